@@ -1,0 +1,184 @@
+"""One frozen tree of settings: YAML in, the resolved YAML out. Unknown keys are refused with the nearest right name."""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from drift.errors import ConfigError
+
+Probability = Field(ge=0.0, le=1.0)
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoraSettings(Settings):
+    """A peft adapter is trained in place of the weights."""
+
+    r: PositiveInt = 16
+    alpha: PositiveInt = 32
+    target_modules: Literal["all-linear"] | list[str] = "all-linear"
+
+
+class PolicySettings(Settings):
+    """`model`: a Hugging Face id or folder, or `embedded` (`embedded-2`, `embedded-3`): the tiny ones that ship."""
+
+    model: str = "embedded"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    lora: LoraSettings | None = None
+
+
+class LabelSettings(Settings):
+    """`min_p_dsat`: a reply counts as disliked from this probability on (labels that the logs bring along always count)."""
+
+    labeller: Literal["embedded"] = "embedded"
+    min_p_dsat: float = Field(0.5, ge=0.0, le=1.0)
+
+
+class RecipeSettings(Settings):
+    """`guided_share` of the prompts show the policy the disliked reply and the complaint; the rest show the request alone."""
+
+    name: Literal["drift"] = "drift"
+    guided_share: float = Field(1.0, ge=0.0, le=1.0)
+    samples: PositiveInt = 1
+
+
+class SamplingSettings(Settings):
+    """`batch_tokens`: prompts of one batch times (longest prompt + new tokens) stays below it."""
+
+    temperature: float = Field(0.7, ge=0.0)
+    top_p: float = Field(0.9, gt=0.0, le=1.0)
+    max_new_tokens: PositiveInt = 512
+    max_prompt_length: PositiveInt = 2048
+    batch_tokens: PositiveInt = 32768
+    drop_truncated: bool = False
+
+
+class TrainingSettings(Settings):
+    """One call of the trainer. Lengths in tokens; `batch_size` in pairs per optimizer step."""
+
+    beta: PositiveFloat = 0.1
+    rpo_alpha: float = Field(0.001, ge=0.0)
+    epochs: PositiveInt = 1
+    learning_rate: PositiveFloat = 5e-7
+    optimizer: Literal["adamw_torch", "rmsprop"] = "rmsprop"
+    lr_scheduler: Literal["linear", "constant", "cosine"] = "linear"
+    warmup_ratio: float = Field(0.1, ge=0.0, le=1.0)
+    max_grad_norm: PositiveFloat = 1.0
+    batch_size: PositiveInt = 4
+    micro_batch_size: PositiveInt | None = None
+    max_length: PositiveInt = 2048
+    max_prompt_length: PositiveInt = 1024
+    gradient_checkpointing: bool = False
+    reference: Literal["iteration", "warm_start"] = "iteration"
+
+
+class WarmStartSettings(TrainingSettings):
+    """The paper's seed stage: DPO on the DSAT -> SAT repairs, three epochs."""
+
+    epochs: PositiveInt = 3
+
+
+class StopSettings(Settings):
+    """`heldout_logps`: stop when held-out guided replies of the warm start lose likelihood `patience` times in a row."""
+
+    rule: Literal["none", "heldout_logps"] = "none"
+    patience: PositiveInt = 1
+
+
+class EvaluationSettings(Settings):
+    """`temperatures`: where a true utility is known (the sandbox), it is measured at each of these; 0 is greedy."""
+
+    temperatures: tuple[float, ...] = (1.0, 0.7, 0.0)
+    samples: PositiveInt = 1
+    max_prompts: PositiveInt = 500
+
+
+class Config(Settings):
+    name: str = "drift"
+    logs: tuple[str, ...] = ()
+    store: str | None = None
+    output: str | None = None
+    seed: int = 42
+    policy: PolicySettings = PolicySettings()
+    labels: LabelSettings = LabelSettings()
+    recipe: RecipeSettings = RecipeSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    warm_start: WarmStartSettings = WarmStartSettings()
+    iterations: PositiveInt = 2
+    training: TrainingSettings = TrainingSettings()
+    stop: StopSettings = StopSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Read a YAML file and apply `a.b=value` overrides (values are YAML).
+
+    Raises ConfigError with the file, the key and the nearest right name.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config. `ls configs/` shows those that ship.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a config is a mapping of keys to values, this is a {type(tree).__name__}.")
+    for override in overrides:
+        _apply(tree, override)
+    return parse_config({"name": path.stem, **tree}, str(path))
+
+
+def parse_config(tree: dict[str, Any], where: str) -> Config:
+    """The validated tree. Raises ConfigError naming the first wrong key or value."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error)}") from None
+
+
+def dump_config(config: Config) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: write it as key=value, for example --set training.beta=0.2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is no YAML; quote it, for example --set name='\"a: b\"'") from None
+    *parents, last = key.split(".")
+    for parent in parents:
+        tree[parent] = tree.get(parent) or {}
+        tree = tree[parent]
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {override}: {parent} is a single value and has no part {last!r}.")
+    tree[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return f"{key}: {first['msg']}, not {first['input']!r}."
+    known = _fields_at(first["loc"][:-1])
+    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}."
+    return f"{key}: no such setting; {hint}"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,234 @@
+"""The records that travel between the stages, and the protocols that the stages are written against.
+
+Inside the program they are frozen dataclasses; at a file's border `read_jsonl` checks them with pydantic, so that a bad
+row is named by file and line. Every id is a string. Message lists are tuples of `ChatMessage`, which is TRL's
+conversational shape once written: `[{"role": ..., "content": ...}]`.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import orjson
+
+from drift.errors import DataError
+
+Role = Literal["system", "user", "assistant", "tool"]
+Split = Literal["train", "stop", "validation", "test"]
+Verdict = Literal["SAT", "DSAT", "NEUTRAL", "ABSTAIN"]
+LabelSource = Literal["embedded", "judge", "rating", "review", "source"]
+RatingKind = Literal["thumb", "score", "correction", "regeneration"]
+Finish = Literal["stop", "length", "error"]
+
+
+class Reason(StrEnum):
+    """Why a row is not used further. Every stage counts its drops under these names."""
+
+    # a row of a log, quarantined
+    BROKEN_JSON = "broken_json"
+    NOT_AN_OBJECT = "not_an_object"
+    NO_MESSAGES = "no_messages"
+    UNKNOWN_ROLE = "unknown_role"
+    BAD_CONTENT = "bad_content"
+    ROLES_OUT_OF_ORDER = "roles_out_of_order"
+    NO_USER_TURN = "no_user_turn"
+    TOO_LARGE = "too_large"
+    # a judged reply, not turned into a prompt or a pair
+    NO_REQUEST = "no_request"
+    EMPTY_REJECTED = "empty_rejected"
+    NO_COMPLAINT = "no_complaint"
+    DUPLICATE_PROMPT = "duplicate_prompt"
+    IDENTICAL_REPLIES = "identical_replies"
+    # a completion or a pair, not trained on
+    EMPTY_CHOSEN = "empty_chosen"
+    CHOSEN_IS_REJECTED = "chosen_is_rejected"
+    TRUNCATED = "truncated"
+    SAMPLING_ERROR = "sampling_error"
+    PROMPT_TOO_LONG = "prompt_too_long"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message(ChatMessage):
+    """One message of a log. `source_index` is its place in the log's own list, which may hold entries we leave out."""
+
+    timestamp: str | None = None
+    source_index: int | None = None
+
+    def chat(self) -> ChatMessage:
+        return ChatMessage(self.role, self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """An explicit judgement that the log brought along. `value`: above 0 is approval, below 0 is disapproval."""
+
+    reply_index: int
+    kind: RatingKind
+    value: float
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    conversation_id: str
+    source: str
+    source_id: str | None
+    messages: tuple[Message, ...]
+    split: Split
+    user_key: str | None = None
+    model: str | None = None
+    language: str | None = None
+    started_at: str | None = None
+    ratings: tuple[Rating, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackLabel:
+    """What the user said about `messages[reply_index]`; `messages[user_index]` is where they said it."""
+
+    conversation_id: str
+    reply_index: int
+    user_index: int | None
+    label: Verdict
+    labeller: LabelSource
+    labeller_version: str
+    subtype: str | None = None
+    p_dsat: float | None = None
+    p_sat: float | None = None
+    evidence: str | None = None
+    abstain_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptItem:
+    """A request x, the reply to it that the user disliked (`rejected`, y-), and what they said (`complaint`)."""
+
+    prompt_id: str
+    conversation_id: str
+    reply_index: int
+    prompt: tuple[ChatMessage, ...]
+    split: Split
+    rejected: ChatMessage | None = None
+    complaint: ChatMessage | None = None
+    preferred: ChatMessage | None = None
+    user_key: str | None = None
+    p_dsat: float | None = None
+    noise: float = 0.0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    prompt_id: str
+    iteration: int
+    sample: int
+    guided: bool
+    text: str
+    finish: Finish
+    seed: int
+    policy_id: str
+    sampler: str
+    token_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    pair_id: str
+    prompt_id: str
+    conversation_id: str
+    reply_index: int
+    recipe: str
+    iteration: int
+    policy_id: str
+    prompt: tuple[ChatMessage, ...]
+    chosen: tuple[ChatMessage, ...]
+    rejected: tuple[ChatMessage, ...]
+    user_key: str | None = None
+    chosen_token_ids: tuple[int, ...] | None = None
+    finish: Finish = "stop"
+    weight: float = 1.0
+    noise: float = 0.0
+    margin: float | None = None
+    margin_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A row that a stage left out: counted in the stage's manifest under its reason."""
+
+    row_id: str
+    stage: str
+    reason: Reason
+
+
+class Labeller(Protocol):
+    """Conversations in, one label per user turn that follows a reply out (about THAT reply)."""
+
+    version: str
+
+    def label(self, conversations: Iterable[Conversation]) -> Iterator[FeedbackLabel]: ...
+
+
+class Sampler(Protocol):
+    """Prompts in, completions out, in the order of the prompts."""
+
+    def sample(self, prompts: Sequence[PromptItem], iteration: int) -> list[Completion]: ...
+
+
+class Scorer(Protocol):
+    """How good is this completion of this prompt? Never seen by training."""
+
+    def score(self, prompt: Sequence[ChatMessage], completion: str) -> float: ...
+
+
+Record = TypeVar("Record")
+
+
+def stable_hash(*parts: object) -> str:
+    """16 hex digits of sha256 over the parts' JSON; the same on every machine and in every session."""
+    return hashlib.sha256(orjson.dumps(parts, default=str)).hexdigest()[:16]
+
+
+@cache
+def _adapter(record: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(record)
+
+
+def read_jsonl(path: Path, record: type[Record]) -> Iterator[Record]:
+    """Rows of a file that DRIFT wrote (or a user edited).
+
+    Raises DataError with file:line if a row is no such record.
+    """
+    from pydantic import ValidationError
+
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield _adapter(record).validate_json(line)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(str(part) for part in first["loc"]) or "row"
+                raise DataError(f"{path}:{number}: no {record.__name__}: {where}: {first['msg']}") from None
+
+
+def write_jsonl(path: Path, rows: Iterable[object]) -> int:
+    """Write one JSON object per line; returns how many."""
+    count = 0
+    with path.open("wb") as out:
+        for row in rows:
+            out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            count += 1
+    return count
