@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 from drift.errors import ConfigError
 
-Probability = Field(ge=0.0, le=1.0)
-
 
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,25 +31,25 @@ class PolicySettings(Settings):
 
 
 class LabelSettings(Settings):
-    """`min_p_dsat`: a reply counts as disliked from this probability on (labels that the logs bring along always count)."""
+    """`min_p_dsat`: a reply counts as disliked from this probability on (labels that logs bring along always count)."""
 
     labeller: Literal["embedded"] = "embedded"
-    min_p_dsat: float = Field(0.5, ge=0.0, le=1.0)
+    min_p_dsat: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
 class RecipeSettings(Settings):
     """`guided_share` of the prompts show the policy the disliked reply and the complaint; the rest show the request alone."""
 
     name: Literal["drift"] = "drift"
-    guided_share: float = Field(1.0, ge=0.0, le=1.0)
+    guided_share: float = Field(default=1.0, ge=0.0, le=1.0)
     samples: PositiveInt = 1
 
 
 class SamplingSettings(Settings):
     """`batch_tokens`: prompts of one batch times (longest prompt + new tokens) stays below it."""
 
-    temperature: float = Field(0.7, ge=0.0)
-    top_p: float = Field(0.9, gt=0.0, le=1.0)
+    temperature: float = Field(default=0.7, ge=0.0)
+    top_p: float = Field(default=0.9, gt=0.0, le=1.0)
     max_new_tokens: PositiveInt = 512
     max_prompt_length: PositiveInt = 2048
     batch_tokens: PositiveInt = 32768
@@ -62,12 +60,12 @@ class TrainingSettings(Settings):
     """One call of the trainer. Lengths in tokens; `batch_size` in pairs per optimizer step."""
 
     beta: PositiveFloat = 0.1
-    rpo_alpha: float = Field(0.001, ge=0.0)
+    rpo_alpha: float = Field(default=0.001, ge=0.0)
     epochs: PositiveInt = 1
     learning_rate: PositiveFloat = 5e-7
     optimizer: Literal["adamw_torch", "rmsprop"] = "rmsprop"
     lr_scheduler: Literal["linear", "constant", "cosine"] = "linear"
-    warmup_ratio: float = Field(0.1, ge=0.0, le=1.0)
+    warmup_ratio: float = Field(default=0.1, ge=0.0, le=1.0)
     max_grad_norm: PositiveFloat = 1.0
     batch_size: PositiveInt = 4
     micro_batch_size: PositiveInt | None = None
@@ -154,7 +152,9 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: the value is no YAML; quote it, for example --set name='\"a: b\"'") from None
+        raise ConfigError(
+            f"--set {override}: the value is no YAML; quote it, for example --set name='\"a: b\"'"
+        ) from None
     *parents, last = key.split(".")
     for parent in parents:
         tree[parent] = tree.get(parent) or {}
