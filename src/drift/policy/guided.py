@@ -26,5 +26,5 @@ def guided_messages(item: PromptItem) -> tuple[ChatMessage, ...]:
     Raises DataError if the item carries no reply or no complaint.
     """
     if item.rejected is None or item.complaint is None:
-        raise DataError(f"prompt {item.prompt_id}: no disliked reply or no complaint, so it can only be sampled unguided.")
+        raise DataError(f"prompt {item.prompt_id}: no disliked reply or no complaint; sample it unguided.")
     return (*item.prompt, item.rejected, ChatMessage("user", guided_turn(item.complaint.content)))
