@@ -1,0 +1,115 @@
+"""A policy: a causal language model, its tokenizer, and an id that names its weights wherever they lie."""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import disable_progress_bars
+from peft import PeftModel
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from drift.config import PolicySettings
+from drift.errors import PrerequisiteError
+from drift.policy.chat import check_template
+
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "sandbox" / "checkpoints"
+EMBEDDED = {"embedded": "base-1", "embedded-2": "base-2", "embedded-3": "base-3"}
+
+
+@dataclass(frozen=True)
+class Policy:
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    policy_id: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def context_length(self) -> int:
+        """Positions that the model was made for, in tokens."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or 1_000_000)
+
+
+def resolve_source(source: str | Path) -> str:
+    """The folder or hub id behind a policy's name. Raises PrerequisiteError if it is a path to nothing."""
+    name = str(source)
+    if name in EMBEDDED:
+        return str(CHECKPOINTS / EMBEDDED[name])
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if any((path / config).is_file() for config in ("config.json", "adapter_config.json")):
+            return str(path.resolve())
+        raise _no_model(name, "the folder has no config.json")
+    if path.exists() or isinstance(source, Path) or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+        raise _no_model(name, "that is a file" if path.exists() else "there is no such folder")
+    return name
+
+
+def load_policy(source: str | Path, settings: PolicySettings) -> Policy:
+    """Load a model by name, folder or hub id, in `settings.dtype`, on the GPU where there is one.
+
+    A folder with a peft adapter loads its base too, the adapter trainable. No remote code, safetensors only.
+    Raises PrerequisiteError if there is no such model, or its tokenizer has no usable chat template.
+    """
+    _be_quiet()
+    place = resolve_source(source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        model = _load_model(place, settings.dtype)
+    except (OSError, ValueError, KeyError, SafetensorError, HFValidationError) as error:
+        raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
+    check_template(tokenizer, str(source))
+    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+    return identified(model.eval(), tokenizer)
+
+
+def identified(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> Policy:
+    """The policy with the id of the weights that the model has now."""
+    return Policy(model, tokenizer, weights_id(model))
+
+
+def weights_id(model: torch.nn.Module) -> str:
+    """16 hex digits of sha256 over names, types, shapes and bytes of the weights; independent of where they lie."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def save_policy(policy: Policy, out: Path) -> None:
+    """Write a folder that transformers loads: the model, or a peft adapter that names its base; and the tokenizer."""
+    policy.model.save_pretrained(str(out))
+    policy.tokenizer.save_pretrained(out)
+
+
+def _load_model(place: str, dtype: str) -> PreTrainedModel | PeftModel:
+    adapter = Path(place) / "adapter_config.json"
+    base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"] if adapter.is_file() else place
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+    )
+    return PeftModel.from_pretrained(model, place, is_trainable=True) if adapter.is_file() else model
+
+
+def _no_model(source: str, why: str) -> PrerequisiteError:
+    return PrerequisiteError(
+        f"{source}: no model that can be loaded ({why}). Give policy.model a folder with config.json and "
+        "*.safetensors, a Hugging Face id that is downloaded or reachable, or 'embedded'."
+    )
+
+
+def _be_quiet() -> None:
+    """Bars and warnings of the libraries would tear the command line's own output apart."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
