@@ -6,6 +6,7 @@ conversational shape once written: `[{"role": ..., "content": ...}]`.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -157,6 +158,7 @@ class PreferencePair:
     user_key: str | None = None
     chosen_token_ids: tuple[int, ...] | None = None
     finish: Finish = "stop"
+    split: Split = "train"
     weight: float = 1.0
     noise: float = 0.0
     margin: float | None = None
@@ -193,6 +195,8 @@ class Scorer(Protocol):
 
 
 Record = TypeVar("Record")
+Counts = dict[str, int | float]
+"""What a stage did, by name, as its manifest keeps it."""
 
 
 def stable_hash(*parts: object) -> str:
@@ -222,6 +226,20 @@ def read_jsonl(path: Path, record: type[Record]) -> Iterator[Record]:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"]) or "row"
                 raise DataError(f"{path}:{number}: no {record.__name__}: {where}: {first['msg']}") from None
+
+
+def write_kept(path: Path, rows: Iterable[object]) -> Counts:
+    """Write the rows that are no drops; returns `rows` and, by reason, `dropped.REASON`."""
+    drops: Counter[str] = Counter()
+
+    def kept() -> Iterator[object]:
+        for row in rows:
+            if isinstance(row, Drop):
+                drops[f"dropped.{row.reason}"] += 1
+            else:
+                yield row
+
+    return {"rows": write_jsonl(path, kept()), **drops}
 
 
 def write_jsonl(path: Path, rows: Iterable[object]) -> int:

@@ -1,0 +1,27 @@
+"""Intervals by the bootstrap: resample the units that were drawn at random, prompts or conversations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its 95 % percentile-bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Interval:
+    """Mean of independent units. Raises ValueError for no values."""
+    if not len(values):
+        raise ValueError("no values to average")
+    array = np.asarray(values, dtype=np.float64)
+    draws = np.random.default_rng(seed).integers(0, len(array), (RESAMPLES, len(array)))
+    low, high = np.percentile(array[draws].mean(axis=1), [2.5, 97.5])
+    return Interval(float(array.mean()), float(low), float(high))

@@ -1,0 +1,132 @@
+"""Makes the embedded base policies that ship with the package: `python -m drift.sandbox.pretrain --seed 1 --out DIR`.
+
+A Qwen2 of about half a million parameters and a byte-level BPE tokenizer, so that any text can pass through it.
+"""
+
+import argparse
+import math
+import random
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from drift.sandbox.corpus import Line, dialogues
+
+VOCABULARY = 1536
+ROLES = ("system", "user", "assistant", "tool")
+SPECIAL = ["<|pad|>", "<|end|>", *(f"<|{role}|>" for role in ROLES)]
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE over the corpus' own text; every digit is a token of its own."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[AddedToken(token, special=True) for token in SPECIAL],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = (line.text for lines in islice(dialogues(random.Random("tokenizer")), 20_000) for line in lines)
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", chat_template=TEMPLATE,
+        clean_up_tokenization_spaces=False, model_max_length=8192,
+    )  # fmt: skip
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=96, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=8192, tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, lines: list[Line]) -> tuple[list[int], list[bool]]:
+    """Token ids of a dialogue, and which of them are to be predicted."""
+    ids: list[int] = []
+    targets: list[bool] = []
+    for line in lines:
+        body = [*tokenizer.encode(line.text, add_special_tokens=False), tokenizer.eos_token_id]
+        ids += [tokenizer.convert_tokens_to_ids(f"<|{line.role}|>"), *body]
+        targets += [False, *([line.is_target] * len(body))]
+    return ids, targets
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, seed: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Ids and targets, both int64 [size, length]; dialogues of like length stand together, -100 is no target."""
+    source = dialogues(random.Random(f"pretraining {seed}"))
+    shuffle = random.Random(seed)
+    while True:
+        pool = sorted((encode(tokenizer, next(source)) for _ in range(size * 50)), key=lambda row: len(row[0]))
+        groups = [pool[i : i + size] for i in range(0, len(pool), size)]
+        shuffle.shuffle(groups)
+        for group in groups:
+            width = max(len(ids) for ids, _ in group)
+            ids = torch.full((size, width), tokenizer.pad_token_id)
+            labels = torch.full((size, width), -100)
+            for row, (tokens, targets) in enumerate(group):
+                ids[row, : len(tokens)] = torch.tensor(tokens)
+                labels[row, : len(tokens)] = torch.tensor(
+                    [t if on else -100 for t, on in zip(tokens, targets, strict=True)]
+                )
+            yield ids, labels
+
+
+def loss_of(model: Qwen2ForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy in nats; the head runs only where a token is to be predicted."""
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+    wanted = labels[:, 1:]
+    return cross_entropy(model.lm_head(hidden[wanted != -100]), wanted[wanted != -100])
+
+
+def pretrain(seed: int, steps: int, batch_size: int, learning_rate: float, out: Path) -> None:
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    start, recent = time.perf_counter(), 0.0
+    for step, (ids, labels) in enumerate(islice(batches(tokenizer, seed, batch_size), steps), 1):
+        scale = min(step / 200, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * scale
+        loss = loss_of(model, ids, labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        recent = loss.item() if step == 1 else 0.98 * recent + 0.02 * loss.item()
+        if step % 250 == 0:
+            print(f"seed {seed} step {step} loss {recent:.3f} {time.perf_counter() - start:.0f} s", flush=True)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    args = parser.parse_args()
+    pretrain(args.seed, args.steps, args.batch_size, args.learning_rate, args.out)
+
+
+if __name__ == "__main__":
+    main()
