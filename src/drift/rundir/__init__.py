@@ -1,0 +1,26 @@
+"""The run folder: a stage's outputs appear completely or not at all, and are reused while their inputs stay.
+
+Usage:
+    with RunDir.open(Path("runs/demo"), dump_config(cfg), cfg.seed) as run:
+        prompts = run.stage("data/prompts.jsonl", write_prompts, store, cfg.labels)
+        policy = run.iteration(1).stage("policy", train, base, base, prompts, cfg.training, cfg.seed)
+"""
+
+from drift.rundir.disk import atomic_write
+from drift.rundir.fingerprints import Fingerprinted, StageInput
+from drift.rundir.manifest import RunState, StageRecord
+from drift.rundir.run import IterationDir, RunDir
+from drift.rundir.view import RunView, list_runs, load_run
+
+__all__ = [
+    "Fingerprinted",
+    "IterationDir",
+    "RunDir",
+    "RunState",
+    "RunView",
+    "StageInput",
+    "StageRecord",
+    "atomic_write",
+    "list_runs",
+    "load_run",
+]

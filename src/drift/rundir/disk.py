@@ -1,0 +1,94 @@
+"""What the run folder asks of the file system: atomic writes, moves that survive a power cut, and one lock."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from drift.errors import DriftError
+
+TEMPORARY = ".drift-tmp"
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write a file that is there completely or as it was before, whatever happens in between."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    with temporary.open("wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, path)
+    _fsync(path.parent)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what an `atomic_write` that was killed left anywhere in `folder`."""
+    for leftover in folder.rglob(f".*{TEMPORARY}"):
+        leftover.unlink()
+
+
+def move_into_place(work: Path, folder: Path, former: Iterable[str], trash: Path) -> None:
+    """Replace the entries `former` of `folder` by everything that lies in `work`; what they replace goes to `trash`."""
+    for path in (*work.rglob("*"), work):
+        _fsync(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    trash.mkdir()
+    made = set(os.listdir(work))
+    for name in {*former, *made}:
+        old, new = folder / name, work / name
+        # os.replace swaps a file for a file in one step; a folder has to be taken away first.
+        if old.exists() and (name not in made or old.is_dir() or new.is_dir()):
+            os.replace(old, trash / name)
+        if name in made:
+            os.replace(new, old)
+    _fsync(folder)
+
+
+def files_under(path: Path) -> list[Path]:
+    """Every file of a folder in order of names; of a file, itself; of nothing, nothing."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    return [path] if path.is_file() else []
+
+
+def take_lock(path: Path) -> int:
+    """An open, locked file handle; closing it, or dying, frees the lock.
+
+    Raises DriftError naming the process that holds it.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    for _ in range(5):  # `is_locked` of another process may hold it for a moment
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+            continue
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
+        return lock
+    owner = os.read(lock, 32).decode().strip()
+    os.close(lock)
+    raise DriftError(
+        f"{path.parent}: process {owner} is working in this run. Wait for it, or name another folder with --out DIR."
+    )
+
+
+def is_locked(path: Path) -> bool:
+    """Does a living process hold this lock?"""
+    try:
+        with path.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

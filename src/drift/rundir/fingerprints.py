@@ -1,0 +1,137 @@
+"""What a stage's outcome depends on, as hashes: the content of its inputs, the code and the packages."""
+
+import hashlib
+import inspect
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import orjson
+from pydantic import BaseModel
+
+import drift
+from drift.errors import DataError
+from drift.rundir.disk import files_under
+
+StageFunction = Callable[..., Mapping[str, int | float | None]]
+
+PACKAGES = (
+    *("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors"),
+    *("numpy", "scikit-learn", "duckdb", "pyarrow", "pydantic", "orjson"),
+)
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """An input that knows a hash of everything that can be read through it."""
+
+    def fingerprint(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StageInput:
+    """One argument of a stage: `value` is for people, `fingerprint` is what the stage's key depends on."""
+
+    value: Any
+    fingerprint: str
+
+
+class Digests:
+    """sha256 of files, each read once per process while its inode, size and time stay: models are large."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
+
+    def file(self, path: Path) -> str:
+        status = path.stat()
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._known.get(path, (None,))[0] != stamp:
+            with path.open("rb") as handle:
+                self._known[path] = (stamp, hashlib.file_digest(handle, "sha256").hexdigest())
+        return self._known[path][1]
+
+    def content(self, path: Path) -> str:
+        """Hash of a file, or of a folder's files with their names in it. Raises DataError if there is neither."""
+        if path.is_file():
+            return self.file(path)
+        if not path.is_dir():
+            raise DataError(f"{path}: no such file or folder, and a stage reads it. Check the paths in the config.")
+        return sha256("folder", *(f"{name}={digest}" for name, digest in self.under(path, [""]).items()))
+
+    def under(self, folder: Path, names: Iterable[str]) -> dict[str, str]:
+        """Hashes of the files that these entries of `folder` are or hold, by path relative to `folder`."""
+        files = [file for name in sorted(names) for file in files_under(folder / name)]
+        return {file.relative_to(folder).as_posix(): self.file(file) for file in files}
+
+
+def describe_inputs(
+    fn: StageFunction, inputs: tuple[object, ...], root: Path, digests: Digests
+) -> dict[str, StageInput]:
+    """Every input under the name of the parameter that takes it; paths inside `root` are shown relative to it.
+
+    Raises TypeError for a function that carries hidden inputs (a closure, a bound method), and for an input whose
+    content cannot be told.
+    """
+    plain = inspect.unwrap(fn)
+    if not inspect.isfunction(plain) or plain.__closure__:
+        raise TypeError(f"{fn!r} is no plain function: whatever it reads has to be among the stage's inputs")
+    signature = inspect.signature(fn)
+    signature.bind(None, *inputs)
+    names = list(signature.parameters)[1:]  # the first is `out`
+    return {
+        names[place] if place < len(names) else str(place): _describe(value, root, digests)
+        for place, value in enumerate(inputs)
+    }
+
+
+def stage_key(name: str, fn: StageFunction, inputs: Mapping[str, StageInput]) -> str:
+    packages = [f"{package}={version}" for package, version in package_versions().items()]
+    return sha256(name, qualified_name(fn), *(part.fingerprint for part in inputs.values()), code_version(), *packages)
+
+
+def qualified_name(fn: StageFunction) -> str:
+    return f"{fn.__module__}.{fn.__qualname__}"
+
+
+@cache
+def code_version() -> str:
+    """drift's version and a hash of its Python files."""
+    package = Path(drift.__file__).parent
+    files = sorted(package.rglob("*.py"))
+    return f"{drift.__version__}+{sha256(*(f'{file.relative_to(package)}={file.read_text()}' for file in files))[:12]}"
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Versions of what can change a result, read from the metadata: nothing is imported."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # belongs to an extra that is not installed
+    return versions
+
+
+def sha256(*parts: str) -> str:
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+
+def _describe(value: object, root: Path, digests: Digests) -> StageInput:
+    if isinstance(value, Path):
+        shown = value.relative_to(root) if value.is_relative_to(root) else value.absolute()
+        return StageInput(shown.as_posix(), digests.content(value))
+    if isinstance(value, BaseModel):
+        return StageInput(value.model_dump(mode="json"), sha256(type(value).__name__, value.model_dump_json()))
+    if isinstance(value, tuple):
+        parts = [_describe(part, root, digests) for part in value]
+        return StageInput([part.value for part in parts], sha256("tuple", *(part.fingerprint for part in parts)))
+    if value is None or isinstance(value, str | int | float):
+        return StageInput(value, sha256(type(value).__name__, repr(value)))
+    if isinstance(value, Fingerprinted):
+        return StageInput(type(value).__name__, value.fingerprint())
+    raise TypeError(f"a stage cannot depend on a {type(value).__name__}: give it a fingerprint() method")

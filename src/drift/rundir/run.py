@@ -1,0 +1,192 @@
+"""A run being made.
+
+A stage is a plain function `fn(out, *inputs)`. It writes the file or folder `out`, and beside it what belongs to it,
+and returns counts. It works in `RUN/.work`; only when it has returned are its outputs moved into place and entered in
+the folder's manifest.json, under a key that hashes the function's name, its inputs' content, the code and the packages.
+Giving the same command again therefore resumes: what matches is reused, what does not is redone, nothing is half there.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from drift.errors import DataError
+from drift.rundir.disk import TEMPORARY, atomic_write, move_into_place, remove_temporaries, take_lock
+from drift.rundir.fingerprints import (
+    Digests,
+    StageFunction,
+    code_version,
+    describe_inputs,
+    package_versions,
+    qualified_name,
+    stage_key,
+)
+from drift.rundir.manifest import MANIFEST, RUN, RunState, StageRecord, read_manifest, write_json
+
+CONFIG, LOCK, WORK = "config.yaml", "lock", ".work"
+
+Event = Literal["reused", "running", "done"]
+OnStage = Callable[[str, Event, Mapping[str, int | float | None]], None]
+
+
+class RunDir:
+    """Made by `open`; holds RUN/lock until the `with` block ends, however it ends."""
+
+    def __init__(self, path: Path, lock: int, seed: int, on_stage: OnStage | None):
+        self.path = path
+        self._lock = lock
+        self._state = RunState("running", seed, _now())
+        self._on_stage = on_stage
+        self._digests = Digests()
+
+    @classmethod
+    def open(cls, path: Path, config_yaml: str, seed: int, on_stage: OnStage | None = None) -> Self:
+        """Create the folder, or take up the run that lies there.
+
+        `on_stage(name, event, counts)` hears of every stage: "reused", or "running" and then "done".
+        Raises DataError if `path` is a file or holds anything but a run, DriftError if another process works in it.
+        """
+        _prepare(path)
+        run = cls(path, take_lock(path / LOCK), seed, on_stage)
+        shutil.rmtree(path / WORK, ignore_errors=True)  # what a killed process left behind
+        remove_temporaries(path)
+        atomic_write(path / CONFIG, config_yaml.encode())
+        run._update()
+        return run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        try:
+            if kind is None:
+                self.finish()
+            else:
+                state = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+                self._update(state=state, finished_at=_now(), error=str(error) or kind.__name__)
+        finally:
+            os.close(self._lock)
+
+    def stage(self, name: str, fn: StageFunction, *inputs: object) -> Path:
+        """RUN/name, made by `fn(out, *inputs)` now, or by an equal call before.
+
+        An input is a path (its content counts), a pydantic model, a plain value, a tuple of these, or Fingerprinted.
+        Raises TypeError for any other input, and for a function that carries hidden ones (a closure, a bound method).
+        """
+        if name.count("/") > 1:
+            raise ValueError(f"{name}: stages lie in the run folder or one folder down")
+        target = self.path / name
+        described = describe_inputs(fn, inputs, self.path, self._digests)
+        key = stage_key(name, fn, described)
+        known = read_manifest(target.parent).stages.get(target.name)
+        if known and known.key == key and self._digests.under(target.parent, known.entries) == known.outputs:
+            self._finished(known, "reused")
+            return target
+        self._update(stage=name)
+        self._tell(name, "running", {})
+        started_at, clock = _now(), time.monotonic()
+        counts, outputs = self._make(target, fn, inputs)
+        seconds = round(time.monotonic() - clock, 3)
+        record = StageRecord(
+            name,
+            key,
+            qualified_name(fn),
+            described,
+            code_version(),
+            package_versions(),
+            outputs,
+            counts,
+            seconds,
+            started_at,
+        )
+        manifest = read_manifest(target.parent)
+        write_json(target.parent / MANIFEST, replace(manifest, stages={**manifest.stages, target.name: record}))
+        self._finished(record, "done")
+        return target
+
+    def iteration(self, k: int) -> "IterationDir":
+        """The same interface one folder down: `run.iteration(2).stage("policy", ...)` makes RUN/iteration-2/policy."""
+        return IterationDir(self, f"iteration-{k}")
+
+    def headline(self, **numbers: int | float | None) -> None:
+        """Set the numbers that come first in listings and in the report."""
+        self._update(headline={**self._state.headline, **numbers})
+
+    def pin(self, *, label_hash: str) -> None:
+        """Note which labels the run is made from."""
+        self._update(label_hash=label_hash)
+
+    def finish(self) -> None:
+        """The run is complete. Leaving the `with` block without an error says so too."""
+        if self._state.state != "done":
+            self._update(state="done", stage=None, finished_at=_now())
+
+    def _make(
+        self, target: Path, fn: StageFunction, inputs: tuple[object, ...]
+    ) -> tuple[dict[str, int | float | None], dict[str, str]]:
+        """Run `fn` in a work folder and move what it wrote to where `target` belongs; returns counts and hashes."""
+        work = self.path / WORK / "stage"
+        work.mkdir(parents=True)
+        try:
+            counts = dict(fn(work / target.name, *inputs))
+            entries = set(os.listdir(work))
+            manifest = read_manifest(target.parent)
+            if not self._digests.under(work, [target.name]):
+                raise RuntimeError(f"the stage {target.name} returned and has not written {target.name}")
+            if other := manifest.other_owner(entries, target.name):
+                raise RuntimeError(f"the stage {target.name} wrote {sorted(entries)}, some of it is that of {other}")
+            former = manifest.stages[target.name].entries if target.name in manifest.stages else ()
+            move_into_place(work, target.parent, former, self.path / WORK / "replaced")
+            return counts, self._digests.under(target.parent, entries)
+        finally:
+            shutil.rmtree(self.path / WORK)
+
+    def _finished(self, record: StageRecord, event: Event) -> None:
+        others = tuple(stage for stage in self._state.stages if stage != record.name)
+        self._update(stage=record.name, stages=(*others, record.name))
+        self._tell(record.name, event, record.counts)
+
+    def _tell(self, name: str, event: Event, counts: Mapping[str, int | float | None]) -> None:
+        if self._on_stage is not None:
+            self._on_stage(name, event, counts)
+
+    def _update(self, **changes: Any) -> None:
+        self._state = replace(self._state, **changes)
+        write_json(self.path / RUN, self._state)
+
+
+@dataclass(frozen=True, slots=True)
+class IterationDir:
+    """The stages of one iteration."""
+
+    run: RunDir
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return self.run.path / self.name
+
+    def stage(self, name: str, fn: StageFunction, *inputs: object) -> Path:
+        """As `RunDir.stage`, in this folder."""
+        return self.run.stage(f"{self.name}/{name}", fn, *inputs)
+
+
+def _prepare(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise DataError(f"{path}: is a file, and a run needs a folder. Name another with --out DIR.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        names = {name for name in os.listdir(path) if not name.endswith(TEMPORARY)}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be a run folder: {error.strerror}. Name another with --out DIR.") from None
+    if RUN not in names and names - {LOCK, CONFIG}:  # these two alone: a run that was killed as it began
+        raise DataError(f"{path}: holds {min(names)!r} and no run. Name a new or an empty folder with --out DIR.")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,69 @@
+"""Runs as they lie there, read only: for the report, the export and the list of runs."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from drift.errors import DataError
+from drift.rundir.disk import is_locked
+from drift.rundir.manifest import MANIFEST, RUN, RunState, StageRecord, read_manifest, read_state
+from drift.rundir.run import CONFIG, LOCK
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """`stages`: those of the latest command, in its order.
+
+    `outdated`: outputs of earlier commands that the latest has not reached, relative to the run folder.
+    """
+
+    path: Path
+    config_yaml: str
+    state: RunState
+    stages: tuple[StageRecord, ...]
+    outdated: frozenset[str]
+
+    @property
+    def iterations(self) -> tuple[int, ...]:
+        """Numbers of the iterations of which at least one stage is there, from 1."""
+        folders = {stage.name.split("/")[0] for stage in self.stages if stage.name.startswith("iteration-")}
+        return tuple(sorted(int(folder.removeprefix("iteration-")) for folder in folders))
+
+    def file(self, name: str) -> Path | None:
+        """`RUN/name`, or None where there is none or only an outdated one."""
+        path = self.path / name
+        return path if path.exists() and name not in self.outdated else None
+
+
+def load_run(path: Path) -> RunView:
+    """The run at `path`, finished or not. Raises DataError if there is none, or if one of its JSON files is damaged."""
+    if not (path / RUN).is_file():
+        raise DataError(f"{path}: no run, {RUN} is missing. `drift runs` lists those there are.")
+    state = read_state(path)
+    if state.state == "running" and not is_locked(path / LOCK):  # it was killed and could not say so
+        state = replace(state, state="interrupted")
+    records = {
+        record.name: record for folder in _stage_folders(path) for record in read_manifest(folder).stages.values()
+    }
+    config = path / CONFIG
+    return RunView(
+        path=path,
+        config_yaml=config.read_text("utf-8") if config.exists() else "",
+        state=state,
+        stages=tuple(records[name] for name in state.stages if name in records),
+        outdated=frozenset(
+            (Path(record.name).parent / output).as_posix()
+            for record in records.values()
+            if record.name not in state.stages
+            for output in (*record.entries, *record.outputs)
+        ),
+    )
+
+
+def list_runs(root: Path) -> list[RunView]:
+    """The runs in `root`, oldest first; none where there is no such folder."""
+    runs = [load_run(state.parent) for state in root.glob(f"*/{RUN}")]
+    return sorted(runs, key=lambda run: (run.state.started_at, run.path))
+
+
+def _stage_folders(path: Path) -> list[Path]:
+    return [manifest.parent for manifest in (*path.glob(MANIFEST), *path.glob(f"*/{MANIFEST}"))]

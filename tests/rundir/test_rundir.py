@@ -1,0 +1,267 @@
+"""A stage runs when something it depends on changed, and only then; a half-made output is never taken for done."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from drift.errors import DataError, DriftError
+from drift.rundir import RunDir, load_run
+
+
+class Training(BaseModel):
+    beta: float = 0.1
+
+
+class Sampling(BaseModel):
+    temperature: float = 0.7
+
+
+def copy_lines(out: Path, source: Path) -> dict[str, int]:
+    lines = source.read_text().splitlines()
+    out.write_text("\n".join(lines))
+    return {"rows": len(lines)}
+
+
+def sample(out: Path, prompts: Path, cfg: Sampling) -> dict[str, int]:
+    out.write_text(f"{prompts.read_text()} at {cfg.temperature}")
+    return {"completions": 1}
+
+
+def train(out: Path, completions: Path, cfg: Training, seed: int) -> dict[str, int]:
+    out.mkdir()
+    (out / "weights").write_text(f"{completions.read_text()} beta {cfg.beta} seed {seed}")
+    (out.parent / "metrics.jsonl").write_text("{}\n")
+    return {"steps": 3}
+
+
+def write_constant(out: Path, cfg: Sampling) -> dict[str, int]:
+    out.write_text("the same whatever the temperature")
+    return {}
+
+
+def forget_to_write(out: Path) -> dict[str, int]:
+    return {}
+
+
+def fail(out: Path) -> dict[str, int]:
+    out.write_text("half")
+    raise RuntimeError("the disk is on fire")
+
+
+def interrupt(out: Path) -> dict[str, int]:
+    raise KeyboardInterrupt
+
+
+def pipeline(path: Path, source: Path, beta: float = 0.1, temperature: float = 0.7) -> dict[str, str]:
+    """A small run; returns what became of every stage."""
+    events: dict[str, str] = {}
+    with RunDir.open(path, "name: test\n", 7, lambda name, event, counts: events.update({name: event})) as run:
+        prompts = run.stage("data/prompts.jsonl", copy_lines, source)
+        it = run.iteration(1)
+        completions = it.stage("completions.jsonl", sample, prompts, Sampling(temperature=temperature))
+        it.stage("policy", train, completions, Training(beta=beta), 7)
+    return events
+
+
+PROMPTS, COMPLETIONS, POLICY = "data/prompts.jsonl", "iteration-1/completions.jsonl", "iteration-1/policy"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "log.jsonl").write_text("one\ntwo")
+    return tmp_path / "log.jsonl"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "first"
+
+
+def test_the_same_command_reuses_everything(path: Path, source: Path):
+    assert set(pipeline(path, source).values()) == {"done"}
+    assert pipeline(path, source) == {PROMPTS: "reused", COMPLETIONS: "reused", POLICY: "reused"}
+    assert (path / POLICY / "weights").read_text() == "one\ntwo at 0.7 beta 0.1 seed 7"
+    assert (path / "iteration-1/metrics.jsonl").read_text() == "{}\n"
+    assert not (path / ".work").exists()
+
+
+def test_a_changed_setting_redoes_what_depends_on_it(path: Path, source: Path):
+    pipeline(path, source)
+    changed = pipeline(path, source, beta=0.2)
+    assert changed == {PROMPTS: "reused", COMPLETIONS: "reused", POLICY: "done"}
+    assert (path / POLICY / "weights").read_text().endswith("beta 0.2 seed 7")
+    changed = pipeline(path, source, beta=0.2, temperature=1.0)
+    assert changed == {PROMPTS: "reused", COMPLETIONS: "done", POLICY: "done"}
+
+
+def test_an_input_counts_by_content_not_by_place_or_time(path: Path, source: Path):
+    pipeline(path, source)
+    source.write_text("one\nthree")
+    assert set(pipeline(path, source).values()) == {"done"}
+    moved = source.with_name("elsewhere.jsonl")
+    moved.write_text("one\nthree")
+    assert set(pipeline(path, moved).values()) == {"reused"}
+
+
+def test_a_run_that_was_moved_is_still_reusable(path: Path, source: Path):
+    pipeline(path, source)
+    path.rename(path.with_name("second"))
+    assert set(pipeline(path.with_name("second"), source).values()) == {"reused"}
+
+
+def test_what_follows_a_redone_stage_with_equal_bytes_is_reused(path: Path):
+    for temperature, expected in [(0.7, "done"), (0.9, "reused")]:
+        events: dict[str, str] = {}
+        with RunDir.open(path, "", 0, lambda name, event, counts: events.update({name: event})) as run:  # noqa: B023
+            constant = run.stage("data/constant", write_constant, Sampling(temperature=temperature))
+            run.stage("data/copy", copy_lines, constant)
+        assert events == {"data/constant": "done", "data/copy": expected}
+
+
+@pytest.mark.parametrize("damage", ["change", "delete", "add"])
+def test_a_damaged_output_is_redone(path: Path, source: Path, damage: str):
+    pipeline(path, source)
+    weights = path / POLICY / "weights"
+    whole = weights.read_text()
+    if damage == "change":
+        weights.write_text(whole.replace("one", "two"))
+    elif damage == "delete":
+        weights.unlink()
+    else:
+        (path / POLICY / "extra").write_text("")
+    assert pipeline(path, source) == {PROMPTS: "reused", COMPLETIONS: "reused", POLICY: "done"}
+    assert [file.name for file in (path / POLICY).iterdir()] == ["weights"]
+    assert weights.read_text() == whole
+
+
+def test_the_manifest_says_where_an_output_came_from(path: Path, source: Path):
+    pipeline(path, source)
+    policy = load_run(path).stages[-1]
+    assert policy.name == POLICY
+    assert policy.inputs["completions"].value == COMPLETIONS
+    assert policy.inputs["cfg"].value == {"beta": 0.1}
+    assert policy.inputs["seed"].value == 7
+    assert policy.counts == {"steps": 3}
+    assert set(policy.outputs) == {"policy/weights", "metrics.jsonl"}
+    assert policy.packages["python"] == sys.version.split()[0]
+
+
+def test_a_failing_stage_leaves_the_old_output_and_says_failed(path: Path, source: Path):
+    pipeline(path, source)
+    before = (path / PROMPTS).read_text()
+    with pytest.raises(RuntimeError, match="on fire"), RunDir.open(path, "", 7) as run:
+        run.stage(PROMPTS, fail)
+    assert (path / PROMPTS).read_text() == before
+    state = load_run(path).state
+    assert (state.state, state.stage, state.error) == ("failed", PROMPTS, "the disk is on fire")
+    assert not (path / ".work").exists()
+
+
+def test_ctrl_c_is_noted_and_resumable(path: Path, source: Path):
+    pipeline(path, source)
+    with pytest.raises(KeyboardInterrupt), RunDir.open(path, "", 7) as run:
+        run.stage("data/other", interrupt)
+    assert load_run(path).state.state == "interrupted"
+    assert set(pipeline(path, source).values()) == {"reused"}
+    assert load_run(path).state.state == "done"
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from drift.rundir import RunDir
+
+def first(out):
+    out.write_text("whole")
+    return {"rows": 1}
+
+def second(out, source, hang):
+    out.mkdir()
+    (out / "weights").write_text(source.read_text() + " half")
+    if (hang / "flag").exists():
+        print("in the middle", flush=True)
+        time.sleep(60)
+    (out / "weights").write_text(source.read_text() + " done")
+    return {"rows": 2}
+
+folder = Path(sys.argv[1])
+with RunDir.open(folder / "run", "", 0, lambda name, event, counts: print(name, event, flush=True)) as run:
+    source = run.stage("data/first", first)
+    (folder / "seen").mkdir(exist_ok=True)
+    run.iteration(1).stage("policy", second, source, folder / "seen")
+"""
+
+
+def test_kill_9_in_the_middle_of_a_stage_then_the_same_command(tmp_path: Path):
+    (tmp_path / "seen").mkdir()
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    weights = tmp_path / "run/iteration-1/policy/weights"
+    (tmp_path / "seen" / "flag").touch()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline().strip() for _ in range(3)][-1] == "in the middle"
+        assert load_run(tmp_path / "run").state.state == "running"
+        with pytest.raises(DriftError, match=f"process {process.pid} is working in this run"):
+            RunDir.open(tmp_path / "run", "", 0)
+        os.kill(process.pid, signal.SIGKILL)
+    assert weights.read_text() == "whole done"
+    killed = load_run(tmp_path / "run")
+    assert (killed.state.state, killed.state.stage) == ("interrupted", "iteration-1/policy")
+    assert killed.file("iteration-1/policy") is None
+    (tmp_path / "seen" / "flag").unlink()
+    again = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert again.stdout.splitlines() == ["data/first reused", "iteration-1/policy reused"]
+    weights.unlink()
+    again = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert again.stdout.splitlines()[-1] == "iteration-1/policy done"
+    assert weights.read_text() == "whole done"
+    assert not (tmp_path / "run/.work").exists()
+
+
+@pytest.mark.parametrize("make", ["file", "other"])
+def test_a_path_that_cannot_be_a_run_is_refused_untouched(tmp_path: Path, make: str):
+    taken = tmp_path / "taken"
+    if make == "file":
+        taken.write_text("mine")
+    else:
+        taken.mkdir()
+        (taken / "thesis.tex").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match="--out DIR") as refused:
+        RunDir.open(taken, "", 0)
+    assert "\n" not in str(refused.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_missing_input_is_named(path: Path, tmp_path: Path):
+    with pytest.raises(DataError, match=r"gone\.jsonl: no such file"), RunDir.open(path, "", 0) as run:
+        run.stage("data/copy", copy_lines, tmp_path / "gone.jsonl")
+
+
+def test_inputs_that_cannot_be_hashed_are_refused(path: Path):
+    hidden = "x"
+
+    def closure(out: Path) -> dict[str, int]:
+        out.write_text(hidden)
+        return {}
+
+    with RunDir.open(path, "", 0) as run:
+        with pytest.raises(TypeError, match="fingerprint"):
+            run.stage("data/a", copy_lines, ["a", "list"])
+        with pytest.raises(TypeError, match="no plain function"):
+            run.stage("data/a", closure)
+        with pytest.raises(RuntimeError, match="has not written a"):
+            run.stage("data/a", forget_to_write)
+
+
+def test_a_stage_may_not_write_over_another(path: Path, source: Path):
+    with RunDir.open(path, "", 0) as run:
+        run.iteration(1).stage("metrics.jsonl", copy_lines, source)
+        with pytest.raises(RuntimeError, match=r"that of metrics\.jsonl"):
+            run.iteration(1).stage("policy", train, source, Training(), 7)

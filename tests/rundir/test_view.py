@@ -1,0 +1,66 @@
+"""What the report and the list of runs see of a run folder."""
+
+from pathlib import Path
+
+import pytest
+
+from drift.errors import DataError
+from drift.rundir import RunDir, atomic_write, list_runs, load_run
+
+
+def number(out: Path, k: int) -> dict[str, float]:
+    out.write_text(str(k))
+    return {"k": k, "share": float("nan")}
+
+
+def make(path: Path, iterations: int) -> None:
+    with RunDir.open(path, "name: test\n", 3) as run:
+        run.pin(label_hash="abc")
+        for k in range(1, iterations + 1):
+            run.iteration(k).stage("evaluation.json", number, k)
+        run.headline(utility=0.7, pairs=12)
+        run.headline(utility=0.8)
+
+
+def test_view(tmp_path: Path):
+    make(tmp_path / "run", 2)
+    view = load_run(tmp_path / "run")
+    assert (view.config_yaml, view.iterations) == ("name: test\n", (1, 2))
+    assert (view.state.state, view.state.seed, view.state.label_hash) == ("done", 3, "abc")
+    assert view.state.headline == {"utility": 0.8, "pairs": 12}
+    assert view.stages[0].counts == {"k": 1, "share": None}
+    assert view.file("iteration-2/evaluation.json") == tmp_path / "run/iteration-2/evaluation.json"
+    assert view.file("iteration-2/pairs.jsonl") is None
+
+
+def test_what_a_longer_run_left_is_outdated(tmp_path: Path):
+    make(tmp_path / "run", 3)
+    make(tmp_path / "run", 1)
+    view = load_run(tmp_path / "run")
+    assert view.iterations == (1,)
+    assert view.file("iteration-1/evaluation.json") is not None
+    assert view.file("iteration-3/evaluation.json") is None
+
+
+def test_list_runs(tmp_path: Path):
+    assert list_runs(tmp_path / "none") == []
+    make(tmp_path / "b", 1)
+    make(tmp_path / "a", 1)
+    (tmp_path / "notes").mkdir()
+    assert [run.path.name for run in list_runs(tmp_path)] == ["b", "a"]
+
+
+def test_no_run_and_a_damaged_one_are_named(tmp_path: Path):
+    with pytest.raises(DataError, match="no run"):
+        load_run(tmp_path)
+    make(tmp_path / "run", 1)
+    (tmp_path / "run/iteration-1/manifest.json").write_text('{"stages": {"evaluation.json": ')
+    with pytest.raises(DataError, match=r"manifest\.json: damaged") as refused:
+        load_run(tmp_path / "run")
+    assert "\n" not in str(refused.value)
+
+
+def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path):
+    atomic_write(tmp_path / "a.json", b"old")
+    atomic_write(tmp_path / "a.json", b"new")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"a.json": b"new"}
