@@ -1,4 +1,4 @@
-"""Labels into PromptItems: every reply that its user disliked, with the request before it and the complaint after it."""
+"""Labels into PromptItems: every reply that its user disliked, with the request before and the complaint after it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

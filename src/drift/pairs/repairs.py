@@ -1,7 +1,7 @@
 """DSAT -> SAT repairs: a reply that was disliked, then a revised one that was liked, for the same request.
 
-They are the seeds of the warm start (DRIFT, algorithm 1): chosen = the liked reply, rejected = the disliked one, prompt =
-the context before the disliked reply.
+They are the seeds of the warm start (DRIFT, algorithm 1): chosen = the liked reply, rejected = the disliked one,
+prompt = the context before the disliked reply.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,8 +1,8 @@
 """A simulated deployment: users ask, the policy answers at temperature 1, users react or leave, and chat logs are kept.
 
-Reactions come at WildFeedback's rates: 12 % of the replies draw a complaint, with weight 1 - utility, and 5 % draw praise,
-with weight utility. 35 % of those who complain stay for another try; if that one is right, half of them say so. `noise`
-is the share of complaints that fall on any reply whatever its utility.
+Reactions come at WildFeedback's rates: 12 % of the replies draw a complaint, with weight 1 - utility, and 5 % draw
+praise, with weight utility. 35 % of those who complain stay for another try; if that one is right, half of them say so.
+`noise` is the share of complaints that fall on any reply whatever its utility.
 """
 
 import random

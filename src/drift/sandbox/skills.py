@@ -9,52 +9,28 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
+
+import yaml
 
 Args = tuple[str | int, ...]
 
-WORDS = tuple(
-    "apple boat candle desk eagle fig garden hat island jar kite lemon moon nest olive pear queen river stone tiger "
-    "urn violin wagon yarn zebra anchor bread cloud drum engine feather grape honey ink jacket kettle lamp mirror".split()
-)
-CATEGORIES: dict[str, tuple[str, ...]] = {
-    "fruits": ("apple", "fig", "grape", "lemon", "olive", "pear", "plum", "mango"),
-    "animals": ("eagle", "tiger", "zebra", "otter", "horse", "rabbit", "goat", "whale"),
-    "tools": ("hammer", "saw", "drill", "wrench", "chisel", "file", "clamp", "pliers"),
-    "colors": ("red", "blue", "green", "yellow", "purple", "orange", "black", "white"),
-    "metals": ("iron", "gold", "silver", "copper", "zinc", "tin", "lead", "nickel"),
-}
-TOPICS = ("rain", "winter", "music", "bread", "trains", "forests", "coffee", "oceans")
-ABOUT = ("falls", "slowly", "brings", "quiet", "warm", "old", "bright", "sings", "moves", "people", "home", "always")
-NAMES = ("Ana", "Ben", "Carla", "Dev", "Elif", "Farid", "Greta", "Hugo", "Ines", "Jonas", "Kim", "Lena")
-CITIES = ("Arlo", "Brisk", "Corin", "Dunmar", "Elda", "Fenwick", "Galen", "Hollin", "Istra", "Jorvik", "Kelm", "Lorne")
-COUNTRIES = ("Avaria", "Belmor", "Cassia", "Dorvan", "Estmark", "Fyria", "Gundal", "Hestia", "Ilmar", "Jutora", "Kovia",
-             "Lyonis")  # fmt: skip
-ATTRIBUTES: dict[str, tuple[str, ...]] = {
+_BOOK = yaml.safe_load(resources.files("drift.sandbox").joinpath("tasks.yaml").read_text(encoding="utf-8"))
+WORDS, TOPICS, ABOUT = _BOOK["words"], _BOOK["topics"], _BOOK["about"]
+NAMES, CITIES, COUNTRIES = _BOOK["names"], _BOOK["cities"], _BOOK["countries"]
+CATEGORIES: dict[str, list[str]] = _BOOK["categories"]
+ATTRIBUTES: dict[str, list[str]] = {
     "capital": CITIES,
-    "currency": ("dram", "lira", "mark", "peso", "crown", "taler", "rand", "florin", "ducat", "shell", "obol", "penny"),
-    "national bird": (
-        "heron",
-        "swan",
-        "crane",
-        "raven",
-        "finch",
-        "owl",
-        "falcon",
-        "robin",
-        "stork",
-        "gull",
-        "wren",
-        "lark",
-    ),  # fmt: skip
+    "currency": _BOOK["currencies"],
+    "national bird": _BOOK["birds"],
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """`phrasings` are format strings over the arguments; the last third of them draws the dominant slip."""
+    """What can be asked, what is right, and how an assistant gets it wrong."""
 
     name: str
-    phrasings: tuple[str, ...]
     draw: Callable[[random.Random], Args]
     show: Callable[[Args], dict[str, str]]
     answer: Callable[[Args], str]
@@ -62,6 +38,11 @@ class Skill:
     partial: Callable[[Args, str], float]
     slips: Callable[[Args, random.Random], str]
     dominant: Callable[[Args, random.Random], str]
+
+    @property
+    def phrasings(self) -> list[str]:
+        """Format strings over what `show` gives; the last third of them draws the dominant slip."""
+        return _BOOK["phrasings"][self.name]
 
 
 def _overlap(reply: str, answer: str) -> float:
@@ -83,7 +64,7 @@ def _one_missing(words: list[str], rng: random.Random) -> str:
     return " ".join(word for i, word in enumerate(words) if i != gone)
 
 
-def _list_skill(name: str, phrasings: tuple[str, ...], arrange: Callable[[list[str]], list[str]]) -> Skill:
+def _list_skill(name: str, arrange: Callable[[list[str]], list[str]]) -> Skill:
     """Skills that put the words of a list in another order; the dominant slip leaves them as they were."""
 
     def answer(args: Args) -> str:
@@ -96,12 +77,15 @@ def _list_skill(name: str, phrasings: tuple[str, ...], arrange: Callable[[list[s
         return rng.choice([" ".join(swapped), _one_missing(right, rng)])
 
     return Skill(
-        name, phrasings, _words(range(3, 5)), _joined, answer,
+        name=name,
+        draw=_words(range(3, 5)),
+        show=_joined,
+        answer=answer,
         is_right=lambda args, reply: reply.replace(",", "").split() == answer(args).split(),
         partial=lambda args, reply: _overlap(reply.replace(",", ""), answer(args)),
         slips=slips,
         dominant=lambda args, rng: " ".join(str(a) for a in args),
-    )  # fmt: skip
+    )
 
 
 def _number_partial(wanted: int, reply: str) -> float:
@@ -123,9 +107,7 @@ def _add() -> Skill:
         return str(max(0, right + rng.choice([-10, -2, -1, 1, 2, 10])))
 
     return Skill(
-        "add",
-        ("What is {a} + {b}?", "Add {a} and {b}.", "How much is {a} plus {b}?", "Please compute the sum {a} + {b}",
-         "{a} + {b} = ?", "I have {a} coins and get {b} more. How many now?"),
+        name="add",
         draw=lambda rng: (rng.randrange(2, 50), rng.randrange(2, 50)),
         show=lambda args: {"a": str(args[0]), "b": str(args[1])},
         answer=answer,
@@ -133,7 +115,7 @@ def _add() -> Skill:
         partial=lambda args, reply: _number_partial(int(answer(args)), reply),
         slips=slips,
         dominant=without_carry,
-    )  # fmt: skip
+    )
 
 
 def _upper() -> Skill:
@@ -146,15 +128,15 @@ def _upper() -> Skill:
         return rng.choice([mixed, " ".join(str(a) for a in args), _one_missing(answer(args).split(), rng)])
 
     return Skill(
-        "upper",
-        ("Write in capital letters: {list}", "Make this upper case: {list}", "Uppercase the words {commas}.",
-         "Put {list} in all caps please", "Shout this: {list}", "Convert to block capitals: {list}"),
-        _words(range(2, 4)), _joined, answer,
+        name="upper",
+        draw=_words(range(2, 4)),
+        show=_joined,
+        answer=answer,
         is_right=lambda args, reply: reply.replace(",", "").split() == answer(args).split(),
         partial=lambda args, reply: _overlap(reply.replace(",", ""), answer(args)),
         slips=slips,
         dominant=lambda args, rng: " ".join(str(a).capitalize() for a in args),
-    )  # fmt: skip
+    )
 
 
 def _count() -> Skill:
@@ -162,16 +144,15 @@ def _count() -> Skill:
         return str(len(args))
 
     return Skill(
-        "count",
-        ("How many words are in this list: {list}", "Count the words: {list}", "Number of items in {commas}?",
-         "How many things did I write here: {commas}", "Tell me the length of the list {list}",
-         "{list}. How many is that?"),
-        _words(range(2, 8)), _joined, answer,
+        name="count",
+        draw=_words(range(2, 8)),
+        show=_joined,
+        answer=answer,
         is_right=lambda args, reply: reply.strip(" .") == answer(args),
         partial=lambda args, reply: _number_partial(len(args), reply),
         slips=lambda args, rng: str(max(1, len(args) + rng.choice([-2, -1, 1, 2]))),
         dominant=lambda args, rng: str(len(args) - 1),
-    )  # fmt: skip
+    )
 
 
 @cache
@@ -198,10 +179,7 @@ def _fact() -> Skill:
         return facts()[following, str(args[1])]
 
     return Skill(
-        "fact",
-        ("What is the {attribute} of {country}?", "Name the {attribute} of {country}.", "{country}: {attribute}?",
-         "Which {attribute} does {country} have?", "Do you know the {attribute} of {country}?",
-         "Tell me what {country} has as its {attribute}"),
+        name="fact",
         draw=lambda rng: (rng.choice(COUNTRIES), rng.choice(list(ATTRIBUTES))),
         show=lambda args: {"country": str(args[0]), "attribute": str(args[1])},
         answer=answer,
@@ -209,7 +187,7 @@ def _fact() -> Skill:
         partial=lambda args, reply: 0.3 if reply.strip(" .") in ATTRIBUTES[str(args[1])] else 0.0,
         slips=slips,
         dominant=neighbour,
-    )  # fmt: skip
+    )
 
 
 def _json() -> Skill:
@@ -235,10 +213,7 @@ def _json() -> Skill:
         return rng.choice([dropped, older, answer(args)[:-1], answer(args).replace('"', "'")])
 
     return Skill(
-        "json",
-        ("Give JSON with name {name}, age {age}, city {city}.", "Turn into JSON: {name}, {age}, from {city}",
-         "Write a JSON object for {name}, aged {age}, living in {city}", "JSON for name={name} age={age} city={city}",
-         "{name} is {age} and lives in {city}. As JSON?", "Encode as json: name {name}; age {age}; city {city}"),
+        name="json",
         draw=lambda rng: (rng.choice(NAMES), rng.randrange(18, 80), rng.choice(CITIES)),
         show=lambda args: {"name": str(args[0]), "age": str(args[1]), "city": str(args[2])},
         answer=answer,
@@ -246,7 +221,7 @@ def _json() -> Skill:
         partial=partial,
         slips=slips,
         dominant=lambda args, rng: json.dumps({"name": args[0], "age": str(args[1]), "city": args[2]}),
-    )  # fmt: skip
+    )
 
 
 def _exact_words() -> Skill:
@@ -266,10 +241,7 @@ def _exact_words() -> Skill:
         return text(args, max(1, int(args[0]) + rng.choice([-2, -1, 1, 2])), rng)
 
     return Skill(
-        "exact_words",
-        ("Write exactly {n} words about {topic}.", "Describe {topic} in exactly {n} words", "{topic} in {n} words, no more no less",
-         "Say something about {topic} using precisely {n} words", "Give me {n} words on {topic}",
-         "I need a {n} word line about {topic}"),
+        name="exact_words",
         draw=lambda rng: (rng.randrange(2, 7), rng.choice(TOPICS)),
         show=lambda args: {"n": str(args[0]), "topic": str(args[1])},
         answer=lambda args: text(args, int(args[0]), random.Random(repr(args))),
@@ -277,7 +249,7 @@ def _exact_words() -> Skill:
         partial=partial,
         slips=slips,
         dominant=lambda args, rng: text(args, int(args[0]) + 1, rng),
-    )  # fmt: skip
+    )
 
 
 def _bullets() -> Skill:
@@ -303,9 +275,7 @@ def _bullets() -> Skill:
         return "\n".join(f"- {item}" for item in items(args, int(args[0]), random.Random(repr(args))))
 
     return Skill(
-        "bullets",
-        ("List {n} {category} as bullets.", "Bullet list of {n} {category} please", "Name {n} {category}, one per line with a dash",
-         "Give me {n} {category} in bullet points", "I want {n} {category} with dashes", "{n} {category} as a list"),
+        name="bullets",
         draw=lambda rng: (rng.randrange(2, 5), rng.choice(list(CATEGORIES))),
         show=lambda args: {"n": str(args[0]), "category": str(args[1])},
         answer=answer,
@@ -313,20 +283,15 @@ def _bullets() -> Skill:
         partial=partial,
         slips=slips,
         dominant=lambda args, rng: ", ".join(items(args, int(args[0]), rng)),
-    )  # fmt: skip
+    )
 
-
-_REVERSE = ("Reverse the order of these words: {list}", "Write backwards, word by word: {list}", "Flip this list: {commas}",
-            "Say {commas} from last to first", "List in opposite order: {list}", "Turn this around: {list}")  # fmt: skip
-_SORT = ("Sort alphabetically: {list}", "Put these in alphabetical order: {commas}", "Order from a to z: {list}",
-         "Please alphabetize {commas}", "Arrange like in a dictionary: {list}", "Sort {list}")  # fmt: skip
 
 SKILLS: dict[str, Skill] = {
     skill.name: skill
     for skill in (
         _add(),
-        _list_skill("reverse", _REVERSE, lambda words: words[::-1]),
-        _list_skill("sort", _SORT, sorted),
+        _list_skill("reverse", lambda words: words[::-1]),
+        _list_skill("sort", sorted),
         _upper(),
         _count(),
         _fact(),

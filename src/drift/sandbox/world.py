@@ -104,5 +104,5 @@ class TrueUtility:
 def world_hash() -> str:
     """Names the world in every result: its code, its phrase book and what it was pretrained on."""
     folder = resources.files("drift.sandbox")
-    sources = ("skills.py", "world.py", "users.py", "deployment.py", "corpus.py", "phrases.yaml")
+    sources = ("skills.py", "world.py", "users.py", "deployment.py", "corpus.py", "phrases.yaml", "tasks.yaml")
     return stable_hash(*(folder.joinpath(name).read_text(encoding="utf-8") for name in sources))
