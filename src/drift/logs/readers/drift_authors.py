@@ -1,0 +1,61 @@
+"""The files of the DRIFT authors (github.com/cacayaya/DRIFT): one judged reply per row.
+
+`prompt` (messages), `rejected` ([message]), `user_preference` ({role, content}: what the user said to it) and, in the
+seed set, `chosen` ([message]: what pleased afterwards). The conversation is all of these in this order. A row is told
+from others by everything up to its judged reply: several replies of one chat are rows of their own.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from drift.logs.draft import Draft, message_of, messages_of, name_of
+from drift.logs.readers.each import each
+from drift.logs.rows import Reject, Row, Unusable
+from drift.records import Message, Rating, Reason, Role
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    return isinstance(row.get("prompt"), Sequence) and not isinstance(row["prompt"], str) and "rejected" in row
+
+
+def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
+    return each(rows, lambda row: judged_draft(row, row.value.get("prompt")))
+
+
+def judged_draft(row: Row, history: Any) -> Draft:
+    """Draft of `history`, `rejected` and, where there, `user_preference` and `chosen`. Raises Unusable."""
+    messages = list(messages_of(history))
+    if messages and messages[-1].role == "assistant":
+        raise Unusable(Reason.ROLES_OUT_OF_ORDER, "the prompt ends with a reply, so `rejected` answers nothing")
+    ratings = []
+    parts: tuple[tuple[str, Role, float | None], ...] = (
+        ("rejected", "assistant", -1.0),
+        ("user_preference", "user", None),
+        ("chosen", "assistant", 1.0),
+    )
+    judged = len(messages)
+    for key, role, value in parts:
+        if row.value.get(key) is None and key != "rejected":
+            continue
+        messages.append(_part(row.value.get(key), key, role, index=len(history) + len(messages) - judged))
+        if value is not None:
+            ratings.append(Rating(len(messages) - 1, "score", value))
+    return Draft(
+        at=row.at,
+        messages=tuple(messages),
+        source_id=name_of(row.value.get("id")),
+        ratings=tuple(ratings),
+        identity_until=judged,
+    )
+
+
+def _part(value: Any, key: str, role: Role, index: int) -> Message:
+    """A message, or a list of one."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, Mapping):
+        raise Unusable(Reason.NO_MESSAGES, f"{key} holds no message")
+    message = message_of(value, index)
+    if message.role != role:
+        raise Unusable(Reason.ROLES_OUT_OF_ORDER, f"{key} is by {message.role}, not by {role}")
+    return message

@@ -1,0 +1,27 @@
+"""LMSYS-Chat-1M (huggingface.co/datasets/lmsys/lmsys-chat-1m): conversations of the Chatbot Arena, without users."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from drift.logs.draft import Draft, messages_of, name_of
+from drift.logs.readers.each import each
+from drift.logs.rows import Reject, Row
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    return {"conversation_id", "conversation"} <= row.keys()
+
+
+def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
+    return each(rows, _draft)
+
+
+def _draft(row: Row) -> Draft:
+    return Draft(
+        at=row.at,
+        messages=messages_of(row.value.get("conversation")),
+        source_id=name_of(row.value.get("conversation_id")),
+        model=name_of(row.value.get("model")),
+        language=name_of(row.value.get("language")),
+        tags={"redacted": "true"} if row.value.get("redacted") is True else {},
+    )

@@ -1,0 +1,66 @@
+"""The native format, which is also that of OpenAI's fine-tuning files: `{messages: [{role, content}]}`.
+
+Optional on the row: `id`, `user`, `model`, `timestamp`, `language` and `feedback` (about the last reply); on an
+assistant's message: `feedback`. Feedback is a thumb: 1 or -1, "up" or "down", true or false, or an object with `thumb`
+(one of these) and `comment`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from drift.logs.draft import Draft, messages_of, name_of, text_of, time_of
+from drift.logs.readers.each import each
+from drift.logs.rows import Reject, Row, Unusable
+from drift.records import Message, Rating, Reason
+
+_WORDS = {"up": 1.0, "thumbs_up": 1.0, "positive": 1.0, "down": -1.0, "thumbs_down": -1.0, "negative": -1.0}
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    return "messages" in row
+
+
+def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
+    return each(rows, _draft)
+
+
+def _draft(row: Row) -> Draft:
+    messages = messages_of(row.value.get("messages"))
+    return Draft(
+        at=row.at,
+        messages=messages,
+        source_id=name_of(row.value.get("id")),
+        user=name_of(row.value.get("user")),
+        model=name_of(row.value.get("model")),
+        language=name_of(row.value.get("language")),
+        started_at=time_of(row.value.get("timestamp")),
+        ratings=tuple(_ratings(row.value, messages)),
+    )
+
+
+def _ratings(row: Mapping[str, Any], messages: tuple[Message, ...]) -> Iterator[Rating]:
+    entries = row["messages"]
+    replies = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    for index in replies:
+        feedback = entries[messages[index].source_index].get("feedback")
+        if feedback is not None:
+            yield _thumb(feedback, index)
+    if row.get("feedback") is not None:
+        if not replies:
+            raise Unusable(Reason.ROLES_OUT_OF_ORDER, "feedback, but no reply that it could be about")
+        yield _thumb(row["feedback"], replies[-1])
+
+
+def _thumb(feedback: Any, reply_index: int) -> Rating:
+    comment = None
+    if isinstance(feedback, Mapping):
+        comment = feedback.get("comment")
+        comment = None if comment is None else text_of(comment, "the comment of a feedback")
+        feedback = feedback.get("thumb")
+    value = _WORDS.get(feedback.lower()) if isinstance(feedback, str) else None
+    if isinstance(feedback, bool | int | float) and (feedback in (1, -1) or feedback is False):
+        value = 1.0 if feedback == 1 else -1.0
+    if value is None:
+        allowed = f"1 or -1, true or false, {', '.join(_WORDS)}"
+        raise Unusable(Reason.BAD_CONTENT, f"feedback {feedback!r} is no thumb; allowed: {allowed}")
+    return Rating(reply_index, "thumb", value, comment)

@@ -1,0 +1,36 @@
+"""WildChat-1M (huggingface.co/datasets/allenai/WildChat-1M): `hashed_ip` is the only key of a user."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from drift.logs.draft import Draft, messages_of, name_of, time_of
+from drift.logs.readers.each import each
+from drift.logs.rows import Reject, Row
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    return "conversation_hash" in row
+
+
+def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
+    return each(rows, _draft)
+
+
+def _draft(row: Row) -> Draft:
+    turns = row.value.get("conversation")
+    return Draft(
+        at=row.at,
+        messages=messages_of(turns),
+        source_id=name_of(row.value.get("conversation_hash")),
+        user=_hashed_ip(row.value, turns),
+        model=name_of(row.value.get("model")),
+        language=name_of(row.value.get("language")),
+        started_at=time_of(row.value.get("timestamp")),
+        tags={flag: "true" for flag in ("toxic", "redacted") if row.value.get(flag) is True},
+    )
+
+
+def _hashed_ip(row: Mapping[str, Any], turns: Any) -> str | None:
+    """It stands on the row; in older releases on the turns of the user alone."""
+    entries = [row, *turns] if isinstance(turns, Sequence) else [row]
+    return next((name for entry in entries if (name := name_of(entry.get("hashed_ip")))), None)

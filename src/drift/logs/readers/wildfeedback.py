@@ -1,0 +1,116 @@
+"""WildFeedback (arXiv 2408.15549, huggingface.co/datasets/microsoft/WildFeedback, ODC-BY): its three files.
+
+`sat_dsat_annotation.json` holds one utterance per row, in order; `UtteranceId` 0 starts a conversation, and what a User
+row says about satisfaction is about the PRECEDING Agent row. The misspelt keys are the file's own. Rows marked as both
+satisfied and dissatisfied get no rating: the text has to decide. `wildfeedback.json` holds `conversations`, `rejected`
+and `chosen`; `user_preference.json` a conversation beside the preference that was read out of it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from drift.logs.draft import Draft, message_of, messages_of
+from drift.logs.readers.drift_authors import judged_draft
+from drift.logs.rows import Reject, Row, Unusable
+from drift.records import Message, Rating, Reason
+
+_TAGS = {"licence": "ODC-BY-1.0"}
+_PREFERENCES = ("user_preference", "user_preferences", "preference", "preferences")
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    annotated = {"UtteranceId", "Role", "Content"} <= row.keys()
+    history = _history_key(row)
+    judged = history == "conversations" and {"chosen", "rejected"} <= row.keys()
+    return annotated or judged or (history is not None and "rejected" not in row and _preference(row) is not None)
+
+
+def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
+    """Drafts in order. An utterance that fits nowhere is one Reject, together with those that hang on it."""
+    dialogue = _Dialogue()
+    for row in rows:
+        if isinstance(row, Row) and "UtteranceId" in row.value:
+            yield from dialogue.take(row)
+            continue
+        yield from dialogue.close()
+        yield row if isinstance(row, Reject) else _whole(row)
+    yield from dialogue.close()
+
+
+class _Dialogue:
+    """The utterances of the conversation that is being read."""
+
+    def __init__(self) -> None:
+        self._start: Row | None = None
+        self._messages: list[Message] = []
+        self._ratings: list[Rating] = []
+        self._lost = False  # an utterance is missing: until the next conversation, nothing has a place
+
+    def take(self, row: Row) -> Iterator[Draft | Reject]:
+        number = row.value["UtteranceId"]
+        if number == 0:
+            yield from self.close()
+            self._start, self._lost = row, False
+        elif self._start is None or number != len(self._messages):
+            yield from self.close()
+            if not self._lost:
+                detail = f"utterance {number} does not follow the one before it"
+                yield Reject(row.at, Reason.ROLES_OUT_OF_ORDER, detail)
+            self._lost = True
+            return
+        try:
+            self._append(row.value, len(self._messages))
+        except Unusable as error:
+            yield from self.close()
+            yield Reject(row.at, error.reason, error.detail)
+            self._lost = True
+
+    def close(self) -> Iterator[Draft]:
+        if self._start is not None and self._messages:
+            ratings = tuple(self._ratings)
+            yield Draft(at=self._start.at, messages=tuple(self._messages), ratings=ratings, tags=dict(_TAGS))
+        self._start, self._messages, self._ratings = None, [], []
+
+    def _append(self, row: Mapping[str, Any], index: int) -> None:
+        message = message_of({"role": row.get("Role"), "content": row.get("Content")}, index)
+        rated = self._messages and self._messages[-1].role == "assistant" and message.role == "user"
+        self._messages.append(message)
+        satisfied, dissatisfied = _yes(row.get("Satisfaction")), _yes(row.get("Disatisfaction"))
+        if rated and satisfied != dissatisfied:
+            comment = _justification(row, satisfied)
+            self._ratings.append(Rating(index - 1, "score", 1.0 if satisfied else -1.0, comment))
+
+
+def _whole(row: Row) -> Draft | Reject:
+    """A row of the two files that hold a conversation per row."""
+    try:
+        history = row.value.get(_history_key(row.value) or "conversations")
+        if "rejected" not in row.value:
+            tags = _TAGS if (preference := _preference(row.value)) is None else {**_TAGS, "preference": preference}
+            return Draft(at=row.at, messages=messages_of(history), tags=dict(tags))
+        draft = judged_draft(Row(row.at, {key: row.value.get(key) for key in ("rejected", "chosen")}), history)
+    except Unusable as error:
+        return Reject(row.at, error.reason, error.detail)
+    draft.tags.update(_TAGS)
+    return draft
+
+
+def _history_key(row: Mapping[str, Any]) -> str | None:
+    return next((key for key in ("conversations", "conversation", "prompt") if isinstance(row.get(key), list)), None)
+
+
+def _preference(row: Mapping[str, Any]) -> str | None:
+    value = next((row[key] for key in _PREFERENCES if row.get(key)), None)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = "\n".join(value)
+    return value if isinstance(value, str) else None
+
+
+def _justification(row: Mapping[str, Any], satisfied: bool) -> str | None:
+    stems = ("Satisfaction",) if satisfied else ("Disatisfaction", "Dissatisfaction")
+    found = (row.get(f"{stem}-Justificiation") for stem in stems)
+    return next((text for text in found if isinstance(text, str) and text), None)
+
+
+def _yes(value: Any) -> bool:
+    return value is True or (isinstance(value, str) and value.lower() in ("true", "yes"))

@@ -1,0 +1,171 @@
+"""The store as the stages see it: conversations and labels, read through DuckDB as a stream ordered by id."""
+
+import hashlib
+import itertools
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from drift.errors import DataError
+from drift.records import Conversation, FeedbackLabel, Split, read_jsonl
+from drift.store.folder import Folder
+from drift.store.rows import LABEL, Quarantined, conversation_of, label_row, write_rows
+from drift.store.writer import AddSummary, StoreWriter
+
+MEMORY_LIMIT = "400MB"
+
+# Windows run over the narrow keys alone: over whole rows they would not fit the memory limit.
+_WINNERS = """
+    SELECT * FROM read_parquet($files) SEMI JOIN (
+        SELECT written FROM read_parquet($files) QUALIFY row_number() OVER (
+            PARTITION BY conversation_id, reply_index
+            ORDER BY list_position(['review', 'rating', 'source', 'judge', 'embedded'], labeller), written DESC) = 1
+    ) USING (written) ORDER BY conversation_id, reply_index"""
+_UNKNOWN_LABELS = """
+    WITH keys AS (
+        SELECT written, content_hash, max(written) OVER labeller_of_reply AS newest,
+            arg_max(content_hash, written) FILTER (written < $first) OVER labeller_of_reply AS stored
+        FROM read_parquet($files)
+        WINDOW labeller_of_reply AS (PARTITION BY conversation_id, reply_index, labeller))
+    SELECT * FROM read_parquet($staged) SEMI JOIN (
+        SELECT written FROM keys WHERE written = newest AND content_hash IS DISTINCT FROM stored
+    ) USING (written) ORDER BY written"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCounts:
+    """`labels`: the winning labels by verdict; `splits`: conversations by split."""
+
+    conversations: int = 0
+    messages: int = 0
+    ratings: int = 0
+    quarantined: int = 0
+    splits: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+
+
+class Store:
+    """A folder of conversations and labels. Opening one creates nothing; the first write does.
+
+    Raises DataError if `path` is a file, or a folder with other things in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._folder = Folder(path)
+
+    def conversations(self, split: Split | None = None) -> Iterator[Conversation]:
+        """All conversations (of one split), ordered by id, in flat memory."""
+        query = "SELECT * FROM read_parquet($files)"
+        if split is None:
+            rows = self._rows(query, self._folder.manifest().conversations)
+        else:
+            rows = self._rows(f"{query} WHERE split = $split", self._folder.manifest().conversations, split=split)
+        return map(conversation_of, rows)
+
+    def labels(self) -> Iterator[FeedbackLabel]:
+        """The label that counts for each judged reply, ordered by conversation and reply.
+
+        A review wins over a rating, a label of the source, of a judge and of the embedded labeller; then the newest.
+        """
+        for row in self._rows(_WINNERS, self._folder.manifest().labels):
+            del row["content_hash"], row["written"]
+            yield FeedbackLabel(**row)
+
+    def labelled(self, split: Split | None = None) -> Iterator[tuple[Conversation, list[FeedbackLabel]]]:
+        """Conversations ordered by id, each with its winning labels ordered by reply; [] if there are none."""
+        groups = itertools.groupby(self.labels(), key=lambda label: label.conversation_id)
+        judged, labels = next(groups, (None, iter(())))
+        for conversation in self.conversations(split):
+            while judged is not None and judged < conversation.conversation_id:
+                judged, labels = next(groups, (None, iter(())))
+            yield conversation, list(labels) if judged == conversation.conversation_id else []
+
+    def counts(self) -> StoreCounts:
+        manifest = self._folder.manifest()
+        per_split = """SELECT split, count(*) AS n, sum(len(messages))::BIGINT AS messages,
+            sum(len(ratings))::BIGINT AS ratings FROM read_parquet($files) GROUP BY split"""
+        splits = list(self._rows(per_split, manifest.conversations))
+        labels = self._rows(f"SELECT label, count(*) AS n FROM ({_WINNERS}) GROUP BY label", manifest.labels)
+        return StoreCounts(
+            conversations=sum(row["n"] for row in splits),
+            messages=sum(row["messages"] for row in splits),
+            ratings=sum(row["ratings"] for row in splits),
+            quarantined=sum(1 for _ in self.quarantined()),
+            splits={row["split"]: row["n"] for row in splits},
+            labels={row["label"]: row["n"] for row in labels},
+        )
+
+    def quarantined(self) -> Iterator[Quarantined]:
+        """Rows of logs that could not be used, in the order in which they were met."""
+        if self._folder.quarantine.exists():
+            yield from read_jsonl(self._folder.quarantine, Quarantined)
+
+    def content_hash(self) -> str:
+        """16 hex digits over all conversations; the same for the same logs, in any order of ingestion, in any store."""
+        return self._hash("SELECT content_hash FROM read_parquet($files)", self._folder.manifest().conversations)
+
+    def label_hash(self) -> str:
+        """16 hex digits over the winning labels; the same after labelling again with the same result."""
+        return self._hash(f"SELECT content_hash FROM ({_WINNERS})", self._folder.manifest().labels)
+
+    def add(self, conversations: Iterable[Conversation]) -> AddSummary:
+        """Store conversations; a longer version of a stored one replaces it. All of them or, on an error, none."""
+        with self.writer() as writer:
+            for conversation in conversations:
+                writer.add(conversation)
+            return writer.commit()
+
+    def add_labels(self, labels: Iterable[FeedbackLabel]) -> int:
+        """Append labels; returns how many. What equals the newest label of the same labeller is not written again."""
+        with self._folder.staging() as staging:
+            manifest = self._folder.manifest()
+            first = (manifest.generation + 1) << 32  # labels are numbered in the order of writing
+            staged, kept = staging / "staged.parquet", staging / "labels.parquet"
+            write_rows(staged, LABEL, map(label_row, labels, itertools.count(first)))
+            files = (*manifest.labels, str(staged.relative_to(self.path)))
+            rows = self._rows(_UNKNOWN_LABELS, files, staged=[str(staged)], first=first)
+            count = write_rows(kept, LABEL, rows)
+            if count:
+                generation = manifest.generation + 1
+                name = f"labels/{generation:06d}.parquet"
+                self._folder.move_in(kept, name)
+                self._folder.save(
+                    manifest.model_copy(update={"generation": generation, "labels": (*manifest.labels, name)})
+                )
+            return count
+
+    @contextmanager
+    def writer(self) -> Iterator[StoreWriter]:
+        """One transaction: without `commit`, or on an error before it, the store stays as it was."""
+        with self._folder.staging() as staging, (staging / "quarantine.jsonl").open("wb") as quarantine:
+            yield StoreWriter(self._folder, staging, quarantine)
+
+    def _rows(self, query: str, files: Iterable[str], **values: Any) -> Iterator[dict[str, Any]]:
+        """Rows of a query over Parquet files of this store, as a stream."""
+        paths = [str(self.path / file) for file in files]
+        if not paths:
+            return
+        with tempfile.TemporaryDirectory(prefix="drift-duckdb-") as spill:
+            # One thread: each further one holds row groups of its own, and decoding in Python is the slow part.
+            config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": spill}
+            with duckdb.connect(config=config) as connection:
+                try:
+                    for batch in connection.sql(query, params={"files": paths, **values}).to_arrow_reader(256):
+                        yield from batch.to_pylist()
+                except duckdb.Error as error:
+                    problem = str(error).splitlines()[0]
+                    raise DataError(
+                        f"{self.path}: cannot be read: {problem}. Ingest the logs into a new store."
+                    ) from None
+
+    def _hash(self, query: str, files: Iterable[str]) -> str:
+        digest = hashlib.sha256()
+        for row in self._rows(query, files):
+            digest.update(row["content_hash"].encode())
+        return digest.hexdigest()[:16]
