@@ -145,18 +145,27 @@ def pick(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> 
     """The next token of each row: int64 [B] from logits [B, V] and uniforms [B] in [0, 1).
 
     The nucleus is the smallest set of most likely tokens with at least `top_p` of the mass; the uniform picks a point
-    of its cumulated mass, most likely token first. Softmax in float32; temperature 0 takes the most likely token.
+    of its cumulated mass. Softmax in float32; temperature 0 takes the most likely token.
     """
     if temperature == 0.0:
         return logits.argmax(-1)
     probabilities = (logits.float() / temperature).softmax(-1)
-    values, tokens = probabilities.topk(min(_TOP, logits.shape[-1]), dim=-1)
+    values, tokens = _candidates(probabilities, top_p)
     cumulated = values.double().cumsum(-1)
-    if bool((cumulated[:, -1] < top_p).any()):
-        values, tokens = probabilities.sort(dim=-1, descending=True)
-        cumulated = values.double().cumsum(-1)
     inside = (cumulated - values) < top_p
     mass = (values.double() * inside).sum(-1, keepdim=True)
     place = (cumulated <= uniforms[:, None] * mass).sum(-1, keepdim=True)
     last = inside.sum(-1, keepdim=True) - 1
     return tokens.gather(-1, place.minimum(last)).squeeze(-1)
+
+
+def _candidates(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Probabilities and their tokens, most likely first; all of them in the vocabulary's order if none is cut off."""
+    if top_p == 1.0:
+        return probabilities, torch.arange(probabilities.shape[-1], device=probabilities.device).expand_as(
+            probabilities
+        )
+    values, tokens = probabilities.topk(min(_TOP, probabilities.shape[-1]), dim=-1)
+    if bool((values.double().sum(-1) >= top_p).all()):
+        return values, tokens
+    return probabilities.sort(dim=-1, descending=True)

@@ -1,0 +1,84 @@
+"""Preference pairs as token ids. Every pair that cannot be trained on is dropped under a name and counted."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import nan
+
+from transformers import PreTrainedTokenizerBase
+
+from drift.errors import DataError
+from drift.policy.chat import decode, encode_completion, encode_prompt
+from drift.policy.model import Policy
+from drift.records import ChatMessage, PreferencePair, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    """Ids of a pair; prompt + chosen and prompt + rejected are its two sequences.
+
+    `ref_*_logps`: the reference's summed log-probabilities, nats; not a number until the reference has been asked.
+    """
+
+    prompt: tuple[int, ...]
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]
+    weight: float = 1.0
+    ref_chosen_logps: float = nan
+    ref_rejected_logps: float = nan
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
+
+def tokenise(
+    policy: Policy, pairs: Iterable[PreferencePair], max_prompt_length: int, max_length: int
+) -> tuple[list[TokenPair], dict[str, int]]:
+    """The pairs that can be trained on, and counts of what was shortened, cut or dropped.
+
+    Prompts lose whole oldest turns; completions keep their start and, once cut, have no end token.
+    """
+    limit = min(max_length, policy.context_length)
+    tally: Counter[str] = Counter()
+    kept = [_token_pair(policy.tokenizer, pair, min(max_prompt_length, limit - 1), limit, tally) for pair in pairs]
+    return [pair for pair in kept if pair is not None], dict(tally)
+
+
+def _token_pair(
+    tokenizer: PreTrainedTokenizerBase, pair: PreferencePair, max_prompt: int, max_length: int, tally: Counter[str]
+) -> TokenPair | None:
+    chosen, rejected = _reply(pair, pair.chosen), _reply(pair, pair.rejected)
+    prompt = encode_prompt(tokenizer, pair.prompt, max_prompt)
+    if prompt is None or not chosen or not rejected:
+        tally[f"dropped.{_why(chosen, rejected)}"] += 1
+        return None
+    room = max_length - len(prompt.ids)
+    chosen_ids = _chosen_ids(tokenizer, pair, chosen)
+    rejected_ids = encode_completion(tokenizer, rejected, "stop")
+    tally["shortened_prompts"] += prompt.dropped_turns > 0
+    tally["unfinished_chosen"] += pair.finish != "stop"
+    tally["cut_chosen"] += len(chosen_ids) > room
+    tally["cut_rejected"] += len(rejected_ids) > room
+    return TokenPair(prompt.ids, chosen_ids[:room], rejected_ids[:room], pair.weight)
+
+
+def _why(chosen: str, rejected: str) -> Reason:
+    if not chosen:
+        return Reason.EMPTY_CHOSEN
+    return Reason.EMPTY_REJECTED if not rejected else Reason.PROMPT_TOO_LONG
+
+
+def _reply(pair: PreferencePair, messages: Sequence[ChatMessage]) -> str:
+    if len(messages) != 1 or messages[0].role != "assistant":
+        roles = ", ".join(message.role for message in messages) or "nothing"
+        raise DataError(f"pair {pair.pair_id}: chosen and rejected are one assistant message each, not {roles}.")
+    return messages[0].content
+
+
+def _chosen_ids(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair, text: str) -> tuple[int, ...]:
+    """The sampler's own ids while they still spell the chosen text; an edited text is encoded anew."""
+    ids = pair.chosen_token_ids
+    if ids and max(ids) < len(tokenizer) and decode(tokenizer, ids) == text:
+        return ids
+    return encode_completion(tokenizer, text, pair.finish)

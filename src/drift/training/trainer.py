@@ -1,0 +1,182 @@
+"""transformers' Trainer with DRIFT's loss: one step is one list of micro-batches, and its metrics are one JSON line."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+import torch
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from drift.config import TrainingSettings
+from drift.errors import DriftError
+from drift.training.batch import PairBatch, StepCollator, summed_logps
+from drift.training.loss import PairLoss, dpo_loss
+from drift.training.tokens import TokenPair
+
+Progress = Callable[[int, int], None]
+
+# How far the sigmoid term may be from ln 2 at step 0. Half of beta times the log-probabilities' rounding: batches of
+# other shapes add up in another order, which long completions in bfloat16 show in tenths of a nat.
+LN2_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
+
+
+class PreferenceTrainer(Trainer):
+    """`dtype`: what the forward pass computes in. `starts_at_reference`: then step 0 is checked against ln 2."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        pairs: Sequence[TokenPair],
+        settings: TrainingSettings,
+        arguments: TrainingArguments,
+        collator: StepCollator,
+        dtype: torch.dtype,
+        starts_at_reference: bool,
+        metrics: BinaryIO,
+    ):
+        without_dropout(model)
+        super().__init__(
+            model=model,  # pyright: ignore[reportArgumentType]
+            args=arguments,
+            train_dataset=pairs,  # pyright: ignore[reportArgumentType]
+            data_collator=collator,  # pyright: ignore[reportArgumentType]
+        )
+        self.remove_callback(PrinterCallback)
+        self.settings = settings
+        self.dtype = dtype
+        self.starts_at_reference = starts_at_reference
+        self.metrics = metrics
+        self.rows: list[dict[str, float]] = []
+        self._step_metrics: dict[str, float] = {}
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Backward through every micro-batch; their losses add up to the step's, so nothing is divided here."""
+        model.train()
+        losses: list[PairLoss] = []
+        logps: list[tuple[Tensor, Tensor]] = []
+        for batch in inputs:
+            loss, pair = self._pair_loss(model, batch.to(self.args.device))
+            self.accelerator.backward(loss.loss)
+            losses.append(loss._replace(loss=loss.loss.detach()))
+            logps.append(pair)
+        self._check_start(torch.cat([loss.sigmoid_terms for loss in losses]), logps)
+        self._step_metrics = step_metrics(losses, logps)
+        total = torch.stack([loss.loss for loss in losses]).sum()
+        if not math.isfinite(total.item()):
+            raise DriftError(
+                f"training step {self.state.global_step}: the loss is {total.item()}; lower training.learning_rate "
+                f"(now {self.settings.learning_rate}) or train in float32, then run the command again."
+            )
+        return total
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The loss of one micro-batch, as a share of its step's."""
+        loss, _ = self._pair_loss(model, inputs)
+        return (loss.loss, loss) if return_outputs else loss.loss
+
+    def _pair_loss(self, model: nn.Module, batch: PairBatch) -> tuple[PairLoss, tuple[Tensor, Tensor]]:
+        chosen, rejected = summed_logps(model, batch, self.dtype)
+        loss = dpo_loss(
+            chosen,
+            rejected,
+            batch.ref_chosen_logps,
+            batch.ref_rejected_logps,
+            self.settings.beta,
+            batch.weights,
+            self.settings.rpo_alpha,
+            batch.token_weights,
+        )
+        return loss, (chosen.detach(), rejected.detach())
+
+    def _check_start(self, sigmoid_terms: Tensor, logps: list[tuple[Tensor, Tensor]]) -> None:
+        """With policy = reference every log-ratio is 0, so every pair's term is ln 2 before the first step."""
+        if self.state.global_step > 0 or not self.starts_at_reference:
+            return
+        largest = max(float(part.abs().max()) for pair in logps for part in pair)
+        # a float32 sum of this size carries about seven digits
+        tolerance = LN2_TOLERANCE[self.dtype] + 1e-7 * self.settings.beta * largest
+        off = float((sigmoid_terms - math.log(2)).abs().max())
+        if not off <= tolerance:
+            raise DriftError(
+                f"training step 0: a pair's sigmoid term is off ln 2 by {off:.2g} (allowed {tolerance:.2g}) although "
+                "the policy is its own reference: this model's forward pass is not repeatable, so it cannot be trained."
+            )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """One row per optimizer step, under TRL's names; the Trainer's closing summary is left out."""
+        super().log(logs, start_time)
+        if "loss" in logs:
+            row = {"step": self.state.global_step, **logs, **self._step_metrics}
+            self.rows.append(row)
+            self.metrics.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: the Trainer's estimate knows only its own batches."""
+        return 0
+
+
+def step_metrics(losses: Sequence[PairLoss], logps: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """Means over the step's pairs, each pair counted once."""
+    chosen = torch.cat([loss.chosen_rewards for loss in losses])
+    rejected = torch.cat([loss.rejected_rewards for loss in losses])
+    return {
+        "rewards/chosen": chosen.mean().item(),
+        "rewards/rejected": rejected.mean().item(),
+        "rewards/margins": (chosen - rejected).mean().item(),
+        "rewards/accuracies": (chosen > rejected).float().mean().item(),
+        "logps/chosen": torch.cat([pair[0] for pair in logps]).mean().item(),
+        "logps/rejected": torch.cat([pair[1] for pair in logps]).mean().item(),
+    }
+
+
+def training_arguments(settings: TrainingSettings, seed: int, folder: Path) -> TrainingArguments:
+    """Nothing is reported, saved or printed; the collator, not the Trainer, splits a step into micro-batches."""
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        optim=settings.optimizer,
+        lr_scheduler_type=settings.lr_scheduler,
+        warmup_steps=min(settings.warmup_ratio, 1 - 1e-9),  # below 1 it is a share of all steps, from 1 on a number
+        max_grad_norm=settings.max_grad_norm,
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        seed=seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+
+
+def without_dropout(model: nn.Module) -> None:
+    """Dropout would make policy and reference differ by noise. Layers hold it as a module or as a plain number."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+class ProgressCallback(TrainerCallback):
+    """Tells `on_progress` how many of the optimizer's steps are done."""
+
+    def __init__(self, on_progress: Progress):
+        self.on_progress = on_progress
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.on_progress(state.global_step, state.max_steps)
