@@ -1,0 +1,70 @@
+"""evaluation.json: what one policy scored. The report reads it too, so nothing heavy is imported."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from drift.errors import DataError
+from drift.records import ChatMessage
+
+
+class Result(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PreferenceResult(Result):
+    """Held-out pairs: how often the policy favours the liked reply over the disliked one.
+
+    Favour is measured against the reference. `accuracy_low`, `accuracy_high`: 95 % interval; `margin` and
+    `logps_chosen` are means in nats.
+    """
+
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    margin: float
+    logps_chosen: float
+    pairs: int
+
+
+class UtilityResult(Result):
+    """The true utility of held-out prompts, where a world knows it; `low`, `high`: 95 % interval of the mean."""
+
+    temperature: float
+    mean: float
+    low: float
+    high: float
+    prompts: int
+
+
+class SampleResult(Result):
+    """One reply of the policy to a held-out prompt. `utility` where a world knows it."""
+
+    prompt: tuple[ChatMessage, ...]
+    completion: str
+    utility: float | None = None
+
+
+class Evaluation(Result):
+    """`preference`: on the test split. `stop`: the same on the stop split, which the stop rule alone reads."""
+
+    preference: PreferenceResult | None = None
+    stop: PreferenceResult | None = None
+    utility: tuple[UtilityResult, ...] = ()
+    samples: tuple[SampleResult, ...] = ()
+
+
+def write_evaluation(path: Path, evaluation: Evaluation) -> None:
+    path.write_text(evaluation.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Raises DataError naming the file and the first field that is wrong."""
+    try:
+        return Evaluation.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise DataError(
+            f"{path}: no evaluation: {where}: {first['msg']}. Delete it and give the command again."
+        ) from None

@@ -1,0 +1,193 @@
+"""What the report says, gathered from a run folder alone. Whatever is not there yet stays None or empty."""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from drift.evaluation.results import Evaluation, SampleResult, UtilityResult, read_evaluation
+from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
+from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
+from drift.rundir import RunView, load_run
+
+EXAMPLES = 10
+COMPARISONS = 8
+
+Place = tuple[str, int]
+"""A judged reply: conversation_id, reply_index."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCounts:
+    """One labeller's verdicts on replies."""
+
+    labeller: str
+    sat: int
+    dsat: int
+    neutral: int
+    abstain: int
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """`evidence` holds the labels of the examples that the report shows."""
+
+    counts: tuple[LabelCounts, ...]
+    subtypes: tuple[tuple[str, int], ...]
+    evidence: dict[Place, FeedbackLabel]
+
+
+@dataclass(frozen=True, slots=True)
+class Disliked:
+    item: PromptItem
+    label: FeedbackLabel | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Median characters of the replies of `pairs` pairs."""
+
+    pairs: int
+    chosen: float
+    rejected: float
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One policy of the run: the base, the warm start, or what an iteration made."""
+
+    name: str
+    evaluation: Evaluation
+    steps: tuple[TrainingStep, ...]
+    lengths: Lengths | None
+
+    def utility(self, temperature: float) -> UtilityResult | None:
+        return next((result for result in self.evaluation.utility if result.temperature == temperature), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two policies answered to the same held-out prompt."""
+
+    prompt: tuple[ChatMessage, ...]
+    before: SampleResult
+    after: SampleResult
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    run: RunView
+    model: Path | None
+    funnel: Funnel | None
+    labels: Labels | None
+    quality: LabelQuality | None
+    disliked: tuple[Disliked, ...]
+    phases: tuple[Phase, ...]
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Where a utility was measured, highest first."""
+        found = {result.temperature for phase in self.phases for result in phase.evaluation.utility}
+        return tuple(sorted(found, reverse=True))
+
+    @property
+    def sampled(self) -> tuple[Phase, ...]:
+        """The phases whose evaluation kept samples."""
+        return tuple(phase for phase in self.phases if phase.evaluation.samples)
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The first prompts, in file order, that both the first and the last sampled policy answered."""
+        if len(self.sampled) < 2:
+            return ()
+        after = {sample.prompt: sample for sample in self.sampled[-1].evaluation.samples}
+        both = [sample for sample in self.sampled[0].evaluation.samples if sample.prompt in after]
+        return tuple(Comparison(sample.prompt, sample, after[sample.prompt]) for sample in both[:COMPARISONS])
+
+
+def read_contents(path: Path) -> Contents:
+    """Raises DataError if `path` is no run, or if one of its files cannot be read (file:line)."""
+    run = load_run(path)
+    items = _examples(run)
+    labels = _labels(run, {(item.conversation_id, item.reply_index) for item in items})
+    evidence = labels.evidence if labels else {}
+    return Contents(
+        run=run,
+        model=_model(run),
+        funnel=_optional(run, "data/funnel.json", Funnel),
+        labels=labels,
+        quality=_optional(run, "data/label_quality.json", LabelQuality),
+        disliked=tuple(Disliked(item, evidence.get((item.conversation_id, item.reply_index))) for item in items),
+        phases=tuple(_phases(run)),
+    )
+
+
+def _optional(run: RunView, name: str, model):
+    path = run.file(name)
+    return read_json(path, model) if path else None
+
+
+def _model(run: RunView) -> Path | None:
+    """The policy to use: the one that the stop rule kept, else the latest."""
+    folders = ["policy", *(f"iteration-{k}/policy" for k in reversed(run.iterations)), "warm-start/policy"]
+    return next((path for path in map(run.file, folders) if path), None)
+
+
+def _examples(run: RunView) -> list[PromptItem]:
+    """Disliked replies in order of their ids, which are hashes: nobody chose them. One per conversation."""
+    path = run.file("data/prompts.jsonl")
+    if path is None:
+        return []
+    disliked = (item for item in read_jsonl(path, PromptItem) if item.rejected and item.complaint)
+    first = {item.conversation_id: item for item in sorted(disliked, key=lambda item: item.prompt_id, reverse=True)}
+    return sorted(first.values(), key=lambda item: item.prompt_id)[:EXAMPLES]
+
+
+def _labels(run: RunView, wanted: set[Place]) -> Labels | None:
+    path = run.file("data/labels.jsonl")
+    if path is None:
+        return None
+    verdicts: Counter[tuple[str, str]] = Counter()
+    subtypes: Counter[str] = Counter()
+    evidence: dict[Place, FeedbackLabel] = {}
+    for label in read_jsonl(path, FeedbackLabel):
+        verdicts[label.labeller, label.label] += 1
+        if label.label == "DSAT":
+            subtypes[label.subtype or "unnamed"] += 1
+            if (label.conversation_id, label.reply_index) in wanted:
+                evidence[label.conversation_id, label.reply_index] = label
+    counts = (
+        LabelCounts(name, *(verdicts[name, verdict] for verdict in ("SAT", "DSAT", "NEUTRAL", "ABSTAIN")))
+        for name in sorted({labeller for labeller, _ in verdicts})
+    )
+    return Labels(tuple(counts), tuple(subtypes.most_common()), evidence)
+
+
+def _phases(run: RunView) -> Iterator[Phase]:
+    folders = {"base": "base", "warm-start": "warm start"} | {
+        f"iteration-{k}": f"iteration {k}" for k in run.iterations
+    }
+    for folder, name in folders.items():
+        scores, metrics, pairs = (
+            run.file(f"{folder}/{file}") for file in ("evaluation.json", "metrics.jsonl", "pairs.jsonl")
+        )
+        if scores or metrics or pairs:
+            yield Phase(
+                name=name,
+                evaluation=read_evaluation(scores) if scores else Evaluation(),
+                steps=tuple(read_jsonl(metrics, TrainingStep)) if metrics else (),
+                lengths=_lengths(pairs) if pairs else None,
+            )
+
+
+def _lengths(pairs: Path) -> Lengths | None:
+    rows = [(_characters(pair.chosen), _characters(pair.rejected)) for pair in read_jsonl(pairs, PreferencePair)]
+    if not rows:
+        return None
+    chosen, rejected = zip(*rows, strict=True)
+    return Lengths(len(rows), statistics.median(chosen), statistics.median(rejected))
+
+
+def _characters(messages: tuple[ChatMessage, ...]) -> int:
+    return sum(len(message.content) for message in messages)

@@ -1,0 +1,131 @@
+"""Charts as inline SVG. Colours become the page's CSS variables and so follow its light and dark theme."""
+
+import io
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from drift.errors import PrerequisiteError
+
+# matplotlib wants colours; these stand for CSS variables and occur nowhere else in its output.
+INK, FAINT, SERIES = "#010203", "#010204", ("#010205", "#010206", "#010207", "#010208")
+VARIABLES = {INK: "--muted", FAINT: "--line"} | {colour: f"--series-{i}" for i, colour in enumerate(SERIES, 1)}
+STYLE: Any = {
+    "svg.fonttype": "none",  # real text: it can be read aloud, searched, and takes the page's font
+    "font.size": 11,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.labelcolor": INK,
+    "legend.frameon": False,
+}
+SMOOTH_FROM = 40  # steps; below that a running mean says less than the points themselves
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A value, with its interval where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line of a chart; None where nothing was measured."""
+
+    name: str
+    points: tuple[Point | None, ...]
+
+
+def phases_chart(title: str, phases: Sequence[str], series: Sequence[Series]) -> Markup:
+    """Values by phase of the run, each with its interval."""
+    with _drawing(title) as (figure, axes):
+        for place, (line, colour) in enumerate(zip(series, SERIES, strict=False)):
+            shift = 0.05 * (place - (len(series) - 1) / 2)  # so that intervals do not hide each other
+            known = [(x + shift, point) for x, point in enumerate(line.points) if point]
+            axes.plot(
+                [x for x, _ in known], [p.value for _, p in known], "-o", ms=5, lw=1.6, color=colour, label=line.name
+            )
+            for x, point in known:
+                if point.low is not None and point.high is not None:
+                    axes.plot([x, x], [point.low, point.high], "-", lw=1.6, alpha=0.55, color=colour)
+        axes.set_xticks(range(len(phases)), phases)
+        axes.set_xlim(-0.35, len(phases) - 0.65)
+        if len(series) > 1:
+            figure.legend(loc="outside upper left", ncols=len(series), handlelength=1.2)
+        return _svg(figure, title)
+
+
+def steps_chart(title: str, phases: Sequence[str], values: Sequence[Sequence[float | None]]) -> Markup:
+    """A quantity over the optimizer steps of each phase in turn; `values[i]` belongs to `phases[i]`."""
+    with _drawing(title) as (figure, axes):
+        start = 0
+        for name, row in zip(phases, values, strict=True):
+            points = [math.nan if value is None else value for value in row]
+            smooth = len(points) >= SMOOTH_FROM
+            x = range(start + 1, start + len(points) + 1)
+            axes.plot(x, points, lw=1.2, alpha=0.35 if smooth else 1.0, color=SERIES[0])
+            if smooth:
+                axes.plot(x, _running_mean(points, len(points) // 10), lw=1.8, color=SERIES[0])
+            if start:
+                axes.axvline(start + 0.5, color=INK, lw=0.6, ls=(0, (2, 3)))
+            label_at = (start + 0.5 + len(points) / 2, 1.02)
+            axes.text(*label_at, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
+            start += len(points)
+        axes.set_xlabel("logged step")
+        axes.margins(x=0.01)
+        return _svg(figure, title)
+
+
+@contextmanager
+def _drawing(title: str) -> Iterator[tuple[Any, Any]]:
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise PrerequisiteError("The report's charts need matplotlib: pip install 'drift-training[train]'") from None
+    # The salt makes the SVG's ids the same in every run, and different from those of the page's other charts.
+    with rc_context({**STYLE, "svg.hashsalt": title}):
+        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        figure.patch.set_alpha(0)
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0)
+        yield figure, axes
+
+
+def _svg(figure: Any, title: str) -> Markup:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    svg = out.getvalue()[out.getvalue().index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\sid="[\w.]+_\d+"| xmlns(:\w+)?="[^"]*"', "", svg)  # ids that no one refers to; names HTML knows
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", svg, count=1)
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return Markup(svg.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(title), 1))
+
+
+def _running_mean(values: Sequence[float], reach: int) -> list[float]:
+    """Mean of the values at most `reach` places away; steps without a value do not count."""
+    windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
+    known = ([value for value in window if not math.isnan(value)] for window in windows)
+    return [sum(window) / len(window) if window else math.nan for window in known]

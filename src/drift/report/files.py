@@ -1,0 +1,60 @@
+"""The files of a run that exist for the report: how many rows came through, and how good the labels are."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from drift.errors import DataError
+
+
+class FunnelStep(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    count: int
+    note: str | None = None
+
+
+class Funnel(BaseModel):
+    """data/funnel.json: what was left after each step, in order, and what was dropped on the way, by reason."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: tuple[FunnelStep, ...]
+    drops: dict[str, int] = Field(default_factory=dict)
+
+
+class LabelQuality(BaseModel):
+    """data/label_quality.json: DSAT labels against a known truth; `n` judged replies were compared."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    precision: float
+    recall: float
+    n: int
+
+
+class TrainingStep(BaseModel):
+    """A row of metrics.jsonl, of which the report shows a part. Null: not logged at this step."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    step: int
+    margin: float | None = Field(default=None, alias="rewards/margins")
+    accuracy: float | None = Field(default=None, alias="rewards/accuracies")
+    grad_norm: float | None = None
+    loss: float | None = None
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_json(path: Path, model: type[Model]) -> Model:
+    """Raises DataError naming the file and the first field that is wrong."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise DataError(f"{path}: no {model.__name__}: {where}: {first['msg']}. Give `drift run` again.") from None

@@ -1,0 +1,179 @@
+"""From a run folder to one HTML file. Every text that came out of a log is escaped: logs are not to be trusted."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from drift.records import ChatMessage
+from drift.report.contents import Contents, Disliked, Phase, read_contents
+from drift.report.figures import Point, Series, phases_chart, steps_chart
+from drift.rundir import atomic_write
+
+LONGEST = 20_000  # characters of one message; a pasted log must not make the page unusable
+
+
+@dataclass(frozen=True, slots=True)
+class Charts:
+    """Inline SVG; None where the run has nothing to draw."""
+
+    utility: Markup | None
+    preference: Markup | None
+    margins: Markup | None
+    grad_norms: Markup | None
+    lengths: Markup | None
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What the user said, cut where the evidence is. `loose`: the evidence is no part of it and stands beside it."""
+
+    before: str
+    evidence: str
+    after: str
+    loose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The main measure at the first and at the last policy that has it."""
+
+    measure: str
+    first: Phase
+    before: Point
+    last: Phase
+    after: Point
+
+    @property
+    def apart(self) -> bool:
+        """Do the two intervals exclude each other?"""
+        low, high = sorted((self.before, self.after), key=lambda point: point.value)
+        return low.high is not None and high.low is not None and low.high < high.low
+
+
+def write_report(run_path: Path, out: Path | None = None) -> Path:
+    """Write the report of a run, finished or not, to `out` or RUN/report.html. Returns where it lies.
+
+    Raises DataError if `run_path` is no run or a file in it is damaged, PrerequisiteError without matplotlib.
+    """
+    target = out or run_path / "report.html"
+    atomic_write(target, render(read_contents(run_path)).encode())
+    return target
+
+
+def render(contents: Contents) -> str:
+    environment = Environment(
+        loader=PackageLoader("drift.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": _number,
+        "clean": _clean,
+        "temperature": _temperature,
+        "request": _request,
+        "complaint": mark_evidence,
+    }
+    return environment.get_template("report.html.jinja").render(
+        run=contents.run, contents=contents, charts=draw(contents), change=main_change(contents), longest=LONGEST
+    )
+
+
+def draw(contents: Contents) -> Charts:
+    scored = [phase for phase in contents.phases if phase.evaluation.utility or phase.evaluation.preference]
+    names = [phase.name for phase in scored]
+    utility = [Series(_temperature(t), tuple(_utility(phase, t) for phase in scored)) for t in contents.temperatures]
+    preference = Series("accuracy", tuple(map(_preference, scored)))
+    trained = [phase for phase in contents.phases if phase.steps]
+    margins = [[step.margin for step in phase.steps] for phase in trained]
+    norms = [[step.grad_norm for step in phase.steps] for phase in trained]
+    return Charts(
+        utility=phases_chart("True utility", names, utility) if utility else None,
+        preference=phases_chart("Preference accuracy", names, [preference]) if any(preference.points) else None,
+        margins=_steps("Reward margin", trained, margins),
+        grad_norms=_steps("Gradient norm", trained, norms),
+        lengths=_lengths(contents.phases),
+    )
+
+
+def main_change(contents: Contents) -> Change | None:
+    """What the headline speaks of: the utility at the highest temperature, else the preference accuracy."""
+    if contents.temperatures:
+        t = contents.temperatures[0]
+        measure, points = (
+            f"True utility of held-out prompts, {_temperature(t)}",
+            [(phase, _utility(phase, t)) for phase in contents.phases],
+        )
+    else:
+        measure, points = (
+            "Preference accuracy on held-out pairs",
+            [(phase, _preference(phase)) for phase in contents.phases],
+        )
+    known = [(phase, point) for phase, point in points if point]
+    return Change(measure, *known[0], *known[-1]) if len(known) > 1 else None
+
+
+def mark_evidence(disliked: Disliked) -> Complaint:
+    """The complaint with its evidence, however the labeller spaced and spelt it."""
+    text = disliked.item.complaint.content if disliked.item.complaint else ""
+    evidence = (disliked.label.evidence if disliked.label else None) or ""
+    words = [re.escape(word) for word in evidence.split()]
+    found = re.search(r"\s+".join(words), text, re.IGNORECASE) if words else None
+    if found is None:
+        return Complaint(text, evidence, "", loose=True)
+    return Complaint(text[: found.start()], found[0], text[found.end() :])
+
+
+def _utility(phase: Phase, temperature: float) -> Point | None:
+    result = phase.utility(temperature)
+    return Point(result.mean, result.low, result.high) if result else None
+
+
+def _preference(phase: Phase) -> Point | None:
+    result = phase.evaluation.preference
+    return Point(result.accuracy, result.accuracy_low, result.accuracy_high) if result else None
+
+
+def _steps(title: str, phases: list[Phase], values: list[list[float | None]]) -> Markup | None:
+    known = any(value is not None for row in values for value in row)
+    return steps_chart(title, [phase.name for phase in phases], values) if known else None
+
+
+def _lengths(phases: tuple[Phase, ...]) -> Markup | None:
+    paired = [(phase.name, phase.lengths) for phase in phases if phase.lengths]
+    if not paired:
+        return None
+    chosen = Series("chosen", tuple(Point(lengths.chosen) for _, lengths in paired))
+    rejected = Series("rejected", tuple(Point(lengths.rejected) for _, lengths in paired))
+    return phases_chart("Median characters of a reply", [name for name, _ in paired], [chosen, rejected])
+
+
+def _temperature(value: float) -> str:
+    return f"temperature {value:g}" if value else "greedy"
+
+
+def _number(value: float | None) -> str:
+    """For people: thousands apart, as many digits as can matter, a real minus sign."""
+    if value is None:
+        return "–"
+    if float(value).is_integer():
+        digits = f"{int(value):,}"
+    elif abs(value) >= 10:
+        digits = f"{value:,.1f}"
+    else:
+        digits = f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.2g}"
+    return digits.replace("-", "\N{MINUS SIGN}")
+
+
+def _clean(text: str) -> str:
+    """Control characters that HTML forbids become visible."""
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", text)
+
+
+def _request(prompt: tuple[ChatMessage, ...]) -> str:
+    """What the reply answers: the last thing the user said."""
+    return next((message.content for message in reversed(prompt) if message.role == "user"), "")

@@ -1,0 +1,58 @@
+"""What is gathered from a run folder, and what is left alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from drift.report.contents import read_contents
+from drift.report.files import FunnelStep
+from drift.report.page import main_change
+from drift.rundir import RunDir
+
+MakeRun = Callable[..., Path]
+
+
+def test_contents(make_run: MakeRun):
+    contents = read_contents(make_run())
+    assert [phase.name for phase in contents.phases] == ["base", "iteration 1"]
+    lengths = contents.phases[1].lengths
+    assert lengths
+    assert (lengths.pairs, lengths.chosen, lengths.rejected) == (3, 20, 30)
+    assert [step.margin for step in contents.phases[1].steps] == [0.1, 0.2, 0.3]
+    assert contents.funnel
+    assert contents.funnel.steps[0] == FunnelStep(
+        name="Name the capital of Peru as JSON.", count=9, note=contents.funnel.steps[0].note
+    )
+    assert contents.labels
+    assert [(row.labeller, row.sat, row.dsat) for row in contents.labels.counts] == [
+        ("embedded", 0, 1),
+        ("rating", 1, 0),
+    ]
+    assert contents.labels.subtypes == (("reformulate", 1),)
+    assert [(pair.before.utility, pair.after.utility) for pair in contents.comparisons] == [(0.55, 0.75)]
+
+
+def test_the_headline_needs_intervals_that_exclude_each_other(make_run: MakeRun):
+    change = main_change(read_contents(make_run()))
+    assert change
+    assert (change.first.name, change.before.value, change.last.name, change.after.value) == (
+        "base",
+        0.55,
+        "iteration 1",
+        0.75,
+    )
+    assert change.apart
+
+
+def test_the_kept_policy_comes_before_the_latest(make_run: MakeRun):
+    run = make_run()
+    assert read_contents(run).model == run / "iteration-1/policy"
+    (run / "policy").mkdir()
+    assert read_contents(run).model == run / "policy"
+
+
+def test_files_of_another_config_are_not_reported(make_run: MakeRun):
+    path = make_run()
+    with RunDir.open(path, "name: shorter\n", 42):
+        pass
+    contents = read_contents(path)
+    assert (contents.phases, contents.disliked, contents.labels, contents.model) == ((), (), None, None)

@@ -1,0 +1,147 @@
+"""The page says what the run folder holds, loads nothing from elsewhere, and lets no text of a log become markup."""
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drift.errors import DataError
+from drift.records import ChatMessage, FeedbackLabel, PromptItem
+from drift.report import write_report
+from drift.report.contents import Disliked
+from drift.report.page import mark_evidence
+from drift.rundir import RunDir
+
+MakeRun = Callable[..., Path]
+SECTIONS = ("data", "disliked", "results", "labels", "training", "samples", "settings")
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags, attributes, and the text without style sheets."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.marked: list[str] = []
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag == "mark":
+            self.marked.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.tags.append(f"/{tag}")
+        self.text += " " * (tag == "td")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.tags[-1:] == ["mark"]:
+            self.marked[-1] += data
+
+
+def test_every_section_is_there_with_its_numbers(make_run: MakeRun):
+    page = Page(write_report(make_run()))
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert [section for section in SECTIONS if section not in ids] == []
+    assert page.tags.count("svg") == 5
+    words = " ".join(page.text.split())
+    assert "temperature 1: from base (0.550 0.530 to 0.570) to iteration 1 (0.750 0.730 to 0.770)" in words
+    assert "The 95 % intervals lie apart" in words
+    assert "iteration-1/policy and loads with" in words
+    assert "duplicate prompt 4" in words
+    assert "iteration 1 3 20 30 3 0.690 0.300" in words  # pairs, median characters, steps, last loss, last margin
+    assert "Lima 0.55" in words
+    assert "Lima 0.75" in words
+    assert "name: test" in words
+    assert "not there yet" not in words
+
+
+def test_evidence_is_marked_in_the_complaint(make_run: MakeRun):
+    page = Page(write_report(make_run()))
+    assert page.marked == ["marked", "I said JSON"]
+    assert "No. I said JSON, please." in page.text
+
+
+ATTACK = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\"' onload=alert(1) {{ 7 * 7 }} \x00"
+
+
+def test_no_text_of_a_run_becomes_markup(make_run: MakeRun, text_names: list[str]):
+    harmless = Page(write_report(make_run()))
+    texts = [f"{name}: {ATTACK}" for name in text_names]
+    hostile = Page(write_report(make_run(*texts, name="<script>alert(2)<img src=x>", config=f"name: {ATTACK}")))
+    assert set(hostile.tags) - set(harmless.tags) == set()
+    assert hostile.tags.count("script") == 0
+    assert [name for name, _ in hostile.attributes if name.startswith("on")] == []
+    assert [name for name in text_names if f"{name}: </style></script><script>" not in hostile.text] == []
+    assert "\x00" not in hostile.text
+
+
+def test_nothing_is_loaded_from_elsewhere(make_run: MakeRun):
+    path = write_report(make_run())
+    links = [value for name, value in Page(path).attributes if name in ("src", "href", "xlink:href", "action", "data")]
+    assert links
+    assert [link for link in links if not link.startswith("#")] == []
+    assert re.findall(r"@import|url\((?!#)", path.read_text()) == []
+
+
+def test_the_same_run_gives_the_same_bytes(make_run: MakeRun, tmp_path: Path):
+    run = make_run()
+    assert write_report(run, tmp_path / "a.html").read_bytes() == write_report(run, tmp_path / "b.html").read_bytes()
+
+
+def test_an_unfinished_run_says_what_is_missing(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt), RunDir.open(tmp_path / "run", "name: test\n", 1):
+        raise KeyboardInterrupt
+    page = Page(write_report(tmp_path / "run"))
+    assert "This run is not finished" in page.text
+    for file in ("data/funnel.json", "data/labels.jsonl", "evaluation.json", "metrics.jsonl", "No policy"):
+        assert file in page.text
+    assert "svg" not in page.tags
+
+
+def test_long_texts_are_folded_and_huge_ones_cut(make_run: MakeRun):
+    page = Page(
+        write_report(make_run("request", "word " * 200_000, "so long " * 500 + "I said JSON" + " and on" * 500))
+    )
+    assert ("data-closed", "show all 1,000,000 characters") in page.attributes
+    assert "980,000 characters more" in page.text
+    assert page.marked.count("I said JSON") == 2  # in the folded and in the whole text
+    assert len(page.text) < 100_000
+
+
+def test_a_damaged_file_is_named(make_run: MakeRun):
+    run = make_run()
+    (run / "iteration-1/metrics.jsonl").write_text('{"step": "first"}\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl:1: no TrainingStep: step"):
+        write_report(run)
+    with pytest.raises(DataError, match="no run"):
+        write_report(run / "data")
+
+
+def said(complaint: str, evidence: str | None) -> Disliked:
+    item = PromptItem("p", "c", 1, (), "train", complaint=ChatMessage("user", complaint))
+    return Disliked(item, FeedbackLabel("c", 1, 2, "DSAT", "embedded", "1", evidence=evidence))
+
+
+def test_evidence_is_found_however_it_is_spaced():
+    found = mark_evidence(said("Well, THAT  is\nwrong (again)!", "that is wrong (again)"))
+    assert (found.before, found.evidence, found.after) == ("Well, ", "THAT  is\nwrong (again)", "!")
+    stray = mark_evidence(said("No.", "repeated request"))
+    assert (stray.before, stray.evidence, stray.loose) == ("No.", "repeated request", True)
+    assert mark_evidence(said("No.", None)).evidence == ""
+
+
+@given(st.text(), st.text(), st.text())
+def test_marking_never_changes_what_was_said(before: str, evidence: str, after: str):
+    complaint = before + evidence + after
+    found = mark_evidence(said(complaint, evidence))
+    assert found.before + ("" if found.loose else found.evidence) + found.after == complaint
+    assert not (found.loose and evidence.strip())
