@@ -1,0 +1,93 @@
+"""The decode loop agrees with transformers, and a completion depends on its own key and prompt only."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drift.config import PolicySettings, SamplingSettings
+from drift.policy.decode import generate, pick, stop_ids
+from drift.policy.model import load_policy
+
+PROMPTS = [[1, 30 + n, *range(40, 41 + 3 * n)] for n in range(12)]
+KEYS = [f"key-{n}" for n in range(12)]
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_policy):
+    return load_policy(tiny_policy, PolicySettings())
+
+
+def settings_for(**changes) -> SamplingSettings:
+    return SamplingSettings(**{"max_new_tokens": 24, "temperature": 1.0, "top_p": 0.95, **changes})
+
+
+def test_greedy_is_what_transformers_generates(policy):
+    found = generate(policy, PROMPTS, KEYS, settings_for(temperature=0.0))
+    for prompt, reply in zip(PROMPTS, found, strict=True):
+        ids = torch.tensor([prompt])
+        whole = policy.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
+        assert whole[0, len(prompt) :].tolist() == list(reply.token_ids)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 150, 10_000])
+def test_a_completion_does_not_depend_on_its_batch(policy, batch_tokens):
+    expected = generate(policy, PROMPTS, KEYS, settings_for())
+    order = [7, 0, 11, 3, 1]
+    rows = generate(
+        policy, [PROMPTS[n] for n in order], [KEYS[n] for n in order], settings_for(batch_tokens=batch_tokens)
+    )
+    assert rows == [expected[n] for n in order]
+    assert len({reply.token_ids for reply in expected}) == len(expected)
+
+
+def test_another_key_is_another_completion(policy):
+    first, second = generate(policy, [PROMPTS[0]] * 2, ["a", "b"], settings_for())
+    assert first.token_ids != second.token_ids
+
+
+def test_finish_tells_a_stop_from_a_cut(policy):
+    stops = stop_ids(policy)
+    replies = generate(policy, PROMPTS * 20, [str(n) for n in range(240)], settings_for(max_new_tokens=60, top_p=1.0))
+    assert {reply.finish for reply in replies} == {"stop", "length"}
+    for reply in replies:
+        ended = reply.token_ids[-1] in stops
+        assert (reply.finish == "stop") == ended
+        assert not stops & set(reply.token_ids[:-1])
+        assert len(reply.token_ids) == 60 or ended
+        assert "<|im_end|>" not in reply.text
+
+
+def test_pick_inverts_the_distribution():
+    logits = torch.tensor([[0.5, 0.3, 0.2]]).log().repeat(6, 1)
+    uniforms = torch.tensor([0.0, 0.49, 0.51, 0.79, 0.81, 0.999])
+    assert pick(logits, uniforms, 1.0, 1.0).tolist() == [0, 0, 1, 1, 2, 2]
+    # top_p 0.6 keeps the two likeliest, with 5/8 and 3/8 of the mass
+    assert pick(logits, uniforms, 1.0, 0.6).tolist() == [0, 0, 0, 1, 1, 1]
+    # temperature 1/2 squares: 25, 9 and 4 of 38
+    assert pick(logits, uniforms, 0.5, 1.0).tolist() == [0, 0, 0, 1, 1, 2]
+    assert pick(logits, uniforms, 0.0, 1.0).tolist() == [0] * 6
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.05, 1.0), st.integers(2, 300))
+def test_pick_stays_in_the_nucleus(seed, top_p, vocabulary):
+    torch.manual_seed(seed)
+    logits = torch.randn(16, vocabulary) * 2
+    chosen = pick(logits, torch.rand(16), 1.0, top_p)
+    probabilities = logits.softmax(-1)
+    own = probabilities.gather(-1, chosen[:, None])
+    likelier = (probabilities * (probabilities > own)).sum(-1)
+    assert bool((likelier < top_p + 1e-5).all())
+
+
+def test_sampled_frequencies_are_the_models(policy):
+    prompt = PROMPTS[3]
+    drawn = generate(policy, [prompt] * 3000, [str(n) for n in range(3000)], settings_for(max_new_tokens=1, top_p=1.0))
+    counts = torch.bincount(torch.tensor([reply.token_ids[0] for reply in drawn]), minlength=259)
+    expected = policy.model(torch.tensor([prompt])).logits[0, -1].detach().softmax(-1) * 3000
+    assert float(((counts - expected) ** 2 / expected.clamp(min=5)).sum()) < 400  # chi square, 258 degrees at most
+
+
+def test_no_prompts_no_completions(policy):
+    assert generate(policy, [], [], settings_for()) == []

@@ -1,0 +1,93 @@
+"""Policies load, are named by their weights, and fail in one line with the remedy."""
+
+import shutil
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from drift.config import PolicySettings
+from drift.errors import PrerequisiteError
+from drift.policy.model import load_policy, resolve_source, save_policy, weights_id
+
+SETTINGS = PolicySettings()
+
+
+def test_the_id_follows_the_weights_not_the_path(tiny_policy, tmp_path):
+    policy = load_policy(tiny_policy, SETTINGS)
+    save_policy(policy, tmp_path / "copy")
+    copied = load_policy(tmp_path / "copy", SETTINGS)
+    assert copied.policy_id == policy.policy_id
+    assert len(policy.policy_id) == 16
+    with torch.no_grad():
+        next(copied.model.parameters())[0, 0] += 1e-6
+    assert weights_id(copied.model) != policy.policy_id
+
+
+def test_a_saved_policy_loads_in_transformers(tiny_policy, tmp_path):
+    policy = load_policy(tiny_policy, SETTINGS)
+    save_policy(policy, tmp_path)
+    ids = torch.tensor([[5, 6, 7]])
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(plain(ids).logits, policy.model(ids).logits)
+    assert AutoTokenizer.from_pretrained(tmp_path).chat_template == policy.tokenizer.chat_template
+
+
+def test_dtype_is_as_set(tiny_policy):
+    assert load_policy(tiny_policy, PolicySettings(dtype="bfloat16")).model.dtype == torch.bfloat16
+    assert load_policy(str(tiny_policy), SETTINGS).model.dtype == torch.float32
+
+
+def one_line(error: pytest.ExceptionInfo) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    assert "Give policy.model a folder" in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda folder: folder / "missing", "no such folder"),
+        (lambda folder: folder, "no config.json"),
+        (lambda folder: (folder / "notes.txt").write_text("hi") and folder / "notes.txt", "a file"),
+    ],
+)
+def test_a_path_that_is_no_model_says_so(tmp_path, make, why):
+    source = make(tmp_path)
+    with pytest.raises(PrerequisiteError, match=why) as error:
+        load_policy(str(source), SETTINGS)
+    assert one_line(error).startswith(str(source))
+
+
+def test_a_name_the_hub_cannot_give_says_so():
+    with pytest.raises(PrerequisiteError, match="nobody/no-such-model") as error:
+        load_policy("nobody/no-such-model", SETTINGS)
+    one_line(error)
+
+
+@pytest.mark.parametrize("damaged", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_damaged_folder_says_so(tiny_policy, tmp_path, damaged):
+    folder = shutil.copytree(tiny_policy, tmp_path / "damaged")
+    (folder / damaged).write_bytes(b"no such thing")
+    with pytest.raises(PrerequisiteError, match="no model that can be loaded") as error:
+        load_policy(folder, SETTINGS)
+    one_line(error)
+
+
+def test_a_tokenizer_without_template_is_refused(tiny_policy, tmp_path):
+    folder = shutil.copytree(tiny_policy, tmp_path / "plain")
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(PrerequisiteError, match="its tokenizer has no chat template"):
+        load_policy(folder, SETTINGS)
+
+
+def test_embedded_names_are_folders_of_the_package():
+    assert resolve_source("embedded").endswith("sandbox/checkpoints/base-1")
+    assert resolve_source("embedded-3").endswith("sandbox/checkpoints/base-3")
+    assert resolve_source("Qwen/Qwen2.5-7B-Instruct") == "Qwen/Qwen2.5-7B-Instruct"
+
+
+def test_loading_is_silent(tiny_policy, tmp_path, capfd):
+    save_policy(load_policy(tiny_policy, SETTINGS), tmp_path)
+    assert capfd.readouterr() == ("", "")
