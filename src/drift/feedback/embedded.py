@@ -1,0 +1,184 @@
+"""The labeller that ships: a linear model on hashed features says what a user turn expresses about the reply before it.
+
+It runs on numpy alone, at tens of thousands of turns per second, and is fitted by `python -m drift.feedback.fit`.
+It judges EXPRESSED feedback: most failures of an assistant leave no trace in what the user writes next.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from drift.errors import DataError
+from drift.feedback.features import BUCKETS, HEAD, RELATION, TAIL, VERSION, Batch, Features, Turn, cut, tokens
+from drift.feedback.language import is_english
+from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
+
+WEIGHTS = Path(__file__).with_name("weights.npz")
+BATCH = 512
+DECISION = 0.5
+VERDICTS: tuple[Verdict, ...] = ("DSAT", "SAT")
+CLAUSE = re.compile(r"(?:[^.!?;\n,]|[.,](?=\w)|,(?! but| however))+[.!?]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A bucket's weight is idf * weight; the turn's buckets are scaled to length 1, its relations follow them.
+
+    `idf` float32 [BUCKETS]; `verdicts` float32 [2, BUCKETS + len(RELATION) + 1], rows as VERDICTS, calibrated, the bias
+    last; `subtypes` the same for each name in `subtype_names`.
+    """
+
+    idf: np.ndarray
+    verdicts: np.ndarray
+    subtypes: np.ndarray
+    subtype_names: tuple[str, ...]
+    subtype_verdicts: tuple[str, ...]
+
+    def logits(self, batch: Batch, weights: np.ndarray) -> np.ndarray:
+        """float64 [n, len(weights)]; a row does not depend on the other rows."""
+        values, n = bucket_values(batch, self.idf), len(batch.relation)
+        columns = [np.bincount(batch.owners, values * row[batch.buckets], minlength=n) for row in weights]
+        # A sum in a fixed order: a matrix product may round differently in batches of different sizes.
+        related = (batch.relation[:, None, :] * weights[None, :, BUCKETS:-1]).sum(axis=2)
+        return np.stack(columns, axis=1) + related + weights[:, -1]
+
+
+def bucket_values(batch: Batch, idf: np.ndarray) -> np.ndarray:
+    """float64 [m]: the value of each bucket in use, scaled so that a turn's values have length 1."""
+    raw = idf[batch.buckets].astype(np.float64)
+    length = np.sqrt(np.bincount(batch.owners, raw * raw, minlength=len(batch.relation)))
+    return raw / length[batch.owners]
+
+
+def save_model(path: Path, model: Model) -> None:
+    np.savez_compressed(
+        path,
+        features=np.asarray(VERSION),
+        idf=model.idf.astype(np.float16),
+        verdicts=model.verdicts.astype(np.float16),
+        subtypes=model.subtypes.astype(np.float16),
+        subtype_names=np.asarray(model.subtype_names),
+        subtype_verdicts=np.asarray(model.subtype_verdicts),
+    )
+
+
+def load_model(path: Path) -> Model:
+    """Raises DataError if the file is missing, damaged, or fitted on features that this code does not compute."""
+    remedy = "Fit it anew: python -m drift.feedback.fit --iard FILE"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        version = str(arrays["features"])
+        if version != VERSION or arrays["verdicts"].shape[1] != BUCKETS + len(RELATION) + 1:
+            raise DataError(f"{path}: fitted on features {version}, this code computes features {VERSION}. {remedy}")
+        weights = (arrays[name].astype(np.float32) for name in ("idf", "verdicts", "subtypes"))
+        names = (tuple(map(str, arrays[name])) for name in ("subtype_names", "subtype_verdicts"))
+        return Model(*weights, *names)
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise DataError(f"{path}: no weights of the labeller ({error}). {remedy}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """A user turn that directly follows a reply, and where it stands."""
+
+    conversation_id: str
+    user_index: int
+    turn: Turn
+
+
+def reactions(conversation: Conversation) -> Iterator[Reaction]:
+    """Each user turn with an assistant message right before it; the request is the last user message before that."""
+    request, messages = "", conversation.messages
+    for i, message in enumerate(messages):
+        if message.role != "user":
+            continue
+        if i and messages[i - 1].role == "assistant":
+            yield Reaction(conversation.conversation_id, i, Turn(message.content, messages[i - 1].content, request))
+        request = message.content
+
+
+class EmbeddedLabeller:
+    """A `Labeller`. `version` names the weights and the code of the features."""
+
+    def __init__(self, weights: Path = WEIGHTS):
+        self.model = load_model(weights)
+        self.version = stable_hash(VERSION, hashlib.sha256(weights.read_bytes()).hexdigest())
+        self._features = Features()
+
+    def label(self, conversations: Iterable[Conversation]) -> Iterator[FeedbackLabel]:
+        stream = (reaction for conversation in conversations for reaction in reactions(conversation))
+        while batch := list(islice(stream, BATCH)):
+            yield from self._judge(batch)
+
+    def probabilities(self, turns: Sequence[Turn]) -> np.ndarray:
+        """float64 [n, 2]: p_dsat and p_sat of each turn, whatever its language."""
+        logits = self.model.logits(self._features.batch(turns), self.model.verdicts)
+        return np.round(1.0 / (1.0 + np.exp(-logits)), 4)
+
+    def _judge(self, batch: Sequence[Reaction]) -> Iterator[FeedbackLabel]:
+        chances = self.probabilities([reaction.turn for reaction in batch])
+        reasons = [_abstain_reason(reaction.turn) for reaction in batch]
+        told: dict[Verdict, list[int]] = {
+            "DSAT": [i for i, reason in enumerate(reasons) if not reason and chances[i, 0] >= DECISION],
+            "SAT": [i for i, reason in enumerate(reasons) if not reason and chances[i, 1] >= DECISION > chances[i, 0]],
+        }
+        details = {
+            i: (verdict, subtype, evidence)
+            for verdict, places in told.items()
+            for i, subtype, evidence in self._details(verdict, places, batch)
+        }
+        for i, (reaction, reason) in enumerate(zip(batch, reasons, strict=True)):
+            verdict, subtype, evidence = details.get(i, ("ABSTAIN" if reason else "NEUTRAL", None, None))
+            yield FeedbackLabel(
+                reaction.conversation_id,
+                reaction.user_index - 1,
+                reaction.user_index,
+                verdict,
+                "embedded",
+                self.version,
+                subtype=subtype,
+                p_dsat=None if reason else float(chances[i, 0]),
+                p_sat=None if reason else float(chances[i, 1]),
+                evidence=evidence,
+                abstain_reason=reason,
+            )
+
+    def _details(
+        self, verdict: Verdict, places: list[int], batch: Sequence[Reaction]
+    ) -> Iterator[tuple[int, str, str]]:
+        """(place, subtype, evidence) of the turns with this verdict."""
+        if not places:
+            return
+        turns = [batch[i].turn for i in places]
+        rows = [i for i, owner in enumerate(self.model.subtype_verdicts) if owner == verdict]
+        kinds = self.model.logits(self._features.batch(turns), self.model.subtypes[rows]).argmax(axis=1)
+        spans = self._evidence(VERDICTS.index(verdict), turns)
+        for i, kind, span in zip(places, kinds, spans, strict=True):
+            yield i, self.model.subtype_names[rows[kind]], span
+
+    def _evidence(self, row: int, turns: Sequence[Turn]) -> list[str]:
+        """Of each turn the clause that, standing alone, speaks loudest for the verdict."""
+        spans = [clauses(turn.text) for turn in turns]
+        alone = [Turn(clause, turn.reply, turn.request) for turn, part in zip(turns, spans, strict=True) for clause in part]
+        loudness = iter(self.model.logits(self._features.batch(alone), self.model.verdicts[row : row + 1])[:, 0])
+        return [max(((next(loudness), clause) for clause in part), key=lambda pair: pair[0])[1] for part in spans]
+
+
+def clauses(text: str) -> list[str]:
+    """The sentences and clauses of what the labeller reads of a text, each of them verbatim; at least one."""
+    read = [text] if len(text) <= HEAD + TAIL else [text[:HEAD], text[-TAIL:]]
+    found = [clause for part in read for clause in map(str.strip, CLAUSE.findall(part)) if any(map(str.isalnum, clause))]
+    return found or [text.strip()[:HEAD]]
+
+
+def _abstain_reason(turn: Turn) -> str | None:
+    if not turn.text.strip():
+        return "empty"
+    text = cut(turn.text)
+    return None if is_english(text, tokens(text), turn.request) else "language"
