@@ -108,7 +108,7 @@ def _add() -> Skill:
 
     return Skill(
         name="add",
-        draw=lambda rng: (rng.randrange(2, 50), rng.randrange(2, 50)),
+        draw=lambda rng: (rng.randrange(2, 40), rng.randrange(2, 40)),
         show=lambda args: {"a": str(args[0]), "b": str(args[1])},
         answer=answer,
         is_right=lambda args, reply: reply.strip(" .") == answer(args),
