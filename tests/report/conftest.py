@@ -88,6 +88,12 @@ def train(out: Path) -> Counts:
     return {"steps": 3}
 
 
+def keep(out: Path, iteration: int) -> Counts:
+    out.mkdir()
+    (out / "model.safetensors").write_bytes(b"kept")
+    return {"iteration": iteration}
+
+
 @pytest.fixture
 def text_names() -> list[str]:
     return [field.name for field in fields(Texts)]
@@ -95,7 +101,7 @@ def text_names() -> list[str]:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    def make(*texts: str, name: str = "run", config: str = "name: test\n") -> Path:
+    def make(*texts: str, name: str = "run", config: str = "name: test\n", kept: int | None = None) -> Path:
         said = Texts(*texts)
         with RunDir.open(tmp_path / name, config, 42) as run:
             run.pin(label_hash=said.label_hash)
@@ -106,6 +112,9 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             it.stage("pairs.jsonl", write_pairs)
             it.stage("policy", train)
             it.stage("evaluation.json", evaluate, 0.75, *texts)
+            if kept is not None:
+                run.iteration(2).stage("evaluation.json", evaluate, 0.65, *texts)
+                run.stage("policy", keep, kept)
         return tmp_path / name
 
     return make

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from drift.report.contents import read_contents
 from drift.report.files import FunnelStep
 from drift.report.page import main_change
@@ -41,6 +43,17 @@ def test_the_headline_needs_intervals_that_exclude_each_other(make_run: MakeRun)
         0.75,
     )
     assert change.apart
+
+
+@pytest.mark.parametrize(("kept", "name", "utility"), [(1, "iteration 1", 0.75), (2, "iteration 2", 0.65)])
+def test_the_headline_and_the_samples_are_those_of_the_kept_policy(
+    make_run: MakeRun, kept: int, name: str, utility: float
+):
+    contents = read_contents(make_run(kept=kept))
+    change = main_change(contents)
+    assert change
+    assert (change.last.name, change.after.value) == (name, utility)
+    assert contents.comparisons[0].after.utility == utility
 
 
 def test_the_kept_policy_comes_before_the_latest(make_run: MakeRun):

@@ -47,6 +47,8 @@ def test_list_runs(tmp_path: Path):
     make(tmp_path / "b", 1)
     make(tmp_path / "a", 1)
     (tmp_path / "notes").mkdir()
+    (tmp_path / "a/store").mkdir()
+    (tmp_path / "a/store/manifest.json").write_text('{"generation": 3}')  # a store's own, and none of ours
     assert [run.path.name for run in list_runs(tmp_path)] == ["b", "a"]
 
 

@@ -86,24 +86,41 @@ class Contents:
     phases: tuple[Phase, ...]
 
     @property
+    def kept(self) -> str | None:
+        """Name of the phase whose policy the stop rule kept."""
+        counts = next((stage.counts for stage in self.run.stages if stage.name == "policy"), {})
+        iteration = counts.get("iteration")
+        if iteration is None:
+            return None
+        return f"iteration {iteration}" if iteration else "warm start"
+
+    @property
     def temperatures(self) -> tuple[float, ...]:
         """Where a utility was measured, highest first."""
         found = {result.temperature for phase in self.phases for result in phase.evaluation.utility}
         return tuple(sorted(found, reverse=True))
 
     @property
-    def sampled(self) -> tuple[Phase, ...]:
-        """The phases whose evaluation kept samples."""
-        return tuple(phase for phase in self.phases if phase.evaluation.samples)
+    def compared(self) -> tuple[Phase, Phase] | None:
+        """The phases whose samples are shown side by side."""
+        return self.ends([phase for phase in self.phases if phase.evaluation.samples])
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """The first prompts, in file order, that both the first and the last sampled policy answered."""
-        if len(self.sampled) < 2:
+        """The first prompts, in file order, that both compared policies answered."""
+        if self.compared is None:
             return ()
-        after = {sample.prompt: sample for sample in self.sampled[-1].evaluation.samples}
-        both = [sample for sample in self.sampled[0].evaluation.samples if sample.prompt in after]
-        return tuple(Comparison(sample.prompt, sample, after[sample.prompt]) for sample in both[:COMPARISONS])
+        before, after = (phase.evaluation.samples for phase in self.compared)
+        answers = {sample.prompt: sample for sample in after}
+        both = [
+            Comparison(sample.prompt, sample, answers[sample.prompt]) for sample in before if sample.prompt in answers
+        ]
+        return tuple(both[:COMPARISONS])
+
+    def ends(self, phases: list[Phase]) -> tuple[Phase, Phase] | None:
+        """Of these, the first and the one that was kept, else the last; None if that is one and the same."""
+        kept = [phase for phase in phases if phase.name == self.kept] or phases[-1:]
+        return (phases[0], kept[0]) if kept and kept[0] != phases[0] else None
 
 
 def read_contents(path: Path) -> Contents:

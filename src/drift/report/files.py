@@ -47,6 +47,10 @@ class TrainingStep(BaseModel):
     loss: float | None = None
 
 
+def write_json(path: Path, model: BaseModel) -> None:
+    path.write_text(model.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 

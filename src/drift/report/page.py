@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -38,7 +39,7 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The main measure at the first and at the last policy that has it."""
+    """The main measure at the first policy that has it and at the one that was kept, else the last."""
 
     measure: str
     first: Phase
@@ -102,19 +103,13 @@ def draw(contents: Contents) -> Charts:
 
 def main_change(contents: Contents) -> Change | None:
     """What the headline speaks of: the utility at the highest temperature, else the preference accuracy."""
+    measure, point_of = "Preference accuracy on held-out pairs", _preference
     if contents.temperatures:
-        t = contents.temperatures[0]
-        measure, points = (
-            f"True utility of held-out prompts, {_temperature(t)}",
-            [(phase, _utility(phase, t)) for phase in contents.phases],
-        )
-    else:
-        measure, points = (
-            "Preference accuracy on held-out pairs",
-            [(phase, _preference(phase)) for phase in contents.phases],
-        )
-    known = [(phase, point) for phase, point in points if point]
-    return Change(measure, *known[0], *known[-1]) if len(known) > 1 else None
+        measure = f"True utility of held-out prompts, {_temperature(contents.temperatures[0])}"
+        point_of = partial(_utility, temperature=contents.temperatures[0])
+    points = {phase.name: point for phase in contents.phases if (point := point_of(phase))}
+    ends = contents.ends([phase for phase in contents.phases if phase.name in points])
+    return Change(measure, ends[0], points[ends[0].name], ends[1], points[ends[1].name]) if ends else None
 
 
 def mark_evidence(disliked: Disliked) -> Complaint:

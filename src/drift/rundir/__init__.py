@@ -9,12 +9,13 @@ Usage:
 from drift.rundir.disk import atomic_write
 from drift.rundir.fingerprints import Fingerprinted, StageInput
 from drift.rundir.manifest import RunState, StageRecord
-from drift.rundir.run import IterationDir, RunDir
+from drift.rundir.run import IterationDir, OnStage, RunDir
 from drift.rundir.view import RunView, list_runs, load_run
 
 __all__ = [
     "Fingerprinted",
     "IterationDir",
+    "OnStage",
     "RunDir",
     "RunState",
     "RunView",
