@@ -66,9 +66,10 @@ class RunDir:
         try:
             if kind is None:
                 self.finish()
+            elif issubclass(kind, KeyboardInterrupt):
+                self._update(state="interrupted", finished_at=_now())
             else:
-                state = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
-                self._update(state=state, finished_at=_now(), error=str(error) or kind.__name__)
+                self._update(state="failed", finished_at=_now(), error=str(error) or kind.__name__)
         finally:
             os.close(self._lock)
 
