@@ -126,12 +126,12 @@ class _ArrayCutter:
         while self._seek_element():
             number += 1
             at, size = Place(self._line, number), self._element_size()
-            if size is not None:
-                row = _row(at, self._buffer[self._at : self._at + size])
-            elif len(self._buffer) - self._at > MAX_ROW_BYTES:
+            if (len(self._buffer) - self._at if size is None else size) > MAX_ROW_BYTES:
                 row = Reject(at, Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} bytes in one element")
-            else:
+            elif size is None:
                 row = Reject(at, Reason.BROKEN_JSON, "the file ends inside this element")
+            else:
+                row = _row(at, self._buffer[self._at : self._at + size])
             yield row
             self._go_on(size, broken=isinstance(row, Reject))
 

@@ -1,9 +1,9 @@
 """WildFeedback (arXiv 2408.15549, huggingface.co/datasets/microsoft/WildFeedback, ODC-BY): its three files.
 
-`sat_dsat_annotation.json` holds one utterance per row, in order; `UtteranceId` 0 starts a conversation, and what a User
-row says about satisfaction is about the PRECEDING Agent row. The misspelt keys are the file's own. Rows marked as both
-satisfied and dissatisfied get no rating: the text has to decide. `wildfeedback.json` holds `conversations`, `rejected`
-and `chosen`; `user_preference.json` a conversation beside the preference that was read out of it.
+`sat_dsat_annotation.json` holds one utterance per row, in order; `UtterranceId` 0 starts a conversation, and what a
+User row says about satisfaction is about the PRECEDING Agent row. The misspelt keys are the file's own. Rows marked as
+both satisfied and dissatisfied get no rating: the text has to decide. `wildfeedback.json` holds `conversations`,
+`rejected` and `chosen`; `user_preference.json` a conversation beside the preference that was read out of it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,12 +14,13 @@ from drift.logs.readers.drift_authors import judged_draft
 from drift.logs.rows import Reject, Row, Unusable
 from drift.records import Message, Rating, Reason
 
+_NUMBERS = ("UtterranceId", "UtteranceId")  # as the file spells it; as a corrected copy would
 _TAGS = {"licence": "ODC-BY-1.0"}
 _PREFERENCES = ("user_preference", "user_preferences", "preference", "preferences")
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    annotated = {"UtteranceId", "Role", "Content"} <= row.keys()
+    annotated = _number(row) is not None and {"Role", "Content"} <= row.keys()
     history = _history_key(row)
     judged = history == "conversations" and {"chosen", "rejected"} <= row.keys()
     return annotated or judged or (history is not None and "rejected" not in row and _preference(row) is not None)
@@ -29,7 +30,7 @@ def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
     """Drafts in order. An utterance that fits nowhere is one Reject, together with those that hang on it."""
     dialogue = _Dialogue()
     for row in rows:
-        if isinstance(row, Row) and "UtteranceId" in row.value:
+        if isinstance(row, Row) and _number(row.value) is not None:
             yield from dialogue.take(row)
             continue
         yield from dialogue.close()
@@ -47,7 +48,7 @@ class _Dialogue:
         self._lost = False  # an utterance is missing: until the next conversation, nothing has a place
 
     def take(self, row: Row) -> Iterator[Draft | Reject]:
-        number = row.value["UtteranceId"]
+        number = _number(row.value)
         if number == 0:
             yield from self.close()
             self._start, self._lost = row, False
@@ -73,10 +74,10 @@ class _Dialogue:
 
     def _append(self, row: Mapping[str, Any], index: int) -> None:
         message = message_of({"role": row.get("Role"), "content": row.get("Content")}, index)
-        rated = self._messages and self._messages[-1].role == "assistant" and message.role == "user"
+        follows_reply = bool(self._messages) and self._messages[-1].role == "assistant"
         self._messages.append(message)
         satisfied, dissatisfied = _yes(row.get("Satisfaction")), _yes(row.get("Disatisfaction"))
-        if rated and satisfied != dissatisfied:
+        if message.role == "user" and follows_reply and satisfied != dissatisfied:
             comment = _justification(row, satisfied)
             self._ratings.append(Rating(index - 1, "score", 1.0 if satisfied else -1.0, comment))
 
@@ -93,6 +94,10 @@ def _whole(row: Row) -> Draft | Reject:
         return Reject(row.at, error.reason, error.detail)
     draft.tags.update(_TAGS)
     return draft
+
+
+def _number(row: Mapping[str, Any]) -> Any:
+    return next((row[key] for key in _NUMBERS if key in row), None)
 
 
 def _history_key(row: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,189 @@
+"""Files into a store: counts that add up, growth, bad input, interrupts."""
+
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drift.errors import DataError
+from drift.logs.ingest import IngestSummary, ingest
+from drift.records import Reason
+from drift.store import Store
+
+
+def chat(number: int, turns: int = 1) -> dict:
+    messages = []
+    for turn in range(turns):
+        messages.append({"role": "user", "content": f"question {number} {turn}"})
+        messages.append({"role": "assistant", "content": f"answer {turn}"})
+    return {"messages": messages}
+
+
+def write(path: Path, *rows: dict | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join((row if isinstance(row, bytes) else orjson.dumps(row)) + b"\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_the_same_file_twice_adds_nothing(tmp_path, store):
+    log = write(tmp_path / "log.jsonl", chat(1), chat(2), b"{")
+    assert ingest([log], store) == IngestSummary(3, 2, 0, 0, 0, {Reason.BROKEN_JSON: 1})
+    before = (store.content_hash(), list(store.quarantined()))
+    assert ingest([log], store) == IngestSummary(3, 0, 0, 2, 0, {Reason.BROKEN_JSON: 1})
+    assert (store.content_hash(), list(store.quarantined())) == before
+
+
+def test_a_log_that_has_grown_updates(tmp_path, store):
+    ingest([write(tmp_path / "log.jsonl", chat(1), chat(2))], store)
+    grown = write(tmp_path / "log.jsonl", chat(1, turns=3), chat(2), chat(3))
+    assert ingest([grown], store) == IngestSummary(3, accepted=1, updated=1, duplicate=1)
+    assert sorted(len(conversation.messages) for conversation in store.conversations()) == [2, 2, 6]
+    older = write(tmp_path / "old.jsonl", chat(1, turns=2))
+    assert ingest([older], store) == IngestSummary(1, duplicate=1)
+
+
+def test_a_thumb_that_came_later_updates(tmp_path, store):
+    ingest([write(tmp_path / "log.jsonl", chat(1))], store)
+    assert ingest([write(tmp_path / "log.jsonl", {**chat(1), "feedback": "down"})], store).updated == 1
+    (conversation,) = store.conversations()
+    assert conversation.ratings[0].value == -1.0
+
+
+def test_an_id_of_the_log_tells_equal_chats_apart_within_a_source(tmp_path, store):
+    log = write(tmp_path / "log.jsonl", {**chat(1), "id": "a"}, {**chat(1), "id": "b"}, {**chat(1), "id": 7})
+    assert ingest([log], store).accepted == 3
+    assert ingest([log], store, source="elsewhere").accepted == 3
+    assert {c.source_id for c in store.conversations()} == {"a", "b", "7"}
+
+
+rows = st.one_of(
+    st.builds(chat, st.integers(0, 3), st.integers(1, 3)),
+    st.sampled_from(
+        [b"{", b"7", b"", b"null", {"messages": []}, {"messages": [{"role": "x", "content": ""}]}, {"other": 1}]
+    ),
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(mixed=st.lists(st.lists(rows, max_size=6), min_size=1, max_size=3))
+def test_the_counts_add_up_over_any_rows(tmp_path_factory, mixed):
+    folder = tmp_path_factory.mktemp("mixed")
+    store = Store(folder / "store")
+    longest: dict[str, int] = {}
+    for number, content in enumerate(mixed):
+        summary = ingest([write(folder / f"{number}.jsonl", b"null", *content)], store, format="messages")
+        assert summary.adds_up
+        assert summary.read == 1 + sum(row != b"" for row in content)
+        for row in content:
+            if isinstance(row, dict) and len(row.get("messages", [])) > 1:
+                key = row["messages"][0]["content"]
+                longest[key] = max(longest.get(key, 0), len(row["messages"]))
+    assert {c.messages[0].content: len(c.messages) for c in store.conversations()} == longest
+
+
+def test_quarantined_rows_know_file_and_line(tmp_path, store):
+    log = write(tmp_path / "log.jsonl", chat(1), b'{"messages": [', b"", {"messages": [{"role": "nobody"}]})
+    ingest([log], store)
+    found = [(row.file, row.line, row.reason) for row in store.quarantined()]
+    assert found == [(str(log), 2, Reason.BROKEN_JSON), (str(log), 4, Reason.UNKNOWN_ROLE)]
+
+
+def test_a_folder_is_read_in_order_and_reports_progress(tmp_path, store):
+    logs = tmp_path / "logs"
+    write(logs / "b.jsonl", chat(1))
+    pq.write_table(pa.Table.from_pylist([chat(2)]), logs / "c.parquet")
+    write(logs / "deep" / "a.json", b"[" + orjson.dumps(chat(3)) + b"]")
+    write(logs / "notes.txt", b"not a log")
+    steps: list[tuple[int, int]] = []
+    assert ingest([logs], store, on_progress=lambda done, total: steps.append((done, total))).accepted == 3
+    size = sum(file.stat().st_size for file in logs.rglob("*.[jp]*"))
+    assert steps == sorted(steps)
+    assert steps[-1] == (size, size)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no such file"),
+        (b"", "empty file"),
+        (b" \n\n", "no row"),
+        (b"[]", "no row"),
+        (b"just text\nand more\n", "no row"),
+        (b"\x89PNG\r\n\x1a\n\x00\x01", "no row"),
+        (b"PAR1 and then rubbish", "damaged Parquet"),
+        (b'{"question": "a", "answer": "b"}\n', "this row has question, answer"),
+    ],
+)
+def test_files_that_are_no_log_are_named_in_one_line(tmp_path, store, content, says):
+    log = tmp_path / "log.jsonl"
+    if content is not None:
+        log.write_bytes(content)
+    with pytest.raises(DataError, match=says) as caught:
+        ingest([log], store)
+    assert str(log) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not store.path.exists()
+
+
+def test_an_unknown_format_lists_those_that_are_known(tmp_path, store):
+    with pytest.raises(DataError, match="wildfeedback, drift, wildchat, lmsys, sharegpt, messages"):
+        ingest([tmp_path], store, format="csv")
+
+
+def test_a_folder_without_logs_is_refused(tmp_path, store):
+    with pytest.raises(DataError, match=r"no .json, .jsonl, .parquet file"):
+        ingest([tmp_path], store)
+
+
+def test_a_wrong_format_quarantines_every_row(tmp_path, store):
+    log = write(tmp_path / "log.jsonl", chat(1), chat(2))
+    assert ingest([log], store, format="sharegpt").quarantined == {Reason.NO_MESSAGES: 2}
+
+
+def test_large_messages_null_bytes_and_half_characters_go_through(tmp_path, store):
+    large = 'line \\ "quoted"\n' * 350_000
+    odd = b'{"messages": [{"role": "user", "content": "a\\u0000b \\ud83d c"}, {"role": "assistant", "content": "ok"}]}'
+    log = write(tmp_path / "log.jsonl", odd, {"messages": [{"role": "user", "content": large}]})
+    assert ingest([log], store).accepted == 2
+    contents = {conversation.messages[0].content for conversation in store.conversations()}
+    assert contents == {large, "a\x00b \ufffd c"}
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_interrupted_ingest_leaves_the_store_as_it_was(tmp_path, store, before):
+    if before:
+        ingest([write(tmp_path / "first.jsonl", chat(0), b"{")], store)
+    files = {file: file.read_bytes() for file in store.path.rglob("*") if file.is_file()}
+
+    def interrupt(done: int, total: int) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    log = write(tmp_path / "log.jsonl", chat(0, turns=2), chat(1), b"[")
+    with pytest.raises(KeyboardInterrupt):
+        ingest([log], store, on_progress=interrupt)
+    assert {file: file.read_bytes() for file in store.path.rglob("*") if file.is_file()} == files
+    assert store.path.exists() == bool(before)
+    assert ingest([log], store).accepted == 2 - before
+
+
+def test_the_real_chats(test_data, tmp_path, store):
+    log = test_data / "logs" / "sharegpt_real.json"
+    summary = ingest([log], store)
+    assert (summary.read, summary.accepted, summary.quarantined) == (586, 581, {Reason.NO_USER_TURN: 5})
+    original = {row["id"]: row["conversations"] for row in orjson.loads(log.read_bytes())}
+    for conversation in store.conversations():
+        turns = original[conversation.source_id]
+        assert [m.content for m in conversation.messages] == [
+            turns[m.source_index]["value"] for m in conversation.messages
+        ]
+    assert ingest([log], store).duplicate == 581

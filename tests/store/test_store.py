@@ -1,0 +1,228 @@
+"""The store: what is written comes back, whole or not at all, and equal content is equal."""
+
+import fcntl
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drift.errors import DataError
+from drift.records import Conversation, FeedbackLabel, Message, Rating, Reason
+from drift.store import AddSummary, Quarantined, Store, StoreCounts, writer
+
+
+def chat(name: str, length: int = 2, **fields) -> Conversation:
+    roles = ("user", "assistant")
+    messages = tuple(Message(roles[index % 2], f"{name} {index}", source_index=index) for index in range(length))
+    return Conversation(name, "test", None, messages, fields.pop("split", "train"), **fields)
+
+
+def label(name: str, reply: int = 1, verdict="DSAT", labeller="embedded", **fields) -> FeedbackLabel:
+    return FeedbackLabel(name, reply, reply + 1, verdict, labeller, fields.pop("labeller_version", "1"), **fields)
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_opening_creates_nothing_and_holds_nothing(store):
+    assert (
+        list(store.conversations()) == list(store.labels()) == list(store.labelled()) == list(store.quarantined()) == []
+    )
+    assert store.counts() == StoreCounts()
+    assert not store.path.exists()
+
+
+def test_a_conversation_comes_back_as_it_was(store):
+    full = Conversation(
+        "id",
+        "source",
+        "source-id",
+        (Message("user", "a\x00\U0001f600", "2024-01-01", 3), Message("assistant", "", None, 5)),
+        "validation",
+        user_key="u",
+        model="m",
+        language="en",
+        started_at="2024",
+        ratings=(Rating(1, "thumb", -1.0, "bad"), Rating(1, "score", 0.5)),
+        tags={"toxic": "true", "licence": "x"},
+    )
+    store.add([full, chat("bare")])
+    assert {c.conversation_id: c for c in store.conversations()} == {"id": full, "bare": chat("bare")}
+
+
+def test_conversations_come_in_order_of_their_ids_and_by_split(store):
+    store.add([chat("c"), chat("a", split="test")])
+    store.add([chat("b")])
+    assert [c.conversation_id for c in store.conversations()] == ["a", "b", "c"]
+    assert [c.conversation_id for c in store.conversations("test")] == ["a"]
+
+
+def test_longer_versions_replace_and_others_are_duplicates(store):
+    assert store.add([chat("a", 2), chat("a", 4), chat("a", 3), chat("b")]) == AddSummary(2, 1, 1)
+    assert store.add([chat("a", 4), chat("b", 3)]) == AddSummary(0, 1, 1)
+    assert [len(c.messages) for c in store.conversations()] == [4, 3]
+    assert len(list((store.path / "conversations").iterdir())) == 1
+
+
+versions = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 6)), max_size=20)
+
+
+@settings(max_examples=40, deadline=None)
+@given(batches=st.lists(versions, min_size=1, max_size=3), run=st.sampled_from([1, 600, 10**6]))
+def test_any_order_of_versions_keeps_the_longest(tmp_path_factory, batches, run):
+    before, writer.RUN_CHARACTERS = writer.RUN_CHARACTERS, run  # many runs to merge, or one
+    try:
+        store, longest = Store(tmp_path_factory.mktemp("any") / "store"), {}
+        for batch in batches:
+            expected = AddSummary()
+            for name, length in batch:
+                old = longest.get(name)
+                longest[name] = max(length, old or 0)
+                fate = "accepted" if old is None else "updated" if length > old else "duplicate"
+                expected = replace(expected, **{fate: getattr(expected, fate) + 1})
+            assert store.add(chat(name, length) for name, length in batch) == expected
+    finally:
+        writer.RUN_CHARACTERS = before
+    assert [(c.conversation_id, len(c.messages)) for c in store.conversations()] == sorted(longest.items())
+
+
+def test_equal_content_has_an_equal_hash_in_any_store(tmp_path, store):
+    other = Store(tmp_path / "other")
+    store.add([chat("a", user_key="salted here"), chat("b")])
+    other.add([chat("b")])
+    assert store.content_hash() != other.content_hash()
+    other.add([chat("a", user_key="salted there")])
+    assert store.content_hash() == other.content_hash()
+    other.add([chat("a", 3)])
+    assert store.content_hash() != other.content_hash()
+
+
+def test_users_get_one_name_per_store(tmp_path, store):
+    with store.writer() as first:
+        key = first.user_key("ann")
+        first.commit()
+    with store.writer() as second:
+        assert second.user_key("ann") == key
+        assert second.user_key("bob") != key
+    with Store(tmp_path / "other").writer() as elsewhere:
+        assert elsewhere.user_key("ann") != key
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_error_on_the_way_leaves_the_store_as_it_was(store, before):
+    if before:
+        store.add([chat("a")])
+        store.add_labels([label("a")])
+    kept = contents(store.path)
+
+    def broken(item):
+        yield item
+        raise RuntimeError("the source broke")
+
+    with pytest.raises(RuntimeError):
+        store.add(broken(chat("b")))
+    with pytest.raises(RuntimeError):
+        store.add_labels(broken(label("b")))
+    assert contents(store.path) == kept
+    assert store.path.exists() == bool(before)
+
+
+def test_what_a_killed_writer_left_behind_does_not_count(store):
+    store.add([chat("a")])
+    (store.path / ".staging").mkdir()
+    (store.path / ".staging" / "run-0.parquet").write_bytes(b"half")
+    (store.path / "conversations" / "000009.parquet").write_bytes(b"half")
+    assert [c.conversation_id for c in store.conversations()] == ["a"]
+    store.add([chat("b")])
+    assert [c.conversation_id for c in store.conversations()] == ["a", "b"]
+    assert {file.name for file in contents(store.path)} == {"manifest.json", "000002.parquet"}
+
+
+def test_two_writers_at_once_are_refused(store):
+    store.add([chat("a")])
+    handle = os.open(store.path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(DataError, match="another command is writing"):
+        store.add([chat("b")])
+    os.close(handle)
+    assert store.add([chat("b")]).accepted == 1
+
+
+@pytest.mark.parametrize("there", ["file", "folder", "manifest"])
+def test_what_is_no_store_is_refused(tmp_path, there):
+    path = tmp_path / "thing"
+    if there == "file":
+        path.write_text("x")
+    else:
+        path.mkdir()
+        (path / ("manifest.json" if there == "manifest" else "notes.txt")).write_text("{}")
+    with pytest.raises(DataError, match=str(path)):
+        Store(path)
+
+
+def test_damaged_files_are_named(store):
+    store.add([chat("a")])
+    (file,) = (store.path / "conversations").iterdir()
+    file.write_bytes(b"PAR1 no more")
+    with pytest.raises(DataError, match=f"{store.path}: cannot be read"):
+        list(store.conversations())
+
+
+def test_an_empty_folder_may_become_a_store(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert Store(tmp_path / "empty").add([chat("a")]).accepted == 1
+
+
+def test_labels_are_kept_once(store):
+    first = [label("a", 1, p_dsat=0.9, evidence="no"), label("a", 3, "SAT"), label("b")]
+    assert store.add_labels(first) == 3
+    digest, files = store.label_hash(), contents(store.path)
+    assert store.add_labels(first) == 0
+    assert (store.label_hash(), contents(store.path)) == (digest, files)
+    assert list(store.labels()) == first
+    assert store.add_labels([replace(first[0], p_dsat=0.1)]) == 1
+    assert next(store.labels()).p_dsat == 0.1
+    assert store.label_hash() != digest
+
+
+def test_the_newest_label_of_the_strongest_labeller_wins(store):
+    ladder = ["embedded", "judge", "source", "rating", "review"]
+    for strength, labeller in enumerate(ladder):
+        store.add_labels([label("a", labeller=labeller, verdict="SAT")])
+        store.add_labels([label("a", labeller=weaker, verdict="DSAT") for weaker in ladder[:strength]])
+        (winner,) = store.labels()
+        assert (winner.labeller, winner.label) == (labeller, "SAT")
+    store.add_labels([label("a", labeller="review", verdict="NEUTRAL")])
+    store.add_labels([label("a", labeller="review", verdict="SAT")])
+    assert [winner.label for winner in store.labels()] == ["SAT"]
+
+
+def test_of_two_labels_in_one_call_the_later_counts(store):
+    assert store.add_labels([label("a", verdict="SAT"), label("a", verdict="DSAT")]) == 1
+    assert [winner.label for winner in store.labels()] == ["DSAT"]
+
+
+def test_labelled_conversations_come_with_their_labels_in_order(store):
+    store.add([chat("a", 4), chat("b", split="test"), chat("c", 6), chat("e")])
+    store.add_labels([label("c", 3), label("d"), label("c", 1), label("e"), label("a")])
+    found = {c.conversation_id: [x.reply_index for x in labels] for c, labels in store.labelled()}
+    assert found == {"a": [1], "b": [], "c": [1, 3], "e": [1]}
+    assert [(c.conversation_id, len(labels)) for c, labels in store.labelled("test")] == [("b", 0)]
+
+
+def test_counts(store):
+    store.add([chat("a", 4, ratings=(Rating(1, "thumb", 1.0),)), chat("b", split="test")])
+    store.add_labels([label("a"), label("a", labeller="review", verdict="SAT"), label("b")])
+    with store.writer() as transaction:
+        transaction.quarantine(Quarantined("log", 3, Reason.BROKEN_JSON, "no"))
+        transaction.commit()
+    assert store.counts() == StoreCounts(2, 6, 1, 1, {"train": 1, "test": 1}, {"SAT": 1, "DSAT": 1})
