@@ -94,6 +94,7 @@ class EvaluationSettings(Settings):
     temperatures: tuple[float, ...] = (1.0, 0.7, 0.0)
     samples: PositiveInt = 1
     max_prompts: PositiveInt = 500
+    max_length: PositiveInt = 2048
 
 
 class Config(Settings):

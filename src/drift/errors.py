@@ -13,5 +13,9 @@ class DataError(DriftError):
     """A file, a row or a whole funnel of rows cannot be used."""
 
 
+class NothingToTrainOn(DataError):
+    """No preference pair came through; whoever knows the whole run adds the funnel."""
+
+
 class PrerequisiteError(DriftError):
     """Something outside the project is missing: an extra, a model folder, a device."""

@@ -1,5 +1,6 @@
 """The room's stages: files and store in, one file out, with counts of what was made and what was dropped, by reason."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,14 @@ from drift.pairs.recipes import RECIPES
 from drift.pairs.repairs import repair_pairs
 from drift.records import Completion, Counts, PromptItem, read_jsonl, write_kept
 from drift.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class PairsSummary:
+    prompts: str
+    prompt_counts: Counts
+    repairs: str
+    repair_counts: Counts
 
 
 def find_prompts(out: Path, store: Store, settings: LabelSettings, part: Literal["train", "heldout", "all"]) -> Counts:
@@ -31,3 +40,10 @@ def build_pairs(
         read_jsonl(prompts, PromptItem), read_jsonl(completions, Completion), sampling.drop_truncated
     )
     return write_kept(out, rows)
+
+
+def write_pairs(store: Store, out: Path, min_p_dsat: float) -> PairsSummary:
+    """PromptItems of all splits to `out`, repair pairs beside it; for looking at, and for other trainers."""
+    settings = LabelSettings(min_p_dsat=min_p_dsat)
+    beside = out.with_suffix(".repairs.jsonl")
+    return PairsSummary(str(out), find_prompts(out, store, settings, "all"), str(beside), find_repairs(beside, out))

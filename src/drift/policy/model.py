@@ -54,6 +54,12 @@ def resolve_source(source: str | Path) -> str:
     return name
 
 
+def source_of(name: str) -> Path | str:
+    """A policy's name as a stage's input: a folder, which counts by its content, or a hub id, which counts by name."""
+    place = resolve_source(name)
+    return Path(place) if Path(place).is_dir() else place
+
+
 def load_policy(source: str | Path, settings: PolicySettings) -> Policy:
     """Load a model by name, folder or hub id, in `settings.dtype`, on the GPU where there is one.
 

@@ -1,0 +1,31 @@
+"""The figures that the README quotes, each measured by a command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drift.cli.console import JsonFlag, summary
+
+app = typer.Typer(help="Measure what the README quotes.", no_args_is_help=True)
+
+
+@app.command()
+def label(
+    iard: Annotated[Path | None, typer.Option(help="iard.jsonl: dialogues with intents.")] = None,
+    logs: Annotated[Path | None, typer.Option(help="Chat logs whose user turns are to be labelled.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Speed of the embedded labeller, and its quality on IARD's test dialogues.
+
+    Example: drift bench label --iard iard.jsonl --logs chats.json --json
+    """
+    from drift.bench.label import bench_label
+
+    summary(bench_label(iard, logs, seed), as_json)
+
+
+@app.callback()
+def bench() -> None:
+    """Each benchmark is a command of its own."""

@@ -1,0 +1,63 @@
+"""Chat logs in, labels and pairs out: ingest, label, pairs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drift.cli.console import JsonFlag, progress, summary
+
+StoreDir = Annotated[Path, typer.Option("--store", help="The store's folder.")]
+
+
+def ingest(
+    logs: Annotated[list[Path], typer.Argument(help="Log files, or folders of them.")],
+    store: StoreDir,
+    log_format: Annotated[str | None, typer.Option("--format", help="Instead of recognising it from the data.")] = None,
+    source: Annotated[str | None, typer.Option(help="Name of the source; part of a conversation's identity.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Read chat logs into a store. The same file twice adds nothing.
+
+    Example: drift ingest logs/*.jsonl --store stores/mine
+    """
+    from drift.logs.ingest import ingest
+    from drift.progress import report_progress
+    from drift.store import Store
+
+    with progress("reading"):
+        done = ingest(logs, Store(store), format=log_format, source=source, on_progress=report_progress)
+    summary(done, as_json)
+
+
+def label(
+    store: StoreDir,
+    out: Annotated[Path | None, typer.Option(help="Also write one JSONL row per judged user turn here.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find out which replies users liked or disliked.
+
+    Example: drift label --store stores/mine --out labels.jsonl
+    """
+    from drift.feedback.label import label_store
+    from drift.store import Store
+
+    with progress("labelling"):
+        done = label_store(Store(store), out)
+    summary(done, as_json)
+
+
+def pairs(
+    store: StoreDir,
+    out: Annotated[Path, typer.Option(help="JSONL of PromptItems; repair pairs go beside it.")],
+    min_p_dsat: Annotated[float, typer.Option(help="A reply counts as disliked from here on.")] = 0.5,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the disliked replies with their prompts, and the repaired ones as preference pairs.
+
+    Example: drift pairs --store stores/mine --out prompts.jsonl
+    """
+    from drift.pairs.stages import write_pairs
+    from drift.store import Store
+
+    summary(write_pairs(Store(store), out, min_p_dsat), as_json)

@@ -1,0 +1,86 @@
+"""Training runs: run, runs, report, export, and the demo that needs no logs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drift.cli.console import JsonFlag, progress, summary, watching_stages
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, for example configs/real_logs.yaml.")],
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME-HASH if not given.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, for example training.beta=0.2")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ingest, label, pair, warm start, then sample and train, K times. The same command again resumes.
+
+    Example: drift run configs/real_logs.yaml --set logs='[chats.json]'
+    """
+    from drift.config import load_config
+    from drift.experiments.run import run_config
+
+    with watching_stages() as on_stage:
+        done = run_config(load_config(config, tuple(overrides or ())), out, on_stage)
+    summary(done, as_json)
+
+
+def runs(
+    root: Annotated[Path, typer.Option(help="Where the runs lie.")] = Path("runs"),
+    as_json: JsonFlag = False,
+) -> None:
+    """List the runs with their state and headline numbers.
+
+    Example: drift runs --root runs
+    """
+    from drift.rundir import list_runs
+
+    summary({str(r.path): {"state": r.state.state, **r.state.headline} for r in list_runs(root)}, as_json)
+
+
+def report(path: RunPath, as_json: JsonFlag = False) -> None:
+    """Write the HTML report of a run, finished or not.
+
+    Example: drift report runs/demo-seed-1
+    """
+    from drift.report import write_report
+
+    with progress("drawing"):
+        written = write_report(path)
+    summary({"report": str(written)}, as_json)
+
+
+def export(
+    path: RunPath,
+    to: Annotated[Path, typer.Option(help="Where model/, pairs.jsonl and report.html go.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Copy what others need: the model folder, the pairs in TRL's format and the report.
+
+    Example: drift export runs/demo-seed-1 --to exported
+    """
+    from drift.experiments.export import export_run
+
+    summary(export_run(path, to), as_json)
+
+
+def demo(
+    seed: Annotated[int, typer.Option(help="Of the deployment, the sampling and the training.")] = 1,
+    base: Annotated[int, typer.Option(min=1, max=3, help="Which of the three embedded base policies.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/demo-seed-SEED if not given.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """A simulated deployment, end to end, with the true utility of what comes out. Under three minutes.
+
+    Example: drift demo --seed 2
+    """
+    from drift.experiments.demo import run_demo
+
+    with watching_stages() as on_stage:
+        done = run_demo(seed, base, out, on_stage)
+    summary(done, as_json)

@@ -1,0 +1,55 @@
+"""The evaluation stage: one policy in, evaluation.json out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
+from drift.evaluation.preference import measure_preference
+from drift.evaluation.results import Evaluation, SampleResult, write_evaluation
+from drift.evaluation.utility import Truth, measure_utility
+from drift.policy.model import Policy, load_policy
+from drift.policy.sampler import generate_replies
+from drift.records import Counts, PreferencePair, read_jsonl
+
+SHOWN = 8
+
+
+def evaluate(
+    out: Path,
+    policy: Path | str,
+    probes: Path,
+    settings: EvaluationSettings,
+    sampling: SamplingSettings,
+    policy_settings: PolicySettings,
+    truth: Truth | None,
+    seed: int,
+) -> Counts:
+    """Measure a policy on held-out pairs (`probes`) and, where a world knows it, its true utility.
+
+    The test split gives the preference figures, the stop split those that the stop rule reads.
+    """
+    loaded = load_policy(policy, policy_settings)
+    pairs = list(read_jsonl(probes, PreferencePair))
+    preference = measure_preference(loaded, [p for p in pairs if p.split == "test"], settings.max_length)
+    stop = measure_preference(loaded, [p for p in pairs if p.split == "stop"], settings.max_length)
+    utility = measure_utility(loaded, truth, settings, sampling, seed) if truth else []
+    samples = _samples(loaded, pairs, sampling, truth)
+    write_evaluation(out, Evaluation(preference=preference, stop=stop, utility=tuple(utility), samples=samples))
+    counts: Counts = {f"utility_t{u.temperature:g}": round(u.mean, 4) for u in utility}
+    return counts | ({"preference_accuracy": round(preference.accuracy, 4)} if preference else {})
+
+
+def _samples(
+    policy: Policy, pairs: Sequence[PreferencePair], sampling: SamplingSettings, truth: Truth | None
+) -> tuple[SampleResult, ...]:
+    """Greedy replies to the same few held-out prompts at every iteration, for people to read."""
+    prompts = truth.prompts[:SHOWN] if truth else tuple(pair.prompt for pair in pairs[:SHOWN])
+    greedy = sampling.model_copy(update={"temperature": 0.0})
+    replies = generate_replies(policy, prompts, [str(i) for i in range(len(prompts))], greedy)
+    return tuple(
+        SampleResult(
+            prompt=prompt, completion=reply.text, utility=truth.scorer.score(prompt, reply.text) if truth else None
+        )
+        for prompt, reply in zip(prompts, replies, strict=True)
+        if reply is not None
+    )

@@ -1,0 +1,34 @@
+"""Preference accuracy on held-out complaints: does the policy find a better reply likelier than the disliked one?
+
+The pairs are fixed: y- is what the user disliked, y+ was sampled once, guided, from the warm start. Log-probs are compared
+per token, so that a long reply is not thought unlikely for its length.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from drift.evaluation.results import PreferenceResult
+from drift.evaluation.statistics import bootstrap_mean
+from drift.policy.logps import reply_logps
+from drift.policy.model import Policy
+from drift.records import PreferencePair
+
+
+def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_length: int) -> PreferenceResult | None:
+    """None if no pair fits into `max_length`. `margin` and `logps_chosen`: nats per reply; the interval is over pairs."""
+    prompts = [pair.prompt for pair in pairs]
+    chosen = reply_logps(policy, prompts, [pair.chosen[0].content for pair in pairs], max_length)
+    rejected = reply_logps(policy, prompts, [pair.rejected[0].content for pair in pairs], max_length)
+    scored = [(c, r) for c, r in zip(chosen, rejected, strict=True) if c and r]
+    if not scored:
+        return None
+    interval = bootstrap_mean([float(c.per_token > r.per_token) for c, r in scored])
+    return PreferenceResult(
+        accuracy=interval.mean,
+        accuracy_low=interval.low,
+        accuracy_high=interval.high,
+        margin=float(np.mean([c.total - r.total for c, r in scored])),
+        logps_chosen=float(np.mean([c.total for c, _ in scored])),
+        pairs=len(scored),
+    )

@@ -1,0 +1,61 @@
+"""True utility, where a world knows it: sample replies to held-out prompts and let the world score them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from drift.config import EvaluationSettings, SamplingSettings
+from drift.evaluation.results import UtilityResult
+from drift.evaluation.statistics import bootstrap_mean
+from drift.policy.model import Policy
+from drift.policy.sampler import generate_replies
+from drift.records import ChatMessage, Scorer, stable_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Held-out prompts and the world's verdict on any reply to them. Evaluation alone ever sees it."""
+
+    prompts: tuple[tuple[ChatMessage, ...], ...]
+    scorer: Scorer
+    world: str
+
+    def fingerprint(self) -> str:
+        return stable_hash(self.world, self.prompts)
+
+
+def measure_utility(
+    policy: Policy, truth: Truth, settings: EvaluationSettings, sampling: SamplingSettings, seed: int
+) -> list[UtilityResult]:
+    """Mean utility at each temperature (top-p 1), with the interval over prompts; greedy needs one sample only."""
+    prompts = truth.prompts[: settings.max_prompts]
+    return [
+        _at_temperature(policy, prompts, truth.scorer, sampling.model_copy(update=update), seed, count)
+        for temperature in settings.temperatures
+        for update in [{"temperature": temperature, "top_p": 1.0}]
+        for count in [settings.samples if temperature > 0 else 1]
+    ]
+
+
+def _at_temperature(
+    policy: Policy,
+    prompts: Sequence[tuple[ChatMessage, ...]],
+    scorer: Scorer,
+    sampling: SamplingSettings,
+    seed: int,
+    count: int,
+) -> UtilityResult:
+    asked = [prompt for prompt in prompts for _ in range(count)]
+    keys = [f"utility {seed} {i}" for i in range(len(asked))]
+    replies = generate_replies(policy, asked, keys, sampling)
+    scores = [scorer.score(p, "" if r is None else r.text) for p, r in zip(asked, replies, strict=True)]
+    per_prompt = np.asarray(scores).reshape(len(prompts), count).mean(axis=1)
+    interval = bootstrap_mean(per_prompt.tolist())
+    return UtilityResult(
+        temperature=sampling.temperature,
+        mean=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        prompts=len(prompts),
+    )

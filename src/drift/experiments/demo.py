@@ -1,0 +1,110 @@
+"""`drift demo`: a simulated deployment writes ordinary chat logs, and everybody's own path does the rest.
+
+The world's truth is used twice, by the evaluator alone: for the utility of held-out prompts, and to see how good the
+labels are.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drift.config import Config, PolicySettings, SamplingSettings, dump_config, load_config
+from drift.evaluation.results import UtilityResult, read_evaluation
+from drift.evaluation.utility import Truth
+from drift.experiments.label_quality import measure_labels
+from drift.experiments.run import collect, learn
+from drift.policy.model import load_policy, source_of
+from drift.policy.sampler import generate_replies
+from drift.records import ChatMessage, Counts, write_jsonl
+from drift.report.files import LabelQuality, read_json
+from drift.rundir import OnStage, RunDir
+from drift.sandbox.deployment import deploy, write_logs
+from drift.sandbox.world import TrueUtility, heldout_tasks, world_hash
+
+TURNS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSummary:
+    """`utility`: at temperature 1, of the base, the warm start and every iteration."""
+
+    utility: dict[str, float | list[float]]
+    labels: dict[str, float]
+    run: str
+    report: str
+    seed: int
+    world: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    summary: DemoSummary
+    table: tuple[tuple[str, tuple[UtilityResult, ...]], ...]
+    """Name of a policy and its utility at each temperature."""
+
+
+def run_demo(seed: int, base: int, out: Path | None, on_stage: OnStage | None = None) -> DemoResult:
+    """Deploy, learn from the logs, measure. Resumes like any run."""
+    begun = time.monotonic()
+    cfg = demo_config(seed, base, out)
+    with RunDir.open(Path(str(cfg.output)), dump_config(cfg), seed, on_stage) as run:
+        run.stage(
+            "deployment", simulate, source_of(cfg.policy.model), cfg.policy, cfg.sampling, TURNS, seed, world_hash()
+        )
+        store = collect(cfg, run)
+        quality = run.stage("data/label_quality.json", measure_labels, store, run.path / "deployment" / "truth.jsonl")
+        done = learn(cfg, run, sandbox_truth(cfg.evaluation.max_prompts))
+    table = tuple((name, read_evaluation(path).utility) for name, path in _evaluations(run.path, cfg))
+    base_u, warm_u, *iterations = [round(utilities[0].mean, 4) for _, utilities in table]
+    labels = read_json(quality, LabelQuality)
+    summary = DemoSummary(
+        utility={"base": base_u, "warm_start": warm_u, "iterations": iterations},
+        labels={"precision": labels.precision, "recall": labels.recall, "judged": labels.n},
+        run=done.run,
+        report=done.report,
+        seed=seed,
+        world=world_hash(),
+        seconds=round(time.monotonic() - begun, 1),
+    )
+    return DemoResult(summary, table)
+
+
+def demo_config(seed: int, base: int, out: Path | None) -> Config:
+    """configs/demo.yaml for this seed and base; the logs are those that the deployment will have written."""
+    folder = out or Path(f"runs/demo-seed-{seed}" if base == 1 else f"runs/demo-base-{base}-seed-{seed}")
+    model = "embedded" if base == 1 else f"embedded-{base}"
+    return load_config(
+        Path(__file__).with_name("demo.yaml"),
+        (f"seed={seed}", f"policy.model={model}", f"output={folder}", f"logs=[{folder}/deployment/logs]"),
+    )
+
+
+def simulate(
+    out: Path, base: Path, policy: PolicySettings, sampling: SamplingSettings, turns: int, seed: int, world: str
+) -> Counts:
+    """Write `out`/logs, what an operator would have, and `out`/truth.jsonl, what only the world knows."""
+    loaded = load_policy(base, policy)
+    at_one = sampling.model_copy(update={"temperature": 1.0, "top_p": 1.0})
+
+    def answer(chats: Sequence[Sequence[ChatMessage]], keys: Sequence[str]) -> list[str]:
+        replies = generate_replies(loaded, chats, keys, at_one)
+        return [reply.text if reply else "" for reply in replies]
+
+    sessions = deploy(answer, turns, seed)
+    files = write_logs(sessions, out / "logs", base.name)
+    reactions = write_jsonl(out / "truth.jsonl", (reaction for s in sessions for reaction in s.reactions))
+    return {"replies": turns, "chats": len(sessions), "reactions": reactions, "files": len(files)}
+
+
+def sandbox_truth(count: int) -> Truth:
+    """The first `count` held-out test prompts and the world's scorer."""
+    tasks = heldout_tasks("test", count)
+    return Truth(tuple((ChatMessage("user", task.request),) for task in tasks), TrueUtility(tasks), world_hash())
+
+
+def _evaluations(run: Path, cfg: Config) -> list[tuple[str, Path]]:
+    iterations = [(f"iteration {k}", run / f"iteration-{k}") for k in range(1, cfg.iterations + 1)]
+    folders = [("base", run / "base"), ("warm start", run / "warm-start"), *iterations]
+    return [(name, folder / "evaluation.json") for name, folder in folders if folder.exists()]

@@ -1,0 +1,80 @@
+"""`drift run`: logs into the store, labels on them, the loop, and the report."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from drift.config import Config, dump_config
+from drift.errors import DataError, NothingToTrainOn
+from drift.evaluation.utility import Truth
+from drift.experiments.funnel import build_funnel, told
+from drift.feedback.label import label_store
+from drift.logs.ingest import ingest
+from drift.loop import drift
+from drift.records import Counts, stable_hash, write_jsonl
+from drift.report import write_report
+from drift.report.files import write_json
+from drift.rundir import OnStage, RunDir, load_run
+from drift.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    run: str
+    policy: str
+    report: str
+    counts: Mapping[str, int]
+    seconds: float
+
+
+def run_config(cfg: Config, out: Path | None, on_stage: OnStage | None = None) -> RunSummary:
+    """Run a config in `out`, else in cfg.output, else in runs/NAME-HASH. Finished stages are reused."""
+    folder = out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
+    with RunDir.open(folder, dump_config(cfg), cfg.seed, on_stage) as run:
+        return learn(cfg, run)
+
+
+def learn(cfg: Config, run: RunDir, truth: Truth | None = None) -> RunSummary:
+    """Everything from logs to report, in an open run folder.
+
+    Raises DataError with the funnel if no reply is left to train on.
+    """
+    begun = time.monotonic()
+    store = collect(cfg, run)
+    try:
+        policy = drift(cfg, run, store, truth)
+    except NothingToTrainOn as error:
+        raise DataError(f"{error} What came through: {told(build_funnel(store, load_run(run.path)))}") from None
+    funnel = build_funnel(store, load_run(run.path))
+    write_json(run.path / "data" / "funnel.json", funnel)
+    run.finish()
+    report = write_report(run.path)
+    counts = {step.name: step.count for step in funnel.steps}
+    return RunSummary(str(run.path), str(policy), str(report), counts, round(time.monotonic() - begun, 1))
+
+
+def collect(cfg: Config, run: RunDir) -> Store:
+    """The store with the config's logs in it, all of it labelled."""
+    store = Store(Path(cfg.store) if cfg.store else run.path / "store")
+    if cfg.logs:
+        ingest([Path(log) for log in cfg.logs], store)
+    if not store.counts().conversations:
+        raise DataError(f"{store.path}: holds no conversation. Name chat logs: --set logs='[PATH]'.")
+    label_store(store)
+    run.pin(label_hash=store.label_hash())
+    run.stage("data/labels.jsonl", copy_labels, store)
+    return store
+
+
+def copy_labels(out: Path, store: Store) -> Counts:
+    """The labels that this run was made from, for the report and for whoever asks later."""
+    verdicts: dict[str, int] = {}
+
+    def counted():
+        for label in store.labels():
+            verdicts[label.label] = verdicts.get(label.label, 0) + 1
+            yield label
+
+    rows = write_jsonl(out, counted())
+    return {"rows": rows, **verdicts}
