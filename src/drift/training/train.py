@@ -75,7 +75,10 @@ def _prepare(
     tokens, counts = tokenise(source, records, settings.max_prompt_length, settings.max_length)
     if not tokens:
         dropped = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "the file is empty"
-        raise DataError(f"{pairs}: none of {len(records)} pairs can be trained on ({dropped}).")
+        raise DataError(
+            f"{pairs}: none of {len(records)} pairs can be trained on ({dropped}); prompts that are too long need a "
+            "higher max_prompt_length, empty replies other sampling settings."
+        )
     batch_size = settings.micro_batch_size or settings.batch_size
     tokens = with_reference(source, tokens, batch_size, getattr(torch, policy.dtype))
     if resolve_source(start) == resolve_source(reference):

@@ -1,0 +1,109 @@
+"""The training stage: files in, a policy folder and metrics out."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from drift.config import LoraSettings, PolicySettings, TrainingSettings
+from drift.errors import DataError
+from drift.policy.model import load_policy
+from drift.records import ChatMessage, PreferencePair, write_jsonl
+from drift.training.train import train
+
+SETTINGS = TrainingSettings(learning_rate=3e-3, optimizer="adamw_torch", batch_size=4, epochs=2)
+TRL_KEYS = {"loss", "grad_norm", "learning_rate", "step", "epoch", "logps/chosen", "logps/rejected"} | {
+    f"rewards/{name}" for name in ("chosen", "rejected", "margins", "accuracies")
+}
+
+
+def pair(n: int, chosen: str = "good answer") -> PreferencePair:
+    prompt = (ChatMessage("user", f"question {n}"),)
+    replies = [(ChatMessage("assistant", text),) for text in (chosen, "no idea")]
+    return PreferencePair(str(n), str(n), "c", 1, "drift", 1, "x", prompt, replies[0], replies[1])
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    write_jsonl(path, [pair(n) for n in range(10)])
+    return path
+
+
+def metrics(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_training_widens_the_margin_and_writes_everything(tiny_policy, pairs, tmp_path, capfd):
+    steps: list[tuple[int, int]] = []
+    out = tmp_path / "run" / "policy"
+    counts = train(
+        out, tiny_policy, str(tiny_policy), pairs, SETTINGS, PolicySettings(), 1, lambda *step: steps.append(step)
+    )
+    rows = metrics(out.parent)
+    assert (counts["pairs"], counts["steps"], len(rows)) == (10, 6, 6)
+    assert set(rows[0]) == TRL_KEYS
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[-1]["rewards/margins"] > 0.5 > rows[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-4)
+    assert counts["last_loss"] == rows[-1]["loss"] < counts["first_loss"]
+    assert steps == [(n, 6) for n in range(1, 7)]
+    assert AutoModelForCausalLM.from_pretrained(out).dtype == torch.float32
+    assert load_policy(out, PolicySettings()).policy_id != load_policy(tiny_policy, PolicySettings()).policy_id
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_same_seed_gives_the_same_policy(tiny_policy, pairs, tmp_path):
+    def trained(name: str, seed: int) -> str:
+        train(tmp_path / name / "policy", tiny_policy, tiny_policy, pairs, SETTINGS, PolicySettings(), seed)
+        return load_policy(tmp_path / name / "policy", PolicySettings()).policy_id
+
+    assert trained("a", 1) == trained("b", 1) != trained("c", 2)
+
+
+def test_another_reference_than_the_start(tiny_policy, pairs, tmp_path):
+    first = tmp_path / "1" / "policy"
+    second = tmp_path / "2" / "policy"
+    train(first, tiny_policy, tiny_policy, pairs, SETTINGS, PolicySettings(), 1)
+    train(second, first, tiny_policy, pairs, SETTINGS, PolicySettings(), 1)
+    assert metrics(second.parent)[0]["rewards/margins"] > 0.5  # counted from the old reference
+    train(second, first, first, pairs, SETTINGS, PolicySettings(), 1)
+    assert metrics(second.parent)[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_an_adapter_is_trained_saved_and_trained_on(tiny_policy, pairs, tmp_path):
+    settings = PolicySettings(lora=LoraSettings(r=4, alpha=8))
+    first = tmp_path / "1" / "policy"
+    second = tmp_path / "2" / "policy"
+    train(first, tiny_policy, tiny_policy, pairs, SETTINGS, settings, 1)
+    assert not (first / "model.safetensors").exists()
+    train(second, first, first, pairs, SETTINGS, settings, 1)
+    assert metrics(first.parent)[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-4)
+    assert metrics(second.parent)[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-4)
+    assert metrics(second.parent)[0]["logps/chosen"] > metrics(first.parent)[0]["logps/chosen"]
+    before, after = (load_policy(folder, settings).model.state_dict() for folder in (first, second))
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("lora_" in name for name in changed)
+    ids = torch.tensor([[5, 6, 7]])
+    plain = AutoModelForCausalLM.from_pretrained(second)
+    assert torch.allclose(plain(ids).logits, load_policy(second, settings).model(ids).logits, atol=1e-5)
+
+
+def test_small_updates_survive_in_bfloat16(tiny_policy, pairs, tmp_path):
+    out = tmp_path / "run" / "policy"
+    small = SETTINGS.model_copy(update={"learning_rate": 5e-7, "optimizer": "rmsprop"})
+    train(out, tiny_policy, tiny_policy, pairs, small, PolicySettings(dtype="bfloat16"), 1)
+    before, after = (load_policy(folder, PolicySettings()).model.state_dict() for folder in (tiny_policy, out))
+    moved = [float((before[name] != after[name]).float().mean()) for name in after if "embed" not in name]
+    assert min(moved) > 0.5
+
+
+def test_no_pairs_left_says_why(tiny_policy, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    write_jsonl(path, [pair(0, ""), pair(1, "")])
+    with pytest.raises(DataError, match=r"none of 2 pairs can be trained on \(dropped.empty_chosen 2\)"):
+        train(tmp_path / "policy", tiny_policy, tiny_policy, path, SETTINGS, PolicySettings(), 1)
+    write_jsonl(path, [])
+    with pytest.raises(DataError, match=r"none of 0 pairs .*the file is empty"):
+        train(tmp_path / "policy", tiny_policy, tiny_policy, path, SETTINGS, PolicySettings(), 1)

@@ -1,0 +1,163 @@
+"""The trainer against TRL's DPOTrainer on the same pairs, and its own guards."""
+
+import copy
+import io
+import math
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from drift.config import PolicySettings, TrainingSettings
+from drift.errors import DriftError
+from drift.policy.model import load_policy
+from drift.records import ChatMessage, PreferencePair
+from drift.training.batch import StepCollator
+from drift.training.reference import with_reference
+from drift.training.tokens import tokenise
+from drift.training.trainer import PreferenceTrainer, training_arguments, without_dropout
+
+NEWLINE_BEFORE = (
+    "{% for message in messages %}{{ '' if loop.first else '\\n' }}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\\n' }}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def settings_for(**changes) -> TrainingSettings:
+    base = {"optimizer": "rmsprop", "learning_rate": 1e-3, "batch_size": 6, "rpo_alpha": 0.0, "warmup_ratio": 0.0}
+    return TrainingSettings(**{**base, **changes})
+
+
+def chat(*texts: str) -> tuple[ChatMessage, ...]:
+    return tuple(ChatMessage("assistant" if n % 2 else "user", text) for n, text in enumerate(texts))
+
+
+def pairs(count: int) -> list[PreferencePair]:
+    """Single- and multi-turn prompts, and replies of different lengths."""
+
+    def pair(n: int) -> PreferencePair:
+        prompt = chat("hi " * (n + 1)) if n % 2 else chat("first", "an answer", f"then {n}?")
+        chosen = (ChatMessage("assistant", f"good {n} " + "and more " * (n % 3)),)
+        rejected = (ChatMessage("assistant", "bad" * (1 + n % 4)),)
+        return PreferencePair(str(n), str(n), "c", 1, "drift", 1, "x", prompt, chosen, rejected)
+
+    return [pair(n) for n in range(count)]
+
+
+def trainer_for(folder, settings, tmp_path, reference=None, dtype=torch.float32, metrics=None) -> PreferenceTrainer:
+    policy = load_policy(folder, PolicySettings())
+    tokens, _ = tokenise(policy, pairs(12), 512, 512)
+    tokens = with_reference(reference or policy, tokens, 5, dtype)
+    arguments = training_arguments(settings, 1, tmp_path)
+    collator = StepCollator(0, settings.micro_batch_size)
+    return PreferenceTrainer(
+        policy.model, tokens, settings, arguments, collator, dtype, reference is None, metrics or io.BytesIO()
+    )
+
+
+def gradient(model) -> torch.Tensor:
+    return torch.cat([weight.grad.flatten() for weight in model.parameters()])
+
+
+def shifted(folder) -> object:
+    """The tiny policy with other weights, as a reference that is not the start."""
+    policy = load_policy(folder, PolicySettings())
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            weight += 0.05 * torch.randn_like(weight)
+    return policy
+
+
+def trl_trainer(folder, reference, settings, tmp_path):
+    """TRL's trainer on the same messages, tokenised by itself, with its own reference model in memory."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    policy = load_policy(folder, PolicySettings())
+    tokenizer = copy.deepcopy(policy.tokenizer)
+    tokenizer.chat_template = NEWLINE_BEFORE  # TRL would train on the newline that follows the end token
+    config = DPOConfig(
+        **{**training_arguments(settings, 1, tmp_path).to_dict(), "bf16": False},
+        beta=settings.beta,
+        max_length=None,
+        loss_type=["sigmoid", "sft"],
+        loss_weights=[1.0, settings.rpo_alpha],
+    )
+    columns = ("prompt", "chosen", "rejected")
+    rows = [{name: [asdict(message) for message in getattr(pair, name)] for name in columns} for pair in pairs(12)]
+    return DPOTrainer(
+        policy.model, reference, config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+    )
+
+
+@pytest.mark.parametrize("rpo_alpha", [0.0, 0.3])
+@pytest.mark.parametrize("micro_batch_size", [None, 4])
+def test_loss_gradient_and_trajectory_are_trls(tiny_policy, tmp_path, rpo_alpha, micro_batch_size):
+    settings = settings_for(rpo_alpha=rpo_alpha, micro_batch_size=micro_batch_size, epochs=2)
+    reference = shifted(tiny_policy)
+    ours = trainer_for(tiny_policy, settings, tmp_path, reference)
+    theirs = trl_trainer(tiny_policy, shifted(tiny_policy).model, settings, tmp_path)
+
+    step = list(ours.train_dataset)[:6]
+    for pair, row in zip(ours.train_dataset, theirs.train_dataset, strict=True):
+        theirs_ids = (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"])
+        assert (list(pair.prompt), list(pair.chosen), list(pair.rejected)) == theirs_ids
+    our_loss = ours.training_step(ours.model, ours.data_collator(step))
+    batch = theirs.data_collator([dict(theirs.train_dataset[row]) for row in range(6)])
+    their_loss = theirs.compute_loss(theirs.model, batch)
+    their_loss.backward()
+    assert our_loss.item() == pytest.approx(their_loss.item(), abs=2e-5)
+    expected = gradient(theirs.model)
+    assert float((gradient(ours.model) - expected).norm() / expected.norm()) < 2e-5
+    ours.model.zero_grad()
+    theirs.model.zero_grad()
+
+    ours.train()
+    theirs.train()
+    logged = [row for row in theirs.state.log_history if "loss" in row]
+    assert len(ours.rows) == len(logged) == 4
+    for mine, other in zip(ours.rows, logged, strict=True):
+        for name in ("loss", "grad_norm", "learning_rate", "rewards/margins", "rewards/chosen", "logps/rejected"):
+            assert mine[name] == pytest.approx(other[name], rel=2e-3, abs=2e-4), name
+
+
+def test_every_term_is_ln_2_at_step_0(tiny_policy, tmp_path):
+    trainer = trainer_for(tiny_policy, settings_for(micro_batch_size=1), tmp_path)
+    loss = trainer.training_step(trainer.model, trainer.data_collator(trainer.train_dataset))
+    assert loss.item() == pytest.approx(math.log(2), abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_start_that_is_off_ln_2_stops_the_run(tiny_policy, tmp_path, dtype):
+    trainer = trainer_for(tiny_policy, settings_for(), tmp_path, dtype=dtype)
+    off = [replace(pair, ref_chosen_logps=pair.ref_chosen_logps + 2.5) for pair in trainer.train_dataset]
+    trainer.training_step(trainer.model, trainer.data_collator(trainer.train_dataset))  # as it is, it passes
+    with pytest.raises(DriftError, match=r"step 0: a pair's sigmoid term is off ln 2 by 0\.1"):
+        trainer.training_step(trainer.model, trainer.data_collator(off))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny_policy, tmp_path):
+    trainer = trainer_for(tiny_policy, settings_for(), tmp_path)
+    trainer.starts_at_reference = False
+    broken = [replace(pair, ref_chosen_logps=math.nan) for pair in trainer.train_dataset]
+    with pytest.raises(DriftError, match=r"step 0: the loss is nan; lower training.learning_rate"):
+        trainer.training_step(trainer.model, trainer.data_collator(broken))
+
+
+def test_no_dropout_anywhere(tiny_policy):
+    policy = load_policy(tiny_policy, PolicySettings())
+    layer = policy.model.get_submodule("model.layers.0")
+    layer.extra = torch.nn.Dropout(0.5)
+    layer.self_attn.attention_dropout = 0.3
+    without_dropout(policy.model)
+    assert layer.extra.p == layer.self_attn.attention_dropout == 0.0
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(tiny_policy, tmp_path):
+    plain = trainer_for(tiny_policy, settings_for(epochs=1), tmp_path)
+    saving = trainer_for(tiny_policy, settings_for(epochs=1, gradient_checkpointing=True), tmp_path)
+    plain.train()
+    saving.train()
+    assert [row["loss"] for row in saving.rows] == pytest.approx([row["loss"] for row in plain.rows], abs=1e-5)
