@@ -22,8 +22,8 @@ _CHUNK = 2**20
 _HEAD_BYTES = 1000  # longer than what an element begins with
 _BOM = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
-# A string (without a closing quote if the buffer ends inside it) or a bracket. Possessive: never backtracks into it.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+("|\\?\Z)|[{}\[\]]', re.DOTALL)
+# Up to the next bracket outside of strings; none while a string has no end yet. Possessive: never backtracks.
+_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[\]])', re.DOTALL)
 _SCALAR = re.compile(rb'(?:"(?:[^"\\]++|\\.)*+"|[^,\]"])*+')
 _ELEMENT_HEAD = re.compile(rb'(\{)\s*("(?:[^"\\]++|\\.)*+")\s*(:)')
 _SEPARATORS = re.compile(rb"[\s,]*")
@@ -165,11 +165,8 @@ class _ArrayCutter:
                 if match and match.end() < len(self._buffer):
                     return max(match.end() - self._at, 1)
             else:
-                for token in _TOKEN.finditer(self._buffer, self._at + size):
-                    text = token.group()
-                    if text[:1] == b'"' and token.group(1) != b'"':
-                        break  # the string goes on behind the buffer: look at it again with more
-                    depth += (text in (b"{", b"[")) - (text in (b"}", b"]"))
+                while token := _BRACKET.match(self._buffer, self._at + size):
+                    depth += 1 if token.group(1) in b"{[" else -1
                     size = token.end() - self._at
                     if depth == 0:
                         return size
