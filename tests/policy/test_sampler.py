@@ -5,6 +5,7 @@ import pytest
 from drift.config import PolicySettings, RecipeSettings, SamplingSettings
 from drift.policy.model import load_policy
 from drift.policy.sampler import TransformersSampler, generate_replies, sample
+from drift.progress import listening
 from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
 
 SAMPLING = SamplingSettings(max_new_tokens=12, temperature=1.0)
@@ -89,7 +90,8 @@ def test_replies_keep_their_places_around_one_that_does_not_fit(policy):
     chats = [[ChatMessage("user", text)] for text in ("hi", "x" * 2000, "you")]
     seen: list[tuple[int, int]] = []
     greedy = SAMPLING.model_copy(update={"temperature": 0.0})
-    replies = generate_replies(policy, chats, ["a", "b", "c"], greedy, lambda done, total: seen.append((done, total)))
+    with listening(lambda done, total: seen.append((done, total))):
+        replies = generate_replies(policy, chats, ["a", "b", "c"], greedy)
     assert [reply is None for reply in replies] == [False, True, False]
     assert replies[0] == generate_replies(policy, chats[:1], ["other"], greedy)[0]
     assert seen[-1] == (2, 2)

@@ -2,14 +2,12 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from drift.config import PolicySettings, TrainingSettings
+from drift.config import PolicySettings
 from drift.policy.model import load_policy
-from drift.records import ChatMessage, PreferencePair
-from drift.training.reference import pair_logps, with_reference
+from drift.training.reference import with_reference
 from drift.training.tokens import TokenPair
 
 
@@ -28,17 +26,3 @@ def test_the_reference_is_asked_in_any_grouping_and_answers_in_order(policy):
         assert one.ref_chosen_logps == pytest.approx(other.ref_chosen_logps, abs=1e-4)
         assert one.ref_rejected_logps == pytest.approx(other.ref_rejected_logps, abs=1e-4)
     assert len({round(pair.ref_chosen_logps, 4) for pair in small}) > 5
-
-
-def test_pairs_are_scored_with_a_gap_where_one_cannot_be(policy):
-    def pair(prompt: str, chosen: str) -> PreferencePair:
-        reply = (ChatMessage("assistant", chosen),)
-        bad = (ChatMessage("assistant", "bad"),)
-        return PreferencePair("a", "p", "c", 1, "drift", 1, "x", (ChatMessage("user", prompt),), reply, bad)
-
-    pairs = [pair("hi", "good"), pair("x" * 400, "good"), pair("hi", ""), pair("hi", "longer reply")]
-    chosen, rejected = pair_logps(policy, pairs, TrainingSettings(max_prompt_length=100, max_length=200))
-    assert np.isnan(chosen).tolist() == np.isnan(rejected).tolist() == [False, True, True, False]
-    assert chosen[3] < chosen[0] < 0
-    assert rejected[0] == pytest.approx(rejected[3], abs=1e-4)
-    assert chosen.dtype == np.float32

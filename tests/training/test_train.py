@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 from drift.config import LoraSettings, PolicySettings, TrainingSettings
 from drift.errors import DataError
 from drift.policy.model import load_policy
+from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.train import train
 
@@ -38,9 +39,8 @@ def metrics(folder) -> list[dict]:
 def test_training_widens_the_margin_and_writes_everything(tiny_policy, pairs, tmp_path, capfd):
     steps: list[tuple[int, int]] = []
     out = tmp_path / "run" / "policy"
-    counts = train(
-        out, tiny_policy, str(tiny_policy), pairs, SETTINGS, PolicySettings(), 1, lambda *step: steps.append(step)
-    )
+    with listening(lambda done, total: steps.append((done, total))):
+        counts = train(out, tiny_policy, str(tiny_policy), pairs, SETTINGS, PolicySettings(), 1)
     rows = metrics(out.parent)
     assert (counts["pairs"], counts["steps"], len(rows)) == (10, 6, 6)
     assert set(rows[0]) == TRL_KEYS

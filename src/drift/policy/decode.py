@@ -5,7 +5,7 @@ owns its uniforms, and the token is picked by inverting its distribution. Rows t
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,8 @@ from transformers import DynamicCache
 from drift.config import SamplingSettings
 from drift.policy.chat import decode, end_of_turn
 from drift.policy.model import Policy
+from drift.progress import report_progress
 from drift.records import Finish
-
-Progress = Callable[[int, int], None]
 
 _TOP = 64  # candidates that nearly always hold the nucleus; only where they do not is the whole vocabulary sorted
 _SHRINK_BELOW = 0.75  # the batch is cut to its live rows when fewer than this share are left
@@ -47,7 +46,6 @@ def generate(
     prompts: Sequence[Sequence[int]],
     keys: Sequence[str],
     sampling: SamplingSettings,
-    on_progress: Progress | None = None,
 ) -> list[Generated]:
     """One completion per prompt, in the order given; `keys` name the random stream of each.
 
@@ -60,8 +58,7 @@ def generate(
         for row, ids in zip(rows, _decode(policy, batch, sampling, stops), strict=True):
             finish: Finish = "stop" if ids and ids[-1] in stops else "length"
             results[row] = Generated(decode(policy.tokenizer, ids), tuple(ids), finish)
-        if on_progress:
-            on_progress(len(results), len(prompts))
+        report_progress(len(results), len(prompts))
     return [results[row] for row in range(len(prompts))]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drift.config import PolicySettings, RecipeSettings, SamplingSettings
 from drift.policy.chat import EncodedPrompt, encode_prompt
-from drift.policy.decode import Generated, Progress, generate
+from drift.policy.decode import Generated, generate
 from drift.policy.guided import guided_messages
 from drift.policy.model import Policy, load_policy
 from drift.records import ChatMessage, Completion, PromptItem, Reason, read_jsonl, write_jsonl
@@ -52,19 +52,11 @@ class TransformersSampler:
     A completion depends on the policy, the seed, the prompt, the iteration and its sample number, and on nothing else.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        sampling: SamplingSettings,
-        recipe: RecipeSettings,
-        seed: int,
-        on_progress: Progress | None = None,
-    ):
+    def __init__(self, policy: Policy, sampling: SamplingSettings, recipe: RecipeSettings, seed: int):
         self.policy = policy
         self.sampling = sampling
         self.recipe = recipe
         self.seed = seed
-        self.on_progress = on_progress
         self.counts: dict[str, int] = {}
 
     def sample(self, prompts: Sequence[PromptItem], iteration: int) -> list[Completion]:
@@ -80,7 +72,6 @@ class TransformersSampler:
             [request.prompt.ids for request in requests],
             [request.key for request in requests],
             self.sampling,
-            self.on_progress,
         )
         tally["completions"] = len(replies)
         tally["guided"] = sum(request.guided for request in requests)
@@ -127,7 +118,6 @@ def generate_replies(
     conversations: Sequence[Sequence[ChatMessage]],
     keys: Sequence[str],
     sampling: SamplingSettings,
-    on_progress: Progress | None = None,
 ) -> list[Generated | None]:
     """Replies to conversations, in order; None where even the last user turn is too long (PROMPT_TOO_LONG)."""
     encoded = [fit_prompt(policy, messages, sampling) for messages in conversations]
@@ -137,7 +127,6 @@ def generate_replies(
         [prompt.ids for prompt in encoded if prompt is not None],
         [keys[row] for row in rows],
         sampling,
-        on_progress,
     )
     found = dict(zip(rows, replies, strict=True))
     return [found.get(row) for row in range(len(encoded))]

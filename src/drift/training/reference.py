@@ -6,11 +6,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from drift.config import TrainingSettings
 from drift.policy.model import Policy
-from drift.records import PreferencePair
 from drift.training.batch import StepCollator, summed_logps
-from drift.training.tokens import TokenPair, tokenise
+from drift.training.tokens import TokenPair
 
 
 def with_reference(policy: Policy, pairs: Sequence[TokenPair], batch_size: int, dtype: torch.dtype) -> list[TokenPair]:
@@ -20,22 +18,6 @@ def with_reference(policy: Policy, pairs: Sequence[TokenPair], batch_size: int, 
         replace(pair, ref_chosen_logps=float(chosen[row]), ref_rejected_logps=float(rejected[row]))
         for row, pair in enumerate(pairs)
     ]
-
-
-def pair_logps(
-    policy: Policy, pairs: Sequence[PreferencePair], settings: TrainingSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Summed log-probabilities (nats, float32 [N]) of each pair's chosen and rejected, tokenised as for training.
-
-    NaN where the pair could not be trained on either (too long a prompt, an empty reply).
-    """
-    tokens = [tokenise(policy, [pair], settings.max_prompt_length, settings.max_length)[0] for pair in pairs]
-    kept = [row for row, found in enumerate(tokens) if found]
-    batch_size = settings.micro_batch_size or settings.batch_size
-    scores = np.full((2, len(pairs)), np.nan, dtype=np.float32)
-    if kept:
-        scores[:, kept] = _logps(policy, [tokens[row][0] for row in kept], batch_size, policy.model.dtype)
-    return scores[0], scores[1]
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from drift.records import PreferencePair, read_jsonl
 from drift.training.batch import StepCollator
 from drift.training.reference import pad_id, with_reference
 from drift.training.tokens import TokenPair, tokenise
-from drift.training.trainer import PreferenceTrainer, Progress, ProgressCallback, training_arguments
+from drift.training.trainer import PreferenceTrainer, training_arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,6 @@ def train(
     settings: TrainingSettings,
     policy: PolicySettings,
     seed: int,
-    on_progress: Progress | None = None,
 ) -> dict[str, int | float]:
     """Train `start` on the pairs against `reference`; writes the policy to `out`, metrics.jsonl beside it.
 
@@ -58,8 +57,6 @@ def train(
             prepared.starts_at_reference,
             metrics,
         )
-        if on_progress:
-            trainer.add_callback(ProgressCallback(on_progress))
         trainer.train()
     save_policy(identified(trained, prepared.policy.tokenizer), out)
     return {"pairs": len(prepared.pairs), **prepared.counts, **_headline(trainer)}

@@ -1,7 +1,7 @@
 """transformers' Trainer with DRIFT's loss: one step is one list of micro-batches, and its metrics are one JSON line."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,11 +12,10 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from drift.config import TrainingSettings
 from drift.errors import DriftError
+from drift.progress import report_progress
 from drift.training.batch import PairBatch, StepCollator, summed_logps
 from drift.training.loss import PairLoss, dpo_loss
 from drift.training.tokens import TokenPair
-
-Progress = Callable[[int, int], None]
 
 # How far the sigmoid term may be from ln 2 at step 0. Half of beta times the log-probabilities' rounding: batches of
 # other shapes add up in another order, which long completions in bfloat16 show in tenths of a nat.
@@ -45,6 +44,7 @@ class PreferenceTrainer(Trainer):
             data_collator=collator,  # pyright: ignore[reportArgumentType]
         )
         self.remove_callback(PrinterCallback)
+        self.add_callback(_ReportProgress())
         self.settings = settings
         self.dtype = dtype
         self.starts_at_reference = starts_at_reference
@@ -172,11 +172,6 @@ def without_dropout(model: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-class ProgressCallback(TrainerCallback):
-    """Tells `on_progress` how many of the optimizer's steps are done."""
-
-    def __init__(self, on_progress: Progress):
-        self.on_progress = on_progress
-
+class _ReportProgress(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        self.on_progress(state.global_step, state.max_steps)
+        report_progress(state.global_step, state.max_steps)
