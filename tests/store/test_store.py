@@ -106,6 +106,17 @@ def test_equal_content_has_an_equal_hash_in_any_store(tmp_path, store):
     assert store.content_hash() != other.content_hash()
 
 
+def test_the_fingerprint_changes_with_conversations_and_with_labels(store):
+    store.add([chat("a")])
+    seen = {store.fingerprint()}
+    store.add_labels([label("a")])
+    seen.add(store.fingerprint())
+    store.add([chat("b")])
+    seen.add(store.fingerprint())
+    assert len(seen) == 3
+    assert store.fingerprint() in seen
+
+
 def test_users_get_one_name_per_store(tmp_path, store):
     with store.writer() as first:
         key = first.user_key("ann")

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from drift.errors import DataError
-from drift.records import Conversation, FeedbackLabel, Split, read_jsonl
+from drift.records import Conversation, FeedbackLabel, Split, read_jsonl, stable_hash
 from drift.store.folder import Folder
 from drift.store.rows import LABEL, Quarantined, conversation_of, label_row, write_rows
 from drift.store.writer import AddSummary, StoreWriter
@@ -113,6 +113,10 @@ class Store:
     def label_hash(self) -> str:
         """16 hex digits over the winning labels; the same after labelling again with the same result."""
         return self._hash(f"SELECT content_hash FROM ({_WINNERS})", self._folder.manifest().labels)
+
+    def fingerprint(self) -> str:
+        """Names everything that can be read through the store, for the run folder."""
+        return stable_hash(self.content_hash(), self.label_hash())
 
     def add(self, conversations: Iterable[Conversation]) -> AddSummary:
         """Store conversations; a longer version of a stored one replaces it. All of them or, on an error, none."""
