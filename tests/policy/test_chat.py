@@ -1,6 +1,7 @@
 """Ids are the template's, prompt plus completion; what is too long loses whole turns."""
 
 import copy
+import json
 
 import pytest
 
@@ -116,3 +117,20 @@ def test_a_template_that_refuses_a_chat_says_which(byte_tokenizer):
     refusing = with_template(byte_tokenizer, "{{ raise_exception('roles must alternate') }}")
     with pytest.raises(DataError, match="refuses a conversation of user: roles must alternate"):
         encode_prompt(refusing, (ChatMessage("user", "a"),), 100)
+
+
+def test_real_logs_keep_to_the_limit_and_to_their_turns(test_data, byte_tokenizer):
+    roles = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant"}
+    start = byte_tokenizer.convert_tokens_to_ids("<|im_start|>")
+    fitted = 0
+    for row in json.loads((test_data / "logs" / "sharegpt_real.json").read_text("utf-8"))[:150]:
+        messages = [ChatMessage(roles[m["from"]], m["value"]) for m in row["conversations"] if m["from"] in roles]
+        prompt = encode_prompt(byte_tokenizer, messages, 2048)
+        if prompt is not None:
+            fitted += 1
+            kept = prompt.ids.count(start) - 1  # one per message, and the generation prompt
+            whole = render(byte_tokenizer, messages[len(messages) - kept :], generation_prompt=True)
+            assert len(prompt.ids) <= 2048
+            assert byte_tokenizer.decode(list(prompt.ids)) == whole
+            assert (kept < len(messages)) == (prompt.dropped_turns > 0)
+    assert fitted > 75

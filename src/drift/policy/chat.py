@@ -4,6 +4,7 @@ A conversation is never tokenised as a whole: its ids are the prompt's ids (gene
 completion's, so that what is trained on is what was sampled. Too long prompts lose whole turns, oldest first.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,12 +36,18 @@ def encode_prompt(
     Raises DataError if the template refuses the messages.
     """
     system, turns = _turns(messages)
-    for dropped in range(max(1, len(turns) - keep_turns + 1)):
+
+    def without(dropped: int) -> tuple[int, ...]:
         kept = [*system, *(message for turn in turns[dropped:] for message in turn)]
-        ids = _token_ids(tokenizer, render(tokenizer, kept, generation_prompt=True))
-        if len(ids) <= max_length:
-            return EncodedPrompt(ids, dropped)
-    return None
+        return _token_ids(tokenizer, render(tokenizer, kept, generation_prompt=True))
+
+    ids = without(0)
+    if len(ids) <= max_length:
+        return EncodedPrompt(ids, 0)
+    # a long log would be tokenised once per turn, so the first that fits is found by halving
+    choices = range(1, len(turns) - keep_turns + 1)
+    place = bisect_left(choices, True, key=lambda dropped: len(without(dropped)) <= max_length)
+    return EncodedPrompt(without(choices[place]), choices[place]) if place < len(choices) else None
 
 
 def encode_completion(tokenizer: PreTrainedTokenizerBase, text: str, finish: Finish) -> tuple[int, ...]:
