@@ -58,11 +58,10 @@ def _item(conversation: Conversation, label: FeedbackLabel, liked: set[int]) -> 
 
 
 def revision(messages: Sequence[Message], label: FeedbackLabel, liked: set[int]) -> Message | None:
-    """The reply right after the complaint, if the user liked that one."""
-    following = label.reply_index + 2
-    if label.user_index != label.reply_index + 1 or following not in liked:
-        return None
-    return messages[following]
+    """The next reply, with nothing but the complaint between, if the user liked that one."""
+    complained = label.user_index == label.reply_index + 1
+    following = label.reply_index + (2 if complained else 1)
+    return messages[following] if following in liked else None
 
 
 def _complaint(conversation: Conversation, label: FeedbackLabel) -> ChatMessage | None:

@@ -8,7 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from drift.config import PolicySettings, TrainingSettings
-from drift.errors import DataError
+from drift.errors import NothingToTrainOn
 from drift.policy.model import Policy, identified, load_policy, resolve_source, save_policy
 from drift.records import PreferencePair, read_jsonl
 from drift.training.batch import StepCollator
@@ -40,7 +40,7 @@ def train(
 
     `dtype: bfloat16` is what the passes compute in. Fully trained weights stay float32 throughout, on disk too: at the
     paper's learning rate of 5e-7 nearly every update is smaller than what a bfloat16 weight can show.
-    Raises DataError if no pair can be trained on, DriftError if the run is numerically unsound.
+    Raises NothingToTrainOn if no pair is left, DriftError if the run is numerically unsound.
     """
     dtype = getattr(torch, policy.dtype)
     prepared = _prepare(start, reference, pairs, settings, policy)
@@ -72,7 +72,7 @@ def _prepare(
     tokens, counts = tokenise(source, records, settings.max_prompt_length, settings.max_length)
     if not tokens:
         dropped = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "the file is empty"
-        raise DataError(
+        raise NothingToTrainOn(
             f"{pairs}: none of {len(records)} pairs can be trained on ({dropped}); prompts that are too long need a "
             "higher max_prompt_length, empty replies other sampling settings."
         )

@@ -1,0 +1,74 @@
+from drift.pairs.disliked import label_noise, prompt_items
+from drift.records import ChatMessage, Conversation, Drop, FeedbackLabel, Message, PromptItem, Rating, Reason
+
+A_CHAT = ("sort b a", "b a", "that is not sorted", "a b", "thanks")
+
+
+def conversation(*texts: str, name: str = "c", first: str = "user", ratings: tuple[Rating, ...] = ()) -> Conversation:
+    roles = ("user", "assistant") if first == "user" else ("assistant", "user")
+    messages = tuple(Message(roles[i % 2], text, source_index=i) for i, text in enumerate(texts))
+    return Conversation(name, "test", name, messages, "train", user_key="u", ratings=ratings)
+
+
+def label(reply: int, verdict: str, p: float | None = 0.9, user: int | None = -1, name: str = "c") -> FeedbackLabel:
+    said = reply + 1 if user == -1 else user
+    return FeedbackLabel(name, reply, said, verdict, "embedded", "1", p_dsat=p)
+
+
+def test_a_disliked_reply_becomes_an_item_with_its_request_complaint_and_revision():
+    (item,) = prompt_items([(conversation(*A_CHAT), [label(1, "DSAT"), label(3, "SAT")])], 0.5)
+    assert isinstance(item, PromptItem)
+    assert item.prompt == (ChatMessage("user", "sort b a"),)
+    assert item.rejected == ChatMessage("assistant", "b a")
+    assert item.complaint == ChatMessage("user", "that is not sorted")
+    assert item.preferred == ChatMessage("assistant", "a b")
+    assert (item.user_key, item.split, item.p_dsat) == ("u", "train", 0.9)
+
+
+def test_a_reply_disliked_twice_is_no_revision():
+    items = list(prompt_items([(conversation(*A_CHAT), [label(1, "DSAT"), label(3, "DSAT")])], 0.5))
+    assert [item.preferred for item in items] == [None, None]
+    assert items[1].prompt[1:] == (ChatMessage("assistant", "b a"), ChatMessage("user", "that is not sorted"))
+
+
+def test_a_better_reply_right_after_the_disliked_one_is_a_revision_too():
+    messages = (Message("user", "hi"), Message("assistant", "go away"), Message("assistant", "hello"))
+    chat = Conversation("c", "test", "c", messages, "train")
+    labels = [label(1, "DSAT", p=None, user=None), label(2, "SAT", p=None, user=None)]
+    (item,) = prompt_items([(chat, labels)], 0.5)
+    assert isinstance(item, PromptItem)
+    assert item.preferred == ChatMessage("assistant", "hello")
+
+
+def test_labels_below_the_threshold_are_left_alone_but_a_persons_label_counts():
+    chat = conversation(*A_CHAT)
+    assert list(prompt_items([(chat, [label(1, "DSAT", p=0.4)])], 0.5)) == []
+    assert len(list(prompt_items([(chat, [label(1, "DSAT", p=None)])], 0.5))) == 1
+
+
+def test_every_drop_is_named():
+    greeted = conversation("Hello, how can I help?", "wrong!", first="assistant")
+    silent = conversation("hi", "  ", "hello?")
+    drops = list(prompt_items([(greeted, [label(0, "DSAT")]), (silent, [label(1, "DSAT")])], 0.5))
+    assert [drop.reason for drop in drops if isinstance(drop, Drop)] == [Reason.NO_REQUEST, Reason.EMPTY_REJECTED]
+
+
+def test_the_same_prompt_with_the_same_reply_counts_once():
+    twice = [(conversation(*A_CHAT, name=name), [label(1, "DSAT", name=name)]) for name in ("c", "d")]
+    first, second = prompt_items(twice, 0.5)
+    assert isinstance(first, PromptItem)
+    assert isinstance(second, Drop)
+    assert second.reason == Reason.DUPLICATE_PROMPT
+
+
+def test_a_thumb_without_a_message_complains_with_its_comment():
+    chat = conversation("hi", "go away", ratings=(Rating(1, "thumb", -1.0, "rude"),))
+    (item,) = prompt_items([(chat, [label(1, "DSAT", p=None, user=None)])], 0.5)
+    assert isinstance(item, PromptItem)
+    assert item.complaint == ChatMessage("user", "rude")
+
+
+def test_noise_is_half_the_chance_that_nobody_complained():
+    assert label_noise(None) == 0.0
+    assert label_noise(1.0) == 0.0
+    assert label_noise(0.6) == 0.2

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from drift.config import Config, dump_config, load_config, parse_config
+from drift.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+
+
+def config_file(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_loads_and_survives_a_round_trip(path, tmp_path):
+    loaded = load_config(path)
+    assert load_config(config_file(tmp_path, dump_config(loaded))) == loaded
+
+
+@pytest.mark.parametrize("size", ["7b", "14b"])
+def test_the_papers_presets_hold_its_hyperparameters(size):
+    cfg = load_config(next(path for path in CONFIGS if path.stem == f"qwen2.5-{size}"))
+    assert cfg.policy.model == f"Qwen/Qwen2.5-{size.upper()}-Instruct"
+    assert (cfg.warm_start.epochs, cfg.training.epochs, cfg.seed) == (3, 1, 42)
+    for stage in (cfg.warm_start, cfg.training):
+        assert (stage.beta, stage.rpo_alpha, stage.optimizer, stage.learning_rate) == (0.1, 0.001, "rmsprop", 5e-7)
+        assert (stage.lr_scheduler, stage.warmup_ratio, stage.batch_size) == ("linear", 0.1, 4)
+        assert (stage.max_length, stage.max_prompt_length, stage.gradient_checkpointing) == (2048, 1024, True)
+    assert (cfg.sampling.temperature, cfg.sampling.top_p, cfg.sampling.max_new_tokens) == (0.7, 0.9, 512)
+    assert cfg.recipe.samples == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("trainig: {beta: 0.2}", "trainig: no such setting; did you mean 'training'?"),
+        ("training: {bta: 0.2}", "training.bta: no such setting; did you mean 'beta'?"),
+        ("policy: {lora: {rank: 4}}", "policy.lora.rank: no such setting; known here: r, alpha, target_modules."),
+        ("training: {beta: -1}", "training.beta: Input should be greater than 0, not -1."),
+        ("iterations: many", "iterations: Input should be a valid integer"),
+        ("[1, 2]", "a config is a mapping of keys to values, this is a list."),
+        ("a: [", "cannot be read as YAML"),
+    ],
+)
+def test_a_wrong_config_is_told_in_one_line(tmp_path, text, told):
+    with pytest.raises(ConfigError) as error:
+        load_config(config_file(tmp_path, text))
+    assert told in str(error.value)
+    assert "mine.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_config_and_a_folder_are_told(tmp_path):
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(ConfigError, match=str(path)):
+            load_config(path)
+
+
+def test_set_overrides_any_key(tmp_path):
+    path = config_file(tmp_path, "training: {beta: 0.2}")
+    cfg = load_config(path, ("training.beta=0.3", "logs=[a.json, b.json]", "policy.lora.r=4"))
+    assert (cfg.training.beta, cfg.logs, cfg.name) == (0.3, ("a.json", "b.json"), "mine")
+    assert cfg.policy.lora is not None
+    assert cfg.policy.lora.r == 4
+
+
+@pytest.mark.parametrize(
+    "override", ["training.beta", "=3", "training.beta.x=3", "training={beta: 3", "training.bta=1"]
+)
+def test_a_wrong_override_is_told(tmp_path, override):
+    with pytest.raises(ConfigError):
+        load_config(config_file(tmp_path, "training: {beta: 0.2}"), (override,))
+
+
+def test_the_defaults_are_a_valid_config():
+    assert parse_config({}, "here") == Config()

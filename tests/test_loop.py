@@ -1,0 +1,123 @@
+"""The whole loop on a small random policy: folders, resume, and a kill in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from drift.config import Config, parse_config
+from drift.errors import DataError
+from drift.experiments.run import run_config
+from drift.records import PreferencePair, read_jsonl
+from drift.rundir import load_run
+
+
+def thumbed(number: int) -> dict:
+    """A chat whose first reply was disliked and, every fourth time, mended to the user's liking."""
+    messages = [
+        {"role": "user", "content": f"Please add {number} and 2."},
+        {"role": "assistant", "content": f"{number}2", "feedback": -1},
+        {"role": "user", "content": f"No, I meant {number} + 2."},
+    ]
+    if number % 4 == 0:
+        messages.append({"role": "assistant", "content": f"{number + 2}", "feedback": 1})
+    return {"id": f"chat-{number}", "user": f"u{number % 5}", "messages": messages}
+
+
+@pytest.fixture
+def logs(tmp_path) -> Path:
+    path = tmp_path / "logs.jsonl"
+    path.write_text("".join(json.dumps(thumbed(n)) + "\n" for n in range(60)), encoding="utf-8")
+    return path
+
+
+def settings(logs: Path, policy: Path, **changes) -> Config:
+    stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
+    tree = {
+        "name": "test",
+        "logs": [str(logs)],
+        "iterations": 2,
+        "policy": {"model": str(policy)},
+        "sampling": {"max_new_tokens": 8, "max_prompt_length": 512},
+        "training": stage,
+        "warm_start": {**stage, "epochs": 1},
+    }
+    return parse_config({**tree, **changes}, "test")
+
+
+def test_two_iterations_leave_everything_that_the_contract_names(tmp_path, logs, tiny_policy):
+    from transformers import AutoModelForCausalLM
+
+    done = run_config(settings(logs, tiny_policy), tmp_path / "run")
+    run = tmp_path / "run"
+    for name in ("config.yaml", "run.json", "data/prompts.jsonl", "warm-start/pairs.jsonl", "report.html"):
+        assert (run / name).stat().st_size > 0
+    for k in (1, 2):
+        for name in ("completions.jsonl", "pairs.jsonl", "metrics.jsonl", "evaluation.json", "manifest.json"):
+            assert (run / f"iteration-{k}" / name).stat().st_size > 0
+    assert AutoModelForCausalLM.from_pretrained(run / "policy").num_parameters() > 0
+    assert done.counts["conversations"] == 60
+    first, second = (
+        {p.prompt_id: p for p in read_jsonl(run / f"iteration-{k}/pairs.jsonl", PreferencePair)} for k in (1, 2)
+    )
+    assert {i: p.rejected for i, p in first.items()} == {i: p.rejected for i, p in second.items()}  # y- is fixed
+    assert {p.policy_id for p in first.values()} != {p.policy_id for p in second.values()}  # y+ is fresh
+    assert set(first) & {p.prompt_id for p in read_jsonl(run / "heldout/pairs.jsonl", PreferencePair)} == set()
+
+
+def test_the_same_command_reuses_everything_and_another_beta_only_what_stands_before_it(tmp_path, logs, tiny_policy):
+    events: list[tuple[str, str]] = []
+
+    def run(**changes) -> None:
+        events.clear()
+        run_config(
+            settings(logs, tiny_policy, **changes),
+            tmp_path / "run",
+            lambda name, event, _: events.append((name, event)),
+        )
+
+    run()
+    assert {event for _, event in events} == {"running", "done"}
+    run()
+    assert {event for _, event in events} == {"reused"}
+    run(training={"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16, "beta": 0.5})
+    redone = {name for name, event in events if event == "done"}
+    assert "iteration-1/policy" in redone
+    assert "iteration-2/completions.jsonl" in redone
+    assert not redone & {"warm-start/policy", "data/prompts.jsonl", "iteration-1/completions.jsonl"}
+
+
+def test_logs_in_which_nobody_complains_stop_with_the_funnel(tmp_path, tiny_policy):
+    logs = tmp_path / "calm.jsonl"
+    rows = (
+        {"messages": [{"role": "user", "content": f"hi {n}"}, {"role": "assistant", "content": "hello"}]}
+        for n in range(5)
+    )
+    logs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(DataError, match=r"5 conversations.*0 judged replies.*0 disliked replies to train on"):
+        run_config(settings(logs, tiny_policy), tmp_path / "run")
+    assert load_run(tmp_path / "run").state.state == "failed"
+
+
+def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(tmp_path, logs, tiny_policy):
+    cfg = settings(logs, tiny_policy)
+    run_config(cfg, tmp_path / "whole")
+    config = tmp_path / "cfg.yaml"
+    config.write_text(yaml.safe_dump(cfg.model_dump(mode="json")), encoding="utf-8")
+    command = [sys.executable, "-m", "drift", "run", str(config), "--out", str(tmp_path / "killed")]
+    milestones = ("warm-start/pairs.jsonl", "iteration-1/completions.jsonl", "iteration-1/policy")
+    for milestone in milestones:
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while process.poll() is None and not (tmp_path / "killed" / milestone).exists():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    for name in ("iteration-2/completions.jsonl", "iteration-2/policy/model.safetensors", "policy/model.safetensors"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
