@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -118,28 +119,27 @@ class EmbeddedLabeller:
 
     def probabilities(self, turns: Sequence[Turn]) -> np.ndarray:
         """float64 [n, 2]: p_dsat and p_sat of each turn, whatever its language."""
-        logits = self.model.logits(self._features.batch(turns), self.model.verdicts)
-        return np.round(1.0 / (1.0 + np.exp(-logits)), 4)
+        return self._chances(self._features.batch(turns))
 
-    def _judge(self, batch: Sequence[Reaction]) -> Iterator[FeedbackLabel]:
-        chances = self.probabilities([reaction.turn for reaction in batch])
-        reasons = [_abstain_reason(reaction.turn) for reaction in batch]
-        told: dict[Verdict, list[int]] = {
-            "DSAT": [i for i, reason in enumerate(reasons) if not reason and chances[i, 0] >= DECISION],
-            "SAT": [i for i, reason in enumerate(reasons) if not reason and chances[i, 1] >= DECISION > chances[i, 0]],
+    def _chances(self, batch: Batch) -> np.ndarray:
+        return np.round(1.0 / (1.0 + np.exp(-self.model.logits(batch, self.model.verdicts))), 4)
+
+    def _judge(self, some: Sequence[Reaction]) -> Iterator[FeedbackLabel]:
+        turns = [reaction.turn for reaction in some]
+        batch = self._features.batch(turns)
+        chances = self._chances(batch)
+        reasons = [_abstain_reason(turn) for turn in turns]
+        verdicts = [_verdict(reason, *pair) for reason, pair in zip(reasons, chances.tolist(), strict=True)]
+        findings = {
+            i: finding for verdict in VERDICTS for i, finding in self._findings(verdict, verdicts, turns, batch)
         }
-        details = {
-            i: (verdict, subtype, evidence)
-            for verdict, places in told.items()
-            for i, subtype, evidence in self._details(verdict, places, batch)
-        }
-        for i, (reaction, reason) in enumerate(zip(batch, reasons, strict=True)):
-            verdict, subtype, evidence = details.get(i, ("ABSTAIN" if reason else "NEUTRAL", None, None))
+        for i, (reaction, reason) in enumerate(zip(some, reasons, strict=True)):
+            subtype, evidence = findings.get(i, (None, None))
             yield FeedbackLabel(
                 reaction.conversation_id,
                 reaction.user_index - 1,
                 reaction.user_index,
-                verdict,
+                verdicts[i],
                 "embedded",
                 self.version,
                 subtype=subtype,
@@ -149,25 +149,33 @@ class EmbeddedLabeller:
                 abstain_reason=reason,
             )
 
-    def _details(
-        self, verdict: Verdict, places: list[int], batch: Sequence[Reaction]
-    ) -> Iterator[tuple[int, str, str]]:
-        """(place, subtype, evidence) of the turns with this verdict."""
+    def _findings(
+        self, verdict: Verdict, verdicts: Sequence[Verdict], turns: Sequence[Turn], batch: Batch
+    ) -> Iterator[tuple[int, tuple[str, str]]]:
+        """Place, subtype and evidence of the turns that got this verdict."""
+        places = [i for i, given in enumerate(verdicts) if given == verdict]
         if not places:
             return
-        turns = [batch[i].turn for i in places]
         rows = [i for i, owner in enumerate(self.model.subtype_verdicts) if owner == verdict]
-        kinds = self.model.logits(self._features.batch(turns), self.model.subtypes[rows]).argmax(axis=1)
-        spans = self._evidence(VERDICTS.index(verdict), turns)
+        kinds = self.model.logits(batch.only(places), self.model.subtypes[rows]).argmax(axis=1)
+        spans = self._evidence(VERDICTS.index(verdict), [turns[i].text for i in places])
         for i, kind, span in zip(places, kinds, spans, strict=True):
-            yield i, self.model.subtype_names[rows[kind]], span
+            yield i, (self.model.subtype_names[rows[kind]], span)
 
-    def _evidence(self, row: int, turns: Sequence[Turn]) -> list[str]:
-        """Of each turn the clause that, standing alone, speaks loudest for the verdict."""
-        spans = [clauses(turn.text) for turn in turns]
-        alone = [Turn(clause, turn.reply, turn.request) for turn, part in zip(turns, spans, strict=True) for clause in part]
-        loudness = iter(self.model.logits(self._features.batch(alone), self.model.verdicts[row : row + 1])[:, 0])
-        return [max(((next(loudness), clause) for clause in part), key=lambda pair: pair[0])[1] for part in spans]
+    def _evidence(self, row: int, texts: Sequence[str]) -> list[str]:
+        """Of each text the clause that, standing alone, speaks loudest for the verdict."""
+        spans = [clauses(text) for text in texts]
+        alone = self._features.words_alone([clause for part in spans for clause in part])
+        loudness = iter(self.model.logits(alone, self.model.verdicts[row : row + 1])[:, 0])
+        return [max(((next(loudness), clause) for clause in part), key=itemgetter(0))[1] for part in spans]
+
+
+def _verdict(reason: str | None, p_dsat: float, p_sat: float) -> Verdict:
+    if reason:
+        return "ABSTAIN"
+    if max(p_dsat, p_sat) < DECISION:
+        return "NEUTRAL"
+    return "DSAT" if p_dsat >= p_sat else "SAT"
 
 
 def clauses(text: str) -> list[str]:

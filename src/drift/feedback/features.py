@@ -67,6 +67,13 @@ class Batch:
     owners: np.ndarray
     relation: np.ndarray
 
+    def only(self, rows: Sequence[int]) -> "Batch":
+        """The batch of some of its turns, in this order."""
+        place = np.full(len(self.relation), -1, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        kept = place[self.owners] >= 0
+        return Batch(self.buckets[kept], place[self.owners[kept]], self.relation[rows])
+
 
 def _read_lexicon() -> dict[str, str]:
     """Word -> what it does in a reaction ("bad", "miss", "asked" ...); a later section of the file wins."""
@@ -127,15 +134,20 @@ class Features:
         self.words = Words()
 
     def batch(self, turns: Sequence[Turn]) -> Batch:
-        if len(self.words) > REMEMBERED:
-            self.words = Words()
         spoken = [tokens(cut(turn.text)) for turn in turns]
         relation = [relate(turn, words) for turn, words in zip(turns, spoken, strict=True)]
         buckets, owners = self._hash(spoken)
         return Batch(buckets, owners, np.asarray(relation, dtype=np.float32).reshape(len(turns), len(RELATION)))
 
+    def words_alone(self, texts: Sequence[str]) -> Batch:
+        """Texts that stand in no relation to anything."""
+        buckets, owners = self._hash([tokens(cut(text)) for text in texts])
+        return Batch(buckets, owners, np.zeros((len(texts), len(RELATION)), dtype=np.float32))
+
     def _hash(self, spoken: Sequence[list[str]]) -> tuple[np.ndarray, np.ndarray]:
-        """Words, their characters, runs of words and of their roles, and once more the words that open the turn."""
+        """Words, their characters, their roles, runs and pairs of both, and once more the words that open the turn."""
+        if len(self.words) > REMEMBERED:
+            self.words = Words()
         table, lengths = self.words, np.asarray([len(words) + 1 for words in spoken])
         rows = [table[word] for words in spoken for word in chain(("^",), words)]
         owner = np.repeat(np.arange(len(lengths)), lengths)
@@ -150,6 +162,9 @@ class Features:
             (_buckets(roles), owner),
             *(_runs(hashes, owner, n) for n in (2, 3)),
             *(_runs(roles, owner, n) for n in (2, 3, 4)),
+            _pairs(hashes, hashes, owner, 2),
+            _pairs(hashes, roles, owner, 1),
+            _pairs(roles, hashes, owner, 1),
         ]
         return np.concatenate([family[0] for family in families]), np.concatenate([family[1] for family in families])
 
@@ -164,6 +179,14 @@ def _runs(hashes: np.ndarray, owner: np.ndarray, n: int) -> tuple[np.ndarray, np
     return _buckets(combined[inside]), owner[:count][inside]
 
 
+def _pairs(left: np.ndarray, right: np.ndarray, owner: np.ndarray, gap: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `_runs`, of a word (or role) and the word (or role) `gap` places later."""
+    count = max(len(left) - gap, 0)
+    inside = owner[:count] == owner[gap:]
+    combined = left[:count] * np.uint32(77) + right[gap:] + np.uint32(gap + 4)
+    return _buckets(combined[inside]), owner[:count][inside]
+
+
 def _buckets(hashes: np.ndarray) -> np.ndarray:
     """uint32 hashes spread over the buckets (Fibonacci hashing: the product's high bits are the well mixed ones)."""
     return ((hashes * np.uint32(0x9E3779B1)) >> np.uint32(32 - BUCKET_BITS)).astype(np.int64)
@@ -173,6 +196,12 @@ RELATION = (
     "same_as_request",
     "words_from_request",
     "request_repeated",
+    "nothing_new",
+    "new_words",
+    "lost_words",
+    "swaps_words",
+    "opens_alike",
+    "other_arguments",
     "numbers_from_request",
     "new_numbers",
     "words_from_reply",
@@ -194,7 +223,6 @@ RELATION = (
     "no_to_a_statement",
     "thanks",
     "thanks_but",
-    "length",
     "very_short",
     "no_request",
 )
@@ -210,13 +238,21 @@ def relate(turn: Turn, words: list[str]) -> tuple[float, ...]:
     error = not ERROR_WORDS.isdisjoint(said) and _has(text, ERRORS)
     code = "```" in reply or _looks_like_code(opening)
     refused = not REFUSAL_WORDS.isdisjoint(replied) and _has(opening, REFUSALS)
+    new, lost = len(content - wanted), len(wanted - content)
+    opens_alike = not _words(turn.request[:OPENING].lstrip().lower().partition(" ")[0]).isdisjoint(words[:4])
     negations = min(len(NOT & said), 3) / 3
     starts_no, ending = words[:1] in (["no"], ["nope"], ["not"]), reply[-40:].rstrip()
     thanks = not THANKS.isdisjoint(said)
     return (
-        float(turn.text.strip() == turn.request.strip() != ""),
+        float(_bare(turn.text) == _bare(turn.request) != ""),
         _share(content & wanted, content),
         repeated,
+        float(bool(content) and content <= wanted),
+        min(new, 6) / 6,
+        min(lost, 6) / 6,
+        float(bool(new and lost and repeated)),
+        float(opens_alike),
+        float(opens_alike and new == lost > 0),
         _share(numbers & asked, numbers),
         _share(numbers - asked, numbers),
         _share(content & replied, content),
@@ -238,7 +274,6 @@ def relate(turn: Turn, words: list[str]) -> tuple[float, ...]:
         float(starts_no and not ending.endswith("?")),
         float(thanks),
         float(thanks and not BUT.isdisjoint(said)),
-        log1p(len(turn.text)) / 8,
         float(len(words) < 4),
         float(not asked),
     )
@@ -247,6 +282,10 @@ def relate(turn: Turn, words: list[str]) -> tuple[float, ...]:
 def _words(text: str) -> set[str]:
     """Words only: enough to compare with, at a fifth of the price of `tokens`."""
     return set(text.translate(BLANKS).split())
+
+
+def _bare(text: str) -> str:
+    return text[:HEAD].lower().strip(" \n?.!")
 
 
 def _looks_like_code(text: str) -> bool:

@@ -18,15 +18,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, roc_auc_score
 
 from drift.feedback.book.expand import Book, Example, expand, read_book
-from drift.feedback.embedded import WEIGHTS, Model, bucket_values, save_model
+from drift.feedback.embedded import VERDICTS, WEIGHTS, Model, bucket_values, save_model
 from drift.feedback.features import BUCKETS, Features, Turn
 from drift.feedback.iard import IardTurn, read_iard
 from drift.records import Verdict
 
 FOLDS = 4
-MIXES = (0.5, 1.0, 2.0)
-STRENGTHS = (3.0, 10.0)
-RELATION_SCALE = 0.3  # keeps a relation's weight as dear to the regulariser as an n-gram's
+MIXES = (0.5, 1.0, 2.0, 3.0)
+STRENGTHS = (3.0, 6.0, 12.0)
+RELATION_SCALE = 1.0  # keeps a relation's weight as dear to the regulariser as an n-gram's
 
 log = logging.getLogger("drift.feedback.fit")
 
@@ -134,31 +134,31 @@ def calibrate(held_out: HeldOut, verdict: Verdict) -> tuple[float, float]:
     return float(line.coef_[0, 0]), float(line.intercept_[0])
 
 
-def choose(book: Book, iard: Sequence[IardTurn], seed: int) -> Settings:
-    """The settings with the best mean of both sources' held-out AUROC for DSAT."""
+def choose(book: Book, iard: Sequence[IardTurn], verdict: Verdict, seed: int) -> Settings:
+    """The settings under which the worse of the two sources fares best, by held-out AUROC."""
     best, result = 0.0, Settings(MIXES[0], STRENGTHS[0])
     for mix, strength in product(MIXES, STRENGTHS):
-        held_out = cross_validate(book, iard, "DSAT", Settings(mix, strength), seed)
+        held_out = cross_validate(book, iard, verdict, Settings(mix, strength), seed)
         values = held_out.auroc(True), held_out.auroc(False)
-        log.info("mix %.1f strength %4.1f: AUROC book %.4f, IARD %.4f", mix, strength, *values)
-        if sum(values) > best:
-            best, result = sum(values), Settings(mix, strength)
+        log.info("%s, mix %.1f, strength %4.1f: AUROC book %.4f, IARD %.4f", verdict, mix, strength, *values)
+        if min(values) > best:
+            best, result = min(values), Settings(mix, strength)
     return result
 
 
-def fit(book: Book, iard: Sequence[IardTurn], settings: Settings, seed: int) -> Model:
+def fit(book: Book, iard: Sequence[IardTurn], chosen: dict[Verdict, Settings], seed: int) -> Model:
     """`iard`: training dialogues only."""
     examples = expand(book, seed)
     idf = learn_idf([*(example.turn for example in examples), *(turn.turn for turn in iard)])
     rows = []
-    for verdict in ("DSAT", "SAT"):
+    for verdict, settings in chosen.items():
         held_out = cross_validate(book, iard, verdict, settings, seed)
         slope, offset = calibrate(held_out, verdict)
-        _report(verdict, held_out, held_out.scores * slope + offset > 0)
+        _report(verdict, held_out, held_out.scores * slope + offset >= 0)
         rows.append(learn(sample(examples, iard, verdict), settings, idf).calibrated(slope, offset))
     told = [example for example in examples if example.verdict != "NEUTRAL"]
     names = sorted({(example.verdict, example.subtype) for example in told})
-    kinds = [_learn_subtype(told, name, settings, idf) for _, name in names]
+    kinds = [_learn_subtype(told, name, chosen["DSAT"], idf) for _, name in names]
     stacked = (np.stack(rows).astype(np.float32), np.stack(kinds).astype(np.float32))
     return Model(idf, *stacked, tuple(name for _, name in names), tuple(verdict for verdict, _ in names))
 
@@ -189,9 +189,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     iard = [turn for turn in read_iard(arguments.iard) if not turn.is_test]
     book = read_book()
-    settings = choose(book, iard, arguments.seed)
-    log.info("chosen: %s", settings)
-    save_model(arguments.out, fit(book, iard, settings, arguments.seed))
+    chosen = {verdict: choose(book, iard, verdict, arguments.seed) for verdict in VERDICTS}
+    log.info("chosen: %s", chosen)
+    save_model(arguments.out, fit(book, iard, chosen, arguments.seed))
 
 
 if __name__ == "__main__":

@@ -12,45 +12,54 @@ ENGLISH = frozenset(
     "please make write give use need want wrong right good great thanks thank ok okay yes again still asked said correct answer "
     "more another but my no just only too very there here then all some any if or by sorry error list word words".split()
 )
+FOREIGN = frozenset(
+    "que el los las por para una esto está como muy gracias hola und nicht das ist ich ein eine wie danke nein der mit auf les des "
+    "une est pas avec vous merci bonjour c'est je pour il che per non grazie questo sono di della uma não obrigado isso os het een "
+    "niet dank ik jag och inte det är nie jest dziękuję bir ve için değil yang tidak ini adalah".split()
+)
 LETTERS = re.compile(r"[^\W\d_]+")
 CODE_MARKS = frozenset("{}[]()<>=;_/\\`|$#@*+")
-SURE, FOREIGN_LETTERS, SHORT = 0.25, 0.3, 20
+SURE, FOREIGN_LETTERS, SHORT, CODE_SHARE = 0.25, 0.3, 60, 0.06
 
 
 def is_english(text: str, words: list[str], request: str) -> bool:
-    """`words` are the turn's tokens; a turn too short to tell is read together with the request it follows.
+    """`words` are the turn's tokens. Turns without letters (numbers, emoji) and code belong to no language and pass.
 
-    Turns without letters (numbers, emoji) and code belong to no language and count as understood.
+    A few words after an English request, none of them another language's, are taken for English: too short to tell.
     """
-    spoken = [word for word in words if word[0] >= "a" and word[0] <= "z"]
-    if text.isascii():
-        if not spoken:
-            return True
-    elif _foreign_letters(text[:HEAD]) > FOREIGN_LETTERS:
+    spoken = [word for word in words if word[0].isalpha()]
+    plain = text.isascii()
+    if not spoken:
+        return True
+    if not plain and _foreign_letters(text[:HEAD]) > FOREIGN_LETTERS:
         return False
     hits = sum(map(ENGLISH.__contains__, spoken))
-    if hits >= SURE * len(spoken) and (text.isascii() or hits):
+    foreign = sum(map(FOREIGN.__contains__, spoken))
+    if hits > foreign and hits >= SURE * len(spoken):
         return True
-    return not spoken or _ask_model(_sample(text, request))
+    if plain and not foreign and (len(text) < SHORT or hits > 1):
+        return not _reads_foreign(request[:HEAD])
+    return not _reads_foreign(text[:HEAD])
 
 
 def _foreign_letters(text: str) -> float:
-    """Share of letters outside a-z; a text of few letters and much accent is foreign too, emoji are no letters."""
+    """Share of letters outside a-z; emoji and symbols are no letters."""
     letters = "".join(LETTERS.findall(text))
     return sum(letter > "\x7f" for letter in letters) / len(letters) if letters else 0.0
 
 
-def _sample(text: str, request: str) -> str:
-    start = text[:HEAD]
-    return start if len(start) >= SHORT else f"{start} {request[:HEAD]}".strip()
-
-
 @lru_cache(maxsize=4096)
-def _ask_model(text: str) -> bool:
+def _reads_foreign(text: str) -> bool:
+    words = text.lower().split()
+    hits, foreign = sum(map(ENGLISH.__contains__, words)), sum(map(FOREIGN.__contains__, words))
+    if not words or (hits > foreign and hits >= SURE * len(words)):
+        return False
+    if text.isascii() and not foreign and (len(text) < SHORT or _is_code(text)):
+        return False
     import py3langid  # half a second to load: only where the cheap signs fail
 
-    if len(text) < SHORT and text.isascii():
-        return True
-    if sum(map(CODE_MARKS.__contains__, text)) > 0.06 * len(text):
-        return True
-    return py3langid.classify(text)[0] == "en"
+    return py3langid.classify(text)[0] != "en"
+
+
+def _is_code(text: str) -> bool:
+    return sum(map(CODE_MARKS.__contains__, text)) > CODE_SHARE * len(text)

@@ -129,30 +129,41 @@ class _Writer:
         return f"{text} {self.sentence(self.rng.choice(self.of['NEUTRAL']), scene)}"
 
     def carry_on(self, text: str, scene: dict[str, str]) -> str:
+        """Alone, after a short "ok", with more of the same kind (long requests make many demands), or with pasted text."""
         dice = self.rng.random()
-        if dice < 0.80:
+        if dice < 0.55:
             return text
-        if dice < 0.90:
+        if dice < 0.65:
             return f"{self.rng.choice(['Ok', 'Okay', 'Alright', 'I see', 'Hmm ok', 'Right'])}{self.rng.choice(['. ', ', ', ' '])}{text}"
+        if dice < 0.82:
+            more = self.rng.choices(self.of["NEUTRAL"], k=self.rng.randint(1, 5))
+            return " ".join([text, *(self.sentence(pattern, scene) for pattern in more)])
         return f"{text}\n{self.pasted(scene)}"
 
-    def scene(self, code: bool = False, kind: Task | None = None) -> dict[str, str]:
-        """A task with its slots filled, by name: request, other, reply, noun, ask, constraint, flaw, word ..."""
+    def scene(self, code: bool = False, kind: Task | None = None, near: dict[str, str] | None = None) -> dict[str, str]:
+        """A task with its slots filled, by name: request, other, reply, noun, ask, constraint, flaw, word ...
+
+        `near`: another scene of this kind, of which this one may share the wording and some words.
+        """
         coding = [task for task in self.book.tasks if task.writes_code] if code else []
         task = kind or self.rng.choice(coding or list(self.book.tasks))
-        slots = self.fillings()
+        slots = self.fillings(near)
         wordings = self.rng.sample(task.request, 2)
+        if near and self.rng.random() < 0.5:
+            wordings[0] = near["wording"]
         for name, line in (("request", wordings[0]), ("other", wordings[1])):
             slots[name] = self.fill(line, slots)
         for name in ("noun", "ask", "constraint", "reply", "flaw"):
             slots[name] = self.fill(self.rng.choice(getattr(task, name)), slots)
-        slots["kind"] = task.kind
+        slots |= {"kind": task.kind, "wording": wordings[0]}
         return slots
 
-    def fillings(self) -> dict[str, str]:
+    def fillings(self, near: dict[str, str] | None) -> dict[str, str]:
         rng = self.rng
         slots = {name: rng.choice(values) for name, values in self.book.fillings.items()}
-        words = rng.sample(self.book.fillings["word"], 6)
+        shared = rng.sample(near["list"].split(", "), 2) if near and rng.random() < 0.5 else []
+        words = list(dict.fromkeys(shared + rng.sample(self.book.fillings["word"], 6)))
+        rng.shuffle(words)
         top = rng.choice((10, 20, 100, 1000))
         numbers = rng.sample(range(2, top), 3)
         slots |= {"word": words[0], "word2": words[1], "list": ", ".join(words[: rng.randint(3, 6)])}
@@ -179,7 +190,7 @@ class _Writer:
         while match := CHOICE.search(line):
             line = line[: match.start()] + self.rng.choice(match[1].split("|")) + line[match.end() :]
         slots = dict(scene)
-        if "<new" in line:
+        if "<new" in line or "<same" in line:
             slots |= self.next_request(scene)
         if "<pasted>" in line:
             slots["pasted"] = self.pasted(scene)
@@ -190,16 +201,19 @@ class _Writer:
 
     def next_request(self, scene: dict[str, str]) -> dict[str, str]:
         """Another request: often of the same kind with other values, which looks like a repetition and is none."""
-        same = next((task for task in self.book.tasks if task.kind == scene["kind"]), None)
         other = self.scene()
-        new = self.scene(kind=same) if self.rng.random() < 0.4 else other
-        return {"new": new["request"], "newask": other["ask"]}
+        kind = next((task for task in self.book.tasks if task.kind == scene["kind"]), None)
+        same = scene if kind else other
+        while same["request"] in (scene["request"], scene["other"]):
+            same = self.scene(kind=kind, near=scene)
+        new = same if self.rng.random() < 0.5 else other
+        return {"new": new["request"], "newask": other["ask"], "same": same["request"]}
 
     def pasted(self, scene: dict[str, str]) -> str:
         """Text that a user copies in: code, or some paragraphs."""
         if self.rng.random() < 0.3:
             return self.fill(self.rng.choice(self.book.fillings["code"]), scene)
-        return " ".join(self.rng.choices(self.book.fillings["filler"], k=self.rng.randint(1, 8)))
+        return " ".join(self.rng.choices(self.book.fillings["filler"], k=self.rng.randint(1, 12)))
 
     def roughen(self, text: str) -> str:
         """Typed in a hurry: no capitals, no full stop, a lost or swapped letter, shouting."""

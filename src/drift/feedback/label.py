@@ -1,0 +1,91 @@
+"""The label stage: what logs bring along and what users wrote, as labels in the store and as rows for people."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from drift.errors import DataError
+from drift.feedback.embedded import EmbeddedLabeller
+from drift.feedback.ratings import labels_from_ratings
+from drift.progress import report_progress
+from drift.records import Conversation, FeedbackLabel, Labeller, LabelSource, Verdict, write_jsonl
+from drift.store import Store
+
+TOGETHER = 256
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRow:
+    """A user turn and what it says about the reply before it. `message_index`: the turn's place in the log's own list."""
+
+    source_id: str | None
+    message_index: int | None
+    label: Verdict
+    subtype: str | None
+    p_dsat: float | None
+    evidence: str | None
+    labeller: LabelSource
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSummary:
+    """`labels`: of the replies in the store, the label that counts; `added`: labels that the store did not hold yet."""
+
+    conversations: int
+    added: int
+    labels: dict[str, int] = field(default_factory=dict)
+    rows: int = 0
+
+
+def label(conversations: Iterable[Conversation], labeller: Labeller) -> Iterator[FeedbackLabel]:
+    """All labels, of ratings and of text, as a stream; where both judge a reply, the store says which one counts."""
+    stream = iter(conversations)
+    while some := list(islice(stream, TOGETHER)):
+        for conversation in some:
+            yield from labels_from_ratings(conversation)
+        yield from labeller.label(some)
+
+
+def judged_rows(conversation: Conversation, labels: Iterable[FeedbackLabel]) -> Iterator[JudgedRow]:
+    """One row per label that a user turn gave; labels without a turn (a thumb on the last reply) give none."""
+    for told in labels:
+        if told.user_index is not None:
+            place = conversation.messages[told.user_index].source_index
+            yield JudgedRow(
+                conversation.source_id, place, told.label, told.subtype, told.p_dsat, told.evidence, told.labeller
+            )
+
+
+def label_store(store: Store, out: Path | None = None, labeller: Labeller | None = None) -> LabelSummary:
+    """Label everything in the store (by default with the embedded labeller); `out` gets one JSONL row per judged turn.
+
+    Raises DataError if `out` cannot be written, before anything is labelled.
+    """
+    if out is not None:
+        _check_writable(out)
+    total = sum(store.counts().splits.values())
+    added = store.add_labels(label(_counted(store.conversations(), total), labeller or EmbeddedLabeller()))
+    rows = write_jsonl(out, _rows(store)) if out else 0
+    return LabelSummary(total, added, dict(Counter(told.label for told in store.labels())), rows)
+
+
+def _rows(store: Store) -> Iterator[JudgedRow]:
+    for conversation, labels in store.labelled():
+        yield from judged_rows(conversation, labels)
+
+
+def _counted(conversations: Iterable[Conversation], total: int) -> Iterator[Conversation]:
+    for done, conversation in enumerate(conversations):
+        if done % TOGETHER == 0:
+            report_progress(done, total)
+        yield conversation
+
+
+def _check_writable(out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.touch()
+    except OSError as error:
+        raise DataError(f"--out {out}: cannot be written: {error.strerror}. Name a new file.") from None
