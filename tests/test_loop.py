@@ -66,7 +66,9 @@ def test_two_iterations_leave_everything_that_the_contract_names(tmp_path, logs,
     first, second = (
         {p.prompt_id: p for p in read_jsonl(run / f"iteration-{k}/pairs.jsonl", PreferencePair)} for k in (1, 2)
     )
-    assert {i: p.rejected for i, p in first.items()} == {i: p.rejected for i, p in second.items()}  # y- is fixed
+    both = first.keys() & second.keys()  # a random policy says nothing now and then
+    assert len(both) > 20
+    assert all(first[i].rejected == second[i].rejected for i in both)  # y- is fixed
     assert {p.policy_id for p in first.values()} != {p.policy_id for p in second.values()}  # y+ is fresh
     assert set(first) & {p.prompt_id for p in read_jsonl(run / "heldout/pairs.jsonl", PreferencePair)} == set()
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -26,6 +26,10 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print the summary as one
 PATIENCE = 1.0
 """Seconds that a task may take before its bar is drawn."""
 
+if TYPE_CHECKING:
+    from drift.evaluation.results import UtilityResult
+    from drift.rundir import OnStage
+
 COLUMNS = (
     TextColumn("{task.description}"),
     BarColumn(),
@@ -33,20 +37,29 @@ COLUMNS = (
     TimeElapsedColumn(),
     TimeRemainingColumn(),
 )
-OnStage = Callable[[str, str, Mapping[str, float]], None]
 
 console = Console(stderr=True, highlight=False)
 
 
 def summary(value: Any, as_json: bool) -> None:
     """Show a dataclass or a mapping: as a table for people, and as JSON if asked."""
-    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-    table = Table(show_header=False, box=None, pad_edge=False)
+    plain: Mapping[str, Any] = value if isinstance(value, Mapping) else dataclasses.asdict(value)
+    width = max((len(key) for key in plain), default=0)
     for key, entry in plain.items():
-        table.add_row(key.replace("_", " "), _shown(entry))
-    console.print(table)
+        console.print(f"{key.replace('_', ' '):{width}}  {_shown(entry)}", soft_wrap=True, markup=False)
     if as_json:
         typer.echo(orjson.dumps(plain, default=str).decode())
+
+
+def utilities(rows: Sequence[tuple[str, "Sequence[UtilityResult]"]]) -> None:
+    """True utility by policy and temperature, with the interval over prompts."""
+    table = Table(title="true utility of held-out prompts [95 % interval]", title_justify="left")
+    table.add_column("policy")
+    for result in rows[0][1]:
+        table.add_column(f"temperature {result.temperature:g}" if result.temperature else "greedy")
+    for name, results in rows:
+        table.add_row(name, *(f"{r.mean:.3f} [dim][{r.low:.3f}, {r.high:.3f}][/dim]" for r in results))
+    console.print(table)
 
 
 def _shown(entry: Any) -> str:
@@ -77,19 +90,19 @@ def progress(description: str) -> Iterator[None]:
 
 
 @contextmanager
-def watching_stages() -> Iterator[OnStage]:
+def watching_stages() -> "Iterator[OnStage]":
     """One line for each stage that is done or reused, and a bar while one is at work."""
     bar = Progress(SpinnerColumn(), *COLUMNS, console=console, transient=True)
     task = bar.add_task("", total=None)
     begun = time.monotonic()
 
-    def on_stage(name: str, event: str, counts: Mapping[str, float]) -> None:
+    def on_stage(name: str, event: str, counts: Mapping[str, int | float | None]) -> None:
         if event == "running":
             bar.reset(task, description=name, total=None)
             return
         told = ", ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in counts.items() if value)
         mark = "[dim]reused[/dim]" if event == "reused" else "[green]done[/green]  "
-        console.print(f"{time.monotonic() - begun:6.1f} s  {mark}  {name}  [dim]{told}[/dim]")
+        console.print(f"{time.monotonic() - begun:6.1f} s  {mark}  {name}  [dim]{told}[/dim]", soft_wrap=True)
 
     with bar, listening(lambda done, total: bar.update(task, completed=done, total=total)):
         yield on_stage

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, progress, summary, watching_stages
+from drift.cli.console import JsonFlag, progress, summary, utilities, watching_stages
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
@@ -20,7 +20,7 @@ def run(
 ) -> None:
     """Ingest, label, pair, warm start, then sample and train, K times. The same command again resumes.
 
-    Example: drift run configs/real_logs.yaml --set logs='[chats.json]'
+    Example: drift run configs/real_logs.yaml --set logs='\\[chats.json]'
     """
     from drift.config import load_config
     from drift.experiments.run import run_config
@@ -64,7 +64,7 @@ def export(
 
     Example: drift export runs/demo-seed-1 --to exported
     """
-    from drift.experiments.export import export_run
+    from drift.report.export import export_run
 
     summary(export_run(path, to), as_json)
 
@@ -83,4 +83,5 @@ def demo(
 
     with watching_stages() as on_stage:
         done = run_demo(seed, base, out, on_stage)
-    summary(done, as_json)
+    utilities(done.table)
+    summary(done.summary, as_json)

@@ -26,12 +26,15 @@ def build_funnel(store: Store, run: RunView) -> Funnel:
     drops: Counter[str] = Counter()
     for stage in run.stages:
         drops.update(
-            {key.removeprefix("dropped."): int(n) for key, n in stage.counts.items() if key.startswith("dropped.")}
+            {
+                key.removeprefix("dropped."): int(n)
+                for key, n in stage.counts.items()
+                if key.startswith("dropped.") and n
+            }
         )
         name = STEPS.get(stage.name) or _iteration_step(stage.name)
         if name:
-            rows = stage.counts.get("rows", stage.counts.get("pairs", 0))
-            steps.append(FunnelStep(name=name, count=int(rows)))
+            steps.append(FunnelStep(name=name, count=int(stage.counts.get("rows") or stage.counts.get("pairs") or 0)))
     return Funnel(steps=tuple(steps), drops=dict(drops))
 
 

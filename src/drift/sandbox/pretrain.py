@@ -21,6 +21,7 @@ from drift.sandbox.corpus import Line, dialogues
 
 VOCABULARY = 1536
 ROLES = ("system", "user", "assistant", "tool")
+PAD, END = 0, 1
 SPECIAL = ["<|pad|>", "<|end|>", *(f"<|{role}|>" for role in ROLES)]
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
@@ -53,7 +54,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     config = Qwen2Config(
         vocab_size=len(tokenizer), hidden_size=96, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=8192, tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
+        pad_token_id=PAD, eos_token_id=END, bos_token_id=None,
     )  # fmt: skip
     return Qwen2ForCausalLM(config)
 
@@ -63,7 +64,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, lines: list[Line]) -> tuple[list[
     ids: list[int] = []
     targets: list[bool] = []
     for line in lines:
-        body = [*tokenizer.encode(line.text, add_special_tokens=False), tokenizer.eos_token_id]
+        body = [*tokenizer.encode(line.text, add_special_tokens=False), END]
         ids += [tokenizer.convert_tokens_to_ids(f"<|{line.role}|>"), *body]
         targets += [False, *([line.is_target] * len(body))]
     return ids, targets
@@ -79,7 +80,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int, size: int) -> Iterato
         shuffle.shuffle(groups)
         for group in groups:
             width = max(len(ids) for ids, _ in group)
-            ids = torch.full((size, width), tokenizer.pad_token_id)
+            ids = torch.full((size, width), PAD)
             labels = torch.full((size, width), -100)
             for row, (tokens, targets) in enumerate(group):
                 ids[row, : len(tokens)] = torch.tensor(tokens)

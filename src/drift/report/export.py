@@ -1,0 +1,39 @@
+"""`drift export`: what others need of a run, in one folder without the run's machinery."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from drift.errors import DataError
+from drift.records import PreferencePair, read_jsonl, write_jsonl
+from drift.report.page import write_report
+from drift.rundir import load_run
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSummary:
+    model: str
+    pairs: str
+    rows: int
+    report: str
+
+
+def export_run(run: Path, to: Path) -> ExportSummary:
+    """Write `to`/model (loads with transformers), `to`/pairs.jsonl (TRL's conversational preference format, all
+    iterations) and `to`/report.html.
+
+    Raises DataError if the run has no policy yet, or `to` is a file or not empty.
+    """
+    view = load_run(run)
+    policy = view.file("policy")
+    if policy is None:
+        raise DataError(f"{run}: has no policy to export yet ({view.state.state}). Give its `drift run` again.")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise DataError(f"{to}: is there already. Name a new folder with --to DIR.")
+    to.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(policy, to / "model")
+    files = [view.file("warm-start/pairs.jsonl"), *(view.file(f"iteration-{k}/pairs.jsonl") for k in view.iterations)]
+    rows = write_jsonl(
+        to / "pairs.jsonl", (pair for file in files if file for pair in read_jsonl(file, PreferencePair))
+    )
+    return ExportSummary(str(to / "model"), str(to / "pairs.jsonl"), rows, str(write_report(run, to / "report.html")))
