@@ -1,3 +1,35 @@
-"""DRIFT: chat logs of a deployed assistant in, a better model out (arXiv 2510.02341)."""
+"""DRIFT: chat logs of a deployed assistant in, a better model out (arXiv 2510.02341).
+
+    import drift
+
+    store = drift.Store(Path("stores/mine"))
+    drift.ingest([Path("chats.json")], store)
+    drift.label_store(store)
+    drift.run_config(drift.load_config(Path("mine.yaml")), out=None)
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "drift.config",
+    "load_config": "drift.config",
+    "DriftError": "drift.errors",
+    "EmbeddedLabeller": "drift.feedback.embedded",
+    "label_store": "drift.feedback.label",
+    "ingest": "drift.logs.ingest",
+    "load_run": "drift.rundir",
+    "run_config": "drift.experiments.run",
+    "Store": "drift.store",
+    "write_report": "drift.report",
+}
+__all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, each imported when it is first asked for: `drift --help` must not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'drift' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

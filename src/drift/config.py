@@ -98,6 +98,8 @@ class EvaluationSettings(Settings):
 
 
 class Config(Settings):
+    """A run. `logs` go into `store` (RUN/store if not given) and the run into `output` (runs/NAME-HASH if not given)."""
+
     name: str = "drift"
     logs: tuple[str, ...] = ()
     store: str | None = None

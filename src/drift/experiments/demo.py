@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from drift.config import Config, PolicySettings, SamplingSettings, dump_config, load_config
 from drift.evaluation.results import UtilityResult, read_evaluation
@@ -50,12 +51,10 @@ def run_demo(seed: int, base: int, out: Path | None, on_stage: OnStage | None = 
     begun = time.monotonic()
     cfg = demo_config(seed, base, out)
     with RunDir.open(Path(str(cfg.output)), dump_config(cfg), seed, on_stage) as run:
-        run.stage(
-            "deployment", simulate, source_of(cfg.policy.model), cfg.policy, cfg.sampling, TURNS, seed, world_hash()
-        )
+        write_deployment(cfg, run)
         store = collect(cfg, run)
         quality = run.stage("data/label_quality.json", measure_labels, store, run.path / "deployment" / "truth.jsonl")
-        done = learn(cfg, run, sandbox_truth(cfg.evaluation.max_prompts))
+        done = learn(cfg, run, store, sandbox_truth("test", cfg.evaluation.max_prompts))
     table = tuple((name, read_evaluation(path).utility) for name, path in _evaluations(run.path, cfg))
     base_u, warm_u, *iterations = [round(utilities[0].mean, 4) for _, utilities in table]
     labels = read_json(quality, LabelQuality)
@@ -81,6 +80,12 @@ def demo_config(seed: int, base: int, out: Path | None) -> Config:
     )
 
 
+def write_deployment(cfg: Config, run: RunDir) -> Path:
+    """The stage before all others: RUN/deployment, with the logs and, apart from them, the truth."""
+    base = source_of(cfg.policy.model)
+    return run.stage("deployment", simulate, base, cfg.policy, cfg.sampling, TURNS, cfg.seed, world_hash())
+
+
 def simulate(
     out: Path, base: Path, policy: PolicySettings, sampling: SamplingSettings, turns: int, seed: int, world: str
 ) -> Counts:
@@ -98,9 +103,9 @@ def simulate(
     return {"replies": turns, "chats": len(sessions), "reactions": reactions, "files": len(files)}
 
 
-def sandbox_truth(count: int) -> Truth:
-    """The first `count` held-out test prompts and the world's scorer."""
-    tasks = heldout_tasks("test", count)
+def sandbox_truth(part: Literal["validation", "test"], count: int) -> Truth:
+    """The first `count` held-out requests of a part and the world's scorer."""
+    tasks = heldout_tasks(part, count)
     return Truth(tuple((ChatMessage("user", task.request),) for task in tasks), TrueUtility(tasks), world_hash())
 
 

@@ -15,7 +15,7 @@ from drift.loop import drift
 from drift.records import Counts, stable_hash, write_jsonl
 from drift.report import write_report
 from drift.report.files import write_json
-from drift.rundir import OnStage, RunDir, load_run
+from drift.rundir import OnStage, RunDir, RunView, load_run
 from drift.store import Store
 
 
@@ -32,22 +32,22 @@ def run_config(cfg: Config, out: Path | None, on_stage: OnStage | None = None) -
     """Run a config in `out`, else in cfg.output, else in runs/NAME-HASH. Finished stages are reused."""
     folder = out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
     with RunDir.open(folder, dump_config(cfg), cfg.seed, on_stage) as run:
-        return learn(cfg, run)
+        return learn(cfg, run, collect(cfg, run))
 
 
-def learn(cfg: Config, run: RunDir, truth: Truth | None = None) -> RunSummary:
-    """Everything from logs to report, in an open run folder.
+def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> RunSummary:
+    """Everything from labelled conversations to the report, in an open run folder.
 
     Raises DataError with the funnel if no reply is left to train on.
     """
     begun = time.monotonic()
-    store = collect(cfg, run)
     try:
         policy = drift(cfg, run, store, truth)
     except NothingToTrainOn as error:
         raise DataError(f"{error} What came through: {told(build_funnel(store, load_run(run.path)))}") from None
     funnel = build_funnel(store, load_run(run.path))
     write_json(run.path / "data" / "funnel.json", funnel)
+    run.headline(**_last_evaluation(load_run(run.path)))
     run.finish()
     report = write_report(run.path)
     counts = {step.name: step.count for step in funnel.steps}
@@ -59,12 +59,18 @@ def collect(cfg: Config, run: RunDir) -> Store:
     store = Store(Path(cfg.store) if cfg.store else run.path / "store")
     if cfg.logs:
         ingest([Path(log) for log in cfg.logs], store)
-    if not store.counts().conversations:
+    elif not store.counts().conversations:
         raise DataError(f"{store.path}: holds no conversation. Name chat logs: --set logs='[PATH]'.")
     label_store(store)
     run.pin(label_hash=store.label_hash())
     run.stage("data/labels.jsonl", copy_labels, store)
     return store
+
+
+def _last_evaluation(run: RunView) -> dict[str, float]:
+    """The figures of the latest policy that was measured."""
+    measured = [stage.counts for stage in run.stages if stage.name.endswith("/evaluation.json")]
+    return {name: value for name, value in measured[-1].items() if value is not None} if measured else {}
 
 
 def copy_labels(out: Path, store: Store) -> Counts:

@@ -43,7 +43,11 @@ def build_pairs(
 
 
 def write_pairs(store: Store, out: Path, min_p_dsat: float) -> PairsSummary:
-    """PromptItems of all splits to `out`, repair pairs beside it; for looking at, and for other trainers."""
+    """PromptItems of all splits to `out`, repair pairs beside it; for looking at, and for other trainers.
+
+    Raises DataError if the store is empty.
+    """
+    store.require_conversations()
     settings = LabelSettings(min_p_dsat=min_p_dsat)
     beside = out.with_suffix(".repairs.jsonl")
     return PairsSummary(str(out), find_prompts(out, store, settings, "all"), str(beside), find_repairs(beside, out))

@@ -106,6 +106,11 @@ class Store:
         if self._folder.quarantine.exists():
             yield from read_jsonl(self._folder.quarantine, Quarantined)
 
+    def require_conversations(self) -> None:
+        """Raises DataError if there is nothing in here to work on."""
+        if not self.counts().conversations:
+            raise DataError(f"{self.path}: holds no conversation. `drift ingest LOGS --store {self.path}` fills it.")
+
     def content_hash(self) -> str:
         """16 hex digits over all conversations; the same for the same logs, in any order of ingestion, in any store."""
         return self._hash("SELECT content_hash FROM read_parquet($files)", self._folder.manifest().conversations)

@@ -1,0 +1,137 @@
+"""The commands as a user gives them: in a process of their own, on good and bad input."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+CHATS = [
+    {"id": "a", "messages": [
+        {"role": "user", "content": "Sort these words: pear fig"},
+        {"role": "assistant", "content": "pear fig"},
+        {"role": "user", "content": "No, that is wrong. You did not sort them at all."},
+        {"role": "assistant", "content": "fig pear"},
+        {"role": "user", "content": "Perfect, thank you so much!"},
+    ]},
+    {"id": "b", "messages": [
+        {"role": "user", "content": "What is the capital of France?"},
+        {"role": "assistant", "content": "Paris"},
+        {"role": "user", "content": "And what is the capital of Spain?"},
+    ]},
+]  # fmt: skip
+
+
+def drift(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "drift", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+
+
+def summary_of(done: subprocess.CompletedProcess[str]) -> dict:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def log(tmp_path) -> Path:
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(chat) + "\n" for chat in CHATS), encoding="utf-8")
+    return path
+
+
+def test_stage_by_stage(tmp_path, log):
+    store = tmp_path / "store"
+    assert summary_of(drift("ingest", log, "--store", store, "--json"))["accepted"] == 2
+    again = summary_of(drift("ingest", log, "--store", store, "--json"))
+    assert (again["read"], again["accepted"], again["duplicate"]) == (2, 0, 2)
+
+    out = tmp_path / "labels.jsonl"
+    assert summary_of(drift("label", "--store", store, "--out", out, "--json"))["rows"] == 3
+    rows = {(row["source_id"], row["message_index"]): row for row in map(json.loads, out.read_text().splitlines())}
+    assert {key: row["label"] for key, row in rows.items()} == {("a", 2): "DSAT", ("a", 4): "SAT", ("b", 2): "NEUTRAL"}
+    assert rows["a", 2]["evidence"] in CHATS[0]["messages"][2]["content"]
+    assert set(rows["a", 2]) == {
+        "source_id", "message_index", "label", "subtype", "p_dsat", "evidence", "labeller"
+    }  # fmt: skip
+
+    summary_of(drift("pairs", "--store", store, "--out", tmp_path / "prompts.jsonl", "--json"))
+    (item,) = map(json.loads, (tmp_path / "prompts.jsonl").read_text().splitlines())
+    (repair,) = map(json.loads, (tmp_path / "prompts.repairs.jsonl").read_text().splitlines())
+    assert item["rejected"] == {"role": "assistant", "content": "pear fig"}
+    assert repair["prompt"] == [{"role": "user", "content": "Sort these words: pear fig"}]
+    assert repair["chosen"] == [{"role": "assistant", "content": "fig pear"}]
+
+
+FILES = {
+    "empty.jsonl": "",
+    "other.jsonl": '{"a": 1}\n',
+    "text.txt": "hello\n",
+    "file": "x",
+    "typo.yaml": "trainig: {beta: 1}\n",
+    "no-model.yaml": "policy: {model: ./nothing}\nlogs: [log.jsonl]\n",
+    "no-logs.yaml": "policy: {model: embedded}\n",
+}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ingest missing.json --store store",
+        "ingest empty.jsonl --store store",
+        "ingest other.jsonl --store store",
+        "ingest text.txt --store store",
+        "ingest log.jsonl --store file",
+        "ingest log.jsonl --store store --format nonsense",
+        "label --store store",
+        "pairs --store store --out p.jsonl",
+        "run typo.yaml",
+        "run none.yaml",
+        "run no-model.yaml --out run-1",
+        "run no-logs.yaml --out run-2",
+        "run no-model.yaml --out file",
+        "report .",
+        "export . --to exported",
+    ],
+)
+def test_bad_input_is_one_line_with_exit_status_1(tmp_path, log, command):
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    done = drift(*command.split(), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("drift: ")]
+    assert len(told) == 1
+    assert done.stderr.rstrip().endswith(told[0])
+
+
+def test_wrong_usage_is_exit_status_2(tmp_path):
+    assert drift("ingest", cwd=tmp_path).returncode == 2
+    assert drift("nonsense", cwd=tmp_path).returncode == 2
+
+
+def test_help_needs_no_torch_and_every_command_has_an_example():
+    heavy = "('torch', 'transformers', 'duckdb', 'sklearn')"
+    code = f"import sys; import drift.cli; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    for command in ("ingest", "label", "pairs", "run", "runs", "report", "export", "demo"):
+        assert f"Example: drift {command}" in drift(command, "--help").stdout
+
+
+def test_an_interrupted_command_says_that_it_can_be_repeated(tmp_path):
+    big = tmp_path / "big.jsonl"
+    with big.open("w") as out:
+        for n in range(100_000):
+            out.write(json.dumps({"id": str(n), "messages": CHATS[0]["messages"]}) + "\n")
+    command = [sys.executable, "-m", "drift", "ingest", str(big), "--store", str(tmp_path / "store")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in told
+    assert "Traceback" not in told
+    assert summary_of(drift("ingest", big, "--store", tmp_path / "store", "--json"))["accepted"] == 100_000
