@@ -38,7 +38,10 @@ class LabelSettings(Settings):
 
 
 class RecipeSettings(Settings):
-    """`guided_share` of the prompts show the policy the disliked reply and the complaint; the rest show the request alone."""
+    """`guided_share` of the prompts show the policy the disliked reply and the complaint, the rest the request alone.
+
+    `samples`: fresh replies, and so pairs, per prompt.
+    """
 
     name: Literal["drift"] = "drift"
     guided_share: float = Field(default=1.0, ge=0.0, le=1.0)
@@ -82,7 +85,7 @@ class WarmStartSettings(TrainingSettings):
 
 
 class StopSettings(Settings):
-    """`heldout_logps`: stop when held-out guided replies of the warm start lose likelihood `patience` times in a row."""
+    """`heldout_logps`: stop when held-out guided replies of the warm start lost likelihood `patience` times running."""
 
     rule: Literal["none", "heldout_logps"] = "none"
     patience: PositiveInt = 1
@@ -98,7 +101,7 @@ class EvaluationSettings(Settings):
 
 
 class Config(Settings):
-    """A run. `logs` go into `store` (RUN/store if not given) and the run into `output` (runs/NAME-HASH if not given)."""
+    """A run: `logs` go into `store` (else RUN/store), everything else into `output` (else runs/NAME-HASH)."""
 
     name: str = "drift"
     logs: tuple[str, ...] = ()
