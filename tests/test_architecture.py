@@ -18,7 +18,7 @@ LAYERS = (  # lowest first: a module imports from below its own layer, or from i
     {"sandbox", "report", "review"},
     {"loop"},
     {"experiments", "bench"},
-    {"cli"},
+    {"cli", "__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 STAGES = LAYERS[2]
