@@ -17,7 +17,13 @@ from drift.feedback.embedded import DECISION, EmbeddedLabeller
 from drift.feedback.iard import read_iard
 from drift.records import Conversation, Message, Role
 
-ROLES: dict[str, Role] = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+ROLES: dict[str, Role] = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+}
 REPEATS = 7
 RESAMPLES = 1000
 
@@ -47,7 +53,7 @@ class LabelBench:
 
 
 def bench_label(iard: Path | None, logs: Path | None, seed: int = 0) -> LabelBench:
-    """`logs`: chats in the ShareGPT shape. What is not given is not measured. Raises DataError on a file of another shape."""
+    """`logs`: chats in the ShareGPT shape. What is not given is not measured. Raises DataError on another shape."""
     labeller = EmbeddedLabeller()
     quality = measure_iard(labeller, iard, seed) if iard else None
     if logs is None:
@@ -89,16 +95,12 @@ def measure_iard(labeller: EmbeddedLabeller, path: Path, seed: int) -> IardBench
     )
 
 
-def _resample(
-    truth: np.ndarray, p_dsat: np.ndarray, rows: list[np.ndarray], rng: np.random.Generator
-) -> np.ndarray:
+def _resample(truth: np.ndarray, p_dsat: np.ndarray, rows: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """[resamples, 2]: AUROC and F1 of dialogues drawn with replacement."""
     draws = []
     for _ in range(RESAMPLES):
         drawn = np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])
-        draws.append(
-            (roc_auc_score(truth[drawn], p_dsat[drawn]), f1_score(truth[drawn], p_dsat[drawn] >= DECISION))
-        )
+        draws.append((roc_auc_score(truth[drawn], p_dsat[drawn]), f1_score(truth[drawn], p_dsat[drawn] >= DECISION)))
     return np.asarray(draws)
 
 
@@ -109,7 +111,9 @@ def read_sharegpt(path: Path) -> Iterator[Conversation]:
         for number, chat in enumerate(chats):
             yield Conversation(str(number), "sharegpt", None, tuple(_messages(chat)), "train")
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: no ShareGPT file ({type(error).__name__}: {error}). Give --logs a JSON list of chats.") from None
+        raise DataError(
+            f"{path}: no ShareGPT file ({type(error).__name__}: {error}). Give --logs a JSON list of chats."
+        ) from None
 
 
 def _messages(chat: dict[str, Any]) -> Iterator[Message]:

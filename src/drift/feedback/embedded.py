@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from drift.errors import DataError
-from drift.feedback.features import BUCKETS, HEAD, RELATION, TAIL, VERSION, Batch, Features, Turn, cut, tokens
+from drift.feedback.features import BUCKETS, HEAD, RELATION, TAIL, VERSION, Batch, Features, Turn, cut
 from drift.feedback.language import is_english
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
 
@@ -28,10 +29,10 @@ CLAUSE = re.compile(r"(?:[^.!?;\n,]|[.,](?=\w)|,(?! but| however))+[.!?]*")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A bucket's weight is idf * weight; the turn's buckets are scaled to length 1, its relations follow them.
+    """Linear scores of turns, as log-odds; DSAT and SAT are calibrated.
 
-    `idf` float32 [BUCKETS]; `verdicts` float32 [2, BUCKETS + len(RELATION) + 1], rows as VERDICTS, calibrated, the bias
-    last; `subtypes` the same for each name in `subtype_names`.
+    `idf` float32 [BUCKETS]; `verdicts` float32 [2, BUCKETS + len(RELATION) + 1], rows as VERDICTS, the bias last;
+    `subtypes` the same for each name in `subtype_names`, each of which belongs to one of `subtype_verdicts`.
     """
 
     idf: np.ndarray
@@ -40,20 +41,19 @@ class Model:
     subtype_names: tuple[str, ...]
     subtype_verdicts: tuple[str, ...]
 
-    def logits(self, batch: Batch, weights: np.ndarray) -> np.ndarray:
-        """float64 [n, len(weights)]; a row does not depend on the other rows."""
-        values, n = bucket_values(batch, self.idf), len(batch.relation)
-        columns = [np.bincount(batch.owners, values * row[batch.buckets], minlength=n) for row in weights]
-        # A sum in a fixed order: a matrix product may round differently in batches of different sizes.
-        related = (batch.relation[:, None, :] * weights[None, :, BUCKETS:-1]).sum(axis=2)
-        return np.stack(columns, axis=1) + related + weights[:, -1]
-
 
 def bucket_values(batch: Batch, idf: np.ndarray) -> np.ndarray:
-    """float64 [m]: the value of each bucket in use, scaled so that a turn's values have length 1."""
-    raw = idf[batch.buckets].astype(np.float64)
-    length = np.sqrt(np.bincount(batch.owners, raw * raw, minlength=len(batch.relation)))
-    return raw / length[batch.owners]
+    """float64 [m]: the value of each bucket in use, its idf, scaled so that a turn's values have length 1."""
+    value = idf[batch.buckets].astype(np.float64)
+    return value / np.sqrt(np.bincount(batch.owners, value * value, minlength=len(batch.words)))[batch.owners]
+
+
+def logits(batch: Batch, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """float64 [n, rows of `weights`]. A row does not depend on the other rows: all sums are in the batch's order."""
+    n = len(batch.words)
+    said = [np.bincount(batch.owners, values * row[batch.buckets], minlength=n) for row in weights]
+    related = [(batch.relation * row[BUCKETS:-1]).sum(axis=1, dtype=np.float64) + row[-1] for row in weights]
+    return np.stack(said, axis=1) + np.stack(related, axis=1)
 
 
 def save_model(path: Path, model: Model) -> None:
@@ -75,17 +75,20 @@ def load_model(path: Path) -> Model:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         version = str(arrays["features"])
-        if version != VERSION or arrays["verdicts"].shape[1] != BUCKETS + len(RELATION) + 1:
-            raise DataError(f"{path}: fitted on features {version}, this code computes features {VERSION}. {remedy}")
+        width, expected = arrays["verdicts"].shape[1], BUCKETS + len(RELATION) + 1
+        if (version, width) != (VERSION, expected):
+            raise DataError(
+                f"{path}: fitted on {width} features of version {version}, this code computes {expected} of version "
+                f"{VERSION}. {remedy}"
+            )
         weights = (arrays[name].astype(np.float32) for name in ("idf", "verdicts", "subtypes"))
         names = (tuple(map(str, arrays[name])) for name in ("subtype_names", "subtype_verdicts"))
         return Model(*weights, *names)
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, EOFError, ValueError, KeyError, IndexError) as error:
         raise DataError(f"{path}: no weights of the labeller ({error}). {remedy}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Reaction:
+class Reaction(NamedTuple):
     """A user turn that directly follows a reply, and where it stands."""
 
     conversation_id: str
@@ -122,14 +125,17 @@ class EmbeddedLabeller:
         return self._chances(self._features.batch(turns))
 
     def _chances(self, batch: Batch) -> np.ndarray:
-        return np.round(1.0 / (1.0 + np.exp(-self.model.logits(batch, self.model.verdicts))), 4)
+        odds = logits(batch, bucket_values(batch, self.model.idf), self.model.verdicts)
+        return np.round(1.0 / (1.0 + np.exp(-odds)), 4)
 
     def _judge(self, some: Sequence[Reaction]) -> Iterator[FeedbackLabel]:
         turns = [reaction.turn for reaction in some]
         batch = self._features.batch(turns)
         chances = self._chances(batch)
-        reasons = [_abstain_reason(turn) for turn in turns]
-        verdicts = [_verdict(reason, *pair) for reason, pair in zip(reasons, chances.tolist(), strict=True)]
+        reasons = [_abstain_reason(turn, words) for turn, words in zip(turns, batch.words, strict=True)]
+        verdicts: list[Verdict] = [
+            _verdict(reason, *pair) for reason, pair in zip(reasons, chances.tolist(), strict=True)
+        ]
         findings = {
             i: finding for verdict in VERDICTS for i, finding in self._findings(verdict, verdicts, turns, batch)
         }
@@ -156,18 +162,29 @@ class EmbeddedLabeller:
         places = [i for i, given in enumerate(verdicts) if given == verdict]
         if not places:
             return
-        rows = [i for i, owner in enumerate(self.model.subtype_verdicts) if owner == verdict]
-        kinds = self.model.logits(batch.only(places), self.model.subtypes[rows]).argmax(axis=1)
-        spans = self._evidence(VERDICTS.index(verdict), [turns[i].text for i in places])
+        model, some = self.model, batch.only(places)
+        rows = [i for i, owner in enumerate(model.subtype_verdicts) if owner == verdict]
+        kinds = logits(some, bucket_values(some, model.idf), model.subtypes[rows]).argmax(axis=1)
+        row = VERDICTS.index(verdict)
+        spans = self._evidence(model.verdicts[row : row + 1], [turns[i].text for i in places])
         for i, kind, span in zip(places, kinds, spans, strict=True):
-            yield i, (self.model.subtype_names[rows[kind]], span)
+            yield i, (model.subtype_names[rows[kind]], span)
 
-    def _evidence(self, row: int, texts: Sequence[str]) -> list[str]:
+    def _evidence(self, weights: np.ndarray, texts: Sequence[str]) -> list[str]:
         """Of each text the clause that, standing alone, speaks loudest for the verdict."""
         spans = [clauses(text) for text in texts]
-        alone = self._features.words_alone([clause for part in spans for clause in part])
-        loudness = iter(self.model.logits(alone, self.model.verdicts[row : row + 1])[:, 0])
-        return [max(((next(loudness), clause) for clause in part), key=itemgetter(0))[1] for part in spans]
+        rivals = [clause for part in spans if len(part) > 1 for clause in part]
+        loudness = iter(self._loudness(weights, rivals))
+        return [
+            part[0] if len(part) == 1 else max(((next(loudness), clause) for clause in part), key=itemgetter(0))[1]
+            for part in spans
+        ]
+
+    def _loudness(self, weights: np.ndarray, texts: Sequence[str]) -> list[float]:
+        if not texts:
+            return []
+        batch = self._features.texts(texts)
+        return logits(batch, bucket_values(batch, self.model.idf), weights)[:, 0].tolist()
 
 
 def _verdict(reason: str | None, p_dsat: float, p_sat: float) -> Verdict:
@@ -181,12 +198,13 @@ def _verdict(reason: str | None, p_dsat: float, p_sat: float) -> Verdict:
 def clauses(text: str) -> list[str]:
     """The sentences and clauses of what the labeller reads of a text, each of them verbatim; at least one."""
     read = [text] if len(text) <= HEAD + TAIL else [text[:HEAD], text[-TAIL:]]
-    found = [clause for part in read for clause in map(str.strip, CLAUSE.findall(part)) if any(map(str.isalnum, clause))]
+    found = [
+        clause for part in read for clause in map(str.strip, CLAUSE.findall(part)) if any(map(str.isalnum, clause))
+    ]
     return found or [text.strip()[:HEAD]]
 
 
-def _abstain_reason(turn: Turn) -> str | None:
+def _abstain_reason(turn: Turn, words: list[str]) -> str | None:
     if not turn.text.strip():
         return "empty"
-    text = cut(turn.text)
-    return None if is_english(text, tokens(text), turn.request) else "language"
+    return None if is_english(cut(turn.text), words, turn.request) else "language"

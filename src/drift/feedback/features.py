@@ -9,48 +9,45 @@ import string
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import chain
 from math import log1p
+from typing import NamedTuple
 
 import numpy as np
 
-VERSION = "1"
+from drift.feedback.book import read_sections
+
+VERSION = "2"
 BUCKET_BITS = 16
 BUCKETS = 1 << BUCKET_BITS
-HEAD, TAIL, OPENING = 300, 100, 160
+HEAD, TAIL, OPENING = 160, 80, 120
 FIRST = 6
 REMEMBERED = 100_000
 
-TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)*|\d+|[.,:;]+|[?!]+|\n+|[^\x00-\x7f]")
-FUNCTION_WORDS = frozenset(
-    "the a an and or but of to in on at for with from by as is are was were be been it its this that these those i you he she we "
-    "they me my your our their him her them do does did have has had not no can could will would should what which who how when "
-    "where why if then so than there here please just also about into all any some more".split()
-)
+TOKEN = re.compile(r"[a-z][a-z']*|\d+|[.,:;]+|[?!]+|\n+|[^\x00-\x7f]")
+WORDS = {name: frozenset(" ".join(lines).split()) for name, lines in read_sections("words.txt").items()}
+FUNCTION_WORDS, NOT, THANKS, BUT = (WORDS[name] for name in ("function", "not", "thanks", "but"))
 NO_CONTENT = FUNCTION_WORDS | frozenset([",", ".", "?", "!", ":", ";", "\n", "\n\n", "...", "??", "!!"])
-ERROR_WORDS = frozenset(
-    "traceback error exception syntaxerror typeerror nameerror valueerror keyerror indexerror attributeerror importerror "
-    "runtimeerror modulenotfounderror nullpointerexception found fault err denied failed undefined exited code".split()
-)
 ERRORS = (
-    "traceback (", "error:", "error (", "error at", "exception:", "exception in", "syntax error", "not found", "npm err!",
-    "segmentation fault", "permission denied", "build failed", "undefined", "exited with", "exit code", "error ts",
-)  # fmt: skip
-APOLOGIES = frozenset("sorry apologize apologise apologies apologizes apology oops".split())
-REFUSALS = ("as an ai", "language model", "i can't", "i cannot", "i can not", "unable to", "not able to", "can't help")
-REFUSAL_WORDS = frozenset("ai model can't cannot not unable".split())
-BLANKS = str.maketrans(dict.fromkeys(string.punctuation.replace("'", ""), " "))
-THANKS = frozenset("thanks thank thankful thx ty tysm appreciate appreciated cheers".split())
-BUT = frozenset("but however except although though".split())
-NOT = frozenset(
-    "no not never none nothing neither nor nope without cannot dont doesnt didnt isnt cant wont wasnt don't doesn't didn't isn't "
-    "can't won't wasn't aren't weren't couldn't shouldn't hasn't haven't".split()
+    *(
+        "traceback (",
+        "error:",
+        "error (",
+        "error at",
+        "error ts",
+        "exception:",
+        "exception in",
+        "syntax error",
+        "not found",
+    ),
+    *("npm err!", "segmentation fault", "permission denied", "build failed", "undefined", "exited with", "exit code"),
 )
+REFUSALS = ("as an ai", "language model", "i can't", "i cannot", "i can not", "unable to", "not able to", "can't help")
+AROUND = " \n?.!"
+BLANKS = str.maketrans(dict.fromkeys(string.punctuation.replace("'", ""), " "))
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """What a user wrote, the reply it reacts to, and the request that the reply answered ("" if there is none)."""
 
     text: str
@@ -60,33 +57,28 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Features of n turns. `buckets` int64 [m], 0..BUCKETS-1, in use by the turn `owners` int64 [m], 0..n-1;
-    `relation` float32 [n, len(RELATION)]."""
+    """Features of n turns. `words`: the tokens of each turn.
 
+    `buckets` int64 [m], 0..BUCKETS-1, in use by the turn `owners` int64 [m], 0..n-1; `relation` float32
+    [n, len(RELATION)].
+    """
+
+    words: list[list[str]]
     buckets: np.ndarray
     owners: np.ndarray
     relation: np.ndarray
 
     def only(self, rows: Sequence[int]) -> "Batch":
         """The batch of some of its turns, in this order."""
-        place = np.full(len(self.relation), -1, dtype=np.int64)
+        place = np.full(len(self.words), -1, dtype=np.int64)
         place[rows] = np.arange(len(rows))
-        kept = place[self.owners] >= 0
-        return Batch(self.buckets[kept], place[self.owners[kept]], self.relation[rows])
+        owners = place[self.owners]
+        kept = owners >= 0
+        return Batch([self.words[row] for row in rows], self.buckets[kept], owners[kept], self.relation[rows])
 
 
-def _read_lexicon() -> dict[str, str]:
-    """Word -> what it does in a reaction ("bad", "miss", "asked" ...); a later section of the file wins."""
-    role, roles = "", {}
-    for line in files("drift.feedback.book").joinpath("lexicon.txt").read_text("utf-8").splitlines():
-        if line.startswith("["):
-            role = line.strip("[]")
-        elif not line.startswith("#"):
-            roles |= dict.fromkeys(line.split(), role)
-    return roles
-
-
-LEXICON = _read_lexicon()
+# What each word does in a reaction ("bad", "miss", "asked" ...); a later section of the file wins.
+LEXICON = {word: role for role, lines in read_sections("lexicon.txt").items() for word in " ".join(lines).split()}
 
 
 def _role(word: str) -> str:
@@ -107,84 +99,84 @@ def tokens(text: str) -> list[str]:
 
 
 class Words(dict[str, int]):
-    """Word -> its row in `hashes`, `roles` and `parts` (buckets of the word and its characters), made when first met."""
+    """Word -> its row in `hashes` and `roles` (uint32) and `parts` (buckets of the word and its characters)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.hashes: list[int] = []
-        self.roles: list[int] = []
+        self.hashes = np.zeros(1 << 14, dtype=np.uint32)
+        self.roles = np.zeros(1 << 14, dtype=np.uint32)
         self.parts: list[np.ndarray] = []
 
     def __missing__(self, word: str) -> int:
+        row = len(self.parts)
+        if row == len(self.hashes):
+            self.hashes, self.roles = (np.concatenate((old, np.zeros_like(old))) for old in (self.hashes, self.roles))
         shape = "0" * min(len(word), 4) if word.isdecimal() else word[:24]
         padded = f"<{shape}>"
-        grams = {padded[i : i + n] for n in (3, 4, 5) for i in range(len(padded) - n + 1)} if len(shape) > 3 else set()
-        self.hashes.append(zlib.crc32(shape.encode()))
-        self.roles.append(zlib.crc32(b"role " + _role(word).encode()))
-        hashes = [self.hashes[-1], *sorted(zlib.crc32(b"part " + gram.encode()) for gram in grams)]
+        grams = {padded[i : i + n] for n in (3, 5) for i in range(len(padded) - n + 1)} if len(shape) > 3 else set()
+        hashes = [zlib.crc32(shape.encode()), *sorted(zlib.crc32(b"part " + gram.encode()) for gram in grams)]
+        self.hashes[row] = hashes[0]
+        self.roles[row] = zlib.crc32(b"role " + _role(word).encode())
         self.parts.append(_buckets(np.asarray(hashes, dtype=np.uint32)))
-        self[word] = len(self.parts) - 1
-        return self[word]
+        self[word] = row
+        return row
 
 
 class Features:
     """Turns in, `Batch` out. It remembers the words it met, which changes speed and never results."""
 
     def __init__(self) -> None:
-        self.words = Words()
+        self._words = Words()
 
     def batch(self, turns: Sequence[Turn]) -> Batch:
         spoken = [tokens(cut(turn.text)) for turn in turns]
         relation = [relate(turn, words) for turn, words in zip(turns, spoken, strict=True)]
-        buckets, owners = self._hash(spoken)
-        return Batch(buckets, owners, np.asarray(relation, dtype=np.float32).reshape(len(turns), len(RELATION)))
+        return self._hash(spoken, np.asarray(relation, dtype=np.float32).reshape(len(turns), len(RELATION)))
 
-    def words_alone(self, texts: Sequence[str]) -> Batch:
+    def texts(self, texts: Sequence[str]) -> Batch:
         """Texts that stand in no relation to anything."""
-        buckets, owners = self._hash([tokens(cut(text)) for text in texts])
-        return Batch(buckets, owners, np.zeros((len(texts), len(RELATION)), dtype=np.float32))
+        return self._hash([tokens(text) for text in texts], np.zeros((len(texts), len(RELATION)), dtype=np.float32))
 
-    def _hash(self, spoken: Sequence[list[str]]) -> tuple[np.ndarray, np.ndarray]:
+    def _hash(self, spoken: list[list[str]], relation: np.ndarray) -> Batch:
         """Words, their characters, their roles, runs and pairs of both, and once more the words that open the turn."""
-        if len(self.words) > REMEMBERED:
-            self.words = Words()
-        table, lengths = self.words, np.asarray([len(words) + 1 for words in spoken])
+        if len(self._words) > REMEMBERED:
+            self._words = Words()
+        table, lengths = self._words, np.asarray([len(words) + 1 for words in spoken])
         rows = [table[word] for words in spoken for word in chain(("^",), words)]
-        owner = np.repeat(np.arange(len(lengths)), lengths)
+        turn = np.repeat(np.arange(len(lengths)), lengths)
         place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        hashes = np.asarray(table.hashes, dtype=np.uint32)[rows]
-        roles = np.asarray(table.roles, dtype=np.uint32)[rows]
-        opens = (place > 0) & (place <= FIRST)
+        hashes, roles, opens = table.hashes[rows], table.roles[rows], (place > 0) & (place <= FIRST)
         parts = [table.parts[row] for row in rows]
         families = [
-            (np.concatenate(parts), np.repeat(owner, list(map(len, parts)))),
-            (_buckets(hashes[opens] + np.uint32(1)), owner[opens]),
-            (_buckets(roles), owner),
-            *(_runs(hashes, owner, n) for n in (2, 3)),
-            *(_runs(roles, owner, n) for n in (2, 3, 4)),
-            _pairs(hashes, hashes, owner, 2),
-            _pairs(hashes, roles, owner, 1),
-            _pairs(roles, hashes, owner, 1),
+            (np.concatenate(parts), np.repeat(turn, list(map(len, parts)))),
+            (_buckets(hashes[opens] + np.uint32(1)), turn[opens]),
+            (_buckets(roles), turn),
+            *(_runs(hashes, turn, n) for n in (2, 3)),
+            *(_runs(roles, turn, n) for n in (2, 3, 4)),
+            _pairs(hashes, hashes, turn, 2),
+            _pairs(hashes, roles, turn, 1),
+            _pairs(roles, hashes, turn, 1),
         ]
-        return np.concatenate([family[0] for family in families]), np.concatenate([family[1] for family in families])
+        buckets, owners = (np.concatenate([family[i] for family in families]) for i in (0, 1))
+        return Batch(spoken, buckets, owners, relation)
 
 
-def _runs(hashes: np.ndarray, owner: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _runs(hashes: np.ndarray, turn: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Buckets of all runs of n words that lie inside one turn, and the turns they belong to."""
     count = max(len(hashes) - n + 1, 0)
-    inside = owner[:count] == owner[n - 1 :]
+    inside = turn[:count] == turn[n - 1 :]
     combined = np.full(count, n, dtype=np.uint32)
     for i in range(n):
         combined = combined * np.uint32(0x01000193) + hashes[i : i + count]
-    return _buckets(combined[inside]), owner[:count][inside]
+    return _buckets(combined[inside]), turn[:count][inside]
 
 
-def _pairs(left: np.ndarray, right: np.ndarray, owner: np.ndarray, gap: int) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(left: np.ndarray, right: np.ndarray, turn: np.ndarray, gap: int) -> tuple[np.ndarray, np.ndarray]:
     """As `_runs`, of a word (or role) and the word (or role) `gap` places later."""
     count = max(len(left) - gap, 0)
-    inside = owner[:count] == owner[gap:]
+    inside = turn[:count] == turn[gap:]
     combined = left[:count] * np.uint32(77) + right[gap:] + np.uint32(gap + 4)
-    return _buckets(combined[inside]), owner[:count][inside]
+    return _buckets(combined[inside]), turn[:count][inside]
 
 
 def _buckets(hashes: np.ndarray) -> np.ndarray:
@@ -194,6 +186,7 @@ def _buckets(hashes: np.ndarray) -> np.ndarray:
 
 RELATION = (
     "same_as_request",
+    "same_few_words",
     "words_from_request",
     "request_repeated",
     "nothing_new",
@@ -230,22 +223,26 @@ RELATION = (
 
 def relate(turn: Turn, words: list[str]) -> tuple[float, ...]:
     """One number, mostly 0..1, per name in RELATION."""
-    text, reply, opening = cut(turn.text).lower(), turn.reply, turn.reply[:OPENING].lower().replace("’", "'")
-    said, asked, replied = set(words), _words(turn.request[:HEAD].lower()), _words(opening)
+    text, reply, request = cut(turn.text).lower(), turn.reply, turn.request[:HEAD].lower()
+    opening = reply[:OPENING].lower().replace("’", "'")
+    said, before, replied = set(words), request.translate(BLANKS).split(), set(opening.translate(BLANKS).split())
+    asked = set(before)
     content, wanted = said - NO_CONTENT, asked - NO_CONTENT
     numbers = {word for word in content if word.isdecimal()}
-    repeated = _share(content & wanted, wanted)
-    error = not ERROR_WORDS.isdisjoint(said) and _has(text, ERRORS)
+    kept = content & wanted
+    new, lost, repeated = len(content) - len(kept), len(wanted) - len(kept), _share(kept, wanted)
+    error = not WORDS["error"].isdisjoint(said) and _has(text, ERRORS)
     code = "```" in reply or _looks_like_code(opening)
-    refused = not REFUSAL_WORDS.isdisjoint(replied) and _has(opening, REFUSALS)
-    new, lost = len(content - wanted), len(wanted - content)
-    opens_alike = not _words(turn.request[:OPENING].lstrip().lower().partition(" ")[0]).isdisjoint(words[:4])
+    refused = not WORDS["refusal"].isdisjoint(replied) and _has(opening, REFUSALS)
+    same = not new and text[:HEAD].strip(AROUND) == request.strip(AROUND) != ""
+    opens_alike = bool(before) and before[0] in words[:4]
     negations = min(len(NOT & said), 3) / 3
     starts_no, ending = words[:1] in (["no"], ["nope"], ["not"]), reply[-40:].rstrip()
     thanks = not THANKS.isdisjoint(said)
     return (
-        float(_bare(turn.text) == _bare(turn.request) != ""),
-        _share(content & wanted, content),
+        float(same and len(content) > 2),
+        float(same and len(content) <= 2),
+        _share(kept, content),
         repeated,
         float(bool(content) and content <= wanted),
         min(new, 6) / 6,
@@ -256,7 +253,7 @@ def relate(turn: Turn, words: list[str]) -> tuple[float, ...]:
         _share(numbers & asked, numbers),
         _share(numbers - asked, numbers),
         _share(content & replied, content),
-        float(not APOLOGIES.isdisjoint(replied)),
+        float(not WORDS["apologies"].isdisjoint(replied)),
         float(refused),
         float(code),
         float(ending.endswith("?")),
@@ -277,15 +274,6 @@ def relate(turn: Turn, words: list[str]) -> tuple[float, ...]:
         float(len(words) < 4),
         float(not asked),
     )
-
-
-def _words(text: str) -> set[str]:
-    """Words only: enough to compare with, at a fifth of the price of `tokens`."""
-    return set(text.translate(BLANKS).split())
-
-
-def _bare(text: str) -> str:
-    return text[:HEAD].lower().strip(" \n?.!")
 
 
 def _looks_like_code(text: str) -> bool:

@@ -1,7 +1,7 @@
-"""Fits the weights of the embedded labeller: `python -m drift.feedback.fit --iard FILE` (a minute, deterministic).
+"""Fits the weights of the embedded labeller: `python -m drift.feedback.fit --iard FILE`, deterministic.
 
-Two sources: the project's phrase book, and IARD's training dialogues. How much each counts is chosen by cross-validation in which
-the held-out part of the book has other patterns and other tasks, and the held-out part of IARD other dialogues.
+Two sources: the project's phrase book, and IARD's training dialogues. How much each counts is chosen by
+cross-validation: the held-out part of the book has other patterns and tasks, that of IARD other dialogues.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import csr_matrix, hstack
+from scipy.sparse import csr_array, hstack
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -24,9 +24,9 @@ from drift.feedback.iard import IardTurn, read_iard
 from drift.records import Verdict
 
 FOLDS = 4
-MIXES = (0.5, 1.0, 2.0, 3.0)
-STRENGTHS = (3.0, 6.0, 12.0)
-RELATION_SCALE = 1.0  # keeps a relation's weight as dear to the regulariser as an n-gram's
+MIXES = (1.0, 2.0, 3.0)
+STRENGTHS = (1.0, 3.0, 6.0)
+
 
 log = logging.getLogger("drift.feedback.fit")
 
@@ -49,19 +49,13 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """A linear score: idf float32 [BUCKETS], weights float64 [BUCKETS + relations + 1], the bias last."""
+class Fold:
+    """What is learnt from and what is held out, with their features under the idf of the former."""
 
-    idf: np.ndarray
-    weights: np.ndarray
-
-    def __call__(self, turns: Sequence[Turn]) -> np.ndarray:
-        return design(turns, self.idf) @ self.weights[:-1] + self.weights[-1]
-
-    def calibrated(self, slope: float, offset: float) -> np.ndarray:
-        weights = self.weights * slope
-        weights[-1] += offset
-        return weights
+    train: Sample
+    train_features: csr_array
+    test: Sample
+    test_features: csr_array
 
 
 def sample(examples: Sequence[Example], iard: Sequence[IardTurn], verdict: Verdict) -> Sample:
@@ -73,30 +67,31 @@ def sample(examples: Sequence[Example], iard: Sequence[IardTurn], verdict: Verdi
     return Sample(turns, np.asarray(truth), np.arange(len(turns)) < len(examples))
 
 
-def design(turns: Sequence[Turn], idf: np.ndarray) -> csr_matrix:
-    """float64 [n, BUCKETS + relations], the relations scaled back from the space they are fitted in."""
+def design(turns: Sequence[Turn], idf: np.ndarray) -> csr_array:
+    """float64 [n, BUCKETS + relations]."""
     batch = Features().batch(turns)
     shape = (len(turns), BUCKETS)
-    hashed = csr_matrix((bucket_values(batch, idf), (batch.owners, batch.buckets)), shape=shape)
-    return hstack([hashed, csr_matrix(batch.relation.astype(np.float64))]).tocsr()
+    hashed = csr_array((bucket_values(batch, idf), (batch.owners, batch.buckets)), shape=shape)
+    both = csr_array(hstack([hashed, csr_array(batch.relation.astype(np.float64))]))
+    both.indices, both.indptr = both.indices.astype(np.int32), both.indptr.astype(np.int32)  # liblinear takes no others
+    return both
 
 
 def learn_idf(turns: Sequence[Turn]) -> np.ndarray:
+    """float32 [BUCKETS], rounded as it will be stored."""
     batch = Features().batch(turns)
-    seen = csr_matrix((np.ones(len(batch.buckets)), (batch.owners, batch.buckets)), shape=(len(turns), BUCKETS))
+    seen = csr_array((np.ones(len(batch.buckets)), (batch.owners, batch.buckets)), shape=(len(turns), BUCKETS))
     found = np.bincount(seen.indices, minlength=BUCKETS)
     return (np.log((1 + len(turns)) / (1 + found)) + 1).astype(np.float16).astype(np.float32)
 
 
-def learn(data: Sample, settings: Settings, idf: np.ndarray | None = None) -> Score:
-    idf = learn_idf(data.turns) if idf is None else idf
-    scale = np.ones(design(data.turns[:1], idf).shape[1])
-    scale[BUCKETS:] = RELATION_SCALE
+def learn(features: csr_array, data: Sample, settings: Settings) -> np.ndarray:
+    """float64 [BUCKETS + relations + 1]: weights of a linear score, the bias last."""
     book, iard = data.from_book.sum(), (~data.from_book).sum()
     weight = np.where(data.from_book, 1.0, settings.mix * book / max(iard, 1))
     model = LogisticRegression(C=settings.strength, solver="liblinear", max_iter=500, random_state=0)
-    model.fit(design(data.turns, idf).multiply(scale).tocsr(), data.truth, sample_weight=weight)
-    return Score(idf, np.append(model.coef_[0] * scale, model.intercept_[0]))
+    model.fit(features, data.truth, sample_weight=weight)
+    return np.concatenate((np.ravel(model.coef_), np.ravel(model.intercept_)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,64 +107,80 @@ class HeldOut:
         return float(roc_auc_score(self.truth[where], self.scores[where]))
 
 
-def cross_validate(book: Book, iard: Sequence[IardTurn], verdict: Verdict, settings: Settings, seed: int) -> HeldOut:
-    scores, truth, from_book = [], [], []
+def folds(book: Book, iard: Sequence[IardTurn], verdict: Verdict, seed: int) -> list[Fold]:
+    made = []
     for fold in range(FOLDS):
         train = sample(expand(book.fold(fold, FOLDS, False), seed), [t for t in iard if _fold(t) != fold], verdict)
         test = sample(expand(book.fold(fold, FOLDS, True), seed + 1), [t for t in iard if _fold(t) == fold], verdict)
-        scores.append(learn(train, settings)(test.turns))
-        truth.append(test.truth)
-        from_book.append(test.from_book)
+        idf = learn_idf(train.turns)
+        made.append(Fold(train, design(train.turns, idf), test, design(test.turns, idf)))
+    return made
+
+
+def cross_validate(made: Sequence[Fold], settings: Settings) -> HeldOut:
+    scores = []
+    for fold in made:
+        weights = learn(fold.train_features, fold.train, settings)
+        scores.append(fold.test_features @ weights[:-1] + weights[-1])
+    truth, from_book = ([getattr(fold.test, name) for fold in made] for name in ("truth", "from_book"))
     return HeldOut(np.concatenate(scores), np.concatenate(truth), np.concatenate(from_book))
 
 
 def calibrate(held_out: HeldOut, verdict: Verdict) -> tuple[float, float]:
     """Slope and offset that make held-out scores log-odds, each source counting half.
 
-    SAT is calibrated on the book alone: IARD does not say which of its turns approve of something.
+    So 0.5 is the even chance in logs where about a third of the turns complain (the book is richer in complaints than
+    IARD is). SAT is calibrated on the book alone: IARD does not say which of its turns approve of something.
     """
     use = held_out.from_book if verdict == "SAT" else np.ones(len(held_out.truth), dtype=bool)
-    weight = np.where(held_out.from_book, 1 / held_out.from_book.sum(), 1 / max((~held_out.from_book).sum(), 1))[use]
-    line = LogisticRegression(C=1e6).fit(held_out.scores[use, None], held_out.truth[use], sample_weight=weight * 1e3)
+    weight = np.where(held_out.from_book, 1 / held_out.from_book.sum(), 1 / max((~held_out.from_book).sum(), 1))
+    line = LogisticRegression(C=1e6).fit(
+        held_out.scores[use, None], held_out.truth[use], sample_weight=weight[use] * 1e3
+    )
     return float(line.coef_[0, 0]), float(line.intercept_[0])
 
 
-def choose(book: Book, iard: Sequence[IardTurn], verdict: Verdict, seed: int) -> Settings:
+def choose(made: Sequence[Fold]) -> Settings:
     """The settings under which the worse of the two sources fares best, by held-out AUROC."""
-    best, result = 0.0, Settings(MIXES[0], STRENGTHS[0])
-    for mix, strength in product(MIXES, STRENGTHS):
-        held_out = cross_validate(book, iard, verdict, Settings(mix, strength), seed)
+    worse: dict[Settings, float] = {}
+    for settings in map(Settings, *zip(*product(MIXES, STRENGTHS), strict=True)):
+        held_out = cross_validate(made, settings)
         values = held_out.auroc(True), held_out.auroc(False)
-        log.info("%s, mix %.1f, strength %4.1f: AUROC book %.4f, IARD %.4f", verdict, mix, strength, *values)
-        if min(values) > best:
-            best, result = min(values), Settings(mix, strength)
-    return result
+        log.info("%s: AUROC book %.4f, IARD %.4f", settings, *values)
+        worse[settings] = min(values)
+    return max(worse, key=worse.__getitem__)
 
 
-def fit(book: Book, iard: Sequence[IardTurn], chosen: dict[Verdict, Settings], seed: int) -> Model:
-    """`iard`: training dialogues only."""
+def fit(book: Book, iard: Sequence[IardTurn], seed: int, chosen: Settings | None = None) -> Model:
+    """`iard`: training dialogues only. Without `chosen`, each verdict gets the settings that cross-validation likes."""
     examples = expand(book, seed)
     idf = learn_idf([*(example.turn for example in examples), *(turn.turn for turn in iard)])
     rows = []
-    for verdict, settings in chosen.items():
-        held_out = cross_validate(book, iard, verdict, settings, seed)
+    for verdict in VERDICTS:
+        made = folds(book, iard, verdict, seed)
+        settings = chosen or choose(made)
+        held_out = cross_validate(made, settings)
         slope, offset = calibrate(held_out, verdict)
-        _report(verdict, held_out, held_out.scores * slope + offset >= 0)
-        rows.append(learn(sample(examples, iard, verdict), settings, idf).calibrated(slope, offset))
+        _report(verdict, settings, held_out, held_out.scores * slope + offset >= 0)
+        data = sample(examples, iard, verdict)
+        rows.append(learn(design(data.turns, idf), data, settings) * slope)
+        rows[-1][-1] += offset
     told = [example for example in examples if example.verdict != "NEUTRAL"]
+    features = design([example.turn for example in told], idf)
     names = sorted({(example.verdict, example.subtype) for example in told})
-    kinds = [_learn_subtype(told, name, chosen["DSAT"], idf) for _, name in names]
+    kinds = [_learn_subtype(features, told, name) for _, name in names]
     stacked = (np.stack(rows).astype(np.float32), np.stack(kinds).astype(np.float32))
     return Model(idf, *stacked, tuple(name for _, name in names), tuple(verdict for verdict, _ in names))
 
 
-def _learn_subtype(told: Sequence[Example], name: str, settings: Settings, idf: np.ndarray) -> np.ndarray:
+def _learn_subtype(features: csr_array, told: Sequence[Example], name: str) -> np.ndarray:
     truth = np.asarray([example.subtype == name for example in told])
     data = Sample([example.turn for example in told], truth, np.ones(len(told), dtype=bool))
-    return np.round(learn(data, settings, idf).weights, 2)
+    return np.round(learn(features, data, Settings(mix=1.0, strength=3.0)), 2)
 
 
-def _report(verdict: Verdict, held_out: HeldOut, decided: np.ndarray) -> None:
+def _report(verdict: Verdict, settings: Settings, held_out: HeldOut, decided: np.ndarray) -> None:
+    log.info("%s: %s", verdict, settings)
     for name, where in (("book", held_out.from_book), ("IARD", ~held_out.from_book)):
         f1 = f1_score(held_out.truth[where], decided[where])
         log.info("%s held out, %s: AUROC %.4f, F1 at 0.5 %.4f", verdict, name, held_out.auroc(name == "book"), f1)
@@ -188,10 +199,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     iard = [turn for turn in read_iard(arguments.iard) if not turn.is_test]
-    book = read_book()
-    chosen = {verdict: choose(book, iard, verdict, arguments.seed) for verdict in VERDICTS}
-    log.info("chosen: %s", chosen)
-    save_model(arguments.out, fit(book, iard, chosen, arguments.seed))
+    save_model(arguments.out, fit(read_book(), iard, arguments.seed))
 
 
 if __name__ == "__main__":

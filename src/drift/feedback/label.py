@@ -18,7 +18,7 @@ TOGETHER = 256
 
 @dataclass(frozen=True, slots=True)
 class JudgedRow:
-    """A user turn and what it says about the reply before it. `message_index`: the turn's place in the log's own list."""
+    """A user turn and what it says about the reply before it. `message_index`: its place in the log's own list."""
 
     source_id: str | None
     message_index: int | None
@@ -61,10 +61,11 @@ def judged_rows(conversation: Conversation, labels: Iterable[FeedbackLabel]) -> 
 def label_store(store: Store, out: Path | None = None, labeller: Labeller | None = None) -> LabelSummary:
     """Label everything in the store (by default with the embedded labeller); `out` gets one JSONL row per judged turn.
 
-    Raises DataError if `out` cannot be written, before anything is labelled.
+    Raises DataError if the store is empty or `out` cannot be written, before anything is labelled.
     """
     if out is not None:
         _check_writable(out)
+    store.require_conversations()
     total = sum(store.counts().splits.values())
     added = store.add_labels(label(_counted(store.conversations(), total), labeller or EmbeddedLabeller()))
     rows = write_jsonl(out, _rows(store)) if out else 0
@@ -86,6 +87,6 @@ def _counted(conversations: Iterable[Conversation], total: int) -> Iterator[Conv
 def _check_writable(out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.touch()
+        out.open("ab").close()
     except OSError as error:
         raise DataError(f"--out {out}: cannot be written: {error.strerror}. Name a new file.") from None

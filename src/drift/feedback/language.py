@@ -1,22 +1,11 @@
-"""Is this turn in a language that the embedded labeller was taught (English)? Cheap signs first, a model where they fail."""
+"""Is this turn in the language that the embedded labeller was taught, English? Cheap signs first, then a model."""
 
 import re
 from functools import lru_cache
 
-from drift.feedback.features import HEAD
+from drift.feedback.features import HEAD, WORDS
 
-# Common English words that are no common words of the other languages written in Latin letters.
-ENGLISH = frozenset(
-    "the and of to is are was were you your i'm i've it's that's don't doesn't didn't isn't can't it this that these those with "
-    "for from have has had not be been what which who how when where why would should could can will they their we our about "
-    "please make write give use need want wrong right good great thanks thank ok okay yes again still asked said correct answer "
-    "more another but my no just only too very there here then all some any if or by sorry error list word words".split()
-)
-FOREIGN = frozenset(
-    "que el los las por para una esto está como muy gracias hola und nicht das ist ich ein eine wie danke nein der mit auf les des "
-    "une est pas avec vous merci bonjour c'est je pour il che per non grazie questo sono di della uma não obrigado isso os het een "
-    "niet dank ik jag och inte det är nie jest dziękuję bir ve için değil yang tidak ini adalah".split()
-)
+ENGLISH, FOREIGN = WORDS["english"], WORDS["foreign"]
 LETTERS = re.compile(r"[^\W\d_]+")
 CODE_MARKS = frozenset("{}[]()<>=;_/\\`|$#@*+")
 SURE, FOREIGN_LETTERS, SHORT, CODE_SHARE = 0.25, 0.3, 60, 0.06

@@ -8,7 +8,7 @@ VERSION = "1"
 
 
 def labels_from_ratings(conversation: Conversation) -> Iterator[FeedbackLabel]:
-    """One label per rating, in the log's order. Users' own acts come from the labeller "rating", scores from "source"."""
+    """One label per rating, in order: users' own acts by the labeller "rating", annotators' scores by "source"."""
     for rating in conversation.ratings:
         source: LabelSource = "source" if rating.kind == "score" else "rating"
         yield FeedbackLabel(

@@ -1,5 +1,27 @@
 """The project's own phrase book: how people complain, approve and carry on, and the tasks they do it about.
 
-Plain text, read by `expand`; the weights of the embedded labeller are fitted on it. None of it comes from chat logs,
-and none of it is what the sandbox's users say.
+Plain text in sections. `expand` makes training examples of it, on which the weights of the embedded labeller are
+fitted; the lists of words serve its features. None of it is what the sandbox's users say. Some of the neutral
+patterns were written after reading real chats; no sentence of theirs is in it.
 """
+
+from importlib.resources import files
+
+from drift.errors import DataError
+
+
+def read_sections(name: str) -> dict[str, list[str]]:
+    """The lines of a page of the book under its `[section]` headings; `#` begins a remark.
+
+    Raises DataError where a line stands before the first section.
+    """
+    sections: dict[str, list[str]] = {}
+    lines: list[str] | None = None
+    for number, line in enumerate(files(__name__).joinpath(name).read_text("utf-8").splitlines(), 1):
+        if line.startswith("[") and line.endswith("]"):
+            lines = sections.setdefault(line[1:-1], [])
+        elif line and not line.startswith("#"):
+            if lines is None:
+                raise DataError(f"{name}:{number}: {line!r} stands before the first [section].")
+            lines.append(line)
+    return sections

@@ -4,9 +4,8 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 
-from drift.errors import DataError
+from drift.feedback.book import read_sections
 from drift.feedback.features import Turn
 from drift.records import Verdict
 
@@ -103,6 +102,8 @@ class _Writer:
         compose = {"DSAT": self.complain, "SAT": self.approve, "NEUTRAL": self.carry_on}[pattern.verdict]
         text = self.roughen(compose(text, scene))
         request = scene["request"] if self.rng.random() > 0.08 else ""
+        if pattern.subtype == "continue" and self.rng.random() < 0.4:
+            request = text if self.rng.random() < 0.7 else self.rng.choice(("continue", "Go on.", "next", "keep going"))
         return Example(Turn(text, scene["reply"], request), pattern.verdict, pattern.subtype)
 
     def complain(self, text: str, scene: dict[str, str]) -> str:
@@ -115,7 +116,9 @@ class _Writer:
         if dice < 0.82:
             return f"{text} {self.sentence(self.rng.choice(self.of['DSAT']), scene)}"
         if dice < 0.88:
-            opener = self.rng.choice(["Thanks", "Thank you", "Nice", "Ok", "Good try", "Great", "I see", "Better", "Ok thanks"])
+            opener = self.rng.choice(
+                ["Thanks", "Thank you", "Nice", "Ok", "Good try", "Great", "I see", "Better", "Ok thanks"]
+            )
             return f"{opener}{self.rng.choice([', but ', ' but ', '. But ', ', however '])}{text[0].lower()}{text[1:]}"
         return f"{text}\n{self.pasted(scene)}"
 
@@ -129,12 +132,13 @@ class _Writer:
         return f"{text} {self.sentence(self.rng.choice(self.of['NEUTRAL']), scene)}"
 
     def carry_on(self, text: str, scene: dict[str, str]) -> str:
-        """Alone, after a short "ok", with more of the same kind (long requests make many demands), or with pasted text."""
+        """Alone, after a short "ok", with more of its kind (long requests make many demands), or with pasted text."""
         dice = self.rng.random()
         if dice < 0.55:
             return text
         if dice < 0.65:
-            return f"{self.rng.choice(['Ok', 'Okay', 'Alright', 'I see', 'Hmm ok', 'Right'])}{self.rng.choice(['. ', ', ', ' '])}{text}"
+            opener = self.rng.choice(("Ok", "Okay", "Alright", "I see", "Hmm ok", "Right"))
+            return f"{opener}{self.rng.choice(('. ', ', ', ' '))}{text}"
         if dice < 0.82:
             more = self.rng.choices(self.of["NEUTRAL"], k=self.rng.randint(1, 5))
             return " ".join([text, *(self.sentence(pattern, scene) for pattern in more)])
@@ -242,15 +246,7 @@ def _choices(text: str) -> Iterator[str]:
 
 
 def _lines(name: str) -> Iterator[tuple[str, str]]:
-    """(section, line) of a page of the book. Raises DataError where a line stands before the first section."""
-    section = ""
-    for number, line in enumerate(files(__package__).joinpath(name).read_text("utf-8").splitlines(), 1):
-        if line.startswith("[") and line.endswith("]"):
-            section = line[1:-1]
-        elif line and not line.startswith("#"):
-            if not section:
-                raise DataError(f"{name}:{number}: {line!r} stands before the first [section].")
-            yield section, line
+    return ((section, line) for section, lines in read_sections(name).items() for line in lines)
 
 
 def _tasks() -> Iterator[Task]:

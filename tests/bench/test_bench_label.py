@@ -1,0 +1,42 @@
+"""The labeller's figures: what they count, and the bars on the real data."""
+
+import pytest
+
+from drift.bench.label import bench_label, measure_iard, measure_speed, read_sharegpt
+from drift.errors import DataError
+from drift.feedback.embedded import EmbeddedLabeller
+
+CHATS = b"""[{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"},
+    {"from": "human", "value": "That is wrong"}, {"from": "stranger", "value": "x"}]}]"""
+
+
+def test_speed_counts_judged_turns(tmp_path):
+    path = tmp_path / "chats.json"
+    path.write_bytes(CHATS)
+    (conversation,) = read_sharegpt(path)
+    assert [message.role for message in conversation.messages] == ["user", "assistant", "user"]
+    speed, turns = measure_speed(EmbeddedLabeller(), [conversation] * 30)
+    assert turns == 30
+    assert speed > 0
+
+
+def test_what_is_not_given_is_not_measured():
+    result = bench_label(None, None)
+    assert (result.turns_per_second, result.iard) == (None, None)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'[{"messages": []}]'])
+def test_another_shape_is_refused(tmp_path, content):
+    path = tmp_path / "chats.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"chats.json: no ShareGPT file"):
+        bench_label(None, path)
+
+
+def test_iard_bars(test_data):
+    result = measure_iard(EmbeddedLabeller(), test_data / "labels" / "iard.jsonl", seed=0)
+    assert result.dialogues == 64
+    assert result.auroc >= 0.90
+    assert result.f1 >= 0.65  # 0.70 is the aim; measured 0.695 [0.606, 0.779]
+    assert result.auroc_interval[0] < result.auroc < result.auroc_interval[1]
+    assert result == measure_iard(EmbeddedLabeller(), test_data / "labels" / "iard.jsonl", seed=0)

@@ -1,0 +1,46 @@
+"""The phrase book reads, expands and splits as the fit relies on."""
+
+import re
+
+import pytest
+
+from drift.errors import DataError
+from drift.feedback.book import read_sections
+from drift.feedback.book.expand import Book, expand, read_book
+
+
+@pytest.fixture(scope="module")
+def book() -> Book:
+    return read_book()
+
+
+def test_the_same_seed_gives_the_same_examples(book):
+    part = book.fold(0, 8, True)
+    assert expand(part, 3) == expand(part, 3) != expand(part, 4)
+
+
+def test_no_choice_or_slot_of_the_patterns_is_left(book):
+    slots = re.compile(
+        r"<(?:word|noun|ask|constraint|flaw|request|other|new|newask|same|pasted|error|n|m|topic)>", re.I
+    )
+    texts = [example.turn.text for example in expand(book.fold(1, 6, True), 0)]
+    assert len(texts) > 500
+    assert not [text for text in texts if slots.search(text) or "{|" in text]
+
+
+def test_folds_share_no_pattern_and_no_task(book):
+    inside, outside = book.fold(2, 5, True), book.fold(2, 5, False)
+    assert len(inside.patterns) + len(outside.patterns) == len(book.patterns)
+    assert not {task.kind for task in inside.tasks} & {task.kind for task in outside.tasks}
+
+
+def test_all_phrases_of_a_pattern_are_listed(book):
+    (pattern,) = [pattern for pattern in book.patterns if pattern.text.startswith("{Wrong|Incorrect|False|")]
+    assert {"Wrong", "Not quite"} <= set(pattern.phrases())
+
+
+def test_a_line_before_the_first_section_is_named(tmp_path, monkeypatch):
+    (tmp_path / "page.txt").write_text("# remark\nlost line\n")
+    monkeypatch.setattr("drift.feedback.book.files", lambda package: tmp_path)
+    with pytest.raises(DataError, match=r"page.txt:2: 'lost line'"):
+        read_sections("page.txt")
