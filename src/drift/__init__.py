@@ -1,7 +1,6 @@
 """DRIFT: chat logs of a deployed assistant in, a better model out (arXiv 2510.02341).
 
-    import drift
-
+Usage:
     store = drift.Store(Path("stores/mine"))
     drift.ingest([Path("chats.json")], store)
     drift.label_store(store)
