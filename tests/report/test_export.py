@@ -1,0 +1,52 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from drift.errors import DataError
+from drift.records import ChatMessage, PreferencePair, write_jsonl
+from drift.report.export import export_run
+from drift.rundir import RunDir
+
+PAIR = PreferencePair(
+    "p", "q", "c", 1, "drift", 1, "abc", (ChatMessage("user", "hi"),), (ChatMessage("assistant", "yes"),),
+    (ChatMessage("assistant", "no"),),
+)  # fmt: skip
+
+
+def write_pair(out: Path) -> dict[str, int]:
+    return {"rows": write_jsonl(out, [PAIR])}
+
+
+def write_policy(out: Path) -> dict[str, int]:
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    return {}
+
+
+def test_the_model_the_pairs_of_all_iterations_and_the_report_are_copied(tmp_path):
+    with RunDir.open(tmp_path / "run", "name: x\n", seed=1) as run:
+        run.stage("warm-start/pairs.jsonl", write_pair)
+        run.iteration(1).stage("pairs.jsonl", write_pair)
+        run.stage("policy", write_policy)
+    done = export_run(tmp_path / "run", tmp_path / "out")
+    assert done.rows == 2
+    assert (tmp_path / "out" / "model" / "config.json").read_text() == "{}"
+    row = json.loads((tmp_path / "out" / "pairs.jsonl").read_text().splitlines()[0])
+    assert row["prompt"] == [{"role": "user", "content": "hi"}]
+    assert row["chosen"] == [{"role": "assistant", "content": "yes"}]
+    assert row["rejected"] == [{"role": "assistant", "content": "no"}]
+    assert "<html" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_run_without_a_policy_and_a_full_folder_are_refused(tmp_path):
+    with RunDir.open(tmp_path / "run", "name: x\n", seed=1) as run:
+        run.iteration(1).stage("pairs.jsonl", write_pair)
+    with pytest.raises(DataError, match="no policy to export"):
+        export_run(tmp_path / "run", tmp_path / "out")
+    with RunDir.open(tmp_path / "run", "name: x\n", seed=1) as run:
+        run.stage("policy", write_policy)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("")
+    with pytest.raises(DataError, match="is there already"):
+        export_run(tmp_path / "run", tmp_path / "out")
