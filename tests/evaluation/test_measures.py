@@ -1,0 +1,53 @@
+"""Preference and utility of a small random policy: what must hold whatever its weights are."""
+
+import pytest
+
+from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
+from drift.evaluation.preference import measure_preference
+from drift.evaluation.utility import Truth, measure_utility
+from drift.policy.model import load_policy
+from drift.records import ChatMessage, PreferencePair
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_policy):
+    return load_policy(tiny_policy, PolicySettings())
+
+
+def pair(chosen: str, rejected: str) -> PreferencePair:
+    prompt, replies = (ChatMessage("user", "add 2 and 3"),), (ChatMessage("assistant", t) for t in (chosen, rejected))
+    return PreferencePair("p", "q", "c", 1, "drift", 0, "abc", prompt, *((reply,) for reply in replies))
+
+
+def test_swapping_the_replies_turns_the_preference_round(policy):
+    pairs = [pair("five", "six"), pair("5", "I cannot do this"), pair("3 2", "2 3")]
+    swapped = [pair(p.rejected[0].content, p.chosen[0].content) for p in pairs]
+    one, other = (measure_preference(policy, some, 512) for some in (pairs, swapped))
+    assert one is not None
+    assert other is not None
+    assert one.accuracy + other.accuracy == pytest.approx(1.0)
+    assert one.margin == pytest.approx(-other.margin, abs=1e-4)
+    assert one.logps_chosen < 0
+
+
+def test_pairs_that_do_not_fit_are_left_out(policy):
+    assert measure_preference(policy, [], 512) is None
+    assert measure_preference(policy, [pair("five " * 400, "six")], 512) is None
+
+
+class Vowels:
+    """A world in which every vowel is worth something."""
+
+    def score(self, prompt, completion):
+        return float(sum(completion.count(vowel) for vowel in "aeiou"))
+
+
+def test_utility_is_repeatable_and_greedy_needs_no_samples(policy):
+    prompts = tuple((ChatMessage("user", f"say {n}"),) for n in range(6))
+    truth, sampling = Truth(prompts, Vowels(), "vowels"), SamplingSettings(max_new_tokens=12, max_prompt_length=256)
+    settings = EvaluationSettings(temperatures=(1.0, 0.0), samples=3, max_prompts=4)
+    first, again = (measure_utility(policy, truth, settings, sampling, seed=1) for _ in range(2))
+    assert first == again
+    assert [(result.temperature, result.prompts) for result in first] == [(1.0, 4), (0.0, 4)]
+    assert all(result.low <= result.mean <= result.high for result in first)
+    assert measure_utility(policy, truth, settings, sampling, seed=2)[1] == first[1]
