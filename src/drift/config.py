@@ -33,8 +33,7 @@ class PolicySettings(Settings):
 class LabelSettings(Settings):
     """`min_p_dsat`: a reply counts as disliked from this probability on (labels that logs bring along always count)."""
 
-    labeller: Literal["embedded"] = "embedded"
-    min_p_dsat: float = Field(default=0.5, ge=0.0, le=1.0)
+    min_p_dsat: float = Field(default=0.5, ge=0.5, le=1.0)
 
 
 class RecipeSettings(Settings):
@@ -59,7 +58,7 @@ class SamplingSettings(Settings):
     drop_truncated: bool = False
 
 
-class TrainingSettings(Settings):
+class TrainerSettings(Settings):
     """One call of the trainer. Lengths in tokens; `batch_size` in pairs per optimizer step."""
 
     beta: PositiveFloat = 0.1
@@ -75,10 +74,15 @@ class TrainingSettings(Settings):
     max_length: PositiveInt = 2048
     max_prompt_length: PositiveInt = 1024
     gradient_checkpointing: bool = False
+
+
+class TrainingSettings(TrainerSettings):
+    """An iteration. `reference`: the policy at its start (the paper's), or the warm start in every iteration."""
+
     reference: Literal["iteration", "warm_start"] = "iteration"
 
 
-class WarmStartSettings(TrainingSettings):
+class WarmStartSettings(TrainerSettings):
     """The paper's seed stage: DPO on the DSAT -> SAT repairs, three epochs."""
 
     epochs: PositiveInt = 3

@@ -6,11 +6,11 @@ equal call has made it before. To change one stage, give another function.
 
 from pathlib import Path
 
-from drift.config import Config
+from drift.config import Config, RecipeSettings
 from drift.evaluation.evaluate import evaluate
 from drift.evaluation.stopping import keep_best, should_stop
 from drift.evaluation.utility import Truth
-from drift.pairs.stages import build_pairs, find_prompts, find_repairs
+from drift.pairs.stages import build_pairs, find_heldout, find_prompts, find_repairs
 from drift.policy.model import source_of
 from drift.policy.sampler import sample
 from drift.rundir import RunDir
@@ -28,7 +28,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
 
     # what the users disliked, and what was mended to their liking
     prompts = run.stage("data/prompts.jsonl", find_prompts, store, cfg.labels, "train")
-    heldout = run.stage("data/heldout.jsonl", find_prompts, store, cfg.labels, "heldout")
+    heldout = run.stage("data/heldout.jsonl", find_heldout, store, cfg.labels, prompts)
     repairs = run.stage("warm-start/pairs.jsonl", find_repairs, prompts)
 
     base = source_of(cfg.policy.model)
@@ -36,9 +36,10 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     if repairs.stat().st_size:
         policy = warm = run.stage("warm-start/policy", train, base, base, repairs, cfg.warm_start, cfg.policy, cfg.seed)
 
-    # fixed held-out pairs to measure every policy by
-    replies = run.stage("heldout/completions.jsonl", sample, warm, heldout, *how_to_sample, 0, cfg.seed)
-    probes = run.stage("heldout/pairs.jsonl", build_pairs, heldout, replies, cfg.recipe, cfg.sampling)
+    # fixed held-out pairs to measure every policy by: one guided reply each, whatever the recipe
+    once = RecipeSettings()
+    replies = run.stage("heldout/completions.jsonl", sample, warm, heldout, cfg.sampling, once, cfg.policy, 0, cfg.seed)
+    probes = run.stage("heldout/pairs.jsonl", build_pairs, heldout, replies, once, cfg.sampling)
     run.stage("base/evaluation.json", evaluate, base, probes, *how_to_evaluate)
     evaluations = [run.stage("warm-start/evaluation.json", evaluate, warm, probes, *how_to_evaluate)]
     policies = [warm]

@@ -41,7 +41,7 @@ class Reason(StrEnum):
     # a judged reply, not turned into a prompt or a pair
     NO_REQUEST = "no_request"
     EMPTY_REJECTED = "empty_rejected"
-    NO_COMPLAINT = "no_complaint"
+    SEEN_IN_TRAINING = "seen_in_training"
     DUPLICATE_PROMPT = "duplicate_prompt"
     IDENTICAL_REPLIES = "identical_replies"
     # a completion or a pair, not trained on

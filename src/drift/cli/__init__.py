@@ -8,6 +8,7 @@ from drift.cli import bench, data, runs
 from drift.errors import DriftError
 
 INTERRUPTED = 130
+TRAIN_EXTRA = {"torch", "transformers", "accelerate", "peft", "matplotlib"}
 
 app = typer.Typer(
     name="drift",
@@ -27,6 +28,11 @@ def main() -> None:
         app()
     except DriftError as error:
         typer.echo(f"drift: {error}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name not in TRAIN_EXTRA:
+            raise
+        typer.echo(f"drift: {error.name} is missing; install it: pip install 'drift-training[train]'", err=True)
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:

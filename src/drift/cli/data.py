@@ -50,7 +50,7 @@ def label(
 def pairs(
     store: StoreDir,
     out: Annotated[Path, typer.Option(help="JSONL of PromptItems; repair pairs go beside it.")],
-    min_p_dsat: Annotated[float, typer.Option(help="A reply counts as disliked from here on.")] = 0.5,
+    min_p_dsat: Annotated[float, typer.Option(min=0.5, max=1.0, help="A reply counts as disliked from here on.")] = 0.5,
     as_json: JsonFlag = False,
 ) -> None:
     """Write the disliked replies with their prompts, and the repaired ones as preference pairs.

@@ -30,11 +30,12 @@ def evaluate(
     """
     loaded = load_policy(policy, policy_settings)
     pairs = list(read_jsonl(probes, PreferencePair))
-    preference = measure_preference(loaded, [p for p in pairs if p.split == "test"], settings.max_length)
-    stop = measure_preference(loaded, [p for p in pairs if p.split == "stop"], settings.max_length)
+    test, stop = ([p for p in pairs if p.split == split][: settings.max_prompts] for split in ("test", "stop"))
+    preference = measure_preference(loaded, test, settings.max_length)
+    watched = measure_preference(loaded, stop, settings.max_length)
     utility = measure_utility(loaded, truth, settings, sampling, seed) if truth else []
     samples = _samples(loaded, pairs, sampling, truth)
-    write_evaluation(out, Evaluation(preference=preference, stop=stop, utility=tuple(utility), samples=samples))
+    write_evaluation(out, Evaluation(preference=preference, stop=watched, utility=tuple(utility), samples=samples))
     counts: Counts = {f"utility_t{u.temperature:g}": round(u.mean, 4) for u in utility}
     return counts | ({"preference_accuracy": round(preference.accuracy, 4)} if preference else {})
 

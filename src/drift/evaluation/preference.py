@@ -18,8 +18,8 @@ from drift.records import PreferencePair
 def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_length: int) -> PreferenceResult | None:
     """None if no pair fits into `max_length`. `margin`, `logps_chosen`: nats per reply; the interval is over pairs."""
     prompts = [pair.prompt for pair in pairs]
-    chosen = reply_logps(policy, prompts, [pair.chosen[0].content for pair in pairs], max_length)
-    rejected = reply_logps(policy, prompts, [pair.rejected[0].content for pair in pairs], max_length)
+    chosen = reply_logps(policy, prompts, [(pair.chosen[0].content, pair.finish) for pair in pairs], max_length)
+    rejected = reply_logps(policy, prompts, [(pair.rejected[0].content, "stop") for pair in pairs], max_length)
     scored = [(c, r) for c, r in zip(chosen, rejected, strict=True) if c and r]
     if not scored:
         return None

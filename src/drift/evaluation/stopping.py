@@ -10,13 +10,17 @@ from itertools import pairwise
 from pathlib import Path
 
 from drift.config import PolicySettings, StopSettings
+from drift.errors import DataError
 from drift.evaluation.results import read_evaluation
 from drift.policy.model import load_policy, save_policy
 from drift.records import Counts
 
 
 def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> bool:
-    """`evaluations`: of the warm start and of every iteration so far. True after `patience` falls in a row."""
+    """`evaluations`: of the warm start and of every iteration so far. True after `patience` falls in a row.
+
+    Raises DataError if there is nothing to watch.
+    """
     if settings.rule == "none" or len(evaluations) <= settings.patience:
         return False
     scores = [_score(path) for path in evaluations[-settings.patience - 1 :]]
@@ -43,6 +47,8 @@ def keep_best(
 
 
 def _score(evaluation: Path) -> float:
-    """Mean log-prob, nats per reply; 0 where the stop split holds no complaint, which is never a fall."""
+    """Mean log-prob of the watched replies, nats per reply."""
     stop = read_evaluation(evaluation).stop
-    return stop.logps_chosen if stop else 0.0
+    if stop is None:
+        raise DataError(f"{evaluation}: the stop split holds no disliked reply to watch; set stop.rule=none.")
+    return stop.logps_chosen

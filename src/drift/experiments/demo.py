@@ -74,10 +74,8 @@ def demo_config(seed: int, base: int, out: Path | None) -> Config:
     """configs/demo.yaml for this seed and base; the logs are those that the deployment will have written."""
     folder = out or Path(f"runs/demo-seed-{seed}" if base == 1 else f"runs/demo-base-{base}-seed-{seed}")
     model = "embedded" if base == 1 else f"embedded-{base}"
-    return load_config(
-        Path(__file__).with_name("demo.yaml"),
-        (f"seed={seed}", f"policy.model={model}", f"output={folder}", f"logs=[{folder}/deployment/logs]"),
-    )
+    cfg = load_config(Path(__file__).with_name("demo.yaml"), (f"seed={seed}", f"policy.model={model}"))
+    return cfg.model_copy(update={"output": str(folder), "logs": (str(folder / "deployment" / "logs"),)})
 
 
 def write_deployment(cfg: Config, run: RunDir) -> Path:

@@ -1,7 +1,7 @@
 """`drift run`: logs into the store, labels on them, the loop, and the report."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from drift.experiments.funnel import build_funnel, told
 from drift.feedback.label import label_store
 from drift.logs.ingest import ingest
 from drift.loop import drift
+from drift.progress import report_progress
 from drift.records import Counts, stable_hash, write_jsonl
 from drift.report import write_report
 from drift.report.files import write_json
 from drift.rundir import OnStage, RunDir, RunView, load_run
+from drift.rundir.fingerprints import Digests
 from drift.store import Store
 
 
@@ -47,7 +49,7 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         raise DataError(f"{error} What came through: {told(build_funnel(store, load_run(run.path)))}") from None
     funnel = build_funnel(store, load_run(run.path))
     write_json(run.path / "data" / "funnel.json", funnel)
-    run.headline(**_last_evaluation(load_run(run.path)))
+    run.headline(**_kept_evaluation(load_run(run.path)))
     run.finish()
     report = write_report(run.path)
     counts = {step.name: step.count for step in funnel.steps}
@@ -56,9 +58,10 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
 
 def collect(cfg: Config, run: RunDir) -> Store:
     """The store with the config's logs in it, all of it labelled."""
-    store = Store(Path(cfg.store) if cfg.store else run.path / "store")
-    if cfg.logs:
-        ingest([Path(log) for log in cfg.logs], store)
+    logs = [Path(log) for log in cfg.logs]
+    store = Store(Path(cfg.store) if cfg.store else run.path / "store" / _name_of(logs))
+    if logs:
+        ingest(logs, store, on_progress=report_progress)
     elif not store.counts().conversations:
         raise DataError(f"{store.path}: holds no conversation. Name chat logs: --set logs='[PATH]'.")
     label_store(store)
@@ -67,10 +70,17 @@ def collect(cfg: Config, run: RunDir) -> Store:
     return store
 
 
-def _last_evaluation(run: RunView) -> dict[str, float]:
-    """The figures of the latest policy that was measured."""
-    measured = [stage.counts for stage in run.stages if stage.name.endswith("/evaluation.json")]
-    return {name: value for name, value in measured[-1].items() if value is not None} if measured else {}
+def _kept_evaluation(run: RunView) -> dict[str, float]:
+    """The figures of the policy that was kept."""
+    counts = {stage.name: stage.counts for stage in run.stages}
+    kept = int(counts["policy"]["iteration"] or 0)
+    figures = counts[f"iteration-{kept}/evaluation.json" if kept else "warm-start/evaluation.json"]
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _name_of(logs: Sequence[Path]) -> str:
+    """Of their content: other logs in the same run folder must not mix with those that were there before."""
+    return stable_hash(*map(Digests().content, logs))
 
 
 def copy_labels(out: Path, store: Store) -> Counts:

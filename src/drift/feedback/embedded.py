@@ -1,6 +1,6 @@
 """The labeller that ships: a linear model on hashed features says what a user turn expresses about the reply before it.
 
-It runs on numpy alone, at tens of thousands of turns per second, and is fitted by `python -m drift.feedback.fit`.
+It runs on numpy alone, at some ten thousand turns per second, and is fitted by `python -m drift.feedback.fit`.
 It judges EXPRESSED feedback: most failures of an assistant leave no trace in what the user writes next.
 """
 

@@ -65,9 +65,9 @@ def revision(messages: Sequence[Message], label: FeedbackLabel, liked: set[int])
 
 
 def _complaint(conversation: Conversation, label: FeedbackLabel) -> ChatMessage | None:
-    """What the user wrote; for a thumb without a message its comment, if it has one."""
-    if label.user_index is not None:
-        return conversation.messages[label.user_index].chat()
+    """The comment that came with a rating, else what the user wrote next."""
     comments = (r.comment for r in conversation.ratings if r.reply_index == label.reply_index and r.comment)
-    comment = next(comments, None)
-    return ChatMessage("user", comment) if comment else None
+    comment = next(comments, None) if label.labeller == "rating" else None
+    if comment:
+        return ChatMessage("user", comment)
+    return conversation.messages[label.user_index].chat() if label.user_index is not None else None

@@ -1,15 +1,17 @@
 """The room's stages: files and store in, one file out, with counts of what was made and what was dropped, by reason."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.pairs.disliked import prompt_items
 from drift.pairs.recipes import RECIPES
 from drift.pairs.repairs import repair_pairs
-from drift.records import Completion, Counts, PromptItem, read_jsonl, write_kept
+from drift.records import Completion, Counts, Drop, PromptItem, Reason, Split, read_jsonl, stable_hash, write_kept
 from drift.store import Store
+
+HELD_OUT: tuple[Split, ...] = ("stop", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +22,24 @@ class PairsSummary:
     repair_counts: Counts
 
 
-def find_prompts(out: Path, store: Store, settings: LabelSettings, part: Literal["train", "heldout", "all"]) -> Counts:
-    """Write the PromptItems of the training split, of the three others, or of all."""
-    splits = {"train": {"train"}, "heldout": {"stop", "validation", "test"}}.get(part)
-    labelled = ((c, labels) for c, labels in store.labelled() if splits is None or c.split in splits)
-    return write_kept(out, prompt_items(labelled, settings.min_p_dsat))
+def find_prompts(out: Path, store: Store, settings: LabelSettings, split: Split | None) -> Counts:
+    """Write the PromptItems of one split, or of all."""
+    return write_kept(out, prompt_items(store.labelled(split), settings.min_p_dsat))
+
+
+def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path) -> Counts:
+    """Write the PromptItems of the splits that are measured on, without requests that also stand in `prompts`."""
+    trained = {stable_hash(item.prompt) for item in read_jsonl(prompts, PromptItem)}
+    labelled = (row for split in HELD_OUT for row in store.labelled(split))
+    return write_kept(out, _unseen(prompt_items(labelled, settings.min_p_dsat), trained))
+
+
+def _unseen(rows: Iterable[PromptItem | Drop], trained: set[str]) -> Iterator[PromptItem | Drop]:
+    for row in rows:
+        if isinstance(row, PromptItem) and stable_hash(row.prompt) in trained:
+            yield Drop(row.prompt_id, "heldout", Reason.SEEN_IN_TRAINING)
+        else:
+            yield row
 
 
 def find_repairs(out: Path, prompts: Path) -> Counts:
@@ -48,6 +63,7 @@ def write_pairs(store: Store, out: Path, min_p_dsat: float) -> PairsSummary:
     Raises DataError if the store is empty.
     """
     store.require_conversations()
+    out.parent.mkdir(parents=True, exist_ok=True)
     settings = LabelSettings(min_p_dsat=min_p_dsat)
     beside = out.with_suffix(".repairs.jsonl")
-    return PairsSummary(str(out), find_prompts(out, store, settings, "all"), str(beside), find_repairs(beside, out))
+    return PairsSummary(str(out), find_prompts(out, store, settings, None), str(beside), find_repairs(beside, out))

@@ -7,7 +7,7 @@ import torch
 
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import Policy
-from drift.records import ChatMessage
+from drift.records import ChatMessage, Finish
 
 BATCH_TOKENS = 16384
 
@@ -25,13 +25,19 @@ class ReplyLogps:
 
 
 def reply_logps(
-    policy: Policy, conversations: Sequence[Sequence[ChatMessage]], replies: Sequence[str], max_length: int
+    policy: Policy,
+    conversations: Sequence[Sequence[ChatMessage]],
+    replies: Sequence[tuple[str, Finish]],
+    max_length: int,
 ) -> list[ReplyLogps | None]:
-    """In the order given; None where prompt and reply do not fit into `max_length` tokens together."""
+    """In the order given; None where prompt and reply do not fit into `max_length` tokens together.
+
+    Only a reply that came to its end (`stop`) is scored with its end token.
+    """
     found: list[ReplyLogps | None] = [None] * len(replies)
     rows: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-    for row, (messages, reply) in enumerate(zip(conversations, replies, strict=True)):
-        completion = encode_completion(policy.tokenizer, reply, "stop")
+    for row, (messages, (reply, finish)) in enumerate(zip(conversations, replies, strict=True)):
+        completion = encode_completion(policy.tokenizer, reply, finish)
         prompt = encode_prompt(policy.tokenizer, messages, max_length - len(completion))
         if prompt is not None:
             rows[row] = (prompt.ids, completion)

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from drift.config import PolicySettings, TrainingSettings
+from drift.config import PolicySettings, TrainerSettings
 from drift.errors import NothingToTrainOn
 from drift.policy.model import Policy, identified, load_policy, resolve_source, save_policy
 from drift.records import PreferencePair, read_jsonl
@@ -32,7 +32,7 @@ def train(
     start: Path | str,
     reference: Path | str,
     pairs: Path,
-    settings: TrainingSettings,
+    settings: TrainerSettings,
     policy: PolicySettings,
     seed: int,
 ) -> dict[str, int | float]:
@@ -63,7 +63,7 @@ def train(
 
 
 def _prepare(
-    start: Path | str, reference: Path | str, pairs: Path, settings: TrainingSettings, policy: PolicySettings
+    start: Path | str, reference: Path | str, pairs: Path, settings: TrainerSettings, policy: PolicySettings
 ) -> _Prepared:
     """Asks the reference first and frees it before another start is loaded: one model in memory at a time."""
     weights = policy if policy.lora else policy.model_copy(update={"dtype": "float32"})

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from drift.config import TrainingSettings
+from drift.config import TrainerSettings
 from drift.errors import DriftError
 from drift.progress import report_progress
 from drift.training.batch import PairBatch, StepCollator, summed_logps
@@ -29,7 +29,7 @@ class PreferenceTrainer(Trainer):
         self,
         model: nn.Module,
         pairs: Sequence[TokenPair],
-        settings: TrainingSettings,
+        settings: TrainerSettings,
         arguments: TrainingArguments,
         collator: StepCollator,
         dtype: torch.dtype,
@@ -138,7 +138,7 @@ def step_metrics(losses: Sequence[PairLoss], logps: Sequence[tuple[Tensor, Tenso
     }
 
 
-def training_arguments(settings: TrainingSettings, seed: int, folder: Path) -> TrainingArguments:
+def training_arguments(settings: TrainerSettings, seed: int, folder: Path) -> TrainingArguments:
     """Nothing is reported, saved or printed; the collator, not the Trainer, splits a step into micro-batches."""
     return TrainingArguments(
         output_dir=str(folder),
