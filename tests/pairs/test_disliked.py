@@ -1,5 +1,18 @@
+from dataclasses import replace
+
 from drift.pairs.disliked import label_noise, prompt_items
-from drift.records import ChatMessage, Conversation, Drop, FeedbackLabel, Message, PromptItem, Rating, Reason
+from drift.pairs.stages import _unseen
+from drift.records import (
+    ChatMessage,
+    Conversation,
+    Drop,
+    FeedbackLabel,
+    Message,
+    PromptItem,
+    Rating,
+    Reason,
+    stable_hash,
+)
 
 A_CHAT = ("sort b a", "b a", "that is not sorted", "a b", "thanks")
 
@@ -63,7 +76,8 @@ def test_the_same_prompt_with_the_same_reply_counts_once():
 
 def test_a_thumb_without_a_message_complains_with_its_comment():
     chat = conversation("hi", "go away", ratings=(Rating(1, "thumb", -1.0, "rude"),))
-    (item,) = prompt_items([(chat, [label(1, "DSAT", p=None, user=None)])], 0.5)
+    thumb = replace(label(1, "DSAT", p=None, user=None), labeller="rating")
+    (item,) = prompt_items([(chat, [thumb])], 0.5)
     assert isinstance(item, PromptItem)
     assert item.complaint == ChatMessage("user", "rude")
 
@@ -72,3 +86,10 @@ def test_noise_is_half_the_chance_that_nobody_complained():
     assert label_noise(None) == 0.0
     assert label_noise(1.0) == 0.0
     assert label_noise(0.6) == 0.2
+
+
+def test_a_held_out_request_that_is_trained_on_is_dropped_by_name():
+    item = PromptItem("p", "c", 1, (ChatMessage("user", "2+2?"),), "test", rejected=ChatMessage("assistant", "5"))
+    other = replace(item, prompt_id="q", prompt=(ChatMessage("user", "2+3?"),))
+    rows = list(_unseen([item, other], {stable_hash(item.prompt)}))
+    assert rows == [Drop("p", "heldout", Reason.SEEN_IN_TRAINING), other]

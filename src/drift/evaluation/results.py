@@ -15,8 +15,7 @@ class Result(BaseModel):
 class PreferenceResult(Result):
     """Held-out pairs: how often the policy finds the fresh guided reply likelier per token than the disliked one.
 
-    Favour is measured against the reference. `accuracy_low`, `accuracy_high`: 95 % interval; `margin` and
-    `logps_chosen` are means in nats.
+    `accuracy_low`, `accuracy_high`: 95 % interval; `margin` and `logps_chosen` are means in nats per reply.
     """
 
     accuracy: float
