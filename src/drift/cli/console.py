@@ -53,10 +53,11 @@ def summary(value: Any, as_json: bool) -> None:
 
 def utilities(rows: Sequence[tuple[str, "Sequence[UtilityResult]"]]) -> None:
     """True utility by policy and temperature, with the interval over prompts."""
-    table = Table(title="true utility of held-out prompts [95 % interval]", title_justify="left")
+    table = Table(title="true utility of held-out prompts [95 % interval]", title_justify="left", box=None)
     table.add_column("policy")
     for result in rows[0][1]:
-        table.add_column(f"temperature {result.temperature:g}" if result.temperature else "greedy")
+        name = f"temperature {result.temperature:g}" if result.temperature else "greedy"
+        table.add_column(name, no_wrap=True)
     for name, results in rows:
         table.add_row(name, *(f"{r.mean:.3f} [dim][{r.low:.3f}, {r.high:.3f}][/dim]" for r in results))
     console.print(table)
