@@ -33,10 +33,18 @@ def test_another_shape_is_refused(tmp_path, content):
         bench_label(None, path)
 
 
-def test_iard_bars(test_data):
-    result = measure_iard(EmbeddedLabeller(), test_data / "labels" / "iard.jsonl", seed=0)
-    assert result.dialogues == 64
-    assert result.auroc >= 0.90
-    assert result.f1 >= 0.65  # 0.70 is the aim; measured 0.695 [0.606, 0.779]
-    assert result.auroc_interval[0] < result.auroc < result.auroc_interval[1]
-    assert result == measure_iard(EmbeddedLabeller(), test_data / "labels" / "iard.jsonl", seed=0)
+@pytest.fixture(scope="module")
+def on_iard(test_data):
+    return measure_iard(EmbeddedLabeller(), test_data / "labels" / "iard.jsonl", seed=0)
+
+
+def test_the_bar_of_auroc_on_iards_test_dialogues(on_iard, test_data):
+    assert on_iard.dialogues == 64
+    assert on_iard.auroc >= 0.90
+    assert on_iard.auroc_interval[0] < on_iard.auroc < on_iard.auroc_interval[1]
+    assert on_iard == measure_iard(EmbeddedLabeller(), test_data / "labels" / "iard.jsonl", seed=0)
+
+
+@pytest.mark.xfail(strict=True, reason="measured 0.695 [0.606, 0.779]: docs/LOG.md")
+def test_the_bar_of_f1_on_iards_test_dialogues(on_iard):
+    assert on_iard.f1 >= 0.70

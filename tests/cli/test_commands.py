@@ -42,6 +42,16 @@ def log(tmp_path) -> Path:
     return path
 
 
+def test_what_is_quarantined_is_counted_in_the_summary(tmp_path, log):
+    with log.open("a", encoding="utf-8") as rows:
+        rows.write('{"id": "c", "messages": [{"role": "assistant", "content": "hi"}]}\n{broken\n')
+    done = drift("ingest", log, "--store", tmp_path / "store", "--json")
+    summary = summary_of(done)
+    assert (summary["read"], summary["accepted"]) == (4, 2)
+    assert summary["quarantined"] == {"no_user_turn": 1, "broken_json": 1}
+    assert "broken_json 1" in done.stderr
+
+
 def test_stage_by_stage(tmp_path, log):
     store = tmp_path / "store"
     assert summary_of(drift("ingest", log, "--store", store, "--json"))["accepted"] == 2

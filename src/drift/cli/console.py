@@ -48,7 +48,7 @@ def summary(value: Any, as_json: bool) -> None:
     for key, entry in plain.items():
         console.print(f"{key.replace('_', ' '):{width}}  {_shown(entry)}", soft_wrap=True, markup=False)
     if as_json:
-        typer.echo(orjson.dumps(plain, default=str).decode())
+        typer.echo(orjson.dumps(plain, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
 
 
 def utilities(rows: Sequence[tuple[str, "Sequence[UtilityResult]"]]) -> None:
