@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from sklearn.metrics import roc_auc_score
 
-from drift.feedback.embedded import EmbeddedLabeller
+from drift.feedback.embedded.labeller import EmbeddedLabeller
 from drift.logs.ingest import ingest
 from drift.store import Store
 

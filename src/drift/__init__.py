@@ -16,7 +16,7 @@ _HOMES = {
     "Config": "drift.config",
     "load_config": "drift.config",
     "DriftError": "drift.errors",
-    "EmbeddedLabeller": "drift.feedback.embedded",
+    "EmbeddedLabeller": "drift.feedback.embedded.labeller",
     "label_store": "drift.feedback.label",
     "ingest": "drift.logs.ingest",
     "load_run": "drift.rundir",

@@ -4,7 +4,7 @@ import pytest
 
 from drift.bench.label import bench_label, measure_iard, measure_speed, read_sharegpt
 from drift.errors import DataError
-from drift.feedback.embedded import EmbeddedLabeller
+from drift.feedback.embedded.labeller import EmbeddedLabeller
 
 CHATS = b"""[{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"},
     {"from": "human", "value": "That is wrong"}, {"from": "stranger", "value": "x"}]}]"""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from drift.feedback.embedded import EmbeddedLabeller
+from drift.feedback.embedded.labeller import EmbeddedLabeller
 from drift.records import Conversation, Message, Rating
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from drift.feedback.book.expand import read_book
+from drift.feedback.embedded.book.expand import read_book
 from drift.sandbox.users import phrases
 
 SLOT = re.compile(r"[{<]\w+[}>]")

@@ -13,8 +13,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from drift.errors import DataError
-from drift.feedback.embedded import DECISION, EmbeddedLabeller
-from drift.feedback.iard import read_iard
+from drift.feedback.embedded.iard import read_iard
+from drift.feedback.embedded.labeller import DECISION, EmbeddedLabeller
 from drift.records import Conversation, Message, Role
 
 ROLES: dict[str, Role] = {

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from drift.errors import DataError
-from drift.feedback.embedded import EmbeddedLabeller
+from drift.feedback.embedded.labeller import EmbeddedLabeller
 from drift.feedback.ratings import labels_from_ratings
 from drift.progress import report_progress
 from drift.records import Conversation, FeedbackLabel, Labeller, LabelSource, Verdict, write_jsonl

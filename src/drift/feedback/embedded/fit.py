@@ -1,4 +1,4 @@
-"""Fits the weights of the embedded labeller: `python -m drift.feedback.fit --iard FILE`, deterministic.
+"""Fits the weights of the embedded labeller: `python -m drift.feedback.embedded.fit --iard FILE`, deterministic.
 
 Two sources: the project's phrase book, and IARD's training dialogues. How much each counts is chosen by
 cross-validation: the held-out part of the book has other patterns and tasks, that of IARD other dialogues.
@@ -17,10 +17,10 @@ from scipy.sparse import csr_array, hstack
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, roc_auc_score
 
-from drift.feedback.book.expand import Book, Example, expand, read_book
-from drift.feedback.embedded import VERDICTS, WEIGHTS, Model, bucket_values, save_model
-from drift.feedback.features import BUCKETS, Features, Turn
-from drift.feedback.iard import IardTurn, read_iard
+from drift.feedback.embedded.book.expand import Book, Example, expand, read_book
+from drift.feedback.embedded.features import BUCKETS, Features, Turn
+from drift.feedback.embedded.iard import IardTurn, read_iard
+from drift.feedback.embedded.labeller import VERDICTS, WEIGHTS, Model, bucket_values, save_model
 from drift.records import Verdict
 
 FOLDS = 4
@@ -28,7 +28,7 @@ MIXES = (1.0, 2.0, 3.0)
 STRENGTHS = (1.0, 3.0, 6.0)
 
 
-log = logging.getLogger("drift.feedback.fit")
+log = logging.getLogger("drift.feedback.embedded.fit")
 
 
 @dataclass(frozen=True, slots=True)

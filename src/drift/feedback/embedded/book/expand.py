@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from drift.feedback.book import read_sections
-from drift.feedback.features import Turn
+from drift.feedback.embedded.book import read_sections
+from drift.feedback.embedded.features import Turn
 from drift.records import Verdict
 
 CHOICE = re.compile(r"\{([^{}]*)\}")

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from drift.errors import DataError
-from drift.feedback.book import read_sections
-from drift.feedback.book.expand import Book, expand, read_book
+from drift.feedback.embedded.book import read_sections
+from drift.feedback.embedded.book.expand import Book, expand, read_book
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,6 @@ def test_all_phrases_of_a_pattern_are_listed(book):
 
 def test_a_line_before_the_first_section_is_named(tmp_path, monkeypatch):
     (tmp_path / "page.txt").write_text("# remark\nlost line\n")
-    monkeypatch.setattr("drift.feedback.book.files", lambda package: tmp_path)
+    monkeypatch.setattr("drift.feedback.embedded.book.files", lambda package: tmp_path)
     with pytest.raises(DataError, match=r"page.txt:2: 'lost line'"):
         read_sections("page.txt")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drift.errors import DataError
-from drift.feedback.embedded import BUCKETS, WEIGHTS, EmbeddedLabeller, clauses, load_model, save_model
+from drift.feedback.embedded.labeller import BUCKETS, WEIGHTS, EmbeddedLabeller, clauses, load_model, save_model
 from drift.records import Conversation, Message
 
 REQUEST, REPLY = "Sort these words: pear, apple, fig", "pear, apple, fig"
@@ -140,7 +140,7 @@ def test_weights_of_other_features_are_refused(tmp_path):
         arrays = {name: file[name] for name in file.files} | {"features": np.asarray("0")}
     np.savez(path, **arrays)
     with pytest.raises(
-        DataError, match=r"weights.npz: fitted on \d+ features of version 0, this code .* drift.feedback.fit"
+        DataError, match=r"weights.npz: fitted on \d+ features of version 0, this code .* drift.feedback.embedded.fit"
     ):
         load_model(path)
 

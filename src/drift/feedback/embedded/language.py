@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 
-from drift.feedback.features import HEAD, WORDS
+from drift.feedback.embedded.features import HEAD, WORDS
 
 ENGLISH, FOREIGN = WORDS["english"], WORDS["foreign"]
 LETTERS = re.compile(r"[^\W\d_]+")

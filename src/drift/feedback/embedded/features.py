@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from drift.feedback.book import read_sections
+from drift.feedback.embedded.book import read_sections
 
 VERSION = "2"
 BUCKET_BITS = 16

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from drift.errors import DataError
-from drift.feedback.features import Turn
+from drift.feedback.embedded.features import Turn
 
 FOLDS, TEST_FOLD = 5, 0
 MOVIE = re.compile(r"@?\d* ?<[^>]*>|@\d+")

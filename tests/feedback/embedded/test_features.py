@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drift.feedback.features import BUCKETS, RELATION, Features, Turn, cut, relate, tokens
+from drift.feedback.embedded.features import BUCKETS, RELATION, Features, Turn, cut, relate, tokens
 
 
 def related(text: str, reply: str = "", request: str = "") -> dict[str, float]:

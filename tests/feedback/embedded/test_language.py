@@ -2,8 +2,8 @@
 
 import pytest
 
-from drift.feedback.features import cut, tokens
-from drift.feedback.language import is_english
+from drift.feedback.embedded.features import cut, tokens
+from drift.feedback.embedded.language import is_english
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from drift.feedback import fit
-from drift.feedback.book.expand import expand, read_book
-from drift.feedback.embedded import EmbeddedLabeller, bucket_values, logits, save_model
-from drift.feedback.features import Features, Turn
-from drift.feedback.iard import IardTurn
+from drift.feedback.embedded import fit
+from drift.feedback.embedded.book.expand import expand, read_book
+from drift.feedback.embedded.features import Features, Turn
+from drift.feedback.embedded.iard import IardTurn
+from drift.feedback.embedded.labeller import EmbeddedLabeller, bucket_values, logits, save_model
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The labeller that ships: a linear model on hashed features says what a user turn expresses about the reply before it.
 
-It runs on numpy alone, at some ten thousand turns per second, and is fitted by `python -m drift.feedback.fit`.
+It runs on numpy alone, at some ten thousand turns per second, and is fitted by `python -m drift.feedback.embedded.fit`.
 It judges EXPRESSED feedback: most failures of an assistant leave no trace in what the user writes next.
 """
 
@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from drift.errors import DataError
-from drift.feedback.features import BUCKETS, HEAD, RELATION, TAIL, VERSION, Batch, Features, Turn, cut
-from drift.feedback.language import is_english
+from drift.feedback.embedded.features import BUCKETS, HEAD, RELATION, TAIL, VERSION, Batch, Features, Turn, cut
+from drift.feedback.embedded.language import is_english
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
@@ -70,7 +70,7 @@ def save_model(path: Path, model: Model) -> None:
 
 def load_model(path: Path) -> Model:
     """Raises DataError if the file is missing, damaged, or fitted on features that this code does not compute."""
-    remedy = "Fit it anew: python -m drift.feedback.fit --iard FILE"
+    remedy = "Fit it anew: python -m drift.feedback.embedded.fit --iard FILE"
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
