@@ -150,7 +150,7 @@ def test_missing_or_damaged_weights_name_the_remedy(tmp_path, content):
     path = tmp_path / "weights.npz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=r"python -m drift\.feedback\.fit"):
+    with pytest.raises(DataError, match=r"python -m drift\.feedback\.embedded\.fit"):
         EmbeddedLabeller(path)
 
 
