@@ -59,9 +59,15 @@ class SamplingSettings(Settings):
 
 
 class TrainerSettings(Settings):
-    """One call of the trainer. Lengths in tokens; `batch_size` in pairs per optimizer step."""
+    """One call of the trainer. Lengths in tokens; `batch_size` in pairs per optimizer step.
 
+    docs/training.md says when to choose which loss. `margin`: the anchored loss's, nats per `margin_unit`.
+    """
+
+    loss: Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft"] = "sigmoid"
     beta: PositiveFloat = 0.1
+    margin: PositiveFloat = 3.0
+    margin_unit: Literal["sequence", "token"] = "sequence"
     rpo_alpha: float = Field(default=0.001, ge=0.0)
     epochs: PositiveInt = 1
     learning_rate: PositiveFloat = 5e-7

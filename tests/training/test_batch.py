@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from drift.config import PolicySettings
 from drift.policy.model import load_policy
 from drift.training.batch import StepCollator, per_token_logps, summed_logps
-from drift.training.loss import dpo_loss
+from drift.training.loss import preference_loss
 from drift.training.tokens import TokenPair
 
 PAIRS = [
-    TokenPair((11, 12, 13), (21, 22), (31,), 1.0, -1.0, -2.0),
-    TokenPair((14,), (23,), (32, 33), 3.0, -3.0, -4.0),
+    TokenPair((11, 12, 13), (21, 22), (31,), 1.0, 0.1, -1.0, -2.0),
+    TokenPair((14,), (23,), (32, 33), 3.0, 0.2, -3.0, -4.0),
 ]
 
 
@@ -36,6 +36,8 @@ def test_a_batch_by_hand():
     assert batch.position_ids[1, :2].tolist() == [0, 1]
     assert batch.ref_chosen_logps.tolist() == [-1.0, -3.0]
     assert batch.ref_rejected_logps.tolist() == [-2.0, -4.0]
+    assert (batch.chosen_tokens.tolist(), batch.rejected_tokens.tolist()) == ([2.0, 1.0], [1.0, 2.0])
+    assert batch.noise.tolist() == pytest.approx([0.1, 0.2])
     assert batch.weights.tolist() == [0.25, 0.75]
     assert batch.token_weights.tolist() == pytest.approx([1 / 5, 3 / 5])  # weighted tokens: 1 * 2 + 3 * 1
 
@@ -59,7 +61,7 @@ def random_pairs(seed: int, count: int = 5) -> list[TokenPair]:
         return tuple(torch.randint(3, 250, (int(torch.randint(1, longest, ())),)).tolist())
 
     weights = torch.rand(count).tolist()
-    return [TokenPair(ids(20), ids(12), ids(12), weight, -20.0, -25.0) for weight in weights]
+    return [TokenPair(ids(20), ids(12), ids(12), weight, 0.0, -20.0, -25.0) for weight in weights]
 
 
 def gradient_of(model, pairs, micro_batch_size) -> tuple[float, torch.Tensor]:
@@ -67,8 +69,7 @@ def gradient_of(model, pairs, micro_batch_size) -> tuple[float, torch.Tensor]:
     total = 0.0
     for batch in StepCollator(0, micro_batch_size)(pairs):
         logps = summed_logps(model, batch, torch.float32)
-        references = (batch.ref_chosen_logps, batch.ref_rejected_logps)
-        loss = dpo_loss(*logps, *references, 0.1, batch.weights, 0.5, batch.token_weights).loss
+        loss = preference_loss("sigmoid", batch.with_logps(*logps), 0.1, 0.5, 3.0, "sequence").loss
         loss.backward()
         total += loss.item()
     return total, torch.cat([weight.grad.flatten() for weight in model.parameters()])

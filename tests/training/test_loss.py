@@ -1,60 +1,136 @@
-"""The loss against values worked out by hand."""
+"""The losses against values worked out by hand."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drift.training.loss import dpo_loss, token_logps
+from drift.config import TrainerSettings
+from drift.training import loss as losses
+from drift.training.loss import PairTensors, preference_loss, token_logps
 
 
-def tensors(*rows):
-    return [torch.tensor(row) for row in rows]
+def pairs(*logps: list[float], lengths=((2.0, 1.0), (4.0, 5.0)), noise=None, weights=None, token_weights=None):
+    """`logps`: policy chosen, policy rejected, reference chosen, reference rejected, one value per pair."""
+    count = len(logps[0])
+    rows = [*logps, *(side[:count] for side in lengths), noise or [0.0] * count]
+    rows += [weights or [1 / count] * count, token_weights or [0.0] * count]
+    return PairTensors(*map(torch.tensor, rows))
 
 
-def test_dpo_by_hand():
-    # s = 0.1 * ((-10 + 12) - (-20 + 17)) = 0.5 and 0.1 * ((-5 + 5) - (-6 + 6)) = 0
-    logps = tensors([-10.0, -5.0], [-20.0, -6.0], [-12.0, -5.0], [-17.0, -6.0])
-    found = dpo_loss(*logps, beta=0.1, weights=torch.tensor([0.5, 0.5]))
-    assert found.sigmoid_terms.tolist() == pytest.approx([0.474077, 0.693147], abs=1e-6)
+# r+ = 2 and 0, r- = -3 and 0, so that s = 0.5 and 0 at beta 0.1; lengths 2, 1 and 4, 5
+TWO = ([-10.0, -5.0], [-20.0, -6.0], [-12.0, -5.0], [-17.0, -6.0])
+
+
+def loss_of(name, given_pairs, beta=0.1, rpo_alpha=0.0, margin=3.0, margin_unit="sequence"):
+    return preference_loss(name, given_pairs, beta, rpo_alpha, margin, margin_unit)
+
+
+def test_sigmoid_by_hand():
+    found = loss_of("sigmoid", pairs(*TWO))
+    assert losses.sigmoid(pairs(*TWO), 0.1).tolist() == pytest.approx([0.474077, 0.693147], abs=1e-6)
     assert found.loss.item() == pytest.approx(0.583612, abs=1e-6)
+    assert found.sigmoid_terms.tolist() == pytest.approx([0.474077, 0.693147], abs=1e-6)
     assert found.chosen_rewards.tolist() == pytest.approx([0.2, 0.0])
     assert found.rejected_rewards.tolist() == pytest.approx([-0.3, 0.0])
 
 
+@pytest.mark.parametrize(
+    ("name", "beta", "first", "second"),
+    [
+        ("sigmoid_norm", 1.0, math.log(1 + math.exp(-(2 / 2 + 3 / 4))), math.log(2)),
+        ("ipo", 0.5, (2 / 2 + 3 / 4 - 1) ** 2, 1.0),
+        ("apo_zero", 1.0, 1 / (1 + math.exp(2)) + 1 / (1 + math.exp(3)), 1.0),
+        ("robust", 0.1, 0.474077, math.log(2)),  # no noise: as sigmoid
+    ],
+)
+def test_losses_of_beta_by_hand(name, beta, first, second):
+    assert getattr(losses, name)(pairs(*TWO), beta).tolist() == pytest.approx([first, second], abs=1e-6)
+    expected = 0.25 * first + 0.75 * second
+    assert loss_of(name, pairs(*TWO, weights=[0.25, 0.75]), beta).loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_robust_takes_each_pairs_own_noise():
+    # -log sigmoid(0.5) = 0.474077, -log sigmoid(-0.5) = 0.974077
+    found = losses.robust(pairs(*TWO, noise=[0.2, 0.4]), 0.1)
+    assert found.tolist() == pytest.approx([(0.8 * 0.474077 - 0.2 * 0.974077) / 0.6, math.log(2)], abs=1e-5)
+
+
+def test_robust_is_unbiased():
+    """Right with probability 1 - e and swapped with e, it costs on average what the right pair costs."""
+    right = pairs(*TWO, noise=[0.3, 0.3])
+    swapped = pairs(TWO[1], TWO[0], TWO[3], TWO[2], noise=[0.3, 0.3])
+    average = 0.7 * losses.robust(right, 0.1) + 0.3 * losses.robust(swapped, 0.1)
+    assert torch.allclose(average, losses.sigmoid(right, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("unit", "margin", "first", "second"),
+    [
+        ("sequence", 3.0, (2 - 3) ** 2 + (-3 + 3) ** 2, 3**2 + 3**2),
+        ("token", 0.5, (2 - 0.5 * 2) ** 2 + (-3 + 0.5 * 4) ** 2, (0.5 * 1) ** 2 + (0.5 * 5) ** 2),
+    ],
+)
+def test_anchored_by_hand(unit, margin, first, second):
+    assert losses.anchored(pairs(*TWO), margin, unit).tolist() == pytest.approx([first, second])
+    found = loss_of("anchored", pairs(*TWO, weights=[0.5, 0.5]), margin=margin, margin_unit=unit)
+    assert found.loss.item() == pytest.approx((first + second) / 2)
+
+
+def test_anchored_rests_at_its_margin_and_pulls_an_overshoot_back():
+    def slopes(chosen: float, rejected: float) -> tuple[float, float]:
+        given_pairs = pairs([chosen], [rejected], [0.0], [0.0])
+        given_pairs.chosen.requires_grad_()
+        given_pairs.rejected.requires_grad_()
+        loss_of("anchored", given_pairs).loss.backward()
+        assert given_pairs.chosen.grad is not None
+        assert given_pairs.rejected.grad is not None
+        return given_pairs.chosen.grad.item(), given_pairs.rejected.grad.item()
+
+    assert slopes(3.0, -3.0) == (0.0, 0.0)
+    assert slopes(4.0, -5.0) == (2.0, -4.0)  # descent lowers the chosen and raises the rejected
+
+
+def test_sft_and_rpo_are_the_mean_nll_per_chosen_token():
+    # 2 and 6 chosen tokens with 10 and 5 nats: 15 nats over 8 tokens
+    at_start = (TWO[0], TWO[1], TWO[0], TWO[1])
+    told = pairs(*at_start, weights=[0.5, 0.5], token_weights=[0.125, 0.125])
+    assert losses.sft(told).item() == pytest.approx(15 / 8)
+    assert loss_of("sft", told, rpo_alpha=0.2).loss.item() == pytest.approx(15 / 8)
+    assert loss_of("sigmoid", told, rpo_alpha=0.2).loss.item() == pytest.approx(math.log(2) + 0.2 * 15 / 8, abs=1e-6)
+
+
 def test_weights_are_shares_of_the_step():
-    logps = tensors([-10.0, -5.0], [-20.0, -6.0], [-12.0, -5.0], [-17.0, -6.0])
-    found = dpo_loss(*logps, beta=0.1, weights=torch.tensor([0.25, 0.75]))
+    found = loss_of("sigmoid", pairs(*TWO, weights=[0.25, 0.75]))
     assert found.loss.item() == pytest.approx(0.25 * 0.474077 + 0.75 * 0.693147, abs=1e-6)
 
 
-def test_rpo_is_the_mean_nll_per_chosen_token():
-    # 2 and 6 chosen tokens with 10 and 5 nats: 15 nats over 8 tokens
-    logps = tensors([-10.0, -5.0], [-20.0, -6.0], [-10.0, -5.0], [-20.0, -6.0])
-    half = torch.tensor([0.5, 0.5])
-    found = dpo_loss(*logps, beta=0.1, weights=half, rpo_alpha=0.2, token_weights=torch.tensor([0.125, 0.125]))
-    assert found.loss.item() == pytest.approx(math.log(2) + 0.2 * 15 / 8, abs=1e-6)
-
-
 def test_gradient_is_minus_beta_sigmoid_of_minus_s():
-    chosen, rejected, ref_chosen, ref_rejected = tensors([-10.0], [-20.0], [-12.0], [-17.0])
-    chosen.requires_grad_()
-    rejected.requires_grad_()
-    dpo_loss(chosen, rejected, ref_chosen, ref_rejected, 0.1, torch.ones(1)).loss.backward()
+    given_pairs = pairs([-10.0], [-20.0], [-12.0], [-17.0])
+    given_pairs.chosen.requires_grad_()
+    given_pairs.rejected.requires_grad_()
+    loss_of("sigmoid", given_pairs).loss.backward()
     slope = -0.1 / (1 + math.exp(0.5))
-    assert chosen.grad is not None
-    assert rejected.grad is not None
-    assert (chosen.grad.item(), rejected.grad.item()) == pytest.approx((slope, -slope))
+    assert given_pairs.chosen.grad is not None
+    assert given_pairs.rejected.grad is not None
+    assert (given_pairs.chosen.grad.item(), given_pairs.rejected.grad.item()) == pytest.approx((slope, -slope))
 
 
 @given(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), st.floats(0.01, 10))
-def test_the_term_is_ln_2_at_the_reference_and_always_finite(chosen, rejected, beta):
-    first, second = tensors([chosen], [rejected])
-    one = torch.ones(1)
-    assert dpo_loss(first, second, first, second, beta, one).loss.item() == pytest.approx(math.log(2), abs=1e-6)
-    assert math.isfinite(dpo_loss(first, second, second, first, beta, one).loss.item())
+def test_the_term_is_ln_2_at_the_reference_and_every_loss_is_finite(chosen, rejected, beta):
+    for name in get_args(losses.Loss):
+        at_start = loss_of(name, pairs([chosen], [rejected], [chosen], [rejected]), beta)
+        assert at_start.sigmoid_terms.item() == pytest.approx(math.log(2), abs=1e-6)
+        away = loss_of(name, pairs([chosen], [rejected], [rejected], [chosen], noise=[0.3]), beta)
+        assert math.isfinite(away.loss.item())
+
+
+def test_the_config_names_the_same_losses():
+    annotations = {name: TrainerSettings.model_fields[name].annotation for name in ("loss", "margin_unit")}
+    assert annotations == {"loss": losses.Loss, "margin_unit": losses.MarginUnit}
 
 
 def test_token_logps_by_hand():

@@ -1,6 +1,7 @@
 """The training stage: files in, a policy folder and metrics out."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,3 +108,20 @@ def test_no_pairs_left_says_why(tiny_policy, tmp_path):
     write_jsonl(path, [])
     with pytest.raises(DataError, match=r"none of 0 pairs .*the file is empty"):
         train(tmp_path / "policy", tiny_policy, tiny_policy, path, SETTINGS, PolicySettings(), 1)
+
+
+def test_the_anchored_loss_moves_towards_its_margin_and_no_further(tiny_policy, pairs, tmp_path):
+    settings = SETTINGS.model_copy(update={"loss": "anchored", "margin": 2.0, "epochs": 12, "rpo_alpha": 0.0})
+    out = tmp_path / "run" / "policy"
+    train(out, tiny_policy, tiny_policy, pairs, settings, PolicySettings(), 1)
+    last = metrics(out.parent)[-1]
+    ratios = (last["rewards/chosen"] / settings.beta, last["rewards/rejected"] / settings.beta)
+    assert ratios == pytest.approx((2.0, -2.0), abs=1.0)
+
+
+def test_the_robust_loss_refuses_a_pair_that_says_nothing(tiny_policy, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    write_jsonl(path, [replace(pair(0), noise=0.5)])
+    settings = SETTINGS.model_copy(update={"loss": "robust"})
+    with pytest.raises(DataError, match=r"pair 0: noise is 0\.5, and training\.loss=robust allows 0 up to"):
+        train(tmp_path / "policy", tiny_policy, tiny_policy, path, settings, PolicySettings(), 1)

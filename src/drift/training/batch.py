@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from drift.training.loss import token_logps
+from drift.training.loss import PairTensors, token_logps
 from drift.training.tokens import TokenPair
 
 
@@ -15,7 +15,7 @@ class PairBatch:
     """P pairs, right-padded: rows 0..P-1 are prompt + chosen, rows P..2P-1 prompt + rejected.
 
     input_ids, attention_mask, position_ids: int64 [2P, L]; completion_mask: bool [2P, L], true at completion tokens.
-    ref_chosen_logps, ref_rejected_logps: float32 [P], nats. weights, token_weights: float32 [P], see `dpo_loss`.
+    The rest, float32 [P], is what the loss needs to know of a pair besides its log-probs: see `PairTensors`.
     """
 
     input_ids: Tensor
@@ -24,8 +24,25 @@ class PairBatch:
     completion_mask: Tensor
     ref_chosen_logps: Tensor
     ref_rejected_logps: Tensor
+    chosen_tokens: Tensor
+    rejected_tokens: Tensor
+    noise: Tensor
     weights: Tensor
     token_weights: Tensor
+
+    def with_logps(self, chosen: Tensor, rejected: Tensor) -> PairTensors:
+        """What the loss takes, from the policy's summed log-probs: float32 [P] each, nats."""
+        return PairTensors(
+            chosen,
+            rejected,
+            self.ref_chosen_logps,
+            self.ref_rejected_logps,
+            self.chosen_tokens,
+            self.rejected_tokens,
+            self.noise,
+            self.weights,
+            self.token_weights,
+        )
 
     def to(self, device: torch.device) -> "PairBatch":
         return PairBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
@@ -65,6 +82,9 @@ class StepCollator:
             completion_mask,
             torch.tensor([pair.ref_chosen_logps for pair in pairs]),
             torch.tensor([pair.ref_rejected_logps for pair in pairs]),
+            torch.tensor([float(len(pair.chosen)) for pair in pairs]),
+            torch.tensor([float(len(pair.rejected)) for pair in pairs]),
+            torch.tensor([pair.noise for pair in pairs]),
             torch.tensor([pair.weight / total_weight for pair in pairs]),
             torch.tensor([pair.weight / total_tokens for pair in pairs]),
         )

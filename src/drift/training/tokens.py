@@ -17,13 +17,15 @@ from drift.records import ChatMessage, PreferencePair, Reason
 class TokenPair:
     """Ids of a pair; prompt + chosen and prompt + rejected are its two sequences.
 
-    `ref_*_logps`: the reference's summed log-probabilities, nats; not a number until the reference has been asked.
+    `noise`: the probability that the pair is the wrong way round. `ref_*_logps`: the reference's summed
+    log-probabilities, nats; not a number until the reference has been asked.
     """
 
     prompt: tuple[int, ...]
     chosen: tuple[int, ...]
     rejected: tuple[int, ...]
     weight: float = 1.0
+    noise: float = 0.0
     ref_chosen_logps: float = nan
     ref_rejected_logps: float = nan
 
@@ -60,7 +62,7 @@ def _token_pair(
     tally["unfinished_chosen"] += pair.finish != "stop"
     tally["cut_chosen"] += len(chosen_ids) > room
     tally["cut_rejected"] += len(rejected_ids) > room
-    return TokenPair(prompt.ids, chosen_ids[:room], rejected_ids[:room], pair.weight)
+    return TokenPair(prompt.ids, chosen_ids[:room], rejected_ids[:room], pair.weight, pair.noise)
 
 
 def _why(chosen: str, rejected: str) -> Reason:

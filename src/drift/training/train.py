@@ -1,5 +1,6 @@
 """The stage: pairs and two policies in, a better policy and the metrics of every step out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from drift.config import PolicySettings, TrainerSettings
-from drift.errors import NothingToTrainOn
+from drift.errors import DataError, NothingToTrainOn
 from drift.policy.model import Policy, identified, load_policy, resolve_source, save_policy
 from drift.records import PreferencePair, read_jsonl
 from drift.training.batch import StepCollator
@@ -77,6 +78,7 @@ def _prepare(
             "higher max_prompt_length, empty replies other sampling settings."
         )
     batch_size = settings.micro_batch_size or settings.batch_size
+    _check_noise(records, settings)
     tokens = with_reference(source, tokens, batch_size, getattr(torch, policy.dtype))
     if resolve_source(start) == resolve_source(reference):
         return _Prepared(source, tokens, counts, True)
@@ -84,6 +86,16 @@ def _prepare(
     del source
     begin = load_policy(start, weights)
     return _Prepared(begin, tokens, counts, begin.policy_id == reference_id)
+
+
+def _check_noise(pairs: Sequence[PreferencePair], settings: TrainerSettings) -> None:
+    """The robust loss divides by 1 - 2 noise: from one half on, a pair says nothing or the opposite."""
+    noisy = next((pair for pair in pairs if settings.loss == "robust" and not 0 <= pair.noise < 0.5), None)
+    if noisy:
+        raise DataError(
+            f"pair {noisy.pair_id}: noise is {noisy.noise}, and training.loss=robust allows 0 up to but not 0.5; leave "
+            "such pairs out with a higher labels.min_p_dsat, or choose another loss."
+        )
 
 
 def _with_adapter(policy: Policy, settings: PolicySettings, seed: int) -> PreTrainedModel | PeftModel:

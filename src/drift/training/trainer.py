@@ -14,7 +14,7 @@ from drift.config import TrainerSettings
 from drift.errors import DriftError
 from drift.progress import report_progress
 from drift.training.batch import PairBatch, StepCollator, summed_logps
-from drift.training.loss import PairLoss, dpo_loss
+from drift.training.loss import PairLoss, preference_loss
 from drift.training.tokens import TokenPair
 
 # How far the sigmoid term may be from ln 2 at step 0. Half of beta times the log-probabilities' rounding: batches of
@@ -85,15 +85,14 @@ class PreferenceTrainer(Trainer):
 
     def _pair_loss(self, model: nn.Module, batch: PairBatch) -> tuple[PairLoss, tuple[Tensor, Tensor]]:
         chosen, rejected = summed_logps(model, batch, self.dtype)
-        loss = dpo_loss(
-            chosen,
-            rejected,
-            batch.ref_chosen_logps,
-            batch.ref_rejected_logps,
-            self.settings.beta,
-            batch.weights,
-            self.settings.rpo_alpha,
-            batch.token_weights,
+        settings = self.settings
+        loss = preference_loss(
+            settings.loss,
+            batch.with_logps(chosen, rejected),
+            settings.beta,
+            settings.rpo_alpha,
+            settings.margin,
+            settings.margin_unit,
         )
         return loss, (chosen.detach(), rejected.detach())
 
