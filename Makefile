@@ -9,7 +9,7 @@ setup: $(VENV)/.train
 demo: $(VENV)/.train
 	$(RUN)/drift demo
 test: $(VENV)/.dev lint types
-	$(RUN)/pytest
+	OMP_NUM_THREADS=1 $(RUN)/pytest -n auto --maxprocesses 4 --dist loadfile
 lint: $(VENV)/.dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .

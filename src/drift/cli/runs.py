@@ -23,10 +23,12 @@ def run(
     Example: drift run configs/real_logs.yaml --set logs='\\[chats.json]'
     """
     from drift.config import load_config
+
+    settings = load_config(config, tuple(overrides or ()))  # a typo is told before the seconds that torch takes to load
     from drift.experiments.run import run_config
 
     with watching_stages() as on_stage:
-        done = run_config(load_config(config, tuple(overrides or ())), out, on_stage)
+        done = run_config(settings, out, on_stage)
     summary(done, as_json)
 
 
