@@ -12,18 +12,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from drift.config import dump_config
 from drift.evaluation.results import read_evaluation
 from drift.experiments.demo import demo_config, sandbox_truth, write_deployment
-from drift.experiments.run import collect, learn
-from drift.rundir import RunDir
+from drift.experiments.run import collect, learn, open_run
 
 
 def utilities(rate: float, seed: int, folder: Path) -> list[float]:
     """Validation utility at temperature 1 of the warm start and of every iteration."""
     cfg = demo_config(seed, 1, folder)
     cfg = cfg.model_copy(update={"training": cfg.training.model_copy(update={"learning_rate": rate})})
-    with RunDir.open(folder, dump_config(cfg), seed) as run:
+    with open_run(cfg, folder) as run:
         write_deployment(cfg, run)
         learn(cfg, run, collect(cfg, run), sandbox_truth("validation", cfg.evaluation.max_prompts))
     steps = [folder / "warm-start", *(folder / f"iteration-{k}" for k in range(1, cfg.iterations + 1))]

@@ -108,7 +108,7 @@ def test_logs_in_which_nobody_complains_stop_with_the_funnel(tmp_path, tiny_poli
 
 
 def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(tmp_path, logs, tiny_policy):
-    cfg = settings(logs, tiny_policy)
+    cfg = settings(logs, tiny_policy, threads=2)
     run_config(cfg, tmp_path / "whole")
     config = tmp_path / "cfg.yaml"
     config.write_text(yaml.safe_dump(cfg.model_dump(mode="json")), encoding="utf-8")

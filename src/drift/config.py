@@ -111,13 +111,17 @@ class EvaluationSettings(Settings):
 
 
 class Config(Settings):
-    """A run: `logs` go into `store` (else RUN/store), everything else into `output` (else runs/NAME-HASH)."""
+    """A run: `logs` go into `store` (else RUN/store), everything else into `output` (else runs/NAME-HASH).
+
+    `threads`: CPU threads of the models; null: what the machine offers when the run begins, kept when it is resumed.
+    """
 
     name: str = "drift"
     logs: tuple[str, ...] = ()
     store: str | None = None
     output: str | None = None
     seed: int = 42
+    threads: PositiveInt | None = None
     policy: PolicySettings = PolicySettings()
     labels: LabelSettings = LabelSettings()
     recipe: RecipeSettings = RecipeSettings()

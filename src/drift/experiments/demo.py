@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from drift.config import Config, PolicySettings, SamplingSettings, dump_config, load_config
+from drift.config import Config, PolicySettings, SamplingSettings, load_config
 from drift.evaluation.results import UtilityResult, read_evaluation
 from drift.evaluation.utility import Truth
 from drift.experiments.label_quality import measure_labels
-from drift.experiments.run import collect, learn
+from drift.experiments.run import collect, learn, open_run
 from drift.policy.model import load_policy, source_of
 from drift.policy.sampler import generate_replies
 from drift.records import ChatMessage, Counts, write_jsonl
@@ -50,7 +50,7 @@ def run_demo(seed: int, base: int, out: Path | None, on_stage: OnStage | None = 
     """Deploy, learn from the logs, measure. Resumes like any run."""
     begun = time.monotonic()
     cfg = demo_config(seed, base, out)
-    with RunDir.open(Path(str(cfg.output)), dump_config(cfg), seed, on_stage) as run:
+    with open_run(cfg, Path(str(cfg.output)), on_stage) as run:
         write_deployment(cfg, run)
         store = collect(cfg, run)
         quality = run.stage("data/label_quality.json", measure_labels, store, run.path / "deployment" / "truth.jsonl")

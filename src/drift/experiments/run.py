@@ -1,7 +1,8 @@
 """`drift run`: logs into the store, labels on them, the loop, and the report."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from drift.config import Config, dump_config
 from drift.errors import DataError, NothingToTrainOn
 from drift.evaluation.utility import Truth
 from drift.experiments.funnel import build_funnel, told
+from drift.experiments.threads import fixed_threads
 from drift.feedback.label import label_store
 from drift.logs.ingest import ingest
 from drift.loop import drift
@@ -33,8 +35,15 @@ class RunSummary:
 def run_config(cfg: Config, out: Path | None, on_stage: OnStage | None = None) -> RunSummary:
     """Run a config in `out`, else in cfg.output, else in runs/NAME-HASH. Finished stages are reused."""
     folder = out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
-    with RunDir.open(folder, dump_config(cfg), cfg.seed, on_stage) as run:
+    with open_run(cfg, folder, on_stage) as run:
         return learn(cfg, run, collect(cfg, run))
+
+
+@contextmanager
+def open_run(cfg: Config, folder: Path, on_stage: OnStage | None = None) -> Iterator[RunDir]:
+    """The run folder, and what else a run keeps from its first command to its last."""
+    with RunDir.open(folder, dump_config(cfg), cfg.seed, on_stage) as run, fixed_threads(run, cfg.threads):
+        yield run
 
 
 def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> RunSummary:

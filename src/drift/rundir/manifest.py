@@ -51,7 +51,10 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """How the run stands. `stages`: those that the latest command has finished or reused, in its order."""
+    """How the run stands. `stages`: those that the latest command has finished or reused, in its order.
+
+    `threads`: of the CPU, for every command on this run.
+    """
 
     state: Literal["running", "interrupted", "failed", "done"]
     seed: int
@@ -61,12 +64,21 @@ class RunState:
     stages: tuple[str, ...] = ()
     headline: dict[str, int | float | None] = field(default_factory=dict)
     label_hash: str | None = None
+    threads: int | None = None
     error: str | None = None
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The folder's manifest, or an empty one. Raises DataError if it is damaged."""
     return _read(folder / MANIFEST, Manifest) if (folder / MANIFEST).exists() else Manifest()
+
+
+def former_threads(run: Path) -> int | None:
+    """The number of CPU threads that earlier commands have run on; None if there is no readable run.json."""
+    try:
+        return read_state(run).threads
+    except (OSError, DataError):
+        return None
 
 
 def read_state(run: Path) -> RunState:

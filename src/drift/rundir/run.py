@@ -26,7 +26,7 @@ from drift.rundir.fingerprints import (
     qualified_name,
     stage_key,
 )
-from drift.rundir.manifest import MANIFEST, RUN, RunState, StageRecord, read_manifest, write_json
+from drift.rundir.manifest import MANIFEST, RUN, RunState, StageRecord, former_threads, read_manifest, write_json
 
 CONFIG, LOCK, WORK = "config.yaml", "lock", ".work"
 
@@ -40,7 +40,7 @@ class RunDir:
     def __init__(self, path: Path, lock: int, seed: int, on_stage: OnStage | None):
         self.path = path
         self._lock = lock
-        self._state = RunState("running", seed, _now())
+        self._state = RunState("running", seed, _now(), threads=former_threads(path))
         self._on_stage = on_stage
         self._digests = Digests()
 
@@ -118,9 +118,14 @@ class RunDir:
         """Set the numbers that come first in listings and in the report."""
         self._update(headline={**self._state.headline, **numbers})
 
-    def pin(self, *, label_hash: str) -> None:
-        """Note which labels the run is made from."""
-        self._update(label_hash=label_hash)
+    @property
+    def threads(self) -> int | None:
+        """CPU threads that the run's earlier commands have used."""
+        return self._state.threads
+
+    def pin(self, *, label_hash: str | None = None, threads: int | None = None) -> None:
+        """Note which labels the run is made from, and on how many threads."""
+        self._update(label_hash=label_hash or self._state.label_hash, threads=threads or self._state.threads)
 
     def finish(self) -> None:
         """The run is complete. Leaving the `with` block without an error says so too."""
