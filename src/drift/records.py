@@ -38,6 +38,14 @@ class Reason(StrEnum):
     ROLES_OUT_OF_ORDER = "roles_out_of_order"
     NO_USER_TURN = "no_user_turn"
     TOO_LARGE = "too_large"
+    DUPLICATE_KEYS = "duplicate_keys"
+    DAMAGED_STREAM = "damaged_stream"
+    CYCLIC_TREE = "cyclic_tree"
+    ORPHAN_FEEDBACK = "orphan_feedback"
+    # a row of a log that is no conversation of its own, filtered
+    NOT_A_CHAT = "not_a_chat"
+    JOINED_AS_EVIDENCE = "joined_as_evidence"
+    NO_VERDICT = "no_verdict"
     # a judged reply, not turned into a prompt or a pair
     NO_REQUEST = "no_request"
     EMPTY_REJECTED = "empty_rejected"
@@ -71,12 +79,16 @@ class Message(ChatMessage):
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """An explicit judgement that the log brought along. `value`: above 0 is approval, below 0 is disapproval."""
+    """An explicit judgement that the log brought along. `value`: above 0 is approval, below 0 is disapproval.
+
+    `preferred`: of a correction, the reply as the user would have had it.
+    """
 
     reply_index: int
     kind: RatingKind
     value: float
     comment: str | None = None
+    preferred: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

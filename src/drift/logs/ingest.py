@@ -8,12 +8,12 @@ from pathlib import Path
 
 from drift.errors import DataError
 from drift.logs.draft import finish
+from drift.logs.files.opening import STDIN, Repair, log_files, size_of
 from drift.logs.readers import READERS
 from drift.logs.rows import Reject, Row, Unusable, read_rows
 from drift.records import Conversation, Reason
 from drift.store import Quarantined, Store
 
-SUFFIXES = (".json", ".jsonl", ".parquet")
 _FIRST_ROWS = 200  # looked at to recognise a format
 
 OnProgress = Callable[[int, int], None]
@@ -21,7 +21,10 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class IngestSummary:
-    """What became of the rows of some logs (of WildFeedback's utterances: of their conversations)."""
+    """What became of the rows of some logs (of WildFeedback's utterances: of their conversations).
+
+    `repaired` counts rows that could be read after something was mended; what became of them is among the others.
+    """
 
     read: int = 0
     accepted: int = 0
@@ -29,6 +32,7 @@ class IngestSummary:
     duplicate: int = 0
     filtered: int = 0
     quarantined: dict[Reason, int] = field(default_factory=dict)
+    repaired: dict[Repair, int] = field(default_factory=dict)
 
     @property
     def adds_up(self) -> bool:
@@ -45,7 +49,7 @@ def ingest(
     source: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> IngestSummary:
-    """Read log files (of a folder: all .json, .jsonl and .parquet files below it, sorted) into the store, as a stream.
+    """Read log files (`log_files` says how they are named) into the store, as a stream.
 
     `format` is a key of READERS; by default each file's first rows tell it. `source` names where the logs are from, and
     ids are unique within a source; by default it is the format's name. `on_progress` gets the bytes done and to do.
@@ -56,7 +60,8 @@ def ingest(
     if format is not None and format not in READERS:
         raise DataError(f"--format {format}: no such format; known: {', '.join(READERS)}.")
     files = log_files(paths)
-    total, done, read, quarantined = sum(file.stat().st_size for file in files), 0, 0, Counter[Reason]()
+    total, done, read, quarantined = sum(map(size_of, files)), 0, 0, Counter[Reason]()
+    repaired = Counter[Repair]()
     with store.writer() as writer:
         for file in files:
             start = done
@@ -65,36 +70,18 @@ def ingest(
                 if on_progress is not None:
                     on_progress(start + in_file, total)
 
-            for outcome in _outcomes(file, format, source, writer.user_key, progress):
+            for outcome in _outcomes(file, format, source, writer.user_key, progress, repaired):
                 read += 1
                 if isinstance(outcome, Conversation):
                     writer.add(outcome)
                     continue
                 quarantined[outcome.reason] += 1
                 line, element = outcome.at
-                writer.quarantine(Quarantined(str(file.resolve()), line, outcome.reason, outcome.detail, element))
-            done += file.stat().st_size
+                name = "-" if file == STDIN else str(file.resolve())
+                writer.quarantine(Quarantined(name, line, outcome.reason, outcome.detail, element))
+            done += size_of(file)
         added = writer.commit()
-    return IngestSummary(read, added.accepted, added.updated, added.duplicate, 0, dict(quarantined))
-
-
-def log_files(paths: Sequence[Path]) -> list[Path]:
-    """The files that the paths name, those of a folder sorted. Raises DataError if one is missing or empty."""
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
-            if not found:
-                raise DataError(f"{path}: no {', '.join(SUFFIXES)} file in this folder. Name the log files themselves.")
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise DataError(f"{path}: no such file or folder. Name the chat logs: drift ingest LOGS... --store DIR.")
-    for file in files:
-        if file.stat().st_size == 0:
-            raise DataError(f"{file}: an empty file. Leave it out, or get the log again.")
-    return files
+    return IngestSummary(read, added.accepted, added.updated, added.duplicate, 0, dict(quarantined), dict(repaired))
 
 
 def _outcomes(
@@ -103,9 +90,10 @@ def _outcomes(
     source: str | None,
     user_key: Callable[[str], str],
     progress: Callable[[int], None],
+    repaired: Counter[Repair],
 ) -> Iterator[Conversation | Reject]:
     """One per row, or per conversation where rows are utterances."""
-    rows = read_rows(file, progress)
+    rows = read_rows(file, progress, repaired)
     name, first = _recognise(file, rows, format_name)
     for draft in READERS[name].read(itertools.chain(first, rows)):
         if isinstance(draft, Reject):

@@ -1,34 +1,26 @@
-"""Files cut into rows: JSON Lines, JSON arrays and Parquet, recognised by their first bytes and read as a stream.
+"""Files cut into rows: JSON Lines, JSON arrays, objects one behind another, pages of an API and Parquet, recognised by
+their first bytes and read as a stream.
 
 A row that cannot be read is a `Reject`; reading goes on behind it.
 """
 
+import contextlib
 import json
-import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from drift.errors import DataError
+from drift.logs.files.cutting import CUT, MAX_ROW_BYTES, PAGE_KEYS, TOO_LARGE, Cutter, page_rows_start
+from drift.logs.files.opening import CHUNK, Opened, Progress, Repair, open_log
+from drift.logs.files.parquet import parquet_values
 from drift.records import Reason
 
-MAX_ROW_BYTES = 32 * 2**20
-_CHUNK = 2**20
-_HEAD_BYTES = 1000  # longer than what an element begins with
-_BOM = b"\xef\xbb\xbf"
-_SPACE = b" \t\r\n"
-# Up to the next bracket outside of strings; none while a string has no end yet. Possessive: never backtracks.
-_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[\]])', re.DOTALL)
-_SCALAR = re.compile(rb'(?:"(?:[^"\\]++|\\.)*+"|[^,\]"])*+')
-_ELEMENT_HEAD = re.compile(rb'(\{)\s*("(?:[^"\\]++|\\.)*+")\s*(:)')
-_SEPARATORS = re.compile(rb"[\s,]*")
-
-Progress = Callable[[int], None]
+BOM = b"\xef\xbb\xbf"
+SPACE = b" \t\r\n"
 
 
 class Place(NamedTuple):
@@ -63,151 +55,172 @@ class Unusable(Exception):
         self.detail = detail
 
 
-def read_rows(path: Path, progress: Progress) -> Iterator[Row | Reject]:
-    """Rows of one file in their order; `progress` is told how many of its bytes are done.
+def read_rows(path: Path, progress: Progress, repairs: Counter[Repair] | None = None) -> Iterator[Row | Reject]:
+    """Rows of one file (or of stdin) in their order; `progress` is told how many of its bytes are done.
 
-    Raises DataError if the file is damaged as a whole.
+    What had to be mended is counted in `repairs`. Raises DataError if the file is damaged as a whole.
     """
-    with path.open("rb") as file:
-        head = file.read(_CHUNK)
-        file.seek(0)
-        if head.startswith(b"PAR1"):
-            yield from _parquet_rows(path, progress)
-        elif head.removeprefix(_BOM).lstrip(_SPACE).startswith(b"["):
-            yield from _ArrayCutter(file, progress).rows()
+    with open_log(path) as log:
+        found = _found_rows(path, log, lambda: progress(log.position()))
+        last, repairs = 0, Counter() if repairs is None else repairs
+        for row, repair in found:
+            if repair is not None:
+                repairs[repair] += 1
+            if log.recoded:
+                repairs[Repair.RECODED_UTF16] += 1
+            last = row.at.line
+            yield row
+        if log.damage:
+            detail = f"the packed file could not be read behind this line: {log.damage}"
+            yield Reject(Place(last + 1), Reason.DAMAGED_STREAM, detail)
+
+
+def _found_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iterator["_Found"]:
+    head: bytes = log.stream.peek(CHUNK)  # type: ignore[attr-defined] (a BufferedReader)
+    if head.startswith(b"PAR1"):
+        yield from _parquet_rows(path, log, advanced)
+        return
+    mark = len(head) - len(head.removeprefix(BOM).lstrip(SPACE))
+    start = head[mark:]
+    if start.startswith(b"["):
+        yield from _pieces(Cutter(log.stream, advanced, mark + 1))
+    elif not start.startswith(b"{") or _is_lines(start):
+        yield from _line_rows(log.stream, advanced)
+    elif (inside := page_rows_start(start)) is not None:
+        yield from _pieces(Cutter(log.stream, advanced, mark + inside, in_pages=True))
+    elif b"\n" in start:
+        yield from _pieces(Cutter(log.stream, advanced, mark))
+    else:
+        yield from _line_rows(log.stream, advanced)
+
+
+def _is_lines(start: bytes) -> bool:
+    """Is the first line a row, or a broken one of many? Printed over several lines, an object goes on with a key."""
+    line, newline, rest = start.partition(b"\n")
+    if not newline:
+        return len(start) < CHUNK // 2
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return rest.lstrip(SPACE)[:1] not in (b'"', b"}")
+    return True
+
+
+def _parquet_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iterator["_Found"]:
+    for number, read in enumerate(parquet_values(str(path), log.stream), 1):
+        at = Place(number, number)
+        if read.value is None:
+            yield Reject(at, Reason.BAD_CONTENT, f"a value that cannot be read: {read.problem}"), None
         else:
-            yield from _line_rows(file, progress)
+            yield Row(at, read.value), None
+        advanced()
 
 
-def _line_rows(file: BinaryIO, progress: Progress) -> Iterator[Row | Reject]:
+def _line_rows(file: BinaryIO, advanced: Callable[[], None]) -> Iterator["_Found"]:
     number = 0
     while line := file.readline(MAX_ROW_BYTES + 1):
         number += 1
         if len(line) > MAX_ROW_BYTES:
             while line and not line.endswith(b"\n"):
-                line = file.readline(_CHUNK)
-            yield Reject(Place(number), Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} bytes in one row")
-        elif line := line.removeprefix(_BOM).strip(_SPACE):
-            yield _row(Place(number), line)
-        progress(file.tell())
+                line = file.readline(CHUNK)
+            yield Reject(Place(number), Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} bytes in one row"), None
+        elif line := line.removeprefix(BOM).strip(SPACE):
+            row, repair = _row(Place(number), line)
+            yield from ((inner, repair) for inner in _unwrapped(row))
+        advanced()
 
 
-def _parquet_rows(path: Path, progress: Progress) -> Iterator[Row]:
+def _pieces(cutter: Cutter) -> Iterator["_Found"]:
+    for piece in cutter.pieces():
+        at = Place(piece.line, piece.number)
+        if piece.problem == TOO_LARGE:
+            yield Reject(at, Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} bytes in one element"), None
+        elif piece.problem == CUT:
+            yield Reject(at, Reason.BROKEN_JSON, "the file ends inside this element"), None
+        else:
+            row, repair = _row(at, piece.raw)
+            piece.broken = isinstance(row, Reject)
+            yield row, repair
+
+
+def _unwrapped(row: Row | Reject) -> Iterator[Row | Reject]:
+    """A page of an API (`{"data": [...], "meta": ...}`) as its rows."""
+    inner = row.value.get("data") if isinstance(row, Row) and row.value.keys() <= PAGE_KEYS else None
+    if not isinstance(inner, list):
+        yield row
+        return
+    for number, value in enumerate(inner, 1):
+        at = Place(row.at.line, number)
+        is_row = isinstance(value, dict)
+        yield Row(at, value) if is_row else Reject(at, Reason.NOT_AN_OBJECT, f"a {type(value).__name__}, not an object")
+
+
+def _row(at: Place, raw: bytes) -> "_Found":
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            # Moderation scores are most of the bytes of the public sets, and nothing reads them.
-            columns = [name for name in file.schema_arrow.names if not name.endswith("_moderation")]
-            total, number = max(file.metadata.num_rows, 1), 0
-            for batch in file.iter_batches(batch_size=64, columns=columns, use_threads=False):
-                for value in batch.to_pylist():
-                    number += 1
-                    yield Row(Place(number, number), value)
-                progress(path.stat().st_size * number // total)
-    except (pa.ArrowException, OSError) as error:
-        problem = str(error).splitlines()[0]
-        raise DataError(f"{path}: damaged Parquet: {problem}. Get the file again, or leave it out.") from None
-
-
-class _ArrayCutter:
-    """Cuts a JSON array into its elements without parsing it, so that one broken element does not cost the rest."""
-
-    def __init__(self, file: BinaryIO, progress: Progress) -> None:
-        self._file = file
-        self._progress = progress
-        self._buffer = b""
-        self._at = 0  # where the current element starts in the buffer
-        self._line = 1  # of that place
-        self._next_element: re.Pattern[bytes] | None = None
-
-    def rows(self) -> Iterator[Row | Reject]:
-        self._read()
-        self._skip(self._buffer.index(b"[") + 1)
-        number = 0
-        while self._seek_element():
-            number += 1
-            at, size = Place(self._line, number), self._element_size()
-            if (len(self._buffer) - self._at if size is None else size) > MAX_ROW_BYTES:
-                row = Reject(at, Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} bytes in one element")
-            elif size is None:
-                row = Reject(at, Reason.BROKEN_JSON, "the file ends inside this element")
-            else:
-                row = _row(at, self._buffer[self._at : self._at + size])
-            yield row
-            self._go_on(size, broken=isinstance(row, Reject))
-
-    def _read(self) -> bool:
-        # In proportion to the buffer: the tokens of a large element are looked at again after each read.
-        chunk = self._file.read(max(_CHUNK, len(self._buffer) - self._at))
-        self._buffer, self._at = self._buffer[self._at :] + chunk, 0
-        self._progress(self._file.tell())
-        return bool(chunk)
-
-    def _skip(self, size: int) -> None:
-        self._line += self._buffer.count(b"\n", self._at, self._at + size)
-        self._at += size
-
-    def _seek_element(self) -> bool:
-        """Go to the next element; False at the array's end."""
-        while True:
-            if match := _SEPARATORS.match(self._buffer, self._at):
-                self._skip(match.end() - self._at)
-            if self._at < len(self._buffer):
-                return self._buffer[self._at] != ord("]")
-            if not self._read():
-                return False
-
-    def _element_size(self) -> int | None:
-        """Bytes of the current element; None if it is too large or the file ends inside."""
-        depth = size = 0
-        while True:
-            if self._buffer[self._at] not in b"{[":
-                match = _SCALAR.match(self._buffer, self._at)
-                if match and match.end() < len(self._buffer):
-                    return max(match.end() - self._at, 1)
-            else:
-                while token := _BRACKET.match(self._buffer, self._at + size):
-                    depth += 1 if token.group(1) in b"{[" else -1
-                    size = token.end() - self._at
-                    if depth == 0:
-                        return size
-            if len(self._buffer) - self._at > MAX_ROW_BYTES or not self._read():
-                return None
-
-    def _go_on(self, size: int | None, broken: bool) -> None:
-        """Behind the element; behind a broken one to whatever comes first: its end, or what begins like an element.
-
-        Elements that one program wrote begin alike: a brace and the same first key.
-        """
-        if self._next_element is None and (head := _ELEMENT_HEAD.match(self._buffer, self._at)):
-            self._next_element = re.compile(rb",\s*" + rb"\s*".join(map(re.escape, head.groups())))
-        if not broken and size is not None:
-            self._skip(size)
-            return
-        while True:
-            found = self._next_element.search(self._buffer, self._at + 1) if self._next_element else None
-            sizes = [n for n in (size, found and found.start() - self._at) if n is not None]
-            if sizes:
-                self._skip(min(sizes))
-                return
-            self._skip(max(len(self._buffer) - self._at - _HEAD_BYTES, 0))
-            if not self._read():
-                self._skip(len(self._buffer))
-                return
-
-
-def _row(at: Place, raw: bytes) -> Row | Reject:
-    try:
-        value = _parse(raw)
+        value, repair = _parse(raw)
     except (ValueError, RecursionError) as error:
-        return Reject(at, Reason.BROKEN_JSON, str(error))
+        return Reject(at, Reason.BROKEN_JSON, str(error)), None
     if not isinstance(value, dict):
-        return Reject(at, Reason.NOT_AN_OBJECT, f"a {type(value).__name__}, not an object")
-    return Row(at, value)
+        return Reject(at, Reason.NOT_AN_OBJECT, f"a {type(value).__name__}, not an object"), None
+    if (name := _key_given_twice(raw, value)) is not None:
+        return Reject(at, Reason.DUPLICATE_KEYS, f"{name!r} stands twice in one object, with different values"), None
+    return Row(at, value), repair
 
 
-def _parse(raw: bytes) -> Any:
+def _parse(raw: bytes) -> tuple[Any, Repair | None]:
     try:
-        return orjson.loads(raw)
+        return orjson.loads(raw), None
     except orjson.JSONDecodeError:
         # Half a surrogate pair, a byte that is no UTF-8 or a raw control character is no reason to lose a conversation.
-        return json.loads(raw.decode("utf-8", errors="replace"), strict=False)
+        text, repair = _decoded(raw)
+        return json.loads(text, strict=False), repair or Repair.LENIENT_JSON
+
+
+def _decoded(raw: bytes) -> tuple[str, Repair | None]:
+    """UTF-8; if no byte above 127 is part of a character of it, Latin-1 (as Windows writes it); else damaged UTF-8."""
+    try:
+        return raw.decode(), None
+    except UnicodeDecodeError:
+        replaced = raw.decode(errors="replace")
+    if any(character > "\x7f" and character != "\ufffd" for character in replaced):
+        return replaced, Repair.BYTES_REPLACED
+    return raw.decode("cp1252", errors="replace"), Repair.READ_AS_LATIN1
+
+
+def _key_given_twice(raw: bytes, value: Any) -> str | None:
+    """A key that one object holds twice with different values: a parser keeps the last and loses the others silently.
+
+    Keys are counted in the bytes and in the parsed value, and only where these differ is the row parsed again.
+    """
+    written = raw.count(b'":') - raw.count(b'\\":')
+    if written <= _keys(value):
+        return None
+    found: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        kept: dict[str, Any] = {}
+        for key, inner in items:
+            if key in kept and kept[key] != inner:
+                found.append(key)
+            kept[key] = inner
+        return kept
+
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(_decoded(raw)[0], strict=False, object_pairs_hook=pairs)
+    return found[0] if found else None
+
+
+def _keys(value: Any) -> int:
+    """How many keys all objects in a parsed value hold; written without recursion, for deep values."""
+    count, left = 0, [value]
+    while left:
+        inner = left.pop()
+        if isinstance(inner, dict):
+            count += len(inner)
+            left.extend(child for child in inner.values() if isinstance(child, dict | list))
+        elif isinstance(inner, list):
+            left.extend(child for child in inner if isinstance(child, dict | list))
+    return count
+
+
+_Found = tuple[Row | Reject, Repair | None]

@@ -15,7 +15,15 @@ GROUP_CHARACTERS = 2_000_000  # text of one Parquet row group: what an open file
 _MESSAGE = pa.struct(
     {"role": pa.string(), "content": pa.string(), "timestamp": pa.string(), "source_index": pa.int64()}
 )
-_RATING = pa.struct({"reply_index": pa.int64(), "kind": pa.string(), "value": pa.float64(), "comment": pa.string()})
+_RATING = pa.struct(
+    {
+        "reply_index": pa.int64(),
+        "kind": pa.string(),
+        "value": pa.float64(),
+        "comment": pa.string(),
+        "preferred": pa.string(),
+    }
+)
 CONVERSATION = pa.schema(
     {
         "conversation_id": pa.string(),

@@ -1,0 +1,208 @@
+"""Log files as streams of UTF-8: found by name, folder, glob or `-` (stdin), unpacked and recoded as they are read.
+
+What a file is packed with and how it is encoded is told by its first bytes, never by its name.
+"""
+
+import codecs
+import contextlib
+import glob
+import gzip
+import io
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import pyarrow as pa
+
+from drift.errors import DataError
+
+KINDS = (".json", ".jsonl", ".ndjson", ".parquet")
+SUFFIXES = tuple(kind + packed for kind in KINDS for packed in ("", ".gz", ".zst"))
+STDIN = Path("-")
+CHUNK = 2**20
+_PACKED_CHUNK = 2**14  # what a cut zstd file loses at most
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_UNREADABLE = {b"PK\x03\x04": "a zip archive", b"BZh": "packed with bzip2", b"\xfd7zXZ": "packed with xz"}
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    *((bytes((sign, 0)), "utf-16-le") for sign in b"{[ \n\r\t"),
+    *((bytes((0, sign)), "utf-16-be") for sign in b"{[ \n\r\t"),
+)
+
+Progress = Callable[[int], None]
+
+
+class Repair(StrEnum):
+    """What was mended so that a row could be read. Counted beside the outcomes: such rows are not lost."""
+
+    RECODED_UTF16 = "recoded_utf16"
+    READ_AS_LATIN1 = "read_as_latin1"
+    BYTES_REPLACED = "bytes_replaced"
+    LENIENT_JSON = "lenient_json"  # half a surrogate pair, a raw control character, NaN
+
+
+@dataclass(slots=True)
+class Opened:
+    """A log as plain UTF-8. `damage` says what is wrong with a packed file that could not be read to its end."""
+
+    stream: BinaryIO
+    position: Callable[[], int]
+    repairs: Counter[Repair] = field(default_factory=Counter)
+    _unpacked: "_Unpacked | None" = None
+    recoded: bool = False
+
+    @property
+    def damage(self) -> str | None:
+        return self._unpacked.damage if self._unpacked else None
+
+
+@contextlib.contextmanager
+def open_log(path: Path) -> Iterator[Opened]:
+    """Raises DataError if the file is packed with something that is not read here."""
+    with contextlib.ExitStack() as open_files:
+        file: BinaryIO = (
+            io.BufferedReader(_Whole(sys.stdin.buffer), CHUNK)
+            if path == STDIN
+            else open_files.enter_context(_open(path))
+        )
+        opened = Opened(file, file.tell if path != STDIN else _nowhere)
+        start = _peek(file)
+        for mark, what in _UNREADABLE.items():
+            if start.startswith(mark):
+                raise DataError(f"{path}: {what}. Unpack it, or pack it with gzip or zstd.")
+        if start.startswith(_GZIP):
+            opened._unpacked = _Unpacked(gzip.GzipFile(fileobj=file))
+        elif start.startswith(_ZSTD):
+            opened._unpacked = _Unpacked(_zstd(file))
+        if opened._unpacked:
+            opened.stream = io.BufferedReader(opened._unpacked, CHUNK)
+        start = _peek(opened.stream)
+        if encoding := next((name for mark, name in _MARKS if start.startswith(mark)), None):
+            opened.stream = io.BufferedReader(_Recoded(opened.stream, encoding), CHUNK)
+            opened.recoded = True
+        yield opened
+
+
+def log_files(paths: Sequence[Path]) -> list[Path]:
+    """The files that the paths name, each once, those of a folder or a glob sorted; `-` is stdin.
+
+    Raises DataError if one is missing or empty.
+    """
+    files: list[Path] = []
+    for path in paths:
+        found = [path] if path == STDIN else _found(path)
+        files += [file for file in found if file not in files]
+    for file in files:
+        if file != STDIN and file.stat().st_size == 0:
+            raise DataError(f"{file}: an empty file. Leave it out, or get the log again.")
+    return files
+
+
+def size_of(file: Path) -> int:
+    """Bytes, as progress counts them; none are known of stdin."""
+    return 0 if file == STDIN else file.stat().st_size
+
+
+def _found(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(file for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES) and file.is_file())
+        if not found:
+            kinds = f"{', '.join(KINDS)} (also .gz, .zst)"
+            raise DataError(f"{path}: no {kinds} file in this folder. Name the log files themselves.")
+        return found
+    if path.exists():
+        return [path]
+    matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    if not matches:
+        what = "no file matches this" if glob.has_magic(str(path)) else "no such file or folder"
+        raise DataError(f"{path}: {what}. Name the chat logs: drift ingest LOGS... --store DIR.")
+    return matches
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb", buffering=CHUNK)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}. Check its rights, or leave it out.") from None
+
+
+def _peek(stream: BinaryIO) -> bytes:
+    """What comes next, without taking it: all of the buffer, at least 1 byte before the end."""
+    return stream.peek(CHUNK)  # type: ignore[attr-defined] (every stream here is a BufferedReader)
+
+
+def _nowhere() -> int:
+    return 0
+
+
+def _zstd(file: BinaryIO) -> "_Source":
+    return pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+
+
+class _Source(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Whole(io.RawIOBase):
+    """A pipe whose reads are filled up, so that the first one shows what kind of log it is."""
+
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "memoryview", /) -> int:  # type: ignore[override]
+        done = 0
+        while done < len(buffer) and (chunk := self._chunk(len(buffer) - done)):
+            buffer[done : done + len(chunk)] = chunk
+            done += len(chunk)
+        return done
+
+    def _chunk(self, room: int) -> bytes:
+        return self._source.read(room)
+
+
+class _Unpacked(_Whole):
+    """A packed file, read as far as it is whole; then `damage` is set."""
+
+    def __init__(self, source: _Source) -> None:
+        super().__init__(source)
+        self.damage: str | None = None
+
+    def _chunk(self, room: int) -> bytes:
+        if self.damage:
+            return b""
+        try:
+            if isinstance(self._source, gzip.GzipFile):
+                return self._source.read1(room)
+            return self._source.read(min(room, _PACKED_CHUNK))
+        except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
+            self.damage = str(error).splitlines()[0]
+            return b""
+
+
+class _Recoded(_Whole):
+    """Another encoding as UTF-8; what it cannot hold becomes U+FFFD."""
+
+    def __init__(self, source: _Source, encoding: str) -> None:
+        super().__init__(source)
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+        self._rest = b""
+        self._ended = False
+
+    def _chunk(self, room: int) -> bytes:
+        while not self._rest and not self._ended:
+            raw = self._source.read(CHUNK)
+            self._ended = not raw
+            self._rest = self._decoder.decode(raw, final=self._ended).encode()
+        chunk, self._rest = self._rest[:room], self._rest[room:]
+        return chunk
