@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from drift.cli import bench, data, runs
+from drift.cli import bench, data, evaluate, runs
 from drift.errors import DriftError
 
 INTERRUPTED = 130
@@ -20,6 +20,7 @@ app = typer.Typer(
 for command in (data.ingest, data.label, data.pairs, runs.run, runs.runs, runs.report, runs.export, runs.demo):
     app.command()(command)
 app.add_typer(bench.app, name="bench")
+app.add_typer(evaluate.app, name="eval")
 
 
 def main() -> None:

@@ -51,6 +51,18 @@ def summary(value: Any, as_json: bool) -> None:
         typer.echo(orjson.dumps(plain, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
 
 
+def leaderboard(plain: Mapping[str, Any], as_json: bool) -> None:
+    """Figures of one model, or of several under `models`; what makes them no numbers for a leaderboard beside them."""
+    for name, figures in plain.get("models", {"": plain}).items():
+        console.print(f"[bold]{name or figures['model']}[/bold]")
+        reasons = figures.get("not_comparable", ())
+        summary({k: v for k, v in figures.items() if v is not None and k not in ("model", "not_comparable")}, False)
+        if reasons:
+            console.print(f"[yellow]not leaderboard-comparable[/yellow]: {'; '.join(reasons)}", soft_wrap=True)
+    if as_json:
+        typer.echo(orjson.dumps(plain, default=str).decode())
+
+
 def utilities(rows: Sequence[tuple[str, "Sequence[UtilityResult]"]]) -> None:
     """True utility by policy and temperature, with the interval over prompts."""
     table = Table(title="true utility of held-out prompts [95 % interval]", title_justify="left", box=None)
@@ -87,7 +99,8 @@ def progress(description: str) -> Iterator[None]:
         with listening(show):
             yield
     finally:
-        bar.stop()
+        if bar.live.is_started:  # stopping a bar that was never drawn prints an empty line
+            bar.stop()
 
 
 @contextmanager

@@ -1,0 +1,38 @@
+"""`drift eval` as a user gives it: figures of files, as JSON and for people, and errors in one line."""
+
+import json
+import subprocess
+import sys
+
+
+def drift(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "drift", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_alpaca_eval_of_annotations(tmp_path):
+    annotations = tmp_path / "a.json"
+    annotations.write_text(json.dumps([{"preference": p, "len_1": 9, "len_2": 5} for p in (1, 2, 2)]))
+    done = drift("eval", "alpaca-eval", "--annotations", annotations, "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert (round(figures["win_rate"], 3), figures["n_total"]) == (66.667, 3)
+    assert figures["length_controlled_winrate"] is None
+    assert "not leaderboard-comparable" in done.stderr
+
+
+def test_wildbench_of_scores(tmp_path):
+    for name, score in (("one", 7), ("two", 4)):
+        row = {"session_id": "a", "model": name, "score": score, "model_output": "text"}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
+    done = drift("eval", "wildbench", "--scores", tmp_path / "one.jsonl", "--scores", tmp_path / "two.jsonl", "--json")
+    assert done.returncode == 0, done.stderr
+    models = json.loads(done.stdout.splitlines()[-1])["models"]
+    assert (models["one"]["WB_score"], models["two"]["WB_score"]) == (40, -20)
+    assert models["one"]["elo"] > models["two"]["elo"]
+
+
+def test_a_missing_file_is_one_line():
+    done = drift("eval", "wildbench", "--scores", "nowhere.jsonl")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "nowhere.jsonl: cannot be read" in done.stderr
