@@ -1,6 +1,14 @@
-"""What many tests need: a two-layer random policy with a byte-level tokenizer, and the real test data."""
+"""What many tests need: a two-layer random policy with a byte-level tokenizer, and the real test data,
+and a real HTTP server on loopback."""
 
+import contextlib
+import json
 import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -64,3 +72,102 @@ def tiny_policy(tmp_path_factory, byte_tokenizer) -> Path:
     Qwen2ForCausalLM(config).save_pretrained(folder)
     byte_tokenizer.save_pretrained(folder)
     return folder
+
+
+@dataclass
+class Loopback:
+    """A real HTTP server on loopback. `answer(path, body, number)` gives what it says; `requests` is what it heard."""
+
+    answer: Callable[[str, dict, int], "Said"]
+    requests: list[tuple[str, dict, dict]] = field(default_factory=list)
+    most_at_once: int = 0
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def chats(self) -> list[dict]:
+        return [body for path, body, _ in self.requests if path.endswith("/chat/completions")]
+
+
+@dataclass
+class Said:
+    """`body`: JSON, or bytes as they are. `delay`: seconds before a word is said."""
+
+    body: object = b""
+    status: int = 200
+    headers: dict = field(default_factory=dict)
+    delay: float = 0.0
+
+
+def say(text: str, tokens_in: int = 10, tokens_out: int = 5, **choice) -> Said:
+    """A good chat completion."""
+    message = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop", **choice}
+    usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
+    return Said({"id": "x", "object": "chat.completion", "choices": [message], "usage": usage})
+
+
+@pytest.fixture(scope="session")
+def said():
+    """`said(body, status, headers, delay)` and `said.chat(text)`: what a loopback server can say."""
+
+    class Make:
+        chat = staticmethod(say)
+
+        def __call__(self, *args, **kwargs) -> Said:
+            return Said(*args, **kwargs)
+
+    return Make()
+
+
+@pytest.fixture
+def serve():
+    """`serve(answer)` starts a Loopback server; all of them end with the test."""
+    servers = []
+
+    def start(answer: Callable[[str, dict, int], Said]) -> Loopback:
+        loopback, lock, under_way = Loopback(answer), threading.Lock(), [0]
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
+                with lock:
+                    under_way[0] += 1
+                    loopback.most_at_once = max(loopback.most_at_once, under_way[0])
+                    loopback.requests.append((self.path, body, dict(self.headers)))
+                    number = len(loopback.requests)
+                try:
+                    self._say(answer(self.path, body, number))
+                finally:
+                    with lock:
+                        under_way[0] -= 1
+
+            do_GET = do_POST
+
+            def _say(self, what: Said) -> None:
+                time.sleep(what.delay)
+                content = what.body if isinstance(what.body, bytes) else json.dumps(what.body).encode()
+                with contextlib.suppress(ConnectionError):
+                    self.send_response(what.status)
+                    for name, value in {"content-length": str(len(content)), **what.headers}.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                """Nothing on stderr."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        loopback.port = server.server_address[1]
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        servers.append(server)
+        return loopback
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

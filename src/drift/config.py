@@ -30,6 +30,24 @@ class PolicySettings(Settings):
     lora: LoraSettings | None = None
 
 
+class EndpointSettings(Settings):
+    """An OpenAI-compatible server. `api_key_env`: the environment variable with the key; without one no key is sent.
+
+    `timeout`: seconds for one attempt. `retries`: further attempts of one request. Prices in any currency, per million
+    tokens; `max_cost` in the same currency: nothing is sent that could pass it.
+    """
+
+    base_url: str
+    model: str
+    api_key_env: str | None = None
+    max_concurrency: PositiveInt = 8
+    timeout: PositiveFloat = 120.0
+    retries: int = Field(default=5, ge=0)
+    price_per_million_input: float | None = Field(default=None, ge=0.0)
+    price_per_million_output: float | None = Field(default=None, ge=0.0)
+    max_cost: float | None = Field(default=None, gt=0.0)
+
+
 class LabelSettings(Settings):
     """`min_p_dsat`: a reply counts as disliked from this probability on (labels that logs bring along always count)."""
 

@@ -1,0 +1,90 @@
+"""What was used and what it cost. Money is reserved before a request goes out, so that a limit is never passed."""
+
+import threading
+from dataclasses import dataclass
+
+from drift.config import EndpointSettings
+from drift.endpoint.exchange import Usage
+from drift.errors import ConfigError, DriftError
+
+
+class CostLimitReached(DriftError):
+    """The next request could pass `max_cost`; what was answered before it is in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """`requests`: answered by the server, `cached`: answered without it. `cost`: None without prices."""
+
+    requests: int
+    cached: int
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+
+
+class Budget:
+    """Raises ConfigError if there is a limit but no prices."""
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        self.limit = settings.max_cost
+        prices = (settings.price_per_million_input, settings.price_per_million_output)
+        self._prices = None if None in prices else (prices[0] or 0.0, prices[1] or 0.0)
+        if self.limit is not None and self._prices is None:
+            raise ConfigError(
+                "max_cost needs prices: set price_per_million_input and price_per_million_output "
+                "(drift label: --price-input, --price-output)."
+            )
+        self._requests = self._cached = self._input = self._output = 0
+        self._under_way = 0
+        self._spent = self._reserved = 0.0
+        self._excess = 1.0  # by which a server's own count has passed the upper bound
+        self._changed = threading.Condition()
+
+    def cost(self, usage: Usage) -> float | None:
+        if self._prices is None:
+            return None
+        return (usage.input_tokens * self._prices[0] + usage.output_tokens * self._prices[1]) / 1e6
+
+    def reserve(self, most: Usage) -> float:
+        """Set aside what the request can cost at most; waits while requests under way may turn out cheaper.
+
+        Raises CostLimitReached.
+        """
+        with self._changed:
+            while True:
+                bound = (self.cost(most) or 0.0) * self._excess
+                if self.limit is None or self._spent + self._reserved + bound <= self.limit:
+                    self._reserved += bound
+                    self._under_way += 1
+                    return bound
+                if not self._under_way:
+                    raise CostLimitReached(
+                        f"stopped before max_cost {self.limit:g}: {self._spent:.4g} is spent, the next could cost "
+                        f"{bound:.4g}. The same command with a higher limit goes on from here."
+                    )
+                self._changed.wait(1.0)
+
+    def settle(self, reserved: float, used: Usage | None) -> None:
+        """Release a reservation; `used` is None where the server did no work."""
+        with self._changed:
+            self._under_way -= 1
+            self._reserved = self._reserved - reserved if self._under_way else 0.0  # no rounding error stays
+            if used is not None:
+                cost = self.cost(used) or 0.0
+                self._requests += 1
+                self._input += used.input_tokens
+                self._output += used.output_tokens
+                self._spent += cost
+                if cost > reserved > 0:
+                    self._excess = max(self._excess, self._excess * cost / reserved)
+            self._changed.notify_all()
+
+    def from_cache(self) -> None:
+        with self._changed:
+            self._cached += 1
+
+    def spending(self) -> Spending:
+        with self._changed:
+            cost = None if self._prices is None else round(self._spent, 8)
+            return Spending(self._requests, self._cached, self._input, self._output, cost)

@@ -1,0 +1,213 @@
+"""The client: cache first, then the server, as often as its retries allow and as fast as the server bears."""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from drift.config import EndpointSettings
+from drift.endpoint.budget import Budget, Spending
+from drift.endpoint.cache import Cache
+from drift.endpoint.exchange import ChatRequest, Reply, Request, Unanswered, Usage, parse_reply
+from drift.endpoint.pace import Pace, pause_before
+from drift.endpoint.transport import Failure, Transport
+from drift.errors import PrerequisiteError
+
+WINDOW = 4
+"""Requests prepared ahead, per connection, so that one slow answer does not hold up the others."""
+LONGEST_WAIT = 600.0
+"""Seconds. A server that asks for a longer pause is left alone, and the user is told."""
+IN_A_ROW = 10
+"""Requests that failed one after the other, each after all its retries: the server is not well."""
+
+
+class Endpoint:
+    """One model behind one server. Use it as a context manager, or `close` it.
+
+    `cache`: the file of cached answers; None keeps none. Raises ConfigError (address, prices), PrerequisiteError (the
+    key's variable is not set) and DataError (the cache).
+    """
+
+    def __init__(self, settings: EndpointSettings, cache: Path | None = None) -> None:
+        self.settings = settings
+        self.model = settings.model
+        self.max_tokens_name = "max_tokens"
+        self.sends_temperature = True
+        self._budget = Budget(settings)
+        self._transport = Transport(
+            settings.base_url, _api_key(settings), settings.timeout, connections=settings.max_concurrency
+        )
+        self._cache = Cache(cache) if cache else None
+        self._pace = Pace(settings.max_concurrency)
+        self._stop = threading.Event()
+        self._reached = False
+        self._failed_in_a_row = 0
+
+    @property
+    def url(self) -> str:
+        return self._transport.url
+
+    @property
+    def spending(self) -> Spending:
+        return self._budget.spending()
+
+    def ask(self, request: Request) -> Reply | Unanswered:
+        """One answer. Raises PrerequisiteError (no server, no access, no model) and CostLimitReached."""
+        cached = self._cache.find(request, self.model) if self._cache else None
+        if cached is not None:
+            self._budget.from_cache()
+            return cached
+        return self._pay(request)
+
+    def ask_many(self, requests: Iterable[Request]) -> Iterator[Reply | Unanswered]:
+        """One outcome for each request, in their order; `requests` is read as the answers come in.
+
+        On an error, an interrupt, or when the caller stops reading, answers that are under way are waited for and kept
+        in the cache: they are paid for.
+        """
+        self._stop.clear()
+        waiting: deque[Future[Reply | Unanswered]] = deque()
+        pool = ThreadPoolExecutor(self.settings.max_concurrency, thread_name_prefix="endpoint")
+        try:
+            for request in requests:
+                waiting.append(pool.submit(self.ask, request))
+                if len(waiting) >= WINDOW * self.settings.max_concurrency:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            self._stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            self._stop.clear()
+
+    def is_cached(self, request: Request) -> bool:
+        return self._cache is not None and self._cache.find(request, self.model) is not None
+
+    def look(self, path: str) -> bytes | Failure:
+        """GET a page of the server, once. Raises PrerequisiteError if nobody is there."""
+        answer = self._transport.get(path)
+        if isinstance(answer, Failure) and answer.problem == "connection":
+            raise self._absent(answer.detail)
+        return answer
+
+    def try_once(self, request: Request) -> Reply | Unanswered:
+        """As `ask`, without the cache, and with no retries unless the server is busy: to find out what it does."""
+        return self._pay(request, probing=True)
+
+    def close(self) -> None:
+        self._transport.close()
+        if self._cache:
+            self._cache.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _pay(self, request: Request, probing: bool = False) -> Reply | Unanswered:
+        most = Usage(*request.most_tokens(), reported=False)
+        outcome: Failure | Reply | Unanswered = Unanswered("connection", "interrupted")
+        for attempt in range(self.settings.retries + 1):
+            if attempt:
+                self._stop.wait(pause_before(attempt))
+            if self._stop.is_set():
+                break
+            reserved = self._budget.reserve(most)
+            outcome = self._attempt(request, reserved, most, use_cache=not probing)
+            if isinstance(outcome, Reply) or (isinstance(outcome, Failure) and not outcome.retry):
+                break
+            if probing and outcome.problem != "busy":
+                break
+        return self._settled(outcome, probing)
+
+    def _attempt(self, request: Request, reserved: float, most: Usage, use_cache: bool) -> Reply | Unanswered | Failure:
+        used: Usage | None = None
+        try:
+            with self._pace.turn(self._stop) as begun:
+                answer = self._transport.post(request.path, self._body(request))
+            if isinstance(answer, Failure):
+                used = most if answer.billed else None
+                return self._judge_failure(answer, begun)
+            self._reached = True
+            self._pace.succeeded()
+            reply = parse_reply(request, answer)
+            used = reply.usage if isinstance(reply, Reply) else most
+            if isinstance(reply, Unanswered):
+                return reply
+            reply = replace(reply, cost=self._budget.cost(reply.usage))
+            if self._cache and use_cache:
+                self._cache.keep(request, self.model, answer, reply.cost)
+            return reply
+        finally:
+            self._budget.settle(reserved, used)
+
+    def _judge_failure(self, failure: Failure, begun: float) -> Failure:
+        """Slow down where that helps, give up where nothing does."""
+        if failure.problem == "connection" and not self._reached:
+            raise self._absent(failure.detail)
+        self._reached = self._reached or failure.status is not None
+        if failure.status == 404 and "model" in failure.detail.lower():
+            raise PrerequisiteError(f"{self.url}: {failure.detail} `curl {self.url}/models` lists what is served.")
+        if failure.retry_after > LONGEST_WAIT:
+            wait = f"asks to wait {failure.retry_after:.0f} s ({failure.detail})"
+            raise PrerequisiteError(f"{self.url}: {wait}. The same command goes on later.")
+        if failure.retry:
+            self._pace.strained(begun, failure.retry_after)
+        return failure
+
+    def _settled(self, outcome: Reply | Unanswered | Failure, probing: bool) -> Reply | Unanswered:
+        if isinstance(outcome, Failure):
+            outcome = Unanswered(outcome.problem, outcome.detail)
+        if isinstance(outcome, Reply) or outcome.problem == "refused" or probing:
+            self._failed_in_a_row = 0
+            return outcome
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= IN_A_ROW and not self._stop.is_set():
+            raise PrerequisiteError(
+                f"{self.url}: the last {IN_A_ROW} requests failed after {self.settings.retries} retries each "
+                f"({outcome.detail}). What was answered is kept; the same command goes on from here."
+            )
+        return outcome
+
+    def _body(self, request: Request) -> dict[str, object]:
+        body = request.body(self.model)
+        if isinstance(request, ChatRequest):
+            body[self.max_tokens_name] = body.pop("max_tokens")
+            if not self.sends_temperature:
+                body.pop("temperature", None)
+        return body
+
+    def _absent(self, detail: str) -> PrerequisiteError:
+        why = " ".join(detail.split())
+        return PrerequisiteError(
+            f"{self.url}: no server answers ({why}). Start it, or give another base_url (--endpoint)."
+        )
+
+
+def wait_until_ready(settings: EndpointSettings, seconds: float) -> None:
+    """Wait for a server that is starting. Raises PrerequisiteError if it is not there in time."""
+    deadline = time.monotonic() + seconds
+    with Endpoint(settings) as endpoint:
+        while True:
+            try:
+                endpoint.look("models")
+                return
+            except PrerequisiteError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+
+def _api_key(settings: EndpointSettings) -> str | None:
+    if settings.api_key_env is None:
+        return None
+    key = os.environ.get(settings.api_key_env)
+    if not key:
+        raise PrerequisiteError(f"The environment variable {settings.api_key_env} holds no key: export it first.")
+    return key

@@ -1,0 +1,271 @@
+"""What is sent to a server and what comes back, checked: a server's answer is data, and may be anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from drift.records import ChatMessage, stable_hash
+
+Problem = Literal["busy", "server", "timeout", "connection", "garbage", "refused"]
+OVERHEAD = 16
+"""Tokens that a chat template puts around one message, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One call of /chat/completions. What is None or 0 is not sent, so that the server's own default holds.
+
+    `top_logprobs`: so many candidates for each token. `response_format`: as OpenAI's (see `json_schema_format`).
+    `extra`: further keys of the body, for a server that knows more. `sample`: tells equal requests apart for the cache.
+    `owner`: whose text this is about (a conversation_id), so that its cached answers can be forgotten.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    max_tokens: int = 512
+    temperature: float | None = 0.0
+    top_p: float | None = None
+    n: int = 1
+    seed: int | None = None
+    top_logprobs: int = 0
+    response_format: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    sample: int = 0
+    owner: str | None = None
+
+    @property
+    def path(self) -> str:
+        return "chat/completions"
+
+    def body(self, model: str) -> dict[str, Any]:
+        optional = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "n": self.n if self.n > 1 else None,
+            "seed": self.seed,
+            "logprobs": True if self.top_logprobs else None,
+            "top_logprobs": self.top_logprobs or None,
+            "response_format": self.response_format,
+        }
+        return {
+            "model": model,
+            "messages": [{"role": message.role, "content": message.content} for message in self.messages],
+            "max_tokens": self.max_tokens,
+            **{name: value for name, value in optional.items() if value is not None},
+            **self.extra,
+        }
+
+    def key(self, model: str) -> "CacheKey":
+        parameters = {name: value for name, value in self.body(model).items() if name not in ("model", "messages")}
+        system = [message for message in self.messages if message.role == "system"]
+        rest = [message for message in self.messages if message.role != "system"]
+        return CacheKey(model, stable_hash(self.path, parameters, self.sample), stable_hash(system), stable_hash(rest))
+
+    def most_tokens(self) -> tuple[int, int]:
+        """Upper bounds (input, output): a byte-level tokenizer makes at most one token of a byte."""
+        given = sum(len(message.content.encode()) + OVERHEAD for message in self.messages)
+        return given + len(str(self.response_format or "").encode()), self.max_tokens * self.n
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRequest:
+    """One call of /systemone: a probability for each option of each question about `state`; no text is written.
+
+    `questions`: by name, each with its options by name and what they mean.
+    """
+
+    state: str
+    questions: Mapping[str, "Question"]
+    owner: str | None = None
+
+    @property
+    def path(self) -> str:
+        return "systemone"
+
+    def body(self, model: str) -> dict[str, Any]:
+        asked = {
+            name: {"type": "choice", "instructions": question.instructions, "criteria": dict(question.options)}
+            for name, question in self.questions.items()
+        }
+        return {"model": model, "state": self.state, "questions": asked}
+
+    def key(self, model: str) -> "CacheKey":
+        asked = self.body(model)["questions"]
+        return CacheKey(model, stable_hash(self.path), stable_hash(asked), stable_hash(self.state))
+
+    def most_tokens(self) -> tuple[int, int]:
+        asked = (len(str(question).encode()) + 4 * OVERHEAD for question in self.questions.values())
+        state = len(self.state.encode()) + OVERHEAD
+        return sum(state + size for size in asked), 0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    instructions: str
+    options: Mapping[str, str]
+
+
+Request = ChatRequest | DecisionRequest
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKey:
+    """`prompt` hashes the instructions (system messages, questions), `input` what they are applied to."""
+
+    model: str
+    parameters: str
+    prompt: str
+    input: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens. `reported`: by the server; else upper bounds."""
+
+    input_tokens: int
+    output_tokens: int
+    reported: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token that could have stood in some place, and its log-probability in nats."""
+
+    token: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`finish`: the server's own word (stop, length, ...). `tokens`: for each token its candidates, best first."""
+
+    text: str
+    finish: str | None
+    tokens: tuple[tuple[Candidate, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`choices` of a ChatRequest, or `probabilities` (question -> option -> probability) of a DecisionRequest.
+
+    `cost`: None where no prices are known; of a cached reply: what it cost then.
+    """
+
+    usage: Usage
+    cost: float | None = None
+    cached: bool = False
+    choices: tuple[Choice, ...] = ()
+    probabilities: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """Of the first choice."""
+        return self.choices[0].text
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A request that got no usable answer, after all retries: never a bad grade, never an empty reply."""
+
+    problem: Problem
+    detail: str
+
+
+class _Top(BaseModel):
+    token: str
+    logprob: float = Field(allow_inf_nan=False)
+
+
+class _Token(_Top):
+    top_logprobs: list[_Top] = []
+
+
+class _Logprobs(BaseModel):
+    content: list[_Token] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = Field(default=None, ge=0)
+    completion_tokens: int | None = Field(default=None, ge=0)
+    input_tokens: int | None = Field(default=None, ge=0)
+    output_tokens: int | None = Field(default=None, ge=0)
+
+
+class _Chat(BaseModel):
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
+class _Decided(BaseModel):
+    probabilities: dict[str, float]
+
+
+class _Decision(BaseModel):
+    answers: dict[str, _Decided]
+    usage: _Usage | None = None
+
+
+def parse_reply(request: Request, body: bytes) -> Reply | Unanswered:
+    """The server's answer as records; `Unanswered` with what is wrong with it if it is none."""
+    try:
+        if isinstance(request, DecisionRequest):
+            decided = _Decision.model_validate_json(body)
+            return Reply(_usage(request, decided.usage), probabilities=_probabilities(request, decided))
+        chat = _Chat.model_validate_json(body)
+        return Reply(_usage(request, chat.usage), choices=tuple(map(_choice, chat.choices)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
+        return Unanswered("garbage", f"{where}: {first['msg']}; it begins {body[:80]!r}")
+
+
+def json_schema_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The `response_format` that asks for JSON of this schema."""
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+
+
+JSON_MODE = {"type": "json_object"}
+
+
+def _choice(choice: _Choice) -> Choice:
+    tokens = choice.logprobs.content if choice.logprobs and choice.logprobs.content else []
+    candidates = tuple(
+        tuple(Candidate(top.token, top.logprob) for top in sorted(token.top_logprobs or [token], key=_falling))
+        for token in tokens
+    )
+    return Choice(choice.message.content or "", choice.finish_reason, candidates)
+
+
+def _falling(top: _Top) -> float:
+    return -top.logprob
+
+
+def _usage(request: Request, told: _Usage | None) -> Usage:
+    most_in, most_out = request.most_tokens()
+    if told is None:
+        return Usage(most_in, most_out, reported=False)
+    given = told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens
+    made = told.completion_tokens if told.completion_tokens is not None else told.output_tokens
+    known = given is not None and made is not None
+    return Usage(most_in if given is None else given, most_out if made is None else made, known)
+
+
+def _probabilities(request: DecisionRequest, decided: _Decision) -> dict[str, dict[str, float]]:
+    """Only what was asked for; a question that is missing or does not sum to 1 is left out."""
+    answers = {}
+    for name, question in request.questions.items():
+        given = decided.answers[name].probabilities if name in decided.answers else {}
+        if set(given) == set(question.options) and abs(sum(given.values()) - 1) < 0.01 and min(given.values()) >= 0:
+            answers[name] = given
+    return answers

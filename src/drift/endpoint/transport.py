@@ -1,0 +1,118 @@
+"""One attempt of one request over HTTP. Every status and header stays in our hands; nothing is retried in here."""
+
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from drift.endpoint.exchange import Problem
+from drift.errors import ConfigError, PrerequisiteError
+
+LARGEST_ANSWER = 64 * 1024 * 1024
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`retry`: another attempt may succeed; `billed`: the server may have worked for it."""
+
+    problem: Problem
+    detail: str
+    retry: bool
+    billed: bool = False
+    retry_after: float = 0.0
+    status: int | None = None
+
+
+class Transport:
+    """A pool of connections to one server. Raises ConfigError if `base_url` is no http(s) address."""
+
+    def __init__(self, base_url: str, api_key: str | None, timeout: float, connections: int) -> None:
+        import httpx2
+
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"base_url {base_url!r}: write it as http://HOST:PORT/v1 or https://HOST/v1.")
+        self.url = base_url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+        self._timeout = timeout
+        self._client = httpx2.Client(
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx2.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout), pool=None),
+            limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+            verify=parts.scheme == "https",  # no certificates to load for plain http
+            trust_env=parts.hostname not in LOOPBACK,
+        )
+
+    def post(self, path: str, body: dict[str, Any]) -> bytes | Failure:
+        """The body of a good answer. Raises PrerequisiteError where no other request can succeed either."""
+        return self._send("POST", path, orjson.dumps(body))
+
+    def get(self, path: str) -> bytes | Failure:
+        return self._send("GET", path, None)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _send(self, method: str, path: str, content: bytes | None) -> bytes | Failure:
+        import httpx2
+
+        headers = {"Content-Type": "application/json"} if content else {}
+        deadline = time.monotonic() + self._timeout
+        try:
+            with self._client.stream(method, f"{self.url}/{path}", content=content, headers=headers) as response:
+                answer = bytearray()
+                for part in response.iter_bytes():
+                    answer += part
+                    if len(answer) > LARGEST_ANSWER:
+                        return Failure("garbage", f"more than {LARGEST_ANSWER} bytes", retry=False, billed=True)
+                    if time.monotonic() > deadline:
+                        return Failure("timeout", f"not done after {self._timeout:g} s", retry=True, billed=True)
+            if response.is_success:
+                return bytes(answer)
+            return self._refusal(response.status_code, response.headers, bytes(answer))
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            return Failure("connection", str(error) or "no connection", retry=True)
+        except httpx2.TimeoutException:
+            return Failure("timeout", f"no answer in {self._timeout:g} s", retry=True, billed=True)
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
+            return Failure("connection", str(error) or type(error).__name__, retry=True, billed=True)
+
+    def _refusal(self, status: int, headers: Any, body: bytes) -> Failure:
+        detail = f"{status}: {_message(body)}"
+        if status in (401, 402, 403) or b"insufficient_quota" in body:
+            raise PrerequisiteError(
+                f"{self.url}: answers {detail} Set api_key_env to the environment variable that holds a valid key."
+            )
+        if 300 <= status < 400:
+            raise PrerequisiteError(f"{self.url}: moved to {headers.get('location')!r}; give that as base_url.")
+        if status == 429:
+            return Failure("busy", detail, retry=True, retry_after=retry_after(headers), status=status)
+        if status in (408, 409, 425) or status >= 500:
+            return Failure("server", detail, retry=True, retry_after=retry_after(headers), status=status)
+        return Failure("refused", detail, retry=False, status=status)
+
+
+def retry_after(headers: Any) -> float:
+    """Seconds that the server asks to wait, told in (milli)seconds or as a date (RFC 9110, 10.2.3); else 0."""
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        told = headers.get("retry-after", "0")
+        return max(0.0, float(told) if told[:1].isdigit() else parsedate_to_datetime(told).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
+def _message(body: bytes) -> str:
+    """What the server says is wrong, in one line."""
+    try:
+        told = orjson.loads(body)
+        error = told.get("error", told.get("detail", told)) if isinstance(told, dict) else told
+        text = str(error.get("message", error) if isinstance(error, dict) else error)
+    except orjson.JSONDecodeError:
+        text = body.decode(errors="replace")
+    return " ".join(text.split())[:300]

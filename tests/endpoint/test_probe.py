@@ -1,0 +1,124 @@
+"""What servers honour, ignore, refuse or invent."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from drift.config import EndpointSettings
+from drift.endpoint import Capabilities, ChatRequest, Endpoint, Reply, probe, wait_until_ready
+from drift.errors import PrerequisiteError
+from drift.records import ChatMessage
+
+PLAIN = Capabilities(False, False, True, False, False, False)
+
+
+def full(said):
+    """A server that does everything."""
+
+    def answer(path, body, number):
+        if path == "/v1/models":
+            return said({"data": [{"id": "tiny"}, {"id": "big"}]})
+        if path == "/v1/systemone":
+            return said({"answers": {name: {"probabilities": {"yes": 0.9, "no": 0.1}} for name in body["questions"]}})
+        kind = (body.get("response_format") or {}).get("type")
+        text = {"json_schema": '{"colour": "red"}', "json_object": '{"a": 1'}.get(kind, "The sea is wide.")
+        logprobs = {
+            "content": [{"token": "a", "logprob": -1, "top_logprobs": [{"token": t, "logprob": -1} for t in "ab"]}]
+        }
+        choice = {"message": {"content": text}, "logprobs": logprobs if body.get("logprobs") else None}
+        return said({"choices": [choice] * body.get("n", 1)})
+
+    return answer
+
+
+def test_a_server_that_does_everything(serve, said, settings):
+    with Endpoint(settings(serve(full(said)))) as endpoint:
+        able = probe(endpoint)
+    assert able == Capabilities(True, True, True, True, True, True)
+    assert able.line() == "honours n, logprobs, seed, JSON schema, JSON mode, decision endpoint"
+
+
+def test_a_server_that_ignores_what_it_does_not_know(serve, said, settings):
+    server = serve(lambda path, *_: said.chat("The sea is wide.") if "chat" in path else said(b"no", 500))
+    with Endpoint(settings(server, retries=5)) as endpoint:
+        able = probe(endpoint)
+    assert able == PLAIN
+    assert able.line() == "honours seed; not n, logprobs, JSON schema, JSON mode, decision endpoint"
+    assert len(server.requests) <= 9
+
+
+def test_a_server_that_refuses_features(serve, said, settings):
+    def strict(path, body, number):
+        known = {"model", "messages", "max_tokens", "temperature", "seed"}
+        if "chat" not in path:
+            return said(b"", 404)
+        return said({"error": "unknown"}, 400) if set(body) - known else said.chat(f"The sea, {number}.")
+
+    with Endpoint(settings(serve(strict))) as endpoint:
+        assert probe(endpoint) == Capabilities(False, False, False, False, False, False)
+
+
+def test_newer_models_are_asked_their_way(serve, said, settings, ask):
+    def modern(path, body, number):
+        if "max_tokens" in body:
+            return said({"error": {"message": "Unsupported: use 'max_completion_tokens' instead."}}, 400)
+        if "temperature" in body:
+            return said({"error": {"message": "'temperature' does not support 0, only the default"}}, 400)
+        return said.chat("ok") if "chat" in path else said(b"", 404)
+
+    server = serve(modern)
+    with Endpoint(settings(server)) as endpoint:
+        probe(endpoint)
+        assert isinstance(endpoint.ask(ask()), Reply)
+    assert server.chats()[-1]["max_completion_tokens"] == 20
+
+
+@pytest.mark.parametrize("case", ["other model", "no chat", "nobody"])
+def test_what_is_missing_is_one_line(serve, said, settings, case):
+    if case == "nobody":
+        made = EndpointSettings(base_url="http://127.0.0.1:1", model="tiny")
+    elif case == "no chat":
+        made = settings(serve(lambda *_: said({"detail": "Not Found"}, 404)))
+    else:
+        made = settings(serve(full(said)), model="huge")
+    told = {"other model": "serves no model 'huge'. It serves: tiny, big", "no chat": "404", "nobody": "no server"}
+    with Endpoint(made) as endpoint, pytest.raises(PrerequisiteError, match=told[case]) as error:
+        probe(endpoint)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def transformers_serve(tiny_policy):
+    """A real server of the tiny random policy."""
+    pytest.importorskip("fastapi", reason="the server needs pip install 'transformers[serving]'")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-c",
+        "from transformers.cli.transformers import main; main()",
+        "serve",
+        str(tiny_policy),
+    ]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    settings = EndpointSettings(base_url=f"http://127.0.0.1:{port}", model=str(tiny_policy), retries=1)
+    try:
+        wait_until_ready(settings, 60.0)
+        yield settings
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@pytest.mark.slow
+def test_a_real_local_server(transformers_serve):
+    with Endpoint(transformers_serve) as endpoint:
+        able = probe(endpoint)
+        assert (able.many, able.logprobs, able.json_schema) == (False, False, False)  # 5.23 ignores them
+        replies = list(endpoint.ask_many(ChatRequest((ChatMessage("user", f"{n}"),), max_tokens=8) for n in range(6)))
+    assert all(isinstance(reply, Reply) and reply.usage.reported for reply in replies)
