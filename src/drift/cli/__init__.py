@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from drift.cli import bench, data, evaluate, runs
+from drift.cli import bench, data, evaluate, review, runs
 from drift.errors import DriftError
 
 INTERRUPTED = 130
@@ -17,7 +17,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (data.ingest, data.label, data.pairs, runs.run, runs.runs, runs.report, runs.export, runs.demo):
+for command in (
+    data.ingest,
+    data.label,
+    data.pairs,
+    runs.run,
+    runs.runs,
+    runs.report,
+    runs.export,
+    runs.demo,
+    review.review,
+):
     app.command()(command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(evaluate.app, name="eval")

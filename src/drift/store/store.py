@@ -14,10 +14,12 @@ import duckdb
 from drift.errors import DataError
 from drift.records import Conversation, FeedbackLabel, Split, read_jsonl, stable_hash
 from drift.store.folder import Folder
+from drift.store.reviews import Reviews
 from drift.store.rows import LABEL, Quarantined, conversation_of, label_row, write_rows
 from drift.store.writer import AddSummary, StoreWriter
 
 MEMORY_LIMIT = "400MB"
+_REVIEWS_FIRST = 1 << 62  # their place among the labels' numbers of writing: after all of them
 
 # Windows run over the narrow keys alone: over whole rows they would not fit the memory limit.
 _WINNERS = """
@@ -57,6 +59,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.reviews = Reviews(path)
         self._folder = Folder(path)
 
     def conversations(self, split: Split | None = None) -> Iterator[Conversation]:
@@ -68,14 +71,21 @@ class Store:
             rows = self._rows(f"{query} WHERE split = $split", self._folder.manifest().conversations, split=split)
         return map(conversation_of, rows)
 
-    def labels(self) -> Iterator[FeedbackLabel]:
+    def conversation(self, conversation_id: str) -> Conversation | None:
+        query = "SELECT * FROM read_parquet($files) WHERE conversation_id = $id"
+        rows = self._rows(query, self._folder.manifest().conversations, id=conversation_id)
+        return next(map(conversation_of, rows), None)
+
+    def labels(self, *, reviewed: bool = True) -> Iterator[FeedbackLabel]:
         """The label that counts for each judged reply, ordered by conversation and reply.
 
         A review wins over a rating, a label of the source, of a judge and of the embedded labeller; then the newest.
+        `reviewed=False` leaves the reviews out: what would count without them.
         """
-        for row in self._rows(_WINNERS, self._folder.manifest().labels):
-            del row["content_hash"], row["written"]
-            yield FeedbackLabel(**row)
+        with self._label_files(reviewed) as files:
+            for row in self._rows(_WINNERS, files):
+                del row["content_hash"], row["written"]
+                yield FeedbackLabel(**row)
 
     def labelled(self, split: Split | None = None) -> Iterator[tuple[Conversation, list[FeedbackLabel]]]:
         """Conversations ordered by id, each with its winning labels ordered by reply; [] if there are none."""
@@ -91,7 +101,8 @@ class Store:
         per_split = """SELECT split, count(*) AS n, sum(len(messages))::BIGINT AS messages,
             sum(len(ratings))::BIGINT AS ratings FROM read_parquet($files) GROUP BY split"""
         splits = list(self._rows(per_split, manifest.conversations))
-        labels = self._rows(f"SELECT label, count(*) AS n FROM ({_WINNERS}) GROUP BY label", manifest.labels)
+        with self._label_files() as files:
+            labels = list(self._rows(f"SELECT label, count(*) AS n FROM ({_WINNERS}) GROUP BY label", files))
         return StoreCounts(
             conversations=sum(row["n"] for row in splits),
             messages=sum(row["messages"] for row in splits),
@@ -117,7 +128,8 @@ class Store:
 
     def label_hash(self) -> str:
         """16 hex digits over the winning labels; the same after labelling again with the same result."""
-        return self._hash(f"SELECT content_hash FROM ({_WINNERS})", self._folder.manifest().labels)
+        with self._label_files() as files:
+            return self._hash(f"SELECT content_hash FROM ({_WINNERS})", files)
 
     def fingerprint(self) -> str:
         """Names everything that can be read through the store, for the run folder."""
@@ -154,6 +166,19 @@ class Store:
         """One transaction: without `commit`, or on an error before it, the store stays as it was."""
         with self._folder.staging() as staging, (staging / "quarantine.jsonl").open("wb") as quarantine:
             yield StoreWriter(self._folder, staging, quarantine)
+
+    @contextmanager
+    def _label_files(self, reviewed: bool = True) -> Iterator[tuple[str, ...]]:
+        """The store's files of labels and, written out for the query's time, the reviews."""
+        files = self._folder.manifest().labels
+        labels = list(self.reviews.labels()) if reviewed else []
+        if not labels:
+            yield files
+            return
+        with tempfile.TemporaryDirectory(prefix="drift-reviews-") as folder:
+            extra = Path(folder) / "reviews.parquet"
+            write_rows(extra, LABEL, map(label_row, labels, itertools.count(_REVIEWS_FIRST)))
+            yield (*files, str(extra))
 
     def _rows(self, query: str, files: Iterable[str], **values: Any) -> Iterator[dict[str, Any]]:
         """Rows of a query over Parquet files of this store, as a stream."""

@@ -1,0 +1,69 @@
+"""One person's audit of a store: what is next, what they decide, and what the decisions say. No page in here."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from drift.records import FeedbackLabel, Verdict
+from drift.review.estimate import Quality, cohens_kappa, estimate_quality, verdicts_of
+from drift.review.queue import Queue, build_queue, item_key
+from drift.store import Review, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`agreement`: with each other reviewer, kappa and the number of replies that both decided."""
+
+    decided: int
+    total: int
+    quality: Quality
+    agreement: dict[str, tuple[float, int]]
+
+
+class Audit:
+    """Raises DataError if the store holds no label to look at."""
+
+    def __init__(self, store: Store, reviewer: str) -> None:
+        self.store = store
+        self.reviewer = reviewer
+        self.queue: Queue = build_queue(store.labels(reviewed=False))
+
+    def current(self) -> FeedbackLabel | None:
+        """The next reply to decide on; None when the queue is done."""
+        decided = self._verdicts()
+        return next((label for label in self.queue.order if item_key(label) not in decided), None)
+
+    def decide(self, label: FeedbackLabel, verdict: Verdict | None) -> None:
+        """On disk when this returns. Where the reviewer agrees, the label's subtype and evidence stay."""
+        agreed = verdict == label.label
+        self.store.reviews.add(
+            Review(
+                self.reviewer,
+                label.conversation_id,
+                label.reply_index,
+                label.user_index,
+                verdict,
+                label.subtype if agreed else None,
+                label.evidence if agreed else None,
+            )
+        )
+
+    def undo(self) -> Review | None:
+        """Take the latest decision back; its reply is asked about again."""
+        return self.store.reviews.undo(Review, self.reviewer)
+
+    def progress(self) -> Progress:
+        by_reviewer: dict[str, list[Review]] = defaultdict(list)
+        for review in self.store.reviews.all(Review):
+            by_reviewer[review.reviewer].append(review)
+        mine = verdicts_of(by_reviewer.pop(self.reviewer, []))
+        shared = {name: cohens_kappa(mine, verdicts_of(theirs)) for name, theirs in by_reviewer.items()}
+        in_queue = sum(item_key(label) in mine for label in self.queue.order)
+        return Progress(
+            in_queue,
+            len(self.queue.order),
+            estimate_quality(self.queue, mine),
+            {name: kappa for name, kappa in shared.items() if kappa is not None},
+        )
+
+    def _verdicts(self) -> dict[tuple[str, int], str | None]:
+        return verdicts_of(self.store.reviews.all(Review, self.reviewer))

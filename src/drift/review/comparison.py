@@ -1,0 +1,82 @@
+"""Disliked reply or fresh one? A person decides without knowing which is which; the share of fresh wins is p_imp.
+
+(DRIFT, theorem 1: p_imp is the probability that the chosen reply really beats the rejected one. The paper assumes it.)
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from drift.errors import DataError
+from drift.records import PreferencePair, read_jsonl
+from drift.review.estimate import DRAWS, SEED, Share
+from drift.store import Preference, Reviews
+
+Side = Literal["left", "right", "tie"]
+
+
+@dataclass(frozen=True, slots=True)
+class Improvement:
+    """`p_imp`: share of decided pairs, ties as halves, in which the fresh reply won; None before the first."""
+
+    p_imp: Share | None
+    decided: int
+    total: int
+
+
+class Comparison:
+    """The pairs of a run's latest iteration, in an order and with sides drawn by hash.
+
+    Raises DataError if the run has no pairs.
+    """
+
+    def __init__(self, run: Path, reviews: Reviews, reviewer: str) -> None:
+        self.run, self._reviews, self.reviewer = run.name, reviews, reviewer
+        files = sorted(run.glob("iteration-*/pairs.jsonl"), key=lambda path: int(path.parent.name.split("-")[1]))
+        if not files:
+            raise DataError(
+                f"{run}: holds no pairs of an iteration. Finish the run first: drift run CONFIG --out {run}"
+            )
+        self.pairs = sorted(read_jsonl(files[-1], PreferencePair), key=lambda pair: _digest("order", pair.pair_id))
+
+    def current(self) -> PreferencePair | None:
+        decided = {preference.pair_id for preference in self._mine()}
+        return next((pair for pair in self.pairs if pair.pair_id not in decided), None)
+
+    def decide(self, pair: PreferencePair, side: Side | None) -> None:
+        """On disk when this returns. None: passed over."""
+        fresh: Side = "left" if fresh_is_left(pair) else "right"
+        winner = None if side is None else "tie" if side == "tie" else "chosen" if side == fresh else "rejected"
+        self._reviews.add(Preference(self.reviewer, self.run, pair.pair_id, winner))
+
+    def undo(self) -> Preference | None:
+        return self._reviews.undo(Preference, self.reviewer, self.run)
+
+    def improvement(self) -> Improvement:
+        told = [preference.winner for preference in self._mine()]
+        points = [{"chosen": 1.0, "rejected": 0.0, "tie": 0.5}[winner] for winner in told if winner]
+        return Improvement(_interval(points), len(told), len(self.pairs))
+
+    def _mine(self) -> list[Preference]:
+        return list(self._reviews.all(Preference, self.reviewer, self.run))
+
+
+def fresh_is_left(pair: PreferencePair) -> bool:
+    return _digest("side", pair.pair_id) % 2 == 0
+
+
+def _digest(purpose: str, pair_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{purpose}/{pair_id}".encode()).digest()[:8], "big")
+
+
+def _interval(points: list[float]) -> Share | None:
+    """Beta posterior with Jeffreys' prior; a tie counts half a win and half a loss."""
+    if not points:
+        return None
+    won = sum(points)
+    draws = np.random.default_rng(SEED).beta(won + 0.5, len(points) - won + 0.5, DRAWS)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Share(won / len(points), float(low), float(high))

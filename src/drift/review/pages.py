@@ -1,0 +1,142 @@
+"""The two pages: the audit of labels and, for a run, disliked reply against fresh one. Keys do what buttons do."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+
+from nicegui import events, ui
+
+from drift.records import Verdict
+from drift.review.audit import Audit
+from drift.review.comparison import Comparison, Side, fresh_is_left
+from drift.review.estimate import Share
+from drift.review.markup import STYLE, chat_html, conversation_html, message_html
+
+VERDICT_KEYS: dict[str, Verdict | None] = {"s": "SAT", "d": "DSAT", "n": "NEUTRAL", "k": None}
+SIDE_KEYS: dict[str, Side | None] = {"1": "left", "2": "right", "t": "tie", "k": None}
+UNDO = "u"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A button and the key that does the same."""
+
+    name: str
+    do: Callable[[], None]
+
+
+def audit_page(audit: Audit, compares: bool) -> None:
+    """The whole page is drawn anew after each decision; what was decided is on disk by then."""
+    _head()
+
+    def decide(verdict: Verdict | None) -> None:
+        label = audit.current()
+        if label is not None:
+            audit.decide(label, verdict)
+        body.refresh()
+
+    def undo() -> None:
+        audit.undo()
+        body.refresh()
+
+    actions = {
+        key: Action(verdict or "skip", lambda verdict=verdict: decide(verdict)) for key, verdict in VERDICT_KEYS.items()
+    } | {UNDO: Action("undo", undo)}
+
+    @ui.refreshable
+    def body() -> None:
+        label = audit.current()
+        conversation = audit.store.conversation(label.conversation_id) if label else None
+        _bar(_audit_progress(audit), actions)
+        if label is None or conversation is None:
+            _done("Nothing left to look at. `drift label --store DIR` may bring more.")
+        else:
+            ui.html(conversation_html(conversation, label), sanitize=False)
+            ui.run_javascript("document.querySelector('.judged')?.scrollIntoView({block: 'center'})")
+
+    if compares:
+        ui.link("disliked reply or fresh one?", "/compare")
+    body()
+    _keys(actions)
+
+
+def comparison_page(comparison: Comparison) -> None:
+    _head()
+
+    def decide(side: Side | None) -> None:
+        pair = comparison.current()
+        if pair is not None:
+            comparison.decide(pair, side)
+        body.refresh()
+
+    def undo() -> None:
+        comparison.undo()
+        body.refresh()
+
+    names = {"left": "left is better", "right": "right is better", "tie": "tie"}
+    actions = {
+        key: Action(names.get(side or "", "skip"), lambda side=side: decide(side)) for key, side in SIDE_KEYS.items()
+    } | {UNDO: Action("undo", undo)}
+
+    @ui.refreshable
+    def body() -> None:
+        so_far = comparison.improvement()
+        told = [f"{so_far.decided} of {so_far.total} decided", f"the fresh reply wins {_share(so_far.p_imp)}"]
+        _bar(told, actions)
+        pair = comparison.current()
+        if pair is None:
+            _done("Every pair of this iteration is decided.")
+            return
+        ui.html(chat_html(pair.prompt), sanitize=False)
+        sides = (pair.chosen, pair.rejected) if fresh_is_left(pair) else (pair.rejected, pair.chosen)
+        with ui.row().classes("w-full no-wrap"):
+            for side in sides:
+                ui.html("".join(map(message_html, side)), sanitize=False).classes("w-1/2")
+
+    ui.link("audit the labels", "/")
+    body()
+    _keys(actions)
+
+
+def _audit_progress(audit: Audit) -> list[str]:
+    progress = audit.progress()
+    quality = progress.quality
+    return [
+        f"{progress.decided} of {progress.total} decided by {audit.reviewer}",
+        f"precision {_share(quality.precision)}",
+        f"recall {_share(quality.recall)}",
+        f"from {quality.sampled} random replies",
+        *(f"kappa with {name} {kappa:.2f} on {n}" for name, (kappa, n) in sorted(progress.agreement.items())),
+    ]
+
+
+def _share(share: Share | None) -> str:
+    return "not known yet" if share is None else f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]"
+
+
+def _head() -> None:
+    ui.page_title("DRIFT review")
+    ui.add_css(STYLE)
+
+
+def _bar(told: list[str], actions: Mapping[str, Action]) -> None:
+    """What is known so far and the buttons, in sight however long the conversation is."""
+    with ui.element("div").classes("bar"):
+        ui.html(" · ".join(map(escape, told)), sanitize=False).classes("progress")
+        with ui.row():
+            for key, action in actions.items():
+                ui.button(f"{action.name} ({key})", on_click=action.do).props("outline dense no-caps")
+
+
+def _done(text: str) -> None:
+    ui.label(text).classes("done")
+
+
+def _keys(actions: Mapping[str, Action]) -> None:
+    def pressed(event: events.KeyEventArguments) -> None:
+        action = actions.get(str(event.key).lower())
+        plain = not (event.modifiers.ctrl or event.modifiers.alt or event.modifiers.meta)
+        if action and plain and event.action.keydown and not event.action.repeat:
+            action.do()
+
+    ui.keyboard(on_key=pressed)

@@ -1,0 +1,83 @@
+"""Serve the review pages on loopback until interrupted."""
+
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from drift.errors import PrerequisiteError
+from drift.review.audit import Audit
+from drift.review.comparison import Comparison
+from drift.store import Review, Store
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewSummary:
+    """`reviews`: all decisions on labels in the store; `by_you`: those of this reviewer."""
+
+    store: str
+    reviews: int
+    by_you: int
+
+
+def serve(
+    store: Store, reviewer: str, run: Path | None, port: int, tell_address: Callable[[str], None]
+) -> ReviewSummary:
+    """Blocks until Ctrl-C. `tell_address` gets the address with its one-time token once the page can be opened.
+
+    Raises DataError if there is nothing to review, PrerequisiteError without the extra `ui` or if the port is taken.
+    """
+    store.require_conversations()
+    audit = Audit(store, reviewer)
+    comparison = Comparison(run, store.reviews, reviewer) if run else None
+    listening = _listen(port)
+    token = secrets.token_urlsafe(24)
+    address = f"{HOST}:{listening.getsockname()[1]}"
+    server = _server(audit, comparison, token, address)
+    tell_address(f"http://{address}/?token={token}")
+    with suppress(KeyboardInterrupt):  # the way to end it: every decision is on disk
+        server.run(sockets=[listening])
+    return ReviewSummary(
+        str(store.path),
+        sum(1 for _ in store.reviews.all(Review)),
+        sum(1 for _ in store.reviews.all(Review, reviewer)),
+    )
+
+
+def _server(audit: Audit, comparison: Comparison | None, token: str, address: str):
+    try:
+        import uvicorn
+        from fastapi import FastAPI
+        from nicegui import ui
+    except ImportError as error:
+        raise PrerequisiteError(
+            f"the review page needs the extra `ui` ({error.name} is missing): pip install 'drift-training[ui]'"
+        ) from None
+    from drift.review.access import OneTimeToken
+    from drift.review.pages import audit_page, comparison_page
+
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    ui.page("/")(partial(audit_page, audit, comparison is not None))
+    if comparison is not None:
+        ui.page("/compare")(partial(comparison_page, comparison))
+    ui.run_with(app)
+    port = address.rsplit(":", 1)[1]
+    guarded = OneTimeToken(app, token, frozenset({address, f"localhost:{port}"}))
+    return uvicorn.Server(uvicorn.Config(guarded, log_level="warning", lifespan="on"))
+
+
+def _listen(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+        listening.listen()
+    except OSError as error:
+        listening.close()
+        raise PrerequisiteError(f"--port {port}: {error.strerror}. Name another one, or 0 for any.") from None
+    return listening

@@ -1,0 +1,49 @@
+"""Blind comparison of disliked and fresh replies."""
+
+import pytest
+
+from drift.errors import DataError
+from drift.records import ChatMessage, PreferencePair, write_jsonl
+from drift.review.comparison import Comparison, fresh_is_left
+from drift.store import Preference, Reviews
+
+
+@pytest.fixture
+def comparison(tmp_path) -> Comparison:
+    run = tmp_path / "run"
+    said = {name: (ChatMessage("assistant", name),) for name in ("fresh", "disliked")}
+    ask = (ChatMessage("user", "hi"),)
+    for k in (2, 10):
+        (run / f"iteration-{k}").mkdir(parents=True)
+        pairs = [
+            PreferencePair(f"p{n}-{k}", f"p{n}", "c", 1, "drift", k, "x", ask, said["fresh"], said["disliked"])
+            for n in range(8)
+        ]
+        write_jsonl(run / f"iteration-{k}" / "pairs.jsonl", pairs)
+    return Comparison(run, Reviews(tmp_path), "ann")
+
+
+def test_the_sides_hide_which_one_is_fresh_and_the_answer_is_kept_in_its_terms(comparison):
+    assert {pair.iteration for pair in comparison.pairs} == {10}  # 10 comes after 2
+    assert {fresh_is_left(pair) for pair in comparison.pairs} == {True, False}
+    for n in range(6):
+        pair = comparison.current()
+        fresh, other = ("left", "right") if fresh_is_left(pair) else ("right", "left")
+        comparison.decide(pair, fresh if n < 3 else other if n == 3 else "tie" if n == 4 else None)
+    so_far = comparison.improvement()
+    assert (so_far.decided, so_far.total) == (6, 8)
+    assert so_far.p_imp.value == 3.5 / 5
+    comparison.undo()
+    comparison.undo()
+    assert comparison.improvement().p_imp.value == 3 / 4
+
+
+def test_nobody_sees_the_decisions_of_others_or_of_other_runs(comparison, tmp_path):
+    Reviews(tmp_path).add(Preference("bob", "run", comparison.pairs[0].pair_id, "chosen"))
+    Reviews(tmp_path).add(Preference("ann", "another", comparison.pairs[0].pair_id, "chosen"))
+    assert comparison.improvement().p_imp is None
+
+
+def test_a_run_without_pairs_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"holds no pairs of an iteration"):
+        Comparison(tmp_path, Reviews(tmp_path), "ann")

@@ -1,0 +1,61 @@
+"""Precision, recall and kappa against numbers worked out by hand and against a simulated truth."""
+
+import numpy as np
+import pytest
+
+from drift.records import FeedbackLabel
+from drift.review.estimate import cohens_kappa, estimate_quality
+from drift.review.queue import build_queue, item_key
+
+
+def test_by_hand():
+    called = [FeedbackLabel(f"d{n}", 1, 2, "DSAT", "embedded", "1") for n in range(10)]
+    others = [FeedbackLabel(f"n{n}", 1, 2, "NEUTRAL", "embedded", "1") for n in range(90)]
+    queue = build_queue([*called, *others])
+    said = {item_key(label): "DSAT" for label in queue.disliked[:3]} | {item_key(queue.disliked[3]): "NEUTRAL"}
+    said |= {item_key(label): "NEUTRAL" for label in queue.others[:8]} | {item_key(queue.others[8]): "DSAT"}
+    said |= {item_key(queue.others[9]): None}  # passed over
+    quality = estimate_quality(queue, said)
+    assert quality.sampled == 13
+    assert quality.precision is not None
+    assert quality.recall is not None
+    assert quality.precision.value == 3 / 4
+    assert quality.recall.value == pytest.approx(7.5 / (7.5 + 10))  # 10 * 3/4 found, 90 * 1/9 missed
+    assert quality.precision.low < 3 / 4 < quality.precision.high
+
+
+def test_only_the_decided_beginning_counts():
+    queue = build_queue(FeedbackLabel(f"d{n}", 1, 2, "DSAT", "embedded", "1") for n in range(10))
+    quality = estimate_quality(queue, {item_key(queue.disliked[5]): "DSAT"})  # an uncertain one, met out of turn
+    assert (quality.precision, quality.sampled) == (None, 0)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    draws = np.random.default_rng(1)
+    covered = 0
+    for trial in range(100):
+        truth = {(f"c{n}", 1): bool(draws.random() < 0.2) for n in range(400)}
+        labels = [
+            FeedbackLabel(c, i, 2, "DSAT" if draws.random() < (0.6 if bad else 0.1) else "NEUTRAL", "embedded", "1")
+            for (c, i), bad in truth.items()
+        ]
+        queue = build_queue(labels, seed=trial)
+        seen = {
+            item_key(x): "DSAT" if truth[item_key(x)] else "SAT" for x in (*queue.disliked[:40], *queue.others[:40])
+        }
+        recall = estimate_quality(queue, seen).recall
+        found = sum(truth[item_key(label)] for label in queue.disliked)
+        assert recall is not None
+        covered += recall.low <= found / sum(truth.values()) <= recall.high
+    assert covered >= 88
+
+
+def test_kappa_by_hand():
+    first = dict(zip("abcdef", ["DSAT", "DSAT", "SAT", "SAT", "NEUTRAL", None], strict=True))
+    second = dict(zip("abcdef", ["DSAT", "SAT", "SAT", "SAT", "NEUTRAL", "SAT"], strict=True))
+    first, second = ({(key, 1): said for key, said in verdicts.items()} for verdicts in (first, second))
+    kappa = cohens_kappa(first, second)
+    assert kappa is not None
+    assert kappa[1] == 5
+    assert kappa[0] == pytest.approx((0.8 - 0.36) / (1 - 0.36))  # chance: (2*1 + 2*3 + 1*1) / 25 = 0.36
+    assert cohens_kappa(first, {}) is None

@@ -1,0 +1,35 @@
+"""Texts of logs are shown as text."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drift.records import Conversation, FeedbackLabel, Message
+from drift.review.markup import conversation_html, marked
+
+NASTY = '<script>alert(1)</script><img src=x onerror=alert(2)> & "quotes"'
+
+
+@given(st.text(), st.text())
+def test_nothing_of_a_text_becomes_markup(text, evidence):
+    shown = marked(text, evidence).replace("<mark>", "").replace("</mark>", "")
+    assert "<" not in shown
+    assert ">" not in shown
+
+
+def test_the_judged_reply_and_the_evidence_are_marked():
+    texts = (("user", "hi"), ("assistant", NASTY), ("user", f"no: {NASTY}, really"))
+    conversation = Conversation("c", "test", "c", tuple(Message(role, text) for role, text in texts), "train")
+    html = conversation_html(conversation, FeedbackLabel("c", 1, 2, "DSAT", "embedded", "1", evidence="really"))
+    assert "<script" not in html
+    assert "<img" not in html
+    assert html.count("judged") == 1
+    assert "<mark>really</mark>" in html
+
+
+def test_long_conversations_are_cut_around_the_reply_and_say_so():
+    messages = tuple(Message(("user", "assistant")[i % 2], f"text {i}") for i in range(100))
+    conversation = Conversation("c", "test", "c", messages, "train")
+    html = conversation_html(conversation, FeedbackLabel("c", 51, 52, "SAT", "embedded", "1"))
+    assert "… 31 earlier messages" in html
+    assert "… 43 later messages" in html
+    assert "text 51<" in html
