@@ -43,9 +43,9 @@ def build_queue(labels: Iterable[FeedbackLabel], seed: int = 0) -> Queue:
         (disliked if label.label == "DSAT" else others).add(_lot(label, seed), label)
         if label.p_dsat is not None:
             uncertain.add(abs(label.p_dsat - 0.5), label)
-    strata = [row.sorted() for row in (disliked, others)]
-    random = _alternate(*strata)
-    return Queue(tuple(_once(_alternate(uncertain.sorted(), random))), *strata, disliked.seen, others.seen)
+    called, rest = disliked.sorted(), others.sorted()
+    order = _once(_alternate(uncertain.sorted(), _alternate(called, rest)))
+    return Queue(tuple(order), called, rest, disliked.seen, others.seen)
 
 
 class _Smallest:
