@@ -90,7 +90,7 @@ def test_replies_keep_their_places_around_one_that_does_not_fit(policy):
     chats = [[ChatMessage("user", text)] for text in ("hi", "x" * 2000, "you")]
     seen: list[tuple[int, int]] = []
     greedy = SAMPLING.model_copy(update={"temperature": 0.0})
-    with listening(lambda done, total: seen.append((done, total))):
+    with listening(lambda done, total, _: seen.append((done, total))):
         replies = generate_replies(policy, chats, ["a", "b", "c"], greedy)
     assert [reply is None for reply in replies] == [False, True, False]
     assert replies[0] == generate_replies(policy, chats[:1], ["other"], greedy)[0]

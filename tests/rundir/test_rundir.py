@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from drift.errors import DataError, DriftError
+from drift.progress import listening
 from drift.rundir import RunDir, load_run
 
 
@@ -97,6 +98,27 @@ def test_a_changed_setting_redoes_what_depends_on_it(path: Path, source: Path):
     assert (path / POLICY / "weights").read_text().endswith("beta 0.2 seed 7")
     changed = pipeline(path, source, beta=0.2, temperature=1.0)
     assert changed == {PROMPTS: "reused", COMPLETIONS: "done", POLICY: "done"}
+
+
+def test_a_redone_stage_says_why(path: Path, source: Path):
+    def told(beta: float) -> list[str]:
+        notes: list[str] = []
+        with listening(lambda *_: None, notes.append):
+            pipeline(path, source, beta)
+        return notes
+
+    assert told(0.1) == []
+    assert told(0.1) == []
+    assert told(0.2) == ["iteration-1/policy: redone, cfg.beta 0.1 -> 0.2"]
+    (path / COMPLETIONS).write_text("mine")
+    source.write_text("other")
+    assert told(0.2) == [
+        f"{PROMPTS}: redone, the content of {source} changed",
+        f"{COMPLETIONS}: redone, the content of {PROMPTS} changed",
+        f"{POLICY}: redone, the content of {COMPLETIONS} changed",
+    ]
+    (path / POLICY / "weights").unlink()
+    assert told(0.2) == [f"{POLICY}: redone, its files were changed or deleted since"]
 
 
 def test_an_input_counts_by_content_not_by_place_or_time(path: Path, source: Path):

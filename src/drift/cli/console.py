@@ -34,6 +34,7 @@ COLUMNS = (
     TextColumn("{task.description}"),
     BarColumn(),
     MofNCompleteColumn(),
+    TextColumn("{task.fields[rate]}"),
     TimeElapsedColumn(),
     TimeRemainingColumn(),
 )
@@ -86,17 +87,17 @@ def _shown(entry: Any) -> str:
 @contextmanager
 def progress(description: str) -> Iterator[None]:
     """A bar for whatever reports progress inside, from the second second on."""
-    bar = Progress(*COLUMNS, console=console, transient=True)
-    task = bar.add_task(description, total=None, visible=True)
+    bar = Progress(*COLUMNS, console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task(description, total=None, visible=True, rate="")
     begun = time.monotonic()
 
-    def show(done: int, total: int) -> None:
+    def show(done: int, total: int, tokens: int) -> None:
         if time.monotonic() - begun > PATIENCE:
             bar.start()
-        bar.update(task, completed=done, total=total)
+        bar.update(task, completed=done, total=total, rate=_rate(tokens, begun))
 
     try:
-        with listening(show):
+        with listening(show, lambda text: console.print(f"{description}: {text}", soft_wrap=True, markup=False)):
             yield
     finally:
         if bar.live.is_started:  # stopping a bar that was never drawn prints an empty line
@@ -105,18 +106,30 @@ def progress(description: str) -> Iterator[None]:
 
 @contextmanager
 def watching_stages() -> "Iterator[OnStage]":
-    """One line for each stage that is done or reused, and a bar while one is at work."""
-    bar = Progress(SpinnerColumn(), *COLUMNS, console=console, transient=True)
-    task = bar.add_task("", total=None)
-    begun = time.monotonic()
+    """One line for each stage that is done or reused, why it is redone, and on a terminal a bar while one is at work."""
+    bar = Progress(SpinnerColumn(), *COLUMNS, console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task("", total=None, rate="")
+    begun = stage_begun = time.monotonic()
 
     def on_stage(name: str, event: str, counts: Mapping[str, int | float | None]) -> None:
+        nonlocal stage_begun
         if event == "running":
-            bar.reset(task, description=name, total=None)
+            stage_begun = time.monotonic()
+            bar.reset(task, description=name, total=None, rate="")
             return
         told = ", ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in counts.items() if value)
         mark = "[dim]reused[/dim]" if event == "reused" else "[green]done[/green]  "
         console.print(f"{time.monotonic() - begun:6.1f} s  {mark}  {name}  [dim]{told}[/dim]", soft_wrap=True)
 
-    with bar, listening(lambda done, total: bar.update(task, completed=done, total=total)):
+    def show(done: int, total: int, tokens: int) -> None:
+        bar.update(task, completed=done, total=total, rate=_rate(tokens, stage_begun))
+
+    def tell(text: str) -> None:
+        console.print(f"{time.monotonic() - begun:6.1f} s  {text}", soft_wrap=True, markup=False, style="yellow")
+
+    with bar, listening(show, tell):
         yield on_stage
+
+
+def _rate(tokens: int, since: float) -> str:
+    return f"{tokens / max(time.monotonic() - since, 1e-9):,.0f} tokens/s" if tokens else ""

@@ -8,13 +8,16 @@ Usage:
 
 from drift.rundir.disk import atomic_write
 from drift.rundir.fingerprints import Fingerprinted, StageInput
+from drift.rundir.journal import Journal
 from drift.rundir.manifest import RunState, StageRecord
+from drift.rundir.partial import partial_work
 from drift.rundir.run import IterationDir, OnStage, RunDir
 from drift.rundir.view import RunView, list_runs, load_run
 
 __all__ = [
     "Fingerprinted",
     "IterationDir",
+    "Journal",
     "OnStage",
     "RunDir",
     "RunState",
@@ -24,4 +27,5 @@ __all__ = [
     "atomic_write",
     "list_runs",
     "load_run",
+    "partial_work",
 ]

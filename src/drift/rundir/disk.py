@@ -19,7 +19,7 @@ def atomic_write(path: Path, content: bytes) -> None:
         out.flush()
         os.fsync(out.fileno())
     os.replace(temporary, path)
-    _fsync(path.parent)
+    fsync_path(path.parent)
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -28,13 +28,12 @@ def remove_temporaries(folder: Path) -> None:
         leftover.unlink()
 
 
-def move_into_place(work: Path, folder: Path, former: Iterable[str], trash: Path) -> None:
-    """Replace the entries `former` of `folder` by everything that lies in `work`; what they replace goes to `trash`."""
-    for path in (*work.rglob("*"), work):
-        _fsync(path)
+def move_into_place(work: Path, made: set[str], folder: Path, former: Iterable[str], trash: Path) -> None:
+    """Replace the entries `former` of `folder` by those in `work` that were `made`; what was there goes to `trash`."""
+    for path in (*(path for name in made for path in (work / name, *(work / name).rglob("*"))), work):
+        fsync_path(path)
     folder.mkdir(parents=True, exist_ok=True)
     trash.mkdir()
-    made = set(os.listdir(work))
     for name in {*former, *made}:
         old, new = folder / name, work / name
         # os.replace swaps a file for a file in one step; a folder has to be taken away first.
@@ -42,7 +41,7 @@ def move_into_place(work: Path, folder: Path, former: Iterable[str], trash: Path
             os.replace(old, trash / name)
         if name in made:
             os.replace(new, old)
-    _fsync(folder)
+    fsync_path(folder)
 
 
 def files_under(path: Path) -> list[Path]:
@@ -86,7 +85,8 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def _fsync(path: Path) -> None:
+def fsync_path(path: Path) -> None:
+    """A file's content, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,9 +1,10 @@
 """A run being made.
 
 A stage is a plain function `fn(out, *inputs)`. It writes the file or folder `out`, and beside it what belongs to it,
-and returns counts. It works in `RUN/.work`; only when it has returned are its outputs moved into place and entered in
-the folder's manifest.json, under a key that hashes the function's name, its inputs' content, the code and the packages.
-Giving the same command again therefore resumes: what matches is reused, what does not is redone, nothing is half there.
+and returns counts. It works in `RUN/.work/STAGE@KEY`; only when it has returned are its outputs moved into place and
+entered in the folder's manifest.json, under a key that hashes the function's name, its inputs' content, the code and the
+packages. Giving the same command again therefore resumes: what matches is reused, what does not is redone, nothing is
+half there. A long stage goes on from where it was if it keeps `partial_work(out)`.
 """
 
 import os
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from drift.errors import DataError
+from drift.progress import report_note
+from drift.rundir.changes import why_redone
 from drift.rundir.disk import TEMPORARY, atomic_write, move_into_place, remove_temporaries, take_lock
 from drift.rundir.fingerprints import (
     Digests,
@@ -27,8 +30,9 @@ from drift.rundir.fingerprints import (
     stage_key,
 )
 from drift.rundir.manifest import MANIFEST, RUN, RunState, StageRecord, former_threads, read_manifest, write_json
+from drift.rundir.partial import forget_outputs, outputs_in
 
-CONFIG, LOCK, WORK = "config.yaml", "lock", ".work"
+CONFIG, LOCK, WORK, REPLACED = "config.yaml", "lock", ".work", "replaced"
 
 Event = Literal["reused", "running", "done"]
 OnStage = Callable[[str, Event, Mapping[str, int | float | None]], None]
@@ -53,7 +57,7 @@ class RunDir:
         """
         _prepare(path)
         run = cls(path, take_lock(path / LOCK), seed, on_stage)
-        shutil.rmtree(path / WORK, ignore_errors=True)  # what a killed process left behind
+        run._clear_work()  # what a killed process left behind
         remove_temporaries(path)
         atomic_write(path / CONFIG, config_yaml.encode())
         run._update()
@@ -88,10 +92,13 @@ class RunDir:
         if known and known.key == key and self._digests.under(target.parent, known.entries) == known.outputs:
             self._finished(known, "reused")
             return target
+        if known:
+            report_note(f"{name}: {why_redone(known, fn, described, key)}")
         self._update(stage=name)
         self._tell(name, "running", {})
         started_at, clock = _now(), time.monotonic()
-        counts, outputs = self._make(target, fn, inputs)
+        work = self._work_folder(name, key)
+        counts, outputs = self._make(target, work, fn, inputs)
         seconds = round(time.monotonic() - clock, 3)
         record = StageRecord(
             name,
@@ -107,6 +114,7 @@ class RunDir:
         )
         manifest = read_manifest(target.parent)
         write_json(target.parent / MANIFEST, replace(manifest, stages={**manifest.stages, target.name: record}))
+        shutil.rmtree(work)  # only now: until the manifest names the outputs, partial work may be needed again
         self._finished(record, "done")
         return target
 
@@ -130,27 +138,48 @@ class RunDir:
     def finish(self) -> None:
         """The run is complete. Leaving the `with` block without an error says so too."""
         if self._state.state != "done":
+            shutil.rmtree(self.path / WORK, ignore_errors=True)
             self._update(state="done", stage=None, finished_at=_now())
 
+    def _work_folder(self, name: str, key: str) -> Path:
+        """Where the stage works. What it left there under another key is of no use any more."""
+        prefix = name.replace("/", "~")
+        work = self.path / WORK / f"{prefix}@{key[:12]}"
+        for other in (self.path / WORK).glob(f"{prefix}@*"):
+            if other != work:
+                shutil.rmtree(other)
+        work.mkdir(parents=True, exist_ok=True)
+        return work
+
     def _make(
-        self, target: Path, fn: StageFunction, inputs: tuple[object, ...]
+        self, target: Path, work: Path, fn: StageFunction, inputs: tuple[object, ...]
     ) -> tuple[dict[str, int | float | None], dict[str, str]]:
-        """Run `fn` in a work folder and move what it wrote to where `target` belongs; returns counts and hashes."""
-        work = self.path / WORK / "stage"
-        work.mkdir(parents=True)
+        """Run `fn` in its work folder and move what it wrote to where `target` belongs; returns counts and hashes."""
         try:
             counts = dict(fn(work / target.name, *inputs))
-            entries = set(os.listdir(work))
+            entries = outputs_in(work)
             manifest = read_manifest(target.parent)
             if not self._digests.under(work, [target.name]):
                 raise RuntimeError(f"the stage {target.name} returned and has not written {target.name}")
             if other := manifest.other_owner(entries, target.name):
                 raise RuntimeError(f"the stage {target.name} wrote {sorted(entries)}, some of it is that of {other}")
             former = manifest.stages[target.name].entries if target.name in manifest.stages else ()
-            move_into_place(work, target.parent, former, self.path / WORK / "replaced")
+            move_into_place(work, entries, target.parent, former, self.path / WORK / REPLACED)
+            shutil.rmtree(self.path / WORK / REPLACED)
             return counts, self._digests.under(target.parent, entries)
-        finally:
-            shutil.rmtree(self.path / WORK)
+        except BaseException:
+            self._clear_work()
+            raise
+
+    def _clear_work(self) -> None:
+        """Leave nothing in RUN/.work but the partial work of stages that were stopped."""
+        folder = self.path / WORK
+        if folder.is_dir():
+            shutil.rmtree(folder / REPLACED, ignore_errors=True)
+            for work in folder.iterdir():
+                forget_outputs(work)
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
     def _finished(self, record: StageRecord, event: Event) -> None:
         others = tuple(stage for stage in self._state.stages if stage != record.name)
