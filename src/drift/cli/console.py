@@ -106,7 +106,7 @@ def progress(description: str) -> Iterator[None]:
 
 @contextmanager
 def watching_stages() -> "Iterator[OnStage]":
-    """One line for each stage that is done or reused, why it is redone, and on a terminal a bar while one is at work."""
+    """One line for each stage: done, or reused, or why it is redone; on a terminal a bar while one is at work."""
     bar = Progress(SpinnerColumn(), *COLUMNS, console=console, transient=True, disable=not console.is_terminal)
     task = bar.add_task("", total=None, rate="")
     begun = stage_begun = time.monotonic()

@@ -2,9 +2,9 @@
 
 A stage is a plain function `fn(out, *inputs)`. It writes the file or folder `out`, and beside it what belongs to it,
 and returns counts. It works in `RUN/.work/STAGE@KEY`; only when it has returned are its outputs moved into place and
-entered in the folder's manifest.json, under a key that hashes the function's name, its inputs' content, the code and the
-packages. Giving the same command again therefore resumes: what matches is reused, what does not is redone, nothing is
-half there. A long stage goes on from where it was if it keeps `partial_work(out)`.
+entered in the manifest.json of their folder, under a key that hashes the name of the function, the content of its
+inputs, the code and the packages. Giving the same command again therefore resumes: what matches is reused, what does
+not is redone, nothing is half there. A long stage goes on from where it was if it keeps `partial_work(out)`.
 """
 
 import os
