@@ -1,5 +1,6 @@
 """The whole loop on a small random policy: folders, resume, and a kill in the middle."""
 
+import hashlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from drift.errors import DataError
 from drift.experiments.run import run_config
 from drift.records import PreferencePair, read_jsonl
 from drift.rundir import load_run
+from drift.rundir.lineage import trace
 
 
 def thumbed(number: int) -> dict:
@@ -70,6 +72,20 @@ def test_two_iterations_leave_everything_that_the_contract_names(tmp_path, logs,
     assert len(both) > 20
     assert all(first[i].rejected == second[i].rejected for i in both)  # y- is fixed
     assert {p.policy_id for p in first.values()} != {p.policy_id for p in second.values()}  # y+ is fresh
+    traced = trace(run, next(iter(first.values())).pair_id)
+    (lineage,) = traced.pairs
+    assert traced.policies[:2] == ("iteration-1/policy", "iteration-2/policy")
+    assert lineage.label is not None
+    assert lineage.label.label == "DSAT"
+    assert lineage.completion is not None
+    assert lineage.completion.policy_id == lineage.pair.policy_id
+    assert lineage.trained is not None
+    weights = (run / "iteration-1/policy/model.safetensors").read_bytes()
+    assert lineage.trained.outputs["policy/model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    back = trace(run, lineage.origin.source_id or "")  # from the log's own id to every pair that came of it
+    assert lineage.pair.pair_id in {found.pair.pair_id for found in back.pairs}
+    with pytest.raises(DataError, match="no pair, prompt or conversation 'nonsense'"):
+        trace(run, "nonsense")
     assert set(first) & {p.prompt_id for p in read_jsonl(run / "heldout/pairs.jsonl", PreferencePair)} == set()
 
 

@@ -25,6 +25,7 @@ for command in (
     runs.runs,
     runs.report,
     runs.export,
+    runs.trace,
     runs.demo,
     review.review,
 ):

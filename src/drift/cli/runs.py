@@ -71,6 +71,21 @@ def export(
     summary(export_run(path, to), as_json)
 
 
+def trace(
+    path: RunPath,
+    pair_id: Annotated[str, typer.Argument(metavar="PAIR_ID", help="Or a prompt's or a conversation's id.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Where a pair came from, and what learned from it; with a conversation's id: what came of it.
+
+    Example: drift trace runs/demo-seed-1 4501f386bce20cde
+    """
+    from drift.cli.traces import show_trace
+    from drift.rundir.lineage import trace
+
+    show_trace(trace(path, pair_id), as_json)
+
+
 def demo(
     seed: Annotated[int, typer.Option(help="Of the deployment, the sampling and the training.")] = 1,
     base: Annotated[int, typer.Option(min=1, max=3, help="Which of the three embedded base policies.")] = 1,

@@ -76,6 +76,11 @@ class Store:
         rows = self._rows(query, self._folder.manifest().conversations, id=conversation_id)
         return next(map(conversation_of, rows), None)
 
+    def by_source_id(self, source_id: str) -> Iterator[Conversation]:
+        """The conversations to which their logs gave this id; of several sources there may be several."""
+        query = "SELECT * FROM read_parquet($files) WHERE source_id = $id"
+        return map(conversation_of, self._rows(query, self._folder.manifest().conversations, id=source_id))
+
     def labels(self, *, reviewed: bool = True) -> Iterator[FeedbackLabel]:
         """The label that counts for each judged reply, ordered by conversation and reply.
 

@@ -1,0 +1,174 @@
+"""Where a pair came from and what learned from it: conversation, message, label, sampler, weights, config; and back."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from drift.errors import DataError
+from drift.records import Completion, Conversation, FeedbackLabel, PreferencePair, read_jsonl
+from drift.rundir.manifest import StageRecord
+from drift.rundir.view import RunView, load_run
+from drift.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The log's own names for the message that was disliked; `missing` says why it cannot be shown any more."""
+
+    store: str | None
+    conversation_id: str
+    reply_index: int
+    user_key: str | None
+    source: str | None = None
+    source_id: str | None = None
+    message_index: int | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A stage's output: its sha256 by file, and the stage's key, code and settings."""
+
+    path: str
+    key: str
+    code_version: str
+    outputs: dict[str, str]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """One pair. `pair.policy_id` names the weights that gave the chosen reply; `trained`: what learned from it first.
+
+    `also`: the same disliked reply's other pairs in this run, by id.
+    """
+
+    pair: PreferencePair
+    file: str
+    origin: Origin
+    label: FeedbackLabel | None
+    completion: Completion | None
+    sampled_by: Made | None
+    trained: Made | None
+    also: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """`pairs`: every pair that came of what was asked for; `policies`: all of the run that have learned from it."""
+
+    run: str
+    asked: str
+    pairs: tuple[Lineage, ...]
+    policies: tuple[str, ...]
+
+
+def trace(run_path: Path, asked: str) -> Traced:
+    """`asked`: a pair_id, a prompt_id, a conversation_id, or the id that the log gave the conversation.
+
+    Raises DataError if nothing in the run has that id.
+    """
+    run = load_run(run_path)
+    store = _store_of(run)
+    named = {asked, *(c.conversation_id for c in _of_source(store, asked))}
+    every = [(file, pair) for file in _pair_files(run) for pair in read_jsonl(run.path / file, PreferencePair)]
+    found = [row for row in every if named & {row[1].pair_id, row[1].prompt_id, row[1].conversation_id}]
+    if not found:
+        raise DataError(
+            f"{run_path}: no pair, prompt or conversation {asked!r}. The ids stand in RUN/iteration-1/pairs.jsonl: "
+            "pair_id, prompt_id, conversation_id."
+        )
+    return Traced(
+        str(run.path),
+        asked,
+        tuple(_lineage(run, store, file, pair, every) for file, pair in found),
+        tuple(_learned(run, min(_iteration(file) for file, _ in found))),
+    )
+
+
+def _lineage(
+    run: RunView, store: Store | None, file: str, pair: PreferencePair, every: list[tuple[str, PreferencePair]]
+) -> Lineage:
+    folder = file.rpartition("/")[0]
+    return Lineage(
+        pair=pair,
+        file=file,
+        origin=_origin(store, pair),
+        label=_label(run, pair),
+        completion=_completion(run, folder, pair),
+        sampled_by=_made(run, f"{folder}/completions.jsonl"),
+        trained=_made(run, f"{folder}/policy"),
+        also=tuple(p.pair_id for _, p in every if p.prompt_id == pair.prompt_id and p.pair_id != pair.pair_id),
+    )
+
+
+def _origin(store: Store | None, pair: PreferencePair) -> Origin:
+    known = (str(store.path) if store else None, pair.conversation_id, pair.reply_index, pair.user_key)
+    conversation = store.conversation(pair.conversation_id) if store else None
+    if conversation is None:
+        return Origin(*known, missing="the store is gone" if store is None else "the store no longer holds it")
+    place = conversation.messages[pair.reply_index].source_index
+    return Origin(*known, conversation.source, conversation.source_id, place)
+
+
+def _label(run: RunView, pair: PreferencePair) -> FeedbackLabel | None:
+    """The label that the run was made from, which the store may have replaced since."""
+    file = run.file("data/labels.jsonl")
+    labels = read_jsonl(file, FeedbackLabel) if file else ()
+    place = (pair.conversation_id, pair.reply_index)
+    return next((label for label in labels if (label.conversation_id, label.reply_index) == place), None)
+
+
+def _completion(run: RunView, folder: str, pair: PreferencePair) -> Completion | None:
+    file = run.file(f"{folder}/completions.jsonl")
+    said = pair.chosen[-1].content
+    return next(
+        (c for c in (read_jsonl(file, Completion) if file else ()) if (c.prompt_id, c.text) == (pair.prompt_id, said)),
+        None,
+    )
+
+
+def _made(run: RunView, name: str) -> Made | None:
+    record = _record(run, name)
+    if record is None:
+        return None
+    settings = {key: given.value for key, given in record.inputs.items() if not isinstance(given.value, list)}
+    return Made(name, record.key, record.code_version, record.outputs, settings)
+
+
+def _record(run: RunView, name: str) -> StageRecord | None:
+    return next((stage for stage in run.stages if stage.name == name), None)
+
+
+def _pair_files(run: RunView) -> list[str]:
+    """In the order in which they were trained on; the warm start's first."""
+    names = [stage.name for stage in run.stages if stage.name.endswith("/pairs.jsonl")]
+    return sorted((name for name in names if not name.startswith("heldout/")), key=_iteration)
+
+
+def _iteration(file: str) -> int:
+    folder = file.split("/")[0]
+    return int(folder.removeprefix("iteration-")) if folder.startswith("iteration-") else 0
+
+
+def _learned(run: RunView, first: int) -> Iterator[str]:
+    """Whatever starts from a policy that learned it has learned it too; RUN/policy copies the one that was kept."""
+    for stage in run.stages:
+        if stage.name.rpartition("/")[2] == "policy":
+            kept = stage.counts.get("iteration") if stage.name == "policy" else _iteration(stage.name)
+            if int(kept or 0) >= first:
+                yield stage.name
+
+
+def _store_of(run: RunView) -> Store | None:
+    named = (yaml.safe_load(run.config_yaml) or {}).get("store")
+    candidates = [Path(named)] if named else sorted((run.path / "store").glob("*"))
+    return next((Store(path) for path in candidates if (path / "manifest.json").is_file()), None)
+
+
+def _of_source(store: Store | None, source_id: str) -> Iterator[Conversation]:
+    if store is not None:
+        yield from store.by_source_id(source_id)
