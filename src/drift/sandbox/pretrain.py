@@ -1,5 +1,6 @@
 """Makes the embedded base policies that ship with the package: `python -m drift.sandbox.pretrain --seed 1 --out DIR`.
 
+`--world long` makes the second world's.
 A Qwen2 of about half a million parameters and a byte-level BPE tokenizer, so that any text can pass through it.
 """
 
@@ -18,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from drift.sandbox.corpus import Line, dialogues
+from drift.sandbox.long.corpus import list_dialogues
 
 VOCABULARY = 1536
 ROLES = ("system", "user", "assistant", "tool")
@@ -29,7 +31,11 @@ TEMPLATE = (
 )
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+Corpus = Callable[[random.Random], Iterator[list[Line]]]
+CORPORA: dict[str, Corpus] = {"first": dialogues, "long": list_dialogues}
+
+
+def make_tokenizer(corpus: Corpus) -> PreTrainedTokenizerFast:
     """Byte-level BPE over the corpus' own text; every digit is a token of its own."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -42,7 +48,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = (line.text for lines in islice(dialogues(random.Random("tokenizer")), 20_000) for line in lines)
+    texts = (line.text for lines in islice(corpus(random.Random("tokenizer")), 20_000) for line in lines)
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", chat_template=TEMPLATE,
@@ -70,9 +76,11 @@ def encode(tokenizer: PreTrainedTokenizerFast, lines: list[Line]) -> tuple[list[
     return ids, targets
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, seed: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    tokenizer: PreTrainedTokenizerFast, corpus: Corpus, seed: int, size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Ids and targets, both int64 [size, length]; dialogues of like length stand together, -100 is no target."""
-    source = dialogues(random.Random(f"pretraining {seed}"))
+    source = corpus(random.Random(f"pretraining {seed}"))
     shuffle = random.Random(seed)
     while True:
         pool = sorted((encode(tokenizer, next(source)) for _ in range(size * 50)), key=lambda row: len(row[0]))
@@ -108,15 +116,21 @@ def make_optimizers(model: Qwen2ForCausalLM, learning_rate: float) -> list[torch
 
 
 def pretrain(
-    seed: int, steps: int, batch_size: int, learning_rate: float, out: Path, say: Callable[[str], object]
+    corpus: Corpus,
+    seed: int,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    out: Path,
+    say: Callable[[str], object],
 ) -> None:
     torch.manual_seed(seed)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(corpus)
     model = make_model(tokenizer)
     model.model.forward = torch.compile(model.model.forward, dynamic=True)  # 1.6 times faster at this size
     optimizers = make_optimizers(model, learning_rate)
     start, recent = time.perf_counter(), 0.0
-    for step, (ids, labels) in enumerate(islice(batches(tokenizer, seed, batch_size), steps), 1):
+    for step, (ids, labels) in enumerate(islice(batches(tokenizer, corpus, seed, batch_size), steps), 1):
         scale = min(step / 200, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate * scale
@@ -135,13 +149,15 @@ def pretrain(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--world", choices=CORPORA, default="first")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     args = parser.parse_args()
-    pretrain(args.seed, args.steps, args.batch_size, args.learning_rate, args.out, sys.stderr.write)
+    corpus = CORPORA[args.world]
+    pretrain(corpus, args.seed, args.steps, args.batch_size, args.learning_rate, args.out, sys.stderr.write)
 
 
 if __name__ == "__main__":
