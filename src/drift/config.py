@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from drift.errors import ConfigError
 
@@ -54,15 +54,40 @@ class LabelSettings(Settings):
     min_p_dsat: float = Field(default=0.5, ge=0.5, le=1.0)
 
 
-class RecipeSettings(Settings):
-    """`guided_share` of the prompts show the policy the disliked reply and the complaint, the rest the request alone.
+class ScorerSettings(Settings):
+    """Who scores fresh replies, for recipes that rank them and for the pairs' margins.
 
-    `samples`: fresh replies, and so pairs, per prompt.
+    `self`: the policy's own mean log-prob per token. `reward_model`: a sequence classifier, `model` names it.
+    `oracle`, `noisy_oracle`: the sandbox's truth, the latter with normal noise of deviation `noise`; for experiments.
     """
 
-    name: Literal["drift"] = "drift"
+    name: Literal["self", "reward_model", "oracle", "noisy_oracle"] = "self"
+    model: str | None = None
+    noise: float = Field(default=0.5, ge=0.0)
+
+
+class RecipeSettings(Settings):
+    """How pairs are built. `guided_share` of the prompts show the policy the disliked reply and the complaint, the rest
+    the request alone; with `iter_dpo` it is the share of a prompt's samples.
+
+    `samples`: fresh replies per prompt. `pairs`: exactly so many pairs per iteration, by leaving out or by repeating.
+    `retire_below`: a disliked reply is retired once its log-prob has fallen by so many nats since the warm start.
+    """
+
+    name: Literal["drift", "spin", "iter_dpo", "logs", "random_turns"] = "drift"
     guided_share: float = Field(default=1.0, ge=0.0, le=1.0)
     samples: PositiveInt = 1
+    scorer: ScorerSettings | None = None
+    pairs: PositiveInt | None = None
+    retire_below: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _fits_the_recipe(self) -> "RecipeSettings":
+        if self.name == "iter_dpo" and (self.scorer is None or self.samples < 2):
+            raise ValueError("iter_dpo ranks several replies: set recipe.scorer.name and recipe.samples of 2 or more")
+        if self.retire_below is not None and self.name not in ("drift", "random_turns"):
+            raise ValueError("retire_below is for recipes with a fixed rejected reply: drift, random_turns")
+        return self
 
 
 class SamplingSettings(Settings):
@@ -115,7 +140,7 @@ class WarmStartSettings(TrainerSettings):
 class StopSettings(Settings):
     """`heldout_logps`: stop when held-out guided replies of the warm start lost likelihood `patience` times running."""
 
-    rule: Literal["none", "heldout_logps"] = "none"
+    rule: Literal["none", "heldout_logps"] = "heldout_logps"
     patience: PositiveInt = 1
 
 

@@ -4,16 +4,22 @@ Every stage is a function from files to a file: `run.stage(name, function, input
 equal call has made it before. To change one stage, give another function.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from drift.config import Config, RecipeSettings
 from drift.evaluation.evaluate import evaluate
+from drift.evaluation.improvement import measure_improvement
+from drift.evaluation.scorers import score_replies
+from drift.evaluation.spent import find_spent
 from drift.evaluation.stopping import keep_best, should_stop
 from drift.evaluation.utility import Truth
-from drift.pairs.stages import build_pairs, find_heldout, find_prompts, find_repairs
+from drift.pairs.recipes import RECIPES
+from drift.pairs.stages import build_pairs, find_heldout, find_liked, find_prompts, find_random, find_repairs
 from drift.policy.model import source_of
 from drift.policy.sampler import sample
-from drift.rundir import RunDir
+from drift.progress import report_note
+from drift.rundir import IterationDir, RunDir
 from drift.store import Store
 from drift.training.train import train
 
@@ -21,37 +27,93 @@ from drift.training.train import train
 def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> Path:
     """Train on what the users in `store` disliked; returns RUN/policy, the one to use.
 
-    Only evaluation ever sees `truth`. Raises DataError with the funnel if nothing is left to train on.
+    Only evaluation and the oracle scorers ever see `truth`. Raises DataError with the funnel if nothing is left to
+    train on.
     """
-    how_to_sample = (cfg.sampling, cfg.recipe, cfg.policy)
-    how_to_evaluate = (cfg.evaluation, cfg.sampling, cfg.policy, truth, cfg.seed)
+    start = begin(cfg, run, store, truth)
+    prompts = _prompts(cfg, run, store, start.prompts)
+    policy = start.warm
+    policies, evaluations = [policy], [start.evaluation]
 
-    # what the users disliked, and what was mended to their liking
+    for k in range(1, cfg.iterations + 1):
+        it = run.iteration(k)
+        reference = start.warm if cfg.training.reference == "warm_start" else policy  # frozen for the iteration
+        pairs = _pairs(cfg, it, prompts, policy, start.warm, truth, k)
+        policy = it.stage("policy", train, policy, reference, pairs, cfg.training, cfg.policy, cfg.seed)
+        policies.append(policy)
+        evaluations.append(_evaluation(cfg, it, policy, start.probes, truth))
+        verdict = should_stop(evaluations, cfg.stop)
+        if verdict.stops:
+            break
+    report_note(verdict.why)
+    return run.stage("policy", keep_best, tuple(policies), tuple(evaluations), cfg.stop, cfg.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What stands before the first iteration; the same for every recipe on the same logs."""
+
+    prompts: Path
+    warm: Path | str
+    probes: Path
+    evaluation: Path
+
+
+def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> Start:
+    """Find what the users disliked, train the warm start on what was mended to their liking, and measure it."""
     prompts = run.stage("data/prompts.jsonl", find_prompts, store, cfg.labels, "train")
     heldout = run.stage("data/heldout.jsonl", find_heldout, store, cfg.labels, prompts)
     repairs = run.stage("warm-start/pairs.jsonl", find_repairs, prompts)
 
     base = source_of(cfg.policy.model)
-    policy = warm = base
+    warm = base
     if repairs.stat().st_size:
-        policy = warm = run.stage("warm-start/policy", train, base, base, repairs, cfg.warm_start, cfg.policy, cfg.seed)
+        warm = run.stage("warm-start/policy", train, base, base, repairs, cfg.warm_start, cfg.policy, cfg.seed)
 
     # fixed held-out pairs to measure every policy by: one guided reply each, whatever the recipe
     once = RecipeSettings()
     replies = run.stage("heldout/completions.jsonl", sample, warm, heldout, cfg.sampling, once, cfg.policy, 0, cfg.seed)
     probes = run.stage("heldout/pairs.jsonl", build_pairs, heldout, replies, once, cfg.sampling)
-    run.stage("base/evaluation.json", evaluate, base, probes, *how_to_evaluate)
-    evaluations = [run.stage("warm-start/evaluation.json", evaluate, warm, probes, *how_to_evaluate)]
-    policies = [warm]
+    _evaluation(cfg, run, base, probes, truth, "base/evaluation.json")
+    return Start(prompts, warm, probes, _evaluation(cfg, run, warm, probes, truth, "warm-start/evaluation.json"))
 
-    for k in range(1, cfg.iterations + 1):
-        it = run.iteration(k)
-        reference = warm if cfg.training.reference == "warm_start" else policy  # frozen for the iteration
-        completions = it.stage("completions.jsonl", sample, policy, prompts, *how_to_sample, k, cfg.seed)
-        pairs = it.stage("pairs.jsonl", build_pairs, prompts, completions, cfg.recipe, cfg.sampling)
-        policy = it.stage("policy", train, policy, reference, pairs, cfg.training, cfg.policy, cfg.seed)
-        policies.append(policy)
-        evaluations.append(it.stage("evaluation.json", evaluate, policy, probes, *how_to_evaluate))
-        if should_stop(evaluations, cfg.stop):
-            break
-    return run.stage("policy", keep_best, tuple(policies), tuple(evaluations), cfg.stop, cfg.policy)
+
+def _prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Path:
+    """The requests that the recipe asks for."""
+    asked = RECIPES[cfg.recipe.name].prompts
+    if asked == "liked":
+        return run.stage("data/liked.jsonl", find_liked, store, "train")
+    if asked == "random":
+        return run.stage("data/random.jsonl", find_random, store, disliked, "train", cfg.seed)
+    return disliked
+
+
+def _pairs(
+    cfg: Config, it: IterationDir, prompts: Path, policy: Path | str, warm: Path | str, truth: Truth | None, k: int
+) -> Path:
+    """Fresh replies, their scores if somebody scores, and the recipe's pairs out of both."""
+    recipe, length = cfg.recipe, cfg.evaluation.max_length
+    completions = scores = spent = None
+    if RECIPES[recipe.name].samples:
+        how = (cfg.sampling, recipe, cfg.policy)
+        completions = it.stage("completions.jsonl", sample, policy, prompts, *how, k, cfg.seed)
+        if recipe.scorer is not None:
+            how = (policy, prompts, completions, cfg.policy, length, truth, cfg.seed)
+            scores = it.stage("scores.jsonl", score_replies, recipe.scorer, *how)
+    if recipe.retire_below is not None:
+        spent = it.stage("spent.jsonl", find_spent, policy, warm, prompts, recipe.retire_below, cfg.policy, length)
+    pairs = it.stage("pairs.jsonl", build_pairs, prompts, completions, recipe, cfg.sampling, scores, spent)
+    if truth is not None:
+        it.stage("improvement.json", measure_improvement, pairs, truth)
+    return pairs
+
+
+def _evaluation(
+    cfg: Config,
+    place: RunDir | IterationDir,
+    policy: Path | str,
+    probes: Path,
+    truth: Truth | None,
+    name: str = "evaluation.json",
+) -> Path:
+    return place.stage(name, evaluate, policy, probes, cfg.evaluation, cfg.sampling, cfg.policy, truth, cfg.seed)

@@ -58,6 +58,9 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     SAMPLING_ERROR = "sampling_error"
     PROMPT_TOO_LONG = "prompt_too_long"
+    UNSCORED = "unscored"
+    TIED_SCORES = "tied_scores"
+    SPENT = "spent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,17 @@ class PreferencePair:
     noise: float = 0.0
     margin: float | None = None
     margin_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a scorer thinks of one completion, and of the prompt's disliked reply. None: it could not tell."""
+
+    prompt_id: str
+    sample: int
+    score: float | None
+    scorer: str
+    rejected_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

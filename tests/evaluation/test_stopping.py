@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from drift.config import PolicySettings, StopSettings
-from drift.errors import DataError
 from drift.evaluation.results import Evaluation, PreferenceResult, write_evaluation
 from drift.evaluation.stopping import keep_best, should_stop
 
@@ -30,15 +29,23 @@ def evaluations(folder: Path, scores: list[float]) -> list[Path]:
 )
 def test_it_stops_after_so_many_falls_in_a_row(tmp_path, scores, patience, stops):
     paths = evaluations(tmp_path, scores)
-    assert should_stop(paths, StopSettings(rule="heldout_logps", patience=patience)) is stops
-    assert not should_stop(paths, StopSettings(rule="none"))
+    assert should_stop(paths, StopSettings(rule="heldout_logps", patience=patience)).stops is stops
+    assert not should_stop(paths, StopSettings(rule="none")).stops
 
 
 def test_nothing_to_watch_is_said(tmp_path):
     for name in ("a", "b"):
         write_evaluation(tmp_path / name, Evaluation())
-    with pytest.raises(DataError, match=r"stop\.rule=none"):
-        should_stop([tmp_path / "a", tmp_path / "b"], StopSettings(rule="heldout_logps"))
+    verdict = should_stop([tmp_path / "a", tmp_path / "b"], StopSettings())
+    assert not verdict.stops
+    assert "holds no disliked reply" in verdict.why
+
+
+def test_why_it_stopped_is_one_line(tmp_path):
+    verdict = should_stop(evaluations(tmp_path, [-9, -8, -8.5]), StopSettings())
+    assert verdict.why.startswith("stopped after iteration 2")
+    assert verdict.why.endswith("iteration 1 is kept.")
+    assert "\n" not in verdict.why
 
 
 def test_the_best_policy_is_kept_under_a_rule_and_the_last_without_one(tmp_path):

@@ -1,8 +1,23 @@
 from dataclasses import replace
 
-from drift.pairs.recipes.drift import pairs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drift.pairs.others import liked_items, random_items
+from drift.pairs.recipes import RECIPES, Material, exactly
 from drift.pairs.repairs import repair_pairs
-from drift.records import ChatMessage, Completion, Drop, PreferencePair, PromptItem, Reason
+from drift.records import (
+    ChatMessage,
+    Completion,
+    Conversation,
+    Drop,
+    FeedbackLabel,
+    Message,
+    PreferencePair,
+    PromptItem,
+    Reason,
+    Score,
+)
 
 ITEM = PromptItem(
     "p1", "c", 1, (ChatMessage("user", "2+2?"),), "train",
@@ -11,13 +26,19 @@ ITEM = PromptItem(
 DONE = Completion("p1", 3, 0, True, "4", "stop", 7, "abc", "transformers", (11, 2))
 
 
-def reason_of(completion: Completion, drop_truncated: bool = False) -> Reason | None:
-    (row,) = pairs([ITEM], [completion], drop_truncated)
+def rows(recipe: str, *completions: Completion, item: PromptItem = ITEM, scores=(), **more) -> list:
+    known = {("p1", sample): Score("p1", sample, score, "self", 0.0) for sample, score in enumerate(scores)}
+    material = Material({"p1": item}, completions, known, **more)
+    return list(RECIPES[recipe].pairs(material))
+
+
+def reason_of(recipe: str, *completions: Completion, **more) -> Reason | None:
+    (row,) = rows(recipe, *completions, **more)
     return row.reason if isinstance(row, Drop) else None
 
 
-def test_a_pair_keeps_the_request_alone_the_fixed_rejected_and_the_samplers_ids():
-    (pair,) = pairs([ITEM], [DONE], drop_truncated=False)
+def test_drift_keeps_the_request_alone_the_fixed_rejected_and_the_samplers_ids():
+    (pair,) = rows("drift", DONE)
     assert isinstance(pair, PreferencePair)
     assert pair.prompt == ITEM.prompt
     assert pair.chosen == (ChatMessage("assistant", "4"),)
@@ -27,22 +48,65 @@ def test_a_pair_keeps_the_request_alone_the_fixed_rejected_and_the_samplers_ids(
 
 def test_pair_ids_differ_by_iteration_and_sample():
     completions = [DONE, replace(DONE, sample=1), replace(DONE, iteration=4)]
-    ids = [pair.pair_id for pair in pairs([ITEM], completions, False) if isinstance(pair, PreferencePair)]
-    assert len(set(ids)) == 3
+    assert len({pair.pair_id for pair in rows("drift", *completions)}) == 3
 
 
 def test_unusable_completions_are_dropped_by_name():
-    assert reason_of(replace(DONE, text=" \n")) == Reason.EMPTY_CHOSEN
-    assert reason_of(replace(DONE, text=" 5 ")) == Reason.CHOSEN_IS_REJECTED
-    assert reason_of(replace(DONE, finish="error")) == Reason.SAMPLING_ERROR
+    assert reason_of("drift", replace(DONE, text=" \n")) == Reason.EMPTY_CHOSEN
+    assert reason_of("drift", replace(DONE, text=" 5 ")) == Reason.CHOSEN_IS_REJECTED
+    assert reason_of("drift", replace(DONE, finish="error")) == Reason.SAMPLING_ERROR
+    assert reason_of("drift", DONE, spent=frozenset({"p1"})) == Reason.SPENT
 
 
 def test_a_truncated_completion_is_kept_as_such_unless_the_config_drops_it():
     cut = replace(DONE, finish="length")
-    (pair,) = pairs([ITEM], [cut], drop_truncated=False)
-    assert isinstance(pair, PreferencePair)
+    (pair,) = rows("drift", cut)
     assert pair.finish == "length"
-    assert reason_of(cut, drop_truncated=True) == Reason.TRUNCATED
+    assert reason_of("drift", cut, drop_truncated=True) == Reason.TRUNCATED
+
+
+def test_a_score_gives_the_pair_its_margin():
+    (pair,) = rows("drift", DONE, scores=[0.75])
+    assert (pair.margin, pair.margin_source) == (0.75, "self")
+    (pair,) = rows("drift", DONE, scores=[None])
+    assert pair.margin is None
+
+
+def test_spin_prefers_the_liked_reply_to_the_policys_own():
+    liked = replace(ITEM, rejected=None, preferred=ChatMessage("assistant", "four"))
+    (pair,) = rows("spin", DONE, item=liked)
+    assert (pair.chosen[0].content, pair.rejected[0].content) == ("four", "4")
+    assert pair.chosen_token_ids is None
+    assert reason_of("spin", replace(DONE, text="four "), item=liked) == Reason.CHOSEN_IS_REJECTED
+    assert reason_of("spin", DONE) == Reason.EMPTY_CHOSEN
+
+
+def test_iter_dpo_takes_the_best_and_the_worst_of_the_samples():
+    samples = [replace(DONE, sample=i, text=text, token_ids=(i,)) for i, text in enumerate(("a", "b", "c"))]
+    (pair,) = rows("iter_dpo", *samples, scores=[-1.0, 0.5, -2.0])
+    assert (pair.chosen[0].content, pair.rejected[0].content) == ("b", "c")
+    assert (pair.chosen_token_ids, pair.margin) == ((1,), 2.5)
+    assert reason_of("iter_dpo", *samples, scores=[1.0, 1.0, 1.0]) == Reason.IDENTICAL_REPLIES
+    assert reason_of("iter_dpo", *samples, scores=[None, None, None]) == Reason.UNSCORED
+    assert reason_of("iter_dpo", *samples) == Reason.UNSCORED
+
+
+def test_the_logs_own_pairs_need_no_sample():
+    mended = replace(ITEM, preferred=ChatMessage("assistant", "4"))
+    (pair,) = rows("logs", item=mended)
+    assert (pair.chosen[0].content, pair.rejected[0].content) == ("4", "5")
+
+
+@given(st.integers(1, 40), st.lists(st.sampled_from("abcdef"), max_size=12))
+def test_exactly_so_many_pairs_different_prompts_first(count, prompts):
+    (pair,) = rows("drift", DONE)
+    pairs = [replace(pair, prompt_id=prompt, pair_id=str(i)) for i, prompt in enumerate(prompts)]
+    found = list(exactly(count, pairs))
+    assert len(found) == (count if pairs else 0)
+    distinct = len(set(prompts))
+    assert len({p.prompt_id for p in found[:distinct]}) == min(count, distinct)
+    if count >= len(pairs):
+        assert {p.pair_id for p in found} == {p.pair_id for p in pairs}
 
 
 def test_a_repair_prefers_the_revised_reply():
@@ -57,3 +121,24 @@ def test_a_repair_that_changed_nothing_is_dropped():
     (row,) = repair_pairs([replace(ITEM, preferred=ChatMessage("assistant", "5"))])
     assert isinstance(row, Drop)
     assert row.reason == Reason.IDENTICAL_REPLIES
+
+
+def chat(number: int) -> tuple[Conversation, list[FeedbackLabel]]:
+    said = (("user", f"{number}+1?"), ("assistant", "3"), ("user", "thanks"), ("assistant", "yes"))
+    messages = tuple(Message(role, text) for role, text in said)
+    label = FeedbackLabel(f"c{number}", 1, 2, "SAT", "embedded", "1")
+    return Conversation(f"c{number}", "s", None, messages, "train"), [label]
+
+
+def test_liked_turns_are_prompts_with_what_was_liked():
+    (item,) = liked_items([chat(1)])
+    assert isinstance(item, PromptItem)
+    assert (item.prompt[-1].content, item.preferred, item.rejected) == ("1+1?", ChatMessage("assistant", "3"), None)
+
+
+def test_random_turns_are_as_many_as_asked_and_the_same_each_time():
+    chats = [chat(number) for number in range(20)]
+    drawn = list(random_items(chats, 7, seed=1))
+    assert len(drawn) == 7
+    assert drawn == list(random_items(chats, 7, seed=1)) != list(random_items(chats, 7, seed=2))
+    assert all(isinstance(item, PromptItem) and item.rejected and item.complaint is None for item in drawn)

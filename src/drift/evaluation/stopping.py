@@ -6,25 +6,43 @@ from the warm start: it falls when pushing the disliked replies down begins to p
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from drift.config import PolicySettings, StopSettings
-from drift.errors import DataError
 from drift.evaluation.results import read_evaluation
 from drift.policy.model import load_policy, save_policy
 from drift.records import Counts
 
 
-def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> bool:
-    """`evaluations`: of the warm start and of every iteration so far. True after `patience` falls in a row.
+@dataclass(frozen=True, slots=True)
+class StopVerdict:
+    """`why`: one line for whoever gave the command."""
 
-    Raises DataError if there is nothing to watch.
-    """
-    if settings.rule == "none" or len(evaluations) <= settings.patience:
-        return False
-    scores = [_score(path) for path in evaluations[-settings.patience - 1 :]]
-    return all(after < before for before, after in pairwise(scores))
+    stops: bool
+    why: str
+
+
+def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerdict:
+    """`evaluations`: of the warm start and of every iteration so far. Stops after `patience` falls in a row."""
+    done = len(evaluations) - 1
+    if settings.rule == "none":
+        return StopVerdict(False, f"ran all {done} iterations (stop.rule none): the last policy is kept.")
+    scores = [_score(path) for path in evaluations]
+    known = [score for score in scores if score is not None]
+    if len(known) < len(scores):
+        return StopVerdict(
+            False, f"ran all {done} iterations: the stop split holds no disliked reply to watch, so the last is kept."
+        )
+    best = known.index(max(known))
+    watched = f"held-out log-prob {known[0]:.2f} nats at the warm start, best {known[best]:.2f} after iteration {best}"
+    recent = known[-settings.patience - 1 :]
+    if len(recent) > settings.patience and all(after < before for before, after in pairwise(recent)):
+        return StopVerdict(
+            True, f"stopped after iteration {done}: {watched}, now {known[-1]:.2f}; iteration {best} is kept."
+        )
+    return StopVerdict(False, f"ran all {done} iterations: {watched}; iteration {best} is kept.")
 
 
 def keep_best(
@@ -36,8 +54,10 @@ def keep_best(
 ) -> Counts:
     """Write the policy to use: the latest, or under a stop rule the one with the best score. 0 is the warm start."""
     best = len(policies) - 1
-    if settings.rule == "heldout_logps":
-        best = max(range(len(policies)), key=lambda i: _score(evaluations[i]))
+    scores = [_score(path) for path in evaluations] if settings.rule == "heldout_logps" else []
+    known = [score for score in scores if score is not None]
+    if known and len(known) == len(scores):
+        best = known.index(max(known))
     chosen = policies[best]
     if isinstance(chosen, Path):
         shutil.copytree(chosen, out)
@@ -46,9 +66,7 @@ def keep_best(
     return {"iteration": best}
 
 
-def _score(evaluation: Path) -> float:
-    """Mean log-prob of the watched replies, nats per reply."""
+def _score(evaluation: Path) -> float | None:
+    """Mean log-prob of the watched replies, nats per reply; None where there is nothing to watch."""
     stop = read_evaluation(evaluation).stop
-    if stop is None:
-        raise DataError(f"{evaluation}: the stop split holds no disliked reply to watch; set stop.rule=none.")
-    return stop.logps_chosen
+    return None if stop is None else stop.logps_chosen

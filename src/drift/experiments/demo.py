@@ -21,7 +21,8 @@ from drift.records import ChatMessage, Counts, write_jsonl
 from drift.report.files import LabelQuality, read_json
 from drift.rundir import OnStage, RunDir
 from drift.sandbox.deployment import deploy, write_logs
-from drift.sandbox.world import TrueUtility, heldout_tasks, world_hash
+from drift.sandbox.oracle import Oracle
+from drift.sandbox.world import heldout_tasks, world_hash
 
 TURNS = 5000
 
@@ -102,9 +103,9 @@ def simulate(
 
 
 def sandbox_truth(part: Literal["validation", "test"], count: int) -> Truth:
-    """The first `count` held-out requests of a part and the world's scorer."""
+    """The first `count` held-out requests of a part and the world's verdict on any reply."""
     tasks = heldout_tasks(part, count)
-    return Truth(tuple((ChatMessage("user", task.request),) for task in tasks), TrueUtility(tasks), world_hash())
+    return Truth(tuple((ChatMessage("user", task.request),) for task in tasks), Oracle(), world_hash())
 
 
 def _evaluations(run: Path, cfg: Config) -> list[tuple[str, Path]]:

@@ -6,9 +6,21 @@ from pathlib import Path
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.pairs.disliked import prompt_items
-from drift.pairs.recipes import RECIPES
+from drift.pairs.others import liked_items, random_items
+from drift.pairs.recipes import RECIPES, Material, exactly
 from drift.pairs.repairs import repair_pairs
-from drift.records import Completion, Counts, Drop, PromptItem, Reason, Split, read_jsonl, stable_hash, write_kept
+from drift.records import (
+    Completion,
+    Counts,
+    Drop,
+    PromptItem,
+    Reason,
+    Score,
+    Split,
+    read_jsonl,
+    stable_hash,
+    write_kept,
+)
 from drift.store import Store
 
 HELD_OUT: tuple[Split, ...] = ("stop", "test")
@@ -47,14 +59,36 @@ def find_repairs(out: Path, prompts: Path) -> Counts:
     return write_kept(out, repair_pairs(read_jsonl(prompts, PromptItem)))
 
 
+def find_liked(out: Path, store: Store, split: Split) -> Counts:
+    """Write the turns of one split whose reply was liked."""
+    return write_kept(out, liked_items(store.labelled(split)))
+
+
+def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int) -> Counts:
+    """Write as many turns, drawn at random from one split, as there are rows in `prompts`."""
+    count = sum(1 for _ in read_jsonl(prompts, PromptItem))
+    return write_kept(out, random_items(store.labelled(split), count, seed))
+
+
 def build_pairs(
-    out: Path, prompts: Path, completions: Path, recipe: RecipeSettings, sampling: SamplingSettings
+    out: Path,
+    prompts: Path,
+    completions: Path | None,
+    recipe: RecipeSettings,
+    sampling: SamplingSettings,
+    scores: Path | None = None,
+    spent: Path | None = None,
 ) -> Counts:
-    """Write the recipe's pairs out of the prompts and the policy's completions."""
-    rows = RECIPES[recipe.name].pairs(
-        read_jsonl(prompts, PromptItem), read_jsonl(completions, Completion), sampling.drop_truncated
+    """Write the recipe's pairs out of the prompts and the policy's completions, with what scorers say of these."""
+    material = Material(
+        items={item.prompt_id: item for item in read_jsonl(prompts, PromptItem)},
+        completions=tuple(read_jsonl(completions, Completion)) if completions else (),
+        scores={(s.prompt_id, s.sample): s for s in read_jsonl(scores, Score)} if scores else {},
+        spent=frozenset(read_jsonl(spent, str)) if spent else frozenset(),
+        drop_truncated=sampling.drop_truncated,
     )
-    return write_kept(out, rows)
+    rows = RECIPES[recipe.name].pairs(material)
+    return write_kept(out, rows if recipe.pairs is None else exactly(recipe.pairs, rows))
 
 
 def write_pairs(store: Store, out: Path, min_p_dsat: float) -> PairsSummary:

@@ -82,19 +82,26 @@ class TransformersSampler:
 
     def _requests(self, item: PromptItem, iteration: int) -> list[_Request]:
         """The samples to draw for a prompt; none if it does not fit."""
-        guided = self._is_guided(item, iteration)
-        encoded = fit_prompt(self.policy, guided_messages(item) if guided else item.prompt, self.sampling, 1 + guided)
-        if encoded is None:
-            return []
+        guided = [self._is_guided(item, iteration, number) for number in range(self.recipe.samples)]
+        encoded = {
+            way: fit_prompt(self.policy, guided_messages(item) if way else item.prompt, self.sampling, 1 + way)
+            for way in set(guided)
+        }
         return [
-            _Request(item, number, guided, encoded, f"{self.seed}/{item.prompt_id}/{iteration}/{number}")
-            for number in range(self.recipe.samples)
+            _Request(item, number, way, prompt, f"{self.seed}/{item.prompt_id}/{iteration}/{number}")
+            for number, way in enumerate(guided)
+            if (prompt := encoded[way]) is not None
         ]
 
-    def _is_guided(self, item: PromptItem, iteration: int) -> bool:
-        """Seeded by prompt, so that the guided share is the same prompts whatever else is sampled."""
+    def _is_guided(self, item: PromptItem, iteration: int, number: int) -> bool:
+        """Seeded by prompt, so that the guided share is the same prompts whatever else is sampled.
+
+        Samples that compete with each other (IterDPO) share a prompt: the first of them are the guided ones.
+        """
         if item.rejected is None or item.complaint is None:
             return False
+        if self.recipe.name == "iter_dpo":
+            return number < round(self.recipe.guided_share * self.recipe.samples)
         digest = hashlib.sha256(f"guided/{self.seed}/{item.prompt_id}/{iteration}".encode()).digest()
         return int.from_bytes(digest[:8], "big") / 2**64 < self.recipe.guided_share
 

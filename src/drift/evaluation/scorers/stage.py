@@ -1,0 +1,67 @@
+"""The stage: prompts and completions in, one Score per completion out. The loop hands the file to the pairs stage."""
+
+from pathlib import Path
+
+from drift.config import PolicySettings, ScorerSettings
+from drift.errors import ConfigError
+from drift.evaluation.scorers.likelihood import LikelihoodScorer
+from drift.evaluation.scorers.protocol import BatchScorer, Reply
+from drift.evaluation.scorers.reward_model import RewardModelScorer
+from drift.evaluation.scorers.truth import TruthScorer
+from drift.evaluation.utility import Truth
+from drift.policy.model import load_policy
+from drift.records import Completion, Counts, PromptItem, Score, read_jsonl, write_jsonl
+
+
+def score_replies(
+    out: Path,
+    settings: ScorerSettings,
+    policy: Path | str,
+    prompts: Path,
+    completions: Path,
+    policy_settings: PolicySettings,
+    max_length: int,
+    truth: Truth | None,
+    seed: int,
+) -> Counts:
+    """Write a Score for every completion, with that of the prompt's disliked reply beside it."""
+    scorer = make_scorer(settings, policy, policy_settings, max_length, truth, seed)
+    items = {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)}
+    fresh = list(read_jsonl(completions, Completion))
+    scores = scorer.score_all([Reply(items[c.prompt_id].prompt, c.text, c.finish) for c in fresh])
+    disliked = {i: item.rejected.content for i, item in items.items() if item.rejected is not None}
+    rejected = scorer.score_all([Reply(items[i].prompt, text) for i, text in disliked.items()])
+    against = dict(zip(disliked, rejected, strict=True))
+    write_jsonl(out, (
+        Score(c.prompt_id, c.sample, score, settings.name, against.get(c.prompt_id))
+        for c, score in zip(fresh, scores, strict=True)
+    ))  # fmt: skip
+    known = [(score, against.get(c.prompt_id)) for c, score in zip(fresh, scores, strict=True)]
+    both = [(s, r) for s, r in known if s is not None and r is not None]
+    wins = sum(s > r for s, r in both) / max(len(both), 1)
+    return {"scored": sum(s is not None for s in scores), "unscored": scores.count(None), "wins": round(wins, 4)}
+
+
+def make_scorer(
+    settings: ScorerSettings,
+    policy: Path | str,
+    policy_settings: PolicySettings,
+    max_length: int,
+    truth: Truth | None,
+    seed: int,
+) -> BatchScorer:
+    """Raises ConfigError for an oracle where no truth is known, and for a reward model without a name."""
+    if settings.name == "self":
+        return LikelihoodScorer(load_policy(policy, policy_settings), max_length)
+    if settings.name == "reward_model":
+        if settings.model is None:
+            raise ConfigError(
+                "recipe.scorer.model: name the reward model's folder or id, or take recipe.scorer.name=self."
+            )
+        return RewardModelScorer(settings.model, policy_settings.dtype, max_length)
+    if truth is None:
+        raise ConfigError(
+            f"recipe.scorer.name: {settings.name!r} knows the truth, which only the sandbox has; allowed here: self, "
+            "reward_model."
+        )
+    return TruthScorer(truth.scorer, settings.noise if settings.name == "noisy_oracle" else 0.0, seed)

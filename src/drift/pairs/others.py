@@ -1,0 +1,56 @@
+"""Prompts that no complaint made: replies that users liked, and turns drawn at random."""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+
+from drift.records import Conversation, Drop, FeedbackLabel, PromptItem, Reason, stable_hash
+
+Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
+
+
+def liked_items(labelled: Labelled) -> Iterator[PromptItem | Drop]:
+    """One item, with the liked reply as `preferred`, or one named drop for each SAT label."""
+    seen: set[str] = set()
+    for conversation, labels in labelled:
+        for label in labels:
+            if label.label == "SAT":
+                row = _item(conversation, label.reply_index, liked=True)
+                content = stable_hash(row.prompt, row.preferred) if isinstance(row, PromptItem) else ""
+                if content and content in seen:
+                    row = Drop(stable_hash(content), "prompts", Reason.DUPLICATE_PROMPT)
+                seen.add(content)
+                yield row
+
+
+def random_items(labelled: Labelled, count: int, seed: int) -> Iterator[PromptItem | Drop]:
+    """`count` turns of the logs in their order, each with its reply as `rejected`, whatever its user said."""
+    places = [
+        (conversation, i)
+        for conversation, _ in labelled
+        for i, message in enumerate(conversation.messages)
+        if message.role == "assistant"
+    ]
+    drawn = random.Random(f"random turns {seed}").sample(range(len(places)), min(count, len(places)))
+    for place in sorted(drawn):
+        yield _item(*places[place], liked=False)
+
+
+def _item(conversation: Conversation, i: int, liked: bool) -> PromptItem | Drop:
+    """The turn whose reply is `messages[i]`."""
+    messages = conversation.messages
+    prompt_id = stable_hash(conversation.conversation_id, i)
+    if i == 0 or messages[i - 1].role != "user" or not messages[i - 1].content.strip():
+        return Drop(prompt_id, "prompts", Reason.NO_REQUEST)
+    if not messages[i].content.strip():
+        return Drop(prompt_id, "prompts", Reason.EMPTY_CHOSEN if liked else Reason.EMPTY_REJECTED)
+    reply = messages[i].chat()
+    return PromptItem(
+        prompt_id=prompt_id,
+        conversation_id=conversation.conversation_id,
+        reply_index=i,
+        prompt=tuple(message.chat() for message in messages[:i]),
+        split=conversation.split,
+        rejected=None if liked else reply,
+        preferred=reply if liked else None,
+        user_key=conversation.user_key,
+    )

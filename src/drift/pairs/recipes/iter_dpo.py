@@ -1,0 +1,45 @@
+"""IterDPO: several fresh replies per disliked prompt, ranked by a scorer; the best is chosen, the worst rejected.
+
+(Xiong et al. 2024, arXiv 2312.11456; as DRIFT's baseline, one half of the samples guided.) The logs' reply is not used.
+"""
+
+from itertools import groupby
+
+from drift.pairs.recipes.recipe import Material, PairsOrDrops, Recipe, fresh_against, unusable, with_margin
+from drift.records import ChatMessage, Completion, Drop, PromptItem, Reason, Score
+
+NAME = "iter_dpo"
+
+
+def pairs(material: Material) -> PairsOrDrops:
+    """One pair or one named drop for each prompt that has completions."""
+    for prompt_id, group in groupby(material.completions, key=lambda completion: completion.prompt_id):
+        yield from _best_and_worst(material, material.items[prompt_id], list(group))
+
+
+def _best_and_worst(material: Material, item: PromptItem, completions: list[Completion]) -> PairsOrDrops:
+    usable = [c for c in completions if unusable(c, material.drop_truncated) is None]
+    scored = [(score, c) for c in usable if (score := material.score(c)) is not None and score.score is not None]
+    if not usable:
+        yield Drop(item.prompt_id, "pairs", unusable(completions[0], material.drop_truncated) or Reason.EMPTY_CHOSEN)
+        return
+    if not scored:
+        yield Drop(item.prompt_id, "pairs", Reason.UNSCORED)
+        return
+    best, worst = max(scored, key=_points), min(scored, key=_points)
+    if best[1].text.strip() == worst[1].text.strip():
+        yield Drop(item.prompt_id, "pairs", Reason.IDENTICAL_REPLIES)
+    elif _points(best) == _points(worst):
+        yield Drop(item.prompt_id, "pairs", Reason.TIED_SCORES)
+    else:
+        chosen, rejected = (ChatMessage("assistant", completion.text) for _, completion in (best, worst))
+        pair = fresh_against(NAME, item, best[1], chosen, rejected)
+        yield with_margin(pair, best[0].score, worst[0].score, best[0].scorer)
+
+
+def _points(scored: tuple[Score, Completion]) -> float:
+    """Only called on scores that are there."""
+    return scored[0].score or 0.0
+
+
+RECIPE = Recipe(NAME, "disliked", pairs)

@@ -1,0 +1,17 @@
+"""DPO on the logs' own pairs: chosen = the revised reply that the user liked, rejected = the one before. Nothing fresh.
+
+One DPO run of K epochs: iterate with `training.reference: warm_start`, or K = 1.
+"""
+
+from drift.pairs.recipes.recipe import Material, PairsOrDrops, Recipe
+from drift.pairs.repairs import repair_pairs
+
+NAME = "logs"
+
+
+def pairs(material: Material) -> PairsOrDrops:
+    """The repairs among the items, as in the warm start."""
+    yield from repair_pairs(material.items.values())
+
+
+RECIPE = Recipe(NAME, "disliked", pairs, samples=False)

@@ -1,0 +1,95 @@
+"""What a recipe is made of, and how a pair is made from its two replies."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice, zip_longest
+from typing import Literal
+
+from drift.records import ChatMessage, Completion, Drop, PreferencePair, PromptItem, Reason, Score, stable_hash
+
+PairsOrDrops = Iterator[PreferencePair | Drop]
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a recipe builds pairs from, by prompt_id and sample.
+
+    `scores`: empty where nothing scores. `spent`: prompts whose disliked reply is unlearned and so retired.
+    """
+
+    items: Mapping[str, PromptItem]
+    completions: tuple[Completion, ...] = ()
+    scores: Mapping[tuple[str, int], Score] = field(default_factory=dict)
+    spent: frozenset[str] = frozenset()
+    drop_truncated: bool = False
+
+    def score(self, completion: Completion) -> Score | None:
+        return self.scores.get((completion.prompt_id, completion.sample))
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """`prompts`: the requests that it needs. `samples`: whether the policy answers them anew in every iteration."""
+
+    name: str
+    prompts: Literal["disliked", "liked", "random"]
+    pairs: Callable[[Material], PairsOrDrops]
+    samples: bool = True
+
+
+def fresh_against(
+    recipe: str, item: PromptItem, completion: Completion, chosen: ChatMessage, rejected: ChatMessage
+) -> PreferencePair:
+    """A pair of which at least one side is `completion`'s text; the sampler's ids go along where that is the chosen."""
+    is_chosen = chosen.content == completion.text
+    return PreferencePair(
+        pair_id=stable_hash(recipe, item.prompt_id, completion.iteration, completion.sample),
+        prompt_id=item.prompt_id,
+        conversation_id=item.conversation_id,
+        reply_index=item.reply_index,
+        recipe=recipe,
+        iteration=completion.iteration,
+        policy_id=completion.policy_id,
+        prompt=item.prompt,
+        chosen=(chosen,),
+        rejected=(rejected,),
+        user_key=item.user_key,
+        chosen_token_ids=completion.token_ids if is_chosen else None,
+        finish=completion.finish if is_chosen else "stop",
+        weight=item.weight,
+        noise=item.noise,
+        split=item.split,
+    )
+
+
+def with_margin(pair: PreferencePair, chosen: float | None, rejected: float | None, source: str) -> PreferencePair:
+    """The pair with what its scorer says that the chosen is better by."""
+    if chosen is None or rejected is None:
+        return pair
+    return replace(pair, margin=chosen - rejected, margin_source=source)
+
+
+def unusable(completion: Completion, drop_truncated: bool) -> Reason | None:
+    """Why a fresh reply can be neither side of a pair."""
+    if completion.finish == "error":
+        return Reason.SAMPLING_ERROR
+    if not completion.text.strip():
+        return Reason.EMPTY_CHOSEN
+    return Reason.TRUNCATED if completion.finish == "length" and drop_truncated else None
+
+
+def exactly(count: int, rows: Iterable[PreferencePair | Drop]) -> PairsOrDrops:
+    """`count` pairs and all drops: pairs of different prompts first; from the beginning again where there are too few.
+
+    Every arm of a comparison gets the same number of updates so. No pair at all stays none.
+    """
+    groups: dict[str, list[PreferencePair]] = {}
+    for row in rows:
+        if isinstance(row, Drop):
+            yield row
+        else:
+            groups.setdefault(row.prompt_id, []).append(row)
+    ordered = sorted(groups.values(), key=lambda group: stable_hash("order", group[0].prompt_id))
+    pairs = [pair for one_each in zip_longest(*ordered) for pair in one_each if pair is not None]
+    rounds = -(-count // max(len(pairs), 1)) if pairs else 0
+    yield from islice((pair for _ in range(rounds) for pair in pairs), count)

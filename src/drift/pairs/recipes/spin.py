@@ -1,0 +1,28 @@
+"""SPIN (Chen et al. 2024, arXiv 2401.01335) on logs: chosen = the reply that the user liked, rejected = a fresh one.
+
+The opposite of DRIFT: the good side is fixed and scarce, the bad side is the policy's own and moves towards it.
+"""
+
+from drift.pairs.recipes.recipe import Material, PairsOrDrops, Recipe, fresh_against, unusable
+from drift.records import ChatMessage, Drop, Reason
+
+NAME = "spin"
+
+
+def pairs(material: Material) -> PairsOrDrops:
+    """One pair or one named drop for each completion of an item whose reply was liked."""
+    for completion in material.completions:
+        item = material.items[completion.prompt_id]
+        row = f"{item.prompt_id}/{completion.sample}"
+        reason = unusable(completion, material.drop_truncated)
+        if item.preferred is None:
+            yield Drop(row, "pairs", Reason.EMPTY_CHOSEN)
+        elif reason is not None:
+            yield Drop(row, "pairs", Reason.EMPTY_REJECTED if reason is Reason.EMPTY_CHOSEN else reason)
+        elif completion.text.strip() == item.preferred.content.strip():
+            yield Drop(row, "pairs", Reason.CHOSEN_IS_REJECTED)
+        else:
+            yield fresh_against(NAME, item, completion, item.preferred, ChatMessage("assistant", completion.text))
+
+
+RECIPE = Recipe(NAME, "liked", pairs)
