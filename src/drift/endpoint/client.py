@@ -4,11 +4,11 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from drift.config import EndpointSettings
 from drift.endpoint.budget import Budget, Spending
@@ -24,6 +24,9 @@ LONGEST_WAIT = 600.0
 """Seconds. A server that asks for a longer pause is left alone, and the user is told."""
 IN_A_ROW = 10
 """Requests that failed one after the other, each after all its retries: the server is not well."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Endpoint:
@@ -65,17 +68,21 @@ class Endpoint:
         return self._pay(request)
 
     def ask_many(self, requests: Iterable[Request]) -> Iterator[Reply | Unanswered]:
-        """One outcome for each request, in their order; `requests` is read as the answers come in.
+        """One outcome for each request, in their order; `requests` is read as the answers come in."""
+        return self.each(self.ask, requests)
+
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """`work`, which asks this endpoint, on each item in threads; results in the order of the items.
 
         On an error, an interrupt, or when the caller stops reading, answers that are under way are waited for and kept
         in the cache: they are paid for.
         """
         self._stop.clear()
-        waiting: deque[Future[Reply | Unanswered]] = deque()
+        waiting: deque[Future[Result]] = deque()
         pool = ThreadPoolExecutor(self.settings.max_concurrency, thread_name_prefix="endpoint")
         try:
-            for request in requests:
-                waiting.append(pool.submit(self.ask, request))
+            for item in items:
+                waiting.append(pool.submit(work, item))
                 if len(waiting) >= WINDOW * self.settings.max_concurrency:
                     yield waiting.popleft().result()
             while waiting:

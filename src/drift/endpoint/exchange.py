@@ -138,11 +138,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`finish`: the server's own word (stop, length, ...). `tokens`: for each token its candidates, best first."""
+    """`finish`: the server's own word (stop, length, ...).
+
+    With log-probabilities: `tokens` holds each token's candidates, best first, `written` the token that was taken.
+    """
 
     text: str
     finish: str | None
     tokens: tuple[tuple[Candidate, ...], ...] = ()
+    written: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +248,7 @@ def _choice(choice: _Choice) -> Choice:
         tuple(Candidate(top.token, top.logprob) for top in sorted(token.top_logprobs or [token], key=_falling))
         for token in tokens
     )
-    return Choice(choice.message.content or "", choice.finish_reason, candidates)
+    return Choice(choice.message.content or "", choice.finish_reason, candidates, tuple(token.token for token in tokens))
 
 
 def _falling(top: _Top) -> float:
