@@ -111,7 +111,10 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackLabel:
-    """What the user said about `messages[reply_index]`; `messages[user_index]` is where they said it."""
+    """What the user said about `messages[reply_index]`; `messages[user_index]` is where they said it.
+
+    `rubric`: of a judge, the items that hold of the turn, each with its impact (1 to 10).
+    """
 
     conversation_id: str
     reply_index: int
@@ -124,6 +127,7 @@ class FeedbackLabel:
     p_sat: float | None = None
     evidence: str | None = None
     abstain_reason: str | None = None
+    rubric: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

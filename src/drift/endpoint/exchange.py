@@ -248,7 +248,9 @@ def _choice(choice: _Choice) -> Choice:
         tuple(Candidate(top.token, top.logprob) for top in sorted(token.top_logprobs or [token], key=_falling))
         for token in tokens
     )
-    return Choice(choice.message.content or "", choice.finish_reason, candidates, tuple(token.token for token in tokens))
+    return Choice(
+        choice.message.content or "", choice.finish_reason, candidates, tuple(token.token for token in tokens)
+    )
 
 
 def _falling(top: _Top) -> float:

@@ -53,6 +53,7 @@ LABEL = pa.schema(
         "p_sat": pa.float64(),
         "evidence": pa.string(),
         "abstain_reason": pa.string(),
+        "rubric": pa.map_(pa.string(), pa.int64()),
         "content_hash": pa.string(),
         "written": pa.int64(),
     }
@@ -93,6 +94,12 @@ def conversation_of(row: dict[str, Any]) -> Conversation:
 
 def label_row(label: FeedbackLabel, written: int) -> dict[str, Any]:
     return {**asdict(label), "content_hash": stable_hash(label), "written": written}
+
+
+def label_of(row: dict[str, Any]) -> FeedbackLabel:
+    """Files of earlier versions have no rubric."""
+    del row["content_hash"], row["written"]
+    return FeedbackLabel(**{**row, "rubric": tuple(map(tuple, row.get("rubric") or ()))})
 
 
 def extent(row: dict[str, Any]) -> tuple[int, int]:

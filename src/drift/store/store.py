@@ -12,10 +12,10 @@ from typing import Any
 import duckdb
 
 from drift.errors import DataError
-from drift.records import Conversation, FeedbackLabel, Split, read_jsonl, stable_hash
+from drift.records import Conversation, FeedbackLabel, LabelSource, Split, read_jsonl, stable_hash
 from drift.store.folder import Folder
 from drift.store.reviews import Reviews
-from drift.store.rows import LABEL, Quarantined, conversation_of, label_row, write_rows
+from drift.store.rows import LABEL, Quarantined, conversation_of, label_of, label_row, write_rows
 from drift.store.writer import AddSummary, StoreWriter
 
 MEMORY_LIMIT = "400MB"
@@ -23,18 +23,23 @@ _REVIEWS_FIRST = 1 << 62  # their place among the labels' numbers of writing: af
 
 # Windows run over the narrow keys alone: over whole rows they would not fit the memory limit.
 _WINNERS = """
-    SELECT * FROM read_parquet($files) SEMI JOIN (
-        SELECT written FROM read_parquet($files) QUALIFY row_number() OVER (
+    SELECT * FROM read_parquet($files, union_by_name = true) SEMI JOIN (
+        SELECT written FROM read_parquet($files, union_by_name = true) QUALIFY row_number() OVER (
             PARTITION BY conversation_id, reply_index
             ORDER BY list_position(['review', 'rating', 'source', 'judge', 'embedded'], labeller), written DESC) = 1
+    ) USING (written) ORDER BY conversation_id, reply_index"""
+_NEWEST = """
+    SELECT * FROM read_parquet($files, union_by_name = true) SEMI JOIN (
+        SELECT max(written) AS written FROM read_parquet($files, union_by_name = true)
+        WHERE labeller = $labeller GROUP BY conversation_id, reply_index
     ) USING (written) ORDER BY conversation_id, reply_index"""
 _UNKNOWN_LABELS = """
     WITH keys AS (
         SELECT written, content_hash, max(written) OVER labeller_of_reply AS newest,
             arg_max(content_hash, written) FILTER (written < $first) OVER labeller_of_reply AS stored
-        FROM read_parquet($files)
+        FROM read_parquet($files, union_by_name = true)
         WINDOW labeller_of_reply AS (PARTITION BY conversation_id, reply_index, labeller))
-    SELECT * FROM read_parquet($staged) SEMI JOIN (
+    SELECT * FROM read_parquet($staged, union_by_name = true) SEMI JOIN (
         SELECT written FROM keys WHERE written = newest AND content_hash IS DISTINCT FROM stored
     ) USING (written) ORDER BY written"""
 
@@ -89,8 +94,12 @@ class Store:
         """
         with self._label_files(reviewed) as files:
             for row in self._rows(_WINNERS, files):
-                del row["content_hash"], row["written"]
-                yield FeedbackLabel(**row)
+                yield label_of(row)
+
+    def labels_by(self, labeller: LabelSource) -> Iterator[FeedbackLabel]:
+        """This labeller's newest label of each reply, whichever label counts; ordered by conversation and reply."""
+        with self._label_files() as files:
+            yield from map(label_of, self._rows(_NEWEST, files, labeller=labeller))
 
     def labelled(self, split: Split | None = None) -> Iterator[tuple[Conversation, list[FeedbackLabel]]]:
         """Conversations ordered by id, each with its winning labels ordered by reply; [] if there are none."""

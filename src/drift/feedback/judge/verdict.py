@@ -1,0 +1,188 @@
+"""What the judge answered, checked: nothing that it says is believed without looking."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, Field, ValidationError
+
+from drift.endpoint import Choice
+from drift.feedback.judge.prompt import LABELS, SUBTYPES
+from drift.feedback.judge.rubric import HARDEST, Rubric
+from drift.records import Verdict
+
+AbstainReason = Literal["unreadable", "missing", "evidence", "inconsistent", "refused"]
+EVEN = 0.5
+LONGEST_EVIDENCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TurnVerdict:
+    """The judge's word on one user turn, or why there is none (`reason`)."""
+
+    turn: int
+    label: Verdict
+    subtype: str | None = None
+    evidence: str | None = None
+    p_dsat: float | None = None
+    p_sat: float | None = None
+    rubric: tuple[tuple[str, int], ...] = ()
+    reason: AbstainReason | None = None
+
+
+class _Item(BaseModel):
+    id: str
+    impact: Annotated[int, Field(ge=1, le=HARDEST)]
+
+
+class _Turn(BaseModel):
+    turn: int
+    label: Literal["DSAT", "SAT", "NEUTRAL"]
+    subtype: str | None = None
+    evidence: str | None = None
+    p_dsat: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+    items: list[_Item] = []
+
+
+class Unreadable(Exception):
+    """The answer is not in the form that was asked for; the message says why in a few fixed words."""
+
+
+def read_answer(text: str, turns: Sequence[int]) -> dict[int, _Turn]:
+    """The entries of the turns that were asked about. Raises Unreadable if there is no such object in it."""
+    told = _object_in(text)
+    entries = told.get("turns")
+    if not isinstance(entries, list):
+        raise Unreadable('no list "turns"')
+    found: dict[int, _Turn] = {}
+    for entry in entries:
+        try:
+            turn = _Turn.model_validate(entry, strict=False)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise Unreadable(f'an entry of "turns" has a wrong {".".join(map(str, first["loc"]))}') from None
+        if turn.turn in found:
+            raise Unreadable("a turn stands twice")
+        found[turn.turn] = turn
+    if missing := [turn for turn in turns if turn not in found]:
+        raise Unreadable(f"no entry for turn {missing[0]}")
+    return {turn: found[turn] for turn in turns}
+
+
+def checked(told: _Turn, text: str, rubric: Rubric) -> TurnVerdict:
+    """The verdict on the user turn `text`: evidence stands in it word for word, label and probability agree."""
+    if (told.label == "DSAT") != (told.p_dsat >= EVEN):
+        return abstained(told.turn, "inconsistent")
+    impacts = tuple((item.id, item.impact) for item in told.items if item.id in rubric.ids)
+    if told.label == "NEUTRAL":
+        return TurnVerdict(told.turn, "NEUTRAL", p_dsat=told.p_dsat, rubric=impacts)
+    evidence = (told.evidence or "").strip()
+    short = len(evidence) < 2 and evidence != text.strip()
+    if short or not any(map(str.isalnum, evidence)) or evidence not in text or len(evidence) > LONGEST_EVIDENCE:
+        return abstained(told.turn, "evidence")
+    subtype = told.subtype if told.subtype in SUBTYPES else None
+    return TurnVerdict(told.turn, told.label, subtype, evidence, told.p_dsat, rubric=impacts)
+
+
+def abstained(turn: int, reason: AbstainReason) -> TurnVerdict:
+    return TurnVerdict(turn, "ABSTAIN", reason=reason)
+
+
+def with_chances(verdict: TurnVerdict, chances: Mapping[str, float]) -> TurnVerdict:
+    """The server's probabilities in place of the stated one. A verdict that they speak against is no verdict."""
+    if verdict.label == "ABSTAIN":
+        return verdict
+    if chances[verdict.label] < max(chances.values()):
+        return abstained(verdict.turn, "inconsistent")
+    return replace(verdict, p_dsat=round(chances["DSAT"], 6), p_sat=round(chances["SAT"], 6))
+
+
+def regressed(verdict: TurnVerdict, rubric: Rubric, from_server: bool) -> TurnVerdict:
+    """p_dsat by the rubric's regression, where the rubric was fitted; the label follows it."""
+    if rubric.regression is None or verdict.label == "ABSTAIN":
+        return verdict
+    p_dsat = round(regression_chance(rubric, dict(verdict.rubric), verdict.p_dsat if from_server else None), 6)
+    if (verdict.label == "DSAT") == (p_dsat >= EVEN):
+        return replace(verdict, p_dsat=p_dsat)
+    if verdict.label == "DSAT":
+        return replace(verdict, label="NEUTRAL", subtype=None, evidence=None, p_dsat=p_dsat)
+    return abstained(verdict.turn, "inconsistent")
+
+
+def regression_chance(rubric: Rubric, impacts: Mapping[str, int], p_server: float | None) -> float:
+    """p_dsat = sigmoid(bias + sum w impact / 10 + v log-odds of the server's probability)."""
+    if rubric.regression is None:
+        raise ValueError("the rubric has no regression")
+    odds = rubric.regression.bias + sum(
+        rubric.regression.weights.get(name, 0.0) * impact / HARDEST for name, impact in impacts.items()
+    )
+    if p_server is not None:
+        odds += rubric.regression.server * log_odds(p_server)
+    return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, odds))))
+
+
+def log_odds(p: float) -> float:
+    bounded = min(max(p, 1e-4), 1 - 1e-4)
+    return math.log(bounded / (1 - bounded))
+
+
+def label_chances(choice: Choice, turns: Sequence[int]) -> list[dict[str, float]] | None:
+    """For each turn, in order, the probabilities of the labels at the place where its label was written.
+
+    Candidates count for the label that they begin; None if the places cannot be told from the tokens.
+    """
+    if not choice.tokens or "".join(choice.written) != choice.text:
+        return None
+    begins = list(accumulate(map(len, choice.written[:-1]), initial=0))
+    found: list[dict[str, float]] = []
+    for place in _label_places(choice.text):
+        token = bisect_right(begins, place) - 1
+        found.append(_shares(choice, token, place - begins[token]))
+    return found if len(found) == len(turns) and all(found) else None
+
+
+def _label_places(text: str) -> list[int]:
+    """Where the values of "label" keys begin; evidence that quotes such a key is not mistaken for one."""
+    places, inside, key, at = [], False, "", 0
+    while at < len(text):
+        if text[at] != '"':
+            at += 1
+            continue
+        end = at + 1
+        while end < len(text) and text[end] != '"':
+            end += 2 if text[end] == "\\" else 1
+        word = text[at + 1 : end]
+        if inside and key == "label":
+            places.append(at + 1)
+        rest = text[end + 1 :].lstrip()
+        inside, key = rest.startswith(":"), word
+        at = end + 1
+    return places
+
+
+def _shares(choice: Choice, token: int, lead: int) -> dict[str, float]:
+    """`lead`: characters of the token, an opening quote for example, before the label begins."""
+    mass = dict.fromkeys(LABELS, 0.0)
+    for candidate in choice.tokens[token]:
+        begun = candidate.token[lead:].rstrip('", ')
+        for label in LABELS:
+            if begun and (label.startswith(begun) or begun == label):
+                mass[label] += math.exp(candidate.logprob)
+    total = sum(mass.values())
+    return {label: share / total for label, share in mass.items()} if total > EVEN else {}
+
+
+def _object_in(text: str) -> dict[str, Any]:
+    """The JSON object of an answer that may stand in a code fence or between other words."""
+    begin, end = text.find("{"), text.rfind("}")
+    try:
+        told = orjson.loads(text[begin : end + 1]) if begin >= 0 else None
+    except orjson.JSONDecodeError:
+        told = None
+    if not isinstance(told, dict):
+        raise Unreadable("it is no JSON object")
+    return told

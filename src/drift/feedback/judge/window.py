@@ -1,0 +1,64 @@
+"""What one call judges: a whole conversation where it is short, else a stretch of it with what came before."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from drift.feedback.judge.fence import LONGEST, Line, fenced
+from drift.records import Conversation
+
+MOST_TURNS = 12
+MOST_CHARACTERS = 24_000
+BEFORE = 3
+"""Messages before the first judged turn that a later stretch shows: an earlier reply, the request, the judged reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Messages `first` to `last` of a conversation, and which of its user turns are to be judged."""
+
+    conversation: Conversation
+    first: int
+    last: int
+    turns: tuple[int, ...]
+
+    def text(self) -> str:
+        """The fenced conversation; turns are numbered as in the conversation, from 0."""
+        messages = self.conversation.messages
+        return fenced(
+            Line(place, messages[place].role, messages[place].content, place in self.turns)
+            for place in range(self.first, self.last + 1)
+        )
+
+
+def judged_turns(conversation: Conversation) -> list[int]:
+    """User turns that directly follow a reply, and say something."""
+    messages = conversation.messages
+    return [
+        place
+        for place, message in enumerate(messages)
+        if place and message.role == "user" and messages[place - 1].role == "assistant" and message.content.strip()
+    ]
+
+
+def windows(conversation: Conversation, only: set[int] | None = None) -> Iterator[Window]:
+    """Windows in order; every judged turn (of those in `only`, if given) is in exactly one."""
+    turns = [turn for turn in judged_turns(conversation) if only is None or turn in only]
+    if not turns:
+        return
+    sizes = [min(len(message.content), LONGEST) + 60 for message in conversation.messages]
+    first, taken = 0, [turns[0]]
+    for turn in turns[1:]:
+        if len(taken) < MOST_TURNS and sum(sizes[first : turn + 1]) <= MOST_CHARACTERS:
+            taken.append(turn)
+            continue
+        yield _window(conversation, first, taken, sizes)
+        first, taken = max(0, turn - BEFORE), [turn]
+    yield _window(conversation, first, taken, sizes)
+
+
+def _window(conversation: Conversation, first: int, taken: list[int], sizes: list[int]) -> Window:
+    """Ends behind the last judged turn; the oldest messages give way first, the judged replies never."""
+    last = taken[-1]
+    while first < taken[0] - 1 and sum(sizes[first : last + 1]) > MOST_CHARACTERS:
+        first += 1
+    return Window(conversation, first, last, tuple(taken))
