@@ -7,17 +7,20 @@ becomes a pair. A conversation in which no user speaks is refused.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+
 from drift.logs.rows import MAX_ROW_BYTES, Place, Unusable
-from drift.records import Conversation, Message, Rating, Reason, Role, Split, stable_hash
+from drift.records import Conversation, Message, Rating, RatingKind, Reason, Role, Split, stable_hash
 
 ROLES: dict[str, Role] = {
     "user": "user",
     "human": "user",
     "assistant": "assistant",
     "agent": "assistant",
+    "ai": "assistant",
     "bot": "assistant",
     "model": "assistant",
     "gpt": "assistant",
@@ -31,7 +34,23 @@ ROLES: dict[str, Role] = {
     "function": "tool",
     "observation": "tool",
 }
+# Of several judgements of one reply the last one counts: what people say outweighs what is read out of what they did.
+_WEIGHT: dict[RatingKind, int] = {"regeneration": 0, "score": 1, "thumb": 2, "correction": 3}
+_PLAUSIBLE_SECONDS = 1e11  # a larger number counts a smaller unit
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).total_seconds()
+_LAST = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH).total_seconds()
 _SPLITS: tuple[tuple[int, Split], ...] = ((80, "train"), (85, "stop"), (90, "validation"), (100, "test"))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a record of one model call knows of itself: its session, the ids by which feedback names it, and its time
+    (seconds since 1970). Calls are stitched to conversations."""
+
+    session: str | None = None
+    ids: tuple[str, ...] = ()
+    started: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +58,8 @@ class Draft:
     """What a reader found in the row at `at`.
 
     `identity_until`: where the log gives no id, the index of the last message that tells conversations apart; None is
-    the first reply.
+    the first reply. `family`: the source's name for all paths of one tree, which share a split. `rows`: how many rows
+    of the file are accounted for by this; of the paths that one row holds, only the first counts it.
     """
 
     at: Place
@@ -52,6 +72,28 @@ class Draft:
     ratings: tuple[Rating, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
     identity_until: int | None = None
+    family: str | None = None
+    call: Call | None = None
+    rows: int = 1
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A judgement of a reply that stands in a row of its own. `about`: ids of the call, the most exact first.
+
+    `value` is as the log gives it; `scale` names the score, because only all of its values tell which way is good.
+    Without a scale, the sign of `value` is the judgement.
+    """
+
+    at: Place
+    about: tuple[str, ...]
+    kind: RatingKind
+    value: float
+    scale: str | None = None
+    comment: str | None = None
+    preferred: str | None = None
+    rows: int = 1
 
 
 def finish(draft: Draft, source: str, user_key: Callable[[str], str]) -> Conversation:
@@ -66,12 +108,12 @@ def finish(draft: Draft, source: str, user_key: Callable[[str], str]) -> Convers
         source=source,
         source_id=draft.source_id,
         messages=draft.messages,
-        split=split_of(conversation_id),
+        split=split_of(conversation_id if draft.family is None else stable_hash(source, draft.family)),
         user_key=None if draft.user is None else user_key(draft.user),
         model=draft.model,
         language=draft.language,
         started_at=draft.started_at,
-        ratings=draft.ratings,
+        ratings=tuple(sorted(draft.ratings, key=lambda rating: (rating.reply_index, _WEIGHT[rating.kind]))),
         tags=draft.tags,
     )
 
@@ -104,7 +146,8 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
 
     Raises Unusable if it is no list of such messages.
     """
-    if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
+    entries = structured(entries)
+    if not isinstance(entries, Sequence) or isinstance(entries, str | bytes) or not entries:
         raise Unusable(Reason.NO_MESSAGES, "no list of messages" if entries else "an empty list of messages")
     return tuple(message_of(entry, index) for index, entry in enumerate(entries) if not _is_tool_call(entry))
 
@@ -116,7 +159,8 @@ def message_of(entry: Any, index: int) -> Message:
     name = entry.get("role", entry.get("from"))
     role = ROLES.get(name.lower()) if isinstance(name, str) else None
     if role is None:
-        raise Unusable(Reason.UNKNOWN_ROLE, f"message {index} has role {name!r}; known: {', '.join(ROLES)}")
+        shown = repr(name)[:100]
+        raise Unusable(Reason.UNKNOWN_ROLE, f"message {index} has role {shown}; known: {', '.join(ROLES)}")
     content = text_of(entry.get("content", entry.get("value")), f"message {index}")
     return Message(role, content, timestamp=time_of(entry.get("timestamp")), source_index=index)
 
@@ -124,37 +168,87 @@ def message_of(entry: Any, index: int) -> Message:
 def text_of(content: Any, what: str) -> str:
     """The text of a message's content: a string, or parts of which the text parts are joined. Raises Unusable."""
     if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
-        content = "\n".join(part for part in parts if isinstance(part, str)) if parts else None
+        parts = [text for part in content if isinstance(part, Mapping) and (text := _part_text(part)) is not None]
+        content = "\n".join(parts) if parts else None
+    if isinstance(content, bytes):
+        content = content.decode(errors="replace")
     if not isinstance(content, str):
         raise Unusable(Reason.BAD_CONTENT, f"{what} holds no text but {type(content).__name__}")
-    return _encodable(content)
+    return encodable(content)
+
+
+def structured(value: Any) -> Any:
+    """Lists and objects that stand in a column or an attribute as JSON text; anything else as it is."""
+    if isinstance(value, str | bytes) and value[:1] in ("[", "{", b"[", b"{"):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
 
 
 def time_of(value: Any) -> str | None:
-    """A log's time as it is written, or in ISO 8601 where it is an object or seconds (milliseconds) since 1970."""
+    """A log's time as it is written, or in ISO 8601 where it is an object or a number (see `seconds_of`)."""
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = value / 1000 if value > 1e11 else value
-        return datetime.fromtimestamp(seconds, UTC).isoformat() if 0 <= seconds < 1e11 else None
+    if isinstance(value, int | float):
+        seconds = seconds_of(value)
+        return None if seconds is None else (_EPOCH + timedelta(seconds=seconds)).isoformat()
     return name_of(value)
 
 
-def name_of(value: Any) -> str | None:
-    """An id or a name as a string; None where the log has none."""
+def seconds_of(value: Any) -> float | None:
+    """Seconds since 1970 (below 0: before) of a number of seconds, milli-, micro- or nanoseconds, or of ISO 8601.
+
+    None if it is none of these, or beyond the years 1 to 9999.
+    """
     if isinstance(value, str):
-        return _encodable(value) or None
+        text = value.strip()
+        if text.lstrip("-").isdecimal() and len(text) < 25:
+            return seconds_of(int(text)) if len(text) > 8 else None
+        try:
+            value = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return None
+    for unit in (1, 1e3, 1e6, 1e9):
+        if abs(value) < _PLAUSIBLE_SECONDS * unit:
+            return value / unit if _FIRST <= value / unit <= _LAST else None
+    return None
+
+
+def name_of(value: Any) -> str | None:
+    """An id or a name as a string; None where the log has none.
+
+    Tables with gaps give whole numbers as floats. Beyond 2**53 floats are no ids: different ones have become equal.
+    """
+    if isinstance(value, str):
+        return encodable(value) or None
+    if isinstance(value, bytes):
+        return encodable(value.decode(errors="backslashreplace")) or None
+    if isinstance(value, float) and abs(value) < 2**53:
+        return str(int(value)) if value.is_integer() else str(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Halves of surrogate pairs become U+FFFD, because Parquet holds UTF-8; null bytes stay."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def _part_text(part: Mapping[str, Any]) -> str | None:
+    """Text of a part of a message, as OpenAI's APIs and OpenTelemetry (`content`) write it."""
+    if part.get("type") not in ("text", "input_text", "output_text"):
+        return None
+    text = part.get("text", part.get("content"))
+    return text if isinstance(text, str) else None
 
 
 def _is_tool_call(entry: Any) -> bool:

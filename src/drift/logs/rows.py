@@ -39,11 +39,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that is not used, and why."""
+    """A row that is not used, and why. `rows`: how many rows are gone with it; `file` is added by whoever knows it."""
 
     at: Place
     reason: Reason
     detail: str
+    rows: int = 1
+    file: str = ""
 
 
 class Unusable(Exception):

@@ -40,6 +40,11 @@ class StoreWriter:
         self._characters = 0
         self._tally: Counter[str] = Counter()
 
+    @property
+    def spill(self) -> Path:
+        """A folder for what does not fit into memory; it goes with the transaction."""
+        return self._staging
+
     def user_key(self, user: str) -> str:
         """The name under which this store knows a user: a hash with the store's own salt."""
         return stable_hash(self._manifest.salt, user)

@@ -4,23 +4,47 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from drift.logs.draft import Draft
-from drift.logs.readers import drift_authors, lmsys, messages, sharegpt, wildchat, wildfeedback
+from drift.logs.draft import Draft, Evidence
+from drift.logs.readers import (
+    drift_authors,
+    langfuse,
+    langsmith,
+    litellm,
+    lmsys,
+    messages,
+    openai_stored,
+    openwebui,
+    otel,
+    sharegpt,
+    wildchat,
+    wildfeedback,
+)
 from drift.logs.rows import Reject, Row
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
+    """`plain`: a shape so simple that it counts only where no other format knows the rows. `stitched`: rows are single
+    calls, and judgements of them."""
+
     recognises: Callable[[Mapping[str, Any]], bool]
-    read: Callable[[Iterable[Row | Reject]], Iterator[Draft | Reject]]
+    read: Callable[[Iterable[Row | Reject]], Iterator[Draft | Evidence | Reject]]
+    plain: bool = False
+    stitched: bool = False
 
 
-# In the order in which they are tried: the first that recognises one of the first rows reads the file.
 READERS: dict[str, Format] = {
     "wildfeedback": Format(wildfeedback.recognises, wildfeedback.read),
     "drift": Format(drift_authors.recognises, drift_authors.read),
     "wildchat": Format(wildchat.recognises, wildchat.read),
-    "lmsys": Format(lmsys.recognises, lmsys.read),
-    "sharegpt": Format(sharegpt.recognises, sharegpt.read),
-    "messages": Format(messages.recognises, messages.read),
+    "openwebui": Format(openwebui.recognises, openwebui.read),
+    "langfuse": Format(langfuse.recognises, langfuse.read, stitched=True),
+    "otel": Format(otel.recognises_otel, otel.read, stitched=True),
+    "openinference": Format(otel.recognises_openinference, otel.read, stitched=True),
+    "litellm": Format(litellm.recognises, litellm.read, stitched=True),
+    "langsmith": Format(langsmith.recognises, langsmith.read, stitched=True),
+    "openai": Format(openai_stored.recognises, openai_stored.read, stitched=True),
+    "lmsys": Format(lmsys.recognises, lmsys.read, plain=True),
+    "sharegpt": Format(sharegpt.recognises, sharegpt.read, plain=True),
+    "messages": Format(messages.recognises, messages.read, plain=True),
 }

@@ -7,6 +7,7 @@ both satisfied and dissatisfied get no rating: the text has to decide. `wildfeed
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from drift.logs.draft import Draft, message_of, messages_of
@@ -45,32 +46,45 @@ class _Dialogue:
         self._start: Row | None = None
         self._messages: list[Message] = []
         self._ratings: list[Rating] = []
-        self._lost = False  # an utterance is missing: until the next conversation, nothing has a place
+        self._refused: Reject | None = None  # until the next conversation, what comes hangs on it
 
     def take(self, row: Row) -> Iterator[Draft | Reject]:
         number = _number(row.value)
         if number == 0:
             yield from self.close()
-            self._start, self._lost = row, False
+            self._start = row
         elif self._start is None or number != len(self._messages):
-            yield from self.close()
-            if not self._lost:
-                detail = f"utterance {number} does not follow the one before it"
-                yield Reject(row.at, Reason.ROLES_OUT_OF_ORDER, detail)
-            self._lost = True
+            yield from self._close_draft()
+            self._refuse(row, Reason.ROLES_OUT_OF_ORDER, f"utterance {number!r:.40} does not follow the one before it")
             return
         try:
             self._append(row.value, len(self._messages))
         except Unusable as error:
-            yield from self.close()
-            yield Reject(row.at, error.reason, error.detail)
-            self._lost = True
+            yield from self._close_draft()
+            self._refuse(row, error.reason, error.detail)
 
-    def close(self) -> Iterator[Draft]:
+    def close(self) -> Iterator[Draft | Reject]:
+        yield from self._close_draft()
+        if self._refused is not None:
+            yield self._refused
+        self._refused = None
+
+    def _close_draft(self) -> Iterator[Draft]:
         if self._start is not None and self._messages:
-            ratings = tuple(self._ratings)
-            yield Draft(at=self._start.at, messages=tuple(self._messages), ratings=ratings, tags=dict(_TAGS))
+            yield Draft(
+                at=self._start.at,
+                messages=tuple(self._messages),
+                ratings=tuple(self._ratings),
+                tags=dict(_TAGS),
+                rows=len(self._messages),
+            )
         self._start, self._messages, self._ratings = None, [], []
+
+    def _refuse(self, row: Row, reason: Reason, detail: str) -> None:
+        if self._refused is None:
+            self._refused = Reject(row.at, reason, detail)
+        else:
+            self._refused = replace(self._refused, rows=self._refused.rows + 1)
 
     def _append(self, row: Mapping[str, Any], index: int) -> None:
         message = message_of({"role": row.get("Role"), "content": row.get("Content")}, index)

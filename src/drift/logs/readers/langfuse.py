@@ -1,0 +1,117 @@
+"""Langfuse: exported observations, traces and scores, in the API's spelling (`traceId`) or the export's (`trace_id`).
+
+A GENERATION is a model call; observations of other types are no chats. Scores judge an observation, else the last call
+of their trace, else of their session; a CORRECTION holds the reply as a person would have had it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from drift.logs.draft import Call, name_of, seconds_of, structured
+from drift.logs.readers.each import Found, spread
+from drift.logs.readers.texts import call_draft, first_name, iso
+from drift.logs.readers.verdicts import judgement
+from drift.logs.rows import Place, Reject, Row, Unusable
+from drift.records import Reason
+
+_OBSERVATIONS = {
+    "GENERATION",
+    "SPAN",
+    "EVENT",
+    "AGENT",
+    "TOOL",
+    "CHAIN",
+    "RETRIEVER",
+    "EVALUATOR",
+    "EMBEDDING",
+    "GUARDRAIL",
+}
+_SCORES = {"NUMERIC", "BOOLEAN", "CATEGORICAL", "CORRECTION", "TEXT"}
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    return _is_observation(row) or _is_score(row) or _is_trace(row)
+
+
+def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
+    return spread(rows, _found)
+
+
+def _found(row: Row) -> Iterator[Found]:
+    value = row.value
+    if _is_trace(value):
+        yield from _trace(row.at, value)
+    elif _is_score(value):
+        yield _score(row.at, value)
+    else:
+        yield _observation(row.at, value, {})
+
+
+def _is_observation(row: Mapping[str, Any]) -> bool:
+    return row.get("type") in _OBSERVATIONS and _get(row, "traceId", "trace_id", "startTime", "start_time") is not None
+
+
+def _is_score(row: Mapping[str, Any]) -> bool:
+    about = _get(row, "traceId", "trace_id", "observationId", "observation_id", "sessionId", "session_id")
+    return about is not None and "name" in row and _get(row, "dataType", "data_type") in _SCORES
+
+
+def _is_trace(row: Mapping[str, Any]) -> bool:
+    inside = row.get("observations")
+    return isinstance(inside, list) and any(isinstance(entry, Mapping) and "type" in entry for entry in inside)
+
+
+def _trace(at: Place, row: Mapping[str, Any]) -> Iterator[Found]:
+    """A downloaded trace: its observations know neither session nor user."""
+    about = row["trace"] if isinstance(row.get("trace"), Mapping) else row
+    scores = row.get("scores", about.get("scores"))
+    for entry in (*row["observations"], *(scores if isinstance(scores, list) else ())):
+        if not isinstance(entry, Mapping):
+            yield Reject(at, Reason.NOT_AN_OBJECT, f"a {type(entry).__name__} in a trace")
+            continue
+        try:
+            is_score = _get(entry, "dataType", "data_type") in _SCORES
+            yield _score(at, {"traceId": about.get("id"), **entry}) if is_score else _observation(at, entry, about)
+        except Unusable as error:
+            yield Reject(at, error.reason, error.detail)
+
+
+def _observation(at: Place, row: Mapping[str, Any], trace: Mapping[str, Any]) -> Found:
+    if row.get("type") != "GENERATION":
+        return Reject(at, Reason.NOT_A_CHAT, f"an observation of type {str(row.get('type'))[:40]}")
+    metadata = structured(row.get("metadata"))
+    session = first_name(row, trace, metadata, names=("sessionId", "session_id", "langfuse_session_id"))
+    ids = {
+        "observation": name_of(row.get("id")),
+        "trace": first_name(row, names=("traceId", "trace_id")) or name_of(trace.get("id")),
+        "session": session,
+    }
+    started = _get(row, "startTime", "start_time")
+    return call_draft(
+        at,
+        row.get("input"),
+        row.get("output"),
+        Call(session, tuple(f"{kind} {value}" for kind, value in ids.items() if value), seconds_of(started) or 0.0),
+        user=first_name(row, trace, metadata, names=("userId", "user_id", "langfuse_user_id")),
+        model=first_name(row, names=("model", "providedModelName", "provided_model_name")),
+        started_at=iso(started),
+    )
+
+
+def _score(at: Place, row: Mapping[str, Any]) -> Found:
+    kinds = {"observation": ("observationId", "observation_id"), "trace": ("traceId", "trace_id")}
+    kinds["session"] = ("sessionId", "session_id")
+    about = [f"{kind} {value}" if (value := name_of(_get(row, *names))) else None for kind, names in kinds.items()]
+    kind, name = _get(row, "dataType", "data_type"), str(row.get("name"))
+    word = _get(row, "stringValue", "string_value")
+    if kind == "CORRECTION":
+        return judgement(at, about, name, None, None, row.get("comment"), word or row.get("value"))
+    value = bool(row["value"]) if kind == "BOOLEAN" and row.get("value") in (0, 1) else row.get("value")
+    found = judgement(at, about, name, None if kind in ("CATEGORICAL", "TEXT") else value, word, row.get("comment"))
+    # What a person annotated in Langfuse or a model judged is a score, whatever its name.
+    return replace(found, kind="score") if row.get("source") in ("ANNOTATION", "EVAL") else found
+
+
+def _get(row: Mapping[str, Any], *names: str) -> Any:
+    return next((row[name] for name in names if row.get(name) is not None), None)

@@ -1,0 +1,79 @@
+"""LangSmith: exported runs and feedback. Runs of type `llm` are model calls; others are steps around them.
+
+`session_id` of a run is its project; the conversation stands in its metadata (`thread_id`, `session_id`,
+`conversation_id`), as LangSmith's own threads have it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from drift.logs.draft import Call, name_of, seconds_of, structured
+from drift.logs.readers.each import Found, spread
+from drift.logs.readers.texts import call_draft, first_name, iso
+from drift.logs.readers.verdicts import judgement
+from drift.logs.rows import Place, Reject, Row, Unusable
+from drift.records import Reason
+
+_THREAD = ("thread_id", "session_id", "conversation_id")
+_MODEL = ("ls_model_name", "model", "model_name")
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    return {"run_type", "inputs"} <= row.keys() or _is_feedback(row)
+
+
+def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
+    return spread(rows, _found)
+
+
+def _is_feedback(row: Mapping[str, Any]) -> bool:
+    return {"run_id", "key"} <= row.keys() and bool(row.keys() & {"score", "value", "correction"})
+
+
+def _found(row: Row) -> Iterator[Found]:
+    value = row.value
+    if _is_feedback(value):
+        yield _feedback(row.at, value)
+        return
+    yield _run(row.at, value)
+    for entry in structured(value.get("feedback")) or ():
+        if isinstance(entry, Mapping):
+            try:
+                yield _feedback(row.at, {"run_id": value.get("id"), **entry})
+            except Unusable as error:
+                yield Reject(row.at, error.reason, error.detail)
+
+
+def _run(at: Place, row: Mapping[str, Any]) -> Found:
+    if row.get("run_type") not in ("llm", "chat_model"):
+        return Reject(at, Reason.NOT_A_CHAT, f"a run of type {str(row.get('run_type'))[:40]}")
+    extra = structured(row.get("extra"))
+    places = (extra.get("metadata"), extra.get("invocation_params")) if isinstance(extra, Mapping) else ()
+    session = first_name(*places[:1], row.get("metadata"), names=_THREAD)
+    # Feedback usually judges the whole trace, by the id of its first run.
+    ids = [*_ids(row), *(f"run {part}" for part in _parents(row))]
+    return call_draft(
+        at,
+        row.get("inputs"),
+        row.get("outputs"),
+        Call(session, tuple(dict.fromkeys(ids)), seconds_of(row.get("start_time")) or 0.0),
+        user=first_name(*places[:1], row.get("metadata"), names=("user_id", "user")),
+        model=first_name(*places, names=_MODEL),
+        started_at=iso(row.get("start_time")),
+    )
+
+
+def _ids(row: Mapping[str, Any]) -> list[str]:
+    return [f"run {name}" for key in ("id", "trace_id", "parent_run_id") if (name := name_of(row.get(key)))]
+
+
+def _parents(row: Mapping[str, Any]) -> list[str]:
+    parents = structured(row.get("parent_run_ids"))
+    return [name for entry in parents if (name := name_of(entry))] if isinstance(parents, list) else []
+
+
+def _feedback(at: Place, row: Mapping[str, Any]) -> Found:
+    about = [f"run {name}" if (name := name_of(row.get(key))) else None for key in ("run_id", "trace_id")]
+    value, score = row.get("value"), row.get("score")
+    correction = structured(row.get("correction"))
+    return judgement(at, about, str(row.get("key")), score, value, row.get("comment"), correction)

@@ -1,0 +1,44 @@
+"""LiteLLM: the payload of its logging callbacks, and rows of its spend logs. One record per model call."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from drift.logs.draft import Call, name_of, seconds_of, structured
+from drift.logs.readers.each import Found, spread
+from drift.logs.readers.texts import call_draft, first_name, iso
+from drift.logs.rows import Reject, Row
+from drift.records import Reason
+
+_MARKS = ("call_type", "litellm_call_id", "model_parameters", "custom_llm_provider", "api_base")
+_USER = ("end_user", "user_api_key_end_user_id", "user_api_key_user_id", "user")
+_CHATS = ("completion", "acompletion", "responses", "aresponses", "anthropic_messages", "text_completion")
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    return {"messages", "response"} <= row.keys() and any(mark in row for mark in _MARKS)
+
+
+def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
+    return spread(rows, _calls)
+
+
+def _calls(row: Row) -> Iterator[Found]:
+    value = row.value
+    kind = value.get("call_type")
+    if isinstance(kind, str) and kind and kind not in _CHATS:
+        yield Reject(row.at, Reason.NOT_A_CHAT, f"a call of type {kind[:40]}")
+        return
+    metadata = structured(value.get("metadata"))
+    session = first_name(value, metadata, names=("session_id",))
+    # Without a session of the caller, LiteLLM makes up a trace for each call: it groups nothing.
+    ids = [name_of(value.get(key)) for key in ("id", "request_id", "litellm_call_id", "trace_id")]
+    started = value.get("startTime")
+    yield call_draft(
+        row.at,
+        value.get("messages"),
+        value.get("response"),
+        Call(session, tuple(name for name in ids if name), seconds_of(started) or 0.0),
+        user=first_name(value, metadata, value.get("model_parameters"), names=_USER),
+        model=name_of(value.get("model")),
+        started_at=iso(started),
+    )

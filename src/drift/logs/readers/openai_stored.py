@@ -1,0 +1,65 @@
+"""OpenAI's stored completions: `chat.completion` objects with their request's messages.
+
+The messages stand on the completion or on its `request`, as `messages` or `input`; the API gives them by a call of
+their own, and a completion without them cannot be used.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from drift.logs.draft import Call, Draft, name_of, seconds_of, structured
+from drift.logs.readers.each import Found, spread
+from drift.logs.readers.texts import call_draft, first_name, iso
+from drift.logs.rows import Place, Reject, Row, Unusable
+from drift.records import Reason
+
+_SESSION = ("conversation_id", "session_id", "thread_id", "chat_id")
+_USER = ("user_id", "user", "end_user")
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    return _completion(row) is not None
+
+
+def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
+    return spread(rows, _calls)
+
+
+def _completion(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The completion: the row itself, or its `response`."""
+    for value in (row, structured(row.get("response"))):
+        if isinstance(value, Mapping) and value.get("object") == "chat.completion" and "choices" in value:
+            return value if (value is not row and not _is_litellm(row)) or value is row else None
+    return None
+
+
+def _is_litellm(row: Mapping[str, Any]) -> bool:
+    return bool(row.keys() & {"call_type", "litellm_call_id", "model_parameters"})
+
+
+def _calls(row: Row) -> Iterator[Found]:
+    done = _completion(row.value)
+    if done is None:
+        raise Unusable(Reason.NO_MESSAGES, "no chat.completion with choices")
+    yield _call(row.at, row.value, done)
+
+
+def _call(at: Place, row: Mapping[str, Any], done: Mapping[str, Any]) -> Draft:
+    request = structured(row.get("request"))
+    places = (row, request) if isinstance(request, Mapping) else (row,)
+    keys = ("messages", "input_messages", "input")
+    given = next((place[key] for place in places for key in keys if place.get(key) is not None), None)
+    if given is None:
+        hint = "the completion lies here without its request: export its messages with it, as `messages`"
+        raise Unusable(Reason.NO_MESSAGES, hint)
+    metadata = [structured(place.get("metadata")) for place in (done, *places)]
+    name = name_of(done.get("id"))
+    return call_draft(
+        at,
+        given,
+        done,
+        Call(first_name(*metadata, names=_SESSION), (name,) if name else (), seconds_of(done.get("created")) or 0.0),
+        user=first_name(*places, *metadata, names=_USER),
+        model=name_of(done.get("model")),
+        started_at=iso(done.get("created")),
+    )

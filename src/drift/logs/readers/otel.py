@@ -1,0 +1,262 @@
+"""OpenTelemetry's GenAI conventions and OpenInference (Phoenix): one span per model call.
+
+Texts stand in attributes (`gen_ai.input.messages`; flattened `llm.input_messages.N.message.content` and
+`gen_ai.prompt.N.content`; `input.value`), in events of the span, or, as older SDKs have it, in log records of their own
+(`gen_ai.user.message`, ..., `gen_ai.choice`), which are put together by their span. `gen_ai.evaluation.result` and
+Phoenix's annotations judge a span.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from drift.logs.draft import Call, Draft, seconds_of, structured
+from drift.logs.readers.each import Found
+from drift.logs.readers.spans import Span, attributes_of, spans
+from drift.logs.readers.texts import call_draft, first_name, iso, plain_messages
+from drift.logs.readers.verdicts import judgement
+from drift.logs.rows import Place, Reject, Row, Unusable
+from drift.records import Reason
+
+_MESSAGE = re.compile(r"gen_ai\.(system|user|assistant|tool)\.message")
+_INDEXED = re.compile(
+    r"(?:llm\.(input|output)_messages|gen_ai\.(prompt|completion))\.(\d{1,6})\.(?:message\.)?(role|content)"
+)
+_PART = re.compile(r"llm\.(input|output)_messages\.(\d{1,6})\.message\.contents\.(\d{1,6})\.message_content\.text")
+_OPEN_SPANS = 10_000  # log records of as many spans may lie interleaved
+_DETAILS = "gen_ai.client.inference.operation.details"
+_EVALUATION = "gen_ai.evaluation.result"
+_NO_TEXTS = "a model call without its texts: capture them with OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true"
+
+
+def recognises_otel(row: Mapping[str, Any]) -> bool:
+    return any(
+        span.name.startswith("gen_ai.") or any(key.startswith("gen_ai.") for key in span.attributes)
+        for span in spans(row)
+    ) and not recognises_openinference(row)
+
+
+def recognises_openinference(row: Mapping[str, Any]) -> bool:
+    if {"annotator_kind", "span_id"} <= row.keys():
+        return True
+    if any(group in row for group in ("resourceSpans", "resourceLogs")):
+        return any(_is_openinference(span.attributes) for span in spans(row))
+    return _is_openinference(attributes_of(row))
+
+
+def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
+    parts = _Records()
+    for row in rows:
+        if isinstance(row, Reject):
+            yield row
+            continue
+        count = 1
+        for outcome in _outcomes(row, parts):
+            yield replace(outcome, rows=count) if outcome.rows == 1 else outcome
+            count = 0
+    yield from parts.close_all()
+
+
+def _outcomes(row: Row, parts: "_Records") -> Iterator[Found]:
+    """Those of a row; a record that waits for others of its span gives none yet."""
+    if {"annotator_kind", "span_id"} <= row.value.keys():
+        yield from _tried(row.at, lambda: _annotation(row))
+        return
+    alone = not any(group in row.value for group in ("resourceSpans", "resourceLogs"))
+    found = False
+    for span in spans(row.value):
+        found = True
+        if _MESSAGE.fullmatch(span.name) or span.name == "gen_ai.choice":
+            yield from parts.take(row.at, span, rows=1 if alone else 0)
+            if not alone:
+                yield Reject(row.at, Reason.NOT_A_CHAT, "a record that is part of a call")
+        else:
+            yield from _tried(row.at, lambda span=span: _call(row.at, span))
+            for event in span.events:
+                if event.name == _EVALUATION:
+                    yield from _tried(row.at, lambda event=event: _evaluation(row.at, event))
+    if not found:
+        yield Reject(row.at, Reason.NOT_A_CHAT, "an export without spans")
+
+
+def _tried(at: Place, convert: Any) -> Iterator[Found]:
+    try:
+        yield convert()
+    except Unusable as error:
+        yield Reject(at, error.reason, error.detail)
+
+
+class _Records:
+    """Log records that wait for the rest of their call; the oldest ones are given up first."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[tuple[str | None, str | None], tuple[Place, int, list[Span]]] = OrderedDict()
+
+    def take(self, at: Place, record: Span, rows: int) -> Iterator[Draft | Reject]:
+        key = record.trace, record.span
+        first, count, records = self._open.pop(key, (at, 0, []))
+        records.append(record)
+        if record.name == "gen_ai.choice":
+            yield _of_records(first, records, count + rows)
+            return
+        self._open[key] = first, count + rows, records
+        if len(self._open) > _OPEN_SPANS:
+            _, (first, count, records) = self._open.popitem(last=False)
+            yield _of_records(first, records, count)
+
+    def close_all(self) -> Iterator[Draft | Reject]:
+        for first, count, records in self._open.values():
+            yield _of_records(first, records, count)
+        self._open.clear()
+
+
+def _of_records(at: Place, records: list[Span], rows: int) -> Draft | Reject:
+    """A call out of its records; `rows` 0 stands for parts of a row that is accounted for elsewhere."""
+    given, answer = [], None
+    for record in records:
+        body = structured(record.body if record.body is not None else record.attributes)
+        if record.name == "gen_ai.choice":
+            answer = body.get("message", body) if isinstance(body, Mapping) else body
+        elif isinstance(body, Mapping):
+            role = _MESSAGE.fullmatch(record.name)
+            given.append({"role": role.group(1) if role else "user", **body})
+    try:
+        draft = _draft(at, records[-1], given, answer)
+    except Unusable as error:
+        return Reject(at, error.reason, error.detail, rows=rows)
+    return replace(draft, rows=rows)
+
+
+def _call(at: Place, span: Span) -> Found:
+    if span.name == _EVALUATION:
+        return _evaluation(at, span)
+    kind = span.attributes.get("openinference.span.kind")
+    if isinstance(kind, str) and kind.upper() != "LLM":
+        return Reject(at, Reason.NOT_A_CHAT, f"a span of kind {kind[:40]}")
+    given, answer = _texts(span)
+    if not given and not answer:
+        if _is_model_call(span):
+            raise Unusable(Reason.NO_MESSAGES, _NO_TEXTS)
+        return Reject(at, Reason.NOT_A_CHAT, f"a span that is no model call: {span.name[:80]}")
+    return _draft(at, span, given, answer)
+
+
+def _is_model_call(span: Span) -> bool:
+    operation = span.attributes.get("gen_ai.operation.name")
+    return operation in ("chat", "text_completion", "generate_content") or span.attributes.get(
+        "openinference.span.kind"
+    ) in ("LLM", "llm")
+
+
+def _draft(at: Place, span: Span, given: Any, answer: Any) -> Draft:
+    found = span.attributes
+    session = first_name(found, names=("gen_ai.conversation.id", "session.id"))
+    ids = {"span": span.span, "trace": span.trace, "response": first_name(found, names=("gen_ai.response.id",))}
+    return call_draft(
+        at,
+        given,
+        answer,
+        Call(session, tuple(f"{kind} {name}" for kind, name in ids.items() if name), seconds_of(span.started) or 0.0),
+        user=first_name(found, names=("user.id", "enduser.id", "enduser.pseudo.id")),
+        model=first_name(found, names=("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")),
+        started_at=iso(span.started),
+    )
+
+
+def _texts(span: Span) -> tuple[Any, Any]:
+    """What was given and answered, from the first place that holds it."""
+    for holder in (span, *(event for event in span.events if event.name == _DETAILS)):
+        given, answer = (holder.attributes.get(f"gen_ai.{side}.messages") for side in ("input", "output"))
+        if given or answer:
+            system = structured(holder.attributes.get("gen_ai.system_instructions"))
+            first = [{"role": "system", "parts": system}] if isinstance(system, list) and system else []
+            return [*first, *plain_messages(given, "user")], plain_messages(answer, "assistant")
+    given, answer = _indexed(span.attributes)
+    if given or answer:
+        return given, answer
+    given, answer = _nested(span.attributes)
+    if given or answer:
+        return given, answer
+    records = [event for event in span.events if _MESSAGE.fullmatch(event.name) or event.name == "gen_ai.choice"]
+    if records:
+        texts = [{"role": r.name.split(".")[1], **r.attributes} for r in records if r.name != "gen_ai.choice"]
+        choice = next((r.attributes.get("message", r.attributes) for r in records if r.name == "gen_ai.choice"), None)
+        return texts, choice
+    given, answer = (_event_value(span, name) for name in ("prompt", "completion"))
+    if given or answer:
+        return given, answer
+    if _is_openinference(span.attributes):
+        return span.attributes.get("input.value"), span.attributes.get("output.value")
+    return None, None
+
+
+def _indexed(found: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Attributes of which each holds one field of one message."""
+    sides: dict[bool, dict[int, dict[str, Any]]] = {True: {}, False: {}}
+    for name, value in found.items():
+        if match := _INDEXED.fullmatch(name):
+            mine, theirs, number, field = match.groups()
+            is_given = mine == "input" or theirs == "prompt"
+            sides[is_given].setdefault(int(number), {})[field] = value
+        elif match := _PART.fullmatch(name):
+            side, number, _ = match.groups()
+            sides[side == "input"].setdefault(int(number), {}).setdefault("texts", []).append(value)
+    return _in_order(sides[True], "user"), _in_order(sides[False], "assistant")
+
+
+def _in_order(messages: dict[int, dict[str, Any]], role: str) -> list[dict[str, Any]]:
+    ordered = [{"role": role, **messages[number]} for number in sorted(messages)]
+    for message in ordered:
+        texts = message.pop("texts", None)
+        if texts and "content" not in message:
+            message["content"] = "\n".join(text for text in texts if isinstance(text, str))
+    # A message with a role alone is a call of a tool.
+    return [message for message in ordered if message.get("content") is not None]
+
+
+def _nested(found: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Phoenix's tables: a list of `{message.role, message.content}`, or of `{message: {role, content}}`."""
+    llm = structured(found.get("llm"))
+    sides = []
+    for name in ("input_messages", "output_messages"):
+        value = structured(found.get(f"llm.{name}", llm.get(name) if isinstance(llm, Mapping) else None))
+        messages = []
+        for entry in value if isinstance(value, list) else ():
+            if isinstance(entry, Mapping):
+                flat = {key.removeprefix("message."): inner for key, inner in entry.items()}
+                messages.append(flat["message"] if isinstance(flat.get("message"), Mapping) else flat)
+        sides.append(messages)
+    return sides[0], sides[1]
+
+
+def _event_value(span: Span, name: str) -> Any:
+    """`gen_ai.content.prompt` and its pair, which an early version of the conventions had."""
+    events = (event for event in span.events if event.name == f"gen_ai.content.{name}")
+    return next((event.attributes.get(f"gen_ai.{name}") for event in events), None)
+
+
+def _evaluation(at: Place, span: Span) -> Found:
+    found = {**span.attributes, **(span.body if isinstance(span.body, Mapping) else {})}
+    response = found.get("gen_ai.response.id")
+    about = [f"response {response}" if isinstance(response, str) else None]
+    about = [f"span {span.span}" if span.span else None, *about, f"trace {span.trace}" if span.trace else None]
+    name = str(found.get("gen_ai.evaluation.name"))
+    score, label = (found.get(f"gen_ai.evaluation.score.{part}") for part in ("value", "label"))
+    return judgement(at, about, name, score, label, found.get("gen_ai.evaluation.explanation"))
+
+
+def _annotation(row: Row) -> Found:
+    """An annotation of a span, as Phoenix exports it."""
+    result = structured(row.value.get("result"))
+    result = result if isinstance(result, Mapping) else row.value
+    about: list[str | None] = [f"span {row.value['span_id']}"]
+    name = str(row.value.get("name", row.value.get("annotation_name")))
+    return judgement(row.at, about, name, result.get("score"), result.get("label"), result.get("explanation"))
+
+
+def _is_openinference(found: Mapping[str, Any]) -> bool:
+    return any(name.startswith(("openinference.", "llm.input_messages", "llm.output_messages")) for name in found) or (
+        isinstance(found.get("openinference"), Mapping)
+    )

@@ -1,0 +1,102 @@
+"""What a model was given and what it answered, in the ways in which tracing tools write it down."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from drift.logs.draft import Call, Draft, messages_of, name_of, structured, text_of, time_of
+from drift.logs.rows import Place, Unusable
+from drift.records import Message, Reason
+
+_LANGCHAIN = {
+    "HumanMessage": "user",
+    "AIMessage": "assistant",
+    "SystemMessage": "system",
+    "ToolMessage": "tool",
+    "FunctionMessage": "tool",
+}
+_WRAPPERS = ("messages", "message", "input", "output", "choices", "generations", "kwargs")
+_TEXTS = ("content", "text", "question", "query", "prompt", "answer", "response", "completion", "result")
+_DEEP = 8  # wrappers in wrappers
+
+
+def call_draft(at: Place, given: Any, answer: Any, call: Call, **fields: Any) -> Draft:
+    """A draft of one model call. A call that failed has no answer. Raises Unusable if nothing readable was given."""
+    history = list(messages_of(plain_messages(given, "user")))
+    replies = plain_messages(answer, "assistant")
+    for reply in replies[:1]:
+        text = reply.get("content")
+        if text is not None and not reply.get("tool_calls"):
+            content = text_of(text, "the reply")
+            history.append(Message("assistant", content, source_index=len(plain_messages(given, "user"))))
+    if not history:
+        raise Unusable(Reason.NO_MESSAGES, "neither request nor reply hold a text")
+    return Draft(at=at, messages=tuple(history), call=call, **fields)
+
+
+def plain_messages(value: Any, role: str, depth: int = 0) -> list[dict[str, Any]]:
+    """Messages as `{role, content}` out of text, messages, choices, LangChain's objects, and JSON texts of these.
+
+    `role` is for what says nothing of it. [] where there is nothing.
+    """
+    value = structured(value)
+    if value is None or depth > _DEEP:
+        return []
+    if isinstance(value, str | bytes):
+        return [{"role": role, "content": value}] if value else []
+    if isinstance(value, list):
+        if value and isinstance(value[0], list):
+            return plain_messages(value[0], role, depth + 1)
+        return [message for entry in value for message in _entry(entry, role, depth)]
+    return _entry(value, role, depth)
+
+
+def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
+    if not isinstance(entry, Mapping):
+        return plain_messages(entry, role, depth + 1)
+    if "choices" in entry or "generations" in entry:
+        chosen = structured(entry.get("choices", entry.get("generations")))
+        return plain_messages(chosen[:1] if isinstance(chosen, list) else chosen, role, depth + 1)
+    kind = entry.get("id")
+    if isinstance(kind, list) and kind and isinstance(entry.get("kwargs"), Mapping):  # LangChain, serialised
+        name = str(kind[-1]).removesuffix("Chunk")
+        return [{**entry["kwargs"], "role": _LANGCHAIN.get(name, entry["kwargs"].get("type", role))}]
+    if isinstance(entry.get("role"), str) or isinstance(entry.get("from"), str):
+        return [dict(entry)] if "parts" not in entry else _of_parts(entry)
+    if isinstance(entry.get("type"), str) and isinstance(entry.get("data"), Mapping):
+        return [{**entry["data"], "role": entry["type"]}]
+    if isinstance(entry.get("type"), str) and "content" in entry and entry["type"] != "text":
+        return [{**entry, "role": entry["type"]}]
+    for name in _WRAPPERS:
+        if entry.get(name) is not None:
+            return plain_messages(entry[name], role, depth + 1)
+    text = next((entry[name] for name in _TEXTS if entry.get(name) is not None), None)
+    return [] if text is None else [{"role": role, "content": text}]
+
+
+def _of_parts(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A message of OpenTelemetry: its texts, or what a tool answered; a call of a tool holds no text."""
+    parts = [part for part in structured(entry["parts"]) or () if isinstance(part, Mapping)]
+    kinds = {part.get("type") for part in parts}
+    if answers := [part for part in parts if part.get("type") == "tool_call_response"]:
+        told = answers[0].get("response", answers[0].get("result"))
+        text = told if isinstance(told, str) else orjson.dumps(told, default=str).decode()
+        return [{"role": "tool", "content": text}]
+    if kinds <= {"tool_call", "reasoning"}:
+        return []
+    return [{"role": entry["role"], "content": parts}]
+
+
+def first_name(*places: Any, names: tuple[str, ...]) -> str | None:
+    """The first id that one of the mappings holds under one of the names."""
+    for place in map(structured, places):
+        if isinstance(place, Mapping):
+            for name in names:
+                if (found := name_of(place.get(name))) is not None:
+                    return found
+    return None
+
+
+def iso(value: Any) -> str | None:
+    return time_of(int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 25 else value)

@@ -1,0 +1,238 @@
+"""Records of single model calls, stitched to conversations: each call holds the history before it.
+
+A call whose messages are how a later one begins is a part of that one; what nothing continues is a conversation, so
+that no reaction is lost where a history branches. Calls are compared within their session, else within their user, else
+over all logs, by a hash over roles and texts up to each message (without system messages, which often hold the date).
+
+The texts wait in a file without a name; DuckDB holds numbers only and spills to disk beyond its memory limit.
+"""
+
+import hashlib
+import itertools
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import duckdb
+import orjson
+import pyarrow as pa
+
+from drift.logs.draft import Call, Draft, Evidence, encodable, time_of
+from drift.logs.rows import Place, Reject
+from drift.records import Message, Rating, Reason
+
+MEMORY_LIMIT = "200MB"
+_TOGETHER = 20_000
+
+_TABLES = {
+    "calls": {
+        "call": "BIGINT", "tip": "BIGINT", "answered": "BOOLEAN", "started": "DOUBLE", "place": "BIGINT",
+        "held": "BIGINT",
+    },
+    "nodes": {
+        "call": "BIGINT", "position": "BIGINT", "node": "BIGINT", "request": "BIGINT", "parent": "BIGINT",
+        "last": "BOOLEAN", "known": "BOOLEAN", "started": "DOUBLE",
+    },
+    "ids": {"call": "BIGINT", "id": "BIGINT"},
+    "evidence": {
+        "evidence": "BIGINT", "rank": "BIGINT", "id": "BIGINT", "scale": "BIGINT", "value": "DOUBLE", "place": "BIGINT",
+    },
+}  # fmt: skip
+# `replies`: each reply once, with the first call that gave it. `rank` 1 is the first reply after its parent.
+_STITCH = """
+    CREATE TABLE replies AS
+        SELECT node, any_value(request) AS request, any_value(parent) AS parent, any_value(known) AS known,
+            min(started) AS started, min(call) AS call FROM nodes GROUP BY node;
+    CREATE TABLE ranks AS
+        SELECT node, started, row_number() OVER (PARTITION BY parent ORDER BY started, call) AS rank FROM replies;
+    CREATE TABLE regenerated AS
+        SELECT node FROM (
+            SELECT node, known, row_number() OVER (PARTITION BY request ORDER BY started DESC, call DESC) AS age
+            FROM replies)
+        WHERE known AND age > 1 AND node NOT IN (SELECT parent FROM replies);
+    CREATE TABLE inner_nodes AS
+        SELECT DISTINCT node FROM nodes WHERE NOT last UNION SELECT DISTINCT request FROM nodes;
+    CREATE TABLE kept AS
+        SELECT min(call) AS call FROM calls ANTI JOIN inner_nodes ON calls.tip = inner_nodes.node GROUP BY tip;
+    CREATE TABLE scales AS
+        SELECT scale, min(value) AS low, max(value) AS high FROM evidence WHERE scale <> 0 GROUP BY scale;
+    CREATE TABLE targets AS
+        SELECT evidence, arg_min(tip, (rank, -started, -call)) AS node
+        FROM evidence JOIN ids USING (id) JOIN calls USING (call) WHERE answered GROUP BY evidence;
+    CREATE TABLE judged AS
+        SELECT DISTINCT evidence, place, value, node, coalesce(low, -1) AS low, coalesce(high, 1) AS high
+        FROM evidence LEFT JOIN scales USING (scale) LEFT JOIN targets USING (evidence);"""
+_KEPT = """
+    SELECT calls.place AS place,
+        coalesce(arg_max(nodes.node, position) FILTER (rank > 1 OR first), any_value(tip)) AS identity,
+        coalesce(arg_min(nodes.node, position), any_value(tip)) AS root,
+        min(ranks.started) AS started,
+        list(DISTINCT position) FILTER (regenerated.node IS NOT NULL) AS regenerated,
+        list({position: position, place: judged.place, low: low, high: high} ORDER BY position, judged.place)
+            FILTER (judged.place IS NOT NULL) AS judged
+    FROM kept JOIN calls USING (call)
+        LEFT JOIN (
+            SELECT *, position = min(position) OVER (PARTITION BY call) AS first FROM nodes SEMI JOIN kept USING (call)
+        ) AS nodes USING (call)
+        LEFT JOIN ranks ON nodes.node = ranks.node
+        LEFT JOIN regenerated ON nodes.node = regenerated.node
+        LEFT JOIN judged ON judged.node = nodes.node AND low >= -1 AND high <= 1
+    GROUP BY calls.call, calls.place ORDER BY calls.place"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stitched:
+    """Conversations, and rows that are none. `merged`: calls that are parts of longer ones, and the rows they were."""
+
+    outcomes: Iterator[Draft | Reject]
+    merged: int
+    merged_rows: int
+
+
+class Stitcher:
+    """Takes the calls and judgements of one format, in any order and from any number of files; then gives drafts."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """`folder`: where to spill to; by default where the system keeps temporary files."""
+        self._spill = tempfile.TemporaryDirectory(prefix="drift-stitch-", dir=folder)
+        self._texts: BinaryIO = tempfile.TemporaryFile(dir=folder)  # type: ignore[assignment]  # noqa: SIM115
+        config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": self._spill.name}
+        self._tables = duckdb.connect(config=config)
+        for name, columns in _TABLES.items():
+            self._tables.execute(f"CREATE TABLE {name} ({', '.join(f'{c} {kind}' for c, kind in columns.items())})")
+        self._waiting: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}
+        self._place = 0
+        self._count = itertools.count()
+
+    def close(self) -> None:
+        self._tables.close()
+        self._texts.close()
+        self._spill.cleanup()
+
+    def add(self, found: Draft | Evidence, file: str) -> None:
+        """`found` of the log `file`; a draft has to be a call."""
+        number, place = next(self._count), self._keep(found, file)
+        if isinstance(found, Evidence):
+            scale = 0 if found.scale is None else _hash(0, found.scale)
+            for rank, name in enumerate(found.about or ("",)):
+                self._insert("evidence", (number, rank, _hash(0, name), scale, found.value, place))
+            return
+        call = found.call or Call()
+        root = _hash(0, "session", call.session) if call.session else _hash(0, "user", found.user or "")
+        node, parent = root, root
+        replies: list[tuple[int, int, int, int]] = []
+        for position, message in enumerate(found.messages):
+            if message.role == "system":
+                continue
+            before, node = node, _hash(node, message.role, message.content.strip())
+            if message.role == "assistant":
+                replies.append((position, node, before, parent))
+                parent = node
+        answered = bool(replies) and replies[-1][1] == node
+        self._insert("calls", (number, node, answered, call.started, place, found.rows))
+        for name in call.ids:
+            self._insert("ids", (number, _hash(0, name)))
+        known = bool(call.session or found.user)
+        for position, reply, request, before in replies:
+            self._insert(
+                "nodes", (number, position, reply, request, before, answered and reply == node, known, call.started)
+            )
+
+    def finish(self) -> Stitched:
+        for name in _TABLES:
+            self._flush(name)
+        self._tables.execute(_STITCH)
+        count = "SELECT count(*), coalesce(sum(held), 0)::BIGINT FROM calls ANTI JOIN kept USING (call)"
+        merged, rows = self._tables.execute(count).fetchone() or (0, 0)
+        return Stitched(itertools.chain(self._conversations(), self._judgements()), merged, rows)
+
+    def _conversations(self) -> Iterator[Draft]:
+        for row in self._rows(_KEPT):
+            draft, file = self._draft(row["place"])
+            ratings = [Rating(position, "regeneration", -1.0) for position in sorted(row["regenerated"] or ())]
+            ratings += [self._rating(judged) for judged in row["judged"] or ()]
+            session = draft.call.session if draft.call else None
+            identity, root = (f"{row[name] & (2**64 - 1):016x}" for name in ("identity", "root"))
+            yield replace(
+                draft,
+                source_id=f"{session}/{identity}" if session else identity,
+                family=session or root,
+                started_at=time_of(row["started"]) if row["started"] else draft.started_at,
+                ratings=(*draft.ratings, *dict.fromkeys(ratings)),
+                call=None,
+                file=file,
+            )
+
+    def _judgements(self) -> Iterator[Reject]:
+        """What became of the judgements: each is one row."""
+        for row in self._rows("SELECT place, node, low, high FROM judged ORDER BY place"):
+            found, file = self._load(row["place"])
+            at = Place(*found["at"])
+            if row["node"] is None:
+                about = ", ".join(found["about"])[:200]
+                reason, detail = (
+                    Reason.ORPHAN_FEEDBACK,
+                    f"about {about}: no such reply in these logs; ingest both together",
+                )
+            elif not -1 <= row["low"] <= row["high"] <= 1:
+                detail = f"the score goes from {row['low']:g} to {row['high']:g}: which way is good is not known"
+                reason = Reason.NO_VERDICT
+            else:
+                reason, detail = Reason.JOINED_AS_EVIDENCE, ""
+            yield Reject(at, reason, detail, rows=found["rows"], file=file)
+
+    def _rating(self, judged: dict[str, Any]) -> Rating:
+        found, _ = self._load(judged["place"])
+        value = found["value"] * 2 - 1 if found["scale"] is not None and judged["low"] >= 0 else found["value"]
+        return Rating(judged["position"], found["kind"], value, found["comment"], found["preferred"])
+
+    def _keep(self, found: Draft | Evidence, file: str) -> int:
+        line = orjson.dumps((encodable(file), found), default=list, option=orjson.OPT_APPEND_NEWLINE)
+        place = self._place
+        self._place += self._texts.write(line)
+        return place
+
+    def _load(self, place: int) -> tuple[dict[str, Any], str]:
+        self._texts.seek(place)
+        file, found = orjson.loads(self._texts.readline())
+        return found, file
+
+    def _draft(self, place: int) -> tuple[Draft, str]:
+        found, file = self._load(place)
+        call = found["call"] or {}
+        return Draft(**{
+            **found,
+            "at": Place(*found["at"]),
+            "messages": tuple(Message(**message) for message in found["messages"]),
+            "ratings": tuple(Rating(**rating) for rating in found["ratings"]),
+            "call": Call(**{**call, "ids": tuple(call.get("ids", ()))}),
+        }), file  # fmt: skip
+
+    def _insert(self, table: str, row: Sequence[Any]) -> None:
+        waiting = self._waiting[table]
+        waiting.append(tuple(row))
+        if len(waiting) >= _TOGETHER:
+            self._flush(table)
+
+    def _flush(self, table: str) -> None:
+        rows, self._waiting[table] = self._waiting[table], []
+        if rows:
+            columns = {name: [row[index] for row in rows] for index, name in enumerate(_TABLES[table])}
+            batch = pa.table(columns)  # noqa: F841 (DuckDB reads it by name)
+            self._tables.execute(f"INSERT INTO {table} SELECT * FROM batch")
+
+    def _rows(self, query: str) -> Iterator[dict[str, Any]]:
+        """One query at a time; its rows as a stream."""
+        for batch in self._tables.cursor().sql(query).to_arrow_reader(1024):
+            yield from batch.to_pylist()
+
+
+def _hash(before: int, *parts: str) -> int:
+    """64 bits, signed as DuckDB's BIGINT is; 0 is kept free."""
+    digest = hashlib.blake2b(before.to_bytes(8, "little", signed=True), digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part.encode())
+    return int.from_bytes(digest.digest(), "little", signed=True) or 1
