@@ -102,7 +102,8 @@ class SamplingSettings(Settings):
 
 
 class TrainerSettings(Settings):
-    """One call of the trainer. Lengths in tokens; `batch_size` in pairs per optimizer step.
+    """One call of the trainer. Lengths in tokens; `batch_size` in pairs per optimizer step, which is computed in
+    micro-batches of `micro_batch_tokens`: they bound the memory and change nothing else.
 
     docs/training.md says when to choose which loss. `margin`: the anchored loss's, nats per `margin_unit`.
     """
@@ -119,7 +120,7 @@ class TrainerSettings(Settings):
     warmup_ratio: float = Field(default=0.1, ge=0.0, le=1.0)
     max_grad_norm: PositiveFloat = 1.0
     batch_size: PositiveInt = 4
-    micro_batch_size: PositiveInt | None = None
+    micro_batch_tokens: PositiveInt = 8192
     max_length: PositiveInt = 2048
     max_prompt_length: PositiveInt = 1024
     gradient_checkpointing: bool = False

@@ -21,6 +21,7 @@ from drift.policy.sampler import sample
 from drift.progress import report_note
 from drift.rundir import IterationDir, RunDir
 from drift.store import Store
+from drift.training.reference import measure_reference
 from drift.training.train import train
 
 
@@ -39,7 +40,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         it = run.iteration(k)
         reference = start.warm if cfg.training.reference == "warm_start" else policy  # frozen for the iteration
         pairs = _pairs(cfg, it, prompts, policy, start.warm, truth, k)
-        policy = it.stage("policy", train, policy, reference, pairs, cfg.training, cfg.policy, cfg.seed)
+        frozen = it.stage("reference.safetensors", measure_reference, (reference,), pairs, cfg.training, cfg.policy)
+        policy = it.stage("policy", train, policy, frozen, pairs, cfg.training, cfg.policy, cfg.seed)
         policies.append(policy)
         evaluations.append(_evaluation(cfg, it, policy, start.probes, truth))
         verdict = should_stop(evaluations, cfg.stop)
@@ -68,7 +70,9 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     base = source_of(cfg.policy.model)
     warm = base
     if repairs.stat().st_size:
-        warm = run.stage("warm-start/policy", train, base, base, repairs, cfg.warm_start, cfg.policy, cfg.seed)
+        how = (repairs, cfg.warm_start, cfg.policy)
+        frozen = run.stage("warm-start/reference.safetensors", measure_reference, (base,), *how)
+        warm = run.stage("warm-start/policy", train, base, frozen, *how, cfg.seed)
 
     # fixed held-out pairs to measure every policy by: one guided reply each, whatever the recipe
     once = RecipeSettings()

@@ -1,4 +1,4 @@
-"""Collation against matrices written by hand, and micro-batches that add up to their step."""
+"""Micro-batches add up to their step, in either layout and any grouping."""
 
 import pytest
 import torch
@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from drift.config import PolicySettings
 from drift.policy.model import load_policy
-from drift.training.batch import StepCollator, per_token_logps, summed_logps
+from drift.policy.padded import PaddedRows
+from drift.training.batch import PairBatch, StepCollator, per_token_logps, summed_logps
 from drift.training.loss import preference_loss
+from drift.training.shared_prefix import PackedRow, choose_packing
 from drift.training.tokens import TokenPair
 
 PAIRS = [
@@ -17,23 +19,13 @@ PAIRS = [
 ]
 
 
-def test_a_batch_by_hand():
-    (batch,) = StepCollator(pad_token_id=0)(PAIRS)
-    assert batch.input_ids.tolist() == [
-        [11, 12, 13, 21, 22],
-        [14, 23, 0, 0, 0],
-        [11, 12, 13, 31, 0],
-        [14, 32, 33, 0, 0],
-    ]
-    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 0, 0]]
-    assert batch.completion_mask.int().tolist() == [
-        [0, 0, 0, 1, 1],
-        [0, 1, 0, 0, 0],
-        [0, 0, 0, 1, 0],
-        [0, 1, 1, 0, 0],
-    ]
-    assert batch.position_ids[0].tolist() == [0, 1, 2, 3, 4]
-    assert batch.position_ids[1, :2].tolist() == [0, 1]
+@pytest.mark.parametrize(("shared", "rows"), [(True, PackedRow), (False, PaddedRows)])
+def test_a_batch_by_hand(shared, rows):
+    (batch,) = StepCollator(0, 1000, shared)(PAIRS)
+    assert isinstance(batch.rows, rows)
+    if not shared:
+        four = [[11, 12, 13, 21, 22], [11, 12, 13, 31, 0], [14, 23, 0, 0, 0], [14, 32, 33, 0, 0]]
+        assert batch.rows.input_ids.tolist() == four
     assert batch.ref_chosen_logps.tolist() == [-1.0, -3.0]
     assert batch.ref_rejected_logps.tolist() == [-2.0, -4.0]
     assert (batch.chosen_tokens.tolist(), batch.rejected_tokens.tolist()) == ([2.0, 1.0], [1.0, 2.0])
@@ -42,16 +34,29 @@ def test_a_batch_by_hand():
     assert batch.token_weights.tolist() == pytest.approx([1 / 5, 3 / 5])  # weighted tokens: 1 * 2 + 3 * 1
 
 
-def test_micro_batches_hold_like_lengths_and_every_pair():
+def lengths_of(batch: PairBatch) -> list[int]:
+    if isinstance(batch.rows, PackedRow):
+        return [segment.end - segment.start for segment in batch.rows.layout.segments]
+    return batch.rows.attention_mask.sum(-1)[::2].tolist()
+
+
+@pytest.mark.parametrize(
+    ("shared", "budget", "lengths"),
+    [(True, 24, [[11, 10], [6, 5, 4]]), (False, 40, [[10, 9], [5, 4, 3]]), (True, 1, [[11], [10], [6], [5], [4]])],
+)
+def test_micro_batches_hold_like_lengths_within_the_budget(shared, budget, lengths):
     pairs = [TokenPair((1,) * length, (2,), (3,)) for length in (3, 9, 4, 8, 2)]
-    batches = StepCollator(pad_token_id=0, micro_batch_size=2)(pairs)
-    assert [batch.attention_mask.sum(-1).tolist() for batch in batches] == [[10, 9, 10, 9], [5, 4, 5, 4], [3, 3]]
+    batches = StepCollator(0, budget, shared)(pairs)
+    assert [lengths_of(batch) for batch in batches] == lengths
     assert sum(batch.weights.sum().item() for batch in batches) == pytest.approx(1.0)
 
 
 @pytest.fixture(scope="module")
-def model(tiny_policy):
-    return load_policy(tiny_policy, PolicySettings()).model
+def models(tiny_policy):
+    """By layout: the same weights, with the attention of each."""
+    packed, plain = (load_policy(tiny_policy, PolicySettings()).model for _ in range(2))
+    assert choose_packing(packed).shared
+    return {True: packed, False: plain}
 
 
 def random_pairs(seed: int, count: int = 5) -> list[TokenPair]:
@@ -64,39 +69,44 @@ def random_pairs(seed: int, count: int = 5) -> list[TokenPair]:
     return [TokenPair(ids(20), ids(12), ids(12), weight, 0.0, -20.0, -25.0) for weight in weights]
 
 
-def gradient_of(model, pairs, micro_batch_size) -> tuple[float, torch.Tensor]:
+def gradient_of(model, pairs, collator) -> tuple[float, torch.Tensor]:
     model.zero_grad()
     total = 0.0
-    for batch in StepCollator(0, micro_batch_size)(pairs):
+    for batch in collator(pairs):
         logps = summed_logps(model, batch, torch.float32)
-        loss = preference_loss("sigmoid", batch.with_logps(*logps), 0.1, 0.5, 3.0, "sequence").loss
+        loss = preference_loss("sigmoid", batch.with_logps(logps), 0.1, 0.5, 3.0, "sequence").loss
         loss.backward()
         total += loss.item()
     return total, torch.cat([weight.grad.flatten() for weight in model.parameters()])
 
 
-@settings(max_examples=8, deadline=None)
-@given(st.integers(0, 1000), st.integers(1, 4))
-def test_any_grouping_gives_the_steps_loss_and_gradient(model, seed, micro_batch_size):
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 200), st.booleans())
+def test_any_grouping_and_layout_gives_the_steps_loss_and_gradient(models, seed, budget, shared):
     pairs = random_pairs(seed)
-    loss, gradient = gradient_of(model, pairs, None)
-    grouped_loss, grouped_gradient = gradient_of(model, pairs, micro_batch_size)
-    assert grouped_loss == pytest.approx(loss, rel=1e-5)
-    assert float((grouped_gradient - gradient).norm() / gradient.norm()) < 1e-5
+    loss, gradient = gradient_of(models[False], pairs, StepCollator(0, 100_000, False))
+    other_loss, other_gradient = gradient_of(models[shared], pairs, StepCollator(0, budget, shared))
+    assert other_loss == pytest.approx(loss, rel=1e-5)
+    assert float((other_gradient - gradient).norm() / gradient.norm()) < 1e-5
 
 
-def test_padding_changes_no_log_probability(model):
-    pairs = sorted(random_pairs(3), key=lambda pair: -pair.length)  # the order of the batch
-    (batch,) = StepCollator(0)(pairs)
-    together = torch.stack(summed_logps(model, batch, torch.float32), dim=1)
-    alone = torch.cat([torch.stack(summed_logps(model, StepCollator(0)([p])[0], torch.float32), dim=1) for p in pairs])
-    assert torch.allclose(together, alone, atol=1e-4)
+def test_a_zero_weight_pair_changes_nothing(models):
+    pairs = random_pairs(2)
+    ignored = TokenPair((5, 6), (7,), (8, 9), 0.0, 0.0, -1.0, -1.0)
+    loss, gradient = gradient_of(models[True], pairs, StepCollator(0, 64, True))
+    other_loss, other = gradient_of(models[True], [*pairs, ignored], StepCollator(0, 64, True))
+    assert other_loss == pytest.approx(loss, rel=1e-6)
+    assert float((other - gradient).norm() / gradient.norm()) < 1e-6
 
 
-def test_log_probabilities_are_of_the_completion_alone(model):
+@pytest.mark.parametrize("shared", [True, False])
+def test_log_probabilities_are_of_the_completion_alone(models, shared):
     pair = random_pairs(4)[0]
-    (batch,) = StepCollator(0)([pair])
-    found = per_token_logps(model, batch, torch.float32)
+    split = len(pair.chosen)
+    (batch,) = StepCollator(0, 1000, shared)([pair])
+    found = per_token_logps(models[shared], batch, torch.float32)
     ids = torch.tensor([[*pair.prompt, *pair.chosen]])
-    expected = model(ids).logits[0].log_softmax(-1)[:-1].gather(-1, ids[0, 1:, None])[len(pair.prompt) - 1 :, 0]
-    assert torch.allclose(found[0][found[0] != 0], expected, atol=1e-5)
+    expected = models[False](ids).logits[0].log_softmax(-1)[:-1].gather(-1, ids[0, 1:, None])[len(pair.prompt) - 1 :, 0]
+    assert torch.allclose(found[:split], expected, atol=1e-5)
+    sums = summed_logps(models[shared], batch, torch.float32)[0].tolist()
+    assert sums == pytest.approx([found[:split].sum().item(), found[split:].sum().item()], rel=1e-5)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from drift.config import TrainerSettings
 from drift.training import loss as losses
-from drift.training.loss import PairTensors, preference_loss, token_logps
+from drift.training.loss import PairTensors, preference_loss
 
 
 def pairs(*logps: list[float], lengths=((2.0, 1.0), (4.0, 5.0)), noise=None, weights=None, token_weights=None):
@@ -131,22 +131,3 @@ def test_the_term_is_ln_2_at_the_reference_and_every_loss_is_finite(chosen, reje
 def test_the_config_names_the_same_losses():
     annotations = {name: TrainerSettings.model_fields[name].annotation for name in ("loss", "margin_unit")}
     assert annotations == {"loss": losses.Loss, "margin_unit": losses.MarginUnit}
-
-
-def test_token_logps_by_hand():
-    logits = torch.tensor([[[math.log(3.0), 0.0], [0.0, math.log(4.0)], [7.0, 7.0]]])
-    targets = torch.tensor([[0, 1, 0]])
-    mask = torch.tensor([[True, True, False]])
-    expected = [math.log(3 / 4), math.log(4 / 5), 0.0]
-    assert token_logps(logits, targets, mask)[0].tolist() == pytest.approx(expected, abs=1e-6)
-
-
-def test_bfloat16_logits_are_summed_in_float32():
-    torch.manual_seed(0)
-    logits = torch.randn(1, 300, 500).bfloat16()
-    targets = torch.randint(500, (1, 300))
-    found = token_logps(logits, targets, torch.ones(1, 300, dtype=torch.bool))
-    exact = logits.double().log_softmax(-1).gather(-1, targets[..., None]).sum().item()
-    assert found.dtype == torch.float32
-    assert found.sum().item() == pytest.approx(exact, abs=1e-2)
-    assert abs(logits.log_softmax(-1).gather(-1, targets[..., None]).sum().item() - exact) > 0.1

@@ -1,14 +1,14 @@
-"""The reference pass gives every pair its own log-probabilities, in the order of the pairs."""
-
-import math
+"""The reference pass gives every pair its own log-probs in order, and its file is of these weights and pairs alone."""
 
 import pytest
 import torch
 
-from drift.config import PolicySettings
-from drift.policy.model import load_policy
-from drift.training.reference import with_reference
-from drift.training.tokens import TokenPair
+from drift.config import PolicySettings, TrainingSettings
+from drift.errors import DataError
+from drift.policy.model import load_policy, save_policy
+from drift.records import ChatMessage, PreferencePair, write_jsonl
+from drift.training.reference import Reference, logps_of, measure_reference, with_reference
+from drift.training.tokens import TokenPair, load_pairs
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +16,72 @@ def policy(tiny_policy):
     return load_policy(tiny_policy, PolicySettings())
 
 
-def test_the_reference_is_asked_in_any_grouping_and_answers_in_order(policy):
+def test_any_grouping_gives_the_same_in_the_order_of_the_pairs(policy):
     pairs = [TokenPair(tuple(range(10, 12 + n % 5)), (20 + n, 30), (40 + n,)) for n in range(11)]
-    assert math.isnan(pairs[0].ref_chosen_logps)
-    small = with_reference(policy, pairs, 2, torch.float32)
-    large = with_reference(policy, pairs, 64, torch.float32)
-    assert [pair.chosen for pair in small] == [pair.chosen for pair in pairs]
-    for one, other in zip(small, large, strict=True):
-        assert one.ref_chosen_logps == pytest.approx(other.ref_chosen_logps, abs=1e-4)
-        assert one.ref_rejected_logps == pytest.approx(other.ref_rejected_logps, abs=1e-4)
-    assert len({round(pair.ref_chosen_logps, 4) for pair in small}) > 5
+    small, large = (logps_of(policy, pairs, budget, torch.float32) for budget in (2, 1000))
+    for pair, one, other in zip(pairs, small, large, strict=True):
+        assert (len(one.chosen), len(one.rejected)) == (len(pair.chosen), len(pair.rejected))
+        assert torch.allclose(one.chosen, other.chosen, atol=1e-5)
+        assert torch.allclose(one.rejected, other.rejected, atol=1e-5)
+    summed = with_reference(pairs, small)
+    assert summed[3].ref_chosen_logps == pytest.approx(float(small[3].chosen.sum()))
+    assert len({round(pair.ref_chosen_logps, 4) for pair in summed}) > 5
+
+
+@pytest.fixture(scope="module")
+def written(tiny_policy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
+    prompts = [(ChatMessage("user", f"question {n}"),) for n in range(4)]
+    replies = [(ChatMessage("assistant", text),) for text in ("good", "no idea")]
+    rows = [PreferencePair(str(n), str(n), "c", 1, "drift", 1, "x", prompts[n], *replies) for n in range(4)]
+    write_jsonl(folder / "pairs.jsonl", rows)
+    counts = measure_reference(
+        folder / "reference.safetensors",
+        (tiny_policy, tiny_policy),
+        folder / "pairs.jsonl",
+        TrainingSettings(),
+        PolicySettings(),
+    )
+    assert (counts["pairs"], counts["policies"]) == (4, 1)
+    return folder
+
+
+def test_a_file_gives_back_what_was_measured(policy, written):
+    pairs, _ = load_pairs(policy, written / "pairs.jsonl", 1024, 2048)
+    reference = Reference.open(written / "reference.safetensors", policy, pairs)
+    assert reference.policies == (policy.policy_id, policy.policy_id)
+    told = logps_of(policy, pairs, 99, torch.float32)
+    for found, expected in zip(reference.logps(policy.policy_id, pairs), told, strict=True):
+        assert torch.allclose(found.chosen, expected.chosen, atol=1e-5)
+        assert torch.allclose(found.rejected, expected.rejected, atol=1e-5)
+
+
+def test_a_file_of_anything_else_is_refused_by_name(tiny_policy, policy, written):
+    path = written / "reference.safetensors"
+    pairs, _ = load_pairs(policy, written / "pairs.jsonl", 1024, 2048)
+    with pytest.raises(DataError, match=r"reference log-probs of other weights \(.*not abc\)\. Delete it"):
+        Reference.open(path, policy, pairs).logps("abc", pairs)
+    with pytest.raises(DataError, match="reference log-probs of another pairs"):
+        Reference.open(path, policy, pairs[1:])
+    other = load_policy(tiny_policy, PolicySettings())
+    other.tokenizer.chat_template = "{{ messages }}"
+    with pytest.raises(DataError, match="reference log-probs of another tokenizer"):
+        Reference.open(path, other, pairs)
+    (written / "broken.safetensors").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"broken\.safetensors: no reference log-probs"):
+        Reference.open(written / "broken.safetensors", policy, pairs)
+
+
+def test_weights_that_overflow_are_named(tiny_policy, written, tmp_path):
+    large = load_policy(tiny_policy, PolicySettings())
+    with torch.no_grad():
+        large.model.get_submodule("model.norm").weight.fill_(3e38)
+    save_policy(large, tmp_path / "large")
+    with pytest.raises(DataError, match=r"log-probs of 4 of 4 pairs are no finite numbers"):
+        measure_reference(
+            tmp_path / "out.safetensors",
+            (tmp_path / "large",),
+            written / "pairs.jsonl",
+            TrainingSettings(),
+            PolicySettings(),
+        )

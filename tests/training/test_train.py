@@ -12,6 +12,7 @@ from drift.errors import DataError
 from drift.policy.model import load_policy
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
+from drift.training.reference import measure_reference
 from drift.training.train import train
 
 SETTINGS = TrainingSettings(learning_rate=3e-3, optimizer="adamw_torch", batch_size=4, epochs=2)
@@ -33,6 +34,14 @@ def pairs(tmp_path):
     return path
 
 
+def train_on(out, start, reference, pairs, settings, policy, seed):
+    """The reference's log-probs, then the training, as the loop has them."""
+    path = out.parent / "reference.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    measure_reference(path, (reference,), pairs, settings, policy)
+    return train(out, start, path, pairs, settings, policy, seed)
+
+
 def metrics(folder) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -40,15 +49,15 @@ def metrics(folder) -> list[dict]:
 def test_training_widens_the_margin_and_writes_everything(tiny_policy, pairs, tmp_path, capfd):
     steps: list[tuple[int, int]] = []
     out = tmp_path / "run" / "policy"
-    with listening(lambda done, total: steps.append((done, total))):
-        counts = train(out, tiny_policy, str(tiny_policy), pairs, SETTINGS, PolicySettings(), 1)
+    with listening(lambda done, total, _: steps.append((done, total))):
+        counts = train_on(out, tiny_policy, str(tiny_policy), pairs, SETTINGS, PolicySettings(), 1)
     rows = metrics(out.parent)
     assert (counts["pairs"], counts["steps"], len(rows)) == (10, 6, 6)
     assert set(rows[0]) == TRL_KEYS
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[-1]["rewards/margins"] > 0.5 > rows[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-4)
     assert counts["last_loss"] == rows[-1]["loss"] < counts["first_loss"]
-    assert steps == [(n, 6) for n in range(1, 7)]
+    assert steps == [(10, 10)] + [(n, 6) for n in range(1, 7)]
     assert AutoModelForCausalLM.from_pretrained(out).dtype == torch.float32
     assert load_policy(out, PolicySettings()).policy_id != load_policy(tiny_policy, PolicySettings()).policy_id
     assert capfd.readouterr() == ("", "")
@@ -56,7 +65,7 @@ def test_training_widens_the_margin_and_writes_everything(tiny_policy, pairs, tm
 
 def test_the_same_seed_gives_the_same_policy(tiny_policy, pairs, tmp_path):
     def trained(name: str, seed: int) -> str:
-        train(tmp_path / name / "policy", tiny_policy, tiny_policy, pairs, SETTINGS, PolicySettings(), seed)
+        train_on(tmp_path / name / "policy", tiny_policy, tiny_policy, pairs, SETTINGS, PolicySettings(), seed)
         return load_policy(tmp_path / name / "policy", PolicySettings()).policy_id
 
     assert trained("a", 1) == trained("b", 1) != trained("c", 2)
@@ -65,10 +74,10 @@ def test_the_same_seed_gives_the_same_policy(tiny_policy, pairs, tmp_path):
 def test_another_reference_than_the_start(tiny_policy, pairs, tmp_path):
     first = tmp_path / "1" / "policy"
     second = tmp_path / "2" / "policy"
-    train(first, tiny_policy, tiny_policy, pairs, SETTINGS, PolicySettings(), 1)
-    train(second, first, tiny_policy, pairs, SETTINGS, PolicySettings(), 1)
+    train_on(first, tiny_policy, tiny_policy, pairs, SETTINGS, PolicySettings(), 1)
+    train_on(second, first, tiny_policy, pairs, SETTINGS, PolicySettings(), 1)
     assert metrics(second.parent)[0]["rewards/margins"] > 0.5  # counted from the old reference
-    train(second, first, first, pairs, SETTINGS, PolicySettings(), 1)
+    train_on(second, first, first, pairs, SETTINGS, PolicySettings(), 1)
     assert metrics(second.parent)[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-4)
 
 
@@ -76,9 +85,9 @@ def test_an_adapter_is_trained_saved_and_trained_on(tiny_policy, pairs, tmp_path
     settings = PolicySettings(lora=LoraSettings(r=4, alpha=8))
     first = tmp_path / "1" / "policy"
     second = tmp_path / "2" / "policy"
-    train(first, tiny_policy, tiny_policy, pairs, SETTINGS, settings, 1)
+    train_on(first, tiny_policy, tiny_policy, pairs, SETTINGS, settings, 1)
     assert not (first / "model.safetensors").exists()
-    train(second, first, first, pairs, SETTINGS, settings, 1)
+    train_on(second, first, first, pairs, SETTINGS, settings, 1)
     assert metrics(first.parent)[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-4)
     assert metrics(second.parent)[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-4)
     assert metrics(second.parent)[0]["logps/chosen"] > metrics(first.parent)[0]["logps/chosen"]
@@ -94,7 +103,7 @@ def test_an_adapter_is_trained_saved_and_trained_on(tiny_policy, pairs, tmp_path
 def test_small_updates_survive_in_bfloat16(tiny_policy, pairs, tmp_path):
     out = tmp_path / "run" / "policy"
     small = SETTINGS.model_copy(update={"learning_rate": 5e-7, "optimizer": "rmsprop"})
-    train(out, tiny_policy, tiny_policy, pairs, small, PolicySettings(dtype="bfloat16"), 1)
+    train_on(out, tiny_policy, tiny_policy, pairs, small, PolicySettings(dtype="bfloat16"), 1)
     before, after = (load_policy(folder, PolicySettings()).model.state_dict() for folder in (tiny_policy, out))
     moved = [float((before[name] != after[name]).float().mean()) for name in after if "embed" not in name]
     assert min(moved) > 0.5
@@ -104,16 +113,16 @@ def test_no_pairs_left_says_why(tiny_policy, tmp_path):
     path = tmp_path / "pairs.jsonl"
     write_jsonl(path, [pair(0, ""), pair(1, "")])
     with pytest.raises(DataError, match=r"none of 2 pairs can be trained on \(dropped.empty_chosen 2\)"):
-        train(tmp_path / "policy", tiny_policy, tiny_policy, path, SETTINGS, PolicySettings(), 1)
+        train_on(tmp_path / "policy", tiny_policy, tiny_policy, path, SETTINGS, PolicySettings(), 1)
     write_jsonl(path, [])
     with pytest.raises(DataError, match=r"none of 0 pairs .*the file is empty"):
-        train(tmp_path / "policy", tiny_policy, tiny_policy, path, SETTINGS, PolicySettings(), 1)
+        train_on(tmp_path / "policy", tiny_policy, tiny_policy, path, SETTINGS, PolicySettings(), 1)
 
 
 def test_the_anchored_loss_moves_towards_its_margin_and_no_further(tiny_policy, pairs, tmp_path):
     settings = SETTINGS.model_copy(update={"loss": "anchored", "margin": 2.0, "epochs": 12, "rpo_alpha": 0.0})
     out = tmp_path / "run" / "policy"
-    train(out, tiny_policy, tiny_policy, pairs, settings, PolicySettings(), 1)
+    train_on(out, tiny_policy, tiny_policy, pairs, settings, PolicySettings(), 1)
     last = metrics(out.parent)[-1]
     ratios = (last["rewards/chosen"] / settings.beta, last["rewards/rejected"] / settings.beta)
     assert ratios == pytest.approx((2.0, -2.0), abs=1.0)
@@ -123,5 +132,7 @@ def test_the_robust_loss_refuses_a_pair_that_says_nothing(tiny_policy, tmp_path)
     path = tmp_path / "pairs.jsonl"
     write_jsonl(path, [replace(pair(0), noise=0.5)])
     settings = SETTINGS.model_copy(update={"loss": "robust"})
-    with pytest.raises(DataError, match=r"pair 0: noise is 0\.5, and training\.loss=robust allows 0 up to"):
-        train(tmp_path / "policy", tiny_policy, tiny_policy, path, settings, PolicySettings(), 1)
+    with pytest.raises(
+        DataError, match=r"pairs\.jsonl: a pair's noise is 0\.5, and training\.loss=robust allows 0 up to"
+    ):
+        train_on(tmp_path / "policy", tiny_policy, tiny_policy, path, settings, PolicySettings(), 1)

@@ -13,7 +13,8 @@ from drift.errors import DriftError
 from drift.policy.model import load_policy
 from drift.records import ChatMessage, PreferencePair
 from drift.training.batch import StepCollator
-from drift.training.reference import with_reference
+from drift.training.reference import logps_of, with_reference
+from drift.training.shared_prefix import choose_packing
 from drift.training.tokens import tokenise
 from drift.training.trainer import PreferenceTrainer, training_arguments, without_dropout
 
@@ -48,9 +49,10 @@ def pairs(count: int) -> list[PreferencePair]:
 def trainer_for(folder, settings, tmp_path, reference=None, dtype=torch.float32, metrics=None) -> PreferenceTrainer:
     policy = load_policy(folder, PolicySettings())
     tokens, _ = tokenise(policy, pairs(12), 512, 512)
-    tokens = with_reference(reference or policy, tokens, 5, dtype)
+    packing = choose_packing(policy.model)
+    tokens = with_reference(tokens, logps_of(reference or policy, tokens, 100, dtype))
     arguments = training_arguments(settings, 1, tmp_path)
-    collator = StepCollator(0, settings.micro_batch_size)
+    collator = StepCollator(0, settings.micro_batch_tokens, packing.shared)
     return PreferenceTrainer(
         policy.model, tokens, settings, arguments, collator, dtype, reference is None, metrics or io.BytesIO()
     )
@@ -93,9 +95,9 @@ def trl_trainer(folder, reference, settings, tmp_path):
 
 
 @pytest.mark.parametrize("rpo_alpha", [0.0, 0.3])
-@pytest.mark.parametrize("micro_batch_size", [None, 4])
-def test_loss_gradient_and_trajectory_are_trls(tiny_policy, tmp_path, rpo_alpha, micro_batch_size):
-    settings = settings_for(rpo_alpha=rpo_alpha, micro_batch_size=micro_batch_size, epochs=2)
+@pytest.mark.parametrize("micro_batch_tokens", [100_000, 200])
+def test_loss_gradient_and_trajectory_are_trls(tiny_policy, tmp_path, rpo_alpha, micro_batch_tokens):
+    settings = settings_for(rpo_alpha=rpo_alpha, micro_batch_tokens=micro_batch_tokens, epochs=2)
     reference = shifted(tiny_policy)
     ours = trainer_for(tiny_policy, settings, tmp_path, reference)
     theirs = trl_trainer(tiny_policy, shifted(tiny_policy).model, settings, tmp_path)
@@ -124,7 +126,7 @@ def test_loss_gradient_and_trajectory_are_trls(tiny_policy, tmp_path, rpo_alpha,
 
 
 def test_every_term_is_ln_2_at_step_0(tiny_policy, tmp_path):
-    trainer = trainer_for(tiny_policy, settings_for(micro_batch_size=1), tmp_path)
+    trainer = trainer_for(tiny_policy, settings_for(micro_batch_tokens=1), tmp_path)
     loss = trainer.training_step(trainer.model, trainer.data_collator(trainer.train_dataset))
     assert loss.item() == pytest.approx(math.log(2), abs=1e-5)
 

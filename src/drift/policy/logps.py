@@ -1,4 +1,4 @@
-"""Log-probs of given replies to given prompts, for measuring a policy; training has its own exact pass over pairs."""
+"""Log-probs of given replies to given prompts, for measuring a policy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import torch
 
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import Policy
+from drift.policy.padded import PaddedRows, padded_logps
 from drift.records import ChatMessage, Finish
 
 BATCH_TOKENS = 16384
@@ -61,20 +62,7 @@ def _batches(lengths: dict[int, int]) -> list[list[int]]:
 
 @torch.inference_mode()
 def _sums(policy: Policy, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[float]:
-    """Right-padded, log-softmax in float32, head only from the first completion on."""
-    width = max(len(prompt) + len(completion) for prompt, completion in rows)
-    first = min(len(prompt) for prompt, _ in rows)
-    ids = torch.zeros((len(rows), width), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    wanted = torch.zeros((len(rows), width), dtype=torch.bool)
-    for row, (prompt, completion) in enumerate(rows):
-        end = len(prompt) + len(completion)
-        ids[row, :end] = torch.tensor([*prompt, *completion])
-        mask[row, :end] = 1
-        wanted[row, len(prompt) : end] = True
-    ids, mask, wanted = (tensor.to(policy.device) for tensor in (ids, mask, wanted))
-    logits = policy.model.eval()(
-        input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=width - first + 1
-    ).logits[:, :-1]
-    logps = logits.float().log_softmax(-1).gather(-1, ids[:, first:, None]).squeeze(-1)
-    return (logps * wanted[:, first:]).sum(-1).tolist()
+    """Summed over each completion, in the type of the policy's weights."""
+    padded = PaddedRows.of(rows, pad_token_id=0).to(policy.device)
+    found = padded_logps(policy.model.eval(), padded, torch.float32)
+    return [float(part.sum()) for part in found.split([len(completion) for _, completion in rows])]

@@ -64,7 +64,7 @@ def load_policy(source: str | Path, settings: PolicySettings) -> Policy:
     """Load a model by name, folder or hub id, in `settings.dtype`, on the GPU where there is one.
 
     A folder with a peft adapter loads its base too, the adapter trainable. No remote code, safetensors only.
-    Raises PrerequisiteError if there is no such model, or its tokenizer has no usable chat template.
+    Raises PrerequisiteError if there is no such model, its weights hold NaN, or it has no usable chat template.
     """
     _be_quiet()
     place = resolve_source(source)
@@ -74,6 +74,7 @@ def load_policy(source: str | Path, settings: PolicySettings) -> Policy:
     except (OSError, ValueError, KeyError, SafetensorError, HFValidationError) as error:
         raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
     check_template(tokenizer, str(source))
+    _check_weights(model, str(source))
     torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
     return identified(model.eval(), tokenizer)
 
@@ -92,6 +93,13 @@ def weights_id(model: torch.nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
+def tokenizer_id(tokenizer: PreTrainedTokenizerBase) -> str:
+    """16 hex digits of sha256 over the vocabulary, its rules and the chat template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256(f"{rules}\n{tokenizer.chat_template}".encode()).hexdigest()[:16]
+
+
 def save_policy(policy: Policy, out: Path) -> None:
     """Write a folder that transformers loads: the model, or a peft adapter that names its base; and the tokenizer."""
     policy.model.save_pretrained(str(out))
@@ -105,6 +113,15 @@ def _load_model(place: str, dtype: str) -> PreTrainedModel | PeftModel:
         base, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
     )
     return PeftModel.from_pretrained(model, place, is_trainable=True) if adapter.is_file() else model
+
+
+def _check_weights(model: torch.nn.Module, source: str) -> None:
+    broken = next((name for name, tensor in model.named_parameters() if not bool(tensor.isfinite().all())), None)
+    if broken:
+        raise PrerequisiteError(
+            f"{source}: {broken} holds values that are no finite numbers, so the checkpoint is damaged; fetch it again "
+            "or name another in policy.model."
+        )
 
 
 def _no_model(source: str, why: str) -> PrerequisiteError:

@@ -1,27 +1,26 @@
 """Pairs to tensors: an optimizer step becomes micro-batches that add up to it exactly, however they are grouped."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from drift.training.loss import PairTensors, token_logps
+from drift.policy.padded import PaddedRows, padded_logps
+from drift.training.loss import PairTensors
+from drift.training.shared_prefix import PackedRow, packed_logps
 from drift.training.tokens import TokenPair
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairBatch:
-    """P pairs, right-padded: rows 0..P-1 are prompt + chosen, rows P..2P-1 prompt + rejected.
+    """P pairs of one micro-batch.
 
-    input_ids, attention_mask, position_ids: int64 [2P, L]; completion_mask: bool [2P, L], true at completion tokens.
-    The rest, float32 [P], is what the loss needs to know of a pair besides its log-probs: see `PairTensors`.
+    `rows`: one packed row, or padded rows of which 2p is the pair's chosen and 2p + 1 its rejected. The rest, float32
+    [P], is what the loss needs to know of a pair besides its log-probs: see `PairTensors`.
     """
 
-    input_ids: Tensor
-    attention_mask: Tensor
-    position_ids: Tensor
-    completion_mask: Tensor
+    rows: PackedRow | PaddedRows
     ref_chosen_logps: Tensor
     ref_rejected_logps: Tensor
     chosen_tokens: Tensor
@@ -30,56 +29,51 @@ class PairBatch:
     weights: Tensor
     token_weights: Tensor
 
-    def with_logps(self, chosen: Tensor, rejected: Tensor) -> PairTensors:
-        """What the loss takes, from the policy's summed log-probs: float32 [P] each, nats."""
-        return PairTensors(
-            chosen,
-            rejected,
-            self.ref_chosen_logps,
-            self.ref_rejected_logps,
-            self.chosen_tokens,
-            self.rejected_tokens,
-            self.noise,
-            self.weights,
-            self.token_weights,
-        )
+    def with_logps(self, logps: Tensor) -> PairTensors:
+        """What the loss takes, from the policy's summed log-probs: float32 [P, 2], chosen and rejected, nats."""
+        rest = (getattr(self, field.name) for field in fields(self) if field.name != "rows")
+        return PairTensors(logps[:, 0], logps[:, 1], *rest)
 
     def to(self, device: torch.device) -> "PairBatch":
-        return PairBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)
 class StepCollator:
-    """The pairs of one optimizer step to micro-batches of at most `micro_batch_size` pairs (None: all at once)."""
+    """The pairs of one optimizer step to micro-batches of at most `micro_batch_tokens` tokens each, padding included.
+
+    `shared`: packed rows, for a model that computes them exactly. A pair that is longer by itself is a micro-batch.
+    """
 
     pad_token_id: int
-    micro_batch_size: int | None = None
+    micro_batch_tokens: int
+    shared: bool
 
     def __call__(self, pairs: Sequence[TokenPair]) -> list[PairBatch]:
-        """Longest first, like lengths together: less padding, and memory that runs out does so at once."""
         total = sum(pair.weight for pair in pairs) or 1.0
         tokens = sum(pair.weight * len(pair.chosen) for pair in pairs) or 1.0
-        ordered = sorted(pairs, key=lambda pair: -pair.length)
-        size = self.micro_batch_size or len(ordered)
-        groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-        return [self._batch(group, total, tokens) for group in groups]
+        return [self._batch([pairs[place] for place in group], total, tokens) for group in self.groups(pairs)]
+
+    def groups(self, pairs: Sequence[TokenPair]) -> list[list[int]]:
+        """Places of the pairs of each micro-batch. Longest first, like lengths together: less padding, and memory that
+        runs out does so at once."""
+        groups: list[list[int]] = []
+        for place in sorted(range(len(pairs)), key=lambda place: -pairs[place].length):
+            if groups and self._tokens([pairs[other] for other in (*groups[-1], place)]) <= self.micro_batch_tokens:
+                groups[-1].append(place)
+            else:
+                groups.append([place])
+        return groups
+
+    def _tokens(self, pairs: Sequence[TokenPair]) -> int:
+        if self.shared:
+            return sum(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
+        return 2 * len(pairs) * max(pair.length for pair in pairs)
 
     def _batch(self, pairs: Sequence[TokenPair], total_weight: float, total_tokens: float) -> PairBatch:
-        rows = [(pair.prompt, pair.chosen) for pair in pairs] + [(pair.prompt, pair.rejected) for pair in pairs]
-        shape = (len(rows), max(pair.length for pair in pairs))
-        input_ids = torch.full(shape, self.pad_token_id)
-        attention_mask = torch.zeros(shape, dtype=torch.long)
-        completion_mask = torch.zeros(shape, dtype=torch.bool)
-        for row, (prompt, completion) in enumerate(rows):
-            length = len(prompt) + len(completion)
-            input_ids[row, :length] = torch.tensor([*prompt, *completion])
-            attention_mask[row, :length] = 1
-            completion_mask[row, len(prompt) : length] = True
+        sequences = [(pair.prompt, reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]
         return PairBatch(
-            input_ids,
-            attention_mask,
-            (attention_mask.cumsum(-1) - 1).clamp(min=0),
-            completion_mask,
+            PackedRow.of(pairs) if self.shared else PaddedRows.of(sequences, self.pad_token_id),
             torch.tensor([pair.ref_chosen_logps for pair in pairs]),
             torch.tensor([pair.ref_rejected_logps for pair in pairs]),
             torch.tensor([float(len(pair.chosen)) for pair in pairs]),
@@ -90,28 +84,18 @@ class StepCollator:
         )
 
 
-def per_token_logps(model: torch.nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tensor:
-    """Log-probability of every completion token: float32 [2P, K], nats, 0 where there is none.
+def per_token_logps(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tensor:
+    """Log-probability of every completion token, chosen and rejected of pair after pair: float32 [T], nats.
 
-    K covers the positions that predict a completion token of any row; the head is not run before them. The forward runs
-    in `dtype`. Policy and reference both come through here, so that they are the identical computation; another layout
-    of the same pairs (a prompt shared by its two completions) would take this function's place.
+    Policy and reference both come through here, so that they are the identical computation.
     """
-    width = batch.input_ids.shape[1]
-    first = int(batch.completion_mask.int().argmax(-1).min())
-    kept = width - first + 1  # the position before the first completion token predicts it
-    with torch.autocast(batch.input_ids.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        logits = model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            use_cache=False,
-            logits_to_keep=kept,
-        ).logits
-    return token_logps(logits[:, :-1], batch.input_ids[:, first:], batch.completion_mask[:, first:])
+    rows = batch.rows
+    return packed_logps(model, rows, dtype) if isinstance(rows, PackedRow) else padded_logps(model, rows, dtype)
 
 
-def summed_logps(model: torch.nn.Module, batch: PairBatch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Summed log-probabilities of the chosen and of the rejected: float32 [P] each, nats."""
-    chosen, rejected = per_token_logps(model, batch, dtype).sum(-1).chunk(2)
-    return chosen, rejected
+def summed_logps(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tensor:
+    """Summed over each completion: float32 [P, 2], chosen and rejected, nats."""
+    lengths = torch.stack([batch.chosen_tokens, batch.rejected_tokens], dim=1).flatten().long()
+    owner = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+    found = per_token_logps(model, batch, dtype).double()  # one rounding per sum, in whatever order it is added up
+    return found.new_zeros(len(lengths)).index_add(0, owner, found).float().view(-1, 2)

@@ -121,13 +121,3 @@ def sft(pairs: PairTensors) -> Tensor:
 
 
 _BY_BETA = {"sigmoid": sigmoid, "sigmoid_norm": sigmoid_norm, "ipo": ipo, "robust": robust, "apo_zero": apo_zero}
-
-
-def token_logps(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """Log-probability of each target where `mask` is true, 0 elsewhere: float32 [B, T], nats.
-
-    logits: [B, T, V], of any float type; the log-softmax is float32, as sums of bfloat16 ones are off by 4e-3 and more.
-    targets: int64 [B, T]; mask: bool [B, T].
-    """
-    found = -F.cross_entropy(logits[mask].float(), targets[mask], reduction="none")
-    return found.new_zeros(mask.shape).masked_scatter(mask, found)

@@ -1,43 +1,154 @@
-"""Log-probabilities of fixed weights: computed once, before training, so that no second model stays in memory."""
+"""The stage before training: log-probs of fixed policies, computed once, so that no second model stays in memory.
+
+The file is a cache with a name on it: hashes of the weights, of the tokenizer with its template, and of the pairs as
+token ids. Training refuses a file that is of anything else. A run that is killed while it trains finds it again.
+"""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
-from drift.policy.model import Policy
-from drift.training.batch import StepCollator, summed_logps
-from drift.training.tokens import TokenPair
+from drift.config import PolicySettings, TrainerSettings
+from drift.errors import DataError
+from drift.policy.model import Policy, load_policy, tokenizer_id
+from drift.progress import report_progress
+from drift.records import Counts, stable_hash
+from drift.training.batch import StepCollator, per_token_logps
+from drift.training.shared_prefix import choose_packing
+from drift.training.tokens import TokenPair, load_pairs
+
+LARGER = 4
+"""Without a gradient nothing is kept of a row, so it may be this many times longer than when training."""
 
 
-def with_reference(policy: Policy, pairs: Sequence[TokenPair], batch_size: int, dtype: torch.dtype) -> list[TokenPair]:
-    """The pairs with this policy's log-probabilities as their reference, in the same order."""
-    chosen, rejected = _logps(policy, pairs, batch_size, dtype)
+@dataclass(frozen=True, slots=True)
+class PairLogps:
+    """Of one policy and one pair: float32 [T+] and [T-], nats per token."""
+
+    chosen: Tensor
+    rejected: Tensor
+
+
+def measure_reference(
+    out: Path, policies: tuple[Path | str, ...], pairs: Path, settings: TrainerSettings, policy: PolicySettings
+) -> Counts:
+    """Write the log-probs of the pairs under each of the policies; the first is training's reference.
+
+    The others are what the diagnostics measure from. Policies with the same weights are asked once.
+    """
+    tensors: dict[str, Tensor] = {}
+    names: list[str] = []
+    tokens: list[TokenPair] = []
+    counts: dict[str, int] = {}
+    tokeniser = ""
+    for source in policies:
+        loaded = load_policy(source, training_weights(policy))
+        tokens, counts = load_pairs(loaded, pairs, settings.max_prompt_length, settings.max_length)
+        tokeniser = tokenizer_id(loaded.tokenizer)
+        names.append(loaded.policy_id)
+        if names.count(loaded.policy_id) == 1:
+            found = logps_of(loaded, tokens, settings.micro_batch_tokens, getattr(torch, policy.dtype))
+            _check_finite(source, found)
+            tensors[f"{loaded.policy_id}/chosen"] = torch.cat([pair.chosen for pair in found])
+            tensors[f"{loaded.policy_id}/rejected"] = torch.cat([pair.rejected for pair in found])
+    metadata = {"policies": " ".join(names), "tokenizer": tokeniser, "pairs": _pairs_id(tokens)}
+    save_file(tensors, out, metadata)
+    return {"pairs": len(tokens), "policies": len(set(names)), **counts}
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A file that `measure_reference` wrote. `policies`: hashes of the weights, the reference's first."""
+
+    path: Path
+    policies: tuple[str, ...]
+
+    @classmethod
+    def open(cls, path: Path, policy: Policy, pairs: Sequence[TokenPair]) -> "Reference":
+        """Raises DataError if the file is damaged, or of another tokenizer, template or pairs."""
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{path}: no reference log-probs ({error}). {_REMEDY}") from None
+        expected = {"tokenizer": tokenizer_id(policy.tokenizer), "pairs": _pairs_id(pairs)}
+        for name, value in expected.items():
+            if metadata.get(name) != value:
+                raise DataError(
+                    f"{path}: reference log-probs of another {name} ({metadata.get(name)}, not {value}). {_REMEDY}"
+                )
+        return cls(path, tuple(metadata.get("policies", "").split()))
+
+    def logps(self, policy_id: str, pairs: Sequence[TokenPair]) -> list[PairLogps]:
+        """In the order of the pairs. Raises DataError if the file is of other weights."""
+        with safe_open(self.path, "pt") as file:
+            if f"{policy_id}/chosen" not in file.keys():  # noqa: SIM118, it is no dict
+                known = ", ".join(self.policies)
+                raise DataError(
+                    f"{self.path}: reference log-probs of other weights ({known}, not {policy_id}). {_REMEDY}"
+                )
+            chosen = file.get_tensor(f"{policy_id}/chosen").split([len(pair.chosen) for pair in pairs])
+            rejected = file.get_tensor(f"{policy_id}/rejected").split([len(pair.rejected) for pair in pairs])
+        return [PairLogps(*both) for both in zip(chosen, rejected, strict=True)]
+
+
+def with_reference(pairs: Sequence[TokenPair], logps: Sequence[PairLogps]) -> list[TokenPair]:
+    """The pairs with these log-probs, summed, as their reference."""
     return [
-        replace(pair, ref_chosen_logps=float(chosen[row]), ref_rejected_logps=float(rejected[row]))
-        for row, pair in enumerate(pairs)
+        replace(
+            pair,
+            ref_chosen_logps=float(found.chosen.double().sum()),
+            ref_rejected_logps=float(found.rejected.double().sum()),
+        )
+        for pair, found in zip(pairs, logps, strict=True)
     ]
 
 
 @torch.no_grad()
-def _logps(
-    policy: Policy, pairs: Sequence[TokenPair], batch_size: int, dtype: torch.dtype
-) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [N] each, in the order of the pairs; like lengths are computed together."""
+def logps_of(
+    policy: Policy, pairs: Sequence[TokenPair], micro_batch_tokens: int, dtype: torch.dtype
+) -> list[PairLogps]:
+    """In the order of the pairs; like lengths are computed together, in larger rows than training's."""
+    collate = StepCollator(pad_id(policy), LARGER * micro_batch_tokens, choose_packing(policy.model).shared)
     policy.model.eval()
-    collate = StepCollator(pad_id(policy))
-    scores = np.empty((2, len(pairs)), dtype=np.float32)
-    order = sorted(range(len(pairs)), key=lambda row: -pairs[row].length)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        (batch,) = collate([pairs[row] for row in rows])
-        logps = summed_logps(policy.model, batch.to(policy.device), dtype)
-        scores[:, rows] = torch.stack(logps).float().cpu().numpy()
-    return scores[0], scores[1]
+    found: dict[int, PairLogps] = {}
+    for places in collate.groups(pairs):
+        (batch,) = collate([pairs[place] for place in places])
+        logps = per_token_logps(policy.model, batch.to(policy.device), dtype).cpu()
+        lengths = [len(reply) for place in places for reply in (pairs[place].chosen, pairs[place].rejected)]
+        replies = iter(logps.split(lengths))
+        found.update((place, PairLogps(next(replies), next(replies))) for place in places)
+        report_progress(len(found), len(pairs))
+    return [found[place] for place in range(len(pairs))]
+
+
+def training_weights(policy: PolicySettings) -> PolicySettings:
+    """How weights are held while they are trained: in float32 unless an adapter is what is trained."""
+    return policy if policy.lora else policy.model_copy(update={"dtype": "float32"})
 
 
 def pad_id(policy: Policy) -> int:
     """Any id will do, since padding is masked everywhere; the tokenizer's own reads best in a debugger."""
     found = policy.tokenizer.pad_token_id
     return found if isinstance(found, int) else 0
+
+
+def _check_finite(source: Path | str, found: Sequence[PairLogps]) -> None:
+    bad = sum(not bool(torch.cat([pair.chosen, pair.rejected]).isfinite().all()) for pair in found)
+    if bad:
+        raise DataError(
+            f"{source}: log-probs of {bad} of {len(found)} pairs are no finite numbers; the model overflows in this "
+            "type: set policy.dtype=float32, or check its weights."
+        )
+
+
+def _pairs_id(pairs: Sequence[TokenPair]) -> str:
+    return stable_hash([(pair.prompt, pair.chosen, pair.rejected) for pair in pairs])
+
+
+_REMEDY = "Delete it and give the command again: it is made anew."

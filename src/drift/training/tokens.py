@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import nan
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from drift.errors import DataError
+from drift.errors import DataError, NothingToTrainOn
 from drift.policy.chat import decode, encode_completion, encode_prompt
 from drift.policy.model import Policy
-from drift.records import ChatMessage, PreferencePair, Reason
+from drift.records import ChatMessage, PreferencePair, Reason, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,21 @@ class TokenPair:
     @property
     def length(self) -> int:
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
+
+def load_pairs(
+    policy: Policy, path: Path, max_prompt_length: int, max_length: int
+) -> tuple[list[TokenPair], dict[str, int]]:
+    """`tokenise` on a file of pairs. Raises NothingToTrainOn if no pair is left."""
+    records = list(read_jsonl(path, PreferencePair))
+    tokens, counts = tokenise(policy, records, max_prompt_length, max_length)
+    if not tokens:
+        dropped = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "the file is empty"
+        raise NothingToTrainOn(
+            f"{path}: none of {len(records)} pairs can be trained on ({dropped}); prompts that are too long need a "
+            "higher max_prompt_length, empty replies other sampling settings."
+        )
+    return tokens, counts
 
 
 def tokenise(
@@ -58,6 +74,9 @@ def _token_pair(
     room = max_length - len(prompt.ids)
     chosen_ids = _chosen_ids(tokenizer, pair, chosen)
     rejected_ids = encode_completion(tokenizer, rejected, "stop")
+    if chosen_ids[:room] == rejected_ids[:room]:
+        tally[f"dropped.{Reason.CHOSEN_IS_REJECTED}"] += 1
+        return None
     tally["shortened_prompts"] += prompt.dropped_turns > 0
     tally["unfinished_chosen"] += pair.finish != "stop"
     tally["cut_chosen"] += len(chosen_ids) > room

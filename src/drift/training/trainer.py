@@ -56,7 +56,7 @@ class PreferenceTrainer(Trainer):
         """Backward through every micro-batch; their losses add up to the step's, so nothing is divided here."""
         model.train()
         losses: list[PairLoss] = []
-        logps: list[tuple[Tensor, Tensor]] = []
+        logps: list[Tensor] = []
         for batch in inputs:
             loss, pair = self._pair_loss(model, batch.to(self.args.device))
             self.accelerator.backward(loss.loss)
@@ -83,24 +83,24 @@ class PreferenceTrainer(Trainer):
         loss, _ = self._pair_loss(model, inputs)
         return (loss.loss, loss) if return_outputs else loss.loss
 
-    def _pair_loss(self, model: nn.Module, batch: PairBatch) -> tuple[PairLoss, tuple[Tensor, Tensor]]:
-        chosen, rejected = summed_logps(model, batch, self.dtype)
+    def _pair_loss(self, model: nn.Module, batch: PairBatch) -> tuple[PairLoss, Tensor]:
+        logps = summed_logps(model, batch, self.dtype)
         settings = self.settings
         loss = preference_loss(
             settings.loss,
-            batch.with_logps(chosen, rejected),
+            batch.with_logps(logps),
             settings.beta,
             settings.rpo_alpha,
             settings.margin,
             settings.margin_unit,
         )
-        return loss, (chosen.detach(), rejected.detach())
+        return loss, logps.detach()
 
-    def _check_start(self, sigmoid_terms: Tensor, logps: list[tuple[Tensor, Tensor]]) -> None:
+    def _check_start(self, sigmoid_terms: Tensor, logps: list[Tensor]) -> None:
         """With policy = reference every log-ratio is 0, so every pair's term is ln 2 before the first step."""
         if self.state.global_step > 0 or not self.starts_at_reference:
             return
-        largest = max(float(part.abs().max()) for pair in logps for part in pair)
+        largest = max(float(part.abs().max()) for part in logps)
         # a float32 sum of this size carries about seven digits
         tolerance = LN2_TOLERANCE[self.dtype] + 1e-7 * self.settings.beta * largest
         off = float((sigmoid_terms - math.log(2)).abs().max())
@@ -123,17 +123,18 @@ class PreferenceTrainer(Trainer):
         return 0
 
 
-def step_metrics(losses: Sequence[PairLoss], logps: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
+def step_metrics(losses: Sequence[PairLoss], logps: Sequence[Tensor]) -> dict[str, float]:
     """Means over the step's pairs, each pair counted once."""
     chosen = torch.cat([loss.chosen_rewards for loss in losses])
     rejected = torch.cat([loss.rejected_rewards for loss in losses])
+    summed = torch.cat(list(logps))
     return {
         "rewards/chosen": chosen.mean().item(),
         "rewards/rejected": rejected.mean().item(),
         "rewards/margins": (chosen - rejected).mean().item(),
         "rewards/accuracies": (chosen > rejected).float().mean().item(),
-        "logps/chosen": torch.cat([pair[0] for pair in logps]).mean().item(),
-        "logps/rejected": torch.cat([pair[1] for pair in logps]).mean().item(),
+        "logps/chosen": summed[:, 0].mean().item(),
+        "logps/rejected": summed[:, 1].mean().item(),
     }
 
 

@@ -1,0 +1,105 @@
+"""Log-probs of completions in right-padded rows: the forward pass that every causal language model can make.
+
+Training takes another one where it is exact (a prompt computed once for its two completions); evaluation takes this.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+Sequences = Sequence[tuple[Sequence[int], Sequence[int]]]
+"""Token ids of prompts, each with a completion that follows it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PaddedRows:
+    """One row per completion. input_ids, attention_mask, position_ids: int64 [B, L]; completion_mask: bool [B, L]."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    completion_mask: Tensor
+
+    @classmethod
+    def of(cls, sequences: Sequences, pad_token_id: int) -> "PaddedRows":
+        shape = (len(sequences), max(len(prompt) + len(completion) for prompt, completion in sequences))
+        input_ids = torch.full(shape, pad_token_id)
+        attention_mask = torch.zeros(shape, dtype=torch.long)
+        completion_mask = torch.zeros(shape, dtype=torch.bool)
+        for row, (prompt, completion) in enumerate(sequences):
+            length = len(prompt) + len(completion)
+            input_ids[row, :length] = torch.tensor([*prompt, *completion])
+            attention_mask[row, :length] = 1
+            completion_mask[row, len(prompt) : length] = True
+        return cls(input_ids, attention_mask, (attention_mask.cumsum(-1) - 1).clamp(min=0), completion_mask)
+
+    def to(self, device: torch.device) -> "PaddedRows":
+        return PaddedRows(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    @property
+    def padded_tokens(self) -> int:
+        """What the model computes, padding included."""
+        return self.input_ids.numel()
+
+
+def padded_logps(model: nn.Module, rows: PaddedRows, dtype: torch.dtype) -> Tensor:
+    """Log-probability of every completion token, row after row: float32 [T], nats.
+
+    The forward runs in `dtype` (float32: in the weights' own type), and the head only from the position on that
+    predicts the first completion token.
+    """
+    width = rows.input_ids.shape[1]
+    first = int(rows.completion_mask.int().argmax(-1).min())
+    with autocast(rows.input_ids.device, dtype):
+        logits = model(
+            input_ids=rows.input_ids,
+            attention_mask=rows.attention_mask,
+            position_ids=rows.position_ids,
+            use_cache=False,
+            logits_to_keep=width - first + 1,  # the position before the first completion token predicts it
+        ).logits
+    mask = rows.completion_mask[:, first:]
+    return token_logps(logits[:, :-1][mask], rows.input_ids[:, first:][mask])
+
+
+def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability of each target: float32 [T], nats, from logits [T, V] of any float type and targets int64 [T].
+
+    The log-softmax is float32, as sums of bfloat16 ones are off by 4e-3 and more. It goes through the rows in chunks
+    and keeps the logits alone for the gradient, where the textbook way would keep them twice more in float32.
+    """
+    return _TokenLogps.apply(logits, targets)  # pyright: ignore[reportReturnType]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+class _TokenLogps(torch.autograd.Function):
+    """log p_t = z_t - logsumexp(z); d log p_t / d z_j = 1[j = t] - p_j."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
+        logsums = torch.cat([chunk.float().logsumexp(-1) for chunk in logits.split(_rows(logits))])
+        ctx.save_for_backward(logits, targets, logsums)
+        return logits.gather(-1, targets[:, None]).squeeze(-1).float() - logsums
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None]:
+        logits, targets, logsums = ctx.saved_tensors
+        found = torch.empty_like(logits)
+        for start in range(0, len(logits), _rows(logits)):
+            rows = slice(start, start + _rows(logits))
+            scale = gradients[0][rows, None]
+            chunk = (logits[rows].float() - logsums[rows, None]).exp_().mul_(-scale)
+            chunk.scatter_add_(-1, targets[rows, None], scale)
+            found[rows] = chunk
+        return found, None
+
+
+def _rows(logits: Tensor) -> int:
+    """As many as stay in a CPU's cache, or fill a GPU, in float32."""
+    megabytes = 2 if logits.device.type == "cpu" else 256
+    return max(1, megabytes * 2**18 // logits.shape[-1])

@@ -1,0 +1,7 @@
+"""A prompt computed once for its two completions, in one row without padding: `[P C R | P C R ...]`."""
+
+from drift.training.shared_prefix.attention import NAME as ATTENTION
+from drift.training.shared_prefix.layout import PackedRow, packed_logps
+from drift.training.shared_prefix.probe import choose_packing
+
+__all__ = ["ATTENTION", "PackedRow", "choose_packing", "packed_logps"]
