@@ -5,7 +5,7 @@ import sys
 import typer
 
 from drift.cli import bench, data, evaluate, review, runs
-from drift.errors import DriftError
+from drift.errors import DriftError, disk_trouble
 
 INTERRUPTED = 130
 TRAIN_EXTRA = {"torch", "transformers", "accelerate", "peft", "matplotlib"}
@@ -50,3 +50,9 @@ def main() -> None:
         if end.code == INTERRUPTED:
             typer.echo("drift: interrupted; the same command goes on from here.", err=True)
         raise
+    except Exception as error:
+        trouble = disk_trouble(error)
+        if trouble is None:
+            raise
+        typer.echo(f"drift: {trouble}", err=True)
+        sys.exit(1)
