@@ -196,6 +196,26 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a judge said about one item. `order`: "ab" shows the replies as given, "ba" swapped, "single" shows one.
+
+    `preference`: in [0, 1], 1 is for the second reply as given, whatever the order in which they were shown; or `score`
+    of a single reply. Neither: `unscored_reason` says why, and the item is no tie and no low score.
+    """
+
+    item_id: str
+    judge_id: str
+    order: Literal["ab", "ba", "single"]
+    question_id: str
+    preference: float | None = None
+    score: float | None = None
+    unscored_reason: str | None = None
+    raw: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """A row that a stage left out: counted in the stage's manifest under its reason."""
 

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, leaderboard, progress
+from drift.cli.console import JsonFlag, console, leaderboard, progress, summary
+
+JudgeOption = Annotated[str | None, typer.Option("--judge", help="A model behind a server: URL#MODEL.")]
+KeyOption = Annotated[str | None, typer.Option(help="NAME of the environment variable with the judge's key.")]
+Price = Annotated[float | None, typer.Option(min=0, help="Of the judge, per million tokens.")]
+MaxCost = Annotated[float | None, typer.Option(min=0, help="Nothing is asked that could pass it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and ask nobody.")]
+Dtype = Annotated[str, typer.Option(help="float32 or bfloat16, of models that run here.")]
 
 app = typer.Typer(help="Measure models: benchmarks, pairwise comparisons, exploration.", no_args_is_help=True)
 
@@ -51,3 +58,45 @@ def wildbench(
     with progress("reading"):
         done = summarise_scores(scores, tags, pairwise or [], reference_model, margin)
     leaderboard(done.plain(), as_json)
+
+
+@app.command()
+def pairwise(
+    model: Annotated[str, typer.Argument(help="A run, a model's folder or id, URL#MODEL, or a file of replies.")],
+    against: Annotated[str, typer.Option(help="The same, or `logs`: what the deployed model answered.")] = "logs",
+    store: Annotated[Path | None, typer.Option(help="Its test split is asked; else what the run held out.")] = None,
+    requests: Annotated[str, typer.Option(help="Of the store: `disliked`, or `all` that were answered.")] = "disliked",
+    judge: JudgeOption = None,
+    reward_model: Annotated[str | None, typer.Option(help="In place of a judge: a sequence classifier.")] = None,
+    out: Annotated[Path, typer.Option(help="Replies and judgements; the same folder resumes.")] = Path(
+        "evals/pairwise"
+    ),
+    max_prompts: Annotated[int, typer.Option(min=1, help="Drawn by hash.")] = 500,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of the replies that are made here.")] = 512,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the replies; 0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the replies.")] = 0,
+    dtype: Dtype = "float32",
+    api_key_env: KeyOption = None,
+    price_input: Price = None,
+    price_output: Price = None,
+    max_cost: MaxCost = None,
+    dry_run: DryRun = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Win rate of a model on held-out requests, judged in both orders or by a reward model.
+
+    Example: drift eval pairwise runs/mine --against logs --judge http://127.0.0.1:8000/v1#judge --json
+    """
+    from drift.evaluation.judging.terms import Terms
+    from drift.evaluation.pairwise.compare import Contest, run_contest
+    from drift.evaluation.pairwise.heldout import heldout_requests
+    from drift.evaluation.pairwise.judges import make_judge
+    from drift.evaluation.replies.sources import sampling_at
+
+    terms = Terms(api_key_env, price_input, price_output, max_cost)
+    decides = make_judge(judge, reward_model, out, dtype, terms)
+    contest = Contest(model, against, sampling_at(temperature, max_new_tokens), out, dtype, seed)
+    heldout = heldout_requests(model, store, requests, max_prompts)
+    with progress("comparing"):
+        done = run_contest(contest, heldout, decides, dry_run, console.print)
+    summary(done.plain(), as_json)

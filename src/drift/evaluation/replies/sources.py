@@ -1,0 +1,199 @@
+"""Where replies come from: a policy, a model behind an endpoint, a file, or the logs themselves.
+
+runs/demo-seed-1            the policy that a run kept
+Qwen/Qwen2.5-7B-Instruct    a model, by folder or id
+http://host:8000/v1#NAME    a model behind an OpenAI-compatible server
+replies.jsonl               rows {"id": ..., "output": ...}
+logs                        what the deployed model answered
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+
+from drift.config import EndpointSettings, PolicySettings, SamplingSettings
+from drift.endpoint import ChatRequest, Endpoint, Reply
+from drift.errors import ConfigError, DataError
+from drift.evaluation.judging.ask import BYTES_PER_TOKEN
+from drift.evaluation.judging.kept import KeptRows
+from drift.evaluation.rows import Row, read_rows
+from drift.policy.model import Policy, load_policy
+from drift.policy.sampler import SAMPLER, generate_replies
+from drift.progress import report_progress
+from drift.records import ChatMessage, Completion, stable_hash
+
+FILES = (".json", ".jsonl", ".parquet")
+CHUNK = 32
+"""Replies of a local policy that a killed command may lose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A conversation that wants a reply, and the one that the logs hold."""
+
+    item_id: str
+    messages: tuple[ChatMessage, ...]
+    logged: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """By item; an item that is not in `made` has no reply (too long a prompt, a failed request)."""
+
+    name: str
+    made: Mapping[str, Completion]
+    cut: int
+
+    def text(self, item_id: str) -> str | None:
+        found = self.made.get(item_id)
+        return None if found is None else found.text
+
+
+class _FileRow(Row):
+    item_id: str = Field(validation_alias=AliasChoices("id", "item_id", "prompt_id", "session_id", "instruction"))
+    output: str | list[str] = Field(validation_alias=AliasChoices("output", "text", "completion", "model_output"))
+    generator: str | None = Field(default=None, validation_alias=AliasChoices("generator", "model", "policy_id"))
+
+
+def make_replies(
+    source: str, requests: Sequence[Request], sampling: SamplingSettings, folder: Path, dtype: str, seed: int
+) -> Replies:
+    """A reply to each request. What an earlier call made with the same weights and settings is taken from `folder`.
+
+    Raises PrerequisiteError, DataError or ConfigError if the source cannot be used.
+    """
+    if source == "logs":
+        return _collected("logs", (_logged(request) for request in requests if request.logged is not None))
+    if source.startswith(("http://", "https://")):
+        return _from_endpoint(endpoint_of(source), requests, sampling, folder, seed)
+    if Path(source).suffix in FILES:
+        return _from_file(Path(source), requests)
+    return _from_policy(source, requests, sampling, folder, PolicySettings(dtype=dtype), seed)  # pyright: ignore[reportArgumentType]
+
+
+def assumed_replies(source: str, requests: Sequence[Request], sampling: SamplingSettings, folder: Path) -> Replies:
+    """As `make_replies`, without making any: as long as they may be, where they are not there. To estimate costs."""
+    if source == "logs" or Path(source).suffix in FILES:
+        return make_replies(source, requests, sampling, folder, "float32", 0)
+    longest = f"{source} " * (sampling.max_new_tokens * BYTES_PER_TOKEN // (len(source) + 1) + 1)
+    return _collected(source, (_given(request.item_id, longest, "assumed") for request in requests))
+
+
+def sampling_at(temperature: float, max_new_tokens: int) -> SamplingSettings:
+    """How replies are sampled for a judge; 0 is greedy, and the whole distribution otherwise."""
+    return SamplingSettings(temperature=temperature, top_p=1.0, max_new_tokens=max_new_tokens, max_prompt_length=32768)
+
+
+def endpoint_of(source: str) -> EndpointSettings:
+    """URL#MODEL. Raises ConfigError without a model's name."""
+    url, _, model = source.partition("#")
+    if not model:
+        raise ConfigError(f"{source}: name the model behind the address, for example {url}#NAME.")
+    return EndpointSettings(base_url=url, model=model)
+
+
+def policy_source(source: str) -> str:
+    """The folder or id of the weights; of a run, the policy that it kept. Raises DataError for a run without one."""
+    run = Path(source)
+    if not (run / "run.json").is_file():
+        return source
+    if not (run / "policy").is_dir():
+        raise DataError(f"{source}: this run has kept no policy yet. Finish it with `drift run`, or name a policy.")
+    return str(run / "policy")
+
+
+def _from_policy(
+    source: str, requests: Sequence[Request], sampling: SamplingSettings, folder: Path, how: PolicySettings, seed: int
+) -> Replies:
+    policy = load_policy(policy_source(source), how)
+    kept_path = _kept_path(folder, policy.policy_id, sampling, seed)
+    with KeptRows(kept_path, Completion) as kept:
+        known = {row.prompt_id: row for row in kept.rows()}
+        missing = [request for request in requests if _key(request) not in known]
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start : start + CHUNK]
+            for row in _generated(policy, chunk, sampling, seed):
+                kept.append(row)
+                known[row.prompt_id] = row
+            report_progress(len(known), len(requests))
+    return _found(source, requests, known)
+
+
+def _generated(
+    policy: Policy, requests: Sequence[Request], sampling: SamplingSettings, seed: int
+) -> Iterator[Completion]:
+    keys = [f"eval/{seed}/{request.item_id}" for request in requests]
+    replies = generate_replies(policy, [request.messages for request in requests], keys, sampling)
+    for request, reply in zip(requests, replies, strict=True):
+        if reply is not None:
+            yield Completion(_key(request), 0, 0, False, reply.text, reply.finish, seed, policy.policy_id, SAMPLER)
+
+
+def _from_endpoint(
+    settings: EndpointSettings, requests: Sequence[Request], sampling: SamplingSettings, folder: Path, seed: int
+) -> Replies:
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [
+        ChatRequest(
+            r.messages, sampling.max_new_tokens, sampling.temperature, sampling.top_p, seed=seed, owner=r.item_id
+        )
+        for r in requests
+    ]
+    known: dict[str, Completion] = {}
+    with Endpoint(settings, cache=folder / "answers.sqlite") as endpoint:
+        for request, outcome in zip(requests, endpoint.ask_many(wanted), strict=True):
+            if isinstance(outcome, Reply):
+                finish = "length" if outcome.choices[0].finish == "length" else "stop"
+                known[_key(request)] = Completion(
+                    _key(request), 0, 0, False, outcome.text, finish, seed, settings.model, "endpoint"
+                )
+            report_progress(len(known), len(requests))
+    return _found(settings.model, requests, known)
+
+
+def _from_file(path: Path, requests: Sequence[Request]) -> Replies:
+    rows = {row.item_id: row for row in read_rows(path, _FileRow)}
+    missing = [request.item_id for request in requests if request.item_id not in rows]
+    if len(missing) == len(requests):
+        raise DataError(f"{path}: answers none of the {len(requests)} prompts; the first wanted id is {missing[0]!r}.")
+    known = {
+        _key(request): _given(_key(request), _first(rows[request.item_id].output), "file")
+        for request in requests
+        if request.item_id in rows
+    }
+    names = {row.generator for row in rows.values()} - {None}
+    return _found(str(names.pop()) if len(names) == 1 else path.stem, requests, known)
+
+
+def _first(output: str | list[str]) -> str:
+    return output if isinstance(output, str) else (output[0] if output else "")
+
+
+def _logged(request: Request) -> Completion:
+    return _given(request.item_id, request.logged or "", "logs")
+
+
+def _given(key: str, text: str, whence: str) -> Completion:
+    """A reply that was made elsewhere."""
+    return Completion(key, 0, 0, False, text, "stop", 0, whence, whence)
+
+
+def _found(name: str, requests: Sequence[Request], known: Mapping[str, Completion]) -> Replies:
+    made = {request.item_id: known[_key(request)] for request in requests if _key(request) in known}
+    return Replies(name, made, sum(row.finish == "length" for row in made.values()))
+
+
+def _collected(name: str, rows: Iterator[Completion]) -> Replies:
+    made = {row.prompt_id: row for row in rows}
+    return Replies(name, made, 0)
+
+
+def _key(request: Request) -> str:
+    """An id may be reused for another prompt: what is kept is kept for this text."""
+    return stable_hash(request.item_id, request.messages)
+
+
+def _kept_path(folder: Path, policy_id: str, sampling: SamplingSettings, seed: int) -> Path:
+    return folder / f"replies-{policy_id}-{stable_hash(sampling.model_dump(), seed)[:8]}.jsonl"
