@@ -1,5 +1,6 @@
 """Files into a store: counts that add up, growth, bad input, interrupts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drift.errors import DataError
-from drift.logs.ingest import IngestSummary, ingest
+from drift.logs.ingest import IngestSummary, ingest, preview
 from drift.records import Reason
 from drift.store import Store
 
@@ -187,3 +188,36 @@ def test_the_real_chats(test_data, tmp_path, store):
             turns[m.source_index]["value"] for m in conversation.messages
         ]
     assert ingest([log], store).duplicate == 581
+
+
+def test_a_preview_shows_what_would_be_stored_and_stores_nothing(tmp_path, store):
+    log = write(tmp_path / "log.jsonl", chat(1), {**chat(2), "feedback": "up"}, chat(3), chat(4), b"{")
+    shown = preview([log], store)
+    assert not store.path.exists()
+    assert shown.summary == IngestSummary(5, accepted=4, quarantined={Reason.BROKEN_JSON: 1})
+    assert shown.files == {str(log): "messages"}
+    ingest([log], store)
+    stored = {c.conversation_id: c for c in store.conversations()}
+    assert [replace(stored[c.conversation_id], user_key=None) for c in shown.examples] == shown.examples
+    assert len(shown.examples) == 3
+    before = {file: file.read_bytes() for file in store.path.rglob("*") if file.is_file()}
+    grown = write(tmp_path / "log.jsonl", chat(1, turns=2), chat(2), chat(5))
+    assert preview([grown], store).summary == IngestSummary(3, accepted=1, updated=1, duplicate=1)
+    assert {file: file.read_bytes() for file in store.path.rglob("*") if file.is_file()} == before
+
+
+def test_an_ambiguous_file_lists_the_candidates_and_a_name_decides(tmp_path, store):
+    both = {**chat(1), "conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}
+    log = write(tmp_path / "log.jsonl", both)
+    with pytest.raises(DataError, match=r"could be sharegpt \(line 1\), messages \(line 1\).*--format"):
+        ingest([log], store)
+    assert ingest([log], store, format="messages").accepted == 1
+    mixed = write(tmp_path / "mixed.jsonl", chat(1), {"id": "x", "conversations": []})
+    with pytest.raises(DataError, match=r"messages \(line 1\), sharegpt \(line 2\)|sharegpt \(line 2\), messages"):
+        ingest([mixed], store)
+
+
+def test_a_precise_format_wins_over_a_plain_one(tmp_path, store):
+    """LiteLLM's rows hold `messages` too."""
+    row = {**chat(1), "response": {"choices": []}, "call_type": "completion"}
+    assert ingest([write(tmp_path / "log.jsonl", row)], store).formats == {"litellm": 1}

@@ -28,6 +28,15 @@ def label(reply: int, verdict: str, p: float | None = 0.9, user: int | None = -1
     return FeedbackLabel(name, reply, said, verdict, "embedded", "1", p_dsat=p)
 
 
+def test_a_correction_is_what_the_user_would_have_had():
+    ratings = (Rating(1, "correction", -1.0, preferred="a, b"),)
+    told = replace(label(1, "DSAT", p=None), labeller="rating")
+    (item,) = prompt_items([(conversation(*A_CHAT, ratings=ratings), [told, label(3, "SAT")])], 0.5)
+    assert isinstance(item, PromptItem)
+    assert item.preferred == ChatMessage("assistant", "a, b")
+    assert item.complaint == ChatMessage("user", "that is not sorted")
+
+
 def test_a_disliked_reply_becomes_an_item_with_its_request_complaint_and_revision():
     (item,) = prompt_items([(conversation(*A_CHAT), [label(1, "DSAT"), label(3, "SAT")])], 0.5)
     assert isinstance(item, PromptItem)

@@ -11,23 +11,30 @@ StoreDir = Annotated[Path, typer.Option("--store", help="The store's folder.")]
 
 
 def ingest(
-    logs: Annotated[list[Path], typer.Argument(help="Log files, or folders of them.")],
+    logs: Annotated[list[Path], typer.Argument(help="Log files, folders, globs, or - for stdin.")],
     store: StoreDir,
     log_format: Annotated[str | None, typer.Option("--format", help="Instead of recognising it from the data.")] = None,
     source: Annotated[str | None, typer.Option(help="Name of the source; part of a conversation's identity.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be read; store nothing.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Read chat logs into a store. The same file twice adds nothing.
 
     Example: drift ingest logs/*.jsonl --store stores/mine
     """
-    from drift.logs.ingest import ingest
+    from drift.cli.examples import show_preview
+    from drift.logs.ingest import ingest, preview
     from drift.progress import report_progress
     from drift.store import Store
 
+    how = {"format": log_format, "source": source, "on_progress": report_progress}
     with progress("reading"):
-        done = ingest(logs, Store(store), format=log_format, source=source, on_progress=report_progress)
-    summary(done, as_json)
+        seen = preview(logs, Store(store), **how) if dry_run else None
+        done = None if dry_run else ingest(logs, Store(store), **how)
+    if seen is not None:
+        show_preview(seen, as_json)
+    else:
+        summary(done, as_json)
 
 
 def label(

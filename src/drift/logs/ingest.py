@@ -1,5 +1,6 @@
 """Chat logs into a store: every row that is read is accepted, an update, a duplicate, filtered or quarantined."""
 
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,9 @@ from drift.logs.files.opening import Repair, log_files
 from drift.logs.readers import READERS
 from drift.logs.reading import FILTERED, OnProgress, Reading, read_logs
 from drift.records import Conversation, Reason
-from drift.store import Quarantined, Store
+from drift.store import AddSummary, Quarantined, Store, StoreWriter
+
+EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,15 @@ class IngestSummary:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """`files`: the format of each. `examples`: as they would be stored."""
+
+    summary: IngestSummary
+    files: dict[str, str]
+    examples: list[Conversation]
+
+
 def ingest(
     paths: Sequence[Path],
     store: Store,
@@ -56,31 +68,92 @@ def ingest(
     Raises DataError if a file is missing, empty, damaged or of no known format. On any error and on an interrupt the
     store stays as it was.
     """
-    if format is not None and format not in READERS:
-        raise DataError(f"--format {format}: no such format; known: {', '.join(READERS)}.")
-    files = log_files(paths)
-    read, quarantined, filtered, reading = 0, Counter[Reason](), Counter[Reason](), Reading()
+    ingestion = _Ingestion(log_files(paths), format, source, on_progress)
     with store.writer() as writer:
-        for outcome in read_logs(files, format, source, writer.user_key, reading, on_progress, writer.spill):
-            read += 1
+        ingestion.read_into(writer)
+        return ingestion.summary(writer.commit())
+
+
+def preview(
+    paths: Sequence[Path],
+    store: Store,
+    *,
+    format: str | None = None,  # noqa: A002 (as in `ingest`)
+    source: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Preview:
+    """What `ingest` would do, with three conversations as it would store them. The store stays as it is.
+
+    Raises DataError as `ingest` does.
+    """
+    ingestion = _Ingestion(log_files(paths), format, source, on_progress)
+    with tempfile.TemporaryDirectory(prefix="drift-preview-") as scratch:
+        target = store if store.path.exists() else Store(Path(scratch) / "store")
+        with target.writer() as writer:
+            ingestion.read_into(writer)
+            summary = ingestion.summary(writer.outlook())
+    return Preview(summary, ingestion.reading.formats, ingestion.examples)
+
+
+class _Ingestion:
+    """One reading of log files, and the counts of what became of everything in them."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        format_name: str | None,
+        source: str | None,
+        on_progress: OnProgress | None,
+    ) -> None:
+        if format_name is not None and format_name not in READERS:
+            raise DataError(f"--format {format_name}: no such format; known: {', '.join(READERS)}.")
+        self.reading = Reading()
+        self.examples: list[Conversation] = []
+        self._files = files
+        self._format = format_name
+        self._source = source
+        self._on_progress = on_progress
+        self._read = 0
+        self._quarantined: Counter[Reason] = Counter()
+        self._filtered: Counter[Reason] = Counter()
+
+    def read_into(self, writer: StoreWriter) -> None:
+        for outcome in read_logs(
+            self._files, self._format, self._source, writer.user_key, self.reading, self._on_progress, writer.spill
+        ):
+            self._read += 1
             if isinstance(outcome, Conversation):
                 writer.add(outcome)
+                self._show(outcome)
             elif outcome.reason in FILTERED:
-                filtered[outcome.reason] += 1
+                self._filtered[outcome.reason] += 1
             else:
-                quarantined[outcome.reason] += 1
+                self._quarantined[outcome.reason] += 1
                 line, element = outcome.at
                 writer.quarantine(Quarantined(outcome.file, line, outcome.reason, outcome.detail, element))
-        added = writer.commit()
-    return IngestSummary(
-        read=read + reading.merged,
-        accepted=added.accepted,
-        updated=added.updated,
-        duplicate=added.duplicate + reading.merged,
-        filtered=filtered.total(),
-        quarantined=dict(quarantined),
-        filtered_by=dict(filtered),
-        repaired=dict(reading.repaired),
-        rows=reading.rows,
-        formats=dict(Counter(reading.formats.values())),
-    )
+
+    def _show(self, conversation: Conversation) -> None:
+        """The first ones are examples, then those of a source that none of these is from."""
+        sources = [example.source for example in self.examples]
+        if len(sources) < EXAMPLES:
+            self.examples.append(conversation)
+        elif conversation.source not in sources and len(set(sources)) < EXAMPLES:
+            twice = next(place for place in reversed(range(EXAMPLES)) if sources.count(sources[place]) > 1)
+            self.examples[twice] = conversation
+
+    def summary(self, added: AddSummary) -> IngestSummary:
+        summary = IngestSummary(
+            read=self._read + self.reading.merged,
+            accepted=added.accepted,
+            updated=added.updated,
+            duplicate=added.duplicate + self.reading.merged,
+            filtered=self._filtered.total(),
+            quarantined=dict(self._quarantined),
+            filtered_by=dict(self._filtered),
+            repaired=dict(self.reading.repaired),
+            rows=self.reading.rows,
+            formats=dict(Counter(self.reading.formats.values())),
+        )
+        if not summary.adds_up:
+            raise AssertionError(f"the counts of this ingestion do not add up; please report it: {summary}")
+        return summary

@@ -50,7 +50,7 @@ def _item(conversation: Conversation, label: FeedbackLabel, liked: set[int]) -> 
         split=conversation.split,
         rejected=messages[i].chat(),
         complaint=_complaint(conversation, label),
-        preferred=None if revised is None else revised.chat(),
+        preferred=_correction(conversation, label) or (None if revised is None else revised.chat()),
         user_key=conversation.user_key,
         p_dsat=label.p_dsat,
         noise=label_noise(label.p_dsat),
@@ -62,6 +62,12 @@ def revision(messages: Sequence[Message], label: FeedbackLabel, liked: set[int])
     complained = label.user_index == label.reply_index + 1
     following = label.reply_index + (2 if complained else 1)
     return messages[following] if following in liked else None
+
+
+def _correction(conversation: Conversation, label: FeedbackLabel) -> ChatMessage | None:
+    """The reply as the user would have had it: what they wrote themselves outweighs a revision that they liked."""
+    corrected = [r.preferred for r in conversation.ratings if r.reply_index == label.reply_index and r.preferred]
+    return ChatMessage("assistant", corrected[-1]) if corrected and label.labeller in ("rating", "review") else None
 
 
 def _complaint(conversation: Conversation, label: FeedbackLabel) -> ChatMessage | None:

@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
@@ -73,6 +73,12 @@ class StoreWriter:
             manifest = manifest.model_copy(update={"generation": generation, "conversations": (name,)})
         self._commit_quarantine()
         self._folder.save(manifest)
+        return AddSummary(**self._tally)
+
+    def outlook(self) -> AddSummary:
+        """What `commit` would make of what was added; nothing is kept."""
+        self._finish_run()
+        deque(self._winners() if self._runs else (), maxlen=0)
         return AddSummary(**self._tally)
 
     def _finish_run(self) -> None:

@@ -15,7 +15,7 @@ from drift.logs.readers.each import Found, spread
 from drift.logs.rows import MAX_ROW_BYTES, Place, Reject, Row, Unusable
 from drift.records import Message, Rating, Reason
 
-_MAX_MESSAGES = 200_000  # in all paths of a chat together: a tree can have as many paths as messages
+_MAX_MESSAGES = 100_000  # in all paths of a chat together: a tree can have as many paths as messages
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

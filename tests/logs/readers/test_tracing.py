@@ -1,0 +1,402 @@
+"""Formats that log one record per model call: what is one conversation, and what becomes of each judgement."""
+
+import itertools
+from pathlib import Path
+
+import orjson
+import pytest
+
+from drift.logs.ingest import IngestSummary, ingest
+from drift.records import Conversation, Rating, Reason
+from drift.store import Store
+
+Q1, A1 = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "5"}
+Q2, A2 = {"role": "user", "content": "That is wrong."}, {"role": "assistant", "content": "4"}
+
+
+def read(tmp_path: Path, *files: list, **options) -> tuple[IngestSummary, list[Conversation]]:
+    paths = []
+    for number, rows in enumerate(files):
+        paths.append(tmp_path / f"{number}.jsonl")
+        paths[-1].write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    store = Store(tmp_path / "store")
+    summary = ingest(paths, store, **options)
+    assert summary.adds_up
+    found = sorted(store.conversations(), key=lambda c: (-len(c.messages), c.messages[-1].content))
+    return summary, found
+
+
+def texts(conversation: Conversation) -> list[str]:
+    return [message.content for message in conversation.messages]
+
+
+# --- one call in each format: `given` and `answer` in `session` by `user`, known as `name` ---
+
+
+def langfuse(name, given, answer, session="s", user="u", at=0):
+    return {
+        "id": name, "type": "GENERATION", "traceId": f"trace-{name}", "sessionId": session, "userId": user,
+        "startTime": f"2024-05-01T10:00:{at:02}.000Z", "model": "m", "output": answer,
+        "input": orjson.dumps({"messages": given}).decode(),
+    }  # fmt: skip
+
+
+def otel(name, given, answer, session="s", user="u", at=0):
+    def parts(messages):
+        return [{"role": m["role"], "parts": [{"type": "text", "content": m["content"]}]} for m in messages]
+
+    attributes = {
+        "gen_ai.operation.name": "chat", "gen_ai.request.model": "m",
+        "gen_ai.conversation.id": session, "user.id": user,
+        "gen_ai.input.messages": orjson.dumps(parts(given)).decode(), "gen_ai.output.messages": parts([answer]),
+        "gen_ai.system_instructions": [{"type": "text", "content": f"It is 10:00:{at:02}."}],
+    }  # fmt: skip
+    context = {"trace_id": f"trace-{name}", "span_id": name}
+    return {"name": "chat m", "context": context, "start_time": f"2024-05-01T10:00:{at:02}Z", "attributes": attributes}
+
+
+def otlp(name, given, answer, session="s", user="u", at=0):
+    """As the collector's file exporter writes it: OTLP, beside a span of a web server."""
+    flat = {f"gen_ai.prompt.{i}.{key}": m[key] for i, m in enumerate(given) for key in ("role", "content")}
+    flat |= {"gen_ai.completion.0.role": "assistant", "gen_ai.completion.0.content": answer["content"]}
+    flat |= {"gen_ai.conversation.id": session, "user.id": user, "gen_ai.request.model": "m"}
+    attributes = [{"key": key, "value": {"stringValue": value}} for key, value in flat.items()]
+    call = {
+        "traceId": f"trace-{name}",
+        "spanId": name,
+        "name": "chat",
+        "startTimeUnixNano": str(1714557600_000000000 + at * 10**9),
+    }
+    other = {"traceId": f"trace-{name}", "spanId": f"{name}-http", "name": "GET /", "attributes": []}
+    return {"resourceSpans": [{"scopeSpans": [{"spans": [{**call, "attributes": attributes}, other]}]}]}
+
+
+def openinference(name, given, answer, session="s", user="u", at=0):
+    flat = {f"llm.input_messages.{i}.message.{key}": m[key] for i, m in enumerate(given) for key in ("role", "content")}
+    flat |= {f"llm.output_messages.0.message.{key}": answer[key] for key in ("role", "content")}
+    flat |= {"openinference.span.kind": "LLM", "session.id": session, "user.id": user, "llm.model_name": "m"}
+    context = {"trace_id": f"trace-{name}", "span_id": name}
+    return {
+        "name": "ChatCompletion",
+        "context": context,
+        "start_time": f"2024-05-01T10:00:{at:02}Z",
+        "attributes": flat,
+    }
+
+
+def phoenix_table(name, given, answer, session="s", user="u", at=0):
+    """As Phoenix's dataframes are written to Parquet or JSON."""
+    return {
+        "name": "ChatCompletion", "span_kind": "LLM", "context.trace_id": f"trace-{name}", "context.span_id": name,
+        "start_time": f"2024-05-01T10:00:{at:02}Z", "attributes.openinference.span.kind": "LLM",
+        "attributes.llm.model_name": "m", "attributes.session.id": session, "attributes.user.id": user,
+        "attributes.llm.input_messages": [{f"message.{key}": m[key] for key in m} for m in given],
+        "attributes.llm.output_messages": [{f"message.{key}": answer[key] for key in answer}],
+    }  # fmt: skip
+
+
+def litellm(name, given, answer, session="s", user="u", at=0):
+    return {
+        "id": name, "trace_id": f"made-up-{name}", "session_id": session, "call_type": "acompletion", "end_user": user,
+        "startTime": 1714557600.0 + at, "model": "m", "messages": given,
+        "response": {"choices": [{"index": 0, "message": {**answer, "tool_calls": None}}]},
+    }  # fmt: skip
+
+
+def langsmith(name, given, answer, session="s", user="u", at=0):
+    kinds = {"user": "HumanMessage", "assistant": "AIMessage"}
+    lc = [
+        {
+            "lc": 1,
+            "type": "constructor",
+            "id": ["langchain", "schema", kinds[m["role"]]],
+            "kwargs": {"content": m["content"]},
+        }
+        for m in given
+    ]
+    message = {
+        "lc": 1,
+        "type": "constructor",
+        "id": ["langchain", "AIMessage"],
+        "kwargs": {"content": answer["content"]},
+    }
+    return {
+        "id": name, "trace_id": f"trace-{name}", "run_type": "llm", "session_id": "the project",
+        "start_time": f"2024-05-01T10:00:{at:02}", "inputs": {"messages": [lc]},
+        "outputs": orjson.dumps({"generations": [[{"text": answer["content"], "message": message}]]}).decode(),
+        "extra": {"metadata": {"thread_id": session, "user_id": user, "ls_model_name": "m"}},
+    }  # fmt: skip
+
+
+def openai(name, given, answer, session="s", user="u", at=0):
+    return {
+        "object": "chat.completion", "id": name, "model": "m", "created": 1714557600 + at, "messages": given,
+        "metadata": {"conversation_id": session, "user_id": user},
+        "choices": [{"index": 0, "message": {**answer, "refusal": None}}],
+    }  # fmt: skip
+
+
+CALLS = (langfuse, otel, otlp, openinference, phoenix_table, litellm, langsmith, openai)
+SOURCES = {"otlp": "otel", "phoenix_table": "openinference"}
+
+
+def score(name, value, kind="NUMERIC", score="quality", **more):
+    return {
+        "id": "s",
+        "observationId": name,
+        "traceId": f"trace-{name}",
+        "name": score,
+        "dataType": kind,
+        **value,
+        **more,
+    }
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+def test_calls_of_one_session_are_one_conversation(tmp_path, call):
+    rows = [call("b", [Q1, A1, Q2], A2, at=9), call("a", [Q1], A1, at=1), call("x", [Q1], A1, session="other")]
+    summary, (long, short) = read(tmp_path, rows)
+    assert texts(long)[-4:] == ["2+2?", "5", "That is wrong.", "4"]
+    assert texts(short)[-2:] == ["2+2?", "5"]
+    assert (summary.accepted, summary.duplicate) == (2, 1)
+    assert summary.rows == 3
+    assert (long.source, long.model) == (SOURCES.get(call.__name__, call.__name__), "m")
+    assert long.source_id.startswith("s/")
+    assert long.user_key == short.user_key not in (None, "u")
+    assert long.started_at == "2024-05-01T10:00:01+00:00"
+    assert long.ratings == ()
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+def test_a_session_that_has_grown_updates(tmp_path, call):
+    read(tmp_path, [call("a", [Q1], A1)])
+    summary, (only,) = read(tmp_path, [call("b", [Q1, A1, Q2], A2, at=9)])
+    assert (summary.updated, len([m for m in only.messages if m.role != "system"])) == (1, 4)
+    again, _ = read(tmp_path, [call("a", [Q1], A1), call("b", [Q1, A1, Q2], A2, at=9)])
+    assert (again.read, again.duplicate) == (2 + again.filtered, 2)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+def test_a_reply_asked_for_again_was_not_liked(tmp_path, call):
+    again = {"role": "assistant", "content": "four"}
+    rows = [call("a", [Q1], A1, at=1), call("b", [Q1], again, at=2), call("c", [Q1, again, Q2], A2, at=3)]
+    _, (went_on, given_up) = read(tmp_path, rows)
+    assert went_on.ratings == ()
+    assert [(r.kind, r.value) for r in given_up.ratings] == [("regeneration", -1.0)]
+    assert given_up.messages[given_up.ratings[0].reply_index].content == "5"
+    assert went_on.split == given_up.split, "what shares its beginning shares its split"
+
+
+def test_without_session_and_user_a_prefix_joins_but_a_second_reply_says_nothing(tmp_path):
+    unknown = {"session": None, "user": None}
+    rows = [
+        litellm("a", [Q1], A1, **unknown),
+        litellm("b", [Q1], A2, **unknown),
+        litellm("c", [Q1, A1, Q2], A2, **unknown),
+    ]
+    summary, found = read(tmp_path, rows)
+    assert [texts(c) for c in found] == [["2+2?", "5", "That is wrong.", "4"], ["2+2?", "4"]]
+    assert [c.ratings for c in found] == [(), ()]
+    assert summary.duplicate == 1
+
+
+def test_where_a_history_branches_every_reaction_is_kept(tmp_path):
+    praise = {"role": "user", "content": "Thanks!"}
+    rows = [
+        langfuse("a", [Q1], A1, at=1),
+        langfuse("b", [Q1, A1, Q2], A2, at=2),
+        langfuse("c", [Q1, A1, praise], A2, at=3),
+    ]
+    summary, found = read(tmp_path, rows)
+    assert sorted(texts(c)[2] for c in found) == ["Thanks!", "That is wrong."]
+    assert len({c.conversation_id for c in found}) == 2
+    assert (summary.accepted, summary.duplicate) == (2, 1)
+    assert read(tmp_path, rows)[0].duplicate == 3
+
+
+def test_scores_in_another_file_judge_the_reply_inside_the_longest_chain(tmp_path):
+    calls = [langfuse("a", [Q1], A1, at=1), langfuse("b", [Q1, A1, Q2], A2, at=2)]
+    scores = [
+        score("a", {"value": 0}, score="user-feedback", comment="no"),
+        score("b", {"value": 1}, score="user-feedback"),
+        score("a", {"stringValue": "Four."}, "CORRECTION", score="output"),
+        score("b", {"value": 0.25}, source="EVAL"),
+        score("b", {"value": 0.75}, source="EVAL"),
+        score("b", {"value": 4}, score="stars"),
+        score("b", {"stringValue": "maybe"}, "CATEGORICAL"),
+        score("z", {"value": 1}),
+    ]
+    summary, (only,) = read(tmp_path, scores, calls)
+    assert only.ratings == (
+        Rating(1, "thumb", -1.0, "no"),
+        Rating(1, "correction", -1.0, preferred="Four."),
+        Rating(3, "score", -0.5),
+        Rating(3, "score", 0.5),
+        Rating(3, "thumb", 1.0),
+    )
+    assert summary.filtered_by == {Reason.JOINED_AS_EVIDENCE: 5, Reason.NO_VERDICT: 2}
+    assert summary.quarantined == {Reason.ORPHAN_FEEDBACK: 1}
+    assert (summary.rows, summary.read) == (10, 10)
+
+
+def test_scores_of_traces_and_sessions_are_about_their_last_reply(tmp_path):
+    calls = [langfuse("a", [Q1], A1, at=1), langfuse("b", [Q1, A1, Q2], A2, at=2)]
+    scores = [
+        {"sessionId": "s", "name": "user_rating", "dataType": "BOOLEAN", "value": 1},
+        {"traceId": "trace-a", "name": "user_rating", "dataType": "BOOLEAN", "value": 0},
+    ]
+    _, (only,) = read(tmp_path, calls + scores)
+    assert only.ratings == (Rating(1, "thumb", -1.0), Rating(3, "thumb", 1.0))
+
+
+def test_a_downloaded_trace_of_langfuse_holds_its_scores_and_other_steps(tmp_path):
+    call = {k: v for k, v in langfuse("a", [Q1], A1).items() if k not in ("sessionId", "userId")}
+    trace = {"id": "trace-a", "sessionId": "s", "userId": "u", "name": "t"}
+    rows = [
+        {
+            **trace,
+            "observations": [{"id": "x", "type": "SPAN", "startTime": "2024"}, call],
+            "scores": [score("a", {"value": -1})],
+        }
+    ]
+    summary, (only,) = read(tmp_path, rows)
+    assert [(r.kind, r.value) for r in only.ratings] == [("score", -1.0)]
+    assert only.user_key is not None
+    assert summary.filtered_by == {Reason.NOT_A_CHAT: 1, Reason.JOINED_AS_EVIDENCE: 1}
+    assert (summary.rows, summary.read) == (1, 3)
+
+
+def test_langsmith_feedback_by_run_or_trace_with_corrections(tmp_path):
+    steps = [{"id": "root", "run_type": "chain", "inputs": {}, "outputs": {}, "trace_id": "root"}]
+    calls = [{**langsmith("a", [Q1], A1, at=1), "trace_id": "root", "parent_run_id": "root"}]
+    feedback = [
+        {"run_id": "root", "key": "user_score", "score": 0, "comment": "not good"},
+        {"run_id": "root", "key": "user_score", "score": 1},
+        {"run_id": "a", "key": "correctness", "score": None, "value": "incorrect", "correction": None},
+        {"run_id": "a", "key": "fix", "score": None, "correction": {"output": "4"}},
+    ]
+    summary, (only,) = read(tmp_path, steps + calls + feedback)
+    assert only.ratings == (
+        Rating(1, "score", -1.0),
+        Rating(1, "thumb", -1.0, "not good"),
+        Rating(1, "thumb", 1.0),
+        Rating(1, "correction", -1.0, preferred="4"),
+    )
+    assert summary.filtered_by == {Reason.NOT_A_CHAT: 1, Reason.JOINED_AS_EVIDENCE: 4}
+
+
+def evaluation(about: dict, **attributes) -> dict:
+    found = {f"gen_ai.evaluation.{key.replace('__', '.')}": value for key, value in attributes.items()}
+    return {
+        "event_name": "gen_ai.evaluation.result",
+        "attributes": {"gen_ai.evaluation.name": "Relevance", **found},
+        **about,
+    }
+
+
+def test_opentelemetry_evaluations_judge_their_span(tmp_path):
+    rows = [
+        otel("a", [Q1], A1),
+        evaluation({"span_id": "a", "trace_id": "trace-a"}, score__value=0.0, explanation="off"),
+        evaluation({"span_id": "a"}, score__label="pass"),
+    ]
+    summary, (only,) = read(tmp_path, rows)
+    assert [(r.kind, r.value, r.comment) for r in only.ratings] == [("score", -1.0, "off"), ("score", 1.0, None)]
+    assert summary.filtered_by == {Reason.JOINED_AS_EVIDENCE: 2}
+
+
+def test_phoenix_annotations_judge_their_span(tmp_path):
+    note = {
+        "span_id": "a",
+        "name": "user feedback",
+        "annotator_kind": "HUMAN",
+        "result": {"label": "thumbs-down", "score": None},
+    }
+    _, (only,) = read(tmp_path, [openinference("a", [Q1], A1), note])
+    assert only.ratings == (Rating(only.ratings[0].reply_index, "thumb", -1.0),)
+
+
+def legacy(span: str, name: str, **body) -> dict:
+    return {
+        "event_name": f"gen_ai.{name}",
+        "attributes": {"gen_ai.system": "openai"},
+        "body": body,
+        "trace_id": span,
+        "span_id": span,
+    }
+
+
+def test_legacy_records_of_interleaved_spans_are_put_together(tmp_path):
+    one = [legacy("1", "user.message", content="2+2?"), legacy("1", "choice", index=0, message=A1)]
+    two = [
+        legacy("2", "system.message", content="Be kind."),
+        legacy("2", "user.message", content="hi"),
+        legacy("2", "choice", message=A2),
+    ]
+    open_ended = [legacy("3", "user.message", content="lost?")]
+    rows = [row for pair in itertools.zip_longest(two, one, open_ended) for row in pair if row]
+    summary, found = read(tmp_path, rows)
+    assert [texts(c) for c in found] == [["Be kind.", "hi", "4"], ["2+2?", "5"], ["lost?"]]
+    assert (summary.rows, summary.read) == (6, 3)
+
+
+def test_legacy_events_on_a_span_and_details_in_an_event(tmp_path):
+    events = [
+        {"name": "gen_ai.user.message", "attributes": {"content": "2+2?"}},
+        {"name": "gen_ai.choice", "attributes": {"message": orjson.dumps(A1).decode()}},
+        {"name": "gen_ai.evaluation.result", "attributes": {"gen_ai.evaluation.score.label": "fail"}},
+    ]
+    span = {
+        "name": "chat",
+        "context": {"span_id": "1"},
+        "attributes": {"gen_ai.operation.name": "chat"},
+        "events": events,
+    }
+    details = {"name": "gen_ai.client.inference.operation.details", "attributes": otel("2", [Q2], A2)["attributes"]}
+    _, found = read(tmp_path, [span, {**details, "spanId": "2"}])
+    assert [texts(c)[-2:] for c in found] == [["That is wrong.", "4"], ["2+2?", "5"]]
+    assert [(r.kind, r.value) for r in found[1].ratings] == [("score", -1.0)]
+
+
+def test_the_samples_of_the_vendors_own_sdks(test_data, tmp_path):
+    folder = test_data / "formats"
+    store = Store(tmp_path / "store")
+    summary = ingest([folder], store)
+    assert summary.formats == {"litellm": 1, "openinference": 1, "otel": 2}
+    assert summary.quarantined == {Reason.NO_MESSAGES: 1}, "a span whose texts stand in the log records"
+    for conversation in store.conversations():
+        assert texts(conversation) == ["2+2?", "5", "wrong, please fix", "\ufffd"]
+    assert {c.source for c in store.conversations()} == {"litellm", "openinference", "otel"}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({**litellm("a", [Q1], A1), "call_type": "aembedding"}, Reason.NOT_A_CHAT),
+        ({**langsmith("a", [Q1], A1), "run_type": "tool"}, Reason.NOT_A_CHAT),
+        ({**langfuse("a", [Q1], A1), "type": "SPAN"}, Reason.NOT_A_CHAT),
+        ({"name": "chain", "attributes": {"openinference.span.kind": "CHAIN", "input.value": "x"}}, Reason.NOT_A_CHAT),
+        ({"name": "embed", "attributes": {"gen_ai.operation.name": "embeddings"}}, Reason.NOT_A_CHAT),
+        ({k: v for k, v in openai("a", [Q1], A1).items() if k != "messages"}, Reason.NO_MESSAGES),
+        ({**langfuse("a", [Q1], A1), "input": None}, Reason.NO_MESSAGES),
+        ({**langfuse("a", [Q1], A1), "input": [{"role": "alien", "content": "x"}]}, Reason.UNKNOWN_ROLE),
+        ({**langfuse("a", [], A1), "input": [{"role": "user", "content": {}}]}, Reason.BAD_CONTENT),
+    ],
+)  # fmt: skip
+def test_rows_that_are_no_chat_or_hold_no_text_are_named(tmp_path, row, reason):
+    summary, found = read(tmp_path, [row])
+    assert found == []
+    assert {**summary.filtered_by, **summary.quarantined} == {reason: 1}
+
+
+def test_an_answer_that_failed_leaves_the_request(tmp_path):
+    failed = {**litellm("a", [Q1], A1), "response": {}, "status": "failure"}
+    _, (only,) = read(tmp_path, [failed])
+    assert texts(only) == ["2+2?"]
+
+
+def test_an_answer_that_failed_is_part_of_the_one_that_did_not(tmp_path):
+    failed = {**litellm("a", [Q1], A1), "response": {}, "status": "failure"}
+    summary, (only,) = read(tmp_path, [failed, litellm("b", [Q1], A1)])
+    assert texts(only) == ["2+2?", "5"]
+    assert (summary.accepted, summary.duplicate, only.ratings) == (1, 1, ())
