@@ -68,7 +68,7 @@ def ingest(
     Raises DataError if a file is missing, empty, damaged or of no known format. On any error and on an interrupt the
     store stays as it was.
     """
-    ingestion = _Ingestion(log_files(paths), format, source, on_progress)
+    ingestion = _Ingestion(paths, format, source, on_progress)
     with store.writer() as writer:
         ingestion.read_into(writer)
         return ingestion.summary(writer.commit())
@@ -86,7 +86,7 @@ def preview(
 
     Raises DataError as `ingest` does.
     """
-    ingestion = _Ingestion(log_files(paths), format, source, on_progress)
+    ingestion = _Ingestion(paths, format, source, on_progress)
     with tempfile.TemporaryDirectory(prefix="drift-preview-") as scratch:
         target = store if store.path.exists() else Store(Path(scratch) / "store")
         with target.writer() as writer:
@@ -100,7 +100,7 @@ class _Ingestion:
 
     def __init__(
         self,
-        files: Sequence[Path],
+        paths: Sequence[Path],
         format_name: str | None,
         source: str | None,
         on_progress: OnProgress | None,
@@ -109,7 +109,7 @@ class _Ingestion:
             raise DataError(f"--format {format_name}: no such format; known: {', '.join(READERS)}.")
         self.reading = Reading()
         self.examples: list[Conversation] = []
-        self._files = files
+        self._files = log_files(paths)
         self._format = format_name
         self._source = source
         self._on_progress = on_progress
