@@ -72,6 +72,9 @@ class RecipeSettings(Settings):
 
     `samples`: fresh replies per prompt. `pairs`: exactly so many pairs per iteration, by leaving out or by repeating.
     `retire_below`: a disliked reply is retired once its log-prob has fallen by so many nats since the warm start.
+    `only_wins`: keep a pair only if the scorer finds the chosen better. `match_length`: of a prompt's samples keep the
+    one whose length is nearest to the disliked reply's. `max_similarity`: share of common words, in order, above which
+    two long replies are near-duplicates (1: none are).
     """
 
     name: Literal["drift", "spin", "iter_dpo", "logs", "random_turns"] = "drift"
@@ -80,11 +83,20 @@ class RecipeSettings(Settings):
     scorer: ScorerSettings | None = None
     pairs: PositiveInt | None = None
     retire_below: PositiveFloat | None = None
+    only_wins: bool = False
+    match_length: bool = False
+    max_similarity: float = Field(default=0.98, gt=0.0, le=1.0)
 
     @model_validator(mode="after")
     def _fits_the_recipe(self) -> "RecipeSettings":
         if self.name == "iter_dpo" and (self.scorer is None or self.samples < 2):
             raise ValueError("iter_dpo ranks several replies: set recipe.scorer.name and recipe.samples of 2 or more")
+        if self.only_wins and self.scorer is None:
+            raise ValueError("only_wins keeps what a scorer finds better: set recipe.scorer.name")
+        if self.match_length and (self.samples < 2 or self.name not in ("drift", "random_turns")):
+            raise ValueError(
+                "match_length chooses among samples of drift or random_turns: set recipe.samples to 2 or more"
+            )
         if self.retire_below is not None and self.name not in ("drift", "random_turns"):
             raise ValueError("retire_below is for recipes with a fixed rejected reply: drift, random_turns")
         return self

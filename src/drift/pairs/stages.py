@@ -3,16 +3,19 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.pairs.disliked import prompt_items
 from drift.pairs.others import liked_items, random_items
 from drift.pairs.recipes import RECIPES, Material, exactly
 from drift.pairs.repairs import repair_pairs
+from drift.pairs.screening import screened
 from drift.records import (
     Completion,
     Counts,
     Drop,
+    PreferencePair,
     PromptItem,
     Reason,
     Score,
@@ -87,8 +90,18 @@ def build_pairs(
         spent=frozenset(read_jsonl(spent, str)) if spent else frozenset(),
         drop_truncated=sampling.drop_truncated,
     )
-    rows = RECIPES[recipe.name].pairs(material)
-    return write_kept(out, rows if recipe.pairs is None else exactly(recipe.pairs, rows))
+    rows = screened(RECIPES[recipe.name].pairs(material), recipe)
+    counts = write_kept(out, rows if recipe.pairs is None else exactly(recipe.pairs, rows))
+    return counts | _lengths(out)
+
+
+def _lengths(pairs: Path) -> Counts:
+    """Median characters of both sides: a chosen that is merely longer teaches length."""
+    sides = [(len(p.chosen[-1].content), len(p.rejected[-1].content)) for p in read_jsonl(pairs, PreferencePair)]
+    if not sides:
+        return {}
+    chosen, rejected = (median(side) for side in zip(*sides, strict=True))
+    return {"chosen_characters": chosen, "rejected_characters": rejected}
 
 
 def write_pairs(store: Store, out: Path, min_p_dsat: float) -> PairsSummary:

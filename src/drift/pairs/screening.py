@@ -1,0 +1,71 @@
+"""Which pairs are good enough: what DRIFT assumes of the chosen reply, checked where it can be, each drop by name."""
+
+from collections.abc import Iterable, Iterator
+from difflib import SequenceMatcher
+from itertools import groupby
+
+from drift.config import RecipeSettings
+from drift.pairs.recipes.recipe import PairsOrDrops
+from drift.records import Drop, PreferencePair, Reason
+from drift.refusals import is_refusal
+
+STAGE = "pairs"
+LONG_ENOUGH = 50
+"""Words from which on two replies can be near-duplicates: of a short one, every word may be the point."""
+
+
+def screened(rows: Iterable[PreferencePair | Drop], settings: RecipeSettings) -> PairsOrDrops:
+    """The pairs that pass, then, with `match_length`, the one of each prompt whose replies are nearest in length."""
+    checked = (_checked(row, settings) if isinstance(row, PreferencePair) else row for row in rows)
+    yield from (_matched(checked) if settings.match_length else checked)
+
+
+def _checked(pair: PreferencePair, settings: RecipeSettings) -> PreferencePair | Drop:
+    reason = why_unfit(pair, settings)
+    return pair if reason is None else Drop(_row_id(pair), STAGE, reason)
+
+
+def why_unfit(pair: PreferencePair, settings: RecipeSettings) -> Reason | None:
+    chosen, rejected = pair.chosen[-1].content, pair.rejected[-1].content
+    if is_refusal(chosen) and not is_refusal(rejected):
+        return Reason.CHOSEN_REFUSES
+    if settings.only_wins and pair.margin is None:
+        return Reason.UNSCORED
+    if settings.only_wins and pair.margin is not None and pair.margin <= 0:
+        return Reason.CHOSEN_LOSES
+    return Reason.NEAR_DUPLICATE if similarity(chosen, rejected, settings.max_similarity) else None
+
+
+def similarity(first: str, second: str, limit: float) -> bool:
+    """Do the replies share more than `limit` of their words, in order? (2 x matches / words of both)
+
+    DPO on pairs that differ in a word or two pushes both replies down (arXiv 2402.13228, section 3).
+    """
+    words = first.split(), second.split()
+    if min(map(len, words)) < LONG_ENOUGH:
+        return False
+    matcher = SequenceMatcher(None, *words, autojunk=False)
+    return matcher.real_quick_ratio() > limit and matcher.quick_ratio() > limit and matcher.ratio() > limit
+
+
+def _matched(rows: Iterable[PreferencePair | Drop]) -> Iterator[PreferencePair | Drop]:
+    """Samples of one prompt stand together, as the sampler wrote them."""
+    for prompt_id, group in groupby(rows, key=_prompt_id):
+        same = list(group)
+        pairs = [row for row in same if isinstance(row, PreferencePair)]
+        nearest = min(pairs, key=_length_gap, default=None)
+        for row in same:
+            other = isinstance(row, PreferencePair) and row is not nearest
+            yield Drop(f"{prompt_id}/{_row_id(row)}", STAGE, Reason.OTHER_LENGTH) if other else row
+
+
+def _length_gap(pair: PreferencePair) -> int:
+    return abs(len(pair.chosen[-1].content) - len(pair.rejected[-1].content))
+
+
+def _prompt_id(row: PreferencePair | Drop) -> str:
+    return row.prompt_id if isinstance(row, PreferencePair) else row.row_id.split("/")[0]
+
+
+def _row_id(row: PreferencePair | Drop) -> str:
+    return row.pair_id if isinstance(row, PreferencePair) else row.row_id
