@@ -11,7 +11,8 @@ from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
 from drift.records import Counts, PreferencePair, read_jsonl
 
-SHOWN = 8
+SHOWN, SHOWN_WITH_TRUTH = 20, 40
+"""Requests whose replies are kept for people to read: where a truth is known, the best and the worst are looked for."""
 
 
 def evaluate(
@@ -44,7 +45,7 @@ def _samples(
     policy: Policy, pairs: Sequence[PreferencePair], sampling: SamplingSettings, truth: Truth | None
 ) -> tuple[SampleResult, ...]:
     """Greedy replies to the same few held-out prompts at every iteration, for people to read."""
-    prompts = truth.prompts[:SHOWN] if truth else tuple(pair.prompt for pair in pairs[:SHOWN])
+    prompts = truth.prompts[:SHOWN_WITH_TRUTH] if truth else tuple(pair.prompt for pair in pairs[:SHOWN])
     greedy = sampling.model_copy(update={"temperature": 0.0})
     replies = generate_replies(policy, prompts, [str(i) for i in range(len(prompts))], greedy)
     return tuple(

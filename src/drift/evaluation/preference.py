@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drift.evaluation.results import PreferenceResult
+from drift.evaluation.results import PairResult, PreferenceResult
 from drift.evaluation.statistics import bootstrap_mean
 from drift.policy.logps import reply_logps
 from drift.policy.model import Policy
@@ -20,15 +20,20 @@ def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_leng
     prompts = [pair.prompt for pair in pairs]
     chosen = reply_logps(policy, prompts, [(pair.chosen[0].content, pair.finish) for pair in pairs], max_length)
     rejected = reply_logps(policy, prompts, [(pair.rejected[0].content, "stop") for pair in pairs], max_length)
-    scored = [(c, r) for c, r in zip(chosen, rejected, strict=True) if c and r]
+    scored = [(pair, c, r) for pair, c, r in zip(pairs, chosen, rejected, strict=True) if c and r]
     if not scored:
         return None
-    interval = bootstrap_mean([float(c.per_token > r.per_token) for c, r in scored])
+    each = tuple(
+        PairResult(prompt_id=pair.prompt_id, right=c.per_token > r.per_token, margin=round(c.total - r.total, 4))
+        for pair, c, r in scored
+    )
+    interval = bootstrap_mean([float(result.right) for result in each])
     return PreferenceResult(
         accuracy=interval.mean,
         accuracy_low=interval.low,
         accuracy_high=interval.high,
-        margin=float(np.mean([c.total - r.total for c, r in scored])),
-        logps_chosen=float(np.mean([c.total for c, _ in scored])),
+        margin=float(np.mean([c.total - r.total for _, c, r in scored])),
+        logps_chosen=float(np.mean([c.total for _, c, _ in scored])),
         pairs=len(scored),
+        each=each,
     )

@@ -12,10 +12,19 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class PairResult(Result):
+    """One held-out pair: is the fresh reply likelier per token, and by how many nats is it likelier as a whole?"""
+
+    prompt_id: str
+    right: bool
+    margin: float
+
+
 class PreferenceResult(Result):
     """Held-out pairs: how often the policy finds the fresh guided reply likelier per token than the disliked one.
 
-    `accuracy_low`, `accuracy_high`: 95 % interval; `margin` and `logps_chosen` are means in nats per reply.
+    `accuracy_low`, `accuracy_high`: 95 % interval; `margin` and `logps_chosen` are means in nats per reply; `each`:
+    the pairs one by one.
     """
 
     accuracy: float
@@ -24,6 +33,7 @@ class PreferenceResult(Result):
     margin: float
     logps_chosen: float
     pairs: int
+    each: tuple[PairResult, ...] = ()
 
 
 class UtilityResult(Result):
