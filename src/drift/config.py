@@ -102,8 +102,25 @@ class RecipeSettings(Settings):
         return self
 
 
+class VllmSettings(Settings):
+    """vLLM's server. `command`: how it is called, for example with the python of an environment of its own.
+
+    `gpus`: one replica on each; none: a single one that sees whatever the machine has. `arguments`: further ones of the
+    server. `seeds`: a seed with every request (vLLM on a CPU fails at it). `start_seconds`: given to load the policy.
+    """
+
+    command: str = "python -m vllm.entrypoints.openai.api_server"
+    gpus: tuple[int, ...] = ()
+    arguments: tuple[str, ...] = ()
+    seeds: bool = True
+    start_seconds: PositiveFloat = 900.0
+
+
 class SamplingSettings(Settings):
-    """`batch_tokens`: prompts of one batch times (longest prompt + new tokens) stays below it."""
+    """`batch_tokens`: prompts of one batch times (longest prompt + new tokens) stays below it (transformers alone).
+
+    `backend`: transformers in this process, vLLM in one of its own, or the server that `endpoint` names.
+    """
 
     temperature: float = Field(default=0.7, ge=0.0)
     top_p: float = Field(default=0.9, gt=0.0, le=1.0)
@@ -111,6 +128,9 @@ class SamplingSettings(Settings):
     max_prompt_length: PositiveInt = 2048
     batch_tokens: PositiveInt = 32768
     drop_truncated: bool = False
+    backend: Literal["transformers", "vllm", "endpoint"] = "transformers"
+    vllm: VllmSettings = VllmSettings()
+    endpoint: EndpointSettings | None = None
 
 
 class TrainerSettings(Settings):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drift.config import PolicySettings, SamplingSettings
-from drift.policy.decode import generate, pick, stop_ids
+from drift.policy.decode import generate, pick
 from drift.policy.model import load_policy
 
 PROMPTS = [[1, 30 + n, *range(40, 41 + 3 * n)] for n in range(12)]
@@ -47,7 +47,7 @@ def test_another_key_is_another_completion(policy):
 
 
 def test_finish_tells_a_stop_from_a_cut(policy):
-    stops = stop_ids(policy)
+    stops = policy.stop_ids
     replies = generate(policy, PROMPTS * 20, [str(n) for n in range(240)], settings_for(max_new_tokens=60, top_p=1.0))
     assert {reply.finish for reply in replies} == {"stop", "length"}
     for reply in replies:

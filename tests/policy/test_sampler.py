@@ -1,10 +1,15 @@
 """The sampling stage: the guided share, named drops, and completions that do not depend on what runs beside them."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from drift.config import PolicySettings, RecipeSettings, SamplingSettings
+from drift.policy.decode import Generated
 from drift.policy.model import load_policy
-from drift.policy.sampler import TransformersSampler, generate_replies, sample
+from drift.policy.sampler import DurableSampler, generate_replies, sample
+from drift.policy.samplers.local import LocalBackend
 from drift.progress import listening
 from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
 
@@ -44,19 +49,30 @@ def test_the_stage_writes_completions_in_the_order_of_the_prompts(tiny_policy, p
     assert counts["truncated"] == sum(row.finish == "length" for row in rows)
 
 
-def test_a_completion_depends_on_its_own_prompt_only(policy):
-    alone = [TransformersSampler(policy, SAMPLING, RecipeSettings(), 1).sample([item], 1)[0] for item in items(6)]
-    together = TransformersSampler(policy, SAMPLING, RecipeSettings(), 1).sample(items(6)[::-1], 1)
+@pytest.fixture
+def sampler_of(tmp_path):
+    """A sampler with an empty journal at every call."""
+
+    def made(policy, sampling=SAMPLING, recipe=RecipeSettings(), seed=1) -> DurableSampler:  # noqa: B008
+        work = Path(tempfile.mkdtemp(dir=tmp_path))
+        return DurableSampler(LocalBackend(policy, sampling), sampling, recipe, seed, work)
+
+    return made
+
+
+def test_a_completion_depends_on_its_own_prompt_only(policy, sampler_of):
+    alone = [sampler_of(policy).sample([item], 1)[0] for item in items(6)]
+    together = sampler_of(policy).sample(items(6)[::-1], 1)
     assert together[::-1] == alone
-    again = TransformersSampler(policy, SAMPLING, RecipeSettings(), 1).sample(items(6), 2)
+    again = sampler_of(policy).sample(items(6), 2)
     assert [row.token_ids for row in again] != [row.token_ids for row in alone]
 
 
-def test_the_guided_share_is_a_seeded_choice_per_prompt(policy):
+def test_the_guided_share_is_a_seeded_choice_per_prompt(policy, sampler_of):
     short = SAMPLING.model_copy(update={"max_new_tokens": 1})
 
     def guided(share: float, seed: int = 1) -> list[bool]:
-        sampler = TransformersSampler(policy, short, RecipeSettings(guided_share=share), seed)
+        sampler = sampler_of(policy, short, RecipeSettings(guided_share=share), seed)
         return [row.guided for row in sampler.sample(items(40), 1)]
 
     half = guided(0.5)
@@ -69,18 +85,18 @@ def test_the_guided_share_is_a_seeded_choice_per_prompt(policy):
     assert all(more for less, more in zip(guided(0.3), half, strict=True) if less)
 
 
-def test_a_prompt_without_complaint_is_sampled_unguided(policy):
+def test_a_prompt_without_complaint_is_sampled_unguided(policy, sampler_of):
     plain = PromptItem("p", "c", 1, (ChatMessage("user", "hello"),), "train")
-    (row,) = TransformersSampler(policy, SAMPLING, RecipeSettings(), 1).sample([plain], 1)
+    (row,) = sampler_of(policy).sample([plain], 1)
     assert not row.guided
 
 
-def test_a_prompt_that_does_not_fit_is_dropped_by_name(policy):
+def test_a_prompt_that_does_not_fit_is_dropped_by_name(policy, sampler_of):
     long = PromptItem("long", "c", 1, (ChatMessage("user", "x" * 2000),), "train")
     turns = PromptItem(
         "turns", "c", 3, (*long.prompt, ChatMessage("assistant", "y"), ChatMessage("user", "z")), "train"
     )
-    sampler = TransformersSampler(policy, SAMPLING, RecipeSettings(samples=2), 1)
+    sampler = sampler_of(policy, recipe=RecipeSettings(samples=2))
     assert {row.prompt_id for row in sampler.sample([long, turns], 1)} == {"turns"}
     assert sampler.counts["dropped.prompt_too_long"] == 1
     assert sampler.counts["shortened_prompts"] == 1
@@ -95,3 +111,74 @@ def test_replies_keep_their_places_around_one_that_does_not_fit(policy):
     assert [reply is None for reply in replies] == [False, True, False]
     assert replies[0] == generate_replies(policy, chats[:1], ["other"], greedy)[0]
     assert seen[-1] == (2, 2)
+
+
+class PowerCut(Exception):
+    pass
+
+
+class FailingBackend(LocalBackend):
+    """Stops after so many batches, as a power cut does."""
+
+    def __init__(self, policy, batches: int):
+        super().__init__(policy, SAMPLING.model_copy(update={"batch_tokens": 400}))
+        self.batches = batches
+        self.asked: list[int] = []
+
+    def run(self, batches):
+        for number, done in super().run(batches):
+            if len(self.asked) == self.batches:
+                raise PowerCut
+            self.asked.append(number)
+            yield number, done
+
+
+def test_a_stopped_sampler_goes_on_with_the_batches_that_are_missing(policy, tmp_path):
+    recipe = RecipeSettings(samples=2)
+
+    def run(backend: FailingBackend, work: Path) -> list[Completion]:
+        work.mkdir(exist_ok=True)
+        return DurableSampler(backend, backend.sampling, recipe, 1, work).sample(items(9), 1)
+
+    whole = FailingBackend(policy, 1000)
+    expected = run(whole, tmp_path / "whole")
+    assert len(whole.asked) > 5
+    asked: list[int] = []
+    for stop_after in (2, 0, 1, 1000):
+        backend = FailingBackend(policy, stop_after)
+        if stop_after < 1000:
+            with pytest.raises(PowerCut):
+                run(backend, tmp_path / "stopped")
+        else:
+            assert run(backend, tmp_path / "stopped") == expected
+        asked += backend.asked
+    assert sorted(asked) == sorted(whole.asked)  # nothing lost, nothing twice
+
+
+def test_what_a_power_cut_leaves_of_the_last_shard_is_repaired(policy, tmp_path):
+    def run(work: Path) -> list[Completion]:
+        work.mkdir(exist_ok=True)
+        backend = FailingBackend(policy, 1000)
+        return DurableSampler(backend, backend.sampling, RecipeSettings(), 1, work).sample(items(5), 1)
+
+    expected = run(tmp_path / "work")
+    (shard,) = (tmp_path / "work").glob("shard-*")
+    whole = shard.read_bytes()
+    told: list[str] = []
+    for size in range(0, len(whole), 97):
+        for other in (tmp_path / "work").glob("shard-*"):
+            other.unlink()
+        shard.write_bytes(whole[:size])
+        with listening(lambda *_: None, told.append):
+            assert run(tmp_path / "work") == expected
+    assert any("repaired: shard-0001.jsonl broke off in the middle" in line for line in told)
+
+
+def test_a_failed_completion_is_kept_as_failed(policy, tmp_path):
+    class Deaf(LocalBackend):
+        def run(self, batches):
+            yield from ((number, [Generated("", None, "error")] * len(asked)) for number, asked in batches)
+
+    sampler = DurableSampler(Deaf(policy, SAMPLING), SAMPLING, RecipeSettings(), 1, tmp_path)
+    assert {(row.finish, row.token_ids) for row in sampler.sample(items(3), 1)} == {("error", None)}
+    assert sampler.counts["failed"] == 3

@@ -69,6 +69,46 @@ class ChatRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """One call of /completions with a prompt of token ids, which asks for the ids of the reply too (as vLLM does).
+
+    `stop`: ids that end a reply. The others as in ChatRequest.
+    """
+
+    prompt: tuple[int, ...]
+    stop: tuple[int, ...]
+    max_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    sample: int = 0
+    owner: str | None = None
+
+    @property
+    def path(self) -> str:
+        return "completions"
+
+    def body(self, model: str) -> dict[str, Any]:
+        return {
+            "model": model,
+            "prompt": self.prompt,
+            "stop_token_ids": self.stop,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            **({} if self.seed is None else {"seed": self.seed}),
+            "return_token_ids": True,
+        }
+
+    def key(self, model: str) -> "CacheKey":
+        parameters = {name: value for name, value in self.body(model).items() if name not in ("model", "prompt")}
+        return CacheKey(model, stable_hash(self.path, parameters, self.sample), "", stable_hash(self.prompt))
+
+    def most_tokens(self) -> tuple[int, int]:
+        return len(self.prompt), self.max_tokens
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionRequest:
     """One call of /systemone: a probability for each option of each question about `state`; no text is written.
 
@@ -106,7 +146,7 @@ class Question:
     options: Mapping[str, str]
 
 
-Request = ChatRequest | DecisionRequest
+Request = ChatRequest | CompletionRequest | DecisionRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +178,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`finish`: the server's own word (stop, length, ...).
+    """`finish`: the server's own word (stop, length, ...). `token_ids`: of the reply, where the server gives them.
 
     With log-probabilities: `tokens` holds each token's candidates, best first, `written` the token that was taken.
     """
@@ -147,6 +187,7 @@ class Choice:
     finish: str | None
     tokens: tuple[tuple[Candidate, ...], ...] = ()
     written: tuple[str, ...] = ()
+    token_ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +240,12 @@ class _Choice(BaseModel):
     logprobs: _Logprobs | None = None
 
 
+class _Text(BaseModel):
+    text: str
+    finish_reason: str | None = None
+    token_ids: tuple[int, ...] | None = None
+
+
 class _Usage(BaseModel):
     prompt_tokens: int | None = Field(default=None, ge=0)
     completion_tokens: int | None = Field(default=None, ge=0)
@@ -208,6 +255,11 @@ class _Usage(BaseModel):
 
 class _Chat(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
+class _Completion(BaseModel):
+    choices: list[_Text] = Field(min_length=1)
     usage: _Usage | None = None
 
 
@@ -226,6 +278,10 @@ def parse_reply(request: Request, body: bytes) -> Reply | Unanswered:
         if isinstance(request, DecisionRequest):
             decided = _Decision.model_validate_json(body)
             return Reply(_usage(request, decided.usage), probabilities=_probabilities(request, decided))
+        if isinstance(request, CompletionRequest):
+            told = _Completion.model_validate_json(body)
+            made = (Choice(text.text, text.finish_reason, token_ids=text.token_ids) for text in told.choices)
+            return Reply(_usage(request, told.usage), choices=tuple(made))
         chat = _Chat.model_validate_json(body)
         return Reply(_usage(request, chat.usage), choices=tuple(map(_choice, chat.choices)))
     except ValidationError as error:

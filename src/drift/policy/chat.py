@@ -38,8 +38,7 @@ def encode_prompt(
     system, turns = _turns(messages)
 
     def without(dropped: int) -> tuple[int, ...]:
-        kept = [*system, *(message for turn in turns[dropped:] for message in turn)]
-        return _token_ids(tokenizer, render(tokenizer, kept, generation_prompt=True))
+        return _token_ids(tokenizer, render(tokenizer, _kept(system, turns, dropped), generation_prompt=True))
 
     ids = without(0)
     if len(ids) <= max_length:
@@ -48,6 +47,11 @@ def encode_prompt(
     choices = range(1, len(turns) - keep_turns + 1)
     place = bisect_left(choices, True, key=lambda dropped: len(without(dropped)) <= max_length)
     return EncodedPrompt(without(choices[place]), choices[place]) if place < len(choices) else None
+
+
+def without_turns(messages: Sequence[ChatMessage], dropped: int) -> list[ChatMessage]:
+    """The messages without their oldest turns: what the ids of an EncodedPrompt with so many dropped turns show."""
+    return _kept(*_turns(messages), dropped)
 
 
 def encode_completion(tokenizer: PreTrainedTokenizerBase, text: str, finish: Finish) -> tuple[int, ...]:
@@ -118,6 +122,10 @@ def _turns(messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], list[lis
         else:
             turns[-1].append(message)
     return system, turns
+
+
+def _kept(system: list[ChatMessage], turns: list[list[ChatMessage]], dropped: int) -> list[ChatMessage]:
+    return [*system, *(message for turn in turns[dropped:] for message in turn)]
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:

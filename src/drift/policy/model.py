@@ -17,10 +17,23 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from drift.config import PolicySettings
 from drift.errors import PrerequisiteError
-from drift.policy.chat import check_template
+from drift.policy.chat import check_template, end_of_turn
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "sandbox" / "checkpoints"
 EMBEDDED = {"embedded": "base-1", "embedded-2": "base-2", "embedded-3": "base-3"}
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFacts:
+    """What has to be known of a policy to ask it, wherever it runs.
+
+    `context_length`: tokens that it was made for; `stop_ids`: every token that ends a reply.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    context_length: int
+    stop_ids: frozenset[int]
+    policy_id: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,18 @@ class Policy:
     def context_length(self) -> int:
         """Positions that the model was made for, in tokens."""
         return int(getattr(self.model.config, "max_position_embeddings", None) or 1_000_000)
+
+    @property
+    def facts(self) -> PolicyFacts:
+        return PolicyFacts(self.tokenizer, self.context_length, self.stop_ids, self.policy_id)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Every token that ends a reply: the template's, the tokenizer's EOS, and those of the generation config."""
+        declared = getattr(self.model.generation_config, "eos_token_id", None)
+        found = [end_of_turn(self.tokenizer), self.tokenizer.eos_token_id]
+        found += declared if isinstance(declared, list) else [declared]
+        return frozenset(token for token in found if token is not None)
 
 
 def resolve_source(source: str | Path) -> str:
@@ -60,8 +85,13 @@ def source_of(name: str) -> Path | str:
     return Path(place) if Path(place).is_dir() else place
 
 
-def load_policy(source: str | Path, settings: PolicySettings) -> Policy:
-    """Load a model by name, folder or hub id, in `settings.dtype`, on the GPU where there is one.
+def read_facts(source: Policy | str | Path, settings: PolicySettings) -> PolicyFacts:
+    """The facts alone: the weights are read once for their id, and no accelerator sees them."""
+    return (source if isinstance(source, Policy) else load_policy(source, settings, "cpu")).facts
+
+
+def load_policy(source: str | Path, settings: PolicySettings, device: str | None = None) -> Policy:
+    """Load a model by name, folder or hub id, in `settings.dtype`, on the GPU where there is one, or on `device`.
 
     A folder with a peft adapter loads its base too, the adapter trainable. No remote code, safetensors only.
     Raises PrerequisiteError if there is no such model, its weights hold NaN, or it has no usable chat template.
@@ -75,7 +105,7 @@ def load_policy(source: str | Path, settings: PolicySettings) -> Policy:
         raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
     check_template(tokenizer, str(source))
     _check_weights(model, str(source))
-    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+    torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return identified(model.eval(), tokenizer)
 
 

@@ -1,30 +1,23 @@
-"""Fresh replies of the policy for every prompt: the y+ of DRIFT, guided by the complaint or from the request alone."""
+"""Fresh replies of the policy for every prompt: the y+ of DRIFT, guided by the complaint or from the request alone.
 
-import hashlib
+Every completion is written down as soon as its batch is done. What a stopped run has sampled is not sampled again, and
+the batches are the same as if it had not been stopped, so the completions are too.
+"""
+
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from drift.config import PolicySettings, RecipeSettings, SamplingSettings
-from drift.policy.chat import EncodedPrompt, encode_prompt
 from drift.policy.decode import Generated, generate
-from drift.policy.guided import guided_messages
-from drift.policy.model import Policy, load_policy
-from drift.records import ChatMessage, Completion, PromptItem, Reason, read_jsonl, write_jsonl
-
-SAMPLER = "transformers"
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """One completion to make."""
-
-    item: PromptItem
-    sample: int
-    guided: bool
-    prompt: EncodedPrompt
-    key: str
+from drift.policy.model import Policy
+from drift.policy.samplers import BACKENDS, Backend, Job
+from drift.policy.samplers.backend import Request
+from drift.policy.samplers.requests import build_requests, fit_prompt
+from drift.progress import report_progress
+from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
+from drift.rundir import Journal, partial_work
 
 
 def sample(
@@ -38,84 +31,65 @@ def sample(
     seed: int,
 ) -> dict[str, int | float]:
     """Read PromptItems, write their Completions to `out` in the same order; returns what was done and dropped."""
-    loaded = policy if isinstance(policy, Policy) else load_policy(policy, policy_settings)
-    sampler = TransformersSampler(loaded, sampling, recipe, seed)
     items = list(read_jsonl(prompts, PromptItem))
-    completions = sampler.sample(items, iteration)
+    with BACKENDS[sampling.backend](Job(policy, policy_settings, sampling, iteration, seed)) as backend:
+        sampler = DurableSampler(backend, sampling, recipe, seed, partial_work(out))
+        completions = sampler.sample(items, iteration)
     write_jsonl(out, completions)
     return {"prompts": len(items), **sampler.counts}
 
 
-class TransformersSampler:
-    """Implements `records.Sampler`. A prompt that does not fit yields no completion; `counts` says how many.
+class DurableSampler:
+    """Implements `records.Sampler` with any backend. `work`: the folder in which finished batches are written down.
 
-    A completion depends on the policy, the seed, the prompt, the iteration and its sample number, and on nothing else.
+    A prompt that does not fit yields no completion; `counts` says how many. With the built-in backend a completion
+    depends on the policy, the seed, the prompt, the iteration and its sample number, and on nothing else.
     """
 
-    def __init__(self, policy: Policy, sampling: SamplingSettings, recipe: RecipeSettings, seed: int):
-        self.policy = policy
+    def __init__(
+        self, backend: Backend, sampling: SamplingSettings, recipe: RecipeSettings, seed: int, work: Path
+    ) -> None:
+        self.backend = backend
         self.sampling = sampling
         self.recipe = recipe
         self.seed = seed
+        self.work = work
         self.counts: dict[str, int] = {}
 
     def sample(self, prompts: Sequence[PromptItem], iteration: int) -> list[Completion]:
-        requests: list[_Request] = []
-        tally: Counter[str] = Counter()
-        for item in prompts:
-            fitting = self._requests(item, iteration)
-            requests += fitting
-            tally[f"dropped.{Reason.PROMPT_TOO_LONG}"] += not fitting
-            tally["shortened_prompts"] += any(request.prompt.dropped_turns for request in fitting)
-        replies = generate(
-            self.policy,
-            [request.prompt.ids for request in requests],
-            [request.key for request in requests],
-            self.sampling,
-        )
-        tally["completions"] = len(replies)
-        tally["guided"] = sum(request.guided for request in requests)
-        tally["truncated"] = sum(reply.finish == "length" for reply in replies)
-        tally["tokens"] = sum(len(reply.token_ids) for reply in replies)
-        self.counts = dict(tally)
+        requests, tally = build_requests(self.backend.facts, prompts, self.sampling, self.recipe, iteration, self.seed)
+        replies = self._answered(requests)
+        self.counts = {**tally, **_counted(requests, replies)}
         return [self._completion(request, reply, iteration) for request, reply in zip(requests, replies, strict=True)]
 
-    def _requests(self, item: PromptItem, iteration: int) -> list[_Request]:
-        """The samples to draw for a prompt; none if it does not fit."""
-        guided = [self._is_guided(item, iteration, number) for number in range(self.recipe.samples)]
-        encoded = {
-            way: fit_prompt(self.policy, guided_messages(item) if way else item.prompt, self.sampling, 1 + way)
-            for way in set(guided)
-        }
-        return [
-            _Request(item, number, way, prompt, f"{self.seed}/{item.prompt_id}/{iteration}/{number}")
-            for number, way in enumerate(guided)
-            if (prompt := encoded[way]) is not None
-        ]
+    def _answered(self, requests: Sequence[Request]) -> list[Generated]:
+        """A reply to each request, in order: what the journal holds, and the rest anew, batch by batch."""
+        plan = self.backend.plan(requests)
+        found: dict[int, Generated] = {}
+        with Journal.open(self.work, [[requests[row].key for row in batch] for batch in plan]) as journal:
+            for number, content in journal.done.items():
+                found.update(zip(plan[number], map(_read, content), strict=True))
+            todo = [(n, [requests[row] for row in rows]) for n, rows in enumerate(plan) if n not in journal.done]
+            tokens = 0
+            for number, replies in self.backend.run(todo):
+                found.update(zip(plan[number], replies, strict=True))
+                tokens += sum(len(reply.token_ids or ()) for reply in replies)
+                if journal.append(number, replies):
+                    report_progress(len(found), len(requests), tokens)
+        report_progress(len(found), len(requests), tokens)
+        return [found[row] for row in range(len(requests))]
 
-    def _is_guided(self, item: PromptItem, iteration: int, number: int) -> bool:
-        """Seeded by prompt, so that the guided share is the same prompts whatever else is sampled.
-
-        Samples that compete with each other (IterDPO) share a prompt: the first of them are the guided ones.
-        """
-        if item.rejected is None or item.complaint is None:
-            return False
-        if self.recipe.name == "iter_dpo":
-            return number < round(self.recipe.guided_share * self.recipe.samples)
-        digest = hashlib.sha256(f"guided/{self.seed}/{item.prompt_id}/{iteration}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") / 2**64 < self.recipe.guided_share
-
-    def _completion(self, request: _Request, reply: Generated, iteration: int) -> Completion:
+    def _completion(self, request: Request, reply: Generated, iteration: int) -> Completion:
         return Completion(
-            prompt_id=request.item.prompt_id,
+            prompt_id=request.prompt_id,
             iteration=iteration,
             sample=request.sample,
             guided=request.guided,
             text=reply.text,
             finish=reply.finish,
             seed=self.seed,
-            policy_id=self.policy.policy_id,
-            sampler=SAMPLER,
+            policy_id=self.backend.policy_id,
+            sampler=self.backend.name,
             token_ids=reply.token_ids,
         )
 
@@ -127,7 +101,7 @@ def generate_replies(
     sampling: SamplingSettings,
 ) -> list[Generated | None]:
     """Replies to conversations, in order; None where even the last user turn is too long (PROMPT_TOO_LONG)."""
-    encoded = [fit_prompt(policy, messages, sampling) for messages in conversations]
+    encoded = [fit_prompt(policy.facts, messages, sampling) for messages in conversations]
     rows = [row for row, prompt in enumerate(encoded) if prompt is not None]
     replies = generate(
         policy,
@@ -139,9 +113,16 @@ def generate_replies(
     return [found.get(row) for row in range(len(encoded))]
 
 
-def fit_prompt(
-    policy: Policy, messages: Sequence[ChatMessage], sampling: SamplingSettings, keep_turns: int = 1
-) -> EncodedPrompt | None:
-    """The prompt's ids with room left for the reply in the model's context. None: PROMPT_TOO_LONG."""
-    room = policy.context_length - sampling.max_new_tokens
-    return encode_prompt(policy.tokenizer, messages, min(sampling.max_prompt_length, room), keep_turns)
+def _counted(requests: Sequence[Request], replies: Sequence[Generated]) -> Counter[str]:
+    return Counter(
+        completions=len(replies),
+        guided=sum(request.guided for request in requests),
+        truncated=sum(reply.finish == "length" for reply in replies),
+        failed=sum(reply.finish == "error" for reply in replies),
+        tokens=sum(len(reply.token_ids or ()) for reply in replies),
+    )
+
+
+def _read(row: Mapping[str, Any]) -> Generated:
+    ids = row["token_ids"]
+    return Generated(row["text"], None if ids is None else tuple(ids), row["finish"])

@@ -1,0 +1,130 @@
+"""The decode loop: prompt ids in, completions out, each from its own stream of random numbers.
+
+`model.generate` draws one stream for a whole batch, so a completion would change with its neighbours. Here every row
+owns its draws, and the token is picked by inverting its distribution. Rows that are done leave the batch; samples of
+one prompt share its prefill.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drift.config import SamplingSettings
+from drift.policy.chat import decode
+from drift.policy.decode.cache import roomy_cache
+from drift.policy.decode.pick import pick, uniforms
+from drift.policy.decode.plan import plan_batches
+from drift.policy.model import Policy
+from drift.progress import report_progress
+from drift.records import Finish
+
+_SHRINK_BELOW = 0.9  # the batch is cut to its live rows when fewer than this share are left
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """`token_ids` include the end token that was produced (`stop`), so that training sees exactly these ids.
+
+    None: a server has kept them to itself.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] | None
+    finish: Finish
+
+
+def generate(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    keys: Sequence[str],
+    sampling: SamplingSettings,
+) -> list[Generated]:
+    """One completion per prompt, in the order given; `keys` name the random stream of each.
+
+    The same key and prompt give the same completion in any batch and order, but for ties within the rounding of
+    floating-point sums, which depend on the batch's shape. Temperature 0 is greedy.
+    """
+    results: dict[int, Generated] = {}
+    tokens = 0
+    for rows in plan_batches([len(prompt) for prompt in prompts], [""] * len(prompts), sampling):
+        replies = decode_batch(policy, [prompts[row] for row in rows], [keys[row] for row in rows], sampling)
+        results.update(zip(rows, replies, strict=True))
+        tokens += sum(len(reply.token_ids or ()) for reply in replies)
+        report_progress(len(results), len(prompts), tokens)
+    return [results[row] for row in range(len(prompts))]
+
+
+def decode_batch(
+    policy: Policy, prompts: Sequence[Sequence[int]], keys: Sequence[str], sampling: SamplingSettings
+) -> list[Generated]:
+    """As `generate`, all of them at once."""
+    stops = policy.stop_ids
+    draws = np.stack([uniforms(key, sampling.max_new_tokens) for key in keys])
+    finish: Finish
+    found: list[Generated] = []
+    for ids in _decode(policy, prompts, torch.from_numpy(draws).to(policy.device), sampling, stops):
+        finish = "stop" if ids and ids[-1] in stops else "length"
+        found.append(Generated(decode(policy.tokenizer, ids), tuple(ids), finish))
+    return found
+
+
+@torch.inference_mode()
+def _decode(
+    policy: Policy, prompts: Sequence[Sequence[int]], draws: Tensor, sampling: SamplingSettings, stops: frozenset[int]
+) -> list[list[int]]:
+    """Token ids per row, up to and with the first stop token. draws: float64 [B, T] in [0, 1)."""
+    model = policy.model.eval()
+    ends = torch.tensor(sorted(stops), device=policy.device)
+    tokens = torch.full(draws.shape, -1, device=policy.device)
+    live = torch.arange(len(tokens), device=policy.device)  # the row of `tokens` that each row below belongs to
+    done = torch.zeros_like(live, dtype=torch.bool)
+    cache = roomy_cache(model.config)
+    ids, mask, rows = _pad(prompts, policy.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    for step in range(sampling.max_new_tokens):
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        if step == 0 and len(mask) < len(live):  # from here on every sample of a prompt is a row of its own
+            cache.batch_select_indices(rows)
+            logits, mask, positions = logits[rows], mask[rows], positions[rows]
+        token = pick(logits, draws[live, step], sampling.temperature, sampling.top_p)
+        tokens[live, step] = token
+        done = done | torch.isin(token, ends)
+        left = len(live) - int(done.sum())
+        if left == 0:
+            break
+        ids, positions = token[:, None], positions[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        if left < _SHRINK_BELOW * len(live):
+            keep = (~done).nonzero().flatten()
+            cache.batch_select_indices(keep)
+            ids, positions, mask, live, done = ids[keep], positions[keep], mask[keep], live[keep], done[keep]
+    return [_until_stop(row, stops) for row in tokens.tolist()]
+
+
+def _pad(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The different prompts, left-padded: ids and mask, int64 [D, L]; and which of them each prompt is, int64 [B]."""
+    different: dict[tuple[int, ...], int] = {}
+    rows = [different.setdefault(tuple(prompt), len(different)) for prompt in prompts]
+    width = max(map(len, different))
+    ids = np.zeros((len(different), width), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for prompt, row in different.items():
+        ids[row, width - len(prompt) :] = prompt
+        mask[row, width - len(prompt) :] = 1
+    arrays = (ids, mask, np.asarray(rows, dtype=np.int64))
+    return tuple(torch.from_numpy(array).to(device) for array in arrays)  # pyright: ignore[reportReturnType]
+
+
+def _until_stop(row: list[int], stops: frozenset[int]) -> list[int]:
+    end = next((place for place, token in enumerate(row) if token in stops), len(row))
+    return row[: end + 1]

@@ -1,0 +1,61 @@
+"""Any OpenAI-compatible server that the user runs: it answers with the model that it serves, trained or not."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from drift.config import EndpointSettings
+from drift.endpoint import Capabilities, ChatRequest, Endpoint, probe
+from drift.errors import ConfigError
+from drift.policy.decode import Generated
+from drift.policy.model import read_facts
+from drift.policy.samplers.backend import Batch, Job, Request
+from drift.policy.samplers.servers import Replica, plan_by_conversation, request_seed, run_on
+from drift.progress import report_note
+from drift.records import stable_hash
+
+
+@contextmanager
+def endpoint_backend(job: Job) -> Iterator["EndpointBackend"]:
+    """Raises ConfigError without an address, PrerequisiteError if nobody answers there."""
+    if job.sampling.endpoint is None:
+        raise ConfigError("sampling.backend endpoint: name the server: sampling.endpoint {base_url: URL, model: NAME}.")
+    with Endpoint(job.sampling.endpoint) as endpoint:
+        able = probe(endpoint)
+        report_note(f"{endpoint.url}: {endpoint.model} {able.line()}")
+        if not able.repeats:
+            report_note(f"{endpoint.url}: gives other replies at every run, so a resumed run keeps those it has alone")
+        if job.iteration > 1:
+            report_note(
+                f"{endpoint.url}: serves what it served before; iteration {job.iteration} samples from the trained "
+                "policy only if you have put it there (sampling.backend vllm does so by itself)"
+            )
+        yield EndpointBackend(endpoint, able, job, job.sampling.endpoint)
+
+
+class EndpointBackend:
+    """Chat requests with the server's own template. Token ids stay with the server: our tokenizer makes them anew."""
+
+    def __init__(self, endpoint: Endpoint, able: Capabilities, job: Job, settings: EndpointSettings):
+        self.endpoint = endpoint
+        self.able = able
+        self.sampling = job.sampling
+        self.name = f"endpoint/{settings.model}"
+        self.facts = read_facts(job.policy, job.settings)
+        self.policy_id = stable_hash(settings.base_url, settings.model)
+
+    def plan(self, requests: Sequence[Request]) -> list[list[int]]:
+        return plan_by_conversation(requests)
+
+    def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
+        return run_on([Replica(self.endpoint, self._ask)], batches)
+
+    def _ask(self, request: Request) -> ChatRequest:
+        return ChatRequest(
+            request.messages,
+            max_tokens=self.sampling.max_new_tokens,
+            temperature=self.sampling.temperature,
+            top_p=self.sampling.top_p,
+            seed=request_seed(request.key) if self.able.repeats else None,
+            sample=request.sample,
+            owner=request.conversation_id,
+        )

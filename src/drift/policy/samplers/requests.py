@@ -1,0 +1,81 @@
+"""What is asked of the policy: a request for each sample of each prompt, the same whatever backend answers it."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from drift.config import RecipeSettings, SamplingSettings
+from drift.policy.chat import EncodedPrompt, encode_prompt, without_turns
+from drift.policy.guided import guided_messages
+from drift.policy.model import PolicyFacts
+from drift.policy.samplers.backend import Request
+from drift.records import ChatMessage, PromptItem, Reason
+
+
+def build_requests(
+    facts: PolicyFacts,
+    items: Sequence[PromptItem],
+    sampling: SamplingSettings,
+    recipe: RecipeSettings,
+    iteration: int,
+    seed: int,
+) -> tuple[list[Request], Counter[str]]:
+    """The requests in the order of the items, and what was shortened and dropped. One that does not fit yields none."""
+    requests: list[Request] = []
+    tally: Counter[str] = Counter()
+    for item in items:
+        fitting = list(_requests(facts, item, sampling, recipe, iteration, seed))
+        requests += fitting
+        tally[f"dropped.{Reason.PROMPT_TOO_LONG}"] += not fitting
+        tally["shortened_prompts"] += any(request.dropped_turns for request in fitting)
+    return requests, tally
+
+
+def fit_prompt(
+    facts: PolicyFacts, messages: Sequence[ChatMessage], sampling: SamplingSettings, keep_turns: int = 1
+) -> EncodedPrompt | None:
+    """The prompt's ids with room left for the reply in the model's context. None: PROMPT_TOO_LONG."""
+    room = facts.context_length - sampling.max_new_tokens
+    return encode_prompt(facts.tokenizer, messages, min(sampling.max_prompt_length, room), keep_turns)
+
+
+def _requests(
+    facts: PolicyFacts,
+    item: PromptItem,
+    sampling: SamplingSettings,
+    recipe: RecipeSettings,
+    iteration: int,
+    seed: int,
+) -> Iterator[Request]:
+    """The samples to draw for a prompt; none of those that are asked in a way that does not fit."""
+    ways = [_is_guided(item, recipe, iteration, number, seed) for number in range(recipe.samples)]
+    shown = {way: _shown(facts, item, sampling, way) for way in set(ways)}
+    for number, way in enumerate(ways):
+        messages, encoded = shown[way]
+        key = f"{seed}/{item.prompt_id}/{iteration}/{number}"
+        if encoded is not None:
+            yield Request(
+                item.prompt_id, item.conversation_id, number, way, messages, encoded.ids, encoded.dropped_turns, key
+            )
+
+
+def _shown(
+    facts: PolicyFacts, item: PromptItem, sampling: SamplingSettings, guided: bool
+) -> tuple[tuple[ChatMessage, ...], EncodedPrompt | None]:
+    """What the policy sees, as messages and as ids; None: PROMPT_TOO_LONG."""
+    messages = guided_messages(item) if guided else item.prompt
+    encoded = fit_prompt(facts, messages, sampling, 1 + guided)
+    return tuple(without_turns(messages, encoded.dropped_turns if encoded else 0)), encoded
+
+
+def _is_guided(item: PromptItem, recipe: RecipeSettings, iteration: int, number: int, seed: int) -> bool:
+    """Seeded by prompt, so that the guided share is the same prompts whatever else is sampled.
+
+    Samples that compete with each other (IterDPO) share a prompt: the first of them are the guided ones.
+    """
+    if item.rejected is None or item.complaint is None:
+        return False
+    if recipe.name == "iter_dpo":
+        return number < round(recipe.guided_share * recipe.samples)
+    digest = hashlib.sha256(f"guided/{seed}/{item.prompt_id}/{iteration}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < recipe.guided_share

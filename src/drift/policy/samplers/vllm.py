@@ -1,0 +1,61 @@
+"""vLLM in a process, and if need be an environment, of its own: one server per replica, gone before training starts.
+
+The servers are vLLM's own; they are handed the policy as a folder (or its base and the adapter), prompts as the token
+ids that training will see, and give back the ids that they sampled.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from drift.endpoint import CompletionRequest
+from drift.policy.decode import Generated
+from drift.policy.model import read_facts, resolve_source
+from drift.policy.samplers.backend import Batch, Job, Request
+from drift.policy.samplers.servers import Replica, plan_by_conversation, request_seed, run_on
+from drift.policy.samplers.vllm_server import VllmServer
+from drift.progress import report_note
+
+
+@contextmanager
+def vllm_backend(job: Job) -> Iterator["VllmBackend"]:
+    yield VllmBackend(job)
+
+
+class VllmBackend:
+    """Servers run while batches are under way and no longer: one on each of `vllm.gpus`, or a single one."""
+
+    name = "vllm"
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.source = resolve_source(job.policy)  # pyright: ignore[reportArgumentType]
+        self.facts = read_facts(job.policy, job.settings)
+        self.policy_id = self.facts.policy_id
+
+    def plan(self, requests: Sequence[Request]) -> list[list[int]]:
+        return plan_by_conversation(requests)
+
+    def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
+        if not batches:
+            return
+        with ExitStack() as stack:
+            gpus: list[int | None] = [*self.job.sampling.vllm.gpus] or [None]
+            servers = [
+                stack.enter_context(VllmServer(self.job, self.source, self.facts.context_length, gpu)) for gpu in gpus
+            ]  # all of them start before the first is waited for
+            replicas = [Replica(stack.enter_context(server.ready()), self._ask) for server in servers]
+            report_note(f"vllm: {len(replicas)} replica{'s' if len(replicas) > 1 else ''} ready")
+            yield from run_on(replicas, batches)
+
+    def _ask(self, request: Request) -> CompletionRequest:
+        sampling = self.job.sampling
+        return CompletionRequest(
+            request.ids,
+            stop=tuple(sorted(self.facts.stop_ids)),
+            max_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=request_seed(request.key) if sampling.vllm.seeds else None,
+            sample=request.sample,
+            owner=request.conversation_id,
+        )

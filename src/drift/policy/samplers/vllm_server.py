@@ -1,0 +1,136 @@
+"""One vLLM server: a process of its own that lives as long as a `with` block, and never longer than we do."""
+
+import ctypes
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from drift.config import EndpointSettings
+from drift.endpoint import Endpoint
+from drift.errors import PrerequisiteError
+from drift.policy.samplers.backend import Job
+
+SERVED = "policy"
+IN_FLIGHT = 128
+"""Requests that one replica holds at a time; vLLM schedules among them."""
+STOP_SECONDS = 30.0
+TOLD_LINES = 3
+
+
+class VllmServer:
+    """`gpu`: the one that it may see; None leaves it those of the machine."""
+
+    def __init__(self, job: Job, source: str, context_length: int, gpu: int | None):
+        self.vllm = job.sampling.vllm
+        self.port = _free_port()
+        self.command = [*shlex.split(self.vllm.command), *_arguments(job, source, context_length, self.port)]
+        self.environment = {**os.environ, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)})}
+
+    def __enter__(self) -> Self:
+        """Raises PrerequisiteError if the command is not there."""
+        self._log = tempfile.TemporaryFile()
+        try:
+            self._process = subprocess.Popen(
+                self.command,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=self.environment,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+        except OSError as error:
+            raise PrerequisiteError(
+                f"sampling.vllm.command {self.vllm.command!r}: {error.strerror}. Install vLLM: pip install "
+                "'drift-training[vllm]', or name the python of its own environment: /path/bin/python -m "
+                "vllm.entrypoints.openai.api_server"
+            ) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ask it to end, and see to it: the GPU's memory belongs to training next."""
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self._process.pid, sign)
+                self._process.wait(STOP_SECONDS)
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                continue
+            else:
+                if sign is signal.SIGTERM:
+                    continue  # its workers are in the same group, and may outlive it
+        self._process.wait()
+        self._log.close()
+
+    @contextmanager
+    def ready(self) -> Iterator[Endpoint]:
+        """Wait until it answers. Raises PrerequisiteError with its last words if it ends instead, or takes too long."""
+        settings = EndpointSettings(
+            base_url=f"http://127.0.0.1:{self.port}/v1", model=SERVED, max_concurrency=IN_FLIGHT, timeout=3600.0
+        )
+        deadline = time.monotonic() + self.vllm.start_seconds
+        with Endpoint(settings) as endpoint:
+            while not _answers(endpoint):
+                if self._process.poll() is not None:
+                    raise self._failed(f"ended with status {self._process.returncode}")
+                if time.monotonic() > deadline:
+                    raise self._failed(f"did not answer within {self.vllm.start_seconds:g} s")
+                time.sleep(0.5)
+            yield endpoint
+
+    def _failed(self, what: str) -> PrerequisiteError:
+        self._log.seek(0)
+        lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
+        told = " | ".join([line for line in lines if "Error" in line][-TOLD_LINES:] or lines[-TOLD_LINES:])
+        return PrerequisiteError(f"vllm: {shlex.join(self.command)} {what}: {told[-600:]}")
+
+
+def _arguments(job: Job, source: str, context_length: int, port: int) -> list[str]:
+    sampling = job.sampling
+    length = min(context_length, sampling.max_prompt_length + sampling.max_new_tokens)
+    return [
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *_weights(source),
+        *("--dtype", job.settings.dtype, "--max-model-len", str(length), "--seed", str(job.seed)),
+        "--enable-prefix-caching",
+        *sampling.vllm.arguments,
+    ]
+
+
+def _weights(source: str) -> list[str]:
+    """A checkpoint is served under SERVED; of an adapter its base is loaded, and the adapter is what SERVED names."""
+    adapter = Path(source) / "adapter_config.json"
+    if not adapter.is_file():
+        return ["--model", source, "--served-model-name", SERVED]
+    told = json.loads(adapter.read_text(encoding="utf-8"))
+    base = ["--model", told["base_model_name_or_path"], "--tokenizer", source]
+    return [*base, "--enable-lora", "--max-lora-rank", str(told["r"]), "--lora-modules", f"{SERVED}={source}"]
+
+
+def _answers(endpoint: Endpoint) -> bool:
+    try:
+        return isinstance(endpoint.look("models"), bytes)
+    except PrerequisiteError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _end_with_parent() -> None:
+    """Linux: SIGTERM when the parent dies, however it dies (PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
