@@ -28,7 +28,7 @@ ARRIVAL_BATCH = 16
 SAMPLING = SamplingSettings(max_new_tokens=256, batch_tokens=48 * (LENGTHS[1] + 256))
 STEADY = 4.0
 """The hidden state's first coordinate before the final norm; the others are about 1."""
-END_WEIGHT = 3.0
+END_WEIGHT = 2.8
 LOGIT_SPREAD = 3.5
 TEMPLATE = (
     "{% for message in messages %}{{ message.content }}<end>{% endfor %}{% if add_generation_prompt %}{% endif %}"
