@@ -49,9 +49,30 @@ class EndpointSettings(Settings):
 
 
 class LabelSettings(Settings):
-    """`min_p_dsat`: a reply counts as disliked from this probability on (labels that logs bring along always count)."""
+    """`min_p_dsat`: a reply counts as disliked from this probability on (labels that logs bring along always count).
+
+    `judge`: every turn goes to the model behind `endpoint`. `cascade`: the embedded labeller scores everything; the
+    judge sees the turns with p_dsat of at least `judge_from` and, of the others, a random `audit_share`.
+    `judge_by`: written answers, or the probabilities of a decision endpoint. `rubric`: a file; else the one that ships.
+    `include`: complaints that are kept out of pairs unless named here. `fresh_not_better`: how often a fresh reply is
+    not better than the disliked one (audited in `drift review`); it is part of each pair's noise.
+    """
 
     min_p_dsat: float = Field(default=0.5, ge=0.5, le=1.0)
+    labeller: Literal["embedded", "judge", "cascade"] = "embedded"
+    endpoint: EndpointSettings | None = None
+    rubric: str | None = None
+    judge_by: Literal["chat", "decisions"] = "chat"
+    judge_from: float = Field(default=0.2, ge=0.0, le=1.0)
+    audit_share: float = Field(default=0.05, ge=0.0, le=1.0)
+    include: tuple[Literal["refusal_complaint", "abuse", "toxic"], ...] = ()
+    fresh_not_better: float = Field(default=0.0, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _has_a_judge(self) -> "LabelSettings":
+        if self.labeller != "embedded" and self.endpoint is None:
+            raise ValueError(f"the {self.labeller} needs a server: set labels.endpoint.base_url and .model")
+        return self
 
 
 class ScorerSettings(Settings):

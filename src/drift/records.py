@@ -51,6 +51,9 @@ class Reason(StrEnum):
     EMPTY_REJECTED = "empty_rejected"
     SEEN_IN_TRAINING = "seen_in_training"
     DUPLICATE_PROMPT = "duplicate_prompt"
+    REFUSAL_COMPLAINT = "refusal_complaint"
+    ABUSE = "abuse"
+    TOXIC = "toxic"
     IDENTICAL_REPLIES = "identical_replies"
     # a completion or a pair, not trained on
     EMPTY_CHOSEN = "empty_chosen"
@@ -111,6 +114,13 @@ class Conversation:
     started_at: str | None = None
     ratings: tuple[Rating, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
+
+    def is_toxic(self, *places: int) -> bool:
+        """Did the log's own moderation flag one of these messages (or, where it names none, the conversation)?"""
+        if "toxic_turns" not in self.tags:
+            return self.tags.get("toxic") == "true"
+        flagged = set(self.tags["toxic_turns"].split(","))
+        return any(str(self.messages[place].source_index) in flagged for place in places)
 
 
 @dataclass(frozen=True, slots=True)

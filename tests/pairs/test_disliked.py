@@ -1,7 +1,10 @@
 from dataclasses import replace
 
-from drift.pairs.disliked import label_noise, prompt_items
-from drift.pairs.stages import _unseen
+import pytest
+
+from drift.config import LabelSettings
+from drift.pairs.disliked import Trust, label_noise, prompt_items
+from drift.pairs.stages import _unseen, trust_in
 from drift.records import (
     ChatMessage,
     Conversation,
@@ -13,6 +16,7 @@ from drift.records import (
     Reason,
     stable_hash,
 )
+from drift.store import Review, Reviews, Store
 
 A_CHAT = ("sort b a", "b a", "that is not sorted", "a b", "thanks")
 
@@ -102,3 +106,60 @@ def test_a_held_out_request_that_is_trained_on_is_dropped_by_name():
     other = replace(item, prompt_id="q", prompt=(ChatMessage("user", "2+3?"),))
     rows = list(_unseen([item, other], {stable_hash(item.prompt)}))
     assert rows == [Drop("p", "heldout", Reason.SEEN_IN_TRAINING), other]
+
+
+@pytest.mark.parametrize("subtype", ["refusal_complaint", "abuse", "toxic"])
+def test_complaints_that_must_not_teach_are_kept_out_by_name_unless_asked_for(subtype):
+    told = [(conversation(*A_CHAT), [replace(label(1, "DSAT"), subtype=subtype)])]
+    (drop,) = prompt_items(told, 0.5)
+    assert isinstance(drop, Drop)
+    assert drop.reason == Reason(subtype)
+    (item,) = prompt_items(told, 0.5, Trust(include=frozenset({subtype})))
+    assert isinstance(item, PromptItem)
+
+
+def test_flagged_turns_are_kept_out_whoever_labelled_them():
+    flagged = replace(conversation(*A_CHAT), tags={"toxic": "true", "toxic_turns": "2"})
+    drop, item = prompt_items(
+        [(flagged, [replace(label(1, "DSAT", p=None), labeller="review"), label(3, "DSAT")])], 0.5
+    )
+    assert isinstance(drop, Drop)
+    assert drop.reason == Reason.TOXIC
+    assert isinstance(item, Drop)  # the flagged turn is its request
+    last = replace(conversation(*A_CHAT, "no", "yes", "bad"), tags={"toxic_turns": "2"})
+    (fine,) = prompt_items([(last, [label(5, "DSAT")])], 0.5)
+    assert isinstance(fine, PromptItem)
+
+
+def test_after_a_bare_thumb_the_next_turn_is_the_complaint_only_if_it_reads_as_one():
+    chat = conversation(*A_CHAT, ratings=(Rating(1, "thumb", -1.0),))
+    thumb = replace(label(1, "DSAT", p=None), labeller="rating")
+    (bare,) = prompt_items([(chat, [thumb])], 0.5)
+    (reasoned,) = prompt_items([(chat, [replace(thumb, evidence="not sorted")])], 0.5)
+    assert isinstance(bare, PromptItem)
+    assert isinstance(reasoned, PromptItem)
+    assert bare.complaint is None
+    assert reasoned.complaint == ChatMessage("user", "that is not sorted")
+
+
+def test_noise_knows_the_audits():
+    assert label_noise(0.6, 0.5) == pytest.approx(0.2 + 0.3 - 1e-9, abs=0.011)  # capped below one half
+    assert label_noise(0.6, 0.5) < 0.5
+    assert label_noise(0.8, 0.1) == pytest.approx(0.18)
+    assert label_noise(None, 0.2) == pytest.approx(0.2)
+    assert Trust(correction=0.5).noise(0.8) == pytest.approx(0.3)
+    (item,) = prompt_items([(conversation(*A_CHAT), [label(1, "DSAT")])], 0.5, Trust(fresh_not_better=0.1))
+    assert isinstance(item, PromptItem)
+    assert item.noise == pytest.approx(0.05 + 0.09)
+
+
+def test_reviews_correct_the_labels_promise(tmp_path):
+    store = Store(tmp_path / "store")
+    chats = [conversation("q", f"a{n}", f"bad {n}", name=f"c{n}") for n in range(24)]
+    store.add(chats)
+    store.add_labels([label(1, "DSAT", p=0.8, name=f"c{n}") for n in range(24)])
+    assert trust_in(store, LabelSettings()).correction == 1.0
+    for n in range(24):
+        verdict = "DSAT" if n < 12 else "NEUTRAL"
+        Reviews(store.path).add(Review("me", f"c{n}", 1, 2, verdict))
+    assert trust_in(store, LabelSettings()).correction == pytest.approx(0.5 / 0.8)

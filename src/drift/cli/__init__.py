@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from drift.cli import bench, data, evaluate, review, runs
+from drift.cli import bench, data, evaluate, labels, review, runs
 from drift.errors import DriftError, disk_trouble
 
 INTERRUPTED = 130
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 for command in (
     data.ingest,
-    data.label,
+    labels.label,
     data.pairs,
     runs.run,
     runs.runs,

@@ -1,4 +1,4 @@
-"""Chat logs in, labels and pairs out: ingest, label, pairs."""
+"""Chat logs in, pairs out: ingest, pairs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -35,23 +35,6 @@ def ingest(
         show_preview(seen, as_json)
     else:
         summary(done, as_json)
-
-
-def label(
-    store: StoreDir,
-    out: Annotated[Path | None, typer.Option(help="Also write one JSONL row per judged user turn here.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Find out which replies users liked or disliked.
-
-    Example: drift label --store stores/mine --out labels.jsonl
-    """
-    from drift.feedback.label import label_store
-    from drift.store import Store
-
-    with progress("labelling"):
-        done = label_store(Store(store), out)
-    summary(done, as_json)
 
 
 def pairs(

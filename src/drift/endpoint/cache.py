@@ -12,6 +12,7 @@ from drift.errors import DataError
 _SCHEMA = """CREATE TABLE IF NOT EXISTS answers (
     model TEXT, parameters TEXT, prompt TEXT, input TEXT, body BLOB NOT NULL, cost REAL, owner TEXT, written REAL,
     PRIMARY KEY (model, parameters, prompt, input)) WITHOUT ROWID"""
+_JOB = "CREATE TABLE IF NOT EXISTS job (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT)"
 _FIND = "SELECT body, cost FROM answers WHERE model = ? AND parameters = ? AND prompt = ? AND input = ?"
 _KEEP = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -30,6 +31,7 @@ class Cache:
             self._connection = sqlite3.connect(path, timeout=30.0, check_same_thread=False, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute(_SCHEMA)
+            self._connection.execute(_JOB)
         except (OSError, sqlite3.Error) as error:
             raise DataError(f"{path}: cannot hold the cached answers: {error}. Name another file.") from None
 
@@ -54,6 +56,17 @@ class Cache:
             return sum(
                 self._connection.execute("DELETE FROM answers WHERE owner = ?", (owner,)).rowcount for owner in owners
             )
+
+    def finished_job(self) -> str | None:
+        """The name of the job that was finished last."""
+        with self._lock:
+            row = self._connection.execute("SELECT name FROM job").fetchone()
+        return row[0] if row else None
+
+    def finish_job(self, name: str | None) -> None:
+        """None: one is under way."""
+        with self._lock:
+            self._connection.execute("INSERT OR REPLACE INTO job VALUES (1, ?)", (name,))
 
     def close(self) -> None:
         with self._lock:

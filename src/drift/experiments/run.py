@@ -11,7 +11,7 @@ from drift.errors import DataError, NothingToTrainOn
 from drift.evaluation.utility import Truth
 from drift.experiments.funnel import build_funnel, told
 from drift.experiments.threads import fixed_threads
-from drift.feedback.label import label_store
+from drift.feedback.judging import label_by
 from drift.logs.ingest import ingest
 from drift.loop import drift
 from drift.progress import report_progress
@@ -73,7 +73,7 @@ def collect(cfg: Config, run: RunDir) -> Store:
         ingest(logs, store, on_progress=report_progress)
     elif not store.counts().conversations:
         raise DataError(f"{store.path}: holds no conversation. Name chat logs: --set logs='[PATH]'.")
-    label_store(store)
+    label_by(store, cfg.labels)
     run.pin(label_hash=store.label_hash())
     run.stage("data/labels.jsonl", copy_labels, store)
     return store

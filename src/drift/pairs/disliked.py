@@ -1,14 +1,35 @@
 """Labels into PromptItems: every reply that its user disliked, with the request before and the complaint after it."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from drift.records import ChatMessage, Conversation, Drop, FeedbackLabel, Message, PromptItem, Reason, stable_hash
 
 STAGE = "prompts"
+KEPT_OUT = {reason.value: reason for reason in (Reason.REFUSAL_COMPLAINT, Reason.ABUSE, Reason.TOXIC)}
+"""Subtypes of complaints that make no pair unless they are asked for."""
+MOST_NOISE = 0.49
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far labels are believed. `include`: names of KEPT_OUT that make pairs all the same.
+
+    `fresh_not_better`: audited rate at which a fresh reply is not better than the disliked one. `correction`: audited
+    precision of the labels over what their p_dsat promised.
+    """
+
+    include: frozenset[str] = frozenset()
+    fresh_not_better: float = 0.0
+    correction: float = 1.0
+
+    def noise(self, p_dsat: float | None) -> float:
+        believed = None if p_dsat is None else min(1.0, p_dsat * self.correction)
+        return label_noise(believed, self.fresh_not_better)
 
 
 def prompt_items(
-    labelled: Iterable[tuple[Conversation, Sequence[FeedbackLabel]]], min_p_dsat: float
+    labelled: Iterable[tuple[Conversation, Sequence[FeedbackLabel]]], min_p_dsat: float, trust: Trust = Trust()
 ) -> Iterator[PromptItem | Drop]:
     """One item or one named drop for each DSAT label of at least `min_p_dsat`."""
     seen: set[str] = set()
@@ -16,7 +37,7 @@ def prompt_items(
         liked = {label.reply_index for label in labels if label.label == "SAT"}
         for label in labels:
             if is_dissatisfied(label, min_p_dsat):
-                item = _item(conversation, label, liked)
+                item = _item(conversation, label, liked, trust)
                 if isinstance(item, PromptItem):
                     content = stable_hash(item.prompt, item.rejected)
                     item = Drop(item.prompt_id, STAGE, Reason.DUPLICATE_PROMPT) if content in seen else item
@@ -29,14 +50,25 @@ def is_dissatisfied(label: FeedbackLabel, min_p_dsat: float) -> bool:
     return label.label == "DSAT" and (label.p_dsat is None or label.p_dsat >= min_p_dsat)
 
 
-def label_noise(p_dsat: float | None) -> float:
-    """Chance that the pair is the wrong way round: a coin flip where the user was not dissatisfied at all."""
-    return 0.0 if p_dsat is None else (1.0 - p_dsat) / 2.0
+def label_noise(p_dsat: float | None, fresh_not_better: float = 0.0) -> float:
+    """Chance that the pair is the wrong way round, eps = (1 - p) / 2 + p q: a coin flip where the user was not
+    dissatisfied at all, and the audited rate q where they were. A person's label has p = 1. Below one half."""
+    p = 1.0 if p_dsat is None else p_dsat
+    return min(MOST_NOISE, (1.0 - p) / 2.0 + p * fresh_not_better)
 
 
-def _item(conversation: Conversation, label: FeedbackLabel, liked: set[int]) -> PromptItem | Drop:
+def _kept_out(conversation: Conversation, label: FeedbackLabel, include: frozenset[str]) -> Reason | None:
+    places = [place for place in (label.reply_index - 1, label.reply_index, label.user_index) if place is not None]
+    if "toxic" not in include and conversation.is_toxic(*(place for place in places if place >= 0)):
+        return Reason.TOXIC
+    return None if label.subtype in include else KEPT_OUT.get(label.subtype or "")
+
+
+def _item(conversation: Conversation, label: FeedbackLabel, liked: set[int], trust: Trust) -> PromptItem | Drop:
     messages, i = conversation.messages, label.reply_index
     prompt_id = stable_hash(conversation.conversation_id, i)
+    if reason := _kept_out(conversation, label, trust.include):
+        return Drop(prompt_id, STAGE, reason)
     if i == 0 or messages[i - 1].role != "user" or not messages[i - 1].content.strip():
         return Drop(prompt_id, STAGE, Reason.NO_REQUEST)
     if not messages[i].content.strip():
@@ -53,7 +85,7 @@ def _item(conversation: Conversation, label: FeedbackLabel, liked: set[int]) -> 
         preferred=_correction(conversation, label) or (None if revised is None else revised.chat()),
         user_key=conversation.user_key,
         p_dsat=label.p_dsat,
-        noise=label_noise(label.p_dsat),
+        noise=trust.noise(label.p_dsat),
     )
 
 
@@ -71,9 +103,13 @@ def _correction(conversation: Conversation, label: FeedbackLabel) -> ChatMessage
 
 
 def _complaint(conversation: Conversation, label: FeedbackLabel) -> ChatMessage | None:
-    """The comment that came with a rating, else what the user wrote next."""
+    """The comment that came with a rating, else what the user wrote next (after a bare thumb: if it reads as one)."""
     comments = (r.comment for r in conversation.ratings if r.reply_index == label.reply_index and r.comment)
     comment = next(comments, None) if label.labeller == "rating" else None
     if comment:
         return ChatMessage("user", comment)
-    return conversation.messages[label.user_index].chat() if label.user_index is not None else None
+    if label.user_index is None:
+        return None
+    said = conversation.messages[label.user_index].chat()
+    bare = label.labeller == "rating" and (not label.evidence or label.evidence not in said.content)
+    return None if bare else said

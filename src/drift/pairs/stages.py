@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
-from drift.pairs.disliked import prompt_items
+from drift.pairs.disliked import Trust, is_dissatisfied, prompt_items
 from drift.pairs.others import liked_items, random_items
 from drift.pairs.recipes import RECIPES, Material, exactly
 from drift.pairs.repairs import repair_pairs
@@ -26,6 +26,7 @@ from drift.records import (
 )
 from drift.store import Store
 
+LEAST_AUDITED = 20
 HELD_OUT: tuple[Split, ...] = ("stop", "test")
 
 
@@ -39,14 +40,30 @@ class PairsSummary:
 
 def find_prompts(out: Path, store: Store, settings: LabelSettings, split: Split | None) -> Counts:
     """Write the PromptItems of one split, or of all."""
-    return write_kept(out, prompt_items(store.labelled(split), settings.min_p_dsat))
+    return write_kept(out, prompt_items(store.labelled(split), settings.min_p_dsat, trust_in(store, settings)))
 
 
 def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path) -> Counts:
     """Write the PromptItems of the splits that are measured on, without requests that also stand in `prompts`."""
     trained = {stable_hash(item.prompt) for item in read_jsonl(prompts, PromptItem)}
     labelled = (row for split in HELD_OUT for row in store.labelled(split))
-    return write_kept(out, _unseen(prompt_items(labelled, settings.min_p_dsat), trained))
+    items = prompt_items(labelled, settings.min_p_dsat, trust_in(store, settings))
+    return write_kept(out, _unseen(items, trained))
+
+
+def trust_in(store: Store, settings: LabelSettings) -> Trust:
+    """What settings say and what reviews have shown. Fewer than LEAST_AUDITED reviewed complaints show nothing yet."""
+    reviewed = {(told.conversation_id, told.reply_index): told.label for told in store.labels_by("review")}
+    audited = [
+        (told.p_dsat, reviewed[key] == "DSAT")
+        for told in (store.labels(reviewed=False) if reviewed else ())
+        if told.p_dsat is not None
+        and is_dissatisfied(told, settings.min_p_dsat)
+        and (key := (told.conversation_id, told.reply_index)) in reviewed
+    ]
+    promised, right = sum(p for p, _ in audited), sum(is_right for _, is_right in audited)
+    correction = right / promised if len(audited) >= LEAST_AUDITED else 1.0
+    return Trust(frozenset(settings.include), settings.fresh_not_better, correction)
 
 
 def _unseen(rows: Iterable[PromptItem | Drop], trained: set[str]) -> Iterator[PromptItem | Drop]:

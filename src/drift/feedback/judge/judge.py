@@ -53,11 +53,20 @@ class JudgeLabeller:
     ) -> None:
         self.tally = JudgeTally()
         self._endpoint, self._able, self._rubric = endpoint, able, rubric
-        self._backend, self._only = backend, only
+        self._backend: Backend = backend
+        self._only = only
         self.version = stable_hash(prompt_version(rubric), endpoint.model, backend, able.decisions, able.logprobs)
 
     def label(self, conversations: Iterable[Conversation]) -> Iterator[FeedbackLabel]:
         """Labels in the order of the conversations. Raises CostLimitReached and PrerequisiteError of the endpoint."""
+        return (told for _, told in self.verdicts(conversations))
+
+    def only(self, turns: Turns) -> "JudgeLabeller":
+        """The same judge for these turns alone."""
+        return JudgeLabeller(self._endpoint, self._able, self._rubric, self._backend, turns)
+
+    def verdicts(self, conversations: Iterable[Conversation]) -> Iterator[tuple[Conversation, FeedbackLabel]]:
+        """Each label with the conversation that it is about."""
         for window, verdicts, repaired in self._endpoint.each(self._judge, self.windows(conversations)):
             self.tally.turns += len(window.turns)
             self.tally.repairs += repaired
@@ -67,7 +76,7 @@ class JudgeLabeller:
             for verdict in verdicts:
                 if verdict.reason:
                     self.tally.abstained[verdict.reason] += 1
-                yield self._label(window.conversation, verdict)
+                yield window.conversation, self._label(window.conversation, verdict)
 
     def windows(self, conversations: Iterable[Conversation]) -> Iterator[Window]:
         for conversation in conversations:

@@ -72,7 +72,8 @@ def instructions(rubric: Rubric) -> str:
     return _TASK.format(open=OPEN, close=CLOSE, dsat=_items(rubric.dsat), sat=_items(rubric.sat), subtypes=listed)
 
 
-def chat_request(window: Window, rubric: Rubric, able: Capabilities) -> ChatRequest:
+def chat_request(window: Window, rubric: Rubric, able: Capabilities | None) -> ChatRequest:
+    """`able` None: as of a server that honours nothing."""
     return ChatRequest(
         (
             ChatMessage("system", instructions(rubric) + _FORM.format(hardest=HARDEST)),
@@ -80,8 +81,8 @@ def chat_request(window: Window, rubric: Rubric, able: Capabilities) -> ChatRequ
         ),
         max_tokens=TOKENS_PER_TURN * len(window.turns) + TOKENS_MORE,
         temperature=0.0,
-        top_logprobs=5 if able.logprobs else 0,
-        response_format=_response_format(rubric, able),
+        top_logprobs=5 if able and able.logprobs else 0,
+        response_format=_response_format(rubric, able) if able else None,
         owner=window.conversation.conversation_id,
     )
 

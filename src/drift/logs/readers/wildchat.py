@@ -26,8 +26,15 @@ def _draft(row: Row) -> Draft:
         model=name_of(row.value.get("model")),
         language=name_of(row.value.get("language")),
         started_at=time_of(row.value.get("timestamp")),
-        tags={flag: "true" for flag in ("toxic", "redacted") if row.value.get(flag) is True},
+        tags={flag: "true" for flag in ("toxic", "redacted") if row.value.get(flag) is True} | _toxic_turns(turns),
     )
+
+
+def _toxic_turns(turns: Any) -> dict[str, str]:
+    """The places of the messages that moderation flagged, where the log says it of each message."""
+    marks = [turn.get("toxic") if isinstance(turn, Mapping) else None for turn in turns or ()]
+    flagged = [str(place) for place, toxic in enumerate(marks) if toxic is True]
+    return {"toxic_turns": ",".join(flagged)} if flagged else {}
 
 
 def _hashed_ip(row: Mapping[str, Any], turns: Any) -> str | None:

@@ -1,0 +1,92 @@
+"""Who was dissatisfied with what: label, by the embedded labeller, a judge, or both in a cascade."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drift.cli.console import JsonFlag, progress, summary
+from drift.cli.data import StoreDir
+
+if TYPE_CHECKING:
+    from drift.config import EndpointSettings
+
+
+class LabellerName(StrEnum):
+    EMBEDDED = "embedded"
+    JUDGE = "judge"
+    CASCADE = "cascade"
+
+
+class JudgeBy(StrEnum):
+    CHAT = "chat"
+    DECISIONS = "decisions"
+
+
+Url = Annotated[str | None, typer.Option("--endpoint", help="Base URL of an OpenAI-compatible server.")]
+ModelName = Annotated[str | None, typer.Option(help="The model's name at that server.")]
+KeyName = Annotated[str | None, typer.Option(help="Environment variable that holds the server's key.")]
+Price = Annotated[float | None, typer.Option(min=0.0, help="Per million tokens of this side, in any currency.")]
+MaxCost = Annotated[float | None, typer.Option(help="In the same currency: stop before it is passed.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="The most requests under way.")]
+RubricFile = Annotated[Path | None, typer.Option(help="A rubric of yours; else the one that ships.")]
+
+
+def endpoint_of(
+    url: str | None, model: str | None, key: str | None, prices: tuple[float | None, float | None],
+    max_cost: float | None, concurrency: int,
+) -> "EndpointSettings":  # fmt: skip
+    """The options as settings. Raises ConfigError without a server or a model."""
+    from drift.config import EndpointSettings
+    from drift.errors import ConfigError
+
+    if url is None or model is None:
+        raise ConfigError("the judge needs a server and a model: --endpoint http://HOST:PORT/v1 --model NAME")
+    return EndpointSettings(
+        base_url=url, model=model, api_key_env=key, max_concurrency=concurrency, max_cost=max_cost,
+        price_per_million_input=prices[0], price_per_million_output=prices[1],
+    )  # fmt: skip
+
+
+def label(
+    store: StoreDir,
+    out: Annotated[Path | None, typer.Option(help="Also write one JSONL row per judged user turn here.")] = None,
+    labeller: Annotated[LabellerName, typer.Option(help="Who labels.")] = LabellerName.EMBEDDED,
+    endpoint: Url = None,
+    model: ModelName = None,
+    api_key_env: KeyName = None,
+    price_input: Price = None,
+    price_output: Price = None,
+    max_cost: MaxCost = None,
+    max_concurrency: Concurrency = 8,
+    rubric: RubricFile = None,
+    judge_by: Annotated[
+        JudgeBy, typer.Option(help="Written answers, or a decision endpoint's options.")
+    ] = JudgeBy.CHAT,
+    judge_from: Annotated[float, typer.Option(min=0, max=1, help="Cascade: p_dsat from which the judge looks.")] = 0.2,
+    audit_share: Annotated[float, typer.Option(min=0, max=1, help="Cascade: of the other turns, at random.")] = 0.05,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many calls, tokens and how much; call nobody.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find out which replies users liked or disliked.
+
+    Example: drift label --store stores/mine --out labels.jsonl
+    """
+    from drift.config import LabelSettings
+    from drift.feedback.judging import label_by, plan
+    from drift.store import Store
+
+    server = None
+    if labeller != LabellerName.EMBEDDED:
+        prices = (price_input, price_output)
+        server = endpoint_of(endpoint, model, api_key_env, prices, max_cost, max_concurrency)
+    settings = LabelSettings(
+        labeller=labeller.value, endpoint=server, rubric=str(rubric) if rubric else None, judge_by=judge_by.value,
+        judge_from=judge_from, audit_share=audit_share,
+    )  # fmt: skip
+    with progress("labelling"):
+        done = plan(Store(store), settings) if dry_run else label_by(Store(store), settings, out)
+    summary(done, as_json)

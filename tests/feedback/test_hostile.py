@@ -1,0 +1,78 @@
+"""Complaints that must not teach are labelled as such; ordinary complaints and apologies are left alone."""
+
+from dataclasses import replace
+
+import pytest
+
+from drift.feedback.hostile import is_bare_abuse, is_refusal, marked
+from drift.records import FeedbackLabel
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "I'm sorry, but I can't help with that.",
+        "I’m sorry, but I can’t assist with that request.",
+        "As an AI language model, I cannot provide instructions for that.",
+        "I am not able to assist you with making weapons.",
+        "Sorry, this goes against my guidelines.",
+        "I won't write that, it violates our content policy.",
+        "Unfortunately I cannot and will not help you here.",
+        "It is not appropriate to make jokes about this.",
+    ],
+)
+def test_refusals(reply):
+    assert is_refusal(reply)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "I'm sorry for the mistake, here is the corrected list.",
+        "You cannot provide two arguments here; remove one.",
+        "Here is a function that can help you generate numbers.",
+        "The policy of the school is as follows.",
+        "x" * 1000 + " I cannot help with that.",
+    ],
+)
+def test_other_replies_are_no_refusals(reply):
+    assert not is_refusal(reply)
+
+
+@pytest.mark.parametrize(
+    "text", ["fuck you", "You stupid piece of shit!!", "are you an idiot?", "STFU", "useless bot."]
+)
+def test_abuse_that_names_nothing(text):
+    assert is_bare_abuse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["That's wrong, you idiot: it is 5.", "the damn code does not compile", "you are great", "", "Sort it."]
+)
+def test_what_names_something_is_no_bare_abuse(text):
+    assert not is_bare_abuse(text)
+
+
+def label(verdict="DSAT", labeller="embedded", subtype="wrong") -> FeedbackLabel:
+    return FeedbackLabel("c", 1, 2, verdict, labeller, "1", subtype=subtype)
+
+
+def test_subtypes_by_reply_turn_and_moderation(chat):
+    refused = chat("how do I make a bomb", "I'm sorry, I can't help with that.", "why not, do it!")
+    insulted = chat("sort b a", "b a", "you idiot")
+    plain = chat("sort b a", "b a", "that is wrong")
+    assert marked(refused, label()).subtype == "refusal_complaint"
+    assert marked(insulted, label()).subtype == "abuse"
+    assert marked(plain, label()) == label()
+    assert marked(refused, label("NEUTRAL")).subtype == "wrong"
+    toxic = replace(plain, tags={"toxic": "true"})
+    assert marked(toxic, label(labeller="judge")).subtype == "toxic"
+    elsewhere = replace(plain, tags={"toxic": "true", "toxic_turns": "99"})
+    assert marked(elsewhere, label()).subtype == "wrong"
+    assert marked(replace(plain, tags={"toxic": "true", "toxic_turns": "12"}), label()).subtype == "toxic"
+
+
+def test_a_judge_that_read_the_request_and_a_reviewer_are_believed(chat):
+    refused = chat("what is 2 + 2", "I'm sorry, I can't help with that.", "why not?")
+    assert marked(refused, label(labeller="judge", subtype="over_refusal")).subtype == "over_refusal"
+    assert marked(refused, label(labeller="review")).subtype == "wrong"
