@@ -111,5 +111,7 @@ def _complaint(conversation: Conversation, label: FeedbackLabel) -> ChatMessage 
     if label.user_index is None:
         return None
     said = conversation.messages[label.user_index].chat()
-    bare = label.labeller == "rating" and (not label.evidence or label.evidence not in said.content)
+    kinds = {rating.kind for rating in conversation.ratings if rating.reply_index == label.reply_index}
+    thumbed = label.labeller == "rating" and "correction" not in kinds
+    bare = thumbed and (not label.evidence or label.evidence not in said.content)
     return None if bare else said
