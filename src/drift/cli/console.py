@@ -27,6 +27,7 @@ PATIENCE = 1.0
 """Seconds that a task may take before its bar is drawn."""
 
 if TYPE_CHECKING:
+    from drift.evaluation.exploration.analyse import MethodResult
     from drift.evaluation.results import UtilityResult
     from drift.rundir import OnStage
 
@@ -62,6 +63,20 @@ def leaderboard(plain: Mapping[str, Any], as_json: bool) -> None:
             console.print(f"[yellow]not leaderboard-comparable[/yellow]: {'; '.join(reasons)}", soft_wrap=True)
     if as_json:
         typer.echo(orjson.dumps(plain, default=str).decode())
+
+
+def regions(methods: "Mapping[str, MethodResult]") -> None:
+    """Shares of the region of high reward, and diversity, by method."""
+    table = Table(title="mass share of the top 10 % region [95 % interval]", title_justify="left", box=None)
+    for column in ("policy", "on the map", "in space", "self-BLEU", "Vendi", "good@1", "good@n"):
+        table.add_column(column)
+    for name, result in methods.items():
+        shares = [next(s.mass for s in kind if s.top_percent == 10) for kind in (result.map, result.raw)]
+        told = [f"{s.value:.2f} [dim][{s.low:.2f}, {s.high:.2f}][/dim]" for s in shares]
+        reached = list(result.coverage.values())
+        numbers = (result.self_bleu, result.vendi, reached[0], reached[-1])
+        table.add_row(name, *told, *(f"{number:.2f}" for number in numbers))
+    console.print(table)
 
 
 def utilities(rows: Sequence[tuple[str, "Sequence[UtilityResult]"]]) -> None:

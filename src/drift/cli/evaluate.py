@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, console, leaderboard, progress, summary
+from drift.cli.console import JsonFlag, console, leaderboard, progress, regions, summary
 
 JudgeOption = Annotated[str | None, typer.Option("--judge", help="A model behind a server: URL#MODEL.")]
 KeyOption = Annotated[str | None, typer.Option(help="NAME of the environment variable with the judge's key.")]
@@ -100,3 +100,38 @@ def pairwise(
     with progress("comparing"):
         done = run_contest(contest, heldout, decides, dry_run, console.print)
     summary(done.plain(), as_json)
+
+
+@app.command()
+def exploration(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or models' folders or ids; two or more.")],
+    reward: Annotated[str, typer.Option(help="`oracle`: the sandbox's truth; or a reward model's folder.")] = "oracle",
+    embedder: Annotated[
+        str | None, typer.Option(help="A policy, or a sentence-transformers folder; else the first run's base.")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Its test split is asked, with a reward model.")] = None,
+    prompts: Annotated[int, typer.Option(min=2, help="Drawn by hash.")] = 64,
+    samples: Annotated[int, typer.Option(min=2, help="Replies to each prompt.")] = 8,
+    temperature: Annotated[float, typer.Option(min=0.01)] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
+    good_from: Annotated[float | None, typer.Option(help="A reply is good from this reward on.")] = None,
+    dtype: Dtype = "float32",
+    seed: Annotated[int, typer.Option(help="Of the replies.")] = 0,
+    out: Annotated[Path, typer.Option(help="Gets exploration.json and the map.")] = Path("evals/exploration"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Whose replies reach where the reward is, on a joint map and in the embedding space, and how diverse they are.
+
+    Example: drift eval exploration runs/demo-seed-1 runs/demo-seed-2 --json
+    """
+    from drift.experiments.explore import ExploreSettings, explore
+
+    settings = ExploreSettings(
+        reward, embedder, store, prompts, samples, temperature, max_new_tokens, dtype, seed, good_from
+    )
+    with progress("exploring"):
+        done = explore(runs, settings, out)
+    regions(done.methods)
+    summary(done.headline(), False)
+    if as_json:
+        typer.echo(done.json())

@@ -1,0 +1,56 @@
+"""Replies as vectors: hidden states of a policy, or a sentence-transformers model that lies in a folder."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from drift.config import PolicySettings
+from drift.errors import PrerequisiteError
+from drift.policy.chat import encode_completion, encode_prompt
+from drift.policy.model import load_policy
+from drift.records import ChatMessage
+
+MAX_LENGTH = 2048
+
+
+def embed(source: str, prompts: Sequence[Sequence[ChatMessage]], replies: Sequence[str], dtype: str) -> np.ndarray:
+    """float32 [n, D], L2-normalised; D is the model's. `source`: a policy, or a folder with modules.json.
+
+    Raises PrerequisiteError if there is no such model, or its package is missing.
+    """
+    if (Path(source) / "modules.json").is_file():
+        vectors = _sentences(source, replies)
+    else:
+        vectors = _hidden_states(source, prompts, replies, dtype)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _sentences(folder: str, replies: Sequence[str]) -> np.ndarray:
+    try:
+        package = import_module("sentence_transformers")
+    except ModuleNotFoundError:
+        raise PrerequisiteError(
+            f"{folder}: is a sentence-transformers model; install the package: pip install sentence-transformers"
+        ) from None
+    model = package.SentenceTransformer(folder, trust_remote_code=False)
+    return np.asarray(model.encode(list(replies), show_progress_bar=False), dtype=np.float32)
+
+
+@torch.inference_mode()
+def _hidden_states(
+    source: str, prompts: Sequence[Sequence[ChatMessage]], replies: Sequence[str], dtype: str
+) -> np.ndarray:
+    """The last layer's states, averaged over the reply's tokens (its end included); the prompt stands before it."""
+    policy = load_policy(source, PolicySettings(dtype=dtype))  # pyright: ignore[reportArgumentType]
+    vectors = []
+    for prompt, reply in zip(prompts, replies, strict=True):
+        completion = encode_completion(policy.tokenizer, reply, "stop")[: MAX_LENGTH // 2]
+        room = min(MAX_LENGTH, policy.context_length) - len(completion)
+        encoded = encode_prompt(policy.tokenizer, prompt, room)
+        ids = torch.tensor([[*(encoded.ids if encoded else ()), *completion]], device=policy.device)
+        states = policy.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[-1]
+        vectors.append(states[0, -len(completion) :].float().mean(dim=0).cpu().numpy())
+    return np.stack(vectors)
