@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from drift.errors import DataError
 
+_LEFT_BEHIND = (".manifest.json.tmp", ".staging")  # by a command that was killed before its store had a manifest
+
 
 class Manifest(BaseModel):
     """`conversations` and `labels`: files, relative to the store. `generation` counts the writes."""
@@ -41,7 +43,7 @@ class Folder:
         """What is committed; for a store that does not exist yet: nothing, and a new salt."""
         file = self.path / "manifest.json"
         if not file.exists():
-            if self.path.exists() and any(self.path.iterdir()):
+            if self.path.exists() and any(entry.name not in _LEFT_BEHIND for entry in self.path.iterdir()):
                 raise DataError(
                     f"{self.path}: this folder is no store, but not empty. Name a new one with --store DIR."
                 )

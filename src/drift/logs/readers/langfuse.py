@@ -49,12 +49,14 @@ def _found(row: Row) -> Iterator[Found]:
 
 
 def _is_observation(row: Mapping[str, Any]) -> bool:
-    return row.get("type") in _OBSERVATIONS and _get(row, "traceId", "trace_id", "startTime", "start_time") is not None
+    return (
+        _kind(row, "type") in _OBSERVATIONS and _get(row, "traceId", "trace_id", "startTime", "start_time") is not None
+    )
 
 
 def _is_score(row: Mapping[str, Any]) -> bool:
     about = _get(row, "traceId", "trace_id", "observationId", "observation_id", "sessionId", "session_id")
-    return about is not None and "name" in row and _get(row, "dataType", "data_type") in _SCORES
+    return about is not None and "name" in row and _kind(row, "dataType", "data_type") in _SCORES
 
 
 def _is_trace(row: Mapping[str, Any]) -> bool:
@@ -71,7 +73,7 @@ def _trace(at: Place, row: Mapping[str, Any]) -> Iterator[Found]:
             yield Reject(at, Reason.NOT_AN_OBJECT, f"a {type(entry).__name__} in a trace")
             continue
         try:
-            is_score = _get(entry, "dataType", "data_type") in _SCORES
+            is_score = _kind(entry, "dataType", "data_type") in _SCORES
             yield _score(at, {"traceId": about.get("id"), **entry}) if is_score else _observation(at, entry, about)
         except Unusable as error:
             yield Reject(at, error.reason, error.detail)
@@ -103,7 +105,7 @@ def _score(at: Place, row: Mapping[str, Any]) -> Found:
     kinds = {"observation": ("observationId", "observation_id"), "trace": ("traceId", "trace_id")}
     kinds["session"] = ("sessionId", "session_id")
     about = [f"{kind} {value}" if (value := name_of(_get(row, *names))) else None for kind, names in kinds.items()]
-    kind, name = _get(row, "dataType", "data_type"), str(row.get("name"))
+    kind, name = _kind(row, "dataType", "data_type"), str(row.get("name"))
     word = _get(row, "stringValue", "string_value")
     if kind == "CORRECTION":
         return judgement(at, about, name, None, None, row.get("comment"), word or row.get("value"))
@@ -115,3 +117,8 @@ def _score(at: Place, row: Mapping[str, Any]) -> Found:
 
 def _get(row: Mapping[str, Any], *names: str) -> Any:
     return next((row[name] for name in names if row.get(name) is not None), None)
+
+
+def _kind(row: Mapping[str, Any], *names: str) -> str | None:
+    found = _get(row, *names)
+    return found if isinstance(found, str) else None

@@ -36,7 +36,8 @@ def _found(row: Row) -> Iterator[Found]:
         yield _feedback(row.at, value)
         return
     yield _run(row.at, value)
-    for entry in structured(value.get("feedback")) or ():
+    feedback = structured(value.get("feedback"))
+    for entry in feedback if isinstance(feedback, list) else ():
         if isinstance(entry, Mapping):
             try:
                 yield _feedback(row.at, {"run_id": value.get("id"), **entry})
