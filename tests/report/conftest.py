@@ -51,7 +51,9 @@ def evaluate(out: Path, utility: float, *texts: str) -> Counts:
     sample = SampleResult(
         prompt=(ChatMessage("user", said.request),), completion=f"{said.sampled} {utility}", utility=utility
     )
-    measured = UtilityResult(temperature=1.0, mean=utility, low=utility - 0.02, high=utility + 0.02, prompts=50)
+    measured = UtilityResult(
+        temperature=1.0, mean=utility, low=utility - 0.02, high=utility + 0.02, prompts=2, scores=(utility,) * 2
+    )
     preference = PreferenceResult(
         accuracy=0.5, accuracy_low=0.4, accuracy_high=0.6, margin=0.1, logps_chosen=-30.0, pairs=20
     )

@@ -17,7 +17,7 @@ from drift.report.page import mark_evidence
 from drift.rundir import RunDir
 
 MakeRun = Callable[..., Path]
-SECTIONS = ("data", "disliked", "results", "labels", "training", "samples", "settings")
+SECTIONS = ("results", "disliked", "samples", "chosen", "training", "data", "labels", "settings")
 
 
 class Page(HTMLParser):
@@ -53,8 +53,10 @@ def test_every_section_is_there_with_its_numbers(make_run: MakeRun):
     assert [section for section in SECTIONS if section not in ids] == []
     assert page.tags.count("svg") == 5
     words = " ".join(page.text.split())
-    assert "temperature 1: from base (0.550 0.530 to 0.570) to iteration 1 (0.750 0.730 to 0.770)" in words
-    assert "The 95 % intervals lie apart" in words
+    assert "The new model is better 0.550→0.750+0.200 +0.200 to +0.200" in words
+    assert "(temperature 1): base 0.550 0.530 to 0.570, iteration 1 0.750 0.730 to 0.770" in words
+    assert "1 the world's truth" not in words
+    assert "assumed: nothing has judged these pairs" in words
     assert "iteration-1/policy and loads with" in words
     assert "duplicate prompt 4" in words
     assert "iteration 1 3 20 30 3 0.690 0.300" in words  # pairs, median characters, steps, last loss, last margin

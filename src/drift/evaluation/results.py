@@ -37,13 +37,17 @@ class PreferenceResult(Result):
 
 
 class UtilityResult(Result):
-    """The true utility of held-out prompts, where a world knows it; `low`, `high`: 95 % interval of the mean."""
+    """The true utility of held-out prompts, where a world knows it; `low`, `high`: 95 % interval of the mean.
+
+    `scores`: of each prompt, the mean over its samples.
+    """
 
     temperature: float
     mean: float
     low: float
     high: float
     prompts: int
+    scores: tuple[float, ...] = ()
 
 
 class SampleResult(Result):

@@ -58,4 +58,5 @@ def _at_temperature(
         low=interval.low,
         high=interval.high,
         prompts=len(prompts),
+        scores=tuple(round(score, 4) for score in per_prompt.tolist()),
     )

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from drift.evaluation.results import Evaluation, SampleResult, UtilityResult, read_evaluation
+from drift.evaluation.results import Evaluation, UtilityResult, read_evaluation
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
+from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
+from drift.report.measures import Assumption, Kind, assumptions, kinds
 from drift.rundir import RunView, load_run
 
 EXAMPLES = 10
-COMPARISONS = 8
 
 Place = tuple[str, int]
 """A judged reply: conversation_id, reply_index."""
@@ -67,15 +68,6 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """What two policies answered to the same held-out prompt."""
-
-    prompt: tuple[ChatMessage, ...]
-    before: SampleResult
-    after: SampleResult
-
-
-@dataclass(frozen=True, slots=True)
 class Contents:
     run: RunView
     model: Path | None
@@ -84,6 +76,17 @@ class Contents:
     quality: LabelQuality | None
     disliked: tuple[Disliked, ...]
     phases: tuple[Phase, ...]
+    assumptions: tuple[Assumption, ...]
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What users disliked, by kind, and how each kind moved on held-out complaints."""
+        if self.labels is None:
+            return ()
+        ends = self.ends([phase for phase in self.phases if phase.evaluation.preference])
+        results = [phase.evaluation.preference for phase in ends] if ends else [None, None]
+        before, after = ({pair.prompt_id: pair.right for pair in found.each} if found else {} for found in results)
+        return kinds(self.run, self.labels.subtypes, before, after)
 
     @property
     def kept(self) -> str | None:
@@ -106,16 +109,12 @@ class Contents:
         return self.ends([phase for phase in self.phases if phase.evaluation.samples])
 
     @property
-    def comparisons(self) -> tuple[Comparison, ...]:
-        """The first prompts, in file order, that both compared policies answered."""
+    def examples(self) -> tuple[Group, ...]:
+        """Requests that both compared policies answered, chosen by rule."""
         if self.compared is None:
             return ()
         before, after = (phase.evaluation.samples for phase in self.compared)
-        answers = {sample.prompt: sample for sample in after}
-        both = [
-            Comparison(sample.prompt, sample, answers[sample.prompt]) for sample in before if sample.prompt in answers
-        ]
-        return tuple(both[:COMPARISONS])
+        return choose(before, after)
 
     def ends(self, phases: list[Phase]) -> tuple[Phase, Phase] | None:
         """Of these, the first and the one that was kept, else the last; None if that is one and the same."""
@@ -137,6 +136,7 @@ def read_contents(path: Path) -> Contents:
         quality=_optional(run, "data/label_quality.json", LabelQuality),
         disliked=tuple(Disliked(item, evidence.get((item.conversation_id, item.reply_index))) for item in items),
         phases=tuple(_phases(run)),
+        assumptions=assumptions(run),
     )
 
 

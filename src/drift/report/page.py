@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,6 +10,7 @@ from markupsafe import Markup
 from drift.records import ChatMessage
 from drift.report.contents import Contents, Disliked, Phase, read_contents
 from drift.report.figures import Point, Series, phases_chart, steps_chart
+from drift.report.verdict import verdict_of
 from drift.rundir import atomic_write
 
 LONGEST = 20_000  # characters of one message; a pasted log must not make the page unusable
@@ -25,6 +25,7 @@ class Charts:
     margins: Markup | None
     grad_norms: Markup | None
     lengths: Markup | None
+    improvement: Markup | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +36,6 @@ class Complaint:
     evidence: str
     after: str
     loose: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The main measure at the first policy that has it and at the one that was kept, else the last."""
-
-    measure: str
-    first: Phase
-    before: Point
-    last: Phase
-    after: Point
-
-    @property
-    def apart(self) -> bool:
-        """Do the two intervals exclude each other?"""
-        low, high = sorted((self.before, self.after), key=lambda point: point.value)
-        return low.high is not None and high.low is not None and low.high < high.low
 
 
 def write_report(run_path: Path, out: Path | None = None) -> Path:
@@ -74,13 +58,15 @@ def render(contents: Contents) -> str:
     )
     environment.filters |= {
         "number": _number,
+        "signed": _signed,
+        "sentence": _sentence,
         "clean": _clean,
         "temperature": _temperature,
         "request": _request,
         "complaint": mark_evidence,
     }
     return environment.get_template("report.html.jinja").render(
-        run=contents.run, contents=contents, charts=draw(contents), change=main_change(contents), longest=LONGEST
+        run=contents.run, contents=contents, charts=draw(contents), verdict=verdict_of(contents), longest=LONGEST
     )
 
 
@@ -98,18 +84,8 @@ def draw(contents: Contents) -> Charts:
         margins=_steps("Reward margin", trained, margins),
         grad_norms=_steps("Gradient norm", trained, norms),
         lengths=_lengths(contents.phases),
+        improvement=_improvement(contents),
     )
-
-
-def main_change(contents: Contents) -> Change | None:
-    """What the headline speaks of: the utility at the highest temperature, else the preference accuracy."""
-    measure, point_of = "Preference accuracy on held-out pairs", _preference
-    if contents.temperatures:
-        measure = f"True utility of held-out prompts, {_temperature(contents.temperatures[0])}"
-        point_of = partial(_utility, temperature=contents.temperatures[0])
-    points = {phase.name: point for phase in contents.phases if (point := point_of(phase))}
-    ends = contents.ends([phase for phase in contents.phases if phase.name in points])
-    return Change(measure, ends[0], points[ends[0].name], ends[1], points[ends[1].name]) if ends else None
 
 
 def mark_evidence(disliked: Disliked) -> Complaint:
@@ -147,6 +123,15 @@ def _lengths(phases: tuple[Phase, ...]) -> Markup | None:
     return phases_chart("Median characters of a reply", [name for name, _ in paired], [chosen, rejected])
 
 
+def _improvement(contents: Contents) -> Markup | None:
+    known = [row for row in contents.assumptions if row.p_imp is not None]
+    if len(known) < 2:
+        return None
+    better = Series("chosen is better", tuple(Point(row.p_imp or 0.0) for row in known))
+    worse = Series("chosen is worse", tuple(Point(row.worse or 0.0) for row in known))
+    return phases_chart("Chosen against rejected", [f"iteration {row.iteration}" for row in known], [better, worse])
+
+
 def _temperature(value: float) -> str:
     return f"temperature {value:g}" if value else "greedy"
 
@@ -162,6 +147,14 @@ def _number(value: float | None) -> str:
     else:
         digits = f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.2g}"
     return digits.replace("-", "\N{MINUS SIGN}")
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0 else "") + _number(value)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _clean(text: str) -> str:

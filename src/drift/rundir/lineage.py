@@ -72,7 +72,7 @@ def trace(run_path: Path, asked: str) -> Traced:
     Raises DataError if nothing in the run has that id.
     """
     run = load_run(run_path)
-    store = _store_of(run)
+    store = store_of(run)
     named = {asked, *(c.conversation_id for c in _of_source(store, asked))}
     every = [(file, pair) for file in _pair_files(run) for pair in read_jsonl(run.path / file, PreferencePair)]
     found = [row for row in every if named & {row[1].pair_id, row[1].prompt_id, row[1].conversation_id}]
@@ -163,8 +163,13 @@ def _learned(run: RunView, first: int) -> Iterator[str]:
                 yield stage.name
 
 
-def _store_of(run: RunView) -> Store | None:
-    named = (yaml.safe_load(run.config_yaml) or {}).get("store")
+def store_of(run: RunView) -> Store | None:
+    """The store that the run was made from, if it is still there; a config that nobody can read names none."""
+    try:
+        settings = yaml.safe_load(run.config_yaml)
+    except yaml.YAMLError:
+        settings = None
+    named = settings.get("store") if isinstance(settings, dict) else None
     candidates = [Path(named)] if named else sorted((run.path / "store").glob("*"))
     return next((Store(path) for path in candidates if (path / "manifest.json").is_file()), None)
 

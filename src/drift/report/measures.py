@@ -1,0 +1,107 @@
+"""What the method assumes and whom it helped: p_imp by iteration, and preference accuracy by kind of complaint."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from drift.evaluation.improvement import Improvement
+from drift.evaluation.statistics import Interval, bootstrap_mean
+from drift.records import FeedbackLabel, PreferencePair, PromptItem, read_jsonl
+from drift.report.files import read_json
+from drift.rundir import RunView
+from drift.rundir.lineage import store_of
+from drift.store import Preference
+
+FEWEST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """How often the chosen reply of an iteration really beat the rejected one (DRIFT theorem 1: p_imp).
+
+    `source`: who says so. `p_imp` None: nobody was asked, the method assumes it.
+    """
+
+    iteration: int
+    source: str
+    p_imp: float | None = None
+    worse: float | None = None
+    pairs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of complaint: how many, and how preference accuracy moved on those that were held out.
+
+    `gain`: with its 95 % interval, from FEWEST held-out ones on.
+    """
+
+    name: str
+    disliked: int
+    held_out: int
+    before: float | None = None
+    after: float | None = None
+    gain: Interval | None = None
+
+
+def assumptions(run: RunView) -> tuple[Assumption, ...]:
+    return tuple(_assumption(run, k) for k in run.iterations)
+
+
+def _assumption(run: RunView, k: int) -> Assumption:
+    """The truth where it is known, else people, else a scorer."""
+    truth, pairs = run.file(f"iteration-{k}/improvement.json"), run.file(f"iteration-{k}/pairs.jsonl")
+    if truth:
+        found = read_json(truth, Improvement)
+        return Assumption(k, "the world's truth", found.better, found.worse, found.pairs)
+    rows = list(read_jsonl(pairs, PreferencePair)) if pairs else []
+    said = _people(run, {row.pair_id for row in rows})
+    if said:
+        return Assumption(k, "people, blind", *_shares(said), len(said))
+    margins = [row.margin for row in rows if row.margin is not None]
+    if margins:
+        source = next(row.margin_source for row in rows if row.margin is not None)
+        return Assumption(k, f"scorer {source}", *_shares([(m > 0) - (m < 0) for m in margins]), len(margins))
+    return Assumption(k, "assumed")
+
+
+def _people(run: RunView, pair_ids: set[str]) -> list[int]:
+    store = store_of(run)
+    given = store.reviews.all(Preference, run=run.path.name) if store else ()
+    points = {"chosen": 1, "tie": 0, "rejected": -1}
+    return [points[choice.winner] for choice in given if choice.winner and choice.pair_id in pair_ids]
+
+
+def _shares(signs: list[int]) -> tuple[float, float]:
+    return sum(sign > 0 for sign in signs) / len(signs), sum(sign < 0 for sign in signs) / len(signs)
+
+
+def kinds(
+    run: RunView, subtypes: tuple[tuple[str, int], ...], before: Mapping[str, bool], after: Mapping[str, bool]
+) -> tuple[Kind, ...]:
+    """`subtypes`: kinds with their counts; `before`, `after`: of each held-out prompt, whether the policy was right."""
+    kind_of = _kinds_held_out(run)
+    groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for prompt_id in sorted(before.keys() & after.keys()):
+        groups[kind_of.get(prompt_id, "unnamed")].append((float(before[prompt_id]), float(after[prompt_id])))
+    return tuple(_kind(name, count, groups.get(name, [])) for name, count in subtypes)
+
+
+def _kind(name: str, count: int, moved: list[tuple[float, float]]) -> Kind:
+    if not moved:
+        return Kind(name, count, 0)
+    was, became = (sum(side) / len(moved) for side in zip(*moved, strict=True))
+    gain = bootstrap_mean([b - a for a, b in moved]) if len(moved) >= FEWEST else None
+    return Kind(name, count, len(moved), was, became, gain)
+
+
+def _kinds_held_out(run: RunView) -> dict[str, str]:
+    items, labels = run.file("data/heldout.jsonl"), run.file("data/labels.jsonl")
+    if not items or not labels:
+        return {}
+    places = {(item.conversation_id, item.reply_index): item.prompt_id for item in read_jsonl(items, PromptItem)}
+    return {
+        places[place]: label.subtype or "unnamed"
+        for label in read_jsonl(labels, FeedbackLabel)
+        if (place := (label.conversation_id, label.reply_index)) in places
+    }

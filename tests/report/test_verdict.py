@@ -1,0 +1,61 @@
+"""The verdict says no more than was measured."""
+
+import pytest
+
+from drift.evaluation.results import Evaluation, PairResult, PreferenceResult, UtilityResult
+from drift.report.contents import Contents, Phase
+from drift.report.verdict import verdict_of
+from drift.rundir import RunState, RunView
+
+
+def contents(tmp_path, *evaluations: Evaluation) -> Contents:
+    phases = tuple(
+        Phase(name, found, (), None) for name, found in zip(("base", "iteration 1"), evaluations, strict=False)
+    )
+    run = RunView(tmp_path, "", RunState("done", 1, "2026-01-01T00:00:00.000+00:00"), (), frozenset())
+    return Contents(run, None, None, None, None, (), phases, ())
+
+
+def utility(*scores: float) -> Evaluation:
+    mean = sum(scores) / len(scores)
+    result = UtilityResult(temperature=1, mean=mean, low=mean, high=mean, prompts=len(scores), scores=scores)
+    return Evaluation(utility=(result,))
+
+
+def preference(*right: bool) -> Evaluation:
+    each = tuple(PairResult(prompt_id=f"p{n}", right=value, margin=0.0) for n, value in enumerate(right))
+    share = sum(right) / len(right)
+    result = PreferenceResult(
+        accuracy=share, accuracy_low=share, accuracy_high=share, margin=0, logps_chosen=-1, pairs=len(right), each=each
+    )
+    return Evaluation(preference=result)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tone"),
+    [
+        ((0.1, 0.9, 0.5, 0.3), (0.2, 1.0, 0.6, 0.5), "better"),  # every request gained: paired, that is clear
+        ((0.2, 1.0, 0.6, 0.4), (0.1, 0.9, 0.5, 0.3), "worse"),
+        ((0.0, 1.0, 0.0, 1.0), (1.0, 0.0, 0.0, 1.0), "unclear"),
+    ],
+)
+def test_true_utility_decides_by_its_paired_difference(tmp_path, before, after, tone):
+    verdict = verdict_of(contents(tmp_path, utility(*before), utility(*after)))
+    assert verdict.tone == tone
+    assert verdict.measured is not None
+    assert verdict.measured.gain is not None
+    gain = sum(after) / len(after) - sum(before) / len(before)
+    assert verdict.measured.gain.mean == pytest.approx(gain)
+
+
+def test_preference_accuracy_alone_is_no_verdict(tmp_path):
+    verdict = verdict_of(contents(tmp_path, preference(False, False, True), preference(True, True, True)))
+    assert verdict.tone == "unknown"
+    assert "Nobody judged the new replies" in verdict.told
+    assert verdict.measured is not None
+    assert verdict.measured.gain is not None
+    assert verdict.measured.gain.mean == pytest.approx(2 / 3)
+
+
+def test_one_policy_is_nothing_to_compare(tmp_path):
+    assert verdict_of(contents(tmp_path, utility(0.5))).measured is None
