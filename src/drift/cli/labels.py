@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, progress, summary
+from drift.cli.console import JsonFlag, console, progress, summary
 from drift.cli.data import StoreDir
 
 if TYPE_CHECKING:
     from drift.config import EndpointSettings
+    from drift.store import Store
 
 
 class LabellerName(StrEnum):
@@ -52,7 +53,10 @@ def endpoint_of(
 def label(
     store: StoreDir,
     out: Annotated[Path | None, typer.Option(help="Also write one JSONL row per judged user turn here.")] = None,
-    labeller: Annotated[LabellerName, typer.Option(help="Who labels.")] = LabellerName.EMBEDDED,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Of --report: HTML, or Markdown if it ends in .md.")
+    ] = None,
+    labeller: Annotated[LabellerName | None, typer.Option(help="Who labels; embedded if not given.")] = None,
     endpoint: Url = None,
     model: ModelName = None,
     api_key_env: KeyName = None,
@@ -69,9 +73,17 @@ def label(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say how many calls, tokens and how much; call nobody.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Print how far the labels can be trusted, and write it to FILE.")
+    ] = False,
+    gold: Annotated[
+        Path | None, typer.Option(help="Of --report: JSON Lines of source_id, message_index and label.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Find out which replies users liked or disliked.
+    """Find out which replies users liked or disliked, and how far to trust that.
+
+    --report alone takes the labels as they are, if there are any; its FILE is STORE/labels.html if not given.
 
     Example: drift label --store stores/mine --out labels.jsonl
     """
@@ -80,13 +92,35 @@ def label(
     from drift.store import Store
 
     server = None
-    if labeller != LabellerName.EMBEDDED:
+    who = labeller or LabellerName.EMBEDDED
+    if who != LabellerName.EMBEDDED:
         prices = (price_input, price_output)
         server = endpoint_of(endpoint, model, api_key_env, prices, max_cost, max_concurrency)
     settings = LabelSettings(
-        labeller=labeller.value, endpoint=server, rubric=str(rubric) if rubric else None, judge_by=judge_by.value,
+        labeller=who.value, endpoint=server, rubric=str(rubric) if rubric else None, judge_by=judge_by.value,
         judge_from=judge_from, audit_share=audit_share,
     )  # fmt: skip
+    opened = Store(store)
     with progress("labelling"):
-        done = plan(Store(store), settings) if dry_run else label_by(Store(store), settings, out)
-    summary(done, as_json)
+        known = report and labeller is None and out is None and any(opened.counts().labels.values())
+        done = None if known else plan(opened, settings) if dry_run else label_by(opened, settings, out)
+    if done is not None:
+        summary(done, as_json and not report)
+    if report:
+        _show_report(opened, file or store / "labels.html", gold, as_json)
+
+
+def _show_report(store: "Store", file: Path, gold: Path | None, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    import orjson
+
+    from drift.feedback.trust.page import as_markdown
+    from drift.feedback.trust.report import write_label_report
+
+    with progress("comparing"):
+        told = write_label_report(store, file, gold)
+    console.print(as_markdown(told), markup=False, soft_wrap=True)
+    console.print(f"written to {file}", markup=False, soft_wrap=True)
+    if as_json:
+        typer.echo(orjson.dumps({"report": str(file), **asdict(told)}).decode())

@@ -1,0 +1,160 @@
+"""Labels against the truth that people gave: agreement, confusion, kappa, calibration and what coverage costs."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from drift.feedback.estimate import DRAWS, SEED, Diagnosis, Share
+from drift.records import FeedbackLabel, Verdict
+
+VERDICTS: tuple[Verdict, ...] = ("DSAT", "SAT", "NEUTRAL", "ABSTAIN")
+BINS = 10
+POINTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A reply with the label that counts and the truth about it."""
+
+    label: FeedbackLabel
+    truth: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Turns of one tenth of the probabilities: the mean p_dsat and the share that was dissatisfied."""
+
+    predicted: float
+    observed: float
+    turns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """`skill`: 1 - Brier score / that of always saying the base rate; above 0 the probabilities say something."""
+
+    bins: tuple[Bin, ...]
+    brier: float
+    skill: float
+    error: float
+    turns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Calling DSAT what has p_dsat of at least `threshold`."""
+
+    threshold: float
+    coverage: float
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """`confusion`: truth -> label -> turns. Intervals: 95 %, bootstrap over conversations. None: cannot be computed."""
+
+    turns: int
+    conversations: int
+    confusion: dict[str, dict[str, int]]
+    agreement: Share | None
+    kappa: float | None
+    kappa_dsat: float | None
+    precision: Share | None
+    recall: Share | None
+    auroc: float | None
+    calibration: Calibration | None
+    curve: tuple[Point, ...]
+
+
+def compare(rows: Sequence[Compared]) -> Agreement:
+    truth = [row.truth for row in rows]
+    told = [row.label.label for row in rows]
+    confusion = {name: dict(Counter(b for a, b in zip(truth, told, strict=True) if a == name)) for name in VERDICTS[:3]}
+    scored = [(row.label.p_dsat, row.truth == "DSAT") for row in rows if row.label.p_dsat is not None]
+    p, y = np.asarray([p for p, _ in scored], dtype=float), np.asarray([y for _, y in scored], dtype=bool)
+    groups = [row.label.conversation_id for row in rows]
+    is_dsat, called = np.asarray(truth) == "DSAT", np.asarray(told) == "DSAT"
+    both = len(set(y.tolist())) == 2
+    return Agreement(
+        turns=len(rows),
+        conversations=len(set(groups)),
+        confusion=confusion,
+        agreement=_ratio(np.asarray(truth) == np.asarray(told), np.ones(len(rows), dtype=bool), groups),
+        kappa=kappa(truth, told),
+        kappa_dsat=kappa(is_dsat.tolist(), called.tolist()),
+        precision=_ratio(is_dsat & called, called, groups),
+        recall=_ratio(is_dsat & called, is_dsat, groups),
+        auroc=_auroc(p, y) if both else None,
+        calibration=calibrate(p, y) if both else None,
+        curve=precision_coverage(p, y) if both else (),
+    )
+
+
+def diagnosis(rows: Sequence[Compared]) -> Diagnosis:
+    """Of turns on which the labeller did not abstain."""
+    told = [row for row in rows if row.label.label != "ABSTAIN"]
+    positives = [row for row in told if row.truth == "DSAT"]
+    negatives = [row for row in told if row.truth != "DSAT"]
+    hits = sum(row.label.label == "DSAT" for row in positives)
+    return Diagnosis(len(positives), hits, len(negatives), sum(row.label.label != "DSAT" for row in negatives))
+
+
+def kappa(first: Sequence[object], second: Sequence[object]) -> float | None:
+    """Cohen's: agreement beyond what the two margins would give by chance. None if there is no such room."""
+    n = len(first)
+    if not n:
+        return None
+    seen = sum(a == b for a, b in zip(first, second, strict=True)) / n
+    ours, theirs = Counter(first), Counter(second)
+    chance = sum(ours[name] * theirs[name] for name in ours) / n**2
+    return None if chance == 1 else round((seen - chance) / (1 - chance), 4)
+
+
+def calibrate(p: np.ndarray, y: np.ndarray) -> Calibration:
+    """`p` float [n], `y` bool [n]: predicted probabilities and what was the case."""
+    place = np.minimum((p * BINS).astype(int), BINS - 1)
+    bins = tuple(
+        Bin(round(float(p[place == b].mean()), 4), round(float(y[place == b].mean()), 4), int((place == b).sum()))
+        for b in range(BINS)
+        if (place == b).any()
+    )
+    brier, base = float(((p - y) ** 2).mean()), float(y.mean())
+    error = sum(part.turns * abs(part.predicted - part.observed) for part in bins) / len(p)
+    return Calibration(bins, round(brier, 4), round(1 - brier / (base * (1 - base)), 4), round(error, 4), len(p))
+
+
+def precision_coverage(p: np.ndarray, y: np.ndarray) -> tuple[Point, ...]:
+    """From the surest turns on: at most POINTS thresholds, none within a group of equal probabilities."""
+    order = np.argsort(-p, kind="stable")
+    ends = [i for i in range(len(p)) if i + 1 == len(p) or p[order[i]] != p[order[i + 1]]]
+    kept = [ends[round(k)] for k in np.linspace(0, len(ends) - 1, min(POINTS, len(ends)))]
+    hits = np.cumsum(y[order])
+    return tuple(
+        Point(
+            round(float(p[order[i]]), 4), round((i + 1) / len(p), 4), round(float(hits[i] / (i + 1)), 4),
+            round(float(hits[i] / y.sum()), 4),
+        )
+        for i in dict.fromkeys(kept)
+    )  # fmt: skip
+
+
+def _auroc(p: np.ndarray, y: np.ndarray) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return round(float(roc_auc_score(y, p)), 4)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray, groups: Sequence[str]) -> Share | None:
+    """sum(part) / sum(whole), with conversations drawn with replacement."""
+    if not whole.sum():
+        return None
+    _, group = np.unique(groups, return_inverse=True)
+    above, below = (np.bincount(group, mask) for mask in (part, whole))
+    draws = np.random.default_rng(SEED).integers(len(above), size=(DRAWS // 4, len(above)))
+    totals = below[draws].sum(axis=1)
+    shares = above[draws].sum(axis=1)[totals > 0] / totals[totals > 0]
+    low, high = np.percentile(shares, (2.5, 97.5))
+    return Share(round(float(above.sum() / below.sum()), 4), round(float(low), 4), round(float(high), 4))
