@@ -14,16 +14,17 @@ app = typer.Typer(help="Measure what the README quotes.", no_args_is_help=True)
 def label(
     iard: Annotated[Path | None, typer.Option(help="iard.jsonl: dialogues with intents.")] = None,
     logs: Annotated[Path | None, typer.Option(help="Chat logs whose user turns are to be labelled.")] = None,
+    gold: Annotated[Path | None, typer.Option(help="JSONL labels of turns of the logs; refits five folds.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Speed of the embedded labeller, and its quality on IARD's test dialogues.
+    """Speed of the embedded labeller, its quality on IARD's test dialogues, and out of fold on gold labels.
 
-    Example: drift bench label --iard iard.jsonl --logs chats.json --json
+    Example: drift bench label --iard iard.jsonl --logs chats.json --gold labels.jsonl --json
     """
     from drift.bench.label import bench_label
 
-    summary(bench_label(iard, logs, seed), as_json)
+    summary(bench_label(iard, logs, gold, seed), as_json)
 
 
 @app.command()

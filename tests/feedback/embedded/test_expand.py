@@ -15,7 +15,7 @@ def book() -> Book:
 
 
 def test_the_same_seed_gives_the_same_examples(book):
-    part = book.fold(0, 8, True)
+    part = Book(book.patterns[::8], book.tasks[::8], book.fillings)
     assert expand(part, 3) == expand(part, 3) != expand(part, 4)
 
 
@@ -23,15 +23,15 @@ def test_no_choice_or_slot_of_the_patterns_is_left(book):
     slots = re.compile(
         r"<(?:word|noun|ask|constraint|flaw|request|other|new|newask|same|pasted|error|n|m|topic)>", re.I
     )
-    texts = [example.turn.text for example in expand(book.fold(1, 6, True), 0)]
+    texts = [example.turn.text for example in expand(Book(book.patterns[1::6], book.tasks[1::6], book.fillings), 0)]
     assert len(texts) > 500
     assert not [text for text in texts if slots.search(text) or "{|" in text]
 
 
-def test_folds_share_no_pattern_and_no_task(book):
-    inside, outside = book.fold(2, 5, True), book.fold(2, 5, False)
-    assert len(inside.patterns) + len(outside.patterns) == len(book.patterns)
-    assert not {task.kind for task in inside.tasks} & {task.kind for task in outside.tasks}
+def test_examples_name_their_pattern(book):
+    part = Book(book.patterns[:5], book.tasks, book.fillings)
+    assert {example.pattern for example in expand(part, 0)} == {0, 1, 2, 3, 4}
+    assert all(example.verdict == part.patterns[example.pattern].verdict for example in expand(part, 0))
 
 
 def test_all_phrases_of_a_pattern_are_listed(book):

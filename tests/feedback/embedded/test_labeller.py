@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drift.errors import DataError
-from drift.feedback.embedded.labeller import BUCKETS, WEIGHTS, EmbeddedLabeller, clauses, load_model, save_model
+from drift.feedback.embedded.features import BUCKETS
+from drift.feedback.embedded.labeller import EmbeddedLabeller, clauses
+from drift.feedback.embedded.model import WEIGHTS, load_model, save_model
 from drift.records import Conversation, Message
 
 REQUEST, REPLY = "Sort these words: pear, apple, fig", "pear, apple, fig"
@@ -140,7 +142,7 @@ def test_weights_of_other_features_are_refused(tmp_path):
         arrays = {name: file[name] for name in file.files} | {"features": np.asarray("0")}
     np.savez(path, **arrays)
     with pytest.raises(
-        DataError, match=r"weights.npz: fitted on \d+ features of version 0, this code .* drift.feedback.embedded.fit"
+        DataError, match=r"weights.npz: fitted on features of version 0, this code .* drift.feedback.embedded.fit"
     ):
         load_model(path)
 
@@ -160,7 +162,8 @@ def test_saved_weights_load_as_they_were(tmp_path):
     copy = load_model(tmp_path / "copy.npz")
     assert np.array_equal(copy.idf, model.idf)
     assert copy.idf.shape == (BUCKETS,)
-    assert np.array_equal(copy.verdicts, model.verdicts)
+    assert np.array_equal(copy.linear, model.linear)
+    assert np.array_equal(copy.trees.leaves, model.trees.leaves)
     assert copy.subtype_names == model.subtype_names
 
 

@@ -1,30 +1,41 @@
 """Is this turn in the language that the embedded labeller was taught, English? Cheap signs first, then a model."""
 
 import re
-from functools import lru_cache
+from collections.abc import Sequence
 
-from drift.feedback.embedded.features import HEAD, WORDS
+import numpy as np
 
-ENGLISH, FOREIGN = WORDS["english"], WORDS["foreign"]
+from drift.feedback.embedded.spell import HEAD, KNOWN, LETTER, OTHER, Words
+
 LETTERS = re.compile(r"[^\W\d_]+")
 CODE_MARKS = frozenset("{}[]()<>=;_/\\`|$#@*+")
 SURE, FOREIGN_LETTERS, SHORT, CODE_SHARE = 0.25, 0.3, 60, 0.06
+_NAMED = dict(zip(KNOWN.words, range(1, len(KNOWN.words) + 1), strict=True))
+_BYTES, _HIGH = (np.arange(256) > 32).astype(np.uint8), (np.arange(256) > 127).astype(np.uint8)
 
 
-def is_english(text: str, words: list[str], request: str) -> bool:
-    """`words` are the turn's tokens. Turns without letters (numbers, emoji) and code belong to no language and pass.
+def english(texts: Sequence[str], words: Words, requests: Sequence[str]) -> list[bool]:
+    """`words` are those of the texts. Turns without letters (numbers, emoji) and code belong to no language and pass.
 
     A few words after an English request, none of them another language's, are taken for English: too short to tell.
     """
-    spoken = [word for word in words if word[0].isalpha()]
+    spoken = words.count((words.kinds == LETTER) | (words.kinds == OTHER))
+    hits, foreign = words.count(words.among("english")), words.count(words.among("foreign"))
+    few_high = words.characters(_HIGH) <= FOREIGN_LETTERS / 2 * words.characters(_BYTES)
+    sure = ((hits > foreign) & (hits >= SURE * spoken) & few_high) | (spoken == 0)
+    passed = sure.tolist()
+    for i in np.flatnonzero(~sure).tolist():
+        passed[i] = _is_english(texts[i], int(spoken[i]), int(hits[i]), int(foreign[i]), requests[i])
+    return passed
+
+
+def _is_english(text: str, spoken: int, hits: int, foreign: int, request: str) -> bool:
     plain = text.isascii()
-    if not spoken:
+    if not plain and not LETTERS.search(text):
         return True
     if not plain and _foreign_letters(text[:HEAD]) > FOREIGN_LETTERS:
         return False
-    hits = sum(map(ENGLISH.__contains__, spoken))
-    foreign = sum(map(FOREIGN.__contains__, spoken))
-    if hits > foreign and hits >= SURE * len(spoken):
+    if hits > foreign and hits >= SURE * spoken:
         return True
     if plain and not foreign and (len(text) < SHORT or hits > 1):
         return not _reads_foreign(request[:HEAD])
@@ -37,10 +48,10 @@ def _foreign_letters(text: str) -> float:
     return sum(letter > "\x7f" for letter in letters) / len(letters) if letters else 0.0
 
 
-@lru_cache(maxsize=4096)
 def _reads_foreign(text: str) -> bool:
     words = text.lower().split()
-    hits, foreign = sum(map(ENGLISH.__contains__, words)), sum(map(FOREIGN.__contains__, words))
+    rows = [_NAMED.get(word, 0) for word in words]
+    hits, foreign = (int(KNOWN.sections[name][rows].sum()) for name in ("english", "foreign"))
     if not words or (hits > foreign and hits >= SURE * len(words)):
         return False
     if text.isascii() and not foreign and (len(text) < SHORT or _is_code(text)):

@@ -47,9 +47,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Example:
+    """`pattern`: the number of the line that it renders."""
+
     turn: Turn
     verdict: Verdict
     subtype: str
+    pattern: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,6 @@ class Book:
     patterns: tuple[Pattern, ...]
     tasks: tuple[Task, ...]
     fillings: dict[str, tuple[str, ...]]
-
-    def fold(self, number: int, folds: int, held_out: bool) -> "Book":
-        """The book with, or without (`held_out` false), every `folds`-th pattern and task."""
-
-        def part(items: tuple) -> tuple:
-            return tuple(item for i, item in enumerate(items) if (i % folds == number) == held_out)
-
-        return Book(part(self.patterns), part(self.tasks), self.fillings)
 
 
 def read_book() -> Book:
@@ -80,8 +75,8 @@ def expand(book: Book, seed: int) -> list[Example]:
     """Several renditions of each pattern, each about a random task. The same seed gives the same examples."""
     writer = _Writer(book, random.Random(seed))
     return [
-        writer.example(pattern)
-        for pattern in book.patterns
+        writer.example(number, pattern)
+        for number, pattern in enumerate(book.patterns)
         for _ in range(RENDITIONS[pattern.verdict] if "{" in pattern.text or "<" in pattern.text else 2)
     ]
 
@@ -96,7 +91,7 @@ class _Writer:
             verdict: [pattern for pattern in book.patterns if pattern.verdict == verdict] for verdict in PAGES
         }
 
-    def example(self, pattern: Pattern) -> Example:
+    def example(self, number: int, pattern: Pattern) -> Example:
         scene = self.scene(code="<error>" in pattern.text)
         text = self.sentence(pattern, scene)
         compose = {"DSAT": self.complain, "SAT": self.approve, "NEUTRAL": self.carry_on}[pattern.verdict]
@@ -104,7 +99,7 @@ class _Writer:
         request = scene["request"] if self.rng.random() > 0.08 else ""
         if pattern.subtype == "continue" and self.rng.random() < 0.4:
             request = text if self.rng.random() < 0.7 else self.rng.choice(("continue", "Go on.", "next", "keep going"))
-        return Example(Turn(text, scene["reply"], request), pattern.verdict, pattern.subtype)
+        return Example(Turn(text, scene["reply"], request), pattern.verdict, pattern.subtype, number)
 
     def complain(self, text: str, scene: dict[str, str]) -> str:
         """A complaint alone, or beside more: the request again, a second complaint, thanks, pasted text."""
@@ -120,7 +115,7 @@ class _Writer:
                 ["Thanks", "Thank you", "Nice", "Ok", "Good try", "Great", "I see", "Better", "Ok thanks"]
             )
             return f"{opener}{self.rng.choice([', but ', ' but ', '. But ', ', however '])}{text[0].lower()}{text[1:]}"
-        return f"{text}\n{self.pasted(scene)}"
+        return self.beside(text, scene)
 
     def approve(self, text: str, scene: dict[str, str]) -> str:
         """Approval alone, twice, or before the next request."""
@@ -142,7 +137,12 @@ class _Writer:
         if dice < 0.82:
             more = self.rng.choices(self.of["NEUTRAL"], k=self.rng.randint(1, 5))
             return " ".join([text, *(self.sentence(pattern, scene) for pattern in more)])
-        return f"{text}\n{self.pasted(scene)}"
+        return self.beside(text, scene)
+
+    def beside(self, text: str, scene: dict[str, str]) -> str:
+        """A text before, or after, what the user pastes."""
+        parts = [text, self.pasted(scene)]
+        return "\n".join(parts if self.rng.random() < 0.65 else parts[::-1])
 
     def scene(self, code: bool = False, kind: Task | None = None, near: dict[str, str] | None = None) -> dict[str, str]:
         """A task with its slots filled, by name: request, other, reply, noun, ask, constraint, flaw, word ...

@@ -1,0 +1,111 @@
+"""All turns that something is known of, from three sources, with their features."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array, hstack
+
+from drift.feedback.embedded.book.expand import Example, expand, read_book
+from drift.feedback.embedded.features import BUCKETS, Batch, features, features_of_texts
+from drift.feedback.embedded.fit.gold import FOLDS, GoldTurn, fold_of
+from drift.feedback.embedded.fit.iard import IardTurn
+from drift.feedback.embedded.labeller import reactions
+from drift.records import Conversation
+
+BOOK, IARD, GOLD = range(3)
+TOGETHER = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """n turns. `source` int8 [n]: BOOK, IARD, GOLD; `dsat` bool [n]; `sat` int8 [n], -1 where it is not known; `fold`
+    int8 [n], shared by the turns of a pattern, a dialogue, a conversation; `subtypes` [n], "" where there is none.
+
+    `idf` float32 [BUCKETS]; `said` and `asked` float64 [n, BUCKETS], the words of turns and requests, each row of
+    length 1; `relation` float32 [n, len(RELATION)].
+    """
+
+    source: np.ndarray
+    dsat: np.ndarray
+    sat: np.ndarray
+    fold: np.ndarray
+    subtypes: np.ndarray
+    idf: np.ndarray
+    said: csr_array
+    asked: csr_array
+    relation: np.ndarray
+
+    @property
+    def related(self) -> csr_array:
+        """float64 [n, BUCKETS + relations]."""
+        return _indexed(csr_array(hstack([self.said, csr_array(self.relation.astype(np.float64))])))
+
+
+def pool(
+    examples: Sequence[Example], iard: Sequence[IardTurn], gold: Sequence[GoldTurn], texts: Iterable[str]
+) -> Pool:
+    """`texts`: what users of real logs wrote, from which, with the other sources, idf is learnt."""
+    turns = [told.turn for source in (examples, iard, gold) for told in source]
+    batches = [features(turns[i : i + TOGETHER]) for i in range(0, len(turns), TOGETHER)]
+    counts = _stacked(batches)
+    source = np.repeat(np.asarray([BOOK, IARD, GOLD], dtype=np.int8), [len(examples), len(iard), len(gold)])
+    idf = _idf([*(counts[source == each] for each in (BOOK, IARD)), _counts(features_of_texts(list(texts)))])
+    dsat = [e.verdict == "DSAT" for e in examples] + [t.dissatisfied for t in iard] + [t.truth == "DSAT" for t in gold]
+    sat = [int(e.verdict == "SAT") for e in examples]
+    sat += [int(t.accepts and not t.dissatisfied) if t.accepts or t.dissatisfied else -1 for t in iard]
+    fold = [e.pattern % FOLDS for e in examples] + [fold_of(f"fold {t.dialogue}") for t in iard] + [t.fold for t in gold]
+    return Pool(
+        source,
+        np.asarray(dsat),
+        np.asarray([*sat, *(int(t.truth == "SAT") for t in gold)], dtype=np.int8),
+        np.asarray(fold, dtype=np.int8),
+        np.asarray([*(e.subtype for e in examples), *[""] * (len(iard) + len(gold))]),
+        idf,
+        weighed(counts, idf),
+        weighed(_stacked([batch.requests for batch in batches if batch.requests]), idf),
+        np.concatenate([batch.relation for batch in batches]),
+    )
+
+
+def weighed(counts: csr_array, idf: np.ndarray) -> csr_array:
+    """Each count as often its idf, each row scaled to length 1 (where a word counts as often as it stands there)."""
+    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    values = idf.astype(np.float64)[counts.indices]
+    length = np.sqrt(np.bincount(rows, counts.data * values**2, minlength=counts.shape[0]))
+    values *= counts.data / np.maximum(length, 1e-9)[rows]
+    return _indexed(csr_array((values, counts.indices, counts.indptr), shape=counts.shape))
+
+
+def _stacked(batches: Sequence[Batch]) -> csr_array:
+    parts = [_counts(batch) for batch in batches]
+    data, indices = (np.concatenate([getattr(part, name) for part in parts]) for name in ("data", "indices"))
+    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+    return csr_array((data, indices, np.concatenate(([0], np.cumsum(lengths)))), shape=(len(lengths), BUCKETS))
+
+
+def _counts(batch: Batch) -> csr_array:
+    """float64 [n, BUCKETS]: how often each bucket is in use."""
+    used = batch.buckets > 0
+    owners = np.broadcast_to(batch.words.owners[:, None], used.shape)[used]
+    found = csr_array((np.ones(len(owners)), (owners, batch.buckets[used])), shape=(len(batch.words.counts), BUCKETS))
+    found.sum_duplicates()
+    return found
+
+
+def _idf(sources: Sequence[csr_array]) -> np.ndarray:
+    """float32 [BUCKETS], rounded as it will be stored; each source counts alike, whatever its size."""
+    rows = 2000
+    shares = [np.bincount(part.indices, minlength=BUCKETS) / max(part.shape[0], 1) for part in sources if part.shape[0]]
+    return (np.log((1 + rows) / (1 + rows * np.mean(shares, axis=0))) + 1).astype(np.float16).astype(np.float32)
+
+
+def _indexed(matrix: csr_array) -> csr_array:
+    matrix.indices, matrix.indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
+    return matrix  # liblinear takes no wider indices
+
+
+def project_pool(iard: Sequence[IardTurn], gold: Sequence[GoldTurn], conversations: Iterable[Conversation]) -> Pool:
+    """What the shipped weights are fitted on: the phrase book, IARD's training dialogues, and gold labels of real chats."""
+    texts = (reaction.turn.text for conversation in conversations for reaction in reactions(conversation))
+    return pool(expand(read_book(), 0), [turn for turn in iard if not turn.is_test], gold, texts)

@@ -1,0 +1,153 @@
+"""What the weights hold and how a batch is scored: linear scores of hashed words, and small trees over them.
+
+Three linear scores read a turn's words: `heard` was fitted on all sources, `plain` on the phrase book and IARD alone and
+without relations, `sat` on approval. Trees see `heard`, `plain`, the `plain` score of the request (who complained just
+now complains again) and the relations, and say how likely the turn is dissatisfied, as log-odds. numpy alone.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from drift.errors import DataError
+from drift.feedback.embedded.features import BUCKETS, RELATION, VERSION, Batch
+from drift.feedback.embedded.spell import Words
+from drift.records import Verdict
+
+WEIGHTS = Path(__file__).with_name("weights.npz")
+VERDICTS: tuple[Verdict, ...] = ("DSAT", "SAT")
+LINEAR = ("heard", "plain", "sat")
+SEEN = ("heard", "plain", "request", *RELATION)
+DEPTH = 3
+INNER, LEAVES = (1 << DEPTH) - 1, 1 << DEPTH
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """T complete binary trees of depth DEPTH; node i has the children 2i+1 (value <= threshold) and 2i+2.
+
+    `columns` int16 [T, INNER], what a node looks at; `thresholds` float32 [T, INNER]; `leaves` float32 [T, LEAVES].
+    """
+
+    columns: np.ndarray
+    thresholds: np.ndarray
+    leaves: np.ndarray
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """float64 [n]: the sum over the trees of the leaf that each row of `values` (float32 [n, columns]) falls in."""
+        n, number = len(values), len(self.columns)
+        flat, width = np.ascontiguousarray(values).ravel(), values.shape[1]
+        rows, trees = np.arange(n, dtype=np.int64)[:, None] * width, np.arange(number, dtype=np.int64) * INNER
+        columns, thresholds = self.columns.ravel().astype(np.int64), self.thresholds.ravel()
+        node = np.zeros((n, number), dtype=np.int64)
+        for _ in range(DEPTH):
+            at = node + trees
+            node = 2 * node + 1 + (flat[rows + columns[at]] > thresholds[at])
+        leaf = node - INNER + np.arange(number, dtype=np.int64) * LEAVES
+        return self.leaves.ravel()[leaf].sum(axis=1, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """`idf` float32 [BUCKETS]; `linear` float32 [BUCKETS + len(RELATION) + 1, 3], columns as LINEAR, the bias last, `sat`
+    in log-odds; `trees` over SEEN, whose sum plus `offset` is the log-odds of dissatisfaction; `subtypes` as `linear`, a
+    column for each name in `subtype_names`, each of which belongs to one of `subtype_verdicts`."""
+
+    idf: np.ndarray
+    linear: np.ndarray
+    trees: Trees
+    offset: float
+    subtypes: np.ndarray
+    subtype_names: tuple[str, ...]
+    subtype_verdicts: tuple[str, ...]
+
+
+class Scorer:
+    """A model made ready: its weights times idf, so that one look-up per bucket serves all scores."""
+
+    def __init__(self, model: Model):
+        self.model = model
+        self._linear = _by_bucket(model.linear, model.idf)
+        self._subtypes = _by_bucket(model.subtypes, model.idf)
+
+    def linear(self, batch: Batch) -> np.ndarray:
+        """float32 [n, 3], columns as LINEAR."""
+        return _scores(batch, self._linear, self.model.linear)
+
+    def odds(self, batch: Batch) -> np.ndarray:
+        """float64 [n, 2]: the log-odds of dissatisfaction and of approval. The batch is of turns, not of texts alone."""
+        assert batch.requests is not None, "texts alone relate to nothing"
+        scores, before = self.linear(batch), self.linear(batch.requests)[:, LINEAR.index("plain")]
+        dsat = self.model.trees.sums(seen(scores, before, batch.relation)) + self.model.offset
+        return np.stack((dsat, scores[:, LINEAR.index("sat")].astype(np.float64)), axis=1)
+
+    def subtypes(self, batch: Batch) -> np.ndarray:
+        """float32 [n, subtypes]."""
+        return _scores(batch, self._subtypes, self.model.subtypes)
+
+
+def seen(scores: np.ndarray, requests: np.ndarray, relation: np.ndarray) -> np.ndarray:
+    """float32 [n, len(SEEN)]: what the trees look at."""
+    return np.concatenate((scores[:, :2], requests[:, None], relation), axis=1, dtype=np.float32)
+
+
+def _by_bucket(weights: np.ndarray, idf: np.ndarray) -> np.ndarray:
+    """float32 [BUCKETS, columns + 1]: weight times idf, and the square of idf; nothing for bucket 0."""
+    table = np.concatenate((weights[:BUCKETS] * idf[:, None], idf[:, None] ** 2), axis=1, dtype=np.float32)
+    table[0] = 0
+    return table
+
+
+def _scores(batch: Batch, table: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """float32 [n, columns]. A row does not depend on the others: every sum runs over one turn in a fixed order."""
+    sums = per_text(table.take(batch.buckets, axis=0).sum(axis=1), batch.words)
+    said = sums[:, :-1] / np.sqrt(np.maximum(sums[:, -1:], 1e-9))
+    related = (batch.relation[:, :, None] * weights[BUCKETS:-1]).sum(axis=1)
+    return said + related + weights[-1]
+
+
+def per_text(values: np.ndarray, words: Words) -> np.ndarray:
+    """float32 [texts, columns]: the sums of the values of each text's words; 0 for a text without words."""
+    sums, spoken = np.zeros((len(words.counts), values.shape[1]), dtype=np.float32), words.counts > 0
+    if spoken.any():
+        sums[spoken] = np.add.reduceat(values, words.starts()[spoken], axis=0)
+    return sums
+
+
+def save_model(path: Path, model: Model) -> None:
+    np.savez_compressed(
+        path,
+        features=np.asarray(VERSION),
+        idf=model.idf.astype(np.float16),
+        linear=model.linear.astype(np.float16),
+        columns=model.trees.columns,
+        thresholds=model.trees.thresholds,
+        leaves=model.trees.leaves,
+        offset=np.asarray(model.offset),
+        subtypes=model.subtypes.astype(np.float16),
+        subtype_names=np.asarray(model.subtype_names),
+        subtype_verdicts=np.asarray(model.subtype_verdicts),
+    )
+
+
+def load_model(path: Path) -> Model:
+    """Raises DataError if the file is missing, damaged, or fitted on features that this code does not compute."""
+    remedy = "Fit it anew: python -m drift.feedback.embedded.fit --iard FILE --gold FILE --store DIR"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["features"]) != VERSION:
+                raise DataError(
+                    f"{path}: fitted on features of version {file['features']}, this code computes {VERSION}. {remedy}"
+                )
+            return Model(
+                file["idf"].astype(np.float32),
+                file["linear"].astype(np.float32),
+                Trees(file["columns"], file["thresholds"], file["leaves"]),
+                float(file["offset"]),
+                file["subtypes"].astype(np.float32),
+                tuple(map(str, file["subtype_names"])),
+                tuple(map(str, file["subtype_verdicts"])),
+            )
+    except (OSError, EOFError, KeyError, ValueError, IndexError) as error:
+        raise DataError(f"{path}: no weights of the labeller ({error}). {remedy}") from None
