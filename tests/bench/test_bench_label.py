@@ -63,7 +63,10 @@ def test_gold_figures_by_hand(monkeypatch):
 
 def test_reliability_bins_hold_as_many_turns():
     p_dsat = np.linspace(0, 1, 10)
-    assert reliability(p_dsat > 0.5, p_dsat, bins=2) == [(pytest.approx(0.2222), 0.0, 5), (pytest.approx(0.7778), 1.0, 5)]
+    assert reliability(p_dsat > 0.5, p_dsat, bins=2) == [
+        (pytest.approx(0.2222), 0.0, 5),
+        (pytest.approx(0.7778), 1.0, 5),
+    ]
 
 
 def test_intervals_keep_groups_together():

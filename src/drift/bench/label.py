@@ -1,4 +1,4 @@
-"""How fast the embedded labeller reads real chats, and how well it finds dissatisfaction in turns it did not learn from."""
+"""How fast the embedded labeller reads real chats, and how well it finds dissatisfaction that it did not learn from."""
 
 import statistics
 import tempfile
@@ -53,8 +53,8 @@ class LabelBench:
 
 
 def bench_label(iard: Path | None, logs: Path | None, gold: Path | None = None, seed: int = 0) -> LabelBench:
-    """What is not given is not measured. `gold` labels turns of `logs` and is scored by models that are refitted without
-    the turns' fold, which takes IARD's training dialogues too.
+    """What is not given is not measured. `gold` labels turns of `logs`, which are scored by models refitted without the
+    turns' fold; these learn from IARD's training dialogues too.
 
     Raises DataError on a file of another shape, and where `gold` stands without the other two.
     """

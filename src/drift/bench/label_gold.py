@@ -58,13 +58,23 @@ def gold_figures(told: Sequence[GoldTurn], p_dsat: np.ndarray, seed: int = 0) ->
     def figures(rows: np.ndarray) -> tuple[float, ...]:
         return _figures(truth[rows], p_dsat[rows])
 
-    values = [round(value, 4) for value in figures(np.arange(len(truth)))]
-    spans = intervals(figures, [turn.conversation for turn in told], seed)
-    mixed = [each for pair in zip(values, spans, strict=True) for each in pair]
+    values, spans = figures(np.arange(len(truth))), intervals(figures, [turn.conversation for turn in told], seed)
+    auroc, average_precision, at_recall, brier_skill, precision, recall = (round(value, 4) for value in values)
     return GoldBench(
-        f"out of fold: {FOLDS} folds by sha256 of the conversation id; each model, its settings and its calibration "
-        "saw nothing of the fold that it is scored on",
-        *mixed,
+        protocol=f"out of fold: {FOLDS} folds by sha256 of the conversation id; each model, its settings and its "
+        "calibration saw nothing of the fold that it is scored on",
+        auroc=auroc,
+        auroc_interval=spans[0],
+        average_precision=average_precision,
+        average_precision_interval=spans[1],
+        precision_at_recall_35=at_recall,
+        precision_at_recall_35_interval=spans[2],
+        brier_skill=brier_skill,
+        brier_skill_interval=spans[3],
+        precision=precision,
+        precision_interval=spans[4],
+        recall=recall,
+        recall_interval=spans[5],
         reliability=reliability(truth, p_dsat),
         turns=len(truth),
         dissatisfied=int(truth.sum()),

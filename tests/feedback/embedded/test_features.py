@@ -1,9 +1,9 @@
 """Relations between a turn, its request and the reply, and the hashed words."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest import approx
 
 from drift.feedback.embedded.features import BUCKETS, RELATION, Turn, features
 
@@ -16,8 +16,8 @@ def test_a_repeated_request_is_told_from_one_with_other_arguments():
     again = related("Sort pear, fig", "x", "sort pear, fig.")
     other = related("Sort pear, kiwi", "x", "Sort pear, fig")
     assert (again["same_as_request"], again["request_repeated"], again["other_arguments"]) == (1, 1, 0)
-    assert (other["same_as_request"], other["other_arguments"], other["new_words"]) == (0, 1, approx(1 / 6))
-    assert other["request_repeated"] == approx(2 / 3)
+    assert (other["same_as_request"], other["other_arguments"], other["new_words"]) == (0, 1, pytest.approx(1 / 6))
+    assert other["request_repeated"] == pytest.approx(2 / 3)
 
 
 def test_numbers_are_compared_with_the_request():
@@ -46,7 +46,11 @@ def test_thanks_with_a_but():
 def test_a_complaint_shows_by_its_kinds_of_words():
     told = related("But you forgot it again, that is wrong")
     assert (told["but_first"], told["addresses_a_fault"]) == (1, 1)
-    assert (told["faults"], told["misses"], told["again"]) == (approx(1 / 3), approx(1 / 3), approx(1 / 3))
+    assert (told["faults"], told["misses"], told["again"]) == (
+        pytest.approx(1 / 3),
+        pytest.approx(1 / 3),
+        pytest.approx(1 / 3),
+    )
     assert related("STOP DOING THIS")["shouts"] == 1
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from drift.feedback.embedded.spell import BREAK, CAPITAL, CODE, DIGIT, KNOWN, LETTER, Words, cut, spell
+from drift.feedback.embedded.spell import ASKS, BREAK, CAPITAL, CODE, DIGIT, EXCLAIMS, KNOWN, LETTER, Words, cut, spell
 
 VERSION = "3"
 BUCKET_BITS = 16
@@ -37,35 +37,54 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Features of n turns.
+    """Features of n turns, and of further texts that are their requests.
 
-    `buckets` int32 [m, FAMILIES]: for each word of the turns, in order, the buckets that it stands in, 0 for none;
-    `relation` float32 [n, len(RELATION)]; `words`: those of the turns; `requests`: the requests as texts alone.
+    `spoken`: the words of all texts, those of the turns first; `buckets` int32 [FAMILIES, words]: those that each word
+    stands in, 0 for none; `relation` float32 [n, len(RELATION)]; `asked` int64 [n]: which text is the turn's request.
     """
 
-    words: Words
+    spoken: Words
     buckets: np.ndarray
     relation: np.ndarray
-    requests: "Batch | None" = None
+    asked: np.ndarray
+
+    @property
+    def words(self) -> Words:
+        """Those of the turns."""
+        return self.spoken.first(len(self.relation))
 
     def only(self, rows: Sequence[int]) -> "Batch":
-        """The batch of some of its turns; `rows` ascend."""
-        kept = np.zeros(len(self.words.counts), dtype=bool)
-        kept[rows] = True
-        spoken = np.repeat(kept, self.words.counts)
-        return Batch(self.words.only(rows, spoken), self.buckets[spoken], self.relation[rows])
+        """The batch of some of its turns, without their requests."""
+        words, chosen = self.spoken.pick(np.asarray(rows, dtype=np.int64))
+        return Batch(words, self.buckets[:, chosen], self.relation[rows], np.zeros(0, dtype=np.int64))
 
 
 def features(turns: Sequence[Turn]) -> Batch:
     texts = [cut(turn.text) for turn in turns]
-    words, requests = spell(texts), features_of_texts([turn.request for turn in turns])
-    return Batch(words, _buckets(words), relate(turns, texts, words, requests.words), requests)
+    asked, further = _requests(turns)
+    spoken = spell(texts + [cut(text) for text in further])
+    words, (requests, _) = spoken.first(len(turns)), spoken.pick(asked)
+    return Batch(spoken, _buckets(spoken), relate(turns, texts, words, requests), asked)
+
+
+def _requests(turns: Sequence[Turn]) -> tuple[np.ndarray, list[str]]:
+    """Of each turn the number of its request's text: often it is the turn before, else one of the further texts."""
+    asked, further, before = np.zeros(len(turns), dtype=np.int64), [], None
+    for i, turn in enumerate(turns):
+        if before is not None and turn.request is before:
+            asked[i] = i - 1
+        else:
+            asked[i] = len(turns) + len(further)
+            further.append(turn.request)
+        before = turn.text
+    return asked, further
 
 
 def features_of_texts(texts: Sequence[str]) -> Batch:
     """Texts that stand in no relation to anything."""
     words = spell([cut(text) for text in texts])
-    return Batch(words, _buckets(words), np.zeros((len(texts), len(RELATION)), dtype=np.float32))
+    relation = np.zeros((len(texts), len(RELATION)), dtype=np.float32)
+    return Batch(words, _buckets(words), relation, np.zeros(0, dtype=np.int64))
 
 
 def _roles(words: Words) -> np.ndarray:
@@ -80,38 +99,47 @@ FAMILIES = 12
 def _buckets(words: Words) -> np.ndarray:
     """A word, its stem, its role, runs and pairs of both, and once more if it is among the words that open the turn."""
     own, roles, turn, place = words.shapes, _roles(words), words.owners, words.places()
-    found = np.zeros((len(own), FAMILIES), dtype=np.int32)
-    found[:, 0] = _bucket(own, 1)
-    found[:, 1] = np.where(words.kinds == LETTER, _bucket(words.stems, 2), 0)
-    found[:, 2] = np.where(place < FIRST, _bucket(own, 3), 0)
-    found[:, 3] = _bucket(roles, 4)
+    found = np.zeros((FAMILIES, len(own)), dtype=np.int32)
+    found[0] = _bucket(own, 1)
+    found[1] = np.where(words.kinds == LETTER, _bucket(words.stems, 2), 0)
+    found[2] = np.where(place < FIRST, _bucket(own, 3), 0)
+    found[3] = _bucket(roles, 4)
+    inside = [turn[: max(len(turn) - reach, 0)] == turn[reach:] for reach in range(4)]
     chains = ((own, own), (own, own, own), (roles, roles), (roles,) * 3, (roles,) * 4, (own, None, own))
-    for column, chain in enumerate((*chains, (own, roles), (roles, own)), 4):
-        found[:, column] = _run(chain, turn, column + 1)
+    for row, chain in enumerate((*chains, (own, roles), (roles, own)), 4):
+        kept = inside[len(chain) - 1]
+        found[row, : len(kept)] = np.where(kept, _bucket(_run(chain, len(kept)), row + 1), 0)
     return found
 
 
-def _run(chain: Sequence[np.ndarray | None], turn: np.ndarray, salt: int) -> np.ndarray:
-    """int32 [n]: bucket of what begins at each word, one column of hashes for each place; 0 if it leaves the turn."""
-    n, reach = len(turn), len(chain) - 1
-    found, count = np.zeros(n, dtype=np.int32), max(n - reach, 0)
+def _run(chain: Sequence[np.ndarray | None], count: int) -> np.ndarray:
+    """uint32 [count]: a hash of what begins at each word, one column of hashes for each place."""
     combined = np.zeros(count, dtype=np.uint32)
     for i, hashes in enumerate(chain):
         if hashes is not None:
             combined = combined * np.uint32(0x01000193) + hashes[i : i + count]
-    found[:count] = np.where(turn[:count] == turn[reach:], _bucket(combined, salt), 0)
-    return found
+    return combined
 
 
 def _bucket(hashes: np.ndarray, salt: int) -> np.ndarray:
     """int32 1..BUCKETS-1 (Fibonacci hashing: the product's high bits are the well mixed ones)."""
-    mixed = ((hashes + np.uint32(salt * 0x3C6EF35F & 0xFFFFFFFF)) * np.uint32(0x9E3779B1)) >> np.uint32(32 - BUCKET_BITS)
+    mixed = ((hashes + np.uint32(salt * 0x3C6EF35F & 0xFFFFFFFF)) * np.uint32(0x9E3779B1)) >> np.uint32(
+        32 - BUCKET_BITS
+    )
     return np.maximum(mixed, np.uint32(1)).astype(np.int32)
 
 
 REPETITION = (
     *("same_as_request", "same_few_words", "words_from_request", "request_repeated", "nothing_new", "new_words"),
-    *("lost_words", "swaps_words", "opens_alike", "other_arguments", "numbers_from_request", "new_numbers", "no_request"),
+    *(
+        "lost_words",
+        "swaps_words",
+        "opens_alike",
+        "other_arguments",
+        "numbers_from_request",
+        "new_numbers",
+        "no_request",
+    ),
 )
 REPLY = (
     *("reply_apologises", "reply_agrees", "reply_refuses", "reply_has_code", "reply_asks", "reply_is_cut"),
@@ -178,20 +206,23 @@ def _repetition(scene: Scene) -> tuple[np.ndarray, ...]:
 def _reply(scene: Scene) -> tuple[np.ndarray, ...]:
     """REPLY: what the reply did, and what the turn makes of that."""
     words, opening, replies = scene.words, scene.opening, [turn.reply for turn in scene.turns]
-    endings = [reply[-ENDING:].rstrip() for reply in replies]
+    endings = [reply[-ENDING:].rstrip()[-1:] for reply in replies]
     length = np.asarray([len(reply) for reply in replies])
     code = np.asarray(["```" in reply for reply in replies])
-    asks = np.asarray([ending.endswith("?") for ending in endings])
-    broken_off = np.asarray([ending[-1:].isalnum() or ending.endswith("```") for ending in endings])
+    asks = np.asarray([ending == "?" for ending in endings])
+    broken_off = np.asarray([ending.isalnum() or ending == "`" for ending in endings])
     refusal, error = opening.has(opening.among("refusal")), words.has(words.among("error"))
-    refuses = [found and _has(reply[:OPENING], REFUSALS) for reply, found in zip(replies, refusal, strict=True)]
-    is_error = np.asarray([found and _has(text, ERRORS) for text, found in zip(scene.texts, error, strict=True)])
+    refuses, is_error = np.zeros_like(refusal), np.zeros_like(error)
+    for i in np.flatnonzero(refusal).tolist():
+        refuses[i] = _has(replies[i][:OPENING], REFUSALS)
+    for i in np.flatnonzero(error).tolist():
+        is_error[i] = _has(scene.texts[i], ERRORS)
     content = _content(words)
     no = words.has(words.among("no") & (words.places() == 0))
     return (
         opening.has(opening.among("apologies")),
         opening.has(opening.among("agrees") & (opening.places() < FRONT)),
-        np.asarray(refuses),
+        refuses,
         code,
         asks,
         broken_off & (length > 400),
@@ -212,8 +243,8 @@ def _manner(scene: Scene) -> tuple[np.ndarray, ...]:
     missed, you = words.count(words.plays("miss")), words.count(words.plays("you"))
     return (
         np.minimum(words.characters(CODE) / size * 8, 1),
-        np.asarray(["?" in text for text in scene.texts]),
-        np.asarray(["!" in text for text in scene.texts]),
+        words.characters(ASKS) > 0,
+        words.characters(EXCLAIMS) > 0,
         (words.characters(CAPITAL) > 0.6 * size) & (size > 3),
         words.counts < FRONT,
         np.log1p(length) / 8,

@@ -89,9 +89,7 @@ class EmbeddedLabeller:
                 abstain_reason=reason,
             )
 
-    def _findings(
-        self, verdicts: Sequence[Verdict], turns: Sequence[Turn], batch: Batch
-    ) -> dict[int, tuple[str, str]]:
+    def _findings(self, verdicts: Sequence[Verdict], turns: Sequence[Turn], batch: Batch) -> dict[int, tuple[str, str]]:
         """Subtype and evidence of the turns that got a verdict, by their place."""
         places = [i for i, given in enumerate(verdicts) if given in VERDICTS]
         if not places:

@@ -9,7 +9,8 @@ from drift.feedback.embedded.spell import HEAD, KNOWN, LETTER, OTHER, Words
 
 LETTERS = re.compile(r"[^\W\d_]+")
 CODE_MARKS = frozenset("{}[]()<>=;_/\\`|$#@*+")
-SURE, FOREIGN_LETTERS, SHORT, CODE_SHARE = 0.25, 0.3, 60, 0.06
+SURE, FAIR, FAIRLY = 0.25, 0.12, 3
+FOREIGN_LETTERS, SHORT, CODE_SHARE = 0.3, 60, 0.06
 _NAMED = dict(zip(KNOWN.words, range(1, len(KNOWN.words) + 1), strict=True))
 _BYTES, _HIGH = (np.arange(256) > 32).astype(np.uint8), (np.arange(256) > 127).astype(np.uint8)
 
@@ -23,6 +24,7 @@ def english(texts: Sequence[str], words: Words, requests: Sequence[str]) -> list
     hits, foreign = words.count(words.among("english")), words.count(words.among("foreign"))
     few_high = words.characters(_HIGH) <= FOREIGN_LETTERS / 2 * words.characters(_BYTES)
     sure = ((hits > foreign) & (hits >= SURE * spoken) & few_high) | (spoken == 0)
+    sure |= (foreign == 0) & (hits >= FAIRLY) & (hits >= FAIR * spoken) & few_high
     passed = sure.tolist()
     for i in np.flatnonzero(~sure).tolist():
         passed[i] = _is_english(texts[i], int(spoken[i]), int(hits[i]), int(foreign[i]), requests[i])

@@ -1,8 +1,8 @@
 """What the weights hold and how a batch is scored: linear scores of hashed words, and small trees over them.
 
-Three linear scores read a turn's words: `heard` was fitted on all sources, `plain` on the phrase book and IARD alone and
-without relations, `sat` on approval. Trees see `heard`, `plain`, the `plain` score of the request (who complained just
-now complains again) and the relations, and say how likely the turn is dissatisfied, as log-odds. numpy alone.
+Three linear scores read a turn's words: `heard` was fitted on all sources, `plain` on the phrase book and IARD alone
+and without relations, `sat` on approval. Trees see `heard`, `plain`, the `plain` score of the request (who complained
+just now complains again) and the relations, and say how likely the turn is dissatisfied, as log-odds. numpy alone.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ import numpy as np
 
 from drift.errors import DataError
 from drift.feedback.embedded.features import BUCKETS, RELATION, VERSION, Batch
-from drift.feedback.embedded.spell import Words
 from drift.records import Verdict
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
@@ -50,9 +49,12 @@ class Trees:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`idf` float32 [BUCKETS]; `linear` float32 [BUCKETS + len(RELATION) + 1, 3], columns as LINEAR, the bias last, `sat`
-    in log-odds; `trees` over SEEN, whose sum plus `offset` is the log-odds of dissatisfaction; `subtypes` as `linear`, a
-    column for each name in `subtype_names`, each of which belongs to one of `subtype_verdicts`."""
+    """Weights of the scores.
+
+    `idf` float32 [BUCKETS]; `linear` float32 [BUCKETS + len(RELATION) + 1, 3], columns as LINEAR, the bias last, `sat`
+    in log-odds; `trees` over SEEN, whose sum plus `offset` is the log-odds of dissatisfaction; `subtypes` as `linear`,
+    a column for each name in `subtype_names`, each of which belongs to one of `subtype_verdicts`.
+    """
 
     idf: np.ndarray
     linear: np.ndarray
@@ -72,19 +74,20 @@ class Scorer:
         self._subtypes = _by_bucket(model.subtypes, model.idf)
 
     def linear(self, batch: Batch) -> np.ndarray:
-        """float32 [n, 3], columns as LINEAR."""
-        return _scores(batch, self._linear, self.model.linear)
+        """float32 [n, 3] of the turns, columns as LINEAR."""
+        return _related(_said(batch, self._linear), batch.relation, self.model.linear)
 
     def odds(self, batch: Batch) -> np.ndarray:
-        """float64 [n, 2]: the log-odds of dissatisfaction and of approval. The batch is of turns, not of texts alone."""
-        assert batch.requests is not None, "texts alone relate to nothing"
-        scores, before = self.linear(batch), self.linear(batch.requests)[:, LINEAR.index("plain")]
+        """float64 [n, 2]: the log-odds of dissatisfaction and of approval. The batch is one of turns."""
+        said, plain = _said(batch, self._linear), LINEAR.index("plain")
+        before = said[batch.asked, plain] + self.model.linear[-1, plain]
+        scores = _related(said, batch.relation, self.model.linear)
         dsat = self.model.trees.sums(seen(scores, before, batch.relation)) + self.model.offset
         return np.stack((dsat, scores[:, LINEAR.index("sat")].astype(np.float64)), axis=1)
 
     def subtypes(self, batch: Batch) -> np.ndarray:
         """float32 [n, subtypes]."""
-        return _scores(batch, self._subtypes, self.model.subtypes)
+        return _related(_said(batch, self._subtypes), batch.relation, self.model.subtypes)
 
 
 def seen(scores: np.ndarray, requests: np.ndarray, relation: np.ndarray) -> np.ndarray:
@@ -99,20 +102,27 @@ def _by_bucket(weights: np.ndarray, idf: np.ndarray) -> np.ndarray:
     return table
 
 
-def _scores(batch: Batch, table: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """float32 [n, columns]. A row does not depend on the others: every sum runs over one turn in a fixed order."""
-    sums = per_text(table.take(batch.buckets, axis=0).sum(axis=1), batch.words)
-    said = sums[:, :-1] / np.sqrt(np.maximum(sums[:, -1:], 1e-9))
-    related = (batch.relation[:, :, None] * weights[BUCKETS:-1]).sum(axis=1)
-    return said + related + weights[-1]
+def _said(batch: Batch, table: np.ndarray) -> np.ndarray:
+    """float32 [texts, columns]: scores by the words of each text, 0 for one without words.
 
-
-def per_text(values: np.ndarray, words: Words) -> np.ndarray:
-    """float32 [texts, columns]: the sums of the values of each text's words; 0 for a text without words."""
-    sums, spoken = np.zeros((len(words.counts), values.shape[1]), dtype=np.float32), words.counts > 0
+    A row does not depend on the others: every sum runs over one text in a fixed order.
+    """
+    words, sums = batch.spoken, np.zeros((len(batch.spoken.counts), table.shape[1]), dtype=np.float32)
+    values = np.zeros((len(words.owners), table.shape[1]), dtype=np.float32)
+    for buckets in batch.buckets:
+        values += table.take(buckets, axis=0)
+    spoken = words.counts > 0
     if spoken.any():
         sums[spoken] = np.add.reduceat(values, words.starts()[spoken], axis=0)
-    return sums
+    return sums[:, :-1] / np.sqrt(np.maximum(sums[:, -1:], 1e-9))
+
+
+def _related(said: np.ndarray, relation: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """float32 [n, columns]: scores of the turns, relations and bias added."""
+    scores = said[: len(relation)] + weights[-1]
+    for column, weight in zip(relation.T, weights[BUCKETS:-1], strict=True):
+        scores += column[:, None] * weight
+    return scores
 
 
 def save_model(path: Path, model: Model) -> None:

@@ -33,6 +33,7 @@ _LOWER = np.arange(256, dtype=np.uint8)
 _LOWER[ord("A") : ord("Z") + 1] += 32
 _KIND[ord("A") : ord("Z") + 1] = LETTER
 CAPITAL = _table(0, {"ABCDEFGHIJKLMNOPQRSTUVWXYZ": 1})
+ASKS, EXCLAIMS = _table(0, {"?": 1}), _table(0, {"!": 1})
 CODE = _table(0, {"{}[]()<>=;_/\\`|$#@*+": 1})
 _POWERS = np.cumprod(np.full(LONGEST, 0x01000193, dtype=np.uint32), dtype=np.uint32)
 _POWERS = np.concatenate((_POWERS, np.zeros(1, dtype=np.uint32)))  # what comes after LONGEST letters does not count
@@ -73,12 +74,23 @@ class Words:
         """int64 [n]: 0 for the first word of its text."""
         return np.arange(len(self.owners), dtype=np.int32) - np.repeat(self.starts(), self.counts).astype(np.int32)
 
-    def only(self, texts: Sequence[int], spoken: np.ndarray) -> "Words":
-        """The words of some texts; `spoken` bool [n] flags them. Without the texts' characters."""
-        counts = self.counts[texts]
+    def first(self, texts: int) -> "Words":
+        """The words of the first texts."""
+        parts = (self.hashes, self.shapes, self.stems, self.kinds, self.known, self.owners)
+        counts, size = self.counts[:texts], self.size[:texts]
+        n = int(counts.sum())
+        hashes, shapes, stems, kinds, known, owners = (part[:n] for part in parts)
+        return Words(hashes, shapes, stems, kinds, known, owners, counts, size, self.raw[: int(size.sum()) + texts])
+
+    def pick(self, texts: np.ndarray) -> tuple["Words", np.ndarray]:
+        """The words of some texts, in this order, without the texts' characters; and which words these are."""
+        counts, starts = self.counts[texts], self.starts()[texts]
+        chosen = np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
         parts = (self.hashes, self.shapes, self.stems, self.kinds, self.known)
-        owners = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        return Words(*(part[spoken] for part in parts), owners, counts, np.zeros_like(counts), self.raw[:0])
+        hashes, shapes, stems, kinds, known = (part[chosen] for part in parts)
+        owners = np.repeat(np.arange(len(texts), dtype=np.int32), counts)
+        nothing = np.zeros_like(counts)
+        return Words(hashes, shapes, stems, kinds, known, owners, counts, nothing, self.raw[:0]), chosen
 
     def speaks(self) -> np.ndarray:
         """bool [n]: words and numbers, no punctuation."""
@@ -140,13 +152,16 @@ def _mix(hashes: np.ndarray) -> np.ndarray:
 class Known:
     """The words that the book names. Row 0 is every other word.
 
-    `sections`: bool [rows] for each section of words.txt, `parts` of lexicon.txt; `roles` uint32 [rows]: the hash of what a word does in a
-    reaction (its section of lexicon.txt, of which a later one wins; itself, if it is a function word; else nothing).
+    `sections`: bool [rows] for each section of words.txt, `parts` of lexicon.txt; `roles` uint32 [rows]: the hash of
+    what a word does in a reaction (its section of lexicon.txt, of which a later one wins; itself, if it is a function
+    word; else nothing).
     """
 
     def __init__(self) -> None:
         sections = {name: " ".join(lines).split() for name, lines in read_sections("words.txt").items()}
-        lexicon = {word: role for role, lines in read_sections("lexicon.txt").items() for word in " ".join(lines).split()}
+        lexicon = {
+            word: role for role, lines in read_sections("lexicon.txt").items() for word in " ".join(lines).split()
+        }
         self.words = sorted({*lexicon, *(word for words in sections.values() for word in words)})
         self._step, self._slots, self._hashes = self._hash_table()
         rows = {word: row for row, word in enumerate(self.words, 1)}

@@ -62,7 +62,9 @@ def test_the_same_data_give_the_same_weights_and_they_run(small, model, tmp_path
     assert np.array_equal(again.trees.leaves, model.trees.leaves)
     save_model(tmp_path / "weights.npz", model)
     said = ["It is not working yet chat 3", "add a chart chat 5"]
-    labels = EmbeddedLabeller(tmp_path / "weights.npz").label([chat("make a page", "Here is the page.", t) for t in said])
+    labels = EmbeddedLabeller(tmp_path / "weights.npz").label(
+        [chat("make a page", "Here is the page.", t) for t in said]
+    )
     assert [label.label for label in labels] == ["DSAT", "NEUTRAL"]
 
 

@@ -1,4 +1,6 @@
-"""Fits the weights that ship with the project: `python -m drift.feedback.embedded.fit --iard FILE --gold FILE --store DIR`.
+"""Fits the weights that ship with the project.
+
+    python -m drift.feedback.embedded.fit --iard FILE --gold FILE --store DIR
 
 The store holds the logs that the gold labels are about (`drift ingest LOGS --store DIR`).
 """

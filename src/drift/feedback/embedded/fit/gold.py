@@ -57,7 +57,7 @@ def read_gold(path: Path, conversations: Iterable[Conversation]) -> list[GoldTur
             continue
         if key not in turns:
             raise DataError(
-                f"{path}:{number}: no user turn after a reply at message {key[1]} of conversation {key[0]!r} in the logs. "
+                f"{path}:{number}: no user turn after a reply at message {key[1]} of conversation {key[0]!r}. "
                 "Give the logs that these labels are about."
             )
         found.append(GoldTurn(key[0], turns[key], told["label"]))
@@ -72,7 +72,11 @@ def _told(at: str, line: bytes) -> Mapping[str, Any]:
         row = orjson.loads(line)
         if row["label"] not in allowed:
             raise DataError(f"{at}: label {row['label']!r}; allowed: {', '.join(allowed)}.")
-        return {"conversation_id": str(row["conversation_id"]), "message_index": row["message_index"], "label": row["label"]}
+        return {
+            "conversation_id": str(row["conversation_id"]),
+            "message_index": row["message_index"],
+            "label": row["label"],
+        }
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(
             f"{at}: no gold label ({type(error).__name__}: {error}); "

@@ -8,7 +8,6 @@ f (`held_out`) owes nothing to fold f.
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,10 +16,10 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from drift.feedback.embedded.features import BUCKETS, RELATION
+from drift.feedback.embedded.features import RELATION
 from drift.feedback.embedded.fit.gold import FOLDS
 from drift.feedback.embedded.fit.pool import BOOK, GOLD, IARD, Pool
-from drift.feedback.embedded.model import DEPTH, INNER, LEAVES, SEEN, VERDICTS, Model, Trees
+from drift.feedback.embedded.model import INNER, LEAVES, VERDICTS, Model, Trees
 
 STRENGTH = 3.0  # inverse regularisation of the linear scores
 ROWS = 3000.0  # each source weighs as much as so many turns in a linear score
@@ -127,7 +126,7 @@ def held_out(linears: Linears) -> np.ndarray:
 
 
 def boost(linears: Linears, outer: int | None) -> Boosted:
-    """Trees that saw no gold turn of the fold `outer`: settings chosen and calibrated inside the others, then refitted."""
+    """Trees that saw no gold turn of the fold `outer`: chosen and calibrated inside the other folds, then refitted."""
     pool, values = linears.pool, linears.seen(outer)
     every = max((pool.source == BOOK).sum() // BOOK_ROWS, 1)
     rows = (pool.source != BOOK) | (np.arange(len(pool.source)) % every == 0)
@@ -218,7 +217,8 @@ def fit(linears: Linears) -> Model:
     linear = np.column_stack((linears.weights("heard"), plain, sat)).astype(np.float32)
     boosted = boost(linears, None)
     told = np.flatnonzero((pool.source == BOOK) & (pool.dsat | (pool.sat > 0)))
-    verdict = {name: VERDICTS[0] if dsat else VERDICTS[1] for name, dsat in zip(pool.subtypes[told], pool.dsat[told])}
+    kinds_told = zip(pool.subtypes[told], pool.dsat[told], strict=True)
+    verdict = {name: VERDICTS[0] if dsat else VERDICTS[1] for name, dsat in kinds_told}
     names = sorted(verdict, key=lambda name: (verdict[name], name))
     kinds = np.column_stack([learn_linear(pool.related, pool.subtypes == name, told, pool.source) for name in names])
     return Model(

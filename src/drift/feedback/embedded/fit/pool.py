@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array, hstack
+from scipy.sparse import csr_array, hstack, vstack
 
 from drift.feedback.embedded.book.expand import Example, expand, read_book
 from drift.feedback.embedded.features import BUCKETS, Batch, features, features_of_texts
@@ -42,19 +42,26 @@ class Pool:
         return _indexed(csr_array(hstack([self.said, csr_array(self.relation.astype(np.float64))])))
 
 
-def pool(
-    examples: Sequence[Example], iard: Sequence[IardTurn], gold: Sequence[GoldTurn], texts: Iterable[str]
-) -> Pool:
+def pool(examples: Sequence[Example], iard: Sequence[IardTurn], gold: Sequence[GoldTurn], texts: Iterable[str]) -> Pool:
     """`texts`: what users of real logs wrote, from which, with the other sources, idf is learnt."""
     turns = [told.turn for source in (examples, iard, gold) for told in source]
     batches = [features(turns[i : i + TOGETHER]) for i in range(0, len(turns), TOGETHER)]
-    counts = _stacked(batches)
+    every = [_counts(batch) for batch in batches]
+    of_turns = ((each, np.arange(len(batch.relation))) for each, batch in zip(every, batches, strict=True))
+    counts = _stacked(of_turns)
     source = np.repeat(np.asarray([BOOK, IARD, GOLD], dtype=np.int8), [len(examples), len(iard), len(gold)])
-    idf = _idf([*(counts[source == each] for each in (BOOK, IARD)), _counts(features_of_texts(list(texts)))])
+    idf = _idf(
+        [
+            *(csr_array(counts[np.flatnonzero(source == each)]) for each in (BOOK, IARD)),
+            _counts(features_of_texts(list(texts))),
+        ]
+    )
     dsat = [e.verdict == "DSAT" for e in examples] + [t.dissatisfied for t in iard] + [t.truth == "DSAT" for t in gold]
     sat = [int(e.verdict == "SAT") for e in examples]
     sat += [int(t.accepts and not t.dissatisfied) if t.accepts or t.dissatisfied else -1 for t in iard]
-    fold = [e.pattern % FOLDS for e in examples] + [fold_of(f"fold {t.dialogue}") for t in iard] + [t.fold for t in gold]
+    fold = (
+        [e.pattern % FOLDS for e in examples] + [fold_of(f"fold {t.dialogue}") for t in iard] + [t.fold for t in gold]
+    )
     return Pool(
         source,
         np.asarray(dsat),
@@ -63,32 +70,31 @@ def pool(
         np.asarray([*(e.subtype for e in examples), *[""] * (len(iard) + len(gold))]),
         idf,
         weighed(counts, idf),
-        weighed(_stacked([batch.requests for batch in batches if batch.requests]), idf),
+        weighed(_stacked((each, batch.asked) for each, batch in zip(every, batches, strict=True)), idf),
         np.concatenate([batch.relation for batch in batches]),
     )
 
 
 def weighed(counts: csr_array, idf: np.ndarray) -> csr_array:
     """Each count as often its idf, each row scaled to length 1 (where a word counts as often as it stands there)."""
-    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    each = np.diff(counts.indptr)
+    rows = np.repeat(np.arange(len(each)), each)
     values = idf.astype(np.float64)[counts.indices]
-    length = np.sqrt(np.bincount(rows, counts.data * values**2, minlength=counts.shape[0]))
+    length = np.sqrt(np.bincount(rows, counts.data * values**2, minlength=len(each)))
     values *= counts.data / np.maximum(length, 1e-9)[rows]
     return _indexed(csr_array((values, counts.indices, counts.indptr), shape=counts.shape))
 
 
-def _stacked(batches: Sequence[Batch]) -> csr_array:
-    parts = [_counts(batch) for batch in batches]
-    data, indices = (np.concatenate([getattr(part, name) for part in parts]) for name in ("data", "indices"))
-    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
-    return csr_array((data, indices, np.concatenate(([0], np.cumsum(lengths)))), shape=(len(lengths), BUCKETS))
+def _stacked(parts: Iterable[tuple[csr_array, np.ndarray]]) -> csr_array:
+    """Some rows of some matrices, in one."""
+    return csr_array(vstack([csr_array(matrix[rows]) for matrix, rows in parts]))
 
 
 def _counts(batch: Batch) -> csr_array:
-    """float64 [n, BUCKETS]: how often each bucket is in use."""
+    """float64 [texts, BUCKETS]: how often each bucket is in use."""
     used = batch.buckets > 0
-    owners = np.broadcast_to(batch.words.owners[:, None], used.shape)[used]
-    found = csr_array((np.ones(len(owners)), (owners, batch.buckets[used])), shape=(len(batch.words.counts), BUCKETS))
+    owners = np.broadcast_to(batch.spoken.owners, used.shape)[used]
+    found = csr_array((np.ones(len(owners)), (owners, batch.buckets[used])), shape=(len(batch.spoken.counts), BUCKETS))
     found.sum_duplicates()
     return found
 
@@ -96,7 +102,8 @@ def _counts(batch: Batch) -> csr_array:
 def _idf(sources: Sequence[csr_array]) -> np.ndarray:
     """float32 [BUCKETS], rounded as it will be stored; each source counts alike, whatever its size."""
     rows = 2000
-    shares = [np.bincount(part.indices, minlength=BUCKETS) / max(part.shape[0], 1) for part in sources if part.shape[0]]
+    counts = ((part.indices, len(part.indptr) - 1) for part in sources)
+    shares = [np.bincount(found, minlength=BUCKETS) / number for found, number in counts if number]
     return (np.log((1 + rows) / (1 + rows * np.mean(shares, axis=0))) + 1).astype(np.float16).astype(np.float32)
 
 
@@ -106,6 +113,6 @@ def _indexed(matrix: csr_array) -> csr_array:
 
 
 def project_pool(iard: Sequence[IardTurn], gold: Sequence[GoldTurn], conversations: Iterable[Conversation]) -> Pool:
-    """What the shipped weights are fitted on: the phrase book, IARD's training dialogues, and gold labels of real chats."""
+    """What the shipped weights are fitted on: the phrase book, IARD's training dialogues, gold labels of real chats."""
     texts = (reaction.turn.text for conversation in conversations for reaction in reactions(conversation))
     return pool(expand(read_book(), 0), [turn for turn in iard if not turn.is_test], gold, texts)
