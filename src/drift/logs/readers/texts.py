@@ -23,13 +23,13 @@ _DEEP = 8  # wrappers in wrappers
 
 def call_draft(at: Place, given: Any, answer: Any, call: Call, **fields: Any) -> Draft:
     """A draft of one model call. A call that failed has no answer. Raises Unusable if nothing readable was given."""
-    history = list(messages_of(plain_messages(given, "user")))
-    replies = plain_messages(answer, "assistant")
+    plain = plain_messages(given, "user")
+    history, replies = list(messages_of(plain)), plain_messages(answer, "assistant")
     for reply in replies[:1]:
         text = reply.get("content")
         if text is not None and not reply.get("tool_calls"):
             content = text_of(text, "the reply")
-            history.append(Message("assistant", content, source_index=len(plain_messages(given, "user"))))
+            history.append(Message("assistant", content, source_index=len(plain)))
     if not history:
         raise Unusable(Reason.NO_MESSAGES, "neither request nor reply hold a text")
     return Draft(at=at, messages=tuple(history), call=call, **fields)
@@ -53,6 +53,8 @@ def plain_messages(value: Any, role: str, depth: int = 0) -> list[dict[str, Any]
 
 
 def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
+    if type(entry) is dict and "content" in entry and type(entry.get("role")) is str and "parts" not in entry:
+        return [entry]  # most are like this
     if not isinstance(entry, Mapping):
         return plain_messages(entry, role, depth + 1)
     if "choices" in entry or "generations" in entry:
