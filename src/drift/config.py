@@ -159,6 +159,7 @@ class TrainerSettings(Settings):
     micro-batches of `micro_batch_tokens`: they bound the memory and change nothing else.
 
     docs/training.md says when to choose which loss. `margin`: the anchored loss's, nats per `margin_unit`.
+    `diagnostics`: measure what the paper's theory speaks of; `tau` is Lemma 1's, a probability.
     """
 
     loss: Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft"] = "sigmoid"
@@ -177,6 +178,8 @@ class TrainerSettings(Settings):
     max_length: PositiveInt = 2048
     max_prompt_length: PositiveInt = 1024
     gradient_checkpointing: bool = False
+    diagnostics: bool = False
+    tau: float = Field(default=0.25, gt=0.0, lt=1.0)
 
 
 class TrainingSettings(TrainerSettings):

@@ -40,7 +40,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         it = run.iteration(k)
         reference = start.warm if cfg.training.reference == "warm_start" else policy  # frozen for the iteration
         pairs = _pairs(cfg, it, prompts, policy, start.warm, truth, k)
-        frozen = it.stage("reference.safetensors", measure_reference, (reference,), pairs, cfg.training, cfg.policy)
+        asked = (reference, policy, start.warm) if cfg.training.diagnostics else (reference,)
+        frozen = it.stage("reference.safetensors", measure_reference, asked, pairs, cfg.training, cfg.policy)
         policy = it.stage("policy", train, policy, frozen, pairs, cfg.training, cfg.policy, cfg.seed)
         policies.append(policy)
         evaluations.append(_evaluation(cfg, it, policy, start.probes, truth))

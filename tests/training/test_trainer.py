@@ -13,9 +13,9 @@ from drift.errors import DriftError
 from drift.policy.model import load_policy
 from drift.records import ChatMessage, PreferencePair
 from drift.training.batch import StepCollator
-from drift.training.reference import logps_of, with_reference
+from drift.training.reference import PairLogps, logps_of
 from drift.training.shared_prefix import choose_packing
-from drift.training.tokens import tokenise
+from drift.training.tokens import TokenPair, tokenise
 from drift.training.trainer import PreferenceTrainer, training_arguments, without_dropout
 
 NEWLINE_BEFORE = (
@@ -50,12 +50,19 @@ def trainer_for(folder, settings, tmp_path, reference=None, dtype=torch.float32,
     policy = load_policy(folder, PolicySettings())
     tokens, _ = tokenise(policy, pairs(12), 512, 512)
     packing = choose_packing(policy.model)
-    tokens = with_reference(tokens, logps_of(reference or policy, tokens, 100, dtype))
+    tokens = known(tokens, logps_of(reference or policy, tokens, 100, dtype))
     arguments = training_arguments(settings, 1, tmp_path)
-    collator = StepCollator(0, settings.micro_batch_tokens, packing.shared)
+    collator = StepCollator(0, settings.micro_batch_tokens, packing.shared, settings.gradient_checkpointing)
     return PreferenceTrainer(
         policy.model, tokens, settings, arguments, collator, dtype, reference is None, metrics or io.BytesIO()
     )
+
+
+def known(tokens: list[TokenPair], logps: list[PairLogps]) -> list[TokenPair]:
+    return [
+        replace(pair, ref_chosen_logps=float(found.chosen.sum()), ref_rejected_logps=float(found.rejected.sum()))
+        for pair, found in zip(tokens, logps, strict=True)
+    ]
 
 
 def gradient(model) -> torch.Tensor:
@@ -157,9 +164,42 @@ def test_no_dropout_anywhere(tiny_policy):
     assert layer.extra.p == layer.self_attn.attention_dropout == 0.0
 
 
+class OutOfMemory(torch.nn.Module):
+    """A model for which there is no room."""
+
+    def __init__(self, error: RuntimeError):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.error = error
+
+    def forward(self, **_):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("budget", "remedy"),
+    [(100_000, r"of 12 pairs and \d+ tokens; set micro_batch_tokens=\d+ "), (1, "a single pair already")],
+)
+def test_out_of_memory_names_a_budget_to_try(tiny_policy, tmp_path, budget, remedy):
+    trainer = trainer_for(tiny_policy, settings_for(micro_batch_tokens=budget), tmp_path)
+    batches = trainer.data_collator(trainer.train_dataset)
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ):
+        with pytest.raises(
+            DriftError, match=f"training step 0: out of memory in a micro-batch {'' if budget > 1 else '.*'}{remedy}"
+        ):
+            trainer.training_step(OutOfMemory(error), batches)
+    with pytest.raises(RuntimeError, match="something else"):
+        trainer.training_step(OutOfMemory(RuntimeError("something else")), batches)
+
+
 def test_gradient_checkpointing_changes_nothing_but_memory(tiny_policy, tmp_path):
     plain = trainer_for(tiny_policy, settings_for(epochs=1), tmp_path)
     saving = trainer_for(tiny_policy, settings_for(epochs=1, gradient_checkpointing=True), tmp_path)
     plain.train()
     saving.train()
     assert [row["loss"] for row in saving.rows] == pytest.approx([row["loss"] for row in plain.rows], abs=1e-5)
+    assert saving.collator.chunk_head
+    assert not plain.collator.chunk_head

@@ -1,7 +1,7 @@
 """The figures that the README quotes, each measured by a command."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -42,6 +42,32 @@ def sample(
 
     with progress("sampling"):
         done = bench_sample(prompts, rounds, seed)
+    summary(done, as_json)
+
+
+@app.command()
+def train(
+    vocabulary: Annotated[int, typer.Option(min=128)] = 16_384,
+    lengths: Annotated[
+        tuple[int, int, int, int], typer.Option(help="Shortest and longest prompt, shortest and longest reply.")
+    ] = (600, 1000, 200, 500),
+    scale: Annotated[float, typer.Option(min=0.01, help="The lengths are multiplied by it.")] = 0.25,
+    dtype: Annotated[Literal["bfloat16", "float32"], typer.Option(help="What both compute in.")] = "bfloat16",
+    lora: Annotated[bool, typer.Option(help="An adapter of rank 16 in place of the weights.")] = False,
+    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing")] = False,
+    compact_rival: Annotated[bool, typer.Option("--compact-rival", help="TRL's head as it is on CUDA.")] = False,
+    steps: Annotated[int, typer.Option(min=1)] = 10,
+    seed: Annotated[int, typer.Option(help="Of the weights and the pairs.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """A training step beside one of TRL's DPOTrainer: process CPU time, saved activations, and how far they differ.
+
+    Example: drift bench train --json
+    """
+    from drift.bench.train import Conditions, Shape, bench_train
+
+    shape = Shape(vocabulary=vocabulary, prompt=lengths[:2], reply=lengths[2:], scale=scale)
+    done = bench_train(shape, Conditions(dtype, lora, gradient_checkpointing, compact_rival), steps, seed)
     summary(done, as_json)
 
 

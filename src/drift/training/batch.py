@@ -16,8 +16,9 @@ from drift.training.tokens import TokenPair
 class PairBatch:
     """P pairs of one micro-batch.
 
-    `rows`: one packed row, or padded rows of which 2p is the pair's chosen and 2p + 1 its rejected. The rest, float32
-    [P], is what the loss needs to know of a pair besides its log-probs: see `PairTensors`.
+    `rows`: one packed row, or padded rows of which 2p is the pair's chosen and 2p + 1 its rejected. `history`: float32
+    [P, 2, 2], summed log-probs under the policies at the iteration's start and the warm start, chosen and rejected. The
+    rest, float32 [P], is what the loss needs to know of a pair besides its log-probs: see `PairTensors`.
     """
 
     rows: PackedRow | PaddedRows
@@ -28,10 +29,11 @@ class PairBatch:
     noise: Tensor
     weights: Tensor
     token_weights: Tensor
+    history: Tensor
 
     def with_logps(self, logps: Tensor) -> PairTensors:
         """What the loss takes, from the policy's summed log-probs: float32 [P, 2], chosen and rejected, nats."""
-        rest = (getattr(self, field.name) for field in fields(self) if field.name != "rows")
+        rest = (getattr(self, field.name) for field in fields(self) if field.name not in ("rows", "history"))
         return PairTensors(logps[:, 0], logps[:, 1], *rest)
 
     def to(self, device: torch.device) -> "PairBatch":
@@ -42,12 +44,14 @@ class PairBatch:
 class StepCollator:
     """The pairs of one optimizer step to micro-batches of at most `micro_batch_tokens` tokens each, padding included.
 
-    `shared`: packed rows, for a model that computes them exactly. A pair that is longer by itself is a micro-batch.
+    `shared`: packed rows, for a model that computes them exactly; `chunk_head`: see PackedRow. A pair that is longer by
+    itself is a micro-batch.
     """
 
     pad_token_id: int
     micro_batch_tokens: int
     shared: bool
+    chunk_head: bool = False
 
     def __call__(self, pairs: Sequence[TokenPair]) -> list[PairBatch]:
         total = sum(pair.weight for pair in pairs) or 1.0
@@ -73,7 +77,7 @@ class StepCollator:
     def _batch(self, pairs: Sequence[TokenPair], total_weight: float, total_tokens: float) -> PairBatch:
         sequences = [(pair.prompt, reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]
         return PairBatch(
-            PackedRow.of(pairs) if self.shared else PaddedRows.of(sequences, self.pad_token_id),
+            PackedRow.of(pairs, self.chunk_head) if self.shared else PaddedRows.of(sequences, self.pad_token_id),
             torch.tensor([pair.ref_chosen_logps for pair in pairs]),
             torch.tensor([pair.ref_rejected_logps for pair in pairs]),
             torch.tensor([float(len(pair.chosen)) for pair in pairs]),
@@ -81,6 +85,7 @@ class StepCollator:
             torch.tensor([pair.noise for pair in pairs]),
             torch.tensor([pair.weight / total_weight for pair in pairs]),
             torch.tensor([pair.weight / total_tokens for pair in pairs]),
+            torch.tensor([pair.history for pair in pairs]).view(-1, 2, 2),
         )
 
 

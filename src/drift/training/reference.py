@@ -39,7 +39,8 @@ def measure_reference(
 ) -> Counts:
     """Write the log-probs of the pairs under each of the policies; the first is training's reference.
 
-    The others are what the diagnostics measure from. Policies with the same weights are asked once.
+    For the diagnostics, the policy at the iteration's start and the warm start follow. Policies with the same weights
+    are asked once.
     """
     tensors: dict[str, Tensor] = {}
     names: list[str] = []
@@ -97,16 +98,23 @@ class Reference:
         return [PairLogps(*both) for both in zip(chosen, rejected, strict=True)]
 
 
-def with_reference(pairs: Sequence[TokenPair], logps: Sequence[PairLogps]) -> list[TokenPair]:
-    """The pairs with these log-probs, summed, as their reference."""
+def with_reference(pairs: Sequence[TokenPair], measured: Reference, history: bool) -> list[TokenPair]:
+    """The pairs with the reference's log-probs, summed, and with their history if it was measured too."""
+    reference, *others = ([_sums(found) for found in measured.logps(name, pairs)] for name in measured.policies)
+    start, warm = others if len(others) == 2 else (reference, reference)
     return [
         replace(
             pair,
-            ref_chosen_logps=float(found.chosen.double().sum()),
-            ref_rejected_logps=float(found.rejected.double().sum()),
+            ref_chosen_logps=reference[place][0],
+            ref_rejected_logps=reference[place][1],
+            history=(*start[place], *warm[place]) if history else pair.history,
         )
-        for pair, found in zip(pairs, logps, strict=True)
+        for place, pair in enumerate(pairs)
     ]
+
+
+def _sums(found: PairLogps) -> tuple[float, float]:
+    return float(found.chosen.double().sum()), float(found.rejected.double().sum())
 
 
 @torch.no_grad()

@@ -19,7 +19,8 @@ class TokenPair:
     """Ids of a pair; prompt + chosen and prompt + rejected are its two sequences.
 
     `noise`: the probability that the pair is the wrong way round. `ref_*_logps`: the reference's summed
-    log-probabilities, nats; not a number until the reference has been asked.
+    log-probabilities, nats; not a number until the reference has been asked. `history`: those under the policy at the
+    iteration's start (chosen, rejected) and under the warm start, for the diagnostics.
     """
 
     prompt: tuple[int, ...]
@@ -29,6 +30,7 @@ class TokenPair:
     noise: float = 0.0
     ref_chosen_logps: float = nan
     ref_rejected_logps: float = nan
+    history: tuple[float, float, float, float] = (nan, nan, nan, nan)
 
     @property
     def length(self) -> int:

@@ -1,6 +1,6 @@
 """The stage: pairs, a policy and its reference in; a better policy and the metrics of every step out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,9 +11,10 @@ from drift.config import PolicySettings, TrainerSettings
 from drift.errors import DataError
 from drift.policy.model import Policy, identified, load_policy, save_policy
 from drift.progress import report_note
+from drift.records import Reason
 from drift.training.batch import StepCollator
 from drift.training.reference import Reference, pad_id, training_weights, with_reference
-from drift.training.shared_prefix import choose_packing
+from drift.training.shared_prefix import Packing, choose_packing
 from drift.training.tokens import TokenPair, load_pairs
 from drift.training.trainer import PreferenceTrainer, training_arguments
 
@@ -39,7 +40,7 @@ def train(
     tokens, counts = load_pairs(begin, pairs, settings.max_prompt_length, settings.max_length)
     _check_noise(pairs, tokens, settings)
     measured = Reference.open(reference, begin, tokens)
-    tokens = with_reference(tokens, measured.logps(measured.policies[0], tokens))
+    tokens = with_reference(tokens, measured, settings.diagnostics)
     packing = choose_packing(begin.model)
     report_note(packing.why)
     trained = _with_adapter(begin, policy, seed)
@@ -50,14 +51,30 @@ def train(
             tokens,
             settings,
             training_arguments(settings, seed, out),
-            StepCollator(pad_id(begin), settings.micro_batch_tokens, packing.shared),
+            _collator(begin, settings, packing),
             getattr(torch, policy.dtype),
             begin.policy_id == measured.policies[0],
             metrics,
         )
+        if settings.diagnostics:
+            trainer.measure_gradients(**_identical(len(tokens), counts))
         trainer.train()
+        if settings.diagnostics:
+            trainer.measure_gradients(**_identical(len(tokens), counts))
     save_policy(identified(trained, begin.tokenizer), out)
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
+
+
+def _collator(policy: Policy, settings: TrainerSettings, packing: Packing) -> StepCollator:
+    """With gradient checkpointing the head's logits would be the largest thing kept: they go in chunks too then."""
+    chunk_head = packing.chunk_head and settings.gradient_checkpointing
+    return StepCollator(pad_id(policy), settings.micro_batch_tokens, packing.shared, chunk_head)
+
+
+def _identical(kept: int, counts: Mapping[str, int]) -> dict[str, float]:
+    """The share of pairs whose replies are the same tokens: they have no signal, and were left out."""
+    same = counts.get(f"dropped.{Reason.CHOSEN_IS_REJECTED}", 0)
+    return {"pairs/identical": same / (same + kept)}
 
 
 def _check_noise(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettings) -> None:

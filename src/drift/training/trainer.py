@@ -1,7 +1,7 @@
 """transformers' Trainer with DRIFT's loss: one step is one list of micro-batches, and its metrics are one JSON line."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +14,8 @@ from drift.config import TrainerSettings
 from drift.errors import DriftError
 from drift.progress import report_progress
 from drift.training.batch import PairBatch, StepCollator, summed_logps
-from drift.training.loss import PairLoss, preference_loss
+from drift.training.diagnostics import FIXED_PAIRS, lemma_1, loss_of, pair_gradients, step_diagnostics
+from drift.training.loss import PairLoss
 from drift.training.tokens import TokenPair
 
 # How far the sigmoid term may be from ln 2 at step 0. Half of beta times the log-probabilities' rounding: batches of
@@ -46,6 +47,7 @@ class PreferenceTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(_ReportProgress())
         self.settings = settings
+        self.collator = collator
         self.dtype = dtype
         self.starts_at_reference = starts_at_reference
         self.metrics = metrics
@@ -55,15 +57,12 @@ class PreferenceTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Backward through every micro-batch; their losses add up to the step's, so nothing is divided here."""
         model.train()
-        losses: list[PairLoss] = []
-        logps: list[Tensor] = []
-        for batch in inputs:
-            loss, pair = self._pair_loss(model, batch.to(self.args.device))
-            self.accelerator.backward(loss.loss)
-            losses.append(loss._replace(loss=loss.loss.detach()))
-            logps.append(pair)
+        batches = [batch.to(self.args.device) for batch in inputs]
+        losses, logps = zip(*(self._micro_batch(model, batch) for batch in batches), strict=True)
         self._check_start(torch.cat([loss.sigmoid_terms for loss in losses]), logps)
         self._step_metrics = step_metrics(losses, logps)
+        if self.settings.diagnostics:
+            self._step_metrics |= step_diagnostics(losses, batches, logps, self.settings.tau)
         total = torch.stack([loss.loss for loss in losses]).sum()
         if not math.isfinite(total.item()):
             raise DriftError(
@@ -83,20 +82,28 @@ class PreferenceTrainer(Trainer):
         loss, _ = self._pair_loss(model, inputs)
         return (loss.loss, loss) if return_outputs else loss.loss
 
+    def measure_gradients(self, **more: float) -> None:
+        """Both sides of Lemma 1 on a few fixed pairs, as a row of metrics.jsonl of its own."""
+        pairs = list(self.train_dataset)[:FIXED_PAIRS]  # pyright: ignore[reportArgumentType]
+        found = pair_gradients(self.model, pairs, self.collator, self.settings, self.dtype)  # pyright: ignore
+        self._write(lemma_1(found, self.settings.beta, self.settings.tau) | more)
+
+    def _micro_batch(self, model: nn.Module, batch: PairBatch) -> tuple[PairLoss, Tensor]:
+        """Forward and backward; returns the loss and the summed log-probs, without their graphs."""
+        try:
+            loss, logps = self._pair_loss(model, batch)
+            self.accelerator.backward(loss.loss)
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+                raise
+            raise DriftError(_out_of_memory(batch, self.state.global_step)) from None
+        return loss._replace(loss=loss.loss.detach()), logps
+
     def _pair_loss(self, model: nn.Module, batch: PairBatch) -> tuple[PairLoss, Tensor]:
         logps = summed_logps(model, batch, self.dtype)
-        settings = self.settings
-        loss = preference_loss(
-            settings.loss,
-            batch.with_logps(logps),
-            settings.beta,
-            settings.rpo_alpha,
-            settings.margin,
-            settings.margin_unit,
-        )
-        return loss, logps.detach()
+        return loss_of(self.settings, batch.with_logps(logps)), logps.detach()
 
-    def _check_start(self, sigmoid_terms: Tensor, logps: list[Tensor]) -> None:
+    def _check_start(self, sigmoid_terms: Tensor, logps: Sequence[Tensor]) -> None:
         """With policy = reference every log-ratio is 0, so every pair's term is ln 2 before the first step."""
         if self.state.global_step > 0 or not self.starts_at_reference:
             return
@@ -114,13 +121,25 @@ class PreferenceTrainer(Trainer):
         """One row per optimizer step, under TRL's names; the Trainer's closing summary is left out."""
         super().log(logs, start_time)
         if "loss" in logs:
-            row = {"step": self.state.global_step, **logs, **self._step_metrics}
-            self.rows.append(row)
-            self.metrics.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            self.rows.append(self._write(logs | self._step_metrics))
+
+    def _write(self, values: Mapping[str, float]) -> dict[str, float]:
+        row = {"step": self.state.global_step, **values}
+        self.metrics.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        return row
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: the Trainer's estimate knows only its own batches."""
         return 0
+
+
+def _out_of_memory(batch: PairBatch, step: int) -> str:
+    tokens, pairs = batch.rows.padded_tokens, len(batch.weights)
+    if pairs > 1:
+        remedy = f"set micro_batch_tokens={tokens // 2} (the result stays the same)"
+    else:
+        remedy = "it is a single pair already, so set gradient_checkpointing=true, or a lower max_length"
+    return f"training step {step}: out of memory in a micro-batch of {pairs} pairs and {tokens} tokens; {remedy}."
 
 
 def step_metrics(losses: Sequence[PairLoss], logps: Sequence[Tensor]) -> dict[str, float]:

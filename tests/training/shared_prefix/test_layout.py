@@ -17,8 +17,23 @@ def test_a_row_by_hand():
     assert row.layout.segments == (Segment(0, 3, 5, 6), Segment(6, 7, 8, 10))
 
 
+def test_the_sequences_of_one_kernel_call_by_hand():
+    places, query_ends, key_ends, longest = PackedRow.of(PAIRS).layout.sequences(torch.device("cpu"))
+    assert places.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 5, 6, 7, 6, 8, 9]
+    assert query_ends.tolist() == [0, 5, 6, 8, 10]
+    assert key_ends.tolist() == [0, 5, 9, 11, 14]
+    assert longest == 5
+
+
 def test_masks_by_hand():
-    layout, like = Layout(()), torch.zeros(())
-    assert (layout.mask(2, 4, None, like) == 0).int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
-    assert (layout.mask(2, 4, 2, like) == 0).int().tolist() == [[0, 1, 1, 0], [0, 0, 1, 1]]
-    assert layout.mask(2, 4, None, like) is layout.mask(2, 4, None, like)
+    segment, like = Segment(10, 12, 13, 15), torch.zeros(())  # P P C R R
+    layout = Layout([segment])
+
+    def seen(of_rejected: bool, window: int | None) -> list[list[int]]:
+        return (layout.mask(segment, of_rejected, window, like) == 0).int().tolist()
+
+    assert seen(True, None) == [[1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
+    assert seen(True, 2) == [[0, 1, 0, 1, 0], [0, 0, 0, 1, 1]]
+    assert seen(False, None) == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert seen(False, 2) == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+    assert layout.mask(segment, True, None, like) is layout.mask(segment, True, None, like)

@@ -2,6 +2,6 @@
 
 from drift.training.shared_prefix.attention import NAME as ATTENTION
 from drift.training.shared_prefix.layout import PackedRow, packed_logps
-from drift.training.shared_prefix.probe import choose_packing
+from drift.training.shared_prefix.probe import Packing, base_model, choose_packing
 
-__all__ = ["ATTENTION", "PackedRow", "choose_packing", "packed_logps"]
+__all__ = ["ATTENTION", "PackedRow", "Packing", "base_model", "choose_packing", "packed_logps"]

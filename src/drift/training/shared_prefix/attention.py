@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface
 
 from drift.training.shared_prefix.layout import Layout, Segment
 
@@ -38,34 +37,33 @@ def shared_prefix_attention(
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotary embeddings may leave them in float32
     parts = []
     for segment in shared_prefix.segments:
-        for rows, keys in _calls(segment, key, value):
-            parts.append(_attend(query[:, :, rows], *keys, scaling, sliding_window, shared_prefix))
+        for of_rejected in (False, True):
+            parts.append(_attend(query, key, value, scaling, sliding_window, (shared_prefix, segment, of_rejected)))
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
 
-def _calls(segment: Segment, key: Tensor, value: Tensor) -> list[tuple[slice, tuple[Tensor, Tensor]]]:
-    """Two calls per pair: [P C] stands together and is plainly causal; R sees P, then itself."""
-    first = slice(segment.start, segment.rejected)
-    prompt, rejected = slice(segment.start, segment.chosen), slice(segment.rejected, segment.end)
-    key_r, value_r = (torch.cat((states[:, :, prompt], states[:, :, rejected]), dim=2) for states in (key, value))
-    return [(first, (key[:, :, first], value[:, :, first])), (rejected, (key_r, value_r))]
-
-
 def _attend(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None, layout: Layout
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    window: int | None,
+    part: tuple[Layout, Segment, bool],
 ) -> Tensor:
-    """The queries are the last positions of the keys. [1, H, Q, D]"""
-    queries, keys = query.shape[2], key.shape[2]
-    causal = queries == keys and (window is None or window >= keys)
+    """Of [P C], which stands together and is plainly causal, or of R, from which C is hidden: [1, H, Q, D].
+
+    Keys and values are slices of the row: nothing is copied, and nothing but the row is kept for the gradient.
+    """
+    layout, segment, of_rejected = part
+    rows = slice(segment.rejected, segment.end) if of_rejected else slice(segment.start, segment.rejected)
+    keys = slice(segment.start, rows.stop)
+    causal = not of_rejected and (window is None or window >= keys.stop - keys.start)
     return F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=None if causal else layout.mask(queries, keys, window, query),
+        query[:, :, rows],
+        key[:, :, keys],
+        value[:, :, keys],
+        attn_mask=None if causal else layout.mask(segment, of_rejected, window, query),
         is_causal=causal,
         scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-
-
-AttentionInterface.register(NAME, shared_prefix_attention)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from drift.policy.padded import autocast, token_logps
+from drift.training.shared_prefix.head import chunked_logps
 from drift.training.tokens import TokenPair
 
 
@@ -24,6 +25,10 @@ class Segment:
     end: int
 
 
+_NEVER = 2**40
+"""A position after every other."""
+
+
 class Layout:
     """What the attention needs to know of a row. It travels as a forward keyword, so that a layer which gradient
     checkpointing computes again sees it again.
@@ -35,22 +40,44 @@ class Layout:
         self.segments = tuple(segments)
         self.windows: list[int | None] | None = [] if record else None
         self._masks: dict[tuple[object, ...], Tensor] = {}
+        self._sequences: tuple[Tensor, Tensor, Tensor, int] | None = None
 
-    def mask(self, queries: int, keys: int, window: int | None, like: Tensor) -> Tensor:
-        """What is added to the scores when the `queries` are the last of `keys` positions: [queries, keys], 0 or -inf.
+    def mask(self, segment: Segment, of_rejected: bool, window: int | None, like: Tensor) -> Tensor:
+        """What is added to a pair's attention scores, 0 or -inf: of [P C] to itself, or of R to [P C R] without C.
 
         A query sees what is not after it and, under a window, fewer than `window` positions before it.
         """
-        key = (queries, keys, window, like.dtype, like.device)
+        key = (segment, of_rejected, window, like.dtype, like.device)
         if key not in self._masks:
-            ages = torch.arange(keys - queries, keys, device=like.device)[:, None] - torch.arange(
-                keys, device=like.device
-            )
-            seen = (ages >= 0) & (ages < (window or keys))
-            self._masks[key] = torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(
-                ~seen, -torch.inf
+            prompt, chosen = segment.chosen - segment.start, segment.rejected - segment.chosen
+            queries = keys = list(range(prompt + chosen))
+            if of_rejected:
+                queries = list(range(prompt, prompt + segment.end - segment.rejected))
+                keys = [*range(prompt), *[_NEVER] * chosen, *queries]
+            ages = torch.tensor(queries, device=like.device)[:, None] - torch.tensor(keys, device=like.device)
+            unseen = (ages < 0) | (ages >= (window or _NEVER))
+            self._masks[key] = torch.zeros(ages.shape, dtype=like.dtype, device=like.device).masked_fill_(
+                unseen, -torch.inf
             )
         return self._masks[key]
+
+    def sequences(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
+        """For one kernel call over [P C], R of pair after pair: places of the keys (int64), where each sequence's
+        queries and keys end (int32, from 0), and the longest sequence."""
+        if self._sequences is None:
+            keys = [
+                part
+                for s in self.segments
+                for part in ([*range(s.start, s.rejected)], [*range(s.start, s.chosen), *range(s.rejected, s.end)])
+            ]
+            queries = [length for s in self.segments for length in (s.rejected - s.start, s.end - s.rejected)]
+            self._sequences = (
+                torch.tensor([place for part in keys for place in part], device=device),
+                torch.tensor([*accumulate(queries, initial=0)], dtype=torch.int32, device=device),
+                torch.tensor([*accumulate(map(len, keys), initial=0)], dtype=torch.int32, device=device),
+                max(map(len, keys)),
+            )
+        return self._sequences
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +85,8 @@ class PackedRow:
     """Pairs in one row of N tokens, T of them in completions.
 
     input_ids, position_ids: int64 [1, N]. predicting, targets: int64 [T]: the position before each completion token,
-    and the token; C and R of a pair are predicted from the same last position of P.
+    and the token; C and R of a pair are predicted from the same last position of P. `chunk_head`: compute logits a
+    few rows at a time and once more for the gradient, so that they are never all there.
     """
 
     input_ids: Tensor
@@ -66,9 +94,10 @@ class PackedRow:
     predicting: Tensor
     targets: Tensor
     layout: Layout
+    chunk_head: bool = False
 
     @classmethod
-    def of(cls, pairs: Sequence[TokenPair]) -> "PackedRow":
+    def of(cls, pairs: Sequence[TokenPair], chunk_head: bool = False) -> "PackedRow":
         lengths = [len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs]
         spans = pairwise(accumulate(lengths, initial=0))
         segments = [
@@ -81,6 +110,7 @@ class PackedRow:
             torch.tensor([place for segment in segments for place in _predicting(segment)]),
             torch.tensor([token for pair in pairs for token in (*pair.chosen, *pair.rejected)]),
             Layout(segments),
+            chunk_head,
         )
 
     def to(self, device: torch.device) -> "PackedRow":
@@ -90,6 +120,7 @@ class PackedRow:
             self.predicting.to(device),
             self.targets.to(device),
             self.layout,
+            self.chunk_head,
         )
 
     @property
@@ -105,14 +136,20 @@ def packed_logps(model: nn.Module, row: PackedRow, dtype: torch.dtype) -> Tensor
     completion token is predicted.
     """
     with autocast(row.input_ids.device, dtype):
-        logits = model(
-            input_ids=row.input_ids,
-            position_ids=row.position_ids,
-            use_cache=False,
-            logits_to_keep=row.predicting,
-            shared_prefix=row.layout,
-        ).logits
+        if row.chunk_head:
+            return chunked_logps(model, lambda: _logits(model, row), row.targets)
+        logits = _logits(model, row)
     return token_logps(logits[0], row.targets)
+
+
+def _logits(model: nn.Module, row: PackedRow) -> Tensor:
+    return model(
+        input_ids=row.input_ids,
+        position_ids=row.position_ids,
+        use_cache=False,
+        logits_to_keep=row.predicting,
+        shared_prefix=row.layout,
+    ).logits
 
 
 def _positions(pair: TokenPair) -> list[int]:

@@ -7,16 +7,20 @@ sequence at a time. Otherwise the padded path is taken, which every model can.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
 from drift.policy.padded import PaddedRows, padded_logps
-from drift.training.shared_prefix.attention import NAME
+from drift.training.shared_prefix.attention import NAME, shared_prefix_attention
 from drift.training.shared_prefix.layout import Layout, PackedRow, packed_logps
+from drift.training.shared_prefix.varlen import NAME_VARLEN, varlen_attention
 from drift.training.tokens import TokenPair
+
+AttentionInterface.register(NAME, shared_prefix_attention)
+AttentionInterface.register(NAME_VARLEN, varlen_attention)
 
 STATIC_ROPE = {"default", "linear", "llama3", "yarn", "proportional"}
 """Rotary frequencies that do not depend on how long the row is."""
@@ -30,13 +34,14 @@ SHARE_OF_WRONG = {torch.float32: 1e-2, torch.bfloat16: 0.25, torch.float16: 0.25
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """`shared`: the model's attention is switched to the packed row. `why`: one line for people."""
+    """`shared`: the model's attention is switched to the packed row. `chunk_head`: its logits are what its head gives.
+
+    `why`: one line for people.
+    """
 
     shared: bool
+    chunk_head: bool
     why: str
-
-
-_SHARED = Packing(True, "prompts are computed once for both completions (packed rows, checked on two pairs)")
 
 
 def choose_packing(model: torch.nn.Module) -> Packing:
@@ -44,19 +49,29 @@ def choose_packing(model: torch.nn.Module) -> Packing:
     found = base_model(model)
     if found is None:
         return _plain("it is no transformers model")
-    if found.config._attn_implementation == NAME:
-        return _SHARED  # switched before, when it was asked
     reason = _against(found)
-    if reason is None:
-        before = str(found.config._attn_implementation)
-        with _evaluating(model):
-            expected = [_alone(model, pair) for pair in _PAIRS]
-            wrong = _difference(expected, [_seeing_chosen(model, pair) for pair in _PAIRS])
-            reason = _switch(found) or _numbers(model, found, expected, wrong)
-        if reason is None:
-            return _SHARED
-        found.set_attn_implementation(before)
-    return _plain(reason)
+    if reason is not None:
+        return _plain(reason)
+    before = str(found.config._attn_implementation)
+    if before in (NAME, NAME_VARLEN):  # asked before; the padded path is what it is compared with
+        found.set_attn_implementation("sdpa")
+    with _evaluating(model):
+        probe = _Probe.of(model, found)
+        reason = _switch(found, NAME) or probe.against(torch.float32)
+        if reason is not None:
+            found.set_attn_implementation(before)
+            return _plain(reason)
+        chunk_head = probe.against(torch.float32, chunk_head=True) is None
+        kernel = _take_kernel(found, probe) if found.device.type == "cuda" else ""
+    return Packing(True, chunk_head, f"prompts are computed once for both completions (packed rows{kernel}, probed)")
+
+
+def _take_kernel(model: PreTrainedModel, probe: "_Probe") -> str:
+    """CUDA's kernel for sequences of different lengths, where it is there and right."""
+    if _switch(model, NAME_VARLEN) is None and probe.against(torch.bfloat16) is None:
+        return " in one kernel call"
+    model.set_attn_implementation(NAME)
+    return ""
 
 
 def base_model(model: torch.nn.Module) -> PreTrainedModel | None:
@@ -67,7 +82,7 @@ def base_model(model: torch.nn.Module) -> PreTrainedModel | None:
 
 
 def _plain(reason: str) -> Packing:
-    return Packing(False, f"prompts are computed for each completion (padded rows), as {reason}")
+    return Packing(False, False, f"prompts are computed for each completion (padded rows), as {reason}")
 
 
 def _against(model: PreTrainedModel) -> str | None:
@@ -93,29 +108,44 @@ def _rope_types(config: PreTrainedConfig) -> Iterator[str]:
                 yield kind
 
 
-def _switch(model: PreTrainedModel) -> str | None:
-    model.set_attn_implementation(NAME)
+def _switch(model: PreTrainedModel, name: str) -> str | None:
+    model.set_attn_implementation(name)
     inner = (part for part in model.modules() if isinstance(part, PreTrainedModel))
-    if any(part.config._attn_implementation != NAME for part in inner):
+    if any(part.config._attn_implementation != name for part in inner):
         return f"{type(model).__name__} did not switch its attention"
     return None
 
 
-def _numbers(model: torch.nn.Module, base: PreTrainedModel, expected: list[Tensor], wrong: float) -> str | None:
-    """What the packed row of the two pairs gives, against one sequence at a time."""
-    row = PackedRow.of(_PAIRS).to(base.device)
-    layout = Layout(row.layout.segments, record=True)
-    row = PackedRow(row.input_ids, row.position_ids, row.predicting, row.targets, layout)
-    try:
-        found = packed_logps(model, row, torch.float32)
-    except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError) as error:
-        return f"its forward pass refuses packed rows ({' '.join(str(error).split())[:100]})"
-    reason = _calls(base.config.get_text_config(), layout.windows or [])
-    if reason is not None:
-        return reason
-    off = _difference(expected, [found])
-    limit = min(TOLERANCE[base.dtype], SHARE_OF_WRONG[base.dtype] * wrong)
-    return None if off <= limit else f"packed rows change its log-probs (by {off:.2g} nats, allowed {limit:.2g})"
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """Two tiny pairs: their log-probs one sequence at a time, and how far those are from what a wrong row may give."""
+
+    model: torch.nn.Module
+    base: PreTrainedModel
+    expected: list[Tensor]
+    wrong: float
+
+    @classmethod
+    def of(cls, model: torch.nn.Module, base: PreTrainedModel) -> "_Probe":
+        expected = [_alone(model, pair) for pair in _PAIRS]
+        return cls(model, base, expected, _difference(expected, [_seeing_chosen(model, pair) for pair in _PAIRS]))
+
+    def against(self, dtype: torch.dtype, chunk_head: bool = False) -> str | None:
+        """What speaks against the packed row as the model's attention computes it now; None: it is exact."""
+        row = PackedRow.of(_PAIRS, chunk_head)
+        layout = Layout(row.layout.segments, record=True)
+        row = replace(row, layout=layout).to(self.base.device)
+        try:
+            found = packed_logps(self.model, row, dtype)
+        except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError) as error:
+            return f"its forward pass refuses packed rows ({' '.join(str(error).split())[:100]})"
+        reason = _calls(self.base.config.get_text_config(), layout.windows or [])
+        if reason is not None:
+            return reason
+        off = _difference(self.expected, [found])
+        coarse = self.base.dtype if dtype == torch.float32 else dtype
+        limit = min(TOLERANCE[coarse], SHARE_OF_WRONG[coarse] * self.wrong)
+        return None if off <= limit else f"packed rows change its log-probs (by {off:.2g} nats, allowed {limit:.2g})"
 
 
 def _calls(config: PreTrainedConfig, windows: Sequence[int | None]) -> str | None:

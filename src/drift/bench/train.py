@@ -1,0 +1,170 @@
+"""One training step of ours and of TRL's DPOTrainer: the same pairs, the same random weights, in turns in one process.
+
+A step is: log-probs of the reference, forward, backward, clipping of the gradient, and the optimizer. TRL computes its
+reference within the step; ours comes from a pass of its own, in larger rows, whose time is added per step. The rival is
+TRL as it installs, at the same precision and with the same checkpointing.
+"""
+
+import copy
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import metadata, util
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+
+from drift.bench.sides import BATCH, Conditions, Ours, Rival, Shape, Side, make_model, make_pairs
+from drift.errors import PrerequisiteError
+from drift.training.shared_prefix import choose_packing
+from drift.training.tokens import TokenPair
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Process CPU time of a step: median and quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainBench:
+    """`ratio`: rival time / our time, median of the steps. `saved_activation_ratio`: our bytes / the rival's.
+
+    `loss_difference`, `gradient_difference`: relative, in float32, on one batch. `reference_pass`: its share of a step
+    of ours, seconds. `saved_bytes`, `tokens_per_step` (padding included): ours, then the rival's.
+    """
+
+    ratio: float
+    ratio_quartiles: tuple[float, float]
+    saved_activation_ratio: float
+    loss_difference: float
+    gradient_difference: float
+    ours: Seconds
+    reference_pass: float
+    rival: Seconds
+    saved_bytes: tuple[int, int]
+    tokens_per_step: tuple[int, int]
+    steps: int
+    seed: int
+    shape: Shape
+    conditions: Conditions
+    machine: dict[str, str]
+
+
+def bench_train(shape: Shape, conditions: Conditions, steps: int, seed: int) -> TrainBench:
+    """Measure `steps` steps after one that is not counted. Raises PrerequisiteError without TRL."""
+    if not util.find_spec("trl"):
+        raise PrerequisiteError("drift bench train measures against TRL: pip install -c constraints.txt -e '.[dev]'")
+    torch.set_num_threads(1)
+    pairs = make_pairs(shape, BATCH * (steps + 1), seed)
+    batches = [pairs[start : start + BATCH] for start in range(0, len(pairs), BATCH)]
+    with tempfile.TemporaryDirectory() as folder, _head_compaction(conditions.compact_rival):
+        differences = compare(shape, conditions, batches[0], seed, Path(folder))
+        model = make_model(shape, conditions, seed)
+        reference = None if conditions.lora else copy.deepcopy(model)
+        rival = Rival(copy.deepcopy(model), reference, conditions, seed, Path(folder))
+        ours = Ours(model, conditions, seed, Path(folder))
+        saved = saved_bytes(ours, batches[0]), saved_bytes(rival, batches[0])
+        ours.reference(ours.model, batches[0])
+        per_step = cpu_seconds(ours.reference, ours.model, pairs) / len(batches)
+        times = [(cpu_seconds(ours.step, batch) + per_step, cpu_seconds(rival.step, batch)) for batch in batches][1:]
+        tokens = [sum(map(side.padded_tokens, batches)) // len(batches) for side in (ours, rival)]
+    ratio = _quartiles([theirs / mine for mine, theirs in times])
+    return TrainBench(
+        ratio=ratio.median,
+        ratio_quartiles=(ratio.low, ratio.high),
+        saved_activation_ratio=round(saved[0] / saved[1], 3),
+        loss_difference=differences[0],
+        gradient_difference=differences[1],
+        ours=_quartiles([mine for mine, _ in times]),
+        reference_pass=round(per_step, 3),
+        rival=_quartiles([theirs for _, theirs in times]),
+        saved_bytes=saved,
+        tokens_per_step=(tokens[0], tokens[1]),
+        steps=steps,
+        seed=seed,
+        shape=shape,
+        conditions=conditions,
+        machine=machine(),
+    )
+
+
+def compare(
+    shape: Shape, conditions: Conditions, pairs: Sequence[TokenPair], seed: int, folder: Path
+) -> tuple[float, float]:
+    """Relative differences of loss and gradient in float32, with a policy that has moved away from its reference."""
+    exact = replace(conditions, dtype="float32")
+    reference = make_model(shape, exact, seed)
+    model = copy.deepcopy(reference)
+    torch.manual_seed(seed + 1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight += 2e-3 * torch.randn_like(weight)
+    bare = copy.deepcopy(reference)  # an adapter that is not trained yet is its base
+    choose_packing(bare)
+    ours = Ours(copy.deepcopy(model), exact, seed, folder)
+    rival = Rival(model, None if exact.lora else reference, exact, seed, folder)
+    known = ours.reference(bare, pairs)
+    mine, theirs = _loss_and_gradient(ours, known), _loss_and_gradient(rival, pairs)
+    return abs(mine[0] - theirs[0]) / abs(theirs[0]), float((mine[1] - theirs[1]).norm() / theirs[1].norm())
+
+
+def _loss_and_gradient(side: Side, pairs: Sequence[TokenPair]) -> tuple[float, torch.Tensor]:
+    loss = side.backward(pairs)
+    gradient = torch.cat([p.grad.flatten() for p in side.model.parameters() if p.grad is not None])
+    return loss, gradient
+
+
+def saved_bytes(side: Side, pairs: Sequence[TokenPair]) -> int:
+    """Bytes that a step keeps for its backward pass, each storage once and the parameters left out."""
+    known = {p.untyped_storage().data_ptr() for p in side.model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in known:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        side.backward(pairs)
+    side.model.zero_grad()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def cpu_seconds(work: Callable[..., object], *inputs: object) -> float:
+    begun = time.process_time()
+    work(*inputs)
+    return time.process_time() - begun
+
+
+def machine() -> dict[str, str]:
+    """What the figures were made on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    versions = {name: metadata.version(name) for name in ("torch", "transformers", "trl", "peft")}
+    return {"cpu": model, "threads": "1", "gpu": device, "python": platform.python_version(), **versions}
+
+
+@contextmanager
+def _head_compaction(forced: bool) -> Iterator[None]:
+    """TRL scores the completions' positions alone on CUDA, and every position elsewhere; this forces the former."""
+    if not forced:
+        yield
+        return
+    with patch("trl.trainer.utils._use_triton", lambda device: True):
+        yield
+
+
+def _quartiles(values: Sequence[float]) -> Seconds:
+    low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
+    return Seconds(round(median, 3), round(low, 3), round(high, 3))

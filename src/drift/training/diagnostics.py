@@ -1,0 +1,93 @@
+"""What the paper's theory speaks of, measured while training: does the signal from the disliked replies last?
+
+grad l = -beta sigma(-s) d with d = grad log pi(y+|x) - grad log pi(y-|x). Lemma 1: if a share p0 of the pairs has
+sigma(-s) >= tau, and D is the mean norm of d among these, then the mean norm of a pair's gradient is at least
+beta tau p0 D. Norms are PER PAIR on both sides and averaged afterwards: the norm of a batch's mean gradient is another,
+smaller thing. So they are taken on a few fixed pairs, at the start and at the end of an iteration.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from drift.config import TrainerSettings
+from drift.training.batch import PairBatch, StepCollator, summed_logps
+from drift.training.loss import PairLoss, PairTensors, preference_loss
+from drift.training.tokens import TokenPair
+
+FIXED_PAIRS = 16
+"""Pairs whose gradients are taken one by one: two more backward passes for each, twice an iteration."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairGradient:
+    """Of one pair: sigma(-s), the norm of the loss' gradient, and the norm of d."""
+
+    sigma: float
+    gradient: float
+    difference: float
+
+
+def step_diagnostics(
+    losses: Sequence[PairLoss], batches: Sequence[PairBatch], logps: Sequence[Tensor], tau: float
+) -> dict[str, float]:
+    """Means over the step's pairs: sigma(-s), the share where it is at least tau, and how log p has moved, in nats."""
+    sigma = 1 - torch.exp(-torch.cat([loss.sigmoid_terms for loss in losses]))  # -log sigma(s) is what the loss gives
+    # mean over the pairs of log p now minus log p then: [iteration's start, warm start] x [chosen, rejected]
+    moved = torch.cat([found[:, None] - batch.history for found, batch in zip(logps, batches, strict=True)]).mean(0)
+    return {
+        "sigma/mean": sigma.mean().item(),
+        "sigma/above_tau": (sigma >= tau).float().mean().item(),
+        "logps/chosen_since_iteration": moved[0, 0].item(),
+        "logps/rejected_since_iteration": moved[0, 1].item(),
+        "logps/chosen_since_warm_start": moved[1, 0].item(),
+        "logps/rejected_since_warm_start": moved[1, 1].item(),
+    }
+
+
+def lemma_1(found: Sequence[PairGradient], beta: float, tau: float) -> dict[str, float]:
+    """Both sides of Lemma 1 over the pairs, under the names of metrics.jsonl. It bounds the sigmoid loss."""
+    above = [pair for pair in found if pair.sigma >= tau]
+    p0 = len(above) / len(found)
+    norm = sum(pair.difference for pair in above) / len(above) if above else 0.0
+    return {
+        "lemma_1/pairs": len(found),
+        "lemma_1/gradient_norm": sum(pair.gradient for pair in found) / len(found),
+        "lemma_1/bound": beta * tau * p0 * norm,
+        "lemma_1/p0": p0,
+        "lemma_1/difference_norm": norm,
+    }
+
+
+def pair_gradients(
+    model: nn.Module, pairs: Sequence[TokenPair], collate: StepCollator, settings: TrainerSettings, dtype: torch.dtype
+) -> list[PairGradient]:
+    """One pair at a time, with a weight of 1; leaves the model without a gradient."""
+    model.train()
+    device = next(model.parameters()).device
+    return [_pair_gradient(model, collate([pair])[0].to(device), settings, dtype) for pair in pairs]
+
+
+def _pair_gradient(model: nn.Module, batch: PairBatch, settings: TrainerSettings, dtype: torch.dtype) -> PairGradient:
+    logps = summed_logps(model, batch, dtype)
+    loss = loss_of(settings, batch.with_logps(logps))
+    gradient = _norm_of_gradient(model, loss.loss, keep=True)
+    difference = _norm_of_gradient(model, logps[0, 0] - logps[0, 1], keep=False)
+    return PairGradient(1 - float(torch.exp(-loss.sigmoid_terms[0])), gradient, difference)
+
+
+def loss_of(settings: TrainerSettings, pairs: PairTensors) -> PairLoss:
+    """The loss that the settings name."""
+    return preference_loss(
+        settings.loss, pairs, settings.beta, settings.rpo_alpha, settings.margin, settings.margin_unit
+    )
+
+
+def _norm_of_gradient(model: nn.Module, value: Tensor, keep: bool) -> float:
+    model.zero_grad()
+    value.backward(retain_graph=keep)
+    norms = [weight.grad.float().norm() for weight in model.parameters() if weight.grad is not None]
+    model.zero_grad()
+    return float(torch.stack(norms).norm())
