@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from drift.errors import ConfigError
+from drift.records import PersonalData
 
 
 class Settings(BaseModel):
@@ -46,6 +47,19 @@ class EndpointSettings(Settings):
     price_per_million_input: float | None = Field(default=None, ge=0.0)
     price_per_million_output: float | None = Field(default=None, ge=0.0)
     max_cost: float | None = Field(default=None, gt=0.0)
+
+
+class IngestionSettings(Settings):
+    """How logs are read in. `redact`: personal data become placeholders, but for the kinds in `keep`.
+
+    `persons`: a spaCy model that finds people's names too (extra `pii`). `require_consent`: fields of the source and
+    the value that each must have; other conversations are left out and counted.
+    """
+
+    redact: bool = True
+    keep: tuple[PersonalData, ...] = ()
+    persons: str | None = None
+    require_consent: dict[str, str] = {}
 
 
 class LabelSettings(Settings):
@@ -222,6 +236,7 @@ class Config(Settings):
     output: str | None = None
     seed: int = 42
     threads: PositiveInt | None = None
+    ingestion: IngestionSettings = IngestionSettings()
     policy: PolicySettings = PolicySettings()
     labels: LabelSettings = LabelSettings()
     recipe: RecipeSettings = RecipeSettings()

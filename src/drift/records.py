@@ -24,6 +24,10 @@ Verdict = Literal["SAT", "DSAT", "NEUTRAL", "ABSTAIN"]
 LabelSource = Literal["embedded", "judge", "rating", "review", "source"]
 RatingKind = Literal["thumb", "score", "correction", "regeneration"]
 Finish = Literal["stop", "length", "error"]
+PersonalData = Literal[
+    "email", "phone", "card", "iban", "ip", "national_id", "address", "api_key", "private_key", "password", "person"
+]
+"""What redaction tells apart; `person` needs a model."""
 
 
 class Reason(StrEnum):
@@ -46,6 +50,9 @@ class Reason(StrEnum):
     NOT_A_CHAT = "not_a_chat"
     JOINED_AS_EVIDENCE = "joined_as_evidence"
     NO_VERDICT = "no_verdict"
+    # a conversation of a log, filtered
+    NO_CONSENT = "no_consent"
+    FORGOTTEN = "forgotten"
     # a judged reply, not turned into a prompt or a pair
     NO_REQUEST = "no_request"
     EMPTY_REJECTED = "empty_rejected"

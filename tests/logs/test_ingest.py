@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drift.config import IngestionSettings
 from drift.errors import DataError
 from drift.logs.ingest import IngestSummary, ingest, preview
 from drift.records import Reason
@@ -179,7 +180,8 @@ def test_an_interrupted_ingest_leaves_the_store_as_it_was(tmp_path, store, befor
 
 def test_the_real_chats(test_data, tmp_path, store):
     log = test_data / "logs" / "sharegpt_real.json"
-    summary = ingest([log], store)
+    as_they_are = IngestionSettings(redact=False)
+    summary = ingest([log], store, settings=as_they_are)
     assert (summary.read, summary.accepted, summary.quarantined) == (586, 581, {Reason.NO_USER_TURN: 5})
     original = {row["id"]: row["conversations"] for row in orjson.loads(log.read_bytes())}
     for conversation in store.conversations():
@@ -187,7 +189,7 @@ def test_the_real_chats(test_data, tmp_path, store):
         assert [m.content for m in conversation.messages] == [
             turns[m.source_index]["value"] for m in conversation.messages
         ]
-    assert ingest([log], store).duplicate == 581
+    assert ingest([log], store, settings=as_they_are).duplicate == 581
 
 
 def test_a_preview_shows_what_would_be_stored_and_stores_nothing(tmp_path, store):

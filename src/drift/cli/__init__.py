@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from drift.cli import bench, data, evaluate, labels, review, runs
+from drift.cli import bench, data, evaluate, labels, privacy, review, runs
 from drift.errors import DriftError, disk_trouble
 
 INTERRUPTED = 130
@@ -28,6 +28,8 @@ for command in (
     runs.trace,
     runs.demo,
     review.review,
+    privacy.audit_privacy,
+    privacy.forget,
 ):
     app.command()(command)
 app.add_typer(bench.app, name="bench")

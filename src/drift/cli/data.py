@@ -15,19 +15,29 @@ def ingest(
     store: StoreDir,
     log_format: Annotated[str | None, typer.Option("--format", help="Instead of recognising it from the data.")] = None,
     source: Annotated[str | None, typer.Option(help="Name of the source; part of a conversation's identity.")] = None,
+    redact: Annotated[bool, typer.Option("--redact/--no-redact", help="Personal data become placeholders.")] = True,
+    keep: Annotated[list[str] | None, typer.Option(help="A kind of personal data that stays, for example ip.")] = None,
+    persons: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Redact people's names too, by a spaCy model, en_core_web_sm.")
+    ] = None,
+    consent: Annotated[
+        list[str] | None, typer.Option("--require-consent", metavar="FIELD=VALUE", help="Leave others out.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be read; store nothing.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Read chat logs into a store. The same file twice adds nothing.
+    """Read chat logs into a store, redacted. The same file twice adds nothing.
 
     Example: drift ingest logs/*.jsonl --store stores/mine
     """
     from drift.cli.examples import show_preview
+    from drift.cli.privacy import ingestion_settings
     from drift.logs.ingest import ingest, preview
     from drift.progress import report_progress
     from drift.store import Store
 
-    how = {"format": log_format, "source": source, "on_progress": report_progress}
+    settings = ingestion_settings(redact, keep or [], persons, consent or [])
+    how = {"format": log_format, "source": source, "settings": settings, "on_progress": report_progress}
     with progress("reading"):
         seen = preview(logs, Store(store), **how) if dry_run else None
         done = None if dry_run else ingest(logs, Store(store), **how)

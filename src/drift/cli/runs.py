@@ -34,15 +34,20 @@ def run(
 
 def runs(
     root: Annotated[Path, typer.Option(help="Where the runs lie.")] = Path("runs"),
+    store: Annotated[Path | None, typer.Option(help="Whose forgotten data to look for; else each run's own.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the runs with their state and headline numbers.
+    """List the runs with their state and headline numbers, and mark those that learned from what was forgotten since.
 
     Example: drift runs --root runs
     """
     from drift.rundir import list_runs
+    from drift.rundir.lineage import forgotten_in
+    from drift.store import Store
 
-    summary({str(r.path): {"state": r.state.state, **r.state.headline} for r in list_runs(root)}, as_json)
+    found = list_runs(root)
+    marks = {path: {"learned_from_forgotten": mark} for path, mark in forgotten_in(found, store and Store(store)).items()}
+    summary({str(r.path): {"state": r.state.state, **r.state.headline, **marks.get(r.path, {})} for r in found}, as_json)
 
 
 def report(path: RunPath, as_json: JsonFlag = False) -> None:

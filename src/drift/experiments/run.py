@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from drift.config import Config, dump_config
+from drift.config import Config, IngestionSettings, dump_config
 from drift.errors import DataError, NothingToTrainOn
 from drift.evaluation.utility import Truth
 from drift.experiments.funnel import build_funnel, told
@@ -68,9 +68,9 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
 def collect(cfg: Config, run: RunDir) -> Store:
     """The store with the config's logs in it, all of it labelled."""
     logs = [Path(log) for log in cfg.logs]
-    store = Store(Path(cfg.store) if cfg.store else run.path / "store" / _name_of(logs))
+    store = Store(Path(cfg.store) if cfg.store else run.path / "store" / _name_of(logs, cfg.ingestion))
     if logs:
-        ingest(logs, store, on_progress=report_progress)
+        ingest(logs, store, settings=cfg.ingestion, on_progress=report_progress)
     elif not store.counts().conversations:
         raise DataError(f"{store.path}: holds no conversation. Name chat logs: --set logs='[PATH]'.")
     label_by(store, cfg.labels)
@@ -87,9 +87,9 @@ def _kept_evaluation(run: RunView) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def _name_of(logs: Sequence[Path]) -> str:
-    """Of their content: other logs in the same run folder must not mix with those that were there before."""
-    return stable_hash(*map(Digests().content, logs))
+def _name_of(logs: Sequence[Path], settings: IngestionSettings) -> str:
+    """Of content and settings: other logs in the same run folder must not mix with those that were there before."""
+    return stable_hash(*map(Digests().content, logs), settings.model_dump_json())
 
 
 def copy_labels(out: Path, store: Store) -> Counts:

@@ -2,17 +2,20 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from drift.config import IngestionSettings
 from drift.errors import DataError
 from drift.logs.files.opening import Repair, log_files
 from drift.logs.readers import READERS
 from drift.logs.reading import FILTERED, OnProgress, Reading, read_logs
-from drift.records import Conversation, Reason
-from drift.store import AddSummary, Quarantined, Store, StoreWriter
+from drift.logs.redaction import make_redactor
+from drift.records import Conversation, PersonalData, Reason
+from drift.store import AddSummary, Forgotten, Quarantined, Store, StoreWriter
 
+DEFAULTS = IngestionSettings()
 EXAMPLES = 3
 
 
@@ -22,7 +25,8 @@ class IngestSummary:
 
     A row can hold several conversations (the paths of a tree), and several rows one (utterances). A call that is part
     of a longer one is a duplicate. `filtered_by`: the filtered ones by reason. `repaired`: rows that could be read
-    after something was mended; what became of them is among the others. `formats`: files by format.
+    after something was mended; what became of them is among the others. `formats`: files by format. `redacted`: values
+    that became placeholders, by kind.
     """
 
     read: int = 0
@@ -33,6 +37,7 @@ class IngestSummary:
     quarantined: dict[Reason, int] = field(default_factory=dict)
     filtered_by: dict[Reason, int] = field(default_factory=dict)
     repaired: dict[Repair, int] = field(default_factory=dict)
+    redacted: dict[PersonalData, int] = field(default_factory=dict)
     rows: int = field(default=0, compare=False)
     formats: dict[str, int] = field(default_factory=dict, compare=False)
 
@@ -58,17 +63,19 @@ def ingest(
     *,
     format: str | None = None,  # noqa: A002 (the command's option of this name)
     source: str | None = None,
+    settings: IngestionSettings = DEFAULTS,
     on_progress: OnProgress | None = None,
 ) -> IngestSummary:
     """Read log files (`log_files` says how they are named) into the store, as a stream.
 
-    `format` is a key of READERS; by default each file's first rows tell it. `source` names where the logs are from, and
-    ids are unique within a source; by default it is the format's name. `on_progress` gets the bytes done and to do.
+    Personal data are redacted before anything is written, unless `settings` say otherwise. `format` is a key of
+    READERS; by default each file's first rows tell it. `source` names where the logs are from, and ids are unique
+    within a source; by default it is the format's name. `on_progress` gets the bytes done and to do.
 
     Raises DataError if a file is missing, empty, damaged or of no known format. On any error and on an interrupt the
     store stays as it was.
     """
-    ingestion = _Ingestion(paths, format, source, on_progress)
+    ingestion = _Ingestion(paths, format, source, settings, store.forgotten(), on_progress)
     with store.writer() as writer:
         ingestion.read_into(writer)
         return ingestion.summary(writer.commit())
@@ -80,13 +87,14 @@ def preview(
     *,
     format: str | None = None,  # noqa: A002 (as in `ingest`)
     source: str | None = None,
+    settings: IngestionSettings = DEFAULTS,
     on_progress: OnProgress | None = None,
 ) -> Preview:
     """What `ingest` would do, with three conversations as it would store them. The store stays as it is.
 
     Raises DataError as `ingest` does.
     """
-    ingestion = _Ingestion(paths, format, source, on_progress)
+    ingestion = _Ingestion(paths, format, source, settings, store.forgotten(), on_progress)
     with tempfile.TemporaryDirectory(prefix="drift-preview-") as scratch:
         target = store if store.path.exists() else Store(Path(scratch) / "store")
         with target.writer() as writer:
@@ -103,6 +111,8 @@ class _Ingestion:
         paths: Sequence[Path],
         format_name: str | None,
         source: str | None,
+        settings: IngestionSettings,
+        forgotten: Forgotten,
         on_progress: OnProgress | None,
     ) -> None:
         if format_name is not None and format_name not in READERS:
@@ -112,19 +122,26 @@ class _Ingestion:
         self._files = log_files(paths)
         self._format = format_name
         self._source = source
+        self._consent = settings.require_consent
+        self._redactor = make_redactor(settings)
+        self._forgotten = forgotten
         self._on_progress = on_progress
         self._read = 0
         self._quarantined: Counter[Reason] = Counter()
         self._filtered: Counter[Reason] = Counter()
 
     def read_into(self, writer: StoreWriter) -> None:
-        for outcome in read_logs(
+        outcomes = read_logs(
             self._files, self._format, self._source, writer.user_key, self.reading, self._on_progress, writer.spill
-        ):
+        )
+        for outcome in self._redactor.each(outcomes) if self._redactor else outcomes:
             self._read += 1
             if isinstance(outcome, Conversation):
-                writer.add(outcome)
-                self._show(outcome)
+                if reason := left_out(outcome, self._consent, self._forgotten):
+                    self._filtered[reason] += 1
+                else:
+                    writer.add(outcome)
+                    self._show(outcome)
             elif outcome.reason in FILTERED:
                 self._filtered[outcome.reason] += 1
             else:
@@ -151,9 +168,17 @@ class _Ingestion:
             quarantined=dict(self._quarantined),
             filtered_by=dict(self._filtered),
             repaired=dict(self.reading.repaired),
+            redacted=dict(self._redactor.counts) if self._redactor else {},
             rows=self.reading.rows,
             formats=dict(Counter(self.reading.formats.values())),
         )
         if not summary.adds_up:
             raise AssertionError(f"the counts of this ingestion do not add up; please report it: {summary}")
         return summary
+
+
+def left_out(conversation: Conversation, consent: Mapping[str, str], forgotten: Forgotten) -> Reason | None:
+    """Why a conversation that could be read is not stored."""
+    if any(conversation.tags.get(name) != value for name, value in consent.items()):
+        return Reason.NO_CONSENT
+    return Reason.FORGOTTEN if forgotten.covers(conversation) else None

@@ -1,6 +1,6 @@
 """Where a pair came from and what learned from it: conversation, message, label, sampler, weights, config; and back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from drift.errors import DataError
 from drift.records import Completion, Conversation, FeedbackLabel, PreferencePair, read_jsonl
 from drift.rundir.manifest import StageRecord
 from drift.rundir.view import RunView, load_run
-from drift.store import Store
+from drift.store import Forgotten, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,14 @@ class Traced:
     run: str
     asked: str
     pairs: tuple[Lineage, ...]
+    policies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A run that learned from something forgotten: how many of its pairs, and which of its policies."""
+
+    pairs: int
     policies: tuple[str, ...]
 
 
@@ -163,15 +171,52 @@ def _learned(run: RunView, first: int) -> Iterator[str]:
                 yield stage.name
 
 
+def forgotten_in(runs: Sequence[RunView], store: Store | None = None) -> dict[Path, Marked]:
+    """The runs (oldest first) that learned from what their store, or `store`, has forgotten since.
+
+    A run that starts from a marked run's policy is marked with all of its own.
+    """
+    marked: dict[Path, Marked] = {}
+    for run in runs:
+        forgotten = _forgotten_by(store or store_of(run))
+        held = [
+            file
+            for file in (_pair_files(run) if forgotten.conversations else ())
+            for pair in read_jsonl(run.path / file, PreferencePair)
+            if forgotten.holds(pair.conversation_id)
+        ]
+        base = _base_of(run)
+        heir = base is not None and any(base.is_relative_to(path.resolve()) for path in marked)
+        if held or heir:
+            first = 0 if heir else min(map(_iteration, held))
+            marked[run.path] = Marked(len(held), tuple(_learned(run, first)))
+    return marked
+
+
+def _forgotten_by(store: Store | None) -> Forgotten:
+    return store.forgotten() if store else Forgotten("")
+
+
+def _base_of(run: RunView) -> Path | None:
+    """The folder of the policy that the run began with, if it was one."""
+    settings = _settings(run).get("policy")
+    model = settings.get("model") if isinstance(settings, dict) else None
+    return Path(model).resolve() if isinstance(model, str) and Path(model).exists() else None
+
+
 def store_of(run: RunView) -> Store | None:
     """The store that the run was made from, if it is still there; a config that nobody can read names none."""
+    named = _settings(run).get("store")
+    candidates = [Path(named)] if named else sorted((run.path / "store").glob("*"))
+    return next((Store(path) for path in candidates if (path / "manifest.json").is_file()), None)
+
+
+def _settings(run: RunView) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(run.config_yaml)
     except yaml.YAMLError:
         settings = None
-    named = settings.get("store") if isinstance(settings, dict) else None
-    candidates = [Path(named)] if named else sorted((run.path / "store").glob("*"))
-    return next((Store(path) for path in candidates if (path / "manifest.json").is_file()), None)
+    return settings if isinstance(settings, dict) else {}
 
 
 def _of_source(store: Store | None, source_id: str) -> Iterator[Conversation]:

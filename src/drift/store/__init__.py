@@ -1,8 +1,20 @@
 """Conversations and labels on disk: `Store` is the door, everything else in this folder is behind it."""
 
+from drift.store.forgotten import ForgetSummary, Forgotten
 from drift.store.reviews import Preference, Review, Reviews
 from drift.store.rows import Quarantined
 from drift.store.store import Store, StoreCounts
 from drift.store.writer import AddSummary, StoreWriter
 
-__all__ = ["AddSummary", "Preference", "Quarantined", "Review", "Reviews", "Store", "StoreCounts", "StoreWriter"]
+__all__ = [
+    "AddSummary",
+    "ForgetSummary",
+    "Forgotten",
+    "Preference",
+    "Quarantined",
+    "Review",
+    "Reviews",
+    "Store",
+    "StoreCounts",
+    "StoreWriter",
+]

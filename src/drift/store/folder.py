@@ -35,6 +35,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.quarantine = path / "quarantine.jsonl"
+        self.forgotten = path / "forgotten.jsonl"
         if path.exists() and not path.is_dir():
             raise DataError(f"{path}: a store is a folder, this is a file. Name another one with --store DIR.")
         self.manifest()

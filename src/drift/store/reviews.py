@@ -122,6 +122,7 @@ class Reviews:
         if not self.path.exists():
             return 0
         with self._connection() as connection:
+            connection.execute("PRAGMA secure_delete = ON")  # what they quoted must not stay on the file's free pages
             return sum(
                 connection.execute("DELETE FROM reviews WHERE conversation_id = ?", (name,)).rowcount
                 for name in conversation_ids

@@ -14,6 +14,8 @@ import duckdb
 from drift.errors import DataError
 from drift.records import Conversation, FeedbackLabel, LabelSource, Split, read_jsonl, stable_hash
 from drift.store.folder import Folder
+from drift.store.forget import forget_in
+from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
 from drift.store.reviews import Reviews
 from drift.store.rows import LABEL, Quarantined, conversation_of, label_of, label_row, write_rows
 from drift.store.writer import AddSummary, StoreWriter
@@ -130,6 +132,18 @@ class Store:
         """Rows of logs that could not be used, in the order in which they were met."""
         if self._folder.quarantine.exists():
             yield from read_jsonl(self._folder.quarantine, Quarantined)
+
+    def forgotten(self) -> Forgotten:
+        """Whom and what this store has forgotten."""
+        return read_forgotten(self._folder.forgotten, self._folder.manifest().salt)
+
+    def forget(self, *, user: str | None = None, conversation: str | None = None) -> ForgetSummary:
+        """Remove everything of one user or one conversation, and refuse it from now on.
+
+        Ids are those of the log or those of the store. Raises DataError if this store never knew it.
+        """
+        self.require_conversations()
+        return forget_in(self._folder, user, conversation)
 
     def require_conversations(self) -> None:
         """Raises DataError if there is nothing in here to work on."""

@@ -1,11 +1,18 @@
 """Rows turned into drafts one by one."""
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
 from drift.logs.draft import Draft, Evidence
 from drift.logs.rows import Reject, Row, Unusable
 from drift.records import Reason
+
+Found = Draft | Evidence | Reject
+
+_CONSENT = re.compile("consent|licen[cs]e|opt_?(?:in|out)|permission|allow_?train", re.IGNORECASE)
 
 
 def each(rows: Iterable[Row | Reject], convert: Callable[[Row], Draft]) -> Iterator[Draft | Reject]:
@@ -15,12 +22,9 @@ def each(rows: Iterable[Row | Reject], convert: Callable[[Row], Draft]) -> Itera
             yield row
             continue
         try:
-            yield convert(row)
+            yield with_consent(convert(row), row)
         except Unusable as error:
             yield Reject(row.at, error.reason, error.detail)
-
-
-Found = Draft | Evidence | Reject
 
 
 def spread(rows: Iterable[Row | Reject], convert: Callable[[Row], Iterable[Found]]) -> Iterator[Found]:
@@ -31,7 +35,7 @@ def spread(rows: Iterable[Row | Reject], convert: Callable[[Row], Iterable[Found
             continue
         found = False
         try:
-            for outcome in convert(row):
+            for outcome in (with_consent(found_one, row) for found_one in convert(row)):
                 yield replace(outcome, rows=0) if found else outcome
                 found = True
         except Unusable as error:
@@ -39,3 +43,25 @@ def spread(rows: Iterable[Row | Reject], convert: Callable[[Row], Iterable[Found
             continue
         if not found:
             yield Reject(row.at, Reason.NO_MESSAGES, "nothing in this row that is a conversation")
+
+
+def with_consent(found: Any, row: Row) -> Any:
+    """The same draft with what its row says of consent and licence as tags; anything else as it is."""
+    said = consent_tags(row.value) if isinstance(found, Draft) else None
+    return replace(found, tags={**said, **found.tags}) if said else found
+
+
+def consent_tags(row: Mapping[str, Any]) -> dict[str, str]:
+    """What the source says of consent and licence, on the row or in its `metadata`: strings, numbers, truth values."""
+    inner = row.get("metadata")
+    fields = [*row.items(), *(inner.items() if isinstance(inner, Mapping) else ())]
+    return {
+        name: value if isinstance(value, str) else str(value).lower()
+        for name, value in fields
+        if isinstance(name, str) and isinstance(value, str | bool | int | float) and _says_consent(name)
+    }
+
+
+@cache
+def _says_consent(name: str) -> bool:
+    return _CONSENT.search(name) is not None

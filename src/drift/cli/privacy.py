@@ -1,0 +1,67 @@
+"""What is known about people: audit-privacy, forget, and the settings of ingestion that protect them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drift.cli.console import JsonFlag, progress, summary
+from drift.cli.data import StoreDir
+from drift.errors import ConfigError
+
+if TYPE_CHECKING:
+    from drift.config import IngestionSettings
+
+
+def audit_privacy(store: StoreDir, as_json: JsonFlag = False) -> None:
+    """Count what still looks like personal data in a store, by kind; values are never shown.
+
+    Example: drift audit-privacy --store stores/mine
+    """
+    from drift.logs.redaction.audit import audit_store
+    from drift.store import Store
+
+    with progress("looking"):
+        done = audit_store(Store(store))
+    summary(done, as_json)
+
+
+def forget(
+    store: StoreDir,
+    user: Annotated[str | None, typer.Option(help="All of this user, by the log's id or the store's key.")] = None,
+    conversation: Annotated[str | None, typer.Option(help="This conversation, by the log's id or the store's.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Remove a user or a conversation, and refuse it from now on. `drift runs` then marks what learned from it.
+
+    Example: drift forget --store stores/mine --user u-1234
+    """
+    from drift.store import Store
+
+    if (user is None) == (conversation is None):
+        raise typer.BadParameter("give either --user ID or --conversation ID.")
+    summary(Store(store).forget(user=user, conversation=conversation), as_json)
+
+
+def ingestion_settings(
+    redact: bool, keep: Sequence[str], persons: str | None, consent: Sequence[str]
+) -> "IngestionSettings":
+    """The command line's options as settings. Raises ConfigError naming the option and what it allows."""
+    from pydantic import ValidationError
+
+    from drift.config import IngestionSettings
+
+    fields = [field.partition("=") for field in consent]
+    if wrong := next((name for name, equals, _ in fields if not name or not equals), None):
+        raise ConfigError(f"--require-consent {wrong}: write it as FIELD=VALUE, for example training_consent=true.")
+    try:
+        return IngestionSettings.model_validate(
+            {
+                "redact": redact,
+                "keep": list(keep),
+                "persons": persons,
+                "require_consent": {name: value for name, _, value in fields},
+            }
+        )
+    except ValidationError as error:
+        raise ConfigError(f"--keep {error.errors()[0]['input']}: {error.errors()[0]['msg']}.") from None

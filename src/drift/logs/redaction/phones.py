@@ -1,0 +1,97 @@
+"""Phone numbers: international ones, the layouts of North America, national ones with a leading zero.
+
+Whatever else has that many digits counts where the words before it say so ("call me at ...").
+"""
+
+import re
+from collections.abc import Iterator
+
+import phonenumbers
+
+from drift.logs.redaction.span import Detector, Span, digits_of
+
+_GAPS = "[ \u00a0\u2009\u2010\u2011.\\-/]"
+_ALONE = r"(?<![\w+*^&@-])(?<![0-9][.,:/#=])(?<![$€£#])"
+_ENDS = r"(?!\w|[-.,:/*^=%€$][0-9]|[%€$])"
+_INTERNATIONAL = re.compile(
+    r"(?<![\w+])(?:\+|(?<!-)(?<![0-9][ -])00[ -]?)\(?[1-9]"
+    rf"(?:[()]?{_GAPS}{{0,2}}[()]?{_GAPS}{{0,2}}[0-9]){{6,15}}(?!\w)"
+)
+_AMERICAN = re.compile(
+    rf"{_ALONE}(?:1[-. ]?)?(?:(?:\([0-9]{{3}}\)[ .-]{{0,2}}|[0-9]{{3}}-)[0-9]{{3}}[-. ][0-9]{{4}}"
+    rf"|[2-9][0-9]{{2}}([. /])[2-9][0-9]{{2}}[. -][0-9]{{4}}){_ENDS}"
+)
+_NATIONAL = re.compile(rf"{_ALONE}(?<![0-9][ -])\(?0[1-9][0-9]{{0,4}}\)?(?:{_GAPS}{{1,2}}[0-9]{{2,8}}){{1,5}}{_ENDS}")
+_DIGITS = re.compile(rf"{_ALONE}(?:\([0-9]{{1,5}}\)[ .-]?)?[0-9](?:{_GAPS}{{0,2}}[0-9]){{6,14}}{_ENDS}")
+_NAME_BEFORE = re.compile(
+    r"(?:\b(?:tel|telephone|phones?|phone ?number|mobile|mob|cell|cellphone|call|calling|text|sms|whatsapp|signal"
+    r"|telegram|fax|dial|reach|contact|ring|my number|handy|telefon|telefonnummer|mobil|téléphone|portable|teléfono"
+    r"|móvil|celular|telefone|cellulare)\b[^\n0-9]{0,30}|(?:电话|手机|號碼|号码|電話|携帯|전화)[^\n0-9]{0,10})$",
+    re.IGNORECASE,
+)
+_DATE = re.compile(
+    r"(?:[0-9]{1,2}[./ -]){2}(?:[0-9]{2}){1,2}(?:\D+[0-9]{1,2})?|(?:19|20)[0-9]{2}[-./ ][0-9]{1,2}[-./ ][0-9]{1,2}.*"
+    r"|(?:1[89]|20)[0-9]{2} ?[-/] ?(?:1[89]|20)[0-9]{2}|[0-9]+\.[0-9]+"
+)
+# Where a leading 0 stands for "within the country"
+_REGIONS = ("GB", "FR", "DE", "IT", "NL", "AU", "IN", "JP", "CH", "SE", "BE", "AT", "ZA", "NG", "PK", "ID", "TR", "KR")
+
+
+def find(text: str) -> Iterator[Span]:
+    for match in _INTERNATIONAL.finditer(text):
+        if value := _international(match[0]):
+            yield _span(match.start(), value)
+    for match in _AMERICAN.finditer(text):
+        yield _span(match.start(), match[0])
+    for match in _NATIONAL.finditer(text):
+        if _is_national(match[0]):
+            yield _span(match.start(), match[0])
+    for match in _DIGITS.finditer(text):
+        before = text[max(match.start() - 50, 0) : match.start()]
+        if _NAME_BEFORE.search(before) and not _DATE.fullmatch(match[0]):
+            yield _span(match.start(), match[0])
+
+
+DETECTORS = (Detector(r"\d(?:[ \x{a0}\x{2009}\x{2010}\x{2011}().\-/]{0,3}\d){6}", find),)
+
+
+def _span(start: int, value: str) -> Span:
+    digits = digits_of(value).removeprefix("00")
+    return Span(start, start + len(value), "phone", digits[-10:] if len(digits) > 10 else digits)
+
+
+def _international(candidate: str) -> str | None:
+    """The number that the candidate begins with: what follows a number may look like its next group.
+
+    One with separators needs a length that its country has (examples are seldom numbers that were given out), one
+    without has to be a number of that country.
+    """
+    value, possible = candidate, None
+    while len(digits := digits_of(value)) >= 8:
+        if value.count("(") == value.count(")"):
+            number = _parsed(digits.removeprefix("00"), None)
+            if number and phonenumbers.is_valid_number(number):
+                return value
+            if number and possible is None and re.search(r"[0-9][^0-9]+[0-9]", value):
+                possible = value if phonenumbers.is_possible_number(number) else None
+        shorter = re.match(r"(.*[0-9])[^0-9]+[0-9]+$", value, re.DOTALL)
+        if shorter is None:
+            break
+        value = shorter[1]
+    return possible
+
+
+def _is_national(value: str) -> bool:
+    digits = digits_of(value)
+    if not 9 <= len(digits) <= 12 or value.count("(") != value.count(")") or _DATE.fullmatch(value):
+        return False
+    numbers = (_parsed(digits, region) for region in _REGIONS)
+    return any(number and phonenumbers.is_valid_number(number) for number in numbers)
+
+
+def _parsed(digits: str, region: str | None) -> phonenumbers.PhoneNumber | None:
+    """A number of that region; None: with the country's code first."""
+    try:
+        return phonenumbers.parse(digits if region else f"+{digits}", region)
+    except phonenumbers.NumberParseException:
+        return None

@@ -1,0 +1,134 @@
+"""Keys and tokens as their providers shape them, private keys, and passwords in URLs and behind their name."""
+
+import re
+from collections.abc import Iterator
+
+from drift.logs.redaction.span import Detector, Span
+
+# Prefix and body of what providers hand out; their documentation or their secret scanners give the shapes.
+_KEYS = (
+    r"sk-(?:proj|svcacct|admin|ant|or|lf)-[\w-]{20,}",
+    r"sk-[A-Za-z0-9]{20,}",  # OpenAI (legacy), DeepSeek, ...
+    r"gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{22,}",
+    r"gl(?:pat|dt|rt|ptt|soat|ft)-[\w-]{20,}",
+    r"(?:AKIA|ASIA)[A-Z2-7]{16}",
+    r"AIza[\w-]{35}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{28}",
+    r"xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[0-9]-[A-Za-z0-9-]{20,}",
+    r"(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{24,}",
+    r"hf_[A-Za-z0-9]{30,}|r8_[A-Za-z0-9]{37}|gsk_[A-Za-z0-9]{40,}|xai-[A-Za-z0-9]{60,}|pplx-[A-Za-z0-9]{40,}",
+    r"nvapi-[\w-]{40,}|tvly-[\w-]{20,}|lin_api_[A-Za-z0-9]{32,}|pa-[A-Za-z0-9_-]{40,}",
+    r"npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,}|rubygems_[a-f0-9]{48}",
+    r"SG\.[\w-]{16,32}\.[\w-]{16,64}|key-[0-9a-f]{32}",
+    r"do[opr]_v1_[a-f0-9]{64}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|sq0[a-z]{3}-[\w-]{22,43}|dapi[a-f0-9]{32}",
+    r"(?:AC|SK)[a-f0-9]{32}",  # Twilio
+    r"EAA[A-Za-z0-9]{60,}|hv[sb]\.[\w-]{24,}|dp\.(?:pt|st)\.[\w.-]{40,}|glsa_\w{32,}|sntry[su]_[\w+/=-]{40,}",
+    r"ATATT3[\w-]{50,}=?[A-F0-9]{0,8}|PMAK-[a-f0-9]{24}-[a-f0-9]{34}|figd_[\w-]{36,}|secret_[A-Za-z0-9]{43}|ntn_[A-Za-z0-9]{40,}",
+    r"[0-9]{8,10}:AA[\w-]{33}",  # Telegram
+    r"[MNO][A-Za-z0-9]{23,27}\.[\w-]{6}\.[\w-]{27,45}",  # Discord
+    r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",  # JSON Web Token
+    r"AGE-SECRET-KEY-1[0-9A-Z]{58}",
+)
+_KEY = re.compile(rf"(?<![\w-])(?:{'|'.join(_KEYS)})(?![A-Za-z0-9])", re.ASCII)
+_HOOK = re.compile(r"hooks\.slack\.com/(?:services|workflows)/([\w/]{20,})", re.ASCII)
+
+_PRIVATE = re.compile(
+    r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+    r"(?:[^-]{1,20000}-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+    r"|(?:(?:\s|\\[nr]){1,8}[A-Za-z0-9+/=]{16,}){1,200})"
+)
+_URL = re.compile(r"[a-z][a-z0-9+.-]{1,20}://([^\s/:@\"'<>]{0,100}:([^\s/\"'<>]{1,200}))@(?=[\w\[])", re.IGNORECASE)
+
+_SECRET_NAME = (
+    r"(?:api[_ -]?keys?|(?:secret|access|account|private|auth|signing|encryption|master)[_ -]?keys?"
+    r"|client[_ -]?secrets?|secret[_ -]access[_ -]key|(?:access|auth|refresh|bearer|api|session|id)[_ -]?tokens?"
+    r"|tokens?|secrets?)"
+)
+_BEARER = re.compile(r"\b(?:Bearer|Basic)\s+([A-Za-z0-9+/=._~-]{20,})")
+_NAMED_KEY = re.compile(
+    rf"(?<![A-Za-z]){_SECRET_NAME}[\"'`\])]{{0,2}}(?:\s?(?:=>|:=|[:=])\s?|\s+is:?\s+)[\"'`]?([A-Za-z0-9+/=._~-]{{16,}})",
+    re.IGNORECASE,
+)
+_PASSWORD_NAME = r"(?:password|passwort|passwd|pwd|passphrase|passcode|mot de passe|contraseña|senha)[\"'`\])]{0,2}"
+_NAMED_PASSWORD = re.compile(
+    rf"{_PASSWORD_NAME}(?:\s?(?:=>|:=|[:=])\s?|\s+(?:is|ist|es|est):?\s+)[\"'`]?"
+    r"([^\s\"'`<>()\[\]{}$,;]{6,64})",
+    re.IGNORECASE,
+)
+_SAMPLE = re.compile(
+    r"your|example|sample|placeholder|change.?me|redacted|insert|xxx|\*\*\*|\.\.\.|1234567890abcdef|abcdef123456|process\.env"
+    r"|os\.environ|getenv|config\.|settings\.|self\.|this\.|req\.|request\.|user\.|null|undefined",
+    re.IGNORECASE,
+)
+_WORD_FOR_PASSWORD = re.compile(r"(?:pass(?:word|wd)?|pwd|pw|secret|token|user(?:name)?)[0-9]{0,2}", re.IGNORECASE)
+
+
+def private_keys(text: str) -> Iterator[Span]:
+    for match in _PRIVATE.finditer(text):
+        yield Span(*match.span(), "private_key", match[0])
+
+
+def keys(text: str) -> Iterator[Span]:
+    for match in _KEY.finditer(text):
+        if re.search("[0-9]", match[0]):
+            yield Span(*match.span(), "api_key", match[0])
+    for match in _HOOK.finditer(text):
+        yield Span(*match.span(1), "api_key", match[1])
+    for match in _BEARER.finditer(text):
+        yield from _named_key(match)
+
+
+def passwords_in_urls(text: str) -> Iterator[Span]:
+    for match in _URL.finditer(text):
+        if not _is_sample(match[2]):
+            yield Span(*match.span(1), "password", match[1])
+
+
+def named(text: str) -> Iterator[Span]:
+    """Values that the word before them calls a key, a token or a password."""
+    for match in _NAMED_KEY.finditer(text):
+        yield from _named_key(match)
+    for match in _NAMED_PASSWORD.finditer(text):
+        value = match[1].rstrip(".:!?")
+        mixed = re.search("[0-9]", value) and re.search("[^0-9.]", value)
+        if mixed and not _is_sample(value) and "." not in value[1:-1]:
+            yield Span(match.start(1), match.start(1) + len(value), "password", value)
+
+
+DETECTORS = (
+    Detector("PRIVATE KEY", private_keys),
+    Detector(
+        r"(?:sk-|gh[pousr]_|github_pat_|gl(?:pat|dt|rt|ptt|soat|ft)-|xapp-|[spr]k_(?:live|test)_|whsec_|hf_|r8_|gsk_|xai-"
+        r"|pplx-|nvapi-|tvly-|lin_api_|pa-|npm_|pypi-|rubygems_|key-|do[opr]_v1_|shp(?:at|ca|pa|ss)_|sq0[a-z]{3}-|dapi"
+        r"|glsa_|sntry[su]_|ATATT3|PMAK-|figd_|secret_|ntn_|AKIA|ASIA|AIza|GOCSPX-|EAA)[\w+/=-]{14}",
+        keys,
+    ),
+    Detector(
+        r"xox[abeoprs]-|ya29\.|SG\.[\w-]{16}|hv[sb]\.[\w-]{24}|dp\.(?:pt|st)\.|:AA[\w-]{33}|eyJ[\w-]{10,}\."
+        r"|AGE-SECRET-KEY|(?:AC|SK)[a-f0-9]{32}|[MNO][A-Za-z0-9]{23,27}\.|hooks\.slack\.com/|(?:Bearer|Basic)\s+\S{20}",
+        keys,
+    ),
+    Detector(r"://[^\s/:@\"'<>]*:[^\s/\"'<>]+@", passwords_in_urls),
+    Detector(
+        r"(?i)(?:keys?|tokens?|secrets?)[\"'`\])]{0,2}(?:\s?[:=]|\s+is)[=>\s\"'`:]{0,5}[a-z0-9+/=._~-]{16}"
+        rf"|{_PASSWORD_NAME}\s*(?:[:=]|is|es)",
+        named,
+    ),
+)
+
+
+def _named_key(match: re.Match[str]) -> Iterator[Span]:
+    value = match[1].rstrip(".")
+    if _is_random(value) and not _SAMPLE.search(value):
+        yield Span(match.start(1), match.start(1) + len(value), "api_key", value)
+
+
+def _is_sample(value: str) -> bool:
+    """What stands in manuals in the place of a password."""
+    return bool(_SAMPLE.search(value) or _WORD_FOR_PASSWORD.fullmatch(value) or value[0] in "$%{<[")
+
+
+def _is_random(value: str) -> bool:
+    """Letters and digits mixed as no word or name is."""
+    digits, kinds = sum(map(str.isdecimal, value)), len(set(value))
+    cases = value.lower() != value and value.upper() != value
+    return 3 - cases <= digits < len(value) and kinds >= 9

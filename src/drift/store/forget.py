@@ -1,0 +1,110 @@
+"""Taking a user or a conversation out of a store, for good."""
+
+import os
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import pyarrow.parquet as pq
+
+from drift.errors import DataError
+from drift.records import stable_hash
+from drift.store.folder import Folder
+from drift.store.forgotten import ForgetSummary, Forgotten, Tombstone, copy_without, read_forgotten
+from drift.store.reviews import Reviews
+
+_KEY = re.compile("[0-9a-f]{16}")
+
+
+def forget_in(folder: Folder, user: str | None, conversation: str | None) -> ForgetSummary:
+    """Remove what belongs to a user or to a conversation: its messages, labels, reviews and notes of quarantine.
+
+    The tombstone is written first, so that a command that was cut off is completed by giving it again.
+    Raises DataError if the store knows neither the id nor a tombstone of it.
+    """
+    with folder.staging() as staging:
+        manifest = folder.manifest()
+        known = read_forgotten(folder.forgotten, manifest.salt)
+        users = {stable_hash(manifest.salt, user), user} if user is not None else set()
+        ids = _matching(folder, users, conversation)
+        stones = [("user", key) for key in sorted(users) if _KEY.fullmatch(key)]
+        stones += [("conversation", known.key(name)) for name in sorted(ids)]
+        known_before = _is_known(known, users, conversation)
+        if not ids and not known_before:
+            raise DataError(_unknown(folder.path, user, conversation))
+        buried = known.users | known.conversations
+        _bury(folder.forgotten, [Tombstone(*stone, _now()) for stone in stones if stone[1] not in buried])
+        generation, counts, files = manifest.generation + 1, {}, {}
+        for kind, names in (("conversations", manifest.conversations), ("labels", manifest.labels)):
+            counts[kind], files[kind] = 0, []
+            for number, name in enumerate(names):
+                kept = staging / f"{kind}-{number}.parquet"
+                removed = copy_without(folder.path / name, kept, ids)
+                if removed:
+                    counts[kind] += removed
+                    name = f"{kind}/{generation:06d}-{number}.parquet"
+                    folder.move_in(kept, name)
+                files[kind].append(name)
+        quarantined = _forget_notes(folder, staging, [name for name in (user, conversation) if name])
+        reviews = Reviews(folder.path).forget(ids)
+        folder.save(manifest.model_copy(update={"generation": generation, **{k: tuple(v) for k, v in files.items()}}))
+        return ForgetSummary(counts["conversations"], counts["labels"], reviews, quarantined, known_before)
+
+
+def _matching(folder: Folder, users: set[str], conversation: str | None) -> set[str]:
+    """Ids of the conversations that are meant; `conversation` may be our id or the log's own."""
+    ids: set[str] = set()
+    for name in folder.manifest().conversations:
+        with pq.ParquetFile(folder.path / name, pre_buffer=False) as file:
+            columns = ["conversation_id", "source", "source_id", "user_key"]
+            for batch in file.iter_batches(batch_size=4096, columns=columns, use_threads=False):
+                for ident, source, source_id, key in zip(
+                    *(column.to_pylist() for column in batch.columns), strict=True
+                ):
+                    if conversation is None:
+                        meant = key in users
+                    else:  # what the log calls it may have been redacted: its hash has not
+                        meant = conversation in (ident, source_id) or ident == stable_hash(source, conversation)
+                    if meant:
+                        ids.add(ident)
+    return ids
+
+
+def _is_known(known: Forgotten, users: set[str], conversation: str | None) -> bool:
+    return bool(users & known.users) or (conversation is not None and known.holds(conversation))
+
+
+def _bury(file: Path, stones: Iterable[Tombstone]) -> None:
+    """Add tombstones; they are on the disk before anything is removed."""
+    with file.open("ab") as out:
+        for stone in stones:
+            out.write(orjson.dumps(stone, option=orjson.OPT_APPEND_NEWLINE))
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _forget_notes(folder: Folder, staging: Path, names: list[str]) -> int:
+    """Quarantine keeps where a row stands and what is wrong with it; a note that quotes the id goes."""
+    if not folder.quarantine.exists():
+        return 0
+    removed, kept = 0, staging / "quarantine-kept.jsonl"
+    with folder.quarantine.open("rb") as notes, kept.open("wb") as out:
+        for line in notes:
+            if any(name in orjson.loads(line)["detail"] for name in names):
+                removed += 1
+            else:
+                out.write(line)
+    if removed:
+        folder.move_in(kept, folder.quarantine.name)
+    return removed
+
+
+def _unknown(store: Path, user: str | None, conversation: str | None) -> str:
+    what = f"--user {user}" if conversation is None else f"--conversation {conversation}"
+    return f"{store}: {what}: nothing of it in this store. Give the id as the log has it, or as the store does."
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

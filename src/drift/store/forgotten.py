@@ -1,0 +1,77 @@
+"""Whom and what a store has forgotten, as salted hashes: enough to refuse it when a log brings it again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from drift.records import Conversation, read_jsonl, stable_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """`kind`: user or conversation; `key`: a salted hash of its id. `forgotten_at`: UTC, ISO 8601."""
+
+    kind: str
+    key: str
+    forgotten_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetSummary:
+    """What left the store. `known_before`: the store had forgotten it already."""
+
+    conversations: int
+    labels: int
+    reviews: int
+    quarantined: int
+    known_before: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """The tombstones of a store."""
+
+    salt: str
+    users: frozenset[str] = frozenset()
+    conversations: frozenset[str] = frozenset()
+
+    def covers(self, conversation: Conversation) -> bool:
+        return (conversation.user_key in self.users) or self.holds(conversation.conversation_id)
+
+    def holds(self, conversation_id: str) -> bool:
+        return bool(self.conversations) and self.key(conversation_id) in self.conversations
+
+    def key(self, conversation_id: str) -> str:
+        return stable_hash(self.salt, "conversation", conversation_id)
+
+
+def read_forgotten(file: Path, salt: str) -> Forgotten:
+    """Raises DataError naming the line if the file is damaged."""
+    if not file.exists():
+        return Forgotten(salt)
+    stones = list(read_jsonl(file, Tombstone))
+    return Forgotten(
+        salt,
+        frozenset(stone.key for stone in stones if stone.kind == "user"),
+        frozenset(stone.key for stone in stones if stone.kind == "conversation"),
+    )
+
+
+def copy_without(source: Path, target: Path, ids: Iterable[str]) -> int:
+    """A Parquet file without the rows of these conversations, in flat memory; returns how many those were."""
+    gone, removed = pa.array(list(ids), pa.string()), 0
+    with (
+        pq.ParquetFile(source, pre_buffer=False) as file,
+        pq.ParquetWriter(target, file.schema_arrow, compression="zstd") as out,
+    ):
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, use_threads=False)
+            kept = rows.filter(~pc.field("conversation_id").isin(gone))
+            removed += len(rows) - len(kept)
+            if len(kept):
+                out.write_table(kept)
+    return removed

@@ -1,0 +1,107 @@
+"""Forgetting: gone from every file of the store, and refused when a log brings it again."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from drift.errors import DataError
+from drift.feedback.label import label_store
+from drift.logs.ingest import ingest
+from drift.records import FeedbackLabel, Reason
+from drift.store import Review, Store
+
+WORDS = ("zebra", "walrus", "okapi")
+
+
+def row(number: int, user: str) -> dict:
+    return {
+        "id": f"chat-{number}",
+        "user": user,
+        "messages": [
+            {"role": "user", "content": f"{WORDS[number]}?"},
+            {"role": "assistant", "content": f"about the {WORDS[number]}", "feedback": "down"},
+            {"role": "user", "content": "No, that is wrong."},
+        ],
+    }
+
+
+@pytest.fixture
+def log(tmp_path) -> Path:
+    file = tmp_path / "log.jsonl"
+    file.write_bytes(b"\n".join(orjson.dumps(row(n, user)) for n, user in enumerate(("ann", "bob", "ann"))))
+    return file
+
+
+@pytest.fixture
+def store(tmp_path, log) -> Store:
+    store = Store(tmp_path / "store")
+    ingest([log], store)
+    label_store(store)
+    return store
+
+
+def read(store: Store) -> str:
+    """All that can be read out of the store's files."""
+    return repr([list(store.conversations()), list(store.labels()), list(store.quarantined())])
+
+
+def test_a_user_is_gone_and_stays_gone(store, log):
+    before = store.content_hash()
+    done = store.forget(user="ann")
+    assert (done.conversations, done.labels, done.known_before) == (2, 4, False)
+    assert [word for word in WORDS if word in read(store)] == ["walrus"]
+    assert store.content_hash() != before
+    again = ingest([log], store)
+    assert (again.duplicate, again.filtered, again.filtered_by) == (1, 2, {Reason.FORGOTTEN: 2})
+    assert again.adds_up
+    assert b"ann" not in (store.path / "forgotten.jsonl").read_bytes()
+    assert store.forget(user="ann").known_before
+
+
+@pytest.mark.parametrize("of", ["log", "store"])
+def test_a_conversation_is_gone_by_either_id(store, log, of):
+    ident = (
+        "chat-1" if of == "log" else next(c.conversation_id for c in store.conversations() if c.source_id == "chat-1")
+    )
+    assert store.forget(conversation=ident).conversations == 1
+    assert [word for word in WORDS if word in read(store)] == ["zebra", "okapi"]
+    assert ingest([log], store).filtered == 1
+    assert ident.encode() not in (store.path / "forgotten.jsonl").read_bytes()
+
+
+def test_reviews_go_too(store):
+    ids = {c.source_id: c.conversation_id for c in store.conversations()}
+    store.reviews.add(Review("me", ids["chat-0"], 1, 2, "DSAT", evidence="zebra!"))
+    store.reviews.add(Review("me", ids["chat-1"], 1, 2, "SAT"))
+    assert store.forget(conversation="chat-0").reviews == 1
+    assert b"zebra" not in store.reviews.path.read_bytes()
+    assert [review.label for review in store.reviews.all(Review)] == ["SAT"]
+
+
+def test_what_was_never_here_is_refused_in_one_line(store):
+    with pytest.raises(DataError, match="--user carl: nothing of it"):
+        store.forget(user="carl")
+    assert not (store.path / "forgotten.jsonl").exists()
+
+
+def test_a_command_that_was_cut_off_is_completed_by_the_next(store, monkeypatch):
+    folder = store._folder
+
+    def cut_off(manifest: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(folder, "save", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            store.forget(user="ann")
+    assert store.counts().conversations == 3
+    assert store.forget(user="ann").conversations == 2
+    assert [word for word in WORDS if word in read(store)] == ["walrus"]
+
+
+def test_labels_that_come_back_late_have_nothing_to_stand_on(store):
+    ident = next(c.conversation_id for c in store.conversations() if c.source_id == "chat-0")
+    store.forget(conversation="chat-0")
+    store.add_labels([FeedbackLabel(ident, 1, 2, "DSAT", "judge", "1")])
+    assert ident not in {conversation.conversation_id for conversation, _ in store.labelled()}
