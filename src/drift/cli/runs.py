@@ -41,13 +41,19 @@ def runs(
 
     Example: drift runs --root runs
     """
+    from dataclasses import asdict
+
     from drift.rundir import list_runs
     from drift.rundir.lineage import forgotten_in
     from drift.store import Store
 
     found = list_runs(root)
-    marks = {path: {"learned_from_forgotten": mark} for path, mark in forgotten_in(found, store and Store(store)).items()}
-    summary({str(r.path): {"state": r.state.state, **r.state.headline, **marks.get(r.path, {})} for r in found}, as_json)
+    marks = {
+        path: {"learned_from_forgotten": mark} for path, mark in forgotten_in(found, store and Store(store)).items()
+    }
+    summary(
+        {str(r.path): {"state": r.state.state, **r.state.headline, **marks.get(r.path, {})} for r in found}, as_json
+    )
 
 
 def report(path: RunPath, as_json: JsonFlag = False) -> None:

@@ -1,0 +1,50 @@
+"""Runs and models that learned from what was forgotten since are marked, and so are those that start from them."""
+
+from pathlib import Path
+
+import pytest
+
+from drift.records import ChatMessage, Conversation, Message, PreferencePair, write_jsonl
+from drift.rundir import RunDir, list_runs
+from drift.rundir.lineage import Marked, forgotten_in
+from drift.store import Store
+
+
+def pairs(out: Path, conversation: str) -> dict[str, int]:
+    said = (ChatMessage("assistant", "x"),)
+    pair = PreferencePair("p", "q", conversation, 1, "drift", 1, "w", (ChatMessage("user", "?"),), said, said)
+    return {"rows": write_jsonl(out, [pair])}
+
+
+def policy(out: Path, pairs: Path) -> dict[str, int]:
+    out.write_text("weights")
+    return {"iteration": 2}
+
+
+def run(path: Path, store: Path, conversations: tuple[str, ...], base: str = "embedded") -> None:
+    with RunDir.open(path, f"store: {store}\npolicy: {{model: {base}}}\n", 1) as made:
+        for k, conversation in enumerate(conversations, 1):
+            made.iteration(k).stage("policy", policy, made.iteration(k).stage("pairs.jsonl", pairs, conversation))
+        made.stage("policy", policy, made.path / f"iteration-{len(conversations)}" / "pairs.jsonl")
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    store = Store(tmp_path / "store")
+    talk = (Message("user", "?"), Message("assistant", "!"))
+    store.add([Conversation(name, "test", name, talk, "train") for name in ("a", "b", "c")])
+    return store
+
+
+def test_runs_are_marked_from_the_iteration_on_that_learned_it(tmp_path, store):
+    run(tmp_path / "runs" / "1", store.path, ("a", "b"))
+    run(tmp_path / "runs" / "2", store.path, ("a", "c"))
+    run(tmp_path / "runs" / "3", store.path, ("a",), base=str(tmp_path / "runs" / "1" / "policy"))
+    runs = list_runs(tmp_path / "runs")
+    assert forgotten_in(runs) == {}
+    store.forget(conversation="b")
+    assert forgotten_in(runs) == {
+        tmp_path / "runs" / "1": Marked(1, ("iteration-2/policy", "policy")),
+        tmp_path / "runs" / "3": Marked(0, ("iteration-1/policy", "policy")),
+    }
+    assert forgotten_in(runs, Store(tmp_path / "other")) == {}
