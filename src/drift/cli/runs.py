@@ -49,7 +49,8 @@ def runs(
 
     found = list_runs(root)
     marks = {
-        path: {"learned_from_forgotten": mark} for path, mark in forgotten_in(found, store and Store(store)).items()
+        path: {"learned_from_forgotten": asdict(mark)}
+        for path, mark in forgotten_in(found, store and Store(store)).items()
     }
     summary(
         {str(r.path): {"state": r.state.state, **r.state.headline, **marks.get(r.path, {})} for r in found}, as_json
