@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from drift.feedback.hostile import is_bare_abuse, is_refusal, marked
+from drift.feedback.hostile import is_bare_abuse, marked
 from drift.records import FeedbackLabel
+from drift.refusals import is_refusal
 
 
 @pytest.mark.parametrize(

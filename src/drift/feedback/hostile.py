@@ -10,17 +10,8 @@ import re
 from dataclasses import replace
 
 from drift.records import Conversation, FeedbackLabel
+from drift.refusals import is_refusal
 
-REFUSAL_READS = 400
-_UNABLE = r"(?:can(?:not|['\u2019]t)|could not|won['\u2019]t|will not|(?: am|['\u2019]m) (?:not able|unable) to)"
-_HELP = r"(?:help|assist|provide|comply|fulfil|engage|create|generate|write|do th(?:at|is)|support|discuss|answer)"
-_REFUSAL = re.compile(
-    rf"\bI(?: really| also)? ?{_UNABLE}(?: \w+){{0,3}}? ?{_HELP}|\bunable to {_HELP}"
-    r"|\bagainst (?:my|our|the) (?:\w+ )?(?:guidelines|policy|policies|programming)"
-    r"|\bviolates? (?:\w+ ){0,3}(?:polic|guidelines)"
-    r"|\b(?:not|never) (?:appropriate|ethical|legal) (?:for me )?to\b",
-    re.IGNORECASE,
-)
 _WORD = re.compile(r"[a-z']+|[^\W\d_]+")
 _INSULTS = """
 asshole bastard bitch bullshit crap cunt damn dick die dumb dumbass fuck fucked fucker fuckin fucking idiot
@@ -50,11 +41,6 @@ def marked(conversation: Conversation, label: FeedbackLabel) -> FeedbackLabel:
     if is_refusal(reply):
         return replace(label, subtype="refusal_complaint")
     return replace(label, subtype="abuse") if is_bare_abuse(said) else label
-
-
-def is_refusal(reply: str) -> bool:
-    """Does the reply begin by declining to help? Apologies for a mistake do not."""
-    return _REFUSAL.search(reply[:REFUSAL_READS]) is not None
 
 
 def is_bare_abuse(text: str) -> bool:

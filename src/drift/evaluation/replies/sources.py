@@ -20,7 +20,8 @@ from drift.evaluation.judging.ask import BYTES_PER_TOKEN
 from drift.evaluation.judging.kept import KeptRows
 from drift.evaluation.rows import Row, read_rows
 from drift.policy.model import Policy, load_policy
-from drift.policy.sampler import SAMPLER, generate_replies
+from drift.policy.sampler import generate_replies
+from drift.policy.samplers.local import LocalBackend
 from drift.progress import report_progress
 from drift.records import ChatMessage, Completion, stable_hash
 
@@ -128,7 +129,9 @@ def _generated(
     replies = generate_replies(policy, [request.messages for request in requests], keys, sampling)
     for request, reply in zip(requests, replies, strict=True):
         if reply is not None:
-            yield Completion(_key(request), 0, 0, False, reply.text, reply.finish, seed, policy.policy_id, SAMPLER)
+            yield Completion(
+                _key(request), 0, 0, False, reply.text, reply.finish, seed, policy.policy_id, LocalBackend.name
+            )
 
 
 def _from_endpoint(
