@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from drift.cli import bench, data, evaluate, labels, privacy, review, runs
+from drift.cli import bench, data, evaluate, labels, privacy, review, rubric, runs
 from drift.errors import DriftError, disk_trouble
 
 INTERRUPTED = 130
@@ -34,6 +34,7 @@ for command in (
     app.command()(command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(rubric.app, name="rubric")
 
 
 def main() -> None:

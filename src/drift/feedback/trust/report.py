@@ -104,6 +104,12 @@ def label_report(store: Store, gold: Path | None = None) -> TrustReport:
     )
 
 
+def truth_of(store: Store, gold: Path | None) -> dict[tuple[str, int], Verdict]:
+    """What people said of replies: the gold file's rows, and above them the reviews in the store."""
+    truth = _gold_truth(store, gold, Counter()) if gold else {}
+    return {**truth, **{(label.conversation_id, label.reply_index): label.label for label in store.labels_by("review")}}
+
+
 def read_gold(path: Path) -> Iterator[GoldRow]:
     """Raises DataError with file:line on a row that is none."""
     try:

@@ -1,0 +1,166 @@
+"""`drift rubric fit`: labelled chats in, a rubric file out that people can read, edit and give to the judge."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from drift.config import EndpointSettings
+from drift.endpoint import Endpoint, Spending, probe
+from drift.errors import DataError
+from drift.feedback.judge.judge import JudgeLabeller, Turns
+from drift.feedback.judge.prompt import prompt_version
+from drift.feedback.judge.rubric import Item, Rubric, dump_rubric
+from drift.feedback.judge.verdict import regression_chance
+from drift.feedback.judge.window import windows
+from drift.feedback.judging import ANSWERS
+from drift.feedback.label import check_writable
+from drift.feedback.spur.extract import PROMPTS, Draft, Reason, extract, summarise
+from drift.feedback.spur.regress import Scored, SignTest, regress, sign_test
+from drift.feedback.trust.report import truth_of
+from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
+from drift.store import Store
+
+HELD_OUT = 3
+"""One conversation in so many is held out, by hash."""
+Places = list[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class RubricSummary:
+    """`held_out_auroc`: of the fitted p_dsat on held-out turns; None if only one class is among them."""
+
+    rubric: str
+    dsat_items: int
+    sat_items: int
+    dropped: list[str]
+    reasons: dict[str, int]
+    turns: dict[str, int]
+    held_out_turns: int
+    held_out_auroc: float | None
+    server: str
+    spending: Spending
+
+
+def fit_rubric(
+    store: Store, settings: EndpointSettings, out: Path, gold: Path | None, per_class: int, least: int
+) -> RubricSummary:
+    """Raises DataError if a class has fewer than `least` labelled turns, or nothing of the rubric is left."""
+    check_writable("--out", out)
+    store.require_conversations()
+    chosen, sizes = _chosen(truth_of(store, gold), per_class, least)
+    chats = _conversations(store, chosen)
+    with Endpoint(settings, store.path / ANSWERS) as endpoint:
+        able = probe(endpoint)
+        drafts: dict[Verdict, list[Draft]] = {}
+        reasons: dict[Verdict, list[Reason]] = {}
+        for verdict in ("DSAT", "SAT"):
+            learnt_from = [place for place in chosen[verdict] if not _held_out(place[0])]
+            seen = [window for name, turn in learnt_from for window in windows(chats[name], {turn})]
+            reasons[verdict] = extract(endpoint, able, seen, verdict)
+            drafts[verdict] = summarise(endpoint, able, reasons[verdict], verdict)
+        draft = Rubric(name=out.stem, dsat=_items("D", drafts["DSAT"]), sat=_items("S", drafts["SAT"]))
+        judge = JudgeLabeller(endpoint, able, draft, only=_turns(chosen))
+        scored = _scored(judge, chats, chosen, sizes)
+        rubric, tests = _kept(draft, scored)
+        provenance = {
+            "method": "SPUR: reasons, running summary, logistic regression",
+            "model": endpoint.model,
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "prompts": stable_hash(PROMPTS, prompt_version(draft)),
+            "store": store.content_hash(),
+            "turns": {name: len(places) for name, places in chosen.items()},
+            "reasons": {name: len(found) for name, found in reasons.items()},
+            "held_out_sign_test": [asdict(test) for test in tests],
+            "dropped": {i.id: i.text for i in (*draft.dsat, *draft.sat) if i.id not in rubric.ids},
+        }
+        rubric = rubric.model_copy(update={"provenance": provenance})
+        out.write_text(dump_rubric(rubric), encoding="utf-8")
+        return RubricSummary(
+            str(out), len(rubric.dsat), len(rubric.sat), [test.item for test in tests if not test.kept],
+            {name: len(found) for name, found in reasons.items()}, {name: len(p) for name, p in chosen.items()},
+            sum(turn.held_out for turn in scored), _auroc(rubric, scored), able.line(), endpoint.spending,
+        )  # fmt: skip
+
+
+def _chosen(
+    truth: dict[tuple[str, int], Verdict], per_class: int, least: int
+) -> tuple[dict[str, Places], dict[str, int]]:
+    """Places (conversation, user turn) by class, at most `per_class`, one per conversation and class; and all sizes."""
+    by_class: dict[str, Places] = {"DSAT": [], "SAT": [], "NEUTRAL": []}
+    for (name, reply), verdict in sorted(truth.items(), key=lambda entry: stable_hash("rubric", *entry[0])):
+        if verdict in by_class and name not in {known for known, _ in by_class[verdict]}:
+            by_class[verdict].append((name, reply + 1))
+    sizes = {name: len(places) for name, places in by_class.items()}
+    if min(sizes["DSAT"], sizes["SAT"]) < least:
+        raise DataError(
+            f"a rubric is learnt from {least} labelled conversations per class or more; here are "
+            f"{sizes['DSAT']} DSAT, {sizes['SAT']} SAT. Label more (drift review), give --gold FILE, or lower --least."
+        )
+    return {name: places[:per_class] for name, places in by_class.items()}, sizes
+
+
+def _turns(chosen: dict[str, Places]) -> Turns:
+    only: Turns = {}
+    for name, turn in (place for places in chosen.values() for place in places):
+        only.setdefault(name, set()).add(turn)
+    return only
+
+
+def _scored(
+    judge: JudgeLabeller, chats: dict[str, Conversation], chosen: dict[str, Places], sizes: dict[str, int]
+) -> list[Scored]:
+    """Every chosen turn, scored by the judge with the drafted rubric. Where it abstained there is no score."""
+    verdicts = {place: name for name, places in chosen.items() for place in places}
+    found: list[Scored] = []
+    for told in judge.label(chats[name] for name in sorted(chats)):
+        verdict = verdicts.get((told.conversation_id, told.user_index or 0))
+        if verdict is not None and told.label != "ABSTAIN":
+            found.append(_score(told, verdict, sizes[verdict] / len(chosen[verdict])))
+    return found
+
+
+def _score(told: FeedbackLabel, verdict: str, weight: float) -> Scored:
+    """p_sat is there only if the probabilities are the server's."""
+    p_server = told.p_dsat if told.p_sat is not None else None
+    return Scored(dict(told.rubric), verdict == "DSAT", _held_out(told.conversation_id), weight, p_server)
+
+
+def _kept(draft: Rubric, scored: Sequence[Scored]) -> tuple[Rubric, list[SignTest]]:
+    tests = sign_test((*draft.dsat, *draft.sat), scored)
+    kept = {test.item for test in tests if test.kept}
+    dsat, sat = (tuple(item for item in items if item.id in kept) for items in (draft.dsat, draft.sat))
+    fit = {turn.dissatisfied for turn in scored if not turn.held_out}
+    if not dsat or not sat or len(fit) < 2:
+        raise DataError(
+            f"of {len(tests)} rubric items {len(kept)} point the right way on held-out turns; each class needs one. "
+            "Use a stronger model, or more labelled conversations."
+        )
+    rubric = draft.model_copy(update={"dsat": dsat, "sat": sat, "regression": regress((*dsat, *sat), scored)})
+    return Rubric.model_validate(rubric.model_dump()), tests
+
+
+def _auroc(rubric: Rubric, scored: Sequence[Scored]) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
+    held = [turn for turn in scored if turn.held_out]
+    truth = np.asarray([turn.dissatisfied for turn in held])
+    if len(set(truth.tolist())) < 2:
+        return None
+    return round(float(roc_auc_score(truth, [regression_chance(rubric, t.impacts, t.p_server) for t in held])), 4)
+
+
+def _items(letter: str, drafts: Sequence[Draft]) -> tuple[Item, ...]:
+    return tuple(Item(id=f"{letter}{n}", text=draft.text, support=draft.support) for n, draft in enumerate(drafts, 1))
+
+
+def _held_out(conversation_id: str) -> bool:
+    return int(stable_hash("rubric held out", conversation_id), 16) % HELD_OUT == 0
+
+
+def _conversations(store: Store, chosen: dict[str, Places]) -> dict[str, Conversation]:
+    """Those that were chosen, by id."""
+    names = {name for places in chosen.values() for name, _ in places}
+    return {one.conversation_id: one for one in store.conversations() if one.conversation_id in names}
