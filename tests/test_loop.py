@@ -2,15 +2,9 @@
 
 import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from drift.config import Config, parse_config
 from drift.errors import DataError
@@ -123,19 +117,17 @@ def test_logs_in_which_nobody_complains_stop_with_the_funnel(tmp_path, tiny_poli
     assert load_run(tmp_path / "run").state.state == "failed"
 
 
-def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(tmp_path, logs, tiny_policy):
-    cfg = settings(logs, tiny_policy, threads=2)
-    run_config(cfg, tmp_path / "whole")
-    config = tmp_path / "cfg.yaml"
-    config.write_text(yaml.safe_dump(cfg.model_dump(mode="json")), encoding="utf-8")
-    command = [sys.executable, "-m", "drift", "run", str(config), "--out", str(tmp_path / "killed")]
-    milestones = ("warm-start/pairs.jsonl", "iteration-1/completions.jsonl", "iteration-1/policy")
-    for milestone in milestones:
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        while process.poll() is None and not (tmp_path / "killed" / milestone).exists():
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    for name in ("iteration-2/completions.jsonl", "iteration-2/policy/model.safetensors", "policy/model.safetensors"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny_policy, monkeypatch):
+    """The short form of benchmarks/kill_resume.py."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import kill_resume  # pyright: ignore[reportMissingImports]
+
+    kill_resume.write_logs(tmp_path / "logs.jsonl", 30)
+    stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 8, "epochs": 1}
+    sampling = {"max_new_tokens": 16, "max_prompt_length": 512, "batch_tokens": 1500}
+    config = {"policy": {"model": str(tiny_policy)}, "iterations": 1, "sampling": sampling, "training": stage}
+    done = kill_resume.kill_and_resume(
+        tmp_path / "logs.jsonl", tmp_path, 3, 1, {**config, "warm_start": stage, "evaluation": {"max_prompts": 20}}
+    )
+    assert done.differing == []
+    assert done.kills == 3

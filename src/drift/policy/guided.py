@@ -11,12 +11,16 @@ from drift.records import ChatMessage, PromptItem
 
 INSTRUCTION = "Answer again so that this feedback is resolved. Give only the new answer."
 
-_FENCE = re.compile(r"<(/?)feedback>", re.IGNORECASE)
+_FENCE = re.compile(r"<(\s*/?\s*)feedback\b", re.IGNORECASE)
 
 
 def guided_turn(complaint: str) -> str:
-    """The user message that asks for a better answer. Fence marks inside the complaint lose their meaning."""
-    quoted = _FENCE.sub(r"<\1 feedback>", complaint.strip())
+    """The user message that asks for a better answer.
+
+    The complaint is data, a user's words whatever they say: what looks like a fence mark in it, spaced or with
+    attributes too, is broken up; control tokens of the chat template are broken up where the prompt is rendered.
+    """
+    quoted = _FENCE.sub(r"<\1 feed-back", complaint.strip())
     return f"<feedback>\n{quoted}\n</feedback>\n{INSTRUCTION}"
 
 

@@ -4,6 +4,7 @@ The file is a cache with a name on it: hashes of the weights, of the tokenizer w
 token ids. Training refuses a file that is of anything else. A run that is killed while it trains finds it again.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from drift.training.batch import StepCollator, per_token_logps
 from drift.training.shared_prefix import choose_packing
 from drift.training.tokens import TokenPair, load_pairs
 
+ABOUT = "drift"
 LARGER = 4
 """Without a gradient nothing is kept of a row, so it may be this many times longer than when training."""
 
@@ -58,7 +60,8 @@ def measure_reference(
             tensors[f"{loaded.policy_id}/chosen"] = torch.cat([pair.chosen for pair in found])
             tensors[f"{loaded.policy_id}/rejected"] = torch.cat([pair.rejected for pair in found])
     metadata = {"policies": " ".join(names), "tokenizer": tokeniser, "pairs": _pairs_id(tokens)}
-    save_file(tensors, out, metadata)
+    # safetensors writes several entries in an order that changes by chance; equal references shall be equal files
+    save_file(tensors, out, {ABOUT: json.dumps(metadata)})
     return {"pairs": len(tokens), "policies": len(set(names)), **counts}
 
 
@@ -74,7 +77,7 @@ class Reference:
         """Raises DataError if the file is damaged, or of another tokenizer, template or pairs."""
         try:
             with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
+                metadata = json.loads((file.metadata() or {}).get(ABOUT, "{}"))
         except (OSError, SafetensorError) as error:
             raise DataError(f"{path}: no reference log-probs ({error}). {_REMEDY}") from None
         expected = {"tokenizer": tokenizer_id(policy.tokenizer), "pairs": _pairs_id(pairs)}
