@@ -179,9 +179,13 @@ def _same(one: Path, other: Path) -> bool:
     if not (one.exists() and other.exists()):
         return False
     if one.name in TIMED:
-        one_text, other_text = (CLOCKS.sub("", path.read_text(encoding="utf-8")) for path in (one, other))
-        return one_text == other_text
+        return _without_clocks(one) == _without_clocks(other)
     return one.read_bytes() == other.read_bytes()
+
+
+def _without_clocks(file: Path) -> str:
+    """The text without what tells the time, and without the folder that both runs lie in under names of their own."""
+    return CLOCKS.sub("", file.read_text(encoding="utf-8")).replace(str(file.parent.parent.resolve()), "")
 
 
 def write_logs(path: Path, chats: int) -> None:
