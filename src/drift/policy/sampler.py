@@ -74,7 +74,8 @@ class DurableSampler:
             for number, replies in self.backend.run(todo):
                 found.update(zip(plan[number], replies, strict=True))
                 tokens += sum(len(reply.token_ids or ()) for reply in replies)
-                if journal.append(number, replies):
+                failed = any(reply.finish == "error" for reply in replies)  # the next command asks for those again
+                if not failed and journal.append(number, replies):
                     report_progress(len(found), len(requests), tokens)
         report_progress(len(found), len(requests), tokens)
         return [found[row] for row in range(len(requests))]

@@ -1,0 +1,114 @@
+"""Sampling from a server that the user runs."""
+
+import pytest
+
+from drift.config import EndpointSettings, PolicySettings, RecipeSettings, SamplingSettings
+from drift.errors import ConfigError, DriftError, PrerequisiteError
+from drift.policy.sampler import sample
+from drift.progress import listening
+from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
+
+
+def items(count: int) -> list[PromptItem]:
+    return [
+        PromptItem(
+            prompt_id=f"p{n}",
+            conversation_id=f"c{n // 2}",
+            reply_index=1,
+            prompt=(ChatMessage("user", f"question {n}"),),
+            split="train",
+            rejected=ChatMessage("assistant", "no idea"),
+            complaint=ChatMessage("user", "that is no answer"),
+        )
+        for n in range(count)
+    ]
+
+
+@pytest.fixture
+def stage(tmp_path, tiny_policy):
+    """`stage(settings, count, iteration)`: the stage's rows, its counts, and the notes that it made."""
+
+    def run(endpoint: EndpointSettings | None, count: int = 5, iteration: int = 1):
+        prompts, out, notes = tmp_path / "prompts.jsonl", tmp_path / "completions.jsonl", []
+        write_jsonl(prompts, items(count))
+        sampling = SamplingSettings(backend="endpoint", endpoint=endpoint, max_new_tokens=16, max_prompt_length=512)
+        with listening(lambda *_: None, notes.append):
+            counts = sample(
+                out, tiny_policy, prompts, sampling, RecipeSettings(samples=2), PolicySettings(), iteration, 7
+            )
+        return list(read_jsonl(out, Completion)), counts, notes
+
+    return run
+
+
+def test_a_server_answers_for_the_policy(serve, said, stage):
+    def answer(path, body, number):
+        if "chat" not in path:
+            return said(b"", 404)
+        asked = str(body["messages"][-1]["content"])
+        first = body["messages"][0]["content"]
+        choice = {"message": {"content": f"reply to {first}"}, "finish_reason": "length" if "3" in first else "stop"}
+        return said({"error": "too long"}, 400) if "question 4" in first and "feedback" in asked else said(
+            {"choices": [choice]}
+        )  # fmt: skip
+
+    server = serve(answer)
+    rows, counts, notes = stage(EndpointSettings(base_url=server.url, model="tiny", retries=0))
+    assert [(row.prompt_id, row.sample) for row in rows] == [(f"p{n}", k) for n in range(5) for k in range(2)]
+    assert [row.finish for row in rows] == ["stop"] * 6 + ["length"] * 2 + ["error"] * 2
+    assert [row.text for row in rows[:3]] == ["reply to question 0"] * 2 + ["reply to question 1"]
+    assert {(row.token_ids, row.sampler, row.seed) for row in rows} == {(None, "endpoint/tiny", 7)}
+    assert (counts["failed"], counts["truncated"], counts["guided"]) == (2, 2, 10)
+    sent = [body for _, body, _ in server.requests if "<feedback>" in str(body.get("messages"))]
+    assert all(body["max_tokens"] == 16 and body["top_p"] == 0.9 for body in sent)
+    assert len({body["seed"] for body in sent}) == 10  # each completion has its own
+    assert any("honours seed; not n" in note for note in notes)
+
+
+def test_what_a_server_cannot_do_is_said(serve, said, stage):
+    server = serve(lambda path, body, number: said.chat(f"text {number}") if "chat" in path else said(b"", 404))
+    rows, _, notes = stage(EndpointSettings(base_url=server.url, model="tiny"), iteration=2)
+    assert len(rows) == 10
+    assert not any("seed" in body for _, body, _ in server.requests if "<feedback>" in str(body))
+    assert any("gives other replies at every run" in note for note in notes)
+    assert any("iteration 2 samples from the trained policy only if you have put it there" in note for note in notes)
+
+
+def test_no_server_and_no_address_are_one_line(stage):
+    with pytest.raises(PrerequisiteError, match=r"http://127.0.0.1:9/v1: no server answers") as absent:
+        stage(EndpointSettings(base_url="http://127.0.0.1:9", model="tiny", retries=0))
+    with pytest.raises(ConfigError, match=r"name the server: sampling.endpoint") as unnamed:
+        stage(None)
+    assert "\n" not in str(absent.value) + str(unnamed.value)
+
+
+def test_a_server_that_dies_leaves_what_it_has_answered(serve, said, stage):
+    """Its answers are in the journal: the next command asks for the rest alone."""
+    sick = [True]
+
+    def answer(path, body, number):
+        if "chat" not in path:
+            return said(b"", 404)
+        guided = "<feedback>" in str(body)
+        if sick[0] and guided and 4 <= int(body["messages"][0]["content"].split()[-1]) < 20:  # the last conversations
+            return said(b"", 503)
+        return said.chat("fine")
+
+    server = serve(answer)
+    settings = EndpointSettings(base_url=server.url, model="tiny", retries=0, max_concurrency=1)
+    with pytest.raises(DriftError):
+        stage(settings, count=40)
+    sick[0], before = False, len(server.requests)
+    rows, counts, notes = stage(settings, count=40)
+    assert counts["failed"] == 0
+    assert {row.text for row in rows} == {"fine"}
+    assert any("taken up" in note for note in notes)
+    assert len([body for _, body, _ in server.requests[before:] if "<feedback>" in str(body)]) < 80
+
+
+@pytest.mark.slow
+def test_a_real_local_server(transformers_serve, stage):
+    rows, counts, notes = stage(transformers_serve)
+    assert len(rows) == counts["completions"] == 10
+    assert {row.finish for row in rows} <= {"stop", "length"}
+    assert any("honours" in note for note in notes)
