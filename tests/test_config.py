@@ -5,7 +5,8 @@ import pytest
 from drift.config import Config, dump_config, load_config, parse_config
 from drift.errors import ConfigError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+FILES = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+CONFIGS = [path for path in FILES if "\narms:" not in path.read_text("utf-8")]  # the others are comparisons
 
 
 def config_file(folder: Path, text: str) -> Path:

@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from drift.errors import ConfigError
 from drift.records import PersonalData
@@ -93,11 +102,13 @@ class ScorerSettings(Settings):
     """Who scores fresh replies, for recipes that rank them and for the pairs' margins.
 
     `self`: the policy's own mean log-prob per token. `reward_model`: a sequence classifier, `model` names it.
+    `judge`: a model behind `endpoint` that compares with the disliked reply, in both orders.
     `oracle`, `noisy_oracle`: the sandbox's truth, the latter with normal noise of deviation `noise`; for experiments.
     """
 
-    name: Literal["self", "reward_model", "oracle", "noisy_oracle"] = "self"
+    name: Literal["self", "reward_model", "judge", "oracle", "noisy_oracle"] = "self"
     model: str | None = None
+    endpoint: EndpointSettings | None = None
     noise: float = Field(default=0.5, ge=0.0)
 
 
@@ -203,9 +214,9 @@ class TrainingSettings(TrainerSettings):
 
 
 class WarmStartSettings(TrainerSettings):
-    """The paper's seed stage: DPO on the DSAT -> SAT repairs, three epochs."""
+    """The paper's seed stage: DPO on the DSAT -> SAT repairs, three epochs. 0 epochs: no warm start."""
 
-    epochs: PositiveInt = 3
+    epochs: NonNegativeInt = 3
 
 
 class StopSettings(Settings):
@@ -222,6 +233,19 @@ class EvaluationSettings(Settings):
     samples: PositiveInt = 1
     max_prompts: PositiveInt = 500
     max_length: PositiveInt = 2048
+
+
+class DeploymentSettings(Settings):
+    """The simulated deployment behind an experiment's logs. `noise`: share of complaints that fall on any reply.
+
+    `model`, `temperature`: who answered, and how; None is the policy that is then trained.
+    """
+
+    world: Literal["first", "long"] = "first"
+    turns: PositiveInt = 5000
+    noise: float = Field(default=0.0, ge=0.0, le=1.0)
+    model: str | None = None
+    temperature: PositiveFloat = 1.0
 
 
 class Config(Settings):

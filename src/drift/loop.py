@@ -70,7 +70,7 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
 
     base = source_of(cfg.policy.model)
     warm = base
-    if repairs.stat().st_size:
+    if repairs.stat().st_size and cfg.warm_start.epochs:
         how = (repairs, cfg.warm_start, cfg.policy)
         frozen = run.stage("warm-start/reference.safetensors", measure_reference, (base,), *how)
         warm = run.stage("warm-start/policy", train, base, frozen, *how, cfg.seed)

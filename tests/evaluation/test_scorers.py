@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from drift.config import PolicySettings, ScorerSettings
+from drift.config import EndpointSettings, PolicySettings, ScorerSettings
 from drift.errors import ConfigError, PrerequisiteError
 from drift.evaluation.improvement import Improvement, measure_improvement
 from drift.evaluation.scorers import score_replies
@@ -141,3 +141,15 @@ def test_a_reply_is_spent_once_it_has_lost_enough(tmp_path, files, tiny_policy):
         counts = find_spent(tmp_path / "spent.jsonl", first, second, files[0], limit, PolicySettings(), 200)
         assert counts == {"spent": spent, "of": 2}
         assert len(list(read_jsonl(tmp_path / "spent.jsonl", str))) == spent
+
+
+def test_a_judge_scores_against_the_disliked_reply_in_both_orders(tmp_path, files, serve, said):
+    server = serve(lambda path, body, number: said.chat("A"))
+    settings = ScorerSettings(name="judge", endpoint=EndpointSettings(base_url=server.url, model="judge", retries=0))
+    found = scores(tmp_path, files, settings)
+    assert [s.score for s in found[:3]] == [0.5, 0.5, 0.5]  # who is shown first always wins: even over both orders
+    assert {s.rejected_score for s in found} == {0.5}
+    asked = [body for body in server.chats() if body["messages"][0]["role"] == "system"]
+    assert len(asked) == 8 - 4  # "aa" and "b", either way round; the two prompts are the same, and "a" is the disliked
+    with pytest.raises(ConfigError, match=r"recipe\.scorer\.endpoint"):
+        scores(tmp_path, files, ScorerSettings(name="judge"))

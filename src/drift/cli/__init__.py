@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from drift.cli import bench, data, evaluate, labels, privacy, review, rubric, runs
+from drift.cli import bench, data, evaluate, experiments, labels, privacy, review, rubric, runs
 from drift.errors import DriftError, disk_trouble
 
 INTERRUPTED = 130
@@ -27,6 +27,7 @@ for command in (
     runs.export,
     runs.trace,
     runs.demo,
+    experiments.compare,
     review.review,
     privacy.audit_privacy,
     privacy.forget,

@@ -29,6 +29,7 @@ PATIENCE = 1.0
 if TYPE_CHECKING:
     from drift.evaluation.exploration.analyse import MethodResult
     from drift.evaluation.results import UtilityResult
+    from drift.experiments.compare.run import Done
     from drift.rundir import OnStage
 
 COLUMNS = (
@@ -89,6 +90,16 @@ def utilities(rows: Sequence[tuple[str, "Sequence[UtilityResult]"]]) -> None:
     for name, results in rows:
         table.add_row(name, *(f"{r.mean:.3f} [dim][{r.low:.3f}, {r.high:.3f}][/dim]" for r in results))
     console.print(table)
+
+
+def comparison(done: "Done", as_json: bool) -> None:
+    """The table of a comparison, where its files lie, and as JSON if asked."""
+    from drift.experiments.compare.table import markdown
+
+    console.print(markdown(done.comparison), soft_wrap=True, markup=False)
+    console.print(f"results: {done.folder / 'results.md'}", soft_wrap=True, markup=False)
+    if as_json:
+        typer.echo(done.comparison.model_dump_json())
 
 
 def _shown(entry: Any) -> str:

@@ -5,26 +5,18 @@ labels are.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from drift.config import Config, PolicySettings, SamplingSettings, load_config
+from drift.config import Config, DeploymentSettings, load_config
 from drift.evaluation.results import UtilityResult, read_evaluation
-from drift.evaluation.utility import Truth
 from drift.experiments.label_quality import measure_labels
 from drift.experiments.run import collect, learn, open_run
-from drift.policy.model import load_policy, source_of
-from drift.policy.sampler import generate_replies
-from drift.records import ChatMessage, Counts, write_jsonl
+from drift.experiments.simulation import sandbox_truth, simulate
+from drift.policy.model import source_of
 from drift.report.files import LabelQuality, read_json
 from drift.rundir import OnStage, RunDir
-from drift.sandbox.deployment import deploy, write_logs
-from drift.sandbox.oracle import Oracle
-from drift.sandbox.world import heldout_tasks, world_hash
-
-TURNS = 5000
+from drift.sandbox.world import world_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +73,8 @@ def demo_config(seed: int, base: int, out: Path | None) -> Config:
 
 def write_deployment(cfg: Config, run: RunDir) -> Path:
     """The stage before all others: RUN/deployment, with the logs and, apart from them, the truth."""
-    base = source_of(cfg.policy.model)
-    return run.stage("deployment", simulate, base, cfg.policy, cfg.sampling, TURNS, cfg.seed, world_hash())
-
-
-def simulate(
-    out: Path, base: Path, policy: PolicySettings, sampling: SamplingSettings, turns: int, seed: int, world: str
-) -> Counts:
-    """Write `out`/logs, what an operator would have, and `out`/truth.jsonl, what only the world knows."""
-    loaded = load_policy(base, policy)
-    at_one = sampling.model_copy(update={"temperature": 1.0, "top_p": 1.0})
-
-    def answer(chats: Sequence[Sequence[ChatMessage]], keys: Sequence[str]) -> list[str]:
-        replies = generate_replies(loaded, chats, keys, at_one)
-        return [reply.text if reply else "" for reply in replies]
-
-    sessions = deploy(answer, turns, seed)
-    files = write_logs(sessions, out / "logs", base.name)
-    reactions = write_jsonl(out / "truth.jsonl", (reaction for s in sessions for reaction in s.reactions))
-    return {"replies": turns, "chats": len(sessions), "reactions": reactions, "files": len(files)}
-
-
-def sandbox_truth(part: Literal["validation", "test"], count: int) -> Truth:
-    """The first `count` held-out requests of a part and the world's verdict on any reply."""
-    tasks = heldout_tasks(part, count)
-    return Truth(tuple((ChatMessage("user", task.request),) for task in tasks), Oracle(), world_hash())
+    how = (cfg.policy, cfg.sampling, DeploymentSettings(), cfg.seed, world_hash())
+    return run.stage("deployment", simulate, source_of(cfg.policy.model), *how)
 
 
 def _evaluations(run: Path, cfg: Config) -> list[tuple[str, Path]]:

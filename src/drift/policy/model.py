@@ -20,7 +20,7 @@ from drift.errors import PrerequisiteError
 from drift.policy.chat import check_template, end_of_turn
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "sandbox" / "checkpoints"
-EMBEDDED = {"embedded": "base-1", "embedded-2": "base-2", "embedded-3": "base-3"}
+EMBEDDED = {"embedded": "base-1", "embedded-2": "base-2", "embedded-3": "base-3", "embedded-long": "long-1"}
 
 
 @dataclass(frozen=True, slots=True)

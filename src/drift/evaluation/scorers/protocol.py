@@ -9,11 +9,12 @@ from drift.records import ChatMessage, Finish
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`finish`: a reply that was cut has no end token to be likely or unlikely."""
+    """`finish`: a reply that was cut has no end token to be likely or unlikely. `against`: the disliked reply."""
 
     prompt: tuple[ChatMessage, ...]
     text: str
     finish: Finish = "stop"
+    against: str | None = None
 
 
 class BatchScorer(Protocol):

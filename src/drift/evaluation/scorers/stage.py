@@ -4,6 +4,7 @@ from pathlib import Path
 
 from drift.config import PolicySettings, ScorerSettings
 from drift.errors import ConfigError
+from drift.evaluation.scorers.judge import JudgeScorer
 from drift.evaluation.scorers.likelihood import LikelihoodScorer
 from drift.evaluation.scorers.protocol import BatchScorer, Reply
 from drift.evaluation.scorers.reward_model import RewardModelScorer
@@ -25,12 +26,13 @@ def score_replies(
     seed: int,
 ) -> Counts:
     """Write a Score for every completion, with that of the prompt's disliked reply beside it."""
-    scorer = make_scorer(settings, policy, policy_settings, max_length, truth, seed)
+    scorer = make_scorer(settings, policy, policy_settings, max_length, truth, seed, out.parent / "judgements")
     items = {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)}
     fresh = list(read_jsonl(completions, Completion))
-    scores = scorer.score_all([Reply(items[c.prompt_id].prompt, c.text, c.finish) for c in fresh])
     disliked = {i: item.rejected.content for i, item in items.items() if item.rejected is not None}
-    rejected = scorer.score_all([Reply(items[i].prompt, text) for i, text in disliked.items()])
+    asked = [Reply(items[c.prompt_id].prompt, c.text, c.finish, disliked.get(c.prompt_id)) for c in fresh]
+    scores = scorer.score_all(asked)
+    rejected = scorer.score_all([Reply(items[i].prompt, text, against=text) for i, text in disliked.items()])
     against = dict(zip(disliked, rejected, strict=True))
     write_jsonl(out, (
         Score(c.prompt_id, c.sample, score, settings.name, against.get(c.prompt_id))
@@ -49,8 +51,9 @@ def make_scorer(
     max_length: int,
     truth: Truth | None,
     seed: int,
+    folder: Path,
 ) -> BatchScorer:
-    """Raises ConfigError for an oracle where no truth is known, and for a reward model without a name."""
+    """Raises ConfigError for an oracle where no truth is known, and for a reward model or judge that is not named."""
     if settings.name == "self":
         return LikelihoodScorer(load_policy(policy, policy_settings), max_length)
     if settings.name == "reward_model":
@@ -59,9 +62,13 @@ def make_scorer(
                 "recipe.scorer.model: name the reward model's folder or id, or take recipe.scorer.name=self."
             )
         return RewardModelScorer(settings.model, policy_settings.dtype, max_length)
+    if settings.name == "judge":
+        if settings.endpoint is None:
+            raise ConfigError("recipe.scorer.endpoint: say where the judge is: {base_url: ..., model: ...}.")
+        return JudgeScorer(settings.endpoint, folder)
     if truth is None:
         raise ConfigError(
             f"recipe.scorer.name: {settings.name!r} knows the truth, which only the sandbox has; allowed here: self, "
-            "reward_model."
+            "reward_model, judge."
         )
     return TruthScorer(truth.scorer, settings.noise if settings.name == "noisy_oracle" else 0.0, seed)

@@ -75,12 +75,12 @@ def numbered(items: Sequence[str], first: int = 1) -> str:
     return "\n".join(f"{number}. {item}" for number, item in enumerate(items, first))
 
 
-def list_tasks(rng: random.Random, part: Part) -> Iterator[ListTask]:
-    """Endless tasks of one part, skills and phrasings evenly."""
+def list_tasks(rng: random.Random, part: Part, lengths: range = LENGTHS) -> Iterator[ListTask]:
+    """Endless tasks of one part, skills, phrasings and lengths evenly."""
     names = list(PHRASINGS)
     while True:
         skill = rng.choice(names)
-        words = tuple(rng.sample(WORDS, rng.choice(LENGTHS)))
+        words = tuple(rng.sample(WORDS, rng.choice(lengths)))
         task = ListTask(skill, rng.randrange(len(PHRASINGS[skill])), words)
         if part_of(task) == part:
             yield task

@@ -1,0 +1,75 @@
+"""One arm on one base with one seed, in a run folder that starts as a copy of what all arms share.
+
+The copy's stages are found finished, as in any resumed run: the deployment's labels, the prompts, the warm start and
+its evaluation are made once per base, seed and deployment.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from drift.config import Config, DeploymentSettings, dump_config
+from drift.evaluation.utility import Truth
+from drift.experiments.compare.settings import Cell
+from drift.experiments.run import collect
+from drift.experiments.simulation import hash_of, sandbox_truth, simulate
+from drift.loop import begin, drift
+from drift.policy.model import source_of
+from drift.records import stable_hash
+from drift.rundir import RunDir
+from drift.store import Store
+
+NOT_SHARED = ("deployment", "store", "lock", ".work")
+
+
+def use_one_thread() -> None:
+    """Cells are at work beside each other; what each computes must not depend on how many there are."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def trunk_of(cell: Cell, root: Path) -> Path:
+    """The folder of what this cell shares with others: everything that stands before its first iteration."""
+    cfg = cell.cfg
+    before = (cfg.labels, cfg.sampling, cfg.warm_start, cfg.evaluation, cfg.policy, cell.deployment)
+    named = stable_hash(*(part.model_dump(mode="json") for part in before), cell.part)
+    return root / "shared" / f"{cell.name}-{named[:8]}"
+
+
+def grow_trunk(cell: Cell, root: Path) -> None:
+    """Deploy, ingest, label, find prompts, warm start, evaluate: once for all cells that share it."""
+    folder = trunk_of(cell, root)
+    with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
+        logs = run.stage("deployment", simulate, *_deployed(cell.cfg, cell.deployment, cell.seed)) / "logs"
+        store = collect(cell.cfg.model_copy(update={"logs": (str(logs),)}), run)
+        begin(cell.cfg, run, store, truth_of(cell))
+
+
+def run_cell(cell: Cell, root: Path) -> Path:
+    """The cell's run folder, finished. Resumes; a folder that is there is not copied over."""
+    folder = root / "cells" / cell.arm / cell.name
+    trunk = trunk_of(cell, root)
+    if not (folder / "run.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        copy = folder.with_name(f".{folder.name}-{os.getpid()}")
+        shutil.copytree(trunk, copy, ignore=shutil.ignore_patterns(*NOT_SHARED))
+        copy.rename(folder)
+    with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
+        drift(cell.cfg, run, _store(trunk), truth_of(cell))
+    return folder
+
+
+def truth_of(cell: Cell) -> Truth:
+    return sandbox_truth(cell.part, cell.cfg.evaluation.max_prompts, cell.deployment.world)
+
+
+def _deployed(cfg: Config, deployment: DeploymentSettings, seed: int) -> tuple[object, ...]:
+    answering = source_of(deployment.model or cfg.policy.model)
+    return answering, cfg.policy, cfg.sampling, deployment, seed, hash_of(deployment.world)
+
+
+def _store(trunk: Path) -> Store:
+    """The one store of the trunk's logs."""
+    (folder,) = (trunk / "store").iterdir()
+    return Store(folder)

@@ -1,0 +1,149 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from drift.config import Settings
+from drift.errors import ConfigError
+from drift.evaluation.statistics import bootstrap_runs
+from drift.experiments.compare import run_comparison
+from drift.experiments.compare.cell import trunk_of
+from drift.experiments.compare.run import tune
+from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, load_comparison, merge
+from drift.experiments.compare.tuning import with_rates
+
+SMALL = {
+    "seeds": [1],
+    "bases": ["embedded"],
+    "workers": 1,
+    "rates": [1e-4, 2e-4],
+    "shared": {
+        "deployment": {"turns": 400},
+        "iterations": 1,
+        "sampling": {"max_new_tokens": 32, "max_prompt_length": 512},
+        "warm_start": {"epochs": 1, "optimizer": "adamw_torch"},
+        "training": {"learning_rate": 1e-4, "optimizer": "adamw_torch", "batch_size": 8},
+        "recipe": {"pairs": 16},
+        "evaluation": {"temperatures": [1.0, 0.0], "max_prompts": 20},
+    },
+    "arms": {
+        "drift": {},
+        "spin": {"recipe": {"name": "spin"}},
+        "best_of_two": {"recipe": {"name": "iter_dpo", "samples": 2, "scorer": {"name": "oracle"}}},
+    },
+    "differences": [["drift", "spin"]],
+}
+
+
+COMPARISONS = [
+    path for path in sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml")) if "\narms:" in path.read_text()
+]
+
+
+def settings(**changes) -> CompareSettings:
+    return CompareSettings.model_validate({"name": "test", **SMALL, **changes})
+
+
+def test_an_arm_changes_what_it_names_and_nothing_else():
+    drift, spin, _ = arms_of(settings())
+    assert spin.cfg.recipe.name == "spin"
+    assert spin.cfg.recipe.pairs == drift.cfg.recipe.pairs == 16
+    assert spin.cfg.training == drift.cfg.training
+    assert drift.deployment.turns == 400
+    assert drift.cfg.stop.rule == "none"  # a comparison shows whole curves
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_every_shipped_comparison_loads(path):
+    shipped = load_comparison(path)
+    arms = arms_of(shipped)
+    assert len({arm.cfg.recipe.pairs for arm in arms}) == 1
+    assert not set(shipped.seeds) & set(shipped.tune_seeds)
+
+
+def test_merging_goes_key_by_key():
+    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}, "e": 5}) == {"a": {"b": 1, "c": 4}, "d": 3, "e": 5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"arms": {"a": {"trainig": {}}}}, "arm a: trainig: no such setting; did you mean 'training'"),
+        ({"arms": {"a": {"deployment": {"turns": 0}}}}, "arm a: deployment.turns"),
+        ({"arms": {"a": {"recipe": {"name": "iter_dpo"}}}}, "arm a: recipe: Value error, iter_dpo ranks"),
+        ({"differences": [["drift", "nobody"]]}, "no arm 'nobody'"),
+    ],
+)
+def test_a_wrong_arm_is_named(changes, told):
+    with pytest.raises(ConfigError, match=told):
+        arms_of(settings(**changes))
+
+
+def test_a_missing_or_broken_config_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="no such config"):
+        load_comparison(tmp_path / "none.yaml")
+    (tmp_path / "a.yaml").write_text("seeds: [x]\narms: {a: {}}\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml: seeds"):
+        load_comparison(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match=r"b\.yaml"):
+        load_comparison(tmp_path / "b.yaml")
+
+
+def test_tuning_never_uses_the_seeds_that_are_reported_on(tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({**SMALL, "tune_seeds": [1]}))
+    with pytest.raises(ConfigError, match="overlaps seeds"):
+        tune(tmp_path / "c.yaml", tmp_path / "out")
+    names = [arm.name for arm in with_rates(arms_of(settings())[:1], [1e-4, 2e-4])]
+    assert names == ["drift@0.0001", "drift@0.0002"]
+
+
+def test_arms_share_what_stands_before_their_first_iteration(tmp_path):
+    hotter = {**SMALL["arms"], "noisy": {"deployment": {"noise": 0.2}}, "fast": {"training": {"learning_rate": 1e-2}}}
+    cells = cells_of(arms_of(settings(arms=hotter)), (1,), ("embedded",), "test")
+    trunks = {cell.arm: trunk_of(cell, tmp_path) for cell in cells}
+    assert trunks["drift"] == trunks["spin"] == trunks["fast"] != trunks["noisy"]
+    (validation,) = cells_of(arms_of(settings())[:1], (1,), ("embedded",), "validation")
+    assert trunk_of(validation, tmp_path) != trunks["drift"]
+
+
+def test_intervals_over_runs_and_prompts_cover_both():
+    rng = np.random.default_rng(0)
+    prompts = rng.normal(size=(1, 200))
+    same, apart = np.repeat(prompts, 5, axis=0), prompts + rng.normal(size=(5, 1))
+    narrow, wide = bootstrap_runs(same), bootstrap_runs(apart)
+    assert narrow.low < narrow.mean < narrow.high
+    assert narrow.mean == pytest.approx(prompts.mean())
+    assert narrow.high - narrow.low == pytest.approx(2 * 1.96 * prompts.std() / 200**0.5, rel=0.15)
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    difference = bootstrap_runs(same - same)
+    assert (difference.low, difference.high) == (0.0, 0.0)
+
+
+def test_settings_of_a_comparison_are_read():
+    assert CompareSettings in Settings.__subclasses__()
+
+
+@pytest.mark.slow
+def test_a_small_comparison_end_to_end(tmp_path):
+    config = tmp_path / "small.yaml"
+    config.write_text(yaml.safe_dump(SMALL))
+    done = run_comparison(config, tmp_path / "out")
+    arms = done.comparison.arms
+    assert list(arms) == ["drift", "spin", "best_of_two"]
+    assert all(
+        len(arm.utility) == 1 and arm.utility[0][1] <= arm.utility[0][0] <= arm.utility[0][2] for arm in arms.values()
+    )
+    assert {arm.pairs for arm in arms.values()} == {(16,)}
+    assert {arm.updates for arm in arms.values()} == {(2,)}
+    assert arms["best_of_two"].p_imp == (1.0,)  # the oracle ranks by what is measured
+    assert len({arm.warm_start for arm in arms.values()}) == 1
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert written["arms"]["drift"]["utility"] == [list(arms["drift"].utility[0])]
+    assert (tmp_path / "out" / "utility.svg").stat().st_size > 0
+    assert "drift - spin" in (tmp_path / "out" / "results.md").read_text()
+    again = run_comparison(config, tmp_path / "out").comparison
+    assert again.model_copy(update={"seconds": 0}) == done.comparison.model_copy(update={"seconds": 0})
+    assert again.seconds < done.comparison.seconds / 2
