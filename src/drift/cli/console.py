@@ -57,7 +57,7 @@ def summary(value: Any, as_json: bool) -> None:
 def leaderboard(plain: Mapping[str, Any], as_json: bool) -> None:
     """Figures of one model, or of several under `models`; what makes them no numbers for a leaderboard beside them."""
     for name, figures in plain.get("models", {"": plain}).items():
-        console.print(f"[bold]{name or figures['model']}[/bold]")
+        console.print(f"[bold]{name or figures.get('model', 'not asked')}[/bold]")
         reasons = figures.get("not_comparable", ())
         summary({k: v for k, v in figures.items() if v is not None and k not in ("model", "not_comparable")}, False)
         if reasons:

@@ -1,11 +1,14 @@
 """Evaluation of real models: alpaca-eval and wildbench."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drift.cli.console import JsonFlag, console, leaderboard, progress, regions, summary
+
+if TYPE_CHECKING:
+    from drift.config import SamplingSettings
 
 JudgeOption = Annotated[str | None, typer.Option("--judge", help="A model behind a server: URL#MODEL.")]
 KeyOption = Annotated[str | None, typer.Option(help="NAME of the environment variable with the judge's key.")]
@@ -14,31 +17,76 @@ MaxCost = Annotated[float | None, typer.Option(min=0, help="Nothing is asked tha
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and ask nobody.")]
 Dtype = Annotated[str, typer.Option(help="float32 or bfloat16, of models that run here.")]
 
+Model = Annotated[str | None, typer.Argument(help="A run, a model's folder or id, URL#MODEL, or a file of replies.")]
+JudgePrompt = Annotated[Path | None, typer.Option(help="The benchmark's own prompt; else our words, not comparable.")]
+OutDir = Annotated[Path, typer.Option(help="Replies and judgements; the same folder resumes.")]
+NewTokens = Annotated[int, typer.Option(min=1, help="Of the replies that are made here.")]
+Temperature = Annotated[float, typer.Option(min=0, help="Of the replies; 0 is greedy.")]
+
 app = typer.Typer(help="Measure models: benchmarks, pairwise comparisons, exploration.", no_args_is_help=True)
+
+
+def sampling(temperature: float, max_new_tokens: int) -> "SamplingSettings":
+    from drift.evaluation.replies.sources import sampling_at
+
+    return sampling_at(temperature, max_new_tokens)
 
 
 @app.command("alpaca-eval")
 def alpaca_eval(
-    annotations: Annotated[Path, typer.Option(help="Judged comparisons: JSON, JSON Lines or Parquet.")],
+    model: Model = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Measure these judged comparisons: JSON, JSON Lines or Parquet.")
+    ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="Folder with instruction_difficulty*.csv and df_gamed*.csv.")
     ] = None,
+    judge: JudgeOption = None,
+    judge_prompt: JudgePrompt = None,
+    data: Annotated[Path | None, typer.Option(help="alpaca_eval_gpt4_baseline.json; else from the hub.")] = None,
+    out: OutDir = Path("evals/alpaca-eval"),
+    max_new_tokens: NewTokens = 2048,
+    temperature: Temperature = 0.0,
+    dtype: Dtype = "float32",
+    api_key_env: KeyOption = None,
+    price_input: Price = None,
+    price_output: Price = None,
+    max_cost: MaxCost = None,
+    dry_run: DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Win rate, its standard error and the length-controlled win rate of existing annotations.
+    """AlpacaEval 2: win rate and length-controlled win rate, of a model or of existing annotations.
 
     Example: drift eval alpaca-eval --annotations annotations.json --reference alpaca_eval/ --json
     """
+    from drift.evaluation.alpaca_eval.judge import read_template
+    from drift.evaluation.alpaca_eval.run import AlpacaRun, run_alpaca_eval
     from drift.evaluation.alpaca_eval.summarise import summarise_annotations
+    from drift.evaluation.judging.terms import Terms, one_of
 
-    with progress("fitting"):
-        done = summarise_annotations(annotations, reference)
-    leaderboard(done.plain(), as_json)
+    with progress("evaluating"):
+        if one_of("--annotations FILE", annotations, model, judge):
+            done = summarise_annotations(Path(str(annotations)), reference).plain()
+        else:
+            settings = Terms(api_key_env, price_input, price_output, max_cost).judge(str(judge))
+            run = AlpacaRun(
+                model=str(model),
+                judge=settings,
+                template=read_template(judge_prompt),
+                sampling=sampling(temperature, max_new_tokens),
+                folder=out,
+                data=data,
+                reference=reference,
+                dtype=dtype,
+            )
+            done = run_alpaca_eval(run, dry_run, console.print).plain()
+    leaderboard(done, as_json)
 
 
 @app.command()
 def wildbench(
-    scores: Annotated[list[Path], typer.Option(help="A judge's scores of one model or several; may be repeated.")],
+    model: Model = None,
+    scores: Annotated[list[Path] | None, typer.Option(help="Measure these scores; may be repeated.")] = None,
     tags: Annotated[Path | None, typer.Option(help="The data set, or {session id: [tags]}.")] = None,
     pairwise: Annotated[
         list[Path] | None, typer.Option(help="Counts or judgements against a reference model; may be repeated.")
@@ -47,17 +95,45 @@ def wildbench(
     margin: Annotated[
         int, typer.Option(min=-1, help="Single judgements: a slight win by a reply longer than this is a tie; -1: off.")
     ] = 500,
+    judge: JudgeOption = None,
+    judge_prompt: JudgePrompt = None,
+    data: Annotated[Path | None, typer.Option(help="The tasks (Parquet or JSON); else from the hub.")] = None,
+    out: OutDir = Path("evals/wildbench"),
+    max_new_tokens: NewTokens = 4096,
+    temperature: Temperature = 0.0,
+    dtype: Dtype = "float32",
+    api_key_env: KeyOption = None,
+    price_input: Price = None,
+    price_output: Price = None,
+    max_cost: MaxCost = None,
+    dry_run: DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """WB-Score, task score, WB-Reward and WB-Elo of existing scores.
+    """WildBench v2: WB-Score, task score, WB-Reward and WB-Elo, of a model or of existing scores.
 
     Example: drift eval wildbench --scores gemma-2b-it.jsonl --scores gemma-7b-it.jsonl --json
     """
+    from drift.evaluation.judging.terms import Terms, one_of
+    from drift.evaluation.wildbench.judge import read_template
+    from drift.evaluation.wildbench.run import WildRun, run_wildbench
     from drift.evaluation.wildbench.summarise import summarise_scores
 
-    with progress("reading"):
-        done = summarise_scores(scores, tags, pairwise or [], reference_model, margin)
-    leaderboard(done.plain(), as_json)
+    with progress("evaluating"):
+        if one_of("--scores FILE", scores, model, judge):
+            done = summarise_scores(scores or [], tags, pairwise or [], reference_model, margin).plain()
+        else:
+            settings = Terms(api_key_env, price_input, price_output, max_cost).judge(str(judge))
+            run = WildRun(
+                model=str(model),
+                judge=settings,
+                template=read_template(judge_prompt),
+                sampling=sampling(temperature, max_new_tokens),
+                folder=out,
+                data=data,
+                dtype=dtype,
+            )
+            done = run_wildbench(run, dry_run, console.print).plain()
+    leaderboard(done, as_json)
 
 
 @app.command()

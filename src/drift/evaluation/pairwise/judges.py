@@ -11,7 +11,6 @@ from drift.errors import ConfigError
 from drift.evaluation.judging.ask import Estimate, JudgeQuestion, ask_judge, estimate, judge_name, require_within
 from drift.evaluation.judging.comparison import CANDIDATES, INSTRUCTIONS, MAX_TOKENS, comparison, read_letter
 from drift.evaluation.judging.terms import Terms
-from drift.evaluation.replies.sources import endpoint_of
 from drift.records import ChatMessage, Finish, Judgement
 
 
@@ -94,7 +93,7 @@ def make_judge(
     if (judge is None) == (reward_model is None):
         raise ConfigError("name who decides: --judge URL#MODEL, or --reward-model FOLDER (one of the two).")
     if judge is not None:
-        return EndpointJudge(terms.apply(endpoint_of(judge)), folder)
+        return EndpointJudge(terms.judge(judge), folder)
     return RewardJudge(str(reward_model), dtype, max_length)
 
 

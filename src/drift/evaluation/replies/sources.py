@@ -15,9 +15,10 @@ from pydantic import AliasChoices, Field
 
 from drift.config import EndpointSettings, PolicySettings, SamplingSettings
 from drift.endpoint import ChatRequest, Endpoint, Reply
-from drift.errors import ConfigError, DataError
+from drift.errors import DataError
 from drift.evaluation.judging.ask import BYTES_PER_TOKEN
 from drift.evaluation.judging.kept import KeptRows
+from drift.evaluation.judging.terms import endpoint_of
 from drift.evaluation.rows import Row, read_rows
 from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
@@ -87,14 +88,6 @@ def sampling_at(temperature: float, max_new_tokens: int) -> SamplingSettings:
     return SamplingSettings(temperature=temperature, top_p=1.0, max_new_tokens=max_new_tokens, max_prompt_length=32768)
 
 
-def endpoint_of(source: str) -> EndpointSettings:
-    """URL#MODEL. Raises ConfigError without a model's name."""
-    url, _, model = source.partition("#")
-    if not model:
-        raise ConfigError(f"{source}: name the model behind the address, for example {url}#NAME.")
-    return EndpointSettings(base_url=url, model=model)
-
-
 def policy_source(source: str) -> str:
     """The folder or id of the weights; of a run, the policy that it kept. Raises DataError for a run without one."""
     run = Path(source)
@@ -157,15 +150,13 @@ def _from_endpoint(
 
 
 def _from_file(path: Path, requests: Sequence[Request]) -> Replies:
+    """Rows are found by the item's id, else by the text of what was asked last."""
     rows = {row.item_id: row for row in read_rows(path, _FileRow)}
-    missing = [request.item_id for request in requests if request.item_id not in rows]
-    if len(missing) == len(requests):
-        raise DataError(f"{path}: answers none of the {len(requests)} prompts; the first wanted id is {missing[0]!r}.")
-    known = {
-        _key(request): _given(_key(request), _first(rows[request.item_id].output), "file")
-        for request in requests
-        if request.item_id in rows
-    }
+    found = {r.item_id: rows.get(r.item_id) or rows.get(r.messages[-1].content) for r in requests}
+    known = {_key(r): _given(_key(r), _first(row.output), "file") for r in requests if (row := found[r.item_id])}
+    if not known:
+        wanted = requests[0].item_id
+        raise DataError(f"{path}: answers none of the {len(requests)} prompts; the first wanted id is {wanted!r}.")
     names = {row.generator for row in rows.values()} - {None}
     return _found(str(names.pop()) if len(names) == 1 else path.stem, requests, known)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 
 from drift.errors import DataError
 from drift.evaluation.rows import Row, read_json, read_rows, read_text
@@ -42,10 +42,22 @@ Tags = Mapping[str, frozenset[str]]
 class TagRow(Row):
     """A row of the benchmark's own data set, or any with an id and tags."""
 
-    session_id: str = Field(validation_alias=AliasChoices("session_id", "id"))
+    id: str | None = None
+    session_id: str | None = None
     primary_tag: str | None = None
     secondary_tags: tuple[str, ...] = ()
     tags: tuple[str, ...] = Field(default=(), validation_alias=AliasChoices("tags", "task_tags", "groups"))
+
+    @model_validator(mode="after")
+    def _has_an_id(self) -> "TagRow":
+        if not self.keys:
+            raise ValueError("needs an id or a session_id")
+        return self
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Score files call an item by its id, some by its session_id."""
+        return tuple(dict.fromkeys(key for key in (self.id, self.session_id) if key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +79,7 @@ def read_tags(path: Path) -> Tags:
         rows = [TagRow(session_id=key, tags=tuple([tags] if isinstance(tags, str) else tags)) for key, tags in mapping]
     else:
         rows = read_rows(path, TagRow)
-    tagged = {row.session_id: (row.primary_tag, *row.secondary_tags, *row.tags) for row in rows}
+    tagged = {key: (row.primary_tag, *row.secondary_tags, *row.tags) for row in rows for key in row.keys}
     return {key: frozenset(_group(path, key, tag) for tag in tags if tag) for key, tags in tagged.items()}
 
 
