@@ -3,7 +3,10 @@
 import pytest
 
 from drift.feedback.ratings import labels_from_ratings
-from drift.records import Rating
+from drift.logs.draft import Draft, finish
+from drift.logs.rows import Place
+from drift.records import Message, Rating
+from drift.store import Store
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,22 @@ def test_the_answering_user_turn_is_named_where_there_is_one(chat):
     told = list(labels_from_ratings(chat("a", "b", "c", "d", ratings=ratings)))
     assert [(label.reply_index, label.user_index) for label in told] == [(1, 2), (3, None)]
     assert told[0].evidence is None
+
+
+@pytest.mark.parametrize(
+    ("kinds", "label"),
+    [
+        ((("thumb", 1.0), ("regeneration", -1.0)), "SAT"),
+        ((("thumb", 1.0), ("score", -1.0)), "SAT"),
+        ((("correction", -1.0), ("thumb", 1.0)), "DSAT"),
+        ((("score", 1.0), ("regeneration", -1.0)), "DSAT"),
+    ],
+)
+def test_of_several_judgements_of_one_reply_what_people_said_counts(tmp_path, kinds, label):
+    """From a log to the label that wins: ingestion puts the ratings in the order of their weight."""
+    log, store = tmp_path / "log.jsonl", Store(tmp_path / "store")
+    ratings = tuple(Rating(1, kind, value) for kind, value in kinds)
+    messages = (Message("user", "q"), Message("assistant", "a"))
+    store.add([finish(Draft(Place(1), messages, ratings=ratings), str(log), str)])
+    store.add_labels(told for chat in store.conversations() for told in labels_from_ratings(chat))
+    assert [told.label for told in store.labels()] == [label]

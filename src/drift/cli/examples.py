@@ -1,7 +1,6 @@
 """What an ingestion would store, as people see it."""
 
 import dataclasses
-import textwrap
 
 import orjson
 import typer
@@ -45,7 +44,8 @@ def _show(number: int, conversation: Conversation) -> None:
     for index, message in enumerate(conversation.messages):
         if index >= _MESSAGES and index not in ratings:
             continue
-        text = textwrap.shorten(message.content, _WIDTH, placeholder=" ...")
+        text = " ".join(message.content.split())
+        text = text if len(text) <= _WIDTH else f"{text[:_WIDTH]} …"
         console.print(f"  {message.role}: {text}", soft_wrap=True, markup=False)
         for rating in ratings.get(index, ()):
             said = "; ".join(part for part in (rating.comment, rating.preferred) if part)
