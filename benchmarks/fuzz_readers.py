@@ -4,11 +4,11 @@
     python benchmarks/fuzz_readers.py --reader openwebui --seconds 600
 
 `--seconds` is shared out evenly among the readers that are fuzzed. An input is a file of one format: bytes as libFuzzer
-mutates them, or rows built out of the keys and values that the format knows. It fails if anything but a DataError
-escapes, if a row is not accounted for, if a judgement points at no reply, if a text cannot be stored, if one input
-takes longer than 60 s (by the clock: on a quiet machine it takes milliseconds), or if a process needs more than 1 GB.
-What failed lies in `--artifacts` afterwards and belongs into tests/logs/seeds, where a test reads every file by every
-reader.
+mutates them, rows of the format with parts replaced, or rows out of the keys and values that it knows. It fails if
+anything but a DataError escapes, if a row is not accounted for, if a judgement points at no reply, if a text cannot be
+stored, if one input takes longer than 60 s (by the clock: on a quiet machine it takes milliseconds), or if a process
+needs more than 1 GB. What failed lies in `--artifacts` afterwards and belongs into tests/logs/seeds, where a test reads
+every file by every reader.
 """
 
 import argparse
@@ -161,6 +161,7 @@ class Harness:
             word for other in SHARED for word in words_of(Path(str(module.__file__)).parent / f"{other}.py")
         ]
         self.words += ROLES * 3
+        self._rows = [json.loads(row) for row in (SEEDS / f"{name}.jsonl").read_bytes().splitlines()]
         shared = Path("/dev/shm")
         self._folder = tempfile.TemporaryDirectory(prefix="drift-fuzz-", dir=shared if shared.is_dir() else None)
         self._file = Path(self._folder.name) / "log"
@@ -169,7 +170,7 @@ class Harness:
         self.outcomes: Counter[str] = Counter()
 
     def one(self, data: bytes) -> None:
-        self._file.write_bytes(data[1:] if data[:1] < b"\x80" else self._built(data[1:]))
+        self._file.write_bytes(data[1:] if data[:1] < b"\x30" else self._built(data[1:], data[:1] > b"\x60"))
         self._count += 1
         self._read_rows()
         if self._count % WHOLE_EVERY == 0:
@@ -224,13 +225,33 @@ class Harness:
             if conversation.messages[rating.reply_index].role != "assistant" or rating.reply_index < 0:
                 raise AssertionError(f"a judgement of message {rating.reply_index}, which is no reply")
 
-    def _built(self, data: bytes) -> bytes:
-        """Rows out of the format's own words: mutations of bytes alone seldom get past the parser."""
+    def _built(self, data: bytes, from_seed: bool) -> bytes:
+        """Rows of the format with parts replaced, or out of its words: mutated bytes seldom get past the parser."""
         import atheris
 
         take = atheris.FuzzedDataProvider(data)
-        rows = [self._value(take, 0) for _ in range(take.ConsumeIntInRange(1, 4))]
+        rows = json.loads(json.dumps(self._rows)) if from_seed else []
+        for _ in range(take.ConsumeIntInRange(1, 6)):
+            if from_seed:
+                place = take.ConsumeIntInRange(0, len(rows) - 1)
+                rows[place] = self._replaced(take, rows[place], 0)
+            else:
+                rows.append(self._value(take, 0))
         return b"\n".join(json.dumps(row).encode() for row in rows)
+
+    def _replaced(self, take: Any, value: Any, depth: int) -> Any:
+        """A part of the value replaced, doubled, or gone."""
+        if not isinstance(value, dict | list) or not value or take.ConsumeIntInRange(0, 7) == 0:
+            return self._value(take, max(depth, 1))
+        if isinstance(value, dict):
+            key = take.PickValueInList(list(value))
+            if take.ConsumeIntInRange(0, 7) == 0:
+                return {take.PickValueInList(self.words): value[key], **{k: v for k, v in value.items() if k != key}}
+            return {**value, key: self._replaced(take, value[key], depth + 1)}
+        place = take.ConsumeIntInRange(0, len(value) - 1)
+        if take.ConsumeIntInRange(0, 7) == 0:
+            return [*value, value[place]]
+        return [*value[:place], self._replaced(take, value[place], depth + 1), *value[place + 1 :]]
 
     def _value(self, take: Any, depth: int) -> Any:
         kind = take.ConsumeIntInRange(0, 11) if depth else 9
