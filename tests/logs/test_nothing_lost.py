@@ -52,6 +52,7 @@ def outcome(tmp_path: Path, content: bytes) -> tuple[dict, IngestSummary, list]:
         (text(b"caf\xe9"), {"accepted": 1, Repair.READ_AS_LATIN1: 1}),
         (text("é".encode() + b"\xff"), {"accepted": 1, Repair.BYTES_REPLACED: 1}),
         (text(b"\\ud83d half"), {"accepted": 1, Repair.LENIENT_JSON: 1}),
+        (text(b"x").replace(b"}]", b'}], "licence": "\\ud83d"'), {"accepted": 1, Repair.LENIENT_JSON: 1}),
         (text(b"a raw \t tab"), {"accepted": 1, Repair.LENIENT_JSON: 1}),
         (line(timestamp=-86_400), {"accepted": 1}),
         (line(timestamp=1_700_000_000_000_000_000), {"accepted": 1}),
@@ -64,7 +65,7 @@ def outcome(tmp_path: Path, content: bytes) -> tuple[dict, IngestSummary, list]:
         (line() + b"\x00\x01\x02\n", {"accepted": 1, Reason.BROKEN_JSON: 1}),
         (line() + b"[1]\n7\n", {"accepted": 1, Reason.NOT_AN_OBJECT: 2}),
     ],
-    ids=list("abcdefghijklmnop"),
+    ids=list("abcdefghijklmnopq"),
 )
 def test_odd_input_has_a_named_outcome(tmp_path, content, expected):
     found, summary, stored = outcome(tmp_path, content)

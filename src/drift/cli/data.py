@@ -30,7 +30,7 @@ def ingest(
 
     Example: drift ingest logs/*.jsonl --store stores/mine
     """
-    from drift.cli.examples import show_preview
+    from drift.cli.examples import show_ingestion, show_preview
     from drift.cli.privacy import ingestion_settings
     from drift.logs.ingest import ingest, preview
     from drift.progress import report_progress
@@ -43,8 +43,8 @@ def ingest(
         done = None if dry_run else ingest(logs, Store(store), **how)
     if seen is not None:
         show_preview(seen, as_json)
-    else:
-        summary(done, as_json)
+    elif done is not None:
+        show_ingestion(done, as_json)
 
 
 def pairs(

@@ -1,4 +1,4 @@
-"""What an ingestion would store, as people see it."""
+"""What an ingestion did or would do, as people see it."""
 
 import dataclasses
 
@@ -6,11 +6,16 @@ import orjson
 import typer
 
 from drift.cli.console import console, summary
-from drift.logs.ingest import Preview
+from drift.logs.ingest import IngestSummary, Preview
 from drift.records import Conversation, Rating
 
 _WIDTH = 300  # characters of a message that are shown, and
 _MESSAGES = 6  # messages, beside those that were rated; --json has all of them
+
+
+def show_ingestion(done: IngestSummary, as_json: bool) -> None:
+    summary(done, as_json)
+    _show_sum(done)
 
 
 def show_preview(preview: Preview, as_json: bool) -> None:
@@ -20,9 +25,17 @@ def show_preview(preview: Preview, as_json: bool) -> None:
         _show(number, conversation)
     console.print("\nnothing was stored; what would become of these logs:")
     summary(preview.summary, as_json=False)
+    _show_sum(preview.summary)
     if as_json:
         plain = {**dataclasses.asdict(preview.summary), "files": preview.files, "examples": preview.examples}
         typer.echo(orjson.dumps({"dry_run": True, **plain}, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+
+
+def _show_sum(done: IngestSummary) -> None:
+    refused = sum(done.quarantined.values())
+    parts = {"accepted": done.accepted, "updated": done.updated, "duplicate": done.duplicate, "filtered": done.filtered}
+    told = " + ".join(f"{count} {name}" for name, count in {**parts, "quarantined": refused}.items())
+    console.print(f"adds up      {done.read} read = {told}", soft_wrap=True)
 
 
 def _show(number: int, conversation: Conversation) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from drift.logs.draft import Draft, Evidence
+from drift.logs.draft import Draft, Evidence, encodable
 from drift.logs.rows import Reject, Row, Unusable
 from drift.records import Reason
 
@@ -56,7 +56,7 @@ def consent_tags(row: Mapping[str, Any]) -> dict[str, str]:
     inner = row.get("metadata")
     fields = [*row.items(), *(inner.items() if isinstance(inner, Mapping) else ())]
     return {
-        name: value if isinstance(value, str) else str(value).lower()
+        encodable(name): encodable(value) if isinstance(value, str) else str(value).lower()
         for name, value in fields
         if isinstance(name, str) and isinstance(value, str | bool | int | float) and _says_consent(name)
     }
