@@ -86,7 +86,9 @@ def train(out: Path) -> Counts:
     out.mkdir()
     (out / "model.safetensors").write_bytes(b"weights")
     rows = [{"step": i, "loss": 0.69, "rewards/margins": i / 10, "grad_norm": 1.5, "other": "x"} for i in (1, 2, 3)]
-    write_jsonl(out.parent / "metrics.jsonl", rows)
+    rows[-1] |= {"sigma/mean": 0.4, "logps/chosen_since_warm_start": 1.25, "logps/rejected_since_warm_start": -2.5}
+    lemma = [{"step": i, "lemma_1/gradient_norm": 3.5, "lemma_1/bound": 0.75, "lemma_1/p0": 0.9} for i in (0, 3)]
+    write_jsonl(out.parent / "metrics.jsonl", [lemma[0], *rows, lemma[1]])
     return {"steps": 3}
 
 

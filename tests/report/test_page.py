@@ -51,7 +51,7 @@ def test_every_section_is_there_with_its_numbers(make_run: MakeRun):
     page = Page(write_report(make_run()))
     ids = [value for name, value in page.attributes if name == "id"]
     assert [section for section in SECTIONS if section not in ids] == []
-    assert page.tags.count("svg") == 5
+    assert page.tags.count("svg") == 7
     words = " ".join(page.text.split())
     assert "The new model is better 0.550→0.750+0.200 +0.200 to +0.200" in words
     assert "(temperature 1): base 0.550 0.530 to 0.570, iteration 1 0.750 0.730 to 0.770" in words
@@ -60,6 +60,7 @@ def test_every_section_is_there_with_its_numbers(make_run: MakeRun):
     assert "iteration-1/policy and loads with" in words
     assert "duplicate prompt 4" in words
     assert "iteration 1 3 20 30 3 0.690 0.300" in words  # pairs, median characters, steps, last loss, last margin
+    assert "iteration 1 1.250 −2.500 0.400 3.500, 3.500 0.750, 0.750 0.900, 0.900" in words
     assert "Lima 0.55" in words
     assert "Lima 0.75" in words
     assert "name: test" in words

@@ -56,12 +56,16 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One policy of the run: the base, the warm start, or what an iteration made."""
+    """One policy of the run: the base, the warm start, or what an iteration made.
+
+    `lemma`: both sides of Lemma 1 before the first step and after the last, where training.diagnostics was on.
+    """
 
     name: str
     evaluation: Evaluation
     steps: tuple[TrainingStep, ...]
     lengths: Lengths | None
+    lemma: tuple[TrainingStep, ...] = ()
 
     def utility(self, temperature: float) -> UtilityResult | None:
         return next((result for result in self.evaluation.utility if result.temperature == temperature), None)
@@ -190,10 +194,12 @@ def _phases(run: RunView) -> Iterator[Phase]:
             run.file(f"{folder}/{file}") for file in ("evaluation.json", "metrics.jsonl", "pairs.jsonl")
         )
         if scores or metrics or pairs:
+            rows = tuple(read_jsonl(metrics, TrainingStep)) if metrics else ()
             yield Phase(
                 name=name,
                 evaluation=read_evaluation(scores) if scores else Evaluation(),
-                steps=tuple(read_jsonl(metrics, TrainingStep)) if metrics else (),
+                steps=tuple(row for row in rows if row.lemma_bound is None),
+                lemma=tuple(row for row in rows if row.lemma_bound is not None),
                 lengths=_lengths(pairs) if pairs else None,
             )
 

@@ -45,6 +45,12 @@ class TrainingStep(BaseModel):
     accuracy: float | None = Field(default=None, alias="rewards/accuracies")
     grad_norm: float | None = None
     loss: float | None = None
+    sigma: float | None = Field(default=None, alias="sigma/mean")
+    chosen_moved: float | None = Field(default=None, alias="logps/chosen_since_warm_start")
+    rejected_moved: float | None = Field(default=None, alias="logps/rejected_since_warm_start")
+    lemma_norm: float | None = Field(default=None, alias="lemma_1/gradient_norm")
+    lemma_bound: float | None = Field(default=None, alias="lemma_1/bound")
+    lemma_p0: float | None = Field(default=None, alias="lemma_1/p0")
 
 
 def write_json(path: Path, model: BaseModel) -> None:

@@ -25,6 +25,8 @@ class Charts:
     margins: Markup | None
     grad_norms: Markup | None
     lengths: Markup | None
+    moved: Markup | None
+    lemma: Markup | None
     improvement: Markup | None
 
 
@@ -84,6 +86,8 @@ def draw(contents: Contents) -> Charts:
         margins=_steps("Reward margin", trained, margins),
         grad_norms=_steps("Gradient norm", trained, norms),
         lengths=_lengths(contents.phases),
+        moved=_moved(trained),
+        lemma=_lemma(contents.phases),
         improvement=_improvement(contents),
     )
 
@@ -121,6 +125,33 @@ def _lengths(phases: tuple[Phase, ...]) -> Markup | None:
     chosen = Series("chosen", tuple(Point(lengths.chosen) for _, lengths in paired))
     rejected = Series("rejected", tuple(Point(lengths.rejected) for _, lengths in paired))
     return phases_chart("Median characters of a reply", [name for name, _ in paired], [chosen, rejected])
+
+
+def _moved(phases: list[Phase]) -> Markup | None:
+    """How far log p of both replies has come since the warm start, at the last step of each phase."""
+    known = [(phase.name, phase.steps[-1]) for phase in phases if phase.steps[-1].chosen_moved is not None]
+    if not known:
+        return None
+    chosen = Series("chosen", tuple(_point(step.chosen_moved) for _, step in known))
+    rejected = Series("rejected", tuple(_point(step.rejected_moved) for _, step in known))
+    return phases_chart("Change of log p since the warm start, nats", [name for name, _ in known], [chosen, rejected])
+
+
+def _lemma(phases: tuple[Phase, ...]) -> Markup | None:
+    known = [
+        (f"{phase.name.removeprefix('iteration ')} {when}", row)
+        for phase in phases
+        for when, row in zip(("start", "end"), phase.lemma, strict=False)
+    ]
+    if not known:
+        return None
+    norm = Series("gradient norm of a pair", tuple(_point(row.lemma_norm) for _, row in known))
+    bound = Series("Lemma 1's bound", tuple(_point(row.lemma_bound) for _, row in known))
+    return phases_chart("Gradient norm against its bound", [name for name, _ in known], [norm, bound])
+
+
+def _point(value: float | None) -> Point | None:
+    return None if value is None else Point(value)
 
 
 def _improvement(contents: Contents) -> Markup | None:
