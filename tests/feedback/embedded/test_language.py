@@ -2,12 +2,13 @@
 
 import pytest
 
+from drift.feedback.embedded.features import Turn, features
 from drift.feedback.embedded.language import english
-from drift.feedback.embedded.spell import spell
 
 
 def is_english(text: str, request: str) -> bool:
-    (passed,) = english([text], spell([text]), [request])
+    turns = [Turn(text, "Here it is.", request)]
+    (passed,) = english(turns, features(turns))
     return passed
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from drift.feedback.embedded.spell import ASKS, BREAK, CAPITAL, CODE, DIGIT, EXCLAIMS, KNOWN, LETTER, Words, cut, spell
+from drift.feedback.embedded.spell import BREAK, CAPITAL, CODE, DIGIT, KNOWN, LETTER, Words, cut, spell
 
 VERSION = "3"
 BUCKET_BITS = 16
@@ -243,8 +243,8 @@ def _manner(scene: Scene) -> tuple[np.ndarray, ...]:
     missed, you = words.count(words.plays("miss")), words.count(words.plays("you"))
     return (
         np.minimum(words.characters(CODE) / size * 8, 1),
-        words.characters(ASKS) > 0,
-        words.characters(EXCLAIMS) > 0,
+        np.asarray(["?" in text for text in scene.texts]),
+        np.asarray(["!" in text for text in scene.texts]),
         (words.characters(CAPITAL) > 0.6 * size) & (size > 3),
         words.counts < FRONT,
         np.log1p(length) / 8,

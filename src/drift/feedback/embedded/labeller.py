@@ -17,7 +17,7 @@ import numpy as np
 from drift.feedback.embedded.features import VERSION, Batch, Turn, features, features_of_texts
 from drift.feedback.embedded.language import english
 from drift.feedback.embedded.model import LINEAR, VERDICTS, WEIGHTS, Scorer, load_model
-from drift.feedback.embedded.spell import HEAD, TAIL, cut
+from drift.feedback.embedded.spell import HEAD, TAIL
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
 
 BATCH = 512
@@ -131,8 +131,7 @@ def clauses(text: str) -> list[str]:
 
 
 def _abstain_reasons(turns: Sequence[Turn], batch: Batch) -> list[str | None]:
-    known = english([cut(turn.text) for turn in turns], batch.words, [turn.request for turn in turns])
     return [
         "empty" if not turn.text.strip() else None if is_known else "language"
-        for turn, is_known in zip(turns, known, strict=True)
+        for turn, is_known in zip(turns, english(turns, batch), strict=True)
     ]

@@ -2,44 +2,59 @@
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from drift.feedback.embedded.spell import HEAD, KNOWN, LETTER, OTHER, Words
+from drift.feedback.embedded.features import Batch, Turn
+from drift.feedback.embedded.spell import HEAD, KNOWN, LETTER, OTHER, cut
 
 LETTERS = re.compile(r"[^\W\d_]+")
 CODE_MARKS = frozenset("{}[]()<>=;_/\\`|$#@*+")
 SURE, FAIR, FAIRLY = 0.25, 0.12, 3
 FOREIGN_LETTERS, SHORT, CODE_SHARE = 0.3, 60, 0.06
 _NAMED = dict(zip(KNOWN.words, range(1, len(KNOWN.words) + 1), strict=True))
-_BYTES, _HIGH = (np.arange(256) > 32).astype(np.uint8), (np.arange(256) > 127).astype(np.uint8)
+_HIGH = (np.arange(256) > 127).astype(np.uint8)
 
 
-def english(texts: Sequence[str], words: Words, requests: Sequence[str]) -> list[bool]:
-    """`words` are those of the texts. Turns without letters (numbers, emoji) and code belong to no language and pass.
+class Counts(NamedTuple):
+    """Words of a text, and how many of them are common in English and in other languages."""
+
+    spoken: int
+    hits: int
+    foreign: int
+
+
+def english(turns: Sequence[Turn], batch: Batch) -> list[bool]:
+    """Turns without letters (numbers, emoji) and code belong to no language and pass.
 
     A few words after an English request, none of them another language's, are taken for English: too short to tell.
     """
+    words = batch.spoken
     spoken = words.count((words.kinds == LETTER) | (words.kinds == OTHER))
     hits, foreign = words.count(words.among("english")), words.count(words.among("foreign"))
-    few_high = words.characters(_HIGH) <= FOREIGN_LETTERS / 2 * words.characters(_BYTES)
+    few_high = words.characters(_HIGH) <= FOREIGN_LETTERS / 2 * words.size
     sure = ((hits > foreign) & (hits >= SURE * spoken) & few_high) | (spoken == 0)
     sure |= (foreign == 0) & (hits >= FAIRLY) & (hits >= FAIR * spoken) & few_high
-    passed = sure.tolist()
-    for i in np.flatnonzero(~sure).tolist():
-        passed[i] = _is_english(texts[i], int(spoken[i]), int(hits[i]), int(foreign[i]), requests[i])
+    passed = sure[: len(turns)].tolist()
+    for i in np.flatnonzero(~sure[: len(turns)]).tolist():
+        counts = Counts(int(spoken[i]), int(hits[i]), int(foreign[i]))
+        passed[i] = _is_english(cut(turns[i].text), counts, "" if sure[batch.asked[i]] else turns[i].request)
     return passed
 
 
-def _is_english(text: str, spoken: int, hits: int, foreign: int, request: str) -> bool:
+def _is_english(text: str, counts: Counts, request: str) -> bool:
+    """`request`: "" if it is known to be English."""
     plain = text.isascii()
     if not plain and not LETTERS.search(text):
         return True
     if not plain and _foreign_letters(text[:HEAD]) > FOREIGN_LETTERS:
         return False
-    if hits > foreign and hits >= SURE * spoken:
+    if counts.hits > counts.foreign and counts.hits >= SURE * counts.spoken:
         return True
-    if plain and not foreign and (len(text) < SHORT or hits > 1):
+    if plain and not counts.foreign and counts.hits > 1:
+        return True
+    if plain and not counts.foreign and len(text) < SHORT:
         return not _reads_foreign(request[:HEAD])
     return not _reads_foreign(text[:HEAD])
 

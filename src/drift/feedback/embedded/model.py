@@ -119,10 +119,7 @@ def _said(batch: Batch, table: np.ndarray) -> np.ndarray:
 
 def _related(said: np.ndarray, relation: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """float32 [n, columns]: scores of the turns, relations and bias added."""
-    scores = said[: len(relation)] + weights[-1]
-    for column, weight in zip(relation.T, weights[BUCKETS:-1], strict=True):
-        scores += column[:, None] * weight
-    return scores
+    return said[: len(relation)] + weights[-1] + np.einsum("nr,rc->nc", relation, weights[BUCKETS:-1])
 
 
 def save_model(path: Path, model: Model) -> None:

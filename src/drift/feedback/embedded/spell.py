@@ -33,7 +33,6 @@ _LOWER = np.arange(256, dtype=np.uint8)
 _LOWER[ord("A") : ord("Z") + 1] += 32
 _KIND[ord("A") : ord("Z") + 1] = LETTER
 CAPITAL = _table(0, {"ABCDEFGHIJKLMNOPQRSTUVWXYZ": 1})
-ASKS, EXCLAIMS = _table(0, {"?": 1}), _table(0, {"!": 1})
 CODE = _table(0, {"{}[]()<>=;_/\\`|$#@*+": 1})
 _POWERS = np.cumprod(np.full(LONGEST, 0x01000193, dtype=np.uint32), dtype=np.uint32)
 _POWERS = np.concatenate((_POWERS, np.zeros(1, dtype=np.uint32)))  # what comes after LONGEST letters does not count
