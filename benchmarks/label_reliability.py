@@ -1,21 +1,19 @@
 """The reliability plot of the embedded labeller, out of what `drift bench label ... --gold FILE --json` printed.
 
-    python benchmarks/label_reliability.py benchmarks/results/bench_label.json benchmarks/results/label_reliability.svg
+python benchmarks/label_reliability.py benchmarks/results/bench_label.json benchmarks/results/label_reliability.svg
 """
 
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
 import orjson
-
-mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "drift"
 from matplotlib import pyplot as plt
 
 
 def main() -> None:
     source, target = map(Path, sys.argv[1:])
+    plt.switch_backend("svg")
+    plt.rcParams["svg.hashsalt"] = "drift"
     gold = orjson.loads(source.read_bytes())["gold"]
     told, found, turns = zip(*gold["reliability"], strict=True)
     figure, axes = plt.subplots(figsize=(4.5, 4.5))
