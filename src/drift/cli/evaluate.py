@@ -59,15 +59,16 @@ def alpaca_eval(
 
     Example: drift eval alpaca-eval --annotations annotations.json --reference alpaca_eval/ --json
     """
-    from drift.evaluation.alpaca_eval.judge import read_template
-    from drift.evaluation.alpaca_eval.run import AlpacaRun, run_alpaca_eval
     from drift.evaluation.alpaca_eval.summarise import summarise_annotations
     from drift.evaluation.judging.terms import Terms, one_of
 
     with progress("evaluating"):
         if one_of("--annotations FILE", annotations, model, judge):
             done = summarise_annotations(Path(str(annotations)), reference).plain()
-        else:
+        else:  # here alone models are loaded
+            from drift.evaluation.alpaca_eval.judge import read_template
+            from drift.evaluation.alpaca_eval.run import AlpacaRun, run_alpaca_eval
+
             settings = Terms(api_key_env, price_input, price_output, max_cost).judge(str(judge))
             run = AlpacaRun(
                 model=str(model),
@@ -114,14 +115,15 @@ def wildbench(
     Example: drift eval wildbench --scores gemma-2b-it.jsonl --scores gemma-7b-it.jsonl --json
     """
     from drift.evaluation.judging.terms import Terms, one_of
-    from drift.evaluation.wildbench.judge import read_template
-    from drift.evaluation.wildbench.run import WildRun, run_wildbench
     from drift.evaluation.wildbench.summarise import summarise_scores
 
     with progress("evaluating"):
         if one_of("--scores FILE", scores, model, judge):
             done = summarise_scores(scores or [], tags, pairwise or [], reference_model, margin).plain()
-        else:
+        else:  # here alone models are loaded
+            from drift.evaluation.wildbench.judge import read_template
+            from drift.evaluation.wildbench.run import WildRun, run_wildbench
+
             settings = Terms(api_key_env, price_input, price_output, max_cost).judge(str(judge))
             run = WildRun(
                 model=str(model),
