@@ -134,8 +134,9 @@ class Stitcher:
         self._insert("calls", (number, node, answered, call.started, place, found.rows))
         for name in call.ids:
             self._insert("ids", (number, _hash(0, name)))
-        known = bool(call.session or found.user)
         for position, reply, request, before in replies:
+            # People begin many chats with the same words: without a session, only behind a history is it the same chat.
+            known = bool(call.session) or (bool(found.user) and before != root)
             self._insert(
                 "nodes", (number, position, reply, request, before, answered and reply == node, known, call.started)
             )

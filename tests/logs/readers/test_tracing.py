@@ -200,6 +200,14 @@ def test_without_session_and_user_a_prefix_joins_but_a_second_reply_says_nothing
     assert summary.duplicate == 1
 
 
+def test_without_a_session_a_user_who_begins_alike_twice_did_not_ask_again(tmp_path):
+    once = [litellm("a", [Q1], A1, session=None, at=1), litellm("b", [Q1], A2, session=None, at=2)]
+    behind = [litellm(n, [Q1, A1, Q2], a, session=None, at=t) for n, a, t in (("c", A1, 3), ("d", A2, 4))]
+    _, found = read(tmp_path, once + behind)
+    told = sorted((texts(c)[-1], len(c.messages), len(c.ratings)) for c in found)
+    assert told == [("4", 2, 0), ("4", 4, 0), ("5", 4, 1)]
+
+
 def test_where_a_history_branches_every_reaction_is_kept(tmp_path):
     praise = {"role": "user", "content": "Thanks!"}
     rows = [

@@ -99,7 +99,8 @@ def log_files(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         found = [path] if path == STDIN else _found(path)
-        files += [file for file in found if file not in files]
+        files += found
+    files = list(dict.fromkeys(files))
     for file in files:
         if file != STDIN and file.stat().st_size == 0:
             raise DataError(f"{file}: an empty file. Leave it out, or get the log again.")
