@@ -62,13 +62,15 @@ class IngestionSettings(Settings):
     """How logs are read in. `redact`: personal data become placeholders, but for the kinds in `keep`.
 
     `persons`: a spaCy model that finds people's names too (extra `pii`). `require_consent`: fields of the source and
-    the value that each must have; other conversations are left out and counted.
+    the value that each must have; other conversations are left out and counted. `near_duplicates`: note which
+    conversations nearly repeat others; pairs are made of the first alone.
     """
 
     redact: bool = True
     keep: tuple[PersonalData, ...] = ()
     persons: str | None = None
     require_consent: dict[str, str] = {}
+    near_duplicates: bool = False
 
 
 class LabelSettings(Settings):

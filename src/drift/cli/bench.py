@@ -71,6 +71,21 @@ def train(
     summary(done, as_json)
 
 
+@app.command("ingest")
+def ingest_(
+    conversations: Annotated[int, typer.Option(help="Of the generated log.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of the generated log.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Speed and memory of ingestion, near-duplicates, labels and pairs on a generated log.
+
+    Example: drift bench ingest --conversations 10000 --json
+    """
+    from drift.bench.ingest import bench_ingest
+
+    summary(bench_ingest(conversations, seed), as_json)
+
+
 @app.callback()
 def bench() -> None:
     """Each benchmark is a command of its own."""

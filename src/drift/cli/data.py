@@ -23,6 +23,9 @@ def ingest(
     consent: Annotated[
         list[str] | None, typer.Option("--require-consent", metavar="FIELD=VALUE", help="Leave others out.")
     ] = None,
+    near_duplicates: Annotated[
+        bool, typer.Option("--near-duplicates", help="Then note which conversations nearly repeat others.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be read; store nothing.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -36,7 +39,7 @@ def ingest(
     from drift.progress import report_progress
     from drift.store import Store
 
-    settings = ingestion_settings(redact, keep or [], persons, consent or [])
+    settings = ingestion_settings(redact, keep or [], persons, consent or [], near_duplicates)
     how = {"format": log_format, "source": source, "settings": settings, "on_progress": report_progress}
     with progress("reading"):
         seen = preview(logs, Store(store), **how) if dry_run else None

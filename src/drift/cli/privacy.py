@@ -44,7 +44,7 @@ def forget(
 
 
 def ingestion_settings(
-    redact: bool, keep: Sequence[str], persons: str | None, consent: Sequence[str]
+    redact: bool, keep: Sequence[str], persons: str | None, consent: Sequence[str], near_duplicates: bool
 ) -> "IngestionSettings":
     """The command line's options as settings. Raises ConfigError naming the option and what it allows."""
     from pydantic import ValidationError
@@ -60,6 +60,7 @@ def ingestion_settings(
                 "redact": redact,
                 "keep": list(keep),
                 "persons": persons,
+                "near_duplicates": near_duplicates,
                 "require_consent": {name: value for name, _, value in fields},
             }
         )

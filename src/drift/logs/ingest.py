@@ -3,12 +3,13 @@
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from drift.config import IngestionSettings
 from drift.errors import DataError
 from drift.logs.files.opening import Repair, log_files
+from drift.logs.near_duplicates import find_near_duplicates
 from drift.logs.readers import READERS
 from drift.logs.reading import FILTERED, OnProgress, Reading, read_logs
 from drift.logs.redaction import make_redactor
@@ -26,7 +27,8 @@ class IngestSummary:
     A row can hold several conversations (the paths of a tree), and several rows one (utterances). A call that is part
     of a longer one is a duplicate. `filtered_by`: the filtered ones by reason. `repaired`: rows that could be read
     after something was mended; what became of them is among the others. `formats`: files by format. `redacted`: values
-    that became placeholders, by kind.
+    that became placeholders, by kind. `near_duplicates`: accepted, but noted as repeats, in the whole store; None where
+    nobody looked.
     """
 
     read: int = 0
@@ -38,6 +40,7 @@ class IngestSummary:
     filtered_by: dict[Reason, int] = field(default_factory=dict)
     repaired: dict[Repair, int] = field(default_factory=dict)
     redacted: dict[PersonalData, int] = field(default_factory=dict)
+    near_duplicates: int | None = None
     rows: int = field(default=0, compare=False)
     formats: dict[str, int] = field(default_factory=dict, compare=False)
 
@@ -78,7 +81,10 @@ def ingest(
     ingestion = _Ingestion(paths, format, source, settings, store.forgotten(), on_progress)
     with store.writer() as writer:
         ingestion.read_into(writer)
-        return ingestion.summary(writer.commit())
+        summary = ingestion.summary(writer.commit())
+    if not settings.near_duplicates:
+        return summary
+    return replace(summary, near_duplicates=find_near_duplicates(store).near_duplicates)
 
 
 def preview(

@@ -29,17 +29,26 @@ class Trust:
 
 
 def prompt_items(
-    labelled: Iterable[tuple[Conversation, Sequence[FeedbackLabel]]], min_p_dsat: float, trust: Trust = Trust()
+    labelled: Iterable[tuple[Conversation, Sequence[FeedbackLabel]]],
+    min_p_dsat: float,
+    trust: Trust = Trust(),
+    repeats: frozenset[str] = frozenset(),
 ) -> Iterator[PromptItem | Drop]:
-    """One item or one named drop for each DSAT label of at least `min_p_dsat`."""
-    seen: set[str] = set()
+    """One item or one named drop for each DSAT label of at least `min_p_dsat`.
+
+    `repeats`: conversations that nearly repeat another one; nothing is learned from them twice.
+    """
+    seen: set[int] = set()
     for conversation, labels in labelled:
         liked = {label.reply_index for label in labels if label.label == "SAT"}
         for label in labels:
             if is_dissatisfied(label, min_p_dsat):
                 item = _item(conversation, label, liked, trust)
-                if isinstance(item, PromptItem):
-                    content = stable_hash(item.prompt, item.rejected)
+                if conversation.conversation_id in repeats:
+                    prompt_id = stable_hash(conversation.conversation_id, label.reply_index)
+                    item = Drop(prompt_id, STAGE, Reason.NEAR_DUPLICATE_CONVERSATION)
+                elif isinstance(item, PromptItem):
+                    content = int(stable_hash(item.prompt, item.rejected), 16)  # half the memory of its text
                     item = Drop(item.prompt_id, STAGE, Reason.DUPLICATE_PROMPT) if content in seen else item
                     seen.add(content)
                 yield item

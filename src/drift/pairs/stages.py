@@ -40,12 +40,14 @@ class PairsSummary:
 
 def find_prompts(out: Path, store: Store, settings: LabelSettings, split: Split | None) -> Counts:
     """Write the PromptItems of one split, or of all."""
-    return write_kept(out, prompt_items(store.labelled(split), settings.min_p_dsat, trust_in(store, settings)))
+    repeats = frozenset(repeat.conversation_id for repeat in store.repeats())
+    items = prompt_items(store.labelled(split), settings.min_p_dsat, trust_in(store, settings), repeats)
+    return write_kept(out, items)
 
 
 def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path) -> Counts:
     """Write the PromptItems of the splits that are measured on, without requests that also stand in `prompts`."""
-    trained = {stable_hash(item.prompt) for item in read_jsonl(prompts, PromptItem)}
+    trained = {int(stable_hash(item.prompt), 16) for item in read_jsonl(prompts, PromptItem)}
     labelled = (row for split in HELD_OUT for row in store.labelled(split))
     items = prompt_items(labelled, settings.min_p_dsat, trust_in(store, settings))
     return write_kept(out, _unseen(items, trained))
@@ -66,9 +68,9 @@ def trust_in(store: Store, settings: LabelSettings) -> Trust:
     return Trust(frozenset(settings.include), settings.fresh_not_better, correction)
 
 
-def _unseen(rows: Iterable[PromptItem | Drop], trained: set[str]) -> Iterator[PromptItem | Drop]:
+def _unseen(rows: Iterable[PromptItem | Drop], trained: set[int]) -> Iterator[PromptItem | Drop]:
     for row in rows:
-        if isinstance(row, PromptItem) and stable_hash(row.prompt) in trained:
+        if isinstance(row, PromptItem) and int(stable_hash(row.prompt), 16) in trained:
             yield Drop(row.prompt_id, "heldout", Reason.SEEN_IN_TRAINING)
         else:
             yield row

@@ -2,7 +2,7 @@
 
 from drift.store.forgotten import ForgetSummary, Forgotten
 from drift.store.reviews import Preference, Review, Reviews
-from drift.store.rows import Quarantined
+from drift.store.rows import Quarantined, Repeat
 from drift.store.store import Store, StoreCounts
 from drift.store.writer import AddSummary, StoreWriter
 
@@ -12,6 +12,7 @@ __all__ = [
     "Forgotten",
     "Preference",
     "Quarantined",
+    "Repeat",
     "Review",
     "Reviews",
     "Store",

@@ -36,6 +36,7 @@ class Folder:
         self.path = path
         self.quarantine = path / "quarantine.jsonl"
         self.forgotten = path / "forgotten.jsonl"
+        self.repeats = path / "near_duplicates.jsonl"
         if path.exists() and not path.is_dir():
             raise DataError(f"{path}: a store is a folder, this is a file. Name another one with --store DIR.")
         self.manifest()

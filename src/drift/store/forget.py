@@ -10,10 +10,11 @@ import orjson
 import pyarrow.parquet as pq
 
 from drift.errors import DataError
-from drift.records import stable_hash
+from drift.records import read_jsonl, stable_hash, write_jsonl
 from drift.store.folder import Folder
 from drift.store.forgotten import ForgetSummary, Forgotten, Tombstone, copy_without, read_forgotten
 from drift.store.reviews import Reviews
+from drift.store.rows import Repeat
 
 _KEY = re.compile("[0-9a-f]{16}")
 
@@ -47,6 +48,7 @@ def forget_in(folder: Folder, user: str | None, conversation: str | None) -> For
                     name = f"{kind}/{generation:06d}-{number}.parquet"
                     folder.move_in(kept, name)
                 files[kind].append(name)
+        _forget_repeats(folder, staging, ids)
         quarantined = _forget_notes(folder, staging, [name for name in (user, conversation) if name])
         reviews = Reviews(folder.path).forget(ids)
         folder.save(manifest.model_copy(update={"generation": generation, **{k: tuple(v) for k, v in files.items()}}))
@@ -99,6 +101,13 @@ def _forget_notes(folder: Folder, staging: Path, names: list[str]) -> int:
     if removed:
         folder.move_in(kept, folder.quarantine.name)
     return removed
+
+
+def _forget_repeats(folder: Folder, staging: Path, ids: set[str]) -> None:
+    if folder.repeats.exists():
+        kept = staging / "repeats.jsonl"
+        write_jsonl(kept, (r for r in read_jsonl(folder.repeats, Repeat) if not ids & {r.conversation_id, r.of}))
+        folder.move_in(kept, folder.repeats.name)
 
 
 def _unknown(store: Path, user: str | None, conversation: str | None) -> str:

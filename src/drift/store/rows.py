@@ -1,6 +1,7 @@
 """What a conversation and a label look like as rows of a Parquet file, and files of such rows in flat memory."""
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,18 @@ from drift.records import Conversation, FeedbackLabel, Message, Rating, Reason, 
 
 GROUP_CHARACTERS = 2_000_000  # text of one Parquet row group: what an open file costs while it is read
 
+# Columns with few values, and those that queries look for
+_REPEATED = [
+    "source",
+    "split",
+    "model",
+    "language",
+    "label",
+    "labeller",
+    "labeller_version",
+    "messages.list.element.role",
+]
+_SOUGHT = ["conversation_id", "split", "source_id", "user_key", "written"]
 _MESSAGE = pa.struct(
     {"role": pa.string(), "content": pa.string(), "timestamp": pa.string(), "source_index": pa.int64()}
 )
@@ -71,17 +84,13 @@ class Quarantined:
     element: int | None = None
 
 
-def conversation_row(conversation: Conversation) -> dict[str, Any]:
-    row = {name: getattr(conversation, name) for name in CONVERSATION.names[:-1]}
-    row["messages"] = [
-        {"role": m.role, "content": m.content, "timestamp": m.timestamp, "source_index": m.source_index}
-        for m in conversation.messages
-    ]
-    row["ratings"] = [asdict(rating) for rating in conversation.ratings]
-    row["tags"] = sorted(conversation.tags.items())
-    # Without the user: its key holds the store's salt, and equal logs shall have equal hashes in every store.
-    row["content_hash"] = stable_hash({name: value for name, value in row.items() if name != "user_key"})
-    return row
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A conversation that says nearly what `of` says; `alike`: the share of word runs that they have in common."""
+
+    conversation_id: str
+    of: str
+    alike: float
 
 
 def conversation_of(row: dict[str, Any]) -> Conversation:
@@ -115,15 +124,29 @@ def size(row: dict[str, Any]) -> int:
 def write_rows(path: Path, schema: pa.Schema, rows: Iterable[dict[str, Any]]) -> int:
     """Write rows in groups of bounded size; returns how many there were."""
     count, group, characters = 0, [], 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as out:
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=_REPEATED, write_statistics=_SOUGHT) as out:
         for row in rows:
             group.append(row)
             characters += size(row)
             if characters >= GROUP_CHARACTERS:
-                out.write_table(pa.Table.from_pylist(group, schema=schema))
+                out.write_table(_table(group, schema))
                 count, group, characters = count + len(group), [], 0
-        out.write_table(pa.Table.from_pylist(group, schema=schema))
+        out.write_table(_table(group, schema))
     return count + len(group)
+
+
+def _table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """As `pa.Table.from_pylist` makes it, at a fifth of its time."""
+    return pa.Table.from_arrays([_column([row.get(f.name) for row in rows], f.type) for f in schema], schema=schema)
+
+
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type) or None in values:
+        return pa.array(values, kind)
+    inner = [entry for some in values for entry in some]
+    parts = [_column([entry.get(f.name) for entry in inner], f.type) for f in kind.value_type]
+    ends = pa.array(itertools.accumulate(map(len, values), initial=0), pa.int32())
+    return pa.ListArray.from_arrays(ends, pa.StructArray.from_arrays(parts, fields=list(kind.value_type)), type=kind)
 
 
 def file_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -12,12 +12,12 @@ from typing import Any
 import duckdb
 
 from drift.errors import DataError
-from drift.records import Conversation, FeedbackLabel, LabelSource, Split, read_jsonl, stable_hash
+from drift.records import Conversation, FeedbackLabel, LabelSource, Split, read_jsonl, stable_hash, write_jsonl
 from drift.store.folder import Folder
 from drift.store.forget import forget_in
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
 from drift.store.reviews import Reviews
-from drift.store.rows import LABEL, Quarantined, conversation_of, label_of, label_row, write_rows
+from drift.store.rows import LABEL, Quarantined, Repeat, conversation_of, label_of, label_row, write_rows
 from drift.store.writer import AddSummary, StoreWriter
 
 MEMORY_LIMIT = "400MB"
@@ -133,6 +133,25 @@ class Store:
         if self._folder.quarantine.exists():
             yield from read_jsonl(self._folder.quarantine, Quarantined)
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty folder in the store for what does not fit into memory; it goes again."""
+        self._folder.path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".scratch-", dir=self.path) as folder:
+            yield Path(folder)
+
+    def note_repeats(self, repeats: Iterable[Repeat]) -> int:
+        """Replace what is noted about near-duplicates; returns how many there are."""
+        with self._folder.staging() as staging:
+            count = write_jsonl(staging / "repeats.jsonl", repeats)
+            self._folder.move_in(staging / "repeats.jsonl", self._folder.repeats.name)
+            return count
+
+    def repeats(self) -> Iterator[Repeat]:
+        """Conversations that nearly repeat an earlier one, where somebody has looked for them."""
+        if self._folder.repeats.exists():
+            yield from read_jsonl(self._folder.repeats, Repeat)
+
     def forgotten(self) -> Forgotten:
         """Whom and what this store has forgotten."""
         return read_forgotten(self._folder.forgotten, self._folder.manifest().salt)
@@ -161,7 +180,8 @@ class Store:
 
     def fingerprint(self) -> str:
         """Names everything that can be read through the store, for the run folder."""
-        return stable_hash(self.content_hash(), self.label_hash())
+        repeats = sorted(repeat.conversation_id for repeat in self.repeats())
+        return stable_hash(self.content_hash(), self.label_hash(), *repeats)
 
     def add(self, conversations: Iterable[Conversation]) -> AddSummary:
         """Store conversations; a longer version of a stored one replaces it. All of them or, on an error, none."""

@@ -13,7 +13,8 @@ import orjson
 
 from drift.records import Conversation, stable_hash
 from drift.store.folder import Folder
-from drift.store.rows import CONVERSATION, Quarantined, conversation_row, extent, file_rows, size, write_rows
+from drift.store.rows import CONVERSATION, Quarantined, extent, file_rows, write_rows
+from drift.store.runs import Packed, pack, run_rows, write_run
 
 RUN_CHARACTERS = 32_000_000  # text that is sorted in memory before it goes to a run
 
@@ -36,7 +37,7 @@ class StoreWriter:
         self._quarantine = quarantine
         self._manifest = folder.manifest()
         self._runs: list[Path] = []
-        self._pending: list[dict[str, Any]] = []
+        self._pending: list[Packed] = []
         self._characters = 0
         self._tally: Counter[str] = Counter()
 
@@ -50,9 +51,9 @@ class StoreWriter:
         return stable_hash(self._manifest.salt, user)
 
     def add(self, conversation: Conversation) -> None:
-        row = conversation_row(conversation)
-        self._pending.append(row)
-        self._characters += size(row)
+        packed = pack(conversation)
+        self._pending.append(packed)
+        self._characters += packed.size
         if self._characters >= RUN_CHARACTERS:
             self._finish_run()
 
@@ -83,15 +84,16 @@ class StoreWriter:
 
     def _finish_run(self) -> None:
         if self._pending:
-            run = self._staging / f"run-{len(self._runs)}.parquet"
-            write_rows(run, CONVERSATION, sorted(self._pending, key=itemgetter("conversation_id")))
+            run = self._staging / f"run-{len(self._runs)}.jsonl"
+            write_run(run, sorted(self._pending, key=itemgetter(0)))
             self._runs.append(run)
             self._pending, self._characters = [], 0
 
     def _winners(self) -> Iterator[dict[str, Any]]:
         """One row per conversation, ordered by id: the longest version, the stored or else the first of equals."""
         stored = [self._folder.path / name for name in self._manifest.conversations]
-        runs = [zip(file_rows(file), itertools.repeat(file in stored)) for file in (*stored, *self._runs)]
+        runs = [zip(file_rows(file), itertools.repeat(True)) for file in stored]
+        runs += [zip(run_rows(file), itertools.repeat(False)) for file in self._runs]
         # heapq.merge is stable: versions of one conversation come stored first, then in the order in which they came.
         in_order = heapq.merge(*runs, key=lambda pair: pair[0]["conversation_id"])
         best: dict[str, Any] | None = None

@@ -1,0 +1,169 @@
+"""How fast logs become a store, how much memory that takes, and how both grow with the number of conversations."""
+
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import orjson
+
+from drift.config import IngestionSettings
+from drift.errors import DataError
+from drift.feedback.label import label_store
+from drift.logs.ingest import IngestSummary, ingest
+from drift.logs.near_duplicates import find_near_duplicates
+from drift.pairs.stages import write_pairs
+from drift.store import Store
+
+MEGABYTE = 1e6
+# Shares of the generated conversations, by what real logs hold
+COMPLAINTS, PERSONAL, EXACT, NEAR = 0.15, 0.02, 0.02, 0.03
+_SYLLABLES = (
+    "ka",
+    "lo",
+    "mi",
+    "tre",
+    "su",
+    "na",
+    "pol",
+    "ver",
+    "ti",
+    "gra",
+    "ben",
+    "do",
+    "sha",
+    "ri",
+    "en",
+    "ul",
+    "fos",
+)
+_COMPLAINTS = ("No, that is wrong.", "This does not work, I still get the error.", "That is not what I asked for.")
+_PERSONAL = "Write to {0}{1}@example.com or call +1 415 555 {1:04d}."
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`peak_rss_mb`: the process's highest resident memory until this step's end."""
+
+    cpu_seconds: float
+    wall_seconds: float
+    peak_rss_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class IngestBench:
+    """Megabytes (10^6 bytes) of JSONL per second of process CPU time on one core, parsed and stored.
+
+    `steps`: each of the commands that follow one another; `counts`: what they found.
+    """
+
+    conversations: int
+    megabytes: float
+    mb_per_second: float
+    mb_per_second_redacted: float
+    peak_rss_mb: float
+    steps: dict[str, Step] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def bench_ingest(conversations: int, seed: int = 0) -> IngestBench:
+    """Generate a log and put it through ingestion (without and with redaction), near-duplicates, labels and pairs.
+
+    Raises DataError for fewer than one conversation.
+    """
+    if conversations < 1:
+        raise DataError(f"--conversations {conversations}: at least 1.")
+    steps: dict[str, Step] = {}
+    with tempfile.TemporaryDirectory(prefix="drift-bench-") as folder:
+        log, raw, store = Path(folder) / "log.jsonl", Path(folder) / "raw", Store(Path(folder) / "store")
+        _timed(steps, "generate", lambda: write_log(log, conversations, seed))
+        size = log.stat().st_size / MEGABYTE
+        as_it_is = IngestionSettings(redact=False)
+        _timed(steps, "ingest", lambda: ingest([log], Store(raw), settings=as_it_is))
+        for file in sorted(raw.rglob("*.parquet")):
+            file.unlink()
+        summary = _timed(steps, "ingest_redacted", lambda: ingest([log], store))
+        near = _timed(steps, "near_duplicates", lambda: find_near_duplicates(store))
+        labels = _timed(steps, "labels", lambda: label_store(store))
+        pairs = _timed(steps, "pairs", lambda: write_pairs(store, Path(folder) / "prompts.jsonl", 0.5))
+        return IngestBench(
+            conversations=conversations,
+            megabytes=round(size, 1),
+            mb_per_second=round(size / steps["ingest"].cpu_seconds, 1),
+            mb_per_second_redacted=round(size / steps["ingest_redacted"].cpu_seconds, 1),
+            peak_rss_mb=max(step.peak_rss_mb for step in steps.values()),
+            steps=steps,
+            counts={
+                **_counts(summary),
+                "near_duplicates": near.near_duplicates,
+                "labels": sum(labels.labels.values()),
+                "prompts": int(pairs.prompt_counts["rows"]),
+            },
+        )
+
+
+def write_log(path: Path, conversations: int, seed: int) -> None:
+    """Chats in the native format: replies of 1,100 characters in the median, requests of 180, four messages or more."""
+    with path.open("wb") as out:
+        for row in _rows(conversations, seed):
+            out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _rows(conversations: int, seed: int) -> Iterator[dict[str, object]]:
+    rng = np.random.default_rng(seed)
+    sentences = _sentences(rng)
+    row: dict[str, object] = {}
+    for number in range(conversations):
+        kind = rng.random()
+        if number and kind < EXACT:
+            yield row
+            continue
+        if number and kind < EXACT + NEAR:
+            messages = [dict(message) for message in row["messages"]]  # pyright: ignore[reportGeneralTypeIssues]
+            messages[-1]["content"] += " Thanks."
+        else:
+            messages = list(_messages(rng, sentences, number))
+        row = {"id": f"chat-{number}", "user": f"user-{number % max(conversations // 7, 1)}", "messages": messages}
+        yield row
+
+
+def _messages(rng: np.random.Generator, sentences: list[str], number: int) -> Iterator[dict[str, str]]:
+    turns = int(rng.choice((1, 2, 3, 5), p=(0.35, 0.4, 0.2, 0.05)))
+    for turn, (asked, told) in enumerate(np.maximum(rng.lognormal((1.0, 2.95), 0.6, (turns, 2)), 1).astype(int)):
+        request = " ".join(sentences[place] for place in rng.integers(0, len(sentences), asked))
+        if turn and rng.random() < COMPLAINTS * 2:
+            request = f"{_COMPLAINTS[number % len(_COMPLAINTS)]} {request}"
+        if rng.random() < PERSONAL:
+            request += " " + _PERSONAL.format("user", number % 10_000)
+        yield {"role": "user", "content": request}
+        yield {"role": "assistant", "content": " ".join(sentences[p] for p in rng.integers(0, len(sentences), told))}
+
+
+def _sentences(rng: np.random.Generator) -> list[str]:
+    """A vocabulary whose words are as rare as their rank, and sentences of it."""
+    words = ["".join(rng.choice(_SYLLABLES, size)) for size in rng.integers(1, 5, 5000)]
+    ranks = 1 / np.arange(1, len(words) + 1)
+    drawn = rng.choice(len(words), (20_000, 14), p=ranks / ranks.sum())
+    lengths = rng.integers(6, 15, len(drawn))
+    return [
+        " ".join(words[place] for place in row[:length]).capitalize() + "."
+        for row, length in zip(drawn, lengths, strict=True)
+    ]
+
+
+def _timed(steps: dict[str, Step], name: str, work: Callable[[], Result]) -> Result:
+    cpu, wall = time.process_time(), time.monotonic()
+    result = work()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    steps[name] = Step(round(time.process_time() - cpu, 2), round(time.monotonic() - wall, 2), round(peak, 1))
+    return result
+
+
+def _counts(summary: IngestSummary) -> dict[str, int]:
+    return {name: value for name, value in asdict(summary).items() if isinstance(value, int)}

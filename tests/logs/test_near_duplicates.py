@@ -1,0 +1,61 @@
+"""Near-duplicates: noted, never lost, and no pair is made of them twice."""
+
+import random
+
+import pytest
+
+from drift.errors import DataError
+from drift.logs.near_duplicates import find_near_duplicates
+from drift.pairs.disliked import prompt_items
+from drift.records import Conversation, Drop, FeedbackLabel, Message, PromptItem, Reason
+from drift.store import Store
+
+WORDS = [f"w{number}" for number in range(400)]
+
+
+def talk(name: str, words: list[str]) -> Conversation:
+    said = (Message("user", " ".join(words[:100])), Message("assistant", " ".join(words[100:])), Message("user", "no"))
+    return Conversation(name, "test", None, said, "train")
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_what_nearly_repeats_an_earlier_one_is_noted_and_kept(store):
+    rng = random.Random(0)
+    texts = [rng.choices(WORDS, k=300) for _ in range(20)]
+    store.add([talk(f"{n:02}", text) for n, text in enumerate(texts)])
+    store.add(
+        [
+            talk("50", [*texts[3], "thanks"]),
+            talk("51", ["well", *texts[3]]),
+            talk("52", texts[3][:150] + texts[4][150:]),
+        ]
+    )
+    before = store.fingerprint()
+    assert find_near_duplicates(store).near_duplicates == 2
+    assert {(r.conversation_id, r.of) for r in store.repeats()} == {("50", "03"), ("51", "03")}
+    assert all(repeat.alike >= 0.8 for repeat in store.repeats())
+    assert store.counts().conversations == 23
+    assert store.fingerprint() != before
+    store.forget(conversation="51")
+    assert [repeat.conversation_id for repeat in store.repeats()] == ["50"]
+
+
+def test_pairs_are_made_of_the_first_alone():
+    told = [(talk(name, WORDS), [FeedbackLabel(name, 1, 2, "DSAT", "rating", "1")]) for name in ("a", "b")]
+    first, repeat = prompt_items(told, 0.5, repeats=frozenset({"b"}))
+    assert isinstance(first, PromptItem)
+    assert isinstance(repeat, Drop)
+    assert repeat.reason == Reason.NEAR_DUPLICATE_CONVERSATION
+
+
+def test_short_and_empty_conversations_have_a_signature_too(store):
+    with pytest.raises(DataError, match="holds no conversation"):
+        find_near_duplicates(store)
+    store.add(
+        [Conversation(name, "test", None, (Message("user", text),), "train") for name, text in (("a", ""), ("b", "hi"))]
+    )
+    assert find_near_duplicates(store).near_duplicates == 0
