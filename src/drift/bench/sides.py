@@ -109,8 +109,8 @@ class Side:
     def padded_tokens(self, pairs: Sequence[TokenPair]) -> int:
         raise NotImplementedError
 
-    def step(self, pairs: Sequence[TokenPair]) -> None:
-        self.backward(pairs)
+    def update(self) -> None:
+        """The rest of a step: the same code of torch on both sides."""
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.model.zero_grad()

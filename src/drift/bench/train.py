@@ -1,8 +1,9 @@
 """One training step of ours and of TRL's DPOTrainer: the same pairs, the same random weights, in turns in one process.
 
-A step is: log-probs of the reference, forward, backward, clipping of the gradient, and the optimizer. TRL computes its
-reference within the step; ours comes from a pass of its own, in larger rows, whose time is added per step. The rival is
-TRL as it installs, at the same precision and with the same checkpointing.
+A step is: log-probs of the reference, forward and backward. TRL computes its reference within the step; ours comes from
+a pass of its own, in larger rows, whose time is added per step. Clipping and the optimizer, the same code of torch on
+both sides, run after every step; `ratio_with_update` counts them in. The rival is TRL as it installs, at the same
+precision and with the same checkpointing.
 """
 
 import copy
@@ -44,6 +45,7 @@ class TrainBench:
 
     ratio: float
     ratio_quartiles: tuple[float, float]
+    ratio_with_update: float
     saved_activation_ratio: float
     loss_difference: float
     gradient_difference: float
@@ -75,18 +77,19 @@ def bench_train(shape: Shape, conditions: Conditions, steps: int, seed: int) -> 
         saved = saved_bytes(ours, batches[0]), saved_bytes(rival, batches[0])
         ours.reference(ours.model, batches[0])
         per_step = cpu_seconds(ours.reference, ours.model, pairs) / len(batches)
-        times = [(cpu_seconds(ours.step, batch) + per_step, cpu_seconds(rival.step, batch)) for batch in batches][1:]
+        times = [(*timed(ours, batch, per_step), *timed(rival, batch)) for batch in batches][1:]
         tokens = [sum(map(side.padded_tokens, batches)) // len(batches) for side in (ours, rival)]
-    ratio = _quartiles([theirs / mine for mine, theirs in times])
+    ratio = _quartiles([theirs / mine for mine, _, theirs, _ in times])
     return TrainBench(
         ratio=ratio.median,
         ratio_quartiles=(ratio.low, ratio.high),
+        ratio_with_update=_quartiles([(row[2] + row[3]) / (row[0] + row[1]) for row in times]).median,
         saved_activation_ratio=round(saved[0] / saved[1], 3),
         loss_difference=differences[0],
         gradient_difference=differences[1],
-        ours=_quartiles([mine for mine, _ in times]),
+        ours=_quartiles([mine for mine, _, _, _ in times]),
         reference_pass=round(per_step, 3),
-        rival=_quartiles([theirs for _, theirs in times]),
+        rival=_quartiles([theirs for _, _, theirs, _ in times]),
         saved_bytes=saved,
         tokens_per_step=(tokens[0], tokens[1]),
         steps=steps,
@@ -97,10 +100,15 @@ def bench_train(shape: Shape, conditions: Conditions, steps: int, seed: int) -> 
     )
 
 
+def timed(side: Side, pairs: Sequence[TokenPair], more: float = 0.0) -> tuple[float, float]:
+    """CPU seconds of a step, and of the update that follows it."""
+    return cpu_seconds(side.backward, pairs) + more, cpu_seconds(side.update)
+
+
 def compare(
     shape: Shape, conditions: Conditions, pairs: Sequence[TokenPair], seed: int, folder: Path
 ) -> tuple[float, float]:
-    """Relative differences of loss and gradient in float32, with a policy that has moved away from its reference."""
+    """Relative differences of loss and gradient in float32; full weights have moved off their reference."""
     exact = replace(conditions, dtype="float32")
     reference = make_model(shape, exact, seed)
     model = copy.deepcopy(reference)
@@ -109,11 +117,11 @@ def compare(
         for weight in model.parameters():
             if weight.requires_grad:
                 weight += 2e-3 * torch.randn_like(weight)
-    bare = copy.deepcopy(reference)  # an adapter that is not trained yet is its base
-    choose_packing(bare)
+    asked = copy.deepcopy(model if exact.lora else reference)  # TRL takes an adapter as it is given for its reference
+    choose_packing(asked)
     ours = Ours(copy.deepcopy(model), exact, seed, folder)
     rival = Rival(model, None if exact.lora else reference, exact, seed, folder)
-    known = ours.reference(bare, pairs)
+    known = ours.reference(asked, pairs)
     mine, theirs = _loss_and_gradient(ours, known), _loss_and_gradient(rival, pairs)
     return abs(mine[0] - theirs[0]) / abs(theirs[0]), float((mine[1] - theirs[1]).norm() / theirs[1].norm())
 
@@ -125,12 +133,14 @@ def _loss_and_gradient(side: Side, pairs: Sequence[TokenPair]) -> tuple[float, t
 
 
 def saved_bytes(side: Side, pairs: Sequence[TokenPair]) -> int:
-    """Bytes that a step keeps for its backward pass, each storage once and the parameters left out."""
+    """Bytes that a step keeps for its backward pass, each storage once; no parameters, and no casts of parameters."""
     known = {p.untyped_storage().data_ptr() for p in side.model.parameters()}
+    shapes = {tuple(sorted(p.shape)) for p in side.model.parameters() if p.ndim == 2}
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.untyped_storage().data_ptr() not in known:
+        of_weight = tensor.ndim == 2 and tuple(sorted(tensor.shape)) in shapes
+        if tensor.untyped_storage().data_ptr() not in known and not of_weight:
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 

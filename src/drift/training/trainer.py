@@ -16,6 +16,7 @@ from drift.progress import report_progress
 from drift.training.batch import PairBatch, StepCollator, summed_logps
 from drift.training.diagnostics import FIXED_PAIRS, lemma_1, loss_of, pair_gradients, step_diagnostics
 from drift.training.loss import PairLoss
+from drift.training.one_cast import share_casts
 from drift.training.tokens import TokenPair
 
 # How far the sigmoid term may be from ln 2 at step 0. Half of beta times the log-probabilities' rounding: batches of
@@ -38,6 +39,7 @@ class PreferenceTrainer(Trainer):
         metrics: BinaryIO,
     ):
         without_dropout(model)
+        share_casts(model)
         super().__init__(
             model=model,  # pyright: ignore[reportArgumentType]
             args=arguments,
