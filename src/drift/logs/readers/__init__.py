@@ -16,6 +16,7 @@ from drift.logs.readers import (
     openwebui,
     otel,
     sharegpt,
+    ultrafeedback,
     wildchat,
     wildfeedback,
 )
@@ -36,6 +37,7 @@ class Format:
 READERS: dict[str, Format] = {
     "wildfeedback": Format(wildfeedback.recognises, wildfeedback.read),
     "drift": Format(drift_authors.recognises, drift_authors.read),
+    "ultrafeedback": Format(ultrafeedback.recognises, ultrafeedback.read),
     "wildchat": Format(wildchat.recognises, wildchat.read),
     "openwebui": Format(openwebui.recognises, openwebui.read),
     "langfuse": Format(langfuse.recognises, langfuse.read, stitched=True),
