@@ -98,6 +98,8 @@ FILES = {
         "label --store store",
         "pairs --store store --out p.jsonl",
         "run typo.yaml",
+        "compare none.yaml",
+        "compare typo.yaml",
         "run none.yaml",
         "run no-model.yaml --out run-1",
         "run no-logs.yaml --out run-2",
@@ -127,7 +129,7 @@ def test_help_needs_no_torch_and_every_command_has_an_example():
     code = f"import sys; import drift.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    for command in ("ingest", "label", "pairs", "run", "runs", "report", "export", "demo"):
+    for command in ("ingest", "label", "pairs", "run", "runs", "report", "export", "demo", "compare"):
         assert f"Example: drift {command}" in drift(command, "--help").stdout
 
 
