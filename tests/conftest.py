@@ -4,6 +4,9 @@ and a real HTTP server on loopback."""
 import contextlib
 import json
 import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -171,3 +174,31 @@ def serve():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def transformers_serve(tiny_policy):
+    """A real server of the tiny random policy."""
+    from drift.config import EndpointSettings
+    from drift.endpoint import wait_until_ready
+
+    pytest.importorskip("fastapi", reason="the server needs pip install 'transformers[serving]'")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-c",
+        "from transformers.cli.transformers import main; main()",
+        "serve",
+        str(tiny_policy),
+    ]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    settings = EndpointSettings(base_url=f"http://127.0.0.1:{port}", model=str(tiny_policy), retries=1)
+    try:
+        wait_until_ready(settings, 180.0)
+        yield settings
+    finally:
+        process.terminate()
+        process.wait(timeout=20)

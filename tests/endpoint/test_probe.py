@@ -1,14 +1,9 @@
 """What servers honour, ignore, refuse or invent."""
 
-import os
-import socket
-import subprocess
-import sys
-
 import pytest
 
 from drift.config import EndpointSettings
-from drift.endpoint import Capabilities, ChatRequest, Endpoint, Reply, probe, wait_until_ready
+from drift.endpoint import Capabilities, ChatRequest, Endpoint, Reply, probe
 from drift.errors import PrerequisiteError
 from drift.records import ChatMessage
 
@@ -88,31 +83,6 @@ def test_what_is_missing_is_one_line(serve, said, settings, case):
     with Endpoint(made) as endpoint, pytest.raises(PrerequisiteError, match=told[case]) as error:
         probe(endpoint)
     assert "\n" not in str(error.value)
-
-
-@pytest.fixture
-def transformers_serve(tiny_policy):
-    """A real server of the tiny random policy."""
-    pytest.importorskip("fastapi", reason="the server needs pip install 'transformers[serving]'")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-c",
-        "from transformers.cli.transformers import main; main()",
-        "serve",
-        str(tiny_policy),
-    ]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    settings = EndpointSettings(base_url=f"http://127.0.0.1:{port}", model=str(tiny_policy), retries=1)
-    try:
-        wait_until_ready(settings, 60.0)
-        yield settings
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 @pytest.mark.slow

@@ -9,9 +9,10 @@ import time
 import pytest
 
 from drift.config import EndpointSettings, LabelSettings
+from drift.endpoint import ANSWERS
 from drift.errors import ConfigError
 from drift.feedback.judge.fence import CLOSE, OPEN
-from drift.feedback.judging import ANSWERS, JudgedSummary, label_by, plan, select
+from drift.feedback.judging import JudgedSummary, label_by, plan, select
 from drift.feedback.label import label_store
 from drift.records import Rating
 from drift.store import Store
@@ -159,3 +160,26 @@ def test_a_judge_without_a_server_or_with_the_wrong_kind_is_refused(judging, sto
 def test_the_embedded_labeller_needs_no_server(store):
     assert label_by(store, LabelSettings()).added == 19
     assert label_store(store).added == 0
+
+
+@pytest.mark.slow
+def test_a_real_local_server_end_to_end(transformers_serve, store):
+    """A random model knows nothing: the plumbing is what is looked at. Its written answers are no answers."""
+    server = transformers_serve
+    command = [sys.executable, "-m", "drift", "label", "--store", str(store.path), "--labeller", "judge", "--json"]
+    command += ["--endpoint", server.base_url, "--model", server.model, "--max-concurrency", "2"]
+    by_chat = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert by_chat.returncode == 0, by_chat.stderr
+    told = json.loads(by_chat.stdout.splitlines()[-1])
+    assert "JSON schema" in told["judge"]["server"].split("not")[1]
+    assert told["judge"]["turns"] == 18
+    decided = subprocess.run(
+        [*command, "--judge-by", "decisions"], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert decided.returncode == 0, decided.stderr
+    labels = list(store.labels_by("judge"))
+    assert len(labels) == 18
+    texts = {one.conversation_id: one.messages for one in store.conversations()}
+    for label in labels:
+        assert label.p_dsat is None or 0 <= label.p_dsat <= 1
+        assert label.evidence is None or label.evidence in texts[label.conversation_id][label.user_index or 0].content

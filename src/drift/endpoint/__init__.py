@@ -14,7 +14,7 @@ see every attempt, the decision endpoint is reached the same way, and no header 
 """
 
 from drift.endpoint.budget import CostLimitReached, Spending
-from drift.endpoint.cache import Cache
+from drift.endpoint.cache import ANSWERS, Cache
 from drift.endpoint.client import Endpoint, wait_until_ready
 from drift.endpoint.exchange import (
     JSON_MODE,
@@ -32,6 +32,7 @@ from drift.endpoint.exchange import (
 from drift.endpoint.probe import Capabilities, probe
 
 __all__ = [
+    "ANSWERS",
     "JSON_MODE",
     "Cache",
     "Candidate",

@@ -9,6 +9,8 @@ from pathlib import Path
 from drift.endpoint.exchange import CacheKey, Reply, Request, Unanswered, parse_reply
 from drift.errors import DataError
 
+ANSWERS = "answers.sqlite"
+"""Of a store: the judge's answers about its conversations."""
 _SCHEMA = """CREATE TABLE IF NOT EXISTS answers (
     model TEXT, parameters TEXT, prompt TEXT, input TEXT, body BLOB NOT NULL, cost REAL, owner TEXT, written REAL,
     PRIMARY KEY (model, parameters, prompt, input)) WITHOUT ROWID"""

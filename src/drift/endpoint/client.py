@@ -98,12 +98,12 @@ class Endpoint:
     def look(self, path: str) -> bytes | Failure:
         """GET a page of the server, once. Raises PrerequisiteError if nobody is there."""
         answer = self._transport.get(path)
-        if isinstance(answer, Failure) and answer.problem == "connection":
+        if isinstance(answer, Failure) and answer.absent:
             raise self._absent(answer.detail)
         return answer
 
     def try_once(self, request: Request) -> Reply | Unanswered:
-        """As `ask`, without the cache, and with no retries unless the server is busy: to find out what it does."""
+        """As `ask`, without the cache, and retried only if it is busy or hung up: to find out what it does."""
         return self._pay(request, probing=True)
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class Endpoint:
             outcome = self._attempt(request, reserved, most, use_cache=not probing)
             if isinstance(outcome, Reply) or (isinstance(outcome, Failure) and not outcome.retry):
                 break
-            if probing and outcome.problem != "busy":
+            if probing and outcome.problem not in ("busy", "connection"):
                 break
         return self._settled(outcome, probing)
 
@@ -156,7 +156,7 @@ class Endpoint:
 
     def _judge_failure(self, failure: Failure, begun: float) -> Failure:
         """Slow down where that helps, give up where nothing does."""
-        if failure.problem == "connection" and not self._reached:
+        if failure.absent and not self._reached:
             raise self._absent(failure.detail)
         self._reached = self._reached or failure.status is not None
         if failure.status == 404 and "model" in failure.detail.lower():

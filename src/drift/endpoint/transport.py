@@ -18,12 +18,13 @@ CONNECT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`retry`: another attempt may succeed; `billed`: the server may have worked for it."""
+    """`retry`: another attempt may succeed; `billed`: the server may have worked for it; `absent`: nobody listens."""
 
     problem: Problem
     detail: str
     retry: bool
     billed: bool = False
+    absent: bool = False
     retry_after: float = 0.0
     status: int | None = None
 
@@ -75,7 +76,7 @@ class Transport:
                 return bytes(answer)
             return self._refusal(response.status_code, response.headers, bytes(answer))
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            return Failure("connection", str(error) or "no connection", retry=True)
+            return Failure("connection", str(error) or "no connection", retry=True, absent=True)
         except httpx2.TimeoutException:
             return Failure("timeout", f"no answer in {self._timeout:g} s", retry=True, billed=True)
         except (httpx2.TransportError, httpx2.DecodingError) as error:

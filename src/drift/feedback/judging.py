@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drift.config import EndpointSettings, LabelSettings
-from drift.endpoint import Cache, CostLimitReached, Endpoint, Spending, probe
+from drift.endpoint import ANSWERS, Cache, CostLimitReached, Endpoint, Spending, probe
 from drift.errors import ConfigError
 from drift.feedback.embedded.labeller import EmbeddedLabeller
 from drift.feedback.estimate import CascadeEstimate, Slice, cascade_estimate
@@ -20,8 +20,6 @@ from drift.feedback.label import LabelSummary, check_writable, counted, label_st
 from drift.records import Conversation, FeedbackLabel, stable_hash
 from drift.store import Store
 
-ANSWERS = "answers.sqlite"
-"""In the store's folder: the judge's answers."""
 BYTES_PER_TOKEN = 4.0
 TOKENS_PER_VERDICT = 70
 AUDIT_BUCKETS = 1_000_000

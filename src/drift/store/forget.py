@@ -3,12 +3,14 @@
 import os
 import re
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 import pyarrow.parquet as pq
 
+from drift.endpoint.cache import ANSWERS, Cache
 from drift.errors import DataError
 from drift.records import read_jsonl, stable_hash, write_jsonl
 from drift.store.folder import Folder
@@ -51,8 +53,16 @@ def forget_in(folder: Folder, user: str | None, conversation: str | None) -> For
         _forget_repeats(folder, staging, ids)
         quarantined = _forget_notes(folder, staging, [name for name in (user, conversation) if name])
         reviews = Reviews(folder.path).forget(ids)
+        _forget_answers(folder.path / ANSWERS, ids)
         folder.save(manifest.model_copy(update={"generation": generation, **{k: tuple(v) for k, v in files.items()}}))
         return ForgetSummary(counts["conversations"], counts["labels"], reviews, quarantined, known_before)
+
+
+def _forget_answers(file: Path, ids: set[str]) -> None:
+    """What a judge was told and answered about them may quote them."""
+    if file.exists():
+        with closing(Cache(file)) as cache:
+            cache.forget(ids)
 
 
 def _matching(folder: Folder, users: set[str], conversation: str | None) -> set[str]:

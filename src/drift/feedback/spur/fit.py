@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from drift.config import EndpointSettings
-from drift.endpoint import Endpoint, Spending, probe
+from drift.endpoint import ANSWERS, Endpoint, Spending, probe
 from drift.errors import DataError
 from drift.feedback.judge.judge import JudgeLabeller, Turns
 from drift.feedback.judge.prompt import prompt_version
 from drift.feedback.judge.rubric import Item, Rubric, dump_rubric
 from drift.feedback.judge.verdict import regression_chance
 from drift.feedback.judge.window import windows
-from drift.feedback.judging import ANSWERS
 from drift.feedback.label import check_writable
 from drift.feedback.spur.extract import PROMPTS, Draft, Reason, extract, summarise
 from drift.feedback.spur.regress import Scored, SignTest, regress, sign_test
