@@ -1,0 +1,31 @@
+"""bfloat16 against the float32 truth: our step is no further from it than TRL's on the same pairs and weights."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+pytest.importorskip("trl", reason="the rival is in the extra `dev`")
+
+from drift.bench.sides import Conditions, Ours, Rival, Shape, Side, make_model, make_pairs
+
+SMALL = Shape(hidden=64, layers=2, heads=4, mlp=128, vocabulary=512, prompt=(30, 50), reply=(10, 25), scale=1.0)
+
+
+def gradient(side: Side, pairs) -> torch.Tensor:
+    side.backward(pairs)
+    return torch.cat([p.grad.flatten() for p in side.model.parameters() if p.grad is not None])
+
+
+def test_bfloat16_is_no_further_from_the_truth_than_trls(tmp_path):
+    low, exact = Conditions(dtype="bfloat16"), Conditions(dtype="float32")
+    pairs = make_pairs(SMALL, 8, seed=0)
+    truth_side = Ours(make_model(SMALL, exact, 0), exact, 0, tmp_path)
+    known = truth_side.reference(truth_side.model, pairs)
+    truth = gradient(truth_side, known)
+    ours = Ours(make_model(SMALL, low, 0), low, 0, tmp_path)
+    mine = gradient(ours, ours.reference(ours.model, pairs))
+    rival = Rival(make_model(SMALL, low, 0), make_model(SMALL, low, 0), low, 0, tmp_path)
+    theirs = gradient(rival, [replace(pair) for pair in pairs])
+    off, trls = (float((found - truth).norm() / truth.norm()) for found in (mine, theirs))
+    assert 0 < off < 1.2 * trls < 0.2
