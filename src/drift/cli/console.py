@@ -134,7 +134,7 @@ def progress(description: str) -> Iterator[None]:
 def watching_stages() -> "Iterator[OnStage]":
     """One line for each stage: done, or reused, or why it is redone; on a terminal a bar while one is at work."""
     bar = Progress(SpinnerColumn(), *COLUMNS, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("", total=None, rate="")
+    task = bar.add_task("logs and labels", total=None, rate="")  # what comes before the first stage
     begun = stage_begun = time.monotonic()
 
     def on_stage(name: str, event: str, counts: Mapping[str, int | float | None]) -> None:
