@@ -70,7 +70,8 @@ def load_comparison(path: Path) -> CompareSettings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {key}: {first['msg']}, not {first['input']!r}.") from None
+        said = "" if first["type"] == "missing" else f", not {first['input']!r}"
+        raise ConfigError(f"{path}: {key}: {first['msg']}{said}; configs/compare.yaml shows a comparison.") from None
 
 
 def arms_of(settings: CompareSettings) -> list[Arm]:
