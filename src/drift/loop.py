@@ -103,7 +103,7 @@ def _pairs(
         how = (cfg.sampling, recipe, cfg.policy)
         completions = it.stage("completions.jsonl", sample, policy, prompts, *how, k, cfg.seed)
         if recipe.scorer is not None:
-            how = (policy, prompts, completions, cfg.policy, length, truth, cfg.seed)
+            how = (policy, (prompts, completions), cfg.policy, length, truth, cfg.seed)
             scores = it.stage("scores.jsonl", score_replies, recipe.scorer, *how)
     if recipe.retire_below is not None:
         spent = it.stage("spent.jsonl", find_spent, policy, warm, prompts, recipe.retire_below, cfg.policy, length)

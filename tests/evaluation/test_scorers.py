@@ -41,7 +41,7 @@ def files(tmp_path):
 
 def scores(tmp_path, files, settings: ScorerSettings, policy="none", truth: Truth | None = TRUTH) -> list[Score]:
     out = tmp_path / "scores.jsonl"
-    score_replies(out, settings, policy, *files, PolicySettings(), 200, truth, seed=0)
+    score_replies(out, settings, policy, files, PolicySettings(), 200, truth, seed=0)
     return list(read_jsonl(out, Score))
 
 

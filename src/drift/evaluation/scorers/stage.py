@@ -18,14 +18,17 @@ def score_replies(
     out: Path,
     settings: ScorerSettings,
     policy: Path | str,
-    prompts: Path,
-    completions: Path,
+    replies: tuple[Path, Path],
     policy_settings: PolicySettings,
     max_length: int,
     truth: Truth | None,
     seed: int,
 ) -> Counts:
-    """Write a Score for every completion, with that of the prompt's disliked reply beside it."""
+    """Write a Score for every completion, with that of the prompt's disliked reply beside it.
+
+    `replies`: the prompts' file and that of the completions.
+    """
+    prompts, completions = replies
     scorer = make_scorer(settings, policy, policy_settings, max_length, truth, seed, out.parent / "judgements")
     items = {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)}
     fresh = list(read_jsonl(completions, Completion))
