@@ -229,8 +229,12 @@ class StopSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """`temperatures`: where a true utility is known (the sandbox), it is measured at each of these; 0 is greedy."""
+    """`temperatures`: where a true utility is known (the sandbox), it is measured at each of these; 0 is greedy.
 
+    `split`: what is held out, by hash or, by time, the latest conversations, which the model will meet in use.
+    """
+
+    split: Literal["hash", "time"] = "hash"
     temperatures: tuple[float, ...] = (1.0, 0.7, 0.0)
     samples: PositiveInt = 1
     max_prompts: PositiveInt = 500

@@ -68,7 +68,8 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
 def collect(cfg: Config, run: RunDir) -> Store:
     """The store with the config's logs in it, all of it labelled."""
     logs = [Path(log) for log in cfg.logs]
-    store = Store(Path(cfg.store) if cfg.store else run.path / "store" / _name_of(logs, cfg.ingestion))
+    place = Path(cfg.store) if cfg.store else run.path / "store" / _name_of(logs, cfg.ingestion)
+    store = Store(place, cfg.evaluation.split)
     if logs:
         ingest(logs, store, settings=cfg.ingestion, on_progress=report_progress)
     elif not store.counts().conversations:

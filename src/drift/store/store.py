@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 
@@ -21,6 +21,14 @@ from drift.store.rows import LABEL, Quarantined, Repeat, conversation_of, label_
 from drift.store.writer import AddSummary, StoreWriter
 
 MEMORY_LIMIT = "400MB"
+_AS_INGESTED = "SELECT * FROM read_parquet($files)"
+_MOMENT = "epoch(try_cast(started_at AS TIMESTAMPTZ))"  # seconds, whatever zone the log wrote the time in
+_CUTS = f"""SELECT quantile_disc({_MOMENT}, [0.8, 0.85, 0.9]) AS cuts FROM read_parquet($files)
+    WHERE {_MOMENT} IS NOT NULL"""
+_BY_TIME = f"""SELECT * EXCLUDE (moment) REPLACE (CASE
+        WHEN moment IS NULL OR moment < $stop THEN 'train' WHEN moment < $validation THEN 'stop'
+        WHEN moment < $test THEN 'validation' ELSE 'test' END AS split)
+    FROM (SELECT *, {_MOMENT} AS moment FROM read_parquet($files))"""
 _REVIEWS_FIRST = 1 << 62  # their place among the labels' numbers of writing: after all of them
 
 # Windows run over the narrow keys alone: over whole rows they would not fit the memory limit.
@@ -61,22 +69,24 @@ class StoreCounts:
 class Store:
     """A folder of conversations and labels. Opening one creates nothing; the first write does.
 
+    `split`: the splits that ingestion made by hash or, by time, the earliest 80 % for training, then 5 % each for
+    stopping and validation, and the latest 10 % for testing; what tells no time is for training only.
     Raises DataError if `path` is a file, or a folder with other things in it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, split: Literal["hash", "time"] = "hash") -> None:
         self.path = path
+        self.split_by = split
         self.reviews = Reviews(path)
         self._folder = Folder(path)
 
     def conversations(self, split: Split | None = None) -> Iterator[Conversation]:
         """All conversations (of one split), ordered by id, in flat memory."""
-        query = "SELECT * FROM read_parquet($files)"
+        files = self._folder.manifest().conversations
+        query, cuts = self._all()
         if split is None:
-            rows = self._rows(query, self._folder.manifest().conversations)
-        else:
-            rows = self._rows(f"{query} WHERE split = $split", self._folder.manifest().conversations, split=split)
-        return map(conversation_of, rows)
+            return map(conversation_of, self._rows(query, files, **cuts))
+        return map(conversation_of, self._rows(f"FROM ({query}) WHERE split = $split", files, split=split, **cuts))
 
     def conversation(self, conversation_id: str) -> Conversation | None:
         query = "SELECT * FROM read_parquet($files) WHERE conversation_id = $id"
@@ -114,9 +124,10 @@ class Store:
 
     def counts(self) -> StoreCounts:
         manifest = self._folder.manifest()
-        per_split = """SELECT split, count(*) AS n, sum(len(messages))::BIGINT AS messages,
-            sum(len(ratings))::BIGINT AS ratings FROM read_parquet($files) GROUP BY split"""
-        splits = list(self._rows(per_split, manifest.conversations))
+        query, cuts = self._all()
+        per_split = f"""SELECT split, count(*) AS n, sum(len(messages))::BIGINT AS messages,
+            sum(len(ratings))::BIGINT AS ratings FROM ({query}) GROUP BY split"""
+        splits = list(self._rows(per_split, manifest.conversations, **cuts))
         with self._label_files() as files:
             labels = list(self._rows(f"SELECT label, count(*) AS n FROM ({_WINNERS}) GROUP BY label", files))
         return StoreCounts(
@@ -181,7 +192,8 @@ class Store:
     def fingerprint(self) -> str:
         """Names everything that can be read through the store, for the run folder."""
         repeats = sorted(repeat.conversation_id for repeat in self.repeats())
-        return stable_hash(self.content_hash(), self.label_hash(), *repeats)
+        by_time = ["split by time"] if self.split_by == "time" else []
+        return stable_hash(self.content_hash(), self.label_hash(), *repeats, *by_time)
 
     def add(self, conversations: Iterable[Conversation]) -> AddSummary:
         """Store conversations; a longer version of a stored one replaces it. All of them or, on an error, none."""
@@ -214,6 +226,19 @@ class Store:
         """One transaction: without `commit`, or on an error before it, the store stays as it was."""
         with self._folder.staging() as staging, (staging / "quarantine.jsonl").open("wb") as quarantine:
             yield StoreWriter(self._folder, staging, quarantine)
+
+    def _all(self) -> tuple[str, dict[str, Any]]:
+        """A query of all conversations with their splits, and the values that it names."""
+        files = self._folder.manifest().conversations
+        if self.split_by == "hash" or not files:
+            return _AS_INGESTED, {}
+        (row,) = self._rows(_CUTS, files)
+        if row["cuts"] is None:
+            raise DataError(
+                f"{self.path}: evaluation.split: time, but no conversation tells when it began (started_at). Take "
+                "evaluation.split=hash."
+            )
+        return _BY_TIME, dict(zip(("stop", "validation", "test"), row["cuts"], strict=True))
 
     @contextmanager
     def _label_files(self, reviewed: bool = True) -> Iterator[tuple[str, ...]]:
