@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from drift.cli import bench, data, evaluate, experiments, labels, privacy, review, rubric, runs
+from drift.cli import bench, data, evaluate, experiments, labels, privacy, runs
 from drift.errors import DriftError, disk_trouble
 
 INTERRUPTED = 130
@@ -28,14 +28,14 @@ for command in (
     runs.trace,
     runs.demo,
     experiments.compare,
-    review.review,
+    labels.review,
     privacy.audit_privacy,
     privacy.forget,
 ):
     app.command()(command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(evaluate.app, name="eval")
-app.add_typer(rubric.app, name="rubric")
+app.add_typer(labels.rubric_app, name="rubric")
 
 
 def main() -> None:

@@ -33,8 +33,8 @@ def ingest(
 
     Example: drift ingest logs/*.jsonl --store stores/mine
     """
-    from drift.cli.examples import show_ingestion, show_preview
     from drift.cli.privacy import ingestion_settings
+    from drift.cli.shown.examples import show_ingestion, show_preview
     from drift.logs.ingest import ingest, preview
     from drift.progress import report_progress
     from drift.store import Store

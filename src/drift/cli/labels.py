@@ -1,5 +1,7 @@
-"""Who was dissatisfied with what: label, by the embedded labeller, a judge, or both in a cascade."""
+"""Who was dissatisfied with what: label (embedded, judge, or both in a cascade), rubric fit, and review by people."""
 
+import getpass
+import webbrowser
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -124,3 +126,64 @@ def _show_report(store: "Store", file: Path, gold: Path | None, as_json: bool) -
     console.print(f"written to {file}", markup=False, soft_wrap=True)
     if as_json:
         typer.echo(orjson.dumps({"report": str(file), **asdict(told)}).decode())
+
+
+def review(
+    store: Annotated[Path, typer.Option("--store", help="The store whose labels are audited.")],
+    run: Annotated[Path | None, typer.Option(help="Also compare this run's disliked and fresh replies.")] = None,
+    reviewer: Annotated[str | None, typer.Option(help="Your name; two people's agreement is measured.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Audit labels in a web page on this machine. Decisions are kept at once and win over other labels.
+
+    Example: drift review --store stores/mine
+    """
+    from drift.review.server import serve
+    from drift.store import Store
+
+    def tell(address: str) -> None:
+        console.print(f"open {address} (works once; Ctrl-C ends)", soft_wrap=True, markup=False)
+        if browser:
+            webbrowser.open(address)
+
+    summary(serve(Store(store), reviewer or getpass.getuser(), run, port, tell), as_json)
+
+
+rubric_app = typer.Typer(help="The judge's rubric.", no_args_is_help=True)
+
+
+@rubric_app.command()
+def fit(
+    store: StoreDir,
+    out: Annotated[Path, typer.Option(help="The rubric file to write (YAML).")],
+    gold: Annotated[Path | None, typer.Option(help="JSON Lines of source_id, message_index and label.")] = None,
+    endpoint: Url = None,
+    model: ModelName = None,
+    api_key_env: KeyName = None,
+    price_input: Price = None,
+    price_output: Price = None,
+    max_cost: MaxCost = None,
+    max_concurrency: Concurrency = 8,
+    per_class: Annotated[int, typer.Option(min=2, help="The most labelled conversations of each class.")] = 100,
+    least: Annotated[int, typer.Option(min=2, help="The fewest of DSAT and of SAT.")] = 30,
+    as_json: JsonFlag = False,
+) -> None:
+    """Learn from reviewed or gold-labelled chats what dissatisfaction looks like in your logs.
+
+    Example: drift rubric fit --store stores/mine --out rubric.yaml --endpoint http://127.0.0.1:8000/v1 --model big
+    """
+    from drift.feedback.spur.fit import fit_rubric
+    from drift.store import Store
+
+    prices = (price_input, price_output)
+    server = endpoint_of(endpoint, model, api_key_env, prices, max_cost, max_concurrency)
+    with progress("learning"):
+        done = fit_rubric(Store(store), server, out, gold, per_class, least)
+    summary(done, as_json)
+
+
+@rubric_app.callback()
+def rubric() -> None:
+    """Each way of making a rubric is a command of its own."""

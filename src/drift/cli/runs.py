@@ -92,7 +92,7 @@ def trace(
 
     Example: drift trace runs/demo-seed-1 4501f386bce20cde
     """
-    from drift.cli.traces import show_trace
+    from drift.cli.shown.traces import show_trace
     from drift.rundir.lineage import trace
 
     show_trace(trace(path, pair_id), as_json)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rensa import RMinHash
+from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
 
 from drift.records import Conversation
 from drift.store import Repeat, Store
@@ -93,4 +93,4 @@ def _band_keys(signatures: np.ndarray, columns: slice) -> np.ndarray:
 def _repeats(ids: np.ndarray, signatures: np.ndarray, first: np.ndarray) -> Iterator[Repeat]:
     for place in np.flatnonzero(first != np.arange(len(first))):
         alike = float((signatures[place] == signatures[first[place]]).mean())
-        yield Repeat(ids[place].decode(), ids[first[place]].decode(), round(alike, 3))
+        yield Repeat(bytes(ids[place]).decode(), bytes(ids[first[place]]).decode(), round(alike, 3))

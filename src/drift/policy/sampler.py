@@ -69,9 +69,9 @@ class DurableSampler:
         with Journal.open(self.work, [[requests[row].key for row in batch] for batch in plan]) as journal:
             for number, content in journal.done.items():
                 found.update(zip(plan[number], map(_read, content), strict=True))
-            todo = [(n, [requests[row] for row in rows]) for n, rows in enumerate(plan) if n not in journal.done]
+            missing = [(n, [requests[row] for row in rows]) for n, rows in enumerate(plan) if n not in journal.done]
             tokens = 0
-            for number, replies in self.backend.run(todo):
+            for number, replies in self.backend.run(missing):
                 found.update(zip(plan[number], replies, strict=True))
                 tokens += sum(len(reply.token_ids or ()) for reply in replies)
                 failed = any(reply.finish == "error" for reply in replies)  # the next command asks for those again

@@ -124,7 +124,8 @@ def size(row: dict[str, Any]) -> int:
 def write_rows(path: Path, schema: pa.Schema, rows: Iterable[dict[str, Any]]) -> int:
     """Write rows in groups of bounded size; returns how many there were."""
     count, group, characters = 0, [], 0
-    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=_REPEATED, write_statistics=_SOUGHT) as out:
+    columns: Any = {"use_dictionary": _REPEATED, "write_statistics": _SOUGHT}  # lists are taken, whatever the stubs say
+    with pq.ParquetWriter(path, schema, compression="zstd", **columns) as out:
         for row in rows:
             group.append(row)
             characters += size(row)
