@@ -140,7 +140,8 @@ def test_an_interrupted_command_says_that_it_can_be_repeated(tmp_path):
             out.write(json.dumps({"id": str(n), "messages": CHATS[0]["messages"]}) + "\n")
     command = [sys.executable, "-m", "drift", "ingest", str(big), "--store", str(tmp_path / "store")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    time.sleep(2)
+    while process.poll() is None and not (tmp_path / "store/.staging").exists():  # it has begun to read
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -137,7 +137,7 @@ def test_files_that_are_no_log_are_named_in_one_line(tmp_path, store, content, s
 
 
 def test_an_unknown_format_lists_those_that_are_known(tmp_path, store):
-    with pytest.raises(DataError, match=r"wildfeedback, drift, wildchat, openwebui, .*, messages"):
+    with pytest.raises(DataError, match=r"wildfeedback, drift, ultrafeedback, wildchat, openwebui, .*, messages"):
         ingest([tmp_path], store, format="csv")
 
 

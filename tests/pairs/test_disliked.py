@@ -104,7 +104,7 @@ def test_noise_is_half_the_chance_that_nobody_complained():
 def test_a_held_out_request_that_is_trained_on_is_dropped_by_name():
     item = PromptItem("p", "c", 1, (ChatMessage("user", "2+2?"),), "test", rejected=ChatMessage("assistant", "5"))
     other = replace(item, prompt_id="q", prompt=(ChatMessage("user", "2+3?"),))
-    rows = list(_unseen([item, other], {stable_hash(item.prompt)}))
+    rows = list(_unseen([item, other], {int(stable_hash(item.prompt), 16)}))
     assert rows == [Drop("p", "heldout", Reason.SEEN_IN_TRAINING), other]
 
 
