@@ -92,4 +92,4 @@ PIECES = ("1", "1 ", "1-", "a.", "a@", ":", "1.", "(1", "A1 ", "-----BEGIN PRIVA
 def test_no_text_takes_long(piece):
     """Nothing in the patterns goes up with the square of a text: a hang would be seen here."""
     text = piece * (100_000 // len(piece))
-    assert all(0 <= found.start < found.end <= len(text) for found in find(text))
+    assert all(0 <= span.start < span.end <= len(text) for span in find(text))
