@@ -261,7 +261,7 @@ class Sampler(Protocol):
 
 
 class Scorer(Protocol):
-    """How good is this completion of this prompt? Never seen by training."""
+    """How good is this completion of this prompt? It may decide which pairs there are; it never enters the loss."""
 
     def score(self, prompt: Sequence[ChatMessage], completion: str) -> float: ...
 

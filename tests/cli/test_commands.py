@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,8 @@ def test_an_interrupted_command_says_that_it_can_be_repeated(tmp_path):
         for n in range(100_000):
             out.write(json.dumps({"id": str(n), "messages": CHATS[0]["messages"]}) + "\n")
     command = [sys.executable, "-m", "drift", "ingest", str(big), "--store", str(tmp_path / "store")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     while process.poll() is None and not (tmp_path / "store/.staging").exists():  # it has begun to read
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

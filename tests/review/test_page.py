@@ -69,6 +69,7 @@ def test_ten_turns_by_keyboard_survive_a_reload_and_nothing_leaves_the_machine(s
     with served(store) as (url, process), playwright.sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page, asked = browser.new_page(), []
+        page.set_default_timeout(120_000)
         page.on("request", lambda request: asked.append(request.url))
         page.goto(url)
         page.wait_for_selector(".judged")

@@ -1,4 +1,4 @@
-"""Evaluation of real models: alpaca-eval and wildbench."""
+"""Evaluation of real models: alpaca-eval, wildbench, pairwise and exploration."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
