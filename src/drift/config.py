@@ -25,11 +25,12 @@ class Settings(BaseModel):
 
 
 class LoraSettings(Settings):
-    """A peft adapter is trained in place of the weights."""
+    """A peft adapter is trained in place of the weights. `quantize`: what it stands on is held in 4 bits (QLoRA)."""
 
     r: PositiveInt = 16
     alpha: PositiveInt = 32
     target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    quantize: Literal["4bit"] | None = None
 
 
 class PolicySettings(Settings):
@@ -187,6 +188,7 @@ class TrainerSettings(Settings):
 
     docs/training.md says when to choose which loss. `margin`: the anchored loss's, nats per `margin_unit`.
     `diagnostics`: measure what the paper's theory speaks of; `tau` is Lemma 1's, a probability.
+    docs/scaling.md: `save_steps` between checkpoints (0: none); `launch`: the command that starts training's processes.
     """
 
     loss: Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft"] = "sigmoid"
@@ -196,7 +198,9 @@ class TrainerSettings(Settings):
     rpo_alpha: float = Field(default=0.001, ge=0.0)
     epochs: PositiveInt = 1
     learning_rate: PositiveFloat = 5e-7
-    optimizer: Literal["adamw_torch", "rmsprop"] = "rmsprop"
+    optimizer: Literal[
+        "adamw_torch", "rmsprop", "adamw_bnb_8bit", "rmsprop_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit"
+    ] = "rmsprop"
     lr_scheduler: Literal["linear", "constant", "cosine"] = "linear"
     warmup_ratio: float = Field(default=0.1, ge=0.0, le=1.0)
     max_grad_norm: PositiveFloat = 1.0
@@ -207,6 +211,9 @@ class TrainerSettings(Settings):
     gradient_checkpointing: bool = False
     diagnostics: bool = False
     tau: float = Field(default=0.25, gt=0.0, lt=1.0)
+    save_steps: NonNegativeInt = 500
+    launch: str | None = Field(default=None, min_length=1)
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
 
 
 class TrainingSettings(TrainerSettings):

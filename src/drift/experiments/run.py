@@ -21,6 +21,7 @@ from drift.report.files import write_json
 from drift.rundir import OnStage, RunDir, RunView, load_run
 from drift.rundir.fingerprints import Digests
 from drift.store import Store
+from drift.training.scale.prerequisites import check_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class RunSummary:
 
 def run_config(cfg: Config, out: Path | None, on_stage: OnStage | None = None) -> RunSummary:
     """Run a config in `out`, else in cfg.output, else in runs/NAME-HASH. Finished stages are reused."""
+    check_scale(cfg.policy, cfg.warm_start, cfg.training)
     folder = out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
     with open_run(cfg, folder, on_stage) as run:
         return learn(cfg, run, collect(cfg, run))

@@ -6,6 +6,7 @@ import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -13,7 +14,13 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import disable_progress_bars
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from drift.config import PolicySettings
 from drift.errors import PrerequisiteError
@@ -100,7 +107,7 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
     place = resolve_source(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-        model = _load_model(place, settings.dtype)
+        model = _load_model(place, settings)
     except (OSError, ValueError, KeyError, SafetensorError, HFValidationError) as error:
         raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
     check_template(tokenizer, str(source))
@@ -136,13 +143,26 @@ def save_policy(policy: Policy, out: Path) -> None:
     policy.tokenizer.save_pretrained(out)
 
 
-def _load_model(place: str, dtype: str) -> PreTrainedModel | PeftModel:
+def _load_model(place: str, settings: PolicySettings) -> PreTrainedModel | PeftModel:
     adapter = Path(place) / "adapter_config.json"
     base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"] if adapter.is_file() else place
+    dtype = getattr(torch, settings.dtype)
+    quantized = _in_4_bits(dtype) if settings.lora and settings.lora.quantize else {}
     model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+        base, dtype=dtype, use_safetensors=True, trust_remote_code=False, **quantized
     )
     return PeftModel.from_pretrained(model, place, is_trainable=True) if adapter.is_file() else model
+
+
+def _in_4_bits(dtype: torch.dtype) -> dict[str, Any]:
+    """QLoRA (arXiv 2305.14314, section 3): NormalFloat weights, their constants quantized too. Needs a CUDA GPU."""
+    how = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": how, "device_map": {"": torch.cuda.current_device()}}
 
 
 def _check_weights(model: torch.nn.Module, source: str) -> None:

@@ -45,13 +45,15 @@ class StepCollator:
     """The pairs of one optimizer step to micro-batches of at most `micro_batch_tokens` tokens each, padding included.
 
     `shared`: packed rows, for a model that computes them exactly; `chunk_head`: see PackedRow. A pair that is longer by
-    itself is a micro-batch.
+    itself is a micro-batch. `processes`: how many share the micro-batches; there is one for each at least, if there
+    are pairs enough.
     """
 
     pad_token_id: int
     micro_batch_tokens: int
     shared: bool
     chunk_head: bool = False
+    processes: int = 1
 
     def __call__(self, pairs: Sequence[TokenPair]) -> list[PairBatch]:
         total = sum(pair.weight for pair in pairs) or 1.0
@@ -62,8 +64,11 @@ class StepCollator:
         """Places of the pairs of each micro-batch. Longest first, like lengths together: less padding, and memory that
         runs out does so at once."""
         groups: list[list[int]] = []
+        budget = self.micro_batch_tokens
+        if self.processes > 1:
+            budget = min(budget, -(-self._tokens(pairs) // self.processes))
         for place in sorted(range(len(pairs)), key=lambda place: -pairs[place].length):
-            if groups and self._tokens([pairs[other] for other in (*groups[-1], place)]) <= self.micro_batch_tokens:
+            if groups and self._tokens([pairs[other] for other in (*groups[-1], place)]) <= budget:
                 groups[-1].append(place)
             else:
                 groups.append([place])

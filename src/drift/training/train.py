@@ -1,19 +1,26 @@
 """The stage: pairs, a policy and its reference in; a better policy and the metrics of every step out."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
+from transformers.integrations import TensorBoardCallback
 
 from drift.config import PolicySettings, TrainerSettings
 from drift.errors import DataError
 from drift.policy.model import Policy, identified, load_policy, save_policy
 from drift.progress import report_note
 from drift.records import Reason
+from drift.rundir import partial_work
 from drift.training.batch import StepCollator
 from drift.training.reference import Reference, pad_id, training_weights, with_reference
+from drift.training.scale.checkpoint import Checkpoints, KeepCheckpoints, read_rows, training_plan
+from drift.training.scale.launch import RankTask, narrowed, threads, train_by
+from drift.training.scale.prerequisites import check_scale
 from drift.training.shared_prefix import Packing, choose_packing
 from drift.training.tokens import TokenPair, load_pairs
 from drift.training.trainer import PreferenceTrainer, training_arguments
@@ -33,9 +40,38 @@ def train(
     `reference`: what `measure_reference` wrote for these pairs. `dtype: bfloat16` is what the passes compute in. Fully
     trained weights stay float32 throughout, on disk too: at the paper's learning rate of 5e-7 nearly every update is
     smaller than what a bfloat16 weight can show.
-    Raises NothingToTrainOn if no pair is left, DataError if the reference is of something else, DriftError if the run
-    is numerically unsound.
+    With `settings.launch`, several processes do it together. A command that was killed goes on from its last
+    checkpoint. Raises NothingToTrainOn if no pair is left, DataError if the reference is of something else, DriftError
+    if the run is numerically unsound.
     """
+    check_scale(policy, settings)
+    settings = narrowed(settings)
+    if settings.launch is None:
+        return train_here(out, start, reference, pairs, settings, policy, seed)
+    task = RankTask(
+        out=out,
+        start=str(start),
+        reference=reference,
+        pairs=pairs,
+        settings=settings,
+        policy=policy,
+        seed=seed,
+        threads=threads(),
+    )
+    return train_by(settings.launch, task)
+
+
+def train_here(
+    out: Path,
+    start: Path | str,
+    reference: Path,
+    pairs: Path,
+    settings: TrainerSettings,
+    policy: PolicySettings,
+    seed: int,
+) -> dict[str, int | float]:
+    """`train`, in this process or as this process's share of it; the first process writes."""
+    first, processes = PartialState().is_main_process, PartialState().num_processes
     begin = load_policy(start, training_weights(policy))
     tokens, counts = load_pairs(begin, pairs, settings.max_prompt_length, settings.max_length)
     _check_noise(pairs, tokens, settings)
@@ -43,32 +79,53 @@ def train(
     tokens = with_reference(tokens, measured, settings.diagnostics)
     packing = choose_packing(begin.model)
     report_note(packing.why)
+    if processes > 1:
+        report_note(f"{processes} processes share every training step")
     trained = _with_adapter(begin, policy, seed)
     out.mkdir(parents=True, exist_ok=True)
-    with (out.parent / "metrics.jsonl").open("wb") as metrics:
+    plan = training_plan(reference, begin.policy_id, settings.model_dump(), policy.model_dump(), seed, processes)
+    checkpoints = Checkpoints(partial_work(out), plan)
+    with (out.parent / "metrics.jsonl").open("wb") if first else io.BytesIO() as metrics:
         trainer = PreferenceTrainer(
             trained,
             tokens,
             settings,
-            training_arguments(settings, seed, out),
-            _collator(begin, settings, packing),
+            training_arguments(settings, seed, checkpoints.folder),
+            _collator(begin, settings, packing, processes),
             getattr(torch, policy.dtype),
             begin.policy_id == measured.policies[0],
             metrics,
         )
-        if settings.diagnostics:
-            trainer.measure_gradients(**_identical(len(tokens), counts))
-        trainer.train()
-        if settings.diagnostics:
-            trainer.measure_gradients(**_identical(len(tokens), counts))
-    save_policy(identified(trained, begin.tokenizer), out)
+        _go_through(trainer, checkpoints, _identical(len(tokens), counts), out.parent / "tensorboard")
+    if first:
+        save_policy(identified(trained, begin.tokenizer), out)
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
 
 
-def _collator(policy: Policy, settings: TrainerSettings, packing: Packing) -> StepCollator:
+def _go_through(
+    trainer: PreferenceTrainer, checkpoints: Checkpoints, identical: Mapping[str, float], events: Path
+) -> None:
+    """All steps, or those after the last checkpoint; the fixed pairs' gradients before and after them. `events`: of
+    TensorBoard, if it is asked for."""
+    trainer.add_callback(KeepCheckpoints(checkpoints, trainer.written))
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(events)
+    last = checkpoints.latest()
+    if last is not None:
+        trainer.restore(read_rows(last))
+        report_note(f"taken up: {len(trainer.rows)} training steps are there from an earlier command")
+    elif trainer.settings.diagnostics:
+        trainer.measure_gradients(**identical)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if trainer.settings.diagnostics:
+        trainer.measure_gradients(**identical)
+
+
+def _collator(policy: Policy, settings: TrainerSettings, packing: Packing, processes: int) -> StepCollator:
     """With gradient checkpointing the head's logits would be the largest thing kept: they go in chunks too then."""
     chunk_head = packing.chunk_head and settings.gradient_checkpointing
-    return StepCollator(pad_id(policy), settings.micro_batch_tokens, packing.shared, chunk_head)
+    return StepCollator(pad_id(policy), settings.micro_batch_tokens, packing.shared, chunk_head, processes)
 
 
 def _identical(kept: int, counts: Mapping[str, int]) -> dict[str, float]:

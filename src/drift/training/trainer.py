@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import orjson
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from drift.config import TrainerSettings
@@ -17,6 +19,8 @@ from drift.training.batch import PairBatch, StepCollator, summed_logps
 from drift.training.diagnostics import FIXED_PAIRS, lemma_1, loss_of, pair_gradients, step_diagnostics
 from drift.training.loss import PairLoss
 from drift.training.one_cast import share_casts
+from drift.training.scale.checkpoint import Row, dump_row
+from drift.training.scale.share import mean_over_processes, share
 from drift.training.tokens import TokenPair
 
 # How far the sigmoid term may be from ln 2 at step 0. Half of beta times the log-probabilities' rounding: batches of
@@ -53,18 +57,30 @@ class PreferenceTrainer(Trainer):
         self.dtype = dtype
         self.starts_at_reference = starts_at_reference
         self.metrics = metrics
-        self.rows: list[dict[str, float]] = []
+        self.written: list[Row] = []
         self._step_metrics: dict[str, float] = {}
 
+    @property
+    def rows(self) -> list[Row]:
+        """The metrics of every step so far."""
+        return [row for row in self.written if "loss" in row]
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The pairs in an order that the seed and the epoch give; every process sees all of them."""
+        pairs: Any = self.train_dataset
+        loader = DataLoader(pairs, self.args.train_batch_size, sampler=RandomSampler(pairs), collate_fn=self.collator)
+        alone = {"num_processes": 1, "process_index": 0}
+        return prepare_data_loader(loader, **alone, use_seedable_sampler=True, data_seed=self.args.seed)
+
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """Backward through every micro-batch; their losses add up to the step's, so nothing is divided here."""
+        """Backward through every micro-batch of this process; their losses add up to the step's, so nothing is divided
+        here. Several processes average their gradients and losses, which the factor in `_micro_batch` undoes."""
         model.train()
-        batches = [batch.to(self.args.device) for batch in inputs]
-        losses, logps = zip(*(self._micro_batch(model, batch) for batch in batches), strict=True)
+        mine, real = share(inputs, self.args.process_index, self.args.world_size)
+        batches = [batch.to(self.args.device) for batch in mine]
+        losses, logps = zip(*(self._micro_batch(model, batch, batch is batches[-1]) for batch in batches), strict=True)
         self._check_start(torch.cat([loss.sigmoid_terms for loss in losses]), logps)
-        self._step_metrics = step_metrics(losses, logps)
-        if self.settings.diagnostics:
-            self._step_metrics |= step_diagnostics(losses, batches, logps, self.settings.tau)
+        self._step_metrics = self._metrics(losses, batches, logps, real)
         total = torch.stack([loss.loss for loss in losses]).sum()
         if not math.isfinite(total.item()):
             raise DriftError(
@@ -72,6 +88,16 @@ class PreferenceTrainer(Trainer):
                 f"(now {self.settings.learning_rate}) or train in float32, then run the command again."
             )
         return total
+
+    def _metrics(
+        self, losses: Sequence[PairLoss], batches: Sequence[PairBatch], logps: Sequence[Tensor], real: int
+    ) -> Row:
+        """Means over the step's pairs, wherever they were computed; the first `real` batches are no silent ones."""
+        some = real or 1  # a process that has none must still know the names
+        found = step_metrics(losses[:some], logps[:some])
+        if self.settings.diagnostics:
+            found |= step_diagnostics(losses[:some], batches[:some], logps[:some], self.settings.tau)
+        return mean_over_processes(found, sum(len(batch.weights) for batch in batches[:real]), self.accelerator)
 
     def compute_loss(
         self,
@@ -90,11 +116,21 @@ class PreferenceTrainer(Trainer):
         found = pair_gradients(self.model, pairs, self.collator, self.settings, self.dtype)  # pyright: ignore
         self._write(lemma_1(found, self.settings.beta, self.settings.tau) | more)
 
-    def _micro_batch(self, model: nn.Module, batch: PairBatch) -> tuple[PairLoss, Tensor]:
-        """Forward and backward; returns the loss and the summed log-probs, without their graphs."""
+    def restore(self, rows: Sequence[Row]) -> None:
+        """Take up the metrics of an earlier command."""
+        for row in rows:
+            self._keep(row)
+
+    def _micro_batch(self, model: nn.Module, batch: PairBatch, last: bool) -> tuple[PairLoss, Tensor]:
+        """Forward and backward; returns the loss and the summed log-probs, without their graphs.
+
+        Processes exchange gradients once a step, with the last micro-batch.
+        """
         try:
-            loss, logps = self._pair_loss(model, batch)
-            self.accelerator.backward(loss.loss)
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                loss, logps = self._pair_loss(model, batch)
+                loss = loss._replace(loss=loss.loss * self.args.world_size)
+                self.accelerator.backward(loss.loss)
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
                 raise
@@ -123,11 +159,14 @@ class PreferenceTrainer(Trainer):
         """One row per optimizer step, under TRL's names; the Trainer's closing summary is left out."""
         super().log(logs, start_time)
         if "loss" in logs:
-            self.rows.append(self._write(logs | self._step_metrics))
+            self._write(logs | self._step_metrics)
 
-    def _write(self, values: Mapping[str, float]) -> dict[str, float]:
-        row = {"step": self.state.global_step, **values}
-        self.metrics.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+    def _write(self, values: Mapping[str, float]) -> Row:
+        return self._keep({"step": self.state.global_step, **values})
+
+    def _keep(self, row: Row) -> Row:
+        self.written.append(row)
+        self.metrics.write(dump_row(row))
         return row
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -160,8 +199,8 @@ def step_metrics(losses: Sequence[PairLoss], logps: Sequence[Tensor]) -> dict[st
 
 
 def training_arguments(settings: TrainerSettings, seed: int, folder: Path) -> TrainingArguments:
-    """Nothing is reported, saved or printed; the collator, not the Trainer, splits a step into micro-batches."""
-    return TrainingArguments(
+    """Nothing is printed; the collator, not the Trainer, splits a step into micro-batches. `folder`: of checkpoints."""
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
@@ -175,12 +214,17 @@ def training_arguments(settings: TrainerSettings, seed: int, folder: Path) -> Tr
         seed=seed,
         logging_steps=1,
         logging_nan_inf_filter=False,
-        report_to="none",
-        save_strategy="no",
+        report_to=list(settings.report_to) or "none",
+        save_strategy="steps" if settings.save_steps else "no",
+        save_steps=settings.save_steps or 500,
         disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),  # else several processes on the CPU would not find each other
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # else the Trainer would cut batches over all GPUs that it sees, in one process
+    return arguments
 
 
 def without_dropout(model: nn.Module) -> None:

@@ -1,0 +1,92 @@
+"""A training that is killed in the middle of an epoch ends in the bits of one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from drift.config import LoraSettings, PolicySettings, TrainingSettings
+from drift.progress import listening
+from drift.records import ChatMessage, PreferencePair, write_jsonl
+from drift.rundir import partial_work
+from drift.training.reference import measure_reference
+from drift.training.scale.checkpoint import Checkpoints
+from drift.training.train import train
+
+SETTINGS = TrainingSettings(
+    learning_rate=3e-3, optimizer="adamw_torch", batch_size=2, epochs=2, save_steps=2, diagnostics=True
+)
+SLOWED = """
+import sys, time
+from pathlib import Path
+from drift.config import PolicySettings, TrainingSettings
+from drift.progress import listening
+from drift.training.train import train
+folder, start, settings, policy = sys.argv[1:]
+folder = Path(folder)
+def wait(done, total, _):
+    print(done, flush=True)
+    if done == 6:
+        time.sleep(600)
+with listening(wait):
+    train(folder / "policy", start, folder / "reference.safetensors", folder.parent / "pairs.jsonl",
+          TrainingSettings.model_validate_json(settings), PolicySettings.model_validate_json(policy), 1)
+"""
+
+
+def pair(n: int) -> PreferencePair:
+    prompt = (ChatMessage("user", f"question {n}"),)
+    replies = [(ChatMessage("assistant", text),) for text in (f"good answer {n * n}", "no idea")]
+    return PreferencePair(str(n), str(n), "c", 1, "drift", 1, "x", prompt, replies[0], replies[1])
+
+
+def train_in(folder, start, policy) -> list[str]:
+    """What people are told on the way."""
+    notes: list[str] = []
+    reference = folder / "reference.safetensors"
+    if not reference.exists():
+        folder.mkdir(exist_ok=True)
+        measure_reference(reference, (start, start, start), folder.parent / "pairs.jsonl", SETTINGS, policy)
+    with listening(lambda *_: None, notes.append):
+        train(folder / "policy", start, reference, folder.parent / "pairs.jsonl", SETTINGS, policy, 1)
+    return notes
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [PolicySettings(), pytest.param(PolicySettings(lora=LoraSettings(r=4)), marks=pytest.mark.slow)],
+    ids=["full", "lora"],
+)
+def test_a_killed_training_ends_in_the_same_bits(tiny_policy, tmp_path, policy):
+    write_jsonl(tmp_path / "pairs.jsonl", [pair(n) for n in range(10)])
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_in(whole, tiny_policy, policy)
+    killed.mkdir()
+    (killed / "reference.safetensors").write_bytes((whole / "reference.safetensors").read_bytes())
+    command = [SLOWED, str(killed), str(tiny_policy), SETTINGS.model_dump_json(), policy.model_dump_json()]
+    process = subprocess.Popen([sys.executable, "-c", *command], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.strip() == "6":  # the checkpoint of step 4 is there, that of step 6 (the second of epoch 2) is not
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert [path.name for path in partial_work(killed / "policy").iterdir()] == ["checkpoint-4"]
+
+    assert "taken up: 4 training steps are there from an earlier command" in train_in(killed, tiny_policy, policy)
+    name = "adapter_model.safetensors" if policy.lora else "model.safetensors"
+    assert (killed / "policy" / name).read_bytes() == (whole / "policy" / name).read_bytes()
+    assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+
+
+def test_a_checkpoint_counts_when_it_is_whole_and_of_this_training(tmp_path):
+    mine, other = Checkpoints(tmp_path, "mine"), Checkpoints(tmp_path, "other")
+    for step in (4, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    assert mine.latest() is None
+    mine.seal(tmp_path / "checkpoint-10", [{"step": 1, "loss": 0.5}])
+    (tmp_path / "checkpoint-12").mkdir()  # the process died while it was written
+    assert mine.latest() == tmp_path / "checkpoint-10"
+    assert other.latest() is None
+    assert not (tmp_path / "checkpoint-4").exists()

@@ -1,0 +1,70 @@
+"""Two gloo processes on the CPU train what one process trains."""
+
+import json
+
+import pytest
+import torch
+
+from drift.config import PolicySettings, TrainingSettings
+from drift.errors import DriftError, PrerequisiteError
+from drift.policy.model import load_policy
+from drift.progress import listening
+from drift.records import ChatMessage, PreferencePair, write_jsonl
+from drift.training.reference import measure_reference
+from drift.training.train import train
+
+SETTINGS = TrainingSettings(
+    learning_rate=3e-3, optimizer="adamw_torch", batch_size=4, epochs=1, diagnostics=True, save_steps=2
+)
+TORCHRUN = "torchrun --standalone --nproc-per-node 2"
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    def pair(n: int) -> PreferencePair:
+        prompt = (ChatMessage("user", f"question {n} " * (1 + n % 3)),)
+        replies = [(ChatMessage("assistant", text),) for text in ("good answer " * (1 + n % 2), "no idea")]
+        return PreferencePair(str(n), str(n), "c", 1, "drift", 1, "x", prompt, replies[0], replies[1], weight=1 + n % 2)
+
+    path = tmp_path / "pairs.jsonl"
+    write_jsonl(path, [pair(n) for n in range(9)])  # the last step holds one pair: a process has none
+    return path
+
+
+def train_in(folder, start, pairs, settings) -> list[dict]:
+    folder.mkdir()
+    measure_reference(folder / "reference.safetensors", (start, start, start), pairs, settings, PolicySettings())
+    train(folder / "policy", start, folder / "reference.safetensors", pairs, settings, PolicySettings(), 1)
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", [TORCHRUN, "accelerate launch --cpu --num_processes 2 --num_machines 1"])
+def test_two_processes_are_one(tiny_policy, pairs, tmp_path, launch):
+    seen: list[tuple[int, int]] = []
+    notes: list[str] = []
+    alone = train_in(tmp_path / "one", tiny_policy, pairs, SETTINGS)
+    with listening(lambda done, total, _: seen.append((done, total)), notes.append):
+        both = train_in(tmp_path / "two", tiny_policy, pairs, SETTINGS.model_copy(update={"launch": launch}))
+    assert "2 processes share every training step" in notes
+    assert len(both) == len(alone) == 5
+    for one, two in zip(alone, both, strict=True):
+        assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
+    expected, found = (
+        load_policy(tmp_path / name / "policy", PolicySettings()).model.state_dict() for name in ("one", "two")
+    )
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=2e-5)
+    assert (3, 3) in seen
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_a_process_is_told_as_if_it_were_one(tiny_policy, pairs, tmp_path):
+    launched = SETTINGS.model_copy(update={"launch": TORCHRUN, "learning_rate": 1e30, "batch_size": 1})
+    with pytest.raises(DriftError, match=r"training step \d: the loss is nan"):
+        train_in(tmp_path / "run", tiny_policy, pairs, launched)
+
+
+def test_a_launcher_that_is_not_there(tiny_policy, pairs, tmp_path):
+    with pytest.raises(PrerequisiteError, match=r"training.launch 'trochrun': No such file"):
+        train_in(tmp_path / "run", tiny_policy, pairs, SETTINGS.model_copy(update={"launch": "trochrun"}))
