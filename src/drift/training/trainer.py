@@ -69,7 +69,7 @@ class PreferenceTrainer(Trainer):
         """The pairs in an order that the seed and the epoch give; every process sees all of them."""
         pairs: Any = self.train_dataset
         loader = DataLoader(pairs, self.args.train_batch_size, sampler=RandomSampler(pairs), collate_fn=self.collator)
-        alone = {"num_processes": 1, "process_index": 0}
+        alone: Any = {"num_processes": 1, "process_index": 0}
         return prepare_data_loader(loader, **alone, use_seedable_sampler=True, data_seed=self.args.seed)
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
