@@ -12,7 +12,7 @@ NEIGHBOURS, MIN_DISTANCE = 15, 0.1
 def project(embeddings: np.ndarray, seed: int) -> np.ndarray:
     """float [n, D] -> float64 [n, 2]. Raises PrerequisiteError without the extra."""
     try:
-        from umap import UMAP
+        from umap import UMAP  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         raise PrerequisiteError("umap is missing; install it: pip install 'drift-training[eval]'") from None
     neighbours = min(NEIGHBOURS, len(embeddings) - 1)
