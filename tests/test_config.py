@@ -39,7 +39,10 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
     [
         ("trainig: {beta: 0.2}", "trainig: no such setting; did you mean 'training'?"),
         ("training: {bta: 0.2}", "training.bta: no such setting; did you mean 'beta'?"),
-        ("policy: {lora: {rank: 4}}", "policy.lora.rank: no such setting; known here: r, alpha, target_modules, quantize."),
+        (
+            "policy: {lora: {rank: 4}}",
+            "policy.lora.rank: no such setting; known here: r, alpha, target_modules, quantize.",
+        ),
         ("training: {beta: -1}", "training.beta: Input should be greater than 0, not -1."),
         ("iterations: many", "iterations: Input should be a valid integer"),
         ("[1, 2]", "a config is a mapping of keys to values, this is a list."),

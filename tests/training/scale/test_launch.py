@@ -39,13 +39,12 @@ def train_in(folder, start, pairs, settings) -> list[dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launch", [TORCHRUN, "accelerate launch --cpu --num_processes 2 --num_machines 1"])
-def test_two_processes_are_one(tiny_policy, pairs, tmp_path, launch):
+def test_two_processes_are_one(tiny_policy, pairs, tmp_path):
     seen: list[tuple[int, int]] = []
     notes: list[str] = []
     alone = train_in(tmp_path / "one", tiny_policy, pairs, SETTINGS)
     with listening(lambda done, total, _: seen.append((done, total)), notes.append):
-        both = train_in(tmp_path / "two", tiny_policy, pairs, SETTINGS.model_copy(update={"launch": launch}))
+        both = train_in(tmp_path / "two", tiny_policy, pairs, SETTINGS.model_copy(update={"launch": TORCHRUN}))
     assert "2 processes share every training step" in notes
     assert len(both) == len(alone) == 5
     for one, two in zip(alone, both, strict=True):
