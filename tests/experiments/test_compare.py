@@ -8,9 +8,8 @@ import yaml
 from drift.config import Settings
 from drift.errors import ConfigError
 from drift.evaluation.statistics import bootstrap_runs
-from drift.experiments.compare import run_comparison
 from drift.experiments.compare.cell import trunk_of
-from drift.experiments.compare.run import tune
+from drift.experiments.compare.run import run_comparison, tune
 from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, load_comparison, merge
 from drift.experiments.compare.tuning import with_rates
 

@@ -22,13 +22,6 @@ from drift.store import Store
 NOT_SHARED = ("deployment", "store", "lock", ".work")
 
 
-def use_one_thread() -> None:
-    """Cells are at work beside each other; what each computes must not depend on how many there are."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def trunk_of(cell: Cell, root: Path) -> Path:
     """The folder of what this cell shares with others: everything that stands before its first iteration."""
     cfg = cell.cfg

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from drift.errors import ConfigError
-from drift.experiments.compare.cell import grow_trunk, run_cell, trunk_of, use_one_thread
+from drift.experiments.compare.cell import grow_trunk, run_cell, trunk_of
 from drift.experiments.compare.results import Comparison, summarise, write_comparison
 from drift.experiments.compare.settings import Arm, Cell, CompareSettings, arms_of, cells_of, load_comparison
 from drift.experiments.compare.tuning import Choice, choose_rates, with_rates
+from drift.experiments.compare.workers import begin_worker
 from drift.progress import report_note, report_progress
 
 
@@ -81,7 +82,7 @@ def _run_all(cells: Sequence[Cell], folder: Path, workers: int) -> None:
     """What cells share first, then the cells; processes stay alive, so that torch is loaded once in each."""
     trunks = {trunk_of(cell, folder): cell for cell in cells}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=use_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
         _finish(pool, grow_trunk, trunks.values(), folder, "shared")
         _finish(pool, run_cell, cells, folder, "arms")
 
