@@ -188,7 +188,8 @@ class TrainerSettings(Settings):
 
     docs/training.md says when to choose which loss. `margin`: the anchored loss's, nats per `margin_unit`.
     `diagnostics`: measure what the paper's theory speaks of; `tau` is Lemma 1's, a probability.
-    docs/scaling.md: `save_steps` between checkpoints (0: none); `launch`: the command that starts training's processes.
+    docs/scaling.md: `save_steps` between checkpoints (0: none); `launch`: the command that starts training's processes;
+    `shard`: they hold a share of the weights each, for a model whose training state fits no single GPU (FSDP2).
     """
 
     loss: Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft"] = "sigmoid"
@@ -213,6 +214,7 @@ class TrainerSettings(Settings):
     tau: float = Field(default=0.25, gt=0.0, lt=1.0)
     save_steps: NonNegativeInt = 500
     launch: str | None = Field(default=None, min_length=1)
+    shard: bool = False
     report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from drift.config import TrainerSettings
 from drift.training.batch import PairBatch, StepCollator, summed_logps
@@ -71,10 +72,10 @@ def pair_gradients(
 
 
 def _pair_gradient(model: nn.Module, batch: PairBatch, settings: TrainerSettings, dtype: torch.dtype) -> PairGradient:
-    logps = summed_logps(model, batch, dtype)
-    loss = loss_of(settings, batch.with_logps(logps))
-    gradient = _norm_of_gradient(model, loss.loss, keep=True)
-    difference = _norm_of_gradient(model, logps[0, 0] - logps[0, 1], keep=False)
+    loss = loss_of(settings, batch.with_logps(summed_logps(model, batch, dtype)))
+    gradient = _norm_of_gradient(model, loss.loss)
+    logps = summed_logps(model, batch, dtype)  # anew: a backward pass gives up weights that are cut over processes
+    difference = _norm_of_gradient(model, logps[0, 0] - logps[0, 1])
     return PairGradient(1 - float(torch.exp(-loss.sigmoid_terms[0])), gradient, difference)
 
 
@@ -85,9 +86,9 @@ def loss_of(settings: TrainerSettings, pairs: PairTensors) -> PairLoss:
     )
 
 
-def _norm_of_gradient(model: nn.Module, value: Tensor, keep: bool) -> float:
+def _norm_of_gradient(model: nn.Module, value: Tensor) -> float:
     model.zero_grad()
-    value.backward(retain_graph=keep)
-    norms = [weight.grad.float().norm() for weight in model.parameters() if weight.grad is not None]
+    value.backward()
+    norm = nn.utils.get_total_norm([weight.grad.float() for weight in model.parameters() if weight.grad is not None])
     model.zero_grad()
-    return float(torch.stack(norms).norm())
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)  # each process has a share of the weights

@@ -21,6 +21,7 @@ from drift.training.reference import Reference, pad_id, training_weights, with_r
 from drift.training.scale.checkpoint import Checkpoints, KeepCheckpoints, read_rows, training_plan
 from drift.training.scale.launch import RankTask, narrowed, threads, train_by
 from drift.training.scale.prerequisites import check_scale
+from drift.training.scale.sharded import ShardedTrainer, reshard, save_gathered, shard
 from drift.training.shared_prefix import Packing, choose_packing
 from drift.training.tokens import TokenPair, load_pairs
 from drift.training.trainer import PreferenceTrainer, training_arguments
@@ -72,21 +73,25 @@ def train_here(
 ) -> dict[str, int | float]:
     """`train`, in this process or as this process's share of it; the first process writes."""
     first, processes = PartialState().is_main_process, PartialState().num_processes
-    begin = load_policy(start, training_weights(policy))
+    sharded = settings.shard and processes > 1
+    begin = load_policy(start, training_weights(policy), "cpu" if sharded else None)
     tokens, counts = load_pairs(begin, pairs, settings.max_prompt_length, settings.max_length)
     _check_noise(pairs, tokens, settings)
     measured = Reference.open(reference, begin, tokens)
     tokens = with_reference(tokens, measured, settings.diagnostics)
-    packing = choose_packing(begin.model)
+    trained = _with_adapter(begin, policy, seed)
+    if sharded:
+        shard(trained)
+    packing = choose_packing(trained)
+    reshard(trained)
     report_note(packing.why)
     if processes > 1:
-        report_note(f"{processes} processes share every training step")
-    trained = _with_adapter(begin, policy, seed)
+        report_note(f"{processes} processes share every training step{', and the weights' if sharded else ''}")
     out.mkdir(parents=True, exist_ok=True)
     plan = training_plan(reference, begin.policy_id, settings.model_dump(), policy.model_dump(), seed, processes)
     checkpoints = Checkpoints(partial_work(out), plan)
     with (out.parent / "metrics.jsonl").open("wb") if first else io.BytesIO() as metrics:
-        trainer = PreferenceTrainer(
+        trainer = (ShardedTrainer if sharded else PreferenceTrainer)(
             trained,
             tokens,
             settings,
@@ -97,7 +102,9 @@ def train_here(
             metrics,
         )
         _go_through(trainer, checkpoints, _identical(len(tokens), counts), out.parent / "tensorboard")
-    if first:
+    if sharded:
+        save_gathered(trained, begin.tokenizer, out)
+    elif first:
         save_policy(identified(trained, begin.tokenizer), out)
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
 

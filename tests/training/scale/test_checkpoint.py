@@ -1,10 +1,10 @@
 """A training that is killed in the middle of an epoch ends in the bits of one that was not."""
 
-import os
-import signal
+import re
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from drift.config import LoraSettings, PolicySettings, TrainingSettings
@@ -18,6 +18,7 @@ from drift.training.train import train
 SETTINGS = TrainingSettings(
     learning_rate=3e-3, optimizer="adamw_torch", batch_size=2, epochs=2, save_steps=2, diagnostics=True
 )
+TWO = {"launch": "torchrun --standalone --nproc-per-node 2"}
 SLOWED = """
 import sys, time
 from pathlib import Path
@@ -42,39 +43,57 @@ def pair(n: int) -> PreferencePair:
     return PreferencePair(str(n), str(n), "c", 1, "drift", 1, "x", prompt, replies[0], replies[1])
 
 
-def train_in(folder, start, policy) -> list[str]:
+def train_in(folder, start, policy, settings) -> list[str]:
     """What people are told on the way."""
     notes: list[str] = []
     reference = folder / "reference.safetensors"
     if not reference.exists():
         folder.mkdir(exist_ok=True)
-        measure_reference(reference, (start, start, start), folder.parent / "pairs.jsonl", SETTINGS, policy)
+        measure_reference(reference, (start, start, start), folder.parent / "pairs.jsonl", settings, policy)
     with listening(lambda *_: None, notes.append):
-        train(folder / "policy", start, reference, folder.parent / "pairs.jsonl", SETTINGS, policy, 1)
+        train(folder / "policy", start, reference, folder.parent / "pairs.jsonl", settings, policy, 1)
     return notes
 
 
+def killed_at_step_6(folder, start, policy, settings) -> None:
+    """Power is cut: every process is gone at once."""
+    command = [SLOWED, str(folder), str(start), settings.model_dump_json(), policy.model_dump_json()]
+    process = subprocess.Popen([sys.executable, "-c", *command], stdout=subprocess.PIPE, text=True)
+    assert "6" in (line.strip() for line in process.stdout)
+    everyone = psutil.Process(process.pid)
+    for one in (*everyone.children(recursive=True), everyone):
+        one.kill()
+    process.wait()
+
+
 @pytest.mark.parametrize(
-    "policy",
-    [PolicySettings(), pytest.param(PolicySettings(lora=LoraSettings(r=4)), marks=pytest.mark.slow)],
-    ids=["full", "lora"],
+    ("policy", "launch"),
+    [
+        (PolicySettings(), {}),
+        pytest.param(PolicySettings(lora=LoraSettings(r=4)), {}, marks=pytest.mark.slow),
+        pytest.param(PolicySettings(dtype="bfloat16"), {}, marks=pytest.mark.slow),
+        pytest.param(PolicySettings(), TWO, marks=pytest.mark.slow),
+        pytest.param(PolicySettings(), {**TWO, "shard": True}, marks=pytest.mark.slow),
+        pytest.param(PolicySettings(lora=LoraSettings(r=4)), {**TWO, "shard": True}, marks=pytest.mark.slow),
+    ],
+    ids=["full", "lora", "bfloat16", "two processes", "sharded", "sharded lora"],
 )
-def test_a_killed_training_ends_in_the_same_bits(tiny_policy, tmp_path, policy):
+def test_a_killed_training_ends_in_the_same_bits(tiny_policy, tmp_path, policy, launch):
     write_jsonl(tmp_path / "pairs.jsonl", [pair(n) for n in range(10)])
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train_in(whole, tiny_policy, policy)
+    whole, killed, settings = tmp_path / "whole", tmp_path / "killed", SETTINGS.model_copy(update=launch)
+    train_in(whole, tiny_policy, policy, settings)
     killed.mkdir()
     (killed / "reference.safetensors").write_bytes((whole / "reference.safetensors").read_bytes())
-    command = [SLOWED, str(killed), str(tiny_policy), SETTINGS.model_dump_json(), policy.model_dump_json()]
-    process = subprocess.Popen([sys.executable, "-c", *command], stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if line.strip() == "6":  # the checkpoint of step 4 is there, that of step 6 (the second of epoch 2) is not
-            break
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert [path.name for path in partial_work(killed / "policy").iterdir()] == ["checkpoint-4"]
+    killed_at_step_6(killed, tiny_policy, policy, settings)
+    kept = [path.name for path in partial_work(killed / "policy").glob("checkpoint-*")]
+    if not launch:  # the checkpoint of step 4 is there, that of step 6 (the second of epoch 2) is not
+        assert kept == ["checkpoint-4"]
 
-    assert "taken up: 4 training steps are there from an earlier command" in train_in(killed, tiny_policy, policy)
+    notes = train_in(killed, tiny_policy, policy, settings)
+    # the processes of a launcher do not wait to be heard, so they may have come further
+    taken_up = re.search(r"taken up: (\d+) training steps are there from an earlier command", "\n".join(notes))
+    assert taken_up
+    assert f"checkpoint-{taken_up[1]}" in kept
     name = "adapter_model.safetensors" if policy.lora else "model.safetensors"
     assert (killed / "policy" / name).read_bytes() == (whole / "policy" / name).read_bytes()
     assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()

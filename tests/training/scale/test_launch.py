@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from drift.config import PolicySettings, TrainingSettings
+from drift.config import LoraSettings, PolicySettings, TrainingSettings
 from drift.errors import DriftError, PrerequisiteError
 from drift.policy.model import load_policy
 from drift.progress import listening
@@ -16,7 +16,9 @@ from drift.training.train import train
 SETTINGS = TrainingSettings(
     learning_rate=3e-3, optimizer="adamw_torch", batch_size=4, epochs=1, diagnostics=True, save_steps=2
 )
+WHOLE = PolicySettings()
 TORCHRUN = "torchrun --standalone --nproc-per-node 2"
+ACCELERATE = "accelerate launch --multi_gpu --num_processes 2 --main_process_port 0"
 
 
 @pytest.fixture
@@ -31,27 +33,40 @@ def pairs(tmp_path):
     return path
 
 
-def train_in(folder, start, pairs, settings) -> list[dict]:
+def train_in(folder, start, pairs, settings, policy=WHOLE) -> list[dict]:
     folder.mkdir()
-    measure_reference(folder / "reference.safetensors", (start, start, start), pairs, settings, PolicySettings())
-    train(folder / "policy", start, folder / "reference.safetensors", pairs, settings, PolicySettings(), 1)
+    measure_reference(folder / "reference.safetensors", (start, start, start), pairs, settings, policy)
+    train(folder / "policy", start, folder / "reference.safetensors", pairs, settings, policy, 1)
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(tiny_policy, pairs, tmp_path):
+@pytest.mark.parametrize(
+    ("policy", "changes"),
+    [
+        (WHOLE, {}),
+        (WHOLE, {"gradient_checkpointing": True}),
+        (WHOLE, {"launch": ACCELERATE}),
+        (WHOLE, {"shard": True}),
+        (WHOLE, {"shard": True, "gradient_checkpointing": True, "optimizer": "rmsprop"}),
+        (PolicySettings(lora=LoraSettings(r=4)), {"shard": True}),
+    ],
+    ids=["whole", "whole, checkpointing", "accelerate", "sharded", "sharded, checkpointing", "sharded, lora"],
+)
+def test_two_processes_are_one(tiny_policy, pairs, tmp_path, policy, changes):
     seen: list[tuple[int, int]] = []
     notes: list[str] = []
-    alone = train_in(tmp_path / "one", tiny_policy, pairs, SETTINGS)
+    once = SETTINGS.model_copy(update={name: changes[name] for name in changes if name not in ("launch", "shard")})
+    alone = train_in(tmp_path / "one", tiny_policy, pairs, once, policy)
     with listening(lambda done, total, _: seen.append((done, total)), notes.append):
-        both = train_in(tmp_path / "two", tiny_policy, pairs, SETTINGS.model_copy(update={"launch": TORCHRUN}))
-    assert "2 processes share every training step" in notes
+        twice = SETTINGS.model_copy(update={"launch": TORCHRUN, **changes})
+        both = train_in(tmp_path / "two", tiny_policy, pairs, twice, policy)
+    shared = ", and the weights" if twice.shard else ""
+    assert f"2 processes share every training step{shared}" in notes
     assert len(both) == len(alone) == 5
     for one, two in zip(alone, both, strict=True):
         assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
-    expected, found = (
-        load_policy(tmp_path / name / "policy", PolicySettings()).model.state_dict() for name in ("one", "two")
-    )
+    expected, found = (load_policy(tmp_path / name / "policy", policy).model.state_dict() for name in ("one", "two"))
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=2e-5)
     assert (3, 3) in seen

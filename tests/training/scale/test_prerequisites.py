@@ -27,6 +27,23 @@ def test_bitsandbytes_needs_the_library_and_a_gpu(policy, optimizer, setting):
         check_scale(policy, TrainingSettings(optimizer=optimizer))
 
 
+@pytest.mark.parametrize(
+    ("policy", "changes", "message"),
+    [
+        (PolicySettings(), {}, r"--set training\.launch='torchrun"),
+        (PolicySettings(), {"launch": "torchrun", "optimizer": "adamw_bnb_8bit"}, "optimizer among adamw_torch, rms"),
+        (
+            PolicySettings(lora=LoraSettings(quantize="4bit")),
+            {"launch": "torchrun"},
+            r"leave policy\.lora\.quantize out",
+        ),
+    ],
+)
+def test_what_sharded_weights_exclude(policy, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        check_scale(policy, TrainingSettings(shard=True, **changes))
+
+
 @pytest.mark.skipif(find_spec("trackio") is not None, reason="trackio is installed")
 def test_a_tracker_that_is_not_installed_is_named():
     with pytest.raises(PrerequisiteError, match=r"training.report_to=trackio: .* pip install trackio"):

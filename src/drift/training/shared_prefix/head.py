@@ -18,7 +18,8 @@ CHUNK = 1024
 
 def chunked_logps(model: nn.Module, forward: Callable[[], Tensor], targets: Tensor) -> Tensor:
     """Log-probs of the targets, float32 [T], from the hidden states that `forward` would give its head: [1, T, H]."""
-    head: nn.Module = model.get_output_embeddings()  # pyright: ignore[reportCallIssue]
+    inner: nn.Module = getattr(model, "module", model)  # several processes wrap the model
+    head: nn.Module = inner.get_output_embeddings()  # pyright: ignore[reportCallIssue]
     caught: list[Tensor] = []
 
     def hand_over(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -1,0 +1,111 @@
+"""FSDP2: every process holds a share of each weight, of its gradient and of its optimizer state.
+
+Whole weights are there for one layer at a time. It is torch's own `fully_shard`, not accelerate's wrapping, which does
+nothing on a CPU: so what the tests run on two gloo processes is what runs on GPUs.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from drift.training.shared_prefix import base_model
+from drift.training.trainer import PreferenceTrainer
+
+WEIGHTS, OPTIMIZER, SCHEDULER = "weights.safetensors", "optimizer.pt", "scheduler.pt"
+
+
+def shard(model: nn.Module) -> None:
+    """Cut the weights over all processes, layer by layer; they move to each process's device as they are cut.
+
+    What is no layer (embeddings, head) stays together and is whole from the forward pass to the backward pass.
+    """
+    state = PartialState()
+    mesh = init_device_mesh(state.device.type, (state.num_processes,))
+    for module in layers(model):
+        fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def reshard(model: nn.Module) -> None:
+    """After forward passes without a backward pass: give up the whole weights that the latter would have given up."""
+    if isinstance(model, FSDPModule):
+        model.reshard()
+
+
+def gathered(model: nn.Module) -> dict[str, Tensor]:
+    """What is trained, whole and on the CPU, in the first process; nothing in the others. All processes have to ask."""
+    return get_model_state_dict(model, options=_options(model, cpu_offload=True))  # pyright: ignore[reportReturnType]
+
+
+def save_gathered(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+    """The policy's folder, from the first process; all of them have to call."""
+    weights = gathered(model)
+    if PartialState().is_main_process:
+        model.save_pretrained(str(out), state_dict=weights)
+        tokenizer.save_pretrained(out)
+
+
+class ShardedTrainer(PreferenceTrainer):
+    """Checkpoints of a model that no process has the whole of: the first process writes, and hands out."""
+
+    def __init__(self, model: nn.Module, *arguments: Any):
+        super().__init__(model, *arguments)
+        # neither wrap it in DDP nor move it: it exchanges its gradients itself
+        self.is_distributed_loading_by_transformers = True
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        weights = gathered(self.model)
+        if self.args.should_save and output_dir:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_file({name: weight.clone() for name, weight in weights.items()}, Path(output_dir, WEIGHTS))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        options = _options(self.model, cpu_offload=True)
+        state = get_optimizer_state_dict(self.model, self._plain_optimizer, options=options)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir, OPTIMIZER))
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER))  # pyright: ignore
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        weights: Any = load_file(Path(resume_from_checkpoint, WEIGHTS)) if self.args.should_save else {}
+        set_model_state_dict(self.model, weights, options=_options(self.model, broadcast_from_rank0=True))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        path = Path(checkpoint, OPTIMIZER)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True) if self.args.should_save else {}
+        options = _options(self.model, broadcast_from_rank0=True)
+        set_optimizer_state_dict(self.model, self._plain_optimizer, state, options=options)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER), weights_only=True))  # pyright: ignore
+
+    @property
+    def _plain_optimizer(self) -> torch.optim.Optimizer:
+        return getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it
+
+
+def _options(model: nn.Module, **more: bool) -> StateDictOptions:
+    """Under an adapter, what it stands on is neither trained nor kept."""
+    adapter = isinstance(model, PeftModel)
+    return StateDictOptions(full_state_dict=True, ignore_frozen_params=adapter, strict=not adapter, **more)
+
+
+def layers(model: nn.Module) -> list[nn.Module]:
+    """The modules that the model's own class says belong together; none of them holds another."""
+    names = set(getattr(base_model(model), "_no_split_modules", None) or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
