@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from drift.records import Conversation, read_jsonl, stable_hash
+from drift.store.rows import parquet_writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def copy_without(source: Path, target: Path, ids: Iterable[str]) -> int:
     gone, removed = pa.array(list(ids), pa.string()), 0
     with (
         pq.ParquetFile(source, pre_buffer=False) as file,
-        pq.ParquetWriter(target, file.schema_arrow, compression="zstd") as out,
+        parquet_writer(target, file.schema_arrow) as out,
     ):
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, use_threads=False)

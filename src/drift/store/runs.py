@@ -1,63 +1,68 @@
-"""Sorted runs: what is on its way into a store and does not fit into memory, a line of JSON per conversation."""
+"""Sorted runs: what is on its way into a store and does not fit into memory, merged with what is stored by the ids."""
 
-import hashlib
+import os
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import BinaryIO
 
-import orjson
+import pyarrow as pa
 
-from drift.records import Conversation
+from drift.store.rows import CONVERSATION, slices
 
-_BUFFER = 2**16  # of each run while they are merged: there may be hundreds
+BATCH_BYTES = 2**17  # of each run that is in memory while they are merged: there may be hundreds
+WINDOW_BYTES = 2**23  # of all runs together that are merged at a time
 
-
-class Packed(NamedTuple):
-    """A conversation as its line of a run; `body` is its JSON without the user."""
-
-    conversation_id: str
-    size: int
-    head: bytes
-    body: bytes
+Run = Iterator[pa.RecordBatch]
 
 
-def pack(conversation: Conversation) -> Packed:
-    """`size`: roughly the bytes that it holds in memory."""
-    body = orjson.dumps(
-        {
-            "conversation_id": conversation.conversation_id,
-            "source": conversation.source,
-            "source_id": conversation.source_id,
-            "messages": conversation.messages,
-            "split": conversation.split,
-            "model": conversation.model,
-            "language": conversation.language,
-            "started_at": conversation.started_at,
-            "ratings": conversation.ratings,
-            "tags": sorted(conversation.tags.items()),
-        }
-    )
-    # Without the user: its key holds the store's salt, and equal logs shall have equal hashes in every store.
-    digest = hashlib.sha256(b"[" + body + b"]").hexdigest()[:16]
-    head = orjson.dumps({"user_key": conversation.user_key, "content_hash": digest})
-    return Packed(conversation.conversation_id, 200 + len(body), head, body)
+class Runs:
+    """Runs of conversations, one behind another in one file; each is read batch by batch."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.bytes = 0
+        self._file = file
+        self._runs: list[list[tuple[int, int]]] = []
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        """One run; `rows` are ordered by id."""
+        places = []
+        for batch in slices(rows, BATCH_BYTES):
+            written = self._file.write(batch.serialize())
+            places.append((self.bytes, written))
+            self.bytes += written
+        self._runs.append(places)
+
+    def read(self) -> list[Run]:
+        self._file.flush()
+        return [self._batches(places) for places in self._runs]
+
+    def _batches(self, places: list[tuple[int, int]]) -> Run:
+        for place, size in places:
+            raw = os.pread(self._file.fileno(), size, place)
+            yield pa.ipc.read_record_batch(pa.py_buffer(raw), CONVERSATION)
 
 
-def unpack(head: bytes, body: bytes) -> dict[str, Any]:
-    """The row of the store's Parquet file."""
-    row = {**orjson.loads(body), **orjson.loads(head)}
-    row["tags"] = [tuple(tag) for tag in row["tags"]]
-    return row
+def merged(runs: Sequence[Run], size: int) -> Iterator[tuple[list[pa.RecordBatch], ...]]:
+    """Windows over the ids, in their order: what each run has in it. `size`: bytes of all runs.
+
+    Ids are hashes, so that windows of equal width hold about the same number of rows.
+    """
+    windows = size // WINDOW_BYTES + 1
+    ends = [f"{number * 2**16 // windows:04x}" for number in range(1, windows)]
+    return zip(*(_cut(run, [*ends, None]) for run in runs), strict=True)
 
 
-def write_run(path: Path, packed: Sequence[Packed]) -> None:
-    with path.open("wb") as out:
-        for one in packed:
-            out.write(b"%b\t%b\n" % (one.head, one.body))  # JSON holds neither as it is
-
-
-def run_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb", buffering=_BUFFER) as lines:
-        for line in lines:
-            head, _, body = line.partition(b"\t")
-            yield unpack(head, body)
+def _cut(run: Run, ends: Sequence[str | None]) -> Iterator[list[pa.RecordBatch]]:
+    """The rows before each end (which is an id; None: the end of the run), from the one before it on."""
+    rest = next(run, None)
+    for end in ends:
+        found: list[pa.RecordBatch] = []
+        while rest is not None:
+            ids = rest["conversation_id"].to_pylist()
+            stop = len(ids) if end is None else bisect_left(ids, end)
+            found.append(rest.slice(0, stop))
+            if stop < len(ids):
+                rest = rest.slice(stop)
+                break
+            rest = next(run, None)
+        yield found

@@ -17,7 +17,7 @@ from drift.store.folder import Folder
 from drift.store.forget import forget_in
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
 from drift.store.reviews import Reviews
-from drift.store.rows import LABEL, Quarantined, Repeat, conversation_of, label_of, label_row, write_rows
+from drift.store.rows import Quarantined, Repeat, conversation_of, label_of, label_row, write_labels
 from drift.store.writer import AddSummary, StoreWriter
 
 MEMORY_LIMIT = "400MB"
@@ -208,10 +208,10 @@ class Store:
             manifest = self._folder.manifest()
             first = (manifest.generation + 1) << 32  # labels are numbered in the order of writing
             staged, kept = staging / "staged.parquet", staging / "labels.parquet"
-            write_rows(staged, LABEL, map(label_row, labels, itertools.count(first)))
+            write_labels(staged, map(label_row, labels, itertools.count(first)))
             files = (*manifest.labels, str(staged.relative_to(self.path)))
             rows = self._rows(_UNKNOWN_LABELS, files, staged=[str(staged)], first=first)
-            count = write_rows(kept, LABEL, rows)
+            count = write_labels(kept, rows)
             if count:
                 generation = manifest.generation + 1
                 name = f"labels/{generation:06d}.parquet"
@@ -224,8 +224,12 @@ class Store:
     @contextmanager
     def writer(self) -> Iterator[StoreWriter]:
         """One transaction: without `commit`, or on an error before it, the store stays as it was."""
-        with self._folder.staging() as staging, (staging / "quarantine.jsonl").open("wb") as quarantine:
-            yield StoreWriter(self._folder, staging, quarantine)
+        with (
+            self._folder.staging() as staging,
+            (staging / "quarantine.jsonl").open("wb") as quarantine,
+            (staging / "runs").open("w+b") as runs,
+        ):
+            yield StoreWriter(self._folder, staging, quarantine, runs)
 
     def _all(self) -> tuple[str, dict[str, Any]]:
         """A query of all conversations with their splits, and the values that it names."""
@@ -250,7 +254,7 @@ class Store:
             return
         with tempfile.TemporaryDirectory(prefix="drift-reviews-") as folder:
             extra = Path(folder) / "reviews.parquet"
-            write_rows(extra, LABEL, map(label_row, labels, itertools.count(_REVIEWS_FIRST)))
+            write_labels(extra, map(label_row, labels, itertools.count(_REVIEWS_FIRST)))
             yield (*files, str(extra))
 
     def _rows(self, query: str, files: Iterable[str], **values: Any) -> Iterator[dict[str, Any]]:

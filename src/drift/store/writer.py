@@ -1,20 +1,27 @@
 """Conversations on their way into a store: sorted runs on disk, merged with what is stored, in flat memory."""
 
-import heapq
-import itertools
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import orjson
+import pyarrow as pa
 
 from drift.records import Conversation, stable_hash
 from drift.store.folder import Folder
-from drift.store.rows import CONVERSATION, Quarantined, extent, file_rows, write_rows
-from drift.store.runs import Packed, pack, run_rows, write_run
+from drift.store.rows import (
+    CONVERSATION,
+    Quarantined,
+    conversation_batch,
+    extents,
+    file_batches,
+    file_bytes,
+    write_conversations,
+)
+from drift.store.runs import Runs, merged
 
 RUN_CHARACTERS = 32_000_000  # text that is sorted in memory before it goes to a run
 
@@ -31,13 +38,13 @@ class AddSummary:
 class StoreWriter:
     """Conversations on their way into a store (`Store.writer`). Nothing counts before `commit`."""
 
-    def __init__(self, folder: Folder, staging: Path, quarantine: BinaryIO) -> None:
+    def __init__(self, folder: Folder, staging: Path, quarantine: BinaryIO, runs: BinaryIO) -> None:
         self._folder = folder
         self._staging = staging
         self._quarantine = quarantine
         self._manifest = folder.manifest()
-        self._runs: list[Path] = []
-        self._pending: list[Packed] = []
+        self._runs = Runs(runs)
+        self._pending: list[Conversation] = []
         self._characters = 0
         self._tally: Counter[str] = Counter()
 
@@ -51,9 +58,8 @@ class StoreWriter:
         return stable_hash(self._manifest.salt, user)
 
     def add(self, conversation: Conversation) -> None:
-        packed = pack(conversation)
-        self._pending.append(packed)
-        self._characters += packed.size
+        self._pending.append(conversation)
+        self._characters += 200 + sum(len(message.content) for message in conversation.messages)
         if self._characters >= RUN_CHARACTERS:
             self._finish_run()
 
@@ -64,13 +70,13 @@ class StoreWriter:
     def commit(self) -> AddSummary:
         """Merge what was added with what is stored; from here on it counts."""
         self._finish_run()
-        manifest, merged = self._manifest, self._staging / "merged.parquet"
-        if self._runs:
-            write_rows(merged, CONVERSATION, self._winners())
+        manifest, merged_file = self._manifest, self._staging / "merged.parquet"
+        if self._runs.bytes:
+            write_conversations(merged_file, self._winners())
         if self._tally["accepted"] or self._tally["updated"]:
             generation = manifest.generation + 1
             name = f"conversations/{generation:06d}.parquet"
-            self._folder.move_in(merged, name)
+            self._folder.move_in(merged_file, name)
             manifest = manifest.model_copy(update={"generation": generation, "conversations": (name,)})
         self._commit_quarantine()
         self._folder.save(manifest)
@@ -79,36 +85,38 @@ class StoreWriter:
     def outlook(self) -> AddSummary:
         """What `commit` would make of what was added; nothing is kept."""
         self._finish_run()
-        deque(self._winners() if self._runs else (), maxlen=0)
+        deque(self._winners() if self._runs.bytes else (), maxlen=0)
         return AddSummary(**self._tally)
 
     def _finish_run(self) -> None:
         if self._pending:
-            run = self._staging / f"run-{len(self._runs)}.jsonl"
-            write_run(run, sorted(self._pending, key=itemgetter(0)))
-            self._runs.append(run)
+            self._runs.add(conversation_batch(sorted(self._pending, key=attrgetter("conversation_id"))))
             self._pending, self._characters = [], 0
 
-    def _winners(self) -> Iterator[dict[str, Any]]:
+    def _winners(self) -> Iterator[pa.Table]:
         """One row per conversation, ordered by id: the longest version, the stored or else the first of equals."""
         stored = [self._folder.path / name for name in self._manifest.conversations]
-        runs = [zip(file_rows(file), itertools.repeat(True)) for file in stored]
-        runs += [zip(run_rows(file), itertools.repeat(False)) for file in self._runs]
-        # heapq.merge is stable: versions of one conversation come stored first, then in the order in which they came.
-        in_order = heapq.merge(*runs, key=lambda pair: pair[0]["conversation_id"])
-        best: dict[str, Any] | None = None
-        for row, is_stored in in_order:
-            if best is None or row["conversation_id"] != best["conversation_id"]:
-                if best is not None:
-                    yield best
-                self._tally["accepted"] += not is_stored
-                best = row
+        runs = [*map(file_batches, stored), *self._runs.read()]
+        for window in merged(runs, self._runs.bytes + sum(map(file_bytes, stored))):
+            # Versions of one conversation come stored first, then in the order in which they came.
+            batches = [batch for run in window for batch in run]
+            known = sum(len(batch) for run in window[: len(stored)] for batch in run)
+            rows = pa.Table.from_batches(batches, CONVERSATION).combine_chunks()
+            yield rows.take(self._longest(rows, known))
+
+    def _longest(self, rows: pa.Table, known: int) -> list[int]:
+        """The places of the rows that are kept, ordered by id; the first `known` rows are stored already."""
+        best: dict[str, int] = {}
+        lengths = extents(rows)
+        for place, name in enumerate(rows["conversation_id"].to_pylist()):
+            if best.setdefault(name, place) == place:
+                self._tally["accepted"] += place >= known
+            elif lengths[place] > lengths[best[name]]:
+                self._tally["updated"] += 1
+                best[name] = place
             else:
-                longer = extent(row) > extent(best)
-                self._tally["updated" if longer else "duplicate"] += 1
-                best = row if longer else best
-        if best is not None:
-            yield best
+                self._tally["duplicate"] += 1
+        return [best[name] for name in sorted(best)]
 
     def _commit_quarantine(self) -> None:
         self._quarantine.flush()
