@@ -58,6 +58,8 @@ def outcome(tmp_path: Path, content: bytes) -> tuple[dict, IngestSummary, list]:
         (line(timestamp=1_700_000_000_000_000_000), {"accepted": 1}),
         (line(timestamp=1e300), {"accepted": 1}),
         (line() + b'{"messages": [], "messages": [1]}', {"accepted": 1, Reason.DUPLICATE_KEYS: 1}),
+        (line() + b'{"messages" : [], "messages"\t: [1]}', {"accepted": 1, Reason.DUPLICATE_KEYS: 1}),
+        (text(b"a \\\"key\\\" : a value"), {"accepted": 1}),
         (line(id=7) + line(id=7.0) + line(id="7"), {"accepted": 1, "duplicate": 2}),
         (BEYOND_64_BITS + BEYOND_64_BITS.replace(b"70", b"71"), {"accepted": 1, "duplicate": 1}),
         (gzip.compress(line(id=1) + line(id=2))[:-9], {"accepted": 2, Reason.DAMAGED_STREAM: 1}),
@@ -65,7 +67,7 @@ def outcome(tmp_path: Path, content: bytes) -> tuple[dict, IngestSummary, list]:
         (line() + b"\x00\x01\x02\n", {"accepted": 1, Reason.BROKEN_JSON: 1}),
         (line() + b"[1]\n7\n", {"accepted": 1, Reason.NOT_AN_OBJECT: 2}),
     ],
-    ids=list("abcdefghijklmnopq"),
+    ids=list("abcdefghijklmnopqrs"),
 )
 def test_odd_input_has_a_named_outcome(tmp_path, content, expected):
     found, summary, stored = outcome(tmp_path, content)

@@ -48,6 +48,13 @@ def test_native_rows_keep_what_the_log_says(tmp_path, name):
     assert conversation.user_key not in (None, "ann")
 
 
+def test_messages_may_stand_in_their_column_as_json(tmp_path):
+    judged = [CHAT[0], {**CHAT[1], "feedback": -1}, CHAT[2]]
+    (conversation,) = stored(tmp_path, [{"messages": orjson.dumps(judged).decode()}])
+    assert texts(conversation) == [(m["role"], m["content"]) for m in CHAT]
+    assert conversation.ratings == (Rating(1, "thumb", -1.0),)
+
+
 def test_fine_tuning_rows_leave_out_tool_calls_and_join_text_parts(tmp_path):
     messages = [
         {"role": "developer", "content": "Be short."},

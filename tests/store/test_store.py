@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from drift.errors import DataError
 from drift.records import Conversation, FeedbackLabel, Message, Rating, Reason
-from drift.store import AddSummary, Quarantined, Store, StoreCounts, writer
+from drift.store import AddSummary, Quarantined, Store, StoreCounts, runs
 
 
 def chat(name: str, length: int = 2, **fields) -> Conversation:
@@ -73,13 +73,15 @@ def test_longer_versions_replace_and_others_are_duplicates(store):
     assert len(list((store.path / "conversations").iterdir())) == 1
 
 
-versions = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 6)), max_size=20)
+versions = st.lists(st.tuples(st.sampled_from(["0a", "3", "7f", "80", "c", "c0", "ff", "ffff"]), st.integers(1, 6)), max_size=20)
 
 
 @settings(max_examples=40, deadline=None)
-@given(batches=st.lists(versions, min_size=1, max_size=3), run=st.sampled_from([1, 600, 10**6]))
-def test_any_order_of_versions_keeps_the_longest(tmp_path_factory, batches, run):
-    before, writer.RUN_CHARACTERS = writer.RUN_CHARACTERS, run  # many runs to merge, or one
+@given(batches=st.lists(versions, min_size=1, max_size=3), small=st.booleans())
+def test_any_order_of_versions_keeps_the_longest(tmp_path_factory, batches, small):
+    sizes = ("BATCH_CHARACTERS", "RUN_BYTES", "READ_BYTES", "WINDOW_BYTES")
+    before = {name: getattr(runs, name) for name in sizes}
+    runs.__dict__.update(dict.fromkeys(sizes, 600) if small else {})  # many runs and windows to merge, or one
     try:
         store, longest = Store(tmp_path_factory.mktemp("any") / "store"), {}
         for batch in batches:
@@ -91,7 +93,7 @@ def test_any_order_of_versions_keeps_the_longest(tmp_path_factory, batches, run)
                 expected = replace(expected, **{fate: getattr(expected, fate) + 1})
             assert store.add(chat(name, length) for name, length in batch) == expected
     finally:
-        writer.RUN_CHARACTERS = before
+        runs.__dict__.update(before)
     assert [(c.conversation_id, len(c.messages)) for c in store.conversations()] == sorted(longest.items())
 
 

@@ -98,9 +98,9 @@ class Evidence:
 
 def finish(draft: Draft, source: str, user_key: Callable[[str], str]) -> Conversation:
     """Give a draft its identity and split. Raises Unusable if it is none that a pair could come from."""
-    if not any(message.role == "user" for message in draft.messages):
+    if "user" not in [message.role for message in draft.messages]:
         raise Unusable(Reason.NO_USER_TURN, f"{len(draft.messages)} messages, none by a user")
-    if sum(len(message.content) for message in draft.messages) > MAX_ROW_BYTES:
+    if sum([len(message.content) for message in draft.messages]) > MAX_ROW_BYTES:
         raise Unusable(Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} characters in one conversation")
     conversation_id = _identity(draft, source)
     return Conversation(
@@ -147,26 +147,28 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
     Raises Unusable if it is no list of such messages.
     """
     entries = structured(entries)
-    if not isinstance(entries, Sequence) or isinstance(entries, str | bytes) or not entries:
+    if not isinstance(entries, (list, tuple)) or not entries:
         raise Unusable(Reason.NO_MESSAGES, "no list of messages" if entries else "an empty list of messages")
     return tuple(message_of(entry, index) for index, entry in enumerate(entries) if not _is_tool_call(entry))
 
 
 def message_of(entry: Any, index: int) -> Message:
     """One message; `index` is its place in the log's own list. Raises Unusable."""
-    if not isinstance(entry, Mapping):
+    if not isinstance(entry, dict):
         raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is a {type(entry).__name__}")
     name = entry.get("role", entry.get("from"))
-    role = ROLES.get(name.lower()) if isinstance(name, str) else None
+    role = (ROLES.get(name) or ROLES.get(name.lower())) if isinstance(name, str) else None
     if role is None:
         shown = repr(name)[:100]
         raise Unusable(Reason.UNKNOWN_ROLE, f"message {index} has role {shown}; known: {', '.join(ROLES)}")
     content = text_of(entry.get("content", entry.get("value")), f"message {index}")
-    return Message(role, content, timestamp=time_of(entry.get("timestamp")), source_index=index)
+    return Message(role, content, time_of(entry.get("timestamp")), index)
 
 
 def text_of(content: Any, what: str) -> str:
     """The text of a message's content: a string, or parts of which the text parts are joined. Raises Unusable."""
+    if isinstance(content, str):
+        return encodable(content)
     if isinstance(content, list):
         parts = [text for part in content if isinstance(part, Mapping) and (text := _part_text(part)) is not None]
         content = "\n".join(parts) if parts else None
@@ -189,6 +191,8 @@ def structured(value: Any) -> Any:
 
 def time_of(value: Any) -> str | None:
     """A log's time as it is written, or in ISO 8601 where it is an object or a number (see `seconds_of`)."""
+    if value is None:
+        return None
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, int | float):
@@ -236,6 +240,8 @@ def name_of(value: Any) -> str | None:
 
 def encodable(text: str) -> str:
     """Halves of surrogate pairs become U+FFFD, because Parquet holds UTF-8; null bytes stay."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -252,5 +258,6 @@ def _part_text(part: Mapping[str, Any]) -> str | None:
 
 
 def _is_tool_call(entry: Any) -> bool:
-    calls = isinstance(entry, Mapping) and (entry.get("tool_calls") or entry.get("function_call"))
-    return bool(calls) and not entry.get("content")
+    if not isinstance(entry, dict) or entry.get("content"):
+        return False
+    return bool(entry.get("tool_calls") or entry.get("function_call"))

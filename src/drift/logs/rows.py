@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -22,7 +22,9 @@ from drift.records import Reason
 
 BOM = b"\xef\xbb\xbf"
 SPACE = b" \t\r\n"
-_AFTER_KEY = re.compile(rb'":')  # three times as fast as bytes.count
+_AFTER_KEY = re.compile(rb'"[ \t\r\n]*+:')
+_QUOTED_KEY = re.compile(rb'\\"[ \t\r\n]*+:')  # inside of a text
+_TOLD_EVERY = 64  # rows: where a file is at takes about as long to ask as a short row takes to read
 
 
 class Place(NamedTuple):
@@ -130,8 +132,11 @@ def _line_rows(file: BinaryIO, advanced: Callable[[], None]) -> Iterator["_Found
             yield Reject(Place(number), Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} bytes in one row"), None
         elif line := line.removeprefix(BOM).strip(SPACE):
             row, repair = _row(Place(number), line)
-            yield from ((inner, repair) for inner in _unwrapped(row))
-        advanced()
+            for inner in _unwrapped(row):
+                yield inner, repair
+        if number % _TOLD_EVERY == 0:
+            advanced()
+    advanced()
 
 
 def _pieces(cutter: Cutter) -> Iterator["_Found"]:
@@ -147,16 +152,17 @@ def _pieces(cutter: Cutter) -> Iterator["_Found"]:
             yield row, repair
 
 
-def _unwrapped(row: Row | Reject) -> Iterator[Row | Reject]:
+def _unwrapped(row: Row | Reject) -> Iterable[Row | Reject]:
     """A page of an API (`{"data": [...], "meta": ...}`) as its rows."""
-    inner = row.value.get("data") if isinstance(row, Row) and row.value.keys() <= PAGE_KEYS else None
-    if not isinstance(inner, list):
-        yield row
-        return
-    for number, value in enumerate(inner, 1):
-        at = Place(row.at.line, number)
-        is_row = isinstance(value, dict)
-        yield Row(at, value) if is_row else Reject(at, Reason.NOT_AN_OBJECT, f"a {type(value).__name__}, not an object")
+    inner = row.value.get("data") if isinstance(row, Row) else None
+    if isinstance(row, Reject) or not isinstance(inner, list) or row.value.keys() - PAGE_KEYS:
+        return (row,)
+    return (_object(Place(row.at.line, number), value) for number, value in enumerate(inner, 1))
+
+
+def _object(at: Place, value: Any) -> Row | Reject:
+    is_row = isinstance(value, dict)
+    return Row(at, value) if is_row else Reject(at, Reason.NOT_AN_OBJECT, f"a {type(value).__name__}, not an object")
 
 
 def _row(at: Place, raw: bytes) -> "_Found":
@@ -165,7 +171,7 @@ def _row(at: Place, raw: bytes) -> "_Found":
     except (ValueError, RecursionError) as error:
         return Reject(at, Reason.BROKEN_JSON, str(error)), None
     if not isinstance(value, dict):
-        return Reject(at, Reason.NOT_AN_OBJECT, f"a {type(value).__name__}, not an object"), None
+        return _object(at, value), None
     if (name := _key_given_twice(raw, value)) is not None:
         return Reject(at, Reason.DUPLICATE_KEYS, f"{name!r} stands twice in one object, with different values"), None
     return Row(at, value), repair
@@ -197,7 +203,7 @@ def _key_given_twice(raw: bytes, value: Any) -> str | None:
     Keys are counted in the bytes and in the parsed value, and only where these differ is the row parsed again.
     """
     written, parsed = len(_AFTER_KEY.findall(raw)), _keys(value)
-    if written <= parsed or written - raw.count(b'\\":') <= parsed:
+    if written <= parsed or written - len(_QUOTED_KEY.findall(raw)) <= parsed:
         return None
     found: list[str] = []
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -159,10 +159,12 @@ def extents(rows: pa.Table) -> list[tuple[int, int]]:
     return list(zip(*counts, strict=True))
 
 
-Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
+def joined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """Conversations in one piece."""
+    return pa.Table.from_batches(batches, CONVERSATION).combine_chunks()
 
 
-def slices(rows: Rows, size: int) -> Iterator[Rows]:
+def slices(rows: pa.Table, size: int) -> Iterator[pa.Table]:
     """Rows that hold about `size` bytes together."""
     step = max(len(rows) * size // max(rows.nbytes, 1), 1)
     return (rows.slice(start, step) for start in range(0, len(rows), step))

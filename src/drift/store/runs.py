@@ -7,9 +7,12 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from drift.store.rows import CONVERSATION, slices
+from drift.records import Conversation
+from drift.store.rows import CONVERSATION, conversation_batch, joined, slices
 
-BATCH_BYTES = 2**17  # of each run that is in memory while they are merged: there may be hundreds
+BATCH_CHARACTERS = 500_000  # that become columns at once: few enough for the processor's cache
+RUN_BYTES = 2**25  # that are sorted in memory before they go to disk
+READ_BYTES = 2**17  # of each run that is in memory while they are merged: there may be hundreds
 WINDOW_BYTES = 2**23  # of all runs together that are merged at a time
 
 Run = Iterator[pa.RecordBatch]
@@ -22,21 +25,46 @@ class Runs:
         self.bytes = 0
         self._file = file
         self._runs: list[list[tuple[int, int]]] = []
+        self._pending: list[Conversation] = []
+        self._characters = 0
+        self._batches: list[pa.RecordBatch] = []
+        self._held = 0
 
-    def add(self, rows: pa.RecordBatch) -> None:
-        """One run; `rows` are ordered by id."""
+    def add(self, conversation: Conversation) -> None:
+        self._pending.append(conversation)
+        self._characters += 200 + sum([len(message.content) for message in conversation.messages])
+        if self._characters >= BATCH_CHARACTERS:
+            self._pack()
+
+    def finish(self) -> list[Run]:
+        """All runs, each ordered by id."""
+        if self._pending:
+            self._pack()
+        if self._batches:
+            self._write_run()
+        self._file.flush()
+        return [self._read(places) for places in self._runs]
+
+    def _pack(self) -> None:
+        batch = conversation_batch(self._pending)
+        self._batches.append(batch)
+        self._held += batch.nbytes
+        self._pending, self._characters = [], 0
+        if self._held >= RUN_BYTES:
+            self._write_run()
+
+    def _write_run(self) -> None:
+        rows, self._batches, self._held = joined(self._batches), [], 0
+        names = rows["conversation_id"].to_pylist()
         places = []
-        for batch in slices(rows, BATCH_BYTES):
+        for some in slices(rows.take(sorted(range(len(names)), key=names.__getitem__)), READ_BYTES):
+            (batch,) = some.to_batches()
             written = self._file.write(batch.serialize())
             places.append((self.bytes, written))
             self.bytes += written
         self._runs.append(places)
 
-    def read(self) -> list[Run]:
-        self._file.flush()
-        return [self._batches(places) for places in self._runs]
-
-    def _batches(self, places: list[tuple[int, int]]) -> Run:
+    def _read(self, places: list[tuple[int, int]]) -> Run:
         for place, size in places:
             raw = os.pread(self._file.fileno(), size, place)
             yield pa.ipc.read_record_batch(pa.py_buffer(raw), CONVERSATION)

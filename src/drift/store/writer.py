@@ -3,7 +3,6 @@
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,17 +12,14 @@ import pyarrow as pa
 from drift.records import Conversation, stable_hash
 from drift.store.folder import Folder
 from drift.store.rows import (
-    CONVERSATION,
     Quarantined,
-    conversation_batch,
     extents,
     file_batches,
     file_bytes,
+    joined,
     write_conversations,
 )
 from drift.store.runs import Runs, merged
-
-RUN_CHARACTERS = 32_000_000  # text that is sorted in memory before it goes to a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +40,6 @@ class StoreWriter:
         self._quarantine = quarantine
         self._manifest = folder.manifest()
         self._runs = Runs(runs)
-        self._pending: list[Conversation] = []
-        self._characters = 0
         self._tally: Counter[str] = Counter()
 
     @property
@@ -58,10 +52,7 @@ class StoreWriter:
         return stable_hash(self._manifest.salt, user)
 
     def add(self, conversation: Conversation) -> None:
-        self._pending.append(conversation)
-        self._characters += 200 + sum(len(message.content) for message in conversation.messages)
-        if self._characters >= RUN_CHARACTERS:
-            self._finish_run()
+        self._runs.add(conversation)
 
     def quarantine(self, entry: Quarantined) -> None:
         """Note a row that cannot be used. One that the store has noted before is not noted again."""
@@ -69,14 +60,12 @@ class StoreWriter:
 
     def commit(self) -> AddSummary:
         """Merge what was added with what is stored; from here on it counts."""
-        self._finish_run()
-        manifest, merged_file = self._manifest, self._staging / "merged.parquet"
-        if self._runs.bytes:
-            write_conversations(merged_file, self._winners())
+        manifest, new = self._manifest, self._staging / "merged.parquet"
+        write_conversations(new, self._winners())
         if self._tally["accepted"] or self._tally["updated"]:
             generation = manifest.generation + 1
             name = f"conversations/{generation:06d}.parquet"
-            self._folder.move_in(merged_file, name)
+            self._folder.move_in(new, name)
             manifest = manifest.model_copy(update={"generation": generation, "conversations": (name,)})
         self._commit_quarantine()
         self._folder.save(manifest)
@@ -84,25 +73,21 @@ class StoreWriter:
 
     def outlook(self) -> AddSummary:
         """What `commit` would make of what was added; nothing is kept."""
-        self._finish_run()
-        deque(self._winners() if self._runs.bytes else (), maxlen=0)
+        deque(self._winners(), maxlen=0)
         return AddSummary(**self._tally)
-
-    def _finish_run(self) -> None:
-        if self._pending:
-            self._runs.add(conversation_batch(sorted(self._pending, key=attrgetter("conversation_id"))))
-            self._pending, self._characters = [], 0
 
     def _winners(self) -> Iterator[pa.Table]:
         """One row per conversation, ordered by id: the longest version, the stored or else the first of equals."""
-        stored = [self._folder.path / name for name in self._manifest.conversations]
-        runs = [*map(file_batches, stored), *self._runs.read()]
+        new = self._runs.finish()
+        stored = [self._folder.path / name for name in self._manifest.conversations] if new else []
+        runs = [*map(file_batches, stored), *new]
         for window in merged(runs, self._runs.bytes + sum(map(file_bytes, stored))):
             # Versions of one conversation come stored first, then in the order in which they came.
             batches = [batch for run in window for batch in run]
             known = sum(len(batch) for run in window[: len(stored)] for batch in run)
-            rows = pa.Table.from_batches(batches, CONVERSATION).combine_chunks()
-            yield rows.take(self._longest(rows, known))
+            rows = joined(batches)
+            if kept := self._longest(rows, known):
+                yield rows.take(kept)
 
     def _longest(self, rows: pa.Table, known: int) -> list[int]:
         """The places of the rows that are kept, ordered by id; the first `known` rows are stored already."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from drift.logs.draft import Draft, Evidence, encodable
@@ -54,14 +54,14 @@ def with_consent(found: Any, row: Row) -> Any:
 def consent_tags(row: Mapping[str, Any]) -> dict[str, str]:
     """What the source says of consent and licence, on the row or in its `metadata`: strings, numbers, truth values."""
     inner = row.get("metadata")
-    fields = [*row.items(), *(inner.items() if isinstance(inner, Mapping) else ())]
+    fields = (*row.items(), *inner.items()) if isinstance(inner, Mapping) else row.items()
     return {
         encodable(name): encodable(value) if isinstance(value, str) else str(value).lower()
         for name, value in fields
-        if isinstance(name, str) and isinstance(value, str | bool | int | float) and _says_consent(name)
+        if _says_consent(name) and isinstance(value, str | bool | int | float)
     }
 
 
-@cache
-def _says_consent(name: str) -> bool:
-    return _CONSENT.search(name) is not None
+@lru_cache(4096)
+def _says_consent(name: Any) -> bool:
+    return isinstance(name, str) and _CONSENT.search(name) is not None

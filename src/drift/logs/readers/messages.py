@@ -5,10 +5,10 @@ assistant's message: `feedback`. Feedback is a thumb: 1 or -1, "up" or "down", t
 (one of these) and `comment`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from drift.logs.draft import Draft, messages_of, name_of, text_of, time_of
+from drift.logs.draft import Draft, messages_of, name_of, structured, text_of, time_of
 from drift.logs.readers.each import each
 from drift.logs.rows import Reject, Row, Unusable
 from drift.records import Message, Rating, Reason
@@ -25,30 +25,31 @@ def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
 
 
 def _draft(row: Row) -> Draft:
-    messages = messages_of(row.value.get("messages"))
+    value = row.value
+    entries = structured(value.get("messages"))
+    messages = messages_of(entries)
     return Draft(
         at=row.at,
         messages=messages,
-        source_id=name_of(row.value.get("id")),
-        user=name_of(row.value.get("user")),
-        model=name_of(row.value.get("model")),
-        language=name_of(row.value.get("language")),
-        started_at=time_of(row.value.get("timestamp")),
-        ratings=tuple(_ratings(row.value, messages)),
+        source_id=name_of(value.get("id")),
+        user=name_of(value.get("user")),
+        model=name_of(value.get("model")),
+        language=name_of(value.get("language")),
+        started_at=time_of(value.get("timestamp")),
+        ratings=tuple(_ratings(value.get("feedback"), entries, messages)),
     )
 
 
-def _ratings(row: Mapping[str, Any], messages: tuple[Message, ...]) -> Iterator[Rating]:
-    entries = row["messages"]
+def _ratings(about_last: Any, entries: Sequence[Any], messages: tuple[Message, ...]) -> Iterator[Rating]:
     replies = [index for index, message in enumerate(messages) if message.role == "assistant"]
     for index in replies:
-        feedback = entries[messages[index].source_index].get("feedback")
+        feedback = entries[messages[index].source_index or 0].get("feedback")
         if feedback is not None:
             yield _thumb(feedback, index)
-    if row.get("feedback") is not None:
+    if about_last is not None:
         if not replies:
             raise Unusable(Reason.ROLES_OUT_OF_ORDER, "feedback, but no reply that it could be about")
-        yield _thumb(row["feedback"], replies[-1])
+        yield _thumb(about_last, replies[-1])
 
 
 def _thumb(feedback: Any, reply_index: int) -> Rating:
