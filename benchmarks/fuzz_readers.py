@@ -150,9 +150,9 @@ class Harness:
         from drift.logs.draft import Draft, finish
         from drift.logs.readers import READERS
         from drift.logs.rows import Reject, Unusable, read_rows
-        from drift.store.rows import conversation_row
+        from drift.store.rows import conversation_batch
 
-        self._modules = reading, DataError, Draft, finish, Reject, Unusable, read_rows, conversation_row
+        self._modules = reading, DataError, Draft, finish, Reject, Unusable, read_rows, conversation_batch
         self._read = READERS[name].read
         self._name = name
         module = sys.modules[self._read.__module__]

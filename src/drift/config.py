@@ -81,7 +81,8 @@ class LabelSettings(Settings):
     judge sees the turns with p_dsat of at least `judge_from` and, of the others, a random `audit_share`.
     `judge_by`: written answers, or the probabilities of a decision endpoint. `rubric`: a file; else the one that ships.
     `include`: complaints that are kept out of pairs unless named here. `fresh_not_better`: how often a fresh reply is
-    not better than the disliked one (audited in `drift review`); it is part of each pair's noise.
+    not better than the disliked one (audited in `drift review`); it is part of each pair's noise. `max_per_user`: no
+    user gives more prompts to train on, so that none can plant a behaviour alone; null where one id stands for many.
     """
 
     min_p_dsat: float = Field(default=0.5, ge=0.5, le=1.0)
@@ -93,6 +94,7 @@ class LabelSettings(Settings):
     audit_share: float = Field(default=0.05, ge=0.0, le=1.0)
     include: tuple[Literal["refusal_complaint", "abuse", "toxic"], ...] = ()
     fresh_not_better: float = Field(default=0.0, ge=0.0, le=1.0)
+    max_per_user: PositiveInt | None = 100
 
     @model_validator(mode="after")
     def _has_a_judge(self) -> "LabelSettings":

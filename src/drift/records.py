@@ -58,6 +58,7 @@ class Reason(StrEnum):
     EMPTY_REJECTED = "empty_rejected"
     SEEN_IN_TRAINING = "seen_in_training"
     DUPLICATE_PROMPT = "duplicate_prompt"
+    USER_CAP = "user_cap"
     NEAR_DUPLICATE_CONVERSATION = "near_duplicate_conversation"
     REFUSAL_COMPLAINT = "refusal_complaint"
     ABUSE = "abuse"

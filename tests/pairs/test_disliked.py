@@ -87,6 +87,18 @@ def test_the_same_prompt_with_the_same_reply_counts_once():
     assert second.reason == Reason.DUPLICATE_PROMPT
 
 
+def test_no_user_gives_more_than_the_cap_and_unknown_users_are_not_one():
+    users = ["ann", "ann", "ann", "bob", None, None, None]
+    told = [
+        (replace(conversation(f"q{n}", "bad", "no", name=str(n)), user_key=user), [label(1, "DSAT", name=str(n))])
+        for n, user in enumerate(users)
+    ]
+    rows = list(prompt_items(told, 0.5, max_per_user=2))
+    assert [row.conversation_id for row in rows if isinstance(row, PromptItem)] == ["0", "1", "3", "4", "5", "6"]
+    assert [row.reason for row in rows if isinstance(row, Drop)] == [Reason.USER_CAP]
+    assert len([row for row in prompt_items(told, 0.5) if isinstance(row, PromptItem)]) == len(users)
+
+
 def test_a_thumb_without_a_message_complains_with_its_comment():
     chat = conversation("hi", "go away", ratings=(Rating(1, "thumb", -1.0, "rude"),))
     thumb = replace(label(1, "DSAT", p=None, user=None), labeller="rating")

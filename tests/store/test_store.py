@@ -73,7 +73,9 @@ def test_longer_versions_replace_and_others_are_duplicates(store):
     assert len(list((store.path / "conversations").iterdir())) == 1
 
 
-versions = st.lists(st.tuples(st.sampled_from(["0a", "3", "7f", "80", "c", "c0", "ff", "ffff"]), st.integers(1, 6)), max_size=20)
+versions = st.lists(
+    st.tuples(st.sampled_from(["0a", "3", "7f", "80", "c", "c0", "ff", "ffff"]), st.integers(1, 6)), max_size=20
+)
 
 
 @settings(max_examples=40, deadline=None)

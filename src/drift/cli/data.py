@@ -53,14 +53,22 @@ def ingest(
 def pairs(
     store: StoreDir,
     out: Annotated[Path, typer.Option(help="JSONL of PromptItems; repair pairs go beside it.")],
+    logs: Annotated[list[Path] | None, typer.Argument(help="Logs to ingest and label first; none: a store's.")] = None,
     min_p_dsat: Annotated[float, typer.Option(min=0.5, max=1.0, help="A reply counts as disliked from here on.")] = 0.5,
     as_json: JsonFlag = False,
 ) -> None:
     """Write the disliked replies with their prompts, and the repaired ones as preference pairs.
 
-    Example: drift pairs --store stores/mine --out prompts.jsonl
+    With LOGS, everything before it too: ingest, near-duplicates, label.
+
+    Example: drift pairs logs/*.jsonl --store stores/mine --out prompts.jsonl
     """
+    from drift.experiments.pairs import pairs_from_logs
     from drift.pairs.stages import write_pairs
     from drift.store import Store
 
-    summary(write_pairs(Store(store), out, min_p_dsat), as_json)
+    with progress("reading and labelling"):
+        done = (
+            pairs_from_logs(logs, Store(store), out, min_p_dsat) if logs else write_pairs(Store(store), out, min_p_dsat)
+        )
+    summary(done, as_json)

@@ -40,7 +40,7 @@ _PLAUSIBLE_SECONDS = 1e11  # a larger number counts a smaller unit
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).total_seconds()
 _LAST = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH).total_seconds()
-_SPLITS: tuple[tuple[int, Split], ...] = ((80, "train"), (85, "stop"), (90, "validation"), (100, "test"))
+_SPLITS: tuple[Split, ...] = (*["train"] * 80, *["stop"] * 5, *["validation"] * 5, *["test"] * 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,7 @@ def finish(draft: Draft, source: str, user_key: Callable[[str], str]) -> Convers
 
 def split_of(conversation_id: str) -> Split:
     """train 80 %, stop 5 %, validation 5 %, test 10 %, by hash: a conversation never changes its split."""
-    percent = int(stable_hash("split", conversation_id), 16) % 100
-    return next(split for limit, split in _SPLITS if percent < limit)
+    return _SPLITS[int(stable_hash("split", conversation_id), 16) % len(_SPLITS)]
 
 
 def _identity(draft: Draft, source: str) -> str:
@@ -149,26 +148,25 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
     entries = structured(entries)
     if not isinstance(entries, (list, tuple)) or not entries:
         raise Unusable(Reason.NO_MESSAGES, "no list of messages" if entries else "an empty list of messages")
-    return tuple(message_of(entry, index) for index, entry in enumerate(entries) if not _is_tool_call(entry))
+    return tuple([message_of(entry, index) for index, entry in enumerate(entries) if not _is_tool_call(entry)])
 
 
 def message_of(entry: Any, index: int) -> Message:
     """One message; `index` is its place in the log's own list. Raises Unusable."""
     if not isinstance(entry, dict):
         raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is a {type(entry).__name__}")
-    name = entry.get("role", entry.get("from"))
+    name = entry["role"] if "role" in entry else entry.get("from")
     role = (ROLES.get(name) or ROLES.get(name.lower())) if isinstance(name, str) else None
     if role is None:
         shown = repr(name)[:100]
         raise Unusable(Reason.UNKNOWN_ROLE, f"message {index} has role {shown}; known: {', '.join(ROLES)}")
-    content = text_of(entry.get("content", entry.get("value")), f"message {index}")
-    return Message(role, content, time_of(entry.get("timestamp")), index)
+    content = entry["content"] if "content" in entry else entry.get("value")
+    text = encodable(content) if isinstance(content, str) else text_of(content, f"message {index}")
+    return Message(role, text, time_of(entry.get("timestamp")), index)
 
 
 def text_of(content: Any, what: str) -> str:
     """The text of a message's content: a string, or parts of which the text parts are joined. Raises Unusable."""
-    if isinstance(content, str):
-        return encodable(content)
     if isinstance(content, list):
         parts = [text for part in content if isinstance(part, Mapping) and (text := _part_text(part)) is not None]
         content = "\n".join(parts) if parts else None

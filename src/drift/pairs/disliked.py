@@ -1,5 +1,6 @@
 """Labels into PromptItems: every reply that its user disliked, with the request before and the complaint after it."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -33,24 +34,33 @@ def prompt_items(
     min_p_dsat: float,
     trust: Trust = Trust(),
     repeats: frozenset[str] = frozenset(),
+    max_per_user: int | None = None,
 ) -> Iterator[PromptItem | Drop]:
     """One item or one named drop for each DSAT label of at least `min_p_dsat`.
 
-    `repeats`: conversations that nearly repeat another one; nothing is learned from them twice.
+    `repeats`: conversations that nearly repeat another one; nothing is learned from them twice. `max_per_user`: items
+    of one user, the first ones by the conversations' ids, which are hashes; nobody knows the unknown users apart.
     """
     seen: set[int] = set()
+    given: Counter[str] = Counter()
     for conversation, labels in labelled:
         liked = {label.reply_index for label in labels if label.label == "SAT"}
         for label in labels:
-            if is_dissatisfied(label, min_p_dsat):
-                item = _item(conversation, label, liked, trust)
-                if conversation.conversation_id in repeats:
-                    prompt_id = stable_hash(conversation.conversation_id, label.reply_index)
-                    item = Drop(prompt_id, STAGE, Reason.NEAR_DUPLICATE_CONVERSATION)
-                elif isinstance(item, PromptItem):
-                    content = int(stable_hash(item.prompt, item.rejected), 16)  # half the memory of its text
-                    item = Drop(item.prompt_id, STAGE, Reason.DUPLICATE_PROMPT) if content in seen else item
-                    seen.add(content)
+            if not is_dissatisfied(label, min_p_dsat):
+                continue
+            item = _item(conversation, label, liked, trust)
+            if conversation.conversation_id in repeats:
+                yield Drop(_prompt_id(label), STAGE, Reason.NEAR_DUPLICATE_CONVERSATION)
+            elif isinstance(item, Drop):
+                yield item
+            elif (content := int(stable_hash(item.prompt, item.rejected), 16)) in seen:  # half the memory of its text
+                yield Drop(item.prompt_id, STAGE, Reason.DUPLICATE_PROMPT)
+            elif item.user_key is not None and given[item.user_key] == max_per_user:
+                yield Drop(item.prompt_id, STAGE, Reason.USER_CAP)
+            else:
+                seen.add(content)
+                if item.user_key is not None:
+                    given[item.user_key] += 1
                 yield item
 
 
@@ -75,7 +85,7 @@ def _kept_out(conversation: Conversation, label: FeedbackLabel, include: frozens
 
 def _item(conversation: Conversation, label: FeedbackLabel, liked: set[int], trust: Trust) -> PromptItem | Drop:
     messages, i = conversation.messages, label.reply_index
-    prompt_id = stable_hash(conversation.conversation_id, i)
+    prompt_id = _prompt_id(label)
     if reason := _kept_out(conversation, label, trust.include):
         return Drop(prompt_id, STAGE, reason)
     if i == 0 or messages[i - 1].role != "user" or not messages[i - 1].content.strip():
@@ -96,6 +106,10 @@ def _item(conversation: Conversation, label: FeedbackLabel, liked: set[int], tru
         p_dsat=label.p_dsat,
         noise=trust.noise(label.p_dsat),
     )
+
+
+def _prompt_id(label: FeedbackLabel) -> str:
+    return stable_hash(label.conversation_id, label.reply_index)
 
 
 def revision(messages: Sequence[Message], label: FeedbackLabel, liked: set[int]) -> Message | None:

@@ -41,7 +41,8 @@ class PairsSummary:
 def find_prompts(out: Path, store: Store, settings: LabelSettings, split: Split | None) -> Counts:
     """Write the PromptItems of one split, or of all."""
     repeats = frozenset(repeat.conversation_id for repeat in store.repeats())
-    items = prompt_items(store.labelled(split), settings.min_p_dsat, trust_in(store, settings), repeats)
+    trust = trust_in(store, settings)
+    items = prompt_items(store.labelled(split), settings.min_p_dsat, trust, repeats, settings.max_per_user)
     return write_kept(out, items)
 
 

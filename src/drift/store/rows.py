@@ -171,8 +171,9 @@ def slices(rows: pa.Table, size: int) -> Iterator[pa.Table]:
 
 
 def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Snappy takes half the time of zstd for files that are half as large again, and is read faster by every stage."""
     columns: Any = {"use_dictionary": _REPEATED, "write_statistics": _SOUGHT}  # lists are taken, whatever the stubs say
-    return pq.ParquetWriter(path, schema, compression="zstd", **columns)
+    return pq.ParquetWriter(path, schema, compression="snappy", **columns)
 
 
 def write_conversations(path: Path, tables: Iterable[pa.Table]) -> None:
