@@ -218,7 +218,7 @@ class Harness:
                 self.outcomes["file_refused"] += 1
 
     def _check(self, conversation: Any) -> None:
-        self._modules[-1](conversation)
+        self._modules[-1]([conversation])
         for message in conversation.messages:
             message.content.encode()
         for rating in conversation.ratings:

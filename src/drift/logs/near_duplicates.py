@@ -55,9 +55,9 @@ def _write_signatures(store: Store, folder: Path) -> tuple[np.ndarray, np.ndarra
 def signature(conversation: Conversation) -> np.ndarray:
     """uint32 [PERMUTATIONS], of runs of SHINGLE words; of all words where there are fewer."""
     words = " ".join(message.content for message in conversation.messages).lower().split()
-    runs = [" ".join(words[place : place + SHINGLE]) for place in range(max(len(words) - SHINGLE + 1, 1))]
+    runs = map(" ".join, zip(*(words[first:] for first in range(SHINGLE)), strict=False))
     hashed = RMinHash(num_perm=PERMUTATIONS, seed=_SEED)
-    hashed.update(runs)
+    hashed.update(list(runs) or [" ".join(words)])
     return np.asarray(hashed.digest(), np.uint32)
 
 

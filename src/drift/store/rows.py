@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -105,10 +105,6 @@ def conversation_of(row: dict[str, Any]) -> Conversation:
     return Conversation(**row)
 
 
-def label_row(label: FeedbackLabel, written: int) -> dict[str, Any]:
-    return {**asdict(label), "content_hash": stable_hash(label), "written": written}
-
-
 def label_of(row: dict[str, Any]) -> FeedbackLabel:
     """Files of earlier versions have no rubric."""
     del row["content_hash"], row["written"]
@@ -116,13 +112,7 @@ def label_of(row: dict[str, Any]) -> FeedbackLabel:
 
 
 def conversation_batch(conversations: Sequence[Conversation]) -> pa.RecordBatch:
-    columns = [
-        pa.array(map(content_hash, conversations), column.type)
-        if column.name == "content_hash"
-        else _column(list(map(attrgetter(column.name), conversations)), column.type)
-        for column in CONVERSATION
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=CONVERSATION)
+    return _batch(conversations, CONVERSATION, content_hash=list(map(content_hash, conversations)))
 
 
 def content_hash(conversation: Conversation) -> str:
@@ -141,10 +131,18 @@ def content_hash(conversation: Conversation) -> str:
     )
 
 
+def _batch(records: Sequence[Any], schema: pa.Schema, **more: Sequence[Any]) -> pa.RecordBatch:
+    """`more`: columns that are no field of the records."""
+    columns = [
+        _column(more.get(column.name) or list(map(attrgetter(column.name), records)), column.type) for column in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Lists of records become a column for each of their fields: many times as fast as by way of dictionaries."""
     if pa.types.is_map(kind):
-        return pa.array([sorted(tags.items()) for tags in values], kind)
+        return pa.array([sorted(entry.items()) if isinstance(entry, dict) else entry for entry in values], kind)
     if not pa.types.is_list(kind):
         return pa.array(values, kind)
     inner = list(itertools.chain.from_iterable(values))
@@ -183,14 +181,23 @@ def write_conversations(path: Path, tables: Iterable[pa.Table]) -> None:
             out.write_table(group)
 
 
-def write_labels(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write rows of LABEL; returns how many there were."""
-    count, stream = 0, iter(rows)
+def write_labels(path: Path, labels: Iterable[FeedbackLabel], first: int) -> None:
+    """Write labels; they are numbered in this order, from `first` on (`written`)."""
+    stream = iter(labels)
     with parquet_writer(path, LABEL) as out:
-        while group := list(itertools.islice(stream, GROUP_LABELS)):
-            columns = [pa.array([row.get(column.name) for row in group], column.type) for column in LABEL]
-            out.write_table(pa.Table.from_arrays(columns, schema=LABEL))
-            count += len(group)
+        while some := list(itertools.islice(stream, GROUP_LABELS)):
+            hashes = list(map(stable_hash, some))
+            out.write_batch(_batch(some, LABEL, content_hash=hashes, written=range(first, first + len(some))))
+            first += len(some)
+
+
+def write_label_rows(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
+    """Copy labels from other files; returns how many there were."""
+    count = 0
+    with parquet_writer(path, LABEL) as out:
+        for batch in batches:
+            out.write_batch(batch.select(LABEL.names).cast(LABEL))
+            count += len(batch)
     return count
 
 

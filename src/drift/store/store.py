@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
+import pyarrow as pa
 
 from drift.errors import DataError
 from drift.records import Conversation, FeedbackLabel, LabelSource, Split, read_jsonl, stable_hash, write_jsonl
@@ -17,7 +18,15 @@ from drift.store.folder import Folder
 from drift.store.forget import forget_in
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
 from drift.store.reviews import Reviews
-from drift.store.rows import Quarantined, Repeat, conversation_of, label_of, label_row, write_labels
+from drift.store.rows import (
+    GROUP_LABELS,
+    Quarantined,
+    Repeat,
+    conversation_of,
+    label_of,
+    write_label_rows,
+    write_labels,
+)
 from drift.store.writer import AddSummary, StoreWriter
 
 MEMORY_LIMIT = "400MB"
@@ -29,6 +38,7 @@ _BY_TIME = f"""SELECT * EXCLUDE (moment) REPLACE (CASE
         WHEN moment IS NULL OR moment < $stop THEN 'train' WHEN moment < $validation THEN 'stop'
         WHEN moment < $test THEN 'validation' ELSE 'test' END AS split)
     FROM (SELECT *, {_MOMENT} AS moment FROM read_parquet($files))"""
+_TOGETHER = 256  # rows that are objects of Python at once
 _REVIEWS_FIRST = 1 << 62  # their place among the labels' numbers of writing: after all of them
 
 # Windows run over the narrow keys alone: over whole rows they would not fit the memory limit.
@@ -208,10 +218,10 @@ class Store:
             manifest = self._folder.manifest()
             first = (manifest.generation + 1) << 32  # labels are numbered in the order of writing
             staged, kept = staging / "staged.parquet", staging / "labels.parquet"
-            write_labels(staged, map(label_row, labels, itertools.count(first)))
+            write_labels(staged, labels, first)
             files = (*manifest.labels, str(staged.relative_to(self.path)))
-            rows = self._rows(_UNKNOWN_LABELS, files, staged=[str(staged)], first=first)
-            count = write_labels(kept, rows)
+            unknown = self._batches(_UNKNOWN_LABELS, files, GROUP_LABELS, staged=[str(staged)], first=first)
+            count = write_label_rows(kept, unknown)
             if count:
                 generation = manifest.generation + 1
                 name = f"labels/{generation:06d}.parquet"
@@ -254,11 +264,15 @@ class Store:
             return
         with tempfile.TemporaryDirectory(prefix="drift-reviews-") as folder:
             extra = Path(folder) / "reviews.parquet"
-            write_labels(extra, map(label_row, labels, itertools.count(_REVIEWS_FIRST)))
+            write_labels(extra, labels, _REVIEWS_FIRST)
             yield (*files, str(extra))
 
     def _rows(self, query: str, files: Iterable[str], **values: Any) -> Iterator[dict[str, Any]]:
         """Rows of a query over Parquet files of this store, as a stream."""
+        for batch in self._batches(query, files, _TOGETHER, **values):
+            yield from batch.to_pylist()
+
+    def _batches(self, query: str, files: Iterable[str], size: int, **values: Any) -> Iterator[pa.RecordBatch]:
         paths = [str(self.path / file) for file in files]
         if not paths:
             return
@@ -267,8 +281,7 @@ class Store:
             config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": spill}
             with duckdb.connect(config=config) as connection:
                 try:
-                    for batch in connection.sql(query, params={"files": paths, **values}).to_arrow_reader(256):
-                        yield from batch.to_pylist()
+                    yield from connection.sql(query, params={"files": paths, **values}).to_arrow_reader(size)
                 except duckdb.Error as error:
                     problem = str(error).splitlines()[0]
                     raise DataError(
