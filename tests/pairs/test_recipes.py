@@ -138,7 +138,11 @@ def test_liked_turns_are_prompts_with_what_was_liked():
 
 def test_random_turns_are_as_many_as_asked_and_the_same_each_time():
     chats = [chat(number) for number in range(20)]
-    drawn = list(random_items(chats, 7, seed=1))
+    drawn = list(random_items(lambda: [chat for chat, _ in chats], 7, seed=1))
     assert len(drawn) == 7
-    assert drawn == list(random_items(chats, 7, seed=1)) != list(random_items(chats, 7, seed=2))
+    assert (
+        drawn
+        == list(random_items(lambda: [chat for chat, _ in chats], 7, seed=1))
+        != list(random_items(lambda: [chat for chat, _ in chats], 7, seed=2))
+    )
     assert all(isinstance(item, PromptItem) and item.rejected and item.complaint is None for item in drawn)

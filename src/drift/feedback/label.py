@@ -1,6 +1,5 @@
 """The label stage: what logs bring along and what users wrote, as labels in the store and as rows for people."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -91,7 +90,7 @@ def label_store(store: Store, out: Path | None = None, labeller: Labeller | None
 
 def summarise(store: Store, total: int, added: int, out: Path | None) -> LabelSummary:
     rows = write_jsonl(out, _rows(store)) if out else 0
-    return LabelSummary(total, added, dict(Counter(told.label for told in store.labels())), rows)
+    return LabelSummary(total, added, store.counts().labels, rows)
 
 
 def _rows(store: Store) -> Iterator[JudgedRow]:

@@ -1,7 +1,7 @@
 """Prompts that no complaint made: replies that users liked, and turns drawn at random."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from drift.records import Conversation, Drop, FeedbackLabel, PromptItem, Reason, stable_hash
 
@@ -10,29 +10,37 @@ Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
 def liked_items(labelled: Labelled) -> Iterator[PromptItem | Drop]:
     """One item, with the liked reply as `preferred`, or one named drop for each SAT label."""
-    seen: set[str] = set()
+    seen: set[int] = set()
     for conversation, labels in labelled:
         for label in labels:
             if label.label == "SAT":
                 row = _item(conversation, label.reply_index, liked=True)
-                content = stable_hash(row.prompt, row.preferred) if isinstance(row, PromptItem) else ""
+                content = int(stable_hash(row.prompt, row.preferred), 16) if isinstance(row, PromptItem) else 0
                 if content and content in seen:
                     row = Drop(stable_hash(content), "prompts", Reason.DUPLICATE_PROMPT)
                 seen.add(content)
                 yield row
 
 
-def random_items(labelled: Labelled, count: int, seed: int) -> Iterator[PromptItem | Drop]:
-    """`count` turns of the logs in their order, each with its reply as `rejected`, whatever its user said."""
-    places = [
-        (conversation, i)
-        for conversation, _ in labelled
-        for i, message in enumerate(conversation.messages)
-        if message.role == "assistant"
-    ]
-    drawn = random.Random(f"random turns {seed}").sample(range(len(places)), min(count, len(places)))
-    for place in sorted(drawn):
-        yield _item(*places[place], liked=False)
+def random_items(
+    conversations: Callable[[], Iterable[Conversation]], count: int, seed: int
+) -> Iterator[PromptItem | Drop]:
+    """`count` turns of the logs in their order, each with its reply as `rejected`, whatever its user said.
+
+    `conversations` are read twice: there may be more than fit into memory.
+    """
+    turns = sum(1 for _ in _turns(conversations()))
+    drawn = set(random.Random(f"random turns {seed}").sample(range(turns), min(count, turns)))
+    for place, turn in enumerate(_turns(conversations())):
+        if place in drawn:
+            yield _item(*turn, liked=False)
+
+
+def _turns(conversations: Iterable[Conversation]) -> Iterator[tuple[Conversation, int]]:
+    for conversation in conversations:
+        for i, message in enumerate(conversation.messages):
+            if message.role == "assistant":
+                yield conversation, i
 
 
 def _item(conversation: Conversation, i: int, liked: bool) -> PromptItem | Drop:

@@ -90,7 +90,7 @@ def find_liked(out: Path, store: Store, split: Split) -> Counts:
 def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int) -> Counts:
     """Write as many turns, drawn at random from one split, as there are rows in `prompts`."""
     count = sum(1 for _ in read_jsonl(prompts, PromptItem))
-    return write_kept(out, random_items(store.labelled(split), count, seed))
+    return write_kept(out, random_items(lambda: store.conversations(split), count, seed))
 
 
 def build_pairs(

@@ -1,11 +1,13 @@
 """Conversations on their way into a store: sorted runs on disk, merged with what is stored, in flat memory."""
 
+import itertools
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
@@ -104,14 +106,21 @@ class StoreWriter:
         return [best[name] for name in sorted(best)]
 
     def _commit_quarantine(self) -> None:
+        """Each note once, in the order in which they came; of each, some 30 bytes are held in memory."""
         self._quarantine.flush()
-        known: set[int] = set()
-        both = self._staging / "quarantine-all.jsonl"
-        with both.open("wb") as out:
-            for file in (self._folder.quarantine, self._staging / "quarantine.jsonl"):
-                for line in file.open("rb") if file.exists() else ():
-                    if (key := hash(line)) not in known:
-                        known.add(key)
-                        out.write(line)
-        if known:
+        files = (self._folder.quarantine, self._staging / "quarantine.jsonl")
+        keys = np.fromiter(map(hash, _lines(files)), np.int64)
+        if len(keys):
+            first = np.zeros(len(keys), bool)
+            first[np.unique(keys, return_index=True)[1]] = True
+            both = self._staging / "quarantine-all.jsonl"
+            with both.open("wb") as out:
+                out.writelines(itertools.compress(_lines(files), first))
             self._folder.move_in(both, self._folder.quarantine.name)
+
+
+def _lines(files: Iterable[Path]) -> Iterator[bytes]:
+    for file in files:
+        if file.exists():
+            with file.open("rb") as lines:
+                yield from lines
