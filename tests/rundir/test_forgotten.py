@@ -44,7 +44,17 @@ def test_runs_are_marked_from_the_iteration_on_that_learned_it(tmp_path, store):
     assert forgotten_in(runs) == {}
     store.forget(conversation="b")
     assert forgotten_in(runs) == {
-        tmp_path / "runs" / "1": Marked(1, ("iteration-2/policy", "policy")),
+        tmp_path / "runs" / "1": Marked(1, ("iteration-2/policy", "policy"), ("iteration-2/pairs.jsonl",)),
         tmp_path / "runs" / "3": Marked(0, ("iteration-1/policy", "policy")),
     }
     assert forgotten_in(runs, Store(tmp_path / "other")) == {}
+
+
+def test_a_run_that_holds_the_text_but_did_not_learn_from_it_is_marked_too(tmp_path, store):
+    run(tmp_path / "runs" / "1", store.path, ("a",))
+    run(tmp_path / "runs" / "2", store.path, ("c",), base=str(tmp_path / "runs" / "1" / "policy"))
+    with RunDir.open(tmp_path / "runs" / "1", f"store: {store.path}\npolicy: {{model: embedded}}\n", 1) as made:
+        made.stage("data/prompts.jsonl", pairs, "b")
+    store.forget(conversation="b")
+    held = Marked(0, (), ("data/prompts.jsonl",))
+    assert forgotten_in(list_runs(tmp_path / "runs")) == {tmp_path / "runs" / "1": held}

@@ -48,10 +48,12 @@ def read(store: Store) -> str:
 
 def test_a_user_is_gone_and_stays_gone(store, log):
     before = store.content_hash()
+    (store.path / "labels.html").write_text("a report that quotes the zebra")
     done = store.forget(user="ann")
     assert (done.conversations, done.labels, done.known_before) == (2, 4, False)
     assert [word for word in WORDS if word in read(store)] == ["walrus"]
     assert store.content_hash() != before
+    assert not (store.path / "labels.html").exists()
     again = ingest([log], store)
     assert (again.duplicate, again.filtered, again.filtered_by) == (1, 2, {Reason.FORGOTTEN: 2})
     assert again.adds_up

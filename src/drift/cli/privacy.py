@@ -1,11 +1,13 @@
 """What is known about people: audit-privacy, forget, and the settings of ingestion that protect them."""
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, progress, summary
+from drift.cli.console import JsonFlag, console, progress, summary
 from drift.cli.data import StoreDir
 from drift.errors import ConfigError
 
@@ -30,17 +32,29 @@ def forget(
     store: StoreDir,
     user: Annotated[str | None, typer.Option(help="All of this user, by the log's id or the store's key.")] = None,
     conversation: Annotated[str | None, typer.Option(help="This conversation, by the log's id or the store's.")] = None,
+    root: Annotated[Path, typer.Option("--runs", help="Where the runs lie that may hold its text.")] = Path("runs"),
     as_json: JsonFlag = False,
 ) -> None:
-    """Remove a user or a conversation, and refuse it from now on. `drift runs` then marks what learned from it.
+    """Remove a user or a conversation, and refuse it from now on. Names the runs that still hold or learned it.
 
     Example: drift forget --store stores/mine --user u-1234
     """
+    from dataclasses import asdict
+
+    from drift.rundir.lineage import forgotten_in
+    from drift.rundir.view import list_runs
     from drift.store import Store
 
     if (user is None) == (conversation is None):
         raise typer.BadParameter("give either --user ID or --conversation ID.")
-    summary(Store(store).forget(user=user, conversation=conversation), as_json)
+    opened = Store(store)
+    done = opened.forget(user=user, conversation=conversation)
+    with progress("looking through the runs"):
+        marks = {str(path): asdict(mark) for path, mark in forgotten_in(list_runs(root), opened).items()}
+    summary({**asdict(done), "runs": marks}, as_json)
+    if marks:
+        told = "these runs still hold it or learned from it; remove them, with any store inside"
+        console.print(f"{told}: rm -r {shlex.join(marks)}", soft_wrap=True, markup=False)
 
 
 def ingestion_settings(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 import yaml
 
 from drift.errors import DataError
@@ -68,10 +69,12 @@ class Traced:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A run that learned from something forgotten: how many of its pairs, and which of its policies."""
+    """A run that has something forgotten in it: `files` hold its text still, so many of the run's `pairs` are of it,
+    and these `policies` have learned from it."""
 
     pairs: int
     policies: tuple[str, ...]
+    files: tuple[str, ...] = ()
 
 
 def trace(run_path: Path, asked: str) -> Traced:
@@ -172,25 +175,35 @@ def _learned(run: RunView, first: int) -> Iterator[str]:
 
 
 def forgotten_in(runs: Sequence[RunView], store: Store | None = None) -> dict[Path, Marked]:
-    """The runs (oldest first) that learned from what their store, or `store`, has forgotten since.
+    """The runs (oldest first) that hold, or learned from, what their store, or `store`, has forgotten since.
 
     A run that starts from a marked run's policy is marked with all of its own.
     """
     marked: dict[Path, Marked] = {}
     for run in runs:
-        forgotten = _forgotten_by(store or store_of(run))
-        held = [
-            file
-            for file in (_pair_files(run) if forgotten.conversations else ())
-            for pair in read_jsonl(run.path / file, PreferencePair)
-            if forgotten.holds(pair.conversation_id)
-        ]
+        held = _held(run, _forgotten_by(store or store_of(run)))
+        pairs = {file: held[file] for file in _pair_files(run) if file in held}
         base = _base_of(run)
-        heir = base is not None and any(base.is_relative_to(path.resolve()) for path in marked)
+        heir = base is not None and any(
+            mark.policies and base.is_relative_to(at.resolve()) for at, mark in marked.items()
+        )
         if held or heir:
-            first = 0 if heir else min(map(_iteration, held))
-            marked[run.path] = Marked(len(held), tuple(_learned(run, first)))
+            first = 0 if heir else min(map(_iteration, pairs), default=None)
+            learned = () if first is None else tuple(_learned(run, first))
+            marked[run.path] = Marked(sum(pairs.values()), learned, tuple(sorted(held)))
     return marked
+
+
+def _held(run: RunView, forgotten: Forgotten) -> dict[str, int]:
+    """By file: how many of its rows are of a forgotten conversation. A store in the run forgets by itself."""
+    held: dict[str, int] = {}
+    for file in run.path.rglob("*.jsonl") if forgotten.conversations else ():
+        name = file.relative_to(run.path).as_posix()
+        rows = (orjson.loads(line) for line in (file.open("rb") if not name.startswith("store/") else ()))
+        ids = (row.get("conversation_id") for row in rows if isinstance(row, dict))
+        if count := sum(1 for ident in ids if ident and forgotten.holds(ident)):
+            held[name] = count
+    return held
 
 
 def _forgotten_by(store: Store | None) -> Forgotten:

@@ -18,6 +18,7 @@ from drift.store.forgotten import ForgetSummary, Forgotten, Tombstone, copy_with
 from drift.store.reviews import Reviews
 from drift.store.rows import Repeat
 
+REPORT = "labels.html"  # of `drift label --report`: it quotes people, and is written anew when it is asked for
 _KEY = re.compile("[0-9a-f]{16}")
 
 
@@ -54,6 +55,7 @@ def forget_in(folder: Folder, user: str | None, conversation: str | None) -> For
         quarantined = _forget_notes(folder, staging, [name for name in (user, conversation) if name])
         reviews = Reviews(folder.path).forget(ids)
         _forget_answers(folder.path / ANSWERS, ids)
+        (folder.path / REPORT).unlink(missing_ok=True)
         folder.save(manifest.model_copy(update={"generation": generation, **{k: tuple(v) for k, v in files.items()}}))
         return ForgetSummary(counts["conversations"], counts["labels"], reviews, quarantined, known_before)
 
