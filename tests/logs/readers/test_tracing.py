@@ -408,3 +408,12 @@ def test_an_answer_that_failed_is_part_of_the_one_that_did_not(tmp_path):
     summary, (only,) = read(tmp_path, [failed, litellm("b", [Q1], A1)])
     assert texts(only) == ["2+2?", "5"]
     assert (summary.accepted, summary.duplicate, only.ratings) == (1, 1, ())
+
+
+def test_what_a_span_or_a_run_says_of_consent_is_kept(tmp_path):
+    span, run = otel("a", [Q1], A1), langsmith("b", [Q1, A1, Q2], A2, session="t")
+    span["attributes"] |= {"app.training_consent": True, "metadata": '{"license": "cc0"}'}
+    run["extra"] = {**run.get("extra", {}), "metadata": {**run.get("extra", {}).get("metadata", {}), "consent": "no"}}
+    tags = [c.tags for rows in ([span], [run]) for c in read(tmp_path, rows)[1]]
+    assert {"app.training_consent": "true", "license": "cc0"} in tags
+    assert {"consent": "no"} in tags

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from drift.logs.draft import Draft, Evidence, encodable
+from drift.logs.draft import Draft, Evidence, encodable, structured
 from drift.logs.rows import Reject, Row, Unusable
 from drift.records import Reason
 
@@ -53,7 +53,8 @@ def with_consent(found: Any, row: Row) -> Any:
 
 def consent_tags(row: Mapping[str, Any]) -> dict[str, str]:
     """What the source says of consent and licence, on the row or in its `metadata`: strings, numbers, truth values."""
-    inner = row.get("metadata")
+    extra = row.get("extra")  # LangSmith's place for it
+    inner = structured((extra if isinstance(extra, Mapping) and "metadata" not in row else row).get("metadata"))
     fields = (*row.items(), *inner.items()) if isinstance(inner, Mapping) else row.items()
     return {
         encodable(name): encodable(value) if isinstance(value, str) else str(value).lower()

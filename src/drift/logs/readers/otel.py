@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.draft import Call, Draft, seconds_of, structured
-from drift.logs.readers.each import Found
+from drift.logs.readers.each import Found, consent_tags
 from drift.logs.readers.spans import Span, attributes_of, spans
 from drift.logs.readers.texts import call_draft, first_name, iso, plain_messages
 from drift.logs.readers.verdicts import judgement
@@ -154,7 +154,7 @@ def _draft(at: Place, span: Span, given: Any, answer: Any) -> Draft:
     found = span.attributes
     session = first_name(found, names=("gen_ai.conversation.id", "session.id"))
     ids = {"span": span.span, "trace": span.trace, "response": first_name(found, names=("gen_ai.response.id",))}
-    return call_draft(
+    draft = call_draft(
         at,
         given,
         answer,
@@ -163,6 +163,7 @@ def _draft(at: Place, span: Span, given: Any, answer: Any) -> Draft:
         model=first_name(found, names=("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")),
         started_at=iso(span.started),
     )
+    return replace(draft, tags=consent_tags(found))
 
 
 def _texts(span: Span) -> tuple[Any, Any]:

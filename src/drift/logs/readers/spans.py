@@ -60,15 +60,7 @@ def _span(row: Mapping[str, Any]) -> Span:
         next((found for place in places for key in keys if (found := name_of(place.get(key)))), None)
         for keys in (("trace_id", "traceId", "context.trace_id"), ("span_id", "spanId", "context.span_id"))
     )
-    keys = (
-        "start_time",
-        "startTimeUnixNano",
-        "start_time_unix_nano",
-        "timestamp",
-        "timeUnixNano",
-        "observedTimeUnixNano",
-    )
-    started = next((row[key] for key in keys if row.get(key)), None)
+    started = next((row[key] for key in _STARTED if row.get(key)), None)
     events = tuple(_span({"trace_id": trace, "span_id": span, **event}) for event in _mappings(row.get("events")))
     return Span(str(name or ""), attributes, trace, span, started, _value(row.get("body")), events)
 
