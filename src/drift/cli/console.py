@@ -27,7 +27,7 @@ PATIENCE = 1.0
 """Seconds that a task may take before its bar is drawn."""
 
 if TYPE_CHECKING:
-    from drift.evaluation.exploration.analyse import MethodResult
+    from drift.evaluation.exploration.results import MethodResult
     from drift.evaluation.results import UtilityResult
     from drift.experiments.compare.run import Done
     from drift.rundir import OnStage

@@ -57,15 +57,18 @@ def runs(
     )
 
 
-def report(path: RunPath, as_json: JsonFlag = False) -> None:
-    """Write the HTML report of a run, finished or not.
+def report(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or that of a comparison.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the HTML report of a run, finished or not, or of a comparison: arms side by side.
 
     Example: drift report runs/demo-seed-1
     """
-    from drift.report import write_report
+    from drift.report import report_on
 
     with progress("drawing"):
-        written = write_report(path)
+        written = report_on(path)
     summary({"report": str(written)}, as_json)
 
 

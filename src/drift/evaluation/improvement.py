@@ -2,21 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import Field
-
-from drift.evaluation.results import Result
+from drift.evaluation.results import Improvement
 from drift.evaluation.utility import Truth
 from drift.records import Counts, PreferencePair, read_jsonl
-
-
-class Improvement(Result):
-    """Shares of the pairs in which the chosen is truly better, worse or equal, and the mean gap in utility."""
-
-    better: float
-    worse: float
-    equal: float
-    gap: float
-    pairs: int = Field(ge=1)
 
 
 def measure_improvement(out: Path, pairs: Path, truth: Truth) -> Counts:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drift.errors import DataError
 from drift.records import ChatMessage
@@ -48,6 +48,16 @@ class UtilityResult(Result):
     high: float
     prompts: int
     scores: tuple[float, ...] = ()
+
+
+class Improvement(Result):
+    """improvement.json: shares of pairs whose chosen is truly better, worse or equal, and the mean gap in utility."""
+
+    better: float
+    worse: float
+    equal: float
+    gap: float
+    pairs: int = Field(ge=1)
 
 
 class SampleResult(Result):

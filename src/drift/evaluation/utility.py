@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -26,12 +27,20 @@ class Truth:
 
 
 def measure_utility(
-    policy: Policy, truth: Truth, settings: EvaluationSettings, sampling: SamplingSettings, seed: int
+    policy: Policy,
+    truth: Truth,
+    settings: EvaluationSettings,
+    sampling: SamplingSettings,
+    seed: int,
+    work: Path | None = None,
 ) -> list[UtilityResult]:
-    """Mean utility at each temperature (top-p 1), with the interval over prompts; greedy needs one sample only."""
+    """Mean utility at each temperature (top-p 1), with the interval over prompts; greedy needs one sample only.
+
+    `work`: a folder that keeps the replies of a command that is stopped.
+    """
     prompts = truth.prompts[: settings.max_prompts]
     return [
-        _at_temperature(policy, prompts, truth.scorer, sampling.model_copy(update=update), seed, count)
+        _at_temperature(policy, prompts, truth.scorer, sampling.model_copy(update=update), seed, count, work)
         for temperature in settings.temperatures
         for update in [{"temperature": temperature, "top_p": 1.0}]
         for count in [settings.samples if temperature > 0 else 1]
@@ -45,10 +54,12 @@ def _at_temperature(
     sampling: SamplingSettings,
     seed: int,
     count: int,
+    work: Path | None,
 ) -> UtilityResult:
     asked = [prompt for prompt in prompts for _ in range(count)]
     keys = [f"utility {seed} {i}" for i in range(len(asked))]
-    replies = generate_replies(policy, asked, keys, sampling)
+    kept = work and work / f"temperature-{sampling.temperature:g}"
+    replies = generate_replies(policy, asked, keys, sampling, kept)
     scores = [scorer.score(p, "" if r is None else r.text) for p, r in zip(asked, replies, strict=True)]
     per_prompt = np.asarray(scores).reshape(len(prompts), count).mean(axis=1)
     interval = bootstrap_mean(per_prompt.tolist())

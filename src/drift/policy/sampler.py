@@ -5,19 +5,17 @@ the batches are the same as if it had not been stopped, so the completions are t
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from drift.config import PolicySettings, RecipeSettings, SamplingSettings
-from drift.policy.decode import Generated, generate
+from drift.policy.decode import Generated, generate, make_durably
 from drift.policy.model import Policy
 from drift.policy.samplers import BACKENDS, Backend, Job
 from drift.policy.samplers.backend import Request
 from drift.policy.samplers.requests import build_requests, fit_prompt
-from drift.progress import report_progress
 from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
-from drift.rundir import Journal, partial_work
+from drift.rundir import partial_work
 
 
 def sample(
@@ -63,22 +61,12 @@ class DurableSampler:
         return [self._completion(request, reply, iteration) for request, reply in zip(requests, replies, strict=True)]
 
     def _answered(self, requests: Sequence[Request]) -> list[Generated]:
-        """A reply to each request, in order: what the journal holds, and the rest anew, batch by batch."""
         plan = self.backend.plan(requests)
-        found: dict[int, Generated] = {}
-        with Journal.open(self.work, [[requests[row].key for row in batch] for batch in plan]) as journal:
-            for number, content in journal.done.items():
-                found.update(zip(plan[number], map(_read, content), strict=True))
-            missing = [(n, [requests[row] for row in rows]) for n, rows in enumerate(plan) if n not in journal.done]
-            tokens = 0
-            for number, replies in self.backend.run(missing):
-                found.update(zip(plan[number], replies, strict=True))
-                tokens += sum(len(reply.token_ids or ()) for reply in replies)
-                failed = any(reply.finish == "error" for reply in replies)  # the next command asks for those again
-                if not failed and journal.append(number, replies):
-                    report_progress(len(found), len(requests), tokens)
-        report_progress(len(found), len(requests), tokens)
-        return [found[row] for row in range(len(requests))]
+
+        def run(missing: Sequence[int]) -> Iterator[tuple[int, list[Generated]]]:
+            return self.backend.run([(number, [requests[row] for row in plan[number]]) for number in missing])
+
+        return make_durably(self.work, plan, [request.key for request in requests], run)
 
     def _completion(self, request: Request, reply: Generated, iteration: int) -> Completion:
         return Completion(
@@ -100,8 +88,12 @@ def generate_replies(
     conversations: Sequence[Sequence[ChatMessage]],
     keys: Sequence[str],
     sampling: SamplingSettings,
+    work: Path | None = None,
 ) -> list[Generated | None]:
-    """Replies to conversations, in order; None where even the last user turn is too long (PROMPT_TOO_LONG)."""
+    """Replies to conversations, in order; None where even the last user turn is too long (PROMPT_TOO_LONG).
+
+    `work`: a folder in which finished batches are written down, for the next command with the same policy and settings.
+    """
     encoded = [fit_prompt(policy.facts, messages, sampling) for messages in conversations]
     rows = [row for row, prompt in enumerate(encoded) if prompt is not None]
     replies = generate(
@@ -109,6 +101,7 @@ def generate_replies(
         [prompt.ids for prompt in encoded if prompt is not None],
         [keys[row] for row in rows],
         sampling,
+        work,
     )
     found = dict(zip(rows, replies, strict=True))
     return [found.get(row) for row in range(len(encoded))]
@@ -122,8 +115,3 @@ def _counted(requests: Sequence[Request], replies: Sequence[Generated]) -> Count
         failed=sum(reply.finish == "error" for reply in replies),
         tokens=sum(len(reply.token_ids or ()) for reply in replies),
     )
-
-
-def _read(row: Mapping[str, Any]) -> Generated:
-    ids = row["token_ids"]
-    return Generated(row["text"], None if ids is None else tuple(ids), row["finish"])

@@ -1,5 +1,24 @@
-"""The report of a run: one HTML file that needs no network, made from the run folder alone."""
+"""The report of a run or of a comparison: one HTML file that needs no network, made from the folder alone."""
 
+from pathlib import Path
+
+from drift.errors import DataError
+from drift.report.comparison.page import write_comparison_report
+from drift.report.comparison.results import RESULTS
 from drift.report.page import write_report
 
-__all__ = ["write_report"]
+__all__ = ["report_on", "write_report"]
+
+
+def report_on(folder: Path) -> Path:
+    """Write the report of a run, finished or not, or of a finished comparison. Returns where it lies.
+
+    Raises DataError if the folder is neither, PrerequisiteError without matplotlib.
+    """
+    if (folder / "run.json").is_file():
+        return write_report(folder)
+    if (folder / RESULTS).is_file() or (folder / "cells").is_dir():
+        return write_comparison_report(folder)
+    raise DataError(
+        f"{folder}: is neither a run (run.json) nor a comparison ({RESULTS}). `drift runs` lists the runs there are."
+    )

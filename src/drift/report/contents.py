@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from drift.evaluation.exploration.results import FILE, ExplorationSummary, read_exploration
 from drift.evaluation.results import Evaluation, UtilityResult, read_evaluation
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose
@@ -14,6 +15,7 @@ from drift.report.measures import Assumption, Kind, assumptions, kinds
 from drift.rundir import RunView, load_run
 
 EXAMPLES = 10
+SHOWN_STEPS = 8
 
 Place = tuple[str, int]
 """A judged reply: conversation_id, reply_index."""
@@ -67,6 +69,13 @@ class Phase:
     lengths: Lengths | None
     lemma: tuple[TrainingStep, ...] = ()
 
+    @property
+    def shown_steps(self) -> tuple[TrainingStep, ...]:
+        """At most SHOWN_STEPS of the logged steps, evenly spaced, the first and the last among them."""
+        last = len(self.steps) - 1
+        places = {round(place * last / (SHOWN_STEPS - 1)) for place in range(SHOWN_STEPS)} if self.steps else set()
+        return tuple(self.steps[place] for place in sorted(places))
+
     def utility(self, temperature: float) -> UtilityResult | None:
         return next((result for result in self.evaluation.utility if result.temperature == temperature), None)
 
@@ -81,6 +90,7 @@ class Contents:
     disliked: tuple[Disliked, ...]
     phases: tuple[Phase, ...]
     assumptions: tuple[Assumption, ...]
+    exploration: ExplorationSummary | None = None
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -141,6 +151,7 @@ def read_contents(path: Path) -> Contents:
         disliked=tuple(Disliked(item, evidence.get((item.conversation_id, item.reply_index))) for item in items),
         phases=tuple(_phases(run)),
         assumptions=assumptions(run),
+        exploration=read_exploration(explored) if (explored := run.file(FILE)) else None,
     )
 
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from drift.evaluation.improvement import Improvement
+from drift.evaluation.results import Improvement
 from drift.evaluation.statistics import Interval, bootstrap_mean
 from drift.records import FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.files import read_json

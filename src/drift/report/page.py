@@ -4,16 +4,21 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+import numpy as np
 from markupsafe import Markup
 
-from drift.records import ChatMessage
-from drift.report.contents import Contents, Disliked, Phase, read_contents
-from drift.report.figures import Point, Series, phases_chart, steps_chart
+from drift.evaluation.exploration.regions import GRID, map_densities, top_region
+from drift.evaluation.exploration.results import ExplorationSummary
+from drift.report.contents import SHOWN_STEPS, Contents, Disliked, Phase, read_contents
+from drift.report.figures.density import density_chart
+from drift.report.figures.drawing import Point, Series
+from drift.report.figures.lines import phases_chart, steps_chart
 from drift.report.verdict import verdict_of
+from drift.report.words import fill, temperature
 from drift.rundir import atomic_write
 
-LONGEST = 20_000  # characters of one message; a pasted log must not make the page unusable
+TOP = 10
+"""q of the region R_q that is outlined on the map, in per cent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class Charts:
     moved: Markup | None
     lemma: Markup | None
     improvement: Markup | None
+    maps: tuple[tuple[str, Markup], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +57,21 @@ def write_report(run_path: Path, out: Path | None = None) -> Path:
 
 
 def render(contents: Contents) -> str:
-    environment = Environment(
-        loader=PackageLoader("drift.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": _number,
-        "signed": _signed,
-        "sentence": _sentence,
-        "clean": _clean,
-        "temperature": _temperature,
-        "request": _request,
-        "complaint": mark_evidence,
-    }
-    return environment.get_template("report.html.jinja").render(
-        run=contents.run, contents=contents, charts=draw(contents), verdict=verdict_of(contents), longest=LONGEST
+    return fill(
+        "report.html.jinja",
+        {"complaint": mark_evidence},
+        run=contents.run,
+        contents=contents,
+        charts=draw(contents),
+        verdict=verdict_of(contents),
+        shown_steps=SHOWN_STEPS,
     )
 
 
 def draw(contents: Contents) -> Charts:
     scored = [phase for phase in contents.phases if phase.evaluation.utility or phase.evaluation.preference]
     names = [phase.name for phase in scored]
-    utility = [Series(_temperature(t), tuple(_utility(phase, t) for phase in scored)) for t in contents.temperatures]
+    utility = [Series(temperature(t), tuple(_utility(phase, t) for phase in scored)) for t in contents.temperatures]
     preference = Series("accuracy", tuple(map(_preference, scored)))
     trained = [phase for phase in contents.phases if phase.steps]
     margins = [[step.margin for step in phase.steps] for phase in trained]
@@ -89,6 +85,7 @@ def draw(contents: Contents) -> Charts:
         moved=_moved(trained),
         lemma=_lemma(contents.phases),
         improvement=_improvement(contents),
+        maps=_maps(contents.exploration),
     )
 
 
@@ -163,36 +160,14 @@ def _improvement(contents: Contents) -> Markup | None:
     return phases_chart("Chosen against rejected", [f"iteration {row.iteration}" for row in known], [better, worse])
 
 
-def _temperature(value: float) -> str:
-    return f"temperature {value:g}" if value else "greedy"
-
-
-def _number(value: float | None) -> str:
-    """For people: thousands apart, as many digits as can matter, a real minus sign."""
-    if value is None:
-        return "–"
-    if float(value).is_integer():
-        digits = f"{int(value):,}"
-    elif abs(value) >= 10:
-        digits = f"{value:,.1f}"
-    else:
-        digits = f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.2g}"
-    return digits.replace("-", "\N{MINUS SIGN}")
-
-
-def _signed(value: float) -> str:
-    return ("+" if value > 0 else "") + _number(value)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _clean(text: str) -> str:
-    """Control characters that HTML forbids become visible."""
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", text)
-
-
-def _request(prompt: tuple[ChatMessage, ...]) -> str:
-    """What the reply answers: the last thing the user said."""
-    return next((message.content for message in reversed(prompt) if message.role == "user"), "")
+def _maps(exploration: ExplorationSummary | None) -> tuple[tuple[str, Markup], ...]:
+    """A panel for each policy of the exploration, all on one map and one scale."""
+    if exploration is None or not exploration.points:
+        return ()
+    places = np.array(list(exploration.points.values()))[:, :, None]  # every reply as if it were a prompt of its own
+    densities = map_densities(places[..., :2], places[..., 2])(np.ones(places.shape[1]))
+    region = top_region(densities, TOP).reshape(GRID, GRID)
+    return tuple(
+        (name, density_chart(f"Map of {name}", density.reshape(GRID, GRID), region, float(densities.max())))
+        for name, density in zip(exploration.points, densities, strict=True)
+    )

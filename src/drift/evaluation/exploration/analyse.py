@@ -8,6 +8,7 @@ import numpy as np
 from drift.evaluation.exploration.diversity import cosine_distance, coverage, distinct, self_bleu, vendi
 from drift.evaluation.exploration.projection import project
 from drift.evaluation.exploration.regions import RegionShares, map_densities, rank_weights, raw_densities, shares
+from drift.evaluation.exploration.results import MethodResult
 from drift.progress import report_progress
 
 SEEDS = (0, 1, 2)
@@ -24,25 +25,6 @@ class Sampled:
     texts: tuple[tuple[tuple[str, ...], ...], ...]
     rewards: np.ndarray
     embeddings: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class MethodResult:
-    """`vendi`, `cosine_distance`, `self_bleu`: among the replies to one prompt, averaged over prompts; `vendi_pooled`:
-    among all. `coverage`: by k, the chance that k replies hold a good one. `map`, `raw`: shares in each R_q.
-    """
-
-    mean_reward: float
-    distinct_1: float
-    distinct_2: float
-    distinct_3: float
-    self_bleu: float
-    vendi: float
-    vendi_pooled: float
-    cosine_distance: float
-    coverage: dict[int, float]
-    map: tuple[RegionShares, ...]
-    raw: tuple[RegionShares, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,8 +79,13 @@ def assumed_replies(source: str, requests: Sequence[Request], sampling: Sampling
     """As `make_replies`, without making any: as long as they may be, where they are not there. To estimate costs."""
     if source == "logs" or Path(source).suffix in FILES:
         return make_replies(source, requests, sampling, folder, "float32", 0)
-    longest = f"{source} " * (sampling.max_new_tokens * BYTES_PER_TOKEN // (len(source) + 1) + 1)
+    longest = assumed_text(source, sampling.max_new_tokens)
     return _collected(source, (_given(request.item_id, longest, "assumed") for request in requests))
+
+
+def assumed_text(source: str, max_new_tokens: int) -> str:
+    """A reply of `source` as long as it may be."""
+    return f"{source} " * (max_new_tokens * BYTES_PER_TOKEN // (len(source) + 1) + 1)
 
 
 def sampling_at(temperature: float, max_new_tokens: int) -> SamplingSettings:

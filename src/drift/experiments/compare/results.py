@@ -10,62 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from drift.evaluation.improvement import Improvement
-from drift.evaluation.results import Result, read_evaluation
+from drift.evaluation.results import Improvement, read_evaluation
 from drift.evaluation.statistics import Interval, bootstrap_runs
 from drift.experiments.compare.figures import draw_curves
 from drift.experiments.compare.settings import Cell
 from drift.experiments.compare.table import markdown
 from drift.experiments.simulation import hash_of
 from drift.records import PreferencePair, read_jsonl
-
-Three = tuple[float, float, float]
-"""Mean, low, high of a 95 % interval."""
-
-
-class ArmResult(Result):
-    """`utility`: at temperature 1, per iteration; `at`: at every temperature, the warm start first.
-
-    `final_by_run`: utility at temperature 1 after the last iteration of every run, whose spread is the seeds'.
-    `p_imp`, `worse`: shares of pairs whose chosen is truly better or worse, per iteration, mean over runs.
-    `pairs`, `updates`: per iteration and run. `regret`: of the stop rule, mean and largest over runs; `stops_at`:
-    the iteration that it keeps, per run.
-    """
-
-    learning_rate: float
-    utility: tuple[Three, ...]
-    warm_start: Three
-    gain: Three
-    at: dict[str, tuple[Three, ...]]
-    gains: dict[str, Three]
-    final_by_run: tuple[float, ...]
-    p_imp: tuple[float, ...]
-    worse: tuple[float, ...]
-    pairs: tuple[int, ...]
-    updates: tuple[int, ...]
-    regret: tuple[float, float] | None
-    stops_at: tuple[int, ...]
-
-
-class Difference(Result):
-    """The first arm minus the second after the last iteration, at each temperature."""
-
-    first: str
-    second: str
-    at: dict[str, Three]
-
-
-class Comparison(Result):
-    """`runs`: base and seed of the cells of each arm. `noise`: standard error of one run's utility over its prompts."""
-
-    name: str
-    world: tuple[str, ...]
-    runs: tuple[str, ...]
-    prompts: int
-    noise: float
-    arms: dict[str, ArmResult]
-    differences: tuple[Difference, ...]
-    seconds: float
+from drift.report.comparison.page import write_comparison_report
+from drift.report.comparison.results import RESULTS, ArmResult, Comparison, Difference, Three
 
 
 def summarise(
@@ -104,11 +57,12 @@ def final_scores(cell: Cell, folder: Path) -> NDArray[np.float64]:
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """results.json, results.md and one figure beside the cells."""
-    (folder / "results.json").write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    """results.json, results.md, one figure and report.html beside the cells."""
+    (folder / RESULTS).write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (folder / "results.md").write_text(markdown(comparison), encoding="utf-8")
     curves = {arm: (result.warm_start, *result.utility) for arm, result in comparison.arms.items()}
     draw_curves(folder / "utility.svg", curves, comparison.prompts, len(comparison.runs))
+    write_comparison_report(folder)
 
 
 def three(interval: Interval) -> Three:

@@ -10,11 +10,12 @@ from typing import Any
 
 from drift.errors import ConfigError
 from drift.experiments.compare.cell import grow_trunk, run_cell, trunk_of
-from drift.experiments.compare.results import Comparison, summarise, write_comparison
+from drift.experiments.compare.results import summarise, write_comparison
 from drift.experiments.compare.settings import Arm, Cell, CompareSettings, arms_of, cells_of, load_comparison
 from drift.experiments.compare.tuning import Choice, choose_rates, with_rates
 from drift.experiments.compare.workers import begin_worker
 from drift.progress import report_note, report_progress
+from drift.report.comparison.results import Comparison
 
 
 @dataclass(frozen=True, slots=True)

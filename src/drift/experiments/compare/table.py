@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from drift.experiments.compare.results import ArmResult, Comparison, Three
+    from drift.report.comparison.results import ArmResult, Comparison, Three
 
 
 def markdown(comparison: "Comparison") -> str:

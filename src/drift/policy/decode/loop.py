@@ -5,8 +5,8 @@ owns its draws, and the token is picked by inverting its distribution. Rows that
 one prompt share its prefill.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,25 +15,13 @@ from torch import Tensor
 from drift.config import SamplingSettings
 from drift.policy.chat import decode
 from drift.policy.decode.cache import roomy_cache
+from drift.policy.decode.durable import Generated, make_durably
 from drift.policy.decode.pick import pick, uniforms
 from drift.policy.decode.plan import plan_batches
 from drift.policy.model import Policy
-from drift.progress import report_progress
 from drift.records import Finish
 
 _SHRINK_BELOW = 0.9  # the batch is cut to its live rows when fewer than this share are left
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """`token_ids` include the end token that was produced (`stop`), so that training sees exactly these ids.
-
-    None: a server has kept them to itself.
-    """
-
-    text: str
-    token_ids: tuple[int, ...] | None
-    finish: Finish
 
 
 def generate(
@@ -41,20 +29,22 @@ def generate(
     prompts: Sequence[Sequence[int]],
     keys: Sequence[str],
     sampling: SamplingSettings,
+    work: Path | None = None,
 ) -> list[Generated]:
     """One completion per prompt, in the order given; `keys` name the random stream of each.
 
     The same key and prompt give the same completion in any batch and order, but for ties within the rounding of
-    floating-point sums, which depend on the batch's shape. Temperature 0 is greedy.
+    floating-point sums, which depend on the batch's shape. Temperature 0 is greedy. `work`: a folder in which finished
+    batches are written down, for the next call with the same policy and settings.
     """
-    results: dict[int, Generated] = {}
-    tokens = 0
-    for rows in plan_batches([len(prompt) for prompt in prompts], [""] * len(prompts), sampling):
-        replies = decode_batch(policy, [prompts[row] for row in rows], [keys[row] for row in rows], sampling)
-        results.update(zip(rows, replies, strict=True))
-        tokens += sum(len(reply.token_ids or ()) for reply in replies)
-        report_progress(len(results), len(prompts), tokens)
-    return [results[row] for row in range(len(prompts))]
+    plan = plan_batches([len(prompt) for prompt in prompts], [""] * len(prompts), sampling)
+
+    def run(missing: Sequence[int]) -> Iterator[tuple[int, list[Generated]]]:
+        for number in missing:
+            rows = plan[number]
+            yield number, decode_batch(policy, [prompts[row] for row in rows], [keys[row] for row in rows], sampling)
+
+    return make_durably(work, plan, keys, run)
 
 
 def decode_batch(

@@ -1,0 +1,1 @@
+"""The report of a comparison: arms side by side, on one page."""

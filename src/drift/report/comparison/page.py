@@ -1,0 +1,108 @@
+"""From the folder of a comparison to one HTML file: what is told apart, then every arm beside every other."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from markupsafe import Markup
+
+from drift.report.comparison.arms import ArmFacts, read_facts
+from drift.report.comparison.results import ArmResult, Comparison, Difference, Three, read_comparison
+from drift.report.figures.drawing import Point
+from drift.report.figures.forest import forest_chart
+from drift.report.figures.lines import arm_chart
+from drift.report.words import fill
+from drift.rundir import atomic_write
+
+Tone = Literal["better", "worse", "unclear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A difference with what its interval says. `tone`: of the first against the second, or against no gain."""
+
+    tone: Tone
+    found: Three
+
+
+@dataclass(frozen=True, slots=True)
+class ArmCard:
+    """One arm beside the others. `beside`: name of the arm that its chart shows too."""
+
+    name: str
+    result: ArmResult
+    facts: ArmFacts
+    gain: Told
+    chart: Markup
+    beside: str
+
+    @property
+    def best_iteration(self) -> int:
+        """0 is the warm start."""
+        means = [self.result.warm_start[0], *(step[0] for step in self.result.utility)]
+        return means.index(max(means))
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two arms, at the temperature where the first is measured, and at the others."""
+
+    difference: Difference
+    told: Told
+
+
+def write_comparison_report(folder: Path, out: Path | None = None) -> Path:
+    """Write the report of a finished comparison to `out` or FOLDER/report.html. Returns where it lies.
+
+    Raises DataError if there is none or a file of it is damaged, PrerequisiteError without matplotlib.
+    """
+    comparison = read_comparison(folder)
+    facts = read_facts(folder, comparison)
+    cards = [_card(name, comparison, facts.arms[name]) for name in comparison.arms]
+    hottest = max(next(iter(comparison.arms.values())).at, key=float)
+    pairs = [Pair(found, tell(found.at[hottest])) for found in comparison.differences if hottest in found.at]
+    gains = sorted(((card.name, _point(card.result.gain)) for card in cards), key=lambda row: -row[1].value)
+    page = fill(
+        "comparison.html.jinja",
+        {},
+        folder=folder,
+        comparison=comparison,
+        facts=facts,
+        cards=cards,
+        best=max(cards, key=lambda card: card.result.gain[0]),
+        pairs=pairs,
+        hottest=float(hottest),
+        temperatures=[float(t) for t in next(iter(comparison.arms.values())).at],
+        gains=forest_chart("Gain over the warm start", gains),
+        differences=forest_chart("Paired differences", [_row(pair) for pair in pairs]) if pairs else None,
+        own_settings=sorted({key for card in cards for key in card.facts.own}),
+    )
+    target = out or folder / "report.html"
+    atomic_write(target, page.encode())
+    return target
+
+
+def tell(found: Three) -> Told:
+    """Better or worse if the 95 % interval of the difference leaves out zero."""
+    return Told("better" if found[1] > 0 else "worse" if found[2] < 0 else "unclear", found)
+
+
+def _card(name: str, comparison: Comparison, facts: ArmFacts) -> ArmCard:
+    """The chart of every arm has that of the first one behind it, and that of the first the second's."""
+    arms = list(comparison.arms)
+    beside = arms[0] if name != arms[0] or len(arms) == 1 else arms[1]
+    curves = {arm: [_point(step) for step in (r.warm_start, *r.utility)] for arm, r in comparison.arms.items()}
+    ends = [end for curve in curves.values() for p in curve for end in (p.low, p.high) if end is not None]
+    room = 0.04 * (max(ends) - min(ends))
+    limits = (min(ends) - room, max(ends) + room)
+    result = comparison.arms[name]
+    chart = arm_chart(f"Utility of {name}", curves[name], curves[beside], limits)
+    return ArmCard(name, result, facts, tell(result.gain), chart, beside)
+
+
+def _row(pair: Pair) -> tuple[str, Point]:
+    return f"{pair.difference.first} − {pair.difference.second}", _point(pair.told.found)
+
+
+def _point(found: Three) -> Point:
+    return Point(*found)

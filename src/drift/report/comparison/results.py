@@ -1,0 +1,73 @@
+"""results.json of `drift compare`: what the arms gained, and how sure that is."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from drift.errors import DataError
+from drift.evaluation.results import Result
+
+RESULTS = "results.json"
+
+Three = tuple[float, float, float]
+"""Mean, low, high of a 95 % interval."""
+
+
+class ArmResult(Result):
+    """`utility`: at temperature 1, per iteration; `at`: at every temperature, the warm start first.
+
+    `final_by_run`: utility at temperature 1 after the last iteration of every run, whose spread is the seeds'.
+    `p_imp`, `worse`: shares of pairs whose chosen is truly better or worse, per iteration, mean over runs.
+    `pairs`, `updates`: per iteration and run. `regret`: of the stop rule, mean and largest over runs; `stops_at`:
+    the iteration that it keeps, per run.
+    """
+
+    learning_rate: float
+    utility: tuple[Three, ...]
+    warm_start: Three
+    gain: Three
+    at: dict[str, tuple[Three, ...]]
+    gains: dict[str, Three]
+    final_by_run: tuple[float, ...]
+    p_imp: tuple[float, ...]
+    worse: tuple[float, ...]
+    pairs: tuple[int, ...]
+    updates: tuple[int, ...]
+    regret: tuple[float, float] | None
+    stops_at: tuple[int, ...]
+
+
+class Difference(Result):
+    """The first arm minus the second after the last iteration, at each temperature."""
+
+    first: str
+    second: str
+    at: dict[str, Three]
+
+
+class Comparison(Result):
+    """`runs`: base and seed of the cells of each arm. `noise`: standard error of one run's utility over its prompts."""
+
+    name: str
+    world: tuple[str, ...]
+    runs: tuple[str, ...]
+    prompts: int
+    noise: float
+    arms: dict[str, ArmResult]
+    differences: tuple[Difference, ...]
+    seconds: float
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Raises DataError if there is none, or naming the first field that is wrong."""
+    path = folder / RESULTS
+    try:
+        return Comparison.model_validate_json(path.read_bytes())
+    except OSError:
+        raise DataError(
+            f"{folder}: holds no finished comparison, {RESULTS} is missing. Give `drift compare` again."
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise DataError(f"{path}: no comparison: {where}: {first['msg']}. Give `drift compare` again.") from None

@@ -1,0 +1,60 @@
+"""How the pages are filled in, and how they put numbers and texts. Every text from a log is escaped: logs are not to
+be trusted."""
+
+import re
+from collections.abc import Callable
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from drift.records import ChatMessage
+
+LONGEST = 20_000  # characters of one message; a pasted log must not make the page unusable
+
+
+def fill(template: str, filters: dict[str, Callable[..., object]], **values: object) -> str:
+    """The template with these values, and these filters beside the ones below."""
+    environment = Environment(
+        loader=PackageLoader("drift.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    own = (number, signed, sentence, clean, temperature, request)
+    environment.filters |= {word.__name__: word for word in own} | {"zip": zip} | filters
+    return environment.get_template(template).render(longest=LONGEST, **values)
+
+
+def temperature(value: float) -> str:
+    return f"temperature {value:g}" if value else "greedy"
+
+
+def number(value: float | None) -> str:
+    """For people: thousands apart, as many digits as can matter, a real minus sign."""
+    if value is None:
+        return "–"
+    if float(value).is_integer():
+        digits = f"{int(value):,}"
+    elif abs(value) >= 10:
+        digits = f"{value:,.1f}"
+    else:
+        digits = f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.2g}"
+    return digits.replace("-", "\N{MINUS SIGN}")
+
+
+def signed(value: float) -> str:
+    return ("+" if value > 0 else "") + number(value)
+
+
+def sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def clean(text: str) -> str:
+    """Control characters that HTML forbids become visible."""
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", text)
+
+
+def request(prompt: tuple[ChatMessage, ...]) -> str:
+    """What the reply answers: the last thing the user said."""
+    return next((message.content for message in reversed(prompt) if message.role == "user"), "")

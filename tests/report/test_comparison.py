@@ -1,0 +1,139 @@
+"""The page of a comparison: arms side by side, from its folder alone, with and without the run folders beside it."""
+
+import json
+import re
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from drift.errors import DataError
+from drift.records import Counts
+from drift.report import report_on
+from drift.report.comparison.page import tell
+from drift.report.comparison.results import ArmResult, Comparison, Difference
+from drift.rundir import RunDir
+
+TEXT = re.compile(r"<style>.*?</style>|<svg.*?</svg>|<[^>]+>", re.DOTALL)
+
+
+def arm(gain: float, wide: float) -> ArmResult:
+    utility, found = (0.6 + gain, 0.55 + gain, 0.65 + gain), (gain, gain - wide, gain + wide)
+    return ArmResult(
+        learning_rate=1e-4,
+        utility=(utility, utility),
+        warm_start=(0.6, 0.55, 0.65),
+        gain=found,
+        at={"1": ((0.6, 0.55, 0.65), utility, utility), "0": ((0.7, 0.6, 0.8),) * 3},
+        gains={"1": found, "0": (0.0, -0.1, 0.1)},
+        final_by_run=(0.61 + gain, 0.59 + gain),
+        p_imp=(0.88, 0.87),
+        worse=(0.1, 0.11),
+        pairs=(16, 16),
+        updates=(2, 2),
+        regret=(0.01, 0.02),
+        stops_at=(1, 2),
+    )
+
+
+def write_folder(folder: Path, name: str = "ours") -> Path:
+    comparison = Comparison(
+        name="side by side",
+        world=("5f6d862c48c56fc2",),
+        runs=("embedded-seed-1", "embedded-seed-2"),
+        prompts=300,
+        noise=0.023,
+        arms={name: arm(0.1, 0.05), "theirs": arm(-0.02, 0.05), "worst": arm(-0.2, 0.05)},
+        differences=(
+            Difference(first=name, second="theirs", at={"1": (0.12, 0.05, 0.2), "0": (0.0, -0.1, 0.1)}),
+            Difference(first="worst", second="theirs", at={"1": (-0.18, -0.2, -0.1)}),
+            Difference(first="theirs", second=name, at={"1": (-0.01, -0.2, 0.1)}),
+        ),
+        seconds=1.0,
+    )
+    folder.mkdir()
+    (folder / "results.json").write_text(comparison.model_dump_json())
+    return folder
+
+
+def write_pairs(out: Path) -> Counts:
+    out.write_text("")
+    return {"rows": 16, "dropped.chosen_is_rejected": 3}
+
+
+def write_labels(out: Path) -> Counts:
+    out.write_text("")
+    return {"rows": 9, "dropped.abuse": 2}
+
+
+def write_cells(folder: Path, **recipes: str) -> None:
+    for arm_name, recipe in recipes.items():
+        for seed in (1, 2):
+            config = f"name: {arm_name}\nseed: {seed}\niterations: 2\nrecipe: {{name: {recipe}, scorer: null}}\n"
+            cell = folder / "cells" / arm_name / f"embedded-seed-{seed}"
+            cell.parent.mkdir(parents=True, exist_ok=True)
+            with RunDir.open(cell, config, seed) as run:
+                run.stage("data/labels.jsonl", write_labels)
+                for k in (1, 2):
+                    run.iteration(k).stage("pairs.jsonl", write_pairs)
+
+
+def read_page(folder: Path) -> tuple[str, str]:
+    html = report_on(folder).read_text()
+    return html, " ".join(unescape(TEXT.sub(" ", html)).split())
+
+
+def test_what_is_told_apart_comes_first(tmp_path: Path):
+    html, words = read_page(write_folder(tmp_path / "runs"))
+    assert "ours gained most 0.600 → 0.700 +0.100 +0.050 to +0.150" in words
+    assert "Of 3 arms, 1 is better than the warm start that all share, 1 is worse, 1 not told apart from it." in words
+    assert "ours − theirs ours is better +0.120" in words
+    assert "worst − theirs worst is worse −0.180" in words
+    assert "theirs − ours not told apart" in words
+    assert html.count("<svg") == 2 + 3  # gains, differences, and a chart for each arm
+
+
+def test_every_plot_has_its_numbers_in_a_table(tmp_path: Path):
+    _, words = read_page(write_folder(tmp_path / "runs"))
+    assert "ours 0.600 0.550 to 0.650 0.700 0.650 to 0.750 0.700 0.650 to 0.750" in words  # by iteration
+    assert "ours 0.88 / 0.10 0.87 / 0.11" in words
+    assert "ours 0.710 0.690" in words  # run by run
+    assert "ours 0.010 0.020 1, 2" in words  # what the stop rule would have cost
+    assert "settings are not known here" in words
+
+
+def test_run_folders_add_settings_drops_and_versions(tmp_path: Path):
+    folder = write_folder(tmp_path / "runs")
+    write_cells(folder, ours="drift", theirs="spin", worst="spin")
+    html, words = read_page(folder)
+    assert "arm recipe.name ours drift theirs spin worst spin" in words
+    assert "ours 16 2 chosen is rejected 12" in words  # 2 runs of 2 iterations with 3 each
+    assert "Before the arms part, over the runs: abuse 4" in words
+    assert "iterations: 2" in words
+    assert "seed: 1" not in html
+    assert "None" not in words
+
+
+def test_names_cannot_become_markup_and_nothing_is_loaded(tmp_path: Path):
+    html, _ = read_page(write_folder(tmp_path / "runs", "<script>alert(1)</script>"))
+    assert "<script" not in html
+    assert [link for link in re.findall(r'(?:src|href)="([^"]*)"', html) if not link.startswith("#")] == []
+    assert re.findall(r"@import|url\((?!#)", html) == []
+
+
+def test_a_folder_without_a_comparison_is_named(tmp_path: Path):
+    with pytest.raises(DataError, match="neither a run"):
+        report_on(tmp_path)
+    (tmp_path / "cells").mkdir()
+    with pytest.raises(DataError, match="no finished comparison"):
+        report_on(tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps({"name": "x"}))
+    with pytest.raises(DataError, match=r"results\.json: no comparison: world"):
+        report_on(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("found", "tone"), [((0.1, 0.01, 0.2), "better"), ((-0.1, -0.2, -0.01), "worse"), ((0.1, 0.0, 0.2), "unclear")]
+)
+def test_a_difference_is_told_only_if_its_interval_leaves_out_zero(found, tone):
+    assert tell(found).tone == tone
