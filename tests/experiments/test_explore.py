@@ -1,14 +1,20 @@
 """Exploration of real small policies: vectors, and the whole command with its map."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from drift.config import PolicySettings
 from drift.errors import ConfigError, PrerequisiteError
 from drift.evaluation.exploration.embed import embed
-from drift.experiments.explore import ExploreSettings, explore
-from drift.records import ChatMessage
+from drift.evaluation.judging.terms import Terms
+from drift.experiments.explore import ExploreSettings, estimate_exploration, explore
+from drift.policy.model import load_policy
+from drift.records import ChatMessage, Conversation, Message
+from drift.store import Store
 
 PROMPT = (ChatMessage("user", "Sort: b a"),)
 
@@ -22,15 +28,73 @@ def test_hidden_states_are_unit_vectors_of_the_reply(tiny_policy):
 
 
 def test_bad_input(tmp_path, tiny_policy):
-    with pytest.raises(ConfigError, match="at least two"):
+    with pytest.raises(ConfigError, match="a run, or at least two"):
         explore([str(tiny_policy)], ExploreSettings(), tmp_path)
     with pytest.raises(ConfigError, match="named twice"):
         explore([str(tiny_policy)] * 2, ExploreSettings(), tmp_path)
+    with pytest.raises(ConfigError, match="name one: --reward URL#MODEL"):
+        estimate_exploration([str(tiny_policy), "embedded"], ExploreSettings(), tmp_path)
     sentences = tmp_path / "sentences"
     sentences.mkdir()
     (sentences / "modules.json").write_text("[]")
     with pytest.raises(PrerequisiteError, match="pip install sentence-transformers"):
         embed(str(sentences), [PROMPT], ["a"], "float32")
+
+
+@pytest.fixture
+def policies(tmp_path, tiny_policy) -> list[str]:
+    """Two that answer differently."""
+    policy = load_policy(tiny_policy, PolicySettings())
+    with torch.no_grad():
+        policy.model.lm_head.weight.mul_(0.5)
+    policy.model.save_pretrained(tmp_path / "other")
+    policy.tokenizer.save_pretrained(tmp_path / "other")
+    return [str(tiny_policy), str(tmp_path / "other")]
+
+
+@pytest.fixture
+def asked_of_a_judge(tmp_path, serve, said):
+    """Settings and a server: requests of a store, and a judge that likes what holds an `a`."""
+    store = Store(tmp_path / "store")
+    chats = ((Message("user", f"say {n}"), Message("assistant", "logged")) for n in range(4))
+    store.add(Conversation(f"c{n}", "s", None, messages, "test") for n, messages in enumerate(chats))
+
+    def judge(path, body, number):
+        shown = body["messages"][-1]["content"].split("<<< reply B >>>")
+        first = "a" in shown[0].rpartition("<<< reply A >>>")[2].partition("<<< end")[0]
+        return said.chat("C" if first == ("a" in shown[-1].partition("<<< end")[0]) else "A" if first else "B")
+
+    server = serve(judge)
+    settings = ExploreSettings(f"{server.url}#judge", store=tmp_path / "store", prompts=4, samples=3, max_new_tokens=8)
+    return settings, server
+
+
+def test_a_judge_is_estimated_first_and_never_passes_its_limit(tmp_path, policies, asked_of_a_judge):
+    settings, server = asked_of_a_judge
+    settings = replace(settings, terms=Terms(None, 1000.0, 1000.0, 0.01))
+    found = estimate_exploration(policies, settings, tmp_path / "out")
+    assert found.questions == 2 * 2 * 4 * 3  # both orders of every reply of both policies
+    assert found.cost is not None
+    told: list[str] = []
+    with pytest.raises(ConfigError, match="--max-cost"):
+        explore(policies, settings, tmp_path / "out", told.append)
+    assert "questions to ask" in told[0]
+    assert server.chats() == []
+    assert len(list((tmp_path / "out").glob("samples-*/shard-0001.jsonl"))) == 2  # the replies need not be made again
+
+
+@pytest.mark.slow
+def test_a_judge_rewards_what_beats_the_logs_and_is_asked_once(tmp_path, policies, asked_of_a_judge):
+    pytest.importorskip("umap")
+    settings, server = asked_of_a_judge
+    done = explore(policies, settings, tmp_path / "out")
+    assert done.prompts == 4
+    assert "preference over the logs' own reply" in done.not_comparable[1]
+    assert all(0 <= found.mean_reward <= 1 for found in done.methods.values())
+    asked = len(server.chats())
+    again = explore(policies, settings, tmp_path / "out")
+    assert len(server.chats()) == asked  # not even whether it tells probabilities
+    assert again == done
 
 
 @pytest.mark.slow

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drift.errors import DataError
+from drift.evaluation.exploration.regions import RegionShares, Share
+from drift.evaluation.exploration.results import ExplorationSummary, MethodResult, read_exploration
 from drift.records import ChatMessage, FeedbackLabel, PromptItem
 from drift.report import write_report
 from drift.report.contents import Disliked
@@ -17,7 +19,7 @@ from drift.report.page import mark_evidence
 from drift.rundir import RunDir
 
 MakeRun = Callable[..., Path]
-SECTIONS = ("results", "disliked", "samples", "chosen", "training", "data", "labels", "settings")
+SECTIONS = ("results", "disliked", "samples", "chosen", "exploration", "training", "data", "labels", "settings")
 
 
 class Page(HTMLParser):
@@ -65,6 +67,37 @@ def test_every_section_is_there_with_its_numbers(make_run: MakeRun):
     assert "Lima 0.75" in words
     assert "name: test" in words
     assert "not there yet" not in words
+    assert "iteration 1 1 0.100 1.500 0.690 – iteration 1 2 0.200 1.500 0.690 –" in words  # the numbers of the curves
+
+
+def share(value: float) -> RegionShares:
+    found = Share(value, value - 0.01, value + 0.01)
+    return RegionShares(10, found, found)
+
+
+def method(reward: float, value: float) -> MethodResult:
+    shares = (share(value),)
+    return MethodResult(reward, 0.1, 0.2, 0.3, 0.85, 1.25, 9.0, 0.07, {1: 0.5, 4: 0.9}, shares, shares)
+
+
+def test_the_exploration_map_stands_in_the_report(make_run: MakeRun):
+    run = make_run()
+    assert "drift eval exploration" in Page(write_report(run)).text
+    places = tuple((x / 7, (x * x % 11) / 5, 0.1 + x / 40) for x in range(30))
+    found = ExplorationSummary(
+        methods={"base": method(0.4, 0.45), "<b>ours": method(0.7, 0.55)},
+        prompts=10, samples=3, reward="oracle", embedder="embedded", good_from=1.0, figure="x.svg", left_out=0,
+        points={"base": places, "<b>ours": tuple((y, x, w) for x, y, w in places)},
+    )  # fmt: skip
+    (run / "exploration.json").write_text(found.json())
+    assert read_exploration(run / "exploration.json") == found
+    page = Page(write_report(run))
+    assert page.tags.count("svg") == 7 + 2
+    assert "base 0.400 0.450 0.440 to 0.460 0.450 0.440 to 0.460" in " ".join(page.text.split())
+    assert "<b>ours 0.500 0.900 0.850 1.250 0.070 0.100 0.200 0.300" in " ".join(page.text.split())
+    (run / "exploration.json").write_text('{"methods": 3}')
+    with pytest.raises(DataError, match=r"exploration\.json: no exploration: methods"):
+        write_report(run)
 
 
 def test_evidence_is_marked_in_the_complaint(make_run: MakeRun):

@@ -182,12 +182,16 @@ def pairwise(
 
 @app.command()
 def exploration(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or models' folders or ids; two or more.")],
-    reward: Annotated[str, typer.Option(help="`oracle`: the sandbox's truth; or a reward model's folder.")] = "oracle",
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="A run (against its base), or several runs or models.")
+    ],
+    reward: Annotated[
+        str, typer.Option(help="`oracle`: the sandbox's truth; a judge, URL#MODEL; or a reward model's folder.")
+    ] = "oracle",
     embedder: Annotated[
         str | None, typer.Option(help="A policy, or a sentence-transformers folder; else the first run's base.")
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="Its test split is asked, with a reward model.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Its test split is asked, with a judge or reward model.")] = None,
     prompts: Annotated[int, typer.Option(min=2, help="Drawn by hash.")] = 64,
     samples: Annotated[int, typer.Option(min=2, help="Replies to each prompt.")] = 8,
     temperature: Annotated[float, typer.Option(min=0.01)] = 1.0,
@@ -195,18 +199,32 @@ def exploration(
     good_from: Annotated[float | None, typer.Option(help="A reply is good from this reward on.")] = None,
     dtype: Dtype = "float32",
     seed: Annotated[int, typer.Option(help="Of the replies.")] = 0,
-    out: Annotated[Path, typer.Option(help="Gets exploration.json and the map.")] = Path("evals/exploration"),
+    out: Annotated[Path, typer.Option(help="Gets exploration.json and the map; the same folder resumes.")] = Path(
+        "evals/exploration"
+    ),
+    api_key_env: KeyOption = None,
+    price_input: Price = None,
+    price_output: Price = None,
+    max_cost: MaxCost = None,
+    dry_run: DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Whose replies reach where the reward is, on a joint map and in the embedding space, and how diverse they are.
 
-    Example: drift eval exploration runs/demo-seed-1 runs/demo-seed-2 --json
-    """
-    from drift.experiments.explore import ExploreSettings, explore
+    The map goes into the report of every run that took part.
 
+    Example: drift eval exploration runs/demo-seed-1 --json
+    """
+    from drift.evaluation.judging.terms import Terms
+    from drift.experiments.explore import ExploreSettings, estimate_exploration, explore
+
+    terms = Terms(api_key_env, price_input, price_output, max_cost)
     settings = ExploreSettings(
-        reward, embedder, store, prompts, samples, temperature, max_new_tokens, dtype, seed, good_from
+        reward, embedder, store, prompts, samples, temperature, max_new_tokens, dtype, seed, good_from, terms
     )
+    if dry_run:
+        summary(estimate_exploration(runs, settings, out), as_json)
+        return
     with progress("exploring"):
         done = explore(runs, settings, out)
     regions(done.methods)
