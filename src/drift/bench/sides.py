@@ -120,7 +120,9 @@ class Ours(Side):
     def __init__(self, model: nn.Module, conditions: Conditions, seed: int, folder: Path):
         self.dtype = getattr(torch, conditions.dtype)
         settings = TrainingSettings(beta=BETA, rpo_alpha=0.0, optimizer="adamw_torch", batch_size=BATCH)
-        self.collator = StepCollator(0, settings.micro_batch_tokens, choose_packing(model).shared)
+        packing = choose_packing(model)
+        head = "again" if conditions.gradient_checkpointing else packing.head  # as the training stage chooses
+        self.collator = StepCollator(0, settings.micro_batch_tokens, packing.shared, head)
         arguments = training_arguments(settings, seed, folder)
         metrics = (folder / "metrics.jsonl").open("wb")
         self.trainer = PreferenceTrainer(model, [], settings, arguments, self.collator, self.dtype, False, metrics)
@@ -137,7 +139,7 @@ class Ours(Side):
     def reference(self, model: nn.Module, pairs: Sequence[TokenPair]) -> list[TokenPair]:
         """The pairs with this model's log-probs, in the rows that the reference pass takes."""
         model.eval()
-        collate = replace(self.collator, micro_batch_tokens=LARGER * self.collator.micro_batch_tokens)
+        collate = replace(self.collator, micro_batch_tokens=LARGER * self.collator.micro_batch_tokens, head="again")
         found = list(pairs)
         for places in collate.groups(pairs):
             (batch,) = collate([pairs[place] for place in places])

@@ -77,26 +77,40 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
+def logsumexp(logits: Tensor) -> Tensor:
+    """Of each row, float32 [T], from logits [T, V] of any float type."""
+    return torch.cat([chunk.float().logsumexp(-1) for chunk in logits.split(_rows(logits))])
+
+
+def logit_slopes(
+    logits: Tensor, logsums: Tensor, targets: Tensor, gradient: Tensor, out: Tensor | None = None
+) -> Tensor:
+    """Gradient of the logits [T, V], from that of the targets' log-probs [T]: float32, or as `out` is.
+
+    d log p_t / d z_j = 1[j = t] - p_j.
+    """
+    found = torch.empty(logits.shape, device=logits.device) if out is None else out
+    for start in range(0, len(logits), _rows(logits)):
+        rows = slice(start, start + _rows(logits))
+        scale = gradient[rows, None]
+        chunk = (logits[rows].float() - logsums[rows, None]).exp_().mul_(-scale)
+        found[rows] = chunk.scatter_add_(-1, targets[rows, None], scale)
+    return found
+
+
 class _TokenLogps(torch.autograd.Function):
-    """log p_t = z_t - logsumexp(z); d log p_t / d z_j = 1[j = t] - p_j."""
+    """log p_t = z_t - logsumexp(z)."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
-        logsums = torch.cat([chunk.float().logsumexp(-1) for chunk in logits.split(_rows(logits))])
+        logsums = logsumexp(logits)
         ctx.save_for_backward(logits, targets, logsums)
         return logits.gather(-1, targets[:, None]).squeeze(-1).float() - logsums
 
     @staticmethod
     def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None]:
         logits, targets, logsums = ctx.saved_tensors
-        found = torch.empty_like(logits)
-        for start in range(0, len(logits), _rows(logits)):
-            rows = slice(start, start + _rows(logits))
-            scale = gradients[0][rows, None]
-            chunk = (logits[rows].float() - logsums[rows, None]).exp_().mul_(-scale)
-            chunk.scatter_add_(-1, targets[rows, None], scale)
-            found[rows] = chunk
-        return found, None
+        return logit_slopes(logits, logsums, targets, gradients[0], torch.empty_like(logits)), None
 
 
 def _rows(logits: Tensor) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from drift.policy.padded import PaddedRows, padded_logps
 from drift.training.loss import PairTensors
-from drift.training.shared_prefix import PackedRow, packed_logps
+from drift.training.shared_prefix import Head, PackedRow, packed_logps
 from drift.training.tokens import TokenPair
 
 
@@ -44,7 +44,7 @@ class PairBatch:
 class StepCollator:
     """The pairs of one optimizer step to micro-batches of at most `micro_batch_tokens` tokens each, padding included.
 
-    `shared`: packed rows, for a model that computes them exactly; `chunk_head`: see PackedRow. A pair that is longer by
+    `shared`: packed rows, for a model that computes them exactly; `head`: see there. A pair that is longer by
     itself is a micro-batch. `processes`: how many share the micro-batches; there is one for each at least, if there
     are pairs enough.
     """
@@ -52,7 +52,7 @@ class StepCollator:
     pad_token_id: int
     micro_batch_tokens: int
     shared: bool
-    chunk_head: bool = False
+    head: Head = "model"
     processes: int = 1
 
     def __call__(self, pairs: Sequence[TokenPair]) -> list[PairBatch]:
@@ -82,7 +82,7 @@ class StepCollator:
     def _batch(self, pairs: Sequence[TokenPair], total_weight: float, total_tokens: float) -> PairBatch:
         sequences = [(pair.prompt, reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]
         return PairBatch(
-            PackedRow.of(pairs, self.chunk_head) if self.shared else PaddedRows.of(sequences, self.pad_token_id),
+            PackedRow.of(pairs, self.head) if self.shared else PaddedRows.of(sequences, self.pad_token_id),
             torch.tensor([pair.ref_chosen_logps for pair in pairs]),
             torch.tensor([pair.ref_rejected_logps for pair in pairs]),
             torch.tensor([float(len(pair.chosen)) for pair in pairs]),

@@ -125,7 +125,9 @@ def logps_of(
     policy: Policy, pairs: Sequence[TokenPair], micro_batch_tokens: int, dtype: torch.dtype
 ) -> list[PairLogps]:
     """In the order of the pairs; like lengths are computed together, in larger rows than training's."""
-    collate = StepCollator(pad_id(policy), LARGER * micro_batch_tokens, choose_packing(policy.model).shared)
+    packing = choose_packing(policy.model)
+    head = "again" if packing.head == "kept" else packing.head  # nothing is kept: only a few rows' logits are there
+    collate = StepCollator(pad_id(policy), LARGER * micro_batch_tokens, packing.shared, head)
     policy.model.eval()
     found: dict[int, PairLogps] = {}
     for places in collate.groups(pairs):

@@ -130,9 +130,9 @@ def _go_through(
 
 
 def _collator(policy: Policy, settings: TrainerSettings, packing: Packing, processes: int) -> StepCollator:
-    """With gradient checkpointing the head's logits would be the largest thing kept: they go in chunks too then."""
-    chunk_head = packing.chunk_head and settings.gradient_checkpointing
-    return StepCollator(pad_id(policy), settings.micro_batch_tokens, packing.shared, chunk_head, processes)
+    """With gradient checkpointing the logits would be the largest thing kept: they are computed again then."""
+    head = "again" if settings.gradient_checkpointing and packing.head == "kept" else packing.head
+    return StepCollator(pad_id(policy), settings.micro_batch_tokens, packing.shared, head, processes)
 
 
 def _identical(kept: int, counts: Mapping[str, int]) -> dict[str, float]:

@@ -144,8 +144,8 @@ def check(settings: tuple[str, dict]) -> bool:
     order = sorted(range(3), key=lambda row: -pairs()[row].length)
     assert torch.allclose(found, torch.cat([told[row] for row in order]), atol=2e-4), packing.why
     assert "\n" not in packing.why
-    if packing.chunk_head:
-        (batch,) = StepCollator(0, 10_000, True, chunk_head=True)(pairs())
+    if packing.head == "kept":
+        (batch,) = StepCollator(0, 10_000, True, "again")(pairs())
         assert torch.allclose(per_token_logps(model, batch, torch.float32), found, atol=1e-5)
         assert not any(hasattr(model.config, name) for name in ("logit_scale", "logits_scaling"))
     return packing.shared

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from drift.policy.padded import autocast, token_logps
-from drift.training.shared_prefix.head import chunked_logps
+from drift.training.shared_prefix.head import Head, head_logps
 from drift.training.tokens import TokenPair
 
 
@@ -85,8 +85,7 @@ class PackedRow:
     """Pairs in one row of N tokens, T of them in completions.
 
     input_ids, position_ids: int64 [1, N]. predicting, targets: int64 [T]: the position before each completion token,
-    and the token; C and R of a pair are predicted from the same last position of P. `chunk_head`: compute logits a
-    few rows at a time and once more for the gradient, so that they are never all there.
+    and the token; C and R of a pair are predicted from the same last position of P. `head`: who computes the logits.
     """
 
     input_ids: Tensor
@@ -94,10 +93,10 @@ class PackedRow:
     predicting: Tensor
     targets: Tensor
     layout: Layout
-    chunk_head: bool = False
+    head: Head = "model"
 
     @classmethod
-    def of(cls, pairs: Sequence[TokenPair], chunk_head: bool = False) -> "PackedRow":
+    def of(cls, pairs: Sequence[TokenPair], head: Head = "model") -> "PackedRow":
         lengths = [len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs]
         spans = pairwise(accumulate(lengths, initial=0))
         segments = [
@@ -110,7 +109,7 @@ class PackedRow:
             torch.tensor([place for segment in segments for place in _predicting(segment)]),
             torch.tensor([token for pair in pairs for token in (*pair.chosen, *pair.rejected)]),
             Layout(segments),
-            chunk_head,
+            head,
         )
 
     def to(self, device: torch.device) -> "PackedRow":
@@ -120,7 +119,7 @@ class PackedRow:
             self.predicting.to(device),
             self.targets.to(device),
             self.layout,
-            self.chunk_head,
+            self.head,
         )
 
     @property
@@ -136,8 +135,8 @@ def packed_logps(model: nn.Module, row: PackedRow, dtype: torch.dtype) -> Tensor
     completion token is predicted.
     """
     with autocast(row.input_ids.device, dtype):
-        if row.chunk_head:
-            return chunked_logps(model, lambda: _logits(model, row), row.targets)
+        if row.head != "model":
+            return head_logps(model, lambda: _logits(model, row), row.targets, dtype, row.head)
         logits = _logits(model, row)
     return token_logps(logits[0], row.targets)
 

@@ -15,6 +15,7 @@ from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
 from drift.policy.padded import PaddedRows, padded_logps
 from drift.training.shared_prefix.attention import NAME, shared_prefix_attention
+from drift.training.shared_prefix.head import Head
 from drift.training.shared_prefix.layout import Layout, PackedRow, packed_logps
 from drift.training.shared_prefix.varlen import NAME_VARLEN, varlen_attention
 from drift.training.tokens import TokenPair
@@ -34,13 +35,12 @@ SHARE_OF_WRONG = {torch.float32: 1e-2, torch.bfloat16: 0.25, torch.float16: 0.25
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """`shared`: the model's attention is switched to the packed row. `chunk_head`: its logits are what its head gives.
-
-    `why`: one line for people.
+    """`shared`: the model's attention is switched to the packed row. `head`: `kept` if its logits are nothing but what
+    its head gives, so that they may be computed outside of it. `why`: one line for people.
     """
 
     shared: bool
-    chunk_head: bool
+    head: Head
     why: str
 
 
@@ -61,9 +61,9 @@ def choose_packing(model: torch.nn.Module) -> Packing:
         if reason is not None:
             found.set_attn_implementation(before)
             return _plain(reason)
-        chunk_head = probe.against(torch.float32, chunk_head=True) is None
+        head = "kept" if probe.against(torch.float32, "kept") is None else "model"
         kernel = _take_kernel(found, probe) if found.device.type == "cuda" else ""
-    return Packing(True, chunk_head, f"prompts are computed once for both completions (packed rows{kernel}, probed)")
+    return Packing(True, head, f"prompts are computed once for both completions (packed rows{kernel}, probed)")
 
 
 def _take_kernel(model: PreTrainedModel, probe: "_Probe") -> str:
@@ -82,7 +82,7 @@ def base_model(model: torch.nn.Module) -> PreTrainedModel | None:
 
 
 def _plain(reason: str) -> Packing:
-    return Packing(False, False, f"prompts are computed for each completion (padded rows), as {reason}")
+    return Packing(False, "model", f"prompts are computed for each completion (padded rows), as {reason}")
 
 
 def _against(model: PreTrainedModel) -> str | None:
@@ -130,9 +130,9 @@ class _Probe:
         expected = [_alone(model, pair) for pair in _PAIRS]
         return cls(model, base, expected, _difference(expected, [_seeing_chosen(model, pair) for pair in _PAIRS]))
 
-    def against(self, dtype: torch.dtype, chunk_head: bool = False) -> str | None:
+    def against(self, dtype: torch.dtype, head: Head = "model") -> str | None:
         """What speaks against the packed row as the model's attention computes it now; None: it is exact."""
-        row = PackedRow.of(_PAIRS, chunk_head)
+        row = PackedRow.of(_PAIRS, head)
         layout = Layout(row.layout.segments, record=True)
         row = replace(row, layout=layout).to(self.base.device)
         try:
