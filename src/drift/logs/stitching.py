@@ -1,7 +1,8 @@
 """Records of single model calls, stitched to conversations: each call holds the history before it.
 
 A call whose messages are how a later one begins is a part of that one; what nothing continues is a conversation, so
-that no reaction is lost where a history branches. Calls are compared within their session, else within their user, else
+that no reaction is lost where a history branches. A session in which no call holds a history is one conversation, in
+the order of time. Calls are compared within their session, else within their user, else
 over all logs, by a hash over roles and texts up to each message (without system messages, which often hold the date).
 
 The texts wait in a file without a name; DuckDB holds numbers only and spills to disk beyond its memory limit.
@@ -10,8 +11,9 @@ The texts wait in a file without a name; DuckDB holds numbers only and spills to
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,7 +31,7 @@ _TOGETHER = 20_000
 _TABLES = {
     "calls": {
         "call": "BIGINT", "tip": "BIGINT", "answered": "BOOLEAN", "started": "DOUBLE", "place": "BIGINT",
-        "held": "BIGINT",
+        "held": "BIGINT", "session": "BIGINT", "system": "BIGINT", "messages": "BIGINT",
     },
     "nodes": {
         "call": "BIGINT", "position": "BIGINT", "node": "BIGINT", "request": "BIGINT", "parent": "BIGINT",
@@ -40,6 +42,7 @@ _TABLES = {
         "evidence": "BIGINT", "rank": "BIGINT", "id": "BIGINT", "scale": "BIGINT", "value": "DOUBLE", "place": "BIGINT",
     },
 }  # fmt: skip
+# `apart`: sessions whose calls all hold one request and one reply: whoever logged them keeps the history elsewhere.
 # `replies`: each reply once, with the first call that gave it. `rank` 1 is the first reply after its parent.
 _STITCH = """
     CREATE TABLE replies AS
@@ -56,6 +59,14 @@ _STITCH = """
         SELECT DISTINCT node FROM nodes WHERE NOT last UNION SELECT DISTINCT request FROM nodes;
     CREATE TABLE kept AS
         SELECT min(call) AS call FROM calls ANTI JOIN inner_nodes ON calls.tip = inner_nodes.node GROUP BY tip;
+    CREATE TABLE apart AS
+        SELECT call, session, min(place) OVER in_session AS leader, started FROM (
+            SELECT *, tip IN (SELECT node FROM regenerated) AS given_up,
+                min(messages) OVER of_session = 2 AND max(messages) OVER of_session = 2
+                    AND min(system) OVER of_session = max(system) OVER of_session
+                    AND min(started) OVER of_session > 0 AS alike
+            FROM kept JOIN calls USING (call) WHERE session <> 0 WINDOW of_session AS (PARTITION BY session))
+        WHERE alike AND NOT given_up WINDOW in_session AS (PARTITION BY session);
     CREATE TABLE scales AS
         SELECT scale, min(value) AS low, max(value) AS high FROM evidence WHERE scale <> 0 GROUP BY scale;
     CREATE TABLE targets AS
@@ -65,7 +76,7 @@ _STITCH = """
         SELECT DISTINCT evidence, place, value, node, coalesce(low, -1) AS low, coalesce(high, 1) AS high
         FROM evidence LEFT JOIN scales USING (scale) LEFT JOIN targets USING (evidence);"""
 _KEPT = """
-    SELECT calls.place AS place,
+    SELECT calls.place AS place, coalesce(any_value(apart.leader), calls.place) AS together,
         coalesce(arg_max(nodes.node, position) FILTER (rank > 1 OR first), any_value(tip)) AS identity,
         coalesce(arg_min(nodes.node, position), any_value(tip)) AS root,
         min(ranks.started) AS started,
@@ -79,7 +90,8 @@ _KEPT = """
         LEFT JOIN ranks ON nodes.node = ranks.node
         LEFT JOIN regenerated ON nodes.node = regenerated.node
         LEFT JOIN judged ON judged.node = nodes.node AND low >= -1 AND high <= 1
-    GROUP BY calls.call, calls.place ORDER BY calls.place"""
+        LEFT JOIN apart ON apart.call = calls.call
+    GROUP BY calls.call, calls.place ORDER BY together, any_value(apart.started), calls.place"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +143,10 @@ class Stitcher:
                 replies.append((position, node, before, parent))
                 parent = node
         answered = bool(replies) and replies[-1][1] == node
-        self._insert("calls", (number, node, answered, call.started, place, found.rows))
+        spoken, session = [m for m in found.messages if m.role != "system"], root if call.session else 0
+        system = _hash(0, *(message.content for message in found.messages if message.role == "system"))
+        row = (number, node, answered, call.started, place, found.rows, session, system, len(spoken) if answered else 0)
+        self._insert("calls", row)
         for name in call.ids:
             self._insert("ids", (number, _hash(0, name)))
         for position, reply, request, before in replies:
@@ -147,10 +162,16 @@ class Stitcher:
         self._tables.execute(_STITCH)
         count = "SELECT count(*), coalesce(sum(held), 0)::BIGINT FROM calls ANTI JOIN kept USING (call)"
         merged, rows = self._tables.execute(count).fetchone() or (0, 0)
-        return Stitched(itertools.chain(self._conversations(), self._judgements()), merged, rows)
+        (joined,) = self._tables.execute("SELECT count(*) - count(DISTINCT session) FROM apart").fetchone() or (0,)
+        return Stitched(itertools.chain(self._conversations(), self._judgements()), merged + joined, rows)
 
     def _conversations(self) -> Iterator[Draft]:
-        for row in self._rows(_KEPT):
+        for _, rows in itertools.groupby(self._rows(_KEPT), key=itemgetter("together")):
+            first, *others = self._kept(rows)
+            yield joined(first, others) if others else first
+
+    def _kept(self, rows: Iterable[dict[str, Any]]) -> Iterator[Draft]:
+        for row in rows:
             draft, file = self._draft(row["place"])
             ratings = [Rating(position, "regeneration", -1.0) for position in sorted(row["regenerated"] or ())]
             ratings += [self._rating(judged) for judged in row["judged"] or ()]
@@ -228,6 +249,18 @@ class Stitcher:
         """One query at a time; its rows as a stream."""
         for batch in self._tables.cursor().sql(query).to_arrow_reader(1024):
             yield from batch.to_pylist()
+
+
+def joined(first: Draft, others: Sequence[Draft]) -> Draft:
+    """Calls that came without their history, as the one conversation that they are; it keeps the first one's name."""
+    messages, ratings = list(first.messages), list(first.ratings)
+    for draft in others:
+        said = [index for index, message in enumerate(draft.messages) if message.role != "system"]
+        ratings += [replace(r, reply_index=len(messages) + said.index(r.reply_index)) for r in draft.ratings]
+        messages += [draft.messages[index] for index in said]
+    rows = sum(draft.rows for draft in (first, *others))
+    tags = {name: value for draft in (*others[::-1], first) for name, value in draft.tags.items()}
+    return replace(first, messages=tuple(messages), ratings=tuple(ratings), rows=rows, tags=tags)
 
 
 def _hash(before: int, *parts: str) -> int:

@@ -417,3 +417,33 @@ def test_what_a_span_or_a_run_says_of_consent_is_kept(tmp_path):
     tags = [c.tags for rows in ([span], [run]) for c in read(tmp_path, rows)[1]]
     assert {"app.training_consent": "true", "license": "cc0"} in tags
     assert {"consent": "no"} in tags
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+def test_a_session_without_any_history_is_one_conversation_in_the_order_of_time(tmp_path, call):
+    again = {"role": "assistant", "content": "four"}
+    rows = [call("c", [Q2], A2, at=9), call("a", [Q1], A1, at=1), call("b", [Q1], again, at=2)]
+    rows = [row | {"attributes": {**row["attributes"]}} if "attributes" in row else row for row in rows]
+    for row in rows:  # the same system message in each
+        row.get("attributes", {}).pop("gen_ai.system_instructions", None)
+    read(tmp_path, rows[2:])
+    summary, (one, given_up) = read(tmp_path, rows)
+    assert texts(one) == ["2+2?", "four", "That is wrong.", "4"]
+    assert [r.kind for r in given_up.ratings] == ["regeneration"]
+    assert (summary.read - summary.filtered, summary.accepted, summary.updated, summary.duplicate) == (3, 1, 1, 1)
+
+
+def test_ratings_of_a_session_without_history_stay_with_their_replies(tmp_path):
+    calls = [langfuse("a", [Q1], A1, at=1), langfuse("b", [Q2], A2, at=2), langfuse("z", [Q1], A1, session="other")]
+    judged = score("b", {"value": 1}, score="user-feedback")
+    summary, (one, other) = read(tmp_path, [*calls, judged])
+    assert texts(one) == ["2+2?", "5", "That is wrong.", "4"]
+    assert [(r.reply_index, r.kind) for r in one.ratings] == [(3, "thumb")]
+    assert texts(other) == ["2+2?", "5"]
+    assert summary.duplicate == 1
+
+
+def test_calls_of_a_session_that_are_no_chat_with_one_another_stay_apart(tmp_path):
+    other_task = [{"role": "system", "content": "Name this chat."}, Q2]
+    _, found = read(tmp_path, [langfuse("a", [Q1], A1, at=1), langfuse("b", other_task, A2, at=2)])
+    assert len(found) == 2
