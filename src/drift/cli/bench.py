@@ -29,7 +29,7 @@ def label(
 
 @app.command()
 def sample(
-    prompts: Annotated[int, typer.Option(min=1, help="Prompts of a round.")] = 96,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts of a round.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, help="Each takes new prompts through every sampler.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the weights, the prompts and the sampling.")] = 0,
     as_json: JsonFlag = False,
