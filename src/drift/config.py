@@ -119,8 +119,8 @@ class ScorerSettings(Settings):
 
 class RecipeSettings(Settings):
     """How pairs are built. `guided_share` of the prompts show the policy the disliked reply and the complaint, the rest
-    the request alone; with `iter_dpo` it is the share of a prompt's samples. Without a complaint (a bare thumb-down) it is
-    the request alone, whatever the share.
+    the request alone; with `iter_dpo` it is the share of a prompt's samples. Without a complaint (a bare thumb-down) it
+    is the request alone, whatever the share.
 
     `samples`: fresh replies per prompt. `pairs`: exactly so many pairs per iteration, by leaving out or by repeating.
     `retire_below`: a disliked reply is retired once its log-prob has fallen by so many nats since the warm start.
