@@ -157,6 +157,8 @@ class _Ingestion:
 
     def _show(self, conversation: Conversation) -> None:
         """The first ones are examples, then those of a source that none of these is from."""
+        if len(self.examples) == EXAMPLES and conversation.source == self.examples[0].source:
+            return
         sources = [example.source for example in self.examples]
         if len(sources) < EXAMPLES:
             self.examples.append(conversation)
@@ -185,6 +187,6 @@ class _Ingestion:
 
 def left_out(conversation: Conversation, consent: Mapping[str, str], forgotten: Forgotten) -> Reason | None:
     """Why a conversation that could be read is not stored."""
-    if any(conversation.tags.get(name) != value for name, value in consent.items()):
+    if consent and any(conversation.tags.get(name) != value for name, value in consent.items()):
         return Reason.NO_CONSENT
     return Reason.FORGOTTEN if forgotten.covers(conversation) else None
