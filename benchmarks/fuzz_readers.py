@@ -32,6 +32,7 @@ WHOLE_EVERY = 32
 READERS = [
     "wildfeedback",
     "drift",
+    "ultrafeedback",
     "wildchat",
     "openwebui",
     "langfuse",
