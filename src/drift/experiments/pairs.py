@@ -23,7 +23,7 @@ def pairs_from_logs(logs: Sequence[Path], store: Store, out: Path, min_p_dsat: f
     """Ingest (redacted, exact duplicates out), note near-duplicates, label (embedded), and write the pairs.
 
     Each step keeps what earlier commands did, so that the same command again adds nothing.
-    Raises DataError as `ingest` does, and, before anything is read, if `out` cannot be written.
+    Raises DataError as `ingest` and `write_pairs` do, and, before anything is read, if `out` cannot be written.
     """
     check_writable("--out", out)
     ingested = ingest(logs, store, settings=IngestionSettings(near_duplicates=True), on_progress=report_progress)

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
+from drift.errors import DataError
 from drift.pairs.disliked import Trust, is_dissatisfied, prompt_items
 from drift.pairs.others import liked_items, random_items
 from drift.pairs.recipes import RECIPES, Material, exactly
@@ -127,9 +128,11 @@ def _lengths(pairs: Path) -> Counts:
 def write_pairs(store: Store, out: Path, min_p_dsat: float) -> PairsSummary:
     """PromptItems of all splits to `out`, repair pairs beside it; for looking at, and for other trainers.
 
-    Raises DataError if the store is empty.
+    Raises DataError if the store is empty, or if nothing in it is labelled.
     """
     store.require_conversations()
+    if not store.counts().labels:
+        raise DataError(f"{store.path}: no reply is labelled. `drift label --store {store.path}` labels them.")
     out.parent.mkdir(parents=True, exist_ok=True)
     settings = LabelSettings(min_p_dsat=min_p_dsat)
     beside = out.with_suffix(".repairs.jsonl")
