@@ -189,7 +189,8 @@ class TrainerSettings(Settings):
     """One call of the trainer. Lengths in tokens; `batch_size` in pairs per optimizer step, which is computed in
     micro-batches of `micro_batch_tokens`: they bound the memory and change nothing else.
 
-    docs/training.md says when to choose which loss. `margin`: the anchored loss's, nats per `margin_unit`.
+    docs/training.md says when to choose which loss. `margin`: the anchored loss's target, nats per `margin_unit`
+    (a pair's own margin is something else: what a scorer gave it).
     `diagnostics`: measure what the paper's theory speaks of; `tau` is Lemma 1's, a probability.
     docs/scaling.md: `save_steps` between checkpoints (0: none); `launch`: the command that starts training's processes;
     `shard`: they hold a share of the weights each, for a model whose training state fits no single GPU (FSDP2).

@@ -21,7 +21,7 @@ from drift.policy.sampler import sample
 from drift.progress import report_note
 from drift.rundir import IterationDir, RunDir
 from drift.store import Store
-from drift.training.reference import measure_reference
+from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.train import train
 
 
@@ -41,7 +41,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         reference = start.warm if cfg.training.reference == "warm_start" else policy  # frozen for the iteration
         pairs = _pairs(cfg, it, prompts, policy, start.warm, truth, k)
         asked = (reference, policy, start.warm) if cfg.training.diagnostics else (reference,)
-        frozen = it.stage("reference.safetensors", measure_reference, asked, pairs, cfg.training, cfg.policy)
+        measured = ReferenceSettings.of(cfg.training, cfg.policy)
+        frozen = it.stage("reference.safetensors", measure_reference, asked, pairs, measured)
         policy = it.stage("policy", train, policy, frozen, pairs, cfg.training, cfg.policy, cfg.seed)
         policies.append(policy)
         evaluations.append(_evaluation(cfg, it, policy, start.probes, truth))
@@ -71,9 +72,9 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     base = source_of(cfg.policy.model)
     warm = base
     if repairs.stat().st_size and cfg.warm_start.epochs:
-        how = (repairs, cfg.warm_start, cfg.policy)
-        frozen = run.stage("warm-start/reference.safetensors", measure_reference, (base,), *how)
-        warm = run.stage("warm-start/policy", train, base, frozen, *how, cfg.seed)
+        measured = ReferenceSettings.of(cfg.warm_start, cfg.policy)
+        frozen = run.stage("warm-start/reference.safetensors", measure_reference, (base,), repairs, measured)
+        warm = run.stage("warm-start/policy", train, base, frozen, repairs, cfg.warm_start, cfg.policy, cfg.seed)
 
     # fixed held-out pairs to measure every policy by: one guided reply each, whatever the recipe
     once = RecipeSettings()

@@ -187,6 +187,9 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
+    """`margin`: by how much the scorer that `margin_source` names prefers the chosen, in its own unit (the setting
+    training.margin is something else, a loss's target)."""
+
     pair_id: str
     prompt_id: str
     conversation_id: str

@@ -12,7 +12,7 @@ from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.batch import StepCollator, summed_logps
 from drift.training.diagnostics import PairGradient, lemma_1, pair_gradients, step_diagnostics
 from drift.training.loss import PairLoss
-from drift.training.reference import measure_reference
+from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.shared_prefix import choose_packing
 from drift.training.tokens import TokenPair
 from drift.training.train import train
@@ -79,7 +79,9 @@ def test_an_iteration_writes_both_sides_at_its_start_and_end(tiny_policy, tmp_pa
         learning_rate=1e-3, optimizer="adamw_torch", batch_size=3, diagnostics=True, rpo_alpha=0.0, warmup_ratio=0.0
     )
     reference = tmp_path / "reference.safetensors"
-    measure_reference(reference, (tiny_policy,) * 3, tmp_path / "pairs.jsonl", settings, PolicySettings())
+    measure_reference(
+        reference, (tiny_policy,) * 3, tmp_path / "pairs.jsonl", ReferenceSettings.of(settings, PolicySettings())
+    )
     counts = train(
         tmp_path / "it" / "policy", tiny_policy, reference, tmp_path / "pairs.jsonl", settings, PolicySettings(), 1
     )

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from drift.config import PolicySettings, TrainingSettings
+from drift.config import LoraSettings, PolicySettings, TrainingSettings
 from drift.errors import DataError
 from drift.policy.model import load_policy, save_policy
 from drift.records import ChatMessage, PreferencePair, write_jsonl
-from drift.training.reference import Reference, logps_of, measure_reference, with_reference
+from drift.rundir import RunDir
+from drift.training.reference import Reference, ReferenceSettings, logps_of, measure_reference, with_reference
 from drift.training.tokens import TokenPair, load_pairs
 
 
@@ -37,8 +38,7 @@ def written(tiny_policy, tmp_path_factory):
         folder / "reference.safetensors",
         (tiny_policy, tiny_policy),
         folder / "pairs.jsonl",
-        TrainingSettings(),
-        PolicySettings(),
+        ReferenceSettings.of(TrainingSettings(), PolicySettings()),
     )
     assert (counts["pairs"], counts["policies"]) == (4, 1)
     return folder
@@ -73,6 +73,24 @@ def test_a_file_of_anything_else_is_refused_by_name(tiny_policy, policy, written
         Reference.open(written / "broken.safetensors", policy, pairs)
 
 
+def test_only_what_changes_the_log_probs_has_them_measured_again(tiny_policy, written, tmp_path):
+    def events(policy: PolicySettings, **changes) -> list[str]:
+        heard: list[str] = []
+        settings = ReferenceSettings.of(TrainingSettings(**changes), policy)
+        with RunDir.open(tmp_path / "run", "", 1, lambda name, event, counts: heard.append(event)) as run:
+            pairs = written / "pairs.jsonl"
+            run.stage("reference.safetensors", measure_reference, (tiny_policy,), pairs, settings)
+        return heard
+
+    plain = PolicySettings()
+    assert events(plain) == ["running", "done"]
+    same = {"loss": "ipo", "learning_rate": 1e-3, "epochs": 4, "micro_batch_tokens": 64, "gradient_checkpointing": True}
+    assert events(plain, **same) == ["reused"]
+    assert events(PolicySettings(lora=LoraSettings(r=4))) == ["reused"]
+    assert events(plain, max_length=1024) == ["running", "done"]
+    assert events(PolicySettings(dtype="bfloat16"), max_length=1024) == ["running", "done"]
+
+
 def test_weights_that_overflow_are_named(tiny_policy, written, tmp_path):
     large = load_policy(tiny_policy, PolicySettings())
     with torch.no_grad():
@@ -83,6 +101,5 @@ def test_weights_that_overflow_are_named(tiny_policy, written, tmp_path):
             tmp_path / "out.safetensors",
             (tmp_path / "large",),
             written / "pairs.jsonl",
-            TrainingSettings(),
-            PolicySettings(),
+            ReferenceSettings.of(TrainingSettings(), PolicySettings()),
         )

@@ -12,7 +12,7 @@ from drift.errors import DataError
 from drift.policy.model import load_policy
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
-from drift.training.reference import measure_reference
+from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.train import train
 
 SETTINGS = TrainingSettings(learning_rate=3e-3, optimizer="adamw_torch", batch_size=4, epochs=2)
@@ -38,7 +38,7 @@ def train_on(out, start, reference, pairs, settings, policy, seed):
     """The reference's log-probs, then the training, as the loop has them."""
     path = out.parent / "reference.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    measure_reference(path, (reference,), pairs, settings, policy)
+    measure_reference(path, (reference,), pairs, ReferenceSettings.of(settings, policy))
     return train(out, start, path, pairs, settings, policy, seed)
 
 

@@ -26,7 +26,7 @@ _ANY = {"ref_chosen_logps": -1.0, "ref_rejected_logps": -1.0}  # as good as any 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`prompt`, `reply`: shortest and longest, in tokens, before `scale`."""
+    """`prompt`, `reply`: shortest and longest, in tokens, before `scale`. `kv_heads`: as many as heads if not given."""
 
     hidden: int = 512
     layers: int = 8
@@ -36,6 +36,7 @@ class Shape:
     prompt: tuple[int, int] = (600, 1000)
     reply: tuple[int, int] = (200, 500)
     scale: float = 0.25
+    kv_heads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def make_model(shape: Shape, conditions: Conditions, seed: int) -> nn.Module:
             intermediate_size=shape.mlp,
             num_hidden_layers=shape.layers,
             num_attention_heads=shape.heads,
-            num_key_value_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads or shape.heads,
             max_position_embeddings=4096,
             bos_token_id=1,
             eos_token_id=2,

@@ -59,7 +59,8 @@ def preference_loss(
 ) -> PairLoss:
     """The weighted sum of a loss's terms, plus rpo_alpha times the chosen's NLL per token (DRIFT eq. 1).
 
-    `margin` and `margin_unit` are the anchored loss's; SFT is the NLL itself and so takes no rpo_alpha.
+    `margin` and `margin_unit` are the anchored loss's target, not the margin that a scorer gave a pair; SFT is the NLL
+    itself and so takes no rpo_alpha.
     """
     if loss == "sft":
         total = sft(pairs)
@@ -107,8 +108,9 @@ def apo_zero(pairs: PairTensors, beta: float) -> Tensor:
 def anchored(pairs: PairTensors, margin: float, margin_unit: MarginUnit) -> Tensor:
     """The anchored square: (r+ - m)^2 + (r- + m)^2, where m is the margin, per `token` times the completion's length.
 
-    Hard SPPO (Wu et al. 2024, arXiv 2405.00675, eq. 4.7 with P = 1; m = 1/(2 beta)) against a reference that stays: its
-    fixed point is r+ = m, r- = -m, so a spent pair has no gradient and an overshoot is pulled back.
+    Hard SPPO (Wu et al. 2024, arXiv 2405.00675, eq. 4.7 with P = 1; m = 1/(2 beta)) against a reference that stays: by
+    itself it rests at r+ = m, r- = -m, so a spent pair has no gradient and an overshoot is pulled back. With an
+    rpo_alpha above 0, r+ rests rpo_alpha / (2 T) nats higher, where T is the mean length of the step's chosen replies.
     """
     chosen_margin = margin * pairs.chosen_tokens if margin_unit == "token" else margin
     rejected_margin = margin * pairs.rejected_tokens if margin_unit == "token" else margin

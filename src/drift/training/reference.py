@@ -1,20 +1,23 @@
 """The stage before training: log-probs of fixed policies, computed once, so that no second model stays in memory.
 
 The file is a cache with a name on it: hashes of the weights, of the tokenizer with its template, and of the pairs as
-token ids. Training refuses a file that is of anything else. A run that is killed while it trains finds it again.
+token ids. Training refuses a file that is of anything else. A run that is killed while it trains finds it again, and so
+does one with other settings of training, as long as the pairs are not cut elsewhere.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from drift.config import PolicySettings, TrainerSettings
+from drift.config import LoraSettings, PolicySettings, Settings, TrainerSettings
 from drift.errors import DataError
 from drift.policy.model import Policy, load_policy, tokenizer_id
 from drift.progress import report_progress
@@ -28,6 +31,38 @@ LARGER = 4
 """Without a gradient nothing is kept of a row, so it may be this many times longer than when training."""
 
 
+class ReferenceSettings(Settings):
+    """What the log-probs depend on besides the weights, the tokenizer and the pairs: where these are cut, the type that
+    passes compute in (`dtype`), and how weights are held (`weights`, `quantize`).
+
+    `micro_batch_tokens` bounds the memory and is no part of the stage's key; nor is any other setting of training.
+    """
+
+    max_prompt_length: int
+    max_length: int
+    dtype: Literal["float32", "bfloat16"]
+    weights: Literal["float32", "bfloat16"]
+    quantize: Literal["4bit"] | None
+    micro_batch_tokens: int = Field(exclude=True)
+
+    @classmethod
+    def of(cls, training: TrainerSettings, policy: PolicySettings) -> "ReferenceSettings":
+        return cls(
+            max_prompt_length=training.max_prompt_length,
+            max_length=training.max_length,
+            dtype=policy.dtype,
+            weights=training_weights(policy).dtype,
+            quantize=policy.lora.quantize if policy.lora else None,
+            micro_batch_tokens=training.micro_batch_tokens,
+        )
+
+    @property
+    def loading(self) -> PolicySettings:
+        """How a policy is loaded to be asked."""
+        lora = LoraSettings(quantize=self.quantize) if self.quantize else None
+        return PolicySettings(dtype=self.weights, lora=lora)
+
+
 @dataclass(frozen=True, slots=True)
 class PairLogps:
     """Of one policy and one pair: float32 [T+] and [T-], nats per token."""
@@ -36,9 +71,7 @@ class PairLogps:
     rejected: Tensor
 
 
-def measure_reference(
-    out: Path, policies: tuple[Path | str, ...], pairs: Path, settings: TrainerSettings, policy: PolicySettings
-) -> Counts:
+def measure_reference(out: Path, policies: tuple[Path | str, ...], pairs: Path, settings: ReferenceSettings) -> Counts:
     """Write the log-probs of the pairs under each of the policies; the first is training's reference.
 
     For the diagnostics, the policy at the iteration's start and the warm start follow. Policies with the same weights
@@ -50,12 +83,12 @@ def measure_reference(
     counts: dict[str, int] = {}
     tokeniser = ""
     for source in policies:
-        loaded = load_policy(source, training_weights(policy))
+        loaded = load_policy(source, settings.loading)
         tokens, counts = load_pairs(loaded, pairs, settings.max_prompt_length, settings.max_length)
         tokeniser = tokenizer_id(loaded.tokenizer)
         names.append(loaded.policy_id)
         if names.count(loaded.policy_id) == 1:
-            found = logps_of(loaded, tokens, settings.micro_batch_tokens, getattr(torch, policy.dtype))
+            found = logps_of(loaded, tokens, settings.micro_batch_tokens, getattr(torch, settings.dtype))
             _check_finite(source, found)
             tensors[f"{loaded.policy_id}/chosen"] = torch.cat([pair.chosen for pair in found])
             tensors[f"{loaded.policy_id}/rejected"] = torch.cat([pair.rejected for pair in found])

@@ -11,7 +11,7 @@ from drift.config import LoraSettings, PolicySettings, TrainingSettings
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.rundir import partial_work
-from drift.training.reference import measure_reference
+from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.scale.checkpoint import Checkpoints
 from drift.training.train import train
 
@@ -49,7 +49,9 @@ def train_in(folder, start, policy, settings) -> list[str]:
     reference = folder / "reference.safetensors"
     if not reference.exists():
         folder.mkdir(exist_ok=True)
-        measure_reference(reference, (start, start, start), folder.parent / "pairs.jsonl", settings, policy)
+        measure_reference(
+            reference, (start, start, start), folder.parent / "pairs.jsonl", ReferenceSettings.of(settings, policy)
+        )
     with listening(lambda *_: None, notes.append):
         train(folder / "policy", start, reference, folder.parent / "pairs.jsonl", settings, policy, 1)
     return notes

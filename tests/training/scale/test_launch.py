@@ -10,7 +10,7 @@ from drift.errors import DriftError, PrerequisiteError
 from drift.policy.model import load_policy
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
-from drift.training.reference import measure_reference
+from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.train import train
 
 SETTINGS = TrainingSettings(
@@ -35,7 +35,9 @@ def pairs(tmp_path):
 
 def train_in(folder, start, pairs, settings, policy=WHOLE) -> list[dict]:
     folder.mkdir()
-    measure_reference(folder / "reference.safetensors", (start, start, start), pairs, settings, policy)
+    measure_reference(
+        folder / "reference.safetensors", (start, start, start), pairs, ReferenceSettings.of(settings, policy)
+    )
     train(folder / "policy", start, folder / "reference.safetensors", pairs, settings, policy, 1)
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
