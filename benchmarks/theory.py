@@ -11,11 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
-
-def ranks(values: list[float]) -> np.ndarray:
-    return np.argsort(np.argsort(values)).astype(float)
+from scipy.stats import spearmanr
 
 
 def p_imp_and_gain(path: Path) -> None:
@@ -23,8 +19,8 @@ def p_imp_and_gain(path: Path) -> None:
     rows = sorted((arm["p_imp"][0], arm["gain"][0], name) for name, arm in arms.items())
     for p_imp, gain, name in rows:
         sys.stdout.write(f"{path.parent.name} {name}: p_imp {p_imp:.3f}, gain {gain:+.3f}\n")
-    first, second = ranks([row[0] for row in rows]), ranks([row[1] for row in rows])
-    sys.stdout.write(f"{path.parent.name}: Spearman {np.corrcoef(first, second)[0, 1]:.2f} over {len(rows)} arms\n")
+    found = spearmanr([row[0] for row in rows], [row[1] for row in rows])
+    sys.stdout.write(f"{path.parent.name}: Spearman {found.statistic:.2f} over {len(rows)} arms\n")
 
 
 def both_sides(row: dict[str, float]) -> str:

@@ -30,13 +30,13 @@ def summarise(
         groups.setdefault(cell.arm, []).append(cell)
     scores = {arm: _scores(group, folder) for arm, group in groups.items()}
     first = next(iter(scores.values()))
-    last = first[max(first, key=float)][-1]
+    start = first[max(first, key=float)][0]
     return Comparison(
         name=name,
         world=tuple(sorted({hash_of(cell.deployment.world) for cell in cells})),
         runs=tuple(cell.name for cell in next(iter(groups.values()))),
-        prompts=last.shape[1],
-        noise=float((last.std(axis=1, ddof=1) / np.sqrt(last.shape[1])).mean()),
+        prompts=start.shape[1],
+        noise=float((start.std(axis=1, ddof=1) / np.sqrt(start.shape[1])).mean()),
         arms={arm: _arm(group, scores[arm], folder) for arm, group in groups.items()},
         differences=tuple(
             Difference(
@@ -137,4 +137,5 @@ def _improvement(step: Path) -> Improvement:
 
 
 def _updates(step: Path) -> int:
-    return sum(1 for _ in (step / "metrics.jsonl").open("rb"))
+    """Optimizer steps; the diagnostics at the start and the end of an iteration have rows of their own."""
+    return sum(b'"lemma_1/bound"' not in row for row in (step / "metrics.jsonl").open("rb"))

@@ -46,7 +46,8 @@ class Difference(Result):
 
 
 class Comparison(Result):
-    """`runs`: base and seed of the cells of each arm. `noise`: standard error of one run's utility over its prompts."""
+    """`runs`: base and seed of the cells of each arm. `noise`: standard error over the prompts of one run's
+    utility at its warm start."""
 
     name: str
     world: tuple[str, ...]
