@@ -104,7 +104,7 @@ def trace(
 def demo(
     seed: Annotated[int, typer.Option(help="Of the deployment, the sampling and the training.")] = 1,
     base: Annotated[int, typer.Option(min=1, max=3, help="Which of the three embedded base policies.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/demo-seed-SEED, with the base in it, if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; else one in runs/ of its own.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """A simulated deployment, end to end, with the true utility of what comes out. About a minute.

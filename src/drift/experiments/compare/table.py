@@ -25,7 +25,8 @@ def markdown(comparison: "Comparison") -> str:
         "",
         f"World {', '.join(comparison.world)}; {len(comparison.runs)} runs ({', '.join(comparison.runs)}), "
         f"{comparison.prompts} held-out prompts; standard error over them of one run's utility at its warm "
-        f"start {comparison.noise:.3f}. Brackets: 95 % bootstrap intervals over prompts and runs. Gain: over the warm start.",
+        f"start {comparison.noise:.3f}. Brackets: 95 % bootstrap intervals over prompts and runs. "
+        "Gain: over the warm start.",
         "",
         _row(head),
         _row(["---"] * len(head)),
