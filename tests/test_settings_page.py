@@ -15,8 +15,8 @@ PAGE = Path(__file__).parents[1] / "docs/settings.md"
 HEAD = """# Every setting
 
 A config is a YAML file; what it does not name has the value below. `drift run CONFIG --set training.beta=0.2` sets
-one value. A name that is not here is an error that tells the nearest right one. Lengths are in tokens, log-probs in nats,
-probabilities from 0 to 1. This page is made from `src/drift/config.py`; a test fails when it is out of date.
+one value. A name that is not here is an error that tells the nearest right one. Lengths are in tokens, log-probs in
+nats, probabilities from 0 to 1. This page is made from `src/drift/config.py`; a test fails when it is out of date.
 """
 
 
