@@ -196,14 +196,18 @@ def forgotten_in(runs: Sequence[RunView], store: Store | None = None) -> dict[Pa
 
 def _held(run: RunView, forgotten: Forgotten) -> dict[str, int]:
     """By file: how many of its rows are of a forgotten conversation. A store in the run forgets by itself."""
-    held: dict[str, int] = {}
-    for file in run.path.rglob("*.jsonl") if forgotten.conversations else ():
-        name = file.relative_to(run.path).as_posix()
-        rows = (orjson.loads(line) for line in (file.open("rb") if not name.startswith("store/") else ()))
+    if not forgotten.conversations:
+        return {}
+    names = [file.relative_to(run.path).as_posix() for file in run.path.rglob("*.jsonl")]
+    counts = {name: _count(run.path / name, forgotten) for name in names if not name.startswith("store/")}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _count(file: Path, forgotten: Forgotten) -> int:
+    with file.open("rb") as lines:
+        rows = (orjson.loads(line) for line in lines)
         ids = (row.get("conversation_id") for row in rows if isinstance(row, dict))
-        if count := sum(1 for ident in ids if ident and forgotten.holds(ident)):
-            held[name] = count
-    return held
+        return sum(1 for ident in ids if ident and forgotten.holds(ident))
 
 
 def _forgotten_by(store: Store | None) -> Forgotten:
