@@ -1,6 +1,7 @@
 """Where a pair came from and what learned from it: conversation, message, label, sampler, weights, config; and back."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -204,10 +205,14 @@ def _held(run: RunView, forgotten: Forgotten) -> dict[str, int]:
 
 
 def _count(file: Path, forgotten: Forgotten) -> int:
+    count = 0
     with file.open("rb") as lines:
-        rows = (orjson.loads(line) for line in lines)
-        ids = (row.get("conversation_id") for row in rows if isinstance(row, dict))
-        return sum(1 for ident in ids if ident and forgotten.holds(ident))
+        for line in lines:
+            with suppress(orjson.JSONDecodeError):  # the last line of a run that is being written
+                row = orjson.loads(line)
+                ident = row.get("conversation_id") if isinstance(row, dict) else None
+                count += isinstance(ident, str) and forgotten.holds(ident)
+    return count
 
 
 def _forgotten_by(store: Store | None) -> Forgotten:
