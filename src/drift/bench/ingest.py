@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 import orjson
 
+from drift.bench.machine import machine
 from drift.config import IngestionSettings
 from drift.errors import DataError
 from drift.feedback.label import label_store
@@ -70,6 +71,7 @@ class IngestBench:
     peak_rss_mb: float
     steps: dict[str, Step] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    machine: dict[str, str] = field(default_factory=dict)
 
 
 def bench_ingest(conversations: int, seed: int = 0) -> IngestBench:
@@ -80,6 +82,7 @@ def bench_ingest(conversations: int, seed: int = 0) -> IngestBench:
     if conversations < 1:
         raise DataError(f"--conversations {conversations}: at least 1.")
     steps: dict[str, Step] = {}
+    made_on = machine("pyarrow", "duckdb", "orjson")
     with tempfile.TemporaryDirectory(prefix="drift-bench-") as folder:
         log, raw, store = Path(folder) / "log.jsonl", Path(folder) / "raw", Store(Path(folder) / "store")
         _timed(steps, "generate", lambda: write_log(log, conversations, seed))
@@ -105,6 +108,7 @@ def bench_ingest(conversations: int, seed: int = 0) -> IngestBench:
                 "labels": sum(labels.labels.values()),
                 "prompts": int(pairs.prompt_counts["rows"]),
             },
+            machine=made_on,
         )
 
 

@@ -7,19 +7,19 @@ precision and with the same checkpointing.
 """
 
 import copy
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
 
+from drift.bench.machine import machine
 from drift.bench.sides import BATCH, Conditions, Ours, Rival, Shape, Side, make_model, make_pairs
 from drift.errors import PrerequisiteError
 from drift.training.shared_prefix import choose_packing
@@ -96,7 +96,11 @@ def bench_train(shape: Shape, conditions: Conditions, steps: int, seed: int) -> 
         seed=seed,
         shape=shape,
         conditions=conditions,
-        machine=machine(),
+        machine={
+            **machine("torch", "transformers", "trl", "peft"),
+            "threads": "1",
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        },
     )
 
 
@@ -154,15 +158,6 @@ def cpu_seconds(work: Callable[..., object], *inputs: object) -> float:
     begun = time.process_time()
     work(*inputs)
     return time.process_time() - begun
-
-
-def machine() -> dict[str, str]:
-    """What the figures were made on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    versions = {name: metadata.version(name) for name in ("torch", "transformers", "trl", "peft")}
-    return {"cpu": model, "threads": "1", "gpu": device, "python": platform.python_version(), **versions}
 
 
 @contextmanager
