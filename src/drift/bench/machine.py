@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def machine(*packages: str) -> dict[str, str]:
-    """Processor, cores, how many processes wanted them in the last minute (`load`), and versions of what was measured."""
+    """Processor, cores, how many processes wanted them in the last minute (`load`), and versions of the packages."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     load = f"{os.getloadavg()[0]:.1f}"
