@@ -80,12 +80,23 @@ def run_child(name: str, seconds: float, artifacts: Path) -> dict[str, Any]:
     artifacts.mkdir(parents=True, exist_ok=True)
     before = set(artifacts.iterdir())
     with tempfile.TemporaryDirectory(prefix="drift-fuzz-") as corpus:
-        command = [sys.executable, __file__, "--child", name, "--corpus", corpus, "--artifacts", str(artifacts)]
+        limit = str(int(seconds) + 900)  # on a busy machine, beginning alone may take minutes
+        command = [
+            "timeout",
+            "-k",
+            "5",
+            limit,
+            sys.executable,
+            __file__,
+            "--child",
+            name,
+            "--corpus",
+            corpus,
+            "--artifacts",
+            str(artifacts),
+        ]
         begun = time.monotonic()
-        limit = seconds + 300
-        done = subprocess.run(
-            [*command, "--seconds", str(seconds)], capture_output=True, text=True, timeout=limit, check=False
-        )
+        done = subprocess.run([*command, "--seconds", str(seconds)], capture_output=True, text=True, check=False)
         report = Path(corpus) / "outcomes.json"
         outcomes = json.loads(report.read_text("utf-8")) if report.exists() else {}
     told = done.stderr
