@@ -65,6 +65,14 @@ def test_of_each_prompts_samples_the_nearest_in_length_stays_and_the_others_are_
     assert len(found) == len(rows)
 
 
+def test_a_sample_that_was_dropped_does_not_part_its_prompts_other_samples():
+    refusal = "I can't help with that."
+    rows = [pair("x" * 90, "y" * 40), pair(refusal, "y" * 40, number=1), pair("x" * 45, "y" * 40, number=2)]
+    found = list(screened(rows, RecipeSettings(samples=3, match_length=True)))
+    assert [row.pair_id for row in found if isinstance(row, PreferencePair)] == ["p2"]
+    assert [row.reason for row in found if isinstance(row, Drop)] == [Reason.OTHER_LENGTH, Reason.CHOSEN_REFUSES]
+
+
 @pytest.mark.parametrize("settings", [{"only_wins": True}, {"match_length": True}])
 def test_what_cannot_work_is_refused(settings):
     with pytest.raises(ValueError, match="set recipe"):

@@ -22,7 +22,7 @@ def screened(rows: Iterable[PreferencePair | Drop], settings: RecipeSettings) ->
 
 def _checked(pair: PreferencePair, settings: RecipeSettings) -> PreferencePair | Drop:
     reason = why_unfit(pair, settings)
-    return pair if reason is None else Drop(_row_id(pair), STAGE, reason)
+    return pair if reason is None else _drop(pair, reason)
 
 
 def why_unfit(pair: PreferencePair, settings: RecipeSettings) -> Reason | None:
@@ -50,13 +50,13 @@ def similarity(first: str, second: str, limit: float) -> bool:
 
 def _matched(rows: Iterable[PreferencePair | Drop]) -> Iterator[PreferencePair | Drop]:
     """Samples of one prompt stand together, as the sampler wrote them."""
-    for prompt_id, group in groupby(rows, key=_prompt_id):
+    for _, group in groupby(rows, key=_prompt_id):
         same = list(group)
         pairs = [row for row in same if isinstance(row, PreferencePair)]
         nearest = min(pairs, key=_length_gap, default=None)
         for row in same:
             other = isinstance(row, PreferencePair) and row is not nearest
-            yield Drop(f"{prompt_id}/{_row_id(row)}", STAGE, Reason.OTHER_LENGTH) if other else row
+            yield _drop(row, Reason.OTHER_LENGTH) if other else row
 
 
 def _length_gap(pair: PreferencePair) -> int:
@@ -67,5 +67,6 @@ def _prompt_id(row: PreferencePair | Drop) -> str:
     return row.prompt_id if isinstance(row, PreferencePair) else row.row_id.split("/")[0]
 
 
-def _row_id(row: PreferencePair | Drop) -> str:
-    return row.pair_id if isinstance(row, PreferencePair) else row.row_id
+def _drop(pair: PreferencePair, reason: Reason) -> Drop:
+    """Under its prompt's name, as the recipes' drops are: `_matched` keeps a prompt's rows together by it."""
+    return Drop(f"{pair.prompt_id}/{pair.pair_id}", STAGE, reason)
