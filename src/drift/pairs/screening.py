@@ -33,10 +33,10 @@ def why_unfit(pair: PreferencePair, settings: RecipeSettings) -> Reason | None:
         return Reason.UNSCORED
     if settings.only_wins and pair.margin is not None and pair.margin <= 0:
         return Reason.CHOSEN_LOSES
-    return Reason.NEAR_DUPLICATE if similarity(chosen, rejected, settings.max_similarity) else None
+    return Reason.NEAR_DUPLICATE if are_near_duplicates(chosen, rejected, settings.max_similarity) else None
 
 
-def similarity(first: str, second: str, limit: float) -> bool:
+def are_near_duplicates(first: str, second: str, limit: float) -> bool:
     """Do the replies share more than `limit` of their words, in order? (2 x matches / words of both)
 
     DPO on pairs that differ in a word or two pushes both replies down (arXiv 2402.13228, section 3).
