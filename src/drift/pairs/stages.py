@@ -41,18 +41,22 @@ class PairsSummary:
 
 def find_prompts(out: Path, store: Store, settings: LabelSettings, split: Split | None) -> Counts:
     """Write the PromptItems of one split, or of all."""
-    repeats = frozenset(repeat.conversation_id for repeat in store.repeats())
     trust = trust_in(store, settings)
-    items = prompt_items(store.labelled(split), settings.min_p_dsat, trust, repeats, settings.max_per_user)
+    items = prompt_items(store.labelled(split), settings.min_p_dsat, trust, _repeats(store), settings.max_per_user)
     return write_kept(out, items)
 
 
 def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path) -> Counts:
-    """Write the PromptItems of the splits that are measured on, without requests that also stand in `prompts`."""
+    """Write the PromptItems of the splits that are measured on, without requests that also stand in `prompts` and
+    without conversations that nearly repeat another: it may be one that is learned from."""
     trained = {int(stable_hash(item.prompt), 16) for item in read_jsonl(prompts, PromptItem)}
     labelled = (row for split in HELD_OUT for row in store.labelled(split))
-    items = prompt_items(labelled, settings.min_p_dsat, trust_in(store, settings))
+    items = prompt_items(labelled, settings.min_p_dsat, trust_in(store, settings), _repeats(store))
     return write_kept(out, _unseen(items, trained))
+
+
+def _repeats(store: Store) -> frozenset[str]:
+    return frozenset(repeat.conversation_id for repeat in store.repeats())
 
 
 def trust_in(store: Store, settings: LabelSettings) -> Trust:
