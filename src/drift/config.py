@@ -235,7 +235,8 @@ class WarmStartSettings(TrainerSettings):
 
 
 class StopSettings(Settings):
-    """`heldout_logps`: stop when held-out guided replies of the warm start lost likelihood `patience` times running."""
+    """`heldout_logps`: stop when held-out guided replies of the warm start have been less likely than at their best, by
+    more than the standard error, for `patience` iterations running."""
 
     rule: Literal["none", "heldout_logps"] = "heldout_logps"
     patience: PositiveInt = 1

@@ -1,55 +1,103 @@
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from drift.config import PolicySettings, StopSettings
-from drift.evaluation.results import Evaluation, PreferenceResult, write_evaluation
-from drift.evaluation.stopping import keep_best, should_stop
+from drift.evaluation.results import Evaluation, PairResult, PreferenceResult, write_evaluation
+from drift.evaluation.stopping import best_step, keep_best, should_stop, stops_at, watch
+
+SIX = np.linspace(-0.05, 0.05, 6)
+"""Six replies that differ; the standard error of a fall that is the same for all of them is zero."""
 
 
-def evaluations(folder: Path, scores: list[float]) -> list[Path]:
-    paths = [folder / f"{i}.json" for i in range(len(scores))]
-    for path, score in zip(paths, scores, strict=True):
+def evaluations(folder: Path, steps: Sequence[Sequence[float]]) -> list[Path]:
+    """`steps`: of each evaluation, the likelihood of every watched reply."""
+    paths = [folder / f"{i}.json" for i in range(len(steps))]
+    for path, step in zip(paths, steps, strict=True):
+        each = tuple(PairResult(prompt_id=f"p{n}", right=True, margin=0, likelihood=x) for n, x in enumerate(step))
         stop = PreferenceResult(
-            accuracy=1.0, accuracy_low=1.0, accuracy_high=1.0, margin=0.0, logps_chosen=score, pairs=3
+            accuracy=1, accuracy_low=1, accuracy_high=1, margin=0, logps_chosen=-1, pairs=len(each), each=each
         )
         write_evaluation(path, Evaluation(stop=stop))
     return paths
 
 
+def around(*means: float) -> list[list[float]]:
+    return [[round(mean + x, 4) for x in SIX] for mean in means]
+
+
 @pytest.mark.parametrize(
-    ("scores", "patience", "stops"),
+    ("means", "patience", "stops"),
     [
-        ([-7], 1, False),
-        ([-9, -8], 1, False),
-        ([-9, -8, -8.5], 1, True),
-        ([-9, -8, -8.5], 2, False),
-        ([-7, -8, -8.5], 2, True),
+        ([0.5], 1, False),
+        ([0.5, 0.6], 1, False),
+        ([0.5, 0.6, 0.55], 1, True),
+        ([0.5, 0.6, 0.55], 2, False),
+        ([0.6, 0.55, 0.5], 2, True),
+        ([0.6, 0.55, 0.65], 2, False),
     ],
 )
-def test_it_stops_after_so_many_falls_in_a_row(tmp_path, scores, patience, stops):
-    paths = evaluations(tmp_path, scores)
+def test_it_stops_after_so_many_falls_in_a_row(tmp_path, means, patience, stops):
+    paths = evaluations(tmp_path, around(*means))
     assert should_stop(paths, StopSettings(rule="heldout_logps", patience=patience)).stops is stops
     assert not should_stop(paths, StopSettings(rule="none")).stops
 
 
-def test_nothing_to_watch_is_said(tmp_path):
-    for name in ("a", "b"):
-        write_evaluation(tmp_path / name, Evaluation())
-    verdict = should_stop([tmp_path / "a", tmp_path / "b"], StopSettings())
-    assert not verdict.stops
-    assert "holds no disliked reply" in verdict.why
+def test_a_fall_within_its_standard_error_is_none():
+    """Five replies of which two fall by 0.1 and two rise by 0.05: mean fall .02, standard error .03 (by hand)."""
+    before = np.full(5, 0.5)
+    wavers = before - np.array([0.1, 0.1, -0.05, -0.05, 0.0])
+    falls = before - np.array([0.1, 0.1, 0.05, 0.05, 0.0])  # mean .06, standard error .0187
+    assert stops_at(np.stack([before, wavers]), 1) is None
+    assert stops_at(np.stack([before, falls]), 1) == 1
+
+
+def test_a_slow_fall_is_measured_from_the_best():
+    """Each step is down by less than its noise; from the best, the falls add up."""
+    noise = np.array([0.03, -0.03, 0.03, -0.03, 0.0])
+    steps = np.stack([0.6 - 0.01 * k + (noise if k % 2 else -noise) for k in range(6)])
+    assert stops_at(steps[:2], 1) is None
+    assert stops_at(steps, 1) == 2
+    assert best_step(steps) == 0
+
+
+def test_a_wrong_reply_that_is_unlearned_does_not_stop_a_run():
+    """Its log-prob may fall without end (here from -3 to -12 nats a token); its likelihood was near zero before."""
+    others = np.array([0.60, 0.62, 0.64, 0.66, 0.68])
+    steps = np.stack([[*(others + 0.01 * k), np.exp(-3.0 - 3 * k)] for k in range(4)])
+    assert (np.diff(np.log(steps).mean(axis=1)) < 0).all()
+    assert stops_at(steps, 1) is None
+
+
+def test_the_same_replies_are_compared(tmp_path):
+    paths = evaluations(tmp_path, [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [0.2, 0.3, 0.4, 0.5, 0.6]])
+    found = watch(paths)
+    assert found is not None
+    assert found.shape == (2, 5)
+    assert (found[1] - found[0]).tolist() == pytest.approx([0.1] * 5)
+
+
+def test_too_little_to_watch_is_said(tmp_path):
+    write_evaluation(tmp_path / "a", Evaluation())
+    paths = evaluations(tmp_path, [[0.5] * 4, [0.4] * 4])
+    for few in ([tmp_path / "a", tmp_path / "a"], paths):
+        verdict = should_stop(few, StopSettings())
+        assert not verdict.stops
+        assert "fewer than 5 disliked replies" in verdict.why
 
 
 def test_why_it_stopped_is_one_line(tmp_path):
-    verdict = should_stop(evaluations(tmp_path, [-9, -8, -8.5]), StopSettings())
-    assert verdict.why.startswith("stopped after iteration 2")
+    verdict = should_stop(evaluations(tmp_path, around(0.5, 0.6, 0.55)), StopSettings())
+    assert verdict.why.startswith("stopped after iteration 2: held-out guided replies (6)")
+    assert "0.500 at the warm start, at best 0.600 after iteration 1, now 0.550" in verdict.why
     assert verdict.why.endswith("iteration 1 is kept.")
     assert "\n" not in verdict.why
 
 
 def test_the_best_policy_is_kept_under_a_rule_and_the_last_without_one(tmp_path):
-    paths = evaluations(tmp_path, [-9, -7, -8])
+    paths = evaluations(tmp_path, around(0.5, 0.7, 0.6))
     policies = tuple(tmp_path / f"policy-{i}" for i in range(3))
     for i, policy in enumerate(policies):
         policy.mkdir()

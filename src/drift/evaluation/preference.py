@@ -4,6 +4,7 @@ The pairs are fixed: y- is what the user disliked, y+ was sampled once, guided, 
 compared per token, so that a long reply is not thought unlikely for its length.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,12 @@ def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_leng
     if not scored:
         return None
     each = tuple(
-        PairResult(prompt_id=pair.prompt_id, right=c.per_token > r.per_token, margin=round(c.total - r.total, 4))
+        PairResult(
+            prompt_id=pair.prompt_id,
+            right=c.per_token > r.per_token,
+            margin=round(c.total - r.total, 4),
+            likelihood=round(math.exp(c.per_token), 6),
+        )
         for pair, c, r in scored
     )
     interval = bootstrap_mean([float(result.right) for result in each])

@@ -13,11 +13,15 @@ class Result(BaseModel):
 
 
 class PairResult(Result):
-    """One held-out pair: is the fresh reply likelier per token, and by how many nats is it likelier as a whole?"""
+    """One held-out pair: is the fresh reply likelier per token, and by how many nats is it likelier as a whole?
+
+    `likelihood`: the geometric mean of the probabilities of the fresh reply's tokens, in [0, 1].
+    """
 
     prompt_id: str
     right: bool
     margin: float
+    likelihood: float | None = None
 
 
 class PreferenceResult(Result):

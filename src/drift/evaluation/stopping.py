@@ -1,19 +1,27 @@
 """When to stop, and which checkpoint to keep: no oracle needed.
 
-`heldout_logps` watches the mean log-prob of fixed guided replies to held-out complaints (the stop split), sampled once
-from the warm start: it falls when pushing the disliked replies down begins to pull good ones down too.
+`heldout_logps` watches fixed guided replies to held-out complaints (the stop split), sampled once from the warm start.
+Pushing disliked replies down begins at some point to pull good ones down too: then they lose likelihood. Two cares,
+because a stop split is small and some of its replies are wrong. What is averaged is the likelihood per token, which a
+wrong reply that the policy rightly unlearns can lower only to zero, and not without bound as its log-prob. And a fall
+counts only if it is larger than its own standard error, the replies being the same before and after.
 """
 
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from drift.config import PolicySettings, StopSettings
-from drift.evaluation.results import read_evaluation
+from drift.evaluation.results import PreferenceResult, read_evaluation
 from drift.policy.model import load_policy, save_policy
 from drift.records import Counts
+
+FEWEST = 5
+"""Watched replies below which a standard error says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +33,53 @@ class StopVerdict:
 
 
 def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerdict:
-    """`evaluations`: of the warm start and of every iteration so far. Stops after `patience` falls in a row."""
+    """`evaluations`: of the warm start and of every iteration so far."""
     done = len(evaluations) - 1
     if settings.rule == "none":
         return StopVerdict(False, f"ran all {done} iterations (stop.rule none): the last policy is kept.")
-    scores = [_score(path) for path in evaluations]
-    known = [score for score in scores if score is not None]
-    if len(known) < len(scores):
+    watched = watch(evaluations)
+    if watched is None:
         return StopVerdict(
-            False, f"ran all {done} iterations: the stop split holds no disliked reply to watch, so the last is kept."
+            False,
+            f"ran all {done} iterations: the stop split holds fewer than {FEWEST} disliked replies to watch, so the "
+            "last policy is kept.",
         )
-    best = known.index(max(known))
-    watched = f"held-out log-prob {known[0]:.2f} nats at the warm start, best {known[best]:.2f} after iteration {best}"
-    recent = known[-settings.patience - 1 :]
-    if len(recent) > settings.patience and all(after < before for before, after in pairwise(recent)):
-        return StopVerdict(
-            True, f"stopped after iteration {done}: {watched}, now {known[-1]:.2f}; iteration {best} is kept."
-        )
-    return StopVerdict(False, f"ran all {done} iterations: {watched}; iteration {best} is kept.")
+    means = watched.mean(axis=1)
+    best = best_step(watched)
+    told = (
+        f"held-out guided replies ({watched.shape[1]}) have a likelihood per token of {means[0]:.3f} at the warm "
+        f"start, at best {means[best]:.3f} after iteration {best}"
+    )
+    if stops_at(watched, settings.patience) == done:
+        told = f"{told}, now {means[-1]:.3f}, a fall beyond its standard error"
+        return StopVerdict(True, f"stopped after iteration {done}: {told}; iteration {best} is kept.")
+    return StopVerdict(False, f"ran all {done} iterations: {told}; iteration {best} is kept.")
+
+
+def watch(evaluations: Sequence[Path]) -> NDArray[np.float64] | None:
+    """Likelihood per token of every watched reply: float64 [steps, replies]; None for fewer than FEWEST replies."""
+    found = [_likelihoods(read_evaluation(path).stop) for path in evaluations]
+    common = sorted(set.intersection(*(set(row) for row in found)))
+    if len(common) < FEWEST:
+        return None
+    return np.array([[row[prompt_id] for prompt_id in common] for row in found])
+
+
+def stops_at(watched: NDArray[np.float64], patience: int) -> int | None:
+    """The first step that ends `patience` steps in a row that lie below the best before them by more than the standard
+    error of the mean difference; None if there is none."""
+    falls = 0
+    for step in range(1, len(watched)):
+        lost = watched[best_step(watched[:step])] - watched[step]
+        falls = falls + 1 if lost.mean() > lost.std(ddof=1) / np.sqrt(len(lost)) else 0
+        if falls == patience:
+            return step
+    return None
+
+
+def best_step(watched: NDArray[np.float64]) -> int:
+    """The step to keep; 0 is the warm start."""
+    return int(watched.mean(axis=1).argmax())
 
 
 def keep_best(
@@ -52,12 +89,9 @@ def keep_best(
     settings: StopSettings,
     policy_settings: PolicySettings,
 ) -> Counts:
-    """Write the policy to use: the latest, or under a stop rule the one with the best score. 0 is the warm start."""
-    best = len(policies) - 1
-    scores = [_score(path) for path in evaluations] if settings.rule == "heldout_logps" else []
-    known = [score for score in scores if score is not None]
-    if known and len(known) == len(scores):
-        best = known.index(max(known))
+    """Write the policy to use: the latest, or under a stop rule the best by what it watches. 0 is the warm start."""
+    watched = watch(evaluations) if settings.rule == "heldout_logps" else None
+    best = len(policies) - 1 if watched is None else best_step(watched)
     chosen = policies[best]
     if isinstance(chosen, Path):
         shutil.copytree(chosen, out)
@@ -66,7 +100,6 @@ def keep_best(
     return {"iteration": best}
 
 
-def _score(evaluation: Path) -> float | None:
-    """Mean log-prob of the watched replies, nats per reply; None where there is nothing to watch."""
-    stop = read_evaluation(evaluation).stop
-    return None if stop is None else stop.logps_chosen
+def _likelihoods(stop: PreferenceResult | None) -> dict[str, float]:
+    each = stop.each if stop else ()
+    return {pair.prompt_id: pair.likelihood for pair in each if pair.likelihood is not None}

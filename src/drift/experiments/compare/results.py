@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from drift.evaluation.results import Improvement, read_evaluation
 from drift.evaluation.statistics import Interval, bootstrap_runs
+from drift.evaluation.stopping import best_step, stops_at, watch
 from drift.experiments.compare.figures import draw_curves
 from drift.experiments.compare.settings import Cell
 from drift.experiments.compare.table import markdown
@@ -114,13 +115,12 @@ def _mean_steps(by_run: list[list[float]]) -> tuple[float, ...]:
 
 
 def _kept(cell: Cell, folder: Path) -> int | None:
-    """What the stop rule with patience 1 would have kept: the best before the first fall."""
-    watched = [read_evaluation(step / "evaluation.json").stop for step in _steps(cell, folder)]
-    logps = [stop.logps_chosen for stop in watched if stop is not None]
-    if len(logps) < len(watched):
+    """What the stop rule with patience 1 would have kept."""
+    watched = watch([step / "evaluation.json" for step in _steps(cell, folder)])
+    if watched is None:
         return None
-    falls = (place for place in range(1, len(logps)) if logps[place] < logps[place - 1])
-    return next(falls, len(logps)) - 1
+    stop = stops_at(watched, patience=1)
+    return best_step(watched if stop is None else watched[: stop + 1])
 
 
 def _steps(cell: Cell, folder: Path) -> list[Path]:
