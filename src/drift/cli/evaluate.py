@@ -66,14 +66,14 @@ def alpaca_eval(
         if one_of("--annotations FILE", annotations, model, judge):
             done = summarise_annotations(Path(str(annotations)), reference).plain()
         else:  # here alone models are loaded
-            from drift.evaluation.alpaca_eval.judge import read_template
+            from drift.evaluation.alpaca_eval.judge import read_prompt
             from drift.evaluation.alpaca_eval.run import AlpacaRun, run_alpaca_eval
 
             settings = Terms(api_key_env, price_input, price_output, max_cost).judge(str(judge))
             run = AlpacaRun(
                 model=str(model),
                 judge=settings,
-                template=read_template(judge_prompt),
+                template=read_prompt(judge_prompt),
                 sampling=sampling(temperature, max_new_tokens),
                 folder=out,
                 data=data,
@@ -93,8 +93,12 @@ def wildbench(
         list[Path] | None, typer.Option(help="Counts or judgements against a reference model; may be repeated.")
     ] = None,
     reference_model: Annotated[str | None, typer.Option(help="Whom single judgements compare with.")] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="WB-Reward of MODEL: a reference model's replies, as MODEL is given; may be repeated."),
+    ] = None,
     margin: Annotated[
-        int, typer.Option(min=-1, help="Single judgements: a slight win by a reply longer than this is a tie; -1: off.")
+        int, typer.Option(min=-1, help="WB-Reward: a slight win by a reply longer than this is a tie; -1: off.")
     ] = 500,
     judge: JudgeOption = None,
     judge_prompt: JudgePrompt = None,
@@ -121,18 +125,20 @@ def wildbench(
         if one_of("--scores FILE", scores, model, judge):
             done = summarise_scores(scores or [], tags, pairwise or [], reference_model, margin).plain()
         else:  # here alone models are loaded
-            from drift.evaluation.wildbench.judge import read_template
+            from drift.evaluation.wildbench.judge import read_prompt
             from drift.evaluation.wildbench.run import WildRun, run_wildbench
 
             settings = Terms(api_key_env, price_input, price_output, max_cost).judge(str(judge))
             run = WildRun(
                 model=str(model),
                 judge=settings,
-                template=read_template(judge_prompt),
+                template=read_prompt(judge_prompt),
                 sampling=sampling(temperature, max_new_tokens),
                 folder=out,
                 data=data,
                 dtype=dtype,
+                against=tuple(against or ()),
+                margin=margin,
             )
             done = run_wildbench(run, dry_run, console.print).plain()
     leaderboard(done, as_json)

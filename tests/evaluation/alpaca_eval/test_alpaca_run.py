@@ -10,9 +10,10 @@ from drift.config import EndpointSettings
 from drift.endpoint import Reply, Usage
 from drift.endpoint.exchange import Candidate, Choice
 from drift.errors import DataError, PrerequisiteError
-from drift.evaluation.alpaca_eval.judge import OWN_TEMPLATE, Template, ask_which, is_switched, read_template, read_token
+from drift.evaluation.alpaca_eval.judge import OWN_TEMPLATE, ask_which, is_switched, read_prompt, read_token
 from drift.evaluation.alpaca_eval.run import FILE, REPOSITORY, AlpacaRun, run_alpaca_eval
 from drift.evaluation.judging.data_file import bring
+from drift.evaluation.judging.template import Template
 from drift.evaluation.replies.sources import sampling_at
 
 OWN = Template(OWN_TEMPLATE, False)
@@ -49,7 +50,7 @@ def test_a_text_that_looks_like_a_place_stays(tmp_path):
     bad = tmp_path / "prompt.txt"
     bad.write_text("{instruction} {output_1}")
     with pytest.raises(DataError, match="output_2"):
-        read_template(bad)
+        read_prompt(bad)
 
 
 def test_without_the_hub_the_error_says_which_file_to_bring():

@@ -1,16 +1,20 @@
 """WildBench from replies to figures, with a loopback judge."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from drift.config import EndpointSettings
 from drift.endpoint import Reply, Usage
 from drift.endpoint.exchange import Choice
-from drift.errors import DataError
+from drift.errors import ConfigError, DataError
+from drift.evaluation.judging.template import Template
 from drift.evaluation.replies.sources import sampling_at
-from drift.evaluation.wildbench.judge import EMPTY, OWN_TEMPLATE, Template, ask_score, cut, read_score, read_template
+from drift.evaluation.wildbench.judge import EMPTY, OWN_TEMPLATE, ask_score, cut, read_prompt, read_score
+from drift.evaluation.wildbench.reward import read_rewards
 from drift.evaluation.wildbench.run import WildRun, run_wildbench
+from drift.evaluation.wildbench.versus import ask_better, read_choice
 from drift.records import ChatMessage
 
 OWN = Template(OWN_TEMPLATE, False)
@@ -41,7 +45,77 @@ def test_what_the_judge_is_shown(tmp_path):
     assert cut("a " * 1500).endswith("... (truncated)")
     (tmp_path / "p.md").write_text("{$history}")
     with pytest.raises(DataError, match=r"\{\$user_query\}"):
-        read_template(tmp_path / "p.md")
+        read_prompt(tmp_path / "p.md")
+
+
+@pytest.mark.parametrize(
+    ("text", "order", "preference"),
+    [
+        ('{"choice": "B++"}', "ab", 1.0),
+        ('{"choice": "B++"}', "ba", 0.0),
+        ('```json\n{"strengths of A": "says "x"", "choice": "A+"}\n```', "ab", 0.25),
+        ('{"choice": "A = B"}', "ba", 0.5),
+        ('{"choice": "C"}', "ab", None),
+        ("B is better", "ab", None),
+    ],
+)
+def test_choices(text, order, preference):
+    questions = ask_better("i", CHAT, ("Is it short?",), ("reference", "ours"))
+    grade = read_choice(questions[order == "ba"], Reply(usage=Usage(1, 1), choices=(Choice(text, "stop"),)))
+    assert grade.preference == preference
+    assert (grade.unscored_reason is None) == (preference is not None)
+
+
+def test_both_orders_show_both_replies():
+    one, other = (
+        q.request.messages[0].content for q in ask_better("i", CHAT, ("Short?",), ("REFERENCE {$reply_b}", ""))
+    )
+    assert one.index("REFERENCE {$reply_b}") < one.index(EMPTY)
+    assert other.index(EMPTY) < other.index("REFERENCE {$reply_b}")
+    assert "- Short?" in one
+    assert "USER: first" in other
+
+
+def test_reward_of_a_judge_is_the_mean_over_references(tmp_path, serve, said):
+    """Against one: much better, and a slight win that is longer by over K. Against two: worse, and unreadable."""
+    data = tmp_path / "tasks.jsonl"
+    chat = [{"role": "user", "content": "task"}]
+    rows = [{"id": f"t{i}", "conversation_input": chat, "primary_tag": "Math"} for i in range(2)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = {"ours": ["BEST", "LONG" + "x" * 600], "one": ["weak", "short"], "two": ["TOP", "odd"]}
+    for name, outputs in texts.items():
+        lines = ({"id": f"t{i}", "output": text, "generator": name} for i, text in enumerate(outputs))
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def judge(path, body, number):
+        text = body["messages"][-1]["content"]
+        if "reply B" not in text:
+            return said.chat('{"score": 8}')
+        ours_is_second = text.index("BEST" if "BEST" in text else "LONG") > text.index("<<< reply B >>>")
+        if "odd" in text:
+            return said.chat("who knows")
+        extent = "++" if "weak" in text else "+"
+        return said.chat(json.dumps({"choice": ("A" if ours_is_second == ("TOP" in text) else "B") + extent}))
+
+    server = serve(judge)
+    settings = EndpointSettings(base_url=server.url, model="small", retries=0)
+    sources = [str(tmp_path / f"{name}.jsonl") for name in ("ours", "one", "two")]
+    run = WildRun(sources[0], settings, OWN, sampling_at(0.0, 16), tmp_path / "out", data, against=tuple(sources[1:]))
+    assert run_wildbench(run, True, lambda line: None).estimate.questions == 2 + 2 * 2 * 2
+    assert server.chats() == []
+    done = run_wildbench(run, False, lambda line: None)
+    assert done.result is not None
+    (result,) = done.result.results.values()
+    (found,) = done.result.rewards.values()
+    assert found.by_reference == {"one": pytest.approx(100 * (1 + 0) / 2), "two": pytest.approx(100 * (-0.5 + 0) / 2)}
+    assert result.reward == found.reward == pytest.approx((50 - 25) / 2)
+    assert any("against one, two, asked in both orders" in reason for reason in result.not_comparable)
+    public = [path for path in (tmp_path / "out").glob("pairwise-*.jsonl") if '"weak"' in path.read_text()]
+    assert read_rewards(public, "one")["ours"].reward == pytest.approx(50)  # the file is in the public shape
+    run_wildbench(run, False, lambda line: None)
+    assert len(server.chats()) == 2 + 8
+    with pytest.raises(ConfigError, match="is the model itself"):
+        run_wildbench(replace(run, against=(sources[0],)), True, lambda line: None)
 
 
 def test_from_replies_to_figures(tmp_path, serve, said):

@@ -3,13 +3,12 @@
 import math
 import random
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from drift.endpoint import ChatRequest, Reply
 from drift.errors import DataError
 from drift.evaluation.judging.ask import Grade, JudgeQuestion
-from drift.evaluation.rows import read_text
+from drift.evaluation.judging.template import Template, filled, read_template
 from drift.records import ChatMessage, Role
 
 OFFICIAL_JUDGE = "gpt-4-1106-preview"
@@ -35,25 +34,12 @@ Which model gave the better answer? Say its name, m or M, and nothing else.
 _TURN = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """`official`: the user brought the benchmark's own prompt; what is in it cannot be checked here."""
-
-    text: str
-    official: bool
-
-
-def read_template(path: Path | None) -> Template:
-    """The benchmark's own file in ChatML, else our words. Raises DataError if a place for a text is missing."""
-    if path is None:
-        return Template(OWN_TEMPLATE, False)
-    text = read_text(path)
-    missing = [place for place in PLACES if place not in text]
-    if missing or not _TURN.search(text):
-        raise DataError(
-            f"{path}: no judge's prompt in ChatML with {', '.join(PLACES)}: {missing or 'no turn'} missing."
-        )
-    return Template(text, True)
+def read_prompt(path: Path | None) -> Template:
+    """The benchmark's own file in ChatML, else our words. Raises DataError if it is none."""
+    template = read_template(path, OWN_TEMPLATE, PLACES)
+    if not _TURN.search(template.text):
+        raise DataError(f"{path}: no judge's prompt in ChatML: no <|im_start|>ROLE ... <|im_end|> in it.")
+    return template
 
 
 def is_switched(instruction: str, seed: int = SEED) -> bool:
@@ -67,7 +53,7 @@ def ask_which(item_id: str, instruction: str, baseline: str, output: str, templa
     shown = (output, baseline) if switched else (baseline, output)
     values = dict(zip(PLACES, (instruction, *shown), strict=True))
     request = ChatRequest(
-        messages=_filled(template.text, values),
+        messages=_messages(template.text, values),
         max_tokens=MAX_TOKENS,
         temperature=TEMPERATURE,
         top_logprobs=CANDIDATES,
@@ -87,8 +73,6 @@ def read_token(question: JudgeQuestion, reply: Reply) -> Grade:
     return Grade(preference=1 - shown if question.order == "ba" else shown)
 
 
-def _filled(template: str, values: dict[str, str]) -> tuple[ChatMessage, ...]:
-    """All places at once, so that a text that holds `{output_2}` stays as it is."""
-    place = re.compile("|".join(map(re.escape, values)))
+def _messages(template: str, values: dict[str, str]) -> tuple[ChatMessage, ...]:
     roles: list[tuple[Role, str]] = [(turn[1], turn[2].strip()) for turn in _TURN.finditer(template)]  # pyright: ignore[reportAssignmentType]
-    return tuple(ChatMessage(role, place.sub(lambda found: values[found[0]], text)) for role, text in roles)
+    return tuple(ChatMessage(role, filled(text, values)) for role, text in roles)

@@ -8,22 +8,21 @@ from typing import Any
 import orjson
 
 from drift.config import EndpointSettings, SamplingSettings
-from drift.endpoint import Endpoint
 from drift.errors import DataError
 from drift.evaluation.alpaca_eval.judge import (
     CANDIDATES,
     MAX_TOKENS,
     OFFICIAL_JUDGE,
     TEMPERATURE,
-    Template,
     ask_which,
     read_token,
 )
 from drift.evaluation.alpaca_eval.metrics import OFFICIAL_ANNOTATOR, AlpacaEvalResult
 from drift.evaluation.alpaca_eval.summarise import summarise_annotations
-from drift.evaluation.judging.ask import Estimate, ask_judge, estimate, judge_name, require_within
+from drift.evaluation.judging.ask import JUDGEMENTS, Estimate, ask_all, estimate, judge_name, require_within
 from drift.evaluation.judging.data_file import bring
-from drift.evaluation.replies.sources import Replies, Request, assumed_replies, make_replies
+from drift.evaluation.judging.template import Template
+from drift.evaluation.replies.sources import HowMade, Replies, Request, make_replies
 from drift.evaluation.rows import Row, read_rows
 from drift.records import ChatMessage, Judgement, stable_hash
 from drift.rundir import atomic_write
@@ -75,27 +74,20 @@ def run_alpaca_eval(run: AlpacaRun, dry_run: bool, tell: Callable[[str], None]) 
     """Resumes from `run.folder`. Raises PrerequisiteError, DataError, ConfigError, CostLimitReached."""
     rows = read_rows(bring(run.data, REPOSITORY, FILE), Instruction)
     requests = [Request(_id(row), (ChatMessage("user", row.instruction),), row.output) for row in rows]
-    replies = (
-        assumed_replies(run.model, requests, run.sampling, run.folder)
-        if dry_run
-        else make_replies(run.model, requests, run.sampling, run.folder, run.dtype, 0)
-    )
+    replies = make_replies(run.model, requests, HowMade(run.sampling, run.folder, run.dtype), dry_run)
     judge_id = judge_name(run.judge, run.template.text, (TEMPERATURE, CANDIDATES, MAX_TOKENS))
     questions = [
         ask_which(_id(row), row.instruction, row.output, text, run.template)
         for row in rows
         if (text := replies.text(_id(row))) is not None and text != row.output
     ]
-    judgements = run.folder / "judgements.jsonl"
-    found = estimate(questions, judge_id, run.judge, judgements)
+    found = estimate(questions, judge_id, run.judge, run.folder / JUDGEMENTS)
     tell(found.line())
     annotations = run.folder / "annotations.json"
     if dry_run:
         return AlpacaRunSummary(found, str(annotations), None)
     require_within(found, run.judge)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with Endpoint(run.judge, cache=run.folder / "answers.sqlite") as endpoint:
-        judged = ask_judge(questions, judge_id, endpoint, judgements, read_token)
+    judged = ask_all(questions, judge_id, run.judge, run.folder, read_token)
     official = run.template.official and run.judge.model == OFFICIAL_JUDGE
     _write_annotations(annotations, rows, replies, judged, OFFICIAL_ANNOTATOR if official else judge_id)
     (result,) = summarise_annotations(annotations, run.reference).results

@@ -13,6 +13,7 @@ from drift.progress import report_progress
 from drift.records import Judgement, stable_hash
 
 UNANSWERED = "no answer"
+ANSWERS, JUDGEMENTS = "answers.sqlite", "judgements.jsonl"
 BYTES_PER_TOKEN = 4
 """A rule of thumb for English text; the client's own limit counts the worst case."""
 
@@ -70,6 +71,18 @@ def estimate(questions: Sequence[JudgeQuestion], judge_id: str, settings: Endpoi
     return Estimate(len(questions), len(questions) - len(open_ones), given, written, cost)
 
 
+def together(estimates: Sequence[Estimate]) -> Estimate:
+    """What several sets of questions would take."""
+    costs = [found.cost for found in estimates]
+    return Estimate(
+        questions=sum(found.questions for found in estimates),
+        answered=sum(found.answered for found in estimates),
+        input_tokens=sum(found.input_tokens for found in estimates),
+        output_tokens=sum(found.output_tokens for found in estimates),
+        cost=None if None in costs else sum(cost or 0.0 for cost in costs),
+    )
+
+
 def require_within(found: Estimate, settings: EndpointSettings) -> None:
     """Raises ConfigError before the first call if the estimate is over the limit."""
     if settings.max_cost is not None and found.cost is not None and found.cost > settings.max_cost:
@@ -94,6 +107,15 @@ def ask_judge(
             known[judgement.question_id] = judgement
             report_progress(number, len(open_ones))
     return [known[question_id(question, judge_id)] for question in questions]
+
+
+def ask_all(
+    questions: Sequence[JudgeQuestion], judge_id: str, settings: EndpointSettings, folder: Path, read: Reader
+) -> list[Judgement]:
+    """As `ask_judge`, with the judgements and the server's answers in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Endpoint(settings, cache=folder / ANSWERS) as endpoint:
+        return ask_judge(questions, judge_id, endpoint, folder / JUDGEMENTS, read)
 
 
 def question_id(question: JudgeQuestion, judge_id: str) -> str:

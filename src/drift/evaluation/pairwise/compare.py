@@ -10,7 +10,7 @@ from drift.evaluation.judging.ask import Estimate
 from drift.evaluation.pairwise.heldout import HeldOut, HeldOutSet
 from drift.evaluation.pairwise.judges import Pair, PairJudge, by_item
 from drift.evaluation.pairwise.verdicts import PairwiseResult, Verdict, summarise
-from drift.evaluation.replies.sources import Replies, Request, assumed_replies, make_replies
+from drift.evaluation.replies.sources import HowMade, Replies, make_replies
 from drift.records import write_jsonl
 
 NO_REPLY = "no reply"
@@ -65,7 +65,8 @@ def run_contest(
 ) -> PairwiseSummary:
     """Make the replies, tell what judging takes, judge. What an interrupted call did is taken from the folder."""
     requests = [item.request for item in heldout.items]
-    first, second = (_replies(contest, source, requests, dry_run) for source in (contest.against, contest.model))
+    how = HowMade(contest.sampling, contest.folder, contest.dtype, contest.seed)
+    first, second = (make_replies(source, requests, how, dry_run) for source in (contest.against, contest.model))
     pairs = [pair for item in heldout.items if (pair := _pair(item, first, second)) and pair.first != pair.second]
     cost = judge.estimate(pairs)
     if cost is not None:
@@ -85,12 +86,6 @@ def run_contest(
         identical=sum(_is_identical(item, first, second) for item in heldout.items),
         cut=(second.cut, first.cut),
     )
-
-
-def _replies(contest: Contest, source: str, requests: Sequence[Request], dry_run: bool) -> Replies:
-    if dry_run:
-        return assumed_replies(source, requests, contest.sampling, contest.folder)
-    return make_replies(source, requests, contest.sampling, contest.folder, contest.dtype, contest.seed)
 
 
 def _verdicts(

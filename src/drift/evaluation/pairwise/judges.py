@@ -8,7 +8,16 @@ from typing import Protocol
 from drift.config import EndpointSettings
 from drift.endpoint import ChatRequest, Endpoint, Reply
 from drift.errors import ConfigError
-from drift.evaluation.judging.ask import Estimate, JudgeQuestion, ask_judge, estimate, judge_name, require_within
+from drift.evaluation.judging.ask import (
+    ANSWERS,
+    JUDGEMENTS,
+    Estimate,
+    JudgeQuestion,
+    ask_judge,
+    estimate,
+    judge_name,
+    require_within,
+)
 from drift.evaluation.judging.comparison import CANDIDATES, INSTRUCTIONS, MAX_TOKENS, comparison, read_letter
 from drift.evaluation.judging.terms import Terms
 from drift.records import ChatMessage, Finish, Judgement
@@ -50,7 +59,7 @@ class EndpointJudge:
     def __init__(self, settings: EndpointSettings, folder: Path) -> None:
         self.settings = settings
         self.name = judge_name(settings, INSTRUCTIONS, MAX_TOKENS)
-        self._answers, self._judgements = folder / "answers.sqlite", folder / "judgements.jsonl"
+        self._answers, self._judgements = folder / ANSWERS, folder / JUDGEMENTS
 
     def estimate(self, pairs: Sequence[Pair]) -> Estimate:
         return estimate(_questions(pairs, False), self.name, self.settings, self._judgements)

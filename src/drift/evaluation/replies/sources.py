@@ -53,34 +53,37 @@ class Replies:
         return None if found is None else found.text
 
 
+@dataclass(frozen=True, slots=True)
+class HowMade:
+    """How replies are made here, and where they are kept. `dtype`: of models that run here."""
+
+    sampling: SamplingSettings
+    folder: Path
+    dtype: str = "float32"
+    seed: int = 0
+
+
 class _FileRow(Row):
     item_id: str = Field(validation_alias=AliasChoices("id", "item_id", "prompt_id", "session_id", "instruction"))
     output: str | list[str] = Field(validation_alias=AliasChoices("output", "text", "completion", "model_output"))
     generator: str | None = Field(default=None, validation_alias=AliasChoices("generator", "model", "policy_id"))
 
 
-def make_replies(
-    source: str, requests: Sequence[Request], sampling: SamplingSettings, folder: Path, dtype: str, seed: int
-) -> Replies:
-    """A reply to each request. What an earlier call made with the same weights and settings is taken from `folder`.
+def make_replies(source: str, requests: Sequence[Request], how: HowMade, dry_run: bool = False) -> Replies:
+    """A reply to each request. What an earlier call made with the same weights and settings is taken from its folder.
 
+    A dry run makes none: those that are not there are assumed to be as long as they may be.
     Raises PrerequisiteError, DataError or ConfigError if the source cannot be used.
     """
     if source == "logs":
         return _collected("logs", (_logged(request) for request in requests if request.logged is not None))
-    if source.startswith(("http://", "https://")):
-        return _from_endpoint(endpoint_of(source), requests, sampling, folder, seed)
-    if Path(source).suffix in FILES:
+    is_served = source.startswith(("http://", "https://"))
+    if not is_served and Path(source).suffix in FILES:
         return _from_file(Path(source), requests)
-    return _from_policy(source, requests, sampling, folder, PolicySettings(dtype=dtype), seed)  # pyright: ignore[reportArgumentType]
-
-
-def assumed_replies(source: str, requests: Sequence[Request], sampling: SamplingSettings, folder: Path) -> Replies:
-    """As `make_replies`, without making any: as long as they may be, where they are not there. To estimate costs."""
-    if source == "logs" or Path(source).suffix in FILES:
-        return make_replies(source, requests, sampling, folder, "float32", 0)
-    longest = assumed_text(source, sampling.max_new_tokens)
-    return _collected(source, (_given(request.item_id, longest, "assumed") for request in requests))
+    if dry_run:
+        longest = assumed_text(source, how.sampling.max_new_tokens)
+        return _collected(source, (_given(request.item_id, longest, "assumed") for request in requests))
+    return _from_endpoint(endpoint_of(source), requests, how) if is_served else _from_policy(source, requests, how)
 
 
 def assumed_text(source: str, max_new_tokens: int) -> str:
@@ -103,17 +106,15 @@ def policy_source(source: str) -> str:
     return str(run / "policy")
 
 
-def _from_policy(
-    source: str, requests: Sequence[Request], sampling: SamplingSettings, folder: Path, how: PolicySettings, seed: int
-) -> Replies:
-    policy = load_policy(policy_source(source), how)
-    kept_path = _kept_path(folder, policy.policy_id, sampling, seed)
+def _from_policy(source: str, requests: Sequence[Request], how: HowMade) -> Replies:
+    policy = load_policy(policy_source(source), PolicySettings(dtype=how.dtype))  # pyright: ignore[reportArgumentType]
+    kept_path = _kept_path(how.folder, policy.policy_id, how.sampling, how.seed)
     with KeptRows(kept_path, Completion) as kept:
         known = {row.prompt_id: row for row in kept.rows()}
         missing = [request for request in requests if _key(request) not in known]
         for start in range(0, len(missing), CHUNK):
             chunk = missing[start : start + CHUNK]
-            for row in _generated(policy, chunk, sampling, seed):
+            for row in _generated(policy, chunk, how.sampling, how.seed):
                 kept.append(row)
                 known[row.prompt_id] = row
             report_progress(len(known), len(requests))
@@ -132,23 +133,22 @@ def _generated(
             )
 
 
-def _from_endpoint(
-    settings: EndpointSettings, requests: Sequence[Request], sampling: SamplingSettings, folder: Path, seed: int
-) -> Replies:
-    folder.mkdir(parents=True, exist_ok=True)
+def _from_endpoint(settings: EndpointSettings, requests: Sequence[Request], how: HowMade) -> Replies:
+    sampling = how.sampling
+    how.folder.mkdir(parents=True, exist_ok=True)
     wanted = [
         ChatRequest(
-            r.messages, sampling.max_new_tokens, sampling.temperature, sampling.top_p, seed=seed, owner=r.item_id
+            r.messages, sampling.max_new_tokens, sampling.temperature, sampling.top_p, seed=how.seed, owner=r.item_id
         )
         for r in requests
     ]
     known: dict[str, Completion] = {}
-    with Endpoint(settings, cache=folder / "answers.sqlite") as endpoint:
+    with Endpoint(settings, cache=how.folder / "answers.sqlite") as endpoint:
         for request, outcome in zip(requests, endpoint.ask_many(wanted), strict=True):
             if isinstance(outcome, Reply):
                 finish = "length" if outcome.choices[0].finish == "length" else "stop"
                 known[_key(request)] = Completion(
-                    _key(request), 0, 0, False, outcome.text, finish, seed, settings.model, "endpoint"
+                    _key(request), 0, 0, False, outcome.text, finish, how.seed, settings.model, "endpoint"
                 )
             report_progress(len(known), len(requests))
     return _found(settings.model, requests, known)

@@ -1,5 +1,6 @@
 """WB-Reward: how much better or worse than a reference model, from counts of pairwise judgements or the judgements."""
 
+from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,13 @@ def read_rewards(paths: Sequence[Path], reference_model: str | None, margin: int
     """
     files = {path.stem: _read_counts(path, reference_model, margin) for path in paths}
     names = dict.fromkeys(name for counts in files.values() for name in counts)
-    return {name: _reward({stem: counts.get(name) for stem, counts in files.items()}) for name in names}
+    return {name: reward({stem: counts.get(name) for stem, counts in files.items()}) for name in names}
+
+
+def count(rows: Sequence[JudgedPair], model: str, margin: int = MARGIN) -> ModelCounts:
+    """The judgements of one model against one reference."""
+    found = Tally(outcome(row, model, margin) for row in rows)
+    return ModelCounts.model_validate({"total": len(rows), **{str(what): n for what, n in found.items() if what}})
 
 
 def outcome(row: JudgedPair, model: str, margin: int) -> Outcome | None:
@@ -82,7 +89,8 @@ def outcome(row: JudgedPair, model: str, margin: int) -> Outcome | None:
     return "win" if won else "lose"
 
 
-def _reward(by_file: Mapping[str, ModelCounts | None]) -> Reward:
+def reward(by_file: Mapping[str, ModelCounts | None]) -> Reward:
+    """The mean over the files, one for each reference model."""
     rewards = {stem: 100 * _relative(counts, counts.total) if counts else 0.0 for stem, counts in by_file.items()}
     present = [counts for counts in by_file.values() if counts]
     by_task = [_by_task(counts) for counts in present] if all(c.task_categorized_results for c in present) else []
@@ -131,13 +139,10 @@ def _checked(path: Path, name: str, value: Any) -> ModelCounts:
 def _count(path: Path, rows: Sequence[JudgedPair], reference: str | None, margin: int) -> dict[str, ModelCounts]:
     if reference is None:
         raise DataError(f"{path}: holds single judgements: name the model compared with, --reference-model NAME.")
-    counted: dict[str, dict[str, int]] = {}
+    by_model: dict[str, list[JudgedPair]] = {}
     for number, row in enumerate(rows, 1):
         others = [name for name in row.model_outputs if reference not in (name, name.split("/")[-1])]
         if len(row.model_outputs) != 2 or len(others) != 1:
             raise DataError(f"{path}: row {number}: compares {', '.join(row.model_outputs)}, not one with {reference}.")
-        counts = counted.setdefault(others[0].split("/")[-1], {"total": 0})
-        counts["total"] += 1
-        if found := outcome(row, others[0], margin):
-            counts[found] = counts.get(found, 0) + 1
-    return {name: ModelCounts.model_validate(counts) for name, counts in counted.items()}
+        by_model.setdefault(others[0], []).append(row)
+    return {name.split("/")[-1]: count(judged, name, margin) for name, judged in by_model.items()}

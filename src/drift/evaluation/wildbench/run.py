@@ -6,22 +6,32 @@ from pathlib import Path
 from typing import Any
 
 from drift.config import EndpointSettings, SamplingSettings
-from drift.endpoint import Endpoint
-from drift.evaluation.judging.ask import Estimate, ask_judge, estimate, judge_name, require_within
+from drift.evaluation.judging.ask import (
+    JUDGEMENTS,
+    Estimate,
+    JudgeQuestion,
+    ask_all,
+    estimate,
+    judge_name,
+    require_within,
+    together,
+)
 from drift.evaluation.judging.data_file import bring
-from drift.evaluation.replies.sources import Replies, Request, assumed_replies, make_replies
+from drift.evaluation.judging.template import Template
+from drift.evaluation.replies.sources import HowMade, Replies, Request, make_replies
 from drift.evaluation.rows import read_rows
 from drift.evaluation.wildbench.judge import (
     MAX_TOKENS,
     OFFICIAL_JUDGE,
     TEMPERATURE,
-    Template,
     ask_score,
     read_score,
 )
+from drift.evaluation.wildbench.reward import MARGIN, ModelCounts, count, reward
 from drift.evaluation.wildbench.summarise import WildBenchSummary, summarise_scores
 from drift.evaluation.wildbench.tasks import TagRow
-from drift.records import ChatMessage, Judgement, write_jsonl
+from drift.evaluation.wildbench.versus import PROMPT, Versus, ask_better, judged_pair, read_choice
+from drift.records import ChatMessage, Judgement, stable_hash, write_jsonl
 
 REPOSITORY, FILE = "allenai/WildBench", "v2/test-00000-of-00001.parquet"
 CALLED_UNNAMED = "the file does not say which judge and prompt made the scores"
@@ -34,7 +44,9 @@ class Task(TagRow):
 
 @dataclass(frozen=True, slots=True)
 class WildRun:
-    """`data`: the tasks; None takes them from the hub."""
+    """`data`: the tasks; None takes them from the hub. `against`: whose replies WB-Reward compares with, and `margin`
+    its K: a slight win by a reply that is longer by more characters is a tie.
+    """
 
     model: str
     judge: EndpointSettings
@@ -43,6 +55,27 @@ class WildRun:
     folder: Path
     data: Path | None = None
     dtype: str = "float32"
+    against: tuple[str, ...] = ()
+    margin: int = MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What the judge is asked about one reference model."""
+
+    versus: Versus
+    questions: tuple[JudgeQuestion, ...]
+    judge_id: str
+
+    @classmethod
+    def of(cls, versus: Versus, tasks: Sequence[Task], judge: EndpointSettings) -> "Contest":
+        questions = tuple(
+            question
+            for task in tasks
+            if (texts := versus.texts(task.keys[0])) is not None
+            for question in ask_better(task.keys[0], task.conversation_input, task.checklist, texts)
+        )
+        return cls(versus, questions, judge_name(judge, PROMPT, (TEMPERATURE, MAX_TOKENS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +100,42 @@ def run_wildbench(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> W
     data = bring(run.data, REPOSITORY, FILE)
     tasks = read_rows(data, Task)
     requests = [Request(task.keys[0], task.conversation_input) for task in tasks]
-    replies = (
-        assumed_replies(run.model, requests, run.sampling, run.folder)
-        if dry_run
-        else make_replies(run.model, requests, run.sampling, run.folder, run.dtype, 0)
-    )
+    how = HowMade(run.sampling, run.folder, run.dtype)
+    replies = make_replies(run.model, requests, how, dry_run)
+    references = [make_replies(reference, requests, how, dry_run) for reference in run.against]
     judge_id = judge_name(run.judge, run.template.text, (TEMPERATURE, MAX_TOKENS))
     questions = [
         ask_score(task.keys[0], task.conversation_input, task.checklist, text, run.template)
         for task in tasks
         if (text := replies.text(task.keys[0])) is not None
     ]
-    judgements = run.folder / "judgements.jsonl"
-    found = estimate(questions, judge_id, run.judge, judgements)
+    contests = [Contest.of(Versus(reference, replies), tasks, run.judge) for reference in references]
+    asked = [(questions, judge_id), *((contest.questions, contest.judge_id) for contest in contests)]
+    found = together([estimate(some, judge, run.judge, run.folder / JUDGEMENTS) for some, judge in asked])
     tell(found.line())
     scores = run.folder / "scores.jsonl"
     if dry_run:
         return WildRunSummary(found, str(scores), None)
     require_within(found, run.judge)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with Endpoint(run.judge, cache=run.folder / "answers.sqlite") as endpoint:
-        judged = ask_judge(questions, judge_id, endpoint, judgements, read_score)
-    _write_scores(scores, tasks, replies, judged)
-    return WildRunSummary(found, str(scores), _told(run, summarise_scores([scores], data, [])))
+    _write_scores(scores, tasks, replies, ask_all(questions, judge_id, run.judge, run.folder, read_score))
+    summary = _told(run, summarise_scores([scores], data, []))
+    return WildRunSummary(found, str(scores), _rewarded(run, summary, contests) if contests else summary)
+
+
+def _rewarded(run: WildRun, summary: WildBenchSummary, contests: Sequence[Contest]) -> WildBenchSummary:
+    """With WB-Reward: the mean over the references. The judgements are written in the public shape, one file each."""
+    counts: dict[str, ModelCounts] = {}
+    for contest in contests:
+        versus = contest.versus
+        judged = ask_all(contest.questions, contest.judge_id, run.judge, run.folder, read_choice)
+        rows = [judged_pair(judgement, versus) for judgement in judged]
+        write_jsonl(run.folder / f"pairwise-{stable_hash(versus.reference.name)}.jsonl", (r.model_dump() for r in rows))
+        counts[versus.reference.name] = count(rows, versus.model.name, run.margin)
+    ((name, result),) = summary.results.items()
+    found = reward(counts)
+    own = f"WB-Reward: against {', '.join(counts)}, asked in both orders in this project's own words"
+    told = replace(result, reward=found.reward, not_comparable=(*result.not_comparable, own))
+    return WildBenchSummary({name: told}, {name: found})
 
 
 def _write_scores(path: Path, tasks: Sequence[Task], replies: Replies, judged: Sequence[Judgement]) -> None:
