@@ -2,8 +2,8 @@
 
     python benchmarks/stop_rule.py runs/stability/cells/*/* --json benchmarks/results/stop_rule.json
 
-Regret: the best true utility of a run's iterations less that of the policy which the rule would have kept. `mean_logps` is
-the former rule: stop at the first fall of the mean log-prob, whatever its size.
+Regret: the best true utility of a run's iterations less that of the policy which the rule would have kept.
+`mean_logps` is the former rule: stop at the first fall of the mean log-prob, whatever its size.
 """
 
 import argparse
