@@ -1,11 +1,14 @@
 """Preference and utility of a small random policy: what must hold whatever its weights are."""
 
+from pathlib import Path
+
 import pytest
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_preference
 from drift.evaluation.utility import Truth, measure_utility
 from drift.policy.model import load_policy
+from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair
 
 
@@ -51,3 +54,31 @@ def test_utility_is_repeatable_and_greedy_needs_no_samples(policy):
     assert [(result.temperature, result.prompts) for result in first] == [(1.0, 4), (0.0, 4)]
     assert all(result.low <= result.mean <= result.high for result in first)
     assert measure_utility(policy, truth, settings, sampling, seed=2)[1] == first[1]
+
+
+class Cut(Vowels):
+    """The command is stopped when the first reply is to be scored: by then a temperature's replies are all there."""
+
+    def score(self, prompt, completion):
+        raise KeyboardInterrupt
+
+
+def test_replies_of_a_stopped_evaluation_are_not_made_again(policy, tmp_path):
+    prompts = tuple((ChatMessage("user", f"say {n}"),) for n in range(6))
+    sampling = SamplingSettings(max_new_tokens=12, max_prompt_length=256, batch_tokens=120)
+    settings = EvaluationSettings(temperatures=(1.0, 0.5), samples=2)
+
+    def measured(scorer: Vowels, work: Path | None):
+        made: list[int] = []
+        with listening(lambda done, total, tokens: made.append(tokens)):
+            found = measure_utility(policy, Truth(prompts, scorer, "vowels"), settings, sampling, 1, work)
+        return found, made
+
+    expected, _ = measured(Vowels(), None)
+    with pytest.raises(KeyboardInterrupt):
+        measured(Cut(), tmp_path)
+    assert (tmp_path / "temperature-1" / "shard-0001.jsonl").read_bytes().count(b"\n") > 1
+    found, made = measured(Vowels(), tmp_path)
+    assert found == expected
+    assert made[0] == 0  # nothing was sampled at the first temperature
+    assert made[-1] > 0
