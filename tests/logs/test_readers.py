@@ -131,6 +131,13 @@ def test_wildchat_users_are_known_by_a_salted_hash(tmp_path, name):
     assert "22fd87" not in conversation.user_key
 
 
+def test_wildchat_turns_may_be_json_text_and_say_who_and_what_is_toxic(tmp_path):
+    turns = [{**CHAT[0], "hashed_ip": "22fd87"}, {**CHAT[1], "toxic": True}]
+    (conversation,) = stored(tmp_path, [{"conversation_hash": "c9ec", "conversation": orjson.dumps(turns).decode()}])
+    assert conversation.user_key is not None
+    assert conversation.tags == {"toxic_turns": "1"}
+
+
 def test_lmsys_rows(tmp_path):
     row = {"conversation_id": "d0d7", "model": "vicuna-13b", "conversation": CHAT, "turn": 2, "language": "English"}
     (conversation,) = stored(tmp_path, [{**row, "openai_moderation": [], "redacted": True}])

@@ -88,6 +88,25 @@ def test_every_row_becomes_something_with_a_name(name):
     holds()
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_a_scalar_where_a_list_or_a_mapping_belongs_stops_nothing(name):
+    seeds = [orjson.loads(row) for row in (FOLDER / f"{name}.jsonl").read_bytes().splitlines()]
+    for seed in seeds:
+        for changed in (row for part in (5, True, "text") for row in with_part_at_each_place(seed, part)):
+            found = list(READERS[name].read([Row(Place(1), changed)]))
+            assert sum(outcome.rows for outcome in found) == 1, changed
+
+
+def with_part_at_each_place(value, part):
+    """The value once for each list and mapping inside it, with `part` in its place."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(inner, dict | list):
+            for new in (part, *with_part_at_each_place(inner, part)):
+                changed = value.copy()
+                changed[key] = new
+                yield changed
+
+
 @pytest.mark.parametrize("name", [name for name, known in READERS.items() if known.stitched])
 def test_stitching_loses_nothing_and_the_order_does_not_matter(name, tmp_path_factory):
     file = tmp_path_factory.mktemp("stitch") / "log.jsonl"

@@ -389,6 +389,7 @@ def test_the_samples_of_the_vendors_own_sdks(test_data, tmp_path):
         ({**langfuse("a", [Q1], A1), "input": None}, Reason.NO_MESSAGES),
         ({**langfuse("a", [Q1], A1), "input": [{"role": "alien", "content": "x"}]}, Reason.UNKNOWN_ROLE),
         ({**langfuse("a", [], A1), "input": [{"role": "user", "content": {}}]}, Reason.BAD_CONTENT),
+        ({**langfuse("a", [], A1), "input": [{"role": "user", "parts": 5}]}, Reason.BAD_CONTENT),
     ],
 )  # fmt: skip
 def test_rows_that_are_no_chat_or_hold_no_text_are_named(tmp_path, row, reason):

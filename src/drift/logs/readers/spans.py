@@ -73,7 +73,8 @@ def _value(value: Any) -> Any:
         if name in value and len(value) == 1:
             return value[name]
     if len(value) == 1 and isinstance(inner := value.get("arrayValue"), Mapping):
-        return [_value(entry) for entry in inner.get("values") or ()]
+        values = inner.get("values")
+        return [_value(entry) for entry in values] if isinstance(values, list | tuple) else []
     if len(value) == 1 and isinstance(inner := value.get("kvlistValue"), Mapping):
         return {str(pair.get("key")): _value(pair.get("value")) for pair in _mappings(inner.get("values"))}
     return dict(value)

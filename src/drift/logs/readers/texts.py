@@ -79,7 +79,10 @@ def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
 
 def _of_parts(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A message of OpenTelemetry: its texts, or what a tool answered; a call of a tool holds no text."""
-    parts = [part for part in structured(entry["parts"]) or () if isinstance(part, Mapping)]
+    listed = structured(entry["parts"]) or []
+    if not isinstance(listed, list):
+        return [{"role": entry["role"], "content": listed}]
+    parts = [part for part in listed if isinstance(part, Mapping)]
     kinds = {str(part.get("type")) for part in parts}
     if answers := [part for part in parts if part.get("type") == "tool_call_response"]:
         told = answers[0].get("response", answers[0].get("result"))

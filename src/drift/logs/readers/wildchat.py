@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from drift.logs.draft import Draft, messages_of, name_of, time_of
+from drift.logs.draft import Draft, messages_of, name_of, structured, time_of
 from drift.logs.readers.each import each
 from drift.logs.rows import Reject, Row
 
@@ -17,10 +17,11 @@ def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
 
 
 def _draft(row: Row) -> Draft:
-    turns = row.value.get("conversation")
+    turns = structured(row.value.get("conversation"))
+    messages = messages_of(turns)  # refuses what is no list of messages
     return Draft(
         at=row.at,
-        messages=messages_of(turns),
+        messages=messages,
         source_id=name_of(row.value.get("conversation_hash")),
         user=_hashed_ip(row.value, turns),
         model=name_of(row.value.get("model")),
@@ -30,14 +31,12 @@ def _draft(row: Row) -> Draft:
     )
 
 
-def _toxic_turns(turns: Any) -> dict[str, str]:
+def _toxic_turns(turns: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The places of the messages that moderation flagged, where the log says it of each message."""
-    marks = [turn.get("toxic") if isinstance(turn, Mapping) else None for turn in turns or ()]
-    flagged = [str(place) for place, toxic in enumerate(marks) if toxic is True]
+    flagged = [str(place) for place, turn in enumerate(turns) if turn.get("toxic") is True]
     return {"toxic_turns": ",".join(flagged)} if flagged else {}
 
 
-def _hashed_ip(row: Mapping[str, Any], turns: Any) -> str | None:
+def _hashed_ip(row: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> str | None:
     """It stands on the row; in older releases on the turns of the user alone."""
-    entries = [row, *turns] if isinstance(turns, Sequence) else [row]
-    return next((name for entry in entries if (name := name_of(entry.get("hashed_ip")))), None)
+    return next((name for entry in (row, *turns) if (name := name_of(entry.get("hashed_ip")))), None)
