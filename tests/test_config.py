@@ -44,6 +44,17 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
             "policy.lora.rank: no such setting; known here: r, alpha, target_modules, quantize.",
         ),
         ("training: {beta: -1}", "training.beta: Input should be greater than 0, not -1."),
+        (
+            "recipe: {scorer: {name: reward_model}}",
+            "recipe.scorer: Value error, a reward model is a folder or an id: set",
+        ),
+        ("recipe: {scorer: {name: judge}}", "recipe.scorer: Value error, the judge needs a server: set recipe.scorer."),
+        ("recipe: {name: spin, scorer: {name: self}}", "recipe: Value error, spin makes no use of scores"),
+        (
+            "recipe: {name: logs, only_wins: true}",
+            "logs makes no use of scores: leave out recipe.scorer and recipe.only_wins",
+        ),
+        ("sampling: {backend: endpoint}", "sampling: Value error, backend endpoint needs a server: set sampling."),
         ("iterations: many", "iterations: Input should be a valid integer"),
         ("[1, 2]", "a config is a mapping of keys to values, this is a list."),
         ("a: [", "cannot be read as YAML"),

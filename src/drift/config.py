@@ -116,6 +116,14 @@ class ScorerSettings(Settings):
     endpoint: EndpointSettings | None = None
     noise: float = Field(default=0.5, ge=0.0)
 
+    @model_validator(mode="after")
+    def _names_whom_it_asks(self) -> "ScorerSettings":
+        if self.name == "reward_model" and self.model is None:
+            raise ValueError("a reward model is a folder or an id: set recipe.scorer.model")
+        if self.name == "judge" and self.endpoint is None:
+            raise ValueError("the judge needs a server: set recipe.scorer.endpoint.base_url and .model")
+        return self
+
 
 class RecipeSettings(Settings):
     """How pairs are built. `guided_share` of the prompts show the policy the disliked reply and the complaint, the rest
@@ -141,6 +149,8 @@ class RecipeSettings(Settings):
 
     @model_validator(mode="after")
     def _fits_the_recipe(self) -> "RecipeSettings":
+        if (self.scorer or self.only_wins) and self.name in ("spin", "logs"):
+            raise ValueError(f"{self.name} makes no use of scores: leave out recipe.scorer and recipe.only_wins")
         if self.name == "iter_dpo" and (self.scorer is None or self.samples < 2):
             raise ValueError("iter_dpo ranks several replies: set recipe.scorer.name and recipe.samples of 2 or more")
         if self.only_wins and self.scorer is None:
@@ -183,6 +193,12 @@ class SamplingSettings(Settings):
     backend: Literal["transformers", "vllm", "endpoint"] = "transformers"
     vllm: VllmSettings = VllmSettings()
     endpoint: EndpointSettings | None = None
+
+    @model_validator(mode="after")
+    def _names_its_server(self) -> "SamplingSettings":
+        if self.backend == "endpoint" and self.endpoint is None:
+            raise ValueError("backend endpoint needs a server: set sampling.endpoint.base_url and .model")
+        return self
 
 
 class TrainerSettings(Settings):

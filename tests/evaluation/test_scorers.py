@@ -7,13 +7,24 @@ from drift.config import EndpointSettings, PolicySettings, ScorerSettings
 from drift.errors import ConfigError, PrerequisiteError
 from drift.evaluation.improvement import Improvement, measure_improvement
 from drift.evaluation.scorers import score_replies
+from drift.evaluation.scorers.likelihood import LikelihoodScorer
 from drift.evaluation.scorers.protocol import Reply
 from drift.evaluation.scorers.reward_model import RewardModelScorer
 from drift.evaluation.spent import find_spent
 from drift.evaluation.utility import Truth
 from drift.policy.logps import reply_logps
 from drift.policy.model import load_policy
-from drift.records import ChatMessage, Completion, PreferencePair, PromptItem, Score, read_jsonl, write_jsonl
+from drift.records import (
+    ChatMessage,
+    Completion,
+    Judgement,
+    PreferencePair,
+    PromptItem,
+    Score,
+    read_jsonl,
+    write_jsonl,
+)
+from drift.rundir import RunDir
 
 ASKED = (ChatMessage("user", "Say a."),)
 
@@ -65,8 +76,6 @@ def test_noise_is_the_replys_own(tmp_path, files):
 def test_without_a_truth_there_is_no_oracle(tmp_path, files):
     with pytest.raises(ConfigError, match="only the sandbox has"):
         scores(tmp_path, files, ScorerSettings(name="oracle"), truth=None)
-    with pytest.raises(ConfigError, match=r"recipe\.scorer\.model"):
-        scores(tmp_path, files, ScorerSettings(name="reward_model"))
 
 
 def test_self_scores_are_the_policys_log_probs_per_token(tmp_path, files, tiny_policy):
@@ -74,6 +83,13 @@ def test_self_scores_are_the_policys_log_probs_per_token(tmp_path, files, tiny_p
     (expected,) = reply_logps(load_policy(tiny_policy, PolicySettings()), [ASKED], [("aa", "stop")], 200)
     assert expected
     assert found[0].score == pytest.approx(expected.total / 3, abs=1e-5)  # two bytes and the end
+
+
+def test_an_empty_reply_has_no_self_score_and_spoils_no_other(tiny_policy):
+    scorer = LikelihoodScorer(load_policy(tiny_policy, PolicySettings()), max_length=200)
+    failed, good = Reply(ASKED, "", "error"), Reply(ASKED, "aa")
+    (alone,) = scorer.score_all([good])
+    assert scorer.score_all([failed, good, Reply(ASKED, "", "length")]) == [None, pytest.approx(alone, abs=1e-5), None]
 
 
 @pytest.fixture(scope="module")
@@ -151,5 +167,23 @@ def test_a_judge_scores_against_the_disliked_reply_in_both_orders(tmp_path, file
     assert {s.rejected_score for s in found} == {0.5}
     asked = [body for body in server.chats() if body["messages"][0]["role"] == "system"]
     assert len(asked) == 8 - 4  # "aa" and "b", either way round; the two prompts are the same, and "a" is the disliked
-    with pytest.raises(ConfigError, match=r"recipe\.scorer\.endpoint"):
-        scores(tmp_path, files, ScorerSettings(name="judge"))
+
+
+def test_judgements_outlive_an_interrupted_stage(tmp_path, files, serve, said):
+    """An answer that was paid for is not paid for again, whatever ended the command."""
+    refuses = {"from": 4}  # one question about log-probs, two judgements
+
+    def answer(path, body, number):
+        return said.chat("A") if number < refuses["from"] else said(b"", 401)
+
+    server = serve(answer)
+    endpoint = EndpointSettings(base_url=server.url, model="judge", retries=0, max_concurrency=1)
+    inputs = (ScorerSettings(name="judge", endpoint=endpoint), "none", files, PolicySettings(), 200, None, 0)
+    with RunDir.open(tmp_path / "run", "", 0) as run:
+        with pytest.raises(PrerequisiteError, match="401"):
+            run.stage("iteration-1/scores.jsonl", score_replies, *inputs)
+        refuses["from"] = 100
+        run.stage("iteration-1/scores.jsonl", score_replies, *inputs)
+    asked = [body["messages"] for body in server.chats() if body["messages"][0]["role"] == "system"]
+    assert len(asked) == 2 + 1 + 2  # the third was refused, and only what was open is asked again
+    assert len(list(read_jsonl(tmp_path / "run/iteration-1/judgements.jsonl", Judgement))) == 4

@@ -31,7 +31,7 @@ def reply_logps(
     replies: Sequence[tuple[str, Finish]],
     max_length: int,
 ) -> list[ReplyLogps | None]:
-    """In the order given; None where prompt and reply do not fit into `max_length` tokens together.
+    """In the order given; None where a reply has no token, or does not fit into `max_length` tokens with its prompt.
 
     Only a reply that came to its end (`stop`) is scored with its end token.
     """
@@ -40,7 +40,7 @@ def reply_logps(
     for row, (messages, (reply, finish)) in enumerate(zip(conversations, replies, strict=True)):
         completion = encode_completion(policy.tokenizer, reply, finish)
         prompt = encode_prompt(policy.tokenizer, messages, max_length - len(completion))
-        if prompt is not None:
+        if prompt is not None and completion:
             rows[row] = (prompt.ids, completion)
     for batch in _batches({row: len(prompt) + len(completion) for row, (prompt, completion) in rows.items()}):
         totals = _sums(policy, [rows[row] for row in batch])

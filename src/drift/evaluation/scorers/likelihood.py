@@ -8,7 +8,7 @@ from drift.policy.model import Policy
 
 
 class LikelihoodScorer:
-    """Nats per token. None for a reply that does not fit into `max_length` tokens with its prompt."""
+    """Nats per token. None for an empty reply, and for one that with its prompt does not fit into `max_length` tokens."""
 
     def __init__(self, policy: Policy, max_length: int) -> None:
         self.policy = policy
@@ -17,4 +17,4 @@ class LikelihoodScorer:
     def score_all(self, replies: Sequence[Reply]) -> list[float | None]:
         prompts = [reply.prompt for reply in replies]
         scores = reply_logps(self.policy, prompts, [(reply.text, reply.finish) for reply in replies], self.max_length)
-        return [None if score is None or not score.tokens else score.per_token for score in scores]
+        return [None if score is None else score.per_token for score in scores]

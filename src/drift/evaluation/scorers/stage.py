@@ -1,5 +1,6 @@
 """The stage: prompts and completions in, one Score per completion out. The loop hands the file to the pairs stage."""
 
+import shutil
 from pathlib import Path
 
 from drift.config import PolicySettings, ScorerSettings
@@ -12,6 +13,9 @@ from drift.evaluation.scorers.truth import TruthScorer
 from drift.evaluation.utility import Truth
 from drift.policy.model import load_policy
 from drift.records import Completion, Counts, PromptItem, Score, read_jsonl, write_jsonl
+from drift.rundir import partial_work
+
+JUDGEMENTS = "judgements.jsonl"
 
 
 def score_replies(
@@ -26,10 +30,11 @@ def score_replies(
 ) -> Counts:
     """Write a Score for every completion, with that of the prompt's disliked reply beside it.
 
-    `replies`: the prompts' file and that of the completions.
+    `replies`: the prompts' file and that of the completions. A judge's judgements stand beside `out`; what was answered
+    outlives an interrupted stage, as it is paid for.
     """
     prompts, completions = replies
-    scorer = make_scorer(settings, policy, policy_settings, max_length, truth, seed, out.parent / "judgements")
+    scorer = make_scorer(settings, policy, policy_settings, max_length, truth, seed, partial_work(out))
     items = {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)}
     fresh = list(read_jsonl(completions, Completion))
     disliked = {i: item.rejected.content for i, item in items.items() if item.rejected is not None}
@@ -37,6 +42,8 @@ def score_replies(
     scores = scorer.score_all(asked)
     rejected = scorer.score_all([Reply(items[i].prompt, text, against=text) for i, text in disliked.items()])
     against = dict(zip(disliked, rejected, strict=True))
+    if (judgements := partial_work(out) / JUDGEMENTS).exists():
+        shutil.copy(judgements, out.with_name(JUDGEMENTS))
     write_jsonl(out, (
         Score(c.prompt_id, c.sample, score, settings.name, against.get(c.prompt_id))
         for c, score in zip(fresh, scores, strict=True)
@@ -56,18 +63,12 @@ def make_scorer(
     seed: int,
     folder: Path,
 ) -> BatchScorer:
-    """Raises ConfigError for an oracle where no truth is known, and for a reward model or judge that is not named."""
+    """`folder` keeps a judge's answers. Raises ConfigError for an oracle where no truth is known."""
     if settings.name == "self":
         return LikelihoodScorer(load_policy(policy, policy_settings), max_length)
     if settings.name == "reward_model":
-        if settings.model is None:
-            raise ConfigError(
-                "recipe.scorer.model: name the reward model's folder or id, or take recipe.scorer.name=self."
-            )
-        return RewardModelScorer(settings.model, policy_settings.dtype, max_length)
-    if settings.name == "judge":
-        if settings.endpoint is None:
-            raise ConfigError("recipe.scorer.endpoint: say where the judge is: {base_url: ..., model: ...}.")
+        return RewardModelScorer(str(settings.model), policy_settings.dtype, max_length)
+    if settings.name == "judge" and settings.endpoint is not None:
         return JudgeScorer(settings.endpoint, folder)
     if truth is None:
         raise ConfigError(

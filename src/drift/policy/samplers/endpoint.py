@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 from drift.config import EndpointSettings
 from drift.endpoint import Capabilities, ChatRequest, Endpoint, probe
-from drift.errors import ConfigError
 from drift.policy.decode import Generated
 from drift.policy.model import read_facts
 from drift.policy.samplers.backend import Batch, Job, Request
@@ -16,10 +15,10 @@ from drift.records import stable_hash
 
 @contextmanager
 def endpoint_backend(job: Job) -> Iterator["EndpointBackend"]:
-    """Raises ConfigError without an address, PrerequisiteError if nobody answers there."""
-    if job.sampling.endpoint is None:
-        raise ConfigError("sampling.backend endpoint: name the server: sampling.endpoint {base_url: URL, model: NAME}.")
-    with Endpoint(job.sampling.endpoint) as endpoint:
+    """Raises PrerequisiteError if nobody answers at the address."""
+    settings = job.sampling.endpoint
+    assert settings is not None  # the settings see to it
+    with Endpoint(settings) as endpoint:
         able = probe(endpoint)
         report_note(f"{endpoint.url}: {endpoint.model} {able.line()}")
         if not able.repeats:
@@ -29,7 +28,7 @@ def endpoint_backend(job: Job) -> Iterator["EndpointBackend"]:
                 f"{endpoint.url}: serves what it served before; iteration {job.iteration} samples from the trained "
                 "policy only if you have put it there (sampling.backend vllm does so by itself)"
             )
-        yield EndpointBackend(endpoint, able, job, job.sampling.endpoint)
+        yield EndpointBackend(endpoint, able, job, settings)
 
 
 class EndpointBackend:
