@@ -8,7 +8,7 @@ from drift.policy.model import Policy
 
 
 class LikelihoodScorer:
-    """Nats per token. None for an empty reply, and for one that with its prompt does not fit into `max_length` tokens."""
+    """Nats per token. None for an empty reply, and for one that is longer than `max_length` tokens with its prompt."""
 
     def __init__(self, policy: Policy, max_length: int) -> None:
         self.policy = policy
