@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 
 def drift(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "drift", *map(str, arguments)]
@@ -30,6 +32,21 @@ def test_wildbench_of_scores(tmp_path):
     models = json.loads(done.stdout.splitlines()[-1])["models"]
     assert (models["one"]["WB_score"], models["two"]["WB_score"]) == (40, -20)
     assert models["one"]["elo"] > models["two"]["elo"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("eval", "pairwise", "m", "--judge", "http://127.0.0.1:9#m", "--max-cost", "0"), "more than 0"),
+        (("label", "--store", "s", "--labeller", "judge", "--max-cost", "-1"), "more than 0"),
+        (("eval", "wildbench", "m", "--judge", "http://127.0.0.1:9#m", "--dtype", "fp16"), "fp16"),
+    ],
+)
+def test_what_an_option_cannot_be_is_wrong_usage(arguments, told):
+    done = drift(*arguments)
+    assert done.returncode == 2
+    assert told in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
 
 
 def test_a_missing_file_is_one_line():

@@ -26,6 +26,20 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print the summary as one
 PATIENCE = 1.0
 """Seconds that a task may take before its bar is drawn."""
 
+
+def _above_zero(value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise typer.BadParameter(
+            f"{value:g} would let nothing be asked: give more than 0, or leave it out for no limit."
+        )
+    return value
+
+
+MaxCost = Annotated[
+    float | None,
+    typer.Option(callback=_above_zero, help="In the currency of the prices: nothing is asked that could pass it."),
+]
+
 if TYPE_CHECKING:
     from drift.evaluation.exploration.results import MethodResult
     from drift.evaluation.results import UtilityResult

@@ -1,11 +1,11 @@
 """Evaluation of real models: alpaca-eval, wildbench, pairwise and exploration."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from drift.cli.console import JsonFlag, console, leaderboard, progress, regions, summary
+from drift.cli.console import JsonFlag, MaxCost, console, leaderboard, progress, regions, summary
 
 if TYPE_CHECKING:
     from drift.config import SamplingSettings
@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 JudgeOption = Annotated[str | None, typer.Option("--judge", help="A model behind a server: URL#MODEL.")]
 KeyOption = Annotated[str | None, typer.Option(help="NAME of the environment variable with the judge's key.")]
 Price = Annotated[float | None, typer.Option(min=0, help="Of the judge, per million tokens.")]
-MaxCost = Annotated[float | None, typer.Option(min=0, help="Nothing is asked that could pass it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and ask nobody.")]
-Dtype = Annotated[str, typer.Option(help="float32 or bfloat16, of models that run here.")]
+Dtype = Annotated[Literal["float32", "bfloat16"], typer.Option(help="Of models that run here.")]
 
 Model = Annotated[str | None, typer.Argument(help="A run, a model's folder or id, URL#MODEL, or a file of replies.")]
 JudgePrompt = Annotated[Path | None, typer.Option(help="The benchmark's own prompt; else our words, not comparable.")]

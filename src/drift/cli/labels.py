@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, console, progress, summary
+from drift.cli.console import JsonFlag, MaxCost, console, progress, summary
 from drift.cli.data import StoreDir
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ Url = Annotated[str | None, typer.Option("--endpoint", help="Base URL of an Open
 ModelName = Annotated[str | None, typer.Option(help="The model's name at that server.")]
 KeyName = Annotated[str | None, typer.Option(help="Environment variable that holds the server's key.")]
 Price = Annotated[float | None, typer.Option(min=0.0, help="Per million tokens of this side, in any currency.")]
-MaxCost = Annotated[float | None, typer.Option(help="In the same currency: stop before it is passed.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="The most requests under way.")]
 RubricFile = Annotated[Path | None, typer.Option(help="A rubric of yours; else the one that ships.")]
 

@@ -43,6 +43,6 @@ class Terms:
                 "api_key_env": self.api_key_env,
                 "price_per_million_input": self.price_input,
                 "price_per_million_output": self.price_output,
-                "max_cost": self.max_cost or None,
+                "max_cost": self.max_cost,
             }
         )
