@@ -109,6 +109,22 @@ def test_small_updates_survive_in_bfloat16(tiny_policy, pairs, tmp_path):
     assert min(moved) > 0.5
 
 
+def test_tensorboard_is_told_every_metric(tiny_policy, pairs, tmp_path):
+    pytest.importorskip("tensorboard", reason="pip install 'drift-training[trackers]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run" / "policy"
+    settings = SETTINGS.model_copy(update={"report_to": ("tensorboard",), "epochs": 1})
+    train_on(out, tiny_policy, tiny_policy, pairs, settings, PolicySettings(), 1)
+    events = EventAccumulator(str(out.parent / "tensorboard"))
+    events.Reload()
+    told = {
+        tag.removeprefix("train/"): [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
+    for name in ("loss", "grad_norm", "rewards/margins", "logps/rejected"):
+        assert told[name] == pytest.approx([row[name] for row in metrics(out.parent)], rel=1e-5, abs=1e-6)
+
+
 def test_no_pairs_left_says_why(tiny_policy, tmp_path):
     path = tmp_path / "pairs.jsonl"
     write_jsonl(path, [pair(0, ""), pair(1, "")])

@@ -156,10 +156,12 @@ class PreferenceTrainer(Trainer):
             )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """One row per optimizer step, under TRL's names; the Trainer's closing summary is left out."""
-        super().log(logs, start_time)
+        """One row per optimizer step, under TRL's names, for metrics.jsonl and for whoever tracks the run; the latter
+        alone gets the Trainer's closing summary."""
+        whole = logs | self._step_metrics if "loss" in logs else logs
+        super().log(whole, start_time)
         if "loss" in logs:
-            self._write(logs | self._step_metrics)
+            self._write(whole)
 
     def _write(self, values: Mapping[str, float]) -> Row:
         return self._keep({"step": self.state.global_step, **values})

@@ -28,8 +28,9 @@ def check_scale(policy: PolicySettings, *trainings: TrainerSettings) -> None:
             _needs_bitsandbytes(f"training.optimizer={settings.optimizer}")
         for tracker in settings.report_to:
             if find_spec(tracker) is None:
+                package = "trackio" if tracker == "trackio" else "'drift-training[trackers]'"
                 raise PrerequisiteError(
-                    f"training.report_to={tracker}: the library is not installed. pip install {tracker}"
+                    f"training.report_to={tracker}: the library is not installed. pip install {package}"
                 )
 
 
