@@ -41,7 +41,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).total_seconds()
 _LAST = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH).total_seconds()
 _PERCENT: dict[Split, int] = {"train": 80, "stop": 5, "validation": 5, "test": 10}
-_SPLITS = tuple(split for split, percent in _PERCENT.items() for _ in range(percent))
+_SPLITS: list[Split] = [split for split, percent in _PERCENT.items() for _ in range(percent)]
 
 
 @dataclass(frozen=True, slots=True)
