@@ -114,9 +114,13 @@ def finish(draft: Draft, source: str, user_key: Callable[[str], str]) -> Convers
         model=draft.model,
         language=draft.language,
         started_at=draft.started_at,
-        ratings=tuple(sorted(draft.ratings, key=lambda rating: (rating.reply_index, _WEIGHT[rating.kind]))),
+        ratings=tuple(sorted(draft.ratings, key=_strength)) if draft.ratings else (),
         tags=draft.tags,
     )
+
+
+def _strength(rating: Rating) -> tuple[int, int]:
+    return rating.reply_index, _WEIGHT[rating.kind]
 
 
 def split_of(conversation_id: str) -> Split:

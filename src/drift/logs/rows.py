@@ -197,12 +197,13 @@ def _decoded(raw: bytes) -> tuple[str, Repair | None]:
     return raw.decode("cp1252", errors="replace"), Repair.READ_AS_LATIN1
 
 
-def _key_given_twice(raw: bytes, value: Any) -> str | None:
+def _key_given_twice(raw: bytes, value: dict[str, Any]) -> str | None:
     """A key that one object holds twice with different values: a parser keeps the last and loses the others silently.
 
     Keys are counted in the bytes and in the parsed value, and only where these differ is the row parsed again.
     """
-    written, parsed = len(_AFTER_KEY.findall(raw)), _keys(value)
+    written = len(_AFTER_KEY.findall(raw))
+    parsed = _keys(value, written)
     if written <= parsed or written - len(_QUOTED_KEY.findall(raw)) <= parsed:
         return None
     found: list[str] = []
@@ -220,16 +221,18 @@ def _key_given_twice(raw: bytes, value: Any) -> str | None:
     return found[0] if found else None
 
 
-def _keys(value: Any) -> int:
-    """How many keys all objects in a parsed value hold; written without recursion, for deep values."""
-    count, left = 0, [value]
+def _keys(value: dict[str, Any], enough: int) -> int:
+    """How many keys all objects in a parsed value hold, or `enough` of them; without recursion, for deep values."""
+    count, left = len(value), [value]
     for inner in left:  # which grows meanwhile
-        if type(inner) is dict:
-            count += len(inner)
-            inner = inner.values()
-        for child in inner:
+        if count >= enough:
+            break
+        for child in inner.values() if type(inner) is dict else inner:
             kind = type(child)
-            if kind is dict or kind is list:
+            if kind is dict:
+                count += len(child)
+                left.append(child)
+            elif kind is list:
                 left.append(child)
     return count
 
