@@ -176,11 +176,27 @@ def serve():
         server.server_close()
 
 
+def wait_until_ready(settings, seconds: float) -> None:
+    """Wait for a server that is starting."""
+    from drift.endpoint import Endpoint
+    from drift.errors import PrerequisiteError
+
+    deadline = time.monotonic() + seconds
+    with Endpoint(settings) as endpoint:
+        while True:
+            try:
+                endpoint.look("models")
+                return
+            except PrerequisiteError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+
 @pytest.fixture
 def transformers_serve(tiny_policy):
     """A real server of the tiny random policy."""
     from drift.config import EndpointSettings
-    from drift.endpoint import wait_until_ready
 
     pytest.importorskip("fastapi", reason="the server needs pip install 'transformers[serving]'")
     with socket.create_server(("127.0.0.1", 0)) as free:

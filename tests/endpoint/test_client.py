@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -169,7 +170,6 @@ def test_what_was_answered_is_never_paid_again(serve, said, settings, ask, tmp_p
         paid = list(endpoint.ask_many(requests))
         assert endpoint.spending.cost == pytest.approx(5 * 20e-6)
     with Endpoint(settings(server), file) as endpoint:
-        assert endpoint.is_cached(requests[0])
         again = list(endpoint.ask_many(requests))
         assert (endpoint.spending.requests, endpoint.spending.cached) == (0, 5)
     assert len(server.requests) == 5
@@ -202,9 +202,8 @@ def test_answers_about_a_conversation_can_be_forgotten(serve, said, settings, as
         list(endpoint.ask_many([ask("a", owner="a"), ask("b", owner="b")]))
     cache = Cache(file)
     assert (cache.forget(["a"]), cache.forget(["a"])) == (1, 0)
+    assert [cache.find(ask(name), "tiny") is not None for name in "ab"] == [False, True]
     cache.close()
-    with Endpoint(settings(server), file) as endpoint:
-        assert [endpoint.is_cached(ask(name)) for name in "ab"] == [False, True]
 
 
 def test_the_limit_of_cost_is_never_passed(serve, said, settings, ask):
@@ -251,5 +250,6 @@ def test_who_stops_reading_keeps_what_was_under_way(serve, said, settings, ask, 
         outcomes = endpoint.ask_many(ask(str(n)) for n in range(100))
         next(outcomes)
         outcomes.close()
-        kept = sum(endpoint.is_cached(ask(str(n))) for n in range(100))
+    with closing(Cache(file)) as cache:
+        kept = sum(cache.find(ask(str(n)), "tiny") is not None for n in range(100))
     assert kept == len(server.requests) < 30

@@ -15,7 +15,7 @@ see every attempt, the decision endpoint is reached the same way, and no header 
 
 from drift.endpoint.budget import CostLimitReached, Spending
 from drift.endpoint.cache import ANSWERS, Cache
-from drift.endpoint.client import Endpoint, wait_until_ready
+from drift.endpoint.client import Endpoint
 from drift.endpoint.exchange import (
     JSON_MODE,
     Candidate,
@@ -50,5 +50,4 @@ __all__ = [
     "Usage",
     "json_schema_format",
     "probe",
-    "wait_until_ready",
 ]

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -91,9 +90,6 @@ class Endpoint:
             self._stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             self._stop.clear()
-
-    def is_cached(self, request: Request) -> bool:
-        return self._cache is not None and self._cache.find(request, self.model) is not None
 
     def look(self, path: str) -> bytes | Failure:
         """GET a page of the server, once. Raises PrerequisiteError if nobody is there."""
@@ -195,20 +191,6 @@ class Endpoint:
         return PrerequisiteError(
             f"{self.url}: no server answers ({why}). Start it, or give another base_url (--endpoint)."
         )
-
-
-def wait_until_ready(settings: EndpointSettings, seconds: float) -> None:
-    """Wait for a server that is starting. Raises PrerequisiteError if it is not there in time."""
-    deadline = time.monotonic() + seconds
-    with Endpoint(settings) as endpoint:
-        while True:
-            try:
-                endpoint.look("models")
-                return
-            except PrerequisiteError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
 
 
 def _api_key(settings: EndpointSettings) -> str | None:

@@ -10,9 +10,8 @@ import gzip
 import io
 import sys
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -55,7 +54,6 @@ class Opened:
 
     stream: BinaryIO
     position: Callable[[], int]
-    repairs: Counter[Repair] = field(default_factory=Counter)
     _unpacked: "_Unpacked | None" = None
     recoded: bool = False
 

@@ -14,11 +14,10 @@ _BATCH = 64
 
 
 class Read(NamedTuple):
-    """A row's value, or what is wrong with it; `share` of the file's rows is done with it."""
+    """A row's value, or what is wrong with it."""
 
     value: dict[str, Any] | None
     problem: str | None
-    share: float
 
 
 def parquet_values(name: str, stream: BinaryIO) -> Iterator[Read]:
@@ -27,11 +26,8 @@ def parquet_values(name: str, stream: BinaryIO) -> Iterator[Read]:
         with _seekable(stream) as source, pq.ParquetFile(source, pre_buffer=False) as file:
             # Moderation scores are most of the bytes of the public sets, and nothing reads them.
             columns = [name for name in file.schema_arrow.names if not name.endswith("_moderation")]
-            total, number = max(file.metadata.num_rows, 1), 0
             for batch in file.iter_batches(batch_size=_BATCH, columns=columns, use_threads=False):
-                for value, problem in _values(batch):
-                    number += 1
-                    yield Read(value, problem, number / total)
+                yield from _values(batch)
     except (pa.ArrowException, OSError) as error:
         problem = (str(error).splitlines() or ["unreadable"])[0]
         raise DataError(f"{name}: damaged Parquet: {problem}. Get the file again, or leave it out.") from None
@@ -48,11 +44,11 @@ def _seekable(stream: BinaryIO) -> BinaryIO:
     return whole
 
 
-def _values(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any] | None, str | None]]:
+def _values(batch: pa.RecordBatch) -> Iterator[Read]:
     """One at a time where a batch holds a value that Python has no object for (a year beyond 9999)."""
     try:
         batch = batch.cast(pa.schema([field.with_type(_plain(field.type)) for field in batch.schema]), safe=False)
-        yield from ((value, None) for value in batch.to_pylist())
+        yield from (Read(value, None) for value in batch.to_pylist())
         return
     except (ValueError, OverflowError, pa.ArrowException):
         pass
@@ -60,9 +56,9 @@ def _values(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any] | None, str 
         try:
             (value,) = batch.slice(number, 1).to_pylist()
         except (ValueError, OverflowError, pa.ArrowException) as error:
-            yield None, str(error).splitlines()[0]
+            yield Read(None, str(error).splitlines()[0])
         else:
-            yield value, None
+            yield Read(value, None)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
