@@ -9,7 +9,7 @@ from drift.errors import DataError
 from drift.feedback.label import label_store
 from drift.logs.ingest import ingest
 from drift.records import FeedbackLabel, Reason
-from drift.store import Review, Store
+from drift.store import Quarantined, Review, Store
 
 WORDS = ("zebra", "walrus", "okapi")
 
@@ -79,6 +79,16 @@ def test_reviews_go_too(store):
     assert store.forget(conversation="chat-0").reviews == 1
     assert b"zebra" not in store.reviews.path.read_bytes()
     assert [review.label for review in store.reviews.all(Review)] == ["SAT"]
+
+
+def test_notes_that_quote_the_id_go_and_those_that_hold_its_letters_stay(store):
+    details = ("'ann' stands twice", "user ann: a number", "7 annotations", "joann said", "ann-2 is no thumb")
+    with store.writer() as writer:
+        for line, detail in enumerate(details, 1):
+            writer.quarantine(Quarantined("log", line, Reason.BAD_CONTENT, detail))
+        writer.commit()
+    assert store.forget(user="ann").quarantined == 2
+    assert [note.detail for note in store.quarantined()] == list(details[2:])
 
 
 def test_what_was_never_here_is_refused_in_one_line(store):

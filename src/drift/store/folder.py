@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,7 +23,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = 1
+    format: Literal[1] = 1
     generation: int = 0
     salt: str
     conversations: tuple[str, ...] = ()
@@ -53,8 +54,11 @@ class Folder:
         try:
             return Manifest.model_validate_json(file.read_bytes())
         except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise DataError(f"{file}: no manifest of a store: {problem}. Name another with --store DIR.") from None
+            first = error.errors()[0]
+            where = ": ".join(map(str, (*first["loc"], first["msg"])))
+            raise DataError(
+                f"{file}: no manifest of a store that this version reads: {where}. Name another with --store DIR."
+            ) from None
 
     def save(self, manifest: Manifest) -> None:
         """The moment from which a write counts; then the files that no longer count are removed."""

@@ -104,9 +104,10 @@ def _forget_notes(folder: Folder, staging: Path, names: list[str]) -> int:
     if not folder.quarantine.exists():
         return 0
     removed, kept = 0, staging / "quarantine-kept.jsonl"
+    quoted = re.compile("|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in names))
     with folder.quarantine.open("rb") as notes, kept.open("wb") as out:
         for line in notes:
-            if any(name in orjson.loads(line)["detail"] for name in names):
+            if quoted.search(orjson.loads(line)["detail"]):
                 removed += 1
             else:
                 out.write(line)
