@@ -5,7 +5,7 @@ import random
 import pytest
 
 from drift.errors import DataError
-from drift.logs.near_duplicates import find_near_duplicates
+from drift.logs.near_duplicates import find_near_duplicates, signature
 from drift.pairs.disliked import prompt_items
 from drift.records import Conversation, Drop, FeedbackLabel, Message, PromptItem, Reason
 from drift.store import Store
@@ -42,6 +42,18 @@ def test_what_nearly_repeats_an_earlier_one_is_noted_and_kept(store):
     assert store.fingerprint() != before
     store.forget(conversation="51")
     assert [repeat.conversation_id for repeat in store.repeats()] == ["50"]
+
+
+def test_nothing_is_left_behind_by_a_command_that_is_killed(store, monkeypatch):
+    store.add([talk("a", WORDS)])
+    entries = sorted(store.path.iterdir())
+
+    def looked(conversation):
+        assert sorted(store.path.iterdir()) == entries
+        return signature(conversation)
+
+    monkeypatch.setattr("drift.logs.near_duplicates.signature", looked)
+    assert find_near_duplicates(store).conversations == 1
 
 
 def test_pairs_are_made_of_the_first_alone():

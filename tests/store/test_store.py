@@ -5,13 +5,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drift.errors import DataError
+from drift.errors import DataError, DriftError
 from drift.records import Conversation, FeedbackLabel, Message, Rating, Reason
-from drift.store import AddSummary, Quarantined, Store, StoreCounts, runs
+from drift.store import AddSummary, Quarantined, Review, Store, StoreCounts, runs
 
 
 def chat(name: str, length: int = 2, **fields) -> Conversation:
@@ -121,6 +122,26 @@ def test_the_fingerprint_changes_with_conversations_and_with_labels(store):
     assert store.fingerprint() in seen
 
 
+def test_the_fingerprint_tells_who_is_the_same_user_whatever_the_salt(tmp_path, store):
+    """Pairs can be capped per user."""
+    store.add([chat("a", user_key="x1"), chat("b", user_key="x1"), chat("c", user_key="x2")])
+    same, other = Store(tmp_path / "same"), Store(tmp_path / "other")
+    same.add([chat("a", user_key="y2"), chat("b", user_key="y2"), chat("c", user_key="y1")])
+    other.add([chat("a", user_key="x1"), chat("b", user_key="x2"), chat("c", user_key="x2")])
+    assert store.fingerprint() == same.fingerprint() != other.fingerprint()
+    assert store.content_hash() == other.content_hash()
+
+
+def test_the_fingerprint_changes_with_a_label_under_a_review(store):
+    """What reviews say of it tells how far the other labels are believed."""
+    store.add([chat("a")])
+    store.add_labels([label("a", p_dsat=0.9)])
+    store.reviews.add(Review("ann", "a", 1, 2, "SAT"))
+    before, winners = store.fingerprint(), store.label_hash()
+    store.add_labels([label("a", p_dsat=0.6)])
+    assert (store.label_hash() == winners, store.fingerprint() == before) == (True, False)
+
+
 def test_users_get_one_name_per_store(tmp_path, store):
     with store.writer() as first:
         key = first.user_key("ann")
@@ -192,6 +213,43 @@ def test_damaged_files_are_named(store):
         list(store.conversations())
 
 
+def test_what_is_no_damage_is_not_called_so(store, monkeypatch):
+    """The remedy for damage is to ingest all logs again."""
+    store.add([chat("a")])
+    monkeypatch.setattr("drift.store.store.MEMORY_LIMIT", "1B")
+    with pytest.raises(DriftError, match="TMPDIR") as told:
+        list(store.conversations())
+    assert "Ingest" not in str(told.value)
+    full = duckdb.IOException("Could not write file: No space left on device")
+    monkeypatch.setattr("drift.store.store.duckdb.connect", raising(full))
+    with pytest.raises(DriftError, match="the disk is full"):
+        list(store.conversations())
+
+
+def raising(error: Exception):
+    """A connection whose queries end like this."""
+
+    class Connection:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def sql(self, *_, **__):
+            raise error
+
+    return lambda **_: Connection()
+
+
+def test_a_store_of_another_format_is_not_read(store):
+    store.add([chat("a")])
+    manifest = store.path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(DataError, match="this version reads: format: Input should be 1"):
+        Store(store.path)
+
+
 def test_an_empty_folder_may_become_a_store(tmp_path):
     (tmp_path / "empty").mkdir()
     assert Store(tmp_path / "empty").add([chat("a")]).accepted == 1
@@ -241,3 +299,4 @@ def test_counts(store):
         transaction.quarantine(Quarantined("log", 3, Reason.BROKEN_JSON, "no"))
         transaction.commit()
     assert store.counts() == StoreCounts(2, 6, 1, 1, {"train": 1, "test": 1}, {"SAT": 1, "DSAT": 1})
+    assert store.size() == 2

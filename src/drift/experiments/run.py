@@ -74,7 +74,7 @@ def collect(cfg: Config, run: RunDir) -> Store:
     store = Store(place, cfg.evaluation.split)
     if logs:
         ingest(logs, store, settings=cfg.ingestion, on_progress=report_progress)
-    elif not store.counts().conversations:
+    elif not store.size():
         raise DataError(f"{store.path}: holds no conversation. Name chat logs: --set logs='[PATH]'.")
     label_by(store, cfg.labels)
     run.pin(label_hash=store.label_hash())

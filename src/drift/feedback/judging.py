@@ -83,7 +83,7 @@ def label_by(store: Store, settings: LabelSettings, out: Path | None = None) -> 
     if out is not None:
         check_writable("--out", out)
     store.require_conversations()
-    total, job = sum(store.counts().splits.values()), _job(store, settings)
+    total, job = store.size(), _job(store, settings)
     with closing(Cache(store.path / ANSWERS)) as cache:
         if cache.finished_job() == job:  # so that a run resumes when the judge's server is long gone
             return summarise(store, total, 0, out)

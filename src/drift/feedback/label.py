@@ -83,7 +83,7 @@ def label_store(store: Store, out: Path | None = None, labeller: Labeller | None
     if out is not None:
         check_writable("--out", out)
     store.require_conversations()
-    total = sum(store.counts().splits.values())
+    total = store.size()
     added = store.add_labels(label(counted(store.conversations(), total), labeller or EmbeddedLabeller()))
     return summarise(store, total, added, out)
 

@@ -5,7 +5,7 @@ Nothing is removed: the store notes which conversation repeats which, and the pa
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO
 
 import numpy as np
 from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
@@ -34,22 +34,22 @@ def find_near_duplicates(store: Store) -> NearDuplicates:
     Raises DataError if the store is empty.
     """
     store.require_conversations()
-    with store.scratch() as folder:
-        ids, signatures = _write_signatures(store, folder)
+    with store.scratch() as names, store.scratch() as signed:
+        ids, signatures = _write_signatures(store, names, signed)
         first = _first_alike(signatures)
         store.note_repeats(_repeats(ids, signatures, first))
         return NearDuplicates(len(ids), int((first != np.arange(len(first))).sum()))
 
 
-def _write_signatures(store: Store, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def _write_signatures(store: Store, names: IO[bytes], signed: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """Ids [n] and signatures uint32 [n, PERMUTATIONS], both on disk."""
-    with (folder / "ids").open("wb") as ids, (folder / "signatures").open("wb") as signatures:
-        for conversation in store.conversations():
-            ids.write(conversation.conversation_id.encode()[:_ID_BYTES].ljust(_ID_BYTES, b"\0"))
-            signatures.write(signature(conversation).tobytes())
-    shape = (-1, PERMUTATIONS)
-    names = np.memmap(folder / "ids", dtype=f"S{_ID_BYTES}", mode="r")
-    return names, np.memmap(folder / "signatures", dtype=np.uint32, mode="r").reshape(shape)
+    for conversation in store.conversations():
+        names.write(conversation.conversation_id.encode()[:_ID_BYTES].ljust(_ID_BYTES, b"\0"))
+        signed.write(signature(conversation).tobytes())
+    names.flush()
+    signed.flush()
+    ids = np.memmap(names, dtype=f"S{_ID_BYTES}", mode="r")
+    return ids, np.memmap(signed, dtype=np.uint32, mode="r").reshape(-1, PERMUTATIONS)
 
 
 def signature(conversation: Conversation) -> np.ndarray:

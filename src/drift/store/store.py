@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import duckdb
 import pyarrow as pa
 
-from drift.errors import DataError
+from drift.errors import DataError, DriftError, disk_trouble
 from drift.records import Conversation, FeedbackLabel, LabelSource, Split, read_jsonl, stable_hash, write_jsonl
 from drift.store.folder import Folder
 from drift.store.forget import forget_in
@@ -53,6 +53,10 @@ _NEWEST = """
         SELECT max(written) AS written FROM read_parquet($files, union_by_name = true)
         WHERE labeller = $labeller GROUP BY conversation_id, reply_index
     ) USING (written) ORDER BY conversation_id, reply_index"""
+_GROUPS_OF_USERS = """
+    SELECT conversation_id || ' ' || first AS content_hash FROM (
+        SELECT conversation_id, min(conversation_id) OVER (PARTITION BY user_key) AS first
+        FROM read_parquet($files) WHERE user_key IS NOT NULL) ORDER BY conversation_id"""
 _UNKNOWN_LABELS = """
     WITH keys AS (
         SELECT written, content_hash, max(written) OVER labeller_of_reply AS newest,
@@ -132,6 +136,11 @@ class Store:
                 judged, labels = next(groups, (None, iter(())))
             yield conversation, list(labels) if judged == conversation.conversation_id else []
 
+    def size(self) -> int:
+        """How many conversations there are; of the store, the least that can be read."""
+        query = "SELECT count(*) AS n FROM read_parquet($files)"
+        return sum(row["n"] for row in self._rows(query, self._folder.manifest().conversations))
+
     def counts(self) -> StoreCounts:
         manifest = self._folder.manifest()
         query, cuts = self._all()
@@ -154,12 +163,9 @@ class Store:
         if self._folder.quarantine.exists():
             yield from read_jsonl(self._folder.quarantine, Quarantined)
 
-    @contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """An empty folder in the store for what does not fit into memory; it goes again."""
-        self._folder.path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".scratch-", dir=self.path) as folder:
-            yield Path(folder)
+    def scratch(self) -> IO[bytes]:
+        """A file on the store's disk for what does not fit into memory. It has no name, so that a kill leaves none."""
+        return tempfile.TemporaryFile(dir=self.path)
 
     def note_repeats(self, repeats: Iterable[Repeat]) -> int:
         """Replace what is noted about near-duplicates; returns how many there are."""
@@ -187,23 +193,29 @@ class Store:
 
     def require_conversations(self) -> None:
         """Raises DataError if there is nothing in here to work on."""
-        if not self.counts().conversations:
+        if not self.size():
             raise DataError(f"{self.path}: holds no conversation. `drift ingest LOGS --store {self.path}` fills it.")
 
     def content_hash(self) -> str:
         """16 hex digits over all conversations; the same for the same logs, in any order of ingestion, in any store."""
         return self._hash("SELECT content_hash FROM read_parquet($files)", self._folder.manifest().conversations)
 
-    def label_hash(self) -> str:
+    def label_hash(self, *, reviewed: bool = True) -> str:
         """16 hex digits over the winning labels; the same after labelling again with the same result."""
-        with self._label_files() as files:
+        with self._label_files(reviewed) as files:
             return self._hash(f"SELECT content_hash FROM ({_WINNERS})", files)
 
     def fingerprint(self) -> str:
         """Names everything that can be read through the store, for the run folder."""
         repeats = sorted(repeat.conversation_id for repeat in self.repeats())
         by_time = ["split by time"] if self.split_by == "time" else []
-        return stable_hash(self.content_hash(), self.label_hash(), *repeats, *by_time)
+        # What stands under a review is read too: reviews tell how far the other labels can be trusted.
+        beneath = [self.label_hash(reviewed=False)] if any(self.reviews.labels()) else []
+        return stable_hash(self.content_hash(), self.label_hash(), self._user_hash(), *beneath, *repeats, *by_time)
+
+    def _user_hash(self) -> str:
+        """Over which conversations are of one user; the same in every store, whatever its salt."""
+        return self._hash(_GROUPS_OF_USERS, self._folder.manifest().conversations)
 
     def add(self, conversations: Iterable[Conversation]) -> AddSummary:
         """Store conversations; a longer version of a stored one replaces it. All of them or, on an error, none."""
@@ -283,13 +295,20 @@ class Store:
                 try:
                     yield from connection.sql(query, params={"files": paths, **values}).to_arrow_reader(size)
                 except duckdb.Error as error:
-                    problem = str(error).splitlines()[0]
-                    raise DataError(
-                        f"{self.path}: cannot be read: {problem}. Ingest the logs into a new store."
-                    ) from None
+                    raise disk_trouble(error) or _unreadable(self.path, error, spill) from None
 
     def _hash(self, query: str, files: Iterable[str]) -> str:
         digest = hashlib.sha256()
         for row in self._rows(query, files):
             digest.update(row["content_hash"].encode())
         return digest.hexdigest()[:16]
+
+
+def _unreadable(store: Path, error: duckdb.Error, spill: str) -> DriftError:
+    problem = str(error).splitlines()[0]
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return DriftError(
+            f"{store}: {problem}. A query may take {MEMORY_LIMIT} and what is free at {Path(spill).parent}: free some "
+            "there, or name a larger folder in the environment variable TMPDIR."
+        )
+    return DataError(f"{store}: cannot be read: {problem}. Ingest the logs into a new store.")

@@ -47,7 +47,7 @@ class PrivacyAudit:
 def audit_store(store: Store) -> PrivacyAudit:
     """Look at every message, comment and tag in the store. Raises DataError if it is empty."""
     store.require_conversations()
-    total = sum(store.counts().splits.values())
+    total = store.size()
     found, hints, placeholders = Counter[PersonalData](), Counter[str](), Counter[str]()
     done = concerned = 0
     stream = store.conversations()
