@@ -8,7 +8,7 @@ import yaml
 from drift.config import Settings
 from drift.errors import ConfigError
 from drift.evaluation.statistics import bootstrap_runs
-from drift.experiments.compare.cell import trunk_of
+from drift.experiments.compare.cell import store_of, trunk_of
 from drift.experiments.compare.run import run_comparison, tune
 from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, load_comparison, merge
 from drift.experiments.compare.tuning import with_rates
@@ -106,6 +106,27 @@ def test_arms_share_what_stands_before_their_first_iteration(tmp_path):
     assert trunks["drift"] == trunks["spin"] == trunks["fast"] != trunks["noisy"]
     (validation,) = cells_of(arms_of(settings())[:1], (1,), ("embedded",), "validation")
     assert trunk_of(validation, tmp_path) != trunks["drift"]
+
+
+def test_settings_of_ingestion_are_part_of_what_is_shared(tmp_path):
+    kept = {**SMALL["arms"], "raw": {"ingestion": {"redact": False}}}
+    cells = {cell.arm: cell for cell in cells_of(arms_of(settings(arms=kept)), (1,), ("embedded",), "test")}
+    trunks = {arm: trunk_of(cell, tmp_path) for arm, cell in cells.items()}
+    assert trunks["raw"] != trunks["drift"] == trunks["spin"]
+
+
+def test_a_cell_reads_the_store_of_the_logs_as_they_are_with_the_split_that_it_names(tmp_path):
+    shared = {**SMALL["shared"], "evaluation": {"split": "time"}}
+    (cell,) = cells_of(arms_of(settings(shared=shared))[:1], (1,), ("embedded",), "test")
+    logs = tmp_path / "deployment" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "chats.jsonl").write_text("{}\n")
+    before = store_of(cell, tmp_path)
+    (logs / "chats.jsonl").write_text("{} \n")
+    after = store_of(cell, tmp_path)
+    assert (before.path.parent, after.path.parent) == (tmp_path / "store",) * 2
+    assert before.path != after.path
+    assert after.split_by == "time"
 
 
 def test_intervals_over_runs_and_prompts_cover_both():

@@ -69,17 +69,22 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
 
 def collect(cfg: Config, run: RunDir) -> Store:
     """The store with the config's logs in it, all of it labelled."""
-    logs = [Path(log) for log in cfg.logs]
-    place = Path(cfg.store) if cfg.store else run.path / "store" / _name_of(logs, cfg.ingestion)
-    store = Store(place, cfg.evaluation.split)
-    if logs:
-        ingest(logs, store, settings=cfg.ingestion, on_progress=report_progress)
+    store = store_for(cfg, run.path)
+    if cfg.logs:
+        ingest([Path(log) for log in cfg.logs], store, settings=cfg.ingestion, on_progress=report_progress)
     elif not store.size():
         raise DataError(f"{store.path}: holds no conversation. Name chat logs: --set logs='[PATH]'.")
     label_by(store, cfg.labels)
     run.pin(label_hash=store.label_hash())
     run.stage("data/labels.jsonl", copy_labels, store)
     return store
+
+
+def store_for(cfg: Config, folder: Path) -> Store:
+    """Where the config's logs go: the store that it names, or one of their own in the run's folder."""
+    logs = [Path(log) for log in cfg.logs]
+    place = Path(cfg.store) if cfg.store else folder / "store" / _name_of(logs, cfg.ingestion)
+    return Store(place, cfg.evaluation.split)
 
 
 def _kept_evaluation(run: RunView) -> dict[str, float]:

@@ -8,10 +8,10 @@ import os
 import shutil
 from pathlib import Path
 
-from drift.config import Config, DeploymentSettings, dump_config
+from drift.config import Config, DeploymentSettings, IngestionSettings, dump_config
 from drift.evaluation.utility import Truth
 from drift.experiments.compare.settings import Cell
-from drift.experiments.run import collect
+from drift.experiments.run import collect, store_for
 from drift.experiments.simulation import hash_of, sandbox_truth, simulate
 from drift.loop import begin, drift
 from drift.policy.model import source_of
@@ -26,6 +26,8 @@ def trunk_of(cell: Cell, root: Path) -> Path:
     """The folder of what this cell shares with others: everything that stands before its first iteration."""
     cfg = cell.cfg
     before = (cfg.labels, cfg.sampling, cfg.warm_start, cfg.evaluation, cfg.policy, cell.deployment)
+    if cfg.ingestion != IngestionSettings():  # the names of folders that were there before stay as they are
+        before = (*before, cfg.ingestion)
     named = stable_hash(*(part.model_dump(mode="json") for part in before), cell.part)
     return root / "shared" / f"{cell.name}-{named[:8]}"
 
@@ -34,9 +36,8 @@ def grow_trunk(cell: Cell, root: Path) -> None:
     """Deploy, ingest, label, find prompts, warm start, evaluate: once for all cells that share it."""
     folder = trunk_of(cell, root)
     with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
-        logs = run.stage("deployment", simulate, *_deployed(cell.cfg, cell.deployment, cell.seed)) / "logs"
-        store = collect(cell.cfg.model_copy(update={"logs": (str(logs),)}), run)
-        begin(cell.cfg, run, store, truth_of(cell))
+        run.stage("deployment", simulate, *_deployed(cell.cfg, cell.deployment, cell.seed))
+        begin(cell.cfg, run, collect(_fed(cell.cfg, folder), run), truth_of(cell))
 
 
 def run_cell(cell: Cell, root: Path) -> Path:
@@ -49,7 +50,7 @@ def run_cell(cell: Cell, root: Path) -> Path:
         shutil.copytree(trunk, copy, ignore=shutil.ignore_patterns(*NOT_SHARED))
         copy.rename(folder)
     with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
-        drift(cell.cfg, run, _store(trunk), truth_of(cell))
+        drift(cell.cfg, run, store_of(cell, trunk), truth_of(cell))
     return folder
 
 
@@ -62,7 +63,11 @@ def _deployed(cfg: Config, deployment: DeploymentSettings, seed: int) -> tuple[o
     return answering, cfg.policy, cfg.sampling, deployment, seed, hash_of(deployment.world)
 
 
-def _store(trunk: Path) -> Store:
-    """The one store of the trunk's logs."""
-    (folder,) = (trunk / "store").iterdir()
-    return Store(folder)
+def store_of(cell: Cell, trunk: Path) -> Store:
+    """The store of the trunk's logs as they are now; those of earlier logs may stand beside it."""
+    return store_for(_fed(cell.cfg, trunk), trunk)
+
+
+def _fed(cfg: Config, trunk: Path) -> Config:
+    """With the trunk's deployment for logs."""
+    return cfg.model_copy(update={"logs": (str(trunk / "deployment" / "logs"),)})
