@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from drift.config import PolicySettings
-from drift.errors import ConfigError, PrerequisiteError
+from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.evaluation.exploration.embed import embed
 from drift.evaluation.judging.terms import Terms
 from drift.experiments.explore import ExploreSettings, estimate_exploration, explore
@@ -81,6 +81,16 @@ def test_a_judge_is_estimated_first_and_never_passes_its_limit(tmp_path, policie
     assert "questions to ask" in told[0]
     assert server.chats() == []
     assert len(list((tmp_path / "out").glob("samples-*/shard-0001.jsonl"))) == 2  # the replies need not be made again
+
+
+def test_prompts_that_fit_no_policy_are_told_before_the_judge_is_asked(tmp_path, policies, asked_of_a_judge):
+    settings, server = asked_of_a_judge
+    store = Store(tmp_path / "long")
+    chats = ((Message("user", f"{n}" * 5000), Message("assistant", "logged")) for n in range(4))
+    store.add(Conversation(f"c{n}", "s", None, messages, "test") for n, messages in enumerate(chats))
+    with pytest.raises(DataError, match="only 0 of 4 prompts could be sampled"):
+        explore(policies, replace(settings, store=store.path), tmp_path / "out")
+    assert server.chats() == []
 
 
 @pytest.mark.slow

@@ -83,14 +83,14 @@ def explore(
     asked = _asked(sources, settings, out)
     texts = [_sample(source, asked.chats, settings, out) for source in methods.values()]
     whole = [n for n in range(len(asked.chats)) if all(t[n] is not None for t in texts)]
+    _require_two(len(whole), len(asked.chats))
     flat = [reply for t in texts for n in whole for reply in asked.replies(n, t[n] or ())]
     if isinstance(asked.scorer, JudgeScorer):
         tell(asked.scorer.estimate(flat).line())
     rewards = np.array(asked.scorer.score_all(flat), dtype=np.float64).reshape(len(texts), len(whole), -1)
     scored = ~np.isnan(rewards).any(axis=(0, 2))
     kept = [n for n, known in zip(whole, scored, strict=True) if known]
-    if len(kept) < 2:
-        raise DataError(f"only {len(kept)} of {len(asked.chats)} prompts could be sampled and scored for every policy.")
+    _require_two(len(kept), len(asked.chats))
     of_kept = tuple(tuple(t[n] or () for n in kept) for t in texts)
     embedder = settings.embedder or _base_of(sources[0])
     sampled = Sampled(
@@ -120,6 +120,11 @@ def estimate_exploration(sources: Sequence[str], settings: ExploreSettings, out:
     texts = [way + assumed_text("a reply", settings.max_new_tokens) for way in ways]
     assert isinstance(asked.scorer, JudgeScorer)
     return asked.scorer.estimate([reply for n in range(len(asked.chats)) for reply in asked.replies(n, texts)])
+
+
+def _require_two(left: int, prompts: int) -> None:
+    if left < 2:
+        raise DataError(f"only {left} of {prompts} prompts could be sampled and scored for every policy.")
 
 
 def _summarised(
