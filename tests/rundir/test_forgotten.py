@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from drift.records import ChatMessage, Conversation, Message, PreferencePair, write_jsonl
+from drift.evaluation.results import Evaluation, SampleResult, write_evaluation
+from drift.records import ChatMessage, Completion, Conversation, Message, PreferencePair, write_jsonl
 from drift.rundir import RunDir, list_runs
 from drift.rundir.lineage import Marked, forgotten_in
 from drift.store import Store
@@ -48,6 +49,36 @@ def test_runs_are_marked_from_the_iteration_on_that_learned_it(tmp_path, store):
         tmp_path / "runs" / "3": Marked(0, ("iteration-1/policy", "policy")),
     }
     assert forgotten_in(runs, Store(tmp_path / "other")) == {}
+
+
+def completions(out: Path) -> dict[str, int]:
+    made = (Completion(name, 1, 0, True, "x", "stop", 1, "w", "test") for name in ("q", "other"))
+    return {"rows": write_jsonl(out, made)}
+
+
+def evaluation(out: Path, asked: str) -> dict[str, int]:
+    shown = SampleResult(prompt=(ChatMessage("user", asked),), completion="x")
+    write_evaluation(out, Evaluation(samples=(shown,)))
+    return {}
+
+
+def test_every_file_that_shows_it_is_named_also_while_it_is_written(tmp_path, store):
+    run(tmp_path / "runs" / "1", store.path, ("b",))
+    with RunDir.open(tmp_path / "runs" / "1", f"store: {store.path}\n", 1) as made:
+        for number, asked in ((1, "?"), (2, "what else?")):
+            made.iteration(number).stage("completions.jsonl", completions)
+            made.iteration(number).stage("evaluation.json", evaluation, asked)
+    (tmp_path / "runs" / "1" / "report.html").write_text("quotes people")
+    (tmp_path / "runs" / "1" / "metrics.jsonl").write_text('{"step": 1}\n{"ste')
+    assert forgotten_in(list_runs(tmp_path / "runs")) == {}
+    store.forget(conversation="b")
+    assert forgotten_in(list_runs(tmp_path / "runs"))[tmp_path / "runs" / "1"].files == (
+        "iteration-1/completions.jsonl",
+        "iteration-1/evaluation.json",
+        "iteration-1/pairs.jsonl",
+        "iteration-2/completions.jsonl",
+        "report.html",
+    )
 
 
 def test_a_run_that_holds_the_text_but_did_not_learn_from_it_is_marked_too(tmp_path, store):

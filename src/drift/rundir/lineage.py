@@ -1,6 +1,6 @@
 """Where a pair came from and what learned from it: conversation, message, label, sampler, weights, config; and back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,8 @@ from drift.records import Completion, Conversation, FeedbackLabel, PreferencePai
 from drift.rundir.manifest import StageRecord
 from drift.rundir.view import RunView, load_run
 from drift.store import Forgotten, Store
+
+_MAY_QUOTE = ("report.html", "answers.sqlite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,8 @@ class Traced:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A run that has something forgotten in it: `files` hold its text still, so many of the run's `pairs` are of it,
-    and these `policies` have learned from it."""
+    """A run that has something forgotten in it: so many of the run's `pairs` are of it, and these `policies` have
+    learned from it. `files` hold rows of it still; the report and a judge's answers beside these may quote it."""
 
     pairs: int
     policies: tuple[str, ...]
@@ -197,22 +199,44 @@ def forgotten_in(runs: Sequence[RunView], store: Store | None = None) -> dict[Pa
 
 def _held(run: RunView, forgotten: Forgotten) -> dict[str, int]:
     """By file: how many of its rows are of a forgotten conversation. A store in the run forgets by itself."""
-    if not forgotten.conversations:
+    gone = [row for file in _files(run, "*.jsonl") for row in _rows(file) if _is_of(row, forgotten)]
+    if not gone:
         return {}
-    names = [file.relative_to(run.path).as_posix() for file in run.path.rglob("*.jsonl")]
-    counts = {name: _count(run.path / name, forgotten) for name in names if not name.startswith("store/")}
-    return {name: count for name, count in counts.items() if count}
+    ids = {row["prompt_id"] for row in gone if "prompt_id" in row}  # completions and scores name nothing else
+    requests = [row["prompt"] for row in gone if "prompt" in row]
+    counts = {
+        **{file: sum(_is_of(row, forgotten, ids) for row in _rows(file)) for file in _files(run, "*.jsonl")},
+        **{file: sum(asked in requests for asked in _shown(file)) for file in _files(run, "evaluation.json")},
+        **{file: 1 for name in _MAY_QUOTE for file in _files(run, name)},
+    }
+    return {file.relative_to(run.path).as_posix(): count for file, count in counts.items() if count}
 
 
-def _count(file: Path, forgotten: Forgotten) -> int:
-    count = 0
+def _files(run: RunView, pattern: str) -> list[Path]:
+    return [file for file in run.path.rglob(pattern) if file.relative_to(run.path).parts[0] != "store"]
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
     with file.open("rb") as lines:
         for line in lines:
             with suppress(orjson.JSONDecodeError):  # the last line of a run that is being written
-                row = orjson.loads(line)
-                ident = row.get("conversation_id") if isinstance(row, dict) else None
-                count += isinstance(ident, str) and forgotten.holds(ident)
-    return count
+                if isinstance(row := orjson.loads(line), dict):
+                    yield row
+
+
+def _is_of(row: dict[str, Any], forgotten: Forgotten, prompt_ids: Collection[str] = ()) -> bool:
+    ident = row.get("conversation_id")
+    if ident is None:
+        return row.get("prompt_id") in prompt_ids
+    return isinstance(ident, str) and forgotten.holds(ident)
+
+
+def _shown(file: Path) -> list[Any]:
+    """The requests whose replies an evaluation shows."""
+    try:
+        return [sample["prompt"] for sample in orjson.loads(file.read_bytes())["samples"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return []
 
 
 def _forgotten_by(store: Store | None) -> Forgotten:
