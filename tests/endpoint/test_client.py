@@ -9,6 +9,7 @@ import pytest
 
 from drift.config import EndpointSettings
 from drift.endpoint import Cache, CostLimitReached, DecisionRequest, Endpoint, Question, Reply, Unanswered
+from drift.endpoint.pace import FIRST
 from drift.errors import ConfigError, DataError, PrerequisiteError
 
 
@@ -198,12 +199,25 @@ def test_failures_are_not_cached_and_a_file_that_is_no_cache_is_refused(serve, s
 
 def test_answers_about_a_conversation_can_be_forgotten(serve, said, settings, ask, tmp_path):
     server, file = serve(lambda *_: said.chat("ok")), tmp_path / "c.sqlite"
+    requests = [ask("a", owner="a"), ask("b", owner="b")]
     with Endpoint(settings(server), file) as endpoint:
-        list(endpoint.ask_many([ask("a", owner="a"), ask("b", owner="b")]))
+        list(endpoint.ask_many(requests))
     cache = Cache(file)
     assert (cache.forget(["a"]), cache.forget(["a"])) == (1, 0)
-    assert [cache.find(ask(name), "tiny") is not None for name in "ab"] == [False, True]
+    assert [cache.find(request, "tiny") is not None for request in requests] == [False, True]
     cache.close()
+
+
+def test_what_a_judge_said_about_the_forgotten_is_in_no_file(serve, said, settings, ask, tmp_path):
+    """Neither on free pages of the database nor in its log, which another process may keep open."""
+    server = serve(lambda path, body, number: said.chat("a secret of " + body["messages"][-1]["content"]))
+    with Endpoint(settings(server), tmp_path / "c.sqlite") as endpoint:
+        list(endpoint.ask_many([ask(name, owner=name) for name in ("Ann", "Bob")]))
+        with closing(Cache(tmp_path / "c.sqlite")) as cache:
+            cache.forget(["Ann"])
+        left = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"secret of Ann" not in left
+    assert b"secret of Bob" in left
 
 
 def test_the_limit_of_cost_is_never_passed(serve, said, settings, ask):
@@ -242,6 +256,25 @@ def test_decisions_are_checked(serve, said, settings):
     assert server.requests[0][0] == "/v1/systemone"
     asked = server.requests[0][1]["questions"]["a"]
     assert asked == {"type": "choice", "instructions": "Fine?", "criteria": {"yes": "It is", "no": "It is not"}}
+
+
+def test_what_waits_when_the_command_stops_is_not_sent(serve, said, settings, ask):
+    gate = threading.Event()
+
+    def answer(path, body, number):
+        if number > 1:
+            gate.wait(20)
+        return said.chat("ok")
+
+    server = serve(answer)
+    with Endpoint(settings(server, max_concurrency=8, timeout=30.0)) as endpoint:
+        outcomes = endpoint.ask_many(ask(str(n)) for n in range(20))
+        next(outcomes)
+        while len(server.requests) < 1 + FIRST:  # as many are under way as may be: the others wait for a place
+            time.sleep(0.01)
+        threading.Timer(0.2, gate.set).start()
+        outcomes.close()
+    assert len(server.requests) == 1 + FIRST
 
 
 def test_who_stops_reading_keeps_what_was_under_way(serve, said, settings, ask, tmp_path):

@@ -23,6 +23,8 @@ LONGEST_WAIT = 600.0
 """Seconds. A server that asks for a longer pause is left alone, and the user is told."""
 IN_A_ROW = 10
 """Requests that failed one after the other, each after all its retries: the server is not well."""
+INTERRUPTED = Unanswered("connection", "interrupted")
+"""Of a request that waited when the command was stopped: it was not sent."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -115,7 +117,7 @@ class Endpoint:
 
     def _pay(self, request: Request, probing: bool = False) -> Reply | Unanswered:
         most = Usage(*request.most_tokens(), reported=False)
-        outcome: Failure | Reply | Unanswered = Unanswered("connection", "interrupted")
+        outcome: Failure | Reply | Unanswered = INTERRUPTED
         for attempt in range(self.settings.retries + 1):
             if attempt:
                 self._stop.wait(pause_before(attempt))
@@ -133,6 +135,8 @@ class Endpoint:
         used: Usage | None = None
         try:
             with self._pace.turn(self._stop) as begun:
+                if begun is None:
+                    return INTERRUPTED
                 answer = self._transport.post(request.path, self._body(request))
             if isinstance(answer, Failure):
                 used = most if answer.billed else None
@@ -167,6 +171,8 @@ class Endpoint:
     def _settled(self, outcome: Reply | Unanswered | Failure, probing: bool) -> Reply | Unanswered:
         if isinstance(outcome, Failure):
             outcome = Unanswered(outcome.problem, outcome.detail)
+        if outcome is INTERRUPTED:  # says nothing of the server
+            return outcome
         if isinstance(outcome, Reply) or outcome.problem == "refused" or probing:
             self._failed_in_a_row = 0
             return outcome

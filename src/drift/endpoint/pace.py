@@ -22,8 +22,8 @@ class Pace:
         self._changed = threading.Condition()
 
     @contextmanager
-    def turn(self, stop: threading.Event) -> Iterator[float]:
-        """Wait for a place; gives the time at which it was taken. Ends early, without a place, when `stop` is set."""
+    def turn(self, stop: threading.Event) -> Iterator[float | None]:
+        """Wait for a place; gives the time at which it was taken, or None, and no place, once `stop` is set."""
         with self._changed:
             while not stop.is_set():
                 pause = self._not_before - time.monotonic()
@@ -32,7 +32,7 @@ class Pace:
                 self._changed.wait(min(max(pause, 0.01), 1.0) if pause > 0 else 1.0)
             self._under_way += 1
         try:
-            yield time.monotonic()
+            yield None if stop.is_set() else time.monotonic()
         finally:
             with self._changed:
                 self._under_way -= 1
