@@ -9,6 +9,7 @@ import pytest
 from drift.config import Config, parse_config
 from drift.errors import DataError
 from drift.experiments.run import run_config
+from drift.progress import listening
 from drift.records import PreferencePair, read_jsonl
 from drift.rundir import load_run
 from drift.rundir.lineage import trace
@@ -115,6 +116,41 @@ def test_logs_in_which_nobody_complains_stop_with_the_funnel(tmp_path, tiny_poli
     with pytest.raises(DataError, match=r"5 conversations.*0 judged replies.*0 disliked replies to train on"):
         run_config(settings(logs, tiny_policy), tmp_path / "run")
     assert load_run(tmp_path / "run").state.state == "failed"
+
+
+def test_a_run_ends_with_what_it_has_when_nothing_is_left_to_learn(tmp_path, logs, tiny_policy, serve, said):
+    """Repairs that do not fit make no warm start; replies that stay away end the run before their iteration."""
+    silent, notes = [], []
+    server = serve(lambda path, *_: said.chat("" if silent else "fine") if "chat" in path else said(b"", 404))
+
+    def on_stage(name, event, _) -> None:
+        if (name, event) == ("iteration-1/policy", "done"):
+            silent.append(True)
+
+    cfg = settings(logs, tiny_policy)
+    cfg = parse_config(
+        {
+            **cfg.model_dump(),
+            "sampling": {
+                "max_new_tokens": 8,
+                "backend": "endpoint",
+                "endpoint": {"base_url": server.url, "model": "m"},
+            },
+            "warm_start": {"max_prompt_length": 4},
+            "evaluation": {"max_prompts": 4},
+        },
+        "test",
+    )
+    with listening(lambda *_: None, notes.append):
+        run_config(cfg, tmp_path / "run", on_stage)
+    run = load_run(tmp_path / "run")
+    assert run.state.state == "done"
+    assert (tmp_path / "run/policy/model.safetensors").exists()
+    assert not (tmp_path / "run/iteration-2/policy").exists()
+    told = "\n".join(notes)
+    assert "no warm start, the run begins with the base: " in told
+    assert "iteration 2 has nothing left to learn" in told
+    assert "empty_chosen" in str(next(s.counts for s in run.stages if s.name == "iteration-2/pairs.jsonl"))
 
 
 def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny_policy, monkeypatch):

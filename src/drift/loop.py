@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drift.config import Config, RecipeSettings
+from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import evaluate
 from drift.evaluation.improvement import measure_improvement
 from drift.evaluation.scorers import score_replies
@@ -42,7 +43,13 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         pairs = _pairs(cfg, it, prompts, policy, start.warm, truth, k)
         asked = (reference, policy, start.warm) if cfg.training.diagnostics else (reference,)
         measured = ReferenceSettings.of(cfg.training, cfg.policy)
-        frozen = it.stage("reference.safetensors", measure_reference, asked, pairs, measured)
+        try:
+            frozen = it.stage("reference.safetensors", measure_reference, asked, pairs, measured)
+        except NothingToTrainOn as error:
+            if k == 1:
+                raise
+            report_note(f"iteration {k} has nothing left to learn, so the run ends with those before: {error}")
+            break
         policy = it.stage("policy", train, policy, frozen, pairs, cfg.training, cfg.policy, cfg.seed)
         policies.append(policy)
         evaluations.append(_evaluation(cfg, it, policy, start.probes, truth))
@@ -72,9 +79,7 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     base = source_of(cfg.policy.model)
     warm = base
     if repairs.stat().st_size and cfg.warm_start.epochs:
-        measured = ReferenceSettings.of(cfg.warm_start, cfg.policy)
-        frozen = run.stage("warm-start/reference.safetensors", measure_reference, (base,), repairs, measured)
-        warm = run.stage("warm-start/policy", train, base, frozen, repairs, cfg.warm_start, cfg.policy, cfg.seed)
+        warm = _warm_start(cfg, run, base, repairs)
 
     # fixed held-out pairs to measure every policy by: one guided reply each, whatever the recipe
     once = RecipeSettings()
@@ -82,6 +87,17 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     probes = run.stage("heldout/pairs.jsonl", build_pairs, heldout, replies, once, cfg.sampling)
     _evaluation(cfg, run, base, probes, truth, "base/evaluation.json")
     return Start(prompts, warm, probes, _evaluation(cfg, run, warm, probes, truth, "warm-start/evaluation.json"))
+
+
+def _warm_start(cfg: Config, run: RunDir, base: Path | str, repairs: Path) -> Path | str:
+    """The policy that learned the repairs; the base if none of them can be trained on: this stage is optional."""
+    measured = ReferenceSettings.of(cfg.warm_start, cfg.policy)
+    try:
+        frozen = run.stage("warm-start/reference.safetensors", measure_reference, (base,), repairs, measured)
+    except NothingToTrainOn as error:
+        report_note(f"no warm start, the run begins with the base: {error}")
+        return base
+    return run.stage("warm-start/policy", train, base, frozen, repairs, cfg.warm_start, cfg.policy, cfg.seed)
 
 
 def _prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Path:

@@ -193,6 +193,18 @@ def test_ctrl_c_is_noted_and_resumable(path: Path, source: Path):
     assert load_run(path).state.state == "done"
 
 
+def test_a_finished_run_stays_so_when_its_report_fails(tmp_path):
+    def finish_and_report() -> None:
+        with RunDir.open(tmp_path, "", 0) as run:
+            run.finish()
+            fail(tmp_path / "report.html")
+
+    with pytest.raises(RuntimeError, match="on fire"):
+        finish_and_report()
+    state = load_run(tmp_path).state
+    assert (state.state, state.error) == ("done", None)
+
+
 SCRIPT = """
 import sys, time
 from pathlib import Path

@@ -36,12 +36,12 @@ def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerd
     """`evaluations`: of the warm start and of every iteration so far."""
     done = len(evaluations) - 1
     if settings.rule == "none":
-        return StopVerdict(False, f"ran all {done} iterations (stop.rule none): the last policy is kept.")
+        return StopVerdict(False, f"ran {done} iterations (stop.rule none): the last policy is kept.")
     watched = watch(evaluations)
     if watched is None:
         return StopVerdict(
             False,
-            f"ran all {done} iterations: the stop split holds fewer than {FEWEST} disliked replies to watch, so the "
+            f"ran {done} iterations: the stop split holds fewer than {FEWEST} disliked replies to watch, so the "
             "last policy is kept.",
         )
     means = watched.mean(axis=1)
@@ -53,7 +53,7 @@ def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerd
     if stops_at(watched, settings.patience) == done:
         told = f"{told}, now {means[-1]:.3f}, a fall beyond its standard error"
         return StopVerdict(True, f"stopped after iteration {done}: {told}; iteration {best} is kept.")
-    return StopVerdict(False, f"ran all {done} iterations: {told}; iteration {best} is kept.")
+    return StopVerdict(False, f"ran {done} iterations: {told}; iteration {best} is kept.")
 
 
 def watch(evaluations: Sequence[Path]) -> NDArray[np.float64] | None:

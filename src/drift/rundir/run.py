@@ -68,7 +68,7 @@ class RunDir:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         try:
-            if kind is None:
+            if kind is None or self._state.state == "done":  # what follows a finished run, as its report, may fail
                 self.finish()
             elif issubclass(kind, KeyboardInterrupt):
                 self._update(state="interrupted", finished_at=_now())
