@@ -1,6 +1,10 @@
 """What the user did, or has, that we cannot work with: one line each, always with the remedy."""
 
 import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 # What the libraries that write for us say of a disk that refuses, where they raise no OSError with a number.
 _FULL = ("No space left on device", "os error 28", "disk is full", "Disk quota exceeded")
@@ -25,6 +29,12 @@ class NothingToTrainOn(DataError):
 
 class PrerequisiteError(DriftError):
     """Something outside the project is missing: an extra, a model folder, a device."""
+
+
+def first_problem(error: "ValidationError", whole: str = "file") -> str:
+    """What is wrong first, as `field.inner: why`; `whole` stands for the field where it is none of them."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
 
 
 def disk_trouble(error: BaseException) -> DriftError | None:

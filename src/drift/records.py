@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import orjson
 
-from drift.errors import DataError
+from drift.errors import DataError, first_problem
 
 Role = Literal["system", "user", "assistant", "tool"]
 Split = Literal["train", "stop", "validation", "test"]
@@ -299,9 +299,7 @@ def read_jsonl(path: Path, record: type[Record]) -> Iterator[Record]:
             try:
                 yield _adapter(record).validate_json(line)
             except ValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(str(part) for part in first["loc"]) or "row"
-                raise DataError(f"{path}:{number}: no {record.__name__}: {where}: {first['msg']}") from None
+                raise DataError(f"{path}:{number}: no {record.__name__}: {first_problem(error, 'row')}") from None
 
 
 def write_kept(path: Path, rows: Iterable[object]) -> Counts:

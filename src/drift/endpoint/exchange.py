@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from drift.errors import first_problem
 from drift.records import ChatMessage, stable_hash
 
 Problem = Literal["busy", "server", "timeout", "connection", "garbage", "refused"]
@@ -285,9 +286,7 @@ def parse_reply(request: Request, body: bytes) -> Reply | Unanswered:
         chat = _Chat.model_validate_json(body)
         return Reply(_usage(request, chat.usage), choices=tuple(map(_choice, chat.choices)))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the body"
-        return Unanswered("garbage", f"{where}: {first['msg']}; it begins {body[:80]!r}")
+        return Unanswered("garbage", f"{first_problem(error, 'the body')}; it begins {body[:80]!r}")
 
 
 def json_schema_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:

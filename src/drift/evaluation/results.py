@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from drift.errors import DataError
+from drift.errors import DataError, first_problem
 from drift.records import ChatMessage
 
 
@@ -90,8 +90,6 @@ def read_evaluation(path: Path) -> Evaluation:
     try:
         return Evaluation.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
         raise DataError(
-            f"{path}: no evaluation: {where}: {first['msg']}. Delete it and give the command again."
+            f"{path}: no evaluation: {first_problem(error)}. Delete it and give the command again."
         ) from None

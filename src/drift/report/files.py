@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from drift.errors import DataError
+from drift.errors import DataError, first_problem
 
 
 class FunnelStep(BaseModel):
@@ -65,6 +65,4 @@ def read_json(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise DataError(f"{path}: no {model.__name__}: {where}: {first['msg']}. Give `drift run` again.") from None
+        raise DataError(f"{path}: no {model.__name__}: {first_problem(error)}. Give `drift run` again.") from None

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from drift.errors import DataError
+from drift.errors import DataError, first_problem
 from drift.evaluation.exploration.regions import RegionShares
 
 FILE = "exploration.json"
@@ -64,6 +64,4 @@ def read_exploration(path: Path) -> ExplorationSummary:
     try:
         return TypeAdapter(ExplorationSummary).validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise DataError(f"{path}: no exploration: {where}: {first['msg']}. Delete it, or explore again.") from None
+        raise DataError(f"{path}: no exploration: {first_problem(error)}. Delete it, or explore again.") from None

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from drift.errors import DataError
+from drift.errors import DataError, first_problem
 from drift.evaluation.rows import Row, read_json, read_rows, read_text
 from drift.evaluation.wildbench.tasks import WEIGHTS, weighted_mean
 
@@ -127,8 +127,7 @@ def _checked(path: Path, name: str, value: Any) -> ModelCounts:
     try:
         counts = ModelCounts.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(f"{path}: {name}: {'.'.join(map(str, first['loc'])) or 'counts'}: {first['msg']}.") from None
+        raise DataError(f"{path}: {name}: {first_problem(error, 'counts')}.") from None
     unknown = set(counts.task_categorized_results) - set(WEIGHTS)
     if unknown or not (counts.total or counts.judged):
         problem = f"no group of tasks: {min(unknown)!r}" if unknown else "counts no comparison"

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from drift.errors import DataError
+from drift.errors import DataError, first_problem
 from drift.records import stable_hash
 
 DEFAULT = Path(__file__).with_name("rubric.yaml")
@@ -76,9 +76,7 @@ def load_rubric(path: Path | None = None) -> Rubric:
     try:
         return Rubric.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "rubric"
-        raise DataError(f"{file}: no rubric: {where}: {first['msg']}. {DEFAULT} is an example.") from None
+        raise DataError(f"{file}: no rubric: {first_problem(error, 'rubric')}. {DEFAULT} is an example.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}.") from None
 

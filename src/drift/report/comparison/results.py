@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from drift.errors import DataError
+from drift.errors import DataError, first_problem
 from drift.evaluation.results import Result
 
 RESULTS = "results.json"
@@ -69,6 +69,4 @@ def read_comparison(folder: Path) -> Comparison:
             f"{folder}: holds no finished comparison, {RESULTS} is missing. Give `drift compare` again."
         ) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise DataError(f"{path}: no comparison: {where}: {first['msg']}. Give `drift compare` again.") from None
+        raise DataError(f"{path}: no comparison: {first_problem(error)}. Give `drift compare` again.") from None
