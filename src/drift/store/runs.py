@@ -10,7 +10,7 @@ import pyarrow as pa
 from drift.records import Conversation
 from drift.store.rows import CONVERSATION, conversation_batch, joined, slices
 
-BATCH_CHARACTERS = 500_000  # that become columns at once: few enough for the processor's cache
+BATCH_CHARACTERS = 4_000_000  # that become columns at once: so many that what a batch itself costs does not count
 RUN_BYTES = 2**24  # that are sorted in memory before they go to disk
 READ_BYTES = 2**17  # of each run that is in memory while they are merged: there may be hundreds
 WINDOW_BYTES = 2**23  # of all runs together that are merged at a time
