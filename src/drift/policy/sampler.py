@@ -14,6 +14,7 @@ from drift.policy.model import Policy
 from drift.policy.samplers import BACKENDS, Backend, Job
 from drift.policy.samplers.backend import Request
 from drift.policy.samplers.requests import build_requests, fit_prompt
+from drift.progress import report_note
 from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
 from drift.rundir import partial_work
 
@@ -28,12 +29,21 @@ def sample(
     iteration: int,
     seed: int,
 ) -> dict[str, int | float]:
-    """Read PromptItems, write their Completions to `out` in the same order; returns what was done and dropped."""
+    """Read PromptItems, write their Completions to `out` in the same order; returns what was done and dropped.
+
+    `failed`: replies that a server did not give after all retries, or refused. They stay so, with finish `error` and
+    no pair of them; one request among thousands ends no run (a server that fails again and again does).
+    """
     items = list(read_jsonl(prompts, PromptItem))
     with BACKENDS[sampling.backend](Job(policy, policy_settings, sampling, iteration, seed)) as backend:
         sampler = DurableSampler(backend, sampling, recipe, seed, partial_work(out))
         completions = sampler.sample(items, iteration)
     write_jsonl(out, completions)
+    if failed := sampler.counts["failed"]:
+        report_note(
+            f"{failed} of {len(completions)} replies could not be had: they make no pairs (to ask for all anew, delete "
+            f"{out.name} and give the same command)"
+        )
     return {"prompts": len(items), **sampler.counts}
 
 

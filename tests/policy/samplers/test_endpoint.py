@@ -56,6 +56,8 @@ def test_a_server_answers_for_the_policy(serve, said, stage):
     rows, counts, notes = stage(EndpointSettings(base_url=server.url, model="tiny", retries=0))
     assert [(row.prompt_id, row.sample) for row in rows] == [(f"p{n}", k) for n in range(5) for k in range(2)]
     assert [row.finish for row in rows] == ["stop"] * 6 + ["length"] * 2 + ["error"] * 2
+    assert counts["failed"] == 2
+    assert any(note.startswith("2 of 10 replies could not be had") for note in notes)
     assert [row.text for row in rows[:3]] == ["reply to question 0"] * 2 + ["reply to question 1"]
     assert {(row.token_ids, row.sampler, row.seed) for row in rows} == {(None, "endpoint/tiny", 7)}
     assert (counts["failed"], counts["truncated"], counts["guided"]) == (2, 2, 10)

@@ -41,7 +41,8 @@ def make_durably(work: Path | None, plan: Sequence[Sequence[int]], keys: Sequenc
         for number, replies in run([number for number in range(len(plan)) if number not in done]):
             found.update(zip(plan[number], replies, strict=True))
             tokens += sum(len(reply.token_ids or ()) for reply in replies)
-            failed = any(reply.finish == "error" for reply in replies)  # the next command asks for those again
+            # not written down: if this command is cut short, the next one asks for the batch again
+            failed = any(reply.finish == "error" for reply in replies)
             if journal is None or (not failed and journal.append(number, replies)):
                 report_progress(len(found), len(keys), tokens)
     report_progress(len(found), len(keys), tokens)
