@@ -88,8 +88,11 @@ def judged_pair(judgement: Judgement, versus: Versus) -> JudgedPair:
     outputs = dict(zip((versus.reference.name, versus.model.name), texts, strict=True))
     if judgement.preference is None:
         return JudgedPair(model_outputs=outputs)
-    winner = {0.5: "tie"}.get(judgement.preference) or tuple(outputs)[judgement.preference > 0.5]
-    return JudgedPair(winner=winner, extent=2 if judgement.preference in (0.0, 1.0) else 1, model_outputs=outputs)
+    if judgement.preference == PREFERENCES["A=B"]:
+        return JudgedPair(winner="tie", model_outputs=outputs)
+    winner = versus.model.name if judgement.preference > PREFERENCES["A=B"] else versus.reference.name
+    is_much = judgement.preference in (PREFERENCES["A++"], PREFERENCES["B++"])
+    return JudgedPair(winner=winner, extent=2 if is_much else 1, model_outputs=outputs)
 
 
 def _question(task: Mapping[str, str], shown: tuple[str, str]) -> ChatRequest:

@@ -7,7 +7,6 @@ from markupsafe import Markup
 
 from drift.report.figures.drawing import INK, SERIES, Point, Series, as_svg, drawing
 
-ENDS = ("low", "high")
 SMOOTH_FROM = 40  # steps; below that a running mean says less than the points themselves
 
 
@@ -56,7 +55,8 @@ def arm_chart(title: str, arm: Sequence[Point], beside: Sequence[Point], limits:
     with drawing(title, (4.2, 2.5)) as (figure, axes):
         axes.plot(range(len(beside)), [point.value for point in beside], lw=1.2, ls=(0, (4, 2)), color=INK)
         steps = range(len(arm))
-        lows, highs = ([p.value if end is None else end for p in arm for end in [getattr(p, side)]] for side in ENDS)
+        lows = [point.value if point.low is None else point.low for point in arm]
+        highs = [point.value if point.high is None else point.high for point in arm]
         axes.fill_between(steps, lows, highs, color=SERIES[0], alpha=0.18, linewidth=0)
         axes.plot(steps, [point.value for point in arm], "-o", ms=3.5, lw=1.8, color=SERIES[0])
         axes.set_ylim(*limits)
