@@ -12,7 +12,7 @@ from drift.config import Settings
 SOURCE = Path(drift.__file__).parent
 TREES = {path.relative_to(SOURCE): ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
 LAYERS = (  # lowest first: a module imports from below its own layer, or from its own room
-    {"errors", "records", "progress", "refusals"},
+    {"errors", "records", "progress", "refusals", "disk"},
     {"config", "store", "rundir", "endpoint"},
     {"logs", "feedback", "pairs", "policy", "training", "evaluation"},
     {"sandbox", "report", "review"},

@@ -6,7 +6,7 @@ Usage:
         policy = run.iteration(1).stage("policy", train, base, base, prompts, cfg.training, cfg.seed)
 """
 
-from drift.rundir.disk import atomic_write
+from drift.disk import atomic_write
 from drift.rundir.fingerprints import Fingerprinted, StageInput
 from drift.rundir.journal import Journal
 from drift.rundir.manifest import RunState, StageRecord

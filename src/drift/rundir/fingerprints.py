@@ -14,8 +14,8 @@ import orjson
 from pydantic import BaseModel
 
 import drift
+from drift.disk import files_under
 from drift.errors import DataError
-from drift.rundir.disk import files_under
 
 StageFunction = Callable[..., Mapping[str, int | float | None]]
 

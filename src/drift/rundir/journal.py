@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from drift.disk import atomic_write, fsync_path
 from drift.progress import report_note
-from drift.rundir.disk import atomic_write, fsync_path
 
 SYNC_SECONDS = 1.0
 """A piece is on the disk at most this long after it was appended (and another one follows, or the journal closes)."""

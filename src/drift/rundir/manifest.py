@@ -7,8 +7,8 @@ from typing import Literal, TypeVar
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from drift.disk import atomic_write
 from drift.errors import DataError
-from drift.rundir.disk import atomic_write
 from drift.rundir.fingerprints import StageInput
 
 RUN, MANIFEST = "run.json", "manifest.json"

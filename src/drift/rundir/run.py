@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from drift.disk import TEMPORARY, atomic_write, move_into_place, remove_temporaries, take_lock
 from drift.errors import DataError
 from drift.progress import report_note
 from drift.rundir.changes import why_redone
-from drift.rundir.disk import TEMPORARY, atomic_write, move_into_place, remove_temporaries, take_lock
 from drift.rundir.fingerprints import (
     Digests,
     StageFunction,

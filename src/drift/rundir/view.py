@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from drift.disk import is_locked
 from drift.errors import DataError
-from drift.rundir.disk import is_locked
 from drift.rundir.manifest import MANIFEST, RUN, RunState, StageRecord, read_manifest, read_state
 from drift.rundir.run import CONFIG, LOCK
 

@@ -13,7 +13,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from drift.errors import DataError
+from drift.disk import fsync_path
+from drift.errors import DataError, first_problem
 
 _LEFT_BEHIND = (".manifest.json.tmp", ".staging")  # by a command that was killed before its store had a manifest
 
@@ -54,19 +55,18 @@ class Folder:
         try:
             return Manifest.model_validate_json(file.read_bytes())
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ": ".join(map(str, (*first["loc"], first["msg"])))
             raise DataError(
-                f"{file}: no manifest of a store that this version reads: {where}. Name another with --store DIR."
+                f"{file}: no manifest of a store that this version reads: {first_problem(error)}. Name another with "
+                "--store DIR."
             ) from None
 
     def save(self, manifest: Manifest) -> None:
         """The moment from which a write counts; then the files that no longer count are removed."""
         temporary = self.path / ".manifest.json.tmp"
         temporary.write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
-        _sync(temporary)
+        fsync_path(temporary)
         temporary.replace(self.path / "manifest.json")
-        _sync(self.path)
+        fsync_path(self.path)
         for name in ("conversations", "labels"):
             for file in (self.path / name).glob("*.parquet"):
                 if f"{name}/{file.name}" not in (*manifest.conversations, *manifest.labels):
@@ -76,9 +76,9 @@ class Folder:
         """Bring a finished file to its place; it does not count before the manifest names it."""
         place = self.path / name
         place.parent.mkdir(exist_ok=True)
-        _sync(file)
+        fsync_path(file)
         file.replace(place)
-        _sync(place.parent)
+        fsync_path(place.parent)
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -114,11 +114,3 @@ class Folder:
             yield
         finally:
             os.close(handle)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,9 +14,9 @@ import orjson
 from accelerate import PartialState
 from transformers import TrainerCallback
 
+from drift.disk import files_under, fsync_path
 from drift.records import stable_hash
 from drift.rundir import atomic_write
-from drift.rundir.disk import files_under, fsync_path
 
 METRICS, COMPLETE = "metrics.jsonl", "complete"
 

@@ -1,4 +1,4 @@
-"""What the run folder asks of the file system: atomic writes, moves that survive a power cut, and one lock."""
+"""What run folders and stores ask of the file system: atomic writes, moves that survive a power cut, and one lock."""
 
 import fcntl
 import os
