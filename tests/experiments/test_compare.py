@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from drift.config import Settings
-from drift.errors import ConfigError
+from drift.errors import ConfigError, DataError
 from drift.evaluation.statistics import bootstrap_runs
-from drift.experiments.compare.cell import store_of, trunk_of
+from drift.experiments.compare.cell import require_all_iterations, store_of, trunk_of
 from drift.experiments.compare.run import run_comparison, tune
 from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, load_comparison, merge
 from drift.experiments.compare.tuning import with_rates
@@ -52,6 +52,14 @@ def test_an_arm_changes_what_it_names_and_nothing_else():
     assert spin.cfg.training == drift.cfg.training
     assert drift.deployment.turns == 400
     assert drift.cfg.stop.rule == "none"  # a comparison shows whole curves
+
+
+def test_an_arm_that_ended_early_is_not_set_beside_the_others(tmp_path):
+    (tmp_path / "iteration-1").mkdir()
+    (tmp_path / "iteration-1/evaluation.json").write_text("{}")
+    require_all_iterations(tmp_path, 1)
+    with pytest.raises(DataError, match="ended before iteration 2 of 3"):
+        require_all_iterations(tmp_path, 3)
 
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from drift.config import Config, DeploymentSettings, IngestionSettings, dump_config
+from drift.errors import DataError
 from drift.evaluation.utility import Truth
 from drift.experiments.compare.settings import Cell
 from drift.experiments.run import collect, store_for
@@ -41,7 +42,10 @@ def grow_trunk(cell: Cell, root: Path) -> None:
 
 
 def run_cell(cell: Cell, root: Path) -> Path:
-    """The cell's run folder, finished. Resumes; a folder that is there is not copied over."""
+    """The cell's run folder, finished. Resumes; a folder that is there is not copied over.
+
+    Raises DataError if the run ended before its last iteration.
+    """
     folder = root / "cells" / cell.arm / cell.name
     trunk = trunk_of(cell, root)
     if not (folder / "run.json").exists():
@@ -51,7 +55,18 @@ def run_cell(cell: Cell, root: Path) -> Path:
         copy.rename(folder)
     with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
         drift(cell.cfg, run, store_of(cell, trunk), truth_of(cell))
+        require_all_iterations(folder, cell.cfg.iterations)
     return folder
+
+
+def require_all_iterations(folder: Path, iterations: int) -> None:
+    """Arms are set side by side iteration by iteration. Raises DataError if one is missing."""
+    missing = next((k for k in range(1, iterations + 1) if not (folder / f"iteration-{k}/evaluation.json").exists()), 0)
+    if missing:
+        raise DataError(
+            f"{folder}: ended before iteration {missing} of {iterations}, for want of pairs or by a stop rule. "
+            "Compare fewer iterations, or take recipe.retire_below, recipe.only_wins or stop out of this arm."
+        )
 
 
 def truth_of(cell: Cell) -> Truth:
