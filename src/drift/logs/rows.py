@@ -223,7 +223,8 @@ def _key_given_twice(raw: bytes, value: dict[str, Any]) -> str | None:
 
 def _keys(value: dict[str, Any], enough: int) -> int:
     """How many keys all objects in a parsed value hold, or `enough` of them; without recursion, for deep values."""
-    count, left = len(value), [value]
+    count = len(value)
+    left: list[Any] = [value]
     for inner in left:  # which grows meanwhile
         if count >= enough:
             break
