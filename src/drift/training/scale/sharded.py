@@ -34,7 +34,7 @@ def shard(model: nn.Module) -> None:
 
     What is no layer (embeddings, head) stays together and is whole from the forward pass to the backward pass.
     """
-    state = PartialState()
+    state: Any = PartialState()
     mesh = init_device_mesh(state.device.type, (state.num_processes,))
     for module in layers(model):
         fully_shard(module, mesh=mesh)
@@ -69,40 +69,51 @@ class ShardedTrainer(PreferenceTrainer):
         self.is_distributed_loading_by_transformers = True
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        weights = gathered(self.model)
+        weights = gathered(self._module)
         if self.args.should_save and output_dir:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
             save_file({name: weight.clone() for name, weight in weights.items()}, Path(output_dir, WEIGHTS))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        options = _options(self.model, cpu_offload=True)
-        state = get_optimizer_state_dict(self.model, self._plain_optimizer, options=options)
+        options = _options(self._module, cpu_offload=True)
+        state = get_optimizer_state_dict(self._module, self._plain_optimizer, options=options)
         if self.args.should_save:
             torch.save(state, Path(output_dir, OPTIMIZER))
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER))  # pyright: ignore
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         weights: Any = load_file(Path(resume_from_checkpoint, WEIGHTS)) if self.args.should_save else {}
-        set_model_state_dict(self.model, weights, options=_options(self.model, broadcast_from_rank0=True))
+        set_model_state_dict(self._module, weights, options=_options(self._module, broadcast_from_rank0=True))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
         path = Path(checkpoint, OPTIMIZER)
         state: Any = torch.load(path, map_location="cpu", weights_only=True) if self.args.should_save else {}
-        options = _options(self.model, broadcast_from_rank0=True)
-        set_optimizer_state_dict(self.model, self._plain_optimizer, state, options=options)
+        options = _options(self._module, broadcast_from_rank0=True)
+        set_optimizer_state_dict(self._module, self._plain_optimizer, state, options=options)
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER), weights_only=True))  # pyright: ignore
 
     @property
+    def _module(self) -> nn.Module:
+        return self.model  # pyright: ignore[reportReturnType]
+
+    @property
     def _plain_optimizer(self) -> torch.optim.Optimizer:
-        return getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it
+        wrapped: Any = self.optimizer
+        return getattr(wrapped, "optimizer", wrapped)  # accelerate wraps it
 
 
-def _options(model: nn.Module, **more: bool) -> StateDictOptions:
+def _options(model: nn.Module, cpu_offload: bool = False, broadcast_from_rank0: bool = False) -> StateDictOptions:
     """Under an adapter, what it stands on is neither trained nor kept."""
     adapter = isinstance(model, PeftModel)
-    return StateDictOptions(full_state_dict=True, ignore_frozen_params=adapter, strict=not adapter, **more)
+    return StateDictOptions(
+        full_state_dict=True,
+        ignore_frozen_params=adapter,
+        strict=not adapter,
+        cpu_offload=cpu_offload,
+        broadcast_from_rank0=broadcast_from_rank0,
+    )
 
 
 def layers(model: nn.Module) -> list[nn.Module]:

@@ -79,7 +79,7 @@ class _HeadLogps(torch.autograd.Function):
         states, weight, bias, targets, sums, logits = ctx.saved_tensors
         of_states = torch.empty(states.shape, device=states.device) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros(weight.shape, device=weight.device) if ctx.needs_input_grad[1] else None
-        of_bias = torch.zeros(bias.shape, device=bias.device) if ctx.needs_input_grad[2] else None
+        of_bias = torch.zeros(len(weight), device=weight.device) if ctx.needs_input_grad[2] else None
         with torch.autocast(states.device.type, enabled=False):
             matrix, shift = weight.to(states.dtype), None if bias is None else bias.to(states.dtype)
             exact = matrix if states.is_cuda else weight.float()
@@ -95,7 +95,7 @@ class _HeadLogps(torch.autograd.Function):
         return (
             None if of_states is None else of_states.to(ctx.of),
             None if of_weight is None else of_weight.to(weight.dtype),
-            None if of_bias is None else of_bias.to(bias.dtype),
+            None if of_bias is None else of_bias.to(weight.dtype),
             *(None, None, None),
         )
 
