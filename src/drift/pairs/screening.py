@@ -55,8 +55,10 @@ def _matched(rows: Iterable[PreferencePair | Drop]) -> Iterator[PreferencePair |
         pairs = [row for row in same if isinstance(row, PreferencePair)]
         nearest = min(pairs, key=_length_gap, default=None)
         for row in same:
-            other = isinstance(row, PreferencePair) and row is not nearest
-            yield _drop(row, Reason.OTHER_LENGTH) if other else row
+            if isinstance(row, PreferencePair) and row is not nearest:
+                yield _drop(row, Reason.OTHER_LENGTH)
+            else:
+                yield row
 
 
 def _length_gap(pair: PreferencePair) -> int:
