@@ -42,13 +42,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         reference = start.warm if cfg.training.reference == "warm_start" else policy  # frozen for the iteration
         pairs = _pairs(cfg, it, prompts, policy, start.warm, truth, k)
         asked = (reference, policy, start.warm) if cfg.training.diagnostics else (reference,)
-        measured = ReferenceSettings.of(cfg.training, cfg.policy)
-        try:
-            frozen = it.stage("reference.safetensors", measure_reference, asked, pairs, measured)
-        except NothingToTrainOn as error:
-            if k == 1:
-                raise
-            report_note(f"iteration {k} has nothing left to learn, so the run ends with those before: {error}")
+        frozen = _reference(cfg, it, asked, pairs, k)
+        if frozen is None:  # nothing is left to learn
             break
         policy = it.stage("policy", train, policy, frozen, pairs, cfg.training, cfg.policy, cfg.seed)
         policies.append(policy)
@@ -128,6 +123,18 @@ def _pairs(
     if truth is not None:
         it.stage("improvement.json", measure_improvement, pairs, truth)
     return pairs
+
+
+def _reference(cfg: Config, it: IterationDir, asked: tuple[Path | str, ...], pairs: Path, k: int) -> Path | None:
+    """The log-probs to train against; None if an iteration after the first has no pair left."""
+    measured = ReferenceSettings.of(cfg.training, cfg.policy)
+    try:
+        return it.stage("reference.safetensors", measure_reference, asked, pairs, measured)
+    except NothingToTrainOn as error:
+        if k == 1:
+            raise
+        report_note(f"iteration {k} has nothing left to learn, so the run ends with those before: {error}")
+        return None
 
 
 def _evaluation(

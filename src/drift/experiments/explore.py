@@ -88,7 +88,7 @@ def explore(
     if isinstance(asked.scorer, JudgeScorer):
         tell(asked.scorer.estimate(flat).line())
     rewards = np.array(asked.scorer.score_all(flat), dtype=np.float64).reshape(len(texts), len(whole), -1)
-    scored = ~np.isnan(rewards).any(axis=(0, 2))
+    scored = np.asarray(~np.isnan(rewards).any(axis=(0, 2)))
     kept = [n for n, known in zip(whole, scored, strict=True) if known]
     _require_two(len(kept), len(asked.chats))
     of_kept = tuple(tuple(t[n] or () for n in kept) for t in texts)

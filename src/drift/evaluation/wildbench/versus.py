@@ -69,7 +69,7 @@ def ask_better(
 ) -> tuple[JudgeQuestion, JudgeQuestion]:
     """Both orders; in the first, the reference's reply is A."""
     task = shown_task(conversation, checklist)
-    one, other = (_question(task, shown) for shown in (texts, texts[::-1]))
+    one, other = (_question(task, shown) for shown in (texts, (texts[1], texts[0])))
     return JudgeQuestion(item_id, "ab", one), JudgeQuestion(item_id, "ba", other)
 
 
