@@ -12,7 +12,8 @@ WIDTH, ROW, MARGIN = 4.6, 0.3, 0.55  # inches
 def forest_chart(title: str, rows: Sequence[tuple[str, Point]]) -> Markup:
     """From top to bottom; each name stands above its own interval, so that a telephone is wide enough."""
     with drawing(title, (WIDTH, 1.6 * ROW * len(rows) + MARGIN)) as (figure, axes):
-        axes.axvline(0, color=INK, lw=1.0)
+        places = range(0, -len(rows), -1)
+        axes.vlines([0] * len(rows), [y - 0.25 for y in places], [y + 0.2 for y in places], color=INK, lw=1.0)
         for place, (name, point) in enumerate(rows):
             low, high = (point.value if end is None else end for end in (point.low, point.high))
             told = low > 0 or high < 0
