@@ -19,7 +19,7 @@ SMALL = {
     "workers": 1,
     "rates": [1e-4, 2e-4],
     "shared": {
-        "deployment": {"turns": 400},
+        "deployment": {"turns": 1500},
         "iterations": 1,
         "sampling": {"max_new_tokens": 32, "max_prompt_length": 512},
         "warm_start": {"epochs": 1, "optimizer": "adamw_torch"},
@@ -30,7 +30,10 @@ SMALL = {
     "arms": {
         "drift": {},
         "spin": {"recipe": {"name": "spin"}},
-        "best_of_two": {"recipe": {"name": "iter_dpo", "samples": 2, "scorer": {"name": "oracle"}}},
+        "best_of_two": {
+            "sampling": {"temperature": 1.0, "top_p": 1.0},  # two guided replies at 0.7 are the same for all 28 prompts
+            "recipe": {"name": "iter_dpo", "guided_share": 0.5, "samples": 2, "scorer": {"name": "oracle"}},
+        },
     },
     "differences": [["drift", "spin"]],
 }
@@ -50,7 +53,7 @@ def test_an_arm_changes_what_it_names_and_nothing_else():
     assert spin.cfg.recipe.name == "spin"
     assert spin.cfg.recipe.pairs == drift.cfg.recipe.pairs == 16
     assert spin.cfg.training == drift.cfg.training
-    assert drift.deployment.turns == 400
+    assert drift.deployment.turns == 1500
     assert drift.cfg.stop.rule == "none"  # a comparison shows whole curves
 
 
@@ -157,7 +160,7 @@ def test_settings_of_a_comparison_are_read():
 @pytest.mark.slow
 def test_a_small_comparison_end_to_end(tmp_path):
     config = tmp_path / "small.yaml"
-    config.write_text(yaml.safe_dump(SMALL))
+    config.write_text(yaml.safe_dump(SMALL, sort_keys=False))
     done = run_comparison(config, tmp_path / "out")
     arms = done.comparison.arms
     assert list(arms) == ["drift", "spin", "best_of_two"]
@@ -172,6 +175,7 @@ def test_a_small_comparison_end_to_end(tmp_path):
     assert written["arms"]["drift"]["utility"] == [list(arms["drift"].utility[0])]
     assert (tmp_path / "out" / "utility.svg").stat().st_size > 0
     assert "drift - spin" in (tmp_path / "out" / "results.md").read_text()
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
     again = run_comparison(config, tmp_path / "out").comparison
     assert again.model_copy(update={"seconds": 0}) == done.comparison.model_copy(update={"seconds": 0})
-    assert again.seconds < done.comparison.seconds / 2
+    assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
