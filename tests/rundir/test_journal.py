@@ -1,11 +1,14 @@
 """A journal gives back every whole piece, whatever happened to the file that they stand in."""
 
+import errno
+import threading
 from pathlib import Path
 
 import pytest
 
 from drift.progress import listening
 from drift.rundir import Journal, RunDir, partial_work
+from drift.rundir import journal as journal_module
 
 PLAN = {"pieces": 4}
 
@@ -98,3 +101,37 @@ def test_partial_work_comes_back_to_the_same_stage_and_to_no_other(tmp_path: Pat
         assert run(pieces, stage) == before
         assert not (tmp_path / "run/.work").exists()
         (tmp_path / "run/data/count").unlink(missing_ok=True)
+
+
+def test_a_piece_does_not_wait_for_the_next_one_to_reach_the_disk(folder: Path, monkeypatch):
+    synced: list[int] = []
+    reached = threading.Event()
+
+    def fsync(number: int) -> None:
+        synced.append(number)
+        reached.set()
+
+    monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.2)
+    with Journal.open(folder, PLAN) as journal:
+        monkeypatch.setattr(journal_module.os, "fsync", fsync)
+        assert not journal.append(0, "quick")
+        assert reached.wait(10)
+    assert len(synced) == 2  # by itself, and at the end
+
+
+def test_a_disk_that_fails_behind_ones_back_is_told_at_the_end(folder: Path, monkeypatch):
+    reached = threading.Event()
+
+    def fsync(number: int) -> None:
+        reached.set()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def one_piece() -> None:
+        with Journal.open(folder, PLAN) as journal:
+            monkeypatch.setattr(journal_module.os, "fsync", fsync)
+            journal.append(0, "quick")
+            assert reached.wait(10)
+
+    monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.05)
+    with pytest.raises(OSError, match="No space left"):
+        one_piece()

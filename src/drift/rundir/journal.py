@@ -7,6 +7,7 @@ wrote, is cut back to its last whole line, and what was behind it is done again.
 
 import os
 import shutil
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from drift.disk import atomic_write, fsync_path
 from drift.progress import report_note
 
 SYNC_SECONDS = 1.0
-"""A piece is on the disk at most this long after it was appended (and another one follows, or the journal closes)."""
+"""A piece is given to the disk at most this long after it was appended."""
 
 PLAN = "plan.json"
 
@@ -32,6 +33,8 @@ class Journal:
         self.done = done
         self._shard = shard
         self._synced_at = time.monotonic()
+        self._later: threading.Timer | None = None
+        self._trouble: OSError | None = None
 
     @classmethod
     @contextmanager
@@ -49,17 +52,41 @@ class Journal:
             try:
                 yield journal
             finally:
-                journal._sync()
+                journal._close()
 
     def append(self, piece: int, content: object) -> bool:
         """Write a piece down; returns whether it, and all before it, are surely on the disk now."""
         body = orjson.dumps(content)
         self._shard.write(b'{"piece":%d,"crc32":%d,"content":%b}\n' % (piece, zlib.crc32(body), body))
         self._shard.flush()
+        if self._trouble is not None:
+            raise self._trouble
         if time.monotonic() - self._synced_at < SYNC_SECONDS:
+            self._sync_later()
             return False
         self._sync()
         return True
+
+    def _sync_later(self) -> None:
+        """The next piece may take minutes; this one does not wait for it."""
+        if self._later is None or not self._later.is_alive():
+            self._later = threading.Timer(SYNC_SECONDS, self._sync_by_itself)
+            self._later.daemon = True
+            self._later.start()
+
+    def _sync_by_itself(self) -> None:
+        try:
+            self._sync()
+        except OSError as error:  # told with the next piece, or at the end
+            self._trouble = error
+
+    def _close(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later.join()
+        if self._trouble is not None:
+            raise self._trouble
+        self._sync()
 
     def _sync(self) -> None:
         self._shard.flush()
