@@ -21,6 +21,9 @@ def compare(
 
     Example: drift compare configs/compare.yaml --only drift_guided --only spin
     """
+    from drift.experiments.compare.settings import arms_of, load_comparison
+
+    arms_of(load_comparison(config))  # what is wrong with it is told before torch is loaded, which takes seconds
     from drift.experiments.compare import run as compare_run
 
     restricted = compare_run.Restriction(tuple(only or ()), tuple(seeds or ()), workers)

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from drift.config import Config, DeploymentSettings, Settings, parse_config
 from drift.errors import ConfigError
-from drift.experiments.simulation import Part
+
+if TYPE_CHECKING:
+    from drift.experiments.simulation import Part
 
 Tree = dict[str, Any]
 
@@ -51,7 +53,7 @@ class Cell:
     seed: int
     cfg: Config
     deployment: DeploymentSettings
-    part: Part
+    part: "Part"
 
     @property
     def name(self) -> str:
@@ -83,7 +85,7 @@ def arms_of(settings: CompareSettings) -> list[Arm]:
     return arms
 
 
-def cells_of(arms: list[Arm], seeds: tuple[int, ...], bases: tuple[str, ...], part: Part) -> list[Cell]:
+def cells_of(arms: list[Arm], seeds: tuple[int, ...], bases: tuple[str, ...], part: "Part") -> list[Cell]:
     """Every arm on every base with every seed."""
     return [
         Cell(arm.name, base, seed, _placed(arm.cfg, base, seed), arm.deployment, part)
