@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from drift.logs.rows import MAX_ROW_BYTES, Place, Unusable
+from drift.logs.rows import MAX_ROW_BYTES, Place, Unusable, encodable
 from drift.records import Conversation, Message, Rating, RatingKind, Reason, Role, Split, stable_hash
 
 ROLES: dict[str, Role] = {
@@ -239,17 +239,6 @@ def name_of(value: Any) -> str | None:
     if isinstance(value, float) and abs(value) < 2**53:
         return str(int(value)) if value.is_integer() else str(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def encodable(text: str) -> str:
-    """Halves of surrogate pairs become U+FFFD, because Parquet holds UTF-8; null bytes stay."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def _part_text(part: Mapping[str, Any]) -> str | None:

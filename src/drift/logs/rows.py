@@ -183,7 +183,20 @@ def _parse(raw: bytes) -> tuple[Any, Repair | None]:
     except orjson.JSONDecodeError:
         # Half a surrogate pair, a byte that is no UTF-8 or a raw control character is no reason to lose a conversation.
         text, repair = _decoded(raw)
-        return json.loads(text, strict=False), repair or Repair.LENIENT_JSON
+        value = json.loads(text, strict=False)
+        whole = encodable(json.dumps(value, ensure_ascii=False))  # half a pair in an id would stop whoever hashes it
+        return json.loads(whole, strict=False), repair or Repair.LENIENT_JSON
+
+
+def encodable(text: str) -> str:
+    """Halves of surrogate pairs become U+FFFD, because Parquet holds UTF-8; null bytes stay."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _decoded(raw: bytes) -> tuple[str, Repair | None]:

@@ -21,8 +21,8 @@ import duckdb
 import orjson
 import pyarrow as pa
 
-from drift.logs.draft import Call, Draft, Evidence, encodable, time_of
-from drift.logs.rows import Place, Reject
+from drift.logs.draft import Call, Draft, Evidence, time_of
+from drift.logs.rows import Place, Reject, encodable
 from drift.records import Message, Rating, Reason
 
 MEMORY_LIMIT = "200MB"

@@ -6,8 +6,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from drift.logs.draft import Draft, Evidence, encodable, structured
-from drift.logs.rows import Reject, Row, Unusable
+from drift.logs.draft import Draft, Evidence, structured
+from drift.logs.rows import Reject, Row, Unusable, encodable
 from drift.records import Reason
 
 Found = Draft | Evidence | Reject

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from drift.logs.draft import Evidence, encodable
+from drift.logs.draft import Evidence
 from drift.logs.readers.texts import plain_messages
-from drift.logs.rows import Place, Unusable
+from drift.logs.rows import Place, Unusable, encodable
 from drift.records import RatingKind, Reason
 
 WORDS = {
