@@ -120,7 +120,7 @@ def _pairs(
     if recipe.retire_below is not None:
         spent = it.stage("spent.jsonl", find_spent, policy, warm, prompts, recipe.retire_below, cfg.policy, length)
     pairs = it.stage("pairs.jsonl", build_pairs, prompts, completions, recipe, cfg.sampling, scores, spent)
-    if truth is not None:
+    if truth is not None and pairs.stat().st_size:
         it.stage("improvement.json", measure_improvement, pairs, truth)
     return pairs
 

@@ -10,7 +10,7 @@ from drift.endpoint.exchange import CacheKey, Reply, Request, Unanswered, parse_
 from drift.errors import DataError
 
 ANSWERS = "answers.sqlite"
-"""Of a store: the judge's answers about its conversations."""
+"""What a server has answered, in the folder of whoever asked: a store, or an evaluation."""
 _SCHEMA = """CREATE TABLE IF NOT EXISTS answers (
     model TEXT, parameters TEXT, prompt TEXT, input TEXT, body BLOB NOT NULL, cost REAL, owner TEXT, written REAL,
     PRIMARY KEY (model, parameters, prompt, input)) WITHOUT ROWID"""

@@ -8,13 +8,13 @@ from drift.records import Counts, PreferencePair, read_jsonl
 
 
 def measure_improvement(out: Path, pairs: Path, truth: Truth) -> Counts:
-    """Write improvement.json of an iteration's pairs; nothing of it goes back into training."""
+    """Write improvement.json of an iteration's pairs (one at least); nothing of it goes back into training."""
     gaps = [
         truth.scorer.score(pair.prompt, pair.chosen[0].content)
         - truth.scorer.score(pair.prompt, pair.rejected[0].content)
         for pair in read_jsonl(pairs, PreferencePair)
     ]
-    count = max(len(gaps), 1)
+    count = len(gaps)
     better, worse = sum(gap > 0 for gap in gaps) / count, sum(gap < 0 for gap in gaps) / count
     found = Improvement(better=better, worse=worse, equal=1 - better - worse, gap=sum(gaps) / count, pairs=count)
     out.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ from drift.evaluation.scorers.judge import JudgeScorer
 from drift.evaluation.scorers.protocol import BatchScorer, Reply
 from drift.evaluation.scorers.reward_model import RewardModelScorer
 from drift.evaluation.scorers.truth import TruthScorer
-from drift.experiments.demo import sandbox_truth
+from drift.experiments.simulation import sandbox_truth
 from drift.policy.model import load_policy
 from drift.policy.sampler import generate_replies
 from drift.progress import report_note

@@ -47,8 +47,6 @@ def train(
     """
     check_scale(policy, settings)
     settings = narrowed(settings)
-    if settings.launch is None:
-        return train_here(out, start, reference, pairs, settings, policy, seed)
     task = RankTask(
         out=out,
         start=str(start),
@@ -59,27 +57,20 @@ def train(
         seed=seed,
         threads=threads(),
     )
-    return train_by(settings.launch, task)
+    return train_here(task) if settings.launch is None else train_by(settings.launch, task)
 
 
-def train_here(
-    out: Path,
-    start: Path | str,
-    reference: Path,
-    pairs: Path,
-    settings: TrainerSettings,
-    policy: PolicySettings,
-    seed: int,
-) -> dict[str, int | float]:
+def train_here(task: RankTask) -> dict[str, int | float]:
     """`train`, in this process or as this process's share of it; the first process writes."""
+    settings, policy, out = task.settings, task.policy, task.out
     first, processes = PartialState().is_main_process, PartialState().num_processes
     sharded = settings.shard and processes > 1
-    begin = load_policy(start, training_weights(policy), "cpu" if sharded else None)
-    tokens, counts = load_pairs(begin, pairs, settings.max_prompt_length, settings.max_length)
-    _check_noise(pairs, tokens, settings)
-    measured = Reference.open(reference, begin, tokens)
+    begin = load_policy(task.start, training_weights(policy), "cpu" if sharded else None)
+    tokens, counts = load_pairs(begin, task.pairs, settings.max_prompt_length, settings.max_length)
+    _check_noise(task.pairs, tokens, settings)
+    measured = Reference.open(task.reference, begin, tokens)
     tokens = with_reference(tokens, measured, settings.diagnostics)
-    trained = _with_adapter(begin, policy, seed)
+    trained = _with_adapter(begin, policy, task.seed)
     if sharded:
         shard(trained)
     packing = choose_packing(trained)
@@ -88,14 +79,15 @@ def train_here(
     if processes > 1:
         report_note(f"{processes} processes share every training step{', and the weights' if sharded else ''}")
     out.mkdir(parents=True, exist_ok=True)
-    plan = training_plan(reference, begin.policy_id, settings.model_dump(), policy.model_dump(), seed, processes)
+    asked = (settings.model_dump(), policy.model_dump(), task.seed, processes)
+    plan = training_plan(task.reference, begin.policy_id, *asked)
     checkpoints = Checkpoints(partial_work(out), plan)
     with (out.parent / "metrics.jsonl").open("wb") if first else io.BytesIO() as metrics:
         trainer = (ShardedTrainer if sharded else PreferenceTrainer)(
             trained,
             tokens,
             settings,
-            training_arguments(settings, seed, checkpoints.folder),
+            training_arguments(settings, task.seed, checkpoints.folder),
             _collator(begin, settings, packing, processes),
             getattr(torch, policy.dtype),
             begin.policy_id == measured.policies[0],

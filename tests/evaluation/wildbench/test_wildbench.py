@@ -88,6 +88,13 @@ def test_single_judgements_are_counted(tmp_path):
         read_rewards([path], None)
 
 
+def test_a_model_that_is_spelled_with_and_without_its_owner_keeps_all_of_its_rows(tmp_path):
+    rows = [{"winner": w, "extent": 2, "model_outputs": {w: "a", "r": "b"}} for w in ("org/m", "m")]
+    lost = {"winner": "r", "extent": 2, "model_outputs": {"m": "a", "r": "b"}}
+    path = write(tmp_path / "judged.jsonl", [*rows, lost, lost])
+    assert read_rewards([path], "r")["m"].reward == pytest.approx(0)
+
+
 def test_votes_and_elo_by_hand():
     a = model("a", (9, 100), (5, 100), (9, 2000), (9, 0))
     b = model("b", (7, 100), (6, 100), (2, 100), (1, 10))

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from drift.config import EndpointSettings
-from drift.endpoint import ChatRequest, Endpoint, Reply, Unanswered
+from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply, Unanswered
 from drift.errors import ConfigError
 from drift.evaluation.judging.kept import KeptRows
 from drift.progress import report_progress
 from drift.records import Judgement, stable_hash
 
 UNANSWERED = "no answer"
-ANSWERS, JUDGEMENTS = "answers.sqlite", "judgements.jsonl"
+JUDGEMENTS = "judgements.jsonl"
 BYTES_PER_TOKEN = 4
 """A rule of thumb for English text; the client's own limit counts the worst case."""
 

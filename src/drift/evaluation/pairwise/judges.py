@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from drift.config import EndpointSettings
-from drift.endpoint import ChatRequest, Endpoint, Reply
+from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply
 from drift.errors import ConfigError
 from drift.evaluation.judging.ask import (
-    ANSWERS,
     JUDGEMENTS,
     Estimate,
     JudgeQuestion,

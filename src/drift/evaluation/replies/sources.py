@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import AliasChoices, Field
 
 from drift.config import EndpointSettings, PolicySettings, SamplingSettings
-from drift.endpoint import ChatRequest, Endpoint, Reply
+from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply
 from drift.errors import DataError
 from drift.evaluation.judging.ask import BYTES_PER_TOKEN
 from drift.evaluation.judging.kept import KeptRows
@@ -143,7 +143,7 @@ def _from_endpoint(settings: EndpointSettings, requests: Sequence[Request], how:
         for r in requests
     ]
     known: dict[str, Completion] = {}
-    with Endpoint(settings, cache=how.folder / "answers.sqlite") as endpoint:
+    with Endpoint(settings, cache=how.folder / ANSWERS) as endpoint:
         for request, outcome in zip(requests, endpoint.ask_many(wanted), strict=True):
             if isinstance(outcome, Reply):
                 finish = "length" if outcome.choices[0].finish == "length" else "stop"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from drift.config import PolicySettings, ScorerSettings
 from drift.errors import ConfigError
+from drift.evaluation.judging.ask import JUDGEMENTS
 from drift.evaluation.scorers.judge import JudgeScorer
 from drift.evaluation.scorers.likelihood import LikelihoodScorer
 from drift.evaluation.scorers.protocol import BatchScorer, Reply
@@ -14,8 +15,6 @@ from drift.evaluation.utility import Truth
 from drift.policy.model import load_policy
 from drift.records import Completion, Counts, PromptItem, Score, read_jsonl, write_jsonl
 from drift.rundir import partial_work
-
-JUDGEMENTS = "judgements.jsonl"
 
 
 def score_replies(

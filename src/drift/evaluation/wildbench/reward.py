@@ -1,7 +1,7 @@
 """WB-Reward: how much better or worse than a reference model, from counts of pairwise judgements or the judgements."""
 
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -69,8 +69,12 @@ def read_rewards(paths: Sequence[Path], reference_model: str | None, margin: int
 
 def count(rows: Sequence[JudgedPair], model: str, margin: int = MARGIN) -> ModelCounts:
     """The judgements of one model against one reference."""
-    found = Tally(outcome(row, model, margin) for row in rows)
-    return ModelCounts.model_validate({"total": len(rows), **{str(what): n for what, n in found.items() if what}})
+    return _counts(outcome(row, model, margin) for row in rows)
+
+
+def _counts(outcomes: Iterable[Outcome | None]) -> ModelCounts:
+    found = Tally(outcomes)
+    return ModelCounts.model_validate({"total": found.total(), **{str(what): n for what, n in found.items() if what}})
 
 
 def outcome(row: JudgedPair, model: str, margin: int) -> Outcome | None:
@@ -138,10 +142,10 @@ def _checked(path: Path, name: str, value: Any) -> ModelCounts:
 def _count(path: Path, rows: Sequence[JudgedPair], reference: str | None, margin: int) -> dict[str, ModelCounts]:
     if reference is None:
         raise DataError(f"{path}: holds single judgements: name the model compared with, --reference-model NAME.")
-    by_model: dict[str, list[JudgedPair]] = {}
+    by_model: dict[str, list[Outcome | None]] = {}
     for number, row in enumerate(rows, 1):
         others = [name for name in row.model_outputs if reference not in (name, name.split("/")[-1])]
         if len(row.model_outputs) != 2 or len(others) != 1:
             raise DataError(f"{path}: row {number}: compares {', '.join(row.model_outputs)}, not one with {reference}.")
-        by_model.setdefault(others[0], []).append(row)
-    return {name.split("/")[-1]: count(judged, name, margin) for name, judged in by_model.items()}
+        by_model.setdefault(others[0].split("/")[-1], []).append(outcome(row, others[0], margin))
+    return {name: _counts(outcomes) for name, outcomes in by_model.items()}

@@ -138,4 +138,4 @@ def _improvement(step: Path) -> Improvement:
 
 def _updates(step: Path) -> int:
     """Optimizer steps; the diagnostics at the start and the end of an iteration have rows of their own."""
-    return sum(b'"lemma_1/bound"' not in row for row in (step / "metrics.jsonl").open("rb"))
+    return sum(b'"lemma_1/bound"' not in row for row in (step / "metrics.jsonl").read_bytes().splitlines())

@@ -24,7 +24,10 @@ PROGRESS, NOTE = "drift-progress ", "drift-note "
 
 
 class RankTask(BaseModel):
-    """What each process is told: the arguments of `train`. `threads`: on the CPU, for all processes together."""
+    """What this process, or each of several, is told: the arguments of `train`.
+
+    `threads`: on the CPU, for all processes together.
+    """
 
     model_config = ConfigDict(frozen=True)
 

@@ -24,7 +24,7 @@ def main(path: Path) -> int:
         # it also gives every process a device of its own; on the CPU they find each other only if told that it is one
         first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
         with listening(_say_progress, _say) if first else listening(_silent):
-            counts = train_here(task.out, task.start, task.reference, task.pairs, task.settings, task.policy, task.seed)
+            counts = train_here(task)
     except Exception as error:
         traceback.print_exc()
         kind = type(error).__name__ if isinstance(error, DriftError) else ""
