@@ -5,10 +5,10 @@
 
 `--seconds` is shared out evenly among the readers that are fuzzed. An input is a file of one format: bytes as libFuzzer
 mutates them, rows of the format with parts replaced, or rows out of the keys and values that it knows. It fails if
-anything but a DataError escapes, if a row is not accounted for, if a judgement points at no reply, if a text cannot be
-stored, if one input takes longer than 60 s (by the clock: on a quiet machine it takes milliseconds), or if a process
-needs more than 1 GB. What failed lies in `--artifacts` afterwards and belongs into tests/logs/seeds, where a test reads
-every file by every reader.
+anything but a DataError escapes, if a row is not accounted for, if a judgement points at no reply, if what is stored is
+not what was accepted, if one input takes longer than 60 s (by the clock: on a quiet machine it takes milliseconds), or
+if a process needs more than 1 GB. What failed lies in `--artifacts` afterwards and belongs into tests/logs/seeds, where
+a test reads every file by every reader.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from typing import Any
 SEEDS = Path(__file__).parent.parent / "tests" / "logs" / "seeds"
 RSS_LIMIT_MB = 1024
 SECONDS_PER_INPUT = 60
-WHOLE_EVERY = 32
-"""Every so many inputs go through recognition, stitching and identity too, which is slower than reading."""
+WHOLE_EVERY = 64
+"""Every so many inputs are ingested (recognised, stitched, redacted, stored and read back), slower than reading."""
 
 READERS = [
     "wildfeedback",
@@ -158,13 +158,14 @@ class Harness:
 
     def __init__(self, name: str, report: Path) -> None:
         from drift.errors import DataError
-        from drift.logs import reading
         from drift.logs.draft import Draft, finish
+        from drift.logs.ingest import ingest
         from drift.logs.readers import READERS
         from drift.logs.rows import Reject, Unusable, read_rows
+        from drift.store import Store
         from drift.store.rows import conversation_batch
 
-        self._modules = reading, DataError, Draft, finish, Reject, Unusable, read_rows, conversation_batch
+        self._modules = ingest, Store, DataError, Draft, finish, Reject, Unusable, read_rows, conversation_batch
         self._read = READERS[name].read
         self._name = name
         module = sys.modules[self._read.__module__]
@@ -190,7 +191,7 @@ class Harness:
             self._report.write_text(json.dumps(self.outcomes), encoding="utf-8")
 
     def _read_rows(self) -> None:
-        _, DataError, Draft, finish, Reject, Unusable, read_rows, _ = self._modules
+        _, _, DataError, Draft, finish, Reject, Unusable, read_rows, _ = self._modules
         cut = accounted = 0
 
         def counted():
@@ -220,14 +221,19 @@ class Harness:
             raise AssertionError(f"{cut} rows were read, {accounted} accounted for")
 
     def _read_whole(self) -> None:
-        reading, DataError, *_ = self._modules
+        """The command itself, which checks that everything it read is counted."""
+        ingest, Store, DataError, *_ = self._modules
         for name in (self._name, None):
-            try:
-                for outcome in reading.read_logs([self._file], name, None, str, reading.Reading()):
-                    if hasattr(outcome, "messages"):
-                        self._check(outcome)
-            except DataError:
-                self.outcomes["file_refused"] += 1
+            with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
+                store = Store(Path(folder) / "store")
+                try:
+                    told = ingest([self._file], store, format=name)
+                except DataError:
+                    self.outcomes["file_refused"] += 1
+                    continue
+                stored = [self._check(conversation) for conversation in store.conversations()]
+                if len(stored) != told.accepted:
+                    raise AssertionError(f"{told.accepted} conversations accepted, {len(stored)} stored")
 
     def _check(self, conversation: Any) -> None:
         self._modules[-1]([conversation])

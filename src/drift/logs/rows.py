@@ -35,8 +35,7 @@ class Place(NamedTuple):
     element: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     at: Place
     value: dict[str, Any]
 
@@ -215,8 +214,11 @@ def _key_given_twice(raw: bytes, value: dict[str, Any]) -> str | None:
 
     Keys are counted in the bytes and in the parsed value, and only where these differ is the row parsed again.
     """
+    colons = raw.count(b":")
+    parsed = _keys(value, colons)
+    if colons <= parsed:
+        return None
     written = len(_AFTER_KEY.findall(raw))
-    parsed = _keys(value, written)
     if written <= parsed or written - len(_QUOTED_KEY.findall(raw)) <= parsed:
         return None
     found: list[str] = []

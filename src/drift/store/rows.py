@@ -5,13 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from drift.records import Conversation, FeedbackLabel, Message, Rating, Reason, stable_hash
+
+Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 GROUP_BYTES = 2**21  # of one Parquet row group: what an open file costs while it is read
 GROUP_LABELS = 10_000
@@ -162,7 +164,7 @@ def joined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
     return pa.Table.from_batches(batches, CONVERSATION).combine_chunks()
 
 
-def slices(rows: pa.Table, size: int) -> Iterator[pa.Table]:
+def slices(rows: Rows, size: int) -> Iterator[Rows]:
     """Rows that hold about `size` bytes together."""
     step = max(len(rows) * size // max(rows.nbytes, 1), 1)
     return (rows.slice(start, step) for start in range(0, len(rows), step))

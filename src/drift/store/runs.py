@@ -3,19 +3,20 @@
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from drift.records import Conversation
-from drift.store.rows import CONVERSATION, conversation_batch, joined, slices
+from drift.store.rows import CONVERSATION, conversation_batch, slices
 
-BATCH_CHARACTERS = 4_000_000  # that become columns at once: so many that what a batch itself costs does not count
-RUN_BYTES = 2**24  # that are sorted in memory before they go to disk
+RUN_CHARACTERS = 12_000_000  # that are sorted in memory and become columns together before they go to disk
 READ_BYTES = 2**17  # of each run that is in memory while they are merged: there may be hundreds
 WINDOW_BYTES = 2**23  # of all runs together that are merged at a time
 
 Run = Iterator[pa.RecordBatch]
+_id = attrgetter("conversation_id")
 
 
 class Runs:
@@ -27,42 +28,29 @@ class Runs:
         self._runs: list[list[tuple[int, int]]] = []
         self._pending: list[Conversation] = []
         self._characters = 0
-        self._batches: list[pa.RecordBatch] = []
-        self._held = 0
 
     def add(self, conversation: Conversation) -> None:
         self._pending.append(conversation)
         self._characters += 200 + sum([len(message.content) for message in conversation.messages])
-        if self._characters >= BATCH_CHARACTERS:
-            self._pack()
+        if self._characters >= RUN_CHARACTERS:
+            self._write_run()
 
     def finish(self) -> list[Run]:
         """All runs, each ordered by id."""
         if self._pending:
-            self._pack()
-        if self._batches:
             self._write_run()
         self._file.flush()
         return [self._read(places) for places in self._runs]
 
-    def _pack(self) -> None:
-        batch = conversation_batch(self._pending)
-        self._batches.append(batch)
-        self._held += batch.nbytes
-        self._pending, self._characters = [], 0
-        if self._held >= RUN_BYTES:
-            self._write_run()
-
     def _write_run(self) -> None:
-        rows, self._batches, self._held = joined(self._batches), [], 0
-        names = rows["conversation_id"].to_pylist()
+        self._pending.sort(key=_id)  # a stable sort: versions of one conversation stay in the order they came in
         places = []
-        for some in slices(rows.take(sorted(range(len(names)), key=names.__getitem__)), READ_BYTES):
-            (batch,) = some.to_batches()
+        for batch in slices(conversation_batch(self._pending), READ_BYTES):
             written = self._file.write(batch.serialize())
             places.append((self.bytes, written))
             self.bytes += written
         self._runs.append(places)
+        self._pending, self._characters = [], 0
 
     def _read(self, places: list[tuple[int, int]]) -> Run:
         for place, size in places:

@@ -55,14 +55,14 @@ def consent_tags(row: Mapping[str, Any]) -> dict[str, str]:
     """What the source says of consent and licence, on the row or in its `metadata`: strings, numbers, truth values."""
     extra = row.get("extra")  # LangSmith's place for it
     inner = structured((extra if isinstance(extra, Mapping) and "metadata" not in row else row).get("metadata"))
-    fields = (*row.items(), *inner.items()) if isinstance(inner, Mapping) else row.items()
-    return {
-        encodable(name): encodable(value) if isinstance(value, str) else str(value).lower()
-        for name, value in fields
-        if _says_consent(name) and isinstance(value, str | bool | int | float)
-    }
+    said: dict[str, str] = {}
+    for place in (row, inner):
+        for name in _consent_names(tuple(place)) if isinstance(place, Mapping) else ():
+            if isinstance(value := place[name], str | bool | int | float):
+                said[encodable(name)] = encodable(value) if isinstance(value, str) else str(value).lower()
+    return said
 
 
-@lru_cache(4096)
-def _says_consent(name: Any) -> bool:
-    return isinstance(name, str) and _CONSENT.search(name) is not None
+@lru_cache(16)  # the rows of one log have few sets of keys
+def _consent_names(names: tuple[Any, ...]) -> list[str]:
+    return [name for name in names if isinstance(name, str) and _CONSENT.search(name)]
