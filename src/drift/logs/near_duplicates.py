@@ -3,6 +3,7 @@
 Nothing is removed: the store notes which conversation repeats which, and the pairs leave the repeats out by name.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -16,7 +17,7 @@ from drift.store import Repeat, Store
 PERMUTATIONS, BANDS, SHINGLE = 64, 16, 4
 ALIKE = 0.8  # share of word runs that two conversations have in common, estimated from their signatures
 _SEED = 42
-_ID_BYTES = 64
+_SIGNED = np.dtype([("id", "S64"), ("signature", np.uint32, PERMUTATIONS)])
 _TOGETHER = 16_384
 
 
@@ -34,22 +35,42 @@ def find_near_duplicates(store: Store) -> NearDuplicates:
     Raises DataError if the store is empty.
     """
     store.require_conversations()
-    with store.scratch() as names, store.scratch() as signed:
-        ids, signatures = _write_signatures(store, names, signed)
-        first = _first_alike(signatures)
-        store.note_repeats(_repeats(ids, signatures, first))
-        return NearDuplicates(len(ids), int((first != np.arange(len(first))).sum()))
+    with store.scratch() as file:
+        signed = _Signed(file)
+        for conversation in store.conversations():
+            signed.add(conversation.conversation_id, signature(conversation))
+        first = _first_alike(signed)
+        repeats = np.flatnonzero(first != np.arange(len(first)))
+        store.note_repeats(_repeats(signed, first, repeats))
+        return NearDuplicates(len(signed), len(repeats))
 
 
-def _write_signatures(store: Store, names: IO[bytes], signed: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Ids [n] and signatures uint32 [n, PERMUTATIONS], both on disk."""
-    for conversation in store.conversations():
-        names.write(conversation.conversation_id.encode()[:_ID_BYTES].ljust(_ID_BYTES, b"\0"))
-        signed.write(signature(conversation).tobytes())
-    names.flush()
-    signed.flush()
-    ids = np.memmap(names, dtype=f"S{_ID_BYTES}", mode="r")
-    return ids, np.memmap(signed, dtype=np.uint32, mode="r").reshape(-1, PERMUTATIONS)
+class _Signed:
+    """Ids and signatures in the order in which they were added, in a file. Rows that are needed are read: pages of a
+    file that is mapped count as memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def add(self, name: str, signed: np.ndarray) -> None:
+        self._file.write(np.array((name.encode(), signed), _SIGNED).tobytes())
+        self._length += 1
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All rows, _TOGETHER at a time."""
+        for begin in range(0, self._length, _TOGETHER):
+            yield self._read(begin, min(_TOGETHER, self._length - begin))
+
+    def rows(self, places: np.ndarray) -> np.ndarray:
+        return np.concatenate([self._read(place, 1) for place in places.tolist()] or [np.empty(0, _SIGNED)])
+
+    def _read(self, begin: int, count: int) -> np.ndarray:
+        self._file.flush()
+        return np.frombuffer(os.pread(self._file.fileno(), count * _SIGNED.itemsize, begin * _SIGNED.itemsize), _SIGNED)
 
 
 def signature(conversation: Conversation) -> np.ndarray:
@@ -61,36 +82,47 @@ def signature(conversation: Conversation) -> np.ndarray:
     return np.asarray(hashed.digest(), np.uint32)
 
 
-def _first_alike(signatures: np.ndarray) -> np.ndarray:
+def _first_alike(signed: _Signed) -> np.ndarray:
     """For each conversation the first one that it repeats, itself if none; int64 [n]."""
-    first = np.arange(len(signatures))
+    first = np.arange(len(signed))
     rows = PERMUTATIONS // BANDS
     for band in range(BANDS):
-        keys = _band_keys(signatures, slice(band * rows, (band + 1) * rows))
+        keys = _band_keys(signed, slice(band * rows, (band + 1) * rows))
         order = np.argsort(keys, kind="stable")
         starts = np.r_[True, keys[order][1:] != keys[order][:-1]]
         leaders = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
         unsettled = (order != leaders) & (first[order] == order)
         for some in np.array_split(np.flatnonzero(unsettled), max(unsettled.sum() // _TOGETHER, 1)):
-            alike = (signatures[order[some]] == signatures[leaders[some]]).mean(axis=1) >= ALIKE
+            alike = _alike(signed, order[some], leaders[some]) >= ALIKE
             first[order[some][alike]] = leaders[some][alike]
     while (first[first] != first).any():
         first = first[first]
     return first
 
 
-def _band_keys(signatures: np.ndarray, columns: slice) -> np.ndarray:
-    keys = np.zeros(len(signatures), np.uint64)
+def _band_keys(signed: _Signed, columns: slice) -> np.ndarray:
+    """One hash per conversation, of these columns of its signature; uint64 [n]."""
+    keys = np.zeros(len(signed), np.uint64)
+    done = 0
     with np.errstate(over="ignore"):
-        for begin in range(0, len(signatures), _TOGETHER):
-            for column in signatures[begin : begin + _TOGETHER, columns].T:
-                part = keys[begin : begin + _TOGETHER]
+        for block in signed.blocks():
+            part = keys[done : done + len(block)]
+            for column in block["signature"][:, columns].T:
                 part *= np.uint64(0x9E3779B97F4A7C15)
                 part ^= column.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
+            done += len(block)
     return keys
 
 
-def _repeats(ids: np.ndarray, signatures: np.ndarray, first: np.ndarray) -> Iterator[Repeat]:
-    for place in np.flatnonzero(first != np.arange(len(first))):
-        alike = float((signatures[place] == signatures[first[place]]).mean())
-        yield Repeat(bytes(ids[place]).decode(), bytes(ids[first[place]]).decode(), round(alike, 3))
+def _alike(signed: _Signed, some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The share of equal parts in their signatures; float64 [n]."""
+    return (signed.rows(some)["signature"] == signed.rows(others)["signature"]).mean(axis=1)
+
+
+def _repeats(signed: _Signed, first: np.ndarray, repeats: np.ndarray) -> Iterator[Repeat]:
+    for begin in range(0, len(repeats), _TOGETHER):
+        some = repeats[begin : begin + _TOGETHER]
+        names, firsts = signed.rows(some)["id"].tolist(), signed.rows(first[some])["id"].tolist()
+        shares = _alike(signed, some, first[some]).tolist()
+        for name, of, alike in zip(names, firsts, shares, strict=True):
+            yield Repeat(name.decode(), of.decode(), round(alike, 3))
