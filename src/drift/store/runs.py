@@ -70,15 +70,16 @@ def merged(runs: Sequence[Run], size: int) -> Iterator[tuple[list[pa.RecordBatch
 
 def _cut(run: Run, ends: Sequence[str | None]) -> Iterator[list[pa.RecordBatch]]:
     """The rows before each end (which is an id; None: the end of the run), from the one before it on."""
-    rest = next(run, None)
+    batch, ids, start = next(run, None), [], 0
     for end in ends:
         found: list[pa.RecordBatch] = []
-        while rest is not None:
-            ids = rest["conversation_id"].to_pylist()
-            stop = len(ids) if end is None else bisect_left(ids, end)
-            found.append(rest.slice(0, stop))
+        while batch is not None:
+            ids = ids or batch["conversation_id"].to_pylist()
+            stop = len(ids) if end is None else bisect_left(ids, end, start)
+            if stop > start:
+                found.append(batch.slice(start, stop - start))
             if stop < len(ids):
-                rest = rest.slice(stop)
+                start = stop
                 break
-            rest = next(run, None)
+            batch, ids, start = next(run, None), [], 0
         yield found
