@@ -7,6 +7,7 @@ import base64
 import random
 import string
 from collections.abc import Callable
+from ipaddress import ip_address
 
 import phonenumbers
 from stdnum import luhn, verhoeff
@@ -43,6 +44,7 @@ DOMAINS = (
     "qq.com",
     "web.de",
     "acme.io",
+    "uni.edu.py",
 )
 ROADS = (
     "Maple",
@@ -53,6 +55,8 @@ ROADS = (
     "Church",
     "Elm",
     "Lakeview",
+    "New",
+    "Great Oaks",
     "5th",
     "St Mary's",
 )
@@ -77,6 +81,8 @@ TOWNS = (
     "Portland, OR 97205-1234",
     "San Jose, CA 95112",
     "Albany, NY 12207",
+    "New York, NY 10118",
+    "Key West, FL 33040",
 )
 REGIONS = (
     "US",
@@ -128,7 +134,9 @@ def email(rng: random.Random) -> str:
     )
     address = f"{local}@{rng.choice(DOMAINS)}"
     return (
-        rng.choice((address, address, address.upper(), f"mailto:{address}", f"<{address}>"))
+        rng.choice(
+            (address, address, address.upper(), f"mailto:{address}", f"<{address}>", address.replace("@", "%40"))
+        )
         if rng.random() < 0.3
         else address
     )
@@ -171,7 +179,10 @@ def card(rng: random.Random) -> str:
     number = prefix + digits(rng, length - len(prefix) - 1)
     number += luhn.calc_check_digit(number)
     sizes = (4, 6, 5) if length == 15 else (4, 6, 4) if length == 14 else (4, 4, 4, 4)
-    return rng.choice((number, spaced(number, sizes, " "), spaced(number, sizes, " "), spaced(number, sizes, "-")))
+    grouped = spaced(number, sizes, " ")
+    return rng.choice((number, grouped, grouped, spaced(number, sizes, "-"))) + rng.choice(
+        ("",) * 6 + (",12/27,123", ",5")
+    )
 
 
 def iban(rng: random.Random) -> str:
@@ -196,13 +207,18 @@ def iban(rng: random.Random) -> str:
 
 
 def ip(rng: random.Random) -> str:
+    """Of the public ranges: the others name nobody."""
+    while not ip_address(value := _any_ip(rng)).is_global:
+        continue
+    return value if ":" in value else rng.choice(("", "", "", "root@")) + value + rng.choice(("", "", ":8080", "/24"))
+
+
+def _any_ip(rng: random.Random) -> str:
     if rng.random() < 0.7:
         first = rng.choice([n for n in range(1, 224) if n not in (127, 169)])
-        return ".".join(map(str, (first, *(rng.randint(0, 255) for _ in range(3))))) + rng.choice(
-            ("", "", ":8080", "/24")
-        )
+        return ".".join(map(str, (first, *(rng.randint(0, 255) for _ in range(3)))))
     groups = [f"{rng.randint(0x1000, 0xFFFF):x}" for _ in range(8)]
-    groups[0] = rng.choice(("2001", "2a02", "2606", "fe80"))
+    groups[0] = rng.choice(("2001", "2a02", "2606", "2804"))
     return rng.choice(
         (":".join(groups), ":".join(groups[:4]) + "::" + groups[-1], groups[0] + ":" + groups[1] + "::" + groups[2])
     )
@@ -357,19 +373,35 @@ def api_key(rng: random.Random) -> str:
 def private_key(rng: random.Random) -> str:
     kind = rng.choice(("RSA ", "", "EC ", "OPENSSH ", "ENCRYPTED "))
     body = base64.encodebytes(rng.randbytes(rng.choice((120, 300, 1200)))).decode()
+    if rng.random() < 0.2:
+        body = f"Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,{letters(rng, 32, '0123456789ABCDEF')}\n\n{body}"
     return f"-----BEGIN {kind}PRIVATE KEY-----\n{body}-----END {kind}PRIVATE KEY-----"
 
 
 def password(rng: random.Random) -> str:
     secret = rng.choice(
-        (letters(rng, 12), letters(rng, 9) + "!", "Summer" + digits(rng, 4), rng.choice(LAST) + "#" + digits(rng, 3))
+        (
+            letters(rng, 12),
+            letters(rng, 9) + "!",
+            f"P@ss.{letters(rng, 5)}",
+            "Summer" + digits(rng, 4),
+            rng.choice(LAST) + "#" + digits(rng, 3),
+        )
     )
     scheme, port = rng.choice(
         (("postgres", 5432), ("mysql", 3306), ("mongodb+srv", 27017), ("https", 443), ("redis", 6379), ("amqp", 5672))
     )
     if rng.random() < 0.7:
         return f"{scheme}://{rng.choice(FIRST[:5])}:{secret}@db{digits(rng, 1)}.internal.example.com:{port}/app"
-    return rng.choice(("password: {}", "my password is {}", "pwd={}", 'password = "{}"')).format(secret)
+    frames = (
+        "password: {}",
+        "my password is {}",
+        "pwd={}",
+        'password = "{}"',
+        "pass: {}",
+        "curl -u bob:{} https://a.io",
+    )
+    return rng.choice((*frames, "the password for my account is {}")).format(secret)
 
 
 PLANTED: dict[str, Make] = {

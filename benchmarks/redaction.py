@@ -20,7 +20,7 @@ from drift.logs.redaction.span import Span
 
 LEADS = (
     *("call me at", "my phone is", "Tel:", "WhatsApp", "mobile number", "phone:", "Fax", "you can reach me on"),
-    *("SSN:", "CPF", "SIN:", "Aadhaar number", "Steuer-ID:", "mailto:", ":8080", "/24"),
+    *("SSN:", "CPF", "SIN:", "Aadhaar number", "Steuer-ID:", "mailto:", ":8080", "/24", "root@", ",12/27,123", ",5"),
 )
 Place = tuple[int, int]
 

@@ -63,7 +63,7 @@ def _joint(group: Sequence[Detector]) -> str:
 
 def _grouped() -> list[tuple[Detector, ...]]:
     """Gates that begin with a fixed text are fast by themselves; the others share a scan."""
-    literal = [detector for detector in DETECTORS if detector.gate[0] in "@:P"]
+    literal = [detector for detector in DETECTORS if detector.gate[0] in "@%:Pc"]
     groups, together = [(detector,) for detector in literal], ()
     for detector in sorted((d for d in DETECTORS if d not in literal), key=lambda d: len(d.gate)):
         if together and len(_joint((*together, detector))) > _GROUP_LENGTH:

@@ -6,6 +6,7 @@ Ids without a check digit count in the layout that only they have; bare digits c
 import re
 from collections.abc import Callable, Iterator
 from datetime import date
+from itertools import chain
 
 from stdnum import iban, luhn
 from stdnum.br import cpf
@@ -22,7 +23,17 @@ from drift.logs.redaction.span import Detector, Span, digits_of
 _GAP = "[ \u00a0\u2009.-]?"
 _ALONE = r"(?<![\w.+/#-])"
 _ENDS = r"(?![\w]|[-/.,][0-9])"
-_CARD = re.compile(rf"{_ALONE}[2-6](?:[ \u00a0-]?[0-9]){{12,18}}{_ENDS}", re.ASCII)
+# A comma or a slash with the month of expiry may follow a card, as in CSV; a decimal point may not.
+_CARD_ENDS = r"(?!\w|[-.][0-9]|/(?=[0-9])(?!(?:0[1-9]|1[0-2])(?:[0-9]{2})?(?![0-9])))"
+_CARDS = (
+    re.compile(rf"{_ALONE}[2-6](?:[ \u00a0-]?[0-9]){{12,18}}{_CARD_ENDS}", re.ASCII),
+    # By itself among other numbers, in the groups in which it is printed
+    re.compile(
+        rf"{_ALONE}(?:[2-6][0-9]{{12,18}}|[2-6][0-9]{{3}}([ -])[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{4}}"
+        rf"|3[0-9]{{3}}([ -])[0-9]{{6}}\2[0-9]{{4,5}}){_CARD_ENDS}",
+        re.ASCII,
+    ),
+)
 # First digits and lengths of Visa, Mastercard, American Express, Diners, Discover, JCB, UnionPay, Mir
 _ISSUER = re.compile(
     r"4(?:.{15}|.{18})|(?:5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720)\d*(?<=^.{16})|3[47].{13}|3(?:0[0-5]|[689].).{11}"
@@ -89,7 +100,7 @@ _IDS: tuple[tuple[re.Pattern[str], Check], ...] = tuple(
 
 
 def cards(text: str) -> Iterator[Span]:
-    for match in _CARD.finditer(text):
+    for match in chain.from_iterable(pattern.finditer(text) for pattern in _CARDS):
         number = digits_of(match[0])
         if _ISSUER.fullmatch(number) and luhn.is_valid(number) and len(set(number)) > 1:
             yield Span(*match.span(), "card", number)

@@ -29,6 +29,13 @@ _NAME_BEFORE = re.compile(
     r"|móvil|celular|telefone|cellulare)\b[^\n0-9]{0,30}|(?:电话|手机|號碼|号码|電話|携帯|전화)[^\n0-9]{0,10})$",
     re.IGNORECASE,
 )
+# `part number 800-123-4567`: what the words call another number is none to call.
+_OTHER_NUMBER = re.compile(
+    r"\b(?:(?:part|model|item|serial|order|invoice|case|ticket|reference|ref|catalog(?:ue)?|product|tracking|policy|claim"
+    r"|batch|lot|article|patent|confirmation|flight)[ -]?(?:numbers?|no|num|nr|code|id)|sku|upc|ean|isbn)\b[^\w\n]{0,4}"
+    r"(?:is[ ])?$",
+    re.IGNORECASE,
+)
 _DATE = re.compile(
     r"(?:[0-9]{1,2}[./ -]){2}(?:[0-9]{2}){1,2}(?:\D+[0-9]{1,2})?|(?:19|20)[0-9]{2}[-./ ][0-9]{1,2}[-./ ][0-9]{1,2}.*"
     r"|(?:1[89]|20)[0-9]{2} ?[-/] ?(?:1[89]|20)[0-9]{2}|[0-9]+\.[0-9]+"
@@ -42,17 +49,23 @@ def find(text: str) -> Iterator[Span]:
         if value := _international(match[0]):
             yield _span(match.start(), value)
     for match in _AMERICAN.finditer(text):
-        yield _span(match.start(), match[0])
+        if not _OTHER_NUMBER.search(_before(match)):
+            yield _span(match.start(), match[0])
     for match in _NATIONAL.finditer(text):
-        if _is_national(match[0]):
+        if _is_national(match[0]) and not _OTHER_NUMBER.search(_before(match)):
             yield _span(match.start(), match[0])
     for match in _DIGITS.finditer(text):
-        before = text[max(match.start() - 50, 0) : match.start()]
-        if _NAME_BEFORE.search(before) and not _DATE.fullmatch(match[0]):
+        before = _before(match)
+        named = _NAME_BEFORE.search(before) and not _OTHER_NUMBER.search(before)
+        if named and not _DATE.fullmatch(match[0]):
             yield _span(match.start(), match[0])
 
 
 DETECTORS = (Detector(r"\d(?:[ \x{a0}\x{2009}\x{2010}\x{2011}().\-/]{0,3}\d){6}", find),)
+
+
+def _before(match: re.Match[str]) -> str:
+    return match.string[max(match.start() - 50, 0) : match.start()]
 
 
 def _span(start: int, value: str) -> Span:

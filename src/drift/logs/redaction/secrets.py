@@ -31,10 +31,11 @@ _KEYS = (
 _KEY = re.compile(rf"(?<![\w-])(?:{'|'.join(_KEYS)})(?![A-Za-z0-9])", re.ASCII)
 _HOOK = re.compile(r"hooks\.slack\.com/(?:services|workflows)/([\w/]{20,})", re.ASCII)
 
+# Up to its end, else (cut off) as far as header lines and base64 go
 _PRIVATE = re.compile(
     r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:[^-]{1,20000}-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
-    r"|(?:(?:\s|\\[nr]){1,8}[A-Za-z0-9+/=]{16,}){1,200})"
+    r"(?:[^-]{0,20000}+(?:-(?!----)[^-]{0,2000}+){0,200}+-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+    r"|(?:(?:\s|\\[nr]){1,8}[A-Z][A-Za-z-]{1,30}: [^\n\\]{0,200}){0,8}(?:(?:\s|\\[nr]){1,8}[A-Za-z0-9+/=]{16,}){1,200})"
 )
 _URL = re.compile(r"[a-z][a-z0-9+.-]{1,20}://([^\s/:@\"'<>]{0,100}:([^\s/\"'<>]{1,200}))@(?=[\w\[])", re.IGNORECASE)
 
@@ -48,10 +49,23 @@ _NAMED_KEY = re.compile(
     rf"(?<![A-Za-z]){_SECRET_NAME}[\"'`\])]{{0,2}}(?:\s?(?:=>|:=|[:=])\s?|\s+is:?\s+)[\"'`]?([A-Za-z0-9+/=._~-]{{16,}})",
     re.IGNORECASE,
 )
-_PASSWORD_NAME = r"(?:password|passwort|passwd|pwd|passphrase|passcode|mot de passe|contraseña|senha)[\"'`\])]{0,2}"
+_CURL = re.compile(
+    r"\bcurl\b(?:[^\n;|]|\\\n){0,300}?\s(?:-u|--user|-U|--proxy-user)[ =]?[\"']?([^\s:\"'$]{1,64}:([^\s\"'|&;<>]{1,128}))"
+)
+_PASSWORD_NAME = (
+    r"(?:(?:password|passwort|passwd|pwd|passphrase|passcode|mot de passe|contraseña|senha)"
+    r"|(?<![A-Za-z])(?:(?-i:[Pp]ass|(?<=_)PASS)|pw)(?=[\"'`\])]{0,2}\s?[:=]))[\"'`\])]{0,2}"
+)
 _NAMED_PASSWORD = re.compile(
-    rf"{_PASSWORD_NAME}(?:\s?(?:=>|:=|[:=])\s?|\s+(?:is|ist|es|est):?\s+)[\"'`]?"
-    r"([^\s\"'`<>()\[\]{}$,;]{6,64})",
+    rf"{_PASSWORD_NAME}(?:\s+(?:for|to|of|on|für|para|pour)\s[^\n.,:;=<>]{{1,40}}?)?"
+    r"(?:\s?(?:=>|->|:=|[:=])\s?|\s+(?:is|ist|es|est):?\s+)([\"'`]?)([^\s\"'`<>()\[\]{}$,;]{6,64})",
+    re.IGNORECASE,
+)
+# In the place of a password: an attribute or a call of a program, a path, what is asked of a password
+_CODE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+|(?:[~.]{0,2}(?:/[\w.-]+){2,}|[A-Za-z]:\\.*)/?")
+_CALL = re.compile(r"[A-Za-z_][\w.]*")
+_ASKED = re.compile(
+    r"(?:min|max)(?:imum)?[_-]?(?:len(?:gth)?|chars?|size)?[_:=-]?[0-9]+|[0-9]+(?:-[0-9]+)?-?(?:char|digit|letter|bit)\w*",
     re.IGNORECASE,
 )
 _SAMPLE = re.compile(
@@ -83,15 +97,31 @@ def passwords_in_urls(text: str) -> Iterator[Span]:
             yield Span(*match.span(1), "password", match[1])
 
 
+def passwords_of_curl(text: str) -> Iterator[Span]:
+    for match in _CURL.finditer(text):
+        if not _is_sample(match[2]):
+            yield Span(*match.span(1), "password", match[1])
+
+
 def named(text: str) -> Iterator[Span]:
     """Values that the word before them calls a key, a token or a password."""
     for match in _NAMED_KEY.finditer(text):
         yield from _named_key(match)
     for match in _NAMED_PASSWORD.finditer(text):
-        value = match[1].rstrip(".:!?")
+        value = match[2] if match[1] else match[2].rstrip(".:?")
         mixed = re.search("[0-9]", value) and re.search("[^0-9.]", value)
-        if mixed and not _is_sample(value) and "." not in value[1:-1]:
-            yield Span(match.start(1), match.start(1) + len(value), "password", value)
+        if mixed and not _is_sample(value) and not _is_code(match):
+            # Many passwords end in an exclamation mark: the placeholder takes it along, and is the same without.
+            yield Span(match.start(2), match.start(2) + len(value), "password", value.rstrip(".:!?"))
+
+
+def _is_code(match: re.Match[str]) -> bool:
+    """What an assignment has on its right side; a value in quotes is no code."""
+    value = match[2].rstrip(".:?")
+    if _ASKED.fullmatch(value):
+        return True
+    called = match.string[match.end() : match.end() + 1] in ("(", "[") and _CALL.fullmatch(value)
+    return not match[1] and bool(called or _CODE.fullmatch(value))
 
 
 DETECTORS = (
@@ -110,9 +140,11 @@ DETECTORS = (
     Detector(r"://[^\s/:@\"'<>]*:[^\s/\"'<>]+@", passwords_in_urls),
     Detector(
         r"(?i)(?:keys?|tokens?|secrets?)[\"'`\])]{0,2}(?:\s?[:=]|\s+is)[=>\s\"'`:]{0,5}[a-z0-9+/=._~-]{16}"
-        rf"|{_PASSWORD_NAME}\s*(?:[:=]|is|es)",
+        r"|(?:passwor[dt]|passwd|pwd|passphrase|passcode|mot de passe|contraseña|senha)[\"'`\])]{0,2}\s*"
+        r"(?:[:=]|->|is|es|for|to|o[fn]|für|p[ao])|p(?:ass|w)[\"'`\])]{0,2}\s?[:=]",
         named,
     ),
+    Detector(r"curl(?:[^\n]|\\\n)*\s(?:-u|-U|--user|--proxy-user)", passwords_of_curl),
 )
 
 
