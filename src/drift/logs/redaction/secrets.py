@@ -50,7 +50,8 @@ _NAMED_KEY = re.compile(
     re.IGNORECASE,
 )
 _CURL = re.compile(
-    r"\bcurl\b(?:[^\n;|]|\\\n){0,300}?\s(?:-u|--user|-U|--proxy-user)[ =]?[\"']?([^\s:\"'$]{1,64}:([^\s\"'|&;<>]{1,128}))"
+    r"\bcurl\b(?:[^\n;|]|\\\n){0,300}?\s(?:-u|--user|-U|--proxy-user)"
+    r"[ =]?[\"']?([^\s:\"'$]{1,64}:([^\s\"'|&;<>]{1,128}))"
 )
 _PASSWORD_NAME = (
     r"(?:(?:password|passwort|passwd|pwd|passphrase|passcode|mot de passe|contraseña|senha)"
