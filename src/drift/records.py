@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import orjson
 
@@ -22,12 +22,13 @@ Role = Literal["system", "user", "assistant", "tool"]
 Split = Literal["train", "stop", "validation", "test"]
 Verdict = Literal["SAT", "DSAT", "NEUTRAL", "ABSTAIN"]
 LabelSource = Literal["embedded", "judge", "rating", "review", "source"]
-RatingKind = Literal["thumb", "score", "correction", "regeneration"]
+RatingKind = Literal["regeneration", "score", "thumb", "correction"]
 Finish = Literal["stop", "length", "error"]
 PersonalData = Literal[
     "email", "phone", "card", "iban", "ip", "national_id", "address", "api_key", "private_key", "password", "person"
 ]
 """What redaction tells apart; `person` needs a model."""
+_RATING_KINDS: tuple[RatingKind, ...] = get_args(RatingKind)
 
 
 class Reason(StrEnum):
@@ -109,9 +110,16 @@ class Rating:
     comment: str | None = None
     preferred: str | None = None
 
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Ratings stand in this order, and of one reply's the last counts: words outweigh what is read out of deeds."""
+        return self.reply_index, _RATING_KINDS.index(self.kind)
+
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
+    """`family`: what the paths of one tree, or the conversations of one session, have in common: one id for all."""
+
     conversation_id: str
     source: str
     source_id: str | None
@@ -123,6 +131,7 @@ class Conversation:
     started_at: str | None = None
     ratings: tuple[Rating, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
+    family: str | None = None
 
     def is_toxic(self, *places: int) -> bool:
         """Did the log's own moderation flag one of these messages (or, where it names none, the conversation)?"""

@@ -72,6 +72,46 @@ def test_a_conversation_is_gone_by_either_id(store, log, of):
     assert ident.encode() not in (store.path / "forgotten.jsonl").read_bytes()
 
 
+def call(number: int, *texts: str) -> dict:
+    roles = ("user", "assistant")
+    messages = [{"role": roles[place % 2], "content": text} for place, text in enumerate(texts)]
+    reply = {"choices": [{"message": messages.pop()}]}
+    return {"id": f"c{number}", "call_type": "acompletion", "session_id": "s1", "messages": messages, "response": reply}
+
+
+@pytest.mark.parametrize("of", ["session", "path"])
+def test_what_shares_a_session_goes_and_stays_away_with_it(tmp_path, of):
+    """A branch holds the same words as the path that it leaves."""
+    log, store = tmp_path / "calls.jsonl", Store(tmp_path / "store")
+    calls = [call(0, "zebra?", "a horse"), call(1, "zebra?", "a horse", "no", "a striped one")]
+    log.write_bytes(b"\n".join(map(orjson.dumps, calls)))
+    ingest([log], store)
+    (path,) = store.conversations()
+    assert store.forget(conversation="s1" if of == "session" else path.conversation_id).conversations == 1
+    log.write_bytes(b"\n".join(map(orjson.dumps, [*calls, call(2, "zebra?", "a horse", "really?", "no")])))
+    again = ingest([log], store)
+    assert (again.accepted, again.filtered_by, again.adds_up) == (0, {Reason.FORGOTTEN: 2}, True)
+    assert "zebra" not in read(store)
+    assert store.forget(conversation="s1" if of == "session" else path.conversation_id).known_before
+
+
+def test_a_tree_goes_with_all_its_paths(tmp_path):
+    def message(name: str, parent: str | None, role: str, children: list[str]) -> dict:
+        return {"id": name, "parentId": parent, "childrenIds": children, "role": role, "content": f"{name} okapi"}
+
+    tree = [
+        message("u", None, "user", ["a", "b"]),
+        message("a", "u", "assistant", []),
+        message("b", "u", "assistant", []),
+    ]
+    row = {"id": "chat-A", "chat": {"history": {"currentId": "b", "messages": {node["id"]: node for node in tree}}}}
+    log, store = tmp_path / "tree.json", Store(tmp_path / "store")
+    log.write_bytes(orjson.dumps([row]))
+    assert ingest([log], store).accepted == 2
+    assert store.forget(conversation="chat-A").conversations == 2
+    assert "okapi" not in read(store)
+
+
 def test_reviews_go_too(store):
     ids = {c.source_id: c.conversation_id for c in store.conversations()}
     store.reviews.add(Review("me", ids["chat-0"], 1, 2, "DSAT", evidence="zebra!"))

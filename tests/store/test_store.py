@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,10 @@ def chat(name: str, length: int = 2, **fields) -> Conversation:
     roles = ("user", "assistant")
     messages = tuple(Message(roles[index % 2], f"{name} {index}", source_index=index) for index in range(length))
     return Conversation(name, "test", None, messages, fields.pop("split", "train"), **fields)
+
+
+UP, DOWN, LATER = Rating(1, "thumb", 1.0), Rating(1, "thumb", -1.0, "why"), Rating(3, "thumb", 1.0)
+SCORE, LOW = Rating(1, "score", 0.5), Rating(1, "score", -0.5)
 
 
 def label(name: str, reply: int = 1, verdict="DSAT", labeller="embedded", **fields) -> FeedbackLabel:
@@ -98,6 +103,52 @@ def test_any_order_of_versions_keeps_the_longest(tmp_path_factory, batches, smal
     finally:
         runs.__dict__.update(before)
     assert [(c.conversation_id, len(c.messages)) for c in store.conversations()] == sorted(longest.items())
+
+
+def rated(name: str, length: int, *ratings: Rating, **tags: str) -> Conversation:
+    return chat(name, length, ratings=ratings, tags=tags)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(
+    ("versions", "kept", "fates"),
+    [
+        # A log that has grown and says nothing of the reply any more
+        ([rated("a", 2, UP), rated("a", 4)], rated("a", 4, UP), (1, 1, 0)),
+        ([rated("a", 4), rated("a", 2, UP)], rated("a", 4, UP), (1, 1, 0)),
+        # The longer version's judgement counts; of equals the newer's
+        ([rated("a", 2, UP), rated("a", 4, DOWN, LATER)], rated("a", 4, DOWN, LATER), (1, 1, 0)),
+        ([rated("a", 4, DOWN), rated("a", 2, UP)], rated("a", 4, DOWN), (1, 0, 1)),
+        ([rated("a", 2, UP), rated("a", 2, DOWN)], rated("a", 2, DOWN), (1, 1, 0)),
+        # Judgements of several kinds, and several of one kind, stand side by side
+        ([rated("a", 2, SCORE, LOW), rated("a", 2, UP)], rated("a", 2, SCORE, LOW, UP), (1, 1, 0)),
+        # Consent that was given, and withdrawn
+        ([rated("a", 2, consent="yes"), rated("a", 2, consent="no")], rated("a", 2, consent="no"), (1, 1, 0)),
+        ([rated("a", 4, consent="no"), rated("a", 2, consent="yes")], rated("a", 4, consent="no"), (1, 0, 1)),
+        ([rated("a", 2, UP), rated("a", 2), rated("a", 3), rated("a", 2)], rated("a", 3, UP), (1, 1, 2)),
+    ],
+)
+def test_what_any_version_tells_is_kept(store, versions, kept, fates, apart):
+    batches = [[version] for version in versions] if apart else [versions]
+    added = [store.add(batch) for batch in batches]
+    assert list(store.conversations()) == [kept]
+    assert tuple(map(sum, zip(*((a.accepted, a.updated, a.duplicate) for a in added), strict=True))) == fates
+    assert store.add([kept]) == AddSummary(0, 0, 1)
+
+
+def test_a_judgement_does_not_move_to_another_reply(store):
+    other = replace(rated("a", 2, DOWN), messages=(Message("user", "a 0"), Message("assistant", "something else")))
+    store.add([other, chat("a", 4)])
+    assert list(store.conversations()) == [chat("a", 4)]
+
+
+def test_a_store_of_an_earlier_version_is_read_and_grows(store, tmp_path):
+    store.add([chat("a"), chat("b")])
+    (file,) = (store.path / "conversations").iterdir()
+    pq.write_table(pq.read_table(file).drop_columns(["family"]), file)
+    assert store.add([chat("b", 4, family="f"), chat("c", family="f")]) == AddSummary(1, 1, 0)
+    assert list(store.conversations()) == [chat("a"), chat("b", 4, family="f"), chat("c", family="f")]
+    assert store.forget(conversation="b").conversations == 2
 
 
 def test_equal_content_has_an_equal_hash_in_any_store(tmp_path, store):

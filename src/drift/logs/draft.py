@@ -8,6 +8,7 @@ becomes a pair. A conversation in which no user speaks is refused.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -34,13 +35,12 @@ ROLES: dict[str, Role] = {
     "function": "tool",
     "observation": "tool",
 }
-# Of several judgements of one reply the last one counts: what people say outweighs what is read out of what they did.
-_WEIGHT: dict[RatingKind, int] = {"regeneration": 0, "score": 1, "thumb": 2, "correction": 3}
 _PLAUSIBLE_SECONDS = 1e11  # a larger number counts a smaller unit
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).total_seconds()
 _LAST = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH).total_seconds()
 _PERCENT: dict[Split, int] = {"train": 80, "stop": 5, "validation": 5, "test": 10}
+_rank = attrgetter("rank")
 _SPLITS: list[Split] = [split for split, percent in _PERCENT.items() for _ in range(percent)]
 
 
@@ -104,23 +104,21 @@ def finish(draft: Draft, source: str, user_key: Callable[[str], str]) -> Convers
     if sum([len(message.content) for message in draft.messages]) > MAX_ROW_BYTES:
         raise Unusable(Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} characters in one conversation")
     conversation_id = _identity(draft, source)
+    family = None if draft.family is None else stable_hash(source, draft.family)
     return Conversation(
         conversation_id=conversation_id,
         source=source,
         source_id=draft.source_id,
         messages=draft.messages,
-        split=split_of(conversation_id if draft.family is None else stable_hash(source, draft.family)),
+        split=split_of(family or conversation_id),
         user_key=None if draft.user is None else user_key(draft.user),
         model=draft.model,
         language=draft.language,
         started_at=draft.started_at,
-        ratings=tuple(sorted(draft.ratings, key=_strength)) if draft.ratings else (),
+        ratings=tuple(sorted(draft.ratings, key=_rank)) if draft.ratings else (),
         tags=draft.tags,
+        family=family,
     )
-
-
-def _strength(rating: Rating) -> tuple[int, int]:
-    return rating.reply_index, _WEIGHT[rating.kind]
 
 
 def split_of(conversation_id: str) -> Split:

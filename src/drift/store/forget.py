@@ -2,13 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
-import pyarrow.parquet as pq
 
 from drift.endpoint.cache import ANSWERS, Cache
 from drift.errors import DataError
@@ -16,10 +15,11 @@ from drift.records import read_jsonl, stable_hash, write_jsonl
 from drift.store.folder import Folder
 from drift.store.forgotten import ForgetSummary, Forgotten, Tombstone, copy_without, read_forgotten
 from drift.store.reviews import Reviews
-from drift.store.rows import Repeat
+from drift.store.rows import Repeat, file_batches
 
 REPORT = "labels.html"  # of `drift label --report`: it quotes people, and is written anew when it is asked for
 _KEY = re.compile("[0-9a-f]{16}")
+_IDS = ("conversation_id", "source", "source_id", "user_key", "family")
 
 
 def forget_in(folder: Folder, user: str | None, conversation: str | None) -> ForgetSummary:
@@ -32,9 +32,10 @@ def forget_in(folder: Folder, user: str | None, conversation: str | None) -> For
         manifest = folder.manifest()
         known = read_forgotten(folder.forgotten, manifest.salt)
         users = {stable_hash(manifest.salt, user), user} if user is not None else set()
-        ids = _matching(folder, users, conversation)
+        ids, families = _matching(folder, users, conversation)
         stones = [("user", key) for key in sorted(users) if _KEY.fullmatch(key)]
-        stones += [("conversation", known.key(name)) for name in sorted(ids)]
+        named = {conversation} if conversation is not None and ids else set()  # so that it is known when given again
+        stones += [("conversation", known.key(name)) for name in sorted(ids | families | named)]
         known_before = _is_known(known, users, conversation)
         if not ids and not known_before:
             raise DataError(_unknown(folder.path, user, conversation))
@@ -67,23 +68,29 @@ def _forget_answers(file: Path, ids: set[str]) -> None:
             cache.forget(ids)
 
 
-def _matching(folder: Folder, users: set[str], conversation: str | None) -> set[str]:
-    """Ids of the conversations that are meant; `conversation` may be our id or the log's own."""
+def _matching(folder: Folder, users: set[str], conversation: str | None) -> tuple[set[str], set[str]]:
+    """Ids of the conversations that are meant, and of their families: the paths of one tree and the conversations of
+    one session hold the same texts. `conversation` may be our id or the log's own, also of a family."""
     ids: set[str] = set()
+    families: set[str] = set()
+    for ident, source, source_id, user_key, family in _known_ids(folder):
+        if conversation is None:
+            meant = user_key in users
+        else:  # what the log calls it may have been redacted: its hash has not
+            meant = conversation in (ident, source_id) or stable_hash(source, conversation) in (ident, family)
+        if meant:
+            ids.add(ident)
+            families |= {family} if family and conversation is not None else set()
+    if families:
+        ids |= {ident for ident, *_, family in _known_ids(folder) if family in families}
+    return ids, families
+
+
+def _known_ids(folder: Folder) -> Iterator[tuple[str, str, str | None, str | None, str | None]]:
+    """Of each conversation: conversation_id, source, source_id, user_key, family."""
     for name in folder.manifest().conversations:
-        with pq.ParquetFile(folder.path / name, pre_buffer=False) as file:
-            columns = ["conversation_id", "source", "source_id", "user_key"]
-            for batch in file.iter_batches(batch_size=4096, columns=columns, use_threads=False):
-                for ident, source, source_id, key in zip(
-                    *(column.to_pylist() for column in batch.columns), strict=True
-                ):
-                    if conversation is None:
-                        meant = key in users
-                    else:  # what the log calls it may have been redacted: its hash has not
-                        meant = conversation in (ident, source_id) or ident == stable_hash(source, conversation)
-                    if meant:
-                        ids.add(ident)
-    return ids
+        for batch in file_batches(folder.path / name, _IDS):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _is_known(known: Forgotten, users: set[str], conversation: str | None) -> bool:

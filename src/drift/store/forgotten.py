@@ -14,7 +14,7 @@ from drift.store.rows import parquet_writer
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """`kind`: user or conversation; `key`: a salted hash of its id. `forgotten_at`: UTC, ISO 8601."""
+    """`kind`: user or conversation (or a family); `key`: a salted hash of its id. `forgotten_at`: UTC, ISO 8601."""
 
     kind: str
     key: str
@@ -41,10 +41,12 @@ class Forgotten:
     conversations: frozenset[str] = frozenset()
 
     def covers(self, conversation: Conversation) -> bool:
-        return (conversation.user_key in self.users) or self.holds(conversation.conversation_id)
+        family = conversation.family is not None and self.holds(conversation.family)
+        return family or conversation.user_key in self.users or self.holds(conversation.conversation_id)
 
-    def holds(self, conversation_id: str) -> bool:
-        return bool(self.conversations) and self.key(conversation_id) in self.conversations
+    def holds(self, name: str) -> bool:
+        """`name`: a conversation_id or a family."""
+        return bool(self.conversations) and self.key(name) in self.conversations
 
     def key(self, conversation_id: str) -> str:
         return stable_hash(self.salt, "conversation", conversation_id)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from drift.records import Conversation, FeedbackLabel, Message, Rating, Reason, stable_hash
@@ -29,7 +28,7 @@ _REPEATED = [
     "labeller_version",
     "messages.list.element.role",
 ]
-_SOUGHT = ["conversation_id", "split", "source_id", "user_key", "written"]
+_SOUGHT = ["conversation_id", "split", "source_id", "user_key", "family", "written"]
 _MESSAGE = pa.struct(
     {"role": pa.string(), "content": pa.string(), "timestamp": pa.string(), "source_index": pa.int64()}
 )
@@ -56,6 +55,7 @@ CONVERSATION = pa.schema(
         "started_at": pa.string(),
         "ratings": pa.list_(_RATING),
         "tags": pa.map_(pa.string(), pa.string()),
+        "family": pa.string(),
         "content_hash": pa.string(),
     }
 )
@@ -153,12 +153,6 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(ends, pa.StructArray.from_arrays(parts, fields=list(kind.value_type)), type=kind)
 
 
-def extents(rows: pa.Table) -> list[tuple[int, int]]:
-    """What makes a version longer: more messages, or as many and more ratings (a thumb that came later)."""
-    counts = (pc.list_value_length(rows[name]).to_pylist() for name in ("messages", "ratings"))  # pyright: ignore[reportAttributeAccessIssue]
-    return list(zip(*counts, strict=True))
-
-
 def joined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
     """Conversations in one piece."""
     return pa.Table.from_batches(batches, CONVERSATION).combine_chunks()
@@ -203,9 +197,15 @@ def write_label_rows(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
     return count
 
 
-def file_batches(path: Path) -> Iterator[pa.RecordBatch]:
+def file_batches(path: Path, columns: Sequence[str] = CONVERSATION.names) -> Iterator[pa.RecordBatch]:
+    """Conversations of one file. Files of earlier versions have no `family`."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        yield from file.iter_batches(batch_size=256, use_threads=False)
+        held = [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=256, columns=held, use_threads=False):
+            for name in columns if len(held) < len(columns) else ():
+                if name not in held:
+                    batch = batch.append_column(name, pa.nulls(len(batch), CONVERSATION.field(name).type))
+            yield batch.select(columns)
 
 
 def file_bytes(path: Path) -> int:

@@ -188,7 +188,9 @@ class Store:
 
         Ids are those of the log or those of the store. Raises DataError if this store never knew it.
         """
-        self.require_conversations()
+        known = self.forgotten()
+        if not known.users | known.conversations:
+            self.require_conversations()
         return forget_in(self._folder, user, conversation)
 
     def require_conversations(self) -> None:

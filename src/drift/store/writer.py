@@ -3,7 +3,8 @@
 import itertools
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,11 +12,13 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from drift.records import Conversation, stable_hash
+from drift.records import Conversation, Rating, RatingKind, stable_hash
 from drift.store.folder import Folder
 from drift.store.rows import (
     Quarantined,
-    extents,
+    content_hash,
+    conversation_batch,
+    conversation_of,
     file_batches,
     file_bytes,
     joined,
@@ -26,7 +29,7 @@ from drift.store.runs import Runs, merged
 
 @dataclass(frozen=True, slots=True)
 class AddSummary:
-    """What became of the conversations that were added: new, longer than the stored version, or neither."""
+    """What became of the conversations that were added: new, a version that tells more than what is stored, or not."""
 
     accepted: int = 0
     updated: int = 0
@@ -79,7 +82,7 @@ class StoreWriter:
         return AddSummary(**self._tally)
 
     def _winners(self) -> Iterator[pa.Table]:
-        """One row per conversation, ordered by id: the longest version, the stored or else the first of equals."""
+        """One row per conversation, ordered by id, with all that its versions tell."""
         new = self._runs.finish()
         stored = [self._folder.path / name for name in self._manifest.conversations] if new else []
         runs = [*map(file_batches, stored), *new]
@@ -87,23 +90,35 @@ class StoreWriter:
             # Versions of one conversation come stored first, then in the order in which they came.
             batches = [batch for run in window for batch in run]
             known = sum(len(batch) for run in window[: len(stored)] for batch in run)
-            rows = joined(batches)
-            if kept := self._longest(rows, known):
-                yield rows.take(kept)
+            if batches:
+                yield self._one_of_each(joined(batches), known)
 
-    def _longest(self, rows: pa.Table, known: int) -> list[int]:
-        """The places of the rows that are kept, ordered by id; the first `known` rows are stored already."""
-        best: dict[str, int] = {}
-        lengths = extents(rows)
+    def _one_of_each(self, rows: pa.Table, known: int) -> pa.Table:
+        """Rows ordered by id; the first `known` of `rows` are stored already."""
+        hashes = rows["content_hash"].to_pylist()
+        kept: dict[str, int] = {}
+        mended: dict[int, Conversation] = {}  # what two versions make together, by places behind the rows
         for place, name in enumerate(rows["conversation_id"].to_pylist()):
-            if best.setdefault(name, place) == place:
+            best = kept.setdefault(name, place)
+            if best == place:
                 self._tally["accepted"] += place >= known
-            elif lengths[place] > lengths[best[name]]:
-                self._tally["updated"] += 1
-                best[name] = place
-            else:
+            elif hashes[best] == hashes[place]:
                 self._tally["duplicate"] += 1
-        return [best[name] for name in sorted(best)]
+            else:
+                both = together(mended.get(best) or _conversation(rows, best), _conversation(rows, place))
+                found = content_hash(both)
+                if found == hashes[best]:
+                    self._tally["duplicate"] += 1
+                    continue
+                self._tally["updated"] += 1
+                kept[name] = place
+                if found != hashes[place]:
+                    kept[name] = len(hashes)
+                    mended[len(hashes)] = both
+                    hashes.append(found)
+        if mended:
+            rows = joined([*rows.to_batches(), conversation_batch(list(mended.values()))])
+        return rows.take([kept[name] for name in sorted(kept)])
 
     def _commit_quarantine(self) -> None:
         """Each note once, in the order in which they came; of each, some 30 bytes are held in memory."""
@@ -117,6 +132,30 @@ class StoreWriter:
             with both.open("wb") as out:
                 out.writelines(itertools.compress(_lines(files), first))
             self._folder.move_in(both, self._folder.quarantine.name)
+
+
+def together(old: Conversation, new: Conversation) -> Conversation:
+    """What two versions of one conversation tell: the longer one's messages (of equals the older's) and all judgements.
+
+    Of one reply the longer version's judgements count, of equals the newer's; so do consent and the other tags.
+    """
+    grown = len(new.messages) - len(old.messages)
+    longer, shorter = (new, old) if grown > 0 else (old, new)
+    first, last = (old, new) if grown == 0 else (shorter, longer)
+    judgements: dict[tuple[int, RatingKind], list[Rating]] = {}
+    for version in (first, last):
+        of_version: dict[tuple[int, RatingKind], list[Rating]] = {}
+        for rating in version.ratings:
+            if version.messages[rating.reply_index].content == longer.messages[rating.reply_index].content:
+                of_version.setdefault((rating.reply_index, rating.kind), []).append(rating)
+        judgements |= of_version
+    ratings = sorted(itertools.chain.from_iterable(judgements.values()), key=attrgetter("rank"))
+    return replace(longer, ratings=tuple(ratings), tags={**first.tags, **last.tags})
+
+
+def _conversation(rows: pa.Table, place: int) -> Conversation:
+    (row,) = rows.slice(place, 1).to_pylist()
+    return conversation_of(row)
 
 
 def _lines(files: Iterable[Path]) -> Iterator[bytes]:
