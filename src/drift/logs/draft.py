@@ -46,12 +46,13 @@ _SPLITS: list[Split] = [split for split, percent in _PERCENT.items() for _ in ra
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a record of one model call knows of itself: its session, the ids by which feedback names it, and its time
-    (seconds since 1970). Calls are stitched to conversations."""
+    """What a record of one model call knows of itself: its session, the ids by which feedback names it, its time
+    (seconds since 1970), and the trace: what was done for one request. Calls are stitched to conversations."""
 
     session: str | None = None
     ids: tuple[str, ...] = ()
     started: float = 0.0
+    trace: str | None = None
 
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make
@@ -84,7 +85,8 @@ class Evidence:
     """A judgement of a reply that stands in a row of its own. `about`: ids of the call, the most exact first.
 
     `value` is as the log gives it; `scale` names the score, because only all of its values tell which way is good.
-    Without a scale, the sign of `value` is the judgement.
+    Without a scale, the sign of `value` is the judgement. `stars`: the name speaks of stars or the like, of which one
+    is the fewest.
     """
 
     at: Place
@@ -95,6 +97,7 @@ class Evidence:
     comment: str | None = None
     preferred: str | None = None
     rows: int = 1
+    stars: bool = False
 
 
 def finish(draft: Draft, source: str, user_key: Callable[[str], str]) -> Conversation:

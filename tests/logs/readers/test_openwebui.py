@@ -81,6 +81,36 @@ def test_replies_of_several_models_asked_at_once_are_no_regenerations(tmp_path):
     assert short.ratings == ()
 
 
+@pytest.mark.parametrize(
+    ("models", "replied", "given_up"),
+    [
+        (["m1", "m2"], ["m1", "m2"], 0),
+        (["m1", "m2"], ["m1", "m2", "m1"], 1),
+        (["m1", "m1"], ["m1", "m1"], 0),
+        (["m1"], ["m1", "m2"], 1),
+        (None, ["m1", "m2"], 1),
+    ],
+)
+def test_several_models_are_told_by_what_the_message_was_sent_to(tmp_path, models, replied, given_up):
+    names = [f"a{number}" for number in range(len(replied))]
+    question = message("q", None, "user", "hi", names, models=models)
+    replies = [message(name, "q", "assistant", name, model=m) for name, m in zip(names, replied, strict=True)]
+    _, found = read(tmp_path, [chat(question, *replies)])
+    assert sum(len(c.ratings) for c in found) == given_up
+
+
+def test_a_reply_the_user_went_on_with_was_not_disliked(tmp_path):
+    row = chat(
+        message("q1", None, "user", "a story", ["a1", "b1"]),
+        message("a1", "q1", "assistant", "one", ["q2"]),
+        message("q2", "a1", "user", "great, go on", ["a2"]),
+        message("a2", "q2", "assistant", "more"),
+        message("b1", "q1", "assistant", "two"),
+    )
+    _, found = read(tmp_path, [row])
+    assert [c.ratings for c in found] == [(), ()]
+
+
 def test_a_chat_that_grows_keeps_the_names_of_its_paths(tmp_path):
     read(tmp_path, [tree()])
     grown = tree(current="q3")

@@ -89,12 +89,12 @@ def _observation(at: Place, row: Mapping[str, Any], trace: Mapping[str, Any]) ->
         "trace": first_name(row, names=("traceId", "trace_id")) or name_of(trace.get("id")),
         "session": session,
     }
-    started = _get(row, "startTime", "start_time")
+    started, names = _get(row, "startTime", "start_time"), tuple(f"{kind} {name}" for kind, name in ids.items() if name)
     return call_draft(
         at,
         row.get("input"),
         row.get("output"),
-        Call(session, tuple(f"{kind} {value}" for kind, value in ids.items() if value), seconds_of(started) or 0.0),
+        Call(session, names, seconds_of(started) or 0.0, ids["trace"]),
         user=first_name(row, trace, metadata, names=("userId", "user_id", "langfuse_user_id")),
         model=first_name(row, names=("model", "providedModelName", "provided_model_name")),
         started_at=iso(started),

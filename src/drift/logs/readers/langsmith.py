@@ -57,7 +57,9 @@ def _run(at: Place, row: Mapping[str, Any]) -> Found:
         at,
         row.get("inputs"),
         row.get("outputs"),
-        Call(session, tuple(dict.fromkeys(ids)), seconds_of(row.get("start_time")) or 0.0),
+        Call(
+            session, tuple(dict.fromkeys(ids)), seconds_of(row.get("start_time")) or 0.0, name_of(row.get("trace_id"))
+        ),
         user=first_name(*places[:1], row.get("metadata"), names=("user_id", "user")),
         model=first_name(*places, names=_MODEL),
         started_at=iso(row.get("start_time")),

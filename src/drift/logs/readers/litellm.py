@@ -37,7 +37,7 @@ def _calls(row: Row) -> Iterator[Found]:
         row.at,
         value.get("messages"),
         value.get("response"),
-        Call(session, tuple(name for name in ids if name), seconds_of(started) or 0.0),
+        Call(session, tuple(name for name in ids if name), seconds_of(started) or 0.0, name_of(value.get("trace_id"))),
         user=first_name(value, metadata, value.get("model_parameters"), names=_USER),
         model=name_of(value.get("model")),
         started_at=iso(started),

@@ -1,9 +1,9 @@
 """Open WebUI: exported chats, and exported feedback with the chat as it was then.
 
 A chat is a tree of messages: each path from a root to a leaf is a conversation. Replies to one message are
-regenerations of each other, unless several models were asked at once (`modelIdx` differs); those before the last one
-that the user did not stay with were not liked. A path keeps its name when it grows: that of the chat, or of the message
-where it leaves the older path.
+regenerations of each other, unless several models were asked at once (`modelIdx` differs; where it is not told, the
+message names several models); those before the last one that the user neither answered nor stayed with were not liked.
+A path keeps its name when it grows: that of the chat, or of the message where it leaves the older path.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,6 +62,8 @@ class _Node:
     place: Any
     """`modelIdx`: which of the models that were asked at once."""
     feedback: Mapping[str, Any] | None
+    models: tuple[str, ...]
+    """Those that a user's message was sent to."""
 
 
 def _paths(at: Place, row: Mapping[str, Any], feedback: Mapping[str, Any]) -> Iterator[Found]:
@@ -112,6 +114,7 @@ def _nodes(messages: Mapping[str, Any], feedback: Mapping[str, Any]) -> dict[str
             name_of(entry.get("model")),
             entry.get("modelIdx"),
             judged if isinstance(judged, Mapping) else None,
+            tuple(filter(None, map(name_of, asked))) if isinstance(asked := entry.get("models"), list) else (),
         )
     for name, node in nodes.items():
         if node.parent is not None:
@@ -151,7 +154,7 @@ def _leaves_older_path(nodes: Mapping[str, _Node], roots: list[str], name: str) 
 
 
 def _regenerated(nodes: Mapping[str, _Node], current: str | None) -> set[str]:
-    """Replies that were asked for again and that the user did not come back to."""
+    """Replies that were asked for again and that the user neither went on with nor came back to."""
     stayed: set[str] = set()
     while current is not None and current in nodes and current not in stayed:
         stayed.add(current)
@@ -161,10 +164,22 @@ def _regenerated(nodes: Mapping[str, _Node], current: str | None) -> set[str]:
         by_model: dict[str, list[str]] = {}
         for child in node.children:
             if nodes[child].message.role == "assistant":
-                by_model.setdefault(repr(nodes[child].place), []).append(child)
-        for replies in by_model.values():
-            disliked.update(reply for reply in replies[:-1] if reply not in stayed)
+                by_model.setdefault(_seat(node, nodes[child]), []).append(child)
+        for seat, replies in by_model.items():
+            if node.models.count(seat) < 2:  # one model asked twice at once: which one came later is not told
+                disliked.update(reply for reply in replies[:-1] if reply not in stayed and not _answered(nodes, reply))
     return disliked
+
+
+def _seat(request: _Node, reply: _Node) -> str:
+    """Which of the models that were asked at once has replied."""
+    if reply.place is None and len(request.models) > 1:
+        return reply.model or ""
+    return f"place {reply.place!r}"
+
+
+def _answered(nodes: Mapping[str, _Node], reply: str) -> bool:
+    return any(nodes[child].message.role == "user" for child in nodes[reply].children)
 
 
 class _Budget:

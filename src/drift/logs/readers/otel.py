@@ -154,11 +154,12 @@ def _draft(at: Place, span: Span, given: Any, answer: Any) -> Draft:
     found = span.attributes
     session = first_name(found, names=("gen_ai.conversation.id", "session.id"))
     ids = {"span": span.span, "trace": span.trace, "response": first_name(found, names=("gen_ai.response.id",))}
+    names = tuple(f"{kind} {name}" for kind, name in ids.items() if name)
     draft = call_draft(
         at,
         given,
         answer,
-        Call(session, tuple(f"{kind} {name}" for kind, name in ids.items() if name), seconds_of(span.started) or 0.0),
+        Call(session, names, seconds_of(span.started) or 0.0, span.trace),
         user=first_name(found, names=("user.id", "enduser.id", "enduser.pseudo.id")),
         model=first_name(found, names=("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")),
         started_at=iso(span.started),
