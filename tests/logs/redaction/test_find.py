@@ -63,6 +63,7 @@ PGP = f"-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: GnuPG v2\nComment: x-y\n
         ("Marktplatz 4, 10115 Berlin", "<ADDRESS_1>"),
         ("Ich wohne am Kirchweg 3 und", "Ich wohne am <ADDRESS_1> und"),
         ("Musterstraße 12 in Bonn", "<ADDRESS_1> in Bonn"),
+        ("10 Rue de Rivoli, 75001 Paris", "<ADDRESS_1>"),
         ("12 cours Mirabeau, 13100 Aix", "<ADDRESS_1>"),
         ("abito in Via Roma 12 da anni", "abito in <ADDRESS_1> da anni"),
         ("Via Roma 12, 00184 Roma", "<ADDRESS_1>"),
@@ -102,6 +103,7 @@ def test_a_private_key_that_is_cut_off():
     [
         ("ssh root@3.91.22.17, ubuntu@3.91.22.17:/home", "ssh root@<IP_1>, ubuntu@<IP_1>:/home"),
         ("postgres://app:S3cretPw9x@3.91.22.17/db", "postgres://<PASSWORD_1>@<IP_1>/db"),
+        ("::ffff:3.91.22.17 ::ffff:203.0.113.7", "::ffff:<IP_1> ::ffff:203.0.113.7"),
         ("maria.lopez@uni.edu.py", "<EMAIL_1>"),
         ("?email=bob%40example.com&n=1 of bob@example.com", "?email=<EMAIL_1>&n=1 of <EMAIL_1>"),
         ("next%3Dbob%2Bshop%40example.com", "next%3D<EMAIL_1>"),
@@ -131,6 +133,7 @@ def test_what_is_no_persons_address_of_the_net_stays(text):
         ("4111111111111111,12/25,123", "<CARD_1>,12/25,123"),
         ("id,4111111111111111,5", "id,<CARD_1>,5"),
         ("4111111111111111/12/25 4111111111111111/1225", "<CARD_1>/12/25 <CARD_1>/1225"),
+        ("3530 1113 3330 0000", "<CARD_1>"),
         ("4111 1111 1111 1111 123", "<CARD_1> 123"),
         ("3.4111111111111111 or 4111111111111111/77", "3.4111111111111111 or 4111111111111111/77"),
     ],
@@ -146,6 +149,7 @@ def test_cards_among_other_numbers(text, redacted):
         ("password = 'My.Pass1'", "password = '<PASSWORD_1>'"),
         ("curl -u bob:Secr3tPwd9 https://x.io", "curl -u <PASSWORD_1> https://x.io"),
         ("curl -s \\\n  --user 'bob:letmein' x.io", "curl -s \\\n  --user '<PASSWORD_1>' x.io"),
+        ("PASSWORD=abc$123def", "PASSWORD=<PASSWORD_1>"),
         ("pass: Abc12345", "pass: <PASSWORD_1>"),
         ("password for the account is Abc12345", "password for the account is <PASSWORD_1>"),
         ("DB_PASSWORD=Sup3rS3cret!", "DB_PASSWORD=<PASSWORD_1>"),
@@ -165,7 +169,7 @@ def test_passwords(text, redacted):
         "pwd=/home/user1/dir2",
         "PASS: TestLogin2",
         "curl -u $USER1:$PASS1 x.io; docker run -u 1000:1000 image",
-        "part number 800-123-4567",
+        "part number 800-123-4567, order no. 003666808160, 0.004661338423",
     ],
 )
 def test_code_and_other_numbers_stay(text):

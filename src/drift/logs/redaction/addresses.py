@@ -48,7 +48,7 @@ _VERSION_BEFORE = re.compile(
 )
 _FILE_AFTER = re.compile(r"\.(?:tar|t?gz|bz2|xz|zip|7z|rar|deb|rpm|exe|msi|dll|so|jar|whl|nupkg|dmg|apk|iso)\b")
 _HEADING_AFTER = re.compile(r"\.?[ \t]+[A-Z][a-z]")
-_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![\w:])", re.IGNORECASE | re.ASCII)
+_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![\w:]|\.[0-9])", re.IGNORECASE | re.ASCII)
 
 _HOUSE = r"(?<![\w./$€£#-])(?:(?<![0-9],)|(?![0-9]{3}\b))[0-9]{1,5}(?:-[0-9]{1,5})?[A-Za-z]?"
 _NAME = r"(?:(?:[NSEW]|NE|NW|SE|SW|St|Saint|Mt|Dr|[0-9]{1,3}(?:st|nd|rd|th)|[A-Z][\w'’]{1,20})\.?[ ]){1,4}"
@@ -64,7 +64,7 @@ _TOWN = (
 _POSTCODE = r"(?P<town>,? [0-9]{4,5} [A-ZÄÖÜÉ][\w'’-]{2,25})?"
 _KIND = r"stra(?:ß|ss)e|str\.|weg|allee|gasse|platz|damm|ufer"
 _KIND_APART = r"Stra(?:ß|ss)e|Str\.|Weg|Allee|Gasse|Platz|Damm|Ufer"
-_FRENCH_KIND = r"(?:rue|avenue|av\.|boulevard|bd|chemin|allée|impasse|quai|place|cours)"
+_FRENCH_KIND = r"(?:[Rr]ue|[Aa]venue|av\.|[Bb]oulevard|bd|chemin|allée|impasse|quai|place|cours)"
 _SOUTHERN_KIND = r"(?:Calle|C/|Avenida|Avda\.|Plaza|Paseo|Carrera|Rua|Travessa|Via|Viale|Piazza|Corso|Largo)"
 _ENGLISH = re.compile(
     rf"(?P<house>{_HOUSE}) (?P<name>{_NAME})(?P<suffix>{_SUFFIX})\b\.?(?: (?:[NS][EW]|[NSEW])\b)?{_UNIT}{_TOWN}"

@@ -14,7 +14,7 @@ _GAPS = "[ \u00a0\u2009\u2010\u2011.\\-/]"
 _ALONE = r"(?<![\w+*^&@-])(?<![0-9][.,:/#=])(?<![$€£#])"
 _ENDS = r"(?!\w|[-.,:/*^=%€$][0-9]|[%€$])"
 _INTERNATIONAL = re.compile(
-    r"(?<![\w+])(?:\+|(?<!-)(?<![0-9][ -])00[ -]?)\(?[1-9]"
+    r"(?<![\w+])(?:\+|(?<!-)(?<![0-9][ .-])00[ -]?)\(?[1-9]"
     rf"(?:[()]?{_GAPS}{{0,2}}[()]?{_GAPS}{{0,2}}[0-9]){{6,15}}(?!\w)"
 )
 _AMERICAN = re.compile(
@@ -46,7 +46,8 @@ _REGIONS = ("GB", "FR", "DE", "IT", "NL", "AU", "IN", "JP", "CH", "SE", "BE", "A
 
 def find(text: str) -> Iterator[Span]:
     for match in _INTERNATIONAL.finditer(text):
-        if value := _international(match[0]):
+        value = _international(match[0])
+        if value and not _OTHER_NUMBER.search(_before(match)):
             yield _span(match.start(), value)
     for match in _AMERICAN.finditer(text):
         if not _OTHER_NUMBER.search(_before(match)):

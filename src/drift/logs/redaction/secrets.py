@@ -57,9 +57,10 @@ _PASSWORD_NAME = (
     r"(?:(?:password|passwort|passwd|pwd|passphrase|passcode|mot de passe|contraseña|senha)"
     r"|(?<![A-Za-z])(?:(?-i:[Pp]ass|(?<=_)PASS)|pw)(?=[\"'`\])]{0,2}\s?[:=]))[\"'`\])]{0,2}"
 )
+_LETTER = r"[^\s\"'`<>()\[\]{}$,;]"  # of an unquoted password; `$` only within, where no variable is
 _NAMED_PASSWORD = re.compile(
-    rf"{_PASSWORD_NAME}(?:\s+(?:for|to|of|on|für|para|pour)\s[^\n.,:;=<>]{{1,40}}?)?"
-    r"(?:\s?(?:=>|->|:=|[:=])\s?|\s+(?:is|ist|es|est):?\s+)([\"'`]?)([^\s\"'`<>()\[\]{}$,;]{6,64})",
+    rf"(?=[cmps]){_PASSWORD_NAME}(?:\s+(?:for|to|of|on|für|para|pour)\s[^\n.,:;=<>]{{1,40}}?)?"
+    rf"(?:\s?(?:=>|->|:=|[:=])\s?|\s+(?:is|ist|es|est):?\s+)([\"'`]?)({_LETTER}(?:{_LETTER}|\$(?![({{])){{5,63}})",
     re.IGNORECASE,
 )
 # In the place of a password: an attribute or a call of a program, a path, what is asked of a password
