@@ -29,6 +29,12 @@ def test_without_an_id_what_leads_to_the_first_reply_is_the_identity():
     assert identity(draft("x", "q", "a", first="assistant")) != identity(draft("x", "q", "b", first="assistant"))
 
 
+def test_without_an_id_the_user_is_part_of_the_identity():
+    assert identity(draft("q", "a", user="ann")) == identity(draft("q", "a", "more", user="ann"))
+    assert len({identity(draft("q", "a", user=user)) for user in ("ann", "bob", None)}) == 3
+    assert identity(draft("q", source_id="1", user="ann")) == identity(draft("q", source_id="1", user="bob"))
+
+
 def test_an_id_is_the_identity_whatever_is_said():
     assert identity(draft("q", "a", source_id="1")) == identity(draft("other", source_id="1"))
 

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from drift.logs.ingest import ingest
-from drift.records import Conversation, Rating, Reason
+from drift.pairs.disliked import prompt_items
+from drift.records import Conversation, Drop, FeedbackLabel, Rating, Reason
 from drift.store import Store
 
 CHAT = [
@@ -71,6 +72,76 @@ def test_fine_tuning_rows_leave_out_tool_calls_and_join_text_parts(tmp_path):
         ("assistant", "22 degrees."),
     ]
     assert [m.source_index for m in conversation.messages] == [0, 1, 3, 4]
+
+
+def test_calls_of_tools_in_parts_are_left_out_and_their_answers_are_a_tools_messages(tmp_path):
+    messages = [
+        {"role": "user", "content": "Weather in Rome?"},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "tool_use", "input": {}}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "a", "content": "22 C"},
+                {"type": "tool_result", "tool_use_id": "b", "content": [{"type": "text", "text": "dry"}]},
+                {"type": "text", "text": "In German."},
+            ],
+        },
+        {"role": "assistant", "content": [{"type": "text", "text": "22 Grad."}], "feedback": -1},
+    ]
+    (conversation,) = stored(tmp_path, [{"messages": messages}])
+    assert texts(conversation)[1:] == [
+        ("tool", "22 C"),
+        ("tool", "dry"),
+        ("user", "In German."),
+        ("assistant", "22 Grad."),
+    ]
+    assert [m.source_index for m in conversation.messages] == [0, 2, 2, 2, 3]
+    assert conversation.ratings == (Rating(4, "thumb", -1.0),)
+
+
+def test_pictures_alone_keep_their_place_and_make_no_pair(tmp_path):
+    picture = [{"type": "image_url", "image_url": {"url": "data:..."}}]
+    messages = [
+        {"role": "user", "content": picture},
+        {"role": "assistant", "content": "A cat.", "feedback": -1},
+        {"role": "user", "content": "Wrong. Draw a dog."},
+        {"role": "assistant", "content": picture, "feedback": -1},
+        {"role": "user", "content": "That is no dog."},
+        {"role": "assistant", "content": None, "refusal": "I cannot."},
+    ]
+    (conversation,) = stored(tmp_path, [{"messages": messages}])
+    assert [m.content for m in conversation.messages] == [
+        "",
+        "A cat.",
+        "Wrong. Draw a dog.",
+        "",
+        "That is no dog.",
+        "I cannot.",
+    ]
+    labels = [FeedbackLabel(conversation.conversation_id, i, None, "DSAT", "rating", "1") for i in (1, 3)]
+    drops = [found for found in prompt_items([(conversation, labels)], 0.5) if isinstance(found, Drop)]
+    assert [drop.reason for drop in drops] == [Reason.NO_REQUEST, Reason.EMPTY_REJECTED]
+
+
+def test_notes_of_quarantine_name_short_words_and_never_what_somebody_wrote(tmp_path):
+    rows = [
+        {"messages": CHAT, "feedback": "my boss is awful"},
+        {"messages": CHAT, "feedback": "meh"},
+        {"messages": [{"role": "my boss", "content": "x"}]},
+        {"messages": [{"role": "x" * 31, "content": "x"}]},
+        {"messages": [{"role": ["my boss"], "content": "x"}]},
+    ]
+    stored(tmp_path, [{"messages": CHAT}, *rows])
+    details = [refused.detail for refused in Store(tmp_path / "store").quarantined()]
+    assert not [detail for detail in details if "boss" in detail]
+    told = ["a str of 16 characters", "'meh'", "a str of 7 characters", "a str of 31 characters", "a list of 1 entries"]
+    assert all(expected in detail for expected, detail in zip(told, details, strict=True))
+    assert ["thumbs_up" in detail or "chatgpt" in detail for detail in details] == [True] * 5
+
+
+def test_two_people_who_begin_alike_have_two_chats(tmp_path):
+    answers = [{"messages": [*CHAT, {"role": "assistant", "content": text}], "user": text} for text in ("4", "four")]
+    assert len(stored(tmp_path, answers)) == 2
 
 
 @pytest.mark.parametrize(("thumb", "value"), [(1, 1.0), (-1, -1.0), ("up", 1.0), ("thumbs_down", -1.0), (False, -1.0)])
@@ -242,7 +313,7 @@ def test_two_judged_replies_of_one_chat_stay_two(tmp_path):
         ({"messages": "hi"}, Reason.NO_MESSAGES),
         ({"messages": ["hi"]}, Reason.NOT_AN_OBJECT),
         ({"messages": [{"role": "narrator", "content": "x"}]}, Reason.UNKNOWN_ROLE),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, Reason.BAD_CONTENT),
+        ({"messages": [{"role": "user", "content": [{"type": "widget"}]}]}, Reason.BAD_CONTENT),
         ({"messages": [{"role": "user", "content": None}]}, Reason.BAD_CONTENT),
         ({"messages": [CHAT[1]]}, Reason.NO_USER_TURN),
     ],

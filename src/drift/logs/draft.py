@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from drift.logs.rows import MAX_ROW_BYTES, Place, Unusable, encodable
+from drift.logs.rows import MAX_ROW_BYTES, Place, Unusable, encodable, shown
 from drift.records import Conversation, Message, Rating, RatingKind, Reason, Role, Split, stable_hash
 
 ROLES: dict[str, Role] = {
@@ -35,6 +35,18 @@ ROLES: dict[str, Role] = {
     "function": "tool",
     "observation": "tool",
 }
+# Parts of a message, as OpenAI's APIs, Anthropic's and OpenTelemetry name them: they hold no text, ...
+_SILENT = (
+    "tool_use", "server_tool_use", "mcp_tool_use", "tool_call", "function_call", "thinking", "redacted_thinking",
+    "reasoning",
+)  # fmt: skip
+# ... or something to look at or listen to, ...
+_MEDIA = (
+    "image", "image_url", "input_image", "output_image", "file", "input_file", "document", "blob", "uri", "audio",
+    "audio_url", "input_audio", "output_audio", "video", "video_url", "input_video",
+)  # fmt: skip
+# ... or are what a tool answered.
+_ANSWERS = ("tool_result", "tool_call_response", "function_call_output")
 _PLAUSIBLE_SECONDS = 1e11  # a larger number counts a smaller unit
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).total_seconds()
@@ -133,7 +145,9 @@ def _identity(draft: Draft, source: str) -> str:
     if draft.source_id is not None:
         return stable_hash(source, draft.source_id)
     last = _first_reply(draft.messages) if draft.identity_until is None else draft.identity_until
-    return stable_hash(source, [(message.role, message.content) for message in draft.messages[: last + 1]])
+    begun = [(message.role, message.content) for message in draft.messages[: last + 1]]
+    # Many people begin alike, and what one says must not replace another's chat.
+    return stable_hash(source, begun) if draft.user is None else stable_hash(source, draft.user, begun)
 
 
 def _first_reply(messages: Sequence[Message]) -> int:
@@ -154,7 +168,31 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
     entries = structured(entries)
     if not isinstance(entries, (list, tuple)) or not entries:
         raise Unusable(Reason.NO_MESSAGES, "no list of messages" if entries else "an empty list of messages")
-    return tuple([message_of(entry, index) for index, entry in enumerate(entries) if not _is_tool_call(entry)])
+    found: list[Message] = []
+    for index, entry in enumerate(entries):
+        if isinstance(entry, dict) and (not (content := entry.get("content")) or isinstance(content, list)):
+            found += _uncommon(entry, content, index)
+        else:
+            found.append(message_of(entry, index))
+    return tuple(found)
+
+
+def _uncommon(entry: dict[str, Any], content: Any, index: int) -> list[Message]:
+    """The messages of an entry without content, or with parts: calls of tools are left out, and what tools answered
+    (Anthropic and OpenTelemetry write it into a user's message) is a message of its own."""
+    if not content and (entry.get("tool_calls") or entry.get("function_call")):
+        return []
+    if not isinstance(content, list):
+        refusal = entry.get("refusal") if content is None else None
+        return [message_of({**entry, "content": refusal} if isinstance(refusal, str) else entry, index)]
+    kinds = [part.get("type") if isinstance(part, Mapping) else None for part in content]
+    told = [_answer(part) for part, kind in zip(content, kinds, strict=True) if kind in _ANSWERS]
+    rest = [part for part, kind in zip(content, kinds, strict=True) if kind not in _ANSWERS and kind not in _SILENT]
+    when = time_of(entry.get("timestamp")) if told else None
+    found = [Message("tool", text, when, index) for text in told]
+    if len(rest) == len(content) or _text_of_parts(rest) is not None:
+        found.append(message_of({**entry, "content": rest}, index))
+    return found
 
 
 def message_of(entry: Any, index: int) -> Message:
@@ -164,23 +202,38 @@ def message_of(entry: Any, index: int) -> Message:
     name = entry["role"] if "role" in entry else entry.get("from")
     role = (ROLES.get(name) or ROLES.get(name.lower())) if isinstance(name, str) else None
     if role is None:
-        shown = repr(name)[:100]
-        raise Unusable(Reason.UNKNOWN_ROLE, f"message {index} has role {shown}; known: {', '.join(ROLES)}")
+        raise Unusable(Reason.UNKNOWN_ROLE, f"message {index} has role {shown(name)}; known: {', '.join(ROLES)}")
     content = entry["content"] if "content" in entry else entry.get("value")
     text = encodable(content) if isinstance(content, str) else text_of(content, f"message {index}")
     return Message(role, text, time_of(entry.get("timestamp")), index)
 
 
 def text_of(content: Any, what: str) -> str:
-    """The text of a message's content: a string, or parts of which the text parts are joined. Raises Unusable."""
+    """The text of a message's content: a string, or parts of which the text parts are joined. Raises Unusable.
+
+    Images, files and sound alone are an empty text: the message stays in its place, and no pair is made of it.
+    """
     if isinstance(content, list):
-        parts = [text for part in content if isinstance(part, Mapping) and (text := _part_text(part)) is not None]
-        content = "\n".join(parts) if parts else None
+        content = _text_of_parts(content)
     if isinstance(content, bytes):
         content = content.decode(errors="replace")
     if not isinstance(content, str):
         raise Unusable(Reason.BAD_CONTENT, f"{what} holds no text but {type(content).__name__}")
     return encodable(content)
+
+
+def reply_of(reply: Mapping[str, Any]) -> str | None:
+    """The text of a model's reply; None if it only called a tool, or failed. Raises Unusable."""
+    content = reply.get("content")
+    if content is None and isinstance(reply.get("refusal"), str):
+        return encodable(reply["refusal"])
+    if content is None or reply.get("tool_calls"):
+        return None
+    if isinstance(content, list):
+        rest = [part for part in content if not isinstance(part, Mapping) or part.get("type") not in _SILENT]
+        if len(rest) < len(content) and _text_of_parts(rest) is None:
+            return None
+    return text_of(content, "the reply")
 
 
 def structured(value: Any) -> Any:
@@ -242,15 +295,33 @@ def name_of(value: Any) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def _text_of_parts(parts: Sequence[Any]) -> str | None:
+    """Their texts, joined; "" if there is only something to look at or listen to; None if nothing in them is known."""
+    known = [part for part in parts if isinstance(part, Mapping)]
+    texts = [text for part in known if (text := _part_text(part)) is not None]
+    return "\n".join(texts) if texts else "" if any(part.get("type") in _MEDIA for part in known) else None
+
+
 def _part_text(part: Mapping[str, Any]) -> str | None:
     """Text of a part of a message, as OpenAI's APIs and OpenTelemetry (`content`) write it."""
-    if part.get("type") not in ("text", "input_text", "output_text"):
-        return None
+    kind = part.get("type")
+    if kind not in ("text", "input_text", "output_text"):
+        return part.get("refusal") if kind == "refusal" and isinstance(part.get("refusal"), str) else None
     text = part.get("text", part.get("content"))
     return text if isinstance(text, str) else None
 
 
-def _is_tool_call(entry: Any) -> bool:
-    if not isinstance(entry, dict) or entry.get("content"):
-        return False
-    return bool(entry.get("tool_calls") or entry.get("function_call"))
+def _answer(part: Mapping[str, Any]) -> str:
+    """What a tool answered, in a part that says so."""
+    names = ("content", "response", "result", "output")
+    return answer_text(next((part[name] for name in names if part.get(name) is not None), ""))
+
+
+def answer_text(told: Any) -> str:
+    """What a tool answered: its text, or that of its parts, or JSON. Raises Unusable if there is none of it."""
+    if isinstance(told, list) and (text := _text_of_parts(told)) is not None:
+        return encodable(text)
+    try:
+        return encodable(told if isinstance(told, str) else orjson.dumps(told, default=str).decode())
+    except orjson.JSONEncodeError as error:
+        raise Unusable(Reason.BAD_CONTENT, f"what a tool answered cannot be written as JSON: {error}") from None

@@ -24,6 +24,7 @@ BOM = b"\xef\xbb\xbf"
 SPACE = b" \t\r\n"
 _AFTER_KEY = re.compile(rb'"[ \t\r\n]*+:')
 _QUOTED_KEY = re.compile(rb'\\"[ \t\r\n]*+:')  # inside of a text
+_SHORT_WORD = re.compile(r"[\w.:/-]{1,30}")
 _TOLD_EVERY = 64  # rows: where a file is at takes about as long to ask as a short row takes to read
 
 
@@ -172,7 +173,9 @@ def _row(at: Place, raw: bytes) -> "_Found":
     if not isinstance(value, dict):
         return _object(at, value), None
     if (name := _key_given_twice(raw, value)) is not None:
-        return Reject(at, Reason.DUPLICATE_KEYS, f"{name!r} stands twice in one object, with different values"), None
+        return Reject(
+            at, Reason.DUPLICATE_KEYS, f"{shown(name)} stands twice in one object, with different values"
+        ), None
     return Row(at, value), repair
 
 
@@ -196,6 +199,16 @@ def encodable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def shown(value: Any) -> str:
+    """A value of a row as a note may name it: one short word as it is; of all else, which may be what somebody wrote,
+    the type and the length."""
+    told = "nothing" if value is None else str(value) if isinstance(value, str | bool | int | float) else ""
+    if _SHORT_WORD.fullmatch(told):
+        return repr(value) if isinstance(value, str) else told
+    unit = "characters" if isinstance(value, str) else "entries"
+    return f"a {type(value).__name__}" + (f" of {len(value)} {unit}" if hasattr(value, "__len__") else "")
 
 
 def _decoded(raw: bytes) -> tuple[str, Repair | None]:

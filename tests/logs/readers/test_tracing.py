@@ -411,6 +411,53 @@ def test_an_answer_that_failed_is_part_of_the_one_that_did_not(tmp_path):
     assert (summary.accepted, summary.duplicate, only.ratings) == (1, 1, ())
 
 
+def test_litellms_spend_logs_hold_the_request_of_the_proxy(tmp_path):
+    spend = {**litellm("a", [], A1), "messages": {}}
+    asked = {"model": "m", "messages": [Q1]}
+    rows = [
+        {**spend, "proxy_server_request": asked},
+        {**spend, "session_id": "t", "proxy_server_request": orjson.dumps({"body": asked}).decode()},
+        {**spend, "session_id": "u", "proxy_server_request": {"input": "2+2?"}},
+        {**spend, "response": "{}", "proxy_server_request": {}},
+    ]
+    summary, found = read(tmp_path, rows)
+    assert [texts(c) for c in found] == [["2+2?", "5"]] * 3
+    assert summary.quarantined == {Reason.NO_MESSAGES: 1}
+    (refused,) = Store(tmp_path / "store").quarantined()
+    assert "store_prompts_in_spend_logs" in refused.detail
+
+
+def test_items_of_the_responses_api_are_messages_answers_of_tools_or_nothing(tmp_path):
+    given = [
+        Q1,
+        {"type": "function_call", "name": "add", "arguments": "{}", "call_id": "x"},
+        {"type": "function_call_output", "call_id": "x", "output": "four"},
+    ]
+    output = [
+        {"type": "reasoning", "summary": [], "content": None},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "4"}]},
+    ]
+    response = {"object": "response", "output": output}
+    _, (only,) = read(tmp_path, [{**litellm("a", given, A1), "call_type": "aresponses", "response": response}])
+    assert [(m.role, m.content) for m in only.messages] == [("user", "2+2?"), ("tool", "four"), ("assistant", "4")]
+
+
+def test_opentelemetrys_answers_of_tools_are_all_kept(tmp_path):
+    span = otel("a", [Q1], A2)
+    answers = [{"type": "tool_call_response", "id": n, "response": n} for n in ("three", "four")]
+    parts = [*answers, {"type": "text", "content": "So?"}]
+    asked = [{"role": "user", "parts": [{"type": "blob", "content": "aaaa"}]}, {"role": "user", "parts": parts}]
+    span["attributes"] |= {"gen_ai.input.messages": asked, "gen_ai.system_instructions": None}
+    _, (only,) = read(tmp_path, [span])
+    assert [(m.role, m.content) for m in only.messages] == [
+        ("user", ""),
+        ("tool", "three"),
+        ("tool", "four"),
+        ("user", "So?"),
+        ("assistant", "4"),
+    ]
+
+
 def test_what_a_span_or_a_run_says_of_consent_is_kept(tmp_path):
     span, run = otel("a", [Q1], A1), langsmith("b", [Q1, A1, Q2], A2, session="t")
     span["attributes"] |= {"app.training_consent": True, "metadata": '{"license": "cc0"}'}

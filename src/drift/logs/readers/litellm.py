@@ -6,16 +6,19 @@ from typing import Any
 from drift.logs.draft import Call, name_of, seconds_of, structured
 from drift.logs.readers.each import Found, spread
 from drift.logs.readers.texts import call_draft, first_name, iso
-from drift.logs.rows import Reject, Row
+from drift.logs.rows import Reject, Row, Unusable
 from drift.records import Reason
 
 _MARKS = ("call_type", "litellm_call_id", "model_parameters", "custom_llm_provider", "api_base")
 _USER = ("end_user", "user_api_key_end_user_id", "user_api_key_user_id", "user")
 _CHATS = ("completion", "acompletion", "responses", "aresponses", "anthropic_messages", "text_completion")
 
+_NO_TEXTS = "a call without its texts: LiteLLM keeps them with general_settings: {store_prompts_in_spend_logs: true}"
+
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return {"messages", "response"} <= row.keys() and any(mark in row for mark in _MARKS)
+    given = "messages" in row or "proxy_server_request" in row
+    return given and "response" in row and any(mark in row for mark in _MARKS)
 
 
 def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
@@ -33,12 +36,27 @@ def _calls(row: Row) -> Iterator[Found]:
     # Without a session of the caller, LiteLLM makes up a trace for each call: it groups nothing.
     ids = [name_of(value.get(key)) for key in ("id", "request_id", "litellm_call_id", "trace_id")]
     started = value.get("startTime")
+    given, answer = _given(value), structured(value.get("response"))
+    if not given and not answer:
+        raise Unusable(Reason.NO_MESSAGES, _NO_TEXTS)
     yield call_draft(
         row.at,
-        value.get("messages"),
-        value.get("response"),
+        given,
+        answer,
         Call(session, tuple(name for name in ids if name), seconds_of(started) or 0.0, name_of(value.get("trace_id"))),
         user=first_name(value, metadata, value.get("model_parameters"), names=_USER),
         model=name_of(value.get("model")),
         started_at=iso(started),
     )
+
+
+def _given(row: Mapping[str, Any]) -> Any:
+    """What the model was given. Spend logs fill `messages` for realtime calls alone: the request is the proxy's."""
+    given = structured(row.get("messages"))
+    request = structured(row.get("proxy_server_request"))
+    if given or not isinstance(request, Mapping):
+        return given
+    body = structured(request.get("body"))
+    places = (request, body) if isinstance(body, Mapping) else (request,)
+    found = (structured(place.get(name)) for place in places for name in ("messages", "input", "prompt"))
+    return next((value for value in found if value), None)

@@ -10,7 +10,7 @@ from typing import Any
 
 from drift.logs.draft import Draft, messages_of, name_of, structured, text_of, time_of
 from drift.logs.readers.each import each
-from drift.logs.rows import Reject, Row, Unusable
+from drift.logs.rows import Reject, Row, Unusable, shown
 from drift.records import Message, Rating, Reason
 
 _WORDS = {"up": 1.0, "thumbs_up": 1.0, "positive": 1.0, "down": -1.0, "thumbs_down": -1.0, "negative": -1.0}
@@ -63,5 +63,5 @@ def _thumb(feedback: Any, reply_index: int) -> Rating:
         value = 1.0 if feedback == 1 else -1.0
     if value is None:
         allowed = f"1 or -1, true or false, {', '.join(_WORDS)}"
-        raise Unusable(Reason.BAD_CONTENT, f"feedback {feedback!r} is no thumb; allowed: {allowed}")
+        raise Unusable(Reason.BAD_CONTENT, f"feedback {shown(feedback)} is no thumb; allowed: {allowed}")
     return Rating(reply_index, "thumb", value, comment)

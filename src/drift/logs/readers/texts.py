@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
-from drift.logs.draft import Call, Draft, messages_of, name_of, structured, text_of, time_of
+from drift.logs.draft import Call, Draft, answer_text, messages_of, name_of, reply_of, structured, time_of
 from drift.logs.rows import Place, Unusable
 from drift.records import Message, Reason
 
@@ -16,6 +14,7 @@ _LANGCHAIN = {
     "ToolMessage": "tool",
     "FunctionMessage": "tool",
 }
+_NO_MESSAGES = ("reasoning", "item_reference", "compaction", "mcp_list_tools", "mcp_approval_request")
 _WRAPPERS = ("messages", "message", "input", "output", "choices", "generations", "kwargs")
 _TEXTS = ("content", "text", "question", "query", "prompt", "answer", "response", "completion", "result")
 _DEEP = 8  # wrappers in wrappers
@@ -25,11 +24,8 @@ def call_draft(at: Place, given: Any, answer: Any, call: Call, **fields: Any) ->
     """A draft of one model call. A call that failed has no answer. Raises Unusable if nothing readable was given."""
     plain = plain_messages(given, "user")
     history, replies = list(messages_of(plain)), plain_messages(answer, "assistant")
-    for reply in replies[:1]:
-        text = reply.get("content")
-        if text is not None and not reply.get("tool_calls"):
-            content = text_of(text, "the reply")
-            history.append(Message("assistant", content, source_index=len(plain)))
+    if replies and (text := reply_of(replies[0])) is not None:
+        history.append(Message("assistant", text, source_index=len(plain)))
     if not history:
         raise Unusable(Reason.NO_MESSAGES, "neither request nor reply hold a text")
     return Draft(at=at, messages=tuple(history), call=call, **fields)
@@ -66,10 +62,15 @@ def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
         return [{**entry["kwargs"], "role": _LANGCHAIN.get(name, entry["kwargs"].get("type", role))}]
     if isinstance(entry.get("role"), str) or isinstance(entry.get("from"), str):
         return [dict(entry)] if "parts" not in entry else _of_parts(entry)
-    if isinstance(entry.get("type"), str) and isinstance(entry.get("data"), Mapping):
-        return [{**entry["data"], "role": entry["type"]}]
-    if isinstance(entry.get("type"), str) and "content" in entry and entry["type"] != "text":
-        return [{**entry, "role": entry["type"]}]
+    if isinstance(kind := entry.get("type"), str):
+        if kind.endswith("_call_output"):  # an item of OpenAI's Responses API, as the next ones are
+            return [{"role": "tool", "content": answer_text(entry.get("output") or "")}]
+        if kind in _NO_MESSAGES or kind.endswith("_call"):
+            return []
+        if isinstance(entry.get("data"), Mapping):
+            return [{**entry["data"], "role": kind}]
+        if "content" in entry and kind != "text":
+            return [{**entry, "role": _LANGCHAIN.get(kind.removesuffix("Chunk"), kind)}]
     for name in _WRAPPERS:
         if entry.get(name) is not None:
             return plain_messages(entry[name], role, depth + 1)
@@ -78,19 +79,12 @@ def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
 
 
 def _of_parts(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A message of OpenTelemetry: its texts, or what a tool answered; a call of a tool holds no text."""
+    """A message of OpenTelemetry; without parts it says nothing."""
     listed = structured(entry["parts"]) or []
     if not isinstance(listed, list):
         return [{"role": entry["role"], "content": listed}]
     parts = [part for part in listed if isinstance(part, Mapping)]
-    kinds = {str(part.get("type")) for part in parts}
-    if answers := [part for part in parts if part.get("type") == "tool_call_response"]:
-        told = answers[0].get("response", answers[0].get("result"))
-        text = told if isinstance(told, str) else orjson.dumps(told, default=str).decode()
-        return [{"role": "tool", "content": text}]
-    if kinds <= {"tool_call", "reasoning"}:
-        return []
-    return [{"role": entry["role"], "content": parts}]
+    return [{"role": entry["role"], "content": parts}] if parts else []
 
 
 def first_name(*places: Any, names: tuple[str, ...]) -> str | None:
