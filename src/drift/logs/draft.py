@@ -170,7 +170,8 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
         raise Unusable(Reason.NO_MESSAGES, "no list of messages" if entries else "an empty list of messages")
     found: list[Message] = []
     for index, entry in enumerate(entries):
-        if isinstance(entry, dict) and (not (content := entry.get("content")) or isinstance(content, list)):
+        content = entry.get("content") if isinstance(entry, dict) else ""
+        if isinstance(content, list) or (not content and isinstance(entry, dict) and not entry.get("value")):
             found += _uncommon(entry, content, index)
         else:
             found.append(message_of(entry, index))

@@ -274,6 +274,20 @@ def test_a_downloaded_trace_of_langfuse_holds_its_scores_and_other_steps(tmp_pat
     assert (summary.rows, summary.read) == (1, 3)
 
 
+def test_scores_of_langfuse_need_no_type_and_traces_alone_are_no_chats(tmp_path):
+    call = langfuse("a", [Q1], A1)
+    untyped = {"id": "x", "traceId": "trace-a", "name": "user-feedback", "value": 0, "comment": "bad"}
+    trace = {"id": "trace-a", "timestamp": "2024-05-01T10:00:00Z", "input": [Q1], "output": A1, "observations": ["a"]}
+    written = {**trace, "session_id": "s", "user_id": "u", "public": False}
+    downloaded = {"trace": {"id": "trace-b", "scores": [{**untyped, "traceId": "trace-b", "observationId": "b"}]}}
+    downloaded["observations"] = [langfuse("b", [Q2], A2, session="other")]
+    files = [call], [untyped], [written], [{**trace, "sessionId": "s", "userId": None}], [downloaded]
+    summary, found = read(tmp_path, *files)
+    assert [[(r.kind, r.value, r.comment) for r in c.ratings] for c in found] == [[("thumb", -1.0, "bad")]] * 2
+    assert summary.filtered_by == {Reason.NOT_A_CHAT: 2, Reason.JOINED_AS_EVIDENCE: 2}
+    assert summary.formats == {"langfuse": 5}
+
+
 def test_langsmith_feedback_by_run_or_trace_with_corrections(tmp_path):
     steps = [{"id": "root", "run_type": "chain", "inputs": {}, "outputs": {}, "trace_id": "root"}]
     calls = [{**langsmith("a", [Q1], A1, at=1), "trace_id": "root", "parent_run_id": "root"}]
@@ -324,6 +338,35 @@ def test_phoenix_annotations_judge_their_span(tmp_path):
     assert only.ratings == (Rating(only.ratings[0].reply_index, "thumb", -1.0),)
 
 
+def test_phoenixs_annotation_tables_name_the_parts_of_a_result(tmp_path):
+    note = {"span_id": "a", "annotation_name": "user feedback", "annotator_kind": "HUMAN", "result.label": "down"}
+    note |= {"result.score": 0.0, "result.explanation": "wrong sum"}
+    _, (only,) = read(tmp_path, [openinference("a", [Q1], A1), note])
+    assert [(r.kind, r.value, r.comment) for r in only.ratings] == [("thumb", -1.0, "wrong sum")]
+
+
+def test_messages_of_several_parts_are_read_from_openinference(tmp_path):
+    table = phoenix_table("a", [Q1], A1)
+    parts = [{"message_content.type": "text", "message_content.text": text} for text in ("2+2?", "Quick.")]
+    picture = {"message_content": {"type": "image", "image": {"url": "data:..."}}}
+    given = [{"message.role": "user", "message.contents": [*parts, picture]}]
+    given.append({"message.role": "user", "message.contents": [picture]})
+    table["attributes.llm.input_messages"] = given
+    flat = openinference("b", [], A1, session="t")
+    name = "llm.input_messages.{}.message.contents.{}.message_content.{}"
+    flat["attributes"] |= {
+        "llm.input_messages.0.message.role": "user",
+        name.format(0, 0, "text"): "2+2?",
+        name.format(0, 1, "type"): "image",
+        name.format(0, 1, "image.image.url"): "data:...",
+        name.format(0, 2, "type"): "text",
+        name.format(0, 2, "text"): "Quick.",
+        name.format(1, 0, "type"): "image",
+    }
+    _, found = read(tmp_path, [table, flat])
+    assert [texts(c) for c in found] == [["2+2?\nQuick.", "", "5"]] * 2
+
+
 def legacy(span: str, name: str, **body) -> dict:
     return {
         "event_name": f"gen_ai.{name}",
@@ -346,6 +389,52 @@ def test_legacy_records_of_interleaved_spans_are_put_together(tmp_path):
     summary, found = read(tmp_path, rows)
     assert [texts(c) for c in found] == [["Be kind.", "hi", "4"], ["2+2?", "5"], ["lost?"]]
     assert (summary.rows, summary.read) == (6, 3)
+
+
+def test_legacy_records_may_come_in_any_order_and_one_choice_is_the_reply(tmp_path):
+    asked, reply = legacy("1", "user.message", content="2+2?"), legacy("1", "choice", index=0, message=A1)
+    other = legacy("1", "choice", index=1, message=A2)
+    for number, rows in enumerate(itertools.permutations([asked, reply, other])):
+        (folder := tmp_path / str(number)).mkdir()
+        if rows.index(asked) == 1:  # a choice that comes on both sides of the request could be another call's
+            continue
+        summary, (only,) = read(folder, rows)
+        assert texts(only) == ["2+2?", "5"]
+        assert (summary.rows, summary.filtered_by, summary.quarantined) == (3, {Reason.NOT_A_CHAT: 1}, {})
+
+
+def test_legacy_records_of_one_call_are_in_the_order_of_time(tmp_path):
+    told = [("user", "2+2?"), ("assistant", "5"), ("user", "That is wrong.")]
+    rows = [
+        {**legacy("1", f"{role}.message", content=text), "timestamp": f"2024-05-01T10:00:0{n}Z"}
+        for n, (role, text) in enumerate(told)
+    ]
+    _, (only,) = read(tmp_path, [legacy("1", "choice", message=A2), *rows[::-1]])
+    assert texts(only) == ["2+2?", "5", "That is wrong.", "4"]
+
+
+@pytest.mark.parametrize("span", ["a web server's", "0x0000000000000000", None])
+def test_legacy_records_of_calls_that_share_a_span_stay_apart(tmp_path, span):
+    rows = [
+        legacy(span, "user.message", content="2+2?"),
+        legacy(span, "choice", index=0, message=A1),
+        legacy(span, "user.message", content="3+3?"),
+        legacy(span, "choice", index=0, message=A2),
+    ]
+    summary, found = read(tmp_path, rows)
+    assert sorted(texts(c) for c in found) == [["2+2?", "5"], ["3+3?", "4"]]
+    assert summary.rows == 4
+
+
+def test_a_collectors_row_that_holds_a_choice_alone_is_accounted_for(tmp_path):
+    def exported(row):
+        record = {"eventName": row["event_name"], "traceId": "t", "spanId": "s", "body": row["body"]}
+        return {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+
+    rows = [legacy("1", "choice", message=A1), legacy("1", "user.message", content="2+2?")]
+    summary, (only,) = read(tmp_path, [exported(row) for row in rows])
+    assert texts(only) == ["2+2?", "5"]
+    assert summary.rows == 2
 
 
 def test_legacy_events_on_a_span_and_details_in_an_event(tmp_path):

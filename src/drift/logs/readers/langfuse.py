@@ -29,9 +29,11 @@ _OBSERVATIONS = {
 }
 _SCORES = {"NUMERIC", "BOOLEAN", "CATEGORICAL", "CORRECTION", "TEXT"}
 
+_OF_TRACES = {"observations", "scores", "public", "bookmarked", "projectId", "project_id", "htmlPath", "environment"}
+
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return _is_observation(row) or _is_score(row) or _is_trace(row)
+    return _is_observation(row) or _is_score(row) or _is_trace(row) or _is_bare_trace(row)
 
 
 def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
@@ -44,6 +46,8 @@ def _found(row: Row) -> Iterator[Found]:
         yield from _trace(row.at, value)
     elif _is_score(value):
         yield _score(row.at, value)
+    elif _is_bare_trace(value):
+        yield Reject(row.at, Reason.NOT_A_CHAT, "a trace without its observations")
     else:
         yield _observation(row.at, value, {})
 
@@ -56,7 +60,24 @@ def _is_observation(row: Mapping[str, Any]) -> bool:
 
 def _is_score(row: Mapping[str, Any]) -> bool:
     about = _get(row, "traceId", "trace_id", "observationId", "observation_id", "sessionId", "session_id")
-    return about is not None and "name" in row and _kind(row, "dataType", "data_type") in _SCORES
+    if about is None or "name" not in row:
+        return False
+    kind = _get(row, "dataType", "data_type")
+    return (isinstance(kind, str) and kind in _SCORES) or (kind is None and _is_untyped_score(row))
+
+
+def _is_untyped_score(row: Mapping[str, Any]) -> bool:
+    """Older exports do not say what kind of value it is."""
+    about = _get(row, "traceId", "trace_id", "observationId", "observation_id")
+    said = _get(row, "value", "stringValue", "string_value")
+    return about is not None and said is not None and not row.keys() & {"type", "input", "output", "attributes"}
+
+
+def _is_bare_trace(row: Mapping[str, Any]) -> bool:
+    """A trace as the API lists it or a blob-storage export writes it: its observations stand elsewhere."""
+    known = row.keys()
+    who = known & {"sessionId", "session_id"} and known & {"userId", "user_id"}
+    return "type" not in known and {"id", "timestamp", "input", "output"} <= known and bool(who and known & _OF_TRACES)
 
 
 def _is_trace(row: Mapping[str, Any]) -> bool:
@@ -73,8 +94,8 @@ def _trace(at: Place, row: Mapping[str, Any]) -> Iterator[Found]:
             yield Reject(at, Reason.NOT_AN_OBJECT, f"a {type(entry).__name__} in a trace")
             continue
         try:
-            is_score = _kind(entry, "dataType", "data_type") in _SCORES
-            yield _score(at, {"traceId": about.get("id"), **entry}) if is_score else _observation(at, entry, about)
+            judging = {"traceId": about.get("id"), **entry}
+            yield _score(at, judging) if _is_score(judging) else _observation(at, entry, about)
         except Unusable as error:
             yield Reject(at, error.reason, error.detail)
 

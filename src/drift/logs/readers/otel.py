@@ -7,25 +7,25 @@ Phoenix's annotations judge a span.
 """
 
 import re
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from drift.logs.draft import Call, Draft, seconds_of, structured
 from drift.logs.readers.each import Found, consent_tags
+from drift.logs.readers.records import CHOICE, MESSAGE, CallRecords, Records
 from drift.logs.readers.spans import Span, attributes_of, spans
 from drift.logs.readers.texts import call_draft, first_name, iso, plain_messages
 from drift.logs.readers.verdicts import judgement
 from drift.logs.rows import Place, Reject, Row, Unusable
 from drift.records import Reason
 
-_MESSAGE = re.compile(r"gen_ai\.(system|user|assistant|tool)\.message")
 _INDEXED = re.compile(
     r"(?:llm\.(input|output)_messages|gen_ai\.(prompt|completion))\.(\d{1,6})\.(?:message\.)?(role|content)"
 )
-_PART = re.compile(r"llm\.(input|output)_messages\.(\d{1,6})\.message\.contents\.(\d{1,6})\.message_content\.text")
-_OPEN_SPANS = 10_000  # log records of as many spans may lie interleaved
+_PART = re.compile(
+    r"llm\.(input|output)_messages\.(\d{1,6})\.message\.contents\.(\d{1,6})\.message_content\.(type|text)"
+)
 _DETAILS = "gen_ai.client.inference.operation.details"
 _EVALUATION = "gen_ai.evaluation.result"
 _NO_TEXTS = "a model call without its texts: capture them with OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true"
@@ -47,19 +47,22 @@ def recognises_openinference(row: Mapping[str, Any]) -> bool:
 
 
 def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
-    parts = _Records()
+    records = Records()
     for row in rows:
         if isinstance(row, Reject):
             yield row
             continue
         count = 1
-        for outcome in _outcomes(row, parts):
-            yield replace(outcome, rows=count) if outcome.rows == 1 else outcome
+        for outcome in _outcomes(row, records):
+            yield replace(outcome, rows=count)
             count = 0
-    yield from parts.close_all()
+        for call in records.finished():
+            yield from _of_records(call)
+    for call in records.close():
+        yield from _of_records(call)
 
 
-def _outcomes(row: Row, parts: "_Records") -> Iterator[Found]:
+def _outcomes(row: Row, records: Records) -> Iterator[Found]:
     """Those of a row; a record that waits for others of its span gives none yet."""
     if {"annotator_kind", "span_id"} <= row.value.keys():
         yield from _tried(row.at, lambda: _annotation(row))
@@ -68,8 +71,8 @@ def _outcomes(row: Row, parts: "_Records") -> Iterator[Found]:
     found = False
     for span in spans(row.value):
         found = True
-        if _MESSAGE.fullmatch(span.name) or span.name == "gen_ai.choice":
-            yield from parts.take(row.at, span, rows=1 if alone else 0)
+        if MESSAGE.fullmatch(span.name) or span.name == CHOICE:
+            records.take(row.at, span, rows=1 if alone else 0)
             if not alone:
                 yield Reject(row.at, Reason.NOT_A_CHAT, "a record that is part of a call")
         else:
@@ -88,45 +91,27 @@ def _tried(at: Place, convert: Any) -> Iterator[Found]:
         yield Reject(at, error.reason, error.detail)
 
 
-class _Records:
-    """Log records that wait for the rest of their call; the oldest ones are given up first."""
-
-    def __init__(self) -> None:
-        self._open: OrderedDict[tuple[str | None, str | None], tuple[Place, int, list[Span]]] = OrderedDict()
-
-    def take(self, at: Place, record: Span, rows: int) -> Iterator[Draft | Reject]:
-        key = record.trace, record.span
-        first, count, records = self._open.pop(key, (at, 0, []))
-        records.append(record)
-        if record.name == "gen_ai.choice":
-            yield _of_records(first, records, count + rows)
-            return
-        self._open[key] = first, count + rows, records
-        if len(self._open) > _OPEN_SPANS:
-            _, (first, count, records) = self._open.popitem(last=False)
-            yield _of_records(first, records, count)
-
-    def close_all(self) -> Iterator[Draft | Reject]:
-        for first, count, records in self._open.values():
-            yield _of_records(first, records, count)
-        self._open.clear()
-
-
-def _of_records(at: Place, records: list[Span], rows: int) -> Draft | Reject:
-    """A call out of its records; `rows` 0 stands for parts of a row that is accounted for elsewhere."""
-    given, answer = [], None
-    for record in records:
-        body = structured(record.body if record.body is not None else record.attributes)
-        if record.name == "gen_ai.choice":
-            answer = body.get("message", body) if isinstance(body, Mapping) else body
-        elif isinstance(body, Mapping):
-            role = _MESSAGE.fullmatch(record.name)
+def _of_records(call: CallRecords) -> Iterator[Found]:
+    """A call out of its records; of several choices it is the first one."""
+    given, choice = [], call.choice()
+    for _, record, _ in call.messages():
+        body = _body(record)
+        if isinstance(body, Mapping):
+            role = MESSAGE.fullmatch(record.name)
             given.append({"role": role.group(1) if role else "user", **body})
-    try:
-        draft = _draft(at, records[-1], given, answer)
-    except Unusable as error:
-        return Reject(at, error.reason, error.detail, rows=rows)
-    return replace(draft, rows=rows)
+    said = None if choice is None else _body(choice)
+    answer = said.get("message", said) if isinstance(said, Mapping) else said
+    others = [(at, rows) for at, record, rows in call.records if record.name == CHOICE and record is not choice]
+    rows = sum(rows for _, _, rows in call.records) - sum(rows for _, rows in others)
+    at = call.records[0][0]
+    for outcome in _tried(at, lambda: _draft(at, choice or call.records[-1][1], given, answer)):
+        yield replace(outcome, rows=rows)
+    for at, rows in others:
+        yield Reject(at, Reason.NOT_A_CHAT, "another choice of the same call", rows=rows)
+
+
+def _body(record: Span) -> Any:
+    return structured(record.body if record.body is not None else record.attributes)
 
 
 def _call(at: Place, span: Span) -> Found:
@@ -181,10 +166,10 @@ def _texts(span: Span) -> tuple[Any, Any]:
     given, answer = _nested(span.attributes)
     if given or answer:
         return given, answer
-    records = [event for event in span.events if _MESSAGE.fullmatch(event.name) or event.name == "gen_ai.choice"]
+    records = [event for event in span.events if MESSAGE.fullmatch(event.name) or event.name == CHOICE]
     if records:
-        texts = [{"role": r.name.split(".")[1], **r.attributes} for r in records if r.name != "gen_ai.choice"]
-        choice = next((r.attributes.get("message", r.attributes) for r in records if r.name == "gen_ai.choice"), None)
+        texts = [{"role": r.name.split(".")[1], **r.attributes} for r in records if r.name != CHOICE]
+        choice = next((r.attributes.get("message", r.attributes) for r in records if r.name == CHOICE), None)
         return texts, choice
     given, answer = (_event_value(span, name) for name in ("prompt", "completion"))
     if given or answer:
@@ -203,23 +188,25 @@ def _indexed(found: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[
             is_given = mine == "input" or theirs == "prompt"
             sides[is_given].setdefault(int(number), {})[field] = value
         elif match := _PART.fullmatch(name):
-            side, number, _ = match.groups()
-            sides[side == "input"].setdefault(int(number), {}).setdefault("texts", []).append(value)
+            side, number, part, field = match.groups()
+            message = sides[side == "input"].setdefault(int(number), {})
+            message.setdefault("parts", {}).setdefault(int(part), {"type": "text"})[field] = value
     return _in_order(sides[True], "user"), _in_order(sides[False], "assistant")
 
 
 def _in_order(messages: dict[int, dict[str, Any]], role: str) -> list[dict[str, Any]]:
     ordered = [{"role": role, **messages[number]} for number in sorted(messages)]
     for message in ordered:
-        texts = message.pop("texts", None)
-        if texts and "content" not in message:
-            message["content"] = "\n".join(text for text in texts if isinstance(text, str))
+        parts = message.pop("parts", None)
+        if parts and "content" not in message:
+            message["content"] = [parts[number] for number in sorted(parts)]
     # A message with a role alone is a call of a tool.
     return [message for message in ordered if message.get("content") is not None]
 
 
 def _nested(found: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Phoenix's tables: a list of `{message.role, message.content}`, or of `{message: {role, content}}`."""
+    """Phoenix's tables: a list of `{message.role, message.content}`, or of `{message: {role, content}}`; a message of
+    several parts has `contents`."""
     llm = structured(found.get("llm"))
     sides = []
     for name in ("input_messages", "output_messages"):
@@ -227,10 +214,25 @@ def _nested(found: Mapping[str, Any]) -> tuple[Any, Any]:
         messages = []
         for entry in value if isinstance(value, list) else ():
             if isinstance(entry, Mapping):
-                flat = {key.removeprefix("message."): inner for key, inner in entry.items()}
-                messages.append(flat["message"] if isinstance(flat.get("message"), Mapping) else flat)
+                messages.append(_with_parts(_flat(entry, "message")))
         sides.append(messages)
     return sides[0], sides[1]
+
+
+def _flat(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """`{name.x: ...}` or `{name: {x: ...}}` as `{x: ...}`."""
+    inner = entry.get(name)
+    return {
+        str(key).removeprefix(f"{name}."): value
+        for key, value in (inner if isinstance(inner, Mapping) else entry).items()
+    }
+
+
+def _with_parts(message: dict[str, Any]) -> dict[str, Any]:
+    parts = structured(message.get("contents"))
+    if message.get("content") is not None or not isinstance(parts, list):
+        return message
+    return {**message, "content": [_flat(part, "message_content") for part in parts if isinstance(part, Mapping)]}
 
 
 def _event_value(span: Span, name: str) -> Any:
@@ -251,8 +253,8 @@ def _evaluation(at: Place, span: Span) -> Found:
 
 def _annotation(row: Row) -> Found:
     """An annotation of a span, as Phoenix exports it."""
-    result = structured(row.value.get("result"))
-    result = result if isinstance(result, Mapping) else row.value
+    result = structured(row.value.get("result"))  # in tables: columns `result.label`, ...
+    result = result if isinstance(result, Mapping) else {k.removeprefix("result."): v for k, v in row.value.items()}
     about: list[str | None] = [f"span {row.value['span_id']}"]
     name = str(row.value.get("name", row.value.get("annotation_name")))
     return judgement(row.at, about, name, result.get("score"), result.get("label"), result.get("explanation"))
