@@ -531,6 +531,17 @@ def test_items_of_the_responses_api_are_messages_answers_of_tools_or_nothing(tmp
     assert [(m.role, m.content) for m in only.messages] == [("user", "2+2?"), ("tool", "four"), ("assistant", "4")]
 
 
+def test_a_response_of_several_messages_is_one_reply(tmp_path):
+    said = [{"type": "output_text", "text": "Let me search."}], [{"type": "output_text", "text": "It is 4."}]
+    first, last = (
+        {"id": str(n), "type": "message", "role": "assistant", "content": text} for n, text in enumerate(said)
+    )
+    output = [first, {"type": "web_search_call", "id": "w"}, last]
+    row = {**litellm("a", [Q1], A1), "call_type": "aresponses", "response": {"object": "response", "output": output}}
+    _, (only,) = read(tmp_path, [row])
+    assert texts(only) == ["2+2?", "Let me search.\nIt is 4."]
+
+
 def test_opentelemetrys_answers_of_tools_are_all_kept(tmp_path):
     span = otel("a", [Q1], A2)
     answers = [{"type": "tool_call_response", "id": n, "response": n} for n in ("three", "four")]

@@ -24,8 +24,11 @@ def call_draft(at: Place, given: Any, answer: Any, call: Call, **fields: Any) ->
     """A draft of one model call. A call that failed has no answer. Raises Unusable if nothing readable was given."""
     plain = plain_messages(given, "user")
     history, replies = list(messages_of(plain)), plain_messages(answer, "assistant")
-    if replies and (text := reply_of(replies[0])) is not None:
-        history.append(Message("assistant", text, source_index=len(plain)))
+    # A response of the Responses API may hold several messages, with searches between them; other replies are choices.
+    several = [reply for reply in replies if reply.get("type") == "message" and "id" in reply]
+    texts = [text for reply in several or replies[:1] if (text := reply_of(reply)) is not None]
+    if texts:
+        history.append(Message("assistant", "\n".join(filter(None, texts)), source_index=len(plain)))
     if not history:
         raise Unusable(Reason.NO_MESSAGES, "neither request nor reply hold a text")
     return Draft(at=at, messages=tuple(history), call=call, **fields)
