@@ -74,6 +74,12 @@ def test_samples_of_one_trace_were_not_asked_for_again(tmp_path, trace, given_up
     assert sum(len(c.ratings) for c in found) == given_up
 
 
+def test_a_trace_that_is_the_whole_session_tells_no_samples(tmp_path):
+    rows = [generation(str(n), "s", [user("2+2?")], bot(reply), n) for n, reply in enumerate("54")]
+    _, found = read(tmp_path, rows)
+    assert {texts(c)[-1]: [r.kind for r in c.ratings] for c in found} == {"5": ["regeneration"], "4": []}
+
+
 def test_a_system_message_that_tells_the_time_is_the_same_one(tmp_path):
     told = ["It is Monday, May 5, 11:59 pm.", "It is Tuesday, May 6, 0:02 am."]
     rows = [generation(str(n), f"t{n}", [system(told[n]), user("2+2?")], bot(reply), n) for n, reply in enumerate("54")]
