@@ -59,10 +59,11 @@ console = Console(stderr=True, highlight=False)
 
 
 def summary(value: Any, as_json: bool) -> None:
-    """Show a dataclass or a mapping: as a table for people, and as JSON if asked."""
+    """Show a dataclass or a mapping: as a table for people, without what is None, and as JSON if asked."""
     plain: Mapping[str, Any] = value if isinstance(value, Mapping) else dataclasses.asdict(value)
-    width = max((len(key) for key in plain), default=0)
-    for key, entry in plain.items():
+    shown = {key: entry for key, entry in plain.items() if entry is not None}
+    width = max((len(key) for key in shown), default=0)
+    for key, entry in shown.items():
         console.print(f"{key.replace('_', ' '):{width}}  {_shown(entry)}", soft_wrap=True, markup=False)
     if as_json:
         typer.echo(orjson.dumps(plain, default=str, option=orjson.OPT_NON_STR_KEYS).decode())

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, progress, summary, utilities, watching_stages
+from drift.cli.console import JsonFlag, console, progress, summary, utilities, watching_stages
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
@@ -48,6 +48,8 @@ def runs(
     from drift.store import Store
 
     found = list_runs(root)
+    if not found:
+        console.print(f"no run in {root}. `drift run CONFIG` makes one; --root says where they lie.", soft_wrap=True)
     marks = {
         path: {"learned_from_forgotten": asdict(mark)}
         for path, mark in forgotten_in(found, store and Store(store)).items()

@@ -31,12 +31,13 @@ class JudgedRow:
 
 @dataclass(frozen=True, slots=True)
 class LabelSummary:
-    """`labels`: of the replies in the store, the label that counts; `added`: labels that the store did not hold yet."""
+    """`labels`: of the replies in the store, the label that counts; `added`: labels that the store did not hold yet;
+    `rows`: of the file that was asked for."""
 
     conversations: int
     added: int
     labels: dict[str, int] = field(default_factory=dict)
-    rows: int = 0
+    rows: int | None = None
 
 
 def label(conversations: Iterable[Conversation], labeller: Labeller) -> Iterator[FeedbackLabel]:
@@ -89,7 +90,7 @@ def label_store(store: Store, out: Path | None = None, labeller: Labeller | None
 
 
 def summarise(store: Store, total: int, added: int, out: Path | None) -> LabelSummary:
-    rows = write_jsonl(out, _rows(store)) if out else 0
+    rows = write_jsonl(out, _rows(store)) if out else None
     return LabelSummary(total, added, store.counts().labels, rows)
 
 

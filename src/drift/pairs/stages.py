@@ -136,7 +136,10 @@ def write_pairs(store: Store, out: Path, min_p_dsat: float) -> PairsSummary:
     """
     store.require_conversations()
     if not store.counts().labels:
-        raise DataError(f"{store.path}: no reply is labelled. `drift label --store {store.path}` labels them.")
+        raise DataError(
+            f"{store.path}: no reply is labelled. `drift label --store {store.path}` labels what users said about "
+            "replies; if it finds nothing, no user reacted in these logs."
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     settings = LabelSettings(min_p_dsat=min_p_dsat)
     beside = out.with_suffix(".repairs.jsonl")

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from drift.disk import fsync_path
-from drift.errors import DataError, first_problem
+from drift.errors import DataError, disk_trouble, first_problem
 
 _LEFT_BEHIND = (".manifest.json.tmp", ".staging")  # by a command that was killed before its store had a manifest
 
@@ -84,7 +84,12 @@ class Folder:
     def staging(self) -> Iterator[Path]:
         """A folder for what is not committed yet; one writer at a time. What an error leaves empty is removed."""
         made, manifest = not self.path.exists(), self.manifest()
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_trouble(error) or DataError(
+                f"{self.path}: cannot be made: {error.strerror}. Name another folder with --store DIR."
+            ) from None
         with self._locked():
             fresh, staging = not (self.path / "manifest.json").exists(), self.path / ".staging"
             try:
