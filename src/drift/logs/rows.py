@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -208,7 +208,7 @@ def shown(value: Any) -> str:
     if _SHORT_WORD.fullmatch(told):
         return repr(value) if isinstance(value, str) else told
     unit = "characters" if isinstance(value, str) else "entries"
-    return f"a {type(value).__name__}" + (f" of {len(value)} {unit}" if hasattr(value, "__len__") else "")
+    return f"a {type(value).__name__}" + (f" of {len(value)} {unit}" if isinstance(value, Sized) else "")
 
 
 def _decoded(raw: bytes) -> tuple[str, Repair | None]:

@@ -76,10 +76,9 @@ class Records:
             self._finished.append(call)
             call = CallRecords()
         call.add(at, record, rows)
+        # Without a span (an id of zeros) nothing says which of the next records are its own.
         if record.name == CHOICE and not (record.span or "").removeprefix("0x").strip("0"):
-            self._finished.append(
-                call
-            )  # without a span (an id of zeros) nothing says which of the next ones are its own
+            self._finished.append(call)
             return
         waiting, limit = (self._whole, _WHOLE_CALLS) if call.is_whole() else (self._open, _OPEN_CALLS)
         waiting[key] = call

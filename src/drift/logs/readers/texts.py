@@ -84,10 +84,11 @@ def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
 def _of_parts(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A message of OpenTelemetry; without parts it says nothing."""
     listed = structured(entry["parts"]) or []
+    who = entry["role"] if isinstance(entry.get("role"), str) else entry["from"]
     if not isinstance(listed, list):
-        return [{"role": entry["role"], "content": listed}]
+        return [{"role": who, "content": listed}]
     parts = [part for part in listed if isinstance(part, Mapping)]
-    return [{"role": entry["role"], "content": parts}] if parts else []
+    return [{"role": who, "content": parts}] if parts else []
 
 
 def first_name(*places: Any, names: tuple[str, ...]) -> str | None:
