@@ -5,6 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from drift.config import IngestionSettings
 from drift.errors import DataError
 from drift.feedback.label import label_store
 from drift.logs.ingest import ingest
@@ -110,6 +111,24 @@ def test_a_tree_goes_with_all_its_paths(tmp_path):
     assert ingest([log], store).accepted == 2
     assert store.forget(conversation="chat-A").conversations == 2
     assert "okapi" not in read(store)
+
+
+def test_who_withdraws_consent_goes_and_may_come_back(tmp_path):
+    log, store = tmp_path / "log.jsonl", Store(tmp_path / "store")
+    required = IngestionSettings(require_consent={"consent": "yes"})
+
+    def read_log(*consent: str):
+        rows = [{**row(number, "ann"), "consent": said} for number, said in enumerate(consent)]
+        log.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+        return ingest([log], store, settings=required)
+
+    assert (read_log("yes", "yes").accepted, label_store(store).added) == (2, 4)
+    told = read_log("no", "yes", "no")
+    assert (told.withdrawn, told.duplicate, told.filtered, told.adds_up) == (1, 1, 2, True)
+    assert "zebra" not in read(store)
+    assert sum(store.counts().labels.values()) == 1
+    assert read_log("no", "yes", "no").withdrawn == 0
+    assert (read_log("yes", "yes").accepted, read_log("yes").withdrawn) == (1, 0)
 
 
 def test_reviews_go_too(store):

@@ -27,8 +27,9 @@ class IngestSummary:
     A row can hold several conversations (the paths of a tree), and several rows one (utterances). A call that is part
     of a longer one is a duplicate. `filtered_by`: the filtered ones by reason. `repaired`: rows that could be read
     after something was mended; what became of them is among the others. `formats`: files by format. `redacted`: values
-    that became placeholders, by kind. `near_duplicates`: accepted, but noted as repeats, in the whole store; None where
-    nobody looked.
+    that became placeholders, by kind. `withdrawn`: taken out of the store, because a version that was read has not the
+    consent that is required; None where none is. `near_duplicates`: accepted, but noted as repeats, in the whole store;
+    None where nobody looked.
     """
 
     read: int = 0
@@ -40,6 +41,7 @@ class IngestSummary:
     filtered_by: dict[Reason, int] = field(default_factory=dict)
     repaired: dict[Repair, int] = field(default_factory=dict)
     redacted: dict[PersonalData, int] = field(default_factory=dict)
+    withdrawn: int | None = None
     near_duplicates: int | None = None
     rows: int = field(default=0, compare=False)
     formats: dict[str, int] = field(default_factory=dict, compare=False)
@@ -82,6 +84,8 @@ def ingest(
     with store.writer() as writer:
         ingestion.read_into(writer)
         summary = ingestion.summary(writer.commit())
+    if settings.require_consent:
+        summary = replace(summary, withdrawn=store.withdraw(ingestion.refused))
     if not settings.near_duplicates:
         return summary
     return replace(summary, near_duplicates=find_near_duplicates(store).near_duplicates)
@@ -125,6 +129,7 @@ class _Ingestion:
             raise DataError(f"--format {format_name}: no such format; known: {', '.join(READERS)}.")
         self.reading = Reading()
         self.examples: list[Conversation] = []
+        self.refused: set[str] = set()  # ids of those without consent: some 100 bytes each
         self._files = log_files(paths)
         self._format = format_name
         self._source = source
@@ -145,6 +150,8 @@ class _Ingestion:
             if isinstance(outcome, Conversation):
                 if reason := left_out(outcome, self._consent, self._forgotten):
                     self._filtered[reason] += 1
+                    if reason == Reason.NO_CONSENT:
+                        self.refused.add(outcome.conversation_id)
                 else:
                     writer.add(outcome)
                     self._show(outcome)

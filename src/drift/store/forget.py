@@ -1,9 +1,10 @@
-"""Taking a user or a conversation out of a store, for good."""
+"""Taking a user or a conversation out of a store: for good, or until its consent comes back."""
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,24 +42,46 @@ def forget_in(folder: Folder, user: str | None, conversation: str | None) -> For
             raise DataError(_unknown(folder.path, user, conversation))
         buried = known.users | known.conversations
         _bury(folder.forgotten, [Tombstone(*stone, _now()) for stone in stones if stone[1] not in buried])
-        generation, counts, files = manifest.generation + 1, {}, {}
-        for kind, names in (("conversations", manifest.conversations), ("labels", manifest.labels)):
-            counts[kind], files[kind] = 0, []
-            for number, name in enumerate(names):
-                kept = staging / f"{kind}-{number}.parquet"
-                removed = copy_without(folder.path / name, kept, ids)
-                if removed:
-                    counts[kind] += removed
-                    name = f"{kind}/{generation:06d}-{number}.parquet"
-                    folder.move_in(kept, name)
-                files[kind].append(name)
-        _forget_repeats(folder, staging, ids)
         quarantined = _forget_notes(folder, staging, [name for name in (user, conversation) if name])
-        reviews = Reviews(folder.path).forget(ids)
-        _forget_answers(folder.path / ANSWERS, ids)
-        (folder.path / REPORT).unlink(missing_ok=True)
-        folder.save(manifest.model_copy(update={"generation": generation, **{k: tuple(v) for k, v in files.items()}}))
-        return ForgetSummary(counts["conversations"], counts["labels"], reviews, quarantined, known_before)
+        removed = _remove(folder, staging, ids)
+        return ForgetSummary(removed.conversations, removed.labels, removed.reviews, quarantined, known_before)
+
+
+def withdraw_from(folder: Folder, ids: Container[str]) -> int:
+    """Remove conversations, as `forget_in` does, but without a tombstone; returns how many there were."""
+    found = {ident for ident, *_ in _known_ids(folder) if ident in ids}
+    if found:
+        with folder.staging() as staging:
+            _remove(folder, staging, found)
+    return len(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Removed:
+    conversations: int
+    labels: int
+    reviews: int
+
+
+def _remove(folder: Folder, staging: Path, ids: set[str]) -> _Removed:
+    manifest = folder.manifest()
+    generation, counts, files = manifest.generation + 1, {}, {}
+    for kind, names in (("conversations", manifest.conversations), ("labels", manifest.labels)):
+        counts[kind], files[kind] = 0, []
+        for number, name in enumerate(names):
+            kept = staging / f"{kind}-{number}.parquet"
+            removed = copy_without(folder.path / name, kept, ids)
+            if removed:
+                counts[kind] += removed
+                name = f"{kind}/{generation:06d}-{number}.parquet"
+                folder.move_in(kept, name)
+            files[kind].append(name)
+    _forget_repeats(folder, staging, ids)
+    reviews = Reviews(folder.path).forget(ids)
+    _forget_answers(folder.path / ANSWERS, ids)
+    (folder.path / REPORT).unlink(missing_ok=True)
+    folder.save(manifest.model_copy(update={"generation": generation, **{k: tuple(v) for k, v in files.items()}}))
+    return _Removed(**counts, reviews=reviews)
 
 
 def _forget_answers(file: Path, ids: set[str]) -> None:

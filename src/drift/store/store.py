@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow as pa
 from drift.errors import DataError, DriftError, disk_trouble
 from drift.records import Conversation, FeedbackLabel, LabelSource, Split, read_jsonl, stable_hash, write_jsonl
 from drift.store.folder import Folder
-from drift.store.forget import forget_in
+from drift.store.forget import forget_in, withdraw_from
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
 from drift.store.reviews import Reviews
 from drift.store.rows import (
@@ -192,6 +192,10 @@ class Store:
         if not known.users | known.conversations:
             self.require_conversations()
         return forget_in(self._folder, user, conversation)
+
+    def withdraw(self, conversation_ids: Container[str]) -> int:
+        """Remove conversations and what was made of them until a log brings them again; returns how many there were."""
+        return withdraw_from(self._folder, conversation_ids)
 
     def require_conversations(self) -> None:
         """Raises DataError if there is nothing in here to work on."""
