@@ -23,6 +23,7 @@ Split = Literal["train", "stop", "validation", "test"]
 Verdict = Literal["SAT", "DSAT", "NEUTRAL", "ABSTAIN"]
 LabelSource = Literal["embedded", "judge", "rating", "review", "source"]
 RatingKind = Literal["regeneration", "score", "thumb", "correction"]
+"""The weakest first: `Rating.rank` relies on it. A regeneration is read out of what a user did, the rest was said."""
 Finish = Literal["stop", "length", "error"]
 PersonalData = Literal[
     "email", "phone", "card", "iban", "ip", "national_id", "address", "api_key", "private_key", "password", "person"
@@ -112,7 +113,7 @@ class Rating:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Ratings stand in this order, and of one reply's the last counts: words outweigh what is read out of deeds."""
+        """Ratings stand in this order, and of one reply's the last counts."""
         return self.reply_index, _RATING_KINDS.index(self.kind)
 
 

@@ -96,6 +96,26 @@ def test_what_shares_a_session_goes_and_stays_away_with_it(tmp_path, of):
     assert store.forget(conversation="s1" if of == "session" else path.conversation_id).known_before
 
 
+def test_strangers_who_begin_alike_do_not_go_with_it(tmp_path):
+    log, store = tmp_path / "calls.jsonl", Store(tmp_path / "store")
+    rows = [call(number, "Hi", "Hello!", f"{word}?", "no") for number, word in enumerate(WORDS)]
+    log.write_bytes(b"\n".join(orjson.dumps({k: v for k, v in r.items() if k != "session_id"}) for r in rows))
+    assert ingest([log], store).accepted == 3
+    name = next(c.conversation_id for c in store.conversations() if "walrus" in c.messages[2].content)
+    assert store.forget(conversation=name).conversations == 1
+    assert [word for word in WORDS if word in read(store)] == ["zebra", "okapi"]
+    assert ingest([log], store).filtered == 1
+
+
+def test_a_user_goes_with_the_branches_of_the_session_that_name_nobody(tmp_path):
+    log, store = tmp_path / "calls.jsonl", Store(tmp_path / "store")
+    rows = [{**call(0, "zebra?", "a horse"), "end_user": "ann"}, call(1, "zebra?", "a donkey", "no", "a horse")]
+    log.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    assert ingest([log], store).accepted == 2
+    assert store.forget(user="ann").conversations == 2
+    assert "zebra" not in read(store)
+
+
 def test_a_tree_goes_with_all_its_paths(tmp_path):
     def message(name: str, parent: str | None, role: str, children: list[str]) -> dict:
         return {"id": name, "parentId": parent, "childrenIds": children, "role": role, "content": f"{name} okapi"}
@@ -117,7 +137,7 @@ def test_who_withdraws_consent_goes_and_may_come_back(tmp_path):
     log, store = tmp_path / "log.jsonl", Store(tmp_path / "store")
     required = IngestionSettings(require_consent={"consent": "yes"})
 
-    def read_log(*consent: str):
+    def read_log(*consent: str | None):
         rows = [{**row(number, "ann"), "consent": said} for number, said in enumerate(consent)]
         log.write_bytes(b"\n".join(map(orjson.dumps, rows)))
         return ingest([log], store, settings=required)
@@ -129,6 +149,7 @@ def test_who_withdraws_consent_goes_and_may_come_back(tmp_path):
     assert sum(store.counts().labels.values()) == 1
     assert read_log("no", "yes", "no").withdrawn == 0
     assert (read_log("yes", "yes").accepted, read_log("yes").withdrawn) == (1, 0)
+    assert read_log(None).withdrawn == 0  # says nothing
 
 
 def test_reviews_go_too(store):

@@ -136,6 +136,38 @@ def test_what_any_version_tells_is_kept(store, versions, kept, fates, apart):
     assert store.add([kept]) == AddSummary(0, 0, 1)
 
 
+def test_contradicting_versions_change_nothing_when_they_come_again(store):
+    versions = [rated("a", 2, UP), rated("a", 2, DOWN)]
+    assert store.add(versions) == AddSummary(1, 1, 0)
+    before = contents(store.path)
+    assert store.add(versions) == AddSummary(0, 0, 2)
+    assert contents(store.path) == before
+
+
+def test_a_user_that_one_version_names_is_kept(store):
+    store.add([chat("a", user_key="u", model="m"), chat("a", 4), chat("b")])
+    assert store.add([chat("b", user_key="v", family="f")]) == AddSummary(0, 1, 0)
+    kept = [(c.user_key, c.model, c.family, len(c.messages)) for c in store.conversations()]
+    assert kept == [("u", "m", None, 4), ("v", None, "f", 2)]
+
+
+def test_a_judgement_follows_its_reply(store):
+    first = Message("system", "be nice")
+    later = replace(chat("a", 4), messages=(first, *chat("a", 4).messages))
+    store.add([rated("a", 2, DOWN), later])
+    assert list(store.conversations()) == [replace(later, ratings=(replace(DOWN, reply_index=2),))]
+
+
+def test_labels_of_a_reply_that_has_changed_go(store):
+    store.add([chat("a"), chat("b")])
+    store.add_labels([label("a"), label("b")])
+    changed = replace(
+        chat("a", 4), messages=(*chat("a").messages[:1], Message("assistant", "new"), *chat("a").messages)
+    )
+    assert store.add([changed, chat("b", 4)]) == AddSummary(0, 2, 0)
+    assert [told.conversation_id for told in store.labels()] == ["b"]
+
+
 def test_a_judgement_does_not_move_to_another_reply(store):
     other = replace(rated("a", 2, DOWN), messages=(Message("user", "a 0"), Message("assistant", "something else")))
     store.add([other, chat("a", 4)])

@@ -1,7 +1,7 @@
 """How fast logs become a store, how much memory that takes, and how both grow with the number of conversations."""
 
+import itertools
 import resource
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -89,16 +89,18 @@ def bench_ingest(conversations: int, seed: int = 0) -> IngestBench:
     steps: dict[str, Step] = {}
     made_on = machine("pyarrow", "duckdb", "orjson")
     with tempfile.TemporaryDirectory(prefix="drift-bench-") as folder:
-        log, store = Path(folder) / "log.jsonl", Store(Path(folder) / "store")
+        log = Path(folder) / "log.jsonl"
         _timed(steps, "generate", lambda: write_log(log, conversations, seed))
         size = log.stat().st_size / MEGABYTE
 
-        def ingested(redact: bool) -> IngestSummary:
-            shutil.rmtree(store.path, ignore_errors=True)
-            return ingest([log], store, settings=IngestionSettings(redact=redact))
+        stores = (Store(Path(folder) / f"store-{number}") for number in itertools.count())
+
+        def ingested(redact: bool) -> tuple[Store, IngestSummary]:
+            store = next(stores)
+            return store, ingest([log], store, settings=IngestionSettings(redact=redact))
 
         _timed(steps, "ingest", lambda: ingested(redact=False), REPEATED_SECONDS)
-        summary = _timed(steps, "ingest_redacted", lambda: ingested(redact=True), REPEATED_SECONDS)
+        store, summary = _timed(steps, "ingest_redacted", lambda: ingested(redact=True), REPEATED_SECONDS)
         near = _timed(steps, "near_duplicates", lambda: find_near_duplicates(store))
         labels = _timed(steps, "labels", lambda: label_store(store))
         pairs = _timed(steps, "pairs", lambda: write_pairs(store, Path(folder) / "prompts.jsonl", 0.5))

@@ -72,7 +72,8 @@ class Draft:
     """What a reader found in the row at `at`.
 
     `identity_until`: where the log gives no id, the index of the last message that tells conversations apart; None is
-    the first reply. `family`: the source's name for all paths of one tree, which share a split. `rows`: how many rows
+    the first reply. `family`: the source's name for all paths of one tree, or all chats of one session, which share a
+    split. `root`: what shares a split with it though it may be somebody else's. `rows`: how many rows
     of the file are accounted for by this; of the paths that one row holds, only the first counts it.
     """
 
@@ -87,6 +88,7 @@ class Draft:
     tags: dict[str, str] = field(default_factory=dict)
     identity_until: int | None = None
     family: str | None = None
+    root: str | None = None
     call: Call | None = None
     rows: int = 1
     file: str = ""
@@ -125,7 +127,7 @@ def finish(draft: Draft, source: str, user_key: Callable[[str], str]) -> Convers
         source=source,
         source_id=draft.source_id,
         messages=draft.messages,
-        split=split_of(family or conversation_id),
+        split=split_of(family or (conversation_id if draft.root is None else stable_hash(source, draft.root))),
         user_key=None if draft.user is None else user_key(draft.user),
         model=draft.model,
         language=draft.language,
@@ -170,8 +172,8 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
         raise Unusable(Reason.NO_MESSAGES, "no list of messages" if entries else "an empty list of messages")
     found: list[Message] = []
     for index, entry in enumerate(entries):
-        content = entry.get("content") if isinstance(entry, dict) else ""
-        if isinstance(content, list) or (not content and isinstance(entry, dict) and not entry.get("value")):
+        content = (entry.get("content") or entry.get("value")) if isinstance(entry, dict) else ""
+        if isinstance(content, list) or (not content and isinstance(entry, dict)):
             found += _uncommon(entry, content, index)
         else:
             found.append(message_of(entry, index))
@@ -215,7 +217,7 @@ def text_of(content: Any, what: str) -> str:
     Images, files and sound alone are an empty text: the message stays in its place, and no pair is made of it.
     """
     if isinstance(content, list):
-        content = _text_of_parts(content)
+        content = _text_of_parts(content) if content else ""
     if isinstance(content, bytes):
         content = content.decode(errors="replace")
     if not isinstance(content, str):

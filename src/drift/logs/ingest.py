@@ -27,9 +27,9 @@ class IngestSummary:
     A row can hold several conversations (the paths of a tree), and several rows one (utterances). A call that is part
     of a longer one is a duplicate. `filtered_by`: the filtered ones by reason. `repaired`: rows that could be read
     after something was mended; what became of them is among the others. `formats`: files by format. `redacted`: values
-    that became placeholders, by kind. `withdrawn`: taken out of the store, because a version that was read has not the
-    consent that is required; None where none is. `near_duplicates`: accepted, but noted as repeats, in the whole store;
-    None where nobody looked.
+    that became placeholders, by kind. `withdrawn`: taken out of the store, because the last version that was read
+    refuses the consent that is required; None where none is. `near_duplicates`: accepted, but noted as repeats, in the
+    whole store; None where nobody looked.
     """
 
     read: int = 0
@@ -150,9 +150,10 @@ class _Ingestion:
             if isinstance(outcome, Conversation):
                 if reason := left_out(outcome, self._consent, self._forgotten):
                     self._filtered[reason] += 1
-                    if reason == Reason.NO_CONSENT:
+                    if _refuses(outcome, self._consent):
                         self.refused.add(outcome.conversation_id)
                 else:
+                    self.refused.discard(outcome.conversation_id)
                     writer.add(outcome)
                     self._show(outcome)
             elif outcome.reason in FILTERED:
@@ -190,6 +191,11 @@ class _Ingestion:
         if not summary.adds_up:
             raise AssertionError(f"the counts of this ingestion do not add up; please report it: {summary}")
         return summary
+
+
+def _refuses(conversation: Conversation, consent: Mapping[str, str]) -> bool:
+    """Does it say otherwise? To say nothing is not to withdraw what another version said."""
+    return any(conversation.tags.get(name, value) != value for name, value in consent.items())
 
 
 def left_out(conversation: Conversation, consent: Mapping[str, str], forgotten: Forgotten) -> Reason | None:

@@ -25,7 +25,7 @@ import orjson
 import pyarrow as pa
 
 from drift.logs.draft import Call, Draft, Evidence, time_of
-from drift.logs.rows import Place, Reject, encodable
+from drift.logs.rows import Place, Reject, encodable, shown
 from drift.records import Message, Rating, Reason
 
 MEMORY_LIMIT = "200MB"
@@ -240,7 +240,8 @@ class Stitcher:
             yield replace(
                 draft,
                 source_id=f"{session}/{identity}" if session else identity,
-                family=session or root,
+                family=session or (root if draft.user else None),
+                root=root,
                 started_at=time_of(row["started"]) if row["started"] else draft.started_at,
                 ratings=(*draft.ratings, *dict.fromkeys(ratings)),
                 call=None,
@@ -253,7 +254,7 @@ class Stitcher:
             found, file = self._load(row["place"])
             at = Place(*found["at"])
             if row["node"] is None:
-                about = ", ".join(found["about"])[:200]
+                about = ", ".join(map(shown, found["about"][:5]))
                 reason, detail = (
                     Reason.ORPHAN_FEEDBACK,
                     f"about {about}: no such reply in these logs; ingest both together",

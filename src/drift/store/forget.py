@@ -93,20 +93,24 @@ def _forget_answers(file: Path, ids: set[str]) -> None:
 
 def _matching(folder: Folder, users: set[str], conversation: str | None) -> tuple[set[str], set[str]]:
     """Ids of the conversations that are meant, and of their families: the paths of one tree and the conversations of
-    one session hold the same texts. `conversation` may be our id or the log's own, also of a family."""
+    one session hold the same texts. `conversation` may be our id or the log's own, also of a family. With a user
+    go those of a family that name no user."""
     ids: set[str] = set()
     families: set[str] = set()
     for ident, source, source_id, user_key, family in _known_ids(folder):
         if conversation is None:
             meant = user_key in users
-        else:  # what the log calls it may have been redacted: its hash has not
-            meant = conversation in (ident, source_id) or stable_hash(source, conversation) in (ident, family)
+        else:  # what the log calls it may have been redacted, to what others were: its hash has not
+            redacted = source_id is not None and "<" in source_id
+            named = ident if redacted else source_id
+            meant = conversation in (ident, named) or stable_hash(source, conversation) in (ident, family)
         if meant:
             ids.add(ident)
-            families |= {family} if family and conversation is not None else set()
-    if families:
-        ids |= {ident for ident, *_, family in _known_ids(folder) if family in families}
-    return ids, families
+            families |= {family} if family else set()
+    for ident, *_, user_key, family in _known_ids(folder) if families else ():
+        if family in families and (conversation is not None or user_key is None):
+            ids.add(ident)
+    return ids, families if conversation is not None else set()
 
 
 def _known_ids(folder: Folder) -> Iterator[tuple[str, str, str | None, str | None, str | None]]:

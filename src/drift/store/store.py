@@ -203,7 +203,8 @@ class Store:
             raise DataError(f"{self.path}: holds no conversation. `drift ingest LOGS --store {self.path}` fills it.")
 
     def content_hash(self) -> str:
-        """16 hex digits over all conversations; the same for the same logs, in any order of ingestion, in any store."""
+        """16 hex digits over all conversations; the same for the same logs in any store, and in any order of ingestion
+        unless versions contradict each other."""
         return self._hash("SELECT content_hash FROM read_parquet($files)", self._folder.manifest().conversations)
 
     def label_hash(self, *, reviewed: bool = True) -> str:
@@ -224,7 +225,7 @@ class Store:
         return self._hash(_GROUPS_OF_USERS, self._folder.manifest().conversations)
 
     def add(self, conversations: Iterable[Conversation]) -> AddSummary:
-        """Store conversations; a longer version of a stored one replaces it. All of them or, on an error, none."""
+        """Store conversations; versions of one are merged (`together`). All of them or, on an error, none."""
         with self.writer() as writer:
             for conversation in conversations:
                 writer.add(conversation)

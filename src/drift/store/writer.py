@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -12,8 +12,9 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from drift.records import Conversation, Rating, RatingKind, stable_hash
+from drift.records import Conversation, Message, Rating, RatingKind, stable_hash
 from drift.store.folder import Folder
+from drift.store.forgotten import copy_without
 from drift.store.rows import (
     Quarantined,
     content_hash,
@@ -25,6 +26,10 @@ from drift.store.rows import (
     write_conversations,
 )
 from drift.store.runs import Runs, merged
+
+_TOLD = ("content_hash", "user_key", "family")
+"""All that a version tells: a hash of content leaves out what holds the store's salt."""
+_FILLED = ("user_key", "model", "language", "started_at", "family")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class StoreWriter:
         self._manifest = folder.manifest()
         self._runs = Runs(runs)
         self._tally: Counter[str] = Counter()
+        self._rewritten: set[str] = set()
 
     @property
     def spill(self) -> Path:
@@ -71,10 +77,21 @@ class StoreWriter:
             generation = manifest.generation + 1
             name = f"conversations/{generation:06d}.parquet"
             self._folder.move_in(new, name)
-            manifest = manifest.model_copy(update={"generation": generation, "conversations": (name,)})
+            labels = tuple(self._still_true(label, generation) for label in manifest.labels)
+            found = {"generation": generation, "conversations": (name,), "labels": labels}
+            manifest = manifest.model_copy(update=found)
         self._commit_quarantine()
         self._folder.save(manifest)
         return AddSummary(**self._tally)
+
+    def _still_true(self, labels: str, generation: int) -> str:
+        """The file of labels without those of conversations whose stored messages changed: they judged other words."""
+        kept = self._staging / "labels-kept.parquet"
+        if not self._rewritten or not copy_without(self._folder.path / labels, kept, self._rewritten):
+            return labels
+        name = f"labels/{generation:06d}-{Path(labels).stem}.parquet"
+        self._folder.move_in(kept, name)
+        return name
 
     def outlook(self) -> AddSummary:
         """What `commit` would make of what was added; nothing is kept."""
@@ -95,30 +112,39 @@ class StoreWriter:
 
     def _one_of_each(self, rows: pa.Table, known: int) -> pa.Table:
         """Rows ordered by id; the first `known` of `rows` are stored already."""
-        hashes = rows["content_hash"].to_pylist()
-        kept: dict[str, int] = {}
-        mended: dict[int, Conversation] = {}  # what two versions make together, by places behind the rows
+        columns = [rows[name].to_pylist() for name in _TOLD]
+        first: dict[str, int] = {}
+        several: dict[str, _Versions] = {}
         for place, name in enumerate(rows["conversation_id"].to_pylist()):
-            best = kept.setdefault(name, place)
-            if best == place:
-                self._tally["accepted"] += place >= known
-            elif hashes[best] == hashes[place]:
-                self._tally["duplicate"] += 1
-            else:
-                both = together(mended.get(best) or _conversation(rows, best), _conversation(rows, place))
-                found = content_hash(both)
-                if found == hashes[best]:
-                    self._tally["duplicate"] += 1
-                    continue
-                self._tally["updated"] += 1
-                kept[name] = place
-                if found != hashes[place]:
-                    kept[name] = len(hashes)
-                    mended[len(hashes)] = both
-                    hashes.append(found)
+            if first.setdefault(name, place) == place:
+                continue
+            if name not in several:
+                several[name] = _Versions(first[name], [column[first[name]] for column in columns])
+            told = [column[place] for column in columns]
+            several[name].add(place, told, rows)
+        mended: list[Conversation] = []  # what versions make together: it stands behind the rows for a moment
+        places: list[int] = []
+        for name in sorted(first):
+            is_new = first[name] >= known
+            self._tally["accepted"] += is_new
+            kept = self._settled(name, several[name], is_new) if name in several else first[name]
+            if isinstance(kept, Conversation):
+                mended.append(kept)
+                kept = len(rows) + len(mended) - 1
+            places.append(kept)
         if mended:
-            rows = joined([*rows.to_batches(), conversation_batch(list(mended.values()))])
-        return rows.take([kept[name] for name in sorted(kept)])
+            rows = joined([*rows.to_batches(), conversation_batch(mended)])
+        return rows.take(places)
+
+    def _settled(self, name: str, versions: "_Versions", is_new: bool) -> "int | Conversation":
+        """What is kept of several versions; counts what became of each."""
+        # Versions that contradict each other change nothing when all of them come once more.
+        updates = 0 if not is_new and versions.told == versions.began else versions.updates
+        self._tally["updated"] += updates
+        self._tally["duplicate"] += versions.added - updates
+        if versions.rewritten and updates and not is_new:
+            self._rewritten.add(name)
+        return versions.kept
 
     def _commit_quarantine(self) -> None:
         """Each note once, in the order in which they came; of each, some 30 bytes are held in memory."""
@@ -134,26 +160,59 @@ class StoreWriter:
             self._folder.move_in(both, self._folder.quarantine.name)
 
 
+class _Versions:
+    """Versions of one conversation: `kept`, a row's place or what rows make together, `told`, what it tells (_TOLD)."""
+
+    def __init__(self, place: int, told: list[str | None]) -> None:
+        self.kept: int | Conversation = place
+        self.told = self.began = told
+        self.added = self.updates = 0
+        self.rewritten = False
+
+    def add(self, place: int, told: list[str | None], rows: pa.Table) -> None:
+        self.added += 1
+        if told == self.told:
+            return
+        old, new = _conversation(rows, self.kept), _conversation(rows, place)
+        both = together(old, new)
+        self.rewritten |= both.messages[: len(old.messages)] != old.messages
+        found = [content_hash(both), both.user_key, both.family]
+        if found != self.told:
+            self.updates += 1
+            self.told, self.kept = found, place if found == told else both
+
+
 def together(old: Conversation, new: Conversation) -> Conversation:
     """What two versions of one conversation tell: the longer one's messages (of equals the older's) and all judgements.
 
-    Of one reply the longer version's judgements count, of equals the newer's; so do consent and the other tags.
+    Of one reply the longer version's judgements count, of equals the newer's; so do consent and the other tags. A
+    version that says nothing takes nothing back: exports leave things out.
     """
     grown = len(new.messages) - len(old.messages)
-    longer, shorter = (new, old) if grown > 0 else (old, new)
-    first, last = (old, new) if grown == 0 else (shorter, longer)
+    longer, weaker, stronger = (new, old, new) if grown > 0 else (old, new, old) if grown < 0 else (old, old, new)
     judgements: dict[tuple[int, RatingKind], list[Rating]] = {}
-    for version in (first, last):
+    for version in (weaker, stronger):
         of_version: dict[tuple[int, RatingKind], list[Rating]] = {}
         for rating in version.ratings:
-            if version.messages[rating.reply_index].content == longer.messages[rating.reply_index].content:
-                of_version.setdefault((rating.reply_index, rating.kind), []).append(rating)
+            if (place := _place_of(version.messages, rating.reply_index, longer.messages)) is not None:
+                of_version.setdefault((place, rating.kind), []).append(replace(rating, reply_index=place))
         judgements |= of_version
     ratings = sorted(itertools.chain.from_iterable(judgements.values()), key=attrgetter("rank"))
-    return replace(longer, ratings=tuple(ratings), tags={**first.tags, **last.tags})
+    shorter = old if longer is new else new
+    rest = {name: getattr(shorter, name) for name in _FILLED if getattr(longer, name) is None}
+    return replace(longer, ratings=tuple(ratings), tags={**weaker.tags, **stronger.tags}, **rest)
 
 
-def _conversation(rows: pa.Table, place: int) -> Conversation:
+def _place_of(messages: Sequence[Message], place: int, others: Sequence[Message]) -> int | None:
+    """Where a message stands among others: at its place, or at the first one that says the same; None if nowhere."""
+    said = messages[place].role, messages[place].content
+    candidates = (place, *range(len(others)))
+    return next((p for p in candidates if p < len(others) and (others[p].role, others[p].content) == said), None)
+
+
+def _conversation(rows: pa.Table, place: int | Conversation) -> Conversation:
+    if isinstance(place, Conversation):
+        return place
     (row,) = rows.slice(place, 1).to_pylist()
     return conversation_of(row)
 

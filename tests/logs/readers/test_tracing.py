@@ -504,9 +504,9 @@ def test_litellms_spend_logs_hold_the_request_of_the_proxy(tmp_path):
     spend = {**litellm("a", [], A1), "messages": {}}
     asked = {"model": "m", "messages": [Q1]}
     rows = [
-        {**spend, "proxy_server_request": asked},
-        {**spend, "session_id": "t", "proxy_server_request": orjson.dumps({"body": asked}).decode()},
-        {**spend, "session_id": "u", "proxy_server_request": {"input": "2+2?"}},
+        {**spend, "proxy_server_request": {**asked, "metadata": {"session_id": "s"}}},
+        {**spend, "metadata": {"session_id": "t"}, "proxy_server_request": orjson.dumps({"body": asked}).decode()},
+        {**spend, "proxy_server_request": {"input": "2+2?", "litellm_session_id": "u"}},
         {**spend, "response": "{}", "proxy_server_request": {}},
     ]
     summary, found = read(tmp_path, rows)
@@ -514,6 +514,18 @@ def test_litellms_spend_logs_hold_the_request_of_the_proxy(tmp_path):
     assert summary.quarantined == {Reason.NO_MESSAGES: 1}
     (refused,) = Store(tmp_path / "store").quarantined()
     assert "store_prompts_in_spend_logs" in refused.detail
+
+
+def test_litellms_spend_logs_make_up_sessions_that_tear_no_chat_apart(tmp_path):
+    spend = {**litellm("a", [], A1), "messages": {}, "end_user": "ann"}
+    grown = {**spend, "response": {"choices": [{"message": {"role": "assistant", "content": "4"}}]}}
+    turns = [Q1, {"role": "assistant", "content": "5"}, {"role": "user", "content": "no"}]
+    rows = [
+        {**spend, "session_id": "made-up-1", "proxy_server_request": {"messages": [Q1]}},
+        {**grown, "id": "b", "session_id": "made-up-2", "proxy_server_request": {"messages": turns}},
+    ]
+    summary, (only,) = read(tmp_path, rows)
+    assert (texts(only), summary.duplicate) == (["2+2?", "5", "no", "4"], 1)
 
 
 def test_items_of_the_responses_api_are_messages_answers_of_tools_or_nothing(tmp_path):

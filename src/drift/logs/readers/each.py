@@ -53,7 +53,7 @@ def with_consent(found: Any, row: Row) -> Any:
 
 def consent_tags(row: Mapping[str, Any]) -> dict[str, str]:
     """What the source says of consent and licence, on the row or in its `metadata`: strings, numbers, truth values."""
-    extra = row.get("extra")  # LangSmith's place for it
+    extra = structured(row.get("extra"))  # LangSmith's place for it
     inner = structured((extra if isinstance(extra, Mapping) and "metadata" not in row else row).get("metadata"))
     said: dict[str, str] = {}
     for place in (row, inner):

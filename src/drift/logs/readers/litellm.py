@@ -32,8 +32,9 @@ def _calls(row: Row) -> Iterator[Found]:
         yield Reject(row.at, Reason.NOT_A_CHAT, f"a call of type {kind[:40]}")
         return
     metadata = structured(value.get("metadata"))
-    session = first_name(value, metadata, names=("session_id",))
-    # Without a session of the caller, LiteLLM makes up a trace for each call: it groups nothing.
+    # Without a session of the caller, LiteLLM makes up a trace for each call, and its spend logs a session: they group
+    # nothing.
+    session = first_name(*_of_caller(value), names=("session_id", "litellm_session_id"))
     ids = [name_of(value.get(key)) for key in ("id", "request_id", "litellm_call_id", "trace_id")]
     started = value.get("startTime")
     given, answer = _given(value), structured(value.get("response"))
@@ -50,13 +51,25 @@ def _calls(row: Row) -> Iterator[Found]:
     )
 
 
+def _of_caller(row: Mapping[str, Any]) -> Iterator[Any]:
+    """Where the caller may have named a session."""
+    if "proxy_server_request" not in row:
+        yield row
+    yield row.get("metadata")
+    for request in _requests(row):
+        yield request
+        yield request.get("metadata")
+
+
+def _requests(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the proxy was asked, as spend logs keep it."""
+    request = structured(row.get("proxy_server_request"))
+    body = structured(request.get("body")) if isinstance(request, Mapping) else None
+    return [place for place in (request, body) if isinstance(place, Mapping)]
+
+
 def _given(row: Mapping[str, Any]) -> Any:
     """What the model was given. Spend logs fill `messages` for realtime calls alone: the request is the proxy's."""
-    given = structured(row.get("messages"))
-    request = structured(row.get("proxy_server_request"))
-    if given or not isinstance(request, Mapping):
-        return given
-    body = structured(request.get("body"))
-    places = (request, body) if isinstance(body, Mapping) else (request,)
-    found = (structured(place.get(name)) for place in places for name in ("messages", "input", "prompt"))
+    places = [(row, ("messages",)), *((request, ("messages", "input", "prompt")) for request in _requests(row))]
+    found = (structured(place.get(name)) for place, names in places for name in names)
     return next((value for value in found if value), None)

@@ -12,7 +12,7 @@ from typing import Any
 
 from drift.logs.draft import Draft, message_of, messages_of, name_of, structured, time_of
 from drift.logs.readers.each import Found, spread
-from drift.logs.rows import MAX_ROW_BYTES, Place, Reject, Row, Unusable
+from drift.logs.rows import MAX_ROW_BYTES, Place, Reject, Row, Unusable, shown
 from drift.records import Message, Rating, Reason
 
 _MAX_MESSAGES = 100_000  # in all paths of a chat together: a tree can have as many paths as messages
@@ -97,7 +97,7 @@ def _paths(at: Place, row: Mapping[str, Any], feedback: Mapping[str, Any]) -> It
         yield Reject(at, Reason.TOO_LARGE, f"{left_out} further paths of a tree of {len(nodes)} messages")
     if len(depth) < len(nodes):
         lost = next(name for name in nodes if name not in depth)
-        yield Reject(at, Reason.CYCLIC_TREE, f"{len(nodes) - len(depth)} messages hang on no root, like {lost[:80]}")
+        yield Reject(at, Reason.CYCLIC_TREE, f"{len(nodes) - len(depth)} messages hang on no root, like {shown(lost)}")
 
 
 def _nodes(messages: Mapping[str, Any], feedback: Mapping[str, Any]) -> dict[str, _Node]:

@@ -56,7 +56,7 @@ class CallRecords:
         if first.name != CHOICE:
             return span.name != CHOICE and self.is_whole()
         if span.name == CHOICE:
-            return self.is_whole() or _index(span) in self.choices
+            return _index(span) in self.choices
         told, asked = seconds_of(first.started), seconds_of(span.started)
         return told is not None and asked is not None and asked > told
 
@@ -102,4 +102,6 @@ def _index(choice: Span) -> float:
     """A number; choices that say none are the first one."""
     body = structured(choice.body if choice.body is not None else choice.attributes)
     number = body.get("index") if isinstance(body, dict) else None
+    if isinstance(number, str) and number.isdecimal() and len(number) < 10:  # as OTLP writes whole numbers
+        return int(number)
     return number if isinstance(number, int | float) and number == number else 0

@@ -48,11 +48,11 @@ _NO_PRAISE = _words(
     redundancy refund refunds refusal refusals refuse refused rejected rejection repetition repetitive retries
     retry risk risks seconds severity sexism sexist sexual spam stereotype stereotypes stereotyping sycophancy
     time timeout timeouts tokens toxic toxicity ttft uncertainty unfaithful ungrounded unhelpful unhelpfulness
-    unsafe verbose verbosity violation violations violence violent wer wrong
+    unsafe verbose verbosity violation violations violence violent wer wrong no non not never un without
     """
 )
 # These answer the question that a name asks, where others (`pass`, `wrong`) say by themselves what was thought.
-_ANSWERS = frozenset({"yes", "no", "true", "false", "positive", "negative"})
+_YES_NO = frozenset({"yes", "no", "true", "false", "positive", "negative"})
 
 
 def judgement(
@@ -68,10 +68,10 @@ def judgement(
     dislike = bool(down) and not parts & {"up", "like", "likes", "liked"}
     praise = not (dislike or parts & _NO_PRAISE)
     kind: RatingKind = "thumb" if parts & _OF_USERS else "score"
-    shown = f"{name} is {repr(word if value is None else value)[:100]}"
+    told_of = f"{name} is {repr(word if value is None else value)[:100]}"
     for told in (value, word):
         spoken = told.strip().lower() if isinstance(told, str) else ""
-        if spoken in WORDS and (praise or spoken not in _ANSWERS):
+        if spoken in WORDS and (praise or spoken not in _YES_NO):
             return Evidence(at, ids, kind, WORDS[spoken], comment=said)
         number = _number(told)
         if number is None and spoken not in WORDS:
@@ -83,7 +83,7 @@ def judgement(
         if praise and number is not None:
             return Evidence(at, ids, kind, number, scale=name, comment=said, stars=bool(parts & _STARS))
     unclear = "neither a number nor a word for good or bad" if praise else "which way is good is not known"
-    raise Unusable(Reason.NO_VERDICT, f"{shown}: {unclear}")
+    raise Unusable(Reason.NO_VERDICT, f"{told_of}: {unclear}")
 
 
 def _number(value: Any) -> float | None:
