@@ -119,7 +119,8 @@ def comparison(done: "Done", as_json: bool) -> None:
 
 def _shown(entry: Any) -> str:
     if isinstance(entry, Mapping):
-        return ", ".join(f"{key} {_shown(inner)}" for key, inner in entry.items()) or "none"
+        told = (f"{key} {_shown(inner)}" for key, inner in entry.items() if inner is not None)
+        return ", ".join(told) or "none"
     if isinstance(entry, list | tuple):
         return ", ".join(_shown(inner) for inner in entry) or "none"
     return f"{entry:.4g}" if isinstance(entry, float) else str(entry)
