@@ -262,7 +262,7 @@ def test_what_waits_when_the_command_stops_is_not_sent(serve, said, settings, as
     gate = threading.Event()
 
     def answer(path, body, number):
-        if number > 1:
+        if body["messages"][-1]["content"] != "0":  # whichever of the first requests arrives first
             gate.wait(20)
         return said.chat("ok")
 
@@ -272,7 +272,7 @@ def test_what_waits_when_the_command_stops_is_not_sent(serve, said, settings, as
         next(outcomes)
         while len(server.requests) < 1 + FIRST:  # as many are under way as may be: the others wait for a place
             time.sleep(0.01)
-        threading.Timer(1.5, gate.set).start()  # long after the command has stopped, however busy the machine is
+        threading.Timer(0.5, gate.set).start()
         outcomes.close()
     assert len(server.requests) == 1 + FIRST
 
