@@ -158,6 +158,14 @@ def test_a_judgement_follows_its_reply(store):
     assert list(store.conversations()) == [replace(later, ratings=(replace(DOWN, reply_index=2),))]
 
 
+def test_labels_stay_where_only_times_and_places_in_the_log_differ(store):
+    store.add([chat("a")])
+    store.add_labels([label("a")])
+    moved = tuple(replace(m, timestamp="2024-01-01", source_index=9 + n) for n, m in enumerate(chat("a", 4).messages))
+    assert store.add([replace(chat("a", 4), messages=moved)]) == AddSummary(0, 1, 0)
+    assert [told.conversation_id for told in store.labels()] == ["a"]
+
+
 def test_labels_of_a_reply_that_has_changed_go(store):
     store.add([chat("a"), chat("b")])
     store.add_labels([label("a"), label("b")])

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,13 +47,13 @@ def forget_in(folder: Folder, user: str | None, conversation: str | None) -> For
         return ForgetSummary(removed.conversations, removed.labels, removed.reviews, quarantined, known_before)
 
 
-def withdraw_from(folder: Folder, ids: Container[str]) -> int:
+def withdraw_from(folder: Folder, ids: Set[str]) -> int:
     """Remove conversations, as `forget_in` does, but without a tombstone; returns how many there were."""
-    found = {ident for ident, *_ in _known_ids(folder) if ident in ids}
-    if found:
-        with folder.staging() as staging:
-            _remove(folder, staging, found)
-    return len(found)
+    if not ids:
+        return 0
+    with folder.staging() as staging:
+        found = {ident for ident, *_ in _known_ids(folder) if ident in ids}
+        return _remove(folder, staging, found).conversations if found else 0
 
 
 @dataclass(frozen=True, slots=True)

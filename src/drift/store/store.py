@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,7 +193,7 @@ class Store:
             self.require_conversations()
         return forget_in(self._folder, user, conversation)
 
-    def withdraw(self, conversation_ids: Container[str]) -> int:
+    def withdraw(self, conversation_ids: Set[str]) -> int:
         """Remove conversations and what was made of them until a log brings them again; returns how many there were."""
         return withdraw_from(self._folder, conversation_ids)
 

@@ -175,7 +175,7 @@ class _Versions:
             return
         old, new = _conversation(rows, self.kept), _conversation(rows, place)
         both = together(old, new)
-        self.rewritten |= both.messages[: len(old.messages)] != old.messages
+        self.rewritten |= any(_said(now) != _said(then) for now, then in zip(both.messages, old.messages, strict=False))
         found = [content_hash(both), both.user_key, both.family]
         if found != self.told:
             self.updates += 1
@@ -205,9 +205,13 @@ def together(old: Conversation, new: Conversation) -> Conversation:
 
 def _place_of(messages: Sequence[Message], place: int, others: Sequence[Message]) -> int | None:
     """Where a message stands among others: at its place, or at the first one that says the same; None if nowhere."""
-    said = messages[place].role, messages[place].content
     candidates = (place, *range(len(others)))
-    return next((p for p in candidates if p < len(others) and (others[p].role, others[p].content) == said), None)
+    return next((p for p in candidates if p < len(others) and _said(others[p]) == _said(messages[place])), None)
+
+
+def _said(message: Message) -> tuple[str, str]:
+    """What labels judge; its time and its place in the log's list may differ from export to export."""
+    return message.role, message.content
 
 
 def _conversation(rows: pa.Table, place: int | Conversation) -> Conversation:

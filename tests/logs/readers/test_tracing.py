@@ -437,6 +437,14 @@ def test_a_collectors_row_that_holds_a_choice_alone_is_accounted_for(tmp_path):
     assert summary.rows == 2
 
 
+def test_of_the_choices_among_a_spans_events_the_lowest_index_is_the_reply(tmp_path):
+    choices = [{"name": "gen_ai.choice", "attributes": {"index": n, "message": m}} for n, m in (("1", A2), ("0", A1))]
+    events = [{"name": "gen_ai.user.message", "attributes": {"content": "2+2?"}}, *choices]
+    span = {"name": "chat", "context": {"span_id": "1"}, "attributes": {"gen_ai.operation.name": "chat"}}
+    _, (only,) = read(tmp_path, [{**span, "events": events}])
+    assert texts(only) == ["2+2?", "5"]
+
+
 def test_legacy_events_on_a_span_and_details_in_an_event(tmp_path):
     events = [
         {"name": "gen_ai.user.message", "attributes": {"content": "2+2?"}},

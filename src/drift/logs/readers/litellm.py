@@ -31,13 +31,15 @@ def _calls(row: Row) -> Iterator[Found]:
     if isinstance(kind, str) and kind and kind not in _CHATS:
         yield Reject(row.at, Reason.NOT_A_CHAT, f"a call of type {kind[:40]}")
         return
-    metadata = structured(value.get("metadata"))
+    metadata, asked = structured(value.get("metadata")), _requests(value)
     # Without a session of the caller, LiteLLM makes up a trace for each call, and its spend logs a session: they group
     # nothing.
-    session = first_name(*_of_caller(value), names=("session_id", "litellm_session_id"))
+    of_caller = [place for request in asked for place in (request, request.get("metadata"))]
+    trusted = () if "proxy_server_request" in value else (value,)
+    session = first_name(*trusted, metadata, *of_caller, names=("session_id", "litellm_session_id"))
     ids = [name_of(value.get(key)) for key in ("id", "request_id", "litellm_call_id", "trace_id")]
     started = value.get("startTime")
-    given, answer = _given(value), structured(value.get("response"))
+    given, answer = _given(value, asked), structured(value.get("response"))
     if not given and not answer:
         raise Unusable(Reason.NO_MESSAGES, _NO_TEXTS)
     yield call_draft(
@@ -51,16 +53,6 @@ def _calls(row: Row) -> Iterator[Found]:
     )
 
 
-def _of_caller(row: Mapping[str, Any]) -> Iterator[Any]:
-    """Where the caller may have named a session."""
-    if "proxy_server_request" not in row:
-        yield row
-    yield row.get("metadata")
-    for request in _requests(row):
-        yield request
-        yield request.get("metadata")
-
-
 def _requests(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What the proxy was asked, as spend logs keep it."""
     request = structured(row.get("proxy_server_request"))
@@ -68,8 +60,8 @@ def _requests(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [place for place in (request, body) if isinstance(place, Mapping)]
 
 
-def _given(row: Mapping[str, Any]) -> Any:
+def _given(row: Mapping[str, Any], asked: list[Mapping[str, Any]]) -> Any:
     """What the model was given. Spend logs fill `messages` for realtime calls alone: the request is the proxy's."""
-    places = [(row, ("messages",)), *((request, ("messages", "input", "prompt")) for request in _requests(row))]
+    places = [(row, ("messages",)), *((request, ("messages", "input", "prompt")) for request in asked)]
     found = (structured(place.get(name)) for place, names in places for name in names)
     return next((value for value in found if value), None)

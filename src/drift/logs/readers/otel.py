@@ -13,7 +13,7 @@ from typing import Any
 
 from drift.logs.draft import Call, Draft, seconds_of, structured
 from drift.logs.readers.each import Found, consent_tags
-from drift.logs.readers.records import CHOICE, MESSAGE, CallRecords, Records
+from drift.logs.readers.records import CHOICE, MESSAGE, CallRecords, Records, choice_index
 from drift.logs.readers.spans import Span, attributes_of, spans
 from drift.logs.readers.texts import call_draft, first_name, iso, plain_messages
 from drift.logs.readers.verdicts import judgement
@@ -101,13 +101,13 @@ def _of_records(call: CallRecords) -> Iterator[Found]:
             given.append({"role": role.group(1) if role else "user", **body})
     said = None if choice is None else _body(choice)
     answer = said.get("message", said) if isinstance(said, Mapping) else said
-    others = [(at, rows) for at, record, rows in call.records if record.name == CHOICE and record is not choice]
-    rows = sum(rows for _, _, rows in call.records) - sum(rows for _, rows in others)
-    at = call.records[0][0]
-    for outcome in _tried(at, lambda: _draft(at, choice or call.records[-1][1], given, answer)):
+    others = [(at, held) for at, record, held in call.records if record.name == CHOICE and record is not choice]
+    rows = sum(held for _, _, held in call.records) - sum(held for _, held in others)
+    first = call.records[0][0]
+    for outcome in _tried(first, lambda: _draft(first, choice or call.records[-1][1], given, answer)):
         yield replace(outcome, rows=rows)
-    for at, rows in others:
-        yield Reject(at, Reason.NOT_A_CHAT, "another choice of the same call", rows=rows)
+    for at, held in others:
+        yield Reject(at, Reason.NOT_A_CHAT, "another choice of the same call", rows=held)
 
 
 def _body(record: Span) -> Any:
@@ -169,8 +169,8 @@ def _texts(span: Span) -> tuple[Any, Any]:
     records = [event for event in span.events if MESSAGE.fullmatch(event.name) or event.name == CHOICE]
     if records:
         texts = [{"role": r.name.split(".")[1], **r.attributes} for r in records if r.name != CHOICE]
-        choice = next((r.attributes.get("message", r.attributes) for r in records if r.name == CHOICE), None)
-        return texts, choice
+        choice = min((r for r in records if r.name == CHOICE), key=choice_index, default=None)
+        return texts, choice and choice.attributes.get("message", choice.attributes)
     given, answer = (_event_value(span, name) for name in ("prompt", "completion"))
     if given or answer:
         return given, answer

@@ -31,7 +31,7 @@ class CallRecords:
     def add(self, at: Place, span: Span, rows: int) -> None:
         self.records.append((at, span, rows))
         if span.name == CHOICE:
-            self.choices.add(_index(span))
+            self.choices.add(choice_index(span))
         else:
             self.is_asked = True
 
@@ -45,7 +45,7 @@ class CallRecords:
 
     def choice(self) -> Span | None:
         """That with the lowest index."""
-        return min((span for _, span, _ in self.records if span.name == CHOICE), key=_index, default=None)
+        return min((span for _, span, _ in self.records if span.name == CHOICE), key=choice_index, default=None)
 
     def is_whole(self) -> bool:
         return self.is_asked and bool(self.choices)
@@ -56,7 +56,7 @@ class CallRecords:
         if first.name != CHOICE:
             return span.name != CHOICE and self.is_whole()
         if span.name == CHOICE:
-            return _index(span) in self.choices
+            return choice_index(span) in self.choices
         told, asked = seconds_of(first.started), seconds_of(span.started)
         return told is not None and asked is not None and asked > told
 
@@ -98,7 +98,7 @@ class Records:
         yield from sorted(left, key=lambda call: call.records[0][0])
 
 
-def _index(choice: Span) -> float:
+def choice_index(choice: Span) -> float:
     """A number; choices that say none are the first one."""
     body = structured(choice.body if choice.body is not None else choice.attributes)
     number = body.get("index") if isinstance(body, dict) else None
