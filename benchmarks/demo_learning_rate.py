@@ -14,7 +14,7 @@ from pathlib import Path
 
 from drift.evaluation.results import read_evaluation
 from drift.experiments.demo import demo_config, sandbox_truth, write_deployment
-from drift.experiments.run import collect, learn, open_run
+from drift.run import collect, learn, open_run
 
 
 def utilities(rate: float, seed: int, folder: Path) -> list[float]:

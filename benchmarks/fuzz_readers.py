@@ -158,14 +158,24 @@ class Harness:
 
     def __init__(self, name: str, report: Path) -> None:
         from drift.errors import DataError
-        from drift.logs.draft import Draft, finish
+        from drift.logs.draft import ConversationDraft, finish
+        from drift.logs.files.rows import Reject, Unusable, read_rows
         from drift.logs.ingest import ingest
         from drift.logs.readers import READERS
-        from drift.logs.rows import Reject, Unusable, read_rows
         from drift.store import Store
         from drift.store.rows import conversation_batch
 
-        self._modules = ingest, Store, DataError, Draft, finish, Reject, Unusable, read_rows, conversation_batch
+        self._modules = (
+            ingest,
+            Store,
+            DataError,
+            ConversationDraft,
+            finish,
+            Reject,
+            Unusable,
+            read_rows,
+            conversation_batch,
+        )
         self._read = READERS[name].read
         self._name = name
         module = sys.modules[self._read.__module__]
@@ -191,7 +201,7 @@ class Harness:
             self._report.write_text(json.dumps(self.outcomes), encoding="utf-8")
 
     def _read_rows(self) -> None:
-        _, _, DataError, Draft, finish, Reject, Unusable, read_rows, _ = self._modules
+        _, _, DataError, ConversationDraft, finish, Reject, Unusable, read_rows, _ = self._modules
         cut = accounted = 0
 
         def counted():
@@ -205,7 +215,7 @@ class Harness:
                 accounted += outcome.rows
                 if isinstance(outcome, Reject):
                     self.outcomes[outcome.reason] += 1
-                elif isinstance(outcome, Draft):
+                elif isinstance(outcome, ConversationDraft):
                     try:
                         self._check(finish(outcome, self._name, str))
                         self.outcomes["conversation"] += 1

@@ -29,7 +29,7 @@ from pathlib import Path
 import yaml
 
 from drift.rundir import load_run
-from drift.store.folder import Folder, Manifest
+from drift.store.folder import Folder, StoreManifest
 
 PATIENCE = 600.0
 COMPARED = ("*.jsonl", "*.safetensors", "*evaluation.json", "tokenizer.json", "funnel.json", "report.html")
@@ -40,7 +40,7 @@ CLOCKS = re.compile(
 )
 """What tells the time in report.html (when the run began, each stage's seconds) and in metrics.jsonl."""
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["drift.experiments.run", "drift.report"])
+CONTEXT.set_forkserver_preload(["drift.run", "drift.report"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def kill_and_resume(logs: Path, folder: Path, kills: int, seed: int, config: dic
     whole, killed = folder / "whole" / "run", folder / "killed" / "run"
     for run in (whole, killed):
         (run.parent / "store").mkdir(parents=True)
-        Folder(run.parent / "store").save(Manifest(salt="the same in both, so that users have the same names"))
+        Folder(run.parent / "store").save(StoreManifest(salt="the same in both, so that users have the same names"))
     begun = time.time()
     finish(command(file, whole, 1), whole)
     draw = random.Random(seed)

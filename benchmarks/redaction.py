@@ -16,7 +16,7 @@ from planted import CARRIERS, PLANTED
 
 from drift.logs.redaction import find
 from drift.logs.redaction.finder import detectors_for
-from drift.logs.redaction.span import Span
+from drift.logs.redaction.span import PersonalSpan
 
 LEADS = (
     *("call me at", "my phone is", "Tel:", "WhatsApp", "mobile number", "phone:", "Fax", "you can reach me on"),
@@ -75,7 +75,7 @@ def measure(planted: int, look_alikes: int, seed: int) -> dict[str, Any]:
     return {"seed": seed, **counts, "kinds": table, "errors": errors}
 
 
-def overlap(span: Span, place: Place) -> bool:
+def overlap(span: PersonalSpan, place: Place) -> bool:
     return span.start < place[1] and place[0] < span.end
 
 
@@ -85,7 +85,7 @@ def placed(carrier: str, value: str) -> tuple[str, str, tuple[Place, ...]]:
     return before + value + after, value, ((len(before), len(before) + len(value)),)
 
 
-def covers(case: Case, right: list[Span]) -> bool:
+def covers(case: Case, right: list[PersonalSpan]) -> bool:
     """Is all of the secret gone? What leads to it ("Tel:", the rest of a URL) may stay."""
     if not right or case.kind in ("password", "api_key", "address"):
         return bool(right)

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -31,6 +32,12 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("real chat logs are not here: set DRIFT_TEST_DATA to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def injections() -> list[str]:
+    """Texts that try to instruct whoever reads them, or to end the fence around them."""
+    return yaml.safe_load(Path(__file__).with_name("injections.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")

@@ -12,18 +12,18 @@ from drift.config import Settings
 SOURCE = Path(drift.__file__).parent
 TREES = {path.relative_to(SOURCE): ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
 LAYERS = (  # lowest first: a module imports from below its own layer, or from its own room
-    {"errors", "records", "progress", "refusals", "disk"},
+    {"errors", "records", "statistics", "turns", "progress", "disk", "refusals"},
     {"config", "store", "rundir", "endpoint"},
-    {"logs", "feedback", "pairs", "policy", "training", "evaluation"},
-    {"sandbox", "report", "review"},
+    {"logs", "feedback", "pairs", "policy", "training", "scoring", "evaluation"},
+    {"sandbox", "report", "review", "evals"},
     {"loop"},
-    {"experiments", "bench"},
+    {"run", "lineage", "experiments", "bench"},
     {"cli", "__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 STAGES = LAYERS[2]
-SIDEWAYS = {("training", "policy"), ("evaluation", "policy")}
-TORCH = {"policy", "training", "evaluation", "sandbox", "experiments", "bench"}
+SIDEWAYS = {("training", "policy"), ("scoring", "policy"), ("evaluation", "policy"), ("evaluation", "scoring")}
+TORCH = {"policy", "training", "scoring", "evaluation", "evals", "sandbox", "experiments", "bench"}
 
 
 def room(path: Path) -> str:

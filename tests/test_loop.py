@@ -8,11 +8,11 @@ import pytest
 
 from drift.config import Config, parse_config
 from drift.errors import DataError
-from drift.experiments.run import run_config
+from drift.lineage import trace
 from drift.progress import listening
 from drift.records import PreferencePair, read_jsonl
+from drift.run import run_config
 from drift.rundir import load_run
-from drift.rundir.lineage import trace
 
 
 def thumbed(number: int) -> dict:

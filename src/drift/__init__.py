@@ -20,7 +20,7 @@ _HOMES = {
     "label_store": "drift.feedback.label",
     "ingest": "drift.logs.ingest",
     "load_run": "drift.rundir",
-    "run_config": "drift.experiments.run",
+    "run_config": "drift.run",
     "Store": "drift.store",
     "write_report": "drift.report",
 }

@@ -10,17 +10,17 @@ from pathlib import Path
 from drift.config import Config, RecipeSettings
 from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import evaluate
-from drift.evaluation.improvement import measure_improvement
-from drift.evaluation.scorers import score_replies
-from drift.evaluation.spent import find_spent
 from drift.evaluation.stopping import keep_best, should_stop
-from drift.evaluation.utility import Truth
+from drift.evaluation.unlearned import find_unlearned
+from drift.evaluation.utility import measure_improvement
 from drift.pairs.recipes import RECIPES
 from drift.pairs.stages import build_pairs, find_heldout, find_liked, find_prompts, find_random, find_repairs
 from drift.policy.model import source_of
 from drift.policy.sampler import sample
 from drift.progress import report_note
+from drift.records import Truth
 from drift.rundir import IterationDir, RunDir
+from drift.scoring import score_replies
 from drift.store import Store
 from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.train import train
@@ -110,7 +110,7 @@ def _pairs(
 ) -> Path:
     """Fresh replies, their scores if somebody scores, and the recipe's pairs out of both."""
     recipe, length = cfg.recipe, cfg.evaluation.max_length
-    completions = scores = spent = None
+    completions = scores = unlearned = None
     if RECIPES[recipe.name].samples:
         how = (cfg.sampling, recipe, cfg.policy)
         completions = it.stage("completions.jsonl", sample, policy, prompts, *how, k, cfg.seed)
@@ -118,8 +118,10 @@ def _pairs(
             how = (policy, (prompts, completions), cfg.policy, length, truth, cfg.seed)
             scores = it.stage("scores.jsonl", score_replies, recipe.scorer, *how)
     if recipe.retire_below is not None:
-        spent = it.stage("spent.jsonl", find_spent, policy, warm, prompts, recipe.retire_below, cfg.policy, length)
-    pairs = it.stage("pairs.jsonl", build_pairs, prompts, completions, recipe, cfg.sampling, scores, spent)
+        unlearned = it.stage(
+            "unlearned.jsonl", find_unlearned, policy, warm, prompts, recipe.retire_below, cfg.policy, length
+        )
+    pairs = it.stage("pairs.jsonl", build_pairs, prompts, completions, recipe, cfg.sampling, scores, unlearned)
     if truth is not None and pairs.stat().st_size:
         it.stage("improvement.json", measure_improvement, pairs, truth)
     return pairs

@@ -78,7 +78,7 @@ class Reason(StrEnum):
     OTHER_LENGTH = "other_length"
     UNSCORED = "unscored"
     TIED_SCORES = "tied_scores"
-    SPENT = "spent"
+    UNLEARNED = "unlearned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +278,18 @@ class Scorer(Protocol):
     """How good is this completion of this prompt? It may decide which pairs there are; it never enters the loss."""
 
     def score(self, prompt: Sequence[ChatMessage], completion: str) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Held-out prompts and the world's verdict on any reply to them. Evaluation alone ever sees it."""
+
+    prompts: tuple[tuple[ChatMessage, ...], ...]
+    scorer: Scorer
+    world: str
+
+    def fingerprint(self) -> str:
+        return stable_hash(self.world, self.prompts)
 
 
 Record = TypeVar("Record")

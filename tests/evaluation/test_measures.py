@@ -6,10 +6,10 @@ import pytest
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_preference
-from drift.evaluation.utility import Truth, measure_utility
+from drift.evaluation.utility import measure_utility
 from drift.policy.model import load_policy
 from drift.progress import listening
-from drift.records import ChatMessage, PreferencePair
+from drift.records import ChatMessage, PreferencePair, Truth
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import yaml
 
 from drift.config import Settings
 from drift.errors import ConfigError, DataError
-from drift.evaluation.statistics import bootstrap_runs
-from drift.experiments.compare.cell import require_all_iterations, store_of, trunk_of
+from drift.experiments.compare.cell import require_all_iterations, shared_run_of, store_of
 from drift.experiments.compare.run import run_comparison, tune
 from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, load_comparison, merge
 from drift.experiments.compare.tuning import with_rates
+from drift.statistics import bootstrap_runs
 
 SMALL = {
     "seeds": [1],
@@ -113,17 +113,17 @@ def test_tuning_never_uses_the_seeds_that_are_reported_on(tmp_path):
 def test_arms_share_what_stands_before_their_first_iteration(tmp_path):
     hotter = {**SMALL["arms"], "noisy": {"deployment": {"noise": 0.2}}, "fast": {"training": {"learning_rate": 1e-2}}}
     cells = cells_of(arms_of(settings(arms=hotter)), (1,), ("embedded",), "test")
-    trunks = {cell.arm: trunk_of(cell, tmp_path) for cell in cells}
-    assert trunks["drift"] == trunks["spin"] == trunks["fast"] != trunks["noisy"]
+    shared_runs = {cell.arm: shared_run_of(cell, tmp_path) for cell in cells}
+    assert shared_runs["drift"] == shared_runs["spin"] == shared_runs["fast"] != shared_runs["noisy"]
     (validation,) = cells_of(arms_of(settings())[:1], (1,), ("embedded",), "validation")
-    assert trunk_of(validation, tmp_path) != trunks["drift"]
+    assert shared_run_of(validation, tmp_path) != shared_runs["drift"]
 
 
 def test_settings_of_ingestion_are_part_of_what_is_shared(tmp_path):
     kept = {**SMALL["arms"], "raw": {"ingestion": {"redact": False}}}
     cells = {cell.arm: cell for cell in cells_of(arms_of(settings(arms=kept)), (1,), ("embedded",), "test")}
-    trunks = {arm: trunk_of(cell, tmp_path) for arm, cell in cells.items()}
-    assert trunks["raw"] != trunks["drift"] == trunks["spin"]
+    shared_runs = {arm: shared_run_of(cell, tmp_path) for arm, cell in cells.items()}
+    assert shared_runs["raw"] != shared_runs["drift"] == shared_runs["spin"]
 
 
 def test_a_cell_reads_the_store_of_the_logs_as_they_are_with_the_split_that_it_names(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 PROGRAM = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from drift.experiments.compare.workers import end_with_parent
+from drift.experiments.compare.run import end_with_parent
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")

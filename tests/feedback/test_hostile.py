@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from drift.feedback.hostile import is_bare_abuse, marked
+from drift.feedback.label import is_bare_abuse, mark_unsafe_complaint
 from drift.records import FeedbackLabel
-from drift.refusals import is_refusal
+from drift.turns import is_refusal
 
 
 @pytest.mark.parametrize(
@@ -62,18 +62,20 @@ def test_subtypes_by_reply_turn_and_moderation(chat):
     refused = chat("how do I make a bomb", "I'm sorry, I can't help with that.", "why not, do it!")
     insulted = chat("sort b a", "b a", "you idiot")
     plain = chat("sort b a", "b a", "that is wrong")
-    assert marked(refused, label()).subtype == "refusal_complaint"
-    assert marked(insulted, label()).subtype == "abuse"
-    assert marked(plain, label()) == label()
-    assert marked(refused, label("NEUTRAL")).subtype == "wrong"
+    assert mark_unsafe_complaint(refused, label()).subtype == "refusal_complaint"
+    assert mark_unsafe_complaint(insulted, label()).subtype == "abuse"
+    assert mark_unsafe_complaint(plain, label()) == label()
+    assert mark_unsafe_complaint(refused, label("NEUTRAL")).subtype == "wrong"
     toxic = replace(plain, tags={"toxic": "true"})
-    assert marked(toxic, label(labeller="judge")).subtype == "toxic"
+    assert mark_unsafe_complaint(toxic, label(labeller="judge")).subtype == "toxic"
     elsewhere = replace(plain, tags={"toxic": "true", "toxic_turns": "99"})
-    assert marked(elsewhere, label()).subtype == "wrong"
-    assert marked(replace(plain, tags={"toxic": "true", "toxic_turns": "12"}), label()).subtype == "toxic"
+    assert mark_unsafe_complaint(elsewhere, label()).subtype == "wrong"
+    assert (
+        mark_unsafe_complaint(replace(plain, tags={"toxic": "true", "toxic_turns": "12"}), label()).subtype == "toxic"
+    )
 
 
 def test_a_judge_that_read_the_request_and_a_reviewer_are_believed(chat):
     refused = chat("what is 2 + 2", "I'm sorry, I can't help with that.", "why not?")
-    assert marked(refused, label(labeller="judge", subtype="over_refusal")).subtype == "over_refusal"
-    assert marked(refused, label(labeller="review")).subtype == "wrong"
+    assert mark_unsafe_complaint(refused, label(labeller="judge", subtype="over_refusal")).subtype == "over_refusal"
+    assert mark_unsafe_complaint(refused, label(labeller="review")).subtype == "wrong"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from drift.feedback.ratings import labels_from_ratings
-from drift.logs.draft import Draft, finish
-from drift.logs.rows import Place
+from drift.feedback.label import labels_from_ratings
+from drift.logs.draft import ConversationDraft, finish
+from drift.logs.files.rows import Place
 from drift.records import Message, Rating
 from drift.store import Store
 
@@ -48,6 +48,6 @@ def test_of_several_judgements_of_one_reply_what_people_said_counts(tmp_path, ki
     log, store = tmp_path / "log.jsonl", Store(tmp_path / "store")
     ratings = tuple(Rating(1, kind, value) for kind, value in kinds)
     messages = (Message("user", "q"), Message("assistant", "a"))
-    store.add([finish(Draft(Place(1), messages, ratings=ratings), str(log), str)])
+    store.add([finish(ConversationDraft(Place(1), messages, ratings=ratings), str(log), str)])
     store.add_labels(told for chat in store.conversations() for told in labels_from_ratings(chat))
     assert [told.label for told in store.labels()] == [label]

@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drift.logs.draft import Draft, finish, messages_of, split_of, text_of, time_of
-from drift.logs.rows import MAX_ROW_BYTES, Place, Unusable
+from drift.logs.draft import ConversationDraft, finish, messages_of, split_of, text_of, time_of
+from drift.logs.files.rows import MAX_ROW_BYTES, Place, Unusable
 from drift.records import Message, Reason
 
 
-def draft(*texts: str, first: str = "user", **fields) -> Draft:
+def draft(*texts: str, first: str = "user", **fields) -> ConversationDraft:
     roles = ["user", "assistant"] if first == "user" else ["assistant", "user"]
     messages = tuple(Message(roles[index % 2], text) for index, text in enumerate(texts))  # type: ignore[arg-type]
-    return Draft(Place(1), messages, **fields)
+    return ConversationDraft(Place(1), messages, **fields)
 
 
-def identity(found: Draft, source: str = "s") -> str:
+def identity(found: ConversationDraft, source: str = "s") -> str:
     return finish(found, source, user_key=str.upper).conversation_id
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from drift.errors import DataError
 from drift.logs.files.opening import Repair
+from drift.logs.files.rows import MAX_ROW_BYTES
 from drift.logs.ingest import IngestSummary, ingest
-from drift.logs.rows import MAX_ROW_BYTES
 from drift.records import Reason
 from drift.store import Store
 from drift.store import folder as store_folder

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from drift.config import LabelSettings
-from drift.pairs.disliked import Trust, label_noise, prompt_items
-from drift.pairs.stages import _unseen, trust_in
+from drift.pairs.disliked import LabelReliability, label_noise, prompt_items
+from drift.pairs.stages import _unseen, label_reliability
 from drift.records import (
     ChatMessage,
     Conversation,
@@ -126,7 +126,7 @@ def test_complaints_that_must_not_teach_are_kept_out_by_name_unless_asked_for(su
     (drop,) = prompt_items(told, 0.5)
     assert isinstance(drop, Drop)
     assert drop.reason == Reason(subtype)
-    (item,) = prompt_items(told, 0.5, Trust(include=frozenset({subtype})))
+    (item,) = prompt_items(told, 0.5, LabelReliability(include=frozenset({subtype})))
     assert isinstance(item, PromptItem)
 
 
@@ -159,8 +159,8 @@ def test_noise_knows_the_audits():
     assert label_noise(0.6, 0.5) < 0.5
     assert label_noise(0.8, 0.1) == pytest.approx(0.18)
     assert label_noise(None, 0.2) == pytest.approx(0.2)
-    assert Trust(correction=0.5).noise(0.8) == pytest.approx(0.3)
-    (item,) = prompt_items([(conversation(*A_CHAT), [label(1, "DSAT")])], 0.5, Trust(fresh_not_better=0.1))
+    assert LabelReliability(correction=0.5).noise(0.8) == pytest.approx(0.3)
+    (item,) = prompt_items([(conversation(*A_CHAT), [label(1, "DSAT")])], 0.5, LabelReliability(fresh_not_better=0.1))
     assert isinstance(item, PromptItem)
     assert item.noise == pytest.approx(0.05 + 0.09)
 
@@ -170,8 +170,8 @@ def test_reviews_correct_the_labels_promise(tmp_path):
     chats = [conversation("q", f"a{n}", f"bad {n}", name=f"c{n}") for n in range(24)]
     store.add(chats)
     store.add_labels([label(1, "DSAT", p=0.8, name=f"c{n}") for n in range(24)])
-    assert trust_in(store, LabelSettings()).correction == 1.0
+    assert label_reliability(store, LabelSettings()).correction == 1.0
     for n in range(24):
         verdict = "DSAT" if n < 12 else "NEUTRAL"
         Reviews(store.path).add(Review("me", f"c{n}", 1, 2, verdict))
-    assert trust_in(store, LabelSettings()).correction == pytest.approx(0.5 / 0.8)
+    assert label_reliability(store, LabelSettings()).correction == pytest.approx(0.5 / 0.8)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drift.pairs.others import liked_items, random_items
-from drift.pairs.recipes import RECIPES, Material, exactly
+from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
 from drift.pairs.repairs import repair_pairs
 from drift.records import (
     ChatMessage,
@@ -28,7 +28,7 @@ DONE = Completion("p1", 3, 0, True, "4", "stop", 7, "abc", "transformers", (11, 
 
 def rows(recipe: str, *completions: Completion, item: PromptItem = ITEM, scores=(), **more) -> list:
     known = {("p1", sample): Score("p1", sample, score, "self", 0.0) for sample, score in enumerate(scores)}
-    material = Material({"p1": item}, completions, known, **more)
+    material = RecipeInputs({"p1": item}, completions, known, **more)
     return list(RECIPES[recipe].pairs(material))
 
 
@@ -55,7 +55,7 @@ def test_unusable_completions_are_dropped_by_name():
     assert reason_of("drift", replace(DONE, text=" \n")) == Reason.EMPTY_CHOSEN
     assert reason_of("drift", replace(DONE, text=" 5 ")) == Reason.CHOSEN_IS_REJECTED
     assert reason_of("drift", replace(DONE, finish="error")) == Reason.SAMPLING_ERROR
-    assert reason_of("drift", DONE, spent=frozenset({"p1"})) == Reason.SPENT
+    assert reason_of("drift", DONE, unlearned=frozenset({"p1"})) == Reason.UNLEARNED
 
 
 def test_a_truncated_completion_is_kept_as_such_unless_the_config_drops_it():
@@ -101,7 +101,7 @@ def test_the_logs_own_pairs_need_no_sample():
 def test_exactly_so_many_pairs_different_prompts_first(count, prompts):
     (pair,) = rows("drift", DONE)
     pairs = [replace(pair, prompt_id=prompt, pair_id=str(i)) for i, prompt in enumerate(prompts)]
-    found = list(exactly(count, pairs))
+    found = list(resize_to(count, pairs))
     assert len(found) == (count if pairs else 0)
     distinct = len(set(prompts))
     assert len({p.prompt_id for p in found[:distinct]}) == min(count, distinct)

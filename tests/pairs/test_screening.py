@@ -5,7 +5,7 @@ import pytest
 from drift.config import RecipeSettings, ScorerSettings
 from drift.pairs.screening import screened
 from drift.records import ChatMessage, Drop, PreferencePair, Reason
-from drift.refusals import is_refusal
+from drift.turns import is_refusal
 
 LONG = " ".join(f"word{n}" for n in range(100))
 

@@ -11,7 +11,7 @@ from drift.errors import DataError
 from drift.records import Counts
 from drift.report import report_on
 from drift.report.comparison.page import tell
-from drift.report.comparison.results import ArmResult, Comparison, Difference
+from drift.report.comparison.results import ArmResult, ComparisonResults, Difference
 from drift.rundir import RunDir
 
 TEXT = re.compile(r"<style>.*?</style>|<svg.*?</svg>|<[^>]+>", re.DOTALL)
@@ -37,7 +37,7 @@ def arm(gain: float, wide: float) -> ArmResult:
 
 
 def write_folder(folder: Path, name: str = "ours") -> Path:
-    comparison = Comparison(
+    comparison = ComparisonResults(
         name="side by side",
         world=("5f6d862c48c56fc2",),
         runs=("embedded-seed-1", "embedded-seed-2"),

@@ -3,12 +3,14 @@
 import math
 import re
 
-from drift.report.figures.drawing import Point, Series
-from drift.report.figures.lines import _running_mean, phases_chart, steps_chart
+from drift.report.figures.drawing import ChartPoint, Series, _running_mean, phases_chart, steps_chart
 
 
 def test_phases_chart_draws_intervals_and_leaves_gaps():
-    series = [Series("t <1>", (Point(0.5, 0.4, 0.6), None, Point(0.7))), Series("greedy", (None, None, Point(0.8)))]
+    series = [
+        Series("t <1>", (ChartPoint(0.5, 0.4, 0.6), None, ChartPoint(0.7))),
+        Series("greedy", (None, None, ChartPoint(0.8))),
+    ]
     svg = phases_chart("Utility & more", ["base", "warm start", "iteration 1"], series)
     assert svg.startswith('<svg role="img" aria-label="Utility &amp; more"')
     assert "t &lt;1&gt;" in svg
@@ -26,7 +28,7 @@ def test_steps_chart_names_its_phases_and_survives_gaps():
 
 
 def test_charts_of_one_page_do_not_share_ids():
-    series = [Series("a", (Point(1.0), Point(2.0)))]
+    series = [Series("a", (ChartPoint(1.0), ChartPoint(2.0)))]
     ids = [set(re.findall(r'id="([^"]+)"', phases_chart(title, ["x", "y"], series))) for title in ("One", "Two")]
     assert ids[0]
     assert not ids[0] & ids[1]

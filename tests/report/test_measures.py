@@ -6,7 +6,7 @@ from pathlib import Path
 from drift.records import PreferencePair, read_jsonl, write_jsonl
 from drift.report.measures import FEWEST, assumptions, kinds
 from drift.rundir import load_run
-from drift.store import Preference, Store
+from drift.store import ReviewedPreference, Store
 
 MakeRun = Callable[..., Path]
 
@@ -32,7 +32,7 @@ def test_people_come_before_a_scorer_and_the_truth_before_both(make_run: MakeRun
     store.add([])
     (run / "config.yaml").write_text(f"name: test\nstore: {store.path}\n")
     for pair, winner in zip(pairs, ("chosen", "chosen", None), strict=True):
-        store.reviews.add(Preference("ann", run.name, pair.pair_id, winner))
+        store.reviews.add(ReviewedPreference("ann", run.name, pair.pair_id, winner))
     (people,) = assumptions(load_run(run))
     assert (people.source, people.p_imp, people.pairs) == ("people, blind", 1.0, 2)
 

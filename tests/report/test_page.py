@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drift.errors import DataError
-from drift.evaluation.exploration.regions import RegionShares, Share
-from drift.evaluation.exploration.results import ExplorationSummary, MethodResult, read_exploration
+from drift.evals.exploration.regions import RegionShare, RegionShares
+from drift.evals.exploration.results import ExplorationSummary, MethodResult, read_exploration
 from drift.records import ChatMessage, FeedbackLabel, PromptItem
 from drift.report import write_report
 from drift.report.contents import Disliked
@@ -71,7 +71,7 @@ def test_every_section_is_there_with_its_numbers(make_run: MakeRun):
 
 
 def share(value: float) -> RegionShares:
-    found = Share(value, value - 0.01, value + 0.01)
+    found = RegionShare(value, value - 0.01, value + 0.01)
     return RegionShares(10, found, found)
 
 

@@ -4,12 +4,12 @@ import pytest
 
 from drift.errors import DataError
 from drift.records import ChatMessage, PreferencePair, write_jsonl
-from drift.review.comparison import Comparison, fresh_is_left
-from drift.store import Preference, Reviews
+from drift.review.comparison import BlindComparison, fresh_is_left
+from drift.store import ReviewedPreference, Reviews
 
 
 @pytest.fixture
-def comparison(tmp_path) -> Comparison:
+def comparison(tmp_path) -> BlindComparison:
     run = tmp_path / "run"
     said = {name: (ChatMessage("assistant", name),) for name in ("fresh", "disliked")}
     ask = (ChatMessage("user", "hi"),)
@@ -20,7 +20,7 @@ def comparison(tmp_path) -> Comparison:
             for n in range(8)
         ]
         write_jsonl(run / f"iteration-{k}" / "pairs.jsonl", pairs)
-    return Comparison(run, Reviews(tmp_path), "ann")
+    return BlindComparison(run, Reviews(tmp_path), "ann")
 
 
 def test_the_sides_hide_which_one_is_fresh_and_the_answer_is_kept_in_its_terms(comparison):
@@ -39,11 +39,11 @@ def test_the_sides_hide_which_one_is_fresh_and_the_answer_is_kept_in_its_terms(c
 
 
 def test_nobody_sees_the_decisions_of_others_or_of_other_runs(comparison, tmp_path):
-    Reviews(tmp_path).add(Preference("bob", "run", comparison.pairs[0].pair_id, "chosen"))
-    Reviews(tmp_path).add(Preference("ann", "another", comparison.pairs[0].pair_id, "chosen"))
+    Reviews(tmp_path).add(ReviewedPreference("bob", "run", comparison.pairs[0].pair_id, "chosen"))
+    Reviews(tmp_path).add(ReviewedPreference("ann", "another", comparison.pairs[0].pair_id, "chosen"))
     assert comparison.improvement().p_imp is None
 
 
 def test_a_run_without_pairs_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no pairs of an iteration"):
-        Comparison(tmp_path, Reviews(tmp_path), "ann")
+        BlindComparison(tmp_path, Reviews(tmp_path), "ann")

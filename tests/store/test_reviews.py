@@ -4,7 +4,7 @@ import pytest
 
 from drift.errors import DataError
 from drift.records import Conversation, FeedbackLabel, Message
-from drift.store import Preference, Review, Store
+from drift.store import Review, ReviewedPreference, Store
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def test_undo_takes_back_ones_own_decisions_only(store):
     store.reviews.add(Review("ann", "c", 1, 2, "DSAT"))
     store.reviews.add(Review("bob", "c", 1, 2, "SAT"))
     for run, winner in (("r1", "chosen"), ("r2", "tie")):
-        store.reviews.add(Preference("ann", run, "p", winner))
-    assert store.reviews.undo(Preference, "ann", "r1") is not None
-    assert [p.run for p in store.reviews.all(Preference)] == ["r2"]
+        store.reviews.add(ReviewedPreference("ann", run, "p", winner))
+    assert store.reviews.undo(ReviewedPreference, "ann", "r1") is not None
+    assert [p.run for p in store.reviews.all(ReviewedPreference)] == ["r2"]
     assert store.reviews.undo(Review, "ann") is not None
     assert store.reviews.undo(Review, "ann") is None
     assert [review.reviewer for review in store.reviews.all(Review)] == ["bob"]

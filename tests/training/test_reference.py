@@ -8,7 +8,7 @@ from drift.errors import DataError
 from drift.policy.model import load_policy, save_policy
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.rundir import RunDir
-from drift.training.reference import Reference, ReferenceSettings, logps_of, measure_reference, with_reference
+from drift.training.reference import ReferenceLogps, ReferenceSettings, logps_of, measure_reference, with_reference
 from drift.training.tokens import TokenPair, load_pairs
 
 
@@ -46,7 +46,7 @@ def written(tiny_policy, tmp_path_factory):
 
 def test_a_file_gives_back_what_was_measured(policy, written):
     pairs, _ = load_pairs(policy, written / "pairs.jsonl", 1024, 2048)
-    reference = Reference.open(written / "reference.safetensors", policy, pairs)
+    reference = ReferenceLogps.open(written / "reference.safetensors", policy, pairs)
     assert reference.policies == (policy.policy_id, policy.policy_id)
     told = logps_of(policy, pairs, 99, torch.float32)
     for found, expected in zip(reference.logps(policy.policy_id, pairs), told, strict=True):
@@ -61,16 +61,16 @@ def test_a_file_of_anything_else_is_refused_by_name(tiny_policy, policy, written
     path = written / "reference.safetensors"
     pairs, _ = load_pairs(policy, written / "pairs.jsonl", 1024, 2048)
     with pytest.raises(DataError, match=r"reference log-probs of other weights \(.*not abc\)\. Delete it"):
-        Reference.open(path, policy, pairs).logps("abc", pairs)
+        ReferenceLogps.open(path, policy, pairs).logps("abc", pairs)
     with pytest.raises(DataError, match="reference log-probs of another pairs"):
-        Reference.open(path, policy, pairs[1:])
+        ReferenceLogps.open(path, policy, pairs[1:])
     other = load_policy(tiny_policy, PolicySettings())
     other.tokenizer.chat_template = "{{ messages }}"
     with pytest.raises(DataError, match="reference log-probs of another tokenizer"):
-        Reference.open(path, other, pairs)
+        ReferenceLogps.open(path, other, pairs)
     (written / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"broken\.safetensors: no reference log-probs"):
-        Reference.open(written / "broken.safetensors", policy, pairs)
+        ReferenceLogps.open(written / "broken.safetensors", policy, pairs)
 
 
 def test_only_what_changes_the_log_probs_has_them_measured_again(tiny_policy, written, tmp_path):

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import orjson
 
-from drift.bench.machine import machine
+from drift.bench import machine
 from drift.config import IngestionSettings
 from drift.errors import DataError
 from drift.feedback.label import label_store

@@ -11,8 +11,7 @@ import numpy as np
 from sklearn.metrics import f1_score, roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from drift.bench.label_gold import GoldBench, measure_gold
-from drift.bench.resample import Interval, intervals
+from drift.bench.label_gold import GoldBench, Interval, intervals, measure_gold
 from drift.errors import DataError
 from drift.feedback.embedded.fit.iard import read_iard
 from drift.feedback.embedded.labeller import DECISION, EmbeddedLabeller

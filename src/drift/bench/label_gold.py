@@ -1,19 +1,36 @@
 """The embedded labeller on gold labels of real chats, each turn judged by a model that saw nothing of its fold."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from drift.bench.resample import Interval, intervals
 from drift.feedback.embedded.fit.gold import FOLDS, GoldTurn, read_gold
 from drift.feedback.embedded.fit.iard import read_iard
 from drift.feedback.embedded.fit.learn import Linears, held_out
 from drift.feedback.embedded.fit.pool import project_pool
 from drift.feedback.embedded.labeller import DECISION
 from drift.records import Conversation
+
+RESAMPLES = 1000
+
+Interval = tuple[float, float]
+
+
+def intervals(figures: Callable[[np.ndarray], Sequence[float]], groups: Sequence[str], seed: int) -> list[Interval]:
+    """95 % bootstrap interval of each figure that `figures` makes of rows; the rows of one group stay together."""
+    names, group = np.unique(groups, return_inverse=True)
+    members = [np.flatnonzero(group == number) for number in range(len(names))]
+    rng = np.random.default_rng(seed)
+    draws = [
+        figures(np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]))
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.percentile(draws, (2.5, 97.5), axis=0).round(4).tolist()
+    return list(zip(low, high, strict=True))
+
 
 RECALL = 0.35
 BINS = 8

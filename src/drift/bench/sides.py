@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM, Trainer
 from drift.config import TrainingSettings
 from drift.policy.model import resolve_source
 from drift.training.batch import StepCollator, summed_logps
-from drift.training.reference import LARGER
+from drift.training.reference import REFERENCE_BATCH_FACTOR
 from drift.training.shared_prefix import base_model, choose_packing
 from drift.training.tokens import TokenPair
 from drift.training.trainer import PreferenceTrainer, training_arguments
@@ -140,7 +140,9 @@ class Ours(Side):
     def reference(self, model: nn.Module, pairs: Sequence[TokenPair]) -> list[TokenPair]:
         """The pairs with this model's log-probs, in the rows that the reference pass takes."""
         model.eval()
-        collate = replace(self.collator, micro_batch_tokens=LARGER * self.collator.micro_batch_tokens, head="again")
+        collate = replace(
+            self.collator, micro_batch_tokens=REFERENCE_BATCH_FACTOR * self.collator.micro_batch_tokens, head="again"
+        )
         found = list(pairs)
         for places in collate.groups(pairs):
             (batch,) = collate([pairs[place] for place in places])

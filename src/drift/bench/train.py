@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import torch
 
-from drift.bench.machine import machine
+from drift.bench import machine
 from drift.bench.sides import BATCH, Conditions, Ours, Rival, Shape, Side, make_model, make_pairs
 from drift.errors import PrerequisiteError
 from drift.training.shared_prefix import choose_packing

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -41,7 +42,7 @@ MaxCost = Annotated[
 ]
 
 if TYPE_CHECKING:
-    from drift.evaluation.exploration.results import MethodResult
+    from drift.evals.exploration.results import MethodResult
     from drift.evaluation.results import UtilityResult
     from drift.experiments.compare.run import Done
     from drift.rundir import OnStage
@@ -175,3 +176,6 @@ def watching_stages() -> "Iterator[OnStage]":
 
 def _rate(tokens: int, since: float) -> str:
     return f"{tokens / max(time.monotonic() - since, 1e-9):,.0f} tokens/s" if tokens else ""
+
+
+StoreDir = Annotated[Path, typer.Option("--store", help="The store's folder.")]

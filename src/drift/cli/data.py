@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, progress, summary
-
-StoreDir = Annotated[Path, typer.Option("--store", help="The store's folder.")]
+from drift.cli.console import JsonFlag, StoreDir, progress, summary
 
 
 def ingest(
@@ -34,7 +32,7 @@ def ingest(
     Example: drift ingest logs/*.jsonl --store stores/mine
     """
     from drift.cli.privacy import ingestion_settings
-    from drift.cli.shown.examples import show_ingestion, show_preview
+    from drift.cli.shown import show_ingestion, show_preview
     from drift.logs.ingest import ingest, preview
     from drift.progress import report_progress
     from drift.store import Store
@@ -63,8 +61,8 @@ def pairs(
 
     Example: drift pairs logs/*.jsonl --store stores/mine --out prompts.jsonl
     """
-    from drift.experiments.pairs import pairs_from_logs
     from drift.pairs.stages import write_pairs
+    from drift.run import pairs_from_logs
     from drift.store import Store
 
     with progress("reading and labelling"):

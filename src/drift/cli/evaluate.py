@@ -26,7 +26,7 @@ app = typer.Typer(help="Measure models: benchmarks, pairwise comparisons, explor
 
 
 def sampling(temperature: float, max_new_tokens: int) -> "SamplingSettings":
-    from drift.evaluation.replies.sources import sampling_at
+    from drift.evals.replies import sampling_at
 
     return sampling_at(temperature, max_new_tokens)
 
@@ -58,17 +58,17 @@ def alpaca_eval(
 
     Example: drift eval alpaca-eval --annotations annotations.json --reference alpaca_eval/ --json
     """
-    from drift.evaluation.alpaca_eval.summarise import summarise_annotations
-    from drift.evaluation.judging.terms import Terms, one_of
+    from drift.evals.alpaca_eval.metrics import summarise_annotations
+    from drift.scoring.ask import JudgePricing, one_of
 
     with progress("evaluating"):
         if one_of("--annotations FILE", annotations, model, judge):
             done = summarise_annotations(Path(str(annotations)), reference).plain()
         else:  # here alone models are loaded
-            from drift.evaluation.alpaca_eval.judge import read_prompt
-            from drift.evaluation.alpaca_eval.run import AlpacaRun, run_alpaca_eval
+            from drift.evals.alpaca_eval.judge import read_prompt
+            from drift.evals.alpaca_eval.run import AlpacaRun, run_alpaca_eval
 
-            settings = Terms(api_key_env, price_input, price_output, max_cost).judge(str(judge))
+            settings = JudgePricing(api_key_env, price_input, price_output, max_cost).judge(str(judge))
             run = AlpacaRun(
                 model=str(model),
                 judge=settings,
@@ -117,17 +117,17 @@ def wildbench(
 
     Example: drift eval wildbench --scores gemma-2b-it.jsonl --scores gemma-7b-it.jsonl --json
     """
-    from drift.evaluation.judging.terms import Terms, one_of
-    from drift.evaluation.wildbench.summarise import summarise_scores
+    from drift.evals.wildbench.summarise import summarise_scores
+    from drift.scoring.ask import JudgePricing, one_of
 
     with progress("evaluating"):
         if one_of("--scores FILE", scores, model, judge):
             done = summarise_scores(scores or [], tags, pairwise or [], reference_model, margin).plain()
         else:  # here alone models are loaded
-            from drift.evaluation.wildbench.judge import read_prompt
-            from drift.evaluation.wildbench.run import WildRun, run_wildbench
+            from drift.evals.wildbench.judge import read_prompt
+            from drift.evals.wildbench.run import WildRun, run_wildbench
 
-            settings = Terms(api_key_env, price_input, price_output, max_cost).judge(str(judge))
+            settings = JudgePricing(api_key_env, price_input, price_output, max_cost).judge(str(judge))
             run = WildRun(
                 model=str(model),
                 judge=settings,
@@ -170,15 +170,15 @@ def pairwise(
 
     Example: drift eval pairwise runs/mine --against logs --judge http://127.0.0.1:8000/v1#judge --json
     """
-    from drift.evaluation.judging.terms import Terms
-    from drift.evaluation.pairwise.compare import Contest, run_contest
-    from drift.evaluation.pairwise.heldout import heldout_requests
-    from drift.evaluation.pairwise.judges import make_judge
-    from drift.evaluation.replies.sources import sampling_at
+    from drift.evals.pairwise.compare import PairwiseRun, run_contest
+    from drift.evals.pairwise.heldout import heldout_requests
+    from drift.evals.replies import sampling_at
+    from drift.scoring.ask import JudgePricing
+    from drift.scoring.judges import make_judge
 
-    terms = Terms(api_key_env, price_input, price_output, max_cost)
+    terms = JudgePricing(api_key_env, price_input, price_output, max_cost)
     decides = make_judge(judge, reward_model, out, dtype, terms)
-    contest = Contest(model, against, sampling_at(temperature, max_new_tokens), out, dtype, seed)
+    contest = PairwiseRun(model, against, sampling_at(temperature, max_new_tokens), out, dtype, seed)
     heldout = heldout_requests(model, store, requests, max_prompts)
     with progress("comparing"):
         done = run_contest(contest, heldout, decides, dry_run, console.print)
@@ -220,10 +220,10 @@ def exploration(
 
     Example: drift eval exploration runs/demo-seed-1 --json
     """
-    from drift.evaluation.judging.terms import Terms
     from drift.experiments.explore import ExploreSettings, estimate_exploration, explore
+    from drift.scoring.ask import JudgePricing
 
-    terms = Terms(api_key_env, price_input, price_output, max_cost)
+    terms = JudgePricing(api_key_env, price_input, price_output, max_cost)
     settings = ExploreSettings(
         reward, embedder, store, prompts, samples, temperature, max_new_tokens, dtype, seed, good_from, terms
     )

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, MaxCost, console, progress, summary
-from drift.cli.data import StoreDir
+from drift.cli.console import JsonFlag, MaxCost, StoreDir, console, progress, summary
 
 if TYPE_CHECKING:
     from drift.config import EndpointSettings
@@ -89,7 +88,7 @@ def label(
     Example: drift label --store stores/mine --out labels.jsonl
     """
     from drift.config import LabelSettings
-    from drift.feedback.judging import label_by, plan
+    from drift.feedback.stage import label_by, plan
     from drift.store import Store
 
     server = None

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, console, progress, summary
-from drift.cli.data import StoreDir
+from drift.cli.console import JsonFlag, StoreDir, console, progress, summary
 from drift.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def forget(
     """
     from dataclasses import asdict
 
-    from drift.rundir.lineage import forgotten_in
+    from drift.lineage import forgotten_in
     from drift.rundir.view import list_runs
     from drift.store import Store
 

@@ -25,7 +25,7 @@ def run(
     from drift.config import load_config
 
     settings = load_config(config, tuple(overrides or ()))  # a typo is told before the seconds that torch takes to load
-    from drift.experiments.run import run_config
+    from drift.run import run_config
 
     with watching_stages() as on_stage:
         done = run_config(settings, out, on_stage)
@@ -43,8 +43,8 @@ def runs(
     """
     from dataclasses import asdict
 
+    from drift.lineage import forgotten_in
     from drift.rundir import list_runs
-    from drift.rundir.lineage import forgotten_in
     from drift.store import Store
 
     found = list_runs(root)
@@ -97,8 +97,8 @@ def trace(
 
     Example: drift trace runs/demo-seed-1 4501f386bce20cde
     """
-    from drift.cli.shown.traces import show_trace
-    from drift.rundir.lineage import trace
+    from drift.cli.shown import show_trace
+    from drift.lineage import trace
 
     show_trace(trace(path, pair_id), as_json)
 

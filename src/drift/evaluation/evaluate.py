@@ -6,10 +6,10 @@ from pathlib import Path
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_preference
 from drift.evaluation.results import Evaluation, SampleResult, write_evaluation
-from drift.evaluation.utility import Truth, measure_utility
+from drift.evaluation.utility import measure_utility
 from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
-from drift.records import Counts, PreferencePair, read_jsonl
+from drift.records import Counts, PreferencePair, Truth, read_jsonl
 from drift.rundir import partial_work
 
 SHOWN, SHOWN_WITH_TRUTH = 20, 40

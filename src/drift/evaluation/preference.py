@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from drift.evaluation.results import PairResult, PreferenceResult
-from drift.evaluation.statistics import bootstrap_mean
 from drift.policy.logps import reply_logps
 from drift.policy.model import Policy
 from drift.records import PreferencePair
+from drift.statistics import bootstrap_mean
 
 
 def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_length: int) -> PreferenceResult | None:

@@ -54,7 +54,7 @@ class UtilityResult(Result):
     scores: tuple[float, ...] = ()
 
 
-class Improvement(Result):
+class PairImprovement(Result):
     """improvement.json: shares of pairs whose chosen is truly better, worse or equal, and the mean gap in utility."""
 
     better: float

@@ -1,29 +1,16 @@
 """True utility, where a world knows it: sample replies to held-out prompts and let the world score them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from drift.config import EvaluationSettings, SamplingSettings
-from drift.evaluation.results import UtilityResult
-from drift.evaluation.statistics import bootstrap_mean
+from drift.evaluation.results import PairImprovement, UtilityResult
 from drift.policy.model import Policy
 from drift.policy.sampler import generate_replies
-from drift.records import ChatMessage, Scorer, stable_hash
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """Held-out prompts and the world's verdict on any reply to them. Evaluation alone ever sees it."""
-
-    prompts: tuple[tuple[ChatMessage, ...], ...]
-    scorer: Scorer
-    world: str
-
-    def fingerprint(self) -> str:
-        return stable_hash(self.world, self.prompts)
+from drift.records import ChatMessage, Counts, PreferencePair, Scorer, Truth, read_jsonl
+from drift.statistics import bootstrap_mean
 
 
 def measure_utility(
@@ -71,3 +58,17 @@ def _at_temperature(
         prompts=len(prompts),
         scores=tuple(round(score, 4) for score in per_prompt.tolist()),
     )
+
+
+def measure_improvement(out: Path, pairs: Path, truth: Truth) -> Counts:
+    """Write improvement.json of an iteration's pairs (one at least); nothing of it goes back into training."""
+    gaps = [
+        truth.scorer.score(pair.prompt, pair.chosen[0].content)
+        - truth.scorer.score(pair.prompt, pair.rejected[0].content)
+        for pair in read_jsonl(pairs, PreferencePair)
+    ]
+    count = len(gaps)
+    better, worse = sum(gap > 0 for gap in gaps) / count, sum(gap < 0 for gap in gaps) / count
+    found = PairImprovement(better=better, worse=worse, equal=1 - better - worse, gap=sum(gaps) / count, pairs=count)
+    out.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return {"p_imp": round(better, 4), "worse": round(worse, 4)}

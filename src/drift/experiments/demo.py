@@ -10,13 +10,15 @@ from pathlib import Path
 
 from drift.config import Config, DeploymentSettings, load_config
 from drift.evaluation.results import UtilityResult, read_evaluation
-from drift.experiments.label_quality import measure_labels
-from drift.experiments.run import collect, learn, open_run
 from drift.experiments.simulation import sandbox_truth, simulate
 from drift.policy.model import source_of
-from drift.report.files import LabelQuality, read_json
+from drift.records import Counts, read_jsonl
+from drift.report.files import LabelQuality, read_json, write_json
+from drift.run import collect, learn, open_run
 from drift.rundir import OnStage, RunDir
+from drift.sandbox.deployment import Reaction
 from drift.sandbox.world import world_hash
+from drift.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +83,20 @@ def _evaluations(run: Path, cfg: Config) -> list[tuple[str, Path]]:
     iterations = [(f"iteration {k}", run / f"iteration-{k}") for k in range(1, cfg.iterations + 1)]
     folders = [("base", run / "base"), ("warm start", run / "warm-start"), *iterations]
     return [(name, folder / "evaluation.json") for name, folder in folders if folder.exists()]
+
+
+def measure_labels(out: Path, store: Store, truth: Path) -> Counts:
+    """DSAT labels against the world's truth, over all user turns that follow a reply."""
+    known = {(r.source_id, r.message_index): r.label == "DSAT" for r in read_jsonl(truth, Reaction)}
+    found = {
+        (conversation.source_id, conversation.messages[label.user_index].source_index): label.label == "DSAT"
+        for conversation, labels in store.labelled()
+        for label in labels
+        if label.user_index is not None
+    }
+    both = sum(found.get(turn, False) for turn, is_dsat in known.items() if is_dsat)
+    quality = LabelQuality(
+        precision=both / max(sum(found.values()), 1), recall=both / max(sum(known.values()), 1), n=len(known)
+    )
+    write_json(out, quality)
+    return {"precision": round(quality.precision, 4), "recall": round(quality.recall, 4), "judged": quality.n}

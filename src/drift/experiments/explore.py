@@ -9,18 +9,12 @@ import yaml
 
 from drift.config import PolicySettings, SamplingSettings
 from drift.errors import ConfigError, DataError
-from drift.evaluation.exploration.analyse import Sampled, analyse, default_good
-from drift.evaluation.exploration.embed import embed
-from drift.evaluation.exploration.plot import draw_map
-from drift.evaluation.exploration.results import FILE, ExplorationSummary
-from drift.evaluation.judging.ask import Estimate
-from drift.evaluation.judging.terms import Terms
-from drift.evaluation.pairwise.heldout import heldout_requests
-from drift.evaluation.replies.sources import assumed_text, policy_source
-from drift.evaluation.scorers.judge import JudgeScorer
-from drift.evaluation.scorers.protocol import BatchScorer, Reply
-from drift.evaluation.scorers.reward_model import RewardModelScorer
-from drift.evaluation.scorers.truth import TruthScorer
+from drift.evals.exploration.analyse import Sampled, analyse, default_good
+from drift.evals.exploration.embed import embed
+from drift.evals.exploration.plot import draw_map
+from drift.evals.exploration.results import FILE, ExplorationSummary
+from drift.evals.pairwise.heldout import heldout_requests
+from drift.evals.replies import assumed_text, policy_source
 from drift.experiments.simulation import sandbox_truth
 from drift.policy.model import load_policy
 from drift.policy.sampler import generate_replies
@@ -28,10 +22,14 @@ from drift.progress import report_note
 from drift.records import ChatMessage, stable_hash
 from drift.report import write_report
 from drift.rundir import atomic_write, load_run
+from drift.scoring.ask import Estimate, JudgePricing
+from drift.scoring.judges import JudgeScorer
+from drift.scoring.reward_model import RewardModelScorer
+from drift.scoring.scorers import BatchScorer, ReplyToScore, TruthScorer
 
 Chat = tuple[ChatMessage, ...]
 WIDEST = 8192
-NO_TERMS = Terms()
+NO_TERMS = JudgePricing()
 OWN_CONSTANTS = "the paper publishes no constants of this analysis; these are ours"
 OWN_JUDGE = "the reward is a judge's preference over the logs' own reply, asked for in this project's words"
 
@@ -52,7 +50,7 @@ class ExploreSettings:
     dtype: str = "float32"
     seed: int = 0
     good_from: float | None = None
-    terms: Terms = NO_TERMS
+    terms: JudgePricing = NO_TERMS
 
     @property
     def by_judge(self) -> bool:
@@ -67,8 +65,8 @@ class Asked:
     against: tuple[str | None, ...]
     scorer: BatchScorer
 
-    def replies(self, n: int, texts: Sequence[str]) -> list[Reply]:
-        return [Reply(self.chats[n], text, against=self.against[n]) for text in texts]
+    def replies(self, n: int, texts: Sequence[str]) -> list[ReplyToScore]:
+        return [ReplyToScore(self.chats[n], text, against=self.against[n]) for text in texts]
 
 
 def explore(

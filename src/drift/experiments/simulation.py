@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from drift.config import DeploymentSettings, PolicySettings, SamplingSettings
-from drift.evaluation.utility import Truth
 from drift.policy.model import load_policy
 from drift.policy.sampler import generate_replies
-from drift.records import ChatMessage, Counts, write_jsonl
+from drift.records import ChatMessage, Counts, Truth, write_jsonl
 from drift.sandbox.deployment import deploy, write_logs
 from drift.sandbox.long.deployment import deploy_lists
 from drift.sandbox.long.world import heldout_lists, list_world_hash

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from drift.logs.rows import MAX_ROW_BYTES, Place, Unusable, encodable, shown
+from drift.logs.files.rows import MAX_ROW_BYTES, Place, Unusable, encodable, shown
 from drift.records import Conversation, Message, Rating, RatingKind, Reason, Role, Split, stable_hash
 
 ROLES: dict[str, Role] = {
@@ -68,7 +68,7 @@ class Call:
 
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make
-class Draft:
+class ConversationDraft:
     """What a reader found in the row at `at`.
 
     `identity_until`: where the log gives no id, the index of the last message that tells conversations apart; None is
@@ -114,7 +114,7 @@ class Evidence:
     stars: bool = False
 
 
-def finish(draft: Draft, source: str, user_key: Callable[[str], str]) -> Conversation:
+def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]) -> Conversation:
     """Give a draft its identity and split. Raises Unusable if it is none that a pair could come from."""
     if "user" not in [message.role for message in draft.messages]:
         raise Unusable(Reason.NO_USER_TURN, f"{len(draft.messages)} messages, none by a user")
@@ -143,7 +143,7 @@ def split_of(conversation_id: str) -> Split:
     return _SPLITS[int(stable_hash("split", conversation_id), 16) % len(_SPLITS)]
 
 
-def _identity(draft: Draft, source: str) -> str:
+def _identity(draft: ConversationDraft, source: str) -> str:
     if draft.source_id is not None:
         return stable_hash(source, draft.source_id)
     last = _first_reply(draft.messages) if draft.identity_until is None else draft.identity_until

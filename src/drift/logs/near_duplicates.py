@@ -18,7 +18,7 @@ PERMUTATIONS, BANDS, SHINGLE = 64, 16, 4
 ALIKE = 0.8  # share of word runs that two conversations have in common, estimated from their signatures
 _SEED = 42
 _SIGNED = np.dtype([("id", "S64"), ("signature", np.uint32, PERMUTATIONS)])
-_TOGETHER = 16_384
+_SIGNATURES_PER_BATCH = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ class _Signed:
         self._length += 1
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """All rows, _TOGETHER at a time."""
-        for begin in range(0, self._length, _TOGETHER):
-            yield self._read(begin, min(_TOGETHER, self._length - begin))
+        """All rows, _SIGNATURES_PER_BATCH at a time."""
+        for begin in range(0, self._length, _SIGNATURES_PER_BATCH):
+            yield self._read(begin, min(_SIGNATURES_PER_BATCH, self._length - begin))
 
     def rows(self, places: np.ndarray) -> np.ndarray:
         return np.concatenate([self._read(place, 1) for place in places.tolist()] or [np.empty(0, _SIGNED)])
@@ -92,7 +92,7 @@ def _first_alike(signed: _Signed) -> np.ndarray:
         starts = np.r_[True, keys[order][1:] != keys[order][:-1]]
         leaders = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
         unsettled = (order != leaders) & (first[order] == order)
-        for some in np.array_split(np.flatnonzero(unsettled), max(unsettled.sum() // _TOGETHER, 1)):
+        for some in np.array_split(np.flatnonzero(unsettled), max(unsettled.sum() // _SIGNATURES_PER_BATCH, 1)):
             alike = _alike(signed, order[some], leaders[some]) >= ALIKE
             first[order[some][alike]] = leaders[some][alike]
     while (first[first] != first).any():
@@ -120,8 +120,8 @@ def _alike(signed: _Signed, some: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _repeats(signed: _Signed, first: np.ndarray, repeats: np.ndarray) -> Iterator[Repeat]:
-    for begin in range(0, len(repeats), _TOGETHER):
-        some = repeats[begin : begin + _TOGETHER]
+    for begin in range(0, len(repeats), _SIGNATURES_PER_BATCH):
+        some = repeats[begin : begin + _SIGNATURES_PER_BATCH]
         names, firsts = signed.rows(some)["id"].tolist(), signed.rows(first[some])["id"].tolist()
         shares = _alike(signed, some, first[some]).tolist()
         for name, of, alike in zip(names, firsts, shares, strict=True):

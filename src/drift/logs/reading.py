@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from drift.errors import DataError
-from drift.logs.draft import Draft, Evidence, finish
+from drift.logs.draft import ConversationDraft, Evidence, finish
 from drift.logs.files.opening import STDIN, Repair, size_of
+from drift.logs.files.rows import LogRow, Reject, Unusable, read_rows
 from drift.logs.readers import READERS
-from drift.logs.rows import Reject, Row, Unusable, read_rows
-from drift.logs.stitching import Stitcher
+from drift.logs.traces.stitching import Stitcher
 from drift.records import Conversation, Reason
 
 FILTERED = frozenset({Reason.NOT_A_CHAT, Reason.JOINED_AS_EVIDENCE, Reason.NO_VERDICT})
@@ -87,15 +87,15 @@ def read_logs(
         reading.check()
 
 
-def recognise(file: Path, rows: Iterator[Row | Reject], name: str | None) -> tuple[str, list[Row | Reject]]:
+def recognise(file: Path, rows: Iterator[LogRow | Reject], name: str | None) -> tuple[str, list[LogRow | Reject]]:
     """The format (`name`, if it is given) and the rows that were looked at. Raises DataError if it is not certain."""
-    first: list[Row | Reject] = []
+    first: list[LogRow | Reject] = []
     places: dict[str, int] = {}
     plain: dict[str, int] = {}
     weight = 0
     for row in rows if name is None else ():
         first.append(row)
-        if isinstance(row, Row):
+        if isinstance(row, LogRow):
             for candidate, known in READERS.items():
                 if known.recognises(row.value):
                     (plain if known.plain else places).setdefault(candidate, row.at.line)
@@ -111,17 +111,17 @@ def recognise(file: Path, rows: Iterator[Row | Reject], name: str | None) -> tup
         told = ", ".join(f"{candidate} (line {line})" for candidate, line in found.items())
         raise DataError(f"{file}: this could be {told}. Say which one with --format.")
     known = f"Name its format with --format: {', '.join(READERS)}"
-    readable = next((row for row in first if isinstance(row, Row)), None)
+    readable = next((row for row in first if isinstance(row, LogRow)), None)
     if readable is None:
         raise DataError(f"{file}: no row of JSON Lines, of a JSON array or of Parquet in it. Leave it out. {known}.")
     keys = ", ".join(list(readable.value)[:8]) or "no keys"
     raise DataError(f"{file}:{readable.at.line}: no chat log that is known (this row has {keys}). {known}.")
 
 
-def _weight(row: Row | Reject) -> int:
+def _weight(row: LogRow | Reject) -> int:
     """Characters of all texts in a row."""
     weight = 0
-    left: list[Any] = [row.value] if isinstance(row, Row) else []
+    left: list[Any] = [row.value] if isinstance(row, LogRow) else []
     while left:
         inner = left.pop()
         for value in inner.values() if isinstance(inner, dict) else inner:
@@ -132,15 +132,15 @@ def _weight(row: Row | Reject) -> int:
     return weight
 
 
-def _counted(rows: Iterable[Row | Reject], reading: Reading) -> Iterator[Row | Reject]:
+def _counted(rows: Iterable[LogRow | Reject], reading: Reading) -> Iterator[LogRow | Reject]:
     for row in rows:
         reading.rows += 1
         yield row
 
 
 def _without_calls(
-    found: Iterable[Draft | Evidence | Reject], stitcher: Stitcher, file: str
-) -> Iterator[Draft | Evidence | Reject]:
+    found: Iterable[ConversationDraft | Evidence | Reject], stitcher: Stitcher, file: str
+) -> Iterator[ConversationDraft | Evidence | Reject]:
     for outcome in found:
         if isinstance(outcome, Reject):
             yield outcome
@@ -149,7 +149,7 @@ def _without_calls(
 
 
 def _finished(
-    found: Iterable[Draft | Evidence | Reject],
+    found: Iterable[ConversationDraft | Evidence | Reject],
     source: str,
     user_key: Callable[[str], str],
     reading: Reading,
@@ -159,7 +159,7 @@ def _finished(
         reading.accounted += outcome.rows
         if isinstance(outcome, Reject):
             yield replace(outcome, file=outcome.file or file)
-        elif isinstance(outcome, Draft):
+        elif isinstance(outcome, ConversationDraft):
             try:
                 yield finish(outcome, source, user_key)
             except Unusable as error:

@@ -13,7 +13,7 @@ MOST_NOISE = 0.49
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class LabelReliability:
     """How far labels are believed. `include`: names of KEPT_OUT that make pairs all the same.
 
     `fresh_not_better`: audited rate at which a fresh reply is not better than the disliked one. `correction`: audited
@@ -32,7 +32,7 @@ class Trust:
 def prompt_items(
     labelled: Iterable[tuple[Conversation, Sequence[FeedbackLabel]]],
     min_p_dsat: float,
-    trust: Trust = Trust(),
+    trust: LabelReliability = LabelReliability(),
     repeats: frozenset[str] = frozenset(),
     max_per_user: int | None = None,
 ) -> Iterator[PromptItem | Drop]:
@@ -83,7 +83,9 @@ def _kept_out(conversation: Conversation, label: FeedbackLabel, include: frozens
     return None if label.subtype in include else KEPT_OUT.get(label.subtype or "")
 
 
-def _item(conversation: Conversation, label: FeedbackLabel, liked: set[int], trust: Trust) -> PromptItem | Drop:
+def _item(
+    conversation: Conversation, label: FeedbackLabel, liked: set[int], trust: LabelReliability
+) -> PromptItem | Drop:
     messages, i = conversation.messages, label.reply_index
     prompt_id = _prompt_id(label)
     if reason := _kept_out(conversation, label, trust.include):

@@ -7,7 +7,7 @@ from itertools import groupby
 from drift.config import RecipeSettings
 from drift.pairs.recipes.recipe import PairsOrDrops
 from drift.records import Drop, PreferencePair, Reason
-from drift.refusals import is_refusal
+from drift.turns import is_refusal
 
 STAGE = "pairs"
 LONG_ENOUGH = 50

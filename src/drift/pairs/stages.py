@@ -7,9 +7,9 @@ from statistics import median
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.errors import DataError
-from drift.pairs.disliked import Trust, is_dissatisfied, prompt_items
+from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items
 from drift.pairs.others import liked_items, random_items
-from drift.pairs.recipes import RECIPES, Material, exactly
+from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
 from drift.pairs.repairs import repair_pairs
 from drift.pairs.screening import screened
 from drift.records import (
@@ -41,7 +41,7 @@ class PairsSummary:
 
 def find_prompts(out: Path, store: Store, settings: LabelSettings, split: Split | None) -> Counts:
     """Write the PromptItems of one split, or of all."""
-    trust = trust_in(store, settings)
+    trust = label_reliability(store, settings)
     items = prompt_items(store.labelled(split), settings.min_p_dsat, trust, _repeats(store), settings.max_per_user)
     return write_kept(out, items)
 
@@ -51,7 +51,7 @@ def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path
     without conversations that nearly repeat another: it may be one that is learned from."""
     trained = {int(stable_hash(item.prompt), 16) for item in read_jsonl(prompts, PromptItem)}
     labelled = (row for split in HELD_OUT for row in store.labelled(split))
-    items = prompt_items(labelled, settings.min_p_dsat, trust_in(store, settings), _repeats(store))
+    items = prompt_items(labelled, settings.min_p_dsat, label_reliability(store, settings), _repeats(store))
     return write_kept(out, _unseen(items, trained))
 
 
@@ -59,7 +59,7 @@ def _repeats(store: Store) -> frozenset[str]:
     return frozenset(repeat.conversation_id for repeat in store.repeats())
 
 
-def trust_in(store: Store, settings: LabelSettings) -> Trust:
+def label_reliability(store: Store, settings: LabelSettings) -> LabelReliability:
     """What settings say and what reviews have shown. Fewer than LEAST_AUDITED reviewed complaints show nothing yet."""
     reviewed = {(told.conversation_id, told.reply_index): told.label for told in store.labels_by("review")}
     audited = [
@@ -71,7 +71,7 @@ def trust_in(store: Store, settings: LabelSettings) -> Trust:
     ]
     promised, right = sum(p for p, _ in audited), sum(is_right for _, is_right in audited)
     correction = right / promised if len(audited) >= LEAST_AUDITED else 1.0
-    return Trust(frozenset(settings.include), settings.fresh_not_better, correction)
+    return LabelReliability(frozenset(settings.include), settings.fresh_not_better, correction)
 
 
 def _unseen(rows: Iterable[PromptItem | Drop], trained: set[int]) -> Iterator[PromptItem | Drop]:
@@ -105,18 +105,18 @@ def build_pairs(
     recipe: RecipeSettings,
     sampling: SamplingSettings,
     scores: Path | None = None,
-    spent: Path | None = None,
+    unlearned: Path | None = None,
 ) -> Counts:
     """Write the recipe's pairs out of the prompts and the policy's completions, with what scorers say of these."""
-    material = Material(
+    material = RecipeInputs(
         items={item.prompt_id: item for item in read_jsonl(prompts, PromptItem)},
         completions=tuple(read_jsonl(completions, Completion)) if completions else (),
         scores={(s.prompt_id, s.sample): s for s in read_jsonl(scores, Score)} if scores else {},
-        spent=frozenset(read_jsonl(spent, str)) if spent else frozenset(),
+        unlearned=frozenset(read_jsonl(unlearned, str)) if unlearned else frozenset(),
         drop_truncated=sampling.drop_truncated,
     )
     rows = screened(RECIPES[recipe.name].pairs(material), recipe)
-    counts = write_kept(out, rows if recipe.pairs is None else exactly(recipe.pairs, rows))
+    counts = write_kept(out, rows if recipe.pairs is None else resize_to(recipe.pairs, rows))
     return counts | _lengths(out)
 
 

@@ -12,7 +12,7 @@ from drift.config import PolicySettings, RecipeSettings, SamplingSettings
 from drift.policy.decode import Generated, generate, make_durably
 from drift.policy.model import Policy
 from drift.policy.samplers import BACKENDS, Backend, Job
-from drift.policy.samplers.backend import Request
+from drift.policy.samplers.backend import SamplingRequest
 from drift.policy.samplers.requests import build_requests, fit_prompt
 from drift.progress import report_note
 from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
@@ -70,7 +70,7 @@ class DurableSampler:
         self.counts = {**tally, **_counted(requests, replies)}
         return [self._completion(request, reply, iteration) for request, reply in zip(requests, replies, strict=True)]
 
-    def _answered(self, requests: Sequence[Request]) -> list[Generated]:
+    def _answered(self, requests: Sequence[SamplingRequest]) -> list[Generated]:
         plan = self.backend.plan(requests)
 
         def run(missing: Sequence[int]) -> Iterator[tuple[int, list[Generated]]]:
@@ -78,7 +78,7 @@ class DurableSampler:
 
         return make_durably(self.work, plan, [request.key for request in requests], run)
 
-    def _completion(self, request: Request, reply: Generated, iteration: int) -> Completion:
+    def _completion(self, request: SamplingRequest, reply: Generated, iteration: int) -> Completion:
         return Completion(
             prompt_id=request.prompt_id,
             iteration=iteration,
@@ -117,7 +117,7 @@ def generate_replies(
     return [found.get(row) for row in range(len(encoded))]
 
 
-def _counted(requests: Sequence[Request], replies: Sequence[Generated]) -> Counter[str]:
+def _counted(requests: Sequence[SamplingRequest], replies: Sequence[Generated]) -> Counter[str]:
     return Counter(
         completions=len(replies),
         guided=sum(request.guided for request in requests),

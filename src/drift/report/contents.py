@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from drift.evaluation.exploration.results import FILE, ExplorationSummary, read_exploration
+from drift.evals.exploration.results import FILE, ExplorationSummary, read_exploration
 from drift.evaluation.results import Evaluation, UtilityResult, read_evaluation
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose

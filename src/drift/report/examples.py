@@ -10,7 +10,7 @@ GAINED, LOST, DRAWN, ALL = 7, 7, 6, 20
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class BeforeAndAfter:
     """What two policies answered to the same request."""
 
     prompt: tuple[ChatMessage, ...]
@@ -27,13 +27,13 @@ class Group:
     """`rule`: how these were chosen, in words."""
 
     rule: str
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[BeforeAndAfter, ...]
 
 
 def choose(before: Sequence[SampleResult], after: Sequence[SampleResult]) -> tuple[Group, ...]:
     """Where a utility is known: those that gained most, those that lost most, and some drawn by hash. Else by hash."""
     answers = {sample.prompt: sample for sample in after}
-    both = [Comparison(s.prompt, s, answers[s.prompt]) for s in before if s.prompt in answers]
+    both = [BeforeAndAfter(s.prompt, s, answers[s.prompt]) for s in before if s.prompt in answers]
     drawn = sorted(both, key=lambda c: stable_hash(c.prompt))
     if any(c.before.utility is None or c.after.utility is None for c in both):
         return _groups((f"drawn by hash from {len(both)}", drawn[:ALL]))
@@ -48,5 +48,5 @@ def choose(before: Sequence[SampleResult], after: Sequence[SampleResult]) -> tup
     )
 
 
-def _groups(*groups: tuple[str, list[Comparison]]) -> tuple[Group, ...]:
+def _groups(*groups: tuple[str, list[BeforeAndAfter]]) -> tuple[Group, ...]:
     return tuple(Group(rule, tuple(some)) for rule, some in groups if some)

@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from drift.evaluation.results import Improvement
-from drift.evaluation.statistics import Interval, bootstrap_mean
+from drift.evaluation.results import PairImprovement
 from drift.records import FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.files import read_json
 from drift.rundir import RunView
-from drift.rundir.lineage import store_of
-from drift.store import Preference
+from drift.rundir.view import store_of
+from drift.statistics import Interval, bootstrap_mean
+from drift.store import ReviewedPreference
 
 FEWEST = 5
 
@@ -52,7 +52,7 @@ def _assumption(run: RunView, k: int) -> Assumption:
     """The truth where it is known, else people, else a scorer."""
     truth, pairs = run.file(f"iteration-{k}/improvement.json"), run.file(f"iteration-{k}/pairs.jsonl")
     if truth:
-        found = read_json(truth, Improvement)
+        found = read_json(truth, PairImprovement)
         return Assumption(k, "the world's truth", found.better, found.worse, found.pairs)
     rows = list(read_jsonl(pairs, PreferencePair)) if pairs else []
     said = _people(run, {row.pair_id for row in rows})
@@ -67,7 +67,7 @@ def _assumption(run: RunView, k: int) -> Assumption:
 
 def _people(run: RunView, pair_ids: set[str]) -> list[int]:
     store = store_of(run)
-    given = store.reviews.all(Preference, run=run.path.name) if store else ()
+    given = store.reviews.all(ReviewedPreference, run=run.path.name) if store else ()
     points = {"chosen": 1, "tie": 0, "rejected": -1}
     return [points[choice.winner] for choice in given if choice.winner and choice.pair_id in pair_ids]
 

@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from drift.evaluation.exploration.regions import GRID, map_densities, top_region
-from drift.evaluation.exploration.results import ExplorationSummary
+from drift.evals.exploration.regions import GRID, map_densities, top_region
+from drift.evals.exploration.results import ExplorationSummary
 from drift.report.contents import SHOWN_STEPS, Contents, Disliked, Phase, read_contents
-from drift.report.figures.density import density_chart
-from drift.report.figures.drawing import Point, Series
-from drift.report.figures.lines import phases_chart, steps_chart
+from drift.report.figures.drawing import ChartPoint, Series, density_chart, phases_chart, steps_chart
 from drift.report.verdict import verdict_of
 from drift.report.words import fill, temperature
 from drift.rundir import atomic_write
@@ -100,14 +98,14 @@ def mark_evidence(disliked: Disliked) -> Complaint:
     return Complaint(text[: found.start()], found[0], text[found.end() :])
 
 
-def _utility(phase: Phase, temperature: float) -> Point | None:
+def _utility(phase: Phase, temperature: float) -> ChartPoint | None:
     result = phase.utility(temperature)
-    return Point(result.mean, result.low, result.high) if result else None
+    return ChartPoint(result.mean, result.low, result.high) if result else None
 
 
-def _preference(phase: Phase) -> Point | None:
+def _preference(phase: Phase) -> ChartPoint | None:
     result = phase.evaluation.preference
-    return Point(result.accuracy, result.accuracy_low, result.accuracy_high) if result else None
+    return ChartPoint(result.accuracy, result.accuracy_low, result.accuracy_high) if result else None
 
 
 def _steps(title: str, phases: list[Phase], values: list[list[float | None]]) -> Markup | None:
@@ -119,8 +117,8 @@ def _lengths(phases: tuple[Phase, ...]) -> Markup | None:
     paired = [(phase.name, phase.lengths) for phase in phases if phase.lengths]
     if not paired:
         return None
-    chosen = Series("chosen", tuple(Point(lengths.chosen) for _, lengths in paired))
-    rejected = Series("rejected", tuple(Point(lengths.rejected) for _, lengths in paired))
+    chosen = Series("chosen", tuple(ChartPoint(lengths.chosen) for _, lengths in paired))
+    rejected = Series("rejected", tuple(ChartPoint(lengths.rejected) for _, lengths in paired))
     return phases_chart("Median characters of a reply", [name for name, _ in paired], [chosen, rejected])
 
 
@@ -147,16 +145,16 @@ def _lemma(phases: tuple[Phase, ...]) -> Markup | None:
     return phases_chart("Gradient norm against its bound", [name for name, _ in known], [norm, bound])
 
 
-def _point(value: float | None) -> Point | None:
-    return None if value is None else Point(value)
+def _point(value: float | None) -> ChartPoint | None:
+    return None if value is None else ChartPoint(value)
 
 
 def _improvement(contents: Contents) -> Markup | None:
     known = [row for row in contents.assumptions if row.p_imp is not None]
     if len(known) < 2:
         return None
-    better = Series("chosen is better", tuple(Point(row.p_imp or 0.0) for row in known))
-    worse = Series("chosen is worse", tuple(Point(row.worse or 0.0) for row in known))
+    better = Series("chosen is better", tuple(ChartPoint(row.p_imp or 0.0) for row in known))
+    worse = Series("chosen is worse", tuple(ChartPoint(row.worse or 0.0) for row in known))
     return phases_chart("Chosen against rejected", [f"iteration {row.iteration}" for row in known], [better, worse])
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from drift.evaluation.statistics import Interval, bootstrap_mean
 from drift.report.contents import Contents, Phase
+from drift.statistics import Interval, bootstrap_mean
 
 Tone = Literal["better", "worse", "unclear", "unknown"]
 
@@ -22,21 +22,23 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReportVerdict:
     tone: Tone
     title: str
     told: str
     measured: Measured | None
 
 
-def verdict_of(contents: Contents) -> Verdict:
+def verdict_of(contents: Contents) -> ReportVerdict:
     """On true utility where it is known. Preference accuracy alone is no verdict: it shows that training took hold."""
     if contents.temperatures and (found := _utility_change(contents, contents.temperatures[0])):
         return _on_utility(found)
     found = _preference_change(contents)
     if found is None:
-        return Verdict("unknown", "Nothing to compare yet", "No measure was taken at two policies of this run.", None)
-    return Verdict(
+        return ReportVerdict(
+            "unknown", "Nothing to compare yet", "No measure was taken at two policies of this run.", None
+        )
+    return ReportVerdict(
         "unknown",
         "Whether users will like it better is not known",
         "Nobody judged the new replies. What was measured tells whether training took hold: how often the model finds "
@@ -46,13 +48,15 @@ def verdict_of(contents: Contents) -> Verdict:
     )
 
 
-def _on_utility(found: Measured) -> Verdict:
+def _on_utility(found: Measured) -> ReportVerdict:
     told = f"Measured by {found.measure}, {found.last.name} against {found.first.name}"
     if found.gain is None or found.gain.low <= 0 <= found.gain.high:
-        return Verdict("unclear", "No clear change", f"{told}: the 95 % interval of the difference holds zero.", found)
+        return ReportVerdict(
+            "unclear", "No clear change", f"{told}: the 95 % interval of the difference holds zero.", found
+        )
     if found.gain.low > 0:
-        return Verdict("better", "The new model is better", f"{told}, the same requests answered by both.", found)
-    return Verdict("worse", "The new model is worse", f"{told}, the same requests answered by both.", found)
+        return ReportVerdict("better", "The new model is better", f"{told}, the same requests answered by both.", found)
+    return ReportVerdict("worse", "The new model is worse", f"{told}, the same requests answered by both.", found)
 
 
 def _utility_change(contents: Contents, temperature: float) -> Measured | None:

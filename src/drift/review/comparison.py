@@ -13,13 +13,13 @@ import numpy as np
 from drift.errors import DataError
 from drift.records import PreferencePair, read_jsonl
 from drift.review.estimate import DRAWS, SEED, Share
-from drift.store import Preference, Reviews
+from drift.store import ReviewedPreference, Reviews
 
 Side = Literal["left", "right", "tie"]
 
 
 @dataclass(frozen=True, slots=True)
-class Improvement:
+class AuditedImprovement:
     """`p_imp`: share of decided pairs, ties as halves, in which the fresh reply won; None before the first."""
 
     p_imp: Share | None
@@ -27,7 +27,7 @@ class Improvement:
     total: int
 
 
-class Comparison:
+class BlindComparison:
     """The pairs of a run's latest iteration, in an order and with sides drawn by hash.
 
     Raises DataError if the run has no pairs.
@@ -50,18 +50,18 @@ class Comparison:
         """On disk when this returns. None: passed over."""
         fresh: Side = "left" if fresh_is_left(pair) else "right"
         winner = None if side is None else "tie" if side == "tie" else "chosen" if side == fresh else "rejected"
-        self._reviews.add(Preference(self.reviewer, self.run, pair.pair_id, winner))
+        self._reviews.add(ReviewedPreference(self.reviewer, self.run, pair.pair_id, winner))
 
-    def undo(self) -> Preference | None:
-        return self._reviews.undo(Preference, self.reviewer, self.run)
+    def undo(self) -> ReviewedPreference | None:
+        return self._reviews.undo(ReviewedPreference, self.reviewer, self.run)
 
-    def improvement(self) -> Improvement:
+    def improvement(self) -> AuditedImprovement:
         told = [preference.winner for preference in self._mine()]
         points = [{"chosen": 1.0, "rejected": 0.0, "tie": 0.5}[winner] for winner in told if winner]
-        return Improvement(_interval(points), len(told), len(self.pairs))
+        return AuditedImprovement(_interval(points), len(told), len(self.pairs))
 
-    def _mine(self) -> list[Preference]:
-        return list(self._reviews.all(Preference, self.reviewer, self.run))
+    def _mine(self) -> list[ReviewedPreference]:
+        return list(self._reviews.all(ReviewedPreference, self.reviewer, self.run))
 
 
 def fresh_is_left(pair: PreferencePair) -> bool:

@@ -8,7 +8,7 @@ from nicegui import events, ui
 
 from drift.records import Verdict
 from drift.review.audit import Audit
-from drift.review.comparison import Comparison, Side, fresh_is_left
+from drift.review.comparison import BlindComparison, Side, fresh_is_left
 from drift.review.estimate import Share
 from drift.review.markup import STYLE, chat_html, conversation_html, message_html
 
@@ -60,7 +60,7 @@ def audit_page(audit: Audit, compares: bool) -> None:
     _keys(actions)
 
 
-def comparison_page(comparison: Comparison) -> None:
+def comparison_page(comparison: BlindComparison) -> None:
     _head()
 
     def decide(side: Side | None) -> None:

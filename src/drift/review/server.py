@@ -10,7 +10,7 @@ from pathlib import Path
 
 from drift.errors import PrerequisiteError
 from drift.review.audit import Audit
-from drift.review.comparison import Comparison
+from drift.review.comparison import BlindComparison
 from drift.store import Review, Store
 
 HOST = "127.0.0.1"
@@ -34,7 +34,7 @@ def serve(
     """
     store.require_conversations()
     audit = Audit(store, reviewer)
-    comparison = Comparison(run, store.reviews, reviewer) if run else None
+    comparison = BlindComparison(run, store.reviews, reviewer) if run else None
     listening = _listen(port)
     token = secrets.token_urlsafe(24)
     address = f"{HOST}:{listening.getsockname()[1]}"
@@ -49,7 +49,7 @@ def serve(
     )
 
 
-def _server(audit: Audit, comparison: Comparison | None, token: str, address: str):
+def _server(audit: Audit, comparison: BlindComparison | None, token: str, address: str):
     try:
         import uvicorn
         from fastapi import FastAPI

@@ -8,9 +8,8 @@ Usage:
 
 from drift.disk import atomic_write
 from drift.rundir.fingerprints import Fingerprinted, StageInput
-from drift.rundir.journal import Journal
+from drift.rundir.journal import Journal, partial_work
 from drift.rundir.manifest import RunState, StageRecord
-from drift.rundir.partial import partial_work
 from drift.rundir.run import IterationDir, OnStage, RunDir
 from drift.rundir.view import RunView, list_runs, load_run
 

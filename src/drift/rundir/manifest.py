@@ -39,7 +39,7 @@ class StageRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class StageManifest:
     """The stages of one folder, by the name of their main output."""
 
     stages: dict[str, StageRecord] = field(default_factory=dict)
@@ -68,9 +68,9 @@ class RunState:
     error: str | None = None
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> StageManifest:
     """The folder's manifest, or an empty one. Raises DataError if it is damaged."""
-    return _read(folder / MANIFEST, Manifest) if (folder / MANIFEST).exists() else Manifest()
+    return _read(folder / MANIFEST, StageManifest) if (folder / MANIFEST).exists() else StageManifest()
 
 
 def former_threads(run: Path) -> int | None:
@@ -86,7 +86,7 @@ def read_state(run: Path) -> RunState:
     return _read(run / RUN, RunState)
 
 
-def write_json(path: Path, value: RunState | Manifest) -> None:
+def write_json(path: Path, value: RunState | StageManifest) -> None:
     atomic_write(path, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 

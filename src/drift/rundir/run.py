@@ -29,8 +29,8 @@ from drift.rundir.fingerprints import (
     qualified_name,
     stage_key,
 )
+from drift.rundir.journal import forget_outputs, outputs_in
 from drift.rundir.manifest import MANIFEST, RUN, RunState, StageRecord, former_threads, read_manifest, write_json
-from drift.rundir.partial import forget_outputs, outputs_in
 
 CONFIG, LOCK, WORK, REPLACED = "config.yaml", "lock", ".work", "replaced"
 

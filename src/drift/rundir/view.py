@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from drift.disk import is_locked
 from drift.errors import DataError
 from drift.rundir.manifest import MANIFEST, RUN, RunState, StageRecord, read_manifest, read_state
 from drift.rundir.run import CONFIG, LOCK
+from drift.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,15 @@ class RunView:
     state: RunState
     stages: tuple[StageRecord, ...]
     outdated: frozenset[str]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The config as plain values, whatever version wrote it; empty if it cannot be parsed."""
+        try:
+            settings = yaml.safe_load(self.config_yaml)
+        except yaml.YAMLError:
+            settings = None
+        return settings if isinstance(settings, dict) else {}
 
     @property
     def iterations(self) -> tuple[int, ...]:
@@ -67,3 +80,10 @@ def list_runs(root: Path) -> list[RunView]:
 
 def _stage_folders(path: Path) -> list[Path]:
     return [manifest.parent for manifest in (*path.glob(MANIFEST), *path.glob(f"*/{MANIFEST}"))]
+
+
+def store_of(run: RunView) -> Store | None:
+    """The store that the run was made from, if it is still there; a config that nobody can read names none."""
+    named = run.settings.get("store")
+    candidates = [Path(named)] if named else sorted((run.path / "store").glob("*"))
+    return next((Store(path) for path in candidates if (path / "manifest.json").is_file()), None)

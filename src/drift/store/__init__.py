@@ -1,7 +1,7 @@
 """Conversations and labels on disk: `Store` is the door, everything else in this folder is behind it."""
 
 from drift.store.forgotten import ForgetSummary, Forgotten
-from drift.store.reviews import Preference, Review, Reviews
+from drift.store.reviews import Review, ReviewedPreference, Reviews
 from drift.store.rows import Quarantined, Repeat
 from drift.store.store import Store, StoreCounts
 from drift.store.writer import AddSummary, StoreWriter
@@ -10,10 +10,10 @@ __all__ = [
     "AddSummary",
     "ForgetSummary",
     "Forgotten",
-    "Preference",
     "Quarantined",
     "Repeat",
     "Review",
+    "ReviewedPreference",
     "Reviews",
     "Store",
     "StoreCounts",

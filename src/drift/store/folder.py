@@ -19,7 +19,7 @@ from drift.errors import DataError, disk_trouble, first_problem
 _LEFT_BEHIND = (".manifest.json.tmp", ".staging")  # by a command that was killed before its store had a manifest
 
 
-class Manifest(BaseModel):
+class StoreManifest(BaseModel):
     """`conversations` and `labels`: files, relative to the store. `generation` counts the writes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +43,7 @@ class Folder:
             raise DataError(f"{path}: a store is a folder, this is a file. Name another one with --store DIR.")
         self.manifest()
 
-    def manifest(self) -> Manifest:
+    def manifest(self) -> StoreManifest:
         """What is committed; for a store that does not exist yet: nothing, and a new salt."""
         file = self.path / "manifest.json"
         if not file.exists():
@@ -51,16 +51,16 @@ class Folder:
                 raise DataError(
                     f"{self.path}: this folder is no store, but not empty. Name a new one with --store DIR."
                 )
-            return Manifest(salt=secrets.token_hex(16))
+            return StoreManifest(salt=secrets.token_hex(16))
         try:
-            return Manifest.model_validate_json(file.read_bytes())
+            return StoreManifest.model_validate_json(file.read_bytes())
         except ValidationError as error:
             raise DataError(
                 f"{file}: no manifest of a store that this version reads: {first_problem(error)}. Name another with "
                 "--store DIR."
             ) from None
 
-    def save(self, manifest: Manifest) -> None:
+    def save(self, manifest: StoreManifest) -> None:
         """The moment from which a write counts; then the files that no longer count are removed."""
         temporary = self.path / ".manifest.json.tmp"
         temporary.write_text(manifest.model_dump_json(indent=2), encoding="utf-8")

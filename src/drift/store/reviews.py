@@ -54,7 +54,7 @@ class Review:
 
 
 @dataclass(frozen=True, slots=True)
-class Preference:
+class ReviewedPreference:
     """Which reply of a pair a person preferred, not knowing which one was the fresh one. None: they passed over it."""
 
     reviewer: str
@@ -64,8 +64,8 @@ class Preference:
     decided_at: str = ""
 
 
-Decision = TypeVar("Decision", Review, Preference)
-TABLES = {Review: "reviews", Preference: "preferences"}
+Decision = TypeVar("Decision", Review, ReviewedPreference)
+TABLES = {Review: "reviews", ReviewedPreference: "preferences"}
 
 
 class Reviews:
@@ -74,7 +74,7 @@ class Reviews:
     def __init__(self, store: Path) -> None:
         self.path = store / FILE
 
-    def add(self, decision: Review | Preference) -> None:
+    def add(self, decision: Review | ReviewedPreference) -> None:
         """Durable when this returns."""
         columns = [column.name for column in fields(decision)]
         values = (*astuple(decision)[:-1], datetime.now(UTC).isoformat(timespec="milliseconds"))

@@ -38,7 +38,7 @@ _BY_TIME = f"""SELECT * EXCLUDE (moment) REPLACE (CASE
         WHEN moment IS NULL OR moment < $stop THEN 'train' WHEN moment < $validation THEN 'stop'
         WHEN moment < $test THEN 'validation' ELSE 'test' END AS split)
     FROM (SELECT *, {_MOMENT} AS moment FROM read_parquet($files))"""
-_TOGETHER = 256  # rows that are objects of Python at once
+_ROWS_PER_BATCH = 256  # rows that are objects of Python at once
 _REVIEWS_FIRST = 1 << 62  # their place among the labels' numbers of writing: after all of them
 
 # Windows run over the narrow keys alone: over whole rows they would not fit the memory limit.
@@ -288,7 +288,7 @@ class Store:
 
     def _rows(self, query: str, files: Iterable[str], **values: Any) -> Iterator[dict[str, Any]]:
         """Rows of a query over Parquet files of this store, as a stream."""
-        for batch in self._batches(query, files, _TOGETHER, **values):
+        for batch in self._batches(query, files, _ROWS_PER_BATCH, **values):
             yield from batch.to_pylist()
 
     def _batches(self, query: str, files: Iterable[str], size: int, **values: Any) -> Iterator[pa.RecordBatch]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
+from drift.config import TrainerSettings
 from drift.policy.padded import PaddedRows, padded_logps
-from drift.training.loss import PairTensors
+from drift.training.loss import PairLoss, PairTensors, preference_loss
 from drift.training.shared_prefix import Head, PackedRow, packed_logps
 from drift.training.tokens import TokenPair
 
@@ -109,3 +110,10 @@ def summed_logps(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tens
     owner = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
     found = per_token_logps(model, batch, dtype).double()  # one rounding per sum, in whatever order it is added up
     return found.new_zeros(len(lengths)).index_add(0, owner, found).float().view(-1, 2)
+
+
+def loss_of(settings: TrainerSettings, pairs: PairTensors) -> PairLoss:
+    """The loss that the settings name."""
+    return preference_loss(
+        settings.loss, pairs, settings.beta, settings.rpo_alpha, settings.margin, settings.margin_unit
+    )

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from drift.config import TrainerSettings
-from drift.training.batch import PairBatch, StepCollator, summed_logps
-from drift.training.loss import PairLoss, PairTensors, preference_loss
+from drift.training.batch import PairBatch, StepCollator, loss_of, summed_logps
+from drift.training.loss import PairLoss
 from drift.training.tokens import TokenPair
 
 FIXED_PAIRS = 16
@@ -77,13 +77,6 @@ def _pair_gradient(model: nn.Module, batch: PairBatch, settings: TrainerSettings
     logps = summed_logps(model, batch, dtype)  # anew: a backward pass gives up weights that are cut over processes
     difference = _norm_of_gradient(model, logps[0, 0] - logps[0, 1])
     return PairGradient(1 - float(torch.exp(-loss.sigmoid_terms[0])), gradient, difference)
-
-
-def loss_of(settings: TrainerSettings, pairs: PairTensors) -> PairLoss:
-    """The loss that the settings name."""
-    return preference_loss(
-        settings.loss, pairs, settings.beta, settings.rpo_alpha, settings.margin, settings.margin_unit
-    )
 
 
 def _norm_of_gradient(model: nn.Module, value: Tensor) -> float:

@@ -27,7 +27,7 @@ from drift.training.shared_prefix import choose_packing
 from drift.training.tokens import TokenPair, load_pairs
 
 ABOUT = "drift"
-LARGER = 4
+REFERENCE_BATCH_FACTOR = 4
 """Without a gradient nothing is kept of a row, so it may be this many times longer than when training."""
 
 
@@ -99,14 +99,14 @@ def measure_reference(out: Path, policies: tuple[Path | str, ...], pairs: Path, 
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class ReferenceLogps:
     """A file that `measure_reference` wrote. `policies`: hashes of the weights, the reference's first."""
 
     path: Path
     policies: tuple[str, ...]
 
     @classmethod
-    def open(cls, path: Path, policy: Policy, pairs: Sequence[TokenPair]) -> "Reference":
+    def open(cls, path: Path, policy: Policy, pairs: Sequence[TokenPair]) -> "ReferenceLogps":
         """Raises DataError if the file is damaged, or of another tokenizer, template or pairs."""
         try:
             with safe_open(path, "pt") as file:
@@ -134,7 +134,7 @@ class Reference:
         return [PairLogps(*both) for both in zip(chosen, rejected, strict=True)]
 
 
-def with_reference(pairs: Sequence[TokenPair], measured: Reference, history: bool) -> list[TokenPair]:
+def with_reference(pairs: Sequence[TokenPair], measured: ReferenceLogps, history: bool) -> list[TokenPair]:
     """The pairs with the reference's log-probs, summed, and with their history if it was measured too."""
     reference, *others = ([_sums(found) for found in measured.logps(name, pairs)] for name in measured.policies)
     start, warm = others if len(others) == 2 else (reference, reference)
@@ -160,7 +160,7 @@ def logps_of(
     """In the order of the pairs; like lengths are computed together, in larger rows than training's."""
     packing = choose_packing(policy.model)
     head = "again" if packing.head == "kept" else packing.head  # nothing is kept: only a few rows' logits are there
-    collate = StepCollator(pad_id(policy), LARGER * micro_batch_tokens, packing.shared, head)
+    collate = StepCollator(pad_id(policy), REFERENCE_BATCH_FACTOR * micro_batch_tokens, packing.shared, head)
     policy.model.eval()
     found: dict[int, PairLogps] = {}
     for places in collate.groups(pairs):

@@ -17,9 +17,9 @@ from drift.progress import report_note
 from drift.records import Reason
 from drift.rundir import partial_work
 from drift.training.batch import StepCollator
-from drift.training.reference import Reference, pad_id, training_weights, with_reference
+from drift.training.reference import ReferenceLogps, pad_id, training_weights, with_reference
 from drift.training.scale.checkpoint import Checkpoints, KeepCheckpoints, read_rows, training_plan
-from drift.training.scale.launch import RankTask, narrowed, threads, train_by
+from drift.training.scale.launch import RankTask, threads, train_by, without_loop_settings
 from drift.training.scale.prerequisites import check_scale
 from drift.training.scale.sharded import ShardedTrainer, reshard, save_gathered, shard
 from drift.training.shared_prefix import Packing, choose_packing
@@ -46,7 +46,7 @@ def train(
     if the run is numerically unsound.
     """
     check_scale(policy, settings)
-    settings = narrowed(settings)
+    settings = without_loop_settings(settings)
     task = RankTask(
         out=out,
         start=str(start),
@@ -68,7 +68,7 @@ def train_here(task: RankTask) -> dict[str, int | float]:
     begin = load_policy(task.start, training_weights(policy), "cpu" if sharded else None)
     tokens, counts = load_pairs(begin, task.pairs, settings.max_prompt_length, settings.max_length)
     _check_noise(task.pairs, tokens, settings)
-    measured = Reference.open(task.reference, begin, tokens)
+    measured = ReferenceLogps.open(task.reference, begin, tokens)
     tokens = with_reference(tokens, measured, settings.diagnostics)
     trained = _with_adapter(begin, policy, task.seed)
     if sharded:

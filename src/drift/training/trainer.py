@@ -1,27 +1,79 @@
 """transformers' Trainer with DRIFT's loss: one step is one list of micro-batches, and its metrics are one JSON line."""
 
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
-from torch import Tensor, nn
+from torch import Tensor, get_autocast_dtype, is_autocast_enabled, nn
 from torch.utils.data import DataLoader, RandomSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from drift.config import TrainerSettings
 from drift.errors import DriftError
 from drift.progress import report_progress
-from drift.training.batch import PairBatch, StepCollator, summed_logps
-from drift.training.diagnostics import FIXED_PAIRS, lemma_1, loss_of, pair_gradients, step_diagnostics
+from drift.training.batch import PairBatch, StepCollator, loss_of, summed_logps
+from drift.training.diagnostics import FIXED_PAIRS, lemma_1, pair_gradients, step_diagnostics
 from drift.training.loss import PairLoss
-from drift.training.one_cast import share_casts
 from drift.training.scale.checkpoint import Row, dump_row
-from drift.training.scale.share import mean_over_processes, share
 from drift.training.tokens import TokenPair
+
+
+def share(batches: Sequence[PairBatch], rank: int, processes: int) -> tuple[list[PairBatch], int]:
+    """What process `rank` computes, and how many of these come first and are no silent ones."""
+    missing = -len(batches) % processes
+    filled = [*batches, *[silent(batches[-1])] * missing]  # the last is the one of the shortest pairs
+    return filled[rank::processes], len(batches[rank::processes])
+
+
+def silent(batch: PairBatch) -> PairBatch:
+    """The same computation, without a share in the loss."""
+    nothing = torch.zeros_like(batch.weights)
+    return replace(batch, weights=nothing, token_weights=nothing)
+
+
+def mean_over_processes(values: Mapping[str, float], pairs: int, accelerator: Accelerator) -> dict[str, float]:
+    """Means over each process's pairs to means over all pairs. `pairs`: how many of them are this process's."""
+    if accelerator.num_processes == 1:
+        return dict(values)
+    sums = [value * pairs if pairs else 0.0 for value in values.values()]
+    total = torch.tensor([*sums, float(pairs)], dtype=torch.float64, device=accelerator.device)
+    torch.distributed.all_reduce(total)
+    return dict(zip(values, (total[:-1] / total[-1]).tolist(), strict=True))
+
+
+class _SharedCast:
+    """A forward pre-hook for all linear layers of a model; remembers the cast of the latest input."""
+
+    def __init__(self) -> None:
+        self._source: weakref.ref[Tensor] | None = None
+        self._version = 0
+        self._cast: Tensor | None = None
+
+    def __call__(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...] | None:
+        source, device = inputs[0], inputs[0].device.type
+        if not is_autocast_enabled(device) or source.dtype == get_autocast_dtype(device):
+            return None
+        known = self._source() if self._source else None
+        if known is not source or self._version != source._version:
+            self._source, self._version = weakref.ref(source), source._version
+            self._cast = source.to(get_autocast_dtype(device))
+        return (self._cast, *inputs[1:])
+
+
+def shared_autocast(model: nn.Module) -> None:
+    """Once per model. The hooks stay: a layer that is computed again for its gradient has to keep the same tensors."""
+    shared_cast = _SharedCast()
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_pre_hook(shared_cast)
+
 
 # How far the sigmoid term may be from ln 2 at step 0. Half of beta times the log-probabilities' rounding: batches of
 # other shapes add up in another order, which long completions in bfloat16 show in tenths of a nat.
@@ -43,7 +95,7 @@ class PreferenceTrainer(Trainer):
         metrics: BinaryIO,
     ):
         without_dropout(model)
-        share_casts(model)
+        shared_autocast(model)
         super().__init__(
             model=model,  # pyright: ignore[reportArgumentType]
             args=arguments,

@@ -1,14 +1,12 @@
 """A loopback judge: it reads the fenced conversation out of the request, and answers by a rule or with a recording."""
 
 import json
-from pathlib import Path
 
 import pytest
-import yaml
 
 from drift.config import EndpointSettings
 from drift.endpoint import Capabilities, Endpoint
-from drift.feedback.judge.fence import CLOSE, OPEN
+from drift.endpoint.fence import CLOSE, OPEN
 from drift.feedback.judge.judge import JudgeLabeller
 from drift.feedback.judge.rubric import load_rubric
 
@@ -48,11 +46,6 @@ def heard():
         plain = PLAIN
 
     return Heard
-
-
-@pytest.fixture(scope="session")
-def injections() -> list[str]:
-    return yaml.safe_load(Path(__file__).with_name("injections.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from drift.endpoint import Capabilities
-from drift.feedback.judge.fence import CLOSE, OPEN
+from drift.endpoint.fence import CLOSE, OPEN
 from drift.feedback.judge.window import MOST_CHARACTERS, MOST_TURNS, judged_turns, windows
 from drift.records import Conversation, Message
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from drift.config import EndpointSettings
+from drift.endpoint.fence import CLOSE, OPEN
 from drift.errors import DataError
-from drift.feedback.judge.fence import CLOSE, OPEN
 from drift.feedback.judge.rubric import Item, load_rubric
 from drift.feedback.spur.fit import fit_rubric
 from drift.feedback.spur.regress import Scored, regress, sign_test

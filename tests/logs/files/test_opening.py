@@ -14,7 +14,7 @@ import pytest
 
 from drift.errors import DataError
 from drift.logs.files.opening import STDIN, Repair, log_files
-from drift.logs.rows import Reject, Row, read_rows
+from drift.logs.files.rows import LogRow, Reject, read_rows
 from drift.records import Reason
 
 ROWS = [{"id": number, "text": f"häuser {number}"} for number in range(3)]
@@ -31,7 +31,7 @@ def parquet(rows: list[dict]) -> bytes:
     return out.getvalue()
 
 
-def read(path: Path, content: bytes) -> tuple[list[Row | Reject], dict[Repair, int]]:
+def read(path: Path, content: bytes) -> tuple[list[LogRow | Reject], dict[Repair, int]]:
     path.write_bytes(content)
     repairs = Counter()
     return list(read_rows(path, lambda done: None, repairs)), dict(repairs)
@@ -57,14 +57,14 @@ def read(path: Path, content: bytes) -> tuple[list[Row | Reject], dict[Repair, i
 )
 def test_packed_and_printed_in_every_way_the_rows_are_the_same(tmp_path, content):
     rows, repairs = read(tmp_path / "log", content)
-    assert [row.value if isinstance(row, Row) else row for row in rows] == ROWS
+    assert [row.value if isinstance(row, LogRow) else row for row in rows] == ROWS
     assert repairs == {}
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_other_unicode_is_recoded_and_counted(tmp_path, encoding):
     rows, repairs = read(tmp_path / "log", LINES.decode().encode(encoding))
-    assert [row.value for row in rows if isinstance(row, Row)] == ROWS
+    assert [row.value for row in rows if isinstance(row, LogRow)] == ROWS
     assert repairs == {Repair.RECODED_UTF16: 3}
 
 
@@ -72,7 +72,7 @@ def test_latin1_is_read_as_such_and_damaged_utf8_is_mended(tmp_path):
     latin1 = b'{"text": "na\xefve caf\xe9 \x93quoted\x94"}\n'
     damaged = '{"text": "naïve'.encode() + b"\xff" + b'"}\n'
     rows, repairs = read(tmp_path / "log", latin1 + damaged + b'{"text": "\xef\xbb\xbfplain"}')
-    assert [row.value["text"] for row in rows if isinstance(row, Row)] == [
+    assert [row.value["text"] for row in rows if isinstance(row, LogRow)] == [
         "naïve café “quoted”",
         "naïve\ufffd",
         "\ufeffplain",
@@ -85,7 +85,7 @@ def test_a_cut_packed_file_gives_what_is_whole_and_names_the_damage(tmp_path, pa
     lines = [orjson.dumps({"id": number, "noise": str(hash(str(number)))}) for number in range(20_000)]
     packed = pack(b"\n".join(lines))
     rows, _ = read(tmp_path / "log", packed[: len(packed) // 2])
-    whole = [row for row in rows if isinstance(row, Row)]
+    whole = [row for row in rows if isinstance(row, LogRow)]
     assert [row.value["id"] for row in whole] == list(range(len(whole)))
     assert 5_000 < len(whole) < 15_000
     refused = [row.reason for row in rows if isinstance(row, Reject)]
@@ -104,7 +104,7 @@ def test_packers_that_are_not_read_are_named(tmp_path, content, says):
 def test_stdin_is_read_like_a_file(monkeypatch, content):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
     rows = list(read_rows(STDIN, lambda done: None))
-    assert [row.value for row in rows if isinstance(row, Row)] == ROWS
+    assert [row.value for row in rows if isinstance(row, LogRow)] == ROWS
 
 
 def test_files_are_found_by_folder_and_glob_each_once(tmp_path):
@@ -135,7 +135,7 @@ def test_parquet_with_lists_in_lists_nanoseconds_and_impossible_years(tmp_path):
     })  # fmt: skip
     pq.write_table(table, tmp_path / "log", store_schema=True)
     rows, _ = read(tmp_path / "log", (tmp_path / "log").read_bytes())
-    assert isinstance(rows[0], Row)
+    assert isinstance(rows[0], LogRow)
     assert rows[0].value["messages"][0]["parts"] == [["a"], []]
     assert rows[0].value["messages"][0]["at"].isoformat() == "2023-11-14T22:13:20"
     assert isinstance(rows[1], Reject)
@@ -154,4 +154,4 @@ def test_parquet_with_lists_in_lists_nanoseconds_and_impossible_years(tmp_path):
 )
 def test_a_key_given_twice_is_refused_if_the_values_differ(tmp_path, row, expected):
     ((found,), _) = read(tmp_path / "log", row)
-    assert (found.value if isinstance(found, Row) else found.reason) == expected
+    assert (found.value if isinstance(found, LogRow) else found.reason) == expected

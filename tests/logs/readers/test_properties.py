@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drift.logs.draft import Draft, Evidence, finish
+from drift.logs.draft import ConversationDraft, Evidence, finish
+from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.readers import READERS
 from drift.logs.reading import Reading, read_logs
-from drift.logs.rows import Place, Reject, Row, Unusable
 from drift.records import Conversation
 
 FOLDER = Path(__file__).parents[1] / "seeds"
@@ -23,7 +23,9 @@ def words(name: str) -> list[str]:
     """The keys and values that a reader knows: short texts in its code."""
     source = Path(str(sys.modules[READERS[name].read.__module__].__file__))
     nodes = (
-        node for file in (source, source.parent / "texts.py") for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        node
+        for file in (source, source.parents[1] / "traces" / "texts.py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
     )
     texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     return [
@@ -77,11 +79,11 @@ def test_every_row_becomes_something_with_a_name(name):
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(rows_of(name))
     def holds(rows):
-        found = list(READERS[name].read(Row(Place(n), row) for n, row in enumerate(rows, 1)))
+        found = list(READERS[name].read(LogRow(Place(n), row) for n, row in enumerate(rows, 1)))
         assert sum(outcome.rows for outcome in found) == len(rows)
         for outcome in found:
-            assert isinstance(outcome, Draft | Evidence | Reject)
-            if isinstance(outcome, Draft):
+            assert isinstance(outcome, ConversationDraft | Evidence | Reject)
+            if isinstance(outcome, ConversationDraft):
                 with contextlib.suppress(Unusable):
                     check(finish(outcome, name, str))
 
@@ -93,7 +95,7 @@ def test_a_scalar_where_a_list_or_a_mapping_belongs_stops_nothing(name):
     seeds = [orjson.loads(row) for row in (FOLDER / f"{name}.jsonl").read_bytes().splitlines()]
     for seed in seeds:
         for changed in (row for part in (5, True, "text") for row in with_part_at_each_place(seed, part)):
-            found = list(READERS[name].read([Row(Place(1), changed)]))
+            found = list(READERS[name].read([LogRow(Place(1), changed)]))
             assert sum(outcome.rows for outcome in found) == 1, changed
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from drift.logs.readers.verdicts import judgement
-from drift.logs.rows import Place, Unusable
+from drift.logs.files.rows import Place, Unusable
+from drift.logs.traces.verdicts import judgement
 from drift.records import Reason
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from drift.config import IngestionSettings
 from drift.errors import DataError
+from drift.logs.files.rows import Place, Reject
 from drift.logs.ingest import ingest
 from drift.logs.redaction import Redactor
 from drift.logs.redaction.audit import audit_store
-from drift.logs.rows import Place, Reject
 from drift.records import Conversation, Message, Rating, Reason
 from drift.store import Store
 
@@ -95,10 +95,10 @@ def test_numbers_start_anew_in_each_conversation_and_spare_those_that_are_there(
 
 
 def test_names_go_through_the_finder_that_is_given():
-    from drift.logs.redaction.span import Span
+    from drift.logs.redaction.span import PersonalSpan
 
     def persons(text: str):
-        return [Span(at, at + 3, "person", "ann") for at in [text.find("Ann")] if at >= 0]
+        return [PersonalSpan(at, at + 3, "person", "ann") for at in [text.find("Ann")] if at >= 0]
 
     assert texts_of(Redactor(persons=persons), conversation("I am Ann, a@b.de")) == [["I am <PERSON_1>, <EMAIL_1>"]]
 

@@ -10,20 +10,19 @@ from pathlib import Path
 
 from drift.config import Config, DeploymentSettings, IngestionSettings, dump_config
 from drift.errors import DataError
-from drift.evaluation.utility import Truth
 from drift.experiments.compare.settings import Cell
-from drift.experiments.run import collect, store_for
 from drift.experiments.simulation import hash_of, sandbox_truth, simulate
 from drift.loop import begin, drift
 from drift.policy.model import source_of
-from drift.records import stable_hash
+from drift.records import Truth, stable_hash
+from drift.run import collect, store_for
 from drift.rundir import RunDir
 from drift.store import Store
 
 NOT_SHARED = ("deployment", "store", "lock", ".work")
 
 
-def trunk_of(cell: Cell, root: Path) -> Path:
+def shared_run_of(cell: Cell, root: Path) -> Path:
     """The folder of what this cell shares with others: everything that stands before its first iteration."""
     cfg = cell.cfg
     before = (cfg.labels, cfg.sampling, cfg.warm_start, cfg.evaluation, cfg.policy, cell.deployment)
@@ -33,9 +32,9 @@ def trunk_of(cell: Cell, root: Path) -> Path:
     return root / "shared" / f"{cell.name}-{named[:8]}"
 
 
-def grow_trunk(cell: Cell, root: Path) -> None:
+def make_shared_run(cell: Cell, root: Path) -> None:
     """Deploy, ingest, label, find prompts, warm start, evaluate: once for all cells that share it."""
-    folder = trunk_of(cell, root)
+    folder = shared_run_of(cell, root)
     with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
         run.stage("deployment", simulate, *_deployed(cell.cfg, cell.deployment, cell.seed))
         begin(cell.cfg, run, collect(_fed(cell.cfg, folder), run), truth_of(cell))
@@ -47,14 +46,14 @@ def run_cell(cell: Cell, root: Path) -> Path:
     Raises DataError if the run ended before its last iteration.
     """
     folder = root / "cells" / cell.arm / cell.name
-    trunk = trunk_of(cell, root)
+    shared_run = shared_run_of(cell, root)
     if not (folder / "run.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         copy = folder.with_name(f".{folder.name}-{os.getpid()}")
-        shutil.copytree(trunk, copy, ignore=shutil.ignore_patterns(*NOT_SHARED))
+        shutil.copytree(shared_run, copy, ignore=shutil.ignore_patterns(*NOT_SHARED))
         copy.rename(folder)
     with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
-        drift(cell.cfg, run, store_of(cell, trunk), truth_of(cell))
+        drift(cell.cfg, run, store_of(cell, shared_run), truth_of(cell))
         require_all_iterations(folder, cell.cfg.iterations)
     return folder
 
@@ -78,11 +77,11 @@ def _deployed(cfg: Config, deployment: DeploymentSettings, seed: int) -> tuple[o
     return answering, cfg.policy, cfg.sampling, deployment, seed, hash_of(deployment.world)
 
 
-def store_of(cell: Cell, trunk: Path) -> Store:
-    """The store of the trunk's logs as they are now; those of earlier logs may stand beside it."""
-    return store_for(_fed(cell.cfg, trunk), trunk)
+def store_of(cell: Cell, shared_run: Path) -> Store:
+    """The store of the shared_run's logs as they are now; those of earlier logs may stand beside it."""
+    return store_for(_fed(cell.cfg, shared_run), shared_run)
 
 
-def _fed(cfg: Config, trunk: Path) -> Config:
-    """With the trunk's deployment for logs."""
-    return cfg.model_copy(update={"logs": (str(trunk / "deployment" / "logs"),)})
+def _fed(cfg: Config, shared_run: Path) -> Config:
+    """With the shared_run's deployment for logs."""
+    return cfg.model_copy(update={"logs": (str(shared_run / "deployment" / "logs"),)})

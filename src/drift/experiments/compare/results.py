@@ -10,21 +10,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from drift.evaluation.results import Improvement, read_evaluation
-from drift.evaluation.statistics import Interval, bootstrap_runs
+from drift.evaluation.results import PairImprovement, read_evaluation
 from drift.evaluation.stopping import best_step, stops_at, watch
-from drift.experiments.compare.figures import draw_curves
 from drift.experiments.compare.settings import Cell
-from drift.experiments.compare.table import markdown
+from drift.experiments.compare.table import draw_curves, markdown
 from drift.experiments.simulation import hash_of
 from drift.records import PreferencePair, read_jsonl
 from drift.report.comparison.page import write_comparison_report
-from drift.report.comparison.results import RESULTS, ArmResult, Comparison, Difference, Three
+from drift.report.comparison.results import RESULTS, ArmResult, ComparisonResults, Difference, Three
+from drift.statistics import Interval, bootstrap_runs
 
 
 def summarise(
     name: str, cells: Sequence[Cell], folder: Path, differences: Sequence[tuple[str, str]], seconds: float
-) -> Comparison:
+) -> ComparisonResults:
     """Read the finished cells in `folder`."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -32,7 +31,7 @@ def summarise(
     scores = {arm: _scores(group, folder) for arm, group in groups.items()}
     first = next(iter(scores.values()))
     start = first[max(first, key=float)][0]
-    return Comparison(
+    return ComparisonResults(
         name=name,
         world=tuple(sorted({hash_of(cell.deployment.world) for cell in cells})),
         runs=tuple(cell.name for cell in next(iter(groups.values()))),
@@ -57,7 +56,7 @@ def final_scores(cell: Cell, folder: Path) -> NDArray[np.float64]:
     return np.asarray(read_evaluation(last).utility[0].scores)
 
 
-def write_comparison(folder: Path, comparison: Comparison) -> None:
+def write_comparison(folder: Path, comparison: ComparisonResults) -> None:
     """results.json, results.md, one figure and report.html beside the cells."""
     (folder / RESULTS).write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (folder / "results.md").write_text(markdown(comparison), encoding="utf-8")
@@ -132,8 +131,8 @@ def _folder(cell: Cell, folder: Path) -> Path:
     return folder / "cells" / cell.arm / cell.name
 
 
-def _improvement(step: Path) -> Improvement:
-    return Improvement.model_validate_json((step / "improvement.json").read_bytes())
+def _improvement(step: Path) -> PairImprovement:
+    return PairImprovement.model_validate_json((step / "improvement.json").read_bytes())
 
 
 def _updates(step: Path) -> int:

@@ -1,6 +1,8 @@
 """`drift compare`: the same logs, labels, prompts, number of pairs and updates for every arm; many seeds and bases."""
 
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -9,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from drift.errors import ConfigError
-from drift.experiments.compare.cell import grow_trunk, run_cell, trunk_of
+from drift.experiments.compare.cell import make_shared_run, run_cell, shared_run_of
 from drift.experiments.compare.results import summarise, write_comparison
 from drift.experiments.compare.settings import Arm, Cell, CompareSettings, arms_of, cells_of, load_comparison
-from drift.experiments.compare.tuning import Choice, choose_rates, with_rates
-from drift.experiments.compare.workers import begin_worker
+from drift.experiments.compare.tuning import ChosenRate, choose_rates, with_rates
 from drift.progress import report_note, report_progress
-from drift.report.comparison.results import Comparison
+from drift.report.comparison.results import ComparisonResults
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Done:
     """Where the result lies, and the result."""
 
     folder: Path
-    comparison: Comparison
+    comparison: ComparisonResults
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def run_comparison(config: Path, out: Path | None, restricted: Restriction = ALL
     return Done(folder, comparison)
 
 
-def tune(config: Path, out: Path | None, restricted: Restriction = ALL) -> dict[str, Choice]:
+def tune(config: Path, out: Path | None, restricted: Restriction = ALL) -> dict[str, ChosenRate]:
     """The learning rate of each arm that does best on the validation requests, with other seeds than the comparison's.
 
     Raises ConfigError if the config names no rates, or tunes on the seeds that it reports on.
@@ -81,10 +82,10 @@ def _read(config: Path, only: Sequence[str]) -> tuple[CompareSettings, list[Arm]
 
 def _run_all(cells: Sequence[Cell], folder: Path, workers: int) -> None:
     """What cells share first, then the cells; processes stay alive, so that torch is loaded once in each."""
-    trunks = {trunk_of(cell, folder): cell for cell in cells}
+    shared_runs = {shared_run_of(cell, folder): cell for cell in cells}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
-        _finish(pool, grow_trunk, trunks.values(), folder, "shared")
+        _finish(pool, make_shared_run, shared_runs.values(), folder, "shared")
         _finish(pool, run_cell, cells, folder, "arms")
 
 
@@ -101,3 +102,23 @@ def _finish(
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
+
+
+def begin_worker() -> None:
+    """Cells are at work beside each other; what each computes must not depend on how many there are."""
+    end_with_parent()
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def end_with_parent() -> None:
+    """A command that is killed cannot tell its workers to stop: each of them watches for its end."""
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
+
+
+def _exit_after_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # no clean-up: what a stage left half done is known by its run folder

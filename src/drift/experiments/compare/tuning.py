@@ -14,7 +14,7 @@ AT = "@"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenRate:
     """`utility`: mean validation utility at temperature 1 by rate, after the last iteration."""
 
     learning_rate: float
@@ -32,11 +32,11 @@ def _at_rate(cfg: Config, rate: float) -> Config:
     return cfg.model_copy(update={"training": training, "evaluation": evaluation})
 
 
-def choose_rates(cells: Sequence[Cell], folder: Path) -> dict[str, Choice]:
+def choose_rates(cells: Sequence[Cell], folder: Path) -> dict[str, ChosenRate]:
     found: dict[str, dict[str, list[float]]] = {}
     for cell in cells:
         arm, rate = cell.arm.split(AT)
         mean = float(final_scores(cell, folder).mean())
         found.setdefault(arm, {}).setdefault(rate, []).append(mean)
     means = {arm: {rate: round(float(np.mean(us)), 4) for rate, us in rates.items()} for arm, rates in found.items()}
-    return {arm: Choice(float(max(rates, key=lambda rate: rates[rate])), rates) for arm, rates in means.items()}
+    return {arm: ChosenRate(float(max(rates, key=lambda rate: rates[rate])), rates) for arm, rates in means.items()}

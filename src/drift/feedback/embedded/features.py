@@ -152,7 +152,7 @@ MANNER = (
 RELATION = (*REPETITION, *REPLY, *MANNER)
 
 
-class Scene(NamedTuple):
+class TurnFeatures(NamedTuple):
     """Turns, what is read of them (`texts`), and the words of that, of the requests, and of how the replies begin."""
 
     turns: Sequence[Turn]
@@ -166,12 +166,12 @@ def relate(turns: Sequence[Turn], texts: Sequence[str], words: Words, requests: 
     """float32 [n, len(RELATION)]: one number, mostly 0..1, per name in RELATION."""
     if not turns:
         return np.zeros((0, len(RELATION)), dtype=np.float32)
-    scene = Scene(turns, texts, words, requests, spell([cut(turn.reply[:OPENING]) for turn in turns]))
+    scene = TurnFeatures(turns, texts, words, requests, spell([cut(turn.reply[:OPENING]) for turn in turns]))
     columns = (*_repetition(scene), *_reply(scene), *_manner(scene))
     return np.stack(columns, axis=1, dtype=np.float32, casting="unsafe")
 
 
-def _repetition(scene: Scene) -> tuple[np.ndarray, ...]:
+def _repetition(scene: TurnFeatures) -> tuple[np.ndarray, ...]:
     """REPETITION: what the turn has of the request."""
     words, request = scene.words, scene.request
     content, wanted = _content(words), _content(request)
@@ -203,7 +203,7 @@ def _repetition(scene: Scene) -> tuple[np.ndarray, ...]:
     )
 
 
-def _reply(scene: Scene) -> tuple[np.ndarray, ...]:
+def _reply(scene: TurnFeatures) -> tuple[np.ndarray, ...]:
     """REPLY: what the reply did, and what the turn makes of that."""
     words, opening, replies = scene.words, scene.opening, [turn.reply for turn in scene.turns]
     endings = [reply[-ENDING:].rstrip()[-1:] for reply in replies]
@@ -235,7 +235,7 @@ def _reply(scene: Scene) -> tuple[np.ndarray, ...]:
     )
 
 
-def _manner(scene: Scene) -> tuple[np.ndarray, ...]:
+def _manner(scene: TurnFeatures) -> tuple[np.ndarray, ...]:
     """MANNER: how the turn is written and which kinds of words it has."""
     words, size = scene.words, np.maximum(scene.words.size, 1)
     thanks, length = words.has(words.among("thanks")), np.asarray([len(turn.text) for turn in scene.turns])

@@ -16,17 +16,17 @@ import numpy as np
 
 from drift.feedback.embedded.features import VERSION, Batch, Turn, features, features_of_texts
 from drift.feedback.embedded.language import english
-from drift.feedback.embedded.model import LINEAR, VERDICTS, WEIGHTS, Scorer, load_model
+from drift.feedback.embedded.model import LINEAR, VERDICTS, WEIGHTS, TurnScorer, load_model
 from drift.feedback.embedded.spell import HEAD, TAIL
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
 
 BATCH = 512
 DECISION = 0.5
-LOUD = (LINEAR.index("plain"), LINEAR.index("sat"))
+CLAUSE_SCORES = (LINEAR.index("plain"), LINEAR.index("sat"))
 CLAUSE = re.compile(r"(?:[^.!?;\n,]|[.,](?=\w)|,(?! but| however))+[.!?]*")
 
 
-class Reaction(NamedTuple):
+class ReactingTurn(NamedTuple):
     """A user turn that directly follows a reply, and where it stands."""
 
     conversation_id: str
@@ -34,14 +34,14 @@ class Reaction(NamedTuple):
     turn: Turn
 
 
-def reactions(conversation: Conversation) -> Iterator[Reaction]:
+def reactions(conversation: Conversation) -> Iterator[ReactingTurn]:
     """Each user turn with an assistant message right before it; the request is the last user message before that."""
     request, messages = "", conversation.messages
     for i, message in enumerate(messages):
         if message.role != "user":
             continue
         if i and messages[i - 1].role == "assistant":
-            yield Reaction(conversation.conversation_id, i, Turn(message.content, messages[i - 1].content, request))
+            yield ReactingTurn(conversation.conversation_id, i, Turn(message.content, messages[i - 1].content, request))
         request = message.content
 
 
@@ -49,7 +49,7 @@ class EmbeddedLabeller:
     """A `Labeller`. `version` names the weights and the code of the features."""
 
     def __init__(self, weights: Path = WEIGHTS):
-        self.scorer = Scorer(load_model(weights))
+        self.scorer = TurnScorer(load_model(weights))
         self.version = stable_hash(VERSION, hashlib.sha256(weights.read_bytes()).hexdigest())
 
     def label(self, conversations: Iterable[Conversation]) -> Iterator[FeedbackLabel]:
@@ -64,7 +64,7 @@ class EmbeddedLabeller:
     def _chances(self, batch: Batch) -> np.ndarray:
         return np.round(1.0 / (1.0 + np.exp(-self.scorer.odds(batch))), 4)
 
-    def _judge(self, some: Sequence[Reaction]) -> Iterator[FeedbackLabel]:
+    def _judge(self, some: Sequence[ReactingTurn]) -> Iterator[FeedbackLabel]:
         turns = [reaction.turn for reaction in some]
         batch = features(turns)
         chances = self._chances(batch)
@@ -105,7 +105,7 @@ class EmbeddedLabeller:
     def _evidence(self, texts: Sequence[str], columns: Sequence[int]) -> list[str]:
         """Of each text the clause that, standing alone, speaks loudest for its verdict."""
         spans = [clauses(text) for text in texts]
-        scores = self.scorer.linear(features_of_texts([clause for part in spans for clause in part]))[:, LOUD]
+        scores = self.scorer.linear(features_of_texts([clause for part in spans for clause in part]))[:, CLAUSE_SCORES]
         found, begin = [], 0
         for part, column in zip(spans, columns, strict=True):
             found.append(part[int(scores[begin : begin + len(part), column].argmax())])

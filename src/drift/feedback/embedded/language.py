@@ -11,13 +11,13 @@ from drift.feedback.embedded.spell import HEAD, KNOWN, LETTER, OTHER, cut
 
 LETTERS = re.compile(r"[^\W\d_]+")
 CODE_MARKS = frozenset("{}[]()<>=;_/\\`|$#@*+")
-SURE, FAIR, FAIRLY = 0.25, 0.12, 3
+SURE_COMMON_SHARE, FAIR_COMMON_SHARE, FAIR_COMMON_WORDS = 0.25, 0.12, 3
 FOREIGN_LETTERS, SHORT, CODE_SHARE = 0.3, 60, 0.06
 _NAMED = dict(zip(KNOWN.words, range(1, len(KNOWN.words) + 1), strict=True))
 _HIGH = (np.arange(256) > 127).astype(np.uint8)
 
 
-class Counts(NamedTuple):
+class WordCounts(NamedTuple):
     """Words of a text, and how many of them are common in English and in other languages."""
 
     spoken: int
@@ -34,23 +34,23 @@ def english(turns: Sequence[Turn], batch: Batch) -> list[bool]:
     spoken = words.count((words.kinds == LETTER) | (words.kinds == OTHER))
     hits, foreign = words.count(words.among("english")), words.count(words.among("foreign"))
     few_high = words.characters(_HIGH) <= FOREIGN_LETTERS / 2 * words.size
-    sure = ((hits > foreign) & (hits >= SURE * spoken) & few_high) | (spoken == 0)
-    sure |= (foreign == 0) & (hits >= FAIRLY) & (hits >= FAIR * spoken) & few_high
+    sure = ((hits > foreign) & (hits >= SURE_COMMON_SHARE * spoken) & few_high) | (spoken == 0)
+    sure |= (foreign == 0) & (hits >= FAIR_COMMON_WORDS) & (hits >= FAIR_COMMON_SHARE * spoken) & few_high
     passed = sure[: len(turns)].tolist()
     for i in np.flatnonzero(~sure[: len(turns)]).tolist():
-        counts = Counts(int(spoken[i]), int(hits[i]), int(foreign[i]))
+        counts = WordCounts(int(spoken[i]), int(hits[i]), int(foreign[i]))
         passed[i] = _is_english(cut(turns[i].text), counts, "" if sure[batch.asked[i]] else turns[i].request)
     return passed
 
 
-def _is_english(text: str, counts: Counts, request: str) -> bool:
+def _is_english(text: str, counts: WordCounts, request: str) -> bool:
     """`request`: "" if it is known to be English."""
     plain = text.isascii()
     if not plain and not LETTERS.search(text):
         return True
     if not plain and _foreign_letters(text[:HEAD]) > FOREIGN_LETTERS:
         return False
-    if counts.hits > counts.foreign and counts.hits >= SURE * counts.spoken:
+    if counts.hits > counts.foreign and counts.hits >= SURE_COMMON_SHARE * counts.spoken:
         return True
     if plain and not counts.foreign and counts.hits > 1:
         return True
@@ -69,7 +69,7 @@ def _reads_foreign(text: str) -> bool:
     words = text.lower().split()
     rows = [_NAMED.get(word, 0) for word in words]
     hits, foreign = (int(KNOWN.sections[name][rows].sum()) for name in ("english", "foreign"))
-    if not words or (hits > foreign and hits >= SURE * len(words)):
+    if not words or (hits > foreign and hits >= SURE_COMMON_SHARE * len(words)):
         return False
     if text.isascii() and not foreign and (len(text) < SHORT or _is_code(text)):
         return False

@@ -65,7 +65,7 @@ class Model:
     subtype_verdicts: tuple[str, ...]
 
 
-class Scorer:
+class TurnScorer:
     """A model made ready: its weights times idf, so that one look-up per bucket serves all scores."""
 
     def __init__(self, model: Model):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from drift.endpoint import DecisionRequest, Endpoint, Question, Reply, Unanswered
-from drift.feedback.judge.fence import escaped
+from drift.endpoint.fence import escaped
 from drift.feedback.judge.prompt import SUBTYPES, instructions
 from drift.feedback.judge.rubric import HARDEST, Rubric
 from drift.feedback.judge.verdict import TurnVerdict, abstained

@@ -3,7 +3,7 @@
 from typing import Any
 
 from drift.endpoint import JSON_MODE, Capabilities, ChatRequest, json_schema_format
-from drift.feedback.judge.fence import CLOSE, OPEN, escaped, shortened
+from drift.endpoint.fence import CLOSE, OPEN, escaped, shortened
 from drift.feedback.judge.rubric import HARDEST, Item, Rubric
 from drift.feedback.judge.window import Window
 from drift.records import ChatMessage, stable_hash

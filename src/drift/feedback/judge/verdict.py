@@ -16,7 +16,7 @@ from drift.feedback.judge.rubric import HARDEST, Rubric
 from drift.records import Verdict
 
 AbstainReason = Literal["unreadable", "missing", "evidence", "inconsistent", "refused"]
-EVEN = 0.5
+EVEN_CHANCE = 0.5
 LONGEST_EVIDENCE = 1000
 
 
@@ -75,7 +75,7 @@ def read_answer(text: str, turns: Sequence[int]) -> dict[int, _Turn]:
 
 def checked(told: _Turn, text: str, rubric: Rubric) -> TurnVerdict:
     """The verdict on the user turn `text`: evidence stands in it word for word, label and probability agree."""
-    if (told.label == "DSAT") != (told.p_dsat >= EVEN):
+    if (told.label == "DSAT") != (told.p_dsat >= EVEN_CHANCE):
         return abstained(told.turn, "inconsistent")
     impacts = tuple((item.id, item.impact) for item in told.items if item.id in rubric.ids)
     if told.label == "NEUTRAL":
@@ -106,7 +106,7 @@ def regressed(verdict: TurnVerdict, rubric: Rubric, from_server: bool) -> TurnVe
     if rubric.regression is None or verdict.label == "ABSTAIN":
         return verdict
     p_dsat = round(regression_chance(rubric, dict(verdict.rubric), verdict.p_dsat if from_server else None), 6)
-    if (verdict.label == "DSAT") == (p_dsat >= EVEN):
+    if (verdict.label == "DSAT") == (p_dsat >= EVEN_CHANCE):
         return replace(verdict, p_dsat=p_dsat)
     if verdict.label == "DSAT":
         return replace(verdict, label="NEUTRAL", subtype=None, evidence=None, p_dsat=p_dsat)
@@ -173,7 +173,7 @@ def _shares(choice: Choice, token: int, lead: int) -> dict[str, float]:
             if begun and (label.startswith(begun) or begun == label):
                 mass[label] += math.exp(candidate.logprob)
     total = sum(mass.values())
-    return {label: share / total for label, share in mass.items()} if total > EVEN else {}
+    return {label: share / total for label, share in mass.items()} if total > EVEN_CHANCE else {}
 
 
 def _object_in(text: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from drift.feedback.judge.fence import LONGEST, Line, fenced
+from drift.endpoint.fence import LONGEST, FencedMessage, fenced
 from drift.records import Conversation
 
 MOST_TURNS = 12
@@ -25,7 +25,7 @@ class Window:
         """The fenced conversation; turns are numbered as in the conversation, from 0."""
         messages = self.conversation.messages
         return fenced(
-            Line(place, messages[place].role, messages[place].content, place in self.turns)
+            FencedMessage(place, messages[place].role, messages[place].content, place in self.turns)
             for place in range(self.first, self.last + 1)
         )
 

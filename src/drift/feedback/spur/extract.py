@@ -8,13 +8,13 @@ import orjson
 from pydantic import BaseModel, Field, ValidationError
 
 from drift.endpoint import JSON_MODE, Capabilities, ChatRequest, Endpoint, Reply
+from drift.endpoint.fence import CLOSE, OPEN, escaped
 from drift.errors import DataError
-from drift.feedback.judge.fence import CLOSE, OPEN, escaped
 from drift.feedback.judge.window import Window
 from drift.records import ChatMessage, Verdict, stable_hash
 
 MOST_REASONS = 3
-TOGETHER = 100
+REASONS_PER_REQUEST = 100
 """Reasons of one minibatch."""
 MOST_ITEMS = 10
 LONGEST_REASON = 300
@@ -44,7 +44,7 @@ Form = TypeVar("Form", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class ExtractedReason:
     text: str
     quote: str
 
@@ -58,7 +58,7 @@ class _Reasons(BaseModel):
     reasons: list[_Told]
 
 
-class Draft(BaseModel):
+class RubricItemDraft(BaseModel):
     """An item on its way into a rubric."""
 
     text: str = Field(min_length=3, max_length=LONGEST_REASON)
@@ -66,31 +66,35 @@ class Draft(BaseModel):
 
 
 class _Drafts(BaseModel):
-    items: list[Draft] = Field(min_length=1)
+    items: list[RubricItemDraft] = Field(min_length=1)
 
 
-def extract(endpoint: Endpoint, able: Capabilities, windows: Sequence[Window], verdict: Verdict) -> list[Reason]:
+def extract(
+    endpoint: Endpoint, able: Capabilities, windows: Sequence[Window], verdict: Verdict
+) -> list[ExtractedReason]:
     """At most three reasons for each window's one turn; those whose quote does not stand in it do not count."""
     requests = [_extract_request(window, verdict, able) for window in windows]
-    found: list[Reason] = []
+    found: list[ExtractedReason] = []
     for window, outcome in zip(windows, endpoint.ask_many(requests), strict=True):
         text = window.conversation.messages[window.turns[0]].content
         told = _parsed(outcome.text, _Reasons) if isinstance(outcome, Reply) else None
         for one in told.reasons[:MOST_REASONS] if told else ():
             if one.quote.strip() and one.quote.strip() in text:
-                found.append(Reason(one.reason[:LONGEST_REASON], one.quote.strip()))
+                found.append(ExtractedReason(one.reason[:LONGEST_REASON], one.quote.strip()))
     return found
 
 
-def summarise(endpoint: Endpoint, able: Capabilities, reasons: Sequence[Reason], verdict: Verdict) -> list[Draft]:
+def summarise(
+    endpoint: Endpoint, able: Capabilities, reasons: Sequence[ExtractedReason], verdict: Verdict
+) -> list[RubricItemDraft]:
     """The rubric after all minibatches, most supported first. Raises DataError if the model writes none."""
     if not reasons:
         raise DataError(
             f"{endpoint.model} gave no reason for any {verdict} that its text bears out. Use a stronger model."
         )
-    rubric: list[Draft] = []
-    for start in range(0, len(reasons), TOGETHER):
-        batch = [reason.text for reason in reasons[start : start + TOGETHER]]
+    rubric: list[RubricItemDraft] = []
+    for start in range(0, len(reasons), REASONS_PER_REQUEST):
+        batch = [reason.text for reason in reasons[start : start + REASONS_PER_REQUEST]]
         told = None
         for attempt in range(2):
             outcome = endpoint.ask(_summary_request(batch, rubric, verdict, able, attempt))
@@ -114,7 +118,7 @@ def _extract_request(window: Window, verdict: Verdict, able: Capabilities) -> Ch
 
 
 def _summary_request(
-    batch: Iterable[str], rubric: Sequence[Draft], verdict: Verdict, able: Capabilities, attempt: int
+    batch: Iterable[str], rubric: Sequence[RubricItemDraft], verdict: Verdict, able: Capabilities, attempt: int
 ) -> ChatRequest:
     so_far = "\n".join(f'- "{escaped(item.text)}" (support {item.support})' for item in rubric) or "(none)"
     task = _SUMMARISE.format(means=_MEANS[verdict], rubric=so_far, most=MOST_ITEMS)

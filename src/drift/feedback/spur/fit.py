@@ -16,7 +16,7 @@ from drift.feedback.judge.rubric import Item, Rubric, dump_rubric
 from drift.feedback.judge.verdict import regression_chance
 from drift.feedback.judge.window import windows
 from drift.feedback.label import check_writable
-from drift.feedback.spur.extract import PROMPTS, Draft, Reason, extract, summarise
+from drift.feedback.spur.extract import PROMPTS, ExtractedReason, RubricItemDraft, extract, summarise
 from drift.feedback.spur.regress import Scored, SignTest, regress, sign_test
 from drift.feedback.trust.report import truth_of
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
@@ -53,8 +53,8 @@ def fit_rubric(
     chats = _conversations(store, chosen)
     with Endpoint(settings, store.path / ANSWERS) as endpoint:
         able = probe(endpoint)
-        drafts: dict[Verdict, list[Draft]] = {}
-        reasons: dict[Verdict, list[Reason]] = {}
+        drafts: dict[Verdict, list[RubricItemDraft]] = {}
+        reasons: dict[Verdict, list[ExtractedReason]] = {}
         for verdict in ("DSAT", "SAT"):
             learnt_from = [place for place in chosen[verdict] if not _held_out(place[0])]
             seen = [window for name, turn in learnt_from for window in windows(chats[name], {turn})]
@@ -151,7 +151,7 @@ def _auroc(rubric: Rubric, scored: Sequence[Scored]) -> float | None:
     return round(float(roc_auc_score(truth, [regression_chance(rubric, t.impacts, t.p_server) for t in held])), 4)
 
 
-def _items(letter: str, drafts: Sequence[Draft]) -> tuple[Item, ...]:
+def _items(letter: str, drafts: Sequence[RubricItemDraft]) -> tuple[Item, ...]:
     return tuple(Item(id=f"{letter}{n}", text=draft.text, support=draft.support) for n, draft in enumerate(drafts, 1))
 
 

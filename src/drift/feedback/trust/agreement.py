@@ -43,7 +43,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CoveragePoint:
     """Calling DSAT what has p_dsat of at least `threshold`."""
 
     threshold: float
@@ -66,7 +66,7 @@ class Agreement:
     recall: Share | None
     auroc: float | None
     calibration: Calibration | None
-    curve: tuple[Point, ...]
+    curve: tuple[CoveragePoint, ...]
 
 
 def compare(rows: Sequence[Compared]) -> Agreement:
@@ -126,14 +126,14 @@ def calibrate(p: np.ndarray, y: np.ndarray) -> Calibration:
     return Calibration(bins, round(brier, 4), round(1 - brier / (base * (1 - base)), 4), round(error, 4), len(p))
 
 
-def precision_coverage(p: np.ndarray, y: np.ndarray) -> tuple[Point, ...]:
+def precision_coverage(p: np.ndarray, y: np.ndarray) -> tuple[CoveragePoint, ...]:
     """From the surest turns on: at most POINTS thresholds, none within a group of equal probabilities."""
     order = np.argsort(-p, kind="stable")
     ends = [i for i in range(len(p)) if i + 1 == len(p) or p[order[i]] != p[order[i + 1]]]
     kept = [ends[round(k)] for k in np.linspace(0, len(ends) - 1, min(POINTS, len(ends)))]
     hits = np.cumsum(y[order])
     return tuple(
-        Point(
+        CoveragePoint(
             round(float(p[order[i]]), 4), round((i + 1) / len(p), 4), round(float(hits[i] / (i + 1)), 4),
             round(float(hits[i] / y.sum()), 4),
         )

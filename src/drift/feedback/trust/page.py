@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from drift.feedback.estimate import Share
 from drift.feedback.trust.agreement import Agreement
-from drift.feedback.trust.report import TrustReport
+from drift.feedback.trust.results import TrustReport
 
 WIDTH = 260
 

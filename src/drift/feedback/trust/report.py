@@ -2,16 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from drift.errors import DataError
-from drift.feedback.estimate import Share, rogan_gladen
+from drift.feedback.estimate import rogan_gladen
 from drift.feedback.label import check_writable
-from drift.feedback.trust.agreement import Agreement, Compared, compare, diagnosis
+from drift.feedback.trust.agreement import Compared, compare, diagnosis
+from drift.feedback.trust.results import JudgedExample, TrustReport
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
 from drift.store import Store
 
@@ -20,39 +20,6 @@ CONTEXT = 300
 """Characters of a turn that are shown around its evidence, and of the reply before it."""
 TRUTHS: tuple[Verdict, ...] = ("DSAT", "SAT", "NEUTRAL")
 DISPUTED = "DISPUTED"
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A judged turn: `before`, the evidence and `after` are what it says; `reply`: the end of what it is about."""
-
-    conversation_id: str
-    turn: int
-    label: Verdict
-    subtype: str | None
-    labeller: str
-    p_dsat: float | None
-    reply: str
-    before: str
-    evidence: str
-    after: str
-    truth: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TrustReport:
-    """`compared`: by where the truth is from ("reviews", "gold"); `left_out`: of the truth's rows, by why."""
-
-    store: str
-    labels: dict[str, int]
-    subtypes: dict[str, int]
-    labellers: dict[str, int]
-    abstained: dict[str, int]
-    compared: dict[str, Agreement]
-    prevalence: dict[str, Share | None]
-    left_out: dict[str, int]
-    examples: tuple[Example, ...]
-    mistakes: tuple[Example, ...]
 
 
 class GoldRow(BaseModel):
@@ -171,7 +138,9 @@ def _draw(label: FeedbackLabel) -> str:
     return stable_hash("example", label.conversation_id, label.reply_index)
 
 
-def _examples(store: Store, labels: list[FeedbackLabel], truths: dict[tuple[str, int], Verdict]) -> tuple[Example, ...]:
+def _examples(
+    store: Store, labels: list[FeedbackLabel], truths: dict[tuple[str, int], Verdict]
+) -> tuple[JudgedExample, ...]:
     found = {name: store.conversation(name) for name in {label.conversation_id for label in labels}}
     return tuple(
         _example(conversation, label, truths.get((label.conversation_id, label.reply_index)))
@@ -180,14 +149,14 @@ def _examples(store: Store, labels: list[FeedbackLabel], truths: dict[tuple[str,
     )
 
 
-def _example(conversation: Conversation, label: FeedbackLabel, truth: str | None) -> Example:
+def _example(conversation: Conversation, label: FeedbackLabel, truth: str | None) -> JudgedExample:
     text = conversation.messages[label.user_index].content if label.user_index is not None else ""
     evidence = label.evidence if label.evidence and label.evidence in text else ""
     before, _, after = text.partition(evidence) if evidence else ("", "", text)
     before = before if len(before) <= CONTEXT else "… " + before[-CONTEXT:]
     after = after if len(after) <= CONTEXT else after[:CONTEXT] + " …"
     reply = conversation.messages[label.reply_index].content
-    return Example(
+    return JudgedExample(
         label.conversation_id, label.user_index or 0, label.label, label.subtype, label.labeller, label.p_dsat,
         reply if len(reply) <= CONTEXT else "… " + reply[-CONTEXT:], before, evidence, after, truth,
     )  # fmt: skip

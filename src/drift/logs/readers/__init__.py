@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from drift.logs.draft import Draft, Evidence
+from drift.logs.draft import ConversationDraft, Evidence
+from drift.logs.files.rows import LogRow, Reject
 from drift.logs.readers import (
     drift_authors,
     langfuse,
@@ -20,7 +21,6 @@ from drift.logs.readers import (
     wildchat,
     wildfeedback,
 )
-from drift.logs.rows import Reject, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Format:
     calls, and judgements of them."""
 
     recognises: Callable[[Mapping[str, Any]], bool]
-    read: Callable[[Iterable[Row | Reject]], Iterator[Draft | Evidence | Reject]]
+    read: Callable[[Iterable[LogRow | Reject]], Iterator[ConversationDraft | Evidence | Reject]]
     plain: bool = False
     stitched: bool = False
 

@@ -8,9 +8,9 @@ from others by everything up to its judged reply: several replies of one chat ar
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from drift.logs.draft import Draft, message_of, messages_of, name_of
-from drift.logs.readers.each import each
-from drift.logs.rows import Reject, Row, Unusable
+from drift.logs.convert import each
+from drift.logs.draft import ConversationDraft, message_of, messages_of, name_of
+from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.records import Message, Rating, Reason, Role
 
 
@@ -18,12 +18,12 @@ def recognises(row: Mapping[str, Any]) -> bool:
     return isinstance(row.get("prompt"), Sequence) and not isinstance(row["prompt"], str) and "rejected" in row
 
 
-def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
     return each(rows, lambda row: judged_draft(row, row.value.get("prompt")))
 
 
-def judged_draft(row: Row, history: Any) -> Draft:
-    """Draft of `history`, `rejected` and, where there, `user_preference` and `chosen`. Raises Unusable."""
+def judged_draft(row: LogRow, history: Any) -> ConversationDraft:
+    """ConversationDraft of `history`, `rejected` and, where there, `user_preference` and `chosen`. Raises Unusable."""
     messages = list(messages_of(history))
     if messages and messages[-1].role == "assistant":
         raise Unusable(Reason.ROLES_OUT_OF_ORDER, "the prompt ends with a reply, so `rejected` answers nothing")
@@ -40,7 +40,7 @@ def judged_draft(row: Row, history: Any) -> Draft:
         messages.append(_part(row.value.get(key), key, role, index=len(history) + len(messages) - judged))
         if value is not None:
             ratings.append(Rating(len(messages) - 1, "score", value))
-    return Draft(
+    return ConversationDraft(
         at=row.at,
         messages=tuple(messages),
         source_id=name_of(row.value.get("id")),

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from drift.logs.convert import Found, spread
 from drift.logs.draft import Call, name_of, seconds_of, structured
-from drift.logs.readers.each import Found, spread
-from drift.logs.readers.texts import call_draft, first_name, iso
-from drift.logs.readers.verdicts import judgement
-from drift.logs.rows import Place, Reject, Row, Unusable
+from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.traces.texts import call_draft, first_name, iso
+from drift.logs.traces.verdicts import judgement
 from drift.records import Reason
 
 _OBSERVATIONS = {
@@ -36,11 +36,11 @@ def recognises(row: Mapping[str, Any]) -> bool:
     return _is_observation(row) or _is_score(row) or _is_trace(row) or _is_bare_trace(row)
 
 
-def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Found]:
     return spread(rows, _found)
 
 
-def _found(row: Row) -> Iterator[Found]:
+def _found(row: LogRow) -> Iterator[Found]:
     value = row.value
     if _is_trace(value):
         yield from _trace(row.at, value)

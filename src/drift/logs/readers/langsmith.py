@@ -7,11 +7,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from drift.logs.convert import Found, spread
 from drift.logs.draft import Call, name_of, seconds_of, structured
-from drift.logs.readers.each import Found, spread
-from drift.logs.readers.texts import call_draft, first_name, iso
-from drift.logs.readers.verdicts import judgement
-from drift.logs.rows import Place, Reject, Row, Unusable
+from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.traces.texts import call_draft, first_name, iso
+from drift.logs.traces.verdicts import judgement
 from drift.records import Reason
 
 _THREAD = ("thread_id", "session_id", "conversation_id")
@@ -22,7 +22,7 @@ def recognises(row: Mapping[str, Any]) -> bool:
     return {"run_type", "inputs"} <= row.keys() or _is_feedback(row)
 
 
-def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Found]:
     return spread(rows, _found)
 
 
@@ -30,7 +30,7 @@ def _is_feedback(row: Mapping[str, Any]) -> bool:
     return {"run_id", "key"} <= row.keys() and bool(row.keys() & {"score", "value", "correction"})
 
 
-def _found(row: Row) -> Iterator[Found]:
+def _found(row: LogRow) -> Iterator[Found]:
     value = row.value
     if _is_feedback(value):
         yield _feedback(row.at, value)

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from drift.logs.convert import Found, spread
 from drift.logs.draft import Call, name_of, seconds_of, structured
-from drift.logs.readers.each import Found, spread
-from drift.logs.readers.texts import call_draft, first_name, iso
-from drift.logs.rows import Reject, Row, Unusable
+from drift.logs.files.rows import LogRow, Reject, Unusable
+from drift.logs.traces.texts import call_draft, first_name, iso
 from drift.records import Reason
 
 _MARKS = ("call_type", "litellm_call_id", "model_parameters", "custom_llm_provider", "api_base")
@@ -21,11 +21,11 @@ def recognises(row: Mapping[str, Any]) -> bool:
     return given and "response" in row and any(mark in row for mark in _MARKS)
 
 
-def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Found]:
     return spread(rows, _calls)
 
 
-def _calls(row: Row) -> Iterator[Found]:
+def _calls(row: LogRow) -> Iterator[Found]:
     value = row.value
     kind = value.get("call_type")
     if isinstance(kind, str) and kind and kind not in _CHATS:

@@ -3,21 +3,21 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.draft import Draft, messages_of, name_of
-from drift.logs.readers.each import each
-from drift.logs.rows import Reject, Row
+from drift.logs.convert import each
+from drift.logs.draft import ConversationDraft, messages_of, name_of
+from drift.logs.files.rows import LogRow, Reject
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
     return {"conversation_id", "conversation"} <= row.keys()
 
 
-def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
     return each(rows, _draft)
 
 
-def _draft(row: Row) -> Draft:
-    return Draft(
+def _draft(row: LogRow) -> ConversationDraft:
+    return ConversationDraft(
         at=row.at,
         messages=messages_of(row.value.get("conversation")),
         source_id=name_of(row.value.get("conversation_id")),

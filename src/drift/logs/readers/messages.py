@@ -8,9 +8,9 @@ assistant's message: `feedback`. Feedback is a thumb: 1 or -1, "up" or "down", t
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from drift.logs.draft import Draft, messages_of, name_of, structured, text_of, time_of
-from drift.logs.readers.each import each
-from drift.logs.rows import Reject, Row, Unusable, shown
+from drift.logs.convert import each
+from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, text_of, time_of
+from drift.logs.files.rows import LogRow, Reject, Unusable, shown
 from drift.records import Message, Rating, Reason
 
 _WORDS = {"up": 1.0, "thumbs_up": 1.0, "positive": 1.0, "down": -1.0, "thumbs_down": -1.0, "negative": -1.0}
@@ -20,15 +20,15 @@ def recognises(row: Mapping[str, Any]) -> bool:
     return "messages" in row
 
 
-def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
     return each(rows, _draft)
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: LogRow) -> ConversationDraft:
     value = row.value
     entries = structured(value.get("messages"))
     messages = messages_of(entries)
-    return Draft(
+    return ConversationDraft(
         at=row.at,
         messages=messages,
         source_id=name_of(value.get("id")),

@@ -7,10 +7,10 @@ their own, and a completion without them cannot be used.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.draft import Call, Draft, name_of, seconds_of, structured
-from drift.logs.readers.each import Found, spread
-from drift.logs.readers.texts import call_draft, first_name, iso
-from drift.logs.rows import Place, Reject, Row, Unusable
+from drift.logs.convert import Found, spread
+from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
+from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.traces.texts import call_draft, first_name, iso
 from drift.records import Reason
 
 _SESSION = ("conversation_id", "session_id", "thread_id", "chat_id")
@@ -21,7 +21,7 @@ def recognises(row: Mapping[str, Any]) -> bool:
     return _completion(row) is not None
 
 
-def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Found]:
     return spread(rows, _calls)
 
 
@@ -37,14 +37,14 @@ def _is_litellm(row: Mapping[str, Any]) -> bool:
     return bool(row.keys() & {"call_type", "litellm_call_id", "model_parameters"})
 
 
-def _calls(row: Row) -> Iterator[Found]:
+def _calls(row: LogRow) -> Iterator[Found]:
     done = _completion(row.value)
     if done is None:
         raise Unusable(Reason.NO_MESSAGES, "no chat.completion with choices")
     yield _call(row.at, row.value, done)
 
 
-def _call(at: Place, row: Mapping[str, Any], done: Mapping[str, Any]) -> Draft:
+def _call(at: Place, row: Mapping[str, Any], done: Mapping[str, Any]) -> ConversationDraft:
     request = structured(row.get("request"))
     places = (row, request) if isinstance(request, Mapping) else (row,)
     keys = ("messages", "input_messages", "input")

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from drift.logs.draft import Draft, message_of, messages_of, name_of, structured, time_of
-from drift.logs.readers.each import Found, spread
-from drift.logs.rows import MAX_ROW_BYTES, Place, Reject, Row, Unusable, shown
+from drift.logs.convert import Found, spread
+from drift.logs.draft import ConversationDraft, message_of, messages_of, name_of, structured, time_of
+from drift.logs.files.rows import MAX_ROW_BYTES, LogRow, Place, Reject, Unusable, shown
 from drift.records import Message, Rating, Reason
 
 _MAX_MESSAGES = 100_000  # in all paths of a chat together: a tree can have as many paths as messages
@@ -22,7 +22,7 @@ def recognises(row: Mapping[str, Any]) -> bool:
     return _is_feedback(row) or _history(row) is not None
 
 
-def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Found]:
     return spread(rows, _found)
 
 
@@ -39,7 +39,7 @@ def _history(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
-def _found(row: Row) -> Iterator[Found]:
+def _found(row: LogRow) -> Iterator[Found]:
     if not _is_feedback(row.value):
         yield from _paths(row.at, row.value, {})
         return
@@ -199,7 +199,7 @@ class _Budget:
         return True
 
 
-def _draft(at: Place, path: list[_Node], disliked: list[bool]) -> Draft:
+def _draft(at: Place, path: list[_Node], disliked: list[bool]) -> ConversationDraft:
     ratings = []
     for index, node in enumerate(path):
         if node.message.role == "assistant":
@@ -208,7 +208,7 @@ def _draft(at: Place, path: list[_Node], disliked: list[bool]) -> Draft:
             if node.feedback is not None and (rating := _thumb(node.feedback, index)):
                 ratings.append(rating)
     models = [node.model for node in path if node.message.role == "assistant" and node.model]
-    return Draft(
+    return ConversationDraft(
         at=at,
         messages=tuple(node.message for node in path),
         ratings=tuple(ratings),

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.draft import Call, Draft, seconds_of, structured
-from drift.logs.readers.each import Found, consent_tags
-from drift.logs.readers.records import CHOICE, MESSAGE, CallRecords, Records, choice_index
-from drift.logs.readers.spans import Span, attributes_of, spans
-from drift.logs.readers.texts import call_draft, first_name, iso, plain_messages
-from drift.logs.readers.verdicts import judgement
-from drift.logs.rows import Place, Reject, Row, Unusable
+from drift.logs.convert import Found, consent_tags
+from drift.logs.draft import Call, ConversationDraft, seconds_of, structured
+from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.traces.records import CHOICE, MESSAGE, CallRecords, Records, choice_index
+from drift.logs.traces.spans import TraceSpan, attributes_of, spans
+from drift.logs.traces.texts import call_draft, first_name, iso, plain_messages
+from drift.logs.traces.verdicts import judgement
 from drift.records import Reason
 
 _INDEXED = re.compile(
@@ -46,7 +46,7 @@ def recognises_openinference(row: Mapping[str, Any]) -> bool:
     return _is_openinference(attributes_of(row))
 
 
-def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Found]:
     records = Records()
     for row in rows:
         if isinstance(row, Reject):
@@ -62,7 +62,7 @@ def read(rows: Iterable[Row | Reject]) -> Iterator[Found]:
         yield from _of_records(call)
 
 
-def _outcomes(row: Row, records: Records) -> Iterator[Found]:
+def _outcomes(row: LogRow, records: Records) -> Iterator[Found]:
     """Those of a row; a record that waits for others of its span gives none yet."""
     if {"annotator_kind", "span_id"} <= row.value.keys():
         yield from _tried(row.at, lambda: _annotation(row))
@@ -110,11 +110,11 @@ def _of_records(call: CallRecords) -> Iterator[Found]:
         yield Reject(at, Reason.NOT_A_CHAT, "another choice of the same call", rows=held)
 
 
-def _body(record: Span) -> Any:
+def _body(record: TraceSpan) -> Any:
     return structured(record.body if record.body is not None else record.attributes)
 
 
-def _call(at: Place, span: Span) -> Found:
+def _call(at: Place, span: TraceSpan) -> Found:
     if span.name == _EVALUATION:
         return _evaluation(at, span)
     kind = span.attributes.get("openinference.span.kind")
@@ -128,14 +128,14 @@ def _call(at: Place, span: Span) -> Found:
     return _draft(at, span, given, answer)
 
 
-def _is_model_call(span: Span) -> bool:
+def _is_model_call(span: TraceSpan) -> bool:
     operation = span.attributes.get("gen_ai.operation.name")
     return operation in ("chat", "text_completion", "generate_content") or span.attributes.get(
         "openinference.span.kind"
     ) in ("LLM", "llm")
 
 
-def _draft(at: Place, span: Span, given: Any, answer: Any) -> Draft:
+def _draft(at: Place, span: TraceSpan, given: Any, answer: Any) -> ConversationDraft:
     found = span.attributes
     session = first_name(found, names=("gen_ai.conversation.id", "session.id"))
     ids = {"span": span.span, "trace": span.trace, "response": first_name(found, names=("gen_ai.response.id",))}
@@ -152,7 +152,7 @@ def _draft(at: Place, span: Span, given: Any, answer: Any) -> Draft:
     return replace(draft, tags=consent_tags(found))
 
 
-def _texts(span: Span) -> tuple[Any, Any]:
+def _texts(span: TraceSpan) -> tuple[Any, Any]:
     """What was given and answered, from the first place that holds it."""
     for holder in (span, *(event for event in span.events if event.name == _DETAILS)):
         given, answer = (holder.attributes.get(f"gen_ai.{side}.messages") for side in ("input", "output"))
@@ -235,13 +235,13 @@ def _with_parts(message: dict[str, Any]) -> dict[str, Any]:
     return {**message, "content": [_flat(part, "message_content") for part in parts if isinstance(part, Mapping)]}
 
 
-def _event_value(span: Span, name: str) -> Any:
+def _event_value(span: TraceSpan, name: str) -> Any:
     """`gen_ai.content.prompt` and its pair, which an early version of the conventions had."""
     events = (event for event in span.events if event.name == f"gen_ai.content.{name}")
     return next((event.attributes.get(f"gen_ai.{name}") for event in events), None)
 
 
-def _evaluation(at: Place, span: Span) -> Found:
+def _evaluation(at: Place, span: TraceSpan) -> Found:
     found = {**span.attributes, **(span.body if isinstance(span.body, Mapping) else {})}
     response = found.get("gen_ai.response.id")
     about = [f"response {response}" if isinstance(response, str) else None]
@@ -251,7 +251,7 @@ def _evaluation(at: Place, span: Span) -> Found:
     return judgement(at, about, name, score, label, found.get("gen_ai.evaluation.explanation"))
 
 
-def _annotation(row: Row) -> Found:
+def _annotation(row: LogRow) -> Found:
     """An annotation of a span, as Phoenix exports it."""
     result = structured(row.value.get("result"))  # in tables: columns `result.label`, ...
     result = result if isinstance(result, Mapping) else {k.removeprefix("result."): v for k, v in row.value.items()}

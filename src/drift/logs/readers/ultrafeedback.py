@@ -8,9 +8,9 @@ disliked if it scored LOW or less, and its best, liked from HIGH on. Nobody comp
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.draft import Draft, name_of, text_of
-from drift.logs.readers.each import each
-from drift.logs.rows import Reject, Row, Unusable
+from drift.logs.convert import each
+from drift.logs.draft import ConversationDraft, name_of, text_of
+from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.records import Message, Rating, Reason
 
 LOW, HIGH = 5.0, 8.0
@@ -20,11 +20,11 @@ def recognises(row: Mapping[str, Any]) -> bool:
     return ("instruction" in row and "completions" in row) or ("score_rejected" in row and "prompt" in row)
 
 
-def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
     return each(rows, _draft)
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: LogRow) -> ConversationDraft:
     """Raises Unusable for a row without two scored replies."""
     scored = sorted(_scored(row.value), key=lambda reply: reply[1])
     if len(scored) < 2:
@@ -36,7 +36,9 @@ def _draft(row: Row) -> Draft:
         messages.append(Message("assistant", best))
         ratings.append(Rating(2, "score", 1.0))
     source_id = name_of(row.value.get("id") or row.value.get("prompt_id"))
-    return Draft(at=row.at, messages=tuple(messages), source_id=source_id, ratings=tuple(ratings), identity_until=1)
+    return ConversationDraft(
+        at=row.at, messages=tuple(messages), source_id=source_id, ratings=tuple(ratings), identity_until=1
+    )
 
 
 def _request(row: Mapping[str, Any]) -> str:

@@ -3,23 +3,23 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from drift.logs.draft import Draft, messages_of, name_of, structured, time_of
-from drift.logs.readers.each import each
-from drift.logs.rows import Reject, Row
+from drift.logs.convert import each
+from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
+from drift.logs.files.rows import LogRow, Reject
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
     return "conversation_hash" in row
 
 
-def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
     return each(rows, _draft)
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: LogRow) -> ConversationDraft:
     turns = structured(row.value.get("conversation"))
     messages = messages_of(turns)  # refuses what is no list of messages
-    return Draft(
+    return ConversationDraft(
         at=row.at,
         messages=messages,
         source_id=name_of(row.value.get("conversation_hash")),

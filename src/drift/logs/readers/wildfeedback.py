@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.draft import Draft, message_of, messages_of
+from drift.logs.draft import ConversationDraft, message_of, messages_of
+from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.readers.drift_authors import judged_draft
-from drift.logs.rows import Reject, Row, Unusable
 from drift.records import Message, Rating, Reason
 
 _NUMBERS = ("UtterranceId", "UtteranceId")  # as the file spells it; as a corrected copy would
@@ -27,11 +27,11 @@ def recognises(row: Mapping[str, Any]) -> bool:
     return annotated or judged or (history is not None and "rejected" not in row and _preference(row) is not None)
 
 
-def read(rows: Iterable[Row | Reject]) -> Iterator[Draft | Reject]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
     """Drafts in order. An utterance that fits nowhere is one Reject, together with those that hang on it."""
     dialogue = _Dialogue()
     for row in rows:
-        if isinstance(row, Row) and _number(row.value) is not None:
+        if isinstance(row, LogRow) and _number(row.value) is not None:
             yield from dialogue.take(row)
             continue
         yield from dialogue.close()
@@ -43,12 +43,12 @@ class _Dialogue:
     """The utterances of the conversation that is being read."""
 
     def __init__(self) -> None:
-        self._start: Row | None = None
+        self._start: LogRow | None = None
         self._messages: list[Message] = []
         self._ratings: list[Rating] = []
         self._refused: Reject | None = None  # until the next conversation, what comes hangs on it
 
-    def take(self, row: Row) -> Iterator[Draft | Reject]:
+    def take(self, row: LogRow) -> Iterator[ConversationDraft | Reject]:
         number = _number(row.value)
         if number == 0:
             yield from self.close()
@@ -63,15 +63,15 @@ class _Dialogue:
             yield from self._close_draft()
             self._refuse(row, error.reason, error.detail)
 
-    def close(self) -> Iterator[Draft | Reject]:
+    def close(self) -> Iterator[ConversationDraft | Reject]:
         yield from self._close_draft()
         if self._refused is not None:
             yield self._refused
         self._refused = None
 
-    def _close_draft(self) -> Iterator[Draft]:
+    def _close_draft(self) -> Iterator[ConversationDraft]:
         if self._start is not None and self._messages:
-            yield Draft(
+            yield ConversationDraft(
                 at=self._start.at,
                 messages=tuple(self._messages),
                 ratings=tuple(self._ratings),
@@ -80,7 +80,7 @@ class _Dialogue:
             )
         self._start, self._messages, self._ratings = None, [], []
 
-    def _refuse(self, row: Row, reason: Reason, detail: str) -> None:
+    def _refuse(self, row: LogRow, reason: Reason, detail: str) -> None:
         if self._refused is None:
             self._refused = Reject(row.at, reason, detail)
         else:
@@ -96,14 +96,14 @@ class _Dialogue:
             self._ratings.append(Rating(index - 1, "score", 1.0 if satisfied else -1.0, comment))
 
 
-def _whole(row: Row) -> Draft | Reject:
+def _whole(row: LogRow) -> ConversationDraft | Reject:
     """A row of the two files that hold a conversation per row."""
     try:
         history = row.value.get(_history_key(row.value) or "conversations")
         if "rejected" not in row.value:
             tags = _TAGS if (preference := _preference(row.value)) is None else {**_TAGS, "preference": preference}
-            return Draft(at=row.at, messages=messages_of(history), tags=dict(tags))
-        draft = judged_draft(Row(row.at, {key: row.value.get(key) for key in ("rejected", "chosen")}), history)
+            return ConversationDraft(at=row.at, messages=messages_of(history), tags=dict(tags))
+        draft = judged_draft(LogRow(row.at, {key: row.value.get(key) for key in ("rejected", "chosen")}), history)
     except Unusable as error:
         return Reject(row.at, error.reason, error.detail)
     draft.tags.update(_TAGS)

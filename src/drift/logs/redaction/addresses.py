@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import unquote
 
-from drift.logs.redaction.span import Detector, Span
+from drift.logs.redaction.span import Detector, PersonalSpan
 
 _EMAIL = re.compile(
     r"(?<![\w.%+-])[\w%+-][\w.%+-]{0,63}@(?:[^\W_](?:[\w-]{0,62}[^\W_])?\.){1,8}(?:xn--[\w-]{2,59}|[^\W\d_]{2,24})(?![\w@])"
@@ -112,25 +112,25 @@ _SENTENCE_BEFORE = re.compile(r"(?:^|[.!?]\s+|\n)[ \t>*-]*$")
 _LINE_AFTER = re.compile(r"[ \t]*(?:\n|,|$)")
 
 
-def emails(text: str) -> Iterator[Span]:
+def emails(text: str) -> Iterator[PersonalSpan]:
     for match in _EMAIL.finditer(text):
         local, _, domain = match[0].rpartition("@")
         is_git = local == "git" and text.startswith(":", match.end())
         if not _is_file(domain) and not is_git:
-            yield Span(*match.span(), "email", match[0].lower())
+            yield PersonalSpan(*match.span(), "email", match[0].lower())
 
 
-def emails_in_urls(text: str) -> Iterator[Span]:
+def emails_in_urls(text: str) -> Iterator[PersonalSpan]:
     for match in _IN_URL.finditer(text):
         if not _is_file(match[0]):
-            yield Span(*match.span(), "email", unquote(match[0]).lower())
+            yield PersonalSpan(*match.span(), "email", unquote(match[0]).lower())
 
 
 def _is_file(domain: str) -> bool:
     return domain.rpartition(".")[2].lower() in _FILES and not _PARAGUAY.search(domain)
 
 
-def ipv4(text: str) -> Iterator[Span]:
+def ipv4(text: str) -> Iterator[PersonalSpan]:
     for match in _IPV4.finditer(text):
         octets = [int(octet) for octet in match[0].split(".")]
         if max(octets) > 255 or max(octets) < 10 or not _is_public(match[0]):
@@ -139,16 +139,16 @@ def ipv4(text: str) -> Iterator[Span]:
         begins_line = not before.rpartition("\n")[2].strip(" \t#*-")
         is_heading = begins_line and max(octets) < 30 and _HEADING_AFTER.match(text, match.end())
         if not is_heading and not _VERSION_BEFORE.search(before) and not _FILE_AFTER.match(text, match.end()):
-            yield Span(*match.span(), "ip", match[0])
+            yield PersonalSpan(*match.span(), "ip", match[0])
 
 
-def ipv6(text: str) -> Iterator[Span]:
+def ipv6(text: str) -> Iterator[PersonalSpan]:
     for match in _IPV6.finditer(text):
         groups = [group for group in match[0].split(":") if group]
         # `a::b` is more often a name in a program than an address.
         told = len(groups) > 3 or (len(groups) > 1 and any(len(g) > 2 and re.search("[0-9]", g) for g in groups))
         if told and _is_public(match[0]):
-            yield Span(*match.span(), "ip", ip_address(match[0]).compressed)
+            yield PersonalSpan(*match.span(), "ip", ip_address(match[0]).compressed)
 
 
 def _is_public(value: str) -> bool:
@@ -160,11 +160,11 @@ def _is_public(value: str) -> bool:
     return address.is_global and not address.is_multicast
 
 
-def streets(text: str) -> Iterator[Span]:
+def streets(text: str) -> Iterator[PersonalSpan]:
     for pattern, is_address in _STREETS:
         for match in pattern.finditer(text):
             if match["town"] or is_address(match):
-                yield Span(*match.span(), "address", " ".join(match[0].lower().split()))
+                yield PersonalSpan(*match.span(), "address", " ".join(match[0].lower().split()))
 
 
 def _before(match: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ from drift.progress import report_progress
 from drift.records import Conversation, PersonalData
 from drift.store import Store
 
-TOGETHER = 512
+CONVERSATIONS_PER_BATCH = 512
 
 Hint = Literal["own_name", "birth_date", "handle", "long_number", "random_token"]
 # Looser than what redaction replaces: signs that a person may want to look at, most of them harmless.
@@ -51,7 +51,7 @@ def audit_store(store: Store) -> PrivacyAudit:
     found, hints, placeholders = Counter[PersonalData](), Counter[str](), Counter[str]()
     done = concerned = 0
     stream = store.conversations()
-    while some := list(islice(stream, TOGETHER)):
+    while some := list(islice(stream, CONVERSATIONS_PER_BATCH)):
         texts = [(place, text) for place, conversation in enumerate(some) for text in _texts(conversation)]
         with_findings: set[int] = set()
         for (place, text), detectors in zip(texts, detectors_for([text for _, text in texts]), strict=True):

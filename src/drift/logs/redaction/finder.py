@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from drift.logs.redaction import addresses, numbers, phones, secrets
-from drift.logs.redaction.span import Detector, Span
+from drift.logs.redaction.span import Detector, PersonalSpan
 from drift.records import PersonalData
 
 DETECTORS = (*secrets.DETECTORS, *addresses.DETECTORS, *numbers.DETECTORS, *phones.DETECTORS)
@@ -38,13 +38,13 @@ def detectors_for(texts: Sequence[str]) -> list[tuple[Detector, ...]]:
     return chosen
 
 
-def find(text: str, detectors: Iterable[Detector] = DETECTORS) -> list[Span]:
+def find(text: str, detectors: Iterable[Detector] = DETECTORS) -> list[PersonalSpan]:
     """The personal data in `text`, in order."""
     return without_overlaps(span for detector in detectors for span in detector.find(text))
 
 
-def without_overlaps(found: Iterable[Span]) -> list[Span]:
-    taken: list[Span] = []
+def without_overlaps(found: Iterable[PersonalSpan]) -> list[PersonalSpan]:
+    taken: list[PersonalSpan] = []
     for span in sorted(found, key=lambda span: (_RANK[span.kind], span.start - span.end, span.start)):
         place = bisect(taken, span)
         left_free = place == 0 or taken[place - 1].end <= span.start

@@ -18,7 +18,7 @@ from stdnum.in_ import aadhaar
 from stdnum.it import codicefiscale
 from stdnum.mx import curp
 
-from drift.logs.redaction.span import Detector, Span, digits_of
+from drift.logs.redaction.span import Detector, PersonalSpan, digits_of
 
 _GAP = "[ \u00a0\u2009.-]?"
 _ALONE = r"(?<![\w.+/#-])"
@@ -99,24 +99,24 @@ _IDS: tuple[tuple[re.Pattern[str], Check], ...] = tuple(
 )
 
 
-def cards(text: str) -> Iterator[Span]:
+def cards(text: str) -> Iterator[PersonalSpan]:
     for match in chain.from_iterable(pattern.finditer(text) for pattern in _CARDS):
         number = digits_of(match[0])
         if _ISSUER.fullmatch(number) and luhn.is_valid(number) and len(set(number)) > 1:
-            yield Span(*match.span(), "card", number)
+            yield PersonalSpan(*match.span(), "card", number)
 
 
-def ibans(text: str) -> Iterator[Span]:
+def ibans(text: str) -> Iterator[PersonalSpan]:
     for match in _IBAN.finditer(text):
         if value := _iban_in(match[0]):
-            yield Span(match.start(), match.start() + len(value), "iban", iban.compact(value))
+            yield PersonalSpan(match.start(), match.start() + len(value), "iban", iban.compact(value))
 
 
-def ids(text: str) -> Iterator[Span]:
+def ids(text: str) -> Iterator[PersonalSpan]:
     for pattern, check in _IDS:
         for match in pattern.finditer(text):
             if check(match[1]):
-                yield Span(*match.span(1), "national_id", re.sub(r"\W", "", match[1]))
+                yield PersonalSpan(*match.span(1), "national_id", re.sub(r"\W", "", match[1]))
 
 
 DETECTORS = (

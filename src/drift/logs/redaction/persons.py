@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from drift.errors import PrerequisiteError
-from drift.logs.redaction.redact import PersonFinder
-from drift.logs.redaction.span import Span
+from drift.logs.redaction.span import PersonalSpan, PersonFinder
 
 _PIECE = 100_000  # characters at once: the model's memory grows with its text
 
@@ -26,12 +25,12 @@ def person_finder(model: str) -> PersonFinder:
     engine = SpacyNlpEngine(models=[{"lang_code": language, "model_name": model}])
     analyzer = AnalyzerEngine(nlp_engine=engine, supported_languages=[language])
 
-    def persons(text: str) -> Iterator[Span]:
+    def persons(text: str) -> Iterator[PersonalSpan]:
         for begin in range(0, len(text), _PIECE):
             piece = text[begin : begin + _PIECE]
             for found in analyzer.analyze(piece, language=language, entities=["PERSON"]):
                 name = " ".join(piece[found.start : found.end].lower().split())
                 if not name.startswith("<"):  # a placeholder is nobody's name
-                    yield Span(begin + found.start, begin + found.end, "person", name)
+                    yield PersonalSpan(begin + found.start, begin + found.end, "person", name)
 
     return persons

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import phonenumbers
 
-from drift.logs.redaction.span import Detector, Span, digits_of
+from drift.logs.redaction.span import Detector, PersonalSpan, digits_of
 
 _GAPS = "[ \u00a0\u2009\u2010\u2011.\\-/]"
 _ALONE = r"(?<![\w+*^&@-])(?<![0-9][.,:/#=])(?<![$€£#])"
@@ -44,7 +44,7 @@ _DATE = re.compile(
 _REGIONS = ("GB", "FR", "DE", "IT", "NL", "AU", "IN", "JP", "CH", "SE", "BE", "AT", "ZA", "NG", "PK", "ID", "TR", "KR")
 
 
-def find(text: str) -> Iterator[Span]:
+def find(text: str) -> Iterator[PersonalSpan]:
     for match in _INTERNATIONAL.finditer(text):
         value = _international(match[0])
         if value and not _OTHER_NUMBER.search(_before(match)):
@@ -69,9 +69,9 @@ def _before(match: re.Match[str]) -> str:
     return match.string[max(match.start() - 50, 0) : match.start()]
 
 
-def _span(start: int, value: str) -> Span:
+def _span(start: int, value: str) -> PersonalSpan:
     digits = digits_of(value).removeprefix("00")
-    return Span(start, start + len(value), "phone", digits[-10:] if len(digits) > 10 else digits)
+    return PersonalSpan(start, start + len(value), "phone", digits[-10:] if len(digits) > 10 else digits)
 
 
 def _international(candidate: str) -> str | None:

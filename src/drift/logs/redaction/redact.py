@@ -3,21 +3,19 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import get_args
 
 from drift.config import IngestionSettings
+from drift.logs.files.rows import Reject
 from drift.logs.redaction.finder import DETECTORS, detectors_for, find, without_overlaps
-from drift.logs.redaction.span import Detector, Span
-from drift.logs.rows import Reject
+from drift.logs.redaction.span import Detector, PersonalSpan, PersonFinder
 from drift.records import Conversation, PersonalData
 
-TOGETHER_CHARACTERS = 2_000_000  # of conversations that go through the gate at once
+CHARACTERS_PER_BATCH = 2_000_000  # of conversations that go through the gate at once
 _OWN = re.compile(rf"<({'|'.join(kind.upper() for kind in get_args(PersonalData))})_([0-9]{{1,9}})>")
 _PASSES = 4  # what is left after a pass is rare: a replaced value can free what stood against it
-
-PersonFinder = Callable[[str], Iterable[Span]]
 
 
 class Placeholders:
@@ -33,7 +31,7 @@ class Placeholders:
             for kind, number in _OWN.findall(text) if "<" in text else ():
                 self._last[kind] = max(self._last[kind], int(number))
 
-    def of(self, span: Span) -> str:
+    def of(self, span: PersonalSpan) -> str:
         name = self._names.get((span.kind, span.key))
         if name is None:
             kind = span.kind.upper()
@@ -60,7 +58,7 @@ class Redactor:
         for row in rows:
             together.append(row)
             characters += 500 + (sum(len(m.content) for m in row.messages) if isinstance(row, Conversation) else 0)
-            if characters > TOGETHER_CHARACTERS:
+            if characters > CHARACTERS_PER_BATCH:
                 yield from self._some(together)
                 together, characters = [], 0
         yield from self._some(together)
@@ -107,7 +105,7 @@ def redact_text(text: str) -> str:
     return Redactor().text(text, DETECTORS, Placeholders([text]))
 
 
-def _replaced(text: str, found: list[Span], names: Placeholders) -> str:
+def _replaced(text: str, found: list[PersonalSpan], names: Placeholders) -> str:
     pieces, at = [], 0
     for span in found:
         pieces += (text[at : span.start], names.of(span))

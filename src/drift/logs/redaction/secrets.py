@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from drift.logs.redaction.span import Detector, Span
+from drift.logs.redaction.span import Detector, PersonalSpan
 
 # Prefix and body of what providers hand out; their documentation or their secret scanners give the shapes.
 _KEYS = (
@@ -78,34 +78,34 @@ _SAMPLE = re.compile(
 _WORD_FOR_PASSWORD = re.compile(r"(?:pass(?:word|wd)?|pwd|pw|secret|token|user(?:name)?)[0-9]{0,2}", re.IGNORECASE)
 
 
-def private_keys(text: str) -> Iterator[Span]:
+def private_keys(text: str) -> Iterator[PersonalSpan]:
     for match in _PRIVATE.finditer(text):
-        yield Span(*match.span(), "private_key", match[0])
+        yield PersonalSpan(*match.span(), "private_key", match[0])
 
 
-def keys(text: str) -> Iterator[Span]:
+def keys(text: str) -> Iterator[PersonalSpan]:
     for match in _KEY.finditer(text):
         if re.search("[0-9]", match[0]):
-            yield Span(*match.span(), "api_key", match[0])
+            yield PersonalSpan(*match.span(), "api_key", match[0])
     for match in _HOOK.finditer(text):
-        yield Span(*match.span(1), "api_key", match[1])
+        yield PersonalSpan(*match.span(1), "api_key", match[1])
     for match in _BEARER.finditer(text):
         yield from _named_key(match)
 
 
-def passwords_in_urls(text: str) -> Iterator[Span]:
+def passwords_in_urls(text: str) -> Iterator[PersonalSpan]:
     for match in _URL.finditer(text):
         if not _is_sample(match[2]):
-            yield Span(*match.span(1), "password", match[1])
+            yield PersonalSpan(*match.span(1), "password", match[1])
 
 
-def passwords_of_curl(text: str) -> Iterator[Span]:
+def passwords_of_curl(text: str) -> Iterator[PersonalSpan]:
     for match in _CURL.finditer(text):
         if not _is_sample(match[2]):
-            yield Span(*match.span(1), "password", match[1])
+            yield PersonalSpan(*match.span(1), "password", match[1])
 
 
-def named(text: str) -> Iterator[Span]:
+def named(text: str) -> Iterator[PersonalSpan]:
     """Values that the word before them calls a key, a token or a password."""
     for match in _NAMED_KEY.finditer(text):
         yield from _named_key(match)
@@ -114,7 +114,7 @@ def named(text: str) -> Iterator[Span]:
         mixed = re.search("[0-9]", value) and re.search("[^0-9.]", value)
         if mixed and not _is_sample(value) and not _is_code(match):
             # Many passwords end in an exclamation mark: the placeholder takes it along, and is the same without.
-            yield Span(match.start(2), match.start(2) + len(value), "password", value.rstrip(".:!?"))
+            yield PersonalSpan(match.start(2), match.start(2) + len(value), "password", value.rstrip(".:!?"))
 
 
 def _is_code(match: re.Match[str]) -> bool:
@@ -150,10 +150,10 @@ DETECTORS = (
 )
 
 
-def _named_key(match: re.Match[str]) -> Iterator[Span]:
+def _named_key(match: re.Match[str]) -> Iterator[PersonalSpan]:
     value = match[1].rstrip(".")
     if _is_random(value) and not _SAMPLE.search(value):
-        yield Span(match.start(1), match.start(1) + len(value), "api_key", value)
+        yield PersonalSpan(match.start(1), match.start(1) + len(value), "api_key", value)
 
 
 def _is_sample(value: str) -> bool:

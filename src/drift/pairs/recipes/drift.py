@@ -4,18 +4,18 @@
 unguided or mixed is the sampler's matter (`recipe.guided_share`).
 """
 
-from drift.pairs.recipes.recipe import Material, PairsOrDrops, Recipe, fresh_against, unusable, with_margin
+from drift.pairs.recipes.recipe import PairsOrDrops, Recipe, RecipeInputs, fresh_against, unusable, with_margin
 from drift.records import ChatMessage, Drop, Reason
 
 NAME = "drift"
 
 
-def pairs(material: Material) -> PairsOrDrops:
+def pairs(material: RecipeInputs) -> PairsOrDrops:
     """One pair or one named drop for each completion of an item that has a rejected reply."""
     yield from against_the_logs(material, NAME)
 
 
-def against_the_logs(material: Material, name: str) -> PairsOrDrops:
+def against_the_logs(material: RecipeInputs, name: str) -> PairsOrDrops:
     """Chosen = the fresh reply, rejected = the reply that stands in the logs."""
     for completion in material.completions:
         item = material.items[completion.prompt_id]
@@ -27,8 +27,8 @@ def against_the_logs(material: Material, name: str) -> PairsOrDrops:
             yield Drop(row, "pairs", reason)
         elif completion.text.strip() == item.rejected.content.strip():
             yield Drop(row, "pairs", Reason.CHOSEN_IS_REJECTED)
-        elif item.prompt_id in material.spent:
-            yield Drop(row, "pairs", Reason.SPENT)
+        elif item.prompt_id in material.unlearned:
+            yield Drop(row, "pairs", Reason.UNLEARNED)
         else:
             pair = fresh_against(name, item, completion, ChatMessage("assistant", completion.text), item.rejected)
             score = material.score(completion)

@@ -5,19 +5,19 @@
 
 from itertools import groupby
 
-from drift.pairs.recipes.recipe import Material, PairsOrDrops, Recipe, fresh_against, unusable, with_margin
+from drift.pairs.recipes.recipe import PairsOrDrops, Recipe, RecipeInputs, fresh_against, unusable, with_margin
 from drift.records import ChatMessage, Completion, Drop, PromptItem, Reason, Score
 
 NAME = "iter_dpo"
 
 
-def pairs(material: Material) -> PairsOrDrops:
+def pairs(material: RecipeInputs) -> PairsOrDrops:
     """One pair or one named drop for each prompt that has completions."""
     for prompt_id, group in groupby(material.completions, key=lambda completion: completion.prompt_id):
         yield from _best_and_worst(material, material.items[prompt_id], list(group))
 
 
-def _best_and_worst(material: Material, item: PromptItem, completions: list[Completion]) -> PairsOrDrops:
+def _best_and_worst(material: RecipeInputs, item: PromptItem, completions: list[Completion]) -> PairsOrDrops:
     usable = [c for c in completions if unusable(c, material.drop_truncated) is None]
     scored = [(score, c) for c in usable if (score := material.score(c)) is not None and score.score is not None]
     if not usable:

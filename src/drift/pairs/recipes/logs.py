@@ -3,13 +3,13 @@
 One DPO run of K epochs: iterate with `training.reference: warm_start`, or K = 1.
 """
 
-from drift.pairs.recipes.recipe import Material, PairsOrDrops, Recipe
+from drift.pairs.recipes.recipe import PairsOrDrops, Recipe, RecipeInputs
 from drift.pairs.repairs import repair_pairs
 
 NAME = "logs"
 
 
-def pairs(material: Material) -> PairsOrDrops:
+def pairs(material: RecipeInputs) -> PairsOrDrops:
     """The repairs among the items, as in the warm start."""
     yield from repair_pairs(material.items.values())
 

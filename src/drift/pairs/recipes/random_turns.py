@@ -1,12 +1,12 @@
 """A control: replies drawn at random from the logs stand in for disliked ones; the users' verdict is not used."""
 
 from drift.pairs.recipes.drift import against_the_logs
-from drift.pairs.recipes.recipe import Material, PairsOrDrops, Recipe
+from drift.pairs.recipes.recipe import PairsOrDrops, Recipe, RecipeInputs
 
 NAME = "random_turns"
 
 
-def pairs(material: Material) -> PairsOrDrops:
+def pairs(material: RecipeInputs) -> PairsOrDrops:
     """As DRIFT, over other prompts; nobody complained about these, so their samples are unguided."""
     yield from against_the_logs(material, NAME)
 

@@ -11,16 +11,16 @@ PairsOrDrops = Iterator[PreferencePair | Drop]
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class RecipeInputs:
     """What a recipe builds pairs from, by prompt_id and sample.
 
-    `scores`: empty where nothing scores. `spent`: prompts whose disliked reply is unlearned and so retired.
+    `scores`: empty where nothing scores. `unlearned`: prompts whose disliked reply is unlearned and so retired.
     """
 
     items: Mapping[str, PromptItem]
     completions: tuple[Completion, ...] = ()
     scores: Mapping[tuple[str, int], Score] = field(default_factory=dict)
-    spent: frozenset[str] = frozenset()
+    unlearned: frozenset[str] = frozenset()
     drop_truncated: bool = False
 
     def score(self, completion: Completion) -> Score | None:
@@ -33,7 +33,7 @@ class Recipe:
 
     name: str
     prompts: Literal["disliked", "liked", "random"]
-    pairs: Callable[[Material], PairsOrDrops]
+    pairs: Callable[[RecipeInputs], PairsOrDrops]
     samples: bool = True
 
 
@@ -78,7 +78,7 @@ def unusable(completion: Completion, drop_truncated: bool) -> Reason | None:
     return Reason.TRUNCATED if completion.finish == "length" and drop_truncated else None
 
 
-def exactly(count: int, rows: Iterable[PreferencePair | Drop]) -> PairsOrDrops:
+def resize_to(count: int, rows: Iterable[PreferencePair | Drop]) -> PairsOrDrops:
     """`count` pairs and all drops: pairs of different prompts first; from the beginning again where there are too few.
 
     Every arm of a comparison gets the same number of updates so. No pair at all stays none.

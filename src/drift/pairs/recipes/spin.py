@@ -3,13 +3,13 @@
 The opposite of DRIFT: the good side is fixed and scarce, the bad side is the policy's own and moves towards it.
 """
 
-from drift.pairs.recipes.recipe import Material, PairsOrDrops, Recipe, fresh_against, unusable
+from drift.pairs.recipes.recipe import PairsOrDrops, Recipe, RecipeInputs, fresh_against, unusable
 from drift.records import ChatMessage, Drop, Reason
 
 NAME = "spin"
 
 
-def pairs(material: Material) -> PairsOrDrops:
+def pairs(material: RecipeInputs) -> PairsOrDrops:
     """One pair or one named drop for each completion of an item whose reply was liked."""
     for completion in material.completions:
         item = material.items[completion.prompt_id]

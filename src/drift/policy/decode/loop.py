@@ -5,6 +5,7 @@ owns its draws, and the token is picked by inverting its distribution. Rows that
 one prompt share its prefill.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,10 +17,77 @@ from drift.config import SamplingSettings
 from drift.policy.chat import decode
 from drift.policy.decode.cache import roomy_cache
 from drift.policy.decode.durable import Generated, make_durably
-from drift.policy.decode.pick import pick, uniforms
-from drift.policy.decode.plan import plan_batches
 from drift.policy.model import Policy
 from drift.records import Finish
+
+_TOP = 64  # candidates that nearly always hold the nucleus; only rows for which they do not are sorted whole
+
+
+def uniforms(key: str, count: int) -> np.ndarray:
+    """float64 [count] in [0, 1): a counter-based stream (Philox) that depends on the key alone."""
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little")
+    return np.random.Generator(np.random.Philox(key=seed)).random(count)
+
+
+def pick(logits: Tensor, draws: Tensor, temperature: float, top_p: float) -> Tensor:
+    """The next token of each row: int64 [B] from logits [B, V] and draws [B], uniform in [0, 1).
+
+    The nucleus is the smallest set of most likely tokens with at least `top_p` of the mass; the draw picks a point of
+    its cumulated mass. Softmax in float32; temperature 0 takes the most likely token.
+    """
+    scores = logits.float()  # comparing in bfloat16 is slower on a CPU than converting first
+    if temperature == 0.0:
+        return scores.argmax(-1)
+    probabilities = (scores / temperature).softmax(-1)
+    if top_p == 1.0:
+        return _invert(probabilities.double().cumsum(-1), draws)
+    values, tokens = probabilities.topk(min(_TOP, probabilities.shape[-1]), dim=-1)
+    place, held = _place_in_nucleus(values, draws, top_p)
+    picked = tokens.gather(-1, place[:, None]).squeeze(-1)
+    if not bool(held.all()):
+        rest = (~held).nonzero().flatten()
+        values, tokens = probabilities[rest].sort(dim=-1, descending=True)
+        place, _ = _place_in_nucleus(values, draws[rest], top_p)
+        picked[rest] = tokens.gather(-1, place[:, None]).squeeze(-1)
+    return picked
+
+
+def _place_in_nucleus(values: Tensor, draws: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Which sorted candidate each draw picks (int64 [B]), and whether they held the whole nucleus (bool [B])."""
+    cumulated = values.double().cumsum(-1)
+    inside = (cumulated - values) < top_p
+    mass = (values.double() * inside).sum(-1, keepdim=True)
+    place = (cumulated <= draws[:, None] * mass).sum(-1)
+    return place.minimum(inside.sum(-1) - 1), cumulated[:, -1] >= top_p
+
+
+def _invert(cumulated: Tensor, draws: Tensor) -> Tensor:
+    """The first place at which the cumulated mass passes the draw; never one of the zeros behind the last."""
+    point = draws[:, None] * cumulated[:, -1:]
+    return torch.searchsorted(cumulated, point, right=True).squeeze(-1).clamp(max=cumulated.shape[-1] - 1)
+
+
+def plan_batches(lengths: Sequence[int], groups: Sequence[str], sampling: SamplingSettings) -> list[list[int]]:
+    """Rows to batches, longest prompts first, so that memory that runs out does so at once.
+
+    Rows of a group (a conversation) stay side by side: what they have in common is computed, or found in a server's
+    cache, while it is warm. A batch's rows times (longest prompt + new tokens) stay within `batch_tokens`.
+    """
+    longest_of: dict[str, int] = {}
+    for length, group in zip(lengths, groups, strict=True):
+        longest_of[group] = max(length, longest_of.get(group, 0))
+    order = sorted(range(len(lengths)), key=lambda row: (-longest_of[groups[row]], groups[row], -lengths[row], row))
+    batches: list[list[int]] = []
+    width = 0
+    for row in order:
+        width = max(width, lengths[row] + sampling.max_new_tokens)
+        if batches and (len(batches[-1]) + 1) * width <= sampling.batch_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+            width = lengths[row] + sampling.max_new_tokens
+    return batches
+
 
 _SHRINK_BELOW = 0.9  # the batch is cut to its live rows when fewer than this share are left
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from drift.policy.samplers.backend import Backend, Job
+from drift.policy.samplers.backend import Backend, Job, local_backend
 from drift.policy.samplers.endpoint import endpoint_backend
-from drift.policy.samplers.local import local_backend
 from drift.policy.samplers.vllm import vllm_backend
 
 BACKENDS: dict[str, Callable[[Job], AbstractContextManager[Backend]]] = {

@@ -7,7 +7,7 @@ from drift.config import EndpointSettings
 from drift.endpoint import Capabilities, ChatRequest, Endpoint, probe
 from drift.policy.decode import Generated
 from drift.policy.model import read_facts
-from drift.policy.samplers.backend import Batch, Job, Request
+from drift.policy.samplers.backend import Batch, Job, SamplingRequest
 from drift.policy.samplers.servers import Replica, plan_by_conversation, request_seed, run_on
 from drift.progress import report_note
 from drift.records import stable_hash
@@ -42,13 +42,13 @@ class EndpointBackend:
         self.facts = read_facts(job.policy, job.settings)
         self.policy_id = stable_hash(settings.base_url, settings.model)
 
-    def plan(self, requests: Sequence[Request]) -> list[list[int]]:
+    def plan(self, requests: Sequence[SamplingRequest]) -> list[list[int]]:
         return plan_by_conversation(requests)
 
     def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
         return run_on([Replica(self.endpoint, self._ask)], batches)
 
-    def _ask(self, request: Request) -> ChatRequest:
+    def _ask(self, request: SamplingRequest) -> ChatRequest:
         return ChatRequest(
             request.messages,
             max_tokens=self.sampling.max_new_tokens,

@@ -8,7 +8,7 @@ from drift.config import RecipeSettings, SamplingSettings
 from drift.policy.chat import EncodedPrompt, encode_prompt, without_turns
 from drift.policy.guided import guided_messages
 from drift.policy.model import PolicyFacts
-from drift.policy.samplers.backend import Request
+from drift.policy.samplers.backend import SamplingRequest
 from drift.records import ChatMessage, PromptItem, Reason
 
 
@@ -19,9 +19,9 @@ def build_requests(
     recipe: RecipeSettings,
     iteration: int,
     seed: int,
-) -> tuple[list[Request], Counter[str]]:
+) -> tuple[list[SamplingRequest], Counter[str]]:
     """The requests in the order of the items, and what was shortened and dropped. One that does not fit yields none."""
-    requests: list[Request] = []
+    requests: list[SamplingRequest] = []
     tally: Counter[str] = Counter()
     for item in items:
         fitting = list(_requests(facts, item, sampling, recipe, iteration, seed))
@@ -46,7 +46,7 @@ def _requests(
     recipe: RecipeSettings,
     iteration: int,
     seed: int,
-) -> Iterator[Request]:
+) -> Iterator[SamplingRequest]:
     """The samples to draw for a prompt; none of those that are asked in a way that does not fit."""
     ways = [_is_guided(item, recipe, iteration, number, seed) for number in range(recipe.samples)]
     shown = {way: _shown(facts, item, sampling, way) for way in set(ways)}
@@ -54,7 +54,7 @@ def _requests(
         messages, encoded = shown[way]
         key = f"{seed}/{item.prompt_id}/{iteration}/{number}"
         if encoded is not None:
-            yield Request(
+            yield SamplingRequest(
                 item.prompt_id, item.conversation_id, number, way, messages, encoded.ids, encoded.dropped_turns, key
             )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from drift.endpoint import Endpoint, Reply, Unanswered
 from drift.endpoint.exchange import Request as HttpRequest
 from drift.policy.decode import Generated
-from drift.policy.samplers.backend import Batch, Request
+from drift.policy.samplers.backend import Batch, SamplingRequest
 from drift.records import Finish
 
 BATCH = 16
@@ -23,10 +23,10 @@ class Replica:
     """A server, and how a request is put to it."""
 
     endpoint: Endpoint
-    ask: Callable[[Request], HttpRequest]
+    ask: Callable[[SamplingRequest], HttpRequest]
 
 
-def plan_by_conversation(requests: Sequence[Request]) -> list[list[int]]:
+def plan_by_conversation(requests: Sequence[SamplingRequest]) -> list[list[int]]:
     """Rows in batches of BATCH, those of a conversation side by side: a server's prefix cache is warm for them."""
     order = sorted(range(len(requests)), key=lambda row: (requests[row].conversation_id, row))
     return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]

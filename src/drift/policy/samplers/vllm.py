@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from drift.endpoint import CompletionRequest
 from drift.policy.decode import Generated
 from drift.policy.model import read_facts, resolve_source
-from drift.policy.samplers.backend import Batch, Job, Request
+from drift.policy.samplers.backend import Batch, Job, SamplingRequest
 from drift.policy.samplers.servers import Replica, plan_by_conversation, request_seed, run_on
 from drift.policy.samplers.vllm_server import VllmServer
 from drift.progress import report_note
@@ -32,7 +32,7 @@ class VllmBackend:
         self.facts = read_facts(job.policy, job.settings)
         self.policy_id = self.facts.policy_id
 
-    def plan(self, requests: Sequence[Request]) -> list[list[int]]:
+    def plan(self, requests: Sequence[SamplingRequest]) -> list[list[int]]:
         return plan_by_conversation(requests)
 
     def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
@@ -47,7 +47,7 @@ class VllmBackend:
             report_note(f"vllm: {len(replicas)} replica{'s' if len(replicas) > 1 else ''} ready")
             yield from run_on(replicas, batches)
 
-    def _ask(self, request: Request) -> CompletionRequest:
+    def _ask(self, request: SamplingRequest) -> CompletionRequest:
         sampling = self.job.sampling
         return CompletionRequest(
             request.ids,

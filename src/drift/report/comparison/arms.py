@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from drift.report.comparison.results import Comparison
+from drift.report.comparison.results import ComparisonResults
 from drift.rundir import RunView, load_run
 from drift.rundir.manifest import read_manifest
 
@@ -40,7 +40,7 @@ class Facts:
     drops: dict[str, int] = field(default_factory=dict)
 
 
-def read_facts(folder: Path, comparison: Comparison) -> Facts:
+def read_facts(folder: Path, comparison: ComparisonResults) -> Facts:
     """From `folder`/cells. Raises DataError for a damaged manifest."""
     runs = {arm: list(_runs(folder / "cells" / arm, comparison.runs)) for arm in comparison.arms}
     if not all(runs.values()):

@@ -7,10 +7,8 @@ from typing import Literal
 from markupsafe import Markup
 
 from drift.report.comparison.arms import ArmFacts, read_facts
-from drift.report.comparison.results import ArmResult, Comparison, Difference, Three, read_comparison
-from drift.report.figures.drawing import Point
-from drift.report.figures.forest import forest_chart
-from drift.report.figures.lines import arm_chart
+from drift.report.comparison.results import ArmResult, ComparisonResults, Difference, Three, read_comparison
+from drift.report.figures.drawing import ChartPoint, arm_chart, forest_chart
 from drift.report.words import fill
 from drift.rundir import atomic_write
 
@@ -18,7 +16,7 @@ Tone = Literal["better", "worse", "unclear"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class SignificanceVerdict:
     """A difference with what its interval says. `tone`: of the first against the second, or against no gain."""
 
     tone: Tone
@@ -32,7 +30,7 @@ class ArmCard:
     name: str
     result: ArmResult
     facts: ArmFacts
-    gain: Told
+    gain: SignificanceVerdict
     chart: Markup
     beside: str
 
@@ -44,11 +42,11 @@ class ArmCard:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ArmDifference:
     """Two arms, at the temperature where the first is measured, and at the others."""
 
     difference: Difference
-    told: Told
+    told: SignificanceVerdict
 
 
 def write_comparison_report(folder: Path, out: Path | None = None) -> Path:
@@ -60,7 +58,7 @@ def write_comparison_report(folder: Path, out: Path | None = None) -> Path:
     facts = read_facts(folder, comparison)
     cards = [_card(name, comparison, facts.arms[name]) for name in comparison.arms]
     hottest = max(next(iter(comparison.arms.values())).at, key=float)
-    pairs = [Pair(found, tell(found.at[hottest])) for found in comparison.differences if hottest in found.at]
+    pairs = [ArmDifference(found, tell(found.at[hottest])) for found in comparison.differences if hottest in found.at]
     gains = sorted(((card.name, _point(card.result.gain)) for card in cards), key=lambda row: -row[1].value)
     page = fill(
         "comparison.html.jinja",
@@ -82,12 +80,12 @@ def write_comparison_report(folder: Path, out: Path | None = None) -> Path:
     return target
 
 
-def tell(found: Three) -> Told:
+def tell(found: Three) -> SignificanceVerdict:
     """Better or worse if the 95 % interval of the difference leaves out zero."""
-    return Told("better" if found[1] > 0 else "worse" if found[2] < 0 else "unclear", found)
+    return SignificanceVerdict("better" if found[1] > 0 else "worse" if found[2] < 0 else "unclear", found)
 
 
-def _card(name: str, comparison: Comparison, facts: ArmFacts) -> ArmCard:
+def _card(name: str, comparison: ComparisonResults, facts: ArmFacts) -> ArmCard:
     """The chart of every arm has that of the first one behind it, and that of the first the second's."""
     arms = list(comparison.arms)
     beside = arms[0] if name != arms[0] or len(arms) == 1 else arms[1]
@@ -100,9 +98,9 @@ def _card(name: str, comparison: Comparison, facts: ArmFacts) -> ArmCard:
     return ArmCard(name, result, facts, tell(result.gain), chart, beside)
 
 
-def _row(pair: Pair) -> tuple[str, Point]:
+def _row(pair: ArmDifference) -> tuple[str, ChartPoint]:
     return f"{pair.difference.first} − {pair.difference.second}", _point(pair.told.found)
 
 
-def _point(found: Three) -> Point:
-    return Point(*found)
+def _point(found: Three) -> ChartPoint:
+    return ChartPoint(*found)

@@ -45,7 +45,7 @@ class Difference(Result):
     at: dict[str, Three]
 
 
-class Comparison(Result):
+class ComparisonResults(Result):
     """`runs`: base and seed of the cells of each arm. `noise`: standard error over the prompts of one run's
     utility at its warm start."""
 
@@ -59,11 +59,11 @@ class Comparison(Result):
     seconds: float
 
 
-def read_comparison(folder: Path) -> Comparison:
+def read_comparison(folder: Path) -> ComparisonResults:
     """Raises DataError if there is none, or naming the first field that is wrong."""
     path = folder / RESULTS
     try:
-        return Comparison.model_validate_json(path.read_bytes())
+        return ComparisonResults.model_validate_json(path.read_bytes())
     except OSError:
         raise DataError(
             f"{folder}: holds no finished comparison, {RESULTS} is missing. Give `drift compare` again."

@@ -1,12 +1,14 @@
 """A chart as inline SVG. Colours become the page's CSS variables and so follow its light and dark theme."""
 
 import io
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from drift.errors import PrerequisiteError
@@ -39,7 +41,7 @@ WIDE = (6.4, 3.2)  # inches
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class ChartPoint:
     """A value, with its interval where there is one."""
 
     value: float
@@ -52,7 +54,7 @@ class Series:
     """One line of a chart; None where nothing was measured."""
 
     name: str
-    points: tuple[Point | None, ...]
+    points: tuple[ChartPoint | None, ...]
 
 
 @contextmanager
@@ -82,3 +84,106 @@ def as_svg(figure: Any, title: str) -> Markup:
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
     return Markup(svg.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(title), 1))
+
+
+STEPS = (0.04, 0.15, 0.3, 0.5, 0.7, 0.9)
+"""Of the largest density of all panels: where the contours lie."""
+
+
+def density_chart(title: str, density: np.ndarray, region: np.ndarray, largest: float) -> Markup:
+    """density: float [G, G], the first axis to the right; region: bool [G, G]; `largest`: over all panels."""
+    with drawing(title, (3.4, 3.1)) as (figure, axes):
+        for step in STEPS:
+            axes.contourf(density.T, levels=[step * largest, np.inf], colors=[SERIES[0]], alpha=0.2)
+        axes.contour(region.T.astype(float), levels=[0.5], colors=[INK], linewidths=0.9)
+        axes.set_axis_off()
+        axes.set_aspect("equal")
+        return as_svg(figure, title)
+
+
+WIDTH, ROW, MARGIN = 4.6, 0.3, 0.55  # inches
+
+
+def forest_chart(title: str, rows: Sequence[tuple[str, ChartPoint]]) -> Markup:
+    """From top to bottom; each name stands above its own interval, so that a telephone is wide enough."""
+    with drawing(title, (WIDTH, 1.6 * ROW * len(rows) + MARGIN)) as (figure, axes):
+        places = range(0, -len(rows), -1)
+        axes.vlines([0] * len(rows), [y - 0.25 for y in places], [y + 0.2 for y in places], color=INK, lw=1.0)
+        for place, (name, point) in enumerate(rows):
+            low, high = (point.value if end is None else end for end in (point.low, point.high))
+            told = low > 0 or high < 0
+            axes.plot([low, high], [-place, -place], "-", lw=2.2, alpha=0.6, color=SERIES[0] if told else INK)
+            axes.plot([point.value], [-place], "o", ms=6, color=SERIES[0] if told else INK)
+            axes.text(0, 0.22 - place, name, va="bottom", transform=axes.get_yaxis_transform())
+        axes.set_ylim(0.7 - len(rows), 0.95)
+        axes.set_yticks([])
+        axes.grid(axis="x")
+        axes.margins(x=0.06)
+        return as_svg(figure, title)
+
+
+SMOOTH_FROM = 40  # steps; below that a running mean says less than the points themselves
+
+
+def phases_chart(title: str, phases: Sequence[str], series: Sequence[Series]) -> Markup:
+    """Values by phase of the run, each with its interval."""
+    with drawing(title) as (figure, axes):
+        for place, (line, colour) in enumerate(zip(series, SERIES, strict=False)):
+            shift = 0.05 * (place - (len(series) - 1) / 2)  # so that intervals do not hide each other
+            known = [(x + shift, point) for x, point in enumerate(line.points) if point]
+            axes.plot(
+                [x for x, _ in known], [p.value for _, p in known], "-o", ms=5, lw=1.6, color=colour, label=line.name
+            )
+            for x, point in known:
+                if point.low is not None and point.high is not None:
+                    axes.plot([x, x], [point.low, point.high], "-", lw=1.6, alpha=0.55, color=colour)
+        axes.set_xticks(range(len(phases)), phases)
+        axes.set_xlim(-0.35, len(phases) - 0.65)
+        if len(series) > 1:
+            figure.legend(loc="outside upper left", ncols=len(series), handlelength=1.2)
+        return as_svg(figure, title)
+
+
+def steps_chart(title: str, phases: Sequence[str], values: Sequence[Sequence[float | None]]) -> Markup:
+    """A quantity over the optimizer steps of each phase in turn; `values[i]` belongs to `phases[i]`."""
+    with drawing(title) as (figure, axes):
+        start = 0
+        for name, row in zip(phases, values, strict=True):
+            points = [math.nan if value is None else value for value in row]
+            smooth = len(points) >= SMOOTH_FROM
+            x = range(start + 1, start + len(points) + 1)
+            axes.plot(x, points, lw=1.2, alpha=0.35 if smooth else 1.0, color=SERIES[0])
+            if smooth:
+                axes.plot(x, _running_mean(points, len(points) // 10), lw=1.8, color=SERIES[0])
+            if start:
+                axes.axvline(start + 0.5, color=INK, lw=0.6, ls=(0, (2, 3)))
+            label_at = (start + 0.5 + len(points) / 2, 1.02)
+            axes.text(*label_at, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
+            start += len(points)
+        axes.set_xlabel("logged step")
+        axes.margins(x=0.01)
+        return as_svg(figure, title)
+
+
+def arm_chart(
+    title: str, arm: Sequence[ChartPoint], beside: Sequence[ChartPoint], limits: tuple[float, float]
+) -> Markup:
+    """An arm by iteration from 0, its interval as a band; faintly, the arm it is set `beside`. `limits`: all arms'."""
+    with drawing(title, (4.2, 2.5)) as (figure, axes):
+        axes.plot(range(len(beside)), [point.value for point in beside], lw=1.2, ls=(0, (4, 2)), color=INK)
+        steps = range(len(arm))
+        lows = [point.value if point.low is None else point.low for point in arm]
+        highs = [point.value if point.high is None else point.high for point in arm]
+        axes.fill_between(steps, lows, highs, color=SERIES[0], alpha=0.18, linewidth=0)
+        axes.plot(steps, [point.value for point in arm], "-o", ms=3.5, lw=1.8, color=SERIES[0])
+        axes.set_ylim(*limits)
+        axes.set_xticks(range(0, len(arm), max(1, len(arm) // 6)))
+        axes.margins(x=0.03)
+        return as_svg(figure, title)
+
+
+def _running_mean(values: Sequence[float], reach: int) -> list[float]:
+    """Mean of the values at most `reach` places away; steps without a value do not count."""
+    windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
+    known = ([value for value in window if not math.isnan(value)] for window in windows)
+    return [sum(window) / len(window) if window else math.nan for window in known]

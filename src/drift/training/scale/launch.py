@@ -63,7 +63,7 @@ def train_by(launcher: str, task: RankTask) -> dict[str, int | float]:
     raise _failure(task.folder, launcher, status)
 
 
-def narrowed(settings: TrainerSettings) -> TrainerSettings:
+def without_loop_settings(settings: TrainerSettings) -> TrainerSettings:
     """Without what a subclass adds for the loop."""
     return TrainerSettings(**{name: getattr(settings, name) for name in TrainerSettings.model_fields})
 

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import traceback
 from pathlib import Path
 
 import torch
@@ -26,11 +25,10 @@ def main(path: Path) -> int:
         with listening(_say_progress, _say) if first else listening(_silent):
             counts = train_here(task)
     except Exception as error:
-        traceback.print_exc()
         kind = type(error).__name__ if isinstance(error, DriftError) else ""
         said = {"kind": kind, "message": str(error) if kind else f"{type(error).__name__}: {error}"}
         atomic_write(task.folder / ERROR, json.dumps(said).encode())
-        return 1
+        raise
     if first:
         atomic_write(task.folder / RESULT, json.dumps(counts).encode())
     PartialState().wait_for_everyone()
@@ -39,11 +37,17 @@ def main(path: Path) -> int:
 
 
 def _say_progress(done: int, total: int, _tokens: int) -> None:
-    print(f"{PROGRESS}{done} {total}", flush=True)
+    _say_line(f"{PROGRESS}{done} {total}")
 
 
 def _say(text: str) -> None:
-    print(f"{NOTE}{text}", flush=True)
+    _say_line(f"{NOTE}{text}")
+
+
+def _say_line(line: str) -> None:
+    """The launcher's output is a pipe to the command that waits; it reads these lines."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _silent(_done: int, _total: int, _tokens: int) -> None:

@@ -6,25 +6,25 @@ import numpy as np
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier
 
-from drift.feedback.embedded.book.expand import Book, Example, expand, read_book
+from drift.feedback.embedded.book.expand import Book, PhraseExample, expand, read_book
 from drift.feedback.embedded.features import Turn, features
 from drift.feedback.embedded.fit import learn
 from drift.feedback.embedded.fit.gold import GoldTurn
 from drift.feedback.embedded.fit.iard import IardTurn
 from drift.feedback.embedded.fit.pool import GOLD, IARD, pool
 from drift.feedback.embedded.labeller import EmbeddedLabeller
-from drift.feedback.embedded.model import Scorer, save_model
+from drift.feedback.embedded.model import TurnScorer, save_model
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_trees():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learn, "GRID", (learn.Settings(10, 3), learn.Settings(10, 2)))
+        patch.setattr(learn, "GRID", (learn.TreeSettings(10, 3), learn.TreeSettings(10, 2)))
         yield
 
 
 @pytest.fixture(scope="module")
-def examples() -> list[Example]:
+def examples() -> list[PhraseExample]:
     book = read_book()
     return expand(Book(book.patterns[::10], book.tasks[:6], book.fillings), 0)[::10]
 
@@ -70,7 +70,7 @@ def test_the_same_data_give_the_same_weights_and_they_run(small, model, tmp_path
 
 def test_the_linear_scores_of_the_fit_are_those_of_the_labeller(small, model, examples):
     batch = features([example.turn for example in examples[:50]])
-    scored = Scorer(model).linear(batch)
+    scored = TurnScorer(model).linear(batch)
     related, said = small.related[:50], small.said[:50]
     assert scored[:, 0] == pytest.approx(related @ model.linear[:-1, 0] + model.linear[-1, 0], abs=1e-4)
     assert scored[:, 1] == pytest.approx(said @ model.linear[: said.shape[1], 1] + model.linear[-1, 1], abs=1e-4)

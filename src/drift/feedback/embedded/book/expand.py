@@ -29,7 +29,7 @@ class Pattern:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class PhraseTask:
     """One kind of request: its wordings, replies, and how to speak about it."""
 
     kind: str
@@ -46,7 +46,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class PhraseExample:
     """`pattern`: the number of the line that it renders."""
 
     turn: Turn
@@ -58,7 +58,7 @@ class Example:
 @dataclass(frozen=True, slots=True)
 class Book:
     patterns: tuple[Pattern, ...]
-    tasks: tuple[Task, ...]
+    tasks: tuple[PhraseTask, ...]
     fillings: dict[str, tuple[str, ...]]
 
 
@@ -71,7 +71,7 @@ def read_book() -> Book:
     return Book(patterns, tuple(_tasks()), fillings)
 
 
-def expand(book: Book, seed: int) -> list[Example]:
+def expand(book: Book, seed: int) -> list[PhraseExample]:
     """Several renditions of each pattern, each about a random task. The same seed gives the same examples."""
     writer = _Writer(book, random.Random(seed))
     return [
@@ -91,7 +91,7 @@ class _Writer:
             verdict: [pattern for pattern in book.patterns if pattern.verdict == verdict] for verdict in PAGES
         }
 
-    def example(self, number: int, pattern: Pattern) -> Example:
+    def example(self, number: int, pattern: Pattern) -> PhraseExample:
         scene = self.scene(code="<error>" in pattern.text)
         text = self.sentence(pattern, scene)
         compose = {"DSAT": self.complain, "SAT": self.approve, "NEUTRAL": self.carry_on}[pattern.verdict]
@@ -99,7 +99,7 @@ class _Writer:
         request = scene["request"] if self.rng.random() > 0.08 else ""
         if pattern.subtype == "continue" and self.rng.random() < 0.4:
             request = text if self.rng.random() < 0.7 else self.rng.choice(("continue", "Go on.", "next", "keep going"))
-        return Example(Turn(text, scene["reply"], request), pattern.verdict, pattern.subtype, number)
+        return PhraseExample(Turn(text, scene["reply"], request), pattern.verdict, pattern.subtype, number)
 
     def complain(self, text: str, scene: dict[str, str]) -> str:
         """A complaint alone, or beside more: the request again, a second complaint, thanks, pasted text."""
@@ -144,7 +144,9 @@ class _Writer:
         parts = [text, self.pasted(scene)]
         return "\n".join(parts if self.rng.random() < 0.65 else parts[::-1])
 
-    def scene(self, code: bool = False, kind: Task | None = None, near: dict[str, str] | None = None) -> dict[str, str]:
+    def scene(
+        self, code: bool = False, kind: PhraseTask | None = None, near: dict[str, str] | None = None
+    ) -> dict[str, str]:
         """A task with its slots filled, by name: request, other, reply, noun, ask, constraint, flaw, word ...
 
         `near`: another scene of this kind, of which this one may share the wording and some words.
@@ -249,13 +251,13 @@ def _lines(name: str) -> Iterator[tuple[str, str]]:
     return ((section, line) for section, lines in read_sections(name).items() for line in lines)
 
 
-def _tasks() -> Iterator[Task]:
+def _tasks() -> Iterator[PhraseTask]:
     fields: dict[str, dict[str, tuple[str, ...]]] = {}
     for kind, line in _lines("tasks.txt"):
         name, _, value = line.partition(": ")
         fields.setdefault(kind, {})[name] = _split(value)
     for kind, values in fields.items():
-        yield Task(kind, **values)
+        yield PhraseTask(kind, **values)
 
 
 def _split(line: str) -> tuple[str, ...]:

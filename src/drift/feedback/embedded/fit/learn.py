@@ -30,14 +30,14 @@ log = logging.getLogger("drift.feedback.embedded.fit")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TreeSettings:
     """Of the trees: how many, and how deep."""
 
     trees: int
     depth: int
 
 
-GRID = (Settings(60, 3), Settings(100, 3), Settings(120, 2))
+GRID = (TreeSettings(60, 3), TreeSettings(100, 3), TreeSettings(120, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def boost(linears: Linears, outer: int | None) -> Boosted:
     )
 
 
-def _inner(pool: Pool, values: np.ndarray, rows: np.ndarray, settings: Settings) -> np.ndarray:
+def _inner(pool: Pool, values: np.ndarray, rows: np.ndarray, settings: TreeSettings) -> np.ndarray:
     """float64 [n]: log-odds of the gold rows, each by trees that saw nothing of its fold."""
     odds = np.zeros(len(rows))
     for fold in range(FOLDS):
@@ -155,7 +155,7 @@ def _inner(pool: Pool, values: np.ndarray, rows: np.ndarray, settings: Settings)
     return odds
 
 
-def _grow(pool: Pool, values: np.ndarray, rows: np.ndarray, settings: Settings) -> Boosted:
+def _grow(pool: Pool, values: np.ndarray, rows: np.ndarray, settings: TreeSettings) -> Boosted:
     counts = np.bincount(pool.source[rows], minlength=3)
     weights = np.ones(3)
     for source, share in TREE_SHARES.items():

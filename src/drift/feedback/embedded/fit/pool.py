@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array, hstack, vstack
 
-from drift.feedback.embedded.book.expand import Example, expand, read_book
+from drift.feedback.embedded.book.expand import PhraseExample, expand, read_book
 from drift.feedback.embedded.features import BUCKETS, Batch, features, features_of_texts
 from drift.feedback.embedded.fit.gold import FOLDS, GoldTurn, fold_of
 from drift.feedback.embedded.fit.iard import IardTurn
@@ -14,7 +14,7 @@ from drift.feedback.embedded.labeller import reactions
 from drift.records import Conversation
 
 BOOK, IARD, GOLD = range(3)
-TOGETHER = 2048
+TURNS_PER_BATCH = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,12 @@ class Pool:
         return _indexed(csr_array(hstack([self.said, csr_array(self.relation.astype(np.float64))])))
 
 
-def pool(examples: Sequence[Example], iard: Sequence[IardTurn], gold: Sequence[GoldTurn], texts: Iterable[str]) -> Pool:
+def pool(
+    examples: Sequence[PhraseExample], iard: Sequence[IardTurn], gold: Sequence[GoldTurn], texts: Iterable[str]
+) -> Pool:
     """`texts`: what users of real logs wrote, from which, with the other sources, idf is learnt."""
     turns = [told.turn for source in (examples, iard, gold) for told in source]
-    batches = [features(turns[i : i + TOGETHER]) for i in range(0, len(turns), TOGETHER)]
+    batches = [features(turns[i : i + TURNS_PER_BATCH]) for i in range(0, len(turns), TURNS_PER_BATCH)]
     every = [_counts(batch) for batch in batches]
     of_turns = ((each, np.arange(len(batch.relation))) for each, batch in zip(every, batches, strict=True))
     counts = _stacked(of_turns)

@@ -1,1 +1,0 @@
-"""How results read to people, where a table of their fields would not do."""

@@ -1,0 +1,67 @@
+"""exploration.json: what `drift eval exploration` found. The report reads it too, so nothing heavy is imported."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from drift.errors import DataError, first_problem
+from drift.evals.exploration.regions import RegionShares
+
+FILE = "exploration.json"
+
+
+@dataclass(frozen=True, slots=True)
+class MethodResult:
+    """`vendi`, `cosine_distance`, `self_bleu`: among the replies to one prompt, averaged over prompts; `vendi_pooled`:
+    among all. `coverage`: by k, the chance that k replies hold a good one. `map`, `raw`: shares in each R_q.
+    """
+
+    mean_reward: float
+    distinct_1: float
+    distinct_2: float
+    distinct_3: float
+    self_bleu: float
+    vendi: float
+    vendi_pooled: float
+    cosine_distance: float
+    coverage: dict[int, float]
+    map: tuple[RegionShares, ...]
+    raw: tuple[RegionShares, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplorationSummary:
+    """The definition is this project's own (see docs/evaluation.md): shares compare methods within one call.
+
+    `points`: of each method, the place of every reply on the first seed's map and its weight, (x, y, weight).
+    """
+
+    methods: dict[str, MethodResult]
+    prompts: int
+    samples: int
+    reward: str
+    embedder: str
+    good_from: float
+    figure: str
+    left_out: int
+    left_out_by: dict[str, int] = field(default_factory=dict)
+    not_comparable: tuple[str, ...] = ()
+    points: dict[str, tuple[tuple[float, float, float], ...]] = field(default_factory=dict)
+
+    def json(self) -> str:
+        return orjson.dumps(asdict(self), option=orjson.OPT_NON_STR_KEYS).decode()
+
+    def headline(self) -> dict[str, Any]:
+        """What is in no table and on no map."""
+        return {name: value for name, value in asdict(self).items() if name not in ("methods", "points")}
+
+
+def read_exploration(path: Path) -> ExplorationSummary:
+    """Raises DataError naming the file and the first field that is wrong."""
+    try:
+        return TypeAdapter(ExplorationSummary).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise DataError(f"{path}: no exploration: {first_problem(error)}. Delete it, or explore again.") from None

@@ -1,0 +1,123 @@
+"""`drift eval pairwise`: a model against another, or against the logs' own replies, on held-out requests."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from drift.config import SamplingSettings
+from drift.evals.pairwise.heldout import HeldOut, HeldOutSet
+from drift.evals.pairwise.verdicts import PairVerdict, PairwiseResult, summarise
+from drift.evals.replies import HowMade, Replies, make_replies
+from drift.records import write_jsonl
+from drift.scoring.ask import Estimate
+from drift.scoring.judges import PairJudge, ReplyPair, by_item
+
+NO_REPLY = "no reply"
+IDENTICAL = 0.5
+"""The preference between equal replies: nobody needs to be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairwiseRun:
+    """`dtype`, `seed`, `sampling`: of the replies that are made here."""
+
+    model: str
+    against: str
+    sampling: SamplingSettings
+    folder: Path
+    dtype: str = "float32"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PairwiseSummary:
+    """`cut`: replies of the two that hit the token limit; `identical`: pairs of equal replies, ties by themselves.
+
+    `estimate`: what was still to be asked; with nothing else in a dry run.
+    """
+
+    model: str
+    against: str
+    judge: str
+    prompts: int
+    prompts_from: str
+    seen_in_training: int
+    estimate: Estimate | None
+    result: PairwiseResult | None = None
+    identical: int = 0
+    cut: tuple[int, int] = (0, 0)
+    not_comparable: tuple[str, ...] = ("the prompts, and the judge's instructions, are this project's own",)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON, flat: the figures of the result beside the rest."""
+        flat = asdict(self)
+        result = flat.pop("result") or {}
+        return {**result, **flat}
+
+
+def run_contest(
+    contest: PairwiseRun,
+    heldout: HeldOutSet,
+    judge: PairJudge,
+    dry_run: bool,
+    tell: Callable[[str], None],
+) -> PairwiseSummary:
+    """Make the replies, tell what judging takes, judge. What an interrupted call did is taken from the folder."""
+    requests = [item.request for item in heldout.items]
+    how = HowMade(contest.sampling, contest.folder, contest.dtype, contest.seed)
+    first, second = (make_replies(source, requests, how, dry_run) for source in (contest.against, contest.model))
+    pairs = [pair for item in heldout.items if (pair := _pair(item, first, second)) and pair.first != pair.second]
+    cost = judge.estimate(pairs)
+    if cost is not None:
+        tell(cost.line())
+    verdicts = [] if dry_run else list(_verdicts(heldout.items, first, second, pairs, judge))
+    if verdicts:
+        write_jsonl(contest.folder / "verdicts.jsonl", verdicts)
+    return PairwiseSummary(
+        model=second.name,
+        against=first.name,
+        judge=judge.name,
+        prompts=len(requests),
+        prompts_from=heldout.source,
+        seen_in_training=heldout.seen_in_training,
+        estimate=cost,
+        result=summarise(verdicts) if verdicts else None,
+        identical=sum(_is_identical(item, first, second) for item in heldout.items),
+        cut=(second.cut, first.cut),
+    )
+
+
+def _verdicts(
+    items: Sequence[HeldOut], first: Replies, second: Replies, pairs: Sequence[ReplyPair], judge: PairJudge
+) -> Iterator[PairVerdict]:
+    decided = by_item(pairs, judge.decide(pairs))
+    for item in items:
+        key = item.request.item_id
+        one, other = first.text(key), second.text(key)
+        if one is None or other is None:
+            yield PairVerdict(key, item.conversation_id, item.subtype, None, 0, NO_REPLY)
+            continue
+        found = decided.get(key)
+        yield PairVerdict(
+            item_id=key,
+            conversation_id=item.conversation_id,
+            subtype=item.subtype,
+            preference=found.value if found else IDENTICAL,
+            length_difference=len(one) - len(other),
+            unscored_reason=found.unscored_reason if found else None,
+            position_bias=found.position_bias if found else None,
+        )
+
+
+def _pair(item: HeldOut, first: Replies, second: Replies) -> ReplyPair | None:
+    one, other = (replies.made.get(item.request.item_id) for replies in (first, second))
+    if one is None or other is None:
+        return None
+    finish = (one.finish, other.finish)
+    return ReplyPair(item.request.item_id, item.conversation_id, item.request.messages, one.text, other.text, finish)
+
+
+def _is_identical(item: HeldOut, first: Replies, second: Replies) -> bool:
+    pair = _pair(item, first, second)
+    return pair is not None and pair.first == pair.second

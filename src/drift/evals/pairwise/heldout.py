@@ -1,0 +1,113 @@
+"""The user's held-out requests: judged replies of the test split, each with the reply that the logs hold."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from drift.errors import ConfigError, DataError
+from drift.evals.replies import EvalRequest
+from drift.records import ChatMessage, FeedbackLabel, Message, PromptItem, Split, read_jsonl, stable_hash
+from drift.rundir import load_run
+from drift.store import Store
+
+UNLABELLED = "unlabelled"
+Which = Literal["disliked", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """`subtype`: what the user disliked about the logged reply, as the labeller named it."""
+
+    request: EvalRequest
+    conversation_id: str
+    subtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutSet:
+    """`seen_in_training`: requests that were left out because the training split holds the same text."""
+
+    items: tuple[HeldOut, ...]
+    seen_in_training: int
+    source: str
+
+
+def heldout_requests(model: str, store: Path | None, which: str, limit: int) -> HeldOutSet:
+    """Those of the store's test split, else those of the run that the model is.
+
+    Raises ConfigError if there is neither, or if `which` is unknown.
+    """
+    if which not in ("disliked", "all"):
+        raise ConfigError(f"--requests {which}: allowed are disliked and all.")
+    if store is not None:
+        return from_store(Store(store), "all" if which == "all" else "disliked", limit)
+    if not (Path(model) / "run.json").is_file():
+        raise ConfigError(f"{model}: is no run with requests of its own: name the store they come from, --store DIR.")
+    return from_run(Path(model), limit)
+
+
+def from_store(store: Store, which: Which, limit: int, split: Split = "test") -> HeldOutSet:
+    """Requests whose reply was disliked, or all that were answered. Raises DataError if there is none."""
+    store.require_conversations()
+    trained = {stable_hash(messages) for messages in _training_prompts(store)}
+    found = list(_answered(store, which, split))
+    unseen = [item for item in found if stable_hash(item.request.messages) not in trained]
+    if not unseen:
+        wanted = "disliked reply" if which == "disliked" else "answered request"
+        raise DataError(
+            f"{store.path}: the {split} split holds no {wanted} that training has not seen. `drift label` labels; "
+            "--requests all takes every answered request."
+        )
+    return HeldOutSet(_drawn(unseen, limit), len(found) - len(unseen), str(store.path))
+
+
+def from_run(run: Path, limit: int) -> HeldOutSet:
+    """The requests that the run itself held out for the test. Raises DataError if it has none."""
+    view = load_run(run)
+    heldout, labels = view.file("data/heldout.jsonl"), view.file("data/labels.jsonl")
+    known = read_jsonl(labels, FeedbackLabel) if labels else iter(())
+    subtypes = {(label.conversation_id, label.reply_index): label.subtype for label in known}
+    items = read_jsonl(heldout, PromptItem) if heldout else iter(())
+    found = [
+        _from_item(item, subtypes.get((item.conversation_id, item.reply_index)))
+        for item in items
+        if item.split == "test"
+    ]
+    if not found:
+        raise DataError(f"{run}: holds no held-out request of the test split; name a store with --store DIR.")
+    return HeldOutSet(_drawn(found, limit), 0, str(run))
+
+
+def _from_item(item: PromptItem, subtype: str | None) -> HeldOut:
+    logged = item.rejected.content if item.rejected else None
+    return HeldOut(EvalRequest(item.prompt_id, item.prompt, logged), item.conversation_id, subtype or UNLABELLED)
+
+
+def _training_prompts(store: Store) -> Iterator[tuple[ChatMessage, ...]]:
+    for conversation in store.conversations("train"):
+        for i, message in enumerate(conversation.messages):
+            if message.role == "assistant":
+                yield tuple(m.chat() for m in conversation.messages[:i])
+
+
+def _answered(store: Store, which: Which, split: Split) -> Iterator[HeldOut]:
+    for conversation, labels in store.labelled(split):
+        disliked = {label.reply_index: label.subtype or "disliked" for label in labels if label.label == "DSAT"}
+        for i, message in enumerate(conversation.messages):
+            if _is_answer(conversation.messages, i) and (which == "all" or i in disliked):
+                prompt = tuple(m.chat() for m in conversation.messages[:i])
+                request = EvalRequest(stable_hash(conversation.conversation_id, i), prompt, message.content)
+                yield HeldOut(request, conversation.conversation_id, disliked.get(i, UNLABELLED))
+
+
+def _is_answer(messages: Sequence[Message], i: int) -> bool:
+    """A reply with text, to a user's message with text."""
+    if i == 0 or messages[i].role != "assistant" or messages[i - 1].role != "user":
+        return False
+    return bool(messages[i].content.strip() and messages[i - 1].content.strip())
+
+
+def _drawn(items: Iterable[HeldOut], limit: int) -> tuple[HeldOut, ...]:
+    """The same items for the same logs, whatever their order: a draw by hash."""
+    return tuple(sorted(items, key=lambda item: stable_hash("drawn", item.request.item_id))[:limit])

@@ -1,0 +1,115 @@
+"""What comes of the judgements: win rate with its interval, ties, unscored, length control, and by subtype."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from drift.evals.alpaca_eval.length_control import Training, fit
+from drift.statistics import RESAMPLES
+
+TIE = 0.05
+"""A mean preference this near to 1/2 is a tie: two orders that contradict each other come to exactly 1/2."""
+FEWEST = 20
+"""Scored comparisons below which no length control is fitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairVerdict:
+    """One item. `preference` in [0, 1]: the mean of both orders, 1 is for the model under test; None: unscored.
+
+    `length_difference`: characters of the other's reply minus those of the model's.
+    """
+
+    item_id: str
+    conversation_id: str
+    subtype: str
+    preference: float | None
+    length_difference: int
+    unscored_reason: str | None = None
+    position_bias: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubtypeResult:
+    win_rate: float
+    low: float
+    high: float
+    scored: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairwiseResult:
+    """Rates in per cent; a tie is half a win. `low`, `high`: 95 % bootstrap interval over conversations.
+
+    `position_bias`: how much more the reply shown second is preferred (0: not at all, None: no orders).
+    """
+
+    win_rate: float | None
+    low: float | None
+    high: float | None
+    length_controlled_win_rate: float | None
+    wins: int
+    losses: int
+    ties: int
+    unscored: int
+    unscored_reasons: dict[str, int]
+    scored: int
+    mean_length_difference: float | None
+    position_bias: float | None
+    subtypes: dict[str, SubtypeResult]
+
+
+def summarise(verdicts: Sequence[PairVerdict]) -> PairwiseResult:
+    """An item without a preference is counted as unscored, and is no tie and no loss."""
+    scored = [verdict for verdict in verdicts if verdict.preference is not None]
+    reasons = [verdict.unscored_reason or "unknown" for verdict in verdicts if verdict.preference is None]
+    preferences = _preferences(scored)
+    overall = _rate(scored) if scored else None
+    biases = [verdict.position_bias for verdict in scored if verdict.position_bias is not None]
+    subtypes = {verdict.subtype for verdict in scored}
+    return PairwiseResult(
+        win_rate=overall.win_rate if overall else None,
+        low=overall.low if overall else None,
+        high=overall.high if overall else None,
+        length_controlled_win_rate=_length_controlled(scored),
+        wins=int((preferences > 0.5 + TIE).sum()),
+        losses=int((preferences < 0.5 - TIE).sum()),
+        ties=int((np.abs(preferences - 0.5) <= TIE).sum()),
+        unscored=len(reasons),
+        unscored_reasons={reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        scored=len(scored),
+        mean_length_difference=float(np.mean([v.length_difference for v in scored])) if scored else None,
+        position_bias=float(np.mean(biases)) if biases else None,
+        subtypes={name: _rate([v for v in scored if v.subtype == name]) for name in sorted(subtypes)},
+    )
+
+
+def _preferences(scored: Sequence[PairVerdict]) -> np.ndarray:
+    """float64 [N]."""
+    return np.array([verdict.preference for verdict in scored], dtype=np.float64)
+
+
+def _rate(scored: Sequence[PairVerdict]) -> SubtypeResult:
+    """The mean preference with its interval; conversations are drawn anew, because their items hang together."""
+    names = {name: i for i, name in enumerate(dict.fromkeys(v.conversation_id for v in scored))}
+    place = np.array([names[v.conversation_id] for v in scored])
+    values = _preferences(scored)
+    totals, counts = np.bincount(place, values), np.bincount(place)
+    draws = np.random.default_rng(0).integers(0, len(names), (RESAMPLES, len(names)))
+    means = totals[draws].sum(axis=1) / counts[draws].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return SubtypeResult(float(100 * values.mean()), float(100 * low), float(100 * high), len(scored))
+
+
+def _length_controlled(scored: Sequence[PairVerdict]) -> float | None:
+    """100 sigmoid(theta) of logit p = phi tanh(dlen / std(dlen)) + theta: AlpacaEval's model without its instructions.
+
+    None for too few comparisons, and where all replies are equally long (there is nothing to control for).
+    """
+    differences = np.array([verdict.length_difference for verdict in scored], dtype=np.float64)
+    if len(scored) < FEWEST or differences.std(ddof=1) == 0:
+        return None
+    features = np.column_stack([np.tanh(differences / differences.std(ddof=1)), np.ones(len(scored))])
+    _, theta = fit(Training(features, _preferences(scored), np.ones(len(scored))))
+    return float(100 / (1 + np.exp(-theta)))

@@ -1,0 +1,165 @@
+"""`drift eval wildbench MODEL`: replies to the 1,024 tasks, each scored by a judge."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from drift.config import EndpointSettings, SamplingSettings
+from drift.evals.files import Template, locate_dataset, read_rows
+from drift.evals.replies import EvalRequest, HowMade, Replies, make_replies
+from drift.evals.wildbench.judge import (
+    MAX_TOKENS,
+    OFFICIAL_JUDGE,
+    TEMPERATURE,
+    ask_score,
+    read_score,
+)
+from drift.evals.wildbench.reward import MARGIN, ModelCounts, count, reward
+from drift.evals.wildbench.summarise import WildBenchSummary, summarise_scores
+from drift.evals.wildbench.tasks import TagRow
+from drift.evals.wildbench.versus import PROMPT, Versus, ask_better, judged_pair, read_choice
+from drift.records import ChatMessage, Judgement, stable_hash, write_jsonl
+from drift.scoring.ask import (
+    JUDGEMENTS,
+    Estimate,
+    JudgeQuestion,
+    ask_all,
+    estimate,
+    judge_name,
+    require_within,
+    total_estimate,
+)
+
+REPOSITORY, FILE = "allenai/WildBench", "v2/test-00000-of-00001.parquet"
+CALLED_UNNAMED = "the file does not say which judge and prompt made the scores"
+
+
+class WildBenchTask(TagRow):
+    conversation_input: tuple[ChatMessage, ...]
+    checklist: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WildRun:
+    """`data`: the tasks; None takes them from the hub. `against`: whose replies WB-Reward compares with, and `margin`
+    its K: a slight win by a reply that is longer by more characters is a tie.
+    """
+
+    model: str
+    judge: EndpointSettings
+    template: Template
+    sampling: SamplingSettings
+    folder: Path
+    data: Path | None = None
+    dtype: str = "float32"
+    against: tuple[str, ...] = ()
+    margin: int = MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class RewardQuestions:
+    """What the judge is asked about one reference model."""
+
+    versus: Versus
+    questions: tuple[JudgeQuestion, ...]
+    judge_id: str
+
+    @classmethod
+    def of(cls, versus: Versus, tasks: Sequence[WildBenchTask], judge: EndpointSettings) -> "RewardQuestions":
+        questions = tuple(
+            question
+            for task in tasks
+            if (texts := versus.texts(task.keys[0])) is not None
+            for question in ask_better(task.keys[0], task.conversation_input, task.checklist, texts)
+        )
+        return cls(versus, questions, judge_name(judge, PROMPT, (TEMPERATURE, MAX_TOKENS)))
+
+
+@dataclass(frozen=True, slots=True)
+class WildRunSummary:
+    """`result`: None in a dry run. `scores`: the file in the public shape."""
+
+    estimate: Estimate
+    scores: str
+    result: WildBenchSummary | None
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON: the result's figures at the top; in a dry run the estimate alone."""
+        return {
+            **(self.result.plain() if self.result else {}),
+            "estimate": asdict(self.estimate),
+            "scores": self.scores,
+        }
+
+
+def run_wildbench(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> WildRunSummary:
+    """Resumes from `run.folder`. Raises PrerequisiteError, DataError, ConfigError, CostLimitReached."""
+    data = locate_dataset(run.data, REPOSITORY, FILE)
+    tasks = read_rows(data, WildBenchTask)
+    requests = [EvalRequest(task.keys[0], task.conversation_input) for task in tasks]
+    how = HowMade(run.sampling, run.folder, run.dtype)
+    replies = make_replies(run.model, requests, how, dry_run)
+    references = [make_replies(reference, requests, how, dry_run) for reference in run.against]
+    judge_id = judge_name(run.judge, run.template.text, (TEMPERATURE, MAX_TOKENS))
+    questions = [
+        ask_score(task.keys[0], task.conversation_input, task.checklist, text, run.template)
+        for task in tasks
+        if (text := replies.text(task.keys[0])) is not None
+    ]
+    contests = [RewardQuestions.of(Versus(reference, replies), tasks, run.judge) for reference in references]
+    asked = [(questions, judge_id), *((contest.questions, contest.judge_id) for contest in contests)]
+    found = total_estimate([estimate(some, judge, run.judge, run.folder / JUDGEMENTS) for some, judge in asked])
+    tell(found.line())
+    scores = run.folder / "scores.jsonl"
+    if dry_run:
+        return WildRunSummary(found, str(scores), None)
+    require_within(found, run.judge)
+    _write_scores(scores, tasks, replies, ask_all(questions, judge_id, run.judge, run.folder, read_score))
+    summary = _told(run, summarise_scores([scores], data, []))
+    return WildRunSummary(found, str(scores), _rewarded(run, summary, contests) if contests else summary)
+
+
+def _rewarded(run: WildRun, summary: WildBenchSummary, contests: Sequence[RewardQuestions]) -> WildBenchSummary:
+    """With WB-Reward: the mean over the references. The judgements are written in the public shape, one file each."""
+    counts: dict[str, ModelCounts] = {}
+    for contest in contests:
+        versus = contest.versus
+        judged = ask_all(contest.questions, contest.judge_id, run.judge, run.folder, read_choice)
+        rows = [judged_pair(judgement, versus) for judgement in judged]
+        write_jsonl(run.folder / f"pairwise-{stable_hash(versus.reference.name)}.jsonl", (r.model_dump() for r in rows))
+        counts[versus.reference.name] = count(rows, versus.model.name, run.margin)
+    ((name, result),) = summary.results.items()
+    found = reward(counts)
+    own = f"WB-Reward: against {', '.join(counts)}, asked in both orders in this project's own words"
+    told = replace(result, reward=found.reward, not_comparable=(*result.not_comparable, own))
+    return WildBenchSummary({name: told}, {name: found})
+
+
+def _write_scores(path: Path, tasks: Sequence[WildBenchTask], replies: Replies, judged: Sequence[Judgement]) -> None:
+    """A task without a reply, or with an answer that could not be read, has no score."""
+    known = {judgement.item_id: judgement for judgement in judged}
+    write_jsonl(path, (
+        {
+            "session_id": task.keys[0],
+            "model": replies.name,
+            "score": known[task.keys[0]].score if task.keys[0] in known else None,
+            "model_output": replies.text(task.keys[0]),
+            "judge": known[task.keys[0]].judge_id if task.keys[0] in known else None,
+        }
+        for task in tasks
+    ))  # fmt: skip
+
+
+def _told(run: WildRun, summary: WildBenchSummary) -> WildBenchSummary:
+    """Here judge and prompt are known, and named where they are not the benchmark's own."""
+    reasons = (
+        (run.judge.model != OFFICIAL_JUDGE, f"the judge is {run.judge.model}, not {OFFICIAL_JUDGE}"),
+        (not run.template.official, "the judge's prompt is this project's own"),
+    )
+    own = tuple(reason for holds, reason in reasons if holds)
+    results = {
+        name: replace(result, not_comparable=(*own, *(r for r in result.not_comparable if r != CALLED_UNNAMED)))
+        for name, result in summary.results.items()
+    }
+    return WildBenchSummary(results, summary.rewards)

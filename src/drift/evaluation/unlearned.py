@@ -1,0 +1,36 @@
+"""Spent pairs: disliked replies that the policy has unlearned. Pushing them further only does harm.
+
+Retirement is the cheap guard of the paper's recipe: pair i is left out once log pi_k(y-|x) - log pi_0(y-|x) < -c,
+where pi_0 is the warm start.
+"""
+
+from pathlib import Path
+
+from drift.config import PolicySettings
+from drift.policy.logps import reply_logps
+from drift.policy.model import load_policy
+from drift.records import Counts, Finish, PromptItem, read_jsonl, write_jsonl
+
+
+def find_unlearned(
+    out: Path,
+    policy: Path | str,
+    warm: Path | str,
+    prompts: Path,
+    retire_below: float,
+    policy_settings: PolicySettings,
+    max_length: int,
+) -> Counts:
+    """Write the prompt_ids of the items whose disliked reply lost more than `retire_below` nats, one a line."""
+    items = [item for item in read_jsonl(prompts, PromptItem) if item.rejected is not None]
+    asked = [item.prompt for item in items]
+    rejected: list[tuple[str, Finish]] = [(item.rejected.content, "stop") for item in items if item.rejected]
+    now, before = (
+        reply_logps(load_policy(source, policy_settings), asked, rejected, max_length) for source in (policy, warm)
+    )
+    unlearned = [
+        item.prompt_id
+        for item, after, start in zip(items, now, before, strict=True)
+        if after and start and after.total - start.total < -retire_below
+    ]
+    return {"unlearned": write_jsonl(out, unlearned), "of": len(items)}

@@ -1,0 +1,254 @@
+"""Where a pair came from and what learned from it: conversation, message, label, sampler, weights, config; and back."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from drift.errors import DataError
+from drift.records import Completion, Conversation, FeedbackLabel, PreferencePair, read_jsonl
+from drift.rundir.manifest import StageRecord
+from drift.rundir.view import RunView, load_run, store_of
+from drift.store import Forgotten, Store
+
+_MAY_QUOTE = ("report.html", "answers.sqlite")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The log's own names for the message that was disliked; `missing` says why it cannot be shown any more."""
+
+    store: str | None
+    conversation_id: str
+    reply_index: int
+    user_key: str | None
+    source: str | None = None
+    source_id: str | None = None
+    message_index: int | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageProvenance:
+    """A stage's output: its sha256 by file, and the stage's key, code and settings."""
+
+    path: str
+    key: str
+    code_version: str
+    outputs: dict[str, str]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """One pair. `pair.policy_id` names the weights that gave the chosen reply; `trained`: what learned from it first.
+
+    `also`: the same disliked reply's other pairs in this run, by id.
+    """
+
+    pair: PreferencePair
+    file: str
+    origin: Origin
+    label: FeedbackLabel | None
+    completion: Completion | None
+    sampled_by: StageProvenance | None
+    trained: StageProvenance | None
+    also: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """`pairs`: every pair that came of what was asked for; `policies`: all of the run that have learned from it."""
+
+    run: str
+    asked: str
+    pairs: tuple[Lineage, ...]
+    policies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgottenTraces:
+    """A run that has something forgotten in it: so many of the run's `pairs` are of it, and these `policies` have
+    learned from it. `files` hold rows of it still; the report and a judge's answers beside these may quote it."""
+
+    pairs: int
+    policies: tuple[str, ...]
+    files: tuple[str, ...] = ()
+
+
+def trace(run_path: Path, asked: str) -> Traced:
+    """`asked`: a pair_id, a prompt_id, a conversation_id, or the id that the log gave the conversation.
+
+    Raises DataError if nothing in the run has that id.
+    """
+    run = load_run(run_path)
+    store = store_of(run)
+    named = {asked, *(c.conversation_id for c in _of_source(store, asked))}
+    every = [(file, pair) for file in _pair_files(run) for pair in read_jsonl(run.path / file, PreferencePair)]
+    found = [row for row in every if named & {row[1].pair_id, row[1].prompt_id, row[1].conversation_id}]
+    if not found:
+        raise DataError(
+            f"{run_path}: no pair, prompt or conversation {asked!r}. The ids stand in RUN/iteration-1/pairs.jsonl: "
+            "pair_id, prompt_id, conversation_id."
+        )
+    return Traced(
+        str(run.path),
+        asked,
+        tuple(_lineage(run, store, file, pair, every) for file, pair in found),
+        tuple(_learned(run, min(_iteration(file) for file, _ in found))),
+    )
+
+
+def _lineage(
+    run: RunView, store: Store | None, file: str, pair: PreferencePair, every: list[tuple[str, PreferencePair]]
+) -> Lineage:
+    folder = file.rpartition("/")[0]
+    return Lineage(
+        pair=pair,
+        file=file,
+        origin=_origin(store, pair),
+        label=_label(run, pair),
+        completion=_completion(run, folder, pair),
+        sampled_by=_made(run, f"{folder}/completions.jsonl"),
+        trained=_made(run, f"{folder}/policy"),
+        also=tuple(p.pair_id for _, p in every if p.prompt_id == pair.prompt_id and p.pair_id != pair.pair_id),
+    )
+
+
+def _origin(store: Store | None, pair: PreferencePair) -> Origin:
+    known = (str(store.path) if store else None, pair.conversation_id, pair.reply_index, pair.user_key)
+    conversation = store.conversation(pair.conversation_id) if store else None
+    if conversation is None:
+        return Origin(*known, missing="the store is gone" if store is None else "the store no longer holds it")
+    place = conversation.messages[pair.reply_index].source_index
+    return Origin(*known, conversation.source, conversation.source_id, place)
+
+
+def _label(run: RunView, pair: PreferencePair) -> FeedbackLabel | None:
+    """The label that the run was made from, which the store may have replaced since."""
+    file = run.file("data/labels.jsonl")
+    labels = read_jsonl(file, FeedbackLabel) if file else ()
+    place = (pair.conversation_id, pair.reply_index)
+    return next((label for label in labels if (label.conversation_id, label.reply_index) == place), None)
+
+
+def _completion(run: RunView, folder: str, pair: PreferencePair) -> Completion | None:
+    file = run.file(f"{folder}/completions.jsonl")
+    said = pair.chosen[-1].content
+    return next(
+        (c for c in (read_jsonl(file, Completion) if file else ()) if (c.prompt_id, c.text) == (pair.prompt_id, said)),
+        None,
+    )
+
+
+def _made(run: RunView, name: str) -> StageProvenance | None:
+    record = _record(run, name)
+    if record is None:
+        return None
+    settings = {key: given.value for key, given in record.inputs.items() if not isinstance(given.value, list)}
+    return StageProvenance(name, record.key, record.code_version, record.outputs, settings)
+
+
+def _record(run: RunView, name: str) -> StageRecord | None:
+    return next((stage for stage in run.stages if stage.name == name), None)
+
+
+def _pair_files(run: RunView) -> list[str]:
+    """In the order in which they were trained on; the warm start's first."""
+    names = [stage.name for stage in run.stages if stage.name.endswith("/pairs.jsonl")]
+    return sorted((name for name in names if not name.startswith("heldout/")), key=_iteration)
+
+
+def _iteration(file: str) -> int:
+    folder = file.split("/")[0]
+    return int(folder.removeprefix("iteration-")) if folder.startswith("iteration-") else 0
+
+
+def _learned(run: RunView, first: int) -> Iterator[str]:
+    """Whatever starts from a policy that learned it has learned it too; RUN/policy copies the one that was kept."""
+    for stage in run.stages:
+        if stage.name.rpartition("/")[2] == "policy":
+            kept = stage.counts.get("iteration") if stage.name == "policy" else _iteration(stage.name)
+            if int(kept or 0) >= first:
+                yield stage.name
+
+
+def forgotten_in(runs: Sequence[RunView], store: Store | None = None) -> dict[Path, ForgottenTraces]:
+    """The runs (oldest first) that hold, or learned from, what their store, or `store`, has forgotten since.
+
+    A run that starts from a marked run's policy is marked with all of its own.
+    """
+    marked: dict[Path, ForgottenTraces] = {}
+    for run in runs:
+        held = _held(run, _forgotten_by(store or store_of(run)))
+        pairs = {file: held[file] for file in _pair_files(run) if file in held}
+        base = _base_of(run)
+        heir = base is not None and any(
+            mark.policies and base.is_relative_to(at.resolve()) for at, mark in marked.items()
+        )
+        if held or heir:
+            first = 0 if heir else min(map(_iteration, pairs), default=None)
+            learned = () if first is None else tuple(_learned(run, first))
+            marked[run.path] = ForgottenTraces(sum(pairs.values()), learned, tuple(sorted(held)))
+    return marked
+
+
+def _held(run: RunView, forgotten: Forgotten) -> dict[str, int]:
+    """By file: how many of its rows are of a forgotten conversation. A store in the run forgets by itself."""
+    gone = [row for file in _files(run, "*.jsonl") for row in _rows(file) if _is_of(row, forgotten)]
+    if not gone:
+        return {}
+    ids = {row["prompt_id"] for row in gone if "prompt_id" in row}  # completions and scores name nothing else
+    requests = [row["prompt"] for row in gone if "prompt" in row]
+    counts = {
+        **{file: sum(_is_of(row, forgotten, ids) for row in _rows(file)) for file in _files(run, "*.jsonl")},
+        **{file: sum(asked in requests for asked in _shown(file)) for file in _files(run, "evaluation.json")},
+        **{file: 1 for name in _MAY_QUOTE for file in _files(run, name)},
+    }
+    return {file.relative_to(run.path).as_posix(): count for file, count in counts.items() if count}
+
+
+def _files(run: RunView, pattern: str) -> list[Path]:
+    return [file for file in run.path.rglob(pattern) if file.relative_to(run.path).parts[0] != "store"]
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    with file.open("rb") as lines:
+        for line in lines:
+            with suppress(orjson.JSONDecodeError):  # the last line of a run that is being written
+                if isinstance(row := orjson.loads(line), dict):
+                    yield row
+
+
+def _is_of(row: dict[str, Any], forgotten: Forgotten, prompt_ids: Collection[str] = ()) -> bool:
+    ident = row.get("conversation_id")
+    if ident is None:
+        return row.get("prompt_id") in prompt_ids
+    return isinstance(ident, str) and forgotten.holds(ident)
+
+
+def _shown(file: Path) -> list[Any]:
+    """The requests whose replies an evaluation shows."""
+    try:
+        return [sample["prompt"] for sample in orjson.loads(file.read_bytes())["samples"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return []
+
+
+def _forgotten_by(store: Store | None) -> Forgotten:
+    return store.forgotten() if store else Forgotten("")
+
+
+def _base_of(run: RunView) -> Path | None:
+    """The folder of the policy that the run began with, if it was one."""
+    settings = run.settings.get("policy")
+    model = settings.get("model") if isinstance(settings, dict) else None
+    return Path(model).resolve() if isinstance(model, str) and Path(model).exists() else None
+
+
+def _of_source(store: Store | None, source_id: str) -> Iterator[Conversation]:
+    if store is not None:
+        yield from store.by_source_id(source_id)

@@ -1,0 +1,86 @@
+"""Spans and log records of OpenTelemetry, out of what SDKs and collectors write: OTLP's nested JSON, the SDK's own
+JSON (`context`, `attributes`), and tables whose columns are named `attributes.x`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from drift.logs.draft import name_of, structured
+
+_GROUPS = (("resourceSpans", "scopeSpans", "spans"), ("resourceLogs", "scopeLogs", "logRecords"))
+_STARTED = (
+    "start_time", "startTimeUnixNano", "start_time_unix_nano", "timestamp", "timeUnixNano", "observedTimeUnixNano"
+)  # fmt: skip
+_VALUES = ("stringValue", "boolValue", "doubleValue", "intValue", "bytesValue")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSpan:
+    """A span, or an event on its own (`body`), which then names the span that it belongs to."""
+
+    name: str
+    attributes: dict[str, Any]
+    trace: str | None
+    span: str | None
+    started: Any = None
+    body: Any = None
+    events: tuple["TraceSpan", ...] = ()
+
+
+def spans(row: Mapping[str, Any]) -> Iterator[TraceSpan]:
+    """What a row holds: one span or record, or all of an OTLP request."""
+    for outer, middle, inner in _GROUPS:
+        if outer in row:
+            for resource in _mappings(row[outer]):
+                for scope in _mappings(resource.get(middle)):
+                    yield from map(_span, _mappings(scope.get(inner)))
+            return
+    yield _span(row)
+
+
+def attributes_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """By dotted name: of a mapping (nested or flat), of OTLP's `[{key, value}]`, or of columns `attributes.x`."""
+    found = structured(row.get("attributes"))
+    plain: dict[str, Any] = {}
+    if isinstance(found, list):
+        plain = {str(pair["key"]): _value(pair.get("value")) for pair in _mappings(found) if "key" in pair}
+    elif isinstance(found, Mapping):
+        plain = {str(name): value for name, value in found.items()}
+    columns = {name.removeprefix("attributes."): value for name, value in row.items() if name.startswith("attributes.")}
+    return {**plain, **columns}
+
+
+def _span(row: Mapping[str, Any]) -> TraceSpan:
+    context = structured(row.get("context"))
+    places = (row, context) if isinstance(context, Mapping) else (row,)
+    attributes = attributes_of(row)
+    name = row.get("event_name", row.get("eventName", attributes.get("event.name", row.get("name"))))
+    trace, span = (
+        next((found for place in places for key in keys if (found := name_of(place.get(key)))), None)
+        for keys in (("trace_id", "traceId", "context.trace_id"), ("span_id", "spanId", "context.span_id"))
+    )
+    started = next((row[key] for key in _STARTED if row.get(key)), None)
+    events = tuple(_span({"trace_id": trace, "span_id": span, **event}) for event in _mappings(row.get("events")))
+    return TraceSpan(str(name or ""), attributes, trace, span, started, _value(row.get("body")), events)
+
+
+def _value(value: Any) -> Any:
+    """OTLP's typed values as plain ones; deep ones too, as deep as a parsed row can be."""
+    if not isinstance(value, Mapping):
+        return value
+    for name in _VALUES:
+        if name in value and len(value) == 1:
+            return value[name]
+    if len(value) == 1 and isinstance(inner := value.get("arrayValue"), Mapping):
+        values = inner.get("values")
+        return [_value(entry) for entry in values] if isinstance(values, list | tuple) else []
+    if len(value) == 1 and isinstance(inner := value.get("kvlistValue"), Mapping):
+        return {str(pair.get("key")): _value(pair.get("value")) for pair in _mappings(inner.get("values"))}
+    return dict(value)
+
+
+def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+    value = structured(value)
+    if isinstance(value, list | tuple):
+        yield from (entry for entry in value if isinstance(entry, Mapping))

@@ -1,0 +1,343 @@
+"""Records of single model calls, stitched to conversations: each call holds the history before it.
+
+A call whose messages are how a later one begins is a part of that one; what nothing continues is a conversation, so
+that no reaction is lost where a history branches. Calls of a session that hold no history, under one system message,
+are one conversation, in the order of time. Calls are compared within their session, else within their user, else
+over all logs, by a hash over what users and assistant have said up to each message: system messages often hold the
+date, and what a tool answered stands in one span of a call and not in the next.
+
+The texts wait in a file without a name; DuckDB holds numbers only and spills to disk beyond its memory limit.
+"""
+
+import hashlib
+import itertools
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import duckdb
+import orjson
+import pyarrow as pa
+
+from drift.logs.draft import Call, ConversationDraft, Evidence, time_of
+from drift.logs.files.rows import Place, Reject, encodable, shown
+from drift.records import Message, Rating, Reason
+
+MEMORY_LIMIT = "200MB"
+_CALLS_PER_BATCH = 20_000
+_SHORT = 20_000  # characters: longer system messages are not kept to be recognised
+
+_DATES = re.compile(
+    r"\d+|\b(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|may|june|july|august"
+    r"|september|october|november|december|am|pm)\b",
+    re.IGNORECASE,
+)
+
+_TABLES = {
+    "calls": {
+        "call": "BIGINT", "tip": "BIGINT", "named": "BIGINT", "answered": "BOOLEAN", "started": "DOUBLE",
+        "place": "BIGINT", "held": "BIGINT", "session": "BIGINT", "system": "BIGINT", "trace": "BIGINT",
+        "request": "BIGINT", "turn": "BIGINT", "messages": "BIGINT", "spoken": "BIGINT",
+    },
+    "nodes": {
+        "call": "BIGINT", "position": "BIGINT", "node": "BIGINT", "named": "BIGINT", "request": "BIGINT",
+        "parent": "BIGINT", "last": "BOOLEAN", "known": "BOOLEAN", "started": "DOUBLE",
+    },
+    "passed": {"node": "BIGINT"},
+    "ids": {"call": "BIGINT", "id": "BIGINT"},
+    "evidence": {
+        "evidence": "BIGINT", "rank": "BIGINT", "id": "BIGINT", "scale": "BIGINT", "stars": "BOOLEAN",
+        "value": "DOUBLE", "place": "BIGINT",
+    },
+}  # fmt: skip
+# `turns`: a span around other spans of its trace repeats their last request and reply, without what was before them.
+# `replies`: each reply once, with the first call that gave it. `rank` 1 is the first reply after its parent.
+# `regenerated`: a later reply to the same request, under the same system message and not in the same trace.
+# `apart`: calls with one request and one reply each: whoever logged them keeps the history elsewhere. But a step beside
+# a chat (naming it, looking at each request) holds none either: what shares requests or traces with as many calls under
+# another system message, or stands beside as many that hold a history, does not show that it is the chat.
+_STITCH = """
+    CREATE TABLE turns AS
+        SELECT turn, arg_max(tip, (messages, -call)) AS tip FROM calls WHERE turn <> 0
+        GROUP BY turn HAVING min(messages) = 2 AND max(messages) > 2;
+    UPDATE calls SET tip = turns.tip FROM turns WHERE calls.turn = turns.turn AND messages = 2;
+    CREATE TABLE replies AS
+        SELECT node, any_value(request) AS request, any_value(parent) AS parent, any_value(known) AS known,
+            min(started) AS started, min(call) AS call, coalesce(min(call) FILTER (last), min(call)) AS giver
+        FROM nodes GROUP BY node;
+    CREATE TABLE ranks AS
+        SELECT node, started, row_number() OVER (PARTITION BY parent ORDER BY started, call) AS rank FROM replies;
+    CREATE TABLE regenerated AS
+        SELECT node FROM (
+            SELECT node, known, row_number() OVER asked AS age,
+                CASE WHEN trace = 0 THEN 1 ELSE row_number() OVER in_trace END AS age_in_trace
+            FROM replies JOIN (SELECT call AS giver, system, trace FROM calls) USING (giver)
+            WINDOW asked AS (PARTITION BY request, system ORDER BY replies.started DESC, replies.call DESC),
+                in_trace AS (PARTITION BY request, system, trace ORDER BY replies.started DESC, replies.call DESC))
+        WHERE known AND age > age_in_trace AND node NOT IN (SELECT parent FROM replies);
+    CREATE TABLE inner_nodes AS
+        SELECT DISTINCT node FROM nodes WHERE NOT last UNION SELECT DISTINCT request FROM nodes
+        UNION SELECT node FROM passed;
+    CREATE TABLE kept AS
+        SELECT arg_min(call, (-spoken, call)) AS call
+        FROM calls ANTI JOIN inner_nodes ON calls.tip = inner_nodes.node GROUP BY tip;
+    CREATE TABLE alike AS
+        SELECT session, system FROM kept JOIN calls USING (call) WHERE session <> 0 GROUP BY session, system
+        HAVING count(*) > 1 AND min(messages) = 2 AND max(messages) = 2 AND min(started) > 0;
+    CREATE TABLE tasks AS
+        SELECT session, system, count(*) AS size, max(messages) > 2 AS history
+        FROM calls SEMI JOIN alike USING (session) GROUP BY session, system;
+    CREATE TABLE steps AS
+        SELECT DISTINCT session, system FROM (
+            SELECT session, system, coalesce(max(size) FILTER (history) OVER of_session, 0) >= size
+                OR max(size) OVER asked > size OR min(system) OVER asked_alike <> max(system) OVER asked_alike
+                OR trace <> 0 AND (
+                    max(size) OVER in_trace > size OR min(system) OVER trace_alike <> max(system) OVER trace_alike
+                ) AS step
+            FROM calls JOIN tasks USING (session, system)
+            WINDOW of_session AS (PARTITION BY session), asked AS (PARTITION BY session, request),
+                asked_alike AS (PARTITION BY session, request, size), in_trace AS (PARTITION BY session, trace),
+                trace_alike AS (PARTITION BY session, trace, size))
+        WHERE step;
+    CREATE TABLE apart AS
+        SELECT call, min(place) OVER (PARTITION BY session, system) AS leader, started FROM (
+            SELECT *, row_number() OVER (PARTITION BY session, system, request, trace ORDER BY started, call) AS sample
+            FROM kept JOIN calls USING (call)
+                SEMI JOIN alike USING (session, system) ANTI JOIN steps USING (session, system)
+            WHERE tip NOT IN (SELECT node FROM regenerated))
+        WHERE sample = 1 OR trace = 0;
+    CREATE TABLE scales AS
+        SELECT scale, min(value) AS low, max(value) AS high,
+            min(value) >= -1 AND max(value) <= 1 AND NOT (bool_or(stars) AND min(value) = 1) AS tells
+        FROM evidence WHERE scale <> 0 GROUP BY scale;
+    CREATE TABLE targets AS
+        SELECT evidence, arg_min(tip, (rank, -started, -call)) AS node
+        FROM evidence JOIN ids USING (id) JOIN calls USING (call) WHERE answered GROUP BY evidence;
+    CREATE TABLE judged AS
+        SELECT DISTINCT evidence, place, value, node, coalesce(low, -1) AS low, coalesce(high, 1) AS high,
+            coalesce(tells, true) AS tells
+        FROM evidence LEFT JOIN scales USING (scale) LEFT JOIN targets USING (evidence);"""
+_KEPT = """
+    SELECT calls.place AS place, coalesce(any_value(apart.leader), calls.place) AS together,
+        coalesce(arg_max(nodes.named, position) FILTER (rank > 1 OR first), any_value(calls.named)) AS identity,
+        coalesce(arg_min(nodes.named, position), any_value(calls.named)) AS root,
+        min(ranks.started) AS started,
+        list(DISTINCT position) FILTER (regenerated.node IS NOT NULL) AS regenerated,
+        list({position: position, place: judged.place, low: low, high: high} ORDER BY position, judged.place)
+            FILTER (judged.place IS NOT NULL) AS judged
+    FROM kept JOIN calls USING (call)
+        LEFT JOIN (
+            SELECT *, position = min(position) OVER (PARTITION BY call) AS first FROM nodes SEMI JOIN kept USING (call)
+        ) AS nodes USING (call)
+        LEFT JOIN ranks ON nodes.node = ranks.node
+        LEFT JOIN regenerated ON nodes.node = regenerated.node
+        LEFT JOIN judged ON judged.node = nodes.node AND tells
+        LEFT JOIN apart ON apart.call = calls.call
+    GROUP BY calls.call, calls.place ORDER BY together, any_value(apart.started), calls.place"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stitched:
+    """Conversations, and rows that are none. `merged`: calls that are parts of longer ones, and the rows they were."""
+
+    outcomes: Iterator[ConversationDraft | Reject]
+    merged: int
+    merged_rows: int
+
+
+class Stitcher:
+    """Takes the calls and judgements of one format, in any order and from any number of files; then gives drafts."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """`folder`: where to spill to; by default where the system keeps temporary files."""
+        self._spill = tempfile.TemporaryDirectory(prefix="drift-stitch-", dir=folder)
+        self._texts: BinaryIO = tempfile.TemporaryFile(dir=folder)  # type: ignore[assignment]  # noqa: SIM115
+        config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": self._spill.name}
+        self._tables = duckdb.connect(config=config)
+        for name, columns in _TABLES.items():
+            self._tables.execute(f"CREATE TABLE {name} ({', '.join(f'{c} {kind}' for c, kind in columns.items())})")
+        self._waiting: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}
+        self._place = 0
+        self._count = itertools.count()
+
+    def close(self) -> None:
+        self._tables.close()
+        self._texts.close()
+        self._spill.cleanup()
+
+    def add(self, found: ConversationDraft | Evidence, file: str) -> None:
+        """`found` of the log `file`; a draft has to be a call."""
+        number, place = next(self._count), self._keep(found, file)
+        if isinstance(found, Evidence):
+            scale = 0 if found.scale is None else _hash(0, found.scale)
+            for rank, name in enumerate(found.about or ("",)):
+                self._insert("evidence", (number, rank, _hash(0, name), scale, found.stars, found.value, place))
+            return
+        self._add_call(number, found, found.call or Call(), place)
+
+    def _add_call(self, number: int, found: ConversationDraft, call: Call, place: int) -> None:
+        root = _hash(0, "session", call.session) if call.session else _hash(0, "user", found.user or "")
+        node, named, parent, waiting, asked, users, spoken = root, root, root, 0, "", 0, 0
+        replies: list[tuple[int, int, int, int, int]] = []
+        answered = False
+        for position, message in enumerate(found.messages):
+            if message.role == "system":
+                continue
+            text = message.content.strip()
+            spoken += 1
+            named = _hash(named, message.role, text)  # names hold all messages, also those that are not compared
+            answered = message.role == "assistant"
+            if message.role == "tool":
+                continue
+            before, node = node, _hash(node, message.role, text)
+            if answered:
+                replies.append((position, node, named, before, parent))
+                parent, waiting = node, 0
+                continue
+            if waiting:
+                self._insert("passed", (waiting,))
+            waiting, asked, users = node, text, users + 1
+        tip, session = node if node != root else named, root if call.session else 0
+        trace = _hash(0, call.trace) if call.trace and call.trace != call.session else 0
+        request, messages = (replies[-1][3], users + len(replies)) if answered else (tip, 0)
+        turn = _hash(root, str(trace), asked, found.messages[-1].content.strip()) if trace and users and answered else 0
+        system = _task(tuple([message.content for message in found.messages if message.role == "system"]))
+        row = (number, tip, named, answered, call.started, place, found.rows, session, system, trace)
+        self._insert("calls", (*row, request, turn, messages, spoken))
+        for name in call.ids:
+            self._insert("ids", (number, _hash(0, name)))
+        for position, reply, name, request, before in replies:
+            # People begin many chats with the same words: without a session, only behind a history is it the same chat.
+            known = bool(call.session) or (bool(found.user) and before != root)
+            self._insert("nodes", (number, position, reply, name, request, before, reply == tip, known, call.started))
+
+    def finish(self) -> Stitched:
+        for name in _TABLES:
+            self._flush(name)
+        self._tables.execute(_STITCH)
+        count = "SELECT count(*), coalesce(sum(held), 0)::BIGINT FROM calls ANTI JOIN kept USING (call)"
+        merged, rows = self._tables.execute(count).fetchone() or (0, 0)
+        (joined,) = self._tables.execute("SELECT count(*) - count(DISTINCT leader) FROM apart").fetchone() or (0,)
+        return Stitched(itertools.chain(self._conversations(), self._judgements()), merged + joined, rows)
+
+    def _conversations(self) -> Iterator[ConversationDraft]:
+        for _, rows in itertools.groupby(self._rows(_KEPT), key=itemgetter("together")):
+            first, *others = self._kept(rows)
+            yield joined(first, others) if others else first
+
+    def _kept(self, rows: Iterable[dict[str, Any]]) -> Iterator[ConversationDraft]:
+        for row in rows:
+            draft, file = self._draft(row["place"])
+            ratings = [Rating(position, "regeneration", -1.0) for position in sorted(row["regenerated"] or ())]
+            ratings += [self._rating(judged) for judged in row["judged"] or ()]
+            session = draft.call.session if draft.call else None
+            identity, root = (f"{row[name] & (2**64 - 1):016x}" for name in ("identity", "root"))
+            yield replace(
+                draft,
+                source_id=f"{session}/{identity}" if session else identity,
+                family=session or (root if draft.user else None),
+                root=root,
+                started_at=time_of(row["started"]) if row["started"] else draft.started_at,
+                ratings=(*draft.ratings, *dict.fromkeys(ratings)),
+                call=None,
+                file=file,
+            )
+
+    def _judgements(self) -> Iterator[Reject]:
+        """What became of the judgements: each is one row."""
+        for row in self._rows("SELECT place, node, low, high, tells FROM judged ORDER BY place"):
+            found, file = self._load(row["place"])
+            at = Place(*found["at"])
+            if row["node"] is None:
+                about = ", ".join(map(shown, found["about"][:5]))
+                reason, detail = (
+                    Reason.ORPHAN_FEEDBACK,
+                    f"about {about}: no such reply in these logs; ingest both together",
+                )
+            elif not row["tells"]:
+                detail = f"the score goes from {row['low']:g} to {row['high']:g}: which way is good is not known"
+                reason = Reason.NO_VERDICT
+            else:
+                reason, detail = Reason.JOINED_AS_EVIDENCE, ""
+            yield Reject(at, reason, detail, rows=found["rows"], file=file)
+
+    def _rating(self, judged: dict[str, Any]) -> Rating:
+        found, _ = self._load(judged["place"])
+        value = found["value"] * 2 - 1 if found["scale"] is not None and judged["low"] >= 0 else found["value"]
+        return Rating(judged["position"], found["kind"], value, found["comment"], found["preferred"])
+
+    def _keep(self, found: ConversationDraft | Evidence, file: str) -> int:
+        line = orjson.dumps((encodable(file), found), default=list, option=orjson.OPT_APPEND_NEWLINE)
+        place = self._place
+        self._place += self._texts.write(line)
+        return place
+
+    def _load(self, place: int) -> tuple[dict[str, Any], str]:
+        self._texts.seek(place)
+        file, found = orjson.loads(self._texts.readline())
+        return found, file
+
+    def _draft(self, place: int) -> tuple[ConversationDraft, str]:
+        found, file = self._load(place)
+        call = found["call"] or {}
+        return ConversationDraft(**{
+            **found,
+            "at": Place(*found["at"]),
+            "messages": tuple(Message(**message) for message in found["messages"]),
+            "ratings": tuple(Rating(**rating) for rating in found["ratings"]),
+            "call": Call(**{**call, "ids": tuple(call.get("ids", ()))}),
+        }), file  # fmt: skip
+
+    def _insert(self, table: str, row: Sequence[Any]) -> None:
+        waiting = self._waiting[table]
+        waiting.append(tuple(row))
+        if len(waiting) >= _CALLS_PER_BATCH:
+            self._flush(table)
+
+    def _flush(self, table: str) -> None:
+        rows, self._waiting[table] = self._waiting[table], []
+        if rows:
+            columns = {name: [row[index] for row in rows] for index, name in enumerate(_TABLES[table])}
+            batch = pa.table(columns)  # noqa: F841 (DuckDB reads it by name)
+            self._tables.execute(f"INSERT INTO {table} SELECT * FROM batch")
+
+    def _rows(self, query: str) -> Iterator[dict[str, Any]]:
+        """One query at a time; its rows as a stream."""
+        for batch in self._tables.cursor().sql(query).to_arrow_reader(1024):
+            yield from batch.to_pylist()
+
+
+def joined(first: ConversationDraft, others: Sequence[ConversationDraft]) -> ConversationDraft:
+    """Calls that came without their history, as the one conversation that they are; it keeps the first one's name."""
+    messages, ratings = list(first.messages), list(first.ratings)
+    for draft in others:
+        said = [index for index, message in enumerate(draft.messages) if message.role != "system"]
+        ratings += [replace(r, reply_index=len(messages) + said.index(r.reply_index)) for r in draft.ratings]
+        messages += [draft.messages[index] for index in said]
+    rows = sum(draft.rows for draft in (first, *others))
+    tags = {name: value for draft in (*others[::-1], first) for name, value in draft.tags.items()}
+    return replace(first, messages=tuple(messages), ratings=tuple(ratings), rows=rows, tags=tags)
+
+
+def _task(system: tuple[str, ...]) -> int:
+    """What a call is for: its system messages, of which dates and other numbers do not count."""
+    return _short_task(system) if sum(map(len, system)) < _SHORT else _short_task.__wrapped__(system)
+
+
+@lru_cache(64)
+def _short_task(system: tuple[str, ...]) -> int:
+    return _hash(0, *(_DATES.sub("0", text) for text in system))
+
+
+def _hash(before: int, *parts: str) -> int:
+    """64 bits, signed as DuckDB's BIGINT is; 0 is kept free."""
+    digest = hashlib.blake2b(before.to_bytes(8, "little", signed=True), digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part.encode())
+    return int.from_bytes(digest.digest(), "little", signed=True) or 1

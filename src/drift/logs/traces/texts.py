@@ -1,0 +1,105 @@
+"""What a model was given and what it answered, in the ways in which tracing tools write it down."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from drift.logs.draft import Call, ConversationDraft, answer_text, messages_of, name_of, reply_of, structured, time_of
+from drift.logs.files.rows import Place, Unusable
+from drift.records import Message, Reason
+
+_LANGCHAIN = {
+    "HumanMessage": "user",
+    "AIMessage": "assistant",
+    "SystemMessage": "system",
+    "ToolMessage": "tool",
+    "FunctionMessage": "tool",
+}
+_NO_MESSAGES = ("reasoning", "item_reference", "compaction", "mcp_list_tools", "mcp_approval_request")
+_WRAPPERS = ("messages", "message", "input", "output", "choices", "generations", "kwargs")
+_TEXTS = ("content", "text", "question", "query", "prompt", "answer", "response", "completion", "result")
+_DEEP = 8  # wrappers in wrappers
+
+
+def call_draft(at: Place, given: Any, answer: Any, call: Call, **fields: Any) -> ConversationDraft:
+    """A draft of one model call. A call that failed has no answer. Raises Unusable if nothing readable was given."""
+    plain = plain_messages(given, "user")
+    history, replies = list(messages_of(plain)), plain_messages(answer, "assistant")
+    # A response of the Responses API may hold several messages, with searches between them; other replies are choices.
+    several = [reply for reply in replies if reply.get("type") == "message" and "id" in reply]
+    texts = [text for reply in several or replies[:1] if (text := reply_of(reply)) is not None]
+    if texts:
+        history.append(Message("assistant", "\n".join(filter(None, texts)), source_index=len(plain)))
+    if not history:
+        raise Unusable(Reason.NO_MESSAGES, "neither request nor reply hold a text")
+    return ConversationDraft(at=at, messages=tuple(history), call=call, **fields)
+
+
+def plain_messages(value: Any, role: str, depth: int = 0) -> list[dict[str, Any]]:
+    """Messages as `{role, content}` out of text, messages, choices, LangChain's objects, and JSON texts of these.
+
+    `role` is for what says nothing of it. [] where there is nothing.
+    """
+    value = structured(value)
+    if value is None or depth > _DEEP:
+        return []
+    if isinstance(value, str | bytes):
+        return [{"role": role, "content": value}] if value else []
+    if isinstance(value, list):
+        if value and isinstance(value[0], list):
+            return plain_messages(value[0], role, depth + 1)
+        return [message for entry in value for message in _entry(entry, role, depth)]
+    return _entry(value, role, depth)
+
+
+def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
+    if type(entry) is dict and "content" in entry and type(entry.get("role")) is str and "parts" not in entry:
+        return [entry]  # most are like this
+    if not isinstance(entry, Mapping):
+        return plain_messages(entry, role, depth + 1)
+    if "choices" in entry or "generations" in entry:
+        chosen = structured(entry.get("choices", entry.get("generations")))
+        return plain_messages(chosen[:1] if isinstance(chosen, list) else chosen, role, depth + 1)
+    kind = entry.get("id")
+    if isinstance(kind, list) and kind and isinstance(entry.get("kwargs"), Mapping):  # LangChain, serialised
+        name = str(kind[-1]).removesuffix("Chunk")
+        return [{**entry["kwargs"], "role": _LANGCHAIN.get(name, entry["kwargs"].get("type", role))}]
+    if isinstance(entry.get("role"), str) or isinstance(entry.get("from"), str):
+        return [dict(entry)] if "parts" not in entry else _of_parts(entry)
+    if isinstance(kind := entry.get("type"), str):
+        if kind.endswith("_call_output"):  # an item of OpenAI's Responses API, as the next ones are
+            return [{"role": "tool", "content": answer_text(entry.get("output") or "")}]
+        if kind in _NO_MESSAGES or kind.endswith("_call"):
+            return []
+        if isinstance(entry.get("data"), Mapping):
+            return [{**entry["data"], "role": kind}]
+        if "content" in entry and kind != "text":
+            return [{**entry, "role": _LANGCHAIN.get(kind.removesuffix("Chunk"), kind)}]
+    for name in _WRAPPERS:
+        if entry.get(name) is not None:
+            return plain_messages(entry[name], role, depth + 1)
+    text = next((entry[name] for name in _TEXTS if entry.get(name) is not None), None)
+    return [] if text is None else [{"role": role, "content": text}]
+
+
+def _of_parts(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A message of OpenTelemetry; without parts it says nothing."""
+    listed = structured(entry["parts"]) or []
+    who = entry["role"] if isinstance(entry.get("role"), str) else entry["from"]
+    if not isinstance(listed, list):
+        return [{"role": who, "content": listed}]
+    parts = [part for part in listed if isinstance(part, Mapping)]
+    return [{"role": who, "content": parts}] if parts else []
+
+
+def first_name(*places: Any, names: tuple[str, ...]) -> str | None:
+    """The first id that one of the mappings holds under one of the names."""
+    for place in map(structured, places):
+        if isinstance(place, Mapping):
+            for name in names:
+                if (found := name_of(place.get(name))) is not None:
+                    return found
+    return None
+
+
+def iso(value: Any) -> str | None:
+    return time_of(int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 25 else value)

@@ -1,0 +1,175 @@
+"""Who decides between two replies: a model behind an endpoint, asked in both orders, or a reward model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from drift.config import EndpointSettings
+from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply
+from drift.errors import ConfigError
+from drift.records import ChatMessage, Finish, Judgement, stable_hash
+from drift.scoring.ask import (
+    JUDGEMENTS,
+    Estimate,
+    JudgePricing,
+    JudgeQuestion,
+    ask_judge,
+    estimate,
+    judge_name,
+    require_within,
+)
+from drift.scoring.comparison import CANDIDATES, INSTRUCTIONS, MAX_TOKENS, comparison, read_letter
+from drift.scoring.scorers import ReplyToScore
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyPair:
+    """`first` is the other's reply, `second` that of the model under test."""
+
+    item_id: str
+    conversation_id: str
+    prompt: tuple[ChatMessage, ...]
+    first: str
+    second: str
+    finish: tuple[Finish, Finish] = ("stop", "stop")
+
+
+@dataclass(frozen=True, slots=True)
+class PairPreference:
+    """In [0, 1], 1 is for the second; None: unscored, with the reason. `position_bias`: by how much more a reply is
+    preferred for being shown second, in [-1, 1]."""
+
+    value: float | None
+    unscored_reason: str | None = None
+    position_bias: float | None = None
+
+
+class PairJudge(Protocol):
+    name: str
+
+    def estimate(self, pairs: Sequence[ReplyPair]) -> Estimate | None: ...
+
+    def decide(self, pairs: Sequence[ReplyPair]) -> list[PairPreference]: ...
+
+
+class EndpointJudge:
+    """Every pair in both orders; judgements are kept in `folder` and never asked twice."""
+
+    def __init__(self, settings: EndpointSettings, folder: Path) -> None:
+        self.settings = settings
+        self.name = judge_name(settings, INSTRUCTIONS, MAX_TOKENS)
+        self._answers, self._judgements = folder / ANSWERS, folder / JUDGEMENTS
+
+    def estimate(self, pairs: Sequence[ReplyPair]) -> Estimate:
+        return estimate(_questions(pairs, False), self.name, self.settings, self._judgements)
+
+    def decide(self, pairs: Sequence[ReplyPair]) -> list[PairPreference]:
+        """Raises ConfigError before the first call if it would cost too much."""
+        found = self.estimate(pairs)
+        require_within(found, self.settings)
+        self._judgements.parent.mkdir(parents=True, exist_ok=True)
+        with Endpoint(self.settings, cache=self._answers) as endpoint:
+            logprobs = found.answered < found.questions and tells_logprobs(endpoint)
+            judged = ask_judge(_questions(pairs, logprobs), self.name, endpoint, self._judgements, read_letter)
+        return [both_orders(judged[i], judged[i + 1]) for i in range(0, len(judged), 2)]
+
+
+class RewardJudge:
+    """The higher reward wins; a reply that the reward model cannot read leaves its pair unscored."""
+
+    def __init__(self, source: str, dtype: str, max_length: int) -> None:
+        from drift.scoring.reward_model import RewardModelScorer
+
+        self.name = source
+        self._scorer = RewardModelScorer(source, dtype, max_length)
+
+    def estimate(self, pairs: Sequence[ReplyPair]) -> None:
+        """It costs time alone."""
+
+    def decide(self, pairs: Sequence[ReplyPair]) -> list[PairPreference]:
+
+        first = self._scorer.score_all([ReplyToScore(pair.prompt, pair.first, pair.finish[0]) for pair in pairs])
+        second = self._scorer.score_all([ReplyToScore(pair.prompt, pair.second, pair.finish[1]) for pair in pairs])
+        return [_by_reward(one, other) for one, other in zip(first, second, strict=True)]
+
+
+def make_judge(
+    judge: str | None, reward_model: str | None, folder: Path, dtype: str, terms: JudgePricing, max_length: int = 8192
+) -> PairJudge:
+    """Raises ConfigError unless exactly one of the two is named."""
+    if (judge is None) == (reward_model is None):
+        raise ConfigError("name who decides: --judge URL#MODEL, or --reward-model FOLDER (one of the two).")
+    if judge is not None:
+        return EndpointJudge(terms.judge(judge), folder)
+    return RewardJudge(str(reward_model), dtype, max_length)
+
+
+def both_orders(one: Judgement, other: Judgement) -> PairPreference:
+    """The mean of the two orders; if one of them is unscored, so is the pair."""
+    for judgement in (one, other):
+        if judgement.preference is None:
+            return PairPreference(None, judgement.unscored_reason)
+    shown_second, shown_first = one.preference or 0.0, other.preference or 0.0
+    return PairPreference((shown_second + shown_first) / 2, None, shown_second - shown_first)
+
+
+def tells_logprobs(endpoint: Endpoint) -> bool:
+    """Does the server give the probabilities of the first token? Some refuse to be asked, some ignore it."""
+    hello = ChatRequest((ChatMessage("user", "Answer with the letter A."),), MAX_TOKENS, top_logprobs=CANDIDATES)
+    outcome = endpoint.try_once(hello)
+    return isinstance(outcome, Reply) and any(outcome.choices[0].tokens)
+
+
+def _questions(pairs: Sequence[ReplyPair], logprobs: bool) -> list[JudgeQuestion]:
+    return [
+        question
+        for pair in pairs
+        for question in comparison(pair.item_id, pair.prompt, (pair.first, pair.second), logprobs, pair.conversation_id)
+    ]
+
+
+def _by_reward(first: float | None, second: float | None) -> PairPreference:
+    if first is None or second is None:
+        return PairPreference(None, "no reward")
+    return PairPreference(1.0 if second > first else 0.0 if second < first else 0.5)
+
+
+def by_item(pairs: Sequence[ReplyPair], preferences: Sequence[PairPreference]) -> Mapping[str, PairPreference]:
+    return {pair.item_id: preference for pair, preference in zip(pairs, preferences, strict=True)}
+
+
+EVEN_PREFERENCE = 0.5
+
+
+class JudgeScorer:
+    """In [0, 1]; the disliked reply itself is an even 0.5. None where the judge gave no answer, or nothing to compare.
+
+    `folder` keeps the judgements, so that none is paid for twice.
+    """
+
+    def __init__(self, settings: EndpointSettings, folder: Path) -> None:
+        self._judge = EndpointJudge(settings, folder)
+
+    def estimate(self, replies: Sequence[ReplyToScore]) -> Estimate:
+        """What scoring them would take beyond what is known."""
+        return self._judge.estimate(list(_pairs(replies).values()))
+
+    def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
+        pairs = _pairs(replies)
+        decided = self._judge.decide(list(pairs.values())) if pairs else []
+        values = dict(zip(pairs, (preference.value for preference in decided), strict=True))
+        return [EVEN_PREFERENCE if reply.text == reply.against else values.get(_id(reply)) for reply in replies]
+
+
+def _pairs(replies: Sequence[ReplyToScore]) -> dict[str, ReplyPair]:
+    """By id: equal replies to one prompt are asked about once, and those equal to the disliked one not at all."""
+    return {_id(reply): _pair(reply, reply.against) for reply in replies if reply.against not in (None, reply.text)}
+
+
+def _id(reply: ReplyToScore) -> str:
+    return stable_hash(reply.prompt, reply.against, reply.text)
+
+
+def _pair(reply: ReplyToScore, against: str | None) -> ReplyPair:
+    return ReplyPair(_id(reply), _id(reply), reply.prompt, against or "", reply.text, ("stop", reply.finish))

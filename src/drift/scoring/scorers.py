@@ -1,0 +1,56 @@
+"""Self-scoring: the policy's own mean log-prob per token, given the request alone."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from drift.policy.logps import reply_logps
+from drift.policy.model import Policy
+from drift.records import ChatMessage, Finish, Scorer, stable_hash
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyToScore:
+    """`finish`: a reply that was cut has no end token to be likely or unlikely. `against`: the disliked reply."""
+
+    prompt: tuple[ChatMessage, ...]
+    text: str
+    finish: Finish = "stop"
+    against: str | None = None
+
+
+class BatchScorer(Protocol):
+    """Scores replies in the order given, higher is better; None where it cannot tell."""
+
+    def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]: ...
+
+
+class LikelihoodScorer:
+    """Nats per token. None for an empty reply, and for one that is longer than `max_length` tokens with its prompt."""
+
+    def __init__(self, policy: Policy, max_length: int) -> None:
+        self.policy = policy
+        self.max_length = max_length
+
+    def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
+        prompts = [reply.prompt for reply in replies]
+        scores = reply_logps(self.policy, prompts, [(reply.text, reply.finish) for reply in replies], self.max_length)
+        return [None if score is None else score.per_token for score in scores]
+
+
+class TruthScorer:
+    """`noise`: the deviation of what is added to every score; the same reply always gets the same noise."""
+
+    def __init__(self, oracle: Scorer, noise: float, seed: int) -> None:
+        self.oracle = oracle
+        self.noise = noise
+        self.seed = seed
+
+    def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
+        return [self.oracle.score(reply.prompt, reply.text) + self._error(reply) for reply in replies]
+
+    def _error(self, reply: ReplyToScore) -> float:
+        if self.noise == 0.0:
+            return 0.0
+        return random.Random(f"{self.seed} {stable_hash(reply.prompt, reply.text)}").gauss(0.0, self.noise)

@@ -1,0 +1,74 @@
+"""The stage: prompts and completions in, one Score per completion out. The loop hands the file to the pairs stage."""
+
+import shutil
+from pathlib import Path
+
+from drift.config import PolicySettings, ScorerSettings
+from drift.errors import ConfigError
+from drift.policy.model import load_policy
+from drift.records import Completion, Counts, PromptItem, Score, Truth, read_jsonl, write_jsonl
+from drift.rundir import partial_work
+from drift.scoring.ask import JUDGEMENTS
+from drift.scoring.judges import JudgeScorer
+from drift.scoring.reward_model import RewardModelScorer
+from drift.scoring.scorers import BatchScorer, LikelihoodScorer, ReplyToScore, TruthScorer
+
+
+def score_replies(
+    out: Path,
+    settings: ScorerSettings,
+    policy: Path | str,
+    replies: tuple[Path, Path],
+    policy_settings: PolicySettings,
+    max_length: int,
+    truth: Truth | None,
+    seed: int,
+) -> Counts:
+    """Write a Score for every completion, with that of the prompt's disliked reply beside it.
+
+    `replies`: the prompts' file and that of the completions. A judge's judgements stand beside `out`; what was answered
+    outlives an interrupted stage, as it is paid for.
+    """
+    prompts, completions = replies
+    scorer = make_scorer(settings, policy, policy_settings, max_length, truth, seed, partial_work(out))
+    items = {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)}
+    fresh = list(read_jsonl(completions, Completion))
+    disliked = {i: item.rejected.content for i, item in items.items() if item.rejected is not None}
+    asked = [ReplyToScore(items[c.prompt_id].prompt, c.text, c.finish, disliked.get(c.prompt_id)) for c in fresh]
+    scores = scorer.score_all(asked)
+    rejected = scorer.score_all([ReplyToScore(items[i].prompt, text, against=text) for i, text in disliked.items()])
+    against = dict(zip(disliked, rejected, strict=True))
+    if (judgements := partial_work(out) / JUDGEMENTS).exists():
+        shutil.copy(judgements, out.with_name(JUDGEMENTS))
+    write_jsonl(out, (
+        Score(c.prompt_id, c.sample, score, settings.name, against.get(c.prompt_id))
+        for c, score in zip(fresh, scores, strict=True)
+    ))  # fmt: skip
+    known = [(score, against.get(c.prompt_id)) for c, score in zip(fresh, scores, strict=True)]
+    both = [(s, r) for s, r in known if s is not None and r is not None]
+    wins = sum(s > r for s, r in both) / max(len(both), 1)
+    return {"scored": sum(s is not None for s in scores), "unscored": scores.count(None), "wins": round(wins, 4)}
+
+
+def make_scorer(
+    settings: ScorerSettings,
+    policy: Path | str,
+    policy_settings: PolicySettings,
+    max_length: int,
+    truth: Truth | None,
+    seed: int,
+    folder: Path,
+) -> BatchScorer:
+    """`folder` keeps a judge's answers. Raises ConfigError for an oracle where no truth is known."""
+    if settings.name == "self":
+        return LikelihoodScorer(load_policy(policy, policy_settings), max_length)
+    if settings.name == "reward_model":
+        return RewardModelScorer(str(settings.model), policy_settings.dtype, max_length)
+    if settings.name == "judge" and settings.endpoint is not None:
+        return JudgeScorer(settings.endpoint, folder)
+    if truth is None:
+        raise ConfigError(
+            f"recipe.scorer.name: {settings.name!r} knows the truth, which only the sandbox has; allowed here: self, "
+            "reward_model, judge."
+        )
+    return TruthScorer(truth.scorer, settings.noise if settings.name == "noisy_oracle" else 0.0, seed)

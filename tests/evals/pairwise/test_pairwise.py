@@ -1,0 +1,156 @@
+"""A model against the logs: from a store and a loopback judge to the win rate."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drift.config import EndpointSettings
+from drift.errors import ConfigError, DataError
+from drift.evals.pairwise.compare import PairwiseRun, run_contest
+from drift.evals.pairwise.heldout import from_store, heldout_requests
+from drift.evals.pairwise.verdicts import PairVerdict, summarise
+from drift.evals.replies import sampling_at
+from drift.records import Conversation, FeedbackLabel, Message
+from drift.scoring.ask import JudgePricing
+from drift.scoring.judges import EndpointJudge, make_judge
+from drift.store import Store
+
+
+def verdict(preference: float | None, difference: int = 0, number: int = 0, subtype: str = "wrong") -> PairVerdict:
+    return PairVerdict(
+        str(number), str(number), subtype, preference, difference, None if preference is not None else "odd"
+    )
+
+
+def test_unscored_is_neither_a_tie_nor_a_loss():
+    result = summarise([verdict(1.0), verdict(0.5, number=1), verdict(None, number=2), verdict(0.0, number=3)])
+    assert (result.wins, result.ties, result.losses, result.unscored, result.scored) == (1, 1, 1, 1, 3)
+    assert result.win_rate == 50
+    assert result.unscored_reasons == {"odd": 1}
+    nothing = summarise([verdict(None)])
+    assert (nothing.win_rate, nothing.unscored) == (None, 1)
+
+
+def test_by_subtype():
+    result = summarise([verdict(1.0, subtype="wrong"), verdict(0.0, number=1, subtype="style")])
+    assert {name: row.win_rate for name, row in result.subtypes.items()} == {"style": 0, "wrong": 100}
+
+
+def test_conversations_are_drawn_whole():
+    """Ten items of one conversation are one draw: so a draw can hold either conversation alone."""
+    verdicts = [PairVerdict(str(i), "long", "x", 1.0, 0) for i in range(10)] + [PairVerdict("z", "short", "x", 0.0, 0)]
+    result = summarise(verdicts)
+    assert (result.low, result.high) == (0, 100)
+    assert result.win_rate == pytest.approx(1000 / 11)
+
+
+def test_length_control_takes_out_what_length_explains():
+    """Wins by length alone: the rate at equal length is near one half, the raw rate is not."""
+    rng = np.random.default_rng(1)
+    longer = rng.integers(50, 150, 200) * np.where(rng.uniform(size=200) < 0.8, -1, 1)  # the model's are mostly longer
+    verdicts = [verdict(0.9 if d < 0 else 0.1, int(d), i) for i, d in enumerate(longer)]
+    result = summarise(verdicts)
+    assert result.win_rate is not None
+    assert result.win_rate > 65
+    assert result.length_controlled_win_rate == pytest.approx(50, abs=3)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(-500, 500)), min_size=1, max_size=40))
+@settings(max_examples=25, deadline=None)
+def test_swapping_the_models_turns_the_result_round(rows):
+    one = summarise([verdict(p, d, i) for i, (p, d) in enumerate(rows)])
+    other = summarise([verdict(1 - p, -d, i) for i, (p, d) in enumerate(rows)])
+    assert one.win_rate is not None
+    assert other.win_rate is not None
+    assert one.win_rate + other.win_rate == pytest.approx(100)
+    assert one.low is not None
+    assert one.high is not None
+    assert 0 <= one.low <= one.win_rate + 1e-9
+    assert one.win_rate <= one.high + 1e-9 <= 100 + 1e-6
+    if one.length_controlled_win_rate is not None and other.length_controlled_win_rate is not None:
+        assert one.length_controlled_win_rate + other.length_controlled_win_rate == pytest.approx(100, abs=0.5)
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    filled = Store(tmp_path / "store")
+    chats = []
+    for number, split in enumerate(["test", "test", "test", "train"]):
+        request = "seen" if number == 2 else f"request {number}" if split == "test" else "seen"
+        messages = (Message("user", request), Message("assistant", f"logged {number}"), Message("user", "No, wrong."))
+        chats.append(Conversation(f"c{number}", "s", None, messages, split))  # pyright: ignore[reportArgumentType]
+    filled.add(chats)
+    filled.add_labels(FeedbackLabel(f"c{n}", 1, 2, "DSAT", "embedded", "1", subtype="wrong") for n in (0, 2))
+    return filled
+
+
+def test_held_out_requests(store):
+    disliked = from_store(store, "disliked", 10)
+    assert [(i.request.logged, i.subtype) for i in disliked.items] == [("logged 0", "wrong")]
+    assert disliked.seen_in_training == 1  # the third request stands in training too
+    assert {i.request.logged for i in from_store(store, "all", 10).items} == {"logged 0", "logged 1"}
+    with pytest.raises(ConfigError, match="--store"):
+        heldout_requests("nothing", None, "all", 3)
+    with pytest.raises(DataError, match="that training has not seen"):
+        from_store(store, "all", 10, "validation")
+
+
+def judged_by(serve, said, prefers):
+    """A judge that likes the reply holding `prefers`; "second" likes what is shown second, "odd" says nothing."""
+
+    def say(path, body, number):
+        text = body["messages"][-1]["content"]
+        if "logprobs" in body:
+            return said("no logprobs here", 400)
+        if prefers == "odd":
+            return said.chat("I cannot say")
+        if prefers == "second":
+            return said.chat("B")
+        return said.chat("A" if text.index(prefers) < text.index("reply B") else "B")
+
+    return serve(say)
+
+
+@pytest.mark.parametrize(
+    ("prefers", "win_rate", "ties", "unscored", "bias"),
+    [("fresh", 100, 0, 0, 0), ("logged", 0, 0, 0, 0), ("second", 50, 2, 0, 1), ("odd", None, 0, 2, None)],
+)
+def test_a_file_of_replies_against_the_logs(store, tmp_path, serve, said, prefers, win_rate, ties, unscored, bias):
+    heldout = from_store(store, "all", 10)
+    replies = tmp_path / "replies.jsonl"
+    rows = [{"id": item.request.item_id, "output": f"fresh {i}"} for i, item in enumerate(heldout.items)]
+    replies.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    server = judged_by(serve, said, prefers)
+    judge = EndpointJudge(EndpointSettings(base_url=server.url, model="judge", retries=0), tmp_path / "out")
+    contest = PairwiseRun(str(replies), "logs", sampling_at(0.0, 8), tmp_path / "out")
+    told: list[str] = []
+    dry = run_contest(contest, heldout, judge, True, told.append)
+    assert (dry.result, len(server.chats()), "4 questions to ask" in told[0]) == (None, 0, True)
+    done = run_contest(contest, heldout, judge, False, told.append)
+    assert done.result is not None
+    result = done.result
+    assert (result.win_rate, result.ties, result.unscored, result.position_bias) == (win_rate, ties, unscored, bias)
+    asked = len(server.chats())
+    assert run_contest(contest, heldout, judge, False, told.append).result == result
+    assert len(server.chats()) == asked  # nothing is asked twice
+
+
+def test_a_policy_against_itself_asks_nobody(store, tmp_path, tiny_policy):
+    judge = EndpointJudge(EndpointSettings(base_url="http://127.0.0.1:9", model="judge"), tmp_path / "out")
+    heldout = from_store(store, "all", 10)
+    contest = PairwiseRun(str(tiny_policy), str(tiny_policy), sampling_at(0.0, 8), tmp_path / "out")
+    done = run_contest(contest, heldout, judge, False, lambda line: None)
+    assert done.result is not None
+    assert (done.identical, done.result.ties, done.result.win_rate) == (2, 2, 50)
+    assert (tmp_path / "out" / "verdicts.jsonl").read_text().count("\n") == 2
+
+
+def test_who_judges_must_be_named(tmp_path):
+    for names in ((None, None), ("http://x#y", "z")):
+        with pytest.raises(ConfigError, match="one of the two"):
+            make_judge(*names, tmp_path, "float32", JudgePricing())
+    with pytest.raises(ConfigError, match="name the model"):
+        make_judge("http://x", None, tmp_path, "float32", JudgePricing())

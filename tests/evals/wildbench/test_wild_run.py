@@ -1,0 +1,148 @@
+"""WildBench from replies to figures, with a loopback judge."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from drift.config import EndpointSettings
+from drift.endpoint import Reply, Usage
+from drift.endpoint.exchange import Choice
+from drift.errors import ConfigError, DataError
+from drift.evals.files import Template
+from drift.evals.replies import sampling_at
+from drift.evals.wildbench.judge import EMPTY, OWN_TEMPLATE, ask_score, cut, read_prompt, read_score
+from drift.evals.wildbench.reward import read_rewards
+from drift.evals.wildbench.run import WildRun, run_wildbench
+from drift.evals.wildbench.versus import ask_better, read_choice
+from drift.records import ChatMessage
+
+OWN = Template(OWN_TEMPLATE, False)
+CHAT = (ChatMessage("user", "first"), ChatMessage("assistant", "reply"), ChatMessage("user", "last"))
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ('{"strengths": "a", "score": "7"}', 7),
+        ('```json\n{"weaknesses": "says "no"", "score": 4}\n```', 4),
+        ('{"score": "11"}', None),
+        ('{"score": "N/A"}', None),
+        ("eight of ten", None),
+    ],
+)
+def test_scores(text, score):
+    grade = read_score(ask_score("i", CHAT, (), "x", OWN), Reply(usage=Usage(1, 1), choices=(Choice(text, "stop"),)))
+    assert grade.score == score
+    assert (grade.unscored_reason is None) == (score is not None)
+
+
+def test_what_the_judge_is_shown(tmp_path):
+    shown = ask_score("i", CHAT, ("Is it short?",), "", OWN).request.messages[0].content
+    assert "USER: first\n\nASSISTANT: reply" in shown
+    assert "- Is it short?" in shown
+    assert EMPTY in shown
+    assert cut("a " * 1500).endswith("... (truncated)")
+    (tmp_path / "p.md").write_text("{$history}")
+    with pytest.raises(DataError, match=r"\{\$user_query\}"):
+        read_prompt(tmp_path / "p.md")
+
+
+@pytest.mark.parametrize(
+    ("text", "order", "preference"),
+    [
+        ('{"choice": "B++"}', "ab", 1.0),
+        ('{"choice": "B++"}', "ba", 0.0),
+        ('```json\n{"strengths of A": "says "x"", "choice": "A+"}\n```', "ab", 0.25),
+        ('{"choice": "A = B"}', "ba", 0.5),
+        ('{"choice": "C"}', "ab", None),
+        ("B is better", "ab", None),
+    ],
+)
+def test_choices(text, order, preference):
+    questions = ask_better("i", CHAT, ("Is it short?",), ("reference", "ours"))
+    grade = read_choice(questions[order == "ba"], Reply(usage=Usage(1, 1), choices=(Choice(text, "stop"),)))
+    assert grade.preference == preference
+    assert (grade.unscored_reason is None) == (preference is not None)
+
+
+def test_both_orders_show_both_replies():
+    one, other = (
+        q.request.messages[0].content for q in ask_better("i", CHAT, ("Short?",), ("REFERENCE {$reply_b}", ""))
+    )
+    assert one.index("REFERENCE {$reply_b}") < one.index(EMPTY)
+    assert other.index(EMPTY) < other.index("REFERENCE {$reply_b}")
+    assert "- Short?" in one
+    assert "USER: first" in other
+
+
+def test_reward_of_a_judge_is_the_mean_over_references(tmp_path, serve, said):
+    """Against one: much better, and a slight win that is longer by over K. Against two: worse, and unreadable."""
+    data = tmp_path / "tasks.jsonl"
+    chat = [{"role": "user", "content": "task"}]
+    rows = [{"id": f"t{i}", "conversation_input": chat, "primary_tag": "Math"} for i in range(2)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = {"ours": ["BEST", "LONG" + "x" * 600], "one": ["weak", "short"], "two": ["TOP", "odd"]}
+    for name, outputs in texts.items():
+        lines = ({"id": f"t{i}", "output": text, "generator": name} for i, text in enumerate(outputs))
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def judge(path, body, number):
+        text = body["messages"][-1]["content"]
+        if "reply B" not in text:
+            return said.chat('{"score": 8}')
+        ours_is_second = text.index("BEST" if "BEST" in text else "LONG") > text.index("<<< reply B >>>")
+        if "odd" in text:
+            return said.chat("who knows")
+        extent = "++" if "weak" in text else "+"
+        return said.chat(json.dumps({"choice": ("A" if ours_is_second == ("TOP" in text) else "B") + extent}))
+
+    server = serve(judge)
+    settings = EndpointSettings(base_url=server.url, model="small", retries=0)
+    sources = [str(tmp_path / f"{name}.jsonl") for name in ("ours", "one", "two")]
+    run = WildRun(sources[0], settings, OWN, sampling_at(0.0, 16), tmp_path / "out", data, against=tuple(sources[1:]))
+    assert run_wildbench(run, True, lambda line: None).estimate.questions == 2 + 2 * 2 * 2
+    assert server.chats() == []
+    done = run_wildbench(run, False, lambda line: None)
+    assert done.result is not None
+    (result,) = done.result.results.values()
+    (found,) = done.result.rewards.values()
+    assert found.by_reference == {"one": pytest.approx(100 * (1 + 0) / 2), "two": pytest.approx(100 * (-0.5 + 0) / 2)}
+    assert result.reward == found.reward == pytest.approx((50 - 25) / 2)
+    assert any("against one, two, asked in both orders" in reason for reason in result.not_comparable)
+    public = [path for path in (tmp_path / "out").glob("pairwise-*.jsonl") if '"weak"' in path.read_text()]
+    assert read_rewards(public, "one")["ours"].reward == pytest.approx(50)  # the file is in the public shape
+    run_wildbench(run, False, lambda line: None)
+    assert len(server.chats()) == 2 + 8
+    with pytest.raises(ConfigError, match="is the model itself"):
+        run_wildbench(replace(run, against=(sources[0],)), True, lambda line: None)
+
+
+def test_from_replies_to_figures(tmp_path, serve, said):
+    data, outputs = tmp_path / "tasks.jsonl", tmp_path / "outputs.jsonl"
+    chat = [{"role": "user", "content": "task", "toxic": False}]
+    tasks = [
+        {"id": f"t{i}", "conversation_input": chat, "checklist": ["good?"], "primary_tag": "Math", "secondary_tags": []}
+        for i in range(3)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in tasks))
+    outputs.write_text("".join(json.dumps({"id": f"t{i}", "output": f"reply {i}"}) + "\n" for i in range(3)))
+
+    def judge(path, body, number):
+        text = body["messages"][-1]["content"]
+        score = 9 if "reply 0" in text else 6
+        return said.chat("no idea" if "reply 2" in text else json.dumps({"score": score}))
+
+    server = serve(judge)
+    settings = EndpointSettings(base_url=server.url, model="small", retries=0)
+    run = WildRun(str(outputs), settings, OWN, sampling_at(0.0, 16), tmp_path / "out", data)
+    assert run_wildbench(run, True, lambda line: None).result is None
+    assert server.chats() == []
+    done = run_wildbench(run, False, lambda line: None)
+    assert done.result is not None
+    (result,) = done.result.results.values()
+    assert (result.WB_score, result.n_total, result.n_unscored) == (50, 2, 1)
+    assert result.task_score == pytest.approx(50 / 4.75)
+    assert "the judge is small, not gpt-4o-2024-05-13" in result.not_comparable
+    run_wildbench(run, False, lambda line: None)
+    assert len(server.chats()) == 3

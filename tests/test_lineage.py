@@ -1,0 +1,91 @@
+"""Runs and models that learned from what was forgotten since are marked, and so are those that start from them."""
+
+from pathlib import Path
+
+import pytest
+
+from drift.evaluation.results import Evaluation, SampleResult, write_evaluation
+from drift.lineage import ForgottenTraces, forgotten_in
+from drift.records import ChatMessage, Completion, Conversation, Message, PreferencePair, write_jsonl
+from drift.rundir import RunDir, list_runs
+from drift.store import Store
+
+
+def pairs(out: Path, conversation: str) -> dict[str, int]:
+    said = (ChatMessage("assistant", "x"),)
+    pair = PreferencePair("p", "q", conversation, 1, "drift", 1, "w", (ChatMessage("user", "?"),), said, said)
+    return {"rows": write_jsonl(out, [pair])}
+
+
+def policy(out: Path, pairs: Path) -> dict[str, int]:
+    out.write_text("weights")
+    return {"iteration": 2}
+
+
+def run(path: Path, store: Path, conversations: tuple[str, ...], base: str = "embedded") -> None:
+    with RunDir.open(path, f"store: {store}\npolicy: {{model: {base}}}\n", 1) as made:
+        for k, conversation in enumerate(conversations, 1):
+            made.iteration(k).stage("policy", policy, made.iteration(k).stage("pairs.jsonl", pairs, conversation))
+        made.stage("policy", policy, made.path / f"iteration-{len(conversations)}" / "pairs.jsonl")
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    store = Store(tmp_path / "store")
+    talk = (Message("user", "?"), Message("assistant", "!"))
+    store.add([Conversation(name, "test", name, talk, "train") for name in ("a", "b", "c")])
+    return store
+
+
+def test_runs_are_marked_from_the_iteration_on_that_learned_it(tmp_path, store):
+    run(tmp_path / "runs" / "1", store.path, ("a", "b"))
+    run(tmp_path / "runs" / "2", store.path, ("a", "c"))
+    run(tmp_path / "runs" / "3", store.path, ("a",), base=str(tmp_path / "runs" / "1" / "policy"))
+    runs = list_runs(tmp_path / "runs")
+    assert forgotten_in(runs) == {}
+    store.forget(conversation="b")
+    assert forgotten_in(runs) == {
+        tmp_path / "runs" / "1": ForgottenTraces(1, ("iteration-2/policy", "policy"), ("iteration-2/pairs.jsonl",)),
+        tmp_path / "runs" / "3": ForgottenTraces(0, ("iteration-1/policy", "policy")),
+    }
+    assert forgotten_in(runs, Store(tmp_path / "other")) == {}
+
+
+def completions(out: Path) -> dict[str, int]:
+    made = (Completion(name, 1, 0, True, "x", "stop", 1, "w", "test") for name in ("q", "other"))
+    return {"rows": write_jsonl(out, made)}
+
+
+def evaluation(out: Path, asked: str) -> dict[str, int]:
+    shown = SampleResult(prompt=(ChatMessage("user", asked),), completion="x")
+    write_evaluation(out, Evaluation(samples=(shown,)))
+    return {}
+
+
+def test_every_file_that_shows_it_is_named_also_while_it_is_written(tmp_path, store):
+    run(tmp_path / "runs" / "1", store.path, ("b",))
+    with RunDir.open(tmp_path / "runs" / "1", f"store: {store.path}\n", 1) as made:
+        for number, asked in ((1, "?"), (2, "what else?")):
+            made.iteration(number).stage("completions.jsonl", completions)
+            made.iteration(number).stage("evaluation.json", evaluation, asked)
+    (tmp_path / "runs" / "1" / "report.html").write_text("quotes people")
+    (tmp_path / "runs" / "1" / "metrics.jsonl").write_text('{"step": 1}\n{"ste')
+    assert forgotten_in(list_runs(tmp_path / "runs")) == {}
+    store.forget(conversation="b")
+    assert forgotten_in(list_runs(tmp_path / "runs"))[tmp_path / "runs" / "1"].files == (
+        "iteration-1/completions.jsonl",
+        "iteration-1/evaluation.json",
+        "iteration-1/pairs.jsonl",
+        "iteration-2/completions.jsonl",
+        "report.html",
+    )
+
+
+def test_a_run_that_holds_the_text_but_did_not_learn_from_it_is_marked_too(tmp_path, store):
+    run(tmp_path / "runs" / "1", store.path, ("a",))
+    run(tmp_path / "runs" / "2", store.path, ("c",), base=str(tmp_path / "runs" / "1" / "policy"))
+    with RunDir.open(tmp_path / "runs" / "1", f"store: {store.path}\npolicy: {{model: embedded}}\n", 1) as made:
+        made.stage("data/prompts.jsonl", pairs, "b")
+    store.forget(conversation="b")
+    held = ForgottenTraces(0, (), ("data/prompts.jsonl",))
+    assert forgotten_in(list_runs(tmp_path / "runs")) == {tmp_path / "runs" / "1": held}
