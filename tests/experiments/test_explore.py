@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from drift.config import PolicySettings
+from drift.endpoint.options import JudgePricing
 from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.evals.exploration.embed import embed
 from drift.experiments.explore import ExploreSettings, estimate_exploration, explore
 from drift.policy.model import load_policy
 from drift.records import ChatMessage, Conversation, Message
-from drift.scoring.ask import JudgePricing
 from drift.store import Store
 
 PROMPT = (ChatMessage("user", "Sort: b a"),)
@@ -71,7 +71,7 @@ def asked_of_a_judge(tmp_path, serve, said):
 
 def test_a_judge_is_estimated_first_and_never_passes_its_limit(tmp_path, policies, asked_of_a_judge):
     settings, server = asked_of_a_judge
-    settings = replace(settings, terms=JudgePricing(None, 1000.0, 1000.0, 0.01))
+    settings = replace(settings, pricing=JudgePricing(None, 1000.0, 1000.0, 0.01))
     found = estimate_exploration(policies, settings, tmp_path / "out")
     assert found.questions == 2 * 2 * 4 * 3  # both orders of every reply of both policies
     assert found.cost is not None

@@ -10,9 +10,10 @@ from drift.config import EndpointSettings
 from drift.disk import DurableJsonl
 from drift.endpoint import Endpoint, Reply, Usage
 from drift.endpoint.exchange import Candidate, Choice
+from drift.endpoint.options import JudgePricing, endpoint_settings
 from drift.errors import ConfigError
 from drift.records import ChatMessage, Judgement
-from drift.scoring.ask import JudgePricing, ask_judge, estimate, judge_name, require_within
+from drift.scoring.ask import ask_judge, estimate, judge_name, require_within
 from drift.scoring.comparison import comparison, read_letter
 
 PROMPT = (ChatMessage("user", "Hello?"),)
@@ -93,12 +94,10 @@ def test_judgements_are_kept_and_failures_asked_again(serve, said, tmp_path):
 
 
 def test_the_cost_is_known_before_the_first_call(tmp_path):
-    settings = JudgePricing(None, 10.0, 30.0, 0.001).apply(EndpointSettings(base_url="http://nowhere", model="judge"))
+    settings = endpoint_settings("http://nowhere#judge", JudgePricing(None, 10.0, 30.0, 0.001))
     questions = list(comparison("i", PROMPT, ("one" * 500, "two"), False))
     found = estimate(questions, "judge", settings, tmp_path / "none.jsonl")
     assert (found.questions, found.answered, found.output_tokens) == (2, 0, 8)
     assert found.cost == pytest.approx((found.input_tokens * 10 + 8 * 30) / 1e6)
     with pytest.raises(ConfigError, match="--max-cost"):
         require_within(found, settings)
-    with pytest.raises(ConfigError, match="needs prices"):
-        JudgePricing(max_cost=1.0).apply(settings)

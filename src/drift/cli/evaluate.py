@@ -58,8 +58,9 @@ def alpaca_eval(
 
     Example: drift eval alpaca-eval --annotations annotations.json --reference alpaca_eval/ --json
     """
+    from drift.endpoint.options import JudgePricing, endpoint_settings
     from drift.evals.alpaca_eval.metrics import summarise_annotations
-    from drift.scoring.ask import JudgePricing, one_of
+    from drift.scoring.ask import one_of
 
     with progress("evaluating"):
         if one_of("--annotations FILE", annotations, model, judge):
@@ -68,7 +69,7 @@ def alpaca_eval(
             from drift.evals.alpaca_eval.judge import read_prompt
             from drift.evals.alpaca_eval.run import AlpacaRun, run_alpaca_eval
 
-            settings = JudgePricing(api_key_env, price_input, price_output, max_cost).judge(str(judge))
+            settings = endpoint_settings(judge, JudgePricing(api_key_env, price_input, price_output, max_cost))
             run = AlpacaRun(
                 model=str(model),
                 judge=settings,
@@ -117,8 +118,9 @@ def wildbench(
 
     Example: drift eval wildbench --scores gemma-2b-it.jsonl --scores gemma-7b-it.jsonl --json
     """
+    from drift.endpoint.options import JudgePricing, endpoint_settings
     from drift.evals.wildbench.summarise import summarise_scores
-    from drift.scoring.ask import JudgePricing, one_of
+    from drift.scoring.ask import one_of
 
     with progress("evaluating"):
         if one_of("--scores FILE", scores, model, judge):
@@ -127,7 +129,7 @@ def wildbench(
             from drift.evals.wildbench.judge import read_prompt
             from drift.evals.wildbench.run import WildRun, run_wildbench
 
-            settings = JudgePricing(api_key_env, price_input, price_output, max_cost).judge(str(judge))
+            settings = endpoint_settings(judge, JudgePricing(api_key_env, price_input, price_output, max_cost))
             run = WildRun(
                 model=str(model),
                 judge=settings,
@@ -170,10 +172,10 @@ def pairwise(
 
     Example: drift eval pairwise runs/mine --against logs --judge http://127.0.0.1:8000/v1#judge --json
     """
+    from drift.endpoint.options import JudgePricing
     from drift.evals.pairwise.compare import PairwiseRun, run_contest
     from drift.evals.pairwise.heldout import heldout_requests
     from drift.evals.replies import sampling_at
-    from drift.scoring.ask import JudgePricing
     from drift.scoring.judges import make_judge
 
     terms = JudgePricing(api_key_env, price_input, price_output, max_cost)
@@ -220,8 +222,8 @@ def exploration(
 
     Example: drift eval exploration runs/demo-seed-1 --json
     """
+    from drift.endpoint.options import JudgePricing
     from drift.experiments.explore import ExploreSettings, estimate_exploration, explore
-    from drift.scoring.ask import JudgePricing
 
     terms = JudgePricing(api_key_env, price_input, price_output, max_cost)
     settings = ExploreSettings(

@@ -16,6 +16,7 @@ from pydantic import AliasChoices, Field
 from drift.config import EndpointSettings, PolicySettings, SamplingSettings
 from drift.disk import DurableJsonl
 from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply
+from drift.endpoint.options import endpoint_settings
 from drift.errors import DataError
 from drift.evals.files import PublicRow, read_rows
 from drift.policy.model import Policy, load_policy
@@ -23,7 +24,7 @@ from drift.policy.sampler import generate_replies
 from drift.policy.samplers.backend import LocalBackend
 from drift.progress import report_progress
 from drift.records import ChatMessage, Completion, stable_hash
-from drift.scoring.ask import BYTES_PER_TOKEN, endpoint_of
+from drift.scoring.ask import BYTES_PER_TOKEN
 
 FILES = (".json", ".jsonl", ".parquet")
 CHUNK = 32
@@ -82,7 +83,9 @@ def make_replies(source: str, requests: Sequence[EvalRequest], how: HowMade, dry
     if dry_run:
         longest = assumed_text(source, how.sampling.max_new_tokens)
         return _collected(source, (_given(request.item_id, longest, "assumed") for request in requests))
-    return _from_endpoint(endpoint_of(source), requests, how) if is_served else _from_policy(source, requests, how)
+    return (
+        _from_endpoint(endpoint_settings(source), requests, how) if is_served else _from_policy(source, requests, how)
+    )
 
 
 def assumed_text(source: str, max_new_tokens: int) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 
 from drift.config import PolicySettings, SamplingSettings
+from drift.endpoint.options import UNPRICED, JudgePricing, endpoint_settings
 from drift.errors import ConfigError, DataError
 from drift.evals.exploration.analyse import Sampled, analyse, default_good
 from drift.evals.exploration.embed import embed
@@ -22,21 +23,20 @@ from drift.progress import report_note
 from drift.records import ChatMessage, stable_hash
 from drift.report import write_report
 from drift.rundir import atomic_write, load_run
-from drift.scoring.ask import Estimate, JudgePricing
+from drift.scoring.ask import Estimate
 from drift.scoring.judges import JudgeScorer
 from drift.scoring.reward_model import RewardModelScorer
 from drift.scoring.scorers import BatchScorer, ReplyToScore, TruthScorer
 
 Chat = tuple[ChatMessage, ...]
 WIDEST = 8192
-NO_TERMS = JudgePricing()
 OWN_CONSTANTS = "the paper publishes no constants of this analysis; these are ours"
 OWN_JUDGE = "the reward is a judge's preference over the logs' own reply, asked for in this project's words"
 
 
 @dataclass(frozen=True, slots=True)
 class ExploreSettings:
-    """`reward`: oracle (the sandbox's truth), a judge (URL#MODEL, on `terms`), or a reward model's folder or id.
+    """`reward`: oracle (the sandbox's truth), a judge (URL#MODEL, `pricing`), or a reward model's folder or id.
     `embedder`: None is the first base.
     """
 
@@ -50,7 +50,7 @@ class ExploreSettings:
     dtype: str = "float32"
     seed: int = 0
     good_from: float | None = None
-    terms: JudgePricing = NO_TERMS
+    pricing: JudgePricing = UNPRICED
 
     @property
     def by_judge(self) -> bool:
@@ -174,7 +174,7 @@ def _asked(sources: Sequence[str], settings: ExploreSettings, out: Path) -> Aske
         truth = sandbox_truth("test", settings.prompts)
         scorer = TruthScorer(truth.scorer, 0.0, settings.seed)
         return Asked(truth.prompts, (None,) * len(truth.prompts), scorer)
-    judge = JudgeScorer(settings.terms.judge(settings.reward), out) if settings.by_judge else None
+    judge = JudgeScorer(endpoint_settings(settings.reward, settings.pricing), out) if settings.by_judge else None
     items = heldout_requests(sources[0], settings.store, "all", settings.prompts).items
     requests = [item.request for item in items if judge is None or item.request.logged is not None]
     chats = tuple(request.messages for request in requests)

@@ -7,12 +7,12 @@ from typing import Protocol
 
 from drift.config import EndpointSettings
 from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply
+from drift.endpoint.options import JudgePricing, endpoint_settings
 from drift.errors import ConfigError
 from drift.records import ChatMessage, Finish, Judgement, stable_hash
 from drift.scoring.ask import (
     JUDGEMENTS,
     Estimate,
-    JudgePricing,
     JudgeQuestion,
     ask_judge,
     estimate,
@@ -95,13 +95,13 @@ class RewardJudge:
 
 
 def make_judge(
-    judge: str | None, reward_model: str | None, folder: Path, dtype: str, terms: JudgePricing, max_length: int = 8192
+    judge: str | None, reward_model: str | None, folder: Path, dtype: str, pricing: JudgePricing, max_length: int = 8192
 ) -> PairJudge:
     """Raises ConfigError unless exactly one of the two is named."""
     if (judge is None) == (reward_model is None):
         raise ConfigError("name who decides: --judge URL#MODEL, or --reward-model FOLDER (one of the two).")
     if judge is not None:
-        return EndpointJudge(terms.judge(judge), folder)
+        return EndpointJudge(endpoint_settings(judge, pricing), folder)
     return RewardJudge(str(reward_model), dtype, max_length)
 
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drift.config import EndpointSettings
+from drift.endpoint.options import JudgePricing
 from drift.errors import ConfigError, DataError
 from drift.evals.pairwise.compare import PairwiseRun, run_contest
 from drift.evals.pairwise.heldout import from_store, heldout_requests
 from drift.evals.pairwise.verdicts import PairVerdict, summarise
 from drift.evals.replies import sampling_at
 from drift.records import Conversation, FeedbackLabel, Message
-from drift.scoring.ask import JudgePricing
 from drift.scoring.judges import EndpointJudge, make_judge
 from drift.store import Store
 
@@ -152,5 +152,5 @@ def test_who_judges_must_be_named(tmp_path):
     for names in ((None, None), ("http://x#y", "z")):
         with pytest.raises(ConfigError, match="one of the two"):
             make_judge(*names, tmp_path, "float32", JudgePricing())
-    with pytest.raises(ConfigError, match="name the model"):
+    with pytest.raises(ConfigError, match="with the model's name"):
         make_judge("http://x", None, tmp_path, "float32", JudgePricing())

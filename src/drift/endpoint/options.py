@@ -1,0 +1,50 @@
+"""A server as the command line names it: URL#MODEL, with the key's variable, the prices and the limits beside it."""
+
+from dataclasses import dataclass
+
+from drift.config import EndpointSettings
+from drift.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class JudgePricing:
+    """The options that stand beside URL#MODEL: how the server is paid, and how hard it may be used.
+
+    `api_key_env`: the NAME of the environment variable that holds the key. Prices are per million tokens, and
+    `max_cost` is in their currency. `max_concurrency`: requests in flight; None keeps the default of EndpointSettings.
+    """
+
+    api_key_env: str | None = None
+    price_input: float | None = None
+    price_output: float | None = None
+    max_cost: float | None = None
+    max_concurrency: int | None = None
+
+
+UNPRICED = JudgePricing()
+
+
+def endpoint_settings(spec: str | None, pricing: JudgePricing = UNPRICED) -> EndpointSettings:
+    """The server and the model that `spec`, URL#MODEL, names.
+
+    Raises ConfigError if one of them is missing, and for a cost limit without prices.
+    """
+    url, _, model = (spec or "").partition("#")
+    if not url or not model:
+        example = f"{url or 'http://127.0.0.1:8000/v1'}#NAME"
+        raise ConfigError(f"server {spec!r}: expected URL#MODEL, with the model's name, for example {example}.")
+    if pricing.max_cost is not None and None in (pricing.price_input, pricing.price_output):
+        raise ConfigError(
+            f"--max-cost {pricing.max_cost:g} needs prices: --price-input and --price-output, per million tokens."
+        )
+    settings = EndpointSettings(
+        base_url=url,
+        model=model,
+        api_key_env=pricing.api_key_env,
+        price_per_million_input=pricing.price_input,
+        price_per_million_output=pricing.price_output,
+        max_cost=pricing.max_cost,
+    )
+    if pricing.max_concurrency is None:
+        return settings
+    return settings.model_copy(update={"max_concurrency": pricing.max_concurrency})
