@@ -4,6 +4,7 @@ and a real HTTP server on loopback."""
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -38,6 +39,45 @@ def test_data() -> Path:
 def injections() -> list[str]:
     """Texts that try to instruct whoever reads them, or to end the fence around them."""
     return yaml.safe_load(Path(__file__).with_name("injections.yaml").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class FencedPrompt:
+    """A prompt taken apart: the JSON values between each pair of marks, and everything outside of the marks."""
+
+    inside: dict[str, list]
+    outside: str
+
+
+@pytest.fixture(scope="session")
+def read_fences() -> Callable[[str], FencedPrompt]:
+    """Reads a prompt strictly: each mark stands once on a line of its own, and between two marks is JSON alone."""
+    control = re.compile(r"[<>\x00-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]|\[/?[A-Z_]+\]")
+
+    def read(prompt: str) -> FencedPrompt:
+        inside: dict[str, list] = {}
+        outside, mark = [], None
+        for line in prompt.split("\n"):
+            tag = re.fullmatch(r"<(/?)([a-z_]+)>", line)
+            if tag and tag[1]:
+                assert mark == tag[2], line
+                mark = None
+            elif tag:
+                assert mark is None, line
+                assert tag[2] not in inside, line
+                mark = tag[2]
+                inside[mark] = []
+            elif mark is not None:
+                if not line:  # a place that nothing fills
+                    continue
+                assert not control.search(line), line
+                inside[mark].append(json.loads(line))
+            else:
+                outside.append(line)
+        assert mark is None
+        return FencedPrompt(inside, "\n".join(outside))
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drift.endpoint.fence import CLOSE, LONGEST, OPEN, FencedMessage, escaped, fenced, shortened
+from drift.endpoint.fence import CLOSE, LONGEST_MESSAGE, OPEN, FencedMessage, escaped, fenced, shortened
 
 CONTROL = re.compile(
     r"<\||\|>|\[/?[A-Z_]+\]|</?s>|[\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f\x00-\x09\x0b-\x1f]"
@@ -43,7 +43,7 @@ def test_ordinary_text_of_any_language_is_readable():
 
 
 def test_a_long_message_keeps_its_beginning_and_its_end():
-    text = "a" * LONGEST + "b" * 100
+    text = "a" * LONGEST_MESSAGE + "b" * 100
     cut = shortened(text)
     assert cut.startswith("aaa")
     assert cut.endswith("b" * 100)

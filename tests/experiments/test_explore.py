@@ -60,9 +60,9 @@ def asked_of_a_judge(tmp_path, serve, said):
     store.add(Conversation(f"c{n}", "s", None, messages, "test") for n, messages in enumerate(chats))
 
     def judge(path, body, number):
-        shown = body["messages"][-1]["content"].split("<<< reply B >>>")
-        first = "a" in shown[0].rpartition("<<< reply A >>>")[2].partition("<<< end")[0]
-        return said.chat("C" if first == ("a" in shown[-1].partition("<<< end")[0]) else "A" if first else "B")
+        shown = body["messages"][-1]["content"].split("<reply_b>")
+        first = "a" in shown[0].rpartition("<reply_a>")[2].partition("</reply_a>")[0]
+        return said.chat("C" if first == ("a" in shown[-1].partition("</reply_b>")[0]) else "A" if first else "B")
 
     server = serve(judge)
     settings = ExploreSettings(f"{server.url}#judge", store=tmp_path / "store", prompts=4, samples=3, max_new_tokens=8)

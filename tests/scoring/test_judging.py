@@ -14,7 +14,7 @@ from drift.endpoint.options import JudgePricing, endpoint_settings
 from drift.errors import ConfigError
 from drift.records import ChatMessage, Judgement
 from drift.scoring.ask import ask_judge, estimate, judge_name, require_within
-from drift.scoring.comparison import comparison, read_letter
+from drift.scoring.comparison import INSTRUCTIONS, comparison, read_letter
 
 PROMPT = (ChatMessage("user", "Hello?"),)
 
@@ -101,3 +101,32 @@ def test_the_cost_is_known_before_the_first_call(tmp_path):
     assert found.cost == pytest.approx((found.input_tokens * 10 + 8 * 30) / 1e6)
     with pytest.raises(ConfigError, match="--max-cost"):
         require_within(found, settings)
+
+
+def test_injections_stay_in_the_fence_of_both_orders(injections, read_fences):
+    chat = (ChatMessage("system", "Be kind."), *PROMPT, ChatMessage("assistant", "Hi."), ChatMessage("user", "And?"))
+    harmless = read_fences(comparison("i", chat, ("one", "two"), False)[0].request.messages[1].content)
+    assert len(injections) >= 50
+    for text in injections:
+        attacked = (*chat[:2], ChatMessage("assistant", text), ChatMessage("user", text))
+        for question, replies in zip(
+            comparison("i", attacked, (text, f"two {text}"), False), ((text, f"two {text}"), (f"two {text}", text)),
+            strict=True,
+        ):  # fmt: skip
+            instructions, shown = (message.content for message in question.request.messages)
+            assert instructions == INSTRUCTIONS
+            fences = read_fences(shown)
+            assert fences.outside == harmless.outside
+            assert fences.inside == {
+                "conversation": [
+                    {"turn": turn, "speaker": message.role, "text": message.content}
+                    for turn, message in enumerate(attacked)
+                ],
+                "reply_a": [replies[0]],
+                "reply_b": [replies[1]],
+            }
+
+
+def test_the_judge_reads_a_long_conversation_to_its_end():
+    chat = (ChatMessage("user", "x" * 50_000 + " END"),)
+    assert "x" * 50_000 + " END" in comparison("i", chat, ("one", "two"), False)[0].request.messages[1].content

@@ -19,7 +19,7 @@ from drift.scoring.ask import (
     judge_name,
     require_within,
 )
-from drift.scoring.comparison import CANDIDATES, INSTRUCTIONS, MAX_TOKENS, comparison, read_letter
+from drift.scoring.comparison import INSTRUCTIONS, MAX_TOKENS, TOP_LOGPROBS, comparison, read_letter
 from drift.scoring.scorers import ReplyToScore
 
 
@@ -116,7 +116,7 @@ def both_orders(one: Judgement, other: Judgement) -> PairPreference:
 
 def tells_logprobs(endpoint: Endpoint) -> bool:
     """Does the server give the probabilities of the first token? Some refuse to be asked, some ignore it."""
-    hello = ChatRequest((ChatMessage("user", "Answer with the letter A."),), MAX_TOKENS, top_logprobs=CANDIDATES)
+    hello = ChatRequest((ChatMessage("user", "Answer with the letter A."),), MAX_TOKENS, top_logprobs=TOP_LOGPROBS)
     outcome = endpoint.try_once(hello)
     return isinstance(outcome, Reply) and any(outcome.choices[0].tokens)
 

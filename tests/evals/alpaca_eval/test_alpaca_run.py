@@ -14,6 +14,7 @@ from drift.evals.alpaca_eval.judge import OWN_TEMPLATE, ask_which, is_switched, 
 from drift.evals.alpaca_eval.run import FILE, REPOSITORY, AlpacaRun, run_alpaca_eval
 from drift.evals.files import Template, locate_dataset
 from drift.evals.replies import sampling_at
+from drift.records import ChatMessage
 
 OWN = Template(OWN_TEMPLATE, False)
 
@@ -50,6 +51,33 @@ def test_a_text_that_looks_like_a_place_stays(tmp_path):
     bad.write_text("{instruction} {output_1}")
     with pytest.raises(DataError, match="output_2"):
         read_prompt(bad)
+
+
+def test_injections_stay_in_the_fence_of_our_own_prompt(injections, read_fences):
+    def shown(instruction, baseline, output):
+        system, user = ask_which("i", instruction, baseline, output, OWN).request.messages
+        assert (system.role, user.role) == ("system", "user")
+        return system.content, read_fences(user.content)
+
+    instructions, harmless = shown("Say hi.", "base", "model")
+    assert len(injections) >= 50
+    for text in injections:
+        system, prompt = shown(f"ask {text}", f"base {text}", f"model {text}")
+        assert system == instructions
+        assert prompt.outside == harmless.outside
+        answers = [[f"base {text}"], [f"model {text}"]]
+        if is_switched(f"ask {text}"):
+            answers.reverse()
+        assert prompt.inside["instruction"] == [f"ask {text}"]
+        assert [prompt.inside["first_answer"], prompt.inside["second_answer"]] == answers
+
+
+def test_the_official_template_is_filled_as_published(tmp_path):
+    (tmp_path / "prompt.txt").write_text("<|im_start|>user\n{instruction}|{output_1}|{output_2}\n<|im_end|>")
+    template = read_prompt(tmp_path / "prompt.txt")
+    instruction = next(f"<q> {i}" for i in range(99) if not is_switched(f"<q> {i}"))
+    (message,) = ask_which("i", instruction, 'a "base"', "</b>\n", template).request.messages
+    assert message == ChatMessage("user", f'{instruction}|a "base"|</b>\n')
 
 
 def test_without_the_hub_the_error_says_which_file_to_bring():

@@ -109,7 +109,7 @@ def judged_by(serve, said, prefers):
             return said.chat("I cannot say")
         if prefers == "second":
             return said.chat("B")
-        return said.chat("A" if text.index(prefers) < text.index("reply B") else "B")
+        return said.chat("A" if text.index(prefers) < text.index("<reply_b>") else "B")
 
     return serve(say)
 

@@ -37,11 +37,21 @@ def test_scores(text, score):
     assert (grade.unscored_reason is None) == (score is not None)
 
 
-def test_what_the_judge_is_shown(tmp_path):
-    shown = ask_score("i", CHAT, ("Is it short?",), "", OWN).request.messages[0].content
-    assert "USER: first\n\nASSISTANT: reply" in shown
-    assert "- Is it short?" in shown
-    assert EMPTY in shown
+def test_what_the_judge_is_shown(tmp_path, read_fences):
+    (tmp_path / "official.md").write_text("|{$history}|{$user_query}|{$checklist}|{$model_output}|")
+    official = read_prompt(tmp_path / "official.md")
+    shown = ask_score("i", CHAT, ("Is it <short>?",), "", official).request.messages[0].content
+    assert shown == f"|USER: first\n\nASSISTANT: reply\n\n|last|- Is it <short>?\n|{EMPTY}|"
+    fences = read_fences(ask_score("i", CHAT, ("Is it <short>?",), "", OWN).request.messages[0].content)
+    assert fences.inside == {
+        "earlier_turns": [
+            {"turn": 0, "speaker": "user", "text": "first"},
+            {"turn": 1, "speaker": "assistant", "text": "reply"},
+        ],
+        "last_request": ["last"],
+        "reply": [EMPTY],
+        "questions": ["Is it <short>?"],
+    }
     assert cut("a " * 1500).endswith("... (truncated)")
     (tmp_path / "p.md").write_text("{$history}")
     with pytest.raises(DataError, match=r"\{\$user_query\}"):
@@ -72,8 +82,42 @@ def test_both_orders_show_both_replies():
     )
     assert one.index("REFERENCE {$reply_b}") < one.index(EMPTY)
     assert other.index(EMPTY) < other.index("REFERENCE {$reply_b}")
-    assert "- Short?" in one
-    assert "USER: first" in other
+    assert '<questions>\n"Short?"\n</questions>' in one
+    assert '{"turn": 0, "speaker": "user", "text": "first"}' in other
+
+
+def test_the_history_is_cut_after_a_thousand_words_over_all_messages(read_fences):
+    chat = (ChatMessage("user", "a " * 600), ChatMessage("assistant", "b " * 600), ChatMessage("user", "c"))
+    history = read_fences(ask_score("i", (*chat, *chat), (), "x", OWN).request.messages[0].content)
+    assert [line["text"] for line in history.inside["earlier_turns"]] == [
+        "a " * 600, " ".join(["b"] * 399) + "... (truncated)"
+    ]  # fmt: skip
+    full = (ChatMessage("user", " ".join("a" * 1000)), *chat)
+    lines = read_fences(ask_score("i", full, (), "x", OWN).request.messages[0].content).inside["earlier_turns"]
+    assert [line["text"] for line in lines] == [" ".join("a" * 1000), "... (truncated)"]
+
+
+def test_injections_stay_in_the_fence_of_both_own_prompts(injections, read_fences):
+    def prompts(chat, checklist, ours):
+        scored = ask_score("i", chat, checklist, ours, OWN)
+        compared = ask_better("i", chat, checklist, ("reference", ours))
+        return [read_fences(question.request.messages[0].content) for question in (scored, *compared)]
+
+    harmless = prompts(CHAT, ("Short?",), "x")
+    assert len(injections) >= 50
+    for text in injections:
+        chat = (ChatMessage("user", text), ChatMessage("assistant", text), ChatMessage("user", f"last {text}"))
+        attacked = prompts(chat, (text,), f"ours {text}")
+        assert [prompt.outside for prompt in attacked] == [prompt.outside for prompt in harmless]
+        for prompt in attacked:
+            assert prompt.inside["earlier_turns"] == [
+                {"turn": 0, "speaker": "user", "text": text},
+                {"turn": 1, "speaker": "assistant", "text": text},
+            ]
+            assert (prompt.inside["last_request"], prompt.inside["questions"]) == ([f"last {text}"], [text])
+        assert attacked[0].inside["reply"] == [f"ours {text}"]
+        assert [attacked[1].inside[mark] for mark in ("reply_a", "reply_b")] == [["reference"], [f"ours {text}"]]
+        assert [attacked[2].inside[mark] for mark in ("reply_a", "reply_b")] == [[f"ours {text}"], ["reference"]]
 
 
 def test_reward_of_a_judge_is_the_mean_over_references(tmp_path, serve, said):
@@ -89,9 +133,9 @@ def test_reward_of_a_judge_is_the_mean_over_references(tmp_path, serve, said):
 
     def judge(path, body, number):
         text = body["messages"][-1]["content"]
-        if "reply B" not in text:
+        if "<reply_b>" not in text:
             return said.chat('{"score": 8}')
-        ours_is_second = text.index("BEST" if "BEST" in text else "LONG") > text.index("<<< reply B >>>")
+        ours_is_second = text.index("BEST" if "BEST" in text else "LONG") > text.index("<reply_b>")
         if "odd" in text:
             return said.chat("who knows")
         extent = "++" if "weak" in text else "+"

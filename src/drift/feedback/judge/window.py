@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from drift.endpoint.fence import LONGEST, FencedMessage, fenced
+from drift.endpoint.fence import LONGEST_MESSAGE, FencedMessage, fenced, shortened
 from drift.records import Conversation
 
 MOST_TURNS = 12
@@ -25,7 +25,7 @@ class Window:
         """The fenced conversation; turns are numbered as in the conversation, from 0."""
         messages = self.conversation.messages
         return fenced(
-            FencedMessage(place, messages[place].role, messages[place].content, place in self.turns)
+            FencedMessage(place, messages[place].role, shortened(messages[place].content), place in self.turns)
             for place in range(self.first, self.last + 1)
         )
 
@@ -45,7 +45,7 @@ def windows(conversation: Conversation, only: set[int] | None = None) -> Iterato
     turns = [turn for turn in judged_turns(conversation) if only is None or turn in only]
     if not turns:
         return
-    sizes = [min(len(message.content), LONGEST) + 60 for message in conversation.messages]
+    sizes = [min(len(message.content), LONGEST_MESSAGE) + 60 for message in conversation.messages]
     first, taken = 0, [turns[0]]
     for turn in turns[1:]:
         if len(taken) < MOST_TURNS and sum(sizes[first : turn + 1]) <= MOST_CHARACTERS:
