@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from drift.config import Config, dump_config, load_config, parse_config
+from drift.config import Config, RecipeSettings, TrainerSettings, dump_config, load_config, parse_config
 from drift.errors import ConfigError
+from drift.pairs.screening import MAX_SIMILARITY
+from drift.training.diagnostics import LEMMA_1_TAU
 
 FILES = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
 CONFIGS = [path for path in FILES if "\narms:" not in path.read_text("utf-8")]  # the others are comparisons
@@ -35,40 +37,46 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("trainig: {beta: 0.2}", "trainig: no such setting; did you mean 'training'?"),
-        ("training: {bta: 0.2}", "training.bta: no such setting; did you mean 'beta'?"),
+        ("trainig: {beta: 0.2}", "trainig: unknown setting; did you mean 'training'?"),
+        ("training: {bta: 0.2}", "training.bta: unknown setting; did you mean 'beta'?"),
         (
             "policy: {lora: {rank: 4}}",
-            "policy.lora.rank: no such setting; known here: r, alpha, target_modules, quantize.",
+            "policy.lora.rank: unknown setting; allowed: r, alpha, target_modules, quantize.",
         ),
         ("training: {beta: -1}", "training.beta: Input should be greater than 0, not -1."),
         (
             "recipe: {scorer: {name: reward_model}}",
-            "recipe.scorer: Value error, a reward model is a folder or an id: set",
+            "recipe.scorer: scorer reward_model needs a model folder or id: set recipe.scorer.model.",
         ),
-        ("recipe: {scorer: {name: judge}}", "recipe.scorer: Value error, the judge needs a server: set recipe.scorer."),
-        ("recipe: {name: spin, scorer: {name: self}}", "recipe: Value error, spin makes no use of scores"),
+        ("recipe: {scorer: {name: judge}}", "recipe.scorer: scorer judge needs a server: set recipe.scorer."),
+        ("recipe: {name: spin, scorer: {name: self}}", "recipe: recipe spin does not use scores"),
         (
             "recipe: {name: logs, only_wins: true}",
-            "logs makes no use of scores: leave out recipe.scorer and recipe.only_wins",
+            "logs does not use scores: remove recipe.scorer and recipe.only_wins.",
         ),
-        ("sampling: {backend: endpoint}", "sampling: Value error, backend endpoint needs a server: set sampling."),
+        ("sampling: {backend: endpoint}", "sampling: backend endpoint needs a server: set sampling."),
         ("iterations: many", "iterations: Input should be a valid integer"),
-        ("[1, 2]", "a config is a mapping of keys to values, this is a list."),
+        ("[1, 2]", "a config is a mapping of keys to values, not a list."),
         ("a: [", "cannot be read as YAML"),
+        ("training: {tau: 0.3}", "training: tau is fixed at 0.25 now, not 0.3; remove tau from the config."),
+        (
+            "warm_start: {margin_unit: token, experimental: {margin_unit: sequence}}",
+            "warm_start: margin_unit is set twice; keep experimental.margin_unit and remove margin_unit.",
+        ),
+        ("sampling: {vllm: {seeds: perhaps}}", "sampling.vllm.experimental.seeds: Input should be a valid boolean"),
     ],
 )
-def test_a_wrong_config_is_told_in_one_line(tmp_path, text, told):
+def test_a_wrong_config_is_an_error_of_one_line(tmp_path, text, message):
     with pytest.raises(ConfigError) as error:
         load_config(config_file(tmp_path, text))
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "mine.yaml" in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_config_and_a_folder_are_told(tmp_path):
+def test_a_missing_config_and_a_folder_are_errors(tmp_path):
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(ConfigError, match=str(path)):
             load_config(path)
@@ -85,9 +93,37 @@ def test_set_overrides_any_key(tmp_path):
 @pytest.mark.parametrize(
     "override", ["training.beta", "=3", "training.beta.x=3", "training={beta: 3", "training.bta=1"]
 )
-def test_a_wrong_override_is_told(tmp_path, override):
+def test_a_wrong_override_is_an_error(tmp_path, override):
     with pytest.raises(ConfigError):
         load_config(config_file(tmp_path, "training: {beta: 0.2}"), (override,))
+
+
+EARLIER = {
+    "labels": {"audit_share": 0.2},
+    "recipe": {"max_similarity": 0.98},
+    "sampling": {"vllm": {"seeds": False}},
+    "warm_start": {"tau": 0.25, "margin_unit": "sequence"},
+    "training": {"tau": 0.25, "margin_unit": "token"},
+}
+"""As the config.yaml of a run names them that an earlier version made."""
+
+
+def test_settings_of_earlier_versions_load_in_their_new_places():
+    cfg = parse_config(EARLIER, "config.yaml")
+    assert (cfg.labels.experimental.audit_share, cfg.sampling.vllm.experimental.seeds) == (0.2, False)
+    assert (cfg.training.experimental.margin_unit, cfg.warm_start.experimental.margin_unit) == ("token", "sequence")
+    assert "tau" not in dump_config(cfg)
+    assert EARLIER["training"] == {"tau": 0.25, "margin_unit": "token"}  # reading a config does not change it
+
+
+def test_a_setting_that_became_a_constant_loads_with_its_value_alone():
+    assert TrainerSettings.FIXED == {"tau": LEMMA_1_TAU}
+    assert RecipeSettings.FIXED == {"max_similarity": MAX_SIMILARITY}
+
+
+def test_set_finds_the_new_place_of_an_earlier_setting(tmp_path):
+    path = config_file(tmp_path, "training: {beta: 0.2}")
+    assert load_config(path, ("training.margin_unit=token",)).training.experimental.margin_unit == "token"
 
 
 def test_the_defaults_are_a_valid_config():

@@ -1,4 +1,4 @@
-"""docs/settings.md holds every setting with its default. `python tests/test_settings_page.py` writes it anew."""
+"""docs/settings.md lists every setting with its default. `python tests/test_settings_page.py` generates it."""
 
 import inspect
 from collections.abc import Iterator
@@ -14,9 +14,10 @@ from drift.config import Config, Settings
 PAGE = Path(__file__).parents[1] / "docs/settings.md"
 HEAD = """# Every setting
 
-A config is a YAML file; what it does not name has the value below. `drift run CONFIG --set training.beta=0.2` sets
-one value. A name that is not here is an error that tells the nearest right one. Lengths are in tokens, log-probs in
-nats, probabilities from 0 to 1. This page is made from `src/drift/config.py`; a test fails when it is out of date.
+A config is a YAML file. A setting that it does not name has the value below. `drift run CONFIG --set training.beta=0.2`
+sets one value. An unknown name is an error that suggests the nearest right one. Lengths are in tokens, log-probs in
+nats, probabilities from 0 to 1. This page is generated from `src/drift/config/settings.py`; a test fails if it is out
+of date.
 """
 
 

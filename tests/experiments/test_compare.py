@@ -80,9 +80,9 @@ def test_merging_goes_key_by_key():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"arms": {"a": {"trainig": {}}}}, "arm a: trainig: no such setting; did you mean 'training'"),
+        ({"arms": {"a": {"trainig": {}}}}, "arm a: trainig: unknown setting; did you mean 'training'"),
         ({"arms": {"a": {"deployment": {"turns": 0}}}}, "arm a: deployment.turns"),
-        ({"arms": {"a": {"recipe": {"name": "iter_dpo"}}}}, "arm a: recipe: Value error, iter_dpo ranks"),
+        ({"arms": {"a": {"recipe": {"name": "iter_dpo"}}}}, "arm a: recipe: iter_dpo ranks"),
         ({"differences": [["drift", "nobody"]]}, "no arm 'nobody'"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_finished_job_needs_no_server_again_and_new_chats_do(judging, store, c
 
 
 def test_a_cascade_sees_the_band_and_an_audit_slice(judging, store):
-    told = settings(judging, "cascade", audit_share=0.5)
+    told = settings(judging, "cascade", experimental={"audit_share": 0.5})
     done = label_by(store, told)
     assert isinstance(done, JudgedSummary)
     assert done.judge is not None

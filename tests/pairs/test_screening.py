@@ -3,7 +3,7 @@
 import pytest
 
 from drift.config import RecipeSettings, ScorerSettings
-from drift.pairs.screening import screened
+from drift.pairs.screening import MAX_SIMILARITY, are_near_duplicates, screened
 from drift.records import ChatMessage, Drop, PreferencePair, Reason
 from drift.turns import is_refusal
 
@@ -38,7 +38,8 @@ def test_the_replies_themselves(chosen, rejected, reason):
 
 
 def test_near_duplicates_are_kept_where_the_limit_is_one():
-    assert fate(pair(LONG + " more", LONG), max_similarity=1.0) is None
+    assert are_near_duplicates(LONG + " more", LONG, MAX_SIMILARITY)
+    assert not are_near_duplicates(LONG + " more", LONG, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def label(
 
     Example: drift label --store stores/mine --out labels.jsonl
     """
-    from drift.config import LabelSettings
+    from drift.config import ExperimentalLabels, LabelSettings
     from drift.feedback.stage import label_by, plan
     from drift.store import Store
 
@@ -98,7 +98,7 @@ def label(
         server = endpoint_of(endpoint, model, api_key_env, prices, max_cost, max_concurrency)
     settings = LabelSettings(
         labeller=who.value, endpoint=server, rubric=str(rubric) if rubric else None, judge_by=judge_by.value,
-        judge_from=judge_from, audit_share=audit_share,
+        judge_from=judge_from, experimental=ExperimentalLabels(audit_share=audit_share),
     )  # fmt: skip
     opened = Store(store)
     with progress("labelling"):

@@ -122,7 +122,7 @@ def _label_with_judge(store: Store, settings: LabelSettings, total: int, out: Pa
 def _job(store: Store, settings: LabelSettings) -> str:
     """Names the work: what is labelled, by which model, rubric and way, whatever the server's address and prices."""
     rubric = load_rubric(Path(settings.rubric) if settings.rubric else None)
-    way = (settings.labeller, settings.judge_by, settings.judge_from, settings.audit_share)
+    way = (settings.labeller, settings.judge_by, settings.judge_from, settings.experimental.audit_share)
     embedded = EmbeddedLabeller().version if settings.labeller == "cascade" else None
     return stable_hash(store.content_hash(), prompt_version(rubric), _endpoint_of(settings).model, embedded, way)
 
@@ -167,7 +167,7 @@ def select(store: Store, settings: LabelSettings) -> Selection:
             continue
         rest += 1
         draw = int(stable_hash("audit", told.conversation_id, told.user_index), 16) % AUDIT_BUCKETS
-        if draw < settings.audit_share * AUDIT_BUCKETS:
+        if draw < settings.experimental.audit_share * AUDIT_BUCKETS:
             audit.setdefault(told.conversation_id, set()).add(told.user_index)
     return Selection(band, audit, rest)
 

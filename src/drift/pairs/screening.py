@@ -10,6 +10,9 @@ from drift.records import Drop, PreferencePair, Reason
 from drift.turns import is_refusal
 
 STAGE = "pairs"
+MAX_SIMILARITY = 0.98
+"""Share of common words, in order, above which two long replies are near-duplicates: one word in 50 differs."""
+
 LONG_ENOUGH = 50
 """Words from which on two replies can be near-duplicates: of a short one, every word may be the point."""
 
@@ -33,7 +36,7 @@ def why_unfit(pair: PreferencePair, settings: RecipeSettings) -> Reason | None:
         return Reason.UNSCORED
     if settings.only_wins and pair.margin is not None and pair.margin <= 0:
         return Reason.CHOSEN_LOSES
-    return Reason.NEAR_DUPLICATE if are_near_duplicates(chosen, rejected, settings.max_similarity) else None
+    return Reason.NEAR_DUPLICATE if are_near_duplicates(chosen, rejected, MAX_SIMILARITY) else None
 
 
 def are_near_duplicates(first: str, second: str, limit: float) -> bool:

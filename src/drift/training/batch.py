@@ -115,5 +115,5 @@ def summed_logps(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tens
 def loss_of(settings: TrainerSettings, pairs: PairTensors) -> PairLoss:
     """The loss that the settings name."""
     return preference_loss(
-        settings.loss, pairs, settings.beta, settings.rpo_alpha, settings.margin, settings.margin_unit
+        settings.loss, pairs, settings.beta, settings.rpo_alpha, settings.margin, settings.experimental.margin_unit
     )

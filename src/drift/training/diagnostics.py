@@ -18,6 +18,9 @@ from drift.training.batch import PairBatch, StepCollator, loss_of, summed_logps
 from drift.training.loss import PairLoss
 from drift.training.tokens import TokenPair
 
+LEMMA_1_TAU = 0.25
+"""A probability, sigma(-s). At the reference sigma(-s) is 1/2 and it falls as a pair is learned: half of that start."""
+
 FIXED_PAIRS = 16
 """Pairs whose gradients are taken one by one: two more backward passes for each, twice an iteration."""
 

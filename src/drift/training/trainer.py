@@ -19,7 +19,7 @@ from drift.config import TrainerSettings
 from drift.errors import DriftError
 from drift.progress import report_progress
 from drift.training.batch import PairBatch, StepCollator, loss_of, summed_logps
-from drift.training.diagnostics import FIXED_PAIRS, lemma_1, pair_gradients, step_diagnostics
+from drift.training.diagnostics import FIXED_PAIRS, LEMMA_1_TAU, lemma_1, pair_gradients, step_diagnostics
 from drift.training.loss import PairLoss
 from drift.training.scale.checkpoint import Row, dump_row
 from drift.training.tokens import TokenPair
@@ -148,7 +148,7 @@ class PreferenceTrainer(Trainer):
         some = real or 1  # a process that has none must still know the names
         found = step_metrics(losses[:some], logps[:some])
         if self.settings.diagnostics:
-            found |= step_diagnostics(losses[:some], batches[:some], logps[:some], self.settings.tau)
+            found |= step_diagnostics(losses[:some], batches[:some], logps[:some], LEMMA_1_TAU)
         return mean_over_processes(found, sum(len(batch.weights) for batch in batches[:real]), self.accelerator)
 
     def compute_loss(
@@ -166,7 +166,7 @@ class PreferenceTrainer(Trainer):
         """Both sides of Lemma 1 on a few fixed pairs, as a row of metrics.jsonl of its own."""
         pairs = list(self.train_dataset)[:FIXED_PAIRS]  # pyright: ignore[reportArgumentType]
         found = pair_gradients(self.model, pairs, self.collator, self.settings, self.dtype)  # pyright: ignore
-        self._write(lemma_1(found, self.settings.beta, self.settings.tau) | more)
+        self._write(lemma_1(found, self.settings.beta, LEMMA_1_TAU) | more)
 
     def restore(self, rows: Sequence[Row]) -> None:
         """Take up the metrics of an earlier command."""

@@ -124,7 +124,7 @@ def test_real_vllm_says_what_the_model_says(stage, tmp_path, byte_tokenizer):
     Qwen2ForCausalLM(config).save_pretrained(folder)
     byte_tokenizer.save_pretrained(folder)
     command = f"{os.environ['DRIFT_TEST_VLLM']} -m vllm.entrypoints.openai.api_server"
-    rows = stage(folder, 0.0, command=command, seeds=False, arguments=("--enforce-eager",))
+    rows = stage(folder, 0.0, command=command, experimental={"seeds": False}, arguments=("--enforce-eager",))
     shutil.rmtree(tmp_path / ".completions.jsonl.partial")
     sampling = SamplingSettings(temperature=0.0, max_new_tokens=16, max_prompt_length=256)
     out = tmp_path / "ours.jsonl"

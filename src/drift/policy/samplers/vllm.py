@@ -55,7 +55,7 @@ class VllmBackend:
             max_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            seed=request_seed(request.key) if sampling.vllm.seeds else None,
+            seed=request_seed(request.key) if sampling.vllm.experimental.seeds else None,
             sample=request.sample,
             owner=request.conversation_id,
         )

@@ -1,0 +1,84 @@
+"""Config files: YAML in, the resolved YAML out. An unknown key is an error that suggests the nearest right name."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from drift.config.settings import Config
+from drift.errors import ConfigError
+
+
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Read a YAML file and apply `a.b=value` overrides (values are YAML).
+
+    Raises ConfigError that names the file, the key and the nearest right name.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config. `ls configs/` lists the configs that ship.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a config is a mapping of keys to values, not a {type(tree).__name__}.")
+    for override in overrides:
+        _apply(tree, override)
+    return parse_config({"name": path.stem, **tree}, str(path))
+
+
+def parse_config(tree: dict[str, Any], where: str) -> Config:
+    """Validate a tree of settings. Raises ConfigError that names the first wrong key or value."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error)}") from None
+
+
+def dump_config(config: Config) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: write it as key=value, for example --set training.beta=0.2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(
+            f"--set {override}: the value is not valid YAML; quote it, for example --set name='\"a: b\"'"
+        ) from None
+    *parents, last = key.split(".")
+    for parent in parents:
+        tree[parent] = tree.get(parent) or {}
+        tree = tree[parent]
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {override}: {parent} is a single value, so {key} does not exist.")
+    tree[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "value_error":  # from a validator above: its message names the values
+        return f"{key}: {first['msg'].removeprefix('Value error, ')}."
+    if first["type"] != "extra_forbidden":
+        return f"{key}: {first['msg']}, not {first['input']!r}."
+    known = _fields_at(first["loc"][:-1])
+    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}."
+    return f"{key}: unknown setting; {hint}"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,372 @@
+"""All settings as one frozen tree; an unknown key is an error. The docstrings here are the page docs/settings.md."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from drift.records import PersonalData
+
+
+class Settings(BaseModel):
+    """A section of the config. Configs of earlier versions still load, where their old keys say the same as today's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    FIXED: ClassVar[dict[str, float]] = {}
+    """Settings of earlier versions that are constants today, with the one value that a config may still name."""
+
+    MOVED: ClassVar[tuple[str, ...]] = ()
+    """Settings of earlier versions that stand under `experimental` today."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier_keys(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict) or not {*cls.FIXED, *cls.MOVED} & set(tree):
+            return tree
+        for key, value in cls.FIXED.items():
+            if tree.get(key, value) != value:
+                raise ValueError(f"{key} is fixed at {value} now, not {tree[key]!r}; remove {key} from the config")
+        experimental = dict(tree.get("experimental") or {})
+        for key in cls.MOVED:
+            if key in tree and experimental.setdefault(key, tree[key]) != tree[key]:
+                raise ValueError(f"{key} is set twice; keep experimental.{key} and remove {key}")
+        rest = {key: value for key, value in tree.items() if key not in (*cls.FIXED, *cls.MOVED)}
+        return {**rest, "experimental": experimental} if cls.MOVED else rest
+
+
+class LoraSettings(Settings):
+    """Train a peft adapter instead of the weights. `quantize: 4bit` loads the base model in 4 bits (QLoRA)."""
+
+    r: PositiveInt = 16
+    alpha: PositiveInt = 32
+    target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    quantize: Literal["4bit"] | None = None
+
+
+class PolicySettings(Settings):
+    """The model to improve.
+
+    `model`: a Hugging Face id, a model folder, or `embedded`, `embedded-2`, `embedded-3` (tiny models that ship with
+    drift).
+    """
+
+    model: str = "embedded"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    lora: LoraSettings | None = None
+
+
+class EndpointSettings(Settings):
+    """An OpenAI-compatible server.
+
+    `api_key_env`: name of the environment variable that holds the key; null sends no key. `max_concurrency`: maximum
+    requests in flight. `timeout`: seconds per attempt. `retries`: further attempts after the first one fails. Prices
+    are per million tokens, in any currency. `max_cost`, in that currency, is a limit: a request whose cost could
+    exceed it is not sent.
+    """
+
+    base_url: str
+    model: str
+    api_key_env: str | None = None
+    max_concurrency: PositiveInt = 8
+    timeout: PositiveFloat = 120.0
+    retries: int = Field(default=5, ge=0)
+    price_per_million_input: float | None = Field(default=None, ge=0.0)
+    price_per_million_output: float | None = Field(default=None, ge=0.0)
+    max_cost: float | None = Field(default=None, gt=0.0)
+
+
+class IngestionSettings(Settings):
+    """How chat logs are read.
+
+    `redact`: replace personal data with placeholders, except the kinds in `keep`. `persons`: a spaCy model that also
+    finds people's names (extra `pii`). `require_consent`: fields of the log and the value each must have; other
+    conversations are skipped and counted. `near_duplicates`: detect conversations that nearly repeat another one; only
+    the first of them gives pairs.
+    """
+
+    redact: bool = True
+    keep: tuple[PersonalData, ...] = ()
+    persons: str | None = None
+    require_consent: dict[str, str] = {}
+    near_duplicates: bool = False
+
+
+class ExperimentalLabels(Settings):
+    """For experiments. `audit_share`: share of the other turns that the judge of a cascade also labels, chosen at
+    random, to measure what the cascade misses.
+    """
+
+    audit_share: float = Field(default=0.05, ge=0.0, le=1.0)
+
+
+class LabelSettings(Settings):
+    """Who decides which replies the users disliked, and which of them are used.
+
+    `min_p_dsat`: a reply counts as disliked if its DSAT probability is at least this (labels from the logs always
+    count). `labeller`: `embedded` (the classifier that ships), `judge` (the model behind `endpoint` labels every turn)
+    or `cascade` (the embedded labeller labels every turn, and the judge relabels those with p_dsat >= `judge_from`).
+    `judge_by`: the judge writes answers (`chat`), or gives probabilities from a decision endpoint (`decisions`).
+    `rubric`: a rubric file; null uses the one that ships. `include`: kinds of complaints that give pairs only if they
+    are named here. `fresh_not_better`: share of fresh replies that are not better than the disliked reply, as measured
+    in `drift review`; it adds to the noise of each pair. `max_per_user`: maximum training prompts per user, so that no
+    single user can plant a behaviour; set it to null if many people share one user id.
+    """
+
+    MOVED = ("audit_share",)
+
+    min_p_dsat: float = Field(default=0.5, ge=0.5, le=1.0)
+    labeller: Literal["embedded", "judge", "cascade"] = "embedded"
+    endpoint: EndpointSettings | None = None
+    rubric: str | None = None
+    judge_by: Literal["chat", "decisions"] = "chat"
+    judge_from: float = Field(default=0.2, ge=0.0, le=1.0)
+    include: tuple[Literal["refusal_complaint", "abuse", "toxic"], ...] = ()
+    fresh_not_better: float = Field(default=0.0, ge=0.0, le=1.0)
+    max_per_user: PositiveInt | None = 100
+    experimental: ExperimentalLabels = ExperimentalLabels()
+
+    @model_validator(mode="after")
+    def _has_a_judge(self) -> "LabelSettings":
+        if self.labeller != "embedded" and self.endpoint is None:
+            raise ValueError(f"labeller {self.labeller} needs a server: set labels.endpoint.base_url and .model")
+        return self
+
+
+class ScorerSettings(Settings):
+    """How fresh replies are scored, for recipes that rank replies and for the margins of pairs.
+
+    `self`: the policy's mean log-prob per token. `reward_model`: the sequence classifier that `model` names.
+    `judge`: the model behind `endpoint` compares each reply with the disliked one, in both orders.
+    `oracle`, `noisy_oracle`: the sandbox's true utility, without and with normal noise (standard deviation `noise`);
+    for experiments.
+    """
+
+    name: Literal["self", "reward_model", "judge", "oracle", "noisy_oracle"] = "self"
+    model: str | None = None
+    endpoint: EndpointSettings | None = None
+    noise: float = Field(default=0.5, ge=0.0)
+
+    @model_validator(mode="after")
+    def _names_its_model(self) -> "ScorerSettings":
+        if self.name == "reward_model" and self.model is None:
+            raise ValueError("scorer reward_model needs a model folder or id: set recipe.scorer.model")
+        if self.name == "judge" and self.endpoint is None:
+            raise ValueError("scorer judge needs a server: set recipe.scorer.endpoint.base_url and .model")
+        return self
+
+
+class RecipeSettings(Settings):
+    """How pairs are built.
+
+    `guided_share`: share of the prompts for which the policy sees the disliked reply and the complaint when it samples;
+    for the others it sees only the request. With `iter_dpo` it is a share of each prompt's samples. A reply without a
+    written complaint (a bare thumb-down) is always sampled from the request only. `samples`: fresh replies per prompt.
+    `scorer`: who scores them. `pairs`: exact number of pairs per iteration; pairs are dropped or repeated to reach it.
+    `retire_below`: a disliked reply gives no more pairs once its log-prob has fallen by this many nats since the warm
+    start. `only_wins`: keep only pairs whose chosen reply the scorer prefers. `match_length`: of a prompt's samples,
+    keep the one whose length is closest to the disliked reply's.
+    """
+
+    FIXED = {"max_similarity": 0.98}
+
+    name: Literal["drift", "spin", "iter_dpo", "logs", "random_turns"] = "drift"
+    guided_share: float = Field(default=1.0, ge=0.0, le=1.0)
+    samples: PositiveInt = 1
+    scorer: ScorerSettings | None = None
+    pairs: PositiveInt | None = None
+    retire_below: PositiveFloat | None = None
+    only_wins: bool = False
+    match_length: bool = False
+
+    @model_validator(mode="after")
+    def _fits_the_recipe(self) -> "RecipeSettings":
+        if (self.scorer or self.only_wins) and self.name in ("spin", "logs"):
+            raise ValueError(f"recipe {self.name} does not use scores: remove recipe.scorer and recipe.only_wins")
+        if self.name == "iter_dpo" and (self.scorer is None or self.samples < 2):
+            raise ValueError("iter_dpo ranks several replies: set recipe.scorer.name, and recipe.samples to 2 or more")
+        if self.only_wins and self.scorer is None:
+            raise ValueError("only_wins needs a scorer: set recipe.scorer.name")
+        if self.match_length and (self.samples < 2 or self.name not in ("drift", "random_turns")):
+            raise ValueError(
+                "match_length needs recipe drift or random_turns and several samples: set recipe.samples to 2 or more"
+            )
+        if self.retire_below is not None and self.name not in ("drift", "random_turns"):
+            raise ValueError("retire_below needs a recipe whose rejected replies stay the same: drift or random_turns")
+        return self
+
+
+class ExperimentalVllm(Settings):
+    """For experiments. `seeds`: send a seed with each request. vLLM on a CPU fails on seeds: set it to false there."""
+
+    seeds: bool = True
+
+
+class VllmSettings(Settings):
+    """How the vLLM server is started.
+
+    `command`: the command that starts it, for example with the python of another environment. `gpus`: one replica per
+    GPU; an empty list starts one replica that sees every GPU. `arguments`: further arguments of the server.
+    `start_seconds`: maximum time to load the policy.
+    """
+
+    MOVED = ("seeds",)
+
+    command: str = "python -m vllm.entrypoints.openai.api_server"
+    gpus: tuple[int, ...] = ()
+    arguments: tuple[str, ...] = ()
+    start_seconds: PositiveFloat = 900.0
+    experimental: ExperimentalVllm = ExperimentalVllm()
+
+
+class SamplingSettings(Settings):
+    """How replies are generated.
+
+    `max_new_tokens`: maximum tokens per generated reply. `max_prompt_length`: a longer prompt loses its
+    oldest turns; if it is still too long, it is dropped and counted.
+    `batch_tokens`: limit of prompts x (longest prompt + new tokens) in one batch (transformers only).
+    `drop_truncated`: drop the pairs of replies that reached the token limit. `backend`: transformers in this process,
+    a vLLM server that drift starts, or the server that `endpoint` names.
+    """
+
+    temperature: float = Field(default=0.7, ge=0.0)
+    top_p: float = Field(default=0.9, gt=0.0, le=1.0)
+    max_new_tokens: PositiveInt = 512
+    max_prompt_length: PositiveInt = 2048
+    batch_tokens: PositiveInt = 32768
+    drop_truncated: bool = False
+    backend: Literal["transformers", "vllm", "endpoint"] = "transformers"
+    vllm: VllmSettings = VllmSettings()
+    endpoint: EndpointSettings | None = None
+
+    @model_validator(mode="after")
+    def _names_its_server(self) -> "SamplingSettings":
+        if self.backend == "endpoint" and self.endpoint is None:
+            raise ValueError("backend endpoint needs a server: set sampling.endpoint.base_url and .model")
+        return self
+
+
+class ExperimentalTraining(Settings):
+    """For experiments. `margin_unit`: the anchored loss's `margin` counts per reply (`sequence`) or per `token`."""
+
+    margin_unit: Literal["sequence", "token"] = "sequence"
+
+
+class TrainerSettings(Settings):
+    """One training. docs/training.md says when to use which loss, docs/scaling.md explains the last settings.
+
+    `margin`: target of the anchored loss, in nats; a pair's own `margin` is another quantity, the scorer's.
+    `rpo_alpha`: weight of the NLL of the chosen reply. `batch_size`: pairs per optimizer step. `micro_batch_tokens`:
+    tokens computed at once; it limits the memory and does not change the result. `diagnostics`: measure the quantities
+    of the paper's theory. `save_steps`: optimizer steps between checkpoints; 0 saves none. `launch`: the command that
+    starts the training processes, for example torchrun. `shard`: each process holds a share of the weights (FSDP2),
+    for a model whose training state does not fit one GPU. `report_to`: trackers that also get the metrics.
+    """
+
+    FIXED = {"tau": 0.25}
+    MOVED = ("margin_unit",)
+
+    loss: Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft"] = "sigmoid"
+    beta: PositiveFloat = 0.1
+    margin: PositiveFloat = 3.0
+    rpo_alpha: float = Field(default=0.001, ge=0.0)
+    epochs: PositiveInt = 1
+    learning_rate: PositiveFloat = 5e-7
+    optimizer: Literal[
+        "adamw_torch", "rmsprop", "adamw_bnb_8bit", "rmsprop_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit"
+    ] = "rmsprop"
+    lr_scheduler: Literal["linear", "constant", "cosine"] = "linear"
+    warmup_ratio: float = Field(default=0.1, ge=0.0, le=1.0)
+    max_grad_norm: PositiveFloat = 1.0
+    batch_size: PositiveInt = 4
+    micro_batch_tokens: PositiveInt = 8192
+    max_length: PositiveInt = 2048
+    max_prompt_length: PositiveInt = 1024
+    gradient_checkpointing: bool = False
+    diagnostics: bool = False
+    save_steps: NonNegativeInt = 500
+    launch: str | None = Field(default=None, min_length=1)
+    shard: bool = False
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    experimental: ExperimentalTraining = ExperimentalTraining()
+
+
+class TrainingSettings(TrainerSettings):
+    """The training of each iteration. `reference`: the policy at the start of the iteration (as in the paper), or the
+    warm start in every iteration.
+    """
+
+    reference: Literal["iteration", "warm_start"] = "iteration"
+
+
+class WarmStartSettings(TrainerSettings):
+    """The training before the first iteration (the paper's seed stage): DPO on the repairs, replies that the user first
+    disliked and then liked. `epochs: 0` skips it.
+    """
+
+    epochs: NonNegativeInt = 3
+
+
+class StopSettings(Settings):
+    """When the run stops before its last iteration.
+
+    `heldout_logps`: stop when the log-prob of the warm start's held-out guided replies has stayed below its best value,
+    by more than the standard error, for `patience` iterations in a row.
+    """
+
+    rule: Literal["none", "heldout_logps"] = "heldout_logps"
+    patience: PositiveInt = 1
+
+
+class EvaluationSettings(Settings):
+    """What is measured after each iteration.
+
+    `split`: hold out conversations by hash, or the latest ones (`time`), which are closest to future use.
+    `temperatures`: where the true utility is known (the sandbox), measure it at each of these; 0 is greedy.
+    `samples`: replies per prompt and temperature. `max_prompts`, `max_length`: limits of what is measured.
+    """
+
+    split: Literal["hash", "time"] = "hash"
+    temperatures: tuple[float, ...] = (1.0, 0.7, 0.0)
+    samples: PositiveInt = 1
+    max_prompts: PositiveInt = 500
+    max_length: PositiveInt = 2048
+
+
+class DeploymentSettings(Settings):
+    """The simulated deployment that writes the logs of an experiment.
+
+    `noise`: share of complaints that are about a random reply. `model`: the model that answers the users; null uses
+    the policy to be trained. `temperature`: its sampling temperature.
+    """
+
+    world: Literal["first", "long"] = "first"
+    turns: PositiveInt = 5000
+    noise: float = Field(default=0.0, ge=0.0, le=1.0)
+    model: str | None = None
+    temperature: PositiveFloat = 1.0
+
+
+class Config(Settings):
+    """A run reads `logs` into `store` (default: RUN/store) and writes everything else to `output` (default:
+    runs/NAME-HASH).
+
+    `threads`: CPU threads of the models. null uses what the machine offers when the run starts; a resumed run keeps
+    that number.
+    """
+
+    name: str = "drift"
+    logs: tuple[str, ...] = ()
+    store: str | None = None
+    output: str | None = None
+    seed: int = 42
+    threads: PositiveInt | None = None
+    ingestion: IngestionSettings = IngestionSettings()
+    policy: PolicySettings = PolicySettings()
+    labels: LabelSettings = LabelSettings()
+    recipe: RecipeSettings = RecipeSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    warm_start: WarmStartSettings = WarmStartSettings()
+    iterations: PositiveInt = 2
+    training: TrainingSettings = TrainingSettings()
+    stop: StopSettings = StopSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
