@@ -1,84 +1,102 @@
-"""What run folders and stores ask of the file system: atomic writes, moves that survive a power cut, and one lock."""
+"""Files that survive a kill or a power cut: atomic replacement, durable appends, and the lock of a folder.
+
+Stores and run folders follow the same rules, and this file is where these rules stand.
+"""
 
 import fcntl
 import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Timer
 from typing import Generic, Self, TypeVar
 
 import orjson
 
-from drift.errors import DriftError
+from drift.errors import DataError
 from drift.records import read_jsonl
 
 TEMPORARY = ".drift-tmp"
+_LOCK_TRIES, _LOCK_PAUSE_SECONDS = 5, 0.05
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file that is there completely or as it was before, whatever happens in between."""
+    """Write a file so that a crash leaves either the new content or the old one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    with temporary.open("wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, path)
-    fsync_path(path.parent)
+    temporary.write_bytes(content)
+    move_file(temporary, path)
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Replace `target` by the finished file `source` in one step that survives a power cut."""
+    fsync_path(source)  # first the content, then the name: never a name without its content
+    os.replace(source, target)
+    fsync_path(target.parent)
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what an `atomic_write` that was killed left anywhere in `folder`."""
+    """Delete the temporary files that a killed `atomic_write` left anywhere in `folder`."""
     for leftover in folder.rglob(f".*{TEMPORARY}"):
         leftover.unlink()
 
 
-def move_into_place(work: Path, made: set[str], folder: Path, former: Iterable[str], trash: Path) -> None:
-    """Replace the entries `former` of `folder` by those in `work` that were `made`; what was there goes to `trash`."""
-    for path in (*(path for name in made for path in (work / name, *(work / name).rglob("*"))), work):
+def move_into_place(work: Path, outputs: set[str], folder: Path, former: Iterable[str], trash: Path) -> None:
+    """Replace the entries `former` of `folder` by the `outputs` in `work`; the replaced entries go to `trash`."""
+    for path in (*(path for name in outputs for path in (work / name, *(work / name).rglob("*"))), work):
         fsync_path(path)
     folder.mkdir(parents=True, exist_ok=True)
     trash.mkdir()
-    for name in {*former, *made}:
+    for name in {*former, *outputs}:
         old, new = folder / name, work / name
         # os.replace swaps a file for a file in one step; a folder has to be taken away first.
-        if old.exists() and (name not in made or old.is_dir() or new.is_dir()):
+        if old.exists() and (name not in outputs or old.is_dir() or new.is_dir()):
             os.replace(old, trash / name)
-        if name in made:
+        if name in outputs:
             os.replace(new, old)
     fsync_path(folder)
 
 
 def files_under(path: Path) -> list[Path]:
-    """Every file of a folder in order of names; of a file, itself; of nothing, nothing."""
+    """All files below a folder, sorted by name; a file gives itself, a missing path nothing."""
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())
     return [path] if path.is_file() else []
 
 
-def take_lock(path: Path) -> int:
-    """An open, locked file handle; closing it, or dying, frees the lock.
+def fsync_path(path: Path) -> None:
+    """Flush a file's content, or a folder's list of names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
-    Raises DriftError naming the process that holds it.
+
+def take_lock(path: Path, option: str) -> int:
+    """Lock a folder itself, or a lock file, which is created and then holds this process's id.
+
+    Returns the open handle: closing it, or the end of the process, frees the lock. `option`: how the user names another
+    folder. Raises DataError if another process holds the lock.
     """
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    for _ in range(5):  # `is_locked` of another process may hold it for a moment
+    folder = path if path.is_dir() else path.parent
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    for _ in range(_LOCK_TRIES):  # `is_locked` of another process may hold it for a moment
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(0.05)
+            time.sleep(_LOCK_PAUSE_SECONDS)
             continue
-        os.ftruncate(lock, 0)
-        os.write(lock, f"{os.getpid()}\n".encode())
-        return lock
-    owner = os.read(lock, 32).decode().strip()
-    os.close(lock)
-    raise DriftError(
-        f"{path.parent}: process {owner} is working in this run. Wait for it, or name another folder with --out DIR."
-    )
+        if folder != path:
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{os.getpid()}\n".encode())
+        return handle
+    owner = "another command" if folder == path else f"process {os.read(handle, 32).decode().strip()}"
+    os.close(handle)
+    raise DataError(f"{folder}: {owner} is writing here. Wait until it has finished, or name another folder: {option}.")
 
 
 def is_locked(path: Path) -> bool:
-    """Does a living process hold this lock?"""
+    """True if a living process holds this lock file."""
     try:
         with path.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -89,47 +107,85 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def fsync_path(path: Path) -> None:
-    """A file's content, or a folder's list of names, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+class DurableAppender:
+    """Appends to one file. An append is on the disk at most `sync_seconds` later; with 0, before `append` returns."""
+
+    def __init__(self, path: Path, sync_seconds: float = 0.0) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+        fsync_path(path.parent)
+        self._sync_seconds = sync_seconds
+        self._synced_at = time.monotonic()
+        self._timer: Timer | None = None
+        self._timer_error: OSError | None = None
+
+    def append(self, content: bytes) -> bool:
+        """Write at the end of the file; True if this and everything before it is on the disk now."""
+        self._file.write(content)
+        self._file.flush()
+        if self._timer_error is not None:
+            raise self._timer_error
+        if time.monotonic() - self._synced_at < self._sync_seconds:
+            self._start_timer()
+            return False
+        self._sync()
+        return True
+
+    def close(self) -> None:
+        """Flush to the disk and close. Raises the OSError of a sync that failed in the background."""
+        try:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer.join()
+            if self._timer_error is not None:
+                raise self._timer_error
+            self._sync()
+        finally:
+            self._file.close()
+
+    def _start_timer(self) -> None:
+        """The next append may be minutes away; this one must not wait for it."""
+        if self._timer is None or not self._timer.is_alive():
+            self._timer = Timer(self._sync_seconds, self._sync_from_timer)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _sync_from_timer(self) -> None:
+        try:
+            self._sync()
+        except OSError as error:  # raised by the next append, or by close
+            self._timer_error = error
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._synced_at = time.monotonic()
 
 
 Row = TypeVar("Row")
 
 
 class DurableJsonl(Generic[Row]):
-    """A JSON Lines file of one kind of record. Opening it cuts off what a kill left of a last line."""
+    """A JSON Lines file of one kind of record. Opening it cuts off a last line that a kill left incomplete."""
 
     def __init__(self, path: Path, record: type[Row]) -> None:
         self.path = path
         self._record = record
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab+")
-        _cut_torn_line(path)
+        self._out = DurableAppender(path)
+        complete_bytes = path.read_bytes().rfind(b"\n") + 1
+        if complete_bytes < path.stat().st_size:
+            os.truncate(path, complete_bytes)
 
     def rows(self) -> list[Row]:
-        """In the order of writing. Raises DataError with file:line for a row that somebody damaged."""
+        """All rows in the order of writing. Raises DataError with file:line for a damaged row."""
         return list(read_jsonl(self.path, self._record))
 
     def append(self, row: Row) -> None:
-        """On disk when this returns."""
-        self._file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Write a row; it is on the disk when this returns."""
+        self._out.append(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def _cut_torn_line(path: Path) -> None:
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
+        self._out.close()

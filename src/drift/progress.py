@@ -1,36 +1,39 @@
-"""How far the work has come: stages say it here, and the command line shows it if it listens."""
+"""Progress and notes from stages to the command line, without passing a callback through every function."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 Progress = Callable[[int, int, int], None]
-"""Units done, units in all, and the tokens that were made or read on the way (0: the stage counts none)."""
+"""Units done, units in total, and the tokens generated or read so far (0: the stage counts no tokens)."""
 
 Note = Callable[[str], None]
-"""One line for people: something happened that they would want to know, and the work goes on."""
+"""One line for people about something that happened; the work goes on."""
 
-_listener: ContextVar[Progress | None] = ContextVar("progress", default=None)
-_reader: ContextVar[Note | None] = ContextVar("note", default=None)
+_on_progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
+_on_note: ContextVar[Note | None] = ContextVar("note", default=None)
 
 
 def report_progress(done: int, total: int, tokens: int = 0) -> None:
-    listener = _listener.get()
-    if listener is not None:
-        listener(done, total, tokens)
+    """Called by stages; does nothing if nobody listens."""
+    on_progress = _on_progress.get()
+    if on_progress is not None:
+        on_progress(done, total, tokens)
 
 
 def report_note(text: str) -> None:
-    reader = _reader.get()
-    if reader is not None:
-        reader(text)
+    """Called by stages; does nothing if nobody listens."""
+    on_note = _on_note.get()
+    if on_note is not None:
+        on_note(text)
 
 
 @contextmanager
-def listening(listener: Progress, reader: Note | None = None) -> Iterator[None]:
-    token, note = _listener.set(listener), _reader.set(reader)
+def listening(on_progress: Progress, on_note: Note | None = None) -> Iterator[None]:
+    """Receive the progress and the notes of everything that runs in this block."""
+    progress_token, note_token = _on_progress.set(on_progress), _on_note.set(on_note)
     try:
         yield
     finally:
-        _listener.reset(token)
-        _reader.reset(note)
+        _on_progress.reset(progress_token)
+        _on_note.reset(note_token)

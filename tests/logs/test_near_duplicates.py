@@ -65,7 +65,7 @@ def test_pairs_are_made_of_the_first_alone():
 
 
 def test_short_and_empty_conversations_have_a_signature_too(store):
-    with pytest.raises(DataError, match="holds no conversation"):
+    with pytest.raises(DataError, match="holds no conversations"):
         find_near_duplicates(store)
     store.add(
         [Conversation(name, "test", None, (Message("user", text),), "train") for name, text in (("a", ""), ("b", "hi"))]

@@ -114,7 +114,7 @@ def test_a_wrong_token_gets_nothing_and_the_right_one_works_once(store):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--store", "nowhere"], "holds no conversation"),
+        (["--store", "nowhere"], "holds no conversations"),
         (["--store", "STORE", "--run", "nowhere"], "holds no pairs"),
         (["--store", "STORE", "--port", "TAKEN"], "Name another one"),
     ],

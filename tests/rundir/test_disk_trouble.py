@@ -48,7 +48,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on_when_there_is_room
             out.write(json.dumps({"id": f"{n}", "messages": [*CHAT, {"role": "user", "content": noise}]}) + "\n")
     done = drift("ingest", log, "--store", small / "store")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    assert "the disk is full. Free some space and give the same command again" in done.stderr
+    assert "the disk is full. Free some space and run the same command again" in done.stderr
     assert mounted(small, "remount,size=64m")
     done = drift("ingest", log, "--store", small / "store", "--json")
     assert json.loads(done.stdout.splitlines()[-1])["accepted"] == 2000

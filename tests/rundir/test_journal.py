@@ -1,4 +1,4 @@
-"""A journal gives back every whole piece, whatever happened to the file that they stand in."""
+"""A journal gives back every complete batch, whatever happened to the file."""
 
 import errno
 import threading
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from drift import disk
 from drift.progress import listening
 from drift.rundir import Journal, RunDir, partial_work
 from drift.rundir import journal as journal_module
@@ -21,9 +22,9 @@ def fill(folder: Path, pieces: range, plan: object = PLAN) -> None:
 
 
 def reopened(folder: Path, plan: object = PLAN) -> tuple[dict, list[str]]:
-    told: list[str] = []
-    with listening(lambda *_: None, told.append), Journal.open(folder, plan) as journal:
-        return journal.done, told
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append), Journal.open(folder, plan) as journal:
+        return journal.done, notes
 
 
 @pytest.fixture
@@ -35,9 +36,9 @@ def folder(tmp_path: Path) -> Path:
 def test_pieces_of_several_commands_are_there(folder: Path):
     fill(folder, range(2))
     fill(folder, range(4))
-    done, told = reopened(folder)
+    done, notes = reopened(folder)
     assert done == {piece: {"text": f"réply {piece}\n", "ids": [piece, 2]} for piece in range(4)}
-    assert told == ["taken up: 4 pieces of work are there from an earlier command"]
+    assert notes == ["Resuming: 4 batches already done"]
 
 
 def test_a_shard_that_was_cut_at_any_byte_keeps_its_whole_lines(folder: Path):
@@ -48,11 +49,14 @@ def test_a_shard_that_was_cut_at_any_byte_keeps_its_whole_lines(folder: Path):
         for other in folder.glob("shard-*"):
             other.unlink()
         shard.write_bytes(whole[:size])
-        done, told = reopened(folder)
+        done, notes = reopened(folder)
         lines = whole[:size].count(b"\n")
         assert list(done) == list(range(lines))
         torn = size > 0 and not whole[:size].endswith(b"\n")
-        assert any("repaired: shard-0001.jsonl broke off" in line for line in told) == torn
+        assert (
+            any("Repaired: the last" in line and "bytes of shard-0001.jsonl were incomplete" in line for line in notes)
+            == torn
+        )
         assert shard.read_bytes() == b"".join(whole.splitlines(keepends=True)[:lines])
 
 
@@ -68,9 +72,9 @@ def test_what_the_disk_never_wrote_is_not_taken_for_a_piece(folder: Path):
 
 def test_another_plan_begins_anew(folder: Path):
     fill(folder, range(3))
-    done, told = reopened(folder, {"pieces": 5})
+    done, notes = reopened(folder, {"pieces": 5})
     assert done == {}
-    assert told == ["the work was to be cut into other pieces than now: it begins anew"]
+    assert notes == ["Starting over: the work is now divided into other batches than before"]
 
 
 power_cut_at: set[int] = set()  # read past the stage's inputs, as a power cut is
@@ -113,7 +117,7 @@ def test_a_piece_does_not_wait_for_the_next_one_to_reach_the_disk(folder: Path, 
 
     monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.2)
     with Journal.open(folder, PLAN) as journal:
-        monkeypatch.setattr(journal_module.os, "fsync", fsync)
+        monkeypatch.setattr(disk.os, "fsync", fsync)
         assert not journal.append(0, "quick")
         assert reached.wait(10)
     assert len(synced) == 2  # by itself, and at the end
@@ -128,7 +132,7 @@ def test_a_disk_that_fails_behind_ones_back_is_told_at_the_end(folder: Path, mon
 
     def one_piece() -> None:
         with Journal.open(folder, PLAN) as journal:
-            monkeypatch.setattr(journal_module.os, "fsync", fsync)
+            monkeypatch.setattr(disk.os, "fsync", fsync)
             journal.append(0, "quick")
             assert reached.wait(10)
 

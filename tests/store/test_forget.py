@@ -172,7 +172,7 @@ def test_notes_that_quote_the_id_go_and_those_that_hold_its_letters_stay(store):
 
 
 def test_what_was_never_here_is_refused_in_one_line(store):
-    with pytest.raises(DataError, match="--user carl: nothing of it"):
+    with pytest.raises(DataError, match="--user carl: not found in this store"):
         store.forget(user="carl")
     assert not (store.path / "forgotten.jsonl").exists()
 

@@ -65,5 +65,5 @@ def test_reviews_of_a_forgotten_conversation_go(store):
 
 def test_a_file_that_is_no_database_is_named(store):
     store.reviews.path.write_bytes(b"no database, but long enough to be looked at" * 50)
-    with pytest.raises(DataError, match=r"reviews\.sqlite: cannot be used"):
+    with pytest.raises(DataError, match=r"reviews\.sqlite: cannot read or write the reviews"):
         list(store.labels())

@@ -268,10 +268,21 @@ def test_what_a_killed_writer_left_behind_does_not_count(store):
     (store.path / ".staging").mkdir()
     (store.path / ".staging" / "run-0.parquet").write_bytes(b"half")
     (store.path / "conversations" / "000009.parquet").write_bytes(b"half")
+    for name in (".manifest.json.tmp", ".manifest.json.123.drift-tmp"):  # of earlier versions, and of this one
+        (store.path / name).write_bytes(b"half")
     assert [c.conversation_id for c in store.conversations()] == ["a"]
     store.add([chat("b")])
     assert [c.conversation_id for c in store.conversations()] == ["a", "b"]
     assert {file.name for file in contents(store.path)} == {"manifest.json", "000002.parquet"}
+
+
+def test_a_store_whose_first_writer_was_killed_is_still_empty(tmp_path):
+    path = tmp_path / "store"
+    (path / ".staging").mkdir(parents=True)
+    (path / ".manifest.json.tmp").write_bytes(b"half")
+    (path / ".manifest.json.123.drift-tmp").write_bytes(b"half")
+    assert Store(path).add([chat("a")]).accepted == 1
+    assert {file.name for file in contents(path)} == {"manifest.json", "000001.parquet"}
 
 
 def test_two_writers_at_once_are_refused(store):
@@ -300,7 +311,7 @@ def test_damaged_files_are_named(store):
     store.add([chat("a")])
     (file,) = (store.path / "conversations").iterdir()
     file.write_bytes(b"PAR1 no more")
-    with pytest.raises(DataError, match=f"{store.path}: cannot be read"):
+    with pytest.raises(DataError, match=f"{store.path}: cannot read the store"):
         list(store.conversations())
 
 

@@ -42,5 +42,7 @@ def test_times_in_other_zones_are_compared_as_moments(tmp_path):
 
 def test_logs_without_times_are_refused(tmp_path):
     fill(tmp_path / "s", None, "yesterday")
-    with pytest.raises(DataError, match=r"no conversation tells when it began.*evaluation\.split=hash"):
+    with pytest.raises(
+        DataError, match=r"evaluation\.split=time needs.*no conversation has one.*evaluation\.split=hash"
+    ):
         list(Store(tmp_path / "s", "time").conversations("train"))

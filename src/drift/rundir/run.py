@@ -53,10 +53,10 @@ class RunDir:
         """Create the folder, or take up the run that lies there.
 
         `on_stage(name, event, counts)` hears of every stage: "reused", or "running" and then "done".
-        Raises DataError if `path` is a file or holds anything but a run, DriftError if another process works in it.
+        Raises DataError if `path` is a file or holds anything but a run, or if another process works in it.
         """
         _prepare(path)
-        run = cls(path, take_lock(path / LOCK), seed, on_stage)
+        run = cls(path, take_lock(path / LOCK, "--out DIR"), seed, on_stage)
         run._clear_work()  # what a killed process left behind
         remove_temporaries(path)
         atomic_write(path / CONFIG, config_yaml.encode())

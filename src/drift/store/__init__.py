@@ -1,4 +1,4 @@
-"""Conversations and labels on disk: `Store` is the door, everything else in this folder is behind it."""
+"""Conversations and labels on disk. Other rooms use what is listed here, mostly `Store`."""
 
 from drift.store.forgotten import ForgetSummary, Forgotten
 from drift.store.reviews import Review, ReviewedPreference, Reviews

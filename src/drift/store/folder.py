@@ -1,8 +1,9 @@
-"""A store's folder. manifest.json names the Parquet files that count and is replaced last, so that a write happens
-whole or not at all; whatever an interrupted command leaves behind is ignored and swept up by the next one.
+"""The folder of a store: its manifest, its lock, and one write at a time that happens completely or not at all.
+
+manifest.json names the Parquet files that count, and is replaced last. What an interrupted command leaves behind is
+ignored, and the next writer deletes it.
 """
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -13,14 +14,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from drift.disk import fsync_path
+from drift.disk import atomic_write, move_file, take_lock
 from drift.errors import DataError, disk_trouble, first_problem
 
-_LEFT_BEHIND = (".manifest.json.tmp", ".staging")  # by a command that was killed before its store had a manifest
+_MANIFEST, _STAGING = "manifest.json", ".staging"
+_UNFINISHED_MANIFESTS = f".{_MANIFEST}.*"  # temporary files of a killed `save`, also of earlier versions
 
 
 class StoreManifest(BaseModel):
-    """`conversations` and `labels`: files, relative to the store. `generation` counts the writes."""
+    """STORE/manifest.json. `conversations`, `labels`: files, relative to the store. `generation` counts the writes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +34,7 @@ class StoreManifest(BaseModel):
 
 
 class Folder:
-    """Raises DataError if `path` is a file, or a folder with other things in it."""
+    """The files of one store. Raises DataError if `path` is a file, or a folder that holds something else."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,82 +42,75 @@ class Folder:
         self.forgotten = path / "forgotten.jsonl"
         self.repeats = path / "near_duplicates.jsonl"
         if path.exists() and not path.is_dir():
-            raise DataError(f"{path}: a store is a folder, this is a file. Name another one with --store DIR.")
+            raise DataError(f"{path}: is a file, but a store is a folder. Name another one: --store DIR.")
         self.manifest()
 
     def manifest(self) -> StoreManifest:
-        """What is committed; for a store that does not exist yet: nothing, and a new salt."""
-        file = self.path / "manifest.json"
+        """What is committed. A store that does not exist yet gets an empty manifest with a new salt."""
+        file = self.path / _MANIFEST
         if not file.exists():
-            if self.path.exists() and any(entry.name not in _LEFT_BEHIND for entry in self.path.iterdir()):
+            if self.path.exists() and not all(map(_is_leftover, self.path.iterdir())):
                 raise DataError(
-                    f"{self.path}: this folder is no store, but not empty. Name a new one with --store DIR."
+                    f"{self.path}: this folder is not a store, and not empty. Name another one: --store DIR."
                 )
             return StoreManifest(salt=secrets.token_hex(16))
         try:
             return StoreManifest.model_validate_json(file.read_bytes())
         except ValidationError as error:
             raise DataError(
-                f"{file}: no manifest of a store that this version reads: {first_problem(error)}. Name another with "
-                "--store DIR."
+                f"{file}: not a manifest that this version reads: {first_problem(error)}. Name another: --store DIR."
             ) from None
 
     def save(self, manifest: StoreManifest) -> None:
-        """The moment from which a write counts; then the files that no longer count are removed."""
-        temporary = self.path / ".manifest.json.tmp"
-        temporary.write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
-        fsync_path(temporary)
-        temporary.replace(self.path / "manifest.json")
-        fsync_path(self.path)
+        """Commit: from here on the write counts. Then delete the Parquet files that no longer count."""
+        atomic_write(self.path / _MANIFEST, manifest.model_dump_json(indent=2).encode())
         for name in ("conversations", "labels"):
             for file in (self.path / name).glob("*.parquet"):
                 if f"{name}/{file.name}" not in (*manifest.conversations, *manifest.labels):
                     file.unlink()
 
     def move_in(self, file: Path, name: str) -> None:
-        """Bring a finished file to its place; it does not count before the manifest names it."""
-        place = self.path / name
-        place.parent.mkdir(exist_ok=True)
-        fsync_path(file)
-        file.replace(place)
-        fsync_path(place.parent)
+        """Move a finished file into the store as `name`. A Parquet file counts only once the manifest names it."""
+        target = self.path / name
+        target.parent.mkdir(exist_ok=True)
+        move_file(file, target)
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A folder for what is not committed yet; one writer at a time. What an error leaves empty is removed."""
-        made, manifest = not self.path.exists(), self.manifest()
+        """Lock the store and yield a folder for what is not committed yet.
+
+        After an error before the first commit, nothing of a new store stays. Raises DataError if another command holds
+        the lock, or if the folder cannot be created.
+        """
+        is_new_folder, manifest = not self.path.exists(), self.manifest()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_trouble(error) or DataError(
-                f"{self.path}: cannot be made: {error.strerror}. Name another folder with --store DIR."
+                f"{self.path}: cannot create this folder: {error.strerror}. Name another one: --store DIR."
             ) from None
-        with self._locked():
-            fresh, staging = not (self.path / "manifest.json").exists(), self.path / ".staging"
+        lock = take_lock(self.path, "--store DIR")
+        try:
+            is_new_store, staging = not (self.path / _MANIFEST).exists(), self.path / _STAGING
             try:
-                if fresh:
+                for leftover in self.path.glob(_UNFINISHED_MANIFESTS):
+                    leftover.unlink()
+                if is_new_store:
                     self.save(manifest)
                 shutil.rmtree(staging, ignore_errors=True)
                 staging.mkdir()
                 yield staging
                 shutil.rmtree(staging)
             except BaseException:
-                for entry in list(self.path.iterdir()) if fresh else [staging]:
+                for entry in list(self.path.iterdir()) if is_new_store else [staging]:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
-                if made and fresh:
+                if is_new_folder and is_new_store:
                     self.path.rmdir()
                 raise
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(
-                    f"{self.path}: another command is writing here. Wait for it and run this again."
-                ) from None
-            yield
         finally:
-            os.close(handle)
+            os.close(lock)
+
+
+def _is_leftover(entry: Path) -> bool:
+    """True for what a command that was killed before the first commit may leave."""
+    return entry.name == _STAGING or entry.match(_UNFINISHED_MANIFESTS)

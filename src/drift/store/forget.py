@@ -1,6 +1,5 @@
-"""Taking a user or a conversation out of a store: for good, or until its consent comes back."""
+"""Remove a user or a conversation from a store: for good (`drift forget`), or until its consent comes back."""
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Set
 from contextlib import closing
@@ -10,37 +9,42 @@ from pathlib import Path
 
 import orjson
 
+from drift.disk import DurableAppender
 from drift.endpoint.cache import ANSWERS, Cache
 from drift.errors import DataError
 from drift.records import read_jsonl, stable_hash, write_jsonl
 from drift.store.folder import Folder
-from drift.store.forgotten import ForgetSummary, Forgotten, Tombstone, copy_without, read_forgotten
+from drift.store.forgotten import ForgetSummary, Tombstone, copy_without, read_forgotten
 from drift.store.reviews import Reviews
 from drift.store.rows import Repeat, file_batches
 
-REPORT = "labels.html"  # of `drift label --report`: it quotes people, and is written anew when it is asked for
+REPORT = "labels.html"  # of `drift label --report`: it quotes people, and the command can write it again
 _KEY = re.compile("[0-9a-f]{16}")
 _IDS = ("conversation_id", "source", "source_id", "user_key", "family")
 
 
 def forget_in(folder: Folder, user: str | None, conversation: str | None) -> ForgetSummary:
-    """Remove what belongs to a user or to a conversation: its messages, labels, reviews and notes of quarantine.
+    """Remove everything of a user or a conversation: messages, labels, reviews and quarantine notes.
 
-    The tombstone is written first, so that a command that was cut off is completed by giving it again.
-    Raises DataError if the store knows neither the id nor a tombstone of it.
+    The tombstone is written first, so that the same command completes one that was interrupted.
+    Raises DataError if the store holds neither the id nor a tombstone of it.
     """
     with folder.staging() as staging:
         manifest = folder.manifest()
-        known = read_forgotten(folder.forgotten, manifest.salt)
+        forgotten = read_forgotten(folder.forgotten, manifest.salt)
         users = {stable_hash(manifest.salt, user), user} if user is not None else set()
         ids, families = _matching(folder, users, conversation)
         stones = [("user", key) for key in sorted(users) if _KEY.fullmatch(key)]
-        named = {conversation} if conversation is not None and ids else set()  # so that it is known when given again
-        stones += [("conversation", known.key(name)) for name in sorted(ids | families | named)]
-        known_before = _is_known(known, users, conversation)
+        # The id as the user wrote it gets a tombstone too: the same command must find it again.
+        named = {conversation} if conversation is not None and ids else set()
+        stones += [("conversation", forgotten.key(name)) for name in sorted(ids | families | named)]
+        known_before = bool(users & forgotten.users) or (conversation is not None and forgotten.holds(conversation))
         if not ids and not known_before:
-            raise DataError(_unknown(folder.path, user, conversation))
-        buried = known.users | known.conversations
+            option = f"--user {user}" if conversation is None else f"--conversation {conversation}"
+            raise DataError(
+                f"{folder.path}: {option}: not found in this store. Use the id of the log, or the id of the store."
+            )
+        buried = forgotten.users | forgotten.conversations
         _bury(folder.forgotten, [Tombstone(*stone, _now()) for stone in stones if stone[1] not in buried])
         quarantined = _forget_notes(folder, staging, [name for name in (user, conversation) if name])
         removed = _remove(folder, staging, ids)
@@ -48,12 +52,12 @@ def forget_in(folder: Folder, user: str | None, conversation: str | None) -> For
 
 
 def withdraw_from(folder: Folder, ids: Set[str]) -> int:
-    """Remove conversations, as `forget_in` does, but without a tombstone; returns how many there were."""
+    """Remove conversations as `forget_in` does, but without tombstones; returns how many were removed."""
     if not ids:
         return 0
     with folder.staging() as staging:
-        found = {ident for ident, *_ in _known_ids(folder) if ident in ids}
-        return _remove(folder, staging, found).conversations if found else 0
+        stored = {conversation_id for conversation_id, *_ in _stored_ids(folder) if conversation_id in ids}
+        return _remove(folder, staging, stored).conversations if stored else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,56 +89,50 @@ def _remove(folder: Folder, staging: Path, ids: set[str]) -> _Removed:
 
 
 def _forget_answers(file: Path, ids: set[str]) -> None:
-    """What a judge was told and answered about them may quote them."""
+    """Delete a judge's cached requests and answers: they may quote these conversations."""
     if file.exists():
         with closing(Cache(file)) as cache:
             cache.forget(ids)
 
 
 def _matching(folder: Folder, users: set[str], conversation: str | None) -> tuple[set[str], set[str]]:
-    """Ids of the conversations that are meant, and of their families: the paths of one tree and the conversations of
-    one session hold the same texts. `conversation` may be our id or the log's own, also of a family. With a user
-    go those of a family that name no user."""
+    """The ids of the conversations to remove, and of their families: all paths of a tree, or all chats of a session,
+    hold the same texts. `conversation` may be the store's id or the log's, also the id of a family. With a user go
+    the conversations of the same family that name no user."""
     ids: set[str] = set()
     families: set[str] = set()
-    for ident, source, source_id, user_key, family in _known_ids(folder):
+    for conversation_id, source, source_id, user_key, family in _stored_ids(folder):
         if conversation is None:
-            meant = user_key in users
-        else:  # what the log calls it may have been redacted, to what others were: its hash has not
-            redacted = source_id is not None and "<" in source_id
-            named = ident if redacted else source_id
-            meant = conversation in (ident, named) or stable_hash(source, conversation) in (ident, family)
-        if meant:
-            ids.add(ident)
+            matches = user_key in users
+        else:
+            # A redacted source_id may equal that of another conversation; the hash was taken before redaction.
+            is_redacted = source_id is not None and "<" in source_id
+            names = (conversation_id, conversation_id if is_redacted else source_id)
+            matches = conversation in names or stable_hash(source, conversation) in (conversation_id, family)
+        if matches:
+            ids.add(conversation_id)
             families |= {family} if family else set()
-    for ident, *_, user_key, family in _known_ids(folder) if families else ():
+    for conversation_id, *_, user_key, family in _stored_ids(folder) if families else ():
         if family in families and (conversation is not None or user_key is None):
-            ids.add(ident)
+            ids.add(conversation_id)
     return ids, families if conversation is not None else set()
 
 
-def _known_ids(folder: Folder) -> Iterator[tuple[str, str, str | None, str | None, str | None]]:
-    """Of each conversation: conversation_id, source, source_id, user_key, family."""
+def _stored_ids(folder: Folder) -> Iterator[tuple[str, str, str | None, str | None, str | None]]:
+    """Yield conversation_id, source, source_id, user_key and family of each conversation."""
     for name in folder.manifest().conversations:
         for batch in file_batches(folder.path / name, _IDS):
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _is_known(known: Forgotten, users: set[str], conversation: str | None) -> bool:
-    return bool(users & known.users) or (conversation is not None and known.holds(conversation))
-
-
 def _bury(file: Path, stones: Iterable[Tombstone]) -> None:
-    """Add tombstones; they are on the disk before anything is removed."""
-    with file.open("ab") as out:
-        for stone in stones:
-            out.write(orjson.dumps(stone, option=orjson.OPT_APPEND_NEWLINE))
-        out.flush()
-        os.fsync(out.fileno())
+    """Add tombstones. They are on the disk before anything is removed."""
+    with closing(DurableAppender(file)) as out:
+        out.append(b"".join(orjson.dumps(stone, option=orjson.OPT_APPEND_NEWLINE) for stone in stones))
 
 
 def _forget_notes(folder: Folder, staging: Path, names: list[str]) -> int:
-    """Quarantine keeps where a row stands and what is wrong with it; a note that quotes the id goes."""
+    """Delete the quarantine notes that quote one of these ids; returns how many there were."""
     if not folder.quarantine.exists():
         return 0
     removed, kept = 0, staging / "quarantine-kept.jsonl"
@@ -155,11 +153,6 @@ def _forget_repeats(folder: Folder, staging: Path, ids: set[str]) -> None:
         kept = staging / "repeats.jsonl"
         write_jsonl(kept, (r for r in read_jsonl(folder.repeats, Repeat) if not ids & {r.conversation_id, r.of}))
         folder.move_in(kept, folder.repeats.name)
-
-
-def _unknown(store: Path, user: str | None, conversation: str | None) -> str:
-    what = f"--user {user}" if conversation is None else f"--conversation {conversation}"
-    return f"{store}: {what}: nothing of it in this store. Give the id as the log has it, or as the store does."
 
 
 def _now() -> str:

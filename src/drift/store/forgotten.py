@@ -1,4 +1,4 @@
-"""Whom and what a store has forgotten, as salted hashes: enough to refuse it when a log brings it again."""
+"""The tombstones of a store: salted hashes of forgotten users and conversations, which ingestion refuses."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class ForgetSummary:
-    """What left the store. `known_before`: the store had forgotten it already."""
+    """What was removed. `known_before`: the store had a tombstone of it already."""
 
     conversations: int
     labels: int
@@ -34,18 +34,19 @@ class ForgetSummary:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """The tombstones of a store."""
+    """The tombstones of a store, ready to be looked up."""
 
     salt: str
     users: frozenset[str] = frozenset()
     conversations: frozenset[str] = frozenset()
 
     def covers(self, conversation: Conversation) -> bool:
+        """True if the conversation, its family or its user was forgotten."""
         family = conversation.family is not None and self.holds(conversation.family)
         return family or conversation.user_key in self.users or self.holds(conversation.conversation_id)
 
     def holds(self, name: str) -> bool:
-        """`name`: a conversation_id or a family."""
+        """True if this conversation_id or family was forgotten."""
         return bool(self.conversations) and self.key(name) in self.conversations
 
     def key(self, conversation_id: str) -> str:
@@ -65,15 +66,15 @@ def read_forgotten(file: Path, salt: str) -> Forgotten:
 
 
 def copy_without(source: Path, target: Path, ids: Iterable[str]) -> int:
-    """A Parquet file without the rows of these conversations, in flat memory; returns how many those were."""
-    gone, removed = pa.array(list(ids), pa.string()), 0
+    """Copy a Parquet file without the rows of these conversations, in flat memory; returns how many were left out."""
+    unwanted, removed = pa.array(list(ids), pa.string()), 0
     with (
         pq.ParquetFile(source, pre_buffer=False) as file,
         parquet_writer(target, file.schema_arrow) as out,
     ):
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, use_threads=False)
-            kept = rows.filter(~pc.field("conversation_id").isin(gone))
+            kept = rows.filter(~pc.field("conversation_id").isin(unwanted))
             removed += len(rows) - len(kept)
             if len(kept):
                 out.write_table(kept)

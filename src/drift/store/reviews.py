@@ -1,4 +1,4 @@
-"""What people decided, in STORE/reviews.sqlite: on disk when the call returns, and it wins over every other label."""
+"""People's verdicts, in STORE/reviews.sqlite: on disk when the call returns. A review wins over every other label."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS preferences (
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """One person's verdict on a reply. `label` None: they passed over it."""
+    """One person's verdict on a reply. `label` None: they skipped it."""
 
     reviewer: str
     conversation_id: str
@@ -55,7 +55,7 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class ReviewedPreference:
-    """Which reply of a pair a person preferred, not knowing which one was the fresh one. None: they passed over it."""
+    """Which reply of a pair a person preferred, without knowing which is the generated one. None: they skipped it."""
 
     reviewer: str
     run: str
@@ -69,13 +69,13 @@ TABLES = {Review: "reviews", ReviewedPreference: "preferences"}
 
 
 class Reviews:
-    """The reviews of a store. Opening creates nothing; a decision replaces that person's earlier one on the item."""
+    """The reviews of a store. Opening creates no file; a decision replaces that person's earlier one on the item."""
 
     def __init__(self, store: Path) -> None:
         self.path = store / FILE
 
     def add(self, decision: Review | ReviewedPreference) -> None:
-        """Durable when this returns."""
+        """Write a decision; it is on the disk when this returns."""
         columns = [column.name for column in fields(decision)]
         values = (*astuple(decision)[:-1], datetime.now(UTC).isoformat(timespec="milliseconds"))
         marks = ", ".join("?" * len(columns))
@@ -83,7 +83,7 @@ class Reviews:
             connection.execute(f"INSERT INTO {TABLES[type(decision)]} ({', '.join(columns)}) VALUES ({marks})", values)
 
     def undo(self, kind: type[Decision], reviewer: str, run: str | None = None) -> Decision | None:
-        """Take back this person's latest decision (on a run's pairs); returns it, None if there is none."""
+        """Delete this person's latest decision (on a run's pairs) and return it; None if there is none."""
         last = next(reversed(list(self.all(kind, reviewer, run))), None)
         if last is not None:
             with self._connection() as connection:
@@ -95,7 +95,7 @@ class Reviews:
         return last
 
     def all(self, kind: type[Decision], reviewer: str | None = None, run: str | None = None) -> Iterator[Decision]:
-        """Decisions in the order in which they were made."""
+        """Yield decisions in the order in which they were made."""
         if not self.path.exists():
             return
         columns = ", ".join(column.name for column in fields(kind))
@@ -106,7 +106,7 @@ class Reviews:
                 yield decision
 
     def labels(self) -> Iterator[FeedbackLabel]:
-        """The label of each reviewed reply: the latest of any reviewer."""
+        """Yield the label of each reviewed reply: the latest verdict of any reviewer."""
         latest = {
             (review.conversation_id, review.reply_index): review
             for review in self.all(Review)
@@ -118,11 +118,11 @@ class Reviews:
                 yield label
 
     def forget(self, conversation_ids: set[str]) -> int:
-        """Remove every review of these conversations; returns how many there were."""
+        """Delete every review of these conversations; returns how many there were."""
         if not self.path.exists():
             return 0
         with self._connection() as connection:
-            connection.execute("PRAGMA secure_delete = ON")  # what they quoted must not stay on the file's free pages
+            connection.execute("PRAGMA secure_delete = ON")  # their quotes must not stay on the file's free pages
             return sum(
                 connection.execute("DELETE FROM reviews WHERE conversation_id = ?", (name,)).rowcount
                 for name in conversation_ids
@@ -137,5 +137,5 @@ class Reviews:
                 yield connection
         except sqlite3.DatabaseError as error:
             raise DataError(
-                f"{self.path}: cannot be used: {error}. Move the file away to go on without its reviews."
+                f"{self.path}: cannot read or write the reviews: {error}. Move the file away to go on without them."
             ) from None

@@ -1,4 +1,4 @@
-"""What a conversation and a label look like as rows of a Parquet file, and files of such rows in flat memory."""
+"""Conversations and labels as rows of Parquet files: the schemas, conversion in both directions, reading, writing."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,11 +14,11 @@ from drift.records import Conversation, FeedbackLabel, Message, Rating, Reason, 
 
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
-GROUP_BYTES = 2**21  # of one Parquet row group: what an open file costs while it is read
-GROUP_LABELS = 10_000
+GROUP_BYTES = 2**21  # size of a Parquet row group: the memory that an open file costs while it is read
+GROUP_LABELS = 10_000  # labels per row group
 
-# Columns with few values, and those that queries look for
-_REPEATED = [
+# Columns with few different values, and columns that queries filter by
+_FEW_VALUES = [
     "source",
     "split",
     "model",
@@ -28,7 +28,7 @@ _REPEATED = [
     "labeller_version",
     "messages.list.element.role",
 ]
-_SOUGHT = ["conversation_id", "split", "source_id", "user_key", "family", "written"]
+_FILTERED_BY = ["conversation_id", "split", "source_id", "user_key", "family", "written"]
 _MESSAGE = pa.struct(
     {"role": pa.string(), "content": pa.string(), "timestamp": pa.string(), "source_index": pa.int64()}
 )
@@ -81,7 +81,7 @@ LABEL = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A row of a log that cannot be used: where it stands (`line`, and `element` of an array, count from 1) and why."""
+    """A row of a log that cannot be used, and why. `line`, and `element` in an array, count from 1."""
 
     file: str
     line: int
@@ -92,7 +92,7 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """A conversation that says nearly what `of` says; `alike`: the share of word runs that they have in common."""
+    """A conversation that nearly repeats `of`. `alike`: the share of word runs that both have."""
 
     conversation_id: str
     of: str
@@ -100,6 +100,7 @@ class Repeat:
 
 
 def conversation_of(row: dict[str, Any]) -> Conversation:
+    """The record of a row; takes the row's dictionary apart."""
     del row["content_hash"]
     row["messages"] = tuple(Message(**message) for message in row["messages"])
     row["ratings"] = tuple(Rating(**rating) for rating in row["ratings"])
@@ -108,7 +109,7 @@ def conversation_of(row: dict[str, Any]) -> Conversation:
 
 
 def label_of(row: dict[str, Any]) -> FeedbackLabel:
-    """Files of earlier versions have no rubric."""
+    """The record of a row; takes the row's dictionary apart. Files of earlier versions have no rubric."""
     del row["content_hash"], row["written"]
     return FeedbackLabel(**{**row, "rubric": tuple(map(tuple, row.get("rubric") or ()))})
 
@@ -118,7 +119,7 @@ def conversation_batch(conversations: Sequence[Conversation]) -> pa.RecordBatch:
 
 
 def content_hash(conversation: Conversation) -> str:
-    """Without the user: its key holds the store's salt, and equal logs shall have equal hashes in every store."""
+    """Hash of all but the user: user keys hold the store's salt, and equal logs must hash alike in every store."""
     return stable_hash(
         conversation.conversation_id,
         conversation.source,
@@ -134,7 +135,7 @@ def content_hash(conversation: Conversation) -> str:
 
 
 def _batch(records: Sequence[Any], schema: pa.Schema, **more: Sequence[Any]) -> pa.RecordBatch:
-    """`more`: columns that are no field of the records."""
+    """Records as columns. `more`: columns that are not fields of the records."""
     columns = [
         _column(more.get(column.name) or list(map(attrgetter(column.name), records)), column.type) for column in schema
     ]
@@ -142,7 +143,7 @@ def _batch(records: Sequence[Any], schema: pa.Schema, **more: Sequence[Any]) -> 
 
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Lists of records become a column for each of their fields: many times as fast as by way of dictionaries."""
+    """Lists of records become one column per field, which is many times faster than going through dictionaries."""
     if pa.types.is_map(kind):
         return pa.array([sorted(entry.items()) if isinstance(entry, dict) else entry for entry in values], kind)
     if not pa.types.is_list(kind):
@@ -154,19 +155,23 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def joined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
-    """Conversations in one piece."""
+    """All batches of conversations as one table."""
     return pa.Table.from_batches(batches, CONVERSATION).combine_chunks()
 
 
 def slices(rows: Rows, size: int) -> Iterator[Rows]:
-    """Rows that hold about `size` bytes together."""
+    """Cut rows into slices of about `size` bytes."""
     step = max(len(rows) * size // max(rows.nbytes, 1), 1)
     return (rows.slice(start, step) for start in range(0, len(rows), step))
 
 
 def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Snappy takes half the time of zstd for files that are half as large again, and is read faster by every stage."""
-    columns: Any = {"use_dictionary": _REPEATED, "write_statistics": _SOUGHT}  # lists are taken, whatever the stubs say
+    """A writer with our compression and statistics."""
+    # Snappy takes half the time of zstd, for files that are 1.5 times as large, and every stage reads it faster.
+    columns: Any = {
+        "use_dictionary": _FEW_VALUES,
+        "write_statistics": _FILTERED_BY,
+    }  # lists work, whatever the stubs say
     return pq.ParquetWriter(path, schema, compression="snappy", **columns)
 
 
@@ -178,17 +183,17 @@ def write_conversations(path: Path, tables: Iterable[pa.Table]) -> None:
 
 
 def write_labels(path: Path, labels: Iterable[FeedbackLabel], first: int) -> None:
-    """Write labels; they are numbered in this order, from `first` on (`written`)."""
+    """Write labels, numbered in this order from `first` on (the column `written`)."""
     stream = iter(labels)
     with parquet_writer(path, LABEL) as out:
-        while some := list(itertools.islice(stream, GROUP_LABELS)):
-            hashes = list(map(stable_hash, some))
-            out.write_batch(_batch(some, LABEL, content_hash=hashes, written=range(first, first + len(some))))
-            first += len(some)
+        while group := list(itertools.islice(stream, GROUP_LABELS)):
+            hashes = list(map(stable_hash, group))
+            out.write_batch(_batch(group, LABEL, content_hash=hashes, written=range(first, first + len(group))))
+            first += len(group)
 
 
 def write_label_rows(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
-    """Copy labels from other files; returns how many there were."""
+    """Write rows of labels from other files; returns how many."""
     count = 0
     with parquet_writer(path, LABEL) as out:
         for batch in batches:
@@ -198,17 +203,17 @@ def write_label_rows(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
 
 
 def file_batches(path: Path, columns: Sequence[str] = CONVERSATION.names) -> Iterator[pa.RecordBatch]:
-    """Conversations of one file. Files of earlier versions have no `family`."""
+    """Yield the conversations of one file. Files of earlier versions have no `family`: it is null."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        held = [name for name in columns if name in file.schema_arrow.names]
-        for batch in file.iter_batches(batch_size=256, columns=held, use_threads=False):
-            for name in columns if len(held) < len(columns) else ():
-                if name not in held:
+        present = [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=256, columns=present, use_threads=False):
+            for name in columns if len(present) < len(columns) else ():
+                if name not in present:
                     batch = batch.append_column(name, pa.nulls(len(batch), CONVERSATION.field(name).type))
             yield batch.select(columns)
 
 
 def file_bytes(path: Path) -> int:
-    """What the rows of a file hold, unpacked."""
+    """The size of a file's rows without compression."""
     metadata = pq.read_metadata(path)
     return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))

@@ -1,4 +1,4 @@
-"""Sorted runs: what is on its way into a store and does not fit into memory, merged with what is stored by the ids."""
+"""External merge sort: conversations sorted in memory and written out as runs, then merged by id with stored files."""
 
 import os
 from bisect import bisect_left
@@ -11,16 +11,16 @@ import pyarrow as pa
 from drift.records import Conversation
 from drift.store.rows import CONVERSATION, conversation_batch, slices
 
-RUN_CHARACTERS = 12_000_000  # that are sorted in memory and become columns together before they go to disk
-READ_BYTES = 2**17  # of each run that is in memory while they are merged: there may be hundreds
-WINDOW_BYTES = 2**23  # of all runs together that are merged at a time
+RUN_CHARACTERS = 12_000_000  # characters of text that are sorted in memory before a run goes to disk
+READ_BYTES = 2**17  # of each run in memory while runs are merged: there may be hundreds of them
+WINDOW_BYTES = 2**23  # of all runs together that are merged at once
 
 Run = Iterator[pa.RecordBatch]
 _id = attrgetter("conversation_id")
 
 
 class Runs:
-    """Runs of conversations, one behind another in one file; each is read batch by batch."""
+    """Sorted runs of conversations, one behind another in one file. Each is read batch by batch."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.bytes = 0
@@ -59,9 +59,9 @@ class Runs:
 
 
 def merged(runs: Sequence[Run], size: int) -> Iterator[tuple[list[pa.RecordBatch], ...]]:
-    """Windows over the ids, in their order: what each run has in it. `size`: bytes of all runs.
+    """Yield windows over the sorted ids: the batches that each run has in that window. `size`: bytes of all runs.
 
-    Ids are hashes, so that windows of equal width hold about the same number of rows.
+    Ids are hashes, so windows of equal width hold about the same number of rows.
     """
     windows = size // WINDOW_BYTES + 1
     ends = [f"{number * 2**16 // windows:04x}" for number in range(1, windows)]
@@ -69,17 +69,17 @@ def merged(runs: Sequence[Run], size: int) -> Iterator[tuple[list[pa.RecordBatch
 
 
 def _cut(run: Run, ends: Sequence[str | None]) -> Iterator[list[pa.RecordBatch]]:
-    """The rows before each end (which is an id; None: the end of the run), from the one before it on."""
+    """Yield a run's rows from one end to the next. An end is an id, or None for the end of the run."""
     batch, ids, start = next(run, None), [], 0
     for end in ends:
-        found: list[pa.RecordBatch] = []
+        window: list[pa.RecordBatch] = []
         while batch is not None:
             ids = ids or batch["conversation_id"].to_pylist()
             stop = len(ids) if end is None else bisect_left(ids, end, start)
             if stop > start:
-                found.append(batch.slice(start, stop - start))
+                window.append(batch.slice(start, stop - start))
             if stop < len(ids):
                 start = stop
                 break
             batch, ids, start = next(run, None), [], 0
-        yield found
+        yield window

@@ -1,4 +1,4 @@
-"""The store as the stages see it: conversations and labels, read through DuckDB as a stream ordered by id."""
+"""The store as stages see it: conversations and labels, streamed through DuckDB in the order of ids."""
 
 import hashlib
 import itertools
@@ -31,17 +31,17 @@ from drift.store.writer import AddSummary, StoreWriter
 
 MEMORY_LIMIT = "400MB"
 _AS_INGESTED = "SELECT * FROM read_parquet($files)"
-_MOMENT = "epoch(try_cast(started_at AS TIMESTAMPTZ))"  # seconds, whatever zone the log wrote the time in
+_MOMENT = "epoch(try_cast(started_at AS TIMESTAMPTZ))"  # seconds since 1970, from any time zone
 _CUTS = f"""SELECT quantile_disc({_MOMENT}, [0.8, 0.85, 0.9]) AS cuts FROM read_parquet($files)
     WHERE {_MOMENT} IS NOT NULL"""
 _BY_TIME = f"""SELECT * EXCLUDE (moment) REPLACE (CASE
         WHEN moment IS NULL OR moment < $stop THEN 'train' WHEN moment < $validation THEN 'stop'
         WHEN moment < $test THEN 'validation' ELSE 'test' END AS split)
     FROM (SELECT *, {_MOMENT} AS moment FROM read_parquet($files))"""
-_ROWS_PER_BATCH = 256  # rows that are objects of Python at once
-_REVIEWS_FIRST = 1 << 62  # their place among the labels' numbers of writing: after all of them
+_ROWS_PER_BATCH = 256  # rows that are Python objects at once
+_FIRST_REVIEW_NUMBER = 1 << 62  # labels are numbered in the order of writing: reviews come after all of them
 
-# Windows run over the narrow keys alone: over whole rows they would not fit the memory limit.
+# Window functions run over the narrow keys only: over complete rows they would exceed the memory limit.
 _WINNERS = """
     SELECT * FROM read_parquet($files, union_by_name = true) SEMI JOIN (
         SELECT written FROM read_parquet($files, union_by_name = true) QUALIFY row_number() OVER (
@@ -70,7 +70,7 @@ _UNKNOWN_LABELS = """
 
 @dataclass(frozen=True, slots=True)
 class StoreCounts:
-    """`labels`: the winning labels by verdict; `splits`: conversations by split."""
+    """The size of a store. `labels`: winning labels by verdict; `splits`: conversations by split."""
 
     conversations: int = 0
     messages: int = 0
@@ -83,8 +83,8 @@ class StoreCounts:
 class Store:
     """A folder of conversations and labels. Opening one creates nothing; the first write does.
 
-    `split`: the splits that ingestion made by hash or, by time, the earliest 80 % for training, then 5 % each for
-    stopping and validation, and the latest 10 % for testing; what tells no time is for training only.
+    `split`: "hash" takes the splits of ingestion. "time" takes the earliest 80 % of the conversations for training, the
+    next 5 % each for stopping and validation, and the latest 10 % for testing; without a time they are for training.
     Raises DataError if `path` is a file, or a folder with other things in it.
     """
 
@@ -95,7 +95,7 @@ class Store:
         self._folder = Folder(path)
 
     def conversations(self, split: Split | None = None) -> Iterator[Conversation]:
-        """All conversations (of one split), ordered by id, in flat memory."""
+        """Yield all conversations (of one split), ordered by id, in flat memory."""
         files = self._folder.manifest().conversations
         query, cuts = self._all()
         if split is None:
@@ -103,32 +103,33 @@ class Store:
         return map(conversation_of, self._rows(f"FROM ({query}) WHERE split = $split", files, split=split, **cuts))
 
     def conversation(self, conversation_id: str) -> Conversation | None:
+        """The conversation with this id; None if it is not stored."""
         query = "SELECT * FROM read_parquet($files) WHERE conversation_id = $id"
         rows = self._rows(query, self._folder.manifest().conversations, id=conversation_id)
         return next(map(conversation_of, rows), None)
 
     def by_source_id(self, source_id: str) -> Iterator[Conversation]:
-        """The conversations to which their logs gave this id; of several sources there may be several."""
+        """Yield the conversations with this id in their log; several sources may use the same id."""
         query = "SELECT * FROM read_parquet($files) WHERE source_id = $id"
         return map(conversation_of, self._rows(query, self._folder.manifest().conversations, id=source_id))
 
     def labels(self, *, reviewed: bool = True) -> Iterator[FeedbackLabel]:
-        """The label that counts for each judged reply, ordered by conversation and reply.
+        """Yield the winning label of each judged reply, ordered by conversation and reply.
 
-        A review wins over a rating, a label of the source, of a judge and of the embedded labeller; then the newest.
-        `reviewed=False` leaves the reviews out: what would count without them.
+        A review wins over a rating, then a label of the source, a judge, the embedded labeller; of equals, the newest.
+        `reviewed=False`: as if there were no reviews.
         """
         with self._label_files(reviewed) as files:
             for row in self._rows(_WINNERS, files):
                 yield label_of(row)
 
     def labels_by(self, labeller: LabelSource) -> Iterator[FeedbackLabel]:
-        """This labeller's newest label of each reply, whichever label counts; ordered by conversation and reply."""
+        """Yield this labeller's newest label of each reply, winning or not, ordered by conversation and reply."""
         with self._label_files() as files:
             yield from map(label_of, self._rows(_NEWEST, files, labeller=labeller))
 
     def labelled(self, split: Split | None = None) -> Iterator[tuple[Conversation, list[FeedbackLabel]]]:
-        """Conversations ordered by id, each with its winning labels ordered by reply; [] if there are none."""
+        """Yield conversations ordered by id, each with its winning labels ordered by reply, or []."""
         groups = itertools.groupby(self.labels(), key=lambda label: label.conversation_id)
         judged, labels = next(groups, (None, iter(())))
         for conversation in self.conversations(split):
@@ -137,11 +138,12 @@ class Store:
             yield conversation, list(labels) if judged == conversation.conversation_id else []
 
     def size(self) -> int:
-        """How many conversations there are; of the store, the least that can be read."""
+        """The number of conversations. Reads less than any other query."""
         query = "SELECT count(*) AS n FROM read_parquet($files)"
         return sum(row["n"] for row in self._rows(query, self._folder.manifest().conversations))
 
     def counts(self) -> StoreCounts:
+        """Count conversations, messages, ratings, labels and quarantined rows."""
         manifest = self._folder.manifest()
         query, cuts = self._all()
         per_split = f"""SELECT split, count(*) AS n, sum(len(messages))::BIGINT AS messages,
@@ -159,92 +161,92 @@ class Store:
         )
 
     def quarantined(self) -> Iterator[Quarantined]:
-        """Rows of logs that could not be used, in the order in which they were met."""
+        """Yield the rows of logs that could not be used, in the order in which they were read."""
         if self._folder.quarantine.exists():
             yield from read_jsonl(self._folder.quarantine, Quarantined)
 
     def scratch(self) -> IO[bytes]:
-        """A file on the store's disk for what does not fit into memory. It has no name, so that a kill leaves none."""
+        """A file on the store's disk for what does not fit into memory. It has no name, so a kill leaves nothing."""
         return tempfile.TemporaryFile(dir=self.path)
 
     def note_repeats(self, repeats: Iterable[Repeat]) -> int:
-        """Replace what is noted about near-duplicates; returns how many there are."""
+        """Replace the list of near-duplicates; returns how many there are."""
         with self._folder.staging() as staging:
             count = write_jsonl(staging / "repeats.jsonl", repeats)
             self._folder.move_in(staging / "repeats.jsonl", self._folder.repeats.name)
             return count
 
     def repeats(self) -> Iterator[Repeat]:
-        """Conversations that nearly repeat an earlier one, where somebody has looked for them."""
+        """Yield the near-duplicates that `find_near_duplicates` noted."""
         if self._folder.repeats.exists():
             yield from read_jsonl(self._folder.repeats, Repeat)
 
     def forgotten(self) -> Forgotten:
-        """Whom and what this store has forgotten."""
+        """The tombstones of this store."""
         return read_forgotten(self._folder.forgotten, self._folder.manifest().salt)
 
     def forget(self, *, user: str | None = None, conversation: str | None = None) -> ForgetSummary:
         """Remove everything of one user or one conversation, and refuse it from now on.
 
-        Ids are those of the log or those of the store. Raises DataError if this store never knew it.
+        Ids are those of the log or those of the store. Raises DataError if the store does not know the id.
         """
-        known = self.forgotten()
-        if not known.users | known.conversations:
+        forgotten = self.forgotten()
+        if not forgotten.users | forgotten.conversations:
             self.require_conversations()
         return forget_in(self._folder, user, conversation)
 
     def withdraw(self, conversation_ids: Set[str]) -> int:
-        """Remove conversations and what was made of them until a log brings them again; returns how many there were."""
+        """Remove conversations, with their labels, until a log brings them again; returns how many were removed."""
         return withdraw_from(self._folder, conversation_ids)
 
     def require_conversations(self) -> None:
-        """Raises DataError if there is nothing in here to work on."""
+        """Raise DataError if the store is empty."""
         if not self.size():
-            raise DataError(f"{self.path}: holds no conversation. `drift ingest LOGS --store {self.path}` fills it.")
+            raise DataError(f"{self.path}: holds no conversations. Fill it: drift ingest LOGS --store {self.path}")
 
     def content_hash(self) -> str:
-        """16 hex digits over all conversations; the same for the same logs in any store, and in any order of ingestion
-        unless versions contradict each other."""
+        """Hash of all conversations (16 hex digits). Equal for equal logs in any store and in any order of ingestion,
+        unless versions of a conversation contradict each other."""
         return self._hash("SELECT content_hash FROM read_parquet($files)", self._folder.manifest().conversations)
 
     def label_hash(self, *, reviewed: bool = True) -> str:
-        """16 hex digits over the winning labels; the same after labelling again with the same result."""
+        """Hash of the winning labels (16 hex digits). Labelling again with the same result does not change it."""
         with self._label_files(reviewed) as files:
             return self._hash(f"SELECT content_hash FROM ({_WINNERS})", files)
 
     def fingerprint(self) -> str:
-        """Names everything that can be read through the store, for the run folder."""
+        """Hash of everything that can be read through the store; a run compares it before it reuses a stage."""
         repeats = sorted(repeat.conversation_id for repeat in self.repeats())
         by_time = ["split by time"] if self.split_by == "time" else []
-        # What stands under a review is read too: reviews tell how far the other labels can be trusted.
+        # The labels beneath the reviews are read too: comparing both shows how reliable the labels are.
         beneath = [self.label_hash(reviewed=False)] if any(self.reviews.labels()) else []
         return stable_hash(self.content_hash(), self.label_hash(), self._user_hash(), *beneath, *repeats, *by_time)
 
     def _user_hash(self) -> str:
-        """Over which conversations are of one user; the same in every store, whatever its salt."""
+        """Hash of which conversations belong to the same user. Independent of the store's salt."""
         return self._hash(_GROUPS_OF_USERS, self._folder.manifest().conversations)
 
     def add(self, conversations: Iterable[Conversation]) -> AddSummary:
-        """Store conversations; versions of one are merged (`together`). All of them or, on an error, none."""
+        """Store conversations and merge versions of the same one (`merge_versions`). On an error, none is stored."""
         with self.writer() as writer:
             for conversation in conversations:
                 writer.add(conversation)
             return writer.commit()
 
     def add_labels(self, labels: Iterable[FeedbackLabel]) -> int:
-        """Append labels; returns how many. What equals the newest label of the same labeller is not written again."""
+        """Append labels; returns how many. A label that equals the labeller's newest one is not written again."""
         with self._folder.staging() as staging:
             manifest = self._folder.manifest()
             first = (manifest.generation + 1) << 32  # labels are numbered in the order of writing
-            staged, kept = staging / "staged.parquet", staging / "labels.parquet"
+            staged, new = staging / "staged.parquet", staging / "labels.parquet"
             write_labels(staged, labels, first)
             files = (*manifest.labels, str(staged.relative_to(self.path)))
             unknown = self._batches(_UNKNOWN_LABELS, files, GROUP_LABELS, staged=[str(staged)], first=first)
-            count = write_label_rows(kept, unknown)
+            count = write_label_rows(new, unknown)
             if count:
                 generation = manifest.generation + 1
                 name = f"labels/{generation:06d}.parquet"
-                self._folder.move_in(kept, name)
+                self._folder.move_in(new, name)
                 self._folder.save(
                     manifest.model_copy(update={"generation": generation, "labels": (*manifest.labels, name)})
                 )
@@ -252,7 +254,7 @@ class Store:
 
     @contextmanager
     def writer(self) -> Iterator[StoreWriter]:
-        """One transaction: without `commit`, or on an error before it, the store stays as it was."""
+        """Open a transaction. Without `commit`, or on an error before it, the store does not change."""
         with (
             self._folder.staging() as staging,
             (staging / "quarantine.jsonl").open("wb") as quarantine,
@@ -261,21 +263,21 @@ class Store:
             yield StoreWriter(self._folder, staging, quarantine, runs)
 
     def _all(self) -> tuple[str, dict[str, Any]]:
-        """A query of all conversations with their splits, and the values that it names."""
+        """The query for all conversations with their splits, and its parameters."""
         files = self._folder.manifest().conversations
         if self.split_by == "hash" or not files:
             return _AS_INGESTED, {}
         (row,) = self._rows(_CUTS, files)
         if row["cuts"] is None:
             raise DataError(
-                f"{self.path}: evaluation.split: time, but no conversation tells when it began (started_at). Take "
-                "evaluation.split=hash."
+                f"{self.path}: evaluation.split=time needs a start time (started_at), but no conversation has one. "
+                "Use evaluation.split=hash."
             )
         return _BY_TIME, dict(zip(("stop", "validation", "test"), row["cuts"], strict=True))
 
     @contextmanager
     def _label_files(self, reviewed: bool = True) -> Iterator[tuple[str, ...]]:
-        """The store's files of labels and, written out for the query's time, the reviews."""
+        """The store's label files and, written to a temporary file, the reviews."""
         files = self._folder.manifest().labels
         labels = list(self.reviews.labels()) if reviewed else []
         if not labels:
@@ -283,11 +285,11 @@ class Store:
             return
         with tempfile.TemporaryDirectory(prefix="drift-reviews-") as folder:
             extra = Path(folder) / "reviews.parquet"
-            write_labels(extra, labels, _REVIEWS_FIRST)
+            write_labels(extra, labels, _FIRST_REVIEW_NUMBER)
             yield (*files, str(extra))
 
     def _rows(self, query: str, files: Iterable[str], **values: Any) -> Iterator[dict[str, Any]]:
-        """Rows of a query over Parquet files of this store, as a stream."""
+        """Stream the rows of a query over Parquet files of this store."""
         for batch in self._batches(query, files, _ROWS_PER_BATCH, **values):
             yield from batch.to_pylist()
 
@@ -296,7 +298,7 @@ class Store:
         if not paths:
             return
         with tempfile.TemporaryDirectory(prefix="drift-duckdb-") as spill:
-            # One thread: each further one holds row groups of its own, and decoding in Python is the slow part.
+            # One thread: every further thread holds row groups of its own, and decoding in Python is the slow part.
             config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": spill}
             with duckdb.connect(config=config) as connection:
                 try:
@@ -315,7 +317,7 @@ def _unreadable(store: Path, error: duckdb.Error, spill: str) -> DriftError:
     problem = str(error).splitlines()[0]
     if isinstance(error, duckdb.OutOfMemoryException):
         return DriftError(
-            f"{store}: {problem}. A query may take {MEMORY_LIMIT} and what is free at {Path(spill).parent}: free some "
-            "there, or name a larger folder in the environment variable TMPDIR."
+            f"{store}: {problem}. A query may use {MEMORY_LIMIT} of memory and the free space of {Path(spill).parent}: "
+            "free some space there, or set the environment variable TMPDIR to a larger folder."
         )
-    return DataError(f"{store}: cannot be read: {problem}. Ingest the logs into a new store.")
+    return DataError(f"{store}: cannot read the store: {problem}. Ingest the logs into a new store.")

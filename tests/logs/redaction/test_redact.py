@@ -122,7 +122,7 @@ def test_consent_filters_by_the_sources_own_field(tmp_path, store):
 
 
 def test_the_audit_counts_and_shows_no_value(tmp_path, store):
-    with pytest.raises(DataError, match="holds no conversation"):
+    with pytest.raises(DataError, match="holds no conversations"):
         audit_store(store)
     raw = Store(tmp_path / "raw")
     rows = [ROW, {"messages": [{"role": "user", "content": "My name is Ann, born on 1 May 1990, @ann_99"}]}]

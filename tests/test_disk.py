@@ -1,0 +1,88 @@
+"""What was written survives a kill; what was half written does not count."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from drift.disk import DurableAppender, DurableJsonl, atomic_write, is_locked, remove_temporaries, take_lock
+from drift.errors import DataError
+from drift.records import Message
+
+KILLED_BEFORE_THE_RENAME = """
+import os, signal, sys
+from pathlib import Path
+from drift import disk
+disk.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+disk.atomic_write(Path(sys.argv[1]), b"new")
+"""
+HOLDS_THE_LOCK = """
+import sys, time
+from pathlib import Path
+from drift.disk import take_lock
+take_lock(Path(sys.argv[1]), "--out DIR")
+print("locked", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_write_that_is_killed_leaves_the_old_content(tmp_path: Path):
+    file = tmp_path / "manifest.json"
+    atomic_write(file, b"old")
+    done = subprocess.run([sys.executable, "-c", KILLED_BEFORE_THE_RENAME, str(file)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert file.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_temporaries(tmp_path)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_lock_ends_with_its_process(tmp_path: Path, is_folder: bool):
+    path = tmp_path if is_folder else tmp_path / "lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS_THE_LOCK, str(path)], stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "locked\n"
+        name = "another command" if is_folder else f"process {owner.pid}"
+        with pytest.raises(DataError, match=f"^{tmp_path}: {name} is writing here.*: --store DIR"):
+            take_lock(path, "--store DIR")
+        assert is_folder or is_locked(path)
+        owner.kill()
+    os.close(take_lock(path, "--store DIR"))
+    assert is_folder or not is_locked(path)
+
+
+def test_a_file_cut_at_any_byte_keeps_its_complete_rows(tmp_path: Path):
+    path, rows = tmp_path / "deep" / "rows.jsonl", [Message("user", f"wörd {number}\n") for number in range(3)]
+    with DurableJsonl(path, Message) as file:
+        for row in rows:
+            file.append(row)
+    content = path.read_bytes()
+    for size in range(len(content) + 1):
+        path.write_bytes(content[:size])
+        with DurableJsonl(path, Message) as file:
+            complete = rows[: content[:size].count(b"\n")]
+            assert file.rows() == complete
+            file.append(rows[0])
+            assert file.rows() == [*complete, rows[0]]
+
+
+def test_an_append_says_whether_it_is_on_the_disk(tmp_path: Path, monkeypatch):
+    synced: list[float] = []
+    monkeypatch.setattr("drift.disk.os.fsync", lambda _: synced.append(time.monotonic()))
+    now, later = DurableAppender(tmp_path / "now"), DurableAppender(tmp_path / "later", sync_seconds=60)
+    synced.clear()
+    assert now.append(b"a")
+    assert len(synced) == 1
+    assert not later.append(b"a")
+    assert len(synced) == 1
+    later.close()
+    assert len(synced) == 2
+    now.close()
+    assert (tmp_path / "now").read_bytes() == (tmp_path / "later").read_bytes() == b"a"
