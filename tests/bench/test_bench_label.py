@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from drift.bench.label import bench_label, measure_iard, measure_speed, read_logs
-from drift.bench.label_gold import gold_figures, intervals, measure_gold, precision_at_recall, reliability
+from drift.bench.label_gold import gold_figures, interval, measure_gold, precision_at_recall, reliability
 from drift.errors import DataError
 from drift.feedback.embedded.features import Turn
 from drift.feedback.embedded.fit.gold import GoldTurn
 from drift.feedback.embedded.labeller import EmbeddedLabeller
+from drift.statistics import Share
 
 CHATS = b"""[{"id": "a", "conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"},
     {"from": "human", "value": "That is wrong"}]}]"""
@@ -68,10 +69,8 @@ def test_reliability_bins_hold_as_many_turns():
     ]
 
 
-def test_intervals_keep_groups_together():
-    rows = np.asarray([1.0, 1.0, 0.0, 0.0])
-    (span,) = intervals(lambda drawn: [rows[drawn].mean()], ["a", "a", "b", "b"], 0)
-    assert span == (0.0, 1.0)
+def test_intervals_have_four_digits():
+    assert interval(Share(0.5, 1 / 3, 2 / 3)) == (0.3333, 0.6667)
 
 
 @pytest.fixture(scope="module")

@@ -145,8 +145,8 @@ def test_intervals_over_runs_and_prompts_cover_both():
     prompts = rng.normal(size=(1, 200))
     same, apart = np.repeat(prompts, 5, axis=0), prompts + rng.normal(size=(5, 1))
     narrow, wide = bootstrap_runs(same), bootstrap_runs(apart)
-    assert narrow.low < narrow.mean < narrow.high
-    assert narrow.mean == pytest.approx(prompts.mean())
+    assert narrow.low < narrow.value < narrow.high
+    assert narrow.value == pytest.approx(prompts.mean())
     assert narrow.high - narrow.low == pytest.approx(2 * 1.96 * prompts.std() / 200**0.5, rel=0.15)
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
     difference = bootstrap_runs(same - same)

@@ -41,7 +41,7 @@ def test_the_headline_and_the_samples_are_those_of_the_kept_policy(
     contents = read_contents(make_run(kept=kept))
     measured = verdict_of(contents).measured
     assert measured
-    assert (measured.last.name, measured.after.mean) == (name, utility)
+    assert (measured.last.name, measured.after.value) == (name, utility)
     assert contents.examples[0].comparisons[0].after.utility == utility
 
 

@@ -45,7 +45,7 @@ def test_true_utility_decides_by_its_paired_difference(tmp_path, before, after, 
     assert verdict.measured is not None
     assert verdict.measured.gain is not None
     gain = sum(after) / len(after) - sum(before) / len(before)
-    assert verdict.measured.gain.mean == pytest.approx(gain)
+    assert verdict.measured.gain.value == pytest.approx(gain)
 
 
 def test_preference_accuracy_alone_is_no_verdict(tmp_path):
@@ -54,7 +54,7 @@ def test_preference_accuracy_alone_is_no_verdict(tmp_path):
     assert "Nobody judged the new replies" in verdict.told
     assert verdict.measured is not None
     assert verdict.measured.gain is not None
-    assert verdict.measured.gain.mean == pytest.approx(2 / 3)
+    assert verdict.measured.gain.value == pytest.approx(2 / 3)
 
 
 def test_one_policy_is_nothing_to_compare(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from drift.records import FeedbackLabel
-from drift.review.estimate import cohens_kappa, estimate_quality
+from drift.review.estimate import estimate_quality, reviewer_agreement
 from drift.review.queue import build_queue, item_key
 
 
@@ -54,8 +54,21 @@ def test_kappa_by_hand():
     first = dict(zip("abcdef", ["DSAT", "DSAT", "SAT", "SAT", "NEUTRAL", None], strict=True))
     second = dict(zip("abcdef", ["DSAT", "SAT", "SAT", "SAT", "NEUTRAL", "SAT"], strict=True))
     first, second = ({(key, 1): said for key, said in verdicts.items()} for verdicts in (first, second))
-    kappa = cohens_kappa(first, second)
-    assert kappa is not None
-    assert kappa[1] == 5
-    assert kappa[0] == pytest.approx((0.8 - 0.36) / (1 - 0.36))  # chance: (2*1 + 2*3 + 1*1) / 25 = 0.36
-    assert cohens_kappa(first, {}) is None
+    agreement = reviewer_agreement(first, second)
+    assert agreement is not None
+    assert agreement.replies == 5
+    assert agreement.kappa == pytest.approx((0.8 - 0.36) / (1 - 0.36))  # chance: (2*1 + 2*3 + 1*1) / 25 = 0.36
+    assert reviewer_agreement(first, {}) is None
+
+
+def test_one_verdict_throughout_leaves_no_room_for_kappa():
+    agreement = reviewer_agreement({("a", 1): "DSAT", ("b", 1): "DSAT"}, {("a", 1): "DSAT", ("b", 1): "DSAT"})
+    assert agreement is not None
+    assert (agreement.kappa, agreement.replies) == (None, 2)
+
+
+def test_where_everything_is_called_disliked_recall_is_one():
+    queue = build_queue(FeedbackLabel(f"d{n}", 1, 2, "DSAT", "embedded", "1") for n in range(10))
+    quality = estimate_quality(queue, {item_key(label): "DSAT" for label in queue.disliked[:4]})
+    assert quality.recall is not None
+    assert (quality.recall.value, quality.recall.low, quality.recall.high) == (1, 1, 1)

@@ -11,12 +11,13 @@ import numpy as np
 from sklearn.metrics import f1_score, roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from drift.bench.label_gold import GoldBench, Interval, intervals, measure_gold
+from drift.bench.label_gold import RESAMPLES, GoldBench, Interval, interval, measure_gold
 from drift.errors import DataError
 from drift.feedback.embedded.fit.iard import read_iard
 from drift.feedback.embedded.labeller import DECISION, EmbeddedLabeller
 from drift.logs.ingest import ingest
 from drift.records import Conversation
+from drift.statistics import bootstrap_figures
 from drift.store import Store
 
 REPEATS = 7
@@ -97,19 +98,23 @@ def _seconds(work: Callable[[], int]) -> float:
 
 
 def measure_iard(labeller: EmbeddedLabeller, path: Path, seed: int) -> IardBench:
-    told = [turn for turn in read_iard(path) if turn.is_test]
-    if not told:
-        raise DataError(f"{path}: holds no test dialogue. Give --iard the whole iard.jsonl.")
-    truth = np.asarray([turn.dissatisfied for turn in told])
-    p_dsat = labeller.probabilities([turn.turn for turn in told])[:, 0]
-    dialogues = [turn.dialogue for turn in told]
+    turns = [turn for turn in read_iard(path) if turn.is_test]
+    if not turns:
+        raise DataError(f"{path}: holds no test dialogue. Give the complete iard.jsonl to --iard.")
+    truth = np.asarray([turn.dissatisfied for turn in turns])
+    p_dsat = labeller.probabilities([turn.turn for turn in turns])[:, 0]
+    dialogues = [turn.dialogue for turn in turns]
 
     def figures(rows: np.ndarray) -> tuple[float, float]:
-        return _auroc(truth[rows], p_dsat[rows]), float(f1_score(truth[rows], p_dsat[rows] >= DECISION))
+        auroc = roc_auc_score(truth[rows], p_dsat[rows])
+        return float(auroc), float(f1_score(truth[rows], p_dsat[rows] >= DECISION))
 
-    (auroc, f1), (of_auroc, of_f1) = figures(np.arange(len(truth))), intervals(figures, dialogues, seed)
-    return IardBench(round(auroc, 4), of_auroc, round(f1, 4), of_f1, len(told), len(set(dialogues)))
-
-
-def _auroc(truth: np.ndarray, p_dsat: np.ndarray) -> float:
-    return float(roc_auc_score(truth, p_dsat))
+    auroc, f1 = bootstrap_figures(figures, dialogues, seed, RESAMPLES)
+    return IardBench(
+        auroc=round(auroc.value, 4),
+        auroc_interval=interval(auroc),
+        f1=round(f1.value, 4),
+        f1_interval=interval(f1),
+        turns=len(turns),
+        dialogues=len(set(dialogues)),
+    )

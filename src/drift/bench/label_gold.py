@@ -1,6 +1,6 @@
 """The embedded labeller on gold labels of real chats, each turn judged by a model that saw nothing of its fold."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,27 +13,13 @@ from drift.feedback.embedded.fit.learn import Linears, held_out
 from drift.feedback.embedded.fit.pool import project_pool
 from drift.feedback.embedded.labeller import DECISION
 from drift.records import Conversation
+from drift.statistics import Share, bootstrap_figures
 
 RESAMPLES = 1000
+RECALL = 0.35  # at which the precision is reported
+BINS = 8  # of the reliability table
 
 Interval = tuple[float, float]
-
-
-def intervals(figures: Callable[[np.ndarray], Sequence[float]], groups: Sequence[str], seed: int) -> list[Interval]:
-    """95 % bootstrap interval of each figure that `figures` makes of rows; the rows of one group stay together."""
-    names, group = np.unique(groups, return_inverse=True)
-    members = [np.flatnonzero(group == number) for number in range(len(names))]
-    rng = np.random.default_rng(seed)
-    draws = [
-        figures(np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]))
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.percentile(draws, (2.5, 97.5), axis=0).round(4).tolist()
-    return list(zip(low, high, strict=True))
-
-
-RECALL = 0.35
-BINS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +50,20 @@ class GoldBench:
 
 def measure_gold(gold: Path, iard: Path, conversations: Sequence[Conversation], seed: int = 0) -> GoldBench:
     """Refits the labeller once for each fold; about a minute."""
-    told = read_gold(gold, conversations)
-    p_dsat = held_out(Linears(project_pool(read_iard(iard), told, conversations)))
-    return gold_figures(told, p_dsat, seed)
+    turns = read_gold(gold, conversations)
+    p_dsat = held_out(Linears(project_pool(read_iard(iard), turns, conversations)))
+    return gold_figures(turns, p_dsat, seed)
 
 
-def gold_figures(told: Sequence[GoldTurn], p_dsat: np.ndarray, seed: int = 0) -> GoldBench:
-    truth = np.asarray([turn.truth == "DSAT" for turn in told])
+def gold_figures(turns: Sequence[GoldTurn], p_dsat: np.ndarray, seed: int = 0) -> GoldBench:
+    truth = np.asarray([turn.truth == "DSAT" for turn in turns])
 
     def figures(rows: np.ndarray) -> tuple[float, ...]:
         return _figures(truth[rows], p_dsat[rows])
 
-    values, spans = figures(np.arange(len(truth))), intervals(figures, [turn.conversation for turn in told], seed)
-    auroc, average_precision, at_recall, brier_skill, precision, recall = (round(value, 4) for value in values)
+    shares = bootstrap_figures(figures, [turn.conversation for turn in turns], seed, RESAMPLES)
+    auroc, average_precision, at_recall, brier_skill, precision, recall = (round(share.value, 4) for share in shares)
+    spans = [interval(share) for share in shares]
     return GoldBench(
         protocol=f"out of fold: {FOLDS} folds by sha256 of the conversation id; each model, its settings and its "
         "calibration saw nothing of the fold that it is scored on",
@@ -100,22 +87,28 @@ def gold_figures(told: Sequence[GoldTurn], p_dsat: np.ndarray, seed: int = 0) ->
 
 def _figures(truth: np.ndarray, p_dsat: np.ndarray) -> tuple[float, ...]:
     """AUROC, average precision, precision at the recall, Brier skill, and precision and recall of the decision."""
-    said, base = p_dsat >= DECISION, truth.mean()
-    both = (truth & said).sum()
+    called, base = p_dsat >= DECISION, truth.mean()
+    hits = (truth & called).sum()
     return (
         float(roc_auc_score(truth, p_dsat)),
         float(average_precision_score(truth, p_dsat)),
         precision_at_recall(truth, p_dsat, RECALL),
         float(1 - ((p_dsat - truth) ** 2).mean() / (base * (1 - base))),
-        float(both / max(said.sum(), 1)),
-        float(both / truth.sum()),
+        float(hits / max(called.sum(), 1)),
+        float(hits / truth.sum()),
     )
+
+
+def interval(share: Share) -> Interval:
+    """For JSON: four digits, rounded by numpy, as published figures are."""
+    low, high = np.round((share.low, share.high), 4).tolist()
+    return low, high
 
 
 def precision_at_recall(truth: np.ndarray, p_dsat: np.ndarray, recall: float) -> float:
     """Precision at the highest threshold that reaches the recall; turns with equal p_dsat come together."""
-    found = np.cumsum(truth[np.argsort(-p_dsat, kind="stable")])
-    threshold = np.sort(p_dsat)[::-1][np.searchsorted(found, np.ceil(recall * truth.sum() - 1e-9))]
+    hits = np.cumsum(truth[np.argsort(-p_dsat, kind="stable")])
+    threshold = np.sort(p_dsat)[::-1][np.searchsorted(hits, np.ceil(recall * truth.sum() - 1e-9))]
     return float(truth[p_dsat >= threshold].mean())
 
 

@@ -35,7 +35,7 @@ def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_leng
     )
     interval = bootstrap_mean([float(result.right) for result in each])
     return PreferenceResult(
-        accuracy=interval.mean,
+        accuracy=interval.value,
         accuracy_low=interval.low,
         accuracy_high=interval.high,
         margin=float(np.mean([c.total - r.total for _, c, r in scored])),

@@ -52,7 +52,7 @@ def _at_temperature(
     interval = bootstrap_mean(per_prompt.tolist())
     return UtilityResult(
         temperature=sampling.temperature,
-        mean=interval.mean,
+        mean=interval.value,
         low=interval.low,
         high=interval.high,
         prompts=len(prompts),

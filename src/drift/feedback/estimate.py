@@ -3,17 +3,9 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
+from drift.statistics import Share, Stratum, estimate_strata
 
 Z = 1.959964
-DRAWS, SEED = 4000, 0
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +32,10 @@ class CascadeEstimate:
 
 def cascade_estimate(band: Slice, rest: Slice) -> CascadeEstimate:
     """Stratified: each slice's share of DSAT has a Beta posterior (Jeffreys' prior), weighted by the slice's size."""
-    empty = [part for part in (band, rest) if part.size and not part.judged]
-    total = band.size + rest.size
-    if empty or not total:
-        return CascadeEstimate(band, rest, None, None)
-    draws = np.random.default_rng(SEED)
-    found, missed = (
-        part.size * draws.beta(part.dsat + 0.5, part.judged - part.dsat + 0.5, DRAWS) for part in (band, rest)
-    )
-    hits, misses = (part.size * part.dsat / max(part.judged, 1) for part in (band, rest))
-    recall = _share(hits / (hits + misses), found / (found + missed)) if hits + misses else None
-    return CascadeEstimate(band, rest, _share((hits + misses) / total, (found + missed) / total), recall)
+    seen, unseen = (Stratum(part.size, part.judged, part.dsat) for part in (band, rest))
+    estimate = estimate_strata(seen, unseen)
+    prevalence, recall = (share and share.rounded() for share in (estimate.prevalence, estimate.recall))
+    return CascadeEstimate(band, rest, prevalence, recall)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +69,8 @@ def rogan_gladen(called: int, total: int, known: Diagnosis) -> Share | None:
     shift = 2 * Z * Z * (middle * of_se - (1 - middle) * of_sp)
     spread = Z * math.sqrt(p * (1 - p) / n + middle**2 * of_se + (1 - middle) ** 2 * of_sp) / (se + sp - 1)
     low, high = (min(1.0, max(0.0, middle + shift + sign * spread)) for sign in (-1, 1))
-    return Share(round(min(1.0, max(0.0, point)), 4), round(low, 4), round(high, 4))
+    return Share(min(1.0, max(0.0, point)), low, high).rounded()
 
 
 def _corrected(p: float, sensitivity: float, specificity: float) -> float:
     return (p + specificity - 1) / (sensitivity + specificity - 1)
-
-
-def _share(value: float, draws: np.ndarray) -> Share:
-    low, high = np.percentile(draws, (2.5, 97.5))
-    return Share(round(value, 4), round(float(low), 4), round(float(high), 4))

@@ -9,7 +9,7 @@ from drift.records import FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.files import read_json
 from drift.rundir import RunView
 from drift.rundir.view import store_of
-from drift.statistics import Interval, bootstrap_mean
+from drift.statistics import Share, paired_difference
 from drift.store import ReviewedPreference
 
 FEWEST = 5
@@ -41,7 +41,7 @@ class Kind:
     held_out: int
     before: float | None = None
     after: float | None = None
-    gain: Interval | None = None
+    gain: Share | None = None
 
 
 def assumptions(run: RunView) -> tuple[Assumption, ...]:
@@ -90,9 +90,9 @@ def kinds(
 def _kind(name: str, count: int, moved: list[tuple[float, float]]) -> Kind:
     if not moved:
         return Kind(name, count, 0)
-    was, became = (sum(side) / len(moved) for side in zip(*moved, strict=True))
-    gain = bootstrap_mean([b - a for a, b in moved]) if len(moved) >= FEWEST else None
-    return Kind(name, count, len(moved), was, became, gain)
+    before, after = zip(*moved, strict=True)
+    gain = paired_difference(before, after) if len(moved) >= FEWEST else None
+    return Kind(name, count, len(moved), sum(before) / len(moved), sum(after) / len(moved), gain)
 
 
 def _kinds_held_out(run: RunView) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """The first lines of the report: is the new model better, on what, and how sure is that?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from drift.report.contents import Contents, Phase
-from drift.statistics import Interval, bootstrap_mean
+from drift.statistics import Share, paired_difference
 
 Tone = Literal["better", "worse", "unclear", "unknown"]
 
@@ -15,10 +16,10 @@ class Measured:
 
     measure: str
     first: Phase
-    before: Interval
+    before: Share
     last: Phase
-    after: Interval
-    gain: Interval | None
+    after: Share
+    gain: Share | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,9 @@ def _utility_change(contents: Contents, temperature: float) -> Measured | None:
     return Measured(
         f"the true utility of {after.prompts} held-out requests ({how})",
         ends[0],
-        Interval(before.mean, before.low, before.high),
+        Share(before.mean, before.low, before.high),
         ends[1],
-        Interval(after.mean, after.low, after.high),
+        Share(after.mean, after.low, after.high),
         _paired(before.scores, after.scores),
     )
 
@@ -91,15 +92,15 @@ def _preference_change(contents: Contents) -> Measured | None:
     return Measured(
         f"preference accuracy on {after.pairs} held-out complaints",
         ends[0],
-        Interval(before.accuracy, before.accuracy_low, before.accuracy_high),
+        Share(before.accuracy, before.accuracy_low, before.accuracy_high),
         ends[1],
-        Interval(after.accuracy, after.accuracy_low, after.accuracy_high),
+        Share(after.accuracy, after.accuracy_low, after.accuracy_high),
         _paired([was[key] for key in common], [became[key] for key in common]),
     )
 
 
-def _paired(before, after) -> Interval | None:
+def _paired(before: Sequence[float], after: Sequence[float]) -> Share | None:
     """Mean difference over the same units, in their order; None where the single values were not kept."""
     if not before or len(before) != len(after):
         return None
-    return bootstrap_mean([b - a for a, b in zip(before, after, strict=True)])
+    return paired_difference(before, after)

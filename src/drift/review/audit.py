@@ -4,19 +4,19 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from drift.records import FeedbackLabel, Verdict
-from drift.review.estimate import Quality, cohens_kappa, estimate_quality, verdicts_of
+from drift.review.estimate import Quality, ReviewerAgreement, estimate_quality, reviewer_agreement, verdicts_of
 from drift.review.queue import Queue, build_queue, item_key
 from drift.store import Review, Store
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`agreement`: with each other reviewer, kappa and the number of replies that both decided."""
+    """`agreement`: with each other reviewer, on the replies that both decided."""
 
     decided: int
     total: int
     quality: Quality
-    agreement: dict[str, tuple[float, int]]
+    agreement: dict[str, ReviewerAgreement]
 
 
 class Audit:
@@ -56,13 +56,13 @@ class Audit:
         for review in self.store.reviews.all(Review):
             by_reviewer[review.reviewer].append(review)
         mine = verdicts_of(by_reviewer.pop(self.reviewer, []))
-        shared = {name: cohens_kappa(mine, verdicts_of(theirs)) for name, theirs in by_reviewer.items()}
+        agreements = {name: reviewer_agreement(mine, verdicts_of(theirs)) for name, theirs in by_reviewer.items()}
         in_queue = sum(item_key(label) in mine for label in self.queue.order)
         return Progress(
             in_queue,
             len(self.queue.order),
             estimate_quality(self.queue, mine),
-            {name: kappa for name, kappa in shared.items() if kappa is not None},
+            {name: agreement for name, agreement in agreements.items() if agreement is not None},
         )
 
     def _verdicts(self) -> dict[tuple[str, int], str | None]:

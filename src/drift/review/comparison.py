@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from drift.errors import DataError
 from drift.records import PreferencePair, read_jsonl
-from drift.review.estimate import DRAWS, SEED, Share
+from drift.statistics import Share, posterior_share
 from drift.store import ReviewedPreference, Reviews
 
 Side = Literal["left", "right", "tie"]
@@ -56,9 +54,9 @@ class BlindComparison:
         return self._reviews.undo(ReviewedPreference, self.reviewer, self.run)
 
     def improvement(self) -> AuditedImprovement:
-        told = [preference.winner for preference in self._mine()]
-        points = [{"chosen": 1.0, "rejected": 0.0, "tie": 0.5}[winner] for winner in told if winner]
-        return AuditedImprovement(_interval(points), len(told), len(self.pairs))
+        winners = [preference.winner for preference in self._mine()]
+        points = [{"chosen": 1.0, "rejected": 0.0, "tie": 0.5}[winner] for winner in winners if winner]
+        return AuditedImprovement(posterior_share(sum(points), len(points)), len(winners), len(self.pairs))
 
     def _mine(self) -> list[ReviewedPreference]:
         return list(self._reviews.all(ReviewedPreference, self.reviewer, self.run))
@@ -70,13 +68,3 @@ def fresh_is_left(pair: PreferencePair) -> bool:
 
 def _digest(purpose: str, pair_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{purpose}/{pair_id}".encode()).digest()[:8], "big")
-
-
-def _interval(points: list[float]) -> Share | None:
-    """Beta posterior with Jeffreys' prior; a tie counts half a win and half a loss."""
-    if not points:
-        return None
-    won = sum(points)
-    draws = np.random.default_rng(SEED).beta(won + 0.5, len(points) - won + 0.5, DRAWS)
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Share(won / len(points), float(low), float(high))

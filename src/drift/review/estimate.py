@@ -1,29 +1,16 @@
 """How good are the labels, judged by the reviews so far; and how far do two reviewers agree?"""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-import numpy as np
-
 from drift.records import FeedbackLabel
 from drift.review.queue import Queue, item_key
+from drift.statistics import Share, Stratum, cohens_kappa, estimate_strata, posterior_share
 from drift.store import Review
-
-DRAWS, SEED = 4000, 0
 
 Verdicts = Mapping[tuple[str, int], str | None]
 """What a reviewer said of each reply, by its key; None where they passed over it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """An estimated share with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,48 +25,37 @@ class Quality:
     sampled: int
 
 
+@dataclass(frozen=True, slots=True)
+class ReviewerAgreement:
+    """Cohen's kappa over the `replies` that both decided. None: undefined, as both always gave the same verdict."""
+
+    kappa: float | None
+    replies: int
+
+
 def verdicts_of(reviews: Iterable[Review]) -> dict[tuple[str, int], str | None]:
     return {(review.conversation_id, review.reply_index): review.label for review in reviews}
 
 
 def estimate_quality(queue: Queue, verdicts: Verdicts) -> Quality:
-    """From the decided beginning of each stratum's random order, whatever else was decided (stratified sample).
-
-    Each stratum's share of disliked replies has a Beta posterior (Jeffreys' prior); recall weighs the strata by their
-    sizes: N1 p / (N1 p + N0 q), p and q the shares among replies called disliked and among the others.
-    """
+    """From the decided beginning of each stratum's random order, whatever else was decided (stratified sample)."""
     called, others = _decided(queue.disliked, verdicts), _decided(queue.others, verdicts)
-    draws = np.random.default_rng(SEED)
-    p, q = (draws.beta(sum(said) + 0.5, len(said) - sum(said) + 0.5, DRAWS) for said in (called, others))
-    found, missed = queue.disliked_size * p, queue.others_size * q
-    precision = _share(sum(called) / len(called), p) if called else None
-    recall = None
-    if called and others:
-        hits = queue.disliked_size * sum(called) / len(called)
-        misses = queue.others_size * sum(others) / len(others)
-        recall = _share(hits / (hits + misses), found / (found + missed)) if hits + misses else None
-    return Quality(precision, recall, len(called) + len(others))
+    strata = estimate_strata(
+        Stratum(queue.disliked_size, len(called), sum(called)), Stratum(queue.others_size, len(others), sum(others))
+    )
+    return Quality(posterior_share(sum(called), len(called)), strata.recall, len(called) + len(others))
 
 
-def cohens_kappa(first: Verdicts, second: Verdicts) -> tuple[float, int] | None:
-    """Agreement beyond chance of two people, and on how many replies; None without a common one."""
-    common = [(first[key], second[key]) for key in first.keys() & second.keys() if first[key] and second[key]]
+def reviewer_agreement(first: Verdicts, second: Verdicts) -> ReviewerAgreement | None:
+    """Of two reviewers. None if no reply was decided by both."""
+    common = [(a, b) for key in first.keys() & second.keys() if (a := first[key]) and (b := second[key])]
     if not common:
         return None
-    n = len(common)
-    agreed = sum(a == b for a, b in common) / n
-    left, right = (Counter(pair[side] for pair in common) for side in (0, 1))
-    chance = sum(left[verdict] * right[verdict] for verdict in left) / n**2
-    return (1.0 if chance == 1 else (agreed - chance) / (1 - chance)), n
+    return ReviewerAgreement(cohens_kappa([a for a, _ in common], [b for _, b in common]), len(common))
 
 
 def _decided(stratum: Sequence[FeedbackLabel], verdicts: Verdicts) -> list[bool]:
     """Was each reply of the decided beginning disliked? Passed-over ones are left out."""
     begun = takewhile(lambda label: item_key(label) in verdicts, stratum)
-    said = (verdicts[item_key(label)] for label in begun)
-    return [verdict == "DSAT" for verdict in said if verdict is not None]
-
-
-def _share(value: float, draws: np.ndarray) -> Share:
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Share(float(value), float(low), float(high))
+    decided = (verdicts[item_key(label)] for label in begun)
+    return [verdict == "DSAT" for verdict in decided if verdict is not None]

@@ -9,8 +9,9 @@ from nicegui import events, ui
 from drift.records import Verdict
 from drift.review.audit import Audit
 from drift.review.comparison import BlindComparison, Side, fresh_is_left
-from drift.review.estimate import Share
+from drift.review.estimate import ReviewerAgreement
 from drift.review.markup import STYLE, chat_html, conversation_html, message_html
+from drift.statistics import Share
 
 VERDICT_KEYS: dict[str, Verdict | None] = {"s": "SAT", "d": "DSAT", "n": "NEUTRAL", "k": None}
 SIDE_KEYS: dict[str, Side | None] = {"1": "left", "2": "right", "t": "tie", "k": None}
@@ -106,8 +107,13 @@ def _audit_progress(audit: Audit) -> list[str]:
         f"precision {_share(quality.precision)}",
         f"recall {_share(quality.recall)}",
         f"from {quality.sampled} random replies",
-        *(f"kappa with {name} {kappa:.2f} on {n}" for name, (kappa, n) in sorted(progress.agreement.items())),
+        *(_agreement(name, agreement) for name, agreement in sorted(progress.agreement.items())),
     ]
+
+
+def _agreement(name: str, agreement: ReviewerAgreement) -> str:
+    kappa = "undefined" if agreement.kappa is None else f"{agreement.kappa:.2f}"
+    return f"kappa with {name} {kappa} on {agreement.replies}"
 
 
 def _share(share: Share | None) -> str:

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import cohen_kappa_score
 
-from drift.feedback.trust.agreement import Compared, calibrate, compare, diagnosis, kappa, precision_coverage
+from drift.feedback.trust.agreement import Compared, calibrate, compare, diagnosis, precision_coverage
 from drift.records import FeedbackLabel
 
 
@@ -39,12 +38,11 @@ def test_by_hand():
     assert (known.positives, known.hits, known.negatives, known.rejections) == (2, 1, 3, 2)
 
 
-def test_kappa_is_cohens():
-    rng = np.random.default_rng(0)
-    first, second = (rng.choice(["DSAT", "SAT", "NEUTRAL"], 200).tolist() for _ in range(2))
-    assert kappa(first, second) == pytest.approx(cohen_kappa_score(first, second), abs=1e-4)
-    assert kappa(["DSAT"], ["DSAT"]) is None
-    assert kappa([], []) is None
+def test_kappa_by_hand():
+    told = compare([compared("DSAT", "DSAT", None), compared("SAT", "DSAT", None), compared("SAT", "SAT", None)] * 2)
+    assert told.kappa == pytest.approx((2 / 3 - 4 / 9) / (1 - 4 / 9), abs=1e-4)  # chance: (2*1 + 1*2) / 9
+    assert told.kappa_dsat == told.kappa
+    assert compare([compared("DSAT", "DSAT", None)]).kappa is None
 
 
 def test_calibration_and_curve_by_hand():

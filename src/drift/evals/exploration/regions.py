@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+from drift.statistics import PERCENTILES, Share, draw_units
+
 GRID = 200
 TOPS = (5, 10, 20)
 """q, in per cent."""
@@ -20,12 +22,9 @@ RESAMPLES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class RegionShare:
-    """In [0, 1], with the 95 % bootstrap interval over prompts; `seed_spread`: largest difference between maps."""
+class RegionShare(Share):
+    """In [0, 1], with the bootstrap interval over prompts; `seed_spread`: largest difference between maps."""
 
-    value: float
-    low: float
-    high: float
     seed_spread: float = 0.0
 
 
@@ -94,12 +93,11 @@ def raw_densities(embeddings: np.ndarray, weights: np.ndarray) -> Densities:
 def shares(maps: Sequence[Densities], methods: int, prompts: int) -> list[list[RegionShares]]:
     """For each method its shares in every R_q: mean over the maps (one per seed), interval over prompts."""
     whole = np.ones(prompts)
-    rng = np.random.default_rng(0)
-    draws = [np.bincount(rng.integers(0, prompts, prompts), minlength=prompts) for _ in range(RESAMPLES)]
+    draws = [np.bincount(drawn, minlength=prompts) for drawn in draw_units(prompts, RESAMPLES)]
     point = np.stack([_in_regions(densities(whole)) for densities in maps])  # [maps, q, 2, M]
     spread = point.max(axis=0) - point.min(axis=0)
     drawn = np.stack([_in_regions(maps[i % len(maps)](draw.astype(float))) for i, draw in enumerate(draws)])
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    low, high = np.percentile(drawn, PERCENTILES, axis=0)
     mean = point.mean(axis=0)
 
     def share(q: int, kind: int, m: int) -> RegionShare:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drift.evals.alpaca_eval.length_control import Training, fit
-from drift.statistics import RESAMPLES
+from drift.statistics import bootstrap_ratio
 
 TIE = 0.05
 """A mean preference this near to 1/2 is a tie: two orders that contradict each other come to exactly 1/2."""
@@ -91,15 +91,16 @@ def _preferences(scored: Sequence[PairVerdict]) -> np.ndarray:
 
 
 def _rate(scored: Sequence[PairVerdict]) -> SubtypeResult:
-    """The mean preference with its interval; conversations are drawn anew, because their items hang together."""
-    names = {name: i for i, name in enumerate(dict.fromkeys(v.conversation_id for v in scored))}
-    place = np.array([names[v.conversation_id] for v in scored])
-    values = _preferences(scored)
-    totals, counts = np.bincount(place, values), np.bincount(place)
-    draws = np.random.default_rng(0).integers(0, len(names), (RESAMPLES, len(names)))
-    means = totals[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return SubtypeResult(float(100 * values.mean()), float(100 * low), float(100 * high), len(scored))
+    """The mean preference of at least one item; conversations are resampled, because their items depend on each other.
+
+    Conversations count in their order of appearance, which fixes the draws.
+    """
+    number = {name: i for i, name in enumerate(dict.fromkeys(verdict.conversation_id for verdict in scored))}
+    groups = [number[verdict.conversation_id] for verdict in scored]
+    share = bootstrap_ratio(_preferences(scored), np.ones(len(scored)), groups)
+    if share is None:
+        raise ValueError("no scored item")
+    return SubtypeResult(100 * share.value, 100 * share.low, 100 * share.high, len(scored))
 
 
 def _length_controlled(scored: Sequence[PairVerdict]) -> float | None:

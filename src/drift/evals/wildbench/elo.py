@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from drift.evals.wildbench.scores import ModelScores
+from drift.statistics import PERCENTILES
 
 DECISIVE = 2
 """Points of difference from which on a vote is won."""
@@ -37,7 +38,7 @@ class Votes:
 def rate(models: Sequence[ModelScores]) -> dict[str, Elo]:
     """Elo of every model, all starting at 1000: comparable within one call only."""
     ratings = play(cast_votes(models), len(models))
-    low, high = np.percentile(ratings, [2.5, 97.5], axis=0)
+    low, high = np.percentile(ratings, PERCENTILES, axis=0)
     mean = ratings.mean(axis=0)
     return {m.name: Elo(float(mean[i]), float(low[i]), float(high[i])) for i, m in enumerate(models)}
 

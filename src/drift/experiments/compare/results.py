@@ -18,7 +18,7 @@ from drift.experiments.simulation import hash_of
 from drift.records import PreferencePair, read_jsonl
 from drift.report.comparison.page import write_comparison_report
 from drift.report.comparison.results import RESULTS, ArmResult, ComparisonResults, Difference, Three
-from drift.statistics import Interval, bootstrap_runs
+from drift.statistics import Share, bootstrap_runs
 
 
 def summarise(
@@ -65,8 +65,8 @@ def write_comparison(folder: Path, comparison: ComparisonResults) -> None:
     write_comparison_report(folder)
 
 
-def three(interval: Interval) -> Three:
-    return round(interval.mean, 4), round(interval.low, 4), round(interval.high, 4)
+def three(share: Share) -> Three:
+    return round(share.value, 4), round(share.low, 4), round(share.high, 4)
 
 
 def _arm(cells: Sequence[Cell], scores: Mapping[str, list[NDArray[np.float64]]], folder: Path) -> ArmResult:

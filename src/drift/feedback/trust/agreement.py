@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drift.feedback.estimate import DRAWS, SEED, Diagnosis, Share
+from drift.feedback.estimate import Diagnosis
 from drift.records import FeedbackLabel, Verdict
+from drift.statistics import Share, bootstrap_ratio, cohens_kappa
 
 VERDICTS: tuple[Verdict, ...] = ("DSAT", "SAT", "NEUTRAL", "ABSTAIN")
 BINS = 10
 POINTS = 20
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,8 @@ def compare(rows: Sequence[Compared]) -> Agreement:
         conversations=len(set(groups)),
         confusion=confusion,
         agreement=_ratio(np.asarray(truth) == np.asarray(told), np.ones(len(rows), dtype=bool), groups),
-        kappa=kappa(truth, told),
-        kappa_dsat=kappa(is_dsat.tolist(), called.tolist()),
+        kappa=_kappa(truth, told),
+        kappa_dsat=_kappa(is_dsat.tolist(), called.tolist()),
         precision=_ratio(is_dsat & called, called, groups),
         recall=_ratio(is_dsat & called, is_dsat, groups),
         auroc=_auroc(p, y) if both else None,
@@ -102,15 +104,9 @@ def diagnosis(rows: Sequence[Compared]) -> Diagnosis:
     return Diagnosis(len(positives), hits, len(negatives), sum(row.label.label != "DSAT" for row in negatives))
 
 
-def kappa(first: Sequence[object], second: Sequence[object]) -> float | None:
-    """Cohen's: agreement beyond what the two margins would give by chance. None if there is no such room."""
-    n = len(first)
-    if not n:
-        return None
-    seen = sum(a == b for a, b in zip(first, second, strict=True)) / n
-    ours, theirs = Counter(first), Counter(second)
-    chance = sum(ours[name] * theirs[name] for name in ours) / n**2
-    return None if chance == 1 else round((seen - chance) / (1 - chance), 4)
+def _kappa(first: Sequence[str | bool], second: Sequence[str | bool]) -> float | None:
+    kappa = cohens_kappa(first, second)
+    return None if kappa is None else round(kappa, 4)
 
 
 def calibrate(p: np.ndarray, y: np.ndarray) -> Calibration:
@@ -149,12 +145,5 @@ def _auroc(p: np.ndarray, y: np.ndarray) -> float:
 
 def _ratio(part: np.ndarray, whole: np.ndarray, groups: Sequence[str]) -> Share | None:
     """sum(part) / sum(whole), with conversations drawn with replacement."""
-    if not whole.sum():
-        return None
-    _, group = np.unique(groups, return_inverse=True)
-    above, below = (np.bincount(group, mask) for mask in (part, whole))
-    draws = np.random.default_rng(SEED).integers(len(above), size=(DRAWS // 4, len(above)))
-    totals = below[draws].sum(axis=1)
-    shares = above[draws].sum(axis=1)[totals > 0] / totals[totals > 0]
-    low, high = np.percentile(shares, (2.5, 97.5))
-    return Share(round(float(above.sum() / below.sum()), 4), round(float(low), 4), round(float(high), 4))
+    share = bootstrap_ratio(part, whole, groups, resamples=RESAMPLES)
+    return share and share.rounded()

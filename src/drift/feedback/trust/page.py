@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from drift.feedback.estimate import Share
 from drift.feedback.trust.agreement import Agreement
 from drift.feedback.trust.results import TrustReport
+from drift.statistics import Share
 
 WIDTH = 260
 

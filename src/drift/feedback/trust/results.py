@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from drift.feedback.estimate import Share
 from drift.feedback.trust.agreement import Agreement
 from drift.records import Verdict
+from drift.statistics import Share
 
 
 @dataclass(frozen=True, slots=True)
