@@ -107,12 +107,15 @@ def test_a_cascade_sees_the_band_and_an_audit_slice(judging, store):
 
 def test_the_dry_run_says_what_it_would_take_and_asks_nobody(judging, store):
     told = plan(store, settings(judging, **PRICES))
-    assert (told.turns, told.calls) == (18, 18)
-    assert told.cost is not None
+    assert (told.turns, told.estimate.questions) == (18, 18)
+    assert told.estimate.cost is not None
     assert told.most_cost is not None
-    assert 0 < told.cost < told.most_cost
+    assert 0 < told.estimate.cost < told.most_cost
+    assert list(told.plain()) == ["turns", "calls", "input_tokens", "output_tokens", "cost", "most_cost"]
+    assert (told.plain()["calls"], told.plain()["output_tokens"]) == (18, 18 * 70)
     assert judging.requests == []
-    assert plan(store, settings(judging)).cost is None
+    free = plan(store, settings(judging))
+    assert (free.estimate.cost, free.most_cost) == (None, None)
 
 
 def test_the_budget_ends_the_judge_and_what_it_bought_is_kept(judging, store):

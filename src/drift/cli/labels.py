@@ -103,7 +103,7 @@ def label(
     opened = Store(store)
     with progress("labelling"):
         known = report and labeller is None and out is None and any(opened.counts().labels.values())
-        done = None if known else plan(opened, settings) if dry_run else label_by(opened, settings, out)
+        done = None if known else plan(opened, settings).plain() if dry_run else label_by(opened, settings, out)
     if done is not None:
         summary(done, as_json and not report)
     if report:

@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass
 
 from drift.config import EndpointSettings
+from drift.endpoint.cost import cost_of
 from drift.endpoint.exchange import Usage
 from drift.errors import ConfigError, DriftError
 
@@ -28,9 +29,9 @@ class Budget:
 
     def __init__(self, settings: EndpointSettings) -> None:
         self.limit = settings.max_cost
-        prices = (settings.price_per_million_input, settings.price_per_million_output)
-        self._prices = None if None in prices else (prices[0] or 0.0, prices[1] or 0.0)
-        if self.limit is not None and self._prices is None:
+        self._settings = settings
+        self._has_prices = cost_of(settings, 0, 0) is not None
+        if self.limit is not None and not self._has_prices:
             raise ConfigError(
                 "max_cost needs prices: set price_per_million_input and price_per_million_output "
                 "(drift label: --price-input, --price-output)."
@@ -42,9 +43,7 @@ class Budget:
         self._changed = threading.Condition()
 
     def cost(self, usage: Usage) -> float | None:
-        if self._prices is None:
-            return None
-        return (usage.input_tokens * self._prices[0] + usage.output_tokens * self._prices[1]) / 1e6
+        return cost_of(self._settings, usage.input_tokens, usage.output_tokens)
 
     def reserve(self, most: Usage) -> float:
         """Set aside what the request can cost at most; waits while requests under way may turn out cheaper.
@@ -86,5 +85,5 @@ class Budget:
 
     def spending(self) -> Spending:
         with self._changed:
-            cost = None if self._prices is None else round(self._spent, 8)
+            cost = round(self._spent, 8) if self._has_prices else None
             return Spending(self._requests, self._cached, self._input, self._output, cost)

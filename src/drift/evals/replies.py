@@ -16,6 +16,7 @@ from pydantic import AliasChoices, Field
 from drift.config import EndpointSettings, PolicySettings, SamplingSettings
 from drift.disk import DurableJsonl
 from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply
+from drift.endpoint.cost import BYTES_PER_TOKEN
 from drift.endpoint.options import endpoint_settings
 from drift.errors import DataError
 from drift.evals.files import PublicRow, read_rows
@@ -24,7 +25,6 @@ from drift.policy.sampler import generate_replies
 from drift.policy.samplers.backend import LocalBackend
 from drift.progress import report_progress
 from drift.records import ChatMessage, Completion, stable_hash
-from drift.scoring.ask import BYTES_PER_TOKEN
 
 FILES = (".json", ".jsonl", ".parquet")
 CHUNK = 32

@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 
 from drift.config import PolicySettings, SamplingSettings
+from drift.endpoint.cost import CostEstimate
 from drift.endpoint.options import UNPRICED, JudgePricing, endpoint_settings
 from drift.errors import ConfigError, DataError
 from drift.evals.exploration.analyse import Sampled, analyse, default_good
@@ -23,7 +24,6 @@ from drift.progress import report_note
 from drift.records import ChatMessage, stable_hash
 from drift.report import write_report
 from drift.rundir import atomic_write, load_run
-from drift.scoring.ask import Estimate
 from drift.scoring.judges import JudgeScorer
 from drift.scoring.reward_model import RewardModelScorer
 from drift.scoring.scorers import BatchScorer, ReplyToScore, TruthScorer
@@ -106,7 +106,7 @@ def explore(
     return summary
 
 
-def estimate_exploration(sources: Sequence[str], settings: ExploreSettings, out: Path) -> Estimate:
+def estimate_exploration(sources: Sequence[str], settings: ExploreSettings, out: Path) -> CostEstimate:
     """What the judge would be asked at most, if every reply were as long as it may be and differed from the others.
 
     Raises ConfigError if the reward is not a judge's.

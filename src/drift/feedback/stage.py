@@ -1,79 +1,70 @@
-"""`drift label` by the config's labeller: embedded, judge, or cascade (the embedded one everywhere, the judge where it
-matters). One command, one budget; what was answered is cached beside the labels, so the same command goes on."""
+"""`drift label`: which labeller runs over the store, and which turns the judge sees.
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+embedded   the embedded labeller labels every turn
+judge      a model behind a server labels every turn
+cascade    the embedded labeller labels every turn; then the judge labels those that may be dissatisfied (the band) and
+           a random sample of the others (the audit), which estimates what the band misses
+
+The judge's answers are cached beside the labels: after an interruption the same command continues.
+"""
+
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from drift.config import EndpointSettings, LabelSettings
-from drift.endpoint import ANSWERS, Cache, CostLimitReached, Endpoint, Spending, probe
-from drift.errors import ConfigError
+from drift.config import LabelSettings
+from drift.endpoint import ANSWERS, Cache
+from drift.endpoint.cost import BYTES_PER_TOKEN, CostEstimate, cost_of
 from drift.feedback.embedded.labeller import EmbeddedLabeller
 from drift.feedback.estimate import CascadeEstimate, Slice, cascade_estimate
-from drift.feedback.judge.judge import JudgeLabeller, Turns
+from drift.feedback.judge.judge import Turns
 from drift.feedback.judge.prompt import chat_request, prompt_version
-from drift.feedback.judge.rubric import load_rubric
+from drift.feedback.judge.run import JudgeRun, JudgeSummary, judge_endpoint, judge_rubric, open_judge
 from drift.feedback.judge.window import windows
-from drift.feedback.label import (
-    LabelSummary,
-    check_writable,
-    counted,
-    label_store,
-    mark_unsafe_complaint,
-    rating_labels,
-    summarise,
-)
-from drift.records import Conversation, FeedbackLabel, stable_hash
+from drift.feedback.label import LabelSummary, check_writable, counted, label_store, summarise
+from drift.records import stable_hash
 from drift.store import Store
 
-BYTES_PER_TOKEN = 4.0
 TOKENS_PER_VERDICT = 70
+"""Output tokens of the judge per turn, for the estimate."""
 AUDIT_BUCKETS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeSummary:
-    """`unanswered`: turns without a label, by the server's problem; the same command asks for them again.
-
-    `stopped`: why the judge did not come to the end, if it did not.
-    """
-
-    server: str
-    spending: Spending
-    turns: int
-    repairs: int
-    abstained: dict[str, int] = field(default_factory=dict)
-    unanswered: dict[str, int] = field(default_factory=dict)
-    stopped: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class JudgedSummary(LabelSummary):
-    """`cascade`: what the judge's look at the band and at the audit slice says of all turns."""
+    """`cascade`: what the judge's labels of the band and of the audit say about all turns."""
 
     judge: JudgeSummary | None = None
     cascade: CascadeEstimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What the judge would be asked. Tokens and cost are estimates from the texts' sizes, `most_cost` is a bound.
+class LabelPlan:
+    """What the judge would be asked. `most_cost`: the upper bound. Answers in the cache cost nothing, but count here.
 
-    Answers that are in the cache already cost nothing.
+    `turns`: user turns to be judged; one question of the estimate asks for the turns of one window.
     """
 
     turns: int
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    cost: float | None
+    estimate: CostEstimate
     most_cost: float | None
+
+    def plain(self) -> dict[str, Any]:
+        """For the console and JSON."""
+        return {
+            "turns": self.turns,
+            "calls": self.estimate.questions,
+            "input_tokens": self.estimate.input_tokens,
+            "output_tokens": self.estimate.output_tokens,
+            "cost": self.estimate.cost,
+            "most_cost": self.most_cost,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Turns for the judge, by slice. `rest`: how many of the others there are, audited ones included."""
+    """The turns that the judge of a cascade sees. `rest`: how many turns are outside the band, the audit included."""
 
     band: Turns
     audit: Turns
@@ -84,155 +75,97 @@ class Selection:
 
 
 def label_by(store: Store, settings: LabelSettings, out: Path | None = None) -> LabelSummary:
-    """Label everything in the store in the way that the settings say. Raises as `label_store` and the endpoint do."""
+    """Label every turn in the store as the settings say. `out` gets one JSONL row per judged turn.
+
+    Raises what `label_store` and the endpoint raise.
+    """
     if settings.labeller == "embedded":
         return label_store(store, out)
     if out is not None:
         check_writable("--out", out)
     store.require_conversations()
-    total, job = store.size(), _job(store, settings)
+    total, job = store.size(), _job_name(store, settings)
     with closing(Cache(store.path / ANSWERS)) as cache:
-        if cache.finished_job() == job:  # so that a run resumes when the judge's server is long gone
+        # A finished job needs no server: a run resumes when the judge's server is long gone.
+        if cache.finished_job() == job:
             return summarise(store, total, 0, out)
         cache.finish_job(None)
-        done = _label_with_judge(store, settings, total, out)
-        if done.judge and not done.judge.stopped and not done.judge.unanswered:
-            cache.finish_job(_job(store, settings))
-        return done
+        summary = _label_with_judge(store, settings, total, out)
+        if summary.judge and summary.judge.is_complete:
+            cache.finish_job(job)
+        return summary
 
 
-def _label_with_judge(store: Store, settings: LabelSettings, total: int, out: Path | None) -> "JudgedSummary":
-    with _judge(store, settings) as (judge, endpoint, server):  # a server that is missing is told before any work
+def _label_with_judge(store: Store, settings: LabelSettings, total: int, out: Path | None) -> JudgedSummary:
+    with open_judge(settings, store.path) as run:  # first of all: a missing server must fail before any work
         selection = None
         if settings.labeller == "cascade":
             label_store(store)
             selection = select(store, settings)
-            judge = judge.only(selection.turns())
-        run = _Run(judge)
-        added = store.add_labels(run.labels(counted(store.conversations(), total)))
-        told, tally = summarise(store, total, added, out), judge.tally
-        summary = JudgeSummary(
-            server, endpoint.spending, tally.turns, tally.repairs, dict(tally.abstained), dict(tally.unanswered),
-            run.stopped,
-        )  # fmt: skip
-    estimate = run.estimate(selection) if selection else None
-    return JudgedSummary(told.conversations, told.added, told.labels, told.rows, summary, estimate)
+        only = None if selection is None else selection.turns()
+        added = store.add_labels(run.labels(counted(store.conversations(), total), only))
+        summary = summarise(store, total, added, out)
+        judge = run.summary()
+    cascade = None if selection is None else _estimate(run, selection)
+    return JudgedSummary(summary.conversations, summary.added, summary.labels, summary.rows, judge, cascade)
 
 
-def _job(store: Store, settings: LabelSettings) -> str:
-    """Names the work: what is labelled, by which model, rubric and way, whatever the server's address and prices."""
-    rubric = load_rubric(Path(settings.rubric) if settings.rubric else None)
-    way = (settings.labeller, settings.judge_by, settings.judge_from, settings.experimental.audit_share)
+def _job_name(store: Store, settings: LabelSettings) -> str:
+    """Names what is labelled, by which model and rubric and in which way; not the server's address and prices."""
+    options = (settings.labeller, settings.judge_by, settings.judge_from, settings.experimental.audit_share)
     embedded = EmbeddedLabeller().version if settings.labeller == "cascade" else None
-    return stable_hash(store.content_hash(), prompt_version(rubric), _endpoint_of(settings).model, embedded, way)
-
-
-def plan(store: Store, settings: LabelSettings) -> Plan:
-    """Count the judge's calls without making one. In a cascade the embedded labeller runs first: it is free."""
-    store.require_conversations()
-    endpoint = _endpoint_of(settings)
-    only: Turns | None = None
-    if settings.labeller == "cascade":
-        label_store(store)
-        only = select(store, settings).turns()
-    rubric = load_rubric(Path(settings.rubric) if settings.rubric else None)
-    turns = calls = given = most_given = most_made = 0
-    for conversation in store.conversations():
-        for window in windows(conversation, None if only is None else only.get(conversation.conversation_id, set())):
-            request = chat_request(window, rubric, able=None)
-            bound_in, bound_out = request.most_tokens()
-            turns, calls = turns + len(window.turns), calls + 1
-            most_given, most_made = most_given + bound_in, most_made + bound_out
-            given += sum(len(message.content.encode()) for message in request.messages)
-    tokens_in, tokens_out = round(given / BYTES_PER_TOKEN), TOKENS_PER_VERDICT * turns
-    return Plan(
-        turns, calls, tokens_in, tokens_out,
-        cost=_cost(endpoint, tokens_in, tokens_out), most_cost=_cost(endpoint, most_given, most_made),
-    )  # fmt: skip
+    prompt = prompt_version(judge_rubric(settings))
+    return stable_hash(store.content_hash(), prompt, judge_endpoint(settings).model, embedded, options)
 
 
 def select(store: Store, settings: LabelSettings) -> Selection:
-    """The uncertain and the likely-DSAT band, what the embedded labeller cannot read, and a random slice of the rest.
+    """The band: turns with p_dsat of at least `judge_from`, and those that the embedded labeller cannot read.
 
-    Whether a turn is audited depends on its place alone, so the same command selects the same turns.
+    The audit: a random sample of the other turns. It is drawn by hash, so the same command selects the same turns.
     """
     band: Turns = {}
     audit: Turns = {}
     rest = 0
-    for told in store.labels_by("embedded"):
-        if told.user_index is None or told.abstain_reason == "empty":
+    for label in store.labels_by("embedded"):
+        if label.user_index is None or label.abstain_reason == "empty":
             continue
-        if told.p_dsat is None or told.p_dsat >= settings.judge_from:
-            band.setdefault(told.conversation_id, set()).add(told.user_index)
+        if label.p_dsat is None or label.p_dsat >= settings.judge_from:
+            band.setdefault(label.conversation_id, set()).add(label.user_index)
             continue
         rest += 1
-        draw = int(stable_hash("audit", told.conversation_id, told.user_index), 16) % AUDIT_BUCKETS
+        draw = int(stable_hash("audit", label.conversation_id, label.user_index), 16) % AUDIT_BUCKETS
         if draw < settings.experimental.audit_share * AUDIT_BUCKETS:
-            audit.setdefault(told.conversation_id, set()).add(told.user_index)
+            audit.setdefault(label.conversation_id, set()).add(label.user_index)
     return Selection(band, audit, rest)
 
 
-class _Run:
-    """The judge's labels as they come, until the money is spent."""
-
-    def __init__(self, judge: JudgeLabeller) -> None:
-        self.stopped: str | None = None
-        self._judge = judge
-        self._verdicts: dict[tuple[str, int], str] = {}
-        self._rated: dict[str, Conversation] = {}
-        self._of_rated: dict[tuple[str, int], FeedbackLabel] = {}
-
-    def labels(self, conversations: Iterable[Conversation]) -> Iterator[FeedbackLabel]:
-        try:
-            for conversation, told in self._judge.verdicts(self._noted(conversations)):
-                if told.user_index is not None:
-                    self._verdicts[told.conversation_id, told.user_index] = told.label
-                if told.conversation_id in self._rated:
-                    self._of_rated[told.conversation_id, told.reply_index] = told
-                yield mark_unsafe_complaint(conversation, told)
-        except CostLimitReached as limit:
-            self.stopped = str(limit)
-        for conversation in self._rated.values():
-            yield from rating_labels(conversation, self._of_rated)
-
-    def estimate(self, selection: Selection) -> CascadeEstimate:
-        band, audit = (self._judged(turns) for turns in (selection.band, selection.audit))
-        return cascade_estimate(
-            Slice(sum(map(len, selection.band.values())), *band),
-            Slice(selection.rest, *audit),
-        )
-
-    def _judged(self, turns: Turns) -> tuple[int, int]:
-        told = [self._verdicts.get((name, turn)) for name, places in turns.items() for turn in places]
-        judged = [label for label in told if label not in (None, "ABSTAIN")]
-        return len(judged), judged.count("DSAT")
-
-    def _noted(self, conversations: Iterable[Conversation]) -> Iterator[Conversation]:
-        """Rated conversations are kept at hand until the end."""
-        for conversation in conversations:
-            if conversation.ratings:
-                self._rated[conversation.conversation_id] = conversation
-            yield conversation
+def _estimate(run: JudgeRun, selection: Selection) -> CascadeEstimate:
+    band = Slice(sum(map(len, selection.band.values())), *run.judged(selection.band))
+    rest = Slice(selection.rest, *run.judged(selection.audit))
+    return cascade_estimate(band, rest)
 
 
-@contextmanager
-def _judge(store: Store, settings: LabelSettings) -> Iterator[tuple[JudgeLabeller, Endpoint, str]]:
-    rubric = load_rubric(Path(settings.rubric) if settings.rubric else None)
-    with Endpoint(_endpoint_of(settings), store.path / ANSWERS) as endpoint:
-        able = probe(endpoint)
-        if settings.judge_by == "decisions" and not able.decisions:
-            raise ConfigError(f"{endpoint.url}: has no decision endpoint (it {able.line()}). Leave out judge_by.")
-        yield JudgeLabeller(endpoint, able, rubric, settings.judge_by), endpoint, able.line()
-
-
-def _endpoint_of(settings: LabelSettings) -> EndpointSettings:
-    if settings.endpoint is None:
-        raise ConfigError("The judge needs a server: set labels.endpoint (drift label: --endpoint URL --model NAME).")
-    return settings.endpoint
-
-
-def _cost(settings: EndpointSettings, tokens_in: int, tokens_out: int) -> float | None:
-    if settings.price_per_million_input is None or settings.price_per_million_output is None:
-        return None
-    cost = (tokens_in * settings.price_per_million_input + tokens_out * settings.price_per_million_output) / 1e6
-    return round(cost, 6)
+def plan(store: Store, settings: LabelSettings) -> LabelPlan:
+    """Count the judge's calls without making one. In a cascade the embedded labeller runs first: it is free."""
+    store.require_conversations()
+    endpoint, rubric = judge_endpoint(settings), judge_rubric(settings)
+    only: Turns | None = None
+    if settings.labeller == "cascade":
+        label_store(store)
+        only = select(store, settings).turns()
+    turns = calls = prompt_bytes = most_input_tokens = most_output_tokens = 0
+    for conversation in store.conversations():
+        for window in windows(conversation, None if only is None else only.get(conversation.conversation_id, set())):
+            request = chat_request(window, rubric, able=None)
+            most_input, most_output = request.most_tokens()
+            turns, calls = turns + len(window.turns), calls + 1
+            most_input_tokens, most_output_tokens = most_input_tokens + most_input, most_output_tokens + most_output
+            prompt_bytes += sum(len(message.content.encode()) for message in request.messages)
+    input_tokens, output_tokens = round(prompt_bytes / BYTES_PER_TOKEN), TOKENS_PER_VERDICT * turns
+    cost = cost_of(endpoint, input_tokens, output_tokens)
+    most_cost = cost_of(endpoint, most_input_tokens, most_output_tokens)
+    return LabelPlan(
+        turns=turns,
+        estimate=CostEstimate(calls, 0, input_tokens, output_tokens, None if cost is None else round(cost, 6)),
+        most_cost=None if most_cost is None else round(most_cost, 6),
+    )

@@ -7,12 +7,12 @@ from typing import Protocol
 
 from drift.config import EndpointSettings
 from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply
+from drift.endpoint.cost import CostEstimate
 from drift.endpoint.options import JudgePricing, endpoint_settings
 from drift.errors import ConfigError
 from drift.records import ChatMessage, Finish, Judgement, stable_hash
 from drift.scoring.ask import (
     JUDGEMENTS,
-    Estimate,
     JudgeQuestion,
     ask_judge,
     estimate,
@@ -48,7 +48,7 @@ class PairPreference:
 class PairJudge(Protocol):
     name: str
 
-    def estimate(self, pairs: Sequence[ReplyPair]) -> Estimate | None: ...
+    def estimate(self, pairs: Sequence[ReplyPair]) -> CostEstimate | None: ...
 
     def decide(self, pairs: Sequence[ReplyPair]) -> list[PairPreference]: ...
 
@@ -61,7 +61,7 @@ class EndpointJudge:
         self.name = judge_name(settings, INSTRUCTIONS, MAX_TOKENS)
         self._answers, self._judgements = folder / ANSWERS, folder / JUDGEMENTS
 
-    def estimate(self, pairs: Sequence[ReplyPair]) -> Estimate:
+    def estimate(self, pairs: Sequence[ReplyPair]) -> CostEstimate:
         return estimate(_questions(pairs, False), self.name, self.settings, self._judgements)
 
     def decide(self, pairs: Sequence[ReplyPair]) -> list[PairPreference]:
@@ -151,7 +151,7 @@ class JudgeScorer:
     def __init__(self, settings: EndpointSettings, folder: Path) -> None:
         self._judge = EndpointJudge(settings, folder)
 
-    def estimate(self, replies: Sequence[ReplyToScore]) -> Estimate:
+    def estimate(self, replies: Sequence[ReplyToScore]) -> CostEstimate:
         """What scoring them would take beyond what is known."""
         return self._judge.estimate(list(_pairs(replies).values()))
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from drift.config import EndpointSettings, SamplingSettings
+from drift.endpoint.cost import CostEstimate
 from drift.errors import DataError
 from drift.evals.alpaca_eval.judge import (
     CANDIDATES,
@@ -22,7 +23,7 @@ from drift.evals.files import PublicRow, Template, locate_dataset, read_rows
 from drift.evals.replies import EvalRequest, HowMade, Replies, make_replies
 from drift.records import ChatMessage, Judgement, stable_hash
 from drift.rundir import atomic_write
-from drift.scoring.ask import JUDGEMENTS, Estimate, ask_all, estimate, judge_name, require_within
+from drift.scoring.ask import JUDGEMENTS, ask_all, estimate, judge_name, require_within
 
 REPOSITORY, FILE = "tatsu-lab/alpaca_eval", "alpaca_eval_gpt4_baseline.json"
 
@@ -54,7 +55,7 @@ class AlpacaRun:
 class AlpacaRunSummary:
     """`result`: None in a dry run. `annotations`: the file in the public shape."""
 
-    estimate: Estimate
+    estimate: CostEstimate
     annotations: str
     result: AlpacaEvalResult | None
 

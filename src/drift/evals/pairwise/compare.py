@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from drift.config import SamplingSettings
+from drift.endpoint.cost import CostEstimate
 from drift.evals.pairwise.heldout import HeldOut, HeldOutSet
 from drift.evals.pairwise.verdicts import PairVerdict, PairwiseResult, summarise
 from drift.evals.replies import HowMade, Replies, make_replies
 from drift.records import write_jsonl
-from drift.scoring.ask import Estimate
 from drift.scoring.judges import PairJudge, ReplyPair, by_item
 
 NO_REPLY = "no reply"
@@ -43,7 +43,7 @@ class PairwiseSummary:
     prompts: int
     prompts_from: str
     seen_in_training: int
-    estimate: Estimate | None
+    estimate: CostEstimate | None
     result: PairwiseResult | None = None
     identical: int = 0
     cut: tuple[int, int] = (0, 0)

@@ -1,12 +1,12 @@
 """The judge of WildBench: a score of 1 to 10 for one reply, led by the task's checklist."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from drift.endpoint import ChatRequest, Reply
 from drift.endpoint.fence import FENCE_RULE, FencedMessage, quoted
+from drift.endpoint.json_text import json_field
 from drift.evals.files import Template, filled, read_template
 from drift.evals.wildbench.scores import CUT
 from drift.records import ChatMessage
@@ -40,7 +40,7 @@ Answer these questions first, and look at whatever else matters:
 better. 9-10: nothing to improve.
 Answer with one JSON object: {{"strengths": "...", "weaknesses": "...", "score": "..."}}"""
 """Our own words, with every text of strangers in the fence."""
-_SCORE = re.compile(r'"score"\s*:\s*"?\s*(\d+(?:\.\d+)?)')
+_NUMBER = re.compile(r"\s*-?\d+(?:\.\d+)?")
 
 
 def read_prompt(path: Path | None) -> Template:
@@ -96,17 +96,9 @@ def cut(text: str, max_words: int = MAX_WORDS) -> str:
 
 
 def read_score(question: JudgeQuestion, reply: Reply) -> Grade:
-    """The score of the JSON object; an answer without one, or with one out of 1..10, is unscored."""
-    found = _from_json(reply.text)
-    if found is None:
+    """The score of the JSON object; an answer without one, or with one outside 1..10, is unscored."""
+    match = _NUMBER.match(str(json_field(reply.text, "score")))
+    if match is None:
         return Grade(unscored_reason="unreadable answer")
-    return Grade(score=found) if 1 <= found <= 10 else Grade(unscored_reason="score out of 1..10")
-
-
-def _from_json(text: str) -> float | None:
-    """Models wrap their JSON in fences and break its strings: the last score that is named counts."""
-    try:
-        return float(json.loads(text)["score"])
-    except (ValueError, TypeError, KeyError):
-        named = _SCORE.findall(text)
-        return float(named[-1]) if named else None
+    score = float(match[0])
+    return Grade(score=score) if 1 <= score <= 10 else Grade(unscored_reason="score out of 1..10")

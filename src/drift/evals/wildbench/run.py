@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from drift.config import EndpointSettings, SamplingSettings
+from drift.endpoint.cost import CostEstimate, total_estimate
 from drift.evals.files import Template, locate_dataset, read_rows
 from drift.evals.replies import EvalRequest, HowMade, Replies, make_replies
 from drift.evals.wildbench.judge import (
@@ -22,13 +23,11 @@ from drift.evals.wildbench.versus import PROMPT, Versus, ask_better, judged_pair
 from drift.records import ChatMessage, Judgement, stable_hash, write_jsonl
 from drift.scoring.ask import (
     JUDGEMENTS,
-    Estimate,
     JudgeQuestion,
     ask_all,
     estimate,
     judge_name,
     require_within,
-    total_estimate,
 )
 
 REPOSITORY, FILE = "allenai/WildBench", "v2/test-00000-of-00001.parquet"
@@ -80,7 +79,7 @@ class RewardQuestions:
 class WildRunSummary:
     """`result`: None in a dry run. `scores`: the file in the public shape."""
 
-    estimate: Estimate
+    estimate: CostEstimate
     scores: str
     result: WildBenchSummary | None
 

@@ -1,13 +1,12 @@
 """WB-Reward from a judge: our reply beside a reference model's, in both orders, in our own words."""
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from drift.endpoint import ChatRequest, Reply
 from drift.endpoint.fence import FENCE_RULE, quoted
+from drift.endpoint.json_text import json_field
 from drift.errors import ConfigError
 from drift.evals.files import filled
 from drift.evals.replies import Replies
@@ -46,7 +45,6 @@ Answer with one JSON object: {{"strengths of A": "...", "strengths of B": "...",
 """Our own words, with every text of strangers in the fence."""
 PREFERENCES = {"A++": 0.0, "A+": 0.25, "A=B": 0.5, "B+": 0.75, "B++": 1.0}
 """For the reply that is shown second."""
-_CHOICE = re.compile(r'"choice"\s*:\s*"?\s*(A\+\+|A\+|A\s*=\s*B|B\+\+|B\+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +83,11 @@ def ask_better(
 
 def read_choice(question: JudgeQuestion, reply: Reply) -> Grade:
     """The preference for our reply in steps of a quarter: 1 much better, 0.75 slightly better, 0.5 a tie."""
-    choice = _named(reply.text)
-    if choice is None:
+    choice = "".join(str(json_field(reply.text, "choice")).split())
+    if choice not in PREFERENCES:
         return Grade(unscored_reason="unreadable answer")
-    shown = PREFERENCES[choice]
-    return Grade(preference=1 - shown if question.order == "ba" else shown)
+    for_second = PREFERENCES[choice]
+    return Grade(preference=1 - for_second if question.order == "ba" else for_second)
 
 
 def judged_pair(judgement: Judgement, versus: Versus) -> JudgedPair:
@@ -103,14 +101,3 @@ def judged_pair(judgement: Judgement, versus: Versus) -> JudgedPair:
     winner = versus.model.name if judgement.preference > PREFERENCES["A=B"] else versus.reference.name
     is_much = judgement.preference in (PREFERENCES["A++"], PREFERENCES["B++"])
     return JudgedPair(winner=winner, extent=2 if is_much else 1, model_outputs=outputs)
-
-
-def _named(text: str) -> str | None:
-    """Models wrap their JSON in fences and break its strings: the last choice that is named counts."""
-    try:
-        choice = str(json.loads(text)["choice"])
-    except (ValueError, TypeError, KeyError):
-        named = _CHOICE.findall(text)
-        choice = named[-1] if named else ""
-    bare = "".join(choice.split())
-    return bare if bare in PREFERENCES else None

@@ -5,12 +5,12 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import orjson
 from pydantic import BaseModel, Field, ValidationError
 
 from drift.endpoint import Choice
+from drift.endpoint.json_text import json_object
 from drift.feedback.judge.prompt import LABELS, SUBTYPES
 from drift.feedback.judge.rubric import HARDEST, Rubric
 from drift.records import Verdict
@@ -54,8 +54,10 @@ class Unreadable(Exception):
 
 def read_answer(text: str, turns: Sequence[int]) -> dict[int, _Turn]:
     """The entries of the turns that were asked about. Raises Unreadable if there is no such object in it."""
-    told = _object_in(text)
-    entries = told.get("turns")
+    answer = json_object(text)
+    if answer is None:
+        raise Unreadable("it is no JSON object")
+    entries = answer.get("turns")
     if not isinstance(entries, list):
         raise Unreadable('no list "turns"')
     found: dict[int, _Turn] = {}
@@ -174,15 +176,3 @@ def _shares(choice: Choice, token: int, lead: int) -> dict[str, float]:
                 mass[label] += math.exp(candidate.logprob)
     total = sum(mass.values())
     return {label: share / total for label, share in mass.items()} if total > EVEN_CHANCE else {}
-
-
-def _object_in(text: str) -> dict[str, Any]:
-    """The JSON object of an answer that may stand in a code fence or between other words."""
-    begin, end = text.find("{"), text.rfind("}")
-    try:
-        told = orjson.loads(text[begin : end + 1]) if begin >= 0 else None
-    except orjson.JSONDecodeError:
-        told = None
-    if not isinstance(told, dict):
-        raise Unreadable("it is no JSON object")
-    return told

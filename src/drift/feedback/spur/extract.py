@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import orjson
 from pydantic import BaseModel, Field, ValidationError
 
 from drift.endpoint import JSON_MODE, Capabilities, ChatRequest, Endpoint, Reply
 from drift.endpoint.fence import CLOSE, OPEN, escaped
+from drift.endpoint.json_text import json_object
 from drift.errors import DataError
 from drift.feedback.judge.window import Window
 from drift.records import ChatMessage, Verdict, stable_hash
@@ -134,8 +134,7 @@ def _request(
 
 
 def _parsed(text: str, form: type[Form]) -> Form | None:
-    begin, end = text.find("{"), text.rfind("}")
     try:
-        return form.model_validate(orjson.loads(text[begin : end + 1]))
-    except (orjson.JSONDecodeError, ValidationError):
+        return form.model_validate(json_object(text))
+    except ValidationError:
         return None

@@ -1,0 +1,72 @@
+"""JSON out of a model's text: what counts as the answer, and what is too broken to be one."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drift.endpoint.json_text import json_field, json_object
+
+ONE = {"score": "7", "why": 'a {brace} and a "quote"'}
+PLAIN = json.dumps(ONE)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (PLAIN, ONE),
+        (f"```json\n{PLAIN}\n```", ONE),
+        (f"Here it is:\n{PLAIN}\nI hope that helps.", ONE),
+        ('{"score": {"a": {"b": 1}}}', {"score": {"a": {"b": 1}}}),
+        ('{"why": "} or {"}', {"why": "} or {"}),
+        ("{}", {}),
+        (f"{PLAIN}\n{PLAIN}", None),  # two objects: which of them is the answer?
+        (f'Rejected: {{draft}}. {PLAIN}', None),
+        (PLAIN[:-1], None),  # truncated
+        ('{"turns": [{"evidence": "he wrote {"turns": []}"', None),  # truncated, with an object quoted in it
+        ('{"why": "says "no"", "score": 4}', None),  # broken strings
+        ("[1, 2]", None),
+        ("7", None),
+        ("no JSON at all", None),
+        ("} {", None),
+        ("", None),
+        ("{" * 5000, None),
+        ('{"a":' * 5000 + "1" + "}" * 5000, None),  # deeper than a parser goes
+    ],
+)  # fmt: skip
+def test_the_object_of_an_answer(text, expected):
+    assert json_object(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (PLAIN, "7"),
+        (f"```json\n{PLAIN}\n```", "7"),
+        ('{"score": 4.5}', 4.5),
+        ('{"why": "he wrote \\"score\\": \\"10\\"", "score": "3"}', "3"),
+        ('{"score": "3"} {"score": "8"}', "8"),  # a draft, then the answer
+        ('{"weaknesses": "says "no"", "score": 4}', "4"),
+        ('{"weaknesses": "he wrote "score": "10"", "score": "2"}', "2"),
+        ('{"result": {"score": 6}}', "6"),
+        ('{"why": "x", "score": "9', "9"),  # truncated behind the value
+        ('{"why": "x", "sco', None),
+        ('{"score": null}', None),
+        ("a score of 7", None),
+        ("", None),
+    ],
+)
+def test_the_field_of_an_answer(text, expected):
+    assert json_field(text, "score") == expected
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text):
+    assert json_object(text) is None or isinstance(json_object(text), dict)
+    json_field(text, "score")
+
+
+@given(st.dictionaries(st.text(), st.text() | st.integers(-9, 9) | st.none()), st.text(alphabet='ab `\n:"[]'))
+def test_every_object_is_found_in_prose_without_braces(value, prose):
+    assert json_object(f"{prose}{json.dumps(value)}{prose}") == value
