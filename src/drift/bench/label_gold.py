@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from drift.feedback.embedded.fit.gold import FOLDS, GoldTurn, read_gold
+from drift.feedback.embedded.fit.gold import FOLDS, GoldTurn, gold_turns
 from drift.feedback.embedded.fit.iard import read_iard
 from drift.feedback.embedded.fit.learn import Linears, held_out
 from drift.feedback.embedded.fit.pool import project_pool
@@ -50,7 +50,7 @@ class GoldBench:
 
 def measure_gold(gold: Path, iard: Path, conversations: Sequence[Conversation], seed: int = 0) -> GoldBench:
     """Refits the labeller once for each fold; about a minute."""
-    turns = read_gold(gold, conversations)
+    turns = gold_turns(gold, conversations)
     p_dsat = held_out(Linears(project_pool(read_iard(iard), turns, conversations)))
     return gold_figures(turns, p_dsat, seed)
 

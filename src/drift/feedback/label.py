@@ -1,4 +1,9 @@
-"""The label stage: what logs bring along and what users wrote, as labels in the store and as rows for people."""
+"""The label stage: every reply that users judged, in words or by a rating, gets a label in the store.
+
+Labels have two sources: the ratings that a log brings along, and a labeller that reads what users wrote. A complaint
+that a model must not learn from (about a refusal, mere insults, flagged as toxic) stays DSAT and gets a subtype of its
+own, by which `drift pairs` leaves it out.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,10 +14,12 @@ from pathlib import Path
 from drift.errors import DataError
 from drift.feedback.embedded.labeller import EmbeddedLabeller
 from drift.progress import report_progress
-from drift.records import Conversation, FeedbackLabel, Labeller, LabelSource, Rating, Verdict, write_jsonl
+from drift.records import Conversation, FeedbackLabel, Labeller, LabelSource, Verdict, write_jsonl
 from drift.store import Store
-from drift.turns import is_refusal
+from drift.turns import is_refusal, is_toxic_complaint, judging_turn
 
+CONVERSATIONS_PER_BATCH = 256
+RATING_LABELS_VERSION = "1"
 _WORD = re.compile(r"[a-z']+|[^\W\d_]+")
 _INSULTS = """
 asshole bastard bitch bullshit crap cunt damn dick die dumb dumbass fuck fucked fucker fuckin fucking idiot
@@ -28,64 +35,20 @@ _INSULT_WORDS = frozenset(_INSULTS.split())
 _INSULT_OR_FILLER = _INSULT_WORDS | frozenset(_FILLERS.split())
 
 
-def mark_unsafe_complaint(conversation: Conversation, label: FeedbackLabel) -> FeedbackLabel:
-    """The label, with its subtype if it is such a complaint. What a reviewer said stands as it is."""
-    if label.label != "DSAT" or label.labeller == "review":
-        return label
-    reply = conversation.messages[label.reply_index].content
-    said = conversation.messages[label.user_index].content if label.user_index is not None else ""
-    told = [place for place in (label.reply_index - 1, label.reply_index, label.user_index) if place is not None]
-    if conversation.is_toxic(*(place for place in told if place >= 0)):
-        return replace(label, subtype="toxic")
-    if label.labeller == "judge":
-        return label
-    if is_refusal(reply):
-        return replace(label, subtype="refusal_complaint")
-    return replace(label, subtype="abuse") if is_bare_abuse(said) else label
+@dataclass(frozen=True, slots=True)
+class LabelSummary:
+    """`labels`: of the replies in the store, by the label that counts; `added`: labels that the store did not hold yet;
+    `rows`: rows written to the file of `--out`."""
 
-
-def is_bare_abuse(text: str) -> bool:
-    """Insults and nothing else: no word is left that could say what was wrong."""
-    words = _WORD.findall(text.lower())
-    return any(word in _INSULT_WORDS for word in words) and all(word in _INSULT_OR_FILLER for word in words)
-
-
-VERSION = "1"
-
-
-def labels_from_ratings(conversation: Conversation) -> Iterator[FeedbackLabel]:
-    """One label per rating, in order: users' own acts by the labeller "rating", annotators' scores by "source"."""
-    for rating in conversation.ratings:
-        source: LabelSource = "source" if rating.kind == "score" else "rating"
-        yield FeedbackLabel(
-            conversation.conversation_id,
-            rating.reply_index,
-            _answering_user(conversation, rating.reply_index),
-            _verdict(rating),
-            source,
-            VERSION,
-            evidence=rating.comment,
-        )
-
-
-def _verdict(rating: Rating) -> Verdict:
-    if rating.value == 0:
-        return "NEUTRAL"
-    return "SAT" if rating.value > 0 else "DSAT"
-
-
-def _answering_user(conversation: Conversation, reply_index: int) -> int | None:
-    after = reply_index + 1
-    follows = after < len(conversation.messages) and conversation.messages[after].role == "user"
-    return after if follows else None
-
-
-CONVERSATIONS_PER_BATCH = 256
+    conversations: int
+    added: int
+    labels: dict[str, int] = field(default_factory=dict)
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedRow:
-    """A user turn and what it says about the reply before it. `message_index`: its place in the log's own list."""
+    """A user turn and its label of the reply before it. `message_index`: its place in the log's own list."""
 
     source_id: str | None
     message_index: int | None
@@ -94,53 +57,6 @@ class JudgedRow:
     p_dsat: float | None
     evidence: str | None
     labeller: LabelSource
-
-
-@dataclass(frozen=True, slots=True)
-class LabelSummary:
-    """`labels`: of the replies in the store, the label that counts; `added`: labels that the store did not hold yet;
-    `rows`: of the file that was asked for."""
-
-    conversations: int
-    added: int
-    labels: dict[str, int] = field(default_factory=dict)
-    rows: int | None = None
-
-
-def label(conversations: Iterable[Conversation], labeller: Labeller) -> Iterator[FeedbackLabel]:
-    """All labels, of ratings and of text, as a stream; where both judge a reply, the store says which one counts."""
-    stream = iter(conversations)
-    while some := list(islice(stream, CONVERSATIONS_PER_BATCH)):
-        by_id = {conversation.conversation_id: conversation for conversation in some}
-        of_text = list(labeller.label(some))
-        by_reply = {(told.conversation_id, told.reply_index): told for told in of_text}
-        for conversation in some:
-            yield from rating_labels(conversation, by_reply)
-        yield from (mark_unsafe_complaint(by_id[told.conversation_id], told) for told in of_text)
-
-
-def rating_labels(
-    conversation: Conversation, by_reply: Mapping[tuple[str, int], FeedbackLabel]
-) -> Iterator[FeedbackLabel]:
-    """Labels of the conversation's ratings. `by_reply`: what a labeller of text said of the same replies.
-
-    What the user wrote after a bare thumb down is its reason only if it reads as one: then it is the evidence.
-    """
-    for told in labels_from_ratings(conversation):
-        of_text = by_reply.get((told.conversation_id, told.reply_index))
-        if told.label == "DSAT" and told.evidence is None and of_text is not None and of_text.label == "DSAT":
-            told = replace(told, evidence=of_text.evidence, subtype=of_text.subtype)
-        yield mark_unsafe_complaint(conversation, told)
-
-
-def judged_rows(conversation: Conversation, labels: Iterable[FeedbackLabel]) -> Iterator[JudgedRow]:
-    """One row per label that a user turn gave; labels without a turn (a thumb on the last reply) give none."""
-    for told in labels:
-        if told.user_index is not None:
-            place = conversation.messages[told.user_index].source_index
-            yield JudgedRow(
-                conversation.source_id, place, told.label, told.subtype, told.p_dsat, told.evidence, told.labeller
-            )
 
 
 def label_store(store: Store, out: Path | None = None, labeller: Labeller | None = None) -> LabelSummary:
@@ -156,27 +72,104 @@ def label_store(store: Store, out: Path | None = None, labeller: Labeller | None
     return summarise(store, total, added, out)
 
 
-def summarise(store: Store, total: int, added: int, out: Path | None) -> LabelSummary:
-    rows = write_jsonl(out, _rows(store)) if out else None
-    return LabelSummary(total, added, store.counts().labels, rows)
-
-
-def _rows(store: Store) -> Iterator[JudgedRow]:
-    for conversation, labels in store.labelled():
-        yield from judged_rows(conversation, labels)
+def check_writable(option: str, out: Path) -> None:
+    """Raises DataError if `out` cannot be written, so that nothing is computed in vain."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.open("ab").close()
+    except OSError as error:
+        raise DataError(f"{option} {out}: cannot be written: {error.strerror}. Name a new file.") from None
 
 
 def counted(conversations: Iterable[Conversation], total: int) -> Iterator[Conversation]:
+    """The conversations, with a progress report before each batch."""
     for done, conversation in enumerate(conversations):
         if done % CONVERSATIONS_PER_BATCH == 0:
             report_progress(done, total)
         yield conversation
 
 
-def check_writable(option: str, out: Path) -> None:
-    """Raises DataError, so that nothing is computed that could not be written."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.open("ab").close()
-    except OSError as error:
-        raise DataError(f"{option} {out}: cannot be written: {error.strerror}. Name a new file.") from None
+def label(conversations: Iterable[Conversation], labeller: Labeller) -> Iterator[FeedbackLabel]:
+    """Labels of ratings and of text, as a stream. A reply may get both; the store decides which one counts."""
+    stream = iter(conversations)
+    while batch := list(islice(stream, CONVERSATIONS_PER_BATCH)):
+        by_id = {conversation.conversation_id: conversation for conversation in batch}
+        text_labels = list(labeller.label(batch))
+        by_reply = {(text.conversation_id, text.reply_index): text for text in text_labels}
+        for conversation in batch:
+            yield from rating_labels(conversation, by_reply)
+        yield from (mark_unsafe_complaint(by_id[text.conversation_id], text) for text in text_labels)
+
+
+def rating_labels(
+    conversation: Conversation, by_reply: Mapping[tuple[str, int], FeedbackLabel]
+) -> Iterator[FeedbackLabel]:
+    """Labels of the conversation's ratings. `by_reply`: a text labeller's labels of the same replies.
+
+    What the user wrote after a thumb down without a comment becomes its evidence only if the labeller calls it DSAT.
+    """
+    for rated in labels_from_ratings(conversation):
+        text = by_reply.get((rated.conversation_id, rated.reply_index))
+        if rated.label == "DSAT" and rated.evidence is None and text is not None and text.label == "DSAT":
+            rated = replace(rated, evidence=text.evidence, subtype=text.subtype)
+        yield mark_unsafe_complaint(conversation, rated)
+
+
+def labels_from_ratings(conversation: Conversation) -> Iterator[FeedbackLabel]:
+    """One label per rating, in order: users' own ratings by the labeller "rating", annotators' scores by "source"."""
+    for rating in conversation.ratings:
+        source: LabelSource = "source" if rating.kind == "score" else "rating"
+        verdict: Verdict = "NEUTRAL" if rating.value == 0 else "SAT" if rating.value > 0 else "DSAT"
+        yield FeedbackLabel(
+            conversation.conversation_id,
+            rating.reply_index,
+            judging_turn(conversation.messages, rating.reply_index),
+            verdict,
+            source,
+            RATING_LABELS_VERSION,
+            evidence=rating.comment,
+        )
+
+
+def mark_unsafe_complaint(conversation: Conversation, label: FeedbackLabel) -> FeedbackLabel:
+    """The label, with the subtype "toxic", "refusal_complaint" or "abuse" if it is a complaint of that kind.
+
+    A reviewer's label stays as it is. A judge has read the request, so its own subtype stands unless the log's
+    moderation flagged the complaint.
+    """
+    if label.label != "DSAT" or label.labeller == "review":
+        return label
+    if is_toxic_complaint(conversation, label):
+        return replace(label, subtype="toxic")
+    if label.labeller == "judge":
+        return label
+    if is_refusal(conversation.messages[label.reply_index].content):
+        return replace(label, subtype="refusal_complaint")
+    if label.user_index is not None and is_bare_abuse(conversation.messages[label.user_index].content):
+        return replace(label, subtype="abuse")
+    return label
+
+
+def is_bare_abuse(text: str) -> bool:
+    """Is the text nothing but insults? No word is left that could name a fault."""
+    words = _WORD.findall(text.lower())
+    return any(word in _INSULT_WORDS for word in words) and all(word in _INSULT_OR_FILLER for word in words)
+
+
+def summarise(store: Store, total: int, added: int, out: Path | None) -> LabelSummary:
+    """Count the store's labels and write them to `out`, if it is given."""
+    rows = None
+    if out:
+        labelled = store.labelled()
+        rows = write_jsonl(out, (row for chat, labels in labelled for row in judged_rows(chat, labels)))
+    return LabelSummary(total, added, store.counts().labels, rows)
+
+
+def judged_rows(conversation: Conversation, labels: Iterable[FeedbackLabel]) -> Iterator[JudgedRow]:
+    """One row per label that a user turn gave; a label without a turn (a thumb on the last reply) gives none."""
+    for label in labels:
+        if label.user_index is not None:
+            index = conversation.messages[label.user_index].source_index
+            yield JudgedRow(
+                conversation.source_id, index, label.label, label.subtype, label.p_dsat, label.evidence, label.labeller
+            )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from drift.records import ChatMessage, Conversation, Drop, FeedbackLabel, Message, PromptItem, Reason, stable_hash
+from drift.turns import is_toxic_complaint, prompt_of
 
 STAGE = "prompts"
 KEPT_OUT = {reason.value: reason for reason in (Reason.REFUSAL_COMPLAINT, Reason.ABUSE, Reason.TOXIC)}
@@ -77,8 +78,7 @@ def label_noise(p_dsat: float | None, fresh_not_better: float = 0.0) -> float:
 
 
 def _kept_out(conversation: Conversation, label: FeedbackLabel, include: frozenset[str]) -> Reason | None:
-    places = [place for place in (label.reply_index - 1, label.reply_index, label.user_index) if place is not None]
-    if "toxic" not in include and conversation.is_toxic(*(place for place in places if place >= 0)):
+    if "toxic" not in include and is_toxic_complaint(conversation, label):
         return Reason.TOXIC
     return None if label.subtype in include else KEPT_OUT.get(label.subtype or "")
 
@@ -90,16 +90,15 @@ def _item(
     prompt_id = _prompt_id(label)
     if reason := _kept_out(conversation, label, trust.include):
         return Drop(prompt_id, STAGE, reason)
-    if i == 0 or messages[i - 1].role != "user" or not messages[i - 1].content.strip():
-        return Drop(prompt_id, STAGE, Reason.NO_REQUEST)
-    if not messages[i].content.strip():
-        return Drop(prompt_id, STAGE, Reason.EMPTY_REJECTED)
+    prompt = prompt_of(messages, i)
+    if isinstance(prompt, Reason):
+        return Drop(prompt_id, STAGE, prompt)
     revised = revision(messages, label, liked)
     return PromptItem(
         prompt_id=prompt_id,
         conversation_id=conversation.conversation_id,
         reply_index=i,
-        prompt=tuple(m.chat() for m in messages[:i]),
+        prompt=prompt,
         split=conversation.split,
         rejected=messages[i].chat(),
         complaint=_complaint(conversation, label),

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from drift.records import Conversation, Drop, FeedbackLabel, PromptItem, Reason, stable_hash
+from drift.turns import prompt_of
 
 Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
@@ -47,16 +48,15 @@ def _item(conversation: Conversation, i: int, liked: bool) -> PromptItem | Drop:
     """The turn whose reply is `messages[i]`."""
     messages = conversation.messages
     prompt_id = stable_hash(conversation.conversation_id, i)
-    if i == 0 or messages[i - 1].role != "user" or not messages[i - 1].content.strip():
-        return Drop(prompt_id, "prompts", Reason.NO_REQUEST)
-    if not messages[i].content.strip():
-        return Drop(prompt_id, "prompts", Reason.EMPTY_CHOSEN if liked else Reason.EMPTY_REJECTED)
+    prompt = prompt_of(messages, i, if_empty=Reason.EMPTY_CHOSEN if liked else Reason.EMPTY_REJECTED)
+    if isinstance(prompt, Reason):
+        return Drop(prompt_id, "prompts", prompt)
     reply = messages[i].chat()
     return PromptItem(
         prompt_id=prompt_id,
         conversation_id=conversation.conversation_id,
         reply_index=i,
-        prompt=tuple(message.chat() for message in messages[:i]),
+        prompt=prompt,
         split=conversation.split,
         rejected=None if liked else reply,
         preferred=reply if liked else None,

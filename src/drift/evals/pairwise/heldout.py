@@ -1,15 +1,16 @@
 """The user's held-out requests: judged replies of the test split, each with the reply that the logs hold."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from drift.errors import ConfigError, DataError
 from drift.evals.replies import EvalRequest
-from drift.records import ChatMessage, FeedbackLabel, Message, PromptItem, Split, read_jsonl, stable_hash
+from drift.records import ChatMessage, FeedbackLabel, PromptItem, Reason, Split, read_jsonl, stable_hash
 from drift.rundir import load_run
 from drift.store import Store
+from drift.turns import prompt_of
 
 UNLABELLED = "unlabelled"
 Which = Literal["disliked", "all"]
@@ -95,17 +96,12 @@ def _answered(store: Store, which: Which, split: Split) -> Iterator[HeldOut]:
     for conversation, labels in store.labelled(split):
         disliked = {label.reply_index: label.subtype or "disliked" for label in labels if label.label == "DSAT"}
         for i, message in enumerate(conversation.messages):
-            if _is_answer(conversation.messages, i) and (which == "all" or i in disliked):
-                prompt = tuple(m.chat() for m in conversation.messages[:i])
+            if message.role != "assistant" or (which == "disliked" and i not in disliked):
+                continue
+            prompt = prompt_of(conversation.messages, i)
+            if not isinstance(prompt, Reason):
                 request = EvalRequest(stable_hash(conversation.conversation_id, i), prompt, message.content)
                 yield HeldOut(request, conversation.conversation_id, disliked.get(i, UNLABELLED))
-
-
-def _is_answer(messages: Sequence[Message], i: int) -> bool:
-    """A reply with text, to a user's message with text."""
-    if i == 0 or messages[i].role != "assistant" or messages[i - 1].role != "user":
-        return False
-    return bool(messages[i].content.strip() and messages[i - 1].content.strip())
 
 
 def _drawn(items: Iterable[HeldOut], limit: int) -> tuple[HeldOut, ...]:

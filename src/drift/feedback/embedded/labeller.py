@@ -19,6 +19,7 @@ from drift.feedback.embedded.language import english
 from drift.feedback.embedded.model import LINEAR, VERDICTS, WEIGHTS, TurnScorer, load_model
 from drift.feedback.embedded.spell import HEAD, TAIL
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
+from drift.turns import judged_reply
 
 BATCH = 512
 DECISION = 0.5
@@ -27,21 +28,23 @@ CLAUSE = re.compile(r"(?:[^.!?;\n,]|[.,](?=\w)|,(?! but| however))+[.!?]*")
 
 
 class ReactingTurn(NamedTuple):
-    """A user turn that directly follows a reply, and where it stands."""
+    """A user turn that judges a reply, and where both stand."""
 
     conversation_id: str
     user_index: int
+    reply_index: int
     turn: Turn
 
 
 def reactions(conversation: Conversation) -> Iterator[ReactingTurn]:
-    """Each user turn with an assistant message right before it; the request is the last user message before that."""
+    """Each user turn that judges a reply; its request is the last user message before it, however far back."""
     request, messages = "", conversation.messages
     for i, message in enumerate(messages):
         if message.role != "user":
             continue
-        if i and messages[i - 1].role == "assistant":
-            yield ReactingTurn(conversation.conversation_id, i, Turn(message.content, messages[i - 1].content, request))
+        if (reply := judged_reply(messages, i)) is not None:
+            turn = Turn(message.content, messages[reply].content, request)
+            yield ReactingTurn(conversation.conversation_id, i, reply, turn)
         request = message.content
 
 
@@ -77,7 +80,7 @@ class EmbeddedLabeller:
             subtype, evidence = findings.get(i, (None, None))
             yield FeedbackLabel(
                 reaction.conversation_id,
-                reaction.user_index - 1,
+                reaction.reply_index,
                 reaction.user_index,
                 verdicts[i],
                 "embedded",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from drift.endpoint.fence import LONGEST_MESSAGE, FencedMessage, fenced, shortened
 from drift.records import Conversation
+from drift.turns import judged_reply
 
 MOST_TURNS = 12
 MOST_CHARACTERS = 24_000
@@ -31,12 +32,12 @@ class Window:
 
 
 def judged_turns(conversation: Conversation) -> list[int]:
-    """User turns that directly follow a reply, and say something."""
+    """User turns that judge a reply and are not empty: there is nothing to ask a judge about an empty turn."""
     messages = conversation.messages
     return [
         place
         for place, message in enumerate(messages)
-        if place and message.role == "user" and messages[place - 1].role == "assistant" and message.content.strip()
+        if judged_reply(messages, place) is not None and message.content.strip()
     ]
 
 

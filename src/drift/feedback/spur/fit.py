@@ -10,6 +10,7 @@ import numpy as np
 from drift.config import EndpointSettings
 from drift.endpoint import ANSWERS, Endpoint, Spending, probe
 from drift.errors import DataError
+from drift.feedback.gold import truth_of
 from drift.feedback.judge.judge import JudgeLabeller, Turns
 from drift.feedback.judge.prompt import prompt_version
 from drift.feedback.judge.rubric import Item, Rubric, dump_rubric
@@ -18,7 +19,6 @@ from drift.feedback.judge.window import windows
 from drift.feedback.label import check_writable
 from drift.feedback.spur.extract import PROMPTS, ExtractedReason, RubricItemDraft, extract, summarise
 from drift.feedback.spur.regress import Scored, SignTest, regress, sign_test
-from drift.feedback.trust.report import truth_of
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
 from drift.store import Store
 

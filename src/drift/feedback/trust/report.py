@@ -1,14 +1,13 @@
 """`drift label --report`: the store's labels in numbers and examples, beside what people said of the same turns."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-
-import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import get_args
 
 from drift.errors import DataError
 from drift.feedback.estimate import rogan_gladen
+from drift.feedback.gold import Truth, gold_truth
 from drift.feedback.label import check_writable
 from drift.feedback.trust.agreement import Compared, compare, diagnosis
 from drift.feedback.trust.results import JudgedExample, TrustReport
@@ -18,19 +17,6 @@ from drift.store import Store
 EXAMPLES = 4
 CONTEXT = 300
 """Characters of a turn that are shown around its evidence, and of the reply before it."""
-TRUTHS: tuple[Verdict, ...] = ("DSAT", "SAT", "NEUTRAL")
-DISPUTED = "DISPUTED"
-
-
-class GoldRow(BaseModel):
-    """A line of a gold file: the log's own id (`source_id`, or `conversation_id`) and place, and the truth."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    source_id: str | None = None
-    conversation_id: str | None = None
-    message_index: int
-    label: str
 
 
 def write_label_report(store: Store, out: Path, gold: Path | None = None) -> TrustReport:
@@ -48,14 +34,17 @@ def label_report(store: Store, gold: Path | None = None) -> TrustReport:
     told = list(store.labels())
     if not told:
         raise DataError(f"{store.path}: holds no label yet. `drift label --store {store.path}` makes them.")
+    gold_labels: dict[tuple[str, int], Verdict] = {}
     left_out: Counter[str] = Counter()
+    if gold:
+        gold_labels, left_out = gold_truth(store, gold)
     machine = {(label.conversation_id, label.reply_index): label for label in store.labels(reviewed=False)}
     reviews = {(label.conversation_id, label.reply_index): label.label for label in store.labels_by("review")}
-    sources = {"reviews": reviews, "gold": _gold_truth(store, gold, left_out) if gold else {}}
+    sources = {"reviews": reviews, "gold": gold_labels}
     rows = {name: _compared(machine, truth, left_out) for name, truth in sources.items() if truth}
     judged = [label for label in machine.values() if label.label != "ABSTAIN"]
     called = sum(label.label == "DSAT" for label in judged)
-    truths = {**sources["gold"], **reviews}
+    truths = {**gold_labels, **reviews}
     wrong = [label for key, label in machine.items() if key in truths and truths[key] != label.label]
     return TrustReport(
         store=str(store.path),
@@ -71,55 +60,13 @@ def label_report(store: Store, gold: Path | None = None) -> TrustReport:
     )
 
 
-def truth_of(store: Store, gold: Path | None) -> dict[tuple[str, int], Verdict]:
-    """What people said of replies: the gold file's rows, and above them the reviews in the store."""
-    truth = _gold_truth(store, gold, Counter()) if gold else {}
-    return {**truth, **{(label.conversation_id, label.reply_index): label.label for label in store.labels_by("review")}}
-
-
-def read_gold(path: Path) -> Iterator[GoldRow]:
-    """Raises DataError with file:line on a row that is none."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise DataError(f"--gold {path}: cannot be read: {error.strerror}.") from None
-    for number, line in enumerate(lines, 1):
-        try:
-            row = GoldRow.model_validate(orjson.loads(line))
-        except (orjson.JSONDecodeError, ValidationError) as error:
-            told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise DataError(f"{path}:{number}: no gold row: {told}. Write source_id, message_index, label.") from None
-        if row.label not in (*TRUTHS, DISPUTED) or (row.source_id or row.conversation_id) is None:
-            raise DataError(
-                f"{path}:{number}: label {row.label!r}; allowed: {', '.join(TRUTHS)}, {DISPUTED}, with a source_id."
-            )
-        yield row
-
-
-def _gold_truth(store: Store, path: Path, left_out: Counter[str]) -> dict[tuple[str, int], Verdict]:
-    """The truth by reply. Disputed rows, and rows about turns that the store lacks, are left out and counted."""
-    rows = list(read_gold(path))
-    left_out["disputed"] = sum(row.label == DISPUTED for row in rows)
-    wanted = {(row.source_id or row.conversation_id, row.message_index): row.label for row in rows}
-    places = {
-        (conversation.source_id, message.source_index): (conversation.conversation_id, index - 1)
-        for conversation in store.conversations()
-        for index, message in enumerate(conversation.messages)
-        if message.role == "user" and index
-    }
-    left_out["not_in_store"] = sum(key not in places for key, label in wanted.items() if label != DISPUTED)
-    truth: dict[tuple[str, int], Verdict] = {}
-    for key, label in wanted.items():
-        if key in places and label in TRUTHS:
-            truth[places[key]] = label
-    return truth
-
-
 def _compared(
     labels: dict[tuple[str, int], FeedbackLabel], truth: dict[tuple[str, int], Verdict], left_out: Counter[str]
 ) -> list[Compared]:
     left_out["not_labelled"] += sum(key not in labels for key in truth)
-    return [Compared(labels[key], verdict) for key, verdict in truth.items() if key in labels and verdict in TRUTHS]
+    return [
+        Compared(labels[key], verdict) for key, verdict in truth.items() if key in labels and verdict in get_args(Truth)
+    ]
 
 
 def _drawn(labels: Iterable[FeedbackLabel]) -> list[FeedbackLabel]:

@@ -9,7 +9,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from drift.feedback.embedded.fit.gold import read_gold
+from drift.feedback.embedded.fit.gold import gold_turns
 from drift.feedback.embedded.fit.iard import read_iard
 from drift.feedback.embedded.fit.learn import Linears, fit
 from drift.feedback.embedded.fit.pool import project_pool
@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     conversations = list(Store(arguments.store).conversations())
-    gold = read_gold(arguments.gold, conversations)
+    gold = gold_turns(arguments.gold, conversations)
     save_model(arguments.out, fit(Linears(project_pool(read_iard(arguments.iard), gold, conversations))))
 
 

@@ -1,20 +1,17 @@
-"""Reads gold labels of real chats: JSONL rows {conversation_id, message_index, label} about conversations of a log."""
+"""Gold labels as training examples: each with its turn out of the logs, and the fold that its conversation is in."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import orjson
 
 from drift.errors import DataError
 from drift.feedback.embedded.features import Turn
 from drift.feedback.embedded.labeller import reactions
+from drift.feedback.gold import Truth, read_gold
 from drift.records import Conversation
 
 FOLDS = 5
-Truth = Literal["DSAT", "SAT", "NEUTRAL"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,50 +32,27 @@ def fold_of(name: str) -> int:
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % FOLDS
 
 
-def read_gold(path: Path, conversations: Iterable[Conversation]) -> list[GoldTurn]:
-    """The undisputed labels, with their turns from the logs. `message_index` counts the log's own entries.
+def gold_turns(path: Path, conversations: Iterable[Conversation]) -> list[GoldTurn]:
+    """The undisputed rows of a gold file, with their turns from the logs.
 
-    Raises DataError with file:line on a row of another shape, or about a turn that is not in the conversations.
+    Raises DataError with file:line on a row that is not a gold row, or whose turn is not in the conversations.
     """
     turns: dict[tuple[str | None, int | None], Turn] = {}
     for conversation in conversations:
         for reaction in reactions(conversation):
             place = conversation.messages[reaction.user_index].source_index
             turns[conversation.source_id, place] = reaction.turn
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}. Give --gold a JSONL file of labels.") from None
-    found = []
-    for number, line in enumerate(lines, 1):
-        told = _told(f"{path}:{number}", line)
-        key = (told["conversation_id"], told["message_index"])
-        if told["label"] == "DISPUTED":
+    undisputed: list[GoldTurn] = []
+    for place, row in read_gold(path):
+        if row.label == "DISPUTED":
             continue
-        if key not in turns:
+        source_id, index = row.turn
+        if (source_id, index) not in turns:
             raise DataError(
-                f"{path}:{number}: no user turn after a reply at message {key[1]} of conversation {key[0]!r}. "
+                f"{place}: conversation {source_id!r} has no user turn after a reply at message {index}. "
                 "Give the logs that these labels are about."
             )
-        found.append(GoldTurn(key[0], turns[key], told["label"]))
-    if not found:
-        raise DataError(f"{path}: no undisputed label in it.")
-    return found
-
-
-def _told(at: str, line: bytes) -> Mapping[str, Any]:
-    allowed = (*get_args(Truth), "DISPUTED")
-    try:
-        row = orjson.loads(line)
-        if row["label"] not in allowed:
-            raise DataError(f"{at}: label {row['label']!r}; allowed: {', '.join(allowed)}.")
-        return {
-            "conversation_id": str(row["conversation_id"]),
-            "message_index": row["message_index"],
-            "label": row["label"],
-        }
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{at}: no gold label ({type(error).__name__}: {error}); "
-            "a row has conversation_id, message_index and label."
-        ) from None
+        undisputed.append(GoldTurn(str(source_id), turns[source_id, index], row.label))
+    if not undisputed:
+        raise DataError(f"{path}: holds no undisputed label. Give --gold a file with DSAT, SAT or NEUTRAL rows.")
+    return undisputed

@@ -6,38 +6,6 @@ import pytest
 
 from drift.feedback.label import is_bare_abuse, mark_unsafe_complaint
 from drift.records import FeedbackLabel
-from drift.turns import is_refusal
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "I'm sorry, but I can't help with that.",
-        "I’m sorry, but I can’t assist with that request.",
-        "As an AI language model, I cannot provide instructions for that.",
-        "I am not able to assist you with making weapons.",
-        "Sorry, this goes against my guidelines.",
-        "I won't write that, it violates our content policy.",
-        "Unfortunately I cannot and will not help you here.",
-        "It is not appropriate to make jokes about this.",
-    ],
-)
-def test_refusals(reply):
-    assert is_refusal(reply)
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "I'm sorry for the mistake, here is the corrected list.",
-        "You cannot provide two arguments here; remove one.",
-        "Here is a function that can help you generate numbers.",
-        "The policy of the school is as follows.",
-        "x" * 1000 + " I cannot help with that.",
-    ],
-)
-def test_other_replies_are_no_refusals(reply):
-    assert not is_refusal(reply)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +18,7 @@ def test_abuse_that_names_nothing(text):
 @pytest.mark.parametrize(
     "text", ["That's wrong, you idiot: it is 5.", "the damn code does not compile", "you are great", "", "Sort it."]
 )
-def test_what_names_something_is_no_bare_abuse(text):
+def test_what_names_something_is_not_bare_abuse(text):
     assert not is_bare_abuse(text)
 
 

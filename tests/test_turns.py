@@ -1,0 +1,126 @@
+"""The rules of turns, on small conversations: who judges what, what the prompt is, and what a refusal is."""
+
+import pytest
+
+from drift.feedback.embedded.labeller import reactions
+from drift.feedback.gold import gold_truth
+from drift.feedback.judge.window import judged_turns
+from drift.feedback.label import labels_from_ratings
+from drift.records import ChatMessage, Conversation, Message, Rating, Reason, Role
+from drift.store import Store
+from drift.turns import is_refusal, judged_reply, judging_turn, prompt_of
+
+ROLES: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
+JUDGED = {  # roles in order, an upper-case letter is an empty message -> (user turn, the reply that it judges)
+    "ua": [],
+    "uau": [(2, 1)],
+    "uauau": [(2, 1), (4, 3)],
+    "suau": [(3, 2)],
+    "au": [(1, 0)],  # shared chats are often cut: the reply has no request, but the user speaks about it
+    "uauu": [(2, 1)],  # the second message adds to the first
+    "uuau": [(3, 2)],
+    "uaau": [(3, 2)],  # the last reply is the one that the user has just read
+    "uatu": [],  # the assistant has not answered since the tool did
+    "utau": [(3, 2)],
+    "uatau": [(4, 3)],
+    "uasu": [],
+    "uaU": [(2, 1)],  # an empty turn judges its reply, without saying how
+    "uAu": [(2, 1)],
+    "uaUu": [(2, 1)],
+    "u": [],
+}
+
+
+def conversation(roles: str, ratings: tuple[Rating, ...] = ()) -> Conversation:
+    messages = tuple(
+        Message(ROLES[role.lower()], "" if role.isupper() else f"{role} {i}", source_index=10 + i)
+        for i, role in enumerate(roles)
+    )
+    return Conversation("c", "test", "log-c", messages, "train", ratings=ratings)
+
+
+@pytest.mark.parametrize(("roles", "judged"), JUDGED.items())
+def test_a_user_turn_judges_the_reply_directly_before_it(roles, judged):
+    messages = conversation(roles).messages
+    replies = [(i, judged_reply(messages, i)) for i in range(len(messages))]
+    assert [(turn, reply) for turn, reply in replies if reply is not None] == judged
+    turns = [(judging_turn(messages, i), i) for i in range(len(messages))]
+    assert [(turn, reply) for turn, reply in turns if turn is not None] == judged
+
+
+@pytest.mark.parametrize(("roles", "judged"), JUDGED.items())
+def test_every_labeller_and_the_gold_rows_follow_this_rule(tmp_path, roles, judged):
+    replies = [i for i, role in enumerate(roles) if role in "aA"]
+    chat = conversation(roles, tuple(Rating(i, "thumb", 1.0) for i in replies))
+    assert [(turn.user_index, turn.reply_index) for turn in reactions(chat)] == judged
+    assert judged_turns(chat) == [turn for turn, _ in judged if roles[turn] == "u"]  # nobody is asked about silence
+    by_reply = {reply: turn for turn, reply in judged}
+    assert [label.user_index for label in labels_from_ratings(chat)] == [by_reply.get(reply) for reply in replies]
+    store, gold = Store(tmp_path / "store"), tmp_path / "gold.jsonl"
+    store.add([chat])
+    gold.write_text(
+        "".join(f'{{"source_id": "log-c", "message_index": {10 + i}, "label": "SAT"}}\n' for i in range(len(roles)))
+    )
+    truth, left_out = gold_truth(store, gold)
+    assert truth == {("c", reply): "SAT" for _, reply in judged}
+    assert (left_out["not_after_a_reply"], left_out["not_in_store"]) == (len(roles) - len(judged), 0)
+
+
+@pytest.mark.parametrize(
+    ("roles", "reply", "expected"),
+    [
+        ("ua", 1, 1),
+        ("suaua", 4, 4),
+        ("uua", 2, 2),
+        ("a", 0, Reason.NO_REQUEST),
+        ("sa", 1, Reason.NO_REQUEST),
+        ("uaa", 2, Reason.NO_REQUEST),
+        ("uata", 3, Reason.NO_REQUEST),
+        ("Ua", 1, Reason.NO_REQUEST),
+        ("uUa", 2, Reason.NO_REQUEST),
+        ("uA", 1, Reason.EMPTY_REJECTED),
+        ("UA", 1, Reason.NO_REQUEST),
+    ],
+)
+def test_a_prompt_is_all_before_a_reply_and_ends_with_a_request(roles, reply, expected):
+    messages = conversation(roles).messages
+    prompt = prompt_of(messages, reply)
+    if isinstance(expected, Reason):
+        assert prompt == expected
+    else:
+        assert prompt == tuple(ChatMessage(m.role, m.content) for m in messages[:expected])
+
+
+def test_an_empty_reply_is_named_by_its_side_of_the_pair():
+    assert prompt_of(conversation("uA").messages, 1, if_empty=Reason.EMPTY_CHOSEN) == Reason.EMPTY_CHOSEN
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "I'm sorry, but I can't help with that.",
+        "I’m sorry, but I can’t assist with that request.",
+        "As an AI language model, I cannot provide instructions for that.",
+        "I am not able to assist you with making weapons.",
+        "Sorry, this goes against my guidelines.",
+        "I won't write that, it violates our content policy.",
+        "Unfortunately I cannot and will not help you here.",
+        "It is not appropriate to make jokes about this.",
+    ],
+)
+def test_refusals(reply):
+    assert is_refusal(reply)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "I'm sorry for the mistake, here is the corrected list.",
+        "You cannot provide two arguments here; remove one.",
+        "Here is a function that can help you generate numbers.",
+        "The policy of the school is as follows.",
+        "x" * 1000 + " I cannot help with that.",
+    ],
+)
+def test_other_replies_are_not_refusals(reply):
+    assert not is_refusal(reply)
