@@ -16,6 +16,8 @@ from drift.turns import judged_reply
 Truth = Literal["DSAT", "SAT", "NEUTRAL"]
 GoldLabel = Literal[Truth, "DISPUTED"]
 """DISPUTED: the readers did not agree, so the row has no truth."""
+TruthByReply = dict[tuple[str, int], Verdict]
+"""By conversation_id and reply_index."""
 FORMAT = "A row has source_id, message_index and label."
 
 
@@ -58,14 +60,14 @@ def read_gold(path: Path) -> Iterator[tuple[str, GoldRow]]:
         yield place, row
 
 
-def gold_truth(store: Store, path: Path) -> tuple[dict[tuple[str, int], Verdict], Counter[str]]:
-    """The truth by reply (conversation_id, reply_index), and how many rows give none, by reason.
+def gold_truth(store: Store, path: Path) -> tuple[TruthByReply, Counter[str]]:
+    """The truth, and how many rows give none, by reason.
 
     `disputed`: the label is DISPUTED; `not_in_store`: the store lacks the message; `not_after_a_reply`: the message is
     not a user turn directly after a reply, so it judges none.
     """
     rows = [row for _, row in read_gold(path)]
-    labels = {row.turn: row.label for row in rows}
+    labels: dict[tuple[str | None, int | None], GoldLabel] = {row.turn: row.label for row in rows}
     replies: dict[tuple[str | None, int | None], tuple[str, int]] = {}
     stored: set[tuple[str | None, int | None]] = set()
     for conversation in store.conversations():
@@ -75,7 +77,7 @@ def gold_truth(store: Store, path: Path) -> tuple[dict[tuple[str, int], Verdict]
                 stored.add(turn)
                 if (reply := judged_reply(conversation.messages, index)) is not None:
                     replies[turn] = conversation.conversation_id, reply
-    truth: dict[tuple[str, int], Verdict] = {}
+    truth: TruthByReply = {}
     left_out = Counter(disputed=sum(row.label == "DISPUTED" for row in rows), not_in_store=0, not_after_a_reply=0)
     for turn, label in labels.items():
         if label == "DISPUTED":
@@ -87,7 +89,12 @@ def gold_truth(store: Store, path: Path) -> tuple[dict[tuple[str, int], Verdict]
     return truth, left_out
 
 
-def truth_of(store: Store, gold: Path | None) -> dict[tuple[str, int], Verdict]:
+def truth_of(store: Store, gold: Path | None) -> TruthByReply:
     """What people said of replies: the rows of the gold file; a review in the store replaces the row of its reply."""
-    truth = gold_truth(store, gold)[0] if gold else {}
-    return truth | {(label.conversation_id, label.reply_index): label.label for label in store.labels_by("review")}
+    truth: TruthByReply = gold_truth(store, gold)[0] if gold else {}
+    return truth | reviewed(store)
+
+
+def reviewed(store: Store) -> TruthByReply:
+    """The verdicts of reviewers, who used `drift review`."""
+    return {(label.conversation_id, label.reply_index): label.label for label in store.labels_by("review")}

@@ -7,11 +7,11 @@ from typing import get_args
 
 from drift.errors import DataError
 from drift.feedback.estimate import rogan_gladen
-from drift.feedback.gold import Truth, gold_truth
+from drift.feedback.gold import Truth, TruthByReply, gold_truth, reviewed
 from drift.feedback.label import check_writable
 from drift.feedback.trust.agreement import Compared, compare, diagnosis
 from drift.feedback.trust.results import JudgedExample, TrustReport
-from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
+from drift.records import Conversation, FeedbackLabel, stable_hash
 from drift.store import Store
 
 EXAMPLES = 4
@@ -34,17 +34,17 @@ def label_report(store: Store, gold: Path | None = None) -> TrustReport:
     told = list(store.labels())
     if not told:
         raise DataError(f"{store.path}: holds no label yet. `drift label --store {store.path}` makes them.")
-    gold_labels: dict[tuple[str, int], Verdict] = {}
+    gold_labels: TruthByReply = {}
     left_out: Counter[str] = Counter()
     if gold:
         gold_labels, left_out = gold_truth(store, gold)
     machine = {(label.conversation_id, label.reply_index): label for label in store.labels(reviewed=False)}
-    reviews = {(label.conversation_id, label.reply_index): label.label for label in store.labels_by("review")}
+    reviews = reviewed(store)
     sources = {"reviews": reviews, "gold": gold_labels}
     rows = {name: _compared(machine, truth, left_out) for name, truth in sources.items() if truth}
     judged = [label for label in machine.values() if label.label != "ABSTAIN"]
     called = sum(label.label == "DSAT" for label in judged)
-    truths = {**gold_labels, **reviews}
+    truths = gold_labels | reviews
     wrong = [label for key, label in machine.items() if key in truths and truths[key] != label.label]
     return TrustReport(
         store=str(store.path),
@@ -61,7 +61,7 @@ def label_report(store: Store, gold: Path | None = None) -> TrustReport:
 
 
 def _compared(
-    labels: dict[tuple[str, int], FeedbackLabel], truth: dict[tuple[str, int], Verdict], left_out: Counter[str]
+    labels: dict[tuple[str, int], FeedbackLabel], truth: TruthByReply, left_out: Counter[str]
 ) -> list[Compared]:
     left_out["not_labelled"] += sum(key not in labels for key in truth)
     return [
@@ -85,9 +85,7 @@ def _draw(label: FeedbackLabel) -> str:
     return stable_hash("example", label.conversation_id, label.reply_index)
 
 
-def _examples(
-    store: Store, labels: list[FeedbackLabel], truths: dict[tuple[str, int], Verdict]
-) -> tuple[JudgedExample, ...]:
+def _examples(store: Store, labels: list[FeedbackLabel], truths: TruthByReply) -> tuple[JudgedExample, ...]:
     found = {name: store.conversation(name) for name in {label.conversation_id for label in labels}}
     return tuple(
         _example(conversation, label, truths.get((label.conversation_id, label.reply_index)))
