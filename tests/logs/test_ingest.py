@@ -116,13 +116,13 @@ def test_a_folder_is_read_in_order_and_reports_progress(tmp_path, store):
     ("content", "says"),
     [
         (None, "no such file"),
-        (b"", "empty file"),
+        (b"", "the file is empty"),
         (b" \n\n", "no row"),
         (b"[]", "no row"),
         (b"just text\nand more\n", "no row"),
         (b"\x89PNG\r\n\x1a\n\x00\x01", "no row"),
-        (b"PAR1 and then rubbish", "damaged Parquet"),
-        (b'{"question": "a", "answer": "b"}\n', "this row has question, answer"),
+        (b"PAR1 and then rubbish", "the Parquet file is damaged"),
+        (b'{"question": "a", "answer": "b"}\n', "unknown log format .this row has the keys question, answer"),
     ],
 )
 def test_files_that_are_no_log_are_named_in_one_line(tmp_path, store, content, says):

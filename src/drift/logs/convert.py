@@ -1,4 +1,4 @@
-"""Rows turned into drafts one by one."""
+"""Rows turned into drafts, row by row: what all readers share, with refused rows and consent tags."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,15 +10,16 @@ from drift.logs.draft import ConversationDraft, Evidence, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable, encodable
 from drift.records import Reason
 
-Found = ConversationDraft | Evidence | Reject
+Outcome = ConversationDraft | Evidence | Reject
+"""What a reader makes of a row, or of a part of it."""
 
 _CONSENT = re.compile("consent|licen[cs]e|opt_?(?:in|out)|permission|allow_?train", re.IGNORECASE)
 
 
-def each(
+def one_per_row(
     rows: Iterable[LogRow | Reject], convert: Callable[[LogRow], ConversationDraft]
 ) -> Iterator[ConversationDraft | Reject]:
-    """Drafts of the rows that `convert` can use; the others as they were refused."""
+    """For formats with one conversation per row: yield the draft of each row, or the reason why it has none."""
     for row in rows:
         if isinstance(row, Reject):
             yield row
@@ -29,42 +30,43 @@ def each(
             yield Reject(row.at, error.reason, error.detail)
 
 
-def spread(rows: Iterable[LogRow | Reject], convert: Callable[[LogRow], Iterable[Found]]) -> Iterator[Found]:
-    """For formats whose rows hold several conversations, calls or judgements: the first one accounts for the row."""
+def many_per_row(rows: Iterable[LogRow | Reject], convert: Callable[[LogRow], Iterable[Outcome]]) -> Iterator[Outcome]:
+    """For formats whose rows hold several conversations, calls or judgements: only the first one counts the row."""
     for row in rows:
         if isinstance(row, Reject):
             yield row
             continue
-        found = False
+        is_counted = False
         try:
-            for outcome in (with_consent(found_one, row) for found_one in convert(row)):
-                yield replace(outcome, rows=0) if found else outcome
-                found = True
+            for outcome in convert(row):
+                tagged = with_consent(outcome, row)
+                yield replace(tagged, rows=0) if is_counted else tagged
+                is_counted = True
         except Unusable as error:
-            yield Reject(row.at, error.reason, error.detail, rows=0 if found else 1)
+            yield Reject(row.at, error.reason, error.detail, rows=0 if is_counted else 1)
             continue
-        if not found:
-            yield Reject(row.at, Reason.NO_MESSAGES, "nothing in this row that is a conversation")
+        if not is_counted:
+            yield Reject(row.at, Reason.NO_MESSAGES, "no conversation in this row")
 
 
-def with_consent(found: Any, row: LogRow) -> Any:
-    """The same draft with what its row says of consent and licence as tags; anything else as it is."""
-    said = consent_tags(row.value) if isinstance(found, ConversationDraft) else None
-    return replace(found, tags={**said, **found.tags}) if said else found
+def with_consent(outcome: Any, row: LogRow) -> Any:
+    """A draft with the consent and licence fields of its row as tags; other outcomes unchanged."""
+    tags = consent_tags(row.value) if isinstance(outcome, ConversationDraft) else None
+    return replace(outcome, tags={**tags, **outcome.tags}) if tags else outcome
 
 
 def consent_tags(row: Mapping[str, Any]) -> dict[str, str]:
-    """What the source says of consent and licence, on the row or in its `metadata`: strings, numbers, truth values."""
-    extra = structured(row.get("extra"))  # LangSmith's place for it
+    """The consent and licence fields of a row or of its `metadata`: strings, numbers and truth values."""
+    extra = structured(row.get("extra"))  # where LangSmith keeps its metadata
     inner = structured((extra if isinstance(extra, Mapping) and "metadata" not in row else row).get("metadata"))
-    said: dict[str, str] = {}
+    tags: dict[str, str] = {}
     for place in (row, inner):
         for name in _consent_names(tuple(place)) if isinstance(place, Mapping) else ():
             if isinstance(value := place[name], str | bool | int | float):
-                said[encodable(name)] = encodable(value) if isinstance(value, str) else str(value).lower()
-    return said
+                tags[encodable(name)] = encodable(value) if isinstance(value, str) else str(value).lower()
+    return tags
 
 
-@lru_cache(16)  # the rows of one log have few sets of keys
+@lru_cache(16)  # the rows of one log have few different sets of keys
 def _consent_names(names: tuple[Any, ...]) -> list[str]:
     return [name for name in names if isinstance(name, str) and _CONSENT.search(name)]

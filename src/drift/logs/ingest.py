@@ -1,4 +1,4 @@
-"""Chat logs into a store: every row that is read is accepted, an update, a duplicate, filtered or quarantined."""
+"""Ingest chat logs into a store. Every row ends as accepted, updated, duplicate, filtered or quarantined."""
 
 import tempfile
 from collections import Counter
@@ -17,19 +17,19 @@ from drift.records import Conversation, PersonalData, Reason
 from drift.store import AddSummary, Forgotten, Quarantined, Store, StoreWriter
 
 DEFAULTS = IngestionSettings()
-EXAMPLES = 3
+PREVIEW_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class IngestSummary:
-    """What became of the conversations, model calls and judgements in some logs; `rows` of the files held them.
+    """What became of the conversations, model calls and judgements in the logs. `rows`: the rows of the files.
 
-    A row can hold several conversations (the paths of a tree), and several rows one (utterances). A call that is part
-    of a longer one is a duplicate. `filtered_by`: the filtered ones by reason. `repaired`: rows that could be read
-    after something was mended; what became of them is among the others. `formats`: files by format. `redacted`: values
-    that became placeholders, by kind. `withdrawn`: taken out of the store, because the last version that was read
-    refuses the consent that is required; None where none is. `near_duplicates`: accepted, but noted as repeats, in the
-    whole store; None where nobody looked.
+    One row can hold several conversations (the paths of a tree), and several rows one (utterances). A call that is part
+    of a longer one is a duplicate. `filtered_by`: the filtered ones by reason. `repaired`: rows that were repaired to
+    be read; they are also counted under their outcome. `formats`: number of files by format. `redacted`: values that
+    became placeholders, by kind. `withdrawn`: removed from the store because the last version that was read refuses the
+    required consent; None if no consent is required. `near_duplicates`: conversations of the whole store that are
+    noted as repeats; None if this was not checked.
     """
 
     read: int = 0
@@ -48,6 +48,7 @@ class IngestSummary:
 
     @property
     def adds_up(self) -> bool:
+        """True if every item that was read has exactly one outcome."""
         return self.read == sum(
             (self.accepted, self.updated, self.duplicate, self.filtered, *self.quarantined.values())
         )
@@ -55,7 +56,7 @@ class IngestSummary:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """`files`: the format of each. `examples`: as they would be stored."""
+    """What `ingest` would do. `files`: the format of each file. `examples`: conversations as they would be stored."""
 
     summary: IngestSummary
     files: dict[str, str]
@@ -71,14 +72,14 @@ def ingest(
     settings: IngestionSettings = DEFAULTS,
     on_progress: OnProgress | None = None,
 ) -> IngestSummary:
-    """Read log files (`log_files` says how they are named) into the store, as a stream.
+    """Read log files (see `log_files` for their names) into the store, as a stream.
 
-    Personal data are redacted before anything is written, unless `settings` say otherwise. `format` is a key of
-    READERS; by default each file's first rows tell it. `source` names where the logs are from, and ids are unique
-    within a source; by default it is the format's name. `on_progress` gets the bytes done and to do.
+    Personal data are redacted before anything is written, unless `settings` switch this off. `format` is a key of
+    READERS; by default each file's first rows show it. `source` names the origin of the logs, within which ids are
+    unique; by default it is the name of the format. `on_progress` gets the bytes done and the bytes in total.
 
-    Raises DataError if a file is missing, empty, damaged or of no known format. On any error and on an interrupt the
-    store stays as it was.
+    Raises DataError if a file is missing, empty, damaged or in an unknown format. After an error or an interrupt the
+    store is unchanged.
     """
     ingestion = _Ingestion(paths, format, source, settings, store.forgotten(), on_progress)
     with store.writer() as writer:
@@ -100,7 +101,7 @@ def preview(
     settings: IngestionSettings = DEFAULTS,
     on_progress: OnProgress | None = None,
 ) -> Preview:
-    """What `ingest` would do, with three conversations as it would store them. The store stays as it is.
+    """What `ingest` would do, with three example conversations. The store does not change.
 
     Raises DataError as `ingest` does.
     """
@@ -114,7 +115,7 @@ def preview(
 
 
 class _Ingestion:
-    """One reading of log files, and the counts of what became of everything in them."""
+    """Reads log files once, and counts the outcomes."""
 
     def __init__(
         self,
@@ -126,10 +127,10 @@ class _Ingestion:
         on_progress: OnProgress | None,
     ) -> None:
         if format_name is not None and format_name not in READERS:
-            raise DataError(f"--format {format_name}: no such format; known: {', '.join(READERS)}.")
+            raise DataError(f"--format {format_name}: unknown format; allowed: {', '.join(READERS)}.")
         self.reading = Reading()
         self.examples: list[Conversation] = []
-        self.refused: set[str] = set()  # ids of those without consent: some 100 bytes each
+        self.refused: set[str] = set()  # ids of conversations without consent: about 100 bytes each
         self._files = log_files(paths)
         self._format = format_name
         self._source = source
@@ -142,20 +143,21 @@ class _Ingestion:
         self._filtered: Counter[Reason] = Counter()
 
     def read_into(self, writer: StoreWriter) -> None:
+        """Give every conversation and every quarantined row to the writer."""
         outcomes = read_logs(
             self._files, self._format, self._source, writer.user_key, self.reading, self._on_progress, writer.spill
         )
         for outcome in self._redactor.each(outcomes) if self._redactor else outcomes:
             self._read += 1
             if isinstance(outcome, Conversation):
-                if reason := left_out(outcome, self._consent, self._forgotten):
+                if reason := filter_reason(outcome, self._consent, self._forgotten):
                     self._filtered[reason] += 1
                     if _refuses(outcome, self._consent):
                         self.refused.add(outcome.conversation_id)
                 else:
                     self.refused.discard(outcome.conversation_id)
                     writer.add(outcome)
-                    self._show(outcome)
+                    self._add_example(outcome)
             elif outcome.reason in FILTERED:
                 self._filtered[outcome.reason] += 1
             else:
@@ -163,18 +165,19 @@ class _Ingestion:
                 line, element = outcome.at
                 writer.quarantine(Quarantined(outcome.file, line, outcome.reason, outcome.detail, element))
 
-    def _show(self, conversation: Conversation) -> None:
-        """The first ones are examples, then those of a source that none of these is from."""
-        if len(self.examples) == EXAMPLES and conversation.source == self.examples[0].source:
+    def _add_example(self, conversation: Conversation) -> None:
+        """Keep the first conversations as examples; later ones replace one of a source that has several."""
+        if len(self.examples) == PREVIEW_EXAMPLES and conversation.source == self.examples[0].source:
             return
         sources = [example.source for example in self.examples]
-        if len(sources) < EXAMPLES:
+        if len(sources) < PREVIEW_EXAMPLES:
             self.examples.append(conversation)
-        elif conversation.source not in sources and len(set(sources)) < EXAMPLES:
-            twice = next(place for place in reversed(range(EXAMPLES)) if sources.count(sources[place]) > 1)
-            self.examples[twice] = conversation
+        elif conversation.source not in sources and len(set(sources)) < PREVIEW_EXAMPLES:
+            replaced = next(place for place in reversed(range(PREVIEW_EXAMPLES)) if sources.count(sources[place]) > 1)
+            self.examples[replaced] = conversation
 
     def summary(self, added: AddSummary) -> IngestSummary:
+        """All counts. `added`: the outcomes in the store."""
         summary = IngestSummary(
             read=self._read + self.reading.merged,
             accepted=added.accepted,
@@ -189,17 +192,19 @@ class _Ingestion:
             formats=dict(Counter(self.reading.formats.values())),
         )
         if not summary.adds_up:
-            raise AssertionError(f"the counts of this ingestion do not add up; please report it: {summary}")
+            raise AssertionError(
+                f"the counts of this ingestion do not add up. This is a bug, please report it: {summary}"
+            )
         return summary
 
 
 def _refuses(conversation: Conversation, consent: Mapping[str, str]) -> bool:
-    """Does it say otherwise? To say nothing is not to withdraw what another version said."""
+    """True if a tag contradicts the required consent. A missing tag does not: another version may have it."""
     return any(conversation.tags.get(name, value) != value for name, value in consent.items())
 
 
-def left_out(conversation: Conversation, consent: Mapping[str, str], forgotten: Forgotten) -> Reason | None:
-    """Why a conversation that could be read is not stored."""
+def filter_reason(conversation: Conversation, consent: Mapping[str, str], forgotten: Forgotten) -> Reason | None:
+    """Why a readable conversation is not stored; None if it is."""
     if consent and any(conversation.tags.get(name) != value for name, value in consent.items()):
         return Reason.NO_CONSENT
     return Reason.FORGOTTEN if forgotten.covers(conversation) else None

@@ -1,6 +1,6 @@
-"""Conversations that say nearly the same as an earlier one: MinHash signatures on disk, compared band by band.
+"""Find conversations that nearly repeat an earlier one: MinHash signatures on disk, compared band by band.
 
-Nothing is removed: the store notes which conversation repeats which, and the pairs leave the repeats out by name.
+Nothing is removed: the store notes which conversation repeats which, and the pairs drop the repeats by name.
 """
 
 import os
@@ -14,8 +14,8 @@ from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
 from drift.records import Conversation
 from drift.store import Repeat, Store
 
-PERMUTATIONS, BANDS, SHINGLE = 64, 16, 4
-ALIKE = 0.8  # share of word runs that two conversations have in common, estimated from their signatures
+PERMUTATIONS, BANDS, SHINGLE_WORDS = 64, 16, 4
+MIN_SHARED = 0.8  # share of word runs that two conversations have in common, estimated from their signatures
 _SEED = 42
 _SIGNED = np.dtype([("id", "S64"), ("signature", np.uint32, PERMUTATIONS)])
 _SIGNATURES_PER_BATCH = 16_384
@@ -23,14 +23,14 @@ _SIGNATURES_PER_BATCH = 16_384
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicates:
-    """`near_duplicates`: conversations that repeat an earlier one (in the order of ids), of all `conversations`."""
+    """`near_duplicates`: how many of all `conversations` nearly repeat an earlier one (in the order of ids)."""
 
     conversations: int
     near_duplicates: int
 
 
 def find_near_duplicates(store: Store) -> NearDuplicates:
-    """Note in the store which conversations repeat which. Memory: some 40 bytes per conversation.
+    """Note in the store which conversations repeat which. Memory: about 40 bytes per conversation.
 
     Raises DataError if the store is empty.
     """
@@ -46,8 +46,8 @@ def find_near_duplicates(store: Store) -> NearDuplicates:
 
 
 class _Signed:
-    """Ids and signatures in the order in which they were added, in a file. Rows that are needed are read: pages of a
-    file that is mapped count as memory."""
+    """Ids and signatures in a file, in the order in which they were added. The file is not memory-mapped: mapped pages
+    count as memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -61,7 +61,7 @@ class _Signed:
         self._length += 1
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """All rows, _SIGNATURES_PER_BATCH at a time."""
+        """Yield all rows, _SIGNATURES_PER_BATCH at a time."""
         for begin in range(0, self._length, _SIGNATURES_PER_BATCH):
             yield self._read(begin, min(_SIGNATURES_PER_BATCH, self._length - begin))
 
@@ -74,16 +74,16 @@ class _Signed:
 
 
 def signature(conversation: Conversation) -> np.ndarray:
-    """uint32 [PERMUTATIONS], of runs of SHINGLE words; of all words where there are fewer."""
+    """MinHash signature, uint32 [PERMUTATIONS], of runs of SHINGLE_WORDS words; of all words if there are fewer."""
     words = " ".join(message.content for message in conversation.messages).lower().split()
-    runs = map(" ".join, zip(*(words[first:] for first in range(SHINGLE)), strict=False))
+    runs = map(" ".join, zip(*(words[first:] for first in range(SHINGLE_WORDS)), strict=False))
     hashed = RMinHash(num_perm=PERMUTATIONS, seed=_SEED)
     hashed.update(list(runs) or [" ".join(words)])
     return np.asarray(hashed.digest(), np.uint32)
 
 
 def _first_alike(signed: _Signed) -> np.ndarray:
-    """For each conversation the first one that it repeats, itself if none; int64 [n]."""
+    """For each conversation the place of the first one that it nearly repeats, or its own; int64 [n]."""
     first = np.arange(len(signed))
     rows = PERMUTATIONS // BANDS
     for band in range(BANDS):
@@ -92,16 +92,16 @@ def _first_alike(signed: _Signed) -> np.ndarray:
         starts = np.r_[True, keys[order][1:] != keys[order][:-1]]
         leaders = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
         unsettled = (order != leaders) & (first[order] == order)
-        for some in np.array_split(np.flatnonzero(unsettled), max(unsettled.sum() // _SIGNATURES_PER_BATCH, 1)):
-            alike = _alike(signed, order[some], leaders[some]) >= ALIKE
-            first[order[some][alike]] = leaders[some][alike]
+        for batch in np.array_split(np.flatnonzero(unsettled), max(unsettled.sum() // _SIGNATURES_PER_BATCH, 1)):
+            alike = _alike(signed, order[batch], leaders[batch]) >= MIN_SHARED
+            first[order[batch][alike]] = leaders[batch][alike]
     while (first[first] != first).any():
         first = first[first]
     return first
 
 
 def _band_keys(signed: _Signed, columns: slice) -> np.ndarray:
-    """One hash per conversation, of these columns of its signature; uint64 [n]."""
+    """One hash per conversation over these columns of its signature; uint64 [n]."""
     keys = np.zeros(len(signed), np.uint64)
     done = 0
     with np.errstate(over="ignore"):
@@ -114,15 +114,15 @@ def _band_keys(signed: _Signed, columns: slice) -> np.ndarray:
     return keys
 
 
-def _alike(signed: _Signed, some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The share of equal parts in their signatures; float64 [n]."""
-    return (signed.rows(some)["signature"] == signed.rows(others)["signature"]).mean(axis=1)
+def _alike(signed: _Signed, places: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The share of equal entries in the signatures of two conversations each; float64 [n]."""
+    return (signed.rows(places)["signature"] == signed.rows(others)["signature"]).mean(axis=1)
 
 
 def _repeats(signed: _Signed, first: np.ndarray, repeats: np.ndarray) -> Iterator[Repeat]:
     for begin in range(0, len(repeats), _SIGNATURES_PER_BATCH):
-        some = repeats[begin : begin + _SIGNATURES_PER_BATCH]
-        names, firsts = signed.rows(some)["id"].tolist(), signed.rows(first[some])["id"].tolist()
-        shares = _alike(signed, some, first[some]).tolist()
+        batch = repeats[begin : begin + _SIGNATURES_PER_BATCH]
+        names, firsts = signed.rows(batch)["id"].tolist(), signed.rows(first[batch])["id"].tolist()
+        shares = _alike(signed, batch, first[batch]).tolist()
         for name, of, alike in zip(names, firsts, shares, strict=True):
             yield Repeat(name.decode(), of.decode(), round(alike, 3))

@@ -1,4 +1,4 @@
-"""Log files as conversations: formats recognised, rows read, calls stitched; every row of a file is accounted for."""
+"""Read log files as conversations: recognise the format, read rows, stitch calls, and account for every row."""
 
 import itertools
 from collections import Counter
@@ -17,18 +17,18 @@ from drift.logs.traces.stitching import Stitcher
 from drift.records import Conversation, Reason
 
 FILTERED = frozenset({Reason.NOT_A_CHAT, Reason.JOINED_AS_EVIDENCE, Reason.NO_VERDICT})
-"""Rows that are not lost, but are no conversations of their own."""
-_FIRST_ROWS = 200  # looked at to recognise a format
-_SURE_ROWS = 20  # looked at where one has been recognised: others may contradict it
-_FIRST_CHARACTERS = 16 * 2**20
+"""Reasons of rows that are not errors, but not conversations either."""
+_MAX_HEAD_ROWS = 200  # rows that are read to recognise a format
+_MIN_HEAD_ROWS = 20  # rows that are read even if one is recognised earlier: later rows may contradict it
+_MAX_HEAD_CHARACTERS = 16 * 2**20
 
 OnProgress = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
 class Reading:
-    """What is found while files are read. `formats`: of each file; `rows`: cut from the files; `merged`: rows that are
-    single calls, part of a conversation that another row holds whole."""
+    """Counts of what was read. `formats`: by file. `rows`: rows of the files. `merged`: calls that are part of a longer
+    call; `merged_rows`: their rows. `accounted`: rows that became a conversation, a judgement or a `Reject`."""
 
     formats: dict[str, str] = field(default_factory=dict)
     rows: int = 0
@@ -38,10 +38,12 @@ class Reading:
     accounted: int = 0
 
     def check(self) -> None:
-        """Every row that was cut has become something. Anything else is an error of this program."""
+        """Raise AssertionError if a row has no outcome: that is a bug in a reader."""
         if self.rows != self.accounted + self.merged_rows:
-            told = f"{self.rows} rows were read, but {self.accounted} accounted for and {self.merged_rows} merged"
-            raise AssertionError(f"{told}: a reader has lost some; please report it with the format of the log")
+            raise AssertionError(
+                f"{self.rows} rows were read, but {self.accounted} are accounted for and {self.merged_rows} merged. "
+                "This is a bug in a reader, please report it with the format of the log."
+            )
 
 
 def read_logs(
@@ -53,13 +55,13 @@ def read_logs(
     on_progress: OnProgress | None = None,
     spill: Path | None = None,
 ) -> Iterator[Conversation | Reject]:
-    """Conversations and refusals of all files, in their order; of formats that log single calls, when all are read.
+    """Yield the conversations and rejects of all files in order. Stitched formats come last, when all files are read.
 
     `spill`: the folder for what does not fit into memory. Raises DataError if a file's format is unknown or ambiguous.
     """
     total, done = sum(map(size_of, files)), 0
     stitchers: dict[str, Stitcher] = {}
-    with ExitStack() as at_work:
+    with ExitStack() as open_stitchers:
         for file in files:
             start = done
 
@@ -67,17 +69,17 @@ def read_logs(
                 if on_progress is not None:
                     on_progress(start + in_file, total)
 
-            shown = "-" if file == STDIN else str(file.resolve())
+            file_name = "-" if file == STDIN else str(file.resolve())
             rows = _counted(read_rows(file, progress, reading.repaired), reading)
             name, first = recognise(file, rows, format_name)
-            reading.formats[shown] = name
-            found = READERS[name].read(itertools.chain(first, rows))
+            reading.formats[file_name] = name
+            outcomes = READERS[name].read(itertools.chain(first, rows))
             if READERS[name].stitched:
                 if name not in stitchers:
                     stitchers[name] = Stitcher(spill)
-                    at_work.callback(stitchers[name].close)
-                found = _without_calls(found, stitchers[name], shown)
-            yield from _finished(found, source or name, user_key, reading, shown)
+                    open_stitchers.callback(stitchers[name].close)
+                outcomes = _stitch(outcomes, stitchers[name], file_name)
+            yield from _finished(outcomes, source or name, user_key, reading, file_name)
             done += size_of(file)
         for name, stitcher in stitchers.items():
             stitched = stitcher.finish()
@@ -88,48 +90,51 @@ def read_logs(
 
 
 def recognise(file: Path, rows: Iterator[LogRow | Reject], name: str | None) -> tuple[str, list[LogRow | Reject]]:
-    """The format (`name`, if it is given) and the rows that were looked at. Raises DataError if it is not certain."""
+    """The format (`name` if it is not None) and the rows that were read to recognise it. Raises DataError in doubt."""
     first: list[LogRow | Reject] = []
-    places: dict[str, int] = {}
-    plain: dict[str, int] = {}
-    weight = 0
+    lines: dict[str, int] = {}  # the first line that each format recognised
+    plain_lines: dict[str, int] = {}
+    characters = 0
     for row in rows if name is None else ():
         first.append(row)
         if isinstance(row, LogRow):
-            for candidate, known in READERS.items():
-                if known.recognises(row.value):
-                    (plain if known.plain else places).setdefault(candidate, row.at.line)
-        weight += _weight(row)
-        if len(first) >= (_SURE_ROWS if places or plain else _FIRST_ROWS) or weight > _FIRST_CHARACTERS:
+            for candidate, reader in READERS.items():
+                if reader.recognises(row.value):
+                    (plain_lines if reader.plain else lines).setdefault(candidate, row.at.line)
+        characters += _characters(row)
+        if (
+            len(first) >= (_MIN_HEAD_ROWS if lines or plain_lines else _MAX_HEAD_ROWS)
+            or characters > _MAX_HEAD_CHARACTERS
+        ):
             break
     if name is not None:
         return name, first
-    found = places or plain
-    if len(found) == 1:
-        return next(iter(found)), first
-    if found:
-        told = ", ".join(f"{candidate} (line {line})" for candidate, line in found.items())
-        raise DataError(f"{file}: this could be {told}. Say which one with --format.")
-    known = f"Name its format with --format: {', '.join(READERS)}"
+    candidates = lines or plain_lines
+    if len(candidates) == 1:
+        return next(iter(candidates)), first
+    if candidates:
+        listed = ", ".join(f"{candidate} (line {line})" for candidate, line in candidates.items())
+        raise DataError(f"{file}: the format could be {listed}. Choose one: --format NAME.")
+    remedy = f"Name the format with --format: {', '.join(READERS)}"
     readable = next((row for row in first if isinstance(row, LogRow)), None)
     if readable is None:
-        raise DataError(f"{file}: no row of JSON Lines, of a JSON array or of Parquet in it. Leave it out. {known}.")
-    keys = ", ".join(list(readable.value)[:8]) or "no keys"
-    raise DataError(f"{file}:{readable.at.line}: no chat log that is known (this row has {keys}). {known}.")
+        raise DataError(f"{file}: no rows of JSON Lines, a JSON array or Parquet. Leave the file out.")
+    keys = ", ".join(list(readable.value)[:8]) or "none"
+    raise DataError(f"{file}:{readable.at.line}: unknown log format (this row has the keys {keys}). {remedy}.")
 
 
-def _weight(row: LogRow | Reject) -> int:
-    """Characters of all texts in a row."""
-    weight = 0
+def _characters(row: LogRow | Reject) -> int:
+    """The number of characters of all texts in a row."""
+    count = 0
     left: list[Any] = [row.value] if isinstance(row, LogRow) else []
     while left:
         inner = left.pop()
         for value in inner.values() if isinstance(inner, dict) else inner:
             if isinstance(value, str):
-                weight += len(value)
+                count += len(value)
             elif isinstance(value, dict | list):
                 left.append(value)
-    return weight
+    return count
 
 
 def _counted(rows: Iterable[LogRow | Reject], reading: Reading) -> Iterator[LogRow | Reject]:
@@ -138,10 +143,11 @@ def _counted(rows: Iterable[LogRow | Reject], reading: Reading) -> Iterator[LogR
         yield row
 
 
-def _without_calls(
-    found: Iterable[ConversationDraft | Evidence | Reject], stitcher: Stitcher, file: str
+def _stitch(
+    outcomes: Iterable[ConversationDraft | Evidence | Reject], stitcher: Stitcher, file: str
 ) -> Iterator[ConversationDraft | Evidence | Reject]:
-    for outcome in found:
+    """Give calls and judgements to the stitcher, which yields them after the last file; yield only rejects."""
+    for outcome in outcomes:
         if isinstance(outcome, Reject):
             yield outcome
         else:
@@ -149,13 +155,14 @@ def _without_calls(
 
 
 def _finished(
-    found: Iterable[ConversationDraft | Evidence | Reject],
+    outcomes: Iterable[ConversationDraft | Evidence | Reject],
     source: str,
     user_key: Callable[[str], str],
     reading: Reading,
     file: str = "",
 ) -> Iterator[Conversation | Reject]:
-    for outcome in found:
+    """Turn drafts into conversations, and count the rows that each outcome accounts for."""
+    for outcome in outcomes:
         reading.accounted += outcome.rows
         if isinstance(outcome, Reject):
             yield replace(outcome, file=outcome.file or file)

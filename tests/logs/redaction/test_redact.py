@@ -109,8 +109,8 @@ def test_a_growing_conversation_keeps_its_placeholders():
 
 
 def test_details_of_rejected_rows_are_redacted():
-    row = Reject(Place(1), Reason.BAD_CONTENT, "feedback 'a@b.de' is no thumb")
-    assert list(Redactor().each([row])) == [replace(row, detail="feedback '<EMAIL_1>' is no thumb")]
+    row = Reject(Place(1), Reason.BAD_CONTENT, "feedback 'a@b.de' is not a thumb")
+    assert list(Redactor().each([row])) == [replace(row, detail="feedback '<EMAIL_1>' is not a thumb")]
 
 
 def test_consent_filters_by_the_sources_own_field(tmp_path, store):

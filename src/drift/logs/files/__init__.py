@@ -1,1 +1,1 @@
-"""Log files as streams: found, unpacked, recoded, and cut into the pieces that hold a row each."""
+"""Log files to rows: find files, unpack and recode them (opening), cut them (cutting, parquet), parse rows (rows)."""

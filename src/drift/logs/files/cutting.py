@@ -1,6 +1,6 @@
-"""JSON arrays, and objects one behind another, cut into their elements as a stream.
+"""Cut a stream of JSON (an array, or objects one after another) into its elements.
 
-They are cut without being parsed, so that one broken element does not cost the rest.
+The elements are not parsed here, so that one broken element does not cost the rest.
 """
 
 import re
@@ -12,8 +12,8 @@ import orjson
 from drift.logs.files.opening import CHUNK
 
 MAX_ROW_BYTES = 32 * 2**20
-_HEAD_BYTES = 1000  # longer than what an element begins with
-# Up to the next bracket outside of strings; none while a string has no end yet. Possessive: never backtracks.
+_HEAD_BYTES = 1000  # more than `_ELEMENT_HEAD` or `_PAGE_ROWS` can match
+# Up to the next bracket outside of strings; no match while a string is incomplete. Possessive: never backtracks.
 _BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[\]])', re.DOTALL)
 _SCALAR = re.compile(rb'(?:"(?:[^"\\]++|\\.)*+"|[^,\]"])*+')
 _ELEMENT_HEAD = re.compile(rb'(\{)\s*("(?:[^"\\]++|\\.)*+")\s*(:)')
@@ -31,7 +31,7 @@ CUT = "cut"
 
 
 class Piece:
-    """One element: its line, its number, and its bytes or what is wrong with it (TOO_LARGE, CUT)."""
+    """One element: its line, its number, and its bytes or its problem (TOO_LARGE, CUT)."""
 
     __slots__ = ("broken", "line", "number", "problem", "raw")
 
@@ -40,27 +40,27 @@ class Piece:
         self.number = number
         self.raw = raw
         self.problem = problem
-        self.broken = problem is not None  # whoever parses it may find that it is
+        self.broken = problem is not None  # also set by the code that parses the piece
 
 
 class Cutter:
-    """Elements from the byte `start` of the stream on: of one array or of several, one behind another, or bare ones.
+    """Cuts elements from the byte `start` of a stream on: of one array, of several in a row, or without an array.
 
-    `advanced` is told after each read. `in_pages`: arrays stand as `data` in objects, whose other keys are left out.
+    `advanced` is called after each read. `in_pages`: the arrays are the `data` of objects whose other keys are skipped.
     """
 
     def __init__(self, stream: BinaryIO, advanced: Callable[[], None], start: int, in_pages: bool = False) -> None:
         self._stream = stream
         self._advanced = advanced
         self._buffer = b""
-        self._at = 0  # where the current element starts in the buffer
+        self._at = 0  # start of the current element in the buffer
         self._line = 1  # of that place
         self._start = start
         self._in_pages = in_pages
         self._next_element: re.Pattern[bytes] | None = None
 
     def pieces(self) -> Iterator[Piece]:
-        """Whoever takes a piece says on it whether it is broken, before it takes the next."""
+        """Yield the elements. The caller sets `broken` on a piece that it cannot parse before it takes the next."""
         while len(self._buffer) < self._start and self._read():
             pass
         self._skip(self._start)
@@ -78,7 +78,7 @@ class Cutter:
             self._go_on(size, piece.broken)
 
     def _read(self) -> bool:
-        # In proportion to the buffer: the tokens of a large element are looked at again after each read.
+        # In proportion to the buffer: after each read, a large element is scanned again from its start.
         chunk = self._stream.read(max(CHUNK, len(self._buffer) - self._at))
         self._buffer, self._at = self._buffer[self._at :] + chunk, 0
         self._advanced()
@@ -89,7 +89,7 @@ class Cutter:
         self._at += size
 
     def _seek_element(self) -> bool:
-        """Go to the next element; False at the end. Behind an array's end another one may open."""
+        """Go to the next element; False at the end. After an array's end, another array may begin."""
         while True:
             if match := _SEPARATORS.match(self._buffer, self._at):
                 self._skip(match.end() - self._at)
@@ -104,7 +104,7 @@ class Cutter:
                 return True
 
     def _open_next(self) -> bool:
-        """Behind an array's end: into the next array; False if there is none."""
+        """After an array's end: go into the next array; False if there is none."""
         while True:
             find = _PAGE_ROWS.search if self._in_pages else _NEXT_ARRAY.match
             if match := find(self._buffer, self._at):
@@ -113,12 +113,12 @@ class Cutter:
             if self._in_pages:
                 self._skip(max(len(self._buffer) - self._at - _HEAD_BYTES, 0))
             elif self._buffer[self._at :].strip():
-                return True  # what stands here is no array: it is read as elements, and refused as what it is
+                return True  # not an array: it is read as elements, and refused
             if not self._read():
                 return False
 
     def _element_size(self) -> int | None:
-        """Bytes of the current element; None if it is too large or the file ends inside."""
+        """The size of the current element in bytes; None if it is too large or the file ends inside it."""
         depth = size = 0
         while True:
             if self._buffer[self._at] not in b"{[":
@@ -135,9 +135,9 @@ class Cutter:
                 return None
 
     def _go_on(self, size: int | None, broken: bool) -> None:
-        """Behind the element; behind a broken one to whatever comes first: its end, or what begins like an element.
+        """Go behind the element. From a broken one, go to its end or to what looks like the next start, if nearer.
 
-        Elements that one program wrote begin alike: a brace and the same first key.
+        Elements that the same program wrote start alike: a brace and the same first key.
         """
         if self._next_element is None and (head := _ELEMENT_HEAD.match(self._buffer, self._at)):
             self._next_element = re.compile(rb"[,\n]\s*" + rb"\s*".join(map(re.escape, head.groups())))
@@ -145,8 +145,8 @@ class Cutter:
             self._skip(size)
             return
         while True:
-            found = self._next_element.search(self._buffer, self._at + 1) if self._next_element else None
-            sizes = [n for n in (size, found and found.start() - self._at) if n is not None]
+            match = self._next_element.search(self._buffer, self._at + 1) if self._next_element else None
+            sizes = [n for n in (size, match and match.start() - self._at) if n is not None]
             if sizes:
                 self._skip(min(sizes))
                 return
@@ -157,7 +157,7 @@ class Cutter:
 
 
 def page_rows_start(head: bytes) -> int | None:
-    """Where the rows of an API's page (`{"data": [...], "meta": ...}`) begin, if `head` opens one."""
+    """The byte at which the rows of an API's page (`{"data": [...], "meta": ...}`) begin; None if it is not a page."""
     match = _PAGE_ROWS.search(head)
     if match is None:
         return None

@@ -1,6 +1,6 @@
-"""Log files as streams of UTF-8: found by name, folder, glob or `-` (stdin), unpacked and recoded as they are read.
+"""Find log files (a name, a folder, a glob, or `-` for stdin) and open them as streams of plain UTF-8.
 
-What a file is packed with and how it is encoded is told by its first bytes, never by its name.
+The first bytes of a file show its compression and its encoding; its name does not count.
 """
 
 import codecs
@@ -24,7 +24,7 @@ KINDS = (".json", ".jsonl", ".ndjson", ".parquet")
 SUFFIXES = tuple(kind + packed for kind in KINDS for packed in ("", ".gz", ".zst"))
 STDIN = Path("-")
 CHUNK = 2**20
-_PACKED_CHUNK = 2**14  # what a cut zstd file loses at most
+_PACKED_CHUNK = 2**14  # the most that is lost of a zstd file that was cut off
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _UNREADABLE = {b"PK\x03\x04": "a zip archive", b"BZh": "packed with bzip2", b"\xfd7zXZ": "packed with xz"}
 _MARKS = (
@@ -40,7 +40,7 @@ Progress = Callable[[int], None]
 
 
 class Repair(StrEnum):
-    """What was mended so that a row could be read. Counted beside the outcomes: such rows are not lost."""
+    """What was repaired so that a row could be read. Counted beside the outcomes: such rows are not lost."""
 
     RECODED_UTF16 = "recoded_utf16"
     READ_AS_LATIN1 = "read_as_latin1"
@@ -50,7 +50,7 @@ class Repair(StrEnum):
 
 @dataclass(slots=True)
 class Opened:
-    """A log as plain UTF-8. `damage` says what is wrong with a packed file that could not be read to its end."""
+    """A log as plain UTF-8. `damage`: why a packed file could not be read to its end."""
 
     stream: BinaryIO
     position: Callable[[], int]
@@ -64,14 +64,14 @@ class Opened:
 
 @contextlib.contextmanager
 def open_log(path: Path) -> Iterator[Opened]:
-    """Raises DataError if the file is packed with something that is not read here."""
+    """Open a log file. Raises DataError if it cannot be read, or if its compression is not supported."""
     with contextlib.ExitStack() as open_files:
         file: BinaryIO = (
-            io.BufferedReader(_Whole(sys.stdin.buffer), CHUNK)
+            io.BufferedReader(_FilledReads(sys.stdin.buffer), CHUNK)
             if path == STDIN
             else open_files.enter_context(_open(path))
         )
-        opened = Opened(file, file.tell if path != STDIN else _nowhere)
+        opened = Opened(file, file.tell if path != STDIN else lambda: 0)
         start = _peek(file)
         for mark, what in _UNREADABLE.items():
             if start.startswith(mark):
@@ -90,39 +90,38 @@ def open_log(path: Path) -> Iterator[Opened]:
 
 
 def log_files(paths: Sequence[Path]) -> list[Path]:
-    """The files that the paths name, each once, those of a folder or a glob sorted; `-` is stdin.
+    """The files that the paths name, each once; those of a folder or a glob are sorted. `-` is stdin.
 
     Raises DataError if one is missing or empty.
     """
     files: list[Path] = []
     for path in paths:
-        found = [path] if path == STDIN else _found(path)
-        files += found
+        files += [path] if path == STDIN else _files_at(path)
     files = list(dict.fromkeys(files))
     for file in files:
         if file != STDIN and file.stat().st_size == 0:
-            raise DataError(f"{file}: an empty file. Leave it out, or get the log again.")
+            raise DataError(f"{file}: the file is empty. Leave it out, or export the log again.")
     return files
 
 
 def size_of(file: Path) -> int:
-    """Bytes, as progress counts them; none are known of stdin."""
+    """The size in bytes, for progress; 0 for stdin, whose size is unknown."""
     return 0 if file == STDIN else file.stat().st_size
 
 
-def _found(path: Path) -> list[Path]:
+def _files_at(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES) and file.is_file())
-        if not found:
+        files = sorted(file for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES) and file.is_file())
+        if not files:
             kinds = f"{', '.join(KINDS)} (also .gz, .zst)"
             raise DataError(f"{path}: no {kinds} file in this folder. Name the log files themselves.")
-        return found
+        return files
     if path.exists():
         return [path]
     matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
     if not matches:
-        what = "no file matches this" if glob.has_magic(str(path)) else "no such file or folder"
-        raise DataError(f"{path}: {what}. Name the chat logs: drift ingest LOGS... --store DIR.")
+        what = "no file matches this pattern" if glob.has_magic(str(path)) else "no such file or folder"
+        raise DataError(f"{path}: {what}. Name the chat logs: drift ingest LOGS... --store DIR")
     return matches
 
 
@@ -130,16 +129,14 @@ def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb", buffering=CHUNK)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}. Check its rights, or leave it out.") from None
+        raise DataError(
+            f"{path}: cannot read this file: {error.strerror}. Check its permissions, or leave it out."
+        ) from None
 
 
 def _peek(stream: BinaryIO) -> bytes:
-    """What comes next, without taking it: all of the buffer, at least 1 byte before the end."""
+    """The next bytes, without consuming them: the whole buffer, at least 1 byte unless the stream is at its end."""
     return stream.peek(CHUNK)  # type: ignore[attr-defined] (every stream here is a BufferedReader)
-
-
-def _nowhere() -> int:
-    return 0
 
 
 def _zstd(file: BinaryIO) -> "_Source":
@@ -150,8 +147,8 @@ class _Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class _Whole(io.RawIOBase):
-    """A pipe whose reads are filled up, so that the first one shows what kind of log it is."""
+class _FilledReads(io.RawIOBase):
+    """A pipe whose reads are filled up, so that the first read is long enough to recognise the format."""
 
     def __init__(self, source: _Source) -> None:
         self._source = source
@@ -170,8 +167,8 @@ class _Whole(io.RawIOBase):
         return self._source.read(room)
 
 
-class _Unpacked(_Whole):
-    """A packed file, read as far as it is whole; then `damage` is set."""
+class _Unpacked(_FilledReads):
+    """A packed file, read up to the first damage; then `damage` is set."""
 
     def __init__(self, source: _Source) -> None:
         super().__init__(source)
@@ -189,8 +186,8 @@ class _Unpacked(_Whole):
             return b""
 
 
-class _Recoded(_Whole):
-    """Another encoding as UTF-8; what it cannot hold becomes U+FFFD."""
+class _Recoded(_FilledReads):
+    """A stream in another encoding, as UTF-8. What cannot be decoded becomes U+FFFD."""
 
     def __init__(self, source: _Source, encoding: str) -> None:
         super().__init__(source)

@@ -1,4 +1,4 @@
-"""Parquet as a stream of plain values, with lists, structs and maps in them as deep as they go."""
+"""Read Parquet as a stream of plain Python values: lists, structs and maps at any depth."""
 
 import shutil
 import tempfile
@@ -10,45 +10,45 @@ import pyarrow.parquet as pq
 
 from drift.errors import DataError
 
-_BATCH = 64
+_ROWS_PER_BATCH = 64
 
 
-class Read(NamedTuple):
-    """A row's value, or what is wrong with it."""
+class ParquetRow(NamedTuple):
+    """The value of a row, or its problem."""
 
     value: dict[str, Any] | None
     problem: str | None
 
 
-def parquet_values(name: str, stream: BinaryIO) -> Iterator[Read]:
-    """Rows in their order. Raises DataError if the file is damaged."""
+def parquet_values(name: str, stream: BinaryIO) -> Iterator[ParquetRow]:
+    """Yield the rows in order. Raises DataError if the file is damaged."""
     try:
         with _seekable(stream) as source, pq.ParquetFile(source, pre_buffer=False) as file:
-            # Moderation scores are most of the bytes of the public sets, and nothing reads them.
+            # In public data sets most bytes are moderation scores, and nothing reads them.
             columns = [name for name in file.schema_arrow.names if not name.endswith("_moderation")]
-            for batch in file.iter_batches(batch_size=_BATCH, columns=columns, use_threads=False):
+            for batch in file.iter_batches(batch_size=_ROWS_PER_BATCH, columns=columns, use_threads=False):
                 yield from _values(batch)
     except (pa.ArrowException, OSError) as error:
         problem = (str(error).splitlines() or ["unreadable"])[0]
-        raise DataError(f"{name}: damaged Parquet: {problem}. Get the file again, or leave it out.") from None
+        raise DataError(f"{name}: the Parquet file is damaged: {problem}. Get it again, or leave it out.") from None
 
 
 def _seekable(stream: BinaryIO) -> BinaryIO:
-    """Parquet is read from its end: what comes packed or through a pipe goes to a file without a name first."""
+    """Parquet is read from its end: a packed file or a pipe is copied to an unnamed temporary file first."""
     if stream.seekable():
         stream.seek(0)
         return stream
-    whole = tempfile.TemporaryFile()  # noqa: SIM115 (whoever reads it closes it)
-    shutil.copyfileobj(stream, whole)
-    whole.seek(0)
-    return whole
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    shutil.copyfileobj(stream, copy)
+    copy.seek(0)
+    return copy
 
 
-def _values(batch: pa.RecordBatch) -> Iterator[Read]:
-    """One at a time where a batch holds a value that Python has no object for (a year beyond 9999)."""
+def _values(batch: pa.RecordBatch) -> Iterator[ParquetRow]:
+    """The rows of a batch, converted one by one if the batch holds a value that Python cannot (a year beyond 9999)."""
     try:
         batch = batch.cast(pa.schema([field.with_type(_plain(field.type)) for field in batch.schema]), safe=False)
-        yield from (Read(value, None) for value in batch.to_pylist())
+        yield from (ParquetRow(value, None) for value in batch.to_pylist())
         return
     except (ValueError, OverflowError, pa.ArrowException):
         pass
@@ -56,13 +56,13 @@ def _values(batch: pa.RecordBatch) -> Iterator[Read]:
         try:
             (value,) = batch.slice(number, 1).to_pylist()
         except (ValueError, OverflowError, pa.ArrowException) as error:
-            yield Read(None, str(error).splitlines()[0])
+            yield ParquetRow(None, str(error).splitlines()[0])
         else:
-            yield Read(value, None)
+            yield ParquetRow(value, None)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """Python's own times have no nanoseconds."""
+    """The type with microseconds in place of nanoseconds, which Python's datetime does not have."""
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         return pa.timestamp("us", kind.tz)
     if pa.types.is_struct(kind):

@@ -1,7 +1,7 @@
-"""Files cut into rows: JSON Lines, JSON arrays, objects one behind another, pages of an API and Parquet, recognised by
-their first bytes and read as a stream.
+"""Cut a log file into rows: JSON Lines, a JSON array, objects one after another, pages of an API, or Parquet.
 
-A row that cannot be read is a `Reject`; reading goes on behind it.
+The first bytes of a file show which. Files are read as streams. A row that cannot be read becomes a `Reject`, and
+reading continues with the next row.
 """
 
 import contextlib
@@ -23,27 +23,29 @@ from drift.records import Reason
 BOM = b"\xef\xbb\xbf"
 SPACE = b" \t\r\n"
 _AFTER_KEY = re.compile(rb'"[ \t\r\n]*+:')
-_QUOTED_KEY = re.compile(rb'\\"[ \t\r\n]*+:')  # inside of a text
+_QUOTED_KEY = re.compile(rb'\\"[ \t\r\n]*+:')  # inside a string
 _SHORT_WORD = re.compile(r"[\w.:/-]{1,30}")
-_TOLD_EVERY = 64  # rows: where a file is at takes about as long to ask as a short row takes to read
+_ROWS_PER_PROGRESS = 64  # asking for the file position takes about as long as reading a short row
 
 
 class Place(NamedTuple):
-    """Where a row stands in its file, from 1: its line and, in an array or in Parquet (where both say the same), its
-    number among the elements."""
+    """The place of a row in its file, counted from 1: its line and, in an array, its number among the elements. In
+    Parquet, both are the number of the row."""
 
     line: int
     element: int | None = None
 
 
 class LogRow(NamedTuple):
+    """A parsed row of a log, before a reader looks at it."""
+
     at: Place
     value: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that is not used, and why. `rows`: how many rows are gone with it; `file` is added by whoever knows it."""
+    """A row that is not used, and why. `rows`: how many rows of the file it accounts for; `file` is filled in later."""
 
     at: Place
     reason: Reason
@@ -53,7 +55,7 @@ class Reject:
 
 
 class Unusable(Exception):
-    """Raised while a row is read: why it cannot become a conversation."""
+    """A row cannot become a conversation. Raised by readers, and turned into a `Reject` by their caller."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -62,14 +64,13 @@ class Unusable(Exception):
 
 
 def read_rows(path: Path, progress: Progress, repairs: Counter[Repair] | None = None) -> Iterator[LogRow | Reject]:
-    """Rows of one file (or of stdin) in their order; `progress` is told how many of its bytes are done.
+    """Yield the rows of one file (or of stdin) in order; `progress` gets the number of bytes done.
 
-    What had to be mended is counted in `repairs`. Raises DataError if the file is damaged as a whole.
+    `repairs` counts what had to be repaired. Raises DataError if the whole file is unreadable.
     """
     with open_log(path) as log:
-        found = _found_rows(path, log, lambda: progress(log.position()))
         last, repairs = 0, Counter() if repairs is None else repairs
-        for row, repair in found:
+        for row, repair in _repaired_rows(path, log, lambda: progress(log.position())):
             if repair is not None:
                 repairs[repair] += 1
             if log.recoded:
@@ -77,11 +78,12 @@ def read_rows(path: Path, progress: Progress, repairs: Counter[Repair] | None = 
             last = row.at.line
             yield row
         if log.damage:
-            detail = f"the packed file could not be read behind this line: {log.damage}"
+            detail = f"the packed file is damaged after this line: {log.damage}"
             yield Reject(Place(last + 1), Reason.DAMAGED_STREAM, detail)
 
 
-def _found_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iterator["_Found"]:
+def _repaired_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
+    """Choose how to cut the file by its first bytes."""
     head: bytes = log.stream.peek(CHUNK)  # type: ignore[attr-defined] (a BufferedReader)
     if head.startswith(b"PAR1"):
         yield from _parquet_rows(path, log, advanced)
@@ -101,7 +103,7 @@ def _found_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iterat
 
 
 def _is_lines(start: bytes) -> bool:
-    """Is the first line a row, or a broken one of many? Printed over several lines, an object goes on with a key."""
+    """True if the first line is a row, or a broken row of many. An object over several lines goes on with a key."""
     line, newline, rest = start.partition(b"\n")
     if not newline:
         return len(start) < CHUNK // 2
@@ -112,17 +114,17 @@ def _is_lines(start: bytes) -> bool:
     return True
 
 
-def _parquet_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iterator["_Found"]:
-    for number, read in enumerate(parquet_values(str(path), log.stream), 1):
+def _parquet_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
+    for number, row in enumerate(parquet_values(str(path), log.stream), 1):
         at = Place(number, number)
-        if read.value is None:
-            yield Reject(at, Reason.BAD_CONTENT, f"a value that cannot be read: {read.problem}"), None
+        if row.value is None:
+            yield Reject(at, Reason.BAD_CONTENT, f"a value that Python cannot hold: {row.problem}"), None
         else:
-            yield LogRow(at, read.value), None
+            yield LogRow(at, row.value), None
         advanced()
 
 
-def _line_rows(file: BinaryIO, advanced: Callable[[], None]) -> Iterator["_Found"]:
+def _line_rows(file: BinaryIO, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
     number = 0
     while line := file.readline(MAX_ROW_BYTES + 1):
         number += 1
@@ -134,12 +136,12 @@ def _line_rows(file: BinaryIO, advanced: Callable[[], None]) -> Iterator["_Found
             row, repair = _row(Place(number), line)
             for inner in _unwrapped(row):
                 yield inner, repair
-        if number % _TOLD_EVERY == 0:
+        if number % _ROWS_PER_PROGRESS == 0:
             advanced()
     advanced()
 
 
-def _pieces(cutter: Cutter) -> Iterator["_Found"]:
+def _pieces(cutter: Cutter) -> Iterator["_RepairedRow"]:
     for piece in cutter.pieces():
         at = Place(piece.line, piece.number)
         if piece.problem == TOO_LARGE:
@@ -153,7 +155,7 @@ def _pieces(cutter: Cutter) -> Iterator["_Found"]:
 
 
 def _unwrapped(row: LogRow | Reject) -> Iterable[LogRow | Reject]:
-    """A page of an API (`{"data": [...], "meta": ...}`) as its rows."""
+    """The rows of an API's page (`{"data": [...], "meta": ...}`); any other row as it is."""
     inner = row.value.get("data") if isinstance(row, LogRow) else None
     if isinstance(row, Reject) or not isinstance(inner, list) or row.value.keys() - PAGE_KEYS:
         return (row,)
@@ -165,7 +167,7 @@ def _object(at: Place, value: Any) -> LogRow | Reject:
     return LogRow(at, value) if is_row else Reject(at, Reason.NOT_AN_OBJECT, f"a {type(value).__name__}, not an object")
 
 
-def _row(at: Place, raw: bytes) -> "_Found":
+def _row(at: Place, raw: bytes) -> "_RepairedRow":
     try:
         value, repair = _parse(raw)
     except (ValueError, RecursionError) as error:
@@ -174,7 +176,7 @@ def _row(at: Place, raw: bytes) -> "_Found":
         return _object(at, value), None
     if (name := _key_given_twice(raw, value)) is not None:
         return Reject(
-            at, Reason.DUPLICATE_KEYS, f"{shown(name)} stands twice in one object, with different values"
+            at, Reason.DUPLICATE_KEYS, f"key {short_form(name)} appears twice in one object, with different values"
         ), None
     return LogRow(at, value), repair
 
@@ -183,15 +185,15 @@ def _parse(raw: bytes) -> tuple[Any, Repair | None]:
     try:
         return orjson.loads(raw), None
     except orjson.JSONDecodeError:
-        # Half a surrogate pair, a byte that is no UTF-8 or a raw control character is no reason to lose a conversation.
+        # Half a surrogate pair, invalid UTF-8 or a raw control character is no reason to lose a conversation.
         text, repair = _decoded(raw)
         value = json.loads(text, strict=False)
-        whole = encodable(json.dumps(value, ensure_ascii=False))  # half a pair in an id would stop whoever hashes it
-        return json.loads(whole, strict=False), repair or Repair.LENIENT_JSON
+        clean = encodable(json.dumps(value, ensure_ascii=False))  # ids with half a pair could not be hashed
+        return json.loads(clean, strict=False), repair or Repair.LENIENT_JSON
 
 
 def encodable(text: str) -> str:
-    """Halves of surrogate pairs become U+FFFD, because Parquet holds UTF-8; null bytes stay."""
+    """Replace halves of surrogate pairs by U+FFFD, because Parquet holds UTF-8. Null bytes stay."""
     if text.isascii():
         return text
     try:
@@ -201,18 +203,18 @@ def encodable(text: str) -> str:
     return text
 
 
-def shown(value: Any) -> str:
-    """A value of a row as a note may name it: one short word as it is; of all else, which may be what somebody wrote,
-    the type and the length."""
-    told = "nothing" if value is None else str(value) if isinstance(value, str | bool | int | float) else ""
-    if _SHORT_WORD.fullmatch(told):
-        return repr(value) if isinstance(value, str) else told
+def short_form(value: Any) -> str:
+    """A value as a message may quote it: one short word as it is; of anything else, which a person may have written,
+    only the type and the length."""
+    text = "nothing" if value is None else str(value) if isinstance(value, str | bool | int | float) else ""
+    if _SHORT_WORD.fullmatch(text):
+        return repr(value) if isinstance(value, str) else text
     unit = "characters" if isinstance(value, str) else "entries"
     return f"a {type(value).__name__}" + (f" of {len(value)} {unit}" if isinstance(value, Sized) else "")
 
 
 def _decoded(raw: bytes) -> tuple[str, Repair | None]:
-    """UTF-8; if no byte above 127 is part of a character of it, Latin-1 (as Windows writes it); else damaged UTF-8."""
+    """Decode as UTF-8; if no byte above 127 forms a UTF-8 character, as Windows' Latin-1; else as UTF-8 with gaps."""
     try:
         return raw.decode(), None
     except UnicodeDecodeError:
@@ -223,9 +225,9 @@ def _decoded(raw: bytes) -> tuple[str, Repair | None]:
 
 
 def _key_given_twice(raw: bytes, value: dict[str, Any]) -> str | None:
-    """A key that one object holds twice with different values: a parser keeps the last and loses the others silently.
+    """A key that appears twice in one object with different values: a parser silently keeps only the last value.
 
-    Keys are counted in the bytes and in the parsed value, and only where these differ is the row parsed again.
+    Keys are counted in the bytes and in the parsed value; only if these counts differ, the row is parsed again.
     """
     colons = raw.count(b":")
     parsed = _keys(value, colons)
@@ -234,26 +236,26 @@ def _key_given_twice(raw: bytes, value: dict[str, Any]) -> str | None:
     written = len(_AFTER_KEY.findall(raw))
     if written <= parsed or written - len(_QUOTED_KEY.findall(raw)) <= parsed:
         return None
-    found: list[str] = []
+    repeated: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        kept: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for key, inner in items:
-            if key in kept and kept[key] != inner:
-                found.append(key)
-            kept[key] = inner
-        return kept
+            if key in values and values[key] != inner:
+                repeated.append(key)
+            values[key] = inner
+        return values
 
     with contextlib.suppress(ValueError, RecursionError):
         json.loads(_decoded(raw)[0], strict=False, object_pairs_hook=pairs)
-    return found[0] if found else None
+    return repeated[0] if repeated else None
 
 
 def _keys(value: dict[str, Any], enough: int) -> int:
-    """How many keys all objects in a parsed value hold, or `enough` of them; without recursion, for deep values."""
+    """Count the keys of all objects in a parsed value, at most about `enough`. Not recursive: values may be deep."""
     count = len(value)
     left: list[Any] = [value]
-    for inner in left:  # which grows meanwhile
+    for inner in left:  # the list grows meanwhile
         if count >= enough:
             break
         for child in inner.values() if type(inner) is dict else inner:
@@ -266,4 +268,4 @@ def _keys(value: dict[str, Any], enough: int) -> int:
     return count
 
 
-_Found = tuple[LogRow | Reject, Repair | None]
+_RepairedRow = tuple[LogRow | Reject, Repair | None]

@@ -1,4 +1,4 @@
-"""One file per format of chat logs. A format tells its rows from others and turns them into drafts."""
+"""One file per log format. Each recognises the rows of its format and turns them into drafts."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ from drift.logs.readers import (
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """`plain`: a shape so simple that it counts only where no other format knows the rows. `stitched`: rows are single
-    calls, and judgements of them."""
+    """How to recognise and read one format. `plain`: a shape so common that it counts only if no other format
+    recognises the rows. `stitched`: the rows are single model calls and judgements of calls."""
 
     recognises: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Iterable[LogRow | Reject]], Iterator[ConversationDraft | Evidence | Reject]]

@@ -1,14 +1,14 @@
 """The files of the DRIFT authors (github.com/cacayaya/DRIFT): one judged reply per row.
 
-`prompt` (messages), `rejected` ([message]), `user_preference` ({role, content}: what the user said to it) and, in the
-seed set, `chosen` ([message]: what pleased afterwards). The conversation is all of these in this order. A row is told
-from others by everything up to its judged reply: several replies of one chat are rows of their own.
+`prompt` (messages), `rejected` ([message]), `user_preference` ({role, content}: the user's reaction) and, in the seed
+set, `chosen` ([message]: the reply that the user liked). The conversation is all of these in this order. Its identity
+covers everything up to the judged reply, because several replies of one chat are separate rows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from drift.logs.convert import each
+from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, message_of, messages_of, name_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.records import Message, Rating, Reason, Role
@@ -19,14 +19,16 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
-    return each(rows, lambda row: judged_draft(row, row.value.get("prompt")))
+    return one_per_row(rows, lambda row: judged_draft(row, row.value.get("prompt")))
 
 
 def judged_draft(row: LogRow, history: Any) -> ConversationDraft:
-    """ConversationDraft of `history`, `rejected` and, where there, `user_preference` and `chosen`. Raises Unusable."""
+    """The draft of `history`, `rejected` and, if present, `user_preference` and `chosen`. Raises Unusable."""
     messages = list(messages_of(history))
     if messages and messages[-1].role == "assistant":
-        raise Unusable(Reason.ROLES_OUT_OF_ORDER, "the prompt ends with a reply, so `rejected` answers nothing")
+        raise Unusable(
+            Reason.ROLES_OUT_OF_ORDER, "the prompt ends with a reply, so there is no request before `rejected`"
+        )
     ratings = []
     parts: tuple[tuple[str, Role, float | None], ...] = (
         ("rejected", "assistant", -1.0),
@@ -50,12 +52,12 @@ def judged_draft(row: LogRow, history: Any) -> ConversationDraft:
 
 
 def _part(value: Any, key: str, role: Role, index: int) -> Message:
-    """A message, or a list of one."""
+    """Read a message, or a list of one message. Raises Unusable."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, Mapping):
-        raise Unusable(Reason.NO_MESSAGES, f"{key} holds no message")
+        raise Unusable(Reason.NO_MESSAGES, f"{key} is not a message")
     message = message_of(value, index)
     if message.role != role:
-        raise Unusable(Reason.ROLES_OUT_OF_ORDER, f"{key} is by {message.role}, not by {role}")
+        raise Unusable(Reason.ROLES_OUT_OF_ORDER, f"{key} has role {message.role}; allowed: {role}")
     return message

@@ -1,21 +1,21 @@
 """Langfuse: exported observations, traces and scores, in the API's spelling (`traceId`) or the export's (`trace_id`).
 
-A GENERATION is a model call; observations of other types are no chats. Scores judge an observation, else the last call
-of their trace, else of their session; a CORRECTION holds the reply as a person would have had it.
+A GENERATION is a model call; other types of observations are not chats. A score judges an observation, else the last
+call of its trace, else of its session. A CORRECTION holds the reply that a person would have liked.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.convert import Found, spread
+from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.texts import call_draft, first_name, iso
 from drift.logs.traces.verdicts import judgement
 from drift.records import Reason
 
-_OBSERVATIONS = {
+_OBSERVATION_TYPES = {
     "GENERATION",
     "SPAN",
     "EVENT",
@@ -27,34 +27,35 @@ _OBSERVATIONS = {
     "EMBEDDING",
     "GUARDRAIL",
 }
-_SCORES = {"NUMERIC", "BOOLEAN", "CATEGORICAL", "CORRECTION", "TEXT"}
+_SCORE_TYPES = {"NUMERIC", "BOOLEAN", "CATEGORICAL", "CORRECTION", "TEXT"}
 
-_OF_TRACES = {"observations", "scores", "public", "bookmarked", "projectId", "project_id", "htmlPath", "environment"}
+_TRACE_KEYS = {"observations", "scores", "public", "bookmarked", "projectId", "project_id", "htmlPath", "environment"}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
     return _is_observation(row) or _is_score(row) or _is_trace(row) or _is_bare_trace(row)
 
 
-def read(rows: Iterable[LogRow | Reject]) -> Iterator[Found]:
-    return spread(rows, _found)
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
+    return many_per_row(rows, _outcomes)
 
 
-def _found(row: LogRow) -> Iterator[Found]:
+def _outcomes(row: LogRow) -> Iterator[Outcome]:
     value = row.value
     if _is_trace(value):
         yield from _trace(row.at, value)
     elif _is_score(value):
         yield _score(row.at, value)
     elif _is_bare_trace(value):
-        yield Reject(row.at, Reason.NOT_A_CHAT, "a trace without its observations")
+        yield Reject(row.at, Reason.NOT_A_CHAT, "a trace without observations")
     else:
         yield _observation(row.at, value, {})
 
 
 def _is_observation(row: Mapping[str, Any]) -> bool:
     return (
-        _kind(row, "type") in _OBSERVATIONS and _get(row, "traceId", "trace_id", "startTime", "start_time") is not None
+        _kind(row, "type") in _OBSERVATION_TYPES
+        and _get(row, "traceId", "trace_id", "startTime", "start_time") is not None
     )
 
 
@@ -63,21 +64,21 @@ def _is_score(row: Mapping[str, Any]) -> bool:
     if about is None or "name" not in row:
         return False
     kind = _get(row, "dataType", "data_type")
-    return (isinstance(kind, str) and kind in _SCORES) or (kind is None and _is_untyped_score(row))
+    return (isinstance(kind, str) and kind in _SCORE_TYPES) or (kind is None and _is_untyped_score(row))
 
 
 def _is_untyped_score(row: Mapping[str, Any]) -> bool:
-    """Older exports do not say what kind of value it is."""
+    """True for a score of older exports, which have no type of value."""
     about = _get(row, "traceId", "trace_id", "observationId", "observation_id")
-    said = _get(row, "value", "stringValue", "string_value")
-    return about is not None and said is not None and not row.keys() & {"type", "input", "output", "attributes"}
+    value = _get(row, "value", "stringValue", "string_value")
+    return about is not None and value is not None and not row.keys() & {"type", "input", "output", "attributes"}
 
 
 def _is_bare_trace(row: Mapping[str, Any]) -> bool:
-    """A trace as the API lists it or a blob-storage export writes it: its observations stand elsewhere."""
-    known = row.keys()
-    who = known & {"sessionId", "session_id"} and known & {"userId", "user_id"}
-    return "type" not in known and {"id", "timestamp", "input", "output"} <= known and bool(who and known & _OF_TRACES)
+    """True for a trace as the API lists it, or as an export to blob storage writes it: without its observations."""
+    keys = row.keys()
+    owner = keys & {"sessionId", "session_id"} and keys & {"userId", "user_id"}
+    return "type" not in keys and {"id", "timestamp", "input", "output"} <= keys and bool(owner and keys & _TRACE_KEYS)
 
 
 def _is_trace(row: Mapping[str, Any]) -> bool:
@@ -85,8 +86,8 @@ def _is_trace(row: Mapping[str, Any]) -> bool:
     return isinstance(inside, list) and any(isinstance(entry, Mapping) and "type" in entry for entry in inside)
 
 
-def _trace(at: Place, row: Mapping[str, Any]) -> Iterator[Found]:
-    """A downloaded trace: its observations know neither session nor user."""
+def _trace(at: Place, row: Mapping[str, Any]) -> Iterator[Outcome]:
+    """The calls and scores of a downloaded trace. Session and user stand on the trace, not on its observations."""
     about = row["trace"] if isinstance(row.get("trace"), Mapping) else row
     scores = row.get("scores", about.get("scores"))
     for entry in (*row["observations"], *(scores if isinstance(scores, list) else ())):
@@ -100,7 +101,7 @@ def _trace(at: Place, row: Mapping[str, Any]) -> Iterator[Found]:
             yield Reject(at, error.reason, error.detail)
 
 
-def _observation(at: Place, row: Mapping[str, Any], trace: Mapping[str, Any]) -> Found:
+def _observation(at: Place, row: Mapping[str, Any], trace: Mapping[str, Any]) -> Outcome:
     if row.get("type") != "GENERATION":
         return Reject(at, Reason.NOT_A_CHAT, f"an observation of type {str(row.get('type'))[:40]}")
     metadata = structured(row.get("metadata"))
@@ -122,7 +123,7 @@ def _observation(at: Place, row: Mapping[str, Any], trace: Mapping[str, Any]) ->
     )
 
 
-def _score(at: Place, row: Mapping[str, Any]) -> Found:
+def _score(at: Place, row: Mapping[str, Any]) -> Outcome:
     kinds = {"observation": ("observationId", "observation_id"), "trace": ("traceId", "trace_id")}
     kinds["session"] = ("sessionId", "session_id")
     about = [f"{kind} {value}" if (value := name_of(_get(row, *names))) else None for kind, names in kinds.items()]
@@ -131,9 +132,9 @@ def _score(at: Place, row: Mapping[str, Any]) -> Found:
     if kind == "CORRECTION":
         return judgement(at, about, name, None, None, row.get("comment"), word or row.get("value"))
     value = bool(row["value"]) if kind == "BOOLEAN" and row.get("value") in (0, 1) else row.get("value")
-    found = judgement(at, about, name, None if kind in ("CATEGORICAL", "TEXT") else value, word, row.get("comment"))
-    # What a person annotated in Langfuse or a model judged is a score, whatever its name.
-    return replace(found, kind="score") if row.get("source") in ("ANNOTATION", "EVAL") else found
+    evidence = judgement(at, about, name, None if kind in ("CATEGORICAL", "TEXT") else value, word, row.get("comment"))
+    # An annotation made in Langfuse, or by a model, is a score even if its name sounds like a user's thumb.
+    return replace(evidence, kind="score") if row.get("source") in ("ANNOTATION", "EVAL") else evidence
 
 
 def _get(row: Mapping[str, Any], *names: str) -> Any:
@@ -141,5 +142,5 @@ def _get(row: Mapping[str, Any], *names: str) -> Any:
 
 
 def _kind(row: Mapping[str, Any], *names: str) -> str | None:
-    found = _get(row, *names)
-    return found if isinstance(found, str) else None
+    kind = _get(row, *names)
+    return kind if isinstance(kind, str) else None

@@ -1,13 +1,13 @@
 """LangSmith: exported runs and feedback. Runs of type `llm` are model calls; others are steps around them.
 
-`session_id` of a run is its project; the conversation stands in its metadata (`thread_id`, `session_id`,
-`conversation_id`), as LangSmith's own threads have it.
+The `session_id` of a run is its project. The conversation is named in its metadata (`thread_id`, `session_id`,
+`conversation_id`), as for LangSmith's own threads.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import Found, spread
+from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.texts import call_draft, first_name, iso
@@ -22,15 +22,15 @@ def recognises(row: Mapping[str, Any]) -> bool:
     return {"run_type", "inputs"} <= row.keys() or _is_feedback(row)
 
 
-def read(rows: Iterable[LogRow | Reject]) -> Iterator[Found]:
-    return spread(rows, _found)
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
+    return many_per_row(rows, _outcomes)
 
 
 def _is_feedback(row: Mapping[str, Any]) -> bool:
     return {"run_id", "key"} <= row.keys() and bool(row.keys() & {"score", "value", "correction"})
 
 
-def _found(row: LogRow) -> Iterator[Found]:
+def _outcomes(row: LogRow) -> Iterator[Outcome]:
     value = row.value
     if _is_feedback(value):
         yield _feedback(row.at, value)
@@ -45,13 +45,13 @@ def _found(row: LogRow) -> Iterator[Found]:
                 yield Reject(row.at, error.reason, error.detail)
 
 
-def _run(at: Place, row: Mapping[str, Any]) -> Found:
+def _run(at: Place, row: Mapping[str, Any]) -> Outcome:
     if row.get("run_type") not in ("llm", "chat_model"):
         return Reject(at, Reason.NOT_A_CHAT, f"a run of type {str(row.get('run_type'))[:40]}")
     extra = structured(row.get("extra"))
     places = (extra.get("metadata"), extra.get("invocation_params")) if isinstance(extra, Mapping) else ()
     session = first_name(*places[:1], row.get("metadata"), names=_THREAD)
-    # Feedback usually judges the whole trace, by the id of its first run.
+    # Feedback usually judges the whole trace: it names the id of the first run.
     ids = [*_ids(row), *(f"run {part}" for part in _parents(row))]
     return call_draft(
         at,
@@ -75,7 +75,7 @@ def _parents(row: Mapping[str, Any]) -> list[str]:
     return [name for entry in parents if (name := name_of(entry))] if isinstance(parents, list) else []
 
 
-def _feedback(at: Place, row: Mapping[str, Any]) -> Found:
+def _feedback(at: Place, row: Mapping[str, Any]) -> Outcome:
     about = [f"run {name}" if (name := name_of(row.get(key))) else None for key in ("run_id", "trace_id")]
     value, score = row.get("value"), row.get("score")
     correction = structured(row.get("correction"))

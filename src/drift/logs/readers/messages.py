@@ -1,16 +1,16 @@
-"""The native format, which is also that of OpenAI's fine-tuning files: `{messages: [{role, content}]}`.
+"""The native format, also that of OpenAI's fine-tuning files: `{messages: [{role, content}]}`.
 
-Optional on the row: `id`, `user`, `model`, `timestamp`, `language` and `feedback` (about the last reply); on an
-assistant's message: `feedback`. Feedback is a thumb: 1 or -1, "up" or "down", true or false, or an object with `thumb`
-(one of these) and `comment`.
+Optional on the row: `id`, `user`, `model`, `timestamp`, `language` and `feedback` (on the last reply); on a message of
+the assistant: `feedback`. Feedback is a thumb (1 or -1, "up" or "down", true or false), or an object with `thumb` (one
+of these) and `comment`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from drift.logs.convert import each
+from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, text_of, time_of
-from drift.logs.files.rows import LogRow, Reject, Unusable, shown
+from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
 from drift.records import Message, Rating, Reason
 
 _WORDS = {"up": 1.0, "thumbs_up": 1.0, "positive": 1.0, "down": -1.0, "thumbs_down": -1.0, "negative": -1.0}
@@ -21,7 +21,7 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
-    return each(rows, _draft)
+    return one_per_row(rows, _draft)
 
 
 def _draft(row: LogRow) -> ConversationDraft:
@@ -48,7 +48,7 @@ def _ratings(about_last: Any, entries: Sequence[Any], messages: tuple[Message, .
             yield _thumb(feedback, index)
     if about_last is not None:
         if not replies:
-            raise Unusable(Reason.ROLES_OUT_OF_ORDER, "feedback, but no reply that it could be about")
+            raise Unusable(Reason.ROLES_OUT_OF_ORDER, "feedback, but no reply before it")
         yield _thumb(about_last, replies[-1])
 
 
@@ -56,12 +56,12 @@ def _thumb(feedback: Any, reply_index: int) -> Rating:
     comment = None
     if isinstance(feedback, Mapping):
         comment = feedback.get("comment")
-        comment = None if comment is None else text_of(comment, "the comment of a feedback")
+        comment = None if comment is None else text_of(comment, "the comment of the feedback")
         feedback = feedback.get("thumb")
     value = _WORDS.get(feedback.lower()) if isinstance(feedback, str) else None
     if isinstance(feedback, bool | int | float) and (feedback in (1, -1) or feedback is False):
         value = 1.0 if feedback == 1 else -1.0
     if value is None:
         allowed = f"1 or -1, true or false, {', '.join(_WORDS)}"
-        raise Unusable(Reason.BAD_CONTENT, f"feedback {shown(feedback)} is no thumb; allowed: {allowed}")
+        raise Unusable(Reason.BAD_CONTENT, f"feedback {short_form(feedback)} is not a thumb; allowed: {allowed}")
     return Rating(reply_index, "thumb", value, comment)

@@ -1,13 +1,13 @@
 """OpenAI's stored completions: `chat.completion` objects with their request's messages.
 
-The messages stand on the completion or on its `request`, as `messages` or `input`; the API gives them by a call of
-their own, and a completion without them cannot be used.
+The messages are on the completion or on its `request`, as `messages` or `input`. The API returns them by a separate
+call; a completion without them cannot be used.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import Found, spread
+from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.texts import call_draft, first_name, iso
@@ -21,8 +21,8 @@ def recognises(row: Mapping[str, Any]) -> bool:
     return _completion(row) is not None
 
 
-def read(rows: Iterable[LogRow | Reject]) -> Iterator[Found]:
-    return spread(rows, _calls)
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
+    return many_per_row(rows, _calls)
 
 
 def _completion(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -37,29 +37,30 @@ def _is_litellm(row: Mapping[str, Any]) -> bool:
     return bool(row.keys() & {"call_type", "litellm_call_id", "model_parameters"})
 
 
-def _calls(row: LogRow) -> Iterator[Found]:
-    done = _completion(row.value)
-    if done is None:
-        raise Unusable(Reason.NO_MESSAGES, "no chat.completion with choices")
-    yield _call(row.at, row.value, done)
+def _calls(row: LogRow) -> Iterator[Outcome]:
+    completion = _completion(row.value)
+    if completion is None:
+        raise Unusable(Reason.NO_MESSAGES, "not a chat.completion with choices")
+    yield _call(row.at, row.value, completion)
 
 
-def _call(at: Place, row: Mapping[str, Any], done: Mapping[str, Any]) -> ConversationDraft:
+def _call(at: Place, row: Mapping[str, Any], completion: Mapping[str, Any]) -> ConversationDraft:
     request = structured(row.get("request"))
     places = (row, request) if isinstance(request, Mapping) else (row,)
     keys = ("messages", "input_messages", "input")
-    given = next((place[key] for place in places for key in keys if place.get(key) is not None), None)
-    if given is None:
-        hint = "the completion lies here without its request: export its messages with it, as `messages`"
-        raise Unusable(Reason.NO_MESSAGES, hint)
-    metadata = [structured(place.get("metadata")) for place in (done, *places)]
-    name = name_of(done.get("id"))
+    messages = next((place[key] for place in places for key in keys if place.get(key) is not None), None)
+    if messages is None:
+        raise Unusable(Reason.NO_MESSAGES, "a completion without its request: export its messages too, as `messages`")
+    metadata = [structured(place.get("metadata")) for place in (completion, *places)]
+    name = name_of(completion.get("id"))
     return call_draft(
         at,
-        given,
-        done,
-        Call(first_name(*metadata, names=_SESSION), (name,) if name else (), seconds_of(done.get("created")) or 0.0),
+        messages,
+        completion,
+        Call(
+            first_name(*metadata, names=_SESSION), (name,) if name else (), seconds_of(completion.get("created")) or 0.0
+        ),
         user=first_name(*places, *metadata, names=_USER),
-        model=name_of(done.get("model")),
-        started_at=iso(done.get("created")),
+        model=name_of(completion.get("model")),
+        started_at=iso(completion.get("created")),
     )

@@ -1,18 +1,18 @@
 """Open WebUI: exported chats, and exported feedback with the chat as it was then.
 
-A chat is a tree of messages: each path from a root to a leaf is a conversation. Replies to one message are
-regenerations of each other, unless several models were asked at once (`modelIdx` differs; where it is not told, the
-message names several models); those before the last one that the user neither answered nor stayed with were not liked.
-A path keeps its name when it grows: that of the chat, or of the message where it leaves the older path.
+A chat is a tree of messages: each path from a root to a leaf is a conversation. Several replies to one message are
+regenerations of each other, unless several models were asked at once (their `modelIdx` differs; without `modelIdx`, the
+message names several models). All but the last count as disliked, unless the user answered them or returned to them.
+A path keeps its id when it grows: the chat's, with the message where it leaves the older path.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from drift.logs.convert import Found, spread
+from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import ConversationDraft, message_of, messages_of, name_of, structured, time_of
-from drift.logs.files.rows import MAX_ROW_BYTES, LogRow, Place, Reject, Unusable, shown
+from drift.logs.files.rows import MAX_ROW_BYTES, LogRow, Place, Reject, Unusable, short_form
 from drift.records import Message, Rating, Reason
 
 _MAX_MESSAGES = 100_000  # in all paths of a chat together: a tree can have as many paths as messages
@@ -22,8 +22,8 @@ def recognises(row: Mapping[str, Any]) -> bool:
     return _is_feedback(row) or _history(row) is not None
 
 
-def read(rows: Iterable[LogRow | Reject]) -> Iterator[Found]:
-    return spread(rows, _found)
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
+    return many_per_row(rows, _outcomes)
 
 
 def _is_feedback(row: Mapping[str, Any]) -> bool:
@@ -31,7 +31,7 @@ def _is_feedback(row: Mapping[str, Any]) -> bool:
 
 
 def _history(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The tree of a chat, which stands in `chat` (of a row of the database), or by itself."""
+    """The tree of a chat, which is in `chat` (in a row of the database) or by itself."""
     for place in (structured(row.get("chat")), row):
         history = structured(place.get("history")) if isinstance(place, Mapping) else None
         if isinstance(history, Mapping) and isinstance(structured(history.get("messages")), Mapping):
@@ -39,7 +39,7 @@ def _history(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
-def _found(row: LogRow) -> Iterator[Found]:
+def _outcomes(row: LogRow) -> Iterator[Outcome]:
     if not _is_feedback(row.value):
         yield from _paths(row.at, row.value, {})
         return
@@ -48,7 +48,7 @@ def _found(row: LogRow) -> Iterator[Found]:
     chat = structured(snapshot.get("chat")) if isinstance(snapshot, Mapping) else None
     history = _history(chat) if isinstance(chat, Mapping) else None
     if about is None or chat is None or history is None or about not in structured(history["messages"]):
-        raise Unusable(Reason.ORPHAN_FEEDBACK, "feedback without the chat that it is about: export its snapshot too")
+        raise Unusable(Reason.ORPHAN_FEEDBACK, "feedback without its chat: export the snapshot too")
     owner = {"user_id": row.value.get("user_id"), "id": meta.get("chat_id")}
     yield from _paths(row.at, {**owner, **chat}, {about: row.value["data"]})
 
@@ -60,13 +60,13 @@ class _Node:
     children: list[str]
     model: str | None
     place: Any
-    """`modelIdx`: which of the models that were asked at once."""
+    """`modelIdx`: the number of the model, if several were asked at once."""
     feedback: Mapping[str, Any] | None
     models: tuple[str, ...]
-    """Those that a user's message was sent to."""
+    """The models that a user's message was sent to."""
 
 
-def _paths(at: Place, row: Mapping[str, Any], feedback: Mapping[str, Any]) -> Iterator[Found]:
+def _paths(at: Place, row: Mapping[str, Any], feedback: Mapping[str, Any]) -> Iterator[Outcome]:
     history = _history(row)
     if history is None:
         raise Unusable(Reason.NO_MESSAGES, "a chat without history.messages")
@@ -94,14 +94,18 @@ def _paths(at: Place, row: Mapping[str, Any], feedback: Mapping[str, Any]) -> It
         draft = _draft(at, [nodes[name] for name in path], [name in disliked for name in path])
         yield replace(draft, source_id=source_id, **shared)
     if left_out:
-        yield Reject(at, Reason.TOO_LARGE, f"{left_out} further paths of a tree of {len(nodes)} messages")
+        yield Reject(at, Reason.TOO_LARGE, f"{left_out} more paths of a tree of {len(nodes)} messages")
     if len(depth) < len(nodes):
         lost = next(name for name in nodes if name not in depth)
-        yield Reject(at, Reason.CYCLIC_TREE, f"{len(nodes) - len(depth)} messages hang on no root, like {shown(lost)}")
+        yield Reject(
+            at,
+            Reason.CYCLIC_TREE,
+            f"{len(nodes) - len(depth)} messages lead to no root, for example {short_form(lost)}",
+        )
 
 
 def _nodes(messages: Mapping[str, Any], feedback: Mapping[str, Any]) -> dict[str, _Node]:
-    """All messages by id. Parents alone are believed; children only say in which order they came."""
+    """All messages by id. Only `parentId` makes the tree; `childrenIds` only gives the order."""
     nodes: dict[str, _Node] = {}
     for index, (name, entry) in enumerate(messages.items()):
         message = message_of(entry, index)
@@ -114,21 +118,21 @@ def _nodes(messages: Mapping[str, Any], feedback: Mapping[str, Any]) -> dict[str
             name_of(entry.get("model")),
             entry.get("modelIdx"),
             judged if isinstance(judged, Mapping) else None,
-            tuple(filter(None, map(name_of, asked))) if isinstance(asked := entry.get("models"), list) else (),
+            tuple(filter(None, map(name_of, models))) if isinstance(models := entry.get("models"), list) else (),
         )
     for name, node in nodes.items():
         if node.parent is not None:
             nodes[node.parent].children.append(name)
     for name, node in nodes.items():
-        told = messages[name].get("childrenIds")
-        told = told if isinstance(told, list) else []
-        order = {child: place for place, child in enumerate(told) if isinstance(child, str)}
+        listed = messages[name].get("childrenIds")
+        listed = listed if isinstance(listed, list) else []
+        order = {child: place for place, child in enumerate(listed) if isinstance(child, str)}
         node.children.sort(key=lambda child, order=order: order.get(child, len(order)))
     return nodes
 
 
 def _reach(nodes: Mapping[str, _Node], roots: list[str]) -> dict[str, int]:
-    """Messages that hang on a root, and how many messages their path has; what is missing hangs on itself."""
+    """The length of the path to each message that leads to a root. Missing messages are in a cycle."""
     depth = dict.fromkeys(roots, 1)
     waiting = list(reversed(roots))
     while waiting:
@@ -154,7 +158,7 @@ def _leaves_older_path(nodes: Mapping[str, _Node], roots: list[str], name: str) 
 
 
 def _regenerated(nodes: Mapping[str, _Node], current: str | None) -> set[str]:
-    """Replies that were asked for again and that the user neither went on with nor came back to."""
+    """The replies that were asked for again, and that the user neither continued nor came back to."""
     stayed: set[str] = set()
     while current is not None and current in nodes and current not in stayed:
         stayed.add(current)
@@ -166,13 +170,15 @@ def _regenerated(nodes: Mapping[str, _Node], current: str | None) -> set[str]:
             if nodes[child].message.role == "assistant":
                 by_model.setdefault(_seat(node, nodes[child]), []).append(child)
         for seat, replies in by_model.items():
-            if node.models.count(seat) < 2:  # one model asked twice at once: which one came later is not told
+            if (
+                node.models.count(seat) < 2
+            ):  # if one model was asked twice at once, the log does not show which reply is later
                 disliked.update(reply for reply in replies[:-1] if reply not in stayed and not _answered(nodes, reply))
     return disliked
 
 
 def _seat(request: _Node, reply: _Node) -> str:
-    """Which of the models that were asked at once has replied."""
+    """Which of several models that were asked at once wrote this reply."""
     if reply.place is None and len(request.models) > 1:
         return reply.model or ""
     return f"place {reply.place!r}"
@@ -183,7 +189,7 @@ def _answered(nodes: Mapping[str, _Node], reply: str) -> bool:
 
 
 class _Budget:
-    """How much all paths of one chat may hold together."""
+    """The size that all paths of one chat may have together."""
 
     def __init__(self) -> None:
         self._messages, self._characters = _MAX_MESSAGES, MAX_ROW_BYTES
@@ -217,11 +223,11 @@ def _draft(at: Place, path: list[_Node], disliked: list[bool]) -> ConversationDr
 
 
 def _thumb(feedback: Mapping[str, Any], reply_index: int) -> Rating | None:
-    """1 and -1 are thumbs, 0 takes one back; the reason is a word that the page offers, the comment is the user's."""
+    """The rating: 1 and -1 are thumbs, 0 takes one back. `reason`: a word that the page offers."""
     value = feedback.get("rating")
     value = {"1": 1, "-1": -1}.get(value, value) if isinstance(value, str) else value
     if value not in (1, -1) or isinstance(value, bool):
         return None
-    said = [part for key in ("reason", "comment") if isinstance(part := feedback.get(key), str) and part.strip()]
-    comment = messages_of([{"role": "user", "content": ": ".join(said)}])[0].content if said else None
+    texts = [part for key in ("reason", "comment") if isinstance(part := feedback.get(key), str) and part.strip()]
+    comment = messages_of([{"role": "user", "content": ": ".join(texts)}])[0].content if texts else None
     return Rating(reply_index, "thumb", float(value), comment)

@@ -1,9 +1,9 @@
 """OpenTelemetry's GenAI conventions and OpenInference (Phoenix): one span per model call.
 
-Texts stand in attributes (`gen_ai.input.messages`; flattened `llm.input_messages.N.message.content` and
-`gen_ai.prompt.N.content`; `input.value`), in events of the span, or, as older SDKs have it, in log records of their own
-(`gen_ai.user.message`, ..., `gen_ai.choice`), which are put together by their span. `gen_ai.evaluation.result` and
-Phoenix's annotations judge a span.
+Texts are in attributes (`gen_ai.input.messages`; flattened `llm.input_messages.N.message.content` and
+`gen_ai.prompt.N.content`; `input.value`), in events of the span, or, with older SDKs, in separate log records
+(`gen_ai.user.message`, ..., `gen_ai.choice`), which are grouped by their span. `gen_ai.evaluation.result` and Phoenix's
+annotations judge a span.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.convert import Found, consent_tags
+from drift.logs.convert import Outcome, consent_tags
 from drift.logs.draft import Call, ConversationDraft, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.records import CHOICE, MESSAGE, CallRecords, Records, choice_index
@@ -28,7 +28,7 @@ _PART = re.compile(
 )
 _DETAILS = "gen_ai.client.inference.operation.details"
 _EVALUATION = "gen_ai.evaluation.result"
-_NO_TEXTS = "a model call without its texts: capture them with OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true"
+_TEXTS_MISSING = "a model call without texts: capture them with OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true"
 
 
 def recognises_otel(row: Mapping[str, Any]) -> bool:
@@ -46,7 +46,7 @@ def recognises_openinference(row: Mapping[str, Any]) -> bool:
     return _is_openinference(attributes_of(row))
 
 
-def read(rows: Iterable[LogRow | Reject]) -> Iterator[Found]:
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
     records = Records()
     for row in rows:
         if isinstance(row, Reject):
@@ -62,70 +62,70 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[Found]:
         yield from _of_records(call)
 
 
-def _outcomes(row: LogRow, records: Records) -> Iterator[Found]:
-    """Those of a row; a record that waits for others of its span gives none yet."""
+def _outcomes(row: LogRow, records: Records) -> Iterator[Outcome]:
+    """Yield the outcomes of a row. A record that waits for others of its span yields nothing yet."""
     if {"annotator_kind", "span_id"} <= row.value.keys():
         yield from _tried(row.at, lambda: _annotation(row))
         return
-    alone = not any(group in row.value for group in ("resourceSpans", "resourceLogs"))
-    found = False
+    is_single = not any(group in row.value for group in ("resourceSpans", "resourceLogs"))
+    has_spans = False
     for span in spans(row.value):
-        found = True
+        has_spans = True
         if MESSAGE.fullmatch(span.name) or span.name == CHOICE:
-            records.take(row.at, span, rows=1 if alone else 0)
-            if not alone:
+            records.take(row.at, span, rows=1 if is_single else 0)
+            if not is_single:
                 yield Reject(row.at, Reason.NOT_A_CHAT, "a record that is part of a call")
         else:
             yield from _tried(row.at, lambda span=span: _call(row.at, span))
             for event in span.events:
                 if event.name == _EVALUATION:
                     yield from _tried(row.at, lambda event=event: _evaluation(row.at, event))
-    if not found:
+    if not has_spans:
         yield Reject(row.at, Reason.NOT_A_CHAT, "an export without spans")
 
 
-def _tried(at: Place, convert: Any) -> Iterator[Found]:
+def _tried(at: Place, convert: Any) -> Iterator[Outcome]:
     try:
         yield convert()
     except Unusable as error:
         yield Reject(at, error.reason, error.detail)
 
 
-def _of_records(call: CallRecords) -> Iterator[Found]:
-    """A call out of its records; of several choices it is the first one."""
-    given, choice = [], call.choice()
+def _of_records(call: CallRecords) -> Iterator[Outcome]:
+    """Yield the call that the records describe, with its first choice; the other choices are filtered."""
+    request, choice = [], call.choice()
     for _, record, _ in call.messages():
         body = _body(record)
         if isinstance(body, Mapping):
             role = MESSAGE.fullmatch(record.name)
-            given.append({"role": role.group(1) if role else "user", **body})
-    said = None if choice is None else _body(choice)
-    answer = said.get("message", said) if isinstance(said, Mapping) else said
-    others = [(at, held) for at, record, held in call.records if record.name == CHOICE and record is not choice]
-    rows = sum(held for _, _, held in call.records) - sum(held for _, held in others)
+            request.append({"role": role.group(1) if role else "user", **body})
+    body = None if choice is None else _body(choice)
+    reply = body.get("message", body) if isinstance(body, Mapping) else body
+    others = [(at, count) for at, record, count in call.records if record.name == CHOICE and record is not choice]
+    rows = sum(count for _, _, count in call.records) - sum(count for _, count in others)
     first = call.records[0][0]
-    for outcome in _tried(first, lambda: _draft(first, choice or call.records[-1][1], given, answer)):
+    for outcome in _tried(first, lambda: _draft(first, choice or call.records[-1][1], request, reply)):
         yield replace(outcome, rows=rows)
-    for at, held in others:
-        yield Reject(at, Reason.NOT_A_CHAT, "another choice of the same call", rows=held)
+    for at, count in others:
+        yield Reject(at, Reason.NOT_A_CHAT, "another choice of the same call", rows=count)
 
 
 def _body(record: TraceSpan) -> Any:
     return structured(record.body if record.body is not None else record.attributes)
 
 
-def _call(at: Place, span: TraceSpan) -> Found:
+def _call(at: Place, span: TraceSpan) -> Outcome:
     if span.name == _EVALUATION:
         return _evaluation(at, span)
     kind = span.attributes.get("openinference.span.kind")
     if isinstance(kind, str) and kind.upper() != "LLM":
         return Reject(at, Reason.NOT_A_CHAT, f"a span of kind {kind[:40]}")
-    given, answer = _texts(span)
-    if not given and not answer:
+    request, reply = _texts(span)
+    if not request and not reply:
         if _is_model_call(span):
-            raise Unusable(Reason.NO_MESSAGES, _NO_TEXTS)
-        return Reject(at, Reason.NOT_A_CHAT, f"a span that is no model call: {span.name[:80]}")
-    return _draft(at, span, given, answer)
+            raise Unusable(Reason.NO_MESSAGES, _TEXTS_MISSING)
+        return Reject(at, Reason.NOT_A_CHAT, f"a span that is not a model call: {span.name[:80]}")
+    return _draft(at, span, request, reply)
 
 
 def _is_model_call(span: TraceSpan) -> bool:
@@ -135,58 +135,58 @@ def _is_model_call(span: TraceSpan) -> bool:
     ) in ("LLM", "llm")
 
 
-def _draft(at: Place, span: TraceSpan, given: Any, answer: Any) -> ConversationDraft:
-    found = span.attributes
-    session = first_name(found, names=("gen_ai.conversation.id", "session.id"))
-    ids = {"span": span.span, "trace": span.trace, "response": first_name(found, names=("gen_ai.response.id",))}
+def _draft(at: Place, span: TraceSpan, request: Any, reply: Any) -> ConversationDraft:
+    attributes = span.attributes
+    session = first_name(attributes, names=("gen_ai.conversation.id", "session.id"))
+    ids = {"span": span.span, "trace": span.trace, "response": first_name(attributes, names=("gen_ai.response.id",))}
     names = tuple(f"{kind} {name}" for kind, name in ids.items() if name)
     draft = call_draft(
         at,
-        given,
-        answer,
+        request,
+        reply,
         Call(session, names, seconds_of(span.started) or 0.0, span.trace),
-        user=first_name(found, names=("user.id", "enduser.id", "enduser.pseudo.id")),
-        model=first_name(found, names=("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")),
+        user=first_name(attributes, names=("user.id", "enduser.id", "enduser.pseudo.id")),
+        model=first_name(attributes, names=("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")),
         started_at=iso(span.started),
     )
-    return replace(draft, tags=consent_tags(found))
+    return replace(draft, tags=consent_tags(attributes))
 
 
 def _texts(span: TraceSpan) -> tuple[Any, Any]:
-    """What was given and answered, from the first place that holds it."""
+    """The request and the reply, from the first place that holds one of them."""
     for holder in (span, *(event for event in span.events if event.name == _DETAILS)):
-        given, answer = (holder.attributes.get(f"gen_ai.{side}.messages") for side in ("input", "output"))
-        if given or answer:
+        request, reply = (holder.attributes.get(f"gen_ai.{side}.messages") for side in ("input", "output"))
+        if request or reply:
             system = structured(holder.attributes.get("gen_ai.system_instructions"))
             first = [{"role": "system", "parts": system}] if isinstance(system, list) and system else []
-            return [*first, *plain_messages(given, "user")], plain_messages(answer, "assistant")
-    given, answer = _indexed(span.attributes)
-    if given or answer:
-        return given, answer
-    given, answer = _nested(span.attributes)
-    if given or answer:
-        return given, answer
+            return [*first, *plain_messages(request, "user")], plain_messages(reply, "assistant")
+    request, reply = _indexed(span.attributes)
+    if request or reply:
+        return request, reply
+    request, reply = _nested(span.attributes)
+    if request or reply:
+        return request, reply
     records = [event for event in span.events if MESSAGE.fullmatch(event.name) or event.name == CHOICE]
     if records:
         texts = [{"role": r.name.split(".")[1], **r.attributes} for r in records if r.name != CHOICE]
         choice = min((r for r in records if r.name == CHOICE), key=choice_index, default=None)
         return texts, choice and choice.attributes.get("message", choice.attributes)
-    given, answer = (_event_value(span, name) for name in ("prompt", "completion"))
-    if given or answer:
-        return given, answer
+    request, reply = (_event_value(span, name) for name in ("prompt", "completion"))
+    if request or reply:
+        return request, reply
     if _is_openinference(span.attributes):
         return span.attributes.get("input.value"), span.attributes.get("output.value")
     return None, None
 
 
-def _indexed(found: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Attributes of which each holds one field of one message."""
+def _indexed(attributes: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Messages from attributes that each hold one field of one message."""
     sides: dict[bool, dict[int, dict[str, Any]]] = {True: {}, False: {}}
-    for name, value in found.items():
+    for name, value in attributes.items():
         if match := _INDEXED.fullmatch(name):
-            mine, theirs, number, field = match.groups()
-            is_given = mine == "input" or theirs == "prompt"
-            sides[is_given].setdefault(int(number), {})[field] = value
+            openinference_side, otel_side, number, field = match.groups()
+            is_request = openinference_side == "input" or otel_side == "prompt"
+            sides[is_request].setdefault(int(number), {})[field] = value
         elif match := _PART.fullmatch(name):
             side, number, part, field = match.groups()
             message = sides[side == "input"].setdefault(int(number), {})
@@ -200,17 +200,17 @@ def _in_order(messages: dict[int, dict[str, Any]], role: str) -> list[dict[str, 
         parts = message.pop("parts", None)
         if parts and "content" not in message:
             message["content"] = [parts[number] for number in sorted(parts)]
-    # A message with a role alone is a call of a tool.
+    # A message that has only a role is a tool call.
     return [message for message in ordered if message.get("content") is not None]
 
 
-def _nested(found: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Phoenix's tables: a list of `{message.role, message.content}`, or of `{message: {role, content}}`; a message of
-    several parts has `contents`."""
-    llm = structured(found.get("llm"))
+def _nested(attributes: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Messages from Phoenix's tables: lists of `{message.role, message.content}`, or of `{message: {role, content}}`. A
+    message of several parts has `contents`."""
+    llm = structured(attributes.get("llm"))
     sides = []
     for name in ("input_messages", "output_messages"):
-        value = structured(found.get(f"llm.{name}", llm.get(name) if isinstance(llm, Mapping) else None))
+        value = structured(attributes.get(f"llm.{name}", llm.get(name) if isinstance(llm, Mapping) else None))
         messages = []
         for entry in value if isinstance(value, list) else ():
             if isinstance(entry, Mapping):
@@ -220,7 +220,7 @@ def _nested(found: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _flat(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """`{name.x: ...}` or `{name: {x: ...}}` as `{x: ...}`."""
+    """Turn `{name.x: ...}` or `{name: {x: ...}}` into `{x: ...}`."""
     inner = entry.get(name)
     return {
         str(key).removeprefix(f"{name}."): value
@@ -236,23 +236,23 @@ def _with_parts(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _event_value(span: TraceSpan, name: str) -> Any:
-    """`gen_ai.content.prompt` and its pair, which an early version of the conventions had."""
+    """The text of a `gen_ai.content.prompt` or `.completion` event, which early versions of the conventions had."""
     events = (event for event in span.events if event.name == f"gen_ai.content.{name}")
     return next((event.attributes.get(f"gen_ai.{name}") for event in events), None)
 
 
-def _evaluation(at: Place, span: TraceSpan) -> Found:
-    found = {**span.attributes, **(span.body if isinstance(span.body, Mapping) else {})}
-    response = found.get("gen_ai.response.id")
+def _evaluation(at: Place, span: TraceSpan) -> Outcome:
+    fields = {**span.attributes, **(span.body if isinstance(span.body, Mapping) else {})}
+    response = fields.get("gen_ai.response.id")
     about = [f"response {response}" if isinstance(response, str) else None]
     about = [f"span {span.span}" if span.span else None, *about, f"trace {span.trace}" if span.trace else None]
-    name = str(found.get("gen_ai.evaluation.name"))
-    score, label = (found.get(f"gen_ai.evaluation.score.{part}") for part in ("value", "label"))
-    return judgement(at, about, name, score, label, found.get("gen_ai.evaluation.explanation"))
+    name = str(fields.get("gen_ai.evaluation.name"))
+    score, label = (fields.get(f"gen_ai.evaluation.score.{part}") for part in ("value", "label"))
+    return judgement(at, about, name, score, label, fields.get("gen_ai.evaluation.explanation"))
 
 
-def _annotation(row: LogRow) -> Found:
-    """An annotation of a span, as Phoenix exports it."""
+def _annotation(row: LogRow) -> Outcome:
+    """The judgement in an annotation of a span, as Phoenix exports it."""
     result = structured(row.value.get("result"))  # in tables: columns `result.label`, ...
     result = result if isinstance(result, Mapping) else {k.removeprefix("result."): v for k, v in row.value.items()}
     about: list[str | None] = [f"span {row.value['span_id']}"]
@@ -260,7 +260,7 @@ def _annotation(row: LogRow) -> Found:
     return judgement(row.at, about, name, result.get("score"), result.get("label"), result.get("explanation"))
 
 
-def _is_openinference(found: Mapping[str, Any]) -> bool:
-    return any(name.startswith(("openinference.", "llm.input_messages", "llm.output_messages")) for name in found) or (
-        isinstance(found.get("openinference"), Mapping)
-    )
+def _is_openinference(attributes: Mapping[str, Any]) -> bool:
+    return any(
+        name.startswith(("openinference.", "llm.input_messages", "llm.output_messages")) for name in attributes
+    ) or (isinstance(attributes.get("openinference"), Mapping))

@@ -1,9 +1,9 @@
-"""ShareGPT: `{id, conversations: [{from, value}]}`. Many begin with the assistant, because the share was cut."""
+"""ShareGPT: `{id, conversations: [{from, value}]}`. Many begin with the assistant, because their beginning was cut."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import each
+from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of
 from drift.logs.files.rows import LogRow, Reject
 
@@ -13,7 +13,7 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
-    return each(rows, _draft)
+    return one_per_row(rows, _draft)
 
 
 def _draft(row: LogRow) -> ConversationDraft:

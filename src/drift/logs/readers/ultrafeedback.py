@@ -1,19 +1,20 @@
-"""UltraFeedback: replies with scores of 1 to 10 and no users. A low score stands in for dissatisfaction.
+"""UltraFeedback: replies with scores from 1 to 10, without users. A low score replaces the user's dissatisfaction.
 
 Either `{instruction, completions: [{response, overall_score}]}` or the binarised `{prompt, chosen, rejected,
-score_chosen, score_rejected}` with message lists. A row becomes one conversation: the request, its worst reply,
-disliked if it scored LOW or less, and its best, liked from HIGH on. Nobody complains, so sampling is unguided.
+score_chosen, score_rejected}` with message lists. A row becomes one conversation: the request, its worst reply
+(disliked with a score of at most MAX_DISLIKED_SCORE), and its best reply if its score is at least MIN_LIKED_SCORE.
+There are no complaints, so sampling is unguided.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import each
+from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, name_of, text_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.records import Message, Rating, Reason
 
-LOW, HIGH = 5.0, 8.0
+MAX_DISLIKED_SCORE, MIN_LIKED_SCORE = 5.0, 8.0
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
@@ -21,7 +22,7 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
-    return each(rows, _draft)
+    return one_per_row(rows, _draft)
 
 
 def _draft(row: LogRow) -> ConversationDraft:
@@ -31,8 +32,8 @@ def _draft(row: LogRow) -> ConversationDraft:
         raise Unusable(Reason.NO_MESSAGES, "fewer than two scored replies")
     (worst, low), (best, high) = scored[0], scored[-1]
     messages = [Message("user", _request(row.value)), Message("assistant", worst)]
-    ratings = [Rating(1, "score", -1.0)] if low <= LOW else []
-    if high >= HIGH:
+    ratings = [Rating(1, "score", -1.0)] if low <= MAX_DISLIKED_SCORE else []
+    if high >= MIN_LIKED_SCORE:
         messages.append(Message("assistant", best))
         ratings.append(Rating(2, "score", 1.0))
     source_id = name_of(row.value.get("id") or row.value.get("prompt_id"))
@@ -46,11 +47,11 @@ def _request(row: Mapping[str, Any]) -> str:
 
 
 def _scored(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Replies with their scores; those without one are left out."""
+    """Yield the replies that have a score, with it."""
     if "completions" in row:
         completions = row["completions"]
-        if not isinstance(completions, list) or not all(isinstance(each, Mapping) for each in completions):
-            raise Unusable(Reason.BAD_CONTENT, "completions is no list of objects")
+        if not isinstance(completions, list) or not all(isinstance(entry, Mapping) for entry in completions):
+            raise Unusable(Reason.BAD_CONTENT, "completions is not a list of objects")
         pairs = [(entry.get("response"), entry.get("overall_score")) for entry in completions]
     else:
         pairs = [(_last(row.get(side)), row.get(f"score_{side}")) for side in ("rejected", "chosen")]
@@ -60,6 +61,6 @@ def _scored(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _last(messages: Any) -> Any:
-    """The reply that a message list ends with."""
+    """The content of the last message of a list; anything else as it is."""
     last = messages[-1] if isinstance(messages, list) and messages else None
     return last.get("content") if isinstance(last, Mapping) else messages

@@ -1,9 +1,9 @@
-"""WildChat-1M (huggingface.co/datasets/allenai/WildChat-1M): `hashed_ip` is the only key of a user."""
+"""WildChat-1M (huggingface.co/datasets/allenai/WildChat-1M): users are known only by `hashed_ip`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from drift.logs.convert import each
+from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject
 
@@ -13,12 +13,12 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
-    return each(rows, _draft)
+    return one_per_row(rows, _draft)
 
 
 def _draft(row: LogRow) -> ConversationDraft:
     turns = structured(row.value.get("conversation"))
-    messages = messages_of(turns)  # refuses what is no list of messages
+    messages = messages_of(turns)  # raises Unusable if turns is not a list of messages
     return ConversationDraft(
         at=row.at,
         messages=messages,
@@ -32,11 +32,11 @@ def _draft(row: LogRow) -> ConversationDraft:
 
 
 def _toxic_turns(turns: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The places of the messages that moderation flagged, where the log says it of each message."""
+    """The places of the messages that moderation flagged, if the log flags single messages."""
     flagged = [str(place) for place, turn in enumerate(turns) if turn.get("toxic") is True]
     return {"toxic_turns": ",".join(flagged)} if flagged else {}
 
 
 def _hashed_ip(row: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> str | None:
-    """It stands on the row; in older releases on the turns of the user alone."""
+    """From the row or, in older releases, from the user's turns."""
     return next((name for entry in (row, *turns) if (name := name_of(entry.get("hashed_ip")))), None)

@@ -1,9 +1,9 @@
 """WildFeedback (arXiv 2408.15549, huggingface.co/datasets/microsoft/WildFeedback, ODC-BY): its three files.
 
-`sat_dsat_annotation.json` holds one utterance per row, in order; `UtterranceId` 0 starts a conversation, and what a
-User row says about satisfaction is about the PRECEDING Agent row. The misspelt keys are the file's own. Rows marked as
-both satisfied and dissatisfied get no rating: the text has to decide. `wildfeedback.json` holds `conversations`,
-`rejected` and `chosen`; `user_preference.json` a conversation beside the preference that was read out of it.
+`sat_dsat_annotation.json` holds one utterance per row, in order. `UtterranceId` 0 starts a conversation, and the
+satisfaction in a User row is about the PRECEDING Agent row. The misspelt keys are the file's own. Rows marked both
+satisfied and dissatisfied get no rating: the labeller decides by the text. `wildfeedback.json` holds `conversations`,
+`rejected` and `chosen`; `user_preference.json` holds a conversation and the preference that was extracted from it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.readers.drift_authors import judged_draft
 from drift.records import Message, Rating, Reason
 
-_NUMBERS = ("UtterranceId", "UtteranceId")  # as the file spells it; as a corrected copy would
+_NUMBERS = ("UtterranceId", "UtteranceId")  # as the file spells it, and as a corrected copy may spell it
 _TAGS = {"licence": "ODC-BY-1.0"}
 _PREFERENCES = ("user_preference", "user_preferences", "preference", "preferences")
 
@@ -28,27 +28,28 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
-    """Drafts in order. An utterance that fits nowhere is one Reject, together with those that hang on it."""
+    """Yield drafts in order. An utterance out of order, and those that follow it, are one Reject together."""
     dialogue = _Dialogue()
     for row in rows:
         if isinstance(row, LogRow) and _number(row.value) is not None:
             yield from dialogue.take(row)
             continue
         yield from dialogue.close()
-        yield row if isinstance(row, Reject) else _whole(row)
+        yield row if isinstance(row, Reject) else _one_conversation(row)
     yield from dialogue.close()
 
 
 class _Dialogue:
-    """The utterances of the conversation that is being read."""
+    """Collects the utterances of the current conversation."""
 
     def __init__(self) -> None:
         self._start: LogRow | None = None
         self._messages: list[Message] = []
         self._ratings: list[Rating] = []
-        self._refused: Reject | None = None  # until the next conversation, what comes hangs on it
+        self._refused: Reject | None = None  # also counts all utterances up to the next conversation
 
     def take(self, row: LogRow) -> Iterator[ConversationDraft | Reject]:
+        """Add an utterance; yields the conversation before it, if this one starts another."""
         number = _number(row.value)
         if number == 0:
             yield from self.close()
@@ -64,6 +65,7 @@ class _Dialogue:
             self._refuse(row, error.reason, error.detail)
 
     def close(self) -> Iterator[ConversationDraft | Reject]:
+        """Yield the conversation that is complete now, and what was refused."""
         yield from self._close_draft()
         if self._refused is not None:
             yield self._refused
@@ -96,8 +98,8 @@ class _Dialogue:
             self._ratings.append(Rating(index - 1, "score", 1.0 if satisfied else -1.0, comment))
 
 
-def _whole(row: LogRow) -> ConversationDraft | Reject:
-    """A row of the two files that hold a conversation per row."""
+def _one_conversation(row: LogRow) -> ConversationDraft | Reject:
+    """Read a row of the two files that hold one conversation per row."""
     try:
         history = row.value.get(_history_key(row.value) or "conversations")
         if "rejected" not in row.value:
@@ -127,8 +129,8 @@ def _preference(row: Mapping[str, Any]) -> str | None:
 
 def _justification(row: Mapping[str, Any], satisfied: bool) -> str | None:
     stems = ("Satisfaction",) if satisfied else ("Disatisfaction", "Dissatisfaction")
-    found = (row.get(f"{stem}-Justificiation") for stem in stems)
-    return next((text for text in found if isinstance(text, str) and text), None)
+    texts = (row.get(f"{stem}-Justificiation") for stem in stems)
+    return next((text for text in texts if isinstance(text, str) and text), None)
 
 
 def _yes(value: Any) -> bool:

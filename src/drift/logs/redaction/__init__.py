@@ -1,7 +1,7 @@
-"""Personal data out of the text before anything is written: e-mail, phone, cards, ids, addresses, keys, passwords.
+"""Replace personal data in texts before anything is written: e-mail, phone, cards, ids, addresses, keys, passwords.
 
-A file per family of patterns; each names the RE2 pattern without which none of its findings can be (`GATE`), so that
-texts without a candidate are passed over at the speed of one scan.
+One file per family of patterns. Each detector has a gate: an RE2 pattern that every text with a finding matches, so
+that texts without candidates are skipped at the speed of one scan.
 """
 
 from drift.logs.redaction.finder import find

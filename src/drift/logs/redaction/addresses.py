@@ -1,4 +1,4 @@
-"""E-mail addresses, IP addresses, and street addresses as far as a pattern can tell them."""
+"""Find e-mail addresses, IP addresses, and street addresses as far as patterns can recognise them."""
 
 import re
 from collections.abc import Iterator
@@ -35,11 +35,11 @@ _FILES = {
     ),
     *("mp4", "py"),
 }
-# `py` is Paraguay's too, which gives out names below these alone.
+# `.py` is also the domain of Paraguay, where names are registered only below these.
 _PARAGUAY = re.compile(r"\.(?:com|coop|edu|gov|mil|net|org|una)\.py$", re.IGNORECASE)
 
 _IPV4 = re.compile(r"(?<![\w.-])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w-]|\.[0-9])", re.ASCII)
-# What stands before a version: `v1.2.3.4`, `version 1.2.3.4`, `Chrome/1.2.3.4`, `==1.2.3.4`, `§ 1.2.3.4`
+# Text before a version number: `v1.2.3.4`, `version 1.2.3.4`, `Chrome/1.2.3.4`, `==1.2.3.4`, `§ 1.2.3.4`
 _VERSION_BEFORE = re.compile(
     r"(?:\b(?:v|ver|version|versions|release|build|firmware|update|upgrade|revision|rev|section|chapter|sec|clause|table"
     r"|figure|eq|exercise|problem|oid|assemblyversion|fileversion|openssl|dotnet|net|sdk|jdk|jre|java|chrome|chromium|edge"
@@ -85,8 +85,8 @@ _SOUTHERN = re.compile(
     rf"[0-9]{{1,4}}\b(?!%|[.,:][0-9]){_POSTCODE}"
 )
 
-# What an English match may be instead, if no town with its code follows. Streets are named `New` and `Great`, but the
-# suffixes that are words by themselves need more of a name than that.
+# What an English match may be instead, if no town with a postcode follows. `New Street` is a street, but `New Way` is
+# not: suffixes that are ordinary words need a better name.
 _HEADING = re.compile(r"(?:Best|Top|Easy|Simple|Ways|Different|Quick|Main Points|Good|Other)\b")
 _ADJECTIVES = {"The", "Great", "New", "Key", "Free"}
 _PLAIN_WORDS = {"Drive", "Court", "Circle", "Close", "Square", "Place", "Trail", "Way", "Loop", "Gardens"}
@@ -134,7 +134,7 @@ def ipv4(text: str) -> Iterator[PersonalSpan]:
     for match in _IPV4.finditer(text):
         octets = [int(octet) for octet in match[0].split(".")]
         if max(octets) > 255 or max(octets) < 10 or not _is_public(match[0]):
-            continue  # four single digits are a version, a section or a public resolver
+            continue  # four single digits: a version, a section or a public DNS server
         before = text[max(match.start() - 20, 0) : match.start()]
         begins_line = not before.rpartition("\n")[2].strip(" \t#*-")
         is_heading = begins_line and max(octets) < 30 and _HEADING_AFTER.match(text, match.end())
@@ -146,13 +146,13 @@ def ipv6(text: str) -> Iterator[PersonalSpan]:
     for match in _IPV6.finditer(text):
         groups = [group for group in match[0].split(":") if group]
         # `a::b` is more often a name in a program than an address.
-        told = len(groups) > 3 or (len(groups) > 1 and any(len(g) > 2 and re.search("[0-9]", g) for g in groups))
-        if told and _is_public(match[0]):
+        is_address = len(groups) > 3 or (len(groups) > 1 and any(len(g) > 2 and re.search("[0-9]", g) for g in groups))
+        if is_address and _is_public(match[0]):
             yield PersonalSpan(*match.span(), "ip", ip_address(match[0]).compressed)
 
 
 def _is_public(value: str) -> bool:
-    """False: no address, or one of a range that names nobody outside of its network (private, documentation, ...)."""
+    """False for what is not an address, and for ranges that identify nobody (private, documentation, ...)."""
     try:
         address = ip_address(value)
     except ValueError:
@@ -181,18 +181,18 @@ def _is_english(match: re.Match[str]) -> bool:
 
 
 def _is_german(match: re.Match[str]) -> bool:
-    """Workplaces and ways of solving end like streets do; those need a town or a word of living."""
+    """German words for workplaces and approaches end like street names: they need a town or a word for living."""
     kind = match["joined"] or match["apart"]
     return kind.lower() not in ("weg", "platz") or bool(_LIVING.search(_before(match)))
 
 
 def _is_french(match: re.Match[str]) -> bool:
-    """`2 cours de Java` are lessons."""
+    """False for lessons, such as `2 cours de Java`."""
     return match["kind"] != "cours" or match["of"].strip() not in ("de", "d'")
 
 
 def _is_southern(match: re.Match[str]) -> bool:
-    """`Via` is also how an English sentence begins."""
+    """False for a brand, and for an English sentence that begins with `Via`."""
     if _BRAND.search(match["name"]):
         return False
     begins = match["kind"] == "Via" and _SENTENCE_BEFORE.search(_before(match))

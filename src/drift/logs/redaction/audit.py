@@ -1,4 +1,4 @@
-"""`drift audit-privacy`: what still looks like personal data in a store, in numbers."""
+"""Count what still looks like personal data in a store (`drift audit-privacy`)."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ from drift.store import Store
 CONVERSATIONS_PER_BATCH = 512
 
 Hint = Literal["own_name", "birth_date", "handle", "long_number", "random_token"]
-# Looser than what redaction replaces: signs that a person may want to look at, most of them harmless.
+# Looser than the patterns of redaction: places that a person may want to check. Most are harmless.
 _HINTS: dict[Hint, re.Pattern[str]] = {
     "own_name": re.compile(
         r"\b(?:[Mm]y name(?: is|'s)|I am called|[Ii]ch heiße|[Jj]e m'appelle|[Mm]e llamo) [A-Z][a-z]+"
@@ -32,7 +32,7 @@ _PLACEHOLDER = re.compile(r"<([A-Z_]{2,11})_[0-9]{1,9}>")
 
 @dataclass(frozen=True, slots=True)
 class PrivacyAudit:
-    """`found`: what redaction would replace, by kind: none in a store that was redacted. `hints`: looser signs.
+    """`found`: what redaction would replace, by kind; empty in a redacted store. `hints`: looser signs, by kind.
 
     `placeholders`: values that redaction has replaced, by kind; `with_findings`: conversations with any of `found`.
     """
@@ -45,24 +45,24 @@ class PrivacyAudit:
 
 
 def audit_store(store: Store) -> PrivacyAudit:
-    """Look at every message, comment and tag in the store. Raises DataError if it is empty."""
+    """Search every message, comment and tag in the store. Raises DataError if it is empty."""
     store.require_conversations()
     total = store.size()
-    found, hints, placeholders = Counter[PersonalData](), Counter[str](), Counter[str]()
-    done = concerned = 0
+    findings, hints, placeholders = Counter[PersonalData](), Counter[str](), Counter[str]()
+    done = affected = 0
     stream = store.conversations()
-    while some := list(islice(stream, CONVERSATIONS_PER_BATCH)):
-        texts = [(place, text) for place, conversation in enumerate(some) for text in _texts(conversation)]
+    while batch := list(islice(stream, CONVERSATIONS_PER_BATCH)):
+        texts = [(place, text) for place, conversation in enumerate(batch) for text in _texts(conversation)]
         with_findings: set[int] = set()
         for (place, text), detectors in zip(texts, detectors_for([text for _, text in texts]), strict=True):
             spans = find(text, detectors)
-            found.update(span.kind for span in spans)
+            findings.update(span.kind for span in spans)
             with_findings |= {place} if spans else set()
             hints.update(_hints(text))
             placeholders.update(name.lower() for name in _PLACEHOLDER.findall(text))
-        done, concerned = done + len(some), concerned + len(with_findings)
+        done, affected = done + len(batch), affected + len(with_findings)
         report_progress(done, total)
-    return PrivacyAudit(done, concerned, dict(found), dict(hints), dict(placeholders))
+    return PrivacyAudit(done, affected, dict(findings), dict(hints), dict(placeholders))
 
 
 def _hints(text: str) -> Iterator[Hint]:

@@ -1,4 +1,4 @@
-"""All personal data of a text, without overlaps, and the gates that most texts do not pass."""
+"""Find all personal data in a text, without overlaps; gates skip the texts in which a detector finds nothing."""
 
 from bisect import bisect
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,8 @@ from drift.logs.redaction.span import Detector, PersonalSpan
 from drift.records import PersonalData
 
 DETECTORS = (*secrets.DETECTORS, *addresses.DETECTORS, *numbers.DETECTORS, *phones.DETECTORS)
-_GROUP_LENGTH = 420  # of a joint pattern: RE2 falls back to a slow engine when too many alternatives are open at once
-# Where two kinds claim the same characters, the earlier one has them: the one that a stronger check speaks for.
+_MAX_PATTERN_CHARACTERS = 420  # RE2 falls back to a slow engine when a pattern has too many alternatives
+# If two kinds claim the same characters, the earlier one wins: its check is stronger.
 _RANK: dict[PersonalData, int] = {
     kind: rank
     for rank, kind in enumerate(
@@ -25,27 +25,28 @@ _RANK: dict[PersonalData, int] = {
 
 
 def detectors_for(texts: Sequence[str]) -> list[tuple[Detector, ...]]:
-    """For each text the detectors that may find something in it: one scan by RE2 for each group of them."""
+    """For each text the detectors whose gate it passes. RE2 scans all texts once per group of detectors."""
     column = pa.array(texts, pa.string())
     chosen: list[tuple[Detector, ...]] = [()] * len(texts)
     for group in _GROUPS:
         passed = pc.indices_nonzero(_matches(column, _joint(group)))  # pyright: ignore[reportAttributeAccessIssue]
-        some = column.take(passed) if len(group) > 1 and len(passed) else None
+        candidates = column.take(passed) if len(group) > 1 and len(passed) else None
         for detector in group:
-            own = passed if some is None else passed.filter(_matches(some, detector.gate))
+            own = passed if candidates is None else passed.filter(_matches(candidates, detector.gate))
             for place in own.to_pylist():
                 chosen[place] += (detector,)
     return chosen
 
 
 def find(text: str, detectors: Iterable[Detector] = DETECTORS) -> list[PersonalSpan]:
-    """The personal data in `text`, in order."""
+    """The personal data in `text`, in the order of the text."""
     return without_overlaps(span for detector in detectors for span in detector.find(text))
 
 
-def without_overlaps(found: Iterable[PersonalSpan]) -> list[PersonalSpan]:
+def without_overlaps(spans: Iterable[PersonalSpan]) -> list[PersonalSpan]:
+    """The spans in the order of the text; of overlapping ones, the one of the stronger kind, then the longer."""
     taken: list[PersonalSpan] = []
-    for span in sorted(found, key=lambda span: (_RANK[span.kind], span.start - span.end, span.start)):
+    for span in sorted(spans, key=lambda span: (_RANK[span.kind], span.start - span.end, span.start)):
         place = bisect(taken, span)
         left_free = place == 0 or taken[place - 1].end <= span.start
         if left_free and (place == len(taken) or span.end <= taken[place].start):
@@ -62,11 +63,11 @@ def _joint(group: Sequence[Detector]) -> str:
 
 
 def _grouped() -> list[tuple[Detector, ...]]:
-    """Gates that begin with a fixed text are fast by themselves; the others share a scan."""
+    """Group the detectors: gates that begin with a fixed text are fast by themselves, the others share a scan."""
     literal = [detector for detector in DETECTORS if detector.gate[0] in "@%:Pc"]
     groups, together = [(detector,) for detector in literal], ()
     for detector in sorted((d for d in DETECTORS if d not in literal), key=lambda d: len(d.gate)):
-        if together and len(_joint((*together, detector))) > _GROUP_LENGTH:
+        if together and len(_joint((*together, detector))) > _MAX_PATTERN_CHARACTERS:
             groups.append(together)
             together = ()
         together = (*together, detector)

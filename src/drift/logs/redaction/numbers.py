@@ -1,6 +1,6 @@
-"""Numbers with an inner check: payment cards, IBANs, national ids (US, UK, CA, MX, BR, IN, CN, DE, FR, ES, IT).
+"""Find numbers with check digits: payment cards, IBANs, national ids (US, UK, CA, MX, BR, IN, CN, DE, FR, ES, IT).
 
-Ids without a check digit count in the layout that only they have; bare digits count behind the id's name alone.
+Ids without a check digit need a layout that only they have; plain digits count only after the name of the id.
 """
 
 import re
@@ -27,7 +27,7 @@ _ENDS = r"(?![\w]|[-/.,][0-9])"
 _CARD_ENDS = r"(?!\w|[-.][0-9]|/(?=[0-9])(?!(?:0[1-9]|1[0-2])(?:[0-9]{2})?(?![0-9])))"
 _CARDS = (
     re.compile(rf"{_ALONE}[2-6](?:[ \u00a0-]?[0-9]){{12,18}}{_CARD_ENDS}", re.ASCII),
-    # By itself among other numbers, in the groups in which it is printed
+    # A card among other numbers: in the groups in which cards print it
     re.compile(
         rf"{_ALONE}(?:[2-6][0-9]{{12,18}}|[2-6][0-9]{{3}}([ -])[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{4}}"
         rf"|3[0-9]{{3}}([ -])[0-9]{{6}}\2[0-9]{{4,5}}){_CARD_ENDS}",
@@ -46,7 +46,7 @@ Check = Callable[[str], bool]
 
 
 def _ssn(text: str) -> bool:
-    """The areas that exist; also the well-known examples, which stdnum refuses."""
+    """A US number by its areas. Includes the well-known examples, which stdnum rejects."""
     number = digits_of(text)
     return len(number) == 9 and not (
         number[:3] in ("000", "666") or number[0] == "9" or number[3:5] == "00" or number[5:] == "0000"
@@ -54,7 +54,7 @@ def _ssn(text: str) -> bool:
 
 
 def _ric(text: str) -> bool:
-    """By birth date and check digit; stdnum's list of counties is not complete."""
+    """A Chinese number by birth date and check digit: stdnum's list of counties is incomplete."""
     try:
         date(int(text[6:10]), int(text[10:12]), int(text[12:14]))
     except ValueError:
@@ -131,12 +131,12 @@ DETECTORS = (
 
 
 def _is_iban(number: str) -> bool:
-    """By length and check digits; what its bank's country says of account numbers is not asked."""
+    """By length and check digits, without the rules of the country for account numbers."""
     return iban.is_valid(number, check_country=False)
 
 
 def _iban_in(candidate: str) -> str | None:
-    """The IBAN that the candidate begins with; the words behind it may look like its next group."""
+    """The IBAN at the start of the candidate: a word after it may look like its next group."""
     while len(candidate) >= 15:
         if _is_iban(re.sub(_GAP, "", candidate)):
             return candidate

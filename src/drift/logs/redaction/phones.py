@@ -1,6 +1,6 @@
-"""Phone numbers: international ones, the layouts of North America, national ones with a leading zero.
+"""Find phone numbers: international ones, the layouts of North America, national ones with a leading zero.
 
-Whatever else has that many digits counts where the words before it say so ("call me at ...").
+Other numbers with as many digits count only after words for a phone ("call me at ...").
 """
 
 import re
@@ -29,7 +29,7 @@ _NAME_BEFORE = re.compile(
     r"|móvil|celular|telefone|cellulare)\b[^\n0-9]{0,30}|(?:电话|手机|號碼|号码|電話|携帯|전화)[^\n0-9]{0,10})$",
     re.IGNORECASE,
 )
-# `part number 800-123-4567`: what the words call another number is none to call.
+# `part number 800-123-4567`: after these words, the digits are not a phone number.
 _OTHER_NUMBER = re.compile(
     r"\b(?:(?:part|model|item|serial|order|invoice|case|ticket|reference|ref|catalog(?:ue)?|product|tracking|policy|claim"
     r"|batch|lot|article|patent|confirmation|flight)[ -]?(?:numbers?|no|num|nr|code|id)|sku|upc|ean|isbn)\b[^\w\n]{0,4}"
@@ -75,10 +75,10 @@ def _span(start: int, value: str) -> PersonalSpan:
 
 
 def _international(candidate: str) -> str | None:
-    """The number that the candidate begins with: what follows a number may look like its next group.
+    """The phone number at the start of the candidate: digits after it may look like its next group.
 
-    One with separators needs a length that its country has (examples are seldom numbers that were given out), one
-    without has to be a number of that country.
+    With separators, its length must be possible in its country (numbers in examples are often not assigned). Without
+    separators, it must be a valid number of that country.
     """
     value, possible = candidate, None
     while len(digits := digits_of(value)) >= 8:
@@ -104,7 +104,7 @@ def _is_national(value: str) -> bool:
 
 
 def _parsed(digits: str, region: str | None) -> phonenumbers.PhoneNumber | None:
-    """A number of that region; None: with the country's code first."""
+    """Parse a number of that region; region None: the country code comes first. None if it cannot be parsed."""
     try:
         return phonenumbers.parse(digits if region else f"+{digits}", region)
     except phonenumbers.NumberParseException:

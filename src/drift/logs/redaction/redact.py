@@ -1,4 +1,4 @@
-"""Placeholders in the place of personal data: `<EMAIL_1>`, the same one for the same value within a conversation."""
+"""Replace personal data by placeholders such as `<EMAIL_1>`: within a conversation, one placeholder per value."""
 
 import itertools
 import re
@@ -13,25 +13,26 @@ from drift.logs.redaction.finder import DETECTORS, detectors_for, find, without_
 from drift.logs.redaction.span import Detector, PersonalSpan, PersonFinder
 from drift.records import Conversation, PersonalData
 
-CHARACTERS_PER_BATCH = 2_000_000  # of conversations that go through the gate at once
-_OWN = re.compile(rf"<({'|'.join(kind.upper() for kind in get_args(PersonalData))})_([0-9]{{1,9}})>")
-_PASSES = 4  # what is left after a pass is rare: a replaced value can free what stood against it
+CHARACTERS_PER_BATCH = 2_000_000  # of the conversations that are scanned together
+_PLACEHOLDER = re.compile(rf"<({'|'.join(kind.upper() for kind in get_args(PersonalData))})_([0-9]{{1,9}})>")
+_MAX_PASSES = 4  # a replaced value can uncover another one beside it, which is rare
 
 
 class Placeholders:
-    """Names for the values of one conversation, numbered in the order in which they are met.
+    """The placeholders of one conversation, numbered in the order in which values appear.
 
-    `texts`: all of it; numbers that it holds already (a log that was redacted before) are not given again.
+    `texts`: all texts of the conversation. Placeholders in them, from an earlier redaction, are not used again.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._names: dict[tuple[PersonalData, str], str] = {}
         self._last: Counter[str] = Counter()
         for text in texts:
-            for kind, number in _OWN.findall(text) if "<" in text else ():
+            for kind, number in _PLACEHOLDER.findall(text) if "<" in text else ():
                 self._last[kind] = max(self._last[kind], int(number))
 
     def of(self, span: PersonalSpan) -> str:
+        """The placeholder for a value."""
         name = self._names.get((span.kind, span.key))
         if name is None:
             kind = span.kind.upper()
@@ -41,8 +42,9 @@ class Placeholders:
 
 
 class Redactor:
-    """`keep`: kinds that stay as they are. `persons`: finds names (a model, so it is slow); by default none does.
+    """Replaces personal data in texts and conversations.
 
+    `keep`: kinds that are not replaced. `persons`: finds names of people (slow: a model); by default names stay.
     `counts`: replaced values by kind.
     """
 
@@ -52,23 +54,23 @@ class Redactor:
         self._persons = persons
 
     def each(self, rows: Iterable[Conversation | Reject]) -> Iterator[Conversation | Reject]:
-        """The rows in their order, their texts redacted."""
-        together: list[Conversation | Reject] = []
+        """Yield the rows in order, redacted."""
+        batch: list[Conversation | Reject] = []
         characters = 0
         for row in rows:
-            together.append(row)
+            batch.append(row)
             characters += 500 + (sum(len(m.content) for m in row.messages) if isinstance(row, Conversation) else 0)
             if characters > CHARACTERS_PER_BATCH:
-                yield from self._some(together)
-                together, characters = [], 0
-        yield from self._some(together)
+                yield from self._redact_batch(batch)
+                batch, characters = [], 0
+        yield from self._redact_batch(batch)
 
-    def _some(self, rows: list[Conversation | Reject]) -> Iterator[Conversation | Reject]:
-        texts = [_texts(row) for row in rows]
-        chosen = iter(detectors_for([text for some in texts for text in some]))
-        for row, some in zip(rows, texts, strict=True):
-            detectors = [next(chosen) for _ in some]
-            yield self._redacted(row, some, detectors) if self._persons or any(detectors) else row
+    def _redact_batch(self, rows: list[Conversation | Reject]) -> Iterator[Conversation | Reject]:
+        texts_of_rows = [_texts(row) for row in rows]
+        chosen = iter(detectors_for([text for texts in texts_of_rows for text in texts]))
+        for row, texts in zip(rows, texts_of_rows, strict=True):
+            detectors = [next(chosen) for _ in texts]
+            yield self._redacted(row, texts, detectors) if self._persons or any(detectors) else row
 
     def _redacted(
         self, row: Conversation | Reject, texts: list[str], detectors: list[tuple[Detector, ...]]
@@ -89,40 +91,41 @@ class Redactor:
         )
 
     def text(self, text: str, detectors: Iterable[Detector], names: Placeholders) -> str:
-        for _ in range(_PASSES):
-            found = [span for span in find(text, detectors) if span.kind not in self._keep]
+        """Replace the personal data that `detectors` find in one text."""
+        for _ in range(_MAX_PASSES):
+            spans = [span for span in find(text, detectors) if span.kind not in self._keep]
             if self._persons is not None and "person" not in self._keep:
-                found = without_overlaps((*found, *self._persons(text)))
-            if not found:
+                spans = without_overlaps((*spans, *self._persons(text)))
+            if not spans:
                 break
-            self.counts.update(span.kind for span in found)
-            text = _replaced(text, found, names)
+            self.counts.update(span.kind for span in spans)
+            text = _replaced(text, spans, names)
         return text
 
 
 def redact_text(text: str) -> str:
-    """One text by itself."""
+    """Redact one text by itself."""
     return Redactor().text(text, DETECTORS, Placeholders([text]))
 
 
-def _replaced(text: str, found: list[PersonalSpan], names: Placeholders) -> str:
+def _replaced(text: str, spans: list[PersonalSpan], names: Placeholders) -> str:
     pieces, at = [], 0
-    for span in found:
+    for span in spans:
         pieces += (text[at : span.start], names.of(span))
         at = span.end
     return "".join((*pieces, text[at:]))
 
 
 def _texts(row: Conversation | Reject) -> list[str]:
-    """All that people wrote in it, in the order in which placeholders are numbered."""
+    """Everything that people wrote in it, in the order in which placeholders are numbered."""
     if isinstance(row, Reject):
         return [row.detail]
-    said = (text for rating in row.ratings for text in (rating.comment, rating.preferred) if text)
-    return [*(message.content for message in row.messages), *said, *row.tags.values(), row.source_id or ""]
+    from_ratings = (text for rating in row.ratings for text in (rating.comment, rating.preferred) if text)
+    return [*(message.content for message in row.messages), *from_ratings, *row.tags.values(), row.source_id or ""]
 
 
 def make_redactor(settings: IngestionSettings) -> Redactor | None:
-    """None where nothing is to be redacted. Raises PrerequisiteError if the model for names is not there."""
+    """The redactor for these settings; None if redaction is off. Raises PrerequisiteError if the model is missing."""
     if not settings.redact:
         return None
     if settings.persons is None:

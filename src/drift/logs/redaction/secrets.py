@@ -1,11 +1,11 @@
-"""Keys and tokens as their providers shape them, private keys, and passwords in URLs and behind their name."""
+"""Find keys and tokens in the formats of their providers, private keys, and passwords in URLs or after their name."""
 
 import re
 from collections.abc import Iterator
 
 from drift.logs.redaction.span import Detector, PersonalSpan
 
-# Prefix and body of what providers hand out; their documentation or their secret scanners give the shapes.
+# Prefix and body of providers' keys, from their documentation or from their secret scanners.
 _KEYS = (
     r"sk-(?:proj|svcacct|admin|ant|or|lf)-[\w-]{20,}",
     r"sk-[A-Za-z0-9]{20,}",  # OpenAI (legacy), DeepSeek, ...
@@ -31,7 +31,7 @@ _KEYS = (
 _KEY = re.compile(rf"(?<![\w-])(?:{'|'.join(_KEYS)})(?![A-Za-z0-9])", re.ASCII)
 _HOOK = re.compile(r"hooks\.slack\.com/(?:services|workflows)/([\w/]{20,})", re.ASCII)
 
-# Up to its end, else (cut off) as far as header lines and base64 go
+# Up to its end line or, if that is missing, as far as header lines and base64 go
 _PRIVATE = re.compile(
     r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
     r"(?:[^-]{0,20000}+(?:-(?!----)[^-]{0,2000}+){0,200}+-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
@@ -57,13 +57,13 @@ _PASSWORD_NAME = (
     r"(?:(?:password|passwort|passwd|pwd|passphrase|passcode|mot de passe|contraseña|senha)"
     r"|(?<![A-Za-z])(?:(?-i:[Pp]ass|(?<=_)PASS)|pw)(?=[\"'`\])]{0,2}\s?[:=]))[\"'`\])]{0,2}"
 )
-_LETTER = r"[^\s\"'`<>()\[\]{}$,;]"  # of an unquoted password; `$` only within, where no variable is
+_LETTER = r"[^\s\"'`<>()\[\]{}$,;]"  # of an unquoted password; `$` only inside, and not before a variable
 _NAMED_PASSWORD = re.compile(
     rf"(?=[cmps]){_PASSWORD_NAME}(?:\s+(?:for|to|of|on|für|para|pour)\s[^\n.,:;=<>]{{1,40}}?)?"
     rf"(?:\s?(?:=>|->|:=|[:=])\s?|\s+(?:is|ist|es|est):?\s+)([\"'`]?)({_LETTER}(?:{_LETTER}|\$(?![({{])){{5,63}})",
     re.IGNORECASE,
 )
-# In the place of a password: an attribute or a call of a program, a path, what is asked of a password
+# Not a password: an attribute or a call in a program, a path, a rule for passwords
 _CODE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+|(?:[~.]{0,2}(?:/[\w.-]+){2,}|[A-Za-z]:\\.*)/?")
 _CALL = re.compile(r"[A-Za-z_][\w.]*")
 _ASKED = re.compile(
@@ -106,19 +106,19 @@ def passwords_of_curl(text: str) -> Iterator[PersonalSpan]:
 
 
 def named(text: str) -> Iterator[PersonalSpan]:
-    """Values that the word before them calls a key, a token or a password."""
+    """Yield values after a word for key, token or password."""
     for match in _NAMED_KEY.finditer(text):
         yield from _named_key(match)
     for match in _NAMED_PASSWORD.finditer(text):
         value = match[2] if match[1] else match[2].rstrip(".:?")
         mixed = re.search("[0-9]", value) and re.search("[^0-9.]", value)
         if mixed and not _is_sample(value) and not _is_code(match):
-            # Many passwords end in an exclamation mark: the placeholder takes it along, and is the same without.
+            # Many passwords end with `!`: it is replaced too, but the value counts as the same without it.
             yield PersonalSpan(match.start(2), match.start(2) + len(value), "password", value.rstrip(".:!?"))
 
 
 def _is_code(match: re.Match[str]) -> bool:
-    """What an assignment has on its right side; a value in quotes is no code."""
+    """True for the right side of an assignment in code. A quoted value is not code."""
     value = match[2].rstrip(".:?")
     if _ASKED.fullmatch(value):
         return True
@@ -157,12 +157,12 @@ def _named_key(match: re.Match[str]) -> Iterator[PersonalSpan]:
 
 
 def _is_sample(value: str) -> bool:
-    """What stands in manuals in the place of a password."""
+    """True for what manuals write in place of a password."""
     return bool(_SAMPLE.search(value) or _WORD_FOR_PASSWORD.fullmatch(value) or value[0] in "$%{<[")
 
 
 def _is_random(value: str) -> bool:
-    """Letters and digits mixed as no word or name is."""
+    """True if letters and digits are mixed as in no word or name."""
     digits, kinds = sum(map(str.isdecimal, value)), len(set(value))
     cases = value.lower() != value and value.upper() != value
     return 3 - cases <= digits < len(value) and kinds >= 9

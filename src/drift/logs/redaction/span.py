@@ -1,4 +1,4 @@
-"""What detectors of personal data are and yield."""
+"""The types of redaction: a detector of personal data, and what it finds."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from drift.records import PersonalData
 
 
 class PersonalSpan(NamedTuple):
-    """`text[start:end]` is personal data; equal values of a kind (however they are written) have equal `key`s."""
+    """`text[start:end]` is personal data. Equal values of a kind have equal `key`s, however they are written."""
 
     start: int
     end: int
@@ -16,7 +16,7 @@ class PersonalSpan(NamedTuple):
 
 
 class Detector(NamedTuple):
-    """`gate`: an RE2 pattern that is found in every text in which `find` finds something."""
+    """`find` yields personal data in a text. `gate`: an RE2 pattern that every text with a finding matches."""
 
     gate: str
     find: Callable[[str], Iterator[PersonalSpan]]

@@ -1,0 +1,1 @@
+"""Turn single model calls, as tracing tools log them, into conversations."""

@@ -1,5 +1,5 @@
-"""Spans and log records of OpenTelemetry, out of what SDKs and collectors write: OTLP's nested JSON, the SDK's own
-JSON (`context`, `attributes`), and tables whose columns are named `attributes.x`.
+"""Read OpenTelemetry spans and log records from what SDKs and collectors write: OTLP's nested JSON, the SDK's own JSON
+(`context`, `attributes`), and tables with columns named `attributes.x`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ _VALUES = ("stringValue", "boolValue", "doubleValue", "intValue", "bytesValue")
 
 @dataclass(frozen=True, slots=True)
 class TraceSpan:
-    """A span, or an event on its own (`body`), which then names the span that it belongs to."""
+    """A span, or an event by itself, which has a `body` and names the span that it belongs to."""
 
     name: str
     attributes: dict[str, Any]
@@ -29,7 +29,7 @@ class TraceSpan:
 
 
 def spans(row: Mapping[str, Any]) -> Iterator[TraceSpan]:
-    """What a row holds: one span or record, or all of an OTLP request."""
+    """Yield the spans and records of a row: one, or all of an OTLP request."""
     for outer, middle, inner in _GROUPS:
         if outer in row:
             for resource in _mappings(row[outer]):
@@ -40,13 +40,13 @@ def spans(row: Mapping[str, Any]) -> Iterator[TraceSpan]:
 
 
 def attributes_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """By dotted name: of a mapping (nested or flat), of OTLP's `[{key, value}]`, or of columns `attributes.x`."""
-    found = structured(row.get("attributes"))
+    """Attributes by dotted name, from a mapping, from OTLP's `[{key, value}]`, or from columns `attributes.x`."""
+    attributes = structured(row.get("attributes"))
     plain: dict[str, Any] = {}
-    if isinstance(found, list):
-        plain = {str(pair["key"]): _value(pair.get("value")) for pair in _mappings(found) if "key" in pair}
-    elif isinstance(found, Mapping):
-        plain = {str(name): value for name, value in found.items()}
+    if isinstance(attributes, list):
+        plain = {str(pair["key"]): _value(pair.get("value")) for pair in _mappings(attributes) if "key" in pair}
+    elif isinstance(attributes, Mapping):
+        plain = {str(name): value for name, value in attributes.items()}
     columns = {name.removeprefix("attributes."): value for name, value in row.items() if name.startswith("attributes.")}
     return {**plain, **columns}
 
@@ -55,18 +55,18 @@ def _span(row: Mapping[str, Any]) -> TraceSpan:
     context = structured(row.get("context"))
     places = (row, context) if isinstance(context, Mapping) else (row,)
     attributes = attributes_of(row)
-    name = row.get("event_name", row.get("eventName", attributes.get("event.name", row.get("name"))))
+    event = row.get("event_name", row.get("eventName", attributes.get("event.name", row.get("name"))))
     trace, span = (
-        next((found for place in places for key in keys if (found := name_of(place.get(key)))), None)
+        next((name for place in places for key in keys if (name := name_of(place.get(key)))), None)
         for keys in (("trace_id", "traceId", "context.trace_id"), ("span_id", "spanId", "context.span_id"))
     )
     started = next((row[key] for key in _STARTED if row.get(key)), None)
     events = tuple(_span({"trace_id": trace, "span_id": span, **event}) for event in _mappings(row.get("events")))
-    return TraceSpan(str(name or ""), attributes, trace, span, started, _value(row.get("body")), events)
+    return TraceSpan(str(event or ""), attributes, trace, span, started, _value(row.get("body")), events)
 
 
 def _value(value: Any) -> Any:
-    """OTLP's typed values as plain ones; deep ones too, as deep as a parsed row can be."""
+    """OTLP's typed values as plain ones. Recursion is safe: a parsed row is never too deep."""
     if not isinstance(value, Mapping):
         return value
     for name in _VALUES:

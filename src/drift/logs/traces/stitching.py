@@ -1,12 +1,12 @@
-"""Records of single model calls, stitched to conversations: each call holds the history before it.
+"""Stitch single model calls to conversations. Each call holds the history before it.
 
-A call whose messages are how a later one begins is a part of that one; what nothing continues is a conversation, so
-that no reaction is lost where a history branches. Calls of a session that hold no history, under one system message,
-are one conversation, in the order of time. Calls are compared within their session, else within their user, else
-over all logs, by a hash over what users and assistant have said up to each message: system messages often hold the
-date, and what a tool answered stands in one span of a call and not in the next.
+A call is part of a later call that begins with the same messages. A call that no other continues becomes a
+conversation, so that no reaction is lost where a history branches. Calls of one session without history, under the same
+system message, are one conversation in the order of time. Calls are compared within their session, else within their
+user, else over all logs, by a hash of what user and assistant have said up to each message. System messages and tool
+results are not compared: the former often hold the date, the latter may be missing in the next call.
 
-The texts wait in a file without a name; DuckDB holds numbers only and spills to disk beyond its memory limit.
+The texts wait in an unnamed file; DuckDB holds only numbers and spills to disk beyond its memory limit.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ import orjson
 import pyarrow as pa
 
 from drift.logs.draft import Call, ConversationDraft, Evidence, time_of
-from drift.logs.files.rows import Place, Reject, encodable, shown
+from drift.logs.files.rows import Place, Reject, encodable, short_form
 from drift.records import Message, Rating, Reason
 
 MEMORY_LIMIT = "200MB"
 _CALLS_PER_BATCH = 20_000
-_SHORT = 20_000  # characters: longer system messages are not kept to be recognised
+_MAX_CACHED_CHARACTERS = 20_000  # longer system messages are hashed each time, not cached
 
 _DATES = re.compile(
     r"\d+|\b(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|may|june|july|august"
@@ -55,12 +55,12 @@ _TABLES = {
         "value": "DOUBLE", "place": "BIGINT",
     },
 }  # fmt: skip
-# `turns`: a span around other spans of its trace repeats their last request and reply, without what was before them.
+# `turns`: a span around other spans of its trace repeats their last request and reply, without the history.
 # `replies`: each reply once, with the first call that gave it. `rank` 1 is the first reply after its parent.
-# `regenerated`: a later reply to the same request, under the same system message and not in the same trace.
-# `apart`: calls with one request and one reply each: whoever logged them keeps the history elsewhere. But a step beside
-# a chat (naming it, looking at each request) holds none either: what shares requests or traces with as many calls under
-# another system message, or stands beside as many that hold a history, does not show that it is the chat.
+# `regenerated`: replies that were asked for again: same request, same system message, but another trace.
+# `steps`: calls beside the chat (naming it, checking each request) have no history either. They share requests or
+# traces with at least as many calls under another system message, or their session has as many calls with a history.
+# `apart`: the other calls with one request and one reply each: the application keeps the history elsewhere.
 _STITCH = """
     CREATE TABLE turns AS
         SELECT turn, arg_max(tip, (messages, -call)) AS tip FROM calls WHERE turn <> 0
@@ -122,7 +122,7 @@ _STITCH = """
         SELECT DISTINCT evidence, place, value, node, coalesce(low, -1) AS low, coalesce(high, 1) AS high,
             coalesce(tells, true) AS tells
         FROM evidence LEFT JOIN scales USING (scale) LEFT JOIN targets USING (evidence);"""
-_KEPT = """
+_CONVERSATIONS = """
     SELECT calls.place AS place, coalesce(any_value(apart.leader), calls.place) AS together,
         coalesce(arg_max(nodes.named, position) FILTER (rank > 1 OR first), any_value(calls.named)) AS identity,
         coalesce(arg_min(nodes.named, position), any_value(calls.named)) AS root,
@@ -143,7 +143,7 @@ _KEPT = """
 
 @dataclass(frozen=True, slots=True)
 class Stitched:
-    """Conversations, and rows that are none. `merged`: calls that are parts of longer ones, and the rows they were."""
+    """Conversations, and rows that are not. `merged`: calls that are part of longer ones; `merged_rows`: their rows."""
 
     outcomes: Iterator[ConversationDraft | Reject]
     merged: int
@@ -151,10 +151,10 @@ class Stitched:
 
 
 class Stitcher:
-    """Takes the calls and judgements of one format, in any order and from any number of files; then gives drafts."""
+    """Takes the calls and judgements of one format, in any order and from any number of files, and stitches them."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """`folder`: where to spill to; by default where the system keeps temporary files."""
+        """`folder`: for spilled data; by default the system's folder for temporary files."""
         self._spill = tempfile.TemporaryDirectory(prefix="drift-stitch-", dir=folder)
         self._texts: BinaryIO = tempfile.TemporaryFile(dir=folder)  # type: ignore[assignment]  # noqa: SIM115
         config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": self._spill.name}
@@ -166,31 +166,33 @@ class Stitcher:
         self._count = itertools.count()
 
     def close(self) -> None:
+        """Delete the temporary files."""
         self._tables.close()
         self._texts.close()
         self._spill.cleanup()
 
-    def add(self, found: ConversationDraft | Evidence, file: str) -> None:
-        """`found` of the log `file`; a draft has to be a call."""
-        number, place = next(self._count), self._keep(found, file)
-        if isinstance(found, Evidence):
-            scale = 0 if found.scale is None else _hash(0, found.scale)
-            for rank, name in enumerate(found.about or ("",)):
-                self._insert("evidence", (number, rank, _hash(0, name), scale, found.stars, found.value, place))
+    def add(self, item: ConversationDraft | Evidence, file: str) -> None:
+        """Add a call (as a draft) or a judgement of the log `file`."""
+        number, place = next(self._count), self._write(item, file)
+        if isinstance(item, Evidence):
+            scale = 0 if item.scale is None else _hash(0, item.scale)
+            for rank, name in enumerate(item.about or ("",)):
+                self._insert("evidence", (number, rank, _hash(0, name), scale, item.stars, item.value, place))
             return
-        self._add_call(number, found, found.call or Call(), place)
+        self._add_call(number, item, item.call or Call(), place)
 
-    def _add_call(self, number: int, found: ConversationDraft, call: Call, place: int) -> None:
-        root = _hash(0, "session", call.session) if call.session else _hash(0, "user", found.user or "")
+    def _add_call(self, number: int, draft: ConversationDraft, call: Call, place: int) -> None:
+        """Insert the hashes of a call: one per message, each over everything before it (see the module docstring)."""
+        root = _hash(0, "session", call.session) if call.session else _hash(0, "user", draft.user or "")
         node, named, parent, waiting, asked, users, spoken = root, root, root, 0, "", 0, 0
         replies: list[tuple[int, int, int, int, int]] = []
         answered = False
-        for position, message in enumerate(found.messages):
+        for position, message in enumerate(draft.messages):
             if message.role == "system":
                 continue
             text = message.content.strip()
             spoken += 1
-            named = _hash(named, message.role, text)  # names hold all messages, also those that are not compared
+            named = _hash(named, message.role, text)  # identities cover all messages, also those that are not compared
             answered = message.role == "assistant"
             if message.role == "tool":
                 continue
@@ -205,32 +207,33 @@ class Stitcher:
         tip, session = node if node != root else named, root if call.session else 0
         trace = _hash(0, call.trace) if call.trace and call.trace != call.session else 0
         request, messages = (replies[-1][3], users + len(replies)) if answered else (tip, 0)
-        turn = _hash(root, str(trace), asked, found.messages[-1].content.strip()) if trace and users and answered else 0
-        system = _task(tuple([message.content for message in found.messages if message.role == "system"]))
-        row = (number, tip, named, answered, call.started, place, found.rows, session, system, trace)
+        turn = _hash(root, str(trace), asked, draft.messages[-1].content.strip()) if trace and users and answered else 0
+        system = _task(tuple([message.content for message in draft.messages if message.role == "system"]))
+        row = (number, tip, named, answered, call.started, place, draft.rows, session, system, trace)
         self._insert("calls", (*row, request, turn, messages, spoken))
         for name in call.ids:
             self._insert("ids", (number, _hash(0, name)))
         for position, reply, name, request, before in replies:
-            # People begin many chats with the same words: without a session, only behind a history is it the same chat.
-            known = bool(call.session) or (bool(found.user) and before != root)
+            # Many chats begin with the same words: without a session, only a reply after a history shows the same chat.
+            known = bool(call.session) or (bool(draft.user) and before != root)
             self._insert("nodes", (number, position, reply, name, request, before, reply == tip, known, call.started))
 
     def finish(self) -> Stitched:
+        """Stitch everything that was added."""
         for name in _TABLES:
             self._flush(name)
         self._tables.execute(_STITCH)
         count = "SELECT count(*), coalesce(sum(held), 0)::BIGINT FROM calls ANTI JOIN kept USING (call)"
         merged, rows = self._tables.execute(count).fetchone() or (0, 0)
-        (joined,) = self._tables.execute("SELECT count(*) - count(DISTINCT leader) FROM apart").fetchone() or (0,)
-        return Stitched(itertools.chain(self._conversations(), self._judgements()), merged + joined, rows)
+        (joins,) = self._tables.execute("SELECT count(*) - count(DISTINCT leader) FROM apart").fetchone() or (0,)
+        return Stitched(itertools.chain(self._conversations(), self._judgements()), merged + joins, rows)
 
     def _conversations(self) -> Iterator[ConversationDraft]:
-        for _, rows in itertools.groupby(self._rows(_KEPT), key=itemgetter("together")):
-            first, *others = self._kept(rows)
-            yield joined(first, others) if others else first
+        for _, rows in itertools.groupby(self._rows(_CONVERSATIONS), key=itemgetter("together")):
+            first, *others = self._drafts(rows)
+            yield join_calls(first, others) if others else first
 
-    def _kept(self, rows: Iterable[dict[str, Any]]) -> Iterator[ConversationDraft]:
+    def _drafts(self, rows: Iterable[dict[str, Any]]) -> Iterator[ConversationDraft]:
         for row in rows:
             draft, file = self._draft(row["place"])
             ratings = [Rating(position, "regeneration", -1.0) for position in sorted(row["regenerated"] or ())]
@@ -249,47 +252,47 @@ class Stitcher:
             )
 
     def _judgements(self) -> Iterator[Reject]:
-        """What became of the judgements: each is one row."""
+        """Yield what became of each judgement: each is one row."""
         for row in self._rows("SELECT place, node, low, high, tells FROM judged ORDER BY place"):
-            found, file = self._load(row["place"])
-            at = Place(*found["at"])
+            evidence, file = self._load(row["place"])
+            at = Place(*evidence["at"])
             if row["node"] is None:
-                about = ", ".join(map(shown, found["about"][:5]))
-                reason, detail = (
-                    Reason.ORPHAN_FEEDBACK,
-                    f"about {about}: no such reply in these logs; ingest both together",
-                )
+                about = ", ".join(map(short_form, evidence["about"][:5]))
+                detail = f"feedback about {about}: no such reply in these logs; ingest both together"
+                reason = Reason.ORPHAN_FEEDBACK
             elif not row["tells"]:
-                detail = f"the score goes from {row['low']:g} to {row['high']:g}: which way is good is not known"
+                detail = f"the score ranges from {row['low']:g} to {row['high']:g}: unknown whether high or low is good"
                 reason = Reason.NO_VERDICT
             else:
                 reason, detail = Reason.JOINED_AS_EVIDENCE, ""
-            yield Reject(at, reason, detail, rows=found["rows"], file=file)
+            yield Reject(at, reason, detail, rows=evidence["rows"], file=file)
 
     def _rating(self, judged: dict[str, Any]) -> Rating:
-        found, _ = self._load(judged["place"])
-        value = found["value"] * 2 - 1 if found["scale"] is not None and judged["low"] >= 0 else found["value"]
-        return Rating(judged["position"], found["kind"], value, found["comment"], found["preferred"])
+        evidence, _ = self._load(judged["place"])
+        value, is_share = evidence["value"], evidence["scale"] is not None and judged["low"] >= 0
+        value = value * 2 - 1 if is_share else value  # a score from 0 to 1, on the scale from -1 to 1
+        return Rating(judged["position"], evidence["kind"], value, evidence["comment"], evidence["preferred"])
 
-    def _keep(self, found: ConversationDraft | Evidence, file: str) -> int:
-        line = orjson.dumps((encodable(file), found), default=list, option=orjson.OPT_APPEND_NEWLINE)
+    def _write(self, item: ConversationDraft | Evidence, file: str) -> int:
+        """Append to the file of texts; returns the place for `_load`."""
+        line = orjson.dumps((encodable(file), item), default=list, option=orjson.OPT_APPEND_NEWLINE)
         place = self._place
         self._place += self._texts.write(line)
         return place
 
     def _load(self, place: int) -> tuple[dict[str, Any], str]:
         self._texts.seek(place)
-        file, found = orjson.loads(self._texts.readline())
-        return found, file
+        file, item = orjson.loads(self._texts.readline())
+        return item, file
 
     def _draft(self, place: int) -> tuple[ConversationDraft, str]:
-        found, file = self._load(place)
-        call = found["call"] or {}
+        fields, file = self._load(place)
+        call = fields["call"] or {}
         return ConversationDraft(**{
-            **found,
-            "at": Place(*found["at"]),
-            "messages": tuple(Message(**message) for message in found["messages"]),
-            "ratings": tuple(Rating(**rating) for rating in found["ratings"]),
+            **fields,
+            "at": Place(*fields["at"]),
+            "messages": tuple(Message(**message) for message in fields["messages"]),
+            "ratings": tuple(Rating(**rating) for rating in fields["ratings"]),
             "call": Call(**{**call, "ids": tuple(call.get("ids", ()))}),
         }), file  # fmt: skip
 
@@ -307,26 +310,26 @@ class Stitcher:
             self._tables.execute(f"INSERT INTO {table} SELECT * FROM batch")
 
     def _rows(self, query: str) -> Iterator[dict[str, Any]]:
-        """One query at a time; its rows as a stream."""
+        """Stream the rows of a query; one query at a time."""
         for batch in self._tables.cursor().sql(query).to_arrow_reader(1024):
             yield from batch.to_pylist()
 
 
-def joined(first: ConversationDraft, others: Sequence[ConversationDraft]) -> ConversationDraft:
-    """Calls that came without their history, as the one conversation that they are; it keeps the first one's name."""
+def join_calls(first: ConversationDraft, others: Sequence[ConversationDraft]) -> ConversationDraft:
+    """One conversation from calls without history. It keeps the identity of the first call."""
     messages, ratings = list(first.messages), list(first.ratings)
     for draft in others:
-        said = [index for index, message in enumerate(draft.messages) if message.role != "system"]
-        ratings += [replace(r, reply_index=len(messages) + said.index(r.reply_index)) for r in draft.ratings]
-        messages += [draft.messages[index] for index in said]
+        spoken = [index for index, message in enumerate(draft.messages) if message.role != "system"]
+        ratings += [replace(r, reply_index=len(messages) + spoken.index(r.reply_index)) for r in draft.ratings]
+        messages += [draft.messages[index] for index in spoken]
     rows = sum(draft.rows for draft in (first, *others))
     tags = {name: value for draft in (*others[::-1], first) for name, value in draft.tags.items()}
     return replace(first, messages=tuple(messages), ratings=tuple(ratings), rows=rows, tags=tags)
 
 
 def _task(system: tuple[str, ...]) -> int:
-    """What a call is for: its system messages, of which dates and other numbers do not count."""
-    return _short_task(system) if sum(map(len, system)) < _SHORT else _short_task.__wrapped__(system)
+    """The task of a call, as a hash of its system messages without dates and other numbers."""
+    return _short_task(system) if sum(map(len, system)) < _MAX_CACHED_CHARACTERS else _short_task.__wrapped__(system)
 
 
 @lru_cache(64)
@@ -335,7 +338,7 @@ def _short_task(system: tuple[str, ...]) -> int:
 
 
 def _hash(before: int, *parts: str) -> int:
-    """64 bits, signed as DuckDB's BIGINT is; 0 is kept free."""
+    """A hash of `before` and the parts: 64 bits, signed like DuckDB's BIGINT, never 0."""
     digest = hashlib.blake2b(before.to_bytes(8, "little", signed=True), digest_size=8)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))

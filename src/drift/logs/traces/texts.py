@@ -1,9 +1,9 @@
-"""What a model was given and what it answered, in the ways in which tracing tools write it down."""
+"""The request and the reply of one model call, in the many shapes in which tracing tools write them."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from drift.logs.draft import Call, ConversationDraft, answer_text, messages_of, name_of, reply_of, structured, time_of
+from drift.logs.draft import Call, ConversationDraft, messages_of, name_of, reply_of, structured, time_of, tool_text
 from drift.logs.files.rows import Place, Unusable
 from drift.records import Message, Reason
 
@@ -14,33 +14,33 @@ _LANGCHAIN = {
     "ToolMessage": "tool",
     "FunctionMessage": "tool",
 }
-_NO_MESSAGES = ("reasoning", "item_reference", "compaction", "mcp_list_tools", "mcp_approval_request")
+_ITEMS_WITHOUT_MESSAGE = ("reasoning", "item_reference", "compaction", "mcp_list_tools", "mcp_approval_request")
 _WRAPPERS = ("messages", "message", "input", "output", "choices", "generations", "kwargs")
 _TEXTS = ("content", "text", "question", "query", "prompt", "answer", "response", "completion", "result")
-_DEEP = 8  # wrappers in wrappers
+_MAX_DEPTH = 8  # of wrappers in wrappers
 
 
-def call_draft(at: Place, given: Any, answer: Any, call: Call, **fields: Any) -> ConversationDraft:
-    """A draft of one model call. A call that failed has no answer. Raises Unusable if nothing readable was given."""
-    plain = plain_messages(given, "user")
-    history, replies = list(messages_of(plain)), plain_messages(answer, "assistant")
-    # A response of the Responses API may hold several messages, with searches between them; other replies are choices.
-    several = [reply for reply in replies if reply.get("type") == "message" and "id" in reply]
-    texts = [text for reply in several or replies[:1] if (text := reply_of(reply)) is not None]
+def call_draft(at: Place, request: Any, reply: Any, call: Call, **fields: Any) -> ConversationDraft:
+    """The draft of one model call. A call that failed has no reply. Raises Unusable if there is no readable text."""
+    plain = plain_messages(request, "user")
+    history, replies = list(messages_of(plain)), plain_messages(reply, "assistant")
+    # OpenAI's Responses API returns several messages, with searches between them. Elsewhere, several are choices.
+    several = [entry for entry in replies if entry.get("type") == "message" and "id" in entry]
+    texts = [text for entry in several or replies[:1] if (text := reply_of(entry)) is not None]
     if texts:
         history.append(Message("assistant", "\n".join(filter(None, texts)), source_index=len(plain)))
     if not history:
-        raise Unusable(Reason.NO_MESSAGES, "neither request nor reply hold a text")
+        raise Unusable(Reason.NO_MESSAGES, "no text in the request or the reply")
     return ConversationDraft(at=at, messages=tuple(history), call=call, **fields)
 
 
 def plain_messages(value: Any, role: str, depth: int = 0) -> list[dict[str, Any]]:
-    """Messages as `{role, content}` out of text, messages, choices, LangChain's objects, and JSON texts of these.
+    """Messages as `{role, content}`, from text, messages, choices, LangChain's objects, or JSON text of any of these.
 
-    `role` is for what says nothing of it. [] where there is nothing.
+    `role`: the default where none is given. Returns [] if there are no messages.
     """
     value = structured(value)
-    if value is None or depth > _DEEP:
+    if value is None or depth > _MAX_DEPTH:
         return []
     if isinstance(value, str | bytes):
         return [{"role": role, "content": value}] if value else []
@@ -67,8 +67,8 @@ def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
         return [dict(entry)] if "parts" not in entry else _of_parts(entry)
     if isinstance(kind := entry.get("type"), str):
         if kind.endswith("_call_output"):  # an item of OpenAI's Responses API, as the next ones are
-            return [{"role": "tool", "content": answer_text(entry.get("output") or "")}]
-        if kind in _NO_MESSAGES or kind.endswith("_call"):
+            return [{"role": "tool", "content": tool_text(entry.get("output") or "")}]
+        if kind in _ITEMS_WITHOUT_MESSAGE or kind.endswith("_call"):
             return []
         if isinstance(entry.get("data"), Mapping):
             return [{**entry["data"], "role": kind}]
@@ -82,24 +82,25 @@ def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
 
 
 def _of_parts(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A message of OpenTelemetry; without parts it says nothing."""
+    """A message of OpenTelemetry; [] if it has no parts."""
     listed = structured(entry["parts"]) or []
-    who = entry["role"] if isinstance(entry.get("role"), str) else entry["from"]
+    role = entry["role"] if isinstance(entry.get("role"), str) else entry["from"]
     if not isinstance(listed, list):
-        return [{"role": who, "content": listed}]
+        return [{"role": role, "content": listed}]
     parts = [part for part in listed if isinstance(part, Mapping)]
-    return [{"role": who, "content": parts}] if parts else []
+    return [{"role": role, "content": parts}] if parts else []
 
 
 def first_name(*places: Any, names: tuple[str, ...]) -> str | None:
-    """The first id that one of the mappings holds under one of the names."""
+    """The first id or name that one of the mappings holds under one of `names`."""
     for place in map(structured, places):
         if isinstance(place, Mapping):
             for name in names:
-                if (found := name_of(place.get(name))) is not None:
-                    return found
+                if (value := name_of(place.get(name))) is not None:
+                    return value
     return None
 
 
 def iso(value: Any) -> str | None:
+    """A time as `time_of` gives it, also from a number written as text."""
     return time_of(int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 25 else value)

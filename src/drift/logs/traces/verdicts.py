@@ -1,4 +1,4 @@
-"""Judgements as feedback rows write them: a number, a word, a corrected reply."""
+"""Read the judgement in a feedback row: a number, a word, or a corrected reply."""
 
 import re
 from typing import Any
@@ -21,7 +21,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def _words(text: str) -> frozenset[str]:
-    """Of a name like `user_rating`, `user rating` or `userRating`."""
+    """The words of a name like `user_rating`, `user rating` or `userRating`."""
     return frozenset(part.lower() for part in _WORD.findall(text))
 
 
@@ -31,8 +31,8 @@ _OF_USERS = _words(
 )
 _DISLIKE = _words("dislike dislikes disliked thumbsdown")
 _STARS = _words("star stars rating ratings userrating likert csat nps grade")
-# Measures of something bad, or of no quality at all. Tools disagree on what such a number says: a hallucination score
-# of 1 is the worst of one judge and a pass of another.
+# Scores of something bad, or not of quality. Tools disagree about their direction: a hallucination score of 1 is the
+# worst result of one judge and a pass of another.
 _NO_PRAISE = _words(
     """
     abuse abusive aggression aggressive anger angry annoyance attack attacks bad badness bias biased biases bug
@@ -51,39 +51,38 @@ _NO_PRAISE = _words(
     unsafe verbose verbosity violation violations violence violent wer wrong no non not never un without
     """
 )
-# These answer the question that a name asks, where others (`pass`, `wrong`) say by themselves what was thought.
+# These words answer the question in the score's name; others (`pass`, `wrong`) are a judgement by themselves.
 _YES_NO = frozenset({"yes", "no", "true", "false", "positive", "negative"})
 
 
 def judgement(
     at: Place, about: list[str | None], name: str, value: Any, word: Any, comment: Any, correction: Any = None
 ) -> Evidence:
-    """Evidence of one feedback row; `name` is that of the score. Raises Unusable if it says neither good nor bad."""
-    said = encodable(comment) if isinstance(comment, str) and comment else None
-    ids = tuple(part for part in about if part)
+    """The evidence in one feedback row; `name` is that of the score. Raises Unusable if it is neither good nor bad."""
+    remark = encodable(comment) if isinstance(comment, str) and comment else None
+    ids = tuple(name for name in about if name)
     if corrected := _text(correction):
-        return Evidence(at, ids, "correction", -1.0, comment=said, preferred=corrected)
+        return Evidence(at, ids, "correction", -1.0, comment=remark, preferred=corrected)
     parts = _words(name)
     down = parts & _DISLIKE or (parts & {"thumb", "thumbs"} and "down" in parts)
     dislike = bool(down) and not parts & {"up", "like", "likes", "liked"}
     praise = not (dislike or parts & _NO_PRAISE)
     kind: RatingKind = "thumb" if parts & _OF_USERS else "score"
-    told_of = f"{name} is {repr(word if value is None else value)[:100]}"
-    for told in (value, word):
-        spoken = told.strip().lower() if isinstance(told, str) else ""
+    for judged in (value, word):
+        spoken = judged.strip().lower() if isinstance(judged, str) else ""
         if spoken in WORDS and (praise or spoken not in _YES_NO):
-            return Evidence(at, ids, kind, WORDS[spoken], comment=said)
-        number = _number(told)
+            return Evidence(at, ids, kind, WORDS[spoken], comment=remark)
+        number = _number(judged)
         if number is None and spoken not in WORDS:
             continue
         if dislike and (number in (1, -1) or spoken in ("yes", "true")):
-            return Evidence(at, ids, kind, -1.0, comment=said)
-        if praise and isinstance(told, bool):
-            return Evidence(at, ids, kind, 1.0 if told else -1.0, comment=said)
+            return Evidence(at, ids, kind, -1.0, comment=remark)
+        if praise and isinstance(judged, bool):
+            return Evidence(at, ids, kind, 1.0 if judged else -1.0, comment=remark)
         if praise and number is not None:
-            return Evidence(at, ids, kind, number, scale=name, comment=said, stars=bool(parts & _STARS))
-    unclear = "neither a number nor a word for good or bad" if praise else "which way is good is not known"
-    raise Unusable(Reason.NO_VERDICT, f"{told_of}: {unclear}")
+            return Evidence(at, ids, kind, number, scale=name, comment=remark, stars=bool(parts & _STARS))
+    problem = "neither a number nor a word for good or bad" if praise else "unknown whether high or low is good"
+    raise Unusable(Reason.NO_VERDICT, f"{name} is {repr(word if value is None else value)[:100]}: {problem}")
 
 
 def _number(value: Any) -> float | None:
@@ -98,9 +97,9 @@ def _number(value: Any) -> float | None:
 
 
 def _text(correction: Any) -> str | None:
-    """The corrected reply: as text, as a message, or as an object with one text in it."""
-    found = plain_messages(correction, "assistant")
-    if not found and isinstance(correction, dict) and len(correction) == 1:
-        found = plain_messages(next(iter(correction.values())), "assistant")
-    content = found[-1].get("content") if found else None
+    """The corrected reply, from a text, a message, or an object with one text in it; None if there is none."""
+    messages = plain_messages(correction, "assistant")
+    if not messages and isinstance(correction, dict) and len(correction) == 1:
+        messages = plain_messages(next(iter(correction.values())), "assistant")
+    content = messages[-1].get("content") if messages else None
     return encodable(content) if isinstance(content, str) and content.strip() else None
