@@ -129,7 +129,7 @@ def test_a_server_that_keeps_failing_ends_the_command(serve, said, settings, ask
     server = serve(lambda path, body, number: said.chat("ok") if number == 1 else said(b"", 500))
     with (
         Endpoint(settings(server, retries=0, max_concurrency=1)) as endpoint,
-        pytest.raises(PrerequisiteError, match="goes on from here"),
+        pytest.raises(PrerequisiteError, match="run the same command to continue"),
     ):
         list(endpoint.ask_many(ask(str(n)) for n in range(50)))
     assert len(server.requests) < 20
@@ -157,7 +157,7 @@ def test_nobody_there_an_impossible_address_and_a_missing_key(settings, ask, mon
         endpoint.ask(ask())
     with pytest.raises(ConfigError, match="write it as"):
         Endpoint(EndpointSettings(base_url="localhost:8000", model="m"))
-    with pytest.raises(PrerequisiteError, match="NO_SUCH_KEY holds no key"):
+    with pytest.raises(PrerequisiteError, match="NO_SUCH_KEY is not set"):
         Endpoint(EndpointSettings(base_url="http://localhost", model="m", api_key_env="NO_SUCH_KEY"))
     with pytest.raises(ConfigError, match="max_cost needs prices"):
         Endpoint(EndpointSettings(base_url="http://localhost", model="m", max_cost=1))
@@ -193,7 +193,7 @@ def test_failures_are_not_cached_and_a_file_that_is_no_cache_is_refused(serve, s
         assert isinstance(endpoint.ask(ask()), Unanswered)
         assert isinstance(endpoint.ask(ask()), Reply)
     (tmp_path / "other").write_bytes(b"hello" * 500)
-    with pytest.raises(DataError, match="cannot hold the cached answers"):
+    with pytest.raises(DataError, match="cannot be used as the answer cache"):
         Endpoint(settings(server), tmp_path / "other")
 
 
@@ -226,7 +226,7 @@ def test_the_limit_of_cost_is_never_passed(serve, said, settings, ask):
     prices = {"price_per_million_input": 1.0, "price_per_million_output": 2.0, "max_cost": limit}
     answered = []
     with Endpoint(settings(server, **prices)) as endpoint:
-        with pytest.raises(CostLimitReached, match="goes on from here"):
+        with pytest.raises(CostLimitReached, match="To continue, run the same command with a higher limit"):
             answered.extend(endpoint.ask_many(ask(str(n)) for n in range(50)))
         spent = endpoint.spending.cost
     assert spent is not None

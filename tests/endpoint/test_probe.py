@@ -33,7 +33,7 @@ def test_a_server_that_does_everything(serve, said, settings):
     with Endpoint(settings(serve(full(said)))) as endpoint:
         able = probe(endpoint)
     assert able == Capabilities(True, True, True, True, True, True)
-    assert able.line() == "honours n, logprobs, seed, JSON schema, JSON mode, decision endpoint"
+    assert able.line() == "supports n, logprobs, seed, JSON schema, JSON mode, decision endpoint"
 
 
 def test_a_server_that_ignores_what_it_does_not_know(serve, said, settings):
@@ -41,7 +41,7 @@ def test_a_server_that_ignores_what_it_does_not_know(serve, said, settings):
     with Endpoint(settings(server, retries=5)) as endpoint:
         able = probe(endpoint)
     assert able == PLAIN
-    assert able.line() == "honours seed; not n, logprobs, JSON schema, JSON mode, decision endpoint"
+    assert able.line() == "supports seed; not n, logprobs, JSON schema, JSON mode, decision endpoint"
     assert len(server.requests) <= 9
 
 
@@ -79,7 +79,11 @@ def test_what_is_missing_is_one_line(serve, said, settings, case):
         made = settings(serve(lambda *_: said({"detail": "Not Found"}, 404)))
     else:
         made = settings(serve(full(said)), model="huge")
-    told = {"other model": "serves no model 'huge'. It serves: tiny, big", "no chat": "404", "nobody": "no server"}
+    told = {
+        "other model": "does not serve the model 'huge'. It serves: tiny, big",
+        "no chat": "404",
+        "nobody": "no server",
+    }
     with Endpoint(made) as endpoint, pytest.raises(PrerequisiteError, match=told[case]) as error:
         probe(endpoint)
     assert "\n" not in str(error.value)

@@ -71,7 +71,7 @@ def test_the_judges_labels_come_into_the_store(judging, store):
     assert isinstance(done, JudgedSummary)
     assert done.judge is not None
     assert (done.conversations, done.labels) == (18, {"NEUTRAL": 12, "DSAT": 6})
-    assert done.judge.server.startswith("honours seed; not n")
+    assert done.judge.server.startswith("supports seed; not n")
     assert done.judge.spending.cost == pytest.approx(18 * (1000 + 4 * 50) / 1e6, rel=0.2)  # and the probe's
     assert {told.labeller for told in store.labels()} == {"judge", "rating"}
     (thumb,) = [told for told in store.labels() if told.labeller == "rating"]

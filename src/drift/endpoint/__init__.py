@@ -1,16 +1,16 @@
-"""A client of OpenAI-compatible servers, hosted or local: for the judge of labels, judges of evaluation and samplers.
+"""A client of OpenAI-compatible servers, hosted or local: for the labelling judge, evaluation judges and samplers.
 
     settings = EndpointSettings(base_url="http://127.0.0.1:8000/v1", model="tiny")
     with Endpoint(settings, cache=Path("answers.sqlite")) as endpoint:
-        able = probe(endpoint)                               # what the server honours; able.line() says it
+        capabilities = probe(endpoint)                       # which features the server supports
         request = ChatRequest((ChatMessage("user", "Hi"),), max_tokens=64)
         for outcome in endpoint.ask_many([request, ...]):    # in order; threads inside, the interface is synchronous
-            if isinstance(outcome, Unanswered): ...          # after all retries; named, never a bad grade
+            if isinstance(outcome, Unanswered): ...          # failed after all retries; not a bad grade
             else: outcome.text, outcome.choices[0].tokens, outcome.usage, outcome.cost
 
-It speaks HTTP by itself (httpx2, on which the `openai` package stands too) and not through that package: the body that
-is sent is the body that is hashed for the cache, the answer is validated here, Retry-After and the adaptive concurrency
-see every attempt, the decision endpoint is reached the same way, and no header tells the server about this machine.
+It speaks HTTP itself (with httpx2, as the `openai` package does) and does not use that package: the body that is sent
+is the body that is hashed for the cache, answers are validated here, Retry-After and the adaptive concurrency see every
+attempt, the decision endpoint works the same way, and no header tells the server about this machine.
 """
 
 from drift.endpoint.budget import CostLimitReached, Spending

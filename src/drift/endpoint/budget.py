@@ -1,4 +1,4 @@
-"""What was used and what it cost. Money is reserved before a request goes out, so that a limit is never passed."""
+"""Tokens used and their cost. Money is reserved before a request is sent, so that `max_cost` is never exceeded."""
 
 import threading
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from drift.errors import ConfigError, DriftError
 
 
 class CostLimitReached(DriftError):
-    """The next request could pass `max_cost`; what was answered before it is in the cache."""
+    """The next request could exceed `max_cost`. Earlier answers are in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """`requests`: answered by the server, `cached`: answered without it. `cost`: None without prices."""
+    """`requests`: answered by the server; `cached`: answered from the cache. `cost`: None without prices."""
 
     requests: int
     cached: int
@@ -25,7 +25,7 @@ class Spending:
 
 
 class Budget:
-    """Raises ConfigError if there is a limit but no prices."""
+    """What one client may spend and has spent. Raises ConfigError for a limit without prices."""
 
     def __init__(self, settings: EndpointSettings) -> None:
         self.limit = settings.max_cost
@@ -39,14 +39,14 @@ class Budget:
         self._requests = self._cached = self._input = self._output = 0
         self._under_way = 0
         self._spent = self._reserved = 0.0
-        self._excess = 1.0  # by which a server's own count has passed the upper bound
+        self._excess = 1.0  # how far a server's count exceeded our bound
         self._changed = threading.Condition()
 
     def cost(self, usage: Usage) -> float | None:
         return cost_of(self._settings, usage.input_tokens, usage.output_tokens)
 
     def reserve(self, most: Usage) -> float:
-        """Set aside what the request can cost at most; waits while requests under way may turn out cheaper.
+        """Reserve the most that the request can cost. Waits while requests in flight may turn out cheaper.
 
         Raises CostLimitReached.
         """
@@ -59,13 +59,13 @@ class Budget:
                     return bound
                 if not self._under_way:
                     raise CostLimitReached(
-                        f"stopped before max_cost {self.limit:g}: {self._spent:.4g} is spent, the next could cost "
-                        f"{bound:.4g}. The same command with a higher limit goes on from here."
+                        f"stopped before max_cost {self.limit:g}: {self._spent:.4g} spent, the next request could "
+                        f"cost {bound:.4g}. To continue, run the same command with a higher limit."
                     )
                 self._changed.wait(1.0)
 
     def settle(self, reserved: float, used: Usage | None) -> None:
-        """Release a reservation; `used` is None where the server did no work."""
+        """Release a reservation; `used` is None if the server did no work."""
         with self._changed:
             self._under_way -= 1
             self._reserved = self._reserved - reserved if self._under_way else 0.0  # no rounding error stays

@@ -1,4 +1,4 @@
-"""Answers on disk, each committed as it comes in: a killed command pays again only for what was under way."""
+"""Answers on disk, each committed when it arrives: after a kill only the requests in flight are paid for again."""
 
 import sqlite3
 import threading
@@ -10,7 +10,7 @@ from drift.endpoint.exchange import CacheKey, Reply, Request, Unanswered, parse_
 from drift.errors import DataError
 
 ANSWERS = "answers.sqlite"
-"""What a server has answered, in the folder of whoever asked: a store, or an evaluation."""
+"""The cache's file name, in the folder of a store or of an evaluation."""
 _SCHEMA = """CREATE TABLE IF NOT EXISTS answers (
     model TEXT, parameters TEXT, prompt TEXT, input TEXT, body BLOB NOT NULL, cost REAL, owner TEXT, written REAL,
     PRIMARY KEY (model, parameters, prompt, input)) WITHOUT ROWID"""
@@ -20,9 +20,9 @@ _KEEP = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Cache:
-    """The server's answers as they came, under (model, parameters, prompt, input). Safe to share between processes.
+    """The server's raw answers by (model, parameters, prompt, input). Processes can share it.
 
-    Raises DataError if the file cannot be opened or is no such cache.
+    Raises DataError if the file cannot be opened or is not such a cache.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,9 @@ class Cache:
             self._connection.execute(_SCHEMA)
             self._connection.execute(_JOB)
         except (OSError, sqlite3.Error) as error:
-            raise DataError(f"{path}: cannot hold the cached answers: {error}. Name another file.") from None
+            raise DataError(
+                f"{path}: cannot be used as the answer cache: {error}. Move it away, or use another folder."
+            ) from None
 
     def find(self, request: Request, model: str) -> Reply | None:
         with self._lock:
@@ -53,7 +55,7 @@ class Cache:
             self._connection.execute(_KEEP, row)
 
     def forget(self, owners: Iterable[str]) -> int:
-        """Delete the answers about these owners, in the file's free pages too; returns how many there were."""
+        """Delete the answers about these owners, also from the file's free pages; returns their number."""
         with self._lock:
             self._connection.execute("PRAGMA secure_delete = ON")
             count = sum(
@@ -63,13 +65,13 @@ class Cache:
             return count
 
     def finished_job(self) -> str | None:
-        """The name of the job that was finished last."""
+        """The name of the last finished job; None while a job is running."""
         with self._lock:
             row = self._connection.execute("SELECT name FROM job").fetchone()
         return row[0] if row else None
 
     def finish_job(self, name: str | None) -> None:
-        """None: one is under way."""
+        """Record that this job is finished; None: a job is running."""
         with self._lock:
             self._connection.execute("INSERT OR REPLACE INTO job VALUES (1, ?)", (name,))
 

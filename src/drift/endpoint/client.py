@@ -1,4 +1,4 @@
-"""The client: cache first, then the server, as often as its retries allow and as fast as the server bears."""
+"""The client: answers from the cache first, then from the server, with retries and as fast as the server can serve."""
 
 import os
 import threading
@@ -20,11 +20,11 @@ from drift.errors import PrerequisiteError
 WINDOW = 4
 """Requests prepared ahead, per connection, so that one slow answer does not hold up the others."""
 LONGEST_WAIT = 600.0
-"""Seconds. A server that asks for a longer pause is left alone, and the user is told."""
+"""Seconds. If a server asks for a longer pause, the command stops and says so."""
 IN_A_ROW = 10
-"""Requests that failed one after the other, each after all its retries: the server is not well."""
+"""After so many consecutive requests failed, each after all its retries, the command stops."""
 INTERRUPTED = Unanswered("connection", "interrupted")
-"""Of a request that waited when the command was stopped: it was not sent."""
+"""The outcome of a request that was not sent because the command was stopped."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 class Endpoint:
     """One model behind one server. Use it as a context manager, or `close` it.
 
-    `cache`: the file of cached answers; None keeps none. Raises ConfigError (address, prices), PrerequisiteError (the
+    `cache`: the file of cached answers; None: no cache. Raises ConfigError (address, prices), PrerequisiteError (the
     key's variable is not set) and DataError (the cache).
     """
 
@@ -69,14 +69,14 @@ class Endpoint:
         return self._pay(request)
 
     def ask_many(self, requests: Iterable[Request]) -> Iterator[Reply | Unanswered]:
-        """One outcome for each request, in their order; `requests` is read as the answers come in."""
+        """One outcome per request, in the order of the requests, which are read lazily while answers arrive."""
         return self.each(self.ask, requests)
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """`work`, which asks this endpoint, on each item in threads; results in the order of the items.
+        """Call `work`, which asks this endpoint, on each item in threads; results come in the order of the items.
 
-        On an error, an interrupt, or when the caller stops reading, answers that are under way are waited for and kept
-        in the cache: they are paid for.
+        On an error, on an interrupt, or when the caller stops reading, requests in flight are still waited for and
+        their answers cached: they are paid for.
         """
         self._stop.clear()
         waiting: deque[Future[Result]] = deque()
@@ -94,14 +94,14 @@ class Endpoint:
             self._stop.clear()
 
     def look(self, path: str) -> bytes | Failure:
-        """GET a page of the server, once. Raises PrerequisiteError if nobody is there."""
+        """GET a page of the server, once. Raises PrerequisiteError if no server answers."""
         answer = self._transport.get(path)
         if isinstance(answer, Failure) and answer.absent:
             raise self._absent(answer.detail)
         return answer
 
     def try_once(self, request: Request) -> Reply | Unanswered:
-        """As `ask`, without the cache, and retried only if it is busy or hung up: to find out what it does."""
+        """As `ask`, without the cache, and retried only if the server is busy or hung up: for probing."""
         return self._pay(request, probing=True)
 
     def close(self) -> None:
@@ -155,15 +155,15 @@ class Endpoint:
             self._budget.settle(reserved, used)
 
     def _judge_failure(self, failure: Failure, begun: float) -> Failure:
-        """Slow down where that helps, give up where nothing does."""
+        """Slow down if that may help; raise PrerequisiteError if no retry can help."""
         if failure.absent and not self._reached:
             raise self._absent(failure.detail)
         self._reached = self._reached or failure.status is not None
         if failure.status == 404 and "model" in failure.detail.lower():
             raise PrerequisiteError(f"{self.url}: {failure.detail} `curl {self.url}/models` lists what is served.")
         if failure.retry_after > LONGEST_WAIT:
-            wait = f"asks to wait {failure.retry_after:.0f} s ({failure.detail})"
-            raise PrerequisiteError(f"{self.url}: {wait}. The same command goes on later.")
+            wait = f"the server asks to wait {failure.retry_after:.0f} s ({failure.detail})"
+            raise PrerequisiteError(f"{self.url}: {wait}. Run the same command later to continue.")
         if failure.retry:
             self._pace.strained(begun, failure.retry_after)
         return failure
@@ -171,7 +171,7 @@ class Endpoint:
     def _settled(self, outcome: Reply | Unanswered | Failure, probing: bool) -> Reply | Unanswered:
         if isinstance(outcome, Failure):
             outcome = Unanswered(outcome.problem, outcome.detail)
-        if outcome is INTERRUPTED:  # says nothing of the server
+        if outcome is INTERRUPTED:  # says nothing about the server
             return outcome
         if isinstance(outcome, Reply) or outcome.problem == "refused" or probing:
             self._failed_in_a_row = 0
@@ -180,7 +180,7 @@ class Endpoint:
         if self._failed_in_a_row >= IN_A_ROW and not self._stop.is_set():
             raise PrerequisiteError(
                 f"{self.url}: the last {IN_A_ROW} requests failed after {self.settings.retries} retries each "
-                f"({outcome.detail}). What was answered is kept; the same command goes on from here."
+                f"({outcome.detail}). All answers so far are kept: run the same command to continue."
             )
         return outcome
 
@@ -194,9 +194,7 @@ class Endpoint:
 
     def _absent(self, detail: str) -> PrerequisiteError:
         why = " ".join(detail.split())
-        return PrerequisiteError(
-            f"{self.url}: no server answers ({why}). Start it, or give another base_url (--endpoint)."
-        )
+        return PrerequisiteError(f"{self.url}: no server answers ({why}). Start it, or correct its address (base_url).")
 
 
 def _api_key(settings: EndpointSettings) -> str | None:
@@ -204,5 +202,7 @@ def _api_key(settings: EndpointSettings) -> str | None:
         return None
     key = os.environ.get(settings.api_key_env)
     if not key:
-        raise PrerequisiteError(f"The environment variable {settings.api_key_env} holds no key: export it first.")
+        raise PrerequisiteError(
+            f"The environment variable {settings.api_key_env} is not set: export the server's key in it."
+        )
     return key

@@ -1,4 +1,4 @@
-"""What is sent to a server and what comes back, checked: a server's answer is data, and may be anything."""
+"""Requests to a server and its replies. Replies are checked: what a server answers may be anything."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ from drift.records import ChatMessage, stable_hash
 
 Problem = Literal["busy", "server", "timeout", "connection", "garbage", "refused"]
 OVERHEAD = 16
-"""Tokens that a chat template puts around one message, at most."""
+"""Upper bound of the tokens that a chat template puts around one message."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One call of /chat/completions. What is None or 0 is not sent, so that the server's own default holds.
+    """One call of /chat/completions. A field that is None or 0 is not sent: the server's own default applies.
 
-    `top_logprobs`: so many candidates for each token. `response_format`: as OpenAI's (see `json_schema_format`).
-    `extra`: further keys of the body, for a server that knows more. `sample`: tells equal requests apart for the cache.
+    `top_logprobs`: number of candidates per token. `response_format`: as OpenAI's (see `json_schema_format`).
+    `extra`: further keys of the body, for servers that take more. `sample`: makes equal requests distinct in the cache.
     `owner`: whose text this is about (a conversation_id), so that its cached answers can be forgotten.
     """
 
@@ -64,16 +64,16 @@ class ChatRequest:
         return CacheKey(model, stable_hash(self.path, parameters, self.sample), stable_hash(system), stable_hash(rest))
 
     def most_tokens(self) -> tuple[int, int]:
-        """Upper bounds (input, output): a byte-level tokenizer makes at most one token of a byte."""
-        given = sum(len(message.content.encode()) + OVERHEAD for message in self.messages)
-        return given + len(str(self.response_format or "").encode()), self.max_tokens * self.n
+        """Upper bounds (input, output): a byte-level tokenizer makes at most one token per byte."""
+        prompt = sum(len(message.content.encode()) + OVERHEAD for message in self.messages)
+        return prompt + len(str(self.response_format or "").encode()), self.max_tokens * self.n
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """One call of /completions with a prompt of token ids, which asks for the ids of the reply too (as vLLM does).
+    """One call of /completions with a prompt of token ids; it asks for the token ids of the reply too (vLLM has them).
 
-    `stop`: ids that end a reply. The others as in ChatRequest.
+    `stop`: token ids that end a reply. The other fields are those of ChatRequest.
     """
 
     prompt: tuple[int, ...]
@@ -111,9 +111,9 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRequest:
-    """One call of /systemone: a probability for each option of each question about `state`; no text is written.
+    """One call of /systemone: a probability for each option of each question about `state`; the model writes no text.
 
-    `questions`: by name, each with its options by name and what they mean.
+    `questions`: by name; each has options by name with their meaning.
     """
 
     state: str
@@ -162,7 +162,7 @@ class CacheKey:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens. `reported`: by the server; else upper bounds."""
+    """Tokens. `reported`: the server counted them; otherwise they are upper bounds."""
 
     input_tokens: int
     output_tokens: int
@@ -171,7 +171,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A token that could have stood in some place, and its log-probability in nats."""
+    """A candidate token at one position, and its log-probability in nats."""
 
     token: str
     logprob: float
@@ -179,9 +179,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`finish`: the server's own word (stop, length, ...). `token_ids`: of the reply, where the server gives them.
+    """`finish`: the server's finish_reason (stop, length, ...). `token_ids`: of the reply, if the server gives them.
 
-    With log-probabilities: `tokens` holds each token's candidates, best first, `written` the token that was taken.
+    With log-probabilities: `tokens` holds the candidates at each position, best first, and `written` the sampled token.
     """
 
     text: str
@@ -195,7 +195,7 @@ class Choice:
 class Reply:
     """`choices` of a ChatRequest, or `probabilities` (question -> option -> probability) of a DecisionRequest.
 
-    `cost`: None where no prices are known; of a cached reply: what it cost then.
+    `cost`: None without prices; for a cached reply, what it cost when it was asked.
     """
 
     usage: Usage
@@ -206,13 +206,13 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """Of the first choice."""
+        """The text of the first choice."""
         return self.choices[0].text
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A request that got no usable answer, after all retries: never a bad grade, never an empty reply."""
+    """A request without a usable answer after all retries. It is not a bad grade and not an empty reply."""
 
     problem: Problem
     detail: str
@@ -274,15 +274,15 @@ class _Decision(BaseModel):
 
 
 def parse_reply(request: Request, body: bytes) -> Reply | Unanswered:
-    """The server's answer as records; `Unanswered` with what is wrong with it if it is none."""
+    """The server's answer as records, or `Unanswered` with what is wrong with it."""
     try:
         if isinstance(request, DecisionRequest):
             decided = _Decision.model_validate_json(body)
             return Reply(_usage(request, decided.usage), probabilities=_probabilities(request, decided))
         if isinstance(request, CompletionRequest):
-            told = _Completion.model_validate_json(body)
-            made = (Choice(text.text, text.finish_reason, token_ids=text.token_ids) for text in told.choices)
-            return Reply(_usage(request, told.usage), choices=tuple(made))
+            answer = _Completion.model_validate_json(body)
+            choices = (Choice(text.text, text.finish_reason, token_ids=text.token_ids) for text in answer.choices)
+            return Reply(_usage(request, answer.usage), choices=tuple(choices))
         chat = _Chat.model_validate_json(body)
         return Reply(_usage(request, chat.usage), choices=tuple(map(_choice, chat.choices)))
     except ValidationError as error:
@@ -312,21 +312,25 @@ def _falling(top: _Top) -> float:
     return -top.logprob
 
 
-def _usage(request: Request, told: _Usage | None) -> Usage:
+def _usage(request: Request, reported: _Usage | None) -> Usage:
     most_in, most_out = request.most_tokens()
-    if told is None:
+    if reported is None:
         return Usage(most_in, most_out, reported=False)
-    given = told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens
-    made = told.completion_tokens if told.completion_tokens is not None else told.output_tokens
-    known = given is not None and made is not None
-    return Usage(most_in if given is None else given, most_out if made is None else made, known)
+    input_tokens = reported.prompt_tokens if reported.prompt_tokens is not None else reported.input_tokens
+    output_tokens = reported.completion_tokens if reported.completion_tokens is not None else reported.output_tokens
+    is_complete = input_tokens is not None and output_tokens is not None
+    return Usage(
+        most_in if input_tokens is None else input_tokens,
+        most_out if output_tokens is None else output_tokens,
+        is_complete,
+    )
 
 
 def _probabilities(request: DecisionRequest, decided: _Decision) -> dict[str, dict[str, float]]:
-    """Only what was asked for; a question that is missing or does not sum to 1 is left out."""
+    """By question and option; a question whose answer is missing, incomplete or does not sum to 1 is left out."""
     answers = {}
     for name, question in request.questions.items():
-        given = decided.answers[name].probabilities if name in decided.answers else {}
-        if set(given) == set(question.options) and abs(sum(given.values()) - 1) < 0.01 and min(given.values()) >= 0:
-            answers[name] = given
+        shares = decided.answers[name].probabilities if name in decided.answers else {}
+        if set(shares) == set(question.options) and abs(sum(shares.values()) - 1) < 0.01 and min(shares.values()) >= 0:
+            answers[name] = shares
     return answers

@@ -1,4 +1,4 @@
-"""How many requests may be under way: one more for each round of successes, half as many under strain."""
+"""How many requests may be in flight: one more after each round of successes, half as many after a failure."""
 
 import random
 import threading
@@ -23,7 +23,7 @@ class Pace:
 
     @contextmanager
     def turn(self, stop: threading.Event) -> Iterator[float | None]:
-        """Wait for a place; gives the time at which it was taken, or None, and no place, once `stop` is set."""
+        """Wait until one more request may start; yields its start time, or None once `stop` is set."""
         with self._changed:
             while not stop.is_set():
                 pause = self._not_before - time.monotonic()
@@ -44,9 +44,9 @@ class Pace:
             self._changed.notify_all()
 
     def strained(self, begun: float, wait: float) -> None:
-        """The server refused or failed a request begun at `begun`; nobody sends for `wait` seconds.
+        """The server refused or failed a request that started at `begun`; nothing is sent for `wait` seconds.
 
-        Requests that were under way when the limit was last cut say nothing new, and do not cut it again.
+        A request that was in flight when the limit was last halved tells nothing new, and does not halve it again.
         """
         with self._changed:
             now = time.monotonic()

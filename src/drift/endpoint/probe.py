@@ -1,4 +1,4 @@
-"""What a server honours. Some silently ignore what they do not know: each feature is asked for and looked at."""
+"""Which features a server supports. Some servers ignore unknown options silently, so each one is tried out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _PLAIN = "Write one short plain sentence about the sea. Write no JSON and no bra
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """`repeats`: the same seed gave the same text twice at temperature 1. `decisions`: /systemone is there."""
+    """`repeats`: the same seed gave the same text twice at temperature 1. `decisions`: /systemone answers."""
 
     many: bool
     logprobs: bool
@@ -49,15 +49,17 @@ class Capabilities:
             "JSON mode": self.json_mode,
             "decision endpoint": self.decisions,
         }
-        able = [name for name, has in names.items() if has]
-        unable = [name for name, has in names.items() if not has]
-        return f"honours {', '.join(able) or 'plain chat alone'}" + (f"; not {', '.join(unable)}" if unable else "")
+        supported = [name for name, works in names.items() if works]
+        missing = [name for name, works in names.items() if not works]
+        return f"supports {', '.join(supported) or 'only plain chat'}" + (
+            f"; not {', '.join(missing)}" if missing else ""
+        )
 
 
 def probe(endpoint: Endpoint) -> Capabilities:
-    """Ask for each feature once, in at most nine short requests, which count as spending.
+    """Try each feature in at most nine short requests, which count as spending.
 
-    Raises PrerequisiteError in one line if the server or the model is not there, or answers no chat at all.
+    Raises PrerequisiteError if the server or the model is not there, or does not answer a chat request.
     """
     _require_model(endpoint)
     _require_chat(endpoint)
@@ -77,7 +79,7 @@ def probe(endpoint: Endpoint) -> Capabilities:
 
 
 def _require_model(endpoint: Endpoint) -> None:
-    """Where the server lists its models, ours is among them. (Some lists fail without a network: they say nothing.)"""
+    """If the server lists its models, ours must be among them. A server without a (readable) list is trusted."""
     listed = endpoint.look("models")
     if not isinstance(listed, bytes):
         return
@@ -86,25 +88,25 @@ def _require_model(endpoint: Endpoint) -> None:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return
     if names and endpoint.model not in names:
-        told = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
-        raise PrerequisiteError(f"{endpoint.url}: serves no model {endpoint.model!r}. It serves: {told}.")
+        listing = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
+        raise PrerequisiteError(f"{endpoint.url} does not serve the model {endpoint.model!r}. It serves: {listing}.")
 
 
 def _require_chat(endpoint: Endpoint) -> None:
-    """Newer models take `max_completion_tokens`, and no temperature but their own: they say so, and are believed."""
+    """Newer models want `max_completion_tokens` and refuse a temperature; their error says so, and we follow it."""
     for _ in range(3):
-        told = _ask(endpoint)
-        if isinstance(told, Reply):
+        outcome = _ask(endpoint)
+        if isinstance(outcome, Reply):
             return
-        if "max_completion_tokens" in told.detail and endpoint.max_tokens_name == "max_tokens":
+        if "max_completion_tokens" in outcome.detail and endpoint.max_tokens_name == "max_tokens":
             endpoint.max_tokens_name = "max_completion_tokens"
-        elif "temperature" in told.detail and endpoint.sends_temperature:
+        elif "temperature" in outcome.detail and endpoint.sends_temperature:
             endpoint.sends_temperature = False
         else:
             break
     raise PrerequisiteError(
-        f"{endpoint.url}: model {endpoint.model!r} answers no chat request ({told.problem}: {told.detail}). "
-        "See the server's log."
+        f"{endpoint.url}: the model {endpoint.model!r} does not answer chat requests "
+        f"({outcome.problem}: {outcome.detail}). See the server's log."
     )
 
 
@@ -114,18 +116,18 @@ def _ask(endpoint: Endpoint, max_tokens: int = 8, **features: Any) -> Reply | Un
 
 def _decides(endpoint: Endpoint) -> bool:
     question = Question("Is the sky blue?", {"yes": "It is.", "no": "It is not."})
-    told = endpoint.try_once(DecisionRequest("The sky is blue.", {"sky": question}))
-    return isinstance(told, Reply) and "sky" in told.probabilities
+    outcome = endpoint.try_once(DecisionRequest("The sky is blue.", {"sky": question}))
+    return isinstance(outcome, Reply) and "sky" in outcome.probabilities
 
 
-def _object_in(told: Reply | Unanswered) -> Mapping[str, Any]:
+def _object_in(outcome: Reply | Unanswered) -> Mapping[str, Any]:
     try:
-        value = orjson.loads(told.text) if isinstance(told, Reply) else None
+        value = orjson.loads(outcome.text) if isinstance(outcome, Reply) else None
     except orjson.JSONDecodeError:
         value = None
     return value if isinstance(value, dict) else {}
 
 
-def _begins_object(told: Reply | Unanswered) -> bool:
-    """A model that was told to write no JSON and yet opens an object was made to (the end may be cut off)."""
-    return isinstance(told, Reply) and told.text.lstrip().startswith("{")
+def _begins_object(outcome: Reply | Unanswered) -> bool:
+    """The prompt forbids JSON: a reply that opens an object was forced to. (Its end may be cut off.)"""
+    return isinstance(outcome, Reply) and outcome.text.lstrip().startswith("{")

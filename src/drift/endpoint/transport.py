@@ -1,4 +1,4 @@
-"""One attempt of one request over HTTP. Every status and header stays in our hands; nothing is retried in here."""
+"""One attempt of one request over HTTP. Nothing is retried here: the caller sees every failure."""
 
 import time
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ CONNECT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`retry`: another attempt may succeed; `billed`: the server may have worked for it; `absent`: nobody listens."""
+    """`retry`: another attempt may succeed; `billed`: the server may charge for it; `absent`: no server listens."""
 
     problem: Problem
     detail: str
@@ -30,7 +30,7 @@ class Failure:
 
 
 class Transport:
-    """A pool of connections to one server. Raises ConfigError if `base_url` is no http(s) address."""
+    """A pool of connections to one server. Raises ConfigError if `base_url` is not an http(s) address."""
 
     def __init__(self, base_url: str, api_key: str | None, timeout: float, connections: int) -> None:
         import httpx2
@@ -49,7 +49,7 @@ class Transport:
         )
 
     def post(self, path: str, body: dict[str, Any]) -> bytes | Failure:
-        """The body of a good answer. Raises PrerequisiteError where no other request can succeed either."""
+        """The body of a successful response. Raises PrerequisiteError if every other request would fail too."""
         return self._send("POST", path, orjson.dumps(body))
 
     def get(self, path: str) -> bytes | Failure:
@@ -69,16 +69,20 @@ class Transport:
                 for part in response.iter_bytes():
                     answer += part
                     if len(answer) > LARGEST_ANSWER:
-                        return Failure("garbage", f"more than {LARGEST_ANSWER} bytes", retry=False, billed=True)
+                        return Failure(
+                            "garbage", f"the answer is larger than {LARGEST_ANSWER} bytes", retry=False, billed=True
+                        )
                     if time.monotonic() > deadline:
-                        return Failure("timeout", f"not done after {self._timeout:g} s", retry=True, billed=True)
+                        return Failure(
+                            "timeout", f"the answer was not complete after {self._timeout:g} s", retry=True, billed=True
+                        )
             if response.is_success:
                 return bytes(answer)
             return self._refusal(response.status_code, response.headers, bytes(answer))
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             return Failure("connection", str(error) or "no connection", retry=True, absent=True)
         except httpx2.TimeoutException:
-            return Failure("timeout", f"no answer in {self._timeout:g} s", retry=True, billed=True)
+            return Failure("timeout", f"no answer within {self._timeout:g} s", retry=True, billed=True)
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             return Failure("connection", str(error) or type(error).__name__, retry=True, billed=True)
 
@@ -86,10 +90,11 @@ class Transport:
         detail = f"{status}: {_message(body)}"
         if status in (401, 402, 403) or b"insufficient_quota" in body:
             raise PrerequisiteError(
-                f"{self.url}: answers {detail} Set api_key_env to the environment variable that holds a valid key."
+                f"{self.url}: access refused ({detail}). "
+                "Set api_key_env to the environment variable that holds a valid key."
             )
         if 300 <= status < 400:
-            raise PrerequisiteError(f"{self.url}: moved to {headers.get('location')!r}; give that as base_url.")
+            raise PrerequisiteError(f"{self.url}: moved to {headers.get('location')!r}; set base_url to that address.")
         if status == 429:
             return Failure("busy", detail, retry=True, retry_after=retry_after(headers), status=status)
         if status in (408, 409, 425) or status >= 500:
@@ -98,21 +103,21 @@ class Transport:
 
 
 def retry_after(headers: Any) -> float:
-    """Seconds that the server asks to wait, told in (milli)seconds or as a date (RFC 9110, 10.2.3); else 0."""
+    """Seconds that the server asks to wait, given in (milli)seconds or as a date (RFC 9110, 10.2.3); 0 without one."""
     try:
         if "retry-after-ms" in headers:
             return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        told = headers.get("retry-after", "0")
-        return max(0.0, float(told) if told[:1].isdigit() else parsedate_to_datetime(told).timestamp() - time.time())
+        wait = headers.get("retry-after", "0")
+        return max(0.0, float(wait) if wait[:1].isdigit() else parsedate_to_datetime(wait).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return 0.0
 
 
 def _message(body: bytes) -> str:
-    """What the server says is wrong, in one line."""
+    """The server's error message, in one line."""
     try:
-        told = orjson.loads(body)
-        error = told.get("error", told.get("detail", told)) if isinstance(told, dict) else told
+        answer = orjson.loads(body)
+        error = answer.get("error", answer.get("detail", answer)) if isinstance(answer, dict) else answer
         text = str(error.get("message", error) if isinstance(error, dict) else error)
     except orjson.JSONDecodeError:
         text = body.decode(errors="replace")

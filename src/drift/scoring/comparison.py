@@ -1,4 +1,4 @@
-"""Two replies to one conversation, shown to a judge in our own words, and the letter that it answers with."""
+"""The comparison prompt in our own words: two replies to one conversation in, the letter of the better one out."""
 
 import math
 import re
@@ -50,7 +50,7 @@ def comparison(
 
 
 def read_letter(question: JudgeQuestion, reply: Reply) -> Grade:
-    """The preference for the second reply as given, by the letters' probabilities where the server tells them."""
+    """The preference for the second reply (in "ab" order), from the letters' probabilities if the server gives them."""
     shown = _by_probability(reply)
     if shown is None:
         letter = _letter(reply.text)
@@ -74,7 +74,7 @@ def _probability(candidates: Sequence[Candidate], letter: str) -> float:
 
 
 def _letter(text: str) -> str | None:
-    """The whole answer, or the last one that is named; an answer that names none is unreadable."""
+    """The whole answer, or the last letter that it names; None if it names none."""
     bare = text.strip().strip("*.()[]\"'` ")
     if bare in LETTERS:
         return bare

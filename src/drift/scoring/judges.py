@@ -1,4 +1,8 @@
-"""Who decides between two replies: a model behind an endpoint, asked in both orders, or a reward model."""
+"""Who decides between two replies: a model behind an endpoint, asked in both orders, or a reward model.
+
+A PairJudge compares two replies (`drift eval pairwise`). A JudgeScorer turns the same judgements into scores: it
+compares each reply with the disliked one (recipes, exploration).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +29,7 @@ from drift.scoring.scorers import ReplyToScore
 
 @dataclass(frozen=True, slots=True)
 class ReplyPair:
-    """`first` is the other's reply, `second` that of the model under test."""
+    """`first` is the opponent's reply, `second` the reply of the model under test."""
 
     item_id: str
     conversation_id: str
@@ -37,8 +41,8 @@ class ReplyPair:
 
 @dataclass(frozen=True, slots=True)
 class PairPreference:
-    """In [0, 1], 1 is for the second; None: unscored, with the reason. `position_bias`: by how much more a reply is
-    preferred for being shown second, in [-1, 1]."""
+    """In [0, 1], where 1 prefers the second; None: unscored, with the reason. `position_bias`: how much a reply gains
+    by being shown second, in [-1, 1]."""
 
     value: float | None
     unscored_reason: str | None = None
@@ -54,7 +58,7 @@ class PairJudge(Protocol):
 
 
 class EndpointJudge:
-    """Every pair in both orders; judgements are kept in `folder` and never asked twice."""
+    """Judges every pair in both orders. Judgements are kept in `folder`; no question is asked twice."""
 
     def __init__(self, settings: EndpointSettings, folder: Path) -> None:
         self.settings = settings
@@ -65,18 +69,18 @@ class EndpointJudge:
         return estimate(_questions(pairs, False), self.name, self.settings, self._judgements)
 
     def decide(self, pairs: Sequence[ReplyPair]) -> list[PairPreference]:
-        """Raises ConfigError before the first call if it would cost too much."""
-        found = self.estimate(pairs)
-        require_within(found, self.settings)
+        """Raises ConfigError before the first call if the estimated cost is over the limit."""
+        estimate = self.estimate(pairs)
+        require_within(estimate, self.settings)
         self._judgements.parent.mkdir(parents=True, exist_ok=True)
         with Endpoint(self.settings, cache=self._answers) as endpoint:
-            logprobs = found.answered < found.questions and tells_logprobs(endpoint)
+            logprobs = estimate.answered < estimate.questions and gives_logprobs(endpoint)
             judged = ask_judge(_questions(pairs, logprobs), self.name, endpoint, self._judgements, read_letter)
         return [both_orders(judged[i], judged[i + 1]) for i in range(0, len(judged), 2)]
 
 
 class RewardJudge:
-    """The higher reward wins; a reply that the reward model cannot read leaves its pair unscored."""
+    """The higher reward wins. A pair with a reply that is too long for the reward model is unscored."""
 
     def __init__(self, source: str, dtype: str, max_length: int) -> None:
         from drift.scoring.reward_model import RewardModelScorer
@@ -85,7 +89,7 @@ class RewardJudge:
         self._scorer = RewardModelScorer(source, dtype, max_length)
 
     def estimate(self, pairs: Sequence[ReplyPair]) -> None:
-        """It costs time alone."""
+        """None: a local model costs no money."""
 
     def decide(self, pairs: Sequence[ReplyPair]) -> list[PairPreference]:
 
@@ -99,23 +103,23 @@ def make_judge(
 ) -> PairJudge:
     """Raises ConfigError unless exactly one of the two is named."""
     if (judge is None) == (reward_model is None):
-        raise ConfigError("name who decides: --judge URL#MODEL, or --reward-model FOLDER (one of the two).")
+        raise ConfigError("give either --judge URL#MODEL or --reward-model FOLDER (one of the two).")
     if judge is not None:
         return EndpointJudge(endpoint_settings(judge, pricing), folder)
     return RewardJudge(str(reward_model), dtype, max_length)
 
 
-def both_orders(one: Judgement, other: Judgement) -> PairPreference:
-    """The mean of the two orders; if one of them is unscored, so is the pair."""
-    for judgement in (one, other):
+def both_orders(first_order: Judgement, second_order: Judgement) -> PairPreference:
+    """The mean of the two orders. The pair is unscored if one of them is."""
+    for judgement in (first_order, second_order):
         if judgement.preference is None:
             return PairPreference(None, judgement.unscored_reason)
-    shown_second, shown_first = one.preference or 0.0, other.preference or 0.0
+    shown_second, shown_first = first_order.preference or 0.0, second_order.preference or 0.0
     return PairPreference((shown_second + shown_first) / 2, None, shown_second - shown_first)
 
 
-def tells_logprobs(endpoint: Endpoint) -> bool:
-    """Does the server give the probabilities of the first token? Some refuse to be asked, some ignore it."""
+def gives_logprobs(endpoint: Endpoint) -> bool:
+    """True if the server gives token probabilities. Some servers refuse the option, some ignore it."""
     hello = ChatRequest((ChatMessage("user", "Answer with the letter A."),), MAX_TOKENS, top_logprobs=TOP_LOGPROBS)
     outcome = endpoint.try_once(hello)
     return isinstance(outcome, Reply) and any(outcome.choices[0].tokens)
@@ -143,7 +147,8 @@ EVEN_PREFERENCE = 0.5
 
 
 class JudgeScorer:
-    """In [0, 1]; the disliked reply itself is an even 0.5. None where the judge gave no answer, or nothing to compare.
+    """Preference over the disliked reply, in [0, 1]; that reply itself scores 0.5. None without an answer or a disliked
+    reply.
 
     `folder` keeps the judgements, so that none is paid for twice.
     """
@@ -152,7 +157,7 @@ class JudgeScorer:
         self._judge = EndpointJudge(settings, folder)
 
     def estimate(self, replies: Sequence[ReplyToScore]) -> CostEstimate:
-        """What scoring them would take beyond what is known."""
+        """What scoring takes beyond the judgements on disk."""
         return self._judge.estimate(list(_pairs(replies).values()))
 
     def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
@@ -163,7 +168,7 @@ class JudgeScorer:
 
 
 def _pairs(replies: Sequence[ReplyToScore]) -> dict[str, ReplyPair]:
-    """By id: equal replies to one prompt are asked about once, and those equal to the disliked one not at all."""
+    """By id: equal replies to one prompt are judged once, and replies equal to the disliked one not at all."""
     return {_id(reply): _pair(reply, reply.against) for reply in replies if reply.against not in (None, reply.text)}
 
 

@@ -10,11 +10,11 @@ from drift.policy.chat import render
 from drift.records import ChatMessage
 from drift.scoring.scorers import ReplyToScore
 
-BATCH_TOKENS = 16384
+TOKENS_PER_BATCH = 16384
 
 
 class RewardModelScorer:
-    """Raises PrerequisiteError if `source` is no sequence classifier with one output and a chat template."""
+    """Raises PrerequisiteError unless `source` is a sequence classifier with one output and a chat template."""
 
     def __init__(self, source: str, dtype: str, max_length: int) -> None:
         try:
@@ -24,28 +24,28 @@ class RewardModelScorer:
             )
         except (OSError, ValueError, KeyError) as error:
             raise PrerequisiteError(
-                f"{source}: no reward model that can be loaded ({' '.join(str(error).split())[:200]}). Give "
-                "recipe.scorer.model the folder or id of a sequence classifier."
+                f"{source}: cannot be loaded as a reward model ({' '.join(str(error).split())[:200]}). Give "
+                "recipe.scorer.model (or --reward-model) the folder or id of a sequence classifier."
             ) from None
         if self.model.config.num_labels != 1 or not self.tokenizer.chat_template:
             raise PrerequisiteError(
                 f"{source}: has {self.model.config.num_labels} outputs and "
-                f"{'a' if self.tokenizer.chat_template else 'no'} chat template; a reward model has one output and one "
-                "template. Give recipe.scorer.model another."
+                f"{'a' if self.tokenizer.chat_template else 'no'} chat template; a reward model needs one output and "
+                "a template. Set recipe.scorer.model (or --reward-model) to another one."
             )
         self.max_length = max_length
         torch.nn.Module.to(self.model.eval(), "cuda" if torch.cuda.is_available() else "cpu")
 
     @torch.inference_mode()
     def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
-        """Rewards; None for a conversation over `max_length` tokens, which would be judged by a part of it."""
-        found: list[float | None] = [None] * len(replies)
+        """Rewards; None for a conversation over `max_length` tokens, which could only be judged in part."""
+        rewards: list[float | None] = [None] * len(replies)
         ids = {row: self._ids(reply) for row, reply in enumerate(replies)}
         fitting = {row: tokens for row, tokens in ids.items() if len(tokens) <= self.max_length}
         for batch in _batches({row: len(tokens) for row, tokens in fitting.items()}):
             for row, reward in zip(batch, self._rewards([fitting[row] for row in batch]), strict=True):
-                found[row] = reward
-        return found
+                rewards[row] = reward
+        return rewards
 
     def _ids(self, reply: ReplyToScore) -> list[int]:
         chat = [*reply.prompt, ChatMessage("assistant", reply.text)]
@@ -53,17 +53,17 @@ class RewardModelScorer:
         return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
     def _rewards(self, rows: list[list[int]]) -> list[float]:
-        """Rows of one length together: the classifier reads the last token, and padding would have to be told apart."""
+        """`rows` have one length: the classifier reads the last token, which must not be padding."""
         inputs = torch.tensor(rows, device=self.model.device)
         return self.model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits[:, 0].float().tolist()
 
 
 def _batches(lengths: dict[int, int]) -> list[list[int]]:
-    """Rows of exactly one length each, within BATCH_TOKENS."""
+    """Rows of exactly one length each, within TOKENS_PER_BATCH."""
     batches: list[list[int]] = []
     for row in sorted(lengths, key=lambda row: -lengths[row]):
         length = lengths[row]
-        if batches and lengths[batches[-1][0]] == length and (len(batches[-1]) + 1) * length <= BATCH_TOKENS:
+        if batches and lengths[batches[-1][0]] == length and (len(batches[-1]) + 1) * length <= TOKENS_PER_BATCH:
             batches[-1].append(row)
         else:
             batches.append([row])

@@ -1,4 +1,7 @@
-"""Self-scoring: the policy's own mean log-prob per token, given the request alone."""
+"""Scorers of single replies, higher is better: the policy's own likelihood, and the sandbox's truth.
+
+The other two need more: a reward model (reward_model.py) and a judge (judges.py).
+"""
 
 import random
 from collections.abc import Sequence
@@ -12,7 +15,7 @@ from drift.records import ChatMessage, Finish, Scorer, stable_hash
 
 @dataclass(frozen=True, slots=True)
 class ReplyToScore:
-    """`finish`: a reply that was cut has no end token to be likely or unlikely. `against`: the disliked reply."""
+    """`finish`: a truncated reply has no end token to score. `against`: the disliked reply."""
 
     prompt: tuple[ChatMessage, ...]
     text: str
@@ -21,13 +24,16 @@ class ReplyToScore:
 
 
 class BatchScorer(Protocol):
-    """Scores replies in the order given, higher is better; None where it cannot tell."""
+    """Scores replies in their order, higher is better; None for a reply that it cannot score."""
 
     def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]: ...
 
 
 class LikelihoodScorer:
-    """Nats per token. None for an empty reply, and for one that is longer than `max_length` tokens with its prompt."""
+    """The policy's mean log-prob per token, in nats, given the request alone.
+
+    None for an empty reply, and for one that with its prompt is longer than `max_length` tokens.
+    """
 
     def __init__(self, policy: Policy, max_length: int) -> None:
         self.policy = policy
@@ -40,7 +46,7 @@ class LikelihoodScorer:
 
 
 class TruthScorer:
-    """`noise`: the deviation of what is added to every score; the same reply always gets the same noise."""
+    """The sandbox's truth. `noise`: standard deviation of the error added to every score; it is fixed per reply."""
 
     def __init__(self, oracle: Scorer, noise: float, seed: int) -> None:
         self.oracle = oracle

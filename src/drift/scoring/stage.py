@@ -1,4 +1,4 @@
-"""The stage: prompts and completions in, one Score per completion out. The loop hands the file to the pairs stage."""
+"""The scoring stage: prompts and completions in, one Score per completion out. The pairs stage reads that file."""
 
 import shutil
 from pathlib import Path
@@ -24,18 +24,20 @@ def score_replies(
     truth: Truth | None,
     seed: int,
 ) -> Counts:
-    """Write a Score for every completion, with that of the prompt's disliked reply beside it.
+    """Write a Score for every completion, with the score of the prompt's disliked reply beside it.
 
-    `replies`: the prompts' file and that of the completions. A judge's judgements stand beside `out`; what was answered
-    outlives an interrupted stage, as it is paid for.
+    `replies`: the files of the prompts and of the completions. A judge's judgements are written beside `out`; its
+    answers survive an interrupted stage, because they are paid for.
     """
     prompts, completions = replies
     scorer = make_scorer(settings, policy, policy_settings, max_length, truth, seed, partial_work(out))
     items = {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)}
     fresh = list(read_jsonl(completions, Completion))
     disliked = {i: item.rejected.content for i, item in items.items() if item.rejected is not None}
-    asked = [ReplyToScore(items[c.prompt_id].prompt, c.text, c.finish, disliked.get(c.prompt_id)) for c in fresh]
-    scores = scorer.score_all(asked)
+    replies_to_score = [
+        ReplyToScore(items[c.prompt_id].prompt, c.text, c.finish, disliked.get(c.prompt_id)) for c in fresh
+    ]
+    scores = scorer.score_all(replies_to_score)
     rejected = scorer.score_all([ReplyToScore(items[i].prompt, text, against=text) for i, text in disliked.items()])
     against = dict(zip(disliked, rejected, strict=True))
     if (judgements := partial_work(out) / JUDGEMENTS).exists():
@@ -44,8 +46,8 @@ def score_replies(
         Score(c.prompt_id, c.sample, score, settings.name, against.get(c.prompt_id))
         for c, score in zip(fresh, scores, strict=True)
     ))  # fmt: skip
-    known = [(score, against.get(c.prompt_id)) for c, score in zip(fresh, scores, strict=True)]
-    both = [(s, r) for s, r in known if s is not None and r is not None]
+    score_pairs = [(score, against.get(c.prompt_id)) for c, score in zip(fresh, scores, strict=True)]
+    both = [(s, r) for s, r in score_pairs if s is not None and r is not None]
     wins = sum(s > r for s, r in both) / max(len(both), 1)
     return {"scored": sum(s is not None for s in scores), "unscored": scores.count(None), "wins": round(wins, 4)}
 
@@ -59,7 +61,7 @@ def make_scorer(
     seed: int,
     folder: Path,
 ) -> BatchScorer:
-    """`folder` keeps a judge's answers. Raises ConfigError for an oracle where no truth is known."""
+    """`folder` keeps a judge's answers. Raises ConfigError for an oracle outside the sandbox."""
     if settings.name == "self":
         return LikelihoodScorer(load_policy(policy, policy_settings), max_length)
     if settings.name == "reward_model":
@@ -68,7 +70,7 @@ def make_scorer(
         return JudgeScorer(settings.endpoint, folder)
     if truth is None:
         raise ConfigError(
-            f"recipe.scorer.name: {settings.name!r} knows the truth, which only the sandbox has; allowed here: self, "
+            f"recipe.scorer.name: {settings.name!r} needs the truth, which only the sandbox has; allowed here: self, "
             "reward_model, judge."
         )
     return TruthScorer(truth.scorer, settings.noise if settings.name == "noisy_oracle" else 0.0, seed)

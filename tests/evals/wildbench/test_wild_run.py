@@ -158,7 +158,7 @@ def test_reward_of_a_judge_is_the_mean_over_references(tmp_path, serve, said):
     assert read_rewards(public, "one")["ours"].reward == pytest.approx(50)  # the file is in the public shape
     run_wildbench(run, False, lambda line: None)
     assert len(server.chats()) == 2 + 8
-    with pytest.raises(ConfigError, match="is the model itself"):
+    with pytest.raises(ConfigError, match="is the evaluated model itself"):
         run_wildbench(replace(run, against=(sources[0],)), True, lambda line: None)
 
 

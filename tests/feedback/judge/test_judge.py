@@ -34,7 +34,7 @@ def test_a_short_conversation_is_one_call(heard, judge_of, chat):
     assert (first.labeller, first.reply_index, first.user_index, first.rubric) == ("judge", 1, 2, (("D1", 7),))
 
 
-def test_structured_output_is_asked_for_as_the_server_honours_it(judge_of, chat):
+def test_structured_output_is_asked_for_as_the_server_supports_it(judge_of, chat):
     for able, kind in (({"json_schema": True}, "json_schema"), ({"json_mode": True}, "json_object"), ({}, None)):
         judge, server = judge_of(able=dataclasses.replace(PLAIN, **able))
         list(judge.label([chat("a", "b", "c")]))

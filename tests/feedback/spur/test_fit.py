@@ -82,7 +82,7 @@ def test_a_rubric_is_learnt_and_what_points_nowhere_is_dropped(store, serve, sai
 
 def test_too_few_labelled_conversations_are_told(store, tmp_path):
     nobody = EndpointSettings(base_url="http://127.0.0.1:9", model="m")
-    with pytest.raises(DataError, match="30 labelled conversations per class or more; here are 12 DSAT, 12 SAT"):
+    with pytest.raises(DataError, match="at least 30 labelled conversations per class; there are 12 DSAT and 12 SAT"):
         fit_rubric(store, nobody, tmp_path / "r.yaml", None, per_class=100, least=30)
 
 

@@ -64,7 +64,7 @@ def test_a_server_answers_for_the_policy(serve, said, stage):
     sent = [body for _, body, _ in server.requests if "<feedback>" in str(body.get("messages"))]
     assert all(body["max_tokens"] == 16 and body["top_p"] == 0.9 for body in sent)
     assert len({body["seed"] for body in sent}) == 10  # each completion has its own
-    assert any("honours seed; not n" in note for note in notes)
+    assert any("supports seed; not n" in note for note in notes)
 
 
 def test_what_a_server_cannot_do_is_said(serve, said, stage):
@@ -111,4 +111,4 @@ def test_a_real_local_server(transformers_serve, stage):
     rows, counts, notes = stage(transformers_serve)
     assert len(rows) == counts["completions"] == 10
     assert {row.finish for row in rows} <= {"stop", "length"}
-    assert any("honours" in note for note in notes)
+    assert any("supports" in note for note in notes)

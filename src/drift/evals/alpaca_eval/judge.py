@@ -1,4 +1,4 @@
-"""The judge of AlpacaEval 2: one token names the better of two answers, and its probability is the preference."""
+"""The judge of AlpacaEval 2: one token names the better of two answers; its probability is the preference."""
 
 import math
 import random
@@ -42,10 +42,10 @@ _TURN = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>", 
 
 
 def read_prompt(path: Path | None) -> Template:
-    """The benchmark's own file in ChatML, else our words. Raises DataError if it is none."""
+    """The benchmark's ChatML template in `path`, else our own. Raises DataError if it is not one."""
     template = read_template(path, OWN_TEMPLATE, PLACES)
     if not _TURN.search(template.text):
-        raise DataError(f"{path}: no judge's prompt in ChatML: no <|im_start|>ROLE ... <|im_end|> in it.")
+        raise DataError(f"{path}: not a judge's prompt in ChatML: it has no <|im_start|>ROLE ... <|im_end|>.")
     return template
 
 
@@ -55,7 +55,7 @@ def is_switched(instruction: str, seed: int = SEED) -> bool:
 
 
 def ask_which(item_id: str, instruction: str, baseline: str, output: str, template: Template) -> JudgeQuestion:
-    """One order, drawn by the instruction."""
+    """One question, in the order that is drawn by the instruction."""
     switched = is_switched(instruction)
     texts = (instruction, output, baseline) if switched else (instruction, baseline, output)
     values = dict(zip(PLACES, texts if template.official else map(quoted, texts), strict=True))

@@ -1,4 +1,4 @@
-"""The judge of WildBench: a score of 1 to 10 for one reply, led by the task's checklist."""
+"""The judge of WildBench: a score of 1 to 10 for one reply, guided by the task's checklist."""
 
 import re
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ _NUMBER = re.compile(r"\s*-?\d+(?:\.\d+)?")
 
 
 def read_prompt(path: Path | None) -> Template:
-    """The benchmark's own file, else our words. Raises DataError if a place for a text is missing."""
+    """The benchmark's template in `path`, else our own. Raises DataError if a placeholder is missing."""
     return read_template(path, OWN_TEMPLATE, PLACES)
 
 

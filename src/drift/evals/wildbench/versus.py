@@ -49,7 +49,7 @@ PREFERENCES = {"A++": 0.0, "A+": 0.25, "A=B": 0.5, "B+": 0.75, "B++": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class Versus:
-    """A reference model's replies, and ours to the same tasks."""
+    """A reference model's replies and ours to the same tasks."""
 
     reference: Replies
     model: Replies
@@ -57,11 +57,11 @@ class Versus:
     def __post_init__(self) -> None:
         if self.reference.name == self.model.name:
             raise ConfigError(
-                f"--against {self.reference.name}: is the model itself; name a reference model's replies."
+                f"--against {self.reference.name}: is the evaluated model itself; name a reference model's replies."
             )
 
     def texts(self, item_id: str) -> tuple[str, str] | None:
-        """The reference's and ours; None if one of them is missing."""
+        """The reference's reply and ours; None if one of them is missing."""
         first, second = self.reference.text(item_id), self.model.text(item_id)
         return None if first is None or second is None else (first, second)
 
@@ -91,7 +91,7 @@ def read_choice(question: JudgeQuestion, reply: Reply) -> Grade:
 
 
 def judged_pair(judgement: Judgement, versus: Versus) -> JudgedPair:
-    """In the public shape; a judgement that cannot be read has no winner."""
+    """In the public format; an unscored judgement has no winner."""
     texts = versus.texts(judgement.item_id) or ("", "")
     outputs = dict(zip((versus.reference.name, versus.model.name), texts, strict=True))
     if judgement.preference is None:

@@ -1,7 +1,7 @@
-"""The judge behind a decision endpoint: it writes nothing, it gives a probability for each option that it is offered.
+"""The judge behind a decision endpoint: it writes no text but gives a probability for each option.
 
-First the label of every turn, then, of turns that are not neutral, the subtype, the passage that shows it (one of the
-turn's own sentences) and, for the rubric, whether each item holds.
+It is asked for the label of every turn first. For turns that are not neutral it is then asked for the subtype, for the
+passage that shows it (one of the turn's own sentences), and whether each item of the rubric holds.
 """
 
 import re
@@ -16,9 +16,10 @@ from drift.feedback.judge.window import Window
 from drift.records import Verdict
 
 MOST_QUESTIONS = 64
-"""Of one request (transformers serve refuses more)."""
+"""Questions per request (transformers serve refuses more)."""
 MOST_PASSAGES = 20
-HOLDS = 0.5
+HOLDS_FROM = 0.5
+"""Probability from which an item of the rubric holds."""
 
 _OPTIONS = {
     "DSAT": "It says or shows that the reply was wrong, incomplete, unwanted or not what was asked.",
@@ -29,7 +30,7 @@ _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 
 
 def decide(endpoint: Endpoint, window: Window, rubric: Rubric) -> list[TurnVerdict] | Unanswered:
-    """A verdict for each turn of the window; `Unanswered` if the server gave none for the labels."""
+    """A verdict for each turn of the window; `Unanswered` if the server did not answer for the labels."""
     labels = chances(endpoint, window, rubric)
     if isinstance(labels, Unanswered):
         return labels
@@ -39,10 +40,10 @@ def decide(endpoint: Endpoint, window: Window, rubric: Rubric) -> list[TurnVerdi
             verdicts.append(abstained(turn, "missing"))
             continue
         best: Verdict = max(("NEUTRAL", "SAT", "DSAT"), key=lambda name: labels[turn][name])
-        told = TurnVerdict(
+        verdict = TurnVerdict(
             turn, best, p_dsat=round(labels[turn]["DSAT"], 6), p_sat=round(labels[turn]["SAT"], 6)
         )  # fmt: skip
-        verdicts.append(told if best == "NEUTRAL" else _explained(endpoint, window, rubric, told))
+        verdicts.append(verdict if best == "NEUTRAL" else _explained(endpoint, window, rubric, verdict))
     return verdicts
 
 
@@ -52,39 +53,41 @@ def chances(endpoint: Endpoint, window: Window, rubric: Rubric) -> dict[int, Map
         str(turn): Question(f"What does message {turn} express about the reply before it?", _OPTIONS)
         for turn in window.turns
     }
-    told = endpoint.ask(_request(window, rubric, questions))
-    if isinstance(told, Unanswered):
-        return told
-    return {int(turn): shares for turn, shares in told.probabilities.items()}
+    outcome = endpoint.ask(_request(window, rubric, questions))
+    if isinstance(outcome, Unanswered):
+        return outcome
+    return {int(turn): shares for turn, shares in outcome.probabilities.items()}
 
 
-def _explained(endpoint: Endpoint, window: Window, rubric: Rubric, told: TurnVerdict) -> TurnVerdict:
-    passages = _passages(window.conversation.messages[told.turn].content)
+def _explained(endpoint: Endpoint, window: Window, rubric: Rubric, verdict: TurnVerdict) -> TurnVerdict:
+    passages = _passages(window.conversation.messages[verdict.turn].content)
     questions = {
-        "subtype": Question(f"In what way does message {told.turn} express it?", SUBTYPES),
+        "subtype": Question(f"In what way does message {verdict.turn} express it?", SUBTYPES),
         "evidence": Question(
-            f"Which passage of message {told.turn} shows it best?",
+            f"Which passage of message {verdict.turn} shows it best?",
             {str(number): escaped(passage) for number, passage in enumerate(passages)},
         ),
         **{
-            item.id: Question(f"Does this hold of message {told.turn}? {item.text}", {"yes": "It does.", "no": "No."})
+            item.id: Question(
+                f"Does this hold of message {verdict.turn}? {item.text}", {"yes": "It does.", "no": "No."}
+            )
             for item in (*rubric.dsat, *rubric.sat)
         },
     }
-    found: dict[str, Mapping[str, float]] = {}
+    probabilities: dict[str, Mapping[str, float]] = {}
     for part in _parts(list(questions), MOST_QUESTIONS):
         answer = endpoint.ask(_request(window, rubric, {name: questions[name] for name in part}))
-        found.update(answer.probabilities if isinstance(answer, Reply) else {})
-    if "evidence" not in found:
-        return abstained(told.turn, "evidence")
+        probabilities.update(answer.probabilities if isinstance(answer, Reply) else {})
+    if "evidence" not in probabilities:
+        return abstained(verdict.turn, "evidence")
     impacts = tuple(
-        (name, max(1, round(HARDEST * found[name]["yes"])))
+        (name, max(1, round(HARDEST * probabilities[name]["yes"])))
         for name in rubric.ids
-        if name in found and found[name]["yes"] > HOLDS
+        if name in probabilities and probabilities[name]["yes"] > HOLDS_FROM
     )
-    subtype = _best(found["subtype"]) if "subtype" in found else None
-    evidence = passages[int(_best(found["evidence"]))]
-    return TurnVerdict(told.turn, told.label, subtype, evidence, told.p_dsat, told.p_sat, impacts)
+    subtype = _best(probabilities["subtype"]) if "subtype" in probabilities else None
+    evidence = passages[int(_best(probabilities["evidence"]))]
+    return TurnVerdict(verdict.turn, verdict.label, subtype, evidence, verdict.p_dsat, verdict.p_sat, impacts)
 
 
 def _request(window: Window, rubric: Rubric, questions: Mapping[str, Question]) -> DecisionRequest:
@@ -94,10 +97,10 @@ def _request(window: Window, rubric: Rubric, questions: Mapping[str, Question]) 
 
 def _passages(text: str) -> list[str]:
     """The sentences of a turn, each verbatim; the first and the last ones of a long turn."""
-    found = [part for part in map(str.strip, _SENTENCE.findall(text)) if any(map(str.isalnum, part))]
-    found = list(dict.fromkeys(part[:300].strip() for part in found)) or [text.strip()[:300]]
+    passages = [part for part in map(str.strip, _SENTENCE.findall(text)) if any(map(str.isalnum, part))]
+    passages = list(dict.fromkeys(part[:300].strip() for part in passages)) or [text.strip()[:300]]
     half = MOST_PASSAGES // 2
-    return found if len(found) <= MOST_PASSAGES else found[:half] + found[-half:]
+    return passages if len(passages) <= MOST_PASSAGES else passages[:half] + passages[-half:]
 
 
 def _best(shares: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""The judge as a `Labeller`: windows of conversations to the server, verdicts checked, labels out."""
+"""The judge as a `Labeller`: it sends windows of conversations to the server, checks the verdicts, gives labels."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ Turns = dict[str, set[int]]
 
 @dataclass(slots=True)
 class JudgeTally:
-    """What became of the turns: judged, abstained by reason, and left without a label by the server's problem."""
+    """Counts of turns: all, abstained by reason, and without a label by the server's problem; and repaired answers."""
 
     turns: int = 0
     repairs: int = 0
@@ -40,7 +40,7 @@ class JudgeTally:
 class JudgeLabeller:
     """A `Labeller`. `version` names the prompt, the rubric, the model and the way in which it was asked.
 
-    `only`: the turns to judge, all if None. A turn that the server did not answer for gets no label, and is counted.
+    `only`: the turns to judge; None judges all. A turn for which the server failed gets no label, and is counted.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class JudgeLabeller:
 
     def label(self, conversations: Iterable[Conversation]) -> Iterator[FeedbackLabel]:
         """Labels in the order of the conversations. Raises CostLimitReached and PrerequisiteError of the endpoint."""
-        return (told for _, told in self.verdicts(conversations))
+        return (label for _, label in self.verdicts(conversations))
 
     def only(self, turns: Turns) -> "JudgeLabeller":
-        """The same judge for these turns alone."""
+        """The same judge, for these turns only."""
         return JudgeLabeller(self._endpoint, self._able, self._rubric, self._backend, turns)
 
     def verdicts(self, conversations: Iterable[Conversation]) -> Iterator[tuple[Conversation, FeedbackLabel]]:
-        """Each label with the conversation that it is about."""
+        """Each label with its conversation."""
         for window, verdicts, repaired in self._endpoint.each(self._judge, self.windows(conversations)):
             self.tally.turns += len(window.turns)
             self.tally.repairs += repaired
@@ -84,17 +84,17 @@ class JudgeLabeller:
             yield from windows(conversation, only)
 
     def _judge(self, window: Window) -> tuple[Window, list[TurnVerdict] | Unanswered, bool]:
-        """The window, the verdicts on it, and whether the answer had to be asked for a second time."""
-        told, repaired = (self._decided(window), False) if self._backend == "decisions" else self._chat(window)
-        if isinstance(told, Unanswered) and told.problem == "refused":
-            told = [abstained(turn, "refused") for turn in window.turns]
-        return window, told, repaired
+        """The window, the verdicts on it, and whether a second answer had to be asked for."""
+        verdicts, repaired = (self._decided(window), False) if self._backend == "decisions" else self._chat(window)
+        if isinstance(verdicts, Unanswered) and verdicts.problem == "refused":
+            verdicts = [abstained(turn, "refused") for turn in window.turns]
+        return window, verdicts, repaired
 
     def _decided(self, window: Window) -> list[TurnVerdict] | Unanswered:
-        told = decide(self._endpoint, window, self._rubric)
-        if isinstance(told, Unanswered):
-            return told
-        return [regressed(verdict, self._rubric, from_server=True) for verdict in told]
+        verdicts = decide(self._endpoint, window, self._rubric)
+        if isinstance(verdicts, Unanswered):
+            return verdicts
+        return [regressed(verdict, self._rubric, from_server=True) for verdict in verdicts]
 
     def _chat(self, window: Window) -> tuple[list[TurnVerdict] | Unanswered, bool]:
         request, repaired = chat_request(window, self._rubric, self._able), False
@@ -108,34 +108,32 @@ class JudgeLabeller:
             return [abstained(turn, "unreadable") for turn in window.turns], repaired
         if isinstance(verdicts, Unanswered) or isinstance(reply, Unanswered):
             return verdicts, repaired
-        found = self._chances(window, reply)
-        if found is not None:
-            verdicts = [with_chances(verdict, found[verdict.turn]) for verdict in verdicts]
-        return [regressed(verdict, self._rubric, from_server=found is not None) for verdict in verdicts], repaired
+        chances_by_turn = self._chances(window, reply)
+        if chances_by_turn is not None:
+            verdicts = [with_chances(verdict, chances_by_turn[verdict.turn]) for verdict in verdicts]
+        from_server = chances_by_turn is not None
+        return [regressed(verdict, self._rubric, from_server) for verdict in verdicts], repaired
 
     def _read(self, window: Window, reply: Reply | Unanswered) -> list[TurnVerdict] | Unreadable | Unanswered:
         if isinstance(reply, Unanswered):
             return reply
         try:
-            return self._verdicts(window, reply.text)
+            entries = read_answer(reply.text, window.turns)
         except Unreadable as problem:
             return problem
-
-    def _verdicts(self, window: Window, answer: str) -> list[TurnVerdict]:
-        texts = {turn: window.conversation.messages[turn].content for turn in window.turns}
-        told = read_answer(answer, window.turns)
-        return [checked(told[turn], texts[turn], self._rubric) for turn in window.turns]
+        messages = window.conversation.messages
+        return [checked(entries[turn], messages[turn].content, self._rubric) for turn in window.turns]
 
     def _chances(self, window: Window, reply: Reply) -> dict[int, dict[str, float]] | None:
-        """From the decision endpoint, else from log-probabilities, if the server has either."""
+        """By turn, from the decision endpoint, else from log-probabilities; None without either."""
         if self._able.decisions:
             decided = chances(self._endpoint, window, self._rubric)
             if not isinstance(decided, Unanswered) and set(decided) >= set(window.turns):
                 return {turn: dict(shares) for turn, shares in decided.items()}
         if self._able.logprobs:
-            found = label_chances(reply.choices[0], window.turns)
-            if found is not None:
-                return dict(zip(window.turns, found, strict=True))
+            in_order = label_chances(reply.choices[0], window.turns)
+            if in_order is not None:
+                return dict(zip(window.turns, in_order, strict=True))
         return None
 
     def _label(self, conversation: Conversation, verdict: TurnVerdict) -> FeedbackLabel:

@@ -1,4 +1,4 @@
-"""What the judge is asked: the task, the rubric and the form of the answer, and then the fenced conversation."""
+"""The labelling judge's prompt: task, rubric and form of the answer, then the fenced conversation."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def instructions(rubric: Rubric) -> str:
 
 
 def chat_request(window: Window, rubric: Rubric, able: Capabilities | None) -> ChatRequest:
-    """`able` None: as of a server that honours nothing."""
+    """`able` None: for a server that supports nothing beyond plain chat."""
     return ChatRequest(
         (
             ChatMessage("system", instructions(rubric) + _FORM.format(hardest=HARDEST)),
@@ -88,11 +88,11 @@ def chat_request(window: Window, rubric: Rubric, able: Capabilities | None) -> C
 
 
 def repair_request(request: ChatRequest, answer: str, problem: str) -> ChatRequest:
-    """The same question, with what was wrong; the answer may be anything, so it is fenced too."""
-    told = _REPAIR.format(problem=problem, answer=escaped(shortened(answer, REPAIR_READS)))
+    """The same question, with the unusable answer, fenced because it may be anything, and what is wrong with it."""
+    repair = _REPAIR.format(problem=problem, answer=escaped(shortened(answer, REPAIR_READS)))
     conversation = request.messages[-1].content
     return ChatRequest(
-        (*request.messages[:-1], ChatMessage("user", f"{conversation}\n\n{told}")),
+        (*request.messages[:-1], ChatMessage("user", f"{conversation}\n\n{repair}")),
         max_tokens=2 * request.max_tokens,
         temperature=request.temperature,
         top_logprobs=request.top_logprobs,
@@ -106,7 +106,7 @@ def prompt_version(rubric: Rubric) -> str:
 
 
 def answer_schema(rubric: Rubric) -> dict[str, Any]:
-    """JSON schema of the answer, in the subset that OpenAI's strict mode takes."""
+    """JSON schema of the answer, within the subset that OpenAI's strict mode accepts."""
     item = _object({"id": {"type": "string", "enum": list(rubric.ids)}, "impact": {"type": "integer"}})
     turn = _object({
         "turn": {"type": "integer"},

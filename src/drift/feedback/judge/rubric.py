@@ -1,4 +1,4 @@
-"""A rubric: what tells a satisfied turn from a dissatisfied one, as a YAML file that people can read and edit."""
+"""A rubric: the signs of satisfied and of dissatisfied turns, as a YAML file that people can read and edit."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -21,7 +21,7 @@ class _Part(BaseModel):
 
 
 class Item(_Part):
-    """`id` begins with D or S. `support`: how many extracted reasons it stands for."""
+    """`id` begins with D or S. `support`: the number of extracted reasons behind it."""
 
     id: str = Field(pattern=r"^[DS][0-9]{1,2}$")
     text: str = Field(min_length=3, max_length=400)
@@ -37,7 +37,7 @@ class Regression(_Part):
 
 
 class Rubric(_Part):
-    """`provenance`: how it was made, for people; it does not change what the judge says."""
+    """`provenance`: how it was made, for people; the judge does not see it."""
 
     version: int = 1
     name: str
@@ -50,11 +50,11 @@ class Rubric(_Part):
     def _ids(self) -> "Rubric":
         ids = [item.id for item in (*self.dsat, *self.sat)]
         if len(ids) != len(set(ids)):
-            raise ValueError("an id stands twice")
+            raise ValueError("an id is used twice")
         if any(item.id[0] != "D" for item in self.dsat) or any(item.id[0] != "S" for item in self.sat):
-            raise ValueError("ids of dsat begin with D, those of sat with S")
+            raise ValueError("ids of dsat must begin with D, ids of sat with S")
         if self.regression and (unknown := set(self.regression.weights) - set(ids)):
-            raise ValueError(f"regression names no item: {', '.join(sorted(unknown))}")
+            raise ValueError(f"regression has weights for unknown items: {', '.join(sorted(unknown))}")
         return self
 
     @cached_property
@@ -71,12 +71,12 @@ class Rubric(_Part):
 
 
 def load_rubric(path: Path | None = None) -> Rubric:
-    """The one that ships, or a file. Raises DataError naming the file and what is wrong with it."""
+    """The rubric in the file, or the default one. Raises DataError with the file and what is wrong with it."""
     file = path or DEFAULT
     try:
         return Rubric.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except ValidationError as error:
-        raise DataError(f"{file}: no rubric: {first_problem(error, 'rubric')}. {DEFAULT} is an example.") from None
+        raise DataError(f"{file}: invalid rubric: {first_problem(error, 'rubric')}. {DEFAULT} is an example.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}.") from None
 

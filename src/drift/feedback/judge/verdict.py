@@ -1,4 +1,4 @@
-"""What the judge answered, checked: nothing that it says is believed without looking."""
+"""The judge's answer, checked: form, turns, evidence, and agreement of label and probability."""
 
 import math
 from bisect import bisect_right
@@ -22,7 +22,7 @@ LONGEST_EVIDENCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class TurnVerdict:
-    """The judge's word on one user turn, or why there is none (`reason`)."""
+    """The judge's verdict on one user turn, or the `reason` why it abstains."""
 
     turn: int
     label: Verdict
@@ -53,41 +53,41 @@ class Unreadable(Exception):
 
 
 def read_answer(text: str, turns: Sequence[int]) -> dict[int, _Turn]:
-    """The entries of the turns that were asked about. Raises Unreadable if there is no such object in it."""
+    """The entries for `turns`. Raises Unreadable if the answer is not in the form that was asked for."""
     answer = json_object(text)
     if answer is None:
         raise Unreadable("it is no JSON object")
     entries = answer.get("turns")
     if not isinstance(entries, list):
         raise Unreadable('no list "turns"')
-    found: dict[int, _Turn] = {}
+    entries_by_turn: dict[int, _Turn] = {}
     for entry in entries:
         try:
             turn = _Turn.model_validate(entry, strict=False)
         except ValidationError as error:
             first = error.errors()[0]
             raise Unreadable(f'an entry of "turns" has a wrong {".".join(map(str, first["loc"]))}') from None
-        if turn.turn in found:
+        if turn.turn in entries_by_turn:
             raise Unreadable("a turn stands twice")
-        found[turn.turn] = turn
-    if missing := [turn for turn in turns if turn not in found]:
+        entries_by_turn[turn.turn] = turn
+    if missing := [turn for turn in turns if turn not in entries_by_turn]:
         raise Unreadable(f"no entry for turn {missing[0]}")
-    return {turn: found[turn] for turn in turns}
+    return {turn: entries_by_turn[turn] for turn in turns}
 
 
-def checked(told: _Turn, text: str, rubric: Rubric) -> TurnVerdict:
-    """The verdict on the user turn `text`: evidence stands in it word for word, label and probability agree."""
-    if (told.label == "DSAT") != (told.p_dsat >= EVEN_CHANCE):
-        return abstained(told.turn, "inconsistent")
-    impacts = tuple((item.id, item.impact) for item in told.items if item.id in rubric.ids)
-    if told.label == "NEUTRAL":
-        return TurnVerdict(told.turn, "NEUTRAL", p_dsat=told.p_dsat, rubric=impacts)
-    evidence = (told.evidence or "").strip()
+def checked(entry: _Turn, text: str, rubric: Rubric) -> TurnVerdict:
+    """The verdict on the user turn `text`. Abstains unless the evidence is verbatim and label and p_dsat agree."""
+    if (entry.label == "DSAT") != (entry.p_dsat >= EVEN_CHANCE):
+        return abstained(entry.turn, "inconsistent")
+    impacts = tuple((item.id, item.impact) for item in entry.items if item.id in rubric.ids)
+    if entry.label == "NEUTRAL":
+        return TurnVerdict(entry.turn, "NEUTRAL", p_dsat=entry.p_dsat, rubric=impacts)
+    evidence = (entry.evidence or "").strip()
     short = len(evidence) < 2 and evidence != text.strip()
     if short or not any(map(str.isalnum, evidence)) or evidence not in text or len(evidence) > LONGEST_EVIDENCE:
-        return abstained(told.turn, "evidence")
-    subtype = told.subtype if told.subtype in SUBTYPES else None
-    return TurnVerdict(told.turn, told.label, subtype, evidence, told.p_dsat, rubric=impacts)
+        return abstained(entry.turn, "evidence")
+    subtype = entry.subtype if entry.subtype in SUBTYPES else None
+    return TurnVerdict(entry.turn, entry.label, subtype, evidence, entry.p_dsat, rubric=impacts)
 
 
 def abstained(turn: int, reason: AbstainReason) -> TurnVerdict:
@@ -95,7 +95,7 @@ def abstained(turn: int, reason: AbstainReason) -> TurnVerdict:
 
 
 def with_chances(verdict: TurnVerdict, chances: Mapping[str, float]) -> TurnVerdict:
-    """The server's probabilities in place of the stated one. A verdict that they speak against is no verdict."""
+    """The server's probabilities in place of the stated one. Abstains if they contradict the label."""
     if verdict.label == "ABSTAIN":
         return verdict
     if chances[verdict.label] < max(chances.values()):
@@ -104,7 +104,7 @@ def with_chances(verdict: TurnVerdict, chances: Mapping[str, float]) -> TurnVerd
 
 
 def regressed(verdict: TurnVerdict, rubric: Rubric, from_server: bool) -> TurnVerdict:
-    """p_dsat by the rubric's regression, where the rubric was fitted; the label follows it."""
+    """p_dsat from the rubric's regression, if the rubric was fitted; the label follows it."""
     if rubric.regression is None or verdict.label == "ABSTAIN":
         return verdict
     p_dsat = round(regression_chance(rubric, dict(verdict.rubric), verdict.p_dsat if from_server else None), 6)
@@ -133,22 +133,22 @@ def log_odds(p: float) -> float:
 
 
 def label_chances(choice: Choice, turns: Sequence[int]) -> list[dict[str, float]] | None:
-    """For each turn, in order, the probabilities of the labels at the place where its label was written.
+    """For each turn, in order, the labels' probabilities at the position where its label was written.
 
-    Candidates count for the label that they begin; None if the places cannot be told from the tokens.
+    A candidate counts for the label that it begins; None if the positions cannot be found in the tokens.
     """
     if not choice.tokens or "".join(choice.written) != choice.text:
         return None
     begins = list(accumulate(map(len, choice.written[:-1]), initial=0))
-    found: list[dict[str, float]] = []
+    shares: list[dict[str, float]] = []
     for place in _label_places(choice.text):
         token = bisect_right(begins, place) - 1
-        found.append(_shares(choice, token, place - begins[token]))
-    return found if len(found) == len(turns) and all(found) else None
+        shares.append(_shares(choice, token, place - begins[token]))
+    return shares if len(shares) == len(turns) and all(shares) else None
 
 
 def _label_places(text: str) -> list[int]:
-    """Where the values of "label" keys begin; evidence that quotes such a key is not mistaken for one."""
+    """Positions where the values of "label" keys begin. A key quoted inside the evidence is not counted."""
     places, inside, key, at = [], False, "", 0
     while at < len(text):
         if text[at] != '"':

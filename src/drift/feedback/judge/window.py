@@ -1,4 +1,4 @@
-"""What one call judges: a whole conversation where it is short, else a stretch of it with what came before."""
+"""What one call judges: a short conversation in one window, a long one in several, each with some context before."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from drift.turns import judged_reply
 MOST_TURNS = 12
 MOST_CHARACTERS = 24_000
 BEFORE = 3
-"""Messages before the first judged turn that a later stretch shows: an earlier reply, the request, the judged reply."""
+"""Messages that a later window shows before its first judged turn: an earlier reply, the request, the judged reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def judged_turns(conversation: Conversation) -> list[int]:
 
 
 def windows(conversation: Conversation, only: set[int] | None = None) -> Iterator[Window]:
-    """Windows in order; every judged turn (of those in `only`, if given) is in exactly one."""
+    """Windows in order; every judged turn (if in `only`, when given) is in exactly one window."""
     turns = [turn for turn in judged_turns(conversation) if only is None or turn in only]
     if not turns:
         return
@@ -58,7 +58,7 @@ def windows(conversation: Conversation, only: set[int] | None = None) -> Iterato
 
 
 def _window(conversation: Conversation, first: int, taken: list[int], sizes: list[int]) -> Window:
-    """Ends behind the last judged turn; the oldest messages give way first, the judged replies never."""
+    """Ends with the last judged turn. If too long, the oldest messages are left out, but never a judged reply."""
     last = taken[-1]
     while first < taken[0] - 1 and sum(sizes[first : last + 1]) > MOST_CHARACTERS:
         first += 1

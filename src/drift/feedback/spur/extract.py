@@ -1,4 +1,4 @@
-"""SPUR's first two steps: reasons out of labelled conversations, then minibatches of reasons into a running rubric."""
+"""SPUR's first two steps: extract reasons from labelled conversations, then summarise them batch by batch."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from drift.records import ChatMessage, Verdict, stable_hash
 
 MOST_REASONS = 3
 REASONS_PER_REQUEST = 100
-"""Reasons of one minibatch."""
+"""Size of a minibatch."""
 MOST_ITEMS = 10
 LONGEST_REASON = 300
 
@@ -49,13 +49,13 @@ class ExtractedReason:
     quote: str
 
 
-class _Told(BaseModel):
+class _Reason(BaseModel):
     reason: str = Field(min_length=3)
     quote: str
 
 
 class _Reasons(BaseModel):
-    reasons: list[_Told]
+    reasons: list[_Reason]
 
 
 class RubricItemDraft(BaseModel):
@@ -72,40 +72,41 @@ class _Drafts(BaseModel):
 def extract(
     endpoint: Endpoint, able: Capabilities, windows: Sequence[Window], verdict: Verdict
 ) -> list[ExtractedReason]:
-    """At most three reasons for each window's one turn; those whose quote does not stand in it do not count."""
+    """At most three reasons for each window's one turn; a reason whose quote is not in the turn is left out."""
     requests = [_extract_request(window, verdict, able) for window in windows]
-    found: list[ExtractedReason] = []
+    reasons: list[ExtractedReason] = []
     for window, outcome in zip(windows, endpoint.ask_many(requests), strict=True):
         text = window.conversation.messages[window.turns[0]].content
-        told = _parsed(outcome.text, _Reasons) if isinstance(outcome, Reply) else None
-        for one in told.reasons[:MOST_REASONS] if told else ():
-            if one.quote.strip() and one.quote.strip() in text:
-                found.append(ExtractedReason(one.reason[:LONGEST_REASON], one.quote.strip()))
-    return found
+        answer = _parsed(outcome.text, _Reasons) if isinstance(outcome, Reply) else None
+        for reason in answer.reasons[:MOST_REASONS] if answer else ():
+            quote = reason.quote.strip()
+            if quote and quote in text:
+                reasons.append(ExtractedReason(reason.reason[:LONGEST_REASON], quote))
+    return reasons
 
 
 def summarise(
     endpoint: Endpoint, able: Capabilities, reasons: Sequence[ExtractedReason], verdict: Verdict
 ) -> list[RubricItemDraft]:
-    """The rubric after all minibatches, most supported first. Raises DataError if the model writes none."""
+    """The rubric after all minibatches, most supported items first. Raises DataError if the model writes no rubric."""
     if not reasons:
         raise DataError(
-            f"{endpoint.model} gave no reason for any {verdict} that its text bears out. Use a stronger model."
+            f"{endpoint.model} gave no reason for any {verdict} turn with a verbatim quote. Use a stronger model."
         )
     rubric: list[RubricItemDraft] = []
     for start in range(0, len(reasons), REASONS_PER_REQUEST):
         batch = [reason.text for reason in reasons[start : start + REASONS_PER_REQUEST]]
-        told = None
+        answer = None
         for attempt in range(2):
             outcome = endpoint.ask(_summary_request(batch, rubric, verdict, able, attempt))
-            told = _parsed(outcome.text, _Drafts) if isinstance(outcome, Reply) else None
-            if told:
+            answer = _parsed(outcome.text, _Drafts) if isinstance(outcome, Reply) else None
+            if answer:
                 break
-        if told is None:
+        if answer is None:
             raise DataError(
-                f"{endpoint.model} wrote no rubric out of {len(batch)} reasons of {verdict}. Use a stronger model."
+                f"{endpoint.model} wrote no valid rubric from {len(batch)} reasons of {verdict}. Use a stronger model."
             )
-        rubric = sorted(told.items, key=lambda item: -item.support)[:MOST_ITEMS]
+        rubric = sorted(answer.items, key=lambda item: -item.support)[:MOST_ITEMS]
     return rubric
 
 

@@ -1,4 +1,4 @@
-"""`drift rubric fit`: labelled chats in, a rubric file out that people can read, edit and give to the judge."""
+"""`drift rubric fit`: learns a rubric from labelled chats and writes it to a file that people can edit."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,13 +23,13 @@ from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
 from drift.store import Store
 
 HELD_OUT = 3
-"""One conversation in so many is held out, by hash."""
+"""One conversation in HELD_OUT is held out, by hash."""
 Places = list[tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class RubricSummary:
-    """`held_out_auroc`: of the fitted p_dsat on held-out turns; None if only one class is among them."""
+    """`held_out_auroc`: of the fitted p_dsat on held-out turns; None if they are all of one class."""
 
     rubric: str
     dsat_items: int
@@ -46,7 +46,7 @@ class RubricSummary:
 def fit_rubric(
     store: Store, settings: EndpointSettings, out: Path, gold: Path | None, per_class: int, least: int
 ) -> RubricSummary:
-    """Raises DataError if a class has fewer than `least` labelled turns, or nothing of the rubric is left."""
+    """Raises DataError if a class has fewer than `least` labelled turns, or if no item of a class survives the test."""
     check_writable("--out", out)
     store.require_conversations()
     chosen, sizes = _chosen(truth_of(store, gold), per_class, least)
@@ -71,7 +71,7 @@ def fit_rubric(
             "prompts": stable_hash(PROMPTS, prompt_version(draft)),
             "store": store.content_hash(),
             "turns": {name: len(places) for name, places in chosen.items()},
-            "reasons": {name: len(found) for name, found in reasons.items()},
+            "reasons": {name: len(extracted) for name, extracted in reasons.items()},
             "held_out_sign_test": [asdict(test) for test in tests],
             "dropped": {i.id: i.text for i in (*draft.dsat, *draft.sat) if i.id not in rubric.ids},
         }
@@ -79,7 +79,7 @@ def fit_rubric(
         out.write_text(dump_rubric(rubric), encoding="utf-8")
         return RubricSummary(
             str(out), len(rubric.dsat), len(rubric.sat), [test.item for test in tests if not test.kept],
-            {name: len(found) for name, found in reasons.items()}, {name: len(p) for name, p in chosen.items()},
+            {name: len(extracted) for name, extracted in reasons.items()}, {name: len(p) for name, p in chosen.items()},
             sum(turn.held_out for turn in scored), _auroc(rubric, scored), able.line(), endpoint.spending,
         )  # fmt: skip
 
@@ -95,8 +95,8 @@ def _chosen(
     sizes = {name: len(places) for name, places in by_class.items()}
     if min(sizes["DSAT"], sizes["SAT"]) < least:
         raise DataError(
-            f"a rubric is learnt from {least} labelled conversations per class or more; here are "
-            f"{sizes['DSAT']} DSAT, {sizes['SAT']} SAT. Label more (drift review), give --gold FILE, or lower --least."
+            f"a rubric needs at least {least} labelled conversations per class; there are "
+            f"{sizes['DSAT']} DSAT and {sizes['SAT']} SAT. Label more (drift review), give --gold or lower --least."
         )
     return {name: places[:per_class] for name, places in by_class.items()}, sizes
 
@@ -111,20 +111,20 @@ def _turns(chosen: dict[str, Places]) -> Turns:
 def _scored(
     judge: JudgeLabeller, chats: dict[str, Conversation], chosen: dict[str, Places], sizes: dict[str, int]
 ) -> list[Scored]:
-    """Every chosen turn, scored by the judge with the drafted rubric. Where it abstained there is no score."""
+    """Every chosen turn, scored by the judge with the draft rubric, without those where it abstained."""
     verdicts = {place: name for name, places in chosen.items() for place in places}
-    found: list[Scored] = []
-    for told in judge.label(chats[name] for name in sorted(chats)):
-        verdict = verdicts.get((told.conversation_id, told.user_index or 0))
-        if verdict is not None and told.label != "ABSTAIN":
-            found.append(_score(told, verdict, sizes[verdict] / len(chosen[verdict])))
-    return found
+    scored: list[Scored] = []
+    for label in judge.label(chats[name] for name in sorted(chats)):
+        verdict = verdicts.get((label.conversation_id, label.user_index or 0))
+        if verdict is not None and label.label != "ABSTAIN":
+            scored.append(_score(label, verdict, sizes[verdict] / len(chosen[verdict])))
+    return scored
 
 
-def _score(told: FeedbackLabel, verdict: str, weight: float) -> Scored:
-    """p_sat is there only if the probabilities are the server's."""
-    p_server = told.p_dsat if told.p_sat is not None else None
-    return Scored(dict(told.rubric), verdict == "DSAT", _held_out(told.conversation_id), weight, p_server)
+def _score(label: FeedbackLabel, verdict: str, weight: float) -> Scored:
+    """A label has p_sat only if its probabilities are the server's."""
+    p_server = label.p_dsat if label.p_sat is not None else None
+    return Scored(dict(label.rubric), verdict == "DSAT", _held_out(label.conversation_id), weight, p_server)
 
 
 def _kept(draft: Rubric, scored: Sequence[Scored]) -> tuple[Rubric, list[SignTest]]:
@@ -134,8 +134,8 @@ def _kept(draft: Rubric, scored: Sequence[Scored]) -> tuple[Rubric, list[SignTes
     fit = {turn.dissatisfied for turn in scored if not turn.held_out}
     if not dsat or not sat or len(fit) < 2:
         raise DataError(
-            f"of {len(tests)} rubric items {len(kept)} point the right way on held-out turns; each class needs one. "
-            "Use a stronger model, or more labelled conversations."
+            f"only {len(kept)} of {len(tests)} rubric items point the right way on held-out turns; each class needs "
+            "one. Use a stronger model, or more labelled conversations."
         )
     rubric = draft.model_copy(update={"dsat": dsat, "sat": sat, "regression": regress((*dsat, *sat), scored)})
     return Rubric.model_validate(rubric.model_dump()), tests
@@ -160,6 +160,6 @@ def _held_out(conversation_id: str) -> bool:
 
 
 def _conversations(store: Store, chosen: dict[str, Places]) -> dict[str, Conversation]:
-    """Those that were chosen, by id."""
+    """The chosen conversations, by id."""
     names = {name for places in chosen.values() for name, _ in places}
     return {one.conversation_id: one for one in store.conversations() if one.conversation_id in names}

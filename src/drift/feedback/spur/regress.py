@@ -8,13 +8,13 @@ import numpy as np
 from drift.feedback.judge.rubric import HARDEST, Item, Regression
 from drift.feedback.judge.verdict import log_odds
 
-STRENGTH = 1.0
-"""C of the L2 penalty."""
+INVERSE_L2_STRENGTH = 1.0
+"""scikit-learn's C."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A labelled turn as the judge scored it. `weight`: how many turns of the logs it stands for."""
+    """A labelled turn as the judge scored it. `weight`: the number of logged turns that it represents."""
 
     impacts: dict[str, int]
     dissatisfied: bool
@@ -39,25 +39,27 @@ class SignTest:
 
 def sign_test(items: Sequence[Item], turns: Sequence[Scored]) -> list[SignTest]:
     held = [turn for turn in turns if turn.held_out]
-    told = []
+    tests = []
     for item in items:
         is_dsat = item.id.startswith("D")
         own = [turn.impacts.get(item.id, 0) for turn in held if turn.dissatisfied == is_dsat]
         other = [turn.impacts.get(item.id, 0) for turn in held if turn.dissatisfied != is_dsat]
         difference = float(np.mean(own) - np.mean(other)) if own and other else 0.0
         inside, outside = (sum(impact > 0 for impact in part) for part in (own, other))
-        told.append(SignTest(item.id, inside, outside, round(difference, 4), kept=difference > 0))
-    return told
+        tests.append(SignTest(item.id, inside, outside, round(difference, 4), kept=difference > 0))
+    return tests
 
 
 def regress(items: Sequence[Item], turns: Sequence[Scored]) -> Regression:
-    """Fitted on the turns that are not held out, each with its weight. The server's log-odds count if all have them."""
+    """Fits the weighted turns that are not held out. The server's log-odds are a feature if every turn has them."""
     from sklearn.linear_model import LogisticRegression
 
     fit = [turn for turn in turns if not turn.held_out]
     with_server = all(turn.p_server is not None for turn in fit)
     x, y = _design(items, fit, with_server), np.asarray([turn.dissatisfied for turn in fit])
-    model = LogisticRegression(C=STRENGTH, max_iter=2000).fit(x, y, sample_weight=[turn.weight for turn in fit])
+    model = LogisticRegression(C=INVERSE_L2_STRENGTH, max_iter=2000).fit(
+        x, y, sample_weight=[turn.weight for turn in fit]
+    )
     weights = model.coef_[0]
     return Regression(
         bias=round(float(model.intercept_[0]), 4),
