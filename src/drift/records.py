@@ -25,6 +25,11 @@ LabelSource = Literal["embedded", "judge", "rating", "review", "source"]
 RatingKind = Literal["regeneration", "score", "thumb", "correction"]
 """The weakest first: `Rating.rank` relies on it. A regeneration is read out of what a user did, the rest was said."""
 Finish = Literal["stop", "length", "error"]
+LossName = Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft"]
+"""What `training.loss` allows; each has its function in training/loss.py."""
+MarginUnit = Literal["sequence", "token"]
+BackendName = Literal["transformers", "vllm", "endpoint"]
+"""What `sampling.backend` allows; each is a module of policy/samplers/."""
 PersonalData = Literal[
     "email", "phone", "card", "iban", "ip", "national_id", "address", "api_key", "private_key", "password", "person"
 ]

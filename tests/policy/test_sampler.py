@@ -9,7 +9,7 @@ from drift.config import PolicySettings, RecipeSettings, SamplingSettings
 from drift.policy.decode import Generated
 from drift.policy.model import load_policy
 from drift.policy.sampler import DurableSampler, generate_replies, sample
-from drift.policy.samplers.backend import LocalBackend
+from drift.policy.samplers.transformers import LocalBackend
 from drift.progress import listening
 from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
 

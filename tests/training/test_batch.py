@@ -9,7 +9,7 @@ from drift.config import PolicySettings
 from drift.policy.model import load_policy
 from drift.policy.padded import PaddedRows
 from drift.training.batch import PairBatch, StepCollator, per_token_logps, summed_logps
-from drift.training.loss import preference_loss
+from drift.training.loss import LossScalars, preference_loss
 from drift.training.shared_prefix import PackedRow, choose_packing
 from drift.training.tokens import TokenPair
 
@@ -74,7 +74,7 @@ def gradient_of(model, pairs, collator) -> tuple[float, torch.Tensor]:
     total = 0.0
     for batch in collator(pairs):
         logps = summed_logps(model, batch, torch.float32)
-        loss = preference_loss("sigmoid", batch.with_logps(logps), 0.1, 0.5, 3.0, "sequence").loss
+        loss = preference_loss("sigmoid", batch.with_logps(logps), LossScalars(0.1, 0.5)).loss
         loss.backward()
         total += loss.item()
     return total, torch.cat([weight.grad.flatten() for weight in model.parameters()])

@@ -1,4 +1,4 @@
-"""The losses against values worked out by hand."""
+"""The losses against values computed by hand, and how a loss is added."""
 
 import math
 from typing import get_args
@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drift.config import ExperimentalTraining, TrainerSettings
+from drift.records import LossName, MarginUnit
 from drift.training import loss as losses
-from drift.training.loss import PairTensors, preference_loss
+from drift.training.loss import LOSSES, LossScalars, PairTensors, preference_loss
 
 
 def pairs(*logps: list[float], lengths=((2.0, 1.0), (4.0, 5.0)), noise=None, weights=None, token_weights=None):
@@ -25,17 +26,17 @@ def pairs(*logps: list[float], lengths=((2.0, 1.0), (4.0, 5.0)), noise=None, wei
 TWO = ([-10.0, -5.0], [-20.0, -6.0], [-12.0, -5.0], [-17.0, -6.0])
 
 
-def loss_of(name, given_pairs, beta=0.1, rpo_alpha=0.0, margin=3.0, margin_unit="sequence"):
-    return preference_loss(name, given_pairs, beta, rpo_alpha, margin, margin_unit)
+def loss_of(name, tensors, beta=0.1, rpo_alpha=0.0, margin=3.0, margin_unit="sequence"):
+    return preference_loss(name, tensors, LossScalars(beta, rpo_alpha, margin, margin_unit))
 
 
 def test_sigmoid_by_hand():
-    found = loss_of("sigmoid", pairs(*TWO))
-    assert losses.sigmoid(pairs(*TWO), 0.1).tolist() == pytest.approx([0.474077, 0.693147], abs=1e-6)
-    assert found.loss.item() == pytest.approx(0.583612, abs=1e-6)
-    assert found.sigmoid_terms.tolist() == pytest.approx([0.474077, 0.693147], abs=1e-6)
-    assert found.chosen_rewards.tolist() == pytest.approx([0.2, 0.0])
-    assert found.rejected_rewards.tolist() == pytest.approx([-0.3, 0.0])
+    result = loss_of("sigmoid", pairs(*TWO))
+    assert losses.sigmoid(pairs(*TWO), LossScalars(0.1)).tolist() == pytest.approx([0.474077, 0.693147], abs=1e-6)
+    assert result.loss.item() == pytest.approx(0.583612, abs=1e-6)
+    assert result.sigmoid_terms.tolist() == pytest.approx([0.474077, 0.693147], abs=1e-6)
+    assert result.chosen_rewards.tolist() == pytest.approx([0.2, 0.0])
+    assert result.rejected_rewards.tolist() == pytest.approx([-0.3, 0.0])
 
 
 @pytest.mark.parametrize(
@@ -48,23 +49,24 @@ def test_sigmoid_by_hand():
     ],
 )
 def test_losses_of_beta_by_hand(name, beta, first, second):
-    assert getattr(losses, name)(pairs(*TWO), beta).tolist() == pytest.approx([first, second], abs=1e-6)
+    assert LOSSES[name](pairs(*TWO), LossScalars(beta)).tolist() == pytest.approx([first, second], abs=1e-6)
     expected = 0.25 * first + 0.75 * second
     assert loss_of(name, pairs(*TWO, weights=[0.25, 0.75]), beta).loss.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_robust_takes_each_pairs_own_noise():
     # -log sigmoid(0.5) = 0.474077, -log sigmoid(-0.5) = 0.974077
-    found = losses.robust(pairs(*TWO, noise=[0.2, 0.4]), 0.1)
-    assert found.tolist() == pytest.approx([(0.8 * 0.474077 - 0.2 * 0.974077) / 0.6, math.log(2)], abs=1e-5)
+    result = losses.robust(pairs(*TWO, noise=[0.2, 0.4]), LossScalars(0.1))
+    assert result.tolist() == pytest.approx([(0.8 * 0.474077 - 0.2 * 0.974077) / 0.6, math.log(2)], abs=1e-5)
 
 
 def test_robust_is_unbiased():
     """Right with probability 1 - e and swapped with e, it costs on average what the right pair costs."""
     right = pairs(*TWO, noise=[0.3, 0.3])
     swapped = pairs(TWO[1], TWO[0], TWO[3], TWO[2], noise=[0.3, 0.3])
-    average = 0.7 * losses.robust(right, 0.1) + 0.3 * losses.robust(swapped, 0.1)
-    assert torch.allclose(average, losses.sigmoid(right, 0.1))
+    scalars = LossScalars(0.1)
+    average = 0.7 * losses.robust(right, scalars) + 0.3 * losses.robust(swapped, scalars)
+    assert torch.allclose(average, losses.sigmoid(right, scalars))
 
 
 @pytest.mark.parametrize(
@@ -75,20 +77,21 @@ def test_robust_is_unbiased():
     ],
 )
 def test_anchored_by_hand(unit, margin, first, second):
-    assert losses.anchored(pairs(*TWO), margin, unit).tolist() == pytest.approx([first, second])
-    found = loss_of("anchored", pairs(*TWO, weights=[0.5, 0.5]), margin=margin, margin_unit=unit)
-    assert found.loss.item() == pytest.approx((first + second) / 2)
+    scalars = LossScalars(0.1, margin=margin, margin_unit=unit)
+    assert losses.anchored(pairs(*TWO), scalars).tolist() == pytest.approx([first, second])
+    result = loss_of("anchored", pairs(*TWO, weights=[0.5, 0.5]), margin=margin, margin_unit=unit)
+    assert result.loss.item() == pytest.approx((first + second) / 2)
 
 
 def test_anchored_rests_at_its_margin_and_pulls_an_overshoot_back():
     def slopes(chosen: float, rejected: float) -> tuple[float, float]:
-        given_pairs = pairs([chosen], [rejected], [0.0], [0.0])
-        given_pairs.chosen.requires_grad_()
-        given_pairs.rejected.requires_grad_()
-        loss_of("anchored", given_pairs).loss.backward()
-        assert given_pairs.chosen.grad is not None
-        assert given_pairs.rejected.grad is not None
-        return given_pairs.chosen.grad.item(), given_pairs.rejected.grad.item()
+        tensors = pairs([chosen], [rejected], [0.0], [0.0])
+        tensors.chosen.requires_grad_()
+        tensors.rejected.requires_grad_()
+        loss_of("anchored", tensors).loss.backward()
+        assert tensors.chosen.grad is not None
+        assert tensors.rejected.grad is not None
+        return tensors.chosen.grad.item(), tensors.rejected.grad.item()
 
     assert slopes(3.0, -3.0) == (0.0, 0.0)
     assert slopes(4.0, -5.0) == (2.0, -4.0)  # descent lowers the chosen and raises the rejected
@@ -97,37 +100,38 @@ def test_anchored_rests_at_its_margin_and_pulls_an_overshoot_back():
 def test_sft_and_rpo_are_the_mean_nll_per_chosen_token():
     # 2 and 6 chosen tokens with 10 and 5 nats: 15 nats over 8 tokens
     at_start = (TWO[0], TWO[1], TWO[0], TWO[1])
-    told = pairs(*at_start, weights=[0.5, 0.5], token_weights=[0.125, 0.125])
-    assert losses.sft(told).item() == pytest.approx(15 / 8)
-    assert loss_of("sft", told, rpo_alpha=0.2).loss.item() == pytest.approx(15 / 8)
-    assert loss_of("sigmoid", told, rpo_alpha=0.2).loss.item() == pytest.approx(math.log(2) + 0.2 * 15 / 8, abs=1e-6)
+    tensors = pairs(*at_start, weights=[0.5, 0.5], token_weights=[0.125, 0.125])
+    assert losses.chosen_nll(tensors).item() == pytest.approx(15 / 8)
+    assert loss_of("sft", tensors, rpo_alpha=0.2).loss.item() == pytest.approx(15 / 8)
+    assert loss_of("sigmoid", tensors, rpo_alpha=0.2).loss.item() == pytest.approx(math.log(2) + 0.2 * 15 / 8, abs=1e-6)
 
 
 def test_weights_are_shares_of_the_step():
-    found = loss_of("sigmoid", pairs(*TWO, weights=[0.25, 0.75]))
-    assert found.loss.item() == pytest.approx(0.25 * 0.474077 + 0.75 * 0.693147, abs=1e-6)
+    result = loss_of("sigmoid", pairs(*TWO, weights=[0.25, 0.75]))
+    assert result.loss.item() == pytest.approx(0.25 * 0.474077 + 0.75 * 0.693147, abs=1e-6)
 
 
 def test_gradient_is_minus_beta_sigmoid_of_minus_s():
-    given_pairs = pairs([-10.0], [-20.0], [-12.0], [-17.0])
-    given_pairs.chosen.requires_grad_()
-    given_pairs.rejected.requires_grad_()
-    loss_of("sigmoid", given_pairs).loss.backward()
+    tensors = pairs([-10.0], [-20.0], [-12.0], [-17.0])
+    tensors.chosen.requires_grad_()
+    tensors.rejected.requires_grad_()
+    loss_of("sigmoid", tensors).loss.backward()
     slope = -0.1 / (1 + math.exp(0.5))
-    assert given_pairs.chosen.grad is not None
-    assert given_pairs.rejected.grad is not None
-    assert (given_pairs.chosen.grad.item(), given_pairs.rejected.grad.item()) == pytest.approx((slope, -slope))
+    assert tensors.chosen.grad is not None
+    assert tensors.rejected.grad is not None
+    assert (tensors.chosen.grad.item(), tensors.rejected.grad.item()) == pytest.approx((slope, -slope))
 
 
 @given(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), st.floats(0.01, 10))
 def test_the_term_is_ln_2_at_the_reference_and_every_loss_is_finite(chosen, rejected, beta):
-    for name in get_args(losses.Loss):
+    for name in get_args(LossName):
         at_start = loss_of(name, pairs([chosen], [rejected], [chosen], [rejected]), beta)
         assert at_start.sigmoid_terms.item() == pytest.approx(math.log(2), abs=1e-6)
         away = loss_of(name, pairs([chosen], [rejected], [rejected], [chosen], noise=[0.3]), beta)
         assert math.isfinite(away.loss.item())
 
 
-def test_the_config_names_the_same_losses():
-    assert TrainerSettings.model_fields["loss"].annotation == losses.Loss
-    assert ExperimentalTraining.model_fields["margin_unit"].annotation == losses.MarginUnit
+def test_the_config_allows_the_losses_of_the_table():
+    assert TrainerSettings.model_fields["loss"].annotation == LossName
+    assert ExperimentalTraining.model_fields["margin_unit"].annotation == MarginUnit
+    assert set(get_args(LossName)) == set(LOSSES)

@@ -60,16 +60,16 @@ def test_a_file_gives_back_what_was_measured(policy, written):
 def test_a_file_of_anything_else_is_refused_by_name(tiny_policy, policy, written):
     path = written / "reference.safetensors"
     pairs, _ = load_pairs(policy, written / "pairs.jsonl", 1024, 2048)
-    with pytest.raises(DataError, match=r"reference log-probs of other weights \(.*not abc\)\. Delete it"):
+    with pytest.raises(DataError, match=r"do not match the weights \(they are of .*, expected abc\)\. Delete it"):
         ReferenceLogps.open(path, policy, pairs).logps("abc", pairs)
-    with pytest.raises(DataError, match="reference log-probs of another pairs"):
+    with pytest.raises(DataError, match="reference log-probs do not match the pairs"):
         ReferenceLogps.open(path, policy, pairs[1:])
     other = load_policy(tiny_policy, PolicySettings())
     other.tokenizer.chat_template = "{{ messages }}"
-    with pytest.raises(DataError, match="reference log-probs of another tokenizer"):
+    with pytest.raises(DataError, match="reference log-probs do not match the tokenizer"):
         ReferenceLogps.open(path, other, pairs)
     (written / "broken.safetensors").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"broken\.safetensors: no reference log-probs"):
+    with pytest.raises(DataError, match=r"broken\.safetensors: not a file of reference log-probs"):
         ReferenceLogps.open(written / "broken.safetensors", policy, pairs)
 
 
@@ -96,7 +96,7 @@ def test_weights_that_overflow_are_named(tiny_policy, written, tmp_path):
     with torch.no_grad():
         large.model.get_submodule("model.norm").weight.fill_(3e38)
     save_policy(large, tmp_path / "large")
-    with pytest.raises(DataError, match=r"log-probs of 4 of 4 pairs are no finite numbers"):
+    with pytest.raises(DataError, match=r"log-probs of 4 of 4 pairs are NaN or infinite in float32; check its weights"):
         measure_reference(
             tmp_path / "out.safetensors",
             (tmp_path / "large",),

@@ -86,5 +86,5 @@ def test_prompts_lose_turns_and_completions_keep_their_start(policy):
 
 
 def test_a_completion_is_one_assistant_message(policy):
-    with pytest.raises(DataError, match="pair a: chosen and rejected are one assistant message each, not user"):
+    with pytest.raises(DataError, match="pair a: chosen and rejected must be one assistant message each, got user"):
         tokenise(policy, [replace(PAIR, chosen=(ChatMessage("user", "x"),))], 100, 100)

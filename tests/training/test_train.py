@@ -149,6 +149,6 @@ def test_the_robust_loss_refuses_a_pair_that_says_nothing(tiny_policy, tmp_path)
     write_jsonl(path, [replace(pair(0), noise=0.5)])
     settings = SETTINGS.model_copy(update={"loss": "robust"})
     with pytest.raises(
-        DataError, match=r"pairs\.jsonl: a pair's noise is 0\.5, and training\.loss=robust allows 0 up to"
+        DataError, match=r"pairs\.jsonl: a pair has noise 0\.5; training\.loss=robust allows 0 <= noise < 0\.5"
     ):
         train_on(tmp_path / "policy", tiny_policy, tiny_policy, path, settings, PolicySettings(), 1)

@@ -13,6 +13,7 @@ from drift.errors import DriftError
 from drift.policy.model import load_policy
 from drift.records import ChatMessage, PreferencePair
 from drift.training.batch import StepCollator
+from drift.training.loss import LOSSES
 from drift.training.reference import PairLogps, logps_of
 from drift.training.shared_prefix import choose_packing
 from drift.training.tokens import TokenPair, tokenise
@@ -210,7 +211,7 @@ class OutOfMemory(torch.nn.Module):
 
 @pytest.mark.parametrize(
     ("budget", "remedy"),
-    [(100_000, r"of 15 pairs and \d+ tokens; set micro_batch_tokens=\d+ "), (1, "a single pair already")],
+    [(100_000, r"of 15 pairs and \d+ tokens; set micro_batch_tokens=\d+ "), (1, "a single pair cannot be split")],
 )
 def test_out_of_memory_names_a_budget_to_try(tiny_policy, tmp_path, budget, remedy):
     trainer = trainer_for(tiny_policy, settings_for(micro_batch_tokens=budget), tmp_path)
@@ -234,3 +235,16 @@ def test_gradient_checkpointing_changes_nothing_but_memory(tiny_policy, tmp_path
     saving.train()
     assert [row["loss"] for row in saving.rows] == pytest.approx([row["loss"] for row in plain.rows], abs=1e-5)
     assert (plain.collator.head, saving.collator.head) == ("kept", "again")
+
+
+def test_a_new_loss_trains(tiny_policy, tmp_path, monkeypatch):
+    """A loss is a function and its entry in LOSSES, and its name in records.LossName: two files."""
+
+    def hinge(tensors, scalars):  # RSO (Liu et al. 2023, arXiv 2309.06657): max(0, 1 - s)
+        return torch.relu(1 - scalars.beta * (tensors.chosen_ratio - tensors.rejected_ratio))
+
+    monkeypatch.setitem(LOSSES, "hinge", hinge)
+    trainer = trainer_for(tiny_policy, settings_for(epochs=2).model_copy(update={"loss": "hinge"}), tmp_path)
+    trainer.train()
+    assert trainer.rows[0]["loss"] == pytest.approx(1.0, abs=1e-4)  # s = 0
+    assert trainer.rows[-1]["rewards/margins"] > trainer.rows[0]["rewards/margins"]

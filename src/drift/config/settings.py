@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from drift.records import PersonalData
+from drift.records import BackendName, LossName, MarginUnit, PersonalData
 
 
 class Settings(BaseModel):
@@ -234,7 +234,7 @@ class SamplingSettings(Settings):
     max_prompt_length: PositiveInt = 2048
     batch_tokens: PositiveInt = 32768
     drop_truncated: bool = False
-    backend: Literal["transformers", "vllm", "endpoint"] = "transformers"
+    backend: BackendName = "transformers"
     vllm: VllmSettings = VllmSettings()
     endpoint: EndpointSettings | None = None
 
@@ -248,7 +248,7 @@ class SamplingSettings(Settings):
 class ExperimentalTraining(Settings):
     """For experiments. `margin_unit`: the anchored loss's `margin` counts per reply (`sequence`) or per `token`."""
 
-    margin_unit: Literal["sequence", "token"] = "sequence"
+    margin_unit: MarginUnit = "sequence"
 
 
 class TrainerSettings(Settings):
@@ -265,7 +265,7 @@ class TrainerSettings(Settings):
     FIXED = {"tau": 0.25}
     MOVED = ("margin_unit",)
 
-    loss: Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft"] = "sigmoid"
+    loss: LossName = "sigmoid"
     beta: PositiveFloat = 0.1
     margin: PositiveFloat = 3.0
     rpo_alpha: float = Field(default=0.001, ge=0.0)

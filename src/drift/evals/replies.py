@@ -22,7 +22,7 @@ from drift.errors import DataError
 from drift.evals.files import PublicRow, read_rows
 from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
-from drift.policy.samplers.backend import LocalBackend
+from drift.policy.samplers.transformers import LocalBackend
 from drift.progress import report_progress
 from drift.records import ChatMessage, Completion, stable_hash
 

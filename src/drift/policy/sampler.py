@@ -1,7 +1,7 @@
 """Fresh replies of the policy for every prompt: the y+ of DRIFT, guided by the complaint or from the request alone.
 
-Every completion is written down as soon as its batch is done. What a stopped run has sampled is not sampled again, and
-the batches are the same as if it had not been stopped, so the completions are too.
+Every batch of completions is written to the disk as soon as it is done. A resumed run samples the missing batches only,
+and the batches are the same as in a run that was not stopped, so the completions are too.
 """
 
 from collections import Counter
@@ -29,10 +29,10 @@ def sample(
     iteration: int,
     seed: int,
 ) -> dict[str, int | float]:
-    """Read PromptItems, write their Completions to `out` in the same order; returns what was done and dropped.
+    """Read PromptItems and write their Completions to `out`, in the same order; returns the stage's counts.
 
-    `failed`: replies that a server did not give after all retries, or refused. They stay so, with finish `error` and
-    no pair of them; one request among thousands ends no run (a server that fails again and again does).
+    `failed`: requests that a server refused, or did not answer after all retries. Their completions have finish `error`
+    and make no pairs. A single failure does not end the run; a server that fails repeatedly does.
     """
     items = list(read_jsonl(prompts, PromptItem))
     with BACKENDS[sampling.backend](Job(policy, policy_settings, sampling, iteration, seed)) as backend:
@@ -41,17 +41,17 @@ def sample(
     write_jsonl(out, completions)
     if failed := sampler.counts["failed"]:
         report_note(
-            f"{failed} of {len(completions)} replies could not be had: they make no pairs (to ask for all anew, delete "
-            f"{out.name} and give the same command)"
+            f"{failed} of {len(completions)} replies failed and make no pairs (to sample all replies again, delete "
+            f"{out.name} and run the same command)"
         )
     return {"prompts": len(items), **sampler.counts}
 
 
 class DurableSampler:
-    """Implements `records.Sampler` with any backend. `work`: the folder in which finished batches are written down.
+    """Implements `records.Sampler` with any backend. `work`: the folder for the journal of finished batches.
 
-    A prompt that does not fit yields no completion; `counts` says how many. With the built-in backend a completion
-    depends on the policy, the seed, the prompt, the iteration and its sample number, and on nothing else.
+    A prompt that does not fit has no completion and is counted in `counts`. With the backend `transformers`, a
+    completion depends on the policy, the seed, the prompt, the iteration and its sample number only.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class DurableSampler:
 
     def sample(self, prompts: Sequence[PromptItem], iteration: int) -> list[Completion]:
         requests, tally = build_requests(self.backend.facts, prompts, self.sampling, self.recipe, iteration, self.seed)
-        replies = self._answered(requests)
-        self.counts = {**tally, **_counted(requests, replies)}
+        replies = self._answer(requests)
+        self.counts = {**tally, **_count(requests, replies)}
         return [self._completion(request, reply, iteration) for request, reply in zip(requests, replies, strict=True)]
 
-    def _answered(self, requests: Sequence[SamplingRequest]) -> list[Generated]:
+    def _answer(self, requests: Sequence[SamplingRequest]) -> list[Generated]:
         plan = self.backend.plan(requests)
 
         def run(missing: Sequence[int]) -> Iterator[tuple[int, list[Generated]]]:
@@ -100,9 +100,10 @@ def generate_replies(
     sampling: SamplingSettings,
     work: Path | None = None,
 ) -> list[Generated | None]:
-    """Replies to conversations, in order; None where even the last user turn is too long (PROMPT_TOO_LONG).
+    """Replies to conversations, in order; None if the last user turn alone is too long (PROMPT_TOO_LONG).
 
-    `work`: a folder in which finished batches are written down, for the next command with the same policy and settings.
+    `work`: a folder for the journal of finished batches, from which the next command with the same policy and settings
+    resumes.
     """
     encoded = [fit_prompt(policy.facts, messages, sampling) for messages in conversations]
     rows = [row for row, prompt in enumerate(encoded) if prompt is not None]
@@ -113,11 +114,11 @@ def generate_replies(
         sampling,
         work,
     )
-    found = dict(zip(rows, replies, strict=True))
-    return [found.get(row) for row in range(len(encoded))]
+    reply_of = dict(zip(rows, replies, strict=True))
+    return [reply_of.get(row) for row in range(len(encoded))]
 
 
-def _counted(requests: Sequence[SamplingRequest], replies: Sequence[Generated]) -> Counter[str]:
+def _count(requests: Sequence[SamplingRequest], replies: Sequence[Generated]) -> Counter[str]:
     return Counter(
         completions=len(replies),
         guided=sum(request.guided for request in requests),

@@ -1,4 +1,4 @@
-"""Pairs to tensors: an optimizer step becomes micro-batches that add up to it exactly, however they are grouped."""
+"""Pairs to tensors: an optimizer step as micro-batches, whose losses add up to the step's however pairs are grouped."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from drift.config import TrainerSettings
 from drift.policy.padded import PaddedRows, padded_logps
-from drift.training.loss import PairLoss, PairTensors, preference_loss
+from drift.training.loss import LossScalars, PairLoss, PairTensors, preference_loss
 from drift.training.shared_prefix import Head, PackedRow, packed_logps
 from drift.training.tokens import TokenPair
 
@@ -17,9 +17,10 @@ from drift.training.tokens import TokenPair
 class PairBatch:
     """P pairs of one micro-batch.
 
-    `rows`: one packed row, or padded rows of which 2p is the pair's chosen and 2p + 1 its rejected. `history`: float32
-    [P, 2, 2], summed log-probs under the policies at the iteration's start and the warm start, chosen and rejected. The
-    rest, float32 [P], is what the loss needs to know of a pair besides its log-probs: see `PairTensors`.
+    `rows`: one packed row; or padded rows, of which 2p is the chosen of pair p and 2p + 1 its rejected.
+    `ref_chosen_logps` .. `token_weights`: float32 [P], what the loss needs besides the policy's log-probs, see
+    `PairTensors`. `history`: float32 [P, 2, 2], nats, summed log-probs of [chosen, rejected] under [the policy at the
+    iteration's start, the warm start]; NaN unless `training.diagnostics` is on.
     """
 
     rows: PackedRow | PaddedRows
@@ -33,9 +34,18 @@ class PairBatch:
     history: Tensor
 
     def with_logps(self, logps: Tensor) -> PairTensors:
-        """What the loss takes, from the policy's summed log-probs: float32 [P, 2], chosen and rejected, nats."""
-        rest = (getattr(self, field.name) for field in fields(self) if field.name not in ("rows", "history"))
-        return PairTensors(logps[:, 0], logps[:, 1], *rest)
+        """The loss's input. `logps`: float32 [P, 2], nats, the policy's sums over chosen and rejected."""
+        return PairTensors(
+            chosen=logps[:, 0],
+            rejected=logps[:, 1],
+            ref_chosen=self.ref_chosen_logps,
+            ref_rejected=self.ref_rejected_logps,
+            chosen_tokens=self.chosen_tokens,
+            rejected_tokens=self.rejected_tokens,
+            noise=self.noise,
+            weights=self.weights,
+            token_weights=self.token_weights,
+        )
 
     def to(self, device: torch.device) -> "PairBatch":
         return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
@@ -45,9 +55,9 @@ class PairBatch:
 class StepCollator:
     """The pairs of one optimizer step to micro-batches of at most `micro_batch_tokens` tokens each, padding included.
 
-    `shared`: packed rows, for a model that computes them exactly; `head`: see there. A pair that is longer by
-    itself is a micro-batch. `processes`: how many share the micro-batches; there is one for each at least, if there
-    are pairs enough.
+    A pair that is longer by itself is a micro-batch. `shared`: packed rows, for a model that computes them exactly;
+    `head`: who computes the logits, see `Head`. `processes`: the number of processes that share the micro-batches; a
+    step has at least one micro-batch for each of them, if it has enough pairs.
     """
 
     pad_token_id: int
@@ -57,25 +67,32 @@ class StepCollator:
     processes: int = 1
 
     def __call__(self, pairs: Sequence[TokenPair]) -> list[PairBatch]:
-        total = sum(pair.weight for pair in pairs) or 1.0
-        tokens = sum(pair.weight * len(pair.chosen) for pair in pairs) or 1.0
-        return [self._batch([pairs[place] for place in group], total, tokens) for group in self.groups(pairs)]
+        # weights are shares of the whole step, so the sum over its micro-batches is the step's mean
+        total_weight = sum(pair.weight for pair in pairs) or 1.0
+        total_tokens = sum(pair.weight * len(pair.chosen) for pair in pairs) or 1.0
+        return [
+            self._batch([pairs[index] for index in group], total_weight, total_tokens) for group in self.groups(pairs)
+        ]
 
     def groups(self, pairs: Sequence[TokenPair]) -> list[list[int]]:
-        """Places of the pairs of each micro-batch. Longest first, like lengths together: less padding, and memory that
-        runs out does so at once."""
-        groups: list[list[int]] = []
+        """Indices of the pairs of each micro-batch, longest pairs first.
+
+        Pairs of similar length share a micro-batch, so there is less padding; and if the memory is too small, it runs
+        out in the first micro-batch.
+        """
         budget = self.micro_batch_tokens
         if self.processes > 1:
             budget = min(budget, -(-self._tokens(pairs) // self.processes))
-        for place in sorted(range(len(pairs)), key=lambda place: -pairs[place].length):
-            if groups and self._tokens([pairs[other] for other in (*groups[-1], place)]) <= budget:
-                groups[-1].append(place)
+        groups: list[list[int]] = []
+        for index in sorted(range(len(pairs)), key=lambda index: -pairs[index].length):
+            if groups and self._tokens([pairs[member] for member in (*groups[-1], index)]) <= budget:
+                groups[-1].append(index)
             else:
-                groups.append([place])
+                groups.append([index])
         return groups
 
     def _tokens(self, pairs: Sequence[TokenPair]) -> int:
+        """What the model computes for these pairs in one micro-batch."""
         if self.shared:
             return sum(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
         return 2 * len(pairs) * max(pair.length for pair in pairs)
@@ -83,37 +100,38 @@ class StepCollator:
     def _batch(self, pairs: Sequence[TokenPair], total_weight: float, total_tokens: float) -> PairBatch:
         sequences = [(pair.prompt, reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]
         return PairBatch(
-            PackedRow.of(pairs, self.head) if self.shared else PaddedRows.of(sequences, self.pad_token_id),
-            torch.tensor([pair.ref_chosen_logps for pair in pairs]),
-            torch.tensor([pair.ref_rejected_logps for pair in pairs]),
-            torch.tensor([float(len(pair.chosen)) for pair in pairs]),
-            torch.tensor([float(len(pair.rejected)) for pair in pairs]),
-            torch.tensor([pair.noise for pair in pairs]),
-            torch.tensor([pair.weight / total_weight for pair in pairs]),
-            torch.tensor([pair.weight / total_tokens for pair in pairs]),
-            torch.tensor([pair.history for pair in pairs]).view(-1, 2, 2),
+            rows=PackedRow.of(pairs, self.head) if self.shared else PaddedRows.of(sequences, self.pad_token_id),
+            ref_chosen_logps=torch.tensor([pair.ref_chosen_logps for pair in pairs]),
+            ref_rejected_logps=torch.tensor([pair.ref_rejected_logps for pair in pairs]),
+            chosen_tokens=torch.tensor([float(len(pair.chosen)) for pair in pairs]),
+            rejected_tokens=torch.tensor([float(len(pair.rejected)) for pair in pairs]),
+            noise=torch.tensor([pair.noise for pair in pairs]),
+            weights=torch.tensor([pair.weight / total_weight for pair in pairs]),
+            token_weights=torch.tensor([pair.weight / total_tokens for pair in pairs]),
+            history=torch.tensor([pair.history for pair in pairs]).view(-1, 2, 2),
         )
 
 
-def per_token_logps(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tensor:
-    """Log-probability of every completion token, chosen and rejected of pair after pair: float32 [T], nats.
-
-    Policy and reference both come through here, so that they are the identical computation.
-    """
-    rows = batch.rows
-    return packed_logps(model, rows, dtype) if isinstance(rows, PackedRow) else padded_logps(model, rows, dtype)
+def loss_of(settings: TrainerSettings, pairs: PairTensors) -> PairLoss:
+    """The loss that `training.loss` names, with the numbers of the settings."""
+    scalars = LossScalars(settings.beta, settings.rpo_alpha, settings.margin, settings.experimental.margin_unit)
+    return preference_loss(settings.loss, pairs, scalars)
 
 
 def summed_logps(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tensor:
-    """Summed over each completion: float32 [P, 2], chosen and rejected, nats."""
-    lengths = torch.stack([batch.chosen_tokens, batch.rejected_tokens], dim=1).flatten().long()
-    owner = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
-    found = per_token_logps(model, batch, dtype).double()  # one rounding per sum, in whatever order it is added up
-    return found.new_zeros(len(lengths)).index_add(0, owner, found).float().view(-1, 2)
+    """Log-probs summed over each completion: float32 [P, 2], chosen and rejected, nats."""
+    lengths = torch.stack([batch.chosen_tokens, batch.rejected_tokens], dim=1).flatten().long()  # [2P]
+    owner = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)  # [T]: each token's completion
+    # summed in float64: rounded once per sum, whatever the order of addition
+    per_token = per_token_logps(model, batch, dtype).double()
+    return per_token.new_zeros(len(lengths)).index_add(0, owner, per_token).float().view(-1, 2)
 
 
-def loss_of(settings: TrainerSettings, pairs: PairTensors) -> PairLoss:
-    """The loss that the settings name."""
-    return preference_loss(
-        settings.loss, pairs, settings.beta, settings.rpo_alpha, settings.margin, settings.experimental.margin_unit
-    )
+def per_token_logps(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tensor:
+    """Log-prob of every completion token, chosen then rejected, pair after pair: float32 [T], nats.
+
+    `dtype`: what the forward pass computes in. Policy and reference both use this function, so that they are the
+    identical computation.
+    """
+    rows = batch.rows
+    return packed_logps(model, rows, dtype) if isinstance(rows, PackedRow) else padded_logps(model, rows, dtype)

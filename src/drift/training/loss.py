@@ -1,24 +1,30 @@
 """The losses: tensors and scalars in, tensors out. They know no config, no model and no device.
 
-Throughout, r+ = log pi(y+|x) - log ref(y+|x), r- the same of the rejected, s = beta (r+ - r-), T+ and T- the lengths.
+Notation, per pair: r+ = log pi(y+|x) - log ref(y+|x) in nats, r- the same for the rejected reply, s = beta (r+ - r-),
+T+ and T- the numbers of tokens of the two replies. P is the number of pairs.
+
+To add a loss: a function here that returns one term per pair (float32 [P]), its entry in LOSSES, and its name in
+`records.LossName`, from which the config takes the allowed names.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
 
-Loss = Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft"]
-MarginUnit = Literal["sequence", "token"]
+from drift.records import LossName, MarginUnit
 
 
 class PairTensors(NamedTuple):
-    """What a loss sees of P pairs, float32 [P] each.
+    """What a loss gets of P pairs, float32 [P] each.
 
-    `chosen` .. `ref_rejected`: nats, summed over the completion. `chosen_tokens`, `rejected_tokens`: T+ and T-.
-    `noise`: the probability in [0, 0.5) that the pair is the wrong way round.
-    `weights` sum to 1 over the optimizer step, so that micro-batches add up to the step's mean; `token_weights` are
-    w_p / (sum of w_q T+_q over the step), which makes a sum over chosen tokens the step's mean per chosen token.
+    `chosen`, `rejected`, `ref_chosen`, `ref_rejected`: log-probs summed over the completion, nats, under the policy and
+    under the reference. `chosen_tokens`, `rejected_tokens`: T+ and T-. `noise`: the probability, in [0, 0.5), that
+    chosen and rejected are swapped.
+    `weights` sum to 1 over the optimizer step, so that its micro-batches add up to the mean over the step.
+    `token_weights` are w_p / (sum over the step of w_q T+_q): they turn a sum of log-probs into the mean per chosen
+    token of the step.
     """
 
     chosen: Tensor
@@ -43,9 +49,10 @@ class PairTensors(NamedTuple):
 
 
 class PairLoss(NamedTuple):
-    """`loss`: scalar to minimise. The rest, float32 [P], one value per pair, carry no gradient.
+    """`loss`: the scalar to minimise, float32 []. The rest is float32 [P], one value per pair.
 
     `sigmoid_terms`: -log sigmoid(s) in nats, whatever the loss. `chosen_rewards`, `rejected_rewards`: beta r+, beta r-.
+    These three have no gradient: they are for the metrics and the check of the first step.
     """
 
     loss: Tensor
@@ -54,72 +61,96 @@ class PairLoss(NamedTuple):
     rejected_rewards: Tensor
 
 
-def preference_loss(
-    loss: Loss, pairs: PairTensors, beta: float, rpo_alpha: float, margin: float, margin_unit: MarginUnit
-) -> PairLoss:
-    """The weighted sum of a loss's terms, plus rpo_alpha times the chosen's NLL per token (DRIFT eq. 1).
+class LossScalars(NamedTuple):
+    """The numbers of a loss. `beta`: per nat. `rpo_alpha`: weight of the chosen reply's NLL per token.
 
-    `margin` and `margin_unit` are the anchored loss's target, not the margin that a scorer gave a pair; SFT is the NLL
-    itself and so takes no rpo_alpha.
+    `margin`: the target of `anchored`, in nats per sequence or per token (`margin_unit`); it is not the margin that a
+    scorer gives a pair.
     """
-    if loss == "sft":
-        total = sft(pairs)
-    else:
-        terms = anchored(pairs, margin, margin_unit) if loss == "anchored" else _BY_BETA[loss](pairs, beta)
-        total = (pairs.weights * terms).sum() + rpo_alpha * sft(pairs)
-    chosen_rewards = beta * pairs.chosen_ratio.detach()
-    rejected_rewards = beta * pairs.rejected_ratio.detach()
-    return PairLoss(total, -F.logsigmoid(chosen_rewards - rejected_rewards), chosen_rewards, rejected_rewards)
+
+    beta: float
+    rpo_alpha: float = 0.0
+    margin: float = 3.0
+    margin_unit: MarginUnit = "sequence"
 
 
-def sigmoid(pairs: PairTensors, beta: float) -> Tensor:
-    """DPO (Rafailov et al. 2023, eq. 7): -log sigmoid(s). float32 [P], as every loss below but `sft`."""
-    return -F.logsigmoid(beta * (pairs.chosen_ratio - pairs.rejected_ratio))
+def preference_loss(name: LossName, pairs: PairTensors, scalars: LossScalars) -> PairLoss:
+    """The loss of a micro-batch: the weighted sum of its pairs' terms, plus rpo_alpha times the NLL (DRIFT eq. 1).
 
-
-def sigmoid_norm(pairs: PairTensors, beta: float) -> Tensor:
-    """Length-normalised DPO (Tulu 3, arXiv 2411.15124, eq. 6): -log sigmoid(beta (r+/T+ - r-/T-))."""
-    return -F.logsigmoid(
-        beta * (pairs.chosen_ratio / pairs.chosen_tokens - pairs.rejected_ratio / pairs.rejected_tokens)
-    )
-
-
-def ipo(pairs: PairTensors, beta: float) -> Tensor:
-    """IPO (Azar et al. 2023, eq. 17): (r+/T+ - r-/T- - 1/(2 beta))^2, per token as its authors ran it."""
-    difference = pairs.chosen_ratio / pairs.chosen_tokens - pairs.rejected_ratio / pairs.rejected_tokens
-    return (difference - 1 / (2 * beta)) ** 2
-
-
-def robust(pairs: PairTensors, beta: float) -> Tensor:
-    """Robust DPO (Chowdhury et al. 2024, arXiv 2403.00409, eq. 12), with each pair's own noise e.
-
-    ((1 - e) (-log sigmoid(s)) - e (-log sigmoid(-s))) / (1 - 2e): in expectation over wrong labels it is the loss of
-    the right ones. e = 0 is `sigmoid`.
+    L = sum_p w_p term_p + rpo_alpha * NLL(y+|x). `sft` has no term and is the NLL itself, whatever rpo_alpha.
     """
-    s = beta * (pairs.chosen_ratio - pairs.rejected_ratio)
-    return ((pairs.noise - 1) * F.logsigmoid(s) + pairs.noise * F.logsigmoid(-s)) / (1 - 2 * pairs.noise)
+    terms = LOSSES[name](pairs, scalars)
+    nll_weight = 1.0 if name == "sft" else scalars.rpo_alpha
+    loss = (pairs.weights * terms).sum() + nll_weight * chosen_nll(pairs)
+    chosen_rewards = scalars.beta * pairs.chosen_ratio.detach()
+    rejected_rewards = scalars.beta * pairs.rejected_ratio.detach()
+    return PairLoss(loss, -F.logsigmoid(chosen_rewards - rejected_rewards), chosen_rewards, rejected_rewards)
 
 
-def apo_zero(pairs: PairTensors, beta: float) -> Tensor:
-    """APO-zero (D'Oosterlinck et al. 2024, arXiv 2408.06266, eq. 7): 1 - sigmoid(beta r+) + sigmoid(beta r-)."""
-    return (-beta * pairs.chosen_ratio).sigmoid() + (beta * pairs.rejected_ratio).sigmoid()
-
-
-def anchored(pairs: PairTensors, margin: float, margin_unit: MarginUnit) -> Tensor:
-    """The anchored square: (r+ - m)^2 + (r- + m)^2, where m is the margin, per `token` times the completion's length.
-
-    Hard SPPO (Wu et al. 2024, arXiv 2405.00675, eq. 4.7 with P = 1; m = 1/(2 beta)) against a reference that stays: by
-    itself it rests at r+ = m, r- = -m, so a spent pair has no gradient and an overshoot is pulled back. With an
-    rpo_alpha above 0, r+ rests rpo_alpha / (2 T) nats higher, where T is the mean length of the step's chosen replies.
-    """
-    chosen_margin = margin * pairs.chosen_tokens if margin_unit == "token" else margin
-    rejected_margin = margin * pairs.rejected_tokens if margin_unit == "token" else margin
-    return (pairs.chosen_ratio - chosen_margin) ** 2 + (pairs.rejected_ratio + rejected_margin) ** 2
-
-
-def sft(pairs: PairTensors) -> Tensor:
-    """Mean NLL per chosen token over the step: a scalar, nats. TRL's "sft"; the RPO term (arXiv 2404.19733, eq. 2)."""
+def chosen_nll(pairs: PairTensors) -> Tensor:
+    """Mean NLL per chosen token over the step: a scalar, nats. The RPO term (arXiv 2404.19733, eq. 2); TRL's "sft"."""
     return -(pairs.token_weights * pairs.chosen).sum()
 
 
-_BY_BETA = {"sigmoid": sigmoid, "sigmoid_norm": sigmoid_norm, "ipo": ipo, "robust": robust, "apo_zero": apo_zero}
+def sigmoid(pairs: PairTensors, scalars: LossScalars) -> Tensor:
+    """DPO (Rafailov et al. 2023, eq. 7; DRIFT eq. 1): -log sigmoid(s). float32 [P], as every loss below."""
+    return -F.logsigmoid(scalars.beta * (pairs.chosen_ratio - pairs.rejected_ratio))
+
+
+def sigmoid_norm(pairs: PairTensors, scalars: LossScalars) -> Tensor:
+    """Length-normalised DPO (Tulu 3, arXiv 2411.15124, eq. 6): -log sigmoid(beta (r+/T+ - r-/T-))."""
+    return -F.logsigmoid(
+        scalars.beta * (pairs.chosen_ratio / pairs.chosen_tokens - pairs.rejected_ratio / pairs.rejected_tokens)
+    )
+
+
+def ipo(pairs: PairTensors, scalars: LossScalars) -> Tensor:
+    """IPO (Azar et al. 2023, eq. 17): (r+/T+ - r-/T- - 1/(2 beta))^2, per token as in its authors' code."""
+    difference = pairs.chosen_ratio / pairs.chosen_tokens - pairs.rejected_ratio / pairs.rejected_tokens
+    return (difference - 1 / (2 * scalars.beta)) ** 2
+
+
+def robust(pairs: PairTensors, scalars: LossScalars) -> Tensor:
+    """Robust DPO (Chowdhury et al. 2024, arXiv 2403.00409, eq. 12), with the noise e of each pair.
+
+    ((1 - e) (-log sigmoid(s)) - e (-log sigmoid(-s))) / (1 - 2e). Its expectation over wrong labels is the DPO loss of
+    the right ones; with e = 0 it is `sigmoid`.
+    """
+    s = scalars.beta * (pairs.chosen_ratio - pairs.rejected_ratio)
+    return ((pairs.noise - 1) * F.logsigmoid(s) + pairs.noise * F.logsigmoid(-s)) / (1 - 2 * pairs.noise)
+
+
+def apo_zero(pairs: PairTensors, scalars: LossScalars) -> Tensor:
+    """APO-zero (D'Oosterlinck et al. 2024, arXiv 2408.06266, eq. 7): 1 - sigmoid(beta r+) + sigmoid(beta r-)."""
+    return (-scalars.beta * pairs.chosen_ratio).sigmoid() + (scalars.beta * pairs.rejected_ratio).sigmoid()
+
+
+def anchored(pairs: PairTensors, scalars: LossScalars) -> Tensor:
+    """The anchored square: (r+ - m)^2 + (r- + m)^2. m is the margin; per `token`, margin times the reply's length.
+
+    Hard SPPO (Wu et al. 2024, arXiv 2405.00675, eq. 4.7 with P = 1; m = 1/(2 beta)) against a fixed reference. Its
+    minimum is at r+ = m, r- = -m: a pair that has reached it has no gradient, and one beyond it is pulled back. An
+    rpo_alpha above 0 moves the minimum of r+ up by rpo_alpha / (2 T) nats, where T is the step's mean chosen length.
+    DEVIATION: the paper's only loss is `sigmoid`. With a rejected reply that stays the same in every iteration its
+    gradient never ends, so log pi(y-|x) falls without bound (docs/method.md, "Past the fifth iteration").
+    """
+    per_token = scalars.margin_unit == "token"
+    chosen_margin = scalars.margin * pairs.chosen_tokens if per_token else scalars.margin
+    rejected_margin = scalars.margin * pairs.rejected_tokens if per_token else scalars.margin
+    return (pairs.chosen_ratio - chosen_margin) ** 2 + (pairs.rejected_ratio + rejected_margin) ** 2
+
+
+def sft(pairs: PairTensors, scalars: LossScalars) -> Tensor:
+    """No preference term: `preference_loss` adds the NLL of the chosen replies, which is all of this loss."""
+    return pairs.chosen.new_zeros(len(pairs.chosen))
+
+
+LOSSES: dict[LossName, Callable[[PairTensors, LossScalars], Tensor]] = {
+    "sigmoid": sigmoid,
+    "sigmoid_norm": sigmoid_norm,
+    "ipo": ipo,
+    "robust": robust,
+    "apo_zero": apo_zero,
+    "anchored": anchored,
+    "sft": sft,
+}

@@ -1,4 +1,4 @@
-"""Preference pairs as token ids. Every pair that cannot be trained on is dropped under a name and counted."""
+"""Preference pairs as token ids. Every pair that cannot be trained on is dropped for a named reason and counted."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,11 +16,11 @@ from drift.records import ChatMessage, PreferencePair, Reason, read_jsonl
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """Ids of a pair; prompt + chosen and prompt + rejected are its two sequences.
+    """Token ids of a pair; prompt + chosen and prompt + rejected are its two sequences.
 
-    `noise`: the probability that the pair is the wrong way round. `ref_*_logps`: the reference's summed
-    log-probabilities, nats; not a number until the reference has been asked. `history`: those under the policy at the
-    iteration's start (chosen, rejected) and under the warm start, for the diagnostics.
+    `noise`: the probability that chosen and rejected are swapped. `ref_*_logps`: summed log-probs under the reference,
+    nats; NaN until `with_reference`. `history`: summed log-probs (chosen, rejected) under the policy at the iteration's
+    start, then under the warm start; for the diagnostics, NaN without them.
     """
 
     prompt: tuple[int, ...]
@@ -34,20 +34,21 @@ class TokenPair:
 
     @property
     def length(self) -> int:
+        """Tokens of the longer of its two sequences."""
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
 
 def load_pairs(
     policy: Policy, path: Path, max_prompt_length: int, max_length: int
 ) -> tuple[list[TokenPair], dict[str, int]]:
-    """`tokenise` on a file of pairs. Raises NothingToTrainOn if no pair is left."""
+    """`tokenise` a file of pairs. Raises NothingToTrainOn if no pair is left."""
     records = list(read_jsonl(path, PreferencePair))
     tokens, counts = tokenise(policy, records, max_prompt_length, max_length)
     if not tokens:
         dropped = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "the file is empty"
         raise NothingToTrainOn(
-            f"{path}: none of {len(records)} pairs can be trained on ({dropped}); prompts that are too long need a "
-            "higher max_prompt_length, empty replies other sampling settings."
+            f"{path}: none of {len(records)} pairs can be trained on ({dropped}); if prompts are too long, raise "
+            "max_prompt_length; if replies are empty, change the sampling settings."
         )
     return tokens, counts
 
@@ -57,12 +58,14 @@ def tokenise(
 ) -> tuple[list[TokenPair], dict[str, int]]:
     """The pairs that can be trained on, and counts of what was shortened, cut or dropped.
 
-    Prompts lose whole oldest turns; completions keep their start and, once cut, have no end token.
+    Completions longer than what the prompt leaves of `max_length` keep their start and have no end token.
+    DEVIATION: the authors' scripts cut prompts from the right, which removes the complaint. Here a prompt loses whole
+    turns, oldest first, and a pair whose last turn does not fit is dropped.
     """
     limit = min(max_length, policy.context_length)
     tally: Counter[str] = Counter()
-    kept = [_token_pair(policy.tokenizer, pair, min(max_prompt_length, limit - 1), limit, tally) for pair in pairs]
-    return [pair for pair in kept if pair is not None], dict(tally)
+    tokens = [_token_pair(policy.tokenizer, pair, min(max_prompt_length, limit - 1), limit, tally) for pair in pairs]
+    return [pair for pair in tokens if pair is not None], dict(tally)
 
 
 def _token_pair(
@@ -70,8 +73,11 @@ def _token_pair(
 ) -> TokenPair | None:
     chosen, rejected = _reply(pair, pair.chosen), _reply(pair, pair.rejected)
     prompt = encode_prompt(tokenizer, pair.prompt, max_prompt)
-    if prompt is None or not chosen or not rejected:
-        tally[f"dropped.{_why(chosen, rejected)}"] += 1
+    if not chosen or not rejected or prompt is None:
+        reason = Reason.PROMPT_TOO_LONG
+        if not chosen or not rejected:
+            reason = Reason.EMPTY_REJECTED if chosen else Reason.EMPTY_CHOSEN
+        tally[f"dropped.{reason}"] += 1
         return None
     room = max_length - len(prompt.ids)
     chosen_ids = _chosen_ids(tokenizer, pair, chosen)
@@ -86,21 +92,18 @@ def _token_pair(
     return TokenPair(prompt.ids, chosen_ids[:room], rejected_ids[:room], pair.weight, pair.noise)
 
 
-def _why(chosen: str, rejected: str) -> Reason:
-    if not chosen:
-        return Reason.EMPTY_CHOSEN
-    return Reason.EMPTY_REJECTED if not rejected else Reason.PROMPT_TOO_LONG
-
-
 def _reply(pair: PreferencePair, messages: Sequence[ChatMessage]) -> str:
     if len(messages) != 1 or messages[0].role != "assistant":
         roles = ", ".join(message.role for message in messages) or "nothing"
-        raise DataError(f"pair {pair.pair_id}: chosen and rejected are one assistant message each, not {roles}.")
+        raise DataError(f"pair {pair.pair_id}: chosen and rejected must be one assistant message each, got {roles}.")
     return messages[0].content
 
 
 def _chosen_ids(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair, text: str) -> tuple[int, ...]:
-    """The sampler's own ids while they still spell the chosen text; an edited text is encoded anew."""
+    """The ids that the sampler drew, if they still decode to the chosen text; otherwise the text is encoded.
+
+    DEVIATION: the authors' scripts search for the answer in the decoded text and tokenise it again.
+    """
     ids = pair.chosen_token_ids
     if ids and max(ids) < len(tokenizer) and decode(tokenizer, ids) == text:
         return ids

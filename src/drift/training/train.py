@@ -1,4 +1,15 @@
-"""The stage: pairs, a policy and its reference in; a better policy and the metrics of every step out."""
+"""The training stage: a policy, its reference's log-probs and pairs in; a better policy and metrics of every step out.
+
+From the loop to an optimizer step (file:function):
+    loop.py:drift                         it.stage("policy", train, ...)
+    training/train.py:train               one process: calls the next; with `training.launch`: scale/launch.py:train_by
+                                          starts processes of scale/rank.py:main, each of which calls the next
+    training/train.py:train_in_process    load, tokenise, build the trainer, run it, save
+    training/trainer.py:training_step     the micro-batches of one step: forward, loss, backward
+    training/batch.py:summed_logps        the policy's log-probs, from a packed row or from padded rows
+    training/loss.py:preference_loss      the loss (DRIFT eq. 1)
+The optimizer and its schedule are transformers' Trainer, `PreferenceTrainer`'s base class.
+"""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -19,10 +30,10 @@ from drift.rundir import partial_work
 from drift.training.batch import StepCollator
 from drift.training.reference import ReferenceLogps, pad_id, training_weights, with_reference
 from drift.training.scale.checkpoint import Checkpoints, KeepCheckpoints, read_rows, training_plan
-from drift.training.scale.launch import RankTask, threads, train_by, without_loop_settings
+from drift.training.scale.launch import RankTask, train_by, without_loop_settings
 from drift.training.scale.prerequisites import check_scale
 from drift.training.scale.sharded import ShardedTrainer, reshard, save_gathered, shard
-from drift.training.shared_prefix import Packing, choose_packing
+from drift.training.shared_prefix import choose_packing
 from drift.training.tokens import TokenPair, load_pairs
 from drift.training.trainer import PreferenceTrainer, training_arguments
 
@@ -36,17 +47,19 @@ def train(
     policy: PolicySettings,
     seed: int,
 ) -> dict[str, int | float]:
-    """Train `start` on the pairs; writes the policy to `out`, metrics.jsonl beside it.
+    """Train `start` on the pairs; writes the policy to `out` and metrics.jsonl beside it; returns the stage's counts.
 
-    `reference`: what `measure_reference` wrote for these pairs. `dtype: bfloat16` is what the passes compute in. Fully
-    trained weights stay float32 throughout, on disk too: at the paper's learning rate of 5e-7 nearly every update is
-    smaller than what a bfloat16 weight can show.
-    With `settings.launch`, several processes do it together. A command that was killed goes on from its last
-    checkpoint. Raises NothingToTrainOn if no pair is left, DataError if the reference is of something else, DriftError
-    if the run is numerically unsound.
+    `reference`: the file that `measure_reference` wrote for these pairs. `policy.dtype: bfloat16` is what forward and
+    backward compute in. The weights themselves stay float32, on disk too, unless an adapter is trained: at the paper's
+    learning rate of 5e-7, nearly every update is smaller than the spacing of bfloat16 numbers.
+    With `settings.launch`, several processes train together. After a kill, the next command resumes from the last
+    checkpoint. Raises NothingToTrainOn if no pair is left, DataError if the reference is of other weights, tokenizer or
+    pairs, DriftError if the loss is not finite, memory runs out or the first step is not at ln 2.
     """
     check_scale(policy, settings)
     settings = without_loop_settings(settings)
+    if settings.launch is None:
+        return train_in_process(out, start, reference, pairs, settings, policy, seed)
     task = RankTask(
         out=out,
         start=str(start),
@@ -55,96 +68,80 @@ def train(
         settings=settings,
         policy=policy,
         seed=seed,
-        threads=threads(),
+        threads=torch.get_num_threads(),
     )
-    return train_here(task) if settings.launch is None else train_by(settings.launch, task)
+    return train_by(settings.launch, task)
 
 
-def train_here(task: RankTask) -> dict[str, int | float]:
-    """`train`, in this process or as this process's share of it; the first process writes."""
-    settings, policy, out = task.settings, task.policy, task.out
-    first, processes = PartialState().is_main_process, PartialState().num_processes
+def train_in_process(
+    out: Path,
+    start: Path | str,
+    reference: Path,
+    pairs: Path,
+    settings: TrainerSettings,
+    policy: PolicySettings,
+    seed: int,
+) -> dict[str, int | float]:
+    """The training itself, or this process's share of it: under a launcher, only the first process writes."""
+    is_first, processes = PartialState().is_main_process, PartialState().num_processes
     sharded = settings.shard and processes > 1
-    begin = load_policy(task.start, training_weights(policy), "cpu" if sharded else None)
-    tokens, counts = load_pairs(begin, task.pairs, settings.max_prompt_length, settings.max_length)
-    _check_noise(task.pairs, tokens, settings)
-    measured = ReferenceLogps.open(task.reference, begin, tokens)
+
+    # the weights of a sharded model move to a GPU only as they are cut
+    begin = load_policy(start, training_weights(policy), "cpu" if sharded else None)
+    tokens, counts = load_pairs(begin, pairs, settings.max_prompt_length, settings.max_length)
+    _check_noise(pairs, tokens, settings)
+    measured = ReferenceLogps.open(reference, begin, tokens)
     tokens = with_reference(tokens, measured, settings.diagnostics)
-    trained = _with_adapter(begin, policy, task.seed)
+
+    model = _with_adapter(begin, policy, seed)
     if sharded:
-        shard(trained)
-    packing = choose_packing(trained)
-    reshard(trained)
+        shard(model)
+    packing = choose_packing(model)
+    reshard(model)
     report_note(packing.why)
     if processes > 1:
         report_note(f"{processes} processes share every training step{', and the weights' if sharded else ''}")
+    # gradient checkpointing: the logits would then be the largest tensor kept, so they are computed again as well
+    head = "again" if settings.gradient_checkpointing and packing.head == "kept" else packing.head
+    collator = StepCollator(pad_id(begin), settings.micro_batch_tokens, packing.shared, head, processes)
+
     out.mkdir(parents=True, exist_ok=True)
-    asked = (settings.model_dump(), policy.model_dump(), task.seed, processes)
-    plan = training_plan(task.reference, begin.policy_id, *asked)
+    plan = training_plan(
+        reference, begin.policy_id, settings.model_dump(), policy.model_dump(), seed, processes
+    )  # a checkpoint counts only for an equal plan
     checkpoints = Checkpoints(partial_work(out), plan)
-    with (out.parent / "metrics.jsonl").open("wb") if first else io.BytesIO() as metrics:
+    with (out.parent / "metrics.jsonl").open("wb") if is_first else io.BytesIO() as metrics:
         trainer = (ShardedTrainer if sharded else PreferenceTrainer)(
-            trained,
+            model,
             tokens,
             settings,
-            training_arguments(settings, task.seed, checkpoints.folder),
-            _collator(begin, settings, packing, processes),
+            training_arguments(settings, seed, checkpoints.folder),
+            collator,
             getattr(torch, policy.dtype),
             begin.policy_id == measured.policies[0],
             metrics,
         )
-        _go_through(trainer, checkpoints, _identical(len(tokens), counts), out.parent / "tensorboard")
+        _run_steps(trainer, checkpoints, _identical_share(len(tokens), counts), out.parent / "tensorboard")
+
     if sharded:
-        save_gathered(trained, begin.tokenizer, out)
-    elif first:
-        save_policy(identified(trained, begin.tokenizer), out)
+        save_gathered(model, begin.tokenizer, out)
+    elif is_first:
+        save_policy(identified(model, begin.tokenizer), out)
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
 
 
-def _go_through(
-    trainer: PreferenceTrainer, checkpoints: Checkpoints, identical: Mapping[str, float], events: Path
-) -> None:
-    """All steps, or those after the last checkpoint; the fixed pairs' gradients before and after them. `events`: of
-    TensorBoard, if it is asked for."""
-    trainer.add_callback(KeepCheckpoints(checkpoints, trainer.written))
-    for callback in trainer.callback_handler.callbacks:
-        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-            callback.logging_dir = str(events)
-    last = checkpoints.latest()
-    if last is not None:
-        trainer.restore(read_rows(last))
-        report_note(f"taken up: {len(trainer.rows)} training steps are there from an earlier command")
-    elif trainer.settings.diagnostics:
-        trainer.measure_gradients(**identical)
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
-    if trainer.settings.diagnostics:
-        trainer.measure_gradients(**identical)
-
-
-def _collator(policy: Policy, settings: TrainerSettings, packing: Packing, processes: int) -> StepCollator:
-    """With gradient checkpointing the logits would be the largest thing kept: they are computed again then."""
-    head = "again" if settings.gradient_checkpointing and packing.head == "kept" else packing.head
-    return StepCollator(pad_id(policy), settings.micro_batch_tokens, packing.shared, head, processes)
-
-
-def _identical(kept: int, counts: Mapping[str, int]) -> dict[str, float]:
-    """The share of pairs whose replies are the same tokens: they have no signal, and were left out."""
-    same = counts.get(f"dropped.{Reason.CHOSEN_IS_REJECTED}", 0)
-    return {"pairs/identical": same / (same + kept)}
-
-
 def _check_noise(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettings) -> None:
-    """The robust loss divides by 1 - 2 noise: from one half on, a pair says nothing or the opposite."""
+    """The robust loss divides by 1 - 2 noise: at 0.5 a pair has no information, above it is the opposite."""
     noisy = next((pair for pair in pairs if settings.loss == "robust" and not 0 <= pair.noise < 0.5), None)
     if noisy:
         raise DataError(
-            f"{path}: a pair's noise is {noisy.noise}, and training.loss=robust allows 0 up to but not 0.5; leave "
-            "such pairs out with a higher labels.min_p_dsat, or choose another loss."
+            f"{path}: a pair has noise {noisy.noise}; training.loss=robust allows 0 <= noise < 0.5. Leave such pairs "
+            "out with a higher labels.min_p_dsat, or choose another loss."
         )
 
 
 def _with_adapter(policy: Policy, settings: PolicySettings, seed: int) -> PreTrainedModel | PeftModel:
-    """The model to train: as it is, or with a fresh adapter if one is asked for and it has none yet."""
+    """The model to train: as it is, or with a new adapter if `policy.lora` is set and it has none yet."""
     if settings.lora is None or isinstance(policy.model, PeftModel):
         return policy.model
     torch.manual_seed(seed)
@@ -157,11 +154,39 @@ def _with_adapter(policy: Policy, settings: PolicySettings, seed: int) -> PreTra
     return get_peft_model(policy.model, adapter)  # pyright: ignore[reportReturnType]
 
 
+def _run_steps(
+    trainer: PreferenceTrainer, checkpoints: Checkpoints, identical_share: Mapping[str, float], events: Path
+) -> None:
+    """All steps, or those after the last checkpoint; with diagnostics, the gradients of fixed pairs before and after.
+
+    `events`: the folder for TensorBoard, if `training.report_to` names it.
+    """
+    trainer.add_callback(KeepCheckpoints(checkpoints, trainer.written))
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(events)
+    last = checkpoints.latest()
+    if last is not None:
+        trainer.restore(read_rows(last))
+        report_note(f"Resuming: {len(trainer.rows)} training steps already done")
+    elif trainer.settings.diagnostics:
+        trainer.measure_gradients(**identical_share)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if trainer.settings.diagnostics:
+        trainer.measure_gradients(**identical_share)
+
+
+def _identical_share(trained: int, counts: Mapping[str, int]) -> dict[str, float]:
+    """The share of pairs that were dropped because both replies are the same tokens, which have no signal."""
+    same = counts.get(f"dropped.{Reason.CHOSEN_IS_REJECTED}", 0)
+    return {"pairs/identical": same / (same + trained)}
+
+
 def _headline(trainer: PreferenceTrainer) -> dict[str, int | float]:
-    last = trainer.rows[-1]
+    first, last = trainer.rows[0], trainer.rows[-1]
     return {
         "steps": len(trainer.rows),
-        "first_loss": trainer.rows[0]["loss"],
+        "first_loss": first["loss"],
         "last_loss": last["loss"],
         "last_margin": last["rewards/margins"],
         "last_accuracy": last["rewards/accuracies"],

@@ -93,9 +93,9 @@ def test_a_killed_training_ends_in_the_same_bits(tiny_policy, tmp_path, policy, 
 
     notes = train_in(killed, tiny_policy, policy, settings)
     # the processes of a launcher do not wait to be heard, so they may have come further
-    taken_up = re.search(r"taken up: (\d+) training steps are there from an earlier command", "\n".join(notes))
-    assert taken_up
-    assert f"checkpoint-{taken_up[1]}" in kept
+    resumed = re.search(r"Resuming: (\d+) training steps already done", "\n".join(notes))
+    assert resumed
+    assert f"checkpoint-{resumed[1]}" in kept
     name = "adapter_model.safetensors" if policy.lora else "model.safetensors"
     assert (killed / "policy" / name).read_bytes() == (whole / "policy" / name).read_bytes()
     assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()

@@ -31,11 +31,15 @@ def test_bitsandbytes_needs_the_library_and_a_gpu(policy, optimizer, setting):
     ("policy", "changes", "message"),
     [
         (PolicySettings(), {}, r"--set training\.launch='torchrun"),
-        (PolicySettings(), {"launch": "torchrun", "optimizer": "adamw_bnb_8bit"}, "optimizer among adamw_torch, rms"),
+        (
+            PolicySettings(),
+            {"launch": "torchrun", "optimizer": "adamw_bnb_8bit"},
+            "optimizer to one of adamw_torch, rms",
+        ),
         (
             PolicySettings(lora=LoraSettings(quantize="4bit")),
             {"launch": "torchrun"},
-            r"leave policy\.lora\.quantize out",
+            r"remove policy\.lora\.quantize",
         ),
     ],
 )

@@ -1,20 +1,22 @@
-"""What a backend is: it cuts requests into batches that can be done again whole, and answers them."""
+"""What a sampler backend is: it splits requests into batches and answers them, batch by batch.
+
+A batch is the unit of resuming: one that was not finished is done again as a whole.
+"""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from drift.config import PolicySettings, SamplingSettings
-from drift.policy.decode import Generated, decode_batch, plan_batches
-from drift.policy.model import Policy, PolicyFacts, load_policy
+from drift.policy.decode import Generated
+from drift.policy.model import Policy, PolicyFacts
 from drift.records import ChatMessage
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingRequest:
-    """One completion to make. `messages` and `ids` are the same prompt, with whole turns left out if it was too long.
+    """One completion to sample. `messages` and `ids` are the same prompt; `dropped_turns` oldest turns did not fit.
 
     `key` names its random stream: seed, prompt, iteration and sample number.
     """
@@ -31,7 +33,7 @@ class SamplingRequest:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a backend is made from."""
+    """What a backend needs to know before it sees requests."""
 
     policy: Policy | Path | str
     settings: PolicySettings
@@ -41,12 +43,13 @@ class Job:
 
 
 Batch = tuple[int, Sequence[SamplingRequest]]
+"""A batch's number in the plan, and its requests."""
 
 
 class Backend(Protocol):
-    """`facts`: of the policy that prompts are cut for. `policy_id`: of the one that answers.
+    """`facts`: of the policy whose context prompts must fit. `policy_id`: of the policy that answers.
 
-    `name` stands in every Completion as its sampler.
+    `name` becomes `Completion.sampler`.
     """
 
     name: str
@@ -54,39 +57,12 @@ class Backend(Protocol):
     policy_id: str
 
     def plan(self, requests: Sequence[SamplingRequest]) -> list[list[int]]:
-        """Rows of `requests` to batches, each row in one of them."""
+        """Indices of `requests`, in batches; each index is in one batch."""
         ...
 
     def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
-        """Each batch's number with its completions in order, as the batches are done.
+        """Yield each batch's number and its completions, in the order of its requests, as batches are done.
 
-        A completion that the backend could not get has finish `error`.
+        A request that failed has a completion with finish `error`.
         """
         ...
-
-
-@contextmanager
-def local_backend(job: Job) -> Iterator["LocalBackend"]:
-    policy = job.policy if isinstance(job.policy, Policy) else load_policy(job.policy, job.settings)
-    yield LocalBackend(policy, job.sampling)
-
-
-class LocalBackend:
-    """Batches of like lengths within a budget of tokens, one after the other."""
-
-    name = "transformers"
-
-    def __init__(self, policy: Policy, sampling: SamplingSettings):
-        self.policy = policy
-        self.facts = policy.facts
-        self.policy_id = policy.policy_id
-        self.sampling = sampling
-
-    def plan(self, requests: Sequence[SamplingRequest]) -> list[list[int]]:
-        lengths = [len(request.ids) for request in requests]
-        return plan_batches(lengths, [request.conversation_id for request in requests], self.sampling)
-
-    def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
-        for number, requests in batches:
-            prompts = [request.ids for request in requests]
-            yield number, decode_batch(self.policy, prompts, [request.key for request in requests], self.sampling)

@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server that the user runs: it answers with the model that it serves, trained or not."""
+"""Any OpenAI-compatible server that the user runs. It answers with the model that it serves, trained or not."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,29 +14,29 @@ from drift.records import stable_hash
 
 
 @contextmanager
-def endpoint_backend(job: Job) -> Iterator["EndpointBackend"]:
-    """Raises PrerequisiteError if nobody answers at the address."""
+def open_backend(job: Job) -> Iterator["EndpointBackend"]:
+    """Raises PrerequisiteError if no server answers at the address."""
     settings = job.sampling.endpoint
-    assert settings is not None  # the settings see to it
+    assert settings is not None  # SamplingSettings requires it for this backend
     with Endpoint(settings) as endpoint:
-        able = probe(endpoint)
-        report_note(f"{endpoint.url}: {endpoint.model} {able.line()}")
-        if not able.repeats:
-            report_note(f"{endpoint.url}: gives other replies at every run, so a resumed run keeps those it has alone")
+        capabilities = probe(endpoint)
+        report_note(f"{endpoint.url}: {endpoint.model} {capabilities.line()}")
+        if not capabilities.repeats:
+            report_note(f"{endpoint.url}: replies differ in every run; a resumed run keeps the replies it already has")
         if job.iteration > 1:
             report_note(
-                f"{endpoint.url}: serves what it served before; iteration {job.iteration} samples from the trained "
-                "policy only if you have put it there (sampling.backend vllm does so by itself)"
+                f"{endpoint.url}: iteration {job.iteration} samples from the trained policy only if you have loaded it "
+                "into this server (sampling.backend=vllm does so by itself)"
             )
-        yield EndpointBackend(endpoint, able, job, settings)
+        yield EndpointBackend(endpoint, capabilities, job, settings)
 
 
 class EndpointBackend:
-    """Chat requests with the server's own template. Token ids stay with the server: our tokenizer makes them anew."""
+    """Chat requests, rendered with the server's own template. It returns no token ids, so training encodes the text."""
 
-    def __init__(self, endpoint: Endpoint, able: Capabilities, job: Job, settings: EndpointSettings):
+    def __init__(self, endpoint: Endpoint, capabilities: Capabilities, job: Job, settings: EndpointSettings):
         self.endpoint = endpoint
-        self.able = able
+        self.capabilities = capabilities
         self.sampling = job.sampling
         self.name = f"endpoint/{settings.model}"
         self.facts = read_facts(job.policy, job.settings)
@@ -54,7 +54,7 @@ class EndpointBackend:
             max_tokens=self.sampling.max_new_tokens,
             temperature=self.sampling.temperature,
             top_p=self.sampling.top_p,
-            seed=request_seed(request.key) if self.able.repeats else None,
+            seed=request_seed(request.key) if self.capabilities.repeats else None,
             sample=request.sample,
             owner=request.conversation_id,
         )

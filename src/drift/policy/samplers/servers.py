@@ -1,9 +1,10 @@
-"""One backend for everything that answers over HTTP: replicas side by side, each with its share of the batches."""
+"""Batches on servers that answer over HTTP: several replicas at the same time, each with its share of the batches."""
 
 import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from drift.endpoint import Endpoint, Reply, Unanswered
@@ -12,24 +13,24 @@ from drift.policy.decode import Generated
 from drift.policy.samplers.backend import Batch, SamplingRequest
 from drift.records import Finish
 
-BATCH = 16
-"""Requests that are done again together if a run is stopped before the last of them is in."""
+BATCH_REQUESTS = 16
+"""Requests of a batch: they are all sent again if a run is stopped before the last of them is answered."""
 
 FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length"}
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A server, and how a request is put to it."""
+    """A server, and how a sampling request becomes one of its HTTP requests."""
 
     endpoint: Endpoint
     ask: Callable[[SamplingRequest], HttpRequest]
 
 
 def plan_by_conversation(requests: Sequence[SamplingRequest]) -> list[list[int]]:
-    """Rows in batches of BATCH, those of a conversation side by side: a server's prefix cache is warm for them."""
+    """Indices of requests in batches, those of a conversation together: the server's prefix cache serves them."""
     order = sorted(range(len(requests)), key=lambda row: (requests[row].conversation_id, row))
-    return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    return [order[start : start + BATCH_REQUESTS] for start in range(0, len(order), BATCH_REQUESTS)]
 
 
 def request_seed(key: str) -> int:
@@ -38,44 +39,38 @@ def request_seed(key: str) -> int:
 
 
 def run_on(replicas: Sequence[Replica], batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
-    """Batch i goes to replica i mod R. Raises what a replica raises; the others' answers so far have been yielded."""
-    done: queue.Queue[tuple[int, list[Generated]] | BaseException | None] = queue.Queue()
+    """Yield each batch's number and completions as batches are done. Batch i goes to replica i mod R.
+
+    Raises what a replica raises, after the batches that were done before it.
+    """
+    results: queue.Queue[tuple[int, list[Generated]] | Future[None]] = queue.Queue()
     stop = threading.Event()
-    threads = [
-        threading.Thread(target=_work, args=(replica, batches[place :: len(replicas)], done, stop), daemon=True)
-        for place, replica in enumerate(replicas)
-    ]
-    for thread in threads:
-        thread.start()
-    working = len(threads)
-    try:
-        while working:
-            found = done.get()
-            if isinstance(found, BaseException):
-                raise found
-            if found is None:
-                working -= 1
-            else:
-                yield found
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor(len(replicas)) as pool:
+        for index, replica in enumerate(replicas):
+            worker = pool.submit(_answer_batches, replica, batches[index :: len(replicas)], results, stop)
+            worker.add_done_callback(results.put)  # the worker itself is the last thing in the queue from it
+        working = len(replicas)
+        try:
+            while working:
+                result = results.get()
+                if isinstance(result, Future):
+                    result.result()
+                    working -= 1
+                else:
+                    yield result
+        finally:
+            stop.set()  # also when the caller stops early: the workers send nothing more, and the pool waits for them
 
 
-def _work(replica: Replica, batches: Sequence[Batch], done: queue.Queue, stop: threading.Event) -> None:
-    """Ask for all batches in one stream, so that the server is busy across their borders."""
-    try:
-        asked = (replica.ask(request) for _, requests in batches for request in requests if not stop.is_set())
-        answers = replica.endpoint.ask_many(asked)
-        for number, requests in batches:
-            replies = [_generated(answer) for _, answer in zip(requests, answers, strict=False)]
-            if len(replies) < len(requests):
-                break  # stopped in the middle of the batch
-            done.put((number, replies))
-        done.put(None)
-    except BaseException as error:  # handed to the thread that waits, whatever it is
-        done.put(error)
+def _answer_batches(replica: Replica, batches: Sequence[Batch], results: queue.Queue, stop: threading.Event) -> None:
+    """Send the requests of all batches in one stream, so that the server is busy between batches too."""
+    stream = (replica.ask(request) for _, requests in batches for request in requests if not stop.is_set())
+    answers = replica.endpoint.ask_many(stream)
+    for number, requests in batches:
+        replies = [_generated(answer) for _, answer in zip(requests, answers, strict=False)]
+        if len(replies) < len(requests):
+            return  # stopped in the middle of this batch
+        results.put((number, replies))
 
 
 def _generated(answer: Reply | Unanswered) -> Generated:

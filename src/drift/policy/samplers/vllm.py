@@ -1,7 +1,7 @@
-"""vLLM in a process, and if need be an environment, of its own: one server per replica, gone before training starts.
+"""vLLM in a process, and if needed an environment, of its own: one server per replica, ended before training starts.
 
-The servers are vLLM's own; they are handed the policy as a folder (or its base and the adapter), prompts as the token
-ids that training will see, and give back the ids that they sampled.
+The servers are vLLM's own. They load the policy's folder (or its base and the adapter), get prompts as the token ids
+that training sees, and return the ids that they sampled.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ from drift.progress import report_note
 
 
 @contextmanager
-def vllm_backend(job: Job) -> Iterator["VllmBackend"]:
+def open_backend(job: Job) -> Iterator["VllmBackend"]:
     yield VllmBackend(job)
 
 
 class VllmBackend:
-    """Servers run while batches are under way and no longer: one on each of `vllm.gpus`, or a single one."""
+    """Starts servers for `run` and ends them with it: one on each of `vllm.gpus`, or a single one."""
 
     name = "vllm"
 
@@ -42,7 +42,7 @@ class VllmBackend:
             gpus: list[int | None] = [*self.job.sampling.vllm.gpus] or [None]
             servers = [
                 stack.enter_context(VllmServer(self.job, self.source, self.facts.context_length, gpu)) for gpu in gpus
-            ]  # all of them start before the first is waited for
+            ]  # all are started before the first is waited for
             replicas = [Replica(stack.enter_context(server.ready()), self._ask) for server in servers]
             report_note(f"vllm: {len(replicas)} replica{'s' if len(replicas) > 1 else ''} ready")
             yield from run_on(replicas, batches)

@@ -1,1 +1,1 @@
-"""Training that is long or large: several processes, checkpoints, and libraries that only some machines have."""
+"""Training over several processes, checkpoints in the middle of a stage, and checks of optional libraries."""

@@ -1,7 +1,7 @@
-"""Checkpoints in the middle of a training stage: a killed run goes on from the last one and ends in the same bits.
+"""Checkpoints in the middle of a training stage: a killed run resumes from the last one and ends in the same bits.
 
-The Trainer writes weights, optimizer, scheduler and random state to `checkpoint-STEP`. A checkpoint counts once its
-file `complete` is there: it is written last, after everything else is on the disk, and says what the training is of.
+The Trainer writes weights, optimizer, scheduler and random state to `checkpoint-STEP`. A checkpoint counts once it has
+the file `complete`, which is written last, after everything else is on the disk, and holds the name of the training.
 """
 
 import hashlib
@@ -25,18 +25,18 @@ Row = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """`plan`: names the training; a checkpoint of another one is of no use."""
+    """The checkpoints of one training. `plan`: its name; a checkpoint of another plan is ignored."""
 
     folder: Path
     plan: str
 
     def latest(self) -> Path | None:
-        """The last complete one."""
-        found = [path for path in self.folder.glob("checkpoint-*") if self._is_ours(path)]
-        return max(found, key=_step, default=None)
+        """The complete checkpoint of the highest step."""
+        complete = [path for path in self.folder.glob("checkpoint-*") if self._is_complete(path)]
+        return max(complete, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
 
     def seal(self, checkpoint: Path, rows: Sequence[Row]) -> None:
-        """Make it count, with the metrics so far, and remove the others."""
+        """Write the metrics so far, mark the checkpoint as complete, and remove the others."""
         (checkpoint / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
         (checkpoint / METRICS).write_bytes(b"".join(map(dump_row, rows)))
         for path in (*files_under(checkpoint), checkpoint, self.folder):
@@ -46,9 +46,9 @@ class Checkpoints:
             if other != checkpoint:
                 shutil.rmtree(other)
 
-    def _is_ours(self, path: Path) -> bool:
-        mark = path / COMPLETE
-        return mark.is_file() and mark.read_text(encoding="utf-8") == self.plan
+    def _is_complete(self, path: Path) -> bool:
+        marker = path / COMPLETE
+        return marker.is_file() and marker.read_text(encoding="utf-8") == self.plan
 
 
 class KeepCheckpoints(TrainerCallback):
@@ -60,7 +60,7 @@ class KeepCheckpoints(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         if state.global_step >= state.max_steps:
-            control.should_save = False  # the policy itself is written next
+            control.should_save = False  # after the last step the policy itself is written
 
     def on_save(self, args, state, control, **kwargs) -> None:
         PartialState().wait_for_everyone()  # each process writes its own random state
@@ -69,9 +69,9 @@ class KeepCheckpoints(TrainerCallback):
         PartialState().wait_for_everyone()
 
 
-def training_plan(reference: Path, *what: object) -> str:
-    """A name for a training: the reference's file (it names weights, tokenizer and pairs) and whatever else counts."""
-    return stable_hash(hashlib.sha256(reference.read_bytes()).hexdigest(), *what)
+def training_plan(reference: Path, *settings: object) -> str:
+    """A name for a training: a hash of the reference file (it names weights, tokenizer and pairs) and of `settings`."""
+    return stable_hash(hashlib.sha256(reference.read_bytes()).hexdigest(), *settings)
 
 
 def read_rows(checkpoint: Path) -> list[Row]:
@@ -80,7 +80,3 @@ def read_rows(checkpoint: Path) -> list[Row]:
 
 def dump_row(row: Row) -> bytes:
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))

@@ -1,6 +1,7 @@
-"""Training in several processes: a launcher (torchrun, accelerate launch) starts them for the one training stage.
+"""Training in several processes: the launcher in `training.launch` (torchrun, accelerate launch) starts them.
 
-The stage waits, and shows what the first process says. Whatever else a run does stays in one process.
+Only the training stage does so; everything else of a run stays in one process. The stage writes its arguments as a
+RankTask, waits, and passes on the progress and the notes of the first process.
 """
 
 import json
@@ -10,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from drift import errors
@@ -21,13 +21,11 @@ from drift.rundir import partial_work
 
 TASK, RESULT, ERROR, LOG = "task.json", "result.json", "error.json", "processes.log"
 PROGRESS, NOTE = "drift-progress ", "drift-note "
+"""How a line of the first process's output begins that is meant for the waiting command."""
 
 
 class RankTask(BaseModel):
-    """What this process, or each of several, is told: the arguments of `train`.
-
-    `threads`: on the CPU, for all processes together.
-    """
+    """The arguments of `train` for each process. `threads`: CPU threads for all processes together."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,10 +44,10 @@ class RankTask(BaseModel):
 
 
 def train_by(launcher: str, task: RankTask) -> dict[str, int | float]:
-    """Run the task under `launcher`; returns the counts.
+    """Run the task under `launcher`; returns the stage's counts.
 
-    Raises the DriftError of a process as its own, PrerequisiteError if there is no such launcher, DriftError with the
-    place of the log if a process ended otherwise.
+    Raises a DriftError of a process as its own kind, PrerequisiteError if the launcher is not installed, DriftError
+    with the path of the log if a process failed otherwise.
     """
     for name in (RESULT, ERROR):
         (task.folder / name).unlink(missing_ok=True)
@@ -64,17 +62,13 @@ def train_by(launcher: str, task: RankTask) -> dict[str, int | float]:
 
 
 def without_loop_settings(settings: TrainerSettings) -> TrainerSettings:
-    """Without what a subclass adds for the loop."""
+    """The trainer's own settings, without those that a subclass adds for the loop (`training.reference`)."""
     return TrainerSettings(**{name: getattr(settings, name) for name in TrainerSettings.model_fields})
 
 
-def threads() -> int:
-    return torch.get_num_threads()
-
-
 def _run(command: list[str], log: int) -> int:
-    """The launcher's exit status. It ends with us: a first process that is not listened to stops at its next step."""
-    # a launcher of the same environment is found even if that is not activated
+    """The launcher's exit status. It is ended with this process; `log`: the file descriptor of its stderr."""
+    # a launcher of this environment is found even if the environment is not activated
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
         process = subprocess.Popen(
@@ -92,7 +86,11 @@ def _run(command: list[str], log: int) -> int:
         ) from None
     try:
         for line in process.stdout or ():
-            _pass_on(line)
+            if line.startswith(PROGRESS):
+                done, total = line.removeprefix(PROGRESS).split()
+                report_progress(int(done), int(total))
+            elif line.startswith(NOTE):
+                report_note(line.removeprefix(NOTE).strip())
         return process.wait()
     finally:
         if process.poll() is None:
@@ -100,19 +98,13 @@ def _run(command: list[str], log: int) -> int:
             process.wait()
 
 
-def _pass_on(line: str) -> None:
-    if line.startswith(PROGRESS):
-        done, total = line.removeprefix(PROGRESS).split()
-        report_progress(int(done), int(total))
-    elif line.startswith(NOTE):
-        report_note(line.removeprefix(NOTE).strip())
-
-
 def _failure(folder: Path, launcher: str, status: int) -> DriftError:
     if (folder / ERROR).exists():
-        said = json.loads((folder / ERROR).read_text(encoding="utf-8"))
-        kind = getattr(errors, said["kind"], None)
+        failure = json.loads((folder / ERROR).read_text(encoding="utf-8"))
+        kind = getattr(errors, failure["kind"], None)
         if kind is not None:
-            return kind(said["message"])
-        return DriftError(f"a process of training.launch={launcher!r} failed: {said['message']}; log: {folder / LOG}")
+            return kind(failure["message"])
+        return DriftError(
+            f"a process of training.launch={launcher!r} failed: {failure['message']}; log: {folder / LOG}"
+        )
     return DriftError(f"training.launch={launcher!r} ended with status {status}; log: {folder / LOG}")

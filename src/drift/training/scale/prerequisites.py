@@ -1,4 +1,4 @@
-"""Settings that need a library or a device: refused before anything is computed, not hours later."""
+"""Settings that need a library or a device: checked before anything is computed, not hours later."""
 
 import os
 from importlib.util import find_spec
@@ -8,15 +8,15 @@ import torch
 from drift.config import PolicySettings, TrainerSettings
 from drift.errors import ConfigError, PrerequisiteError
 
-_PLAIN = ("adamw_torch", "rmsprop")
+_UNQUANTIZED_OPTIMIZERS = ("adamw_torch", "rmsprop")
 
 
 def check_scale(policy: PolicySettings, *trainings: TrainerSettings) -> None:
-    """Raises PrerequisiteError naming what to install, ConfigError under torchrun or where settings exclude others."""
+    """Raises PrerequisiteError with what to install; ConfigError under torchrun, or if settings exclude each other."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            "this command was started in several processes at once; give it once, by itself, and let it start the "
-            "processes of training: --set training.launch='torchrun --nproc-per-node 2'"
+            f"this command was started in several processes (WORLD_SIZE={os.environ['WORLD_SIZE']}); start it once, "
+            "without a launcher, and let training use one: --set training.launch='torchrun --nproc-per-node 2'"
         )
     for settings in trainings:
         if settings.shard:
@@ -24,7 +24,7 @@ def check_scale(policy: PolicySettings, *trainings: TrainerSettings) -> None:
     if policy.lora and policy.lora.quantize:
         _needs_bitsandbytes("policy.lora.quantize=4bit")
     for settings in trainings:
-        if settings.optimizer not in _PLAIN:
+        if settings.optimizer not in _UNQUANTIZED_OPTIMIZERS:
             _needs_bitsandbytes(f"training.optimizer={settings.optimizer}")
         for tracker in settings.report_to:
             if find_spec(tracker) is None:
@@ -37,13 +37,13 @@ def check_scale(policy: PolicySettings, *trainings: TrainerSettings) -> None:
 def _check_shard(policy: PolicySettings, settings: TrainerSettings) -> None:
     if settings.launch is None:
         raise ConfigError(
-            "training.shard cuts the weights over several processes, and there is one; say how they are started: "
+            "training.shard splits the weights over several processes, but training.launch is not set: "
             "--set training.launch='torchrun --nproc-per-node 2'"
         )
-    if settings.optimizer not in _PLAIN or (policy.lora and policy.lora.quantize):
+    if settings.optimizer not in _UNQUANTIZED_OPTIMIZERS or (policy.lora and policy.lora.quantize):
         raise ConfigError(
-            "training.shard goes with weights of 16 or 32 bits and their own optimizer states; choose "
-            f"training.optimizer among {', '.join(_PLAIN)} and leave policy.lora.quantize out, or leave shard out."
+            f"training.shard needs unquantized weights and optimizer states; set training.optimizer to one of "
+            f"{', '.join(_UNQUANTIZED_OPTIMIZERS)} and remove policy.lora.quantize, or remove training.shard."
         )
 
 
@@ -53,4 +53,4 @@ def _needs_bitsandbytes(setting: str) -> None:
             f"{setting}: bitsandbytes is not installed. pip install 'drift-training[bnb]', on a machine with a CUDA GPU"
         )
     if not torch.cuda.is_available():
-        raise PrerequisiteError(f"{setting}: this needs a CUDA GPU, and there is none. Leave the setting out here.")
+        raise PrerequisiteError(f"{setting}: this needs a CUDA GPU, and this machine has none. Remove the setting.")

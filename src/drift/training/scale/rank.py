@@ -1,4 +1,4 @@
-"""One process of several that train: a launcher starts `python -m drift.training.scale.rank TASK`."""
+"""One of several training processes: a launcher starts `python -m drift.training.scale.rank TASK` in each."""
 
 import json
 import os
@@ -12,46 +12,48 @@ from drift.errors import DriftError
 from drift.progress import listening
 from drift.rundir import atomic_write
 from drift.training.scale.launch import ERROR, NOTE, PROGRESS, RESULT, RankTask
-from drift.training.train import train_here
+from drift.training.train import train_in_process
 
 
 def main(path: Path) -> int:
-    """The exit status. What went wrong is left as a file for the command that waits."""
+    """Train as `path` (a RankTask) says; returns the exit status. An error is written to a file for the stage."""
     task = RankTask.model_validate_json(path.read_text(encoding="utf-8"))
     torch.set_num_threads(max(1, task.threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     try:
-        # it also gives every process a device of its own; on the CPU they find each other only if told that it is one
-        first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
-        with listening(_say_progress, _say) if first else listening(_silent):
-            counts = train_here(task)
+        # it also gives each process its own device; without a GPU, processes find each other only if cpu=True
+        is_first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
+        with listening(_send_progress, _send_note) if is_first else listening(_ignore_progress):
+            counts = train_in_process(
+                task.out, task.start, task.reference, task.pairs, task.settings, task.policy, task.seed
+            )
     except Exception as error:
         kind = type(error).__name__ if isinstance(error, DriftError) else ""
-        said = {"kind": kind, "message": str(error) if kind else f"{type(error).__name__}: {error}"}
-        atomic_write(task.folder / ERROR, json.dumps(said).encode())
+        failure = {"kind": kind, "message": str(error) if kind else f"{type(error).__name__}: {error}"}
+        atomic_write(task.folder / ERROR, json.dumps(failure).encode())
         raise
-    if first:
+    if is_first:
         atomic_write(task.folder / RESULT, json.dumps(counts).encode())
     PartialState().wait_for_everyone()
     PartialState().destroy_process_group()
     return 0
 
 
-def _say_progress(done: int, total: int, _tokens: int) -> None:
-    _say_line(f"{PROGRESS}{done} {total}")
+def _send_progress(done: int, total: int, _tokens: int) -> None:
+    _send_line(f"{PROGRESS}{done} {total}")
 
 
-def _say(text: str) -> None:
-    _say_line(f"{NOTE}{text}")
+def _send_note(text: str) -> None:
+    _send_line(f"{NOTE}{text}")
 
 
-def _say_line(line: str) -> None:
-    """The launcher's output is a pipe to the command that waits; it reads these lines."""
+def _send_line(line: str) -> None:
+    """The output is a pipe to the command that waits, which reads these lines."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
-def _silent(_done: int, _total: int, _tokens: int) -> None:
-    """Only the first process is heard."""
+def _ignore_progress(_done: int, _total: int, _tokens: int) -> None:
+    """Only the first process reports."""
 
 
 if __name__ == "__main__":

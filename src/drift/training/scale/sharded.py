@@ -1,7 +1,7 @@
 """FSDP2: every process holds a share of each weight, of its gradient and of its optimizer state.
 
-Whole weights are there for one layer at a time. It is torch's own `fully_shard`, not accelerate's wrapping, which does
-nothing on a CPU: so what the tests run on two gloo processes is what runs on GPUs.
+The full weights exist for one layer at a time. This uses torch's own `fully_shard`, not accelerate's wrapper, which
+does nothing on a CPU; so the tests, on two gloo processes, run the same code as GPUs.
 """
 
 from pathlib import Path
@@ -30,9 +30,9 @@ WEIGHTS, OPTIMIZER, SCHEDULER = "weights.safetensors", "optimizer.pt", "schedule
 
 
 def shard(model: nn.Module) -> None:
-    """Cut the weights over all processes, layer by layer; they move to each process's device as they are cut.
+    """Split the weights over all processes, layer by layer; they move to each process's device as they are split.
 
-    What is no layer (embeddings, head) stays together and is whole from the forward pass to the backward pass.
+    What is not in a layer (embeddings, head) is one group, gathered from the forward pass to the backward pass.
     """
     state: Any = PartialState()
     mesh = init_device_mesh(state.device.type, (state.num_processes,))
@@ -42,18 +42,18 @@ def shard(model: nn.Module) -> None:
 
 
 def reshard(model: nn.Module) -> None:
-    """After forward passes without a backward pass: give up the whole weights that the latter would have given up."""
+    """After forward passes without a backward pass: free the gathered weights, as the backward pass would have."""
     if isinstance(model, FSDPModule):
         model.reshard()
 
 
 def gathered(model: nn.Module) -> dict[str, Tensor]:
-    """What is trained, whole and on the CPU, in the first process; nothing in the others. All processes have to ask."""
+    """The trained weights in full, on the CPU of the first process; empty in the others. All processes must call it."""
     return get_model_state_dict(model, options=_options(model, cpu_offload=True))  # pyright: ignore[reportReturnType]
 
 
 def save_gathered(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
-    """The policy's folder, from the first process; all of them have to call."""
+    """The first process writes the policy's folder; all processes must call it."""
     weights = gathered(model)
     if PartialState().is_main_process:
         model.save_pretrained(str(out), state_dict=weights)
@@ -61,11 +61,11 @@ def save_gathered(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedToken
 
 
 class ShardedTrainer(PreferenceTrainer):
-    """Checkpoints of a model that no process has the whole of: the first process writes, and hands out."""
+    """Checkpoints of a sharded model: the first process gathers and writes them, and sends them out when resuming."""
 
     def __init__(self, model: nn.Module, *arguments: Any):
         super().__init__(model, *arguments)
-        # neither wrap it in DDP nor move it: it exchanges its gradients itself
+        # tells the Trainer neither to wrap the model in DDP nor to move it: FSDP exchanges the gradients itself
         self.is_distributed_loading_by_transformers = True
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -76,7 +76,7 @@ class ShardedTrainer(PreferenceTrainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         options = _options(self._module, cpu_offload=True)
-        state = get_optimizer_state_dict(self._module, self._plain_optimizer, options=options)
+        state = get_optimizer_state_dict(self._module, self._inner_optimizer, options=options)
         if self.args.should_save:
             torch.save(state, Path(output_dir, OPTIMIZER))
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER))  # pyright: ignore
@@ -91,7 +91,7 @@ class ShardedTrainer(PreferenceTrainer):
         path = Path(checkpoint, OPTIMIZER)
         state: Any = torch.load(path, map_location="cpu", weights_only=True) if self.args.should_save else {}
         options = _options(self._module, broadcast_from_rank0=True)
-        set_optimizer_state_dict(self._module, self._plain_optimizer, state, options=options)
+        set_optimizer_state_dict(self._module, self._inner_optimizer, state, options=options)
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER), weights_only=True))  # pyright: ignore
 
     @property
@@ -99,13 +99,13 @@ class ShardedTrainer(PreferenceTrainer):
         return self.model  # pyright: ignore[reportReturnType]
 
     @property
-    def _plain_optimizer(self) -> torch.optim.Optimizer:
+    def _inner_optimizer(self) -> torch.optim.Optimizer:
         wrapped: Any = self.optimizer
         return getattr(wrapped, "optimizer", wrapped)  # accelerate wraps it
 
 
 def _options(model: nn.Module, cpu_offload: bool = False, broadcast_from_rank0: bool = False) -> StateDictOptions:
-    """Under an adapter, what it stands on is neither trained nor kept."""
+    """With an adapter, only the adapter's weights are trained and saved."""
     adapter = isinstance(model, PeftModel)
     return StateDictOptions(
         full_state_dict=True,
@@ -117,6 +117,6 @@ def _options(model: nn.Module, cpu_offload: bool = False, broadcast_from_rank0: 
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
-    """The modules that the model's own class says belong together; none of them holds another."""
+    """The modules that the model's own class declares as layers; none of them contains another."""
     names = set(getattr(base_model(model), "_no_split_modules", None) or ())
     return [module for module in model.modules() if type(module).__name__ in names]

@@ -1,11 +1,13 @@
-"""The head: from the last hidden states to log-probs of the targets, with gradients that are added up in float32.
+"""The head: from the last hidden states to log-probs of the targets, with gradients summed in float32.
 
-A linear layer under autocast hands its gradients on in bfloat16, those of its weights and those of the hidden states
-that every layer below builds upon; here they are float32 from the start. Under gradient checkpointing the logits would
-be the largest thing that a step keeps, so they can be computed again, a few rows at a time.
+Under autocast, a linear layer passes its gradients on in bfloat16: those of its weights, and those of the hidden states
+that all layers below depend on. Here they are float32. Under gradient checkpointing, the logits would be the largest
+tensor that a step keeps, so they can be computed again, a few rows at a time.
 
-The model's own forward runs as always, but its head is handed no rows; it keeps what it was about to be given. A model
-that does more to its logits than its head (scales or caps them) is told apart by the probe and uses its head itself.
+The model's own forward pass runs as usual, but a hook takes the input of its head and passes it zero rows. A model that
+scales or caps its logits after the head is found by the probe and uses its own head.
+
+Shapes: T completion tokens, H hidden width, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,21 +20,22 @@ from torch import Tensor, nn
 from drift.policy.padded import logit_slopes, logsumexp
 
 Head = Literal["model", "kept", "again"]
-"""Who computes the logits: the model's own head, or this module, which keeps them for the gradient or does so again."""
+"""Who computes the logits: the model's own head (`model`), or this module, which keeps them for the gradient (`kept`)
+or computes them again in the backward pass (`again`)."""
 
-CHUNK = {"cpu": 256, "cuda": 2048}
-"""Rows that are multiplied at once: their logits are there in float32."""
+CHUNK_ROWS = {"cpu": 256, "cuda": 2048}
+"""Rows of hidden states that are multiplied at once: their logits exist in float32."""
 
 
 def head_logps(
     model: nn.Module, forward: Callable[[], Tensor], targets: Tensor, dtype: torch.dtype, head: Head
 ) -> Tensor:
-    """Log-probs of the targets, float32 [T], from the hidden states that `forward` would give its head: [1, T, H].
+    """Log-probs of the targets, float32 [T], nats, from the hidden states [1, T, H] that `forward` gives the head.
 
-    Logits are computed in `dtype` (float32: in the weights' own type). Raises TypeError for a head that is no plain
+    Logits are computed in `dtype` (float32: in the weights' own type). Raises TypeError if the head is not a plain
     linear layer.
     """
-    inner: nn.Module = getattr(model, "module", model)  # several processes wrap the model
+    inner: nn.Module = getattr(model, "module", model)  # with several processes the model is wrapped
     layer: nn.Module = inner.get_output_embeddings()  # pyright: ignore[reportCallIssue]
     if type(layer) is not nn.Linear:
         raise TypeError(f"its head is a {type(layer).__name__}")
@@ -47,12 +50,14 @@ def head_logps(
         forward()
     finally:
         handle.remove()
-    given = (layer.weight.dtype if dtype == torch.float32 else dtype, head == "kept")
-    return _HeadLogps.apply(caught[0][0], layer.weight, layer.bias, targets, *given)  # pyright: ignore
+    logits_dtype = layer.weight.dtype if dtype == torch.float32 else dtype
+    return _HeadLogps.apply(  # pyright: ignore[reportReturnType]
+        caught[0][0], layer.weight, layer.bias, targets, logits_dtype, head == "kept"
+    )
 
 
 class _HeadLogps(torch.autograd.Function):
-    """log p_t = z_t - logsumexp(z) with z = W h + b, as one function of h, W and b."""
+    """log p_t = z_t - logsumexp(z) with z = W h + b, as one function of h [T, H], W [V, H] and b [V]."""
 
     @staticmethod
     def forward(
@@ -71,7 +76,7 @@ class _HeadLogps(torch.autograd.Function):
                     logits[rows] = chunk
         sums = torch.cat(logsums)
         ctx.save_for_backward(states, weight, bias, targets, sums, logits)
-        ctx.of = hidden.dtype
+        ctx.hidden_dtype = hidden.dtype
         return torch.cat(scores) - sums
 
     @staticmethod
@@ -93,7 +98,7 @@ class _HeadLogps(torch.autograd.Function):
                 if of_bias is not None:
                     of_bias += slopes.sum(0)
         return (
-            None if of_states is None else of_states.to(ctx.of),
+            None if of_states is None else of_states.to(ctx.hidden_dtype),
             None if of_weight is None else of_weight.to(weight.dtype),
             None if of_bias is None else of_bias.to(weight.dtype),
             *(None, None, None),
@@ -101,12 +106,12 @@ class _HeadLogps(torch.autograd.Function):
 
 
 def _product(slopes: Tensor, other: Tensor) -> Tensor:
-    """float32, from float32 slopes: on CUDA by way of the other's type, whose products its units add up in float32."""
+    """Matrix product in float32. On CUDA the slopes take the other's type, whose products are summed in float32."""
     if slopes.is_cuda and other.dtype != torch.float32:
         return torch.mm(slopes.to(other.dtype), other, out_dtype=torch.float32)
     return slopes @ other.float()
 
 
 def _chunks(states: Tensor) -> Iterator[slice]:
-    size = CHUNK.get(states.device.type, CHUNK["cuda"])
+    size = CHUNK_ROWS.get(states.device.type, CHUNK_ROWS["cuda"])
     return (slice(start, start + size) for start in range(0, len(states), size))

@@ -1,6 +1,13 @@
-"""The row `[P C R | P C R ...]`: what stands where, and the forward pass over it.
+"""The row `[P C R | P C R ...]`: where each part is, and the forward pass over it.
 
-Positions of R restart where those of C began, since both follow P. No token is padding and no prompt stands twice.
+The positions of R start again where those of C started, since both follow P. There is no padding, and every prompt is
+in the row once. For P = a b, C = c d, R = e f g:
+
+    index          0 1 2 3 4 5 6
+    input_ids      a b c d e f g
+    position_ids   0 1 2 3 2 3 4
+    targets        c d e f g         the completion tokens, C then R
+    predicting     1 2 1 4 5         the index from which each of them is predicted: b predicts both c and e
 """
 
 from collections.abc import Sequence
@@ -17,7 +24,7 @@ from drift.training.tokens import TokenPair
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Where one pair lies in the row: P in [start, chosen), C in [chosen, rejected), R in [rejected, end)."""
+    """Indices of one pair in the row: P in [start, chosen), C in [chosen, rejected), R in [rejected, end)."""
 
     start: int
     chosen: int
@@ -25,15 +32,15 @@ class Segment:
     end: int
 
 
-_NEVER = 2**40
-"""A position after every other."""
+_HIDDEN_POSITION = 2**40
+"""A position after every other: no query sees it."""
 
 
 class Layout:
-    """What the attention needs to know of a row. It travels as a forward keyword, so that a layer which gradient
-    checkpointing computes again sees it again.
+    """What the attention needs to know of a row.
 
-    `windows`: what each attention call was given as its sliding window, if the probe asks for it.
+    It is a keyword of the forward pass, so that a layer gets it again when gradient checkpointing computes it again.
+    `windows`: the sliding window that each attention call got, if `record` is set (by the probe).
     """
 
     def __init__(self, segments: Sequence[Segment], record: bool = False):
@@ -43,9 +50,10 @@ class Layout:
         self._sequences: tuple[Tensor, Tensor, Tensor, int] | None = None
 
     def mask(self, segment: Segment, of_rejected: bool, window: int | None, like: Tensor) -> Tensor:
-        """What is added to a pair's attention scores, 0 or -inf: of [P C] to itself, or of R to [P C R] without C.
+        """What is added to a pair's attention scores, 0 or -inf: [P C, P C], or with `of_rejected` [R, P C R].
 
-        A query sees what is not after it and, under a window, fewer than `window` positions before it.
+        A query sees keys that are not after it and, with a window, fewer than `window` positions before it; R does not
+        see C. `like`: a tensor with the mask's type and device. Masks are kept: every layer asks for the same ones.
         """
         key = (segment, of_rejected, window, like.dtype, like.device)
         if key not in self._masks:
@@ -53,17 +61,20 @@ class Layout:
             queries = keys = list(range(prompt + chosen))
             if of_rejected:
                 queries = list(range(prompt, prompt + segment.end - segment.rejected))
-                keys = [*range(prompt), *[_NEVER] * chosen, *queries]
-            ages = torch.tensor(queries, device=like.device)[:, None] - torch.tensor(keys, device=like.device)
-            unseen = (ages < 0) | (ages >= (window or _NEVER))
-            self._masks[key] = torch.zeros(ages.shape, dtype=like.dtype, device=like.device).masked_fill_(
+                keys = [*range(prompt), *[_HIDDEN_POSITION] * chosen, *queries]
+            distance = torch.tensor(queries, device=like.device)[:, None] - torch.tensor(keys, device=like.device)
+            unseen = (distance < 0) | (distance >= (window or _HIDDEN_POSITION))
+            self._masks[key] = torch.zeros(distance.shape, dtype=like.dtype, device=like.device).masked_fill_(
                 unseen, -torch.inf
             )
         return self._masks[key]
 
     def sequences(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
-        """For one kernel call over [P C], R of pair after pair: places of the keys (int64), where each sequence's
-        queries and keys end (int32, from 0), and the longest sequence."""
+        """For one kernel call over the 2P sequences [P C], R of pair after pair.
+
+        Returns the indices of all keys (int64), the cumulated lengths of queries and of keys (int32 [2P + 1], from 0),
+        and the longest sequence's number of keys.
+        """
         if self._sequences is None:
             keys = [
                 part
@@ -72,7 +83,7 @@ class Layout:
             ]
             queries = [length for s in self.segments for length in (s.rejected - s.start, s.end - s.rejected)]
             self._sequences = (
-                torch.tensor([place for part in keys for place in part], device=device),
+                torch.tensor([index for part in keys for index in part], device=device),
                 torch.tensor([*accumulate(queries, initial=0)], dtype=torch.int32, device=device),
                 torch.tensor([*accumulate(map(len, keys), initial=0)], dtype=torch.int32, device=device),
                 max(map(len, keys)),
@@ -84,8 +95,9 @@ class Layout:
 class PackedRow:
     """Pairs in one row of N tokens, T of them in completions.
 
-    input_ids, position_ids: int64 [1, N]. predicting, targets: int64 [T]: the position before each completion token,
-    and the token; C and R of a pair are predicted from the same last position of P. `head`: who computes the logits.
+    input_ids, position_ids: int64 [1, N]. targets: int64 [T], the completion tokens. predicting: int64 [T], for each of
+    them the index in the row that predicts it; the first tokens of C and R are both predicted by the last token of P.
+    `head`: who computes the logits, see `Head`.
     """
 
     input_ids: Tensor
@@ -105,8 +117,8 @@ class PackedRow:
         ]
         return cls(
             torch.tensor([[token for pair in pairs for token in (*pair.prompt, *pair.chosen, *pair.rejected)]]),
-            torch.tensor([[place for pair in pairs for place in _positions(pair)]]),
-            torch.tensor([place for segment in segments for place in _predicting(segment)]),
+            torch.tensor([[position for pair in pairs for position in _positions(pair)]]),
+            torch.tensor([index for segment in segments for index in _predicting(segment)]),
             torch.tensor([token for pair in pairs for token in (*pair.chosen, *pair.rejected)]),
             Layout(segments),
             head,
@@ -124,15 +136,15 @@ class PackedRow:
 
     @property
     def padded_tokens(self) -> int:
-        """What the model computes: here, no padding."""
+        """Tokens that the model computes; a packed row has no padding."""
         return self.input_ids.numel()
 
 
 def packed_logps(model: nn.Module, row: PackedRow, dtype: torch.dtype) -> Tensor:
-    """Log-probability of every completion token, C and R of pair after pair: float32 [T], nats.
+    """Log-prob of every completion token, C then R, pair after pair: float32 [T], nats.
 
-    The model's attention has to be switched to `attention.NAME`. The forward runs in `dtype`, the head only where a
-    completion token is predicted.
+    The model's attention must be switched to `attention.NAME` (`choose_packing`). The forward pass computes in `dtype`,
+    and the head only the T rows that predict a completion token.
     """
     with autocast(row.input_ids.device, dtype):
         if row.head != "model":
@@ -142,6 +154,7 @@ def packed_logps(model: nn.Module, row: PackedRow, dtype: torch.dtype) -> Tensor
 
 
 def _logits(model: nn.Module, row: PackedRow) -> Tensor:
+    """[1, T, V], in the type of the forward pass."""
     return model(
         input_ids=row.input_ids,
         position_ids=row.position_ids,
@@ -157,6 +170,6 @@ def _positions(pair: TokenPair) -> list[int]:
 
 
 def _predicting(segment: Segment) -> list[int]:
-    """One position back from every completion token; R's first token is predicted where C's is."""
+    """The index before every completion token; for R's first token, the index that predicts C's first."""
     chosen = range(segment.chosen - 1, segment.rejected - 1)
     return [*chosen, segment.chosen - 1, *range(segment.rejected, segment.end - 1)]

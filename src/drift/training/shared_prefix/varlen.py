@@ -1,7 +1,7 @@
 """The same attention in one kernel call on CUDA: flash attention over sequences of different lengths.
 
-The queries of a packed row are in order already: [P C] of a pair is one sequence, R another. R's keys, P and R, are not
-neighbours, so keys and values are gathered. Whether the kernel is there and right is for the probe to find out.
+The queries of a packed row are already in order: [P C] of a pair is one sequence, R the next. The keys of R are P and
+R, which are not contiguous, so keys and values are gathered. The probe checks that the kernel exists and is right.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ def varlen_attention(
     shared_prefix: Layout | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """As `shared_prefix_attention`, which it falls back on for float32: flash attention has no such kernel."""
+    """As `shared_prefix_attention`, which also computes float32 rows: flash attention has no float32 kernel."""
     if value.dtype == torch.float32 or shared_prefix is None:
         return shared_prefix_attention(
             module, query, key, value, attention_mask, scaling, sliding_window, shared_prefix
@@ -35,12 +35,12 @@ def varlen_attention(
 
     if shared_prefix.windows is not None:
         shared_prefix.windows.append(sliding_window)
-    places, query_ends, key_ends, longest = shared_prefix.sequences(value.device)
+    key_positions, query_ends, key_ends, longest = shared_prefix.sequences(value.device)
     states = [tensor.to(value.dtype)[0].transpose(0, 1) for tensor in (query, key, value)]
-    found = varlen_attn(
+    attended = varlen_attn(
         states[0].contiguous(),
-        states[1][places],
-        states[2][places],
+        states[1][key_positions],
+        states[2][key_positions],
         query_ends,
         key_ends,
         longest,
@@ -49,5 +49,5 @@ def varlen_attention(
         window_size=(-1, 0) if sliding_window is None else (sliding_window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    assert isinstance(found, Tensor)
-    return found[None], None
+    assert isinstance(attended, Tensor)
+    return attended[None], None
