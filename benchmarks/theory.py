@@ -19,8 +19,8 @@ def p_imp_and_gain(path: Path) -> None:
     rows = sorted((arm["p_imp"][0], arm["gain"][0], name) for name, arm in arms.items())
     for p_imp, gain, name in rows:
         sys.stdout.write(f"{path.parent.name} {name}: p_imp {p_imp:.3f}, gain {gain:+.3f}\n")
-    found = spearmanr([row[0] for row in rows], [row[1] for row in rows])
-    sys.stdout.write(f"{path.parent.name}: Spearman {found.statistic:.2f} over {len(rows)} arms\n")
+    correlation = spearmanr([row[0] for row in rows], [row[1] for row in rows])
+    sys.stdout.write(f"{path.parent.name}: Spearman {correlation.statistic:.2f} over {len(rows)} arms\n")
 
 
 def both_sides(row: dict[str, float]) -> str:
@@ -32,8 +32,8 @@ def lemma(run: Path) -> None:
     for folder in sorted(run.glob("iteration-*"), key=lambda path: int(path.name.split("-")[1])):
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
         sides = [row for row in rows if "lemma_1/bound" in row]
-        told = "; ".join(map(both_sides, sides))
-        sys.stdout.write(f"{run.parent.name} {run.name} {folder.name}: {told}\n")
+        both = "; ".join(map(both_sides, sides))
+        sys.stdout.write(f"{run.parent.name} {run.name} {folder.name}: {both}\n")
 
 
 def main() -> None:

@@ -106,7 +106,7 @@ def test_no_second_bos(byte_tokenizer):
 
 def test_a_template_that_rewrites_the_prompt_is_refused(byte_tokenizer):
     rewriting = "{% for m in messages[-2:] %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    with pytest.raises(PrerequisiteError, match="my-model: its chat template changes a prompt"):
+    with pytest.raises(PrerequisiteError, match="my-model: its chat template changes the prompt"):
         check_template(with_template(byte_tokenizer, rewriting), "my-model")
     with pytest.raises(PrerequisiteError, match="my-model: its tokenizer has no chat template"):
         check_template(with_template(byte_tokenizer, None), "my-model")

@@ -39,7 +39,7 @@ def test_no_complaint_closes_the_fence(complaint):
 
 @pytest.mark.parametrize("missing", ["rejected", "complaint"])
 def test_an_item_without_feedback_cannot_be_guided(missing):
-    with pytest.raises(DataError, match="prompt p: no disliked reply or no complaint"):
+    with pytest.raises(DataError, match="prompt p: it has no disliked reply or no complaint"):
         guided_messages(item(**{missing: None}))
 
 

@@ -41,7 +41,7 @@ def test_dtype_is_as_set(tiny_policy):
 def one_line(error: pytest.ExceptionInfo) -> str:
     text = str(error.value)
     assert "\n" not in text
-    assert "Give policy.model a folder" in text
+    assert "Set policy.model to a folder" in text
     return text
 
 
@@ -70,7 +70,7 @@ def test_a_name_the_hub_cannot_give_says_so():
 def test_a_damaged_folder_says_so(tiny_policy, tmp_path, damaged):
     folder = shutil.copytree(tiny_policy, tmp_path / "damaged")
     (folder / damaged).write_bytes(b"no such thing")
-    with pytest.raises(PrerequisiteError, match="no model that can be loaded") as error:
+    with pytest.raises(PrerequisiteError, match="the model cannot be loaded") as error:
         load_policy(folder, SETTINGS)
     one_line(error)
 

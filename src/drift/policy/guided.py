@@ -1,7 +1,7 @@
-"""The guided prompt: the policy sees the disliked reply and the complaint, and answers the same request anew.
+"""The guided prompt: the policy sees the disliked reply and the complaint, and answers the same request again.
 
-Only sampling sees it. The pair that is trained on keeps the request alone as its prompt, so the policy learns to give
-the improved answer at once. `INSTRUCTION` and `guided_turn` are a format that trained policies depend on.
+Only sampling uses it. The prompt of the training pair is the request alone, so the policy learns to give the improved
+answer at once. Do not change `INSTRUCTION` or `guided_turn`: the shipped checkpoints were trained on this format.
 """
 
 import re
@@ -17,18 +17,17 @@ _FENCE = re.compile(r"<(\s*/?\s*)feedback\b", re.IGNORECASE)
 def guided_turn(complaint: str) -> str:
     """The user message that asks for a better answer.
 
-    The complaint is data, a user's words whatever they say: what looks like a fence mark in it, spaced or with
-    attributes too, is broken up; control tokens of the chat template are broken up where the prompt is rendered.
+    The complaint is data, whatever it says: anything in it that looks like the fence mark, also with spaces or
+    attributes, is broken up here; `chat.render` breaks up control tokens of the chat template.
     """
     quoted = _FENCE.sub(r"<\1 feed-back", complaint.strip())
     return f"<feedback>\n{quoted}\n</feedback>\n{INSTRUCTION}"
 
 
 def guided_messages(item: PromptItem) -> tuple[ChatMessage, ...]:
-    """Request, disliked reply, complaint with instruction.
-
-    Raises DataError if the item carries no reply or no complaint.
-    """
+    """Request, disliked reply, complaint with instruction. Raises DataError if reply or complaint is missing."""
     if item.rejected is None or item.complaint is None:
-        raise DataError(f"prompt {item.prompt_id}: no disliked reply or no complaint; sample it unguided.")
+        raise DataError(
+            f"prompt {item.prompt_id}: it has no disliked reply or no complaint; sample it with recipe.guided_share=0."
+        )
     return (*item.prompt, item.rejected, ChatMessage("user", guided_turn(item.complaint.content)))

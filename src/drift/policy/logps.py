@@ -1,4 +1,4 @@
-"""Log-probs of given replies to given prompts, for measuring a policy."""
+"""Log-probs of fixed replies to fixed prompts, for measuring a policy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from drift.policy.padded import PaddedRows, padded_logps
 from drift.records import ChatMessage, Finish
 
 BATCH_TOKENS = 16384
+"""Rows of a batch times the length of its longest row, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyLogps:
-    """`total`: summed log-prob of a reply, nats; `tokens`: how many tokens it has, its end included."""
+    """`total`: summed log-prob of a reply, nats; `tokens`: its number of tokens, the end token included."""
 
     total: float
     tokens: int
@@ -31,11 +32,12 @@ def reply_logps(
     replies: Sequence[tuple[str, Finish]],
     max_length: int,
 ) -> list[ReplyLogps | None]:
-    """In the order given; None where a reply has no token, or does not fit into `max_length` tokens with its prompt.
+    """The log-probs of each reply after its conversation, in order.
 
-    Only a reply that came to its end (`stop`) is scored with its end token.
+    None: the reply has no token, or does not fit into `max_length` tokens with its prompt. Only a complete reply
+    (`stop`) is scored with its end token.
     """
-    found: list[ReplyLogps | None] = [None] * len(replies)
+    scored: list[ReplyLogps | None] = [None] * len(replies)
     rows: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
     for row, (messages, (reply, finish)) in enumerate(zip(conversations, replies, strict=True)):
         completion = encode_completion(policy.tokenizer, reply, finish)
@@ -45,12 +47,12 @@ def reply_logps(
     for batch in _batches({row: len(prompt) + len(completion) for row, (prompt, completion) in rows.items()}):
         totals = _sums(policy, [rows[row] for row in batch])
         for row, total in zip(batch, totals, strict=True):
-            found[row] = ReplyLogps(total, len(rows[row][1]))
-    return found
+            scored[row] = ReplyLogps(total, len(rows[row][1]))
+    return scored
 
 
 def _batches(lengths: dict[int, int]) -> list[list[int]]:
-    """Rows of like length together, longest first, each batch within BATCH_TOKENS."""
+    """Rows of similar length together, longest first, each batch within BATCH_TOKENS."""
     batches: list[list[int]] = []
     for row in sorted(lengths, key=lambda row: -lengths[row]):
         if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= BATCH_TOKENS:
@@ -62,7 +64,7 @@ def _batches(lengths: dict[int, int]) -> list[list[int]]:
 
 @torch.inference_mode()
 def _sums(policy: Policy, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[float]:
-    """Summed over each completion, in the type of the policy's weights."""
+    """Log-probs summed over each completion, nats. The forward pass computes in the type of the weights."""
     padded = PaddedRows.of(rows, pad_token_id=0).to(policy.device)
-    found = padded_logps(policy.model.eval(), padded, torch.float32)
-    return [float(part.sum()) for part in found.split([len(completion) for _, completion in rows])]
+    logps = padded_logps(policy.model.eval(), padded, torch.float32)  # [T]
+    return [float(part.sum()) for part in logps.split([len(completion) for _, completion in rows])]

@@ -1,4 +1,4 @@
-"""A policy: a causal language model, its tokenizer, and an id that names its weights wherever they lie."""
+"""A policy: a causal language model, its tokenizer, and an id that is a hash of its weights."""
 
 import hashlib
 import json
@@ -34,9 +34,9 @@ EMBEDDED = {"embedded": "base-1", "embedded-2": "base-2", "embedded-3": "base-3"
 
 @dataclass(frozen=True, slots=True)
 class PolicyFacts:
-    """What has to be known of a policy to ask it, wherever it runs.
+    """What prompts and replies depend on besides the weights, wherever the policy runs.
 
-    `context_length`: tokens that it was made for; `stop_ids`: every token that ends a reply.
+    `context_length`: its positions, in tokens; `stop_ids`: every token that ends a reply.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -57,7 +57,7 @@ class Policy:
 
     @property
     def context_length(self) -> int:
-        """Positions that the model was made for, in tokens."""
+        """The number of positions that the model supports, in tokens."""
         return int(getattr(self.model.config, "max_position_embeddings", None) or 1_000_000)
 
     @property
@@ -68,13 +68,13 @@ class Policy:
     def stop_ids(self) -> frozenset[int]:
         """Every token that ends a reply: the template's, the tokenizer's EOS, and those of the generation config."""
         declared = getattr(self.model.generation_config, "eos_token_id", None)
-        found = [end_of_turn(self.tokenizer), self.tokenizer.eos_token_id]
-        found += declared if isinstance(declared, list) else [declared]
-        return frozenset(token for token in found if token is not None)
+        ends = [end_of_turn(self.tokenizer), self.tokenizer.eos_token_id]
+        ends += declared if isinstance(declared, list) else [declared]
+        return frozenset(token for token in ends if token is not None)
 
 
 def resolve_source(source: str | Path) -> str:
-    """The folder or hub id behind a policy's name. Raises PrerequisiteError if it is a path to nothing."""
+    """The folder or hub id that a policy's name means. Raises PrerequisiteError if it is a path without a model."""
     name = str(source)
     if name in EMBEDDED:
         return str(CHECKPOINTS / EMBEDDED[name])
@@ -84,32 +84,33 @@ def resolve_source(source: str | Path) -> str:
             return str(path.resolve())
         raise _no_model(name, "the folder has no config.json")
     if path.exists() or isinstance(source, Path) or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
-        raise _no_model(name, "that is a file" if path.exists() else "there is no such folder")
+        raise _no_model(name, "it is a file" if path.exists() else "no such folder")
     return name
 
 
 def source_of(name: str) -> Path | str:
-    """A policy's name as a stage's input: a folder, which counts by its content, or a hub id, which counts by name."""
-    place = resolve_source(name)
-    return Path(place) if Path(place).is_dir() else place
+    """A policy's name as a stage's input: a folder, hashed by content, or a hub id, hashed by name."""
+    source = resolve_source(name)
+    return Path(source) if Path(source).is_dir() else source
 
 
 def read_facts(source: Policy | str | Path, settings: PolicySettings) -> PolicyFacts:
-    """The facts alone: the weights are read once for their id, and no accelerator sees them."""
+    """The facts of a policy that runs elsewhere. Its weights are loaded once, on the CPU, to compute its id."""
     return (source if isinstance(source, Policy) else load_policy(source, settings, "cpu")).facts
 
 
 def load_policy(source: str | Path, settings: PolicySettings, device: str | None = None) -> Policy:
     """Load a model by name, folder or hub id, in `settings.dtype`, on the GPU where there is one, or on `device`.
 
-    A folder with a peft adapter loads its base too, the adapter trainable. No remote code, safetensors only.
-    Raises PrerequisiteError if there is no such model, its weights hold NaN, or it has no usable chat template.
+    For a folder with a peft adapter, its base is loaded too, and the adapter is trainable. No remote code, safetensors
+    only. Raises PrerequisiteError if there is no such model, weights are NaN or infinite, or there is no usable chat
+    template.
     """
     _be_quiet()
-    place = resolve_source(source)
+    resolved = resolve_source(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-        model = _load_model(place, settings)
+        tokenizer = AutoTokenizer.from_pretrained(resolved, trust_remote_code=False)
+        model = _load_model(resolved, settings)
     except (OSError, ValueError, KeyError, SafetensorError, HFValidationError) as error:
         raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
     check_template(tokenizer, str(source))
@@ -119,12 +120,12 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
 
 
 def identified(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> Policy:
-    """The policy with the id of the weights that the model has now."""
+    """The policy, with the id of its present weights."""
     return Policy(model, tokenizer, weights_id(model))
 
 
 def weights_id(model: torch.nn.Module) -> str:
-    """16 hex digits of sha256 over names, types, shapes and bytes of the weights; independent of where they lie."""
+    """16 hex digits of sha256 over names, types, shapes and bytes of the weights; independent of their device."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -140,51 +141,51 @@ def tokenizer_id(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def save_policy(policy: Policy, out: Path) -> None:
-    """Write a folder that transformers loads: the model, or a peft adapter that names its base; and the tokenizer."""
+    """Write a folder that transformers loads: the model, or a peft adapter that names its base, and the tokenizer."""
     policy.model.save_pretrained(str(out))
     policy.tokenizer.save_pretrained(out)
 
 
-def _load_model(place: str, settings: PolicySettings) -> PreTrainedModel | PeftModel:
-    adapter = Path(place) / "adapter_config.json"
-    base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"] if adapter.is_file() else place
+def _load_model(source: str, settings: PolicySettings) -> PreTrainedModel | PeftModel:
+    adapter = Path(source) / "adapter_config.json"
+    base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"] if adapter.is_file() else source
     dtype = getattr(torch, settings.dtype)
     quantized = _in_4_bits(dtype) if settings.lora and settings.lora.quantize else {}
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=dtype, use_safetensors=True, trust_remote_code=False, **quantized
     )
-    return PeftModel.from_pretrained(model, place, is_trainable=True) if adapter.is_file() else model
+    return PeftModel.from_pretrained(model, source, is_trainable=True) if adapter.is_file() else model
 
 
 def _in_4_bits(dtype: torch.dtype) -> dict[str, Any]:
-    """QLoRA (arXiv 2305.14314, section 3): NormalFloat weights, their constants quantized too. Needs a CUDA GPU."""
-    how = BitsAndBytesConfig(
+    """QLoRA (arXiv 2305.14314, section 3): 4-bit NormalFloat weights, double quantization. Needs a CUDA GPU."""
+    quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    return {"quantization_config": how, "device_map": {"": torch.cuda.current_device()}}
+    return {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
 
 
 def _check_weights(model: torch.nn.Module, source: str) -> None:
     broken = next((name for name, tensor in model.named_parameters() if not bool(tensor.isfinite().all())), None)
     if broken:
         raise PrerequisiteError(
-            f"{source}: {broken} holds values that are no finite numbers, so the checkpoint is damaged; fetch it again "
-            "or name another in policy.model."
+            f"{source}: {broken} has NaN or infinite values, so the checkpoint is damaged; download it again or set "
+            "policy.model to another one."
         )
 
 
 def _no_model(source: str, why: str) -> PrerequisiteError:
     return PrerequisiteError(
-        f"{source}: no model that can be loaded ({why}). Give policy.model a folder with config.json and "
+        f"{source}: the model cannot be loaded ({why}). Set policy.model to a folder with config.json and "
         "*.safetensors, a Hugging Face id that is downloaded or reachable, or 'embedded'."
     )
 
 
 def _be_quiet() -> None:
-    """Bars and warnings of the libraries would tear the command line's own output apart."""
+    """Switch off the libraries' progress bars and warnings, which would break up the command line's own output."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     disable_progress_bars()
@@ -194,7 +195,7 @@ def _be_quiet() -> None:
 
 @contextmanager
 def cpu_threads(wanted: int | None) -> Iterator[int]:
-    """Run torch on `wanted` CPU threads, or on as many as it has now; yields the number."""
+    """Run torch on `wanted` CPU threads, or on its present number of them if None; yields the number."""
     before = torch.get_num_threads()
     torch.set_num_threads(wanted or before)
     try:

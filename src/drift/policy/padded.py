@@ -1,6 +1,8 @@
-"""Log-probs of completions in right-padded rows: the forward pass that every causal language model can make.
+"""Log-probs of completions in right-padded rows: a forward pass that every causal language model supports.
 
-Training takes another one where it is exact (a prompt computed once for its two completions); evaluation takes this.
+Evaluation uses it, and training where packed rows (a prompt computed once for its two completions) are not exact.
+
+Shapes: B rows of L tokens, T completion tokens in all rows together, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 Sequences = Sequence[tuple[Sequence[int], Sequence[int]]]
-"""Token ids of prompts, each with a completion that follows it."""
+"""Pairs of token ids: a prompt, and the completion that follows it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,15 +42,15 @@ class PaddedRows:
 
     @property
     def padded_tokens(self) -> int:
-        """What the model computes, padding included."""
+        """Tokens that the model computes, padding included."""
         return self.input_ids.numel()
 
 
 def padded_logps(model: nn.Module, rows: PaddedRows, dtype: torch.dtype) -> Tensor:
-    """Log-probability of every completion token, row after row: float32 [T], nats.
+    """Log-prob of every completion token, row after row: float32 [T], nats.
 
-    The forward runs in `dtype` (float32: in the weights' own type), and the head only from the position on that
-    predicts the first completion token.
+    The forward pass computes in `dtype` (float32: in the weights' own type), and the head only the positions from the
+    one that predicts the first completion token.
     """
     width = rows.input_ids.shape[1]
     first = int(rows.completion_mask.int().argmax(-1).min())
@@ -65,10 +67,10 @@ def padded_logps(model: nn.Module, rows: PaddedRows, dtype: torch.dtype) -> Tens
 
 
 def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
-    """Log-probability of each target: float32 [T], nats, from logits [T, V] of any float type and targets int64 [T].
+    """Log-prob of each target: float32 [T], nats, from logits [T, V] of any float type and targets int64 [T].
 
-    The log-softmax is float32, as sums of bfloat16 ones are off by 4e-3 and more. It goes through the rows in chunks
-    and keeps the logits alone for the gradient, where the textbook way would keep them twice more in float32.
+    The log-softmax is float32, because sums of bfloat16 values are off by 4e-3 and more. Rows are computed in chunks,
+    and only the logits are kept for the gradient; plain autograd would keep two more copies in float32.
     """
     return _TokenLogps.apply(logits, targets)  # pyright: ignore[reportReturnType]
 
@@ -78,24 +80,24 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 
 
 def logsumexp(logits: Tensor) -> Tensor:
-    """Of each row, float32 [T], from logits [T, V] of any float type."""
+    """log sum exp of each row: float32 [T], from logits [T, V] of any float type."""
     return torch.cat([chunk.float().logsumexp(-1) for chunk in logits.split(_rows(logits))])
 
 
 def logit_slopes(
     logits: Tensor, logsums: Tensor, targets: Tensor, gradient: Tensor, out: Tensor | None = None
 ) -> Tensor:
-    """Gradient of the logits [T, V], from that of the targets' log-probs [T]: float32, or as `out` is.
+    """The gradient of the logits [T, V] from that of the targets' log-probs [T]: float32, or the type of `out`.
 
     d log p_t / d z_j = 1[j = t] - p_j.
     """
-    found = torch.empty(logits.shape, device=logits.device) if out is None else out
+    slopes = torch.empty(logits.shape, device=logits.device) if out is None else out
     for start in range(0, len(logits), _rows(logits)):
         rows = slice(start, start + _rows(logits))
         scale = gradient[rows, None]
         chunk = (logits[rows].float() - logsums[rows, None]).exp_().mul_(-scale)
-        found[rows] = chunk.scatter_add_(-1, targets[rows, None], scale)
-    return found
+        slopes[rows] = chunk.scatter_add_(-1, targets[rows, None], scale)
+    return slopes
 
 
 class _TokenLogps(torch.autograd.Function):
@@ -114,6 +116,6 @@ class _TokenLogps(torch.autograd.Function):
 
 
 def _rows(logits: Tensor) -> int:
-    """As many as stay in a CPU's cache, or fill a GPU, in float32."""
+    """The rows of a chunk: as many as fit into a CPU's cache, or fill a GPU, in float32."""
     megabytes = 2 if logits.device.type == "cpu" else 256
     return max(1, megabytes * 2**18 // logits.shape[-1])

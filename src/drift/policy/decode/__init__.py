@@ -1,4 +1,4 @@
-"""Prompt ids in, completions out, each from a random stream of its own: `generate`."""
+"""Prompt ids in, completions out, each from its own random stream (`generate`)."""
 
 from drift.policy.decode.durable import Generated, make_durably
 from drift.policy.decode.loop import decode_batch, generate, pick, plan_batches

@@ -1,15 +1,15 @@
-"""The key-value cache: room is set aside in steps, where transformers' own copies everything for every new token.
+"""The key-value cache: its buffers grow in steps, while transformers' own cache is copied for every new token.
 
-Those copies were three quarters of a decoding step (48 rows, 200 tokens, one thread). Only layers that transformers
-holds as plain growing tensors are replaced; sliding windows and the like keep theirs.
+Those copies took three quarters of a decoding step (48 rows, 200 tokens, one thread). Only transformers' plain growing
+layers are replaced; other kinds, such as sliding windows, stay as they are.
 """
 
 from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-ROOM = 64
-"""Tokens that a layer grows by."""
+GROWTH_TOKENS = 64
+"""Tokens by which a layer's buffers grow."""
 
 
 class RoomyLayer(DynamicLayer):
@@ -28,8 +28,8 @@ class RoomyLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         held, length = self._length, self._length + key_states.shape[-2]
         if length > self._key_buffer.shape[-2]:
-            self._key_buffer = _roomier(self._key_buffer[:, :, :held], key_states, length + ROOM)
-            self._value_buffer = _roomier(self._value_buffer[:, :, :held], value_states, length + ROOM)
+            self._key_buffer = _roomier(self._key_buffer[:, :, :held], key_states, length + GROWTH_TOKENS)
+            self._value_buffer = _roomier(self._value_buffer[:, :, :held], value_states, length + GROWTH_TOKENS)
         self._key_buffer[:, :, held:length] = key_states
         self._value_buffer[:, :, held:length] = value_states
         return self._show(length)
@@ -63,7 +63,7 @@ def _roomier(held: Tensor, new: Tensor, room: int) -> Tensor:
 
 
 def _select(buffer: Tensor, rows: Tensor, length: int) -> Tensor:
-    """The rows in a buffer of their own; what is behind `length` holds nothing and is not copied."""
-    chosen = buffer.new_empty((len(rows), *buffer.shape[1:]))
-    chosen[:, :, :length] = buffer[rows, :, :length]
-    return chosen
+    """The rows in a new buffer; what is beyond `length` is unused and not copied."""
+    selected = buffer.new_empty((len(rows), *buffer.shape[1:]))
+    selected[:, :, :length] = buffer[rows, :, :length]
+    return selected

@@ -1,4 +1,4 @@
-"""Completions batch by batch, each batch written down as soon as it is done: what was made is not made again."""
+"""Completions batch by batch, each batch written to the journal as soon as it is done, so that a run can resume."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,9 +13,9 @@ from drift.rundir import Journal
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """`token_ids` include the end token that was produced (`stop`), so that training sees exactly these ids.
+    """A completion. `token_ids` include the sampled end token (`stop`), so that training sees exactly these ids.
 
-    None: a server has kept them to itself.
+    They are None if a server did not return them.
     """
 
     text: str
@@ -24,29 +24,29 @@ class Generated:
 
 
 Run = Callable[[Sequence[int]], Iterator[tuple[int, list[Generated]]]]
-"""Numbers of batches in; each of them with its completions out, as they are done."""
+"""Batch numbers in; each with its completions out, as batches are done."""
 
 
 def make_durably(work: Path | None, plan: Sequence[Sequence[int]], keys: Sequence[str], run: Run) -> list[Generated]:
-    """A completion for each key, in order. `plan`: rows to batches, which are the same as if nothing had been stopped.
+    """A completion for each key, in order. `plan`: the rows of each batch, the same in a resumed run.
 
-    Batches that the journal in `work` holds are taken from there; without `work`, nothing is written down.
+    Batches in the journal of the folder `work` are not run again; without `work`, there is no journal.
     """
-    found: dict[int, Generated] = {}
+    completions: dict[int, Generated] = {}
     tokens = 0
     with _journal(work, [[keys[row] for row in batch] for batch in plan]) as journal:
         done = journal.done if journal else {}
         for number, content in done.items():
-            found.update(zip(plan[number], map(_read, content), strict=True))
+            completions.update(zip(plan[number], map(_read, content), strict=True))
         for number, replies in run([number for number in range(len(plan)) if number not in done]):
-            found.update(zip(plan[number], replies, strict=True))
+            completions.update(zip(plan[number], replies, strict=True))
             tokens += sum(len(reply.token_ids or ()) for reply in replies)
-            # not written down: if this command is cut short, the next one asks for the batch again
+            # a batch with failures is not written: if this command is stopped, the next one runs the batch again
             failed = any(reply.finish == "error" for reply in replies)
             if journal is None or (not failed and journal.append(number, replies)):
-                report_progress(len(found), len(keys), tokens)
-    report_progress(len(found), len(keys), tokens)
-    return [found[row] for row in range(len(keys))]
+                report_progress(len(completions), len(keys), tokens)
+    report_progress(len(completions), len(keys), tokens)
+    return [completions[row] for row in range(len(keys))]
 
 
 def _journal(work: Path | None, plan: object) -> AbstractContextManager[Journal | None]:

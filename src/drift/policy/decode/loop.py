@@ -1,8 +1,9 @@
-"""The decode loop: prompt ids in, completions out, each from its own stream of random numbers.
+"""The decoding loop: prompt ids in, completions out, each from its own stream of random numbers.
 
-`model.generate` draws one stream for a whole batch, so a completion would change with its neighbours. Here every row
-owns its draws, and the token is picked by inverting its distribution. Rows that are done leave the batch; samples of
-one prompt share its prefill.
+`model.generate` draws from one stream for the whole batch, so a completion would depend on its neighbours. Here every
+row has its own draws, and a token is picked by inverting the cumulated distribution. Finished rows leave the batch, and
+the samples of one prompt share its prefill.
+DEVIATION: the authors' scripts set no seed; a seeded stream for each completion makes runs resumable and comparable.
 """
 
 import hashlib
@@ -20,7 +21,129 @@ from drift.policy.decode.durable import Generated, make_durably
 from drift.policy.model import Policy
 from drift.records import Finish
 
-_TOP = 64  # candidates that nearly always hold the nucleus; only rows for which they do not are sorted whole
+_TOP_CANDIDATES = 64
+"""The most likely tokens, which nearly always contain the nucleus; only the other rows are sorted in full."""
+
+_SHRINK_BELOW_SHARE = 0.9
+"""Finished rows are removed from the batch once fewer than this share of its rows is live."""
+
+
+def generate(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    keys: Sequence[str],
+    sampling: SamplingSettings,
+    work: Path | None = None,
+) -> list[Generated]:
+    """One completion per prompt, in order; `keys` name the random stream of each.
+
+    The same key and prompt give the same completion in any batch and order, except for ties within the rounding of
+    floating-point sums, which depend on the batch's shape. Temperature 0 is greedy. `work`: a folder for the journal of
+    finished batches, from which the next call with the same policy and settings resumes.
+    """
+    plan = plan_batches([len(prompt) for prompt in prompts], [""] * len(prompts), sampling)
+
+    def run(missing: Sequence[int]) -> Iterator[tuple[int, list[Generated]]]:
+        for number in missing:
+            rows = plan[number]
+            yield number, decode_batch(policy, [prompts[row] for row in rows], [keys[row] for row in rows], sampling)
+
+    return make_durably(work, plan, keys, run)
+
+
+def decode_batch(
+    policy: Policy, prompts: Sequence[Sequence[int]], keys: Sequence[str], sampling: SamplingSettings
+) -> list[Generated]:
+    """As `generate`, all prompts in one batch."""
+    stops = policy.stop_ids
+    draws = np.stack([uniforms(key, sampling.max_new_tokens) for key in keys])
+    finish: Finish
+    completions: list[Generated] = []
+    for ids in _decode(policy, prompts, torch.from_numpy(draws).to(policy.device), sampling, stops):
+        finish = "stop" if ids and ids[-1] in stops else "length"
+        completions.append(Generated(decode(policy.tokenizer, ids), tuple(ids), finish))
+    return completions
+
+
+def plan_batches(lengths: Sequence[int], groups: Sequence[str], sampling: SamplingSettings) -> list[list[int]]:
+    """The rows of each batch, longest prompts first: if the memory is too small, it runs out in the first batch.
+
+    Rows of a group (a conversation) are next to each other, so that a common prompt is computed once. A batch's rows
+    times (longest prompt + new tokens) stay within `batch_tokens`.
+    """
+    longest_of: dict[str, int] = {}
+    for length, group in zip(lengths, groups, strict=True):
+        longest_of[group] = max(length, longest_of.get(group, 0))
+    order = sorted(range(len(lengths)), key=lambda row: (-longest_of[groups[row]], groups[row], -lengths[row], row))
+    batches: list[list[int]] = []
+    width = 0
+    for row in order:
+        width = max(width, lengths[row] + sampling.max_new_tokens)
+        if batches and (len(batches[-1]) + 1) * width <= sampling.batch_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+            width = lengths[row] + sampling.max_new_tokens
+    return batches
+
+
+@torch.inference_mode()
+def _decode(
+    policy: Policy, prompts: Sequence[Sequence[int]], draws: Tensor, sampling: SamplingSettings, stops: frozenset[int]
+) -> list[list[int]]:
+    """The token ids of each row, up to and including its first stop token. draws: float64 [B, T] in [0, 1)."""
+    model = policy.model.eval()
+    ends = torch.tensor(sorted(stops), device=policy.device)
+    tokens = torch.full(draws.shape, -1, device=policy.device)
+    live = torch.arange(len(tokens), device=policy.device)  # the row of `tokens` that each row below belongs to
+    done = torch.zeros_like(live, dtype=torch.bool)
+    cache = roomy_cache(model.config)
+    ids, mask, rows = _pad(prompts, policy.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    for step in range(sampling.max_new_tokens):
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        if step == 0 and len(mask) < len(live):  # one row per prompt until here, one per sample from here on
+            cache.batch_select_indices(rows)
+            logits, mask, positions = logits[rows], mask[rows], positions[rows]
+        token = pick(logits, draws[live, step], sampling.temperature, sampling.top_p)
+        tokens[live, step] = token
+        done = done | torch.isin(token, ends)
+        left = len(live) - int(done.sum())
+        if left == 0:
+            break
+        ids, positions = token[:, None], positions[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        if left < _SHRINK_BELOW_SHARE * len(live):
+            keep = (~done).nonzero().flatten()
+            cache.batch_select_indices(keep)
+            ids, positions, mask, live, done = ids[keep], positions[keep], mask[keep], live[keep], done[keep]
+    return [_until_stop(row, stops) for row in tokens.tolist()]
+
+
+def _pad(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The D distinct prompts, left-padded: ids and mask, int64 [D, L]; and the index of each prompt in them, int64 [B]."""
+    different: dict[tuple[int, ...], int] = {}
+    rows = [different.setdefault(tuple(prompt), len(different)) for prompt in prompts]
+    width = max(map(len, different))
+    ids = np.zeros((len(different), width), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for prompt, row in different.items():
+        ids[row, width - len(prompt) :] = prompt
+        mask[row, width - len(prompt) :] = 1
+    arrays = (ids, mask, np.asarray(rows, dtype=np.int64))
+    return tuple(torch.from_numpy(array).to(device) for array in arrays)  # pyright: ignore[reportReturnType]
+
+
+def _until_stop(row: list[int], stops: frozenset[int]) -> list[int]:
+    end = next((place for place, token in enumerate(row) if token in stops), len(row))
+    return row[: end + 1]
 
 
 def uniforms(key: str, count: int) -> np.ndarray:
@@ -41,7 +164,7 @@ def pick(logits: Tensor, draws: Tensor, temperature: float, top_p: float) -> Ten
     probabilities = (scores / temperature).softmax(-1)
     if top_p == 1.0:
         return _invert(probabilities.double().cumsum(-1), draws)
-    values, tokens = probabilities.topk(min(_TOP, probabilities.shape[-1]), dim=-1)
+    values, tokens = probabilities.topk(min(_TOP_CANDIDATES, probabilities.shape[-1]), dim=-1)
     place, held = _place_in_nucleus(values, draws, top_p)
     picked = tokens.gather(-1, place[:, None]).squeeze(-1)
     if not bool(held.all()):
@@ -53,7 +176,7 @@ def pick(logits: Tensor, draws: Tensor, temperature: float, top_p: float) -> Ten
 
 
 def _place_in_nucleus(values: Tensor, draws: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """Which sorted candidate each draw picks (int64 [B]), and whether they held the whole nucleus (bool [B])."""
+    """The sorted candidate that each draw picks (int64 [B]), and whether the candidates hold the nucleus (bool [B])."""
     cumulated = values.double().cumsum(-1)
     inside = (cumulated - values) < top_p
     mass = (values.double() * inside).sum(-1, keepdim=True)
@@ -62,127 +185,6 @@ def _place_in_nucleus(values: Tensor, draws: Tensor, top_p: float) -> tuple[Tens
 
 
 def _invert(cumulated: Tensor, draws: Tensor) -> Tensor:
-    """The first place at which the cumulated mass passes the draw; never one of the zeros behind the last."""
+    """The first index at which the cumulated mass exceeds the draw; never one of the zeros after the last."""
     point = draws[:, None] * cumulated[:, -1:]
     return torch.searchsorted(cumulated, point, right=True).squeeze(-1).clamp(max=cumulated.shape[-1] - 1)
-
-
-def plan_batches(lengths: Sequence[int], groups: Sequence[str], sampling: SamplingSettings) -> list[list[int]]:
-    """Rows to batches, longest prompts first, so that memory that runs out does so at once.
-
-    Rows of a group (a conversation) stay side by side: what they have in common is computed, or found in a server's
-    cache, while it is warm. A batch's rows times (longest prompt + new tokens) stay within `batch_tokens`.
-    """
-    longest_of: dict[str, int] = {}
-    for length, group in zip(lengths, groups, strict=True):
-        longest_of[group] = max(length, longest_of.get(group, 0))
-    order = sorted(range(len(lengths)), key=lambda row: (-longest_of[groups[row]], groups[row], -lengths[row], row))
-    batches: list[list[int]] = []
-    width = 0
-    for row in order:
-        width = max(width, lengths[row] + sampling.max_new_tokens)
-        if batches and (len(batches[-1]) + 1) * width <= sampling.batch_tokens:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-            width = lengths[row] + sampling.max_new_tokens
-    return batches
-
-
-_SHRINK_BELOW = 0.9  # the batch is cut to its live rows when fewer than this share are left
-
-
-def generate(
-    policy: Policy,
-    prompts: Sequence[Sequence[int]],
-    keys: Sequence[str],
-    sampling: SamplingSettings,
-    work: Path | None = None,
-) -> list[Generated]:
-    """One completion per prompt, in the order given; `keys` name the random stream of each.
-
-    The same key and prompt give the same completion in any batch and order, but for ties within the rounding of
-    floating-point sums, which depend on the batch's shape. Temperature 0 is greedy. `work`: a folder in which finished
-    batches are written down, for the next call with the same policy and settings.
-    """
-    plan = plan_batches([len(prompt) for prompt in prompts], [""] * len(prompts), sampling)
-
-    def run(missing: Sequence[int]) -> Iterator[tuple[int, list[Generated]]]:
-        for number in missing:
-            rows = plan[number]
-            yield number, decode_batch(policy, [prompts[row] for row in rows], [keys[row] for row in rows], sampling)
-
-    return make_durably(work, plan, keys, run)
-
-
-def decode_batch(
-    policy: Policy, prompts: Sequence[Sequence[int]], keys: Sequence[str], sampling: SamplingSettings
-) -> list[Generated]:
-    """As `generate`, all of them at once."""
-    stops = policy.stop_ids
-    draws = np.stack([uniforms(key, sampling.max_new_tokens) for key in keys])
-    finish: Finish
-    found: list[Generated] = []
-    for ids in _decode(policy, prompts, torch.from_numpy(draws).to(policy.device), sampling, stops):
-        finish = "stop" if ids and ids[-1] in stops else "length"
-        found.append(Generated(decode(policy.tokenizer, ids), tuple(ids), finish))
-    return found
-
-
-@torch.inference_mode()
-def _decode(
-    policy: Policy, prompts: Sequence[Sequence[int]], draws: Tensor, sampling: SamplingSettings, stops: frozenset[int]
-) -> list[list[int]]:
-    """Token ids per row, up to and with the first stop token. draws: float64 [B, T] in [0, 1)."""
-    model = policy.model.eval()
-    ends = torch.tensor(sorted(stops), device=policy.device)
-    tokens = torch.full(draws.shape, -1, device=policy.device)
-    live = torch.arange(len(tokens), device=policy.device)  # the row of `tokens` that each row below belongs to
-    done = torch.zeros_like(live, dtype=torch.bool)
-    cache = roomy_cache(model.config)
-    ids, mask, rows = _pad(prompts, policy.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    for step in range(sampling.max_new_tokens):
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        if step == 0 and len(mask) < len(live):  # from here on every sample of a prompt is a row of its own
-            cache.batch_select_indices(rows)
-            logits, mask, positions = logits[rows], mask[rows], positions[rows]
-        token = pick(logits, draws[live, step], sampling.temperature, sampling.top_p)
-        tokens[live, step] = token
-        done = done | torch.isin(token, ends)
-        left = len(live) - int(done.sum())
-        if left == 0:
-            break
-        ids, positions = token[:, None], positions[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        if left < _SHRINK_BELOW * len(live):
-            keep = (~done).nonzero().flatten()
-            cache.batch_select_indices(keep)
-            ids, positions, mask, live, done = ids[keep], positions[keep], mask[keep], live[keep], done[keep]
-    return [_until_stop(row, stops) for row in tokens.tolist()]
-
-
-def _pad(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The different prompts, left-padded: ids and mask, int64 [D, L]; and which of them each prompt is, int64 [B]."""
-    different: dict[tuple[int, ...], int] = {}
-    rows = [different.setdefault(tuple(prompt), len(different)) for prompt in prompts]
-    width = max(map(len, different))
-    ids = np.zeros((len(different), width), dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for prompt, row in different.items():
-        ids[row, width - len(prompt) :] = prompt
-        mask[row, width - len(prompt) :] = 1
-    arrays = (ids, mask, np.asarray(rows, dtype=np.int64))
-    return tuple(torch.from_numpy(array).to(device) for array in arrays)  # pyright: ignore[reportReturnType]
-
-
-def _until_stop(row: list[int], stops: frozenset[int]) -> list[int]:
-    end = next((place for place, token in enumerate(row) if token in stops), len(row))
-    return row[: end + 1]

@@ -1,4 +1,4 @@
-"""What is asked of the policy: a request for each sample of each prompt, the same whatever backend answers it."""
+"""The requests to the policy: one for each sample of each prompt, the same for every backend."""
 
 import hashlib
 from collections import Counter
@@ -20,7 +20,7 @@ def build_requests(
     iteration: int,
     seed: int,
 ) -> tuple[list[SamplingRequest], Counter[str]]:
-    """The requests in the order of the items, and what was shortened and dropped. One that does not fit yields none."""
+    """The requests, in the order of the items, and counts of what was shortened or dropped because it does not fit."""
     requests: list[SamplingRequest] = []
     tally: Counter[str] = Counter()
     for item in items:
@@ -47,19 +47,19 @@ def _requests(
     iteration: int,
     seed: int,
 ) -> Iterator[SamplingRequest]:
-    """The samples to draw for a prompt; none of those that are asked in a way that does not fit."""
-    ways = [_is_guided(item, recipe, iteration, number, seed) for number in range(recipe.samples)]
-    shown = {way: _shown(facts, item, sampling, way) for way in set(ways)}
-    for number, way in enumerate(ways):
-        messages, encoded = shown[way]
+    """The samples of a prompt, without those (guided or not) whose prompt does not fit."""
+    guided_samples = [_is_guided(item, recipe, iteration, number, seed) for number in range(recipe.samples)]
+    prompts = {guided: _prompt(facts, item, sampling, guided) for guided in set(guided_samples)}
+    for number, guided in enumerate(guided_samples):
+        messages, encoded = prompts[guided]
         key = f"{seed}/{item.prompt_id}/{iteration}/{number}"
         if encoded is not None:
             yield SamplingRequest(
-                item.prompt_id, item.conversation_id, number, way, messages, encoded.ids, encoded.dropped_turns, key
+                item.prompt_id, item.conversation_id, number, guided, messages, encoded.ids, encoded.dropped_turns, key
             )
 
 
-def _shown(
+def _prompt(
     facts: PolicyFacts, item: PromptItem, sampling: SamplingSettings, guided: bool
 ) -> tuple[tuple[ChatMessage, ...], EncodedPrompt | None]:
     """What the policy sees, as messages and as ids; None: PROMPT_TOO_LONG."""
@@ -69,9 +69,9 @@ def _shown(
 
 
 def _is_guided(item: PromptItem, recipe: RecipeSettings, iteration: int, number: int, seed: int) -> bool:
-    """Seeded by prompt, so that the guided share is the same prompts whatever else is sampled.
+    """Drawn from a hash of the prompt's id, so that the guided prompts do not depend on what else is sampled.
 
-    Samples that compete with each other (IterDPO) share a prompt: the first of them are the guided ones.
+    IterDPO ranks the samples of a prompt, so there the share is of each prompt's samples: the first ones are guided.
     """
     if item.rejected is None or item.complaint is None:
         return False

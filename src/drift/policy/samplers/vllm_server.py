@@ -1,4 +1,4 @@
-"""One vLLM server: a process of its own that lives as long as a `with` block, and never longer than we do."""
+"""One vLLM server: a process that lives as long as a `with` block, and never longer than this process."""
 
 import ctypes
 import json
@@ -20,15 +20,15 @@ from drift.endpoint import Endpoint
 from drift.errors import PrerequisiteError
 from drift.policy.samplers.backend import Job
 
-SERVED = "policy"
-IN_FLIGHT = 128
-"""Requests that one replica holds at a time; vLLM schedules among them."""
+SERVED_NAME = "policy"
+IN_FLIGHT_REQUESTS = 128
+"""Requests that one replica has at the same time; vLLM schedules them."""
 STOP_SECONDS = 30.0
-TOLD_LINES = 3
+LOG_LINES_IN_ERROR = 3
 
 
 class VllmServer:
-    """`gpu`: the one that it may see; None leaves it those of the machine."""
+    """`gpu`: the only one that the server sees; None: all GPUs of the machine."""
 
     def __init__(self, job: Job, source: str, context_length: int, gpu: int | None):
         self.vllm = job.sampling.vllm
@@ -37,7 +37,7 @@ class VllmServer:
         self.environment = {**os.environ, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)})}
 
     def __enter__(self) -> Self:
-        """Raises PrerequisiteError if the command is not there."""
+        """Start the process. Raises PrerequisiteError if the command does not exist."""
         self._log = tempfile.TemporaryFile()
         try:
             self._process = subprocess.Popen(
@@ -52,13 +52,13 @@ class VllmServer:
         except OSError as error:
             raise PrerequisiteError(
                 f"sampling.vllm.command {self.vllm.command!r}: {error.strerror}. Install vLLM: pip install "
-                "'drift-training[vllm]', or name the python of its own environment: /path/bin/python -m "
+                "'drift-training[vllm]', or set it to the python of another environment: /path/bin/python -m "
                 "vllm.entrypoints.openai.api_server"
             ) from None
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ask it to end, and see to it: the GPU's memory belongs to training next."""
+        """End it, by force if needed: training needs the GPU's memory next."""
         for sign in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(self._process.pid, sign)
@@ -75,9 +75,12 @@ class VllmServer:
 
     @contextmanager
     def ready(self) -> Iterator[Endpoint]:
-        """Wait until it answers. Raises PrerequisiteError with its last words if it ends instead, or takes too long."""
+        """Wait until it answers. Raises PrerequisiteError with its last log lines if it ends or takes too long."""
         settings = EndpointSettings(
-            base_url=f"http://127.0.0.1:{self.port}/v1", model=SERVED, max_concurrency=IN_FLIGHT, timeout=3600.0
+            base_url=f"http://127.0.0.1:{self.port}/v1",
+            model=SERVED_NAME,
+            max_concurrency=IN_FLIGHT_REQUESTS,
+            timeout=3600.0,
         )
         deadline = time.monotonic() + self.vllm.start_seconds
         with Endpoint(settings) as endpoint:
@@ -92,8 +95,10 @@ class VllmServer:
     def _failed(self, what: str) -> PrerequisiteError:
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
-        told = " | ".join([line for line in lines if "Error" in line][-TOLD_LINES:] or lines[-TOLD_LINES:])
-        return PrerequisiteError(f"vllm: {shlex.join(self.command)} {what}: {told[-600:]}")
+        excerpt = " | ".join(
+            [line for line in lines if "Error" in line][-LOG_LINES_IN_ERROR:] or lines[-LOG_LINES_IN_ERROR:]
+        )
+        return PrerequisiteError(f"vllm: {shlex.join(self.command)} {what}: {excerpt[-600:]}")
 
 
 def _arguments(job: Job, source: str, context_length: int, port: int) -> list[str]:
@@ -109,13 +114,13 @@ def _arguments(job: Job, source: str, context_length: int, port: int) -> list[st
 
 
 def _weights(source: str) -> list[str]:
-    """A checkpoint is served under SERVED; of an adapter its base is loaded, and the adapter is what SERVED names."""
+    """A checkpoint is served as SERVED_NAME. For an adapter, its base is loaded and the adapter is SERVED_NAME."""
     adapter = Path(source) / "adapter_config.json"
     if not adapter.is_file():
-        return ["--model", source, "--served-model-name", SERVED]
-    told = json.loads(adapter.read_text(encoding="utf-8"))
-    base = ["--model", told["base_model_name_or_path"], "--tokenizer", source]
-    return [*base, "--enable-lora", "--max-lora-rank", str(told["r"]), "--lora-modules", f"{SERVED}={source}"]
+        return ["--model", source, "--served-model-name", SERVED_NAME]
+    config = json.loads(adapter.read_text(encoding="utf-8"))
+    base = ["--model", config["base_model_name_or_path"], "--tokenizer", source]
+    return [*base, "--enable-lora", "--max-lora-rank", str(config["r"]), "--lora-modules", f"{SERVED_NAME}={source}"]
 
 
 def _answers(endpoint: Endpoint) -> bool:
@@ -132,5 +137,5 @@ def _free_port() -> int:
 
 
 def _end_with_parent() -> None:
-    """Linux: SIGTERM when the parent dies, however it dies (PR_SET_PDEATHSIG)."""
+    """Linux: SIGTERM when the parent dies, for whatever reason (PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)

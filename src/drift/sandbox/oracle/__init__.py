@@ -1,6 +1,6 @@
-"""The truth about any reply in a log, for scorers that rank replies and for measuring whether the chosen really wins.
+"""The true utility of any reply in the sandbox's logs, for scorers and for measuring whether the chosen reply is better.
 
-A request is recognised from its text: simulated users say other things before it, never after it.
+A request is recognised from its text: simulated users write other things before it, never after it.
 """
 
 import re
@@ -29,20 +29,20 @@ class Oracle:
         """Raises ValueError if no user message of the prompt ends in a request of the sandbox."""
         task = task_of(tuple(message.content for message in prompt if message.role == "user"))
         if task is None:
-            raise ValueError(f"no request of the sandbox: {prompt[-1].content!r}")
+            raise ValueError(f"not a request of the sandbox: {prompt[-1].content!r}")
         return list_utility(task, completion) if isinstance(task, ListTask) else utility(task, completion)
 
 
 @lru_cache(maxsize=100_000)
-def task_of(said: tuple[str, ...]) -> Task | None:
+def task_of(messages: tuple[str, ...]) -> Task | None:
     """The latest request among a user's messages: after a complaint, the one that was complained about."""
-    return next((task for text in reversed(said) if (task := _request_in(text))), None)
+    return next((task for text in reversed(messages) if (task := _request_in(text))), None)
 
 
 def _request_in(text: str) -> Task | None:
     """The task that `text` ends in; the longest, since one request can be the end of another."""
-    found = [task for task in _candidates(text) if text.endswith(task.request)]
-    return max(found, key=lambda task: len(task.request), default=None)
+    tasks = [task for task in _candidates(text) if text.endswith(task.request)]
+    return max(tasks, key=lambda task: len(task.request), default=None)
 
 
 def _candidates(text: str) -> Iterator[Task]:
@@ -53,10 +53,10 @@ def _candidates(text: str) -> Iterator[Task]:
             yield kind(skill, phrasing, args)
 
 
-def _args(skill: str, found: dict[str, str]) -> Args:
+def _args(skill: str, fields: dict[str, str]) -> Args:
     if skill in _FIELDS:
-        return tuple(int(found[name]) if name in _NUMBERS else found[name] for name in _FIELDS[skill])
-    return tuple(next(iter(found.values())).replace(",", "").split())
+        return tuple(int(fields[name]) if name in _NUMBERS else fields[name] for name in _FIELDS[skill])
+    return tuple(next(iter(fields.values())).replace(",", "").split())
 
 
 @cache
