@@ -34,5 +34,5 @@ def test_the_oracle_gives_every_judged_reply_the_worlds_own_utility(world):
 
 
 def test_what_is_no_request_is_refused():
-    with pytest.raises(ValueError, match="no request of the sandbox"):
+    with pytest.raises(ValueError, match="not a request of the sandbox"):
         Oracle().score([ChatMessage("user", "hello")], "hi")

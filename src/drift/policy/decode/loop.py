@@ -128,7 +128,7 @@ def _decode(
 
 
 def _pad(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The D distinct prompts, left-padded: ids and mask, int64 [D, L]; and the index of each prompt in them, int64 [B]."""
+    """The D distinct prompts, left-padded: ids and mask, int64 [D, L]; and each prompt's index in them, int64 [B]."""
     different: dict[tuple[int, ...], int] = {}
     rows = [different.setdefault(tuple(prompt), len(different)) for prompt in prompts]
     width = max(map(len, different))

@@ -1,4 +1,4 @@
-"""The true utility of any reply in the sandbox's logs, for scorers and for measuring whether the chosen reply is better.
+"""The true utility of any reply in the sandbox's logs, for scorers and to measure if the chosen reply is better.
 
 A request is recognised from its text: simulated users write other things before it, never after it.
 """
