@@ -120,6 +120,21 @@ def test_bad_input_is_one_line_with_exit_status_1(tmp_path, log, command):
     assert done.stderr.rstrip().endswith(told[0])
 
 
+def test_the_earlier_spelling_of_a_server_still_works_and_names_todays(tmp_path, log):
+    store = tmp_path / "store"
+    summary_of(drift("ingest", log, "--store", store, "--json"))
+    label = ("label", "--store", store, "--labeller", "judge", "--dry-run", "--json")
+    today = drift(*label, "--judge", "http://127.0.0.1:9/v1#big")
+    earlier = drift(*label, "--endpoint", "http://127.0.0.1:9/v1", "--model", "big")
+    assert summary_of(earlier) == summary_of(today)
+    assert "--endpoint and --model are deprecated. Write: --judge http://127.0.0.1:9/v1#big\n" in earlier.stderr
+    assert "deprecated" not in today.stderr
+    assert "--endpoint" not in drift("label", "--help").stdout
+    half = drift("rubric", "fit", "--store", store, "--out", tmp_path / "r.yaml", "--endpoint", "http://127.0.0.1:9/v1")
+    assert half.returncode == 1
+    assert "expected URL#MODEL" in half.stderr
+
+
 def test_wrong_usage_is_exit_status_2(tmp_path):
     assert drift("ingest", cwd=tmp_path).returncode == 2
     assert drift("nonsense", cwd=tmp_path).returncode == 2

@@ -40,6 +40,11 @@ def test_wildbench_of_scores(tmp_path):
         (("eval", "pairwise", "m", "--judge", "http://127.0.0.1:9#m", "--max-cost", "0"), "more than 0"),
         (("label", "--store", "s", "--labeller", "judge", "--max-cost", "-1"), "more than 0"),
         (("eval", "wildbench", "m", "--judge", "http://127.0.0.1:9#m", "--dtype", "fp16"), "fp16"),
+        (("eval", "exploration", "m", "--judge", "http://127.0.0.1:9#m", "--reward", "folder"), "--judge or --reward"),
+        (
+            ("label", "--store", "s", "--labeller", "judge", "--judge", "http://127.0.0.1:9#m", "--model", "m"),
+            "give --judge alone",
+        ),
     ],
 )
 def test_what_an_option_cannot_be_is_wrong_usage(arguments, told):

@@ -32,7 +32,7 @@ def test_bad_input(tmp_path, tiny_policy):
         explore([str(tiny_policy)], ExploreSettings(), tmp_path)
     with pytest.raises(ConfigError, match="named twice"):
         explore([str(tiny_policy)] * 2, ExploreSettings(), tmp_path)
-    with pytest.raises(ConfigError, match="name one: --reward URL#MODEL"):
+    with pytest.raises(ConfigError, match="name one: --judge URL#MODEL"):
         estimate_exploration([str(tiny_policy), "embedded"], ExploreSettings(), tmp_path)
     sentences = tmp_path / "sentences"
     sentences.mkdir()

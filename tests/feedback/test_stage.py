@@ -136,7 +136,7 @@ def test_the_budget_ends_the_judge_and_what_it_bought_is_kept(judging, store):
 def test_killed_and_given_again_it_pays_for_nothing_twice(judging, store):
     judging.slow(0.15)
     command = [sys.executable, "-m", "drift", "label", "--store", str(store.path), "--labeller", "judge"]
-    command += ["--endpoint", judging.url, "--model", "judge", "--max-concurrency", "2", "--json"]
+    command += ["--judge", f"{judging.url}#judge", "--max-concurrency", "2", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(judging.judged()) < 6 and time.monotonic() < deadline:
@@ -170,7 +170,7 @@ def test_a_real_local_server_end_to_end(transformers_serve, store):
     """A random model knows nothing: the plumbing is what is looked at. Its written answers are no answers."""
     server = transformers_serve
     command = [sys.executable, "-m", "drift", "label", "--store", str(store.path), "--labeller", "judge", "--json"]
-    command += ["--endpoint", server.base_url, "--model", server.model, "--max-concurrency", "2"]
+    command += ["--judge", f"{server.base_url}#{server.model}", "--max-concurrency", "2"]
     by_chat = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert by_chat.returncode == 0, by_chat.stderr
     told = json.loads(by_chat.stdout.splitlines()[-1])

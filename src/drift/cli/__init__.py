@@ -1,4 +1,4 @@
-"""The command line: each command is one call into the program. Nothing heavy is imported before it is needed."""
+"""The command line. Each command is one call into the program; heavy modules are imported when a command needs them."""
 
 import sys
 
@@ -26,7 +26,7 @@ for command in (
     runs.report,
     runs.export,
     runs.trace,
-    runs.demo,
+    experiments.demo,
     experiments.compare,
     labels.review,
     privacy.audit_privacy,
@@ -52,11 +52,11 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            typer.echo("drift: interrupted; the same command goes on from here.", err=True)
+            typer.echo("drift: interrupted. Run the same command again to resume.", err=True)
         raise
     except Exception as error:
-        trouble = disk_trouble(error)
-        if trouble is None:
+        message = disk_trouble(error)
+        if message is None:
             raise
-        typer.echo(f"drift: {trouble}", err=True)
+        typer.echo(f"drift: {message}", err=True)
         sys.exit(1)

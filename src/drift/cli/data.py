@@ -1,63 +1,83 @@
-"""Chat logs in, pairs out: ingest, pairs."""
+"""`drift ingest` and `drift pairs`: chat logs in, pairs out."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, StoreDir, progress, summary
+from drift.cli.console import progress, summary
+from drift.cli.options import JsonFlag, StoreDir
+from drift.cli.views import show_ingestion, show_preview
 
 
 def ingest(
-    logs: Annotated[list[Path], typer.Argument(help="Log files, folders, globs, or - for stdin.")],
+    logs: Annotated[list[Path], typer.Argument(help="Log files, folders or globs; - reads stdin.")],
     store: StoreDir,
-    log_format: Annotated[str | None, typer.Option("--format", help="Instead of recognising it from the data.")] = None,
-    source: Annotated[str | None, typer.Option(help="Name of the source; part of a conversation's identity.")] = None,
-    redact: Annotated[bool, typer.Option("--redact/--no-redact", help="Personal data become placeholders.")] = True,
-    keep: Annotated[list[str] | None, typer.Option(help="A kind of personal data that stays, for example ip.")] = None,
+    log_format: Annotated[
+        str | None, typer.Option("--format", help="Format of the logs; detected if not given.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Name of the source. It is part of the identity of each conversation.")
+    ] = None,
+    redact: Annotated[
+        bool, typer.Option("--redact/--no-redact", help="Replace personal data with placeholders.")
+    ] = True,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Kind of personal data not to redact, for example ip; may be repeated.")
+    ] = None,
     persons: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Redact people's names too, by a spaCy model, en_core_web_sm.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Also redact people's names, with this spaCy model: en_core_web_sm."),
     ] = None,
     consent: Annotated[
-        list[str] | None, typer.Option("--require-consent", metavar="FIELD=VALUE", help="Leave others out.")
+        list[str] | None,
+        typer.Option(
+            "--require-consent",
+            metavar="FIELD=VALUE",
+            help="Skip conversations whose field has another value; may be repeated.",
+        ),
     ] = None,
     near_duplicates: Annotated[
-        bool, typer.Option("--near-duplicates", help="Then note which conversations nearly repeat others.")
+        bool, typer.Option("--near-duplicates", help="Then mark conversations that nearly repeat another one.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be read; store nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how the logs would be read; store nothing.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Read chat logs into a store, redacted. The same file twice adds nothing.
+    """Read chat logs into a store and redact them. Reading the same file again adds nothing.
 
     Example: drift ingest logs/*.jsonl --store stores/mine
     """
     from drift.cli.privacy import ingestion_settings
-    from drift.cli.shown import show_ingestion, show_preview
     from drift.logs.ingest import ingest, preview
     from drift.progress import report_progress
     from drift.store import Store
 
     settings = ingestion_settings(redact, keep or [], persons, consent or [], near_duplicates)
-    how = {"format": log_format, "source": source, "settings": settings, "on_progress": report_progress}
-    with progress("reading"):
-        seen = preview(logs, Store(store), **how) if dry_run else None
-        done = None if dry_run else ingest(logs, Store(store), **how)
-    if seen is not None:
-        show_preview(seen, as_json)
-    elif done is not None:
-        show_ingestion(done, as_json)
+    options = {"format": log_format, "source": source, "settings": settings, "on_progress": report_progress}
+    if dry_run:
+        with progress("reading"):
+            previewed = preview(logs, Store(store), **options)
+        show_preview(previewed, as_json)
+    else:
+        with progress("reading"):
+            ingested = ingest(logs, Store(store), **options)
+        show_ingestion(ingested, as_json)
 
 
 def pairs(
     store: StoreDir,
-    out: Annotated[Path, typer.Option(help="JSONL of PromptItems; repair pairs go beside it.")],
-    logs: Annotated[list[Path] | None, typer.Argument(help="Logs to ingest and label first; none: a store's.")] = None,
-    min_p_dsat: Annotated[float, typer.Option(min=0.5, max=1.0, help="A reply counts as disliked from here on.")] = 0.5,
+    out: Annotated[Path, typer.Option(help="JSONL file of PromptItems; repair pairs are written beside it.")],
+    logs: Annotated[
+        list[Path] | None, typer.Argument(help="Logs to ingest and label first; default: only what the store holds.")
+    ] = None,
+    min_p_dsat: Annotated[
+        float, typer.Option(min=0.5, max=1.0, help="A reply counts as disliked from this DSAT probability on.")
+    ] = 0.5,
     as_json: JsonFlag = False,
 ) -> None:
     """Write the disliked replies with their prompts, and the repaired ones as preference pairs.
 
-    With LOGS, everything before it too: ingest, near-duplicates, label.
+    With LOGS, first ingest them, find near-duplicates and label.
 
     Example: drift pairs logs/*.jsonl --store stores/mine --out prompts.jsonl
     """
@@ -66,7 +86,8 @@ def pairs(
     from drift.store import Store
 
     with progress("reading and labelling"):
-        done = (
-            pairs_from_logs(logs, Store(store), out, min_p_dsat) if logs else write_pairs(Store(store), out, min_p_dsat)
-        )
-    summary(done, as_json)
+        if logs:
+            result = pairs_from_logs(logs, Store(store), out, min_p_dsat)
+        else:
+            result = write_pairs(Store(store), out, min_p_dsat)
+    summary(result, as_json)

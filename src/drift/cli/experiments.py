@@ -1,36 +1,58 @@
-"""Experiments in the sandbox: compare."""
+"""`drift demo` and `drift compare`: experiments in the sandbox, where the true utility of a reply is known."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, comparison, progress, summary
+from drift.cli.console import progress, summary, watching_stages
+from drift.cli.options import JsonFlag
+from drift.cli.views import show_comparison, show_utilities
+
+
+def demo(
+    seed: Annotated[int, typer.Option(help="Random seed of the deployment, sampling and training.")] = 1,
+    base: Annotated[int, typer.Option(min=1, max=3, help="Which of the three embedded base policies to improve.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/demo-seed-SEED.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Simulate a deployment, learn from its logs, and measure the true utility of the result. Takes about a minute.
+
+    Example: drift demo --seed 2
+    """
+    from drift.experiments.demo import run_demo
+
+    with watching_stages() as on_stage:
+        result = run_demo(seed, base, out, on_stage)
+    show_utilities(result.table)
+    summary(result.summary, as_json)
 
 
 def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, for example configs/compare.yaml.")],
-    out: Annotated[Path | None, typer.Option(help="Where runs and results go; runs/NAME if not given.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="These arms alone.")] = None,
-    seeds: Annotated[list[int] | None, typer.Option("--seed", help="These seeds alone, now.")] = None,
-    tune: Annotated[bool, typer.Option(help="Choose each arm's learning rate on validation requests instead.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at once, one thread each.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs and results; default runs/NAME.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Run only this arm; may be repeated.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", help="Run only this seed; may be repeated.")] = None,
+    tune: Annotated[
+        bool, typer.Option(help="Choose the learning rate of each arm on validation requests instead.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at the same time, one CPU thread each.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Many recipes on the same simulated logs, with the true utility of each. The same command again resumes.
+    """Compare recipes on the same simulated logs by their true utility. The same command again resumes.
 
     Example: drift compare configs/compare.yaml --only drift_guided --only spin
     """
     from drift.experiments.compare.settings import arms_of, load_comparison
 
-    arms_of(load_comparison(config))  # what is wrong with it is told before torch is loaded, which takes seconds
+    arms_of(load_comparison(config))  # report a wrong config before torch loads, which takes seconds
     from drift.experiments.compare import run as compare_run
 
-    restricted = compare_run.Restriction(tuple(only or ()), tuple(seeds or ()), workers)
+    restriction = compare_run.Restriction(tuple(only or ()), tuple(seeds or ()), workers)
     with progress("comparing"):
         if tune:
-            chosen = compare_run.tune(config, out, restricted)
+            chosen = compare_run.tune(config, out, restriction)
             summary({arm: {"learning_rate": c.learning_rate, **c.utility} for arm, c in chosen.items()}, as_json)
             return
-        done = compare_run.run_comparison(config, out, restricted)
-    comparison(done, as_json)
+        done = compare_run.run_comparison(config, out, restriction)
+    show_comparison(done, as_json)

@@ -1,4 +1,4 @@
-"""What is known about people: audit-privacy, forget, and the settings of ingestion that protect them."""
+"""`drift audit-privacy`, `drift forget`, and the privacy options of `drift ingest`."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drift.cli.console import JsonFlag, StoreDir, console, progress, summary
+from drift.cli.console import console, progress, summary
+from drift.cli.options import JsonFlag, StoreDir
 from drift.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,26 +16,30 @@ if TYPE_CHECKING:
 
 
 def audit_privacy(store: StoreDir, as_json: JsonFlag = False) -> None:
-    """Count what still looks like personal data in a store, by kind; values are never shown.
+    """Count what still looks like personal data in a store, by kind. The values are never shown.
 
     Example: drift audit-privacy --store stores/mine
     """
     from drift.logs.redaction.audit import audit_store
     from drift.store import Store
 
-    with progress("looking"):
-        done = audit_store(Store(store))
-    summary(done, as_json)
+    with progress("searching"):
+        audit = audit_store(Store(store))
+    summary(audit, as_json)
 
 
 def forget(
     store: StoreDir,
-    user: Annotated[str | None, typer.Option(help="All of this user, by the log's id or the store's key.")] = None,
-    conversation: Annotated[str | None, typer.Option(help="This conversation, by the log's id or the store's.")] = None,
-    root: Annotated[Path, typer.Option("--runs", help="Where the runs lie that may hold its text.")] = Path("runs"),
+    user: Annotated[
+        str | None, typer.Option(help="Remove this user: the id in the log or the key in the store.")
+    ] = None,
+    conversation: Annotated[
+        str | None, typer.Option(help="Remove this conversation: the id in the log or in the store.")
+    ] = None,
+    root: Annotated[Path, typer.Option("--runs", help="Folder of the runs that may hold its text.")] = Path("runs"),
     as_json: JsonFlag = False,
 ) -> None:
-    """Remove a user or a conversation, and refuse it from now on. Names the runs that still hold or learned it.
+    """Remove a user or a conversation for good, and list the runs that still hold it or learned from it.
 
     Example: drift forget --store stores/mine --user u-1234
     """
@@ -45,21 +50,25 @@ def forget(
     from drift.store import Store
 
     if (user is None) == (conversation is None):
-        raise typer.BadParameter("give either --user ID or --conversation ID.")
+        raise typer.BadParameter("give --user ID or --conversation ID, and not both.")
     opened = Store(store)
-    done = opened.forget(user=user, conversation=conversation)
-    with progress("looking through the runs"):
-        marks = {str(path): asdict(mark) for path, mark in forgotten_in(list_runs(root), opened).items()}
-    summary({**asdict(done), "runs": marks}, as_json)
-    if marks:
-        told = "these runs still hold it or learned from it; remove them, with any store inside"
-        console.print(f"{told}: rm -r {shlex.join(marks)}", soft_wrap=True, markup=False)
+    forgotten = opened.forget(user=user, conversation=conversation)
+    with progress("searching the runs"):
+        traces = {str(path): asdict(trace) for path, trace in forgotten_in(list_runs(root), opened).items()}
+    summary({**asdict(forgotten), "runs": traces}, as_json)
+    if traces:
+        console.print(
+            "These runs still hold it or learned from it. Remove them, and any store inside them: "
+            f"rm -r {shlex.join(traces)}",
+            soft_wrap=True,
+            markup=False,
+        )
 
 
 def ingestion_settings(
     redact: bool, keep: Sequence[str], persons: str | None, consent: Sequence[str], near_duplicates: bool
 ) -> "IngestionSettings":
-    """The command line's options as settings. Raises ConfigError naming the option and what it allows."""
+    """The options of `drift ingest` as settings. Raises ConfigError that names the option and the allowed values."""
     from pydantic import ValidationError
 
     from drift.config import IngestionSettings

@@ -112,7 +112,7 @@ def estimate_exploration(sources: Sequence[str], settings: ExploreSettings, out:
     Raises ConfigError if the reward is not a judge's.
     """
     if not settings.by_judge:
-        raise ConfigError("--dry-run tells what a judge would take; name one: --reward URL#MODEL.")
+        raise ConfigError("--dry-run tells what a judge would take; name one: --judge URL#MODEL.")
     asked = _asked(sources, settings, out)
     ways = [f"{name} {sample} " for name in _methods(sources) for sample in range(settings.samples)]
     texts = [way + assumed_text("a reply", settings.max_new_tokens) for way in ways]

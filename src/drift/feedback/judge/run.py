@@ -108,7 +108,7 @@ def open_judge(settings: LabelSettings, folder: Path) -> Iterator[JudgeRun]:
 
 def judge_endpoint(settings: LabelSettings) -> EndpointSettings:
     if settings.endpoint is None:
-        raise ConfigError("The judge needs a server: set labels.endpoint (drift label: --endpoint URL --model NAME).")
+        raise ConfigError("The judge needs a server: set labels.endpoint (drift label: --judge URL#MODEL).")
     return settings.endpoint
 
 

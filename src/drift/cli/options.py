@@ -1,0 +1,58 @@
+"""Options that several commands share. The judge's options are one set for every command with a judge."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from drift.cli.console import console
+
+
+def _more_than_zero(value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise typer.BadParameter(f"{value:g} allows no request: give more than 0, or leave it out for no limit.")
+    return value
+
+
+StoreDir = Annotated[Path, typer.Option("--store", help="Folder of the store.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Also print the summary as one JSON object on stdout.")]
+Gold = Annotated[Path | None, typer.Option(help="Gold labels: JSON Lines of source_id, message_index and label.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the requests, tokens and cost; send no request.")]
+
+Judge = Annotated[str | None, typer.Option("--judge", help="The judge, as URL#MODEL of an OpenAI-compatible server.")]
+ApiKeyEnv = Annotated[
+    str | None, typer.Option(help="Name of the environment variable that holds the API key of the judge.")
+]
+PriceInput = Annotated[float | None, typer.Option(min=0, help="Price per million input tokens of the judge.")]
+PriceOutput = Annotated[float | None, typer.Option(min=0, help="Price per million output tokens of the judge.")]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        callback=_more_than_zero,
+        help="Cost limit, in the currency of the prices: a request that could exceed it is not sent.",
+    ),
+]
+MaxConcurrency = Annotated[int | None, typer.Option(min=1, help="Maximum requests in flight; 8 if not given.")]
+
+EarlierEndpoint = Annotated[str | None, typer.Option("--endpoint", hidden=True)]
+EarlierModel = Annotated[str | None, typer.Option("--model", hidden=True)]
+
+Dtype = Annotated[Literal["float32", "bfloat16"], typer.Option(help="Number type of models that run on this machine.")]
+NewTokens = Annotated[int, typer.Option(min=1, help="Maximum tokens per generated reply.")]
+Temperature = Annotated[float, typer.Option(min=0, help="Sampling temperature of the replies; 0 is greedy.")]
+SamplingSeed = Annotated[int, typer.Option(help="Random seed of the sampled replies.")]
+
+
+def judge_or_earlier(judge: str | None, endpoint: str | None, model: str | None) -> str | None:
+    """`--judge URL#MODEL`, or the same from the `--judge URL#MODEL` of scripts for earlier versions."""
+    if endpoint is None and model is None:
+        return judge
+    if judge is not None:
+        raise typer.BadParameter("--judge URL#MODEL replaces --endpoint and --model: give --judge alone.")
+    spec = f"{endpoint or ''}#{model or ''}"
+    console.print(
+        f"--endpoint and --model are deprecated. Write: --judge {endpoint or 'URL'}#{model or 'MODEL'}",
+        soft_wrap=True,
+        markup=False,
+    )
+    return spec

@@ -1,0 +1,168 @@
+"""Results as people see them, where a list of fields is not enough: tables, the preview of an ingestion, a trace."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import typer
+from rich.table import Table
+
+from drift.cli.console import console, summary
+
+if TYPE_CHECKING:
+    from drift.evals.exploration.results import MethodResult
+    from drift.evaluation.results import UtilityResult
+    from drift.experiments.compare.run import Done
+    from drift.lineage import Lineage, StageProvenance, Traced
+    from drift.logs.ingest import IngestSummary, Preview
+    from drift.records import Conversation, Rating
+
+PREVIEW_CHARACTERS = 300
+"""Of each message. --json has all of it."""
+PREVIEW_MESSAGES = 6
+"""First messages of a conversation; those with a rating are always shown. --json has all of them."""
+
+
+def show_ingestion(ingested: "IngestSummary", as_json: bool) -> None:
+    summary(ingested, as_json)
+    _show_sum(ingested)
+
+
+def show_preview(preview: "Preview", as_json: bool) -> None:
+    for file, format_name in preview.files.items():
+        console.print(f"{format_name}  {file}", soft_wrap=True, markup=False)
+    for number, conversation in enumerate(preview.examples, 1):
+        _show_example(number, conversation)
+    console.print("\nDry run: nothing was stored. Ingestion would give:")
+    summary(preview.summary, as_json=False)
+    _show_sum(preview.summary)
+    if as_json:
+        fields = {**dataclasses.asdict(preview.summary), "files": preview.files, "examples": preview.examples}
+        typer.echo(orjson.dumps({"dry_run": True, **fields}, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+
+
+def _show_sum(ingested: "IngestSummary") -> None:
+    """Everything that was read went somewhere: the counts add up."""
+    counts = {
+        "accepted": ingested.accepted,
+        "updated": ingested.updated,
+        "duplicate": ingested.duplicate,
+        "filtered": ingested.filtered,
+        "quarantined": sum(ingested.quarantined.values()),
+    }
+    parts = " + ".join(f"{count} {name}" for name, count in counts.items())
+    console.print(f"adds up      {ingested.read} read = {parts}", soft_wrap=True)
+
+
+def _show_example(number: int, conversation: "Conversation") -> None:
+    facts = {
+        "split": conversation.split,
+        "source": conversation.source,
+        "id in the log": conversation.source_id,
+        "user": conversation.user_key,
+        "model": conversation.model,
+        "started": conversation.started_at,
+        **conversation.tags,
+    }
+    console.print(f"\nexample {number}: conversation {conversation.conversation_id}", soft_wrap=True, markup=False)
+    line = ", ".join(f"{name} {value}" for name, value in facts.items() if value)
+    console.print(f"  {line}", soft_wrap=True, markup=False)
+    ratings: dict[int, list[Rating]] = {}
+    for rating in conversation.ratings:
+        ratings.setdefault(rating.reply_index, []).append(rating)
+    for index, message in enumerate(conversation.messages):
+        if index >= PREVIEW_MESSAGES and index not in ratings:
+            continue
+        text = " ".join(message.content.split())
+        text = text if len(text) <= PREVIEW_CHARACTERS else f"{text[:PREVIEW_CHARACTERS]} …"
+        console.print(f"  {message.role}: {text}", soft_wrap=True, markup=False)
+        for rating in ratings.get(index, ()):
+            words = "; ".join(part for part in (rating.comment, rating.preferred) if part)
+            line = f"    {rating.kind} {rating.value:+g}{': ' if words else ''}{words}"
+            console.print(line, soft_wrap=True, markup=False)
+    if len(conversation.messages) > PREVIEW_MESSAGES:
+        console.print(f"  ({len(conversation.messages)} messages in total)")
+
+
+def show_trace(traced: "Traced", as_json: bool) -> None:
+    for lineage in traced.pairs:
+        for name, text in _lineage_lines(lineage):
+            console.print(f"{name:13}{text}", soft_wrap=True, markup=False)
+        console.print()
+    console.print(f"{'learned by':13}{', '.join(traced.policies) or 'no policy yet'}", soft_wrap=True, markup=False)
+    if as_json:
+        typer.echo(orjson.dumps(traced).decode())
+
+
+def _lineage_lines(lineage: "Lineage") -> "Iterator[tuple[str, str]]":
+    pair, origin = lineage.pair, lineage.origin
+    yield "pair", f"{pair.pair_id} ({pair.recipe}, iteration {pair.iteration}) in {lineage.file}"
+    log = origin.missing or f"{origin.source}, id in the log {origin.source_id!r}, message {origin.message_index}"
+    yield "conversation", f"{pair.conversation_id}, reply {pair.reply_index}: {log}"
+    if origin.user_key:
+        yield "user", f"{origin.user_key} (salted hash)"
+    if label := lineage.label:
+        chance = "" if label.p_dsat is None else f", p_dsat {label.p_dsat:.3f}"
+        yield "label", f"{label.label}{chance} by {label.labeller} {label.labeller_version}: {label.evidence!r}"
+    yield "rejected", repr(pair.rejected[-1].content)
+    yield "chosen", repr(pair.chosen[-1].content)
+    if reply := lineage.completion:
+        guidance = "guided" if reply.guided else "unguided"
+        yield "sampler", f"{reply.sampler}, {guidance}, sample {reply.sample}, seed {reply.seed}, finish {reply.finish}"
+    yield "weights", f"policy_id {pair.policy_id}"
+    if lineage.trained:
+        yield "trained", _provenance_line(lineage.trained)
+    if lineage.also:
+        yield "also in", ", ".join(lineage.also)
+
+
+def _provenance_line(stage: "StageProvenance") -> str:
+    weights = next((digest for file, digest in stage.outputs.items() if file.endswith(".safetensors")), "")
+    return f"{stage.path} (sha256 {weights[:16]}), stage {stage.key[:16]}, code {stage.code_version}"
+
+
+def show_benchmark(results: Mapping[str, Any], as_json: bool) -> None:
+    """The scores of one model, or of several under `models`, and why they are not comparable with a leaderboard."""
+    for name, scores in results.get("models", {"": results}).items():
+        console.print(f"[bold]{name or scores.get('model', 'no request sent')}[/bold]")
+        summary({key: value for key, value in scores.items() if key not in ("model", "not_comparable")}, False)
+        if reasons := scores.get("not_comparable", ()):
+            console.print(f"[yellow]not leaderboard-comparable[/yellow]: {'; '.join(reasons)}", soft_wrap=True)
+    if as_json:
+        typer.echo(orjson.dumps(results, default=str).decode())
+
+
+def show_exploration(methods: "Mapping[str, MethodResult]") -> None:
+    """Each method's share of the region of high reward, and the diversity of its replies."""
+    table = Table(title="mass share of the top 10 % region [95 % interval]", title_justify="left", box=None)
+    for column in ("policy", "on the map", "in space", "self-BLEU", "Vendi", "good@1", "good@n"):
+        table.add_column(column)
+    for name, result in methods.items():
+        masses = [next(share.mass for share in kind if share.top_percent == 10) for kind in (result.map, result.raw)]
+        intervals = [f"{mass.value:.2f} [dim][{mass.low:.2f}, {mass.high:.2f}][/dim]" for mass in masses]
+        coverage = list(result.coverage.values())
+        numbers = (result.self_bleu, result.vendi, coverage[0], coverage[-1])
+        table.add_row(name, *intervals, *(f"{number:.2f}" for number in numbers))
+    console.print(table)
+
+
+def show_utilities(rows: "Sequence[tuple[str, Sequence[UtilityResult]]]") -> None:
+    """True utility by policy and temperature, with the interval over prompts."""
+    table = Table(title="true utility of held-out prompts [95 % interval]", title_justify="left", box=None)
+    table.add_column("policy")
+    for result in rows[0][1]:
+        name = f"temperature {result.temperature:g}" if result.temperature else "greedy"
+        table.add_column(name, no_wrap=True)
+    for name, results in rows:
+        table.add_row(name, *(f"{r.mean:.3f} [dim][{r.low:.3f}, {r.high:.3f}][/dim]" for r in results))
+    console.print(table)
+
+
+def show_comparison(done: "Done", as_json: bool) -> None:
+    from drift.experiments.compare.table import markdown
+
+    console.print(markdown(done.comparison), soft_wrap=True, markup=False)
+    console.print(f"results: {done.folder / 'results.md'}", soft_wrap=True, markup=False)
+    if as_json:
+        typer.echo(done.comparison.model_dump_json())
