@@ -34,7 +34,8 @@ fi
 # LoRA with gradient checkpointing fits 80 GB; full training at 7B shapes needs about 140 GB
 conditions=(--lora --gradient-checkpointing)
 
-part tests 120 "$PYTHON" -m pytest -q -m gpu -rs tests
+# only the files that have such tests: collecting the others takes time
+part tests 120 "$PYTHON" -m pytest -q -m gpu -rs $(grep -rlE "mark\.gpu" tests --include='test_*.py')
 part train_ours 110 "$PYTHON" benchmarks/train_gpu.py ours "${shape[@]}" "${conditions[@]}"
 part train_trl 110 "$PYTHON" benchmarks/train_gpu.py trl "${shape[@]}" "${conditions[@]}"
 if "$PYTHON" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("vllm") is None)'; then

@@ -164,14 +164,14 @@ def test_what_a_power_cut_leaves_of_the_last_shard_is_repaired(policy, tmp_path)
     expected = run(tmp_path / "work")
     (shard,) = (tmp_path / "work").glob("shard-*")
     whole = shard.read_bytes()
-    told: list[str] = []
+    notes: list[str] = []
     for size in range(0, len(whole), 97):
         for other in (tmp_path / "work").glob("shard-*"):
             other.unlink()
         shard.write_bytes(whole[:size])
-        with listening(lambda *_: None, told.append):
+        with listening(lambda *_: None, notes.append):
             assert run(tmp_path / "work") == expected
-    assert any("repaired: shard-0001.jsonl broke off in the middle" in line for line in told)
+    assert any("Repaired: the last" in note and "bytes of shard-0001.jsonl were incomplete" in note for note in notes)
 
 
 def test_a_failed_completion_is_kept_as_failed(policy, tmp_path):

@@ -1,6 +1,6 @@
-"""Makes the embedded base policies that ship with the package: `python -m drift.sandbox.pretrain --seed 1 --out DIR`.
+"""Make the embedded base policies that ship with the package: `python -m drift.sandbox.pretrain --seed 1 --out DIR`.
 
-`--world long` makes the second world's.
+`--world long` makes the one of the second world.
 A Qwen2 of about half a million parameters and a byte-level BPE tokenizer, so that any text can pass through it.
 """
 
@@ -36,7 +36,7 @@ CORPORA: dict[str, Corpus] = {"first": dialogues, "long": list_dialogues}
 
 
 def make_tokenizer(corpus: Corpus) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over the corpus' own text; every digit is a token of its own."""
+    """Byte-level BPE trained on the corpus; every digit is a token of its own."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -66,7 +66,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, lines: list[Line]) -> tuple[list[int], list[bool]]:
-    """Token ids of a dialogue, and which of them are to be predicted."""
+    """Token ids of a dialogue, and for each whether the model is trained to predict it."""
     ids: list[int] = []
     targets: list[bool] = []
     for line in lines:
@@ -79,7 +79,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, lines: list[Line]) -> tuple[list[
 def batches(
     tokenizer: PreTrainedTokenizerFast, corpus: Corpus, seed: int, size: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Ids and targets, both int64 [size, length]; dialogues of like length stand together, -100 is no target."""
+    """Ids and labels, both int64 [size, length], of dialogues of similar length; the label -100 is not predicted."""
     source = corpus(random.Random(f"pretraining {seed}"))
     shuffle = random.Random(seed)
     while True:
@@ -99,14 +99,14 @@ def batches(
 
 
 def loss_of(model: Qwen2ForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy in nats; the head runs only where a token is to be predicted."""
+    """Mean cross-entropy in nats; the head computes only positions that predict a target."""
     hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
     wanted = labels[:, 1:]
     return cross_entropy(model.lm_head(hidden[wanted != -100]), wanted[wanted != -100])
 
 
 def make_optimizers(model: Qwen2ForCausalLM, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, which learn in far fewer steps by it, AdamW for embeddings, norms and biases."""
+    """Muon for the layers' matrices, which then learn in far fewer steps; AdamW for embeddings, norms and biases."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
