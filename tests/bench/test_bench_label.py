@@ -31,7 +31,7 @@ def test_what_is_not_given_is_not_measured():
 
 
 def test_gold_needs_the_other_two(tmp_path):
-    with pytest.raises(DataError, match="give --iard and --logs as well"):
+    with pytest.raises(DataError, match="--gold needs --iard and --logs too"):
         bench_label(None, None, tmp_path / "gold.jsonl")
 
 

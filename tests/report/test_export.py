@@ -48,5 +48,5 @@ def test_a_run_without_a_policy_and_a_full_folder_are_refused(tmp_path):
         run.stage("policy", write_policy)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("")
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="already exists"):
         export_run(tmp_path / "run", tmp_path / "out")

@@ -3,7 +3,7 @@
 import math
 import re
 
-from drift.report.figures.drawing import ChartPoint, Series, _running_mean, phases_chart, steps_chart
+from drift.report.figures import ChartPoint, Series, _running_mean, phases_chart, steps_chart
 
 
 def test_phases_chart_draws_intervals_and_leaves_gaps():

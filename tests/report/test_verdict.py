@@ -51,7 +51,7 @@ def test_true_utility_decides_by_its_paired_difference(tmp_path, before, after, 
 def test_preference_accuracy_alone_is_no_verdict(tmp_path):
     verdict = verdict_of(contents(tmp_path, preference(False, False, True), preference(True, True, True)))
     assert verdict.tone == "unknown"
-    assert "Nobody judged the new replies" in verdict.told
+    assert "Nobody judged the new replies" in verdict.explanation
     assert verdict.measured is not None
     assert verdict.measured.gain is not None
     assert verdict.measured.gain.value == pytest.approx(2 / 3)

@@ -116,7 +116,7 @@ def test_a_wrong_token_gets_nothing_and_the_right_one_works_once(store):
     [
         (["--store", "nowhere"], "holds no conversations"),
         (["--store", "STORE", "--run", "nowhere"], "holds no pairs"),
-        (["--store", "STORE", "--port", "TAKEN"], "Name another one"),
+        (["--store", "STORE", "--port", "TAKEN"], "Name another port"),
     ],
 )
 def test_bad_input_is_one_line(store, options, told, tmp_path):

@@ -1,4 +1,4 @@
-"""The figures that the README quotes: one file per `drift bench` command. `machine` describes the computer."""
+"""Benchmarks whose figures the README quotes: one file per `drift bench` command."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def machine(*packages: str) -> dict[str, str]:
-    """Processor, cores, how many processes wanted them in the last minute (`load`), and versions of the packages."""
+    """Describe the computer: processor, cores, load average of the last minute, Python, versions of `packages`."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     load = f"{os.getloadavg()[0]:.1f}"

@@ -1,4 +1,4 @@
-"""How fast logs become a store, how much memory that takes, and how both grow with the number of conversations."""
+"""`drift bench ingest`: speed and memory of ingestion and of the steps after it, by number of conversations."""
 
 import itertools
 import resource
@@ -23,8 +23,8 @@ from drift.store import Store
 
 MEGABYTE = 1e6
 REPEATED_SECONDS, MOST_RUNS = 30.0, 5
-# Shares of the generated conversations, by what real logs hold
-COMPLAINTS, PERSONAL, EXACT, NEAR = 0.15, 0.02, 0.02, 0.03
+# Shares of the generated conversations, similar to real logs
+COMPLAINTS, PERSONAL_DATA, EXACT_DUPLICATES, NEAR_DUPLICATES = 0.15, 0.02, 0.02, 0.03
 _SYLLABLES = (
     "ka",
     "lo",
@@ -52,7 +52,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The fastest of `runs` (CPU seconds each). `peak_rss_mb`: the process's most resident memory until their end."""
+    """The fastest of `runs` (CPU seconds each). `peak_rss_mb`: the process's peak resident memory so far."""
 
     cpu_seconds: float
     wall_seconds: float
@@ -62,11 +62,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class IngestBench:
-    """Megabytes (10^6 bytes) of JSONL per second of process CPU time on one core, parsed and stored.
+    """Megabytes (10^6 bytes) of JSONL parsed and stored per second of process CPU time on one core.
 
-    Ingestion is repeated, each time into a new store, and its fastest run counts: what else a machine does, and what
-    a process pays once (imports), only ever adds time. `steps`: each of the commands that follow one another; `counts`:
-    what they found.
+    Ingestion is repeated, each time into a new store, and the fastest run counts: other load and one-time costs
+    (imports) only ever add time. `steps`: the commands, in order; `counts`: their results.
     """
 
     conversations: int
@@ -80,14 +79,14 @@ class IngestBench:
 
 
 def bench_ingest(conversations: int, seed: int = 0) -> IngestBench:
-    """Generate a log and put it through ingestion (without and with redaction), near-duplicates, labels and pairs.
+    """Generate a log, then run ingestion (without and with redaction), near-duplicates, labels and pairs on it.
 
     Raises DataError for fewer than one conversation.
     """
     if conversations < 1:
-        raise DataError(f"--conversations {conversations}: at least 1.")
+        raise DataError(f"--conversations {conversations}: must be at least 1.")
     steps: dict[str, Step] = {}
-    made_on = machine("pyarrow", "duckdb", "orjson")
+    computer = machine("pyarrow", "duckdb", "orjson")
     with tempfile.TemporaryDirectory(prefix="drift-bench-") as folder:
         log = Path(folder) / "log.jsonl"
         _timed(steps, "generate", lambda: write_log(log, conversations, seed))
@@ -117,12 +116,12 @@ def bench_ingest(conversations: int, seed: int = 0) -> IngestBench:
                 "labels": sum(labels.labels.values()),
                 "prompts": int(pairs.prompt_counts["rows"]),
             },
-            machine=made_on,
+            machine=computer,
         )
 
 
 def write_log(path: Path, conversations: int, seed: int) -> None:
-    """Chats in the native format: replies of 1,100 characters in the median, requests of 180, four messages or more."""
+    """Write chats in the native format. Median lengths: reply 1,100 characters, request 180; up to five turns."""
     with path.open("wb") as out:
         for row in _rows(conversations, seed):
             out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
@@ -134,10 +133,10 @@ def _rows(conversations: int, seed: int) -> Iterator[dict[str, object]]:
     row: dict[str, object] = {}
     for number in range(conversations):
         kind = rng.random()
-        if number and kind < EXACT:
+        if number and kind < EXACT_DUPLICATES:
             yield row
             continue
-        if number and kind < EXACT + NEAR:
+        if number and kind < EXACT_DUPLICATES + NEAR_DUPLICATES:
             messages = [dict(message) for message in row["messages"]]  # pyright: ignore[reportGeneralTypeIssues]
             messages[-1]["content"] += " Thanks."
         else:
@@ -148,18 +147,20 @@ def _rows(conversations: int, seed: int) -> Iterator[dict[str, object]]:
 
 def _messages(rng: np.random.Generator, sentences: list[str], number: int) -> Iterator[dict[str, str]]:
     turns = int(rng.choice((1, 2, 3, 5), p=(0.35, 0.4, 0.2, 0.05)))
-    for turn, (asked, told) in enumerate(np.maximum(rng.lognormal((1.0, 2.95), 0.6, (turns, 2)), 1).astype(int)):
-        request = " ".join(sentences[place] for place in rng.integers(0, len(sentences), asked))
+    lengths = np.maximum(rng.lognormal((1.0, 2.95), 0.6, (turns, 2)), 1).astype(int)
+    for turn, (request_sentences, reply_sentences) in enumerate(lengths):
+        request = " ".join(sentences[place] for place in rng.integers(0, len(sentences), request_sentences))
         if turn and rng.random() < COMPLAINTS * 2:
             request = f"{_COMPLAINTS[number % len(_COMPLAINTS)]} {request}"
-        if rng.random() < PERSONAL:
+        if rng.random() < PERSONAL_DATA:
             request += " " + _PERSONAL.format("user", number % 10_000)
         yield {"role": "user", "content": request}
-        yield {"role": "assistant", "content": " ".join(sentences[p] for p in rng.integers(0, len(sentences), told))}
+        reply = " ".join(sentences[place] for place in rng.integers(0, len(sentences), reply_sentences))
+        yield {"role": "assistant", "content": reply}
 
 
 def _sentences(rng: np.random.Generator) -> list[str]:
-    """A vocabulary whose words are as rare as their rank, and sentences of it."""
+    """Random sentences from a vocabulary with Zipf's word frequencies."""
     words = ["".join(rng.choice(_SYLLABLES, size)) for size in rng.integers(1, 5, 5000)]
     ranks = 1 / np.arange(1, len(words) + 1)
     drawn = rng.choice(len(words), (20_000, 14), p=ranks / ranks.sum())
@@ -171,7 +172,7 @@ def _sentences(rng: np.random.Generator) -> list[str]:
 
 
 def _timed(steps: dict[str, Step], name: str, work: Callable[[], Result], repeated_seconds: float = 0.0) -> Result:
-    """Run it once, and again as long as all runs together took less than `repeated_seconds` of CPU time."""
+    """Run `work`, and repeat it until all runs together took `repeated_seconds` of CPU time or MOST_RUNS is reached."""
     runs: list[tuple[float, float]] = []
     while True:
         cpu, wall = time.process_time(), time.monotonic()

@@ -1,4 +1,4 @@
-"""How fast the embedded labeller reads real chats, and how well it finds dissatisfaction that it did not learn from."""
+"""`drift bench label`: speed of the embedded labeller on real chats, and its quality on held-out data."""
 
 import statistics
 import tempfile
@@ -25,7 +25,7 @@ REPEATS = 7
 
 @dataclass(frozen=True, slots=True)
 class IardBench:
-    """Turns of the test dialogues; dissatisfied is whoever rejects, criticises or reformulates.
+    """Turns of the test dialogues. Dissatisfied: the user rejects, criticises or reformulates.
 
     `f1`: of the turns that the labeller would call DSAT (p_dsat >= 0.5). Intervals: 95 %, bootstrap over dialogues.
     """
@@ -40,8 +40,8 @@ class IardBench:
 
 @dataclass(frozen=True, slots=True)
 class LabelBench:
-    """`turns_per_second`: labels per second of process CPU time on one thread, the language check and finding the turns
-    included; median over the whole logs, of `repeats` passes from `slowest` to `fastest`. `gold`: out of fold."""
+    """`turns_per_second`: labels per second of process CPU time on one thread, including the language check and finding
+    the turns; the median of `repeats` passes over all logs, `slowest` to `fastest`. `gold`: out of fold."""
 
     turns_per_second: float | None = None
     slowest: float | None = None
@@ -53,13 +53,13 @@ class LabelBench:
 
 
 def bench_label(iard: Path | None, logs: Path | None, gold: Path | None = None, seed: int = 0) -> LabelBench:
-    """What is not given is not measured. `gold` labels turns of `logs`, which are scored by models refitted without the
-    turns' fold; these learn from IARD's training dialogues too.
+    """Measure on each file that is not None. `gold` holds labels for turns of `logs`: each turn is scored by a model
+    refitted without the turn's fold, on the other folds and IARD's training dialogues.
 
-    Raises DataError on a file of another shape, and where `gold` stands without the other two.
+    Raises DataError for a file of another format, and for `gold` without the other two.
     """
     if gold and not (iard and logs):
-        raise DataError("--gold refits the labeller out of fold: give --iard and --logs as well.")
+        raise DataError("--gold needs --iard and --logs too: it refits the labeller out of fold.")
     conversations = read_logs(logs) if logs else []
     labeller = EmbeddedLabeller()
     speeds, turns = measure_speed(labeller, conversations) if logs else ([], 0)
@@ -75,7 +75,7 @@ def bench_label(iard: Path | None, logs: Path | None, gold: Path | None = None, 
 
 
 def read_logs(path: Path) -> list[Conversation]:
-    """The conversations of a chat log of any known format, held in memory: reading is not what is measured."""
+    """The conversations of a chat log in any supported format, in memory: reading is not measured."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")
         ingest([path], store)
@@ -83,8 +83,7 @@ def read_logs(path: Path) -> list[Conversation]:
 
 
 def measure_speed(labeller: EmbeddedLabeller, conversations: Sequence[Conversation]) -> tuple[list[float], int]:
-    """Labels per CPU second of each pass, and how many labels; the first pass, which loads what is loaded once, is not
-    timed."""
+    """Labels per CPU second of each pass, and number of labels. The first pass, which loads the model, is not timed."""
     with threadpool_limits(1):
         turns = sum(1 for _ in labeller.label(conversations))
         seconds = [_seconds(lambda: sum(1 for _ in labeller.label(conversations))) for _ in range(REPEATS)]

@@ -1,4 +1,4 @@
-"""The embedded labeller on gold labels of real chats, each turn judged by a model that saw nothing of its fold."""
+"""The embedded labeller on gold labels of real chats: each turn is scored by a model that saw nothing of its fold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class GoldBench:
-    """`protocol` says how the figures came about. `brier_skill`: 1 - Brier score / that of the base rate.
+    """`protocol`: how the figures were measured. `brier_skill`: 1 - Brier score / Brier score of the base rate.
 
-    `precision`, `recall`: of the turns with p_dsat >= 0.5. `reliability`: turns in equal bins by p_dsat: mean p_dsat,
-    share that is DSAT, turns. Intervals: 95 %, bootstrap over conversations, refitting not included.
+    `precision`, `recall`: of the turns with p_dsat >= 0.5. `reliability`: turns in equally filled bins by p_dsat:
+    mean p_dsat, share that is DSAT, turns. Intervals: 95 %, bootstrap over conversations, without refitting.
     """
 
     protocol: str
@@ -49,7 +49,7 @@ class GoldBench:
 
 
 def measure_gold(gold: Path, iard: Path, conversations: Sequence[Conversation], seed: int = 0) -> GoldBench:
-    """Refits the labeller once for each fold; about a minute."""
+    """Refit the labeller once per fold (about a minute) and score each fold's turns."""
     turns = gold_turns(gold, conversations)
     p_dsat = held_out(Linears(project_pool(read_iard(iard), turns, conversations)))
     return gold_figures(turns, p_dsat, seed)
@@ -106,7 +106,7 @@ def interval(share: Share) -> Interval:
 
 
 def precision_at_recall(truth: np.ndarray, p_dsat: np.ndarray, recall: float) -> float:
-    """Precision at the highest threshold that reaches the recall; turns with equal p_dsat come together."""
+    """Precision at the highest threshold that reaches the recall; turns with equal p_dsat are not split."""
     hits = np.cumsum(truth[np.argsort(-p_dsat, kind="stable")])
     threshold = np.sort(p_dsat)[::-1][np.searchsorted(hits, np.ceil(recall * truth.sum() - 1e-9))]
     return float(truth[p_dsat >= threshold].mean())

@@ -1,8 +1,8 @@
-"""How fast the built-in sampler is beside `model.generate`, on the same prompts and weights, in one process.
+"""`drift bench sample`: the built-in sampler against `model.generate`, same prompts and weights, in one process.
 
-The model is random, so its replies would never end: the hidden state's first coordinate is held nearly constant, and
-the end token reads that coordinate alone, which gives it a small chance at every step. The other logits are as peaked
-as a trained model's at temperature 0.7, so that the nucleus is small.
+The model is random, so its replies would never end. The hidden state's first coordinate is therefore nearly constant,
+and the end token reads only that coordinate, which gives it a small probability at every step. The other logits are as
+peaked as those of a trained model at temperature 0.7, so that the nucleus is small.
 """
 
 import statistics
@@ -22,12 +22,12 @@ from drift.progress import report_progress
 VOCABULARY = 16_384
 HIDDEN = 512
 PAD, END = 0, 1
-LENGTHS = (150, 250)
-"""Tokens of a prompt: a quarter of real chats' 600 to 1,000."""
+PROMPT_TOKENS = (150, 250)
+"""A quarter of the 600 to 1,000 tokens of real chats."""
 ARRIVAL_BATCH = 16
-SAMPLING = SamplingSettings(max_new_tokens=256, batch_tokens=48 * (LENGTHS[1] + 256))
-STEADY = 4.0
-"""The hidden state's first coordinate before the final norm; the others are about 1."""
+SAMPLING = SamplingSettings(max_new_tokens=256, batch_tokens=48 * (PROMPT_TOKENS[1] + 256))
+FIRST_COORDINATE = 4.0
+"""Of the hidden state before the final norm; the other coordinates are about 1."""
 END_WEIGHT = 2.8
 LOGIT_SPREAD = 3.5
 TEMPLATE = (
@@ -40,9 +40,9 @@ Sampler = Callable[[Policy, Rows, int], int]
 
 @dataclass(frozen=True, slots=True)
 class SampleBench:
-    """Medians over rounds, and the rounds' least and largest. Rates: tokens of replies per second of process CPU time.
+    """Medians over rounds; spreads are minimum and maximum. Rates: reply tokens per second of process CPU time.
 
-    `ratio`: to `generate` with batches of 16 in arrival order. `ratio_same_batch`: to `generate` on our own batches.
+    `ratio`: our rate / that of `generate` with batches of 16 in arrival order. `ratio_same_batch`: with our batches.
     """
 
     ratio: float
@@ -57,7 +57,7 @@ class SampleBench:
 
 
 def bench_sample(prompts: int, rounds: int, seed: int) -> SampleBench:
-    """Each round takes new prompts through all three, one after the other, on one thread."""
+    """Each round samples new prompts with all three samplers, one after the other, on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -83,16 +83,16 @@ def bench_sample(prompts: int, rounds: int, seed: int) -> SampleBench:
         ratio_same_batch=round(statistics.median(same), 3),
         ratio_spread=(round(min(arrival), 3), round(max(arrival), 3)),
         ratio_same_batch_spread=(round(min(same), 3), round(max(same), 3)),
-        tokens_per_cpu_second={name: round(statistics.median(found), 1) for name, found in rates.items()},
+        tokens_per_cpu_second={name: round(statistics.median(by_round), 1) for name, by_round in rates.items()},
         reply_tokens=round(statistics.mean(lengths), 1),
         prompts=prompts,
         rounds=rounds,
-        shape=f"Qwen2 hidden {HIDDEN}, 8 layers, vocabulary {VOCABULARY}, bfloat16, prompts of {LENGTHS} tokens",
+        shape=f"Qwen2 hidden {HIDDEN}, 8 layers, vocabulary {VOCABULARY}, bfloat16, prompts of {PROMPT_TOKENS} tokens",
     )
 
 
 def random_policy(seed: int) -> Policy:
-    """Random weights whose replies end by themselves."""
+    """Random weights; see the module's docstring for why their replies end."""
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=VOCABULARY,
@@ -110,7 +110,7 @@ def random_policy(seed: int) -> Policy:
     model = Qwen2ForCausalLM(config)
     with torch.no_grad():
         model.model.embed_tokens.weight.normal_()
-        model.model.embed_tokens.weight[:, 0] = STEADY
+        model.model.embed_tokens.weight[:, 0] = FIRST_COORDINATE
         model.lm_head.weight.normal_(std=LOGIT_SPREAD / HIDDEN**0.5)
         model.lm_head.weight[END] = 0.0
         model.lm_head.weight[END, 0] = END_WEIGHT
@@ -128,9 +128,9 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _prompts(count: int, seed: int) -> Rows:
-    """In arrival order, which knows nothing of lengths."""
+    """In arrival order, independent of their lengths."""
     draw = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(*LENGTHS, (count,), generator=draw).tolist()
+    lengths = torch.randint(*PROMPT_TOKENS, (count,), generator=draw).tolist()
     return [tuple(torch.randint(2, VOCABULARY, (length,), generator=draw).tolist()) for length in lengths]
 
 
@@ -164,7 +164,7 @@ def _plan(prompts: Rows) -> list[list[int]]:
 
 
 def _generate(policy: Policy, batches: Sequence[Rows], seed: int) -> int:
-    """transformers' own loop with the same distribution; returns how many tokens the replies have."""
+    """transformers' own loop, with the same sampling settings. Returns the number of reply tokens."""
     torch.manual_seed(seed)
     ends = policy.stop_ids
     tokens = 0
@@ -173,7 +173,7 @@ def _generate(policy: Policy, batches: Sequence[Rows], seed: int) -> int:
         ids = torch.tensor([[PAD] * (width - len(prompt)) + list(prompt) for prompt in batch])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in batch])
         with torch.inference_mode():
-            made = policy.model.generate(  # pyright: ignore[reportCallIssue]
+            output = policy.model.generate(  # pyright: ignore[reportCallIssue]
                 input_ids=ids,
                 attention_mask=mask,
                 do_sample=True,
@@ -182,7 +182,7 @@ def _generate(policy: Policy, batches: Sequence[Rows], seed: int) -> int:
                 top_k=0,
                 max_new_tokens=SAMPLING.max_new_tokens,
             )
-        for row in made[:, width:].tolist():
+        for row in output[:, width:].tolist():
             end = next((place for place, token in enumerate(row) if token in ends), len(row) - 1)
             tokens += end + 1
     return tokens

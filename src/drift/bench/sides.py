@@ -1,4 +1,4 @@
-"""The two trainers of `drift bench train`, each asked for one step at a time, and what both are given."""
+"""The two trainers of `drift bench train`, run one step at a time, with their model and pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,12 +21,12 @@ from drift.training.trainer import PreferenceTrainer, training_arguments
 
 BATCH = 4
 BETA = 0.1
-_ANY = {"ref_chosen_logps": -1.0, "ref_rejected_logps": -1.0}  # as good as any to measure time by
+_ANY_LOGPS = {"ref_chosen_logps": -1.0, "ref_rejected_logps": -1.0}  # any value will do: only time is measured
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`prompt`, `reply`: shortest and longest, in tokens, before `scale`. `kv_heads`: as many as heads if not given."""
+    """`prompt`, `reply`: shortest and longest, in tokens, before `scale`. `kv_heads`: None means as many as heads."""
 
     hidden: int = 512
     layers: int = 8
@@ -48,7 +48,7 @@ class Conditions:
 
 
 def make_pairs(shape: Shape, count: int, seed: int) -> list[TokenPair]:
-    """Lengths spread evenly between shortest and longest, ids random."""
+    """Random ids; lengths are uniform between shortest and longest."""
     torch.manual_seed(seed)
 
     def ids(bounds: tuple[int, int]) -> tuple[int, ...]:
@@ -59,7 +59,7 @@ def make_pairs(shape: Shape, count: int, seed: int) -> list[TokenPair]:
 
 
 def make_model(shape: Shape, conditions: Conditions, seed: int) -> nn.Module:
-    """Qwen2-shaped, float32 weights as the trainer holds them; an adapter on top if one is asked for."""
+    """A random Qwen2 with float32 weights, as the trainer holds them; with an adapter if `conditions.lora`."""
     torch.manual_seed(seed)
     model: nn.Module = Qwen2ForCausalLM(
         Qwen2Config(
@@ -85,13 +85,13 @@ def with_lora(model: nn.Module, seed: int) -> nn.Module:
 
 
 class Side:
-    """A trainer, asked for one step at a time. `padded_tokens`: what it computes of a batch, padding included."""
+    """A trainer, run one step at a time. `padded_tokens`: what it computes for a batch, including padding."""
 
     trainer: Trainer
     optimizer: torch.optim.Optimizer
 
     def make_ready(self, conditions: Conditions) -> None:
-        """What `Trainer.train` does before its first step."""
+        """Do what `Trainer.train` does before its first step."""
         if conditions.gradient_checkpointing:
             base_model(self.model).gradient_checkpointing_enable({"use_reentrant": False})  # pyright: ignore
         self.trainer.current_gradient_accumulation_steps = 1
@@ -111,7 +111,7 @@ class Side:
         raise NotImplementedError
 
     def update(self) -> None:
-        """The rest of a step: the same code of torch on both sides."""
+        """The rest of a step: the same torch code on both sides."""
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.model.zero_grad()
@@ -130,30 +130,30 @@ class Ours(Side):
         self.make_ready(conditions)
 
     def backward(self, pairs: Sequence[TokenPair]) -> float:
-        known = [pair if isfinite(pair.ref_chosen_logps) else replace(pair, **_ANY) for pair in pairs]
-        return self.trainer.training_step(self.model, self.collator(known)).item()  # pyright: ignore
+        scored = [pair if isfinite(pair.ref_chosen_logps) else replace(pair, **_ANY_LOGPS) for pair in pairs]
+        return self.trainer.training_step(self.model, self.collator(scored)).item()  # pyright: ignore
 
     def padded_tokens(self, pairs: Sequence[TokenPair]) -> int:
         return sum(batch.rows.padded_tokens for batch in self.collator(pairs))
 
     @torch.no_grad()
     def reference(self, model: nn.Module, pairs: Sequence[TokenPair]) -> list[TokenPair]:
-        """The pairs with this model's log-probs, in the rows that the reference pass takes."""
+        """The pairs with this model's log-probs, computed in the larger batches of the reference pass."""
         model.eval()
         collate = replace(
             self.collator, micro_batch_tokens=REFERENCE_BATCH_FACTOR * self.collator.micro_batch_tokens, head="again"
         )
-        found = list(pairs)
+        scored = list(pairs)
         for places in collate.groups(pairs):
             (batch,) = collate([pairs[place] for place in places])
             sums = summed_logps(model, batch, self.dtype).tolist()
             for place, (chosen, rejected) in zip(places, sums, strict=True):
-                found[place] = replace(pairs[place], ref_chosen_logps=chosen, ref_rejected_logps=rejected)
-        return found
+                scored[place] = replace(pairs[place], ref_chosen_logps=chosen, ref_rejected_logps=rejected)
+        return scored
 
 
 class Rival(Side):
-    """TRL's DPOTrainer with its own collator, its reference model beside it (the bare base under an adapter)."""
+    """TRL's DPOTrainer with its own collator and its reference model (under an adapter: the bare base)."""
 
     def __init__(self, model: nn.Module, reference: nn.Module | None, conditions: Conditions, seed: int, folder: Path):
         from datasets import Dataset
@@ -161,7 +161,7 @@ class Rival(Side):
         from trl.trainer.dpo_trainer import DPOTrainer
 
         tokenizer = AutoTokenizer.from_pretrained(resolve_source("embedded"))
-        row = {"prompt": "a", "chosen": "b", "rejected": "c"}  # batches are handed over as token ids
+        row = {"prompt": "a", "chosen": "b", "rejected": "c"}  # a placeholder: batches are passed as token ids
         config = DPOConfig(
             output_dir=str(folder),
             beta=BETA,

@@ -1,9 +1,9 @@
-"""One training step of ours and of TRL's DPOTrainer: the same pairs, the same random weights, in turns in one process.
+"""`drift bench train`: our training step against TRL's DPOTrainer, same pairs and random weights, in one process.
 
-A step is: log-probs of the reference, forward and backward. TRL computes its reference within the step; ours comes from
-a pass of its own, in larger rows, whose time is added per step. Clipping and the optimizer, the same code of torch on
-both sides, run after every step; `ratio_with_update` counts them in. The rival is TRL as it installs, at the same
-precision and with the same checkpointing.
+A step is: log-probs of the reference, forward, backward. TRL computes its reference within the step; ours is a separate
+pass in larger batches, whose time is added to each step. Clipping and the optimizer are the same torch code on both
+sides and run after every step; only `ratio_with_update` includes them. The rival is TRL as installed, with the same
+precision and checkpointing.
 """
 
 import copy
@@ -39,8 +39,8 @@ class Seconds:
 class TrainBench:
     """`ratio`: rival time / our time, median of the steps. `saved_activation_ratio`: our bytes / the rival's.
 
-    `loss_difference`, `gradient_difference`: relative, in float32, on one batch. `reference_pass`: its share of a step
-    of ours, seconds. `saved_bytes`, `tokens_per_step` (padding included): ours, then the rival's.
+    `loss_difference`, `gradient_difference`: relative, in float32, on one batch. `reference_pass`: its seconds
+    per step of ours. `saved_bytes`, `tokens_per_step` (including padding): ours, then the rival's.
     """
 
     ratio: float
@@ -62,9 +62,9 @@ class TrainBench:
 
 
 def bench_train(shape: Shape, conditions: Conditions, steps: int, seed: int) -> TrainBench:
-    """Measure `steps` steps after one that is not counted. Raises PrerequisiteError without TRL."""
+    """Measure `steps` steps after a warm-up step. Raises PrerequisiteError without TRL."""
     if not util.find_spec("trl"):
-        raise PrerequisiteError("drift bench train measures against TRL: pip install -c constraints.txt -e '.[dev]'")
+        raise PrerequisiteError("drift bench train needs TRL: pip install -c constraints.txt -e '.[dev]'")
     torch.set_num_threads(1)
     pairs = make_pairs(shape, BATCH * (steps + 1), seed)
     batches = [pairs[start : start + BATCH] for start in range(0, len(pairs), BATCH)]
@@ -105,14 +105,14 @@ def bench_train(shape: Shape, conditions: Conditions, steps: int, seed: int) -> 
 
 
 def timed(side: Side, pairs: Sequence[TokenPair], more: float = 0.0) -> tuple[float, float]:
-    """CPU seconds of a step, and of the update that follows it."""
+    """CPU seconds of a step (plus `more`), and of the update after it."""
     return cpu_seconds(side.backward, pairs) + more, cpu_seconds(side.update)
 
 
 def compare(
     shape: Shape, conditions: Conditions, pairs: Sequence[TokenPair], seed: int, folder: Path
 ) -> tuple[float, float]:
-    """Relative differences of loss and gradient in float32; full weights have moved off their reference."""
+    """Relative differences of loss and gradient in float32, with trained weights that differ from their reference."""
     exact = replace(conditions, dtype="float32")
     reference = make_model(shape, exact, seed)
     model = copy.deepcopy(reference)
@@ -121,12 +121,12 @@ def compare(
         for weight in model.parameters():
             if weight.requires_grad:
                 weight += 2e-3 * torch.randn_like(weight)
-    asked = copy.deepcopy(model if exact.lora else reference)  # TRL takes an adapter as it is given for its reference
-    choose_packing(asked)
+    scoring = copy.deepcopy(model if exact.lora else reference)  # TRL's reference is the adapter as passed in
+    choose_packing(scoring)
     ours = Ours(copy.deepcopy(model), exact, seed, folder)
     rival = Rival(model, None if exact.lora else reference, exact, seed, folder)
-    known = ours.reference(asked, pairs)
-    mine, theirs = _loss_and_gradient(ours, known), _loss_and_gradient(rival, pairs)
+    scored = ours.reference(scoring, pairs)
+    mine, theirs = _loss_and_gradient(ours, scored), _loss_and_gradient(rival, pairs)
     return abs(mine[0] - theirs[0]) / abs(theirs[0]), float((mine[1] - theirs[1]).norm() / theirs[1].norm())
 
 
@@ -137,21 +137,21 @@ def _loss_and_gradient(side: Side, pairs: Sequence[TokenPair]) -> tuple[float, t
 
 
 def saved_bytes(side: Side, pairs: Sequence[TokenPair]) -> int:
-    """Bytes that a step keeps for its backward pass, each storage once; no parameters, and no casts of parameters."""
-    known = {p.untyped_storage().data_ptr() for p in side.model.parameters()}
+    """Bytes that a step saves for its backward pass, each storage once, without parameters and casts of parameters."""
+    parameters = {p.untyped_storage().data_ptr() for p in side.model.parameters()}
     shapes = {tuple(sorted(p.shape)) for p in side.model.parameters() if p.ndim == 2}
-    kept: dict[int, torch.Tensor] = {}
+    saved: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        of_weight = tensor.ndim == 2 and tuple(sorted(tensor.shape)) in shapes
-        if tensor.untyped_storage().data_ptr() not in known and not of_weight:
-            kept[tensor.untyped_storage().data_ptr()] = tensor
+        is_weight = tensor.ndim == 2 and tuple(sorted(tensor.shape)) in shapes
+        if tensor.untyped_storage().data_ptr() not in parameters and not is_weight:
+            saved[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         side.backward(pairs)
     side.model.zero_grad()
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
 
 
 def cpu_seconds(work: Callable[..., object], *inputs: object) -> float:
@@ -162,7 +162,7 @@ def cpu_seconds(work: Callable[..., object], *inputs: object) -> float:
 
 @contextmanager
 def _head_compaction(forced: bool) -> Iterator[None]:
-    """TRL scores the completions' positions alone on CUDA, and every position elsewhere; this forces the former."""
+    """TRL computes logits of completion tokens only on CUDA, and of all tokens elsewhere. `forced`: as on CUDA."""
     if not forced:
         yield
         return

@@ -1,4 +1,9 @@
-"""Rows of other people's files: JSON arrays, JSON Lines or Parquet, checked one by one at the border."""
+"""What a benchmark publishes as files: rows of results, the data set with its tasks, and the prompt of its judge.
+
+1. `read_rows`: a public file of rows (JSON array, JSON Lines or Parquet), each row checked.
+2. `locate_dataset`: the benchmark's data set, from a given file or from the Hugging Face hub.
+3. `read_template`, `filled`: the judge's prompt, the benchmark's own or ours.
+"""
 
 import json
 import re
@@ -13,7 +18,7 @@ from drift.errors import DataError, PrerequisiteError
 
 
 class PublicRow(BaseModel):
-    """A row of a public file: what we read of it is checked, what we do not know is left alone."""
+    """A row of a public file: the fields that we read are checked, other fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -22,34 +27,34 @@ AnyRow = TypeVar("AnyRow", bound=PublicRow)
 
 
 def read_rows(path: Path, row: type[AnyRow]) -> list[AnyRow]:
-    """Every row of the file. Raises DataError with file:line (or the element's number) for the first that is none."""
+    """Every row of the file. Raises DataError naming file:line (or the element's number) of the first invalid one."""
     rows = []
-    for where, value in _values(path):
+    for place, value in _values(path):
         try:
             rows.append(row.model_validate(value))
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "row"
-            raise DataError(f"{path}:{where}: {field}: {first['msg']}, not {_short(first['input'])}.") from None
+            raise DataError(f"{path}:{place}: {field}: {first['msg']}, not {_short(first['input'])}.") from None
     if not rows:
-        raise DataError(f"{path}: holds no row.")
+        raise DataError(f"{path}: holds no rows.")
     return rows
 
 
 def read_json(path: Path) -> Any:
-    """One JSON value. NaN is accepted, because the public files hold it. Raises DataError."""
+    """One JSON value; NaN is accepted, because public files contain it. Raises DataError."""
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: no JSON: {error.msg}.") from None
+        raise DataError(f"{path}:{error.lineno}: invalid JSON: {error.msg}.") from None
 
 
 def read_text(path: Path) -> str:
-    """Raises DataError if there is no such file, or if it is no text."""
+    """Raises DataError if the file does not exist or is not UTF-8 text."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise DataError(f"{path}: cannot be read: {reason}.") from None
 
 
@@ -69,7 +74,9 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
         try:
             yield str(number), json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: no JSON: {error.msg}. One object per line, or one array.") from None
+            raise DataError(
+                f"{path}:{number}: invalid JSON: {error.msg}. Expected one object per line, or one array."
+            ) from None
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
@@ -88,16 +95,15 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def locate_dataset(given: Path | None, repository: str, name: str) -> Path:
-    """`given`, or `name` of the data set `repository` on the Hugging Face hub (downloaded once, then cached there).
+def locate_dataset(local: Path | None, repository: str, name: str) -> Path:
+    """`local`, else the file `name` of the Hugging Face data set `repository` (downloaded once, then cached).
 
-    Raises DataError if the given file is not there, PrerequisiteError naming the file to bring
-    if the hub cannot be reached.
+    Raises DataError if `local` does not exist, PrerequisiteError naming the file to download if the hub is not reached.
     """
-    if given is not None:
-        if not given.is_file():
-            raise DataError(f"{given}: there is no such file. --data takes {name} of {repository}.")
-        return given
+    if local is not None:
+        if not local.is_file():
+            raise DataError(f"{local}: no such file. --data takes the file {name} of {repository}.")
+        return local
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -105,31 +111,31 @@ def locate_dataset(given: Path | None, repository: str, name: str) -> Path:
         return Path(hf_hub_download(repository, name, repo_type="dataset"))
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise PrerequisiteError(
-            f"huggingface.co/datasets/{repository} cannot be reached ({type(error).__name__}). Bring the file {name} "
-            "from there and name it: --data FILE."
+            f"huggingface.co/datasets/{repository} cannot be reached ({type(error).__name__}). Download {name} "
+            "from there and name the file: --data FILE."
         ) from None
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """`official`: the user brought the benchmark's own prompt; what is in it cannot be checked here."""
+    """`official`: a file that the user named as the benchmark's own prompt; its text cannot be checked here."""
 
     text: str
     official: bool
 
 
 def read_template(path: Path | None, own: str, places: Sequence[str]) -> Template:
-    """The file's, else `own`. Raises DataError if one of the `places` for a text is missing."""
+    """The file's, else `own`. Raises DataError if one of the placeholders `places` is missing."""
     if path is None:
         return Template(own, False)
     text = read_text(path)
     missing = [place for place in places if place not in text]
     if missing:
-        raise DataError(f"{path}: no judge's prompt of this benchmark: {', '.join(missing)} missing.")
+        raise DataError(f"{path}: not a judge prompt of this benchmark: {', '.join(missing)} missing.")
     return Template(text, True)
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:
-    """All places at once, so that a value that looks like a place stays as it is."""
-    place = re.compile("|".join(map(re.escape, values)))
-    return place.sub(lambda found: values[found[0]], text)
+    """Fill all placeholders in one pass, so that a value that contains a placeholder stays as it is."""
+    placeholder = re.compile("|".join(map(re.escape, values)))
+    return placeholder.sub(lambda match: values[match[0]], text)

@@ -1,10 +1,10 @@
-"""Where replies come from: a policy, a model behind an endpoint, a file, or the logs themselves.
+"""The replies to evaluate: sampled from a policy or from an endpoint, read from a file, or taken from the logs.
 
-runs/demo-seed-1            the policy that a run kept
+runs/demo-seed-1            the policy that the run kept
 Qwen/Qwen2.5-7B-Instruct    a model, by folder or id
 http://host:8000/v1#NAME    a model behind an OpenAI-compatible server
 replies.jsonl               rows {"id": ..., "output": ...}
-logs                        what the deployed model answered
+logs                        the replies of the deployed model
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,12 +28,12 @@ from drift.records import ChatMessage, Completion, stable_hash
 
 FILES = (".json", ".jsonl", ".parquet")
 CHUNK = 32
-"""Replies of a local policy that a killed command may lose."""
+"""Replies of a local policy per durable write: a killed command loses at most these."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalRequest:
-    """A conversation that wants a reply, and the one that the logs hold."""
+    """A conversation to reply to. `logged`: the reply in the logs, if they hold one."""
 
     item_id: str
     messages: tuple[ChatMessage, ...]
@@ -42,20 +42,23 @@ class EvalRequest:
 
 @dataclass(frozen=True, slots=True)
 class Replies:
-    """By item; an item that is not in `made` has no reply (too long a prompt, a failed request)."""
+    """`by_item`: an item without an entry has no reply (its prompt is too long, or the request failed).
+
+    `cut`: replies that hit the token limit.
+    """
 
     name: str
-    made: Mapping[str, Completion]
+    by_item: Mapping[str, Completion]
     cut: int
 
     def text(self, item_id: str) -> str | None:
-        found = self.made.get(item_id)
-        return None if found is None else found.text
+        completion = self.by_item.get(item_id)
+        return None if completion is None else completion.text
 
 
 @dataclass(frozen=True, slots=True)
-class HowMade:
-    """How replies are made here, and where they are kept. `dtype`: of models that run here."""
+class ReplySettings:
+    """How replies are sampled. `folder`: where they are stored; `dtype`: of models that run in this process."""
 
     sampling: SamplingSettings
     folder: Path
@@ -69,58 +72,63 @@ class _FileRow(PublicRow):
     generator: str | None = Field(default=None, validation_alias=AliasChoices("generator", "model", "policy_id"))
 
 
-def make_replies(source: str, requests: Sequence[EvalRequest], how: HowMade, dry_run: bool = False) -> Replies:
-    """A reply to each request. What an earlier call made with the same weights and settings is taken from its folder.
+def make_replies(
+    source: str, requests: Sequence[EvalRequest], settings: ReplySettings, dry_run: bool = False
+) -> Replies:
+    """A reply to each request. Replies of an earlier call with the same weights and settings are read from the folder.
 
-    A dry run makes none: those that are not there are assumed to be as long as they may be.
+    A dry run samples nothing: each reply is assumed to have the maximum length.
     Raises PrerequisiteError, DataError or ConfigError if the source cannot be used.
     """
     if source == "logs":
-        return _collected("logs", (_logged(request) for request in requests if request.logged is not None))
+        return _uncut("logs", (_external(r.item_id, r.logged, "logs") for r in requests if r.logged is not None))
     is_served = source.startswith(("http://", "https://"))
     if not is_served and Path(source).suffix in FILES:
         return _from_file(Path(source), requests)
     if dry_run:
-        longest = assumed_text(source, how.sampling.max_new_tokens)
-        return _collected(source, (_given(request.item_id, longest, "assumed") for request in requests))
-    return (
-        _from_endpoint(endpoint_settings(source), requests, how) if is_served else _from_policy(source, requests, how)
-    )
+        longest = assumed_text(source, settings.sampling.max_new_tokens)
+        return _uncut(source, (_external(request.item_id, longest, "assumed") for request in requests))
+    if is_served:
+        return _from_endpoint(endpoint_settings(source), requests, settings)
+    return _from_policy(source, requests, settings)
 
 
 def assumed_text(source: str, max_new_tokens: int) -> str:
-    """A reply of `source` as long as it may be."""
+    """A stand-in for a reply of `source` with the maximum length."""
     return f"{source} " * (max_new_tokens * BYTES_PER_TOKEN // (len(source) + 1) + 1)
 
 
 def sampling_at(temperature: float, max_new_tokens: int) -> SamplingSettings:
-    """How replies are sampled for a judge; 0 is greedy, and the whole distribution otherwise."""
+    """Sampling for a benchmark: greedy at temperature 0, else from the full distribution."""
     return SamplingSettings(temperature=temperature, top_p=1.0, max_new_tokens=max_new_tokens, max_prompt_length=32768)
 
 
 def policy_source(source: str) -> str:
-    """The folder or id of the weights; of a run, the policy that it kept. Raises DataError for a run without one."""
+    """The folder or id of the weights; for a run, the policy that it kept. Raises DataError for a run without one."""
     run = Path(source)
     if not (run / "run.json").is_file():
         return source
     if not (run / "policy").is_dir():
-        raise DataError(f"{source}: this run has kept no policy yet. Finish it with `drift run`, or name a policy.")
+        raise DataError(
+            f"{source}: this run holds no policy yet. Finish it with `drift run`, or name the folder of a policy."
+        )
     return str(run / "policy")
 
 
-def _from_policy(source: str, requests: Sequence[EvalRequest], how: HowMade) -> Replies:
-    policy = load_policy(policy_source(source), PolicySettings(dtype=how.dtype))  # pyright: ignore[reportArgumentType]
-    kept_path = _kept_path(how.folder, policy.policy_id, how.sampling, how.seed)
-    with DurableJsonl(kept_path, Completion) as kept:
-        known = {row.prompt_id: row for row in kept.rows()}
-        missing = [request for request in requests if _key(request) not in known]
+def _from_policy(source: str, requests: Sequence[EvalRequest], settings: ReplySettings) -> Replies:
+    policy = load_policy(policy_source(source), PolicySettings(dtype=settings.dtype))  # pyright: ignore[reportArgumentType]
+    sampling, seed = settings.sampling, settings.seed
+    path = settings.folder / f"replies-{policy.policy_id}-{stable_hash(sampling.model_dump(), seed)[:8]}.jsonl"
+    with DurableJsonl(path, Completion) as file:
+        completions = {row.prompt_id: row for row in file.rows()}
+        missing = [request for request in requests if _key(request) not in completions]
         for start in range(0, len(missing), CHUNK):
             chunk = missing[start : start + CHUNK]
-            for row in _generated(policy, chunk, how.sampling, how.seed):
-                kept.append(row)
-                known[row.prompt_id] = row
-            report_progress(len(known), len(requests))
-    return _found(source, requests, known)
+            for completion in _generated(policy, chunk, sampling, seed):
+                file.append(completion)
+                completions[completion.prompt_id] = completion
+            report_progress(len(completions), len(requests))
+    return _replies(source, requests, completions)
 
 
 def _generated(
@@ -135,66 +143,62 @@ def _generated(
             )
 
 
-def _from_endpoint(settings: EndpointSettings, requests: Sequence[EvalRequest], how: HowMade) -> Replies:
-    sampling = how.sampling
-    how.folder.mkdir(parents=True, exist_ok=True)
-    wanted = [
+def _from_endpoint(server: EndpointSettings, requests: Sequence[EvalRequest], settings: ReplySettings) -> Replies:
+    sampling = settings.sampling
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    chat_requests = [
         ChatRequest(
-            r.messages, sampling.max_new_tokens, sampling.temperature, sampling.top_p, seed=how.seed, owner=r.item_id
+            r.messages,
+            sampling.max_new_tokens,
+            sampling.temperature,
+            sampling.top_p,
+            seed=settings.seed,
+            owner=r.item_id,
         )
         for r in requests
     ]
-    known: dict[str, Completion] = {}
-    with Endpoint(settings, cache=how.folder / ANSWERS) as endpoint:
-        for request, outcome in zip(requests, endpoint.ask_many(wanted), strict=True):
+    completions: dict[str, Completion] = {}
+    with Endpoint(server, cache=settings.folder / ANSWERS) as endpoint:
+        for request, outcome in zip(requests, endpoint.ask_many(chat_requests), strict=True):
             if isinstance(outcome, Reply):
                 finish = "length" if outcome.choices[0].finish == "length" else "stop"
-                known[_key(request)] = Completion(
-                    _key(request), 0, 0, False, outcome.text, finish, how.seed, settings.model, "endpoint"
+                completions[_key(request)] = Completion(
+                    _key(request), 0, 0, False, outcome.text, finish, settings.seed, server.model, "endpoint"
                 )
-            report_progress(len(known), len(requests))
-    return _found(settings.model, requests, known)
+            report_progress(len(completions), len(requests))
+    return _replies(server.model, requests, completions)
 
 
 def _from_file(path: Path, requests: Sequence[EvalRequest]) -> Replies:
-    """Rows are found by the item's id, else by the text of what was asked last."""
+    """A request's row is the one with its id, else the one whose id is the text of the last message."""
     rows = {row.item_id: row for row in read_rows(path, _FileRow)}
-    found = {r.item_id: rows.get(r.item_id) or rows.get(r.messages[-1].content) for r in requests}
-    known = {_key(r): _given(_key(r), _first(row.output), "file") for r in requests if (row := found[r.item_id])}
-    if not known:
-        wanted = requests[0].item_id
-        raise DataError(f"{path}: answers none of the {len(requests)} prompts; the first wanted id is {wanted!r}.")
+    completions: dict[str, Completion] = {}
+    for request in requests:
+        row = rows.get(request.item_id) or rows.get(request.messages[-1].content)
+        if row is not None:
+            output = row.output if isinstance(row.output, str) else "".join(row.output[:1])
+            completions[_key(request)] = _external(_key(request), output, "file")
+    if not completions:
+        first_id = requests[0].item_id
+        raise DataError(f"{path}: answers none of the {len(requests)} prompts; the id of the first is {first_id!r}.")
     names = {row.generator for row in rows.values()} - {None}
-    return _found(str(names.pop()) if len(names) == 1 else path.stem, requests, known)
+    return _replies(str(names.pop()) if len(names) == 1 else path.stem, requests, completions)
 
 
-def _first(output: str | list[str]) -> str:
-    return output if isinstance(output, str) else (output[0] if output else "")
+def _external(key: str, text: str, source: str) -> Completion:
+    """A reply that was not sampled here."""
+    return Completion(key, 0, 0, False, text, "stop", 0, source, source)
 
 
-def _logged(request: EvalRequest) -> Completion:
-    return _given(request.item_id, request.logged or "", "logs")
+def _replies(name: str, requests: Sequence[EvalRequest], completions: Mapping[str, Completion]) -> Replies:
+    by_item = {request.item_id: completions[_key(request)] for request in requests if _key(request) in completions}
+    return Replies(name, by_item, sum(completion.finish == "length" for completion in by_item.values()))
 
 
-def _given(key: str, text: str, whence: str) -> Completion:
-    """A reply that was made elsewhere."""
-    return Completion(key, 0, 0, False, text, "stop", 0, whence, whence)
-
-
-def _found(name: str, requests: Sequence[EvalRequest], known: Mapping[str, Completion]) -> Replies:
-    made = {request.item_id: known[_key(request)] for request in requests if _key(request) in known}
-    return Replies(name, made, sum(row.finish == "length" for row in made.values()))
-
-
-def _collected(name: str, rows: Iterator[Completion]) -> Replies:
-    made = {row.prompt_id: row for row in rows}
-    return Replies(name, made, 0)
+def _uncut(name: str, completions: Iterator[Completion]) -> Replies:
+    return Replies(name, {completion.prompt_id: completion for completion in completions}, 0)
 
 
 def _key(request: EvalRequest) -> str:
-    """An id may be reused for another prompt: what is kept is kept for this text."""
+    """Names the item with its text, because an id may be reused for another prompt."""
     return stable_hash(request.item_id, request.messages)
-
-
-def _kept_path(folder: Path, policy_id: str, sampling: SamplingSettings, seed: int) -> Path:
-    return folder / f"replies-{policy_id}-{stable_hash(sampling.model_dump(), seed)[:8]}.jsonl"

@@ -1,4 +1,4 @@
-"""The report of a run or of a comparison: one HTML file that needs no network, made from the folder alone."""
+"""The report of a run or of a comparison: one HTML file that needs no network, built only from the folder."""
 
 from pathlib import Path
 
@@ -11,14 +11,12 @@ __all__ = ["report_on", "write_report"]
 
 
 def report_on(folder: Path) -> Path:
-    """Write the report of a run, finished or not, or of a finished comparison. Returns where it lies.
+    """Write the report of a run (finished or not) or of a finished comparison. Returns its path.
 
-    Raises DataError if the folder is neither, PrerequisiteError without matplotlib.
+    Raises DataError if the folder is neither of the two, PrerequisiteError without matplotlib.
     """
     if (folder / "run.json").is_file():
         return write_report(folder)
     if (folder / RESULTS).is_file() or (folder / "cells").is_dir():
         return write_comparison_report(folder)
-    raise DataError(
-        f"{folder}: is neither a run (run.json) nor a comparison ({RESULTS}). `drift runs` lists the runs there are."
-    )
+    raise DataError(f"{folder}: neither a run (run.json) nor a comparison ({RESULTS}). To list all runs: drift runs.")

@@ -1,4 +1,4 @@
-"""What the report says, gathered from a run folder alone. Whatever is not there yet stays None or empty."""
+"""The contents of the report, read only from a run folder. What the run does not have yet is None or empty."""
 
 import statistics
 from collections import Counter
@@ -23,7 +23,7 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class LabelCounts:
-    """One labeller's verdicts on replies."""
+    """How many replies one labeller gave each label."""
 
     labeller: str
     sat: int
@@ -34,7 +34,7 @@ class LabelCounts:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """`evidence` holds the labels of the examples that the report shows."""
+    """`evidence`: the labels of the examples that the report shows."""
 
     counts: tuple[LabelCounts, ...]
     subtypes: tuple[tuple[str, int], ...]
@@ -49,7 +49,7 @@ class Disliked:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Median characters of the replies of `pairs` pairs."""
+    """Median characters of chosen and rejected replies over `pairs` pairs."""
 
     pairs: int
     chosen: float
@@ -58,9 +58,9 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One policy of the run: the base, the warm start, or what an iteration made.
+    """One policy of the run: the base, the warm start, or that of an iteration.
 
-    `lemma`: both sides of Lemma 1 before the first step and after the last, where training.diagnostics was on.
+    `lemma`: both sides of Lemma 1 before the first step and after the last; empty without training.diagnostics.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Phase:
 
     @property
     def shown_steps(self) -> tuple[TrainingStep, ...]:
-        """At most SHOWN_STEPS of the logged steps, evenly spaced, the first and the last among them."""
+        """At most SHOWN_STEPS of the logged steps, evenly spaced, including the first and the last."""
         last = len(self.steps) - 1
         places = {round(place * last / (SHOWN_STEPS - 1)) for place in range(SHOWN_STEPS)} if self.steps else set()
         return tuple(self.steps[place] for place in sorted(places))
@@ -94,17 +94,17 @@ class Contents:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """What users disliked, by kind, and how each kind moved on held-out complaints."""
+        """The kinds of complaint, with preference accuracy before and after on held-out complaints of each kind."""
         if self.labels is None:
             return ()
         ends = self.ends([phase for phase in self.phases if phase.evaluation.preference])
         results = [phase.evaluation.preference for phase in ends] if ends else [None, None]
-        before, after = ({pair.prompt_id: pair.right for pair in found.each} if found else {} for found in results)
+        before, after = ({pair.prompt_id: pair.right for pair in result.each} if result else {} for result in results)
         return kinds(self.run, self.labels.subtypes, before, after)
 
     @property
     def kept(self) -> str | None:
-        """Name of the phase whose policy the stop rule kept."""
+        """Name of the phase whose policy the run kept."""
         counts = next((stage.counts for stage in self.run.stages if stage.name == "policy"), {})
         iteration = counts.get("iteration")
         if iteration is None:
@@ -113,9 +113,9 @@ class Contents:
 
     @property
     def temperatures(self) -> tuple[float, ...]:
-        """Where a utility was measured, highest first."""
-        found = {result.temperature for phase in self.phases for result in phase.evaluation.utility}
-        return tuple(sorted(found, reverse=True))
+        """At which utility was measured, highest first."""
+        measured = {result.temperature for phase in self.phases for result in phase.evaluation.utility}
+        return tuple(sorted(measured, reverse=True))
 
     @property
     def compared(self) -> tuple[Phase, Phase] | None:
@@ -124,20 +124,20 @@ class Contents:
 
     @property
     def examples(self) -> tuple[Group, ...]:
-        """Requests that both compared policies answered, chosen by rule."""
+        """Requests that both compared policies answered, selected by a fixed rule."""
         if self.compared is None:
             return ()
         before, after = (phase.evaluation.samples for phase in self.compared)
         return choose(before, after)
 
     def ends(self, phases: list[Phase]) -> tuple[Phase, Phase] | None:
-        """Of these, the first and the one that was kept, else the last; None if that is one and the same."""
+        """The first of these and the kept one (else the last). None if they are the same phase."""
         kept = [phase for phase in phases if phase.name == self.kept] or phases[-1:]
         return (phases[0], kept[0]) if kept and kept[0] != phases[0] else None
 
 
 def read_contents(path: Path) -> Contents:
-    """Raises DataError if `path` is no run, or if one of its files cannot be read (file:line)."""
+    """Raises DataError if `path` is not a run, or naming file:line of what cannot be read."""
     run = load_run(path)
     items = _examples(run)
     labels = _labels(run, {(item.conversation_id, item.reply_index) for item in items})
@@ -161,13 +161,13 @@ def _optional(run: RunView, name: str, model):
 
 
 def _model(run: RunView) -> Path | None:
-    """The policy to use: the one that the stop rule kept, else the latest."""
+    """The policy to use: the one that the run kept, else the latest."""
     folders = ["policy", *(f"iteration-{k}/policy" for k in reversed(run.iterations)), "warm-start/policy"]
     return next((path for path in map(run.file, folders) if path), None)
 
 
 def _examples(run: RunView) -> list[PromptItem]:
-    """Disliked replies in order of their ids, which are hashes: nobody chose them. One per conversation."""
+    """Disliked replies sorted by id, one per conversation. Ids are hashes, so the selection is random."""
     path = run.file("data/prompts.jsonl")
     if path is None:
         return []
@@ -176,7 +176,7 @@ def _examples(run: RunView) -> list[PromptItem]:
     return sorted(first.values(), key=lambda item: item.prompt_id)[:EXAMPLES]
 
 
-def _labels(run: RunView, wanted: set[Place]) -> Labels | None:
+def _labels(run: RunView, examples: set[Place]) -> Labels | None:
     path = run.file("data/labels.jsonl")
     if path is None:
         return None
@@ -187,7 +187,7 @@ def _labels(run: RunView, wanted: set[Place]) -> Labels | None:
         verdicts[label.labeller, label.label] += 1
         if label.label == "DSAT":
             subtypes[label.subtype or "unnamed"] += 1
-            if (label.conversation_id, label.reply_index) in wanted:
+            if (label.conversation_id, label.reply_index) in examples:
                 evidence[label.conversation_id, label.reply_index] = label
     counts = (
         LabelCounts(name, *(verdicts[name, verdict] for verdict in ("SAT", "DSAT", "NEUTRAL", "ABSTAIN")))

@@ -1,4 +1,4 @@
-"""`drift export`: what others need of a run, in one folder without the run's machinery."""
+"""`drift export`: the model, the pairs and the report of a run, in one folder."""
 
 import shutil
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ def export_run(run: Path, to: Path) -> ExportSummary:
     view = load_run(run)
     policy = view.file("policy")
     if policy is None:
-        raise DataError(f"{run}: has no policy to export yet ({view.state.state}). Give its `drift run` again.")
+        raise DataError(f"{run}: no policy to export yet ({view.state.state}). Run its `drift run` again to resume it.")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise DataError(f"{to}: is there already. Name a new folder with --to DIR.")
+        raise DataError(f"{to}: already exists. Name a new or empty folder: --to DIR.")
     to.mkdir(parents=True, exist_ok=True)
     shutil.copytree(policy, to / "model")
     files = [view.file("warm-start/pairs.jsonl"), *(view.file(f"iteration-{k}/pairs.jsonl") for k in view.iterations)]

@@ -1,4 +1,4 @@
-"""The files of a run that exist for the report: how many rows came through, and how good the labels are."""
+"""Files of a run that the report reads: the funnel of rows, label quality, and training steps."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ class FunnelStep(BaseModel):
 
 
 class Funnel(BaseModel):
-    """data/funnel.json: what was left after each step, in order, and what was dropped on the way, by reason."""
+    """data/funnel.json: rows left after each step, in order, and dropped rows by reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,7 +26,7 @@ class Funnel(BaseModel):
 
 
 class LabelQuality(BaseModel):
-    """data/label_quality.json: DSAT labels against a known truth; `n` judged replies were compared."""
+    """data/label_quality.json: DSAT labels against a known truth, over `n` judged replies."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -36,7 +36,7 @@ class LabelQuality(BaseModel):
 
 
 class TrainingStep(BaseModel):
-    """A row of metrics.jsonl, of which the report shows a part. Null: not logged at this step."""
+    """A row of metrics.jsonl, as far as the report shows it. None: not logged at this step."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -65,4 +65,6 @@ def read_json(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise DataError(f"{path}: no {model.__name__}: {first_problem(error)}. Give `drift run` again.") from None
+        raise DataError(
+            f"{path}: invalid {model.__name__}: {first_problem(error)}. Delete it and run `drift run` again."
+        ) from None

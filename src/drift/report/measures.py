@@ -12,14 +12,14 @@ from drift.rundir.view import store_of
 from drift.statistics import Share, paired_difference
 from drift.store import ReviewedPreference
 
-FEWEST = 5
+FEWEST = 5  # held-out complaints of one kind: below that no interval is shown
 
 
 @dataclass(frozen=True, slots=True)
 class Assumption:
     """How often the chosen reply of an iteration really beat the rejected one (DRIFT theorem 1: p_imp).
 
-    `source`: who says so. `p_imp` None: nobody was asked, the method assumes it.
+    `source`: who judged. `p_imp` None: nobody did, the method assumes it.
     """
 
     iteration: int
@@ -31,9 +31,9 @@ class Assumption:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of complaint: how many, and how preference accuracy moved on those that were held out.
+    """One kind of complaint: how many, and preference accuracy before and after on the held-out ones.
 
-    `gain`: with its 95 % interval, from FEWEST held-out ones on.
+    `gain`: the paired difference; None below FEWEST held-out ones.
     """
 
     name: str
@@ -49,15 +49,15 @@ def assumptions(run: RunView) -> tuple[Assumption, ...]:
 
 
 def _assumption(run: RunView, k: int) -> Assumption:
-    """The truth where it is known, else people, else a scorer."""
+    """By the truth where it is known, else by people, else by a scorer."""
     truth, pairs = run.file(f"iteration-{k}/improvement.json"), run.file(f"iteration-{k}/pairs.jsonl")
     if truth:
-        found = read_json(truth, PairImprovement)
-        return Assumption(k, "the world's truth", found.better, found.worse, found.pairs)
+        improvement = read_json(truth, PairImprovement)
+        return Assumption(k, "the world's truth", improvement.better, improvement.worse, improvement.pairs)
     rows = list(read_jsonl(pairs, PreferencePair)) if pairs else []
-    said = _people(run, {row.pair_id for row in rows})
-    if said:
-        return Assumption(k, "people, blind", *_shares(said), len(said))
+    reviewed = _reviewed(run, {row.pair_id for row in rows})
+    if reviewed:
+        return Assumption(k, "people, blind", *_shares(reviewed), len(reviewed))
     margins = [row.margin for row in rows if row.margin is not None]
     if margins:
         source = next(row.margin_source for row in rows if row.margin is not None)
@@ -65,21 +65,23 @@ def _assumption(run: RunView, k: int) -> Assumption:
     return Assumption(k, "assumed")
 
 
-def _people(run: RunView, pair_ids: set[str]) -> list[int]:
+def _reviewed(run: RunView, pair_ids: set[str]) -> list[int]:
+    """What reviewers decided on these pairs: 1 the chosen reply is better, -1 the rejected one, 0 a tie."""
     store = store_of(run)
-    given = store.reviews.all(ReviewedPreference, run=run.path.name) if store else ()
-    points = {"chosen": 1, "tie": 0, "rejected": -1}
-    return [points[choice.winner] for choice in given if choice.winner and choice.pair_id in pair_ids]
+    preferences = store.reviews.all(ReviewedPreference, run=run.path.name) if store else ()
+    signs = {"chosen": 1, "tie": 0, "rejected": -1}
+    return [signs[p.winner] for p in preferences if p.winner and p.pair_id in pair_ids]
 
 
 def _shares(signs: list[int]) -> tuple[float, float]:
+    """How often the chosen reply is better, and how often it is worse."""
     return sum(sign > 0 for sign in signs) / len(signs), sum(sign < 0 for sign in signs) / len(signs)
 
 
 def kinds(
     run: RunView, subtypes: tuple[tuple[str, int], ...], before: Mapping[str, bool], after: Mapping[str, bool]
 ) -> tuple[Kind, ...]:
-    """`subtypes`: kinds with their counts; `before`, `after`: of each held-out prompt, whether the policy was right."""
+    """`subtypes`: kinds with their counts; `before`, `after`: was the policy right on each held-out prompt?"""
     kind_of = _kinds_held_out(run)
     groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for prompt_id in sorted(before.keys() & after.keys()):

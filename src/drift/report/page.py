@@ -1,4 +1,4 @@
-"""From a run folder to one HTML file. Every text that came out of a log is escaped: logs are not to be trusted."""
+"""From a run folder to one HTML file. Every text from a log is escaped: logs are untrusted."""
 
 import re
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from markupsafe import Markup
 from drift.evals.exploration.regions import GRID, map_densities, top_region
 from drift.evals.exploration.results import ExplorationSummary
 from drift.report.contents import SHOWN_STEPS, Contents, Disliked, Phase, read_contents
-from drift.report.figures.drawing import ChartPoint, Series, density_chart, phases_chart, steps_chart
+from drift.report.figures import ChartPoint, Series, density_chart, phases_chart, steps_chart
 from drift.report.verdict import verdict_of
 from drift.report.words import fill, temperature
 from drift.rundir import atomic_write
 
-TOP = 10
-"""q of the region R_q that is outlined on the map, in per cent."""
+OUTLINED_TOP_PERCENT = 10
+"""q of the region R_q that is outlined on the map."""
 
 
 @dataclass(frozen=True, slots=True)
 class Charts:
-    """Inline SVG; None where the run has nothing to draw."""
+    """Inline SVG; None where the run has no data."""
 
     utility: Markup | None
     preference: Markup | None
@@ -36,7 +36,7 @@ class Charts:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What the user said, cut where the evidence is. `loose`: the evidence is no part of it and stands beside it."""
+    """A user's complaint, split at the evidence. `loose`: the text does not contain it, so it is shown apart."""
 
     before: str
     evidence: str
@@ -45,9 +45,9 @@ class Complaint:
 
 
 def write_report(run_path: Path, out: Path | None = None) -> Path:
-    """Write the report of a run, finished or not, to `out` or RUN/report.html. Returns where it lies.
+    """Write the report of a run, finished or not, to `out` (default RUN/report.html). Returns its path.
 
-    Raises DataError if `run_path` is no run or a file in it is damaged, PrerequisiteError without matplotlib.
+    Raises DataError if `run_path` is not a run or a file in it is damaged, PrerequisiteError without matplotlib.
     """
     target = out or run_path / "report.html"
     atomic_write(target, render(read_contents(run_path)).encode())
@@ -88,14 +88,14 @@ def draw(contents: Contents) -> Charts:
 
 
 def mark_evidence(disliked: Disliked) -> Complaint:
-    """The complaint with its evidence, however the labeller spaced and spelt it."""
+    """Find the evidence in the complaint, ignoring case and white space."""
     text = disliked.item.complaint.content if disliked.item.complaint else ""
     evidence = (disliked.label.evidence if disliked.label else None) or ""
     words = [re.escape(word) for word in evidence.split()]
-    found = re.search(r"\s+".join(words), text, re.IGNORECASE) if words else None
-    if found is None:
+    match = re.search(r"\s+".join(words), text, re.IGNORECASE) if words else None
+    if match is None:
         return Complaint(text, evidence, "", loose=True)
-    return Complaint(text[: found.start()], found[0], text[found.end() :])
+    return Complaint(text[: match.start()], match[0], text[match.end() :])
 
 
 def _utility(phase: Phase, temperature: float) -> ChartPoint | None:
@@ -109,8 +109,8 @@ def _preference(phase: Phase) -> ChartPoint | None:
 
 
 def _steps(title: str, phases: list[Phase], values: list[list[float | None]]) -> Markup | None:
-    known = any(value is not None for row in values for value in row)
-    return steps_chart(title, [phase.name for phase in phases], values) if known else None
+    logged = any(value is not None for row in values for value in row)
+    return steps_chart(title, [phase.name for phase in phases], values) if logged else None
 
 
 def _lengths(phases: tuple[Phase, ...]) -> Markup | None:
@@ -123,26 +123,26 @@ def _lengths(phases: tuple[Phase, ...]) -> Markup | None:
 
 
 def _moved(phases: list[Phase]) -> Markup | None:
-    """How far log p of both replies has come since the warm start, at the last step of each phase."""
-    known = [(phase.name, phase.steps[-1]) for phase in phases if phase.steps[-1].chosen_moved is not None]
-    if not known:
+    """Change of both replies' log p since the warm start, at the last step of each phase."""
+    logged = [(phase.name, phase.steps[-1]) for phase in phases if phase.steps[-1].chosen_moved is not None]
+    if not logged:
         return None
-    chosen = Series("chosen", tuple(_point(step.chosen_moved) for _, step in known))
-    rejected = Series("rejected", tuple(_point(step.rejected_moved) for _, step in known))
-    return phases_chart("Change of log p since the warm start, nats", [name for name, _ in known], [chosen, rejected])
+    chosen = Series("chosen", tuple(_point(step.chosen_moved) for _, step in logged))
+    rejected = Series("rejected", tuple(_point(step.rejected_moved) for _, step in logged))
+    return phases_chart("Change of log p since the warm start, nats", [name for name, _ in logged], [chosen, rejected])
 
 
 def _lemma(phases: tuple[Phase, ...]) -> Markup | None:
-    known = [
+    logged = [
         (f"{phase.name.removeprefix('iteration ')} {when}", row)
         for phase in phases
         for when, row in zip(("start", "end"), phase.lemma, strict=False)
     ]
-    if not known:
+    if not logged:
         return None
-    norm = Series("gradient norm of a pair", tuple(_point(row.lemma_norm) for _, row in known))
-    bound = Series("Lemma 1's bound", tuple(_point(row.lemma_bound) for _, row in known))
-    return phases_chart("Gradient norm against its bound", [name for name, _ in known], [norm, bound])
+    norm = Series("gradient norm of a pair", tuple(_point(row.lemma_norm) for _, row in logged))
+    bound = Series("Lemma 1's bound", tuple(_point(row.lemma_bound) for _, row in logged))
+    return phases_chart("Gradient norm against its bound", [name for name, _ in logged], [norm, bound])
 
 
 def _point(value: float | None) -> ChartPoint | None:
@@ -150,21 +150,21 @@ def _point(value: float | None) -> ChartPoint | None:
 
 
 def _improvement(contents: Contents) -> Markup | None:
-    known = [row for row in contents.assumptions if row.p_imp is not None]
-    if len(known) < 2:
+    judged = [row for row in contents.assumptions if row.p_imp is not None]
+    if len(judged) < 2:
         return None
-    better = Series("chosen is better", tuple(ChartPoint(row.p_imp or 0.0) for row in known))
-    worse = Series("chosen is worse", tuple(ChartPoint(row.worse or 0.0) for row in known))
-    return phases_chart("Chosen against rejected", [f"iteration {row.iteration}" for row in known], [better, worse])
+    better = Series("chosen is better", tuple(ChartPoint(row.p_imp or 0.0) for row in judged))
+    worse = Series("chosen is worse", tuple(ChartPoint(row.worse or 0.0) for row in judged))
+    return phases_chart("Chosen against rejected", [f"iteration {row.iteration}" for row in judged], [better, worse])
 
 
 def _maps(exploration: ExplorationSummary | None) -> tuple[tuple[str, Markup], ...]:
-    """A panel for each policy of the exploration, all on one map and one scale."""
+    """One panel per policy of the exploration, all on the same map and scale."""
     if exploration is None or not exploration.points:
         return ()
-    places = np.array(list(exploration.points.values()))[:, :, None]  # every reply as if it were a prompt of its own
+    places = np.array(list(exploration.points.values()))[:, :, None]  # [M, replies, 1, 3]: one sample per "prompt"
     densities = map_densities(places[..., :2], places[..., 2])(np.ones(places.shape[1]))
-    region = top_region(densities, TOP).reshape(GRID, GRID)
+    region = top_region(densities, OUTLINED_TOP_PERCENT).reshape(GRID, GRID)
     return tuple(
         (name, density_chart(f"Map of {name}", density.reshape(GRID, GRID), region, float(densities.max())))
         for name, density in zip(exploration.points, densities, strict=True)

@@ -1,5 +1,4 @@
-"""How the pages are filled in, and how they put numbers and texts. Every text from a log is escaped: logs are not to
-be trusted."""
+"""Fill in the templates, and format their numbers and texts. Every text from a log is escaped: logs are untrusted."""
 
 import re
 from collections.abc import Callable
@@ -8,11 +7,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from drift.records import ChatMessage
 
-LONGEST = 20_000  # characters of one message; a pasted log must not make the page unusable
+LONGEST = 20_000  # characters of one message: a pasted log must not make the page unusable
 
 
 def fill(template: str, filters: dict[str, Callable[..., object]], **values: object) -> str:
-    """The template with these values, and these filters beside the ones below."""
+    """Render the template with these values, and with these filters in addition to the ones below."""
     environment = Environment(
         loader=PackageLoader("drift.report"),
         autoescape=True,
@@ -30,7 +29,7 @@ def temperature(value: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """For people: thousands apart, as many digits as can matter, a real minus sign."""
+    """For people: separated thousands, three decimals at most, a real minus sign."""
     if value is None:
         return "–"
     if float(value).is_integer():
@@ -51,10 +50,10 @@ def sentence(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Control characters that HTML forbids become visible."""
+    """Replace control characters, which HTML forbids, by a visible mark."""
     return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def request(prompt: tuple[ChatMessage, ...]) -> str:
-    """What the reply answers: the last thing the user said."""
+    """The last message of the user, which the reply answers."""
     return next((message.content for message in reversed(prompt) if message.role == "user"), "")

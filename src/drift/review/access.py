@@ -1,4 +1,4 @@
-"""Who may see the page: whoever opens the printed address first. The token works once and becomes a cookie."""
+"""Access to the review page: the first browser to open the printed address. The token works once and sets a cookie."""
 
 import secrets
 from http.cookies import CookieError, SimpleCookie
@@ -11,9 +11,9 @@ COOKIE = "drift-review"
 
 
 class OneTimeToken:
-    """An ASGI layer around the whole application: pages, files and sockets. Without the cookie there is nothing.
+    """ASGI middleware for the complete application: pages, files and sockets. Without the cookie it serves nothing.
 
-    `hosts`: names under which the page is reached; any other is a page elsewhere that was pointed at this machine.
+    `hosts`: allowed Host headers. Any other Host is a foreign site pointed at this machine (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str]) -> None:
@@ -32,12 +32,14 @@ class OneTimeToken:
             response.set_cookie(COOKIE, self._session, httponly=True, samesite="strict")
             await response(scope, receive, send)
         else:
-            told = "Open the address that `drift review` printed; it works once. Start the command again for a new one."
-            await PlainTextResponse(told, status_code=403)(scope, receive, send)
+            message = (
+                "Open the address that `drift review` printed. It works once: for a new one, start the command again."
+            )
+            await PlainTextResponse(message, status_code=403)(scope, receive, send)
 
     def _redeems(self, scope: Scope) -> bool:
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if self._token is None or not secrets.compare_digest(given.encode(), self._token.encode()):
+        token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if self._token is None or not secrets.compare_digest(token.encode(), self._token.encode()):
             return False
         self._token = None
         return True

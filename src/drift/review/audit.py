@@ -1,4 +1,4 @@
-"""One person's audit of a store: what is next, what they decide, and what the decisions say. No page in here."""
+"""One reviewer's audit of a store: the next reply, the decisions, and the estimates from them. Knows no web page."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Progress:
 
 
 class Audit:
-    """Raises DataError if the store holds no label to look at."""
+    """Raises DataError if the store holds no labels."""
 
     def __init__(self, store: Store, reviewer: str) -> None:
         self.store = store
@@ -28,12 +28,12 @@ class Audit:
         self.queue: Queue = build_queue(store.labels(reviewed=False))
 
     def current(self) -> FeedbackLabel | None:
-        """The next reply to decide on; None when the queue is done."""
+        """The next reply to decide on; None at the end of the queue."""
         decided = self._verdicts()
         return next((label for label in self.queue.order if item_key(label) not in decided), None)
 
     def decide(self, label: FeedbackLabel, verdict: Verdict | None) -> None:
-        """On disk when this returns. Where the reviewer agrees, the label's subtype and evidence stay."""
+        """Durable on return. If the reviewer agrees with the label, its subtype and evidence stay."""
         agreed = verdict == label.label
         self.store.reviews.add(
             Review(
@@ -48,7 +48,7 @@ class Audit:
         )
 
     def undo(self) -> Review | None:
-        """Take the latest decision back; its reply is asked about again."""
+        """Take back the latest decision; its reply comes again."""
         return self.store.reviews.undo(Review, self.reviewer)
 
     def progress(self) -> Progress:

@@ -1,6 +1,7 @@
-"""Disliked reply or fresh one? A person decides without knowing which is which; the share of fresh wins is p_imp.
+"""Disliked reply or fresh one? A person decides blind; the share of fresh wins is p_imp.
 
-(DRIFT, theorem 1: p_imp is the probability that the chosen reply really beats the rejected one. The paper assumes it.)
+(DRIFT, theorem 1: p_imp is the probability that the chosen reply really beats the rejected one. The paper assumes that
+it is high.)
 """
 
 import hashlib
@@ -18,7 +19,7 @@ Side = Literal["left", "right", "tie"]
 
 @dataclass(frozen=True, slots=True)
 class AuditedImprovement:
-    """`p_imp`: share of decided pairs, ties as halves, in which the fresh reply won; None before the first."""
+    """`p_imp`: share of decided pairs in which the fresh reply won (a tie counts half); None without one."""
 
     p_imp: Share | None
     decided: int
@@ -26,7 +27,7 @@ class AuditedImprovement:
 
 
 class BlindComparison:
-    """The pairs of a run's latest iteration, in an order and with sides drawn by hash.
+    """The pairs of a run's latest iteration; order and sides are drawn by hash.
 
     Raises DataError if the run has no pairs.
     """
@@ -36,7 +37,7 @@ class BlindComparison:
         files = sorted(run.glob("iteration-*/pairs.jsonl"), key=lambda path: int(path.parent.name.split("-")[1]))
         if not files:
             raise DataError(
-                f"{run}: holds no pairs of an iteration. Finish the run first: drift run CONFIG --out {run}"
+                f"{run}: holds no pairs of an iteration. Run its first iteration: drift run CONFIG --out {run}"
             )
         self.pairs = sorted(read_jsonl(files[-1], PreferencePair), key=lambda pair: _digest("order", pair.pair_id))
 
@@ -45,7 +46,7 @@ class BlindComparison:
         return next((pair for pair in self.pairs if pair.pair_id not in decided), None)
 
     def decide(self, pair: PreferencePair, side: Side | None) -> None:
-        """On disk when this returns. None: passed over."""
+        """Durable on return. None: skipped."""
         fresh: Side = "left" if fresh_is_left(pair) else "right"
         winner = None if side is None else "tie" if side == "tie" else "chosen" if side == fresh else "rejected"
         self._reviews.add(ReviewedPreference(self.reviewer, self.run, pair.pair_id, winner))

@@ -1,4 +1,4 @@
-"""How good are the labels, judged by the reviews so far; and how far do two reviewers agree?"""
+"""Precision and recall of the labels by the reviews so far, and the agreement of two reviewers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from drift.statistics import Share, Stratum, cohens_kappa, estimate_strata, post
 from drift.store import Review
 
 Verdicts = Mapping[tuple[str, int], str | None]
-"""What a reviewer said of each reply, by its key; None where they passed over it."""
+"""A reviewer's verdict on each reply, by its key; None: skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Of what the labels call disliked, how much is; of what is disliked, how much they find. None: too early.
+    """`precision`: share of the replies labelled DSAT that are; `recall`: share of the DSAT replies labelled so.
 
-    `sampled`: how many randomly drawn replies stand behind it.
+    `sampled`: randomly drawn replies that were decided. None: too few of them.
     """
 
     precision: Share | None
@@ -38,7 +38,7 @@ def verdicts_of(reviews: Iterable[Review]) -> dict[tuple[str, int], str | None]:
 
 
 def estimate_quality(queue: Queue, verdicts: Verdicts) -> Quality:
-    """From the decided beginning of each stratum's random order, whatever else was decided (stratified sample)."""
+    """Stratified estimate from the decided first part of each stratum's random order; other decisions do not count."""
     called, others = _decided(queue.disliked, verdicts), _decided(queue.others, verdicts)
     strata = estimate_strata(
         Stratum(queue.disliked_size, len(called), sum(called)), Stratum(queue.others_size, len(others), sum(others))
@@ -55,7 +55,7 @@ def reviewer_agreement(first: Verdicts, second: Verdicts) -> ReviewerAgreement |
 
 
 def _decided(stratum: Sequence[FeedbackLabel], verdicts: Verdicts) -> list[bool]:
-    """Was each reply of the decided beginning disliked? Passed-over ones are left out."""
-    begun = takewhile(lambda label: item_key(label) in verdicts, stratum)
-    decided = (verdicts[item_key(label)] for label in begun)
+    """Was each reply of the stratum's decided first part disliked? Skipped replies are left out."""
+    first_part = takewhile(lambda label: item_key(label) in verdicts, stratum)
+    decided = (verdicts[item_key(label)] for label in first_part)
     return [verdict == "DSAT" for verdict in decided if verdict is not None]

@@ -1,11 +1,11 @@
-"""Conversations as HTML. Every text of a log is escaped here: it is shown, never run."""
+"""Conversations as HTML. Every text from a log is escaped here."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
 
 from drift.records import ChatMessage, Conversation, FeedbackLabel
 
-BEFORE, AFTER = 20, 4  # messages around the judged reply
+MESSAGES_BEFORE, MESSAGES_AFTER = 20, 4  # around the judged reply
 LONGEST = 20_000  # characters of one message: a pasted log must not make the page unusable
 
 STYLE = """
@@ -21,14 +21,14 @@ mark { background: #fde272; }
 
 
 def conversation_html(conversation: Conversation, label: FeedbackLabel) -> str:
-    """The judged reply and what the user said next, marked, with what stands around them."""
+    """The judged reply and the user's reaction, marked, with the messages around them."""
     messages = conversation.messages
-    first = max(0, label.reply_index - BEFORE)
-    last = min(len(messages), (label.user_index or label.reply_index) + AFTER + 1)
-    return "".join(_shown(conversation, label, first, last))
+    first = max(0, label.reply_index - MESSAGES_BEFORE)
+    last = min(len(messages), (label.user_index or label.reply_index) + MESSAGES_AFTER + 1)
+    return "".join(_message_parts(conversation, label, first, last))
 
 
-def _shown(conversation: Conversation, label: FeedbackLabel, first: int, last: int) -> Iterator[str]:
+def _message_parts(conversation: Conversation, label: FeedbackLabel, first: int, last: int) -> Iterator[str]:
     messages = conversation.messages
     if first:
         yield f"<p>… {first} earlier messages</p>"
@@ -36,16 +36,16 @@ def _shown(conversation: Conversation, label: FeedbackLabel, first: int, last: i
         kind, note = "", ""
         evidence = None
         if index == label.reply_index:
-            kind, note = "judged", ": the reply in question"
+            kind, note = "judged", ": the judged reply"
         elif index == label.user_index:
-            kind, note, evidence = "reaction", ": what they said to it", label.evidence
+            kind, note, evidence = "reaction", ": reaction", label.evidence
         yield message_html(messages[index], evidence, kind, note)
     if last < len(messages):
         yield f"<p>… {len(messages) - last} later messages</p>"
 
 
 def chat_html(messages: Sequence[ChatMessage]) -> str:
-    return "".join(message_html(message) for message in messages[-BEFORE:])
+    return "".join(message_html(message) for message in messages[-MESSAGES_BEFORE:])
 
 
 def message_html(message: ChatMessage, evidence: str | None = None, kind: str = "", note: str = "") -> str:
@@ -56,7 +56,7 @@ def message_html(message: ChatMessage, evidence: str | None = None, kind: str = 
 
 
 def marked(text: str, evidence: str | None) -> str:
-    """The text, escaped, with the evidence in <mark> where it stands in it."""
+    """The text, escaped, with the evidence in <mark> if the text contains it."""
     cut = text[:LONGEST] + (f" … ({len(text) - LONGEST} more characters)" if len(text) > LONGEST else "")
-    before, found, after = cut.partition(evidence) if evidence else (cut, "", "")
-    return escape(before) + (f"<mark>{escape(found)}</mark>" if found else "") + escape(after)
+    before, match, after = cut.partition(evidence) if evidence else (cut, "", "")
+    return escape(before) + (f"<mark>{escape(match)}</mark>" if match else "") + escape(after)

@@ -1,4 +1,4 @@
-"""The two pages: the audit of labels and, for a run, disliked reply against fresh one. Keys do what buttons do."""
+"""The two pages: the audit of labels and, for a run, disliked reply against fresh one. Each button has a key."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ UNDO = "u"
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A button and the key that does the same."""
+    """What a button and its key do."""
 
     name: str
     do: Callable[[], None]
 
 
 def audit_page(audit: Audit, compares: bool) -> None:
-    """The whole page is drawn anew after each decision; what was decided is on disk by then."""
+    """Each decision is durable first, then the page is drawn again."""
     _head()
 
     def decide(verdict: Verdict | None) -> None:
@@ -50,13 +50,13 @@ def audit_page(audit: Audit, compares: bool) -> None:
         conversation = audit.store.conversation(label.conversation_id) if label else None
         _bar(_audit_progress(audit), actions)
         if label is None or conversation is None:
-            _done("Nothing left to look at. `drift label --store DIR` may bring more.")
+            _done("No reply left to review. To label more conversations: drift label --store DIR.")
         else:
             ui.html(conversation_html(conversation, label), sanitize=False)
             ui.run_javascript("document.querySelector('.judged')?.scrollIntoView({block: 'center'})")
 
     if compares:
-        ui.link("disliked reply or fresh one?", "/compare")
+        ui.link("Compare disliked and fresh replies", "/compare")
     body()
     _keys(actions)
 
@@ -82,11 +82,11 @@ def comparison_page(comparison: BlindComparison) -> None:
     @ui.refreshable
     def body() -> None:
         so_far = comparison.improvement()
-        told = [f"{so_far.decided} of {so_far.total} decided", f"the fresh reply wins {_share(so_far.p_imp)}"]
-        _bar(told, actions)
+        progress = [f"{so_far.decided} of {so_far.total} decided", f"the fresh reply wins: {_share(so_far.p_imp)}"]
+        _bar(progress, actions)
         pair = comparison.current()
         if pair is None:
-            _done("Every pair of this iteration is decided.")
+            _done("All pairs of this iteration are decided.")
             return
         ui.html(chat_html(pair.prompt), sanitize=False)
         sides = (pair.chosen, pair.rejected) if fresh_is_left(pair) else (pair.rejected, pair.chosen)
@@ -94,7 +94,7 @@ def comparison_page(comparison: BlindComparison) -> None:
             for side in sides:
                 ui.html("".join(map(message_html, side)), sanitize=False).classes("w-1/2")
 
-    ui.link("audit the labels", "/")
+    ui.link("Audit the labels", "/")
     body()
     _keys(actions)
 
@@ -113,11 +113,11 @@ def _audit_progress(audit: Audit) -> list[str]:
 
 def _agreement(name: str, agreement: ReviewerAgreement) -> str:
     kappa = "undefined" if agreement.kappa is None else f"{agreement.kappa:.2f}"
-    return f"kappa with {name} {kappa} on {agreement.replies}"
+    return f"kappa with {name}: {kappa} on {agreement.replies} replies"
 
 
 def _share(share: Share | None) -> str:
-    return "not known yet" if share is None else f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]"
+    return "unknown yet" if share is None else f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]"
 
 
 def _head() -> None:
@@ -125,10 +125,10 @@ def _head() -> None:
     ui.add_css(STYLE)
 
 
-def _bar(told: list[str], actions: Mapping[str, Action]) -> None:
-    """What is known so far and the buttons, in sight however long the conversation is."""
+def _bar(progress: list[str], actions: Mapping[str, Action]) -> None:
+    """Progress and buttons; they stay visible while the conversation scrolls."""
     with ui.element("div").classes("bar"):
-        ui.html(" · ".join(map(escape, told)), sanitize=False).classes("progress")
+        ui.html(" · ".join(map(escape, progress)), sanitize=False).classes("progress")
         with ui.row():
             for key, action in actions.items():
                 ui.button(f"{action.name} ({key})", on_click=action.do).props("outline dense no-caps")

@@ -1,8 +1,8 @@
-"""Which judged replies to look at, in which order: every other one is the least certain left, the rest are random.
+"""Which labelled replies to review, in which order: alternately the least certain one left and a random one.
 
-The random ones come in turn from two strata, replies that the labels call disliked and replies that they do not. Their
-order is a seeded hash, so a prefix of it is a simple random sample of its stratum, and precision and recall can be
-estimated from it without bias (review/estimate.py). Uncertain ones teach most and are no sample of anything.
+The random replies come alternately from two strata: labelled DSAT, and not. Their order is a seeded hash, so a prefix
+of it is a simple random sample of its stratum, from which precision and recall are estimated without bias
+(review/estimate.py). A decision on an uncertain reply corrects most, but uncertain replies are not a random sample.
 """
 
 import hashlib
@@ -13,12 +13,12 @@ from itertools import chain, zip_longest
 
 from drift.records import FeedbackLabel
 
-UNCERTAIN, RANDOM = 500, 1000  # how many of each are held ready; a queue is gone through by hand
+MOST_UNCERTAIN, MOST_RANDOM = 500, 1000  # replies in the queue, more than a person reviews
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """`order`: what to show, each reply once. `disliked`, `others`: the strata's random orders, with their sizes."""
+    """`order`: the replies to review, each once. `disliked`, `others`: the strata in random order, with their sizes."""
 
     order: tuple[FeedbackLabel, ...]
     disliked: tuple[FeedbackLabel, ...]
@@ -32,11 +32,11 @@ def item_key(label: FeedbackLabel) -> tuple[str, int]:
 
 
 def build_queue(labels: Iterable[FeedbackLabel], seed: int = 0) -> Queue:
-    """One pass over the labels that would count without reviews; memory does not grow with their number.
+    """One pass over the labels as they are without reviews; memory does not grow with their number.
 
-    Replies that no user turn answers and those that the labeller abstained on are not asked about.
+    Replies without a user turn after them, and those on which the labeller abstained, are left out.
     """
-    uncertain, disliked, others = _Smallest(UNCERTAIN), _Smallest(RANDOM), _Smallest(RANDOM)
+    uncertain, disliked, others = _Smallest(MOST_UNCERTAIN), _Smallest(MOST_RANDOM), _Smallest(MOST_RANDOM)
     for label in labels:
         if label.user_index is None or label.label == "ABSTAIN":
             continue
@@ -49,7 +49,7 @@ def build_queue(labels: Iterable[FeedbackLabel], seed: int = 0) -> Queue:
 
 
 class _Smallest:
-    """The labels with the smallest keys of all that were added, and how many these were."""
+    """Keeps the labels with the smallest keys; `seen`: how many were added."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class ReviewSummary:
-    """`reviews`: all decisions on labels in the store; `by_you`: those of this reviewer."""
+    """`reviews`: decisions on labels in the store; `by_you`: those of this reviewer."""
 
     store: str
     reviews: int
@@ -28,7 +28,7 @@ class ReviewSummary:
 def serve(
     store: Store, reviewer: str, run: Path | None, port: int, tell_address: Callable[[str], None]
 ) -> ReviewSummary:
-    """Blocks until Ctrl-C. `tell_address` gets the address with its one-time token once the page can be opened.
+    """Blocks until Ctrl-C. `tell_address` is called with the address and its one-time token once the page is up.
 
     Raises DataError if there is nothing to review, PrerequisiteError without the extra `ui` or if the port is taken.
     """
@@ -40,7 +40,7 @@ def serve(
     address = f"{HOST}:{listening.getsockname()[1]}"
     server = _server(audit, comparison, token, address)
     tell_address(f"http://{address}/?token={token}")
-    with suppress(KeyboardInterrupt):  # the way to end it: every decision is on disk
+    with suppress(KeyboardInterrupt):  # the normal end: every decision is on disk
         server.run(sockets=[listening])
     return ReviewSummary(
         str(store.path),
@@ -79,5 +79,5 @@ def _listen(port: int) -> socket.socket:
         listening.listen()
     except OSError as error:
         listening.close()
-        raise PrerequisiteError(f"--port {port}: {error.strerror}. Name another one, or 0 for any.") from None
+        raise PrerequisiteError(f"--port {port}: {error.strerror}. Name another port, or 0 for any free one.") from None
     return listening

@@ -81,7 +81,7 @@ def test_the_official_template_is_filled_as_published(tmp_path):
 
 
 def test_without_the_hub_the_error_says_which_file_to_bring():
-    with pytest.raises(PrerequisiteError, match=rf"Bring the file {FILE} .*--data FILE"):
+    with pytest.raises(PrerequisiteError, match=rf"Download {FILE} .*--data FILE"):
         locate_dataset(None, REPOSITORY, FILE)
 
 

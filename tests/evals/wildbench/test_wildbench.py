@@ -48,7 +48,7 @@ def test_tags_of_the_data_set_count_once_in_each_group(tmp_path):
     rows = [{"id": "a", "primary_tag": "Editing", "secondary_tags": ["Role playing", "planning"]}]
     tags = read_tags(write(tmp_path / "t.jsonl", rows))
     assert tags == {"a": {"Creative Tasks", "Planning & Reasoning"}}
-    with pytest.raises(DataError, match="no tag of WildBench: 'Cooking'"):
+    with pytest.raises(DataError, match="unknown WildBench tag 'Cooking'"):
         read_tags(write(tmp_path / "u.json", {"a": ["Cooking"]}))
 
 
@@ -122,7 +122,7 @@ def test_bad_input(tmp_path):
     one, two = write(tmp_path / "1.jsonl", rows), write(tmp_path / "2.jsonl", rows)
     with pytest.raises(DataError, match=r"is in .* too"):
         read_scores([one, two])
-    with pytest.raises(DataError, match="no session_id of m"):
+    with pytest.raises(DataError, match="none of the session_ids of m"):
         summarise_scores([one], write(tmp_path / "t.json", {"z": ["Math"]}), [])
-    with pytest.raises(DataError, match="counts no comparison"):
+    with pytest.raises(DataError, match="all counts are 0"):
         read_rewards([write(tmp_path / "c.json", {"m": {"win": 0}})], None)

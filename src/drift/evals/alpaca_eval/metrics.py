@@ -1,4 +1,4 @@
-"""What AlpacaEval 2 reports of annotations: win rate, its standard error, and the length-controlled win rate."""
+"""The figures of AlpacaEval 2: win rate, its standard error, and the length-controlled win rate."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ OFFICIAL_ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 @dataclass(frozen=True, slots=True)
 class AlpacaEvalResult:
     """Rates in per cent. `n_total`: rows with a preference in [1, 2]; `n_unscored`: rows without one;
-    `n_invalid`: rows whose preference is out of range. `not_comparable`: why this is no number for the leaderboard.
+    `n_invalid`: rows whose preference is out of range. `not_comparable`: how this differs from the leaderboard.
     """
 
     model: str
@@ -38,12 +38,14 @@ class AlpacaEvalResult:
 
 
 def measure(annotations: ModelAnnotations, reference: LengthControlReference | None) -> AlpacaEvalResult:
-    """Raises DataError if no row is scored, or if an instruction's difficulty is not known."""
-    preferences = np.where(annotations.preferences == 0, 1.5, annotations.preferences)  # an old way to write a draw
+    """Raises DataError if no row is scored, or if the difficulty of an instruction is unknown."""
+    preferences = np.where(annotations.preferences == 0, 1.5, annotations.preferences)  # 0 is an old notation of a draw
     valid = (preferences >= 1) & (preferences <= 2)
     wins = preferences[valid] - 1
     if not len(wins):
-        raise DataError(f"{annotations.model}: none of its {len(preferences)} annotations holds a preference in 1..2.")
+        raise DataError(
+            f"{annotations.model}: none of its {len(preferences)} annotations holds a preference from 1 to 2."
+        )
     controlled = _length_controlled(annotations, np.where(valid, preferences - 1, np.nan), reference)
     return AlpacaEvalResult(
         model=annotations.model,
@@ -65,7 +67,7 @@ def measure(annotations: ModelAnnotations, reference: LengthControlReference | N
 def _length_controlled(
     annotations: ModelAnnotations, wins: np.ndarray, reference: LengthControlReference | None
 ) -> np.ndarray | None:
-    """float64 [N], or None where it cannot be computed; by construction the baseline itself is at 1/2."""
+    """float64 [N], or None where it cannot be computed. The baseline against itself is 1/2 by definition."""
     if annotations.is_baseline:
         return np.full(len(wins), 0.5)
     if reference is None or annotations.length_differences is None or len(wins) < FOLDS:
@@ -79,7 +81,7 @@ def _difficulty(annotations: ModelAnnotations, reference: LengthControlReference
     if unknown:
         raise DataError(
             f"{annotations.model}: {len(unknown)} of {len(annotations.positions)} rows, the first at position "
-            f"{unknown[0]}, have no difficulty in {reference.files[0]}: these are no annotations of its instructions."
+            f"{unknown[0]}, have no difficulty in {reference.files[0]}: the annotations are of other instructions."
         )
     return np.array([reference.difficulty[place] for place in annotations.positions])
 
@@ -90,7 +92,7 @@ def _standard_error(values: np.ndarray) -> float | None:
 
 
 def _not_comparable(annotations: ModelAnnotations, reference: LengthControlReference | None) -> tuple[str, ...]:
-    """Every way in which this departs from the leaderboard's protocol, as far as the files tell."""
+    """Every difference from the leaderboard's protocol that the files show."""
     rows = len(annotations.preferences)
     checks: Sequence[tuple[bool, str]] = (
         (annotations.annotator is None, f"the annotations do not name their judge ({OFFICIAL_ANNOTATOR})"),
@@ -112,18 +114,18 @@ class AlpacaEvalSummary:
     results: tuple[AlpacaEvalResult, ...]
 
     def plain(self) -> dict[str, Any]:
-        """For JSON: the figures of a single model at the top, of several under `models`."""
+        """For JSON: the figures of a single model at the top level, of several models under `models`."""
         models = {name: asdict(result) for name, result in zip(self._names(), self.results, strict=True)}
         return models[self._names()[0]] if len(models) == 1 else {"models": models}
 
     def _names(self) -> list[str]:
-        """The model, and its baseline where one model was set against several."""
+        """The model; with its baseline if the model was compared with several."""
         models = [result.model for result in self.results]
         return [r.model if models.count(r.model) == 1 else f"{r.model} vs {r.baseline}" for r in self.results]
 
 
 def summarise_annotations(annotations: Path, reference: Path | None) -> AlpacaEvalSummary:
-    """Raises DataError naming the file and row that cannot be used."""
+    """Raises DataError naming the file and row that is invalid."""
     models = read_annotations(annotations)
     files = read_reference(reference) if reference else None
     results = []

@@ -1,4 +1,4 @@
-"""The two fixed files of the length-controlled win rate: how hard each instruction is, and the gamed baselines."""
+"""The two fixed files of the length-controlled win rate: each instruction's difficulty, and the gamed baselines."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ class LengthControlReference:
 
     @property
     def official(self) -> bool:
-        """Are these the original files, as far as their names tell?"""
+        """Do the files have the names of the original ones?"""
         return set(self.files) == OFFICIAL
 
 
@@ -47,24 +47,24 @@ def read_reference(folder: Path) -> LengthControlReference:
 
 
 def _only(folder: Path, stem: str) -> Path:
-    """The one file of that name; the original's own name wins."""
-    found = sorted(folder.glob(f"{stem}*.csv"))
-    exact = [path for path in found if path.name in OFFICIAL]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
-    problem = f"{len(found)} files match" if found else "there is no"
+    """The only file of that name; the original's name wins."""
+    matching = sorted(folder.glob(f"{stem}*.csv"))
+    exact = [path for path in matching if path.name in OFFICIAL]
+    if len(exact or matching) == 1:
+        return (exact or matching)[0]
+    problem = f"{len(matching)} files match" if matching else "there is no"
     raise DataError(f"{folder}: {problem} {stem}*.csv; the length-controlled win rate needs one (--reference DIR).")
 
 
 def _columns(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Number columns by name; "" is the first column, whatever it is called (an index that pandas wrote)."""
+    """Numeric columns by name; "" is the first column, whatever its name (the index that pandas wrote)."""
     rows = list(csv.reader(io.StringIO(read_text(path))))
     header, values = (rows[0], rows[1:]) if rows else ([], [])
     missing = [name for name in names if name and name not in header]
     if missing or not values:
-        raise DataError(f"{path}:1: needs the column {missing[0]!r}." if missing else f"{path}: holds no row.")
+        raise DataError(f"{path}:1: needs the column {missing[0]!r}." if missing else f"{path}: holds no rows.")
     places = {name: header.index(name) if name else 0 for name in names}
     try:
         return {name: np.array([float(row[place]) for row in values if row]) for name, place in places.items()}
     except (ValueError, IndexError) as error:
-        raise DataError(f"{path}: a number is missing or wrong: {error}.") from None
+        raise DataError(f"{path}: a number is missing or invalid: {error}.") from None

@@ -1,4 +1,4 @@
-"""`drift eval alpaca-eval MODEL`: replies to the 805 instructions, judged against the baseline's."""
+"""`drift eval alpaca-eval MODEL`: replies to the 805 instructions, judged against those of the baseline."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +20,7 @@ from drift.evals.alpaca_eval.judge import (
 )
 from drift.evals.alpaca_eval.metrics import OFFICIAL_ANNOTATOR, AlpacaEvalResult, summarise_annotations
 from drift.evals.files import PublicRow, Template, locate_dataset, read_rows
-from drift.evals.replies import EvalRequest, HowMade, Replies, make_replies
+from drift.evals.replies import EvalRequest, Replies, ReplySettings, make_replies
 from drift.records import ChatMessage, Judgement, stable_hash
 from drift.rundir import atomic_write
 from drift.scoring.ask import JUDGEMENTS, ask_all, estimate, judge_name, require_within
@@ -29,7 +29,7 @@ REPOSITORY, FILE = "tatsu-lab/alpaca_eval", "alpaca_eval_gpt4_baseline.json"
 
 
 class Instruction(PublicRow):
-    """An instruction with the baseline's answer."""
+    """An instruction with the baseline's reply."""
 
     instruction: str
     output: str
@@ -39,7 +39,7 @@ class Instruction(PublicRow):
 
 @dataclass(frozen=True, slots=True)
 class AlpacaRun:
-    """`data`: the baseline's answers; None takes them from the hub. `reference`: of the length-controlled win rate."""
+    """`data`: the baseline's replies (None: from the hub). `reference`: files of the length-controlled win rate."""
 
     model: str
     judge: EndpointSettings
@@ -53,14 +53,14 @@ class AlpacaRun:
 
 @dataclass(frozen=True, slots=True)
 class AlpacaRunSummary:
-    """`result`: None in a dry run. `annotations`: the file in the public shape."""
+    """`result`: None in a dry run. `annotations`: the file, in the public format."""
 
     estimate: CostEstimate
     annotations: str
     result: AlpacaEvalResult | None
 
     def plain(self) -> dict[str, Any]:
-        """For JSON: the result's figures at the top; in a dry run the estimate alone."""
+        """For JSON: the figures of the result at the top level; in a dry run only the estimate."""
         return {
             **(asdict(self.result) if self.result else {}),
             "estimate": asdict(self.estimate),
@@ -72,40 +72,42 @@ def run_alpaca_eval(run: AlpacaRun, dry_run: bool, tell: Callable[[str], None]) 
     """Resumes from `run.folder`. Raises PrerequisiteError, DataError, ConfigError, CostLimitReached."""
     rows = read_rows(locate_dataset(run.data, REPOSITORY, FILE), Instruction)
     requests = [EvalRequest(_id(row), (ChatMessage("user", row.instruction),), row.output) for row in rows]
-    replies = make_replies(run.model, requests, HowMade(run.sampling, run.folder, run.dtype), dry_run)
+    replies = make_replies(run.model, requests, ReplySettings(run.sampling, run.folder, run.dtype), dry_run)
     judge_id = judge_name(run.judge, run.template.text, (TEMPERATURE, CANDIDATES, MAX_TOKENS))
     questions = [
         ask_which(_id(row), row.instruction, row.output, text, run.template)
         for row in rows
         if (text := replies.text(_id(row))) is not None and text != row.output
     ]
-    found = estimate(questions, judge_id, run.judge, run.folder / JUDGEMENTS)
-    tell(found.line())
+    cost = estimate(questions, judge_id, run.judge, run.folder / JUDGEMENTS)
+    tell(cost.line())
     annotations = run.folder / "annotations.json"
     if dry_run:
-        return AlpacaRunSummary(found, str(annotations), None)
-    require_within(found, run.judge)
+        return AlpacaRunSummary(cost, str(annotations), None)
+    require_within(cost, run.judge)
     judged = ask_all(questions, judge_id, run.judge, run.folder, read_token)
     official = run.template.official and run.judge.model == OFFICIAL_JUDGE
     _write_annotations(annotations, rows, replies, judged, OFFICIAL_ANNOTATOR if official else judge_id)
     (result,) = summarise_annotations(annotations, run.reference).results
     own = () if run.template.official else ("the judge's prompt is this project's own",)
-    return AlpacaRunSummary(found, str(annotations), replace(result, not_comparable=(*own, *result.not_comparable)))
+    return AlpacaRunSummary(cost, str(annotations), replace(result, not_comparable=(*own, *result.not_comparable)))
 
 
 def _write_annotations(
     path: Path, rows: Sequence[Instruction], replies: Replies, judged: Sequence[Judgement], annotator: str
 ) -> None:
-    """Every instruction has its row: an unscored one has no preference, equal answers have 1.5."""
+    """One row per instruction: an unscored one has no preference, identical replies have 1.5."""
     baselines = {row.generator for row in rows}
     if len(baselines) != 1:
-        raise DataError(f"the file of baseline answers holds {len(baselines)} generators; one is compared with.")
-    known = {judgement.item_id: judgement for judgement in judged}
+        raise DataError(
+            f"the file of baseline replies holds {len(baselines)} generators ({', '.join(sorted(baselines))}), not one."
+        )
+    by_item = {judgement.item_id: judgement for judgement in judged}
 
     def preference(row: Instruction) -> float | None:
         if replies.text(_id(row)) == row.output:
             return 1.5
-        judgement = known.get(_id(row))
+        judgement = by_item.get(_id(row))
         return None if judgement is None or judgement.preference is None else 1 + judgement.preference
 
     annotated = [

@@ -1,4 +1,4 @@
-"""`drift eval exploration`: whose replies reach where the reward is, and how different they are."""
+"""`drift eval exploration`: which policy reaches high-reward replies, and how diverse its replies are."""
 
 import warnings
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ def project(embeddings: np.ndarray, seed: int) -> np.ndarray:
     try:
         from umap import UMAP  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
-        raise PrerequisiteError("umap is missing; install it: pip install 'drift-training[eval]'") from None
+        raise PrerequisiteError("umap is missing: pip install 'drift-training[eval]'") from None
     neighbours = min(NEIGHBOURS, len(embeddings) - 1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # umap says that a seed means one thread, which is what we ask for
+        warnings.simplefilter("ignore")  # umap warns that a seed forces one thread: intended
         mapper = UMAP(n_neighbors=neighbours, min_dist=MIN_DISTANCE, metric="cosine", random_state=seed, n_jobs=1)
         return np.asarray(mapper.fit_transform(embeddings), dtype=np.float64)
 
@@ -54,7 +54,7 @@ class Exploration:
 
 
 def analyse(sampled: Sampled, good_from: float, seeds: Sequence[int] = SEEDS) -> Exploration:
-    """Raises PrerequisiteError without umap. A reply is good from the reward `good_from` on."""
+    """A reply is good if its reward is at least `good_from`. Raises PrerequisiteError without umap."""
     methods, prompts, samples = sampled.rewards.shape
     weights = rank_weights(sampled.rewards)
     flat = sampled.embeddings.reshape(-1, sampled.embeddings.shape[-1])
@@ -69,7 +69,7 @@ def analyse(sampled: Sampled, good_from: float, seeds: Sequence[int] = SEEDS) ->
 
 
 def default_good(rewards: np.ndarray) -> float:
-    """The upper quarter of all methods' rewards is good, where nothing else is known."""
+    """By default, the upper quarter of all methods' rewards is good."""
     return float(np.quantile(rewards, GOOD_QUANTILE))
 
 

@@ -1,4 +1,4 @@
-"""How different a method's replies are: n-grams, self-BLEU, Vendi, cosine distance, and coverage of good ones."""
+"""Diversity of a method's replies: n-grams, self-BLEU, Vendi, cosine distance, and coverage of good replies."""
 
 import math
 from collections import Counter
@@ -10,7 +10,7 @@ BLEU_ORDER = 4
 
 
 def distinct(texts: Sequence[str], n: int) -> float:
-    """Different n-grams of words over all n-grams, in [0, 1]; 0 where no text is so long."""
+    """Different n-grams of words over all n-grams, in [0, 1]; 0 if every text is shorter than n."""
     grams = [gram for text in texts for gram in _grams(text.split(), n)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
@@ -18,7 +18,7 @@ def distinct(texts: Sequence[str], n: int) -> float:
 def self_bleu(groups: Sequence[Sequence[str]]) -> float:
     """Mean BLEU-4 of each reply against the others to the same prompt: 1 where all are equal.
 
-    Orders without a match count 1 / (2 * number of n-grams) of a match; orders longer than the reply are left out.
+    An order without a match has precision 1 / (2 * number of n-grams); orders longer than the reply are left out.
     """
     scores = [
         _bleu(group[i].split(), [other.split() for j, other in enumerate(group) if j != i])
@@ -47,7 +47,7 @@ def cosine_distance(embeddings: np.ndarray) -> float:
 
 
 def coverage(good: int, samples: int, k: int) -> float:
-    """Chance that k of the samples, drawn without putting back, hold a good one: 1 - C(n - c, k) / C(n, k)."""
+    """Probability that k of the samples, drawn without replacement, include a good one: 1 - C(n - c, k) / C(n, k)."""
     return 1 - math.comb(samples - good, k) / math.comb(samples, k)
 
 

@@ -1,4 +1,4 @@
-"""Replies as vectors: hidden states of a policy, or a sentence-transformers model that lies in a folder."""
+"""Replies as vectors: hidden states of a policy, or a sentence-transformers model in a folder."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -19,7 +19,7 @@ MAX_LENGTH = 2048
 def embed(source: str, prompts: Sequence[Sequence[ChatMessage]], replies: Sequence[str], dtype: str) -> np.ndarray:
     """float32 [n, D], L2-normalised; D is the model's. `source`: a policy, or a folder with modules.json.
 
-    Raises PrerequisiteError if there is no such model, or its package is missing.
+    Raises PrerequisiteError if the model does not exist or its package is missing.
     """
     if (Path(source) / "modules.json").is_file():
         vectors = _sentences(source, replies)
@@ -33,7 +33,7 @@ def _sentences(folder: str, replies: Sequence[str]) -> np.ndarray:
         package = import_module("sentence_transformers")
     except ModuleNotFoundError:
         raise PrerequisiteError(
-            f"{folder}: is a sentence-transformers model; install the package: pip install sentence-transformers"
+            f"{folder}: a sentence-transformers model needs its package: pip install sentence-transformers"
         ) from None
     model = package.SentenceTransformer(folder, trust_remote_code=False)
     return np.asarray(model.encode(list(replies), show_progress_bar=False), dtype=np.float32)
@@ -43,7 +43,7 @@ def _sentences(folder: str, replies: Sequence[str]) -> np.ndarray:
 def _hidden_states(
     source: str, prompts: Sequence[Sequence[ChatMessage]], replies: Sequence[str], dtype: str
 ) -> np.ndarray:
-    """The last layer's states, averaged over the reply's tokens (its end included); the prompt stands before it."""
+    """The last layer's states after the prompt, averaged over the reply's tokens including its end token."""
     policy = load_policy(source, PolicySettings(dtype=dtype))  # pyright: ignore[reportArgumentType]
     vectors = []
     for prompt, reply in zip(prompts, replies, strict=True):

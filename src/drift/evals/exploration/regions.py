@@ -1,8 +1,8 @@
-"""Whose replies lie where the reward is: reward-weighted density on a map, and the same in the embedding space itself.
+"""Which method reaches high-reward replies: reward-weighted density on a map, and in the embedding space itself.
 
 The paper (section 4.3) publishes no constants; the definition is ours. With M methods, N prompts and S samples each:
-weight of a reply = its reward's rank among the M * S replies to the same prompt, in (0, 1], ties shared;
-Z_m = density of method m's replies, each with its weight; R_q = where Z_1 + ... + Z_M is in its top q %.
+weight of a reply = its reward's rank among the M * S replies to the same prompt, in (0, 1], ties averaged;
+Z_m = density of method m's replies, each with its weight; R_q = the places where Z_1 + ... + Z_M is in its top q %.
 Mass share of m: its part of the density in R_q. Area share: the part of R_q in which its density is the largest.
 """
 
@@ -81,20 +81,18 @@ def raw_densities(embeddings: np.ndarray, weights: np.ndarray) -> Densities:
 
     def densities(drawn: np.ndarray) -> np.ndarray:
         weight = weights.ravel() * drawn[prompt]
-        # a reply of a prompt that was not drawn is no place to look at: its density is zero everywhere
-        here = drawn[prompt] > 0
+        is_drawn = drawn[prompt] > 0  # replies to prompts that were not drawn do not count as places
         return np.stack(
-            [np.where(method[nearest] == m, weight[nearest], 0.0).sum(axis=1) * here for m in range(methods)]
+            [np.where(method[nearest] == m, weight[nearest], 0.0).sum(axis=1) * is_drawn for m in range(methods)]
         )
 
     return densities
 
 
 def shares(maps: Sequence[Densities], methods: int, prompts: int) -> list[list[RegionShares]]:
-    """For each method its shares in every R_q: mean over the maps (one per seed), interval over prompts."""
-    whole = np.ones(prompts)
+    """Each method's shares in every R_q: mean over the maps (one per seed), with intervals over prompts."""
     draws = [np.bincount(drawn, minlength=prompts) for drawn in draw_units(prompts, RESAMPLES)]
-    point = np.stack([_in_regions(densities(whole)) for densities in maps])  # [maps, q, 2, M]
+    point = np.stack([_in_regions(densities(np.ones(prompts))) for densities in maps])  # [maps, q, 2, M]
     spread = point.max(axis=0) - point.min(axis=0)
     drawn = np.stack([_in_regions(maps[i % len(maps)](draw.astype(float))) for i, draw in enumerate(draws)])
     low, high = np.percentile(drawn, PERCENTILES, axis=0)
@@ -117,12 +115,12 @@ def top_region(densities: np.ndarray, top_percent: int) -> np.ndarray:
 
 def _in_regions(densities: np.ndarray) -> np.ndarray:
     """Mass and area shares in each R_q: float64 [q, 2, M]; densities: float64 [M, places]."""
-    found = []
+    by_region = []
     for top in TOPS:
         inside = densities[:, top_region(densities, top)]
         largest = inside == inside.max(axis=0)
-        found.append([inside.sum(axis=1) / inside.sum(), (largest / largest.sum(axis=0)).mean(axis=1)])
-    return np.array(found)
+        by_region.append([inside.sum(axis=1) / inside.sum(), (largest / largest.sum(axis=0)).mean(axis=1)])
+    return np.array(by_region)
 
 
 def _kernel(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

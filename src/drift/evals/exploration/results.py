@@ -1,4 +1,4 @@
-"""exploration.json: what `drift eval exploration` found. The report reads it too, so nothing heavy is imported."""
+"""exploration.json: the results of `drift eval exploration`. The report reads it too, so no heavy imports here."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ FILE = "exploration.json"
 @dataclass(frozen=True, slots=True)
 class MethodResult:
     """`vendi`, `cosine_distance`, `self_bleu`: among the replies to one prompt, averaged over prompts; `vendi_pooled`:
-    among all. `coverage`: by k, the chance that k replies hold a good one. `map`, `raw`: shares in each R_q.
+    among all. `coverage`: by k, the probability that k replies include a good one. `map`, `raw`: shares in each R_q.
     """
 
     mean_reward: float
@@ -34,9 +34,9 @@ class MethodResult:
 
 @dataclass(frozen=True, slots=True)
 class ExplorationSummary:
-    """The definition is this project's own (see docs/evaluation.md): shares compare methods within one call.
+    """The definition is this project's own (docs/evaluation.md): shares are comparable within one call only.
 
-    `points`: of each method, the place of every reply on the first seed's map and its weight, (x, y, weight).
+    `points`: by method, each reply's place on the first seed's map and its weight, (x, y, weight).
     """
 
     methods: dict[str, MethodResult]
@@ -55,7 +55,7 @@ class ExplorationSummary:
         return orjson.dumps(asdict(self), option=orjson.OPT_NON_STR_KEYS).decode()
 
     def headline(self) -> dict[str, Any]:
-        """What is in no table and on no map."""
+        """Everything but the tables and the map."""
         return {name: value for name, value in asdict(self).items() if name not in ("methods", "points")}
 
 
@@ -64,4 +64,6 @@ def read_exploration(path: Path) -> ExplorationSummary:
     try:
         return TypeAdapter(ExplorationSummary).validate_json(path.read_bytes())
     except ValidationError as error:
-        raise DataError(f"{path}: no exploration: {first_problem(error)}. Delete it, or explore again.") from None
+        raise DataError(
+            f"{path}: invalid exploration: {first_problem(error)}. Delete it, or run `drift eval exploration` again."
+        ) from None

@@ -9,18 +9,18 @@ from drift.config import SamplingSettings
 from drift.endpoint.cost import CostEstimate
 from drift.evals.pairwise.heldout import HeldOut, HeldOutSet
 from drift.evals.pairwise.verdicts import PairVerdict, PairwiseResult, summarise
-from drift.evals.replies import HowMade, Replies, make_replies
+from drift.evals.replies import Replies, ReplySettings, make_replies
 from drift.records import write_jsonl
 from drift.scoring.judges import PairJudge, ReplyPair, by_item
 
 NO_REPLY = "no reply"
 IDENTICAL = 0.5
-"""The preference between equal replies: nobody needs to be asked."""
+"""The preference between identical replies: the judge is not asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairwiseRun:
-    """`dtype`, `seed`, `sampling`: of the replies that are made here."""
+    """`dtype`, `seed`, `sampling`: of replies that are sampled in this process."""
 
     model: str
     against: str
@@ -32,9 +32,9 @@ class PairwiseRun:
 
 @dataclass(frozen=True, slots=True)
 class PairwiseSummary:
-    """`cut`: replies of the two that hit the token limit; `identical`: pairs of equal replies, ties by themselves.
+    """`cut`: replies at the token limit, of the model and of the other; `identical`: pairs of equal replies (ties).
 
-    `estimate`: what was still to be asked; with nothing else in a dry run.
+    `estimate`: cost of the questions that were still open; in a dry run nothing else is known.
     """
 
     model: str
@@ -50,7 +50,7 @@ class PairwiseSummary:
     not_comparable: tuple[str, ...] = ("the prompts, and the judge's instructions, are this project's own",)
 
     def plain(self) -> dict[str, Any]:
-        """For JSON, flat: the figures of the result beside the rest."""
+        """For JSON, flat."""
         flat = asdict(self)
         result = flat.pop("result") or {}
         return {**result, **flat}
@@ -63,10 +63,10 @@ def run_contest(
     dry_run: bool,
     tell: Callable[[str], None],
 ) -> PairwiseSummary:
-    """Make the replies, tell what judging takes, judge. What an interrupted call did is taken from the folder."""
+    """Sample the replies, report the cost of judging, judge. Resumes from the folder."""
     requests = [item.request for item in heldout.items]
-    how = HowMade(contest.sampling, contest.folder, contest.dtype, contest.seed)
-    first, second = (make_replies(source, requests, how, dry_run) for source in (contest.against, contest.model))
+    settings = ReplySettings(contest.sampling, contest.folder, contest.dtype, contest.seed)
+    first, second = (make_replies(source, requests, settings, dry_run) for source in (contest.against, contest.model))
     pairs = [pair for item in heldout.items if (pair := _pair(item, first, second)) and pair.first != pair.second]
     cost = judge.estimate(pairs)
     if cost is not None:
@@ -94,28 +94,28 @@ def _verdicts(
     decided = by_item(pairs, judge.decide(pairs))
     for item in items:
         key = item.request.item_id
-        one, other = first.text(key), second.text(key)
-        if one is None or other is None:
+        first_text, second_text = first.text(key), second.text(key)
+        if first_text is None or second_text is None:
             yield PairVerdict(key, item.conversation_id, item.subtype, None, 0, NO_REPLY)
             continue
-        found = decided.get(key)
+        decision = decided.get(key)  # None: identical replies
         yield PairVerdict(
             item_id=key,
             conversation_id=item.conversation_id,
             subtype=item.subtype,
-            preference=found.value if found else IDENTICAL,
-            length_difference=len(one) - len(other),
-            unscored_reason=found.unscored_reason if found else None,
-            position_bias=found.position_bias if found else None,
+            preference=decision.value if decision else IDENTICAL,
+            length_difference=len(first_text) - len(second_text),
+            unscored_reason=decision.unscored_reason if decision else None,
+            position_bias=decision.position_bias if decision else None,
         )
 
 
 def _pair(item: HeldOut, first: Replies, second: Replies) -> ReplyPair | None:
-    one, other = (replies.made.get(item.request.item_id) for replies in (first, second))
-    if one is None or other is None:
+    request = item.request
+    a, b = (replies.by_item.get(request.item_id) for replies in (first, second))
+    if a is None or b is None:
         return None
-    finish = (one.finish, other.finish)
-    return ReplyPair(item.request.item_id, item.conversation_id, item.request.messages, one.text, other.text, finish)
+    return ReplyPair(request.item_id, item.conversation_id, request.messages, a.text, b.text, (a.finish, b.finish))
 
 
 def _is_identical(item: HeldOut, first: Replies, second: Replies) -> bool:

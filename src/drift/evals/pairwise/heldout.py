@@ -1,4 +1,4 @@
-"""The user's held-out requests: judged replies of the test split, each with the reply that the logs hold."""
+"""The user's held-out requests: those of the test split, each with the reply in the logs."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Which = Literal["disliked", "all"]
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """`subtype`: what the user disliked about the logged reply, as the labeller named it."""
+    """`subtype`: what the user disliked about the logged reply, by its label."""
 
     request: EvalRequest
     conversation_id: str
@@ -27,7 +27,7 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutSet:
-    """`seen_in_training`: requests that were left out because the training split holds the same text."""
+    """`seen_in_training`: requests that were dropped because the training split contains the same text."""
 
     items: tuple[HeldOut, ...]
     seen_in_training: int
@@ -35,16 +35,16 @@ class HeldOutSet:
 
 
 def heldout_requests(model: str, store: Path | None, which: str, limit: int) -> HeldOutSet:
-    """Those of the store's test split, else those of the run that the model is.
+    """From the store's test split; without a store, from the run that `model` names.
 
     Raises ConfigError if there is neither, or if `which` is unknown.
     """
     if which not in ("disliked", "all"):
-        raise ConfigError(f"--requests {which}: allowed are disliked and all.")
+        raise ConfigError(f"--requests {which}: allowed: disliked, all.")
     if store is not None:
         return from_store(Store(store), "all" if which == "all" else "disliked", limit)
     if not (Path(model) / "run.json").is_file():
-        raise ConfigError(f"{model}: is no run with requests of its own: name the store they come from, --store DIR.")
+        raise ConfigError(f"{model}: not a run, so it has no requests of its own. Name a store with --store DIR.")
     return from_run(Path(model), limit)
 
 
@@ -52,32 +52,32 @@ def from_store(store: Store, which: Which, limit: int, split: Split = "test") ->
     """Requests whose reply was disliked, or all that were answered. Raises DataError if there is none."""
     store.require_conversations()
     trained = {stable_hash(messages) for messages in _training_prompts(store)}
-    found = list(_answered(store, which, split))
-    unseen = [item for item in found if stable_hash(item.request.messages) not in trained]
+    candidates = list(_answered(store, which, split))
+    unseen = [item for item in candidates if stable_hash(item.request.messages) not in trained]
     if not unseen:
-        wanted = "disliked reply" if which == "disliked" else "answered request"
+        missing = "disliked reply" if which == "disliked" else "answered request"
         raise DataError(
-            f"{store.path}: the {split} split holds no {wanted} that training has not seen. `drift label` labels; "
-            "--requests all takes every answered request."
+            f"{store.path}: the {split} split holds no {missing} that training has not seen. Label the store with "
+            "`drift label`, or take every answered request: --requests all."
         )
-    return HeldOutSet(_drawn(unseen, limit), len(found) - len(unseen), str(store.path))
+    return HeldOutSet(_drawn(unseen, limit), len(candidates) - len(unseen), str(store.path))
 
 
 def from_run(run: Path, limit: int) -> HeldOutSet:
-    """The requests that the run itself held out for the test. Raises DataError if it has none."""
+    """The requests that the run held out for testing. Raises DataError if it has none."""
     view = load_run(run)
     heldout, labels = view.file("data/heldout.jsonl"), view.file("data/labels.jsonl")
-    known = read_jsonl(labels, FeedbackLabel) if labels else iter(())
-    subtypes = {(label.conversation_id, label.reply_index): label.subtype for label in known}
+    rows = read_jsonl(labels, FeedbackLabel) if labels else iter(())
+    subtypes = {(label.conversation_id, label.reply_index): label.subtype for label in rows}
     items = read_jsonl(heldout, PromptItem) if heldout else iter(())
-    found = [
+    tested = [
         _from_item(item, subtypes.get((item.conversation_id, item.reply_index)))
         for item in items
         if item.split == "test"
     ]
-    if not found:
-        raise DataError(f"{run}: holds no held-out request of the test split; name a store with --store DIR.")
-    return HeldOutSet(_drawn(found, limit), 0, str(run))
+    if not tested:
+        raise DataError(f"{run}: holds no held-out request of the test split. Name a store with --store DIR.")
+    return HeldOutSet(_drawn(tested, limit), 0, str(run))
 
 
 def _from_item(item: PromptItem, subtype: str | None) -> HeldOut:
@@ -105,5 +105,5 @@ def _answered(store: Store, which: Which, split: Split) -> Iterator[HeldOut]:
 
 
 def _drawn(items: Iterable[HeldOut], limit: int) -> tuple[HeldOut, ...]:
-    """The same items for the same logs, whatever their order: a draw by hash."""
+    """Draw by hash: the same items for the same logs, in whatever order they are read."""
     return tuple(sorted(items, key=lambda item: stable_hash("drawn", item.request.item_id))[:limit])

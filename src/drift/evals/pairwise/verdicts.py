@@ -1,4 +1,4 @@
-"""What comes of the judgements: win rate with its interval, ties, unscored, length control, and by subtype."""
+"""Figures of the judgements: win rate with its interval, ties, unscored items, length control, and by subtype."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from drift.evals.alpaca_eval.length_control import Training, fit
 from drift.statistics import bootstrap_ratio
 
 TIE = 0.05
-"""A mean preference this near to 1/2 is a tie: two orders that contradict each other come to exactly 1/2."""
+"""A mean preference this near to 1/2 is a tie. Two orders that contradict each other give exactly 1/2."""
 FEWEST = 20
 """Scored comparisons below which no length control is fitted."""
 
@@ -42,7 +42,7 @@ class SubtypeResult:
 class PairwiseResult:
     """Rates in per cent; a tie is half a win. `low`, `high`: 95 % bootstrap interval over conversations.
 
-    `position_bias`: how much more the reply shown second is preferred (0: not at all, None: no orders).
+    `position_bias`: how much more the reply shown second is preferred (0: no bias; None: judged in one order only).
     """
 
     win_rate: float | None
@@ -61,7 +61,7 @@ class PairwiseResult:
 
 
 def summarise(verdicts: Sequence[PairVerdict]) -> PairwiseResult:
-    """An item without a preference is counted as unscored, and is no tie and no loss."""
+    """An item without a preference counts as unscored, not as a tie or a loss."""
     scored = [verdict for verdict in verdicts if verdict.preference is not None]
     reasons = [verdict.unscored_reason or "unknown" for verdict in verdicts if verdict.preference is None]
     preferences = _preferences(scored)
@@ -106,7 +106,7 @@ def _rate(scored: Sequence[PairVerdict]) -> SubtypeResult:
 def _length_controlled(scored: Sequence[PairVerdict]) -> float | None:
     """100 sigmoid(theta) of logit p = phi tanh(dlen / std(dlen)) + theta: AlpacaEval's model without its instructions.
 
-    None for too few comparisons, and where all replies are equally long (there is nothing to control for).
+    None for too few comparisons, and if all length differences are equal (nothing to control for).
     """
     differences = np.array([verdict.length_difference for verdict in scored], dtype=np.float64)
     if len(scored) < FEWEST or differences.std(ddof=1) == 0:

@@ -1,4 +1,4 @@
-"""WB-Elo: every two models' scores of one task make a virtual vote; ratings are averaged over shuffles of the votes."""
+"""WB-Elo: the scores of two models on one task make a virtual vote; ratings are means over shuffles of the votes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ import numpy as np
 from drift.evals.wildbench.scores import ModelScores
 from drift.statistics import PERCENTILES
 
-DECISIVE = 2
-"""Points of difference from which on a vote is won."""
-LENGTH_MARGIN = 1500
-"""Characters of difference beyond which a vote is a tie, whatever the scores."""
+SCORE_MARGIN = 2
+"""A vote is won by at least this many points."""
+LENGTH_MARGIN_CHARACTERS = 1500
+"""If the lengths differ by more, the vote is a tie, whatever the scores."""
 STEP, SCALE, START = 4.0, 400.0, 1000.0
 SHUFFLES, SEED = 128, 42
 
@@ -36,7 +36,7 @@ class Votes:
 
 
 def rate(models: Sequence[ModelScores]) -> dict[str, Elo]:
-    """Elo of every model, all starting at 1000: comparable within one call only."""
+    """Elo of every model, all starting at 1000; comparable only within one call."""
     ratings = play(cast_votes(models), len(models))
     low, high = np.percentile(ratings, PERCENTILES, axis=0)
     mean = ratings.mean(axis=0)
@@ -44,20 +44,20 @@ def rate(models: Sequence[ModelScores]) -> dict[str, Elo]:
 
 
 def cast_votes(models: Sequence[ModelScores]) -> Votes:
-    """One vote for each task and each two models that both have a reply that is neither empty nor cut off."""
+    """One vote per task and pair of models that both have a reply that is neither empty nor truncated."""
     replies = [{r.session_id: r for r in model.replies if not r.skipped} for model in models]
     votes = [
-        (a, b, _result(one.score - other.score, (one.length or 0) - (other.length or 0)))
+        (a, b, _result(of_a.score - of_b.score, (of_a.length or 0) - (of_b.length or 0)))
         for a, b in combinations(range(len(models)), 2)
-        for session_id, one in replies[a].items()
-        if (other := replies[b].get(session_id)) is not None
+        for session_id, of_a in replies[a].items()
+        if (of_b := replies[b].get(session_id)) is not None
     ]
     first, second, result = zip(*votes, strict=True) if votes else ((), (), ())
     return Votes(np.array(first, dtype=np.int64), np.array(second, dtype=np.int64), np.array(result, dtype=np.float64))
 
 
 def play(votes: Votes, models: int) -> np.ndarray:
-    """Ratings after all votes, float64 [shuffles, models]; the shuffles are played side by side."""
+    """Ratings after all votes, float64 [shuffles, models]; all shuffles in parallel."""
     rng = np.random.default_rng(SEED)
     orders = np.stack([rng.permutation(len(votes.result)) for _ in range(SHUFFLES)])
     ratings = np.full((SHUFFLES, models), START)
@@ -72,6 +72,6 @@ def play(votes: Votes, models: int) -> np.ndarray:
 
 
 def _result(points: float, characters: int) -> float:
-    if abs(characters) > LENGTH_MARGIN or abs(points) < DECISIVE:
+    if abs(characters) > LENGTH_MARGIN_CHARACTERS or abs(points) < SCORE_MARGIN:
         return 0.5
     return 1.0 if points > 0 else 0.0

@@ -1,4 +1,4 @@
-"""WB-Reward: how much better or worse than a reference model, from counts of pairwise judgements or the judgements."""
+"""WB-Reward: how much better than a reference model, from pairwise judgements or from counts of them."""
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from drift.evals.wildbench.tasks import WEIGHTS, weighted_mean
 
 Outcome = Literal["win_much", "win", "tie", "lose", "lose_much"]
 MARGIN = 500
-"""K: a slight win by a reply that is longer by more characters than this is a tie; -1 switches it off."""
+"""K: a slight win of a reply that is longer by more than this many characters is a tie; -1: off."""
 
 
 class OutcomeCounts(PublicRow):
@@ -34,7 +34,7 @@ class OutcomeCounts(PublicRow):
 
 
 class ModelCounts(OutcomeCounts):
-    """`total`: all comparisons, those included whose judgement could not be read: they count as nothing gained."""
+    """`total`: all comparisons, including unreadable judgements, which count as 0."""
 
     total: int | None = Field(default=None, ge=1)
     task_categorized_results: dict[str, OutcomeCounts] = Field(default_factory=dict)
@@ -60,7 +60,7 @@ class Reward:
 def read_rewards(paths: Sequence[Path], reference_model: str | None, margin: int = MARGIN) -> dict[str, Reward]:
     """WB-Reward of every model in the files, one file per reference model; the mean over them.
 
-    A model that one file lacks gets 0 there, as on the leaderboard: it is that file's reference.
+    A model that is not in a file gets 0 there, as on the leaderboard: it is that file's reference.
     """
     files = {path.stem: _read_counts(path, reference_model, margin) for path in paths}
     names = dict.fromkeys(name for counts in files.values() for name in counts)
@@ -73,8 +73,9 @@ def count(rows: Sequence[JudgedPair], model: str, margin: int = MARGIN) -> Model
 
 
 def _counts(outcomes: Iterable[Outcome | None]) -> ModelCounts:
-    found = Tally(outcomes)
-    return ModelCounts.model_validate({"total": found.total(), **{str(what): n for what, n in found.items() if what}})
+    tally = Tally(outcomes)
+    readable = {str(outcome): n for outcome, n in tally.items() if outcome}
+    return ModelCounts.model_validate({"total": tally.total(), **readable})
 
 
 def outcome(row: JudgedPair, model: str, margin: int) -> Outcome | None:
@@ -134,14 +135,14 @@ def _checked(path: Path, name: str, value: Any) -> ModelCounts:
         raise DataError(f"{path}: {name}: {first_problem(error, 'counts')}.") from None
     unknown = set(counts.task_categorized_results) - set(WEIGHTS)
     if unknown or not (counts.total or counts.judged):
-        problem = f"no group of tasks: {min(unknown)!r}" if unknown else "counts no comparison"
+        problem = f"unknown group of tasks {min(unknown)!r}" if unknown else "all counts are 0"
         raise DataError(f"{path}: {name}: {problem}. Needs win_much, win, tie, lose, lose_much.")
     return counts
 
 
 def _count(path: Path, rows: Sequence[JudgedPair], reference: str | None, margin: int) -> dict[str, ModelCounts]:
     if reference is None:
-        raise DataError(f"{path}: holds single judgements: name the model compared with, --reference-model NAME.")
+        raise DataError(f"{path}: holds single judgements. Name the reference model: --reference-model NAME.")
     by_model: dict[str, list[Outcome | None]] = {}
     for number, row in enumerate(rows, 1):
         others = [name for name in row.model_outputs if reference not in (name, name.split("/")[-1])]

@@ -8,7 +8,7 @@ from typing import Any
 from drift.config import EndpointSettings, SamplingSettings
 from drift.endpoint.cost import CostEstimate, total_estimate
 from drift.evals.files import Template, locate_dataset, read_rows
-from drift.evals.replies import EvalRequest, HowMade, Replies, make_replies
+from drift.evals.replies import EvalRequest, Replies, ReplySettings, make_replies
 from drift.evals.wildbench.judge import (
     MAX_TOKENS,
     OFFICIAL_JUDGE,
@@ -17,7 +17,7 @@ from drift.evals.wildbench.judge import (
     read_score,
 )
 from drift.evals.wildbench.reward import MARGIN, ModelCounts, count, reward
-from drift.evals.wildbench.summarise import WildBenchSummary, summarise_scores
+from drift.evals.wildbench.summarise import UNKNOWN_JUDGE, WildBenchSummary, summarise_scores
 from drift.evals.wildbench.tasks import TagRow
 from drift.evals.wildbench.versus import PROMPT, Versus, ask_better, judged_pair, read_choice
 from drift.records import ChatMessage, Judgement, stable_hash, write_jsonl
@@ -31,7 +31,6 @@ from drift.scoring.ask import (
 )
 
 REPOSITORY, FILE = "allenai/WildBench", "v2/test-00000-of-00001.parquet"
-CALLED_UNNAMED = "the file does not say which judge and prompt made the scores"
 
 
 class WildBenchTask(TagRow):
@@ -41,9 +40,7 @@ class WildBenchTask(TagRow):
 
 @dataclass(frozen=True, slots=True)
 class WildRun:
-    """`data`: the tasks; None takes them from the hub. `against`: whose replies WB-Reward compares with, and `margin`
-    its K: a slight win by a reply that is longer by more characters is a tie.
-    """
+    """`data`: the tasks (None: from the hub). `against`: the reference models of WB-Reward; `margin`: its K."""
 
     model: str
     judge: EndpointSettings
@@ -58,7 +55,7 @@ class WildRun:
 
 @dataclass(frozen=True, slots=True)
 class RewardQuestions:
-    """What the judge is asked about one reference model."""
+    """The judge's questions about one reference model."""
 
     versus: Versus
     questions: tuple[JudgeQuestion, ...]
@@ -77,14 +74,14 @@ class RewardQuestions:
 
 @dataclass(frozen=True, slots=True)
 class WildRunSummary:
-    """`result`: None in a dry run. `scores`: the file in the public shape."""
+    """`result`: None in a dry run. `scores`: the file, in the public format."""
 
     estimate: CostEstimate
     scores: str
     result: WildBenchSummary | None
 
     def plain(self) -> dict[str, Any]:
-        """For JSON: the result's figures at the top; in a dry run the estimate alone."""
+        """For JSON: the figures of the result at the top level; in a dry run only the estimate."""
         return {
             **(self.result.plain() if self.result else {}),
             "estimate": asdict(self.estimate),
@@ -97,9 +94,9 @@ def run_wildbench(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> W
     data = locate_dataset(run.data, REPOSITORY, FILE)
     tasks = read_rows(data, WildBenchTask)
     requests = [EvalRequest(task.keys[0], task.conversation_input) for task in tasks]
-    how = HowMade(run.sampling, run.folder, run.dtype)
-    replies = make_replies(run.model, requests, how, dry_run)
-    references = [make_replies(reference, requests, how, dry_run) for reference in run.against]
+    settings = ReplySettings(run.sampling, run.folder, run.dtype)
+    replies = make_replies(run.model, requests, settings, dry_run)
+    references = [make_replies(reference, requests, settings, dry_run) for reference in run.against]
     judge_id = judge_name(run.judge, run.template.text, (TEMPERATURE, MAX_TOKENS))
     questions = [
         ask_score(task.keys[0], task.conversation_input, task.checklist, text, run.template)
@@ -107,20 +104,20 @@ def run_wildbench(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> W
         if (text := replies.text(task.keys[0])) is not None
     ]
     contests = [RewardQuestions.of(Versus(reference, replies), tasks, run.judge) for reference in references]
-    asked = [(questions, judge_id), *((contest.questions, contest.judge_id) for contest in contests)]
-    found = total_estimate([estimate(some, judge, run.judge, run.folder / JUDGEMENTS) for some, judge in asked])
-    tell(found.line())
+    sets = [(questions, judge_id), *((contest.questions, contest.judge_id) for contest in contests)]
+    cost = total_estimate([estimate(asked, judge, run.judge, run.folder / JUDGEMENTS) for asked, judge in sets])
+    tell(cost.line())
     scores = run.folder / "scores.jsonl"
     if dry_run:
-        return WildRunSummary(found, str(scores), None)
-    require_within(found, run.judge)
+        return WildRunSummary(cost, str(scores), None)
+    require_within(cost, run.judge)
     _write_scores(scores, tasks, replies, ask_all(questions, judge_id, run.judge, run.folder, read_score))
-    summary = _told(run, summarise_scores([scores], data, []))
-    return WildRunSummary(found, str(scores), _rewarded(run, summary, contests) if contests else summary)
+    summary = _with_judge(run, summarise_scores([scores], data, []))
+    return WildRunSummary(cost, str(scores), _rewarded(run, summary, contests) if contests else summary)
 
 
 def _rewarded(run: WildRun, summary: WildBenchSummary, contests: Sequence[RewardQuestions]) -> WildBenchSummary:
-    """With WB-Reward: the mean over the references. The judgements are written in the public shape, one file each."""
+    """Add WB-Reward: the mean over the references. Writes each reference's judgements in the public format."""
     counts: dict[str, ModelCounts] = {}
     for contest in contests:
         versus = contest.versus
@@ -129,36 +126,36 @@ def _rewarded(run: WildRun, summary: WildBenchSummary, contests: Sequence[Reward
         write_jsonl(run.folder / f"pairwise-{stable_hash(versus.reference.name)}.jsonl", (r.model_dump() for r in rows))
         counts[versus.reference.name] = count(rows, versus.model.name, run.margin)
     ((name, result),) = summary.results.items()
-    found = reward(counts)
-    own = f"WB-Reward: against {', '.join(counts)}, asked in both orders in this project's own words"
-    told = replace(result, reward=found.reward, not_comparable=(*result.not_comparable, own))
-    return WildBenchSummary({name: told}, {name: found})
+    wb_reward = reward(counts)
+    difference = f"WB-Reward: against {', '.join(counts)}, asked in both orders in this project's own words"
+    rewarded = replace(result, reward=wb_reward.reward, not_comparable=(*result.not_comparable, difference))
+    return WildBenchSummary({name: rewarded}, {name: wb_reward})
 
 
 def _write_scores(path: Path, tasks: Sequence[WildBenchTask], replies: Replies, judged: Sequence[Judgement]) -> None:
-    """A task without a reply, or with an answer that could not be read, has no score."""
-    known = {judgement.item_id: judgement for judgement in judged}
+    """A task without a reply, or with an unreadable judgement, has no score."""
+    by_item = {judgement.item_id: judgement for judgement in judged}
     write_jsonl(path, (
         {
             "session_id": task.keys[0],
             "model": replies.name,
-            "score": known[task.keys[0]].score if task.keys[0] in known else None,
+            "score": by_item[task.keys[0]].score if task.keys[0] in by_item else None,
             "model_output": replies.text(task.keys[0]),
-            "judge": known[task.keys[0]].judge_id if task.keys[0] in known else None,
+            "judge": by_item[task.keys[0]].judge_id if task.keys[0] in by_item else None,
         }
         for task in tasks
     ))  # fmt: skip
 
 
-def _told(run: WildRun, summary: WildBenchSummary) -> WildBenchSummary:
-    """Here judge and prompt are known, and named where they are not the benchmark's own."""
+def _with_judge(run: WildRun, summary: WildBenchSummary) -> WildBenchSummary:
+    """Name the judge and the prompt if they are not the benchmark's own; unlike for a file, both are known."""
     reasons = (
         (run.judge.model != OFFICIAL_JUDGE, f"the judge is {run.judge.model}, not {OFFICIAL_JUDGE}"),
         (not run.template.official, "the judge's prompt is this project's own"),
     )
-    own = tuple(reason for holds, reason in reasons if holds)
+    differences = tuple(reason for holds, reason in reasons if holds)
     results = {
-        name: replace(result, not_comparable=(*own, *(r for r in result.not_comparable if r != CALLED_UNNAMED)))
+        name: replace(result, not_comparable=(*differences, *(r for r in result.not_comparable if r != UNKNOWN_JUDGE)))
         for name, result in summary.results.items()
     }
     return WildBenchSummary(results, summary.rewards)

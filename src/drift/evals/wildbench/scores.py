@@ -1,4 +1,4 @@
-"""WB-Score: a judge's 1..10 for every task, read from public score files."""
+"""WB-Score: a judge's score of 1 to 10 for every task, read from public score files."""
 
 import math
 from collections import defaultdict
@@ -18,7 +18,7 @@ CUT = "... (truncated)"
 
 
 def parsed_score(value: Any) -> float | None:
-    """A judge's score as a number; None where none could be read from its answer."""
+    """A judge's score as a number; None if its answer holds none."""
     try:
         score = float(value)
     except (TypeError, ValueError):
@@ -27,7 +27,7 @@ def parsed_score(value: Any) -> float | None:
 
 
 def _text(value: Any) -> Any:
-    """Some files hold a reply as a list of one."""
+    """Some files hold a reply as a list with one element."""
     return value[0] if isinstance(value, list) and value else value
 
 
@@ -57,7 +57,7 @@ class ScoredReply:
 
 @dataclass(frozen=True, slots=True)
 class ModelScores:
-    """`name`: how the model is called in the output; `full_name`: what the file calls it."""
+    """`name`: the model's name in the output; `full_name`: its name in the file."""
 
     name: str
     full_name: str
@@ -78,12 +78,12 @@ class ModelScores:
 
 
 def read_scores(paths: Sequence[Path]) -> list[ModelScores]:
-    """The models of all files. Raises DataError for a row that is none, a model without scores, or a name twice."""
+    """The models of all files. Raises DataError for an invalid row, a model without scores, or a duplicate name."""
     models = [model for path in paths for model in _models(path)]
     for place, model in enumerate(models):
         other = next((m for m in models[:place] if m.name == model.name), None)
         if other:
-            raise DataError(f"{model.file}: the model {model.name} is in {other.file} too; rename one of the two.")
+            raise DataError(f"{model.file}: the model {model.name} is in {other.file} too. Rename one of the two.")
     return models
 
 
@@ -99,7 +99,7 @@ def _scored(path: Path, full_name: str, rows: Sequence[ScoreRow], alone: bool) -
         ScoredReply(row.session_id, row.score, _length(row), _is_skipped(row)) for row in rows if row.score is not None
     )
     if not replies:
-        raise DataError(f"{path}: none of the {len(rows)} rows of {full_name} holds a score that is a number.")
+        raise DataError(f"{path}: none of the {len(rows)} rows of {full_name} holds a numeric score.")
     return ModelScores(
         name=_short_name(path, full_name, alone),
         full_name=full_name,

@@ -10,10 +10,12 @@ from drift.evals.wildbench.reward import MARGIN, Reward, read_rewards
 from drift.evals.wildbench.scores import TASKS, ModelScores, read_scores
 from drift.evals.wildbench.tasks import Tags, TaskScores, read_tags, score_tasks
 
+UNKNOWN_JUDGE = "the file does not say which judge and prompt made the scores"
+
 
 @dataclass(frozen=True, slots=True)
 class WildBenchResult:
-    """Figures of one model. `n_total`: rows with a score, `n_unscored`: those without one."""
+    """Figures of one model. `n_total`: rows with a score; `n_unscored`: rows without one."""
 
     model: str
     file: str
@@ -34,13 +36,13 @@ class WildBenchResult:
 
 @dataclass(frozen=True, slots=True)
 class WildBenchSummary:
-    """`results` by short name; `rewards` of every model that the pairwise files hold."""
+    """`results`: by short name; `rewards`: of every model in the pairwise files."""
 
     results: dict[str, WildBenchResult]
     rewards: dict[str, Reward]
 
     def plain(self) -> dict[str, Any]:
-        """For JSON: the figures of a single model at the top too; those of every model under `models`."""
+        """For JSON: every model under `models`; a single model's figures also at the top level."""
         models = {name: asdict(result) for name, result in self.results.items()}
         single = next(iter(models.values())) if len(models) == 1 else {}
         rewards = {name: asdict(reward) for name, reward in self.rewards.items()}
@@ -54,7 +56,7 @@ def summarise_scores(
     reference_model: str | None = None,
     margin: int = MARGIN,
 ) -> WildBenchSummary:
-    """Raises DataError naming the file and row that cannot be used."""
+    """Raises DataError naming the file and row that is invalid."""
     models = read_scores(scores)
     groups = read_tags(tags) if tags else None
     rewards = read_rewards(pairwise, reference_model, margin) if pairwise else {}
@@ -91,7 +93,7 @@ def _reward_of(model: ModelScores, rewards: Mapping[str, Reward]) -> Reward | No
 def _not_comparable(model: ModelScores, tasks: TaskScores | None, elo: Elo | None) -> tuple[str, ...]:
     rows = len(model.replies) + model.unscored
     checks = (
-        (True, "the file does not say which judge and prompt made the scores"),
+        (True, UNKNOWN_JUDGE),
         (rows != TASKS, f"{rows} tasks, not {TASKS}"),
         (tasks is not None and bool(tasks.missing), f"no task of {', '.join(tasks.missing) if tasks else ''}"),
         (elo is not None, f"Elo: {SHUFFLES} shuffles among the given models alone, all from the same start"),

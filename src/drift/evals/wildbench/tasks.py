@@ -1,4 +1,4 @@
-"""The five groups of tasks: which item is in which, and the weighted mean over them ("task macro")."""
+"""The five groups of tasks: which item belongs to which, and the weighted mean over them ("task macro")."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ Tags = Mapping[str, frozenset[str]]
 
 
 class TagRow(PublicRow):
-    """A row of the benchmark's own data set, or any with an id and tags."""
+    """A row of the benchmark's data set, or any row with an id and tags."""
 
     id: str | None = None
     session_id: str | None = None
@@ -56,7 +56,7 @@ class TagRow(PublicRow):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Score files call an item by its id, some by its session_id."""
+        """Score files name an item by its id, some by its session_id."""
         return tuple(dict.fromkeys(key for key in (self.id, self.session_id) if key))
 
 
@@ -74,7 +74,7 @@ class TaskScores:
 
 
 def read_tags(path: Path) -> Tags:
-    """From the data set's rows, or from one object {session id: [tags]}. Raises DataError for a tag that is none."""
+    """From the data set's rows, or from one object {session id: [tags]}. Raises DataError for an unknown tag."""
     if path.suffix != ".parquet" and (mapping := _as_mapping(path)) is not None:
         rows = [TagRow(session_id=key, tags=tuple([tags] if isinstance(tags, str) else tags)) for key, tags in mapping]
     else:
@@ -84,12 +84,12 @@ def read_tags(path: Path) -> Tags:
 
 
 def weighted_mean(by_group: Mapping[str, float]) -> float:
-    """Over the five groups, in the benchmark's weights; a group without items counts 0, as it does there."""
+    """Over the five groups, with the benchmark's weights; a group without items counts as 0, as in the benchmark."""
     return sum(WEIGHTS[group] * value for group, value in by_group.items()) / sum(WEIGHTS.values())
 
 
 def score_tasks(scores: ModelScores, tags: Tags) -> TaskScores:
-    """Empty replies and those cut off are left out; an item counts once in each of its groups."""
+    """Empty and truncated replies are left out; an item counts once in each of its groups."""
     collected: dict[str, list[float]] = defaultdict(list)
     untagged = 0
     for reply in scores.replies:
@@ -99,7 +99,7 @@ def score_tasks(scores: ModelScores, tags: Tags) -> TaskScores:
             for group in groups:
                 collected[group].append(reply.score)
     if not collected:
-        raise DataError(f"{scores.file}: no session_id of {scores.name} is in the file of tags.")
+        raise DataError(f"{scores.file}: none of the session_ids of {scores.name} is in the file of tags (--tags).")
     halves = {group: (sum(values) / len(values) - 5) * 2 for group, values in collected.items()}
     return TaskScores(weighted_mean(halves) * 10, {group: 10 * halves[group] for group in sorted(halves)}, untagged)
 
@@ -117,5 +117,5 @@ def _as_mapping(path: Path) -> list[tuple[str, Any]] | None:
 def _group(path: Path, key: str, tag: str) -> str:
     group = _BY_FOLDED.get(tag.strip().casefold())
     if group is None:
-        raise DataError(f"{path}: {key}: no tag of WildBench: {tag!r}. Allowed: {', '.join(sorted(GROUPS))}.")
+        raise DataError(f"{path}: {key}: unknown WildBench tag {tag!r}. Allowed: {', '.join(sorted(GROUPS))}.")
     return group

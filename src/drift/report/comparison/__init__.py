@@ -1,1 +1,1 @@
-"""The report of a comparison: arms side by side, on one page."""
+"""The report of a comparison: all arms on one page."""

@@ -1,6 +1,6 @@
-"""What the run folders of a comparison add to its results: each arm's own settings, and what it dropped.
+"""What the run folders of a comparison add to its results: each arm's own settings, and its dropped rows.
 
-A comparison's folder may have come without its cells (`results/compare`): then there is nothing here to tell.
+A comparison may have been copied without its cells (`results/compare`): then this part of the report is empty.
 """
 
 from collections import Counter
@@ -15,14 +15,14 @@ from drift.report.comparison.results import ComparisonResults
 from drift.rundir import RunView, load_run
 from drift.rundir.manifest import read_manifest
 
-OF_A_RUN = ("name", "seed", "output", "logs", "store", "policy.model")
-"""Settings by which the runs of one arm differ, or that say nothing about the arm."""
+RUN_SETTINGS = ("name", "seed", "output", "logs", "store", "policy.model")
+"""Settings that differ between the runs of one arm, or say nothing about the arm."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmFacts:
-    """`own`: the settings that not all arms have, or not with this value; `drops`: rows by reason, summed over runs and
-    iterations; `runs`: how many of its runs were found."""
+    """`own`: settings that other arms do not have, or have with another value; `drops`: by reason, summed over runs and
+    iterations; `runs`: how many of its run folders exist."""
 
     own: dict[str, str] = field(default_factory=dict)
     drops: dict[str, int] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class ArmFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`shared`: the settings of every arm, as YAML; `drops`: of what stands before the arms part, by reason."""
+    """`shared`: the settings that all arms share, as YAML; `drops`: rows by reason, before the first iteration."""
 
     arms: dict[str, ArmFacts]
     shared: str | None = None
@@ -45,17 +45,17 @@ def read_facts(folder: Path, comparison: ComparisonResults) -> Facts:
     runs = {arm: list(_runs(folder / "cells" / arm, comparison.runs)) for arm in comparison.arms}
     if not all(runs.values()):
         return Facts({arm: ArmFacts() for arm in comparison.arms})
-    settings = {arm: _settings(found[0]) for arm, found in runs.items()}
+    settings = {arm: _settings(views[0]) for arm, views in runs.items()}
     common = _common(settings.values())
     last = next(iter(runs.values()))[0].stages[-1]
     return Facts(
         arms={
             arm: ArmFacts(
                 own={k: str(value) for k, value in settings[arm].items() if k not in common and value is not None},
-                drops=_drops(found, in_iterations=True),
-                runs=len(found),
+                drops=_drops(views, in_iterations=True),
+                runs=len(views),
             )
-            for arm, found in runs.items()
+            for arm, views in runs.items()
         },
         shared=yaml.safe_dump(_nested(common), sort_keys=False, allow_unicode=True),
         code=last.code_version,
@@ -69,11 +69,11 @@ def _runs(folder: Path, names: Iterable[str]) -> Iterable[RunView]:
 
 
 def _settings(run: RunView) -> dict[str, Any]:
-    """Flat, by dotted name; the deployment's are in the manifest of its stage."""
-    deployment = read_manifest(run.path).stages.get("deployment")
-    given = deployment.inputs.get("deployment") if deployment else None
-    tree = {**(yaml.safe_load(run.config_yaml) or {}), **({"deployment": given.value} if given else {})}
-    return {key: value for key, value in _flat(tree) if key not in OF_A_RUN}
+    """Flat, by dotted name. The deployment's settings are an input of its stage, in the manifest."""
+    stage = read_manifest(run.path).stages.get("deployment")
+    deployment = stage.inputs.get("deployment") if stage else None
+    tree = {**(yaml.safe_load(run.config_yaml) or {}), **({"deployment": deployment.value} if deployment else {})}
+    return {key: value for key, value in _flat(tree) if key not in RUN_SETTINGS}
 
 
 def _flat(tree: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
@@ -85,9 +85,9 @@ def _flat(tree: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]
 
 
 def _common(settings: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """What all arms have, with one value."""
+    """Settings that all arms have, with the same value."""
     first, *others = settings
-    return {key: value for key, value in first.items() if all(key in o and o[key] == value for o in others)}
+    return {key: value for key, value in first.items() if all(key in arm and arm[key] == value for arm in others)}
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,10 +102,10 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drops(runs: Iterable[RunView], in_iterations: bool) -> dict[str, int]:
-    found: Counter[str] = Counter()
+    drops: Counter[str] = Counter()
     for run in runs:
         for stage in run.stages:
             if stage.name.startswith("iteration-") == in_iterations:
                 dropped = {key: n for key, n in stage.counts.items() if key.startswith("dropped.") and n}
-                found.update({key.removeprefix("dropped."): int(n or 0) for key, n in dropped.items()})
-    return dict(found.most_common())
+                drops.update({key.removeprefix("dropped."): int(n or 0) for key, n in dropped.items()})
+    return dict(drops.most_common())

@@ -1,4 +1,4 @@
-"""From the folder of a comparison to one HTML file: what is told apart, then every arm beside every other."""
+"""From the folder of a comparison to one HTML file: the significant differences, then all arms side by side."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from drift.report.comparison.arms import ArmFacts, read_facts
 from drift.report.comparison.results import ArmResult, ComparisonResults, Difference, Three, read_comparison
-from drift.report.figures.drawing import ChartPoint, arm_chart, forest_chart
+from drift.report.figures import ChartPoint, arm_chart, forest_chart
 from drift.report.words import fill
 from drift.rundir import atomic_write
 
@@ -17,15 +17,15 @@ Tone = Literal["better", "worse", "unclear"]
 
 @dataclass(frozen=True, slots=True)
 class SignificanceVerdict:
-    """A difference with what its interval says. `tone`: of the first against the second, or against no gain."""
+    """A difference and what its interval shows. `tone`: of the first arm against the second, or of a gain against 0."""
 
     tone: Tone
-    found: Three
+    difference: Three
 
 
 @dataclass(frozen=True, slots=True)
 class ArmCard:
-    """One arm beside the others. `beside`: name of the arm that its chart shows too."""
+    """One arm on the page. `beside`: the arm that its chart shows for comparison."""
 
     name: str
     result: ArmResult
@@ -43,22 +43,22 @@ class ArmCard:
 
 @dataclass(frozen=True, slots=True)
 class ArmDifference:
-    """Two arms, at the temperature where the first is measured, and at the others."""
+    """Two arms: their difference at every temperature, and what it shows at the hottest one."""
 
     difference: Difference
-    told: SignificanceVerdict
+    significance: SignificanceVerdict
 
 
 def write_comparison_report(folder: Path, out: Path | None = None) -> Path:
-    """Write the report of a finished comparison to `out` or FOLDER/report.html. Returns where it lies.
+    """Write the report of a finished comparison to `out` (default FOLDER/report.html). Returns its path.
 
-    Raises DataError if there is none or a file of it is damaged, PrerequisiteError without matplotlib.
+    Raises DataError if it is not finished or a file of it is damaged, PrerequisiteError without matplotlib.
     """
     comparison = read_comparison(folder)
     facts = read_facts(folder, comparison)
     cards = [_card(name, comparison, facts.arms[name]) for name in comparison.arms]
     hottest = max(next(iter(comparison.arms.values())).at, key=float)
-    pairs = [ArmDifference(found, tell(found.at[hottest])) for found in comparison.differences if hottest in found.at]
+    pairs = [ArmDifference(d, significance(d.at[hottest])) for d in comparison.differences if hottest in d.at]
     gains = sorted(((card.name, _point(card.result.gain)) for card in cards), key=lambda row: -row[1].value)
     page = fill(
         "comparison.html.jinja",
@@ -80,13 +80,14 @@ def write_comparison_report(folder: Path, out: Path | None = None) -> Path:
     return target
 
 
-def tell(found: Three) -> SignificanceVerdict:
-    """Better or worse if the 95 % interval of the difference leaves out zero."""
-    return SignificanceVerdict("better" if found[1] > 0 else "worse" if found[2] < 0 else "unclear", found)
+def significance(difference: Three) -> SignificanceVerdict:
+    """Better or worse if the 95 % interval of the difference excludes zero."""
+    _, low, high = difference
+    return SignificanceVerdict("better" if low > 0 else "worse" if high < 0 else "unclear", difference)
 
 
 def _card(name: str, comparison: ComparisonResults, facts: ArmFacts) -> ArmCard:
-    """The chart of every arm has that of the first one behind it, and that of the first the second's."""
+    """Every chart shows the first arm for comparison; the first arm's chart shows the second."""
     arms = list(comparison.arms)
     beside = arms[0] if name != arms[0] or len(arms) == 1 else arms[1]
     curves = {arm: [_point(step) for step in (r.warm_start, *r.utility)] for arm, r in comparison.arms.items()}
@@ -95,12 +96,12 @@ def _card(name: str, comparison: ComparisonResults, facts: ArmFacts) -> ArmCard:
     limits = (min(ends) - room, max(ends) + room)
     result = comparison.arms[name]
     chart = arm_chart(f"Utility of {name}", curves[name], curves[beside], limits)
-    return ArmCard(name, result, facts, tell(result.gain), chart, beside)
+    return ArmCard(name, result, facts, significance(result.gain), chart, beside)
 
 
 def _row(pair: ArmDifference) -> tuple[str, ChartPoint]:
-    return f"{pair.difference.first} − {pair.difference.second}", _point(pair.told.found)
+    return f"{pair.difference.first} − {pair.difference.second}", _point(pair.significance.difference)
 
 
-def _point(found: Three) -> ChartPoint:
-    return ChartPoint(*found)
+def _point(share: Three) -> ChartPoint:
+    return ChartPoint(*share)

@@ -1,4 +1,4 @@
-"""results.json of `drift compare`: what the arms gained, and how sure that is."""
+"""results.json of `drift compare`: what each arm gained, with intervals."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ Three = tuple[float, float, float]
 class ArmResult(Result):
     """`utility`: at temperature 1, per iteration; `at`: at every temperature, the warm start first.
 
-    `final_by_run`: utility at temperature 1 after the last iteration of every run, whose spread is the seeds'.
+    `final_by_run`: utility at temperature 1 after the last iteration, by run: its spread is that of the seeds.
     `p_imp`, `worse`: shares of pairs whose chosen is truly better or worse, per iteration, mean over runs.
     `pairs`, `updates`: per iteration and run. `regret`: of the stop rule, mean and largest over runs; `stops_at`:
-    the iteration that it keeps, per run.
+    the iteration that the rule keeps, per run.
     """
 
     learning_rate: float
@@ -60,13 +60,13 @@ class ComparisonResults(Result):
 
 
 def read_comparison(folder: Path) -> ComparisonResults:
-    """Raises DataError if there is none, or naming the first field that is wrong."""
+    """Raises DataError if there is no results.json, or naming its first invalid field."""
     path = folder / RESULTS
     try:
         return ComparisonResults.model_validate_json(path.read_bytes())
     except OSError:
         raise DataError(
-            f"{folder}: holds no finished comparison, {RESULTS} is missing. Give `drift compare` again."
+            f"{folder}: not a finished comparison, {RESULTS} is missing. Run `drift compare` again."
         ) from None
     except ValidationError as error:
-        raise DataError(f"{path}: no comparison: {first_problem(error)}. Give `drift compare` again.") from None
+        raise DataError(f"{path}: invalid comparison: {first_problem(error)}. Run `drift compare` again.") from None

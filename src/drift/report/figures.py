@@ -1,4 +1,4 @@
-"""A chart as inline SVG. Colours become the page's CSS variables and so follow its light and dark theme."""
+"""Charts as inline SVG. Colours become the page's CSS variables, so they follow its light and dark theme."""
 
 import io
 import math
@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from drift.errors import PrerequisiteError
 
-# matplotlib wants colours; these stand for CSS variables and occur nowhere else in its output.
+# matplotlib needs colours: these are placeholders for CSS variables and occur nowhere else in its output.
 INK, FAINT, SERIES = "#010203", "#010204", ("#010205", "#010206", "#010207", "#010208")
 VARIABLES = {INK: "--muted", FAINT: "--line"} | {colour: f"--series-{i}" for i, colour in enumerate(SERIES, 1)}
 STYLE: Any = {
@@ -42,7 +42,7 @@ WIDE = (6.4, 3.2)  # inches
 
 @dataclass(frozen=True, slots=True)
 class ChartPoint:
-    """A value, with its interval where there is one."""
+    """A value, with its interval if it has one."""
 
     value: float
     low: float | None = None
@@ -63,8 +63,8 @@ def drawing(title: str, size: tuple[float, float] = WIDE) -> Iterator[tuple[Any,
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError:
-        raise PrerequisiteError("The report's charts need matplotlib: pip install 'drift-training[train]'") from None
-    # The salt makes the SVG's ids the same in every run, and different from those of the page's other charts.
+        raise PrerequisiteError("the report's charts need matplotlib: pip install 'drift-training[train]'") from None
+    # The salt makes the SVG's ids reproducible, and different from those of the page's other charts.
     with rc_context({**STYLE, "svg.hashsalt": title}):
         figure = Figure(figsize=size, layout="constrained")
         figure.patch.set_alpha(0)
@@ -78,7 +78,7 @@ def as_svg(figure: Any, title: str) -> Markup:
     figure.savefig(out, format="svg", metadata={"Date": None})
     svg = out.getvalue()[out.getvalue().index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\sid="[\w.]+_\d+"| xmlns(:\w+)?="[^"]*"', "", svg)  # ids that no one refers to; names HTML knows
+    svg = re.sub(r'\sid="[\w.]+_\d+"| xmlns(:\w+)?="[^"]*"', "", svg)  # unused ids; namespaces that HTML implies
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", svg, count=1)
     svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is finer than any screen
     for colour, variable in VARIABLES.items():
@@ -86,34 +86,34 @@ def as_svg(figure: Any, title: str) -> Markup:
     return Markup(svg.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(title), 1))
 
 
-STEPS = (0.04, 0.15, 0.3, 0.5, 0.7, 0.9)
-"""Of the largest density of all panels: where the contours lie."""
+CONTOURS = (0.04, 0.15, 0.3, 0.5, 0.7, 0.9)
+"""Contour levels, as shares of the largest density of all panels."""
 
 
 def density_chart(title: str, density: np.ndarray, region: np.ndarray, largest: float) -> Markup:
-    """density: float [G, G], the first axis to the right; region: bool [G, G]; `largest`: over all panels."""
+    """density: float [G, G], x first; region: bool [G, G]; `largest`: over all panels."""
     with drawing(title, (3.4, 3.1)) as (figure, axes):
-        for step in STEPS:
-            axes.contourf(density.T, levels=[step * largest, np.inf], colors=[SERIES[0]], alpha=0.2)
+        for level in CONTOURS:
+            axes.contourf(density.T, levels=[level * largest, np.inf], colors=[SERIES[0]], alpha=0.2)
         axes.contour(region.T.astype(float), levels=[0.5], colors=[INK], linewidths=0.9)
         axes.set_axis_off()
         axes.set_aspect("equal")
         return as_svg(figure, title)
 
 
-WIDTH, ROW, MARGIN = 4.6, 0.3, 0.55  # inches
+FOREST_WIDTH, FOREST_ROW, FOREST_MARGIN = 4.6, 0.3, 0.55  # inches
 
 
 def forest_chart(title: str, rows: Sequence[tuple[str, ChartPoint]]) -> Markup:
-    """From top to bottom; each name stands above its own interval, so that a telephone is wide enough."""
-    with drawing(title, (WIDTH, 1.6 * ROW * len(rows) + MARGIN)) as (figure, axes):
+    """Rows from top to bottom. Each name is above its interval, so that the chart fits a phone."""
+    with drawing(title, (FOREST_WIDTH, 1.6 * FOREST_ROW * len(rows) + FOREST_MARGIN)) as (figure, axes):
         places = range(0, -len(rows), -1)
         axes.vlines([0] * len(rows), [y - 0.25 for y in places], [y + 0.2 for y in places], color=INK, lw=1.0)
         for place, (name, point) in enumerate(rows):
             low, high = (point.value if end is None else end for end in (point.low, point.high))
-            told = low > 0 or high < 0
-            axes.plot([low, high], [-place, -place], "-", lw=2.2, alpha=0.6, color=SERIES[0] if told else INK)
-            axes.plot([point.value], [-place], "o", ms=6, color=SERIES[0] if told else INK)
+            color = SERIES[0] if low > 0 or high < 0 else INK
+            axes.plot([low, high], [-place, -place], "-", lw=2.2, alpha=0.6, color=color)
+            axes.plot([point.value], [-place], "o", ms=6, color=color)
             axes.text(0, 0.22 - place, name, va="bottom", transform=axes.get_yaxis_transform())
         axes.set_ylim(0.7 - len(rows), 0.95)
         axes.set_yticks([])
@@ -122,19 +122,25 @@ def forest_chart(title: str, rows: Sequence[tuple[str, ChartPoint]]) -> Markup:
         return as_svg(figure, title)
 
 
-SMOOTH_FROM = 40  # steps; below that a running mean says less than the points themselves
+SMOOTH_FROM = 40  # steps: below that a running mean shows less than the points themselves
 
 
 def phases_chart(title: str, phases: Sequence[str], series: Sequence[Series]) -> Markup:
-    """Values by phase of the run, each with its interval."""
+    """Values by phase of the run, with their intervals."""
     with drawing(title) as (figure, axes):
         for place, (line, colour) in enumerate(zip(series, SERIES, strict=False)):
             shift = 0.05 * (place - (len(series) - 1) / 2)  # so that intervals do not hide each other
-            known = [(x + shift, point) for x, point in enumerate(line.points) if point]
+            points = [(x + shift, point) for x, point in enumerate(line.points) if point]
             axes.plot(
-                [x for x, _ in known], [p.value for _, p in known], "-o", ms=5, lw=1.6, color=colour, label=line.name
+                [x for x, _ in points],
+                [p.value for _, p in points],
+                "-o",
+                ms=5,
+                lw=1.6,
+                color=colour,
+                label=line.name,
             )
-            for x, point in known:
+            for x, point in points:
                 if point.low is not None and point.high is not None:
                     axes.plot([x, x], [point.low, point.high], "-", lw=1.6, alpha=0.55, color=colour)
         axes.set_xticks(range(len(phases)), phases)
@@ -145,7 +151,7 @@ def phases_chart(title: str, phases: Sequence[str], series: Sequence[Series]) ->
 
 
 def steps_chart(title: str, phases: Sequence[str], values: Sequence[Sequence[float | None]]) -> Markup:
-    """A quantity over the optimizer steps of each phase in turn; `values[i]` belongs to `phases[i]`."""
+    """A quantity over the optimizer steps, phase after phase; `values[i]` belongs to `phases[i]`."""
     with drawing(title) as (figure, axes):
         start = 0
         for name, row in zip(phases, values, strict=True):
@@ -168,7 +174,7 @@ def steps_chart(title: str, phases: Sequence[str], values: Sequence[Sequence[flo
 def arm_chart(
     title: str, arm: Sequence[ChartPoint], beside: Sequence[ChartPoint], limits: tuple[float, float]
 ) -> Markup:
-    """An arm by iteration from 0, its interval as a band; faintly, the arm it is set `beside`. `limits`: all arms'."""
+    """An arm by iteration from 0, with its interval as a band; dashed, the arm `beside`. `limits`: of the y axis."""
     with drawing(title, (4.2, 2.5)) as (figure, axes):
         axes.plot(range(len(beside)), [point.value for point in beside], lw=1.2, ls=(0, (4, 2)), color=INK)
         steps = range(len(arm))
@@ -183,7 +189,7 @@ def arm_chart(
 
 
 def _running_mean(values: Sequence[float], reach: int) -> list[float]:
-    """Mean of the values at most `reach` places away; steps without a value do not count."""
+    """Mean of the values at most `reach` steps away; steps without a value do not count."""
     windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
-    known = ([value for value in window if not math.isnan(value)] for window in windows)
-    return [sum(window) / len(window) if window else math.nan for window in known]
+    logged = ([value for value in window if not math.isnan(value)] for window in windows)
+    return [sum(window) / len(window) if window else math.nan for window in logged]
