@@ -51,7 +51,7 @@ def page() -> str:
 def _line(name: str, field: FieldInfo) -> str:
     default = "<required>" if field.is_required() else field.get_default()
     shown = yaml.safe_dump({name: list(default) if isinstance(default, tuple) else default}, width=200).strip()
-    choices = [str(choice) for choice in _choices(field.annotation)]
+    choices = [str(choice) for choice in field.examples or _choices(field.annotation)]
     return f"{shown}  # {' | '.join(choices)}\n" if choices else f"{shown}\n"
 
 

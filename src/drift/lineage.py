@@ -8,13 +8,15 @@ from typing import Any
 
 import orjson
 
+from drift.endpoint.cache import ANSWERS
 from drift.errors import DataError
 from drift.records import Completion, Conversation, FeedbackLabel, PreferencePair, read_jsonl
+from drift.rundir import layout
 from drift.rundir.manifest import StageRecord
 from drift.rundir.view import RunView, load_run, store_of
 from drift.store import Forgotten, Store
 
-_MAY_QUOTE = ("report.html", "answers.sqlite")
+_MAY_QUOTE = (layout.REPORT, ANSWERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,8 @@ def _lineage(
         origin=_origin(store, pair),
         label=_label(run, pair),
         completion=_completion(run, folder, pair),
-        sampled_by=_made(run, f"{folder}/completions.jsonl"),
-        trained=_made(run, f"{folder}/policy"),
+        sampled_by=_made(run, f"{folder}/{layout.COMPLETIONS}"),
+        trained=_made(run, f"{folder}/{layout.POLICY}"),
         also=tuple(p.pair_id for _, p in every if p.prompt_id == pair.prompt_id and p.pair_id != pair.pair_id),
     )
 
@@ -129,14 +131,14 @@ def _origin(store: Store | None, pair: PreferencePair) -> Origin:
 
 def _label(run: RunView, pair: PreferencePair) -> FeedbackLabel | None:
     """The label that the run was made from, which the store may have replaced since."""
-    file = run.file("data/labels.jsonl")
+    file = run.file(layout.LABELS)
     labels = read_jsonl(file, FeedbackLabel) if file else ()
     place = (pair.conversation_id, pair.reply_index)
     return next((label for label in labels if (label.conversation_id, label.reply_index) == place), None)
 
 
 def _completion(run: RunView, folder: str, pair: PreferencePair) -> Completion | None:
-    file = run.file(f"{folder}/completions.jsonl")
+    file = run.file(f"{folder}/{layout.COMPLETIONS}")
     said = pair.chosen[-1].content
     return next(
         (c for c in (read_jsonl(file, Completion) if file else ()) if (c.prompt_id, c.text) == (pair.prompt_id, said)),
@@ -158,20 +160,19 @@ def _record(run: RunView, name: str) -> StageRecord | None:
 
 def _pair_files(run: RunView) -> list[str]:
     """In the order in which they were trained on; the warm start's first."""
-    names = [stage.name for stage in run.stages if stage.name.endswith("/pairs.jsonl")]
-    return sorted((name for name in names if not name.startswith("heldout/")), key=_iteration)
+    names = [stage.name for stage in run.stages if stage.name.endswith(f"/{layout.PAIRS}")]
+    return sorted((name for name in names if not name.startswith(f"{layout.HELDOUT_REPLIES}/")), key=_iteration)
 
 
 def _iteration(file: str) -> int:
-    folder = file.split("/")[0]
-    return int(folder.removeprefix("iteration-")) if folder.startswith("iteration-") else 0
+    return layout.iteration_of(file) or 0
 
 
 def _learned(run: RunView, first: int) -> Iterator[str]:
     """Whatever starts from a policy that learned it has learned it too; RUN/policy copies the one that was kept."""
     for stage in run.stages:
-        if stage.name.rpartition("/")[2] == "policy":
-            kept = stage.counts.get("iteration") if stage.name == "policy" else _iteration(stage.name)
+        if stage.name.rpartition("/")[2] == layout.POLICY:
+            kept = stage.counts.get("iteration") if stage.name == layout.POLICY else _iteration(stage.name)
             if int(kept or 0) >= first:
                 yield stage.name
 
@@ -205,14 +206,14 @@ def _held(run: RunView, forgotten: Forgotten) -> dict[str, int]:
     requests = [row["prompt"] for row in gone if "prompt" in row]
     counts = {
         **{file: sum(_is_of(row, forgotten, ids) for row in _rows(file)) for file in _files(run, "*.jsonl")},
-        **{file: sum(asked in requests for asked in _shown(file)) for file in _files(run, "evaluation.json")},
+        **{file: sum(asked in requests for asked in _shown(file)) for file in _files(run, layout.EVALUATION)},
         **{file: 1 for name in _MAY_QUOTE for file in _files(run, name)},
     }
     return {file.relative_to(run.path).as_posix(): count for file, count in counts.items() if count}
 
 
 def _files(run: RunView, pattern: str) -> list[Path]:
-    return [file for file in run.path.rglob(pattern) if file.relative_to(run.path).parts[0] != "store"]
+    return [file for file in run.path.rglob(pattern) if file.relative_to(run.path).parts[0] != layout.STORE]
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:

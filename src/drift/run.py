@@ -1,4 +1,7 @@
-"""`drift run`: logs into the store, labels on them, the loop, and the report."""
+"""`drift run`: logs into the store, labels on them, the loop, and the report. `drift pairs LOGS` is its first half.
+
+Nothing here loads torch before the loop begins: `drift pairs` works without it.
+"""
 
 import time
 from collections import Counter
@@ -17,13 +20,15 @@ from drift.progress import report_progress
 from drift.records import Counts, Truth, stable_hash, write_jsonl
 from drift.report import write_report
 from drift.report.files import Funnel, FunnelStep, write_json
-from drift.rundir import OnStage, RunDir, RunView, load_run
+from drift.rundir import OnStage, RunDir, RunView, layout, load_run
 from drift.rundir.fingerprints import Digests
 from drift.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
+    """`counts`: the funnel's steps, by name."""
+
     run: str
     policy: str
     report: str
@@ -43,76 +48,9 @@ def run_config(cfg: Config, out: Path | None, on_stage: OnStage | None = None) -
 
 @contextmanager
 def open_run(cfg: Config, folder: Path, on_stage: OnStage | None = None) -> Iterator[RunDir]:
-    """The run folder, and what else a run keeps from its first command to its last."""
+    """The run folder, locked, and the number of CPU threads that the run keeps for its whole life."""
     with RunDir.open(folder, dump_config(cfg), cfg.seed, on_stage) as run, fixed_threads(run, cfg.threads):
         yield run
-
-
-def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> RunSummary:
-    """Everything from labelled conversations to the report, in an open run folder.
-
-    Raises DataError with the funnel if no reply is left to train on.
-    """
-    from drift.loop import drift  # loads torch, which `drift pairs` must not wait for
-
-    begun = time.monotonic()
-    try:
-        policy = drift(cfg, run, store, truth)
-    except NothingToTrainOn as error:
-        raise DataError(f"{error} What came through: {told(build_funnel(store, load_run(run.path)))}") from None
-    funnel = build_funnel(store, load_run(run.path))
-    write_json(run.path / "data" / "funnel.json", funnel)
-    run.headline(**_kept_evaluation(load_run(run.path)))
-    run.finish()
-    report = write_report(run.path)
-    counts = {step.name: step.count for step in funnel.steps}
-    return RunSummary(str(run.path), str(policy), str(report), counts, round(time.monotonic() - begun, 1))
-
-
-def collect(cfg: Config, run: RunDir) -> Store:
-    """The store with the config's logs in it, all of it labelled."""
-    store = store_for(cfg, run.path)
-    if cfg.logs:
-        ingest([Path(log) for log in cfg.logs], store, settings=cfg.ingestion, on_progress=report_progress)
-    elif not store.size():
-        raise DataError(f"{store.path}: holds no conversation. Name chat logs: --set logs='[PATH]'.")
-    label_by(store, cfg.labels)
-    run.pin(label_hash=store.label_hash())
-    run.stage("data/labels.jsonl", copy_labels, store)
-    return store
-
-
-def store_for(cfg: Config, folder: Path) -> Store:
-    """Where the config's logs go: the store that it names, or one of their own in the run's folder."""
-    logs = [Path(log) for log in cfg.logs]
-    place = Path(cfg.store) if cfg.store else folder / "store" / _name_of(logs, cfg.ingestion)
-    return Store(place, cfg.evaluation.split)
-
-
-def _kept_evaluation(run: RunView) -> dict[str, float]:
-    """The figures of the policy that was kept."""
-    counts = {stage.name: stage.counts for stage in run.stages}
-    kept = int(counts["policy"]["iteration"] or 0)
-    figures = counts[f"iteration-{kept}/evaluation.json" if kept else "warm-start/evaluation.json"]
-    return {name: value for name, value in figures.items() if value is not None}
-
-
-def _name_of(logs: Sequence[Path], settings: IngestionSettings) -> str:
-    """Of content and settings: other logs in the same run folder must not mix with those that were there before."""
-    return stable_hash(*map(Digests().content, logs), settings.model_dump_json())
-
-
-def copy_labels(out: Path, store: Store) -> Counts:
-    """The labels that this run was made from, for the report and for whoever asks later."""
-    verdicts: dict[str, int] = {}
-
-    def counted():
-        for label in store.labels():
-            verdicts[label.label] = verdicts.get(label.label, 0) + 1
-            yield label
-
-    rows = write_jsonl(out, counted())
-    return {"rows": rows, **verdicts}
 
 
 @contextmanager
@@ -129,54 +67,112 @@ def fixed_threads(run: RunDir, wanted: int | None) -> Iterator[None]:
         yield
 
 
+def collect(cfg: Config, run: RunDir) -> Store:
+    """The store with the config's logs in it, all of it labelled."""
+    store = store_for(cfg, run.path)
+    if cfg.logs:
+        ingest([Path(log) for log in cfg.logs], store, settings=cfg.ingestion, on_progress=report_progress)
+    elif not store.size():
+        raise DataError(f"{store.path}: holds no conversation. Name chat logs: --set logs='[PATH]'.")
+    label_by(store, cfg.labels)
+    run.pin(label_hash=store.label_hash())
+    run.stage(layout.LABELS, copy_labels, store=store)
+    return store
+
+
+def store_for(cfg: Config, folder: Path) -> Store:
+    """The store that the config names, else one in the run's folder.
+
+    The run's own store is named by the content of the logs and by the settings of ingestion, so that the logs of
+    another command in the same folder do not mix with these.
+    """
+    if cfg.store:
+        return Store(Path(cfg.store), cfg.evaluation.split)
+    contents = map(Digests().content, map(Path, cfg.logs))
+    name = stable_hash(*contents, cfg.ingestion.model_dump_json())
+    return Store(folder / layout.STORE / name, cfg.evaluation.split)
+
+
+def copy_labels(out: Path, store: Store) -> Counts:
+    """Copy the labels that this run is made from: the store may get others later. Returns rows and verdicts."""
+    verdicts: dict[str, int] = {}
+
+    def counted():
+        for label in store.labels():
+            verdicts[label.label] = verdicts.get(label.label, 0) + 1
+            yield label
+
+    rows = write_jsonl(out, counted())
+    return {"rows": rows, **verdicts}
+
+
+def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> RunSummary:
+    """Everything from labelled conversations to the report, in an open run folder.
+
+    Raises DataError with the funnel if no reply is left to train on.
+    """
+    from drift.loop import drift
+
+    started = time.monotonic()
+    try:
+        policy = drift(cfg, run, store, truth)
+    except NothingToTrainOn as error:
+        raise DataError(f"{error} The funnel: {funnel_line(build_funnel(store, load_run(run.path)))}") from None
+    funnel = build_funnel(store, load_run(run.path))
+    write_json(run.path / layout.FUNNEL, funnel)
+    run.headline(**_kept_evaluation(load_run(run.path)))
+    run.finish()
+    report = write_report(run.path)
+    counts = {step.name: step.count for step in funnel.steps}
+    return RunSummary(str(run.path), str(policy), str(report), counts, round(time.monotonic() - started, 1))
+
+
+def _kept_evaluation(run: RunView) -> dict[str, float]:
+    """The figures of the policy that was kept."""
+    counts = {stage.name: stage.counts for stage in run.stages}
+    kept = int(counts[layout.POLICY]["iteration"] or 0)
+    folder = layout.iteration(kept) if kept else layout.WARM_START
+    figures = counts[f"{folder}/{layout.EVALUATION}"]
+    return {name: value for name, value in figures.items() if value is not None}
+
+
 STEPS = {
-    "data/prompts.jsonl": "disliked replies to train on",
-    "data/heldout.jsonl": "disliked replies held out",
-    "warm-start/pairs.jsonl": "repairs",
-    "warm-start/policy": "pairs trained on in the warm start",
+    layout.PROMPTS: "disliked replies to train on",
+    layout.HELDOUT: "disliked replies held out",
+    f"{layout.WARM_START}/{layout.PAIRS}": "repairs",
+    f"{layout.WARM_START}/{layout.POLICY}": "pairs trained on in the warm start",
 }
 
 
 def build_funnel(store: Store, run: RunView) -> Funnel:
-    """From the store's counts and the manifests of the run's stages."""
+    """How many rows came through each step, and how many were dropped and why: from the store and the manifests."""
     counts = store.counts()
-    judged = sum(counts.labels.values())
     steps = [
         FunnelStep(name="conversations", count=counts.conversations, note=f"{counts.quarantined} rows quarantined"),
         FunnelStep(name="messages", count=counts.messages),
-        FunnelStep(name="judged replies", count=judged, note=_listed(counts.labels)),
+        FunnelStep(name="judged replies", count=sum(counts.labels.values()), note=_listed(counts.labels)),
     ]
     drops: Counter[str] = Counter()
     for stage in run.stages:
-        drops.update(
-            {
-                key.removeprefix("dropped."): int(n)
-                for key, n in stage.counts.items()
-                if key.startswith("dropped.") and n
-            }
-        )
-        name = STEPS.get(stage.name) or _iteration_step(stage.name)
+        for key, count in stage.counts.items():
+            if key.startswith("dropped.") and count:
+                drops[key.removeprefix("dropped.")] += int(count)
+        name = STEPS.get(stage.name)
+        k = layout.iteration_of(stage.name)
+        if k is not None and stage.name.endswith(f"/{layout.PAIRS}"):
+            name = f"pairs of iteration {k}"
         if name:
             steps.append(FunnelStep(name=name, count=int(stage.counts.get("rows") or stage.counts.get("pairs") or 0)))
     return Funnel(steps=tuple(steps), drops=dict(drops))
 
 
-def told(funnel: Funnel) -> str:
+def funnel_line(funnel: Funnel) -> str:
     """The funnel in one line."""
     steps = "; ".join(f"{step.count} {step.name}" + (f" ({step.note})" if step.note else "") for step in funnel.steps)
     return f"{steps}; dropped: {_listed(funnel.drops) or 'none'}."
 
 
-def _iteration_step(stage: str) -> str | None:
-    folder, _, output = stage.partition("/")
-    return (
-        f"pairs of iteration {folder.removeprefix('iteration-')}"
-        if output == "pairs.jsonl" and "iteration-" in folder
-        else None
-    )
-
-
-def _listed(counts: dict[str, int]) -> str:
+def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
@@ -188,9 +184,9 @@ class PairsFromLogs:
 
 
 def pairs_from_logs(logs: Sequence[Path], store: Store, out: Path, min_p_dsat: float) -> PairsFromLogs:
-    """Ingest (redacted, exact duplicates out), note near-duplicates, label (embedded), and write the pairs.
+    """`drift pairs LOGS`: ingest and redact, note near-duplicates, label with the embedded labeller, write the pairs.
 
-    Each step keeps what earlier commands did, so that the same command again adds nothing.
+    The memory is bounded. Each step keeps what earlier commands did, so the same command again adds nothing.
     Raises DataError as `ingest` and `write_pairs` do, and, before anything is read, if `out` cannot be written.
     """
     check_writable("--out", out)

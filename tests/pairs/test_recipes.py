@@ -28,8 +28,8 @@ DONE = Completion("p1", 3, 0, True, "4", "stop", 7, "abc", "transformers", (11, 
 
 def rows(recipe: str, *completions: Completion, item: PromptItem = ITEM, scores=(), **more) -> list:
     known = {("p1", sample): Score("p1", sample, score, "self", 0.0) for sample, score in enumerate(scores)}
-    material = RecipeInputs({"p1": item}, completions, known, **more)
-    return list(RECIPES[recipe].pairs(material))
+    inputs = RecipeInputs({"p1": item}, completions, known, **more)
+    return list(RECIPES[recipe](inputs))
 
 
 def reason_of(recipe: str, *completions: Completion, **more) -> Reason | None:

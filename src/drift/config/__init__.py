@@ -1,6 +1,7 @@
 """Settings: the frozen tree (settings.py) and its YAML files (load.py)."""
 
 from drift.config.load import dump_config, load_config, parse_config
+from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
 from drift.config.settings import (
     Config,
     DeploymentSettings,
@@ -25,6 +26,7 @@ from drift.config.settings import (
 )
 
 __all__ = [
+    "RECIPE_RULES",
     "Config",
     "DeploymentSettings",
     "EndpointSettings",
@@ -36,6 +38,7 @@ __all__ = [
     "LabelSettings",
     "LoraSettings",
     "PolicySettings",
+    "RecipeRules",
     "RecipeSettings",
     "SamplingSettings",
     "ScorerSettings",

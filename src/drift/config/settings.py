@@ -1,9 +1,19 @@
 """All settings as one frozen tree; an unknown key is an error. The docstrings here are the page docs/settings.md."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
+from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, known_recipe
 from drift.records import BackendName, LossName, MarginUnit, PersonalData
 
 
@@ -169,7 +179,7 @@ class RecipeSettings(Settings):
 
     FIXED = {"max_similarity": 0.98}
 
-    name: Literal["drift", "spin", "iter_dpo", "logs", "random_turns"] = "drift"
+    name: Annotated[str, AfterValidator(known_recipe), Field(examples=list(RECIPE_RULES))] = "drift"
     guided_share: float = Field(default=1.0, ge=0.0, le=1.0)
     samples: PositiveInt = 1
     scorer: ScorerSettings | None = None
@@ -178,20 +188,26 @@ class RecipeSettings(Settings):
     only_wins: bool = False
     match_length: bool = False
 
+    @property
+    def rules(self) -> RecipeRules:
+        return RECIPE_RULES[self.name]
+
     @model_validator(mode="after")
     def _fits_the_recipe(self) -> "RecipeSettings":
-        if (self.scorer or self.only_wins) and self.name in ("spin", "logs"):
+        rules = self.rules
+        fixed = " or ".join(name for name, other in RECIPE_RULES.items() if other.fixed_rejected)
+        if (self.scorer or self.only_wins) and not rules.scored:
             raise ValueError(f"recipe {self.name} does not use scores: remove recipe.scorer and recipe.only_wins")
-        if self.name == "iter_dpo" and (self.scorer is None or self.samples < 2):
-            raise ValueError("iter_dpo ranks several replies: set recipe.scorer.name, and recipe.samples to 2 or more")
+        if rules.ranks and (self.scorer is None or self.samples < 2):
+            raise ValueError(
+                f"{self.name} ranks several replies: set recipe.scorer.name, and recipe.samples to 2 or more"
+            )
         if self.only_wins and self.scorer is None:
             raise ValueError("only_wins needs a scorer: set recipe.scorer.name")
-        if self.match_length and (self.samples < 2 or self.name not in ("drift", "random_turns")):
-            raise ValueError(
-                "match_length needs recipe drift or random_turns and several samples: set recipe.samples to 2 or more"
-            )
-        if self.retire_below is not None and self.name not in ("drift", "random_turns"):
-            raise ValueError("retire_below needs a recipe whose rejected replies stay the same: drift or random_turns")
+        if self.match_length and (self.samples < 2 or not rules.fixed_rejected):
+            raise ValueError(f"match_length needs recipe {fixed} and several samples: set recipe.samples to 2 or more")
+        if self.retire_below is not None and not rules.fixed_rejected:
+            raise ValueError(f"retire_below needs a recipe whose rejected replies stay the same: {fixed}")
         return self
 
 

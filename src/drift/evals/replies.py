@@ -25,6 +25,7 @@ from drift.policy.sampler import generate_replies
 from drift.policy.samplers.transformers import LocalBackend
 from drift.progress import report_progress
 from drift.records import ChatMessage, Completion, stable_hash
+from drift.rundir import layout
 
 FILES = (".json", ".jsonl", ".parquet")
 CHUNK = 32
@@ -106,13 +107,13 @@ def sampling_at(temperature: float, max_new_tokens: int) -> SamplingSettings:
 def policy_source(source: str) -> str:
     """The folder or id of the weights; for a run, the policy that it kept. Raises DataError for a run without one."""
     run = Path(source)
-    if not (run / "run.json").is_file():
+    if not layout.is_run(run):
         return source
-    if not (run / "policy").is_dir():
+    if not (run / layout.POLICY).is_dir():
         raise DataError(
             f"{source}: this run holds no policy yet. Finish it with `drift run`, or name the folder of a policy."
         )
-    return str(run / "policy")
+    return str(run / layout.POLICY)
 
 
 def _from_policy(source: str, requests: Sequence[EvalRequest], settings: ReplySettings) -> Replies:

@@ -15,7 +15,7 @@ from drift.policy.model import source_of
 from drift.records import Counts, read_jsonl
 from drift.report.files import LabelQuality, read_json, write_json
 from drift.run import collect, learn, open_run
-from drift.rundir import OnStage, RunDir
+from drift.rundir import OnStage, RunDir, layout
 from drift.sandbox.deployment import Reaction
 from drift.sandbox.world import world_hash
 from drift.store import Store
@@ -48,7 +48,7 @@ def run_demo(seed: int, base: int, out: Path | None, on_stage: OnStage | None = 
     with open_run(cfg, Path(str(cfg.output)), on_stage) as run:
         write_deployment(cfg, run)
         store = collect(cfg, run)
-        quality = run.stage("data/label_quality.json", measure_labels, store, run.path / "deployment" / "truth.jsonl")
+        quality = run.stage(layout.LABEL_QUALITY, measure_labels, store=store, truth=run.path / layout.DEPLOYMENT_TRUTH)
         done = learn(cfg, run, store, sandbox_truth("test", cfg.evaluation.max_prompts))
     table = tuple((name, read_evaluation(path).utility) for name, path in _evaluations(run.path, cfg))
     base_u, warm_u, *iterations = [round(utilities[0].mean, 4) for _, utilities in table]
@@ -70,19 +70,22 @@ def demo_config(seed: int, base: int, out: Path | None) -> Config:
     folder = out or Path(f"runs/demo-seed-{seed}" if base == 1 else f"runs/demo-base-{base}-seed-{seed}")
     model = "embedded" if base == 1 else f"embedded-{base}"
     cfg = load_config(Path(__file__).with_name("demo.yaml"), (f"seed={seed}", f"policy.model={model}"))
-    return cfg.model_copy(update={"output": str(folder), "logs": (str(folder / "deployment" / "logs"),)})
+    return cfg.model_copy(update={"output": str(folder), "logs": (str(folder / layout.DEPLOYMENT_LOGS),)})
 
 
 def write_deployment(cfg: Config, run: RunDir) -> Path:
     """The stage before all others: RUN/deployment, with the logs and, apart from them, the truth."""
-    how = (cfg.policy, cfg.sampling, DeploymentSettings(), cfg.seed, world_hash())
-    return run.stage("deployment", simulate, source_of(cfg.policy.model), *how)
+    return run.stage(
+        layout.DEPLOYMENT, simulate,
+        answering=source_of(cfg.policy.model), policy=cfg.policy, sampling=cfg.sampling,
+        deployment=DeploymentSettings(), seed=cfg.seed, world=world_hash(),
+    )  # fmt: skip
 
 
 def _evaluations(run: Path, cfg: Config) -> list[tuple[str, Path]]:
-    iterations = [(f"iteration {k}", run / f"iteration-{k}") for k in range(1, cfg.iterations + 1)]
-    folders = [("base", run / "base"), ("warm start", run / "warm-start"), *iterations]
-    return [(name, folder / "evaluation.json") for name, folder in folders if folder.exists()]
+    iterations = [(f"iteration {k}", run / layout.iteration(k)) for k in range(1, cfg.iterations + 1)]
+    folders = [("base", run / layout.BASE), ("warm start", run / layout.WARM_START), *iterations]
+    return [(name, folder / layout.EVALUATION) for name, folder in folders if folder.exists()]
 
 
 def measure_labels(out: Path, store: Store, truth: Path) -> Counts:

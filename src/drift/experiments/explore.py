@@ -14,7 +14,7 @@ from drift.errors import ConfigError, DataError
 from drift.evals.exploration.analyse import Sampled, analyse, default_good
 from drift.evals.exploration.embed import embed
 from drift.evals.exploration.plot import draw_map
-from drift.evals.exploration.results import FILE, ExplorationSummary
+from drift.evals.exploration.results import ExplorationSummary
 from drift.evals.pairwise.heldout import heldout_requests
 from drift.evals.replies import assumed_text, policy_source
 from drift.experiments.simulation import sandbox_truth
@@ -23,7 +23,7 @@ from drift.policy.sampler import generate_replies
 from drift.progress import report_note
 from drift.records import ChatMessage, stable_hash
 from drift.report import write_report
-from drift.rundir import atomic_write, load_run
+from drift.rundir import atomic_write, layout, load_run
 from drift.scoring.judges import JudgeScorer
 from drift.scoring.reward_model import RewardModelScorer
 from drift.scoring.scorers import BatchScorer, ReplyToScore, TruthScorer
@@ -99,9 +99,9 @@ def explore(
     )
     left_out = {"prompt_too_long": len(asked.chats) - len(whole), "unscored": len(whole) - len(kept)}
     summary = _summarised(sampled, settings, embedder, left_out, out)
-    atomic_write(out / FILE, summary.json().encode())
+    atomic_write(out / layout.EXPLORATION, summary.json().encode())
     for run in filter(_is_run, sources):
-        atomic_write(Path(run) / FILE, summary.json().encode())
+        atomic_write(Path(run) / layout.EXPLORATION, summary.json().encode())
         write_report(Path(run))
     return summary
 
@@ -212,7 +212,7 @@ def _good_from(sampled: Sampled, settings: ExploreSettings) -> float:
 
 
 def _is_run(source: str) -> bool:
-    return (Path(source) / "run.json").is_file()
+    return layout.is_run(Path(source))
 
 
 def _base_of(source: str) -> str:

@@ -108,14 +108,14 @@ def build_pairs(
     unlearned: Path | None = None,
 ) -> Counts:
     """Write the recipe's pairs out of the prompts and the policy's completions, with what scorers say of these."""
-    material = RecipeInputs(
+    inputs = RecipeInputs(
         items={item.prompt_id: item for item in read_jsonl(prompts, PromptItem)},
         completions=tuple(read_jsonl(completions, Completion)) if completions else (),
         scores={(s.prompt_id, s.sample): s for s in read_jsonl(scores, Score)} if scores else {},
         unlearned=frozenset(read_jsonl(unlearned, str)) if unlearned else frozenset(),
         drop_truncated=sampling.drop_truncated,
     )
-    rows = screened(RECIPES[recipe.name].pairs(material), recipe)
+    rows = screened(RECIPES[recipe.name](inputs), recipe)
     counts = write_kept(out, rows if recipe.pairs is None else resize_to(recipe.pairs, rows))
     return counts | _lengths(out)
 

@@ -6,6 +6,7 @@ from drift.errors import DataError
 from drift.report.comparison.page import write_comparison_report
 from drift.report.comparison.results import RESULTS
 from drift.report.page import write_report
+from drift.rundir import layout
 
 __all__ = ["report_on", "write_report"]
 
@@ -15,7 +16,7 @@ def report_on(folder: Path) -> Path:
 
     Raises DataError if the folder is neither of the two, PrerequisiteError without matplotlib.
     """
-    if (folder / "run.json").is_file():
+    if layout.is_run(folder):
         return write_report(folder)
     if (folder / RESULTS).is_file() or (folder / "cells").is_dir():
         return write_comparison_report(folder)

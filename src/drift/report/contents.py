@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from drift.evals.exploration.results import FILE, ExplorationSummary, read_exploration
+from drift.evals.exploration.results import ExplorationSummary, read_exploration
 from drift.evaluation.results import Evaluation, UtilityResult, read_evaluation
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
 from drift.report.measures import Assumption, Kind, assumptions, kinds
-from drift.rundir import RunView, load_run
+from drift.rundir import RunView, layout, load_run
 
 EXAMPLES = 10
 SHOWN_STEPS = 8
@@ -145,13 +145,13 @@ def read_contents(path: Path) -> Contents:
     return Contents(
         run=run,
         model=_model(run),
-        funnel=_optional(run, "data/funnel.json", Funnel),
+        funnel=_optional(run, layout.FUNNEL, Funnel),
         labels=labels,
-        quality=_optional(run, "data/label_quality.json", LabelQuality),
+        quality=_optional(run, layout.LABEL_QUALITY, LabelQuality),
         disliked=tuple(Disliked(item, evidence.get((item.conversation_id, item.reply_index))) for item in items),
         phases=tuple(_phases(run)),
         assumptions=assumptions(run),
-        exploration=read_exploration(explored) if (explored := run.file(FILE)) else None,
+        exploration=read_exploration(explored) if (explored := run.file(layout.EXPLORATION)) else None,
     )
 
 
@@ -162,13 +162,17 @@ def _optional(run: RunView, name: str, model):
 
 def _model(run: RunView) -> Path | None:
     """The policy to use: the one that the run kept, else the latest."""
-    folders = ["policy", *(f"iteration-{k}/policy" for k in reversed(run.iterations)), "warm-start/policy"]
+    folders = [
+        layout.POLICY,
+        *(f"{layout.iteration(k)}/{layout.POLICY}" for k in reversed(run.iterations)),
+        f"{layout.WARM_START}/{layout.POLICY}",
+    ]
     return next((path for path in map(run.file, folders) if path), None)
 
 
 def _examples(run: RunView) -> list[PromptItem]:
     """Disliked replies sorted by id, one per conversation. Ids are hashes, so the selection is random."""
-    path = run.file("data/prompts.jsonl")
+    path = run.file(layout.PROMPTS)
     if path is None:
         return []
     disliked = (item for item in read_jsonl(path, PromptItem) if item.rejected and item.complaint)
@@ -177,7 +181,7 @@ def _examples(run: RunView) -> list[PromptItem]:
 
 
 def _labels(run: RunView, examples: set[Place]) -> Labels | None:
-    path = run.file("data/labels.jsonl")
+    path = run.file(layout.LABELS)
     if path is None:
         return None
     verdicts: Counter[tuple[str, str]] = Counter()
@@ -197,12 +201,12 @@ def _labels(run: RunView, examples: set[Place]) -> Labels | None:
 
 
 def _phases(run: RunView) -> Iterator[Phase]:
-    folders = {"base": "base", "warm-start": "warm start"} | {
-        f"iteration-{k}": f"iteration {k}" for k in run.iterations
+    folders = {layout.BASE: "base", layout.WARM_START: "warm start"} | {
+        layout.iteration(k): f"iteration {k}" for k in run.iterations
     }
     for folder, name in folders.items():
         scores, metrics, pairs = (
-            run.file(f"{folder}/{file}") for file in ("evaluation.json", "metrics.jsonl", "pairs.jsonl")
+            run.file(f"{folder}/{file}") for file in (layout.EVALUATION, layout.METRICS, layout.PAIRS)
         )
         if scores or metrics or pairs:
             rows = tuple(read_jsonl(metrics, TrainingStep)) if metrics else ()

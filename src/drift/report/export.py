@@ -7,7 +7,7 @@ from pathlib import Path
 from drift.errors import DataError
 from drift.records import PreferencePair, read_jsonl, write_jsonl
 from drift.report.page import write_report
-from drift.rundir import load_run
+from drift.rundir import layout, load_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,17 @@ def export_run(run: Path, to: Path) -> ExportSummary:
     Raises DataError if the run has no policy yet, or `to` is a file or not empty.
     """
     view = load_run(run)
-    policy = view.file("policy")
+    policy = view.file(layout.POLICY)
     if policy is None:
         raise DataError(f"{run}: no policy to export yet ({view.state.state}). Run its `drift run` again to resume it.")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise DataError(f"{to}: already exists. Name a new or empty folder: --to DIR.")
     to.mkdir(parents=True, exist_ok=True)
     shutil.copytree(policy, to / "model")
-    files = [view.file("warm-start/pairs.jsonl"), *(view.file(f"iteration-{k}/pairs.jsonl") for k in view.iterations)]
+    files = [
+        view.file(f"{layout.WARM_START}/{layout.PAIRS}"),
+        *(view.file(f"{layout.iteration(k)}/{layout.PAIRS}") for k in view.iterations),
+    ]
     rows = write_jsonl(
         to / "pairs.jsonl", (pair for file in files if file for pair in read_jsonl(file, PreferencePair))
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from drift.evaluation.results import PairImprovement
 from drift.records import FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.files import read_json
-from drift.rundir import RunView
+from drift.rundir import RunView, layout
 from drift.rundir.view import store_of
 from drift.statistics import Share, paired_difference
 from drift.store import ReviewedPreference
@@ -50,7 +50,10 @@ def assumptions(run: RunView) -> tuple[Assumption, ...]:
 
 def _assumption(run: RunView, k: int) -> Assumption:
     """By the truth where it is known, else by people, else by a scorer."""
-    truth, pairs = run.file(f"iteration-{k}/improvement.json"), run.file(f"iteration-{k}/pairs.jsonl")
+    truth, pairs = (
+        run.file(f"{layout.iteration(k)}/{layout.IMPROVEMENT}"),
+        run.file(f"{layout.iteration(k)}/{layout.PAIRS}"),
+    )
     if truth:
         improvement = read_json(truth, PairImprovement)
         return Assumption(k, "the world's truth", improvement.better, improvement.worse, improvement.pairs)
@@ -98,7 +101,7 @@ def _kind(name: str, count: int, moved: list[tuple[float, float]]) -> Kind:
 
 
 def _kinds_held_out(run: RunView) -> dict[str, str]:
-    items, labels = run.file("data/heldout.jsonl"), run.file("data/labels.jsonl")
+    items, labels = run.file(layout.HELDOUT), run.file(layout.LABELS)
     if not items or not labels:
         return {}
     places = {(item.conversation_id, item.reply_index): item.prompt_id for item in read_jsonl(items, PromptItem)}

@@ -13,7 +13,7 @@ from drift.report.contents import SHOWN_STEPS, Contents, Disliked, Phase, read_c
 from drift.report.figures import ChartPoint, Series, density_chart, phases_chart, steps_chart
 from drift.report.verdict import verdict_of
 from drift.report.words import fill, temperature
-from drift.rundir import atomic_write
+from drift.rundir import atomic_write, layout
 
 OUTLINED_TOP_PERCENT = 10
 """q of the region R_q that is outlined on the map."""
@@ -49,7 +49,7 @@ def write_report(run_path: Path, out: Path | None = None) -> Path:
 
     Raises DataError if `run_path` is not a run or a file in it is damaged, PrerequisiteError without matplotlib.
     """
-    target = out or run_path / "report.html"
+    target = out or run_path / layout.REPORT
     atomic_write(target, render(read_contents(run_path)).encode())
     return target
 

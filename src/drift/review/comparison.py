@@ -11,6 +11,7 @@ from typing import Literal
 
 from drift.errors import DataError
 from drift.records import PreferencePair, read_jsonl
+from drift.rundir import layout
 from drift.statistics import Share, posterior_share
 from drift.store import ReviewedPreference, Reviews
 
@@ -34,7 +35,7 @@ class BlindComparison:
 
     def __init__(self, run: Path, reviews: Reviews, reviewer: str) -> None:
         self.run, self._reviews, self.reviewer = run.name, reviews, reviewer
-        files = sorted(run.glob("iteration-*/pairs.jsonl"), key=lambda path: int(path.parent.name.split("-")[1]))
+        files = [file for folder in layout.iteration_folders(run) if (file := folder / layout.PAIRS).is_file()]
         if not files:
             raise DataError(
                 f"{run}: holds no pairs of an iteration. Run its first iteration: drift run CONFIG --out {run}"

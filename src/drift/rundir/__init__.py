@@ -10,17 +10,17 @@ from drift.disk import atomic_write
 from drift.rundir.fingerprints import Fingerprinted, StageInput
 from drift.rundir.journal import Journal, partial_work
 from drift.rundir.manifest import RunState, StageRecord
-from drift.rundir.run import IterationDir, OnStage, RunDir
+from drift.rundir.run import OnStage, RunDir, StageFolder
 from drift.rundir.view import RunView, list_runs, load_run
 
 __all__ = [
     "Fingerprinted",
-    "IterationDir",
     "Journal",
     "OnStage",
     "RunDir",
     "RunState",
     "RunView",
+    "StageFolder",
     "StageInput",
     "StageRecord",
     "atomic_write",

@@ -9,7 +9,7 @@ from drift.rundir.manifest import StageRecord
 _SHOWN = 3
 
 
-def why_redone(known: StageRecord, fn: StageFunction, inputs: Mapping[str, StageInput], key: str) -> str:
+def why_redone(known: StageRecord, fn: StageFunction[...], inputs: Mapping[str, StageInput], key: str) -> str:
     """What differs between the stage on record and the one that is asked for now."""
     if known.key == key:
         return "redone, its files were changed or deleted since"
@@ -36,7 +36,7 @@ def _changed_settings(name: str, before: Any, now: Any) -> list[str]:
     return [f"{name} {_told(before)} -> {_told(now)}"] if before != now else []
 
 
-def _changed_code(known: StageRecord, fn: StageFunction) -> Iterator[str]:
+def _changed_code(known: StageRecord, fn: StageFunction[...]) -> Iterator[str]:
     if known.fn != qualified_name(fn):
         yield f"made by {known.fn} before"
     if known.code_version != code_version():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Concatenate, ParamSpec, Protocol, runtime_checkable
 
 import orjson
 from pydantic import BaseModel
@@ -16,8 +16,11 @@ from pydantic import BaseModel
 import drift
 from drift.disk import files_under
 from drift.errors import DataError
+from drift.records import Counts
 
-StageFunction = Callable[..., Mapping[str, int | float | None]]
+Inputs = ParamSpec("Inputs")
+StageFunction = Callable[Concatenate[Path, Inputs], Counts]
+"""A stage: `fn(out, *inputs)` writes the file or folder `out` and returns counts."""
 
 PACKAGES = (
     *("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors"),
@@ -69,31 +72,29 @@ class Digests:
 
 
 def describe_inputs(
-    fn: StageFunction, inputs: tuple[object, ...], root: Path, digests: Digests
+    fn: StageFunction[Inputs], root: Path, digests: Digests, *args: Inputs.args, **kwargs: Inputs.kwargs
 ) -> dict[str, StageInput]:
-    """Every input under the name of the parameter that takes it; paths inside `root` are shown relative to it.
+    """Every input of `fn(out, *args, **kwargs)` by the name of its parameter, in the order of the parameters.
 
-    Raises TypeError for a function that carries hidden inputs (a closure, a bound method), and for an input whose
-    content cannot be told.
+    Paths inside `root` are shown relative to it. Raises TypeError if `fn` has hidden inputs (a closure, a bound
+    method), if it cannot be called with these inputs, or if an input's content cannot be hashed.
     """
     plain = inspect.unwrap(fn)
     if not inspect.isfunction(plain) or plain.__closure__:
-        raise TypeError(f"{fn!r} is no plain function: whatever it reads has to be among the stage's inputs")
-    signature = inspect.signature(fn)
-    signature.bind(None, *inputs)
-    names = list(signature.parameters)[1:]  # the first is `out`
-    return {
-        names[place] if place < len(names) else str(place): _describe(value, root, digests)
-        for place, value in enumerate(inputs)
-    }
+        raise TypeError(f"{fn!r} is not a plain function: everything it reads must be one of the stage's inputs")
+    bound = inspect.signature(fn).bind(None, *args, **kwargs).arguments
+    inputs = list(bound.items())[1:]  # the first is `out`
+    return {name: _describe(value, root, digests) for name, value in inputs}
 
 
-def stage_key(name: str, fn: StageFunction, inputs: Mapping[str, StageInput]) -> str:
+def stage_key(name: str, fn: StageFunction[...], inputs: Mapping[str, StageInput]) -> str:
+    """A hash of everything that the stage's outcome depends on."""
+    parts = [f"{parameter}={value.fingerprint}" for parameter, value in inputs.items()]
     packages = [f"{package}={version}" for package, version in package_versions().items()]
-    return sha256(name, qualified_name(fn), *(part.fingerprint for part in inputs.values()), code_version(), *packages)
+    return sha256(name, qualified_name(fn), *parts, code_version(), *packages)
 
 
-def qualified_name(fn: StageFunction) -> str:
+def qualified_name(fn: StageFunction[...]) -> str:
     return f"{fn.__module__}.{fn.__qualname__}"
 
 

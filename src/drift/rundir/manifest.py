@@ -1,5 +1,6 @@
 """The two JSON files of a run: run.json, how the run stands, and manifest.json, how a folder's files came to be."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -10,8 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from drift.disk import atomic_write
 from drift.errors import DataError
 from drift.rundir.fingerprints import StageInput
-
-RUN, MANIFEST = "run.json", "manifest.json"
+from drift.rundir.layout import MANIFEST, RUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class StageRecord:
     code_version: str
     packages: dict[str, str]
     outputs: dict[str, str]
-    counts: dict[str, int | float | None]
+    counts: Mapping[str, int | float | None]
     wall_seconds: float
     started_at: str
 

@@ -19,9 +19,12 @@ from typing import Any, Literal, Self
 from drift.disk import TEMPORARY, atomic_write, move_into_place, remove_temporaries, take_lock
 from drift.errors import DataError
 from drift.progress import report_note
+from drift.records import Counts
+from drift.rundir import layout
 from drift.rundir.changes import why_redone
 from drift.rundir.fingerprints import (
     Digests,
+    Inputs,
     StageFunction,
     code_version,
     describe_inputs,
@@ -30,9 +33,10 @@ from drift.rundir.fingerprints import (
     stage_key,
 )
 from drift.rundir.journal import forget_outputs, outputs_in
-from drift.rundir.manifest import MANIFEST, RUN, RunState, StageRecord, former_threads, read_manifest, write_json
+from drift.rundir.layout import CONFIG, LOCK, MANIFEST, RUN, WORK
+from drift.rundir.manifest import RunState, StageRecord, former_threads, read_manifest, write_json
 
-CONFIG, LOCK, WORK, REPLACED = "config.yaml", "lock", ".work", "replaced"
+REPLACED = "replaced"  # in .work: what stood where outputs are being moved to
 
 Event = Literal["reused", "running", "done"]
 OnStage = Callable[[str, Event, Mapping[str, int | float | None]], None]
@@ -77,16 +81,16 @@ class RunDir:
         finally:
             os.close(self._lock)
 
-    def stage(self, name: str, fn: StageFunction, *inputs: object) -> Path:
-        """RUN/name, made by `fn(out, *inputs)` now, or by an equal call before.
+    def stage(self, name: str, fn: StageFunction[Inputs], /, *args: Inputs.args, **kwargs: Inputs.kwargs) -> Path:
+        """RUN/name, made by `fn(out, *args, **kwargs)` now, or by an equal call before.
 
         An input is a path (its content counts), a pydantic model, a plain value, a tuple of these, or Fingerprinted.
-        Raises TypeError for any other input, and for a function that carries hidden ones (a closure, a bound method).
+        Raises TypeError for any other input, and for a function that has hidden ones (a closure, a bound method).
         """
         if name.count("/") > 1:
             raise ValueError(f"{name}: stages lie in the run folder or one folder down")
         target = self.path / name
-        described = describe_inputs(fn, inputs, self.path, self._digests)
+        described = describe_inputs(fn, self.path, self._digests, *args, **kwargs)
         key = stage_key(name, fn, described)
         known = read_manifest(target.parent).stages.get(target.name)
         if known and known.key == key and self._digests.under(target.parent, known.entries) == known.outputs:
@@ -98,7 +102,7 @@ class RunDir:
         self._tell(name, "running", {})
         started_at, clock = _now(), time.monotonic()
         work = self._work_folder(name, key)
-        counts, outputs = self._make(target, work, fn, inputs)
+        counts, outputs = self._make(target, work, lambda out: fn(out, *args, **kwargs))
         seconds = round(time.monotonic() - clock, 3)
         record = StageRecord(
             name,
@@ -118,9 +122,13 @@ class RunDir:
         self._finished(record, "done")
         return target
 
-    def iteration(self, k: int) -> "IterationDir":
+    def iteration(self, k: int) -> "StageFolder":
         """The same interface one folder down: `run.iteration(2).stage("policy", ...)` makes RUN/iteration-2/policy."""
-        return IterationDir(self, f"iteration-{k}")
+        return self.folder(layout.iteration(k))
+
+    def folder(self, name: str) -> "StageFolder":
+        """The same interface for RUN/`name`."""
+        return StageFolder(self, name)
 
     def headline(self, **numbers: int | float | None) -> None:
         """Set the numbers that come first in listings and in the report."""
@@ -151,12 +159,10 @@ class RunDir:
         work.mkdir(parents=True, exist_ok=True)
         return work
 
-    def _make(
-        self, target: Path, work: Path, fn: StageFunction, inputs: tuple[object, ...]
-    ) -> tuple[dict[str, int | float | None], dict[str, str]]:
-        """Run `fn` in its work folder and move what it wrote to where `target` belongs; returns counts and hashes."""
+    def _make(self, target: Path, work: Path, write: Callable[[Path], Counts]) -> tuple[Counts, dict[str, str]]:
+        """Call `write` in the work folder and move its outputs to where `target` belongs; returns counts and hashes."""
         try:
-            counts = dict(fn(work / target.name, *inputs))
+            counts = dict(write(work / target.name))
             entries = outputs_in(work)
             manifest = read_manifest(target.parent)
             if not self._digests.under(work, [target.name]):
@@ -196,8 +202,8 @@ class RunDir:
 
 
 @dataclass(frozen=True, slots=True)
-class IterationDir:
-    """The stages of one iteration."""
+class StageFolder:
+    """The stages of one folder of the run: of an iteration, the base, the warm start or the held-out replies."""
 
     run: RunDir
     name: str
@@ -206,9 +212,9 @@ class IterationDir:
     def path(self) -> Path:
         return self.run.path / self.name
 
-    def stage(self, name: str, fn: StageFunction, *inputs: object) -> Path:
+    def stage(self, name: str, fn: StageFunction[Inputs], /, *args: Inputs.args, **kwargs: Inputs.kwargs) -> Path:
         """As `RunDir.stage`, in this folder."""
-        return self.run.stage(f"{self.name}/{name}", fn, *inputs)
+        return self.run.stage(f"{self.name}/{name}", fn, *args, **kwargs)
 
 
 def _prepare(path: Path) -> None:

@@ -8,8 +8,9 @@ import yaml
 
 from drift.disk import is_locked
 from drift.errors import DataError
-from drift.rundir.manifest import MANIFEST, RUN, RunState, StageRecord, read_manifest, read_state
-from drift.rundir.run import CONFIG, LOCK
+from drift.rundir import layout
+from drift.rundir.layout import CONFIG, LOCK, MANIFEST, RUN
+from drift.rundir.manifest import RunState, StageRecord, read_manifest, read_state
 from drift.store import Store
 
 
@@ -38,8 +39,8 @@ class RunView:
     @property
     def iterations(self) -> tuple[int, ...]:
         """Numbers of the iterations of which at least one stage is there, from 1."""
-        folders = {stage.name.split("/")[0] for stage in self.stages if stage.name.startswith("iteration-")}
-        return tuple(sorted(int(folder.removeprefix("iteration-")) for folder in folders))
+        numbers = {layout.iteration_of(stage.name) for stage in self.stages}
+        return tuple(sorted(number for number in numbers if number is not None))
 
     def file(self, name: str) -> Path | None:
         """`RUN/name`, or None where there is none or only an outdated one."""
@@ -85,5 +86,5 @@ def _stage_folders(path: Path) -> list[Path]:
 def store_of(run: RunView) -> Store | None:
     """The store that the run was made from, if it is still there; a config that nobody can read names none."""
     named = run.settings.get("store")
-    candidates = [Path(named)] if named else sorted((run.path / "store").glob("*"))
+    candidates = [Path(named)] if named else sorted((run.path / layout.STORE).glob("*"))
     return next((Store(path) for path in candidates if (path / "manifest.json").is_file()), None)

@@ -26,7 +26,7 @@ from drift.errors import DataError
 from drift.policy.model import Policy, identified, load_policy, save_policy
 from drift.progress import report_note
 from drift.records import Reason
-from drift.rundir import partial_work
+from drift.rundir import layout, partial_work
 from drift.training.batch import StepCollator
 from drift.training.reference import ReferenceLogps, pad_id, training_weights, with_reference
 from drift.training.scale.checkpoint import Checkpoints, KeepCheckpoints, read_rows, training_plan
@@ -110,7 +110,7 @@ def train_in_process(
         reference, begin.policy_id, settings.model_dump(), policy.model_dump(), seed, processes
     )  # a checkpoint counts only for an equal plan
     checkpoints = Checkpoints(partial_work(out), plan)
-    with (out.parent / "metrics.jsonl").open("wb") if is_first else io.BytesIO() as metrics:
+    with (out.parent / layout.METRICS).open("wb") if is_first else io.BytesIO() as metrics:
         trainer = (ShardedTrainer if sharded else PreferenceTrainer)(
             model,
             tokens,

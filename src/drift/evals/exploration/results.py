@@ -10,8 +10,6 @@ from pydantic import TypeAdapter, ValidationError
 from drift.errors import DataError, first_problem
 from drift.evals.exploration.regions import RegionShares
 
-FILE = "exploration.json"
-
 
 @dataclass(frozen=True, slots=True)
 class MethodResult:

@@ -8,7 +8,7 @@ from typing import Literal
 from drift.errors import ConfigError, DataError
 from drift.evals.replies import EvalRequest
 from drift.records import ChatMessage, FeedbackLabel, PromptItem, Reason, Split, read_jsonl, stable_hash
-from drift.rundir import load_run
+from drift.rundir import layout, load_run
 from drift.store import Store
 from drift.turns import prompt_of
 
@@ -43,7 +43,7 @@ def heldout_requests(model: str, store: Path | None, which: str, limit: int) -> 
         raise ConfigError(f"--requests {which}: allowed: disliked, all.")
     if store is not None:
         return from_store(Store(store), "all" if which == "all" else "disliked", limit)
-    if not (Path(model) / "run.json").is_file():
+    if not layout.is_run(Path(model)):
         raise ConfigError(f"{model}: not a run, so it has no requests of its own. Name a store with --store DIR.")
     return from_run(Path(model), limit)
 
@@ -66,7 +66,7 @@ def from_store(store: Store, which: Which, limit: int, split: Split = "test") ->
 def from_run(run: Path, limit: int) -> HeldOutSet:
     """The requests that the run held out for testing. Raises DataError if it has none."""
     view = load_run(run)
-    heldout, labels = view.file("data/heldout.jsonl"), view.file("data/labels.jsonl")
+    heldout, labels = view.file(layout.HELDOUT), view.file(layout.LABELS)
     rows = read_jsonl(labels, FeedbackLabel) if labels else iter(())
     subtypes = {(label.conversation_id, label.reply_index): label.subtype for label in rows}
     items = read_jsonl(heldout, PromptItem) if heldout else iter(())

@@ -8,18 +8,19 @@ import os
 import shutil
 from pathlib import Path
 
-from drift.config import Config, DeploymentSettings, IngestionSettings, dump_config
+from drift.config import Config, IngestionSettings, dump_config
 from drift.errors import DataError
 from drift.experiments.compare.settings import Cell
 from drift.experiments.simulation import hash_of, sandbox_truth, simulate
-from drift.loop import begin, drift
+from drift.loop import drift
 from drift.policy.model import source_of
 from drift.records import Truth, stable_hash
 from drift.run import collect, store_for
-from drift.rundir import RunDir
+from drift.rundir import RunDir, layout
+from drift.start import begin
 from drift.store import Store
 
-NOT_SHARED = ("deployment", "store", "lock", ".work")
+NOT_SHARED = (layout.DEPLOYMENT, layout.STORE, layout.LOCK, layout.WORK)
 
 
 def shared_run_of(cell: Cell, root: Path) -> Path:
@@ -36,7 +37,12 @@ def make_shared_run(cell: Cell, root: Path) -> None:
     """Deploy, ingest, label, find prompts, warm start, evaluate: once for all cells that share it."""
     folder = shared_run_of(cell, root)
     with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
-        run.stage("deployment", simulate, *_deployed(cell.cfg, cell.deployment, cell.seed))
+        run.stage(
+            layout.DEPLOYMENT, simulate,
+            answering=source_of(cell.deployment.model or cell.cfg.policy.model), policy=cell.cfg.policy,
+            sampling=cell.cfg.sampling, deployment=cell.deployment, seed=cell.seed,
+            world=hash_of(cell.deployment.world),
+        )  # fmt: skip
         begin(cell.cfg, run, collect(_fed(cell.cfg, folder), run), truth_of(cell))
 
 
@@ -47,7 +53,7 @@ def run_cell(cell: Cell, root: Path) -> Path:
     """
     folder = root / "cells" / cell.arm / cell.name
     shared_run = shared_run_of(cell, root)
-    if not (folder / "run.json").exists():
+    if not layout.is_run(folder):
         shutil.rmtree(folder, ignore_errors=True)
         copy = folder.with_name(f".{folder.name}-{os.getpid()}")
         shutil.copytree(shared_run, copy, ignore=shutil.ignore_patterns(*NOT_SHARED))
@@ -60,7 +66,9 @@ def run_cell(cell: Cell, root: Path) -> Path:
 
 def require_all_iterations(folder: Path, iterations: int) -> None:
     """Arms are set side by side iteration by iteration. Raises DataError if one is missing."""
-    missing = next((k for k in range(1, iterations + 1) if not (folder / f"iteration-{k}/evaluation.json").exists()), 0)
+    missing = next(
+        (k for k in range(1, iterations + 1) if not (folder / f"{layout.iteration(k)}/{layout.EVALUATION}").exists()), 0
+    )
     if missing:
         raise DataError(
             f"{folder}: ended before iteration {missing} of {iterations}, for want of pairs or by a stop rule. "
@@ -72,11 +80,6 @@ def truth_of(cell: Cell) -> Truth:
     return sandbox_truth(cell.part, cell.cfg.evaluation.max_prompts, cell.deployment.world)
 
 
-def _deployed(cfg: Config, deployment: DeploymentSettings, seed: int) -> tuple[object, ...]:
-    answering = source_of(deployment.model or cfg.policy.model)
-    return answering, cfg.policy, cfg.sampling, deployment, seed, hash_of(deployment.world)
-
-
 def store_of(cell: Cell, shared_run: Path) -> Store:
     """The store of the shared_run's logs as they are now; those of earlier logs may stand beside it."""
     return store_for(_fed(cell.cfg, shared_run), shared_run)
@@ -84,4 +87,4 @@ def store_of(cell: Cell, shared_run: Path) -> Store:
 
 def _fed(cfg: Config, shared_run: Path) -> Config:
     """With the shared_run's deployment for logs."""
-    return cfg.model_copy(update={"logs": (str(shared_run / "deployment" / "logs"),)})
+    return cfg.model_copy(update={"logs": (str(shared_run / layout.DEPLOYMENT_LOGS),)})

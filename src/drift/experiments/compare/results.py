@@ -18,6 +18,7 @@ from drift.experiments.simulation import hash_of
 from drift.records import PreferencePair, read_jsonl
 from drift.report.comparison.page import write_comparison_report
 from drift.report.comparison.results import RESULTS, ArmResult, ComparisonResults, Difference, Three
+from drift.rundir import layout
 from drift.statistics import Share, bootstrap_runs
 
 
@@ -52,7 +53,7 @@ def summarise(
 
 def final_scores(cell: Cell, folder: Path) -> NDArray[np.float64]:
     """Utility at the first temperature of every held-out prompt after the last iteration: float64 [prompts]."""
-    last = _folder(cell, folder) / f"iteration-{cell.cfg.iterations}" / "evaluation.json"
+    last = _folder(cell, folder) / layout.iteration(cell.cfg.iterations) / layout.EVALUATION
     return np.asarray(read_evaluation(last).utility[0].scores)
 
 
@@ -80,7 +81,7 @@ def _arm(cells: Sequence[Cell], scores: Mapping[str, list[NDArray[np.float64]]],
         for run, place in enumerate(kept)
         if place is not None
     ]
-    counts = [sum(1 for _ in read_jsonl(step / "pairs.jsonl", PreferencePair)) for step in _steps(cells[0], folder)[1:]]
+    counts = [sum(1 for _ in read_jsonl(step / layout.PAIRS, PreferencePair)) for step in _steps(cells[0], folder)[1:]]
     return ArmResult(
         learning_rate=cells[0].cfg.training.learning_rate,
         utility=at[hottest][1:],
@@ -100,7 +101,7 @@ def _arm(cells: Sequence[Cell], scores: Mapping[str, list[NDArray[np.float64]]],
 
 def _scores(cells: Sequence[Cell], folder: Path) -> dict[str, list[NDArray[np.float64]]]:
     """By temperature: one matrix [runs, prompts] for the warm start and for every iteration."""
-    found = [[read_evaluation(step / "evaluation.json") for step in _steps(cell, folder)] for cell in cells]
+    found = [[read_evaluation(step / layout.EVALUATION) for step in _steps(cell, folder)] for cell in cells]
     temperatures = [f"{u.temperature:g}" for u in found[0][0].utility]
     return {
         t: [np.asarray([run[step].utility[i].scores for run in found]) for step in range(len(found[0]))]
@@ -115,7 +116,7 @@ def _mean_steps(by_run: list[list[float]]) -> tuple[float, ...]:
 
 def _kept(cell: Cell, folder: Path) -> int | None:
     """What the stop rule with patience 1 would have kept."""
-    watched = watch([step / "evaluation.json" for step in _steps(cell, folder)])
+    watched = watch([step / layout.EVALUATION for step in _steps(cell, folder)])
     if watched is None:
         return None
     stop = stops_at(watched, patience=1)
@@ -124,7 +125,7 @@ def _kept(cell: Cell, folder: Path) -> int | None:
 
 def _steps(cell: Cell, folder: Path) -> list[Path]:
     run = _folder(cell, folder)
-    return [run / "warm-start", *(run / f"iteration-{k}" for k in range(1, cell.cfg.iterations + 1))]
+    return [run / layout.WARM_START, *(run / layout.iteration(k) for k in range(1, cell.cfg.iterations + 1))]
 
 
 def _folder(cell: Cell, folder: Path) -> Path:
@@ -132,9 +133,9 @@ def _folder(cell: Cell, folder: Path) -> Path:
 
 
 def _improvement(step: Path) -> PairImprovement:
-    return PairImprovement.model_validate_json((step / "improvement.json").read_bytes())
+    return PairImprovement.model_validate_json((step / layout.IMPROVEMENT).read_bytes())
 
 
 def _updates(step: Path) -> int:
     """Optimizer steps; the diagnostics at the start and the end of an iteration have rows of their own."""
-    return sum(b'"lemma_1/bound"' not in row for row in (step / "metrics.jsonl").read_bytes().splitlines())
+    return sum(b'"lemma_1/bound"' not in row for row in (step / layout.METRICS).read_bytes().splitlines())

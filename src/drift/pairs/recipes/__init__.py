@@ -1,8 +1,16 @@
-"""A recipe is a way to build pairs; everything else of the loop is the same for all of them."""
+"""A recipe is a way to build pairs; everything else in the loop is the same for all of them.
 
-from drift.pairs.recipes import drift, iter_dpo, logs, random_turns, spin
-from drift.pairs.recipes.recipe import Recipe, RecipeInputs, resize_to
+pairs/recipes/NAME.py holds `pairs(inputs)`. config.RECIPE_RULES lists the names, with what each needs of a run.
+"""
 
-RECIPES = {module.NAME: module.RECIPE for module in (drift, spin, iter_dpo, logs, random_turns)}
+from collections.abc import Callable
+from importlib import import_module
 
-__all__ = ["RECIPES", "Recipe", "RecipeInputs", "resize_to"]
+from drift.config import RECIPE_RULES
+from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, resize_to
+
+RECIPES: dict[str, Callable[[RecipeInputs], PairsOrDrops]] = {
+    name: import_module(f"drift.pairs.recipes.{name}").pairs for name in RECIPE_RULES
+}
+
+__all__ = ["RECIPES", "RecipeInputs", "resize_to"]

@@ -4,35 +4,32 @@
 unguided or mixed is the sampler's matter (`recipe.guided_share`).
 """
 
-from drift.pairs.recipes.recipe import PairsOrDrops, Recipe, RecipeInputs, fresh_against, unusable, with_margin
+from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, unusable, with_margin
 from drift.records import ChatMessage, Drop, Reason
 
 NAME = "drift"
 
 
-def pairs(material: RecipeInputs) -> PairsOrDrops:
+def pairs(inputs: RecipeInputs) -> PairsOrDrops:
     """One pair or one named drop for each completion of an item that has a rejected reply."""
-    yield from against_the_logs(material, NAME)
+    yield from against_the_logs(inputs, NAME)
 
 
-def against_the_logs(material: RecipeInputs, name: str) -> PairsOrDrops:
+def against_the_logs(inputs: RecipeInputs, name: str) -> PairsOrDrops:
     """Chosen = the fresh reply, rejected = the reply that stands in the logs."""
-    for completion in material.completions:
-        item = material.items[completion.prompt_id]
+    for completion in inputs.completions:
+        item = inputs.items[completion.prompt_id]
         row = f"{item.prompt_id}/{completion.sample}"
-        reason = unusable(completion, material.drop_truncated)
+        reason = unusable(completion, inputs.drop_truncated)
         if item.rejected is None:
             yield Drop(row, "pairs", Reason.EMPTY_REJECTED)
         elif reason is not None:
             yield Drop(row, "pairs", reason)
         elif completion.text.strip() == item.rejected.content.strip():
             yield Drop(row, "pairs", Reason.CHOSEN_IS_REJECTED)
-        elif item.prompt_id in material.unlearned:
+        elif item.prompt_id in inputs.unlearned:
             yield Drop(row, "pairs", Reason.UNLEARNED)
         else:
             pair = fresh_against(name, item, completion, ChatMessage("assistant", completion.text), item.rejected)
-            score = material.score(completion)
+            score = inputs.score(completion)
             yield pair if score is None else with_margin(pair, score.score, score.rejected_score, score.scorer)
-
-
-RECIPE = Recipe(NAME, "disliked", pairs)

@@ -5,23 +5,23 @@
 
 from itertools import groupby
 
-from drift.pairs.recipes.recipe import PairsOrDrops, Recipe, RecipeInputs, fresh_against, unusable, with_margin
+from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, unusable, with_margin
 from drift.records import ChatMessage, Completion, Drop, PromptItem, Reason, Score
 
 NAME = "iter_dpo"
 
 
-def pairs(material: RecipeInputs) -> PairsOrDrops:
+def pairs(inputs: RecipeInputs) -> PairsOrDrops:
     """One pair or one named drop for each prompt that has completions."""
-    for prompt_id, group in groupby(material.completions, key=lambda completion: completion.prompt_id):
-        yield from _best_and_worst(material, material.items[prompt_id], list(group))
+    for prompt_id, group in groupby(inputs.completions, key=lambda completion: completion.prompt_id):
+        yield from _best_and_worst(inputs, inputs.items[prompt_id], list(group))
 
 
-def _best_and_worst(material: RecipeInputs, item: PromptItem, completions: list[Completion]) -> PairsOrDrops:
-    usable = [c for c in completions if unusable(c, material.drop_truncated) is None]
-    scored = [(score, c) for c in usable if (score := material.score(c)) is not None and score.score is not None]
+def _best_and_worst(inputs: RecipeInputs, item: PromptItem, completions: list[Completion]) -> PairsOrDrops:
+    usable = [c for c in completions if unusable(c, inputs.drop_truncated) is None]
+    scored = [(score, c) for c in usable if (score := inputs.score(c)) is not None and score.score is not None]
     if not usable:
-        yield Drop(item.prompt_id, "pairs", unusable(completions[0], material.drop_truncated) or Reason.EMPTY_CHOSEN)
+        yield Drop(item.prompt_id, "pairs", unusable(completions[0], inputs.drop_truncated) or Reason.EMPTY_CHOSEN)
         return
     if not scored:
         yield Drop(item.prompt_id, "pairs", Reason.UNSCORED)
@@ -40,6 +40,3 @@ def _best_and_worst(material: RecipeInputs, item: PromptItem, completions: list[
 def _points(scored: tuple[Score, Completion]) -> float:
     """Only called on scores that are there."""
     return scored[0].score or 0.0
-
-
-RECIPE = Recipe(NAME, "disliked", pairs)

@@ -3,15 +3,12 @@
 One DPO run of K epochs: iterate with `training.reference: warm_start`, or K = 1.
 """
 
-from drift.pairs.recipes.recipe import PairsOrDrops, Recipe, RecipeInputs
+from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs
 from drift.pairs.repairs import repair_pairs
 
 NAME = "logs"
 
 
-def pairs(material: RecipeInputs) -> PairsOrDrops:
+def pairs(inputs: RecipeInputs) -> PairsOrDrops:
     """The repairs among the items, as in the warm start."""
-    yield from repair_pairs(material.items.values())
-
-
-RECIPE = Recipe(NAME, "disliked", pairs, samples=False)
+    yield from repair_pairs(inputs.items.values())

@@ -1,9 +1,8 @@
-"""What a recipe is made of, and how a pair is made from its two replies."""
+"""What a recipe is given, and how a pair is made of two replies."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
-from typing import Literal
 
 from drift.records import ChatMessage, Completion, Drop, PreferencePair, PromptItem, Reason, Score, stable_hash
 
@@ -25,16 +24,6 @@ class RecipeInputs:
 
     def score(self, completion: Completion) -> Score | None:
         return self.scores.get((completion.prompt_id, completion.sample))
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """`prompts`: the requests that it needs. `samples`: whether the policy answers them anew in every iteration."""
-
-    name: str
-    prompts: Literal["disliked", "liked", "random"]
-    pairs: Callable[[RecipeInputs], PairsOrDrops]
-    samples: bool = True
 
 
 def fresh_against(

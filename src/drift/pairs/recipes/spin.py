@@ -3,18 +3,18 @@
 The opposite of DRIFT: the good side is fixed and scarce, the bad side is the policy's own and moves towards it.
 """
 
-from drift.pairs.recipes.recipe import PairsOrDrops, Recipe, RecipeInputs, fresh_against, unusable
+from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, unusable
 from drift.records import ChatMessage, Drop, Reason
 
 NAME = "spin"
 
 
-def pairs(material: RecipeInputs) -> PairsOrDrops:
+def pairs(inputs: RecipeInputs) -> PairsOrDrops:
     """One pair or one named drop for each completion of an item whose reply was liked."""
-    for completion in material.completions:
-        item = material.items[completion.prompt_id]
+    for completion in inputs.completions:
+        item = inputs.items[completion.prompt_id]
         row = f"{item.prompt_id}/{completion.sample}"
-        reason = unusable(completion, material.drop_truncated)
+        reason = unusable(completion, inputs.drop_truncated)
         if item.preferred is None:
             yield Drop(row, "pairs", Reason.EMPTY_CHOSEN)
         elif reason is not None:
@@ -23,6 +23,3 @@ def pairs(material: RecipeInputs) -> PairsOrDrops:
             yield Drop(row, "pairs", Reason.CHOSEN_IS_REJECTED)
         else:
             yield fresh_against(NAME, item, completion, item.preferred, ChatMessage("assistant", completion.text))
-
-
-RECIPE = Recipe(NAME, "liked", pairs)

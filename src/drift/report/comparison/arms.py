@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from drift.report.comparison.results import ComparisonResults
-from drift.rundir import RunView, load_run
+from drift.rundir import RunView, layout, load_run
 from drift.rundir.manifest import read_manifest
 
 RUN_SETTINGS = ("name", "seed", "output", "logs", "store", "policy.model")
@@ -65,7 +65,7 @@ def read_facts(folder: Path, comparison: ComparisonResults) -> Facts:
 
 
 def _runs(folder: Path, names: Iterable[str]) -> Iterable[RunView]:
-    return (load_run(folder / name) for name in names if (folder / name / "run.json").is_file())
+    return (load_run(folder / name) for name in names if layout.is_run(folder / name))
 
 
 def _settings(run: RunView) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _drops(runs: Iterable[RunView], in_iterations: bool) -> dict[str, int]:
     drops: Counter[str] = Counter()
     for run in runs:
         for stage in run.stages:
-            if stage.name.startswith("iteration-") == in_iterations:
+            if (layout.iteration_of(stage.name) is not None) == in_iterations:
                 dropped = {key: n for key, n in stage.counts.items() if key.startswith("dropped.") and n}
                 drops.update({key.removeprefix("dropped."): int(n or 0) for key, n in dropped.items()})
     return dict(drops.most_common())

@@ -1,0 +1,74 @@
+"""Every file and folder of a run, named once.
+
+    RUN/config.yaml  run.json  lock  report.html  exploration.json
+        store/                       the run's own store, where the config names none
+        deployment/                  `drift demo`, `drift compare`: the simulated chat logs and their truth
+        data/                        labels, prompts, held-out prompts, the funnel
+        base/                        the evaluation of the policy before any training
+        warm-start/                  pairs, reference, policy, metrics, evaluation
+        heldout/                     one guided reply per held-out prompt, as fixed pairs to measure every policy by
+        iteration-1/ ...             completions, scores, pairs, reference, policy, metrics, evaluation
+        policy/                      the policy to use
+        .work/                       stages that are under way
+
+Every folder with stages in it has a manifest.json.
+"""
+
+from pathlib import Path
+
+CONFIG = "config.yaml"
+RUN = "run.json"
+MANIFEST = "manifest.json"
+LOCK = "lock"
+WORK = ".work"
+REPORT = "report.html"
+EXPLORATION = "exploration.json"
+STORE = "store"
+DEPLOYMENT = "deployment"
+DEPLOYMENT_LOGS, DEPLOYMENT_TRUTH = f"{DEPLOYMENT}/logs", f"{DEPLOYMENT}/truth.jsonl"
+
+LABELS = "data/labels.jsonl"
+LABEL_QUALITY = "data/label_quality.json"
+PROMPTS = "data/prompts.jsonl"
+LIKED = "data/liked.jsonl"
+RANDOM = "data/random.jsonl"
+HELDOUT = "data/heldout.jsonl"
+FUNNEL = "data/funnel.json"
+
+BASE, WARM_START, HELDOUT_REPLIES = "base", "warm-start", "heldout"
+
+# In the folder of an iteration; the base, the warm start and the held-out replies have some of them too.
+COMPLETIONS = "completions.jsonl"
+SCORES = "scores.jsonl"
+JUDGEMENTS = "judgements.jsonl"
+UNLEARNED = "unlearned.jsonl"
+PAIRS = "pairs.jsonl"
+IMPROVEMENT = "improvement.json"
+REFERENCE = "reference.safetensors"
+METRICS = "metrics.jsonl"
+EVALUATION = "evaluation.json"
+POLICY = "policy"
+
+_ITERATION = "iteration-"
+
+
+def iteration(k: int) -> str:
+    """The folder of iteration `k`, counted from 1."""
+    return f"{_ITERATION}{k}"
+
+
+def iteration_of(name: str) -> int | None:
+    """The number of the iteration whose folder is, or holds, RUN/`name`; None for what lies outside of iterations."""
+    folder = name.split("/")[0]
+    number = folder.removeprefix(_ITERATION)
+    return int(number) if folder.startswith(_ITERATION) and number.isdecimal() else None
+
+
+def iteration_folders(run: Path) -> list[Path]:
+    """The folders of all iterations, in the order of their numbers."""
+    folders = [folder for folder in run.glob(f"{_ITERATION}*") if iteration_of(folder.name) is not None]
+    return sorted(folders, key=lambda folder: iteration_of(folder.name) or 0)
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / RUN).is_file()

@@ -1,0 +1,89 @@
+"""What precedes the first iteration: prompts, the warm start, and held-out pairs to measure every policy by."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from drift.config import Config, RecipeSettings
+from drift.errors import NothingToTrainOn
+from drift.evaluation.evaluate import evaluate
+from drift.pairs.stages import build_pairs, find_heldout, find_liked, find_prompts, find_random, find_repairs
+from drift.policy.model import source_of
+from drift.policy.sampler import sample
+from drift.progress import report_note
+from drift.records import Truth
+from drift.rundir import RunDir, layout
+from drift.store import Store
+from drift.training.reference import ReferenceSettings, measure_reference
+from drift.training.train import train
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The same for every recipe on the same logs. `policy`: the warm start's, or the base where there is none.
+
+    `prompts`: the disliked replies. `probes`: held-out pairs. `evaluation`: of `policy`.
+    """
+
+    prompts: Path
+    policy: Path | str
+    probes: Path
+    evaluation: Path
+
+
+def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> Start:
+    """Find the disliked replies, train the warm start on the repairs among them, and evaluate base and warm start."""
+    prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train")
+    heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts)
+    base = source_of(cfg.policy.model)
+    warm = _warm_start(cfg, run, base, prompts)
+    probes = _probes(cfg, run, warm, heldout)
+
+    def evaluated(folder: str, policy: Path | str) -> Path:
+        return run.folder(folder).stage(
+            layout.EVALUATION, evaluate, policy=policy, probes=probes, settings=cfg.evaluation,
+            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed,
+        )  # fmt: skip
+
+    evaluated(layout.BASE, base)
+    return Start(prompts, warm, probes, evaluated(layout.WARM_START, warm))
+
+
+def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Path:
+    """The requests that the recipe needs."""
+    if cfg.recipe.rules.prompts == "liked":
+        return run.stage(layout.LIKED, find_liked, store=store, split="train")
+    if cfg.recipe.rules.prompts == "random":
+        return run.stage(layout.RANDOM, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed)
+    return disliked
+
+
+def _warm_start(cfg: Config, run: RunDir, base: Path | str, prompts: Path) -> Path | str:
+    """The policy that learned the repairs; the base if there is none to train on: this stage is optional."""
+    folder = run.folder(layout.WARM_START)
+    repairs = folder.stage(layout.PAIRS, find_repairs, prompts=prompts)
+    if not repairs.stat().st_size or not cfg.warm_start.epochs:
+        return base
+    try:
+        logps = folder.stage(
+            layout.REFERENCE, measure_reference, policies=(base,), pairs=repairs,
+            settings=ReferenceSettings.of(cfg.warm_start, cfg.policy),
+        )  # fmt: skip
+    except NothingToTrainOn as error:
+        report_note(f"no warm start; the run begins with the base: {error}")
+        return base
+    return folder.stage(
+        layout.POLICY, train, start=base, reference=logps, pairs=repairs, settings=cfg.warm_start,
+        policy=cfg.policy, seed=cfg.seed,
+    )  # fmt: skip
+
+
+def _probes(cfg: Config, run: RunDir, warm: Path | str, heldout: Path) -> Path:
+    """Fixed held-out pairs to measure every policy by: one guided reply each, whatever the recipe."""
+    folder, guided = run.folder(layout.HELDOUT_REPLIES), RecipeSettings()
+    replies = folder.stage(
+        layout.COMPLETIONS, sample, policy=warm, prompts=heldout, sampling=cfg.sampling, recipe=guided,
+        policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
+    )  # fmt: skip
+    return folder.stage(
+        layout.PAIRS, build_pairs, prompts=heldout, completions=replies, recipe=guided, sampling=cfg.sampling
+    )
