@@ -134,8 +134,8 @@ def _complaint(conversation: Conversation, label: FeedbackLabel) -> ChatMessage 
         return ChatMessage("user", comment)
     if label.user_index is None:
         return None
-    said = conversation.messages[label.user_index].chat()
+    turn = conversation.messages[label.user_index].chat()
     kinds = {rating.kind for rating in conversation.ratings if rating.reply_index == label.reply_index}
     thumbed = label.labeller == "rating" and "correction" not in kinds
-    bare = thumbed and (not label.evidence or label.evidence not in said.content)
-    return None if bare else said
+    bare = thumbed and (not label.evidence or label.evidence not in turn.content)
+    return None if bare else turn

@@ -1,7 +1,7 @@
-"""What the embedded labeller looks at: hashed words of a user turn, and how it relates to the request and the reply.
+"""Features of the embedded labeller: hashed words of a user turn, and its relations to the request and the reply.
 
-Everything here is paid once per user turn of every log, so all of it is arithmetic on arrays of a whole batch.
-`VERSION` names the code: weights fitted on other features are refused.
+This code runs for every user turn of every log, so all of it is arithmetic on arrays of a whole batch. `VERSION` names
+the code: weights that were fitted on other features are refused.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from drift.feedback.embedded.spell import BREAK, CAPITAL, CODE, DIGIT, KNOWN, LE
 VERSION = "3"
 BUCKET_BITS = 16
 BUCKETS = 1 << BUCKET_BITS
-OPENING, ENDING = 120, 40
-FIRST, FRONT = 6, 4
+OPENING, ENDING = 120, 40  # characters of a reply
+FIRST, FRONT = 6, 4  # words that open a turn
 CELLS = 2048  # words of two texts are compared by 11 bits of their hashes
 
 ERRORS = (
@@ -37,7 +37,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Features of n turns, and of further texts that are their requests.
+    """Features of n turns, and of those of their requests that are not turns of the batch.
 
     `spoken`: the words of all texts, those of the turns first; `buckets` int32 [FAMILIES, words]: those that each word
     stands in, 0 for none; `relation` float32 [n, len(RELATION)]; `asked` int64 [n]: which text is the turn's request.
@@ -50,11 +50,11 @@ class Batch:
 
     @property
     def words(self) -> Words:
-        """Those of the turns."""
+        """The words of the turns."""
         return self.spoken.first(len(self.relation))
 
     def only(self, rows: Sequence[int]) -> "Batch":
-        """The batch of some of its turns, without their requests."""
+        """The same batch with only these turns, without their requests."""
         words, chosen = self.spoken.pick(np.asarray(rows, dtype=np.int64))
         return Batch(words, self.buckets[:, chosen], self.relation[rows], np.zeros(0, dtype=np.int64))
 
@@ -68,7 +68,8 @@ def features(turns: Sequence[Turn]) -> Batch:
 
 
 def _requests(turns: Sequence[Turn]) -> tuple[np.ndarray, list[str]]:
-    """Of each turn the number of its request's text: often it is the turn before, else one of the further texts."""
+    """For each turn the index of its request's text, and the texts to add: a request that is the turn before in the
+    batch needs no text of its own."""
     asked, further, before = np.zeros(len(turns), dtype=np.int64), [], None
     for i, turn in enumerate(turns):
         if before is not None and turn.request is before:
@@ -81,7 +82,7 @@ def _requests(turns: Sequence[Turn]) -> tuple[np.ndarray, list[str]]:
 
 
 def features_of_texts(texts: Sequence[str]) -> Batch:
-    """Texts that stand in no relation to anything."""
+    """Features of texts that have no request and no reply; all relations are 0."""
     words = spell([cut(text) for text in texts])
     relation = np.zeros((len(texts), len(RELATION)), dtype=np.float32)
     return Batch(words, _buckets(words), relation, np.zeros(0, dtype=np.int64))
@@ -99,17 +100,17 @@ FAMILIES = 12
 def _buckets(words: Words) -> np.ndarray:
     """A word, its stem, its role, runs and pairs of both, and once more if it is among the words that open the turn."""
     own, roles, turn, place = words.shapes, _roles(words), words.owners, words.places()
-    found = np.zeros((FAMILIES, len(own)), dtype=np.int32)
-    found[0] = _bucket(own, 1)
-    found[1] = np.where(words.kinds == LETTER, _bucket(words.stems, 2), 0)
-    found[2] = np.where(place < FIRST, _bucket(own, 3), 0)
-    found[3] = _bucket(roles, 4)
+    buckets = np.zeros((FAMILIES, len(own)), dtype=np.int32)
+    buckets[0] = _bucket(own, 1)
+    buckets[1] = np.where(words.kinds == LETTER, _bucket(words.stems, 2), 0)
+    buckets[2] = np.where(place < FIRST, _bucket(own, 3), 0)
+    buckets[3] = _bucket(roles, 4)
     inside = [turn[: max(len(turn) - reach, 0)] == turn[reach:] for reach in range(4)]
     chains = ((own, own), (own, own, own), (roles, roles), (roles,) * 3, (roles,) * 4, (own, None, own))
     for row, chain in enumerate((*chains, (own, roles), (roles, own)), 4):
-        kept = inside[len(chain) - 1]
-        found[row, : len(kept)] = np.where(kept, _bucket(_run(chain, len(kept)), row + 1), 0)
-    return found
+        fits = inside[len(chain) - 1]
+        buckets[row, : len(fits)] = np.where(fits, _bucket(_run(chain, len(fits)), row + 1), 0)
+    return buckets
 
 
 def _run(chain: Sequence[np.ndarray | None], count: int) -> np.ndarray:
@@ -172,34 +173,34 @@ def relate(turns: Sequence[Turn], texts: Sequence[str], words: Words, requests: 
 
 
 def _repetition(scene: TurnFeatures) -> tuple[np.ndarray, ...]:
-    """REPETITION: what the turn has of the request."""
+    """REPETITION: which words of the request the turn repeats, drops or adds."""
     words, request = scene.words, scene.request
-    content, wanted = _content(words), _content(request)
-    kept = content & _found(words, request, wanted)
-    said, asked, both = words.count(content), request.count(wanted), words.count(kept)
-    new, lost = said - both, request.count(wanted & ~_found(request, words, content))
-    repeated = _share(asked - lost, asked)
-    spoken = request.counts > 0
-    first = np.zeros(len(spoken), dtype=np.uint32)
-    first[spoken] = request.hashes[request.starts()[spoken]]
-    alike = spoken & words.has((words.hashes == first[words.owners]) & (words.places() < FRONT))
-    same = (said + new + lost > 0) & (_sequence(words) == _sequence(request))
+    content, request_content = _content(words), _content(request)
+    shared = content & _occurs(words, request, request_content)
+    total, requested, both = words.count(content), request.count(request_content), words.count(shared)
+    new, lost = total - both, request.count(request_content & ~_occurs(request, words, content))
+    repeated = _share(requested - lost, requested)
+    has_request = request.counts > 0
+    first = np.zeros(len(has_request), dtype=np.uint32)
+    first[has_request] = request.hashes[request.starts()[has_request]]
+    alike = has_request & words.has((words.hashes == first[words.owners]) & (words.places() < FRONT))
+    same = (total + new + lost > 0) & (_sequence(words) == _sequence(request))
     numbers = words.kinds == DIGIT
     count = words.count(numbers)
     return (
-        same & (said > 2),
-        same & (said <= 2),
-        _share(both, said),
+        same & (total > 2),
+        same & (total <= 2),
+        _share(both, total),
         repeated,
-        (said > 0) & (new == 0),
+        (total > 0) & (new == 0),
         np.minimum(new, 6) / 6,
         np.minimum(lost, 6) / 6,
         (new > 0) & (lost > 0) & (repeated > 0),
         alike,
         alike & (new == lost) & (lost > 0),
-        _share(words.count(numbers & kept), count),
-        _share(words.count(numbers & ~kept), count),
-        ~spoken,
+        _share(words.count(numbers & shared), count),
+        _share(words.count(numbers & ~shared), count),
+        ~has_request,
     )
 
 
@@ -227,7 +228,7 @@ def _reply(scene: TurnFeatures) -> tuple[np.ndarray, ...]:
         asks,
         broken_off & (length > 400),
         np.log1p(length) / 8,
-        _share(words.count(content & _found(words, opening, _content(opening))), words.count(content)),
+        _share(words.count(content & _occurs(words, opening, _content(opening))), words.count(content)),
         is_error,
         is_error & code,
         no & asks,
@@ -236,7 +237,7 @@ def _reply(scene: TurnFeatures) -> tuple[np.ndarray, ...]:
 
 
 def _manner(scene: TurnFeatures) -> tuple[np.ndarray, ...]:
-    """MANNER: how the turn is written and which kinds of words it has."""
+    """MANNER: how the turn is written, and which kinds of words it contains."""
     words, size = scene.words, np.maximum(scene.words.size, 1)
     thanks, length = words.has(words.among("thanks")), np.asarray([len(turn.text) for turn in scene.turns])
     faults = words.count(words.plays("bad", "fault", "broken"))
@@ -263,12 +264,12 @@ def _manner(scene: TurnFeatures) -> tuple[np.ndarray, ...]:
 
 
 def _content(words: Words) -> np.ndarray:
-    """bool [n]: words that carry meaning: no function words, no punctuation."""
+    """bool [n]: words that carry meaning: neither function words nor punctuation."""
     return words.speaks() & ~words.among("function")
 
 
-def _found(words: Words, other: Words, which: np.ndarray) -> np.ndarray:
-    """bool [n]: is the word one of those (`which`) of the other text with the same number?"""
+def _occurs(words: Words, other: Words, which: np.ndarray) -> np.ndarray:
+    """bool [n]: does the word occur among the words `which` of the other text with the same number?"""
     cells = np.zeros(len(other.counts) * CELLS, dtype=bool)
     cells[_cells(other)[which]] = True
     return cells[_cells(words)]

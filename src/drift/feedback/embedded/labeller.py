@@ -1,6 +1,6 @@
-"""The labeller that ships: it says what a user turn expresses about the reply before it, from words and relations.
+"""The labeller that ships: labels a reply by the words of the user turn after it, and by how they relate to the reply.
 
-It runs on numpy alone, at some twenty thousand turns per second, and is fitted by
+It needs numpy alone, labels some twenty thousand turns per second, and is fitted by
 `python -m drift.feedback.embedded.fit`. It judges EXPRESSED feedback: most failures of an assistant leave no trace in
 what the user writes next.
 """
@@ -21,8 +21,8 @@ from drift.feedback.embedded.spell import HEAD, TAIL
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
 from drift.turns import judged_reply
 
-BATCH = 512
-DECISION = 0.5
+BATCH = 512  # turns
+DECISION = 0.5  # the least probability of a DSAT or SAT verdict
 CLAUSE_SCORES = (LINEAR.index("plain"), LINEAR.index("sat"))
 CLAUSE = re.compile(r"(?:[^.!?;\n,]|[.,](?=\w)|,(?! but| however))+[.!?]*")
 
@@ -49,7 +49,7 @@ def reactions(conversation: Conversation) -> Iterator[ReactingTurn]:
 
 
 class EmbeddedLabeller:
-    """A `Labeller`. `version` names the weights and the code of the features."""
+    """A `Labeller`. `version` identifies the weights and the code of the features."""
 
     def __init__(self, weights: Path = WEIGHTS):
         self.scorer = TurnScorer(load_model(weights))
@@ -67,8 +67,8 @@ class EmbeddedLabeller:
     def _chances(self, batch: Batch) -> np.ndarray:
         return np.round(1.0 / (1.0 + np.exp(-self.scorer.odds(batch))), 4)
 
-    def _judge(self, some: Sequence[ReactingTurn]) -> Iterator[FeedbackLabel]:
-        turns = [reaction.turn for reaction in some]
+    def _judge(self, reacting: Sequence[ReactingTurn]) -> Iterator[FeedbackLabel]:
+        turns = [reaction.turn for reaction in reacting]
         batch = features(turns)
         chances = self._chances(batch)
         reasons = _abstain_reasons(turns, batch)
@@ -76,7 +76,7 @@ class EmbeddedLabeller:
             _verdict(reason, *pair) for reason, pair in zip(reasons, chances.tolist(), strict=True)
         ]
         findings = self._findings(verdicts, turns, batch)
-        for i, (reaction, reason, (p_dsat, p_sat)) in enumerate(zip(some, reasons, chances.tolist(), strict=True)):
+        for i, (reaction, reason, (p_dsat, p_sat)) in enumerate(zip(reacting, reasons, chances.tolist(), strict=True)):
             subtype, evidence = findings.get(i, (None, None))
             yield FeedbackLabel(
                 reaction.conversation_id,
@@ -93,8 +93,8 @@ class EmbeddedLabeller:
             )
 
     def _findings(self, verdicts: Sequence[Verdict], turns: Sequence[Turn], batch: Batch) -> dict[int, tuple[str, str]]:
-        """Subtype and evidence of the turns that got a verdict, by their place."""
-        places = [i for i, given in enumerate(verdicts) if given in VERDICTS]
+        """Subtype and evidence of the turns with a DSAT or SAT verdict, by their index in the batch."""
+        places = [i for i, verdict in enumerate(verdicts) if verdict in VERDICTS]
         if not places:
             return {}
         model, scores = self.scorer.model, self.scorer.subtypes(batch.only(places))
@@ -106,14 +106,14 @@ class EmbeddedLabeller:
         return {i: (model.subtype_names[kind], span) for i, kind, span in zip(places, kinds, spans, strict=True)}
 
     def _evidence(self, texts: Sequence[str], columns: Sequence[int]) -> list[str]:
-        """Of each text the clause that, standing alone, speaks loudest for its verdict."""
+        """For each text the clause that, scored alone, has the highest score for its verdict."""
         spans = [clauses(text) for text in texts]
         scores = self.scorer.linear(features_of_texts([clause for part in spans for clause in part]))[:, CLAUSE_SCORES]
-        found, begin = [], 0
+        loudest, begin = [], 0
         for part, column in zip(spans, columns, strict=True):
-            found.append(part[int(scores[begin : begin + len(part), column].argmax())])
+            loudest.append(part[int(scores[begin : begin + len(part), column].argmax())])
             begin += len(part)
-        return found
+        return loudest
 
 
 def _verdict(reason: str | None, p_dsat: float, p_sat: float) -> Verdict:
@@ -125,12 +125,12 @@ def _verdict(reason: str | None, p_dsat: float, p_sat: float) -> Verdict:
 
 
 def clauses(text: str) -> list[str]:
-    """The sentences and clauses of what the labeller reads of a text, each of them verbatim; at least one."""
+    """The sentences and clauses of the part of a text that the labeller reads, verbatim; at least one."""
     read = [text] if len(text) <= HEAD + TAIL else [text[:HEAD], text[-TAIL:]]
-    found = [
+    spans = [
         clause for part in read for clause in map(str.strip, CLAUSE.findall(part)) if any(map(str.isalnum, clause))
     ]
-    return found or [text.strip()[:HEAD]]
+    return spans or [text.strip()[:HEAD]]
 
 
 def _abstain_reasons(turns: Sequence[Turn], batch: Batch) -> list[str | None]:

@@ -1,4 +1,4 @@
-"""Is this turn in the language that the embedded labeller was taught, English? Cheap signs first, then a model."""
+"""Is a turn English, the language that the embedded labeller was trained on? Cheap signs first, then a model."""
 
 import re
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ from drift.feedback.embedded.spell import HEAD, KNOWN, LETTER, OTHER, cut
 
 LETTERS = re.compile(r"[^\W\d_]+")
 CODE_MARKS = frozenset("{}[]()<>=;_/\\`|$#@*+")
-SURE_COMMON_SHARE, FAIR_COMMON_SHARE, FAIR_COMMON_WORDS = 0.25, 0.12, 3
-FOREIGN_LETTERS, SHORT, CODE_SHARE = 0.3, 60, 0.06
+SURE_COMMON_SHARE = 0.25  # share of common English words that is enough, if foreign ones are fewer
+FAIR_COMMON_SHARE, FAIR_COMMON_WORDS = 0.12, 3  # enough, if there are no foreign words
+FOREIGN_LETTER_SHARE, SHORT_CHARACTERS, CODE_SHARE = 0.3, 60, 0.06
 _NAMED = dict(zip(KNOWN.words, range(1, len(KNOWN.words) + 1), strict=True))
 _HIGH = (np.arange(256) > 127).astype(np.uint8)
 
@@ -28,12 +29,12 @@ class WordCounts(NamedTuple):
 def english(turns: Sequence[Turn], batch: Batch) -> list[bool]:
     """Turns without letters (numbers, emoji) and code belong to no language and pass.
 
-    A few words after an English request, none of them another language's, are taken for English: too short to tell.
+    A few words after an English request pass if no word is foreign: they are too short to tell.
     """
     words = batch.spoken
     spoken = words.count((words.kinds == LETTER) | (words.kinds == OTHER))
     hits, foreign = words.count(words.among("english")), words.count(words.among("foreign"))
-    few_high = words.characters(_HIGH) <= FOREIGN_LETTERS / 2 * words.size
+    few_high = words.characters(_HIGH) <= FOREIGN_LETTER_SHARE / 2 * words.size
     sure = ((hits > foreign) & (hits >= SURE_COMMON_SHARE * spoken) & few_high) | (spoken == 0)
     sure |= (foreign == 0) & (hits >= FAIR_COMMON_WORDS) & (hits >= FAIR_COMMON_SHARE * spoken) & few_high
     passed = sure[: len(turns)].tolist()
@@ -48,19 +49,19 @@ def _is_english(text: str, counts: WordCounts, request: str) -> bool:
     plain = text.isascii()
     if not plain and not LETTERS.search(text):
         return True
-    if not plain and _foreign_letters(text[:HEAD]) > FOREIGN_LETTERS:
+    if not plain and _foreign_letters(text[:HEAD]) > FOREIGN_LETTER_SHARE:
         return False
     if counts.hits > counts.foreign and counts.hits >= SURE_COMMON_SHARE * counts.spoken:
         return True
     if plain and not counts.foreign and counts.hits > 1:
         return True
-    if plain and not counts.foreign and len(text) < SHORT:
+    if plain and not counts.foreign and len(text) < SHORT_CHARACTERS:
         return not _reads_foreign(request[:HEAD])
     return not _reads_foreign(text[:HEAD])
 
 
 def _foreign_letters(text: str) -> float:
-    """Share of letters outside a-z; emoji and symbols are no letters."""
+    """Share of letters outside a-z; emoji and symbols are not letters."""
     letters = "".join(LETTERS.findall(text))
     return sum(letter > "\x7f" for letter in letters) / len(letters) if letters else 0.0
 
@@ -71,7 +72,7 @@ def _reads_foreign(text: str) -> bool:
     hits, foreign = (int(KNOWN.sections[name][rows].sum()) for name in ("english", "foreign"))
     if not words or (hits > foreign and hits >= SURE_COMMON_SHARE * len(words)):
         return False
-    if text.isascii() and not foreign and (len(text) < SHORT or _is_code(text)):
+    if text.isascii() and not foreign and (len(text) < SHORT_CHARACTERS or _is_code(text)):
         return False
     import py3langid  # half a second to load: only where the cheap signs fail
 

@@ -1,4 +1,4 @@
-"""What the weights hold and how a batch is scored: linear scores of hashed words, and small trees over them.
+"""The labeller's model: linear scores of hashed words, and small trees over them.
 
 Three linear scores read a turn's words: `heard` was fitted on all sources, `plain` on the phrase book and IARD alone
 and without relations, `sat` on approval. Trees see `heard`, `plain`, the `plain` score of the request (who complained
@@ -17,7 +17,9 @@ from drift.records import Verdict
 WEIGHTS = Path(__file__).with_name("weights.npz")
 VERDICTS: tuple[Verdict, ...] = ("DSAT", "SAT")
 LINEAR = ("heard", "plain", "sat")
+"""The linear scores, in the order of the weights' columns."""
 SEEN = ("heard", "plain", "request", *RELATION)
+"""The inputs of the trees, in the order of `Trees.columns`."""
 DEPTH = 3
 INNER, LEAVES = (1 << DEPTH) - 1, 1 << DEPTH
 
@@ -66,7 +68,7 @@ class Model:
 
 
 class TurnScorer:
-    """A model made ready: its weights times idf, so that one look-up per bucket serves all scores."""
+    """Scores batches. Weights are multiplied by idf once, so that one look-up per bucket serves all scores."""
 
     def __init__(self, model: Model):
         self.model = model
@@ -75,23 +77,23 @@ class TurnScorer:
 
     def linear(self, batch: Batch) -> np.ndarray:
         """float32 [n, 3] of the turns, columns as LINEAR."""
-        return _related(_said(batch, self._linear), batch.relation, self.model.linear)
+        return _related(_word_scores(batch, self._linear), batch.relation, self.model.linear)
 
     def odds(self, batch: Batch) -> np.ndarray:
         """float64 [n, 2]: the log-odds of dissatisfaction and of approval. The batch is one of turns."""
-        said, plain = _said(batch, self._linear), LINEAR.index("plain")
-        before = said[batch.asked, plain] + self.model.linear[-1, plain]
-        scores = _related(said, batch.relation, self.model.linear)
+        words, plain = _word_scores(batch, self._linear), LINEAR.index("plain")
+        before = words[batch.asked, plain] + self.model.linear[-1, plain]
+        scores = _related(words, batch.relation, self.model.linear)
         dsat = self.model.trees.sums(seen(scores, before, batch.relation)) + self.model.offset
         return np.stack((dsat, scores[:, LINEAR.index("sat")].astype(np.float64)), axis=1)
 
     def subtypes(self, batch: Batch) -> np.ndarray:
         """float32 [n, subtypes]."""
-        return _related(_said(batch, self._subtypes), batch.relation, self.model.subtypes)
+        return _related(_word_scores(batch, self._subtypes), batch.relation, self.model.subtypes)
 
 
 def seen(scores: np.ndarray, requests: np.ndarray, relation: np.ndarray) -> np.ndarray:
-    """float32 [n, len(SEEN)]: what the trees look at."""
+    """float32 [n, len(SEEN)]: the inputs of the trees."""
     return np.concatenate((scores[:, :2], requests[:, None], relation), axis=1, dtype=np.float32)
 
 
@@ -102,7 +104,7 @@ def _by_bucket(weights: np.ndarray, idf: np.ndarray) -> np.ndarray:
     return table
 
 
-def _said(batch: Batch, table: np.ndarray) -> np.ndarray:
+def _word_scores(batch: Batch, table: np.ndarray) -> np.ndarray:
     """float32 [texts, columns]: scores by the words of each text, 0 for one without words.
 
     A row does not depend on the others: every sum runs over one text in a fixed order.
@@ -117,9 +119,9 @@ def _said(batch: Batch, table: np.ndarray) -> np.ndarray:
     return sums[:, :-1] / np.sqrt(np.maximum(sums[:, -1:], 1e-9))
 
 
-def _related(said: np.ndarray, relation: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _related(words: np.ndarray, relation: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """float32 [n, columns]: scores of the turns, relations and bias added."""
-    return said[: len(relation)] + weights[-1] + np.einsum("nr,rc->nc", relation, weights[BUCKETS:-1])
+    return words[: len(relation)] + weights[-1] + np.einsum("nr,rc->nc", relation, weights[BUCKETS:-1])
 
 
 def save_model(path: Path, model: Model) -> None:
@@ -140,7 +142,7 @@ def save_model(path: Path, model: Model) -> None:
 
 def load_model(path: Path) -> Model:
     """Raises DataError if the file is missing, damaged, or fitted on features that this code does not compute."""
-    remedy = "Fit it anew: python -m drift.feedback.embedded.fit --iard FILE --gold FILE --store DIR"
+    remedy = "Fit the weights again: python -m drift.feedback.embedded.fit --iard FILE --gold FILE --store DIR"
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file["features"]) != VERSION:
@@ -157,4 +159,4 @@ def load_model(path: Path) -> Model:
                 tuple(map(str, file["subtype_verdicts"])),
             )
     except (OSError, EOFError, KeyError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: no weights of the labeller ({error}). {remedy}") from None
+        raise DataError(f"{path}: not usable as weights of the labeller ({error}). {remedy}") from None

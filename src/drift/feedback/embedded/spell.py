@@ -1,4 +1,4 @@
-"""Texts as words, a whole batch at a time: bytes in one buffer, classes by table, hashes by sums over runs of bytes.
+"""Splits a batch of texts into hashed words: bytes in one buffer, classes by table, hashes by sums over runs of bytes.
 
 No word becomes a Python object, which is what makes labelling fast: a word is its hash, and the words that the
 labeller knows by name (book/words.txt, book/lexicon.txt) are found by a table of hashes.
@@ -13,8 +13,8 @@ import numpy as np
 
 from drift.feedback.embedded.book import read_sections
 
-HEAD, TAIL = 160, 80
-LONGEST, STEM = 24, 5
+HEAD, TAIL = 160, 80  # characters of a long text that are read
+LONGEST, STEM = 24, 5  # letters of a word that are hashed
 TABLE_BITS = 19
 
 LETTER, DIGIT, STOP, MARK, BREAK, OTHER = range(1, 7)
@@ -40,7 +40,7 @@ _NUMBERS = np.asarray([(0x51ED270B * (i + 1)) & 0xFFFFFFFF for i in range(5)], d
 
 
 def cut(text: str) -> str:
-    """Where people speak their mind: the beginning and the end of a long message."""
+    """The beginning and the end of a long message: that is where people say what they think of a reply."""
     if len(text) > HEAD + TAIL:
         text = f"{text[:HEAD]}\n{text[-TAIL:]}"
     return text if text.isascii() else text.replace("’", "'")
@@ -82,7 +82,7 @@ class Words:
         return Words(hashes, shapes, stems, kinds, known, owners, counts, size, self.raw[: int(size.sum()) + texts])
 
     def pick(self, texts: np.ndarray) -> tuple["Words", np.ndarray]:
-        """The words of some texts, in this order, without the texts' characters; and which words these are."""
+        """The words of the chosen texts, in this order, without the texts' bytes; and the indices of these words."""
         counts, starts = self.counts[texts], self.starts()[texts]
         chosen = np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
         parts = (self.hashes, self.shapes, self.stems, self.kinds, self.known)
@@ -92,7 +92,7 @@ class Words:
         return Words(hashes, shapes, stems, kinds, known, owners, counts, nothing, self.raw[:0]), chosen
 
     def speaks(self) -> np.ndarray:
-        """bool [n]: words and numbers, no punctuation."""
+        """bool [n]: words and numbers, not punctuation."""
         return (self.kinds == LETTER) | (self.kinds == DIGIT) | (self.kinds == OTHER)
 
     def among(self, section: str) -> np.ndarray:
@@ -113,14 +113,14 @@ class Words:
         return np.bincount(self.owners[flags], minlength=len(self.counts))
 
     def has(self, flags: np.ndarray) -> np.ndarray:
-        """bool [texts]: is any?"""
-        found = np.zeros(len(self.counts), dtype=bool)
-        found[self.owners[flags]] = True
-        return found
+        """bool [texts]: is any word of the text flagged?"""
+        flagged = np.zeros(len(self.counts), dtype=bool)
+        flagged[self.owners[flags]] = True
+        return flagged
 
 
 def spell(texts: Sequence[str]) -> Words:
-    """Words of texts that are already cut."""
+    """Split texts, which are already cut, into words."""
     encoded = [text.encode("utf-8", "replace") for text in texts]
     size = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
     raw = np.frombuffer(b" ".join(encoded) + b" ", dtype=np.uint8)
@@ -149,7 +149,7 @@ def _mix(hashes: np.ndarray) -> np.ndarray:
 
 
 class Known:
-    """The words that the book names. Row 0 is every other word.
+    """The words in the book's lists, by row. Row 0 stands for every other word.
 
     `sections`: bool [rows] for each section of words.txt, `parts` of lexicon.txt; `roles` uint32 [rows]: the hash of
     what a word does in a reaction (its section of lexicon.txt, of which a later one wins; itself, if it is a function

@@ -1,1 +1,1 @@
-"""What a user needs to know before they train on labels: how many, how right, and what they look like."""
+"""How far labels can be trusted: how many there are, how often they are right, and examples."""

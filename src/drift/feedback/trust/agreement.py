@@ -1,4 +1,4 @@
-"""Labels against the truth that people gave: agreement, confusion, kappa, calibration and what coverage costs."""
+"""Compares labels with the truth that people gave: agreement, confusion, kappa, calibration, precision by coverage."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from drift.records import FeedbackLabel, Verdict
 from drift.statistics import Share, bootstrap_ratio, cohens_kappa
 
 VERDICTS: tuple[Verdict, ...] = ("DSAT", "SAT", "NEUTRAL", "ABSTAIN")
-BINS = 10
-POINTS = 20
+BINS = 10  # of p_dsat
+POINTS = 20  # of the curve, at most
 RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A reply with the label that counts and the truth about it."""
+    """The label of a reply, and the truth about the reply."""
 
     label: FeedbackLabel
     truth: Verdict
@@ -35,7 +35,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """`skill`: 1 - Brier score / that of always saying the base rate; above 0 the probabilities say something."""
+    """`skill`: 1 - Brier score / the Brier score of the base rate; above 0 the probabilities carry information."""
 
     bins: tuple[Bin, ...]
     brier: float
@@ -46,7 +46,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class CoveragePoint:
-    """Calling DSAT what has p_dsat of at least `threshold`."""
+    """Precision, recall and coverage if every turn with p_dsat of at least `threshold` is called DSAT."""
 
     threshold: float
     coverage: float
@@ -73,19 +73,21 @@ class Agreement:
 
 def compare(rows: Sequence[Compared]) -> Agreement:
     truth = [row.truth for row in rows]
-    told = [row.label.label for row in rows]
-    confusion = {name: dict(Counter(b for a, b in zip(truth, told, strict=True) if a == name)) for name in VERDICTS[:3]}
+    labels = [row.label.label for row in rows]
+    confusion = {
+        name: dict(Counter(b for a, b in zip(truth, labels, strict=True) if a == name)) for name in VERDICTS[:3]
+    }
     scored = [(row.label.p_dsat, row.truth == "DSAT") for row in rows if row.label.p_dsat is not None]
     p, y = np.asarray([p for p, _ in scored], dtype=float), np.asarray([y for _, y in scored], dtype=bool)
     groups = [row.label.conversation_id for row in rows]
-    is_dsat, called = np.asarray(truth) == "DSAT", np.asarray(told) == "DSAT"
+    is_dsat, called = np.asarray(truth) == "DSAT", np.asarray(labels) == "DSAT"
     both = len(set(y.tolist())) == 2
     return Agreement(
         turns=len(rows),
         conversations=len(set(groups)),
         confusion=confusion,
-        agreement=_ratio(np.asarray(truth) == np.asarray(told), np.ones(len(rows), dtype=bool), groups),
-        kappa=_kappa(truth, told),
+        agreement=_ratio(np.asarray(truth) == np.asarray(labels), np.ones(len(rows), dtype=bool), groups),
+        kappa=_kappa(truth, labels),
         kappa_dsat=_kappa(is_dsat.tolist(), called.tolist()),
         precision=_ratio(is_dsat & called, called, groups),
         recall=_ratio(is_dsat & called, is_dsat, groups),
@@ -96,10 +98,10 @@ def compare(rows: Sequence[Compared]) -> Agreement:
 
 
 def diagnosis(rows: Sequence[Compared]) -> Diagnosis:
-    """Of turns on which the labeller did not abstain."""
-    told = [row for row in rows if row.label.label != "ABSTAIN"]
-    positives = [row for row in told if row.truth == "DSAT"]
-    negatives = [row for row in told if row.truth != "DSAT"]
+    """Count the labeller's hits and rejections on the turns on which it did not abstain."""
+    judged = [row for row in rows if row.label.label != "ABSTAIN"]
+    positives = [row for row in judged if row.truth == "DSAT"]
+    negatives = [row for row in judged if row.truth != "DSAT"]
     hits = sum(row.label.label == "DSAT" for row in positives)
     return Diagnosis(len(positives), hits, len(negatives), sum(row.label.label != "DSAT" for row in negatives))
 
@@ -110,7 +112,7 @@ def _kappa(first: Sequence[str | bool], second: Sequence[str | bool]) -> float |
 
 
 def calibrate(p: np.ndarray, y: np.ndarray) -> Calibration:
-    """`p` float [n], `y` bool [n]: predicted probabilities and what was the case."""
+    """`p` float [n], `y` bool [n]: predicted probabilities and outcomes."""
     place = np.minimum((p * BINS).astype(int), BINS - 1)
     bins = tuple(
         Bin(round(float(p[place == b].mean()), 4), round(float(y[place == b].mean()), 4), int((place == b).sum()))
@@ -123,7 +125,7 @@ def calibrate(p: np.ndarray, y: np.ndarray) -> Calibration:
 
 
 def precision_coverage(p: np.ndarray, y: np.ndarray) -> tuple[CoveragePoint, ...]:
-    """From the surest turns on: at most POINTS thresholds, none within a group of equal probabilities."""
+    """From the highest p_dsat down: at most POINTS thresholds; turns of equal probability stay together."""
     order = np.argsort(-p, kind="stable")
     ends = [i for i in range(len(p)) if i + 1 == len(p) or p[order[i]] != p[order[i + 1]]]
     kept = [ends[round(k)] for k in np.linspace(0, len(ends) - 1, min(POINTS, len(ends)))]

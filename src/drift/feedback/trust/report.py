@@ -1,4 +1,4 @@
-"""`drift label --report`: the store's labels in numbers and examples, beside what people said of the same turns."""
+"""`drift label --report`: the store's labels in numbers and examples, compared with reviews and gold labels."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ from drift.feedback.trust.results import JudgedExample, TrustReport
 from drift.records import Conversation, FeedbackLabel, stable_hash
 from drift.store import Store
 
-EXAMPLES = 4
+EXAMPLES = 4  # labels of each verdict
 CONTEXT = 300
-"""Characters of a turn that are shown around its evidence, and of the reply before it."""
+"""Characters shown on each side of the evidence, and of the reply before the turn."""
 
 
 def write_label_report(store: Store, out: Path, gold: Path | None = None) -> TrustReport:
@@ -31,9 +31,9 @@ def write_label_report(store: Store, out: Path, gold: Path | None = None) -> Tru
 
 def label_report(store: Store, gold: Path | None = None) -> TrustReport:
     store.require_conversations()
-    told = list(store.labels())
-    if not told:
-        raise DataError(f"{store.path}: holds no label yet. `drift label --store {store.path}` makes them.")
+    labels = list(store.labels())
+    if not labels:
+        raise DataError(f"{store.path}: holds no label yet. Run `drift label --store {store.path}` first.")
     gold_labels: TruthByReply = {}
     left_out: Counter[str] = Counter()
     if gold:
@@ -48,14 +48,14 @@ def label_report(store: Store, gold: Path | None = None) -> TrustReport:
     wrong = [label for key, label in machine.items() if key in truths and truths[key] != label.label]
     return TrustReport(
         store=str(store.path),
-        labels=dict(Counter(label.label for label in told).most_common()),
-        subtypes=dict(Counter(f"{label.label} {label.subtype}" for label in told if label.subtype).most_common()),
-        labellers=dict(Counter(label.labeller for label in told).most_common()),
-        abstained=dict(Counter(label.abstain_reason for label in told if label.abstain_reason).most_common()),
-        compared={name: compare(some) for name, some in rows.items()},
-        prevalence={name: rogan_gladen(called, len(judged), diagnosis(some)) for name, some in rows.items()},
+        labels=dict(Counter(label.label for label in labels).most_common()),
+        subtypes=dict(Counter(f"{label.label} {label.subtype}" for label in labels if label.subtype).most_common()),
+        labellers=dict(Counter(label.labeller for label in labels).most_common()),
+        abstained=dict(Counter(label.abstain_reason for label in labels if label.abstain_reason).most_common()),
+        compared={name: compare(compared) for name, compared in rows.items()},
+        prevalence={name: rogan_gladen(called, len(judged), diagnosis(compared)) for name, compared in rows.items()},
         left_out=dict(left_out),
-        examples=_examples(store, _drawn(told), truths),
+        examples=_examples(store, _drawn(labels), truths),
         mistakes=_examples(store, sorted(wrong, key=_draw)[: 2 * EXAMPLES], truths),
     )
 
@@ -70,7 +70,7 @@ def _compared(
 
 
 def _drawn(labels: Iterable[FeedbackLabel]) -> list[FeedbackLabel]:
-    """A few of each verdict, the same ones each time."""
+    """EXAMPLES labels of each verdict, drawn by hash: the same ones each time."""
     drawn: list[FeedbackLabel] = []
     by_verdict: dict[str, list[FeedbackLabel]] = {}
     for label in labels:
@@ -86,11 +86,11 @@ def _draw(label: FeedbackLabel) -> str:
 
 
 def _examples(store: Store, labels: list[FeedbackLabel], truths: TruthByReply) -> tuple[JudgedExample, ...]:
-    found = {name: store.conversation(name) for name in {label.conversation_id for label in labels}}
+    conversations = {name: store.conversation(name) for name in {label.conversation_id for label in labels}}
     return tuple(
         _example(conversation, label, truths.get((label.conversation_id, label.reply_index)))
         for label in labels
-        if (conversation := found[label.conversation_id]) is not None and label.user_index is not None
+        if (conversation := conversations[label.conversation_id]) is not None and label.user_index is not None
     )
 
 

@@ -1,4 +1,4 @@
-"""What `drift label --report` found, for the page and for --json."""
+"""Results of `drift label --report`, for the page and for --json."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from drift.statistics import Share
 
 @dataclass(frozen=True, slots=True)
 class JudgedExample:
-    """A judged turn: `before`, the evidence and `after` are what it says; `reply`: the end of what it is about."""
+    """A judged turn: its text is `before`, `evidence`, `after`; `reply`: the end of the judged reply."""
 
     conversation_id: str
     turn: int
@@ -26,7 +26,7 @@ class JudgedExample:
 
 @dataclass(frozen=True, slots=True)
 class TrustReport:
-    """`compared`: by where the truth is from ("reviews", "gold"); `left_out`: of the truth's rows, by why."""
+    """`compared`: by the source of the truth ("reviews", "gold"); `left_out`: rows not compared, by reason."""
 
     store: str
     labels: dict[str, int]

@@ -29,7 +29,7 @@ def test_turns_after_a_reply_count_with_their_intents(tmp_path):
 def test_a_row_of_another_shape_is_named(tmp_path, row):
     path = tmp_path / "iard.jsonl"
     path.write_text(ROW + "\n" + row + "\n")
-    with pytest.raises(DataError, match=r"iard.jsonl:2: no IARD dialogue"):
+    with pytest.raises(DataError, match=r"iard.jsonl:2: not an IARD dialogue"):
         read_iard(path)
 
 

@@ -71,7 +71,7 @@ def test_the_same_data_give_the_same_weights_and_they_run(small, model, tmp_path
 def test_the_linear_scores_of_the_fit_are_those_of_the_labeller(small, model, examples):
     batch = features([example.turn for example in examples[:50]])
     scored = TurnScorer(model).linear(batch)
-    related, said = small.related[:50], small.said[:50]
+    related, said = small.related[:50], small.turn_words[:50]
     assert scored[:, 0] == pytest.approx(related @ model.linear[:-1, 0] + model.linear[-1, 0], abs=1e-4)
     assert scored[:, 1] == pytest.approx(said @ model.linear[: said.shape[1], 1] + model.linear[-1, 1], abs=1e-4)
 

@@ -1,8 +1,8 @@
 """The project's own phrase book: how people complain, approve and carry on, and the tasks they do it about.
 
-Plain text in sections. `expand` makes training examples of it, on which the weights of the embedded labeller are
-fitted; the lists of words serve its features. None of it is what the sandbox's users say. Some of the neutral
-patterns were written after reading real chats; no sentence of theirs is in it.
+Plain text in sections. `expand` turns it into training examples, on which the embedded labeller is fitted; the lists of
+words serve the labeller's features. It shares no text with the sandbox's simulated users. Some of the neutral patterns
+were written after reading real chats, but no sentence is copied from them.
 """
 
 from importlib.resources import files

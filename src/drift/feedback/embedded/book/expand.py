@@ -1,4 +1,4 @@
-"""Makes training examples out of the phrase book: a turn that reacts to a reply, its verdict and its subtype."""
+"""Expands the phrase book into training examples: a turn that reacts to a reply, its verdict and its subtype."""
 
 import random
 import re
@@ -30,7 +30,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class PhraseTask:
-    """One kind of request: its wordings, replies, and how to speak about it."""
+    """One kind of request: its wordings, its replies, and the words that users have for it."""
 
     kind: str
     request: tuple[str, ...]
@@ -47,7 +47,7 @@ class PhraseTask:
 
 @dataclass(frozen=True, slots=True)
 class PhraseExample:
-    """`pattern`: the number of the line that it renders."""
+    """A rendered pattern. `pattern`: the index of its line in the book."""
 
     turn: Turn
     verdict: Verdict
@@ -72,7 +72,7 @@ def read_book() -> Book:
 
 
 def expand(book: Book, seed: int) -> list[PhraseExample]:
-    """Several renditions of each pattern, each about a random task. The same seed gives the same examples."""
+    """Render each pattern several times, each time about a random task. The same seed gives the same examples."""
     writer = _Writer(book, random.Random(seed))
     return [
         writer.example(number, pattern)
@@ -181,12 +181,12 @@ class _Writer:
 
         def value(match: re.Match[str]) -> str:
             name = match[0][1:-1]
-            found = slots.get(name[0].lower() + name[1:])
+            filling = slots.get(name[0].lower() + name[1:])
             if name == "filler":
-                found = self.rng.choice(self.book.fillings["filler"])
-            if found is None:
+                filling = self.rng.choice(self.book.fillings["filler"])
+            if filling is None:
                 return match[0]
-            return found if name[0].islower() else found[0].upper() + found[1:]
+            return filling if name[0].islower() else filling[0].upper() + filling[1:]
 
         return SLOT.sub(value, line.replace("<br>", "\n"))
 
@@ -206,7 +206,7 @@ class _Writer:
         return text if text[-1:] in "?!.:" else text + self.rng.choice((".", ".", "!", ""))
 
     def next_request(self, scene: dict[str, str]) -> dict[str, str]:
-        """Another request: often of the same kind with other values, which looks like a repetition and is none."""
+        """Another request, often of the same kind with other values: it looks like a repetition but is not one."""
         other = self.scene()
         kind = next((task for task in self.book.tasks if task.kind == scene["kind"]), None)
         same = scene if kind else other

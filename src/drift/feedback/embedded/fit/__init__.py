@@ -1,1 +1,1 @@
-"""How the embedded labeller's weights are made: `python -m drift.feedback.embedded.fit`, deterministic."""
+"""Fits the embedded labeller's weights: `python -m drift.feedback.embedded.fit`, deterministic."""

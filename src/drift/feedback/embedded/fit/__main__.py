@@ -1,4 +1,4 @@
-"""Fits the weights that ship with the project.
+"""Fit the weights that ship with the project.
 
     python -m drift.feedback.embedded.fit --iard FILE --gold FILE --store DIR
 
@@ -19,8 +19,8 @@ from drift.store import Store
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--iard", type=Path, required=True, help="iard.jsonl")
-    parser.add_argument("--gold", type=Path, required=True, help="gold labels of real chats")
+    parser.add_argument("--iard", type=Path, required=True, help="IARD dialogues: iard.jsonl")
+    parser.add_argument("--gold", type=Path, required=True, help="gold labels of real chats (JSON Lines)")
     parser.add_argument("--store", type=Path, required=True, help="the store that holds these chats")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()

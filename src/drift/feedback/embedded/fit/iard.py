@@ -1,5 +1,5 @@
-"""Reads IARD (MIT): dialogues about movies in which every user turn carries intents; the public set with expressed
-dissatisfaction that the embedded labeller is fitted and measured on (Cai and Chen, UMAP 2020)."""
+"""Reads IARD (MIT): dialogues about movies in which every user turn carries intents (Cai and Chen, UMAP 2020). The
+embedded labeller is fitted and measured on its expressed dissatisfaction."""
 
 import hashlib
 import re
@@ -43,7 +43,7 @@ def read_iard(path: Path) -> list[IardTurn]:
         try:
             turns += _turns(orjson.loads(line))
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}:{number}: no IARD dialogue ({type(error).__name__}: {error}).") from None
+            raise DataError(f"{path}:{number}: not an IARD dialogue ({type(error).__name__}: {error}).") from None
     return turns
 
 

@@ -1,10 +1,10 @@
-"""Learns the labeller's model from a pool, in two steps.
+"""Fits the labeller's model on a pool, in two steps.
 
 First linear scores of hashed words: `heard` from all sources, `plain` from the phrase book and IARD without relations,
 `sat`, and the subtypes from the book. Then small boosted trees over these scores and the relations. Trees never learn
-from a score that was fitted on the row itself: a row of fold h is scored by weights that saw nothing of fold h. The
+from a score that was fitted on the row itself: a row of fold h is scored by weights fitted without fold h. The
 size of the trees and the calibration come from gold turns held out inside the training folds, so that a figure of fold
-f (`held_out`) owes nothing to fold f.
+f (`held_out`) does not depend on fold f.
 """
 
 import logging
@@ -31,7 +31,7 @@ log = logging.getLogger("drift.feedback.embedded.fit")
 
 @dataclass(frozen=True, slots=True)
 class TreeSettings:
-    """Of the trees: how many, and how deep."""
+    """How many trees, and how deep."""
 
     trees: int
     depth: int
@@ -65,7 +65,7 @@ class Linears:
             rows = np.isin(self.pool.fold, list(without), invert=True)
             rows &= {"heard": True, "plain": self.pool.source != GOLD, "sat": self.pool.sat >= 0}[name]
             truth = self.pool.sat > 0 if name == "sat" else self.pool.dsat
-            features = self.pool.said if name == "plain" else self._related
+            features = self.pool.turn_words if name == "plain" else self._related
             self._fitted[name, without] = learn_linear(features, truth, np.flatnonzero(rows), self.pool.source)
         return self._fitted[name, without]
 
@@ -81,18 +81,18 @@ class Linears:
         return self._columns[key]
 
     def _scores(self, name: str, outer: int | None, asked: bool) -> np.ndarray:
-        features = self.pool.asked if asked else self.pool.said if name == "plain" else self._related
-        found = np.zeros(len(self.pool.fold))
+        features = self.pool.request_words if asked else self.pool.turn_words if name == "plain" else self._related
+        scores = np.zeros(len(self.pool.fold))
         for fold in range(FOLDS):
             rows = self.pool.fold == fold
             if name == "plain":
                 unseen = np.flatnonzero(rows & (self.pool.source == GOLD))
-                found[unseen] = _score(features[unseen], self.weights(name))
+                scores[unseen] = _score(features[unseen], self.weights(name))
                 rows &= self.pool.source != GOLD
             chosen = np.flatnonzero(rows)
             without = frozenset({fold} if outer is None else {fold, outer})
-            found[chosen] = _score(features[chosen], self.weights(name, without))
-        return found
+            scores[chosen] = _score(features[chosen], self.weights(name, without))
+        return scores
 
     def seen(self, outer: int | None) -> np.ndarray:
         """float32 [n, len(SEEN)]: what the trees look at."""
@@ -216,11 +216,11 @@ def fit(linears: Linears) -> Model:
     sat[-1] += offset
     linear = np.column_stack((linears.weights("heard"), plain, sat)).astype(np.float32)
     boosted = boost(linears, None)
-    told = np.flatnonzero((pool.source == BOOK) & (pool.dsat | (pool.sat > 0)))
-    kinds_told = zip(pool.subtypes[told], pool.dsat[told], strict=True)
-    verdict = {name: VERDICTS[0] if dsat else VERDICTS[1] for name, dsat in kinds_told}
+    judged = np.flatnonzero((pool.source == BOOK) & (pool.dsat | (pool.sat > 0)))
+    subtypes = zip(pool.subtypes[judged], pool.dsat[judged], strict=True)
+    verdict = {name: VERDICTS[0] if dsat else VERDICTS[1] for name, dsat in subtypes}
     names = sorted(verdict, key=lambda name: (verdict[name], name))
-    kinds = np.column_stack([learn_linear(pool.related, pool.subtypes == name, told, pool.source) for name in names])
+    kinds = np.column_stack([learn_linear(pool.related, pool.subtypes == name, judged, pool.source) for name in names])
     return Model(
         pool.idf,
         linear,

@@ -1,4 +1,4 @@
-"""All turns that something is known of, from three sources, with their features."""
+"""The training pool: turns with a known truth from three sources, with their features."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,12 @@ TURNS_PER_BATCH = 2048
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """n turns. `source` int8 [n]: BOOK, IARD, GOLD; `dsat` bool [n]; `sat` int8 [n], -1 where it is not known; `fold`
-    int8 [n], shared by the turns of a pattern, a dialogue, a conversation; `subtypes` [n], "" where there is none.
+    """n turns with their truth and features.
 
-    `idf` float32 [BUCKETS]; `said` and `asked` float64 [n, BUCKETS], the words of turns and requests, each row of
-    length 1; `relation` float32 [n, len(RELATION)].
+    `source` int8 [n]: BOOK, IARD, GOLD; `dsat` bool [n]; `sat` int8 [n], -1 where it is unknown; `fold` int8 [n],
+    shared by the turns of a pattern, a dialogue, a conversation; `subtypes` [n], "" where there is none; `idf` float32
+    [BUCKETS]; `turn_words` and `request_words` float64 [n, BUCKETS], each row of length 1; `relation` float32
+    [n, len(RELATION)].
     """
 
     source: np.ndarray
@@ -32,21 +33,21 @@ class Pool:
     fold: np.ndarray
     subtypes: np.ndarray
     idf: np.ndarray
-    said: csr_array
-    asked: csr_array
+    turn_words: csr_array
+    request_words: csr_array
     relation: np.ndarray
 
     @property
     def related(self) -> csr_array:
         """float64 [n, BUCKETS + relations]."""
-        return _indexed(csr_array(hstack([self.said, csr_array(self.relation.astype(np.float64))])))
+        return _indexed(csr_array(hstack([self.turn_words, csr_array(self.relation.astype(np.float64))])))
 
 
 def pool(
     examples: Sequence[PhraseExample], iard: Sequence[IardTurn], gold: Sequence[GoldTurn], texts: Iterable[str]
 ) -> Pool:
     """`texts`: what users of real logs wrote, from which, with the other sources, idf is learnt."""
-    turns = [told.turn for source in (examples, iard, gold) for told in source]
+    turns = [row.turn for source in (examples, iard, gold) for row in source]
     batches = [features(turns[i : i + TURNS_PER_BATCH]) for i in range(0, len(turns), TURNS_PER_BATCH)]
     every = [_counts(batch) for batch in batches]
     of_turns = ((each, np.arange(len(batch.relation))) for each, batch in zip(every, batches, strict=True))
@@ -78,7 +79,7 @@ def pool(
 
 
 def weighed(counts: csr_array, idf: np.ndarray) -> csr_array:
-    """Each count as often its idf, each row scaled to length 1 (where a word counts as often as it stands there)."""
+    """Counts times idf, each row scaled to length 1; a word that occurs twice counts twice in the length."""
     each = np.diff(counts.indptr)
     rows = np.repeat(np.arange(len(each)), each)
     values = idf.astype(np.float64)[counts.indices]
@@ -88,33 +89,33 @@ def weighed(counts: csr_array, idf: np.ndarray) -> csr_array:
 
 
 def _stacked(parts: Iterable[tuple[csr_array, np.ndarray]]) -> csr_array:
-    """Some rows of some matrices, in one."""
+    """The chosen rows of all matrices, stacked."""
     return csr_array(vstack([csr_array(matrix[rows]) for matrix, rows in parts]))
 
 
 def _counts(batch: Batch) -> csr_array:
-    """float64 [texts, BUCKETS]: how often each bucket is in use."""
+    """float64 [texts, BUCKETS]: how often each text uses each bucket."""
     used = batch.buckets > 0
     owners = np.broadcast_to(batch.spoken.owners, used.shape)[used]
-    found = csr_array((np.ones(len(owners)), (owners, batch.buckets[used])), shape=(len(batch.spoken.counts), BUCKETS))
-    found.sum_duplicates()
-    return found
+    counts = csr_array((np.ones(len(owners)), (owners, batch.buckets[used])), shape=(len(batch.spoken.counts), BUCKETS))
+    counts.sum_duplicates()
+    return counts
 
 
 def _idf(sources: Sequence[csr_array]) -> np.ndarray:
     """float32 [BUCKETS], rounded as it will be stored; each source counts alike, whatever its size."""
     rows = 2000
     counts = ((part.indices, len(part.indptr) - 1) for part in sources)
-    shares = [np.bincount(found, minlength=BUCKETS) / number for found, number in counts if number]
+    shares = [np.bincount(buckets, minlength=BUCKETS) / number for buckets, number in counts if number]
     return (np.log((1 + rows) / (1 + rows * np.mean(shares, axis=0))) + 1).astype(np.float16).astype(np.float32)
 
 
 def _indexed(matrix: csr_array) -> csr_array:
     matrix.indices, matrix.indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
-    return matrix  # liblinear takes no wider indices
+    return matrix  # liblinear accepts 32-bit indices only
 
 
 def project_pool(iard: Sequence[IardTurn], gold: Sequence[GoldTurn], conversations: Iterable[Conversation]) -> Pool:
-    """What the shipped weights are fitted on: the phrase book, IARD's training dialogues, gold labels of real chats."""
+    """The pool of the shipped weights: the phrase book, IARD's training dialogues, gold labels of real chats."""
     texts = (reaction.turn.text for conversation in conversations for reaction in reactions(conversation))
     return pool(expand(read_book(), 0), [turn for turn in iard if not turn.is_test], gold, texts)
