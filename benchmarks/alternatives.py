@@ -25,12 +25,12 @@ from unittest.mock import patch
 
 import numpy as np
 from alternative_merge import MERGES, cpu, runs_in
+from drift.bench.machine import machine
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from drift.bench.ingest import write_log
 from drift.bench.label import measure_iard, read_logs
 from drift.bench.label_gold import gold_figures
-from drift.bench.machine import machine
 from drift.config import IngestionSettings
 from drift.feedback.embedded import features, model
 from drift.feedback.embedded.fit import learn, pool
