@@ -25,17 +25,15 @@ from unittest.mock import patch
 
 import numpy as np
 from alternative_merge import MERGES, cpu, runs_in
-from drift.bench.machine import machine
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from drift.bench import machine
 from drift.bench.ingest import write_log
-from drift.bench.label import measure_iard, read_logs
-from drift.bench.label_gold import gold_figures
+from drift.bench.label import gold_figures, measure_iard, read_logs
 from drift.config import IngestionSettings
 from drift.feedback.embedded import features, model
 from drift.feedback.embedded.fit import learn, pool
-from drift.feedback.embedded.fit.gold import read_gold
-from drift.feedback.embedded.fit.iard import read_iard
+from drift.feedback.embedded.fit.sources import gold_turns, read_iard
 from drift.feedback.embedded.labeller import BATCH, EmbeddedLabeller, reactions
 from drift.feedback.embedded.spell import KNOWN, Words, cut, spell
 from drift.logs.ingest import ingest
@@ -51,7 +49,7 @@ def families(text: str) -> list[str]:
     """The twelve kinds of hashed words that features.py makes, as strings."""
     own = TOKEN.findall(text.lower())
     roles = [ROLES.get(word, "0") if word[0].isalpha() else word for word in own]
-    found = [
+    figures = [
         *own,
         *("s" + word[:5] for word in own),
         *("f" + word for word in own[:6]),
@@ -59,8 +57,8 @@ def families(text: str) -> list[str]:
     ]
     chains = ((own, own), (own,) * 3, (roles,) * 2, (roles,) * 3, (roles,) * 4, (own, roles), (roles, own))
     for name, chain in enumerate(chains):
-        found += (f"{name} {run}" for run in zip(*(part[i:] for i, part in enumerate(chain)), strict=False))
-    return [*found, *(f"_ {run}" for run in zip(own, own[2:], strict=False))]
+        figures += (f"{name} {run}" for run in zip(*(part[i:] for i, part in enumerate(chain)), strict=False))
+    return [*figures, *(f"_ {run}" for run in zip(own, own[2:], strict=False))]
 
 
 VECTORIZERS: dict[str, dict[str, Any]] = {
@@ -87,7 +85,7 @@ def in_place(name: str) -> ExitStack:
         raw, ends = words.raw.tobytes(), np.cumsum(words.size + 1).tolist()
         return hashing.transform([raw[a : b - 1].decode() for a, b in zip([0, *ends], ends, strict=False)])
 
-    def said(batch: features.Batch, table: np.ndarray) -> np.ndarray:
+    def word_scores(batch: features.Batch, table: np.ndarray) -> np.ndarray:
         sums = batch.buckets @ table
         return sums[:, :-1] / np.sqrt(np.maximum(sums[:, -1:], 1e-9))
 
@@ -95,7 +93,7 @@ def in_place(name: str) -> ExitStack:
         return features.Batch(batch.spoken.pick(np.asarray(rows))[0], batch.buckets[rows], batch.relation[rows], rows)
 
     stack.enter_context(patch.object(features, "_buckets", counts))
-    stack.enter_context(patch.object(model, "_said", said))
+    stack.enter_context(patch.object(model, "_word_scores", word_scores))
     stack.enter_context(patch.object(features.Batch, "only", only))
     stack.enter_context(patch.object(pool, "_counts", lambda batch: batch.buckets))
     return stack
@@ -103,24 +101,27 @@ def in_place(name: str) -> ExitStack:
 
 def compare_labels(iard: Path, logs: Path, gold: Path, rounds: int) -> dict[str, Any]:
     conversations = read_logs(logs)
-    told, dialogues = read_gold(gold, conversations), read_iard(iard)
+    labelled, dialogues = gold_turns(gold, conversations), read_iard(iard)
     turns = [reaction.turn for conversation in conversations for reaction in reactions(conversation)]
-    some = [turns[i : i + BATCH] for i in range(0, len(turns), BATCH)]
-    texts = [[*map(cut, [turn.text for turn in each]), *map(cut, features._requests(each)[1])] for each in some]
+    batches = [turns[i : i + BATCH] for i in range(0, len(turns), BATCH)]
+    texts = [[*map(cut, [turn.text for turn in each]), *map(cut, features._requests(each)[1])] for each in batches]
     labellers = {name: EmbeddedLabeller() for name in ("today", "today_words_1_2", *VECTORIZERS)}
-    found: dict[str, Any] = {name: {} for name in labellers}
+    figures: dict[str, Any] = {name: {} for name in labellers}
     for name in [*labellers][:-1]:
         with in_place(name):
-            linears = learn.Linears(pool.project_pool(dialogues, told, conversations))
-            labellers[name].scorer = model.Scorer(learn.fit(linears))
-            gold_bench, iard_bench = gold_figures(told, learn.held_out(linears)), measure_iard(labellers[name], iard, 0)
-        found[name]["gold_auroc"] = [gold_bench.auroc, *gold_bench.auroc_interval]
-        found[name]["iard_auroc"] = [iard_bench.auroc, *iard_bench.auroc_interval]
+            linears = learn.Linears(pool.project_pool(dialogues, labelled, conversations))
+            labellers[name].scorer = model.TurnScorer(learn.fit(linears))
+            gold_bench, iard_bench = (
+                gold_figures(labelled, learn.held_out(linears)),
+                measure_iard(labellers[name], iard, 0),
+            )
+        figures[name]["gold_auroc"] = [gold_bench.auroc, *gold_bench.auroc_interval]
+        figures[name]["iard_auroc"] = [iard_bench.auroc, *iard_bench.auroc_interval]
 
     def alone(labeller: EmbeddedLabeller) -> None:
         for words in map(spell, texts):
             batch = features.Batch(words, features._buckets(words), np.zeros(0), np.zeros(0))
-            model._said(batch, labeller.scorer._linear)
+            model._word_scores(batch, labeller.scorer._linear)
 
     for kind, work in {"alone": alone, "label": lambda labeller: list(labeller.label(conversations))}.items():
         times: dict[str, list[float]] = {name: [] for name in labellers}
@@ -130,8 +131,8 @@ def compare_labels(iard: Path, logs: Path, gold: Path, rounds: int) -> dict[str,
                     times[name].append(cpu(lambda work=work, labeller=labeller: work(labeller)) / len(turns) * 1e6)
         for name, values in times.items():
             ratios = [ours / each for ours, each in zip(times["today"], values, strict=True)]
-            found[name] |= {f"{kind}_us": spread(values[1:]), f"{kind}_speed_against_today": spread(ratios[1:])}
-    return found
+            figures[name] |= {f"{kind}_us": spread(values[1:]), f"{kind}_speed_against_today": spread(ratios[1:])}
+    return figures
 
 
 def compare_merges(size: int, rounds: int) -> dict[str, Any]:
@@ -142,10 +143,10 @@ def compare_merges(size: int, rounds: int) -> dict[str, Any]:
             """Leaves what is merged in the folder."""
 
             def finish(self) -> list[Any]:
-                found = super().finish()
+                figures = super().finish()
                 (folder / "places").write_text(json.dumps(self._runs))
                 shutil.copyfile(f"/proc/self/fd/{self._file.fileno()}", folder / "runs")
-                return found
+                return figures
 
         write_log(folder / "log.jsonl", size, 0)
         with patch.object(writer, "Runs", Kept):
@@ -158,14 +159,14 @@ def compare_merges(size: int, rounds: int) -> dict[str, Any]:
                 command = [sys.executable, str(Path(__file__).with_name("alternative_merge.py")), name, str(folder)]
                 done[name].append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
         parts = sum(part.stat().st_size for part in folder.glob("*.part"))
-        found: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "arrow_runs_mb": (folder / "runs").stat().st_size / 1e6,
             "parquet_runs_mb": parts / 1e6,
         }
-        for name, some in done.items():
-            measured = [key for key in ("cpu_seconds", "peak_rss_mb") if all(key in each for each in some)]
-            found[name] = {**some[0], **{key: spread([each[key] for each in some]) for key in measured}}
-        return found
+        for name, batches in done.items():
+            measured = [key for key in ("cpu_seconds", "peak_rss_mb") if all(key in each for each in batches)]
+            figures[name] = {**batches[0], **{key: spread([each[key] for each in batches]) for key in measured}}
+        return figures
 
 
 def spread(values: list[float]) -> list[float]:
@@ -184,11 +185,11 @@ def main() -> None:
         "--rounds", type=int, nargs=2, default=[11, 5], help="of labels, of merges (fewer of large ones)"
     )
     args = parser.parse_args()
-    found: dict[str, Any] = {"machine": machine("scikit-learn", "duckdb", "pyarrow", "numpy")}
-    found["merge"] = {str(size): compare_merges(size, args.rounds[1]) for size in args.sizes}
+    figures: dict[str, Any] = {"machine": machine("scikit-learn", "duckdb", "pyarrow", "numpy")}
+    figures["merge"] = {str(size): compare_merges(size, args.rounds[1]) for size in args.sizes}
     if args.gold:
-        found["labels"] = compare_labels(args.iard, args.logs, args.gold, args.rounds[0])
-    print(json.dumps(found))
+        figures["labels"] = compare_labels(args.iard, args.logs, args.gold, args.rounds[0])
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

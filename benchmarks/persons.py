@@ -8,7 +8,7 @@ import json
 import random
 import time
 
-from drift.logs.redaction.persons import person_finder
+from drift.logs.redaction.redact import person_finder
 
 FIRST = (
     *("Maria", "John", "Wei", "Fatima", "Lukas", "Aoife", "José", "Priya", "Kenji", "Olu"),

@@ -3,11 +3,20 @@
 import numpy as np
 import pytest
 
-from drift.bench.label import bench_label, measure_iard, measure_speed, read_logs
-from drift.bench.label_gold import gold_figures, interval, measure_gold, precision_at_recall, reliability
+from drift.bench.label import (
+    bench_label,
+    gold_figures,
+    interval,
+    measure_gold,
+    measure_iard,
+    measure_speed,
+    precision_at_recall,
+    read_logs,
+    reliability,
+)
 from drift.errors import DataError
 from drift.feedback.embedded.features import Turn
-from drift.feedback.embedded.fit.gold import GoldTurn
+from drift.feedback.embedded.fit.sources import GoldTurn
 from drift.feedback.embedded.labeller import EmbeddedLabeller
 from drift.statistics import Share
 
@@ -52,7 +61,7 @@ def test_precision_at_a_recall_by_hand():
 def test_gold_figures_by_hand(monkeypatch):
     told = [GoldTurn(str(i % 4), Turn("t", "r", "q"), "DSAT" if i < 4 else "NEUTRAL") for i in range(16)]
     p_dsat = np.asarray([0.9, 0.8, 0.6, 0.3, 0.7, *[0.1] * 11])
-    monkeypatch.setattr("drift.bench.label_gold.RESAMPLES", 50)
+    monkeypatch.setattr("drift.bench.label.RESAMPLES", 50)
     figures = gold_figures(told, p_dsat)
     assert (figures.turns, figures.dissatisfied) == (16, 4)
     assert (figures.auroc, figures.precision, figures.recall) == (pytest.approx(46.0 / 48, abs=1e-4), 0.75, 0.75)

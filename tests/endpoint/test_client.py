@@ -9,7 +9,7 @@ import pytest
 
 from drift.config import EndpointSettings
 from drift.endpoint import Cache, CostLimitReached, DecisionRequest, Endpoint, Question, Reply, Unanswered
-from drift.endpoint.pace import FIRST
+from drift.endpoint.client import FIRST
 from drift.errors import ConfigError, DataError, PrerequisiteError
 
 
@@ -68,7 +68,7 @@ def test_a_strained_server_gets_everything_a_second_time(serve, said, settings, 
 
 
 def test_one_strain_halves_once(settings):
-    from drift.endpoint.pace import Pace
+    from drift.endpoint.client import Pace
 
     pace, begun = Pace(16), time.monotonic()
     for _ in range(8):

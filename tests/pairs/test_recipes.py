@@ -3,9 +3,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drift.pairs.disliked import repair_pairs
 from drift.pairs.others import liked_items, random_items
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
-from drift.pairs.repairs import repair_pairs
 from drift.records import (
     ChatMessage,
     Completion,

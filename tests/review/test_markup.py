@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drift.records import Conversation, FeedbackLabel, Message
-from drift.review.markup import conversation_html, marked
+from drift.review.pages import conversation_html, marked
 
 NASTY = '<script>alert(1)</script><img src=x onerror=alert(2)> & "quotes"'
 
@@ -22,7 +22,7 @@ def test_the_judged_reply_and_the_evidence_are_marked():
     html = conversation_html(conversation, FeedbackLabel("c", 1, 2, "DSAT", "embedded", "1", evidence="really"))
     assert "<script" not in html
     assert "<img" not in html
-    assert html.count("judged") == 1
+    assert html.count('class="message judged"') == 1
     assert "<mark>really</mark>" in html
 
 

@@ -13,8 +13,7 @@ from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.batch import StepCollator, per_token_logps
 from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.shared_prefix import choose_packing
-from drift.training.shared_prefix.attention import NAME
-from drift.training.shared_prefix.varlen import NAME_VARLEN
+from drift.training.shared_prefix.attention import NAME, NAME_VARLEN
 from drift.training.tokens import TokenPair
 from drift.training.train import train
 

@@ -13,9 +13,9 @@ is the body that is hashed for the cache, answers are validated here, Retry-Afte
 attempt, the decision endpoint works the same way, and no header tells the server about this machine.
 """
 
-from drift.endpoint.budget import CostLimitReached, Spending
 from drift.endpoint.cache import ANSWERS, Cache
 from drift.endpoint.client import Endpoint
+from drift.endpoint.cost import CostLimitReached, Spending
 from drift.endpoint.exchange import (
     JSON_MODE,
     Candidate,

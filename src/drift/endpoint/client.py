@@ -1,19 +1,24 @@
-"""The client: answers from the cache first, then from the server, with retries and as fast as the server can serve."""
+"""The client: answers from the cache first, then from the server, with retries and as fast as the server can serve.
+
+`Pace` sets how many requests are in flight: one more after each round of successes, half as many after a failure.
+"""
 
 import os
+import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Self, TypeVar
 
 from drift.config import EndpointSettings
-from drift.endpoint.budget import Budget, Spending
 from drift.endpoint.cache import Cache
+from drift.endpoint.cost import Budget, Spending
 from drift.endpoint.exchange import ChatRequest, Reply, Request, Unanswered, Usage, parse_reply
-from drift.endpoint.pace import Pace, pause_before
 from drift.endpoint.transport import Failure, Transport
 from drift.errors import PrerequisiteError
 
@@ -206,3 +211,58 @@ def _api_key(settings: EndpointSettings) -> str | None:
             f"The environment variable {settings.api_key_env} is not set: export the server's key in it."
         )
     return key
+
+
+FIRST = 4
+LONGEST_PAUSE = 60.0
+
+
+class Pace:
+    """Additive increase, multiplicative decrease, between 1 and `ceiling`; shared by all threads."""
+
+    def __init__(self, ceiling: int) -> None:
+        self.ceiling = ceiling
+        self.limit = float(min(FIRST, ceiling))
+        self._under_way = 0
+        self._not_before = 0.0
+        self._last_cut = 0.0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def turn(self, stop: threading.Event) -> Iterator[float | None]:
+        """Wait until one more request may start; yields its start time, or None once `stop` is set."""
+        with self._changed:
+            while not stop.is_set():
+                pause = self._not_before - time.monotonic()
+                if pause <= 0 and self._under_way < int(self.limit):
+                    break
+                self._changed.wait(min(max(pause, 0.01), 1.0) if pause > 0 else 1.0)
+            self._under_way += 1
+        try:
+            yield None if stop.is_set() else time.monotonic()
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def succeeded(self) -> None:
+        with self._changed:
+            self.limit = min(self.limit + 1 / self.limit, float(self.ceiling))
+            self._changed.notify_all()
+
+    def strained(self, begun: float, wait: float) -> None:
+        """The server refused or failed a request that started at `begun`; nothing is sent for `wait` seconds.
+
+        A request that was in flight when the limit was last halved tells nothing new, and does not halve it again.
+        """
+        with self._changed:
+            now = time.monotonic()
+            if begun >= self._last_cut:
+                self.limit = max(1.0, self.limit / 2)
+                self._last_cut = now
+            self._not_before = max(self._not_before, now + wait)
+
+
+def pause_before(attempt: int) -> float:
+    """Seconds before the attempt of this number (the first retry is 1): exponential, with full jitter."""
+    return random.uniform(0.0, min(LONGEST_PAUSE, 0.5 * 2**attempt))

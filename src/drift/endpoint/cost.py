@@ -1,9 +1,15 @@
-"""What requests cost: the price of tokens, for the client's budget and for the estimates of a dry run."""
+"""What requests cost: the price of tokens, the estimates of a dry run, and the budget of a client.
 
+Money is reserved before a request is sent, so that `max_cost` is never exceeded.
+"""
+
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drift.config import EndpointSettings
+from drift.endpoint.exchange import Usage
+from drift.errors import ConfigError, DriftError
 
 BYTES_PER_TOKEN = 4
 """A rule of thumb for English text, for estimates. The client's limit counts the worst case, one token per byte."""
@@ -49,3 +55,83 @@ def total_estimate(estimates: Sequence[CostEstimate]) -> CostEstimate:
         output_tokens=sum(estimate.output_tokens for estimate in estimates),
         cost=None if None in costs else sum(cost or 0.0 for cost in costs),
     )
+
+
+class CostLimitReached(DriftError):
+    """The next request could exceed `max_cost`. Earlier answers are in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """`requests`: answered by the server; `cached`: answered from the cache. `cost`: None without prices."""
+
+    requests: int
+    cached: int
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+
+
+class Budget:
+    """What one client may spend and has spent. Raises ConfigError for a limit without prices."""
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        self.limit = settings.max_cost
+        self._settings = settings
+        self._has_prices = cost_of(settings, 0, 0) is not None
+        if self.limit is not None and not self._has_prices:
+            raise ConfigError(
+                "max_cost needs prices: set price_per_million_input and price_per_million_output "
+                "(drift label: --price-input, --price-output)."
+            )
+        self._requests = self._cached = self._input = self._output = 0
+        self._under_way = 0
+        self._spent = self._reserved = 0.0
+        self._excess = 1.0  # how far a server's count exceeded our bound
+        self._changed = threading.Condition()
+
+    def cost(self, usage: Usage) -> float | None:
+        return cost_of(self._settings, usage.input_tokens, usage.output_tokens)
+
+    def reserve(self, most: Usage) -> float:
+        """Reserve the most that the request can cost. Waits while requests in flight may turn out cheaper.
+
+        Raises CostLimitReached.
+        """
+        with self._changed:
+            while True:
+                bound = (self.cost(most) or 0.0) * self._excess
+                if self.limit is None or self._spent + self._reserved + bound <= self.limit:
+                    self._reserved += bound
+                    self._under_way += 1
+                    return bound
+                if not self._under_way:
+                    raise CostLimitReached(
+                        f"stopped before max_cost {self.limit:g}: {self._spent:.4g} spent, the next request could "
+                        f"cost {bound:.4g}. To continue, run the same command with a higher limit."
+                    )
+                self._changed.wait(1.0)
+
+    def settle(self, reserved: float, used: Usage | None) -> None:
+        """Release a reservation; `used` is None if the server did no work."""
+        with self._changed:
+            self._under_way -= 1
+            self._reserved = self._reserved - reserved if self._under_way else 0.0  # no rounding error stays
+            if used is not None:
+                cost = self.cost(used) or 0.0
+                self._requests += 1
+                self._input += used.input_tokens
+                self._output += used.output_tokens
+                self._spent += cost
+                if cost > reserved > 0:
+                    self._excess = max(self._excess, self._excess * cost / reserved)
+            self._changed.notify_all()
+
+    def from_cache(self) -> None:
+        with self._changed:
+            self._cached += 1
+
+    def spending(self) -> Spending:
+        with self._changed:
+            cost = round(self._spent, 8) if self._has_prices else None
+            return Spending(self._requests, self._cached, self._input, self._output, cost)

@@ -1,10 +1,24 @@
-"""Labels into PromptItems: every reply that its user disliked, with the request before and the complaint after it."""
+"""Labels into PromptItems: every reply that its user disliked, with the request before and the complaint after it.
+
+Where the user liked a revised reply to the same request, the two replies make a repair (DSAT -> SAT): chosen = the liked
+reply, rejected = the disliked one. Repairs are the seeds of the warm start (DRIFT, algorithm 1).
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from drift.records import ChatMessage, Conversation, Drop, FeedbackLabel, Message, PromptItem, Reason, stable_hash
+from drift.records import (
+    ChatMessage,
+    Conversation,
+    Drop,
+    FeedbackLabel,
+    Message,
+    PreferencePair,
+    PromptItem,
+    Reason,
+    stable_hash,
+)
 from drift.turns import is_toxic_complaint, prompt_of
 
 STAGE = "prompts"
@@ -139,3 +153,30 @@ def _complaint(conversation: Conversation, label: FeedbackLabel) -> ChatMessage 
     thumbed = label.labeller == "rating" and "correction" not in kinds
     bare = thumbed and (not label.evidence or label.evidence not in turn.content)
     return None if bare else turn
+
+
+def repair_pairs(items: Iterable[PromptItem]) -> Iterator[PreferencePair | Drop]:
+    """One pair or one named drop for each item whose reply was mended to the user's liking."""
+    for item in items:
+        if item.rejected is None or item.preferred is None:
+            continue
+        if not item.preferred.content.strip():
+            yield Drop(item.prompt_id, "repairs", Reason.EMPTY_CHOSEN)
+        elif item.preferred.content.strip() == item.rejected.content.strip():
+            yield Drop(item.prompt_id, "repairs", Reason.IDENTICAL_REPLIES)
+        else:
+            yield PreferencePair(
+                pair_id=stable_hash("repair", item.prompt_id),
+                prompt_id=item.prompt_id,
+                conversation_id=item.conversation_id,
+                reply_index=item.reply_index,
+                recipe="repair",
+                iteration=0,
+                policy_id="logs",
+                prompt=item.prompt,
+                chosen=(item.preferred,),
+                rejected=(item.rejected,),
+                user_key=item.user_key,
+                noise=item.noise,
+                split=item.split,
+            )

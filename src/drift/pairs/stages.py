@@ -7,10 +7,9 @@ from statistics import median
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.errors import DataError
-from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items
+from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
 from drift.pairs.others import liked_items, random_items
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
-from drift.pairs.repairs import repair_pairs
 from drift.pairs.screening import screened
 from drift.records import (
     Completion,

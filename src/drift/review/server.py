@@ -1,4 +1,7 @@
-"""Serve the review pages on loopback until interrupted."""
+"""Serve the review pages on loopback until interrupted.
+
+The first browser to open the printed address gets in: the token works once and sets a cookie.
+"""
 
 import secrets
 import socket
@@ -6,7 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
+from urllib.parse import parse_qs
+
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from drift.errors import PrerequisiteError
 from drift.review.audit import Audit
@@ -58,8 +66,8 @@ def _server(audit: Audit, comparison: BlindComparison | None, token: str, addres
         raise PrerequisiteError(
             f"the review page needs the extra `ui` ({error.name} is missing): pip install 'drift-training[ui]'"
         ) from None
-    from drift.review.access import OneTimeToken
     from drift.review.pages import audit_page, comparison_page
+    from drift.review.server import OneTimeToken
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     ui.page("/")(partial(audit_page, audit, comparison is not None))
@@ -81,3 +89,55 @@ def _listen(port: int) -> socket.socket:
         listening.close()
         raise PrerequisiteError(f"--port {port}: {error.strerror}. Name another port, or 0 for any free one.") from None
     return listening
+
+
+COOKIE = "drift-review"
+
+
+class OneTimeToken:
+    """ASGI middleware for the complete application: pages, files and sockets. Without the cookie it serves nothing.
+
+    `hosts`: allowed Host headers. Any other Host is a foreign site pointed at this machine (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str]) -> None:
+        self._app = app
+        self._token: str | None = token
+        self._session = secrets.token_urlsafe(32)
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or (self._known_host(scope) and self._has_cookie(scope)):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        elif self._known_host(scope) and self._redeems(scope):
+            response = RedirectResponse(scope["path"], status_code=303)
+            response.set_cookie(COOKIE, self._session, httponly=True, samesite="strict")
+            await response(scope, receive, send)
+        else:
+            message = (
+                "Open the address that `drift review` printed. It works once: for a new one, start the command again."
+            )
+            await PlainTextResponse(message, status_code=403)(scope, receive, send)
+
+    def _redeems(self, scope: Scope) -> bool:
+        token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if self._token is None or not secrets.compare_digest(token.encode(), self._token.encode()):
+            return False
+        self._token = None
+        return True
+
+    def _has_cookie(self, scope: Scope) -> bool:
+        try:
+            cookie = SimpleCookie(_header(scope, b"cookie")).get(COOKIE)
+        except CookieError:
+            return False
+        return cookie is not None and secrets.compare_digest(cookie.value.encode(), self._session.encode())
+
+    def _known_host(self, scope: Scope) -> bool:
+        return _header(scope, b"host") in self._hosts
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")

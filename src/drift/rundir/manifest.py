@@ -1,16 +1,19 @@
-"""The two JSON files of a run: run.json, how the run stands, and manifest.json, how a folder's files came to be."""
+"""The two JSON files of a run: run.json, its state, and manifest.json, how the files of a folder were made.
 
-from collections.abc import Mapping
+`why_redone` compares a stage on record with the one that is wanted now, in one line for people.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from drift.disk import atomic_write
 from drift.errors import DataError
-from drift.rundir.fingerprints import StageInput
+from drift.rundir.fingerprints import StageFunction, StageInput, code_version, package_versions, qualified_name
 from drift.rundir.layout import MANIFEST, RUN
 
 
@@ -99,3 +102,48 @@ def _read(path: Path, kind: type[Parsed]) -> Parsed:
     except ValidationError as error:
         what = error.errors()[0]["msg"]
         raise DataError(f"{path}: damaged ({what}). Delete it: the next `drift run` makes it anew.") from None
+
+
+_SHOWN = 3
+
+
+def why_redone(known: StageRecord, fn: StageFunction[...], inputs: Mapping[str, StageInput], key: str) -> str:
+    """What differs between the stage on record and the one that is asked for now."""
+    if known.key == key:
+        return "redone, its files were changed or deleted since"
+    found = [*_changed_inputs(known.inputs, inputs), *_changed_code(known, fn)]
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"redone, {'; '.join(found[:_SHOWN]) or 'its inputs are others'}{more}"
+
+
+def _changed_inputs(before: Mapping[str, StageInput], now: Mapping[str, StageInput]) -> Iterator[str]:
+    for name, given in now.items():
+        known = before.get(name)
+        if known is None:
+            yield f"{name} is new"
+        elif known.fingerprint != given.fingerprint:
+            settings = _changed_settings(name, known.value, given.value)
+            yield from settings or [f"the content of {_told(given.value)} changed"]
+
+
+def _changed_settings(name: str, before: Any, now: Any) -> list[str]:
+    """Every leaf of a settings tree, or a plain value, that is another one now."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        keys = {**before, **now}
+        return [line for key in keys for line in _changed_settings(f"{name}.{key}", before.get(key), now.get(key))]
+    return [f"{name} {_told(before)} -> {_told(now)}"] if before != now else []
+
+
+def _changed_code(known: StageRecord, fn: StageFunction[...]) -> Iterator[str]:
+    if known.fn != qualified_name(fn):
+        yield f"made by {known.fn} before"
+    if known.code_version != code_version():
+        yield f"drift's code {known.code_version} -> {code_version()}"
+    packages = package_versions()
+    for name in {**known.packages, **packages}:
+        if known.packages.get(name) != packages.get(name):
+            yield f"{name} {known.packages.get(name, 'missing')} -> {packages.get(name, 'missing')}"
+
+
+def _told(value: Any) -> str:
+    return ", ".join(map(_told, value)) if isinstance(value, list) else str(value)

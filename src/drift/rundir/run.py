@@ -21,7 +21,6 @@ from drift.errors import DataError
 from drift.progress import report_note
 from drift.records import Counts
 from drift.rundir import layout
-from drift.rundir.changes import why_redone
 from drift.rundir.fingerprints import (
     Digests,
     Inputs,
@@ -34,7 +33,7 @@ from drift.rundir.fingerprints import (
 )
 from drift.rundir.journal import forget_outputs, outputs_in
 from drift.rundir.layout import CONFIG, LOCK, MANIFEST, RUN, WORK
-from drift.rundir.manifest import RunState, StageRecord, former_threads, read_manifest, write_json
+from drift.rundir.manifest import RunState, StageRecord, former_threads, read_manifest, why_redone, write_json
 
 REPLACED = "replaced"  # in .work: what stood where outputs are being moved to
 

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from drift.errors import DataError
 from drift.evals.alpaca_eval.annotations import ModelAnnotations, read_annotations
-from drift.evals.alpaca_eval.length_control import controlled_winrates
+from drift.evals.alpaca_eval.length_control import LengthControlReference, controlled_winrates, read_reference
 from drift.evals.alpaca_eval.metrics import measure, summarise_annotations
-from drift.evals.alpaca_eval.reference import LengthControlReference, read_reference
 
 RNG = np.random.default_rng(0)
 REFERENCE = LengthControlReference(

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from drift.evals.alpaca_eval.annotations import read_annotations
+from drift.evals.alpaca_eval.length_control import read_reference
 from drift.evals.alpaca_eval.metrics import measure
-from drift.evals.alpaca_eval.reference import read_reference
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from drift.config import EndpointSettings
 from drift.endpoint.fence import CLOSE, OPEN
 from drift.errors import DataError
 from drift.feedback.judge.rubric import Item, load_rubric
-from drift.feedback.spur.fit import fit_rubric
-from drift.feedback.spur.regress import Scored, regress, sign_test
+from drift.feedback.spur.fit import Scored, fit_rubric, regress, sign_test
 from drift.store import Review, Reviews, Store
 
 BAD = ["That is wrong.", "It does not work, error 5", "wrong again"]

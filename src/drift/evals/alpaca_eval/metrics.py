@@ -9,8 +9,7 @@ import numpy as np
 
 from drift.errors import DataError
 from drift.evals.alpaca_eval.annotations import BASELINE, INSTRUCTIONS, ModelAnnotations, read_annotations
-from drift.evals.alpaca_eval.length_control import FOLDS, controlled_winrates
-from drift.evals.alpaca_eval.reference import LengthControlReference, read_reference
+from drift.evals.alpaca_eval.length_control import FOLDS, LengthControlReference, controlled_winrates, read_reference
 from drift.progress import report_progress
 
 OFFICIAL_ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"

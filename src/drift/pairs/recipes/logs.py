@@ -3,8 +3,8 @@
 One DPO run of K epochs: iterate with `training.reference: warm_start`, or K = 1.
 """
 
+from drift.pairs.disliked import repair_pairs
 from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs
-from drift.pairs.repairs import repair_pairs
 
 NAME = "logs"
 

@@ -14,10 +14,9 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
 from drift.policy.padded import PaddedRows, padded_logps
-from drift.training.shared_prefix.attention import NAME, shared_prefix_attention
+from drift.training.shared_prefix.attention import NAME, NAME_VARLEN, shared_prefix_attention, varlen_attention
 from drift.training.shared_prefix.head import Head
 from drift.training.shared_prefix.layout import Layout, PackedRow, packed_logps
-from drift.training.shared_prefix.varlen import NAME_VARLEN, varlen_attention
 from drift.training.tokens import TokenPair
 
 AttentionInterface.register(NAME, shared_prefix_attention)

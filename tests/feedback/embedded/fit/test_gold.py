@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from drift.errors import DataError
-from drift.feedback.embedded.fit.gold import gold_turns
+from drift.feedback.embedded.fit.sources import gold_turns
 from drift.records import Conversation, Message
 
 ROW = '{"conversation_id": "chat", "message_index": %d, "label": "%s"}'

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from drift.errors import DataError
-from drift.feedback.embedded.fit.iard import read_iard
+from drift.feedback.embedded.fit.sources import read_iard
 
 ROW = (
     '{"dialogue": "7", "turns": [{"role": "user", "text": "Hi", "sub_intents": ["OTH"]},'

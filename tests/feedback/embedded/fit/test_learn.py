@@ -9,9 +9,8 @@ from sklearn.ensemble import GradientBoostingClassifier
 from drift.feedback.embedded.book.expand import Book, PhraseExample, expand, read_book
 from drift.feedback.embedded.features import Turn, features
 from drift.feedback.embedded.fit import learn
-from drift.feedback.embedded.fit.gold import GoldTurn
-from drift.feedback.embedded.fit.iard import IardTurn
 from drift.feedback.embedded.fit.pool import GOLD, IARD, pool
+from drift.feedback.embedded.fit.sources import GoldTurn, IardTurn
 from drift.feedback.embedded.labeller import EmbeddedLabeller
 from drift.feedback.embedded.model import TurnScorer, save_model
 

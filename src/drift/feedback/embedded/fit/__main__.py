@@ -9,10 +9,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from drift.feedback.embedded.fit.gold import gold_turns
-from drift.feedback.embedded.fit.iard import read_iard
 from drift.feedback.embedded.fit.learn import Linears, fit
 from drift.feedback.embedded.fit.pool import project_pool
+from drift.feedback.embedded.fit.sources import gold_turns, read_iard
 from drift.feedback.embedded.model import WEIGHTS, save_model
 from drift.store import Store
 

@@ -17,8 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from drift.feedback.embedded.features import RELATION
-from drift.feedback.embedded.fit.gold import FOLDS
 from drift.feedback.embedded.fit.pool import BOOK, GOLD, IARD, Pool
+from drift.feedback.embedded.fit.sources import FOLDS
 from drift.feedback.embedded.model import INNER, LEAVES, VERDICTS, Model, Trees
 
 STRENGTH = 3.0  # inverse regularisation of the linear scores

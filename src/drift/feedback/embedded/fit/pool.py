@@ -8,8 +8,7 @@ from scipy.sparse import csr_array, hstack, vstack
 
 from drift.feedback.embedded.book.expand import PhraseExample, expand, read_book
 from drift.feedback.embedded.features import BUCKETS, Batch, features, features_of_texts
-from drift.feedback.embedded.fit.gold import FOLDS, GoldTurn, fold_of
-from drift.feedback.embedded.fit.iard import IardTurn
+from drift.feedback.embedded.fit.sources import FOLDS, GoldTurn, IardTurn, fold_of
 from drift.feedback.embedded.labeller import reactions
 from drift.records import Conversation
 
