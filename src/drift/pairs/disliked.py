@@ -1,7 +1,7 @@
 """Labels into PromptItems: every reply that its user disliked, with the request before and the complaint after it.
 
-Where the user liked a revised reply to the same request, the two replies make a repair (DSAT -> SAT): chosen = the liked
-reply, rejected = the disliked one. Repairs are the seeds of the warm start (DRIFT, algorithm 1).
+Where the user liked a revised reply to the same request, both make a repair (DSAT -> SAT): chosen = the liked reply,
+rejected = the disliked one. Repairs are the seeds of the warm start (DRIFT, algorithm 1).
 """
 
 from collections import Counter

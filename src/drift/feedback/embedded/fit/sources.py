@@ -1,7 +1,7 @@
 """The labelled turns that the embedded labeller is fitted on and measured with, besides its own phrase book.
 
-Gold labels of real chats, each with its turn out of the logs and the fold of its conversation; and IARD (MIT), dialogues
-about movies in which every user turn carries intents (Cai and Chen, UMAP 2020): its expressed dissatisfaction counts.
+Gold labels of real chats, each with its turn in the logs and the fold of its conversation; and IARD (MIT), dialogues
+about movies whose user turns carry intents (Cai and Chen, UMAP 2020), of which the expressed dissatisfaction is used.
 """
 
 import hashlib
