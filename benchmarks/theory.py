@@ -2,6 +2,7 @@
 
     python benchmarks/theory.py --results results/compare/results.json --runs runs/lemma/cells/*/*
 
+The output for the figures of docs/evidence.md is benchmarks/results/theory.txt.
 --results: results.json of comparisons; rank correlation, over their arms, of the first iteration's p_imp with the gain.
 --runs: run folders trained with training.diagnostics; both sides of Lemma 1 at the start and end of every iteration.
 """
