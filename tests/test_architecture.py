@@ -8,6 +8,7 @@ import pytest
 
 import drift
 from drift.config import Settings
+from drift.rundir import layout
 
 SOURCE = Path(drift.__file__).parent
 TREES = {path.relative_to(SOURCE): ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
@@ -82,3 +83,100 @@ def test_torch_stays_in_its_rooms():
 @pytest.mark.parametrize(("settings", "field"), FIELDS)
 def test_every_setting_is_read(settings: str, field: str):
     assert field in ATTRIBUTES, f"nothing reads {settings}.{field}: use it or remove it"
+
+
+def modules_imported(tree: ast.AST) -> set[Path]:
+    """The files of drift that a tree imports, also inside of functions; a package counts by its __init__.py."""
+    files = set()
+    for name in imports(tree):
+        parts = name.split(".")[1:] if name.startswith("drift.") else []
+        while parts:
+            file = Path(*parts).with_suffix(".py")
+            package = Path(*parts) / "__init__.py"
+            if file in TREES or package in TREES:
+                files.add(file if file in TREES else package)
+                break
+            parts.pop()  # a name inside of the module
+    return files
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str] | None:
+    """Nodes that lead back to the first of them, or None."""
+    finished: set[str] = set()
+
+    def visit(node: str, path: list[str]) -> list[str] | None:
+        if node in path:
+            return path[path.index(node) :]
+        if node not in finished:
+            for other in sorted(graph[node]):
+                if circle := visit(other, [*path, node]):
+                    return circle
+            finished.add(node)
+        return None
+
+    return next((circle for node in sorted(graph) if (circle := visit(node, []))), None)
+
+
+def test_a_circle_is_found():
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": set()}) is None
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
+def test_no_file_imports_itself_over_others():
+    """A package's __init__.py gathers the names of its files, so it may not be a way from one of them to another."""
+    graph = {
+        str(path): {str(other) for other in modules_imported(tree) if other != path and other.name != "__init__.py"}
+        for path, tree in TREES.items()
+        if path.name != "__init__.py"
+    }
+    assert circle_in(graph) is None
+
+
+def test_a_class_name_has_one_meaning():
+    homes: dict[str, list[str]] = {}
+    for path, tree in TREES.items():
+        for node in ast.iter_child_nodes(tree):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(str(path))
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+LAYOUT_NAMES = {value for name, value in vars(layout).items() if name.isupper() and isinstance(value, str)}
+GENERAL = {"store", "policy", "base", "heldout", "lock", "deployment"}  # words that also name other things
+
+
+def test_files_of_a_run_are_named_in_layout_alone():
+    """Docstrings may name them; code that spells one again would go its own way when the layout changes."""
+    spelled = {
+        f"{path}:{node.lineno}: {node.value!r}"
+        for path, tree in TREES.items()
+        if path not in ELSEWHERE
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and (
+            node.value in LAYOUT_NAMES - GENERAL
+            or (isinstance(node.value, str) and node.value.startswith("iteration-"))
+        )
+    }
+    assert spelled == set()
+
+
+ELSEWHERE = {  # files of the same names that are not a run's
+    Path("rundir/layout.py"),
+    Path("store/folder.py"),  # a store has a manifest.json too
+    Path("report/export.py"),  # what `drift export` writes
+    Path("report/comparison/page.py"),  # the report of a comparison
+    Path("evals/wildbench/run.py"),  # WildBench's scores.jsonl
+}
+
+
+def test_a_file_holds_a_thought():
+    """Files under 25 lines need a reason: a package's door, one recipe, one format of logs."""
+    crumbs = {
+        str(path)
+        for path in TREES
+        if len((SOURCE / path).read_text("utf-8").splitlines()) < 25
+        and not path.name.startswith("__")
+        and path.parent.name not in ("recipes", "readers")
+    }
+    assert crumbs == set()

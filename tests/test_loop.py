@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from drift.config import Config, parse_config
-from drift.errors import DataError
+from drift.config import RECIPE_RULES, Config, RecipeRules, parse_config
+from drift.errors import ConfigError, DataError
 from drift.lineage import trace
+from drift.pairs.recipes import RECIPES, RecipeInputs
+from drift.pairs.recipes.recipe import fresh_against
 from drift.progress import listening
-from drift.records import PreferencePair, read_jsonl
+from drift.records import ChatMessage, Drop, PreferencePair, read_jsonl
 from drift.run import run_config
 from drift.rundir import load_run
 
@@ -167,3 +170,24 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tin
     )
     assert done.differing == []
     assert done.kills == 3
+
+
+def test_a_recipe_is_its_pairs_and_one_line_of_rules(tmp_path, logs, tiny_policy, monkeypatch):
+    """What pairs/recipes/mine.py and its line in config/recipe_rules.py would hold; no other file knows recipes."""
+
+    def longest_first(inputs: RecipeInputs) -> Iterator[PreferencePair | Drop]:
+        for completion in inputs.completions:
+            item = inputs.items[completion.prompt_id]
+            fresh = ChatMessage("assistant", completion.text)
+            sides = sorted([fresh, item.rejected], key=lambda message: -len(message.content))
+            yield fresh_against("mine", item, completion, *sides)
+
+    with pytest.raises(ConfigError, match=r"recipe.name: .*no such recipe: 'mine'.*allowed: drift, spin"):
+        settings(logs, tiny_policy, recipe={"name": "mine"})
+    monkeypatch.setitem(RECIPE_RULES, "mine", RecipeRules(fixed_rejected=True))
+    monkeypatch.setitem(RECIPES, "mine", longest_first)
+    run_config(settings(logs, tiny_policy, recipe={"name": "mine"}, iterations=1), tmp_path / "run")
+    pairs = list(read_jsonl(tmp_path / "run/iteration-1/pairs.jsonl", PreferencePair))
+    assert {pair.recipe for pair in pairs} == {"mine"}
+    assert all(len(pair.chosen[0].content) >= len(pair.rejected[0].content) for pair in pairs)
+    assert (tmp_path / "run/iteration-1/policy/model.safetensors").is_file()

@@ -1,6 +1,7 @@
 """A stage runs when something it depends on changed, and only then; a half-made output is never taken for done."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from drift.config import load_config
 from drift.errors import DataError, DriftError
 from drift.progress import listening
 from drift.rundir import RunDir, load_run
@@ -299,3 +301,58 @@ def test_a_stage_may_not_write_over_another(path: Path, source: Path):
         run.iteration(1).stage("metrics.jsonl", copy_lines, source)
         with pytest.raises(RuntimeError, match=r"that of metrics\.jsonl"):
             run.iteration(1).stage("policy", train, source, Training(), 7)
+
+
+def choose(out: Path, chosen: str = "", rejected: str = "") -> dict[str, int]:
+    out.write_text(f"{chosen}|{rejected}")
+    return {}
+
+
+def test_an_input_counts_under_its_name(path: Path):
+    """One optional input left out and another given is another stage; a keyword is the same as its position."""
+    with RunDir.open(path, "", 0) as run:
+        assert run.stage("data/a", choose, chosen="x").read_text() == "x|"
+        assert run.stage("data/a", choose, rejected="x").read_text() == "|x"
+    done: list[str] = []
+    with RunDir.open(path, "", 0, lambda name, event, counts: done.append(event)) as run:
+        run.stage("data/a", choose, "", "x")
+        run.stage("data/a", choose, chosen="", rejected="x")
+        run.stage("data/a", choose, "", rejected="x")
+    assert done == ["running", "done", "reused", "reused"]
+
+
+def test_inputs_that_the_function_does_not_take_are_refused(path: Path):
+    with RunDir.open(path, "", 0) as run, pytest.raises(TypeError, match="unexpected keyword argument 'preferred'"):
+        run.stage("data/a", choose, preferred="x")  # pyright: ignore[reportCallIssue]
+
+
+def test_a_run_of_an_earlier_version_is_read_and_resumed(path: Path):
+    """Made by `drift demo` before stages took keywords, cut to one stage."""
+    shutil.copytree(Path(__file__).with_name("earlier_run"), path)
+    view = load_run(path)
+    assert (view.state.state, view.state.threads, [stage.counts for stage in view.stages]) == ("done", 2, [{"rows": 3}])
+    cfg = load_config(path / "config.yaml")  # with settings that have moved since
+    assert (cfg.training.loss, cfg.training.experimental.margin_unit, cfg.iterations) == ("anchored", "sequence", 3)
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append), RunDir.open(path, "", 0) as run:
+        run.stage("data/prompts.jsonl", write_constant, cfg=Sampling())
+    assert "data/prompts.jsonl: redone, cfg is new; made by drift.pairs.stages.find_prompts before" in notes[0]
+    assert "whatever" in (path / "data/prompts.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_pyright_checks_what_a_stage_is_given(tmp_path: Path):
+    source = tmp_path / "stages.py"
+    source.write_text(
+        "from pathlib import Path\n"
+        "from drift.rundir import RunDir\n"
+        "def make(out: Path, rows: int) -> dict[str, int | float]: return {}\n"
+        "def call(run: RunDir) -> None:\n"
+        "    run.stage('a', make, rows=1)\n"
+        "    run.stage('a', make, rows='1')\n"
+        "    run.iteration(1).stage('a', make, row=1)\n",
+        encoding="utf-8",
+    )
+    told = subprocess.run([sys.executable, "-m", "pyright", str(source)], capture_output=True, text=True, check=False)
+    errors = [line for line in told.stdout.splitlines() if " error: " in line]
+    assert sorted({line.split(":")[1] for line in errors}) == ["6", "7"]

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM, Trainer
 
 from drift.config import TrainingSettings
 from drift.policy.model import resolve_source
+from drift.rundir import layout
 from drift.training.batch import StepCollator, summed_logps
 from drift.training.reference import REFERENCE_BATCH_FACTOR
 from drift.training.shared_prefix import base_model, choose_packing
@@ -125,7 +126,7 @@ class Ours(Side):
         head = "again" if conditions.gradient_checkpointing else packing.head  # as the training stage chooses
         self.collator = StepCollator(0, settings.micro_batch_tokens, packing.shared, head)
         arguments = training_arguments(settings, seed, folder)
-        metrics = (folder / "metrics.jsonl").open("wb")
+        metrics = (folder / layout.METRICS).open("wb")
         self.trainer = PreferenceTrainer(model, [], settings, arguments, self.collator, self.dtype, False, metrics)
         self.make_ready(conditions)
 

@@ -11,7 +11,7 @@ from drift.errors import DataError
 from drift.rundir import layout
 from drift.rundir.layout import CONFIG, LOCK, MANIFEST, RUN
 from drift.rundir.manifest import RunState, StageRecord, read_manifest, read_state
-from drift.store import Store
+from drift.store import Store, is_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +87,4 @@ def store_of(run: RunView) -> Store | None:
     """The store that the run was made from, if it is still there; a config that nobody can read names none."""
     named = run.settings.get("store")
     candidates = [Path(named)] if named else sorted((run.path / layout.STORE).glob("*"))
-    return next((Store(path) for path in candidates if (path / "manifest.json").is_file()), None)
+    return next((Store(path) for path in candidates if is_store(path)), None)

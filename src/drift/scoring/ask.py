@@ -16,10 +16,10 @@ from drift.endpoint.cost import BYTES_PER_TOKEN, CostEstimate, cost_of
 from drift.errors import ConfigError
 from drift.progress import report_progress
 from drift.records import Judgement, stable_hash
+from drift.rundir.layout import JUDGEMENTS
 
 UNANSWERED = "no answer"
 """How the `unscored_reason` begins when the server, not the judge, is at fault."""
-JUDGEMENTS = "judgements.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

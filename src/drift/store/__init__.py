@@ -1,5 +1,6 @@
 """Conversations and labels on disk. Other rooms use what is listed here, mostly `Store`."""
 
+from drift.store.folder import is_store
 from drift.store.forgotten import ForgetSummary, Forgotten
 from drift.store.reviews import Review, ReviewedPreference, Reviews
 from drift.store.rows import Quarantined, Repeat
@@ -18,4 +19,5 @@ __all__ = [
     "Store",
     "StoreCounts",
     "StoreWriter",
+    "is_store",
 ]

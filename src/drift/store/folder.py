@@ -114,3 +114,7 @@ class Folder:
 def _is_leftover(entry: Path) -> bool:
     """True for what a command that was killed before the first commit may leave."""
     return entry.name == _STAGING or entry.match(_UNFINISHED_MANIFESTS)
+
+
+def is_store(folder: Path) -> bool:
+    return (folder / _MANIFEST).is_file()

@@ -17,8 +17,9 @@ from transformers import TrainerCallback
 from drift.disk import files_under, fsync_path
 from drift.records import stable_hash
 from drift.rundir import atomic_write
+from drift.rundir.layout import METRICS
 
-METRICS, COMPLETE = "metrics.jsonl", "complete"
+COMPLETE = "complete"
 
 Row = dict[str, float]
 
