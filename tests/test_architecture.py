@@ -1,6 +1,7 @@
 """Imports run one way, torch stays in its rooms, and no setting is there for show."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import pytest
 
 import drift
 from drift.config import Settings
+from drift.experiments.compare.settings import CompareSettings
 from drift.rundir import layout
+from drift.training.reference import ReferenceSettings
+from settings_reads import SettingsReads
 
 SOURCE = Path(drift.__file__).parent
 TREES = {path.relative_to(SOURCE): ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
@@ -37,15 +41,13 @@ def kinds(parent: type[Settings]) -> Iterator[type[Settings]]:
         yield from kinds(child)
 
 
-FIELDS = sorted({(cls.__name__, name) for cls in kinds(Settings) for name in cls.model_fields})
-ATTRIBUTES = {
-    node.attr
-    for path, tree in TREES.items()
-    if room(path) != "config"
-    for node in ast.walk(tree)
-    if isinstance(node, ast.Attribute)
-}
-"""Every name that is read off something outside the config."""
+SETTINGS = {CompareSettings, ReferenceSettings, *kinds(Settings)}
+FIELDS = sorted({(cls.__name__, name) for cls in SETTINGS for name in cls.model_fields})
+
+
+@functools.cache
+def settings_reads() -> SettingsReads:
+    return SettingsReads(TREES.values(), (tree for path, tree in TREES.items() if room(path) != "config"))
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -80,9 +82,53 @@ def test_torch_stays_in_its_rooms():
     assert users - TORCH == set()
 
 
-@pytest.mark.parametrize(("settings", "field"), FIELDS)
+@pytest.mark.parametrize(("settings", "field"), FIELDS, ids=".".join)
 def test_every_setting_is_read(settings: str, field: str):
-    assert field in ATTRIBUTES, f"nothing reads {settings}.{field}: use it or remove it"
+    assert settings_reads().is_read(settings, field), f"nothing reads {settings}.{field}: use it or remove it"
+
+
+def test_every_class_of_settings_is_imported_here():
+    reads = settings_reads()
+    assert {name for name in reads.bases if "Settings" in reads.ancestors(name)} == {cls.__name__ for cls in SETTINGS}
+
+
+FAKE_SETTINGS = """
+class Settings: ...
+class OuterSettings(Settings):
+    inner: "InnerSettings | None" = None
+    name: str = ""
+class InnerSettings(Settings):
+    beta: float
+class Batch(NamedTuple):
+    beta: float
+class Trainer:
+    def __init__(self, settings: OuterSettings): self.settings = settings
+    @property
+    def inner(self) -> InnerSettings: ...
+def batches() -> list[Batch]: ...
+def all_settings() -> dict[str, InnerSettings]: ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("reader", "is_read"),
+    [
+        ("def f(batch: Batch): return batch.beta", False),
+        ("def f(): return [batch.beta for batch in batches()]", False),
+        ("def f(unknown): return unknown.beta", False),
+        ("def f(settings: OuterSettings): return settings.name", False),
+        ("def f(settings: InnerSettings): settings.beta = 1", False),
+        ("def f(settings: OuterSettings): return settings.inner.beta", True),
+        ("def f(settings: OuterSettings):\n    inner = settings.inner.model_copy()\n    return inner.beta", True),
+        ("def f():\n    for name, inner in sorted(all_settings().items()):\n        print(inner.beta)", True),
+        ("def f(t: Trainer): return t.settings.inner.beta", True),
+        ("def f(t: Trainer): return (lambda: t.inner.beta)()", True),
+        ("def f(): return InnerSettings(beta=1).beta", True),
+    ],
+)
+def test_a_setting_is_read_off_its_own_class_alone(reader: str, is_read: bool):
+    trees = ast.parse(FAKE_SETTINGS), ast.parse(reader)
+    assert SettingsReads(trees, trees).is_read("InnerSettings", "beta") is is_read
 
 
 def modules_imported(tree: ast.AST) -> set[Path]:
