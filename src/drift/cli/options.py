@@ -44,7 +44,7 @@ SamplingSeed = Annotated[int, typer.Option(help="Random seed of the sampled repl
 
 
 def judge_or_earlier(judge: str | None, endpoint: str | None, model: str | None) -> str | None:
-    """`--judge URL#MODEL`, or the same from the `--judge URL#MODEL` of scripts for earlier versions."""
+    """`--judge URL#MODEL`, or the same from the `--endpoint URL --model MODEL` of scripts for earlier versions."""
     if endpoint is None and model is None:
         return judge
     if judge is not None:
