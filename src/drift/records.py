@@ -30,6 +30,8 @@ LossName = Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anch
 MarginUnit = Literal["sequence", "token"]
 BackendName = Literal["transformers", "vllm", "endpoint"]
 """What `sampling.backend` allows; each is a module of policy/samplers/."""
+ScorerName = Literal["self", "reward_model", "judge", "oracle", "noisy_oracle"]
+"""What `recipe.scorer.name` allows; each has its entry in scoring/scorers.py."""
 PersonalData = Literal[
     "email", "phone", "card", "iban", "ip", "national_id", "address", "api_key", "private_key", "password", "person"
 ]
@@ -283,6 +285,22 @@ class Scorer(Protocol):
     """How good is this completion of this prompt? It may decide which pairs there are; it never enters the loss."""
 
     def score(self, prompt: Sequence[ChatMessage], completion: str) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyToScore:
+    """`finish`: a truncated reply has no end token to score. `against`: the disliked reply."""
+
+    prompt: tuple[ChatMessage, ...]
+    text: str
+    finish: Finish = "stop"
+    against: str | None = None
+
+
+class BatchScorer(Protocol):
+    """Scores replies in their order, higher is better; None for a reply that it cannot score."""
+
+    def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]: ...
 
 
 @dataclass(frozen=True, slots=True)

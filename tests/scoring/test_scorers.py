@@ -1,4 +1,6 @@
 import math
+from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 import torch
@@ -15,7 +17,9 @@ from drift.records import (
     Judgement,
     PreferencePair,
     PromptItem,
+    ReplyToScore,
     Score,
+    ScorerName,
     Truth,
     read_jsonl,
     write_jsonl,
@@ -23,7 +27,7 @@ from drift.records import (
 from drift.rundir import RunDir
 from drift.scoring import score_replies
 from drift.scoring.reward_model import RewardModelScorer
-from drift.scoring.scorers import LikelihoodScorer, ReplyToScore
+from drift.scoring.scorers import SCORERS, LikelihoodScorer
 
 ASKED = (ChatMessage("user", "Say a."),)
 
@@ -70,6 +74,20 @@ def test_noise_is_the_replys_own(tmp_path, files):
     assert first == scores(tmp_path, files, noisy)
     assert first[2].score == first[2].rejected_score  # the same text
     assert 0 < abs(first[0].score - 2.0) < 0.6
+
+
+def test_a_scorer_is_a_class_and_its_entry(tmp_path, files, monkeypatch):
+    """What scoring/scorers.py would hold; the config then allows what records.ScorerName lists."""
+
+    class Longest:
+        def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
+            return [float(len(reply.text)) for reply in replies]
+
+    monkeypatch.setitem(SCORERS, "longest", lambda inputs: Longest())
+    assert {type(SCORERS[name]).__name__ for name in get_args(ScorerName)} == {"function"}  # every allowed name has one
+    found = scores(tmp_path, files, ScorerSettings.model_construct(name="longest"), truth=None)
+    assert [s.score for s in found] == [float(len(c.text)) for c in read_jsonl(files[1], Completion)]
+    assert {s.scorer for s in found} == {"longest"}
 
 
 def test_without_a_truth_there_is_no_oracle(tmp_path, files):

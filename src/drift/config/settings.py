@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, known_recipe
-from drift.records import BackendName, LossName, MarginUnit, PersonalData
+from drift.records import BackendName, LossName, MarginUnit, PersonalData, ScorerName
 
 
 class Settings(BaseModel):
@@ -151,7 +151,7 @@ class ScorerSettings(Settings):
     for experiments.
     """
 
-    name: Literal["self", "reward_model", "judge", "oracle", "noisy_oracle"] = "self"
+    name: ScorerName = "self"
     model: str | None = None
     endpoint: EndpointSettings | None = None
     noise: float = Field(default=0.5, ge=0.0)

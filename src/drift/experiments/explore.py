@@ -21,12 +21,12 @@ from drift.experiments.simulation import sandbox_truth
 from drift.policy.model import load_policy
 from drift.policy.sampler import generate_replies
 from drift.progress import report_note
-from drift.records import ChatMessage, stable_hash
+from drift.records import BatchScorer, ChatMessage, ReplyToScore, stable_hash
 from drift.report import write_report
 from drift.rundir import atomic_write, layout, load_run
 from drift.scoring.judges import JudgeScorer
 from drift.scoring.reward_model import RewardModelScorer
-from drift.scoring.scorers import BatchScorer, ReplyToScore, TruthScorer
+from drift.scoring.scorers import TruthScorer
 
 Chat = tuple[ChatMessage, ...]
 WIDEST = 8192

@@ -14,7 +14,7 @@ from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply
 from drift.endpoint.cost import CostEstimate
 from drift.endpoint.options import JudgePricing, endpoint_settings
 from drift.errors import ConfigError
-from drift.records import ChatMessage, Finish, Judgement, stable_hash
+from drift.records import ChatMessage, Finish, Judgement, ReplyToScore, stable_hash
 from drift.scoring.ask import (
     JUDGEMENTS,
     JudgeQuestion,
@@ -24,7 +24,6 @@ from drift.scoring.ask import (
     require_within,
 )
 from drift.scoring.comparison import INSTRUCTIONS, MAX_TOKENS, TOP_LOGPROBS, comparison, read_letter
-from drift.scoring.scorers import ReplyToScore
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from drift.errors import PrerequisiteError
 from drift.policy.chat import render
-from drift.records import ChatMessage
-from drift.scoring.scorers import ReplyToScore
+from drift.records import ChatMessage, ReplyToScore
 
 TOKENS_PER_BATCH = 16384
 

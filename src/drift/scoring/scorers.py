@@ -1,32 +1,36 @@
-"""Scorers of single replies, higher is better: the policy's own likelihood, and the sandbox's truth.
+"""Scorers of single replies, higher is better. `SCORERS` makes the one that the config names.
 
-The other two need more: a reward model (reward_model.py) and a judge (judges.py).
+The policy's own likelihood and the sandbox's truth stand here; a reward model and a judge have files of their own.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
 
+from drift.config import PolicySettings, ScorerSettings
+from drift.errors import ConfigError
 from drift.policy.logps import reply_logps
-from drift.policy.model import Policy
-from drift.records import ChatMessage, Finish, Scorer, stable_hash
+from drift.policy.model import Policy, load_policy
+from drift.records import BatchScorer, ReplyToScore, Scorer, ScorerName, Truth, stable_hash
+from drift.scoring.judges import JudgeScorer
+from drift.scoring.reward_model import RewardModelScorer
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyToScore:
-    """`finish`: a truncated reply has no end token to score. `against`: the disliked reply."""
+class ScorerInputs:
+    """What a scorer can be made of. `policy`: the one that made the replies. `truth`: only the sandbox has it.
 
-    prompt: tuple[ChatMessage, ...]
-    text: str
-    finish: Finish = "stop"
-    against: str | None = None
+    `max_length`: tokens of prompt and reply together. `folder` keeps a judge's answers.
+    """
 
-
-class BatchScorer(Protocol):
-    """Scores replies in their order, higher is better; None for a reply that it cannot score."""
-
-    def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]: ...
+    settings: ScorerSettings
+    policy: Path | str
+    policy_settings: PolicySettings
+    max_length: int
+    truth: Truth | None
+    seed: int
+    folder: Path
 
 
 class LikelihoodScorer:
@@ -60,3 +64,40 @@ class TruthScorer:
         if self.noise == 0.0:
             return 0.0
         return random.Random(f"{self.seed} {stable_hash(reply.prompt, reply.text)}").gauss(0.0, self.noise)
+
+
+def _self(inputs: ScorerInputs) -> BatchScorer:
+    return LikelihoodScorer(load_policy(inputs.policy, inputs.policy_settings), inputs.max_length)
+
+
+def _reward_model(inputs: ScorerInputs) -> BatchScorer:
+    return RewardModelScorer(str(inputs.settings.model), inputs.policy_settings.dtype, inputs.max_length)
+
+
+def _judge(inputs: ScorerInputs) -> BatchScorer:
+    if inputs.settings.endpoint is None:
+        raise ConfigError("recipe.scorer.name: the judge needs a server: set recipe.scorer.endpoint.")
+    return JudgeScorer(inputs.settings.endpoint, inputs.folder)
+
+
+def _oracle(inputs: ScorerInputs) -> BatchScorer:
+    name = inputs.settings.name
+    if inputs.truth is None:
+        raise ConfigError(
+            f"recipe.scorer.name: {name!r} needs the truth, which only the sandbox has; allowed here: self, "
+            "reward_model, judge."
+        )
+    return TruthScorer(inputs.truth.scorer, inputs.settings.noise if name == "noisy_oracle" else 0.0, inputs.seed)
+
+
+SCORERS: dict[ScorerName, Callable[[ScorerInputs], BatchScorer]] = {
+    "self": _self,
+    "reward_model": _reward_model,
+    "judge": _judge,
+    "oracle": _oracle,
+    "noisy_oracle": _oracle,
+}
+"""Every scorer by its name in the config. To add one: a class and its entry here, and its name in records.ScorerName.
+
+Each raises ConfigError where it cannot work: an oracle outside of the sandbox, a judge without a server.
+"""

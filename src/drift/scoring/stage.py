@@ -4,14 +4,10 @@ import shutil
 from pathlib import Path
 
 from drift.config import PolicySettings, ScorerSettings
-from drift.errors import ConfigError
-from drift.policy.model import load_policy
-from drift.records import Completion, Counts, PromptItem, Score, Truth, read_jsonl, write_jsonl
+from drift.records import Completion, Counts, PromptItem, ReplyToScore, Score, Truth, read_jsonl, write_jsonl
 from drift.rundir import partial_work
 from drift.scoring.ask import JUDGEMENTS
-from drift.scoring.judges import JudgeScorer
-from drift.scoring.reward_model import RewardModelScorer
-from drift.scoring.scorers import BatchScorer, LikelihoodScorer, ReplyToScore, TruthScorer
+from drift.scoring.scorers import SCORERS, ScorerInputs
 
 
 def score_replies(
@@ -30,7 +26,9 @@ def score_replies(
     answers survive an interrupted stage, because they are paid for.
     """
     prompts, completions = replies
-    scorer = make_scorer(settings, policy, policy_settings, max_length, truth, seed, partial_work(out))
+    scorer = SCORERS[settings.name](
+        ScorerInputs(settings, policy, policy_settings, max_length, truth, seed, partial_work(out))
+    )
     items = {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)}
     fresh = list(read_jsonl(completions, Completion))
     disliked = {i: item.rejected.content for i, item in items.items() if item.rejected is not None}
@@ -50,27 +48,3 @@ def score_replies(
     both = [(s, r) for s, r in score_pairs if s is not None and r is not None]
     wins = sum(s > r for s, r in both) / max(len(both), 1)
     return {"scored": sum(s is not None for s in scores), "unscored": scores.count(None), "wins": round(wins, 4)}
-
-
-def make_scorer(
-    settings: ScorerSettings,
-    policy: Path | str,
-    policy_settings: PolicySettings,
-    max_length: int,
-    truth: Truth | None,
-    seed: int,
-    folder: Path,
-) -> BatchScorer:
-    """`folder` keeps a judge's answers. Raises ConfigError for an oracle outside the sandbox."""
-    if settings.name == "self":
-        return LikelihoodScorer(load_policy(policy, policy_settings), max_length)
-    if settings.name == "reward_model":
-        return RewardModelScorer(str(settings.model), policy_settings.dtype, max_length)
-    if settings.name == "judge" and settings.endpoint is not None:
-        return JudgeScorer(settings.endpoint, folder)
-    if truth is None:
-        raise ConfigError(
-            f"recipe.scorer.name: {settings.name!r} needs the truth, which only the sandbox has; allowed here: self, "
-            "reward_model, judge."
-        )
-    return TruthScorer(truth.scorer, settings.noise if settings.name == "noisy_oracle" else 0.0, seed)
