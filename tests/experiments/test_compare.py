@@ -8,9 +8,8 @@ import yaml
 from drift.config import Settings
 from drift.errors import ConfigError, DataError
 from drift.experiments.compare.cell import require_all_iterations, shared_run_of, store_of
-from drift.experiments.compare.run import run_comparison, tune
+from drift.experiments.compare.run import run_comparison, tune, with_rates
 from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, load_comparison, merge
-from drift.experiments.compare.tuning import with_rates
 from drift.statistics import bootstrap_runs
 
 SMALL = {

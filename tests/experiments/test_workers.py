@@ -1,4 +1,4 @@
-"""Nothing goes on computing for a command that is gone, not even after kill -9."""
+"""Workers end with their command, even after kill -9: nothing goes on computing for a command that is gone."""
 
 import os
 import signal
@@ -8,22 +8,30 @@ import time
 from pathlib import Path
 
 PROGRAM = """
-import multiprocessing, os, time
+import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from drift.experiments.compare.run import end_with_parent
 
+def begin(folder):
+    end_with_parent()
+    Path(folder, str(os.getpid())).touch()
+
 if __name__ == "__main__":
+    folder = Path(sys.argv[1])
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=context, initializer=end_with_parent) as pool:
-        busy = [pool.submit(time.sleep, 60) for _ in range(2)]
+    with ProcessPoolExecutor(2, mp_context=context, initializer=begin, initargs=(folder,)) as pool:
+        busy = [pool.submit(time.sleep, 600) for _ in range(2)]
         pool.submit(os.getpid)
+        while len(list(folder.iterdir())) < 2:  # the start takes long on a busy machine: each worker loads torch
+            time.sleep(0.05)
         print(*pool._processes, flush=True)
-        time.sleep(60)
+        time.sleep(600)
 """
 
 
 def is_alive(pid: int) -> bool:
-    """Of a process that is no child of ours; one that is dead and not yet waited for does not count."""
+    """For a process that is not our child. A dead one that nobody has waited for yet counts as dead."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -32,14 +40,19 @@ def is_alive(pid: int) -> bool:
 
 def test_workers_end_when_their_command_is_killed(tmp_path: Path):
     (tmp_path / "program.py").write_text(PROGRAM)
-    command = subprocess.Popen([sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, text=True)
+    (tmp_path / "workers").mkdir()
+    arguments = [sys.executable, tmp_path / "program.py", tmp_path / "workers"]
+    command = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     assert command.stdout is not None
     workers = [int(pid) for pid in command.stdout.readline().split()]
     assert len(workers) == 2
-    time.sleep(1)  # both are past their start by now
+    assert all(map(is_alive, workers))
     os.kill(command.pid, signal.SIGKILL)
     command.wait()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60  # far less than the workers' own 600 seconds
     while any(map(is_alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any(map(is_alive, workers))
+    left = [pid for pid in workers if is_alive(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []

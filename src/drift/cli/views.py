@@ -13,7 +13,7 @@ from drift.cli.console import console, summary
 if TYPE_CHECKING:
     from drift.evals.exploration.results import MethodResult
     from drift.evaluation.results import UtilityResult
-    from drift.experiments.compare.run import Done
+    from drift.experiments.compare.run import FinishedComparison
     from drift.lineage import Lineage, StageProvenance, Traced
     from drift.logs.ingest import IngestSummary, Preview
     from drift.records import Conversation, Rating
@@ -159,7 +159,7 @@ def show_utilities(rows: "Sequence[tuple[str, Sequence[UtilityResult]]]") -> Non
     console.print(table)
 
 
-def show_comparison(done: "Done", as_json: bool) -> None:
+def show_comparison(done: "FinishedComparison", as_json: bool) -> None:
     from drift.experiments.compare.table import markdown
 
     console.print(markdown(done.comparison), soft_wrap=True, markup=False)

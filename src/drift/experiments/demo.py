@@ -1,7 +1,7 @@
-"""`drift demo`: a simulated deployment writes ordinary chat logs, and everybody's own path does the rest.
+"""`drift demo`: a simulated deployment writes chat logs, and the pipeline of `drift run` learns from them.
 
-The world's truth is used twice, by the evaluator alone: for the utility of held-out prompts, and to see how good the
-labels are.
+Nothing that trains sees the sandbox's truth. It only measures: the utility of replies to held-out prompts, and the
+precision and recall of the labels.
 """
 
 import time
@@ -23,7 +23,9 @@ from drift.store import Store
 
 @dataclass(frozen=True, slots=True)
 class DemoSummary:
-    """`utility`: at temperature 1, of the base, the warm start and every iteration."""
+    """`utility`: mean true utility at temperature 1 of the base, the warm start and every iteration. `labels`:
+    precision and recall of the DSAT labels, and the number of judged turns. `world`: hash of the simulated world.
+    """
 
     utility: dict[str, float | list[float]]
     labels: dict[str, float]
@@ -38,35 +40,41 @@ class DemoSummary:
 class DemoResult:
     summary: DemoSummary
     table: tuple[tuple[str, tuple[UtilityResult, ...]], ...]
-    """Name of a policy and its utility at each temperature."""
+    """Each policy's name and its utility at each temperature."""
 
 
 def run_demo(seed: int, base: int, out: Path | None, on_stage: OnStage | None = None) -> DemoResult:
-    """Deploy, learn from the logs, measure. Resumes like any run."""
-    begun = time.monotonic()
+    """Simulate the deployment, learn from its logs, and measure. Resumes like any run."""
+    started = time.monotonic()
     cfg = demo_config(seed, base, out)
     with open_run(cfg, Path(str(cfg.output)), on_stage) as run:
         write_deployment(cfg, run)
         store = collect(cfg, run)
         quality = run.stage(layout.LABEL_QUALITY, measure_labels, store=store, truth=run.path / layout.DEPLOYMENT_TRUTH)
-        done = learn(cfg, run, store, sandbox_truth("test", cfg.evaluation.max_prompts))
-    table = tuple((name, read_evaluation(path).utility) for name, path in _evaluations(run.path, cfg))
-    base_u, warm_u, *iterations = [round(utilities[0].mean, 4) for _, utilities in table]
+        result = learn(cfg, run, store, sandbox_truth("test", cfg.evaluation.max_prompts))
+    policies = [("base", layout.BASE), ("warm start", layout.WARM_START)]
+    policies += [(f"iteration {k}", layout.iteration(k)) for k in range(1, cfg.iterations + 1)]
+    table = tuple(
+        (name, read_evaluation(run.path / folder / layout.EVALUATION).utility)
+        for name, folder in policies
+        if (run.path / folder).exists()  # the run may have stopped before its last iteration
+    )
+    base_utility, warm_start_utility, *iteration_utilities = [round(utilities[0].mean, 4) for _, utilities in table]
     labels = read_json(quality, LabelQuality)
     summary = DemoSummary(
-        utility={"base": base_u, "warm_start": warm_u, "iterations": iterations},
+        utility={"base": base_utility, "warm_start": warm_start_utility, "iterations": iteration_utilities},
         labels={"precision": labels.precision, "recall": labels.recall, "judged": labels.n},
-        run=done.run,
-        report=done.report,
+        run=result.run,
+        report=result.report,
         seed=seed,
         world=world_hash(),
-        seconds=round(time.monotonic() - begun, 1),
+        seconds=round(time.monotonic() - started, 1),
     )
     return DemoResult(summary, table)
 
 
 def demo_config(seed: int, base: int, out: Path | None) -> Config:
-    """configs/demo.yaml for this seed and base; the logs are those that the deployment will have written."""
+    """configs/demo.yaml for this seed and base policy. Its logs are those that the simulated deployment writes."""
     folder = out or Path(f"runs/demo-seed-{seed}" if base == 1 else f"runs/demo-base-{base}-seed-{seed}")
     model = "embedded" if base == 1 else f"embedded-{base}"
     cfg = load_config(Path(__file__).with_name("demo.yaml"), (f"seed={seed}", f"policy.model={model}"))
@@ -74,7 +82,7 @@ def demo_config(seed: int, base: int, out: Path | None) -> Config:
 
 
 def write_deployment(cfg: Config, run: RunDir) -> Path:
-    """The stage before all others: RUN/deployment, with the logs and, apart from them, the truth."""
+    """Run the first stage: RUN/deployment gets the chat logs and, in a file of its own, the truth."""
     return run.stage(
         layout.DEPLOYMENT, simulate,
         answering=source_of(cfg.policy.model), policy=cfg.policy, sampling=cfg.sampling,
@@ -82,24 +90,25 @@ def write_deployment(cfg: Config, run: RunDir) -> Path:
     )  # fmt: skip
 
 
-def _evaluations(run: Path, cfg: Config) -> list[tuple[str, Path]]:
-    iterations = [(f"iteration {k}", run / layout.iteration(k)) for k in range(1, cfg.iterations + 1)]
-    folders = [("base", run / layout.BASE), ("warm start", run / layout.WARM_START), *iterations]
-    return [(name, folder / layout.EVALUATION) for name, folder in folders if folder.exists()]
-
-
 def measure_labels(out: Path, store: Store, truth: Path) -> Counts:
-    """DSAT labels against the world's truth, over all user turns that follow a reply."""
-    known = {(r.source_id, r.message_index): r.label == "DSAT" for r in read_jsonl(truth, Reaction)}
-    found = {
+    """Precision and recall of the DSAT labels against the simulated users' true reactions, over all user turns that
+    follow a reply.
+    """
+    truly_dsat = {
+        (reaction.source_id, reaction.message_index): reaction.label == "DSAT"
+        for reaction in read_jsonl(truth, Reaction)
+    }
+    labelled_dsat = {
         (conversation.source_id, conversation.messages[label.user_index].source_index): label.label == "DSAT"
         for conversation, labels in store.labelled()
         for label in labels
         if label.user_index is not None
     }
-    both = sum(found.get(turn, False) for turn, is_dsat in known.items() if is_dsat)
+    correct = sum(labelled_dsat.get(turn, False) for turn, is_dsat in truly_dsat.items() if is_dsat)
     quality = LabelQuality(
-        precision=both / max(sum(found.values()), 1), recall=both / max(sum(known.values()), 1), n=len(known)
+        precision=correct / max(sum(labelled_dsat.values()), 1),
+        recall=correct / max(sum(truly_dsat.values()), 1),
+        n=len(truly_dsat),
     )
     write_json(out, quality)
     return {"precision": round(quality.precision, 4), "recall": round(quality.recall, 4), "judged": quality.n}

@@ -1,4 +1,4 @@
-"""A simulated deployment as a stage: chat logs as an operator would have them, and apart from them the truth."""
+"""The simulated deployment as a stage, and the true utility that the sandbox alone knows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ World = Literal["first", "long"]
 Part = Literal["validation", "test"]
 
 
-def hash_of(world: World) -> str:
+def world_hash_of(world: World) -> str:
     return world_hash() if world == "first" else list_world_hash()
 
 
@@ -31,7 +31,11 @@ def simulate(
     seed: int,
     world: str,
 ) -> Counts:
-    """Write `out`/logs and `out`/truth.jsonl, what only the world knows. `world` is the hash of what is simulated."""
+    """Let simulated users chat with the policy `answering`. Writes `out`/logs, the chat logs that an operator would
+    have, and `out`/truth.jsonl, what the users really thought.
+
+    `world`: hash of the simulated world; a changed world runs the stage again.
+    """
     loaded = load_policy(answering, policy)
     as_deployed = sampling.model_copy(update={"temperature": deployment.temperature, "top_p": 1.0})
 
@@ -39,14 +43,14 @@ def simulate(
         replies = generate_replies(loaded, chats, keys, as_deployed)
         return [reply.text if reply else "" for reply in replies]
 
-    serve = deploy if deployment.world == "first" else deploy_lists
-    sessions = serve(answer, deployment.turns, seed, deployment.noise)
+    simulate_users = deploy if deployment.world == "first" else deploy_lists
+    sessions = simulate_users(answer, deployment.turns, seed, deployment.noise)
     files = write_logs(sessions, out / "logs", Path(answering).name)
-    reactions = write_jsonl(out / "truth.jsonl", (reaction for s in sessions for reaction in s.reactions))
+    reactions = write_jsonl(out / "truth.jsonl", (reaction for session in sessions for reaction in session.reactions))
     return {"replies": deployment.turns, "chats": len(sessions), "reactions": reactions, "files": len(files)}
 
 
 def sandbox_truth(part: Part, count: int, world: World = "first") -> Truth:
-    """The first `count` held-out requests of a part and the world's verdict on any reply."""
+    """The first `count` held-out requests of a part, and the oracle that scores any reply to them."""
     tasks = heldout_tasks(part, count) if world == "first" else heldout_lists(part, count)
-    return Truth(tuple((ChatMessage("user", task.request),) for task in tasks), Oracle(), hash_of(world))
+    return Truth(tuple((ChatMessage("user", task.request),) for task in tasks), Oracle(), world_hash_of(world))

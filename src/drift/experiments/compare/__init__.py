@@ -1,1 +1,1 @@
-"""`drift compare`: one experiment, many recipes."""
+"""`drift compare`: several recipes on the same simulated logs, measured by true utility."""

@@ -1,7 +1,7 @@
-"""One arm on one base with one seed, in a run folder that starts as a copy of what all arms share.
+"""Runs one cell of a comparison: one arm on one base policy with one seed.
 
-The copy's stages are found finished, as in any resumed run: the deployment's labels, the prompts, the warm start and
-its evaluation are made once per base, seed and deployment.
+Everything before the first iteration (the deployment, labels, prompts, the warm start and its evaluation) is the same
+for many arms. It is computed once, in a shared run; each cell's run folder starts as a copy of it and resumes there.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from drift.config import Config, IngestionSettings, dump_config
 from drift.errors import DataError
 from drift.experiments.compare.settings import Cell
-from drift.experiments.simulation import hash_of, sandbox_truth, simulate
+from drift.experiments.simulation import sandbox_truth, simulate, world_hash_of
 from drift.loop import drift
 from drift.policy.model import source_of
 from drift.records import Truth, stable_hash
@@ -24,37 +24,38 @@ NOT_SHARED = (layout.DEPLOYMENT, layout.STORE, layout.LOCK, layout.WORK)
 
 
 def shared_run_of(cell: Cell, root: Path) -> Path:
-    """The folder of what this cell shares with others: everything that stands before its first iteration."""
+    """The folder of the shared run of this cell. Cells share it if they agree in every setting that it depends on."""
     cfg = cell.cfg
-    before = (cfg.labels, cfg.sampling, cfg.warm_start, cfg.evaluation, cfg.policy, cell.deployment)
-    if cfg.ingestion != IngestionSettings():  # the names of folders that were there before stay as they are
-        before = (*before, cfg.ingestion)
-    named = stable_hash(*(part.model_dump(mode="json") for part in before), cell.part)
-    return root / "shared" / f"{cell.name}-{named[:8]}"
+    settings = (cfg.labels, cfg.sampling, cfg.warm_start, cfg.evaluation, cfg.policy, cell.deployment)
+    if cfg.ingestion != IngestionSettings():  # the default is left out, so that folders of earlier versions are found
+        settings = (*settings, cfg.ingestion)
+    settings_hash = stable_hash(*(section.model_dump(mode="json") for section in settings), cell.part)
+    return root / "shared" / f"{cell.name}-{settings_hash[:8]}"
 
 
 def make_shared_run(cell: Cell, root: Path) -> None:
-    """Deploy, ingest, label, find prompts, warm start, evaluate: once for all cells that share it."""
-    folder = shared_run_of(cell, root)
-    with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
+    """Everything before the first iteration, once for all cells that share it. Resumes."""
+    shared_run = shared_run_of(cell, root)
+    with RunDir.open(shared_run, dump_config(cell.cfg), cell.seed) as run:
         run.stage(
             layout.DEPLOYMENT, simulate,
             answering=source_of(cell.deployment.model or cell.cfg.policy.model), policy=cell.cfg.policy,
             sampling=cell.cfg.sampling, deployment=cell.deployment, seed=cell.seed,
-            world=hash_of(cell.deployment.world),
+            world=world_hash_of(cell.deployment.world),
         )  # fmt: skip
-        begin(cell.cfg, run, collect(_fed(cell.cfg, folder), run), truth_of(cell))
+        begin(cell.cfg, run, collect(_with_logs(cell.cfg, shared_run), run), truth_of(cell))
 
 
 def run_cell(cell: Cell, root: Path) -> Path:
-    """The cell's run folder, finished. Resumes; a folder that is there is not copied over.
+    """Run the cell to its end and return its run folder. An existing run folder resumes and is not copied again.
 
     Raises DataError if the run ended before its last iteration.
     """
-    folder = root / "cells" / cell.arm / cell.name
+    folder = cell.folder(root)
     shared_run = shared_run_of(cell, root)
     if not layout.is_run(folder):
         shutil.rmtree(folder, ignore_errors=True)
+        # copied beside its place and then renamed: an interrupted copy never looks like a run
         copy = folder.with_name(f".{folder.name}-{os.getpid()}")
         shutil.copytree(shared_run, copy, ignore=shutil.ignore_patterns(*NOT_SHARED))
         copy.rename(folder)
@@ -65,15 +66,13 @@ def run_cell(cell: Cell, root: Path) -> Path:
 
 
 def require_all_iterations(folder: Path, iterations: int) -> None:
-    """Arms are set side by side iteration by iteration. Raises DataError if one is missing."""
-    missing = next(
-        (k for k in range(1, iterations + 1) if not (folder / f"{layout.iteration(k)}/{layout.EVALUATION}").exists()), 0
-    )
-    if missing:
-        raise DataError(
-            f"{folder}: ended before iteration {missing} of {iterations}, for want of pairs or by a stop rule. "
-            "Compare fewer iterations, or take recipe.retire_below, recipe.only_wins or stop out of this arm."
-        )
+    """Raises DataError if an iteration has no evaluation: arms are compared iteration by iteration."""
+    for k in range(1, iterations + 1):
+        if not (folder / layout.iteration(k) / layout.EVALUATION).exists():
+            raise DataError(
+                f"{folder}: ended before iteration {k} of {iterations}: no pairs were left, or a stop rule ended it. "
+                "Compare fewer iterations, or remove recipe.retire_below, recipe.only_wins or stop from this arm."
+            )
 
 
 def truth_of(cell: Cell) -> Truth:
@@ -81,10 +80,10 @@ def truth_of(cell: Cell) -> Truth:
 
 
 def store_of(cell: Cell, shared_run: Path) -> Store:
-    """The store of the shared_run's logs as they are now; those of earlier logs may stand beside it."""
-    return store_for(_fed(cell.cfg, shared_run), shared_run)
+    """The store of the shared run's logs as they are now. Stores of earlier logs may stand beside it."""
+    return store_for(_with_logs(cell.cfg, shared_run), shared_run)
 
 
-def _fed(cfg: Config, shared_run: Path) -> Config:
-    """With the shared_run's deployment for logs."""
+def _with_logs(cfg: Config, shared_run: Path) -> Config:
+    """The config, with the logs of the shared run's deployment."""
     return cfg.model_copy(update={"logs": (str(shared_run / layout.DEPLOYMENT_LOGS),)})

@@ -1,4 +1,6 @@
-"""`drift compare`: the same logs, labels, prompts, number of pairs and updates for every arm; many seeds and bases."""
+"""`drift compare`: runs every arm on the same logs with the same labels, number of pairs and updates, on many seeds and
+bases. `--tune` first chooses each arm's learning rate.
+"""
 
 import multiprocessing
 import os
@@ -10,26 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from drift.config import Config
 from drift.errors import ConfigError
 from drift.experiments.compare.cell import make_shared_run, run_cell, shared_run_of
-from drift.experiments.compare.results import summarise, write_comparison
+from drift.experiments.compare.results import final_scores, summarise, write_comparison
 from drift.experiments.compare.settings import Arm, Cell, CompareSettings, arms_of, cells_of, load_comparison
-from drift.experiments.compare.tuning import ChosenRate, choose_rates, with_rates
 from drift.progress import report_note, report_progress
 from drift.report.comparison.results import ComparisonResults
 
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Where the result lies, and the result."""
-
-    folder: Path
-    comparison: ComparisonResults
+ARM_RATE_SEPARATOR = "@"
 
 
 @dataclass(frozen=True, slots=True)
 class Restriction:
-    """Less than the config asks for: these arms and seeds alone; none named means all. `workers`: other than its."""
+    """Run only a part of the config: these arms and seeds (empty: all). `workers` replaces the config's number."""
 
     arms: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
@@ -39,36 +37,78 @@ class Restriction:
 ALL = Restriction()
 
 
-def run_comparison(config: Path, out: Path | None, restricted: Restriction = ALL) -> Done:
-    """Run what is missing of a comparison in `out` (else runs/NAME), then write results.json, results.md and figures.
+@dataclass(frozen=True, slots=True)
+class FinishedComparison:
+    folder: Path
+    comparison: ComparisonResults
 
-    Raises ConfigError for a wrong config, DataError if an arm ends up without pairs.
+
+@dataclass(frozen=True, slots=True)
+class ChosenRate:
+    """The best learning rate of an arm. `utility`: for every rate, the mean utility on validation requests after the
+    last iteration, at the first temperature.
     """
-    begun = time.monotonic()
+
+    learning_rate: float
+    utility: dict[str, float]
+
+
+def run_comparison(config: Path, out: Path | None, restricted: Restriction = ALL) -> FinishedComparison:
+    """Run the cells that are missing in `out` (default runs/NAME), then write results.json, results.md and the report.
+
+    Raises ConfigError for a wrong config, DataError if an arm runs out of pairs.
+    """
+    started = time.monotonic()
     settings, arms = _read(config, restricted.arms)
     folder = out or Path("runs") / settings.name
     cells = cells_of(arms, restricted.seeds or settings.seeds, settings.bases, "test")
     _run_all(cells, folder, restricted.workers or settings.workers)
     differences = [pair for pair in settings.differences if set(pair) <= {arm.name for arm in arms}]
-    comparison = summarise(settings.name, cells, folder, differences, time.monotonic() - begun)
+    comparison = summarise(settings.name, cells, folder, differences, time.monotonic() - started)
     write_comparison(folder, comparison)
-    return Done(folder, comparison)
+    return FinishedComparison(folder, comparison)
 
 
 def tune(config: Path, out: Path | None, restricted: Restriction = ALL) -> dict[str, ChosenRate]:
-    """The learning rate of each arm that does best on the validation requests, with other seeds than the comparison's.
+    """Choose each arm's learning rate on the validation requests, with seeds that the comparison does not use.
 
-    Raises ConfigError if the config names no rates, or tunes on the seeds that it reports on.
+    Raises ConfigError if the config has no rates, or if `tune_seeds` and `seeds` overlap.
     """
     settings, arms = _read(config, restricted.arms)
     if not settings.rates:
         raise ConfigError(f"{config}: rates: name the learning rates to choose from, for example rates: [1e-4, 2e-4].")
     if set(settings.tune_seeds) & set(settings.seeds):
-        raise ConfigError(f"{config}: tune_seeds: {settings.tune_seeds} overlaps seeds; take others.")
+        raise ConfigError(f"{config}: tune_seeds: {settings.tune_seeds} overlaps seeds; choose other tune_seeds.")
     folder = out or Path("runs") / f"{settings.name}-tune"
     cells = cells_of(with_rates(arms, settings.rates), settings.tune_seeds, settings.tune_bases, "validation")
     _run_all(cells, folder, restricted.workers or settings.workers)
-    return choose_rates(cells, folder)
+
+    utilities: dict[str, dict[str, list[float]]] = {}
+    for cell in cells:
+        arm, rate = cell.arm.split(ARM_RATE_SEPARATOR)
+        utilities.setdefault(arm, {}).setdefault(rate, []).append(float(final_scores(cell, folder).mean()))
+    means = {
+        arm: {rate: round(float(np.mean(values)), 4) for rate, values in by_rate.items()}
+        for arm, by_rate in utilities.items()
+    }
+    return {
+        arm: ChosenRate(float(max(by_rate, key=lambda rate: by_rate[rate])), by_rate) for arm, by_rate in means.items()
+    }
+
+
+def with_rates(arms: Sequence[Arm], rates: Sequence[float]) -> list[Arm]:
+    """Every arm at every rate, named ARM@RATE, and measured at its first temperature only."""
+
+    def at_rate(cfg: Config, rate: float) -> Config:
+        training = cfg.training.model_copy(update={"learning_rate": rate})
+        evaluation = cfg.evaluation.model_copy(update={"temperatures": cfg.evaluation.temperatures[:1]})
+        return cfg.model_copy(update={"training": training, "evaluation": evaluation})
+
+    return [
+        Arm(f"{arm.name}{ARM_RATE_SEPARATOR}{rate:g}", at_rate(arm.cfg, rate), arm.deployment)
+        for arm in arms
+        for rate in rates
+    ]
 
 
 def _read(config: Path, only: Sequence[str]) -> tuple[CompareSettings, list[Arm]]:
@@ -81,31 +121,32 @@ def _read(config: Path, only: Sequence[str]) -> tuple[CompareSettings, list[Arm]
 
 
 def _run_all(cells: Sequence[Cell], folder: Path, workers: int) -> None:
-    """What cells share first, then the cells; processes stay alive, so that torch is loaded once in each."""
+    """Run the shared runs, then the cells. The processes stay alive in between, so each loads torch only once."""
     shared_runs = {shared_run_of(cell, folder): cell for cell in cells}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
-        _finish(pool, make_shared_run, shared_runs.values(), folder, "shared")
-        _finish(pool, run_cell, cells, folder, "arms")
+        _run_in_pool(pool, make_shared_run, shared_runs.values(), folder, "shared runs")
+        _run_in_pool(pool, run_cell, cells, folder, "cells")
 
 
-def _finish(
+def _run_in_pool(
     pool: ProcessPoolExecutor, work: Callable[[Cell, Path], Any], cells: Iterable[Cell], folder: Path, what: str
 ) -> None:
-    waiting = {pool.submit(work, cell, folder): cell for cell in cells}
+    """Run `work` on every cell. The first error cancels what has not begun."""
+    futures = [pool.submit(work, cell, folder) for cell in cells]
     try:
-        for done, future in enumerate(as_completed(waiting), 1):
+        for done, future in enumerate(as_completed(futures), 1):
             future.result()
-            report_progress(done, len(waiting))
-            if done == len(waiting):
-                report_note(f"{what}: {done} done")
+            report_progress(done, len(futures))
+        if futures:
+            report_note(f"{what}: {len(futures)} done")
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
 
 
 def begin_worker() -> None:
-    """Cells are at work beside each other; what each computes must not depend on how many there are."""
+    """One thread per worker: the digits of a cell must not depend on how many workers run at the same time."""
     end_with_parent()
     import torch
 
@@ -113,12 +154,12 @@ def begin_worker() -> None:
 
 
 def end_with_parent() -> None:
-    """A command that is killed cannot tell its workers to stop: each of them watches for its end."""
-    threading.Thread(target=_exit_after_parent, daemon=True).start()
+    """End this process when its parent ends. A command that is killed with SIGKILL cannot stop its workers itself."""
 
+    def wait_and_exit() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)  # without clean-up: a stage without a manifest is known to be unfinished
 
-def _exit_after_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # no clean-up: what a stage left half done is known by its run folder
+    threading.Thread(target=wait_and_exit, daemon=True).start()

@@ -1,4 +1,4 @@
-"""A comparison's config: what all arms share, and what each of them changes."""
+"""The config of a comparison: the settings that all arms share, and those that each arm changes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +18,12 @@ Tree = dict[str, Any]
 
 
 class CompareSettings(Settings):
-    """`shared`: settings of every arm, `deployment` among them; `arms`: what each changes. `differences`: pairs of
-    arms, the first minus the second. `rates`: the grid of `--tune`, and `tune_seeds` its seeds, none of them `seeds`.
-    `workers`: arms at work at once, one thread each.
+    """A comparison.
+
+    `shared`: the settings of every arm, with those of the simulated `deployment`. `arms`: by name, the settings that
+    each arm changes. `differences`: pairs of arms; the report shows the first minus the second. `workers`: runs at the
+    same time, one CPU thread each. `rates`: the learning rates that `--tune` tries, on `tune_seeds` and `tune_bases`;
+    no seed may stand in both `seeds` and `tune_seeds`.
     """
 
     name: str = "compare"
@@ -37,7 +40,7 @@ class CompareSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way to learn from the logs of one deployment."""
+    """One way to learn from the logs of a deployment."""
 
     name: str
     cfg: Config
@@ -46,7 +49,9 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One arm on one base with one seed: `cfg` has both in it. `part`: the held-out requests that measure it."""
+    """One run of a comparison: an arm on one base policy with one seed. `cfg` names both. `part`: the part of the
+    held-out requests that it is measured on.
+    """
 
     arm: str
     base: str
@@ -59,62 +64,70 @@ class Cell:
     def name(self) -> str:
         return f"{self.base}-seed-{self.seed}"
 
+    def folder(self, root: Path) -> Path:
+        """Its run folder. `root`: the folder of the comparison."""
+        return root / "cells" / self.arm / self.name
+
 
 def load_comparison(path: Path) -> CompareSettings:
-    """Raises ConfigError naming the file and the first wrong key; arms are checked by `arms_of`."""
+    """Read a comparison's YAML file. `arms_of` checks its arms.
+
+    Raises ConfigError that names the file and the first wrong key.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         return CompareSettings.model_validate({"name": path.stem, **tree})
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config. `ls configs/` shows those that ship.") from None
+        raise ConfigError(f"{path}: no such config. `ls configs/` lists the configs that ship.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        said = "" if first["type"] == "missing" else f", not {first['input']!r}"
-        raise ConfigError(f"{path}: {key}: {first['msg']}{said}; configs/compare.yaml shows a comparison.") from None
+        value = "" if first["type"] == "missing" else f", not {first['input']!r}"
+        raise ConfigError(f"{path}: {key}: {first['msg']}{value}; configs/compare.yaml is an example.") from None
 
 
 def arms_of(settings: CompareSettings) -> list[Arm]:
-    """The arms with their resolved configs. Raises ConfigError naming the arm and the key."""
-    arms = [_arm(settings, name, tree) for name, tree in settings.arms.items()]
-    unknown = {name for pair in settings.differences for name in pair} - {arm.name for arm in arms}
+    """The arms with their full configs. Raises ConfigError that names the arm and the key."""
+    arms = [_arm(settings, name, changes) for name, changes in settings.arms.items()]
+    unknown = {name for pair in settings.differences for name in pair} - set(settings.arms)
     if unknown:
         raise ConfigError(f"{settings.name}: differences: no arm {min(unknown)!r}; arms: {', '.join(settings.arms)}.")
     return arms
 
 
 def cells_of(arms: list[Arm], seeds: tuple[int, ...], bases: tuple[str, ...], part: "Part") -> list[Cell]:
-    """Every arm on every base with every seed."""
+    """One cell for every arm on every base with every seed."""
+
+    def placed(cfg: Config, base: str, seed: int) -> Config:
+        return cfg.model_copy(update={"seed": seed, "policy": cfg.policy.model_copy(update={"model": base})})
+
     return [
-        Cell(arm.name, base, seed, _placed(arm.cfg, base, seed), arm.deployment, part)
+        Cell(arm.name, base, seed, placed(arm.cfg, base, seed), arm.deployment, part)
         for base in bases
         for seed in seeds
         for arm in arms
     ]
 
 
-def _arm(settings: CompareSettings, name: str, tree: Tree) -> Arm:
-    merged = merge(settings.shared, tree)
+def _arm(settings: CompareSettings, name: str, changes: Tree) -> Arm:
+    merged = merge(settings.shared, changes)
     where = f"{settings.name}: arm {name}"
     try:
         deployment = DeploymentSettings.model_validate(merged.pop("deployment", {}))
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{where}: deployment.{first['loc'][0]}: {first['msg']}, not {first['input']!r}.") from None
+    # no stop rule, unless the comparison sets one: arms are compared iteration by iteration
     return Arm(name, parse_config({"stop": {"rule": "none"}, "name": name, **merged}, where), deployment)
 
 
-def _placed(cfg: Config, base: str, seed: int) -> Config:
-    return cfg.model_copy(update={"seed": seed, "policy": cfg.policy.model_copy(update={"model": base})})
-
-
-def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """`over` wins, key by key."""
-    both = {
-        key: merge(under[key], value)
-        for key, value in over.items()
-        if isinstance(value, Mapping) and isinstance(under.get(key), Mapping)
+def merge(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
+    """Both trees in one. Sections are merged key by key; where both have a value, `changes` wins."""
+    sections = {
+        key: merge(shared[key], value)
+        for key, value in changes.items()
+        if isinstance(value, Mapping) and isinstance(shared.get(key), Mapping)
     }
-    return {**under, **over, **both}
+    return {**shared, **changes, **sections}

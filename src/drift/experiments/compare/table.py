@@ -1,4 +1,4 @@
-"""A comparison as Markdown: one table of arms, one of differences."""
+"""A comparison for people: results.md (tables of arms, iterations and differences) and the figure of its curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 
 def markdown(comparison: "ComparisonResults") -> str:
+    """The text of results.md."""
     arms = comparison.arms
     temperatures = list(next(iter(arms.values())).at)
     head = [
@@ -25,28 +26,29 @@ def markdown(comparison: "ComparisonResults") -> str:
         f"# {comparison.name}",
         "",
         f"World {', '.join(comparison.world)}; {len(comparison.runs)} runs ({', '.join(comparison.runs)}), "
-        f"{comparison.prompts} held-out prompts; standard error over them of one run's utility at its warm "
-        f"start {comparison.noise:.3f}. Brackets: 95 % bootstrap intervals over prompts and runs. "
-        "Gain: over the warm start.",
+        f"{comparison.prompts} held-out prompts. One run's utility at its warm start has a standard error of "
+        f"{comparison.noise:.3f} over the prompts. Brackets: 95 % bootstrap intervals over prompts and runs. "
+        "Gain: utility minus that of the warm start.",
         "",
         _row(head),
         _row(["---"] * len(head)),
-        *(_row(_cells(name, result, temperatures)) for name, result in arms.items()),
+        *(_row(_arm_cells(name, result, temperatures)) for name, result in arms.items()),
     ]
-    lines += ["", "| iteration (temperature 1) | " + " | ".join(arms) + " |", _row(["---"] * (len(arms) + 1))]
+    lines += ["", _row(["iteration (temperature 1)", *arms]), _row(["---"] * (len(arms) + 1))]
     lines += [_row(["warm start", *(f"{result.warm_start[0]:.3f}" for result in arms.values())])]
     for k in range(max(len(result.utility) for result in arms.values())):
-        lines.append(_row([str(k + 1), *(_at(result, k) for result in arms.values())]))
+        cells = [_interval(result.utility[k]) if k < len(result.utility) else "" for result in arms.values()]
+        lines.append(_row([str(k + 1), *cells]))
     if comparison.differences:
         lines += ["", _row(["difference", *map(_named, temperatures)]), _row(["---"] * (len(temperatures) + 1))]
-        for found in comparison.differences:
-            shown = [_signed(found.at[t]) if t in found.at else "" for t in temperatures]
-            lines.append(_row([f"{found.first} - {found.second}", *shown]))
+        for difference in comparison.differences:
+            values = [_signed(difference.at[t]) if t in difference.at else "" for t in temperatures]
+            lines.append(_row([f"{difference.first} - {difference.second}", *values]))
     return "\n".join(lines) + "\n"
 
 
-def _cells(name: str, result: "ArmResult", temperatures: Sequence[str]) -> list[str]:
-    spread = _deviation(result.final_by_run)
+def _arm_cells(name: str, result: "ArmResult", temperatures: Sequence[str]) -> list[str]:
+    spread = _standard_deviation(result.final_by_run)
     regret = "" if result.regret is None else f"{result.regret[0]:.3f}, {result.regret[1]:.3f}"
     return [
         name,
@@ -60,10 +62,6 @@ def _cells(name: str, result: "ArmResult", temperatures: Sequence[str]) -> list[
     ]
 
 
-def _at(result: "ArmResult", k: int) -> str:
-    return _interval(result.utility[k]) if k < len(result.utility) else ""
-
-
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
@@ -72,21 +70,23 @@ def _named(temperature: str) -> str:
     return "greedy" if float(temperature) == 0 else f"T {temperature}"
 
 
-def _interval(found: "Three") -> str:
-    return f"{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]"
+def _interval(share: "Three") -> str:
+    mean, low, high = share
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _signed(found: "Three") -> str:
-    return f"{found[0]:+.3f} [{found[1]:+.3f}, {found[2]:+.3f}]"
+def _signed(share: "Three") -> str:
+    mean, low, high = share
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def _deviation(values: Sequence[float]) -> float:
+def _standard_deviation(values: Sequence[float]) -> float:
     mean = sum(values) / len(values)
     return (sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)) ** 0.5
 
 
 def draw_curves(out: Path, curves: Mapping[str, Sequence[tuple[float, float, float]]], prompts: int, runs: int) -> None:
-    """Write an SVG. Each curve starts with the warm start; its points are mean, low, high."""
+    """Draw one curve per arm as SVG. Each point is (mean, low, high); the first is the warm start."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
