@@ -72,13 +72,13 @@ def asked_of_a_judge(tmp_path, serve, said):
 def test_a_judge_is_estimated_first_and_never_passes_its_limit(tmp_path, policies, asked_of_a_judge):
     settings, server = asked_of_a_judge
     settings = replace(settings, pricing=JudgePricing(None, 1000.0, 1000.0, 0.01))
-    found = estimate_exploration(policies, settings, tmp_path / "out")
-    assert found.questions == 2 * 2 * 4 * 3  # both orders of every reply of both policies
-    assert found.cost is not None
-    told: list[str] = []
+    estimate = estimate_exploration(policies, settings, tmp_path / "out")
+    assert estimate.questions == 2 * 2 * 4 * 3  # both orders of every reply of both policies
+    assert estimate.cost is not None
+    notes: list[str] = []
     with pytest.raises(ConfigError, match="--max-cost"):
-        explore(policies, settings, tmp_path / "out", told.append)
-    assert "questions to ask" in told[0]
+        explore(policies, settings, tmp_path / "out", notes.append)
+    assert "questions to ask" in notes[0]
     assert server.chats() == []
     assert len(list((tmp_path / "out").glob("samples-*/shard-0001.jsonl"))) == 2  # the replies need not be made again
 
@@ -100,7 +100,7 @@ def test_a_judge_rewards_what_beats_the_logs_and_is_asked_once(tmp_path, policie
     done = explore(policies, settings, tmp_path / "out")
     assert done.prompts == 4
     assert "preference over the logs' own reply" in done.not_comparable[1]
-    assert all(0 <= found.mean_reward <= 1 for found in done.methods.values())
+    assert all(0 <= result.mean_reward <= 1 for result in done.methods.values())
     asked = len(server.chats())
     again = explore(policies, settings, tmp_path / "out")
     assert len(server.chats()) == asked  # not even whether it tells probabilities

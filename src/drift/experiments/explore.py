@@ -1,4 +1,4 @@
-"""`drift eval exploration RUN...`: several policies sample the same prompts; where do their replies lie?"""
+"""`drift eval exploration`: several policies answer the same prompts. Which regions do their replies cover?"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,15 +29,17 @@ from drift.scoring.reward_model import RewardModelScorer
 from drift.scoring.scorers import TruthScorer
 
 Chat = tuple[ChatMessage, ...]
-WIDEST = 8192
-OWN_CONSTANTS = "the paper publishes no constants of this analysis; these are ours"
-OWN_JUDGE = "the reward is a judge's preference over the logs' own reply, asked for in this project's words"
+REWARD_MODEL_MAX_TOKENS = 8192
+OWN_CONSTANTS = "the paper does not publish the constants of this analysis; this project chose its own"
+OWN_JUDGE = "the reward is a judge's preference over the logs' own reply, with this project's own judge prompt"
 
 
 @dataclass(frozen=True, slots=True)
 class ExploreSettings:
-    """`reward`: oracle (the sandbox's truth), a judge (URL#MODEL, `pricing`), or a reward model's folder or id.
-    `embedder`: None is the first base.
+    """`reward`: `oracle` (the sandbox's truth), a judge (URL#MODEL, with `pricing`), or a reward model's folder or id.
+    `embedder`: the model whose hidden states place the replies; None is the base of the first policy. `store`: where
+    the prompts come from, if not from a run. `good_from`: a reply counts as good from this reward on; None: from 1 for
+    the oracle, else from the upper quarter of all rewards.
     """
 
     reward: str = "oracle"
@@ -58,47 +60,50 @@ class ExploreSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The prompts; where a judge compares, the logs' own reply to each; and who scores."""
+class ExplorationPrompts:
+    """The prompts, the scorer of their replies and, for a judge, the logs' own reply to each prompt."""
 
     chats: tuple[Chat, ...]
     against: tuple[str | None, ...]
     scorer: BatchScorer
 
-    def replies(self, n: int, texts: Sequence[str]) -> list[ReplyToScore]:
+    def to_score(self, n: int, texts: Sequence[str]) -> list[ReplyToScore]:
         return [ReplyToScore(self.chats[n], text, against=self.against[n]) for text in texts]
 
 
 def explore(
-    sources: Sequence[str], settings: ExploreSettings, out: Path, tell: Callable[[str], None] = report_note
+    sources: Sequence[str], settings: ExploreSettings, out: Path, on_note: Callable[[str], None] = report_note
 ) -> ExplorationSummary:
-    """Sample, score, embed, analyse, draw. `out` gets exploration.json and exploration.svg, and keeps replies and
-    judgements; every run that took part gets exploration.json and a new report.
+    """Sample, score, embed, analyse, draw.
 
-    Raises ConfigError for fewer than two policies, or a reward that does not fit the prompts.
+    `out` gets exploration.json and exploration.svg, and keeps replies and judgements, so that the same command resumes.
+    Each run among the sources gets exploration.json and a new report. Raises ConfigError for fewer than two policies
+    or a reward that does not fit the prompts, DataError if fewer than two prompts are left.
     """
     methods = _methods(sources)
-    asked = _asked(sources, settings, out)
-    texts = [_sample(source, asked.chats, settings, out) for source in methods.values()]
-    whole = [n for n in range(len(asked.chats)) if all(t[n] is not None for t in texts)]
-    _require_two(len(whole), len(asked.chats))
-    flat = [reply for t in texts for n in whole for reply in asked.replies(n, t[n] or ())]
-    if isinstance(asked.scorer, JudgeScorer):
-        tell(asked.scorer.estimate(flat).line())
-    rewards = np.array(asked.scorer.score_all(flat), dtype=np.float64).reshape(len(texts), len(whole), -1)
-    scored = np.asarray(~np.isnan(rewards).any(axis=(0, 2)))
-    kept = [n for n, known in zip(whole, scored, strict=True) if known]
-    _require_two(len(kept), len(asked.chats))
-    of_kept = tuple(tuple(t[n] or () for n in kept) for t in texts)
+    prompts = _prompts(sources, settings, out)
+    replies = [_sample(source, prompts.chats, settings, out) for source in methods.values()]
+    sampled = [n for n in range(len(prompts.chats)) if all(of_policy[n] is not None for of_policy in replies)]
+    _require_two(len(sampled), len(prompts.chats))
+
+    to_score = [reply for of_policy in replies for n in sampled for reply in prompts.to_score(n, of_policy[n] or ())]
+    if isinstance(prompts.scorer, JudgeScorer):
+        on_note(prompts.scorer.estimate(to_score).line())
+    rewards = np.array(prompts.scorer.score_all(to_score), dtype=np.float64).reshape(len(replies), len(sampled), -1)
+    is_scored = np.asarray(~np.isnan(rewards).any(axis=(0, 2)))  # a prompt needs every reward of every policy
+    scored = [n for n, keep in zip(sampled, is_scored, strict=True) if keep]
+    _require_two(len(scored), len(prompts.chats))
+
+    texts = tuple(tuple(of_policy[n] or () for n in scored) for of_policy in replies)
     embedder = settings.embedder or _base_of(sources[0])
-    sampled = Sampled(
+    samples = Sampled(
         methods=tuple(methods),
-        texts=of_kept,
-        rewards=rewards[:, scored],
-        embeddings=_embedded(embedder, [asked.chats[n] for n in kept], of_kept, settings),
+        texts=texts,
+        rewards=rewards[:, is_scored],
+        embeddings=_embeddings(embedder, [prompts.chats[n] for n in scored], texts, settings),
     )
-    left_out = {"prompt_too_long": len(asked.chats) - len(whole), "unscored": len(whole) - len(kept)}
-    summary = _summarised(sampled, settings, embedder, left_out, out)
+    left_out = {"prompt_too_long": len(prompts.chats) - len(sampled), "unscored": len(sampled) - len(scored)}
+    summary = _summary(samples, settings, embedder, left_out, out)
     atomic_write(out / layout.EXPLORATION, summary.json().encode())
     for run in filter(_is_run, sources):
         atomic_write(Path(run) / layout.EXPLORATION, summary.json().encode())
@@ -107,36 +112,42 @@ def explore(
 
 
 def estimate_exploration(sources: Sequence[str], settings: ExploreSettings, out: Path) -> CostEstimate:
-    """What the judge would be asked at most, if every reply were as long as it may be and differed from the others.
+    """The most that the judge can cost: all replies differ and have the maximum length.
 
-    Raises ConfigError if the reward is not a judge's.
+    Raises ConfigError if the reward does not come from a judge.
     """
     if not settings.by_judge:
-        raise ConfigError("--dry-run tells what a judge would take; name one: --judge URL#MODEL.")
-    asked = _asked(sources, settings, out)
-    ways = [f"{name} {sample} " for name in _methods(sources) for sample in range(settings.samples)]
-    texts = [way + assumed_text("a reply", settings.max_new_tokens) for way in ways]
-    assert isinstance(asked.scorer, JudgeScorer)
-    return asked.scorer.estimate([reply for n in range(len(asked.chats)) for reply in asked.replies(n, texts)])
+        raise ConfigError("--dry-run estimates what a judge costs; name one: --judge URL#MODEL.")
+    prompts = _prompts(sources, settings, out)
+    # equal replies are judged once, so each assumed reply begins with its policy and sample
+    beginnings = [f"{name} {sample} " for name in _methods(sources) for sample in range(settings.samples)]
+    texts = [beginning + assumed_text("a reply", settings.max_new_tokens) for beginning in beginnings]
+    assert isinstance(prompts.scorer, JudgeScorer)
+    return prompts.scorer.estimate([reply for n in range(len(prompts.chats)) for reply in prompts.to_score(n, texts)])
 
 
 def _require_two(left: int, prompts: int) -> None:
     if left < 2:
-        raise DataError(f"only {left} of {prompts} prompts could be sampled and scored for every policy.")
+        raise DataError(
+            f"only {left} of {prompts} prompts could be sampled and scored for every policy, but at least 2 are needed. "
+            "Use more or shorter prompts."
+        )
 
 
-def _summarised(
-    sampled: Sampled, settings: ExploreSettings, embedder: str, left_out: Mapping[str, int], out: Path
+def _summary(
+    samples: Sampled, settings: ExploreSettings, embedder: str, left_out: Mapping[str, int], out: Path
 ) -> ExplorationSummary:
-    good_from = _good_from(sampled, settings)
-    found = analyse(sampled, good_from)
+    good_from = settings.good_from
+    if good_from is None:
+        good_from = 1.0 if settings.reward == "oracle" else default_good(samples.rewards)
+    exploration = analyse(samples, good_from)
     out.mkdir(parents=True, exist_ok=True)
     figure = out / "exploration.svg"
-    draw_map(figure, found)
-    places = np.concatenate([found.maps[0], found.weights[..., None]], axis=-1).round(4)
+    draw_map(figure, exploration)
+    points = np.concatenate([exploration.maps[0], exploration.weights[..., None]], axis=-1).round(4)  # (x, y, weight)
     return ExplorationSummary(
-        methods=found.results,
-        prompts=sampled.rewards.shape[1],
+        methods=exploration.results,
+        prompts=samples.rewards.shape[1],
         samples=settings.samples,
         reward=settings.reward,
         embedder=embedder,
@@ -146,69 +157,65 @@ def _summarised(
         left_out_by={reason: count for reason, count in left_out.items() if count},
         not_comparable=(OWN_CONSTANTS, *((OWN_JUDGE,) if settings.by_judge else ())),
         points={
-            name: tuple(map(tuple, place.reshape(-1, 3).tolist()))
-            for name, place in zip(sampled.methods, places, strict=True)
+            name: tuple(map(tuple, of_method.reshape(-1, 3).tolist()))
+            for name, of_method in zip(samples.methods, points, strict=True)
         },
     )
 
 
 def _methods(sources: Sequence[str]) -> dict[str, str]:
-    """Policies by name. One run alone is set against its base."""
+    """Policies by name. A single run is compared with its base."""
     if len(sources) == 1 and _is_run(sources[0]):
         return {"base": _base_of(sources[0]), Path(sources[0]).absolute().name: sources[0]}
     if len(sources) < 2:
-        raise ConfigError("name a run, or at least two policies: shares of a region are shared among them.")
+        raise ConfigError("name a run, or at least two policies: exploration compares policies.")
     names = [Path(source).name for source in sources]
     unique = [name if names.count(name) == 1 else source for name, source in zip(names, sources, strict=True)]
     if len(set(unique)) < len(unique):
-        raise ConfigError(f"{', '.join(sources)}: one of them is named twice.")
+        raise ConfigError(f"{', '.join(sources)}: a policy is named twice; name each once.")
     return dict(zip(unique, sources, strict=True))
 
 
-def _asked(sources: Sequence[str], settings: ExploreSettings, out: Path) -> Asked:
+def _prompts(sources: Sequence[str], settings: ExploreSettings, out: Path) -> ExplorationPrompts:
     if settings.reward == "oracle":
         if settings.store is not None:
             raise ConfigError(
-                "--reward oracle knows the sandbox's own prompts alone; leave out --store, or name a model or a judge."
+                "--reward oracle scores only the sandbox's own prompts; remove --store, or name another reward."
             )
         truth = sandbox_truth("test", settings.prompts)
         scorer = TruthScorer(truth.scorer, 0.0, settings.seed)
-        return Asked(truth.prompts, (None,) * len(truth.prompts), scorer)
+        return ExplorationPrompts(truth.prompts, (None,) * len(truth.prompts), scorer)
     judge = JudgeScorer(endpoint_settings(settings.reward, settings.pricing), out) if settings.by_judge else None
     items = heldout_requests(sources[0], settings.store, "all", settings.prompts).items
     requests = [item.request for item in items if judge is None or item.request.logged is not None]
     chats = tuple(request.messages for request in requests)
     if judge is not None:
-        return Asked(chats, tuple(request.logged for request in requests), judge)
-    scorer = RewardModelScorer(settings.reward, settings.dtype, WIDEST)
-    return Asked(chats, (None,) * len(chats), scorer)
+        return ExplorationPrompts(chats, tuple(request.logged for request in requests), judge)
+    scorer = RewardModelScorer(settings.reward, settings.dtype, REWARD_MODEL_MAX_TOKENS)
+    return ExplorationPrompts(chats, (None,) * len(chats), scorer)
 
 
 def _sample(source: str, chats: Sequence[Chat], settings: ExploreSettings, out: Path) -> list[tuple[str, ...] | None]:
-    """For each prompt its replies; None where it does not fit the model. What a killed command made is in `out`."""
+    """The replies to each prompt; None if the prompt is too long. `out` keeps them, so that a call resumes."""
     policy = load_policy(policy_source(source), PolicySettings(dtype=settings.dtype))  # pyright: ignore[reportArgumentType]
     sampling = SamplingSettings(temperature=settings.temperature, top_p=1.0, max_new_tokens=settings.max_new_tokens)
-    asked = [chat for chat in chats for _ in range(settings.samples)]
+    repeated = [chat for chat in chats for _ in range(settings.samples)]
     keys = [f"explore/{settings.seed}/{n}/{s}" for n in range(len(chats)) for s in range(settings.samples)]
-    kept = out / f"samples-{policy.policy_id}-{stable_hash(sampling.model_dump(), chats)[:8]}"
-    replies = generate_replies(policy, asked, keys, sampling, kept)
+    folder = out / f"samples-{policy.policy_id}-{stable_hash(sampling.model_dump(), chats)[:8]}"
+    replies = generate_replies(policy, repeated, keys, sampling, folder)
     groups = [replies[i : i + settings.samples] for i in range(0, len(replies), settings.samples)]
     return [None if None in group else tuple(reply.text for reply in group if reply) for group in groups]
 
 
-def _embedded(
+def _embeddings(
     embedder: str, chats: Sequence[Chat], texts: Sequence[Sequence[Sequence[str]]], settings: ExploreSettings
 ) -> np.ndarray:
-    """float32 [M, N, S, D]."""
+    """float32 [methods, prompts, samples, dimensions]."""
     prompts = [chat for _ in texts for chat in chats for _ in range(settings.samples)]
-    flat = embed(embedder, prompts, [text for t in texts for group in t for text in group], settings.dtype)
+    flat = embed(
+        embedder, prompts, [text for of_policy in texts for group in of_policy for text in group], settings.dtype
+    )
     return flat.reshape(len(texts), len(chats), settings.samples, -1)
-
-
-def _good_from(sampled: Sampled, settings: ExploreSettings) -> float:
-    if settings.good_from is not None:
-        return settings.good_from
-    return 1.0 if settings.reward == "oracle" else default_good(sampled.rewards)
 
 
 def _is_run(source: str) -> bool:
@@ -216,8 +223,10 @@ def _is_run(source: str) -> bool:
 
 
 def _base_of(source: str) -> str:
-    """What a run began with; of a model, itself."""
+    """The base policy of a run. A model is its own base."""
     if not _is_run(source):
         return source
-    config = yaml.safe_load(load_run(Path(source)).config_yaml)  # one value of it, whatever version wrote the rest
+    config = yaml.safe_load(
+        load_run(Path(source)).config_yaml
+    )  # plain YAML: the config of an earlier version may not validate
     return str(config["policy"]["model"])
