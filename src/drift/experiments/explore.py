@@ -129,7 +129,7 @@ def estimate_exploration(sources: Sequence[str], settings: ExploreSettings, out:
 def _require_two(left: int, prompts: int) -> None:
     if left < 2:
         raise DataError(
-            f"only {left} of {prompts} prompts could be sampled and scored for every policy, but at least 2 are needed. "
+            f"only {left} of {prompts} prompts could be sampled and scored for every policy; at least 2 are needed. "
             "Use more or shorter prompts."
         )
 
@@ -226,7 +226,6 @@ def _base_of(source: str) -> str:
     """The base policy of a run. A model is its own base."""
     if not _is_run(source):
         return source
-    config = yaml.safe_load(
-        load_run(Path(source)).config_yaml
-    )  # plain YAML: the config of an earlier version may not validate
+    # not load_config: the config of an earlier version may not validate today
+    config = yaml.safe_load(load_run(Path(source)).config_yaml)
     return str(config["policy"]["model"])
