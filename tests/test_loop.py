@@ -151,7 +151,7 @@ def test_a_run_ends_with_what_it_has_when_nothing_is_left_to_learn(tmp_path, log
     assert (tmp_path / "run/policy/model.safetensors").exists()
     assert not (tmp_path / "run/iteration-2/policy").exists()
     told = "\n".join(notes)
-    assert "no warm start; the run begins with the base: " in told
+    assert "no warm start; the run starts from the base: " in told
     assert "iteration 2 has no pair to learn from" in told
     assert "empty_chosen" in str(next(s.counts for s in run.stages if s.name == "iteration-2/pairs.jsonl"))
 

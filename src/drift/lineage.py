@@ -1,4 +1,4 @@
-"""Where a pair came from and what learned from it: conversation, message, label, sampler, weights, config; and back."""
+"""Trace a pair to its conversation, message, label, sampler and weights, and to the policies trained on it."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -21,7 +21,7 @@ _MAY_QUOTE = (layout.REPORT, ANSWERS)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The log's own names for the message that was disliked; `missing` says why it cannot be shown any more."""
+    """The log's own ids of the disliked message; `missing`: why it can no longer be shown."""
 
     store: str | None
     conversation_id: str
@@ -46,9 +46,10 @@ class StageProvenance:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """One pair. `pair.policy_id` names the weights that gave the chosen reply; `trained`: what learned from it first.
+    """One pair. `pair.policy_id` is the hash of the weights that generated the chosen reply;
+    `trained`: the first policy trained on it.
 
-    `also`: the same disliked reply's other pairs in this run, by id.
+    `also`: ids of this run's other pairs with the same disliked reply.
     """
 
     pair: PreferencePair
@@ -63,7 +64,7 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """`pairs`: every pair that came of what was asked for; `policies`: all of the run that have learned from it."""
+    """`asked`: the id that was looked up; `pairs`: every pair with that id; `policies`: all that trained on them."""
 
     run: str
     asked: str
@@ -73,8 +74,8 @@ class Traced:
 
 @dataclass(frozen=True, slots=True)
 class ForgottenTraces:
-    """A run that has something forgotten in it: so many of the run's `pairs` are of it, and these `policies` have
-    learned from it. `files` hold rows of it still; the report and a judge's answers beside these may quote it."""
+    """What a run still holds of forgotten conversations: the number of `pairs`, the `policies` trained on them, and the
+    `files` with rows of them. The report and a judge's answers are listed because they may quote them."""
 
     pairs: int
     policies: tuple[str, ...]
@@ -82,30 +83,30 @@ class ForgottenTraces:
 
 
 def trace(run_path: Path, asked: str) -> Traced:
-    """`asked`: a pair_id, a prompt_id, a conversation_id, or the id that the log gave the conversation.
+    """Trace an id: `asked` is a pair_id, a prompt_id, a conversation_id, or the conversation's id in the log.
 
     Raises DataError if nothing in the run has that id.
     """
     run = load_run(run_path)
     store = store_of(run)
-    named = {asked, *(c.conversation_id for c in _of_source(store, asked))}
-    every = [(file, pair) for file in _pair_files(run) for pair in read_jsonl(run.path / file, PreferencePair)]
-    found = [row for row in every if named & {row[1].pair_id, row[1].prompt_id, row[1].conversation_id}]
-    if not found:
+    ids = {asked, *(c.conversation_id for c in _of_source(store, asked))}
+    all_pairs = [(file, pair) for file in _pair_files(run) for pair in read_jsonl(run.path / file, PreferencePair)]
+    matches = [row for row in all_pairs if ids & {row[1].pair_id, row[1].prompt_id, row[1].conversation_id}]
+    if not matches:
         raise DataError(
-            f"{run_path}: no pair, prompt or conversation {asked!r}. The ids stand in RUN/iteration-1/pairs.jsonl: "
+            f"{run_path}: no pair, prompt or conversation {asked!r}. RUN/iteration-1/pairs.jsonl lists the ids: "
             "pair_id, prompt_id, conversation_id."
         )
     return Traced(
         str(run.path),
         asked,
-        tuple(_lineage(run, store, file, pair, every) for file, pair in found),
-        tuple(_learned(run, min(_iteration(file) for file, _ in found))),
+        tuple(_lineage(run, store, file, pair, all_pairs) for file, pair in matches),
+        tuple(_learned(run, min(_iteration(file) for file, _ in matches))),
     )
 
 
 def _lineage(
-    run: RunView, store: Store | None, file: str, pair: PreferencePair, every: list[tuple[str, PreferencePair]]
+    run: RunView, store: Store | None, file: str, pair: PreferencePair, all_pairs: list[tuple[str, PreferencePair]]
 ) -> Lineage:
     folder = file.rpartition("/")[0]
     return Lineage(
@@ -114,23 +115,23 @@ def _lineage(
         origin=_origin(store, pair),
         label=_label(run, pair),
         completion=_completion(run, folder, pair),
-        sampled_by=_made(run, f"{folder}/{layout.COMPLETIONS}"),
-        trained=_made(run, f"{folder}/{layout.POLICY}"),
-        also=tuple(p.pair_id for _, p in every if p.prompt_id == pair.prompt_id and p.pair_id != pair.pair_id),
+        sampled_by=_provenance(run, f"{folder}/{layout.COMPLETIONS}"),
+        trained=_provenance(run, f"{folder}/{layout.POLICY}"),
+        also=tuple(p.pair_id for _, p in all_pairs if p.prompt_id == pair.prompt_id and p.pair_id != pair.pair_id),
     )
 
 
 def _origin(store: Store | None, pair: PreferencePair) -> Origin:
-    known = (str(store.path) if store else None, pair.conversation_id, pair.reply_index, pair.user_key)
+    ids = (str(store.path) if store else None, pair.conversation_id, pair.reply_index, pair.user_key)
     conversation = store.conversation(pair.conversation_id) if store else None
     if conversation is None:
-        return Origin(*known, missing="the store is gone" if store is None else "the store no longer holds it")
+        return Origin(*ids, missing="the store is gone" if store is None else "the store no longer has it")
     place = conversation.messages[pair.reply_index].source_index
-    return Origin(*known, conversation.source, conversation.source_id, place)
+    return Origin(*ids, conversation.source, conversation.source_id, place)
 
 
 def _label(run: RunView, pair: PreferencePair) -> FeedbackLabel | None:
-    """The label that the run was made from, which the store may have replaced since."""
+    """The label that the run used; the store may have replaced it since."""
     file = run.file(layout.LABELS)
     labels = read_jsonl(file, FeedbackLabel) if file else ()
     place = (pair.conversation_id, pair.reply_index)
@@ -139,19 +140,19 @@ def _label(run: RunView, pair: PreferencePair) -> FeedbackLabel | None:
 
 def _completion(run: RunView, folder: str, pair: PreferencePair) -> Completion | None:
     file = run.file(f"{folder}/{layout.COMPLETIONS}")
-    said = pair.chosen[-1].content
+    text = pair.chosen[-1].content
     return next(
-        (c for c in (read_jsonl(file, Completion) if file else ()) if (c.prompt_id, c.text) == (pair.prompt_id, said)),
+        (c for c in (read_jsonl(file, Completion) if file else ()) if (c.prompt_id, c.text) == (pair.prompt_id, text)),
         None,
     )
 
 
-def _made(run: RunView, name: str) -> StageProvenance | None:
-    record = _record(run, name)
+def _provenance(run: RunView, stage: str) -> StageProvenance | None:
+    record = _record(run, stage)
     if record is None:
         return None
-    settings = {key: given.value for key, given in record.inputs.items() if not isinstance(given.value, list)}
-    return StageProvenance(name, record.key, record.code_version, record.outputs, settings)
+    settings = {name: item.value for name, item in record.inputs.items() if not isinstance(item.value, list)}
+    return StageProvenance(stage, record.key, record.code_version, record.outputs, settings)
 
 
 def _record(run: RunView, name: str) -> StageRecord | None:
@@ -159,7 +160,7 @@ def _record(run: RunView, name: str) -> StageRecord | None:
 
 
 def _pair_files(run: RunView) -> list[str]:
-    """In the order in which they were trained on; the warm start's first."""
+    """The run's files of pairs in the order of training; the warm start's come first."""
     names = [stage.name for stage in run.stages if stage.name.endswith(f"/{layout.PAIRS}")]
     return sorted((name for name in names if not name.startswith(f"{layout.HELDOUT_REPLIES}/")), key=_iteration)
 
@@ -169,18 +170,18 @@ def _iteration(file: str) -> int:
 
 
 def _learned(run: RunView, first: int) -> Iterator[str]:
-    """Whatever starts from a policy that learned it has learned it too; RUN/policy copies the one that was kept."""
+    """The policies trained on pairs of iteration `first`, and all later ones; RUN/policy is a copy of the best one."""
     for stage in run.stages:
         if stage.name.rpartition("/")[2] == layout.POLICY:
-            kept = stage.counts.get("iteration") if stage.name == layout.POLICY else _iteration(stage.name)
-            if int(kept or 0) >= first:
+            iteration = stage.counts.get("iteration") if stage.name == layout.POLICY else _iteration(stage.name)
+            if int(iteration or 0) >= first:
                 yield stage.name
 
 
 def forgotten_in(runs: Sequence[RunView], store: Store | None = None) -> dict[Path, ForgottenTraces]:
-    """The runs (oldest first) that hold, or learned from, what their store, or `store`, has forgotten since.
+    """The runs that hold, or were trained on, conversations that `store` (default: each run's own) has forgotten.
 
-    A run that starts from a marked run's policy is marked with all of its own.
+    `runs`: oldest first. If a run starts from a policy of a marked run, all of its policies are marked.
     """
     marked: dict[Path, ForgottenTraces] = {}
     for run in runs:
@@ -198,15 +199,17 @@ def forgotten_in(runs: Sequence[RunView], store: Store | None = None) -> dict[Pa
 
 
 def _held(run: RunView, forgotten: Forgotten) -> dict[str, int]:
-    """By file: how many of its rows are of a forgotten conversation. A store in the run forgets by itself."""
+    """By file: the number of rows of forgotten conversations. The run's own store removes them itself."""
     gone = [row for file in _files(run, "*.jsonl") for row in _rows(file) if _is_of(row, forgotten)]
     if not gone:
         return {}
-    ids = {row["prompt_id"] for row in gone if "prompt_id" in row}  # completions and scores name nothing else
+    ids = {row["prompt_id"] for row in gone if "prompt_id" in row}  # completions and scores have only this id
     requests = [row["prompt"] for row in gone if "prompt" in row]
     counts = {
         **{file: sum(_is_of(row, forgotten, ids) for row in _rows(file)) for file in _files(run, "*.jsonl")},
-        **{file: sum(asked in requests for asked in _shown(file)) for file in _files(run, layout.EVALUATION)},
+        **{
+            file: sum(prompt in requests for prompt in _sample_prompts(file)) for file in _files(run, layout.EVALUATION)
+        },
         **{file: 1 for name in _MAY_QUOTE for file in _files(run, name)},
     }
     return {file.relative_to(run.path).as_posix(): count for file, count in counts.items() if count}
@@ -219,7 +222,7 @@ def _files(run: RunView, pattern: str) -> list[Path]:
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
     with file.open("rb") as lines:
         for line in lines:
-            with suppress(orjson.JSONDecodeError):  # the last line of a run that is being written
+            with suppress(orjson.JSONDecodeError):  # the last line of a file that is still being written
                 if isinstance(row := orjson.loads(line), dict):
                     yield row
 
@@ -231,8 +234,8 @@ def _is_of(row: dict[str, Any], forgotten: Forgotten, prompt_ids: Collection[str
     return isinstance(ident, str) and forgotten.holds(ident)
 
 
-def _shown(file: Path) -> list[Any]:
-    """The requests whose replies an evaluation shows."""
+def _sample_prompts(file: Path) -> list[Any]:
+    """The prompts of an evaluation's sample replies."""
     try:
         return [sample["prompt"] for sample in orjson.loads(file.read_bytes())["samples"]]
     except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -244,7 +247,7 @@ def _forgotten_by(store: Store | None) -> Forgotten:
 
 
 def _base_of(run: RunView) -> Path | None:
-    """The folder of the policy that the run began with, if it was one."""
+    """The folder of the policy that the run started from; None if it is not a folder."""
     settings = run.settings.get("policy")
     model = settings.get("model") if isinstance(settings, dict) else None
     return Path(model).resolve() if isinstance(model, str) and Path(model).exists() else None

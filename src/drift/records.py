@@ -40,7 +40,7 @@ _RATING_KINDS: tuple[RatingKind, ...] = get_args(RatingKind)
 
 
 class Reason(StrEnum):
-    """Why a row is not used further. Every stage counts its drops under these names."""
+    """Why a row is dropped. Every stage counts its drops under these names."""
 
     # a row of a log, quarantined
     BROKEN_JSON = "broken_json"
@@ -55,7 +55,7 @@ class Reason(StrEnum):
     DAMAGED_STREAM = "damaged_stream"
     CYCLIC_TREE = "cyclic_tree"
     ORPHAN_FEEDBACK = "orphan_feedback"
-    # a row of a log that is no conversation of its own, filtered
+    # a row of a log that is not a conversation of its own, filtered
     NOT_A_CHAT = "not_a_chat"
     JOINED_AS_EVIDENCE = "joined_as_evidence"
     NO_VERDICT = "no_verdict"
@@ -107,9 +107,9 @@ class Message(ChatMessage):
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """An explicit judgement that the log brought along. `value`: above 0 is approval, below 0 is disapproval.
+    """An explicit judgement in the log. `value`: above 0 is approval, below 0 is disapproval.
 
-    `preferred`: of a correction, the reply as the user would have had it.
+    `preferred`: of a correction, the reply that the user wrote.
     """
 
     reply_index: int
@@ -229,7 +229,7 @@ class PreferencePair:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a scorer thinks of one completion, and of the prompt's disliked reply. None: it could not tell."""
+    """What a scorer thinks of one completion, and of the prompt's disliked reply. None: no score."""
 
     prompt_id: str
     sample: int
@@ -243,7 +243,7 @@ class Judgement:
     """What a judge said about one item. `order`: "ab" shows the replies as given, "ba" swapped, "single" shows one.
 
     `preference`: in [0, 1], 1 is for the second reply as given, whatever the order in which they were shown; or `score`
-    of a single reply. Neither: `unscored_reason` says why, and the item is no tie and no low score.
+    of a single reply. Neither: `unscored_reason` says why, and the item is not a tie and not a low score.
     """
 
     item_id: str
@@ -317,7 +317,7 @@ class Truth:
 
 Record = TypeVar("Record")
 Counts = dict[str, int | float]
-"""What a stage did, by name, as its manifest keeps it."""
+"""What a stage counted, by name, as its manifest stores it."""
 
 
 def stable_hash(*parts: object) -> str:
@@ -335,7 +335,7 @@ def _adapter(record: type) -> Any:
 def read_jsonl(path: Path, record: type[Record]) -> Iterator[Record]:
     """Rows of a file that DRIFT wrote (or a user edited).
 
-    Raises DataError with file:line if a row is no such record.
+    Raises DataError with file:line if a row is invalid.
     """
     from pydantic import ValidationError
 
@@ -344,11 +344,11 @@ def read_jsonl(path: Path, record: type[Record]) -> Iterator[Record]:
             try:
                 yield _adapter(record).validate_json(line)
             except ValidationError as error:
-                raise DataError(f"{path}:{number}: no {record.__name__}: {first_problem(error, 'row')}") from None
+                raise DataError(f"{path}:{number}: invalid {record.__name__}: {first_problem(error, 'row')}") from None
 
 
 def write_kept(path: Path, rows: Iterable[object]) -> Counts:
-    """Write the rows that are no drops; returns `rows` and, by reason, `dropped.REASON`."""
+    """Write the rows that are not drops; returns `rows` and, by reason, `dropped.REASON`."""
     drops: Counter[str] = Counter()
 
     def kept() -> Iterator[object]:

@@ -48,17 +48,17 @@ def run_config(cfg: Config, out: Path | None, on_stage: OnStage | None = None) -
 
 @contextmanager
 def open_run(cfg: Config, folder: Path, on_stage: OnStage | None = None) -> Iterator[RunDir]:
-    """The run folder, locked, and the number of CPU threads that the run keeps for its whole life."""
+    """Open and lock the run folder, with the same number of CPU threads in every command."""
     with RunDir.open(folder, dump_config(cfg), cfg.seed, on_stage) as run, fixed_threads(run, cfg.threads):
         yield run
 
 
 @contextmanager
 def fixed_threads(run: RunDir, wanted: int | None) -> Iterator[None]:
-    """Keep one number of CPU threads for the run's whole life: `wanted`, else as many as the run began with.
+    """Use `wanted` CPU threads, else as many as the run started with.
 
-    With another number of threads float32 sums add up in another order. The last bit then differs, training carries
-    it into the weights, and a resumed run would end with other weights.
+    Another number of threads sums float32 values in another order. The last bit differs, training amplifies it, and a
+    resumed run would end with other weights.
     """
     from drift.policy.model import cpu_threads
 
@@ -68,12 +68,12 @@ def fixed_threads(run: RunDir, wanted: int | None) -> Iterator[None]:
 
 
 def collect(cfg: Config, run: RunDir) -> Store:
-    """The store with the config's logs in it, all of it labelled."""
+    """Ingest the config's logs into the store, label it, and return it."""
     store = store_for(cfg, run.path)
     if cfg.logs:
         ingest([Path(log) for log in cfg.logs], store, settings=cfg.ingestion, on_progress=report_progress)
     elif not store.size():
-        raise DataError(f"{store.path}: holds no conversation. Name chat logs: --set logs='[PATH]'.")
+        raise DataError(f"{store.path}: has no conversations. Set chat logs: --set logs='[PATH]'.")
     label_by(store, cfg.labels)
     run.pin(label_hash=store.label_hash())
     run.stage(layout.LABELS, copy_labels, store=store)
@@ -83,8 +83,8 @@ def collect(cfg: Config, run: RunDir) -> Store:
 def store_for(cfg: Config, folder: Path) -> Store:
     """The store that the config names, else one in the run's folder.
 
-    The run's own store is named by the content of the logs and by the settings of ingestion, so that the logs of
-    another command in the same folder do not mix with these.
+    The run's own store is named by the content of the logs and by the settings of ingestion, so that
+    different logs in the same folder do not mix.
     """
     if cfg.store:
         return Store(Path(cfg.store), cfg.evaluation.split)
@@ -94,7 +94,7 @@ def store_for(cfg: Config, folder: Path) -> Store:
 
 
 def copy_labels(out: Path, store: Store) -> Counts:
-    """Copy the labels that this run is made from: the store may get others later. Returns rows and verdicts."""
+    """Copy the labels that this run uses, since the store may change later. Returns rows and verdicts."""
     verdicts: dict[str, int] = {}
 
     def counted():
@@ -107,7 +107,7 @@ def copy_labels(out: Path, store: Store) -> Counts:
 
 
 def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> RunSummary:
-    """Everything from labelled conversations to the report, in an open run folder.
+    """Run everything from labelled conversations to the report, in an open run folder.
 
     Raises DataError with the funnel if no reply is left to train on.
     """
@@ -145,7 +145,7 @@ STEPS = {
 
 
 def build_funnel(store: Store, run: RunView) -> Funnel:
-    """How many rows came through each step, and how many were dropped and why: from the store and the manifests."""
+    """Count the rows after each step, and the dropped rows by reason, from the store and the manifests."""
     counts = store.counts()
     steps = [
         FunnelStep(name="conversations", count=counts.conversations, note=f"{counts.quarantined} rows quarantined"),

@@ -1,4 +1,4 @@
-"""What precedes the first iteration: prompts, the warm start, and held-out pairs to measure every policy by."""
+"""The steps before the first iteration: prompts, the warm start, and the held-out pairs that measure every policy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from drift.training.train import train
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The same for every recipe on the same logs. `policy`: the warm start's, or the base where there is none.
+    """What the iterations start from, equal for every recipe on the same logs. `policy`: the warm start, else the base.
 
     `prompts`: the disliked replies. `probes`: held-out pairs. `evaluation`: of `policy`.
     """
@@ -49,7 +49,7 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
 
 
 def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Path:
-    """The requests that the recipe needs."""
+    """Return the file of prompts that the recipe needs."""
     if cfg.recipe.rules.prompts == "liked":
         return run.stage(layout.LIKED, find_liked, store=store, split="train")
     if cfg.recipe.rules.prompts == "random":
@@ -58,7 +58,7 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
 
 
 def _warm_start(cfg: Config, run: RunDir, base: Path | str, prompts: Path) -> Path | str:
-    """The policy that learned the repairs; the base if there is none to train on: this stage is optional."""
+    """The policy trained on the repairs; the base if there is no repair to train on."""
     folder = run.folder(layout.WARM_START)
     repairs = folder.stage(layout.PAIRS, find_repairs, prompts=prompts)
     if not repairs.stat().st_size or not cfg.warm_start.epochs:
@@ -69,7 +69,7 @@ def _warm_start(cfg: Config, run: RunDir, base: Path | str, prompts: Path) -> Pa
             settings=ReferenceSettings.of(cfg.warm_start, cfg.policy),
         )  # fmt: skip
     except NothingToTrainOn as error:
-        report_note(f"no warm start; the run begins with the base: {error}")
+        report_note(f"no warm start; the run starts from the base: {error}")
         return base
     return folder.stage(
         layout.POLICY, train, start=base, reference=logps, pairs=repairs, settings=cfg.warm_start,
@@ -78,7 +78,7 @@ def _warm_start(cfg: Config, run: RunDir, base: Path | str, prompts: Path) -> Pa
 
 
 def _probes(cfg: Config, run: RunDir, warm: Path | str, heldout: Path) -> Path:
-    """Fixed held-out pairs to measure every policy by: one guided reply each, whatever the recipe."""
+    """Build the held-out pairs that measure every policy: one guided reply each, for every recipe."""
     folder, guided = run.folder(layout.HELDOUT_REPLIES), RecipeSettings()
     replies = folder.stage(
         layout.COMPLETIONS, sample, policy=warm, prompts=heldout, sampling=cfg.sampling, recipe=guided,

@@ -156,9 +156,9 @@ def test_long_texts_are_folded_and_huge_ones_cut(make_run: MakeRun):
 def test_a_damaged_file_is_named(make_run: MakeRun):
     run = make_run()
     (run / "iteration-1/metrics.jsonl").write_text('{"step": "first"}\n')
-    with pytest.raises(DataError, match=r"metrics\.jsonl:1: no TrainingStep: step"):
+    with pytest.raises(DataError, match=r"metrics\.jsonl:1: invalid TrainingStep: step"):
         write_report(run)
-    with pytest.raises(DataError, match="no run"):
+    with pytest.raises(DataError, match="not a run"):
         write_report(run / "data")
 
 

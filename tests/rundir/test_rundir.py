@@ -299,7 +299,7 @@ def test_inputs_that_cannot_be_hashed_are_refused(path: Path):
 def test_a_stage_may_not_write_over_another(path: Path, source: Path):
     with RunDir.open(path, "", 0) as run:
         run.iteration(1).stage("metrics.jsonl", copy_lines, source)
-        with pytest.raises(RuntimeError, match=r"that of metrics\.jsonl"):
+        with pytest.raises(RuntimeError, match=r"outputs of metrics\.jsonl"):
             run.iteration(1).stage("policy", train, source, Training(), 7)
 
 
@@ -336,7 +336,7 @@ def test_a_run_of_an_earlier_version_is_read_and_resumed(path: Path):
     notes: list[str] = []
     with listening(lambda *_: None, notes.append), RunDir.open(path, "", 0) as run:
         run.stage("data/prompts.jsonl", write_constant, cfg=Sampling())
-    assert "data/prompts.jsonl: redone, cfg is new; made by drift.pairs.stages.find_prompts before" in notes[0]
+    assert "data/prompts.jsonl: redone, cfg is new; formerly made by drift.pairs.stages.find_prompts" in notes[0]
     assert "whatever" in (path / "data/prompts.jsonl").read_text()
 
 

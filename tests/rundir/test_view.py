@@ -53,7 +53,7 @@ def test_list_runs(tmp_path: Path):
 
 
 def test_no_run_and_a_damaged_one_are_named(tmp_path: Path):
-    with pytest.raises(DataError, match="no run"):
+    with pytest.raises(DataError, match="not a run"):
         load_run(tmp_path)
     make(tmp_path / "run", 1)
     (tmp_path / "run/iteration-1/manifest.json").write_text('{"stages": {"evaluation.json": ')

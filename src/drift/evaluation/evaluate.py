@@ -12,8 +12,9 @@ from drift.policy.sampler import generate_replies
 from drift.records import Counts, PreferencePair, Truth, read_jsonl
 from drift.rundir import partial_work
 
-SHOWN, SHOWN_WITH_TRUTH = 20, 40
-"""Requests whose replies are kept for people to read: where a truth is known, the best and the worst are looked for."""
+SHOWN_PROMPTS, SHOWN_PROMPTS_WITH_TRUTH = 20, 40
+"""Number of held-out prompts whose replies are stored for people to read; more where a truth is known, because the
+report shows the best and the worst of them."""
 
 
 def evaluate(
@@ -26,19 +27,21 @@ def evaluate(
     truth: Truth | None,
     seed: int,
 ) -> Counts:
-    """Measure a policy on held-out pairs (`probes`) and, where a world knows it, its true utility.
+    """Measure a policy on held-out pairs (`probes`) and, where `truth` is known, its true utility.
 
-    The test split gives the preference figures, the stop split those that the stop rule reads.
+    The test split gives the reported preference accuracy; the stop rule reads the stop split.
     """
     loaded = load_policy(policy, policy_settings)
     pairs = list(read_jsonl(probes, PreferencePair))
     test, stop = ([p for p in pairs if p.split == split][: settings.max_prompts] for split in ("test", "stop"))
     preference = measure_preference(loaded, test, settings.max_length)
-    watched = measure_preference(loaded, stop, settings.max_length)
-    work = partial_work(out)  # every reply that is made is kept for the next command, should this one be stopped
+    stop_preference = measure_preference(loaded, stop, settings.max_length)
+    work = partial_work(out)  # if this command is interrupted, the next one reuses the finished replies
     utility = measure_utility(loaded, truth, settings, sampling, seed, work) if truth else []
     samples = _samples(loaded, pairs, sampling, truth, work / "samples")
-    write_evaluation(out, Evaluation(preference=preference, stop=watched, utility=tuple(utility), samples=samples))
+    write_evaluation(
+        out, Evaluation(preference=preference, stop=stop_preference, utility=tuple(utility), samples=samples)
+    )
     counts: Counts = {f"utility_t{u.temperature:g}": round(u.mean, 4) for u in utility}
     return counts | ({"preference_accuracy": round(preference.accuracy, 4)} if preference else {})
 
@@ -47,7 +50,9 @@ def _samples(
     policy: Policy, pairs: Sequence[PreferencePair], sampling: SamplingSettings, truth: Truth | None, work: Path
 ) -> tuple[SampleResult, ...]:
     """Greedy replies to the same few held-out prompts at every iteration, for people to read."""
-    prompts = truth.prompts[:SHOWN_WITH_TRUTH] if truth else tuple(pair.prompt for pair in pairs[:SHOWN])
+    prompts = (
+        truth.prompts[:SHOWN_PROMPTS_WITH_TRUTH] if truth else tuple(pair.prompt for pair in pairs[:SHOWN_PROMPTS])
+    )
     greedy = sampling.model_copy(update={"temperature": 0.0})
     replies = generate_replies(policy, prompts, [str(i) for i in range(len(prompts))], greedy, work)
     return tuple(

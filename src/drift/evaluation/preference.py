@@ -1,7 +1,7 @@
-"""Preference accuracy on held-out complaints: does the policy find a better reply likelier than the disliked one?
+"""Preference accuracy on held-out complaints: how often is the fresh reply likelier than the disliked one?
 
 The pairs are fixed: y- is what the user disliked, y+ was sampled once, guided, from the warm start. Log-probs are
-compared per token, so that a long reply is not thought unlikely for its length.
+compared per token, so that the length of a reply does not decide.
 """
 
 import math
@@ -17,7 +17,10 @@ from drift.statistics import bootstrap_mean
 
 
 def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_length: int) -> PreferenceResult | None:
-    """None if no pair fits into `max_length`. `margin`, `logps_chosen`: nats per reply; the interval is over pairs."""
+    """Compare both replies of each pair; None if no pair fits into `max_length`.
+
+    `margin`, `logps_chosen`: nats per reply; the interval is over pairs.
+    """
     prompts = [pair.prompt for pair in pairs]
     chosen = reply_logps(policy, prompts, [(pair.chosen[0].content, pair.finish) for pair in pairs], max_length)
     rejected = reply_logps(policy, prompts, [(pair.rejected[0].content, "stop") for pair in pairs], max_length)

@@ -13,7 +13,7 @@ class Result(BaseModel):
 
 
 class PairResult(Result):
-    """One held-out pair: is the fresh reply likelier per token, and by how many nats is it likelier as a whole?
+    """One held-out pair: is the fresh reply likelier per token (`right`), and by how many nats per reply (`margin`)?
 
     `likelihood`: the geometric mean of the probabilities of the fresh reply's tokens, in [0, 1].
     """
@@ -28,7 +28,7 @@ class PreferenceResult(Result):
     """Held-out pairs: how often the policy finds the fresh guided reply likelier per token than the disliked one.
 
     `accuracy_low`, `accuracy_high`: 95 % interval; `margin` and `logps_chosen` are means in nats per reply; `each`:
-    the pairs one by one.
+    the result of each pair.
     """
 
     accuracy: float
@@ -41,9 +41,9 @@ class PreferenceResult(Result):
 
 
 class UtilityResult(Result):
-    """The true utility of held-out prompts, where a world knows it; `low`, `high`: 95 % interval of the mean.
+    """The true utility on held-out prompts, where it is known; `low`, `high`: 95 % interval of the mean.
 
-    `scores`: of each prompt, the mean over its samples.
+    `scores`: for each prompt, the mean over its samples.
     """
 
     temperature: float
@@ -65,7 +65,7 @@ class PairImprovement(Result):
 
 
 class SampleResult(Result):
-    """One reply of the policy to a held-out prompt. `utility` where a world knows it."""
+    """One reply of the policy to a held-out prompt. `utility` is None where the truth is unknown."""
 
     prompt: tuple[ChatMessage, ...]
     completion: str
@@ -91,5 +91,5 @@ def read_evaluation(path: Path) -> Evaluation:
         return Evaluation.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise DataError(
-            f"{path}: no evaluation: {first_problem(error)}. Delete it and give the command again."
+            f"{path}: invalid evaluation: {first_problem(error)}. Delete it and run the same command again."
         ) from None

@@ -1,7 +1,7 @@
-"""Spent pairs: disliked replies that the policy has unlearned. Pushing them further only does harm.
+"""Unlearned pairs: disliked replies that the policy no longer gives. Pushing them further only does harm.
 
-Retirement is the cheap guard of the paper's recipe: pair i is left out once log pi_k(y-|x) - log pi_0(y-|x) < -c,
-where pi_0 is the warm start.
+DEVIATION: the paper trains on every pair in every iteration. With a fixed y- the gradient never vanishes, so here (with
+`recipe.retire_below: c`) a pair retires once log pi_k(y-|x) - log pi_0(y-|x) < -c, where pi_0 is the warm start.
 """
 
 from pathlib import Path
@@ -21,12 +21,12 @@ def find_unlearned(
     policy_settings: PolicySettings,
     max_length: int,
 ) -> Counts:
-    """Write the prompt_ids of the items whose disliked reply lost more than `retire_below` nats, one a line."""
+    """Write the prompt_ids of the items whose disliked reply lost more than `retire_below` nats, one per line."""
     items = [item for item in read_jsonl(prompts, PromptItem) if item.rejected is not None]
-    asked = [item.prompt for item in items]
+    requests = [item.prompt for item in items]
     rejected: list[tuple[str, Finish]] = [(item.rejected.content, "stop") for item in items if item.rejected]
     now, before = (
-        reply_logps(load_policy(source, policy_settings), asked, rejected, max_length) for source in (policy, warm)
+        reply_logps(load_policy(source, policy_settings), requests, rejected, max_length) for source in (policy, warm)
     )
     unlearned = [
         item.prompt_id

@@ -1,4 +1,4 @@
-"""True utility, where a world knows it: sample replies to held-out prompts and let the world score them."""
+"""True utility, where it is known: sample replies to held-out prompts and score them with the truth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +21,9 @@ def measure_utility(
     seed: int,
     work: Path | None = None,
 ) -> list[UtilityResult]:
-    """Mean utility at each temperature (top-p 1), with the interval over prompts; greedy needs one sample only.
+    """Mean utility at each temperature (top-p 1), with an interval over prompts; greedy decoding needs one sample only.
 
-    `work`: a folder that keeps the replies of a command that is stopped.
+    `work`: a folder for partial work, so that an interrupted command can resume.
     """
     prompts = truth.prompts[: settings.max_prompts]
     return [
@@ -43,11 +43,11 @@ def _at_temperature(
     count: int,
     work: Path | None,
 ) -> UtilityResult:
-    asked = [prompt for prompt in prompts for _ in range(count)]
-    keys = [f"utility {seed} {i}" for i in range(len(asked))]
-    kept = work and work / f"temperature-{sampling.temperature:g}"
-    replies = generate_replies(policy, asked, keys, sampling, kept)
-    scores = [scorer.score(p, "" if r is None else r.text) for p, r in zip(asked, replies, strict=True)]
+    requests = [prompt for prompt in prompts for _ in range(count)]
+    keys = [f"utility {seed} {i}" for i in range(len(requests))]
+    partial = work and work / f"temperature-{sampling.temperature:g}"
+    replies = generate_replies(policy, requests, keys, sampling, partial)
+    scores = [scorer.score(p, "" if r is None else r.text) for p, r in zip(requests, replies, strict=True)]
     per_prompt = np.asarray(scores).reshape(len(prompts), count).mean(axis=1)
     interval = bootstrap_mean(per_prompt.tolist())
     return UtilityResult(
@@ -61,7 +61,7 @@ def _at_temperature(
 
 
 def measure_improvement(out: Path, pairs: Path, truth: Truth) -> Counts:
-    """Write improvement.json of an iteration's pairs (one at least); nothing of it goes back into training."""
+    """Write improvement.json for the pairs (at least one) of an iteration. Training never reads it."""
     gaps = [
         truth.scorer.score(pair.prompt, pair.chosen[0].content)
         - truth.scorer.score(pair.prompt, pair.rejected[0].content)
@@ -69,6 +69,8 @@ def measure_improvement(out: Path, pairs: Path, truth: Truth) -> Counts:
     ]
     count = len(gaps)
     better, worse = sum(gap > 0 for gap in gaps) / count, sum(gap < 0 for gap in gaps) / count
-    found = PairImprovement(better=better, worse=worse, equal=1 - better - worse, gap=sum(gaps) / count, pairs=count)
-    out.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    improvement = PairImprovement(
+        better=better, worse=worse, equal=1 - better - worse, gap=sum(gaps) / count, pairs=count
+    )
+    out.write_text(improvement.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return {"p_imp": round(better, 4), "worse": round(worse, 4)}

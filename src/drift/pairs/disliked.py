@@ -22,14 +22,19 @@ from drift.records import (
 from drift.turns import is_toxic_complaint, prompt_of
 
 STAGE = "prompts"
-KEPT_OUT = {reason.value: reason for reason in (Reason.REFUSAL_COMPLAINT, Reason.ABUSE, Reason.TOXIC)}
-"""Subtypes of complaints that make no pair unless they are asked for."""
-MOST_NOISE = 0.49
+EXCLUDED_SUBTYPES = {reason.value: reason for reason in (Reason.REFUSAL_COMPLAINT, Reason.ABUSE, Reason.TOXIC)}
+"""Subtypes of complaints that give pairs only if `labels.include` names them.
+
+DEVIATION: the paper trains on every disliked reply. A complaint about a refusal, abuse or a toxic exchange would teach
+the policy to comply with what it should refuse.
+"""
+MAX_LABEL_NOISE = 0.49
+"""Probability; at one half a pair would say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelReliability:
-    """How far labels are believed. `include`: names of KEPT_OUT that make pairs all the same.
+    """How reliable the labels are. `include`: names of EXCLUDED_SUBTYPES that give pairs all the same.
 
     `fresh_not_better`: audited rate at which a fresh reply is not better than the disliked one. `correction`: audited
     precision of the labels over what their p_dsat promised.
@@ -40,69 +45,78 @@ class LabelReliability:
     correction: float = 1.0
 
     def noise(self, p_dsat: float | None) -> float:
-        believed = None if p_dsat is None else min(1.0, p_dsat * self.correction)
-        return label_noise(believed, self.fresh_not_better)
+        corrected = None if p_dsat is None else min(1.0, p_dsat * self.correction)
+        return label_noise(corrected, self.fresh_not_better)
 
 
 def prompt_items(
     labelled: Iterable[tuple[Conversation, Sequence[FeedbackLabel]]],
     min_p_dsat: float,
-    trust: LabelReliability = LabelReliability(),
+    reliability: LabelReliability = LabelReliability(),
     repeats: frozenset[str] = frozenset(),
     max_per_user: int | None = None,
 ) -> Iterator[PromptItem | Drop]:
     """One item or one named drop for each DSAT label of at least `min_p_dsat`.
 
-    `repeats`: conversations that nearly repeat another one; nothing is learned from them twice. `max_per_user`: items
-    of one user, the first ones by the conversations' ids, which are hashes; nobody knows the unknown users apart.
+    `repeats`: conversations that nearly repeat another one; they give no items. `max_per_user`: maximum items per user;
+    the first by conversation id (a hash) are kept. Users without a key are not limited.
+
+    DEVIATION: the paper has no limit per user. With it, no single user can plant a behaviour in the policy.
     """
     seen: set[int] = set()
-    given: Counter[str] = Counter()
+    items_of_user: Counter[str] = Counter()
     for conversation, labels in labelled:
         liked = {label.reply_index for label in labels if label.label == "SAT"}
         for label in labels:
             if not is_dissatisfied(label, min_p_dsat):
                 continue
-            item = _item(conversation, label, liked, trust)
+            item = _item(conversation, label, liked, reliability)
             if conversation.conversation_id in repeats:
                 yield Drop(_prompt_id(label), STAGE, Reason.NEAR_DUPLICATE_CONVERSATION)
             elif isinstance(item, Drop):
                 yield item
-            elif (content := int(stable_hash(item.prompt, item.rejected), 16)) in seen:  # half the memory of its text
+            elif (
+                content := int(stable_hash(item.prompt, item.rejected), 16)
+            ) in seen:  # an int needs half the memory of the text
                 yield Drop(item.prompt_id, STAGE, Reason.DUPLICATE_PROMPT)
-            elif item.user_key is not None and given[item.user_key] == max_per_user:
+            elif item.user_key is not None and items_of_user[item.user_key] == max_per_user:
                 yield Drop(item.prompt_id, STAGE, Reason.USER_CAP)
             else:
                 seen.add(content)
                 if item.user_key is not None:
-                    given[item.user_key] += 1
+                    items_of_user[item.user_key] += 1
                 yield item
 
 
 def is_dissatisfied(label: FeedbackLabel, min_p_dsat: float) -> bool:
-    """A label without a probability was made by a person and counts as it stands."""
+    """True for a DSAT label that is probable enough. A label without a probability comes from a person and counts."""
     return label.label == "DSAT" and (label.p_dsat is None or label.p_dsat >= min_p_dsat)
 
 
 def label_noise(p_dsat: float | None, fresh_not_better: float = 0.0) -> float:
-    """Chance that the pair is the wrong way round, eps = (1 - p) / 2 + p q: a coin flip where the user was not
-    dissatisfied at all, and the audited rate q where they were. A person's label has p = 1. Below one half."""
+    """Probability (below 0.5) that chosen and rejected are swapped: eps = (1 - p) / 2 + p q.
+
+    If the user was not dissatisfied (1 - p), the order is a coin flip; if they were, it is wrong at the audited rate q.
+    A person's label has p = 1.
+
+    DEVIATION: the paper takes every label as correct. The estimate travels with the pair; the loss `robust` uses it.
+    """
     p = 1.0 if p_dsat is None else p_dsat
-    return min(MOST_NOISE, (1.0 - p) / 2.0 + p * fresh_not_better)
+    return min(MAX_LABEL_NOISE, (1.0 - p) / 2.0 + p * fresh_not_better)
 
 
-def _kept_out(conversation: Conversation, label: FeedbackLabel, include: frozenset[str]) -> Reason | None:
+def _exclusion_reason(conversation: Conversation, label: FeedbackLabel, include: frozenset[str]) -> Reason | None:
     if "toxic" not in include and is_toxic_complaint(conversation, label):
         return Reason.TOXIC
-    return None if label.subtype in include else KEPT_OUT.get(label.subtype or "")
+    return None if label.subtype in include else EXCLUDED_SUBTYPES.get(label.subtype or "")
 
 
 def _item(
-    conversation: Conversation, label: FeedbackLabel, liked: set[int], trust: LabelReliability
+    conversation: Conversation, label: FeedbackLabel, liked: set[int], reliability: LabelReliability
 ) -> PromptItem | Drop:
     messages, i = conversation.messages, label.reply_index
     prompt_id = _prompt_id(label)
-    if reason := _kept_out(conversation, label, trust.include):
+    if reason := _exclusion_reason(conversation, label, reliability.include):
         return Drop(prompt_id, STAGE, reason)
     prompt = prompt_of(messages, i)
     if isinstance(prompt, Reason):
@@ -119,7 +133,7 @@ def _item(
         preferred=_correction(conversation, label) or (None if revised is None else revised.chat()),
         user_key=conversation.user_key,
         p_dsat=label.p_dsat,
-        noise=trust.noise(label.p_dsat),
+        noise=reliability.noise(label.p_dsat),
     )
 
 
@@ -128,20 +142,20 @@ def _prompt_id(label: FeedbackLabel) -> str:
 
 
 def revision(messages: Sequence[Message], label: FeedbackLabel, liked: set[int]) -> Message | None:
-    """The next reply, with nothing but the complaint between, if the user liked that one."""
+    """The next reply, if only the complaint stands between and the user liked that reply."""
     complained = label.user_index == label.reply_index + 1
     following = label.reply_index + (2 if complained else 1)
     return messages[following] if following in liked else None
 
 
 def _correction(conversation: Conversation, label: FeedbackLabel) -> ChatMessage | None:
-    """The reply as the user would have had it: what they wrote themselves outweighs a revision that they liked."""
+    """The reply that the user wrote as a correction; it takes precedence over a revision that they liked."""
     corrected = [r.preferred for r in conversation.ratings if r.reply_index == label.reply_index and r.preferred]
     return ChatMessage("assistant", corrected[-1]) if corrected and label.labeller in ("rating", "review") else None
 
 
 def _complaint(conversation: Conversation, label: FeedbackLabel) -> ChatMessage | None:
-    """The comment that came with a rating, else what the user wrote next (after a bare thumb: if it reads as one)."""
+    """The comment that came with a rating, else what the user wrote next unless that does not explain a bare thumb."""
     comments = (r.comment for r in conversation.ratings if r.reply_index == label.reply_index and r.comment)
     comment = next(comments, None) if label.labeller == "rating" else None
     if comment:
@@ -156,7 +170,7 @@ def _complaint(conversation: Conversation, label: FeedbackLabel) -> ChatMessage 
 
 
 def repair_pairs(items: Iterable[PromptItem]) -> Iterator[PreferencePair | Drop]:
-    """One pair or one named drop for each item whose reply was mended to the user's liking."""
+    """One pair or one named drop for each item that has a preferred reply."""
     for item in items:
         if item.rejected is None or item.preferred is None:
             continue

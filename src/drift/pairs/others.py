@@ -1,4 +1,4 @@
-"""Prompts that no complaint made: replies that users liked, and turns drawn at random."""
+"""PromptItems that need no complaint: replies that users liked, and turns drawn at random."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,14 +26,14 @@ def liked_items(labelled: Labelled) -> Iterator[PromptItem | Drop]:
 def random_items(
     conversations: Callable[[], Iterable[Conversation]], count: int, seed: int
 ) -> Iterator[PromptItem | Drop]:
-    """`count` turns of the logs in their order, each with its reply as `rejected`, whatever its user said.
+    """`count` turns of the logs in log order, each with its reply as `rejected`, regardless of the user's reaction.
 
-    `conversations` are read twice: there may be more than fit into memory.
+    `conversations` is called twice, because the conversations may not fit into memory.
     """
     turns = sum(1 for _ in _turns(conversations()))
     drawn = set(random.Random(f"random turns {seed}").sample(range(turns), min(count, turns)))
-    for place, turn in enumerate(_turns(conversations())):
-        if place in drawn:
+    for position, turn in enumerate(_turns(conversations())):
+        if position in drawn:
             yield _item(*turn, liked=False)
 
 

@@ -1,4 +1,8 @@
-"""Which pairs are good enough: what DRIFT assumes of the chosen reply, checked where it can be, each drop by name."""
+"""Screening: check where possible that the chosen reply is better, and drop the other pairs by named reason.
+
+DEVIATION: the paper trains on every pair and assumes that chosen beats rejected. Refusals, near-duplicates and pairs
+that the scorer disagrees with break the assumption, so they are dropped here.
+"""
 
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
@@ -13,12 +17,12 @@ STAGE = "pairs"
 MAX_SIMILARITY = 0.98
 """Share of common words, in order, above which two long replies are near-duplicates: one word in 50 differs."""
 
-LONG_ENOUGH = 50
-"""Words from which on two replies can be near-duplicates: of a short one, every word may be the point."""
+MIN_WORDS_TO_COMPARE = 50
+"""Shorter replies are never near-duplicates: in a short reply each word can matter."""
 
 
 def screened(rows: Iterable[PreferencePair | Drop], settings: RecipeSettings) -> PairsOrDrops:
-    """The pairs that pass, then, with `match_length`, the one of each prompt whose replies are nearest in length."""
+    """The pairs that pass the checks; with `match_length` only the pair of each prompt whose lengths are closest."""
     checked = (_checked(row, settings) if isinstance(row, PreferencePair) else row for row in rows)
     yield from (_matched(checked) if settings.match_length else checked)
 
@@ -40,24 +44,24 @@ def why_unfit(pair: PreferencePair, settings: RecipeSettings) -> Reason | None:
 
 
 def are_near_duplicates(first: str, second: str, limit: float) -> bool:
-    """Do the replies share more than `limit` of their words, in order? (2 x matches / words of both)
+    """True if the replies share more than `limit` of their words, in order (2 x matches / words of both).
 
     DPO on pairs that differ in a word or two pushes both replies down (arXiv 2402.13228, section 3).
     """
     words = first.split(), second.split()
-    if min(map(len, words)) < LONG_ENOUGH:
+    if min(map(len, words)) < MIN_WORDS_TO_COMPARE:
         return False
     matcher = SequenceMatcher(None, *words, autojunk=False)
     return matcher.real_quick_ratio() > limit and matcher.quick_ratio() > limit and matcher.ratio() > limit
 
 
 def _matched(rows: Iterable[PreferencePair | Drop]) -> Iterator[PreferencePair | Drop]:
-    """Samples of one prompt stand together, as the sampler wrote them."""
+    """Keep one pair per prompt. The rows of one prompt must be adjacent, as the sampler writes them."""
     for _, group in groupby(rows, key=_prompt_id):
-        same = list(group)
-        pairs = [row for row in same if isinstance(row, PreferencePair)]
+        prompt_rows = list(group)
+        pairs = [row for row in prompt_rows if isinstance(row, PreferencePair)]
         nearest = min(pairs, key=_length_gap, default=None)
-        for row in same:
+        for row in prompt_rows:
             if isinstance(row, PreferencePair) and row is not nearest:
                 yield _drop(row, Reason.OTHER_LENGTH)
             else:
@@ -73,5 +77,5 @@ def _prompt_id(row: PreferencePair | Drop) -> str:
 
 
 def _drop(pair: PreferencePair, reason: Reason) -> Drop:
-    """Under its prompt's name, as the recipes' drops are: `_matched` keeps a prompt's rows together by it."""
+    """A drop whose id starts with the prompt_id, as in the recipes: `_matched` groups rows by it."""
     return Drop(f"{pair.prompt_id}/{pair.pair_id}", STAGE, reason)

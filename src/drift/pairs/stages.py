@@ -1,4 +1,4 @@
-"""The room's stages: files and store in, one file out, with counts of what was made and what was dropped, by reason."""
+"""The stages that build pairs: files and store in, one file out; they count the rows written and dropped, by reason."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from drift.records import (
 )
 from drift.store import Store
 
-LEAST_AUDITED = 20
+MIN_AUDITED_LABELS = 20
 HELD_OUT: tuple[Split, ...] = ("stop", "test")
 
 
@@ -39,15 +39,20 @@ class PairsSummary:
 
 
 def find_prompts(out: Path, store: Store, settings: LabelSettings, split: Split | None) -> Counts:
-    """Write the PromptItems of one split, or of all."""
-    trust = label_reliability(store, settings)
-    items = prompt_items(store.labelled(split), settings.min_p_dsat, trust, _repeats(store), settings.max_per_user)
+    """Write the PromptItems of one split, or of all splits."""
+    reliability = label_reliability(store, settings)
+    items = prompt_items(
+        store.labelled(split), settings.min_p_dsat, reliability, _repeats(store), settings.max_per_user
+    )
     return write_kept(out, items)
 
 
 def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path) -> Counts:
-    """Write the PromptItems of the splits that are measured on, without requests that also stand in `prompts` and
-    without conversations that nearly repeat another: it may be one that is learned from."""
+    """Write the PromptItems of the held-out splits.
+
+    Requests that are also in `prompts`, and conversations that nearly repeat another one, are dropped: the policy may
+    have been trained on them.
+    """
     trained = {int(stable_hash(item.prompt), 16) for item in read_jsonl(prompts, PromptItem)}
     labelled = (row for split in HELD_OUT for row in store.labelled(split))
     items = prompt_items(labelled, settings.min_p_dsat, label_reliability(store, settings), _repeats(store))
@@ -59,17 +64,17 @@ def _repeats(store: Store) -> frozenset[str]:
 
 
 def label_reliability(store: Store, settings: LabelSettings) -> LabelReliability:
-    """What settings say and what reviews have shown. Fewer than LEAST_AUDITED reviewed complaints show nothing yet."""
-    reviewed = {(told.conversation_id, told.reply_index): told.label for told in store.labels_by("review")}
+    """How reliable the labels are, by the settings and the reviews (if at least MIN_AUDITED_LABELS were reviewed)."""
+    reviewed = {(label.conversation_id, label.reply_index): label.label for label in store.labels_by("review")}
     audited = [
-        (told.p_dsat, reviewed[key] == "DSAT")
-        for told in (store.labels(reviewed=False) if reviewed else ())
-        if told.p_dsat is not None
-        and is_dissatisfied(told, settings.min_p_dsat)
-        and (key := (told.conversation_id, told.reply_index)) in reviewed
+        (label.p_dsat, reviewed[key] == "DSAT")
+        for label in (store.labels(reviewed=False) if reviewed else ())
+        if label.p_dsat is not None
+        and is_dissatisfied(label, settings.min_p_dsat)
+        and (key := (label.conversation_id, label.reply_index)) in reviewed
     ]
     promised, right = sum(p for p, _ in audited), sum(is_right for _, is_right in audited)
-    correction = right / promised if len(audited) >= LEAST_AUDITED else 1.0
+    correction = right / promised if len(audited) >= MIN_AUDITED_LABELS else 1.0
     return LabelReliability(frozenset(settings.include), settings.fresh_not_better, correction)
 
 
@@ -87,12 +92,12 @@ def find_repairs(out: Path, prompts: Path) -> Counts:
 
 
 def find_liked(out: Path, store: Store, split: Split) -> Counts:
-    """Write the turns of one split whose reply was liked."""
+    """Write the PromptItems of one split whose reply was liked."""
     return write_kept(out, liked_items(store.labelled(split)))
 
 
 def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int) -> Counts:
-    """Write as many turns, drawn at random from one split, as there are rows in `prompts`."""
+    """Write as many random turns of one split as `prompts` has rows."""
     count = sum(1 for _ in read_jsonl(prompts, PromptItem))
     return write_kept(out, random_items(lambda: store.conversations(split), count, seed))
 
@@ -106,7 +111,7 @@ def build_pairs(
     scores: Path | None = None,
     unlearned: Path | None = None,
 ) -> Counts:
-    """Write the recipe's pairs out of the prompts and the policy's completions, with what scorers say of these."""
+    """Write the recipe's pairs, built from the prompts, the policy's completions and their scores."""
     inputs = RecipeInputs(
         items={item.prompt_id: item for item in read_jsonl(prompts, PromptItem)},
         completions=tuple(read_jsonl(completions, Completion)) if completions else (),
@@ -120,7 +125,7 @@ def build_pairs(
 
 
 def _lengths(pairs: Path) -> Counts:
-    """Median characters of both sides: a chosen that is merely longer teaches length."""
+    """Median characters of both sides: if chosen replies are merely longer, the policy learns length."""
     sides = [(len(p.chosen[-1].content), len(p.rejected[-1].content)) for p in read_jsonl(pairs, PreferencePair)]
     if not sides:
         return {}
@@ -129,7 +134,7 @@ def _lengths(pairs: Path) -> Counts:
 
 
 def write_pairs(store: Store, out: Path, min_p_dsat: float) -> PairsSummary:
-    """PromptItems of all splits to `out`, repair pairs beside it; for looking at, and for other trainers.
+    """Write the PromptItems of all splits to `out` and the repair pairs beside it, to inspect or for other trainers.
 
     Raises DataError if the store is empty, or if nothing in it is labelled.
     """
@@ -141,5 +146,5 @@ def write_pairs(store: Store, out: Path, min_p_dsat: float) -> PairsSummary:
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     settings = LabelSettings(min_p_dsat=min_p_dsat)
-    beside = out.with_suffix(".repairs.jsonl")
-    return PairsSummary(str(out), find_prompts(out, store, settings, None), str(beside), find_repairs(beside, out))
+    repairs = out.with_suffix(".repairs.jsonl")
+    return PairsSummary(str(out), find_prompts(out, store, settings, None), str(repairs), find_repairs(repairs, out))

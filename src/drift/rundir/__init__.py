@@ -1,4 +1,4 @@
-"""The run folder: a stage's outputs appear completely or not at all, and are reused while their inputs stay.
+"""The run folder: a stage's outputs appear completely or not at all; while its inputs stay equal, they are reused.
 
 Usage:
     with RunDir.open(Path("runs/demo"), dump_config(cfg), cfg.seed) as run:

@@ -1,4 +1,4 @@
-"""What a stage's outcome depends on, as hashes: the content of its inputs, the code and the packages."""
+"""Hashes of what a stage's result depends on: the content of its inputs, the code and the packages."""
 
 import hashlib
 import inspect
@@ -30,7 +30,7 @@ PACKAGES = (
 
 @runtime_checkable
 class Fingerprinted(Protocol):
-    """An input that knows a hash of everything that can be read through it."""
+    """An input that returns a hash of everything that a stage can read through it."""
 
     def fingerprint(self) -> str: ...
 
@@ -44,29 +44,29 @@ class StageInput:
 
 
 class Digests:
-    """sha256 of files, each read once per process while its inode, size and time stay: models are large."""
+    """sha256 of files. A file is read again only if its inode, size or time changed, because models are large."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
+        self._digests: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
     def file(self, path: Path) -> str:
         status = path.stat()
         stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
-        if self._known.get(path, (None,))[0] != stamp:
+        if self._digests.get(path, (None,))[0] != stamp:
             with path.open("rb") as handle:
-                self._known[path] = (stamp, hashlib.file_digest(handle, "sha256").hexdigest())
-        return self._known[path][1]
+                self._digests[path] = (stamp, hashlib.file_digest(handle, "sha256").hexdigest())
+        return self._digests[path][1]
 
     def content(self, path: Path) -> str:
-        """Hash of a file, or of a folder's files with their names in it. Raises DataError if there is neither."""
+        """Hash of a file, or of the names and files of a folder. Raises DataError if neither exists."""
         if path.is_file():
             return self.file(path)
         if not path.is_dir():
-            raise DataError(f"{path}: no such file or folder, and a stage reads it. Check the paths in the config.")
+            raise DataError(f"{path}: no such file or folder; a stage reads it. Check the paths in the config.")
         return sha256("folder", *(f"{name}={digest}" for name, digest in self.under(path, [""]).items()))
 
     def under(self, folder: Path, names: Iterable[str]) -> dict[str, str]:
-        """Hashes of the files that these entries of `folder` are or hold, by path relative to `folder`."""
+        """Hashes of the files at or under these entries of `folder`, by path relative to `folder`."""
         files = [file for name in sorted(names) for file in files_under(folder / name)]
         return {file.relative_to(folder).as_posix(): self.file(file) for file in files}
 
@@ -77,7 +77,7 @@ def describe_inputs(
     """Every input of `fn(out, *args, **kwargs)` by the name of its parameter, in the order of the parameters.
 
     Paths inside `root` are shown relative to it. Raises TypeError if `fn` has hidden inputs (a closure, a bound
-    method), if it cannot be called with these inputs, or if an input's content cannot be hashed.
+    method), if the inputs do not match its parameters, or if an input cannot be hashed.
     """
     plain = inspect.unwrap(fn)
     if not inspect.isfunction(plain) or plain.__closure__:
@@ -88,7 +88,7 @@ def describe_inputs(
 
 
 def stage_key(name: str, fn: StageFunction[...], inputs: Mapping[str, StageInput]) -> str:
-    """A hash of everything that the stage's outcome depends on."""
+    """A hash of everything that the stage's result depends on."""
     parts = [f"{parameter}={value.fingerprint}" for parameter, value in inputs.items()]
     packages = [f"{package}={version}" for package, version in package_versions().items()]
     return sha256(name, qualified_name(fn), *parts, code_version(), *packages)
@@ -108,7 +108,7 @@ def code_version() -> str:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Versions of what can change a result, read from the metadata: nothing is imported."""
+    """Versions of the packages that can change a result, from their metadata: nothing is imported."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -124,8 +124,8 @@ def sha256(*parts: str) -> str:
 
 def _describe(value: object, root: Path, digests: Digests) -> StageInput:
     if isinstance(value, Path):
-        shown = value.relative_to(root) if value.is_relative_to(root) else value.absolute()
-        return StageInput(shown.as_posix(), digests.content(value))
+        path = value.relative_to(root) if value.is_relative_to(root) else value.absolute()
+        return StageInput(path.as_posix(), digests.content(value))
     if isinstance(value, BaseModel):
         return StageInput(value.model_dump(mode="json"), sha256(type(value).__name__, value.model_dump_json()))
     if isinstance(value, tuple):

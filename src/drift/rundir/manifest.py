@@ -1,6 +1,6 @@
 """The two JSON files of a run: run.json, its state, and manifest.json, how the files of a folder were made.
 
-`why_redone` compares a stage on record with the one that is wanted now, in one line for people.
+`why_redone` says in one line how a recorded stage differs from the one that is called now.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from drift.rundir.layout import MANIFEST, RUN
 
 @dataclass(frozen=True, slots=True)
 class StageRecord:
-    """A finished stage. The settings it saw and its seed are inputs like any other.
+    """A finished stage. Its settings and its seed are inputs too.
 
     `outputs`: sha256 by path relative to the manifest; `started_at`: UTC, ISO 8601.
     """
@@ -37,7 +37,7 @@ class StageRecord:
 
     @property
     def entries(self) -> set[str]:
-        """The files and folders beside the manifest that are this stage's."""
+        """The files and folders of this stage, beside the manifest."""
         return {output.split("/")[0] for output in self.outputs}
 
 
@@ -54,9 +54,9 @@ class StageManifest:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """How the run stands. `stages`: those that the latest command has finished or reused, in its order.
+    """The state of a run. `stages`: the stages that the latest command finished or reused, in order.
 
-    `threads`: of the CPU, for every command on this run.
+    `threads`: CPU threads of every command on this run.
     """
 
     state: Literal["running", "interrupted", "failed", "done"]
@@ -77,7 +77,7 @@ def read_manifest(folder: Path) -> StageManifest:
 
 
 def former_threads(run: Path) -> int | None:
-    """The number of CPU threads that earlier commands have run on; None if there is no readable run.json."""
+    """The CPU threads that earlier commands used; None if run.json is missing or damaged."""
     try:
         return read_state(run).threads
     except (OSError, DataError):
@@ -100,50 +100,50 @@ def _read(path: Path, kind: type[Parsed]) -> Parsed:
     try:
         return TypeAdapter(kind).validate_json(path.read_bytes())
     except ValidationError as error:
-        what = error.errors()[0]["msg"]
-        raise DataError(f"{path}: damaged ({what}). Delete it: the next `drift run` makes it anew.") from None
+        problem = error.errors()[0]["msg"]
+        raise DataError(f"{path}: damaged ({problem}). Delete it: the next `drift run` writes a new one.") from None
 
 
-_SHOWN = 3
+_MAX_DIFFERENCES = 3
 
 
-def why_redone(known: StageRecord, fn: StageFunction[...], inputs: Mapping[str, StageInput], key: str) -> str:
-    """What differs between the stage on record and the one that is asked for now."""
-    if known.key == key:
+def why_redone(recorded: StageRecord, fn: StageFunction[...], inputs: Mapping[str, StageInput], key: str) -> str:
+    """Why a recorded stage must run again, in one line."""
+    if recorded.key == key:
         return "redone, its files were changed or deleted since"
-    found = [*_changed_inputs(known.inputs, inputs), *_changed_code(known, fn)]
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return f"redone, {'; '.join(found[:_SHOWN]) or 'its inputs are others'}{more}"
+    differences = [*_changed_inputs(recorded.inputs, inputs), *_changed_code(recorded, fn)]
+    more = f" and {len(differences) - _MAX_DIFFERENCES} more" if len(differences) > _MAX_DIFFERENCES else ""
+    return f"redone, {'; '.join(differences[:_MAX_DIFFERENCES]) or 'its inputs changed'}{more}"
 
 
 def _changed_inputs(before: Mapping[str, StageInput], now: Mapping[str, StageInput]) -> Iterator[str]:
-    for name, given in now.items():
-        known = before.get(name)
-        if known is None:
+    for name, current in now.items():
+        recorded = before.get(name)
+        if recorded is None:
             yield f"{name} is new"
-        elif known.fingerprint != given.fingerprint:
-            settings = _changed_settings(name, known.value, given.value)
-            yield from settings or [f"the content of {_told(given.value)} changed"]
+        elif recorded.fingerprint != current.fingerprint:
+            settings = _changed_settings(name, recorded.value, current.value)
+            yield from settings or [f"the content of {_formatted(current.value)} changed"]
 
 
 def _changed_settings(name: str, before: Any, now: Any) -> list[str]:
-    """Every leaf of a settings tree, or a plain value, that is another one now."""
+    """One line for each setting, or plain value, that changed."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         keys = {**before, **now}
         return [line for key in keys for line in _changed_settings(f"{name}.{key}", before.get(key), now.get(key))]
-    return [f"{name} {_told(before)} -> {_told(now)}"] if before != now else []
+    return [f"{name} {_formatted(before)} -> {_formatted(now)}"] if before != now else []
 
 
-def _changed_code(known: StageRecord, fn: StageFunction[...]) -> Iterator[str]:
-    if known.fn != qualified_name(fn):
-        yield f"made by {known.fn} before"
-    if known.code_version != code_version():
-        yield f"drift's code {known.code_version} -> {code_version()}"
+def _changed_code(recorded: StageRecord, fn: StageFunction[...]) -> Iterator[str]:
+    if recorded.fn != qualified_name(fn):
+        yield f"formerly made by {recorded.fn}"
+    if recorded.code_version != code_version():
+        yield f"drift's code {recorded.code_version} -> {code_version()}"
     packages = package_versions()
-    for name in {**known.packages, **packages}:
-        if known.packages.get(name) != packages.get(name):
-            yield f"{name} {known.packages.get(name, 'missing')} -> {packages.get(name, 'missing')}"
+    for name in {**recorded.packages, **packages}:
+        if recorded.packages.get(name) != packages.get(name):
+            yield f"{name} {recorded.packages.get(name, 'missing')} -> {packages.get(name, 'missing')}"
 
 
-def _told(value: Any) -> str:
-    return ", ".join(map(_told, value)) if isinstance(value, list) else str(value)
+def _formatted(value: Any) -> str:
+    return ", ".join(map(_formatted, value)) if isinstance(value, list) else str(value)

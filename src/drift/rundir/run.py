@@ -1,10 +1,10 @@
-"""A run being made.
+"""Write a run: execute its stages, or reuse their outputs.
 
-A stage is a plain function `fn(out, *inputs)`. It writes the file or folder `out`, and beside it what belongs to it,
-and returns counts. It works in `RUN/.work/STAGE@KEY`; only when it has returned are its outputs moved into place and
-entered in the manifest.json of their folder, under a key that hashes the name of the function, the content of its
-inputs, the code and the packages. Giving the same command again therefore resumes: what matches is reused, what does
-not is redone, nothing is half there. A long stage goes on from where it was if it keeps `partial_work(out)`.
+A stage is a plain function `fn(out, *inputs)`. It writes the file or folder `out`, perhaps further files beside it, and
+returns counts. It works in `RUN/.work/STAGE@KEY`. When it returns, its outputs are moved into place and recorded in the
+manifest.json of their folder. The key is a hash of the function's name, the content of its inputs, the code and the
+packages. So the same command resumes: a stage with an equal key is reused, any other is redone, and no output is ever
+incomplete. A long stage resumes from its finished batches if it uses `partial_work(out)`.
 """
 
 import os
@@ -35,14 +35,14 @@ from drift.rundir.journal import forget_outputs, outputs_in
 from drift.rundir.layout import CONFIG, LOCK, MANIFEST, RUN, WORK
 from drift.rundir.manifest import RunState, StageRecord, former_threads, read_manifest, why_redone, write_json
 
-REPLACED = "replaced"  # in .work: what stood where outputs are being moved to
+REPLACED = "replaced"  # in .work: the former outputs, until the new ones are in place
 
 Event = Literal["reused", "running", "done"]
 OnStage = Callable[[str, Event, Mapping[str, int | float | None]], None]
 
 
 class RunDir:
-    """Made by `open`; holds RUN/lock until the `with` block ends, however it ends."""
+    """A run folder, opened by `open`; it holds RUN/lock until the `with` block ends, however it ends."""
 
     def __init__(self, path: Path, lock: int, seed: int, on_stage: OnStage | None):
         self.path = path
@@ -53,14 +53,14 @@ class RunDir:
 
     @classmethod
     def open(cls, path: Path, config_yaml: str, seed: int, on_stage: OnStage | None = None) -> Self:
-        """Create the folder, or take up the run that lies there.
+        """Create the run folder, or resume the run in it.
 
-        `on_stage(name, event, counts)` hears of every stage: "reused", or "running" and then "done".
-        Raises DataError if `path` is a file or holds anything but a run, or if another process works in it.
+        `on_stage(name, event, counts)` is called for every stage: "reused", or "running" and then "done".
+        Raises DataError if `path` is a file, holds something other than a run, or is in use by another process.
         """
         _prepare(path)
         run = cls(path, take_lock(path / LOCK, "--out DIR"), seed, on_stage)
-        run._clear_work()  # what a killed process left behind
+        run._clear_work()  # left by a killed process
         remove_temporaries(path)
         atomic_write(path / CONFIG, config_yaml.encode())
         run._update()
@@ -71,7 +71,9 @@ class RunDir:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         try:
-            if kind is None or self._state.state == "done":  # what follows a finished run, as its report, may fail
+            if (
+                kind is None or self._state.state == "done"
+            ):  # a step after the run is done, such as its report, may fail
                 self.finish()
             elif issubclass(kind, KeyboardInterrupt):
                 self._update(state="interrupted", finished_at=_now())
@@ -81,24 +83,28 @@ class RunDir:
             os.close(self._lock)
 
     def stage(self, name: str, fn: StageFunction[Inputs], /, *args: Inputs.args, **kwargs: Inputs.kwargs) -> Path:
-        """RUN/name, made by `fn(out, *args, **kwargs)` now, or by an equal call before.
+        """Return RUN/name, written by `fn(out, *args, **kwargs)` now or by an equal earlier call.
 
         An input is a path (its content counts), a pydantic model, a plain value, a tuple of these, or Fingerprinted.
         Raises TypeError for any other input, and for a function that has hidden ones (a closure, a bound method).
         """
         if name.count("/") > 1:
-            raise ValueError(f"{name}: stages lie in the run folder or one folder down")
+            raise ValueError(f"{name}: a stage must be in the run folder or one folder below it")
         target = self.path / name
         described = describe_inputs(fn, self.path, self._digests, *args, **kwargs)
         key = stage_key(name, fn, described)
-        known = read_manifest(target.parent).stages.get(target.name)
-        if known and known.key == key and self._digests.under(target.parent, known.entries) == known.outputs:
-            self._finished(known, "reused")
+        recorded = read_manifest(target.parent).stages.get(target.name)
+        if (
+            recorded
+            and recorded.key == key
+            and self._digests.under(target.parent, recorded.entries) == recorded.outputs
+        ):
+            self._finished(recorded, "reused")
             return target
-        if known:
-            report_note(f"{name}: {why_redone(known, fn, described, key)}")
+        if recorded:
+            report_note(f"{name}: {why_redone(recorded, fn, described, key)}")
         self._update(stage=name)
-        self._tell(name, "running", {})
+        self._notify(name, "running", {})
         started_at, clock = _now(), time.monotonic()
         work = self._work_folder(name, key)
         counts, outputs = self._make(target, work, lambda out: fn(out, *args, **kwargs))
@@ -130,26 +136,26 @@ class RunDir:
         return StageFolder(self, name)
 
     def headline(self, **numbers: int | float | None) -> None:
-        """Set the numbers that come first in listings and in the report."""
+        """Set the numbers that lists of runs and the report show first."""
         self._update(headline={**self._state.headline, **numbers})
 
     @property
     def threads(self) -> int | None:
-        """CPU threads that the run's earlier commands have used."""
+        """CPU threads that earlier commands on this run used."""
         return self._state.threads
 
     def pin(self, *, label_hash: str | None = None, threads: int | None = None) -> None:
-        """Note which labels the run is made from, and on how many threads."""
+        """Record the hash of the run's labels, and its number of threads."""
         self._update(label_hash=label_hash or self._state.label_hash, threads=threads or self._state.threads)
 
     def finish(self) -> None:
-        """The run is complete. Leaving the `with` block without an error says so too."""
+        """Mark the run as done. Leaving the `with` block without an error does so too."""
         if self._state.state != "done":
             shutil.rmtree(self.path / WORK, ignore_errors=True)
             self._update(state="done", stage=None, finished_at=_now())
 
     def _work_folder(self, name: str, key: str) -> Path:
-        """Where the stage works. What it left there under another key is of no use any more."""
+        """The stage's work folder. Work under another key is useless now and is deleted."""
         prefix = name.replace("/", "~")
         work = self.path / WORK / f"{prefix}@{key[:12]}"
         for other in (self.path / WORK).glob(f"{prefix}@*"):
@@ -159,15 +165,15 @@ class RunDir:
         return work
 
     def _make(self, target: Path, work: Path, write: Callable[[Path], Counts]) -> tuple[Counts, dict[str, str]]:
-        """Call `write` in the work folder and move its outputs to where `target` belongs; returns counts and hashes."""
+        """Call `write` in the work folder, move its outputs beside `target`, and return counts and hashes."""
         try:
             counts = dict(write(work / target.name))
             entries = outputs_in(work)
             manifest = read_manifest(target.parent)
             if not self._digests.under(work, [target.name]):
-                raise RuntimeError(f"the stage {target.name} returned and has not written {target.name}")
+                raise RuntimeError(f"the stage {target.name} returned but has not written {target.name}")
             if other := manifest.other_owner(entries, target.name):
-                raise RuntimeError(f"the stage {target.name} wrote {sorted(entries)}, some of it is that of {other}")
+                raise RuntimeError(f"the stage {target.name} wrote {sorted(entries)}, which include outputs of {other}")
             former = manifest.stages[target.name].entries if target.name in manifest.stages else ()
             move_into_place(work, entries, target.parent, former, self.path / WORK / REPLACED)
             shutil.rmtree(self.path / WORK / REPLACED)
@@ -177,7 +183,7 @@ class RunDir:
             raise
 
     def _clear_work(self) -> None:
-        """Leave nothing in RUN/.work but the partial work of stages that were stopped."""
+        """Delete everything in RUN/.work except the partial work of interrupted stages."""
         folder = self.path / WORK
         if folder.is_dir():
             shutil.rmtree(folder / REPLACED, ignore_errors=True)
@@ -189,9 +195,9 @@ class RunDir:
     def _finished(self, record: StageRecord, event: Event) -> None:
         others = tuple(stage for stage in self._state.stages if stage != record.name)
         self._update(stage=record.name, stages=(*others, record.name))
-        self._tell(record.name, event, record.counts)
+        self._notify(record.name, event, record.counts)
 
-    def _tell(self, name: str, event: Event, counts: Mapping[str, int | float | None]) -> None:
+    def _notify(self, name: str, event: Event, counts: Mapping[str, int | float | None]) -> None:
         if self._on_stage is not None:
             self._on_stage(name, event, counts)
 
@@ -218,14 +224,16 @@ class StageFolder:
 
 def _prepare(path: Path) -> None:
     if path.exists() and not path.is_dir():
-        raise DataError(f"{path}: is a file, and a run needs a folder. Name another with --out DIR.")
+        raise DataError(f"{path}: is a file, but a run needs a folder. Choose another with --out DIR.")
     try:
         path.mkdir(parents=True, exist_ok=True)
         names = {name for name in os.listdir(path) if not name.endswith(TEMPORARY)}
     except OSError as error:
-        raise DataError(f"{path}: cannot be a run folder: {error.strerror}. Name another with --out DIR.") from None
-    if RUN not in names and names - {LOCK, CONFIG}:  # these two alone: a run that was killed as it began
-        raise DataError(f"{path}: holds {min(names)!r} and no run. Name a new or an empty folder with --out DIR.")
+        raise DataError(f"{path}: cannot be a run folder: {error.strerror}. Choose another with --out DIR.") from None
+    if RUN not in names and names - {LOCK, CONFIG}:  # a run that was killed at its start has only these two
+        raise DataError(
+            f"{path}: contains {min(names)!r} but is not a run. Choose a new or empty folder with --out DIR."
+        )
 
 
 def _now() -> str:

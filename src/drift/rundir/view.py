@@ -1,4 +1,4 @@
-"""Runs as they lie there, read only: for the report, the export and the list of runs."""
+"""Read-only views of runs, for the report, the export and the list of runs."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +16,9 @@ from drift.store import Store, is_store
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """`stages`: those of the latest command, in its order.
+    """A run on disk. `stages`: those of the latest command, in order.
 
-    `outdated`: outputs of earlier commands that the latest has not reached, relative to the run folder.
+    `outdated`: outputs of earlier commands that the latest command has not reached, relative to the run folder.
     """
 
     path: Path
@@ -29,7 +29,7 @@ class RunView:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The config as plain values, whatever version wrote it; empty if it cannot be parsed."""
+        """The config as plain values, of any version of drift; empty if it cannot be parsed."""
         try:
             settings = yaml.safe_load(self.config_yaml)
         except yaml.YAMLError:
@@ -38,12 +38,12 @@ class RunView:
 
     @property
     def iterations(self) -> tuple[int, ...]:
-        """Numbers of the iterations of which at least one stage is there, from 1."""
+        """Numbers (from 1) of the iterations that have at least one stage."""
         numbers = {layout.iteration_of(stage.name) for stage in self.stages}
         return tuple(sorted(number for number in numbers if number is not None))
 
     def file(self, name: str) -> Path | None:
-        """`RUN/name`, or None where there is none or only an outdated one."""
+        """`RUN/name`; None if it is missing or outdated."""
         path = self.path / name
         return path if path.exists() and name not in self.outdated else None
 
@@ -51,9 +51,9 @@ class RunView:
 def load_run(path: Path) -> RunView:
     """The run at `path`, finished or not. Raises DataError if there is none, or if one of its JSON files is damaged."""
     if not (path / RUN).is_file():
-        raise DataError(f"{path}: no run, {RUN} is missing. `drift runs` lists those there are.")
+        raise DataError(f"{path}: not a run, {RUN} is missing. `drift runs` lists the runs.")
     state = read_state(path)
-    if state.state == "running" and not is_locked(path / LOCK):  # it was killed and could not say so
+    if state.state == "running" and not is_locked(path / LOCK):  # it was killed before it could record that
         state = replace(state, state="interrupted")
     records = {
         record.name: record for folder in _stage_folders(path) for record in read_manifest(folder).stages.values()
@@ -74,7 +74,7 @@ def load_run(path: Path) -> RunView:
 
 
 def list_runs(root: Path) -> list[RunView]:
-    """The runs in `root`, oldest first; none where there is no such folder."""
+    """The runs in `root`, oldest first; empty if the folder does not exist."""
     runs = [load_run(state.parent) for state in root.glob(f"*/{RUN}")]
     return sorted(runs, key=lambda run: (run.state.started_at, run.path))
 
@@ -84,7 +84,7 @@ def _stage_folders(path: Path) -> list[Path]:
 
 
 def store_of(run: RunView) -> Store | None:
-    """The store that the run was made from, if it is still there; a config that nobody can read names none."""
-    named = run.settings.get("store")
-    candidates = [Path(named)] if named else sorted((run.path / layout.STORE).glob("*"))
+    """The store of the run, if it still exists."""
+    store_path = run.settings.get("store")
+    candidates = [Path(store_path)] if store_path else sorted((run.path / layout.STORE).glob("*"))
     return next((Store(path) for path in candidates if is_store(path)), None)

@@ -1,4 +1,4 @@
-"""What a recipe is given, and how a pair is made of two replies."""
+"""The inputs of a recipe, and the helpers that build a pair from two replies."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ PairsOrDrops = Iterator[PreferencePair | Drop]
 class RecipeInputs:
     """What a recipe builds pairs from, by prompt_id and sample.
 
-    `scores`: empty where nothing scores. `unlearned`: prompts whose disliked reply is unlearned and so retired.
+    `scores`: empty without a scorer. `unlearned`: prompts whose disliked reply is unlearned and so retired.
     """
 
     items: Mapping[str, PromptItem]
@@ -29,7 +29,7 @@ class RecipeInputs:
 def fresh_against(
     recipe: str, item: PromptItem, completion: Completion, chosen: ChatMessage, rejected: ChatMessage
 ) -> PreferencePair:
-    """A pair of which at least one side is `completion`'s text; the sampler's ids go along where that is the chosen."""
+    """A pair of which at least one side is `completion`'s text; its token ids are kept if it is the chosen."""
     is_chosen = chosen.content == completion.text
     return PreferencePair(
         pair_id=stable_hash(recipe, item.prompt_id, completion.iteration, completion.sample),
@@ -52,7 +52,7 @@ def fresh_against(
 
 
 def with_margin(pair: PreferencePair, chosen: float | None, rejected: float | None, source: str) -> PreferencePair:
-    """The pair with what its scorer says that the chosen is better by."""
+    """The pair with the scorer's margin: chosen minus rejected."""
     if chosen is None or rejected is None:
         return pair
     return replace(pair, margin=chosen - rejected, margin_source=source)
@@ -70,7 +70,7 @@ def unusable(completion: Completion, drop_truncated: bool) -> Reason | None:
 def resize_to(count: int, rows: Iterable[PreferencePair | Drop]) -> PairsOrDrops:
     """`count` pairs and all drops: pairs of different prompts first; from the beginning again where there are too few.
 
-    Every arm of a comparison gets the same number of updates so. No pair at all stays none.
+    So every arm of a comparison gets the same number of updates. Without any pair, there are none to repeat.
     """
     groups: dict[str, list[PreferencePair]] = {}
     for row in rows:
