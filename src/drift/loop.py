@@ -27,8 +27,8 @@ from drift.training.train import train
 def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> Path:
     """Train on what the users in `store` disliked; returns RUN/policy, the one to use.
 
-    Only evaluation and the oracle scorers ever see `truth`. Raises DataError with the funnel if nothing is left to
-    train on.
+    Only evaluation and the oracle scorers ever see `truth`. Raises NothingToTrainOn if the first iteration has no pair;
+    run.py adds the funnel to the message.
     """
     start = begin(cfg, run, store, truth)
     prompts = recipe_prompts(cfg, run, store, disliked=start.prompts)
@@ -43,14 +43,17 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
                 layout.COMPLETIONS, sample, policy=policy, prompts=prompts, sampling=cfg.sampling, recipe=cfg.recipe,
                 policy_settings=cfg.policy, iteration=k, seed=cfg.seed,
             )  # fmt: skip
+        scores = _scores(cfg, it, policy, prompts, completions, truth)
+        unlearned = _unlearned(cfg, it, policy, warm, prompts)
         pairs = it.stage(
             layout.PAIRS, build_pairs, prompts=prompts, completions=completions, recipe=cfg.recipe,
-            sampling=cfg.sampling, scores=_scores(cfg, it, policy, prompts, completions, truth),
-            unlearned=_unlearned(cfg, it, policy, warm, prompts),
+            sampling=cfg.sampling, scores=scores, unlearned=unlearned,
         )  # fmt: skip
         _improvement(it, pairs, truth)
+        # DEVIATION: the paper's reference is the policy at the iteration's start; against the warm start, later
+        # iterations cannot drift away from it (docs/training.md, anchored loss)
         reference = warm if cfg.training.reference == "warm_start" else policy  # frozen for the iteration
-        try:
+        try:  # tokenising drops pairs, so an iteration without any shows here
             logps = it.stage(
                 layout.REFERENCE, measure_reference, pairs=pairs,
                 policies=(reference, policy, warm) if cfg.training.diagnostics else (reference,),

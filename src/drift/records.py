@@ -305,7 +305,7 @@ class BatchScorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Held-out prompts and the world's verdict on any reply to them. Evaluation alone ever sees it."""
+    """Held-out prompts and the world's verdict on any reply to them. Only evaluation and the oracle scorers see it."""
 
     prompts: tuple[tuple[ChatMessage, ...], ...]
     scorer: Scorer

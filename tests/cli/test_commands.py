@@ -132,7 +132,13 @@ def test_the_earlier_spelling_of_a_server_still_works_and_names_todays(tmp_path,
     assert "--endpoint" not in drift("label", "--help").stdout
     half = drift("rubric", "fit", "--store", store, "--out", tmp_path / "r.yaml", "--endpoint", "http://127.0.0.1:9/v1")
     assert half.returncode == 1
-    assert "expected URL#MODEL" in half.stderr
+    assert "--model is missing. Write both as one option: --judge URL#MODEL." in half.stderr
+    ignored = drift("label", "--store", store, "--judge", "http://127.0.0.1:9/v1#big")
+    assert ignored.returncode == 1
+    assert "--judge is given, but the embedded labeller asks no judge: add --labeller judge" in ignored.stderr
+    missing = drift("label", "--store", store, "--labeller", "cascade")
+    assert missing.returncode == 1
+    assert "a judge is needed: --judge URL#MODEL" in missing.stderr
 
 
 def test_wrong_usage_is_exit_status_2(tmp_path):

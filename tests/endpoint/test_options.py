@@ -19,7 +19,6 @@ def test_the_options_become_settings():
 @pytest.mark.parametrize(
     ("spec", "example"),
     [
-        (None, "http://127.0.0.1:8000/v1#NAME"),
         ("http://x", "http://x#NAME"),
         ("http://x#", "http://x#NAME"),
         ("#m", "#NAME"),
@@ -30,6 +29,11 @@ def test_a_server_without_url_or_model_is_refused_with_an_example(spec, example)
         endpoint_settings(spec)
     assert example in str(error.value)
     assert repr(spec) in str(error.value)
+
+
+def test_a_missing_server_is_asked_for_by_its_option():
+    with pytest.raises(ConfigError, match="a judge is needed: --judge URL#MODEL, for example --judge http"):
+        endpoint_settings(None)
 
 
 def test_a_cost_limit_needs_both_prices():

@@ -64,18 +64,23 @@ def label(
 ) -> None:
     """Find out which replies users liked or disliked, and how reliable the labels are.
 
-    --report alone reports on the labels that the store has; without any, it labels first. FILE is STORE/labels.html
-    if not given.
+    With --report and no other option, the labels that the store has are reported; a store without labels is labelled
+    first. FILE is STORE/labels.html by default.
 
     Example: drift label --store stores/mine --out labels.jsonl
     """
     from drift.config import ExperimentalLabels, LabelSettings
     from drift.endpoint.options import JudgePricing, endpoint_settings
+    from drift.errors import ConfigError
     from drift.feedback.stage import label_by, plan
     from drift.store import Store
 
     server = None
     chosen = labeller or LabellerName.EMBEDDED
+    if chosen == LabellerName.EMBEDDED and (judge or endpoint or model):
+        raise ConfigError(
+            "--judge is given, but the embedded labeller asks no judge: add --labeller judge or --labeller cascade."
+        )
     if chosen != LabellerName.EMBEDDED:
         pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency)
         server = endpoint_settings(options.judge_or_earlier(judge, endpoint, model), pricing)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from drift.cli.console import console
+from drift.errors import ConfigError
 
 
 def _more_than_zero(value: float | None) -> float | None:
@@ -49,9 +50,12 @@ def judge_or_earlier(judge: str | None, endpoint: str | None, model: str | None)
         return judge
     if judge is not None:
         raise typer.BadParameter("--judge URL#MODEL replaces --endpoint and --model: give --judge alone.")
-    spec = f"{endpoint or ''}#{model or ''}"
+    if endpoint is None or model is None:
+        missing = "--model" if model is None else "--endpoint"
+        raise ConfigError(f"{missing} is missing. Write both as one option: --judge URL#MODEL.")
+    spec = f"{endpoint}#{model}"
     console.print(
-        f"--endpoint and --model are deprecated. Write: --judge {endpoint or 'URL'}#{model or 'MODEL'}",
+        f"--endpoint and --model are deprecated. Write: --judge {spec}",
         soft_wrap=True,
         markup=False,
     )

@@ -325,8 +325,8 @@ class WarmStartSettings(TrainerSettings):
 class StopSettings(Settings):
     """When the run stops before its last iteration.
 
-    `heldout_logps`: stop when the log-prob of the warm start's held-out guided replies has stayed below its best value,
-    by more than the standard error, for `patience` iterations in a row.
+    `heldout_logps`: stop when the mean likelihood per token of the fixed held-out guided replies has stayed below its
+    best value, by more than the standard error, for `patience` iterations in a row.
     """
 
     rule: Literal["none", "heldout_logps"] = "heldout_logps"

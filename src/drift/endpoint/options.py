@@ -29,7 +29,9 @@ def endpoint_settings(spec: str | None, pricing: JudgePricing = UNPRICED) -> End
 
     Raises ConfigError if one of them is missing, and for a cost limit without prices.
     """
-    url, _, model = (spec or "").partition("#")
+    if spec is None:
+        raise ConfigError("a judge is needed: --judge URL#MODEL, for example --judge http://127.0.0.1:8000/v1#NAME.")
+    url, _, model = spec.partition("#")
     if not url or not model:
         example = f"{url or 'http://127.0.0.1:8000/v1'}#NAME"
         raise ConfigError(f"server {spec!r}: expected URL#MODEL, with the model's name, for example {example}.")

@@ -2,8 +2,8 @@
 
 Usage:
     with RunDir.open(Path("runs/demo"), dump_config(cfg), cfg.seed) as run:
-        prompts = run.stage("data/prompts.jsonl", write_prompts, store, cfg.labels)
-        policy = run.iteration(1).stage("policy", train, base, base, prompts, cfg.training, cfg.seed)
+        prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train")
+        pairs = run.iteration(1).stage(layout.PAIRS, build_pairs, prompts=prompts, ...)
 """
 
 from drift.disk import atomic_write

@@ -71,11 +71,11 @@ def _prompt(
 def _is_guided(item: PromptItem, recipe: RecipeSettings, iteration: int, number: int, seed: int) -> bool:
     """Drawn from a hash of the prompt's id, so that the guided prompts do not depend on what else is sampled.
 
-    IterDPO ranks the samples of a prompt, so there the share is of each prompt's samples: the first ones are guided.
+    Where a recipe ranks the samples (IterDPO), the share is of each prompt's samples: the first ones are guided.
     """
     if item.rejected is None or item.complaint is None:
         return False
-    if recipe.name == "iter_dpo":
+    if recipe.rules.ranks:
         return number < round(recipe.guided_share * recipe.samples)
     digest = hashlib.sha256(f"guided/{seed}/{item.prompt_id}/{iteration}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < recipe.guided_share
