@@ -17,7 +17,7 @@ from settings_reads import SettingsReads
 SOURCE = Path(drift.__file__).parent
 TREES = {path.relative_to(SOURCE): ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
 LAYERS = (  # lowest first: a module imports from below its own layer, or from its own room
-    {"errors", "records", "statistics", "turns", "progress", "disk", "refusals"},
+    {"errors", "records", "statistics", "turns", "progress", "disk"},
     {"config", "store", "rundir", "endpoint"},
     {"logs", "feedback", "pairs", "policy", "training", "scoring", "evaluation"},
     {"sandbox", "report", "review", "evals"},
@@ -75,6 +75,12 @@ def test_imports_run_one_way(path: Path):
     named = {name.split(".")[1] for name in imports(TREES[path]) if name.startswith("drift.")} & set(LEVEL)
     if room(path) != "__init__":
         assert [there for there in named if not allowed(room(path), there)] == []
+
+
+def test_run_folders_know_no_store():
+    """A store brings DuckDB along: half a second of start-up for every command, and for every process that trains."""
+    users = {path for path, tree in TREES.items() if room(path) == "rundir" and "drift.store" in str([*imports(tree)])}
+    assert users == set()
 
 
 def test_torch_stays_in_its_rooms():

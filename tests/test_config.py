@@ -39,6 +39,14 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            "labels: {endpoint: {base_ulr: 'http://x', model: m}}",
+            "labels.endpoint.base_ulr: unknown setting; did you mean 'base_url'?",
+        ),
+        (
+            "labels: {endpoint: {model: m}}",
+            "labels.endpoint.base_url: missing. Set it, for example with --set labels.endpoint.base_url=VALUE.",
+        ),
         ("trainig: {beta: 0.2}", "trainig: unknown setting; did you mean 'training'?"),
         ("training: {bta: 0.2}", "training.bta: unknown setting; did you mean 'beta'?"),
         (

@@ -13,8 +13,8 @@ from drift.errors import DataError
 from drift.records import Completion, Conversation, FeedbackLabel, PreferencePair, read_jsonl
 from drift.rundir import layout
 from drift.rundir.manifest import StageRecord
-from drift.rundir.view import RunView, load_run, store_of
-from drift.store import Forgotten, Store
+from drift.rundir.view import RunView, load_run
+from drift.store import Forgotten, Store, first_store
 
 _MAY_QUOTE = (layout.REPORT, ANSWERS)
 
@@ -88,7 +88,7 @@ def trace(run_path: Path, asked: str) -> Traced:
     Raises DataError if nothing in the run has that id.
     """
     run = load_run(run_path)
-    store = store_of(run)
+    store = first_store(run.store_folders)
     ids = {asked, *(c.conversation_id for c in _of_source(store, asked))}
     all_pairs = [(file, pair) for file in _pair_files(run) for pair in read_jsonl(run.path / file, PreferencePair)]
     matches = [row for row in all_pairs if ids & {row[1].pair_id, row[1].prompt_id, row[1].conversation_id}]
@@ -185,7 +185,7 @@ def forgotten_in(runs: Sequence[RunView], store: Store | None = None) -> dict[Pa
     """
     marked: dict[Path, ForgottenTraces] = {}
     for run in runs:
-        held = _held(run, _forgotten_by(store or store_of(run)))
+        held = _held(run, _forgotten_by(store or first_store(run.store_folders)))
         pairs = {file: held[file] for file in _pair_files(run) if file in held}
         base = _base_of(run)
         heir = base is not None and any(

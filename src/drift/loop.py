@@ -66,7 +66,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
             break
         policy = it.stage(
             layout.POLICY, train, start=policy, reference=logps, pairs=pairs, settings=cfg.training,
-            policy=cfg.policy, seed=cfg.seed,
+            policy_settings=cfg.policy, seed=cfg.seed,
         )  # fmt: skip
         evaluation = it.stage(
             layout.EVALUATION, evaluate, policy=policy, probes=start.probes, settings=cfg.evaluation,

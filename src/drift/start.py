@@ -73,7 +73,7 @@ def _warm_start(cfg: Config, run: RunDir, base: Path | str, prompts: Path) -> Pa
         return base
     return folder.stage(
         layout.POLICY, train, start=base, reference=logps, pairs=repairs, settings=cfg.warm_start,
-        policy=cfg.policy, seed=cfg.seed,
+        policy_settings=cfg.policy, seed=cfg.seed,
     )  # fmt: skip
 
 

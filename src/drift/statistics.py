@@ -83,7 +83,7 @@ def bootstrap_figures(
 ) -> list[Share]:
     """Each figure that `figures` computes from row numbers; rows of one group are drawn together.
 
-    For what is no ratio of sums (AUROC, F1): `figures` is called once on all rows and once for each resample.
+    For figures that are not a ratio of sums (AUROC, F1). `figures` is called once on all rows, then on each resample.
     """
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     rows = [np.flatnonzero(group == number) for number in range(len(names))]

@@ -1,4 +1,4 @@
-"""Rules about the turns of a conversation that several rooms follow.
+"""Rules about the turns of a conversation that several packages follow.
 
 Which user message judges which reply, what the prompt of a reply is, which messages a complaint involves, and whether a
 reply declines to help.

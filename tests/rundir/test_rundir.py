@@ -5,6 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ from pydantic import BaseModel
 from drift.config import load_config
 from drift.errors import DataError, DriftError
 from drift.progress import listening
-from drift.rundir import RunDir, load_run
+from drift.rundir import RunDir, StageInput, StageRecord, load_run
+from drift.rundir.fingerprints import code_version, package_versions, qualified_name
+from drift.rundir.manifest import why_redone
 
 
 class Training(BaseModel):
@@ -338,6 +342,28 @@ def test_a_run_of_an_earlier_version_is_read_and_resumed(path: Path):
         run.stage("data/prompts.jsonl", write_constant, cfg=Sampling())
     assert "data/prompts.jsonl: redone, cfg is new; formerly made by drift.pairs.stages.find_prompts" in notes[0]
     assert "whatever" in (path / "data/prompts.jsonl").read_text()
+
+
+def tune(out: Path, settings: Mapping[str, object]) -> dict[str, int]:
+    return {}
+
+
+def test_settings_that_moved_between_versions_are_not_told_as_changes():
+    """Those that the user changed are told; what the code moved, added or dropped goes with the code's own line."""
+    before = {"beta": 0.1, "tau": 0.25, "margin_unit": "sequence", "vllm": {"seeds": True, "gpus": [0]}, "lora": None}
+    now = {"beta": 0.2, "experimental": {"margin_unit": "sequence"}, "vllm": {"gpus": [1]}, "lora": {"r": 16}}
+    record = StageRecord(
+        "policy", "old", qualified_name(tune), {"settings": StageInput(before, "a")}, code_version(),
+        package_versions(), {}, {}, 0.0, "",
+    )  # fmt: skip
+    assert why_redone(record, tune, {"settings": StageInput(now, "b")}, "new") == (
+        "redone, settings.beta 0.1 -> 0.2; settings.vllm.gpus 0 -> 1; settings.lora None -> {'r': 16}"
+    )
+    moved = {**before, "experimental": {"margin_unit": "sequence"}}
+    record = replace(record, code_version="0.1.0+older")
+    assert why_redone(record, tune, {"settings": StageInput(moved, "b")}, "new") == (
+        f"redone, drift's code 0.1.0+older -> {code_version()}"
+    )
 
 
 @pytest.mark.slow

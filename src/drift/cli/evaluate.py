@@ -54,10 +54,9 @@ def alpaca_eval(
     """
     from drift.endpoint.options import JudgePricing, endpoint_settings
     from drift.evals.alpaca_eval.metrics import summarise_annotations
-    from drift.scoring.ask import one_of
 
     with progress("evaluating"):
-        if one_of("--annotations FILE", annotations, model, judge):
+        if options.one_of("--annotations FILE", annotations, model, judge):
             result = summarise_annotations(Path(str(annotations)), reference).plain()
         else:  # only this branch loads a model
             from drift.evals.alpaca_eval.judge import read_prompt
@@ -125,10 +124,9 @@ def wildbench(
     """
     from drift.endpoint.options import JudgePricing, endpoint_settings
     from drift.evals.wildbench.summarise import summarise_scores
-    from drift.scoring.ask import one_of
 
     with progress("evaluating"):
-        if one_of("--scores FILE", scores, model, judge):
+        if options.one_of("--scores FILE", scores, model, judge):
             result = summarise_scores(scores or [], tags, pairwise or [], reference_model, margin).plain()
         else:  # only this branch loads a model
             from drift.evals.replies import sampling_at

@@ -44,6 +44,13 @@ Temperature = Annotated[float, typer.Option(min=0, help="Sampling temperature of
 SamplingSeed = Annotated[int, typer.Option(help="Random seed of the sampled replies.")]
 
 
+def one_of(existing: str, files: object, model: str | None, judge: str | None) -> bool:
+    """True: existing files are measured; False: a model is judged. Raises ConfigError unless exactly one is given."""
+    if bool(files) == (model is not None) or (model is not None and judge is None):
+        raise ConfigError(f"give either {existing}, or a MODEL and --judge URL#NAME to have it judged.")
+    return bool(files)
+
+
 def judge_or_earlier(judge: str | None, endpoint: str | None, model: str | None) -> str | None:
     """`--judge URL#MODEL`, or the same from the `--endpoint URL --model MODEL` of scripts for earlier versions."""
     if endpoint is None and model is None:

@@ -63,10 +63,14 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    # a misspelt key also leaves the right one missing: the misspelt one is what to tell
+    first = next((problem for problem in errors if problem["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "value_error":  # from a validator above: its message names the values
         return f"{key}: {first['msg'].removeprefix('Value error, ')}."
+    if first["type"] == "missing":
+        return f"{key}: missing. Set it, for example with --set {key}=VALUE."
     if first["type"] != "extra_forbidden":
         return f"{key}: {first['msg']}, not {first['input']!r}."
     known = _fields_at(first["loc"][:-1])

@@ -5,10 +5,11 @@ from typing import Literal, NamedTuple
 
 
 class RecipeRules(NamedTuple):
-    """What a recipe needs of a run. `prompts`: the replies that its prompts lead to.
+    """What a recipe needs of a run.
 
-    `samples`: the policy answers anew in every iteration. `scored`: it can use a scorer. `ranks`: it ranks several
-    samples of one prompt, so it needs a scorer. `fixed_rejected`: the rejected reply stands in the logs.
+    `prompts`: it uses the requests of disliked, liked or random replies. `samples`: the policy answers again in every
+    iteration. `scored`: it can use a scorer. `ranks`: it ranks several samples of one prompt, so it needs a scorer.
+    `fixed_rejected`: every iteration sets a fresh chosen reply against the same logged reply.
     """
 
     prompts: Literal["disliked", "liked", "random"] = "disliked"

@@ -207,7 +207,7 @@ class RecipeSettings(Settings):
         if self.match_length and (self.samples < 2 or not rules.fixed_rejected):
             raise ValueError(f"match_length needs recipe {fixed} and several samples: set recipe.samples to 2 or more")
         if self.retire_below is not None and not rules.fixed_rejected:
-            raise ValueError(f"retire_below needs a recipe whose rejected replies stay the same: {fixed}")
+            raise ValueError(f"retire_below needs fresh chosen replies against a fixed logged reply: recipe {fixed}")
         return self
 
 

@@ -1,6 +1,6 @@
 """The fence: texts of strangers in a prompt, between marks that no text can write.
 
-Whoever wrote a text may want its judgement to come out in some way (a planted complaint trains the model). So it goes
+The author of a text may try to influence how it is judged: a planted complaint trains the model. So the text goes
 into a JSON string in which angle brackets, control, invisible and direction-changing characters are escaped: it can
 close neither its string nor the fence around it, nor write a control token of a chat template. Decoding the string
 gives the text back exactly.

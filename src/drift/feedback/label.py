@@ -1,8 +1,8 @@
-"""The label stage: every reply that users judged, in words or by a rating, gets a label in the store.
+"""Labels of a store by one labeller: every reply that users judged, in words or by a rating, gets one.
 
 Labels have two sources: the ratings that a log brings along, and a labeller that reads what users wrote. A complaint
 that a model must not learn from (about a refusal, mere insults, flagged as toxic) stays DSAT and gets a subtype of its
-own, by which `drift pairs` leaves it out.
+own; pairs/disliked.py makes no pair of it unless `labels.include` names the subtype.
 """
 
 import re

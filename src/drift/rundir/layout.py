@@ -3,11 +3,13 @@
     RUN/config.yaml  run.json  lock  report.html  exploration.json
         store/                       the run's own store, where the config names none
         deployment/                  `drift demo`, `drift compare`: the simulated chat logs and their truth
-        data/                        labels, prompts, held-out prompts, the funnel
+        data/                        labels and their quality, prompts (disliked, liked or random), held-out prompts,
+                                     the funnel
         base/                        the evaluation of the policy before any training
         warm-start/                  pairs, reference, policy, metrics, evaluation
         heldout/                     one guided reply per held-out prompt, as fixed pairs to measure every policy by
-        iteration-1/ ...             completions, scores, pairs, reference, policy, metrics, evaluation
+        iteration-1/ ...             completions, scores, judgements, unlearned prompts, pairs, improvement, reference,
+                                     policy, metrics, evaluation
         policy/                      the policy to use
         .work/                       stages that are under way
 
@@ -17,7 +19,7 @@ Every folder with stages in it has a manifest.json.
 from pathlib import Path
 
 CONFIG = "config.yaml"
-RUN = "run.json"
+STATE = "run.json"
 MANIFEST = "manifest.json"
 LOCK = "lock"
 WORK = ".work"
@@ -71,4 +73,4 @@ def iteration_folders(run: Path) -> list[Path]:
 
 
 def is_run(folder: Path) -> bool:
-    return (folder / RUN).is_file()
+    return (folder / STATE).is_file()

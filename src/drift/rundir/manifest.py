@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from drift.disk import atomic_write
 from drift.errors import DataError
 from drift.rundir.fingerprints import StageFunction, StageInput, code_version, package_versions, qualified_name
-from drift.rundir.layout import MANIFEST, RUN
+from drift.rundir.layout import MANIFEST, STATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def former_threads(run: Path) -> int | None:
 
 def read_state(run: Path) -> RunState:
     """Raises DataError if run.json is damaged."""
-    return _read(run / RUN, RunState)
+    return _read(run / STATE, RunState)
 
 
 def write_json(path: Path, value: RunState | StageManifest) -> None:
@@ -122,16 +122,23 @@ def _changed_inputs(before: Mapping[str, StageInput], now: Mapping[str, StageInp
         if recorded is None:
             yield f"{name} is new"
         elif recorded.fingerprint != current.fingerprint:
-            settings = _changed_settings(name, recorded.value, current.value)
-            yield from settings or [f"the content of {_formatted(current.value)} changed"]
+            if recorded.value == current.value:
+                yield f"the content of {_formatted(current.value)} changed"
+            else:
+                yield from _changed_settings(name, recorded.value, current.value)
 
 
-def _changed_settings(name: str, before: Any, now: Any) -> list[str]:
-    """One line for each setting, or plain value, that changed."""
+def _changed_settings(name: str, before: Any, now: Any) -> Iterator[str]:
+    """One line for each setting, or plain value, that changed.
+
+    A setting that stands on one side alone was moved, added or removed with drift's code: the user did not change it.
+    """
     if isinstance(before, Mapping) and isinstance(now, Mapping):
-        keys = {**before, **now}
-        return [line for key in keys for line in _changed_settings(f"{name}.{key}", before.get(key), now.get(key))]
-    return [f"{name} {_formatted(before)} -> {_formatted(now)}"] if before != now else []
+        for key in before:
+            if key in now:
+                yield from _changed_settings(f"{name}.{key}", before[key], now[key])
+    elif before != now:
+        yield f"{name} {_formatted(before)} -> {_formatted(now)}"
 
 
 def _changed_code(recorded: StageRecord, fn: StageFunction[...]) -> Iterator[str]:

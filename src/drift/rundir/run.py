@@ -32,7 +32,7 @@ from drift.rundir.fingerprints import (
     stage_key,
 )
 from drift.rundir.journal import forget_outputs, outputs_in
-from drift.rundir.layout import CONFIG, LOCK, MANIFEST, RUN, WORK
+from drift.rundir.layout import CONFIG, LOCK, MANIFEST, STATE, WORK
 from drift.rundir.manifest import RunState, StageRecord, former_threads, read_manifest, why_redone, write_json
 
 REPLACED = "replaced"  # in .work: the former outputs, until the new ones are in place
@@ -203,7 +203,7 @@ class RunDir:
 
     def _update(self, **changes: Any) -> None:
         self._state = replace(self._state, **changes)
-        write_json(self.path / RUN, self._state)
+        write_json(self.path / STATE, self._state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +230,7 @@ def _prepare(path: Path) -> None:
         names = {name for name in os.listdir(path) if not name.endswith(TEMPORARY)}
     except OSError as error:
         raise DataError(f"{path}: cannot be a run folder: {error.strerror}. Choose another with --out DIR.") from None
-    if RUN not in names and names - {LOCK, CONFIG}:  # a run that was killed at its start has only these two
+    if STATE not in names and names - {LOCK, CONFIG}:  # a run that was killed at its start has only these two
         raise DataError(
             f"{path}: contains {min(names)!r} but is not a run. Choose a new or empty folder with --out DIR."
         )

@@ -9,9 +9,8 @@ import yaml
 from drift.disk import is_locked
 from drift.errors import DataError
 from drift.rundir import layout
-from drift.rundir.layout import CONFIG, LOCK, MANIFEST, RUN
+from drift.rundir.layout import CONFIG, LOCK, MANIFEST, STATE
 from drift.rundir.manifest import RunState, StageRecord, read_manifest, read_state
-from drift.store import Store, is_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,12 @@ class RunView:
         numbers = {layout.iteration_of(stage.name) for stage in self.stages}
         return tuple(sorted(number for number in numbers if number is not None))
 
+    @property
+    def store_folders(self) -> list[Path]:
+        """Where the run's store can be: the folder that the config names, else those in the run's own folder."""
+        named = self.settings.get("store")
+        return [Path(named)] if named else sorted((self.path / layout.STORE).glob("*"))
+
     def file(self, name: str) -> Path | None:
         """`RUN/name`; None if it is missing or outdated."""
         path = self.path / name
@@ -50,8 +55,8 @@ class RunView:
 
 def load_run(path: Path) -> RunView:
     """The run at `path`, finished or not. Raises DataError if there is none, or if one of its JSON files is damaged."""
-    if not (path / RUN).is_file():
-        raise DataError(f"{path}: not a run, {RUN} is missing. `drift runs` lists the runs.")
+    if not (path / STATE).is_file():
+        raise DataError(f"{path}: not a run, {STATE} is missing. `drift runs` lists the runs.")
     state = read_state(path)
     if state.state == "running" and not is_locked(path / LOCK):  # it was killed before it could record that
         state = replace(state, state="interrupted")
@@ -75,16 +80,9 @@ def load_run(path: Path) -> RunView:
 
 def list_runs(root: Path) -> list[RunView]:
     """The runs in `root`, oldest first; empty if the folder does not exist."""
-    runs = [load_run(state.parent) for state in root.glob(f"*/{RUN}")]
+    runs = [load_run(state.parent) for state in root.glob(f"*/{STATE}")]
     return sorted(runs, key=lambda run: (run.state.started_at, run.path))
 
 
 def _stage_folders(path: Path) -> list[Path]:
     return [manifest.parent for manifest in (*path.glob(MANIFEST), *path.glob(f"*/{MANIFEST}"))]
-
-
-def store_of(run: RunView) -> Store | None:
-    """The store of the run, if it still exists."""
-    store_path = run.settings.get("store")
-    candidates = [Path(store_path)] if store_path else sorted((run.path / layout.STORE).glob("*"))
-    return next((Store(path) for path in candidates if is_store(path)), None)

@@ -127,10 +127,3 @@ def _judgement(question: JudgeQuestion, judge_id: str, outcome: Reply | Unanswer
         input_tokens=outcome.usage.input_tokens if is_answered else 0,
         output_tokens=outcome.usage.output_tokens if is_answered else 0,
     )
-
-
-def one_of(existing: str, files: object, model: str | None, judge: str | None) -> bool:
-    """True: existing files are measured; False: a model is judged. Raises ConfigError unless exactly one is given."""
-    if bool(files) == (model is not None) or (model is not None and judge is None):
-        raise ConfigError(f"give either {existing}, or a MODEL and --judge URL#NAME to have it judged.")
-    return bool(files)

@@ -91,7 +91,6 @@ class RewardJudge:
         """None: a local model costs no money."""
 
     def decide(self, pairs: Sequence[ReplyPair]) -> list[PairPreference]:
-
         first = self._scorer.score_all([ReplyToScore(pair.prompt, pair.first, pair.finish[0]) for pair in pairs])
         second = self._scorer.score_all([ReplyToScore(pair.prompt, pair.second, pair.finish[1]) for pair in pairs])
         return [_by_reward(one, other) for one, other in zip(first, second, strict=True)]

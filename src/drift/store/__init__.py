@@ -1,10 +1,9 @@
 """Conversations and labels on disk. Other rooms use what is listed here, mostly `Store`."""
 
-from drift.store.folder import is_store
 from drift.store.forgotten import ForgetSummary, Forgotten
 from drift.store.reviews import Review, ReviewedPreference, Reviews
 from drift.store.rows import Quarantined, Repeat
-from drift.store.store import Store, StoreCounts
+from drift.store.store import Store, StoreCounts, first_store
 from drift.store.writer import AddSummary, StoreWriter
 
 __all__ = [
@@ -19,5 +18,5 @@ __all__ = [
     "Store",
     "StoreCounts",
     "StoreWriter",
-    "is_store",
+    "first_store",
 ]

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from drift.errors import DataError, DriftError, disk_trouble
 from drift.records import Conversation, FeedbackLabel, LabelSource, Split, read_jsonl, stable_hash, write_jsonl
-from drift.store.folder import Folder
+from drift.store.folder import Folder, is_store
 from drift.store.forget import forget_in, withdraw_from
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
 from drift.store.reviews import Reviews
@@ -321,3 +321,8 @@ def _unreadable(store: Path, error: duckdb.Error, spill: str) -> DriftError:
             "free some space there, or set the environment variable TMPDIR to a larger folder."
         )
     return DataError(f"{store}: cannot read the store: {problem}. Ingest the logs into a new store.")
+
+
+def first_store(folders: Iterable[Path]) -> Store | None:
+    """The store in the first of the folders that holds one."""
+    return next((Store(folder) for folder in folders if is_store(folder)), None)

@@ -200,4 +200,4 @@ def _pairs_id(pairs: Sequence[TokenPair]) -> str:
     return stable_hash([(pair.prompt, pair.chosen, pair.rejected) for pair in pairs])
 
 
-_REMEDY = "Delete it and run the command again to compute it anew."
+_REMEDY = "Delete it and run the command again to compute it."

@@ -1,12 +1,13 @@
 """The training stage: a policy, its reference's log-probs and pairs in; a better policy and metrics of every step out.
 
 From the loop to an optimizer step (file:function):
-    loop.py:drift                         it.stage("policy", train, ...)
+    loop.py:drift                         it.stage(layout.POLICY, train, ...)
     training/train.py:train               one process: calls the next; with `training.launch`: scale/launch.py:train_by
                                           starts processes of scale/rank.py:main, each of which calls the next
     training/train.py:train_in_process    load, tokenise, build the trainer, run it, save
     training/trainer.py:training_step     the micro-batches of one step: forward, loss, backward
     training/batch.py:summed_logps        the policy's log-probs, from a packed row or from padded rows
+    training/batch.py:loss_of             settings.loss, beta, margin, ... into LossScalars
     training/loss.py:preference_loss      the loss (DRIFT eq. 1)
 The optimizer and its schedule are transformers' Trainer, `PreferenceTrainer`'s base class.
 """
@@ -44,29 +45,29 @@ def train(
     reference: Path,
     pairs: Path,
     settings: TrainerSettings,
-    policy: PolicySettings,
+    policy_settings: PolicySettings,
     seed: int,
 ) -> dict[str, int | float]:
     """Train `start` on the pairs; writes the policy to `out` and metrics.jsonl beside it; returns the stage's counts.
 
-    `reference`: the file that `measure_reference` wrote for these pairs. `policy.dtype: bfloat16` is what forward and
-    backward compute in. The weights themselves stay float32, on disk too, unless an adapter is trained: at the paper's
+    `reference`: the file that `measure_reference` wrote for these pairs. `policy_settings.dtype`: the type that forward
+    and backward compute in. The weights stay float32, on disk too, unless an adapter is trained: at the paper's
     learning rate of 5e-7, nearly every update is smaller than the spacing of bfloat16 numbers.
     With `settings.launch`, several processes train together. After a kill, the next command resumes from the last
     checkpoint. Raises NothingToTrainOn if no pair is left, DataError if the reference is of other weights, tokenizer or
     pairs, DriftError if the loss is not finite, memory runs out or the first step is not at ln 2.
     """
-    check_scale(policy, settings)
+    check_scale(policy_settings, settings)
     settings = without_loop_settings(settings)
     if settings.launch is None:
-        return train_in_process(out, start, reference, pairs, settings, policy, seed)
+        return train_in_process(out, start, reference, pairs, settings, policy_settings, seed)
     task = RankTask(
         out=out,
         start=str(start),
         reference=reference,
         pairs=pairs,
         settings=settings,
-        policy=policy,
+        policy_settings=policy_settings,
         seed=seed,
         threads=torch.get_num_threads(),
     )
@@ -79,21 +80,21 @@ def train_in_process(
     reference: Path,
     pairs: Path,
     settings: TrainerSettings,
-    policy: PolicySettings,
+    policy_settings: PolicySettings,
     seed: int,
 ) -> dict[str, int | float]:
     """The training itself, or this process's share of it: under a launcher, only the first process writes."""
     is_first, processes = PartialState().is_main_process, PartialState().num_processes
     sharded = settings.shard and processes > 1
 
-    # the weights of a sharded model move to a GPU only as they are cut
-    begin = load_policy(start, training_weights(policy), "cpu" if sharded else None)
-    tokens, counts = load_pairs(begin, pairs, settings.max_prompt_length, settings.max_length)
+    # a sharded model stays on the CPU until each process takes its share of the weights
+    start_policy = load_policy(start, training_weights(policy_settings), "cpu" if sharded else None)
+    tokens, counts = load_pairs(start_policy, pairs, settings.max_prompt_length, settings.max_length)
     _check_noise(pairs, tokens, settings)
-    measured = ReferenceLogps.open(reference, begin, tokens)
+    measured = ReferenceLogps.open(reference, start_policy, tokens)
     tokens = with_reference(tokens, measured, settings.diagnostics)
 
-    model = _with_adapter(begin, policy, seed)
+    model = _with_adapter(start_policy, policy_settings, seed)
     if sharded:
         shard(model)
     packing = choose_packing(model)
@@ -101,13 +102,13 @@ def train_in_process(
     report_note(packing.why)
     if processes > 1:
         report_note(f"{processes} processes share every training step{', and the weights' if sharded else ''}")
-    # gradient checkpointing: the logits would then be the largest tensor kept, so they are computed again as well
+    # with gradient checkpointing, kept logits would be the largest tensor in memory, so they are computed again too
     head = "again" if settings.gradient_checkpointing and packing.head == "kept" else packing.head
-    collator = StepCollator(pad_id(begin), settings.micro_batch_tokens, packing.shared, head, processes)
+    collator = StepCollator(pad_id(start_policy), settings.micro_batch_tokens, packing.shared, head, processes)
 
     out.mkdir(parents=True, exist_ok=True)
     plan = training_plan(
-        reference, begin.policy_id, settings.model_dump(), policy.model_dump(), seed, processes
+        reference, start_policy.policy_id, settings.model_dump(), policy_settings.model_dump(), seed, processes
     )  # a checkpoint counts only for an equal plan
     checkpoints = Checkpoints(partial_work(out), plan)
     with (out.parent / layout.METRICS).open("wb") if is_first else io.BytesIO() as metrics:
@@ -117,16 +118,16 @@ def train_in_process(
             settings,
             training_arguments(settings, seed, checkpoints.folder),
             collator,
-            getattr(torch, policy.dtype),
-            begin.policy_id == measured.policies[0],
+            getattr(torch, policy_settings.dtype),
+            start_policy.policy_id == measured.policies[0],
             metrics,
         )
         _run_steps(trainer, checkpoints, _identical_share(len(tokens), counts), out.parent / "tensorboard")
 
     if sharded:
-        save_gathered(model, begin.tokenizer, out)
+        save_gathered(model, start_policy.tokenizer, out)
     elif is_first:
-        save_policy(identified(model, begin.tokenizer), out)
+        save_policy(identified(model, start_policy.tokenizer), out)
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
 
 

@@ -34,7 +34,7 @@ class RankTask(BaseModel):
     reference: Path
     pairs: Path
     settings: TrainerSettings
-    policy: PolicySettings
+    policy_settings: PolicySettings
     seed: int
     threads: int
 
