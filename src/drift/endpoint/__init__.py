@@ -6,7 +6,7 @@
         request = ChatRequest((ChatMessage("user", "Hi"),), max_tokens=64)
         for outcome in endpoint.ask_many([request, ...]):    # in order; threads inside, the interface is synchronous
             if isinstance(outcome, Unanswered): ...          # failed after all retries; not a bad grade
-            else: outcome.text, outcome.choices[0].tokens, outcome.usage, outcome.cost
+            else: outcome.text, outcome.choices[0].thoughts, outcome.usage, outcome.cost
 
 It speaks HTTP itself (with httpx2, as the `openai` package does) and does not use that package: the body that is sent
 is the body that is hashed for the cache, answers are validated here, Retry-After and the adaptive concurrency see every
@@ -18,9 +18,7 @@ from drift.endpoint.client import Endpoint
 from drift.endpoint.cost import CostLimitReached, Spending
 from drift.endpoint.exchange import (
     JSON_MODE,
-    Candidate,
     ChatRequest,
-    Choice,
     CompletionRequest,
     DecisionRequest,
     Question,
@@ -29,7 +27,9 @@ from drift.endpoint.exchange import (
     Usage,
     json_schema_format,
 )
+from drift.endpoint.message import Candidate, Choice, NoAnswer
 from drift.endpoint.probe import Capabilities, probe
+from drift.endpoint.thoughts import split_thoughts
 
 __all__ = [
     "ANSWERS",
@@ -43,6 +43,7 @@ __all__ = [
     "CostLimitReached",
     "DecisionRequest",
     "Endpoint",
+    "NoAnswer",
     "Question",
     "Reply",
     "Spending",
@@ -50,4 +51,5 @@ __all__ = [
     "Usage",
     "json_schema_format",
     "probe",
+    "split_thoughts",
 ]

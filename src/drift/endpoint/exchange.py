@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from drift.endpoint.message import ChatChoice, Choice
 from drift.errors import first_problem
 from drift.records import ChatMessage, stable_hash
 
@@ -170,28 +171,6 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A candidate token at one position, and its log-probability in nats."""
-
-    token: str
-    logprob: float
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """`finish`: the server's finish_reason (stop, length, ...). `token_ids`: of the reply, if the server gives them.
-
-    With log-probabilities: `tokens` holds the candidates at each position, best first, and `written` the sampled token.
-    """
-
-    text: str
-    finish: str | None
-    tokens: tuple[tuple[Candidate, ...], ...] = ()
-    written: tuple[str, ...] = ()
-    token_ids: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Reply:
     """`choices` of a ChatRequest, or `probabilities` (question -> option -> probability) of a DecisionRequest.
 
@@ -218,29 +197,6 @@ class Unanswered:
     detail: str
 
 
-class _Top(BaseModel):
-    token: str
-    logprob: float = Field(allow_inf_nan=False)
-
-
-class _Token(_Top):
-    top_logprobs: list[_Top] = []
-
-
-class _Logprobs(BaseModel):
-    content: list[_Token] | None = None
-
-
-class _Message(BaseModel):
-    content: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
 class _Text(BaseModel):
     text: str
     finish_reason: str | None = None
@@ -255,7 +211,7 @@ class _Usage(BaseModel):
 
 
 class _Chat(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
+    choices: list[ChatChoice] = Field(min_length=1)
     usage: _Usage | None = None
 
 
@@ -284,7 +240,7 @@ def parse_reply(request: Request, body: bytes) -> Reply | Unanswered:
             choices = (Choice(text.text, text.finish_reason, token_ids=text.token_ids) for text in answer.choices)
             return Reply(_usage(request, answer.usage), choices=tuple(choices))
         chat = _Chat.model_validate_json(body)
-        return Reply(_usage(request, chat.usage), choices=tuple(map(_choice, chat.choices)))
+        return Reply(_usage(request, chat.usage), choices=tuple(choice.read() for choice in chat.choices))
     except ValidationError as error:
         return Unanswered("garbage", f"{first_problem(error, 'the body')}; it begins {body[:80]!r}")
 
@@ -295,21 +251,6 @@ def json_schema_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 JSON_MODE = {"type": "json_object"}
-
-
-def _choice(choice: _Choice) -> Choice:
-    tokens = choice.logprobs.content if choice.logprobs and choice.logprobs.content else []
-    candidates = tuple(
-        tuple(Candidate(top.token, top.logprob) for top in sorted(token.top_logprobs or [token], key=_falling))
-        for token in tokens
-    )
-    return Choice(
-        choice.message.content or "", choice.finish_reason, candidates, tuple(token.token for token in tokens)
-    )
-
-
-def _falling(top: _Top) -> float:
-    return -top.logprob
 
 
 def _usage(request: Request, reported: _Usage | None) -> Usage:

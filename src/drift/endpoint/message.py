@@ -1,0 +1,134 @@
+"""One choice of a chat completion: the text, the thoughts, and why there is no answer.
+
+This is the only place that reads a server's message.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from drift.endpoint.thoughts import split_thoughts
+
+NoAnswer = Literal["cut_in_thoughts", "thoughts_only", "cut", "refused", "empty"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A candidate token at one position, and its log-probability in nats."""
+
+    token: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`text`: the message's content as the server sent it. `reasoning`: thoughts that it sent in a field of their own.
+    `finish`: its finish_reason (stop, length, ...). `token_ids`: of the reply, if the server gives them.
+
+    With log-probabilities: `tokens` holds the candidates at each position, best first, and `written` the sampled token.
+    """
+
+    text: str
+    finish: str | None
+    tokens: tuple[tuple[Candidate, ...], ...] = ()
+    written: tuple[str, ...] = ()
+    token_ids: tuple[int, ...] | None = None
+    reasoning: str = ""
+    refusal: str = ""
+
+    @property
+    def thoughts(self) -> str:
+        """All thoughts: those of the field, or those between marks in the text."""
+        return self.reasoning or split_thoughts(self.text)[0]
+
+    @property
+    def answer(self) -> str:
+        """The text without thoughts; empty if the reply was cut in its thoughts."""
+        return split_thoughts(self.text)[1]
+
+    @property
+    def no_answer(self) -> "NoAnswer | None":
+        """Why `answer` is empty; None if it is not."""
+        if self.answer.strip():
+            return None
+        if self.finish == "content_filter" or self.refusal:
+            return "refused"
+        if self.thoughts.strip():
+            return "cut_in_thoughts" if self.finish == "length" else "thoughts_only"
+        return "cut" if self.finish == "length" else "empty"
+
+
+class _Top(BaseModel):
+    token: str
+    logprob: float = Field(allow_inf_nan=False)
+
+
+class _Token(_Top):
+    top_logprobs: list[_Top] = []
+
+
+class _Logprobs(BaseModel):
+    content: list[_Token] | None = None
+
+
+class _Part(BaseModel):
+    """A part of a message's content, as Mistral sends thoughts and texts."""
+
+    type: str = "text"
+    text: str | None = None
+    thinking: "str | list[_Part] | None" = None
+
+    @property
+    def thoughts(self) -> str:
+        return (
+            "".join(part.text or "" for part in self.thinking)
+            if isinstance(self.thinking, list)
+            else self.thinking or ""
+        )
+
+
+class _Message(BaseModel):
+    """Thoughts are `reasoning_content` from vLLM, SGLang and DeepSeek, and `reasoning` from OpenRouter and Ollama."""
+
+    content: str | list[_Part] | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: str | None = None
+
+    @property
+    def text(self) -> str:
+        return (
+            "".join(part.text or "" for part in self.content) if isinstance(self.content, list) else self.content or ""
+        )
+
+    @property
+    def thoughts(self) -> str:
+        parts = self.content if isinstance(self.content, list) else []
+        fields = (value for value in (self.reasoning_content, self.reasoning) if isinstance(value, str) and value)
+        return next(fields, "".join(part.thoughts for part in parts))
+
+
+class ChatChoice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+    def read(self) -> Choice:
+        tokens = self.logprobs.content if self.logprobs and self.logprobs.content else []
+        candidates = tuple(
+            tuple(Candidate(top.token, top.logprob) for top in sorted(token.top_logprobs or [token], key=_falling))
+            for token in tokens
+        )
+        return Choice(
+            self.message.text,
+            self.finish_reason,
+            candidates,
+            tuple(token.token for token in tokens),
+            reasoning=self.message.thoughts,
+            refusal=self.message.refusal or "",
+        )
+
+
+def _falling(top: _Top) -> float:
+    return -top.logprob

@@ -1,0 +1,49 @@
+"""What a model thought and what it answered: both may stand in one text, between marks that differ from model to model.
+
+Servers with a reasoning parser send the thoughts in a field of their own (`Choice.reasoning`); all others leave them in
+the text.
+"""
+
+import re
+from collections.abc import Iterable
+
+_MARKS = (
+    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning", "seed:think")),
+    ("[THINK]", "[/THINK]"),  # Magistral
+    ("◁think▷", "◁/think▷"),  # Kimi
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
+    ("<|channel>thought", "<channel|>"),  # Gemma 4
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),  # gpt-oss
+)
+_OPEN = {opening.lower(): closing for opening, closing in _MARKS}
+
+
+def _any_of(marks: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, marks)), re.IGNORECASE | re.ASCII)
+
+
+_ANY_OPEN = _any_of(_OPEN)
+_ANY_CLOSE = _any_of(_OPEN.values())
+_FRAME = _any_of(("<|end|>", "<|start|>assistant", "<|begin_of_solution|>", "<|end_of_solution|>"))
+_ANSWER = ("{", "[", "```")
+
+
+def split_thoughts(text: str) -> tuple[str, str]:
+    """(thoughts, answer) of a text; without thoughts, ("", the text unchanged).
+
+    A text that opens a thought and never closes it is all thoughts: it was cut. A closing mark without an opening one
+    ends the thoughts too, because many chat templates write the opening mark into the prompt; not in a text that begins
+    with JSON or a code fence, where the mark is a quotation.
+    """
+    thoughts: list[str] = []
+    rest = text
+    while opening := _ANY_OPEN.match(rest, len(rest) - len(rest.lstrip())):
+        closing = _any_of([_OPEN[opening[0].lower()]]).search(rest, opening.end())
+        thoughts.append(rest[opening.end() : closing.start() if closing else None])
+        rest = rest[closing.end() :] if closing else ""
+    if not thoughts and not text.lstrip().startswith(_ANSWER) and (closing := _ANY_CLOSE.search(text)):
+        thoughts, rest = [text[: closing.start()]], text[closing.end() :]
+    if not thoughts:
+        return "", text
+    return "\n".join(_FRAME.sub("", thought).strip() for thought in thoughts), _FRAME.sub("", rest).strip()

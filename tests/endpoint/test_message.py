@@ -1,0 +1,87 @@
+"""A server's message: text, thoughts, and why there is no answer; over HTTP where the wire matters."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drift.endpoint import Choice, Endpoint, Reply, split_thoughts
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", ("", "plain")),
+        (" kept as it is\n", ("", " kept as it is\n")),
+        ("<think>\na {b}\n</think>\n\nyes", ("a {b}", "yes")),
+        ("\n<THINK>a</Think> yes", ("a", "yes")),
+        ("a</think>\nyes", ("a", "yes")),  # the template opened the thought
+        ("<think>a</think><think>b</think>yes", ("a\nb", "yes")),
+        ("<think>a, then the limit", ("a, then the limit", "")),
+        ("<think></think>yes", ("", "yes")),
+        ("[THINK]a[/THINK]yes", ("a", "yes")),
+        ("◁think▷a◁/think▷yes", ("a", "yes")),
+        ("<seed:think>a</seed:think>yes", ("a", "yes")),
+        ("<|begin_of_thought|>a<|end_of_thought|>\n<|begin_of_solution|>yes<|end_of_solution|>", ("a", "yes")),
+        ("<|channel>thought\na<channel|>yes", ("a", "yes")),
+        (
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>yes",
+            ("a", "yes"),
+        ),
+        ("<|channel|>final<|message|>yes", ("", "yes")),
+        ('{"evidence": "he wrote </think>"}', ("", '{"evidence": "he wrote </think>"}')),  # a quotation
+        ("Use the tag <think> for it", ("", "Use the tag <think> for it")),
+        ("", ("", "")),
+    ],
+)
+def test_thoughts_and_answer(text, expected):
+    assert split_thoughts(text) == expected
+
+
+@given(st.text(alphabet="<>/thinkTHINK[]{}|ab \nİſ"))
+def test_any_text_is_split(text):
+    thoughts, answer = split_thoughts(text)
+    assert len(thoughts) + len(answer) <= len(text)
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "text", "thoughts", "why"),
+    [
+        ({"content": "yes", "reasoning_content": "a"}, "stop", "yes", "a", None),
+        ({"content": "yes", "reasoning": "a"}, "stop", "yes", "a", None),
+        ({"content": "yes", "reasoning": {"effort": 1}, "reasoning_content": None}, "stop", "yes", "", None),
+        ({"content": None, "reasoning_content": "a"}, "length", "", "a", "cut_in_thoughts"),
+        ({"content": None, "reasoning_content": "a"}, "stop", "", "a", "thoughts_only"),
+        ({"content": "<think>a"}, "length", "<think>a", "a", "cut_in_thoughts"),
+        ({"content": "<think>a</think>"}, "stop", "<think>a</think>", "a", "thoughts_only"),
+        ({"content": None}, "length", "", "", "cut"),
+        ({"content": None}, "stop", "", "", "empty"),
+        ({}, "stop", "", "", "empty"),
+        ({"content": " \n"}, "stop", " \n", "", "empty"),
+        ({"content": None, "refusal": "I will not."}, "stop", "", "", "refused"),
+        ({"content": ""}, "content_filter", "", "", "refused"),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "a"}]},
+                    {"type": "text", "text": "yes"},
+                ]
+            },
+            "stop",
+            "yes",
+            "a",
+            None,
+        ),
+    ],
+)
+def test_the_message_of_a_server(serve, said, settings, ask, message, finish, text, thoughts, why):
+    server = serve(lambda *_: said.chat("", message={"role": "assistant", **message}, finish_reason=finish))
+    with Endpoint(settings(server)) as endpoint:
+        reply = endpoint.ask(ask())
+    assert isinstance(reply, Reply)
+    choice = reply.choices[0]
+    assert (choice.text, choice.thoughts, choice.no_answer) == (text, thoughts, why)
+
+
+def test_the_answer_of_a_choice_has_no_thoughts():
+    choice = Choice('<think>maybe {"score": 1}</think>\n{"score": 4}', "stop")
+    assert (choice.thoughts, choice.answer) == ('maybe {"score": 1}', '{"score": 4}')
