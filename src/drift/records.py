@@ -2,13 +2,14 @@
 
 Inside the program they are frozen dataclasses; at a file's border `read_jsonl` checks them with pydantic, so that a bad
 row is named by file and line. Every id is a string. Message lists are tuples of `ChatMessage`, which is TRL's
-conversational shape once written: `[{"role": ..., "content": ...}]`.
+conversational shape once written: `[{"role": ..., "content": ...}]`; what most messages do not have (tool calls,
+reasoning) is written only where it is set.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -89,9 +90,50 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """`arguments`: JSON text, as the model wrote it; it may be broken."""
+
+    name: str
+    arguments: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asked for, in the shape of OpenAI's API and of TRL."""
+
+    function: FunctionCall
+    id: str | None = None
+    type: Literal["function"] = "function"
+
+
+def tool_calls_of(rows: Iterable[Mapping[str, Any]]) -> tuple[ToolCall, ...]:
+    """Tool calls out of their JSON, as DRIFT wrote it."""
+    return tuple(ToolCall(FunctionCall(**row["function"]), row["id"]) for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
 class ChatMessage:
+    """One message. `tool_calls`: of an assistant's; `tool_call_id`, `name`: of a tool's answer, the call and the tool.
+
+    `reasoning`: the thoughts that come before the content, without the template's marks around them.
+    """
+
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = field(default=(), kw_only=True)
+    tool_call_id: str | None = field(default=None, kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
+    reasoning: str | None = field(default=None, kw_only=True)
+
+    def extras(self) -> dict[str, Any]:
+        """The optional fields that are set, by name."""
+        if not (self.tool_calls or self.tool_call_id or self.name or self.reasoning):
+            return {}
+        return {name: value for name in MESSAGE_EXTRAS if (value := getattr(self, name))}
+
+
+MESSAGE_EXTRAS = ("tool_calls", "tool_call_id", "name", "reasoning")
+"""The optional fields of a ChatMessage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +144,7 @@ class Message(ChatMessage):
     source_index: int | None = None
 
     def chat(self) -> ChatMessage:
-        return ChatMessage(self.role, self.content)
+        return ChatMessage(self.role, self.content, **self.extras())
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +168,10 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """`family`: what the paths of one tree, or the conversations of one session, have in common: one id for all."""
+    """`family`: what the paths of one tree, or the conversations of one session, have in common: one id for all.
+
+    `tools`: the schemas of the tools that the assistant could call, as a JSON list.
+    """
 
     conversation_id: str
     source: str
@@ -140,6 +185,7 @@ class Conversation:
     ratings: tuple[Rating, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
     family: str | None = None
+    tools: str | None = None
 
     def is_toxic(self, *places: int) -> bool:
         """Did the log's own moderation flag one of these messages (or, where it names none, the conversation)?"""
@@ -186,10 +232,16 @@ class PromptItem:
     p_dsat: float | None = None
     noise: float = 0.0
     weight: float = 1.0
+    tools: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
+    """A fresh reply. `text`: the answer; `reasoning`: the thoughts before it; `tool_calls`: the calls in it, parsed.
+
+    `token_ids`: everything that the policy wrote.
+    """
+
     prompt_id: str
     iteration: int
     sample: int
@@ -200,6 +252,8 @@ class Completion:
     policy_id: str
     sampler: str
     token_ids: tuple[int, ...] | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +279,7 @@ class PreferencePair:
     noise: float = 0.0
     margin: float | None = None
     margin_source: str | None = None
+    tools: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +377,27 @@ Counts = dict[str, int | float]
 
 def stable_hash(*parts: object) -> str:
     """16 hex digits of sha256 over the parts' JSON; the same on every machine and in every session."""
-    return hashlib.sha256(orjson.dumps(parts, default=str)).hexdigest()[:16]
+    return hashlib.sha256(json_of(parts)).hexdigest()[:16]
+
+
+def json_of(value: object, option: int = 0) -> bytes:
+    """JSON of records, and of lists and mappings of them. Messages are written without the extras that are unset, so
+    that a plain message is `{role, content}`; what JSON does not know is written as its `str`."""
+    return orjson.dumps(value, default=_plain, option=option | orjson.OPT_PASSTHROUGH_DATACLASS)
+
+
+def _plain(value: object) -> object:
+    if not is_dataclass(value):
+        return str(value)
+    named = {name: getattr(value, name) for name in _field_names(type(value))}
+    return {**named, **value.extras()} if isinstance(value, ChatMessage) else named
+
+
+@cache
+def _field_names(record: type) -> tuple[str, ...]:
+    """The fields to write of every row; those of MESSAGE_EXTRAS are written where they are set."""
+    optional = MESSAGE_EXTRAS if issubclass(record, ChatMessage) else ()
+    return tuple(field.name for field in fields(record) if field.name not in optional)
 
 
 @cache
@@ -366,6 +441,6 @@ def write_jsonl(path: Path, rows: Iterable[object]) -> int:
     count = 0
     with path.open("wb") as out:
         for row in rows:
-            out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            out.write(json_of(row, orjson.OPT_APPEND_NEWLINE))
             count += 1
     return count

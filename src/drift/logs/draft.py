@@ -93,6 +93,7 @@ class ConversationDraft:
     call: Call | None = None
     rows: int = 1
     file: str = ""
+    tools: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]
         ratings=tuple(sorted(draft.ratings, key=_rank)) if draft.ratings else (),
         tags=draft.tags,
         family=family,
+        tools=draft.tools,
     )
 
 
@@ -148,16 +150,21 @@ def _identity(draft: ConversationDraft, source: str) -> str:
     if draft.source_id is not None:
         return stable_hash(source, draft.source_id)
     last = _first_reply(draft.messages) if draft.identity_until is None else draft.identity_until
-    beginning = [(message.role, message.content) for message in draft.messages[: last + 1]]
+    # calls without text do not count: earlier versions left them out, and a conversation keeps its identity
+    beginning = [
+        (message.role, message.content)
+        for message in draft.messages[: last + 1]
+        if message.content or not message.tool_calls
+    ]
     # Many chats begin alike: those of different users must not replace each other.
     return stable_hash(source, beginning) if draft.user is None else stable_hash(source, draft.user, beginning)
 
 
 def _first_reply(messages: Sequence[Message]) -> int:
-    """The index of the first reply to a user; of the last message if there is no reply."""
+    """The index of the first reply to a user that has a text; of the last message if there is none."""
     has_request = False
     for index, message in enumerate(messages):
-        if has_request and message.role == "assistant":
+        if has_request and message.role == "assistant" and (message.content or not message.tool_calls):
             return index
         has_request = has_request or message.role == "user"
     return len(messages) - 1

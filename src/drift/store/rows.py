@@ -7,10 +7,20 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from drift.records import Conversation, FeedbackLabel, Message, Rating, Reason, stable_hash
+from drift.records import (
+    Conversation,
+    FeedbackLabel,
+    Message,
+    Rating,
+    Reason,
+    json_of,
+    stable_hash,
+    tool_calls_of,
+)
 
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
@@ -30,7 +40,13 @@ _FEW_VALUES = [
 ]
 _FILTERED_BY = ["conversation_id", "split", "source_id", "user_key", "family", "written"]
 _MESSAGE = pa.struct(
-    {"role": pa.string(), "content": pa.string(), "timestamp": pa.string(), "source_index": pa.int64()}
+    {
+        "role": pa.string(),
+        "content": pa.string(),
+        "timestamp": pa.string(),
+        "source_index": pa.int64(),
+        "extras": pa.string(),  # JSON of what few messages have: tool calls, a call's id, a tool's name, reasoning
+    }
 )
 _MESSAGE_FIELDS = attrgetter("role", "content", "timestamp", "source_index")
 _RATING = pa.struct(
@@ -56,6 +72,7 @@ CONVERSATION = pa.schema(
         "ratings": pa.list_(_RATING),
         "tags": pa.map_(pa.string(), pa.string()),
         "family": pa.string(),
+        "tools": pa.string(),
         "content_hash": pa.string(),
     }
 )
@@ -100,12 +117,28 @@ class Repeat:
 
 
 def conversation_of(row: dict[str, Any]) -> Conversation:
-    """The record of a row; takes the row's dictionary apart."""
+    """The record of a row; takes the row's dictionary apart. Files of earlier versions have no extras and no tools."""
     del row["content_hash"]
-    row["messages"] = tuple(Message(**message) for message in row["messages"])
+    row["messages"] = tuple(
+        Message(**message) if extras is None else Message(**message, **_parsed(extras))
+        for message in row["messages"]
+        for extras in (message.pop("extras", None),)
+    )
     row["ratings"] = tuple(Rating(**rating) for rating in row["ratings"])
     row["tags"] = dict(row["tags"])
     return Conversation(**row)
+
+
+def _extras(message: Message) -> str | None:
+    """A message's optional fields as JSON; None if it has none."""
+    extras = message.extras()
+    return json_of(extras).decode() if extras else None
+
+
+def _parsed(extras: str) -> dict[str, Any]:
+    """The inverse of `_extras`."""
+    parsed = orjson.loads(extras)
+    return {**parsed, "tool_calls": tool_calls_of(parsed.get("tool_calls", ()))}
 
 
 def label_of(row: dict[str, Any]) -> FeedbackLabel:
@@ -120,6 +153,7 @@ def conversation_batch(conversations: Sequence[Conversation]) -> pa.RecordBatch:
 
 def content_hash(conversation: Conversation) -> str:
     """Hash of all but the user: user keys hold the store's salt, and equal logs must hash alike in every store."""
+    rare = [message.extras() for message in conversation.messages]
     return stable_hash(
         conversation.conversation_id,
         conversation.source,
@@ -131,7 +165,14 @@ def content_hash(conversation: Conversation) -> str:
         conversation.started_at,
         conversation.ratings,
         sorted(conversation.tags.items()),
+        # only where there are any: the hashes of earlier versions stay
+        *((rare,) if any(rare) else ()),
+        *((conversation.tools,) if conversation.tools else ()),
     )
+
+
+_VALUES = {"extras": _extras}
+"""Columns of nested records that are not fields of them."""
 
 
 def _batch(records: Sequence[Any], schema: pa.Schema, **more: Sequence[Any]) -> pa.RecordBatch:
@@ -149,7 +190,10 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if not pa.types.is_list(kind):
         return pa.array(values, kind)
     inner = list(itertools.chain.from_iterable(values))
-    parts = [_column(list(map(attrgetter(field.name), inner)), field.type) for field in kind.value_type]
+    parts = [
+        _column(list(map(_VALUES.get(field.name) or attrgetter(field.name), inner)), field.type)
+        for field in kind.value_type
+    ]
     ends = pa.array(itertools.accumulate(map(len, values), initial=0), pa.int32())
     return pa.ListArray.from_arrays(ends, pa.StructArray.from_arrays(parts, fields=list(kind.value_type)), type=kind)
 
@@ -203,14 +247,16 @@ def write_label_rows(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
 
 
 def file_batches(path: Path, columns: Sequence[str] = CONVERSATION.names) -> Iterator[pa.RecordBatch]:
-    """Yield the conversations of one file. Files of earlier versions have no `family`: it is null."""
+    """Yield the conversations of one file. What files of earlier versions do not have (`family`, `tools`, the `extras`
+    of messages) is null."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
         present = [name for name in columns if name in file.schema_arrow.names]
+        wanted = pa.schema([CONVERSATION.field(name) for name in columns])
         for batch in file.iter_batches(batch_size=256, columns=present, use_threads=False):
             for name in columns if len(present) < len(columns) else ():
                 if name not in present:
                     batch = batch.append_column(name, pa.nulls(len(batch), CONVERSATION.field(name).type))
-            yield batch.select(columns)
+            yield batch.select(columns).cast(wanted)
 
 
 def file_bytes(path: Path) -> int:

@@ -29,7 +29,7 @@ from drift.store.runs import Runs, merged
 
 _COMPARED = ("content_hash", "user_key", "family")
 """Versions are equal if these columns are: content_hash leaves out the columns that depend on the store's salt."""
-_FILLED_IN = ("user_key", "model", "language", "started_at", "family")
+_FILLED_IN = ("user_key", "model", "language", "started_at", "family", "tools")
 """Where the longer version has none of these, the shorter version's is taken."""
 
 
@@ -211,9 +211,9 @@ def _place_of(messages: Sequence[Message], place: int, others: Sequence[Message]
     return next((p for p in candidates if p < len(others) and _text(others[p]) == _text(messages[place])), None)
 
 
-def _text(message: Message) -> tuple[str, str]:
+def _text(message: Message) -> tuple[object, ...]:
     """The part of a message that labels judge. Its time and source_index may differ from export to export."""
-    return message.role, message.content
+    return message.role, message.content, message.tool_calls
 
 
 def _conversation(rows: pa.Table, place: int | Conversation) -> Conversation:

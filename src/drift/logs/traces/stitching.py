@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from drift.logs.draft import Call, ConversationDraft, Evidence, time_of
 from drift.logs.files.rows import Place, Reject, encodable, short_form
-from drift.records import Message, Rating, Reason
+from drift.records import Message, Rating, Reason, tool_calls_of
 
 MEMORY_LIMIT = "200MB"
 _CALLS_PER_BATCH = 20_000
@@ -291,7 +291,10 @@ class Stitcher:
         return ConversationDraft(**{
             **fields,
             "at": Place(*fields["at"]),
-            "messages": tuple(Message(**message) for message in fields["messages"]),
+            "messages": tuple(
+                Message(**{**message, "tool_calls": tool_calls_of(message["tool_calls"])})
+                for message in fields["messages"]
+            ),
             "ratings": tuple(Rating(**rating) for rating in fields["ratings"]),
             "call": Call(**{**call, "ids": tuple(call.get("ids", ()))}),
         }), file  # fmt: skip
