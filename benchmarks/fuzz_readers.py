@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 SEEDS = Path(__file__).parent.parent / "tests" / "logs" / "seeds"
+TRACES = Path(__file__).parent.parent / "src" / "drift" / "logs" / "traces"
 RSS_LIMIT_MB = 1024
 SECONDS_PER_INPUT = 60
 WHOLE_EVERY = 64
@@ -180,9 +181,7 @@ class Harness:
         self._name = name
         module = sys.modules[self._read.__module__]
         own = words_of(Path(str(module.__file__)))
-        self.words = own * 3 + [
-            word for other in SHARED for word in words_of(Path(str(module.__file__)).parent / f"{other}.py")
-        ]
+        self.words = own * 3 + [word for other in SHARED for word in words_of(TRACES / f"{other}.py")]
         self.words += ROLES * 3
         self._rows = [json.loads(row) for row in (SEEDS / f"{name}.jsonl").read_bytes().splitlines()]
         shared = Path("/dev/shm")

@@ -5,7 +5,7 @@ The trail of a file, in the order of the calls; each step hands a stream to the 
   2. files/opening.py: `log_files` finds the files; `open_log` unpacks and recodes one
   3. files/rows.py: `read_rows` cuts it into `LogRow`s; a row that cannot be read is a `Reject`
   4. reading.py: `recognise` chooses the format by the first rows
-  5. readers/FORMAT.py: `read` turns rows into `ConversationDraft`s (draft.py), with convert.py: `one_per_row` or
+  5. readers/FAMILY/FORMAT.py: `read` turns rows into `ConversationDraft`s (draft.py), with convert.py: `one_per_row` or
      `many_per_row`; formats of single model calls use traces/, and also give `Evidence`: judgements in separate rows
   6. traces/stitching.py: `Stitcher` joins single calls and their judgements to conversations, after the last file
   7. draft.py: `finish` gives a draft its identity and split: a `Conversation`

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from drift.logs.ingest import IngestSummary, ingest
-from drift.logs.readers import openwebui
+from drift.logs.readers.apps import openwebui
 from drift.records import Conversation, Rating, Reason
 from drift.store import Store
 

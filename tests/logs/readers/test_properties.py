@@ -14,6 +14,7 @@ from drift.logs.draft import ConversationDraft, Evidence, finish
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.readers import READERS
 from drift.logs.reading import Reading, read_logs
+from drift.logs.traces import texts
 from drift.records import Conversation
 
 FOLDER = Path(__file__).parents[1] / "seeds"
@@ -22,14 +23,10 @@ FOLDER = Path(__file__).parents[1] / "seeds"
 def words(name: str) -> list[str]:
     """The keys and values that a reader knows: short texts in its code."""
     source = Path(str(sys.modules[READERS[name].read.__module__].__file__))
-    nodes = (
-        node
-        for file in (source, source.parents[1] / "traces" / "texts.py")
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
-    )
-    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    nodes = (node for file in (source, Path(texts.__file__)) for node in ast.walk(ast.parse(file.read_text("utf-8"))))
+    found = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     return [
-        *sorted(text for text in texts if 0 < len(text) < 60 and " " not in text),
+        *sorted(text for text in found if 0 < len(text) < 60 and " " not in text),
         "role",
         "content",
         "user",

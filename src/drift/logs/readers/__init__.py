@@ -1,4 +1,4 @@
-"""One file per log format. Each recognises the rows of its format and turns them into drafts."""
+"""One file per log format, in folders by family. Each recognises the rows of its format and turns them into drafts."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -6,21 +6,11 @@ from typing import Any
 
 from drift.logs.draft import ConversationDraft, Evidence
 from drift.logs.files.rows import LogRow, Reject
-from drift.logs.readers import (
-    drift_authors,
-    langfuse,
-    langsmith,
-    litellm,
-    lmsys,
-    messages,
-    openai_stored,
-    openwebui,
-    otel,
-    sharegpt,
-    ultrafeedback,
-    wildchat,
-    wildfeedback,
-)
+from drift.logs.readers.apis import openai_stored
+from drift.logs.readers.apps import openwebui
+from drift.logs.readers.datasets import drift_authors, lmsys, ultrafeedback, wildchat, wildfeedback
+from drift.logs.readers.tracing import langfuse, langsmith, litellm, otel
+from drift.logs.readers.training import messages, sharegpt
 
 
 @dataclass(frozen=True, slots=True)

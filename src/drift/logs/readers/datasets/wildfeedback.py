@@ -12,7 +12,7 @@ from typing import Any
 
 from drift.logs.draft import ConversationDraft, message_of, messages_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
-from drift.logs.readers.drift_authors import judged_draft
+from drift.logs.readers.datasets.drift_authors import judged_draft
 from drift.records import Message, Rating, Reason
 
 _NUMBERS = ("UtterranceId", "UtteranceId")  # as the file spells it, and as a corrected copy may spell it

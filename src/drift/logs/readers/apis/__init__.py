@@ -1,0 +1,1 @@
+"""Requests and responses of model APIs, as they are stored or batched."""

@@ -1,0 +1,1 @@
+"""Published datasets of chats, each with a row shape of its own."""

@@ -1,0 +1,1 @@
+"""Tracing tools and gateways, which log single model calls."""

@@ -1,0 +1,1 @@
+"""Files that fine-tuning tools read: chats, and preferred replies beside rejected ones."""
