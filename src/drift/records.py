@@ -45,6 +45,7 @@ class Reason(StrEnum):
 
     # a row of a log, quarantined
     BROKEN_JSON = "broken_json"
+    BROKEN_CSV = "broken_csv"
     NOT_AN_OBJECT = "not_an_object"
     NO_MESSAGES = "no_messages"
     UNKNOWN_ROLE = "unknown_role"

@@ -142,7 +142,7 @@ def test_an_unknown_format_lists_those_that_are_known(tmp_path, store):
 
 
 def test_a_folder_without_logs_is_refused(tmp_path, store):
-    with pytest.raises(DataError, match=r"no .json, .jsonl, .ndjson, .parquet .* file"):
+    with pytest.raises(DataError, match=r"no .json, .jsonl, .ndjson, .parquet, .csv, .tsv .* file"):
         ingest([tmp_path], store)
 
 

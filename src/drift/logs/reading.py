@@ -118,7 +118,7 @@ def recognise(file: Path, rows: Iterator[LogRow | Reject], name: str | None) -> 
     remedy = f"Name the format with --format: {', '.join(READERS)}"
     readable = next((row for row in first if isinstance(row, LogRow)), None)
     if readable is None:
-        raise DataError(f"{file}: no rows of JSON Lines, a JSON array or Parquet. Leave the file out.")
+        raise DataError(f"{file}: no rows of JSON Lines, a JSON array, Parquet or CSV. Leave the file out.")
     keys = ", ".join(list(readable.value)[:8]) or "none"
     raise DataError(f"{file}:{readable.at.line}: unknown log format (this row has the keys {keys}). {remedy}.")
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from drift.errors import DataError
 
-KINDS = (".json", ".jsonl", ".ndjson", ".parquet")
+KINDS = (".json", ".jsonl", ".ndjson", ".parquet", ".csv", ".tsv")
 SUFFIXES = tuple(kind + packed for kind in KINDS for packed in ("", ".gz", ".zst"))
 STDIN = Path("-")
 CHUNK = 2**20
@@ -46,6 +46,23 @@ class Repair(StrEnum):
     READ_AS_LATIN1 = "read_as_latin1"
     BYTES_REPLACED = "bytes_replaced"
     LENIENT_JSON = "lenient_json"  # half a surrogate pair, a raw control character, NaN
+
+
+def decoded(raw: bytes) -> tuple[str, Repair | None]:
+    """Decode as UTF-8; if no byte above 127 forms a UTF-8 character, as Windows' Latin-1; else as UTF-8 with gaps."""
+    try:
+        return raw.decode(), None
+    except UnicodeDecodeError:
+        replaced = raw.decode(errors="replace")
+    if any(character > "\x7f" and character != "\ufffd" for character in replaced):
+        return replaced, Repair.BYTES_REPLACED
+    return raw.decode("cp1252", errors="replace"), Repair.READ_AS_LATIN1
+
+
+def kind_of(path: Path) -> str | None:
+    """The kind of file that a name ends with, also of a packed one; None if it is none of KINDS."""
+    name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
+    return next((kind for kind in KINDS if name.endswith(kind)), None)
 
 
 @dataclass(slots=True)
@@ -75,6 +92,8 @@ def open_log(path: Path) -> Iterator[Opened]:
         start = _peek(file)
         for mark, what in _UNREADABLE.items():
             if start.startswith(mark):
+                if path.suffix.lower() in (".xlsx", ".ods"):
+                    raise DataError(f"{path}: a workbook of a spreadsheet program. Save the sheet as CSV UTF-8.")
                 raise DataError(f"{path}: {what}. Unpack it, or pack it with gzip or zstd.")
         if start.startswith(_GZIP):
             opened._unpacked = _Unpacked(gzip.GzipFile(fileobj=file))

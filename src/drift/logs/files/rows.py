@@ -1,4 +1,4 @@
-"""Cut a log file into rows: JSON Lines, a JSON array, objects one after another, pages of an API, or Parquet.
+"""Cut a log file into rows: JSON Lines, a JSON array, objects one after another, pages of an API, Parquet, or CSV.
 
 The first bytes of a file show which. Files are read as streams. A row that cannot be read becomes a `Reject`, and
 reading continues with the next row.
@@ -16,8 +16,9 @@ from typing import Any, BinaryIO, NamedTuple
 import orjson
 
 from drift.logs.files.cutting import CUT, MAX_ROW_BYTES, PAGE_KEYS, TOO_LARGE, Cutter, page_rows_start
-from drift.logs.files.opening import CHUNK, Opened, Progress, Repair, open_log
+from drift.logs.files.opening import CHUNK, Opened, Progress, Repair, decoded, open_log
 from drift.logs.files.parquet import parquet_values
+from drift.logs.files.separated import is_separated, separated_rows
 from drift.records import Reason
 
 BOM = b"\xef\xbb\xbf"
@@ -92,6 +93,8 @@ def _repaired_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Ite
     start = head[mark:]
     if start.startswith(b"["):
         yield from _pieces(Cutter(log.stream, advanced, mark + 1))
+    elif start and not start.startswith(b"{") and is_separated(path, head):
+        yield from _separated_rows(path, log, advanced)
     elif not start.startswith(b"{") or _is_lines(start):
         yield from _line_rows(log.stream, advanced)
     elif (inside := page_rows_start(start)) is not None:
@@ -122,6 +125,15 @@ def _parquet_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iter
         else:
             yield LogRow(at, row.value), None
         advanced()
+
+
+def _separated_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
+    for row in separated_rows(path, log.stream, advanced):
+        if row.value is None:
+            reason = Reason.TOO_LARGE if row.too_large else Reason.BROKEN_CSV
+            yield Reject(Place(row.line), reason, row.problem or ""), None
+        else:
+            yield LogRow(Place(row.line), row.value), row.repair
 
 
 def _line_rows(file: BinaryIO, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
@@ -186,7 +198,7 @@ def _parse(raw: bytes) -> tuple[Any, Repair | None]:
         return orjson.loads(raw), None
     except orjson.JSONDecodeError:
         # Half a surrogate pair, invalid UTF-8 or a raw control character is no reason to lose a conversation.
-        text, repair = _decoded(raw)
+        text, repair = decoded(raw)
         value = json.loads(text, strict=False)
         clean = encodable(json.dumps(value, ensure_ascii=False))  # ids with half a pair could not be hashed
         return json.loads(clean, strict=False), repair or Repair.LENIENT_JSON
@@ -213,17 +225,6 @@ def short_form(value: Any) -> str:
     return f"a {type(value).__name__}" + (f" of {len(value)} {unit}" if isinstance(value, Sized) else "")
 
 
-def _decoded(raw: bytes) -> tuple[str, Repair | None]:
-    """Decode as UTF-8; if no byte above 127 forms a UTF-8 character, as Windows' Latin-1; else as UTF-8 with gaps."""
-    try:
-        return raw.decode(), None
-    except UnicodeDecodeError:
-        replaced = raw.decode(errors="replace")
-    if any(character > "\x7f" and character != "\ufffd" for character in replaced):
-        return replaced, Repair.BYTES_REPLACED
-    return raw.decode("cp1252", errors="replace"), Repair.READ_AS_LATIN1
-
-
 def _key_given_twice(raw: bytes, value: dict[str, Any]) -> str | None:
     """A key that appears twice in one object with different values: a parser silently keeps only the last value.
 
@@ -247,7 +248,7 @@ def _key_given_twice(raw: bytes, value: dict[str, Any]) -> str | None:
         return values
 
     with contextlib.suppress(ValueError, RecursionError):
-        json.loads(_decoded(raw)[0], strict=False, object_pairs_hook=pairs)
+        json.loads(decoded(raw)[0], strict=False, object_pairs_hook=pairs)
     return repeated[0] if repeated else None
 
 
