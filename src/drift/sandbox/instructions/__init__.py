@@ -1,1 +1,1 @@
-"""The instructions world: requests in ordinary English whose answers a program can check (docs/instructions_world.md)."""
+"""The instructions world: requests in ordinary English, with answers that a program can check (docs/sandbox.md)."""
