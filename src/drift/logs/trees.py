@@ -38,12 +38,11 @@ def connect(nodes: Mapping[str, Node], listed: Mapping[str, object]) -> None:
             nodes[node.parent].children.append(name)
     for name, node in nodes.items():
         given = listed.get(name)
-        order = {child: place for place, child in enumerate(given if isinstance(given, list) else ()) if _is_id(child)}
+        order: dict[str, int] = {}
+        for place, child in enumerate(given if isinstance(given, list) else ()):
+            if isinstance(child, str):
+                order[child] = place
         node.children.sort(key=lambda child, order=order: order.get(child, len(order)))
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def paths(at: Place, nodes: Mapping[str, Node], current: str | None, chat: str) -> Iterator[ConversationDraft | Reject]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from drift.logs import trees
 from drift.logs.ingest import IngestSummary, ingest
-from drift.logs.readers.apps import openwebui
 from drift.records import Conversation, Rating, Reason
 from drift.store import Store
 
@@ -162,7 +162,7 @@ def test_cycles_are_named_and_cost_only_themselves(tmp_path):
 
 
 def test_ten_thousand_turns_and_a_comb_of_regenerations(tmp_path, monkeypatch):
-    monkeypatch.setattr(openwebui, "_MAX_MESSAGES", 20_000)
+    monkeypatch.setattr(trees, "_MAX_MESSAGES", 20_000)
     line = [message("0", None, "user", "0", ["1"])]
     for number in range(1, 10_000):
         children = [str(number + 1)] if number < 9_999 else []
