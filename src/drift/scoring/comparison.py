@@ -5,8 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from drift.endpoint import ChatRequest, Reply
-from drift.endpoint.exchange import Candidate
+from drift.endpoint import Candidate, ChatRequest, Reply
 from drift.endpoint.fence import FENCE_RULE, fenced_chat, quoted
 from drift.records import ChatMessage
 from drift.scoring.ask import Grade, JudgeQuestion
