@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from drift.config import EndpointSettings
 from drift.disk import DurableJsonl
 from drift.endpoint import Endpoint, Reply, Usage
-from drift.endpoint.exchange import Candidate, Choice
+from drift.endpoint.message import Candidate, Choice
 from drift.endpoint.options import JudgePricing, endpoint_settings
 from drift.errors import ConfigError
 from drift.records import ChatMessage, Judgement

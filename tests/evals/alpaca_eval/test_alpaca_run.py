@@ -8,7 +8,7 @@ import pytest
 
 from drift.config import EndpointSettings
 from drift.endpoint import Reply, Usage
-from drift.endpoint.exchange import Candidate, Choice
+from drift.endpoint.message import Candidate, Choice
 from drift.errors import DataError, PrerequisiteError
 from drift.evals.alpaca_eval.judge import OWN_TEMPLATE, ask_which, is_switched, read_prompt, read_token
 from drift.evals.alpaca_eval.run import FILE, REPOSITORY, AlpacaRun, run_alpaca_eval

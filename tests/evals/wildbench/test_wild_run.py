@@ -7,7 +7,7 @@ import pytest
 
 from drift.config import EndpointSettings
 from drift.endpoint import Reply, Usage
-from drift.endpoint.exchange import Choice
+from drift.endpoint.message import Choice
 from drift.errors import ConfigError, DataError
 from drift.evals.files import Template
 from drift.evals.replies import sampling_at
