@@ -60,12 +60,17 @@ _SPLITS: list[Split] = [split for split, percent in _PERCENT.items() for _ in ra
 @dataclass(frozen=True, slots=True)
 class Call:
     """How a record of one model call can be matched with others: `session`; `ids`, by which feedback refers to it;
-    `started`, in seconds since 1970; `trace`, everything done for one request. Calls are stitched to conversations."""
+    `started`, in seconds since 1970; `trace`, everything done for one request. Calls are stitched to conversations.
+
+    `spare`: above 0 for a record around model calls (a whole trace is 1, a step in it 2). It is used only if its trace
+    has no model call in the logs, and of several in one trace only the first with the lowest number.
+    """
 
     session: str | None = None
     ids: tuple[str, ...] = ()
     started: float = 0.0
     trace: str | None = None
+    spare: int = 0
 
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make

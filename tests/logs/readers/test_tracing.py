@@ -479,7 +479,8 @@ def test_the_samples_of_the_vendors_own_sdks(test_data, tmp_path):
     [
         ({**litellm("a", [Q1], A1), "call_type": "aembedding"}, Reason.NOT_A_CHAT),
         ({**langsmith("a", [Q1], A1), "run_type": "tool"}, Reason.NOT_A_CHAT),
-        ({**langfuse("a", [Q1], A1), "type": "SPAN"}, Reason.NOT_A_CHAT),
+        ({**langfuse("a", [Q1], A1), "type": "TOOL"}, Reason.NOT_A_CHAT),
+        ({**langfuse("a", [Q1], None), "type": "SPAN"}, Reason.NOT_A_CHAT),
         ({"name": "chain", "attributes": {"openinference.span.kind": "CHAIN", "input.value": "x"}}, Reason.NOT_A_CHAT),
         ({"name": "embed", "attributes": {"gen_ai.operation.name": "embeddings"}}, Reason.NOT_A_CHAT),
         ({k: v for k, v in openai("a", [Q1], A1).items() if k != "messages"}, Reason.NO_MESSAGES),

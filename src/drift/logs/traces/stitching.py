@@ -6,6 +6,8 @@ system message, are one conversation in the order of time. Calls are compared wi
 user, else over all logs, by a hash of what user and assistant have said up to each message. System messages and tool
 results are not compared: the former often hold the date, the latter may be missing in the next call.
 
+A record around model calls (`Call.spare`) is used only if its trace has no model call in the logs.
+
 The texts wait in an unnamed file; DuckDB holds only numbers and spills to disk beyond its memory limit.
 """
 
@@ -49,12 +51,23 @@ _TABLES = {
         "parent": "BIGINT", "last": "BOOLEAN", "known": "BOOLEAN", "started": "DOUBLE",
     },
     "passed": {"node": "BIGINT"},
+    "spares": {
+        "call": "BIGINT", "trace": "BIGINT", "session": "BIGINT", "spare": "INTEGER", "started": "DOUBLE",
+        "place": "BIGINT",
+    },
     "ids": {"call": "BIGINT", "id": "BIGINT"},
     "evidence": {
         "evidence": "BIGINT", "rank": "BIGINT", "id": "BIGINT", "scale": "BIGINT", "stars": "BOOLEAN",
         "value": "DOUBLE", "place": "BIGINT",
     },
 }  # fmt: skip
+# `session`: the trace's name as that of a session, because `calls` has no trace if both are named alike.
+_SPARES = """
+    CREATE TABLE needed AS
+        SELECT arg_min(call, (spare, started, call)) AS call
+        FROM spares ANTI JOIN (SELECT DISTINCT trace FROM calls) USING (trace)
+            ANTI JOIN (SELECT DISTINCT session FROM calls) USING (session)
+        GROUP BY trace;"""
 # `turns`: a span around other spans of its trace repeats their last request and reply, without the history.
 # `replies`: each reply once, with the first call that gave it. `rank` 1 is the first reply after its parent.
 # `regenerated`: replies that were asked for again: same request, same system message, but another trace.
@@ -179,7 +192,12 @@ class Stitcher:
             for rank, name in enumerate(item.about or ("",)):
                 self._insert("evidence", (number, rank, _hash(0, name), scale, item.stars, item.value, place))
             return
-        self._add_call(number, item, item.call or Call(), place)
+        call = item.call or Call()
+        if call.spare and call.trace:
+            names = _hash(0, call.trace), _hash(0, "session", call.trace)
+            self._insert("spares", (number, *names, call.spare, call.started, place))
+            return
+        self._add_call(number, item, call, place)
 
     def _add_call(self, number: int, draft: ConversationDraft, call: Call, place: int) -> None:
         """Insert the hashes of a call: one per message, each over everything before it (see the module docstring)."""
@@ -222,11 +240,28 @@ class Stitcher:
         """Stitch everything that was added."""
         for name in _TABLES:
             self._flush(name)
+        self._add_spares()
         self._tables.execute(_STITCH)
         count = "SELECT count(*), coalesce(sum(held), 0)::BIGINT FROM calls ANTI JOIN kept USING (call)"
         merged, rows = self._tables.execute(count).fetchone() or (0, 0)
         (joins,) = self._tables.execute("SELECT count(*) - count(DISTINCT leader) FROM apart").fetchone() or (0,)
-        return Stitched(itertools.chain(self._conversations(), self._judgements()), merged + joins, rows)
+        return Stitched(
+            itertools.chain(self._conversations(), self._judgements(), self._unused()), merged + joins, rows
+        )
+
+    def _add_spares(self) -> None:
+        """Add the records around calls that stand for their trace, because it has no call."""
+        self._tables.execute(_SPARES)
+        for row in self._rows("SELECT call, place FROM spares JOIN needed USING (call) ORDER BY place"):
+            draft, _ = self._draft(row["place"])
+            self._add_call(row["call"], draft, draft.call or Call(), row["place"])
+        for name in _TABLES:
+            self._flush(name)
+
+    def _unused(self) -> Iterator[Reject]:
+        for row in self._rows("SELECT place FROM spares ANTI JOIN needed USING (call) ORDER BY place"):
+            draft, file = self._draft(row["place"])
+            yield Reject(draft.at, Reason.NOT_A_CHAT, "a record around a model call", rows=draft.rows, file=file)
 
     def _conversations(self) -> Iterator[ConversationDraft]:
         for _, rows in itertools.groupby(self._rows(_CONVERSATIONS), key=itemgetter("together")):

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from drift.logs.draft import Call, ConversationDraft, messages_of, name_of, reply_of, structured, time_of, tool_text
-from drift.logs.files.rows import Place, Unusable
+from drift.logs.files.rows import Place, Reject, Unusable
+from drift.logs.traces.clouds import (
+    bedrock_messages,
+    gemini_messages,
+    gemini_reply,
+    gemini_request,
+    is_bedrock,
+    is_gemini,
+)
 from drift.records import Message, Reason
 
 _LANGCHAIN = {
@@ -15,8 +23,11 @@ _LANGCHAIN = {
     "FunctionMessage": "tool",
 }
 _ITEMS_WITHOUT_MESSAGE = ("reasoning", "item_reference", "compaction", "mcp_list_tools", "mcp_approval_request")
-_WRAPPERS = ("messages", "message", "input", "output", "choices", "generations", "kwargs")
-_TEXTS = ("content", "text", "question", "query", "prompt", "answer", "response", "completion", "result")
+_WRAPPERS = ("messages", "message", "input", "inputs", "output", "outputs", "choices", "generations", "kwargs", "args")
+_TEXTS = (
+    "content", "text", "question", "query", "prompt", "user_input", "user_message", "answer", "response", "completion",
+    "result",
+)  # fmt: skip
 _MAX_DEPTH = 8  # of wrappers in wrappers
 
 
@@ -32,6 +43,18 @@ def call_draft(at: Place, request: Any, reply: Any, call: Call, **fields: Any) -
     if not history:
         raise Unusable(Reason.NO_MESSAGES, "no text in the request or the reply")
     return ConversationDraft(at=at, messages=tuple(history), call=call, **fields)
+
+
+def spare_draft(
+    at: Place, request: Any, reply: Any, call: Call, what: str, **fields: Any
+) -> ConversationDraft | Reject:
+    """The draft of a record around model calls, if it holds a request and a reply; else a Reject that names `what`."""
+    try:
+        draft = call_draft(at, request, reply, call, **fields)
+    except Unusable:
+        return Reject(at, Reason.NOT_A_CHAT, what)
+    roles = [message.role for message in draft.messages]
+    return draft if "user" in roles and "assistant" in roles else Reject(at, Reason.NOT_A_CHAT, what)
 
 
 def plain_messages(value: Any, role: str, depth: int = 0) -> list[dict[str, Any]]:
@@ -53,9 +76,15 @@ def plain_messages(value: Any, role: str, depth: int = 0) -> list[dict[str, Any]
 
 def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
     if type(entry) is dict and "content" in entry and type(entry.get("role")) is str and "parts" not in entry:
-        return [entry]  # most are like this
+        return bedrock_messages(entry) if type(entry["content"]) is list and is_bedrock(entry) else [entry]
     if not isinstance(entry, Mapping):
         return plain_messages(entry, role, depth + 1)
+    if "candidates" in entry:
+        return gemini_reply(entry)
+    if "contents" in entry:
+        return gemini_request(entry)
+    if is_gemini(entry):
+        return gemini_messages(entry, role)
     if "choices" in entry or "generations" in entry:
         chosen = structured(entry.get("choices", entry.get("generations")))
         return plain_messages(chosen[:1] if isinstance(chosen, list) else chosen, role, depth + 1)
@@ -75,10 +104,18 @@ def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
         if "content" in entry and kind != "text":
             return [{**entry, "role": _LANGCHAIN.get(kind.removesuffix("Chunk"), kind)}]
     for name in _WRAPPERS:
-        if entry.get(name) is not None:
-            return plain_messages(entry[name], role, depth + 1)
+        if entry.get(name) is not None and (found := plain_messages(entry[name], role, depth + 1)):
+            return [*_system(entry), *found]
     text = next((entry[name] for name in _TEXTS if entry.get(name) is not None), None)
     return [] if text is None else [{"role": role, "content": text}]
+
+
+def _system(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The system message that a request holds beside its messages, as Anthropic, Bedrock and OpenAI's Responses do."""
+    text = structured(next((body[name] for name in ("system", "instructions") if body.get(name)), None))
+    if isinstance(text, list):
+        return bedrock_messages({"role": "system", "content": text})
+    return [{"role": "system", "content": text}] if isinstance(text, str) else []
 
 
 def _of_parts(entry: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Langfuse: exported observations, traces and scores, in the API's spelling (`traceId`) or the export's (`trace_id`).
 
-A GENERATION is a model call; other types of observations are not chats. A score judges an observation, else the last
-call of its trace, else of its session. A CORRECTION holds the reply that a person would have liked.
+A GENERATION is a model call. The texts of a trace, and of the spans that `@observe` writes, are read if the trace has
+no model call with texts in the logs; other types of observations are not chats. A score judges an observation, else the
+last call of its trace, else of its session. A CORRECTION holds the reply that a person would have liked.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import Call, name_of, seconds_of, structured
+from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
-from drift.logs.traces.texts import call_draft, first_name, iso
+from drift.logs.traces.texts import call_draft, first_name, iso, spare_draft
 from drift.logs.traces.verdicts import judgement
 from drift.records import Reason
 
@@ -27,8 +28,12 @@ _OBSERVATION_TYPES = {
     "EMBEDDING",
     "GUARDRAIL",
 }
+_AROUND = ("SPAN", "AGENT", "CHAIN")  # of these, input and output may be what the user wrote and read
 _SCORE_TYPES = {"NUMERIC", "BOOLEAN", "CATEGORICAL", "CORRECTION", "TEXT"}
 
+_SESSION = ("sessionId", "session_id", "langfuse_session_id")
+_MODEL = ("model", "providedModelName", "provided_model_name")
+_USER = ("userId", "user_id", "langfuse_user_id")
 _TRACE_KEYS = {"observations", "scores", "public", "bookmarked", "projectId", "project_id", "htmlPath", "environment"}
 
 
@@ -47,7 +52,8 @@ def _outcomes(row: LogRow) -> Iterator[Outcome]:
     elif _is_score(value):
         yield _score(row.at, value)
     elif _is_bare_trace(value):
-        yield Reject(row.at, Reason.NOT_A_CHAT, "a trace without observations")
+        yield _texts_of_trace(row.at, value)
+        yield from _scores(row.at, value, value)
     else:
         yield _observation(row.at, value, {})
 
@@ -75,10 +81,15 @@ def _is_untyped_score(row: Mapping[str, Any]) -> bool:
 
 
 def _is_bare_trace(row: Mapping[str, Any]) -> bool:
-    """True for a trace as the API lists it, or as an export to blob storage writes it: without its observations."""
+    """True for a trace without its observations, as the API lists it, or as an export to blob storage or out of the
+    user interface writes it."""
     keys = row.keys()
+    if "type" in keys or not {"timestamp", "input", "output"} <= keys:
+        return False
     owner = keys & {"sessionId", "session_id"} and keys & {"userId", "user_id"}
-    return "type" not in keys and {"id", "timestamp", "input", "output"} <= keys and bool(owner and keys & _TRACE_KEYS)
+    return bool(owner and "id" in keys and keys & _TRACE_KEYS) or bool(
+        "name" in keys and keys & {"sessionId", "userId"}
+    )
 
 
 def _is_trace(row: Mapping[str, Any]) -> bool:
@@ -89,38 +100,78 @@ def _is_trace(row: Mapping[str, Any]) -> bool:
 def _trace(at: Place, row: Mapping[str, Any]) -> Iterator[Outcome]:
     """The calls and scores of a downloaded trace. Session and user stand on the trace, not on its observations."""
     about = row["trace"] if isinstance(row.get("trace"), Mapping) else row
-    scores = row.get("scores", about.get("scores"))
-    for entry in (*row["observations"], *(scores if isinstance(scores, list) else ())):
+    has_call = False
+    for entry in row["observations"]:
         if not isinstance(entry, Mapping):
             yield Reject(at, Reason.NOT_AN_OBJECT, f"a {type(entry).__name__} in a trace")
             continue
         try:
             judging = {"traceId": about.get("id"), **entry}
-            yield _score(at, judging) if _is_score(judging) else _observation(at, entry, about)
+            outcome = _score(at, judging) if _is_score(judging) else _observation(at, entry, about)
         except Unusable as error:
-            yield Reject(at, error.reason, error.detail)
+            outcome = Reject(at, error.reason, error.detail)
+        has_call = has_call or (isinstance(outcome, ConversationDraft) and not (outcome.call and outcome.call.spare))
+        yield outcome
+    if not has_call and (about.get("input") or about.get("output")):
+        models = (first_name(e, names=_MODEL) for e in row["observations"] if isinstance(e, Mapping))
+        yield _texts_of_trace(at, {"model": next(filter(None, models), None), **about})
+    yield from _scores(at, row, about)
+
+
+def _scores(at: Place, row: Mapping[str, Any], trace: Mapping[str, Any]) -> Iterator[Outcome]:
+    scores = structured(row.get("scores", trace.get("scores")))
+    for entry in scores if isinstance(scores, list) else ():
+        if isinstance(entry, Mapping):  # the API lists only the ids of scores
+            try:
+                yield _score(at, {"traceId": trace.get("id"), **entry})
+            except Unusable as error:
+                yield Reject(at, error.reason, error.detail)
+
+
+def _texts_of_trace(at: Place, row: Mapping[str, Any]) -> Outcome:
+    """The request and the reply that stand on the trace itself, for a trace without model calls."""
+    metadata = structured(row.get("metadata"))
+    trace, session = name_of(row.get("id")), first_name(row, metadata, names=_SESSION)
+    names = (f"trace {trace}" if trace else None, f"session {session}" if session else None)
+    return spare_draft(
+        at,
+        row.get("input"),
+        row.get("output"),
+        Call(session, tuple(filter(None, names)), seconds_of(row.get("timestamp")) or 0.0, trace, spare=1),
+        "a trace without a request and a reply of its own",
+        user=first_name(row, metadata, names=_USER),
+        model=first_name(row, metadata, names=_MODEL),
+        started_at=iso(row.get("timestamp")),
+    )
 
 
 def _observation(at: Place, row: Mapping[str, Any], trace: Mapping[str, Any]) -> Outcome:
-    if row.get("type") != "GENERATION":
-        return Reject(at, Reason.NOT_A_CHAT, f"an observation of type {str(row.get('type'))[:40]}")
+    kind = row.get("type")
+    if kind not in ("GENERATION", *_AROUND):
+        return Reject(at, Reason.NOT_A_CHAT, f"an observation of type {str(kind)[:40]}")
     metadata = structured(row.get("metadata"))
-    session = first_name(row, trace, metadata, names=("sessionId", "session_id", "langfuse_session_id"))
+    session = first_name(row, trace, metadata, names=_SESSION)
     ids = {
         "observation": name_of(row.get("id")),
         "trace": first_name(row, names=("traceId", "trace_id")) or name_of(trace.get("id")),
         "session": session,
     }
     started, names = _get(row, "startTime", "start_time"), tuple(f"{kind} {name}" for kind, name in ids.items() if name)
-    return call_draft(
-        at,
-        row.get("input"),
-        row.get("output"),
-        Call(session, names, seconds_of(started) or 0.0, ids["trace"]),
-        user=first_name(row, trace, metadata, names=("userId", "user_id", "langfuse_user_id")),
-        model=first_name(row, names=("model", "providedModelName", "provided_model_name")),
-        started_at=iso(started),
-    )
+    texts = row.get("input"), row.get("output")
+    call = Call(session, names, seconds_of(started) or 0.0, ids["trace"])
+    about = {
+        "user": first_name(row, trace, metadata, names=_USER),
+        "model": first_name(row, names=_MODEL),
+        "started_at": iso(started),
+    }
+    if kind != "GENERATION":
+        inner = _get(row, "parentObservationId", "parent_observation_id") is not None
+        return spare_draft(
+            at, *texts, replace(call, spare=3 if inner else 2), f"an observation of type {kind}", **about
+        )
+    if not any(texts) and (trace.get("input") or trace.get("output")):
+        return Reject(at, Reason.NOT_A_CHAT, "a model call without texts, in a trace that has texts")
+    return call_draft(at, *texts, call, **about)
 
 
 def _score(at: Place, row: Mapping[str, Any]) -> Outcome:
