@@ -80,7 +80,8 @@ class ConversationDraft:
     `identity_until`: if the log gives no id, the index of the last message that the identity is computed from; None
     means the first reply. `family`: the source's name for all paths of one tree, or all chats of one session; they
     share a split. `root`: like `family` for the split only, as other users may share it. `rows`: how many rows of the
-    file this accounts for; of several paths in one row, only the first counts it.
+    file this accounts for; of several paths in one row, only the first counts it. `reply_ids`: the log's ids of replies
+    with their index, if judgements in other rows refer to them (see judgements.py).
     """
 
     at: Place
@@ -99,6 +100,7 @@ class ConversationDraft:
     rows: int = 1
     file: str = ""
     tools: str | None = None
+    reply_ids: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

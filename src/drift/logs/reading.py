@@ -12,6 +12,7 @@ from drift.errors import DataError
 from drift.logs.draft import ConversationDraft, Evidence, finish
 from drift.logs.files.opening import STDIN, Repair, size_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, read_rows
+from drift.logs.judgements import Judgements, judgements_first
 from drift.logs.readers import READERS
 from drift.logs.traces.stitching import Stitcher
 from drift.records import Conversation, Reason
@@ -61,8 +62,9 @@ def read_logs(
     """
     total, done = sum(map(size_of, files)), 0
     stitchers: dict[str, Stitcher] = {}
+    judgements = Judgements()
     with ExitStack() as open_stitchers:
-        for file in files:
+        for file in judgements_first(files):
             start = done
 
             def progress(in_file: int, start: int = start) -> None:
@@ -79,6 +81,8 @@ def read_logs(
                     stitchers[name] = Stitcher(spill)
                     open_stitchers.callback(stitchers[name].close)
                 outcomes = _stitch(outcomes, stitchers[name], file_name)
+            else:
+                outcomes = _judged(outcomes, judgements, file_name)
             yield from _finished(outcomes, source or name, user_key, reading, file_name)
             done += size_of(file)
         for name, stitcher in stitchers.items():
@@ -86,6 +90,7 @@ def read_logs(
             reading.merged += stitched.merged
             reading.merged_rows += stitched.merged_rows
             yield from _finished(stitched.outcomes, source or name, user_key, reading)
+        yield from _finished(judgements.outcomes(), "", user_key, reading)
         reading.check()
 
 
@@ -152,6 +157,17 @@ def _stitch(
             yield outcome
         else:
             stitcher.add(outcome, file)
+
+
+def _judged(
+    outcomes: Iterable[ConversationDraft | Evidence | Reject], judgements: Judgements, file: str
+) -> Iterator[ConversationDraft | Reject]:
+    """Keep judgements for the chats that follow; yield chats with the judgements about them, and rejects."""
+    for outcome in outcomes:
+        if isinstance(outcome, Evidence):
+            judgements.add(outcome, file)
+        else:
+            yield judgements.rated(outcome) if isinstance(outcome, ConversationDraft) else outcome
 
 
 def _finished(

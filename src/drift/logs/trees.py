@@ -61,7 +61,7 @@ def paths(at: Place, nodes: Mapping[str, Node], current: str | None, chat: str) 
             left_out += 1
             continue
         branch = next((name for name in reversed(path) if tree.leaves_older_path(name)), None)
-        draft = _draft(at, [(nodes[name], name in disliked) for name in path])
+        draft = _draft(at, [(name, nodes[name], name in disliked) for name in path])
         yield replace(draft, source_id=chat if branch is None else f"{chat}/{branch}", family=chat)
     if left_out:
         yield Reject(at, Reason.TOO_LARGE, f"{left_out} more paths of a tree of {len(nodes)} messages")
@@ -168,25 +168,31 @@ class _Budget:
         return True
 
 
-def _draft(at: Place, path: list[tuple[Node, bool]]) -> ConversationDraft:
-    """The draft of one path. Each node comes with whether it begins a reply that was asked for again."""
+def _draft(at: Place, path: list[tuple[str, Node, bool]]) -> ConversationDraft:
+    """The draft of one path. Each node comes with its id and whether it begins a reply that was asked for again."""
     messages: list[Message] = []
     ratings: list[Rating] = []
     models: list[str] = []
+    ids: list[tuple[str, int]] = []
     unwanted = False
-    for node, is_disliked in path:
+    for name, node, is_disliked in path:
         unwanted = unwanted or is_disliked
         messages += node.messages
         place = len(messages) - 1
         if node.messages and node.messages[-1].role == "assistant":
             models += [node.model] if node.model else []
             ratings += [replace(rating, reply_index=place) for rating in node.ratings]
+            ids.append((name, place))
     if unwanted and (place := _last_reply(messages)) is not None:
         ratings.append(Rating(place, "regeneration", -1.0))
     merged, places = join_thoughts(messages)
     ratings = [replace(rating, reply_index=places[rating.reply_index]) for rating in ratings]
     return ConversationDraft(
-        at=at, messages=tuple(merged), ratings=tuple(ratings), model=models[-1] if models else None
+        at=at,
+        messages=tuple(merged),
+        ratings=tuple(ratings),
+        model=models[-1] if models else None,
+        reply_ids=tuple((name, places[place]) for name, place in ids),
     )
 
 

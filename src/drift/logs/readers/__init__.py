@@ -7,7 +7,7 @@ from typing import Any
 from drift.logs.draft import ConversationDraft, Evidence
 from drift.logs.files.rows import LogRow, Reject
 from drift.logs.readers.apis import openai_stored
-from drift.logs.readers.apps import openwebui
+from drift.logs.readers.apps import chatgpt, claude, openwebui
 from drift.logs.readers.datasets import drift_authors, lmsys, ultrafeedback, wildchat, wildfeedback
 from drift.logs.readers.tracing import langfuse, langsmith, litellm, otel
 from drift.logs.readers.training import messages, sharegpt
@@ -30,6 +30,8 @@ READERS: dict[str, Format] = {
     "ultrafeedback": Format(ultrafeedback.recognises, ultrafeedback.read),
     "wildchat": Format(wildchat.recognises, wildchat.read),
     "openwebui": Format(openwebui.recognises, openwebui.read),
+    "chatgpt": Format(chatgpt.recognises, chatgpt.read),
+    "claude": Format(claude.recognises, claude.read),
     "langfuse": Format(langfuse.recognises, langfuse.read, stitched=True),
     "otel": Format(otel.recognises_otel, otel.read, stitched=True),
     "openinference": Format(otel.recognises_openinference, otel.read, stitched=True),

@@ -1,0 +1,59 @@
+"""Judgements in a file of their own, about replies of whole chats (ChatGPT's message_feedback.json).
+
+The small files with judgements are read first and kept in memory; each chat then takes those about its replies. Single
+calls and their judgements are joined by traces/stitching.py instead.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from drift.logs.draft import ConversationDraft, Evidence
+from drift.logs.files.rows import Reject, short_form
+from drift.records import Rating, Reason
+
+_FILES = ("message_feedback",)
+
+
+def judgements_first(files: Sequence[Path]) -> list[Path]:
+    """The files, those with judgements before those with the chats that they are about."""
+    return sorted(files, key=lambda file: not file.name.lower().startswith(_FILES))
+
+
+class Judgements:
+    """The judgements that were read, by the ids of the replies that they are about."""
+
+    def __init__(self) -> None:
+        self._about: dict[str, list[Evidence]] = {}
+        self._all: list[tuple[Evidence, str]] = []
+        self._used: set[int] = set()
+
+    def add(self, evidence: Evidence, file: str) -> None:
+        self._all.append((evidence, file))
+        for name in evidence.about:
+            self._about.setdefault(name, []).append(evidence)
+
+    def rated(self, draft: ConversationDraft) -> ConversationDraft:
+        """The draft with the judgements about its replies."""
+        ratings = [
+            Rating(place, evidence.kind, evidence.value, evidence.comment, evidence.preferred)
+            for name, place in (draft.reply_ids if self._about else ())
+            for evidence in self._taken(name)
+        ]
+        return replace(draft, ratings=(*draft.ratings, *ratings)) if ratings else draft
+
+    def _taken(self, name: str) -> list[Evidence]:
+        found = self._about.get(name, [])
+        self._used.update(map(id, found))
+        return found
+
+    def outcomes(self) -> Iterator[Reject]:
+        """Yield what became of each judgement: each is one row."""
+        for evidence, file in self._all:
+            if id(evidence) in self._used:
+                reason, detail = Reason.JOINED_AS_EVIDENCE, ""
+            else:
+                about = ", ".join(map(short_form, evidence.about[:5]))
+                reason = Reason.ORPHAN_FEEDBACK
+                detail = f"feedback about {about}: no such reply in these logs; ingest both together"
+            yield Reject(evidence.at, reason, detail, rows=evidence.rows, file=file)
