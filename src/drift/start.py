@@ -7,13 +7,14 @@ from drift.config import Config, RecipeSettings
 from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import evaluate
 from drift.pairs.stages import build_pairs, find_heldout, find_liked, find_prompts, find_random, find_repairs
-from drift.policy.model import source_of
+from drift.policy.gguf import is_gguf
+from drift.policy.model import source_of, unpack
 from drift.policy.sampler import sample
 from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, layout
 from drift.store import Store
-from drift.training.reference import ReferenceSettings, measure_reference
+from drift.training.reference import ReferenceSettings, measure_reference, training_weights
 from drift.training.train import train
 
 
@@ -34,7 +35,7 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     """Find the disliked replies, train the warm start on the repairs among them, and evaluate base and warm start."""
     prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train")
     heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts)
-    base = source_of(cfg.policy.model)
+    base = _base(cfg, run)
     warm = _warm_start(cfg, run, base, prompts)
     probes = _probes(cfg, run, warm, heldout)
 
@@ -55,6 +56,14 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
     if cfg.recipe.rules.prompts == "random":
         return run.stage(layout.RANDOM, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed)
     return disliked
+
+
+def _base(cfg: Config, run: RunDir) -> Path | str:
+    """The model to start from; one in a GGUF file is unpacked into the run first."""
+    source = source_of(cfg.policy.model)
+    if not isinstance(source, Path) or not is_gguf(source):
+        return source
+    return run.stage(layout.BASE_MODEL, unpack, source=source, dtype=training_weights(cfg.policy).dtype)
 
 
 def _warm_start(cfg: Config, run: RunDir, base: Path | str, prompts: Path) -> Path | str:

@@ -91,3 +91,14 @@ def test_embedded_names_are_folders_of_the_package():
 def test_loading_is_silent(tiny_policy, tmp_path, capfd):
     save_policy(load_policy(tiny_policy, SETTINGS), tmp_path)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_checkpoint_without_all_of_its_weights_is_refused(tiny_policy, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny_policy, tmp_path / "lacking")
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(PrerequisiteError, match=r"no weights for 1 of the model's tensors, such as model\.layers\.1"):
+        load_policy(folder, SETTINGS)

@@ -56,8 +56,8 @@ class LoraSettings(Settings):
 class PolicySettings(Settings):
     """The model to improve.
 
-    `model`: a Hugging Face id, a model folder, or `embedded`, `embedded-2`, `embedded-3` (tiny models that ship with
-    drift).
+    `model`: a Hugging Face id, a model folder, a GGUF file, or `embedded`, `embedded-2`, `embedded-3` (tiny models that
+    ship with drift).
     """
 
     model: str = "embedded"

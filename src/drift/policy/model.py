@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -27,7 +27,11 @@ from transformers import (
 from drift.config import PolicySettings
 from drift.errors import PrerequisiteError
 from drift.policy.chat import check_template, end_of_turn
+from drift.policy.gguf import SUFFIX, check_gguf, is_gguf, load_gguf
+from drift.records import Counts
+from drift.rundir import layout
 
+ADAPTER = "adapter_config.json"
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "sandbox" / "checkpoints"
 EMBEDDED = {"embedded": "base-1", "embedded-2": "base-2", "embedded-3": "base-3", "embedded-long": "long-1"}
 
@@ -74,24 +78,30 @@ class Policy:
 
 
 def resolve_source(source: str | Path) -> str:
-    """The folder or hub id that a policy's name means. Raises PrerequisiteError if it is a path without a model."""
+    """The folder, GGUF file or hub id that a policy's name means. Raises PrerequisiteError for a path without one."""
     name = str(source)
     if name in EMBEDDED:
         return str(CHECKPOINTS / EMBEDDED[name])
     path = Path(name).expanduser()
     if path.is_dir():
-        if any((path / config).is_file() for config in ("config.json", "adapter_config.json")):
+        if any((path / config).is_file() for config in ("config.json", ADAPTER)):
             return str(path.resolve())
-        raise _no_model(name, "the folder has no config.json")
+        files = sorted(file.name for file in path.glob(f"*{SUFFIX}"))
+        raise _no_model(name, f"the folder has no config.json{f', but {files[0]}: name that file' if files else ''}")
+    if is_gguf(path):
+        if not path.exists():
+            raise _no_model(name, "no such file")
+        check_gguf(path)
+        return str(path.absolute())
     if path.exists() or isinstance(source, Path) or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise _no_model(name, "it is a file" if path.exists() else "no such folder")
     return name
 
 
 def source_of(name: str) -> Path | str:
-    """A policy's name as a stage's input: a folder, hashed by content, or a hub id, hashed by name."""
+    """A policy's name as a stage's input: a folder or file, hashed by content, or a hub id, hashed by name."""
     source = resolve_source(name)
-    return Path(source) if Path(source).is_dir() else source
+    return Path(source) if Path(source).exists() else source
 
 
 def read_facts(source: Policy | str | Path, settings: PolicySettings) -> PolicyFacts:
@@ -100,7 +110,7 @@ def read_facts(source: Policy | str | Path, settings: PolicySettings) -> PolicyF
 
 
 def load_policy(source: str | Path, settings: PolicySettings, device: str | None = None) -> Policy:
-    """Load a model by name, folder or hub id, in `settings.dtype`, on the GPU where there is one, or on `device`.
+    """Load a model by name, folder, GGUF file or hub id, in `settings.dtype`, on `device` or the GPU if there is one.
 
     For a folder with a peft adapter, its base is loaded too, and the adapter is trainable. No remote code, safetensors
     only. Raises PrerequisiteError if there is no such model, weights are NaN or infinite, or there is no usable chat
@@ -109,8 +119,12 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
     _be_quiet()
     resolved = resolve_source(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolved, trust_remote_code=False)
-        model = _load_model(resolved, settings)
+        if is_gguf(resolved):
+            _refuse_4_bits(resolved, settings)
+            model, tokenizer = load_gguf(Path(resolved), getattr(torch, settings.dtype))
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(resolved, trust_remote_code=False)
+            model = _load_model(resolved, settings)
     except (OSError, ValueError, KeyError, SafetensorError, HFValidationError) as error:
         raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
     check_template(tokenizer, str(source))
@@ -140,6 +154,34 @@ def tokenizer_id(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(f"{rules}\n{tokenizer.chat_template}".encode()).hexdigest()[:16]
 
 
+def unpack(out: Path, source: Path, dtype: Literal["float32", "bfloat16"]) -> Counts:
+    """A stage: write the model of a GGUF file as a folder in `dtype`, which vLLM, peft and every later stage load."""
+    policy = load_policy(source, PolicySettings(dtype=dtype), "cpu")
+    save_policy(policy, out)
+    return {"parameters": policy.model.num_parameters()}
+
+
+def base_of_adapter(folder: Path) -> str:
+    """The folder, file or hub id of the model that a peft adapter was trained on.
+
+    The adapter names it by its path at that time. A run, or an export, that has moved still has the base that it made
+    itself: it is looked for in the folders above the adapter. Raises PrerequisiteError if it is not there.
+    """
+    base = str(json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    if not Path(base).is_absolute() or Path(base).exists():
+        return base
+    own = next(
+        (above / layout.BASE_MODEL for above in folder.resolve().parents[:2] if (above / layout.BASE_MODEL).is_dir()),
+        None,
+    )
+    if own is None:
+        raise PrerequisiteError(
+            f"{folder}: the adapter's base model {base} is gone. Put it there again, or set base_model_name_or_path in "
+            f"{folder / ADAPTER} to where it is now."
+        )
+    return str(own)
+
+
 def save_policy(policy: Policy, out: Path) -> None:
     """Write a folder that transformers loads: the model, or a peft adapter that names its base, and the tokenizer."""
     policy.model.save_pretrained(str(out))
@@ -147,14 +189,29 @@ def save_policy(policy: Policy, out: Path) -> None:
 
 
 def _load_model(source: str, settings: PolicySettings) -> PreTrainedModel | PeftModel:
-    adapter = Path(source) / "adapter_config.json"
-    base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"] if adapter.is_file() else source
+    is_adapter = (Path(source) / ADAPTER).is_file()
+    base = base_of_adapter(Path(source)) if is_adapter else source
     dtype = getattr(torch, settings.dtype)
-    quantized = _in_4_bits(dtype) if settings.lora and settings.lora.quantize else {}
-    model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=dtype, use_safetensors=True, trust_remote_code=False, **quantized
-    )
-    return PeftModel.from_pretrained(model, source, is_trainable=True) if adapter.is_file() else model
+    if is_gguf(base):
+        _refuse_4_bits(base, settings)
+        model, _ = load_gguf(Path(base), dtype)
+    else:
+        quantized = _in_4_bits(dtype) if settings.lora and settings.lora.quantize else {}
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            base, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **quantized
+        )
+        model, report = loaded
+        if missing := sorted(report["missing_keys"]):  # transformers would train on random numbers in their place
+            raise ValueError(f"it has no weights for {len(missing)} of the model's tensors, such as {missing[0]}")
+    return PeftModel.from_pretrained(model, source, is_trainable=True) if is_adapter else model
+
+
+def _refuse_4_bits(file: str, settings: PolicySettings) -> None:
+    if settings.lora and settings.lora.quantize:
+        raise PrerequisiteError(
+            f"{file}: a GGUF file is not loaded in 4 bits again (policy.lora.quantize). `drift run` unpacks it into "
+            "RUN/base/model first: name that folder, or set policy.lora.quantize to null."
+        )
 
 
 def _in_4_bits(dtype: torch.dtype) -> dict[str, Any]:
@@ -180,7 +237,7 @@ def _check_weights(model: torch.nn.Module, source: str) -> None:
 def _no_model(source: str, why: str) -> PrerequisiteError:
     return PrerequisiteError(
         f"{source}: the model cannot be loaded ({why}). Set policy.model to a folder with config.json and "
-        "*.safetensors, a Hugging Face id that is downloaded or reachable, or 'embedded'."
+        "*.safetensors, a GGUF file, a Hugging Face id that is downloaded or reachable, or 'embedded'."
     )
 
 

@@ -1,5 +1,6 @@
 """`drift export`: the model, the pairs and the report of a run, in one folder."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from drift.errors import DataError
 from drift.records import PreferencePair, read_jsonl, write_jsonl
 from drift.report.page import write_report
-from drift.rundir import layout, load_run
+from drift.rundir import RunView, layout, load_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class ExportSummary:
 
 def export_run(run: Path, to: Path) -> ExportSummary:
     """Write `to`/model (loads with transformers), `to`/pairs.jsonl (TRL's conversational preference format, all
-    iterations) and `to`/report.html.
+    iterations) and `to`/report.html. An adapter on a base that the run unpacked from a GGUF file gets it in `to`/base.
 
     Raises DataError if the run has no policy yet, or `to` is a file or not empty.
     """
@@ -32,6 +33,7 @@ def export_run(run: Path, to: Path) -> ExportSummary:
         raise DataError(f"{to}: already exists. Name a new or empty folder: --to DIR.")
     to.mkdir(parents=True, exist_ok=True)
     shutil.copytree(policy, to / "model")
+    _add_base(view, to)
     files = [
         view.file(f"{layout.WARM_START}/{layout.PAIRS}"),
         *(view.file(f"{layout.iteration(k)}/{layout.PAIRS}") for k in view.iterations),
@@ -40,3 +42,15 @@ def export_run(run: Path, to: Path) -> ExportSummary:
         to / "pairs.jsonl", (pair for file in files if file for pair in read_jsonl(file, PreferencePair))
     )
     return ExportSummary(str(to / "model"), str(to / "pairs.jsonl"), rows, str(write_report(run, to / "report.html")))
+
+
+def _add_base(run: RunView, to: Path) -> None:
+    """Copy the base of an adapter that only the run has, and name the copy in the adapter."""
+    adapter = to / "model" / "adapter_config.json"
+    base = run.file(layout.BASE_MODEL)
+    if not adapter.is_file() or base is None:
+        return
+    copy = to / layout.BASE_MODEL
+    shutil.copytree(base, copy)
+    config = json.loads(adapter.read_text(encoding="utf-8"))
+    adapter.write_text(json.dumps({**config, "base_model_name_or_path": str(copy.resolve())}, indent=2), "utf-8")

@@ -23,7 +23,7 @@ StageFunction = Callable[Concatenate[Path, Inputs], Counts]
 """A stage: `fn(out, *inputs)` writes the file or folder `out` and returns counts."""
 
 PACKAGES = (
-    *("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors"),
+    *("torch", "transformers", "tokenizers", "accelerate", "peft", "safetensors", "gguf"),
     *("numpy", "scikit-learn", "duckdb", "pyarrow", "pydantic", "orjson"),
 )
 

@@ -5,7 +5,7 @@
         deployment/                  `drift demo`, `drift compare`: the simulated chat logs and their truth
         data/                        labels and their quality, prompts (disliked, liked or random), held-out prompts,
                                      the funnel
-        base/                        the evaluation of the policy before any training
+        base/                        the evaluation of the policy before any training; its model, if it was a GGUF file
         warm-start/                  pairs, reference, policy, metrics, evaluation
         heldout/                     one guided reply per held-out prompt, as fixed pairs to measure every policy by
         iteration-1/ ...             completions, scores, judgements, unlearned prompts, pairs, improvement, reference,
@@ -37,6 +37,7 @@ RANDOM = "data/random.jsonl"
 HELDOUT = "data/heldout.jsonl"
 FUNNEL = "data/funnel.json"
 
+BASE_MODEL = "base/model"
 BASE, WARM_START, HELDOUT_REPLIES = "base", "warm-start", "heldout"
 
 # In the folder of an iteration; the base, the warm start and the held-out replies have some of them too.

@@ -18,6 +18,7 @@ from typing import Self
 from drift.config import EndpointSettings
 from drift.endpoint import Endpoint
 from drift.errors import PrerequisiteError
+from drift.policy.model import ADAPTER, base_of_adapter
 from drift.policy.samplers.backend import Job
 
 SERVED_NAME = "policy"
@@ -115,11 +116,11 @@ def _arguments(job: Job, source: str, context_length: int, port: int) -> list[st
 
 def _weights(source: str) -> list[str]:
     """A checkpoint is served as SERVED_NAME. For an adapter, its base is loaded and the adapter is SERVED_NAME."""
-    adapter = Path(source) / "adapter_config.json"
+    adapter = Path(source) / ADAPTER
     if not adapter.is_file():
         return ["--model", source, "--served-model-name", SERVED_NAME]
     config = json.loads(adapter.read_text(encoding="utf-8"))
-    base = ["--model", config["base_model_name_or_path"], "--tokenizer", source]
+    base = ["--model", base_of_adapter(Path(source)), "--tokenizer", source]
     return [*base, "--enable-lora", "--max-lora-rank", str(config["r"]), "--lora-modules", f"{SERVED_NAME}={source}"]
 
 

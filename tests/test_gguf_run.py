@@ -1,0 +1,138 @@
+"""A run that starts from a GGUF file: one unpacked model in the run, and everything after it as for any folder."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from drift.config import Config, PolicySettings, parse_config
+from drift.errors import PrerequisiteError
+from drift.evals.replies import policy_source
+from drift.lineage import trace
+from drift.policy.model import load_policy
+from drift.records import PreferencePair, read_jsonl
+from drift.report.export import export_run
+from drift.run import run_config
+from drift.rundir import load_run
+
+FLOAT = PolicySettings()
+
+
+def thumbed(number: int) -> dict:
+    """A chat whose first reply was disliked and, every fourth time, mended to the user's liking."""
+    messages = [
+        {"role": "user", "content": f"Please add {number} and 2."},
+        {"role": "assistant", "content": f"{number}2", "feedback": -1},
+        {"role": "user", "content": f"No, I meant {number} + 2."},
+    ]
+    if number % 4 == 0:
+        messages.append({"role": "assistant", "content": f"{number + 2}", "feedback": 1})
+    return {"id": f"chat-{number}", "user": f"u{number % 5}", "messages": messages}
+
+
+def settings(folder: Path, policy: dict, chats: int = 40, **changes) -> Config:
+    logs = folder / "logs.jsonl"
+    logs.write_text("".join(json.dumps(thumbed(n)) + "\n" for n in range(chats)), encoding="utf-8")
+    stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
+    tree = {
+        "name": "test",
+        "logs": [str(logs)],
+        "iterations": 1,
+        "policy": policy,
+        "sampling": {"max_new_tokens": 8, "max_prompt_length": 512},
+        "training": stage,
+        "warm_start": {**stage, "epochs": 1},
+    }
+    return parse_config({**tree, **changes}, "test")
+
+
+def test_a_run_from_a_gguf_file(write_gguf, tmp_path):
+    file = write_gguf(tmp_path / "m.gguf", "Q8_0")
+    cfg, run = settings(tmp_path, {"model": str(file)}), tmp_path / "run"
+    run_config(cfg, run)
+    base = load_policy(run / "base/model", FLOAT)
+    assert base.policy_id == load_policy(file, FLOAT).policy_id
+    pairs = list(read_jsonl(run / "iteration-1/pairs.jsonl", PreferencePair))
+    assert {pair.policy_id for pair in pairs} == {load_policy(run / "warm-start/policy", FLOAT).policy_id}
+    assert load_policy(run / "iteration-1/policy", FLOAT).policy_id != base.policy_id
+    assert trace(run, pairs[0].pair_id).policies[0] == "iteration-1/policy"
+    warm = next(iter(read_jsonl(run / "warm-start/pairs.jsonl", PreferencePair)))
+    assert "base/model" not in trace(run, warm.pair_id).policies
+
+    events = []
+    run_config(cfg, run, on_stage=lambda name, event, counts: events.append((name, event)))
+    assert {event for _, event in events} == {"reused"}
+
+    export_run(run, tmp_path / "export")
+    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == ["model", "pairs.jsonl", "report.html"]
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "export/model")
+    assert not hasattr(exported.config, "quantization_config")
+    assert AutoTokenizer.from_pretrained(tmp_path / "export/model").chat_template == base.tokenizer.chat_template
+
+    write_gguf(file, "Q4_0")  # another content behind the same name
+    events.clear()
+    run_config(cfg, run, on_stage=lambda name, event, counts: events.append((name, event)))
+    assert ("base/model", "done") in events
+    assert ("iteration-1/policy", "done") in events
+
+
+def test_an_adapter_on_a_gguf_file_is_whole_where_it_goes(write_gguf, tmp_path):
+    cfg = settings(tmp_path, {"model": str(write_gguf(tmp_path / "m.gguf", "Q8_0")), "lora": {"r": 2, "alpha": 4}})
+    run_config(cfg, tmp_path / "run")
+    adapter = json.loads((tmp_path / "run/policy/adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == str((tmp_path / "run/base/model").resolve())
+    trained = load_policy(policy_source(str(tmp_path / "run")), FLOAT)
+
+    export_run(tmp_path / "run", tmp_path / "export")
+    shutil.move(tmp_path / "export", tmp_path / "shipped")
+    shutil.move(tmp_path / "run", tmp_path / "archived")
+    for folder in ("shipped/model", "archived/policy", "archived/iteration-1/policy"):
+        assert load_policy(tmp_path / folder, FLOAT).policy_id == trained.policy_id
+    shutil.rmtree(tmp_path / "shipped/base")
+    with pytest.raises(PrerequisiteError, match=r"the adapter's base model .* is gone. Put it there again"):
+        load_policy(tmp_path / "shipped/model", FLOAT)
+
+
+def test_an_export_names_the_base_that_it_holds(write_gguf, tmp_path):
+    cfg = settings(tmp_path, {"model": str(write_gguf(tmp_path / "m.gguf", "Q8_0")), "lora": {"r": 2, "alpha": 4}})
+    run_config(cfg, tmp_path / "run")
+    export_run(tmp_path / "run", tmp_path / "export")
+    shutil.rmtree(tmp_path / "run")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "export/model")  # transformers follows the adapter's name
+    assert loaded.num_parameters() > 0
+
+
+@pytest.mark.slow
+def test_a_real_model_goes_through_the_loop(smollm2, tmp_path):
+    """SmolLM2-135M-Instruct: real chat template, 49,152 tokens, bfloat16; about 3 CPU minutes."""
+    sampling = {"max_new_tokens": 12, "max_prompt_length": 160}
+    stage = {"learning_rate": 1e-6, "batch_size": 4, "max_length": 256, "max_prompt_length": 160}
+    cfg = settings(
+        tmp_path,
+        {"model": str(smollm2), "dtype": "bfloat16"},
+        chats=12,
+        sampling=sampling,
+        training=stage,
+        warm_start={**stage, "epochs": 1},
+        evaluation={"max_prompts": 2, "max_length": 256},
+    )
+    done = run_config(cfg, tmp_path / "run")
+    assert done.counts["pairs of iteration 1"] > 0
+    counts = {stage.name: stage.counts for stage in load_run(tmp_path / "run").stages}
+    assert counts["base/model"]["parameters"] == 134_515_008
+    trained = load_policy(tmp_path / "run/iteration-1/policy", PolicySettings(dtype="bfloat16"))
+    assert trained.context_length == 8192
+    assert trained.tokenizer.convert_ids_to_tokens(sorted(trained.stop_ids)) == ["<|im_end|>"]
+    prompt: Any = trained.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France?"}],
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    reply: Any = trained.model.generate(  # pyright: ignore[reportCallIssue]
+        **prompt, max_new_tokens=12, do_sample=False
+    )
+    assert "Paris" in trained.tokenizer.decode(reply[0, prompt["input_ids"].shape[1] :])
