@@ -78,14 +78,14 @@ def test_a_path_without_a_file_says_so(tmp_path):
     assert "no such file" in refused(tmp_path / "missing.gguf", "missing.gguf")
     assert "no such file" in refused("missing.gguf", "missing.gguf")
     (tmp_path / "page.gguf").write_text("<html>")
-    refused(tmp_path / "page.gguf", "not a GGUF file .it begins with b'<htm'")
+    assert refused(tmp_path / "page.gguf", "not a GGUF file .it begins with b'<htm'")
     (tmp_path / "empty.gguf").touch()
-    refused(tmp_path / "empty.gguf", "not a GGUF file")
+    assert refused(tmp_path / "empty.gguf", "not a GGUF file")
 
 
 def test_a_folder_of_gguf_files_names_one(write_gguf, tmp_path):
     write_gguf(tmp_path / "m.gguf")
-    refused(tmp_path, "no config.json, but m.gguf: name that file")
+    assert refused(tmp_path, "no config.json, but m.gguf: name that file")
 
 
 def test_a_cut_file_says_so(write_gguf, tmp_path):
@@ -97,19 +97,21 @@ def test_a_cut_file_says_so(write_gguf, tmp_path):
         (0.99, "lie behind its end"),
     ):
         file.write_bytes(content[: int(len(content) * share)])
-        refused(file, why)
+        assert refused(file, why)
 
 
 def test_other_files_that_cannot_be_used_say_so(write_gguf, tmp_path):
-    refused(write_gguf(tmp_path / "a.gguf", split__count=3), "one of 3 parts; join them: llama-gguf-split --merge")
-    refused(write_gguf(tmp_path / "b.gguf", architecture="rwkv7"), "rwkv7 is not supported")
-    refused(write_gguf(tmp_path / "c.gguf", leave_out="blk.1.ffn_up.weight"), "no weights for 1 .*up_proj")
+    assert refused(
+        write_gguf(tmp_path / "a.gguf", split__count=3), "one of 3 parts; join them: llama-gguf-split --merge"
+    )
+    assert refused(write_gguf(tmp_path / "b.gguf", architecture="rwkv7"), "rwkv7 is not supported")
+    assert refused(write_gguf(tmp_path / "c.gguf", leave_out="blk.1.ffn_up.weight"), "no weights for 1 .*up_proj")
     old = tmp_path / "d.gguf"
     old.write_bytes(b"GGUF" + struct.pack("<IQQ", 1, 0, 0))
-    refused(old, "GGUF version 1, expected 2 or 3")
+    assert refused(old, "GGUF version 1, expected 2 or 3")
     nothing = tmp_path / "e.gguf"
     nothing.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
-    refused(nothing, "it holds no weights")
+    assert refused(nothing, "it holds no weights")
 
 
 @given(st.integers(4, 6000), st.binary(min_size=1, max_size=12))
@@ -125,7 +127,7 @@ def test_any_damage_to_the_header_is_one_line(write_gguf, tmp_path, place, noise
     content[place : place + len(noise)] = noise
     file.write_bytes(content)
     with suppress(PrerequisiteError):  # anything else fails the test
-        _check_content(file)
+        assert _check_content(file) is None
 
 
 def test_without_the_package_the_install_command_is_named(write_gguf, tmp_path, monkeypatch):
@@ -138,7 +140,7 @@ def test_without_the_package_the_install_command_is_named(write_gguf, tmp_path, 
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    refused(file, "pip install 'drift-training.train.'")
+    assert refused(file, "pip install 'drift-training.train.'")
 
 
 def test_an_adapter_on_a_gguf_file_finds_its_base(write_gguf, tmp_path):
@@ -152,8 +154,10 @@ def test_an_adapter_on_a_gguf_file_finds_its_base(write_gguf, tmp_path):
     ids = torch.tensor([[5, 6, 7]])
     assert torch.equal(load_policy(tmp_path / "adapter", FLOAT).model(ids).logits, adapter(ids).logits)
     file.rename(tmp_path / "moved.gguf")
-    refused(tmp_path / "adapter", "the adapter's base model .*m.gguf is gone")
+    assert refused(tmp_path / "adapter", "the adapter's base model .*m.gguf is gone")
 
 
 def test_a_gguf_file_is_not_loaded_in_4_bits(write_gguf, tmp_path):
-    refused(write_gguf(tmp_path / "m.gguf"), "not loaded in 4 bits", PolicySettings(lora=LoraSettings(quantize="4bit")))
+    assert refused(
+        write_gguf(tmp_path / "m.gguf"), "not loaded in 4 bits", PolicySettings(lora=LoraSettings(quantize="4bit"))
+    )
