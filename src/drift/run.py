@@ -14,7 +14,7 @@ from drift.config import Config, IngestionSettings, dump_config
 from drift.errors import DataError, NothingToTrainOn
 from drift.feedback.label import LabelSummary, check_writable, label_store
 from drift.feedback.stage import label_by
-from drift.logs.ingest import IngestSummary, ingest
+from drift.logs.ingest import IngestSummary, check_usable, ingest
 from drift.pairs.stages import PairsSummary, write_pairs
 from drift.progress import report_progress
 from drift.records import Counts, Truth, stable_hash, write_jsonl
@@ -71,7 +71,8 @@ def collect(cfg: Config, run: RunDir) -> Store:
     """Ingest the config's logs into the store, label it, and return it."""
     store = store_for(cfg, run.path)
     if cfg.logs:
-        ingest([Path(log) for log in cfg.logs], store, settings=cfg.ingestion, on_progress=report_progress)
+        logs = [Path(log) for log in cfg.logs]
+        check_usable(ingest(logs, store, settings=cfg.ingestion, on_progress=report_progress))
     elif not store.size():
         raise DataError(f"{store.path}: has no conversations. Set chat logs: --set logs='[PATH]'.")
     label_by(store, cfg.labels)
@@ -191,4 +192,5 @@ def pairs_from_logs(logs: Sequence[Path], store: Store, out: Path, min_p_dsat: f
     """
     check_writable("--out", out)
     ingested = ingest(logs, store, settings=IngestionSettings(near_duplicates=True), on_progress=report_progress)
+    check_usable(ingested)
     return PairsFromLogs(ingested, label_store(store), write_pairs(store, out, min_p_dsat))

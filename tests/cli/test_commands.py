@@ -53,6 +53,24 @@ def test_what_is_quarantined_is_counted_in_the_summary(tmp_path, log):
     assert "broken_json 1" in done.stderr
 
 
+def test_nothing_usable_ends_with_exit_code_1_and_the_reason(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"messages": [{"role": "nobody", "content": "x"}]}\n', encoding="utf-8")
+    config = tmp_path / "run.yaml"
+    config.write_text(f"policy: {{model: embedded}}\nlogs: [{log}]\n", encoding="utf-8")
+    store = tmp_path / "store"
+    for command in (
+        ("ingest", log, "--store", store, "--json"),
+        ("ingest", log, "--store", store, "--dry-run"),
+        ("pairs", log, "--store", store, "--out", tmp_path / "pairs.jsonl"),
+        ("run", config, "--out", tmp_path / "run"),
+    ):
+        done = drift(*command)
+        assert done.returncode == 1, done.stderr
+        assert "nothing usable in these logs: 1 rows read as messages: 1 unknown_role" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_stage_by_stage(tmp_path, log):
     store = tmp_path / "store"
     assert summary_of(drift("ingest", log, "--store", store, "--json"))["accepted"] == 2

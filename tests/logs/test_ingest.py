@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from drift.config import IngestionSettings
 from drift.errors import DataError
-from drift.logs.ingest import IngestSummary, ingest, preview
+from drift.logs.ingest import IngestSummary, check_usable, ingest, preview
 from drift.records import Reason
 from drift.store import Store
 
@@ -214,7 +214,7 @@ def test_an_ambiguous_file_lists_the_candidates_and_a_name_decides(tmp_path, sto
     with pytest.raises(DataError, match=r"could be sharegpt \(line 1\), messages \(line 1\).*--format"):
         ingest([log], store)
     assert ingest([log], store, format="messages").accepted == 1
-    mixed = write(tmp_path / "mixed.jsonl", chat(1), {"id": "x", "conversations": []})
+    mixed = write(tmp_path / "mixed.jsonl", chat(1), {"id": "x", "conversations": [{"from": "human", "value": "hi"}]})
     with pytest.raises(DataError, match=r"messages \(line 1\), sharegpt \(line 2\)|sharegpt \(line 2\), messages"):
         ingest([mixed], store)
 
@@ -223,3 +223,71 @@ def test_a_precise_format_wins_over_a_plain_one(tmp_path, store):
     """LiteLLM's rows hold `messages` too."""
     row = {**chat(1), "response": {"choices": []}, "call_type": "completion"}
     assert ingest([write(tmp_path / "log.jsonl", row)], store).formats == {"litellm": 1}
+
+
+FOREIGN = [
+    {"messages": [{"type": "human", "content": "q"}, {"type": "ai", "content": "a"}]},
+    {"messages": [{"role": "user", "parts": [{"type": "text", "text": "q"}]}]},
+    {"messages": [{"role": "user", "contentParts": [{"type": "text", "text": "q"}]}]},
+    {"messages": [{"text": "q", "isCreatedByUser": True, "sender": "User"}]},
+    {"messages": [{"versions": [{"role": "user", "content": [{"type": "text", "text": "q"}]}]}]},
+    {"messages": ["q", "a"]},
+    {"messages": "[]"},
+    {"conversations": [{"speaker": "a", "text": "q"}]},
+]
+
+
+@pytest.mark.parametrize("row", FOREIGN)
+def test_the_name_of_a_list_of_messages_claims_no_format(row):
+    from drift.logs.readers.training import messages, sharegpt
+
+    assert not messages.recognises(row)
+    assert not sharegpt.recognises(row)
+
+
+def test_an_unknown_format_says_what_the_native_one_is_and_that_columns_can_be_mapped(tmp_path, store):
+    log = write(tmp_path / "log.jsonl", {"thread": 1, "messages": [{"kind": "x", "words": "q"}]})
+    with pytest.raises(DataError, match="the keys thread, messages; 'messages' holds kind, words") as caught:
+        ingest([log], store)
+    assert '{"messages": [{"role": "user", "content": "2+2?"}' in str(caught.value)
+    assert "--map conversation=COLUMN,role=COLUMN,content=COLUMN" in str(caught.value)
+
+
+def test_a_foreign_file_of_a_folder_is_named_and_skipped_and_one_that_is_named_is_an_error(tmp_path, store):
+    logs = tmp_path / "logs"
+    write(logs / "chats.jsonl", chat(1))
+    foreign = write(logs / "package.json", {"name": "app", "version": "1", "scripts": {}})
+    (logs / "README.md").write_text("hello")
+    (logs / "prices.csv").write_text("item,price\nfig,1\n")
+    (logs / "empty.json").write_text("")
+    (logs / "notes.json").write_text("no json\n")
+    summary = ingest([logs], store)
+    assert (summary.accepted, summary.rows) == (1, 1)
+    assert {Path(name).name: why for name, why in summary.skipped.items()} == {
+        "package.json": "unknown log format (this row has the keys name, version, scripts)",
+        "README.md": "another kind of file",
+        "prices.csv": "unknown log format (this row has the keys item, price)",
+        "empty.json": "the file is empty",
+        "notes.json": "no rows of JSON Lines, a JSON array, Parquet or CSV",
+    }
+    for path in (foreign, logs / "prices.csv"):
+        with pytest.raises(DataError, match=r"unknown log format"):
+            ingest([logs, path], store)
+
+
+def test_logs_of_which_nothing_is_usable_are_an_error_that_says_what_became_of_them(tmp_path, store):
+    log = write(tmp_path / "log.jsonl", {"messages": [{"role": "nobody", "content": "x"}]}, b"{", b"{")
+    with pytest.raises(DataError) as caught:
+        check_usable(ingest([log], store))
+    said = str(caught.value)
+    assert "3 rows read as messages: 2 broken_json" in said
+    assert f"1 unknown_role ({log}:1: message 0 has role 'nobody'" in said
+    assert "--map" in said
+    assert "\n" not in said
+    assert len(list(store.quarantined())) == 3  # noted, so that the user can look
+    write(tmp_path / "logs" / "package.json", {"name": "app"})
+    with pytest.raises(DataError, match=r"0 rows read as no format: .*package.json skipped .unknown log format"):
+        check_usable(preview([tmp_path / "logs"], store).summary)
+    good = write(tmp_path / "good.jsonl", chat(1), b"{")
+    check_usable(ingest([good], store))
+    check_usable(ingest([good], store))  # all duplicates

@@ -47,7 +47,12 @@ def summary(result: Any, as_json: bool) -> None:
     for name, value in lines.items():
         console.print(f"{name:{width}}  {as_text(value)}", soft_wrap=True, markup=False)
     if as_json:
-        typer.echo(orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+        summary_json(fields)
+
+
+def summary_json(fields: Mapping[str, Any]) -> None:
+    """Print one line of JSON on stdout."""
+    typer.echo(orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
 
 
 def as_text(value: Any) -> str:

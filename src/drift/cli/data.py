@@ -48,7 +48,7 @@ def ingest(
     Example: drift ingest logs/*.jsonl --store stores/mine
     """
     from drift.cli.privacy import ingestion_settings
-    from drift.logs.ingest import ingest, preview
+    from drift.logs.ingest import check_usable, ingest, preview
     from drift.progress import report_progress
     from drift.store import Store
 
@@ -58,10 +58,12 @@ def ingest(
         with progress("reading"):
             previewed = preview(logs, Store(store), **options)
         show_preview(previewed, as_json)
+        check_usable(previewed.summary)
     else:
         with progress("reading"):
             ingested = ingest(logs, Store(store), **options)
         show_ingestion(ingested, as_json)
+        check_usable(ingested)
 
 
 def pairs(

@@ -8,7 +8,7 @@ import orjson
 import typer
 from rich.table import Table
 
-from drift.cli.console import console, summary
+from drift.cli.console import console, summary, summary_json
 
 if TYPE_CHECKING:
     from drift.evals.exploration.results import MethodResult
@@ -22,11 +22,24 @@ PREVIEW_CHARACTERS = 300
 """Of each message. --json has all of it."""
 PREVIEW_MESSAGES = 6
 """First messages of a conversation; those with a rating are always shown. --json has all of them."""
+SKIPPED_FILES = 12
+"""Skipped files that are named. --json has all of them."""
 
 
 def show_ingestion(ingested: "IngestSummary", as_json: bool) -> None:
-    summary(ingested, as_json)
+    """Print the counts, and the skipped files and first refused rows by name. --json has all of them."""
+    fields = dataclasses.asdict(ingested)
+    skipped, details = fields.pop("skipped"), fields.pop("details")
+    summary(fields, as_json=False)
     _show_sum(ingested)
+    for reason in ingested.quarantined:
+        console.print(f"  {reason}, first {details[reason]}", soft_wrap=True, markup=False)
+    for file, why in list(skipped.items())[:SKIPPED_FILES]:
+        console.print(f"skipped {file}: {why}", soft_wrap=True, markup=False)
+    if len(skipped) > SKIPPED_FILES:
+        console.print(f"skipped {len(skipped) - SKIPPED_FILES} more files")
+    if as_json:
+        summary_json(dataclasses.asdict(ingested))
 
 
 def show_preview(preview: "Preview", as_json: bool) -> None:
@@ -35,11 +48,10 @@ def show_preview(preview: "Preview", as_json: bool) -> None:
     for number, conversation in enumerate(preview.examples, 1):
         _show_example(number, conversation)
     console.print("\nDry run: nothing was stored. Ingestion would give:")
-    summary(preview.summary, as_json=False)
-    _show_sum(preview.summary)
+    show_ingestion(preview.summary, as_json=False)
     if as_json:
         fields = {**dataclasses.asdict(preview.summary), "files": preview.files, "examples": preview.examples}
-        typer.echo(orjson.dumps({"dry_run": True, **fields}, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+        summary_json({"dry_run": True, **fields})
 
 
 def _show_sum(ingested: "IngestSummary") -> None:

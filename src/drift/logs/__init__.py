@@ -2,7 +2,7 @@
 
 The trail of a file, in the order of the calls; each step hands a stream to the next:
   1. ingest.py: `ingest` (or `preview`) opens a transaction of the store and takes everything that `read_logs` yields
-  2. files/opening.py: `log_files` finds the files; `open_log` unpacks and recodes one
+  2. files/sources.py: `find_logs` finds the files; files/opening.py: `open_log` unpacks and recodes one
   3. files/rows.py: `read_rows` cuts it into `LogRow`s; a row that cannot be read is a `Reject`
   4. reading.py: `recognise` chooses the format by the first rows
   5. readers/FAMILY/FORMAT.py: `read` turns rows into `ConversationDraft`s (draft.py), with convert.py: `one_per_row` or

@@ -8,16 +8,19 @@ from pathlib import Path
 
 from drift.config import IngestionSettings
 from drift.errors import DataError
-from drift.logs.files.opening import Repair, log_files
+from drift.logs.files.opening import Repair
+from drift.logs.files.sources import find_logs
 from drift.logs.near_duplicates import find_near_duplicates
 from drift.logs.readers import READERS
-from drift.logs.reading import FILTERED, OnProgress, Reading, read_logs
+from drift.logs.reading import FILTERED, OnProgress, Reading, how_to_read, read_logs
 from drift.logs.redaction import make_redactor
 from drift.records import Conversation, PersonalData, Reason
 from drift.store import AddSummary, Forgotten, Quarantined, Store, StoreWriter
 
 DEFAULTS = IngestionSettings()
 PREVIEW_EXAMPLES = 3
+MOST_SKIPPED = 12
+"""Skipped files that a message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,8 @@ class IngestSummary:
     be read; they are also counted under their outcome. `formats`: number of files by format. `redacted`: values that
     became placeholders, by kind. `withdrawn`: removed from the store because the last version that was read refuses the
     required consent; None if no consent is required. `near_duplicates`: conversations of the whole store that are
-    noted as repeats; None if this was not checked.
+    noted as repeats; None if this was not checked. `skipped`: files of folders that are no logs, and why. `details`:
+    where each reason was met first, and what was wrong there.
     """
 
     read: int = 0
@@ -45,6 +49,8 @@ class IngestSummary:
     near_duplicates: int | None = None
     rows: int = field(default=0, compare=False)
     formats: dict[str, int] = field(default_factory=dict, compare=False)
+    skipped: dict[str, str] = field(default_factory=dict, compare=False)
+    details: dict[Reason, str] = field(default_factory=dict, compare=False)
 
     @property
     def adds_up(self) -> bool:
@@ -52,6 +58,25 @@ class IngestSummary:
         return self.read == sum(
             (self.accepted, self.updated, self.duplicate, self.filtered, *self.quarantined.values())
         )
+
+
+def check_usable(summary: IngestSummary) -> None:
+    """Raises DataError, with what became of the rows, if they held no conversation that is stored now."""
+    if summary.accepted or summary.updated or summary.duplicate:
+        return
+    outcomes = {**summary.quarantined, **summary.filtered_by}
+    parts = [
+        f"{count} {reason}" + (f" ({summary.details[reason]})" if summary.details.get(reason) else "")
+        for reason, count in sorted(outcomes.items(), key=lambda item: -item[1])
+    ]
+    parts += [f"{file} skipped ({why})" for file, why in list(summary.skipped.items())[:MOST_SKIPPED]]
+    if len(summary.skipped) > MOST_SKIPPED:
+        parts.append(f"{len(summary.skipped) - MOST_SKIPPED} more files skipped")
+    formats = ", ".join(summary.formats) or "no format"
+    raise DataError(
+        f"nothing usable in these logs: {summary.rows} rows read as {formats}: {'; '.join(parts) or 'no rows'}. "
+        f"{how_to_read()}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +112,7 @@ def ingest(
         summary = ingestion.summary(writer.commit())
     if settings.require_consent:
         summary = replace(summary, withdrawn=store.withdraw(ingestion.refused))
-    if not settings.near_duplicates:
+    if not settings.near_duplicates or not store.size():
         return summary
     return replace(summary, near_duplicates=find_near_duplicates(store).near_duplicates)
 
@@ -131,7 +156,9 @@ class _Ingestion:
         self.reading = Reading()
         self.examples: list[Conversation] = []
         self.refused: set[str] = set()  # ids of conversations without consent: about 100 bytes each
-        self._files = log_files(paths)
+        found = find_logs(paths)
+        self.reading.skipped |= found.skipped
+        self._sources = found.sources
         self._format = format_name
         self._source = source
         self._consent = settings.require_consent
@@ -141,11 +168,12 @@ class _Ingestion:
         self._read = 0
         self._quarantined: Counter[Reason] = Counter()
         self._filtered: Counter[Reason] = Counter()
+        self._details: dict[Reason, str] = {}
 
     def read_into(self, writer: StoreWriter) -> None:
         """Give every conversation and every quarantined row to the writer."""
         outcomes = read_logs(
-            self._files, self._format, self._source, writer.user_key, self.reading, self._on_progress, writer.spill
+            self._sources, self._format, self._source, writer.user_key, self.reading, self._on_progress, writer.spill
         )
         for outcome in self._redactor.each(outcomes) if self._redactor else outcomes:
             self._read += 1
@@ -158,11 +186,13 @@ class _Ingestion:
                     self.refused.discard(outcome.conversation_id)
                     writer.add(outcome)
                     self._add_example(outcome)
-            elif outcome.reason in FILTERED:
+                continue
+            line, element = outcome.at
+            self._details.setdefault(outcome.reason, f"{outcome.file}:{line}: {outcome.detail}")
+            if outcome.reason in FILTERED:
                 self._filtered[outcome.reason] += 1
             else:
                 self._quarantined[outcome.reason] += 1
-                line, element = outcome.at
                 writer.quarantine(Quarantined(outcome.file, line, outcome.reason, outcome.detail, element))
 
     def _add_example(self, conversation: Conversation) -> None:
@@ -190,6 +220,8 @@ class _Ingestion:
             redacted=dict(self._redactor.counts) if self._redactor else {},
             rows=self.reading.rows,
             formats=dict(Counter(self.reading.formats.values())),
+            skipped=self.reading.skipped,
+            details=self._details,
         )
         if not summary.adds_up:
             raise AssertionError(

@@ -10,14 +10,15 @@ from pathlib import Path
 
 from drift.logs.draft import ConversationDraft, Evidence
 from drift.logs.files.rows import Reject, short_form
+from drift.logs.files.sources import Source
 from drift.records import Rating, Reason
 
 _FILES = ("message_feedback",)
 
 
-def judgements_first(files: Sequence[Path]) -> list[Path]:
-    """The files, those with judgements before those with the chats that they are about."""
-    return sorted(files, key=lambda file: not file.name.lower().startswith(_FILES))
+def judgements_first(sources: Sequence[Source]) -> list[Source]:
+    """The sources, those with judgements before those with the chats that they are about."""
+    return sorted(sources, key=lambda source: not Path(source.name).name.lower().startswith(_FILES))
 
 
 class Judgements:

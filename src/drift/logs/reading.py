@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from drift.errors import DataError
 from drift.logs.draft import ConversationDraft, Evidence, finish
-from drift.logs.files.opening import STDIN, Repair, size_of
-from drift.logs.files.rows import LogRow, Reject, Unusable, read_rows
+from drift.logs.files.opening import Repair
+from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
+from drift.logs.files.sources import LogFile, Source
 from drift.logs.judgements import Judgements, judgements_first
 from drift.logs.readers import READERS
 from drift.logs.traces.stitching import Stitcher
@@ -19,6 +20,7 @@ from drift.records import Conversation, Reason
 
 FILTERED = frozenset({Reason.NOT_A_CHAT, Reason.JOINED_AS_EVIDENCE, Reason.NO_VERDICT})
 """Reasons of rows that are not errors, but not conversations either."""
+NATIVE_ROW = '{"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "5"}]}'
 _MAX_HEAD_ROWS = 200  # rows that are read to recognise a format
 _MIN_HEAD_ROWS = 20  # rows that are read even if one is recognised earlier: later rows may contradict it
 _MAX_HEAD_CHARACTERS = 16 * 2**20
@@ -28,10 +30,12 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class Reading:
-    """Counts of what was read. `formats`: by file. `rows`: rows of the files. `merged`: calls that are part of a longer
-    call; `merged_rows`: their rows. `accounted`: rows that became a conversation, a judgement or a `Reject`."""
+    """Counts of what was read. `formats`: by file. `skipped`: files that were not read, and why. `rows`: rows of the
+    files. `merged`: calls that are part of a longer call; `merged_rows`: their rows. `accounted`: rows that became a
+    conversation, a judgement or a `Reject`."""
 
     formats: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     rows: int = 0
     merged: int = 0
     merged_rows: int = 0
@@ -47,60 +51,93 @@ class Reading:
             )
 
 
+class NotALog(DataError):
+    """A file holds no rows, or none of a known format. `why`: in a few words."""
+
+    def __init__(self, name: str, why: str, remedy: str) -> None:
+        super().__init__(f"{name}: {why}. {remedy}")
+        self.why = why
+
+
+class Head(NamedTuple):
+    """The name of a format, and the rows that were read to recognise it."""
+
+    format_name: str
+    rows: list[LogRow | Reject]
+
+
 def read_logs(
-    files: Sequence[Path],
+    sources: Sequence[Source | Path],
     format_name: str | None,
-    source: str | None,
+    source_name: str | None,
     user_key: Callable[[str], str],
     reading: Reading,
     on_progress: OnProgress | None = None,
     spill: Path | None = None,
 ) -> Iterator[Conversation | Reject]:
-    """Yield the conversations and rejects of all files in order. Stitched formats come last, when all files are read.
+    """Yield the conversations and rejects of all sources in order. Stitched formats come last, when all files are read.
 
-    `spill`: the folder for what does not fit into memory. Raises DataError if a file's format is unknown or ambiguous.
+    `source_name`: the origin of the logs, part of the identity of their conversations; by default, the format's name.
+    `spill`: the folder for what does not fit into memory. Raises DataError if a file's format is ambiguous, or if the
+    user named a file and its format is unknown.
     """
-    total, done = sum(map(size_of, files)), 0
+    opened = [LogFile(source) if isinstance(source, Path) else source for source in sources]
+    total, done = sum(source.size for source in opened), 0
     stitchers: dict[str, Stitcher] = {}
     judgements = Judgements()
     with ExitStack() as open_stitchers:
-        for file in judgements_first(files):
+        for source in judgements_first(opened):
             start = done
 
             def progress(in_file: int, start: int = start) -> None:
                 if on_progress is not None:
                     on_progress(start + in_file, total)
 
-            file_name = "-" if file == STDIN else str(file.resolve())
-            rows = _counted(read_rows(file, progress, reading.repaired), reading)
-            name, first = recognise(file, rows, format_name)
-            reading.formats[file_name] = name
-            outcomes = READERS[name].read(itertools.chain(first, rows))
+            rows = source.rows(progress, reading.repaired)
+            head = _head(source, rows, format_name, reading)
+            done += source.size
+            if head is None:
+                progress(source.size)
+                continue
+            name = head.format_name
+            outcomes = READERS[name].read(_counted(itertools.chain(head.rows, rows), reading))
             if READERS[name].stitched:
                 if name not in stitchers:
                     stitchers[name] = Stitcher(spill)
                     open_stitchers.callback(stitchers[name].close)
-                outcomes = _stitch(outcomes, stitchers[name], file_name)
+                outcomes = _stitch(outcomes, stitchers[name], source.name)
             else:
-                outcomes = _judged(outcomes, judgements, file_name)
-            yield from _finished(outcomes, source or name, user_key, reading, file_name)
-            done += size_of(file)
+                outcomes = _judged(outcomes, judgements, source.name)
+            yield from _finished(outcomes, source_name or name, user_key, reading, source.name)
         for name, stitcher in stitchers.items():
             stitched = stitcher.finish()
             reading.merged += stitched.merged
             reading.merged_rows += stitched.merged_rows
-            yield from _finished(stitched.outcomes, source or name, user_key, reading)
+            yield from _finished(stitched.outcomes, source_name or name, user_key, reading)
         yield from _finished(judgements.outcomes(), "", user_key, reading)
         reading.check()
 
 
-def recognise(file: Path, rows: Iterator[LogRow | Reject], name: str | None) -> tuple[str, list[LogRow | Reject]]:
-    """The format (`name` if it is not None) and the rows that were read to recognise it. Raises DataError in doubt."""
+def _head(source: Source, rows: Iterator[LogRow | Reject], format_name: str | None, reading: Reading) -> Head | None:
+    """The format of a source; None if it is no log, and nobody named it. Raises DataError."""
+    try:
+        head = Head(format_name, []) if format_name is not None else recognise(source.name, rows)
+    except NotALog as error:
+        if source.is_named:
+            raise
+        reading.skipped[source.name] = error.why
+        return None
+    reading.formats[source.name] = head.format_name
+    return head
+
+
+def recognise(name: str, rows: Iterator[LogRow | Reject]) -> Head:
+    """The format that the first rows show. Raises NotALog, and DataError if they show several."""
     first: list[LogRow | Reject] = []
     lines: dict[str, int] = {}  # the first line that each format recognised
     plain_lines: dict[str, int] = {}
     characters = 0
-    for row in rows if name is None else ():
+    for row in rows:
         first.append(row)
         if isinstance(row, LogRow):
             for candidate, reader in READERS.items():
@@ -112,20 +149,39 @@ def recognise(file: Path, rows: Iterator[LogRow | Reject], name: str | None) -> 
             or characters > _MAX_HEAD_CHARACTERS
         ):
             break
-    if name is not None:
-        return name, first
     candidates = lines or plain_lines
     if len(candidates) == 1:
-        return next(iter(candidates)), first
+        return Head(next(iter(candidates)), first)
     if candidates:
         listed = ", ".join(f"{candidate} (line {line})" for candidate, line in candidates.items())
-        raise DataError(f"{file}: the format could be {listed}. Choose one: --format NAME.")
-    remedy = f"Name the format with --format: {', '.join(READERS)}"
+        raise DataError(f"{name}: the format could be {listed}. Choose one: --format NAME.")
     readable = next((row for row in first if isinstance(row, LogRow)), None)
     if readable is None:
-        raise DataError(f"{file}: no rows of JSON Lines, a JSON array, Parquet or CSV. Leave the file out.")
-    keys = ", ".join(list(readable.value)[:8]) or "none"
-    raise DataError(f"{file}:{readable.at.line}: unknown log format (this row has the keys {keys}). {remedy}.")
+        raise NotALog(name, "no rows of JSON Lines, a JSON array, Parquet or CSV", "Leave the file out.")
+    why = f"unknown log format (this row has the keys {_keys_of(readable.value)})"
+    remedy = f"{how_to_read()} Or name the format: --format {'|'.join(READERS)}."
+    raise NotALog(f"{name}:{readable.at.line}", why, remedy)
+
+
+def how_to_read() -> str:
+    """What to do with a log that no reader knows."""
+    return (
+        "Map its columns: --map conversation=COLUMN,role=COLUMN,content=COLUMN (a message per row) or "
+        f"--map request=COLUMN,reply=COLUMN (an exchange per row). Or write rows of the native format: {NATIVE_ROW}"
+    )
+
+
+def _keys_of(row: dict[str, Any]) -> str:
+    """The keys of a row, and those of the entries of its first list."""
+    keys = _listed(row)
+    for name, value in row.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return f"{keys}; {short_form(name)} holds {_listed(value[0])}"
+    return keys
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return ", ".join(key if len(key) <= 60 else f"{key[:60]}..." for key in list(keys)[:8]) or "none"
 
 
 def _characters(row: LogRow | Reject) -> int:

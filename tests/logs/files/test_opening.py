@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from drift.errors import DataError
-from drift.logs.files.opening import STDIN, Repair, log_files
+from drift.logs.files.opening import STDIN, Repair
 from drift.logs.files.rows import LogRow, Reject, read_rows
+from drift.logs.files.sources import find_logs
 from drift.records import Reason
 
 ROWS = [{"id": number, "text": f"häuser {number}"} for number in range(3)]
@@ -112,17 +113,33 @@ def test_files_are_found_by_folder_and_glob_each_once(tmp_path):
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    assert [str(file.relative_to(tmp_path)) for file in log_files([tmp_path])] == names[:4]
-    assert log_files([tmp_path / "*.json*", tmp_path / "a.jsonl", STDIN]) == [
-        *(tmp_path / n for n in names[:2]),
-        STDIN,
-    ]
-    assert log_files([tmp_path / "**" / "*.parquet"]) == [tmp_path / "deep" / "c.parquet"]
+
+    def found(*paths: Path) -> list[str]:
+        return [source.name if source.name == "-" else str(Path(source.name).relative_to(tmp_path))
+                for source in find_logs(paths).sources]  # fmt: skip
+
+    assert found(tmp_path) == names[:4]
+    assert found(tmp_path / "*.json*", tmp_path / "a.jsonl", STDIN) == [*names[:2], "-"]
+    assert found(tmp_path / "**" / "*.parquet") == ["deep/c.parquet"]
     with pytest.raises(DataError, match="no file matches this pattern"):
-        log_files([tmp_path / "*.csv"])
-    (tmp_path / "a.jsonl").write_bytes(b"")
-    with pytest.raises(DataError, match=r"a\.jsonl: the file is empty"):
-        log_files([tmp_path / "a.jsonl"])
+        find_logs([tmp_path / "*.csv"])
+
+
+def test_what_is_no_log_in_a_folder_is_named_and_what_the_user_names_must_be_one(tmp_path):
+    for name in ("a.jsonl", "empty.jsonl", "notes.txt"):
+        (tmp_path / name).write_bytes(b"" if name == "empty.jsonl" else b"x")
+    found = find_logs([tmp_path, tmp_path / "a.jsonl"])
+    assert [(Path(source.name).name, source.is_named) for source in found.sources] == [("a.jsonl", True)]
+    assert {Path(name).name: why for name, why in found.skipped.items()} == {
+        "notes.txt": "another kind of file",
+        "empty.jsonl": "the file is empty",
+    }
+    assert [source.is_named for source in find_logs([tmp_path / "a*.jsonl"]).sources] == [False]
+    named = find_logs([tmp_path, tmp_path / "notes.txt"])
+    assert [Path(source.name).name for source in named.sources] == ["a.jsonl", "notes.txt"]
+    assert len(named.skipped) == 1
+    with pytest.raises(DataError, match=r"empty\.jsonl: the file is empty"):
+        find_logs([tmp_path / "empty.jsonl"])
 
 
 def test_parquet_with_lists_in_lists_nanoseconds_and_impossible_years(tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from drift.logs.draft import ConversationDraft, Evidence, finish
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.files.sources import LogFile
 from drift.logs.readers import READERS
 from drift.logs.reading import Reading, read_logs
 from drift.logs.traces import texts
@@ -113,7 +114,7 @@ def test_stitching_loses_nothing_and_the_order_does_not_matter(name, tmp_path_fa
     def read(rows) -> tuple[set[str], int]:
         file.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
         reading = Reading()
-        found = list(read_logs([file], name, None, str, reading))
+        found = list(read_logs([LogFile(file)], name, None, str, reading))
         conversations = [outcome for outcome in found if isinstance(outcome, Conversation)]
         for conversation in conversations:
             check(conversation)
@@ -132,6 +133,6 @@ def test_stitching_loses_nothing_and_the_order_does_not_matter(name, tmp_path_fa
 @pytest.mark.parametrize("name", READERS)
 def test_each_seed_is_recognised_as_what_it_is(name):
     reading = Reading()
-    found = list(read_logs([FOLDER / f"{name}.jsonl"], None, None, str, reading))
+    found = list(read_logs([LogFile(FOLDER / f"{name}.jsonl")], None, None, str, reading))
     assert list(reading.formats.values()) == [name]
     assert any(isinstance(outcome, Conversation) for outcome in found)

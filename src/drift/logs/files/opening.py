@@ -1,16 +1,15 @@
-"""Find log files (a name, a folder, a glob, or `-` for stdin) and open them as streams of plain UTF-8.
+"""Open log files, and stdin (`-`), as streams of plain UTF-8.
 
 The first bytes of a file show its compression and its encoding; its name does not count.
 """
 
 import codecs
 import contextlib
-import glob
 import gzip
 import io
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +20,6 @@ import pyarrow as pa
 from drift.errors import DataError
 
 KINDS = (".json", ".jsonl", ".ndjson", ".parquet", ".csv", ".tsv")
-SUFFIXES = tuple(kind + packed for kind in KINDS for packed in ("", ".gz", ".zst"))
 STDIN = Path("-")
 CHUNK = 2**20
 _PACKED_CHUNK = 2**14  # the most that is lost of a zstd file that was cut off
@@ -106,42 +104,6 @@ def open_log(path: Path) -> Iterator[Opened]:
             opened.stream = io.BufferedReader(_Recoded(opened.stream, encoding), CHUNK)
             opened.recoded = True
         yield opened
-
-
-def log_files(paths: Sequence[Path]) -> list[Path]:
-    """The files that the paths name, each once; those of a folder or a glob are sorted. `-` is stdin.
-
-    Raises DataError if one is missing or empty.
-    """
-    files: list[Path] = []
-    for path in paths:
-        files += [path] if path == STDIN else _files_at(path)
-    files = list(dict.fromkeys(files))
-    for file in files:
-        if file != STDIN and file.stat().st_size == 0:
-            raise DataError(f"{file}: the file is empty. Leave it out, or export the log again.")
-    return files
-
-
-def size_of(file: Path) -> int:
-    """The size in bytes, for progress; 0 for stdin, whose size is unknown."""
-    return 0 if file == STDIN else file.stat().st_size
-
-
-def _files_at(path: Path) -> list[Path]:
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES) and file.is_file())
-        if not files:
-            kinds = f"{', '.join(KINDS)} (also .gz, .zst)"
-            raise DataError(f"{path}: no {kinds} file in this folder. Name the log files themselves.")
-        return files
-    if path.exists():
-        return [path]
-    matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
-    if not matches:
-        what = "no file matches this pattern" if glob.has_magic(str(path)) else "no such file or folder"
-        raise DataError(f"{path}: {what}. Name the chat logs: drift ingest LOGS... --store DIR")
-    return matches
 
 
 def _open(path: Path) -> BinaryIO:

@@ -17,7 +17,21 @@ _WORDS = {"up": 1.0, "thumbs_up": 1.0, "positive": 1.0, "down": -1.0, "thumbs_do
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return "messages" in row
+    return has_messages(row, "messages")
+
+
+def has_messages(row: Mapping[str, Any], key: str) -> bool:
+    """Whether a list under `key` has `{role, content}` or `{from, value}` in it: many formats name a list so, and
+    their messages have other keys (`type`, `parts`, `text`, ...)."""
+    entries = structured(row.get(key))
+    return isinstance(entries, list | tuple) and any(
+        isinstance(entry, Mapping)
+        and (
+            (isinstance(entry.get("role"), str) and "content" in entry)
+            or (isinstance(entry.get("from"), str) and "value" in entry)
+        )
+        for entry in entries
+    )
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:

@@ -6,10 +6,11 @@ from typing import Any
 from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of
 from drift.logs.files.rows import LogRow, Reject
+from drift.logs.readers.training.messages import has_messages
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return "conversations" in row
+    return has_messages(row, "conversations")
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:

@@ -1,0 +1,98 @@
+"""Find logs: a file, the files of a folder or a glob, or `-` for stdin."""
+
+import glob
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from drift.errors import DataError
+from drift.logs.files.opening import KINDS, STDIN, Progress, Repair
+from drift.logs.files.rows import LogRow, Reject, read_rows
+
+SUFFIXES = tuple(kind + packed for kind in KINDS for packed in ("", ".gz", ".zst"))
+
+
+class Source(Protocol):
+    """Where rows come from. `name`: for people, without secrets. `size`: bytes, for progress; 0 if unknown.
+    `is_named`: the user named it, so it must be a log; others are skipped if they are none."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def is_named(self) -> bool: ...
+    def rows(self, progress: Progress, repairs: Counter[Repair]) -> Iterator[LogRow | Reject]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """A file, or stdin."""
+
+    path: Path
+    is_named: bool = True
+
+    @property
+    def name(self) -> str:
+        return "-" if self.path == STDIN else str(self.path.resolve())
+
+    @property
+    def size(self) -> int:
+        return 0 if self.path == STDIN else self.path.stat().st_size
+
+    def rows(self, progress: Progress, repairs: Counter[Repair]) -> Iterator[LogRow | Reject]:
+        return read_rows(self.path, progress, repairs)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLogs:
+    """`skipped`: files of folders that are no logs, and why."""
+
+    sources: list[Source]
+    skipped: dict[str, str]
+
+
+def find_logs(paths: Sequence[Path]) -> FoundLogs:
+    """The logs that the paths name, each once; those of a folder or a glob are sorted.
+
+    Raises DataError if one is missing, or if one that is named itself is empty.
+    """
+    found: dict[Path, bool] = {}
+    others: dict[str, str] = {}
+    for path in paths:
+        for file in [path] if path == STDIN else _files_at(path, others):
+            found[file] = found.get(file, False) or file == path
+    skipped = {name: why for name, why in others.items() if Path(name) not in found}
+    sources: list[Source] = []
+    for file, is_named in found.items():
+        if file == STDIN or file.stat().st_size:
+            sources.append(LogFile(file, is_named))
+        elif is_named:
+            raise DataError(f"{file}: the file is empty. Leave it out, or export the log again.")
+        else:
+            skipped[str(file)] = "the file is empty"
+    return FoundLogs(sources, skipped)
+
+
+def _files_at(path: Path, others: dict[str, str]) -> list[Path]:
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        logs = [file for file in files if file.name.lower().endswith(SUFFIXES)]
+        if not logs:
+            raise DataError(f"{path}: no {_kinds()} file in this folder. Name the log files themselves.")
+        of_logs = set(logs)
+        others |= {str(file): "another kind of file" for file in files if file not in of_logs}
+        return logs
+    if path.exists():
+        return [path]
+    matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    if not matches:
+        what = "no file matches this pattern" if glob.has_magic(str(path)) else "no such file or folder"
+        raise DataError(f"{path}: {what}. Name the chat logs: drift ingest LOGS... --store DIR")
+    return matches
+
+
+def _kinds() -> str:
+    return f"{', '.join(KINDS)} (also .gz, .zst)"
