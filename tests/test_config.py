@@ -136,3 +136,13 @@ def test_set_finds_the_new_place_of_an_earlier_setting(tmp_path):
 
 def test_the_defaults_are_a_valid_config():
     assert parse_config({}, "here") == Config()
+
+
+@pytest.mark.parametrize(("old", "new"), [(False, "match"), (True, "drop")])
+def test_a_config_of_an_earlier_version_names_what_is_unfinished_by_its_old_key(old, new):
+    assert parse_config({"sampling": {"drop_truncated": old}}, "x").sampling.unfinished == new
+    with pytest.raises(ConfigError, match="drop_truncated is unfinished now, one of match, drop; got 'perhaps'"):
+        parse_config({"sampling": {"drop_truncated": "perhaps"}}, "x")
+    both = {"drop_truncated": old, "unfinished": "drop" if new == "match" else "match"}
+    with pytest.raises(ConfigError, match="both are set; remove drop_truncated"):
+        parse_config({"sampling": both}, "x")

@@ -28,6 +28,8 @@ RatingKind = Literal["regeneration", "score", "thumb", "correction"]
 Finish = Literal["stop", "length", "error"]
 LossName = Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft"]
 """What `training.loss` allows; each has its function in training/loss.py."""
+Unfinished = Literal["match", "drop"]
+"""What `sampling.unfinished` allows for pairs with a reply that does not end."""
 MarginUnit = Literal["sequence", "token"]
 BackendName = Literal["transformers", "vllm", "endpoint"]
 """What `sampling.backend` allows; each is a module of policy/samplers/."""
@@ -195,6 +197,11 @@ class Conversation:
         flagged = set(self.tags["toxic_turns"].split(","))
         return any(str(self.messages[place].source_index) in flagged for place in places)
 
+    def finish_of(self, place: int) -> Finish:
+        """`length` if the log says that this message was cut at a limit (the tag `cut_turns`, as `toxic_turns`)."""
+        cut = self.tags.get("cut_turns", "").split(",")
+        return "length" if str(self.messages[place].source_index) in cut else "stop"
+
 
 @dataclass(frozen=True, slots=True)
 class FeedbackLabel:
@@ -219,7 +226,10 @@ class FeedbackLabel:
 
 @dataclass(frozen=True, slots=True)
 class PromptItem:
-    """A request x, the reply to it that the user disliked (`rejected`, y-), and what they said (`complaint`)."""
+    """A request x, the reply to it that the user disliked (`rejected`, y-), and what they said (`complaint`).
+
+    `rejected_finish`: `length` if the log says that the reply was cut at a limit.
+    """
 
     prompt_id: str
     conversation_id: str
@@ -234,6 +244,7 @@ class PromptItem:
     noise: float = 0.0
     weight: float = 1.0
     tools: str | None = None
+    rejected_finish: Finish = "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +270,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """`margin`: by how much the scorer that `margin_source` names prefers the chosen, in its own unit (the setting
-    training.margin is something else, a loss's target)."""
+    """`finish`, `rejected_finish`: how the chosen and the rejected reply ended; `length` was cut at a limit.
+
+    `margin`: by how much the scorer that `margin_source` names prefers the chosen, in its own unit (the setting
+    training.margin is something else, a loss's target).
+    """
 
     pair_id: str
     prompt_id: str
@@ -281,6 +295,12 @@ class PreferencePair:
     margin: float | None = None
     margin_source: str | None = None
     tools: str | None = None
+    rejected_finish: Finish = "stop"
+
+    @property
+    def is_finished(self) -> bool:
+        """True if both replies end. Otherwise neither side is trained on with its end token (`sampling.unfinished`)."""
+        return self.finish == self.rejected_finish == "stop"
 
 
 @dataclass(frozen=True, slots=True)

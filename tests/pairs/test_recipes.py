@@ -62,7 +62,7 @@ def test_a_truncated_completion_is_kept_as_such_unless_the_config_drops_it():
     cut = replace(DONE, finish="length")
     (pair,) = rows("drift", cut)
     assert pair.finish == "length"
-    assert reason_of("drift", cut, drop_truncated=True) == Reason.TRUNCATED
+    assert reason_of("drift", cut, drop_unfinished=True) == Reason.TRUNCATED
 
 
 def test_a_score_gives_the_pair_its_margin():

@@ -88,3 +88,35 @@ def test_prompts_lose_turns_and_completions_keep_their_start(policy):
 def test_a_completion_is_one_assistant_message(policy):
     with pytest.raises(DataError, match="pair a: chosen and rejected must be one assistant message each, got user"):
         tokenise(policy, [replace(PAIR, chosen=(ChatMessage("user", "x"),))], 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "finish", "rejected", "rejected_finish", "room", "expected"),
+    [
+        ("good", "stop", "bad one", "stop", 100, ("good<|im_end|>", "bad one<|im_end|>")),
+        ("good", "length", "bad one", "stop", 100, ("good", "bad ")),
+        ("good one", "stop", "bad", "length", 100, ("goo", "bad")),
+        ("good", "length", "bad", "length", 100, ("goo", "bad")),
+        ("good", "length", "ba", "stop", 100, ("good", "ba")),
+        ("good", "stop", "bad and long", "stop", 6, ("good", "bad an")),
+        ("good and long", "stop", "bad", "stop", 6, ("good a", "bad")),
+        ("good", "stop", "ba", "length", 100, ("go", "ba")),
+    ],
+)
+def test_the_end_token_stands_on_both_sides_or_on_neither(
+    policy, chosen, finish, rejected, rejected_finish, room, expected
+):
+    pair = replace(PAIR, chosen=said(chosen), finish=finish, rejected=said(rejected), rejected_finish=rejected_finish)
+    prompt = len(tokenise(policy, [PAIR], 1000, 1000)[0][0].prompt)
+    (tokens,), _ = tokenise(policy, [pair], 1000, prompt + room)
+    assert (policy.tokenizer.decode(tokens.chosen), policy.tokenizer.decode(tokens.rejected)) == expected
+
+
+def test_the_samplers_own_end_token_is_left_out_too(policy):
+    own = (*ids(policy, "good"), *ids(policy, "<|pad|>"))
+    pair = replace(PAIR, chosen_token_ids=own, rejected_finish="length")
+    (tokens,), _ = tokenise(policy, [pair], 1000, 1000)
+    assert (own[-1] in policy.stop_ids, tokens.chosen) == (False, own)  # a pad is no end: it stays
+    own = (*ids(policy, "good"), *ids(policy, "<|im_end|>"))
+    (tokens,), _ = tokenise(policy, [replace(pair, chosen_token_ids=own)], 1000, 1000)
+    assert tokens.chosen == ids(policy, "good")

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, known_recipe
-from drift.records import BackendName, LossName, MarginUnit, PersonalData, ScorerName
+from drift.records import BackendName, LossName, MarginUnit, PersonalData, ScorerName, Unfinished
 
 
 class Settings(BaseModel):
@@ -28,11 +28,15 @@ class Settings(BaseModel):
     MOVED: ClassVar[tuple[str, ...]] = ()
     """Settings of earlier versions that stand under `experimental` today."""
 
+    RENAMED: ClassVar[dict[str, tuple[str, dict[Any, str]]]] = {}
+    """Settings of earlier versions by their name: today's name, and today's value for each of theirs."""
+
     @model_validator(mode="before")
     @classmethod
     def _read_earlier_keys(cls, tree: Any) -> Any:
-        if not isinstance(tree, dict) or not {*cls.FIXED, *cls.MOVED} & set(tree):
+        if not isinstance(tree, dict) or not {*cls.FIXED, *cls.MOVED, *cls.RENAMED} & set(tree):
             return tree
+        tree = _renamed(tree, cls.RENAMED)
         for key, value in cls.FIXED.items():
             if tree.get(key, value) != value:
                 raise ValueError(f"{key} is fixed at {value} now, not {tree[key]!r}; remove {key} from the config")
@@ -42,6 +46,18 @@ class Settings(BaseModel):
                 raise ValueError(f"{key} is set twice; keep experimental.{key} and remove {key}")
         rest = {key: value for key, value in tree.items() if key not in (*cls.FIXED, *cls.MOVED)}
         return {**rest, "experimental": experimental} if cls.MOVED else rest
+
+
+def _renamed(tree: dict[str, Any], names: dict[str, tuple[str, dict[Any, str]]]) -> dict[str, Any]:
+    renamed = {key: value for key, value in tree.items() if key not in names}
+    for old, (new, values) in names.items():
+        if old not in tree:
+            continue
+        if not isinstance(tree[old], bool) or tree[old] not in values:
+            raise ValueError(f"{old} is {new} now, one of {', '.join(values.values())}; got {tree[old]!r}")
+        if renamed.setdefault(new, values[tree[old]]) != values[tree[old]]:
+            raise ValueError(f"{old} is {new} now, and both are set; remove {old}")
+    return renamed
 
 
 class LoraSettings(Settings):
@@ -240,16 +256,19 @@ class SamplingSettings(Settings):
     `max_new_tokens`: maximum tokens per generated reply. `max_prompt_length`: a longer prompt loses its
     oldest turns; if it is still too long, it is dropped and counted.
     `batch_tokens`: limit of prompts x (longest prompt + new tokens) in one batch (transformers only).
-    `drop_truncated`: drop the pairs of replies that reached the token limit. `backend`: transformers in this process,
-    a vLLM server that drift starts, or the server that `endpoint` names.
+    `unfinished`: what becomes of a pair with a reply that reached the token limit. `match` trains on neither side's
+    end token and cuts the other side at the same length; `drop` drops the pair. `backend`: transformers in this
+    process, a vLLM server that drift starts, or the server that `endpoint` names.
     """
+
+    RENAMED = {"drop_truncated": ("unfinished", {False: "match", True: "drop"})}
 
     temperature: float = Field(default=0.7, ge=0.0)
     top_p: float = Field(default=0.9, gt=0.0, le=1.0)
     max_new_tokens: PositiveInt = 512
     max_prompt_length: PositiveInt = 2048
     batch_tokens: PositiveInt = 32768
-    drop_truncated: bool = False
+    unfinished: Unfinished = "match"
     backend: BackendName = "transformers"
     vllm: VllmSettings = VllmSettings()
     endpoint: EndpointSettings | None = None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_preference
+from drift.evaluation.replies import measure_replies
 from drift.evaluation.results import Evaluation, SampleResult, write_evaluation
 from drift.evaluation.utility import measure_utility
 from drift.policy.model import Policy, load_policy
@@ -38,12 +39,29 @@ def evaluate(
     stop_preference = measure_preference(loaded, stop, settings.max_length)
     work = partial_work(out)  # if this command is interrupted, the next one reuses the finished replies
     utility = measure_utility(loaded, truth, settings, sampling, seed, work) if truth else []
-    samples = _samples(loaded, pairs, sampling, truth, work / "samples")
-    write_evaluation(
-        out, Evaluation(preference=preference, stop=stop_preference, utility=tuple(utility), samples=samples)
+    prompts = truth.prompts if truth else tuple(pair.prompt for pair in (*stop, *test))
+    replies = measure_replies(loaded, prompts[: settings.max_prompts], sampling, seed, work / "replies")
+    evaluation = Evaluation(
+        preference=preference,
+        stop=stop_preference,
+        replies=replies,
+        utility=tuple(utility),
+        samples=_samples(loaded, pairs, sampling, truth, work / "samples"),
     )
-    counts: Counts = {f"utility_t{u.temperature:g}": round(u.mean, 4) for u in utility}
-    return counts | ({"preference_accuracy": round(preference.accuracy, 4)} if preference else {})
+    write_evaluation(out, evaluation)
+    return _headline(evaluation)
+
+
+def _headline(evaluation: Evaluation) -> Counts:
+    counts: Counts = {f"utility_t{u.temperature:g}": round(u.mean, 4) for u in evaluation.utility}
+    if (preference := evaluation.preference) is not None:
+        counts["preference_accuracy"] = round(preference.accuracy, 4)
+        counts["length_accuracy"] = round(preference.length_accuracy or 0.0, 4)
+    if (replies := evaluation.replies) is not None:
+        counts["finished"] = round(replies.finished, 4)
+        counts["median_tokens"] = replies.median_tokens
+        counts["repetition"] = round(replies.repetition, 4)
+    return counts
 
 
 def _samples(

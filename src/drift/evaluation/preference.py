@@ -12,7 +12,7 @@ import numpy as np
 from drift.evaluation.results import PairResult, PreferenceResult
 from drift.policy.logps import reply_logps
 from drift.policy.model import Policy
-from drift.records import PreferencePair
+from drift.records import Finish, PreferencePair
 from drift.statistics import bootstrap_mean
 
 
@@ -22,8 +22,11 @@ def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_leng
     `margin`, `logps_chosen`: nats per reply; the interval is over pairs.
     """
     prompts = [pair.prompt for pair in pairs]
-    chosen = reply_logps(policy, prompts, [(pair.chosen[0].content, pair.finish) for pair in pairs], max_length)
-    rejected = reply_logps(policy, prompts, [(pair.rejected[0].content, "stop") for pair in pairs], max_length)
+    finishes: list[Finish] = ["stop" if pair.is_finished else "length" for pair in pairs]  # as in training
+    chosen, rejected = (
+        reply_logps(policy, prompts, list(zip(replies, finishes, strict=True)), max_length)
+        for replies in ([p.chosen[0].content for p in pairs], [p.rejected[0].content for p in pairs])
+    )
     scored = [(pair, c, r) for pair, c, r in zip(pairs, chosen, rejected, strict=True) if c and r]
     if not scored:
         return None
@@ -45,4 +48,11 @@ def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_leng
         logps_chosen=float(np.mean([c.total for _, c, _ in scored])),
         pairs=len(scored),
         each=each,
+        length_accuracy=_length_accuracy([(c.tokens, r.tokens) for _, c, r in scored]),
     )
+
+
+def _length_accuracy(lengths: Sequence[tuple[int, int]]) -> float:
+    """How often the better of two rules, "the shorter one" and "the longer one", finds the chosen; ties count half."""
+    shorter = sum((chosen < rejected) + 0.5 * (chosen == rejected) for chosen, rejected in lengths) / len(lengths)
+    return max(shorter, 1.0 - shorter)

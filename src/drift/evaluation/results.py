@@ -28,7 +28,8 @@ class PreferenceResult(Result):
     """Held-out pairs: how often the policy finds the fresh guided reply likelier per token than the disliked one.
 
     `accuracy_low`, `accuracy_high`: 95 % interval; `margin` and `logps_chosen` are means in nats per reply; `each`:
-    the result of each pair.
+    the result of each pair. `length_accuracy`: how often the length in tokens alone tells the fresh reply from the
+    disliked one, by the better of the rules "the shorter" and "the longer".
     """
 
     accuracy: float
@@ -38,6 +39,39 @@ class PreferenceResult(Result):
     logps_chosen: float
     pairs: int
     each: tuple[PairResult, ...] = ()
+    length_accuracy: float | None = None
+
+    @property
+    def length_explains(self) -> bool:
+        """True if length alone does about as well as the policy: the accuracy then says nothing about the replies."""
+        return self.length_accuracy is not None and self.length_accuracy >= self.accuracy_low
+
+
+class ReplyMeasure(Result):
+    """One reply to a held-out prompt. `prompt`: its number; `repetition`: the share of repeated runs of words."""
+
+    prompt: int
+    finished: bool
+    tokens: int
+    repetition: float
+
+
+class ReplyStatistics(Result):
+    """Replies to held-out prompts, sampled as in the run.
+
+    `finished`: the share that ends within sampling.max_new_tokens, with a 95 % interval. `repetition`: mean share of
+    repeated runs of words. `same_language`: share in the language of their request; None if all texts are too short.
+    """
+
+    prompts: int
+    finished: float
+    finished_low: float
+    finished_high: float
+    median_tokens: float
+    p90_tokens: float
+    repetition: float
+    same_language: float | None = None
+    each: tuple[ReplyMeasure, ...] = ()
 
 
 class UtilityResult(Result):
@@ -73,10 +107,12 @@ class SampleResult(Result):
 
 
 class Evaluation(Result):
-    """`preference`: on the test split. `stop`: the same on the stop split, which the stop rule alone reads."""
+    """`preference`: on the test split. `stop`: the same on the stop split, which the stop rule alone reads. `replies`:
+    to held-out prompts of both splits."""
 
     preference: PreferenceResult | None = None
     stop: PreferenceResult | None = None
+    replies: ReplyStatistics | None = None
     utility: tuple[UtilityResult, ...] = ()
     samples: tuple[SampleResult, ...] = ()
 

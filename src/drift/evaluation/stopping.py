@@ -6,6 +6,9 @@ and some of its replies are wrong, so the rule has two safeguards. It averages t
 log-prob: a wrong reply that the policy rightly unlearns can lower the likelihood only to zero, but a log-prob without
 bound. And a fall counts only if it is larger than the standard error of the paired difference.
 
+Whatever the likelihoods say, the rule also ends a run if the share of finished replies to held-out prompts falls, or if
+their length moves, by more than the limits in replies.py. The iterations before that one are candidates to keep.
+
 DEVIATION: the paper runs a fixed number of iterations. With a fixed y- the gradient never vanishes, so later iterations
 also push good replies down; the rule ends the run before that. `stop.rule: none` is the paper's behaviour.
 """
@@ -19,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.config import PolicySettings, StopSettings
+from drift.evaluation.replies import what_worsened
 from drift.evaluation.results import PreferenceResult, read_evaluation
 from drift.policy.model import load_policy, save_policy
 from drift.records import Counts
@@ -38,8 +42,13 @@ class StopVerdict:
 def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerdict:
     """Apply the stop rule to the evaluations of the warm start and of every iteration so far."""
     done = len(evaluations) - 1
+    problem, cause = first_problem_of_replies(evaluations)
     if settings.rule == "none":
-        return StopVerdict(False, f"ran {done} iterations (stop.rule: none); the last policy is kept.")
+        why = f"ran {done} iterations (stop.rule: none); the last policy is kept."
+        return StopVerdict(False, f"{why} Warning: since iteration {problem}, {cause}" if problem else why)
+    if problem is not None:
+        best = _best_before(problem, watch(evaluations))
+        return StopVerdict(True, f"stopped after iteration {problem}: {cause} Iteration {best} is kept.")
     watched = watch(evaluations)
     if watched is None:
         return StopVerdict(
@@ -57,6 +66,25 @@ def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerd
         likelihoods = f"{likelihoods}, now {means[-1]:.3f}, a fall larger than its standard error"
         return StopVerdict(True, f"stopped after iteration {done}: {likelihoods}; iteration {best} is kept.")
     return StopVerdict(False, f"ran {done} iterations: {likelihoods}; iteration {best} is kept.")
+
+
+def first_problem_of_replies(evaluations: Sequence[Path]) -> tuple[int | None, str]:
+    """The first step whose replies are worse than the warm start's by more than the limits, and the cause in words.
+
+    (None, "") if there is none.
+    """
+    start, *steps = (read_evaluation(path).replies for path in evaluations)
+    for step, replies in enumerate(steps, 1):
+        if start and replies and (cause := what_worsened(start, replies)):
+            return step, cause
+    return None, ""
+
+
+def _best_before(problem: int | None, watched: NDArray[np.float64] | None) -> int:
+    """The step to keep among those before `problem`: the best watched one, or the last."""
+    if watched is None:
+        return (problem or 1) - 1
+    return best_step(watched[:problem])
 
 
 def watch(evaluations: Sequence[Path]) -> NDArray[np.float64] | None:
@@ -96,8 +124,10 @@ def keep_best(
     policy_settings: PolicySettings,
 ) -> Counts:
     """Write the policy to use: the best by the stop rule, or the last one without it. Iteration 0 is the warm start."""
-    watched = watch(evaluations) if settings.rule == "heldout_logps" else None
-    best = len(policies) - 1 if watched is None else best_step(watched)
+    best = len(policies) - 1
+    if settings.rule == "heldout_logps":
+        problem, watched = first_problem_of_replies(evaluations)[0], watch(evaluations)
+        best = best if problem is None and watched is None else _best_before(problem, watched)
     chosen = policies[best]
     if isinstance(chosen, Path):
         shutil.copytree(chosen, out)

@@ -24,7 +24,9 @@ def find_unlearned(
     """Write the prompt_ids of the items whose disliked reply lost more than `retire_below` nats, one per line."""
     items = [item for item in read_jsonl(prompts, PromptItem) if item.rejected is not None]
     requests = [item.prompt for item in items]
-    rejected: list[tuple[str, Finish]] = [(item.rejected.content, "stop") for item in items if item.rejected]
+    rejected: list[tuple[str, Finish]] = [
+        (item.rejected.content, item.rejected_finish) for item in items if item.rejected
+    ]
     now, before = (
         reply_logps(load_policy(source, policy_settings), requests, rejected, max_length) for source in (policy, warm)
     )

@@ -122,6 +122,8 @@ def _item(
     if isinstance(prompt, Reason):
         return Drop(prompt_id, STAGE, prompt)
     revised = revision(messages, label, liked)
+    if revised is not None and conversation.finish_of(messages.index(revised)) == "length":
+        revised = None  # a reply that was cut is no example of a good one
     return PromptItem(
         prompt_id=prompt_id,
         conversation_id=conversation.conversation_id,
@@ -134,6 +136,7 @@ def _item(
         user_key=conversation.user_key,
         p_dsat=label.p_dsat,
         noise=reliability.noise(label.p_dsat),
+        rejected_finish=conversation.finish_of(i),
     )
 
 
@@ -193,4 +196,5 @@ def repair_pairs(items: Iterable[PromptItem]) -> Iterator[PreferencePair | Drop]
                 user_key=item.user_key,
                 noise=item.noise,
                 split=item.split,
+                rejected_finish=item.rejected_finish,
             )

@@ -51,6 +51,9 @@ def _item(conversation: Conversation, i: int, liked: bool) -> PromptItem | Drop:
     prompt = prompt_of(messages, i, if_empty=Reason.EMPTY_CHOSEN if liked else Reason.EMPTY_REJECTED)
     if isinstance(prompt, Reason):
         return Drop(prompt_id, "prompts", prompt)
+    finish = conversation.finish_of(i)
+    if liked and finish == "length":
+        return Drop(prompt_id, "prompts", Reason.TRUNCATED)
     reply = messages[i].chat()
     return PromptItem(
         prompt_id=prompt_id,
@@ -61,4 +64,5 @@ def _item(conversation: Conversation, i: int, liked: bool) -> PromptItem | Drop:
         rejected=None if liked else reply,
         preferred=reply if liked else None,
         user_key=conversation.user_key,
+        rejected_finish="stop" if liked else finish,
     )

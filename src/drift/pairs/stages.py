@@ -117,7 +117,7 @@ def build_pairs(
         completions=tuple(read_jsonl(completions, Completion)) if completions else (),
         scores={(s.prompt_id, s.sample): s for s in read_jsonl(scores, Score)} if scores else {},
         unlearned=frozenset(read_jsonl(unlearned, str)) if unlearned else frozenset(),
-        drop_truncated=sampling.drop_truncated,
+        drop_unfinished=sampling.unfinished == "drop",
     )
     rows = screened(RECIPES[recipe.name](inputs), recipe)
     counts = write_kept(out, rows if recipe.pairs is None else resize_to(recipe.pairs, rows))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drift.evals.exploration.results import ExplorationSummary, read_exploration
-from drift.evaluation.results import Evaluation, UtilityResult, read_evaluation
+from drift.evaluation.results import Evaluation, ReplyStatistics, UtilityResult, read_evaluation
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
@@ -101,6 +101,18 @@ class Contents:
         results = [phase.evaluation.preference for phase in ends] if ends else [None, None]
         before, after = ({pair.prompt_id: pair.right for pair in result.each} if result else {} for result in results)
         return kinds(self.run, self.labels.subtypes, before, after)
+
+    @property
+    def replies(self) -> tuple[tuple[str, ReplyStatistics], ...]:
+        """How each policy replied to held-out prompts, by the name of its phase."""
+        measured = ((phase.name, phase.evaluation.replies) for phase in self.phases)
+        return tuple((name, replies) for name, replies in measured if replies is not None)
+
+    @property
+    def length_explains(self) -> float | None:
+        """The accuracy of length alone where it does about as well as the last policy; None where it does not."""
+        measured = [phase.evaluation.preference for phase in self.phases if phase.evaluation.preference]
+        return measured[-1].length_accuracy if measured and measured[-1].length_explains else None
 
     @property
     def kept(self) -> str | None:

@@ -40,6 +40,15 @@ def verdict_of(contents: Contents) -> ReportVerdict:
         return ReportVerdict(
             "unknown", "Nothing to compare yet", "No measure is known for two policies of this run.", None
         )
+    if contents.length_explains is not None:
+        return ReportVerdict(
+            "unknown",
+            "It is not known whether users prefer the new model",
+            "Nobody judged the new replies, and preference accuracy on held-out complaints says nothing here: length "
+            f"alone tells the fresh replies from the disliked ones in {contents.length_explains:.0%} of the pairs. "
+            "Run `drift eval pairwise` with a judge, or `drift review --run` with people.",
+            None,
+        )
     return ReportVerdict(
         "unknown",
         "It is not known whether users prefer the new model",

@@ -36,7 +36,9 @@ def score_replies(
         ReplyToScore(items[c.prompt_id].prompt, c.text, c.finish, disliked.get(c.prompt_id)) for c in fresh
     ]
     scores = scorer.score_all(replies_to_score)
-    rejected = scorer.score_all([ReplyToScore(items[i].prompt, text, against=text) for i, text in disliked.items()])
+    rejected = scorer.score_all(
+        [ReplyToScore(items[i].prompt, text, items[i].rejected_finish, against=text) for i, text in disliked.items()]
+    )
     against = dict(zip(disliked, rejected, strict=True))
     if (judgements := partial_work(out) / JUDGEMENTS).exists():
         shutil.copy(judgements, out.with_name(JUDGEMENTS))

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from drift.errors import DataError, NothingToTrainOn
 from drift.policy.chat import decode, encode_completion, encode_prompt
 from drift.policy.model import Policy
-from drift.records import ChatMessage, PreferencePair, Reason, read_jsonl
+from drift.records import ChatMessage, Finish, PreferencePair, Reason, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,22 @@ def tokenise(
 ) -> tuple[list[TokenPair], dict[str, int]]:
     """The pairs that can be trained on, and counts of what was shortened, cut or dropped.
 
-    Completions longer than what the prompt leaves of `max_length` keep their start and have no end token.
+    Completions longer than what the prompt leaves of `max_length` keep their start. The end token stands on both sides
+    of a pair or on neither: where one side is unfinished or cut, the other loses its end token too, and what is longer
+    than the unfinished side. Otherwise the loss teaches to end, or not to end, by the side on which the token stands.
     DEVIATION: the authors' scripts cut prompts from the right, which removes the complaint. Here a prompt loses whole
     turns, oldest first, and a pair whose last turn does not fit is dropped.
     """
     limit = min(max_length, policy.context_length)
     tally: Counter[str] = Counter()
-    tokens = [_token_pair(policy.tokenizer, pair, min(max_prompt_length, limit - 1), limit, tally) for pair in pairs]
+    tokens = [_token_pair(policy, pair, min(max_prompt_length, limit - 1), limit, tally) for pair in pairs]
     return [pair for pair in tokens if pair is not None], dict(tally)
 
 
 def _token_pair(
-    tokenizer: PreTrainedTokenizerBase, pair: PreferencePair, max_prompt: int, max_length: int, tally: Counter[str]
+    policy: Policy, pair: PreferencePair, max_prompt: int, max_length: int, tally: Counter[str]
 ) -> TokenPair | None:
+    tokenizer = policy.tokenizer
     chosen, rejected = _reply(pair, pair.chosen), _reply(pair, pair.rejected)
     prompt = encode_prompt(tokenizer, pair.prompt, max_prompt)
     if not chosen or not rejected or prompt is None:
@@ -81,15 +84,36 @@ def _token_pair(
         return None
     room = max_length - len(prompt.ids)
     chosen_ids = _chosen_ids(tokenizer, pair, chosen)
-    rejected_ids = encode_completion(tokenizer, rejected, "stop")
-    if chosen_ids[:room] == rejected_ids[:room]:
-        tally[f"dropped.{Reason.CHOSEN_IS_REJECTED}"] += 1
-        return None
+    rejected_ids = encode_completion(tokenizer, rejected, pair.rejected_finish)
     tally["shortened_prompts"] += prompt.dropped_turns > 0
     tally["unfinished_chosen"] += pair.finish != "stop"
+    tally["unfinished_rejected"] += pair.rejected_finish != "stop"
     tally["cut_chosen"] += len(chosen_ids) > room
     tally["cut_rejected"] += len(rejected_ids) > room
-    return TokenPair(prompt.ids, chosen_ids[:room], rejected_ids[:room], pair.weight, pair.noise)
+    chosen_ids, rejected_ids = _matched_ends(
+        (chosen_ids, pair.finish), (rejected_ids, pair.rejected_finish), room, policy.stop_ids
+    )
+    if chosen_ids == rejected_ids:
+        tally[f"dropped.{Reason.CHOSEN_IS_REJECTED}"] += 1
+        return None
+    return TokenPair(prompt.ids, chosen_ids, rejected_ids, pair.weight, pair.noise)
+
+
+_Ids = tuple[int, ...]
+
+
+def _matched_ends(
+    chosen: tuple[_Ids, Finish], rejected: tuple[_Ids, Finish], room: int, stop_ids: frozenset[int]
+) -> tuple[_Ids, _Ids]:
+    """Both sides' ids within `room` tokens, both with their end token or both without it."""
+    sides = (chosen, rejected)
+    limits = [len(ids) if finish != "stop" else room for ids, finish in sides]
+    limits += [room for ids, _ in sides if len(ids) > room]
+    if all(finish == "stop" and len(ids) <= room for ids, finish in sides):
+        return chosen[0], rejected[0]
+    bare = [ids[:-1] if finish == "stop" and ids[-1] in stop_ids else ids for ids, finish in sides]
+    shortest = min(limits)
+    return bare[0][:shortest], bare[1][:shortest]
 
 
 def _reply(pair: PreferencePair, messages: Sequence[ChatMessage]) -> str:

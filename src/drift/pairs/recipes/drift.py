@@ -20,16 +20,19 @@ def against_the_logs(inputs: RecipeInputs, name: str) -> PairsOrDrops:
     for completion in inputs.completions:
         item = inputs.items[completion.prompt_id]
         row = f"{item.prompt_id}/{completion.sample}"
-        reason = unusable(completion, inputs.drop_truncated)
+        reason = unusable(completion, inputs.drop_unfinished)
         if item.rejected is None:
             yield Drop(row, "pairs", Reason.EMPTY_REJECTED)
         elif reason is not None:
             yield Drop(row, "pairs", reason)
+        elif inputs.drop_unfinished and item.rejected_finish == "length":
+            yield Drop(row, "pairs", Reason.TRUNCATED)
         elif completion.text.strip() == item.rejected.content.strip():
             yield Drop(row, "pairs", Reason.CHOSEN_IS_REJECTED)
         elif item.prompt_id in inputs.unlearned:
             yield Drop(row, "pairs", Reason.UNLEARNED)
         else:
-            pair = fresh_against(name, item, completion, ChatMessage("assistant", completion.text), item.rejected)
+            fresh = ChatMessage("assistant", completion.text)
+            pair = fresh_against(name, item, completion, fresh, item.rejected, item.rejected_finish)
             score = inputs.score(completion)
             yield pair if score is None else with_margin(pair, score.score, score.rejected_score, score.scorer)

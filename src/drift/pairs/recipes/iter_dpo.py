@@ -18,10 +18,10 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
 
 
 def _best_and_worst(inputs: RecipeInputs, item: PromptItem, completions: list[Completion]) -> PairsOrDrops:
-    usable = [c for c in completions if unusable(c, inputs.drop_truncated) is None]
+    usable = [c for c in completions if unusable(c, inputs.drop_unfinished) is None]
     scored = [(score, c) for c in usable if (score := inputs.score(c)) is not None and score.score is not None]
     if not usable:
-        yield Drop(item.prompt_id, "pairs", unusable(completions[0], inputs.drop_truncated) or Reason.EMPTY_CHOSEN)
+        yield Drop(item.prompt_id, "pairs", unusable(completions[0], inputs.drop_unfinished) or Reason.EMPTY_CHOSEN)
         return
     if not scored:
         yield Drop(item.prompt_id, "pairs", Reason.UNSCORED)
@@ -33,7 +33,7 @@ def _best_and_worst(inputs: RecipeInputs, item: PromptItem, completions: list[Co
         yield Drop(item.prompt_id, "pairs", Reason.TIED_SCORES)
     else:
         chosen, rejected = (ChatMessage("assistant", completion.text) for _, completion in (best, worst))
-        pair = fresh_against(NAME, item, best[1], chosen, rejected)
+        pair = fresh_against(NAME, item, best[1], chosen, rejected, worst[1].finish)
         yield with_margin(pair, best[0].score, worst[0].score, best[0].scorer)
 
 

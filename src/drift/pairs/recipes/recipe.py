@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
 
-from drift.records import ChatMessage, Completion, Drop, PreferencePair, PromptItem, Reason, Score, stable_hash
+from drift.records import ChatMessage, Completion, Drop, Finish, PreferencePair, PromptItem, Reason, Score, stable_hash
 
 PairsOrDrops = Iterator[PreferencePair | Drop]
 
@@ -20,14 +20,19 @@ class RecipeInputs:
     completions: tuple[Completion, ...] = ()
     scores: Mapping[tuple[str, int], Score] = field(default_factory=dict)
     unlearned: frozenset[str] = frozenset()
-    drop_truncated: bool = False
+    drop_unfinished: bool = False
 
     def score(self, completion: Completion) -> Score | None:
         return self.scores.get((completion.prompt_id, completion.sample))
 
 
 def fresh_against(
-    recipe: str, item: PromptItem, completion: Completion, chosen: ChatMessage, rejected: ChatMessage
+    recipe: str,
+    item: PromptItem,
+    completion: Completion,
+    chosen: ChatMessage,
+    rejected: ChatMessage,
+    rejected_finish: Finish = "stop",
 ) -> PreferencePair:
     """A pair of which at least one side is `completion`'s text; its token ids are kept if it is the chosen."""
     is_chosen = chosen.content == completion.text
@@ -45,6 +50,7 @@ def fresh_against(
         user_key=item.user_key,
         chosen_token_ids=completion.token_ids if is_chosen else None,
         finish=completion.finish if is_chosen else "stop",
+        rejected_finish=rejected_finish,
         weight=item.weight,
         noise=item.noise,
         split=item.split,
@@ -58,13 +64,13 @@ def with_margin(pair: PreferencePair, chosen: float | None, rejected: float | No
     return replace(pair, margin=chosen - rejected, margin_source=source)
 
 
-def unusable(completion: Completion, drop_truncated: bool) -> Reason | None:
+def unusable(completion: Completion, drop_unfinished: bool) -> Reason | None:
     """Why a fresh reply can be neither side of a pair."""
     if completion.finish == "error":
         return Reason.SAMPLING_ERROR
     if not completion.text.strip():
         return Reason.EMPTY_CHOSEN
-    return Reason.TRUNCATED if completion.finish == "length" and drop_truncated else None
+    return Reason.TRUNCATED if completion.finish == "length" and drop_unfinished else None
 
 
 def resize_to(count: int, rows: Iterable[PreferencePair | Drop]) -> PairsOrDrops:

@@ -14,7 +14,7 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
     for completion in inputs.completions:
         item = inputs.items[completion.prompt_id]
         row = f"{item.prompt_id}/{completion.sample}"
-        reason = unusable(completion, inputs.drop_truncated)
+        reason = unusable(completion, inputs.drop_unfinished)
         if item.preferred is None:
             yield Drop(row, "pairs", Reason.EMPTY_CHOSEN)
         elif reason is not None:
@@ -22,4 +22,5 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
         elif completion.text.strip() == item.preferred.content.strip():
             yield Drop(row, "pairs", Reason.CHOSEN_IS_REJECTED)
         else:
-            yield fresh_against(NAME, item, completion, item.preferred, ChatMessage("assistant", completion.text))
+            fresh = ChatMessage("assistant", completion.text)
+            yield fresh_against(NAME, item, completion, item.preferred, fresh, completion.finish)

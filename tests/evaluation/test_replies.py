@@ -1,0 +1,103 @@
+"""What the replies to held-out prompts show, and when a change of them ends a run."""
+
+from pathlib import Path
+
+import pytest
+
+from drift.config import PolicySettings, SamplingSettings, StopSettings
+from drift.evaluation.replies import measure_replies, repetition, what_worsened
+from drift.evaluation.results import Evaluation, ReplyMeasure, ReplyStatistics, write_evaluation
+from drift.evaluation.stopping import keep_best, should_stop
+from drift.policy.model import load_policy
+from drift.records import ChatMessage
+
+
+def replies(finished: int, tokens: int, count: int = 100, factors: tuple[float, ...] = (1.0, 1.2)) -> ReplyStatistics:
+    """`finished` of `count` replies end; lengths around `tokens`."""
+    each = tuple(
+        ReplyMeasure(prompt=i, finished=i < finished, tokens=round(tokens * factors[i % len(factors)]), repetition=0.0)
+        for i in range(count)
+    )
+    share = finished / count
+    return ReplyStatistics(
+        prompts=count, finished=share, finished_low=share, finished_high=share, median_tokens=tokens,
+        p90_tokens=tokens, repetition=0.0, each=each,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("", 0.0),
+        ("one two three", 0.0),
+        ("a b c d e f", 0.0),
+        ("a b c d a b c d", 0.2),  # five runs of four words, one of them twice
+        ("go go go go go go go", 0.75),  # four equal runs
+    ],
+)
+def test_repetition_by_hand(text, share):
+    assert repetition(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("now", "cause"),
+    [
+        (replies(90, 50), ""),
+        (replies(85, 50), ""),  # ten points less are the limit
+        (replies(79, 50), "only 79% of 100 held-out replies end within the token limit, against 95%"),
+        (replies(95, 74), ""),  # a factor of 1.48
+        (replies(95, 80), "longer by a factor of 1.59"),
+        (replies(95, 30), "shorter by a factor of 1.6"),
+    ],
+)
+def test_a_change_beyond_its_limit_is_named(now, cause):
+    found = what_worsened(replies(95, 50), now)
+    assert cause in found
+    assert bool(found) == bool(cause)
+
+
+def test_a_change_within_its_noise_is_none():
+    """Five replies of which one does not end any more: a fall of .2, but its standard error is .2 too."""
+    before, after = replies(5, 50, count=5), replies(4, 50, count=5)
+    assert what_worsened(before, after) == ""
+    assert what_worsened(replies(4, 50, count=4), replies(0, 50, count=4)) == ""  # too few to say anything
+
+
+def written(folder: Path, steps: list[ReplyStatistics]) -> tuple[Path, ...]:
+    paths = tuple(folder / f"{i}.json" for i in range(len(steps)))
+    for path, step in zip(paths, steps, strict=True):
+        write_evaluation(path, Evaluation(replies=step))
+    return paths
+
+
+def test_a_run_that_unlearns_to_end_stops_and_keeps_the_iteration_before(tmp_path):
+    paths = written(tmp_path, [replies(95, 50), replies(93, 55), replies(9, 79)])
+    verdict = should_stop(paths, StopSettings())
+    assert verdict.stops
+    assert "stopped after iteration 2: only 9% of 100 held-out replies end" in verdict.why
+    assert verdict.why.endswith("Iteration 1 is kept.")
+    policies = tuple(tmp_path / name for name in ("warm", "one", "two"))
+    for policy in policies:
+        policy.mkdir()
+        (policy / "name").write_text(policy.name)
+    assert keep_best(tmp_path / "kept", policies, paths, StopSettings(), PolicySettings()) == {"iteration": 1}
+    assert (tmp_path / "kept" / "name").read_text() == "one"
+
+
+def test_without_a_stop_rule_the_run_goes_on_and_the_warning_stands(tmp_path):
+    paths = written(tmp_path, [replies(95, 50), replies(9, 79), replies(9, 79)])
+    verdict = should_stop(paths, StopSettings(rule="none"))
+    assert not verdict.stops
+    assert "the last policy is kept. Warning: since iteration 1, only 9% of 100 held-out replies end" in verdict.why
+
+
+def test_replies_of_a_policy_are_measured(tiny_policy):
+    policy = load_policy(tiny_policy, PolicySettings())
+    prompts = [(ChatMessage("user", f"Please tell me about the number {n} and its friends."),) for n in range(4)]
+    measured = measure_replies(policy, prompts, SamplingSettings(max_new_tokens=8), seed=1)
+    assert measured is not None
+    assert (measured.prompts, len(measured.each)) == (4, 4)
+    assert all(1 <= measure.tokens <= 8 for measure in measured.each)
+    assert measured.finished == sum(measure.finished for measure in measured.each) / 4
+    assert measure_replies(policy, prompts, SamplingSettings(max_new_tokens=8), seed=1) == measured
+    assert measure_replies(policy, [], SamplingSettings(), seed=1) is None
