@@ -270,7 +270,7 @@ def test_wildfeedback_pairs_rate_both_replies(tmp_path):
         "chosen": {"from": "gpt", "value": "a good poem"},
         "rejected": {"from": "gpt", "value": "a bad poem"},
     }
-    (conversation,) = stored(tmp_path, [row], "wildfeedback.json")
+    (conversation,) = stored(tmp_path, [row], "wildfeedback.json", format="wildfeedback")
     assert [m.content for m in conversation.messages] == ["a poem", "a bad poem", "a good poem"]
     assert conversation.ratings == (Rating(1, "score", -1.0), Rating(2, "score", 1.0))
 

@@ -25,6 +25,14 @@ BOM = b"\xef\xbb\xbf"
 SPACE = b" \t\r\n"
 _AFTER_KEY = re.compile(rb'"[ \t\r\n]*+:')
 _QUOTED_KEY = re.compile(rb'\\"[ \t\r\n]*+:')  # inside a string
+# How a chat that is written as its list of messages alone begins, and all that its messages may hold: a table of
+# messages names their chat in each row.
+_MESSAGE_HEAD = re.compile(rb'\[\s*\{\s*"(?:role|from|content|value|id|type|name)"')
+_OF_A_MESSAGE = frozenset((
+    "role", "from", "content", "value", "name", "id", "type", "parts", "timestamp", "tool_calls", "tool_call_id",
+    "function_call", "refusal", "audio", "annotations", "weight", "reasoning", "reasoning_content", "thinking",
+    "metadata", "status",
+))  # fmt: skip
 _SHORT_WORD = re.compile(r"[\w.:/-]{1,30}")
 _ROWS_PER_PROGRESS = 64  # asking for the file position takes about as long as reading a short row
 
@@ -91,7 +99,9 @@ def _repaired_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Ite
         return
     mark = len(head) - len(head.removeprefix(BOM).lstrip(SPACE))
     start = head[mark:]
-    if start.startswith(b"["):
+    if _MESSAGE_HEAD.match(start) and (chats := _bare_chats(start, len(head) < CHUNK)) is not None:
+        yield from _line_rows(log.stream, advanced) if chats == "lines" else _whole_row(log.stream, advanced)
+    elif start.startswith(b"["):
         yield from _pieces(Cutter(log.stream, advanced, mark + 1))
     elif start and not start.startswith(b"{") and is_separated(path, head):
         yield from _separated_rows(path, log, advanced)
@@ -103,6 +113,34 @@ def _repaired_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Ite
         yield from _pieces(Cutter(log.stream, advanced, mark))
     else:
         yield from _line_rows(log.stream, advanced)
+
+
+def _bare_chats(start: bytes, is_all: bool) -> str | None:
+    """How chats stand in a file that are nothing but lists of messages: one in each of its "lines", or one in the
+    "whole" file. None if the elements of the list are rows."""
+    line, newline, rest = start.partition(b"\n")
+    if (newline or is_all) and _is_chat(line) and rest.lstrip(SPACE)[:1] in (b"", b"["):
+        return "lines"
+    return "whole" if is_all and _is_chat(start) else None
+
+
+def _is_chat(raw: bytes) -> bool:
+    """True if this is a list of messages, which say nothing about the chat that they belong to."""
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(value, list) and bool(value) and all(map(_is_bare_message, value))
+
+
+def _is_bare_message(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value.keys() & {"role", "from"}) and value.keys() <= _OF_A_MESSAGE
+
+
+def _whole_row(file: BinaryIO, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
+    """The file as one row."""
+    yield _row(Place(1), file.read().removeprefix(BOM).strip(SPACE))
+    advanced()
 
 
 def _is_lines(start: bytes) -> bool:
@@ -175,6 +213,9 @@ def _unwrapped(row: LogRow | Reject) -> Iterable[LogRow | Reject]:
 
 
 def _object(at: Place, value: Any) -> LogRow | Reject:
+    """A row. A chat may be written as its list of messages alone."""
+    if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+        return LogRow(at, {"messages": value})
     is_row = isinstance(value, dict)
     return LogRow(at, value) if is_row else Reject(at, Reason.NOT_AN_OBJECT, f"a {type(value).__name__}, not an object")
 

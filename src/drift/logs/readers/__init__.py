@@ -10,7 +10,7 @@ from drift.logs.readers.apis import openai_stored
 from drift.logs.readers.apps import chatgpt, claude, openwebui
 from drift.logs.readers.datasets import drift_authors, lmsys, ultrafeedback, wildchat, wildfeedback
 from drift.logs.readers.tracing import langfuse, langsmith, litellm, otel
-from drift.logs.readers.training import messages, sharegpt
+from drift.logs.readers.training import alpaca, messages, preference, sharegpt
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ READERS: dict[str, Format] = {
     "openwebui": Format(openwebui.recognises, openwebui.read),
     "chatgpt": Format(chatgpt.recognises, chatgpt.read),
     "claude": Format(claude.recognises, claude.read),
+    "preference": Format(preference.recognises, preference.read),
+    "alpaca": Format(alpaca.recognises, alpaca.read),
     "langfuse": Format(langfuse.recognises, langfuse.read, stitched=True),
     "otel": Format(otel.recognises_otel, otel.read, stitched=True),
     "openinference": Format(otel.recognises_openinference, otel.read, stitched=True),

@@ -5,7 +5,7 @@ set, `chosen` ([message]: the reply that the user liked). The conversation is al
 covers everything up to the judged reply, because several replies of one chat are separate rows.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import one_per_row
@@ -15,7 +15,9 @@ from drift.records import Message, Rating, Reason, Role
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return isinstance(row.get("prompt"), Sequence) and not isinstance(row["prompt"], str) and "rejected" in row
+    """TRL's preference files also have `prompt`, `rejected` and `chosen`, but no `user_preference`."""
+    is_judged = isinstance(row.get("prompt"), list) and "rejected" in row
+    return is_judged and ("user_preference" in row or "chosen" not in row)
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:

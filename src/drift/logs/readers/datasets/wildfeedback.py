@@ -2,8 +2,9 @@
 
 `sat_dsat_annotation.json` holds one utterance per row, in order. `UtterranceId` 0 starts a conversation, and the
 satisfaction in a User row is about the PRECEDING Agent row. The misspelt keys are the file's own. Rows marked both
-satisfied and dissatisfied get no rating: the labeller decides by the text. `wildfeedback.json` holds `conversations`,
-`rejected` and `chosen`; `user_preference.json` holds a conversation and the preference that was extracted from it.
+satisfied and dissatisfied get no rating: the labeller decides by the text. `user_preference.json` holds a conversation
+and the preference that was extracted from it; `wildfeedback.json` holds `conversations`, `rejected` and `chosen`, like
+many preference files, and is read as what it is with --format wildfeedback.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,10 +22,10 @@ _PREFERENCES = ("user_preference", "user_preferences", "preference", "preference
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
+    """Not wildfeedback.json: LLaMA-Factory's preference files look the same, and have another licence."""
     annotated = _number(row) is not None and {"Role", "Content"} <= row.keys()
-    history = _history_key(row)
-    judged = history == "conversations" and {"chosen", "rejected"} <= row.keys()
-    return annotated or judged or (history is not None and "rejected" not in row and _preference(row) is not None)
+    has_preference = "rejected" not in row and _preference(row) is not None
+    return annotated or (has_preference and _history_key(row) is not None)
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
