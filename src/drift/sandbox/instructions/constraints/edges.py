@@ -8,20 +8,27 @@ _INTRODUCES = {"with", "word", "words", "phrase", "saying", "say", "says"}
 _STOPS = ".!?…,;: "
 
 
+def _unmarked(text: str) -> str:
+    """Without Markdown's marks for bold print and the like, and with single spaces."""
+    return " ".join(re.sub(r"[*_`]+", "", plain(text)).split())
+
+
 def begin_with(text: str, opening: str) -> bool:
     """Capital letters and Markdown around the beginning make no difference."""
-    begins = re.sub(r"^(?:#{1,6}\s+|>\s*)", "", plain(text).strip())
+    begins = re.sub(r"^(?:#{1,6}\s+|>\s*)", "", _unmarked(text))
     begins, wanted = bare(begins).lower(), plain(opening).strip(_STOPS).lower()
     return begins.startswith(wanted) and not begins[len(wanted) : len(wanted) + 1].isalnum()
 
 
 def end_with(text: str, ending: str) -> bool:
     """The very last words; a last full stop makes no difference. `I end with "The end."` only talks about it."""
-    ends, wanted = bare(text).rstrip(_STOPS).lower(), plain(ending).strip(_STOPS).lower()
+    ends, wanted = bare(_unmarked(text)).rstrip(_STOPS).lower(), plain(ending).strip(_STOPS).lower()
     ends = bare(ends)
     before = ends[: len(ends) - len(wanted)]
     if not ends.endswith(wanted) or before[-1:].isalnum():
         return False
+    if before.rstrip(" \"“”'").endswith(tuple(".!?…")):
+        return True
     return (words(before) or [""])[-1].lower() not in _INTRODUCES
 
 

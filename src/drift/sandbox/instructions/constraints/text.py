@@ -20,7 +20,7 @@ _NEVER_AN_END = {"dr", "mr", "mrs", "ms", "prof", "st", "e.g", "i.e", "vs", "app
 _NO_END_BEFORE_A_NUMBER = {"no", "fig", "p", "vol"}
 _END_BEFORE_A_CAPITAL = {"etc", "a.m", "p.m", "u.s", "u.k", "inc", "ltd", "co", "b.c", "a.d"}
 _STOP = re.compile(r"(?P<mark>\.\.\.|[.!?…。？！]+)(?P<close>[\"”’')\]*_»]*)(?=\s|$)")
-_BEFORE_A_MENTION = {"word", "words", "term", "phrase", "name", "called"}
+_BEFORE_A_MENTION = frozenset({"word", "words", "term", "phrase", "name", "called"})
 
 
 def plain(text: str) -> str:
@@ -45,12 +45,21 @@ def parts_of_words(text: str) -> list[str]:
     return [part.removesuffix("'s") for part in parts]
 
 
-def uses(text: str, word: str) -> list[int]:
-    """The places (counted in words) at which `word` is used as a whole word; "the word river" does not use it."""
-    found = [each.lower() for each in words(text)]
-    wanted = plain(word).lower()
-    places = [place for place, each in enumerate(found) if each.removesuffix("'s") == wanted]
-    return [place for place in places if place == 0 or found[place - 1] not in _BEFORE_A_MENTION]
+def uses(text: str, word: str, mentions: frozenset[str] = _BEFORE_A_MENTION) -> list[int]:
+    """The places (counted in words) at which `word` is used as a whole word; "the word river" does not use it.
+
+    `mentions`: the words before it in the same sentence that make it a mention.
+    """
+    text, wanted = plain(text), plain(word).lower()
+    places, end, last = [], 0, ""
+    for place, match in enumerate(_WORD.finditer(_LIST_MARKER.sub("", text))):
+        found = match[0].lower()
+        gap = match.string[end : match.start()]
+        is_mention = last in mentions and not re.search(r"[.!?…\n]", gap)
+        if found.removesuffix("'s") == wanted and not is_mention:
+            places.append(place)
+        end, last = match.end(), found
+    return places
 
 
 def sentences(text: str) -> list[str]:

@@ -5,9 +5,9 @@ from importlib import resources
 
 import yaml
 
-from drift.sandbox.instructions.constraints.text import parts_of_words, plain, uses, without_accents, words
+from drift.sandbox.instructions.constraints.text import parts_of_words, uses, without_accents, words
 
-_BEFORE_A_NAME = {"as", "call", "name", "called", "you", "named"}
+_BEFORE_A_NAME = frozenset({"as", "call", "name", "called", "you", "named"})
 """Words before a name that is talked about ("I will address you as Captain") instead of called."""
 
 
@@ -49,9 +49,7 @@ def persona(text: str, who: str) -> bool:
 
 def address(text: str, name: str) -> bool:
     """The user is called by this name at least once."""
-    found = [word.lower().removesuffix("'s") for word in words(plain(text))]
-    wanted = name.lower()
-    return any(w == wanted and (i == 0 or found[i - 1] not in _BEFORE_A_NAME) for i, w in enumerate(found))
+    return bool(uses(text, name, _BEFORE_A_NAME))
 
 
 @cache
