@@ -151,7 +151,7 @@ def test_a_run_ends_with_what_it_has_when_nothing_is_left_to_learn(tmp_path, log
     assert (tmp_path / "run/policy/model.safetensors").exists()
     assert not (tmp_path / "run/iteration-2/policy").exists()
     told = "\n".join(notes)
-    assert "no warm start; the run starts from the base: " in told
+    assert "nothing to learn from before the first iteration: " in told
     assert "iteration 2 has no pair to learn from" in told
     assert "empty_chosen" in str(next(s.counts for s in run.stages if s.name == "iteration-2/pairs.jsonl"))
 
@@ -191,3 +191,31 @@ def test_a_recipe_is_its_pairs_and_one_line_of_rules(tmp_path, logs, tiny_policy
     assert {pair.recipe for pair in pairs} == {"mine"}
     assert all(len(pair.chosen[0].content) >= len(pair.rejected[0].content) for pair in pairs)
     assert (tmp_path / "run/iteration-1/policy/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("on", "stages"), [("liked", {"liked-start"}), ("both", {"liked-start", "warm-start"})])
+def test_a_warm_start_on_liked_replies(tmp_path, logs, tiny_policy, on, stages):
+    stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
+    cfg = settings(logs, tiny_policy, iterations=1, warm_start={**stage, "epochs": 1, "on": on})
+    run_config(cfg, tmp_path / "run")
+    view = load_run(tmp_path / "run")
+    trained = {stage.name for stage in view.stages if stage.name.endswith("start/policy")}
+    assert trained == {f"{name}/policy" for name in stages}
+    liked = list(read_jsonl(tmp_path / "run/liked-start/pairs.jsonl", PreferencePair))
+    assert 0 < len(liked) <= 15  # one in four, in the training split
+    for pair in liked:
+        number = int(pair.prompt[-1].content.removeprefix("No, I meant ").split()[0])
+        assert (pair.chosen[0].content, pair.rejected) == (f"{number + 2}", ())
+    losses = [json.loads(row)["loss"] for row in (tmp_path / "run/liked-start/metrics.jsonl").read_text().splitlines()]
+    assert all(loss > 0 for loss in losses)
+    traced = trace(tmp_path / "run", liked[0].pair_id)
+    assert traced.policies[0] == "liked-start/policy"
+
+
+def test_the_base_is_not_measured_twice_where_nothing_warms_it_up(tmp_path, logs, tiny_policy):
+    stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
+    run_config(settings(logs, tiny_policy, iterations=1, warm_start={**stage, "epochs": 0}), tmp_path / "run")
+    base, warm = ((tmp_path / f"run/{name}/evaluation.json").read_bytes() for name in ("base", "warm-start"))
+    assert base == warm
+    took = {s.name: s.wall_seconds for s in load_run(tmp_path / "run").stages if s.name.endswith("evaluation.json")}
+    assert took["warm-start/evaluation.json"] < took["base/evaluation.json"]

@@ -270,10 +270,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """`finish`, `rejected_finish`: how the chosen and the rejected reply ended; `length` was cut at a limit.
+    """A prompt with a better and a worse reply. `rejected` is empty for a liked reply alone, for the loss `sft`.
 
-    `margin`: by how much the scorer that `margin_source` names prefers the chosen, in its own unit (the setting
-    training.margin is something else, a loss's target).
+    `finish`, `rejected_finish`: how the chosen and the rejected reply ended; `length` was cut at a limit. `margin`: by
+    how much the scorer that `margin_source` names prefers the chosen, in its own unit (the setting training.margin is
+    something else, a loss's target).
     """
 
     pair_id: str

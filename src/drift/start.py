@@ -3,16 +3,24 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from drift.config import Config, RecipeSettings
+from drift.config import Config, RecipeSettings, WarmStartSettings
 from drift.errors import NothingToTrainOn
-from drift.evaluation.evaluate import evaluate
-from drift.pairs.stages import build_pairs, find_heldout, find_liked, find_prompts, find_random, find_repairs
+from drift.evaluation.evaluate import copy_evaluation, evaluate
+from drift.pairs.stages import (
+    build_pairs,
+    find_heldout,
+    find_liked,
+    find_liked_replies,
+    find_prompts,
+    find_random,
+    find_repairs,
+)
 from drift.policy.gguf import is_gguf
 from drift.policy.model import source_of, unpack
 from drift.policy.sampler import sample
 from drift.progress import report_note
 from drift.records import Truth
-from drift.rundir import RunDir, layout
+from drift.rundir import RunDir, StageFolder, layout
 from drift.store import Store
 from drift.training.reference import ReferenceSettings, measure_reference, training_weights
 from drift.training.train import train
@@ -32,11 +40,11 @@ class Start:
 
 
 def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> Start:
-    """Find the disliked replies, train the warm start on the repairs among them, and evaluate base and warm start."""
+    """Find the disliked replies, train the warm start, and evaluate base and warm start."""
     prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train")
     heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts)
     base = _base(cfg, run)
-    warm = _warm_start(cfg, run, base, prompts)
+    warm = _warm_start(cfg, run, store, base, prompts)
     probes = _probes(cfg, run, warm, heldout)
 
     def evaluated(folder: str, policy: Path | str) -> Path:
@@ -45,7 +53,10 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
             sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed,
         )  # fmt: skip
 
-    evaluated(layout.BASE, base)
+    of_base = evaluated(layout.BASE, base)
+    if warm == base:
+        same = run.folder(layout.WARM_START).stage(layout.EVALUATION, copy_evaluation, evaluation=of_base)
+        return Start(prompts, warm, probes, same)
     return Start(prompts, warm, probes, evaluated(layout.WARM_START, warm))
 
 
@@ -66,22 +77,40 @@ def _base(cfg: Config, run: RunDir) -> Path | str:
     return run.stage(layout.BASE_MODEL, unpack, source=source, dtype=training_weights(cfg.policy).dtype)
 
 
-def _warm_start(cfg: Config, run: RunDir, base: Path | str, prompts: Path) -> Path | str:
-    """The policy trained on the repairs; the base if there is no repair to train on."""
-    folder = run.folder(layout.WARM_START)
-    repairs = folder.stage(layout.PAIRS, find_repairs, prompts=prompts)
-    if not repairs.stat().st_size or not cfg.warm_start.epochs:
-        return base
+def _warm_start(cfg: Config, run: RunDir, store: Store, base: Path | str, prompts: Path) -> Path | str:
+    """The policy trained on the liked replies (SFT), the repairs (DPO) or both; the base if there is nothing of them.
+
+    DEVIATION: the paper's seeds are the repairs alone. Most replies that users like follow no complaint.
+    """
+    settings, start = cfg.warm_start, base
+    if settings.on != "repairs":
+        liked = run.folder(layout.LIKED_START).stage(
+            layout.PAIRS, find_liked_replies, store=store, split="train", min_p_sat=settings.min_p_sat,
+            max_per_user=cfg.labels.max_per_user,
+        )  # fmt: skip
+        start = _trained(cfg, run.folder(layout.LIKED_START), start, liked, settings.model_copy(update={"loss": "sft"}))
+    if settings.on != "liked":
+        repairs = run.folder(layout.WARM_START).stage(layout.PAIRS, find_repairs, prompts=prompts)
+        start = _trained(cfg, run.folder(layout.WARM_START), start, repairs, settings)
+    return start
+
+
+def _trained(
+    cfg: Config, folder: StageFolder, start: Path | str, pairs: Path, settings: WarmStartSettings
+) -> Path | str:
+    """The policy trained on `pairs`; `start` itself if none of them can be trained on."""
+    if not pairs.stat().st_size or not settings.epochs:
+        return start
     try:
         logps = folder.stage(
-            layout.REFERENCE, measure_reference, policies=(base,), pairs=repairs,
-            settings=ReferenceSettings.of(cfg.warm_start, cfg.policy),
+            layout.REFERENCE, measure_reference, policies=(start,), pairs=pairs,
+            settings=ReferenceSettings.of(settings, cfg.policy),
         )  # fmt: skip
     except NothingToTrainOn as error:
-        report_note(f"no warm start; the run starts from the base: {error}")
-        return base
+        report_note(f"nothing to learn from before the first iteration: {error}")
+        return start
     return folder.stage(
-        layout.POLICY, train, start=base, reference=logps, pairs=repairs, settings=cfg.warm_start,
+        layout.POLICY, train, start=start, reference=logps, pairs=pairs, settings=settings,
         policy_settings=cfg.policy, seed=cfg.seed,
     )  # fmt: skip
 

@@ -110,3 +110,21 @@ def test_log_probabilities_are_of_the_completion_alone(models, shared):
     assert torch.allclose(found[:split], expected, atol=1e-5)
     sums = summed_logps(models[shared], batch, torch.float32)[0].tolist()
     assert sums == pytest.approx([found[:split].sum().item(), found[split:].sum().item()], rel=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_chosen_reply_alone_has_the_log_probs_of_its_pair(models, shared):
+    pairs = random_pairs(3)
+    alone = [TokenPair(pair.prompt, pair.chosen, ()) if n % 2 else pair for n, pair in enumerate(pairs)]
+    paired, single = (
+        torch.cat([summed_logps(models[shared], batch, torch.float32) for batch in StepCollator(0, 60, shared)(rows)])
+        for rows in (pairs, alone)
+    )
+    sums = dict(zip(*(sorted_rows(paired), sorted_rows(single)), strict=True))
+    assert all(one == pytest.approx(other, abs=1e-4) for one, other in sums.items())
+    assert (single[:, 1] == 0).sum() == 2
+
+
+def sorted_rows(logps: torch.Tensor) -> list[float]:
+    """The chosen sides, whatever the order of the micro-batches."""
+    return sorted(logps[:, 0].tolist())

@@ -334,11 +334,16 @@ class TrainingSettings(TrainerSettings):
 
 
 class WarmStartSettings(TrainerSettings):
-    """The training before the first iteration (the paper's seed stage): DPO on the repairs, replies that the user first
-    disliked and then liked. `epochs: 0` skips it.
+    """The training before the first iteration (the paper's seed stage). `epochs: 0` skips it.
+
+    `on`: what it learns from. `repairs`: DPO on replies that the user first disliked and then liked, as in the paper.
+    `liked`: SFT on the replies that users liked. `both`: SFT on the liked ones, then DPO on the repairs. `min_p_sat`: a
+    reply counts as liked if its SAT probability is at least this (a thumb up always counts).
     """
 
     epochs: NonNegativeInt = 3
+    on: Literal["repairs", "liked", "both"] = "repairs"
+    min_p_sat: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
 class StopSettings(Settings):

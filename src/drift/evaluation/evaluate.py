@@ -1,12 +1,13 @@
 """The evaluation stage: one policy in, evaluation.json out."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_preference
 from drift.evaluation.replies import measure_replies
-from drift.evaluation.results import Evaluation, SampleResult, write_evaluation
+from drift.evaluation.results import Evaluation, SampleResult, read_evaluation, write_evaluation
 from drift.evaluation.utility import measure_utility
 from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
@@ -50,6 +51,12 @@ def evaluate(
     )
     write_evaluation(out, evaluation)
     return _headline(evaluation)
+
+
+def copy_evaluation(out: Path, evaluation: Path) -> Counts:
+    """The evaluation of a policy that is the same as another one: it is not measured twice."""
+    shutil.copy(evaluation, out)
+    return _headline(read_evaluation(out))
 
 
 def _headline(evaluation: Evaluation) -> Counts:

@@ -1,26 +1,67 @@
 """PromptItems that need no complaint: replies that users liked, and turns drawn at random."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from drift.records import Conversation, Drop, FeedbackLabel, PromptItem, Reason, stable_hash
+from drift.records import Conversation, Drop, FeedbackLabel, PreferencePair, PromptItem, Reason, stable_hash
 from drift.turns import prompt_of
 
 Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
 
-def liked_items(labelled: Labelled) -> Iterator[PromptItem | Drop]:
-    """One item, with the liked reply as `preferred`, or one named drop for each SAT label."""
+def liked_items(
+    labelled: Labelled,
+    min_p_sat: float = 0.0,
+    repeats: frozenset[str] = frozenset(),
+    max_per_user: int | None = None,
+) -> Iterator[PromptItem | Drop]:
+    """One item, with the liked reply as `preferred`, or one named drop for each SAT label of at least `min_p_sat`.
+
+    `repeats`, `max_per_user`: as in `prompt_items`.
+    """
     seen: set[int] = set()
+    of_user: Counter[str] = Counter()
     for conversation, labels in labelled:
         for label in labels:
-            if label.label == "SAT":
-                row = _item(conversation, label.reply_index, liked=True)
-                content = int(stable_hash(row.prompt, row.preferred), 16) if isinstance(row, PromptItem) else 0
-                if content and content in seen:
-                    row = Drop(stable_hash(content), "prompts", Reason.DUPLICATE_PROMPT)
+            if label.label != "SAT" or (label.p_sat is not None and label.p_sat < min_p_sat):
+                continue
+            row = _item(conversation, label.reply_index, liked=True)
+            content = int(stable_hash(row.prompt, row.preferred), 16) if isinstance(row, PromptItem) else 0
+            if isinstance(row, PromptItem) and conversation.conversation_id in repeats:
+                row = Drop(row.prompt_id, "prompts", Reason.NEAR_DUPLICATE_CONVERSATION)
+            elif content and content in seen:
+                row = Drop(stable_hash(content), "prompts", Reason.DUPLICATE_PROMPT)
+            elif isinstance(row, PromptItem) and row.user_key and of_user[row.user_key] == max_per_user:
+                row = Drop(row.prompt_id, "prompts", Reason.USER_CAP)
+            if isinstance(row, PromptItem):
                 seen.add(content)
-                yield row
+                of_user[row.user_key or ""] += 1
+            yield row
+
+
+def liked_replies(items: Iterable[PromptItem | Drop]) -> Iterator[PreferencePair | Drop]:
+    """The items of `liked_items` as pairs without a rejected reply, for SFT."""
+    for item in items:
+        if isinstance(item, Drop):
+            yield item
+            continue
+        assert item.preferred is not None, "liked_items gives every item its liked reply"
+        yield PreferencePair(
+            pair_id=stable_hash("liked", item.prompt_id),
+            prompt_id=item.prompt_id,
+            conversation_id=item.conversation_id,
+            reply_index=item.reply_index,
+            recipe="liked",
+            iteration=0,
+            policy_id="logs",
+            prompt=item.prompt,
+            chosen=(item.preferred,),
+            rejected=(),
+            user_key=item.user_key,
+            split=item.split,
+            tools=item.tools,
+        )
 
 
 def random_items(

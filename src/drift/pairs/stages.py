@@ -8,7 +8,7 @@ from statistics import median
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.errors import DataError
 from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
-from drift.pairs.others import liked_items, random_items
+from drift.pairs.others import liked_items, liked_replies, random_items
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
 from drift.pairs.screening import screened
 from drift.records import (
@@ -94,6 +94,12 @@ def find_repairs(out: Path, prompts: Path) -> Counts:
 def find_liked(out: Path, store: Store, split: Split) -> Counts:
     """Write the PromptItems of one split whose reply was liked."""
     return write_kept(out, liked_items(store.labelled(split)))
+
+
+def find_liked_replies(out: Path, store: Store, split: Split, min_p_sat: float, max_per_user: int | None) -> Counts:
+    """Write the replies of one split that users liked as pairs without a rejected reply, for SFT."""
+    items = liked_items(store.labelled(split), min_p_sat, _repeats(store), max_per_user)
+    return write_kept(out, liked_replies(items))
 
 
 def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int) -> Counts:

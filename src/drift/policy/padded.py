@@ -17,7 +17,10 @@ Sequences = Sequence[tuple[Sequence[int], Sequence[int]]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PaddedRows:
-    """One row per completion. input_ids, attention_mask, position_ids: int64 [B, L]; completion_mask: bool [B, L]."""
+    """One row per completion that has a token.
+
+    input_ids, attention_mask, position_ids: int64 [B, L]. completion_mask: bool [B, L].
+    """
 
     input_ids: Tensor
     attention_mask: Tensor
@@ -26,6 +29,7 @@ class PaddedRows:
 
     @classmethod
     def of(cls, sequences: Sequences, pad_token_id: int) -> "PaddedRows":
+        sequences = [(prompt, completion) for prompt, completion in sequences if completion]
         shape = (len(sequences), max(len(prompt) + len(completion) for prompt, completion in sequences))
         input_ids = torch.full(shape, pad_token_id)
         attention_mask = torch.zeros(shape, dtype=torch.long)

@@ -7,6 +7,7 @@
                                      the funnel
         base/                        the evaluation of the policy before any training; its model, if it was a GGUF file
         warm-start/                  pairs, reference, policy, metrics, evaluation
+        liked-start/                 the training on liked replies before that, where warm_start.on asks for it
         heldout/                     one guided reply per held-out prompt, as fixed pairs to measure every policy by
         iteration-1/ ...             completions, scores, judgements, unlearned prompts, pairs, improvement, reference,
                                      policy, metrics, evaluation
@@ -38,7 +39,7 @@ HELDOUT = "data/heldout.jsonl"
 FUNNEL = "data/funnel.json"
 
 BASE_MODEL = "base/model"
-BASE, WARM_START, HELDOUT_REPLIES = "base", "warm-start", "heldout"
+BASE, LIKED_START, WARM_START, HELDOUT_REPLIES = "base", "liked-start", "warm-start", "heldout"
 
 # In the folder of an iteration; the base, the warm start and the held-out replies have some of them too.
 COMPLETIONS = "completions.jsonl"

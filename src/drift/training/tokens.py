@@ -16,7 +16,8 @@ from drift.records import ChatMessage, Finish, PreferencePair, Reason, read_json
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """Token ids of a pair; prompt + chosen and prompt + rejected are its two sequences.
+    """Token ids of a pair; prompt + chosen and prompt + rejected are its two sequences. `rejected` is empty where there
+    is a chosen reply alone, which only the loss `sft` learns from.
 
     `noise`: the probability that chosen and rejected are swapped. `ref_*_logps`: summed log-probs under the reference,
     nats; NaN until `with_reference`. `history`: summed log-probs (chosen, rejected) under the policy at the iteration's
@@ -74,6 +75,8 @@ def _token_pair(
     policy: Policy, pair: PreferencePair, max_prompt: int, max_length: int, tally: Counter[str]
 ) -> TokenPair | None:
     tokenizer = policy.tokenizer
+    if not pair.rejected:
+        return _token_reply(policy, pair, max_prompt, max_length, tally)
     chosen, rejected = _reply(pair, pair.chosen), _reply(pair, pair.rejected)
     prompt = encode_prompt(tokenizer, pair.prompt, max_prompt)
     if not chosen or not rejected or prompt is None:
@@ -97,6 +100,22 @@ def _token_pair(
         tally[f"dropped.{Reason.CHOSEN_IS_REJECTED}"] += 1
         return None
     return TokenPair(prompt.ids, chosen_ids, rejected_ids, pair.weight, pair.noise)
+
+
+def _token_reply(
+    policy: Policy, pair: PreferencePair, max_prompt: int, max_length: int, tally: Counter[str]
+) -> TokenPair | None:
+    """A chosen reply alone. One that is cut has no end token."""
+    chosen = _reply(pair, pair.chosen)
+    prompt = encode_prompt(policy.tokenizer, pair.prompt, max_prompt)
+    if not chosen or prompt is None:
+        tally[f"dropped.{Reason.EMPTY_CHOSEN if prompt else Reason.PROMPT_TOO_LONG}"] += 1
+        return None
+    room = max_length - len(prompt.ids)
+    ids = _chosen_ids(policy.tokenizer, pair, chosen)
+    tally["shortened_prompts"] += prompt.dropped_turns > 0
+    tally["cut_chosen"] += len(ids) > room
+    return TokenPair(prompt.ids, ids[:room], (), pair.weight, pair.noise)
 
 
 _Ids = tuple[int, ...]

@@ -91,6 +91,7 @@ def train_in_process(
     start_policy = load_policy(start, training_weights(policy_settings), "cpu" if sharded else None)
     tokens, counts = load_pairs(start_policy, pairs, settings.max_prompt_length, settings.max_length)
     _check_noise(pairs, tokens, settings)
+    _check_paired(pairs, tokens, settings)
     measured = ReferenceLogps.open(reference, start_policy, tokens)
     tokens = with_reference(tokens, measured, settings.diagnostics)
 
@@ -138,6 +139,15 @@ def _check_noise(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettin
         raise DataError(
             f"{path}: a pair has noise {noisy.noise}; training.loss=robust allows 0 <= noise < 0.5. Leave such pairs "
             "out with a higher labels.min_p_dsat, or choose another loss."
+        )
+
+
+def _check_paired(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettings) -> None:
+    alone = sum(not pair.rejected for pair in pairs)
+    if alone and settings.loss != "sft":
+        raise DataError(
+            f"{path}: {alone} of {len(pairs)} pairs have no rejected reply; loss={settings.loss} needs one, only "
+            "loss=sft learns from chosen replies alone."
         )
 
 

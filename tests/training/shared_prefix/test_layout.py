@@ -17,6 +17,14 @@ def test_a_row_by_hand():
     assert row.layout.segments == (Segment(0, 3, 5, 6), Segment(6, 7, 8, 10))
 
 
+def test_a_row_with_a_reply_alone_by_hand():
+    row = PackedRow.of([TokenPair((11, 12), (21, 22, 23), ()), PAIRS[1]])
+    assert row.input_ids.tolist() == [[11, 12, 21, 22, 23, 14, 23, 32, 33]]
+    assert row.position_ids.tolist() == [[0, 1, 2, 3, 4, 0, 1, 1, 2]]
+    assert row.predicting.tolist() == [1, 2, 3, 5, 5, 7]
+    assert row.targets.tolist() == [21, 22, 23, 23, 32, 33]
+
+
 def test_the_sequences_of_one_kernel_call_by_hand():
     places, query_ends, key_ends, longest = PackedRow.of(PAIRS).layout.sequences(torch.device("cpu"))
     assert places.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 5, 6, 7, 6, 8, 9]

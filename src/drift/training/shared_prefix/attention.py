@@ -45,7 +45,7 @@ def shared_prefix_attention(
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotary embeddings may leave them in float32
     parts = []
     for segment in shared_prefix.segments:
-        for of_rejected in (False, True):
+        for of_rejected in (False, True) if segment.end > segment.rejected else (False,):
             parts.append(_attend(query, key, value, scaling, sliding_window, (shared_prefix, segment, of_rejected)))
     return torch.cat(parts, dim=2).transpose(1, 2), None
 

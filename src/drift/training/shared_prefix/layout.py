@@ -170,6 +170,8 @@ def _positions(pair: TokenPair) -> list[int]:
 
 
 def _predicting(segment: Segment) -> list[int]:
-    """The index before every completion token; for R's first token, the index that predicts C's first."""
+    """The index before every completion token; for R's first token, the index that predicts C's first. R may be empty:
+    a reply that users liked has no rejected one."""
     chosen = range(segment.chosen - 1, segment.rejected - 1)
-    return [*chosen, segment.chosen - 1, *range(segment.rejected, segment.end - 1)]
+    first = [segment.chosen - 1] if segment.end > segment.rejected else []
+    return [*chosen, *first, *range(segment.rejected, segment.end - 1)]
