@@ -1,6 +1,7 @@
 """A run that starts from a GGUF file: one unpacked model in the run, and everything after it as for any folder."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -107,32 +108,34 @@ def test_an_export_names_the_base_that_it_holds(write_gguf, tmp_path):
 
 @pytest.mark.slow
 def test_a_real_model_goes_through_the_loop(smollm2, tmp_path):
-    """SmolLM2-135M-Instruct: real chat template, 49,152 tokens, bfloat16; about 3 CPU minutes."""
-    sampling = {"max_new_tokens": 12, "max_prompt_length": 160}
-    stage = {"learning_rate": 1e-6, "batch_size": 4, "max_length": 256, "max_prompt_length": 160}
+    """SmolLM2-135M-Instruct: real chat template, 49,152 tokens, bfloat16; about 2 CPU minutes."""
+    stage = {"learning_rate": 1e-7, "batch_size": 8, "max_length": 256, "max_prompt_length": 160}
     cfg = settings(
         tmp_path,
         {"model": str(smollm2), "dtype": "bfloat16"},
-        chats=12,
-        sampling=sampling,
+        chats=10,
+        sampling={"max_new_tokens": 12, "max_prompt_length": 160},
         training=stage,
-        warm_start={**stage, "epochs": 1},
+        warm_start={**stage, "epochs": 0},
         evaluation={"max_prompts": 2, "max_length": 256},
     )
     done = run_config(cfg, tmp_path / "run")
     assert done.counts["pairs of iteration 1"] > 0
     counts = {stage.name: stage.counts for stage in load_run(tmp_path / "run").stages}
     assert counts["base/model"]["parameters"] == 134_515_008
-    trained = load_policy(tmp_path / "run/iteration-1/policy", PolicySettings(dtype="bfloat16"))
+    assert counts["iteration-1/policy"]["first_loss"] == pytest.approx(math.log(2), abs=0.01)
+    base, trained = (
+        load_policy(tmp_path / "run" / name, PolicySettings(dtype="bfloat16"))
+        for name in ("base/model", "iteration-1/policy")
+    )
+    assert base.policy_id != trained.policy_id
     assert trained.context_length == 8192
     assert trained.tokenizer.convert_ids_to_tokens(sorted(trained.stop_ids)) == ["<|im_end|>"]
-    prompt: Any = trained.tokenizer.apply_chat_template(
+    question: Any = trained.tokenizer.apply_chat_template(
         [{"role": "user", "content": "What is the capital of France?"}],
         add_generation_prompt=True,
         return_dict=True,
         return_tensors="pt",
     )
-    reply: Any = trained.model.generate(  # pyright: ignore[reportCallIssue]
-        **prompt, max_new_tokens=12, do_sample=False
-    )
-    assert "Paris" in trained.tokenizer.decode(reply[0, prompt["input_ids"].shape[1] :])
+    reply: Any = base.model.generate(**question, max_new_tokens=12, do_sample=False)  # pyright: ignore[reportCallIssue]
+    assert "Paris" in base.tokenizer.decode(reply[0, question["input_ids"].shape[1] :])
