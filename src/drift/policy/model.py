@@ -4,9 +4,9 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from huggingface_hub.utils import disable_progress_bars
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import (
-    AutoModelForCausalLM,
+    AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -28,6 +28,7 @@ from drift.config import PolicySettings
 from drift.errors import PrerequisiteError
 from drift.policy.chat import check_template, end_of_turn
 from drift.policy.gguf import SUFFIX, check_gguf, is_gguf, load_gguf
+from drift.policy.multimodal import auto_class, processor_files
 from drift.records import Counts
 from drift.rundir import layout
 
@@ -51,9 +52,12 @@ class PolicyFacts:
 
 @dataclass(frozen=True)
 class Policy:
+    """`processor_files`: of a checkpoint that also reads images, by name; saved beside the weights."""
+
     model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
     policy_id: str
+    processor_files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -62,7 +66,8 @@ class Policy:
     @property
     def context_length(self) -> int:
         """The number of positions that the model supports, in tokens."""
-        return int(getattr(self.model.config, "max_position_embeddings", None) or 1_000_000)
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 1_000_000)
 
     @property
     def facts(self) -> PolicyFacts:
@@ -130,12 +135,14 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
     check_template(tokenizer, str(source))
     _check_weights(model, str(source))
     torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return identified(model.eval(), tokenizer)
+    return identified(model.eval(), tokenizer, {} if is_gguf(resolved) else processor_files(resolved))
 
 
-def identified(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> Policy:
+def identified(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, processor: Mapping[str, bytes] | None = None
+) -> Policy:
     """The policy, with the id of its present weights."""
-    return Policy(model, tokenizer, weights_id(model))
+    return Policy(model, tokenizer, weights_id(model), processor or {})
 
 
 def weights_id(model: torch.nn.Module) -> str:
@@ -185,7 +192,14 @@ def base_of_adapter(folder: Path) -> str:
 def save_policy(policy: Policy, out: Path) -> None:
     """Write a folder that transformers loads: the model, or a peft adapter that names its base, and the tokenizer."""
     policy.model.save_pretrained(str(out))
+    save_companions(policy, out)
+
+
+def save_companions(policy: Policy, out: Path) -> None:
+    """Write what a policy's folder holds besides the weights: the tokenizer, and the files of its processor."""
     policy.tokenizer.save_pretrained(out)
+    for name, content in policy.processor_files.items():
+        (out / name).write_bytes(content)
 
 
 def _load_model(source: str, settings: PolicySettings) -> PreTrainedModel | PeftModel:
@@ -197,7 +211,8 @@ def _load_model(source: str, settings: PolicySettings) -> PreTrainedModel | Peft
         model, _ = load_gguf(Path(base), dtype)
     else:
         quantized = _in_4_bits(dtype) if settings.lora and settings.lora.quantize else {}
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        loaded: Any = auto_class(config).from_pretrained(
             base, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **quantized
         )
         model, report = loaded

@@ -25,6 +25,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from drift.config import PolicySettings, TrainerSettings
 from drift.errors import DataError
 from drift.policy.model import Policy, identified, load_policy, save_policy
+from drift.policy.multimodal import freeze_other_parts, outside_language_model
 from drift.progress import report_note
 from drift.records import Reason
 from drift.rundir import layout, partial_work
@@ -126,9 +127,9 @@ def train_in_process(
         _run_steps(trainer, checkpoints, _identical_share(len(tokens), counts), out.parent / "tensorboard")
 
     if sharded:
-        save_gathered(model, start_policy.tokenizer, out)
+        save_gathered(model, start_policy, out)
     elif is_first:
-        save_policy(identified(model, start_policy.tokenizer), out)
+        save_policy(identified(model, start_policy.tokenizer, start_policy.processor_files), out)
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
 
 
@@ -153,13 +154,18 @@ def _check_paired(path: Path, pairs: Sequence[TokenPair], settings: TrainerSetti
 
 def _with_adapter(policy: Policy, settings: PolicySettings, seed: int) -> PreTrainedModel | PeftModel:
     """The model to train: as it is, or with a new adapter if `policy.lora` is set and it has none yet."""
-    if settings.lora is None or isinstance(policy.model, PeftModel):
+    if isinstance(policy.model, PeftModel):
+        return policy.model
+    if settings.lora is None:
+        if frozen := freeze_other_parts(policy.model):
+            report_note(f"{frozen:,} weights outside the language model are kept as they are")
         return policy.model
     torch.manual_seed(seed)
     adapter = LoraConfig(
         r=settings.lora.r,
         lora_alpha=settings.lora.alpha,
         target_modules=settings.lora.target_modules,
+        exclude_modules=outside_language_model(policy.model),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(policy.model, adapter)  # pyright: ignore[reportReturnType]

@@ -21,8 +21,9 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
+from drift.policy.model import Policy, save_companions
 from drift.training.shared_prefix import base_model
 from drift.training.trainer import PreferenceTrainer
 
@@ -52,12 +53,12 @@ def gathered(model: nn.Module) -> dict[str, Tensor]:
     return get_model_state_dict(model, options=_options(model, cpu_offload=True))  # pyright: ignore[reportReturnType]
 
 
-def save_gathered(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
-    """The first process writes the policy's folder; all processes must call it."""
+def save_gathered(model: PreTrainedModel | PeftModel, start: Policy, out: Path) -> None:
+    """The first process writes the policy's folder, with the tokenizer of `start`; all processes must call it."""
     weights = gathered(model)
     if PartialState().is_main_process:
         model.save_pretrained(str(out), state_dict=weights)
-        tokenizer.save_pretrained(out)
+        save_companions(start, out)
 
 
 class ShardedTrainer(PreferenceTrainer):
