@@ -22,14 +22,17 @@ PREVIEW_CHARACTERS = 300
 """Of each message. --json has all of it."""
 PREVIEW_MESSAGES = 6
 """First messages of a conversation; those with a rating are always shown. --json has all of them."""
-SKIPPED_FILES = 12
-"""Skipped files that are named. --json has all of them."""
+SKIPPED_FILES = UNREAD_KEYS = 12
+"""Skipped files and unread keys that are named. --json has all of them."""
 
 
 def show_ingestion(ingested: "IngestSummary", as_json: bool) -> None:
     """Print the counts, and the skipped files and first refused rows by name. --json has all of them."""
     fields = dataclasses.asdict(ingested)
-    skipped, details = fields.pop("skipped"), fields.pop("details")
+    skipped, details, unread = (fields.pop(name) for name in ("skipped", "details", "unread"))
+    fields["unread"] = dict(list(unread.items())[:UNREAD_KEYS])
+    if len(unread) > UNREAD_KEYS:
+        fields["unread"] |= {f"and {len(unread) - UNREAD_KEYS} more keys": sum(list(unread.values())[UNREAD_KEYS:])}
     summary(fields, as_json=False)
     _show_sum(ingested)
     for reason in ingested.quarantined:

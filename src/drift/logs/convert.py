@@ -67,6 +67,11 @@ def consent_tags(row: Mapping[str, Any]) -> dict[str, str]:
     return tags
 
 
+def is_consent(name: str) -> bool:
+    """Whether a key names a consent or a licence: these are read in every format."""
+    return _CONSENT.search(name) is not None
+
+
 @lru_cache(16)  # the rows of one log have few different sets of keys
 def _consent_names(names: tuple[Any, ...]) -> list[str]:
-    return [name for name in names if isinstance(name, str) and _CONSENT.search(name)]
+    return [name for name in names if isinstance(name, str) and is_consent(name)]

@@ -32,8 +32,9 @@ class IngestSummary:
     be read; they are also counted under their outcome. `formats`: number of files by format. `redacted`: values that
     became placeholders, by kind. `withdrawn`: removed from the store because the last version that was read refuses the
     required consent; None if no consent is required. `near_duplicates`: conversations of the whole store that are
-    noted as repeats; None if this was not checked. `skipped`: files of folders that are no logs, and why. `details`:
-    where each reason was met first, and what was wrong there.
+    noted as repeats; None if this was not checked. `unread`: keys that held something and were not read, the most
+    frequent first. `skipped`: files of folders that are no logs, and why. `details`: where each reason was met first,
+    and what was wrong there.
     """
 
     read: int = 0
@@ -49,6 +50,7 @@ class IngestSummary:
     near_duplicates: int | None = None
     rows: int = field(default=0, compare=False)
     formats: dict[str, int] = field(default_factory=dict, compare=False)
+    unread: dict[str, int] = field(default_factory=dict, compare=False)
     skipped: dict[str, str] = field(default_factory=dict, compare=False)
     details: dict[Reason, str] = field(default_factory=dict, compare=False)
 
@@ -220,6 +222,7 @@ class _Ingestion:
             redacted=dict(self._redactor.counts) if self._redactor else {},
             rows=self.reading.rows,
             formats=dict(Counter(self.reading.formats.values())),
+            unread=dict(self.reading.unread.counts.most_common()),
             skipped=self.reading.skipped,
             details=self._details,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drift.errors import DataError
+from drift.logs.convert import is_consent
 from drift.logs.draft import ConversationDraft, Evidence, finish
 from drift.logs.files.opening import Repair
 from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
@@ -16,6 +17,7 @@ from drift.logs.files.sources import LogFile, Source
 from drift.logs.judgements import Judgements, judgements_first
 from drift.logs.readers import READERS
 from drift.logs.traces.stitching import Stitcher
+from drift.logs.unread import Unread
 from drift.records import Conversation, Reason
 
 FILTERED = frozenset({Reason.NOT_A_CHAT, Reason.JOINED_AS_EVIDENCE, Reason.NO_VERDICT})
@@ -32,7 +34,7 @@ OnProgress = Callable[[int, int], None]
 class Reading:
     """Counts of what was read. `formats`: by file. `skipped`: files that were not read, and why. `rows`: rows of the
     files. `merged`: calls that are part of a longer call; `merged_rows`: their rows. `accounted`: rows that became a
-    conversation, a judgement or a `Reject`."""
+    conversation, a judgement or a `Reject`. `unread`: keys that held something and were not read."""
 
     formats: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class Reading:
     merged_rows: int = 0
     repaired: Counter[Repair] = field(default_factory=Counter)
     accounted: int = 0
+    unread: Unread = field(default_factory=lambda: Unread(is_consent))
 
     def check(self) -> None:
         """Raise AssertionError if a row has no outcome: that is a bug in a reader."""
@@ -100,7 +103,9 @@ def read_logs(
                 progress(source.size)
                 continue
             name = head.format_name
-            outcomes = READERS[name].read(_counted(itertools.chain(head.rows, rows), reading))
+            counted = _counted(itertools.chain(head.rows, rows), reading)
+            known = READERS[name].keys
+            outcomes = READERS[name].read(counted if known is None else reading.unread.counted(counted, known))
             if READERS[name].stitched:
                 if name not in stitchers:
                     stitchers[name] = Stitcher(spill)

@@ -11,36 +11,39 @@ from drift.logs.readers.apps import chatgpt, claude, openwebui
 from drift.logs.readers.datasets import drift_authors, lmsys, ultrafeedback, wildchat, wildfeedback
 from drift.logs.readers.tracing import langfuse, langsmith, litellm, otel
 from drift.logs.readers.training import alpaca, messages, preference, sharegpt
+from drift.logs.unread import Keys
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
     """How to recognise and read one format. `plain`: a shape so common that it counts only if no other format
-    recognises the rows. `stitched`: the rows are single model calls and judgements of calls."""
+    recognises the rows. `stitched`: the rows are single model calls and judgements of calls. `keys`: those that it
+    reads; None: keys that it does not read are not counted."""
 
     recognises: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Iterable[LogRow | Reject]], Iterator[ConversationDraft | Evidence | Reject]]
     plain: bool = False
     stitched: bool = False
+    keys: Keys | None = None
 
 
 READERS: dict[str, Format] = {
-    "wildfeedback": Format(wildfeedback.recognises, wildfeedback.read),
-    "drift": Format(drift_authors.recognises, drift_authors.read),
-    "ultrafeedback": Format(ultrafeedback.recognises, ultrafeedback.read),
-    "wildchat": Format(wildchat.recognises, wildchat.read),
-    "openwebui": Format(openwebui.recognises, openwebui.read),
-    "chatgpt": Format(chatgpt.recognises, chatgpt.read),
-    "claude": Format(claude.recognises, claude.read),
-    "preference": Format(preference.recognises, preference.read),
-    "alpaca": Format(alpaca.recognises, alpaca.read),
-    "langfuse": Format(langfuse.recognises, langfuse.read, stitched=True),
-    "otel": Format(otel.recognises_otel, otel.read, stitched=True),
-    "openinference": Format(otel.recognises_openinference, otel.read, stitched=True),
-    "litellm": Format(litellm.recognises, litellm.read, stitched=True),
-    "langsmith": Format(langsmith.recognises, langsmith.read, stitched=True),
-    "openai": Format(openai_stored.recognises, openai_stored.read, stitched=True),
-    "lmsys": Format(lmsys.recognises, lmsys.read, plain=True),
-    "sharegpt": Format(sharegpt.recognises, sharegpt.read, plain=True),
-    "messages": Format(messages.recognises, messages.read, plain=True),
+    "wildfeedback": Format(wildfeedback.recognises, wildfeedback.read, keys=wildfeedback.KEYS),
+    "drift": Format(drift_authors.recognises, drift_authors.read, keys=drift_authors.KEYS),
+    "ultrafeedback": Format(ultrafeedback.recognises, ultrafeedback.read, keys=ultrafeedback.KEYS),
+    "wildchat": Format(wildchat.recognises, wildchat.read, keys=wildchat.KEYS),
+    "openwebui": Format(openwebui.recognises, openwebui.read, keys=openwebui.KEYS),
+    "chatgpt": Format(chatgpt.recognises, chatgpt.read, keys=chatgpt.KEYS),
+    "claude": Format(claude.recognises, claude.read, keys=claude.KEYS),
+    "preference": Format(preference.recognises, preference.read, keys=preference.KEYS),
+    "alpaca": Format(alpaca.recognises, alpaca.read, keys=alpaca.KEYS),
+    "langfuse": Format(langfuse.recognises, langfuse.read, stitched=True, keys=langfuse.KEYS),
+    "otel": Format(otel.recognises_otel, otel.read, stitched=True, keys=otel.KEYS),
+    "openinference": Format(otel.recognises_openinference, otel.read, stitched=True, keys=otel.KEYS),
+    "litellm": Format(litellm.recognises, litellm.read, stitched=True, keys=litellm.KEYS),
+    "langsmith": Format(langsmith.recognises, langsmith.read, stitched=True, keys=langsmith.KEYS),
+    "openai": Format(openai_stored.recognises, openai_stored.read, stitched=True, keys=openai_stored.KEYS),
+    "lmsys": Format(lmsys.recognises, lmsys.read, plain=True, keys=lmsys.KEYS),
+    "sharegpt": Format(sharegpt.recognises, sharegpt.read, plain=True, keys=sharegpt.KEYS),
+    "messages": Format(messages.recognises, messages.read, plain=True, keys=messages.KEYS),
 }

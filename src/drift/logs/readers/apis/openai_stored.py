@@ -11,10 +11,15 @@ from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.texts import call_draft, first_name, iso
+from drift.logs.unread import keys
 from drift.records import Reason
 
 _SESSION = ("conversation_id", "session_id", "thread_id", "chat_id")
 _USER = ("user_id", "user", "end_user")
+
+KEYS = keys(
+    f"object id created model metadata choices request response messages input_messages input {' '.join(_USER)}"
+)
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

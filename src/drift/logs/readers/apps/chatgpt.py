@@ -16,6 +16,7 @@ from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, 
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.traces.verdicts import judgement
 from drift.logs.trees import Node, connect, paths
+from drift.logs.unread import EACH, keys
 from drift.records import Message, Reason
 
 _MEDIA = {"image_asset_pointer": "image", "audio_asset_pointer": "audio", "video_container_asset_pointer": "video"}
@@ -24,6 +25,12 @@ _TEXTS = ("text", "result", "content", "summary", "model_set_context")
 _CONTEXT = ("user_profile", "user_instructions")
 _SHOWN_ONLY = ("reasoning_recap",)  # "Thought for 5 seconds": the model did not write it
 _MAX_STEPS_TO_CALL = 20
+
+_MESSAGE = keys("author role content create_time metadata recipient channel")
+KEYS = keys(
+    "conversation_id id default_model_slug create_time current_node rating message_id content",
+    mapping={EACH: keys("parent children", message=_MESSAGE)},
+)
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

@@ -13,10 +13,14 @@ from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.trees import Node, connect, paths
+from drift.logs.unread import keys
 from drift.records import Message, Reason
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".heic", ".bmp", ".svg")
 _NO_CONTENT = ("token_budget", "flag")
+
+_MESSAGE = keys("uuid parent_message_uuid sender role content text created_at attachments files files_v2")
+KEYS = keys("uuid account model created_at current_leaf_message_uuid", chat_messages=_MESSAGE)
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

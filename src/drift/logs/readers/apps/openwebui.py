@@ -12,7 +12,19 @@ from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import ConversationDraft, message_of, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.trees import Node, connect, paths
+from drift.logs.unread import EACH, MESSAGE, keys
 from drift.records import Rating, Reason
+
+_MESSAGE = {
+    **MESSAGE,
+    **keys("id parentId childrenIds model modelIdx models", annotation=keys("rating reason comment")),
+}
+_HISTORY = keys("currentId timestamp", messages={EACH: _MESSAGE})
+_CHAT = keys("id chat_id user_id created_at", history=_HISTORY, chat=keys("id", history=_HISTORY))
+KEYS = {
+    **_CHAT,
+    **keys("", data=keys("rating reason comment"), meta=keys("message_id chat_id"), snapshot=keys("", chat=_CHAT)),
+}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

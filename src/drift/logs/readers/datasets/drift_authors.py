@@ -11,7 +11,10 @@ from typing import Any
 from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, message_of, messages_of, name_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
+from drift.logs.unread import MESSAGE, keys
 from drift.records import Message, Rating, Reason, Role
+
+KEYS = keys("id", prompt=MESSAGE, rejected=MESSAGE, user_preference=MESSAGE, chosen=MESSAGE)
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

@@ -6,6 +6,9 @@ from typing import Any
 from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of
 from drift.logs.files.rows import LogRow, Reject
+from drift.logs.unread import MESSAGE, keys
+
+KEYS = keys("conversation_id model language redacted", conversation=MESSAGE)
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

@@ -12,9 +12,17 @@ from typing import Any
 from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, name_of, text_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
+from drift.logs.unread import MESSAGE, keys
 from drift.records import Message, Rating, Reason
 
 MAX_DISLIKED_SCORE, MIN_LIKED_SCORE = 5.0, 8.0
+
+KEYS = keys(
+    "id prompt_id instruction prompt score_rejected score_chosen",
+    completions=keys("response overall_score"),
+    chosen=MESSAGE,
+    rejected=MESSAGE,
+)
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

@@ -6,6 +6,12 @@ from typing import Any
 from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject
+from drift.logs.unread import MESSAGE, keys
+
+KEYS = keys(
+    "conversation_hash hashed_ip model language timestamp toxic redacted",
+    conversation={**MESSAGE, **keys("hashed_ip toxic")},
+)
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

@@ -14,11 +14,18 @@ from typing import Any
 from drift.logs.draft import ConversationDraft, message_of, messages_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.readers.datasets.drift_authors import judged_draft
+from drift.logs.unread import MESSAGE, keys
 from drift.records import Message, Rating, Reason
 
 _NUMBERS = ("UtterranceId", "UtteranceId")  # as the file spells it, and as a corrected copy may spell it
 _TAGS = {"licence": "ODC-BY-1.0"}
 _PREFERENCES = ("user_preference", "user_preferences", "preference", "preferences")
+
+KEYS = {
+    **keys("Role Content Satisfaction Disatisfaction", conversations=MESSAGE, conversation=MESSAGE, prompt=MESSAGE),
+    **keys(" ".join((*_NUMBERS, *_PREFERENCES)), chosen=MESSAGE, rejected=MESSAGE),
+    **keys("Satisfaction-Justificiation Disatisfaction-Justificiation Dissatisfaction-Justificiation"),
+}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, struc
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.texts import call_draft, first_name, iso, spare_draft
 from drift.logs.traces.verdicts import judgement
+from drift.logs.unread import keys
 from drift.records import Reason
 
 _OBSERVATION_TYPES = {
@@ -35,6 +36,17 @@ _SESSION = ("sessionId", "session_id", "langfuse_session_id")
 _MODEL = ("model", "providedModelName", "provided_model_name")
 _USER = ("userId", "user_id", "langfuse_user_id")
 _TRACE_KEYS = {"observations", "scores", "public", "bookmarked", "projectId", "project_id", "htmlPath", "environment"}
+
+_OBSERVATION = keys(
+    "id type traceId trace_id startTime start_time parentObservationId parent_observation_id input output metadata"
+    f" {' '.join((*_SESSION, *_USER, *_MODEL))}"
+)
+_SCORE = keys(
+    "name dataType data_type value stringValue string_value comment source observationId observation_id traceId"
+    " trace_id sessionId session_id"
+)
+_TRACE = keys(f"id timestamp input output metadata {' '.join((*_SESSION, *_USER, *_MODEL))}", scores=_SCORE)
+KEYS = {**_OBSERVATION, **_SCORE, **_TRACE, **keys("", observations={**_OBSERVATION, **_SCORE}, trace=_TRACE)}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

@@ -12,10 +12,16 @@ from drift.logs.draft import Call, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.texts import call_draft, first_name, iso
 from drift.logs.traces.verdicts import judgement
+from drift.logs.unread import keys
 from drift.records import Reason
 
 _THREAD = ("thread_id", "session_id", "conversation_id")
 _MODEL = ("ls_model_name", "model", "model_name")
+
+KEYS = keys(
+    "run_type inputs outputs extra metadata id trace_id parent_run_id parent_run_ids start_time feedback"
+    " run_id key score value comment correction"
+)
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

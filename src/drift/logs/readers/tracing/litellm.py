@@ -7,6 +7,7 @@ from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.traces.texts import call_draft, first_name, iso
+from drift.logs.unread import keys
 from drift.records import Reason
 
 _LITELLM_KEYS = ("call_type", "litellm_call_id", "model_parameters", "custom_llm_provider", "api_base")
@@ -14,6 +15,12 @@ _USER = ("end_user", "user_api_key_end_user_id", "user_api_key_user_id", "user")
 _CHATS = ("completion", "acompletion", "responses", "aresponses", "anthropic_messages", "text_completion")
 
 _TEXTS_MISSING = "a call without texts: LiteLLM stores them with general_settings: {store_prompts_in_spend_logs: true}"
+
+KEYS = keys(
+    "messages proxy_server_request response call_type metadata session_id litellm_session_id id request_id"
+    " litellm_call_id trace_id startTime model model_parameters"
+    f" {' '.join(_USER)}"
+)
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

@@ -18,6 +18,7 @@ from drift.logs.traces.records import CHOICE, MESSAGE, CallRecords, Records, cho
 from drift.logs.traces.spans import TraceSpan, attributes_of, spans
 from drift.logs.traces.texts import call_draft, first_name, iso, plain_messages
 from drift.logs.traces.verdicts import judgement
+from drift.logs.unread import keys
 from drift.records import Reason
 
 _INDEXED = re.compile(
@@ -29,6 +30,18 @@ _PART = re.compile(
 _DETAILS = "gen_ai.client.inference.operation.details"
 _EVALUATION = "gen_ai.evaluation.result"
 _TEXTS_MISSING = "a model call without texts: capture them with OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true"
+
+_SPAN = keys(
+    "name event_name eventName attributes context events body trace_id traceId context.trace_id span_id spanId"
+    " context.span_id start_time startTimeUnixNano start_time_unix_nano timestamp timeUnixNano observedTimeUnixNano"
+)
+_GROUPS = {
+    "resourceSpans": keys("", scopeSpans=keys("", spans=_SPAN)),
+    "resourceLogs": keys("", scopeLogs=keys("", logRecords=_SPAN)),
+}
+_ANNOTATION = keys("span_id annotator_kind annotation_name result result.score result.label result.explanation")
+KEYS = {**_SPAN, **_ANNOTATION, **_GROUPS, **keys("llm")}
+"""Of a span. Its attributes are whatever an application notes: those are not counted."""
 
 
 def recognises_otel(row: Mapping[str, Any]) -> bool:

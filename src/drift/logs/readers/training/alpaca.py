@@ -9,9 +9,12 @@ from typing import Any
 from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
+from drift.logs.unread import keys
 from drift.records import Reason
 
 _REQUESTS, _REPLIES = ("instruction", "query"), ("output", "response")
+
+KEYS = keys(f"id system history input {' '.join((*_REQUESTS, *_REPLIES))}")
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

@@ -11,9 +11,13 @@ from typing import Any
 from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, text_of, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
+from drift.logs.unread import MESSAGE, keys
 from drift.records import Message, Rating, Reason
 
 _WORDS = {"up": 1.0, "thumbs_up": 1.0, "positive": 1.0, "down": -1.0, "thumbs_down": -1.0, "negative": -1.0}
+
+_FEEDBACK = keys("thumb comment")
+KEYS = keys("id user model timestamp language", messages={**MESSAGE, "feedback": _FEEDBACK}, feedback=_FEEDBACK)
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ The conversation is the request with the rejected reply, which a correction judg
 label is a thumb on the last reply.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, short_form
 from drift.logs.readers.training.alpaca import entries_of, has_request
+from drift.logs.unread import MESSAGE, keys
 from drift.records import Message, Rating, Reason
 
 _SIDES = (
@@ -36,6 +38,12 @@ _HISTORIES = ("messages", "conversations", "conversation", "prompt", "question",
 _COMPLETIONS = ("completion", "response", "output", "answer")
 _SPEAKERS = re.compile(r"\s*\n\n(Human|Assistant):\s?")
 _WORDS = {"true": 1.0, "false": -1.0, "1": 1.0, "0": -1.0, "1.0": 1.0, "0.0": -1.0}
+
+_MESSAGES = (*itertools.chain(*_SIDES), *_REJECTED_BESIDE, *_HISTORIES, *_COMPLETIONS)
+KEYS = {
+    **keys("id user user_id model language timestamp created_at instruction query system history"),
+    **keys(" ".join(_LABELS), **dict.fromkeys(_MESSAGES, MESSAGE), input={**MESSAGE, "messages": MESSAGE}),
+}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

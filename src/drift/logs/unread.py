@@ -1,0 +1,109 @@
+"""Which keys of the rows held something that nothing read.
+
+A reader declares its keys: those of the row and, where it matters, of the objects inside. Everything else that holds
+something is counted by name. A row whose keys are all known costs one comparison of sets.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from drift.logs.draft import structured
+from drift.logs.files.rows import LogRow, Reject
+
+Keys = Mapping[str, "Keys | None"]
+"""The keys that a reader knows in an object, or in each object of a list; with the keys inside, if these count too.
+`EACH`: whatever the keys are, the values are alike (messages by their id)."""
+EACH = "*"
+OTHERS = "(other keys)"
+MOST_NAMES = 1000  # where ids are keys, their number has no limit
+_LONGEST_NAME = 60
+
+
+def keys(names: str, **inside: Keys) -> Keys:
+    """Keys by name, separated by spaces; those whose objects have known keys as arguments."""
+    return {**dict.fromkeys(names.split()), **inside}
+
+
+MESSAGE = keys(
+    "role content from value timestamp name tool_calls tool_call_id function_call refusal reasoning_content reasoning"
+    " thinking"
+)
+"""What `messages_of` knows of a message."""
+
+
+class Unread:
+    """Counts the keys that held something and were not read, over all files. `is_known`: keys that are read in every
+    format, wherever they stand."""
+
+    def __init__(self, is_known: Callable[[str], bool]) -> None:
+        self.counts: Counter[str] = Counter()
+        self._is_known = is_known
+
+    def counted(self, rows: Iterable[LogRow | Reject], known: Keys) -> Iterator[LogRow | Reject]:
+        """The rows as they are, counted."""
+        counter = _Counter({"metadata": {}, **known}, self, "")
+        for row in rows:
+            if type(row) is LogRow:
+                counter.look(row.value)
+            yield row
+
+    def add(self, name: str) -> None:
+        self.counts[name if name in self.counts or len(self.counts) < MOST_NAMES else OTHERS] += 1
+
+    def unknown(self, known: frozenset[str], names: Iterable[Any]) -> list[str]:
+        """The names that are not known."""
+        return [name for name in names if name not in known and not (isinstance(name, str) and self._is_known(name))]
+
+
+class _Counter:
+    """Looks at the objects that stand in one place."""
+
+    def __init__(self, known: Keys, unread: Unread, prefix: str) -> None:
+        self._unread = unread
+        self._known = frozenset(known)
+        self._flat = frozenset(name for name, inner in known.items() if inner is None)  # most messages have only these
+        self._prefix = prefix
+        self._each = _Counter(known[EACH] or {}, unread, prefix) if EACH in known else None
+        self._inside = [
+            (name, _Counter(inner, unread, f"{prefix}{name}."))
+            for name, inner in known.items()
+            if inner is not None and name != EACH
+        ]
+        self._unknown: dict[tuple[Any, ...], list[str]] = {}  # by the keys of an object
+
+    def look(self, value: Any) -> None:
+        if type(value) is dict:
+            self._look_into(value)
+        elif type(value) is list:
+            flat = self._flat
+            for entry in value:
+                if type(entry) is dict and not flat.issuperset(entry):
+                    self._look_into(entry)
+        elif isinstance(parsed := structured(value), dict | list) and parsed is not value:
+            self.look(parsed)
+
+    def _look_into(self, value: dict[str, Any]) -> None:
+        if self._each is not None:
+            for entry in value.values():
+                self._each.look(entry)
+            return
+        if not self._known.issuperset(value):
+            for name in self._unknown_of(value):
+                inner = value[name]
+                if inner is not None and inner != "" and inner != [] and inner != {}:
+                    short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+                    self._unread.add(self._prefix + short)
+        for name, counter in self._inside:
+            if (inner := value.get(name)) is not None:
+                counter.look(inner)
+
+    def _unknown_of(self, value: dict[str, Any]) -> list[str]:
+        """Most rows of a log have the same keys."""
+        shape = tuple(value)
+        found = self._unknown.get(shape)
+        if found is None:
+            found = self._unread.unknown(self._known, shape)
+            if len(self._unknown) < MOST_NAMES:
+                self._unknown[shape] = found
+        return found

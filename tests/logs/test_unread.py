@@ -1,0 +1,93 @@
+"""Nothing is left unread in silence: keys that held something and that no reader reads are counted by name."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from drift.logs.files.rows import LogRow, Place
+from drift.logs.ingest import ingest, preview
+from drift.logs.readers import READERS
+from drift.logs.unread import EACH, MOST_NAMES, OTHERS, Keys, Unread, keys
+from drift.store import Store
+
+SEEDS = Path(__file__).parent / "seeds"
+QUESTION, ANSWER = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+
+
+def unread(tmp_path: Path, *rows: dict, **options) -> dict[str, int]:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    return ingest([log], Store(tmp_path / "store"), **options).unread
+
+
+def test_keys_that_held_something_are_counted_and_the_others_are_not(tmp_path):
+    rows = [
+        {"messages": [QUESTION, {**ANSWER, "reaction": "sad"}], "response": "x", "verified": False, "user": "u"},
+        {"messages": [{**QUESTION, "edited": 0}, ANSWER], "response": "y", "verified": None, "images": [], "note": ""},
+        {
+            "messages": [QUESTION, {**ANSWER, "feedback": {"thumb": 1, "stars": 5}}],
+            "metadata": {"app": "x", "no": None},
+        },
+        {"messages": [QUESTION, ANSWER], "licence": "MIT", "metadata": {"opt_out": False}},
+        {"messages": orjson.dumps([{**QUESTION, "mood": "ok"}, ANSWER]).decode()},
+    ]
+    found = unread(tmp_path, *rows)
+    assert found == {
+        "response": 2,
+        "verified": 1,
+        "messages.reaction": 1,
+        "messages.edited": 1,
+        "messages.feedback.stars": 1,
+        "metadata.app": 1,
+        "messages.mood": 1,
+    }
+    assert next(iter(found)) == "response"  # the most frequent first
+    log = tmp_path / "log.jsonl"
+    assert preview([log], Store(tmp_path / "other")).summary.unread == found
+
+
+def test_ids_as_keys_and_long_names_cost_no_memory(tmp_path):
+    rows = [{"messages": [QUESTION, ANSWER], **{f"{n}-{k}": 1 for k in range(40)}, "k" * 200: 1} for n in range(50)]
+    found = unread(tmp_path, *rows)
+    assert len(found) == MOST_NAMES + 1
+    assert found[OTHERS] == 50 * 41 - sum(count for name, count in found.items() if name != OTHERS)
+    assert max(map(len, found)) == 63
+
+
+def test_values_under_any_key_are_alike():
+    counted = Unread(lambda name: name == "consent")
+    known = keys("a", tree={EACH: keys("b", leaf=keys("c"))})
+    row = {"a": 1, "consent": 1, "tree": {"x": {"b": 1, "d": 1}, "y": {"leaf": {"c": 1, "e": 1}}, "z": 7}}
+    assert list(counted.counted([LogRow(Place(1), row)], known)) == [LogRow(Place(1), row)]
+    assert counted.counts == {"tree.d": 1, "tree.leaf.e": 1}
+
+
+class Recording(dict):
+    """A row that notes which of its keys are read."""
+
+    def __init__(self, value: dict, read: set[str]) -> None:
+        super().__init__(value)
+        self.read = read
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        self.read.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: Any) -> Any:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reader_declares_the_keys_that_it_reads(name):
+    known: Keys | None = READERS[name].keys
+    assert known is not None, f"{name}: give its Format the keys that it reads"
+    read: set[str] = set()
+    rows = [orjson.loads(row) for row in (SEEDS / f"{name}.jsonl").read_bytes().splitlines()]
+    for row in rows:
+        list(READERS[name].read([LogRow(Place(1), Recording(row, read))]))
+    assert (read & {key for row in rows for key in row}) - {"metadata", "extra"} <= set(
+        known
+    )  # where consent is looked for in every format
