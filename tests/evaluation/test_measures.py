@@ -6,6 +6,7 @@ import pytest
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_preference
+from drift.evaluation.results import PreferenceResult
 from drift.evaluation.utility import measure_utility
 from drift.policy.model import load_policy
 from drift.progress import listening
@@ -82,3 +83,22 @@ def test_replies_of_a_stopped_evaluation_are_not_made_again(policy, tmp_path):
     assert found == expected
     assert made[0] == 0  # nothing was sampled at the first temperature
     assert made[-1] > 0
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "low", "length", "explains"),
+    [
+        (1.0, 1.0, 0.984, True),  # all right, but the shorter reply is the chosen one in nearly every pair
+        (0.9, 0.8, 0.82, True),  # inside the interval
+        (0.9, 0.88, 0.86, True),  # within .05
+        (0.9, 0.88, 0.7, False),
+        (0.5, 0.4, 0.52, False),  # neither is better than chance
+        (0.9, 0.88, None, False),  # an evaluation of an earlier version
+    ],
+)
+def test_length_explains_an_accuracy_that_it_reaches(accuracy, low, length, explains):
+    result = PreferenceResult(
+        accuracy=accuracy, accuracy_low=low, accuracy_high=1.0, margin=1.0, logps_chosen=-1.0, pairs=40,
+        length_accuracy=length,
+    )  # fmt: skip
+    assert result.length_explains is explains

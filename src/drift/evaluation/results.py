@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from drift.errors import DataError, first_problem
 from drift.records import ChatMessage
 
+ABOUT_AS_WELL = 0.05
+"""Length alone does about as well as the policy within this much of its accuracy, or inside its interval."""
+
 
 class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +47,8 @@ class PreferenceResult(Result):
     @property
     def length_explains(self) -> bool:
         """True if length alone does about as well as the policy: the accuracy then says nothing about the replies."""
-        return self.length_accuracy is not None and self.length_accuracy >= self.accuracy_low
+        about = min(self.accuracy_low, self.accuracy - ABOUT_AS_WELL)
+        return self.length_accuracy is not None and self.length_accuracy >= max(about, 0.5 + ABOUT_AS_WELL)
 
 
 class ReplyMeasure(Result):
