@@ -24,6 +24,9 @@ from drift.progress import listening
 QUIET_SECONDS = 1.0
 """A task that ends within this time draws no progress bar."""
 
+HEARTBEAT_SECONDS = 60.0
+"""Where there is no terminal to draw on, a long task prints one line per this time."""
+
 if TYPE_CHECKING:
     from drift.rundir import OnStage
 
@@ -65,14 +68,37 @@ def as_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+class Heartbeat:
+    """Prints how far a task is, once per HEARTBEAT_SECONDS, if stderr is not a terminal: a log shows no bars."""
+
+    def __init__(self, name: str) -> None:
+        self.restart(name)
+
+    def restart(self, name: str) -> None:
+        self.name = name
+        self.started = self.last = time.monotonic()
+
+    def beat(self, done: int, total: int, tokens: int) -> None:
+        now = time.monotonic()
+        if console.is_terminal or now - self.last < HEARTBEAT_SECONDS:
+            return
+        self.last = now
+        left = f", about {(now - self.started) * (total - done) / done:,.0f} s left" if done and total else ""
+        rate = f", {_rate(tokens, self.started)}" if tokens else ""
+        share = f"{done} of {total}" if total else f"{done} done"
+        console.print(f"{now - self.started:6.1f} s  {self.name}: {share}{rate}{left}", soft_wrap=True)
+
+
 @contextmanager
 def progress(description: str) -> Iterator[None]:
     """Draw a progress bar for the work inside the `with` block, if it takes longer than QUIET_SECONDS."""
     bar = Progress(*COLUMNS, console=console, transient=True, disable=not console.is_terminal)
     task = bar.add_task(description, total=None, visible=True, rate="")
     started = time.monotonic()
+    heartbeat = Heartbeat(description)
 
     def draw(done: int, total: int, tokens: int) -> None:
+        heartbeat.beat(done, total, tokens)
         if time.monotonic() - started > QUIET_SECONDS:
             bar.start()
         bar.update(task, completed=done, total=total, rate=_rate(tokens, started))
@@ -91,11 +117,13 @@ def watching_stages() -> "Iterator[OnStage]":
     bar = Progress(SpinnerColumn(), *COLUMNS, console=console, transient=True, disable=not console.is_terminal)
     task = bar.add_task("logs and labels", total=None, rate="")  # the work before the first stage
     started = stage_started = time.monotonic()
+    heartbeat = Heartbeat("logs and labels")
 
     def on_stage(name: str, event: str, counts: Mapping[str, int | float | None]) -> None:
         nonlocal stage_started
         if event == "running":
             stage_started = time.monotonic()
+            heartbeat.restart(name)
             bar.reset(task, description=name, total=None, rate="")
             return
         details = ", ".join(f"{key.replace('_', ' ')} {as_text(value)}" for key, value in counts.items() if value)
@@ -103,6 +131,7 @@ def watching_stages() -> "Iterator[OnStage]":
         console.print(f"{time.monotonic() - started:6.1f} s  {mark}  {name}  [dim]{details}[/dim]", soft_wrap=True)
 
     def draw(done: int, total: int, tokens: int) -> None:
+        heartbeat.beat(done, total, tokens)
         bar.update(task, completed=done, total=total, rate=_rate(tokens, stage_started))
 
     def print_note(text: str) -> None:

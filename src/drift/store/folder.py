@@ -50,13 +50,17 @@ class Folder:
         file = self.path / _MANIFEST
         if not file.exists():
             if self.path.exists() and not all(map(_is_leftover, self.path.iterdir())):
-                raise DataError(
-                    f"{self.path}: this folder is not a store, and not empty. Name another one: --store DIR."
-                )
+                inside = [str(folder) for folder in stores_in(self.path)]
+                remedy = f"It holds a store: --store {inside[0]}" if inside else "Name another one: --store DIR"
+                raise DataError(f"{self.path}: this folder is not a store, and not empty. {remedy}.")
             return StoreManifest(salt=secrets.token_hex(16))
         try:
             return StoreManifest.model_validate_json(file.read_bytes())
         except ValidationError as error:
+            if inside := stores_in(self.path):
+                raise DataError(
+                    f"{self.path}: this folder is a run, not a store. Its store: --store {inside[0]}."
+                ) from None
             raise DataError(
                 f"{file}: not a manifest that this version reads: {first_problem(error)}. Name another: --store DIR."
             ) from None
@@ -114,6 +118,11 @@ class Folder:
 def _is_leftover(entry: Path) -> bool:
     """True for what a command that was killed before the first commit may leave."""
     return entry.name == _STAGING or entry.match(_UNFINISHED_MANIFESTS)
+
+
+def stores_in(folder: Path) -> list[Path]:
+    """The stores in a folder of stores, or in a run's folder."""
+    return sorted(file.parent for pattern in ("*/", "store/*/") for file in folder.glob(pattern + _MANIFEST))
 
 
 def is_store(folder: Path) -> bool:
