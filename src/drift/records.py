@@ -77,6 +77,9 @@ class Reason(StrEnum):
     ABUSE = "abuse"
     TOXIC = "toxic"
     IDENTICAL_REPLIES = "identical_replies"
+    NEEDS_IMAGE = "needs_image"
+    UNANSWERED_CALL = "unanswered_call"
+    BROKEN_TOOL_CALL = "broken_tool_call"
     # a completion or a pair, not trained on
     EMPTY_CHOSEN = "empty_chosen"
     CHOSEN_IS_REJECTED = "chosen_is_rejected"
@@ -141,10 +144,14 @@ MESSAGE_EXTRAS = ("tool_calls", "tool_call_id", "name", "reasoning")
 
 @dataclass(frozen=True, slots=True)
 class Message(ChatMessage):
-    """One message of a log. `source_index` is its place in the log's own list, which may hold entries we leave out."""
+    """One message of a log. `source_index` is its place in the log's own list, which may hold entries we leave out.
+
+    `has_media`: set while a log is read; a conversation keeps it as its tag `media_turns`.
+    """
 
     timestamp: str | None = None
     source_index: int | None = None
+    has_media: bool = field(default=False, kw_only=True)
 
     def chat(self) -> ChatMessage:
         return ChatMessage(self.role, self.content, **self.extras())
@@ -194,7 +201,14 @@ class Conversation:
         """Did the log's own moderation flag one of these messages (or, where it names none, the conversation)?"""
         if "toxic_turns" not in self.tags:
             return self.tags.get("toxic") == "true"
-        flagged = set(self.tags["toxic_turns"].split(","))
+        return self._is_flagged("toxic_turns", places)
+
+    def has_media(self, *places: int) -> bool:
+        """Did one of these messages hold an image, a file or sound, of which only a mark is left?"""
+        return "media_turns" in self.tags and self._is_flagged("media_turns", places)
+
+    def _is_flagged(self, tag: str, places: Iterable[int]) -> bool:
+        flagged = set(self.tags[tag].split(","))
         return any(str(self.messages[place].source_index) in flagged for place in places)
 
     def finish_of(self, place: int) -> Finish:
@@ -418,7 +432,7 @@ def _plain(value: object) -> object:
 @cache
 def _field_names(record: type) -> tuple[str, ...]:
     """The fields to write of every row; those of MESSAGE_EXTRAS are written where they are set."""
-    optional = MESSAGE_EXTRAS if issubclass(record, ChatMessage) else ()
+    optional = (*MESSAGE_EXTRAS, "has_media") if issubclass(record, ChatMessage) else ()
     return tuple(field.name for field in fields(record) if field.name not in optional)
 
 

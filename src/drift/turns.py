@@ -7,7 +7,9 @@ reply declines to help.
 import re
 from collections.abc import Sequence
 
-from drift.records import ChatMessage, Conversation, FeedbackLabel, Message, Reason
+import orjson
+
+from drift.records import ChatMessage, Conversation, FeedbackLabel, Message, Reason, ToolCall
 
 REFUSAL_CHARACTERS = 400
 """A reply that declines to help says so within this many characters."""
@@ -44,18 +46,58 @@ def prompt_of(
 ) -> tuple[ChatMessage, ...] | Reason:
     """The messages before a reply, as its prompt; or the reason why the two make no training example.
 
-    NO_REQUEST: the message directly before the reply is not a user's, or is empty. `if_empty`: the reply is empty.
+    NO_REQUEST: the reply follows neither a user's request with a text nor the answer of a tool that was asked for one.
+    `if_empty`: the reply is empty and calls no tool. UNANSWERED_CALL, BROKEN_TOOL_CALL: the prompt or the reply has a
+    call that the next message should answer and does not, or one that is no JSON.
     """
-    if reply_index == 0 or messages[reply_index - 1].role != "user" or not messages[reply_index - 1].content.strip():
+    request = request_index(messages, reply_index)
+    if request is None:
+        called = reply_index > 0 and bool(messages[reply_index - 1].tool_calls)
+        return Reason.UNANSWERED_CALL if called else Reason.NO_REQUEST
+    if not messages[request].content.strip():
         return Reason.NO_REQUEST
-    if not messages[reply_index].content.strip():
+    if not messages[reply_index].content.strip() and not messages[reply_index].tool_calls:
         return if_empty
+    if any(is_broken(call) for message in messages[: reply_index + 1] for call in message.tool_calls):
+        return Reason.BROKEN_TOOL_CALL
     return tuple(message.chat() for message in messages[:reply_index])
+
+
+def request_index(messages: Sequence[Message], reply_index: int) -> int | None:
+    """Index of the user's message that `messages[reply_index]` replies to, directly or after calls of tools and their
+    answers; None if there is no such message."""
+    index = reply_index - 1
+    while index >= 0 and messages[index].role in ("tool", "assistant"):
+        if messages[index].role == "assistant" and messages[index + 1].role != "tool":
+            return None
+        index -= 1
+    return index if index >= 0 and messages[index].role == "user" else None
+
+
+def is_broken(call: ToolCall) -> bool:
+    """Can the call not be shown as one: it names no function, or its arguments are no JSON object?"""
+    if call.function.arguments == "{}":
+        return not call.function.name
+    try:
+        return not call.function.name or not isinstance(orjson.loads(call.function.arguments), dict)
+    except orjson.JSONDecodeError:
+        return True
+
+
+def needs_media(conversation: Conversation, reply_index: int) -> bool:
+    """Does the last exchange, from the user's request to the reply, hold an image, a file or sound?
+
+    Media of earlier exchanges do not count: most later requests are about something else.
+    """
+    request = request_index(conversation.messages, reply_index)
+    return conversation.has_media(*range(reply_index if request is None else request, reply_index + 1))
 
 
 def is_toxic_complaint(conversation: Conversation, label: FeedbackLabel) -> bool:
     """Did the log's own moderation flag the request, the reply, or what the user wrote about the reply?"""
-    involved = (label.reply_index - 1, label.reply_index, label.user_index)
+    request = request_index(conversation.messages, label.reply_index)
+    first = label.reply_index - 1 if request is None else request
+    involved = (*range(first, label.reply_index + 1), label.user_index)
     return conversation.is_toxic(*(index for index in involved if index is not None and index >= 0))
 
 

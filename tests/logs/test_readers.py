@@ -10,7 +10,7 @@ import pytest
 
 from drift.logs.ingest import ingest
 from drift.pairs.disliked import prompt_items
-from drift.records import Conversation, Drop, FeedbackLabel, Rating, Reason
+from drift.records import Conversation, Drop, FeedbackLabel, FunctionCall, Rating, Reason, ToolCall
 from drift.store import Store
 
 CHAT = [
@@ -18,6 +18,7 @@ CHAT = [
     {"role": "assistant", "content": "5"},
     {"role": "user", "content": "That is wrong."},
 ]
+CALL = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
 
 
 def stored(tmp_path: Path, rows: list, name: str = "log.jsonl", **options) -> list[Conversation]:
@@ -56,11 +57,11 @@ def test_messages_may_stand_in_their_column_as_json(tmp_path):
     assert conversation.ratings == (Rating(1, "thumb", -1.0),)
 
 
-def test_fine_tuning_rows_leave_out_tool_calls_and_join_text_parts(tmp_path):
+def test_fine_tuning_rows_keep_tool_calls_and_join_text_parts(tmp_path):
     messages = [
         {"role": "developer", "content": "Be short."},
         {"role": "user", "content": [{"type": "text", "text": "Weather"}, {"type": "text", "text": "in Rome?"}]},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
         {"role": "tool", "tool_call_id": "c", "content": "22 C"},
         {"role": "assistant", "content": "22 degrees."},
     ]
@@ -68,16 +69,21 @@ def test_fine_tuning_rows_leave_out_tool_calls_and_join_text_parts(tmp_path):
     assert texts(conversation) == [
         ("system", "Be short."),
         ("user", "Weather\nin Rome?"),
+        ("assistant", ""),
         ("tool", "22 C"),
         ("assistant", "22 degrees."),
     ]
-    assert [m.source_index for m in conversation.messages] == [0, 1, 3, 4]
+    assert [m.source_index for m in conversation.messages] == [0, 1, 2, 3, 4]
+    called, answered = conversation.messages[2:4]
+    assert called.tool_calls == (ToolCall(FunctionCall("weather", '{"city": "Rome"}'), "c"),)
+    assert (answered.tool_call_id, answered.name, conversation.tools) == ("c", None, None)
 
 
-def test_calls_of_tools_in_parts_are_left_out_and_their_answers_are_a_tools_messages(tmp_path):
+def test_calls_of_tools_in_parts_are_read_and_their_answers_are_a_tools_messages(tmp_path):
+    used = [{"type": "tool_use", "id": id_, "name": "w", "input": {"day": id_}} for id_ in ("a", "b")]
     messages = [
         {"role": "user", "content": "Weather in Rome?"},
-        {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "tool_use", "input": {}}]},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, *used]},
         {
             "role": "user",
             "content": [
@@ -90,13 +96,19 @@ def test_calls_of_tools_in_parts_are_left_out_and_their_answers_are_a_tools_mess
     ]
     (conversation,) = stored(tmp_path, [{"messages": messages}])
     assert texts(conversation)[1:] == [
+        ("assistant", ""),
         ("tool", "22 C"),
         ("tool", "dry"),
         ("user", "In German."),
         ("assistant", "22 Grad."),
     ]
-    assert [m.source_index for m in conversation.messages] == [0, 2, 2, 2, 3]
-    assert conversation.ratings == (Rating(4, "thumb", -1.0),)
+    assert [m.source_index for m in conversation.messages] == [0, 1, 2, 2, 2, 3]
+    assert conversation.messages[1].reasoning == "hm"
+    assert conversation.messages[1].tool_calls == tuple(
+        ToolCall(FunctionCall("w", f'{{"day":"{id_}"}}'), id_) for id_ in ("a", "b")
+    )
+    assert [m.tool_call_id for m in conversation.messages[2:4]] == ["a", "b"]
+    assert conversation.ratings == (Rating(5, "thumb", -1.0),)
 
 
 def test_pictures_alone_keep_their_place_and_make_no_pair(tmp_path):
@@ -111,16 +123,16 @@ def test_pictures_alone_keep_their_place_and_make_no_pair(tmp_path):
     ]
     (conversation,) = stored(tmp_path, [{"messages": messages}])
     assert [m.content for m in conversation.messages] == [
-        "",
+        "[image]",
         "A cat.",
         "Wrong. Draw a dog.",
-        "",
+        "[image]",
         "That is no dog.",
         "I cannot.",
     ]
     labels = [FeedbackLabel(conversation.conversation_id, i, None, "DSAT", "rating", "1") for i in (1, 3)]
     drops = [found for found in prompt_items([(conversation, labels)], 0.5) if isinstance(found, Drop)]
-    assert [drop.reason for drop in drops] == [Reason.NO_REQUEST, Reason.EMPTY_REJECTED]
+    assert [drop.reason for drop in drops] == [Reason.NEEDS_IMAGE] * 2
 
 
 def test_notes_of_quarantine_name_short_words_and_never_what_somebody_wrote(tmp_path):

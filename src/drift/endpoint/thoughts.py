@@ -27,6 +27,7 @@ _ANY_OPEN = _any_of(_OPEN)
 _ANY_CLOSE = _any_of(_OPEN.values())
 _FRAME = _any_of(("<|end|>", "<|start|>assistant", "<|begin_of_solution|>", "<|end_of_solution|>"))
 _ANSWER = ("{", "[", "```")
+_QUOTES = ("`", '"', "'", "\u201c", "\u201d")
 
 
 def split_thoughts(text: str) -> tuple[str, str]:
@@ -47,3 +48,13 @@ def split_thoughts(text: str) -> tuple[str, str]:
     if not thoughts:
         return "", text
     return "\n".join(_FRAME.sub("", thought).strip() for thought in thoughts), _FRAME.sub("", rest).strip()
+
+
+def only_speaks_of_thoughts(text: str) -> bool:
+    """True if the text does not begin with thoughts, and a closing mark in it is quoted, in code, or a word of a
+    sentence: a reply in a log may explain the marks."""
+    if _ANY_OPEN.match(text, len(text) - len(text.lstrip())) or not (closing := _ANY_CLOSE.search(text)):
+        return False
+    before, after = text[max(closing.start() - 1, 0) : closing.start()], text[closing.end() : closing.end() + 1]
+    is_quoted = before in _QUOTES and after in _QUOTES
+    return is_quoted or (before == after == " ") or text.count("```", 0, closing.start()) % 2 == 1

@@ -6,13 +6,21 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from drift.logs.draft import ConversationDraft, Evidence, structured
+from drift.logs.draft import ConversationDraft, Evidence, structured, text_of, tools_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, encodable
-from drift.records import Reason
+from drift.records import Message, Reason
 
 Outcome = ConversationDraft | Evidence | Reject
 """What a reader makes of a row, or of a part of it."""
 
+_SYSTEM = ("system", "system_prompt", "system_message")
+_TOOLS = ("tools", "functions")
+_MEDIA = {
+    **dict.fromkeys(("images", "image"), "image"),
+    **dict.fromkeys(("videos", "video"), "video"),
+    **dict.fromkeys(("audios", "audio"), "audio"),
+}
+_BESIDE = frozenset((*_SYSTEM, *_TOOLS, *_MEDIA))
 _CONSENT = re.compile("consent|licen[cs]e|opt_?(?:in|out)|permission|allow_?train", re.IGNORECASE)
 
 
@@ -25,7 +33,7 @@ def one_per_row(
             yield row
             continue
         try:
-            yield with_consent(convert(row), row)
+            yield with_consent(with_beside(convert(row), row.value), row)
         except Unusable as error:
             yield Reject(row.at, error.reason, error.detail)
 
@@ -47,6 +55,54 @@ def many_per_row(rows: Iterable[LogRow | Reject], convert: Callable[[LogRow], It
             continue
         if not is_counted:
             yield Reject(row.at, Reason.NO_MESSAGES, "no conversation in this row")
+
+
+def with_beside(draft: ConversationDraft, *places: Any) -> ConversationDraft:
+    """The draft with what a row or a request holds beside the messages: the system's message, the tools, and images
+    that the messages only have a placeholder for. What the messages have themselves stays."""
+    for place in places:
+        if isinstance(place, Mapping) and not place.keys().isdisjoint(_BESIDE):
+            draft = _with_system(draft, place)
+            draft = _with_media(draft, place)
+            tools = next((found for key in _TOOLS if (found := tools_of(place.get(key)))), None)
+            draft = draft if draft.tools or tools is None else replace(draft, tools=tools)
+    return draft
+
+
+def _with_system(draft: ConversationDraft, place: Mapping[str, Any]) -> ConversationDraft:
+    """Reply indices move by one where a message is put before the others."""
+    said = next((place[key] for key in _SYSTEM if isinstance(place.get(key), str | list) and place[key]), None)
+    if said is None or draft.messages[0].role == "system":
+        return draft
+    try:
+        text = text_of(said, "the system's message")
+    except Unusable:
+        return draft
+    if not text.strip():
+        return draft
+    return replace(
+        draft,
+        messages=(Message("system", text), *draft.messages),
+        ratings=tuple(replace(rating, reply_index=rating.reply_index + 1) for rating in draft.ratings),
+        identity_until=None if draft.identity_until is None else draft.identity_until + 1,
+    )
+
+
+def _with_media(draft: ConversationDraft, place: Mapping[str, Any]) -> ConversationDraft:
+    """Datasets write `<image>` where an image belongs, or nothing: then it belongs to the first request."""
+    messages = list(draft.messages)
+    for key, kind in _MEDIA.items():
+        if not (isinstance(place.get(key), str | list | Mapping) and place[key]):
+            continue
+        holders = [i for i, m in enumerate(messages) if f"<{kind}>" in m.content]
+        for i in holders:
+            text = messages[i].content.replace(f"<{kind}>", f"[{kind}]")
+            messages[i] = replace(messages[i], content=text, has_media=True)
+        first = next((i for i, m in enumerate(messages) if m.role == "user"), None)
+        if not holders and first is not None:
+            text = "\n".join(filter(None, (messages[first].content, f"[{kind}]")))
+            messages[first] = replace(messages[first], content=text, has_media=True)
+    return replace(draft, messages=tuple(messages))
 
 
 def with_consent(outcome: Any, row: LogRow) -> Any:

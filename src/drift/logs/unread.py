@@ -27,9 +27,13 @@ def keys(names: str, **inside: Keys) -> Keys:
 
 MESSAGE = keys(
     "role content from value timestamp name tool_calls tool_call_id function_call refusal reasoning_content reasoning"
-    " thinking"
+    " thinking thoughts tool_name toolName tool_use_id call_id toolCallId audio images videos audios files attachments"
+    " experimental_attachments"
 )
 """What `messages_of` knows of a message."""
+
+BESIDE = keys("system system_prompt system_message tools functions images image videos video audios audio")
+"""What formats with one conversation per row keep beside the messages (convert.py)."""
 
 
 class Unread:

@@ -19,7 +19,7 @@ from drift.records import (
     Reason,
     stable_hash,
 )
-from drift.turns import is_toxic_complaint, prompt_of
+from drift.turns import is_toxic_complaint, needs_media, prompt_of
 
 STAGE = "prompts"
 EXCLUDED_SUBTYPES = {reason.value: reason for reason in (Reason.REFUSAL_COMPLAINT, Reason.ABUSE, Reason.TOXIC)}
@@ -118,7 +118,7 @@ def _item(
     prompt_id = _prompt_id(label)
     if reason := _exclusion_reason(conversation, label, reliability.include):
         return Drop(prompt_id, STAGE, reason)
-    prompt = prompt_of(messages, i)
+    prompt = Reason.NEEDS_IMAGE if needs_media(conversation, i) else prompt_of(messages, i)
     if isinstance(prompt, Reason):
         return Drop(prompt_id, STAGE, prompt)
     revised = revision(messages, label, liked)
@@ -137,6 +137,7 @@ def _item(
         p_dsat=label.p_dsat,
         noise=reliability.noise(label.p_dsat),
         rejected_finish=conversation.finish_of(i),
+        tools=conversation.tools,
     )
 
 
@@ -197,4 +198,5 @@ def repair_pairs(items: Iterable[PromptItem]) -> Iterator[PreferencePair | Drop]
                 noise=item.noise,
                 split=item.split,
                 rejected_finish=item.rejected_finish,
+                tools=item.tools,
             )

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from drift.records import Conversation, Drop, FeedbackLabel, PreferencePair, PromptItem, Reason, stable_hash
-from drift.turns import prompt_of
+from drift.turns import needs_media, prompt_of
 
 Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
@@ -89,7 +89,8 @@ def _item(conversation: Conversation, i: int, liked: bool) -> PromptItem | Drop:
     """The turn whose reply is `messages[i]`."""
     messages = conversation.messages
     prompt_id = stable_hash(conversation.conversation_id, i)
-    prompt = prompt_of(messages, i, if_empty=Reason.EMPTY_CHOSEN if liked else Reason.EMPTY_REJECTED)
+    empty = Reason.EMPTY_CHOSEN if liked else Reason.EMPTY_REJECTED
+    prompt = Reason.NEEDS_IMAGE if needs_media(conversation, i) else prompt_of(messages, i, if_empty=empty)
     if isinstance(prompt, Reason):
         return Drop(prompt_id, "prompts", prompt)
     finish = conversation.finish_of(i)
@@ -106,4 +107,5 @@ def _item(conversation: Conversation, i: int, liked: bool) -> PromptItem | Drop:
         preferred=reply if liked else None,
         user_key=conversation.user_key,
         rejected_finish="stop" if liked else finish,
+        tools=conversation.tools,
     )

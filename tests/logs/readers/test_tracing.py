@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from drift.logs.ingest import IngestSummary, ingest
-from drift.records import Conversation, Rating, Reason
+from drift.records import Conversation, FunctionCall, Rating, Reason, ToolCall
 from drift.store import Store
 
 Q1, A1 = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "5"}
@@ -364,7 +364,11 @@ def test_messages_of_several_parts_are_read_from_openinference(tmp_path):
         name.format(1, 0, "type"): "image",
     }
     _, found = read(tmp_path, [table, flat])
-    assert [texts(c) for c in found] == [["2+2?\nQuick.", "", "5"]] * 2
+    assert [texts(c) for c in found] in (
+        [["2+2?\nQuick.\n[image]", "[image]", "5"], ["2+2?\n[image]\nQuick.", "[image]", "5"]],
+        [["2+2?\n[image]\nQuick.", "[image]", "5"], ["2+2?\nQuick.\n[image]", "[image]", "5"]],
+    )
+    assert {c.tags["media_turns"] for c in found} == {"0,1"}
 
 
 def legacy(span: str, name: str, **body) -> dict:
@@ -549,7 +553,10 @@ def test_items_of_the_responses_api_are_messages_answers_of_tools_or_nothing(tmp
     ]
     response = {"object": "response", "output": output}
     _, (only,) = read(tmp_path, [{**litellm("a", given, A1), "call_type": "aresponses", "response": response}])
-    assert [(m.role, m.content) for m in only.messages] == [("user", "2+2?"), ("tool", "four"), ("assistant", "4")]
+    assert texts(only) == ["2+2?", "", "four", "4"]
+    _, called, answer, _ = only.messages
+    assert called.tool_calls == (ToolCall(FunctionCall("add", "{}"), "x"),)
+    assert (answer.role, answer.tool_call_id) == ("tool", "x")
 
 
 def test_a_response_of_several_messages_is_one_reply(tmp_path):
@@ -571,7 +578,7 @@ def test_opentelemetrys_answers_of_tools_are_all_kept(tmp_path):
     span["attributes"] |= {"gen_ai.input.messages": asked, "gen_ai.system_instructions": None}
     _, (only,) = read(tmp_path, [span])
     assert [(m.role, m.content) for m in only.messages] == [
-        ("user", ""),
+        ("user", "[file]"),
         ("tool", "three"),
         ("tool", "four"),
         ("user", "So?"),

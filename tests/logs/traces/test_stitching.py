@@ -131,15 +131,16 @@ def test_calls_of_a_tool_are_part_of_the_conversation_that_they_lead_to(tmp_path
         score("user-feedback", "c", 0),
     ]
     summary, (only,) = read(tmp_path, rows)
-    assert texts(only) == ["weather in Rome?", "15C", "15C", "It is 15C.", "Wrong.", "20C."]
-    assert only.ratings == (Rating(3, "thumb", -1.0),)
+    assert texts(only) == ["weather in Rome?", "", "15C", "", "15C", "It is 15C.", "Wrong.", "20C."]
+    assert [len(m.tool_calls) for m in only.messages] == [0, 1, 0, 1, 0, 0, 0, 0]
+    assert only.ratings == (Rating(5, "thumb", -1.0),)
     assert (summary.rows, summary.accepted, summary.duplicate) == (5, 1, 3)
 
 
 def test_a_tool_that_nothing_followed_is_kept(tmp_path):
     said = {"role": "assistant", "content": "Let me look."}
     _, (only,) = read(tmp_path, [generation("a", "t1", [user("weather?"), said, TOOL], CALL, 1)])
-    assert texts(only) == ["weather?", "Let me look.", "15C"]
+    assert texts(only) == ["weather?", "Let me look.", "15C", ""]
 
 
 def test_requests_without_an_answer_are_part_of_what_they_begin(tmp_path):

@@ -3,8 +3,9 @@
 A call is part of a later call that begins with the same messages. A call that no other continues becomes a
 conversation, so that no reaction is lost where a history branches. Calls of one session without history, under the same
 system message, are one conversation in the order of time. Calls are compared within their session, else within their
-user, else over all logs, by a hash of what user and assistant have said up to each message. System messages and tool
-results are not compared: the former often hold the date, the latter may be missing in the next call.
+user, else over all logs, by a hash of what user and assistant have said up to each message. System messages, tool calls
+without a text and tool results are not compared: the first often hold the date, the others may be missing in the next
+call.
 
 A record around model calls (`Call.spare`) is used only if its trace has no model call in the logs.
 
@@ -210,6 +211,9 @@ class Stitcher:
                 continue
             text = message.content.strip()
             spoken += 1
+            if message.tool_calls and not text:
+                answered = False
+                continue
             named = _hash(named, message.role, text)  # identities cover all messages, also those that are not compared
             answered = message.role == "assistant"
             if message.role == "tool":

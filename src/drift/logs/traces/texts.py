@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from drift.logs.draft import Call, ConversationDraft, messages_of, name_of, reply_of, structured, time_of, tool_text
+from drift.logs.draft import Call, ConversationDraft, messages_of, name_of, replies_of, structured, time_of, tool_text
 from drift.logs.files.rows import Place, Reject, Unusable
+from drift.logs.parts import thought_text
 from drift.logs.traces.clouds import (
     bedrock_messages,
     gemini_messages,
@@ -13,7 +14,7 @@ from drift.logs.traces.clouds import (
     is_bedrock,
     is_gemini,
 )
-from drift.records import Message, Reason
+from drift.records import Reason
 
 _LANGCHAIN = {
     "HumanMessage": "user",
@@ -22,7 +23,7 @@ _LANGCHAIN = {
     "ToolMessage": "tool",
     "FunctionMessage": "tool",
 }
-_ITEMS_WITHOUT_MESSAGE = ("reasoning", "item_reference", "compaction", "mcp_list_tools", "mcp_approval_request")
+_ITEMS_WITHOUT_MESSAGE = ("item_reference", "compaction", "mcp_list_tools", "mcp_approval_request")
 _WRAPPERS = ("messages", "message", "input", "inputs", "output", "outputs", "choices", "generations", "kwargs", "args")
 _TEXTS = (
     "content", "text", "question", "query", "prompt", "user_input", "user_message", "answer", "response", "completion",
@@ -35,11 +36,9 @@ def call_draft(at: Place, request: Any, reply: Any, call: Call, **fields: Any) -
     """The draft of one model call. A call that failed has no reply. Raises Unusable if there is no readable text."""
     plain = plain_messages(request, "user")
     history, replies = list(messages_of(plain)), plain_messages(reply, "assistant")
-    # OpenAI's Responses API returns several messages, with searches between them. Elsewhere, several are choices.
-    several = [entry for entry in replies if entry.get("type") == "message" and "id" in entry]
-    texts = [text for entry in several or replies[:1] if (text := reply_of(entry)) is not None]
-    if texts:
-        history.append(Message("assistant", "\n".join(filter(None, texts)), source_index=len(plain)))
+    # OpenAI's Responses API returns several items, with searches between them. Elsewhere, several are choices.
+    items = [entry for entry in replies if entry.get("type") == "message"]
+    history += replies_of(items if any("id" in entry for entry in items) else replies[:1], len(plain))
     if not history:
         raise Unusable(Reason.NO_MESSAGES, "no text in the request or the reply")
     return ConversationDraft(at=at, messages=tuple(history), call=call, **fields)
@@ -96,7 +95,14 @@ def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
         return [dict(entry)] if "parts" not in entry else _of_parts(entry)
     if isinstance(kind := entry.get("type"), str):
         if kind.endswith("_call_output"):  # an item of OpenAI's Responses API, as the next ones are
-            return [{"role": "tool", "content": tool_text(entry.get("output") or "")}]
+            answer = {"role": "tool", "content": tool_text(entry.get("output") or "")}
+            return [{**answer, "tool_call_id": entry.get("call_id")}]
+        if kind in ("function_call", "custom_tool_call"):
+            return [{"type": "message", "id": entry.get("id"), "role": "function_call", "content": entry}]
+        if kind == "reasoning":
+            thoughts = thought_text(entry)
+            reply = {"type": "message", "id": entry.get("id"), "role": "assistant", "reasoning_content": thoughts}
+            return [reply] if thoughts else []
         if kind in _ITEMS_WITHOUT_MESSAGE or kind.endswith("_call"):
             return []
         if isinstance(entry.get("data"), Mapping):

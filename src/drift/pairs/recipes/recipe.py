@@ -54,6 +54,7 @@ def fresh_against(
         weight=item.weight,
         noise=item.noise,
         split=item.split,
+        tools=item.tools,
     )
 
 

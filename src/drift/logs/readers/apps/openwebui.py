@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import ConversationDraft, message_of, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, message_of, messages_in, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import EACH, MESSAGE, keys
@@ -82,13 +82,13 @@ def _nodes(messages: Mapping[str, Any], feedback: Mapping[str, Any]) -> dict[str
     """All messages by id. Only `parentId` makes the tree; `childrenIds` only gives the order."""
     nodes: dict[str, Node] = {}
     for index, (name, entry) in enumerate(messages.items()):
-        message = message_of(entry, index)
+        said = messages_in(entry, index) or [message_of(entry, index)]
         parent = name_of(entry.get("parentId"))
         parent = parent if parent in messages else None
         judged = feedback.get(name, structured(entry.get("annotation")))
         rating = _thumb(judged) if isinstance(judged, Mapping) else None
         nodes[name] = Node(
-            (message,),
+            tuple(said),
             parent,
             name_of(entry.get("model")),
             () if rating is None else (rating,),

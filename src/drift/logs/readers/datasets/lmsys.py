@@ -6,9 +6,9 @@ from typing import Any
 from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of
 from drift.logs.files.rows import LogRow, Reject
-from drift.logs.unread import MESSAGE, keys
+from drift.logs.unread import BESIDE, MESSAGE, keys
 
-KEYS = keys("conversation_id model language redacted", conversation=MESSAGE)
+KEYS = {**keys("conversation_id model language redacted", conversation=MESSAGE), **BESIDE}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

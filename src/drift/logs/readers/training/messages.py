@@ -1,23 +1,30 @@
 """The native format, also that of OpenAI's fine-tuning files: `{messages: [{role, content}]}`.
 
-Optional on the row: `id`, `user`, `model`, `timestamp`, `language` and `feedback` (on the last reply); on a message of
-the assistant: `feedback`. Feedback is a thumb (1 or -1, "up" or "down", true or false), or an object with `thumb` (one
-of these) and `comment`.
+Optional on the row: `id`, `user`, `model`, `timestamp`, `language`, `system`, `tools` (schemas), `response` (the reply
+to the messages, a text or a message) and `feedback` (on the last reply; also as `user_feedback`); on a message of the
+assistant: `feedback`, `tool_calls`, `reasoning_content`. Feedback is a thumb (1 or -1, "up" or "down", true or false),
+or an object with `thumb` (one of these) and `comment`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, text_of, time_of
+from drift.logs.draft import ConversationDraft, messages_of, name_of, replies_of, structured, text_of, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
-from drift.logs.unread import MESSAGE, keys
+from drift.logs.traces.texts import plain_messages
+from drift.logs.unread import BESIDE, MESSAGE, keys
 from drift.records import Message, Rating, Reason
 
+_ABOUT_LAST = ("feedback", "user_feedback")
 _WORDS = {"up": 1.0, "thumbs_up": 1.0, "positive": 1.0, "down": -1.0, "thumbs_down": -1.0, "negative": -1.0}
 
 _FEEDBACK = keys("thumb comment")
-KEYS = keys("id user model timestamp language", messages={**MESSAGE, "feedback": _FEEDBACK}, feedback=_FEEDBACK)
+KEYS = {
+    **keys("id user model timestamp language", messages={**MESSAGE, "feedback": _FEEDBACK}, response=MESSAGE),
+    **dict.fromkeys(_ABOUT_LAST, _FEEDBACK),
+    **BESIDE,
+}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
@@ -46,6 +53,9 @@ def _draft(row: LogRow) -> ConversationDraft:
     value = row.value
     entries = structured(value.get("messages"))
     messages = messages_of(entries)
+    about_last = next((value[key] for key in _ABOUT_LAST if value.get(key) is not None), None)
+    if messages[-1].role in ("user", "tool") and (reply := plain_messages(value.get("response"), "assistant")):
+        messages += tuple(replies_of(reply[:1], len(entries)))
     return ConversationDraft(
         at=row.at,
         messages=messages,
@@ -54,20 +64,21 @@ def _draft(row: LogRow) -> ConversationDraft:
         model=name_of(value.get("model")),
         language=name_of(value.get("language")),
         started_at=time_of(value.get("timestamp")),
-        ratings=tuple(_ratings(value.get("feedback"), entries, messages)),
+        ratings=tuple(_ratings(about_last, entries, messages)),
     )
 
 
 def _ratings(about_last: Any, entries: Sequence[Any], messages: tuple[Message, ...]) -> Iterator[Rating]:
-    replies = [index for index, message in enumerate(messages) if message.role == "assistant"]
-    for index in replies:
-        feedback = entries[messages[index].source_index or 0].get("feedback")
-        if feedback is not None:
-            yield _thumb(feedback, index)
+    """The feedback of an entry is about the last of the replies in it: an entry may also hold calls of tools."""
+    replies = {m.source_index: index for index, m in enumerate(messages) if m.role == "assistant"}
+    for place, reply_index in replies.items():
+        entry = entries[place] if place is not None and place < len(entries) else {}
+        if (feedback := entry.get("feedback")) is not None:
+            yield _thumb(feedback, reply_index)
     if about_last is not None:
         if not replies:
             raise Unusable(Reason.ROLES_OUT_OF_ORDER, "feedback, but no reply before it")
-        yield _thumb(about_last, replies[-1])
+        yield _thumb(about_last, max(replies.values()))
 
 
 def _thumb(feedback: Any, reply_index: int) -> Rating:

@@ -7,9 +7,9 @@ from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of
 from drift.logs.files.rows import LogRow, Reject
 from drift.logs.readers.training.messages import has_messages
-from drift.logs.unread import MESSAGE, keys
+from drift.logs.unread import BESIDE, MESSAGE, keys
 
-KEYS = keys("id model", conversations=MESSAGE)
+KEYS = {**keys("id model", conversations=MESSAGE), **BESIDE}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:

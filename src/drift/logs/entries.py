@@ -1,0 +1,244 @@
+"""Read the entries of a log's list of messages: who speaks, what they say, the tools called and their answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from drift.logs.files.rows import Unusable, encodable, short_form
+from drift.logs.markup import may_hold_markup, pieces_of_reply
+from drift.logs.parts import MEDIA_MARKS, Part, answer_pieces, call_of, calls_of, pieces_of, thought_text
+from drift.logs.values import name_of, structured, time_of
+from drift.records import Message, Reason, Role, ToolCall
+
+ROLES: dict[str, Role] = {
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "agent": "assistant",
+    "ai": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+    "system": "system",
+    "developer": "system",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "tool_response": "tool",
+    "tool_result": "tool",
+    "ipython": "tool",
+}
+_CALLING = ("function_call", "tool_call")  # messages that are a call, in the formats of ShareGPT and ms-swift
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts")
+# Fields of a message with media beside its content (Ollama, Open WebUI, AI SDK), and the mark of what has no type:
+_ATTACHED = {
+    "images": "[image]", "videos": "[video]", "audios": "[audio]", "files": "[file]", "attachments": "[file]",
+    "experimental_attachments": "[file]",
+}  # fmt: skip
+_RARE = frozenset((
+    "tool_calls", "function_call", "refusal", "audio", *_THOUGHTS, *_ATTACHED
+))  # fmt: skip
+
+
+def messages_of(entries: Any) -> tuple[Message, ...]:
+    """Read a log's list of messages, as `{role, content}` or `{from, value}`, with their tool calls and thoughts.
+
+    Raises Unusable if it is not a list of such messages.
+    """
+    entries = structured(entries)
+    if not isinstance(entries, (list, tuple)) or not entries:
+        raise Unusable(Reason.NO_MESSAGES, "not a list of messages" if entries else "an empty list of messages")
+    messages: list[Message] = []
+    for index, entry in enumerate(entries):
+        if (plain := _plain_message(entry, index)) is not None:
+            messages.append(plain)
+            continue
+        for message in messages_in(entry, index):
+            add_message(messages, message, is_call=_name_of_role(entry) in _CALLING)
+    return tuple(messages)
+
+
+def _plain_message(entry: Any, index: int) -> Message | None:
+    """The message of an entry that holds a role and a text and nothing else that matters, as most do: a short way."""
+    if not isinstance(entry, dict) or not entry.keys().isdisjoint(_RARE):
+        return None
+    content = entry.get("content") or entry.get("value")
+    name = entry.get("role") or entry.get("from")
+    if type(content) is not str or type(name) is not str or name in _CALLING:
+        return None
+    role = ROLES.get(name)
+    if role is None or role == "tool" or (role == "assistant" and may_hold_markup(content)):
+        return None
+    return Message(role, encodable(content), time_of(entry.get("timestamp")), index)
+
+
+def messages_in(entry: Any, index: int) -> list[Message]:
+    """The messages of one entry of a log's list, at place `index`: usually one.
+
+    More if the entry also holds the answers of tools: those that Anthropic writes into a user's message come before it,
+    those inside a reply come after their calls. None if nothing in it is shown to anyone. Raises Unusable.
+    """
+    if (plain := _plain_message(entry, index)) is not None:
+        return [plain]
+    if not isinstance(entry, Mapping):
+        raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is a {type(entry).__name__}")
+    name = _name_of_role(entry)
+    role = (ROLES.get(name) or ROLES.get(name.lower())) if isinstance(name, str) else None
+    if role is None:
+        raise Unusable(Reason.UNKNOWN_ROLE, f"message {index} has role {short_form(name)}; allowed: {', '.join(ROLES)}")
+    content = entry["content"] if entry.get("content") is not None else entry.get("value")
+    when, what = time_of(entry.get("timestamp")), f"message {index}"
+    if isinstance(name, str) and name.lower() in _CALLING:
+        calls = calls_of(content) or (call_of(""),)
+        return [Message("assistant", "", when, index, tool_calls=calls)]
+    attached = _attached(entry)
+    if role == "assistant":
+        return _reply(_pieces_of_reply(entry, content, what) + attached, when, index)
+    if role == "tool":
+        return _answers(answer_pieces(content, what) + attached, entry, when, index)
+    said = [] if attached and not content else pieces_of(content, what)
+    return _others(said + attached, role, when, index)
+
+
+def message_of(entry: Any, index: int) -> Message:
+    """Read one message; `index` is its place in the log's list. Raises Unusable."""
+    messages = messages_in(entry, index)
+    if not messages:
+        raise Unusable(Reason.BAD_CONTENT, f"message {index} has no text")
+    return messages[-1]
+
+
+def replies_of(entries: Sequence[Mapping[str, Any]], index: int) -> list[Message]:
+    """A model's reply, which OpenAI's Responses API writes as several items; [] if the model failed.
+
+    Raises Unusable.
+    """
+    messages: list[Message] = []
+    for entry in entries:
+        is_call = _name_of_role(entry) in _CALLING
+        if is_call or any(entry.get(key) for key in ("tool_calls", "function_call", "refusal", *_THOUGHTS)):
+            pass
+        elif entry.get("content") is None:
+            continue
+        for message in messages_in(entry if is_call else {**entry, "role": "assistant"}, index):
+            add_message(messages, message, is_call=True)
+    return messages
+
+
+def add_message(messages: list[Message], message: Message, is_call: bool = False) -> None:
+    """Append a message. It becomes one with the reply before it if that is all thoughts, or if this one (`is_call`) is
+    an item that only continues it."""
+    last = messages[-1] if messages else None
+    if last is None or last.role != "assistant" or message.role != "assistant":
+        messages.append(message)
+    elif is_call or (last.reasoning and not last.content and not last.tool_calls):
+        messages[-1] = replace(
+            last if last.content or last.tool_calls else message,
+            content="\n".join(filter(None, (last.content, message.content))),
+            tool_calls=last.tool_calls + message.tool_calls,
+            reasoning="\n".join(filter(None, (last.reasoning, message.reasoning))) or None,
+            has_media=last.has_media or message.has_media,
+        )
+    else:
+        messages.append(message)
+
+
+def _name_of_role(entry: Any) -> Any:
+    return (entry["role"] if "role" in entry else entry.get("from")) if isinstance(entry, Mapping) else None
+
+
+def _pieces_of_reply(entry: Mapping[str, Any], content: Any, what: str) -> list[Part]:
+    """The pieces of a reply: thoughts and calls may stand in fields of their own, in parts, or in the text."""
+    thoughts = [text for name in _THOUGHTS if (text := thought_text(entry.get(name)))]
+    pieces = [Part("thought", text) for text in dict.fromkeys(thoughts)]
+    calls = calls_of(entry.get("tool_calls")) or calls_of(entry.get("function_call"))
+    if content is None:
+        audio = entry.get("audio")
+        spoken = audio.get("transcript") if isinstance(audio, Mapping) else None
+        content = next((text for text in (entry.get("refusal"), spoken) if isinstance(text, str)), None)
+        if content is None and isinstance(audio, Mapping):
+            content = [{"type": "audio"}]
+    said = [] if content is None and (pieces or calls) else pieces_of(content, what)
+    for piece in said:
+        is_text = piece.kind == "text" and not piece.has_media and may_hold_markup(piece.text)
+        pieces += pieces_of_reply(piece.text) if is_text else [piece]
+    return pieces + [Part("call", call=call) for call in calls]
+
+
+def _reply(pieces: Sequence[Part], when: str | None, index: int) -> list[Message]:
+    """The messages of one entry of the assistant. Answers of tools follow what called them."""
+    messages: list[Message] = []
+    texts: list[str] = []
+    thoughts: list[str] = []
+    calls: list[ToolCall] = []
+    has_media = False
+
+    def close() -> None:
+        nonlocal has_media
+        content, reasoning = "\n".join(texts), "\n".join(thoughts) or None
+        reply = Message(
+            "assistant", content, when, index, tool_calls=tuple(calls), reasoning=reasoning, has_media=has_media
+        )
+        add_message(messages, reply)
+        for said in (texts, thoughts, calls):
+            said.clear()
+        has_media = False
+
+    for piece in pieces:
+        if piece.kind == "result":
+            if texts or thoughts or calls:
+                close()
+            messages.append(_answer(piece, when, index))
+        elif piece.kind == "call" and piece.call is not None:
+            calls.append(piece.call)
+        elif piece.text or piece.kind == "text":
+            (thoughts if piece.kind == "thought" else texts).append(piece.text)
+            has_media = has_media or piece.has_media
+    if texts or thoughts or calls:
+        close()
+    return messages
+
+
+def _answers(pieces: Sequence[Part], entry: Mapping[str, Any], when: str | None, index: int) -> list[Message]:
+    """The messages of one entry of a tool: its text is one answer, and each part that is an answer is another."""
+    names = ("tool_call_id", "tool_use_id", "call_id", "toolCallId")
+    call_id = next((name for key in names if (name := name_of(entry.get(key)))), None)
+    tool = next((name for key in ("name", "tool_name", "toolName") if (name := name_of(entry.get(key)))), None)
+    answers = [_answer(piece, when, index) for piece in pieces if piece.kind == "result"]
+    texts = [piece for piece in pieces if piece.kind == "text"]
+    if texts or not answers:
+        text, has_media = "\n".join(piece.text for piece in texts), any(piece.has_media for piece in texts)
+        answers.append(Message("tool", text, when, index, tool_call_id=call_id, name=tool, has_media=has_media))
+    return answers
+
+
+def _others(pieces: Sequence[Part], role: Role, when: str | None, index: int) -> list[Message]:
+    """The messages of one entry of a user or the system. Answers of tools come first, as the API wants them."""
+    messages = [_answer(piece, when, index) for piece in pieces if piece.kind == "result"]
+    texts = [piece for piece in pieces if piece.kind == "text"]
+    if texts:
+        text, has_media = "\n".join(piece.text for piece in texts), any(piece.has_media for piece in texts)
+        messages.append(Message(role, text, when, index, has_media=has_media))
+    return messages
+
+
+def _answer(piece: Part, when: str | None, index: int) -> Message:
+    return Message("tool", piece.text, when, index, tool_call_id=piece.id, name=piece.name, has_media=piece.has_media)
+
+
+def _attached(entry: Mapping[str, Any]) -> list[Part]:
+    """A mark for each image or file that a message holds beside its content."""
+    marks: list[str] = []
+    for name, mark in _ATTACHED.items():
+        value = entry.get(name)
+        for file in value if isinstance(value, list) else ():
+            kind = file.get("type") if isinstance(file, Mapping) else None
+            kind = kind if isinstance(kind, str) else file.get("contentType") if isinstance(file, Mapping) else None
+            said = f"[{kind.split('/')[0]}]" if isinstance(kind, str) else mark
+            marks.append(said if said in MEDIA_MARKS else mark)
+    return [Part("text", mark, has_media=True) for mark in marks]

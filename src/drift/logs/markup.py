@@ -1,0 +1,93 @@
+"""Thoughts and tool calls that a log keeps inside a reply's text.
+
+Thoughts stand at the beginning, between marks such as `<think>` (drift/endpoint/thoughts.py). Open WebUI writes
+thoughts, tool calls with their results, and code that it ran as `<details type="...">` blocks, anywhere in the text.
+"""
+
+import html
+import re
+from collections.abc import Iterator
+
+import orjson
+
+from drift.endpoint.thoughts import only_speaks_of_thoughts, split_thoughts
+from drift.logs.parts import Part, json_text
+from drift.records import FunctionCall, ToolCall
+
+_BLOCK = re.compile(
+    r'^[ \t]*<details\b(?P<attributes>[^>]*?\btype="(?P<type>reasoning|tool_calls|code_interpreter)"[^>]*)>'
+    r"(?P<body>.*?)(?:</details>[ \t]*\n?|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+_ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
+_SUMMARY = re.compile(r"<summary>.*?</summary>", re.DOTALL)
+_QUOTE = re.compile(r"^[ \t]*> ?", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
+_FENCED_CODE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
+
+
+def may_hold_markup(text: str) -> bool:
+    """False for nearly all texts without markup: a fast check."""
+    return text[:1] in "<[◁ \n\t\r" or "</" in text or "|>" in text or "◁" in text
+
+
+def pieces_of_reply(text: str) -> list[Part]:
+    """The text of a reply in pieces: what the model thought, its calls with their answers, and what it said."""
+    if "<details" not in text:
+        return list(_thoughts_apart(text))
+    pieces: list[Part] = []
+    done = 0
+    for block in _BLOCK.finditer(text):
+        before = text[done : block.start()]
+        if len(_FENCE.findall(text[: block.start()])) % 2:  # a quotation, inside a code block
+            continue
+        pieces += _between(before)
+        pieces += _of_block(block)
+        done = block.end()
+    if not done:
+        return list(_thoughts_apart(text))
+    return [*pieces, *_between(text[done:])]
+
+
+def _between(text: str) -> list[Part]:
+    """The text beside blocks, without the empty lines around it."""
+    return list(_thoughts_apart(text.strip())) if text.strip() else []
+
+
+def _of_block(block: re.Match[str]) -> Iterator[Part]:
+    kind, attributes = block["type"], dict(_ATTRIBUTE.findall(block["attributes"]))
+    body = _SUMMARY.sub("", block["body"], count=1).strip("\n")
+    if kind == "reasoning":
+        yield Part("thought", _QUOTE.sub("", html.unescape(body)).strip())
+        return
+    identity = html.unescape(attributes.get("id", "")) or None
+    if kind == "tool_calls":
+        name = html.unescape(attributes.get("name", ""))
+        arguments = _unpacked(attributes.get("arguments", "")) or "{}"
+    else:
+        name = "code_interpreter"
+        code = _FENCED_CODE.search(body)
+        arguments = json_text({"code": html.unescape(code[1] if code else body).strip()})
+    yield Part("call", call=ToolCall(FunctionCall(name, arguments), identity))
+    result = attributes.get("result" if kind == "tool_calls" else "output")
+    if result is not None and attributes.get("done") != "false":
+        yield Part("result", _unpacked(result), id=identity, name=name or None)
+
+
+def _unpacked(attribute: str) -> str:
+    """An attribute's value: escaped for HTML, and usually JSON text of a text."""
+    text = html.unescape(attribute)
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    return value if isinstance(value, str) else text
+
+
+def _thoughts_apart(text: str) -> Iterator[Part]:
+    """Thoughts at the beginning, then the answer."""
+    thoughts, answer = ("", text) if only_speaks_of_thoughts(text) else split_thoughts(text)
+    if thoughts:
+        yield Part("thought", thoughts)
+    if answer or not thoughts:
+        yield Part("text", answer)

@@ -1,0 +1,221 @@
+"""What stands in one message of a log, in pieces: texts, thoughts, tool calls, answers of tools.
+
+A message's content is a text or a list of parts, as the APIs of OpenAI and Anthropic and OpenTelemetry write them. What
+is no text (an image, a file, sound) leaves a mark such as `[image]` at its place.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+import orjson
+
+from drift.logs.files.rows import Unusable, encodable
+from drift.records import FunctionCall, Reason, ToolCall
+
+MEDIA_MARKS = ("[image]", "[audio]", "[video]", "[file]")
+_TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text")
+_THOUGHTS = ("thinking", "reasoning", "thought", "redacted_thinking", "redacted-reasoning")
+_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use", "tool_call", "tool-call", "function_call", "custom_tool_call")
+_RESULTS = ("tool_call_response", "tool-result", "function_call_output", "custom_tool_call_output")
+_MEDIA = {
+    **dict.fromkeys(("image", "image_url", "input_image", "output_image", "image_file"), "[image]"),
+    **dict.fromkeys(("audio", "audio_url", "input_audio", "output_audio"), "[audio]"),
+    **dict.fromkeys(("video", "video_url", "input_video"), "[video]"),
+    **dict.fromkeys(("file", "input_file", "file_url", "document", "blob", "uri"), "[file]"),
+}
+_CALL_IDS = ("id", "tool_call_id", "call_id", "toolCallId", "tool_use_id")
+_ARGUMENTS = ("arguments", "args", "input", "parameters")
+_ANSWERS = ("content", "response", "result", "output")
+_ANSWERED = ("tool_call_id", "tool_use_id", "call_id", "toolCallId", "id")
+
+
+class Part(NamedTuple):
+    """`id`, `name`: of a tool's answer, the call and the tool. `has_media`: the text is a mark, or has one in it."""
+
+    kind: Literal["text", "thought", "call", "result"]
+    text: str = ""
+    call: ToolCall | None = None
+    id: str | None = None
+    name: str | None = None
+    has_media: bool = False
+
+
+def pieces_of(content: Any, what: str) -> list[Part]:
+    """The pieces of a message's content, a text or a list of parts. Raises Unusable if nothing in it is known."""
+    if isinstance(content, list) and content:
+        pieces = list(_pieces(content))
+        if not pieces:
+            raise Unusable(Reason.BAD_CONTENT, f"{what} has no part of a known type")
+        return pieces
+    text = content.decode(errors="replace") if isinstance(content, bytes) else "" if content == [] else content
+    if not isinstance(text, str):
+        raise Unusable(Reason.BAD_CONTENT, f"{what} is not a text: {type(content).__name__}")
+    return [Part("text", encodable(text))]
+
+
+def text_of(content: Any, what: str) -> str:
+    """The text of a message's content: a string, or the text parts of a list, joined. Raises Unusable."""
+    texts = [piece.text for piece in pieces_of(content, what) if piece.kind == "text"]
+    if not texts:
+        raise Unusable(Reason.BAD_CONTENT, f"{what} has no text")
+    return "\n".join(texts)
+
+
+def _pieces(parts: Iterable[Any]) -> Iterator[Part]:
+    for part in parts:
+        if isinstance(part, str):
+            yield Part("text", encodable(part))
+        elif isinstance(part, Mapping) and (piece := _piece(part)) is not None:
+            yield piece
+
+
+def _piece(part: Mapping[str, Any]) -> Part | None:
+    kind = part.get("type")
+    if not isinstance(kind, str):
+        return None
+    if kind in _TEXTS or kind == "refusal":
+        text = part.get("refusal") if kind == "refusal" else part.get("text", part.get("content"))
+        return Part("text", encodable(text)) if isinstance(text, str) else None
+    if kind in _THOUGHTS:
+        return Part("thought", thought_text(part) or "")
+    if kind in _CALLS:
+        return Part("call", call=call_of(part))
+    if kind in _RESULTS or kind.endswith("tool_result"):
+        return answer_of(part)
+    if kind in _MEDIA:
+        return Part("text", _mark(kind, part), has_media=True)
+    return None
+
+
+def _mark(kind: str, part: Mapping[str, Any]) -> str:
+    """The mark of a part. Files say by their type (`image/png`, or OpenTelemetry's `modality`) what they are."""
+    for name in ("modality", "mime_type", "mimeType", "mediaType", "media_type"):
+        if isinstance(said := part.get(name), str) and (mark := f"[{said.split('/')[0]}]") in MEDIA_MARKS:
+            return mark
+    return _MEDIA[kind]
+
+
+def thought_text(value: Any) -> str | None:
+    """The text of thoughts: a text, or the texts in parts and summaries. None if there is none."""
+    if isinstance(value, str):
+        return encodable(value) or None
+    if isinstance(value, Mapping):
+        names = ("thinking", "text", "reasoning", "reasoning_text", "content", "summary")
+        return next((text for name in names if (text := thought_text(value.get(name)))), None)
+    if isinstance(value, list):
+        return "\n".join(text for entry in value if (text := thought_text(entry))) or None
+    return None
+
+
+def answer_of(part: Mapping[str, Any]) -> Part:
+    """A part that holds the answer of a tool."""
+    text, has_media = _answer_text(next((part[name] for name in _ANSWERS if part.get(name) is not None), ""))
+    return Part(
+        "result", text, id=_first(part, _ANSWERED), name=_first(part, ("name", "toolName")), has_media=has_media
+    )
+
+
+def answer_pieces(content: Any, what: str) -> list[Part]:
+    """The content of a tool's message: an answer need not be text."""
+    if isinstance(content, list) and (pieces := list(_pieces(content))):
+        return pieces
+    return pieces_of(content, what) if isinstance(content, str | bytes) else [Part("text", tool_text(content))]
+
+
+def tool_text(result: Any) -> str:
+    """A tool's result as text: the text itself, that of its parts, or JSON. Raises Unusable if none is possible."""
+    return _answer_text(result)[0]
+
+
+def _answer_text(result: Any) -> tuple[str, bool]:
+    """(text, does it hold media?)"""
+    if isinstance(result, list) and (pieces := [piece for piece in _pieces(result) if piece.kind == "text"]):
+        return "\n".join(piece.text for piece in pieces), any(piece.has_media for piece in pieces)
+    return ("" if result is None else encodable(result) if isinstance(result, str) else json_text(result)), False
+
+
+def calls_of(value: Any) -> tuple[ToolCall, ...]:
+    """The calls in a message's `tool_calls` or `function_call`, or in the content of a message that is a call."""
+    value = _parsed(value)
+    if not value:
+        return ()
+    return tuple(map(call_of, value)) if isinstance(value, list) else (call_of(value),)
+
+
+def call_of(value: Any) -> ToolCall:
+    """One call, as any API writes it. What names no function is kept as a call without a name, which is broken."""
+    value = _parsed(value)
+    if not isinstance(value, Mapping):
+        return ToolCall(FunctionCall("", encodable(value) if isinstance(value, str) else json_text(value)))
+    inner = next((value[name] for name in ("function", "custom") if isinstance(value.get(name), Mapping)), value)
+    name = _first(inner, ("name", "toolName", "tool_name")) or _first(value, ("name",))
+    if name is None:
+        return ToolCall(FunctionCall("", json_text(value)), _first(value, _CALL_IDS))
+    given = next((inner[key] for key in _ARGUMENTS if inner.get(key) is not None), None)
+    return ToolCall(FunctionCall(name, _arguments(given)), _first(value, ("call_id", *_CALL_IDS)))
+
+
+def _arguments(value: Any) -> str:
+    """Arguments as JSON text; a text as it is, because a model may have written broken JSON."""
+    if value is None or value == "":
+        return "{}"
+    return encodable(value) if isinstance(value, str) else json_text(value)
+
+
+def tools_of(value: Any) -> str | None:
+    """The schemas of tools as a JSON list, in OpenAI's shape; None if the value holds no schemas."""
+    value = _parsed(value)
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, list):
+        return None
+    schemas = [schema for entry in value if (schema := _schema(_parsed(entry))) is not None]
+    return json_text(schemas) if schemas else None
+
+
+def _schema(entry: Any) -> Mapping[str, Any] | None:
+    if not isinstance(entry, Mapping):
+        return None
+    if isinstance(entry.get("function"), Mapping):
+        return entry if "type" in entry else {"type": "function", **entry}
+    if not isinstance(entry.get("name"), str):
+        return None
+    function = {name: entry[name] for name in ("name", "description", "strict") if entry.get(name) is not None}
+    parameters = next((entry[key] for key in ("parameters", "input_schema", "inputSchema") if key in entry), None)
+    return {"type": "function", "function": function if parameters is None else {**function, "parameters": parameters}}
+
+
+def json_text(value: Any) -> str:
+    """JSON of a value of a log. Raises Unusable if it is nested too deep."""
+    try:
+        return encodable(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+    except (orjson.JSONEncodeError, TypeError):
+        pass
+    try:  # orjson stops at a depth of 254
+        return encodable(json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Unusable(Reason.BAD_CONTENT, f"a value cannot be written as JSON: {str(error)[:80]}") from None
+
+
+def _parsed(value: Any) -> Any:
+    """JSON text of a list or an object, parsed; anything else as it is."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
+
+
+def _first(part: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    """The first of the names that holds a text or a number, as a text."""
+    for name in names:
+        value = part.get(name)
+        if isinstance(value, str) and value:
+            return encodable(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+    return None

@@ -1,0 +1,72 @@
+"""Single values of a log: ids, times, and JSON in a text."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from drift.logs.files.rows import encodable
+
+_MAX_SECONDS = 1e11  # since 1970; a larger number is in milli-, micro- or nanoseconds
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_SECOND = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).total_seconds()
+_LAST_SECOND = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH).total_seconds()
+
+
+def structured(value: Any) -> Any:
+    """Parse a list or an object that a column or an attribute holds as JSON text; return anything else as it is."""
+    if isinstance(value, str | bytes) and value[:1] in ("[", "{", b"[", b"{"):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
+
+
+def time_of(value: Any) -> str | None:
+    """A log's time: a string as it is, an object or a number (see `seconds_of`) in ISO 8601."""
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, int | float):
+        seconds = seconds_of(value)
+        return None if seconds is None else (_EPOCH + timedelta(seconds=seconds)).isoformat()
+    return name_of(value)
+
+
+def seconds_of(value: Any) -> float | None:
+    """Seconds since 1970, from ISO 8601 or a number of seconds, milli-, micro- or nanoseconds.
+
+    None if it is none of these, or outside the years 1 to 9999.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if text.lstrip("-").isdecimal() and len(text) < 25:
+            return seconds_of(int(text)) if len(text) > 8 else None
+        try:
+            value = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return None
+    for unit in (1, 1e3, 1e6, 1e9):
+        if abs(value) < _MAX_SECONDS * unit:
+            return value / unit if _FIRST_SECOND <= value / unit <= _LAST_SECOND else None
+    return None
+
+
+def name_of(value: Any) -> str | None:
+    """An id or a name as a string; None if the log has none.
+
+    Tables with gaps give whole numbers as floats. Floats beyond 2**53 cannot be ids: different ids became equal.
+    """
+    if isinstance(value, str):
+        return encodable(value) or None
+    if isinstance(value, bytes):
+        return encodable(value.decode(errors="backslashreplace")) or None
+    if isinstance(value, float) and abs(value) < 2**53:
+        return str(int(value)) if value.is_integer() else str(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
