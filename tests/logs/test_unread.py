@@ -24,8 +24,8 @@ def unread(tmp_path: Path, *rows: dict, **options) -> dict[str, int]:
 
 def test_keys_that_held_something_are_counted_and_the_others_are_not(tmp_path):
     rows = [
-        {"messages": [QUESTION, {**ANSWER, "reaction": "sad"}], "response": "x", "verified": False, "user": "u"},
-        {"messages": [{**QUESTION, "edited": 0}, ANSWER], "response": "y", "verified": None, "images": [], "note": ""},
+        {"messages": [QUESTION, {**ANSWER, "reaction": "sad"}], "verdict": "x", "verified": False, "user": "u"},
+        {"messages": [{**QUESTION, "edited": 0}, ANSWER], "verdict": "y", "verified": None, "images": [], "note": ""},
         {
             "messages": [QUESTION, {**ANSWER, "feedback": {"thumb": 1, "stars": 5}}],
             "metadata": {"app": "x", "no": None},
@@ -35,7 +35,7 @@ def test_keys_that_held_something_are_counted_and_the_others_are_not(tmp_path):
     ]
     found = unread(tmp_path, *rows)
     assert found == {
-        "response": 2,
+        "verdict": 2,
         "verified": 1,
         "messages.reaction": 1,
         "messages.edited": 1,
