@@ -43,7 +43,7 @@ def test_keys_that_held_something_are_counted_and_the_others_are_not(tmp_path):
         "metadata.app": 1,
         "messages.mood": 1,
     }
-    assert next(iter(found)) == "response"  # the most frequent first
+    assert next(iter(found)) == "verdict"  # the most frequent first
     log = tmp_path / "log.jsonl"
     assert preview([log], Store(tmp_path / "other")).summary.unread == found
 
