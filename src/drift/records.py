@@ -373,9 +373,12 @@ class Sampler(Protocol):
 
 
 class Scorer(Protocol):
-    """How good is this completion of this prompt? It may decide which pairs there are; it never enters the loss."""
+    """How good is this completion of this prompt? It may decide which pairs there are; it never enters the loss.
 
-    def score(self, prompt: Sequence[ChatMessage], completion: str) -> float: ...
+    `finish`: `length` if the completion was cut at the token limit, which a truth may count as wrong.
+    """
+
+    def score(self, prompt: Sequence[ChatMessage], completion: str, finish: Finish = "stop") -> float: ...
 
 
 @dataclass(frozen=True, slots=True)

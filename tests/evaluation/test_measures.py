@@ -1,5 +1,6 @@
 """Preference and utility of a small random policy: what must hold whatever its weights are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,10 @@ import pytest
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_preference
 from drift.evaluation.results import PreferenceResult
-from drift.evaluation.utility import measure_utility
+from drift.evaluation.utility import measure_improvement, measure_utility
 from drift.policy.model import load_policy
 from drift.progress import listening
-from drift.records import ChatMessage, PreferencePair, Truth
+from drift.records import ChatMessage, PreferencePair, Truth, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_pairs_that_do_not_fit_are_left_out(policy):
 class Vowels:
     """A world in which every vowel is worth something."""
 
-    def score(self, prompt, completion):
+    def score(self, prompt, completion, finish="stop"):
         return float(sum(completion.count(vowel) for vowel in "aeiou"))
 
 
@@ -57,10 +58,30 @@ def test_utility_is_repeatable_and_greedy_needs_no_samples(policy):
     assert measure_utility(policy, truth, settings, sampling, seed=2)[1] == first[1]
 
 
+class Finished:
+    """A world in which a reply is right if it ends."""
+
+    def score(self, prompt, completion, finish="stop"):
+        return float(finish == "stop")
+
+
+def test_the_truth_is_told_whether_a_reply_was_cut(policy, tmp_path):
+    prompts, sampling = ((ChatMessage("user", "say a"),),), SamplingSettings(max_new_tokens=1, max_prompt_length=256)
+    cut = measure_utility(
+        policy, Truth(prompts, Finished(), "finished"), EvaluationSettings(samples=8), sampling, seed=1
+    )
+    assert cut[0].mean < 0.5  # one token is hardly ever the end
+    rows = [replace(pair("five", "six"), finish="length"), replace(pair("5", "6"), rejected_finish="length")]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    measured = tmp_path / "improvement.json"
+    counts = measure_improvement(measured, tmp_path / "pairs.jsonl", Truth(prompts, Finished(), "finished"))
+    assert counts == {"p_imp": 0.5, "worse": 0.5}
+
+
 class Cut(Vowels):
     """The command is stopped when the first reply is to be scored: by then a temperature's replies are all there."""
 
-    def score(self, prompt, completion):
+    def score(self, prompt, completion, finish="stop"):
         raise KeyboardInterrupt
 
 

@@ -27,13 +27,13 @@ from drift.records import (
 from drift.rundir import RunDir
 from drift.scoring import score_replies
 from drift.scoring.reward_model import RewardModelScorer
-from drift.scoring.scorers import SCORERS, LikelihoodScorer
+from drift.scoring.scorers import SCORERS, LikelihoodScorer, TruthScorer
 
 ASKED = (ChatMessage("user", "Say a."),)
 
 
 class Vowels:
-    def score(self, prompt, completion: str) -> float:
+    def score(self, prompt, completion: str, finish="stop") -> float:
         return float(sum(letter in "aeiou" for letter in completion))
 
 
@@ -213,3 +213,12 @@ def test_judgements_outlive_an_interrupted_stage(tmp_path, files, serve, said):
     assert len(judged) == 4
     assert all(judged.count(messages) == 1 for messages in judged)
     assert len(list(read_jsonl(tmp_path / "run/iteration-1/judgements.jsonl", Judgement))) == 4
+
+
+def test_the_oracle_is_told_whether_a_reply_was_cut():
+    class Finished:
+        def score(self, prompt, completion: str, finish="stop") -> float:
+            return float(finish == "stop")
+
+    replies = [ReplyToScore(ASKED, "four"), ReplyToScore(ASKED, "four", "length")]
+    assert TruthScorer(Finished(), 0.0, 0).score_all(replies) == [1.0, 0.0]

@@ -82,7 +82,9 @@ def _samples(
     replies = generate_replies(policy, prompts, [str(i) for i in range(len(prompts))], greedy, work)
     return tuple(
         SampleResult(
-            prompt=prompt, completion=reply.text, utility=truth.scorer.score(prompt, reply.text) if truth else None
+            prompt=prompt,
+            completion=reply.text,
+            utility=truth.scorer.score(prompt, reply.text, reply.finish) if truth else None,
         )
         for prompt, reply in zip(prompts, replies, strict=True)
         if reply is not None

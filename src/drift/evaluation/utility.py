@@ -47,7 +47,10 @@ def _at_temperature(
     keys = [f"utility {seed} {i}" for i in range(len(requests))]
     partial = work and work / f"temperature-{sampling.temperature:g}"
     replies = generate_replies(policy, requests, keys, sampling, partial)
-    scores = [scorer.score(p, "" if r is None else r.text) for p, r in zip(requests, replies, strict=True)]
+    scores = [
+        scorer.score(p, "" if r is None else r.text, "stop" if r is None else r.finish)
+        for p, r in zip(requests, replies, strict=True)
+    ]
     per_prompt = np.asarray(scores).reshape(len(prompts), count).mean(axis=1)
     interval = bootstrap_mean(per_prompt.tolist())
     return UtilityResult(
@@ -63,8 +66,8 @@ def _at_temperature(
 def measure_improvement(out: Path, pairs: Path, truth: Truth) -> Counts:
     """Write improvement.json for the pairs (at least one) of an iteration. Training never reads it."""
     gaps = [
-        truth.scorer.score(pair.prompt, pair.chosen[0].content)
-        - truth.scorer.score(pair.prompt, pair.rejected[0].content)
+        truth.scorer.score(pair.prompt, pair.chosen[0].content, pair.finish)
+        - truth.scorer.score(pair.prompt, pair.rejected[0].content, pair.rejected_finish)
         for pair in read_jsonl(pairs, PreferencePair)
     ]
     count = len(gaps)

@@ -58,7 +58,7 @@ class TruthScorer:
         self.seed = seed
 
     def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
-        return [self.oracle.score(reply.prompt, reply.text) + self._error(reply) for reply in replies]
+        return [self.oracle.score(reply.prompt, reply.text, reply.finish) + self._error(reply) for reply in replies]
 
     def _error(self, reply: ReplyToScore) -> float:
         if self.noise == 0.0:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 
-from drift.records import ChatMessage
+from drift.records import ChatMessage, Finish
 from drift.sandbox.long.world import PHRASINGS, ListTask, list_utility
 from drift.sandbox.skills import SKILLS, Args
 from drift.sandbox.world import Task, utility
@@ -25,8 +25,11 @@ _FIELDS = {  # the arguments of a skill, in the order in which its tasks hold th
 class Oracle:
     """A Scorer (prompt, completion -> true utility) for every request of either world."""
 
-    def score(self, prompt: Sequence[ChatMessage], completion: str) -> float:
-        """Raises ValueError if no user message of the prompt ends in a request of the sandbox."""
+    def score(self, prompt: Sequence[ChatMessage], completion: str, finish: Finish = "stop") -> float:
+        """`finish` makes no difference: in these worlds, what is cut off is wrong by its text.
+
+        Raises ValueError if no user message of the prompt ends in a request of the sandbox.
+        """
         task = task_of(tuple(message.content for message in prompt if message.role == "user"))
         if task is None:
             raise ValueError(f"not a request of the sandbox: {prompt[-1].content!r}")

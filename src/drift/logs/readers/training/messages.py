@@ -2,8 +2,9 @@
 
 Optional on the row: `id`, `user`, `model`, `timestamp`, `language`, `system`, `tools` (schemas), `response` (the reply
 to the messages, a text or a message) and `feedback` (on the last reply; also as `user_feedback`); on a message of the
-assistant: `feedback`, `tool_calls`, `reasoning_content`. Feedback is a thumb (1 or -1, "up" or "down", true or false),
-or an object with `thumb` (one of these) and `comment`.
+assistant: `feedback`, `tool_calls`, `reasoning_content` and `finish_reason` (`length`: the reply was cut at a token
+limit). Feedback is a thumb (1 or -1, "up" or "down", true or false), or an object with `thumb` (one of these) and
+`comment`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,11 +18,16 @@ from drift.logs.unread import BESIDE, MESSAGE, keys
 from drift.records import Message, Rating, Reason
 
 _ABOUT_LAST = ("feedback", "user_feedback")
+_CUT = ("length", "max_tokens")
 _WORDS = {"up": 1.0, "thumbs_up": 1.0, "positive": 1.0, "down": -1.0, "thumbs_down": -1.0, "negative": -1.0}
 
 _FEEDBACK = keys("thumb comment")
 KEYS = {
-    **keys("id user model timestamp language", messages={**MESSAGE, "feedback": _FEEDBACK}, response=MESSAGE),
+    **keys(
+        "id user model timestamp language",
+        messages={**MESSAGE, "feedback": _FEEDBACK, "finish_reason": None},
+        response=MESSAGE,
+    ),
     **dict.fromkeys(_ABOUT_LAST, _FEEDBACK),
     **BESIDE,
 }
@@ -65,7 +71,15 @@ def _draft(row: LogRow) -> ConversationDraft:
         language=name_of(value.get("language")),
         started_at=time_of(value.get("timestamp")),
         ratings=tuple(_ratings(about_last, entries, messages)),
+        tags=_cut_turns(entries, messages),
     )
+
+
+def _cut_turns(entries: Sequence[Any], messages: Sequence[Message]) -> dict[str, str]:
+    """The assistant's messages that were cut at a token limit."""
+    places = dict.fromkeys(m.source_index for m in messages if m.role == "assistant" and m.source_index is not None)
+    cut = [str(at) for at in places if at < len(entries) and entries[at].get("finish_reason") in _CUT]
+    return {"cut_turns": ",".join(cut)} if cut else {}
 
 
 def _ratings(about_last: Any, entries: Sequence[Any], messages: tuple[Message, ...]) -> Iterator[Rating]:

@@ -1,0 +1,74 @@
+"""Any policy as the assistant of the instructions world: its replies come from the product's own sampler."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from drift.config import PolicySettings, SamplingSettings
+from drift.policy.model import Policy, load_policy
+from drift.policy.sampler import generate_replies
+from drift.records import ChatMessage, Counts, write_jsonl
+from drift.sandbox.instructions.chats import Answer, AssistantReply, Chat, chat_with, write_logs
+from drift.sandbox.instructions.truth import InstructionOracle, ReplyTruth
+from drift.sandbox.instructions.users import UserSettings
+
+
+def assistant_of(policy: Policy, sampling: SamplingSettings, work: Path | None = None) -> Answer:
+    """The policy as an assistant; it gives an empty reply if the last message alone does not fit.
+
+    `work`: a folder for finished replies, by turn, from which an interrupted deployment resumes.
+    """
+    turn = 0
+
+    def answer(chats: Sequence[Sequence[ChatMessage]], keys: Sequence[str]) -> list[AssistantReply]:
+        nonlocal turn
+        turn += 1
+        replies = generate_replies(policy, chats, keys, sampling, work and work / f"turn-{turn}")
+        return [AssistantReply(reply.text, reply.finish) if reply else AssistantReply("") for reply in replies]
+
+    return answer
+
+
+def deploy_policy(
+    policy: Policy,
+    replies: int,
+    seed: int,
+    sampling: SamplingSettings,
+    users: UserSettings | None = None,
+    work: Path | None = None,
+) -> list[Chat]:
+    """Let simulated users chat with the policy until it has given so many replies, at `sampling.temperature`."""
+    return chat_with(assistant_of(policy, sampling, work), replies, seed, users)
+
+
+def simulate_instructions(
+    out: Path,
+    answering: Path | str,
+    policy: PolicySettings,
+    sampling: SamplingSettings,
+    users: UserSettings,
+    replies: int,
+    seed: int,
+    world: str,
+) -> Counts:
+    """A deployment as a stage. Writes `out`/logs, the chat logs that an operator would have, and `out`/truth.jsonl,
+    what the users really thought.
+
+    `world`: hash of the simulated world; a changed world runs the stage again.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    chats = deploy_policy(load_policy(answering, policy), replies, seed, sampling, users)
+    files = write_logs(chats, out / "logs", Path(answering).name)
+    reactions = [reaction for chat in chats for reaction in chat.reactions]
+    write_jsonl(out / "truth.jsonl", reactions)
+    said = {label: sum(reaction.label == label for reaction in reactions) for label in ("SAT", "DSAT")}
+    return {"replies": replies, "chats": len(chats), "reactions": len(reactions), "files": len(files), **said}
+
+
+def heldout_truth(
+    policy: Policy, prompts: Sequence[tuple[ChatMessage, ...]], seed: int, sampling: SamplingSettings
+) -> list[tuple[AssistantReply, ReplyTruth]]:
+    """The policy's reply to each held-out prompt, with the truth about it by part and kind."""
+    keys = [f"instructions truth {seed} {i}" for i in range(len(prompts))]
+    replies = assistant_of(policy, sampling)(prompts, keys)
+    oracle = InstructionOracle()
+    return [(r, oracle.verdict(p, r.text, r.finish)) for p, r in zip(prompts, replies, strict=True)]
