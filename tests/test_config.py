@@ -146,3 +146,14 @@ def test_a_config_of_an_earlier_version_names_what_is_unfinished_by_its_old_key(
     both = {"drop_truncated": old, "unfinished": "drop" if new == "match" else "match"}
     with pytest.raises(ConfigError, match="both are set; remove drop_truncated"):
         parse_config({"sampling": both}, "x")
+
+
+def test_on_and_off_are_words(tmp_path):
+    file = tmp_path / "words.yaml"
+    file.write_text("warm_start: {on: liked}\ntraining: {diagnostics: yes, gradient_checkpointing: true}\nlogs: [no]\n")
+    cfg = load_config(file, ("warm_start.on=both", "policy.model=off"))
+    assert (cfg.warm_start.on, cfg.policy.model, cfg.logs) == ("both", "off", ("no",))
+    assert cfg.training.diagnostics is cfg.training.gradient_checkpointing is True
+    written = tmp_path / "written.yaml"
+    written.write_text(dump_config(cfg))
+    assert load_config(written) == cfg

@@ -1,6 +1,6 @@
 """Settings: the frozen tree (settings.py) and its YAML files (load.py)."""
 
-from drift.config.load import dump_config, load_config, parse_config
+from drift.config.load import dump_config, load_config, parse_config, read_yaml
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
 from drift.config.settings import (
     Config,
@@ -51,4 +51,5 @@ __all__ = [
     "dump_config",
     "load_config",
     "parse_config",
+    "read_yaml",
 ]

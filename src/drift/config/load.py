@@ -1,6 +1,7 @@
 """Config files: YAML in, the resolved YAML out. An unknown key is an error that suggests the nearest right name."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,30 @@ from drift.config.settings import Config
 from drift.errors import ConfigError
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's booleans: only true and false. In YAML 1.1 `thinking: off` would be false, and `on: liked` a key that
+    is true."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+
+
+def read_yaml(text: str) -> Any:
+    """The value of a YAML text, in which `on`, `off`, `yes` and `no` are words. Raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
+
+
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     """Read a YAML file and apply `a.b=value` overrides (values are YAML).
 
     Raises ConfigError that names the file, the key and the nearest right name.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config. `ls configs/` lists the configs that ship.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -48,7 +66,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"--set {override}: write it as key=value, for example --set training.beta=0.2")
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError:
         raise ConfigError(
             f"--set {override}: the value is not valid YAML; quote it, for example --set name='\"a: b\"'"

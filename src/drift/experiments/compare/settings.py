@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
-from drift.config import Config, DeploymentSettings, Settings, parse_config
+from drift.config import Config, DeploymentSettings, Settings, parse_config, read_yaml
 from drift.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def load_comparison(path: Path) -> CompareSettings:
     Raises ConfigError that names the file and the first wrong key.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path.read_text(encoding="utf-8"))
         return CompareSettings.model_validate({"name": path.stem, **tree})
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config. `ls configs/` lists the configs that ship.") from None
