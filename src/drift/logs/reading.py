@@ -17,6 +17,7 @@ from drift.logs.files.sources import LogFile, Source
 from drift.logs.judgements import Judgements, judgements_first
 from drift.logs.readers import READERS
 from drift.logs.traces.stitching import Stitcher
+from drift.logs.traces.threads import Threads
 from drift.logs.unread import Unread
 from drift.records import Conversation, Reason
 
@@ -86,7 +87,7 @@ def read_logs(
     """
     opened = [LogFile(source) if isinstance(source, Path) else source for source in sources]
     total, done = sum(source.size for source in opened), 0
-    stitchers: dict[str, Stitcher] = {}
+    stitchers: dict[str, Stitcher | Threads] = {}
     judgements = Judgements()
     with ExitStack() as open_stitchers:
         for source in judgements_first(opened):
@@ -103,14 +104,14 @@ def read_logs(
                 progress(source.size)
                 continue
             name = head.format_name
+            reader = READERS[name]
             counted = _counted(itertools.chain(head.rows, rows), reading)
-            known = READERS[name].keys
-            outcomes = READERS[name].read(counted if known is None else reading.unread.counted(counted, known))
-            if READERS[name].stitched:
+            outcomes = reader.read(counted if reader.keys is None else reading.unread.counted(counted, reader.keys))
+            if reader.stitched or reader.joined:
                 if name not in stitchers:
-                    stitchers[name] = Stitcher(spill)
+                    stitchers[name] = Threads(reader.joined, spill) if reader.joined else Stitcher(spill)
                     open_stitchers.callback(stitchers[name].close)
-                outcomes = _stitch(outcomes, stitchers[name], source.name)
+                outcomes = _stitch(outcomes, stitchers[name], judgements, source.name)
             else:
                 outcomes = _judged(outcomes, judgements, source.name)
             yield from _finished(outcomes, source_name or name, user_key, reading, source.name)
@@ -118,7 +119,8 @@ def read_logs(
             stitched = stitcher.finish()
             reading.merged += stitched.merged
             reading.merged_rows += stitched.merged_rows
-            yield from _finished(stitched.outcomes, source_name or name, user_key, reading)
+            outcomes = _judged(stitched.outcomes, judgements)
+            yield from _finished(outcomes, source_name or name, user_key, reading)
         yield from _finished(judgements.outcomes(), "", user_key, reading)
         reading.check()
 
@@ -210,18 +212,25 @@ def _counted(rows: Iterable[LogRow | Reject], reading: Reading) -> Iterator[LogR
 
 
 def _stitch(
-    outcomes: Iterable[ConversationDraft | Evidence | Reject], stitcher: Stitcher, file: str
+    outcomes: Iterable[ConversationDraft | Evidence | Reject],
+    stitcher: Stitcher | Threads,
+    judgements: Judgements,
+    file: str,
 ) -> Iterator[ConversationDraft | Evidence | Reject]:
     """Give calls and judgements to the stitcher, which yields them after the last file; yield only rejects."""
     for outcome in outcomes:
         if isinstance(outcome, Reject):
             yield outcome
+        elif isinstance(stitcher, Stitcher):
+            stitcher.add(outcome, file)
+        elif isinstance(outcome, Evidence):
+            judgements.add(outcome, file)
         else:
             stitcher.add(outcome, file)
 
 
 def _judged(
-    outcomes: Iterable[ConversationDraft | Evidence | Reject], judgements: Judgements, file: str
+    outcomes: Iterable[ConversationDraft | Evidence | Reject], judgements: Judgements, file: str = ""
 ) -> Iterator[ConversationDraft | Reject]:
     """Keep judgements for the chats that follow; yield chats with the judgements about them, and rejects."""
     for outcome in outcomes:

@@ -6,9 +6,10 @@ from typing import Any
 
 from drift.logs.draft import ConversationDraft, Evidence
 from drift.logs.files.rows import LogRow, Reject
-from drift.logs.readers.apis import openai_stored
+from drift.logs.readers.apis import anthropic, batches, openai_responses, openai_stored
 from drift.logs.readers.apps import chatgpt, claude, openwebui
 from drift.logs.readers.datasets import drift_authors, lmsys, ultrafeedback, wildchat, wildfeedback
+from drift.logs.readers.frameworks import ai_sdk, langchain
 from drift.logs.readers.tracing import langfuse, langsmith, litellm, otel
 from drift.logs.readers.training import alpaca, messages, preference, sharegpt
 from drift.logs.unread import Keys
@@ -17,13 +18,15 @@ from drift.logs.unread import Keys
 @dataclass(frozen=True, slots=True)
 class Format:
     """How to recognise and read one format. `plain`: a shape so common that it counts only if no other format
-    recognises the rows. `stitched`: the rows are single model calls and judgements of calls. `keys`: those that it
-    reads; None: keys that it does not read are not counted."""
+    recognises the rows. `stitched`: the rows are single model calls and judgements of calls. `joined`: the rows are
+    parts of conversations, see traces/threads.py; raises Unusable if a conversation is not complete. `keys`: those that
+    it reads; None: keys that it does not read are not counted."""
 
     recognises: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Iterable[LogRow | Reject]], Iterator[ConversationDraft | Evidence | Reject]]
     plain: bool = False
     stitched: bool = False
+    joined: Callable[[ConversationDraft], None] | None = None
     keys: Keys | None = None
 
 
@@ -43,6 +46,17 @@ READERS: dict[str, Format] = {
     "litellm": Format(litellm.recognises, litellm.read, stitched=True, keys=litellm.KEYS),
     "langsmith": Format(langsmith.recognises, langsmith.read, stitched=True, keys=langsmith.KEYS),
     "openai": Format(openai_stored.recognises, openai_stored.read, stitched=True, keys=openai_stored.KEYS),
+    "openai_responses": Format(
+        openai_responses.recognises, openai_responses.read, stitched=True, keys=openai_responses.KEYS
+    ),
+    "anthropic": Format(anthropic.recognises, anthropic.read, stitched=True, keys=anthropic.KEYS),
+    "batch": Format(batches.recognises, batches.read, joined=batches.complete, keys=batches.KEYS),
+    "langchain": Format(langchain.recognises, langchain.read, keys=langchain.KEYS),
+    "langchain_table": Format(
+        langchain.recognises_table, langchain.read_table, joined=langchain.whole, keys=langchain.TABLE_KEYS
+    ),
+    "ai_sdk": Format(ai_sdk.recognises, ai_sdk.read, keys=ai_sdk.KEYS),
+    "ai_sdk_table": Format(ai_sdk.recognises_table, ai_sdk.read_table, joined=ai_sdk.whole, keys=ai_sdk.TABLE_KEYS),
     "lmsys": Format(lmsys.recognises, lmsys.read, plain=True, keys=lmsys.KEYS),
     "sharegpt": Format(sharegpt.recognises, sharegpt.read, plain=True, keys=sharegpt.KEYS),
     "messages": Format(messages.recognises, messages.read, plain=True, keys=messages.KEYS),

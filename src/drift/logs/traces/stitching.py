@@ -21,15 +21,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import duckdb
-import orjson
 import pyarrow as pa
 
 from drift.logs.draft import Call, ConversationDraft, Evidence, time_of
-from drift.logs.files.rows import Place, Reject, encodable, short_form
-from drift.records import Message, Rating, Reason, tool_calls_of
+from drift.logs.files.rows import Place, Reject, short_form
+from drift.logs.traces.spool import Spool
+from drift.records import Rating, Reason
 
 MEMORY_LIMIT = "200MB"
 _CALLS_PER_BATCH = 20_000
@@ -170,13 +170,12 @@ class Stitcher:
     def __init__(self, folder: Path | None = None) -> None:
         """`folder`: for spilled data; by default the system's folder for temporary files."""
         self._spill = tempfile.TemporaryDirectory(prefix="drift-stitch-", dir=folder)
-        self._texts: BinaryIO = tempfile.TemporaryFile(dir=folder)  # type: ignore[assignment]  # noqa: SIM115
+        self._texts = Spool(folder)
         config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": self._spill.name}
         self._tables = duckdb.connect(config=config)
         for name, columns in _TABLES.items():
             self._tables.execute(f"CREATE TABLE {name} ({', '.join(f'{c} {kind}' for c, kind in columns.items())})")
         self._waiting: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}
-        self._place = 0
         self._count = itertools.count()
 
     def close(self) -> None:
@@ -187,7 +186,7 @@ class Stitcher:
 
     def add(self, item: ConversationDraft | Evidence, file: str) -> None:
         """Add a call (as a draft) or a judgement of the log `file`."""
-        number, place = next(self._count), self._write(item, file)
+        number, place = next(self._count), self._texts.write(item, file)
         if isinstance(item, Evidence):
             scale = 0 if item.scale is None else _hash(0, item.scale)
             for rank, name in enumerate(item.about or ("",)):
@@ -257,14 +256,14 @@ class Stitcher:
         """Add the records around calls that stand for their trace, because it has no call."""
         self._tables.execute(_SPARES)
         for row in self._rows("SELECT call, place FROM spares JOIN needed USING (call) ORDER BY place"):
-            draft, _ = self._draft(row["place"])
+            draft, _ = self._texts.draft(row["place"])
             self._add_call(row["call"], draft, draft.call or Call(), row["place"])
         for name in _TABLES:
             self._flush(name)
 
     def _unused(self) -> Iterator[Reject]:
         for row in self._rows("SELECT place FROM spares ANTI JOIN needed USING (call) ORDER BY place"):
-            draft, file = self._draft(row["place"])
+            draft, file = self._texts.draft(row["place"])
             yield Reject(draft.at, Reason.NOT_A_CHAT, "a record around a model call", rows=draft.rows, file=file)
 
     def _conversations(self) -> Iterator[ConversationDraft]:
@@ -274,7 +273,7 @@ class Stitcher:
 
     def _drafts(self, rows: Iterable[dict[str, Any]]) -> Iterator[ConversationDraft]:
         for row in rows:
-            draft, file = self._draft(row["place"])
+            draft, file = self._texts.draft(row["place"])
             ratings = [Rating(position, "regeneration", -1.0) for position in sorted(row["regenerated"] or ())]
             ratings += [self._rating(judged) for judged in row["judged"] or ()]
             session = draft.call.session if draft.call else None
@@ -293,7 +292,7 @@ class Stitcher:
     def _judgements(self) -> Iterator[Reject]:
         """Yield what became of each judgement: each is one row."""
         for row in self._rows("SELECT place, node, low, high, tells FROM judged ORDER BY place"):
-            evidence, file = self._load(row["place"])
+            evidence, file = self._texts.load(row["place"])
             at = Place(*evidence["at"])
             if row["node"] is None:
                 about = ", ".join(map(short_form, evidence["about"][:5]))
@@ -307,36 +306,10 @@ class Stitcher:
             yield Reject(at, reason, detail, rows=evidence["rows"], file=file)
 
     def _rating(self, judged: dict[str, Any]) -> Rating:
-        evidence, _ = self._load(judged["place"])
+        evidence, _ = self._texts.load(judged["place"])
         value, is_share = evidence["value"], evidence["scale"] is not None and judged["low"] >= 0
         value = value * 2 - 1 if is_share else value  # a score from 0 to 1, on the scale from -1 to 1
         return Rating(judged["position"], evidence["kind"], value, evidence["comment"], evidence["preferred"])
-
-    def _write(self, item: ConversationDraft | Evidence, file: str) -> int:
-        """Append to the file of texts; returns the place for `_load`."""
-        line = orjson.dumps((encodable(file), item), default=list, option=orjson.OPT_APPEND_NEWLINE)
-        place = self._place
-        self._place += self._texts.write(line)
-        return place
-
-    def _load(self, place: int) -> tuple[dict[str, Any], str]:
-        self._texts.seek(place)
-        file, item = orjson.loads(self._texts.readline())
-        return item, file
-
-    def _draft(self, place: int) -> tuple[ConversationDraft, str]:
-        fields, file = self._load(place)
-        call = fields["call"] or {}
-        return ConversationDraft(**{
-            **fields,
-            "at": Place(*fields["at"]),
-            "messages": tuple(
-                Message(**{**message, "tool_calls": tool_calls_of(message["tool_calls"])})
-                for message in fields["messages"]
-            ),
-            "ratings": tuple(Rating(**rating) for rating in fields["ratings"]),
-            "call": Call(**{**call, "ids": tuple(call.get("ids", ()))}),
-        }), file  # fmt: skip
 
     def _insert(self, table: str, row: Sequence[Any]) -> None:
         waiting = self._waiting[table]

@@ -10,16 +10,12 @@ from typing import Any
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.readers.apis.exchange import EXCHANGE, SESSION, USER, is_litellm, with_verdicts
 from drift.logs.traces.texts import call_draft, first_name, iso
 from drift.logs.unread import keys
 from drift.records import Reason
 
-_SESSION = ("conversation_id", "session_id", "thread_id", "chat_id")
-_USER = ("user_id", "user", "end_user")
-
-KEYS = keys(
-    f"object id created model metadata choices request response messages input_messages input {' '.join(_USER)}"
-)
+KEYS = {**keys("object id created choices input_messages"), **EXCHANGE}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
@@ -34,19 +30,15 @@ def _completion(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The completion: the row itself, or its `response`."""
     for value in (row, structured(row.get("response"))):
         if isinstance(value, Mapping) and value.get("object") == "chat.completion" and "choices" in value:
-            return value if (value is not row and not _is_litellm(row)) or value is row else None
+            return value if (value is not row and not is_litellm(row)) or value is row else None
     return None
-
-
-def _is_litellm(row: Mapping[str, Any]) -> bool:
-    return bool(row.keys() & {"call_type", "litellm_call_id", "model_parameters"})
 
 
 def _calls(row: LogRow) -> Iterator[Outcome]:
     completion = _completion(row.value)
     if completion is None:
         raise Unusable(Reason.NO_MESSAGES, "not a chat.completion with choices")
-    yield _call(row.at, row.value, completion)
+    yield from with_verdicts(_call(row.at, row.value, completion), row.value)
 
 
 def _call(at: Place, row: Mapping[str, Any], completion: Mapping[str, Any]) -> ConversationDraft:
@@ -63,9 +55,9 @@ def _call(at: Place, row: Mapping[str, Any], completion: Mapping[str, Any]) -> C
         messages,
         completion,
         Call(
-            first_name(*metadata, names=_SESSION), (name,) if name else (), seconds_of(completion.get("created")) or 0.0
+            first_name(*metadata, names=SESSION), (name,) if name else (), seconds_of(completion.get("created")) or 0.0
         ),
-        user=first_name(*places, *metadata, names=_USER),
+        user=first_name(*places, *metadata, names=USER),
         model=name_of(completion.get("model")),
         started_at=iso(completion.get("created")),
     )

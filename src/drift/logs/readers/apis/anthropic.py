@@ -1,0 +1,82 @@
+"""Anthropic's Messages API: requests with their responses, and the two files of its batches.
+
+A row is `{request, response}` (other names of the two are known), or a response with the request's `messages` beside
+it. A streamed response may be kept as its events.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from drift.logs.convert import Outcome, many_per_row
+from drift.logs.draft import Call, name_of, seconds_of, structured
+from drift.logs.files.rows import LogRow, Reject, Unusable
+from drift.logs.readers.apis.exchange import EXCHANGE, SESSION, USER, first_time, is_litellm, sides, with_verdicts
+from drift.logs.traces.texts import call_draft, first_name, iso
+from drift.logs.unread import keys
+from drift.records import Reason
+
+KEYS = {**keys("type role content usage stop_reason stop_sequence max_tokens temperature"), **EXCHANGE}
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    request, response = sides(row)
+    return not is_litellm(row) and _is_message(response) and (request is not None or "role" in row)
+
+
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
+    return many_per_row(rows, _calls)
+
+
+def _is_message(response: Any) -> bool:
+    """True for a message of the API, or the events of its stream."""
+    if isinstance(response, list):
+        first = structured(response[0]) if response else None
+        return isinstance(first, Mapping) and first.get("type") == "message_start"
+    is_message = isinstance(response, Mapping) and response.get("type") == "message"
+    return is_message and response.get("role") == "assistant" and isinstance(response.get("content"), list)
+
+
+def _calls(row: LogRow) -> Iterator[Outcome]:
+    request, response = sides(row.value)
+    if request is None:
+        raise Unusable(Reason.NO_MESSAGES, "a response without the messages of its request: log them too")
+    message = _assembled(response) if isinstance(response, list) else response
+    if not isinstance(message, Mapping):
+        raise Unusable(Reason.NO_MESSAGES, "no message of the Messages API in the response")
+    started = first_time(row.value, request)
+    metadata = [structured(place.get("metadata")) for place in (row.value, request)]
+    name = name_of(message.get("id"))
+    draft = call_draft(
+        row.at,
+        {"system": request.get("system"), "messages": request.get("messages")},
+        {**message, "role": "assistant"},
+        Call(first_name(row.value, *metadata, names=SESSION), (name,) if name else (), seconds_of(started) or 0.0),
+        user=first_name(row.value, *metadata, names=USER),
+        model=first_name(message, request, row.value, names=("model",)),
+        started_at=iso(started),
+    )
+    yield from with_verdicts(draft, row.value)
+
+
+def _assembled(events: list[Any]) -> dict[str, Any]:
+    """The message out of the events of its stream: blocks that start, and the deltas that go on with them."""
+    message: dict[str, Any] = {}
+    blocks: dict[Any, dict[str, Any]] = {}
+    for event in map(structured, events):
+        if not isinstance(event, Mapping):
+            continue
+        inner = event.get("message")
+        if event.get("type") == "message_start" and isinstance(inner, Mapping):
+            message = dict(inner)
+        index, block, delta = (event.get(key) for key in ("index", "content_block", "delta"))
+        if isinstance(index, int) and isinstance(block, Mapping):
+            blocks[index] = dict(block)
+        elif isinstance(index, int) and isinstance(delta, Mapping) and index in blocks:
+            for key, target in (("text", "text"), ("thinking", "thinking"), ("partial_json", "partial_json")):
+                if isinstance(delta.get(key), str):
+                    before = blocks[index].get(target)
+                    blocks[index][target] = (before if isinstance(before, str) else "") + delta[key]
+    for block in blocks.values():
+        if "partial_json" in block:
+            block["input"] = block.pop("partial_json") or {}
+    return {**message, "content": [blocks[index] for index in sorted(blocks)]}

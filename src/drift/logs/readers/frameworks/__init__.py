@@ -1,0 +1,1 @@
+"""What frameworks for applications keep of their chats: LangChain, LangGraph, AI SDK."""

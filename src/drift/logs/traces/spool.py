@@ -1,0 +1,51 @@
+"""Drafts and judgements on disk, while they wait for others that they belong to."""
+
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from drift.logs.draft import Call, ConversationDraft, Evidence
+from drift.logs.files.rows import Place, encodable
+from drift.records import Message, Rating, tool_calls_of
+
+
+class Spool:
+    """An unnamed file of drafts and judgements, each with the log that it is from."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """`folder`: by default the system's folder for temporary files."""
+        self._file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # type: ignore[assignment]  # noqa: SIM115
+        self._size = 0
+
+    def close(self) -> None:
+        self._file.close()
+
+    def write(self, item: ConversationDraft | Evidence, file: str) -> int:
+        """Append an item; returns its place."""
+        line = orjson.dumps((encodable(file), item), default=list, option=orjson.OPT_APPEND_NEWLINE)
+        place = self._size
+        self._size += self._file.write(line)
+        return place
+
+    def load(self, place: int) -> tuple[dict[str, Any], str]:
+        """The fields of the item at a place, and its log."""
+        self._file.seek(place)
+        file, item = orjson.loads(self._file.readline())
+        return item, file
+
+    def draft(self, place: int) -> tuple[ConversationDraft, str]:
+        """The draft at a place, and its log."""
+        fields, file = self.load(place)
+        call = fields["call"] or {}
+        return ConversationDraft(**{
+            **fields,
+            "at": Place(*fields["at"]),
+            "messages": tuple(
+                Message(**{**message, "tool_calls": tool_calls_of(message["tool_calls"])})
+                for message in fields["messages"]
+            ),
+            "ratings": tuple(Rating(**rating) for rating in fields["ratings"]),
+            "call": Call(**{**call, "ids": tuple(call.get("ids", ()))}),
+        }), file  # fmt: skip

@@ -1,0 +1,104 @@
+"""Join rows that hold parts of conversations: one message each, or a request and, in another file, its reply.
+
+The parts of one conversation have one `Call.session`; a kind of part that `Call.trace` names occurs once in it. They
+are in the order of `Call.started` if all of them have one, else in that of the rows. The texts wait on disk; 24 bytes
+for each row are kept in memory.
+"""
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from drift.logs.draft import ConversationDraft
+from drift.logs.files.rows import MAX_ROW_BYTES, Reject, Unusable
+from drift.logs.traces.spool import Spool
+from drift.logs.traces.stitching import Stitched
+from drift.records import Reason, stable_hash
+
+_MAX_MESSAGES = 100_000  # of one conversation
+
+Check = Callable[[ConversationDraft], None]
+"""Raises Unusable if a joined conversation is not complete."""
+
+
+class Threads:
+    """Takes the rows of one format, in any order and from any number of files, and joins them."""
+
+    def __init__(self, check: Check, folder: Path | None = None) -> None:
+        self._check = check
+        self._texts = Spool(folder)
+        self._threads, self._started, self._places = array("Q"), array("d"), array("q")
+
+    def close(self) -> None:
+        """Delete the temporary file."""
+        self._texts.close()
+
+    def add(self, item: ConversationDraft, file: str) -> None:
+        """Add a part of a conversation."""
+        if item.call is None or item.call.session is None:
+            raise AssertionError("a part of a conversation needs the conversation's name: this is a bug in a reader")
+        self._threads.append(int(stable_hash(item.call.session), 16))
+        self._started.append(item.call.started)
+        self._places.append(self._texts.write(item, file))
+
+    def finish(self) -> Stitched:
+        """Join everything that was added; conversations are in the order of their first rows."""
+        return Stitched(self._conversations(), 0, 0)
+
+    def _conversations(self) -> Iterator[ConversationDraft | Reject]:
+        names = np.frombuffer(self._threads, dtype=np.uint64)
+        order = np.argsort(names, kind="stable")
+        starts = np.flatnonzero(np.diff(names[order], prepend=names[order][:1] + np.uint64(1)))
+        groups = np.split(order, starts[1:]) if len(order) else []
+        for rows in sorted(groups, key=lambda rows: rows[0]):
+            yield self._joined(self._in_order(rows))
+
+    def _in_order(self, rows: np.ndarray) -> list[int]:
+        started = np.frombuffer(self._started, dtype=np.float64)[rows]
+        has_times = bool((started > 0).all())
+        return [int(row) for row in (rows[np.argsort(started, kind="stable")] if has_times else rows)]
+
+    def _joined(self, rows: Sequence[int]) -> ConversationDraft | Reject:
+        """One conversation. It keeps the fields of its first part, and takes from later ones what that has not."""
+        first, file = self._texts.draft(self._places[rows[0]])
+        parts, messages, characters, held = [first], 0, 0, 0
+        for row in rows:
+            part = first if row == rows[0] else self._texts.draft(self._places[row])[0]
+            held += part.rows
+            messages += len(part.messages)
+            characters += sum(len(message.content) for message in part.messages)
+            if messages <= _MAX_MESSAGES and characters <= MAX_ROW_BYTES and row != rows[0]:
+                parts.append(part)
+        at = first.at
+        kinds = [part.call.trace for part in parts if part.call and part.call.trace]
+        if len(kinds) > len(set(kinds)):
+            detail = f"two rows of one name are each a {kinds[0]}: ingest each batch by itself"
+            return Reject(at, Reason.DUPLICATE_KEYS, detail, rows=held, file=file)
+        if messages > _MAX_MESSAGES or characters > MAX_ROW_BYTES:
+            return Reject(at, Reason.TOO_LARGE, f"{messages} messages in one conversation", rows=held, file=file)
+        draft = replace(join_parts(parts), rows=held, file=file, call=None)
+        try:
+            self._check(draft)
+        except Unusable as error:
+            return Reject(at, error.reason, error.detail, rows=held, file=file)
+        return draft
+
+
+def join_parts(parts: Sequence[ConversationDraft]) -> ConversationDraft:
+    """One draft from the parts of a conversation, in their order."""
+    messages = []
+    ratings = []
+    ids: list[tuple[str, int]] = []
+    for part in parts:
+        ids += [(name, place + len(messages)) for name, place in part.reply_ids]
+        ratings += [replace(rating, reply_index=rating.reply_index + len(messages)) for rating in part.ratings]
+        messages += [replace(message, source_index=len(messages) + n) for n, message in enumerate(part.messages)]
+    tags = {name: value for part in reversed(parts) for name, value in part.tags.items()}
+    known = {
+        name: next((value for part in parts if (value := getattr(part, name)) is not None), None)
+        for name in ("source_id", "user", "model", "language", "started_at", "family", "tools")
+    }
+    return replace(parts[0], messages=tuple(messages), ratings=tuple(ratings), reply_ids=tuple(ids), tags=tags, **known)

@@ -1,0 +1,124 @@
+"""AI SDK: the steps of a message, both generations of it, and the tables of the chatbot template with their votes."""
+
+import pytest
+
+Q, A = "Name a red fruit.", "Cherry."
+
+
+def message(name, role, *parts, **more) -> dict:
+    return {
+        "id": name,
+        "role": role,
+        "parts": [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts],
+        **more,
+    }
+
+
+def test_a_chat_of_ui_messages(read):
+    picture = {"type": "file", "mediaType": "image/png", "url": "data:"}
+    thought = {"type": "reasoning", "text": "hm"}
+    messages = [
+        message("1", "user", Q, picture, metadata={"createdAt": 1716212345}),
+        message("2", "assistant", {"type": "step-start"}, thought, A, metadata={"model": "m-1"}),
+        message("3", "user", "Thanks", {"type": "data-weather", "data": {}}),
+    ]
+    told = read({"id": "chat1", "userId": "ann", "messages": messages})
+    assert told.formats == ["ai_sdk"]
+    assert [(role, text.split("\n")[0]) for role, text in told.texts()] == [
+        ("user", Q),
+        ("assistant", A),
+        ("user", "Thanks"),
+    ]
+    assert (told.only.source_id, told.only.user_key, told.only.model) == ("chat1", "ann", "m-1")
+    assert told.only.started_at == told.only.messages[0].timestamp == "2024-05-20T13:39:05+00:00"
+
+
+TOOL = {
+    "type": "tool-search",
+    "toolCallId": "c1",
+    "state": "output-available",
+    "input": {"q": "fruit"},
+    "output": "cherries",
+}
+INVOCATION = {"state": "result", "toolCallId": "c1", "toolName": "search", "args": {"q": "fruit"}, "result": "cherries"}
+TOOLS = {
+    "version 5": message("2", "assistant", {"type": "step-start"}, TOOL, {"type": "step-start"}, A),
+    "a dynamic tool": message("2", "assistant", {**TOOL, "type": "dynamic-tool", "toolName": "search"}, A),
+    "version 4": message("2", "assistant", {"type": "tool-invocation", "toolInvocation": INVOCATION}, A),
+    "before parts": {"id": "2", "role": "assistant", "content": A, "toolInvocations": [INVOCATION]},
+}
+
+
+@pytest.mark.parametrize("version", TOOLS)
+def test_the_result_of_a_tool_is_a_message_before_the_text_that_uses_it(read, version):
+    told = read({"id": "c", "messages": [message("1", "user", Q), TOOLS[version]]})
+    assert told.formats == ["ai_sdk"]
+    assert [pair for pair in told.texts() if pair[1]] == [("user", Q), ("tool", "cherries"), ("assistant", A)]
+
+
+def test_messages_of_the_application_are_left_out(read):
+    told = read(
+        {
+            "id": "c",
+            "messages": [
+                message("1", "user", Q),
+                {"id": "2", "role": "data", "content": ""},
+                message("3", "assistant", A),
+            ],
+        }
+    )
+    assert told.texts() == [("user", Q), ("assistant", A)]
+
+
+def row(name, chat, role, text, second) -> dict:
+    at = f"2025-06-01T10:00:0{second}+00:00"
+    return {
+        "id": name,
+        "chatId": chat,
+        "role": role,
+        "parts": f'[{{"type": "text", "text": "{text}"}}]',
+        "attachments": [],
+        "createdAt": at,
+    }
+
+
+def test_the_tables_of_the_template_with_votes(read):
+    messages = [row("m2", "c1", "assistant", A, 2), row("m1", "c1", "user", Q, 1), row("m3", "c2", "user", "Hi", 3)]
+    votes = [
+        {"chatId": "c1", "messageId": "m2", "isUpvoted": False},
+        {"chatId": "c9", "messageId": "m9", "isUpvoted": True},
+    ]
+    told = read(messages=messages, votes=votes)
+    assert told.formats == ["ai_sdk_table", "ai_sdk_table"]
+    assert [told.texts(place) for place in (0, 1)] == [[("user", Q), ("assistant", A)], [("user", "Hi")]]
+    assert [(r.reply_index, r.kind, r.value) for r in told.conversations[0].ratings] == [(1, "thumb", -1.0)]
+    assert sorted(told.reasons) == ["joined_as_evidence", "orphan_feedback"]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"messages": []}, "no_messages"),
+        ({"messages": None}, "no_messages"),
+        ({"messages": 5}, "no_messages"),
+        ({"messages": [5]}, "not_an_object"),
+        ({"messages": [{"role": "user", "content": 5}]}, "bad_content"),
+        ({"messages": [message("1", "robot", "x")]}, "unknown_role"),
+        ({"messages": [message("1", "assistant", A)]}, "no_user_turn"),
+    ],
+)
+def test_what_is_no_chat_has_a_name(read, value, reason):
+    assert read(value, format_name="ai_sdk").reasons == [reason]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"chatId": "c", "messageId": "m", "isUpvoted": 5}, "no_verdict"),
+        ({"role": "user", "parts": []}, "no_messages"),
+        ({"chatId": "c", "role": "data", "parts": []}, "not_a_chat"),
+        ({"chatId": "c", "role": "assistant", "parts": [{"type": "text", "text": "x"}]}, "no_user_turn"),
+    ],
+)
+def test_a_row_of_no_chat_has_a_name(read, value, reason):
+    assert read(value, format_name="ai_sdk_table").reasons == [reason]
