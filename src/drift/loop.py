@@ -47,7 +47,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         unlearned = _unlearned(cfg, it, policy, warm, prompts)
         pairs = it.stage(
             layout.PAIRS, build_pairs, prompts=prompts, completions=completions, recipe=cfg.recipe,
-            sampling=cfg.sampling, scores=scores, unlearned=unlearned,
+            sampling=cfg.sampling, scores=scores, unlearned=unlearned, thinking=cfg.policy.thinking,
         )  # fmt: skip
         _improvement(it, pairs, truth)
         # DEVIATION: the paper's reference is the policy at the iteration's start; against the warm start, later

@@ -31,6 +31,8 @@ LossName = Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anch
 Unfinished = Literal["match", "drop"]
 """What `sampling.unfinished` allows for pairs with a reply that does not end."""
 MarginUnit = Literal["sequence", "token"]
+Thinking = Literal["off", "keep", "strip"]
+"""What `policy.thinking` allows."""
 BackendName = Literal["transformers", "vllm", "endpoint"]
 """What `sampling.backend` allows; each is a module of policy/samplers/."""
 ScorerName = Literal["self", "reward_model", "judge", "oracle", "noisy_oracle"]
@@ -86,6 +88,13 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     SAMPLING_ERROR = "sampling_error"
     PROMPT_TOO_LONG = "prompt_too_long"
+    TEMPLATE_REFUSES = "template_refuses"
+    TEMPLATE_HIDES = "template_hides"
+    NO_REPLY_FORM = "no_reply_form"
+    CUT_THOUGHT = "cut_thought"
+    THOUGHT_ON_ONE_SIDE = "thought_on_one_side"
+    MARK_ON_ONE_SIDE = "mark_on_one_side"
+    CALL_ON_ONE_SIDE = "call_on_one_side"
     NEAR_DUPLICATE = "near_duplicate"
     CHOSEN_REFUSES = "chosen_refuses"
     CHOSEN_LOSES = "chosen_loses"
@@ -389,6 +398,7 @@ class ReplyToScore:
     text: str
     finish: Finish = "stop"
     against: str | None = None
+    tools: str | None = None
 
 
 class BatchScorer(Protocol):

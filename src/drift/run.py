@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from drift.config import Config, IngestionSettings, dump_config
@@ -67,6 +68,21 @@ def fixed_threads(run: RunDir, wanted: int | None) -> Iterator[None]:
         yield
 
 
+def with_date(cfg: Config, run: RunDir) -> Config:
+    """The config with the date that chat templates show: the one that it names, else the day on which the run began.
+
+    A template that reads the clock would show another prompt tomorrow, and a resumed run would end with other weights.
+    """
+    date = cfg.policy.date or run.date or today()
+    run.pin(date=date)
+    return cfg.model_copy(update={"policy": cfg.policy.model_copy(update={"date": date})})
+
+
+def today() -> str:
+    """UTC, ISO 8601."""
+    return datetime.now(UTC).date().isoformat()
+
+
 def collect(cfg: Config, run: RunDir) -> Store:
     """Ingest the config's logs into the store, label it, and return it."""
     store = store_for(cfg, run.path)
@@ -115,6 +131,7 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     from drift.loop import drift
 
     started = time.monotonic()
+    cfg = with_date(cfg, run)
     try:
         policy = drift(cfg, run, store, truth)
     except NothingToTrainOn as error:

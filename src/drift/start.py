@@ -86,11 +86,13 @@ def _warm_start(cfg: Config, run: RunDir, store: Store, base: Path | str, prompt
     if settings.on != "repairs":
         liked = run.folder(layout.LIKED_START).stage(
             layout.PAIRS, find_liked_replies, store=store, split="train", min_p_sat=settings.min_p_sat,
-            max_per_user=cfg.labels.max_per_user,
+            max_per_user=cfg.labels.max_per_user, thinking=cfg.policy.thinking,
         )  # fmt: skip
         start = _trained(cfg, run.folder(layout.LIKED_START), start, liked, settings.model_copy(update={"loss": "sft"}))
     if settings.on != "liked":
-        repairs = run.folder(layout.WARM_START).stage(layout.PAIRS, find_repairs, prompts=prompts)
+        repairs = run.folder(layout.WARM_START).stage(
+            layout.PAIRS, find_repairs, prompts=prompts, thinking=cfg.policy.thinking
+        )
         start = _trained(cfg, run.folder(layout.WARM_START), start, repairs, settings)
     return start
 
@@ -123,5 +125,6 @@ def _probes(cfg: Config, run: RunDir, warm: Path | str, heldout: Path) -> Path:
         policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
     )  # fmt: skip
     return folder.stage(
-        layout.PAIRS, build_pairs, prompts=heldout, completions=replies, recipe=guided, sampling=cfg.sampling
-    )
+        layout.PAIRS, build_pairs, prompts=heldout, completions=replies, recipe=guided, sampling=cfg.sampling,
+        thinking=cfg.policy.thinking,
+    )  # fmt: skip

@@ -97,7 +97,9 @@ def test_without_a_truth_there_is_no_oracle(tmp_path, files):
 
 def test_self_scores_are_the_policys_log_probs_per_token(tmp_path, files, tiny_policy):
     found = scores(tmp_path, files, ScorerSettings(name="self"), tiny_policy, None)
-    (expected,) = reply_logps(load_policy(tiny_policy, PolicySettings()), [ASKED], [("aa", "stop")], 200)
+    (expected,) = reply_logps(
+        load_policy(tiny_policy, PolicySettings()), [ASKED], [(ChatMessage("assistant", "aa"), "stop")], 200
+    )
     assert expected
     assert found[0].score == pytest.approx(expected.total / 3, abs=1e-5)  # two bytes and the end
 
@@ -168,7 +170,9 @@ def test_a_reply_is_spent_once_it_has_lost_enough(tmp_path, files, tiny_policy):
     policy.model.save_pretrained(changed)
     policy.tokenizer.save_pretrained(changed)
     before, after = (
-        reply_logps(load_policy(source, PolicySettings()), [ASKED], [("a", "stop")], 200)[0].total
+        reply_logps(load_policy(source, PolicySettings()), [ASKED], [(ChatMessage("assistant", "a"), "stop")], 200)[
+            0
+        ].total
         for source in (tiny_policy, changed)
     )
     moved = abs(after - before)

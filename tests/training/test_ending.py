@@ -43,13 +43,15 @@ def end_probability(folder) -> float:
     found = []
     for n in range(100, 120):
         prompt, _, reply = request(n)
-        ids = encode_prompt(policy.tokenizer, prompt, 1000).ids + encode_completion(policy.tokenizer, reply, "stop")
+        ids = encode_prompt(policy.chat, prompt, 1000).ids + encode_completion(
+            policy.chat, prompt, ChatMessage("assistant", reply), "stop"
+        )
         logits = policy.model(torch.tensor([ids[:-1]])).logits[0, -1]
         found.append(float(logits.softmax(-1)[ids[-1]]))
     return sum(found) / len(found)
 
 
-def end_on_the_rejected_alone(chosen, rejected, room, stop_ids):
+def end_on_the_rejected_alone(chosen, rejected, room, *_):
     """What was trained on before: an unfinished chosen reply without, the disliked one with its end token."""
     return chosen[0][:room], rejected[0][:room]
 

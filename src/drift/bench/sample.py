@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from drift.config import SamplingSettings
+from drift.policy.chat import ChatFormat
 from drift.policy.decode import decode_batch, plan_batches
 from drift.policy.model import Policy, identified
 from drift.progress import report_progress
@@ -114,7 +115,7 @@ def random_policy(seed: int) -> Policy:
         model.lm_head.weight.normal_(std=LOGIT_SPREAD / HIDDEN**0.5)
         model.lm_head.weight[END] = 0.0
         model.lm_head.weight[END, 0] = END_WEIGHT
-    return identified(model.to(torch.bfloat16).eval(), _tokenizer())  # pyright: ignore[reportArgumentType]
+    return identified(model.to(torch.bfloat16).eval(), ChatFormat(_tokenizer()))  # pyright: ignore[reportArgumentType]
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

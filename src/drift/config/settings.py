@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -14,7 +15,8 @@ from pydantic import (
 )
 
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, known_recipe
-from drift.records import BackendName, LossName, MarginUnit, PersonalData, ScorerName, Unfinished
+from drift.config.template_rules import iso_date, without_own_arguments
+from drift.records import BackendName, LossName, MarginUnit, PersonalData, ScorerName, Thinking, Unfinished
 
 
 class Settings(BaseModel):
@@ -70,15 +72,20 @@ class LoraSettings(Settings):
 
 
 class PolicySettings(Settings):
-    """The model to improve.
+    """The model to improve, and how its chat template is used (docs/models.md).
 
     `model`: a Hugging Face id, a model folder, a GGUF file, or `embedded`, `embedded-2`, `embedded-3` (tiny models that
-    ship with drift).
+    ship with drift). `thinking`: `off` trains and samples without thoughts; `keep` trains on them; `strip` samples with
+    thoughts and trains without. `template_arguments`: arguments of the chat template, the same that you serve with, for
+    example `{enable_thinking: false}`. `date`: what a template that reads the clock shows; null: the day the run began.
     """
 
     model: str = "embedded"
     dtype: Literal["float32", "bfloat16"] = "float32"
     lora: LoraSettings | None = None
+    thinking: Thinking = "off"
+    template_arguments: Annotated[dict[str, Any], AfterValidator(without_own_arguments)] = {}
+    date: Annotated[str | None, BeforeValidator(iso_date)] = None
 
 
 class EndpointSettings(Settings):

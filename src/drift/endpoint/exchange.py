@@ -52,7 +52,7 @@ class ChatRequest:
         }
         return {
             "model": model,
-            "messages": [{"role": message.role, "content": message.content} for message in self.messages],
+            "messages": [_entry(message) for message in self.messages],
             "max_tokens": self.max_tokens,
             **{name: value for name, value in optional.items() if value is not None},
             **self.extra,
@@ -66,8 +66,31 @@ class ChatRequest:
 
     def most_tokens(self) -> tuple[int, int]:
         """Upper bounds (input, output): a byte-level tokenizer makes at most one token per byte."""
-        prompt = sum(len(message.content.encode()) + OVERHEAD for message in self.messages)
-        return prompt + len(str(self.response_format or "").encode()), self.max_tokens * self.n
+        prompt = sum(len(_text(message).encode()) + OVERHEAD for message in self.messages)
+        further = (self.response_format or "", self.extra.get("tools", ""))
+        return prompt + sum(len(str(part).encode()) for part in further), self.max_tokens * self.n
+
+
+def _text(message: ChatMessage) -> str:
+    """All texts of a message."""
+    return message.content + "".join(call.function.name + call.function.arguments for call in message.tool_calls)
+
+
+def _entry(message: ChatMessage) -> dict[str, Any]:
+    """The message as OpenAI's API has it. Thoughts stay out: servers leave those of earlier turns out themselves."""
+    entry: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        calls = enumerate(message.tool_calls)
+        entry["tool_calls"] = [
+            {
+                "id": call.id or f"call{number}",
+                "type": call.type,
+                "function": {"name": call.function.name, "arguments": call.function.arguments},
+            }
+            for number, call in calls
+        ]
+    named = {"tool_call_id": message.tool_call_id, "name": message.name}
+    return entry | {key: value for key, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 This is the only place that reads a server's message.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from drift.endpoint.thoughts import split_thoughts
+from drift.records import FunctionCall, ToolCall
 
 NoAnswer = Literal["cut_in_thoughts", "thoughts_only", "cut", "refused", "empty"]
 
@@ -36,6 +38,7 @@ class Choice:
     token_ids: tuple[int, ...] | None = None
     reasoning: str = ""
     refusal: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def thoughts(self) -> str:
@@ -49,8 +52,8 @@ class Choice:
 
     @property
     def no_answer(self) -> "NoAnswer | None":
-        """Why `answer` is empty; None if it is not."""
-        if self.answer.strip():
+        """Why `answer` is empty; None if it is not, or if the reply is a call."""
+        if self.answer.strip() or self.tool_calls:
             return None
         if self.finish == "content_filter" or self.refusal:
             return "refused"
@@ -95,6 +98,15 @@ class _Message(BaseModel):
     reasoning_content: Any = None
     reasoning: Any = None
     refusal: str | None = None
+    tool_calls: Any = None
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The calls that have a name; their arguments as the server sent them."""
+        rows = self.tool_calls if isinstance(self.tool_calls, list) else []
+        functions = [row.get("function") for row in rows if isinstance(row, dict)]
+        named = [f for f in functions if isinstance(f, dict) and isinstance(f.get("name"), str)]
+        return tuple(ToolCall(FunctionCall(f["name"], _as_text(f.get("arguments")))) for f in named)
 
     @property
     def text(self) -> str:
@@ -127,7 +139,12 @@ class ChatChoice(BaseModel):
             tuple(token.token for token in tokens),
             reasoning=self.message.thoughts,
             refusal=self.message.refusal or "",
+            tool_calls=self.message.calls,
         )
+
+
+def _as_text(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps({} if arguments is None else arguments)
 
 
 def _falling(top: _Top) -> float:

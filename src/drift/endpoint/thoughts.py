@@ -7,7 +7,7 @@ the text.
 import re
 from collections.abc import Iterable
 
-_MARKS = (
+MARKS = (
     *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning", "seed:think")),
     ("[THINK]", "[/THINK]"),  # Magistral
     ("◁think▷", "◁/think▷"),  # Kimi
@@ -16,7 +16,7 @@ _MARKS = (
     ("<|channel>thought", "<channel|>"),  # Gemma 4
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),  # gpt-oss
 )
-_OPEN = {opening.lower(): closing for opening, closing in _MARKS}
+_OPEN = {opening.lower(): closing for opening, closing in MARKS}
 
 
 def _any_of(marks: Iterable[str]) -> re.Pattern[str]:

@@ -75,11 +75,12 @@ def _samples(
     policy: Policy, pairs: Sequence[PreferencePair], sampling: SamplingSettings, truth: Truth | None, work: Path
 ) -> tuple[SampleResult, ...]:
     """Greedy replies to the same few held-out prompts at every iteration, for people to read."""
-    prompts = (
-        truth.prompts[:SHOWN_PROMPTS_WITH_TRUTH] if truth else tuple(pair.prompt for pair in pairs[:SHOWN_PROMPTS])
-    )
+    shown = () if truth else pairs[:SHOWN_PROMPTS]
+    prompts = truth.prompts[:SHOWN_PROMPTS_WITH_TRUTH] if truth else tuple(pair.prompt for pair in shown)
     greedy = sampling.model_copy(update={"temperature": 0.0})
-    replies = generate_replies(policy, prompts, [str(i) for i in range(len(prompts))], greedy, work)
+    replies = generate_replies(
+        policy, prompts, [str(i) for i in range(len(prompts))], greedy, work, [pair.tools for pair in shown]
+    )
     return tuple(
         SampleResult(
             prompt=prompt,

@@ -22,10 +22,11 @@ def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_leng
     `margin`, `logps_chosen`: nats per reply; the interval is over pairs.
     """
     prompts = [pair.prompt for pair in pairs]
+    tools = [pair.tools for pair in pairs]
     finishes: list[Finish] = ["stop" if pair.is_finished else "length" for pair in pairs]  # as in training
     chosen, rejected = (
-        reply_logps(policy, prompts, list(zip(replies, finishes, strict=True)), max_length)
-        for replies in ([p.chosen[0].content for p in pairs], [p.rejected[0].content for p in pairs])
+        reply_logps(policy, prompts, list(zip(replies, finishes, strict=True)), max_length, tools)
+        for replies in ([pair.chosen[0] for pair in pairs], [pair.rejected[0] for pair in pairs])
     )
     scored = [(pair, c, r) for pair, c, r in zip(pairs, chosen, rejected, strict=True) if c and r]
     if not scored:

@@ -9,7 +9,7 @@ from pathlib import Path
 from drift.config import PolicySettings
 from drift.policy.logps import reply_logps
 from drift.policy.model import load_policy
-from drift.records import Counts, Finish, PromptItem, read_jsonl, write_jsonl
+from drift.records import ChatMessage, Counts, Finish, PromptItem, read_jsonl, write_jsonl
 
 
 def find_unlearned(
@@ -23,12 +23,13 @@ def find_unlearned(
 ) -> Counts:
     """Write the prompt_ids of the items whose disliked reply lost more than `retire_below` nats, one per line."""
     items = [item for item in read_jsonl(prompts, PromptItem) if item.rejected is not None]
-    requests = [item.prompt for item in items]
-    rejected: list[tuple[str, Finish]] = [
-        (item.rejected.content, item.rejected_finish) for item in items if item.rejected
+    requests, tools = [item.prompt for item in items], [item.tools for item in items]
+    rejected: list[tuple[ChatMessage, Finish]] = [
+        (item.rejected, item.rejected_finish) for item in items if item.rejected
     ]
     now, before = (
-        reply_logps(load_policy(source, policy_settings), requests, rejected, max_length) for source in (policy, warm)
+        reply_logps(load_policy(source, policy_settings), requests, rejected, max_length, tools)
+        for source in (policy, warm)
     )
     unlearned = [
         item.prompt_id

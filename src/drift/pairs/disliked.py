@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from drift.pairs.form import says_the_same
 from drift.records import (
     ChatMessage,
     Conversation,
@@ -178,9 +179,9 @@ def repair_pairs(items: Iterable[PromptItem]) -> Iterator[PreferencePair | Drop]
     for item in items:
         if item.rejected is None or item.preferred is None:
             continue
-        if not item.preferred.content.strip():
+        if not item.preferred.content.strip() and not item.preferred.tool_calls:
             yield Drop(item.prompt_id, "repairs", Reason.EMPTY_CHOSEN)
-        elif item.preferred.content.strip() == item.rejected.content.strip():
+        elif says_the_same(item.preferred, item.rejected):
             yield Drop(item.prompt_id, "repairs", Reason.IDENTICAL_REPLIES)
         else:
             yield PreferencePair(

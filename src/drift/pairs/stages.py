@@ -1,6 +1,6 @@
 """The stages that build pairs: files and store in, one file out; they count the rows written and dropped, by reason."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -8,9 +8,12 @@ from statistics import median
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.errors import DataError
 from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
+from drift.pairs.form import in_one_form
 from drift.pairs.others import liked_items, liked_replies, random_items
+from drift.pairs.probe import WARN_ABOVE, WORDS, form_accuracy
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
 from drift.pairs.screening import screened
+from drift.progress import report_note
 from drift.records import (
     Completion,
     Counts,
@@ -20,6 +23,7 @@ from drift.records import (
     Reason,
     Score,
     Split,
+    Thinking,
     read_jsonl,
     stable_hash,
     write_kept,
@@ -86,9 +90,9 @@ def _unseen(rows: Iterable[PromptItem | Drop], trained: set[int]) -> Iterator[Pr
             yield row
 
 
-def find_repairs(out: Path, prompts: Path) -> Counts:
+def find_repairs(out: Path, prompts: Path, thinking: Thinking = "off") -> Counts:
     """Write the DSAT -> SAT repairs among the items as pairs."""
-    return write_kept(out, repair_pairs(read_jsonl(prompts, PromptItem)))
+    return write_kept(out, in_one_form(repair_pairs(read_jsonl(prompts, PromptItem)), thinking, "repairs"))
 
 
 def find_liked(out: Path, store: Store, split: Split) -> Counts:
@@ -96,10 +100,12 @@ def find_liked(out: Path, store: Store, split: Split) -> Counts:
     return write_kept(out, liked_items(store.labelled(split)))
 
 
-def find_liked_replies(out: Path, store: Store, split: Split, min_p_sat: float, max_per_user: int | None) -> Counts:
+def find_liked_replies(
+    out: Path, store: Store, split: Split, min_p_sat: float, max_per_user: int | None, thinking: Thinking = "off"
+) -> Counts:
     """Write the replies of one split that users liked as pairs without a rejected reply, for SFT."""
     items = liked_items(store.labelled(split), min_p_sat, _repeats(store), max_per_user)
-    return write_kept(out, liked_replies(items))
+    return write_kept(out, in_one_form(liked_replies(items), thinking, "liked"))
 
 
 def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int) -> Counts:
@@ -116,8 +122,12 @@ def build_pairs(
     sampling: SamplingSettings,
     scores: Path | None = None,
     unlearned: Path | None = None,
+    thinking: Thinking = "off",
 ) -> Counts:
-    """Write the recipe's pairs, built from the prompts, the policy's completions and their scores."""
+    """Write the recipe's pairs, built from the prompts, the policy's completions and their scores.
+
+    `form_accuracy`: how well a linear probe tells the sides apart by their first and last words (pairs/probe.py).
+    """
     inputs = RecipeInputs(
         items={item.prompt_id: item for item in read_jsonl(prompts, PromptItem)},
         completions=tuple(read_jsonl(completions, Completion)) if completions else (),
@@ -125,9 +135,27 @@ def build_pairs(
         unlearned=frozenset(read_jsonl(unlearned, str)) if unlearned else frozenset(),
         drop_unfinished=sampling.unfinished == "drop",
     )
-    rows = screened(RECIPES[recipe.name](inputs), recipe)
+    rows = screened(in_one_form(RECIPES[recipe.name](inputs), thinking, "pairs"), recipe)
     counts = write_kept(out, rows if recipe.pairs is None else resize_to(recipe.pairs, rows))
-    return counts | _lengths(out)
+    return counts | _lengths(out) | _form(out) | _thoughts(inputs.completions, thinking)
+
+
+def _form(pairs: Path) -> Counts:
+    """How far the form of the replies gives their side away, with a warning where it does."""
+    accuracy = form_accuracy(list(read_jsonl(pairs, PreferencePair)))
+    if accuracy is not None and accuracy > WARN_ABOVE:
+        report_note(
+            f"{pairs.name}: a linear probe tells chosen from rejected by their first and last {WORDS} words in "
+            f"{accuracy:.0%} of the replies. If that is a stock phrase or a layout, the policy learns it and little "
+            "else: read some pairs"
+        )
+    return {} if accuracy is None else {"form_accuracy": accuracy}
+
+
+def _thoughts(completions: Sequence[Completion], thinking: Thinking) -> Counts:
+    """Fresh replies whose thoughts were left out."""
+    count = sum(bool(completion.reasoning and completion.text.strip()) for completion in completions)
+    return {"thoughts_left_out": count} if count and thinking != "keep" else {}
 
 
 def _lengths(pairs: Path) -> Counts:

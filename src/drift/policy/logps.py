@@ -8,7 +8,7 @@ import torch
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import Policy
 from drift.policy.padded import PaddedRows, padded_logps
-from drift.records import ChatMessage, Finish
+from drift.records import ChatMessage, Finish, Reason
 
 BATCH_TOKENS = 16384
 """Rows of a batch times the length of its longest row, at most."""
@@ -29,20 +29,24 @@ class ReplyLogps:
 def reply_logps(
     policy: Policy,
     conversations: Sequence[Sequence[ChatMessage]],
-    replies: Sequence[tuple[str, Finish]],
+    replies: Sequence[tuple[ChatMessage, Finish]],
     max_length: int,
+    tools: Sequence[str | None] = (),
 ) -> list[ReplyLogps | None]:
-    """The log-probs of each reply after its conversation, in order.
+    """The log-probs of each reply after its conversation, in order. `tools`: the schemas of each conversation.
 
-    None: the reply has no token, or does not fit into `max_length` tokens with its prompt. Only a complete reply
-    (`stop`) is scored with its end token.
+    None: the reply has no token, does not fit into `max_length` tokens with its prompt, or is nothing that the chat
+    template shows. Only a complete reply (`stop`) is scored with its end token.
     """
     scored: list[ReplyLogps | None] = [None] * len(replies)
     rows: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-    for row, (messages, (reply, finish)) in enumerate(zip(conversations, replies, strict=True)):
-        completion = encode_completion(policy.tokenizer, reply, finish)
-        prompt = encode_prompt(policy.tokenizer, messages, max_length - len(completion))
-        if prompt is not None and completion:
+    schemas = tools or [None] * len(replies)
+    for row, (messages, (reply, finish), own) in enumerate(zip(conversations, replies, schemas, strict=True)):
+        completion = encode_completion(policy.chat, messages, reply, finish, own)
+        if isinstance(completion, Reason) or not completion:
+            continue
+        prompt = encode_prompt(policy.chat, messages, max_length - len(completion), tools=own)
+        if not isinstance(prompt, Reason):
             rows[row] = (prompt.ids, completion)
     for batch in _batches({row: len(prompt) + len(completion) for row, (prompt, completion) in rows.items()}):
         totals = _sums(policy, [rows[row] for row in batch])

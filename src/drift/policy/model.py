@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,9 +27,10 @@ from transformers import (
 
 from drift.config import PolicySettings
 from drift.errors import PrerequisiteError
-from drift.policy.chat import check_template, end_of_turn
+from drift.policy.chat import ChatFormat, TemplateReport, check_template, end_of_turn
 from drift.policy.gguf import SUFFIX, check_gguf, is_gguf, load_gguf
 from drift.policy.multimodal import auto_class, processor_files
+from drift.progress import report_note
 from drift.records import Counts
 from drift.rundir import layout
 
@@ -44,7 +46,7 @@ class PolicyFacts:
     `context_length`: its positions, in tokens; `stop_ids`: every token that ends a reply.
     """
 
-    tokenizer: PreTrainedTokenizerBase
+    chat: ChatFormat
     context_length: int
     stop_ids: frozenset[int]
     policy_id: str
@@ -52,12 +54,19 @@ class PolicyFacts:
 
 @dataclass(frozen=True)
 class Policy:
-    """`processor_files`: of a checkpoint that also reads images, by name; saved beside the weights."""
+    """`chat`: its tokenizer and chat template, as this run uses them.
+
+    `processor_files`: of a checkpoint that also reads images, by name; saved beside the weights.
+    """
 
     model: PreTrainedModel | PeftModel
-    tokenizer: PreTrainedTokenizerBase
+    chat: ChatFormat
     policy_id: str
     processor_files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.chat.tokenizer
 
     @property
     def device(self) -> torch.device:
@@ -71,13 +80,13 @@ class Policy:
 
     @property
     def facts(self) -> PolicyFacts:
-        return PolicyFacts(self.tokenizer, self.context_length, self.stop_ids, self.policy_id)
+        return PolicyFacts(self.chat, self.context_length, self.stop_ids, self.policy_id)
 
     @property
     def stop_ids(self) -> frozenset[int]:
         """Every token that ends a reply: the template's, the tokenizer's EOS, and those of the generation config."""
         declared = getattr(self.model.generation_config, "eos_token_id", None)
-        ends = [end_of_turn(self.tokenizer), self.tokenizer.eos_token_id]
+        ends = [end_of_turn(self.chat), self.tokenizer.eos_token_id]
         ends += declared if isinstance(declared, list) else [declared]
         return frozenset(token for token in ends if token is not None)
 
@@ -132,17 +141,24 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
             model = _load_model(resolved, settings)
     except (OSError, ValueError, KeyError, SafetensorError, HFValidationError) as error:
         raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
-    check_template(tokenizer, str(source))
+    chat = ChatFormat.of(tokenizer, settings)
+    _report_template(check_template(chat, str(source)))
     _check_weights(model, str(source))
     torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return identified(model.eval(), tokenizer, {} if is_gguf(resolved) else processor_files(resolved))
+    return identified(model.eval(), chat, {} if is_gguf(resolved) else processor_files(resolved))
 
 
 def identified(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, processor: Mapping[str, bytes] | None = None
+    model: PreTrainedModel | PeftModel, chat: ChatFormat, processor: Mapping[str, bytes] | None = None
 ) -> Policy:
     """The policy, with the id of its present weights."""
-    return Policy(model, tokenizer, weights_id(model), processor or {})
+    return Policy(model, chat, weights_id(model), processor or {})
+
+
+@lru_cache(maxsize=32)
+def _report_template(report: TemplateReport) -> None:
+    """Once for each template in each process."""
+    report_note(report.line())
 
 
 def weights_id(model: torch.nn.Module) -> str:

@@ -6,16 +6,18 @@ and the batches are the same as in a run that was not stopped, so the completion
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from drift.config import PolicySettings, RecipeSettings, SamplingSettings
+from drift.policy.chat import ChatFormat, EncodedPrompt, read_completion
 from drift.policy.decode import Generated, generate, make_durably
 from drift.policy.model import Policy
 from drift.policy.samplers import BACKENDS, Backend, Job
 from drift.policy.samplers.backend import SamplingRequest
 from drift.policy.samplers.requests import build_requests, fit_prompt
 from drift.progress import report_note
-from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
+from drift.records import ChatMessage, Completion, PromptItem, Reason, read_jsonl, write_jsonl
 from drift.rundir import partial_work
 
 
@@ -66,7 +68,11 @@ class DurableSampler:
 
     def sample(self, prompts: Sequence[PromptItem], iteration: int) -> list[Completion]:
         requests, tally = build_requests(self.backend.facts, prompts, self.sampling, self.recipe, iteration, self.seed)
-        replies = self._answer(requests)
+        chat = self.backend.facts.chat
+        replies = [
+            read_reply(chat, request.prompt, reply)
+            for request, reply in zip(requests, self._answer(requests), strict=True)
+        ]
         self.counts = {**tally, **_count(requests, replies)}
         return [self._completion(request, reply, iteration) for request, reply in zip(requests, replies, strict=True)]
 
@@ -90,6 +96,8 @@ class DurableSampler:
             policy_id=self.backend.policy_id,
             sampler=self.backend.name,
             token_ids=reply.token_ids,
+            reasoning=reply.reasoning,
+            tool_calls=reply.tool_calls,
         )
 
 
@@ -99,23 +107,42 @@ def generate_replies(
     keys: Sequence[str],
     sampling: SamplingSettings,
     work: Path | None = None,
+    tools: Sequence[str | None] = (),
 ) -> list[Generated | None]:
-    """Replies to conversations, in order; None if the last user turn alone is too long (PROMPT_TOO_LONG).
+    """Replies to conversations, in order; None if the last user turn alone is too long, or the template refuses it.
 
     `work`: a folder for the journal of finished batches, from which the next command with the same policy and settings
     resumes.
     """
-    encoded = [fit_prompt(policy.facts, messages, sampling) for messages in conversations]
-    rows = [row for row, prompt in enumerate(encoded) if prompt is not None]
+    schemas = tools or [None] * len(conversations)
+    encoded = [
+        fit_prompt(policy.facts, messages, sampling, tools=own)
+        for messages, own in zip(conversations, schemas, strict=True)
+    ]
+    prompts = {row: prompt for row, prompt in enumerate(encoded) if not isinstance(prompt, Reason)}
     replies = generate(
         policy,
-        [prompt.ids for prompt in encoded if prompt is not None],
-        [keys[row] for row in rows],
+        [(*prompt.ids, *prompt.given) for prompt in prompts.values()],
+        [keys[row] for row in prompts],
         sampling,
         work,
     )
-    reply_of = dict(zip(rows, replies, strict=True))
+    reply_of = {
+        row: read_reply(policy.chat, prompt, reply)
+        for (row, prompt), reply in zip(prompts.items(), replies, strict=True)
+    }
     return [reply_of.get(row) for row in range(len(encoded))]
+
+
+def read_reply(chat: ChatFormat, prompt: EncodedPrompt, reply: Generated) -> Generated:
+    """The reply with its thoughts and calls apart, and with the ids of the opening that the model was given."""
+    if reply.token_ids is None:
+        return reply
+    ids = (*prompt.given, *reply.token_ids)
+    read = read_completion(chat.tokenizer, prompt.form, ids)
+    if read.reasoning is None and not read.tool_calls and not prompt.form.opening:
+        return reply
+    return replace(reply, text=read.text, token_ids=ids, reasoning=read.reasoning, tool_calls=read.tool_calls)
 
 
 def _count(requests: Sequence[SamplingRequest], replies: Sequence[Generated]) -> Counter[str]:

@@ -56,7 +56,7 @@ class StageManifest:
 class RunState:
     """The state of a run. `stages`: the stages that the latest command finished or reused, in order.
 
-    `threads`: CPU threads of every command on this run.
+    `threads`: CPU threads of every command on this run. `date`: what its chat template shows, ISO 8601.
     """
 
     state: Literal["running", "interrupted", "failed", "done"]
@@ -68,6 +68,7 @@ class RunState:
     headline: dict[str, int | float | None] = field(default_factory=dict)
     label_hash: str | None = None
     threads: int | None = None
+    date: str | None = None
     error: str | None = None
 
 
@@ -76,10 +77,10 @@ def read_manifest(folder: Path) -> StageManifest:
     return _read(folder / MANIFEST, StageManifest) if (folder / MANIFEST).exists() else StageManifest()
 
 
-def former_threads(run: Path) -> int | None:
-    """The CPU threads that earlier commands used; None if run.json is missing or damaged."""
+def former_state(run: Path) -> RunState | None:
+    """What earlier commands left; None if run.json is missing or damaged."""
     try:
-        return read_state(run).threads
+        return read_state(run)
     except (OSError, DataError):
         return None
 

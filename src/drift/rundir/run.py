@@ -33,7 +33,7 @@ from drift.rundir.fingerprints import (
 )
 from drift.rundir.journal import forget_outputs, outputs_in
 from drift.rundir.layout import CONFIG, LOCK, MANIFEST, STATE, WORK
-from drift.rundir.manifest import RunState, StageRecord, former_threads, read_manifest, why_redone, write_json
+from drift.rundir.manifest import RunState, StageRecord, former_state, read_manifest, why_redone, write_json
 
 REPLACED = "replaced"  # in .work: the former outputs, until the new ones are in place
 
@@ -47,7 +47,9 @@ class RunDir:
     def __init__(self, path: Path, lock: int, seed: int, on_stage: OnStage | None):
         self.path = path
         self._lock = lock
-        self._state = RunState("running", seed, _now(), threads=former_threads(path))
+        former = former_state(path)
+        kept = {} if former is None else {"threads": former.threads, "date": former.date}
+        self._state = RunState("running", seed, _now(), **kept)
         self._on_stage = on_stage
         self._digests = Digests()
 
@@ -144,9 +146,15 @@ class RunDir:
         """CPU threads that earlier commands on this run used."""
         return self._state.threads
 
-    def pin(self, *, label_hash: str | None = None, threads: int | None = None) -> None:
-        """Record the hash of the run's labels, and its number of threads."""
-        self._update(label_hash=label_hash or self._state.label_hash, threads=threads or self._state.threads)
+    @property
+    def date(self) -> str | None:
+        """The day on which the run began, as earlier commands recorded it."""
+        return self._state.date
+
+    def pin(self, *, label_hash: str | None = None, threads: int | None = None, date: str | None = None) -> None:
+        """Record the hash of the run's labels, its number of threads, and the date that its chat template shows."""
+        pinned = {"label_hash": label_hash, "threads": threads, "date": date}
+        self._update(**{name: value for name, value in pinned.items() if value is not None})
 
     def finish(self) -> None:
         """Mark the run as done. Leaving the `with` block without an error does so too."""

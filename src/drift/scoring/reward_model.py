@@ -6,8 +6,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from drift.errors import PrerequisiteError
-from drift.policy.chat import render
-from drift.records import ChatMessage, ReplyToScore
+from drift.policy.chat import ChatFormat, encode_conversation
+from drift.records import ChatMessage, Reason, ReplyToScore
 
 TOKENS_PER_BATCH = 16384
 
@@ -32,24 +32,27 @@ class RewardModelScorer:
                 f"{'a' if self.tokenizer.chat_template else 'no'} chat template; a reward model needs one output and "
                 "a template. Set recipe.scorer.model (or --reward-model) to another one."
             )
+        self.chat = ChatFormat(self.tokenizer)
         self.max_length = max_length
         torch.nn.Module.to(self.model.eval(), "cuda" if torch.cuda.is_available() else "cpu")
 
     @torch.inference_mode()
     def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
-        """Rewards; None for a conversation over `max_length` tokens, which could only be judged in part."""
+        """Rewards; None for a conversation over `max_length` tokens, which could only be judged in part, and for one
+        that the template does not show."""
         rewards: list[float | None] = [None] * len(replies)
         ids = {row: self._ids(reply) for row, reply in enumerate(replies)}
-        fitting = {row: tokens for row, tokens in ids.items() if len(tokens) <= self.max_length}
+        shown = {row: tokens for row, tokens in ids.items() if not isinstance(tokens, Reason)}
+        fitting = {row: tokens for row, tokens in shown.items() if len(tokens) <= self.max_length}
         for batch in _batches({row: len(tokens) for row, tokens in fitting.items()}):
             for row, reward in zip(batch, self._rewards([fitting[row] for row in batch]), strict=True):
                 rewards[row] = reward
         return rewards
 
-    def _ids(self, reply: ReplyToScore) -> list[int]:
-        chat = [*reply.prompt, ChatMessage("assistant", reply.text)]
-        text = render(self.tokenizer, chat, generation_prompt=False)
-        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    def _ids(self, reply: ReplyToScore) -> list[int] | Reason:
+        answer = ChatMessage("assistant", reply.text)
+        ids = encode_conversation(self.chat, reply.prompt, answer, reply.tools)
+        return ids if isinstance(ids, Reason) else list(ids)
 
     def _rewards(self, rows: list[list[int]]) -> list[float]:
         """`rows` have one length: the classifier reads the last token, which must not be padding."""

@@ -12,7 +12,7 @@ from drift.config import PolicySettings, ScorerSettings
 from drift.errors import ConfigError
 from drift.policy.logps import reply_logps
 from drift.policy.model import Policy, load_policy
-from drift.records import BatchScorer, ReplyToScore, Scorer, ScorerName, Truth, stable_hash
+from drift.records import BatchScorer, ChatMessage, Finish, ReplyToScore, Scorer, ScorerName, Truth, stable_hash
 from drift.scoring.judges import JudgeScorer
 from drift.scoring.reward_model import RewardModelScorer
 
@@ -45,7 +45,10 @@ class LikelihoodScorer:
 
     def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
         prompts = [reply.prompt for reply in replies]
-        scores = reply_logps(self.policy, prompts, [(reply.text, reply.finish) for reply in replies], self.max_length)
+        given: list[tuple[ChatMessage, Finish]] = [
+            (ChatMessage("assistant", reply.text), reply.finish) for reply in replies
+        ]
+        scores = reply_logps(self.policy, prompts, given, self.max_length, [reply.tools for reply in replies])
         return [None if score is None else score.per_token for score in scores]
 
 

@@ -33,11 +33,15 @@ def score_replies(
     fresh = list(read_jsonl(completions, Completion))
     disliked = {i: item.rejected.content for i, item in items.items() if item.rejected is not None}
     replies_to_score = [
-        ReplyToScore(items[c.prompt_id].prompt, c.text, c.finish, disliked.get(c.prompt_id)) for c in fresh
+        ReplyToScore(items[c.prompt_id].prompt, c.text, c.finish, disliked.get(c.prompt_id), items[c.prompt_id].tools)
+        for c in fresh
     ]
     scores = scorer.score_all(replies_to_score)
     rejected = scorer.score_all(
-        [ReplyToScore(items[i].prompt, text, items[i].rejected_finish, against=text) for i, text in disliked.items()]
+        [
+            ReplyToScore(items[i].prompt, text, items[i].rejected_finish, against=text, tools=items[i].tools)
+            for i, text in disliked.items()
+        ]
     )
     against = dict(zip(disliked, rejected, strict=True))
     if (judgements := partial_work(out) / JUDGEMENTS).exists():

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -21,7 +21,7 @@ from drift.config import LoraSettings, PolicySettings, Settings, TrainerSettings
 from drift.errors import DataError
 from drift.policy.model import Policy, load_policy, tokenizer_id
 from drift.progress import report_progress
-from drift.records import Counts, stable_hash
+from drift.records import Counts, Thinking, stable_hash
 from drift.training.batch import StepCollator, per_token_logps
 from drift.training.shared_prefix import choose_packing
 from drift.training.tokens import TokenPair, load_pairs
@@ -34,8 +34,9 @@ REFERENCE_BATCH_FACTOR = 4
 class ReferenceSettings(Settings):
     """What the log-probs depend on besides the weights, the tokenizer and the pairs.
 
-    The maximum lengths, the type that the forward pass computes in (`dtype`), and how weights are held (`weights`,
-    `quantize`). `micro_batch_tokens` bounds the memory and is not part of the stage's key; nor is any other setting.
+    The maximum lengths, the type that the forward pass computes in (`dtype`), how weights are held (`weights`,
+    `quantize`), and how the chat template is used (`thinking`, `template_arguments`, `date`). `micro_batch_tokens`
+    bounds the memory and is not part of the stage's key; nor is any other setting.
     """
 
     max_prompt_length: int
@@ -43,6 +44,9 @@ class ReferenceSettings(Settings):
     dtype: Literal["float32", "bfloat16"]
     weights: Literal["float32", "bfloat16"]
     quantize: Literal["4bit"] | None
+    thinking: Thinking
+    template_arguments: dict[str, Any]
+    date: str | None
     micro_batch_tokens: int = Field(exclude=True)
 
     @classmethod
@@ -53,6 +57,9 @@ class ReferenceSettings(Settings):
             dtype=policy.dtype,
             weights=training_weights(policy).dtype,
             quantize=policy.lora.quantize if policy.lora else None,
+            thinking=policy.thinking,
+            template_arguments=policy.template_arguments,
+            date=policy.date,
             micro_batch_tokens=training.micro_batch_tokens,
         )
 
@@ -60,7 +67,13 @@ class ReferenceSettings(Settings):
     def loading(self) -> PolicySettings:
         """The settings to load a policy with."""
         lora = LoraSettings(quantize=self.quantize) if self.quantize else None
-        return PolicySettings(dtype=self.weights, lora=lora)
+        return PolicySettings(
+            dtype=self.weights,
+            lora=lora,
+            thinking=self.thinking,
+            template_arguments=self.template_arguments,
+            date=self.date,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
-
 from drift.errors import DataError, NothingToTrainOn
-from drift.policy.chat import decode, encode_completion, encode_prompt
+from drift.policy.chat import ChatFormat, EncodedPrompt, encode_completion, encode_prompt, is_written_as
+from drift.policy.chat.template import token_ids
 from drift.policy.model import Policy
 from drift.records import ChatMessage, Finish, PreferencePair, Reason, read_jsonl
 
@@ -74,27 +73,26 @@ def tokenise(
 def _token_pair(
     policy: Policy, pair: PreferencePair, max_prompt: int, max_length: int, tally: Counter[str]
 ) -> TokenPair | None:
-    tokenizer = policy.tokenizer
-    if not pair.rejected:
-        return _token_reply(policy, pair, max_prompt, max_length, tally)
-    chosen, rejected = _reply(pair, pair.chosen), _reply(pair, pair.rejected)
-    prompt = encode_prompt(tokenizer, pair.prompt, max_prompt)
-    if not chosen or not rejected or prompt is None:
-        reason = Reason.PROMPT_TOO_LONG
-        if not chosen or not rejected:
-            reason = Reason.EMPTY_REJECTED if chosen else Reason.EMPTY_CHOSEN
-        tally[f"dropped.{reason}"] += 1
+    encoded = _encoded(policy.chat, pair, max_prompt)
+    if isinstance(encoded, Reason):
+        tally[f"dropped.{encoded}"] += 1
         return None
+    prompt, chosen_ids, rejected_ids = encoded
     room = max_length - len(prompt.ids)
-    chosen_ids = _chosen_ids(tokenizer, pair, chosen)
-    rejected_ids = encode_completion(tokenizer, rejected, pair.rejected_finish)
     tally["shortened_prompts"] += prompt.dropped_turns > 0
+    tally.update({f"adapted.{name}": 1 for name in prompt.adapted})
+    tally["cut_chosen"] += len(chosen_ids) > room
+    if not pair.rejected:  # a chosen reply alone; one that is cut has no end token
+        return TokenPair(prompt.ids, chosen_ids[:room], (), pair.weight, pair.noise)
     tally["unfinished_chosen"] += pair.finish != "stop"
     tally["unfinished_rejected"] += pair.rejected_finish != "stop"
-    tally["cut_chosen"] += len(chosen_ids) > room
     tally["cut_rejected"] += len(rejected_ids) > room
     chosen_ids, rejected_ids = _matched_ends(
-        (chosen_ids, pair.finish), (rejected_ids, pair.rejected_finish), room, policy.stop_ids
+        (chosen_ids, pair.finish),
+        (rejected_ids, pair.rejected_finish),
+        room,
+        policy.stop_ids,
+        token_ids(policy.tokenizer, prompt.form.ending),
     )
     if chosen_ids == rejected_ids:
         tally[f"dropped.{Reason.CHOSEN_IS_REJECTED}"] += 1
@@ -102,52 +100,60 @@ def _token_pair(
     return TokenPair(prompt.ids, chosen_ids, rejected_ids, pair.weight, pair.noise)
 
 
-def _token_reply(
-    policy: Policy, pair: PreferencePair, max_prompt: int, max_length: int, tally: Counter[str]
-) -> TokenPair | None:
-    """A chosen reply alone. One that is cut has no end token."""
-    chosen = _reply(pair, pair.chosen)
-    prompt = encode_prompt(policy.tokenizer, pair.prompt, max_prompt)
-    if not chosen or prompt is None:
-        tally[f"dropped.{Reason.EMPTY_CHOSEN if prompt else Reason.PROMPT_TOO_LONG}"] += 1
-        return None
-    room = max_length - len(prompt.ids)
-    ids = _chosen_ids(policy.tokenizer, pair, chosen)
-    tally["shortened_prompts"] += prompt.dropped_turns > 0
-    tally["cut_chosen"] += len(ids) > room
-    return TokenPair(prompt.ids, ids[:room], (), pair.weight, pair.noise)
-
-
 _Ids = tuple[int, ...]
 
 
 def _matched_ends(
-    chosen: tuple[_Ids, Finish], rejected: tuple[_Ids, Finish], room: int, stop_ids: frozenset[int]
+    chosen: tuple[_Ids, Finish], rejected: tuple[_Ids, Finish], room: int, stop_ids: frozenset[int], ending: _Ids
 ) -> tuple[_Ids, _Ids]:
-    """Both sides' ids within `room` tokens, both with their end token or both without it."""
+    """Both sides' ids within `room` tokens, both with what ends a turn (`ending`, or a stop token) or both without."""
     sides = (chosen, rejected)
     limits = [len(ids) if finish != "stop" else room for ids, finish in sides]
     limits += [room for ids, _ in sides if len(ids) > room]
     if all(finish == "stop" and len(ids) <= room for ids, finish in sides):
         return chosen[0], rejected[0]
-    bare = [ids[:-1] if finish == "stop" and ids[-1] in stop_ids else ids for ids, finish in sides]
+    bare = [_without_end(ids, stop_ids, ending) if finish == "stop" else ids for ids, finish in sides]
     shortest = min(limits)
     return bare[0][:shortest], bare[1][:shortest]
 
 
-def _reply(pair: PreferencePair, messages: Sequence[ChatMessage]) -> str:
+def _without_end(ids: _Ids, stop_ids: frozenset[int], ending: _Ids) -> _Ids:
+    if ending and ids[-len(ending) :] == ending:
+        return ids[: -len(ending)]
+    return ids[:-1] if ids[-1] in stop_ids else ids
+
+
+def _encoded(chat: ChatFormat, pair: PreferencePair, max_prompt: int) -> tuple[EncodedPrompt, _Ids, _Ids] | Reason:
+    """Prompt, chosen and rejected (empty if the pair has none); or why the pair cannot be trained on."""
+    chosen, rejected = _reply(pair, pair.chosen), _reply(pair, pair.rejected) if pair.rejected else None
+    for reply, reason in ((chosen, Reason.EMPTY_CHOSEN), (rejected, Reason.EMPTY_REJECTED)):
+        if reply is not None and not reply.content and not reply.tool_calls:
+            return reason
+    prompt = encode_prompt(chat, pair.prompt, max_prompt, tools=pair.tools)
+    if isinstance(prompt, Reason):
+        return prompt
+    chosen_ids = _chosen_ids(chat, pair, chosen, prompt)
+    if isinstance(chosen_ids, Reason) or rejected is None:
+        return chosen_ids if isinstance(chosen_ids, Reason) else (prompt, chosen_ids, ())
+    rejected_ids = encode_completion(chat, pair.prompt, rejected, pair.rejected_finish, pair.tools)
+    return rejected_ids if isinstance(rejected_ids, Reason) else (prompt, chosen_ids, rejected_ids)
+
+
+def _reply(pair: PreferencePair, messages: Sequence[ChatMessage]) -> ChatMessage:
     if len(messages) != 1 or messages[0].role != "assistant":
         roles = ", ".join(message.role for message in messages) or "nothing"
         raise DataError(f"pair {pair.pair_id}: chosen and rejected must be one assistant message each, got {roles}.")
-    return messages[0].content
+    return messages[0]
 
 
-def _chosen_ids(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair, text: str) -> tuple[int, ...]:
-    """The ids that the sampler drew, if they still decode to the chosen text; otherwise the text is encoded.
+def _chosen_ids(
+    chat: ChatFormat, pair: PreferencePair, reply: ChatMessage, prompt: EncodedPrompt
+) -> tuple[int, ...] | Reason:
+    """The ids that the sampler drew, if they still are the chosen reply in this form; otherwise the reply is encoded.
 
     DEVIATION: the authors' scripts search for the answer in the decoded text and tokenise it again.
     """
     ids = pair.chosen_token_ids
-    if ids and max(ids) < len(tokenizer) and decode(tokenizer, ids) == text:
+    if ids and max(ids) < len(chat.tokenizer) and is_written_as(chat, prompt.form, reply, ids):
         return ids
-    return encode_completion(tokenizer, text, pair.finish)
+    return encode_completion(chat, pair.prompt, reply, pair.finish, pair.tools)

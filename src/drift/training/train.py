@@ -129,7 +129,7 @@ def train_in_process(
     if sharded:
         save_gathered(model, start_policy, out)
     elif is_first:
-        save_policy(identified(model, start_policy.tokenizer, start_policy.processor_files), out)
+        save_policy(identified(model, start_policy.chat, start_policy.processor_files), out)
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
 
 

@@ -10,8 +10,9 @@ import torch
 from drift.config import PolicySettings
 from drift.errors import PrerequisiteError
 from drift.policy.chat import encode_completion, encode_prompt
+from drift.policy.chat.template import token_ids
 from drift.policy.model import load_policy
-from drift.records import ChatMessage
+from drift.records import ChatMessage, Reason
 
 MAX_LENGTH = 2048
 
@@ -47,10 +48,11 @@ def _hidden_states(
     policy = load_policy(source, PolicySettings(dtype=dtype))  # pyright: ignore[reportArgumentType]
     vectors = []
     for prompt, reply in zip(prompts, replies, strict=True):
-        completion = encode_completion(policy.tokenizer, reply, "stop")[: MAX_LENGTH // 2]
+        answer = encode_completion(policy.chat, prompt, ChatMessage("assistant", reply), "stop")
+        completion = (token_ids(policy.tokenizer, reply) if isinstance(answer, Reason) else answer)[: MAX_LENGTH // 2]
         room = min(MAX_LENGTH, policy.context_length) - len(completion)
-        encoded = encode_prompt(policy.tokenizer, prompt, room)
-        ids = torch.tensor([[*(encoded.ids if encoded else ()), *completion]], device=policy.device)
+        encoded = encode_prompt(policy.chat, prompt, room)
+        ids = torch.tensor([[*(() if isinstance(encoded, Reason) else encoded.ids), *completion]], device=policy.device)
         states = policy.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[-1]
         vectors.append(states[0, -len(completion) :].float().mean(dim=0).cpu().numpy())
     return np.stack(vectors)

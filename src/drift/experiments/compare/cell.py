@@ -7,15 +7,16 @@ for many arms. It is computed once, in a shared run; each cell's run folder star
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
-from drift.config import Config, IngestionSettings, dump_config
+from drift.config import Config, IngestionSettings, PolicySettings, Settings, dump_config
 from drift.errors import DataError
 from drift.experiments.compare.settings import Cell
 from drift.experiments.simulation import sandbox_truth, simulate, world_hash_of
 from drift.loop import drift
 from drift.policy.model import source_of
 from drift.records import Truth, stable_hash
-from drift.run import collect, store_for
+from drift.run import collect, store_for, with_date
 from drift.rundir import RunDir, layout
 from drift.start import begin
 from drift.store import Store
@@ -29,8 +30,16 @@ def shared_run_of(cell: Cell, root: Path) -> Path:
     settings = (cfg.labels, cfg.sampling, cfg.warm_start, cfg.evaluation, cfg.policy, cell.deployment)
     if cfg.ingestion != IngestionSettings():  # the default is left out, so that folders of earlier versions are found
         settings = (*settings, cfg.ingestion)
-    settings_hash = stable_hash(*(section.model_dump(mode="json") for section in settings), cell.part)
+    settings_hash = stable_hash(*map(_json, settings), cell.part)
     return root / "shared" / f"{cell.name}-{settings_hash[:8]}"
+
+
+def _json(section: Settings) -> dict[str, Any]:
+    """A section as earlier versions wrote it, so that their folders are found, unless a newer setting is in use."""
+    newer = ("thinking", "template_arguments", "date") if isinstance(section, PolicySettings) else ()
+    defaults = PolicySettings().model_dump(mode="json")
+    dumped = section.model_dump(mode="json")
+    return {name: value for name, value in dumped.items() if name not in newer or value != defaults[name]}
 
 
 def make_shared_run(cell: Cell, root: Path) -> None:
@@ -43,7 +52,7 @@ def make_shared_run(cell: Cell, root: Path) -> None:
             sampling=cell.cfg.sampling, deployment=cell.deployment, seed=cell.seed,
             world=world_hash_of(cell.deployment.world),
         )  # fmt: skip
-        begin(cell.cfg, run, collect(_with_logs(cell.cfg, shared_run), run), truth_of(cell))
+        begin(with_date(cell.cfg, run), run, collect(_with_logs(cell.cfg, shared_run), run), truth_of(cell))
 
 
 def run_cell(cell: Cell, root: Path) -> Path:
@@ -60,7 +69,7 @@ def run_cell(cell: Cell, root: Path) -> Path:
         shutil.copytree(shared_run, copy, ignore=shutil.ignore_patterns(*NOT_SHARED))
         copy.rename(folder)
     with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
-        drift(cell.cfg, run, store_of(cell, shared_run), truth_of(cell))
+        drift(with_date(cell.cfg, run), run, store_of(cell, shared_run), truth_of(cell))
         require_all_iterations(folder, cell.cfg.iterations)
     return folder
 

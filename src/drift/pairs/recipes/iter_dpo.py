@@ -5,8 +5,9 @@
 
 from itertools import groupby
 
-from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, unusable, with_margin
-from drift.records import ChatMessage, Completion, Drop, PromptItem, Reason, Score
+from drift.pairs.form import says_the_same
+from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, fresh_reply, unusable, with_margin
+from drift.records import Completion, Drop, PromptItem, Reason, Score
 
 NAME = "iter_dpo"
 
@@ -27,12 +28,12 @@ def _best_and_worst(inputs: RecipeInputs, item: PromptItem, completions: list[Co
         yield Drop(item.prompt_id, "pairs", Reason.UNSCORED)
         return
     best, worst = max(scored, key=_points), min(scored, key=_points)
-    if best[1].text.strip() == worst[1].text.strip():
+    if says_the_same(fresh_reply(best[1]), fresh_reply(worst[1])):
         yield Drop(item.prompt_id, "pairs", Reason.IDENTICAL_REPLIES)
     elif _points(best) == _points(worst):
         yield Drop(item.prompt_id, "pairs", Reason.TIED_SCORES)
     else:
-        chosen, rejected = (ChatMessage("assistant", completion.text) for _, completion in (best, worst))
+        chosen, rejected = (fresh_reply(completion) for _, completion in (best, worst))
         pair = fresh_against(NAME, item, best[1], chosen, rejected, worst[1].finish)
         yield with_margin(pair, best[0].score, worst[0].score, best[0].scorer)
 

@@ -35,7 +35,7 @@ def fresh_against(
     rejected_finish: Finish = "stop",
 ) -> PreferencePair:
     """A pair of which at least one side is `completion`'s text; its token ids are kept if it is the chosen."""
-    is_chosen = chosen.content == completion.text
+    is_chosen = chosen == fresh_reply(completion)
     return PreferencePair(
         pair_id=stable_hash(recipe, item.prompt_id, completion.iteration, completion.sample),
         prompt_id=item.prompt_id,
@@ -58,6 +58,13 @@ def fresh_against(
     )
 
 
+def fresh_reply(completion: Completion) -> ChatMessage:
+    """The completion as a message."""
+    return ChatMessage(
+        "assistant", completion.text, tool_calls=completion.tool_calls, reasoning=completion.reasoning or None
+    )
+
+
 def with_margin(pair: PreferencePair, chosen: float | None, rejected: float | None, source: str) -> PreferencePair:
     """The pair with the scorer's margin: chosen minus rejected."""
     if chosen is None or rejected is None:
@@ -69,8 +76,8 @@ def unusable(completion: Completion, drop_unfinished: bool) -> Reason | None:
     """Why a fresh reply can be neither side of a pair."""
     if completion.finish == "error":
         return Reason.SAMPLING_ERROR
-    if not completion.text.strip():
-        return Reason.EMPTY_CHOSEN
+    if not completion.text.strip() and not completion.tool_calls:
+        return Reason.CUT_THOUGHT if completion.reasoning else Reason.EMPTY_CHOSEN
     return Reason.TRUNCATED if completion.finish == "length" and drop_unfinished else None
 
 

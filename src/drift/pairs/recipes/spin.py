@@ -3,8 +3,9 @@
 The opposite of DRIFT: the good side is fixed and scarce, the bad side is the policy's own and moves towards it.
 """
 
-from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, unusable
-from drift.records import ChatMessage, Drop, Reason
+from drift.pairs.form import says_the_same
+from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, fresh_reply, unusable
+from drift.records import Drop, Reason
 
 NAME = "spin"
 
@@ -19,8 +20,8 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
             yield Drop(row, "pairs", Reason.EMPTY_CHOSEN)
         elif reason is not None:
             yield Drop(row, "pairs", Reason.EMPTY_REJECTED if reason is Reason.EMPTY_CHOSEN else reason)
-        elif completion.text.strip() == item.preferred.content.strip():
+        elif says_the_same(fresh_reply(completion), item.preferred):
             yield Drop(row, "pairs", Reason.CHOSEN_IS_REJECTED)
         else:
-            fresh = ChatMessage("assistant", completion.text)
+            fresh = fresh_reply(completion)
             yield fresh_against(NAME, item, completion, item.preferred, fresh, completion.finish)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drift.progress import report_progress
-from drift.records import Finish
+from drift.records import Finish, ToolCall, tool_calls_of
 from drift.rundir import Journal
 
 
@@ -15,12 +15,14 @@ from drift.rundir import Journal
 class Generated:
     """A completion. `token_ids` include the sampled end token (`stop`), so that training sees exactly these ids.
 
-    They are None if a server did not return them.
+    They are None if a server did not return them. `reasoning`, `tool_calls`: what is not part of the answer's text.
     """
 
     text: str
     token_ids: tuple[int, ...] | None
     finish: Finish
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 Run = Callable[[Sequence[int]], Iterator[tuple[int, list[Generated]]]]
@@ -58,4 +60,5 @@ def _journal(work: Path | None, plan: object) -> AbstractContextManager[Journal 
 
 def _read(row: Mapping[str, Any]) -> Generated:
     ids = row["token_ids"]
-    return Generated(row["text"], None if ids is None else tuple(ids), row["finish"])
+    calls = tool_calls_of(row.get("tool_calls", ()))
+    return Generated(row["text"], None if ids is None else tuple(ids), row["finish"], row.get("reasoning"), calls)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from drift.config import PolicySettings, SamplingSettings
+from drift.policy.chat import EncodedPrompt
 from drift.policy.decode import Generated
 from drift.policy.model import Policy, PolicyFacts
 from drift.records import ChatMessage
@@ -16,9 +17,9 @@ from drift.records import ChatMessage
 
 @dataclass(frozen=True, slots=True)
 class SamplingRequest:
-    """One completion to sample. `messages` and `ids` are the same prompt; `dropped_turns` oldest turns did not fit.
+    """One completion to sample. `messages` and `ids` are the same prompt; `ids` may go on with the reply's opening.
 
-    `key` names its random stream: seed, prompt, iteration and sample number.
+    `key` names its random stream: seed, prompt, iteration and sample number. `tools`: schemas, as a JSON list.
     """
 
     prompt_id: str
@@ -27,8 +28,9 @@ class SamplingRequest:
     guided: bool
     messages: tuple[ChatMessage, ...]
     ids: tuple[int, ...]
-    dropped_turns: int
     key: str
+    prompt: EncodedPrompt
+    tools: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from drift.config import RecipeSettings, SamplingSettings
-from drift.policy.chat import EncodedPrompt, encode_prompt, without_turns
+from drift.policy.chat import EncodedPrompt, encode_prompt
 from drift.policy.guided import guided_messages
 from drift.policy.model import PolicyFacts
 from drift.policy.samplers.backend import SamplingRequest
@@ -20,23 +21,37 @@ def build_requests(
     iteration: int,
     seed: int,
 ) -> tuple[list[SamplingRequest], Counter[str]]:
-    """The requests, in the order of the items, and counts of what was shortened or dropped because it does not fit."""
+    """The requests, in the order of the items, and counts of what was shortened, adapted to the template or dropped.
+
+    An item of which no sample fits is dropped for the reason of its first one.
+    """
+    facts = replace(facts, chat=facts.chat.for_sampling)
     requests: list[SamplingRequest] = []
     tally: Counter[str] = Counter()
     for item in items:
-        fitting = list(_requests(facts, item, sampling, recipe, iteration, seed))
+        samples = list(_requests(facts, item, sampling, recipe, iteration, seed))
+        fitting = [sample for sample in samples if isinstance(sample, SamplingRequest)]
         requests += fitting
-        tally[f"dropped.{Reason.PROMPT_TOO_LONG}"] += not fitting
-        tally["shortened_prompts"] += any(request.dropped_turns for request in fitting)
+        dropped = next((sample for sample in samples if isinstance(sample, Reason)), Reason.PROMPT_TOO_LONG)
+        tally[f"dropped.{dropped}"] += not fitting
+        tally["shortened_prompts"] += any(request.prompt.dropped_turns for request in fitting)
+        tally.update({f"adapted.{name}": 1 for request in fitting for name in request.prompt.adapted})
+        tally["tools_not_shown"] += any(request.prompt.hides_tools for request in fitting)
     return requests, tally
 
 
 def fit_prompt(
-    facts: PolicyFacts, messages: Sequence[ChatMessage], sampling: SamplingSettings, keep_turns: int = 1
-) -> EncodedPrompt | None:
-    """The prompt's ids with room left for the reply in the model's context. None: PROMPT_TOO_LONG."""
+    facts: PolicyFacts,
+    messages: Sequence[ChatMessage],
+    sampling: SamplingSettings,
+    keep_turns: int = 1,
+    tools: str | None = None,
+    give_opening: bool = True,
+) -> EncodedPrompt | Reason:
+    """The prompt's ids with room left for the reply in the model's context."""
     room = facts.context_length - sampling.max_new_tokens
-    return encode_prompt(facts.tokenizer, messages, min(sampling.max_prompt_length, room), keep_turns)
+    limit = min(sampling.max_prompt_length, room)
+    return encode_prompt(facts.chat, messages, limit, keep_turns, tools, give_opening)
 
 
 def _requests(
@@ -46,26 +61,27 @@ def _requests(
     recipe: RecipeSettings,
     iteration: int,
     seed: int,
-) -> Iterator[SamplingRequest]:
-    """The samples of a prompt, without those (guided or not) whose prompt does not fit."""
+) -> Iterator[SamplingRequest | Reason]:
+    """The samples of a prompt; a reason for those (guided or not) whose prompt does not fit."""
     guided_samples = [_is_guided(item, recipe, iteration, number, seed) for number in range(recipe.samples)]
     prompts = {guided: _prompt(facts, item, sampling, guided) for guided in set(guided_samples)}
     for number, guided in enumerate(guided_samples):
-        messages, encoded = prompts[guided]
+        prompt = prompts[guided]
         key = f"{seed}/{item.prompt_id}/{iteration}/{number}"
-        if encoded is not None:
+        if isinstance(prompt, Reason):
+            yield prompt
+        else:
+            ids = (*prompt.ids, *prompt.given)
             yield SamplingRequest(
-                item.prompt_id, item.conversation_id, number, guided, messages, encoded.ids, encoded.dropped_turns, key
+                item.prompt_id, item.conversation_id, number, guided, prompt.messages, ids, key, prompt, item.tools
             )
 
 
-def _prompt(
-    facts: PolicyFacts, item: PromptItem, sampling: SamplingSettings, guided: bool
-) -> tuple[tuple[ChatMessage, ...], EncodedPrompt | None]:
-    """What the policy sees, as messages and as ids; None: PROMPT_TOO_LONG."""
+def _prompt(facts: PolicyFacts, item: PromptItem, sampling: SamplingSettings, guided: bool) -> EncodedPrompt | Reason:
+    """What the policy sees. A reply that was a call is sampled anew without an opening, which would be a text's."""
     messages = guided_messages(item) if guided else item.prompt
-    encoded = fit_prompt(facts, messages, sampling, 1 + guided)
-    return tuple(without_turns(messages, encoded.dropped_turns if encoded else 0)), encoded
+    is_text = item.rejected is None or not item.rejected.tool_calls
+    return fit_prompt(facts, messages, sampling, 1 + guided, item.tools, is_text)
 
 
 def _is_guided(item: PromptItem, recipe: RecipeSettings, iteration: int, number: int, seed: int) -> bool:

@@ -16,7 +16,7 @@ from drift.records import Finish
 BATCH_REQUESTS = 16
 """Requests of a batch: they are all sent again if a run is stopped before the last of them is answered."""
 
-FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length"}
+FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "tool_calls": "stop", "function_call": "stop"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +77,7 @@ def _generated(answer: Reply | Unanswered) -> Generated:
     if isinstance(answer, Unanswered):
         return Generated("", None, "error")
     choice = answer.choices[0]
-    return Generated(choice.text, choice.token_ids, FINISHES.get(choice.finish or "", "error"))
+    finish = FINISHES.get(choice.finish or "", "error")
+    if choice.token_ids is not None:
+        return Generated(choice.text, choice.token_ids, finish)
+    return Generated(choice.answer, None, finish, choice.thoughts or None, choice.tool_calls)

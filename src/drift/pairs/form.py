@@ -1,0 +1,71 @@
+"""The form of a pair's two sides: thoughts, marks of a chat template and calls stand on both of them or on neither.
+
+A model learns whatever tells the sides apart. If that is a thought, a mark or a stock phrase, it learns the form and
+nothing about what the user disliked.
+DEVIATION: the paper compares plain replies, and has no such check.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from drift.endpoint.thoughts import split_thoughts
+from drift.records import ChatMessage, Drop, PreferencePair, Reason, Thinking
+
+_MARK = re.compile(
+    r"<\|[^|<>\s]{1,40}\|?>|<[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
+    r"|</?(?:think|thinking|thought|reasoning|tool_call|tool_response)>",
+    re.IGNORECASE,
+)
+
+
+def in_one_form(
+    rows: Iterable[PreferencePair | Drop], thinking: Thinking, stage: str
+) -> Iterator[PreferencePair | Drop]:
+    """The pairs whose sides have one form, with thoughts as the mode wants them; a named drop for each other one."""
+    for row in rows:
+        yield _same_form(row, thinking, stage) if isinstance(row, PreferencePair) else row
+
+
+def _same_form(pair: PreferencePair, thinking: Thinking, stage: str) -> PreferencePair | Drop:
+    """A chosen reply alone, for SFT, has no other side to differ from."""
+    chosen, rejected = (tuple(map(apart, side)) for side in (pair.chosen, pair.rejected))
+    if thinking != "keep":
+        chosen, rejected = (tuple(replace(m, reasoning=None) for m in side) for side in (chosen, rejected))
+    if (chosen, rejected) != (pair.chosen, pair.rejected):
+        pair = replace(pair, chosen=chosen, rejected=rejected)
+    if not rejected:
+        return pair
+    reason = form_difference(chosen[-1], rejected[-1])
+    return pair if reason is None else Drop(f"{pair.prompt_id}/{pair.pair_id}", stage, reason)
+
+
+def apart(reply: ChatMessage) -> ChatMessage:
+    """The reply with thoughts that stand in its text apart from the answer."""
+    if reply.role != "assistant":
+        return reply
+    thoughts, answer = split_thoughts(reply.content)
+    if not thoughts and answer == reply.content:
+        return reply
+    return replace(reply, content=answer, reasoning=reply.reasoning or thoughts or None)
+
+
+def says_the_same(first: ChatMessage, second: ChatMessage) -> bool:
+    """Equal answers and calls, whatever was thought before them."""
+    one, other = apart(first), apart(second)
+    calls = [[call.function for call in reply.tool_calls] for reply in (one, other)]
+    return one.content.strip() == other.content.strip() and calls[0] == calls[1]
+
+
+def form_difference(chosen: ChatMessage, rejected: ChatMessage) -> Reason | None:
+    """What stands on one side alone: a call, a thought, or a mark of a chat template."""
+    for side, reason in ((chosen, Reason.EMPTY_CHOSEN), (rejected, Reason.EMPTY_REJECTED)):
+        if not side.content.strip() and not side.tool_calls:
+            return Reason.CUT_THOUGHT if side.reasoning else reason
+    if bool(chosen.tool_calls) != bool(rejected.tool_calls):
+        return Reason.CALL_ON_ONE_SIDE
+    if bool(chosen.reasoning) != bool(rejected.reasoning):
+        return Reason.THOUGHT_ON_ONE_SIDE
+    if bool(_MARK.search(chosen.content)) != bool(_MARK.search(rejected.content)):
+        return Reason.MARK_ON_ONE_SIDE
+    return None

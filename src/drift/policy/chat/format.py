@@ -1,0 +1,301 @@
+"""Chats to token ids with the model's own chat template: prompt ids, and completion ids that follow them.
+
+A conversation is never tokenised as one text: its ids are the prompt's ids (generation prompt included, as the server
+shows it) plus the completion's (what the model has to write after it), so that training sees the same ids as sampling.
+Prompts that are too long lose whole turns, oldest first.
+DEVIATION: the authors' scripts write "User:/Assistant:" as plain text; the model was trained on its chat template.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from drift.config import PolicySettings
+from drift.endpoint.thoughts import split_thoughts
+from drift.errors import PrerequisiteError
+from drift.policy.chat.adapting import adaptations
+from drift.policy.chat.layout import ChatLayout, ReplyForm, find_layout, shape_of
+from drift.policy.chat.template import ChatTemplate, TemplateRefusal, defused, special_texts, token_ids
+from drift.policy.chat.thinking import thinking_arguments
+from drift.records import ChatMessage, Finish, Reason, Thinking
+
+
+@dataclass(frozen=True, eq=False)
+class ChatFormat:
+    """A tokenizer with its chat template, as this run uses it.
+
+    `arguments`: of the template, as the user set them. `date`: what a template that reads the clock shows (ISO 8601).
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    thinking: Thinking = "off"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    date: str | None = None
+    layouts: dict[tuple[object, ...], ChatLayout | Reason] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, settings: PolicySettings) -> "ChatFormat":
+        return cls(tokenizer, settings.thinking, settings.template_arguments, settings.date)
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """With the arguments that the thinking mode needs. What `strip` trains on has no thoughts, as with `off`."""
+        plain = ChatTemplate(self.tokenizer, self.arguments, self.date)
+        mode = "keep" if self.thinking == "keep" else "off"
+        return replace(plain, arguments={**thinking_arguments(plain, mode), **self.arguments})
+
+    @cached_property
+    def for_sampling(self) -> "ChatFormat":
+        """`strip` samples as `keep` does."""
+        return replace(self, thinking="keep") if self.thinking == "strip" else self
+
+    def layout(self, messages: Sequence[ChatMessage], tools: str | None) -> ChatLayout | Reason:
+        shape = shape_of(messages, tools is not None)
+        if shape not in self.layouts:
+            self.layouts[shape] = find_layout(self.template, messages, tools is not None)
+        return self.layouts[shape]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """`ids` end with the generation prompt; the `dropped_turns` oldest turns were left out to make them fit.
+
+    `form`: what stands around the reply. `messages`: those that the template showed, with the changes that `adapted`
+    names. `given`: the ids of the form's opening, if a model that samples is to continue from there.
+    """
+
+    ids: tuple[int, ...]
+    dropped_turns: int
+    form: ReplyForm
+    messages: tuple[ChatMessage, ...]
+    adapted: tuple[str, ...] = ()
+    given: tuple[int, ...] = ()
+    hides_tools: bool = False
+
+
+def encode_prompt(
+    chat: ChatFormat,
+    messages: Sequence[ChatMessage],
+    max_length: int,
+    keep_turns: int = 1,
+    tools: str | None = None,
+    give_opening: bool = False,
+) -> EncodedPrompt | Reason:
+    """Ids of `messages` with the generation prompt, at most `max_length` of them, with the opening if it is `given`.
+
+    The system message and the last `keep_turns` turns (a user message and what follows it) always stay; older turns are
+    dropped one by one until the rest fits. Reason.PROMPT_TOO_LONG: these do not fit either; other reasons: the template
+    does not show the messages.
+    DEVIATION: the authors' scripts cut prompts to 2048 tokens from the right, which removes the complaint.
+    """
+    system, turns = _turns(messages)
+    text, form = prompt_text(chat, messages, tools), reply_form(chat, messages, tools)
+    if isinstance(text, Reason) or isinstance(form, Reason):
+        return text if isinstance(text, Reason) else Reason.TEMPLATE_REFUSES
+    given = _opening_ids(chat, form) if give_opening else ()
+    max_length -= len(given)
+    ids = token_ids(chat.tokenizer, text)
+    kept: Sequence[ChatMessage] = messages
+    dropped = 0
+    if len(ids) > max_length:
+
+        def without(dropped: int) -> tuple[int, ...] | None:
+            shorter = prompt_text(chat, _without(system, turns, dropped), tools)
+            return None if isinstance(shorter, Reason) else token_ids(chat.tokenizer, shorter)
+
+        # bisection: trying every number of turns would tokenise a long conversation once per turn
+        choices = range(1, len(turns) - keep_turns + 1)
+        fits = bisect_left(choices, True, key=lambda count: (i := without(count)) is not None and len(i) <= max_length)
+        if fits == len(choices):
+            return Reason.PROMPT_TOO_LONG
+        dropped = choices[fits]
+        ids = without(dropped) or ()
+        kept = _without(system, turns, dropped)
+    shown = _shown(chat, kept)
+    layout = chat.layout(shown, tools)
+    assert isinstance(layout, ChatLayout)  # `prompt_text` would have said so
+    adapted = _adapted(shown, layout)
+    return EncodedPrompt(ids, dropped, form, adapted, layout.adapted, given, hides_tools=not layout.shows_tools)
+
+
+def prompt_text(chat: ChatFormat, messages: Sequence[ChatMessage], tools: str | None = None) -> str | Reason:
+    """What the server shows the model: the messages and the generation prompt."""
+    return _render(chat, messages, tools, generation_prompt=True)
+
+
+def without_turns(messages: Sequence[ChatMessage], dropped: int) -> list[ChatMessage]:
+    """The messages without their `dropped` oldest turns: those that an EncodedPrompt's ids contain."""
+    return _without(*_turns(messages), dropped)
+
+
+def reply_form(chat: ChatFormat, messages: Sequence[ChatMessage], tools: str | None = None) -> ReplyForm | Reason:
+    """What stands around a reply to these messages."""
+    layout = chat.layout(_shown(chat, messages), tools)
+    return layout if isinstance(layout, Reason) else layout.form
+
+
+def encode_completion(
+    chat: ChatFormat,
+    messages: Sequence[ChatMessage],
+    reply: ChatMessage,
+    finish: Finish,
+    tools: str | None = None,
+) -> tuple[int, ...] | Reason:
+    """Ids of what the model has to write after the prompt of `messages`, so that `reply` is its reply.
+
+    Only a complete one (`stop`) gets what ends a turn.
+    DEVIATION: the authors' scripts train on truncated samples as if complete, which teaches to stop in mid-sentence.
+    """
+    form = reply_form(chat, messages, tools)
+    if isinstance(form, Reason):
+        return form
+    text = completion_text(chat, messages, reply, tools)
+    if isinstance(text, Reason):
+        return text
+    end = (end_of_turn(chat),) if finish == "stop" and not reply.tool_calls else ()
+    if not text:
+        return end
+    # an ending of more than its token is part of the text
+    ending = form.ending if finish == "stop" and not reply.tool_calls else ""
+    if len(ids := token_ids(chat.tokenizer, ending)) > 1 or ending != ending.strip():
+        return _ids_behind(chat.tokenizer, form.tail, text + ending)
+    return (*_ids_behind(chat.tokenizer, form.tail, text), *(ids or end))
+
+
+def completion_text(
+    chat: ChatFormat, messages: Sequence[ChatMessage], reply: ChatMessage, tools: str | None = None
+) -> str | Reason:
+    """What the model has to write so that `reply` is its reply, without what ends its turn (but with a call's)."""
+    if reply.tool_calls:
+        return _call_text(chat, messages, reply, tools)
+    form = reply_form(chat, messages, tools)
+    if isinstance(form, Reason):
+        return form
+    content = defused(chat.tokenizer, reply.content)
+    if reply.reasoning and chat.thinking == "keep":
+        before, after = form.thought or ("<think>\n", "\n</think>\n\n")
+        return before + defused(chat.tokenizer, reply.reasoning) + after + content
+    return form.opening + content
+
+
+def encode_conversation(
+    chat: ChatFormat, messages: Sequence[ChatMessage], reply: ChatMessage, tools: str | None = None
+) -> tuple[int, ...] | Reason:
+    """Ids of the template's own text of the whole conversation, as reward models read it."""
+    text = _render(chat, [*messages, reply], tools, generation_prompt=False)
+    return text if isinstance(text, Reason) else token_ids(chat.tokenizer, text)
+
+
+def end_of_turn(chat: ChatFormat) -> int:
+    """The last token of what the template puts after a finished reply, or else the tokenizer's EOS token.
+
+    Raises PrerequisiteError if there is neither.
+    """
+    form = reply_form(chat, (ChatMessage("user", "a"),))
+    ids = () if isinstance(form, Reason) else token_ids(chat.tokenizer, form.ending)
+    end = ids[-1] if ids else chat.tokenizer.eos_token_id
+    if not isinstance(end, int):
+        raise PrerequisiteError("the tokenizer has no token that ends a reply; set eos_token in tokenizer_config.json.")
+    return end
+
+
+def _render(
+    chat: ChatFormat, messages: Sequence[ChatMessage], tools: str | None, generation_prompt: bool
+) -> str | Reason:
+    shown = _shown(chat, messages)
+    asked = shown if generation_prompt else shown[:-1]
+    layout = chat.layout(asked, tools)
+    if isinstance(layout, Reason):
+        return layout
+    try:
+        return chat.template.render(
+            [*_adapted(asked, layout), *shown[len(asked) :]], generation_prompt, tools, layout.dialect
+        )
+    except TemplateRefusal:  # for the texts, not for their order
+        return Reason.TEMPLATE_REFUSES
+
+
+def _adapted(messages: tuple[ChatMessage, ...], layout: ChatLayout) -> tuple[ChatMessage, ...]:
+    if not layout.adapted:
+        return messages
+    return next(changed for names, changed in adaptations(messages) if names == layout.adapted)
+
+
+def _opening_ids(chat: ChatFormat, form: ReplyForm) -> tuple[int, ...]:
+    """What a model that is not to think is given of its reply: the opening, without a space that is part of a word."""
+    opening = "" if chat.thinking == "keep" else form.opening.rstrip(" ")
+    return _ids_behind(chat.tokenizer, form.tail, opening) if opening.strip() else ()
+
+
+def _call_text(
+    chat: ChatFormat, messages: Sequence[ChatMessage], reply: ChatMessage, tools: str | None
+) -> str | Reason:
+    """What the template's own text has of the call behind the prompt, up to its last control token."""
+    prompt = prompt_text(chat, messages, tools)
+    whole = _render(chat, [*messages, reply], tools, generation_prompt=False)
+    if isinstance(prompt, Reason) or isinstance(whole, Reason):
+        return prompt if isinstance(prompt, Reason) else Reason.TEMPLATE_REFUSES
+    missing = [call.function.name for call in reply.tool_calls if call.function.name not in whole]
+    if missing or not whole.startswith(prompt):
+        return Reason.TEMPLATE_HIDES if missing else Reason.NO_REPLY_FORM
+    text = whole[len(prompt) :]
+    ends = [text.rfind(token) + len(token) for token in special_texts(chat.tokenizer) if token in text]
+    return text[: max(ends)] if ends else text
+
+
+def _shown(chat: ChatFormat, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+    """The messages as this mode of the model knows them: thoughts apart from the answer, and none without `keep`."""
+    return tuple(_without_thoughts(message, chat.thinking == "keep") for message in messages)
+
+
+def _without_thoughts(message: ChatMessage, keep: bool) -> ChatMessage:
+    if message.role != "assistant":
+        return message
+    thoughts, answer = split_thoughts(message.content)
+    reasoning = (message.reasoning or thoughts or None) if keep else None
+    if reasoning == message.reasoning and answer == message.content:
+        return message
+    return replace(message, content=answer, reasoning=reasoning)
+
+
+def _turns(messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], list[list[ChatMessage]]]:
+    """The leading system messages, and the rest split before every user message."""
+    system: list[ChatMessage] = []
+    turns: list[list[ChatMessage]] = []
+    for message in messages:
+        if message.role == "system" and not turns:
+            system.append(message)
+        elif message.role == "user" or not turns:
+            turns.append([message])
+        else:
+            turns[-1].append(message)
+    return system, turns
+
+
+def _without(system: list[ChatMessage], turns: list[list[ChatMessage]], dropped: int) -> list[ChatMessage]:
+    return [*system, *(message for turn in turns[dropped:] for message in turn)]
+
+
+def _ids_behind(tokenizer: PreTrainedTokenizerBase, tail: str, text: str) -> tuple[int, ...]:
+    """Ids of a text as it is tokenised behind the generation prompt, of which `tail` is the end.
+
+    A metaspace tokenizer puts a space before the first word of a text: a reply alone would begin with a piece that it
+    has nowhere in the template's own text.
+    """
+    if not _marks_beginnings(tokenizer):
+        return token_ids(tokenizer, text)
+    for context in (tail, "\n"):
+        before, whole = token_ids(tokenizer, context), token_ids(tokenizer, context + text)
+        if before and whole[: len(before)] == before:
+            return whole[len(before) :]
+    return token_ids(tokenizer, text)
+
+
+@lru_cache(maxsize=8)
+def _marks_beginnings(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the first word of a text gets other ids than the same word in the middle of a line's beginning."""
+    return token_ids(tokenizer, "\na")[-len(token_ids(tokenizer, "a")) :] != token_ids(tokenizer, "a")

@@ -1,0 +1,125 @@
+"""What a policy wrote, taken apart: thoughts, answer and calls, by the marks of its own template."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from drift.endpoint.thoughts import split_thoughts
+from drift.policy.chat.format import ChatFormat
+from drift.policy.chat.layout import ReplyForm
+from drift.policy.chat.template import special_texts
+from drift.records import ChatMessage, FunctionCall, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReply:
+    """`text`: the answer; empty if the thought before it was cut."""
+
+    text: str
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of a completion, without special tokens."""
+    text = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text if isinstance(text, str) else "".join(text)
+
+
+def read_completion(tokenizer: PreTrainedTokenizerBase, form: ReplyForm, ids: Sequence[int]) -> ReadReply:
+    """Thoughts, answer and calls of the ids behind a prompt with this form, the opening included if the model was given
+    it."""
+    raw = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    raw = raw if isinstance(raw, str) else "".join(raw)
+    reasoning, answer = _split(raw, form)
+    calls = read_calls(answer)
+    if reasoning is None and not form.opening and not calls:
+        return ReadReply(decode(tokenizer, ids))
+    if calls:
+        answer = answer[: _call_start(answer)]
+    return ReadReply(_plain(tokenizer, answer), None if not reasoning else _plain(tokenizer, reasoning).strip(), calls)
+
+
+def is_written_as(chat: ChatFormat, form: ReplyForm, reply: ChatMessage, ids: Sequence[int]) -> bool:
+    """Whether these ids are this reply, thoughts and calls included, in this form.
+
+    A reply without thoughts must begin with the form's opening, or its form would tell it apart from one that does.
+    """
+    read = read_completion(chat.tokenizer, form, ids)
+    if (read.text, read.reasoning) != (reply.content, reply.reasoning):
+        return False
+    if [call.function for call in read.tool_calls] != [call.function for call in reply.tool_calls]:
+        return False
+    if reply.reasoning or reply.tool_calls or not form.opening:
+        return True
+    raw = chat.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return str(raw).startswith(form.opening) or not form.opening.strip()
+
+
+def _split(raw: str, form: ReplyForm) -> tuple[str | None, str]:
+    """(thought, answer); the thought is None if there is none."""
+    if form.opening and raw.startswith(form.opening):
+        return None, raw[len(form.opening) :]
+    before, after = form.thought or ("", "")
+    if after and (form.starts_thinking or (before.strip() and raw.lstrip().startswith(before.strip()))):
+        body = raw.lstrip().removeprefix(before.strip()) if before.strip() else raw
+        for mark in (after, after.strip()):
+            thought, closed, answer = body.partition(mark)
+            if closed:
+                return thought.strip("\n"), answer if mark == after else answer.lstrip()
+    thought, answer = split_thoughts(raw)
+    if thought or answer != raw:
+        return thought, answer
+    if form.starts_thinking:
+        return raw, ""
+    bare = form.opening.strip()
+    return None, raw.lstrip().removeprefix(bare) if bare and raw.lstrip().startswith(bare) else raw
+
+
+def _plain(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    for token in special_texts(tokenizer):
+        text = text.replace(token, "")
+    return text
+
+
+_CALLS = (
+    ("<tool_call>", "</tool_call>"),
+    ("<|tool_call>", "<tool_call|>"),
+    ("<|tool_call_start|>", "<|tool_call_end|>"),
+    ("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"),
+    ("[TOOL_CALLS]", "\n"),
+    ("<|python_tag|>", "<|eom_id|>"),
+    (" to=functions.", "<|call|>"),
+)
+"""Marks around the calls of models in use."""
+
+
+def read_calls(text: str) -> tuple[ToolCall, ...]:
+    """The calls in a raw answer. Where their inside is no JSON of a call, the whole of it stands as the arguments."""
+    calls = []
+    for opening, closing in _CALLS:
+        rest = text
+        while opening in rest:
+            inside, _, rest = rest.partition(opening)[2].partition(closing)
+            calls.append(ToolCall(_function(inside.strip())))
+        if calls:
+            break
+    return tuple(calls)
+
+
+def _call_start(text: str) -> int:
+    return min(place for opening, _ in _CALLS if (place := text.find(opening)) >= 0)
+
+
+def _function(inside: str) -> FunctionCall:
+    try:
+        call = json.loads(inside)
+    except (ValueError, RecursionError):
+        call = None
+    if isinstance(call, dict) and isinstance(call.get("name"), str):
+        arguments = call.get("arguments", call.get("parameters", {}))
+        return FunctionCall(call["name"], arguments if isinstance(arguments, str) else json.dumps(arguments))
+    name = inside.split("{")[0].split("(")[0].split("<")[0].strip() or inside[:40]
+    return FunctionCall(name, inside)

@@ -1,0 +1,76 @@
+"""What was found about a chat template, in one line at load."""
+
+from dataclasses import dataclass
+
+from drift.errors import PrerequisiteError
+from drift.policy.chat.format import ChatFormat, end_of_turn, reply_form
+from drift.policy.chat.thinking import thinking_arguments
+from drift.records import ChatMessage, Reason
+
+_ASKED = (ChatMessage("user", "a"),)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateReport:
+    """`form`: what the model writes, in order. `end_of_turn`: the token that ends its turn. `thinking`: the mode, and
+    how the template is told. `findings`: what else a user should know."""
+
+    form: str
+    end_of_turn: str
+    thinking: str
+    findings: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        found = f"; {'; '.join(self.findings)}" if self.findings else ""
+        return f"chat template: the model writes {self.form}, ends with {self.end_of_turn}; {self.thinking}{found}"
+
+
+def check_template(chat: ChatFormat, source: str) -> TemplateReport:
+    """Raises PrerequisiteError if there is no template, or if it shows no reply behind its own generation prompt."""
+    if not chat.tokenizer.chat_template:
+        raise PrerequisiteError(
+            f"{source}: its tokenizer has no chat template; use the instruction-tuned model or add chat_template.jinja."
+        )
+    form = reply_form(chat, _ASKED)
+    if isinstance(form, Reason):
+        raise PrerequisiteError(
+            f"{source}: its chat template changes the prompt once a reply follows, or refuses a plain request "
+            f"({form}), so training would not match sampling. Set policy.template_arguments to those that you serve "
+            "with, or use a chat template that only appends to the prompt."
+        )
+    end = chat.tokenizer.convert_ids_to_tokens(end_of_turn(chat))
+    return TemplateReport(
+        form=f"{form.opening!r} + reply" if form.opening else "the reply alone",
+        end_of_turn=str(end) if form.ending else f"{end} (the tokenizer's; the template writes none)",
+        thinking=_thinking(chat, form.thought is not None),
+        findings=_findings(chat),
+    )
+
+
+def _thinking(chat: ChatFormat, has_marks: bool) -> str:
+    switches = thinking_arguments(chat.for_sampling.template, "off") | thinking_arguments(
+        chat.for_sampling.template, "keep"
+    )
+    told = {**chat.for_sampling.template.arguments, **chat.arguments}
+    how = ", ".join(f"{name}={value}" for name, value in told.items()) or "the template's default"
+    if not has_marks and not switches:
+        return f"thinking {chat.thinking} (the template has no thoughts)"
+    return f"thinking {chat.thinking} ({how})"
+
+
+def _findings(chat: ChatFormat) -> tuple[str, ...]:
+    found = []
+    asked = ChatMessage("user", "a")
+    for name, messages in {
+        "a system message": (ChatMessage("system", "s"), asked),
+        "a reply that comes first": (ChatMessage("assistant", "b"), asked),
+        "two user messages in a row": (asked, asked),
+    }.items():
+        layout = chat.layout(messages, None)
+        if isinstance(layout, Reason):
+            found.append(f"{name}: dropped ({layout})")
+        elif layout.adapted:
+            found.append(f"{name}: {', '.join(layout.adapted)}")
+    if chat.template.reads_clock:
+        found.append(f"reads the clock: {chat.date or 'today'}")
+    return tuple(found)

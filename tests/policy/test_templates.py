@@ -1,0 +1,116 @@
+"""Every template that TRL ships: what training sees is what a server shows, then what the template itself writes."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("trl", reason="the templates are TRL's: pip install -e '.[dev]'")
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    sys.path.insert(0, str(BENCHMARKS))
+    import templates  # pyright: ignore[reportMissingImports]
+
+    yield templates
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture(scope="module")
+def table(bench):
+    return bench.measure()
+
+
+def test_nothing_is_silent_and_nothing_refused(bench, table):
+    totals = bench.totals(table)
+    assert (totals["silent"], totals["refused"]) == (0, 0)
+    assert totals["templates"] >= 41
+    assert sum(totals[kind] for kind in ("exact", "adapted", "dropped")) == totals["templates"] * len(bench.SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("template", "shape", "outcome"),
+    [
+        ("gemma", "system first", "adapted (system_folded)"),
+        ("gemma", "assistant first", "adapted (greeting_folded)"),
+        ("gemma3", "two users", "adapted (merged)"),
+        ("qwen3_5_think", "system in the middle", "adapted (system_folded)"),
+        ("phi3", "tool call and answer", "dropped (template_hides)"),
+        ("gemma", "tool call and answer", "dropped (template_refuses)"),
+        ("qwen3", "tool call and answer", "exact"),
+        ("deepseek_r1_distill", "plain", "exact"),
+        ("gptoss", "thoughts in the log", "exact"),
+        ("idefics3", "plain", "exact"),
+    ],
+)
+def test_what_becomes_of_a_conversation(table, template, shape, outcome):
+    assert str(table[template][shape]) == outcome
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt_ends", "completion"),
+    [
+        ("qwen3", "<|im_start|>assistant\n<think>\n\n</think>\n\n", "yes<|im_end|>"),
+        ("qwen2_5", "<|im_start|>assistant\n", "yes<|im_end|>"),
+        ("gptoss", "<|end|><|start|>assistant", "<|channel|>final<|message|>yes<|return|>"),
+        ("muse_glimmer", "<|eot|><|start|>assistant", " to=user<|message|>yes<|eot|>"),
+        ("glm4moe", "/nothink<|assistant|>\n<think></think>", "\nyes<|user|>"),
+        ("deepseek_r1_distill", "<｜Assistant｜><think>\n", "\n</think>\n\nyes<｜end▁of▁sentence｜>"),
+        ("nemotron_3_nano", "<|im_start|>assistant\n<think></think>", "yes<|im_end|>"),
+        ("cohere2", "<|CHATBOT_TOKEN|><|START_RESPONSE|>", "yes<|END_RESPONSE|><|END_OF_TURN_TOKEN|>"),
+        ("phi3", "<|end|>\n<|assistant|>\n", "yes<|end|>"),
+        ("idefics3", "<end_of_utterance>\nAssistant:", " yes<end_of_utterance>"),
+        ("llava_next", "[INST] hi [/INST]", " yes</s>"),
+    ],
+)
+def test_the_form_without_thoughts(bench, template, prompt_ends, completion):
+    """By hand, from the templates' own texts."""
+    shown, found = written(bench, template, "off", "yes")
+    assert found == completion
+    assert shown.endswith(prompt_ends)
+
+
+def written(bench, template, thinking, text, reasoning=None) -> tuple[str, str]:
+    from drift.policy.chat import ChatFormat, encode_completion, encode_prompt
+    from drift.records import ChatMessage
+
+    chat = ChatFormat(bench.tokenizer_for(bench.templates()[template]), thinking=thinking, date=bench.DATE)
+    asked = (ChatMessage("user", "hi"),)
+    prompt = encode_prompt(chat, asked, 100_000)
+    reply = ChatMessage("assistant", text, reasoning=reasoning)
+    completion = encode_completion(chat, asked, reply, "stop")
+    return chat.tokenizer.decode(list(prompt.ids)), chat.tokenizer.decode(list(completion))
+
+
+@pytest.mark.parametrize(
+    ("template", "completion"),
+    [
+        ("qwen3", "<think>\nhm\n</think>\n\nyes<|im_end|>"),
+        ("qwen3_5_think", "hm\n</think>\n\nyes<|im_end|>"),
+        ("deepseek_r1_distill", "hm\n</think>\n\nyes<｜end▁of▁sentence｜>"),
+        ("nemotron_3_nano", "hm\n</think>\nyes<|im_end|>"),
+        (
+            "gptoss",
+            "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>yes<|return|>",
+        ),
+    ],
+)
+def test_the_form_with_thoughts(bench, template, completion):
+    assert written(bench, template, "keep", "yes", "hm")[1] == completion
+
+
+def test_the_command_prints_the_bar(bench, table, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "measure", lambda: table)
+    monkeypatch.setattr(sys, "argv", ["templates.py", "--json"])
+    bench.main()
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == bench.totals(table)
+    assert list(printed) == ["templates", "exact", "adapted", "dropped", "refused", "silent"]
+
+
+def test_the_table_in_the_docs_is_up_to_date(bench, table):
+    page = (BENCHMARKS.parent / "docs" / "models.md").read_text("utf-8")
+    assert page.partition(bench.BEGIN)[2].partition(bench.END)[0] == bench.markdown(table)
