@@ -24,28 +24,26 @@ from pathlib import Path
 from typing import Any
 
 SEEDS = Path(__file__).parent.parent / "tests" / "logs" / "seeds"
-TRACES = Path(__file__).parent.parent / "src" / "drift" / "logs" / "traces"
+SOURCE = Path(__file__).parent.parent / "src" / "drift" / "logs"
 RSS_LIMIT_MB = 1024
 SECONDS_PER_INPUT = 60
 WHOLE_EVERY = 64
 """Every so many inputs are ingested (recognised, stitched, redacted, stored and read back), slower than reading."""
 
-READERS = [
-    "wildfeedback",
-    "drift",
-    "ultrafeedback",
-    "wildchat",
-    "openwebui",
-    "langfuse",
-    "otel",
-    "openinference",
-    "litellm",
-    "langsmith",
-    "openai",
-    "lmsys",
-    "sharegpt",
-    "messages",
-]
+
+def names_of_readers() -> list[str]:
+    """The keys of READERS, from the source: the package must not be imported before it is instrumented."""
+    tree = ast.parse((SOURCE / "readers" / "__init__.py").read_text("utf-8"))
+    (formats,) = (
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "READERS"
+    )
+    assert isinstance(formats, ast.Dict)
+    return [key.value for key in formats.keys if isinstance(key, ast.Constant)]
+
+
+READERS = names_of_readers()
 SHARED = ("texts", "verdicts", "spans")
 ROLES = ["user", "assistant", "system", "tool", "human", "gpt"]
 
@@ -181,7 +179,7 @@ class Harness:
         self._name = name
         module = sys.modules[self._read.__module__]
         own = words_of(Path(str(module.__file__)))
-        self.words = own * 3 + [word for other in SHARED for word in words_of(TRACES / f"{other}.py")]
+        self.words = own * 3 + [word for other in SHARED for word in words_of(SOURCE / "traces" / f"{other}.py")]
         self.words += ROLES * 3
         self._rows = [json.loads(row) for row in (SEEDS / f"{name}.jsonl").read_bytes().splitlines()]
         shared = Path("/dev/shm")

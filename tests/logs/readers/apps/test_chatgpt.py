@@ -124,8 +124,42 @@ def test_media_leave_a_mark_and_spoken_words_are_text(read):
             ("assistant", "A tulip.", {}),
         )
     )
-    assert [text for _, text in told.texts()[1:]] == ["A rose.", "And this one?", "A tulip."]
-    assert "Which flower is this?" in told.texts()[0][1]
+    assert [text for _, text in told.texts()] == [
+        "[image]\nWhich flower is this?", "A rose.", "And this one?", "A tulip.",
+    ]  # fmt: skip
+    assert told.only.has_media(0)
+    assert not told.only.has_media(1, 2, 3)
+
+
+def test_thoughts_and_calls_belong_to_the_reply_and_tools_answer(read):
+    thoughts = {"content_type": "thoughts", "thoughts": [{"summary": "Sum", "content": "I add them."}]}
+    code = {"content_type": "code", "language": "unknown", "text": "2+2"}
+    told = read(
+        line(
+            ("user", "2+2?", {}),
+            ("assistant", thoughts, {}),
+            ("assistant", {"content_type": "reasoning_recap", "content": "Thought for 5s"}, {}),
+            ("assistant", code, {"recipient": "python"}),
+            ("tool", {"content_type": "execution_output", "text": "4"}, {"tool": "python"}),
+            ("assistant", "It is 4.", {}),
+        )
+    )
+    user, call, answer, reply = told.only.messages
+    assert user.content == "2+2?"
+    assert (call.content, call.reasoning) == ("", "I add them.")
+    assert [(one.id, one.function.name, one.function.arguments) for one in call.tool_calls] == [
+        ("n3", "python", '{"input":"2+2"}')
+    ]
+    assert (answer.role, answer.content, answer.name, answer.tool_call_id) == ("tool", "4", "python", "n3")
+    assert (reply.role, reply.content, reply.reasoning) == ("assistant", "It is 4.", None)
+
+
+def test_a_thumb_on_a_reply_after_thoughts_points_at_the_reply(read):
+    thoughts = {"content_type": "thoughts", "thoughts": [{"content": "hm"}]}
+    chat_of_three = line(("user", "2+2?", {}), ("assistant", thoughts, {}), ("assistant", "5", {}))
+    told = read(conversations=[chat_of_three], message_feedback=[{**FEEDBACK, "id": "n2"}])
+    assert [(message.content, message.reasoning) for message in told.only.messages] == [("2+2?", None), ("5", "hm")]
+    assert [(rating.reply_index, rating.value) for rating in told.only.ratings] == [(1, -1.0)]
 
 
 def test_an_edited_question_keeps_both_versions(read):

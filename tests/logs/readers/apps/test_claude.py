@@ -82,6 +82,20 @@ def test_the_result_of_a_tool_ends_the_message_before_it(read):
         ("tool", "In March."),
         ("assistant", "Cut them in March."),
     ]
+    call, answer = told.only.messages[1:3]
+    assert [(one.id, one.function.name, one.function.arguments) for one in call.tool_calls] == [
+        ("t1", "search", '{"q":"roses"}')
+    ]
+    assert (answer.tool_call_id, answer.name) == ("t1", "search")
+
+
+def test_thoughts_and_files(read):
+    content = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "A rose."}]
+    files = [{"file_name": "rose.PNG"}, {"file_name": "list.pdf"}]
+    told = read(chat(entry("1", "human", "What is it?", files=files), entry("2", "assistant", "x", content)))
+    assert told.texts() == [("user", "What is it?\n[image]\n[file]"), ("assistant", "A rose.")]
+    assert told.only.messages[1].reasoning == "hm"
+    assert told.only.has_media(0)
 
 
 @pytest.mark.parametrize(

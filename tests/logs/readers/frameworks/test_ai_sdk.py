@@ -24,11 +24,8 @@ def test_a_chat_of_ui_messages(read):
     ]
     told = read({"id": "chat1", "userId": "ann", "messages": messages})
     assert told.formats == ["ai_sdk"]
-    assert [(role, text.split("\n")[0]) for role, text in told.texts()] == [
-        ("user", Q),
-        ("assistant", A),
-        ("user", "Thanks"),
-    ]
+    assert told.only.messages[1].reasoning == "hm"
+    assert told.texts() == [("user", f"{Q}\n[image]"), ("assistant", A), ("user", "Thanks")]
     assert (told.only.source_id, told.only.user_key, told.only.model) == ("chat1", "ann", "m-1")
     assert told.only.started_at == told.only.messages[0].timestamp == "2024-05-20T13:39:05+00:00"
 
@@ -53,7 +50,12 @@ TOOLS = {
 def test_the_result_of_a_tool_is_a_message_before_the_text_that_uses_it(read, version):
     told = read({"id": "c", "messages": [message("1", "user", Q), TOOLS[version]]})
     assert told.formats == ["ai_sdk"]
-    assert [pair for pair in told.texts() if pair[1]] == [("user", Q), ("tool", "cherries"), ("assistant", A)]
+    assert told.texts() == [("user", Q), ("assistant", ""), ("tool", "cherries"), ("assistant", A)]
+    call, answer = told.only.messages[1:3]
+    assert [(one.id, one.function.name, one.function.arguments) for one in call.tool_calls] == [
+        ("c1", "search", '{"q":"fruit"}')
+    ]
+    assert (answer.tool_call_id, answer.name) == ("c1", "search")
 
 
 def test_messages_of_the_application_are_left_out(read):

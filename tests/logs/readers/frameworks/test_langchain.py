@@ -40,6 +40,31 @@ def test_messages_in_every_spelling(read, spelling):
     assert told.only.source_id == "t1"
 
 
+def test_calls_answers_and_thoughts(read):
+    old = {"id": "c2", "type": "function", "function": {"name": "count", "arguments": "{}"}}
+    content = [
+        {"type": "text", "text": "I look it up."},
+        {"type": "tool_use", "id": "c1", "name": "search", "input": {}},
+    ]
+    told = read(
+        {
+            "messages": [
+                entry("human", Q),
+                entry("ai", content, tool_calls=[CALL]),
+                entry("tool", "cherries", tool_call_id="c1", name="search"),
+                entry("ai", "", additional_kwargs={"tool_calls": [old], "reasoning_content": "hm"}),
+                {"type": "remove", "content": "", "id": "x"},
+            ]
+        }
+    )
+    _, call, answer, other = told.only.messages
+    assert (call.content, [(one.id, one.function.arguments) for one in call.tool_calls]) == (
+        "I look it up.", [("c1", '{"q":"fruit"}')],
+    )  # fmt: skip
+    assert (answer.role, answer.content, answer.tool_call_id, answer.name) == ("tool", "cherries", "c1", "search")
+    assert ([(one.id, one.function.name) for one in other.tool_calls], other.reasoning) == ([("c2", "count")], "hm")
+
+
 STATES = {
     "a state": {"values": {"messages": PLAIN}, "config": {"configurable": {"thread_id": "t1"}}},
     "a checkpoint": {

@@ -155,8 +155,11 @@ def test_what_is_no_pair_has_a_name(read, row, reason):
 
 
 def test_a_preferred_reply_without_text_is_only_a_dislike(read):
-    told = read({"prompt": Q, "chosen": "", "rejected": BAD})
-    assert [(r.kind, r.value, r.preferred) for r in told.only.ratings] == [("score", -1.0, None)]
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+    told = read({"prompt": Q, "chosen": "", "rejected": BAD}, {"prompt": Q, "chosen": [call], "rejected": "Plum."})
+    assert [[(r.kind, r.value, r.preferred) for r in one.ratings] for one in told.conversations] == [
+        [("score", -1.0, None)]
+    ] * 2
 
 
 def test_five_megabytes_are_read(read):
