@@ -52,6 +52,7 @@ class Reason(StrEnum):
     BROKEN_CSV = "broken_csv"
     NOT_AN_OBJECT = "not_an_object"
     NO_MESSAGES = "no_messages"
+    NO_CONVERSATION = "no_conversation"
     UNKNOWN_ROLE = "unknown_role"
     BAD_CONTENT = "bad_content"
     ROLES_OUT_OF_ORDER = "roles_out_of_order"

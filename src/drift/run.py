@@ -106,7 +106,8 @@ def store_for(cfg: Config, folder: Path) -> Store:
     if cfg.store:
         return Store(Path(cfg.store), cfg.evaluation.split)
     contents = map(Digests().content, map(Path, cfg.logs))
-    name = stable_hash(*contents, cfg.ingestion.model_dump_json())
+    unset = {name for name in ("map", "roles") if not getattr(cfg.ingestion, name)}  # stores of earlier versions
+    name = stable_hash(*contents, cfg.ingestion.model_dump_json(exclude=unset))
     return Store(folder / layout.STORE / name, cfg.evaluation.split)
 
 

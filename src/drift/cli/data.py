@@ -19,6 +19,21 @@ def ingest(
     source: Annotated[
         str | None, typer.Option(help="Name of the source. It is part of the identity of each conversation.")
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="KEY=COLUMN,...",
+            help="Read a table: conversation=,role=,content= (a row is a message) or request=,reply= (an exchange); "
+            "also time, model, user, rating and others (docs/tables.md).",
+        ),
+    ] = None,
+    roles: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE=WORD,...", help="With --map: the log's words for roles: user=customer,assistant=bot."
+        ),
+    ] = None,
     redact: Annotated[
         bool, typer.Option("--redact/--no-redact", help="Replace personal data with placeholders.")
     ] = True,
@@ -52,7 +67,15 @@ def ingest(
     from drift.progress import report_progress
     from drift.store import Store
 
-    settings = ingestion_settings(redact, keep or [], persons, consent or [], near_duplicates)
+    settings = ingestion_settings(
+        redact=redact,
+        keep=keep or [],
+        persons=persons,
+        consent=consent or [],
+        near_duplicates=near_duplicates,
+        columns=columns or [],
+        roles=roles or [],
+    )
     options = {"format": log_format, "source": source, "settings": settings, "on_progress": report_progress}
     if dry_run:
         with progress("reading"):

@@ -1,9 +1,10 @@
 """`drift audit-privacy`, `drift forget`, and the privacy options of `drift ingest`."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -65,26 +66,40 @@ def forget(
         )
 
 
-def ingestion_settings(
-    redact: bool, keep: Sequence[str], persons: str | None, consent: Sequence[str], near_duplicates: bool
-) -> "IngestionSettings":
+def ingestion_settings(**given: Any) -> "IngestionSettings":
     """The options of `drift ingest` as settings. Raises ConfigError that names the option and the allowed values."""
     from pydantic import ValidationError
 
     from drift.config import IngestionSettings
 
-    fields = [field.partition("=") for field in consent]
-    if wrong := next((name for name, equals, _ in fields if not name or not equals), None):
+    consent = [field.partition("=") for field in given.pop("consent")]
+    if wrong := next((name for name, equals, _ in consent if not name or not equals), None):
         raise ConfigError(f"--require-consent {wrong}: write it as FIELD=VALUE, for example training_consent=true.")
+    columns: dict[str, str] = {}
+    for key, column in _assignments("--map", given.pop("columns"), "conversation=thread_id,role=sender,content=body"):
+        if columns.setdefault(key, column) != column:
+            raise ConfigError(f"--map: {key} is given twice, as {columns[key]!r} and as {column!r}.")
+    roles: dict[str, list[str]] = {}
+    for role, word in _assignments("--roles", given.pop("roles"), "user=customer,assistant=bot"):
+        roles.setdefault(role, []).append(word)
     try:
         return IngestionSettings.model_validate(
-            {
-                "redact": redact,
-                "keep": list(keep),
-                "persons": persons,
-                "near_duplicates": near_duplicates,
-                "require_consent": {name: value for name, _, value in fields},
-            }
+            {**given, "require_consent": {name: value for name, _, value in consent}, "map": columns, "roles": roles}
         )
     except ValidationError as error:
-        raise ConfigError(f"--keep {error.errors()[0]['input']}: {error.errors()[0]['msg']}.") from None
+        problem = error.errors()[0]
+        option = str(problem["loc"][0]) if problem["loc"] else "roles"
+        if problem["type"] == "value_error":
+            raise ConfigError(f"--{option}: {problem['msg'].removeprefix('Value error, ').rstrip('.')}.") from None
+        raise ConfigError(f"--{option} {problem['input']}: {problem['msg']}.") from None
+
+
+def _assignments(option: str, given: Sequence[str], example: str) -> list[tuple[str, str]]:
+    """`a=x,b=y` as pairs. A comma ends a value only if another `key=` follows."""
+    pairs = []
+    for part in (part for text in given for part in re.split(r",(?=\s*\w+\s*=)", text)):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise ConfigError(f"{option} {part}: write it as {example}.")
+        pairs.append((key.strip(), value.strip()))
+    return pairs

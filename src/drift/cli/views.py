@@ -30,6 +30,8 @@ def show_ingestion(ingested: "IngestSummary", as_json: bool) -> None:
     """Print the counts, and the skipped files and first refused rows by name. --json has all of them."""
     fields = dataclasses.asdict(ingested)
     skipped, details, unread = (fields.pop(name) for name in ("skipped", "details", "unread"))
+    if not fields["unknown_roles"]:
+        del fields["unknown_roles"]
     fields["unread"] = dict(list(unread.items())[:UNREAD_KEYS])
     if len(unread) > UNREAD_KEYS:
         fields["unread"] |= {f"and {len(unread) - UNREAD_KEYS} more keys": sum(list(unread.values())[UNREAD_KEYS:])}

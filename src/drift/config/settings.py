@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from drift.config.mapping_rules import known_columns, known_roles, listed_roles
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, known_recipe
 from drift.config.template_rules import iso_date, without_own_arguments
 from drift.records import BackendName, LossName, MarginUnit, PersonalData, ScorerName, Thinking, Unfinished
@@ -114,7 +115,8 @@ class IngestionSettings(Settings):
     `redact`: replace personal data with placeholders, except the kinds in `keep`. `persons`: a spaCy model that also
     finds people's names (extra `pii`). `require_consent`: fields of the log and the value each must have; other
     conversations are skipped and counted. `near_duplicates`: detect conversations that nearly repeat another one; only
-    the first of them gives pairs.
+    the first of them gives pairs. `map`: the columns of a table, as `--map`; `roles`: the log's words for its roles, as
+    `--roles` (docs/tables.md).
     """
 
     redact: bool = True
@@ -122,6 +124,14 @@ class IngestionSettings(Settings):
     persons: str | None = None
     require_consent: dict[str, str] = {}
     near_duplicates: bool = False
+    map: Annotated[dict[str, str], AfterValidator(known_columns)] = {}
+    roles: Annotated[dict[str, tuple[str, ...]], BeforeValidator(listed_roles), AfterValidator(known_roles)] = {}
+
+    @model_validator(mode="after")
+    def _maps_its_roles(self) -> "IngestionSettings":
+        if self.roles and "role" not in self.map:
+            raise ValueError("roles are read from a column: name it in ingestion.map, as role")
+        return self
 
 
 class ExperimentalLabels(Settings):

@@ -12,6 +12,7 @@ from drift.logs.files.opening import Repair
 from drift.logs.files.sources import find_logs
 from drift.logs.near_duplicates import find_near_duplicates
 from drift.logs.readers import READERS
+from drift.logs.readers.table import Table
 from drift.logs.reading import FILTERED, OnProgress, Reading, how_to_read, read_logs
 from drift.logs.redaction import make_redactor
 from drift.records import Conversation, PersonalData, Reason
@@ -33,8 +34,8 @@ class IngestSummary:
     became placeholders, by kind. `withdrawn`: removed from the store because the last version that was read refuses the
     required consent; None if no consent is required. `near_duplicates`: conversations of the whole store that are
     noted as repeats; None if this was not checked. `unread`: keys that held something and were not read, the most
-    frequent first. `skipped`: files of folders that are no logs, and why. `details`: where each reason was met first,
-    and what was wrong there.
+    frequent first. `unknown_roles`: of tables, words that stand for no role. `skipped`: files of folders that are no
+    logs, and why. `details`: where each reason was met first, and what was wrong there.
     """
 
     read: int = 0
@@ -51,6 +52,7 @@ class IngestSummary:
     rows: int = field(default=0, compare=False)
     formats: dict[str, int] = field(default_factory=dict, compare=False)
     unread: dict[str, int] = field(default_factory=dict, compare=False)
+    unknown_roles: dict[str, int] = field(default_factory=dict, compare=False)
     skipped: dict[str, str] = field(default_factory=dict, compare=False)
     details: dict[Reason, str] = field(default_factory=dict, compare=False)
 
@@ -77,7 +79,7 @@ def check_usable(summary: IngestSummary) -> None:
     formats = ", ".join(summary.formats) or "no format"
     raise DataError(
         f"nothing usable in these logs: {summary.rows} rows read as {formats}: {'; '.join(parts) or 'no rows'}. "
-        f"{how_to_read()}"
+        f"{'Correct --map and --roles.' if 'table(' in formats else how_to_read()}"
     )
 
 
@@ -155,13 +157,15 @@ class _Ingestion:
     ) -> None:
         if format_name is not None and format_name not in READERS:
             raise DataError(f"--format {format_name}: unknown format; allowed: {', '.join(READERS)}.")
+        if format_name is not None and settings.map:
+            raise DataError(f"--format {format_name} and --map exclude each other: a mapped table has no other format.")
         self.reading = Reading()
         self.examples: list[Conversation] = []
         self.refused: set[str] = set()  # ids of conversations without consent: about 100 bytes each
         found = find_logs(paths)
         self.reading.skipped |= found.skipped
         self._sources = found.sources
-        self._format = format_name
+        self._form = Table(settings) if settings.map else format_name
         self._source = source
         self._consent = settings.require_consent
         self._redactor = make_redactor(settings)
@@ -175,7 +179,7 @@ class _Ingestion:
     def read_into(self, writer: StoreWriter) -> None:
         """Give every conversation and every quarantined row to the writer."""
         outcomes = read_logs(
-            self._sources, self._format, self._source, writer.user_key, self.reading, self._on_progress, writer.spill
+            self._sources, self._form, self._source, writer.user_key, self.reading, self._on_progress, writer.spill
         )
         for outcome in self._redactor.each(outcomes) if self._redactor else outcomes:
             self._read += 1
@@ -223,6 +227,7 @@ class _Ingestion:
             rows=self.reading.rows,
             formats=dict(Counter(self.reading.formats.values())),
             unread=dict(self.reading.unread.counts.most_common()),
+            unknown_roles=dict(self.reading.unknown_roles.most_common()),
             skipped=self.reading.skipped,
             details=self._details,
         )

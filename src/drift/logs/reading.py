@@ -13,9 +13,11 @@ from drift.logs.convert import is_consent
 from drift.logs.draft import ConversationDraft, Evidence, finish
 from drift.logs.files.opening import Repair
 from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
-from drift.logs.files.sources import LogFile, Source
+from drift.logs.files.sources import LogFile, NotALog, Source
 from drift.logs.judgements import Judgements, judgements_first
-from drift.logs.readers import READERS
+from drift.logs.readers import READERS, Format
+from drift.logs.readers.table import Table
+from drift.logs.tables import TableJoiner
 from drift.logs.traces.stitching import Stitcher
 from drift.logs.traces.threads import Threads
 from drift.logs.unread import Unread
@@ -33,9 +35,13 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class Reading:
-    """Counts of what was read. `formats`: by file. `skipped`: files that were not read, and why. `rows`: rows of the
-    files. `merged`: calls that are part of a longer call; `merged_rows`: their rows. `accounted`: rows that became a
-    conversation, a judgement or a `Reject`. `unread`: keys that held something and were not read."""
+    """Counts of what was read.
+
+    `formats`: by file. `skipped`: files that were not read, and why. `rows`: rows of the files. `merged`: calls that
+    are part of a longer call; `merged_rows`: their rows. `accounted`: rows that became a conversation, a judgement or a
+    `Reject`. `unread`: keys that held something and were not read. `unknown_roles`: of tables, words that stand for no
+    role.
+    """
 
     formats: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -44,6 +50,7 @@ class Reading:
     merged_rows: int = 0
     repaired: Counter[Repair] = field(default_factory=Counter)
     accounted: int = 0
+    unknown_roles: Counter[str] = field(default_factory=Counter)
     unread: Unread = field(default_factory=lambda: Unread(is_consent))
 
     def check(self) -> None:
@@ -55,41 +62,35 @@ class Reading:
             )
 
 
-class NotALog(DataError):
-    """A file holds no rows, or none of a known format. `why`: in a few words."""
-
-    def __init__(self, name: str, why: str, remedy: str) -> None:
-        super().__init__(f"{name}: {why}. {remedy}")
-        self.why = why
-
-
 class Head(NamedTuple):
-    """The name of a format, and the rows that were read to recognise it."""
+    """A format, and the rows that were read to recognise it."""
 
-    format_name: str
+    name: str
+    reader: Format
     rows: list[LogRow | Reject]
 
 
 def read_logs(
     sources: Sequence[Source | Path],
-    format_name: str | None,
+    form: str | Table | None,
     source_name: str | None,
     user_key: Callable[[str], str],
     reading: Reading,
     on_progress: OnProgress | None = None,
     spill: Path | None = None,
 ) -> Iterator[Conversation | Reject]:
-    """Yield the conversations and rejects of all sources in order. Stitched formats come last, when all files are read.
+    """Yield the conversations and rejects of all sources in order. Those of stitched formats and of tables come last.
 
-    `source_name`: the origin of the logs, part of the identity of their conversations; by default, the format's name.
-    `spill`: the folder for what does not fit into memory. Raises DataError if a file's format is ambiguous, or if the
-    user named a file and its format is unknown.
+    `form`: the name of the format, or a table's columns; None if the first rows show it. `source_name`: the origin of
+    the logs, part of the identity of their conversations; by default, the format's name. `spill`: the folder for what
+    does not fit into memory. Raises DataError if a file's format is ambiguous, or if the user named a file and its
+    format is unknown.
     """
     opened = [LogFile(source) if isinstance(source, Path) else source for source in sources]
     total, done = sum(source.size for source in opened), 0
-    stitchers: dict[str, Stitcher | Threads] = {}
+    joiners: dict[str, Stitcher | Threads | TableJoiner] = {}
     judgements = Judgements()
-    with ExitStack() as open_stitchers:
+    with ExitStack() as open_joiners:
         for source in judgements_first(opened):
             start = done
 
@@ -98,43 +99,49 @@ def read_logs(
                     on_progress(start + in_file, total)
 
             rows = source.rows(progress, reading.repaired)
-            head = _head(source, rows, format_name, reading)
+            head = _head(source, rows, form, reading)
             done += source.size
             if head is None:
                 progress(source.size)
                 continue
-            name = head.format_name
-            reader = READERS[name]
+            name, reader = head.name, head.reader
             counted = _counted(itertools.chain(head.rows, rows), reading)
             outcomes = reader.read(counted if reader.keys is None else reading.unread.counted(counted, reader.keys))
-            if reader.stitched or reader.joined:
-                if name not in stitchers:
-                    stitchers[name] = Threads(reader.joined, spill) if reader.joined else Stitcher(spill)
-                    open_stitchers.callback(stitchers[name].close)
-                outcomes = _stitch(outcomes, stitchers[name], judgements, source.name)
+            if reader.stitched or reader.joined or isinstance(form, Table):
+                if name not in joiners:
+                    joiners[name] = _joiner(form, reader, spill)
+                    open_joiners.callback(joiners[name].close)
+                outcomes = _joined(outcomes, joiners[name], judgements, source.name)
             else:
                 outcomes = _judged(outcomes, judgements, source.name)
             yield from _finished(outcomes, source_name or name, user_key, reading, source.name)
-        for name, stitcher in stitchers.items():
-            stitched = stitcher.finish()
-            reading.merged += stitched.merged
-            reading.merged_rows += stitched.merged_rows
-            outcomes = _judged(stitched.outcomes, judgements)
-            yield from _finished(outcomes, source_name or name, user_key, reading)
+        if isinstance(form, Table):
+            form.check_seen()
+            reading.repaired += form.repairs
+            reading.unknown_roles += form.unknown_roles
+        for name, joiner in joiners.items():
+            joined = joiner.finish()
+            reading.merged += joined.merged
+            reading.merged_rows += joined.merged_rows
+            yield from _finished(_judged(joined.outcomes, judgements), source_name or name, user_key, reading)
         yield from _finished(judgements.outcomes(), "", user_key, reading)
         reading.check()
 
 
-def _head(source: Source, rows: Iterator[LogRow | Reject], format_name: str | None, reading: Reading) -> Head | None:
+def _head(source: Source, rows: Iterator[LogRow | Reject], form: str | Table | None, reading: Reading) -> Head | None:
     """The format of a source; None if it is no log, and nobody named it. Raises DataError."""
     try:
-        head = Head(format_name, []) if format_name is not None else recognise(source.name, rows)
+        if isinstance(form, Table):
+            reader = Format(lambda row: False, form.read, keys=form.keys)
+            head = Head(form.name, reader, form.head(source, rows))
+        else:
+            head = recognise(source.name, rows) if form is None else Head(form, READERS[form], [])
     except NotALog as error:
         if source.is_named:
             raise
         reading.skipped[source.name] = error.why
         return None
-    reading.formats[source.name] = head.format_name
+    reading.formats[source.name] = head.name
     return head
 
 
@@ -158,7 +165,8 @@ def recognise(name: str, rows: Iterator[LogRow | Reject]) -> Head:
             break
     candidates = lines or plain_lines
     if len(candidates) == 1:
-        return Head(next(iter(candidates)), first)
+        (recognised,) = candidates
+        return Head(recognised, READERS[recognised], first)
     if candidates:
         listed = ", ".join(f"{candidate} (line {line})" for candidate, line in candidates.items())
         raise DataError(f"{name}: the format could be {listed}. Choose one: --format NAME.")
@@ -211,22 +219,21 @@ def _counted(rows: Iterable[LogRow | Reject], reading: Reading) -> Iterator[LogR
         yield row
 
 
-def _stitch(
-    outcomes: Iterable[ConversationDraft | Evidence | Reject],
-    stitcher: Stitcher | Threads,
-    judgements: Judgements,
-    file: str,
-) -> Iterator[ConversationDraft | Evidence | Reject]:
-    """Give calls and judgements to the stitcher, which yields them after the last file; yield only rejects."""
+def _joiner(form: str | Table | None, reader: Format, spill: Path | None) -> Stitcher | Threads | TableJoiner:
+    if isinstance(form, Table):
+        return TableJoiner(spill)
+    return Threads(reader.joined, spill) if reader.joined else Stitcher(spill)
+
+
+def _joined(outcomes: Iterable[Any], joiner: Any, judgements: Judgements, file: str) -> Iterator[Reject]:
+    """Give calls, judgements or rows to the joiner, which yields them after the last file; yield only rejects."""
     for outcome in outcomes:
         if isinstance(outcome, Reject):
             yield outcome
-        elif isinstance(stitcher, Stitcher):
-            stitcher.add(outcome, file)
-        elif isinstance(outcome, Evidence):
+        elif isinstance(joiner, Threads) and isinstance(outcome, Evidence):
             judgements.add(outcome, file)
         else:
-            stitcher.add(outcome, file)
+            joiner.add(outcome, file)
 
 
 def _judged(

@@ -22,7 +22,8 @@ _SEPARATORS = re.compile(rb"[\s,]*")
 _PAGE_ROWS = re.compile(rb'"data"\s*:\s*\[')
 _NEXT_ARRAY = re.compile(rb"\s*\[")
 _PAGE_NAMES = (
-    "data meta object has_more first_id last_id next next_cursor next_page cursor cursors page total links url"
+    "data meta object has_more first_id last_id next next_cursor next_page cursor cursors page total links url limit"
+    " offset count"
 )
 PAGE_KEYS = frozenset(_PAGE_NAMES.split())
 

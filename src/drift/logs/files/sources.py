@@ -8,15 +8,24 @@ from pathlib import Path
 from typing import Protocol
 
 from drift.errors import DataError
-from drift.logs.files.opening import KINDS, STDIN, Progress, Repair
+from drift.logs.files.opening import KINDS, STDIN, Progress, Repair, kind_of
 from drift.logs.files.rows import LogRow, Reject, read_rows
 
 SUFFIXES = tuple(kind + packed for kind in KINDS for packed in ("", ".gz", ".zst"))
 
 
+class NotALog(DataError):
+    """A file holds no rows, or none of a known format. `why`: in a few words."""
+
+    def __init__(self, name: str, why: str, remedy: str) -> None:
+        super().__init__(f"{name}: {why}. {remedy}")
+        self.why = why
+
+
 class Source(Protocol):
     """Where rows come from. `name`: for people, without secrets. `size`: bytes, for progress; 0 if unknown.
-    `is_named`: the user named it, so it must be a log; others are skipped if they are none."""
+    `is_named`: the user named it, so it must be a log; others are skipped if they are none. `has_columns`: each row
+    names all columns, also the empty ones."""
 
     @property
     def name(self) -> str: ...
@@ -24,6 +33,8 @@ class Source(Protocol):
     def size(self) -> int: ...
     @property
     def is_named(self) -> bool: ...
+    @property
+    def has_columns(self) -> bool: ...
     def rows(self, progress: Progress, repairs: Counter[Repair]) -> Iterator[LogRow | Reject]: ...
 
 
@@ -41,6 +52,10 @@ class LogFile:
     @property
     def size(self) -> int:
         return 0 if self.path == STDIN else self.path.stat().st_size
+
+    @property
+    def has_columns(self) -> bool:
+        return kind_of(self.path) in (".csv", ".tsv", ".parquet")
 
     def rows(self, progress: Progress, repairs: Counter[Repair]) -> Iterator[LogRow | Reject]:
         return read_rows(self.path, progress, repairs)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from drift.logs.draft import ConversationDraft, Evidence
+from drift.logs.draft import ConversationDraft
 from drift.logs.files.rows import LogRow, Reject
 from drift.logs.readers.apis import anthropic, batches, openai_responses, openai_stored
 from drift.logs.readers.apps import chatgpt, claude, openwebui
@@ -23,7 +23,8 @@ class Format:
     it reads; None: keys that it does not read are not counted."""
 
     recognises: Callable[[Mapping[str, Any]], bool]
-    read: Callable[[Iterable[LogRow | Reject]], Iterator[ConversationDraft | Evidence | Reject]]
+    read: Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
+    """Yields ConversationDraft, Evidence, Reject; of a table, TableRow."""
     plain: bool = False
     stitched: bool = False
     joined: Callable[[ConversationDraft], None] | None = None

@@ -1,0 +1,231 @@
+"""Join the rows of tables to conversations, wherever the rows of one stand.
+
+The rows wait in an unnamed file. DuckDB holds three numbers of each, finds the rows that belong together, and spills
+to disk beyond its memory limit. A conversation stands in the order of time if each of its rows has a time, else in the
+order of the rows. Rows of one time keep their order, reversed in a table that holds the newest first.
+"""
+
+import itertools
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import duckdb
+import orjson
+import pyarrow as pa
+
+from drift.logs.draft import ConversationDraft, Evidence
+from drift.logs.files.rows import MAX_ROW_BYTES, Place, Reject, encodable
+from drift.logs.readers.table import TableRow
+from drift.logs.traces.stitching import MEMORY_LIMIT, Stitched
+from drift.records import Message, Rating, Reason, ToolCall, stable_hash, tool_calls_of
+
+_ROWS_PER_BATCH = 20_000
+_MOST_STARS = 5.0
+_MAX_MESSAGES = 100_000  # of one conversation, as in trees
+
+_CONVERSATIONS = """
+    SELECT conversation, place, size FROM (
+        SELECT *, min(number) OVER (PARTITION BY conversation) AS first FROM rows)
+    ORDER BY first, number"""
+
+
+class TableJoiner:
+    """Takes the rows of all tables, in any order, and joins them."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """`folder`: for spilled data; by default the system's folder for temporary files."""
+        self._spill = tempfile.TemporaryDirectory(prefix="drift-tables-", dir=folder)
+        self._texts: BinaryIO = tempfile.TemporaryFile(dir=folder)  # type: ignore[assignment]  # noqa: SIM115
+        config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": self._spill.name}
+        self._tables = duckdb.connect(config=config)
+        self._tables.execute("CREATE TABLE rows (conversation BIGINT, number BIGINT, place BIGINT, size BIGINT)")
+        self._waiting: list[tuple[int, int, int, int]] = []
+        self._count = itertools.count()
+        self._place = 0
+        self._scales: dict[str, _Scale] = {}
+
+    def close(self) -> None:
+        """Delete the temporary files."""
+        self._tables.close()
+        self._texts.close()
+        self._spill.cleanup()
+
+    def add(self, row: TableRow, file: str) -> None:
+        """Add a row of the table `file`."""
+        number = next(self._count)
+        if (rating := row.rating) is not None and rating.scale is not None:
+            self._scales.setdefault(rating.scale, _Scale()).add(rating)
+        size = self._texts.write(orjson.dumps((encodable(file), row), default=list, option=orjson.OPT_APPEND_NEWLINE))
+        key = f"row {number}" if row.conversation is None else f"id {row.conversation}"
+        conversation = int(stable_hash(key), 16) - 2**63  # DuckDB's BIGINT has a sign
+        self._waiting.append((conversation, number, self._place, size))
+        self._place += size
+        if len(self._waiting) >= _ROWS_PER_BATCH:
+            self._flush()
+
+    def finish(self) -> Stitched:
+        """Join everything that was added."""
+        self._flush()
+        return Stitched(self._outcomes(), merged=0, merged_rows=0)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            names = ("conversation", "number", "place", "size")
+            columns = dict(zip(names, map(list, zip(*self._waiting, strict=True)), strict=True))
+            batch = pa.table(columns)  # noqa: F841 (DuckDB reads it by name)
+            self._tables.execute("INSERT INTO rows SELECT * FROM batch")
+            self._waiting.clear()
+
+    def _outcomes(self) -> Iterator[ConversationDraft | Reject]:
+        batches = self._tables.cursor().sql(_CONVERSATIONS).to_arrow_reader(1024)
+        stored = (row for batch in batches for row in batch.to_pylist())
+        for _, group in itertools.groupby(stored, key=itemgetter("conversation")):
+            rows: list[tuple[TableRow, str]] = []
+            size = count = 0
+            for row in group:
+                size, count = size + row["size"], count + 1
+                if not rows or (size <= MAX_ROW_BYTES and count <= _MAX_MESSAGES):
+                    rows.append(self._load(row["place"]))
+            yield from self._joined(rows, count)
+
+    def _load(self, place: int) -> tuple[TableRow, str]:
+        self._texts.seek(place)
+        file, fields = orjson.loads(self._texts.readline())
+        rating = fields["rating"]
+        return TableRow(**{
+            **fields,
+            "at": Place(*fields["at"]),
+            "messages": tuple(_message(message) for message in fields["messages"]),
+            "rating": None if rating is None else Evidence(**{**rating, "at": Place(*rating["at"]), "about": ()}),
+            "problem": None if fields["problem"] is None else (Reason(fields["problem"][0]), fields["problem"][1]),
+        }), file  # fmt: skip
+
+    def _joined(self, rows: list[tuple[TableRow, str]], count: int) -> Iterator[ConversationDraft | Reject]:
+        """Yield the conversation of these rows, and its ratings that say nothing."""
+        first, file = rows[0]
+        bad = next(((row, place) for row, place in rows if row.problem), None)
+        if len(rows) < count:
+            detail = f"{count} rows in one conversation, more than {MAX_ROW_BYTES} bytes or {_MAX_MESSAGES} rows"
+            yield Reject(first.at, Reason.TOO_LARGE, detail, rows=count, file=file)
+        elif bad is not None:
+            (row, file), (reason, detail) = bad, bad[0].problem or (Reason.BAD_CONTENT, "")
+            yield Reject(row.at, reason, detail, rows=count, file=file)
+        else:
+            ordered = _without_repeats(_in_order(rows))
+            ratings, rejects = self._ratings(ordered)
+            yield replace(_draft([row for row, _ in ordered]), at=first.at, ratings=ratings, rows=count, file=file)
+            yield from rejects
+
+    def _ratings(self, rows: Sequence[tuple[TableRow, str]]) -> tuple[tuple[Rating, ...], list[Reject]]:
+        """The ratings of a conversation, and those that are about no reply or say neither good nor bad."""
+        ratings: dict[Rating, None] = {}
+        rejects: list[Reject] = []
+        given = [(row.rating.value, row.rating.kind) for row, _ in rows if row.rating is not None]
+        is_of_whole = len(given) == len(rows) > 1 and len(set(given)) == 1 and any(row.rated is None for row, _ in rows)
+        size, last = 0, None
+        places: list[tuple[Evidence, int | None, str]] = []
+        for row, file in rows:
+            before = last
+            replies = [place for place, message in enumerate(row.messages) if message.role == "assistant"]
+            last = size + replies[-1] if replies else last
+            if row.rating is not None:
+                places.append((row.rating, before if row.rated is None else size + row.rated, file))
+            size += len(row.messages)
+        if is_of_whole:  # the same on every row, also the user's: it is about the conversation, so its last reply
+            places = [(places[-1][0], last, places[-1][2])]
+        for rating, place, file in places:
+            value = self._value(rating)
+            if place is None:
+                detail = "a rating beside a message without a reply before it"
+                rejects.append(Reject(rating.at, Reason.ORPHAN_FEEDBACK, detail, rows=0, file=file))
+            elif value is None:
+                scale = self._scales[rating.scale or ""]
+                detail = f"ratings from {scale.low:g} to {scale.high:g}: unknown whether high or low is good"
+                rejects.append(Reject(rating.at, Reason.NO_VERDICT, detail, rows=0, file=file))
+            else:
+                ratings[Rating(place, rating.kind, value, rating.comment, rating.preferred)] = None
+        return tuple(ratings), rejects
+
+    def _value(self, rating: Evidence) -> float | None:
+        """The rating between -1 and 1; None if its scale does not tell."""
+        return rating.value if rating.scale is None else self._scales[rating.scale].judged(rating.value)
+
+
+class _Scale:
+    """All values of one column of ratings. What is good shows only from all of them."""
+
+    def __init__(self) -> None:
+        self.low, self.high = float("inf"), float("-inf")
+        self._stars = False
+
+    def add(self, rating: Evidence) -> None:
+        self.low, self.high = min(self.low, rating.value), max(self.high, rating.value)
+        self._stars |= rating.stars
+
+    def judged(self, value: float) -> float | None:
+        if self.low >= -1 and self.high <= 1:
+            if self._stars and self.low == 1:
+                return None  # only ones: a single star, or a thumb up
+            return value * 2 - 1 if self.low >= 0 else value
+        are_stars = self.low >= 0 and self.high <= _MOST_STARS and (self._stars or (self.low >= 1 and self.high > 3))
+        return (value - 3) / 2 if are_stars and value >= 1 else None
+
+
+def _in_order(rows: list[tuple[TableRow, str]]) -> list[tuple[TableRow, str]]:
+    """By time, if every row has one."""
+    times = [row.order for row, _ in rows if row.order is not None]
+    if len(times) < len(rows):
+        return rows
+    later = sum((after > before) - (after < before) for before, after in itertools.pairwise(times))
+    given = rows if later >= 0 else rows[::-1]
+    return sorted(given, key=lambda row: row[0].order or 0.0)
+
+
+def _without_repeats(rows: list[tuple[TableRow, str]]) -> list[tuple[TableRow, str]]:
+    """Each exchange may repeat the system message of the conversation: it stands there once."""
+    first = rows[0][0].messages
+    system = first[0].content if first and first[0].role == "system" else None
+    for row, _ in rows[1:] if system is not None else ():
+        if len(row.messages) > 1 and (row.messages[0].role, row.messages[0].content) == ("system", system):
+            row.messages = row.messages[1:]
+            row.rated = None if row.rated is None else row.rated - 1
+    return rows
+
+
+def _draft(rows: Sequence[TableRow]) -> ConversationDraft:
+    """The conversation of rows in order. What several rows name is the first row's; of names, the user's own row's."""
+    first = rows[0]
+    messages = [message for row in rows for message in row.messages]
+    of_users = [row for row in rows if row.messages and row.messages[0].role in ("user", "system")]
+    of_replies = [row for row in rows if row.messages and row.messages[-1].role == "assistant"]
+    tags: dict[str, Counter[str]] = {}
+    for row in rows:
+        for name, value in row.tags.items():
+            tags.setdefault(name, Counter())[value] += 1
+    return ConversationDraft(
+        at=first.at,
+        messages=tuple(messages),
+        source_id=first.conversation or first.own_id,
+        user=_first_of([*of_users, *rows], "user"),
+        model=_first_of([*of_replies[::-1], *rows], "model"),
+        language=_first_of(rows, "language"),
+        started_at=_first_of(rows, "started_at"),
+        family=_first_of(rows, "session"),
+        # rows that contradict each other about a consent give none
+        tags={name: ", ".join(values) for name, values in tags.items()},
+        identity_until=None,
+    )
+
+
+def _first_of(rows: Sequence[TableRow], name: str) -> Any:
+    return next((value for row in rows if (value := getattr(row, name)) is not None), None)
+
+
+def _message(fields: dict[str, Any]) -> Message:
+    calls: tuple[ToolCall, ...] = tool_calls_of(fields.pop("tool_calls", ()))
+    return Message(**fields, tool_calls=calls)
