@@ -10,7 +10,7 @@ import orjson
 
 from drift.endpoint.cache import ANSWERS
 from drift.errors import DataError
-from drift.records import Completion, Conversation, FeedbackLabel, PreferencePair, read_jsonl
+from drift.records import MESSAGE_EXTRAS, Completion, Conversation, FeedbackLabel, PreferencePair, read_jsonl
 from drift.rundir import layout
 from drift.rundir.manifest import StageRecord
 from drift.rundir.view import RunView, load_run
@@ -140,9 +140,13 @@ def _label(run: RunView, pair: PreferencePair) -> FeedbackLabel | None:
 
 def _completion(run: RunView, folder: str, pair: PreferencePair) -> Completion | None:
     file = run.file(f"{folder}/{layout.COMPLETIONS}")
-    text = pair.chosen[-1].content
+    chosen = pair.chosen[-1]
     return next(
-        (c for c in (read_jsonl(file, Completion) if file else ()) if (c.prompt_id, c.text) == (pair.prompt_id, text)),
+        (
+            c
+            for c in (read_jsonl(file, Completion) if file else ())
+            if (c.prompt_id, c.text, c.tool_calls) == (pair.prompt_id, chosen.content, chosen.tool_calls)
+        ),
         None,
     )
 
@@ -237,9 +241,15 @@ def _is_of(row: dict[str, Any], forgotten: Forgotten, prompt_ids: Collection[str
 def _sample_prompts(file: Path) -> list[Any]:
     """The prompts of an evaluation's sample replies."""
     try:
-        return [sample["prompt"] for sample in orjson.loads(file.read_bytes())["samples"]]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        samples = orjson.loads(file.read_bytes())["samples"]
+        return [[_as_in_pairs(message) for message in sample["prompt"]] for sample in samples]
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return []
+
+
+def _as_in_pairs(message: dict[str, Any]) -> dict[str, Any]:
+    """A message of an evaluation without the fields that are unset, as pairs are written."""
+    return {name: value for name, value in message.items() if value or name not in MESSAGE_EXTRAS}
 
 
 def _forgotten_by(store: Store | None) -> Forgotten:

@@ -141,6 +141,12 @@ class ChatMessage:
     name: str | None = field(default=None, kw_only=True)
     reasoning: str | None = field(default=None, kw_only=True)
 
+    @property
+    def size(self) -> int:
+        """The number of characters, with those of tool calls and thoughts."""
+        calls = sum([len(call.function.name) + len(call.function.arguments) for call in self.tool_calls])
+        return len(self.content) + calls + len(self.reasoning or "")
+
     def extras(self) -> dict[str, Any]:
         """The optional fields that are set, by name."""
         if not (self.tool_calls or self.tool_call_id or self.name or self.reasoning):

@@ -5,6 +5,7 @@ reply declines to help.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import orjson
@@ -76,12 +77,7 @@ def request_index(messages: Sequence[Message], reply_index: int) -> int | None:
 
 def is_broken(call: ToolCall) -> bool:
     """Can the call not be shown as one: it names no function, or its arguments are no JSON object?"""
-    if call.function.arguments == "{}":
-        return not call.function.name
-    try:
-        return not call.function.name or not isinstance(orjson.loads(call.function.arguments), dict)
-    except orjson.JSONDecodeError:
-        return True
+    return not call.function.name or not isinstance(_parsed(call.function.arguments), dict)
 
 
 def needs_media(conversation: Conversation, reply_index: int) -> bool:
@@ -91,6 +87,52 @@ def needs_media(conversation: Conversation, reply_index: int) -> bool:
     """
     request = request_index(conversation.messages, reply_index)
     return conversation.has_media(*range(reply_index if request is None else request, reply_index + 1))
+
+
+def tool_traffic(messages: Sequence[ChatMessage]) -> Counter[str]:
+    """How often tools are called, and what is odd about it: `calls`, `broken_calls`, `calls_without_answer`,
+    `answers_without_call`, `second_answers`. Calls and answers belong together by their id, else by their order."""
+    counts: Counter[str] = Counter()
+    waiting: list[str | None] = []
+    answered: list[str | None] = []
+    for message in messages:
+        if message.role == "user":
+            counts["calls_without_answer"] += len(waiting)
+            waiting, answered = [], []
+        counts["calls"] += len(message.tool_calls)
+        counts["broken_calls"] += sum(map(is_broken, message.tool_calls))
+        waiting += [call.id for call in message.tool_calls]
+        if message.role == "tool":
+            given = message.tool_call_id
+            called = given if given in waiting else next((name for name in waiting if not (name and given)), "")
+            if called in waiting:
+                waiting.remove(called)
+                answered.append(called)
+            else:
+                is_second = given in answered if given else bool(answered)
+                counts["second_answers" if is_second else "answers_without_call"] += 1
+    counts["calls_without_answer"] += len(waiting)
+    return +counts
+
+
+def as_text(message: ChatMessage) -> str:
+    """What a message says to a reader: its content, then each tool call on a line of its own."""
+    if not message.tool_calls:
+        return message.content
+    calls = [f"[call {call.function.name}({call.function.arguments})]" for call in message.tool_calls]
+    return "\n".join((*filter(None, (message.content,)), *calls))
+
+
+def called(message: ChatMessage) -> list[tuple[str, object]]:
+    """The tools that a message calls, with the parsed arguments: white space in JSON does not count."""
+    return [(call.function.name, _parsed(call.function.arguments)) for call in message.tool_calls]
+
+
+def _parsed(arguments: str) -> object:
+    try:
+        return orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        return arguments
 
 
 def is_toxic_complaint(conversation: Conversation, label: FeedbackLabel) -> bool:

@@ -73,6 +73,8 @@ def _show_sum(ingested: "IngestSummary") -> None:
 
 
 def _show_example(number: int, conversation: "Conversation") -> None:
+    from drift.turns import as_text
+
     facts = {
         "split": conversation.split,
         "source": conversation.source,
@@ -91,7 +93,7 @@ def _show_example(number: int, conversation: "Conversation") -> None:
     for index, message in enumerate(conversation.messages):
         if index >= PREVIEW_MESSAGES and index not in ratings:
             continue
-        text = " ".join(message.content.split())
+        text = " ".join(as_text(message).split())
         text = text if len(text) <= PREVIEW_CHARACTERS else f"{text[:PREVIEW_CHARACTERS]} …"
         console.print(f"  {message.role}: {text}", soft_wrap=True, markup=False)
         for rating in ratings.get(index, ()):
@@ -103,16 +105,20 @@ def _show_example(number: int, conversation: "Conversation") -> None:
 
 
 def show_trace(traced: "Traced", as_json: bool) -> None:
+    from drift.records import json_of
+
     for lineage in traced.pairs:
         for name, text in _lineage_lines(lineage):
             console.print(f"{name:13}{text}", soft_wrap=True, markup=False)
         console.print()
     console.print(f"{'learned by':13}{', '.join(traced.policies) or 'no policy yet'}", soft_wrap=True, markup=False)
     if as_json:
-        typer.echo(orjson.dumps(traced).decode())
+        typer.echo(json_of(traced).decode())
 
 
 def _lineage_lines(lineage: "Lineage") -> "Iterator[tuple[str, str]]":
+    from drift.turns import as_text
+
     pair, origin = lineage.pair, lineage.origin
     yield "pair", f"{pair.pair_id} ({pair.recipe}, iteration {pair.iteration}) in {lineage.file}"
     log = origin.missing or f"{origin.source}, id in the log {origin.source_id!r}, message {origin.message_index}"
@@ -122,8 +128,8 @@ def _lineage_lines(lineage: "Lineage") -> "Iterator[tuple[str, str]]":
     if label := lineage.label:
         chance = "" if label.p_dsat is None else f", p_dsat {label.p_dsat:.3f}"
         yield "label", f"{label.label}{chance} by {label.labeller} {label.labeller_version}: {label.evidence!r}"
-    yield "rejected", repr(pair.rejected[-1].content)
-    yield "chosen", repr(pair.chosen[-1].content)
+    yield "rejected", repr(as_text(pair.rejected[-1]))
+    yield "chosen", repr(as_text(pair.chosen[-1]))
     if reply := lineage.completion:
         guidance = "guided" if reply.guided else "unguided"
         yield "sampler", f"{reply.sampler}, {guidance}, sample {reply.sample}, seed {reply.seed}, finish {reply.finish}"

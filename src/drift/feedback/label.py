@@ -38,12 +38,14 @@ _INSULT_OR_FILLER = _INSULT_WORDS | frozenset(_FILLERS.split())
 @dataclass(frozen=True, slots=True)
 class LabelSummary:
     """`labels`: of the replies in the store, by the label that counts; `added`: labels that the store did not hold yet;
-    `rows`: rows written to the file of `--out`."""
+    `rows`: rows written to the file of `--out`; `tool_calls`: of the store's conversations, which are read as part of
+    the replies."""
 
     conversations: int
     added: int
     labels: dict[str, int] = field(default_factory=dict)
     rows: int | None = None
+    tool_calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,18 @@ def label_store(store: Store, out: Path | None = None, labeller: Labeller | None
         check_writable("--out", out)
     store.require_conversations()
     total = store.size()
-    added = store.add_labels(label(counted(store.conversations(), total), labeller or EmbeddedLabeller()))
-    return summarise(store, total, added, out)
+    calls: list[int] = []
+    read = _calling(counted(store.conversations(), total), calls)
+    added = store.add_labels(label(read, labeller or EmbeddedLabeller()))
+    return replace(summarise(store, total, added, out), tool_calls=sum(calls))
+
+
+def _calling(conversations: Iterable[Conversation], calls: list[int]) -> Iterator[Conversation]:
+    """The conversations; `calls` gets the number of tool calls of each that has some."""
+    for conversation in conversations:
+        if count := sum([len(message.tool_calls) for message in conversation.messages]):
+            calls.append(count)
+        yield conversation
 
 
 def check_writable(option: str, out: Path) -> None:

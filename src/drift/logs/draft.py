@@ -96,7 +96,7 @@ def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]
     """Turn a draft into a Conversation with identity and split. Raises Unusable if no pair can come from it."""
     if "user" not in [message.role for message in draft.messages]:
         raise Unusable(Reason.NO_USER_TURN, f"{len(draft.messages)} messages, none by a user")
-    if sum([len(message.content) for message in draft.messages]) > MAX_ROW_BYTES:
+    if sum([message.size for message in draft.messages]) > MAX_ROW_BYTES:
         raise Unusable(Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} characters in one conversation")
     draft = _with_media_turns(draft) if any(message.has_media for message in draft.messages) else draft
     conversation_id = _identity(draft, source)

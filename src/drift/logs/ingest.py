@@ -17,6 +17,7 @@ from drift.logs.reading import FILTERED, OnProgress, Reading, how_to_read, read_
 from drift.logs.redaction import make_redactor
 from drift.records import Conversation, PersonalData, Reason
 from drift.store import AddSummary, Forgotten, Quarantined, Store, StoreWriter
+from drift.turns import tool_traffic
 
 DEFAULTS = IngestionSettings()
 PREVIEW_EXAMPLES = 3
@@ -34,8 +35,10 @@ class IngestSummary:
     became placeholders, by kind. `withdrawn`: removed from the store because the last version that was read refuses the
     required consent; None if no consent is required. `near_duplicates`: conversations of the whole store that are
     noted as repeats; None if this was not checked. `unread`: keys that held something and were not read, the most
-    frequent first. `unknown_roles`: of tables, words that stand for no role. `skipped`: files of folders that are no
-    logs, and why. `details`: where each reason was met first, and what was wrong there.
+    frequent first. `unknown_roles`: of tables, words that stand for no role. `tools`: of the conversations that were
+    not filtered, the calls of tools and what is odd about them (`turns.tool_traffic`). `media`: messages with an image,
+    a file or sound, of which a mark is left. `skipped`: files of folders that are no logs, and why. `details`: where
+    each reason was met first, and what was wrong there.
     """
 
     read: int = 0
@@ -53,6 +56,8 @@ class IngestSummary:
     formats: dict[str, int] = field(default_factory=dict, compare=False)
     unread: dict[str, int] = field(default_factory=dict, compare=False)
     unknown_roles: dict[str, int] = field(default_factory=dict, compare=False)
+    tools: dict[str, int] = field(default_factory=dict, compare=False)
+    media: int = field(default=0, compare=False)
     skipped: dict[str, str] = field(default_factory=dict, compare=False)
     details: dict[Reason, str] = field(default_factory=dict, compare=False)
 
@@ -173,6 +178,8 @@ class _Ingestion:
         self._on_progress = on_progress
         self._read = 0
         self._quarantined: Counter[Reason] = Counter()
+        self._tools: Counter[str] = Counter()
+        self._media = 0
         self._filtered: Counter[Reason] = Counter()
         self._details: dict[Reason, str] = {}
 
@@ -190,6 +197,7 @@ class _Ingestion:
                         self.refused.add(outcome.conversation_id)
                 else:
                     self.refused.discard(outcome.conversation_id)
+                    self._note_parts(outcome)
                     writer.add(outcome)
                     self._add_example(outcome)
                 continue
@@ -200,6 +208,13 @@ class _Ingestion:
             else:
                 self._quarantined[outcome.reason] += 1
                 writer.quarantine(Quarantined(outcome.file, line, outcome.reason, outcome.detail, element))
+
+    def _note_parts(self, conversation: Conversation) -> None:
+        """Count tool calls and media; most conversations have none."""
+        if any(message.tool_calls or message.role == "tool" for message in conversation.messages):
+            self._tools += tool_traffic(conversation.messages)
+        if "media_turns" in conversation.tags:
+            self._media += conversation.tags["media_turns"].count(",") + 1
 
     def _add_example(self, conversation: Conversation) -> None:
         """Keep the first conversations as examples; later ones replace one of a source that has several."""
@@ -228,6 +243,8 @@ class _Ingestion:
             formats=dict(Counter(self.reading.formats.values())),
             unread=dict(self.reading.unread.counts.most_common()),
             unknown_roles=dict(self.reading.unknown_roles.most_common()),
+            tools=dict(self._tools),
+            media=self._media,
             skipped=self.reading.skipped,
             details=self._details,
         )

@@ -13,6 +13,7 @@ from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
 
 from drift.records import Conversation
 from drift.store import Repeat, Store
+from drift.turns import as_text
 
 PERMUTATIONS, BANDS, SHINGLE_WORDS = 64, 16, 4
 MIN_SHARED = 0.8  # share of word runs that two conversations have in common, estimated from their signatures
@@ -74,8 +75,11 @@ class _Signed:
 
 
 def signature(conversation: Conversation) -> np.ndarray:
-    """MinHash signature, uint32 [PERMUTATIONS], of runs of SHINGLE_WORDS words; of all words if there are fewer."""
-    words = " ".join(message.content for message in conversation.messages).lower().split()
+    """MinHash signature, uint32 [PERMUTATIONS], of runs of SHINGLE_WORDS words; of all words if there are fewer.
+
+    Tool calls are read with their arguments; thoughts are not: the same chat with other thoughts repeats it.
+    """
+    words = " ".join(map(as_text, conversation.messages)).lower().split()
     runs = map(" ".join, zip(*(words[first:] for first in range(SHINGLE_WORDS)), strict=False))
     hashed = RMinHash(num_perm=PERMUTATIONS, seed=_SEED)
     hashed.update(list(runs) or [" ".join(words)])

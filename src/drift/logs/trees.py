@@ -160,7 +160,7 @@ class _Budget:
 
     def takes(self, path: list[str], nodes: Mapping[str, Node]) -> bool:
         messages = len(path)
-        characters = sum(len(message.content) for name in path for message in nodes[name].messages)
+        characters = sum(message.size for name in path for message in nodes[name].messages)
         if messages > self._messages or characters > self._characters:
             return False
         self._messages -= messages

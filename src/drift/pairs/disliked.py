@@ -123,6 +123,8 @@ def _item(
     if isinstance(prompt, Reason):
         return Drop(prompt_id, STAGE, prompt)
     revised = revision(messages, label, liked)
+    if label.user_index is not None and conversation.has_media(label.user_index):
+        revised = None  # the reply after the complaint is about its image
     if revised is not None and conversation.finish_of(messages.index(revised)) == "length":
         revised = None  # a reply that was cut is no example of a good one
     return PromptItem(

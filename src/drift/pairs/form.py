@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from drift.endpoint.thoughts import split_thoughts
 from drift.records import ChatMessage, Drop, PreferencePair, Reason, Thinking
+from drift.turns import called
 
 _MARK = re.compile(
     r"<\|[^|<>\s]{1,40}\|?>|<[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
@@ -53,8 +54,7 @@ def apart(reply: ChatMessage) -> ChatMessage:
 def says_the_same(first: ChatMessage, second: ChatMessage) -> bool:
     """Equal answers and calls, whatever was thought before them."""
     one, other = apart(first), apart(second)
-    calls = [[call.function for call in reply.tool_calls] for reply in (one, other)]
-    return one.content.strip() == other.content.strip() and calls[0] == calls[1]
+    return one.content.strip() == other.content.strip() and called(one) == called(other)
 
 
 def form_difference(chosen: ChatMessage, rejected: ChatMessage) -> Reason | None:

@@ -11,7 +11,7 @@ from itertools import groupby
 from drift.config import RecipeSettings
 from drift.pairs.recipes.recipe import PairsOrDrops
 from drift.records import Drop, PreferencePair, Reason
-from drift.turns import is_refusal
+from drift.turns import as_text, is_refusal
 
 STAGE = "pairs"
 MAX_SIMILARITY = 0.98
@@ -33,7 +33,7 @@ def _checked(pair: PreferencePair, settings: RecipeSettings) -> PreferencePair |
 
 
 def why_unfit(pair: PreferencePair, settings: RecipeSettings) -> Reason | None:
-    chosen, rejected = pair.chosen[-1].content, pair.rejected[-1].content
+    chosen, rejected = as_text(pair.chosen[-1]), as_text(pair.rejected[-1])
     if is_refusal(chosen) and not is_refusal(rejected):
         return Reason.CHOSEN_REFUSES
     if settings.only_wins and pair.margin is None:
@@ -69,7 +69,7 @@ def _matched(rows: Iterable[PreferencePair | Drop]) -> Iterator[PreferencePair |
 
 
 def _length_gap(pair: PreferencePair) -> int:
-    return abs(len(pair.chosen[-1].content) - len(pair.rejected[-1].content))
+    return abs(len(as_text(pair.chosen[-1])) - len(as_text(pair.rejected[-1])))
 
 
 def _prompt_id(row: PreferencePair | Drop) -> str:

@@ -29,6 +29,7 @@ from drift.records import (
     write_kept,
 )
 from drift.store import Store
+from drift.turns import as_text
 
 MIN_AUDITED_LABELS = 20
 HELD_OUT: tuple[Split, ...] = ("stop", "test")
@@ -160,7 +161,7 @@ def _thoughts(completions: Sequence[Completion], thinking: Thinking) -> Counts:
 
 def _lengths(pairs: Path) -> Counts:
     """Median characters of both sides: if chosen replies are merely longer, the policy learns length."""
-    sides = [(len(p.chosen[-1].content), len(p.rejected[-1].content)) for p in read_jsonl(pairs, PreferencePair)]
+    sides = [(len(as_text(p.chosen[-1])), len(as_text(p.rejected[-1]))) for p in read_jsonl(pairs, PreferencePair)]
     if not sides:
         return {}
     chosen, rejected = (median(side) for side in zip(*sides, strict=True))

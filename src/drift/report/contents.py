@@ -13,6 +13,7 @@ from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
 from drift.report.measures import Assumption, Kind, assumptions, kinds
 from drift.rundir import RunView, layout, load_run
+from drift.turns import as_text
 
 EXAMPLES = 10
 SHOWN_STEPS = 8
@@ -240,4 +241,4 @@ def _lengths(pairs: Path) -> Lengths | None:
 
 
 def _characters(messages: tuple[ChatMessage, ...]) -> int:
-    return sum(len(message.content) for message in messages)
+    return sum(len(as_text(message)) for message in messages)

@@ -2,11 +2,15 @@
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from drift.errors import DataError
-from drift.records import PreferencePair, read_jsonl, write_jsonl
+from drift.records import PreferencePair, json_of, read_jsonl, write_jsonl
 from drift.report.page import write_report
 from drift.rundir import RunView, layout, load_run
 
@@ -21,7 +25,8 @@ class ExportSummary:
 
 def export_run(run: Path, to: Path) -> ExportSummary:
     """Write `to`/model (loads with transformers), `to`/pairs.jsonl (TRL's conversational preference format, all
-    iterations) and `to`/report.html. An adapter on a base that the run unpacked from a GGUF file gets it in `to`/base.
+    iterations; see `trl_row`) and `to`/report.html. An adapter on a base that the run unpacked from a GGUF file gets it
+    in `to`/base.
 
     Raises DataError if the run has no policy yet, or `to` is a file or not empty.
     """
@@ -38,10 +43,30 @@ def export_run(run: Path, to: Path) -> ExportSummary:
         view.file(f"{layout.WARM_START}/{layout.PAIRS}"),
         *(view.file(f"{layout.iteration(k)}/{layout.PAIRS}") for k in view.iterations),
     ]
-    rows = write_jsonl(
-        to / "pairs.jsonl", (pair for file in files if file for pair in read_jsonl(file, PreferencePair))
-    )
+    pairs = (pair for file in files if file for pair in read_jsonl(file, PreferencePair))
+    rows = write_jsonl(to / "pairs.jsonl", map(trl_row, pairs))
     return ExportSummary(str(to / "model"), str(to / "pairs.jsonl"), rows, str(write_report(run, to / "report.html")))
+
+
+def trl_row(pair: PreferencePair) -> dict[str, Any]:
+    """A pair in TRL's shape: `tools` is a list of schemas, the arguments of a call are an object, and thoughts are
+    `reasoning_content`, as chat templates read them. A pair without any of these has the fields of a pair alone."""
+    row = orjson.loads(json_of(pair))
+    tools = row.pop("tools")
+    for side in ("prompt", "chosen", "rejected"):
+        row[side] = [_trl_message(message) for message in row[side]]
+    return row if tools is None else {**row, "tools": orjson.loads(tools)}
+
+
+def _trl_message(message: dict[str, Any]) -> dict[str, Any]:
+    if thoughts := message.pop("reasoning", None):
+        message["reasoning_content"] = thoughts
+    for call in message.get("tool_calls", ()):
+        with suppress(orjson.JSONDecodeError):  # what is no JSON stays as the model wrote it
+            call["function"]["arguments"] = orjson.loads(call["function"]["arguments"])
+        if call["id"] is None:
+            del call["id"]
+    return message
 
 
 def _add_base(run: RunView, to: Path) -> None:

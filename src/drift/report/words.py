@@ -6,6 +6,7 @@ from collections.abc import Callable
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from drift.records import ChatMessage
+from drift.turns import as_text
 
 LONGEST = 20_000  # characters of one message: a pasted log must not make the page unusable
 
@@ -19,7 +20,7 @@ def fill(template: str, filters: dict[str, Callable[..., object]], **values: obj
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    own = (number, signed, sentence, clean, temperature, request)
+    own = (number, signed, sentence, clean, temperature, request, after_request, as_text)
     environment.filters |= {word.__name__: word for word in own} | {"zip": zip} | filters
     return environment.get_template(template).render(longest=LONGEST, **values)
 
@@ -57,3 +58,9 @@ def clean(text: str) -> str:
 def request(prompt: tuple[ChatMessage, ...]) -> str:
     """The last message of the user, which the reply answers."""
     return next((message.content for message in reversed(prompt) if message.role == "user"), "")
+
+
+def after_request(prompt: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
+    """The calls of tools and their answers that stand between the request and the reply."""
+    last = next((place for place in reversed(range(len(prompt))) if prompt[place].role == "user"), len(prompt) - 1)
+    return prompt[last + 1 :]

@@ -14,6 +14,7 @@ from drift.review.audit import Audit
 from drift.review.comparison import BlindComparison, Side, fresh_is_left
 from drift.review.estimate import ReviewerAgreement
 from drift.statistics import Share
+from drift.turns import as_text
 
 VERDICT_KEYS: dict[str, Verdict | None] = {"s": "SAT", "d": "DSAT", "n": "NEUTRAL", "k": None}
 SIDE_KEYS: dict[str, Side | None] = {"1": "left", "2": "right", "t": "tie", "k": None}
@@ -194,9 +195,14 @@ def chat_html(messages: Sequence[ChatMessage]) -> str:
 
 
 def message_html(message: ChatMessage, evidence: str | None = None, kind: str = "", note: str = "") -> str:
+    """A message with its tool calls; thoughts are folded."""
+    tool = f" {message.name}" if message.name else ""
+    thoughts = ""
+    if message.reasoning:
+        thoughts = f"<details><summary>thoughts</summary>{marked(message.reasoning, None)}</details>"
     return (
-        f'<div class="message {kind}"><div class="role">{escape(message.role + note)}</div>'
-        f'<div class="text">{marked(message.content, evidence)}</div></div>'
+        f'<div class="message {kind}"><div class="role">{escape(message.role + tool + note)}</div>'
+        f'<div class="text">{thoughts}{marked(as_text(message), evidence)}</div></div>'
     )
 
 

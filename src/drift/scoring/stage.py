@@ -4,10 +4,21 @@ import shutil
 from pathlib import Path
 
 from drift.config import PolicySettings, ScorerSettings
-from drift.records import Completion, Counts, PromptItem, ReplyToScore, Score, Truth, read_jsonl, write_jsonl
+from drift.records import (
+    ChatMessage,
+    Completion,
+    Counts,
+    PromptItem,
+    ReplyToScore,
+    Score,
+    Truth,
+    read_jsonl,
+    write_jsonl,
+)
 from drift.rundir import partial_work
 from drift.scoring.ask import JUDGEMENTS
 from drift.scoring.scorers import SCORERS, ScorerInputs
+from drift.turns import as_text
 
 
 def score_replies(
@@ -31,9 +42,9 @@ def score_replies(
     )
     items = {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)}
     fresh = list(read_jsonl(completions, Completion))
-    disliked = {i: item.rejected.content for i, item in items.items() if item.rejected is not None}
+    disliked = {i: as_text(item.rejected) for i, item in items.items() if item.rejected is not None}
     replies_to_score = [
-        ReplyToScore(items[c.prompt_id].prompt, c.text, c.finish, disliked.get(c.prompt_id), items[c.prompt_id].tools)
+        ReplyToScore(items[c.prompt_id].prompt, _text(c), c.finish, disliked.get(c.prompt_id), items[c.prompt_id].tools)
         for c in fresh
     ]
     scores = scorer.score_all(replies_to_score)
@@ -54,3 +65,7 @@ def score_replies(
     both = [(s, r) for s, r in score_pairs if s is not None and r is not None]
     wins = sum(s > r for s, r in both) / max(len(both), 1)
     return {"scored": sum(s is not None for s in scores), "unscored": scores.count(None), "wins": round(wins, 4)}
+
+
+def _text(completion: Completion) -> str:
+    return as_text(ChatMessage("assistant", completion.text, tool_calls=completion.tool_calls))

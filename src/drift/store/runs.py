@@ -31,7 +31,7 @@ class Runs:
 
     def add(self, conversation: Conversation) -> None:
         self._pending.append(conversation)
-        self._characters += 200 + sum([len(message.content) for message in conversation.messages])
+        self._characters += 200 + sum([message.size for message in conversation.messages])
         if self._characters >= RUN_CHARACTERS:
             self._write_run()
 

@@ -19,7 +19,7 @@ from drift.feedback.embedded.language import english
 from drift.feedback.embedded.model import LINEAR, VERDICTS, WEIGHTS, TurnScorer, load_model
 from drift.feedback.embedded.spell import HEAD, TAIL
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
-from drift.turns import judged_reply
+from drift.turns import as_text, judged_reply
 
 BATCH = 512  # turns
 DECISION = 0.5  # the least probability of a DSAT or SAT verdict
@@ -43,7 +43,7 @@ def reactions(conversation: Conversation) -> Iterator[ReactingTurn]:
         if message.role != "user":
             continue
         if (reply := judged_reply(messages, i)) is not None:
-            turn = Turn(message.content, messages[reply].content, request)
+            turn = Turn(message.content, as_text(messages[reply]), request)
             yield ReactingTurn(conversation.conversation_id, i, reply, turn)
         request = message.content
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from drift.endpoint.fence import LONGEST_MESSAGE, FencedMessage, fenced, shortened
 from drift.records import Conversation
-from drift.turns import judged_reply
+from drift.turns import as_text, judged_reply
 
 MOST_TURNS = 12
 MOST_CHARACTERS = 24_000
@@ -26,7 +26,7 @@ class Window:
         """The fenced conversation; turns are numbered as in the conversation, from 0."""
         messages = self.conversation.messages
         return fenced(
-            FencedMessage(place, messages[place].role, shortened(messages[place].content), place in self.turns)
+            FencedMessage(place, messages[place].role, shortened(as_text(messages[place])), place in self.turns)
             for place in range(self.first, self.last + 1)
         )
 
@@ -46,7 +46,7 @@ def windows(conversation: Conversation, only: set[int] | None = None) -> Iterato
     turns = [turn for turn in judged_turns(conversation) if only is None or turn in only]
     if not turns:
         return
-    sizes = [min(len(message.content), LONGEST_MESSAGE) + 60 for message in conversation.messages]
+    sizes = [min(len(as_text(message)), LONGEST_MESSAGE) + 60 for message in conversation.messages]
     first, taken = 0, [turns[0]]
     for turn in turns[1:]:
         if len(taken) < MOST_TURNS and sum(sizes[first : turn + 1]) <= MOST_CHARACTERS:

@@ -13,6 +13,7 @@ from drift.feedback.trust.agreement import Compared, compare, diagnosis
 from drift.feedback.trust.results import JudgedExample, TrustReport
 from drift.records import Conversation, FeedbackLabel, stable_hash
 from drift.store import Store
+from drift.turns import as_text
 
 EXAMPLES = 4  # labels of each verdict
 CONTEXT = 300
@@ -100,7 +101,7 @@ def _example(conversation: Conversation, label: FeedbackLabel, truth: str | None
     before, _, after = text.partition(evidence) if evidence else ("", "", text)
     before = before if len(before) <= CONTEXT else "… " + before[-CONTEXT:]
     after = after if len(after) <= CONTEXT else after[:CONTEXT] + " …"
-    reply = conversation.messages[label.reply_index].content
+    reply = as_text(conversation.messages[label.reply_index])
     return JudgedExample(
         label.conversation_id, label.user_index or 0, label.label, label.subtype, label.labeller, label.p_dsat,
         reply if len(reply) <= CONTEXT else "… " + reply[-CONTEXT:], before, evidence, after, truth,

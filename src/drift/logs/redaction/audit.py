@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Literal
 
 from drift.logs.redaction.finder import detectors_for, find
+from drift.logs.redaction.redact import message_texts
 from drift.progress import report_progress
 from drift.records import Conversation, PersonalData
 from drift.store import Store
@@ -72,7 +73,9 @@ def _hints(text: str) -> Iterator[Hint]:
 
 
 def _texts(conversation: Conversation) -> Iterable[str]:
-    yield from (message.content for message in conversation.messages)
+    yield from message_texts(conversation)
+    if conversation.tools:
+        yield conversation.tools
     yield from (text for rating in conversation.ratings for text in (rating.comment, rating.preferred) if text)
     yield from conversation.tags.values()
     if conversation.source_id:

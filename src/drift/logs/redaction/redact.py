@@ -8,14 +8,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
+
+import orjson
 
 from drift.config import IngestionSettings
 from drift.errors import PrerequisiteError
 from drift.logs.files.rows import Reject
 from drift.logs.redaction.finder import DETECTORS, detectors_for, find, without_overlaps
 from drift.logs.redaction.span import Detector, PersonalSpan, PersonFinder
-from drift.records import Conversation, PersonalData
+from drift.records import Conversation, Message, PersonalData
 
 CHARACTERS_PER_BATCH = 2_000_000  # of the conversations that are scanned together
 _PLACEHOLDER = re.compile(rf"<({'|'.join(kind.upper() for kind in get_args(PersonalData))})_([0-9]{{1,9}})>")
@@ -63,7 +65,7 @@ class Redactor:
         characters = 0
         for row in rows:
             batch.append(row)
-            characters += 500 + (sum(len(m.content) for m in row.messages) if isinstance(row, Conversation) else 0)
+            characters += 500 + (sum(m.size for m in row.messages) if isinstance(row, Conversation) else 0)
             if characters > CHARACTERS_PER_BATCH:
                 yield from self._redact_batch(batch)
                 batch, characters = [], 0
@@ -85,7 +87,8 @@ class Redactor:
             return replace(row, detail=next(clean))
         return replace(
             row,
-            messages=tuple(replace(message, content=next(clean)) for message in row.messages),
+            messages=tuple(_with_texts(message, clean) for message in row.messages),
+            tools=row.tools and next(clean),
             ratings=tuple(
                 replace(r, comment=r.comment and next(clean), preferred=r.preferred and next(clean))
                 for r in row.ratings
@@ -95,7 +98,30 @@ class Redactor:
         )
 
     def text(self, text: str, detectors: Iterable[Detector], names: Placeholders) -> str:
-        """Replace the personal data that `detectors` find in one text."""
+        """Replace the personal data that `detectors` find in one text. JSON (the arguments of a call) stays JSON."""
+        counts = self.counts.copy() if text[:1] in ("{", "[") else None
+        clean = self._plain_text(text, detectors, names)
+        if counts is None or clean is text or not _is_json(text) or _is_json(clean):
+            return clean
+        whole, self.counts = self.counts, counts
+        try:
+            return orjson.dumps(self._leaves(orjson.loads(text), detectors, names)).decode()
+        except (RecursionError, orjson.JSONEncodeError):  # too deep: rather broken JSON than personal data
+            self.counts = whole
+            return clean
+
+    def _leaves(self, value: Any, detectors: Iterable[Detector], names: Placeholders) -> Any:
+        """A parsed value with its texts and numbers redacted one by one: a number that goes becomes a text."""
+        if isinstance(value, dict):
+            return {key: self._leaves(inner, detectors, names) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._leaves(inner, detectors, names) for inner in value]
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            return value
+        clean = self._plain_text(str(value), detectors, names)
+        return value if clean == str(value) else clean
+
+    def _plain_text(self, text: str, detectors: Iterable[Detector], names: Placeholders) -> str:
         for _ in range(_MAX_PASSES):
             spans = [span for span in find(text, detectors) if span.kind not in self._keep]
             if self._persons is not None and "person" not in self._keep:
@@ -125,7 +151,35 @@ def _texts(row: Conversation | Reject) -> list[str]:
     if isinstance(row, Reject):
         return [row.detail]
     from_ratings = (text for rating in row.ratings for text in (rating.comment, rating.preferred) if text)
-    return [*(message.content for message in row.messages), *from_ratings, *row.tags.values(), row.source_id or ""]
+    tools = [row.tools] if row.tools else []
+    return [*message_texts(row), *tools, *from_ratings, *row.tags.values(), row.source_id or ""]
+
+
+def message_texts(conversation: Conversation) -> Iterator[str]:
+    """All texts of the messages: the content, the arguments of calls, and thoughts."""
+    for message in conversation.messages:
+        yield message.content
+        if message.tool_calls:
+            yield from [call.function.arguments for call in message.tool_calls]
+        if message.reasoning:
+            yield message.reasoning
+
+
+def _with_texts(message: Message, texts: Iterator[str]) -> Message:
+    """The message with the next texts, in the order of `message_texts`."""
+    content = next(texts)
+    if not message.tool_calls and not message.reasoning:
+        return replace(message, content=content)
+    calls = tuple(replace(call, function=replace(call.function, arguments=next(texts))) for call in message.tool_calls)
+    return replace(message, content=content, tool_calls=calls, reasoning=message.reasoning and next(texts))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def make_redactor(settings: IngestionSettings) -> Redactor | None:
