@@ -10,6 +10,7 @@ from drift.config import PolicySettings, SamplingSettings
 from drift.policy.model import load_policy
 from drift.records import PromptItem, read_jsonl
 from drift.run import pairs_from_logs
+from drift.sandbox.deployment import Reaction
 from drift.sandbox.instructions.answers import right_answer
 from drift.sandbox.instructions.chats import AssistantReply, chat_with, write_logs
 from drift.sandbox.instructions.deployment import deploy_policy, heldout_truth, simulate_instructions
@@ -85,8 +86,9 @@ def test_a_policy_is_deployed_and_the_same_seed_gives_the_same_logs(tiny_policy,
     said = [message for row in rows for message in row["messages"] if message["role"] == "assistant"]
     assert len(said) == 24
     assert {message["finish_reason"] for message in said} <= {"stop", "length"}
-    truths = [json.loads(line) for line in (tmp_path / "one" / "truth.jsonl").read_text().splitlines()]
-    assert all(truth["utility"] == 0.0 for truth in truths)
+    truths = list(read_jsonl(tmp_path / "one" / "truth.jsonl", Reaction))  # as the first world's are read
+    assert truths
+    assert all(truth.utility == 0.0 for truth in truths)
 
 
 def test_an_interrupted_deployment_goes_on_from_its_finished_replies(tiny_policy, tmp_path, monkeypatch):

@@ -162,6 +162,14 @@ def test_chats_have_several_turns_and_follow_ups(chats):
     assert any(constraint.kind == "shorter" for chat in chats for constraint in chat.assignment.constraints)
 
 
+@pytest.mark.parametrize(("replies", "most"), [(1, 1), (7, 3), (60, 6)])
+def test_few_replies_leave_time_for_second_ones_too(replies, most):
+    found = chat_with(assistant, replies, seed=2, settings=UserSettings(retries=1.0, follow_ups=0.5, new_requests=0.5))
+    assert sum(len(chat.finishes) for chat in found) == replies
+    assert max(len(chat.finishes) for chat in found) >= min(most, 2)
+    assert all(len(chat.finishes) <= 6 for chat in found)
+
+
 def test_the_logs_hold_the_chats_and_nothing_of_the_truth(chats, tmp_path):
     files = write_logs(chats, tmp_path, "policy")
     rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]

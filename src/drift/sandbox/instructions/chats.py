@@ -18,8 +18,8 @@ from drift.sandbox.instructions.assignment import (
 from drift.sandbox.instructions.truth import ReplyTruth, judge
 from drift.sandbox.instructions.users import ReactionRates, UserSettings
 
-BATCH = 400
-"""Chats that are answered at once."""
+LARGEST_BATCH, FEWEST_BATCHES = 400, 5
+"""Chats that are answered at once; and in how many batches at least, so that there is time for second replies."""
 
 MOST_REPLIES = 6
 """Of one chat."""
@@ -67,15 +67,6 @@ class Chat:
     finishes: list[Finish] = field(default_factory=list)
     reactions: list[TrueReaction] = field(default_factory=list)
 
-    @property
-    def is_open(self) -> bool:
-        """Does a user wait for a reply?"""
-        return self.messages[-1].role == "user" and len(self.finishes) == self._answered
-
-    @property
-    def _answered(self) -> int:
-        return sum(message.role == "assistant" for message in self.messages)
-
 
 def chat_with(answer: Answer, replies: int, seed: int, settings: UserSettings | None = None) -> list[Chat]:
     """Let simulated users chat until the assistant has given so many replies. The same seed gives the same users.
@@ -86,9 +77,9 @@ def chat_with(answer: Answer, replies: int, seed: int, settings: UserSettings | 
     rng = random.Random(f"instructions deployment {seed}")
     chats: list[Chat] = []
     waiting: list[Chat] = []
-    served = 0
+    served, size = 0, min(LARGEST_BATCH, -(-replies // FEWEST_BATCHES))
     while served < replies:
-        room = min(BATCH, replies - served)
+        room = min(size, replies - served)
         waiting = waiting[:room]
         for _ in range(room - len(waiting)):
             chats.append(_arrive(len(chats), settings, rng))
