@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from drift.config import Config, IngestionSettings, dump_config
+from drift.config import Config, IngestionSettings, dump_config, without_password
 from drift.errors import DataError, NothingToTrainOn
 from drift.feedback.label import LabelSummary, check_writable, label_store
 from drift.feedback.stage import label_by
+from drift.logs.files.databases import is_url
 from drift.logs.ingest import IngestSummary, check_usable, ingest
 from drift.pairs.stages import PairsSummary, write_pairs
 from drift.progress import report_progress
@@ -87,8 +88,7 @@ def collect(cfg: Config, run: RunDir) -> Store:
     """Ingest the config's logs into the store, label it, and return it."""
     store = store_for(cfg, run.path)
     if cfg.logs:
-        logs = [Path(log) for log in cfg.logs]
-        check_usable(ingest(logs, store, settings=cfg.ingestion, on_progress=report_progress))
+        check_usable(ingest(cfg.logs, store, settings=cfg.ingestion, on_progress=report_progress))
     elif not store.size():
         raise DataError(f"{store.path}: has no conversations. Set chat logs: --set logs='[PATH]'.")
     label_by(store, cfg.labels)
@@ -105,7 +105,8 @@ def store_for(cfg: Config, folder: Path) -> Store:
     """
     if cfg.store:
         return Store(Path(cfg.store), cfg.evaluation.split)
-    contents = map(Digests().content, map(Path, cfg.logs))
+    digests = Digests()
+    contents = [without_password(log) if is_url(log) else digests.content(Path(log)) for log in cfg.logs]
     unset = {name for name in ("map", "roles") if not getattr(cfg.ingestion, name)}  # stores of earlier versions
     name = stable_hash(*contents, cfg.ingestion.model_dump_json(exclude=unset))
     return Store(folder / layout.STORE / name, cfg.evaluation.split)
@@ -202,7 +203,7 @@ class PairsFromLogs:
     pairs: PairsSummary
 
 
-def pairs_from_logs(logs: Sequence[Path], store: Store, out: Path, min_p_dsat: float) -> PairsFromLogs:
+def pairs_from_logs(logs: Sequence[Path | str], store: Store, out: Path, min_p_dsat: float) -> PairsFromLogs:
     """`drift pairs LOGS`: ingest and redact, note near-duplicates, label with the embedded labeller, write the pairs.
 
     The memory is bounded. Each step keeps what earlier commands did, so the same command again adds nothing.

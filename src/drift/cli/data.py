@@ -11,7 +11,7 @@ from drift.cli.views import show_ingestion, show_preview
 
 
 def ingest(
-    logs: Annotated[list[Path], typer.Argument(help="Log files, folders or globs; - reads stdin.")],
+    logs: Annotated[list[str], typer.Argument(help="Log files, folders, globs or databases; - reads stdin.")],
     store: StoreDir,
     log_format: Annotated[
         str | None, typer.Option("--format", help="Format of the logs; detected if not given.")
@@ -93,7 +93,7 @@ def pairs(
     store: StoreDir,
     out: Annotated[Path, typer.Option(help="JSONL file of PromptItems; repair pairs are written beside it.")],
     logs: Annotated[
-        list[Path] | None, typer.Argument(help="Logs to ingest and label first; default: only what the store holds.")
+        list[str] | None, typer.Argument(help="Logs to ingest and label first; default: only what the store holds.")
     ] = None,
     min_p_dsat: Annotated[
         float, typer.Option(min=0.5, max=1.0, help="A reply counts as disliked from this DSAT probability on.")

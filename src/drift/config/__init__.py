@@ -1,6 +1,7 @@
 """Settings: the frozen tree (settings.py) and its YAML files (load.py)."""
 
 from drift.config.load import dump_config, load_config, parse_config, read_yaml
+from drift.config.mapping_rules import without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
 from drift.config.settings import (
     Config,
@@ -52,4 +53,5 @@ __all__ = [
     "load_config",
     "parse_config",
     "read_yaml",
+    "without_password",
 ]

@@ -4,6 +4,7 @@ A row is one message (`conversation`, `role`, `content`) or one exchange (`reque
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,6 +70,18 @@ def known_roles(roles: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]
             if first.setdefault(value.lower(), role) != role:
                 raise ValueError(f"{value!r} cannot be both {first[value.lower()]} and {role}")
     return roles
+
+
+def without_password(log: str) -> str:
+    """The URL of a database without its password; a path as it is."""
+    scheme, slashes, rest = log.partition("://")
+    if not slashes:
+        return log
+    end = next((match.start() for match in [re.search(r"[?&](?:table|query)=", rest)] if match), len(rest))
+    login, rest = rest[:end], rest[end:]
+    login = re.sub(r"^([^:/@]*):.*@", r"\1@", login, flags=re.DOTALL)
+    login = re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", login)
+    return scheme + slashes + login + re.sub(r"(&(?:ssl)?password=)[^&]*", r"\1***", rest)
 
 
 def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:

@@ -11,10 +11,11 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_serializer,
     model_validator,
 )
 
-from drift.config.mapping_rules import known_columns, known_roles, listed_roles
+from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, known_recipe
 from drift.config.template_rules import iso_date, without_own_arguments
 from drift.records import BackendName, LossName, MarginUnit, PersonalData, ScorerName, Thinking, Unfinished
@@ -427,3 +428,7 @@ class Config(Settings):
     training: TrainingSettings = TrainingSettings()
     stop: StopSettings = StopSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @field_serializer("logs")
+    def _logs_without_passwords(self, logs: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(without_password, logs))

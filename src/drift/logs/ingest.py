@@ -98,7 +98,7 @@ class Preview:
 
 
 def ingest(
-    paths: Sequence[Path],
+    logs: Sequence[Path | str],
     store: Store,
     *,
     format: str | None = None,  # noqa: A002 (the command's option of this name)
@@ -106,7 +106,7 @@ def ingest(
     settings: IngestionSettings = DEFAULTS,
     on_progress: OnProgress | None = None,
 ) -> IngestSummary:
-    """Read log files (see `log_files` for their names) into the store, as a stream.
+    """Read logs (files, folders, globs, URLs of databases) into the store, as a stream.
 
     Personal data are redacted before anything is written, unless `settings` switch this off. `format` is a key of
     READERS; by default each file's first rows show it. `source` names the origin of the logs, within which ids are
@@ -115,7 +115,7 @@ def ingest(
     Raises DataError if a file is missing, empty, damaged or in an unknown format. After an error or an interrupt the
     store is unchanged.
     """
-    ingestion = _Ingestion(paths, format, source, settings, store.forgotten(), on_progress)
+    ingestion = _Ingestion(logs, format, source, settings, store.forgotten(), on_progress)
     with store.writer() as writer:
         ingestion.read_into(writer)
         summary = ingestion.summary(writer.commit())
@@ -127,7 +127,7 @@ def ingest(
 
 
 def preview(
-    paths: Sequence[Path],
+    logs: Sequence[Path | str],
     store: Store,
     *,
     format: str | None = None,  # noqa: A002 (as in `ingest`)
@@ -139,7 +139,7 @@ def preview(
 
     Raises DataError as `ingest` does.
     """
-    ingestion = _Ingestion(paths, format, source, settings, store.forgotten(), on_progress)
+    ingestion = _Ingestion(logs, format, source, settings, store.forgotten(), on_progress)
     with tempfile.TemporaryDirectory(prefix="drift-preview-") as scratch:
         target = store if store.path.exists() else Store(Path(scratch) / "store")
         with target.writer() as writer:
@@ -153,7 +153,7 @@ class _Ingestion:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        logs: Sequence[Path | str],
         format_name: str | None,
         source: str | None,
         settings: IngestionSettings,
@@ -167,7 +167,7 @@ class _Ingestion:
         self.reading = Reading()
         self.examples: list[Conversation] = []
         self.refused: set[str] = set()  # ids of conversations without consent: about 100 bytes each
-        found = find_logs(paths)
+        found = find_logs(logs)
         self.reading.skipped |= found.skipped
         self._sources = found.sources
         self._form = Table(settings) if settings.map else format_name

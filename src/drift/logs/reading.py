@@ -17,8 +17,8 @@ from drift.logs.files.sources import LogFile, NotALog, Source
 from drift.logs.judgements import Judgements, judgements_first
 from drift.logs.readers import READERS, Format
 from drift.logs.readers.table import Table
-from drift.logs.tables import TableJoiner
 from drift.logs.traces.stitching import Stitcher
+from drift.logs.traces.tables import TableJoiner
 from drift.logs.traces.threads import Threads
 from drift.logs.unread import Unread
 from drift.records import Conversation, Reason

@@ -1,4 +1,4 @@
-"""Find logs: a file, the files of a folder or a glob, or `-` for stdin."""
+"""Find logs: a file, the files of a folder or a glob, `-` for stdin, or a database."""
 
 import glob
 from collections import Counter
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from drift.errors import DataError
+from drift.logs.files.databases import database_of, is_url
 from drift.logs.files.opening import KINDS, STDIN, Progress, Repair, kind_of
 from drift.logs.files.rows import LogRow, Reject, read_rows
 
@@ -69,11 +70,13 @@ class FoundLogs:
     skipped: dict[str, str]
 
 
-def find_logs(paths: Sequence[Path]) -> FoundLogs:
-    """The logs that the paths name, each once; those of a folder or a glob are sorted.
+def find_logs(logs: Sequence[Path | str]) -> FoundLogs:
+    """The logs that paths and URLs of databases name, each once; those of a folder or a glob are sorted.
 
     Raises DataError if one is missing, or if one that is named itself is empty.
     """
+    databases = list(dict.fromkeys(database_of(log) for log in logs if isinstance(log, str) and is_url(log)))
+    paths = [Path(log) for log in logs if not is_url(log)]
     found: dict[Path, bool] = {}
     others: dict[str, str] = {}
     for path in paths:
@@ -88,7 +91,7 @@ def find_logs(paths: Sequence[Path]) -> FoundLogs:
             raise DataError(f"{file}: the file is empty. Leave it out, or export the log again.")
         else:
             skipped[str(file)] = "the file is empty"
-    return FoundLogs(sources, skipped)
+    return FoundLogs([*sources, *databases], skipped)
 
 
 def _files_at(path: Path, others: dict[str, str]) -> list[Path]:
