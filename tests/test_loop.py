@@ -219,3 +219,27 @@ def test_the_base_is_not_measured_twice_where_nothing_warms_it_up(tmp_path, logs
     assert base == warm
     took = {s.name: s.wall_seconds for s in load_run(tmp_path / "run").stages if s.name.endswith("evaluation.json")}
     assert took["warm-start/evaluation.json"] < took["base/evaluation.json"]
+
+
+def test_a_reward_from_the_stores_labels_ranks_the_samples(tmp_path, tiny_policy):
+    """Users like `yes` and dislike `nah`: the reward is trained once, kept, and scores every sample."""
+    path = tmp_path / "logs.jsonl"
+    rows = [
+        {"id": f"{word}-{n}", "user": f"u{n}", "messages": [
+            {"role": "user", "content": f"question {n}"},
+            {"role": "assistant", "content": " ".join([word] * (1 + n % 3)), "feedback": 1 if word == "yes" else -1},
+        ]}
+        for n in range(220) for word in ("yes", "nah")
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    scorer = {"name": "feedback", "feedback": {"epochs": 6, "learning_rate": 3e-3}}
+    recipe = {"name": "best_of", "samples": 2, "guided_share": 0.0, "scorer": scorer}
+    run_config(settings(path, tiny_policy, recipe=recipe), tmp_path / "run")
+    view = load_run(tmp_path / "run")
+    trained = [stage for stage in view.stages if stage.name.endswith("feedback-reward")]
+    assert [stage.name for stage in trained] == ["iteration-1/feedback-reward"]
+    assert trained[0].counts["auroc"] > 0.9
+    pairs = list(read_jsonl(tmp_path / "run/iteration-2/pairs.jsonl", PreferencePair))
+    assert pairs
+    assert all(pair.margin is not None and pair.margin_source == "feedback" for pair in pairs)
+    assert len({pair.prompt_id for pair in pairs}) == len(pairs)

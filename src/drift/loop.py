@@ -13,10 +13,12 @@ from drift.evaluation.stopping import keep_best, should_stop
 from drift.evaluation.unlearned import find_unlearned
 from drift.evaluation.utility import measure_improvement
 from drift.pairs.stages import build_pairs
+from drift.policy.model import source_of
 from drift.policy.sampler import sample
 from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout
+from drift.scoring.feedback_reward import fit_feedback_reward
 from drift.scoring.stage import score_replies
 from drift.start import begin, recipe_prompts
 from drift.store import Store
@@ -33,7 +35,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     start = begin(cfg, run, store, truth)
     prompts = recipe_prompts(cfg, run, store, disliked=start.prompts)
     policy = warm = start.policy
-    policies, evaluations = [policy], [start.evaluation]
+    policies, evaluations, reward = [policy], [start.evaluation], None
 
     for k in range(1, cfg.iterations + 1):
         it = run.iteration(k)
@@ -43,7 +45,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
                 layout.COMPLETIONS, sample, policy=policy, prompts=prompts, sampling=cfg.sampling, recipe=cfg.recipe,
                 policy_settings=cfg.policy, iteration=k, seed=cfg.seed,
             )  # fmt: skip
-        scores = _scores(cfg, it, policy, prompts, completions, truth)
+        reward = _feedback_reward(cfg, it, k, reward, policy, store)
+        scores = _scores(cfg, it, policy, prompts, completions, truth, reward)
         unlearned = _unlearned(cfg, it, policy, warm, prompts)
         pairs = it.stage(
             layout.PAIRS, build_pairs, prompts=prompts, completions=completions, recipe=cfg.recipe,
@@ -84,15 +87,38 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     )  # fmt: skip
 
 
+def _feedback_reward(
+    cfg: Config, it: StageFolder, k: int, latest: Path | None, policy: Path | str, store: Store
+) -> Path | None:
+    """The reward that learns from the store's labels, of this or of an earlier iteration; None if it does not score."""
+    scorer = cfg.recipe.scorer
+    if scorer is None or scorer.name != "feedback":
+        return None
+    every = scorer.feedback.retrain_every
+    if latest is not None and not (every and (k - 1) % every == 0):
+        return latest
+    start = source_of(scorer.model) if scorer.model else policy
+    return it.stage(
+        layout.FEEDBACK_REWARD, fit_feedback_reward, store=store, start=start,
+        settings=scorer.feedback, policy_settings=cfg.policy, max_length=cfg.evaluation.max_length, seed=cfg.seed,
+    )  # fmt: skip
+
+
 def _scores(
-    cfg: Config, it: StageFolder, policy: Path | str, prompts: Path, completions: Path | None, truth: Truth | None
+    cfg: Config,
+    it: StageFolder,
+    policy: Path | str,
+    prompts: Path,
+    completions: Path | None,
+    truth: Truth | None,
+    reward: Path | None,
 ) -> Path | None:
     """What the recipe's scorer says of the fresh replies; None if nothing scores."""
     if cfg.recipe.scorer is None or completions is None:
         return None
     return it.stage(
         layout.SCORES, score_replies, settings=cfg.recipe.scorer, policy=policy, replies=(prompts, completions),
-        policy_settings=cfg.policy, max_length=cfg.evaluation.max_length, truth=truth, seed=cfg.seed,
+        policy_settings=cfg.policy, max_length=cfg.evaluation.max_length, truth=truth, seed=cfg.seed, reward=reward,
     )  # fmt: skip
 
 

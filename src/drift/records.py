@@ -35,7 +35,7 @@ Thinking = Literal["off", "keep", "strip"]
 """What `policy.thinking` allows."""
 BackendName = Literal["transformers", "vllm", "endpoint"]
 """What `sampling.backend` allows; each is a module of policy/samplers/."""
-ScorerName = Literal["self", "reward_model", "judge", "oracle", "noisy_oracle"]
+ScorerName = Literal["self", "hindsight", "feedback", "reward_model", "judge", "oracle", "noisy_oracle"]
 """What `recipe.scorer.name` allows; each has its entry in scoring/scorers.py."""
 PersonalData = Literal[
     "email", "phone", "card", "iban", "ip", "national_id", "address", "api_key", "private_key", "password", "person"
@@ -399,13 +399,15 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReplyToScore:
-    """`finish`: a truncated reply has no end token to score. `against`: the disliked reply."""
+    """`finish`: a truncated reply has no end token to score. `against`: the disliked reply; `complaint`: what the user
+    said about it."""
 
     prompt: tuple[ChatMessage, ...]
     text: str
     finish: Finish = "stop"
     against: str | None = None
     tools: str | None = None
+    complaint: str | None = None
 
 
 class BatchScorer(Protocol):

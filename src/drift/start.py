@@ -43,7 +43,7 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     """Find the disliked replies, train the warm start, and evaluate base and warm start."""
     prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train")
     heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts)
-    base = _base(cfg, run)
+    base = base_model(cfg, run)
     warm = _warm_start(cfg, run, store, base, prompts)
     probes = _probes(cfg, run, warm, heldout)
 
@@ -69,7 +69,7 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
     return disliked
 
 
-def _base(cfg: Config, run: RunDir) -> Path | str:
+def base_model(cfg: Config, run: RunDir) -> Path | str:
     """The model to start from; one in a GGUF file is unpacked into the run first."""
     source = source_of(cfg.policy.model)
     if not isinstance(source, Path) or not is_gguf(source):

@@ -146,3 +146,22 @@ def test_random_turns_are_as_many_as_asked_and_the_same_each_time():
         != list(random_items(lambda: [chat for chat, _ in chats], 7, seed=2))
     )
     assert all(isinstance(item, PromptItem) and item.rejected and item.complaint is None for item in drawn)
+
+
+def test_best_of_takes_the_best_sample_and_keeps_the_fixed_rejected():
+    samples = [replace(DONE, sample=n, text=text, token_ids=(n,)) for n, text in enumerate(("3", "4", "6"))]
+    (pair,) = rows("best_of", *samples, scores=[0.1, 0.9, 0.2])
+    assert (pair.chosen[0].content, pair.rejected[0].content) == ("4", "5")
+    assert (pair.chosen_token_ids, pair.margin, pair.margin_source) == ((1,), 0.9, "self")
+
+
+def test_best_of_names_its_drops():
+    samples = [replace(DONE, sample=0), replace(DONE, sample=1, text="5")]
+    assert reason_of("best_of", *samples) == Reason.UNSCORED
+    assert reason_of("best_of", *samples, scores=[0.1, 0.9]) == Reason.CHOSEN_IS_REJECTED
+    assert reason_of("best_of", *[replace(c, text=" ") for c in samples], scores=[0.1, 0.9]) == Reason.EMPTY_CHOSEN
+    retired = {"scores": [0.9, 0.1], "unlearned": frozenset({"p1"})}
+    assert reason_of("best_of", *samples, **retired) == Reason.UNLEARNED
+    assert reason_of("best_of", *samples, item=replace(ITEM, rejected=None), scores=[1, 2]) == Reason.EMPTY_REJECTED
+    cut = {"item": replace(ITEM, rejected_finish="length"), "scores": [0.9, 0.1], "drop_unfinished": True}
+    assert reason_of("best_of", *samples, **cut) == Reason.TRUNCATED

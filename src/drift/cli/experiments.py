@@ -13,19 +13,38 @@ from drift.cli.views import show_comparison, show_utilities
 def demo(
     seed: Annotated[int, typer.Option(help="Random seed of the deployment, sampling and training.")] = 1,
     base: Annotated[int, typer.Option(min=1, max=3, help="Which of the three embedded base policies to improve.")] = 1,
+    real: Annotated[bool, typer.Option("--real", help="Improve a real small language model instead.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="With --real: a Hugging Face id, a folder or a .gguf file; default SmolLM2-135M.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/demo-seed-SEED.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Simulate a deployment, learn from its logs, and measure the true utility of the result. Takes about a minute.
+    """Simulate a deployment, learn from its logs, and measure the true utility of the result.
+
+    Takes about a minute; with --real, half an hour.
 
     Example: drift demo --seed 2
     """
+    if real:
+        _demo_real(model, seed, out, as_json)
+        return
+    if model is not None:
+        raise typer.BadParameter("--model belongs to --real; `drift demo` has three bases of its own (--base).")
     from drift.experiments.demo import run_demo
 
     with watching_stages() as on_stage:
         result = run_demo(seed, base, out, on_stage)
     show_utilities(result.table)
     summary(result.summary, as_json)
+
+
+def _demo_real(model: str | None, seed: int, out: Path | None, as_json: bool) -> None:
+    from drift.experiments.real import run_real_demo
+
+    with watching_stages() as on_stage:
+        result = run_real_demo(model, seed, out, on_stage)
+    summary(result, as_json)
 
 
 def compare(

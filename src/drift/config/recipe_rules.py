@@ -22,6 +22,7 @@ class RecipeRules(NamedTuple):
 RECIPE_RULES = {
     "drift": RecipeRules(fixed_rejected=True),
     "spin": RecipeRules(prompts="liked", scored=False),
+    "best_of": RecipeRules(ranks=True, fixed_rejected=True),
     "iter_dpo": RecipeRules(ranks=True),
     "logs": RecipeRules(samples=False, scored=False),
     "random_turns": RecipeRules(prompts="random", fixed_rejected=True),

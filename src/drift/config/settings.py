@@ -176,10 +176,25 @@ class LabelSettings(Settings):
         return self
 
 
+class FeedbackRewardSettings(Settings):
+    """The reward that learns from the store's own labels which replies users like. `epochs`, `learning_rate`,
+    `batch_size`: of its training. `retrain_every`: iterations after which it is trained again, from the policy of that
+    time; 0 trains it once.
+    """
+
+    epochs: PositiveInt = 2
+    learning_rate: PositiveFloat = 3e-5
+    batch_size: PositiveInt = 16
+    retrain_every: NonNegativeInt = 0
+
+
 class ScorerSettings(Settings):
     """How fresh replies are scored, for recipes that rank replies and for the margins of pairs.
 
     `self`: the policy's mean log-prob per token. `reward_model`: the sequence classifier that `model` names.
+    `hindsight`: how little the reply invites the complaint that was made, under the policy, in nats per token.
+    `feedback`: a classifier on the weights of `model` (default: the policy) that learns from the store's labels; two
+    scores differ by the log-odds that the one reply is the liked one.
     `judge`: the model behind `endpoint` compares each reply with the disliked one, in both orders.
     `oracle`, `noisy_oracle`: the sandbox's true utility, without and with normal noise (standard deviation `noise`);
     for experiments.
@@ -189,6 +204,7 @@ class ScorerSettings(Settings):
     model: str | None = None
     endpoint: EndpointSettings | None = None
     noise: float = Field(default=0.5, ge=0.0)
+    feedback: FeedbackRewardSettings = FeedbackRewardSettings()
 
     @model_validator(mode="after")
     def _names_its_model(self) -> "ScorerSettings":
@@ -207,7 +223,8 @@ class RecipeSettings(Settings):
     written complaint (a bare thumb-down) is always sampled from the request only. `samples`: fresh replies per prompt.
     `scorer`: who scores them. `pairs`: exact number of pairs per iteration; pairs are dropped or repeated to reach it.
     `retire_below`: a disliked reply gives no more pairs once its log-prob has fallen by this many nats since the warm
-    start. `only_wins`: keep only pairs whose chosen reply the scorer prefers. `match_length`: of a prompt's samples,
+    start. `only_wins`: keep only pairs whose chosen reply the scorer prefers, with a probability (the sigmoid of the
+    margin) above `win_probability`. `match_length`: of a prompt's samples,
     keep the one whose length is closest to the disliked reply's.
     """
 
@@ -220,6 +237,7 @@ class RecipeSettings(Settings):
     pairs: PositiveInt | None = None
     retire_below: PositiveFloat | None = None
     only_wins: bool = False
+    win_probability: float = Field(default=0.5, ge=0.5, lt=1.0)
     match_length: bool = False
 
     @property

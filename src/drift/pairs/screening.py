@@ -4,6 +4,7 @@ DEVIATION: the paper trains on every pair and assumes that chosen beats rejected
 that the scorer disagrees with break the assumption, so they are dropped here.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from itertools import groupby
@@ -38,7 +39,8 @@ def why_unfit(pair: PreferencePair, settings: RecipeSettings) -> Reason | None:
         return Reason.CHOSEN_REFUSES
     if settings.only_wins and pair.margin is None:
         return Reason.UNSCORED
-    if settings.only_wins and pair.margin is not None and pair.margin <= 0:
+    needed = math.log(settings.win_probability / (1 - settings.win_probability))
+    if settings.only_wins and pair.margin is not None and pair.margin <= needed:
         return Reason.CHOSEN_LOSES
     return Reason.NEAR_DUPLICATE if are_near_duplicates(chosen, rejected, MAX_SIMILARITY) else None
 

@@ -48,11 +48,18 @@ def reply_logps(
         prompt = encode_prompt(policy.chat, messages, max_length - len(completion), tools=own)
         if not isinstance(prompt, Reason):
             rows[row] = (prompt.ids, completion)
-    for batch in _batches({row: len(prompt) + len(completion) for row, (prompt, completion) in rows.items()}):
-        totals = _sums(policy, [rows[row] for row in batch])
-        for row, total in zip(batch, totals, strict=True):
-            scored[row] = ReplyLogps(total, len(rows[row][1]))
+    for row, logps in zip(rows, logps_of_ids(policy, list(rows.values())), strict=True):
+        scored[row] = logps
     return scored
+
+
+def logps_of_ids(policy: Policy, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[ReplyLogps]:
+    """The log-probs of each completion's ids after its prompt's, in order. Every completion has at least one token."""
+    scored: dict[int, ReplyLogps] = {}
+    for batch in _batches({row: len(prompt) + len(completion) for row, (prompt, completion) in enumerate(rows)}):
+        totals = _sums(policy, [rows[row] for row in batch])
+        scored |= {row: ReplyLogps(total, len(rows[row][1])) for row, total in zip(batch, totals, strict=True)}
+    return [scored[row] for row in range(len(rows))]
 
 
 def _batches(lengths: dict[int, int]) -> list[list[int]]:

@@ -9,8 +9,8 @@
         warm-start/                  pairs, reference, policy, metrics, evaluation
         liked-start/                 the training on liked replies before that, where warm_start.on asks for it
         heldout/                     one guided reply per held-out prompt, as fixed pairs to measure every policy by
-        iteration-1/ ...             completions, scores, judgements, unlearned prompts, pairs, improvement, reference,
-                                     policy, metrics, evaluation
+        iteration-1/ ...             completions, the feedback reward, scores, judgements, unlearned prompts, pairs,
+                                     improvement, reference, policy, metrics, evaluation
         policy/                      the policy to use
         .work/                       stages that are under way
 
@@ -44,6 +44,7 @@ BASE, LIKED_START, WARM_START, HELDOUT_REPLIES = "base", "liked-start", "warm-st
 # In the folder of an iteration; the base, the warm start and the held-out replies have some of them too.
 COMPLETIONS = "completions.jsonl"
 SCORES = "scores.jsonl"
+FEEDBACK_REWARD = "feedback-reward"
 JUDGEMENTS = "judgements.jsonl"
 UNLEARNED = "unlearned.jsonl"
 PAIRS = "pairs.jsonl"

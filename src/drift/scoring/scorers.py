@@ -13,6 +13,7 @@ from drift.errors import ConfigError
 from drift.policy.logps import reply_logps
 from drift.policy.model import Policy, load_policy
 from drift.records import BatchScorer, ChatMessage, Finish, ReplyToScore, Scorer, ScorerName, Truth, stable_hash
+from drift.scoring.hindsight import HindsightScorer
 from drift.scoring.judges import JudgeScorer
 from drift.scoring.reward_model import RewardModelScorer
 
@@ -22,6 +23,7 @@ class ScorerInputs:
     """What a scorer can be made of. `policy`: the one that made the replies. `truth`: only the sandbox has it.
 
     `max_length`: tokens of prompt and reply together. `folder` keeps a judge's answers.
+    `reward`: the folder of the feedback reward.
     """
 
     settings: ScorerSettings
@@ -31,6 +33,7 @@ class ScorerInputs:
     truth: Truth | None
     seed: int
     folder: Path
+    reward: Path | None = None
 
 
 class LikelihoodScorer:
@@ -73,6 +76,16 @@ def _self(inputs: ScorerInputs) -> BatchScorer:
     return LikelihoodScorer(load_policy(inputs.policy, inputs.policy_settings), inputs.max_length)
 
 
+def _hindsight(inputs: ScorerInputs) -> BatchScorer:
+    return HindsightScorer(load_policy(inputs.policy, inputs.policy_settings), inputs.max_length)
+
+
+def _feedback(inputs: ScorerInputs) -> BatchScorer:
+    if inputs.reward is None:
+        raise ConfigError("recipe.scorer.name: feedback learns from the run's store; here there is none.")
+    return RewardModelScorer(str(inputs.reward), inputs.policy_settings.dtype, inputs.max_length)
+
+
 def _reward_model(inputs: ScorerInputs) -> BatchScorer:
     return RewardModelScorer(str(inputs.settings.model), inputs.policy_settings.dtype, inputs.max_length)
 
@@ -95,6 +108,8 @@ def _oracle(inputs: ScorerInputs) -> BatchScorer:
 
 SCORERS: dict[ScorerName, Callable[[ScorerInputs], BatchScorer]] = {
     "self": _self,
+    "hindsight": _hindsight,
+    "feedback": _feedback,
     "reward_model": _reward_model,
     "judge": _judge,
     "oracle": _oracle,

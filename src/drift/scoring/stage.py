@@ -8,6 +8,7 @@ from drift.records import (
     ChatMessage,
     Completion,
     Counts,
+    Finish,
     PromptItem,
     ReplyToScore,
     Score,
@@ -30,29 +31,24 @@ def score_replies(
     max_length: int,
     truth: Truth | None,
     seed: int,
+    reward: Path | None = None,
 ) -> Counts:
     """Write a Score for every completion, with the score of the prompt's disliked reply beside it.
 
     `replies`: the files of the prompts and of the completions. A judge's judgements are written beside `out`; its
-    answers survive an interrupted stage, because they are paid for.
+    answers survive an interrupted stage, because they are paid for. `reward`: the folder of the feedback reward.
     """
     prompts, completions = replies
     scorer = SCORERS[settings.name](
-        ScorerInputs(settings, policy, policy_settings, max_length, truth, seed, partial_work(out))
+        ScorerInputs(settings, policy, policy_settings, max_length, truth, seed, partial_work(out), reward)
     )
     items = {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)}
     fresh = list(read_jsonl(completions, Completion))
     disliked = {i: as_text(item.rejected) for i, item in items.items() if item.rejected is not None}
-    replies_to_score = [
-        ReplyToScore(items[c.prompt_id].prompt, _text(c), c.finish, disliked.get(c.prompt_id), items[c.prompt_id].tools)
-        for c in fresh
-    ]
+    replies_to_score = [_to_score(items[c.prompt_id], _text(c), c.finish, disliked.get(c.prompt_id)) for c in fresh]
     scores = scorer.score_all(replies_to_score)
     rejected = scorer.score_all(
-        [
-            ReplyToScore(items[i].prompt, text, items[i].rejected_finish, against=text, tools=items[i].tools)
-            for i, text in disliked.items()
-        ]
+        [_to_score(items[i], text, items[i].rejected_finish, text) for i, text in disliked.items()]
     )
     against = dict(zip(disliked, rejected, strict=True))
     if (judgements := partial_work(out) / JUDGEMENTS).exists():
@@ -64,7 +60,14 @@ def score_replies(
     score_pairs = [(score, against.get(c.prompt_id)) for c, score in zip(fresh, scores, strict=True)]
     both = [(s, r) for s, r in score_pairs if s is not None and r is not None]
     wins = sum(s > r for s, r in both) / max(len(both), 1)
-    return {"scored": sum(s is not None for s in scores), "unscored": scores.count(None), "wins": round(wins, 4)}
+    known = [score for score in scores if score is not None]
+    mean = sum(known) / max(len(known), 1)
+    return {"scored": len(known), "unscored": scores.count(None), "wins": round(wins, 4), "mean_score": round(mean, 4)}
+
+
+def _to_score(item: PromptItem, text: str, finish: Finish, against: str | None) -> ReplyToScore:
+    complaint = item.complaint.content if item.complaint else None
+    return ReplyToScore(item.prompt, text, finish, against, item.tools, complaint)
 
 
 def _text(completion: Completion) -> str:

@@ -190,6 +190,20 @@ def encode_conversation(
     return text if isinstance(text, Reason) else token_ids(chat.tokenizer, text)
 
 
+def encode_user_turn(
+    chat: ChatFormat, messages: Sequence[ChatMessage], content: str, tools: str | None = None
+) -> tuple[tuple[int, ...], tuple[int, ...]] | Reason:
+    """(Ids of the chat up to the user's next message, ids of that message's text), as the template shows them."""
+    mark = "usermark"
+    text = _render(chat, [*messages, ChatMessage("user", mark)], tools, generation_prompt=False)
+    if isinstance(text, Reason):
+        return text
+    before, shown, _ = text.rpartition(mark)
+    if not shown:
+        return Reason.TEMPLATE_HIDES
+    return token_ids(chat.tokenizer, before), _ids_behind(chat.tokenizer, before[-8:], defused(chat.tokenizer, content))
+
+
 def end_of_turn(chat: ChatFormat) -> int:
     """The last token of what the template puts after a finished reply, or else the tokenizer's EOS token.
 

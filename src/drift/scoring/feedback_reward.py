@@ -1,0 +1,271 @@
+"""Feedback reward: a classifier that learns from the store's own labels which replies users like.
+
+It is a scalar head on the policy's weights, trained on liked (1) and disliked (0) replies with the log-loss, so the
+difference of two scores is the log-odds that one is the liked one. Conversations of one family stay together: a share
+of them is held out, and says what the reward is worth. One that is no better than chance, or than the length of a
+reply, is refused.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from pydantic import BaseModel, ConfigDict
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from drift.config import FeedbackRewardSettings, PolicySettings
+from drift.errors import DataError
+from drift.policy.chat import encode_conversation
+from drift.policy.model import Policy, load_policy
+from drift.policy.padded import autocast
+from drift.progress import report_progress
+from drift.records import ChatMessage, Counts, Reason, stable_hash
+from drift.statistics import Share, draw_units, share_of_draws
+from drift.store import Store
+from drift.turns import prompt_of
+
+HELD_OUT = 5
+"""One in so many families of conversations is held out."""
+
+MIN_TURNS = 20
+"""Fewest liked and fewest disliked replies, held out and not."""
+
+MIN_AUROC = 0.6
+"""Below it, on held-out turns, the reward is refused."""
+
+QUALITY = "quality.json"
+
+
+class RewardQuality(BaseModel):
+    """quality.json: what the reward is worth on held-out turns.
+
+    `auroc`: how often a liked reply stands above a disliked one, with its 95 % interval over conversations.
+    `within`: the same among replies to one and the same request, and the number of such comparisons. `length`: the
+    AUROC of length alone, by the better of "shorter" and "longer". `calibration_error`: mean distance of predicted and
+    observed share of liked replies, in ten bins.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    turns: int
+    liked: int
+    auroc: float
+    auroc_low: float
+    auroc_high: float
+    within: float | None
+    within_comparisons: int
+    length: float
+    calibration_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedTurn:
+    """A reply that its user liked or disliked. `group`: the family of its conversation."""
+
+    prompt: tuple[ChatMessage, ...]
+    reply: ChatMessage
+    tools: str | None
+    liked: bool
+    group: str
+
+    @property
+    def held_out(self) -> bool:
+        return int(stable_hash("feedback reward", self.group), 16) % HELD_OUT == 0
+
+
+def fit_feedback_reward(
+    out: Path,
+    store: Store,
+    start: Path | str,
+    settings: FeedbackRewardSettings,
+    policy_settings: PolicySettings,
+    max_length: int,
+    seed: int,
+) -> Counts:
+    """Write the folder of a sequence classifier with one output, and quality.json in it; returns its figures.
+
+    `start`: whose weights it begins with. Raises DataError if there are too few turns, or if the reward is useless.
+    """
+    policy = load_policy(start, policy_settings)
+    turns = list(judged_turns(store))
+    ids = [_ids(policy, turn) for turn in turns]
+    fitting = [(turn, row) for turn, row in zip(turns, ids, strict=True) if row and len(row) <= max_length]
+    learned = [pair for pair in fitting if not pair[0].held_out]
+    held = [pair for pair in fitting if pair[0].held_out]
+    _check_enough(store, learned, held)
+    model = classifier_of(policy, seed)
+    _train(model, learned, settings, policy_settings, seed)
+    quality = quality_of([turn for turn, _ in held], _scores(model, [row for _, row in held]))
+    _check_useful(quality)
+    model.save_pretrained(out)
+    policy.tokenizer.save_pretrained(out)
+    (out / QUALITY).write_text(quality.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    figures = {name: value for name, value in quality.model_dump().items() if value is not None}
+    return {"learned": len(learned), "too_long": len(turns) - len(fitting), **figures}
+
+
+def judged_turns(store: Store) -> Iterator[JudgedTurn]:
+    """The liked and disliked replies of the training split that have a request."""
+    for conversation, labels in store.labelled("train"):
+        for label in labels:
+            prompt = prompt_of(conversation.messages, label.reply_index)
+            if label.label in ("SAT", "DSAT") and not isinstance(prompt, Reason):
+                reply = conversation.messages[label.reply_index].chat()
+                group = conversation.family or conversation.conversation_id
+                yield JudgedTurn(prompt, reply, conversation.tools, label.label == "SAT", group)
+
+
+def classifier_of(policy: Policy, seed: int) -> PreTrainedModel:
+    """The policy's weights with a new head of one output, in float32 on the policy's device."""
+    torch.manual_seed(seed)
+    whole = policy.model.merge_and_unload() if isinstance(policy.model, PeftModel) else policy.model
+    with TemporaryDirectory(prefix="drift-reward-") as folder:
+        whole.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=torch.float32)
+    model.config.pad_token_id = policy.tokenizer.pad_token_id or 0
+    return torch.nn.Module.to(model, policy.device)
+
+
+def quality_of(turns: Sequence[JudgedTurn], scores: NDArray[np.float64]) -> RewardQuality:
+    """`scores` [n]: of the turns, in their order."""
+    liked = np.array([turn.liked for turn in turns])
+    value = auroc(scores, liked)
+    interval = _interval(scores, liked, [turn.group for turn in turns])
+    lengths = np.array([float(len(turn.reply.content)) for turn in turns])
+    wins, comparisons = within_requests(turns, scores)
+    by_length = auroc(lengths, liked)
+    return RewardQuality(
+        turns=len(turns),
+        liked=int(liked.sum()),
+        auroc=round(value, 4),
+        auroc_low=round(interval.low, 4),
+        auroc_high=round(interval.high, 4),
+        within=round(wins / comparisons, 4) if comparisons else None,
+        within_comparisons=comparisons,
+        length=round(max(by_length, 1 - by_length), 4),
+        calibration_error=round(_calibration_error(1 / (1 + np.exp(-scores)), liked), 4),
+    )
+
+
+def auroc(scores: NDArray[np.float64], liked: NDArray[np.bool_]) -> float:
+    """The share of (liked, disliked) pairs that `scores` [n] puts in this order; ties count half."""
+    good, bad = scores[liked], scores[~liked]
+    return float(((good[:, None] > bad) + 0.5 * (good[:, None] == bad)).mean())
+
+
+def within_requests(turns: Sequence[JudgedTurn], scores: NDArray[np.float64]) -> tuple[float, int]:
+    """(Comparisons won, comparisons) between liked and disliked replies to the same request."""
+    by_request: dict[str, list[int]] = {}
+    for place, turn in enumerate(turns):
+        by_request.setdefault(stable_hash(turn.prompt), []).append(place)
+    won, count = 0.0, 0
+    for places in by_request.values():
+        good = [scores[place] for place in places if turns[place].liked]
+        bad = [scores[place] for place in places if not turns[place].liked]
+        won += sum((g > b) + 0.5 * (g == b) for g in good for b in bad)
+        count += len(good) * len(bad)
+    return won, count
+
+
+def _ids(policy: Policy, turn: JudgedTurn) -> tuple[int, ...]:
+    """Ids of the conversation up to the reply; empty if the template does not show it."""
+    ids = encode_conversation(policy.chat, turn.prompt, turn.reply, turn.tools)
+    return () if isinstance(ids, Reason) else ids
+
+
+_Encoded = Sequence[tuple[JudgedTurn, tuple[int, ...]]]
+
+
+def _check_enough(store: Store, learned: _Encoded, held: _Encoded) -> None:
+    counts = [sum(turn.liked is liked for turn, _ in part) for part in (learned, held) for liked in (True, False)]
+    if min(counts) < MIN_TURNS:
+        found = "{} liked and {} disliked replies to learn from, {} and {} held out".format(*counts)
+        raise DataError(
+            f"{store.path}: too few judged replies for recipe.scorer.name: feedback ({found}; at least {MIN_TURNS} of "
+            "each). Label more chats, or choose another scorer."
+        )
+
+
+def _check_useful(quality: RewardQuality) -> None:
+    needed = max(MIN_AUROC, quality.length)
+    if quality.auroc < needed:
+        raise DataError(
+            f"recipe.scorer.name: feedback: the reward tells liked from disliked replies with an AUROC of "
+            f"{quality.auroc:.2f} on {quality.turns} held-out turns; {needed:.2f} is needed (length alone reaches "
+            f"{quality.length:.2f}). Label more chats, raise recipe.scorer.feedback.epochs, or choose another scorer."
+        )
+
+
+def _train(
+    model: PreTrainedModel, rows: _Encoded, settings: FeedbackRewardSettings, policy: PolicySettings, seed: int
+) -> None:
+    """Log-loss over all weights; batches of like length, in an order that the seed draws."""
+    dtype = getattr(torch, policy.dtype)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+    rng = random.Random(f"feedback reward {seed}")
+    batches = [batch for _ in range(settings.epochs) for batch in _shuffled(rows, settings.batch_size, rng)]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - step / max(len(batches), 1))
+    model.train()
+    for step, batch in enumerate(batches, 1):
+        inputs, mask = _padded([ids for _, ids in batch], int(model.config.pad_token_id or 0))
+        truth = torch.tensor([float(turn.liked) for turn, _ in batch], device=model.device)
+        with autocast(model.device, dtype):
+            logits = model(input_ids=inputs.to(model.device), attention_mask=mask.to(model.device)).logits[:, 0]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), truth)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        report_progress(step, len(batches))
+    model.eval()
+
+
+def _shuffled(rows: _Encoded, size: int, rng: random.Random) -> list[_Encoded]:
+    """Batches of rows of like length, in random order."""
+    order = sorted(rows, key=lambda row: (len(row[1]), rng.random()))
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def _padded(rows: Sequence[tuple[int, ...]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask, int64 [B, L], padded on the right."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    return ids, mask
+
+
+@torch.inference_mode()
+def _scores(model: PreTrainedModel, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
+    """One row at a time: no padding can change a score. float64 [n]"""
+    found = []
+    for ids in rows:
+        inputs = torch.tensor([ids], device=model.device)
+        found.append(float(model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits[0, 0]))
+    return np.array(found)
+
+
+def _interval(scores: NDArray[np.float64], liked: NDArray[np.bool_], groups: Sequence[str]) -> Share:
+    """The AUROC, with an interval over conversations drawn with replacement; draws of one class are left out."""
+    names = sorted(set(groups))
+    members = [np.array([place for place, group in enumerate(groups) if group == name]) for name in names]
+    draws = []
+    for drawn in draw_units(len(names), 500):
+        places = np.concatenate([members[unit] for unit in drawn])
+        if 0 < liked[places].sum() < len(places):
+            draws.append(auroc(scores[places], liked[places]))
+    return share_of_draws(auroc(scores, liked), np.array(draws))
+
+
+def _calibration_error(predicted: NDArray[np.float64], liked: NDArray[np.bool_]) -> float:
+    bins = np.minimum((predicted * 10).astype(int), 9)
+    parts = [bins == number for number in range(10) if (bins == number).any()]
+    return float(sum(part.sum() * abs(predicted[part].mean() - liked[part].mean()) for part in parts) / len(liked))

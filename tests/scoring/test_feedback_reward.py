@@ -1,0 +1,136 @@
+"""The reward that learns from the store's labels, and hindsight."""
+
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from drift.config import FeedbackRewardSettings, PolicySettings, ScorerSettings
+from drift.errors import DataError
+from drift.policy.chat import encode_user_turn
+from drift.policy.logps import logps_of_ids
+from drift.policy.model import load_policy
+from drift.records import (
+    ChatMessage,
+    Completion,
+    Conversation,
+    FeedbackLabel,
+    Message,
+    PromptItem,
+    ReplyToScore,
+    Score,
+    read_jsonl,
+    write_jsonl,
+)
+from drift.scoring import score_replies
+from drift.scoring.feedback_reward import JudgedTurn, auroc, fit_feedback_reward, judged_turns, quality_of
+from drift.scoring.hindsight import HindsightScorer
+from drift.store import Store
+
+SETTINGS = FeedbackRewardSettings(epochs=6, learning_rate=3e-3)
+
+
+def chat(n: int, liked: bool) -> Conversation:
+    """Users like replies with `yes` and dislike those with `nah`, whatever their length."""
+    word = "yes" if liked else "nah"
+    reply = " ".join([word] * (1 + n % 3))
+    messages = (Message("user", f"question {n}"), Message("assistant", reply), Message("user", "hm"))
+    return Conversation(f"c{n}{liked}", "test", None, messages, "train")
+
+
+def filled(tmp_path, turns: int = 120, shuffled: bool = False) -> Store:
+    store = Store(tmp_path / "store")
+    chats = [chat(n, liked) for n in range(turns) for liked in (True, False)]
+    store.add(chats)
+    rng = random.Random(3)
+    liked = [rng.random() < 0.5 if shuffled else "yes" in chat.messages[1].content for chat in chats]
+    store.add_labels(
+        FeedbackLabel(chat.conversation_id, 1, 2, "SAT" if good else "DSAT", "embedded", "1")
+        for chat, good in zip(chats, liked, strict=True)
+    )
+    return store
+
+
+def fit(tmp_path, store: Store, policy) -> dict:
+    out = tmp_path / "reward"
+    return dict(fit_feedback_reward(out, store, policy, SETTINGS, PolicySettings(), 500, 1))
+
+
+def test_it_learns_what_users_like_and_scores_both_replies(tmp_path, tiny_policy):
+    counts = fit(tmp_path, filled(tmp_path), tiny_policy)
+    assert counts["auroc"] > 0.9
+    assert counts["length"] < 0.65
+    assert counts == {**counts, **json.loads((tmp_path / "reward/quality.json").read_text())}
+    item = PromptItem(
+        "p", "c", 1, (ChatMessage("user", "question 7"),), "train", rejected=ChatMessage("assistant", "nah")
+    )
+    prompts, completions = tmp_path / "prompts.jsonl", tmp_path / "completions.jsonl"
+    write_jsonl(prompts, [item])
+    write_jsonl(completions, [Completion("p", 1, 0, False, "yes yes", "stop", 0, "x", "t")])
+    scorer = ScorerSettings(name="feedback")
+    score_replies(
+        tmp_path / "scores.jsonl", scorer, tiny_policy, (prompts, completions), PolicySettings(), 500, None, 0,
+        tmp_path / "reward",
+    )  # fmt: skip
+    (score,) = read_jsonl(tmp_path / "scores.jsonl", Score)
+    assert score.score is not None
+    assert score.rejected_score is not None
+    assert score.score > score.rejected_score
+
+
+def test_the_same_seed_gives_the_same_reward(tmp_path, tiny_policy):
+    store = filled(tmp_path)
+    weights = []
+    for name in ("one", "two"):
+        fit_feedback_reward(tmp_path / name, store, tiny_policy, SETTINGS, PolicySettings(), 500, 1)
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
+def test_a_useless_reward_is_refused(tmp_path, tiny_policy):
+    with pytest.raises(DataError, match=r"AUROC of 0\.\d+ on \d+ held-out turns; 0\.6\d is needed .*another scorer"):
+        fit(tmp_path, filled(tmp_path, shuffled=True), tiny_policy)
+
+
+def test_too_few_judged_replies_are_counted(tmp_path, tiny_policy):
+    with pytest.raises(DataError, match=r"too few judged replies .*\(\d+ liked and \d+ disliked replies to learn from"):
+        fit(tmp_path, filled(tmp_path, turns=12), tiny_policy)
+
+
+def test_families_stay_together(tmp_path):
+    store = Store(tmp_path / "store")
+    chats = [replace(chat(n, True), family=f"f{n // 4}") for n in range(40)]
+    store.add(chats)
+    store.add_labels(FeedbackLabel(c.conversation_id, 1, 2, "SAT", "embedded", "1") for c in chats)
+    by_family: dict[str, set[bool]] = {}
+    for turn in judged_turns(store):
+        by_family.setdefault(turn.group, set()).add(turn.held_out)
+    assert all(len(sides) == 1 for sides in by_family.values())
+    assert {side for sides in by_family.values() for side in sides} == {True, False}
+
+
+def test_figures_by_hand():
+    asked, other = ((ChatMessage("user", text),) for text in ("a", "b"))
+    rows = [(asked, "good", True), (asked, "bad", False), (other, "fine", True), (other, "poor!", False)]
+    turns = [JudgedTurn(prompt, ChatMessage("assistant", text), None, liked, text) for prompt, text, liked in rows]
+    scores = np.array([2.0, 1.0, 0.0, 3.0])
+    assert auroc(scores, np.array([True, False, True, False])) == 0.25  # one of four pairs: 2 over 1
+    quality = quality_of(turns, scores)
+    assert (quality.turns, quality.liked, quality.within, quality.within_comparisons) == (4, 2, 0.5, 2)
+    assert quality.length == 0.5  # 4 over 3, 4 below 5, and once more
+
+
+def test_hindsight_is_the_likelihood_of_the_complaint(tiny_policy):
+    policy = load_policy(tiny_policy, PolicySettings())
+    asked = (ChatMessage("user", "Say a."),)
+    replies = [ReplyToScore(asked, text, complaint="No, say a.") for text in ("b", "ccc", "a")]
+    scores = HindsightScorer(policy, 200).score_all([*replies, ReplyToScore(asked, "b")])
+    assert scores[3] is None  # nobody complained
+    template = "<|im_start|>user\nSay a.<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n<|im_start|>user\n"
+    before, said = (tuple(policy.tokenizer(text)["input_ids"]) for text in (template, "No, say a."))
+    assert encode_user_turn(policy.chat, (*asked, ChatMessage("assistant", "b")), "No, say a.") == (before, said)
+    (expected,) = logps_of_ids(policy, [(before, said)])
+    assert scores[0] == pytest.approx(-expected.per_token, abs=1e-5)
+    assert HindsightScorer(policy, 20).score_all(replies) == [None, None, None]  # too long
