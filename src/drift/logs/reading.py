@@ -17,6 +17,7 @@ from drift.logs.files.sources import LogFile, NotALog, Source
 from drift.logs.judgements import Judgements, judgements_first
 from drift.logs.readers import READERS, Format
 from drift.logs.readers.table import Table
+from drift.logs.traces.gathering import Gatherer
 from drift.logs.traces.stitching import Stitcher
 from drift.logs.traces.tables import TableJoiner
 from drift.logs.traces.threads import Threads
@@ -31,6 +32,7 @@ _MIN_HEAD_ROWS = 20  # rows that are read even if one is recognised earlier: lat
 _MAX_HEAD_CHARACTERS = 16 * 2**20
 
 OnProgress = Callable[[int, int], None]
+Joiner = Stitcher | Threads | Gatherer | TableJoiner
 
 
 @dataclass(slots=True)
@@ -79,7 +81,7 @@ def read_logs(
     on_progress: OnProgress | None = None,
     spill: Path | None = None,
 ) -> Iterator[Conversation | Reject]:
-    """Yield the conversations and rejects of all sources in order. Those of stitched formats and of tables come last.
+    """Yield the conversations and rejects of all sources in order. Those made out of several rows come last.
 
     `form`: the name of the format, or a table's columns; None if the first rows show it. `source_name`: the origin of
     the logs, part of the identity of their conversations; by default, the format's name. `spill`: the folder for what
@@ -88,7 +90,7 @@ def read_logs(
     """
     opened = [LogFile(source) if isinstance(source, Path) else source for source in sources]
     total, done = sum(source.size for source in opened), 0
-    joiners: dict[str, Stitcher | Threads | TableJoiner] = {}
+    joiners: dict[str, Joiner] = {}
     judgements = Judgements()
     with ExitStack() as open_joiners:
         for source in judgements_first(opened):
@@ -106,14 +108,17 @@ def read_logs(
                 continue
             name, reader = head.name, head.reader
             counted = _counted(itertools.chain(head.rows, rows), reading)
-            outcomes = reader.read(counted if reader.keys is None else reading.unread.counted(counted, reader.keys))
-            if reader.stitched or reader.joined or isinstance(form, Table):
-                if name not in joiners:
-                    joiners[name] = _joiner(form, reader, spill)
-                    open_joiners.callback(joiners[name].close)
-                outcomes = _joined(outcomes, joiners[name], judgements, source.name)
-            else:
+            counted = counted if reader.keys is None else reading.unread.counted(counted, reader.keys)
+            is_joined = reader.stitched or reader.joined or reader.group_of or isinstance(form, Table)
+            if is_joined and name not in joiners:
+                joiners[name] = _joiner(form, reader, spill)
+                open_joiners.callback(joiners[name].close)
+            joiner = joiners[name] if is_joined else None
+            outcomes = reader.read(joiner.rest(counted, source.name) if isinstance(joiner, Gatherer) else counted)
+            if joiner is None or isinstance(joiner, Gatherer):
                 outcomes = _judged(outcomes, judgements, source.name)
+            else:
+                outcomes = _joined(outcomes, joiner, judgements, source.name)
             yield from _finished(outcomes, source_name or name, user_key, reading, source.name)
         if isinstance(form, Table):
             form.check_seen()
@@ -219,9 +224,13 @@ def _counted(rows: Iterable[LogRow | Reject], reading: Reading) -> Iterator[LogR
         yield row
 
 
-def _joiner(form: str | Table | None, reader: Format, spill: Path | None) -> Stitcher | Threads | TableJoiner:
+def _joiner(
+    form: str | Table | None, reader: Format, spill: Path | None
+) -> Stitcher | Threads | Gatherer | TableJoiner:
     if isinstance(form, Table):
         return TableJoiner(spill)
+    if reader.group_of:
+        return Gatherer(reader.group_of, reader.read, spill)
     return Threads(reader.joined, spill) if reader.joined else Stitcher(spill)
 
 

@@ -81,7 +81,7 @@ LABELS = {"kto2.jsonl": [-1.0], "swift_kto.jsonl": [-1.0, 1.0], "trl_kto.jsonl":
 @pytest.mark.parametrize("name", FORMATS)
 def test_each_file_is_recognised_by_one_reader(test_data, name):
     file = LogFile(test_data / "cases" / name)
-    assert recognise(name, file.rows(lambda done: None, Counter())).format_name == FORMATS[name]
+    assert recognise(name, file.rows(lambda done: None, Counter())).name == FORMATS[name]
 
 
 @pytest.mark.parametrize("name", CHATS)

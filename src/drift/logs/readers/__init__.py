@@ -6,11 +6,11 @@ from typing import Any
 
 from drift.logs.draft import ConversationDraft
 from drift.logs.files.rows import LogRow, Reject
-from drift.logs.readers.apis import anthropic, batches, openai_responses, openai_stored
-from drift.logs.readers.apps import chatgpt, claude, openwebui
-from drift.logs.readers.datasets import drift_authors, lmsys, ultrafeedback, wildchat, wildfeedback
+from drift.logs.readers.apis import anthropic, batches, bedrock, gemini, openai_responses, openai_stored
+from drift.logs.readers.apps import chatbox, chatgpt, claude, dify, flowise, librechat, openwebui
+from drift.logs.readers.datasets import drift_authors, lmarena, lmsys, oasst, ultrafeedback, wildchat, wildfeedback
 from drift.logs.readers.frameworks import ai_sdk, langchain
-from drift.logs.readers.tracing import langfuse, langsmith, litellm, otel
+from drift.logs.readers.tracing import braintrust, helicone, langfuse, langsmith, litellm, mlflow, otel, weave
 from drift.logs.readers.training import alpaca, messages, preference, sharegpt
 from drift.logs.unread import Keys
 
@@ -19,8 +19,9 @@ from drift.logs.unread import Keys
 class Format:
     """How to recognise and read one format. `plain`: a shape so common that it counts only if no other format
     recognises the rows. `stitched`: the rows are single model calls and judgements of calls. `joined`: the rows are
-    parts of conversations, see traces/threads.py; raises Unusable if a conversation is not complete. `keys`: those that
-    it reads; None: keys that it does not read are not counted."""
+    parts of conversations, see traces/threads.py; raises Unusable if a conversation is not complete. `group_of`: the
+    rows are single messages or exchanges, and this tells the conversation of each, see traces/gathering.py. `keys`:
+    those that it reads; None: keys that it does not read are not counted."""
 
     recognises: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
@@ -28,6 +29,7 @@ class Format:
     plain: bool = False
     stitched: bool = False
     joined: Callable[[ConversationDraft], None] | None = None
+    group_of: Callable[[Mapping[str, Any]], str | None] | None = None
     keys: Keys | None = None
 
 
@@ -39,6 +41,12 @@ READERS: dict[str, Format] = {
     "openwebui": Format(openwebui.recognises, openwebui.read, keys=openwebui.KEYS),
     "chatgpt": Format(chatgpt.recognises, chatgpt.read, keys=chatgpt.KEYS),
     "claude": Format(claude.recognises, claude.read, keys=claude.KEYS),
+    "dify": Format(dify.recognises, dify.read, group_of=dify.group_of, keys=dify.KEYS),
+    "flowise": Format(flowise.recognises, flowise.read, group_of=flowise.group_of, keys=flowise.KEYS),
+    "librechat": Format(librechat.recognises, librechat.read, group_of=librechat.group_of, keys=librechat.KEYS),
+    "chatbox": Format(chatbox.recognises, chatbox.read, keys=chatbox.KEYS),
+    "oasst": Format(oasst.recognises, oasst.read, group_of=oasst.group_of, keys=oasst.KEYS),
+    "lmarena": Format(lmarena.recognises, lmarena.read, keys=lmarena.KEYS),
     "preference": Format(preference.recognises, preference.read, keys=preference.KEYS),
     "alpaca": Format(alpaca.recognises, alpaca.read, keys=alpaca.KEYS),
     "langfuse": Format(langfuse.recognises, langfuse.read, stitched=True, keys=langfuse.KEYS),
@@ -58,6 +66,12 @@ READERS: dict[str, Format] = {
     ),
     "ai_sdk": Format(ai_sdk.recognises, ai_sdk.read, keys=ai_sdk.KEYS),
     "ai_sdk_table": Format(ai_sdk.recognises_table, ai_sdk.read_table, joined=ai_sdk.whole, keys=ai_sdk.TABLE_KEYS),
+    "mlflow": Format(mlflow.recognises, mlflow.read, stitched=True, keys=mlflow.KEYS),
+    "weave": Format(weave.recognises, weave.read, stitched=True, keys=weave.KEYS),
+    "braintrust": Format(braintrust.recognises, braintrust.read, stitched=True, keys=braintrust.KEYS),
+    "helicone": Format(helicone.recognises, helicone.read, stitched=True, keys=helicone.KEYS),
+    "gemini": Format(gemini.recognises, gemini.read, stitched=True, keys=gemini.KEYS),
+    "bedrock": Format(bedrock.recognises, bedrock.read, stitched=True, keys=bedrock.KEYS),
     "lmsys": Format(lmsys.recognises, lmsys.read, plain=True, keys=lmsys.KEYS),
     "sharegpt": Format(sharegpt.recognises, sharegpt.read, plain=True, keys=sharegpt.KEYS),
     "messages": Format(messages.recognises, messages.read, plain=True, keys=messages.KEYS),

@@ -8,9 +8,8 @@ the fields that OpenAI's messages have for them; an answer of a tool becomes a m
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from drift.logs.draft import structured, tool_text
+from drift.logs.parts import json_text
 
 _GEMINI = (
     "text", "functionCall", "function_call", "functionResponse", "function_response", "inlineData", "inline_data",
@@ -181,7 +180,7 @@ def _add(message: dict[str, Any], kind: str, value: Any) -> None:
         message["reasoning_content"] = "\n".join(filter(None, (message.get("reasoning_content"), value)))
     elif kind == "call":
         name, tool, arguments = value
-        written = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}, default=str).decode()
+        written = arguments if isinstance(arguments, str) else json_text(arguments or {})
         call = {**_set(id=name), "type": "function", "function": {"name": tool, "arguments": written}}
         message.setdefault("tool_calls", []).append(call)
     elif kind == "media":

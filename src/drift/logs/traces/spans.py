@@ -10,7 +10,8 @@ from drift.logs.draft import name_of, structured
 
 _GROUPS = (("resourceSpans", "scopeSpans", "spans"), ("resourceLogs", "scopeLogs", "logRecords"))
 _STARTED = (
-    "start_time", "startTimeUnixNano", "start_time_unix_nano", "timestamp", "timeUnixNano", "observedTimeUnixNano"
+    "start_time", "start_timestamp", "startTimeUnixNano", "start_time_unix_nano", "timestamp", "timeUnixNano",
+    "observedTimeUnixNano",
 )  # fmt: skip
 _VALUES = ("stringValue", "boolValue", "doubleValue", "intValue", "bytesValue")
 
@@ -55,7 +56,9 @@ def _span(row: Mapping[str, Any]) -> TraceSpan:
     context = structured(row.get("context"))
     places = (row, context) if isinstance(context, Mapping) else (row,)
     attributes = attributes_of(row)
-    event = row.get("event_name", row.get("eventName", attributes.get("event.name", row.get("name"))))
+    event = row.get(
+        "event_name", row.get("eventName", attributes.get("event.name", row.get("name", row.get("span_name"))))
+    )
     trace, span = (
         next((name for place in places for key in keys if (name := name_of(place.get(key)))), None)
         for keys in (("trace_id", "traceId", "context.trace_id"), ("span_id", "spanId", "context.span_id"))

@@ -46,6 +46,7 @@ _TABLES = {
         "call": "BIGINT", "tip": "BIGINT", "named": "BIGINT", "answered": "BOOLEAN", "started": "DOUBLE",
         "place": "BIGINT", "held": "BIGINT", "session": "BIGINT", "system": "BIGINT", "trace": "BIGINT",
         "request": "BIGINT", "turn": "BIGINT", "messages": "BIGINT", "spoken": "BIGINT",
+        "has_user": "BOOLEAN", "has_model": "BOOLEAN",
     },
     "nodes": {
         "call": "BIGINT", "position": "BIGINT", "node": "BIGINT", "named": "BIGINT", "request": "BIGINT",
@@ -74,6 +75,7 @@ _SPARES = """
 # `regenerated`: replies that were asked for again: same request, same system message, but another trace.
 # `steps`: calls beside the chat (naming it, checking each request) have no history either. They share requests or
 # traces with at least as many calls under another system message, or their session has as many calls with a history.
+# `told`: the calls of a session that name its user and its model, for those that do not.
 # `apart`: the other calls with one request and one reply each: the application keeps the history elsewhere.
 _STITCH = """
     CREATE TABLE turns AS
@@ -125,6 +127,10 @@ _STITCH = """
                 SEMI JOIN alike USING (session, system) ANTI JOIN steps USING (session, system)
             WHERE tip NOT IN (SELECT node FROM regenerated))
         WHERE sample = 1 OR trace = 0;
+    CREATE TABLE told AS
+        SELECT session, arg_min(place, (started, call)) FILTER (has_user) AS user,
+            arg_max(place, (started, call)) FILTER (has_model) AS model
+        FROM calls WHERE session <> 0 GROUP BY session HAVING NOT (bool_and(has_user) AND bool_and(has_model));
     CREATE TABLE scales AS
         SELECT scale, min(value) AS low, max(value) AS high,
             min(value) >= -1 AND max(value) <= 1 AND NOT (bool_or(stars) AND min(value) = 1) AS tells
@@ -143,8 +149,9 @@ _CONVERSATIONS = """
         min(ranks.started) AS started,
         list(DISTINCT position) FILTER (regenerated.node IS NOT NULL) AS regenerated,
         list({position: position, place: judged.place, low: low, high: high} ORDER BY position, judged.place)
-            FILTER (judged.place IS NOT NULL) AS judged
-    FROM kept JOIN calls USING (call)
+            FILTER (judged.place IS NOT NULL) AS judged,
+        any_value(told.user) FILTER (NOT has_user) AS user, any_value(told.model) FILTER (NOT has_model) AS model
+    FROM kept JOIN calls USING (call) LEFT JOIN told USING (session)
         LEFT JOIN (
             SELECT *, position = min(position) OVER (PARTITION BY call) AS first FROM nodes SEMI JOIN kept USING (call)
         ) AS nodes USING (call)
@@ -231,7 +238,7 @@ class Stitcher:
         turn = _hash(root, str(trace), asked, draft.messages[-1].content.strip()) if trace and users and answered else 0
         system = _task(tuple([message.content for message in draft.messages if message.role == "system"]))
         row = (number, tip, named, answered, call.started, place, draft.rows, session, system, trace)
-        self._insert("calls", (*row, request, turn, messages, spoken))
+        self._insert("calls", (*row, request, turn, messages, spoken, draft.user is not None, draft.model is not None))
         for name in call.ids:
             self._insert("ids", (number, _hash(0, name)))
         for position, reply, name, request, before in replies:
@@ -274,6 +281,8 @@ class Stitcher:
     def _drafts(self, rows: Iterable[dict[str, Any]]) -> Iterator[ConversationDraft]:
         for row in rows:
             draft, file = self._texts.draft(row["place"])
+            told = {name: self._texts.load(row[name])[0][name] for name in ("user", "model") if row[name] is not None}
+            draft = replace(draft, **told) if told else draft
             ratings = [Rating(position, "regeneration", -1.0) for position in sorted(row["regenerated"] or ())]
             ratings += [self._rating(judged) for judged in row["judged"] or ()]
             session = draft.call.session if draft.call else None

@@ -1,11 +1,12 @@
 """The request and the reply of one model call, in the many shapes in which tracing tools write them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from drift.logs.draft import Call, ConversationDraft, messages_of, name_of, replies_of, structured, time_of, tool_text
 from drift.logs.files.rows import Place, Reject, Unusable
-from drift.logs.parts import thought_text
+from drift.logs.parts import thought_text, tools_of
 from drift.logs.traces.clouds import (
     bedrock_messages,
     gemini_messages,
@@ -13,6 +14,7 @@ from drift.logs.traces.clouds import (
     gemini_request,
     is_bedrock,
     is_gemini,
+    schemas,
 )
 from drift.records import Reason
 
@@ -29,6 +31,11 @@ _TEXTS = (
     "content", "text", "question", "query", "prompt", "user_input", "user_message", "answer", "response", "completion",
     "result",
 )  # fmt: skip
+SESSIONS = (
+    "session_id", "sessionId", "conversation_id", "conversationId", "thread_id", "threadId", "chat_id", "chatId",
+)  # fmt: skip
+USERS = ("user_id", "userId", "user", "end_user", "endUser", "end_user_id", "customer_id")
+"""Names under which people who log calls put the conversation and the user into metadata and labels."""
 _MAX_DEPTH = 8  # of wrappers in wrappers
 
 
@@ -38,22 +45,43 @@ def call_draft(at: Place, request: Any, reply: Any, call: Call, **fields: Any) -
     history, replies = list(messages_of(plain)), plain_messages(reply, "assistant")
     # OpenAI's Responses API returns several items, with searches between them. Elsewhere, several are choices.
     items = [entry for entry in replies if entry.get("type") == "message"]
-    history += replies_of(items if any("id" in entry for entry in items) else replies[:1], len(plain))
+    if any(entry.get("role") == "tool" for entry in replies):  # a tool that the model's server ran itself
+        history += [replace(message, source_index=len(plain)) for message in messages_of(replies)]
+    else:
+        history += replies_of(items if any("id" in entry for entry in items) else replies[:1], len(plain))
     if not history:
         raise Unusable(Reason.NO_MESSAGES, "no text in the request or the reply")
-    return ConversationDraft(at=at, messages=tuple(history), call=call, **fields)
+    return ConversationDraft(at=at, messages=tuple(history), call=call, **{"tools": _tools(request), **fields})
+
+
+def _tools(request: Any) -> str | None:
+    """The schemas of the tools in a request, as a JSON list."""
+    body = structured(request)
+    if not isinstance(body, Mapping):
+        return None
+    return tools_of(schemas(body) or body.get("tools") or body.get("functions"))
 
 
 def spare_draft(
     at: Place, request: Any, reply: Any, call: Call, what: str, **fields: Any
 ) -> ConversationDraft | Reject:
     """The draft of a record around model calls, if it holds a request and a reply; else a Reject that names `what`."""
+    listed = structured(reply)
+    if isinstance(listed, list) and not any(isinstance(entry, Mapping) for entry in listed):  # what a search found, say
+        return Reject(at, Reason.NOT_A_CHAT, what)
     try:
         draft = call_draft(at, request, reply, call, **fields)
     except Unusable:
         return Reject(at, Reason.NOT_A_CHAT, what)
+    return as_spare(draft, call.spare, what)
+
+
+def as_spare(draft: ConversationDraft, spare: int, what: str) -> ConversationDraft | Reject:
+    """The draft as one of a record around model calls, if it holds a request and a reply; else a Reject."""
     roles = [message.role for message in draft.messages]
-    return draft if "user" in roles and "assistant" in roles else Reject(at, Reason.NOT_A_CHAT, what)
+    if "user" not in roles or "assistant" not in roles:
+        return Reject(draft.at, Reason.NOT_A_CHAT, what)
+    return replace(draft, call=replace(draft.call or Call(), spare=spare))
 
 
 def plain_messages(value: Any, role: str, depth: int = 0) -> list[dict[str, Any]]:
@@ -78,10 +106,10 @@ def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
         return bedrock_messages(entry) if type(entry["content"]) is list and is_bedrock(entry) else [entry]
     if not isinstance(entry, Mapping):
         return plain_messages(entry, role, depth + 1)
-    if "candidates" in entry:
-        return gemini_reply(entry)
     if "contents" in entry:
         return gemini_request(entry)
+    if "candidates" in entry:
+        return gemini_reply(entry)
     if is_gemini(entry):
         return gemini_messages(entry, role)
     if "choices" in entry or "generations" in entry:

@@ -1,32 +1,32 @@
 """OpenTelemetry's GenAI conventions and OpenInference (Phoenix): one span per model call.
 
 Texts are in attributes (`gen_ai.input.messages`; flattened `llm.input_messages.N.message.content` and
-`gen_ai.prompt.N.content`; `input.value`), in events of the span, or, with older SDKs, in separate log records
-(`gen_ai.user.message`, ..., `gen_ai.choice`), which are grouped by their span. `gen_ai.evaluation.result` and Phoenix's
-annotations judge a span.
+`gen_ai.prompt.N.content`; `events` of Pydantic AI; `input.value`), in events of the span, or, with older SDKs, in
+separate log records (`gen_ai.user.message`, ..., `gen_ai.choice`), which are grouped by their span. A span around model
+calls (an agent's run, a workflow of OpenLLMetry) is read if its trace has no model call in the logs.
+`gen_ai.evaluation.result` and Phoenix's annotations judge a span.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, consent_tags
-from drift.logs.draft import Call, ConversationDraft, seconds_of, structured
+from drift.logs.draft import Call, ConversationDraft, seconds_of, structured, tools_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.traces.attributes import indexed_messages, messages_in_events, schemas_in
 from drift.logs.traces.records import CHOICE, MESSAGE, CallRecords, Records, choice_index
 from drift.logs.traces.spans import TraceSpan, attributes_of, spans
-from drift.logs.traces.texts import call_draft, first_name, iso, plain_messages
+from drift.logs.traces.texts import SESSIONS, USERS, as_spare, call_draft, first_name, iso, plain_messages
 from drift.logs.traces.verdicts import judgement
 from drift.logs.unread import keys
 from drift.records import Reason
 
-_INDEXED = re.compile(
-    r"(?:llm\.(input|output)_messages|gen_ai\.(prompt|completion))\.(\d{1,6})\.(?:message\.)?(role|content)"
-)
-_PART = re.compile(
-    r"llm\.(input|output)_messages\.(\d{1,6})\.message\.contents\.(\d{1,6})\.message_content\.(type|text)"
-)
+_PREFIXES = ("gen_ai.", "traceloop.", "pydantic_ai.", "all_messages_events")
+_ASSOCIATED = "traceloop.association.properties."  # OpenLLMetry: what the application said about a span
+_SESSION = ("gen_ai.conversation.id", "session.id", *(f"{_ASSOCIATED}{name}" for name in SESSIONS))
+_USER = ("user.id", "enduser.id", "enduser.pseudo.id", *(f"{_ASSOCIATED}{name}" for name in USERS))
+_KINDS = {"workflow": 1, "agent": 2, "task": 3}  # of OpenLLMetry's spans around model calls, the outermost first
 _DETAILS = "gen_ai.client.inference.operation.details"
 _EVALUATION = "gen_ai.evaluation.result"
 _TEXTS_MISSING = "a model call without texts: capture them with OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true"
@@ -46,7 +46,7 @@ KEYS = {**_SPAN, **_ANNOTATION, **_GROUPS, **keys("llm")}
 
 def recognises_otel(row: Mapping[str, Any]) -> bool:
     return any(
-        span.name.startswith("gen_ai.") or any(key.startswith("gen_ai.") for key in span.attributes)
+        span.name.startswith("gen_ai.") or any(key.startswith(_PREFIXES) for key in span.attributes)
         for span in spans(row)
     ) and not recognises_openinference(row)
 
@@ -137,8 +137,28 @@ def _call(at: Place, span: TraceSpan) -> Outcome:
     if not request and not reply:
         if _is_model_call(span):
             raise Unusable(Reason.NO_MESSAGES, _TEXTS_MISSING)
-        return Reject(at, Reason.NOT_A_CHAT, f"a span that is not a model call: {span.name[:80]}")
+        return _around(at, span)
     return _draft(at, span, request, reply)
+
+
+def _around(at: Place, span: TraceSpan) -> Outcome:
+    """A span around model calls, if it holds what the user wrote and read."""
+    what = f"a span that is not a model call: {span.name[:80]}"
+    events = structured(span.attributes.get("all_messages_events"))
+    request, reply, spare = plain_messages(span.attributes.get("pydantic_ai.all_messages"), "user"), None, 1
+    if not request and isinstance(events, list):
+        request, reply = messages_in_events(events)
+    kind = span.attributes.get("traceloop.span.kind")
+    if not request and isinstance(kind, str) and kind in _KINDS:
+        request, reply = (span.attributes.get(f"traceloop.entity.{side}") for side in ("input", "output"))
+        spare = _KINDS[kind]
+    if not request:
+        return Reject(at, Reason.NOT_A_CHAT, what)
+    try:
+        draft = _draft(at, span, request, reply)
+    except Unusable:
+        return Reject(at, Reason.NOT_A_CHAT, what)
+    return as_spare(draft, spare, what)
 
 
 def _is_model_call(span: TraceSpan) -> bool:
@@ -150,7 +170,7 @@ def _is_model_call(span: TraceSpan) -> bool:
 
 def _draft(at: Place, span: TraceSpan, request: Any, reply: Any) -> ConversationDraft:
     attributes = span.attributes
-    session = first_name(attributes, names=("gen_ai.conversation.id", "session.id"))
+    session = first_name(attributes, names=_SESSION)
     ids = {"span": span.span, "trace": span.trace, "response": first_name(attributes, names=("gen_ai.response.id",))}
     names = tuple(f"{kind} {name}" for kind, name in ids.items() if name)
     draft = call_draft(
@@ -158,11 +178,11 @@ def _draft(at: Place, span: TraceSpan, request: Any, reply: Any) -> Conversation
         request,
         reply,
         Call(session, names, seconds_of(span.started) or 0.0, span.trace),
-        user=first_name(attributes, names=("user.id", "enduser.id", "enduser.pseudo.id")),
+        user=first_name(attributes, names=_USER),
         model=first_name(attributes, names=("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")),
         started_at=iso(span.started),
     )
-    return replace(draft, tags=consent_tags(attributes))
+    return replace(draft, tags=consent_tags(attributes), tools=draft.tools or tools_of(schemas_in(attributes)))
 
 
 def _texts(span: TraceSpan) -> tuple[Any, Any]:
@@ -173,12 +193,16 @@ def _texts(span: TraceSpan) -> tuple[Any, Any]:
             system = structured(holder.attributes.get("gen_ai.system_instructions"))
             first = [{"role": "system", "parts": system}] if isinstance(system, list) and system else []
             return [*first, *plain_messages(request, "user")], plain_messages(reply, "assistant")
-    request, reply = _indexed(span.attributes)
+    request, reply = indexed_messages(span.attributes)
     if request or reply:
         return request, reply
     request, reply = _nested(span.attributes)
     if request or reply:
         return request, reply
+    if isinstance(events := structured(span.attributes.get("events")), list):  # Pydantic AI
+        request, reply = messages_in_events(events)
+        if request or reply:
+            return request, reply
     records = [event for event in span.events if MESSAGE.fullmatch(event.name) or event.name == CHOICE]
     if records:
         texts = [{"role": r.name.split(".")[1], **r.attributes} for r in records if r.name != CHOICE]
@@ -190,31 +214,6 @@ def _texts(span: TraceSpan) -> tuple[Any, Any]:
     if _is_openinference(span.attributes):
         return span.attributes.get("input.value"), span.attributes.get("output.value")
     return None, None
-
-
-def _indexed(attributes: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Messages from attributes that each hold one field of one message."""
-    sides: dict[bool, dict[int, dict[str, Any]]] = {True: {}, False: {}}
-    for name, value in attributes.items():
-        if match := _INDEXED.fullmatch(name):
-            openinference_side, otel_side, number, field = match.groups()
-            is_request = openinference_side == "input" or otel_side == "prompt"
-            sides[is_request].setdefault(int(number), {})[field] = value
-        elif match := _PART.fullmatch(name):
-            side, number, part, field = match.groups()
-            message = sides[side == "input"].setdefault(int(number), {})
-            message.setdefault("parts", {}).setdefault(int(part), {"type": "text"})[field] = value
-    return _in_order(sides[True], "user"), _in_order(sides[False], "assistant")
-
-
-def _in_order(messages: dict[int, dict[str, Any]], role: str) -> list[dict[str, Any]]:
-    ordered = [{"role": role, **messages[number]} for number in sorted(messages)]
-    for message in ordered:
-        parts = message.pop("parts", None)
-        if parts and "content" not in message:
-            message["content"] = [parts[number] for number in sorted(parts)]
-    # A message that has only a role is a tool call.
-    return [message for message in ordered if message.get("content") is not None]
 
 
 def _nested(attributes: Mapping[str, Any]) -> tuple[Any, Any]:

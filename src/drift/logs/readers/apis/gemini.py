@@ -1,0 +1,117 @@
+"""Google's Gemini: requests and tuning rows (`contents`), Vertex AI's request-response logs and batches, AI Studio.
+
+A row is one model call, or a chat that AI Studio saved (`chunkedPrompt`). A request without a response is read too: its
+`contents` may end with the model's words.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from drift.logs.convert import Outcome, many_per_row
+from drift.logs.draft import Call, seconds_of, structured
+from drift.logs.files.rows import LogRow, Reject, Unusable
+from drift.logs.traces.clouds import gemini_reply, is_gemini
+from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso
+from drift.logs.unread import keys
+from drift.records import Reason
+
+_REQUESTS = ("full_request", "request", "request_payload", "instance")
+_RESPONSES = ("full_response", "response", "response_payload", "prediction")
+_TIMES = ("logging_time", "processed_time", "timestamp", "created_at", "createTime", "create_time")
+_MEDIA = {
+    "driveImage": "image", "inlineImage": "image", "driveAudio": "audio", "inlineAudio": "audio",
+    "driveVideo": "video", "youtubeVideo": "video", "inlineVideo": "video", "driveDocument": "document",
+    "inlineFile": "document",
+}  # fmt: skip
+
+_BODY = "contents systemInstruction system_instruction config tools toolConfig model"
+_REPLY = keys("candidates modelVersion model_version responseId response_id")
+_REQUEST = keys(f"{_BODY} generationConfig", labels={})
+KEYS = {
+    **_REQUEST,
+    **_REPLY,
+    **keys("request_id requestId key id endpoint deployed_model_id model_name messages", runSettings=keys("model")),
+    **keys(" ".join((*_TIMES, *SESSIONS, *USERS)), chunkedPrompt=keys("chunks")),
+    **dict.fromkeys(_REQUESTS, _REQUEST),
+    **dict.fromkeys(_RESPONSES, _REPLY),
+}
+
+
+def recognises(row: Mapping[str, Any]) -> bool:
+    return _request(row) is not None
+
+
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
+    return many_per_row(rows, _calls)
+
+
+def _calls(row: LogRow) -> Iterator[Outcome]:
+    value = row.value
+    request = _request(value)
+    if request is None:
+        raise Unusable(Reason.NO_MESSAGES, "no contents with parts")
+    response = next((place for key in _RESPONSES if (place := structured(value.get(key)))), value)
+    chunks = [structured(chunk) for chunk in response] if isinstance(response, list) else [response]
+    places = (value, request, structured(request.get("labels")), structured(value.get("metadata")))
+    started = next((value[key] for key in _TIMES if value.get(key)), None)
+    ids = {
+        "request": first_name(value, names=("request_id", "requestId", "key", "id")),
+        "response": first_name(*chunks, names=("responseId", "response_id")),
+    }
+    yield call_draft(
+        row.at,
+        request,
+        gemini_reply(response),
+        Call(
+            first_name(*places, names=SESSIONS),
+            tuple(f"{kind} {name}" for kind, name in ids.items() if name),
+            seconds_of(started) or 0.0,
+        ),
+        user=first_name(*places, names=USERS),
+        model=_model(value, request, chunks),
+        started_at=iso(started),
+    )
+
+
+def _model(row: Mapping[str, Any], request: Mapping[str, Any], chunks: list[Any]) -> str | None:
+    settings = structured(row.get("runSettings"))
+    name = first_name(*chunks, names=("modelVersion", "model_version")) or first_name(
+        row, request, settings, names=("model", "model_name", "modelVersion")
+    )
+    endpoint = row.get("endpoint")
+    if name is None and isinstance(endpoint, str) and "/models/" in endpoint:
+        name = endpoint
+    name = name or first_name(row, names=("deployed_model_id",))
+    return name and name.rpartition("models/")[2]
+
+
+def _request(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The request as `{contents, systemInstruction, ...}`, from any of the places where it stands."""
+    chat = structured(row.get("chunkedPrompt"))
+    if isinstance(chat, Mapping) and isinstance(chunks := structured(chat.get("chunks")), list):
+        contents = [_chunk(chunk) for chunk in chunks if isinstance(chunk, Mapping)]
+        return {"systemInstruction": row.get("systemInstruction"), "contents": contents}
+    for place in (row, *(structured(row.get(name)) for name in _REQUESTS)):
+        if isinstance(place, list) and place:
+            place = structured(place[0])
+        if isinstance(place, Mapping):
+            contents = structured(place.get("contents"))
+            if any(map(is_gemini, contents if isinstance(contents, list) else [contents])):
+                return place
+    messages = structured(row.get("messages"))
+    if isinstance(messages, list) and any(map(is_gemini, messages)):
+        return {**row, "contents": messages}
+    return None
+
+
+def _chunk(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A chunk of a saved chat as a message: `{text, role, isThought}`, or a file in the user's drive."""
+    kind = next((kind for name, kind in _MEDIA.items() if name in chunk), None)
+    if kind is not None and not chunk.get("text"):
+        return {"role": chunk.get("role"), "parts": [{"fileData": {"mimeType": f"{kind}/*"}}]}
+    if not isinstance(chunk.get("text"), str) and isinstance(chunk.get("parts"), list):
+        return chunk
+    return {
+        "role": chunk.get("role"),
+        "parts": [{"text": chunk.get("text"), "thought": chunk.get("isThought") is True}],
+    }

@@ -1,0 +1,125 @@
+"""Rows that each hold one message or one exchange, gathered by the conversation that they belong to.
+
+The rows of a conversation may stand anywhere in a file and in several files (the pages of an API, say). All rows wait
+in an unnamed file; in memory there are only their places.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import orjson
+
+from drift.logs.convert import Outcome, many_per_row, with_consent
+from drift.logs.draft import ConversationDraft, seconds_of
+from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.traces.stitching import Stitched
+from drift.records import Reason
+
+Entry = TypeVar("Entry")
+GroupOf = Callable[[Mapping[str, Any]], str | None]
+"""The conversation that a row belongs to; None for a row that is a conversation, or a judgement, by itself."""
+Read = Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
+
+
+class Gatherer:
+    """Takes the rows of one format from all files, and gives them back conversation by conversation."""
+
+    def __init__(self, group_of: GroupOf, read: Read, folder: Path | None = None) -> None:
+        """`read`: the reader's own function; it gets the rows of one conversation at a time."""
+        self._group_of = group_of
+        self._read = read
+        self._texts: BinaryIO = tempfile.TemporaryFile(dir=folder)  # type: ignore[assignment]  # noqa: SIM115
+        self._places: dict[str, list[int]] = {}
+        self._end = 0
+
+    def close(self) -> None:
+        """Delete the temporary file."""
+        self._texts.close()
+
+    def rest(self, rows: Iterable[LogRow | Reject], file: str) -> Iterator[LogRow | Reject]:
+        """Keep the rows that belong to a conversation; yield the others, and those that are nested too deep."""
+        for row in rows:
+            group = None if isinstance(row, Reject) else self._group_of(row.value)
+            if group is None or isinstance(row, Reject):
+                yield row
+                continue
+            try:
+                line = orjson.dumps((*row.at, file, row.value), default=str, option=orjson.OPT_APPEND_NEWLINE)
+            except (orjson.JSONEncodeError, TypeError):
+                yield Reject(row.at, Reason.BAD_CONTENT, "nested too deep")
+                continue
+            self._places.setdefault(group, []).append(self._end)
+            self._end += self._texts.write(line)
+
+    def finish(self) -> Stitched:
+        """The outcomes of all rows that were kept."""
+        return Stitched(self._outcomes(), 0, 0)
+
+    def _outcomes(self) -> Iterator[ConversationDraft | Reject]:
+        for places in self._places.values():
+            group = [self._load(place) for place in places]
+            files = {row.at: file for row, file in reversed(group)}
+            for outcome in self._read([row for row, _ in group]):
+                yield replace(outcome, file=files.get(outcome.at, group[0][1]))
+
+    def _load(self, place: int) -> tuple[LogRow, str]:
+        self._texts.seek(place)
+        line, element, file, value = orjson.loads(self._texts.readline())
+        return LogRow(Place(line, element), value), file
+
+
+def in_time_order(entries: Iterable[Entry], time_of_entry: Callable[[Entry], Any]) -> list[Entry]:
+    """The entries in the order of time if all have one, else as they came."""
+    listed = list(entries)
+    times = [seconds_of(time_of_entry(entry)) for entry in listed]
+    if None in times:
+        return listed
+    return [listed[place] for place in sorted(range(len(listed)), key=lambda place: times[place] or 0.0)]
+
+
+Convert = Callable[[list[LogRow]], Iterable[Outcome]]
+"""Turns all rows of one conversation into outcomes. Those with `rows` above 0 account for so many of these rows."""
+
+
+def gathered(
+    rows: Iterable[LogRow | Reject], group_of: GroupOf, convert: Convert, single: Callable[[LogRow], Iterable[Outcome]]
+) -> Iterator[Outcome]:
+    """The outcomes of all rows: `convert` is for those of a conversation, `single` for those that stand alone.
+
+    For the rows of a few conversations at a time: they are all held in memory.
+    """
+    groups: dict[str, list[LogRow]] = {}
+    alone: list[LogRow | Reject] = []
+    for row in rows:
+        group = None if isinstance(row, Reject) else group_of(row.value)
+        if isinstance(row, Reject) or group is None:
+            alone.append(row)
+            yield from many_per_row(alone, single)
+            alone.clear()
+        else:
+            groups.setdefault(group, []).append(row)
+    for members in groups.values():
+        yield from _of_group(members, convert)
+
+
+def _of_group(rows: list[LogRow], convert: Convert) -> Iterator[Outcome]:
+    """The outcomes of a conversation: its first draft accounts for all rows that were not refused by themselves."""
+    try:
+        outcomes = list(convert(rows))
+    except Unusable as error:
+        yield Reject(rows[0].at, error.reason, error.detail, rows=len(rows))
+        return
+    left = len(rows) - sum(outcome.rows for outcome in outcomes if isinstance(outcome, Reject))
+    for outcome in outcomes:
+        if isinstance(outcome, ConversationDraft):
+            for row in rows:
+                outcome = with_consent(outcome, row)
+            yield replace(outcome, rows=left)
+            left = 0
+        else:
+            yield outcome
+    if left:
+        yield Reject(rows[0].at, Reason.NO_MESSAGES, "no conversation in these rows", rows=left)
