@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import io
 import sys
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -79,32 +80,44 @@ class Opened:
 
 
 @contextlib.contextmanager
-def open_log(path: Path) -> Iterator[Opened]:
-    """Open a log file. Raises DataError if it cannot be read, or if its compression is not supported."""
+def open_log(path: Path, member: str | None = None) -> Iterator[Opened]:
+    """Open a log file, or the member of a zip archive. Raises DataError if it cannot be read, or if its compression is
+    not supported."""
     with contextlib.ExitStack() as open_files:
-        file: BinaryIO = (
-            io.BufferedReader(_FilledReads(sys.stdin.buffer), CHUNK)
-            if path == STDIN
-            else open_files.enter_context(_open(path))
-        )
-        opened = Opened(file, file.tell if path != STDIN else lambda: 0)
+        opened = _opened(path, member, open_files)
+        file = opened.stream
         start = _peek(file)
         for mark, what in _UNREADABLE.items():
             if start.startswith(mark):
                 if path.suffix.lower() in (".xlsx", ".ods"):
                     raise DataError(f"{path}: a workbook of a spreadsheet program. Save the sheet as CSV UTF-8.")
                 raise DataError(f"{path}: {what}. Unpack it, or pack it with gzip or zstd.")
-        if start.startswith(_GZIP):
-            opened._unpacked = _Unpacked(gzip.GzipFile(fileobj=file))
-        elif start.startswith(_ZSTD):
-            opened._unpacked = _Unpacked(_zstd(file))
-        if opened._unpacked:
+        packed = (
+            gzip.GzipFile(fileobj=file) if start.startswith(_GZIP) else _zstd(file) if start.startswith(_ZSTD) else None
+        )
+        if packed is not None:
+            opened._unpacked = _Unpacked(packed)
             opened.stream = io.BufferedReader(opened._unpacked, CHUNK)
         start = _peek(opened.stream)
         if encoding := next((name for mark, name in _MARKS if start.startswith(mark)), None):
             opened.stream = io.BufferedReader(_Recoded(opened.stream, encoding), CHUNK)
             opened.recoded = True
         yield opened
+
+
+def _opened(path: Path, member: str | None, open_files: contextlib.ExitStack) -> Opened:
+    if path == STDIN:
+        return Opened(io.BufferedReader(_FilledReads(sys.stdin.buffer), CHUNK), lambda: 0)
+    if member is None:
+        file = open_files.enter_context(_open(path))
+        return Opened(file, file.tell)
+    try:
+        archive = open_files.enter_context(zipfile.ZipFile(path))
+        inside = open_files.enter_context(archive.open(member))
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, KeyError) as error:
+        raise DataError(f"{path}: cannot read {member} in this zip archive: {error}. Unpack it.") from None
+    unpacked = _Unpacked(inside)
+    return Opened(io.BufferedReader(unpacked, CHUNK), inside.tell, unpacked)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -163,7 +176,7 @@ class _Unpacked(_FilledReads):
             if isinstance(self._source, gzip.GzipFile):
                 return self._source.read1(room)
             return self._source.read(min(room, _PACKED_CHUNK))
-        except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
+        except (EOFError, OSError, zlib.error, zipfile.BadZipFile, pa.ArrowException) as error:
             self.damage = str(error).splitlines()[0]
             return b""
 

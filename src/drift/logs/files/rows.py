@@ -72,12 +72,16 @@ class Unusable(Exception):
         self.detail = detail
 
 
-def read_rows(path: Path, progress: Progress, repairs: Counter[Repair] | None = None) -> Iterator[LogRow | Reject]:
-    """Yield the rows of one file (or of stdin) in order; `progress` gets the number of bytes done.
+def read_rows(
+    path: Path, progress: Progress, repairs: Counter[Repair] | None = None, member: str | None = None
+) -> Iterator[LogRow | Reject]:
+    """Yield the rows of one file (or of stdin, or of a member of a zip archive) in order; `progress` gets the number of
+    bytes done.
 
     `repairs` counts what had to be repaired. Raises DataError if the whole file is unreadable.
     """
-    with open_log(path) as log:
+    with open_log(path, member) as log:
+        path = path if member is None else path / member
         last, repairs = 0, Counter() if repairs is None else repairs
         for row, repair in _repaired_rows(path, log, lambda: progress(log.position())):
             if repair is not None:

@@ -1,6 +1,7 @@
-"""Find logs: a file, the files of a folder or a glob, `-` for stdin, or a database."""
+"""Find logs: a file, the files of a folder, a glob or a zip archive, `-` for stdin, or a database."""
 
 import glob
+import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from drift.logs.files.databases import database_of, is_url
 from drift.logs.files.opening import KINDS, STDIN, Progress, Repair, kind_of
 from drift.logs.files.rows import LogRow, Reject, read_rows
 
+ARCHIVE = ".zip"
 SUFFIXES = tuple(kind + packed for kind in KINDS for packed in ("", ".gz", ".zst"))
 
 
@@ -63,6 +65,27 @@ class LogFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ZipMember:
+    """A file in a zip archive, as chat applications pack their exports. `size`: in bytes, unpacked."""
+
+    archive: Path
+    member: str
+    size: int
+    is_named: bool = False
+
+    @property
+    def name(self) -> str:
+        return str(self.archive.resolve() / self.member)
+
+    @property
+    def has_columns(self) -> bool:
+        return kind_of(Path(self.member)) in (".csv", ".tsv")
+
+    def rows(self, progress: Progress, repairs: Counter[Repair]) -> Iterator[LogRow | Reject]:
+        return read_rows(self.archive, progress, repairs, self.member)
+
+
+@dataclass(frozen=True, slots=True)
 class FoundLogs:
     """`skipped`: files of folders that are no logs, and why."""
 
@@ -85,7 +108,9 @@ def find_logs(logs: Sequence[Path | str]) -> FoundLogs:
     skipped = {name: why for name, why in others.items() if Path(name) not in found}
     sources: list[Source] = []
     for file, is_named in found.items():
-        if file == STDIN or file.stat().st_size:
+        if file != STDIN and file.suffix.lower() == ARCHIVE and file.stat().st_size:
+            sources += _members(file, is_named, skipped)
+        elif file == STDIN or file.stat().st_size:
             sources.append(LogFile(file, is_named))
         elif is_named:
             raise DataError(f"{file}: the file is empty. Leave it out, or export the log again.")
@@ -94,10 +119,30 @@ def find_logs(logs: Sequence[Path | str]) -> FoundLogs:
     return FoundLogs([*sources, *databases], skipped)
 
 
+def _members(archive: Path, is_named: bool, skipped: dict[str, str]) -> list[Source]:
+    """The logs in an archive. Raises DataError if the user named it and there are none."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            files = [info for info in opened.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, OSError) as error:
+        if is_named:
+            raise DataError(f"{archive}: a damaged zip archive: {error}. Download it again.") from None
+        skipped[str(archive)] = "a damaged zip archive"
+        return []
+    in_zip = tuple(suffix for suffix in SUFFIXES if not suffix.startswith(".parquet"))
+    logs = [info for info in files if info.filename.lower().endswith(in_zip) and info.file_size]
+    for info in files:
+        if info not in logs:
+            skipped[str(archive.resolve() / info.filename)] = "another kind of file"
+    if not logs and is_named:
+        raise DataError(f"{archive}: no log in this zip archive; Parquet files have to be unpacked first.")
+    return [ZipMember(archive, info.filename, info.file_size) for info in sorted(logs, key=lambda info: info.filename)]
+
+
 def _files_at(path: Path, others: dict[str, str]) -> list[Path]:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        logs = [file for file in files if file.name.lower().endswith(SUFFIXES)]
+        logs = [file for file in files if file.name.lower().endswith((*SUFFIXES, ARCHIVE))]
         if not logs:
             raise DataError(f"{path}: no {_kinds()} file in this folder. Name the log files themselves.")
         of_logs = set(logs)
