@@ -20,6 +20,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def templates() -> dict[str, str]:
 
 
 _CONTROL = re.compile(
-    r"<\|[^|<>\s]{1,40}\|>|<\|[a-z_\"]{1,20}>|<[a-z_]{1,20}\|>|<[a-z]+_of_[a-z]+>|<｜[^｜<>]{1,40}｜>|\[/?INST\]|</s>"
+    r"<\|[^|<>\s]{1,40}\|>|<\|[a-z_\"]{1,20}>|<[a-z_]{1,20}\|>|<[a-z]+_of_[a-z]+>|<｜[^｜<>]{1,40}｜>|\[/?INST\]|</s>|<[be]os>"
 )
 
 
@@ -179,14 +180,10 @@ class Rendered:
 
 def _pinned(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     """The template with the clock's calls replaced by what they give on DATE."""
-    year, month, day = DATE.split("-")
-    names = {"11": "Nov"}
-    values = {"%Y": year, "%m": month, "%d": day, "%b": names[month]}
-
-    def text_of(call: re.Match[str]) -> str:
-        return repr(re.sub(r"%[a-zA-Z]", lambda directive: values[directive[0]], call[2]))
-
-    source = re.sub(r"strftime_now\((['\"])(.*?)\1\)", text_of, str(tokenizer.chat_template))
+    day = date.fromisoformat(DATE)
+    source = re.sub(
+        r"strftime_now\((['\"])(.*?)\1\)", lambda call: repr(day.strftime(call[2])), str(tokenizer.chat_template)
+    )
     return {"chat_template": source.replace("strftime_now is defined", "true")}
 
 

@@ -112,3 +112,78 @@ def test_a_real_local_server(transformers_serve, stage):
     assert len(rows) == counts["completions"] == 10
     assert {row.finish for row in rows} <= {"stop", "length"}
     assert any("supports" in note for note in notes)
+
+
+THINKS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is defined and not enable_thinking %}"
+    "<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+
+
+@pytest.fixture
+def thinking_policy(tmp_path, tiny_policy):
+    import shutil
+
+    folder = shutil.copytree(tiny_policy, tmp_path / "thinks")
+    (folder / "chat_template.jinja").write_text(THINKS, encoding="utf-8")
+    return folder
+
+
+def sampled(tmp_path, policy, url, **settings):
+    prompts, out, notes = tmp_path / "prompts.jsonl", tmp_path / "completions.jsonl", []
+    write_jsonl(prompts, items(3))
+    sampling = SamplingSettings(
+        backend="endpoint", endpoint=EndpointSettings(base_url=url, model="tiny", retries=0), max_new_tokens=16,
+        max_prompt_length=512,
+    )  # fmt: skip
+    with listening(lambda *_: None, notes.append):
+        sample(out, policy, prompts, sampling, RecipeSettings(), PolicySettings(**settings), 1, 7)
+    return list(read_jsonl(out, Completion)), notes
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments"),
+    [
+        ({}, {"enable_thinking": False}),
+        ({"thinking": "keep"}, None),
+        ({"thinking": "strip"}, None),
+        ({"thinking": "keep", "template_arguments": {"enable_thinking": True}}, {"enable_thinking": True}),
+    ],
+)
+def test_a_server_gets_the_template_arguments(tmp_path, thinking_policy, serve, said, settings, arguments):
+    server = serve(lambda path, *_: said.chat("fine") if "chat" in path else said(b"", 404))
+    sampled(tmp_path, thinking_policy, server.url, **settings)
+    asked = [body for body in server.chats() if "question" in str(body["messages"])]
+    assert len(asked) == 3
+    assert all(body.get("chat_template_kwargs") == arguments for body in asked)
+
+
+def test_a_server_that_refuses_them_is_asked_without(tmp_path, thinking_policy, serve, said):
+    def answer(path, body, _):
+        if "chat" not in path:
+            return said(b"", 404)
+        return said({"error": "unknown field"}, 400) if "chat_template_kwargs" in body else said.chat("fine")
+
+    rows, notes = sampled(tmp_path, thinking_policy, serve(answer).url)
+    assert [row.text for row in rows] == ["fine"] * 3
+    assert any("does not take template arguments" in note and "enable_thinking=False" in note for note in notes)
+
+
+def test_a_servers_thoughts_are_kept_apart(tmp_path, tiny_policy, serve, said):
+    messages = {
+        "question 0": {"content": "yes", "reasoning_content": "hm"},
+        "question 1": {"content": None, "reasoning": "hm and"},
+        "question 2": {"content": "<think>\nhm\n</think>\n\nyes"},
+    }
+
+    def answer(path, body, _):
+        if "chat" not in path:
+            return said(b"", 404)
+        first = str(body["messages"][0]["content"])
+        message = {"role": "assistant", **messages.get(first, {"content": "fine"})}
+        cut = message["content"] is None
+        return said({"choices": [{"message": message, "finish_reason": "length" if cut else "stop"}]})
+
+    rows, _ = sampled(tmp_path, tiny_policy, serve(answer).url)
+    assert [(row.text, row.reasoning) for row in rows] == [("yes", "hm"), ("", "hm and"), ("yes", "hm")]

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from drift.policy.chat.adapting import adaptations
 from drift.policy.chat.template import ChatTemplate, TemplateDialect, TemplateRefusal
-from drift.policy.chat.thinking import closing_of, named_marks
+from drift.policy.chat.thinking import closing_of, named_marks, without_empty_thoughts
 from drift.records import ChatMessage, FunctionCall, Reason, ToolCall
 
 _REPLY, _THOUGHT = "replymark", "thoughtmark"
@@ -159,6 +159,8 @@ def _reply_form(
         opening = head[len(tail) :]
     elif thought is not None and (starts_thinking or not thought[0]):
         opening = thought[1]  # an empty thought, in the marks that the generation prompt began
+    elif without_empty_thoughts(tail).startswith(without_empty_thoughts(head)):
+        opening = ""  # the template writes more for the model, such as an empty thought, than it shows later
     else:
         return None
     following = answered(ChatMessage("user", "x")).partition(_REPLY)[2]

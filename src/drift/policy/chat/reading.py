@@ -68,7 +68,7 @@ def _split(raw: str, form: ReplyForm) -> tuple[str | None, str]:
         for mark in (after, after.strip()):
             thought, closed, answer = body.partition(mark)
             if closed:
-                return thought.strip("\n"), answer if mark == after else answer.lstrip()
+                return thought.strip("\n"), answer if mark.endswith("\n") else answer.lstrip()
     thought, answer = split_thoughts(raw)
     if thought or answer != raw:
         return thought, answer

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from drift.errors import PrerequisiteError
 from drift.policy.chat.format import ChatFormat, end_of_turn, reply_form
+from drift.policy.chat.layout import ReplyForm
+from drift.policy.chat.template import ChatTemplate
 from drift.policy.chat.thinking import thinking_arguments
 from drift.records import ChatMessage, Reason
 
@@ -40,20 +42,26 @@ def check_template(chat: ChatFormat, source: str) -> TemplateReport:
         )
     end = chat.tokenizer.convert_ids_to_tokens(end_of_turn(chat))
     return TemplateReport(
-        form=f"{form.opening!r} + reply" if form.opening else "the reply alone",
+        form=_form(chat, form),
         end_of_turn=str(end) if form.ending else f"{end} (the tokenizer's; the template writes none)",
         thinking=_thinking(chat, form.thought is not None),
         findings=_findings(chat),
     )
 
 
+def _form(chat: ChatFormat, form: ReplyForm) -> str:
+    if chat.thinking == "keep" and form.thought is not None:
+        before, after = form.thought
+        return f"{f'{before!r} + ' if before else ''}thought + {after!r} + reply"
+    return f"{form.opening!r} + reply" if form.opening else "the reply alone"
+
+
 def _thinking(chat: ChatFormat, has_marks: bool) -> str:
-    switches = thinking_arguments(chat.for_sampling.template, "off") | thinking_arguments(
-        chat.for_sampling.template, "keep"
-    )
-    told = {**chat.for_sampling.template.arguments, **chat.arguments}
+    plain = ChatTemplate(chat.tokenizer, chat.arguments, chat.date)
+    has_switch = any(thinking_arguments(plain, mode) for mode in ("off", "keep"))
+    told = chat.for_sampling.template.arguments
     how = ", ".join(f"{name}={value}" for name, value in told.items()) or "the template's default"
-    if not has_marks and not switches:
+    if not has_marks and not has_switch:
         return f"thinking {chat.thinking} (the template has no thoughts)"
     return f"thinking {chat.thinking} ({how})"
 

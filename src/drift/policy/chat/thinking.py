@@ -9,6 +9,9 @@ from drift.policy.chat.template import ChatTemplate, TemplateRefusal, words_of
 from drift.records import ChatMessage, Thinking
 
 _ASKED = (ChatMessage("user", "a"),)
+_EMPTY_THOUGHT = re.compile(
+    "|".join(rf"{re.escape(opening)}\s*{re.escape(closing)}\s*" for opening, closing in MARKS), re.IGNORECASE
+)
 _SAYS_NO = re.compile(r"^(no|not|disable|skip|without|hide)_|_(off|disabled)$")
 
 
@@ -25,7 +28,9 @@ def thinking_arguments(template: ChatTemplate, thinking: Thinking) -> dict[str, 
         on = not _SAYS_NO.search(name)
         default, *set_to = (_prompt(template, arguments) for arguments in ({}, {name: on}, {name: not on}))
         switched_on, switched_off = set_to
-        if default is None or switched_on is None or switched_off is None or switched_on == switched_off:
+        if default is None or switched_on is None or switched_off is None:
+            continue
+        if switched_on.replace(str(on), "") == switched_off.replace(str(not on), ""):  # nothing but its value is shown
             continue
         if thinking == "off" and default != switched_off:
             wanted[name] = not on
@@ -52,6 +57,10 @@ def closing_of(generation_prompt: str) -> str | None:
     if closing is None:
         return None
     return f"\n{closing}\n\n" if generation_prompt.endswith("\n") else closing
+
+
+def without_empty_thoughts(text: str) -> str:
+    return _EMPTY_THOUGHT.sub("", text)
 
 
 def named_marks(text: str) -> tuple[str, str] | None:
