@@ -113,6 +113,8 @@ def _of_group(rows: list[LogRow], convert: Convert) -> Iterator[Outcome]:
         yield Reject(rows[0].at, error.reason, error.detail, rows=len(rows))
         return
     left = len(rows) - sum(outcome.rows for outcome in outcomes if isinstance(outcome, Reject))
+    if outcomes and all(isinstance(outcome, Reject) for outcome in outcomes):
+        outcomes[0], left = replace(outcomes[0], rows=outcomes[0].rows + left), 0
     for outcome in outcomes:
         if isinstance(outcome, ConversationDraft):
             for row in rows:
