@@ -66,6 +66,8 @@ CHATS = {
     "langgraph_state.jsonl": [CHAT],
     "openai_ft_weight.jsonl": [CHAT],
     "openai_responses.jsonl": [CHAT[:2]],
+    "otel_vercel_ai.jsonl": [CHAT],
+    "otel_vercel_ai_otlp.json": [CHAT],
     "vercel_v4_message.jsonl": [CHAT[:3]],
 }
 PAIRS = (
@@ -131,6 +133,8 @@ def test_what_else_the_files_hold(test_data, read_files):
     def only(name):
         return read_files(test_data / "cases" / name).only
 
+    assert only("otel_vercel_ai.jsonl").user_key == "u"
+    assert only("otel_vercel_ai.jsonl").model == "gpt-4o"
     assert [message.reasoning for message in only("aisdk_uimessages.jsonl").messages] == [None, "hm", None, "hm"]
     assert only("aisdk_uimessages.jsonl").messages[0].timestamp == "2024-05-20T13:39:05+00:00"
     assert only("langchain_messages.jsonl").source_id == only("langgraph_state.jsonl").source_id == "t1"

@@ -1,9 +1,10 @@
 """OpenTelemetry's GenAI conventions and OpenInference (Phoenix): one span per model call.
 
 Texts are in attributes (`gen_ai.input.messages`; flattened `llm.input_messages.N.message.content` and
-`gen_ai.prompt.N.content`; `events` of Pydantic AI; `input.value`), in events of the span, or, with older SDKs, in
-separate log records (`gen_ai.user.message`, ..., `gen_ai.choice`), which are grouped by their span. A span around model
-calls (an agent's run, a workflow of OpenLLMetry) is read if its trace has no model call in the logs.
+`gen_ai.prompt.N.content`; `events` of Pydantic AI; `ai.prompt` of Vercel's AI SDK; `input.value`), in events of the
+span, or, with older SDKs, in separate log records (`gen_ai.user.message`, ..., `gen_ai.choice`), which are grouped by
+their span. A span around model calls (an agent's run, a workflow of OpenLLMetry) is read if its trace has no model call
+in the logs.
 `gen_ai.evaluation.result` and Phoenix's annotations judge a span.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 from drift.logs.convert import Outcome, consent_tags
 from drift.logs.draft import Call, ConversationDraft, seconds_of, structured, tools_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.traces import ai_sdk
 from drift.logs.traces.attributes import indexed_messages, messages_in_events, schemas_in
 from drift.logs.traces.records import CHOICE, MESSAGE, CallRecords, Records, choice_index
 from drift.logs.traces.spans import TraceSpan, attributes_of, spans
@@ -22,14 +24,20 @@ from drift.logs.traces.verdicts import judgement
 from drift.logs.unread import keys
 from drift.records import Reason
 
-_PREFIXES = ("gen_ai.", "traceloop.", "pydantic_ai.", "all_messages_events")
-_ASSOCIATED = "traceloop.association.properties."  # OpenLLMetry: what the application said about a span
-_SESSION = ("gen_ai.conversation.id", "session.id", *(f"{_ASSOCIATED}{name}" for name in SESSIONS))
-_USER = ("user.id", "enduser.id", "enduser.pseudo.id", *(f"{_ASSOCIATED}{name}" for name in USERS))
+_PREFIXES = ("gen_ai.", "traceloop.", "pydantic_ai.", "all_messages_events", *ai_sdk.PREFIXES)
+_TOLD = ("traceloop.association.properties.", ai_sdk.METADATA)  # what the application said about a span
+_SESSION = ("gen_ai.conversation.id", "session.id", *(f"{told}{name}" for told in _TOLD for name in SESSIONS))
+_USER = ("user.id", "enduser.id", "enduser.pseudo.id", *(f"{told}{name}" for told in _TOLD for name in USERS))
+_MODEL = (
+    "gen_ai.response.model", "ai.response.model", "gen_ai.request.model", "llm.model_name", "ai.model.id",
+)  # fmt: skip
 _KINDS = {"workflow": 1, "agent": 2, "task": 3}  # of OpenLLMetry's spans around model calls, the outermost first
 _DETAILS = "gen_ai.client.inference.operation.details"
 _EVALUATION = "gen_ai.evaluation.result"
-_TEXTS_MISSING = "a model call without texts: capture them with OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true"
+_TEXTS_MISSING = (
+    "a model call without texts: capture them with OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true (AI SDK: "
+    "recordInputs and recordOutputs)"
+)
 
 _SPAN = keys(
     "name event_name eventName attributes context events body trace_id traceId context.trace_id span_id spanId"
@@ -153,6 +161,8 @@ def _around(at: Place, span: TraceSpan) -> Outcome:
         request, reply = (span.attributes.get(f"traceloop.entity.{side}") for side in ("input", "output"))
         spare = _KINDS[kind]
     if not request:
+        request, reply = ai_sdk.run_texts(span.attributes)
+    if not request:
         return Reject(at, Reason.NOT_A_CHAT, what)
     try:
         draft = _draft(at, span, request, reply)
@@ -163,6 +173,8 @@ def _around(at: Place, span: TraceSpan) -> Outcome:
 
 def _is_model_call(span: TraceSpan) -> bool:
     operation = span.attributes.get("gen_ai.operation.name")
+    if ai_sdk.is_call(span.attributes):
+        return True
     return operation in ("chat", "text_completion", "generate_content") or span.attributes.get(
         "openinference.span.kind"
     ) in ("LLM", "llm")
@@ -171,7 +183,11 @@ def _is_model_call(span: TraceSpan) -> bool:
 def _draft(at: Place, span: TraceSpan, request: Any, reply: Any) -> ConversationDraft:
     attributes = span.attributes
     session = first_name(attributes, names=_SESSION)
-    ids = {"span": span.span, "trace": span.trace, "response": first_name(attributes, names=("gen_ai.response.id",))}
+    ids = {
+        "span": span.span,
+        "trace": span.trace,
+        "response": first_name(attributes, names=("gen_ai.response.id", "ai.response.id")),
+    }
     names = tuple(f"{kind} {name}" for kind, name in ids.items() if name)
     draft = call_draft(
         at,
@@ -179,10 +195,14 @@ def _draft(at: Place, span: TraceSpan, request: Any, reply: Any) -> Conversation
         reply,
         Call(session, names, seconds_of(span.started) or 0.0, span.trace),
         user=first_name(attributes, names=_USER),
-        model=first_name(attributes, names=("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")),
+        model=first_name(attributes, names=_MODEL),
         started_at=iso(span.started),
     )
-    return replace(draft, tags=consent_tags(attributes), tools=draft.tools or tools_of(schemas_in(attributes)))
+    return replace(
+        draft,
+        tags=consent_tags(attributes),
+        tools=draft.tools or tools_of(schemas_in(attributes) or ai_sdk.schemas(attributes)),
+    )
 
 
 def _texts(span: TraceSpan) -> tuple[Any, Any]:
@@ -213,7 +233,7 @@ def _texts(span: TraceSpan) -> tuple[Any, Any]:
         return request, reply
     if _is_openinference(span.attributes):
         return span.attributes.get("input.value"), span.attributes.get("output.value")
-    return None, None
+    return ai_sdk.call_texts(span.attributes)
 
 
 def _nested(attributes: Mapping[str, Any]) -> tuple[Any, Any]:
