@@ -43,7 +43,13 @@ def names_of_readers() -> list[str]:
     return [key.value for key in formats.keys if isinstance(key, ast.Constant)]
 
 
-READERS = names_of_readers()
+TABLE = "table"
+"""The reader of tables, whose columns the user maps, is fuzzed with this mapping."""
+COLUMNS = {
+    "conversation": "thread", "role": "sender", "content": "body.text", "time": "at", "user": "user", "model": "model",
+    "rating": "stars", "comment": "note", "session": "session", "tool_calls": "tool_calls",
+}  # fmt: skip
+READERS = [*names_of_readers(), TABLE]
 SHARED = ("texts", "verdicts", "spans")
 ROLES = ["user", "assistant", "system", "tool", "human", "gpt"]
 
@@ -175,10 +181,13 @@ class Harness:
             read_rows,
             conversation_batch,
         )
-        self._read = READERS[name].read
+        from drift.config import IngestionSettings
+
+        self._settings = IngestionSettings(map=COLUMNS if name == TABLE else {}, roles={})
+        self._read = self._read_table if name == TABLE else READERS[name].read
         self._name = name
-        module = sys.modules[self._read.__module__]
-        own = words_of(Path(str(module.__file__)))
+        module = sys.modules["drift.logs.readers.table" if name == TABLE else self._read.__module__]
+        own = [*words_of(Path(str(module.__file__))), *(COLUMNS.values() if name == TABLE else ())]
         self.words = own * 3 + [word for other in SHARED for word in words_of(SOURCE / "traces" / f"{other}.py")]
         self.words += ROLES * 3
         self._rows = [json.loads(row) for row in (SEEDS / f"{name}.jsonl").read_bytes().splitlines()]
@@ -227,6 +236,22 @@ class Harness:
         if cut != accounted:
             raise AssertionError(f"{cut} rows were read, {accounted} accounted for")
 
+    def _read_table(self, rows: Any) -> Any:
+        from drift.logs.files.rows import Reject
+        from drift.logs.readers.table import Table
+        from drift.logs.traces.tables import TableJoiner
+
+        joiner = TableJoiner(Path(self._folder.name))
+        try:
+            for outcome in Table(self._settings).read(rows):
+                if isinstance(outcome, Reject):
+                    yield outcome
+                else:
+                    joiner.add(outcome, "log")
+            yield from joiner.finish().outcomes
+        finally:
+            joiner.close()
+
     def _read_whole(self) -> None:
         """The command itself, which checks that everything it read is counted."""
         ingest, Store, DataError, *_ = self._modules
@@ -234,7 +259,12 @@ class Harness:
             with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
                 store = Store(Path(folder) / "store")
                 try:
-                    told = ingest([self._file], store, format=name)
+                    mapped = name == TABLE
+                    told = (
+                        ingest([self._file], store, settings=self._settings)
+                        if mapped
+                        else ingest([self._file], store, format=name)
+                    )
                 except DataError:
                     self.outcomes["file_refused"] += 1
                     continue

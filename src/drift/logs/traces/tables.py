@@ -1,8 +1,9 @@
 """Join the rows of tables to conversations, wherever the rows of one stand.
 
-The rows wait in an unnamed file. DuckDB holds three numbers of each, finds the rows that belong together, and spills
-to disk beyond its memory limit. A conversation stands in the order of time if each of its rows has a time, else in the
-order of the rows. Rows of one time keep their order, reversed in a table that holds the newest first.
+The rows wait in an unnamed file. Of more than a batch of them, DuckDB holds four numbers each, finds the rows that
+belong together, and spills to disk beyond its memory limit. A conversation stands in the order of time if each of its
+rows has a time, else in the order of the rows. Rows of one time keep their order, reversed in a table that holds the
+newest first.
 """
 
 import itertools
@@ -10,9 +11,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import duckdb
 import orjson
@@ -29,9 +30,18 @@ _MOST_STARS = 5.0
 _MAX_MESSAGES = 100_000  # of one conversation, as in trees
 
 _CONVERSATIONS = """
-    SELECT conversation, place, size FROM (
+    SELECT conversation, number, place, size FROM (
         SELECT *, min(number) OVER (PARTITION BY conversation) AS first FROM rows)
     ORDER BY first, number"""
+
+
+class _Waiting(NamedTuple):
+    """A row in the file of texts. `number`: in the order in which the rows came."""
+
+    conversation: int
+    number: int
+    place: int
+    size: int
 
 
 class TableJoiner:
@@ -41,17 +51,16 @@ class TableJoiner:
         """`folder`: for spilled data; by default the system's folder for temporary files."""
         self._spill = tempfile.TemporaryDirectory(prefix="drift-tables-", dir=folder)
         self._texts: BinaryIO = tempfile.TemporaryFile(dir=folder)  # type: ignore[assignment]  # noqa: SIM115
-        config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": self._spill.name}
-        self._tables = duckdb.connect(config=config)
-        self._tables.execute("CREATE TABLE rows (conversation BIGINT, number BIGINT, place BIGINT, size BIGINT)")
-        self._waiting: list[tuple[int, int, int, int]] = []
+        self._tables: duckdb.DuckDBPyConnection | None = None
+        self._waiting: list[_Waiting] = []
         self._count = itertools.count()
         self._place = 0
         self._scales: dict[str, _Scale] = {}
 
     def close(self) -> None:
         """Delete the temporary files."""
-        self._tables.close()
+        if self._tables is not None:
+            self._tables.close()
         self._texts.close()
         self._spill.cleanup()
 
@@ -63,34 +72,45 @@ class TableJoiner:
         size = self._texts.write(orjson.dumps((encodable(file), row), default=list, option=orjson.OPT_APPEND_NEWLINE))
         key = f"row {number}" if row.conversation is None else f"id {row.conversation}"
         conversation = int(stable_hash(key), 16) - 2**63  # DuckDB's BIGINT has a sign
-        self._waiting.append((conversation, number, self._place, size))
+        self._waiting.append(_Waiting(conversation, number, self._place, size))
         self._place += size
         if len(self._waiting) >= _ROWS_PER_BATCH:
             self._flush()
 
     def finish(self) -> Stitched:
         """Join everything that was added."""
-        self._flush()
         return Stitched(self._outcomes(), merged=0, merged_rows=0)
 
     def _flush(self) -> None:
+        if self._tables is None:
+            config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": self._spill.name}
+            self._tables = duckdb.connect(config=config)
+            self._tables.execute("CREATE TABLE rows (conversation BIGINT, number BIGINT, place BIGINT, size BIGINT)")
         if self._waiting:
-            names = ("conversation", "number", "place", "size")
-            columns = dict(zip(names, map(list, zip(*self._waiting, strict=True)), strict=True))
-            batch = pa.table(columns)  # noqa: F841 (DuckDB reads it by name)
+            batch = pa.table([*zip(*self._waiting, strict=True)], names=_Waiting._fields)  # noqa: F841 (DuckDB reads it)
             self._tables.execute("INSERT INTO rows SELECT * FROM batch")
             self._waiting.clear()
 
+    def _stored(self) -> "Iterator[_Waiting]":
+        """Yield all rows, those of one conversation together, in the order in which conversations began."""
+        if self._tables is None:
+            first: dict[int, int] = {}
+            for row in self._waiting:
+                first.setdefault(row.conversation, row.number)
+            yield from sorted(self._waiting, key=lambda row: (first[row.conversation], row.number))
+            return
+        self._flush()
+        for batch in self._tables.cursor().sql(_CONVERSATIONS).to_arrow_reader(1024):
+            yield from itertools.starmap(_Waiting, zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
     def _outcomes(self) -> Iterator[ConversationDraft | Reject]:
-        batches = self._tables.cursor().sql(_CONVERSATIONS).to_arrow_reader(1024)
-        stored = (row for batch in batches for row in batch.to_pylist())
-        for _, group in itertools.groupby(stored, key=itemgetter("conversation")):
+        for _, group in itertools.groupby(self._stored(), key=attrgetter("conversation")):
             rows: list[tuple[TableRow, str]] = []
             size = count = 0
             for row in group:
-                size, count = size + row["size"], count + 1
+                size, count = size + row.size, count + 1
                 if not rows or (size <= MAX_ROW_BYTES and count <= _MAX_MESSAGES):
-                    rows.append(self._load(row["place"]))
+                    rows.append(self._load(row.place))
             yield from self._joined(rows, count)
 
     def _load(self, place: int) -> tuple[TableRow, str]:
