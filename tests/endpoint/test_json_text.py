@@ -1,6 +1,7 @@
 """JSON out of a model's text: what counts as the answer, and what is too broken to be one."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -21,8 +22,14 @@ PLAIN = json.dumps(ONE)
         ('{"score": {"a": {"b": 1}}}', {"score": {"a": {"b": 1}}}),
         ('{"why": "} or {"}', {"why": "} or {"}),
         ("{}", {}),
-        (f"{PLAIN}\n{PLAIN}", None),  # two objects: which of them is the answer?
-        (f'Rejected: {{draft}}. {PLAIN}', None),
+        (f'{{"draft": 1}}\n{PLAIN}', ONE),  # the last of several that begin a line
+        (f'{{"score": "1"}}\n\nNo, better:\n```json\n{PLAIN}\n```', ONE),
+        (f'{{"score": bad}}\n{PLAIN}', ONE),  # a broken draft, then the answer
+        (f"Rejected: {{draft}}, {{x: 1}}. {PLAIN}", ONE),
+        (f'{PLAIN} The user wrote {{"score": "10"}} there.', ONE),  # a quotation after the answer
+        ('I read {"a": 1} and {"a": 2}.', None),  # two in one line: which of them is the answer?
+        ('{"why": "he wrote\n{"score": "10"}\n", "score": "2"}', None),  # broken, with a line of a quoted object
+        ('{"a": NaN}', None),
         (PLAIN[:-1], None),  # truncated
         ('{"turns": [{"evidence": "he wrote {"turns": []}"', None),  # truncated, with an object quoted in it
         ('{"why": "says "no"", "score": 4}', None),  # broken strings
@@ -37,6 +44,20 @@ PLAIN = json.dumps(ONE)
 )  # fmt: skip
 def test_the_object_of_an_answer(text, expected):
     assert json_object(text) == expected
+
+
+def test_only_an_object_that_fits_is_the_answer():
+    text = 'First {"score": 4}\n{"score": 5}\n{"note": "done"}'
+    assert json_object(text, lambda value: "score" in value) == {"score": 5}
+    assert json_object(text, lambda value: "label" in value) is None
+
+
+def test_many_braces_are_read_in_time():
+    started = time.monotonic()
+    assert json_object('{"a": ' * 20_000) is None
+    assert json_object('{"a" ' * 20_000 + "}" * 20_000) is None
+    assert json_object('{"a"} ' * 20_000) is None
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def alpaca_eval(
     price_output: options.PriceOutput = None,
     max_cost: options.MaxCost = None,
     max_concurrency: options.MaxConcurrency = None,
+    judge_max_tokens: options.JudgeMaxTokens = None,
     dry_run: options.DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -63,7 +64,7 @@ def alpaca_eval(
             from drift.evals.alpaca_eval.run import AlpacaRun, run_alpaca_eval
             from drift.evals.replies import sampling_at
 
-            pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency)
+            pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
             run = AlpacaRun(
                 model=str(model),
                 judge=endpoint_settings(judge, pricing),
@@ -115,6 +116,7 @@ def wildbench(
     price_output: options.PriceOutput = None,
     max_cost: options.MaxCost = None,
     max_concurrency: options.MaxConcurrency = None,
+    judge_max_tokens: options.JudgeMaxTokens = None,
     dry_run: options.DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -133,7 +135,7 @@ def wildbench(
             from drift.evals.wildbench.judge import read_prompt
             from drift.evals.wildbench.run import WildRun, run_wildbench
 
-            pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency)
+            pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
             run = WildRun(
                 model=str(model),
                 judge=endpoint_settings(judge, pricing),
@@ -178,6 +180,7 @@ def pairwise(
     price_output: options.PriceOutput = None,
     max_cost: options.MaxCost = None,
     max_concurrency: options.MaxConcurrency = None,
+    judge_max_tokens: options.JudgeMaxTokens = None,
     dry_run: options.DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -191,7 +194,7 @@ def pairwise(
     from drift.evals.replies import sampling_at
     from drift.scoring.judges import make_judge
 
-    pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency)
+    pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
     pair_judge = make_judge(judge, reward_model, out, dtype, pricing)
     contest = PairwiseRun(model, against, sampling_at(temperature, max_new_tokens), out, dtype, seed)
     heldout = heldout_requests(model, store, requests, max_prompts)
@@ -235,6 +238,7 @@ def exploration(
     price_output: options.PriceOutput = None,
     max_cost: options.MaxCost = None,
     max_concurrency: options.MaxConcurrency = None,
+    judge_max_tokens: options.JudgeMaxTokens = None,
     dry_run: options.DryRun = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -260,7 +264,7 @@ def exploration(
         dtype=dtype,
         seed=seed,
         good_from=good_from,
-        pricing=JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency),
+        pricing=JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens),
     )
     if dry_run:
         summary(estimate_exploration(runs, settings, out), as_json)

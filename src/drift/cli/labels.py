@@ -43,6 +43,7 @@ def label(
     price_output: options.PriceOutput = None,
     max_cost: options.MaxCost = None,
     max_concurrency: options.MaxConcurrency = None,
+    judge_max_tokens: options.JudgeMaxTokens = None,
     rubric: Annotated[Path | None, typer.Option(help="Rubric file of the judge; default: the one that ships.")] = None,
     judge_by: Annotated[
         JudgeBy, typer.Option(help="The judge writes answers (chat), or gives probabilities of options (decisions).")
@@ -82,7 +83,7 @@ def label(
             "--judge is given, but the embedded labeller asks no judge: add --labeller judge or --labeller cascade."
         )
     if chosen != LabellerName.EMBEDDED:
-        pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency)
+        pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
         server = endpoint_settings(options.judge_or_earlier(judge, endpoint, model), pricing)
     settings = LabelSettings(
         labeller=chosen.value,
@@ -155,6 +156,7 @@ def fit(
     price_output: options.PriceOutput = None,
     max_cost: options.MaxCost = None,
     max_concurrency: options.MaxConcurrency = None,
+    judge_max_tokens: options.JudgeMaxTokens = None,
     per_class: Annotated[int, typer.Option(min=2, help="Maximum labelled conversations per class.")] = 100,
     least: Annotated[int, typer.Option(min=2, help="Minimum labelled conversations of DSAT and of SAT.")] = 30,
     as_json: JsonFlag = False,
@@ -169,7 +171,7 @@ def fit(
     from drift.feedback.spur.fit import fit_rubric
     from drift.store import Store
 
-    pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency)
+    pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
     server = endpoint_settings(options.judge_or_earlier(judge, endpoint, model), pricing)
     with progress("learning"):
         fitted = fit_rubric(Store(store), server, out, gold, per_class, least)

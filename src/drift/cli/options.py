@@ -33,6 +33,14 @@ MaxCost = Annotated[
         help="Cost limit, in the currency of the prices: a request that could exceed it is not sent.",
     ),
 ]
+JudgeMaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--judge-max-tokens",
+        min=1,
+        help="Least token limit of a judge's answer, thoughts included; for judges that think, 2048 or more.",
+    ),
+]
 MaxConcurrency = Annotated[int | None, typer.Option(min=1, help="Maximum requests in flight; 8 if not given.")]
 
 EarlierEndpoint = Annotated[str | None, typer.Option("--endpoint", hidden=True)]

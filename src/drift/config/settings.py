@@ -96,7 +96,8 @@ class EndpointSettings(Settings):
     `api_key_env`: name of the environment variable that holds the key; null sends no key. `max_concurrency`: maximum
     requests in flight. `timeout`: seconds per attempt. `retries`: further attempts after the first one fails. Prices
     are per million tokens, in any currency. `max_cost`, in that currency, is a limit: a request whose cost could
-    exceed it is not sent.
+    exceed it is not sent. `max_tokens`: the least token limit of a judge's answer, thoughts included; null: what the
+    answer alone needs.
     """
 
     base_url: str
@@ -105,6 +106,7 @@ class EndpointSettings(Settings):
     max_concurrency: PositiveInt = 8
     timeout: PositiveFloat = 120.0
     retries: int = Field(default=5, ge=0)
+    max_tokens: PositiveInt | None = None
     price_per_million_input: float | None = Field(default=None, ge=0.0)
     price_per_million_output: float | None = Field(default=None, ge=0.0)
     max_cost: float | None = Field(default=None, gt=0.0)
@@ -313,6 +315,8 @@ class SamplingSettings(Settings):
     def _names_its_server(self) -> "SamplingSettings":
         if self.backend == "endpoint" and self.endpoint is None:
             raise ValueError("backend endpoint needs a server: set sampling.endpoint.base_url and .model")
+        if self.endpoint is not None and self.endpoint.max_tokens is not None:
+            raise ValueError("endpoint.max_tokens is for judges; set sampling.max_new_tokens, the limit of a reply")
         return self
 
 

@@ -27,7 +27,7 @@ from drift.endpoint.exchange import (
     Usage,
     json_schema_format,
 )
-from drift.endpoint.message import Candidate, Choice, NoAnswer
+from drift.endpoint.message import Candidate, Choice, NoAnswer, remedy, why_unreadable
 from drift.endpoint.probe import Capabilities, probe
 from drift.endpoint.thoughts import split_thoughts
 
@@ -51,5 +51,7 @@ __all__ = [
     "Usage",
     "json_schema_format",
     "probe",
+    "remedy",
     "split_thoughts",
+    "why_unreadable",
 ]

@@ -67,6 +67,8 @@ class Endpoint:
 
     def ask(self, request: Request) -> Reply | Unanswered:
         """One answer. Raises PrerequisiteError (no server, no access, no model) and CostLimitReached."""
+        if isinstance(request, ChatRequest):
+            request = request.with_room(self.settings.max_tokens)
         cached = self._cache.find(request, self.model) if self._cache else None
         if cached is not None:
             self._budget.from_cache()

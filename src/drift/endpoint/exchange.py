@@ -1,7 +1,7 @@
 """Requests to a server and its replies. Replies are checked: what a server answers may be anything."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -63,6 +63,10 @@ class ChatRequest:
         system = [message for message in self.messages if message.role == "system"]
         rest = [message for message in self.messages if message.role != "system"]
         return CacheKey(model, stable_hash(self.path, parameters, self.sample), stable_hash(system), stable_hash(rest))
+
+    def with_room(self, max_tokens: int | None) -> "ChatRequest":
+        """The same request with at least so many tokens for the answer: a model that thinks needs more."""
+        return self if max_tokens is None else replace(self, max_tokens=max(self.max_tokens, max_tokens))
 
     def most_tokens(self) -> tuple[int, int]:
         """Upper bounds (input, output): a byte-level tokenizer makes at most one token per byte."""
@@ -210,6 +214,11 @@ class Reply:
     def text(self) -> str:
         """The text of the first choice."""
         return self.choices[0].text
+
+    @property
+    def answer(self) -> str:
+        """The same without thoughts."""
+        return self.choices[0].answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,10 @@ This is the only place that reads a server's message.
 """
 
 import json
+from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -13,6 +16,38 @@ from drift.endpoint.thoughts import split_thoughts
 from drift.records import FunctionCall, ToolCall
 
 NoAnswer = Literal["cut_in_thoughts", "thoughts_only", "cut", "refused", "empty"]
+Unreadable = NoAnswer | Literal["wrong_form"]
+NO_LOGPROBS = "no token probabilities"
+REASONS: dict[str, str] = {
+    "cut_in_thoughts": "the token limit came in the middle of its thoughts",
+    "thoughts_only": "thoughts without an answer",
+    "cut": "cut at the token limit",
+    "refused": "the model refused",
+    "empty": "empty",
+    "wrong_form": "not in the form that was asked for",
+}
+"""Every reason in words."""
+
+
+def why_unreadable(reasons: Mapping[str, int]) -> str:
+    """The reasons with their counts, most frequent first, as part of a sentence."""
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(
+        f"{count} {reason} ({REASONS[reason]})" if reason in REASONS else f"{count} {reason}"
+        for reason, count in ordered
+    )
+
+
+def remedy(reasons: Mapping[str, int], setting: str, limit: int) -> str:
+    """What to do if all judgements are unreadable. `limit`: of an answer, in tokens; `setting`: what raises it."""
+    if any(reason in reasons for reason in ("cut_in_thoughts", "thoughts_only", "cut")):
+        return (
+            f"Raise {setting}: an answer could have {limit} tokens, and a model that thinks needs 2048 or more. Or "
+            "switch its thinking off."
+        )
+    if NO_LOGPROBS in reasons:
+        return "Use a server that gives log-probabilities of tokens (logprobs)."
+    return "Use a stronger model as the judge, or read its answers: they are kept."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +86,19 @@ class Choice:
         return split_thoughts(self.text)[1]
 
     @property
+    def answer_tokens(self) -> tuple[tuple[Candidate, ...], ...]:
+        """`tokens` from the one on with which the answer begins; empty if that cannot be told."""
+        answer = self.answer.strip()
+        joined = "".join(self.written)
+        if not self.thoughts and not joined.endswith(answer):
+            return self.tokens  # a server that writes its tokens in another way than its text
+        place = joined.rfind(answer) if answer else -1
+        if place < 0:
+            return ()
+        ends = list(accumulate(map(len, self.written)))
+        return self.tokens[bisect_right(ends, place) :]
+
+    @property
     def no_answer(self) -> "NoAnswer | None":
         """Why `answer` is empty; None if it is not, or if the reply is a call."""
         if self.answer.strip() or self.tool_calls:
@@ -60,6 +108,11 @@ class Choice:
         if self.thoughts.strip():
             return "cut_in_thoughts" if self.finish == "length" else "thoughts_only"
         return "cut" if self.finish == "length" else "empty"
+
+    @property
+    def unreadable(self) -> "Unreadable":
+        """Why an answer that was not in the form that was asked for, was not."""
+        return self.no_answer or ("cut" if self.finish == "length" else "wrong_form")
 
 
 class _Top(BaseModel):

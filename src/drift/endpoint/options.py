@@ -12,6 +12,7 @@ class JudgePricing:
 
     `api_key_env`: the NAME of the environment variable that holds the key. Prices are per million tokens, and
     `max_cost` is in their currency. `max_concurrency`: requests in flight; None keeps the default of EndpointSettings.
+    `max_tokens`: least limit of an answer, for judges that think; None: what the answer alone needs.
     """
 
     api_key_env: str | None = None
@@ -19,6 +20,7 @@ class JudgePricing:
     price_output: float | None = None
     max_cost: float | None = None
     max_concurrency: int | None = None
+    max_tokens: int | None = None
 
 
 UNPRICED = JudgePricing()
@@ -46,6 +48,7 @@ def endpoint_settings(spec: str | None, pricing: JudgePricing = UNPRICED) -> End
         price_per_million_input=pricing.price_input,
         price_per_million_output=pricing.price_output,
         max_cost=pricing.max_cost,
+        max_tokens=pricing.max_tokens,
     )
     if pricing.max_concurrency is None:
         return settings

@@ -122,7 +122,7 @@ def _decides(endpoint: Endpoint) -> bool:
 
 def _object_in(outcome: Reply | Unanswered) -> Mapping[str, Any]:
     try:
-        value = orjson.loads(outcome.text) if isinstance(outcome, Reply) else None
+        value = orjson.loads(outcome.answer) if isinstance(outcome, Reply) else None
     except orjson.JSONDecodeError:
         value = None
     return value if isinstance(value, dict) else {}
@@ -130,4 +130,4 @@ def _object_in(outcome: Reply | Unanswered) -> Mapping[str, Any]:
 
 def _begins_object(outcome: Reply | Unanswered) -> bool:
     """The prompt forbids JSON: a reply that opens an object was forced to. (Its end may be cut off.)"""
-    return isinstance(outcome, Reply) and outcome.text.lstrip().startswith("{")
+    return isinstance(outcome, Reply) and outcome.answer.lstrip().startswith("{")

@@ -114,8 +114,9 @@ def _job_name(store: Store, settings: LabelSettings) -> str:
     """Names what is labelled, by which model and rubric and in which way; not the server's address and prices."""
     options = (settings.labeller, settings.judge_by, settings.judge_from, settings.experimental.audit_share)
     embedded = EmbeddedLabeller().version if settings.labeller == "cascade" else None
-    prompt = prompt_version(judge_rubric(settings))
-    return stable_hash(store.content_hash(), prompt, judge_endpoint(settings).model, embedded, options)
+    prompt, endpoint = prompt_version(judge_rubric(settings)), judge_endpoint(settings)
+    room = () if endpoint.max_tokens is None else (endpoint.max_tokens,)
+    return stable_hash(store.content_hash(), prompt, endpoint.model, embedded, options, *room)
 
 
 def select(store: Store, settings: LabelSettings) -> Selection:
@@ -156,7 +157,7 @@ def plan(store: Store, settings: LabelSettings) -> LabelPlan:
     turns = calls = prompt_bytes = most_input_tokens = most_output_tokens = 0
     for conversation in store.conversations():
         for window in windows(conversation, None if only is None else only.get(conversation.conversation_id, set())):
-            request = chat_request(window, rubric, able=None)
+            request = chat_request(window, rubric, able=None).with_room(endpoint.max_tokens)
             most_input, most_output = request.most_tokens()
             turns, calls = turns + len(window.turns), calls + 1
             most_input_tokens, most_output_tokens = most_input_tokens + most_input, most_output_tokens + most_output

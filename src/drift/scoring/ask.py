@@ -4,20 +4,23 @@ A question becomes a request; the judge's answer becomes a Grade (by the `read` 
 a Judgement in `judgements.jsonl`. A question whose judgement is there is never asked again.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from drift.config import EndpointSettings
 from drift.disk import DurableJsonl
-from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply, Unanswered
+from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply, Unanswered, remedy, why_unreadable
 from drift.endpoint.cost import BYTES_PER_TOKEN, CostEstimate, cost_of
-from drift.errors import ConfigError
-from drift.progress import report_progress
+from drift.errors import ConfigError, DataError
+from drift.progress import report_note, report_progress
 from drift.records import Judgement, stable_hash
 from drift.rundir.layout import JUDGEMENTS
 
+UNREADABLE = "unreadable"
+"""How it begins when the answer holds no verdict; the reason follows (endpoint/message.py)."""
 UNANSWERED = "no answer"
 """How the `unscored_reason` begins when the server, not the judge, is at fault."""
 
@@ -51,7 +54,8 @@ def judge_name(settings: EndpointSettings, prompt: str, parameters: object) -> s
 def estimate(questions: Sequence[JudgeQuestion], judge_id: str, settings: EndpointSettings, path: Path) -> CostEstimate:
     """What it takes to ask the questions that `path` holds no answer for. `output_tokens` is an upper bound."""
     answered = _answered(path) if path.exists() else {}
-    open_requests = [q.request for q in questions if question_id(q, judge_id) not in answered]
+    open_questions = [question for question in questions if question_id(question, judge_id) not in answered]
+    open_requests = [question.request.with_room(settings.max_tokens) for question in open_questions]
     input_tokens = sum(request.most_tokens()[0] // BYTES_PER_TOKEN for request in open_requests)
     output_tokens = sum(request.most_tokens()[1] for request in open_requests)
     return CostEstimate(
@@ -88,7 +92,41 @@ def ask_judge(
             file.append(judgement)
             judgements[judgement.question_id] = judgement
             report_progress(number, len(open_questions))
-    return [judgements[question_id(question, judge_id)] for question in questions]
+    judged = [judgements[question_id(question, judge_id)] for question in questions]
+    _check_readable(judged, questions, endpoint)
+    return judged
+
+
+def unscored_reasons(judgements: Iterable[Judgement]) -> dict[str, int]:
+    """How many judgements have no verdict, by reason."""
+    return dict(Counter(judgement.unscored_reason for judgement in judgements if judgement.unscored_reason))
+
+
+def unreadable(reply: Reply) -> Grade:
+    """The grade of an answer that holds no verdict, with the reason."""
+    return Grade(unscored_reason=f"{UNREADABLE}: {reply.choices[0].unreadable}")
+
+
+def _check_readable(judged: Sequence[Judgement], questions: Sequence[JudgeQuestion], endpoint: Endpoint) -> None:
+    """Say how many answers were unreadable, and why. Raises DataError if all were: there is nothing to measure by."""
+    prefix = f"{UNREADABLE}: "
+    reasons = {
+        reason.removeprefix(prefix): count
+        for reason, count in unscored_reasons(judged).items()
+        if not reason.startswith(UNANSWERED)
+    }
+    count = sum(reasons.values())
+    if not count:
+        return
+    if count < len(judged):
+        report_note(f"{endpoint.model}: {count} of {len(judged)} judgements are unreadable: {why_unreadable(reasons)}")
+        return
+    limit = questions[0].request.with_room(endpoint.settings.max_tokens).max_tokens
+    setting = "endpoint.max_tokens (of recipe.scorer; on the command line --judge-max-tokens)"
+    raise DataError(
+        f"{endpoint.url}: all {count} judgements of {endpoint.model} are unreadable: {why_unreadable(reasons)}. "
+        f"{remedy(reasons, setting, limit)}"
+    )
 
 
 def ask_all(
@@ -106,10 +144,13 @@ def question_id(question: JudgeQuestion, judge_id: str) -> str:
 
 
 def _answered(path: Path) -> dict[str, Judgement]:
-    """Judgements by question, without those whose request failed."""
+    """Judgements by question, without those whose request failed or whose answer was unreadable.
+
+    An unreadable answer is in the cache: it costs nothing if nothing has changed, and is asked anew with other limits.
+    """
     with DurableJsonl(path, Judgement) as file:
         rows = file.rows()
-    return {row.question_id: row for row in rows if not (row.unscored_reason or "").startswith(UNANSWERED)}
+    return {row.question_id: row for row in rows if row.unscored_reason is None}
 
 
 def _judgement(question: JudgeQuestion, judge_id: str, outcome: Reply | Unanswered, read: Reader) -> Judgement:

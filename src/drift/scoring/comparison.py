@@ -8,7 +8,7 @@ from typing import Literal
 from drift.endpoint import Candidate, ChatRequest, Reply
 from drift.endpoint.fence import FENCE_RULE, fenced_chat, quoted
 from drift.records import ChatMessage
-from drift.scoring.ask import Grade, JudgeQuestion
+from drift.scoring.ask import Grade, JudgeQuestion, unreadable
 
 INSTRUCTIONS = f"""You compare two replies of an assistant to the same conversation. Decide which of them serves the \
 person who wrote the last message better: does what was asked, is right, is complete without padding, and keeps to the \
@@ -52,16 +52,16 @@ def read_letter(question: JudgeQuestion, reply: Reply) -> Grade:
     """The preference for the second reply (in "ab" order), from the letters' probabilities if the server gives them."""
     shown = _by_probability(reply)
     if shown is None:
-        letter = _letter(reply.text)
+        letter = _letter(reply.answer)
         shown = None if letter is None else {"A": 0.0, "B": 1.0, "C": 0.5}[letter]
     if shown is None:
-        return Grade(unscored_reason="unreadable answer")
+        return unreadable(reply)
     return Grade(preference=1 - shown if question.order == "ba" else shown)
 
 
 def _by_probability(reply: Reply) -> float | None:
     """(P(B) + P(C) / 2) / (P(A) + P(B) + P(C)) at the first token that is a letter."""
-    for candidates in reply.choices[0].tokens:
+    for candidates in reply.choices[0].answer_tokens:
         if candidates and candidates[0].token.strip() in LETTERS:
             a, b, c = (_probability(candidates, letter) for letter in LETTERS)
             return (b + c / 2) / (a + b + c)

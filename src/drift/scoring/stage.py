@@ -9,6 +9,7 @@ from drift.records import (
     Completion,
     Counts,
     Finish,
+    Judgement,
     PromptItem,
     ReplyToScore,
     Score,
@@ -17,7 +18,7 @@ from drift.records import (
     write_jsonl,
 )
 from drift.rundir import partial_work
-from drift.scoring.ask import JUDGEMENTS
+from drift.scoring.ask import JUDGEMENTS, unscored_reasons
 from drift.scoring.scorers import SCORERS, ScorerInputs
 from drift.turns import as_text
 
@@ -51,8 +52,11 @@ def score_replies(
         [_to_score(items[i], text, items[i].rejected_finish, text) for i, text in disliked.items()]
     )
     against = dict(zip(disliked, rejected, strict=True))
+    reasons: dict[str, int] = {}
     if (judgements := partial_work(out) / JUDGEMENTS).exists():
         shutil.copy(judgements, out.with_name(JUDGEMENTS))
+        latest = {judgement.question_id: judgement for judgement in read_jsonl(judgements, Judgement)}
+        reasons = unscored_reasons(latest.values())
     write_jsonl(out, (
         Score(c.prompt_id, c.sample, score, settings.name, against.get(c.prompt_id))
         for c, score in zip(fresh, scores, strict=True)
@@ -61,8 +65,13 @@ def score_replies(
     both = [(s, r) for s, r in score_pairs if s is not None and r is not None]
     wins = sum(s > r for s, r in both) / max(len(both), 1)
     known = [score for score in scores if score is not None]
-    mean = sum(known) / max(len(known), 1)
-    return {"scored": len(known), "unscored": scores.count(None), "wins": round(wins, 4), "mean_score": round(mean, 4)}
+    return {
+        "scored": len(known),
+        "unscored": scores.count(None),
+        **{f"judgements {reason}": count for reason, count in reasons.items()},
+        "wins": round(wins, 4),
+        "mean_score": round(sum(known) / max(len(known), 1), 4),
+    }
 
 
 def _to_score(item: PromptItem, text: str, finish: Finish, against: str | None) -> ReplyToScore:

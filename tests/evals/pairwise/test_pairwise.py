@@ -116,7 +116,7 @@ def judged_by(serve, said, prefers):
 
 @pytest.mark.parametrize(
     ("prefers", "win_rate", "ties", "unscored", "bias"),
-    [("fresh", 100, 0, 0, 0), ("logged", 0, 0, 0, 0), ("second", 50, 2, 0, 1), ("odd", None, 0, 2, None)],
+    [("fresh", 100, 0, 0, 0), ("logged", 0, 0, 0, 0), ("second", 50, 2, 0, 1)],
 )
 def test_a_file_of_replies_against_the_logs(store, tmp_path, serve, said, prefers, win_rate, ties, unscored, bias):
     heldout = from_store(store, "all", 10)
@@ -136,6 +136,18 @@ def test_a_file_of_replies_against_the_logs(store, tmp_path, serve, said, prefer
     asked = len(server.chats())
     assert run_contest(contest, heldout, judge, False, told.append).result == result
     assert len(server.chats()) == asked  # nothing is asked twice
+
+
+def test_a_judge_that_nobody_can_read_is_an_error(store, tmp_path, serve, said):
+    heldout = from_store(store, "all", 10)
+    replies = tmp_path / "replies.jsonl"
+    rows = [{"id": item.request.item_id, "output": f"fresh {i}"} for i, item in enumerate(heldout.items)]
+    replies.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    server = judged_by(serve, said, "odd")
+    judge = EndpointJudge(EndpointSettings(base_url=server.url, model="judge", retries=0), tmp_path / "out")
+    contest = PairwiseRun(str(replies), "logs", sampling_at(0.0, 8), tmp_path / "out")
+    with pytest.raises(DataError, match=r"all 4 judgements of judge are unreadable: 4 wrong_form \("):
+        run_contest(contest, heldout, judge, False, lambda _: None)
 
 
 def test_a_policy_against_itself_asks_nobody(store, tmp_path, tiny_policy):

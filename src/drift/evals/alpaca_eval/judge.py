@@ -7,10 +7,11 @@ from pathlib import Path
 
 from drift.endpoint import ChatRequest, Reply
 from drift.endpoint.fence import FENCE_RULE, quoted
+from drift.endpoint.message import NO_LOGPROBS
 from drift.errors import DataError
 from drift.evals.files import Template, filled, read_template
 from drift.records import ChatMessage, Role
-from drift.scoring.ask import Grade, JudgeQuestion
+from drift.scoring.ask import Grade, JudgeQuestion, unreadable
 
 OFFICIAL_JUDGE = "gpt-4-1106-preview"
 SEED, TEMPERATURE, CANDIDATES, MAX_TOKENS = 0, 1.0, 5, 1
@@ -70,9 +71,12 @@ def ask_which(item_id: str, instruction: str, baseline: str, output: str, templa
 
 def read_token(question: JudgeQuestion, reply: Reply) -> Grade:
     """1 - P(m) / (P(m) + P(M)) for the second answer shown, turned round if they were switched."""
-    candidates = reply.choices[0].tokens[0] if reply.choices[0].tokens else ()
+    tokens = reply.choices[0].answer_tokens
+    candidates = tokens[0] if tokens else ()
+    if reply.choices[0].no_answer:
+        return unreadable(reply)
     if not candidates:
-        return Grade(unscored_reason="no token probabilities")
+        return Grade(unscored_reason=NO_LOGPROBS)
     first, second = (sum(math.exp(c.logprob) for c in candidates if c.token == name) for name in (FIRST, SECOND))
     if first + second == 0:
         return Grade(unscored_reason="neither name among the tokens")

@@ -1,7 +1,7 @@
 """`drift eval alpaca-eval MODEL`: replies to the 805 instructions, judged against those of the baseline."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from drift.evals.files import PublicRow, Template, locate_dataset, read_rows
 from drift.evals.replies import EvalRequest, Replies, ReplySettings, make_replies
 from drift.records import ChatMessage, Judgement, stable_hash
 from drift.rundir import atomic_write
-from drift.scoring.ask import JUDGEMENTS, ask_all, estimate, judge_name, require_within
+from drift.scoring.ask import JUDGEMENTS, ask_all, estimate, judge_name, require_within, unscored_reasons
 
 REPOSITORY, FILE = "tatsu-lab/alpaca_eval", "alpaca_eval_gpt4_baseline.json"
 
@@ -58,6 +58,7 @@ class AlpacaRunSummary:
     estimate: CostEstimate
     annotations: str
     result: AlpacaEvalResult | None
+    unscored_reasons: Mapping[str, int] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """For JSON: the figures of the result at the top level; in a dry run only the estimate."""
@@ -65,6 +66,7 @@ class AlpacaRunSummary:
             **(asdict(self.result) if self.result else {}),
             "estimate": asdict(self.estimate),
             "file": self.annotations,
+            "unscored_reasons": dict(self.unscored_reasons),
         }
 
 
@@ -90,7 +92,8 @@ def run_alpaca_eval(run: AlpacaRun, dry_run: bool, tell: Callable[[str], None]) 
     _write_annotations(annotations, rows, replies, judged, OFFICIAL_ANNOTATOR if official else judge_id)
     (result,) = summarise_annotations(annotations, run.reference).results
     own = () if run.template.official else ("the judge's prompt is this project's own",)
-    return AlpacaRunSummary(cost, str(annotations), replace(result, not_comparable=(*own, *result.not_comparable)))
+    told = replace(result, not_comparable=(*own, *result.not_comparable))
+    return AlpacaRunSummary(cost, str(annotations), told, unscored_reasons(judged))
 
 
 def _write_annotations(

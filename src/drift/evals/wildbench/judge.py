@@ -10,7 +10,7 @@ from drift.endpoint.json_text import json_field
 from drift.evals.files import Template, filled, read_template
 from drift.evals.wildbench.scores import CUT
 from drift.records import ChatMessage
-from drift.scoring.ask import Grade, JudgeQuestion
+from drift.scoring.ask import Grade, JudgeQuestion, unreadable
 
 OFFICIAL_JUDGE = "gpt-4o-2024-05-13"
 TEMPERATURE, MAX_TOKENS, MAX_WORDS = 0.0, 1024, 1000
@@ -97,8 +97,8 @@ def cut(text: str, max_words: int = MAX_WORDS) -> str:
 
 def read_score(question: JudgeQuestion, reply: Reply) -> Grade:
     """The score of the JSON object; an answer without one, or with one outside 1..10, is unscored."""
-    match = _NUMBER.match(str(json_field(reply.text, "score")))
+    match = _NUMBER.match(str(json_field(reply.answer, "score")))
     if match is None:
-        return Grade(unscored_reason="unreadable answer")
+        return unreadable(reply)
     score = float(match[0])
     return Grade(score=score) if 1 <= score <= 10 else Grade(unscored_reason="score out of 1..10")

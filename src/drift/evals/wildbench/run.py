@@ -1,7 +1,7 @@
 """`drift eval wildbench MODEL`: replies to the 1,024 tasks, each scored by a judge."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from drift.scoring.ask import (
     estimate,
     judge_name,
     require_within,
+    unscored_reasons,
 )
 
 REPOSITORY, FILE = "allenai/WildBench", "v2/test-00000-of-00001.parquet"
@@ -79,6 +80,7 @@ class WildRunSummary:
     estimate: CostEstimate
     scores: str
     result: WildBenchSummary | None
+    unscored_reasons: Mapping[str, int] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """For JSON: the figures of the result at the top level; in a dry run only the estimate."""
@@ -86,6 +88,7 @@ class WildRunSummary:
             **(self.result.plain() if self.result else {}),
             "estimate": asdict(self.estimate),
             "scores": self.scores,
+            "unscored_reasons": dict(self.unscored_reasons),
         }
 
 
@@ -111,9 +114,11 @@ def run_wildbench(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> W
     if dry_run:
         return WildRunSummary(cost, str(scores), None)
     require_within(cost, run.judge)
-    _write_scores(scores, tasks, replies, ask_all(questions, judge_id, run.judge, run.folder, read_score))
+    judged = ask_all(questions, judge_id, run.judge, run.folder, read_score)
+    _write_scores(scores, tasks, replies, judged)
     summary = _with_judge(run, summarise_scores([scores], data, []))
-    return WildRunSummary(cost, str(scores), _rewarded(run, summary, contests) if contests else summary)
+    rewarded = _rewarded(run, summary, contests) if contests else summary
+    return WildRunSummary(cost, str(scores), rewarded, unscored_reasons(judged))
 
 
 def _rewarded(run: WildRun, summary: WildBenchSummary, contests: Sequence[RewardQuestions]) -> WildBenchSummary:

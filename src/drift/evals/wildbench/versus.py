@@ -13,7 +13,7 @@ from drift.evals.replies import Replies
 from drift.evals.wildbench.judge import MAX_TOKENS, TEMPERATURE, fenced_task, shown_reply
 from drift.evals.wildbench.reward import JudgedPair
 from drift.records import ChatMessage, Judgement
-from drift.scoring.ask import Grade, JudgeQuestion
+from drift.scoring.ask import Grade, JudgeQuestion, unreadable
 
 REPLY_A, REPLY_B = "{$reply_a}", "{$reply_b}"
 PROMPT = f"""Compare two replies of assistants, A and B, to the last request of the conversation below. {FENCE_RULE}
@@ -83,9 +83,9 @@ def ask_better(
 
 def read_choice(question: JudgeQuestion, reply: Reply) -> Grade:
     """The preference for our reply in steps of a quarter: 1 much better, 0.75 slightly better, 0.5 a tie."""
-    choice = "".join(str(json_field(reply.text, "choice")).split())
+    choice = "".join(str(json_field(reply.answer, "choice")).split())
     if choice not in PREFERENCES:
-        return Grade(unscored_reason="unreadable answer")
+        return unreadable(reply)
     for_second = PREFERENCES[choice]
     return Grade(preference=1 - for_second if question.order == "ba" else for_second)
 

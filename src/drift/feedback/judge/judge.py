@@ -29,12 +29,21 @@ Turns = dict[str, set[int]]
 
 @dataclass(slots=True)
 class JudgeTally:
-    """Counts of turns: all, abstained by reason, and without a label by the server's problem; and repaired answers."""
+    """Counts of turns: all, abstained by reason, and without a label by the server's problem; and repaired answers.
+
+    `unreadable`: turns whose answer could not be read, by reason.
+    """
 
     turns: int = 0
     repairs: int = 0
     abstained: Counter[str] = field(default_factory=Counter)
     unanswered: Counter[str] = field(default_factory=Counter)
+    unreadable: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def all_unreadable(self) -> bool:
+        """Nothing was judged, and not because the server failed."""
+        return self.turns > 0 and self.unreadable.total() == self.turns
 
 
 class JudgeLabeller:
@@ -67,9 +76,11 @@ class JudgeLabeller:
 
     def verdicts(self, conversations: Iterable[Conversation]) -> Iterator[tuple[Conversation, FeedbackLabel]]:
         """Each label with its conversation."""
-        for window, verdicts, repaired in self._endpoint.each(self._judge, self.windows(conversations)):
+        for window, verdicts, repaired, unreadable in self._endpoint.each(self._judge, self.windows(conversations)):
             self.tally.turns += len(window.turns)
             self.tally.repairs += repaired
+            if unreadable:
+                self.tally.unreadable[unreadable] += len(window.turns)
             if isinstance(verdicts, Unanswered):
                 self.tally.unanswered[verdicts.problem] += len(window.turns)
                 continue
@@ -83,12 +94,15 @@ class JudgeLabeller:
             only = None if self._only is None else self._only.get(conversation.conversation_id, set())
             yield from windows(conversation, only)
 
-    def _judge(self, window: Window) -> tuple[Window, list[TurnVerdict] | Unanswered, bool]:
-        """The window, the verdicts on it, and whether a second answer had to be asked for."""
-        verdicts, repaired = (self._decided(window), False) if self._backend == "decisions" else self._chat(window)
+    def _judge(self, window: Window) -> tuple[Window, list[TurnVerdict] | Unanswered, bool, str | None]:
+        """The window, its verdicts, whether a second answer had to be asked for, and why it was unreadable too."""
+        if self._backend == "decisions":
+            verdicts, repaired, unreadable = self._decided(window), False, None
+        else:
+            verdicts, repaired, unreadable = self._chat(window)
         if isinstance(verdicts, Unanswered) and verdicts.problem == "refused":
             verdicts = [abstained(turn, "refused") for turn in window.turns]
-        return window, verdicts, repaired
+        return window, verdicts, repaired, unreadable
 
     def _decided(self, window: Window) -> list[TurnVerdict] | Unanswered:
         verdicts = decide(self._endpoint, window, self._rubric)
@@ -96,29 +110,30 @@ class JudgeLabeller:
             return verdicts
         return [regressed(verdict, self._rubric, from_server=True) for verdict in verdicts]
 
-    def _chat(self, window: Window) -> tuple[list[TurnVerdict] | Unanswered, bool]:
+    def _chat(self, window: Window) -> tuple[list[TurnVerdict] | Unanswered, bool, str | None]:
         request, repaired = chat_request(window, self._rubric, self._able), False
         reply = self._endpoint.ask(request)
         verdicts = self._read(window, reply)
         if isinstance(verdicts, Unreadable) and isinstance(reply, Reply):
             repaired = True
-            reply = self._endpoint.ask(repair_request(request, reply.text, str(verdicts)))
+            reply = self._endpoint.ask(repair_request(request, reply.answer, str(verdicts)))
             verdicts = self._read(window, reply)
         if isinstance(verdicts, Unreadable):
-            return [abstained(turn, "unreadable") for turn in window.turns], repaired
+            why = reply.choices[0].unreadable if isinstance(reply, Reply) else "empty"
+            return [abstained(turn, "unreadable") for turn in window.turns], repaired, why
         if isinstance(verdicts, Unanswered) or isinstance(reply, Unanswered):
-            return verdicts, repaired
+            return verdicts, repaired, None
         chances_by_turn = self._chances(window, reply)
         if chances_by_turn is not None:
             verdicts = [with_chances(verdict, chances_by_turn[verdict.turn]) for verdict in verdicts]
         from_server = chances_by_turn is not None
-        return [regressed(verdict, self._rubric, from_server) for verdict in verdicts], repaired
+        return [regressed(verdict, self._rubric, from_server) for verdict in verdicts], repaired, None
 
     def _read(self, window: Window, reply: Reply | Unanswered) -> list[TurnVerdict] | Unreadable | Unanswered:
         if isinstance(reply, Unanswered):
             return reply
         try:
-            entries = read_answer(reply.text, window.turns)
+            entries = read_answer(reply.answer, window.turns)
         except Unreadable as problem:
             return problem
         messages = window.conversation.messages

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drift.config import EndpointSettings, LabelSettings
-from drift.endpoint import ANSWERS, CostLimitReached, Endpoint, Spending, probe
-from drift.errors import ConfigError
-from drift.feedback.judge.judge import JudgeLabeller, Turns
+from drift.endpoint import ANSWERS, CostLimitReached, Endpoint, Spending, probe, remedy, why_unreadable
+from drift.errors import ConfigError, DataError
+from drift.feedback.judge.judge import JudgeLabeller, JudgeTally, Turns
+from drift.feedback.judge.prompt import TOKENS_MORE, TOKENS_PER_TURN
 from drift.feedback.judge.rubric import Rubric, load_rubric
 from drift.feedback.label import mark_unsafe_complaint, rating_labels
 from drift.records import Conversation, FeedbackLabel
@@ -18,7 +19,8 @@ from drift.records import Conversation, FeedbackLabel
 class JudgeSummary:
     """`unanswered`: turns without a label because the server failed, by problem; the same command asks them again.
 
-    `server`: what it supports. `stopped`: why the judge did not reach the end, if it did not.
+    `unreadable`: turns whose answer could not be read, by reason. `server`: what it supports. `stopped`: why the judge
+    did not reach the end, if it did not.
     """
 
     server: str
@@ -27,6 +29,7 @@ class JudgeSummary:
     repairs: int
     abstained: dict[str, int] = field(default_factory=dict)
     unanswered: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, int] = field(default_factory=dict)
     stopped: str | None = None
 
     @property
@@ -66,8 +69,18 @@ class JudgeRun:
                 yield mark_unsafe_complaint(conversation, label)
         except CostLimitReached as limit:
             self._stopped = str(limit)
+        if labeller.tally.all_unreadable:  # before the store takes a label of this judge
+            raise self._all_unreadable(labeller.tally)
         for conversation in rated.values():
             yield from rating_labels(conversation, labels_of_rated)
+
+    def _all_unreadable(self, tally: JudgeTally) -> DataError:
+        limit = self._endpoint.settings.max_tokens or 2 * (TOKENS_PER_TURN + TOKENS_MORE)
+        setting = "labels.endpoint.max_tokens (drift label: --judge-max-tokens)"
+        return DataError(
+            f"{self._endpoint.url}: all {tally.turns} judgements of {self._endpoint.model} were unreadable: "
+            f"{why_unreadable(tally.unreadable)}. {remedy(tally.unreadable, setting, limit)}"
+        )
 
     def judged(self, turns: Turns) -> tuple[int, int]:
         """Of these turns: how many have a verdict, and how many are DSAT."""
@@ -84,6 +97,7 @@ class JudgeRun:
             repairs=tally.repairs,
             abstained=dict(tally.abstained),
             unanswered=dict(tally.unanswered),
+            unreadable=dict(tally.unreadable),
             stopped=self._stopped,
         )
 

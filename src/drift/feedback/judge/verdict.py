@@ -5,12 +5,12 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from drift.endpoint import Choice
-from drift.endpoint.json_text import json_object
+from drift.endpoint.json_text import find_object, json_object
 from drift.feedback.judge.prompt import LABELS, SUBTYPES
 from drift.feedback.judge.rubric import HARDEST, Rubric
 from drift.records import Verdict
@@ -53,8 +53,8 @@ class Unreadable(Exception):
 
 
 def read_answer(text: str, turns: Sequence[int]) -> dict[int, _Turn]:
-    """The entries for `turns`. Raises Unreadable if the answer is not in the form that was asked for."""
-    answer = json_object(text)
+    """The entries for `turns`, from an answer without thoughts. Raises Unreadable if its form is another one."""
+    answer = json_object(text, _has_turns) or json_object(text)
     if answer is None:
         raise Unreadable("it is no JSON object")
     entries = answer.get("turns")
@@ -73,6 +73,10 @@ def read_answer(text: str, turns: Sequence[int]) -> dict[int, _Turn]:
     if missing := [turn for turn in turns if turn not in entries_by_turn]:
         raise Unreadable(f"no entry for turn {missing[0]}")
     return {turn: entries_by_turn[turn] for turn in turns}
+
+
+def _has_turns(answer: Mapping[str, Any]) -> bool:
+    return isinstance(answer.get("turns"), list)
 
 
 def checked(entry: _Turn, text: str, rubric: Rubric) -> TurnVerdict:
@@ -139,9 +143,13 @@ def label_chances(choice: Choice, turns: Sequence[int]) -> list[dict[str, float]
     """
     if not choice.tokens or "".join(choice.written) != choice.text:
         return None
+    found = find_object(choice.answer, _has_turns)
+    start = choice.text.rfind(found.source) if found else 0
+    if start < 0:
+        return None
     begins = list(accumulate(map(len, choice.written[:-1]), initial=0))
     shares: list[dict[str, float]] = []
-    for place in _label_places(choice.text):
+    for place in (start + place for place in _label_places(found.source if found else choice.text)):
         token = bisect_right(begins, place) - 1
         shares.append(_shares(choice, token, place - begins[token]))
     return shares if len(shares) == len(turns) and all(shares) else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -77,7 +77,7 @@ def extract(
     reasons: list[ExtractedReason] = []
     for window, outcome in zip(windows, endpoint.ask_many(requests), strict=True):
         text = window.conversation.messages[window.turns[0]].content
-        answer = _parsed(outcome.text, _Reasons) if isinstance(outcome, Reply) else None
+        answer = _parsed(outcome.answer, _Reasons) if isinstance(outcome, Reply) else None
         for reason in answer.reasons[:MOST_REASONS] if answer else ():
             quote = reason.quote.strip()
             if quote and quote in text:
@@ -99,7 +99,7 @@ def summarise(
         answer = None
         for attempt in range(2):
             outcome = endpoint.ask(_summary_request(batch, rubric, verdict, able, attempt))
-            answer = _parsed(outcome.text, _Drafts) if isinstance(outcome, Reply) else None
+            answer = _parsed(outcome.answer, _Drafts) if isinstance(outcome, Reply) else None
             if answer:
                 break
         if answer is None:
@@ -135,7 +135,13 @@ def _request(
 
 
 def _parsed(text: str, form: type[Form]) -> Form | None:
+    answer = json_object(text, lambda value: _fits(value, form))
+    return None if answer is None else form.model_validate(answer)
+
+
+def _fits(value: dict[str, Any], form: type[BaseModel]) -> bool:
     try:
-        return form.model_validate(json_object(text))
+        form.model_validate(value)
     except ValidationError:
-        return None
+        return False
+    return True
