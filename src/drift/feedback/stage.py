@@ -9,7 +9,7 @@ The judge's answers are cached beside the labels: after an interruption the same
 """
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,8 @@ def _label_with_judge(store: Store, settings: LabelSettings, total: int, out: Pa
         summary = summarise(store, total, added, out)
         judge = run.summary()
     cascade = None if selection is None else _estimate(run, selection)
-    return JudgedSummary(summary.conversations, summary.added, summary.labels, summary.rows, judge, cascade)
+    by_name = {field.name: getattr(summary, field.name) for field in fields(LabelSummary)}
+    return JudgedSummary(**by_name, judge=judge, cascade=cascade)
 
 
 def _job_name(store: Store, settings: LabelSettings) -> str:
