@@ -101,6 +101,9 @@ def test_rates_by_hand(settings, right, wrong, expected):
         ({"thanks": 1.5}, "users.thanks: 1.5 is not a share; allowed: 0 to 1"),
         ({"careless": -0.1}, "users.careless: -0.1 is not a share"),
         ({"wrong_thanks": 1.0}, "users.wrong_thanks: 1 leaves no deserved ones"),
+        ({"two_constraints": 0.9, "three_constraints": 0.2}, "two_constraints . three_constraints may not"),
+        ({"kinds": ("bulets",)}, "users.kinds: bulets gives no requests; allowed: max_words"),
+        ({"kinds": ("shorter",)}, "users.kinds: shorter gives no requests"),
         ({"vague": 0.9, "mistaken": 0.2}, "may not be more than 1"),
     ],
 )
@@ -168,6 +171,20 @@ def test_few_replies_leave_time_for_second_ones_too(replies, most):
     assert sum(len(chat.finishes) for chat in found) == replies
     assert max(len(chat.finishes) for chat in found) >= min(most, 2)
     assert all(len(chat.finishes) <= 6 for chat in found)
+
+
+def test_users_ask_for_the_kinds_and_as_much_as_the_settings_say():
+    kinds = ("bullets", "no_commas", "shorter")
+    settings = UserSettings(two_constraints=0.0, three_constraints=0.0, kinds=kinds, follow_ups=1.0, new_requests=0.0)
+    found = chat_with(assistant, 200, seed=4, settings=settings)
+    assert {c.kind for chat in found for c in chat.assignment.constraints} == set(kinds)
+    first = [assignment_of(chat.messages[:1]) for chat in found]
+    assert {len(assignment.constraints) for assignment in first if assignment} == {1}
+    prompts = heldout_prompts("test", 40, settings.mix)
+    assert {c.kind for p in prompts for a in [assignment_of(p)] if a for c in a.constraints} == set(kinds)
+    usual = [assignment_of(prompt[:1]) for prompt in heldout_prompts("test", 400)]
+    counts = Counter(len(assignment.constraints) for assignment in usual if assignment)
+    assert counts[1] > counts[2] > counts[3] > 0
 
 
 def test_the_logs_hold_the_chats_and_nothing_of_the_truth(chats, tmp_path):

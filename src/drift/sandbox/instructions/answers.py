@@ -28,7 +28,12 @@ _FRAMES = (
     "We all know something about {a}.",
     "It takes both {a} and {b}.",
     "On some days it is all about {a}.",
+    "{a} and {b} are part of {topic}.",
+    "{topic} has a lot to do with {a}.",
+    "Anyone who likes {topic} knows about {a}.",
+    "Nobody can explain {topic} without {a}.",
 )
+_LONGEST_SENTENCE = 10
 _SIZES = ("max_words", "min_words", "word_range")
 _FEW, _SOME = 2, 5
 
@@ -40,9 +45,9 @@ def right_answer(assignment: Assignment, rng: random.Random) -> str:
     wanted = {c.kind: c.values for c in assignment.constraints}
     signs = [sign for sign in topics()[assignment.topic] if not _forbidden(sign, wanted)]
     rng.shuffle(signs)
-    text = _structured(wanted, signs, rng)
+    text = _structured(wanted, assignment.topic, signs, rng)
     if text is None:
-        text = _prose(wanted, signs, assignment.before, rng)
+        text = _prose(wanted, assignment, signs, rng)
     if "lower_case" in wanted:
         return text.lower()
     return text.upper() if "upper_case" in wanted else text
@@ -54,7 +59,7 @@ def _forbidden(text: str, wanted: Values) -> bool:
     return bool(letter and letter in text.lower()) or avoided in [word.lower() for word in words(text)]
 
 
-def _structured(wanted: Values, signs: Sequence[str], rng: random.Random) -> str | None:
+def _structured(wanted: Values, topic: str, signs: Sequence[str], rng: random.Random) -> str | None:
     """A list of keywords or a JSON object."""
     included = [*wanted.get("include_word", ()), *wanted.get("include_two", ())]
     if "comma_list" in wanted:
@@ -62,12 +67,17 @@ def _structured(wanted: Values, signs: Sequence[str], rng: random.Random) -> str
         return ", ".join([*included, *signs, *(f"the {sign}" for sign in signs)][: count + len(included)])
     if "json_object" in wanted:
         first, second = wanted["json_object"]
-        body = " ".join([*_frames(wanted, signs, rng)[:2], *(f"There was a {word} too." for word in included)])
+        body = " ".join(
+            [
+                *_frames(wanted, topic, signs, rng)[: 1 if "max_words" in wanted else 2],
+                *(f"There was a {word} too." for word in included),
+            ]
+        )
         return f'{{"{first}": "All about {signs[0]}", "{second}": "{body}"}}'
     return None
 
 
-def _prose(wanted: Values, signs: Sequence[str], before: str, rng: random.Random) -> str:
+def _prose(wanted: Values, assignment: Assignment, signs: Sequence[str], rng: random.Random) -> str:
     special = _special_sentences(wanted, signs)
     limit = next((int(wanted[kind][0]) for kind in ("sentences", "max_sentences") if kind in wanted), None)
     closing = wanted["end_with"][0] if "end_with" in wanted else None
@@ -75,29 +85,31 @@ def _prose(wanted: Values, signs: Sequence[str], before: str, rng: random.Random
         closing = f"What about {signs[0]}?"
     if limit is not None and special:
         about = f"it is about {signs[0]} with {signs[1]}."
-        special = [" and ".join([*(sentence.rstrip(".") for sentence in special), about])]
+        first, *more = [sentence.rstrip(".") for sentence in special]
+        special = [" and ".join([first, *(part[:1].lower() + part[1:] for part in more), about])]
     if "begin_with" in wanted:
         opening = wanted["begin_with"][0]
         start = special.pop(0) if special and limit is not None else f"It is about {signs[0]}."
         special.insert(0, f"{opening} {start[:1].lower()}{start[1:]}")
-    frames = _frames(wanted, signs, rng)
+    frames = _frames(wanted, assignment.topic, signs, rng)
     if "shorter" in wanted:  # few sentences have to show the topic
         frames.sort(key=lambda frame: -sum(sign in frame for sign in signs))
-    body = [*special, *frames[: _number_of_frames(wanted, special, frames, closing, before, limit)]]
+    body = [*special, *frames[: _number_of_frames(wanted, special, frames, closing, assignment.before, limit)]]
     if "exclamations" in wanted:
         body[-1] = body[-1].rstrip(".") + "!" * int(wanted["exclamations"][0])
     body = _stressed(wanted, body)
     return _laid_out(wanted, body, closing, signs)
 
 
-def _frames(wanted: Values, signs: Sequence[str], rng: random.Random) -> list[str]:
-    """Sentences about the topic, all different, without what must be avoided."""
+def _frames(wanted: Values, topic: str, signs: Sequence[str], rng: random.Random) -> list[str]:
+    """Short sentences about the topic, all different, without what must be avoided."""
     filled = [
-        frame.format(a=a, b=signs[(i + 1 + shift) % len(signs)])
+        frame.format(a=a, b=signs[(i + 1 + shift) % len(signs)], topic=topic)
         for shift in range(3)
         for i, (frame, a) in enumerate(zip(rng.sample(_FRAMES, len(_FRAMES)), [*signs] * len(_FRAMES), strict=False))
     ]
-    return [frame for frame in dict.fromkeys(filled) if not _forbidden(frame, wanted)]
+    fitting = [frame for frame in dict.fromkeys(filled) if len(words(frame)) <= _LONGEST_SENTENCE]
+    return [frame[:1].upper() + frame[1:] for frame in fitting if not _forbidden(frame, wanted)]
 
 
 def _special_sentences(wanted: Values, signs: Sequence[str]) -> list[str]:

@@ -10,11 +10,30 @@ from drift.sandbox.instructions.constraints import KINDS, Constraint
 from drift.sandbox.instructions.constraints.text import parts_of_words
 from drift.sandbox.instructions.constraints.words import translations
 
-COUNT_WEIGHTS = (0.5, 0.35, 0.15)
-"""Shares of requests with one, two and three constraints."""
-
 FOLLOW_UP_WEIGHTS = {"shorter": 0.25, "longer": 0.15, "change": 0.35, "switch": 0.25}
 _SIGNS_WITHOUT_THE_LETTER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMix:
+    """What is asked for. `two`, `three`: shares of the requests with so many constraints; the others have one.
+
+    `kinds`: the only kinds of constraints that requests and follow-ups bring; empty for all.
+    """
+
+    two: float = 0.3
+    three: float = 0.1
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def absolute(self) -> list[str]:
+        return [name for name, kind in KINDS.items() if not kind.relative and (not self.kinds or name in self.kinds)]
+
+    def allows(self, kind: str) -> bool:
+        return not self.kinds or kind in self.kinds
+
+
+EVERYTHING = RequestMix()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +88,11 @@ def switched(assignment: Assignment, topic: str, asked: str) -> Assignment:
     return Assignment(topic, kept, f"{assignment.asked}\n{asked}")
 
 
-def draw_request(rng: random.Random, part: Part, kind: str | None = None) -> Assignment:
+def draw_request(rng: random.Random, part: Part, kind: str | None = None, mix: RequestMix = EVERYTHING) -> Assignment:
     """A request with one to three constraints. `kind`: of the first of them."""
-    absolute = [name for name, found in KINDS.items() if not found.relative]
+    absolute = mix.absolute
     topic = rng.choice(topics_of(part))
-    wanted = rng.choices((1, 2, 3), COUNT_WEIGHTS)[0]
+    wanted = rng.choices((1, 2, 3), (1 - mix.two - mix.three, mix.two, mix.three))[0]
     constraints: tuple[Constraint, ...] = ()
     for _ in range(100):
         name = kind if kind and not constraints else rng.choice(absolute)
@@ -97,11 +116,13 @@ def instruction(rng: random.Random, constraint: Constraint, part: Part) -> str:
     return instruct(constraint, rng.choice(chapters()[constraint.kind].instructions[part]))
 
 
-def draw_follow_up(rng: random.Random, part: Part, assignment: Assignment, before: str) -> tuple[str, Assignment]:
+def draw_follow_up(
+    rng: random.Random, part: Part, assignment: Assignment, before: str, mix: RequestMix = EVERYTHING
+) -> tuple[str, Assignment]:
     """A follow-up that changes one thing, and what the user wants then."""
-    ways = list(FOLLOW_UP_WEIGHTS)
-    for _ in range(100):
-        way = rng.choices(ways, list(FOLLOW_UP_WEIGHTS.values()))[0]
+    weights = {way: weight for way, weight in FOLLOW_UP_WEIGHTS.items() if way not in KINDS or mix.allows(way)}
+    for _ in range(1000):
+        way = rng.choices(list(weights), list(weights.values()))[0]
         if way == "switch":
             topic = rng.choice(topics_of(part))
             asked = rng.choice(follow_ups("switch", part)).format(topic=topic)
@@ -111,7 +132,9 @@ def draw_follow_up(rng: random.Random, part: Part, assignment: Assignment, befor
             continue
         if way in KINDS and any(KINDS[c.kind].relative for c in assignment.constraints):
             continue  # shorter than short may be more than anybody can do
-        constraint = Constraint(way) if way in KINDS else _new_constraint(rng, part, assignment)
+        constraint = Constraint(way) if way in KINDS else _new_constraint(rng, part, assignment, mix)
+        if constraint in assignment.constraints:
+            continue
         asked = instruction(rng, constraint, part)
         if way == "change":
             asked = rng.choice(follow_ups("change", part)).format(instruction=asked)
@@ -122,14 +145,12 @@ def draw_follow_up(rng: random.Random, part: Part, assignment: Assignment, befor
     raise AssertionError("unreachable: another topic or constraint always fits")
 
 
-def _new_constraint(rng: random.Random, part: Part, assignment: Assignment) -> Constraint:
-    """One that the assignment does not have yet; with a chance of one half another value of a kind that it has."""
+def _new_constraint(rng: random.Random, part: Part, assignment: Assignment, mix: RequestMix) -> Constraint:
+    """One of any kind, or (one time in two) another value of a kind that the assignment has."""
     had = [c.kind for c in assignment.constraints if len(chapters()[c.kind].values[part]) > 1]
     had = [kind for kind in had if not KINDS[kind].relative]
-    kinds = had if had and rng.random() < 0.5 else [name for name, found in KINDS.items() if not found.relative]
-    while (found := draw_constraint(rng, rng.choice(kinds), part)) in assignment.constraints:
-        pass
-    return found
+    kinds = had if had and rng.random() < 0.5 else mix.absolute
+    return draw_constraint(rng, rng.choice(kinds), part)
 
 
 def written(rng: random.Random, text: str, careless: float, protected: str = "") -> str:

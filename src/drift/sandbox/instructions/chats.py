@@ -96,7 +96,7 @@ def chat_with(answer: Answer, replies: int, seed: int, settings: UserSettings | 
 
 
 def _arrive(number: int, settings: UserSettings, rng: random.Random) -> Chat:
-    assignment = _typed(draw_request(rng, "logs"), settings, rng)
+    assignment = _typed(draw_request(rng, "logs", mix=settings.mix), settings, rng)
     message = ChatMessage("user", assignment.asked)
     return Chat(f"chat-{number:05d}", f"user-{rng.randrange(USERS)}", assignment, [message])
 
@@ -145,10 +145,10 @@ def _next_message(
 ) -> str:
     """What the user wants next, after what they said about the reply (if anything)."""
     if is_follow_up:
-        asked, chat.assignment = draw_follow_up(rng, "logs", chat.assignment, reply)
+        asked, chat.assignment = draw_follow_up(rng, "logs", chat.assignment, reply, settings.mix)
         asked = written(rng, asked, settings.careless, protected_words(chat.assignment))
         return users.joined([said, asked])
-    chat.assignment = _typed(draw_request(rng, "logs"), settings, rng)
+    chat.assignment = _typed(draw_request(rng, "logs", mix=settings.mix), settings, rng)
     return users.joined([said or users.bridge(rng, settings), chat.assignment.asked])
 
 

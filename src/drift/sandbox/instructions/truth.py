@@ -16,7 +16,12 @@ FEWEST_WORDS = 4
 """Of an answer, quotations of the request left out."""
 
 SIGNS, SIGNS_IF_SHORT, SHORT = 2, 1, 12
-"""Words that show the topic; in a reply of fewer than `SHORT` words one is enough."""
+"""Words that show the topic; in a reply of fewer than `SHORT` words one is enough. The topic's name counts as two."""
+
+_SAYS_LITTLE = frozenset(
+    ("time", "first", "aid", "work", "home", "hot", "light", "year", "board", "good", "table", "machine", "move")
+)
+"""Words of topics' names that stand in many texts."""
 
 MOST_REPEATS = 3
 """A sentence or a line that stands this often, or a word that stands this often plus one on the spot, is a loop."""
@@ -93,12 +98,17 @@ def _trigrams(text: str) -> set[tuple[str, ...]]:
 def on_topic(text: str, topic: str) -> bool:
     found = [part for word in words(text.lower()) for part in (word, *word.split("-")[1:])]
     needed = SIGNS_IF_SHORT if len(found) < SHORT else SIGNS
-    return sum(_shows_topic(word, topic) for word in found) >= needed
+    return sum(_weight(word, topic) for word in found) >= needed
 
 
 @lru_cache(maxsize=100_000)
-def _shows_topic(word: str, topic: str) -> bool:
-    return any(shows(word, sign) for sign in topics()[topic])
+def _weight(word: str, topic: str) -> int:
+    """2 for a form of the topic's name, 1 for another word that shows it, else 0."""
+    signs = [sign for sign in topics()[topic] if shows(word, sign)]
+    name = set(words(topic.lower())) - _SAYS_LITTLE
+    if any(shows(own, sign) for own in name for sign in signs if sign not in _SAYS_LITTLE):
+        return 2
+    return int(bool(signs))
 
 
 def loops(text: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from drift.errors import ConfigError
-from drift.sandbox.instructions.assignment import Assignment, instruction, protected_words, written
+from drift.sandbox.instructions.assignment import Assignment, RequestMix, instruction, protected_words, written
 from drift.sandbox.instructions.book import chapters, phrases
 from drift.sandbox.instructions.constraints import KINDS, Constraint
 from drift.sandbox.instructions.truth import ReplyTruth
@@ -19,14 +19,15 @@ PARTS_TO_NAME = ("unfinished", "off_topic", "degenerate")
 
 @dataclass(frozen=True, slots=True)
 class UserSettings:
-    """How simulated users react. All are shares in [0, 1].
+    """What simulated users want and how they react. The numbers are shares in [0, 1].
 
     `thanks`: of the users who got a right reply, those who say so. `complaints`: of those who got a wrong one.
     `wrong_thanks`, `wrong_complaints`: of all thanks (complaints) those about a wrong (right) reply.
     `of_all_replies`: `thanks` and `complaints` are shares of all replies instead (WildFeedback's are .05 and .12).
     `vague`, `mistaken`, `rephrase`: of the complaints; the others name what failed. `careless`: of the messages.
     `retries`: of those who complain, those who wait for another reply. `follow_ups`, `new_requests`: of the others,
-    those who go on; the rest leaves.
+    those who go on; the rest leaves. `two_constraints`, `three_constraints`: of the requests; the others have one.
+    `kinds`: the only kinds of constraints that they ask for; empty for all.
     """
 
     thanks: float = 0.5
@@ -41,15 +42,30 @@ class UserSettings:
     retries: float = 0.4
     follow_ups: float = 0.25
     new_requests: float = 0.2
+    two_constraints: float = 0.3
+    three_constraints: float = 0.1
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def mix(self) -> RequestMix:
+        return RequestMix(self.two_constraints, self.three_constraints, self.kinds)
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not 0.0 <= value <= 1.0:
+            if field.name != "kinds" and not 0.0 <= value <= 1.0:
                 raise ConfigError(f"users.{field.name}: {value} is not a share; allowed: 0 to 1.")
         for name in ("wrong_thanks", "wrong_complaints"):
             if getattr(self, name) == 1.0:
                 raise ConfigError(f"users.{name}: 1 leaves no deserved ones to count against; allowed: below 1.")
+        absolute = [name for name, kind in KINDS.items() if not kind.relative]
+        unknown = [kind for kind in self.kinds if kind not in KINDS]
+        if unknown or (self.kinds and not set(self.kinds) & set(absolute)):
+            raise ConfigError(
+                f"users.kinds: {', '.join(unknown or self.kinds)} gives no requests; allowed: {', '.join(absolute)}."
+            )
+        if self.two_constraints + self.three_constraints > 1.0:
+            raise ConfigError("users: two_constraints + three_constraints may not be more than 1.")
         if self.vague + self.mistaken + self.rephrase > 1.0 or self.follow_ups + self.new_requests > 1.0:
             raise ConfigError(
                 "users: vague + mistaken + rephrase, and follow_ups + new_requests, may not be more than 1."
