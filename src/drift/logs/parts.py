@@ -24,6 +24,7 @@ _MEDIA = {
     **dict.fromkeys(("video", "video_url", "input_video"), "[video]"),
     **dict.fromkeys(("file", "input_file", "file_url", "document", "blob", "uri"), "[file]"),
 }
+_MAX_DEPTH = 16  # of thoughts in thoughts
 _CALL_IDS = ("id", "tool_call_id", "call_id", "toolCallId", "tool_use_id")
 _ARGUMENTS = ("arguments", "args", "input", "parameters")
 _ANSWERS = ("content", "response", "result", "output")
@@ -96,15 +97,17 @@ def _mark(kind: str, part: Mapping[str, Any]) -> str:
     return _MEDIA[kind]
 
 
-def thought_text(value: Any) -> str | None:
+def thought_text(value: Any, depth: int = 0) -> str | None:
     """The text of thoughts: a text, or the texts in parts and summaries. None if there is none."""
+    if depth > _MAX_DEPTH:
+        return None
     if isinstance(value, str):
         return encodable(value) or None
     if isinstance(value, Mapping):
         names = ("thinking", "text", "reasoning", "reasoning_text", "content", "summary")
-        return next((text for name in names if (text := thought_text(value.get(name)))), None)
+        return next((text for name in names if (text := thought_text(value.get(name), depth + 1))), None)
     if isinstance(value, list):
-        return "\n".join(text for entry in value if (text := thought_text(entry))) or None
+        return "\n".join(text for entry in value if (text := thought_text(entry, depth + 1))) or None
     return None
 
 

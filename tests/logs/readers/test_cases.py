@@ -13,21 +13,35 @@ ASKED, CHAT = (("user", SORT),), (("user", SORT), ("assistant", WRONG), ("user",
 BRIEF = ("system", "Be brief.")
 FORMATS = {
     "aisdk_uimessages.jsonl": "ai_sdk",
+    "aistudio_messages_parts.jsonl": "gemini",
     "alpaca_history.json": "alpaca",
     "anthropic_raw.jsonl": "anthropic",
     "anthropic_system_top.jsonl": "messages",
     "array_of_arrays.json": "messages",
+    "bedrock_converse.jsonl": "bedrock",
+    "braintrust.jsonl": "braintrust",
+    "chatbox_session.json": "chatbox",
     "chatgpt_export.json": "chatgpt",
     "claude_export.json": "claude",
+    "dify_messages.json": "dify",
     "dpo_strings.jsonl": "preference",
+    "flowise_messages.json": "flowise",
     "gateway_openai_raw.jsonl": "openai",
     "gateway_response_beside.jsonl": "messages",
+    "gemini_contents.jsonl": "gemini",
+    "helicone.jsonl": "helicone",
     "kto2.jsonl": "preference",
     "langchain_history_table.jsonl": "langchain_table",
     "langchain_messages.jsonl": "langchain",
+    "langfuse_observe_span.jsonl": "langfuse",
+    "langfuse_trace_download.json": "langfuse",
+    "langfuse_ui.csv": "langfuse",
     "langgraph_state.jsonl": "langchain",
+    "librechat_export.json": "librechat",
     "llamafactory_dpo.json": "preference",
+    "lmarena.jsonl": "lmarena",
     "messages_response_beside.jsonl": "messages",
+    "mlflow_traces.jsonl": "mlflow",
     "multimodal.jsonl": "messages",
     "openai_batch_input.jsonl": "batch",
     "openai_batch_output.jsonl": "batch",
@@ -35,6 +49,8 @@ FORMATS = {
     "openai_preference.jsonl": "preference",
     "openai_responses.jsonl": "openai_responses",
     "openai_tools.jsonl": "messages",
+    "otel_openllmetry.jsonl": "otel",
+    "otel_pydantic_ai.jsonl": "otel",
     "otel_vercel_ai.jsonl": "otel",
     "otel_vercel_ai_otlp.json": "otel",
     "owui_empty_reply.json": "openwebui",
@@ -47,9 +63,19 @@ FORMATS = {
     "swift_dpo.jsonl": "preference",
     "swift_kto.jsonl": "preference",
     "tool_thumb.jsonl": "messages",
+    "train_assistant_first.jsonl": "messages",
+    "train_double_user.jsonl": "messages",
+    "train_midsystem.jsonl": "messages",
+    "train_plain.jsonl": "messages",
+    "train_system.jsonl": "messages",
+    "train_think.jsonl": "messages",
+    "train_toolreply.jsonl": "messages",
+    "train_tools.jsonl": "messages",
     "trl_dpo_implicit.jsonl": "preference",
     "trl_kto.jsonl": "preference",
     "vercel_v4_message.jsonl": "ai_sdk",
+    "vertex_request_response.jsonl": "gemini",
+    "weave_calls.jsonl": "weave",
 }
 CHATS = {
     "aisdk_uimessages.jsonl": [CHAT],
@@ -84,6 +110,11 @@ LABELS = {"kto2.jsonl": [-1.0], "swift_kto.jsonl": [-1.0, 1.0], "trl_kto.jsonl":
 def test_each_file_is_recognised_by_one_reader(test_data, name):
     file = LogFile(test_data / "cases" / name)
     assert recognise(name, file.rows(lambda done: None, Counter())).name == FORMATS[name]
+
+
+def test_no_file_is_left_out(test_data):
+    files = {file.name for file in (test_data / "cases").iterdir() if file.suffix != ".md"}
+    assert files - FORMATS.keys() <= {"flat_rows.jsonl"}, "which any --map reads"
 
 
 @pytest.mark.parametrize("name", CHATS)

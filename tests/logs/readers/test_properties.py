@@ -92,9 +92,18 @@ def test_every_row_becomes_something_with_a_name(name):
 def test_a_scalar_where_a_list_or_a_mapping_belongs_stops_nothing(name):
     seeds = [orjson.loads(row) for row in (FOLDER / f"{name}.jsonl").read_bytes().splitlines()]
     for seed in seeds:
-        for changed in (row for part in (5, True, "text") for row in with_part_at_each_place(seed, part)):
+        parts = (5, True, "text", nested(900, "content"), nested(900, None))
+        for changed in (row for part in parts for row in with_part_at_each_place(seed, part)):
             found = list(READERS[name].read([LogRow(Place(1), changed)]))
             assert sum(outcome.rows for outcome in found) == 1, changed
+
+
+def nested(depth: int, key: str | None):
+    """Lists in lists, or messages in messages, as deep as a parser lets them through."""
+    value: list | dict = []
+    for _ in range(depth):
+        value = [value] if key is None else {"role": "user", "type": "text", key: value}
+    return value
 
 
 def with_part_at_each_place(value, part):
