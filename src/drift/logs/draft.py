@@ -96,9 +96,10 @@ def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]
     """Turn a draft into a Conversation with identity and split. Raises Unusable if no pair can come from it."""
     if "user" not in [message.role for message in draft.messages]:
         raise Unusable(Reason.NO_USER_TURN, f"{len(draft.messages)} messages, none by a user")
-    if sum([message.size for message in draft.messages]) > MAX_ROW_BYTES:
+    rare = [m for m in draft.messages if m.tool_calls or m.reasoning or m.has_media]  # a loop in C: most have none
+    if sum([len(m.content) for m in draft.messages]) + sum([m.size - len(m.content) for m in rare]) > MAX_ROW_BYTES:
         raise Unusable(Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} characters in one conversation")
-    draft = _with_media_turns(draft) if any(message.has_media for message in draft.messages) else draft
+    draft = _with_media_turns(draft) if rare and any(message.has_media for message in rare) else draft
     conversation_id = _identity(draft, source)
     family = None if draft.family is None else stable_hash(source, draft.family)
     return Conversation(

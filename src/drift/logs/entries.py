@@ -34,6 +34,7 @@ ROLES: dict[str, Role] = {
     "ipython": "tool",
 }
 _CALLING = ("function_call", "tool_call")  # messages that are a call, in the formats of ShareGPT and ms-swift
+_PLAIN_ROLES = {name: role for name, role in ROLES.items() if role != "tool" and name not in _CALLING}
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts")
 # Fields of a message with media beside its content (Ollama, Open WebUI, AI SDK), and the mark of what has no type:
 _ATTACHED = {
@@ -60,6 +61,8 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
             continue
         for message in messages_in(entry, index):
             add_message(messages, message, is_call=_name_of_role(entry) in _CALLING)
+    if not messages:
+        raise Unusable(Reason.NO_MESSAGES, "a list of messages that say nothing")
     return tuple(messages)
 
 
@@ -69,12 +72,14 @@ def _plain_message(entry: Any, index: int) -> Message | None:
         return None
     content = entry.get("content") or entry.get("value")
     name = entry.get("role") or entry.get("from")
-    if type(content) is not str or type(name) is not str or name in _CALLING:
+    if type(content) is not str or type(name) is not str:
         return None
-    role = ROLES.get(name)
-    if role is None or role == "tool" or (role == "assistant" and may_hold_markup(content)):
+    role = _PLAIN_ROLES.get(name)
+    if role is None or (role == "assistant" and may_hold_markup(content)):
         return None
-    return Message(role, encodable(content), time_of(entry.get("timestamp")), index)
+    when = entry.get("timestamp")
+    text = content if content.isascii() else encodable(content)
+    return Message(role, text, None if when is None else time_of(when), index)
 
 
 def messages_in(entry: Any, index: int) -> list[Message]:

@@ -211,7 +211,7 @@ class _Ingestion:
 
     def _note_parts(self, conversation: Conversation) -> None:
         """Count tool calls and media; most conversations have none."""
-        if any(message.tool_calls or message.role == "tool" for message in conversation.messages):
+        if [1 for message in conversation.messages if message.tool_calls or message.role == "tool"]:
             self._tools += tool_traffic(conversation.messages)
         if "media_turns" in conversation.tags:
             self._media += conversation.tags["media_turns"].count(",") + 1

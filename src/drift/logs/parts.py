@@ -30,6 +30,8 @@ _ARGUMENTS = ("arguments", "args", "input", "parameters")
 _ANSWERS = ("content", "response", "result", "output")
 _ANSWERED = ("tool_call_id", "tool_use_id", "call_id", "toolCallId", "id")
 
+_MAX_DEPTH = 4  # of parts in summaries in parts of thoughts
+
 
 class Part(NamedTuple):
     """`id`, `name`: of a tool's answer, the call and the tool. `has_media`: the text is a mark, or has one in it."""

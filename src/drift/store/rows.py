@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from drift.records import (
+    MESSAGE_EXTRAS,
     Conversation,
     FeedbackLabel,
     Message,
@@ -49,6 +50,9 @@ _MESSAGE = pa.struct(
     }
 )
 _MESSAGE_FIELDS = attrgetter("role", "content", "timestamp", "source_index")
+_RARE = attrgetter(*MESSAGE_EXTRAS)
+_PLAIN = ((), None, None, None)
+"""The optional fields of most messages."""
 _RATING = pa.struct(
     {
         "reply_index": pa.int64(),
@@ -131,6 +135,8 @@ def conversation_of(row: dict[str, Any]) -> Conversation:
 
 def _extras(message: Message) -> str | None:
     """A message's optional fields as JSON; None if it has none."""
+    if _RARE(message) == _PLAIN:
+        return None
     extras = message.extras()
     return json_of(extras).decode() if extras else None
 
@@ -153,7 +159,8 @@ def conversation_batch(conversations: Sequence[Conversation]) -> pa.RecordBatch:
 
 def content_hash(conversation: Conversation) -> str:
     """Hash of all but the user: user keys hold the store's salt, and equal logs must hash alike in every store."""
-    rare = [message.extras() for message in conversation.messages]
+    is_plain = [_RARE(message) for message in conversation.messages].count(_PLAIN) == len(conversation.messages)
+    rare = () if is_plain else [message.extras() for message in conversation.messages]
     return stable_hash(
         conversation.conversation_id,
         conversation.source,
@@ -166,13 +173,18 @@ def content_hash(conversation: Conversation) -> str:
         conversation.ratings,
         sorted(conversation.tags.items()),
         # only where there are any: the hashes of earlier versions stay
-        *((rare,) if any(rare) else ()),
+        *((rare,) if rare else ()),
         *((conversation.tools,) if conversation.tools else ()),
     )
 
 
-_VALUES = {"extras": _extras}
-"""Columns of nested records that are not fields of them."""
+def _extras_column(messages: Sequence[Message]) -> list[str | None]:
+    rare = list(map(_RARE, messages))
+    return [None] * len(rare) if rare.count(_PLAIN) == len(rare) else list(map(_extras, messages))
+
+
+_VALUES = {"extras": _extras_column}
+"""Columns of nested records that are not fields of them, by the function of all records."""
 
 
 def _batch(records: Sequence[Any], schema: pa.Schema, **more: Sequence[Any]) -> pa.RecordBatch:
@@ -191,7 +203,9 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return pa.array(values, kind)
     inner = list(itertools.chain.from_iterable(values))
     parts = [
-        _column(list(map(_VALUES.get(field.name) or attrgetter(field.name), inner)), field.type)
+        _column(
+            _VALUES[field.name](inner) if field.name in _VALUES else [*map(attrgetter(field.name), inner)], field.type
+        )
         for field in kind.value_type
     ]
     ends = pa.array(itertools.accumulate(map(len, values), initial=0), pa.int32())

@@ -31,7 +31,8 @@ class Runs:
 
     def add(self, conversation: Conversation) -> None:
         self._pending.append(conversation)
-        self._characters += 200 + sum([message.size for message in conversation.messages])
+        messages = conversation.messages
+        self._characters += 200 + sum([m.size if m.tool_calls or m.reasoning else len(m.content) for m in messages])
         if self._characters >= RUN_CHARACTERS:
             self._write_run()
 

@@ -65,7 +65,7 @@ class Redactor:
         characters = 0
         for row in rows:
             batch.append(row)
-            characters += 500 + (sum(m.size for m in row.messages) if isinstance(row, Conversation) else 0)
+            characters += 500 + (sum([len(m.content) for m in row.messages]) if isinstance(row, Conversation) else 0)
             if characters > CHARACTERS_PER_BATCH:
                 yield from self._redact_batch(batch)
                 batch, characters = [], 0

@@ -59,7 +59,10 @@ def _draft(row: LogRow) -> ConversationDraft:
     value = row.value
     entries = structured(value.get("messages"))
     messages = messages_of(entries)
-    about_last = next((value[key] for key in _ABOUT_LAST if value.get(key) is not None), None)
+    about_last = value.get("feedback")
+    about_last = value.get("user_feedback") if about_last is None else about_last
+    is_judged = about_last is not None or [1 for entry in entries if "feedback" in entry]
+    is_cut = [1 for entry in entries if "finish_reason" in entry]
     if messages[-1].role in ("user", "tool") and (reply := plain_messages(value.get("response"), "assistant")):
         messages += tuple(replies_of(reply[:1], len(entries)))
     return ConversationDraft(
@@ -70,8 +73,8 @@ def _draft(row: LogRow) -> ConversationDraft:
         model=name_of(value.get("model")),
         language=name_of(value.get("language")),
         started_at=time_of(value.get("timestamp")),
-        ratings=tuple(_ratings(about_last, entries, messages)),
-        tags=_cut_turns(entries, messages),
+        ratings=tuple(_ratings(about_last, entries, messages)) if is_judged else (),
+        tags=_cut_turns(entries, messages) if is_cut else {},
     )
 
 
