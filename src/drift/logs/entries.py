@@ -34,7 +34,7 @@ ROLES: dict[str, Role] = {
     "ipython": "tool",
 }
 _CALLING = ("function_call", "tool_call")  # messages that are a call, in the formats of ShareGPT and ms-swift
-_PLAIN_ROLES = {name: role for name, role in ROLES.items() if role != "tool" and name not in _CALLING}
+_PLAIN_ROLES: dict[str, Role] = {name: role for name, role in ROLES.items() if role != "tool" and name not in _CALLING}
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts")
 # Fields of a message with media beside its content (Ollama, Open WebUI, AI SDK), and the mark of what has no type:
 _ATTACHED = {
