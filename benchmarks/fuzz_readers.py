@@ -186,7 +186,7 @@ class Harness:
         self._settings = IngestionSettings(map=COLUMNS if name == TABLE else {}, roles={})
         self._read = self._read_table if name == TABLE else READERS[name].read
         self._name = name
-        module = sys.modules["drift.logs.readers.table" if name == TABLE else self._read.__module__]
+        module = sys.modules["drift.logs.readers.tables.table" if name == TABLE else self._read.__module__]
         own = [*words_of(Path(str(module.__file__))), *(COLUMNS.values() if name == TABLE else ())]
         self.words = own * 3 + [word for other in SHARED for word in words_of(SOURCE / "traces" / f"{other}.py")]
         self.words += ROLES * 3
@@ -238,8 +238,8 @@ class Harness:
 
     def _read_table(self, rows: Any) -> Any:
         from drift.logs.files.rows import Reject
-        from drift.logs.readers.table import Table
-        from drift.logs.traces.tables import TableJoiner
+        from drift.logs.readers.tables.joiner import TableJoiner
+        from drift.logs.readers.tables.table import Table
 
         joiner = TableJoiner(Path(self._folder.name))
         try:

@@ -12,7 +12,7 @@ from drift.config import IngestionSettings
 from drift.errors import DataError
 from drift.logs.files.opening import Repair
 from drift.logs.ingest import IngestSummary, ingest
-from drift.logs.traces import tables
+from drift.logs.readers.tables import joiner as tables
 from drift.records import Conversation, Rating, Reason
 from drift.store import Store
 

@@ -8,7 +8,7 @@ The trail of a file, in the order of the calls; each step hands a stream to the 
   5. readers/FAMILY/FORMAT.py: `read` turns rows into `ConversationDraft`s (draft.py), with convert.py: `one_per_row` or
      `many_per_row`; formats of single model calls use traces/, and also give `Evidence`: judgements in separate rows
   6. traces/stitching.py: `Stitcher` joins single calls and their judgements to conversations, after the last file
-     readers/table.py and traces/tables.py do the same for tables whose columns the user names
+     readers/tables/joiner.py: `TableJoiner` does the same for rows of tables whose columns the user names
   7. draft.py: `finish` gives a draft its identity and split: a `Conversation`
   8. redaction/redact.py: `Redactor.each` replaces personal data
   9. ingest.py: consent and tombstones filter; store/writer.py: `StoreWriter.add`, `.quarantine` and `.commit` store

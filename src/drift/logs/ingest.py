@@ -12,7 +12,7 @@ from drift.logs.files.opening import Repair
 from drift.logs.files.sources import find_logs
 from drift.logs.near_duplicates import find_near_duplicates
 from drift.logs.readers import READERS
-from drift.logs.readers.table import Table
+from drift.logs.readers.tables.table import Table
 from drift.logs.reading import FILTERED, OnProgress, Reading, how_to_read, read_logs
 from drift.logs.redaction import make_redactor
 from drift.records import Conversation, PersonalData, Reason

@@ -16,10 +16,10 @@ from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
 from drift.logs.files.sources import LogFile, NotALog, Source
 from drift.logs.judgements import Judgements, judgements_first
 from drift.logs.readers import READERS, Format
-from drift.logs.readers.table import Table
+from drift.logs.readers.tables.joiner import TableJoiner
+from drift.logs.readers.tables.table import Table
 from drift.logs.traces.gathering import Gatherer
 from drift.logs.traces.stitching import Stitcher
-from drift.logs.traces.tables import TableJoiner
 from drift.logs.traces.threads import Threads
 from drift.logs.unread import Unread
 from drift.records import Conversation, Reason

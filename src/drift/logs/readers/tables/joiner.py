@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from drift.logs.draft import ConversationDraft, Evidence
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Reject, encodable
-from drift.logs.readers.table import TableRow
+from drift.logs.readers.tables.table import TableRow
 from drift.logs.traces.stitching import MEMORY_LIMIT, Stitched
 from drift.records import Message, Rating, Reason, ToolCall, stable_hash, tool_calls_of
 

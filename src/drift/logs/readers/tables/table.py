@@ -1,6 +1,6 @@
 """Any table whose columns the user names (`--map`): one message per row, or one exchange (request and reply) per row.
 
-A row becomes a `TableRow`; traces/tables.py joins those of one conversation. A column is a key of the row, or a dotted
+A row becomes a `TableRow`; joiner.py joins those of one conversation. A column is a key of the row, or a dotted
 path into its objects and lists (`payload.text`, `messages.0.content`), also where these are JSON text.
 """
 
