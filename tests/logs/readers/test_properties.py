@@ -145,3 +145,16 @@ def test_each_seed_is_recognised_as_what_it_is(name):
     found = list(read_logs([LogFile(FOLDER / f"{name}.jsonl")], None, None, str, reading))
     assert list(reading.formats.values()) == [name]
     assert any(isinstance(outcome, Conversation) for outcome in found)
+
+
+@pytest.mark.parametrize("part", [None, True, 7, "x", [], {}, [[]], [{}], {"a": {}}, [7, None]], ids=repr)
+def test_recognition_survives_any_value(part):
+    for file in sorted(FOLDER.glob("*.jsonl")):
+        for line in file.read_bytes().splitlines():
+            try:
+                row = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
+            for key in row if isinstance(row, dict) else ():
+                for reader in READERS.values():
+                    assert reader.recognises({**row, key: part}) in (True, False)

@@ -125,7 +125,8 @@ def _request(body: Mapping[str, Any]) -> Any:
 
 
 def _cohere_role(role: Any) -> Any:
-    return {"USER": "user", "CHATBOT": "assistant", "SYSTEM": "system"}.get(role, role)
+    known = {"USER": "user", "CHATBOT": "assistant", "SYSTEM": "system"}
+    return known.get(role, role) if isinstance(role, str) else role
 
 
 def _reply(body: Any) -> Any:

@@ -132,7 +132,7 @@ def _nodes(rows: list[LogRow]) -> dict[str, Node]:
         entry = row.value
         name = first_name(entry, names=_IDS) or f"#{index}"
         if name in nodes:  # a second judgement of the same answer
-            nodes[name] = replace(nodes[name], ratings=tuple({*nodes[name].ratings, *_ratings(entry)}))
+            nodes[name] = replace(nodes[name], ratings=tuple(dict.fromkeys((*nodes[name].ratings, *_ratings(entry)))))
             continue
         above = name_of(entry.get("parent_message_id"))
         parent = before if not is_tree else above if above in names else None
@@ -209,9 +209,10 @@ def _ratings(entry: Mapping[str, Any]) -> Iterator[Rating]:
     """Thumbs of the user and of operators, and the answer that an operator wrote instead."""
     listed = structured(entry.get("feedbacks"))
     for feedback in (structured(entry.get("feedback")), *(listed if isinstance(listed, list) else ())):
-        if isinstance(feedback, Mapping) and feedback.get("rating") in _THUMBS:
+        rating = feedback.get("rating") if isinstance(feedback, Mapping) else None
+        if isinstance(feedback, Mapping) and isinstance(rating, str) and rating in _THUMBS:
             kind = "score" if feedback.get("from_source") == "admin" else "thumb"
-            yield Rating(0, kind, _THUMBS[feedback["rating"]], _remark(feedback))
+            yield Rating(0, kind, _THUMBS[rating], _remark(feedback))
     for name in ("feedback_rating_raw", "feedback_rating", "rating"):
         value = entry.get(name)
         if isinstance(value, str) and value in _THUMBS:

@@ -42,7 +42,8 @@ def group_of(row: Mapping[str, Any]) -> str | None:
 
 
 def _is_message(row: Mapping[str, Any]) -> bool:
-    return row.get("role") in _ROLES and bool({"chatId", "chatflowid", "sessionId"} & row.keys())
+    role = row.get("role")
+    return isinstance(role, str) and role in _ROLES and bool({"chatId", "chatflowid", "sessionId"} & row.keys())
 
 
 def _is_thumb(row: Mapping[str, Any]) -> bool:
