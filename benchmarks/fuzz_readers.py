@@ -50,7 +50,7 @@ COLUMNS = {
     "rating": "stars", "comment": "note", "session": "session", "tool_calls": "tool_calls",
 }  # fmt: skip
 READERS = [*names_of_readers(), TABLE]
-SHARED = ("texts", "verdicts", "spans")
+SHARED = ("texts", "verdicts", "clouds", "streams", "otel/spans")
 ROLES = ["user", "assistant", "system", "tool", "human", "gpt"]
 
 

@@ -15,10 +15,10 @@ from typing import Any
 from drift.logs.convert import Outcome, consent_tags
 from drift.logs.draft import Call, ConversationDraft, seconds_of, structured, tools_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
-from drift.logs.traces import ai_sdk
-from drift.logs.traces.attributes import indexed_messages, messages_in_events, schemas_in
-from drift.logs.traces.records import CHOICE, MESSAGE, CallRecords, Records, choice_index
-from drift.logs.traces.spans import TraceSpan, attributes_of, spans
+from drift.logs.traces.otel import ai_sdk
+from drift.logs.traces.otel.attributes import indexed_messages, messages_in_events, schemas_in
+from drift.logs.traces.otel.records import CHOICE, MESSAGE, CallRecords, Records, choice_index
+from drift.logs.traces.otel.spans import TraceSpan, attributes_of, spans
 from drift.logs.traces.texts import SESSIONS, USERS, as_spare, call_draft, first_name, iso, plain_messages
 from drift.logs.traces.verdicts import judgement
 from drift.logs.unread import keys

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from drift.logs.draft import seconds_of, structured
 from drift.logs.files.rows import Place
-from drift.logs.traces.spans import TraceSpan
+from drift.logs.traces.otel.spans import TraceSpan
 
 MESSAGE = re.compile(r"gen_ai\.(system|user|assistant|tool)\.message")
 CHOICE = "gen_ai.choice"

@@ -1,0 +1,1 @@
+"""What OpenTelemetry and the SDKs around it write: spans, log records, and texts in attributes."""
