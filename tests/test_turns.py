@@ -6,9 +6,9 @@ from drift.feedback.embedded.labeller import reactions
 from drift.feedback.gold import gold_truth
 from drift.feedback.judge.window import judged_turns
 from drift.feedback.label import labels_from_ratings
-from drift.records import ChatMessage, Conversation, Message, Rating, Reason, Role
+from drift.records import ChatMessage, Conversation, FunctionCall, Message, Rating, Reason, Role, ToolCall
 from drift.store import Store
-from drift.turns import is_refusal, judged_reply, judging_turn, prompt_of
+from drift.turns import as_text, is_refusal, judged_reply, judging_turn, prompt_of, tool_traffic
 
 ROLES: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 JUDGED = {  # roles in order, an upper-case letter is an empty message -> (user turn, the reply that it judges)
@@ -127,3 +127,40 @@ def test_refusals(reply):
 )
 def test_other_replies_are_not_refusals(reply):
     assert not is_refusal(reply)
+
+
+CALL = ToolCall(FunctionCall("sort", '{"n": 1}'), "k")
+
+
+def test_a_call_is_a_line_of_its_own_for_readers():
+    assert as_text(ChatMessage("assistant", "I look.", tool_calls=(CALL,))) == 'I look.\n[call sort({"n": 1})]'
+    assert as_text(ChatMessage("assistant", "", tool_calls=(CALL, CALL))).count("[call sort(") == 2
+    assert as_text(ChatMessage("assistant", "yes", reasoning="hm")) == "yes"
+
+
+def test_a_call_is_a_reply_and_not_an_empty_one():
+    messages = [Message("user", "?"), Message("assistant", "", tool_calls=(CALL,))]
+    assert prompt_of(messages, 1) == (ChatMessage("user", "?"),)
+    broken = ToolCall(FunctionCall("sort", "{cut"), "k")
+    assert prompt_of([messages[0], Message("assistant", "x", tool_calls=(broken,))], 1) == Reason.BROKEN_TOOL_CALL
+    assert prompt_of([*messages, Message("assistant", "x")], 2) == Reason.UNANSWERED_CALL
+
+
+@pytest.mark.parametrize(
+    ("ids", "answers", "expected"),
+    [
+        (["a", "b"], ["b", "a"], {"calls": 2}),
+        ([None, None], [None, None], {"calls": 2}),
+        (["a"], [None], {"calls": 1}),
+        ([None], ["a"], {"calls": 1}),
+        (["a"], ["b"], {"calls": 1, "calls_without_answer": 1, "answers_without_call": 1}),
+        (["a"], ["a", "a"], {"calls": 1, "second_answers": 1}),
+        ([], ["a"], {"answers_without_call": 1}),
+        (["a", "b"], ["a"], {"calls": 2, "calls_without_answer": 1}),
+    ],
+)
+def test_calls_and_answers_are_matched(ids, answers, expected):
+    calls = tuple(ToolCall(CALL.function, name) for name in ids)
+    asked = [ChatMessage("user", "?"), ChatMessage("assistant", "", tool_calls=calls)]
+    answered = [ChatMessage("tool", "x", tool_call_id=name) for name in answers]
+    assert tool_traffic([*asked, *answered, ChatMessage("user", "more")]) == expected

@@ -6,12 +6,15 @@ from typing import Any
 import orjson
 import pytest
 
+from drift.feedback.embedded.labeller import reactions
+from drift.feedback.judge.window import windows
 from drift.feedback.label import label_store
 from drift.logs.draft import messages_of
 from drift.logs.files.rows import Unusable
 from drift.logs.ingest import IngestSummary, ingest
+from drift.logs.near_duplicates import signature
 from drift.pairs.stages import write_pairs
-from drift.records import Conversation, FunctionCall, PromptItem, Reason, ToolCall, read_jsonl
+from drift.records import Conversation, FunctionCall, Message, PromptItem, Reason, ToolCall, read_jsonl
 from drift.store import Store
 
 USER = {"role": "user", "content": "Sort: moon eagle"}
@@ -382,3 +385,20 @@ def test_the_case_with_an_image_makes_no_pair(tmp_path, test_data):
 def test_a_log_whose_messages_say_nothing_is_quarantined_by_name(tmp_path):
     summary, found = stored(tmp_path, {"messages": [assistant(content=[{"type": "redacted_thinking", "data": "x"}])]})
     assert (summary.quarantined, found) == ({Reason.NO_MESSAGES: 1}, [])
+
+
+def test_labellers_and_near_duplicates_read_a_call_with_its_arguments():
+    def chat(arguments: str) -> Conversation:
+        called = Message("assistant", "", tool_calls=(ToolCall(FunctionCall("sort", arguments)),))
+        messages = (Message("user", "Sort."), called, Message("user", "No, wrong."))
+        return Conversation("c", "s", "c", messages, "train")
+
+    (turn,) = reactions(chat('{"words": ["moon"]}'))
+    assert turn.turn.reply == '[call sort({"words": ["moon"]})]'
+    (window,) = windows(chat('{"words": ["moon"]}'))
+    assert "moon" in window.text()
+    one, same, other = (
+        signature(chat(a)) for a in ('{"words": ["moon"]}', '{"words": ["moon"]}', '{"words": ["sun"]}')
+    )
+    assert (one == same).all()
+    assert (one != other).any()

@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from drift.errors import DataError
-from drift.records import ChatMessage, PreferencePair, write_jsonl
-from drift.report.export import export_run
+from drift.records import ChatMessage, FunctionCall, PreferencePair, ToolCall, write_jsonl
+from drift.report.export import export_run, trl_row
 from drift.rundir import RunDir
 
 PAIR = PreferencePair(
@@ -50,3 +51,30 @@ def test_a_run_without_a_policy_and_a_full_folder_are_refused(tmp_path):
     (tmp_path / "out" / "mine").write_text("")
     with pytest.raises(DataError, match="already exists"):
         export_run(tmp_path / "run", tmp_path / "out")
+
+
+def test_tool_calls_thoughts_and_tools_have_trls_shape():
+    call = ToolCall(FunctionCall("sort", '{"words": ["moon"]}'), "k")
+    broken = ToolCall(FunctionCall("sort", "{cut"))
+    prompt = (
+        ChatMessage("user", "hi"),
+        ChatMessage("assistant", "", tool_calls=(call, broken), reasoning="hm"),
+        ChatMessage("tool", "moon", tool_call_id="k", name="sort"),
+    )
+    row = trl_row(replace(PAIR, prompt=prompt, tools='[{"type": "function", "function": {"name": "sort"}}]'))
+    assert row["tools"] == [{"type": "function", "function": {"name": "sort"}}]
+    function = {"name": "sort", "arguments": {"words": ["moon"]}}
+    assert row["prompt"] == [
+        {"role": "user", "content": "hi"},
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning_content": "hm",
+            "tool_calls": [
+                {"function": function, "id": "k", "type": "function"},
+                {"function": {"name": "sort", "arguments": "{cut"}, "type": "function"},
+            ],
+        },
+        {"role": "tool", "content": "moon", "tool_call_id": "k", "name": "sort"},
+    ]
+    assert "tools" not in trl_row(PAIR)

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drift.records import Conversation, FeedbackLabel, Message
-from drift.review.pages import conversation_html, marked
+from drift.records import ChatMessage, Conversation, FeedbackLabel, FunctionCall, Message, ToolCall
+from drift.review.pages import conversation_html, marked, message_html
 
 NASTY = '<script>alert(1)</script><img src=x onerror=alert(2)> & "quotes"'
 
@@ -33,3 +33,11 @@ def test_long_conversations_are_cut_around_the_reply_and_say_so():
     assert "… 31 earlier messages" in html
     assert "… 43 later messages" in html
     assert "text 51<" in html
+
+
+def test_a_call_and_thoughts_are_shown_and_escaped():
+    call = ToolCall(FunctionCall("sort", '{"tag": "<b>"}'))
+    shown = message_html(ChatMessage("assistant", "", tool_calls=(call,), reasoning="<i>hm</i>"))
+    assert "[call sort({&quot;tag&quot;: &quot;&lt;b&gt;&quot;})]" in shown
+    assert "<summary>thoughts</summary>&lt;i&gt;hm&lt;/i&gt;" in shown
+    assert '<div class="role">tool sort</div>' in message_html(ChatMessage("tool", "x", name="sort"))
