@@ -156,6 +156,21 @@ def test_every_form_of_the_date_is_pinned(byte_tokenizer, form):
     assert f"Today is {datetime(2026, 2, 3).strftime(form)}." in chat.tokenizer.decode(list(prompt.ids))
 
 
+def test_an_evaluation_of_a_run_uses_its_template_as_the_run_did(tmp_path, byte_tokenizer, monkeypatch):
+    from drift.evals.replies import policy_settings
+
+    logs = tmp_path / "logs.jsonl"
+    logs.write_text("".join(json.dumps(row) + "\n" for row in chats(24, [])), encoding="utf-8")
+    model = policy(tmp_path / "policy", with_template(byte_tokenizer, CLOCK))
+    monkeypatch.setattr("drift.run.today", lambda: "2026-11-28")
+    run_config(settings(logs, model, template_arguments={"a": 1}, thinking="strip"), tmp_path / "run")
+    used = policy_settings(str(tmp_path / "run"), "bfloat16")
+    assert (used.dtype, used.date, used.thinking, used.template_arguments) == (
+        "bfloat16", "2026-11-28", "strip", {"a": 1},
+    )  # fmt: skip
+    assert policy_settings(str(model), "float32").date is None
+
+
 def test_the_users_date_wins(tmp_path, byte_tokenizer, monkeypatch):
     logs = tmp_path / "logs.jsonl"
     logs.write_text("".join(json.dumps(row) + "\n" for row in chats(24, [])), encoding="utf-8")
@@ -190,7 +205,7 @@ def test_a_run_over_each_case_ends(tmp_path, trl_policies, test_data, template, 
     cfg = settings(test_data / "cases" / f"train_{case}.jsonl", trl_policies[template])
     if case == "toolreply" and template in ("gemma", "deepseek_r1_distill"):
         with pytest.raises(
-            DataError, match=r"dropped: .*template_(refuses|hides) 44"
+            DataError, match=r"dropped: .*57 template_(refuses|hides)"
         ):  # every chat has a tool's answer
             run_config(cfg, tmp_path / "run")
         return

@@ -6,7 +6,7 @@ import pytest
 
 from drift.config import RecipeSettings, SamplingSettings
 from drift.pairs.form import in_one_form
-from drift.pairs.probe import MIN_PAIRS, WARN_ABOVE, form_accuracy
+from drift.pairs.probe import MIN_PAIRS, WARN_ABOVE, form_accuracy, is_telling
 from drift.pairs.stages import build_pairs, find_repairs
 from drift.progress import listening
 from drift.records import (
@@ -174,6 +174,15 @@ def test_a_stock_phrase_is_found_and_warned_about(tmp_path, mark):
     accuracy = form_accuracy(both)
     assert accuracy is not None
     assert accuracy < WARN_ABOVE
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "prompts", "tells"),
+    [(1.0, 50, True), (0.72, 300, True), (0.72, 50, False), (0.69, 2000, False), (0.5, 50, False)],
+)
+def test_a_warning_needs_more_than_chance(accuracy, prompts, tells):
+    """By hand: the standard error at 0.72 is 0.018 with 300 prompts (600 replies) and 0.045 with 50."""
+    assert is_telling(accuracy, prompts) is tells
 
 
 def test_too_few_prompts_give_no_figure():

@@ -114,3 +114,53 @@ def test_the_command_prints_the_bar(bench, table, monkeypatch, capsys):
 def test_the_table_in_the_docs_is_up_to_date(bench, table):
     page = (BENCHMARKS.parent / "docs" / "models.md").read_text("utf-8")
     assert page.partition(bench.BEGIN)[2].partition(bench.END)[0] == bench.markdown(table)
+
+
+@pytest.mark.parametrize(
+    ("template", "completion"),
+    [
+        ("qwen3", '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call><|im_end|>'),
+        (
+            "gptoss",
+            ' to=functions.get_weather<|channel|>commentary json<|message|>{"city": "Oslo"}<|call|>',
+        ),
+        ("gemma4_v5", '<|tool_call>call:get_weather{city:<|"|>Oslo<|"|>}<tool_call|><|tool_response>'),
+    ],
+)
+def test_a_call_is_a_completion_too(bench, template, completion):
+    from drift.policy.chat import ChatFormat, encode_completion
+    from drift.records import ChatMessage
+
+    chat = ChatFormat(bench.tokenizer_for(bench.templates()[template]), date=bench.DATE)
+    call = ChatMessage("assistant", "", tool_calls=(bench.CALL,))
+    ids = encode_completion(chat, (ChatMessage("user", "Weather?"),), call, "stop", bench.TOOLS)
+    written = chat.tokenizer.decode(list(ids))
+    assert written.removeprefix("<think>\n\n</think>\n\n") == completion
+
+
+BROKEN = {
+    "arguments that are no JSON": ('[{"type": "function", "function": {"name": "f"}}]', '{"city": '),
+    "arguments that are a list": ('[{"type": "function", "function": {"name": "f"}}]', "[1]"),
+    "tools that are no JSON": ("{", "{}"),
+    "tools that are no list": ('{"name": "f"}', "{}"),
+    "a schema without anything": ("[{}]", "{}"),
+    "deep arguments": ("[]", "[" * 1000 + "]" * 1000),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_broken_tools_and_arguments_are_shown_or_dropped_by_name(bench, broken):
+    from drift.policy.chat import ChatFormat, EncodedPrompt, encode_prompt
+    from drift.records import ChatMessage, FunctionCall, Reason, ToolCall
+
+    tools, arguments = BROKEN[broken]
+    call = ToolCall(FunctionCall("f", arguments), "k")
+    messages = (
+        ChatMessage("user", "hi"),
+        ChatMessage("assistant", "", tool_calls=(call,)),
+        ChatMessage("tool", "dry", tool_call_id="k"),
+    )
+    for name, template in bench.templates().items():
+        chat = ChatFormat(bench.tokenizer_for(template), date=bench.DATE)
+        found = encode_prompt(chat, messages, 100_000, tools=tools)
+        assert isinstance(found, EncodedPrompt | Reason), name

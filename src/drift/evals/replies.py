@@ -25,7 +25,7 @@ from drift.policy.sampler import generate_replies
 from drift.policy.samplers.transformers import LocalBackend
 from drift.progress import report_progress
 from drift.records import ChatMessage, Completion, stable_hash
-from drift.rundir import layout
+from drift.rundir import layout, load_run
 
 FILES = (".json", ".jsonl", ".parquet")
 CHUNK = 32
@@ -116,10 +116,25 @@ def policy_source(source: str) -> str:
     return str(run / layout.POLICY)
 
 
+def policy_settings(source: str, dtype: str) -> PolicySettings:
+    """How to load a policy. The chat template of a run's policy is used as in the run."""
+    run = Path(source)
+    used = {}
+    if layout.is_run(run):
+        view = load_run(run)
+        own = view.settings.get("policy") or {}
+        used = {name: own[name] for name in ("thinking", "template_arguments") if name in own}
+        used["date"] = view.state.date
+    return PolicySettings.model_validate({"dtype": dtype, **used})
+
+
 def _from_policy(source: str, requests: Sequence[EvalRequest], settings: ReplySettings) -> Replies:
-    policy = load_policy(policy_source(source), PolicySettings(dtype=settings.dtype))  # pyright: ignore[reportArgumentType]
+    loading = policy_settings(source, settings.dtype)
+    policy = load_policy(policy_source(source), loading)
     sampling, seed = settings.sampling, settings.seed
-    path = settings.folder / f"replies-{policy.policy_id}-{stable_hash(sampling.model_dump(), seed)[:8]}.jsonl"
+    told = (loading.thinking, loading.template_arguments)
+    made_with = (sampling.model_dump(), seed, *(() if told == ("off", {}) else told))
+    path = settings.folder / f"replies-{policy.policy_id}-{stable_hash(*made_with)[:8]}.jsonl"
     with DurableJsonl(path, Completion) as file:
         completions = {row.prompt_id: row for row in file.rows()}
         missing = [request for request in requests if _key(request) not in completions]
@@ -163,8 +178,9 @@ def _from_endpoint(server: EndpointSettings, requests: Sequence[EvalRequest], se
         for request, outcome in zip(requests, endpoint.ask_many(chat_requests), strict=True):
             if isinstance(outcome, Reply):
                 finish = "length" if outcome.choices[0].finish == "length" else "stop"
+                answer = outcome.choices[0].answer  # thoughts are no part of what a user sees
                 completions[_key(request)] = Completion(
-                    _key(request), 0, 0, False, outcome.text, finish, settings.seed, server.model, "endpoint"
+                    _key(request), 0, 0, False, answer, finish, settings.seed, server.model, "endpoint"
                 )
             report_progress(len(completions), len(requests))
     return _replies(server.model, requests, completions)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from drift.config import PolicySettings, SamplingSettings
+from drift.config import SamplingSettings
 from drift.endpoint.cost import CostEstimate
 from drift.endpoint.options import UNPRICED, JudgePricing, endpoint_settings
 from drift.errors import ConfigError, DataError
@@ -16,7 +16,7 @@ from drift.evals.exploration.embed import embed
 from drift.evals.exploration.plot import draw_map
 from drift.evals.exploration.results import ExplorationSummary
 from drift.evals.pairwise.heldout import heldout_requests
-from drift.evals.replies import assumed_text, policy_source
+from drift.evals.replies import assumed_text, policy_settings, policy_source
 from drift.experiments.simulation import sandbox_truth
 from drift.policy.model import load_policy
 from drift.policy.sampler import generate_replies
@@ -197,7 +197,7 @@ def _prompts(sources: Sequence[str], settings: ExploreSettings, out: Path) -> Ex
 
 def _sample(source: str, chats: Sequence[Chat], settings: ExploreSettings, out: Path) -> list[tuple[str, ...] | None]:
     """The replies to each prompt; None if the prompt is too long. `out` keeps them, so that a call resumes."""
-    policy = load_policy(policy_source(source), PolicySettings(dtype=settings.dtype))  # pyright: ignore[reportArgumentType]
+    policy = load_policy(policy_source(source), policy_settings(source, settings.dtype))
     sampling = SamplingSettings(temperature=settings.temperature, top_p=1.0, max_new_tokens=settings.max_new_tokens)
     repeated = [chat for chat in chats for _ in range(settings.samples)]
     keys = [f"explore/{settings.seed}/{n}/{s}" for n in range(len(chats)) for s in range(settings.samples)]

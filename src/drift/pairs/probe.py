@@ -4,6 +4,7 @@ An accuracy near 0.5 is what pairs should have. Near 1, "preference accuracy" sa
 rewarded for a stock phrase, a heading or a mark.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -39,6 +40,11 @@ def form_accuracy(pairs: Sequence[PreferencePair]) -> float | None:
     probe, folds = LogisticRegression(max_iter=200), GroupKFold(FOLDS)
     named = np.asarray(cross_val_predict(probe, rows, is_chosen, groups=groups, cv=folds))
     return round(float(np.mean(named == is_chosen)), 3)
+
+
+def is_telling(accuracy: float, prompts: int) -> bool:
+    """Whether an accuracy is above WARN_ABOVE by more than its standard error."""
+    return accuracy - math.sqrt(accuracy * (1 - accuracy) / (2 * prompts)) > WARN_ABOVE
 
 
 def _ends(text: str) -> Iterator[str]:
