@@ -1,5 +1,7 @@
 """Requests with their responses: Anthropic's messages, OpenAI's responses, batches, and the thumbs beside them."""
 
+import json
+
 import pytest
 
 Q, A, NO, B = "Name a red fruit.", "Banana.", "That is not red.", "Cherry."
@@ -38,6 +40,20 @@ def test_anthropics_requests_and_responses(read, shape):
     assert told.texts() == CHAT
     assert (told.only.model, told.only.user_key) == ("claude-x-1", "ann")
     assert told.only.started_at == "2025-06-01T10:00:00+00:00"
+
+
+def test_the_tools_of_a_request_are_kept(read):
+    schema = {"name": "search", "description": "Searches.", "input_schema": {"type": "object"}}
+    function = {"name": "search", "description": "Searches.", "parameters": {"type": "object"}}
+    flat = {"type": "function", **function}
+    openai = {"request": {**asked()["body"], "tools": [{"type": "function", "function": function}]}}
+    rows = [
+        {"request": {**REQUEST, "tools": [schema]}, "response": message(B)},
+        response(input=Q, tools=[flat]),
+        {**openai, "response": replied()["response"]["body"]},
+    ]
+    for row in rows:
+        assert json.loads(read(row).only.tools or "") == [{"type": "function", "function": function}]
 
 
 def test_calls_that_continue_each_other_are_one_conversation(read):

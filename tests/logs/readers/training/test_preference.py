@@ -1,5 +1,7 @@
 """Preference files: whatever a tool calls the two replies, one is disliked, and the other is its correction."""
 
+import json
+
 import pytest
 
 from drift.pairs.disliked import prompt_items
@@ -88,6 +90,27 @@ def test_a_longer_chat_with_history_and_system(read):
     ]  # fmt: skip
     assert [(r.reply_index, r.preferred) for r in told.only.ratings] == [(4, "Lemon.")]
     assert told.only.tags == {"license": "MIT"}
+
+
+SEARCH = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"system": "Be brief.", "tools": [SEARCH], **PAIRS["orca"]},
+        {"system": "Be brief.", "tools": [SEARCH], **KTO["ms-swift"]},
+        {
+            **PAIRS["OpenAI"],
+            "input": {"messages": [{"role": "system", "content": "Be brief."}, USER], "tools": [SEARCH]},
+        },
+    ],
+)
+def test_the_system_message_and_the_tools_beside_the_replies_are_kept(read, row):
+    told = read(row)
+    assert told.texts() == [("system", "Be brief."), ("user", Q), ("assistant", BAD)]
+    assert [(rating.reply_index, rating.value) for rating in told.only.ratings] == [(2, -1.0)]
+    assert json.loads(told.only.tools or "") == [SEARCH]
 
 
 def test_several_rejected_replies_are_several_conversations(read):

@@ -48,7 +48,7 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
     name = name_of(message.get("id"))
     draft = call_draft(
         row.at,
-        {"system": request.get("system"), "messages": request.get("messages")},
+        {name: request.get(name) for name in ("system", "messages", "tools")},
         {**message, "role": "assistant"},
         Call(first_name(row.value, *metadata, names=SESSION), (name,) if name else (), seconds_of(started) or 0.0),
         user=first_name(row.value, *metadata, names=USER),

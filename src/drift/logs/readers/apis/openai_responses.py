@@ -123,7 +123,11 @@ def _draft(row: LogRow, request: Mapping[str, Any], response: Mapping[str, Any])
     instructions = first_name(request, response, names=("instructions",))
     return call_draft(
         row.at,
-        {"instructions": instructions, "input": request.get("input", request.get("messages"))},
+        {
+            "instructions": instructions,
+            "input": request.get("input", request.get("messages")),
+            "tools": request.get("tools") or response.get("tools"),
+        },
         response.get("output"),
         Call(
             session or first_name(row.value, *metadata, names=SESSION),

@@ -7,7 +7,7 @@ call; a completion without them cannot be used.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row
+from drift.logs.convert import Outcome, many_per_row, with_beside
 from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.readers.apis.exchange import EXCHANGE, SESSION, USER, is_litellm, with_verdicts
@@ -50,7 +50,7 @@ def _call(at: Place, row: Mapping[str, Any], completion: Mapping[str, Any]) -> C
         raise Unusable(Reason.NO_MESSAGES, "a completion without its request: export its messages too, as `messages`")
     metadata = [structured(place.get("metadata")) for place in (completion, *places)]
     name = name_of(completion.get("id"))
-    return call_draft(
+    draft = call_draft(
         at,
         messages,
         completion,
@@ -61,3 +61,4 @@ def _call(at: Place, row: Mapping[str, Any], completion: Mapping[str, Any]) -> C
         model=name_of(completion.get("model")),
         started_at=iso(completion.get("created")),
     )
+    return with_beside(draft, *places)

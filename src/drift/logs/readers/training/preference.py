@@ -17,11 +17,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row
+from drift.logs.convert import Outcome, many_per_row, with_beside
 from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, short_form
 from drift.logs.readers.training.alpaca import entries_of, has_request
-from drift.logs.unread import MESSAGE, keys
+from drift.logs.unread import BESIDE, MESSAGE, keys
 from drift.records import Message, Rating, Reason
 
 _SIDES = (
@@ -41,8 +41,9 @@ _WORDS = {"true": 1.0, "false": -1.0, "1": 1.0, "0": -1.0, "1.0": 1.0, "0.0": -1
 
 _MESSAGES = (*itertools.chain(*_SIDES), *_REJECTED_BESIDE, *_HISTORIES, *_COMPLETIONS)
 KEYS = {
-    **keys("id user user_id model language timestamp created_at instruction query system history"),
-    **keys(" ".join(_LABELS), **dict.fromkeys(_MESSAGES, MESSAGE), input={**MESSAGE, "messages": MESSAGE}),
+    **keys("id user user_id model language timestamp created_at instruction query history"),
+    **BESIDE,
+    **keys(" ".join(_LABELS), **dict.fromkeys(_MESSAGES, MESSAGE), input={**MESSAGE, **BESIDE, "messages": MESSAGE}),
 }
 
 
@@ -78,7 +79,7 @@ def _drafts(row: LogRow) -> Iterator[Outcome]:
     value = row.value
     sides = _sides(value)
     if sides is None:
-        yield _labelled(row.at, value)
+        yield with_beside(_labelled(row.at, value), value)
         return
     preferred, rejected = sides
     if preferred is None:
@@ -89,7 +90,8 @@ def _drafts(row: LogRow) -> Iterator[Outcome]:
     several = structured(value.get(rejected))
     is_several = isinstance(several, list) and bool(several) and all(isinstance(reply, str) for reply in several)
     for reply in several if is_several else [several]:
-        yield _judged(row.at, value, history, chosen, _side(reply, rejected))
+        draft = _judged(row.at, value, history, chosen, _side(reply, rejected))
+        yield with_beside(draft, value, structured(value.get("input")))
 
 
 def _judged(
