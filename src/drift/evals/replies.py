@@ -7,6 +7,7 @@ replies.jsonl               rows {"id": ..., "output": ...}
 logs                        the replies of the deployed model
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +35,12 @@ CHUNK = 32
 
 @dataclass(frozen=True, slots=True)
 class EvalRequest:
-    """A conversation to reply to. `logged`: the reply in the logs, if they hold one."""
+    """A conversation to reply to. `logged`: the reply in the logs, if they hold one. `tools`: schemas, a JSON list."""
 
     item_id: str
     messages: tuple[ChatMessage, ...]
     logged: str | None = None
+    tools: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,8 @@ def _generated(
     policy: Policy, requests: Sequence[EvalRequest], sampling: SamplingSettings, seed: int
 ) -> Iterator[Completion]:
     keys = [f"eval/{seed}/{request.item_id}" for request in requests]
-    replies = generate_replies(policy, [request.messages for request in requests], keys, sampling)
+    conversations, tools = [request.messages for request in requests], [request.tools for request in requests]
+    replies = generate_replies(policy, conversations, keys, sampling, tools=tools)
     for request, reply in zip(requests, replies, strict=True):
         if reply is not None:
             yield Completion(
@@ -170,6 +173,7 @@ def _from_endpoint(server: EndpointSettings, requests: Sequence[EvalRequest], se
             sampling.top_p,
             seed=settings.seed,
             owner=r.item_id,
+            extra={"tools": json.loads(r.tools)} if r.tools else {},
         )
         for r in requests
     ]

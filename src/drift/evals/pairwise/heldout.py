@@ -82,7 +82,8 @@ def from_run(run: Path, limit: int) -> HeldOutSet:
 
 def _from_item(item: PromptItem, subtype: str | None) -> HeldOut:
     logged = item.rejected.content if item.rejected else None
-    return HeldOut(EvalRequest(item.prompt_id, item.prompt, logged), item.conversation_id, subtype or UNLABELLED)
+    request = EvalRequest(item.prompt_id, item.prompt, logged, item.tools)
+    return HeldOut(request, item.conversation_id, subtype or UNLABELLED)
 
 
 def _training_prompts(store: Store) -> Iterator[tuple[ChatMessage, ...]]:
@@ -100,7 +101,9 @@ def _answered(store: Store, which: Which, split: Split) -> Iterator[HeldOut]:
                 continue
             prompt = prompt_of(conversation.messages, i)
             if not isinstance(prompt, Reason):
-                request = EvalRequest(stable_hash(conversation.conversation_id, i), prompt, message.content)
+                request = EvalRequest(
+                    stable_hash(conversation.conversation_id, i), prompt, message.content, conversation.tools
+                )
                 yield HeldOut(request, conversation.conversation_id, disliked.get(i, UNLABELLED))
 
 

@@ -1,6 +1,8 @@
 """What was found about a chat template, in one line at load."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from drift.errors import PrerequisiteError
 from drift.policy.chat.format import ChatFormat, end_of_turn, reply_form
@@ -59,11 +61,16 @@ def _form(chat: ChatFormat, form: ReplyForm) -> str:
 def _thinking(chat: ChatFormat, has_marks: bool) -> str:
     plain = ChatTemplate(chat.tokenizer, chat.arguments, chat.date)
     has_switch = any(thinking_arguments(plain, mode) for mode in ("off", "keep"))
-    told = chat.for_sampling.template.arguments
-    how = ", ".join(f"{name}={value}" for name, value in told.items()) or "the template's default"
+    how = _told(chat.template.arguments)
+    if chat.thinking == "strip":
+        how = f"sampled with {_told(chat.for_sampling.template.arguments)}, trained with {how}"
     if not has_marks and not has_switch:
         return f"thinking {chat.thinking} (the template has no thoughts)"
     return f"thinking {chat.thinking} ({how})"
+
+
+def _told(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in arguments.items()) or "the template's default"
 
 
 def _findings(chat: ChatFormat) -> tuple[str, ...]:
