@@ -623,3 +623,22 @@ def test_calls_of_a_session_that_are_no_chat_with_one_another_stay_apart(tmp_pat
     other_task = [{"role": "system", "content": "Name this chat."}, Q2]
     _, found = read(tmp_path, [langfuse("a", [Q1], A1, at=1), langfuse("b", other_task, A2, at=2)])
     assert len(found) == 2
+
+
+SCHEMA = {"name": "add", "parameters": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**litellm("a", [Q1], A1), "model_parameters": {"tools": [SCHEMA]}},
+        {**openai("a", [Q1], A1), "tools": [SCHEMA]},
+        {**openai("a", [Q1], A1), "request": {"functions": [SCHEMA]}},
+        {**langsmith("a", [Q1], A1), "extra": {"invocation_params": {"tools": [SCHEMA]}}},
+    ],
+    ids=["litellm", "openai", "openai functions", "langsmith"],
+)
+def test_the_tools_of_a_call_are_kept_in_one_shape(tmp_path, row):
+    summary, (only,) = read(tmp_path, [row])
+    assert orjson.loads(only.tools or "") == [{"type": "function", "function": SCHEMA}]
+    assert not [name for name in summary.unread if "tools" in name or "functions" in name]

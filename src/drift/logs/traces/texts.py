@@ -54,6 +54,17 @@ def call_draft(at: Place, request: Any, reply: Any, call: Call, **fields: Any) -
     return ConversationDraft(at=at, messages=tuple(history), call=call, **{"tools": _tools(request), **fields})
 
 
+def tools_beside(*places: Any) -> dict[str, str]:
+    """The field `tools` of a draft, from the first place beside the request that holds schemas; else {}."""
+    found = (
+        tools_of(place.get("tools") or place.get("functions"))
+        for place in map(structured, places)
+        if isinstance(place, Mapping)
+    )
+    tools = next(filter(None, found), None)
+    return {} if tools is None else {"tools": tools}
+
+
 def _tools(request: Any) -> str | None:
     """The schemas of the tools in a request, as a JSON list."""
     body = structured(request)

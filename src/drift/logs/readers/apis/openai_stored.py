@@ -11,7 +11,7 @@ from drift.logs.convert import Outcome, many_per_row, with_beside
 from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.readers.apis.exchange import EXCHANGE, SESSION, USER, is_litellm, with_verdicts
-from drift.logs.traces.texts import call_draft, first_name, iso
+from drift.logs.traces.texts import call_draft, first_name, iso, tools_beside
 from drift.logs.unread import keys
 from drift.records import Reason
 
@@ -60,5 +60,6 @@ def _call(at: Place, row: Mapping[str, Any], completion: Mapping[str, Any]) -> C
         user=first_name(*places, *metadata, names=USER),
         model=name_of(completion.get("model")),
         started_at=iso(completion.get("created")),
+        **tools_beside(*places, completion),
     )
     return with_beside(draft, *places)

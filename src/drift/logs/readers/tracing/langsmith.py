@@ -10,7 +10,7 @@ from typing import Any
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
-from drift.logs.traces.texts import call_draft, first_name, iso
+from drift.logs.traces.texts import call_draft, first_name, iso, tools_beside
 from drift.logs.traces.verdicts import judgement
 from drift.logs.unread import keys
 from drift.records import Reason
@@ -69,6 +69,7 @@ def _run(at: Place, row: Mapping[str, Any]) -> Outcome:
         user=first_name(*places[:1], row.get("metadata"), names=("user_id", "user")),
         model=first_name(*places, names=_MODEL),
         started_at=iso(row.get("start_time")),
+        **tools_beside(*places[1:], row.get("inputs")),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable
-from drift.logs.traces.texts import call_draft, first_name, iso
+from drift.logs.traces.texts import call_draft, first_name, iso, tools_beside
 from drift.logs.unread import keys
 from drift.records import Reason
 
@@ -57,6 +57,7 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
         user=first_name(value, metadata, value.get("model_parameters"), names=_USER),
         model=name_of(value.get("model")),
         started_at=iso(started),
+        **tools_beside(value.get("model_parameters"), *requests),
     )
 
 
