@@ -1,0 +1,91 @@
+"""What logs hold: conversations, their explicit ratings, and the labels of what users said about replies."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import get_args
+
+from drift.records.messages import Message
+from drift.records.names import Finish, LabelSource, RatingKind, Split, Verdict
+
+_RATING_KINDS: tuple[RatingKind, ...] = get_args(RatingKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """An explicit judgement in the log. `value`: above 0 is approval, below 0 is disapproval.
+
+    `preferred`: of a correction, the reply that the user wrote.
+    """
+
+    reply_index: int
+    kind: RatingKind
+    value: float
+    comment: str | None = None
+    preferred: str | None = None
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Ratings stand in this order, and of one reply's the last counts."""
+        return self.reply_index, _RATING_KINDS.index(self.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """`family`: what the paths of one tree, or the conversations of one session, have in common: one id for all.
+
+    `tools`: the schemas of the tools that the assistant could call, as a JSON list.
+    """
+
+    conversation_id: str
+    source: str
+    source_id: str | None
+    messages: tuple[Message, ...]
+    split: Split
+    user_key: str | None = None
+    model: str | None = None
+    language: str | None = None
+    started_at: str | None = None
+    ratings: tuple[Rating, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+    family: str | None = None
+    tools: str | None = None
+
+    def is_toxic(self, *places: int) -> bool:
+        """Did the log's own moderation flag one of these messages (or, where it names none, the conversation)?"""
+        if "toxic_turns" not in self.tags:
+            return self.tags.get("toxic") == "true"
+        return self._is_flagged("toxic_turns", places)
+
+    def has_media(self, *places: int) -> bool:
+        """Did one of these messages hold an image, a file or sound, of which only a mark is left?"""
+        return "media_turns" in self.tags and self._is_flagged("media_turns", places)
+
+    def _is_flagged(self, tag: str, places: Iterable[int]) -> bool:
+        flagged = set(self.tags[tag].split(","))
+        return any(str(self.messages[place].source_index) in flagged for place in places)
+
+    def finish_of(self, place: int) -> Finish:
+        """`length` if the log says that this message was cut at a limit (the tag `cut_turns`, as `toxic_turns`)."""
+        cut = self.tags.get("cut_turns", "").split(",")
+        return "length" if str(self.messages[place].source_index) in cut else "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackLabel:
+    """What the user said about `messages[reply_index]`; `messages[user_index]` is where they said it.
+
+    `rubric`: of a judge, the items that hold of the turn, each with its impact (1 to 10).
+    """
+
+    conversation_id: str
+    reply_index: int
+    user_index: int | None
+    label: Verdict
+    labeller: LabelSource
+    labeller_version: str
+    subtype: str | None = None
+    p_dsat: float | None = None
+    p_sat: float | None = None
+    evidence: str | None = None
+    abstain_reason: str | None = None
+    rubric: tuple[tuple[str, int], ...] = ()

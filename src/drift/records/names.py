@@ -1,0 +1,88 @@
+"""The names that settings and records allow, and the reasons for which rows are dropped."""
+
+from enum import StrEnum
+from typing import Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+Split = Literal["train", "stop", "validation", "test"]
+Verdict = Literal["SAT", "DSAT", "NEUTRAL", "ABSTAIN"]
+LabelSource = Literal["embedded", "judge", "rating", "review", "source"]
+RatingKind = Literal["regeneration", "score", "thumb", "correction"]
+"""The weakest first: `Rating.rank` relies on it. A regeneration is read out of what a user did, the rest was said."""
+Finish = Literal["stop", "length", "error"]
+LossName = Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft"]
+"""What `training.loss` allows; each has its function in training/loss.py."""
+Unfinished = Literal["match", "drop"]
+"""What `sampling.unfinished` allows for pairs with a reply that does not end."""
+MarginUnit = Literal["sequence", "token"]
+Thinking = Literal["off", "keep", "strip"]
+"""What `policy.thinking` allows."""
+BackendName = Literal["transformers", "vllm", "endpoint"]
+"""What `sampling.backend` allows; each is a module of policy/samplers/."""
+ScorerName = Literal["self", "hindsight", "feedback", "reward_model", "judge", "oracle", "noisy_oracle"]
+"""What `recipe.scorer.name` allows; each has its entry in scoring/scorers.py."""
+PersonalData = Literal[
+    "email", "phone", "card", "iban", "ip", "national_id", "address", "api_key", "private_key", "password", "person"
+]
+"""What redaction tells apart; `person` needs a model."""
+
+
+class Reason(StrEnum):
+    """Why a row is dropped. Every stage counts its drops under these names."""
+
+    # a row of a log, quarantined
+    BROKEN_JSON = "broken_json"
+    BROKEN_CSV = "broken_csv"
+    NOT_AN_OBJECT = "not_an_object"
+    NO_MESSAGES = "no_messages"
+    NO_CONVERSATION = "no_conversation"
+    UNKNOWN_ROLE = "unknown_role"
+    BAD_CONTENT = "bad_content"
+    ROLES_OUT_OF_ORDER = "roles_out_of_order"
+    NO_USER_TURN = "no_user_turn"
+    TOO_LARGE = "too_large"
+    DUPLICATE_KEYS = "duplicate_keys"
+    DAMAGED_STREAM = "damaged_stream"
+    CYCLIC_TREE = "cyclic_tree"
+    ORPHAN_FEEDBACK = "orphan_feedback"
+    # a row of a log that is not a conversation of its own, filtered
+    NOT_A_CHAT = "not_a_chat"
+    JOINED_AS_EVIDENCE = "joined_as_evidence"
+    NO_VERDICT = "no_verdict"
+    # a conversation of a log, filtered
+    NO_CONSENT = "no_consent"
+    FORGOTTEN = "forgotten"
+    # a judged reply, not turned into a prompt or a pair
+    NO_REQUEST = "no_request"
+    EMPTY_REJECTED = "empty_rejected"
+    SEEN_IN_TRAINING = "seen_in_training"
+    DUPLICATE_PROMPT = "duplicate_prompt"
+    USER_CAP = "user_cap"
+    NEAR_DUPLICATE_CONVERSATION = "near_duplicate_conversation"
+    REFUSAL_COMPLAINT = "refusal_complaint"
+    ABUSE = "abuse"
+    TOXIC = "toxic"
+    IDENTICAL_REPLIES = "identical_replies"
+    NEEDS_IMAGE = "needs_image"
+    UNANSWERED_CALL = "unanswered_call"
+    BROKEN_TOOL_CALL = "broken_tool_call"
+    # a completion or a pair, not trained on
+    EMPTY_CHOSEN = "empty_chosen"
+    CHOSEN_IS_REJECTED = "chosen_is_rejected"
+    TRUNCATED = "truncated"
+    SAMPLING_ERROR = "sampling_error"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    TEMPLATE_REFUSES = "template_refuses"
+    TEMPLATE_HIDES = "template_hides"
+    NO_REPLY_FORM = "no_reply_form"
+    CUT_THOUGHT = "cut_thought"
+    THOUGHT_ON_ONE_SIDE = "thought_on_one_side"
+    MARK_ON_ONE_SIDE = "mark_on_one_side"
+    CALL_ON_ONE_SIDE = "call_on_one_side"
+    NEAR_DUPLICATE = "near_duplicate"
+    CHOSEN_REFUSES = "chosen_refuses"
+    CHOSEN_LOSES = "chosen_loses"
+    OTHER_LENGTH = "other_length"
+    UNSCORED = "unscored"
+    TIED_SCORES = "tied_scores"
+    UNLEARNED = "unlearned"

@@ -1,0 +1,127 @@
+"""From a disliked reply to a pair: prompt items, fresh completions, preference pairs, scores and judgements."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from drift.records.messages import ChatMessage, ToolCall
+from drift.records.names import Finish, Reason, Split
+
+
+@dataclass(frozen=True, slots=True)
+class PromptItem:
+    """A request x, the reply to it that the user disliked (`rejected`, y-), and what they said (`complaint`).
+
+    `rejected_finish`: `length` if the log says that the reply was cut at a limit.
+    """
+
+    prompt_id: str
+    conversation_id: str
+    reply_index: int
+    prompt: tuple[ChatMessage, ...]
+    split: Split
+    rejected: ChatMessage | None = None
+    complaint: ChatMessage | None = None
+    preferred: ChatMessage | None = None
+    user_key: str | None = None
+    p_dsat: float | None = None
+    noise: float = 0.0
+    weight: float = 1.0
+    tools: str | None = None
+    rejected_finish: Finish = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A fresh reply. `text`: the answer; `reasoning`: the thoughts before it; `tool_calls`: the calls in it, parsed.
+
+    `token_ids`: everything that the policy wrote.
+    """
+
+    prompt_id: str
+    iteration: int
+    sample: int
+    guided: bool
+    text: str
+    finish: Finish
+    seed: int
+    policy_id: str
+    sampler: str
+    token_ids: tuple[int, ...] | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    """A prompt with a better and a worse reply. `rejected` is empty for a liked reply alone, for the loss `sft`.
+
+    `finish`, `rejected_finish`: how the chosen and the rejected reply ended; `length` was cut at a limit. `margin`: by
+    how much the scorer that `margin_source` names prefers the chosen, in its own unit (the setting training.margin is
+    something else, a loss's target).
+    """
+
+    pair_id: str
+    prompt_id: str
+    conversation_id: str
+    reply_index: int
+    recipe: str
+    iteration: int
+    policy_id: str
+    prompt: tuple[ChatMessage, ...]
+    chosen: tuple[ChatMessage, ...]
+    rejected: tuple[ChatMessage, ...]
+    user_key: str | None = None
+    chosen_token_ids: tuple[int, ...] | None = None
+    finish: Finish = "stop"
+    split: Split = "train"
+    weight: float = 1.0
+    noise: float = 0.0
+    margin: float | None = None
+    margin_source: str | None = None
+    tools: str | None = None
+    rejected_finish: Finish = "stop"
+
+    @property
+    def is_finished(self) -> bool:
+        """True if both replies end. Otherwise neither side is trained on with its end token (`sampling.unfinished`)."""
+        return self.finish == self.rejected_finish == "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a scorer thinks of one completion, and of the prompt's disliked reply. None: no score."""
+
+    prompt_id: str
+    sample: int
+    score: float | None
+    scorer: str
+    rejected_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a judge said about one item. `order`: "ab" shows the replies as given, "ba" swapped, "single" shows one.
+
+    `preference`: in [0, 1], 1 is for the second reply as given, whatever the order in which they were shown; or `score`
+    of a single reply. Neither: `unscored_reason` says why, and the item is not a tie and not a low score.
+    """
+
+    item_id: str
+    judge_id: str
+    order: Literal["ab", "ba", "single"]
+    question_id: str
+    preference: float | None = None
+    score: float | None = None
+    unscored_reason: str | None = None
+    raw: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A row that a stage left out: counted in the stage's manifest under its reason."""
+
+    row_id: str
+    stage: str
+    reason: Reason
