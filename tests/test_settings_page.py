@@ -16,7 +16,7 @@ HEAD = """# Every setting
 
 A config is a YAML file. A setting that it does not name has the value below. `drift run CONFIG --set training.beta=0.2`
 sets one value. An unknown name is an error that suggests the nearest right one. Lengths are in tokens, log-probs in
-nats, probabilities from 0 to 1. This page is generated from `src/drift/config/settings.py`; a test fails if it is out
+nats, probabilities from 0 to 1. This page is generated from `src/drift/config/`; a test fails if it is out
 of date.
 """
 

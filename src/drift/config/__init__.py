@@ -1,15 +1,15 @@
-"""Settings: the frozen tree (settings.py) and its YAML files (load.py)."""
+"""Settings: the frozen tree (settings.py, trainer.py) and its YAML files (load.py)."""
 
 from drift.config.load import dump_config, load_config, parse_config, read_yaml
 from drift.config.mapping_rules import without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
+from drift.config.section import Settings
 from drift.config.settings import (
     Config,
     DeploymentSettings,
     EndpointSettings,
     EvaluationSettings,
     ExperimentalLabels,
-    ExperimentalTraining,
     ExperimentalVllm,
     FeedbackRewardSettings,
     IngestionSettings,
@@ -19,11 +19,13 @@ from drift.config.settings import (
     RecipeSettings,
     SamplingSettings,
     ScorerSettings,
-    Settings,
+    VllmSettings,
+)
+from drift.config.trainer import (
+    ExperimentalTraining,
     StopSettings,
     TrainerSettings,
     TrainingSettings,
-    VllmSettings,
     WarmStartSettings,
 )
 

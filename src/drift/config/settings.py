@@ -4,9 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -17,51 +15,10 @@ from pydantic import (
 
 from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, known_recipe
+from drift.config.section import Settings
 from drift.config.template_rules import iso_date, without_own_arguments
-from drift.records import BackendName, LossName, MarginUnit, PersonalData, ScorerName, Thinking, Unfinished
-
-
-class Settings(BaseModel):
-    """A section of the config. Configs of earlier versions still load, where their old keys say the same as today's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    FIXED: ClassVar[dict[str, float]] = {}
-    """Settings of earlier versions that are constants today, with the one value that a config may still name."""
-
-    MOVED: ClassVar[tuple[str, ...]] = ()
-    """Settings of earlier versions that stand under `experimental` today."""
-
-    RENAMED: ClassVar[dict[str, tuple[str, dict[Any, str]]]] = {}
-    """Settings of earlier versions by their name: today's name, and today's value for each of theirs."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_earlier_keys(cls, tree: Any) -> Any:
-        if not isinstance(tree, dict) or not {*cls.FIXED, *cls.MOVED, *cls.RENAMED} & set(tree):
-            return tree
-        tree = _renamed(tree, cls.RENAMED)
-        for key, value in cls.FIXED.items():
-            if tree.get(key, value) != value:
-                raise ValueError(f"{key} is fixed at {value} now, not {tree[key]!r}; remove {key} from the config")
-        experimental = dict(tree.get("experimental") or {})
-        for key in cls.MOVED:
-            if key in tree and experimental.setdefault(key, tree[key]) != tree[key]:
-                raise ValueError(f"{key} is set twice; keep experimental.{key} and remove {key}")
-        rest = {key: value for key, value in tree.items() if key not in (*cls.FIXED, *cls.MOVED)}
-        return {**rest, "experimental": experimental} if cls.MOVED else rest
-
-
-def _renamed(tree: dict[str, Any], names: dict[str, tuple[str, dict[Any, str]]]) -> dict[str, Any]:
-    renamed = {key: value for key, value in tree.items() if key not in names}
-    for old, (new, values) in names.items():
-        if old not in tree:
-            continue
-        if not isinstance(tree[old], bool) or tree[old] not in values:
-            raise ValueError(f"{old} is {new} now, one of {', '.join(values.values())}; got {tree[old]!r}")
-        if renamed.setdefault(new, values[tree[old]]) != values[tree[old]]:
-            raise ValueError(f"{old} is {new} now, and both are set; remove {old}")
-    return renamed
+from drift.config.trainer import StopSettings, TrainingSettings, WarmStartSettings
+from drift.records import BackendName, PersonalData, ScorerName, Thinking, Unfinished
 
 
 class LoraSettings(Settings):
@@ -86,7 +43,7 @@ class PolicySettings(Settings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     lora: LoraSettings | None = None
     thinking: Thinking = "off"
-    template_arguments: Annotated[dict[str, Any], AfterValidator(without_own_arguments)] = {}
+    template_arguments: Annotated[dict[str, Any], AfterValidator(without_own_arguments)] = Field({})
     date: Annotated[str | None, BeforeValidator(iso_date)] = None
 
 
@@ -125,10 +82,10 @@ class IngestionSettings(Settings):
     redact: bool = True
     keep: tuple[PersonalData, ...] = ()
     persons: str | None = None
-    require_consent: dict[str, str] = {}
+    require_consent: dict[str, str] = Field({})
     near_duplicates: bool = False
-    map: Annotated[dict[str, str], AfterValidator(known_columns)] = {}
-    roles: Annotated[dict[str, tuple[str, ...]], BeforeValidator(listed_roles), AfterValidator(known_roles)] = {}
+    map: Annotated[dict[str, str], AfterValidator(known_columns)] = Field({})
+    roles: Annotated[dict[str, tuple[str, ...]], BeforeValidator(listed_roles), AfterValidator(known_roles)] = Field({})
 
     @model_validator(mode="after")
     def _maps_its_roles(self) -> "IngestionSettings":
@@ -158,7 +115,7 @@ class LabelSettings(Settings):
     single user can plant a behaviour; set it to null if many people share one user id.
     """
 
-    MOVED = ("audit_share",)
+    MOVED: ClassVar[tuple[str, ...]] = ("audit_share",)
 
     min_p_dsat: float = Field(default=0.5, ge=0.5, le=1.0)
     labeller: Literal["embedded", "judge", "cascade"] = "embedded"
@@ -230,7 +187,7 @@ class RecipeSettings(Settings):
     keep the one whose length is closest to the disliked reply's.
     """
 
-    FIXED = {"max_similarity": 0.98}
+    FIXED: ClassVar[dict[str, float]] = {"max_similarity": 0.98}
 
     name: Annotated[str, AfterValidator(known_recipe), Field(examples=list(RECIPE_RULES))] = "drift"
     guided_share: float = Field(default=1.0, ge=0.0, le=1.0)
@@ -279,7 +236,7 @@ class VllmSettings(Settings):
     `start_seconds`: maximum time to load the policy.
     """
 
-    MOVED = ("seeds",)
+    MOVED: ClassVar[tuple[str, ...]] = ("seeds",)
 
     command: str = "python -m vllm.entrypoints.openai.api_server"
     gpus: tuple[int, ...] = ()
@@ -299,7 +256,9 @@ class SamplingSettings(Settings):
     process, a vLLM server that drift starts, or the server that `endpoint` names.
     """
 
-    RENAMED = {"drop_truncated": ("unfinished", {False: "match", True: "drop"})}
+    RENAMED: ClassVar[dict[str, tuple[str, dict[Any, str]]]] = {
+        "drop_truncated": ("unfinished", {False: "match", True: "drop"})
+    }
 
     temperature: float = Field(default=0.7, ge=0.0)
     top_p: float = Field(default=0.9, gt=0.0, le=1.0)
@@ -318,83 +277,6 @@ class SamplingSettings(Settings):
         if self.endpoint is not None and self.endpoint.max_tokens is not None:
             raise ValueError("endpoint.max_tokens is for judges; set sampling.max_new_tokens, the limit of a reply")
         return self
-
-
-class ExperimentalTraining(Settings):
-    """For experiments. `margin_unit`: the anchored loss's `margin` counts per reply (`sequence`) or per `token`."""
-
-    margin_unit: MarginUnit = "sequence"
-
-
-class TrainerSettings(Settings):
-    """One training. docs/training.md says when to use which loss, docs/scaling.md explains the last settings.
-
-    `margin`: target of the anchored loss, in nats; a pair's own `margin` is another quantity, the scorer's.
-    `rpo_alpha`: weight of the NLL of the chosen reply. `batch_size`: pairs per optimizer step. `micro_batch_tokens`:
-    tokens computed at once; it limits the memory and does not change the result. `diagnostics`: measure the quantities
-    of the paper's theory. `save_steps`: optimizer steps between checkpoints; 0 saves none. `launch`: the command that
-    starts the training processes, for example torchrun. `shard`: each process holds a share of the weights (FSDP2),
-    for a model whose training state does not fit one GPU. `report_to`: trackers that also get the metrics.
-    """
-
-    FIXED = {"tau": 0.25}
-    MOVED = ("margin_unit",)
-
-    loss: LossName = "sigmoid"
-    beta: PositiveFloat = 0.1
-    margin: PositiveFloat = 3.0
-    rpo_alpha: float = Field(default=0.001, ge=0.0)
-    epochs: PositiveInt = 1
-    learning_rate: PositiveFloat = 5e-7
-    optimizer: Literal[
-        "adamw_torch", "rmsprop", "adamw_bnb_8bit", "rmsprop_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit"
-    ] = "rmsprop"
-    lr_scheduler: Literal["linear", "constant", "cosine"] = "linear"
-    warmup_ratio: float = Field(default=0.1, ge=0.0, le=1.0)
-    max_grad_norm: PositiveFloat = 1.0
-    batch_size: PositiveInt = 4
-    micro_batch_tokens: PositiveInt = 8192
-    max_length: PositiveInt = 2048
-    max_prompt_length: PositiveInt = 1024
-    gradient_checkpointing: bool = False
-    diagnostics: bool = False
-    save_steps: NonNegativeInt = 500
-    launch: str | None = Field(default=None, min_length=1)
-    shard: bool = False
-    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    experimental: ExperimentalTraining = ExperimentalTraining()
-
-
-class TrainingSettings(TrainerSettings):
-    """The training of each iteration. `reference`: the policy at the start of the iteration (as in the paper), or the
-    warm start in every iteration.
-    """
-
-    reference: Literal["iteration", "warm_start"] = "iteration"
-
-
-class WarmStartSettings(TrainerSettings):
-    """The training before the first iteration (the paper's seed stage). `epochs: 0` skips it.
-
-    `on`: what it learns from. `repairs`: DPO on replies that the user first disliked and then liked, as in the paper.
-    `liked`: SFT on the replies that users liked. `both`: SFT on the liked ones, then DPO on the repairs. `min_p_sat`: a
-    reply counts as liked if its SAT probability is at least this (a thumb up always counts).
-    """
-
-    epochs: NonNegativeInt = 3
-    on: Literal["repairs", "liked", "both"] = "repairs"
-    min_p_sat: float = Field(default=0.5, ge=0.0, le=1.0)
-
-
-class StopSettings(Settings):
-    """When the run stops before its last iteration.
-
-    `heldout_logps`: stop when the mean likelihood per token of the fixed held-out guided replies has stayed below its
-    best value, by more than the standard error, for `patience` iterations in a row.
-    """
-
-    rule: Literal["none", "heldout_logps"] = "heldout_logps"
-    patience: PositiveInt = 1
 
 
 class EvaluationSettings(Settings):

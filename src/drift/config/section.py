@@ -1,0 +1,48 @@
+"""A section of the config: frozen, closed to unknown keys, and able to read the keys of earlier versions."""
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Settings(BaseModel):
+    """A section of the config. Configs of earlier versions still load, where their old keys say the same as today's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    FIXED: ClassVar[dict[str, float]] = {}
+    """Settings of earlier versions that are constants today, with the one value that a config may still name."""
+
+    MOVED: ClassVar[tuple[str, ...]] = ()
+    """Settings of earlier versions that stand under `experimental` today."""
+
+    RENAMED: ClassVar[dict[str, tuple[str, dict[Any, str]]]] = {}
+    """Settings of earlier versions by their name: today's name, and today's value for each of theirs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier_keys(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict) or not {*cls.FIXED, *cls.MOVED, *cls.RENAMED} & set(tree):
+            return tree
+        tree = _renamed(tree, cls.RENAMED)
+        for key, value in cls.FIXED.items():
+            if tree.get(key, value) != value:
+                raise ValueError(f"{key} is fixed at {value} now, not {tree[key]!r}; remove {key} from the config")
+        experimental = dict(tree.get("experimental") or {})
+        for key in cls.MOVED:
+            if key in tree and experimental.setdefault(key, tree[key]) != tree[key]:
+                raise ValueError(f"{key} is set twice; keep experimental.{key} and remove {key}")
+        rest = {key: value for key, value in tree.items() if key not in (*cls.FIXED, *cls.MOVED)}
+        return {**rest, "experimental": experimental} if cls.MOVED else rest
+
+
+def _renamed(tree: dict[str, Any], names: dict[str, tuple[str, dict[Any, str]]]) -> dict[str, Any]:
+    renamed = {key: value for key, value in tree.items() if key not in names}
+    for old, (new, values) in names.items():
+        if old not in tree:
+            continue
+        if not isinstance(tree[old], bool) or tree[old] not in values:
+            raise ValueError(f"{old} is {new} now, one of {', '.join(values.values())}; got {tree[old]!r}")
+        if renamed.setdefault(new, values[tree[old]]) != values[tree[old]]:
+            raise ValueError(f"{old} is {new} now, and both are set; remove {old}")
+    return renamed
