@@ -21,7 +21,8 @@ Counts = dict[str, int | float]
 
 def stable_hash(*parts: object) -> str:
     """16 hex digits of sha256 over the parts' JSON; the same on every machine and in every session."""
-    return hashlib.sha256(json_of(parts)).hexdigest()[:16]
+    # as `json_of`, without a call more: ingestion hashes every conversation several times
+    return hashlib.sha256(orjson.dumps(parts, _plain, orjson.OPT_PASSTHROUGH_DATACLASS)).hexdigest()[:16]
 
 
 def json_of(value: object, option: int = 0) -> bytes:

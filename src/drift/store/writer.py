@@ -4,6 +4,7 @@ import itertools
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
@@ -61,7 +62,7 @@ class StoreWriter:
 
     def user_key(self, user: str) -> str:
         """A user's name in this store: a hash with the store's own salt."""
-        return stable_hash(self._manifest.salt, user)
+        return _user_key(self._manifest.salt, user)
 
     def add(self, conversation: Conversation) -> None:
         """Add a conversation, or another version of a stored one."""
@@ -159,6 +160,11 @@ class StoreWriter:
             with all_notes.open("wb") as out:
                 out.writelines(itertools.compress(_lines(files), first))
             self._folder.move_in(all_notes, self._folder.quarantine.name)
+
+
+@lru_cache(100_000)  # most users have several conversations
+def _user_key(salt: str, user: str) -> str:
+    return stable_hash(salt, user)
 
 
 class _Versions:
