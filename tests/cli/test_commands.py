@@ -67,7 +67,7 @@ def test_nothing_usable_ends_with_exit_code_1_and_the_reason(tmp_path):
     ):
         done = drift(*command)
         assert done.returncode == 1, done.stderr
-        assert "nothing usable in these logs: 1 rows read as messages: 1 unknown_role" in done.stderr
+        assert "nothing usable in these logs: 1 row read as messages: 1 unknown_role" in done.stderr
         assert "Traceback" not in done.stderr
 
 

@@ -146,7 +146,7 @@ def test_notes_of_quarantine_name_short_words_and_never_what_somebody_wrote(tmp_
     stored(tmp_path, [{"messages": CHAT}, *rows])
     details = [refused.detail for refused in Store(tmp_path / "store").quarantined()]
     assert not [detail for detail in details if "boss" in detail]
-    told = ["a str of 16 characters", "'meh'", "a str of 7 characters", "a str of 31 characters", "a list of 1 entries"]
+    told = ["a text of 16 char", "'meh'", "a text of 7 characters", "a text of 31 characters", "a list of 1 entries"]
     assert all(expected in detail for expected, detail in zip(told, details, strict=True))
     assert ["thumbs_up" in detail or "chatgpt" in detail for detail in details] == [True] * 5
 

@@ -48,6 +48,67 @@ def test_keys_that_held_something_are_counted_and_the_others_are_not(tmp_path):
     assert preview([log], Store(tmp_path / "other")).summary.unread == found
 
 
+RESPONSES = {  # what is unread of a `response` that stands beside messages that end with ...
+    "a request": [
+        ("a", {}),
+        ({**ANSWER, "mood": 1}, {"response.mood": 1}),
+        ({"choices": [{"message": ANSWER}]}, {}),
+        (None, {}),
+        (5, {"response": 1}),
+        ({"choices": []}, {"response": 1}),
+    ],
+    "a reply": [("b", {"response": 1}), ("", {}), (None, {}), ({"choices": [{"message": ANSWER}]}, {"response": 1})],
+}
+
+
+@pytest.mark.parametrize(("end", "response", "found"), [(end, *case) for end in RESPONSES for case in RESPONSES[end]])
+def test_a_response_that_became_no_message_is_unread(tmp_path, end, response, found):
+    messages = [QUESTION] if end == "a request" else [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    assert unread(tmp_path, {"messages": messages, "response": response}) == found
+
+
+WHO = {"user_id": "ann", "session_id": "s", "shop": "x"}
+TRACED = {
+    "gemini": {
+        "contents": [{"role": "user", "parts": [{"text": "q"}]}],
+        "labels": WHO,
+        "response": {"candidates": [{"content": {"role": "model", "parts": [{"text": "a"}]}}]},
+        "metadata": WHO,
+    },
+    "bedrock": {
+        "schemaType": "ModelInvocationLog",
+        "input": {"inputBodyJson": {"messages": [{"role": "user", "content": [{"text": "q"}]}]}},
+        "output": {"outputBodyJson": {"output": {"message": {"role": "assistant", "content": [{"text": "a"}]}}}},
+        "metadata": WHO,
+    },
+    "braintrust": {
+        "root_span_id": "r",
+        "span_attributes": {"type": "llm"},
+        "input": [QUESTION],
+        "output": [{"message": ANSWER}],
+        "metadata": {**WHO, "model": "m"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_who_speaks_is_no_unread_key_of_the_metadata(tmp_path, name):
+    found = unread(tmp_path, TRACED[name])
+    assert found == {"metadata.shop": 1} | ({"labels.shop": 1} if name == "gemini" else {})
+
+
+def test_a_content_of_chatgpt_of_an_unknown_kind_is_unread(tmp_path):
+    def node(name, above, role, content):
+        return {"message": {"author": {"role": role}, "content": content}, "parent": above, "children": []}
+
+    nodes = {
+        "1": node("1", None, "user", {"content_type": "text", "parts": ["q"]}),
+        "2": node("2", "1", "assistant", {"content_type": "hologram", "shape": "cube"}),
+    }
+    row = {"conversation_id": "c", "current_node": "2", "mapping": nodes}
+    assert unread(tmp_path, row) == {"mapping.message.content.shape": 1}
+
+
 def test_ids_as_keys_and_long_names_cost_no_memory(tmp_path):
     rows = [{"messages": [QUESTION, ANSWER], **{f"{n}-{k}": 1 for k in range(40)}, "k" * 200: 1} for n in range(50)]
     found = unread(tmp_path, *rows)

@@ -90,7 +90,7 @@ class IngestionSettings(Settings):
     @model_validator(mode="after")
     def _maps_its_roles(self) -> "IngestionSettings":
         if self.roles and "role" not in self.map:
-            raise ValueError("roles are read from a column: name it in ingestion.map, as role")
+            raise ValueError("roles are read from a column: add --map role=COLUMN (in a config: ingestion.map)")
         return self
 
 

@@ -95,7 +95,7 @@ class Evidence:
 def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]) -> Conversation:
     """Turn a draft into a Conversation with identity and split. Raises Unusable if no pair can come from it."""
     if "user" not in [message.role for message in draft.messages]:
-        raise Unusable(Reason.NO_USER_TURN, f"{len(draft.messages)} messages, none by a user")
+        raise Unusable(Reason.NO_USER_TURN, "no message is a user's")
     rare = [m for m in draft.messages if m.tool_calls or m.reasoning or m.has_media]  # a loop in C: most have none
     if sum([len(m.content) for m in draft.messages]) + sum([m.size - len(m.content) for m in rare]) > MAX_ROW_BYTES:
         raise Unusable(Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} characters in one conversation")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.files.rows import Unusable, encodable, short_form
+from drift.logs.files.rows import Unusable, encodable, json_kind, short_form
 from drift.logs.markup import may_hold_markup, pieces_of_reply
 from drift.logs.parts import MEDIA_MARKS, Part, answer_pieces, call_of, calls_of, pieces_of, thought_text
 from drift.logs.values import name_of, structured, time_of
@@ -53,7 +53,8 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
     """
     entries = structured(entries)
     if not isinstance(entries, (list, tuple)) or not entries:
-        raise Unusable(Reason.NO_MESSAGES, "not a list of messages" if entries else "an empty list of messages")
+        what = "an empty list of messages" if entries == [] else "no list of messages"
+        raise Unusable(Reason.NO_MESSAGES, "not a list of messages" if entries else what)
     messages: list[Message] = []
     for index, entry in enumerate(entries):
         if (plain := _plain_message(entry, index)) is not None:
@@ -91,7 +92,7 @@ def messages_in(entry: Any, index: int) -> list[Message]:
     if (plain := _plain_message(entry, index)) is not None:
         return [plain]
     if not isinstance(entry, Mapping):
-        raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is a {type(entry).__name__}")
+        raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is {json_kind(entry)}")
     name = _name_of_role(entry)
     role = (ROLES.get(name) or ROLES.get(name.lower())) if isinstance(name, str) else None
     if role is None:
@@ -214,7 +215,9 @@ def _answers(pieces: Sequence[Part], entry: Mapping[str, Any], when: str | None,
     names = ("tool_call_id", "tool_use_id", "call_id", "toolCallId")
     call_id = next((name for key in names if (name := name_of(entry.get(key)))), None)
     tool = next((name for key in ("name", "tool_name", "toolName") if (name := name_of(entry.get(key)))), None)
-    answers = [_answer(piece, when, index) for piece in pieces if piece.kind == "result"]
+    results = [piece for piece in pieces if piece.kind == "result"]
+    named = (piece._replace(id=piece.id or call_id, name=piece.name or tool) for piece in results)
+    answers = [_answer(piece, when, index) for piece in named]
     texts = [piece for piece in pieces if piece.kind == "text"]
     if texts or not answers:
         text, has_media = "\n".join(piece.text for piece in texts), any(piece.has_media for piece in texts)

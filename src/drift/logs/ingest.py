@@ -81,9 +81,10 @@ def check_usable(summary: IngestSummary) -> None:
     parts += [f"{file} skipped ({why})" for file, why in list(summary.skipped.items())[:MOST_SKIPPED]]
     if len(summary.skipped) > MOST_SKIPPED:
         parts.append(f"{len(summary.skipped) - MOST_SKIPPED} more files skipped")
-    formats = ", ".join(summary.formats) or "no format"
+    formats = ", ".join(summary.formats)
+    read = f"{summary.rows} row{'s' * (summary.rows != 1)} read as {formats}: " if formats else ""
     raise DataError(
-        f"nothing usable in these logs: {summary.rows} rows read as {formats}: {'; '.join(parts) or 'no rows'}. "
+        f"nothing usable in these logs: {read}{'; '.join(parts) or 'no rows'}. "
         f"{'Correct --map and --roles.' if 'table(' in formats else how_to_read()}"
     )
 

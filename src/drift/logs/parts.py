@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from drift.logs.files.rows import Unusable, encodable
+from drift.logs.files.rows import Unusable, encodable, json_kind
 from drift.records import FunctionCall, Reason, ToolCall
 
 MEDIA_MARKS = ("[image]", "[audio]", "[video]", "[file]")
@@ -53,7 +53,7 @@ def pieces_of(content: Any, what: str) -> list[Part]:
         return pieces
     text = content.decode(errors="replace") if isinstance(content, bytes) else "" if content == [] else content
     if not isinstance(text, str):
-        raise Unusable(Reason.BAD_CONTENT, f"{what} is not a text: {type(content).__name__}")
+        raise Unusable(Reason.BAD_CONTENT, f"{what} is not a text: {json_kind(content)}")
     return [Part("text", encodable(text))]
 
 

@@ -108,7 +108,8 @@ def read_logs(
                 continue
             name, reader = head.name, head.reader
             counted = _counted(itertools.chain(head.rows, rows), reading)
-            counted = counted if reader.keys is None else reading.unread.counted(counted, reader.keys)
+            if reader.keys is not None:
+                counted = reading.unread.counted(counted, reader.keys, reader.unread_in)
             is_joined = reader.stitched or reader.joined or reader.group_of or isinstance(form, Table)
             if is_joined and name not in joiners:
                 joiners[name] = _joiner(form, reader, spill)

@@ -44,12 +44,19 @@ class Unread:
         self.counts: Counter[str] = Counter()
         self._is_known = is_known
 
-    def counted(self, rows: Iterable[LogRow | Reject], known: Keys) -> Iterator[LogRow | Reject]:
-        """The rows as they are, counted."""
+    def counted(
+        self,
+        rows: Iterable[LogRow | Reject],
+        known: Keys,
+        unread_in: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
+    ) -> Iterator[LogRow | Reject]:
+        """The rows as they are, counted. `unread_in`: keys that are known, but not read in this row."""
         counter = _Counter({"metadata": {}, **known}, self, "")
         for row in rows:
             if type(row) is LogRow:
                 counter.look(row.value)
+                for name in () if unread_in is None else unread_in(row.value):
+                    self.add(name)
             yield row
 
     def add(self, name: str) -> None:

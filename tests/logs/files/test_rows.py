@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drift.logs.files import rows as rows_module
-from drift.logs.files.rows import LogRow, Place, Reject, read_rows
+from drift.logs.files.rows import LogRow, Place, Reject, json_kind, read_rows, short_form
 from drift.records import Reason
 
 
@@ -96,3 +96,19 @@ def test_progress_ends_with_the_size_of_the_file(tmp_path):
     list(read_rows(file, done.append))
     assert done == sorted(done)
     assert done[-1] == 100
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "quoted"),
+    [
+        (None, "nothing", "nothing"),
+        (True, "true or false", "True"),
+        (7, "a number", "7"),
+        ("word", "a text", "'word'"),
+        ("two words", "a text", "a text of 9 characters"),
+        ([1, 2], "a list", "a list of 2 entries"),
+        ({"a": 1}, "an object", "an object of 1 entries"),
+    ],
+)
+def test_messages_name_values_in_the_words_of_json(value, kind, quoted):
+    assert (json_kind(value), short_form(value)) == (kind, quoted)

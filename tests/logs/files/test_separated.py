@@ -107,6 +107,7 @@ def test_a_cell_of_five_megabytes_is_a_cell(tmp_path):
     [
         ("log.csv", b"a,b\r1,2\r", "carriage return"),
         ("log.xlsx", b"PK\x03\x04rest", "Save the sheet as CSV"),
+        ("log.db", b"SQLite format 3\0rest", "Name its table: sqlite:///"),
     ],
 )
 def test_what_is_no_csv_says_how_to_make_it_one(tmp_path, name, content, says):

@@ -482,6 +482,8 @@ def test_the_samples_of_the_vendors_own_sdks(test_data, tmp_path):
     ("row", "reason"),
     [
         ({**litellm("a", [Q1], A1), "call_type": "aembedding"}, Reason.NOT_A_CHAT),
+        ({**litellm("a", [Q1], A1), "response": "redacted-by-litellm"}, Reason.NO_MESSAGES),
+        (litellm("a", [{**Q1, "content": "redacted-by-litellm"}], A1), Reason.NO_MESSAGES),
         ({**langsmith("a", [Q1], A1), "run_type": "tool"}, Reason.NOT_A_CHAT),
         ({**langfuse("a", [Q1], A1), "type": "TOOL"}, Reason.NOT_A_CHAT),
         ({**langfuse("a", [Q1], None), "type": "SPAN"}, Reason.NOT_A_CHAT),

@@ -25,6 +25,7 @@ STDIN = Path("-")
 CHUNK = 2**20
 _PACKED_CHUNK = 2**14  # the most that is lost of a zstd file that was cut off
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_SQLITE = b"SQLite format 3\0"
 _UNREADABLE = {b"PK\x03\x04": "a zip archive", b"BZh": "packed with bzip2", b"\xfd7zXZ": "packed with xz"}
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -87,6 +88,8 @@ def open_log(path: Path, member: str | None = None) -> Iterator[Opened]:
         opened = _opened(path, member, open_files)
         file = opened.stream
         start = _peek(file)
+        if start.startswith(_SQLITE):
+            raise DataError(f"{path}: an SQLite database. Name its table: sqlite:///{path}?table=NAME")
         for mark, what in _UNREADABLE.items():
             if start.startswith(mark):
                 if path.suffix.lower() in (".xlsx", ".ods"):

@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -221,7 +221,7 @@ def _object(at: Place, value: Any) -> LogRow | Reject:
     if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
         return LogRow(at, {"messages": value})
     is_row = isinstance(value, dict)
-    return LogRow(at, value) if is_row else Reject(at, Reason.NOT_AN_OBJECT, f"a {type(value).__name__}, not an object")
+    return LogRow(at, value) if is_row else Reject(at, Reason.NOT_AN_OBJECT, f"{json_kind(value)}, not an object")
 
 
 def _row(at: Place, raw: bytes) -> "_RepairedRow":
@@ -267,7 +267,16 @@ def short_form(value: Any) -> str:
     if _SHORT_WORD.fullmatch(text):
         return repr(value) if isinstance(value, str) else text
     unit = "characters" if isinstance(value, str) else "entries"
-    return f"a {type(value).__name__}" + (f" of {len(value)} {unit}" if isinstance(value, Sized) else "")
+    return json_kind(value) + (f" of {len(value)} {unit}" if isinstance(value, Sized) else "")
+
+
+def json_kind(value: Any) -> str:
+    """What a value of a log is, in the words of JSON and not of Python."""
+    if value is None:
+        return "nothing"
+    kinds = ((bool, "true or false"), (str, "a text"), (int | float, "a number"), (Mapping, "an object"))
+    found = next((name for kind, name in kinds if isinstance(value, kind)), None)
+    return found or ("a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}")
 
 
 def _key_given_twice(raw: bytes, value: dict[str, Any]) -> str | None:

@@ -21,7 +21,8 @@ class Format:
     recognises the rows. `stitched`: the rows are single model calls and judgements of calls. `joined`: the rows are
     parts of conversations, see traces/threads.py; raises Unusable if a conversation is not complete. `group_of`: the
     rows are single messages or exchanges, and this tells the conversation of each, see traces/gathering.py. `keys`:
-    those that it reads; None: keys that it does not read are not counted."""
+    those that it reads; None: keys that it does not read are not counted. `unread_in`: those that it does not read in
+    this row, though it knows them."""
 
     recognises: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
@@ -31,6 +32,7 @@ class Format:
     joined: Callable[[ConversationDraft], None] | None = None
     group_of: Callable[[Mapping[str, Any]], str | None] | None = None
     keys: Keys | None = None
+    unread_in: Callable[[Mapping[str, Any]], Iterable[str]] | None = None
 
 
 READERS: dict[str, Format] = {
@@ -74,5 +76,7 @@ READERS: dict[str, Format] = {
     "bedrock": Format(bedrock.recognises, bedrock.read, stitched=True, keys=bedrock.KEYS),
     "lmsys": Format(lmsys.recognises, lmsys.read, plain=True, keys=lmsys.KEYS),
     "sharegpt": Format(sharegpt.recognises, sharegpt.read, plain=True, keys=sharegpt.KEYS),
-    "messages": Format(messages.recognises, messages.read, plain=True, keys=messages.KEYS),
+    "messages": Format(
+        messages.recognises, messages.read, plain=True, keys=messages.KEYS, unread_in=messages.unread_in
+    ),
 }

@@ -76,6 +76,14 @@ def test_a_thumb_beside_an_exchange_judges_its_reply_also_if_the_chat_goes_on(re
     assert told.reasons == ["joined_as_evidence"] * 2
 
 
+@pytest.mark.parametrize("choice", [{"message": WRONG}, {"index": 0, "message": WRONG}])
+def test_a_completion_that_does_not_name_its_object(read, choice):
+    """As many servers and gateways write it; of several choices, the first is the reply."""
+    second = {"index": 1, "message": {"role": "assistant", "content": B}}
+    told = read({"request": {"messages": [USER]}, "response": {"choices": [choice, second]}})
+    assert (told.formats, told.texts()) == (["openai"], [("user", Q), ("assistant", A)])
+
+
 def response(name="resp_1", text=A, before=None, **more) -> dict:
     output = [{"type": "message", "id": "m", "role": "assistant", "content": [{"type": "output_text", "text": text}]}]
     row = {"id": name, "object": "response", "created_at": 1716212345, "model": "gpt-x", "output": output}

@@ -58,6 +58,25 @@ def test_the_result_of_a_tool_is_a_message_before_the_text_that_uses_it(read, ve
     assert (answer.tool_call_id, answer.name) == ("c1", "search")
 
 
+@pytest.mark.parametrize(
+    ("output", "text"), [({"red": 2}, '{"red":2}'), ([1, 2], "[1,2]"), (7, "7"), (None, ""), (False, "false")]
+)
+def test_any_result_of_a_tool_names_its_call(read, output, text):
+    """A tool that returns nothing has answered, too."""
+    told = read(
+        {"id": "c", "messages": [message("1", "user", Q), message("2", "assistant", {**TOOL, "output": output})]}
+    )
+    answer = told.only.messages[2]
+    assert (answer.role, answer.content, answer.tool_call_id, answer.name) == ("tool", text, "c1", "search")
+
+
+@pytest.mark.parametrize("state", ["input-available", "input-streaming"])
+def test_a_call_that_still_runs_has_no_answer(read, state):
+    running = {name: value for name, value in {**TOOL, "state": state}.items() if name != "output"}
+    told = read({"id": "c", "messages": [message("1", "user", Q), message("2", "assistant", running)]})
+    assert [m.role for m in told.only.messages] == ["user", "assistant"]
+
+
 def test_messages_of_the_application_are_left_out(read):
     told = read(
         {

@@ -9,7 +9,7 @@ from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, name_of, seconds_of, structured
-from drift.logs.files.rows import LogRow, Reject, Unusable
+from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.traces.clouds import is_bedrock
 from drift.logs.traces.streams import joined_stream
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso
@@ -20,6 +20,7 @@ _CHATS = ("Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseS
 _IN_S3 = "the texts of this call stand in another file, which its log names: read that instead"
 _NO_TEXTS = "a call without texts: switch on the delivery of text data in Bedrock's settings for invocation logs"
 
+_WHO = keys(" ".join((*SESSIONS, *USERS)))
 _BODY = keys("messages system tools toolConfig prompt inputText message chat_history preamble metadata")
 _LOG = keys(
     "schemaType operation timestamp requestId modelId requestMetadata",
@@ -29,7 +30,8 @@ _LOG = keys(
 KEYS = {
     **_LOG,
     **keys("messages system tools toolConfig model response @message"),
-    **keys(" ".join((*SESSIONS, *USERS)), request={**_LOG, **_BODY}, message=_LOG),
+    **_WHO,
+    **keys("", metadata=_WHO, request={**_LOG, **_BODY}, message=_LOG),
 }
 
 
@@ -82,7 +84,7 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
         in_s3 = any(_body(log, side, f"{side}BodyS3Path") for side in ("input", "output"))
         raise Unusable(Reason.NO_MESSAGES, _IN_S3 if in_s3 else _NO_TEXTS)
     if not isinstance(request, Mapping):
-        raise Unusable(Reason.NO_MESSAGES, f"the request is a {type(request).__name__}")
+        raise Unusable(Reason.NO_MESSAGES, f"the request is {json_kind(request)}")
     if _is_no_chat(request):
         yield Reject(row.at, Reason.NOT_A_CHAT, "a call that makes an embedding or an image")
         return

@@ -26,12 +26,14 @@ _MEDIA = {
 
 _BODY = "contents systemInstruction system_instruction config tools toolConfig model"
 _REPLY = keys("candidates modelVersion model_version responseId response_id")
-_REQUEST = keys(f"{_BODY} generationConfig", labels={})
+_WHO = keys(" ".join((*SESSIONS, *USERS)))
+_REQUEST = keys(f"{_BODY} generationConfig", labels=_WHO)
 KEYS = {
     **_REQUEST,
     **_REPLY,
     **keys("request_id requestId key id endpoint deployed_model_id model_name messages", runSettings=keys("model")),
-    **keys(" ".join((*_TIMES, *SESSIONS, *USERS)), chunkedPrompt=keys("chunks")),
+    **_WHO,
+    **keys(" ".join(_TIMES), chunkedPrompt=keys("chunks"), metadata=_WHO),
     **dict.fromkeys(_REQUESTS, _REQUEST),
     **dict.fromkeys(_RESPONSES, _REPLY),
 }

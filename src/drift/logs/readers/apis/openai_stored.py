@@ -28,10 +28,18 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
 
 def _completion(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The completion: the row itself, or its `response`."""
-    for value in (row, structured(row.get("response"))):
-        if isinstance(value, Mapping) and value.get("object") == "chat.completion" and "choices" in value:
-            return value if (value is not row and not is_litellm(row)) or value is row else None
-    return None
+    if row.get("object") == "chat.completion" and "choices" in row:
+        return row
+    response = structured(row.get("response"))
+    if not isinstance(response, Mapping) or is_litellm(row):
+        return None
+    if response.get("object") == "chat.completion" and "choices" in response:
+        return response
+    choices = structured(response.get("choices"))  # many servers and gateways leave the name of the object out
+    has_reply = isinstance(choices, list) and any(isinstance(c, Mapping) and "message" in c for c in choices)
+    request = structured(row.get("request"))
+    has_request = isinstance(request, Mapping) and isinstance(structured(request.get("messages")), list)
+    return response if "object" not in response and has_reply and has_request else None
 
 
 def _calls(row: LogRow) -> Iterator[Outcome]:

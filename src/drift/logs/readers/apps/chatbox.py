@@ -10,7 +10,7 @@ from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of, structured
-from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.texts import first_name
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import EACH, keys
@@ -125,7 +125,7 @@ def _add_chain(nodes: dict[str, Node], entries: list[Any], parent: str | None) -
     """Add messages that follow each other; returns the id of the last."""
     for index, entry in enumerate(entries):
         if not isinstance(entry, Mapping):
-            raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is a {type(entry).__name__}")
+            raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is {json_kind(entry)}")
         name = name_of(entry.get("id"))
         name = f"#{len(nodes)}" if name is None or name in nodes else name
         model = name_of(entry.get("model")) if entry.get("role") == "assistant" else None

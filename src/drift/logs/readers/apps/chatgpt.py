@@ -13,7 +13,7 @@ import orjson
 
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, structured, time_of
-from drift.logs.files.rows import LogRow, Reject, Unusable
+from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.traces.verdicts import judgement
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import EACH, keys
@@ -26,7 +26,8 @@ _CONTEXT = ("user_profile", "user_instructions")
 _SHOWN_ONLY = ("reasoning_recap",)  # "Thought for 5 seconds": the model did not write it
 _MAX_STEPS_TO_CALL = 20
 
-_MESSAGE = keys("author role content create_time metadata recipient channel")
+_CONTENT = keys(f"content_type parts thoughts {' '.join((*_TEXTS, *_CONTEXT))}")
+_MESSAGE = keys("author role create_time metadata recipient channel", content=_CONTENT)
 KEYS = keys(
     "conversation_id id default_model_slug create_time current_node rating message_id content",
     mapping={EACH: keys("parent children", message=_MESSAGE)},
@@ -87,10 +88,10 @@ def _nodes(entries: Mapping[str, Any]) -> dict[str, Node]:
     nodes: dict[str, Node] = {}
     for index, (name, entry) in enumerate(entries.items()):
         if not isinstance(entry, Mapping):
-            raise Unusable(Reason.NOT_AN_OBJECT, f"node {index} is a {type(entry).__name__}")
+            raise Unusable(Reason.NOT_AN_OBJECT, f"node {index} is {json_kind(entry)}")
         message = entry.get("message")
         if message is not None and not isinstance(message, Mapping):
-            raise Unusable(Reason.NOT_AN_OBJECT, f"the message of node {index} is a {type(message).__name__}")
+            raise Unusable(Reason.NOT_AN_OBJECT, f"the message of node {index} is {json_kind(message)}")
         parent = name_of(entry.get("parent"))
         metadata = _mapping(message, "metadata")
         nodes[name] = Node(
@@ -109,7 +110,7 @@ def _messages(
     """The message of a node; none if it holds nothing. Raises Unusable."""
     author, content = _mapping(message, "author"), message.get("content")
     if content is not None and not isinstance(content, Mapping):
-        raise Unusable(Reason.BAD_CONTENT, f"the content of node {index} is a {type(content).__name__}")
+        raise Unusable(Reason.BAD_CONTENT, f"the content of node {index} is {json_kind(content)}")
     content = content or {}
     kind, role = content.get("content_type"), author.get("role", message.get("role"))
     hidden = _mapping(message, "metadata").get("is_visually_hidden_from_conversation") is True
@@ -194,7 +195,7 @@ def _of_list(parts: list[Any]) -> list[dict[str, str]]:
             elif kind not in ("audio_asset_pointer", _VOICE) or "audio_transcription" not in kinds:
                 found.append({"type": "audio" if kind == _VOICE else _MEDIA.get(str(kind), "file")})
         elif part is not None:
-            raise Unusable(Reason.BAD_CONTENT, f"a part of a message is a {type(part).__name__}")
+            raise Unusable(Reason.BAD_CONTENT, f"a part of a message is {json_kind(part)}")
     return found
 
 

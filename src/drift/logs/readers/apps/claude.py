@@ -11,7 +11,7 @@ from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
-from drift.logs.files.rows import LogRow, Reject, Unusable
+from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import keys
 from drift.records import Message, Reason
@@ -54,7 +54,7 @@ def _nodes(entries: list[Any]) -> dict[str, Node]:
     names: dict[str, int] = {}
     for index, entry in enumerate(entries):
         if not isinstance(entry, Mapping):
-            raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is a {type(entry).__name__}")
+            raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is {json_kind(entry)}")
         names.setdefault(name_of(entry.get("uuid")) or f"#{index}", index)
     is_tree = any(name_of(entry.get("parent_message_uuid")) in names for entry in entries)
     nodes: dict[str, Node] = {}
@@ -96,7 +96,7 @@ def _blocks(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     text = entry.get("text")
     if not blocks and text is not None:
         if not isinstance(text, str):
-            raise Unusable(Reason.BAD_CONTENT, f"the text of a message is a {type(text).__name__}")
+            raise Unusable(Reason.BAD_CONTENT, f"the text of a message is {json_kind(text)}")
         blocks = [{"type": "text", "text": text}]
     return [*blocks, *_attached(entry)]
 

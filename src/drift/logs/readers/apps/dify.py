@@ -11,7 +11,7 @@ from typing import Any
 
 from drift.logs.convert import Outcome
 from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, structured, time_of
-from drift.logs.files.rows import LogRow, Reject, Unusable
+from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.parts import json_text
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
@@ -153,7 +153,7 @@ def _question(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
     if isinstance(text, str) and text:
         parts.append({"type": "text", "text": text})
     elif text is not None and not isinstance(text, str):
-        raise Unusable(Reason.BAD_CONTENT, f"the query of message {index} is a {type(text).__name__}")
+        raise Unusable(Reason.BAD_CONTENT, f"the query of message {index} is {json_kind(text)}")
     files = structured(entry.get("message_files"))
     for file in files if isinstance(files, list) else ():
         if isinstance(file, Mapping) and file.get("belongs_to") != "assistant":
@@ -174,7 +174,7 @@ def _answer(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
         said += _step(step)
     text = _first(entry, _ANSWERS)
     if text is not None and not isinstance(text, str):
-        raise Unusable(Reason.BAD_CONTENT, f"the answer of message {index} is a {type(text).__name__}")
+        raise Unusable(Reason.BAD_CONTENT, f"the answer of message {index} is {json_kind(text)}")
     if text:
         said.append({"role": "assistant", "content": text})
     return _read(said, index) if said else ()

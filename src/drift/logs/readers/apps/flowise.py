@@ -8,7 +8,7 @@ from typing import Any
 
 from drift.logs.convert import Outcome
 from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, structured, time_of
-from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
+from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.parts import json_text
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
@@ -98,7 +98,7 @@ def _draft(rows: list[LogRow], about: Mapping[str, Any]) -> ConversationDraft:
 
 def _mapping(entry: Any, index: int) -> Mapping[str, Any]:
     if not isinstance(entry, Mapping):
-        raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is a {type(entry).__name__}")
+        raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is {json_kind(entry)}")
     return entry
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from drift.logs.convert import Outcome
 from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
-from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
 from drift.logs.trees import Node, connect, paths
@@ -86,7 +86,7 @@ def _flat(entries: list[Any]) -> Iterator[Any]:
 def _paths(at: Place, entries: list[Any], about: tuple[Any, ...]) -> Iterator[Outcome]:
     for index, entry in enumerate(entries):
         if not isinstance(entry, Mapping):
-            raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is a {type(entry).__name__}")
+            raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is {json_kind(entry)}")
     entries = in_time_order(entries, _time)
     nodes = _nodes(entries)
     chat = first_name(*about, *entries, names=("conversationId",)) or next(iter(nodes), "")
@@ -147,7 +147,7 @@ def _messages(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
     text = entry.get("text")
     if not parts:
         if not isinstance(text, str) and not (text is None and isinstance(content, list)):
-            raise Unusable(Reason.BAD_CONTENT, f"the text of message {index} is a {type(text).__name__}")
+            raise Unusable(Reason.BAD_CONTENT, f"the text of message {index} is {json_kind(text)}")
         parts = [{"type": "text", "text": text}] if text else []
     for key in ("files", "attachments"):
         listed = structured(entry.get(key))

@@ -11,7 +11,7 @@ from typing import Any
 
 from drift.logs.convert import Outcome
 from drift.logs.draft import ConversationDraft, message_of, name_of, structured, time_of
-from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import keys
@@ -68,7 +68,7 @@ def _flat(prompt: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             return
         entry, parent = waiting.pop()
         if not isinstance(entry, Mapping):
-            raise Unusable(Reason.NOT_AN_OBJECT, f"a message of the tree is a {type(entry).__name__}")
+            raise Unusable(Reason.NOT_AN_OBJECT, f"a message of the tree is {json_kind(entry)}")
         name = name_of(entry.get("message_id")) or f"#{number}"
         yield {**entry, "message_id": name, "parent_id": parent}
         replies = structured(entry.get("replies"))

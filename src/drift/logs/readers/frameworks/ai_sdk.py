@@ -19,7 +19,7 @@ from drift.logs.draft import (
     structured,
     time_of,
 )
-from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
+from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.traces.texts import first_name
 from drift.logs.unread import keys
 from drift.records import Reason
@@ -31,6 +31,7 @@ _TIMES = ("createdAt", "created_at", "timestamp")
 _TEXTS, _THOUGHTS = ("text",), ("reasoning",)
 _MEDIA = ("file", "image", "source-document")
 _NAMES = ("toolName", "name")
+_ANSWERED = ("output-available", "output-error", "result")
 
 _MESSAGE = keys(
     f"id role parts content reasoning toolInvocations experimental_attachments attachments metadata {' '.join(_TIMES)}"
@@ -133,7 +134,7 @@ def _when(*places: Any) -> Any:
 def _plain(entry: Any, index: int) -> list[dict[str, Any]]:
     """A UI message as messages in OpenAI's shape; [] for one of the application. Raises Unusable."""
     if not isinstance(entry, Mapping):
-        raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is a {type(entry).__name__}")
+        raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is {json_kind(entry)}")
     role, when = entry.get("role"), _when(entry, _metadata(entry))
     if role == "data":
         return []
@@ -157,7 +158,7 @@ def _content(entry: Mapping[str, Any]) -> list[Any]:
     if isinstance(content, list):
         return [*said, *content]
     if content is not None and not isinstance(content, str):
-        raise Unusable(Reason.BAD_CONTENT, f"the content of a message is a {type(content).__name__}")
+        raise Unusable(Reason.BAD_CONTENT, f"the content of a message is {json_kind(content)}")
     return [*said, {"type": "text", "text": content or ""}]
 
 
@@ -203,6 +204,8 @@ class _Steps:
         given = next((part[key] for key in ("input", "args", "rawInput") if part.get(key) is not None), {})
         self._calls.append({"id": call, "type": "function", "function": {"name": tool, "arguments": given}})
         result = next((part[key] for key in ("output", "result", "errorText") if part.get(key) is not None), None)
+        if result is None and part.get("state") in _ANSWERED:  # a tool that returns nothing has answered, too
+            result = ""
         if result is not None:
             answer = result if isinstance(result, str | list) else {"type": "tool_result", "content": result}
             content = [answer] if isinstance(answer, dict) else answer

@@ -10,7 +10,7 @@ from typing import Any
 
 from drift.logs.convert import one_per_row
 from drift.logs.draft import Call, ConversationDraft, messages_of, name_of, seconds_of, structured, time_of
-from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
+from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.traces.texts import first_name
 from drift.logs.unread import keys
 from drift.records import Reason
@@ -117,7 +117,7 @@ def _time(row: Mapping[str, Any]) -> str | None:
 def _plain(entry: Any, index: int) -> dict[str, Any] | None:
     """A message as `{role, content}` with its calls; None for one that only removes another. Raises Unusable."""
     if not isinstance(entry, Mapping):
-        raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is a {type(entry).__name__}")
+        raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is {json_kind(entry)}")
     kind, fields = entry.get("type"), entry
     if isinstance(entry.get("kwargs"), Mapping):
         name, fields = entry.get("id"), entry["kwargs"]

@@ -17,11 +17,13 @@ from drift.logs.traces.verdicts import judgement
 from drift.logs.unread import keys
 
 _MODEL = ("model", "model_name")
+_COMMENTS = ("comment", "feedback_comment", "user_feedback_comment")
 
 KEYS = keys(
-    "id span_id root_span_id span_parents created input output expected scores metrics comment feedback_comment"
-    f" user_feedback_comment {' '.join((*SESSIONS, *USERS))}",
+    "id span_id root_span_id span_parents created input output expected scores metrics"
+    f" {' '.join((*_COMMENTS, *SESSIONS, *USERS))}",
     span_attributes=keys("type name"),
+    metadata=keys(" ".join((*SESSIONS, *USERS, *_MODEL, *_COMMENTS))),
 )
 
 
@@ -68,7 +70,7 @@ def _judged(
 
 def _comment(row: Mapping[str, Any]) -> str | None:
     metadata = structured(row.get("metadata"))
-    return first_name(metadata, row, names=("comment", "feedback_comment", "user_feedback_comment"))
+    return first_name(metadata, row, names=_COMMENTS)
 
 
 def _call(at: Place, row: Mapping[str, Any]) -> ConversationDraft | Reject:

@@ -11,7 +11,7 @@ from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
-from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.texts import call_draft, first_name, iso, spare_draft
 from drift.logs.traces.verdicts import judgement
 from drift.logs.unread import keys
@@ -115,7 +115,7 @@ def _trace(at: Place, row: Mapping[str, Any]) -> Iterator[Outcome]:
     has_call = False
     for entry in row["observations"]:
         if not isinstance(entry, Mapping):
-            yield Reject(at, Reason.NOT_AN_OBJECT, f"a {type(entry).__name__} in a trace")
+            yield Reject(at, Reason.NOT_AN_OBJECT, f"{json_kind(entry)} in a trace")
             continue
         try:
             judging = {"traceId": about.get("id"), **entry}

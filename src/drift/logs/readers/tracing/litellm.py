@@ -14,6 +14,8 @@ _LITELLM_KEYS = ("call_type", "litellm_call_id", "model_parameters", "custom_llm
 _USER = ("end_user", "user_api_key_end_user_id", "user_api_key_user_id", "user")
 _CHATS = ("completion", "acompletion", "responses", "aresponses", "anthropic_messages", "text_completion")
 
+_REDACTED = "redacted-by-litellm"  # what stands in place of each text then
+_TEXTS_REDACTED = "a call whose texts LiteLLM replaced: set litellm_settings: {turn_off_message_logging: false}"
 _TEXTS_MISSING = "a call without texts: LiteLLM stores them with general_settings: {store_prompts_in_spend_logs: true}"
 
 KEYS = keys(
@@ -49,7 +51,7 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
     request, reply = _request(value, requests), structured(value.get("response"))
     if not request and not reply:
         raise Unusable(Reason.NO_MESSAGES, _TEXTS_MISSING)
-    yield call_draft(
+    draft = call_draft(
         row.at,
         request,
         reply,
@@ -59,6 +61,9 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
         started_at=iso(started),
         **tools_beside(value.get("model_parameters"), *requests),
     )
+    if any(message.content == _REDACTED for message in draft.messages):
+        raise Unusable(Reason.NO_MESSAGES, _TEXTS_REDACTED)
+    yield draft
 
 
 def _requests(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, name_of, seconds_of, structured
-from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso, spare_draft
 from drift.logs.traces.verdicts import judgement
 from drift.logs.unread import keys
@@ -123,7 +123,7 @@ def _feedback(at: Place, entries: list[Mapping[str, Any]], about: list[str | Non
     payload = structured(judged.get("payload"))
     kind = str(judged.get("feedback_type"))
     if not isinstance(payload, Mapping):
-        raise Unusable(Reason.NO_VERDICT, f"feedback whose payload is a {type(payload).__name__}")
+        raise Unusable(Reason.NO_VERDICT, f"feedback whose payload is {json_kind(payload)}")
     if kind.startswith("wandb.reaction"):
         word = _word(payload)
         if word is None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of, replies_of, structured, text_of, time_of
+from drift.logs.entries import ROLES
 from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
 from drift.logs.traces.texts import plain_messages
 from drift.logs.unread import BESIDE, MESSAGE, keys
@@ -26,7 +27,7 @@ KEYS = {
     **keys(
         "id user model timestamp language",
         messages={**MESSAGE, "feedback": _FEEDBACK, "finish_reason": None},
-        response=MESSAGE,
+        response={**MESSAGE, **keys("choices message")},
     ),
     **dict.fromkeys(_ABOUT_LAST, _FEEDBACK),
     **BESIDE,
@@ -53,6 +54,18 @@ def has_messages(row: Mapping[str, Any], key: str) -> bool:
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
     return one_per_row(rows, _draft)
+
+
+def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
+    """A `response` is read if it holds a reply and the messages end with a request."""
+    response = row.get("response")
+    if response is None or response in ("", [], {}):
+        return
+    entries = structured(row.get("messages"))
+    last = entries[-1] if isinstance(entries, list) and entries and isinstance(entries[-1], Mapping) else {}
+    role = ROLES.get(str(last.get("role", last.get("from"))).lower())
+    if role not in ("user", "tool") or not plain_messages(response, "assistant"):
+        yield "response"
 
 
 def _draft(row: LogRow) -> ConversationDraft:
@@ -103,7 +116,9 @@ def _thumb(feedback: Any, reply_index: int) -> Rating:
     if isinstance(feedback, Mapping):
         comment = feedback.get("comment")
         comment = None if comment is None else text_of(comment, "the comment of the feedback")
-        feedback = feedback.get("thumb")
+        if feedback.get("thumb") is None:
+            raise Unusable(Reason.BAD_CONTENT, "feedback without its `thumb`")
+        feedback = feedback["thumb"]
     value = _WORDS.get(feedback.lower()) if isinstance(feedback, str) else None
     if isinstance(feedback, bool | int | float) and (feedback in (1, -1) or feedback is False):
         value = 1.0 if feedback == 1 else -1.0

@@ -166,6 +166,8 @@ def _labelled(at: Place, row: Mapping[str, Any]) -> ConversationDraft:
     key = next((key for key in _LABELS if row.get(key) is not None), "label")
     label = row.get(key)
     value = _WORDS.get(str(label).lower()) if isinstance(label, str | bool | int | float) else None
+    if label is None:
+        raise Unusable(Reason.BAD_CONTENT, "neither a rejected reply nor a label (true, false, 1, 0)")
     if value is None:
         raise Unusable(Reason.BAD_CONTENT, f"{key} {short_form(label)} is not a label; allowed: true, false, 1, 0")
     places = [index for index, message in enumerate(messages) if message.role == "assistant"]
