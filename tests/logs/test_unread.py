@@ -17,6 +17,7 @@ QUESTION, ANSWER = {"role": "user", "content": "q"}, {"role": "assistant", "cont
 
 
 def unread(tmp_path: Path, *rows: dict, **options) -> dict[str, int]:
+    tmp_path.mkdir(exist_ok=True)
     log = tmp_path / "log.jsonl"
     log.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     return ingest([log], Store(tmp_path / "store"), **options).unread
@@ -65,6 +66,29 @@ RESPONSES = {  # what is unread of a `response` that stands beside messages that
 def test_a_response_that_became_no_message_is_unread(tmp_path, end, response, found):
     messages = [QUESTION] if end == "a request" else [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
     assert unread(tmp_path, {"messages": messages, "response": response}) == found
+
+
+BESIDES = [
+    ({"system": "S"}, False, {}),
+    ({"system": ["S"]}, False, {}),
+    ({"system": "S"}, True, {}),  # the messages say the same
+    ({"system": "another"}, True, {"system": 1}),
+    ({"system": {"text": "S"}}, False, {"system": 1}),
+    ({"system": ""}, False, {}),
+    ({"tools": [{"name": "f"}]}, False, {}),
+    ({"tools": '[{"name": "f"}]'}, False, {}),
+    ({"tools": "f"}, False, {"tools": 1}),
+    ({"functions": [5, None]}, False, {"functions": 1}),
+    ({"tools": []}, False, {}),
+]
+
+
+@pytest.mark.parametrize(("beside", "has_system", "found"), BESIDES)
+def test_what_stands_beside_the_messages_and_is_left_out_is_unread(tmp_path, beside, has_system, found):
+    messages = [{"role": "system", "content": "S"}] * has_system + [QUESTION, ANSWER]
+    assert unread(tmp_path, {"messages": messages, **beside}) == found
+    shared = [{"from": m["role"], "value": m["content"]} for m in messages]
+    assert unread(tmp_path / "2", {"conversations": shared, **beside}) == found
 
 
 WHO = {"user_id": "ann", "session_id": "s", "shop": "x"}

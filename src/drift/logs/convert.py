@@ -20,6 +20,7 @@ _MEDIA = {
     **dict.fromkeys(("videos", "video"), "video"),
     **dict.fromkeys(("audios", "audio"), "audio"),
 }
+_MESSAGES = ("messages", "conversations", "conversation")
 _BESIDE = frozenset((*_SYSTEM, *_TOOLS, *_MEDIA))
 _CONSENT = re.compile("consent|licen[cs]e|opt_?(?:in|out)|permission|allow_?train", re.IGNORECASE)
 
@@ -67,6 +68,30 @@ def with_beside(draft: ConversationDraft, *places: Any) -> ConversationDraft:
             tools = next((found for key in _TOOLS if (found := tools_of(place.get(key)))), None)
             draft = draft if draft.tools or tools is None else replace(draft, tools=tools)
     return draft
+
+
+def unread_beside(row: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of what `with_beside` leaves out: tools without schemas, and a system's message that is no text or that
+    is not the one that the messages have themselves."""
+    if row.keys().isdisjoint(_BESIDE):
+        return
+    for key in _SYSTEM:
+        said = row.get(key)
+        if said and (not isinstance(said, str | list) or _own_system(row) not in (None, said)):
+            yield key
+    for key in _TOOLS:
+        listed = row.get(key)
+        if listed and tools_of(listed) is None:
+            yield key
+
+
+def _own_system(row: Mapping[str, Any]) -> Any:
+    """What the messages of a row have as their system's message; None if they have none."""
+    entries = next((found for key in _MESSAGES if (found := structured(row.get(key)))), None)
+    first = entries[0] if isinstance(entries, list) else None
+    role = first.get("role", first.get("from")) if isinstance(first, Mapping) else None
+    is_system = isinstance(role, str) and role.lower() in ("system", "developer")
+    return (first.get("content", first.get("value")) or "") if is_system and isinstance(first, Mapping) else None
 
 
 def _with_system(draft: ConversationDraft, place: Mapping[str, Any]) -> ConversationDraft:

@@ -7,7 +7,7 @@ from typing import Any
 from drift.logs.files.rows import Unusable, encodable, json_kind, short_form
 from drift.logs.markup import may_hold_markup, pieces_of_reply
 from drift.logs.parts import MEDIA_MARKS, Part, answer_pieces, call_of, calls_of, pieces_of, thought_text
-from drift.logs.values import name_of, structured, time_of
+from drift.logs.values import PYTHON_LIST, is_python_list, name_of, structured, time_of
 from drift.records import Message, Reason, Role, ToolCall
 
 ROLES: dict[str, Role] = {
@@ -52,6 +52,8 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
     Raises Unusable if it is not a list of such messages.
     """
     entries = structured(entries)
+    if is_python_list(entries):
+        raise Unusable(Reason.NO_MESSAGES, PYTHON_LIST)
     if not isinstance(entries, (list, tuple)) or not entries:
         what = "an empty list of messages" if entries == [] else "no list of messages"
         raise Unusable(Reason.NO_MESSAGES, "not a list of messages" if entries else what)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drift.errors import DataError
-from drift.logs.convert import is_consent
+from drift.logs.convert import is_consent, unread_beside
 from drift.logs.draft import ConversationDraft, Evidence, finish
 from drift.logs.files.opening import Repair
 from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
@@ -21,7 +21,7 @@ from drift.logs.readers.tables.table import Table
 from drift.logs.traces.gathering import Gatherer
 from drift.logs.traces.stitching import Stitcher
 from drift.logs.traces.threads import Threads
-from drift.logs.unread import Unread
+from drift.logs.unread import BESIDE, Unread
 from drift.records import Conversation, Reason
 
 FILTERED = frozenset({Reason.NOT_A_CHAT, Reason.JOINED_AS_EVIDENCE, Reason.NO_VERDICT})
@@ -109,7 +109,8 @@ def read_logs(
             name, reader = head.name, head.reader
             counted = _counted(itertools.chain(head.rows, rows), reading)
             if reader.keys is not None:
-                counted = reading.unread.counted(counted, reader.keys, reader.unread_in)
+                beside = unread_beside if reader.keys.keys() >= BESIDE.keys() else None
+                counted = reading.unread.counted(counted, reader.keys, filter(None, (reader.unread_in, beside)))
             is_joined = reader.stitched or reader.joined or reader.group_of or isinstance(form, Table)
             if is_joined and name not in joiners:
                 joiners[name] = _joiner(form, reader, spill)

@@ -48,15 +48,16 @@ class Unread:
         self,
         rows: Iterable[LogRow | Reject],
         known: Keys,
-        unread_in: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
+        unread_in: Iterable[Callable[[Mapping[str, Any]], Iterable[str]]] = (),
     ) -> Iterator[LogRow | Reject]:
-        """The rows as they are, counted. `unread_in`: keys that are known, but not read in this row."""
-        counter = _Counter({"metadata": {}, **known}, self, "")
+        """The rows as they are, counted. `unread_in`: tell the keys that are known, but not read in a row."""
+        counter, looks = _Counter({"metadata": {}, **known}, self, ""), list(unread_in)
         for row in rows:
             if type(row) is LogRow:
                 counter.look(row.value)
-                for name in () if unread_in is None else unread_in(row.value):
-                    self.add(name)
+                for look in looks:
+                    for name in look(row.value):
+                        self.add(name)
             yield row
 
     def add(self, name: str) -> None:

@@ -1,5 +1,6 @@
 """Single values of a log: ids, times, and JSON in a text."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,6 +8,8 @@ import orjson
 
 from drift.logs.files.rows import encodable
 
+PYTHON_LIST = "a list as Python prints it, not JSON: write it with json.dumps"
+_PYTHON_LIST = re.compile(r"\s*\[\s*\{\s*'\w+'\s*:")
 _MAX_SECONDS = 1e11  # since 1970; a larger number is in milli-, micro- or nanoseconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).total_seconds()
@@ -21,6 +24,11 @@ def structured(value: Any) -> Any:
         except orjson.JSONDecodeError:
             return value
     return value
+
+
+def is_python_list(value: Any) -> bool:
+    """Whether a text is a list of objects as Python prints it, which is no JSON: pandas writes lists so into CSV."""
+    return isinstance(value, str) and _PYTHON_LIST.match(value) is not None and isinstance(structured(value), str)
 
 
 def time_of(value: Any) -> str | None:

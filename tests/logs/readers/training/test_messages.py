@@ -22,6 +22,13 @@ def test_other_reasons_do_not_make_a_reply_unfinished(read, reason):
     assert (conversation.finish_of(1), conversation.tags) == ("stop", {})
 
 
+def test_a_list_as_python_prints_it_is_named(read):
+    """pandas writes lists so into CSV."""
+    told = read({"messages": str([ASK, reply()])}, format_name="messages")
+    assert told.conversations == []
+    assert "as Python prints it, not JSON" in told.rejects[0].detail
+
+
 def test_a_message_that_was_left_out_does_not_shift_it(read):
     messages = [ASK, {"role": "tool", "content": ""}, reply(finish_reason="length"), GO_ON]
     conversation = read({"id": "c", "messages": messages}).only

@@ -168,6 +168,7 @@ def test_a_weight_of_nought_is_no_dislike(read):
         ({"messages": [], "label": False}, "no_messages"),
         ({"prompt": Q, "completion": None, "label": True}, "no_messages"),
         ({"prompt": Q, "completion": BAD, "label": 7}, "bad_content"),
+        ({"prompt": Q, "chosen": str([BETTER]), "rejected": str([WORSE])}, "bad_content"),  # as pandas writes lists
         ({"instruction": Q, "output": BAD, "history": [["a"]], "kto_tag": True}, "bad_content"),
         ({"instruction": Q, "output": BAD, "history": 5, "kto_tag": True}, "bad_content"),
         ({"instruction": 5, "output": BAD, "kto_tag": True}, "bad_content"),

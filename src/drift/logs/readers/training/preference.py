@@ -22,6 +22,7 @@ from drift.logs.draft import ConversationDraft, messages_of, name_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, short_form
 from drift.logs.readers.training.alpaca import entries_of, has_request
 from drift.logs.unread import BESIDE, MESSAGE, keys
+from drift.logs.values import PYTHON_LIST, is_python_list
 from drift.records import Message, Rating, Reason
 
 _SIDES = (
@@ -209,6 +210,8 @@ def _request(row: Mapping[str, Any]) -> tuple[Message, ...]:
 def _side(value: Any, key: str) -> tuple[Message, ...]:
     """The messages of one side: a text, a message or several. Raises Unusable."""
     value = structured(value)
+    if is_python_list(value):
+        raise Unusable(Reason.BAD_CONTENT, f"{key} is {PYTHON_LIST}")
     if isinstance(value, str):
         return messages_of(_spoken(value) or [{"role": "assistant", "content": value}])
     if isinstance(value, Mapping):
