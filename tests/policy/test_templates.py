@@ -138,6 +138,57 @@ def test_a_call_is_a_completion_too(bench, template, completion):
     assert written.removeprefix("<think>\n\n</think>\n\n") == completion
 
 
+def test_a_call_that_only_its_schema_names_is_hidden(bench):
+    """LFM2's template shows the schemas and no call: what it writes for one is an empty reply."""
+    from drift.policy.chat import ChatFormat, encode_completion
+    from drift.records import ChatMessage, Reason
+
+    chat = ChatFormat(bench.tokenizer_for(bench.templates()["lfm2"]), date=bench.DATE)
+    call = ChatMessage("assistant", "", tool_calls=(bench.CALL,))
+    asked = (ChatMessage("user", "Weather?"),)
+    assert encode_completion(chat, asked, call, "stop", bench.TOOLS) is Reason.TEMPLATE_HIDES
+
+
+def test_a_users_next_message_is_encoded_by_every_template(bench):
+    """Also by those that refuse two replies in a row (Gemma)."""
+    from drift.policy.chat import ChatFormat, encode_user_turn
+    from drift.records import ChatMessage
+
+    chats = (ChatMessage("user", "Sort b a."), ChatMessage("assistant", "b a"))
+    for name, template in bench.templates().items():
+        chat = ChatFormat(bench.tokenizer_for(template), date=bench.DATE)
+        ids = encode_user_turn(chat, chats, "Wrong order.")
+        assert isinstance(ids, tuple), name
+        before, said = (chat.tokenizer.decode(list(part)) for part in ids)
+        assert said.strip() == "Wrong order.", name
+        assert before.index("Sort b a.") < before.rindex("b a"), name
+        if name == "gemma":
+            assert before.endswith("<start_of_turn>model\nb a<end_of_turn>\n<start_of_turn>user\n")
+
+
+def test_folded_messages_stay_in_their_order():
+    from drift.policy.chat.adapting import adaptations
+    from drift.records import ChatMessage
+
+    def folded(*messages: tuple[str, str]) -> tuple[ChatMessage, ...]:
+        chat = [ChatMessage(role, text) for role, text in messages]  # pyright: ignore[reportArgumentType]
+        return next(changed for names, changed in adaptations(chat) if names == ("system_folded",))
+
+    leading = folded(("user", "a"), ("system", "s1"), ("system", "s2"), ("user", "b"))
+    assert leading == (ChatMessage("user", "a"), ChatMessage("user", "s1\n\ns2\n\nb"))
+    trailing = folded(("user", "a"), ("system", "s1"), ("system", "s2"))
+    assert trailing == (ChatMessage("user", "a\n\ns1\n\ns2"),)
+
+
+def test_merged_replies_keep_both_thoughts():
+    from drift.policy.chat.adapting import adaptations
+    from drift.records import ChatMessage
+
+    replies = [ChatMessage("assistant", text, reasoning=thought) for text, thought in (("a", "x"), ("b", "y"))]
+    merged = next(changed for names, changed in adaptations(replies) if names == ("merged",))
+    assert merged == (ChatMessage("assistant", "a\n\nb", reasoning="x\n\ny"),)
+
+
 BROKEN = {
     "arguments that are no JSON": ('[{"type": "function", "function": {"name": "f"}}]', '{"city": '),
     "arguments that are a list": ('[{"type": "function", "function": {"name": "f"}}]', "[1]"),

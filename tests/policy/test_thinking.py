@@ -195,11 +195,20 @@ def test_what_the_template_writes_for_the_model_need_not_come_back_in_the_histor
         ('<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>', [("f", '{"a": 1}')]),
         ("<tool_call>f(</tool_call>", [("f", "f(")]),
         ('<tool_call>{"name": "f"}</tool_call><tool_call>{"name": "g"}</tool_call>', [("f", "{}"), ("g", "{}")]),
+        ('[TOOL_CALLS] [{"name": "f", "arguments": {}}, {"name": "g"}]', [("f", "{}"), ("g", "{}")]),
+        ("<tool_call>[]</tool_call>", [("[]", "[]")]),
         ("no call", []),
     ],
 )
 def test_calls_are_read(raw, calls):
     assert read_calls(raw) == tuple(ToolCall(FunctionCall(name, arguments)) for name, arguments in calls)
+
+
+def test_what_ends_the_turn_is_no_part_of_a_call(byte_tokenizer):
+    """Mistral's calls have no closing mark."""
+    form = reply_form(ChatFormat(byte_tokenizer), ASKED)
+    ids = byte_tokenizer('[TOOL_CALLS][{"name": "f", "arguments": {}}]<|im_end|>')["input_ids"]
+    assert read_completion(byte_tokenizer, form, ids).tool_calls == (ToolCall(FunctionCall("f", "{}")),)
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,10 @@ def adaptations(messages: Sequence[ChatMessage]) -> Iterator[tuple[tuple[str, ..
     for changes in sorted(options, key=lambda option: sum(change is not None for change in option)):
         names, changed = [], original
         for change in changes:
-            before = changed
-            changed = change(changed) if change is not None else changed
-            if change is not None and changed != before:
+            if change is None:
+                continue
+            before, changed = changed, change(changed)
+            if changed != before:
                 names.append(NAMES[change])
         if changed not in seen:
             seen.add(changed)
@@ -35,8 +36,10 @@ def adaptations(messages: Sequence[ChatMessage]) -> Iterator[tuple[tuple[str, ..
 def _merge(messages: Messages) -> Messages:
     merged: list[ChatMessage] = []
     for message in messages:
-        if merged and message.role == merged[-1].role and _is_text(message) and _is_text(merged[-1]):
-            merged[-1] = replace(merged[-1], content=_joined(merged[-1].content, message.content))
+        before = merged[-1] if merged else None
+        if before is not None and message.role == before.role and _is_text(message) and _is_text(before):
+            thoughts = _joined(before.reasoning or "", message.reasoning or "") or None
+            merged[-1] = replace(before, content=_joined(before.content, message.content), reasoning=thoughts)
         else:
             merged.append(message)
     return tuple(merged)
@@ -58,27 +61,26 @@ def _fold_greeting(messages: Messages) -> Messages:
 
 
 def _folded(messages: Messages, places: Sequence[int], label: str) -> Messages:
-    """Each of these messages becomes the beginning of the next user message; without one, the end of the last."""
-    kept = list[ChatMessage | None](messages)
-    for place in reversed(places):
-        message = messages[place]
-        later = next((i for i in range(place + 1, len(kept)) if (m := kept[i]) and m.role == "user"), None)
-        target = later if later is not None else _last_user(kept)
-        user = None if target is None else kept[target]
-        if target is None or user is None or not _is_text(message):
-            continue
-        text = f"{label}{message.content}" if message.content else ""
-        parts = (text, user.content) if later is not None else (user.content, text)
-        kept[target] = replace(user, content=_joined(*parts))
-        kept[place] = None
-    return tuple(message for message in kept if message is not None)
+    """The messages at these places become the beginning of the next user message, or the end of the last user message.
 
-
-def _last_user(messages: Sequence[ChatMessage | None]) -> int | None:
-    return next((i for i in reversed(range(len(messages))) if (m := messages[i]) and m.role == "user"), None)
+    They stay in their order. A message with calls stays where it is; without a user message, all do.
+    """
+    users = [place for place, message in enumerate(messages) if message.role == "user"]
+    folded = [place for place in places if _is_text(messages[place])] if users else []
+    before, after = ([list[str]() for _ in messages] for _ in range(2))
+    for place in folded:
+        text = f"{label}{messages[place].content}" if messages[place].content else ""
+        following = next((user for user in users if user > place), None)
+        (after[users[-1]] if following is None else before[following]).append(text)
+    return tuple(
+        replace(message, content=_joined(*before[place], message.content, *after[place]))
+        for place, message in enumerate(messages)
+        if place not in folded
+    )
 
 
 def _is_text(message: ChatMessage) -> bool:
+    """Whether its content is all that it says: no call, and no answer of a tool."""
     return not message.tool_calls and message.role != "tool"
 
 

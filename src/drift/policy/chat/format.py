@@ -193,9 +193,12 @@ def encode_conversation(
 def encode_user_turn(
     chat: ChatFormat, messages: Sequence[ChatMessage], content: str, tools: str | None = None
 ) -> tuple[tuple[int, ...], tuple[int, ...]] | Reason:
-    """(Ids of the chat up to the user's next message, ids of that message's text), as the template shows them."""
+    """(Ids of the chat up to the user's next message, ids of that message's text), as the template shows them.
+
+    The chat is rendered as a prompt, because its layout is that of a conversation that ends where a reply is due.
+    """
     mark = "usermark"
-    text = _render(chat, [*messages, ChatMessage("user", mark)], tools, generation_prompt=False)
+    text = prompt_text(chat, [*messages, ChatMessage("user", mark)], tools)
     if isinstance(text, Reason):
         return text
     before, shown, _ = text.rpartition(mark)
@@ -248,15 +251,17 @@ def _opening_ids(chat: ChatFormat, form: ReplyForm) -> tuple[int, ...]:
 def _call_text(
     chat: ChatFormat, messages: Sequence[ChatMessage], reply: ChatMessage, tools: str | None
 ) -> str | Reason:
-    """What the template's own text has of the call behind the prompt, up to its last control token."""
+    """The template's own text of a reply with calls: what follows the prompt, up to the last control token."""
     prompt = prompt_text(chat, messages, tools)
     whole = _render(chat, [*messages, reply], tools, generation_prompt=False)
     if isinstance(prompt, Reason) or isinstance(whole, Reason):
         return prompt if isinstance(prompt, Reason) else Reason.TEMPLATE_REFUSES
-    missing = [call.function.name for call in reply.tool_calls if call.function.name not in whole]
-    if missing or not whole.startswith(prompt):
-        return Reason.TEMPLATE_HIDES if missing else Reason.NO_REPLY_FORM
-    text = whole[len(prompt) :]
+    begins_with_prompt = whole.startswith(prompt)
+    text = whole[len(prompt) :] if begins_with_prompt else whole
+    if not all(call.function.name in text for call in reply.tool_calls):  # a schema in the prompt has the name too
+        return Reason.TEMPLATE_HIDES
+    if not begins_with_prompt:
+        return Reason.NO_REPLY_FORM
     ends = [text.rfind(token) + len(token) for token in special_texts(chat.tokenizer) if token in text]
     return text[: max(ends)] if ends else text
 
@@ -311,5 +316,5 @@ def _ids_behind(tokenizer: PreTrainedTokenizerBase, tail: str, text: str) -> tup
 
 @lru_cache(maxsize=8)
 def _marks_beginnings(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the first word of a text gets other ids than the same word in the middle of a line's beginning."""
+    """Whether a word at the beginning of a text gets other ids than behind a line break."""
     return token_ids(tokenizer, "\na")[-len(token_ids(tokenizer, "a")) :] != token_ids(tokenizer, "a")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -34,7 +35,7 @@ def read_completion(tokenizer: PreTrainedTokenizerBase, form: ReplyForm, ids: Se
     raw = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
     raw = raw if isinstance(raw, str) else "".join(raw)
     reasoning, answer = _split(raw, form)
-    calls = read_calls(answer)
+    calls = read_calls(answer.removesuffix(form.ending.strip()))
     if reasoning is None and not form.opening and not calls:
         return ReadReply(decode(tokenizer, ids))
     if calls:
@@ -93,17 +94,20 @@ _CALLS = (
     ("<|python_tag|>", "<|eom_id|>"),
     (" to=functions.", "<|call|>"),
 )
-"""Marks around the calls of models in use."""
+"""Marks around the calls of models in use; between them one call, or a JSON list of calls."""
 
 
 def read_calls(text: str) -> tuple[ToolCall, ...]:
-    """The calls in a raw answer. Where their inside is no JSON of a call, the whole of it stands as the arguments."""
-    calls = []
+    """The calls in a raw answer, by the first kind of marks that it has.
+
+    Where the text between the marks is no JSON of a call, the whole of it stands as the arguments.
+    """
+    calls: list[ToolCall] = []
     for opening, closing in _CALLS:
         rest = text
         while opening in rest:
             inside, _, rest = rest.partition(opening)[2].partition(closing)
-            calls.append(ToolCall(_function(inside.strip())))
+            calls += map(ToolCall, _functions(inside.strip()))
         if calls:
             break
     return tuple(calls)
@@ -113,13 +117,19 @@ def _call_start(text: str) -> int:
     return min(place for opening, _ in _CALLS if (place := text.find(opening)) >= 0)
 
 
-def _function(inside: str) -> FunctionCall:
+def _functions(inside: str) -> list[FunctionCall]:
+    """What stands between two marks: one call or a list of them as JSON, or else one call in the model's own form."""
     try:
-        call = json.loads(inside)
+        value = json.loads(inside)
     except (ValueError, RecursionError):
-        call = None
-    if isinstance(call, dict) and isinstance(call.get("name"), str):
-        arguments = call.get("arguments", call.get("parameters", {}))
-        return FunctionCall(call["name"], arguments if isinstance(arguments, str) else json.dumps(arguments))
+        value = None
+    calls = value if isinstance(value, list) else [value]
+    if calls and all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        return [_function_of(call) for call in calls]
     name = inside.split("{")[0].split("(")[0].split("<")[0].strip() or inside[:40]
-    return FunctionCall(name, inside)
+    return [FunctionCall(name, inside)]
+
+
+def _function_of(call: dict[str, Any]) -> FunctionCall:
+    arguments = call.get("arguments", call.get("parameters", {}))
+    return FunctionCall(call["name"], arguments if isinstance(arguments, str) else json.dumps(arguments))
