@@ -5,7 +5,6 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from drift.cli import app
@@ -70,8 +69,16 @@ def test_what_does_not_fit_is_trained_as_an_adapter(tiny_policy, tmp_path, monke
     assert notes[0].startswith("computing in ")
 
 
-def test_parameters_are_counted_without_the_weights(tiny_policy):
-    assert real._parameters(str(tiny_policy)) == AutoModelForCausalLM.from_pretrained(tiny_policy).num_parameters()
+@pytest.mark.parametrize("model", ["no-such/model", "adapter", "cut.gguf"])
+def test_a_model_that_cannot_be_loaded_is_one_line(model, tmp_path, monkeypatch):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "/gone"}')
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF\x03\0\0\0")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(PrerequisiteError, match=rf"{model}: .*(cannot be loaded|is gone)") as e:
+        real.real_config(model if "/" in model else f"./{model}", 1, tmp_path / "run")
+    assert "\n" not in str(e.value)
 
 
 def test_a_model_belongs_to_the_real_demo():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from drift.config import LoraSettings, PolicySettings
 from drift.errors import PrerequisiteError
-from drift.policy.model import load_policy, resolve_source, source_of, tokenizer_id, unpack
+from drift.policy.model import load_policy, parameter_count, resolve_source, source_of, tokenizer_id, unpack
 
 FLOAT = PolicySettings()
 TEXTS = ["hello  world\n\n x", "123 ünï 你好 🙂", "<|im_end|> a", ""]
@@ -23,6 +23,7 @@ def test_the_weights_are_those_of_the_file(write_gguf, tiny_policy, tmp_path):
     original = load_policy(tiny_policy, FLOAT)
     exact = load_policy(write_gguf(tmp_path / "exact.gguf"), FLOAT)
     assert exact.policy_id == original.policy_id
+    assert parameter_count(tmp_path / "exact.gguf") == original.model.num_parameters()
     rounded = load_policy(write_gguf(tmp_path / "rounded.gguf", "Q4_1"), FLOAT)
     name = "model.layers.1.mlp.up_proj.weight"
     kind = gguf.GGMLQuantizationType.Q4_1

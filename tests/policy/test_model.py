@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from drift.config import PolicySettings
 from drift.errors import PrerequisiteError
-from drift.policy.model import load_policy, resolve_source, save_policy, weights_id
+from drift.policy.model import load_policy, parameter_count, resolve_source, save_policy, weights_id
 
 SETTINGS = PolicySettings()
 
@@ -31,6 +31,12 @@ def test_a_saved_policy_loads_in_transformers(tiny_policy, tmp_path):
     plain = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert torch.equal(plain(ids).logits, policy.model(ids).logits)
     assert AutoTokenizer.from_pretrained(tmp_path).chat_template == policy.tokenizer.chat_template
+
+
+def test_parameters_are_counted_without_the_weights(tiny_policy, tmp_path):
+    (tmp_path / "adapter_config.json").write_text(f'{{"base_model_name_or_path": "{tiny_policy}"}}')
+    expected = AutoModelForCausalLM.from_pretrained(tiny_policy).num_parameters()
+    assert parameter_count(tiny_policy) == parameter_count(tmp_path) == expected
 
 
 def test_dtype_is_as_set(tiny_policy):

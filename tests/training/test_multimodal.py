@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from drift.config import LoraSettings, PolicySettings, SamplingSettings, TrainingSettings
 from drift.policy.decode import generate
-from drift.policy.model import load_policy
+from drift.policy.model import load_policy, parameter_count
 from drift.policy.multimodal import language_model
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
@@ -142,6 +142,7 @@ def test_the_language_model_is_trained_and_the_rest_is_kept(checkpoint, tmp_path
     reloaded = AutoModelForImageTextToText.from_pretrained(policy)
     assert type(reloaded).__name__ == f"{checkpoint.name}ForConditionalGeneration"
     assert reloaded.config.architectures == [type(reloaded).__name__]
+    assert parameter_count(policy) == reloaded.num_parameters()
 
 
 def test_an_adapter_leaves_the_rest_alone(checkpoint, tmp_path):

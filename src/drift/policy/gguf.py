@@ -1,6 +1,6 @@
-"""A model in one GGUF file, as llama.cpp and Ollama keep it: transformers dequantises it, then it is an ordinary model.
+"""A model in one GGUF file, as llama.cpp and Ollama store it: transformers dequantises it into an ordinary model.
 
-Rounding to 4 bits is not undone: these are the weights that the file holds, as numbers that can be trained.
+Rounding to 4 bits is not undone: the weights are those of the file, as floats that can be trained.
 """
 
 import io
@@ -14,7 +14,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from drift.errors import PrerequisiteError
 from drift.progress import report_note
@@ -33,33 +41,45 @@ _BROKEN = (
 )
 """What reading a damaged file can raise."""
 _ROPE_FACTORS = "rope_freqs.weight"
+# the format's codes of value types; of a number, the letter that `struct` has for it
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _LIST = 8, 9
 
 
 def is_gguf(source: str | Path) -> bool:
-    """By its name, or by its first bytes: Ollama's files have no suffix."""
+    """Whether this is a GGUF file, by its name or by its first bytes: Ollama's files have no suffix."""
     path = Path(source)
     return path.suffix.lower() == SUFFIX or (path.is_file() and _head(path) == _MAGIC)
 
 
 def check_gguf(file: Path) -> None:
-    """Raises PrerequisiteError if the file is not a GGUF, is one part of several, or the package `gguf` is missing."""
+    """Raises PrerequisiteError if the file does not begin as a GGUF file, or the package `gguf` is missing."""
     head = _head(file)
     if head != _MAGIC:
         raise PrerequisiteError(
             f"{file}: not a GGUF file (it begins with {head!r}, not {_MAGIC!r}). Download it again, or set "
             "policy.model to another model."
         )
-    _package()
+    _require_package()
 
 
 def _head(file: Path) -> bytes:
+    """The first four bytes, or fewer of a shorter file. Raises PrerequisiteError if the file cannot be read."""
     try:
         with file.open("rb") as handle:
             return handle.read(len(_MAGIC))
     except OSError as error:
         raise PrerequisiteError(f"{file}: cannot be read ({error.strerror}). Check policy.model.") from None
+
+
+def config_of_gguf(file: Path) -> PreTrainedConfig:
+    """The config that transformers makes of the file's header. Raises PrerequisiteError as `load_gguf` does."""
+    check_gguf(file)
+    _check_content(file)
+    try:
+        return AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name, trust_remote_code=False)
+    except Exception as error:  # the libraries raise anything here
+        raise _unusable(file, " ".join(str(error).split())[:200] or type(error).__name__) from None
 
 
 def load_gguf(file: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -72,9 +92,9 @@ def load_gguf(file: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrain
     place = {"gguf_file": file.name, "trust_remote_code": False}
     try:
         with redirect_stderr(io.StringIO()):  # a progress bar that cannot be switched off
-            tokenizer = _settled(AutoTokenizer.from_pretrained(str(file.parent), **place))
+            tokenizer = _reloaded(AutoTokenizer.from_pretrained(str(file.parent), **place))
             # without `dequantize`, weights stay packed where transformers has kernels, and cannot be trained
-            found: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(file.parent),
                 dtype=dtype,
                 output_loading_info=True,
@@ -83,21 +103,21 @@ def load_gguf(file: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrain
             )
     except Exception as error:  # the libraries raise anything here, tokenizers a plain Exception
         raise _unusable(file, " ".join(str(error).split())[:200] or type(error).__name__) from None
-    loaded, report = found
+    model, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise _unusable(file, f"it has no weights for {len(missing)} of the model's tensors, such as {missing[0]}")
-    return _plain(loaded, file), tokenizer
+    return _unquantised(model, file), tokenizer
 
 
-def _settled(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer as it loads from a folder: of some models (Qwen 2), it normalises texts only then."""
+def _reloaded(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, saved and loaded again: that of some models (Qwen 2) normalises texts only after that."""
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
-def _plain(loaded: PreTrainedModel, file: Path) -> PreTrainedModel:
-    """The same weights in a model that does not count as quantised, which `save_pretrained` refuses to write."""
+def _unquantised(loaded: PreTrainedModel, file: Path) -> PreTrainedModel:
+    """The same weights in a model that is not marked as quantised: `save_pretrained` refuses to write one that is."""
     config = loaded.config
     vars(config).pop("quantization_config", None)
     with torch.device("meta"):
@@ -144,6 +164,8 @@ def _check_content(file: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
+    """`kind`: GGML's code of the quantisation. `offset`: bytes from `data_start` of the header."""
+
     name: str
     elements: int
     kind: int
@@ -154,6 +176,7 @@ class _Tensor:
 class _Header:
     """What a GGUF file says of itself (github.com/ggml-org/ggml, docs/gguf.md), without its vocabulary.
 
+    `parts`: of how many files this is one. `data_start`: the position of the first tensor in the file, in bytes.
     The package's own reader takes seconds for a vocabulary, and fails in as many ways as a file can be cut.
     """
 
@@ -190,11 +213,13 @@ class _Cursor:
         self.position = position
 
     def take(self, form: str) -> tuple[int, ...]:
+        """The next values, of a format of `struct`."""
         values = struct.unpack_from(form, self.content, self.position)
         self.position += struct.calcsize(form)
         return values
 
     def text(self) -> str:
+        """The next text: its length in bytes, and that many bytes of UTF-8."""
         (length,) = self.take("<Q")
         if self.position + length > len(self.content):
             raise ValueError("a text reaches behind the end of the file")
@@ -202,7 +227,7 @@ class _Cursor:
         return self.content[self.position - length : self.position].decode()
 
     def value(self, kind: int) -> object:
-        """A number or text; None for a list, which is passed over."""
+        """The next value, of the type with the code `kind`: a number or text; None for a list, which is skipped."""
         if kind in _NUMBERS:
             return self.take(f"<{_NUMBERS[kind]}")[0]
         if kind == _TEXT:
@@ -219,10 +244,11 @@ class _Cursor:
 
 
 def _bytes(elements: int, block: int, size: int) -> int:
+    """Bytes of a tensor that is stored in blocks of `block` elements, `size` bytes each."""
     return elements // block * size
 
 
-def _package() -> None:
+def _require_package() -> None:
     try:
         import gguf  # noqa: F401
     except ImportError:

@@ -28,11 +28,14 @@ from transformers import (
 from drift.config import PolicySettings
 from drift.errors import PrerequisiteError
 from drift.policy.chat import ChatFormat, TemplateReport, check_template, end_of_turn
-from drift.policy.gguf import SUFFIX, check_gguf, is_gguf, load_gguf
+from drift.policy.gguf import SUFFIX, check_gguf, config_of_gguf, is_gguf, load_gguf
 from drift.policy.multimodal import auto_class, processor_files
 from drift.progress import report_note
 from drift.records import Counts
 from drift.rundir import layout
+
+_LOADING_ERRORS = (OSError, ValueError, KeyError, SafetensorError, HFValidationError)
+"""What transformers, peft and the hub raise for a model that is missing or damaged."""
 
 ADAPTER = "adapter_config.json"
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "sandbox" / "checkpoints"
@@ -43,7 +46,8 @@ EMBEDDED = {"embedded": "base-1", "embedded-2": "base-2", "embedded-3": "base-3"
 class PolicyFacts:
     """What prompts and replies depend on besides the weights, wherever the policy runs.
 
-    `context_length`: its positions, in tokens; `stop_ids`: every token that ends a reply.
+    `context_length`: the number of positions that the model supports, in tokens. `stop_ids`: every token that ends a
+    reply. `policy_id`: the id of the weights (`weights_id`).
     """
 
     chat: ChatFormat
@@ -74,7 +78,7 @@ class Policy:
 
     @property
     def context_length(self) -> int:
-        """The number of positions that the model supports, in tokens."""
+        """The number of positions that the model supports, in tokens; a million if its config sets no limit."""
         config = self.model.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", None) or 1_000_000)
 
@@ -92,7 +96,10 @@ class Policy:
 
 
 def resolve_source(source: str | Path) -> str:
-    """The folder, GGUF file or hub id that a policy's name means. Raises PrerequisiteError for a path without one."""
+    """The folder, GGUF file or hub id that a policy's name means.
+
+    Raises PrerequisiteError for a path that does not exist or holds no model. A hub id is not looked up.
+    """
     name = str(source)
     if name in EMBEDDED:
         return str(CHECKPOINTS / EMBEDDED[name])
@@ -139,13 +146,30 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
         else:
             tokenizer = AutoTokenizer.from_pretrained(resolved, trust_remote_code=False)
             model = _load_model(resolved, settings)
-    except (OSError, ValueError, KeyError, SafetensorError, HFValidationError) as error:
+    except _LOADING_ERRORS as error:
         raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
     chat = ChatFormat.of(tokenizer, settings)
     _report_template(check_template(chat, str(source)))
     _check_weights(model, str(source))
     torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return identified(model.eval(), chat, {} if is_gguf(resolved) else processor_files(resolved))
+
+
+def parameter_count(source: str | Path) -> int:
+    """The number of parameters of a model (of its base, for an adapter), from its config alone.
+
+    Raises PrerequisiteError if there is no such model.
+    """
+    _be_quiet()
+    resolved = resolve_source(source)
+    try:
+        base = base_of_adapter(Path(resolved)) if (Path(resolved) / ADAPTER).is_file() else resolved
+        is_file = is_gguf(base)
+        config = config_of_gguf(Path(base)) if is_file else AutoConfig.from_pretrained(base, trust_remote_code=False)
+        with torch.device("meta"):
+            return auto_class(config).from_config(config, trust_remote_code=False).num_parameters()
+    except _LOADING_ERRORS as error:
+        raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
 
 
 def identified(
@@ -187,22 +211,20 @@ def unpack(out: Path, source: Path, dtype: Literal["float32", "bfloat16"]) -> Co
 def base_of_adapter(folder: Path) -> str:
     """The folder, file or hub id of the model that a peft adapter was trained on.
 
-    The adapter names it by its path at that time. A run, or an export, that has moved still has the base that it made
-    itself: it is looked for in the folders above the adapter. Raises PrerequisiteError if it is not there.
+    The adapter names it by its path at training time. A run or export that has moved since still contains the base that
+    it unpacked, so the two folders above the adapter are searched. Raises PrerequisiteError if it is in neither.
     """
     base = str(json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
     if not Path(base).is_absolute() or Path(base).exists():
         return base
-    own = next(
-        (above / layout.BASE_MODEL for above in folder.resolve().parents[:2] if (above / layout.BASE_MODEL).is_dir()),
-        None,
-    )
-    if own is None:
+    candidates = (parent / layout.BASE_MODEL for parent in folder.resolve().parents[:2])
+    moved = next((candidate for candidate in candidates if candidate.is_dir()), None)
+    if moved is None:
         raise PrerequisiteError(
             f"{folder}: the adapter's base model {base} is gone. Put it there again, or set base_model_name_or_path in "
             f"{folder / ADAPTER} to where it is now."
         )
-    return str(own)
+    return str(moved)
 
 
 def save_policy(policy: Policy, out: Path) -> None:

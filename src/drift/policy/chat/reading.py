@@ -123,7 +123,7 @@ def _functions(inside: str) -> list[FunctionCall]:
         value = json.loads(inside)
     except (ValueError, RecursionError):
         value = None
-    calls = value if isinstance(value, list) else [value]
+    calls: list[Any] = value if isinstance(value, list) else [value]
     if calls and all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
         return [_function_of(call) for call in calls]
     name = inside.split("{")[0].split("(")[0].split("<")[0].strip() or inside[:40]
