@@ -289,5 +289,12 @@ def test_logs_of_which_nothing_is_usable_are_an_error_that_says_what_became_of_t
     with pytest.raises(DataError, match=r"in these logs: \S*package.json skipped .unknown log format"):
         check_usable(preview([tmp_path / "logs"], store).summary)
     good = write(tmp_path / "good.jsonl", chat(1), b"{")
+    asked = IngestionSettings(require_consent={"consent": "yes"})
+    with pytest.raises(DataError, match=r"1 no_consent.*They were read, but --require-consent") as caught:
+        check_usable(ingest([good], store, settings=asked))
+    assert "--map" not in str(caught.value)  # their columns are right
+    thumb = {"id": "a", "conversation_id": "c", "rating": "thumbs_down"}
+    with pytest.raises(DataError, match=r"1 orphan_feedback.*together with the chats that they are about.$"):
+        check_usable(ingest([write(tmp_path / "thumbs.jsonl", thumb)], store))
     check_usable(ingest([good], store))
     check_usable(ingest([good], store))  # all duplicates

@@ -121,6 +121,13 @@ def test_who_speaks_is_no_unread_key_of_the_metadata(tmp_path, name):
     assert found == {"metadata.shop": 1} | ({"labels.shop": 1} if name == "gemini" else {})
 
 
+def test_the_time_and_the_name_of_a_span_are_read(tmp_path):
+    """As Logfire names them."""
+    texts = {"gen_ai.prompt": "q", "gen_ai.completion": "a"}
+    span = {"span_name": "chat", "start_timestamp": "2024-05-01T00:00:00Z", "attributes": texts, "shop": "x"}
+    assert unread(tmp_path, span) == {"shop": 1}
+
+
 def test_a_content_of_chatgpt_of_an_unknown_kind_is_unread(tmp_path):
     def node(name, above, role, content):
         return {"message": {"author": {"role": role}, "content": content}, "parent": above, "children": []}

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -84,9 +84,17 @@ def check_usable(summary: IngestSummary) -> None:
     formats = ", ".join(summary.formats)
     read = f"{summary.rows} row{'s' * (summary.rows != 1)} read as {formats}: " if formats else ""
     raise DataError(
-        f"nothing usable in these logs: {read}{'; '.join(parts) or 'no rows'}. "
-        f"{'Correct --map and --roles.' if 'table(' in formats else how_to_read()}"
+        f"nothing usable in these logs: {read}{'; '.join(parts) or 'no rows'}. {_way_out(outcomes.keys(), formats)}"
     )
+
+
+def _way_out(reasons: Set[Reason], formats: str) -> str:
+    """What to do if nothing was usable: only logs that could not be read need other columns."""
+    if reasons & {Reason.NO_CONSENT, Reason.FORGOTTEN}:
+        return "They were read, but --require-consent or an earlier `drift forget` keeps them out of the store."
+    if reasons == {Reason.ORPHAN_FEEDBACK}:
+        return "Ingest the judgements together with the chats that they are about."
+    return "Correct --map and --roles." if "table(" in formats else how_to_read()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.otel import ai_sdk
 from drift.logs.traces.otel.attributes import indexed_messages, messages_in_events, schemas_in
 from drift.logs.traces.otel.records import CHOICE, MESSAGE, CallRecords, Records, choice_index
-from drift.logs.traces.otel.spans import TraceSpan, attributes_of, spans
+from drift.logs.traces.otel.spans import STARTED, TraceSpan, attributes_of, spans
 from drift.logs.traces.texts import SESSIONS, USERS, as_spare, call_draft, first_name, iso, plain_messages
 from drift.logs.traces.verdicts import judgement
 from drift.logs.unread import keys
@@ -40,8 +40,8 @@ _TEXTS_MISSING = (
 )
 
 _SPAN = keys(
-    "name event_name eventName attributes context events body trace_id traceId context.trace_id span_id spanId"
-    " context.span_id start_time startTimeUnixNano start_time_unix_nano timestamp timeUnixNano observedTimeUnixNano"
+    "name event_name eventName span_name attributes context events body trace_id traceId context.trace_id span_id"
+    f" spanId context.span_id {' '.join(STARTED)}"
 )
 _GROUPS = {
     "resourceSpans": keys("", scopeSpans=keys("", spans=_SPAN)),

@@ -9,7 +9,7 @@ from typing import Any
 from drift.logs.draft import name_of, structured
 
 _GROUPS = (("resourceSpans", "scopeSpans", "spans"), ("resourceLogs", "scopeLogs", "logRecords"))
-_STARTED = (
+STARTED = (
     "start_time", "start_timestamp", "startTimeUnixNano", "start_time_unix_nano", "timestamp", "timeUnixNano",
     "observedTimeUnixNano",
 )  # fmt: skip
@@ -63,7 +63,7 @@ def _span(row: Mapping[str, Any]) -> TraceSpan:
         next((name for place in places for key in keys if (name := name_of(place.get(key)))), None)
         for keys in (("trace_id", "traceId", "context.trace_id"), ("span_id", "spanId", "context.span_id"))
     )
-    started = next((row[key] for key in _STARTED if row.get(key)), None)
+    started = next((row[key] for key in STARTED if row.get(key)), None)
     events = tuple(_span({"trace_id": trace, "span_id": span, **event}) for event in _mappings(row.get("events")))
     return TraceSpan(str(event or ""), attributes, trace, span, started, _value(row.get("body")), events)
 
