@@ -120,6 +120,7 @@ def test_figures_by_hand():
     quality = quality_of(turns, scores)
     assert (quality.turns, quality.liked, quality.within, quality.within_comparisons) == (4, 2, 0.5, 2)
     assert quality.length == 0.5  # 4 over 3, 4 below 5, and once more
+    assert auroc(np.array([1.0, 1.0, 0.0]), np.array([True, False, False])) == 0.75  # a tie and a win
 
 
 def test_hindsight_is_the_likelihood_of_the_complaint(tiny_policy):

@@ -1,12 +1,13 @@
 """Feedback reward: a classifier that learns from the store's own labels which replies users like.
 
-It is a scalar head on the policy's weights, trained on liked (1) and disliked (0) replies with the log-loss, so the
-difference of two scores is the log-odds that one is the liked one. Conversations of one family stay together: a share
-of them is held out, and says what the reward is worth. One that is no better than chance, or than the length of a
-reply, is refused.
+It is the policy with a head of one output, trained on liked (1) and disliked (0) replies with the log-loss: the
+sigmoid of a score is the probability that users like the reply. Every fifth family of conversations is held out, and
+the reward is measured on their replies. A reward that is no better than chance, or than the length of a reply, is
+refused.
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ HELD_OUT = 5
 """One in so many families of conversations is held out."""
 
 MIN_TURNS = 20
-"""Fewest liked and fewest disliked replies, held out and not."""
+"""The fewest replies of each kind: liked and disliked, each among those to learn from and among those held out."""
 
 MIN_AUROC = 0.6
 """Below it, on held-out turns, the reward is refused."""
@@ -45,10 +46,11 @@ QUALITY = "quality.json"
 class RewardQuality(BaseModel):
     """quality.json: what the reward is worth on held-out turns.
 
-    `auroc`: how often a liked reply stands above a disliked one, with its 95 % interval over conversations.
-    `within`: the same among replies to one and the same request, and the number of such comparisons. `length`: the
-    AUROC of length alone, by the better of "shorter" and "longer". `calibration_error`: mean distance of predicted and
-    observed share of liked replies, in ten bins.
+    `auroc`: the share of (liked, disliked) pairs of replies in which the liked one has the higher score, with its 95 %
+    interval over conversations. `within`: the same share among replies to the same request, and how many such pairs
+    there are. `length`: the AUROC of a reply's length in characters, as "shorter is liked" or "longer is liked",
+    whichever is higher. `calibration_error`: mean distance between the predicted and the observed share of liked
+    replies, over ten bins of the prediction.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +68,7 @@ class RewardQuality(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class JudgedTurn:
-    """A reply that its user liked or disliked. `group`: the family of its conversation."""
+    """A reply that its user liked or disliked. `group`: the family of its conversation, or its id if it has none."""
 
     prompt: tuple[ChatMessage, ...]
     reply: ChatMessage
@@ -88,14 +90,18 @@ def fit_feedback_reward(
     max_length: int,
     seed: int,
 ) -> Counts:
-    """Write the folder of a sequence classifier with one output, and quality.json in it; returns its figures.
+    """Write the folder of a sequence classifier with one output, and quality.json in it.
 
-    `start`: whose weights it begins with. Raises DataError if there are too few turns, or if the reward is useless.
+    Returns the figures of quality.json, and the number of turns that it learned from and of those left out by reason.
+    `start`: the policy whose weights it begins with. `max_length`: of a conversation with its reply, in tokens. Raises
+    DataError if there are too few turns, or if the reward is useless.
     """
     policy = load_policy(start, policy_settings)
     turns = list(judged_turns(store))
-    ids = [_ids(policy, turn) for turn in turns]
-    fitting = [(turn, row) for turn, row in zip(turns, ids, strict=True) if row and len(row) <= max_length]
+    encoded = [(turn, encode_conversation(policy.chat, turn.prompt, turn.reply, turn.tools)) for turn in turns]
+    shown = [(turn, ids) for turn, ids in encoded if not isinstance(ids, Reason)]
+    dropped = Counter(f"dropped.{ids}" for _, ids in encoded if isinstance(ids, Reason))
+    fitting = [(turn, ids) for turn, ids in shown if 0 < len(ids) <= max_length]
     learned = [pair for pair in fitting if not pair[0].held_out]
     held = [pair for pair in fitting if pair[0].held_out]
     _check_enough(store, learned, held)
@@ -107,7 +113,7 @@ def fit_feedback_reward(
     policy.tokenizer.save_pretrained(out)
     (out / QUALITY).write_text(quality.model_dump_json(indent=2) + "\n", encoding="utf-8")
     figures = {name: value for name, value in quality.model_dump().items() if value is not None}
-    return {"learned": len(learned), "too_long": len(turns) - len(fitting), **figures}
+    return {"learned": len(learned), "too_long": len(shown) - len(fitting), **dropped, **figures}
 
 
 def judged_turns(store: Store) -> Iterator[JudgedTurn]:
@@ -133,7 +139,7 @@ def classifier_of(policy: Policy, seed: int) -> PreTrainedModel:
 
 
 def quality_of(turns: Sequence[JudgedTurn], scores: NDArray[np.float64]) -> RewardQuality:
-    """`scores` [n]: of the turns, in their order."""
+    """What the reward is worth on these turns. `scores`: float64 [n], one for each turn, in logits."""
     liked = np.array([turn.liked for turn in turns])
     value = auroc(scores, liked)
     interval = _interval(scores, liked, [turn.group for turn in turns])
@@ -154,9 +160,16 @@ def quality_of(turns: Sequence[JudgedTurn], scores: NDArray[np.float64]) -> Rewa
 
 
 def auroc(scores: NDArray[np.float64], liked: NDArray[np.bool_]) -> float:
-    """The share of (liked, disliked) pairs that `scores` [n] puts in this order; ties count half."""
-    good, bad = scores[liked], scores[~liked]
-    return float(((good[:, None] > bad) + 0.5 * (good[:, None] == bad)).mean())
+    """The share of (liked, disliked) pairs in which the liked one has the higher score [n]; ties count half."""
+    won, pairs = _pairs_won(scores, liked)
+    return won / pairs
+
+
+def _pairs_won(scores: NDArray[np.float64], liked: NDArray[np.bool_]) -> tuple[float, int]:
+    """(Pairs in which the liked one has the higher score [n], where a tie counts half; number of pairs)."""
+    good, bad = scores[liked], np.sort(scores[~liked])
+    lower, not_higher = (np.searchsorted(bad, good, side) for side in ("left", "right"))
+    return float((lower + not_higher).sum()) / 2, len(good) * len(bad)
 
 
 def within_requests(turns: Sequence[JudgedTurn], scores: NDArray[np.float64]) -> tuple[float, int]:
@@ -166,17 +179,9 @@ def within_requests(turns: Sequence[JudgedTurn], scores: NDArray[np.float64]) ->
         by_request.setdefault(stable_hash(turn.prompt), []).append(place)
     won, count = 0.0, 0
     for places in by_request.values():
-        good = [scores[place] for place in places if turns[place].liked]
-        bad = [scores[place] for place in places if not turns[place].liked]
-        won += sum((g > b) + 0.5 * (g == b) for g in good for b in bad)
-        count += len(good) * len(bad)
+        more_won, pairs = _pairs_won(scores[places], np.array([turns[place].liked for place in places]))
+        won, count = won + more_won, count + pairs
     return won, count
-
-
-def _ids(policy: Policy, turn: JudgedTurn) -> tuple[int, ...]:
-    """Ids of the conversation up to the reply; empty if the template does not show it."""
-    ids = encode_conversation(policy.chat, turn.prompt, turn.reply, turn.tools)
-    return () if isinstance(ids, Reason) else ids
 
 
 _Encoded = Sequence[tuple[JudgedTurn, tuple[int, ...]]]
@@ -185,10 +190,10 @@ _Encoded = Sequence[tuple[JudgedTurn, tuple[int, ...]]]
 def _check_enough(store: Store, learned: _Encoded, held: _Encoded) -> None:
     counts = [sum(turn.liked is liked for turn, _ in part) for part in (learned, held) for liked in (True, False)]
     if min(counts) < MIN_TURNS:
-        found = "{} liked and {} disliked replies to learn from, {} and {} held out".format(*counts)
+        available = "{} liked and {} disliked replies to learn from, {} and {} held out".format(*counts)
         raise DataError(
-            f"{store.path}: too few judged replies for recipe.scorer.name: feedback ({found}; at least {MIN_TURNS} of "
-            "each). Label more chats, or choose another scorer."
+            f"{store.path}: too few judged replies for recipe.scorer.name: feedback ({available}; at least {MIN_TURNS} "
+            "of each). Label more chats, or choose another scorer."
         )
 
 
@@ -205,7 +210,7 @@ def _check_useful(quality: RewardQuality) -> None:
 def _train(
     model: PreTrainedModel, rows: _Encoded, settings: FeedbackRewardSettings, policy: PolicySettings, seed: int
 ) -> None:
-    """Log-loss over all weights; batches of like length, in an order that the seed draws."""
+    """Fit all weights with the log-loss, in batches of similar length, in an order that the seed draws."""
     dtype = getattr(torch, policy.dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     rng = random.Random(f"feedback reward {seed}")
@@ -228,7 +233,7 @@ def _train(
 
 
 def _shuffled(rows: _Encoded, size: int, rng: random.Random) -> list[_Encoded]:
-    """Batches of rows of like length, in random order."""
+    """Batches of rows of similar length, in random order."""
     order = sorted(rows, key=lambda row: (len(row[1]), rng.random()))
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     rng.shuffle(batches)
@@ -246,19 +251,21 @@ def _padded(rows: Sequence[tuple[int, ...]], pad: int) -> tuple[torch.Tensor, to
 @torch.inference_mode()
 def _scores(model: PreTrainedModel, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
     """One row at a time: no padding can change a score. float64 [n]"""
-    found = []
+    scores = []
     for ids in rows:
         inputs = torch.tensor([ids], device=model.device)
-        found.append(float(model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits[0, 0]))
-    return np.array(found)
+        scores.append(float(model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits[0, 0]))
+    return np.array(scores)
 
 
 def _interval(scores: NDArray[np.float64], liked: NDArray[np.bool_], groups: Sequence[str]) -> Share:
     """The AUROC, with an interval over conversations drawn with replacement; draws of one class are left out."""
-    names = sorted(set(groups))
-    members = [np.array([place for place, group in enumerate(groups) if group == name]) for name in names]
+    by_group: dict[str, list[int]] = {}
+    for place, group in enumerate(groups):
+        by_group.setdefault(group, []).append(place)
+    members = [np.array(by_group[group]) for group in sorted(by_group)]
     draws = []
-    for drawn in draw_units(len(names), 500):
+    for drawn in draw_units(len(members), 500):
         places = np.concatenate([members[unit] for unit in drawn])
         if 0 < liked[places].sum() < len(places):
             draws.append(auroc(scores[places], liked[places]))
@@ -266,6 +273,7 @@ def _interval(scores: NDArray[np.float64], liked: NDArray[np.bool_], groups: Seq
 
 
 def _calibration_error(predicted: NDArray[np.float64], liked: NDArray[np.bool_]) -> float:
+    """Expected calibration error of probabilities [n], over ten bins of equal width."""
     bins = np.minimum((predicted * 10).astype(int), 9)
     parts = [bins == number for number in range(10) if (bins == number).any()]
     return float(sum(part.sum() * abs(predicted[part].mean() - liked[part].mean()) for part in parts) / len(liked))

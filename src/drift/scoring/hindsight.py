@@ -1,8 +1,9 @@
-"""Hindsight: a fresh reply is better the less it invites the complaint that was made.
+"""Hindsight: a fresh reply is the better, the less likely it makes the user's complaint about the logged reply.
 
-The score is -log p(complaint | request, reply) per token under the policy. By Bayes, log p(complaint | x, y) for two
-replies y differs as the log-odds that this complaint came after the one or the other (the follow-up signal of arXiv
-2603.12273). It is a signal of a model about itself: how well it tells right from wrong has to be measured.
+The score is -log p(complaint | request, reply) per token, in nats, under the policy. By Bayes' rule, the difference of
+log p(complaint | request, reply) between two replies is the log-odds of which of them the complaint followed (the
+follow-up signal of arXiv 2603.12273), if both were as likely before. The policy judges its own replies here: how well
+it tells right from wrong has to be measured.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from drift.records import ChatMessage, Reason, ReplyToScore
 
 
 class HindsightScorer:
-    """None for a reply whose user wrote no complaint, and for a chat of more than `max_length` tokens."""
+    """Scores are None for a reply whose user wrote no complaint, and where the template does not show the chat or the
+    complaint ends behind `max_length` tokens."""
 
     def __init__(self, policy: Policy, max_length: int) -> None:
         self.policy = policy
@@ -29,6 +31,6 @@ class HindsightScorer:
             ids = encode_user_turn(self.policy.chat, chat, reply.complaint, reply.tools)
             if not isinstance(ids, Reason) and ids[1] and sum(map(len, ids)) <= self.max_length:
                 rows[place] = ids
-        found = logps_of_ids(self.policy, list(rows.values()))
-        scores = dict(zip(rows, (-logps.per_token for logps in found), strict=True))
+        complaint_logps = logps_of_ids(self.policy, list(rows.values()))
+        scores = dict(zip(rows, (-logps.per_token for logps in complaint_logps), strict=True))
         return [scores.get(place) for place in range(len(replies))]
