@@ -216,6 +216,7 @@ def test_what_ends_the_turn_is_no_part_of_a_call(byte_tokenizer):
     [
         ({"thinking": "maybe"}, "policy.thinking"),
         ({"template_arguments": {"tools": []}}, "tools is set by drift"),
+        ({"template_arguments": {"enable_thinking": "off"}}, "enable_thinking is 'off', a text.*write false"),
         ({"date": "tomorrow"}, "'tomorrow' is no date; write it as 2026-11-28"),
     ],
 )

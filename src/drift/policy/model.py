@@ -89,10 +89,8 @@ class Policy:
     @property
     def stop_ids(self) -> frozenset[int]:
         """Every token that ends a reply: the template's, the tokenizer's EOS, and those of the generation config."""
-        declared = getattr(self.model.generation_config, "eos_token_id", None)
-        ends = [end_of_turn(self.chat), self.tokenizer.eos_token_id]
-        ends += declared if isinstance(declared, list) else [declared]
-        return frozenset(token for token in ends if token is not None)
+        ends = (end_of_turn(self.chat), self.tokenizer.eos_token_id, *_declared_ends(self.model))
+        return frozenset(token for token in ends if isinstance(token, int))
 
 
 def resolve_source(source: str | Path) -> str:
@@ -148,7 +146,7 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
             model = _load_model(resolved, settings)
     except _LOADING_ERRORS as error:
         raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
-    chat = ChatFormat.of(tokenizer, settings)
+    chat = ChatFormat.of(tokenizer, settings, _declared_ends(model))
     _report_template(check_template(chat, str(source)))
     _check_weights(model, str(source))
     torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -177,6 +175,12 @@ def identified(
 ) -> Policy:
     """The policy, with the id of its present weights."""
     return Policy(model, chat, weights_id(model), processor or {})
+
+
+def _declared_ends(model: PreTrainedModel | PeftModel) -> tuple[int, ...]:
+    """The tokens that end a reply by the generation config."""
+    declared = getattr(model.generation_config, "eos_token_id", None)
+    return tuple(declared) if isinstance(declared, list) else () if declared is None else (declared,)
 
 
 @lru_cache(maxsize=32)

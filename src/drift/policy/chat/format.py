@@ -29,17 +29,21 @@ class ChatFormat:
     """A tokenizer with its chat template, as this run uses it.
 
     `arguments`: of the template, as the user set them. `date`: what a template that reads the clock shows (ISO 8601).
+    `declared_ends`: tokens at which a server stops besides the tokenizer's EOS (those of the generation config).
     """
 
     tokenizer: PreTrainedTokenizerBase
     thinking: Thinking = "off"
     arguments: Mapping[str, Any] = field(default_factory=dict)
     date: str | None = None
+    declared_ends: tuple[int, ...] = ()
     layouts: dict[tuple[object, ...], ChatLayout | Reason] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, settings: PolicySettings) -> "ChatFormat":
-        return cls(tokenizer, settings.thinking, settings.template_arguments, settings.date)
+    def of(
+        cls, tokenizer: PreTrainedTokenizerBase, settings: PolicySettings, declared_ends: tuple[int, ...] = ()
+    ) -> "ChatFormat":
+        return cls(tokenizer, settings.thinking, settings.template_arguments, settings.date, declared_ends)
 
     @cached_property
     def template(self) -> ChatTemplate:
@@ -56,8 +60,17 @@ class ChatFormat:
     def layout(self, messages: Sequence[ChatMessage], tools: str | None) -> ChatLayout | Reason:
         shape = shape_of(messages, tools is not None)
         if shape not in self.layouts:
-            self.layouts[shape] = find_layout(self.template, messages, tools is not None)
+            found = find_layout(self.template, messages, tools is not None)
+            if isinstance(found, ChatLayout):
+                found = replace(found, form=replace(found.form, ending=self._until_stop(found.form.ending)))
+            self.layouts[shape] = found
         return self.layouts[shape]
+
+    def _until_stop(self, ending: str) -> str:
+        """Without what stands behind the first token at which a server stops: no sampled reply ever has it."""
+        stops = {self.tokenizer.eos_token_id, *self.declared_ends} - {None}
+        texts = [str(self.tokenizer.convert_ids_to_tokens(stop)) for stop in stops]
+        return ending[: min((ending.find(text) + len(text) for text in texts if text in ending), default=None)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from drift.policy.chat.adapting import adaptations
 from drift.policy.chat.template import ChatTemplate, TemplateDialect, TemplateRefusal
-from drift.policy.chat.thinking import closing_of, named_marks, without_empty_thoughts
+from drift.policy.chat.thinking import closing_of, named_marks, without_closed_thoughts, without_empty_thoughts
 from drift.records import ChatMessage, FunctionCall, Reason, ToolCall
 
 _REPLY, _THOUGHT = "replymark", "thoughtmark"
@@ -159,8 +159,8 @@ def _reply_form(
         opening = head[len(tail) :]
     elif thought is not None and (starts_thinking or not thought[0]):
         opening = thought[1]  # an empty thought, in the marks that the generation prompt began
-    elif without_empty_thoughts(tail).startswith(without_empty_thoughts(head)):
-        opening = ""  # the template writes more for the model, such as an empty thought, than it shows later
+    elif without_closed_thoughts(tail).startswith(without_empty_thoughts(head)):
+        opening = ""  # the template writes more for the model, such as a thought of its own, than it shows later
     else:
         return None
     following = answered(ChatMessage("user", "x")).partition(_REPLY)[2]
@@ -168,11 +168,16 @@ def _reply_form(
 
 
 def _ending(tokenizer: PreTrainedTokenizerBase, rest: str, following: str) -> str:
-    """What ends a turn: the control tokens behind the reply, or else the one with which the next turn begins."""
+    """What ends a turn: all up to the control tokens behind the reply, or else the one with which the next turn begins.
+
+    Of several tokens, those that are gone once a user answers end the conversation and not the turn (Phi-4-mini shows
+    `<|end|><|endoftext|>`).
+    """
     tokens, bos = _control_tokens(tokenizer), tokenizer.bos_token
-    run = re.match(rf"\s*(?:{tokens})+", rest) if tokens else None
+    run = re.match(rf".*?(?:{tokens})+", rest, re.DOTALL) if tokens else None
     if run is not None:
-        return run[0]
+        cuts = [token.end() for token in re.finditer(tokens, run[0])]
+        return next((run[0][:cut] for cut in reversed(cuts) if following.startswith(run[0][:cut])), run[0])
     first = re.match(tokens, following) if tokens else None
     return first[0] if first is not None and first[0] != bos else ""
 

@@ -34,13 +34,16 @@ def read_completion(tokenizer: PreTrainedTokenizerBase, form: ReplyForm, ids: Se
     it."""
     raw = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
     raw = raw if isinstance(raw, str) else "".join(raw)
+    said = _plain(tokenizer, form.ending)  # text before the token that ends a turn is no part of the answer
+    said = said if said and raw.endswith(form.ending) else ""
     reasoning, answer = _split(raw, form)
     calls = read_calls(answer.removesuffix(form.ending.strip()))
     if reasoning is None and not form.opening and not calls:
-        return ReadReply(decode(tokenizer, ids))
+        return ReadReply(decode(tokenizer, ids).removesuffix(said))
     if calls:
-        answer = answer[: _call_start(answer)]
-    return ReadReply(_plain(tokenizer, answer), None if not reasoning else _plain(tokenizer, reasoning).strip(), calls)
+        answer, said = answer[: _call_start(answer)], ""
+    thought = None if not reasoning else _plain(tokenizer, reasoning).strip()
+    return ReadReply(_plain(tokenizer, answer).removesuffix(said), thought, calls)
 
 
 def is_written_as(chat: ChatFormat, form: ReplyForm, reply: ChatMessage, ids: Sequence[int]) -> bool:
@@ -56,7 +59,8 @@ def is_written_as(chat: ChatFormat, form: ReplyForm, reply: ChatMessage, ids: Se
     if reply.reasoning or reply.tool_calls or not form.opening:
         return True
     raw = chat.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return str(raw).startswith(form.opening) or not form.opening.strip()
+    # a tokenizer may write a space into the first word
+    return str(raw).startswith(form.opening) or not form.opening.strip(" ")
 
 
 def _split(raw: str, form: ReplyForm) -> tuple[str | None, str]:

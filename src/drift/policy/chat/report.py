@@ -7,7 +7,7 @@ from typing import Any
 from drift.errors import PrerequisiteError
 from drift.policy.chat.format import ChatFormat, end_of_turn, reply_form
 from drift.policy.chat.layout import ReplyForm
-from drift.policy.chat.template import ChatTemplate
+from drift.policy.chat.template import ChatTemplate, TemplateRefusal
 from drift.policy.chat.thinking import thinking_arguments
 from drift.records import ChatMessage, Reason
 
@@ -35,12 +35,18 @@ def check_template(chat: ChatFormat, source: str) -> TemplateReport:
         raise PrerequisiteError(
             f"{source}: its tokenizer has no chat template; use the instruction-tuned model or add chat_template.jinja."
         )
+    named = chat.tokenizer.chat_template
+    if isinstance(named, dict) and "default" not in named:
+        raise PrerequisiteError(
+            f"{source}: none of its tokenizer's chat templates ({', '.join(sorted(named))}) is named default, so none "
+            "is for conversations without tools. Write the one that you serve with to chat_template.jinja beside the "
+            "tokenizer."
+        )
     form = reply_form(chat, _ASKED)
     if isinstance(form, Reason):
         raise PrerequisiteError(
-            f"{source}: its chat template changes the prompt once a reply follows, or refuses a plain request "
-            f"({form}), so training would not match sampling. Set policy.template_arguments to those that you serve "
-            "with, or use a chat template that only appends to the prompt."
+            f"{source}: {_why_refused(chat, form)}. Set policy.template_arguments to those that you serve with, or use "
+            "another chat template."
         )
     end = chat.tokenizer.convert_ids_to_tokens(end_of_turn(chat))
     return TemplateReport(
@@ -49,6 +55,17 @@ def check_template(chat: ChatFormat, source: str) -> TemplateReport:
         thinking=_thinking(chat, form.thought is not None),
         findings=_findings(chat),
     )
+
+
+def _why_refused(chat: ChatFormat, reason: Reason) -> str:
+    """What is wrong with a template that shows no plain request and reply, in its own words if it has some."""
+    if reason is Reason.TEMPLATE_HIDES:
+        return "its chat template does not show the text of a plain request"
+    try:
+        chat.template.render(_ASKED, generation_prompt=True)
+    except TemplateRefusal as refusal:
+        return str(refusal)
+    return "its chat template changes the prompt once a reply follows, so training would not match sampling"
 
 
 def _form(chat: ChatFormat, form: ReplyForm) -> str:

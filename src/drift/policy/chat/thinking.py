@@ -12,11 +12,18 @@ _ASKED = (ChatMessage("user", "a"),)
 _EMPTY_THOUGHT = re.compile(
     "|".join(rf"{re.escape(opening)}\s*{re.escape(closing)}\s*" for opening, closing in MARKS), re.IGNORECASE
 )
+_CLOSED_THOUGHT = re.compile(
+    "|".join(rf"{re.escape(opening)}.*?{re.escape(closing)}\s*" for opening, closing in MARKS),
+    re.IGNORECASE | re.DOTALL,
+)
+_COUNTS_TOKENS = re.compile("budget|tokens|limit", re.IGNORECASE)
 _SAYS_NO = re.compile(r"^(no|not|disable|skip|without|hide)_|_(off|disabled)$")
 
 
 def thinking_arguments(template: ChatTemplate, thinking: Thinking) -> dict[str, Any]:
     """The template arguments that switch thinking off, or on for `keep` and for what `strip` samples.
+
+    A budget of thoughts in tokens is 0 for `off`, and otherwise what the template or the user says.
 
     A switch is an argument about thinking that changes the prompt for a plain request when it is set. An argument that
     the user set, and one whose default is what is wanted already, stays as it is.
@@ -24,6 +31,10 @@ def thinking_arguments(template: ChatTemplate, thinking: Thinking) -> dict[str, 
     wanted: dict[str, Any] = {}
     for name in words_of(template.text, "(?i:think|reason)"):
         if name in template.arguments:
+            continue
+        if _COUNTS_TOKENS.search(name):
+            if thinking == "off" and _prompt(template, {name: 0}) not in (None, _prompt(template, {})):
+                wanted[name] = 0
             continue
         on = not _SAYS_NO.search(name)
         default, *set_to = (_prompt(template, arguments) for arguments in ({}, {name: on}, {name: not on}))
@@ -61,6 +72,10 @@ def closing_of(generation_prompt: str) -> str | None:
 
 def without_empty_thoughts(text: str) -> str:
     return _EMPTY_THOUGHT.sub("", text)
+
+
+def without_closed_thoughts(text: str) -> str:
+    return _CLOSED_THOUGHT.sub("", text)
 
 
 def named_marks(text: str) -> tuple[str, str] | None:

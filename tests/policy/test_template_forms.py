@@ -1,0 +1,113 @@
+"""Forms that templates of 2025 and 2026 have and TRL ships no example of; the right values are by hand."""
+
+import copy
+
+import pytest
+
+from drift.errors import PrerequisiteError
+from drift.policy.chat import ChatFormat, check_template, encode_completion, encode_prompt, is_written_as, reply_form
+from drift.policy.chat.reading import read_completion
+from drift.records import ChatMessage
+
+ASKED = (ChatMessage("user", "hi"),)
+REPLY = ChatMessage("assistant", "yes")
+TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>"
+PHI_4_MINI = TURNS + "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% else %}<|pad|>{% endif %}"
+TWO_TOKENS = TURNS + "<|pad|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+HUNYUAN = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and loop.last %}<answer>\n"
+    "{{ m.content }}\n</answer>{% else %}{{ m.content }}{% endif %}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+GLM = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+)
+SEED = (
+    "{% if thinking_budget is defined and thinking_budget > 0 %}budget {{ thinking_budget }}{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if thinking_budget is defined and thinking_budget == 0 %}"
+    "<seed:think>I may not think, so I answer at once.</seed:think>{% endif %}{% endif %}"
+)
+
+
+def chat(tokenizer, template, thinking="off", **more) -> ChatFormat:
+    changed = copy.deepcopy(tokenizer)
+    changed.chat_template = template
+    return ChatFormat(changed, thinking, **more)
+
+
+def ids(fmt: ChatFormat, text: str) -> tuple[int, ...]:
+    return tuple(fmt.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def written(fmt: ChatFormat) -> str:
+    return fmt.tokenizer.decode(list(encode_completion(fmt, ASKED, REPLY, "stop")))
+
+
+def test_what_ends_a_conversation_ends_no_turn(byte_tokenizer):
+    """Phi-4-mini shows `<|end|><|endoftext|>` behind the last reply and `<|end|>` behind all others."""
+    fmt = chat(byte_tokenizer, PHI_4_MINI)
+    assert written(fmt) == "yes<|im_end|>"
+    fmt.tokenizer.eos_token = "<|pad|>"
+    assert written(chat(fmt.tokenizer, PHI_4_MINI)) == "yes<|im_end|>"
+
+
+def test_nothing_is_written_behind_the_token_at_which_servers_stop(byte_tokenizer):
+    """The tokenizer's EOS, or one that the generation config declares; otherwise both sides would end differently."""
+    assert written(chat(byte_tokenizer, TWO_TOKENS)) == "yes<|im_end|>"
+    other = copy.deepcopy(byte_tokenizer)
+    other.eos_token = "<|pad|>"
+    assert written(chat(other, TWO_TOKENS)) == "yes<|im_end|><|pad|>"
+    declared = (other.convert_tokens_to_ids("<|im_end|>"),)
+    assert written(chat(other, TWO_TOKENS, declared_ends=declared)) == "yes<|im_end|>"
+
+
+def test_text_before_the_end_token_is_written_and_is_no_answer(byte_tokenizer):
+    fmt = chat(byte_tokenizer, HUNYUAN)
+    assert written(fmt) == "<answer>\nyes\n</answer><|im_end|>"
+    form = reply_form(fmt, ASKED)
+    sampled = ids(fmt, "<answer>\nyes\n</answer><|im_end|>")
+    assert read_completion(fmt.tokenizer, form, sampled).text == "yes"
+    assert is_written_as(fmt, form, REPLY, sampled)
+    assert read_completion(fmt.tokenizer, form, ids(fmt, "<answer>\nyes\n")).text == "yes\n"  # cut
+
+
+def test_a_reply_without_the_line_break_that_opens_replies_is_encoded_anew(byte_tokenizer):
+    fmt = chat(byte_tokenizer, GLM)
+    form = reply_form(fmt, ASKED)
+    assert form.opening == "\n"
+    assert is_written_as(fmt, form, REPLY, ids(fmt, "\nyes<|im_end|>"))
+    assert not is_written_as(fmt, form, REPLY, ids(fmt, "yes<|im_end|>"))
+
+
+@pytest.mark.parametrize(
+    ("thinking", "arguments", "prompt"),
+    [
+        ("off", {"thinking_budget": 0}, "<seed:think>I may not think, so I answer at once.</seed:think>"),
+        ("keep", {}, "<|im_start|>assistant\n"),
+    ],
+)
+def test_a_budget_of_thoughts_is_a_number(byte_tokenizer, thinking, arguments, prompt):
+    """Seed-OSS: without a budget it writes the thought for the model; `true` would be a budget of one token."""
+    fmt = chat(byte_tokenizer, SEED, thinking)
+    assert fmt.template.arguments == arguments
+    assert fmt.tokenizer.decode(list(encode_prompt(fmt, ASKED, 1000).ids)).endswith(prompt)
+    assert written(fmt) == "yes<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('effort must be low or high') }}", "refuses a conversation of user: effort must be low"),
+        ("{% for m in messages %}{{ m.content }", "refuses a conversation of user: unexpected '}'"),
+        (PHI_4_MINI.replace("m.content", "m.content | upper"), "does not show the text of a plain request"),
+        (
+            {"tool_use": TURNS, "rag": TURNS},
+            r"none of its tokenizer's chat templates \(rag, tool_use\) is named default",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(byte_tokenizer, template, message):
+    with pytest.raises(PrerequisiteError, match=message):
+        check_template(chat(byte_tokenizer, template), "my-model")
