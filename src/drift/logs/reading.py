@@ -22,6 +22,7 @@ from drift.logs.traces.gathering import Gatherer
 from drift.logs.traces.stitching import Stitcher
 from drift.logs.traces.threads import Threads
 from drift.logs.unread import BESIDE, Unread
+from drift.logs.values import PYTHON_LIST, is_python_list
 from drift.records import Conversation, Reason
 
 FILTERED = frozenset({Reason.NOT_A_CHAT, Reason.JOINED_AS_EVIDENCE, Reason.NO_VERDICT})
@@ -199,6 +200,8 @@ def _keys_of(row: dict[str, Any]) -> str:
     for name, value in row.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             return f"{keys}; {short_form(name)} holds {_listed(value[0])}"
+        if is_python_list(value):
+            return f"{keys}; {short_form(name)} is {PYTHON_LIST}"
     return keys
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from drift.errors import DataError
+
 ASK, GO_ON = {"role": "user", "content": "Tell me of whales."}, {"role": "user", "content": "Go on."}
 
 
@@ -27,6 +29,8 @@ def test_a_list_as_python_prints_it_is_named(read):
     told = read({"messages": str([ASK, reply()])}, format_name="messages")
     assert told.conversations == []
     assert "as Python prints it, not JSON" in told.rejects[0].detail
+    with pytest.raises(DataError, match="keys messages; 'messages' is a list as Python prints it, not JSON"):
+        read({"messages": str([ASK, reply()])})
 
 
 def test_a_message_that_was_left_out_does_not_shift_it(read):
