@@ -392,3 +392,32 @@ def test_the_cases_become_what_their_readme_says(test_data, tmp_path, name):
     size = 2 if name == "langfuse_ui.csv" else 4
     assert texts(conversation) == list(zip(["user", "assistant"] * 2, said, strict=True))[:size]
     assert conversation.ratings == ((Rating(1, "thumb", -1.0),) if name == "dify_messages.json" else ())
+
+
+def test_an_image_is_of_its_message_alone(tmp_path):
+    seen = [{"type": "text", "text": "And this?"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    rows = [*rows_of("x"), *rows_of("x", [("user", seen), ("assistant", "A cat.")])]
+    only = read(tmp_path, rows, MESSAGES)[0]["x"]
+    assert [only.has_media(place) for place in range(6)] == [False, False, False, False, True, False]
+    seen[0]["text"] = "See"
+    requests = [[{"role": "user", "content": text}] for text in ("Hi", seen)]
+    rows = [{"c": "y", "q": request, "a": "Yes."} for request in requests]
+    only = read(tmp_path / "exchanges", rows, {**EXCHANGES, "conversation": "c"})[0]["y"]
+    assert [only.has_media(place) for place in range(4)] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("time", ["9" * 5000, "--123456789", "Wed, 01 May 99999999999 10:00:00 GMT"])
+def test_a_time_that_no_clock_shows_is_no_time(tmp_path, time):
+    found, summary = read(tmp_path, [{**row, "at": time} for row in rows_of("x")], {**MESSAGES, "time": "at"})
+    assert (texts(found["x"]), outcomes(summary)) == (CHAT, {Repair.TIME_NOT_READ: 4})
+
+
+def test_a_correction_beside_stars_says_nothing_about_their_scale(tmp_path):
+    columns = {**EXCHANGES, "id": "id", "rating": "stars", "correction": "better"}
+    rows = [
+        {"id": "x", "q": "2+2?", "a": "5", "stars": "1/5", "better": "4"},
+        {"id": "y", "q": "2+2?", "a": "4", "stars": "5/5"},
+    ]
+    found, summary = read(tmp_path, rows, columns)
+    assert found["x"].ratings == (Rating(1, "correction", -1.0, None, "4"),)
+    assert (found["y"].ratings, outcomes(summary)) == ((Rating(1, "score", 1.0),), {})

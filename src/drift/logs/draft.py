@@ -5,7 +5,7 @@ often cut): merging them would lose `source_index`, and a reply without a reques
 A conversation without a user's message is refused.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
@@ -17,9 +17,10 @@ from drift.records import Conversation, Message, Rating, RatingKind, Reason, Spl
 
 __all__ = [
     "ROLES", "Call", "ConversationDraft", "Evidence", "call_of", "finish", "message_of", "messages_in", "messages_of",
-    "name_of", "replies_of", "seconds_of", "split_of", "structured", "text_of", "time_of", "tool_text", "tools_of",
+    "name_of", "numbered", "replies_of", "seconds_of", "split_of", "structured", "text_of", "time_of", "tool_text",
+    "tools_of",
 ]  # fmt: skip
-"""Readers find here all that they read with."""
+"""Readers import from here what they read entries and values with."""
 
 _PERCENT: dict[Split, int] = {"train": 80, "stop": 5, "validation": 5, "test": 10}
 _rank = attrgetter("rank")
@@ -90,6 +91,15 @@ class Evidence:
     preferred: str | None = None
     rows: int = 1
     stars: bool = False
+
+
+def numbered(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Messages out of several lists, with their place in the conversation as `source_index`: the tag `media_turns`
+    would otherwise name messages of other lists too. A system message from beside the lists keeps its None."""
+    return tuple(
+        message if message.source_index is None and message.role == "system" else replace(message, source_index=place)
+        for place, message in enumerate(messages)
+    )
 
 
 def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]) -> Conversation:

@@ -50,7 +50,7 @@ def seconds_of(value: Any) -> float | None:
     """
     if isinstance(value, str):
         text = value.strip()
-        if text.lstrip("-").isdecimal() and len(text) < 25:
+        if text.removeprefix("-").isdecimal() and len(text) < 25:
             return seconds_of(int(text)) if len(text) > 8 else None
         try:
             value = datetime.fromisoformat(text)

@@ -1,6 +1,7 @@
 """Tables and queries of SQLite and of a real PostgreSQL server: the same rows, and never a password in what is said."""
 
 import json
+import math
 import os
 import pwd
 import shutil
@@ -10,13 +11,14 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from drift.config import IngestionSettings, dump_config, parse_config
 from drift.errors import DataError, DriftError
-from drift.logs.files.databases import database_of, is_url
+from drift.logs.files.databases import database_of, is_url, plain_value
 from drift.logs.files.rows import LogRow
 from drift.logs.ingest import ingest
 from drift.records import Rating
@@ -268,3 +270,8 @@ def test_without_the_driver_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(DriftError, match=r"pip install 'drift-training\[sql\]'") as caught:
         ingest(["postgresql://u:secret@h/db?table=t"], Store(tmp_path / "s"), settings=IngestionSettings(map=MAP))
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("value", "read"), [("2", 2), ("2.50", 2.5), ("Infinity", math.inf), ("-Infinity", -math.inf)])
+def test_numeric_values_of_postgresql_become_numbers(value, read):
+    assert plain_value(Decimal(value)) == read

@@ -184,3 +184,10 @@ def test_a_scale_that_does_not_say_which_way_is_good_is_no_verdict(tmp_path, nam
     summary, found = read(tmp_path, [*calls, *(score(name, str(n), value) for n, value in enumerate(values))])
     assert sorted(r.value for c in found for r in c.ratings) == said
     assert summary.filtered_by.get(Reason.NO_VERDICT, 0) == (0 if said else len(values))
+
+
+def test_an_image_in_a_call_without_history_is_of_its_message_alone(tmp_path):
+    calls = without_history("I am Al", "2+2?", "no, wrong")
+    calls[1]["input"] = [user([{"type": "text", "text": "2+2?"}, {"type": "image_url"}])]
+    (only,) = read(tmp_path, calls)[1]
+    assert [only.has_media(place) for place in range(6)] == [False, False, True, False, False, False]

@@ -23,9 +23,10 @@ from drift.logs.files.rows import LogRow, Place, Reject
 from drift.logs.files.separated import column_names
 
 FORMS = "sqlite:///FILE?table=NAME or postgresql://USER:PASSWORD@HOST/DB?table=NAME (or ?query=SELECT ...)"
+_ENCODE = "in a password, write %40 for @, %2F for /, %3F for ?, %3A for : and %25 for %"
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)(?:\+\w+)?:/(/.*)", re.DOTALL)
 _HOST = re.compile(r"[^:@/]*(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?")
-_TABLES = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+_SQLITE_TABLES = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
 _POSTGRES_TABLES = """
     SELECT table_name FROM information_schema.tables WHERE table_schema NOT IN ('pg_catalog', 'information_schema')"""
 _SCHEMES = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
@@ -93,9 +94,6 @@ def _cut(text: str, scheme: str) -> tuple[str, dict[str, str]]:
     return base, {name: value for name, value in options.items() if value}
 
 
-_ENCODE = "in a password, write %40 for @, %2F for /, %3F for ?, %3A for : and %25 for %"
-
-
 def _file(name: str) -> Path:
     """`/FILE` is relative and `//FILE` absolute, as in SQLAlchemy; an absolute one is also found with one slash."""
     path = Path(name.removeprefix("/"))
@@ -122,13 +120,13 @@ def _asked(table: str | None, query: str | None) -> str:
 
 
 def _sqlite_rows(source: Database, repairs: Counter[Repair]) -> Iterator[LogRow | Reject]:
-    odd: list[Repair] = []
+    in_row: list[Repair] = []  # of the row that is read
 
     def text(raw: bytes) -> str:
-        found, repair = decoded(raw)
+        value, repair = decoded(raw)
         if repair is not None:
-            odd.append(repair)
-        return found
+            in_row.append(repair)
+        return value
 
     connection = sqlite3.connect(f"file:{quote(source.address)}?mode=ro", uri=True)
     try:
@@ -137,8 +135,8 @@ def _sqlite_rows(source: Database, repairs: Counter[Repair]) -> Iterator[LogRow 
         cursor = connection.execute(query)
         names = column_names([column[0] for column in cursor.description or ()])
         for row in _numbered(names, cursor):
-            repairs.update(set(odd))
-            odd.clear()
+            repairs.update(set(in_row))
+            in_row.clear()
             yield row
     except (sqlite3.Error, sqlite3.Warning) as error:
         tables = "" if source.table is None else _nearest(source.table, _sqlite_tables(connection))
@@ -149,9 +147,7 @@ def _sqlite_rows(source: Database, repairs: Counter[Repair]) -> Iterator[LogRow 
 
 def _sqlite_tables(connection: sqlite3.Connection) -> list[str]:
     try:
-        return [
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
-        ]
+        return [name for (name,) in connection.execute(_SQLITE_TABLES)]
     except sqlite3.Error:
         return []
 
@@ -203,15 +199,15 @@ def _postgres_tables(connection: Any) -> list[str]:
 
 def _numbered(names: Sequence[str], rows: Any) -> Iterator[LogRow]:
     for number, row in enumerate(rows, 1):
-        yield LogRow(Place(number), {name: _plain(value) for name, value in zip(names, row, strict=True)})
+        yield LogRow(Place(number), {name: plain_value(value) for name, value in zip(names, row, strict=True)})
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A value as JSON, CSV and Parquet have it."""
     if value is None or isinstance(value, str | bool | int | float | list | dict | bytes | datetime):
         return value
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
     return bytes(value) if isinstance(value, memoryview) else str(value)
 
 
@@ -220,6 +216,7 @@ def _quoted(name: str) -> str:
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
+    """The table that may have been meant, and all tables; empty if the database has none."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean table={near[0]}? " if near else ""
     return f"{hint}Its tables: {', '.join(names[:20])}." if names else ""

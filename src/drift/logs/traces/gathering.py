@@ -40,7 +40,7 @@ class Gatherer:
         self._texts.close()
 
     def rest(self, rows: Iterable[LogRow | Reject], file: str) -> Iterator[LogRow | Reject]:
-        """Keep the rows that belong to a conversation; yield the others, and those that are nested too deep."""
+        """Keep the rows that belong to a conversation; yield the others, and a Reject for a row that is no JSON."""
         for row in rows:
             group = None if isinstance(row, Reject) else self._group_of(row.value)
             if group is None or isinstance(row, Reject):
@@ -49,7 +49,7 @@ class Gatherer:
             try:
                 line = orjson.dumps((*row.at, file, row.value), default=str, option=orjson.OPT_APPEND_NEWLINE)
             except (orjson.JSONEncodeError, TypeError):
-                yield Reject(row.at, Reason.BAD_CONTENT, "nested too deep")
+                yield Reject(row.at, Reason.BAD_CONTENT, "nested too deep, or a whole number of more than 64 bits")
                 continue
             self._places.setdefault(group, []).append(self._end)
             self._end += self._texts.write(line)

@@ -26,7 +26,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from drift.logs.draft import Call, ConversationDraft, Evidence, time_of
+from drift.logs.draft import Call, ConversationDraft, Evidence, numbered, time_of
 from drift.logs.files.rows import Place, Reject, short_form
 from drift.logs.traces.spool import Spool
 from drift.records import Rating, Reason
@@ -348,7 +348,7 @@ def join_calls(first: ConversationDraft, others: Sequence[ConversationDraft]) ->
         messages += [draft.messages[index] for index in spoken]
     rows = sum(draft.rows for draft in (first, *others))
     tags = {name: value for draft in (*others[::-1], first) for name, value in draft.tags.items()}
-    return replace(first, messages=tuple(messages), ratings=tuple(ratings), rows=rows, tags=tags)
+    return replace(first, messages=numbered(messages), ratings=tuple(ratings), rows=rows, tags=tags)
 
 
 def _task(system: tuple[str, ...]) -> int:

@@ -6,17 +6,19 @@ for each row are kept in memory.
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from drift.logs.draft import ConversationDraft
+from drift.logs.draft import ConversationDraft, numbered
 from drift.logs.files.rows import MAX_ROW_BYTES, Reject, Unusable
 from drift.logs.traces.spool import Spool
 from drift.logs.traces.stitching import Stitched
-from drift.records import Reason, stable_hash
+from drift.records import Message, Rating, Reason, stable_hash
 
 _MAX_MESSAGES = 100_000  # of one conversation
 
@@ -64,41 +66,42 @@ class Threads:
     def _joined(self, rows: Sequence[int]) -> ConversationDraft | Reject:
         """One conversation. It keeps the fields of its first part, and takes from later ones what that has not."""
         first, file = self._texts.draft(self._places[rows[0]])
-        parts, messages, characters, held = [first], 0, 0, 0
+        parts, messages, characters, count = [first], 0, 0, 0
         for row in rows:
             part = first if row == rows[0] else self._texts.draft(self._places[row])[0]
-            held += part.rows
+            count += part.rows
             messages += len(part.messages)
             characters += sum(len(message.content) for message in part.messages)
             if messages <= _MAX_MESSAGES and characters <= MAX_ROW_BYTES and row != rows[0]:
                 parts.append(part)
         at = first.at
-        kinds = [part.call.trace for part in parts if part.call and part.call.trace]
-        if len(kinds) > len(set(kinds)):
-            detail = f"two rows of one name are each a {kinds[0]}: ingest each batch by itself"
-            return Reject(at, Reason.DUPLICATE_KEYS, detail, rows=held, file=file)
+        kinds = Counter(part.call.trace for part in parts if part.call and part.call.trace)
+        if twice := next((kind for kind, times in kinds.items() if times > 1), None):
+            detail = f"two rows of one name are each a {twice}: ingest each batch by itself"
+            return Reject(at, Reason.DUPLICATE_KEYS, detail, rows=count, file=file)
         if messages > _MAX_MESSAGES or characters > MAX_ROW_BYTES:
-            return Reject(at, Reason.TOO_LARGE, f"{messages} messages in one conversation", rows=held, file=file)
-        draft = replace(join_parts(parts), rows=held, file=file, call=None)
+            return Reject(at, Reason.TOO_LARGE, f"{messages} messages in one conversation", rows=count, file=file)
+        draft = replace(join_parts(parts), rows=count, file=file, call=None)
         try:
             self._check(draft)
         except Unusable as error:
-            return Reject(at, error.reason, error.detail, rows=held, file=file)
+            return Reject(at, error.reason, error.detail, rows=count, file=file)
         return draft
 
 
 def join_parts(parts: Sequence[ConversationDraft]) -> ConversationDraft:
     """One draft from the parts of a conversation, in their order."""
-    messages = []
-    ratings = []
+    messages: list[Message] = []
+    ratings: list[Rating] = []
     ids: list[tuple[str, int]] = []
     for part in parts:
         ids += [(name, place + len(messages)) for name, place in part.reply_ids]
         ratings += [replace(rating, reply_index=rating.reply_index + len(messages)) for rating in part.ratings]
-        messages += [replace(message, source_index=len(messages) + n) for n, message in enumerate(part.messages)]
+        messages += part.messages
     tags = {name: value for part in reversed(parts) for name, value in part.tags.items()}
-    known = {
+    known: dict[str, Any] = {
         name: next((value for part in parts if (value := getattr(part, name)) is not None), None)
         for name in ("source_id", "user", "model", "language", "started_at", "family", "tools")
     }
-    return replace(parts[0], messages=tuple(messages), ratings=tuple(ratings), reply_ids=tuple(ids), tags=tags, **known)
+    known |= {"messages": numbered(messages), "ratings": tuple(ratings), "reply_ids": tuple(ids), "tags": tags}
+    return replace(parts[0], **known)

@@ -72,3 +72,9 @@ def test_tools_and_uploads(read):
 )
 def test_bad_rows_have_a_named_outcome(read, rows, reasons):
     assert read(*rows, format_name="flowise").reasons == reasons
+
+
+def test_an_image_is_of_its_message_alone(read):
+    upload = message("5", "userMessage", "And this?", fileUploads=[{"mime": "image/png"}])
+    only = read(*ROWS, upload, message("6", "apiMessage", "A cat.")).only
+    assert [only.has_media(place) for place in range(6)] == [False, False, False, False, True, False]

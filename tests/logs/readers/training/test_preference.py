@@ -221,3 +221,10 @@ def test_chats_that_are_lists_of_messages(tmp_path, read_files):
     assert found == {"array.json": [["a", "b"], ["c"]], "lines.jsonl": [["a", "b"], ["c"]], "whole.json": [["a", "b"]]}
     with pytest.raises(Exception, match="unknown log format"):
         read_files(tmp_path / "table.jsonl")
+
+
+def test_an_image_is_of_its_message_alone(read):
+    seen = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, {"type": "image_url"}]}
+    row = {"prompt": [seen, {"role": "assistant", "content": "A cat."}, USER], "chosen": [BETTER], "rejected": [WORSE]}
+    only = read(row).only
+    assert [only.has_media(place) for place in range(4)] == [True, False, False, False]

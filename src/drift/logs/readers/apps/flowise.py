@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, numbered, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.parts import json_text
 from drift.logs.traces.gathering import gathered, in_time_order
@@ -87,7 +87,7 @@ def _draft(rows: list[LogRow], about: Mapping[str, Any]) -> ConversationDraft:
         raise Unusable(Reason.NO_MESSAGES, "no text in these messages")
     return ConversationDraft(
         at=rows[0].at,
-        messages=tuple(messages),
+        messages=numbered(messages),
         source_id=first_name(about, *entries, names=_CHATS),
         user=first_name(about, *entries, names=_USERS),
         started_at=next((time for entry in entries if (time := time_of(_time(entry)))), None),

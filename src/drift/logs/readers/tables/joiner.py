@@ -19,7 +19,7 @@ import duckdb
 import orjson
 import pyarrow as pa
 
-from drift.logs.draft import ConversationDraft, Evidence
+from drift.logs.draft import ConversationDraft, Evidence, numbered
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Reject, encodable
 from drift.logs.readers.tables.table import TableRow
 from drift.logs.traces.stitching import MEMORY_LIMIT, Stitched
@@ -146,7 +146,9 @@ class TableJoiner:
         ratings: dict[Rating, None] = {}
         rejects: list[Reject] = []
         given = [(row.rating.value, row.rating.kind) for row, _ in rows if row.rating is not None]
-        is_of_whole = len(given) == len(rows) > 1 and len(set(given)) == 1 and any(row.rated is None for row, _ in rows)
+        is_about_whole = (
+            len(given) == len(rows) > 1 and len(set(given)) == 1 and any(row.rated is None for row, _ in rows)
+        )
         size, last = 0, None
         places: list[tuple[Evidence, int | None, str]] = []
         for row, file in rows:
@@ -156,7 +158,7 @@ class TableJoiner:
             if row.rating is not None:
                 places.append((row.rating, before if row.rated is None else size + row.rated, file))
             size += len(row.messages)
-        if is_of_whole:  # the same on every row, also the user's: it is about the conversation, so its last reply
+        if is_about_whole:  # the same on every row, also the user's: it is about the conversation, so its last reply
             places = [(places[-1][0], last, places[-1][2])]
         for rating, place, file in places:
             value = self._value(rating)
@@ -172,7 +174,7 @@ class TableJoiner:
         return tuple(ratings), rejects
 
     def _value(self, rating: Evidence) -> float | None:
-        """The rating between -1 and 1; None if its scale does not tell."""
+        """The rating between -1 and 1; None if its scale does not show which end is good."""
         return rating.value if rating.scale is None else self._scales[rating.scale].judged(rating.value)
 
 
@@ -188,6 +190,7 @@ class _Scale:
         self._stars |= rating.stars
 
     def judged(self, value: float) -> float | None:
+        """A value of this scale between -1 and 1; None if the scale does not show which end is good."""
         if self.low >= -1 and self.high <= 1:
             if self._stars and self.low == 1:
                 return None  # only ones: a single star, or a thumb up
@@ -218,7 +221,8 @@ def _without_repeats(rows: list[tuple[TableRow, str]]) -> list[tuple[TableRow, s
 
 
 def _draft(rows: Sequence[TableRow]) -> ConversationDraft:
-    """The conversation of rows in order. What several rows name is the first row's; of names, the user's own row's."""
+    """The conversation of rows in order. What several rows name is the first row's, but the user is the one that a row
+    of a user names, and the model the one that the last reply names."""
     first = rows[0]
     messages = [message for row in rows for message in row.messages]
     of_users = [row for row in rows if row.messages and row.messages[0].role in ("user", "system")]
@@ -229,7 +233,7 @@ def _draft(rows: Sequence[TableRow]) -> ConversationDraft:
             tags.setdefault(name, Counter())[value] += 1
     return ConversationDraft(
         at=first.at,
-        messages=tuple(messages),
+        messages=numbered(messages),
         source_id=first.conversation or first.own_id,
         user=_first_of([*of_users, *rows], "user"),
         model=_first_of([*of_replies[::-1], *rows], "model"),

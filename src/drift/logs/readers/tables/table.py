@@ -145,7 +145,7 @@ class Table:
         return value
 
     def _get(self, row: Mapping[str, Any], key: str) -> Any:
-        """The same, None for what is missing, empty or not mapped."""
+        """What the row holds in the column of this key; None if it is missing, empty or not mapped."""
         if key not in self.columns:
             return None
         value = self._value(row, key)
@@ -155,6 +155,7 @@ class Table:
         return None if value == "" else value
 
     def read(self, rows: Iterable[LogRow | Reject]) -> Iterator[TableRow | Reject]:
+        """Yield the rows of conversations; a Reject for other rows, and for ratings that say neither good nor bad."""
         for row in rows:
             if isinstance(row, Reject):
                 yield row
@@ -263,10 +264,8 @@ class Table:
             return None
         name = self.columns.get("rating", "correction")
         value, are_stars = _plain_rating(value)
-        found = judgement(row.at, [], name, value, None, comment, correction)
-        if are_stars:
-            found = Evidence(found.at, (), found.kind, found.value, name, found.comment, found.preferred, stars=True)
-        return found
+        rating = judgement(row.at, [], name, value, None, comment, correction)
+        return replace(rating, stars=True) if are_stars and rating.scale is not None else rating
 
 
 def _as_keys(tree: dict[str, Any]) -> dict[str, Any]:
@@ -327,12 +326,12 @@ def _time(value: Any) -> tuple[float | None, str | None]:
         if re.match(r"\d{4}/\d", text):
             text = text.replace("/", "-", 2)
         value = text
-        if re.fullmatch(r"-?\d+(\.\d+)?", text):
+        if re.fullmatch(r"-?\d{1,25}(\.\d{1,25})?", text):
             value = float(text) if "." in text else int(text)
         elif seconds_of(text) is None:
             try:
                 value = parsedate_to_datetime(text)  # Wed, 01 May 2024 10:00:00 GMT
-            except ValueError:
+            except (ValueError, OverflowError):
                 return None, None
     if isinstance(value, bool):
         return None, None

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row, with_beside
-from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, messages_of, name_of, numbered, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, short_form
 from drift.logs.readers.training.alpaca import entries_of, has_request
 from drift.logs.unread import BESIDE, MESSAGE, keys
@@ -181,7 +181,7 @@ def _draft(at: Place, row: Mapping[str, Any], messages: tuple[Message, ...], rat
     """Several replies to one request are rows of their own, so the judged reply belongs to the identity."""
     return ConversationDraft(
         at=at,
-        messages=messages,
+        messages=numbered(messages),
         source_id=name_of(row.get("id")),
         user=name_of(row.get("user", row.get("user_id"))),
         model=name_of(row.get("model")),
