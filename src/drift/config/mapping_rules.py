@@ -77,7 +77,8 @@ def without_password(log: str) -> str:
     scheme, slashes, rest = log.partition("://")
     if not slashes:
         return log
-    end = next((match.start() for match in [re.search(r"[?&](?:table|query)=", rest)] if match), len(rest))
+    options = re.search(r"[?&](?:table|query)=", rest)  # a password may stand before these only
+    end = len(rest) if options is None else options.start()
     login, rest = rest[:end], rest[end:]
     login = re.sub(r"^([^:/@]*):.*@", r"\1@", login, flags=re.DOTALL)
     login = re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", login)

@@ -43,7 +43,7 @@ class PolicySettings(Settings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     lora: LoraSettings | None = None
     thinking: Thinking = "off"
-    template_arguments: Annotated[dict[str, Any], AfterValidator(without_own_arguments)] = Field({})
+    template_arguments: Annotated[dict[str, Any], AfterValidator(without_own_arguments)] = Field(default={})
     date: Annotated[str | None, BeforeValidator(iso_date)] = None
 
 
@@ -82,10 +82,12 @@ class IngestionSettings(Settings):
     redact: bool = True
     keep: tuple[PersonalData, ...] = ()
     persons: str | None = None
-    require_consent: dict[str, str] = Field({})
+    require_consent: dict[str, str] = Field(default={})
     near_duplicates: bool = False
-    map: Annotated[dict[str, str], AfterValidator(known_columns)] = Field({})
-    roles: Annotated[dict[str, tuple[str, ...]], BeforeValidator(listed_roles), AfterValidator(known_roles)] = Field({})
+    map: Annotated[dict[str, str], AfterValidator(known_columns)] = Field(default={})
+    roles: Annotated[dict[str, tuple[str, ...]], BeforeValidator(listed_roles), AfterValidator(known_roles)] = Field(
+        default={}
+    )
 
     @model_validator(mode="after")
     def _maps_its_roles(self) -> "IngestionSettings":

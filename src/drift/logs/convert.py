@@ -65,7 +65,7 @@ def with_beside(draft: ConversationDraft, *places: Any) -> ConversationDraft:
         if isinstance(place, Mapping) and not place.keys().isdisjoint(_BESIDE):
             draft = _with_system(draft, place)
             draft = _with_media(draft, place)
-            tools = next((found for key in _TOOLS if (found := tools_of(place.get(key)))), None)
+            tools = next((schemas for key in _TOOLS if (schemas := tools_of(place.get(key)))), None)
             draft = draft if draft.tools or tools is None else replace(draft, tools=tools)
     return draft
 
@@ -95,12 +95,12 @@ def _own_system(row: Mapping[str, Any]) -> Any:
 
 
 def _with_system(draft: ConversationDraft, place: Mapping[str, Any]) -> ConversationDraft:
-    """Reply indices move by one where a message is put before the others."""
-    said = next((place[key] for key in _SYSTEM if isinstance(place.get(key), str | list) and place[key]), None)
-    if said is None or draft.messages[0].role == "system":
+    """The system's message stands before the others, so the indices of replies move by one."""
+    content = next((place[key] for key in _SYSTEM if isinstance(place.get(key), str | list) and place[key]), None)
+    if content is None or draft.messages[0].role == "system":
         return draft
     try:
-        text = text_of(said, "the system's message")
+        text = text_of(content, "the system's message")
     except Unusable:
         return draft
     if not text.strip():

@@ -89,7 +89,7 @@ def messages_in(entry: Any, index: int) -> list[Message]:
     """The messages of one entry of a log's list, at place `index`: usually one.
 
     More if the entry also holds the answers of tools: those that Anthropic writes into a user's message come before it,
-    those inside a reply come after their calls. None if nothing in it is shown to anyone. Raises Unusable.
+    those inside a reply come after their calls. An empty list if the entry says nothing. Raises Unusable.
     """
     if (plain := _plain_message(entry, index)) is not None:
         return [plain]
@@ -109,8 +109,8 @@ def messages_in(entry: Any, index: int) -> list[Message]:
         return _reply(_pieces_of_reply(entry, content, what) + attached, when, index)
     if role == "tool":
         return _answers(answer_pieces(content, what) + attached, entry, when, index)
-    said = [] if attached and not content else pieces_of(content, what)
-    return _others(said + attached, role, when, index)
+    pieces = [] if attached and not content else pieces_of(content, what)
+    return _others(pieces + attached, role, when, index)
 
 
 def message_of(entry: Any, index: int) -> Message:
@@ -171,8 +171,7 @@ def _pieces_of_reply(entry: Mapping[str, Any], content: Any, what: str) -> list[
         content = next((text for text in (entry.get("refusal"), spoken) if isinstance(text, str)), None)
         if content is None and isinstance(audio, Mapping):
             content = [{"type": "audio"}]
-    said = [] if content is None and (pieces or calls) else pieces_of(content, what)
-    for piece in said:
+    for piece in [] if content is None and (pieces or calls) else pieces_of(content, what):
         is_text = piece.kind == "text" and not piece.has_media and may_hold_markup(piece.text)
         pieces += pieces_of_reply(piece.text) if is_text else [piece]
     return pieces + [Part("call", call=call) for call in calls]
@@ -193,8 +192,8 @@ def _reply(pieces: Sequence[Part], when: str | None, index: int) -> list[Message
             "assistant", content, when, index, tool_calls=tuple(calls), reasoning=reasoning, has_media=has_media
         )
         add_message(messages, reply)
-        for said in (texts, thoughts, calls):
-            said.clear()
+        for collected in (texts, thoughts, calls):
+            collected.clear()
         has_media = False
 
     for piece in pieces:
@@ -247,8 +246,8 @@ def _attached(entry: Mapping[str, Any]) -> list[Part]:
     for name, mark in _ATTACHED.items():
         value = entry.get(name)
         for file in value if isinstance(value, list) else ():
-            kind = file.get("type") if isinstance(file, Mapping) else None
-            kind = kind if isinstance(kind, str) else file.get("contentType") if isinstance(file, Mapping) else None
-            said = f"[{kind.split('/')[0]}]" if isinstance(kind, str) else mark
-            marks.append(said if said in MEDIA_MARKS else mark)
+            types = [file.get(key) for key in ("type", "contentType")] if isinstance(file, Mapping) else []
+            kind = next((kind for kind in types if isinstance(kind, str)), "")
+            own_mark = f"[{kind.split('/')[0]}]"
+            marks.append(own_mark if own_mark in MEDIA_MARKS else mark)
     return [Part("text", mark, has_media=True) for mark in marks]

@@ -30,6 +30,7 @@ class Judgements:
         self._used: set[int] = set()
 
     def add(self, evidence: Evidence, file: str) -> None:
+        """Keep a judgement of the log `file`."""
         self._all.append((evidence, file))
         for name in evidence.about:
             self._about.setdefault(name, []).append(evidence)
@@ -39,14 +40,15 @@ class Judgements:
         ratings = [
             Rating(place, evidence.kind, evidence.value, evidence.comment, evidence.preferred)
             for name, place in (draft.reply_ids if self._about else ())
-            for evidence in self._taken(name)
+            for evidence in self._used_for(name)
         ]
         return replace(draft, ratings=(*draft.ratings, *ratings)) if ratings else draft
 
-    def _taken(self, name: str) -> list[Evidence]:
-        found = self._about.get(name, [])
-        self._used.update(map(id, found))
-        return found
+    def _used_for(self, name: str) -> list[Evidence]:
+        """The judgements about a reply, marked as used."""
+        judgements = self._about.get(name, [])
+        self._used.update(map(id, judgements))
+        return judgements
 
     def outcomes(self) -> Iterator[Reject]:
         """Yield what became of each judgement: each is one row."""
@@ -54,7 +56,7 @@ class Judgements:
             if id(evidence) in self._used:
                 reason, detail = Reason.JOINED_AS_EVIDENCE, ""
             else:
-                about = ", ".join(map(short_form, evidence.about[:5]))
+                about = ", ".join(map(short_form, evidence.about[:5])) or "a reply without an id"
                 reason = Reason.ORPHAN_FEEDBACK
                 detail = f"feedback about {about}: no such reply in these logs; ingest both together"
             yield Reject(evidence.at, reason, detail, rows=evidence.rows, file=file)

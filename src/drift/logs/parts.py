@@ -24,12 +24,10 @@ _MEDIA = {
     **dict.fromkeys(("video", "video_url", "input_video"), "[video]"),
     **dict.fromkeys(("file", "input_file", "file_url", "document", "blob", "uri"), "[file]"),
 }
-_MAX_DEPTH = 16  # of thoughts in thoughts
 _CALL_IDS = ("id", "tool_call_id", "call_id", "toolCallId", "tool_use_id")
 _ARGUMENTS = ("arguments", "args", "input", "parameters")
 _ANSWERS = ("content", "response", "result", "output")
-_ANSWERED = ("tool_call_id", "tool_use_id", "call_id", "toolCallId", "id")
-
+_IDS_OF_ANSWERED_CALL = ("tool_call_id", "tool_use_id", "call_id", "toolCallId", "id")
 _MAX_DEPTH = 4  # of parts in summaries in parts of thoughts
 
 
@@ -94,7 +92,10 @@ def _piece(part: Mapping[str, Any]) -> Part | None:
 def _mark(kind: str, part: Mapping[str, Any]) -> str:
     """The mark of a part. Files say by their type (`image/png`, or OpenTelemetry's `modality`) what they are."""
     for name in ("modality", "mime_type", "mimeType", "mediaType", "media_type"):
-        if isinstance(said := part.get(name), str) and (mark := f"[{said.split('/')[0]}]") in MEDIA_MARKS:
+        if (
+            isinstance(kind_of_file := part.get(name), str)
+            and (mark := f"[{kind_of_file.split('/')[0]}]") in MEDIA_MARKS
+        ):
             return mark
     return _MEDIA[kind]
 
@@ -117,7 +118,11 @@ def answer_of(part: Mapping[str, Any]) -> Part:
     """A part that holds the answer of a tool."""
     text, has_media = _answer_text(next((part[name] for name in _ANSWERS if part.get(name) is not None), ""))
     return Part(
-        "result", text, id=_first(part, _ANSWERED), name=_first(part, ("name", "toolName")), has_media=has_media
+        "result",
+        text,
+        id=_first(part, _IDS_OF_ANSWERED_CALL),
+        name=_first(part, ("name", "toolName")),
+        has_media=has_media,
     )
 
 

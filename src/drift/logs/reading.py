@@ -33,6 +33,8 @@ _MIN_HEAD_ROWS = 20  # rows that are read even if one is recognised earlier: lat
 _MAX_HEAD_CHARACTERS = 16 * 2**20
 
 OnProgress = Callable[[int, int], None]
+"""Gets the number of bytes that are done and of all bytes."""
+# What makes conversations out of several rows: out of model calls, parts, single messages, rows of tables.
 Joiner = Stitcher | Threads | Gatherer | TableJoiner
 
 
@@ -108,16 +110,16 @@ def read_logs(
                 progress(source.size)
                 continue
             name, reader = head.name, head.reader
-            counted = _counted(itertools.chain(head.rows, rows), reading)
+            rows = _counted(itertools.chain(head.rows, rows), reading)
             if reader.keys is not None:
                 beside = unread_beside if reader.keys.keys() >= BESIDE.keys() else None
-                counted = reading.unread.counted(counted, reader.keys, filter(None, (reader.unread_in, beside)))
+                rows = reading.unread.counted(rows, reader.keys, filter(None, (reader.unread_in, beside)))
             is_joined = reader.stitched or reader.joined or reader.group_of or isinstance(form, Table)
             if is_joined and name not in joiners:
                 joiners[name] = _joiner(form, reader, spill)
                 open_joiners.callback(joiners[name].close)
             joiner = joiners[name] if is_joined else None
-            outcomes = reader.read(joiner.rest(counted, source.name) if isinstance(joiner, Gatherer) else counted)
+            outcomes = reader.read(joiner.rest(rows, source.name) if isinstance(joiner, Gatherer) else rows)
             if joiner is None or isinstance(joiner, Gatherer):
                 outcomes = _judged(outcomes, judgements, source.name)
             else:
@@ -229,9 +231,7 @@ def _counted(rows: Iterable[LogRow | Reject], reading: Reading) -> Iterator[LogR
         yield row
 
 
-def _joiner(
-    form: str | Table | None, reader: Format, spill: Path | None
-) -> Stitcher | Threads | Gatherer | TableJoiner:
+def _joiner(form: str | Table | None, reader: Format, spill: Path | None) -> Joiner:
     if isinstance(form, Table):
         return TableJoiner(spill)
     if reader.group_of:

@@ -117,6 +117,7 @@ class _Tree:
                 yield name, depth
 
     def path(self, leaf: str) -> list[str]:
+        """The nodes from the root to the leaf."""
         path, name = [], leaf
         while name is not None:
             path.append(name)
@@ -124,19 +125,22 @@ class _Tree:
         return path[::-1]
 
     def leaves_older_path(self, name: str) -> bool:
+        """Whether an older sibling holds messages: then the path leaves another one here."""
         parent = self._nodes[name].parent
         siblings = self._roots if parent is None else self._living[parent]
         return siblings[0] != name
 
     def lost(self) -> list[str]:
+        """The nodes that lead to no root."""
         return [name for name in self._nodes if name not in self._depth]
 
     def regenerated(self, current: str | None) -> set[str]:
         """The first nodes of replies that were asked for again, and that the user neither answered nor came back to."""
-        stayed: set[str] = set()
-        while current is not None and current in self._nodes and current not in stayed:
-            stayed.add(current)
+        current_path: set[str] = set()
+        while current is not None and current in self._nodes and current not in current_path:
+            current_path.add(current)
             current = self._nodes[current].parent
+        wanted = current_path | self._answered
         disliked: set[str] = set()
         for living in self._living.values():
             by_model: dict[str, list[str]] = {}
@@ -145,7 +149,7 @@ class _Tree:
                 if self._speaker[child] == "assistant" and seat is not None:
                     by_model.setdefault(seat, []).append(child)
             for replies in by_model.values():
-                disliked.update(name for name in replies[:-1] if name not in stayed and name not in self._answered)
+                disliked.update(name for name in replies[:-1] if name not in wanted)
         return disliked
 
 

@@ -61,6 +61,7 @@ class Unread:
             yield row
 
     def add(self, name: str) -> None:
+        """Count a key; beyond MOST_NAMES different ones, as OTHERS."""
         self.counts[name if name in self.counts or len(self.counts) < MOST_NAMES else OTHERS] += 1
 
     def unknown(self, known: frozenset[str], names: Iterable[Any]) -> list[str]:
@@ -111,11 +112,11 @@ class _Counter:
                 counter.look(inner)
 
     def _unknown_of(self, value: dict[str, Any]) -> list[str]:
-        """Most rows of a log have the same keys."""
+        """The keys that are not known; kept for each set of keys, because most rows of a log have the same."""
         shape = tuple(value)
-        found = self._unknown.get(shape)
-        if found is None:
-            found = self._unread.unknown(self._known, shape)
+        names = self._unknown.get(shape)
+        if names is None:
+            names = self._unread.unknown(self._known, shape)
             if len(self._unknown) < MOST_NAMES:
-                self._unknown[shape] = found
-        return found
+                self._unknown[shape] = names
+        return names

@@ -31,7 +31,9 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """`family`: what the paths of one tree, or the conversations of one session, have in common: one id for all.
+    """A chat of the logs, from the first message to the last.
+
+    `family`: what the paths of one tree, or the conversations of one session, have in common: one id for all.
 
     `tools`: the schemas of the tools that the assistant could call, as a JSON list.
     """

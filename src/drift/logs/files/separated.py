@@ -36,6 +36,8 @@ class SeparatedRow(NamedTuple):
 
 
 class Dialect(NamedTuple):
+    """How a file separates and escapes its cells, and how well that fits its first rows."""
+
     delimiter: str
     escape: str | None
     spaced: bool
@@ -71,7 +73,8 @@ def is_separated(path: Path, head: bytes) -> bool:
     return (
         1 < len(names) == len(set(names))
         and all(0 < len(name.strip()) <= _LONGEST_NAME and "{" not in name for name in names)
-        and dialect.agreeing > 0 == dialect.others
+        and dialect.agreeing > 0
+        and dialect.others == 0
     )
 
 
@@ -146,10 +149,11 @@ def _dialect(head: bytes) -> Dialect:
         if candidate.names[1:] and all(name.startswith(" ") for name in candidate.names[1:]):
             candidate = _tried(candidate._replace(spaced=True), lines)
         candidates.append(candidate)
-    return max(candidates, key=lambda found: (len(found.names) > 1, found.agreeing - found.others, len(found.names)))
+    return max(candidates, key=lambda tried: (len(tried.names) > 1, tried.agreeing - tried.others, len(tried.names)))
 
 
 def _tried(dialect: Dialect, lines: list[str]) -> Dialect:
+    """The dialect with the names in the header, and how many rows of the sample agree with it."""
     reader, names, agreeing, others = dialect.reader(iter(lines)), None, 0, 0
     while agreeing + others < _SAMPLE_ROWS:
         try:
@@ -166,13 +170,17 @@ def _tried(dialect: Dialect, lines: list[str]) -> Dialect:
     return dialect._replace(agreeing=agreeing, others=others, names=names or ())
 
 
+_Line = tuple[str, Repair | None, bool]
+"""Its text, how it was repaired, and whether it is longer than MAX_ROW_BYTES (the text is then left out)."""
+
+
 class _Lines:
     """The lines of a stream as text. Those of the row that is read are kept, so that a broken one can be cut again."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._again: list[tuple[str, Repair | None, bool]] = []  # the next line is the last
-        self._kept: list[tuple[str, Repair | None, bool]] = []
+        self._again: list[_Line] = []  # lines to give once more; the next one is the last
+        self._kept: list[_Line] = []
         self._size = 0
         self.number = 0  # of the line that was given last
         self.first = 1  # of the row
@@ -208,7 +216,7 @@ class _Lines:
         self.number = self.first
         return self.first
 
-    def _read(self) -> tuple[str, Repair | None, bool]:
+    def _read(self) -> _Line:
         raw = self._stream.readline(MAX_ROW_BYTES + 1)
         if not raw:
             raise StopIteration
