@@ -6,7 +6,7 @@ import pytest
 
 from drift.config import RecipeSettings, SamplingSettings
 from drift.pairs.form import in_one_form
-from drift.pairs.probe import MIN_PAIRS, WARN_ABOVE, form_accuracy, is_telling
+from drift.pairs.probe import MIN_PROMPTS, WARN_ABOVE, form_accuracy, gives_sides_away
 from drift.pairs.stages import build_pairs, find_repairs
 from drift.progress import listening
 from drift.records import (
@@ -182,11 +182,11 @@ def test_a_stock_phrase_is_found_and_warned_about(tmp_path, mark):
 )
 def test_a_warning_needs_more_than_chance(accuracy, prompts, tells):
     """By hand: the standard error at 0.72 is 0.018 with 300 prompts (600 replies) and 0.045 with 50."""
-    assert is_telling(accuracy, prompts) is tells
+    assert gives_sides_away(accuracy, prompts) is tells
 
 
 def test_too_few_prompts_give_no_figure():
-    few = [pair(reply("Sure! a"), reply("b"), f"p{n}") for n in range(MIN_PAIRS - 1)]
+    few = [pair(reply("Sure! a"), reply("b"), f"p{n}") for n in range(MIN_PROMPTS - 1)]
     assert form_accuracy(few) is None
     assert form_accuracy(few * 3) is None  # the same prompts again
     assert form_accuracy([*few, pair(reply("Sure! a"), reply("b"), "another")]) == 1.0

@@ -1,6 +1,6 @@
 """How a policy replies to held-out prompts: does it finish, how long is it, does it repeat itself, in which language?
 
-No loss watches this, and a policy that unlearns to end its replies has a perfect preference accuracy. So every policy
+No loss measures this: a policy that no longer ends its replies can have a perfect preference accuracy. So every policy
 answers the same held-out prompts, sampled as in the run, and the stop rule compares the replies with the warm start's.
 """
 
@@ -30,6 +30,8 @@ MIN_COMMON = 5
 """With fewer replies the standard error is meaningless."""
 
 RUN_OF_WORDS = 4
+"""Words in a row that count as a repetition where they stand in the text again."""
+
 MIN_CHARACTERS = 40
 """The language of a shorter text is a guess."""
 
@@ -41,7 +43,7 @@ def measure_replies(
     seed: int,
     work: Path | None = None,
 ) -> ReplyStatistics | None:
-    """One reply to each of the first MAX_PROMPTS prompts; None if no prompt fits.
+    """Statistics of one reply to each of the first MAX_PROMPTS prompts; None if none fits into the context.
 
     `work`: a folder for partial work, so that an interrupted command can resume.
     """
@@ -60,7 +62,7 @@ def measure_replies(
         )
         for i, _, reply in answered
     )
-    languages = [language for _, prompt, reply in answered if (language := _same_language(prompt, reply.text))]
+    languages = [same for _, prompt, reply in answered if (same := _same_language(prompt, reply.text)) is not None]
     finished = bootstrap_mean([float(measure.finished) for measure in each])
     tokens = [measure.tokens for measure in each]
     return ReplyStatistics(
@@ -71,15 +73,16 @@ def measure_replies(
         median_tokens=float(np.median(tokens)),
         p90_tokens=float(np.quantile(tokens, 0.9)),
         repetition=float(np.mean([measure.repetition for measure in each])),
-        same_language=languages.count("same") / len(languages) if languages else None,
+        same_language=sum(languages) / len(languages) if languages else None,
         each=each,
     )
 
 
 def what_worsened(start: ReplyStatistics, now: ReplyStatistics) -> str:
-    """The cause in words if finished share or length moved beyond its limit since the warm start, else an empty text.
+    """What became worse since the warm start (`start`), in words; empty if nothing did.
 
-    A change counts only where it is also larger than twice the standard error of the paired difference.
+    Compared are the share of finished replies and their length in tokens, on the prompts that both answered. A change
+    counts if it is larger than its limit and than twice the standard error of the paired difference.
     """
     before, after = ({measure.prompt: measure for measure in result.each} for result in (start, now))
     common = sorted(before.keys() & after.keys())
@@ -87,13 +90,15 @@ def what_worsened(start: ReplyStatistics, now: ReplyStatistics) -> str:
         return ""
     fall = np.array([float(before[i].finished) - after[i].finished for i in common])
     if _exceeds(fall, MAX_FALL):
+        share_now, share_start = (np.mean([each[i].finished for i in common]) for each in (after, before))
         return (
-            f"only {now.finished:.0%} of {len(common)} held-out replies end within the token limit, against "
-            f"{start.finished:.0%} at the warm start: the policy unlearns to end its replies. Lower "
+            f"only {share_now:.0%} of {len(common)} held-out replies end within the token limit, against "
+            f"{share_start:.0%} at the warm start: the policy unlearns to end its replies. Lower "
             "training.learning_rate, use training.loss: anchored, or raise sampling.max_new_tokens."
         )
     growth = np.log([(after[i].tokens + 1) / (before[i].tokens + 1) for i in common])
-    if not _exceeds(np.sign(growth.mean()) * growth, np.log(MAX_LENGTH_FACTOR)):
+    direction = np.sign(growth.mean())
+    if not _exceeds(direction * growth, np.log(MAX_LENGTH_FACTOR)):
         return ""
     longer = "longer" if growth.mean() > 0 else "shorter"
     return (
@@ -109,17 +114,17 @@ def _exceeds(change: NDArray[np.float64], limit: float) -> bool:
 
 
 def repetition(text: str) -> float:
-    """The share of runs of RUN_OF_WORDS words that stand in the text before: 0 for a text that never repeats itself."""
+    """The share of runs of RUN_OF_WORDS words that occur earlier in the text: 0 if it never repeats itself."""
     words = text.split()
     runs = [tuple(words[i : i + RUN_OF_WORDS]) for i in range(len(words) - RUN_OF_WORDS + 1)]
     return 1.0 - len(set(runs)) / len(runs) if runs else 0.0
 
 
-def _same_language(prompt: Sequence[ChatMessage], reply: str) -> str:
-    """`same` if request and reply are in one language, `other` if not, empty if one is too short to tell."""
+def _same_language(prompt: Sequence[ChatMessage], reply: str) -> bool | None:
+    """Whether request and reply are in the same language; None if one is too short to tell."""
     request = next((message.content for message in reversed(prompt) if message.role == "user"), "")
     if min(len(request), len(reply)) < MIN_CHARACTERS:
-        return ""
+        return None
     import py3langid  # half a second to load
 
-    return "same" if py3langid.classify(request)[0] == py3langid.classify(reply)[0] else "other"
+    return py3langid.classify(request)[0] == py3langid.classify(reply)[0]

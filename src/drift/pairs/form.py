@@ -23,26 +23,28 @@ _MARK = re.compile(
 def in_one_form(
     rows: Iterable[PreferencePair | Drop], thinking: Thinking, stage: str
 ) -> Iterator[PreferencePair | Drop]:
-    """The pairs whose sides have one form, with thoughts as the mode wants them; a named drop for each other one."""
+    """The pairs whose two sides have the same form, and a Drop with its reason in place of every other pair.
+
+    Without `thinking: keep`, thoughts are taken off both sides first.
+    """
     for row in rows:
         yield _same_form(row, thinking, stage) if isinstance(row, PreferencePair) else row
 
 
 def _same_form(pair: PreferencePair, thinking: Thinking, stage: str) -> PreferencePair | Drop:
-    """A chosen reply alone, for SFT, has no other side to differ from."""
-    chosen, rejected = (tuple(map(apart, side)) for side in (pair.chosen, pair.rejected))
+    chosen, rejected = (tuple(map(with_thoughts_apart, side)) for side in (pair.chosen, pair.rejected))
     if thinking != "keep":
         chosen, rejected = (tuple(replace(m, reasoning=None) for m in side) for side in (chosen, rejected))
     if (chosen, rejected) != (pair.chosen, pair.rejected):
         pair = replace(pair, chosen=chosen, rejected=rejected)
-    if not rejected:
+    if not rejected:  # a chosen reply alone, for SFT
         return pair
     reason = form_difference(chosen[-1], rejected[-1])
     return pair if reason is None else Drop(f"{pair.prompt_id}/{pair.pair_id}", stage, reason)
 
 
-def apart(reply: ChatMessage) -> ChatMessage:
-    """The reply with thoughts that stand in its text apart from the answer."""
+def with_thoughts_apart(reply: ChatMessage) -> ChatMessage:
+    """The reply with the thoughts of its text moved into `reasoning`."""
     if reply.role != "assistant":
         return reply
     thoughts, answer = split_thoughts(reply.content)
@@ -52,13 +54,16 @@ def apart(reply: ChatMessage) -> ChatMessage:
 
 
 def says_the_same(first: ChatMessage, second: ChatMessage) -> bool:
-    """Equal answers and calls, whatever was thought before them."""
-    one, other = apart(first), apart(second)
+    """Whether answers and calls are equal, whatever the thoughts before them."""
+    one, other = with_thoughts_apart(first), with_thoughts_apart(second)
     return one.content.strip() == other.content.strip() and called(one) == called(other)
 
 
 def form_difference(chosen: ChatMessage, rejected: ChatMessage) -> Reason | None:
-    """What stands on one side alone: a call, a thought, or a mark of a chat template."""
+    """Why two replies are no pair: one is empty, or has a call, a thought or a template's mark that the other lacks.
+
+    None if they have the same form.
+    """
     for side, reason in ((chosen, Reason.EMPTY_CHOSEN), (rejected, Reason.EMPTY_REJECTED)):
         if not side.content.strip() and not side.tool_calls:
             return Reason.CUT_THOUGHT if side.reasoning else reason

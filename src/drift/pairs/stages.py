@@ -10,7 +10,7 @@ from drift.errors import DataError
 from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
 from drift.pairs.form import in_one_form
 from drift.pairs.others import liked_items, liked_replies, random_items
-from drift.pairs.probe import WORDS, form_accuracy, is_telling
+from drift.pairs.probe import WORDS, form_accuracy, gives_sides_away
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
 from drift.pairs.screening import screened
 from drift.progress import report_note
@@ -145,7 +145,7 @@ def _form(pairs: Path) -> Counts:
     """How far the form of the replies gives their side away, with a warning where it does."""
     rows = list(read_jsonl(pairs, PreferencePair))
     accuracy = form_accuracy(rows)
-    if accuracy is not None and is_telling(accuracy, len({pair.prompt_id for pair in rows})):
+    if accuracy is not None and gives_sides_away(accuracy, len({pair.prompt_id for pair in rows})):
         report_note(
             f"{pairs.name}: a linear probe tells chosen from rejected by their first and last {WORDS} words in "
             f"{accuracy:.0%} of the replies. If that is a stock phrase or a layout, the policy learns it and little "

@@ -12,15 +12,17 @@ from drift.policy.chat.template import token_ids
 from drift.policy.model import Policy
 from drift.records import ChatMessage, Finish, PreferencePair, Reason, read_jsonl
 
+_Ids = tuple[int, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """Token ids of a pair; prompt + chosen and prompt + rejected are its two sequences. `rejected` is empty where there
-    is a chosen reply alone, which only the loss `sft` learns from.
+    """Token ids of a pair; prompt + chosen and prompt + rejected are its two sequences.
 
-    `noise`: the probability that chosen and rejected are swapped. `ref_*_logps`: summed log-probs under the reference,
-    nats; NaN until `with_reference`. `history`: summed log-probs (chosen, rejected) under the policy at the iteration's
-    start, then under the warm start; for the diagnostics, NaN without them.
+    `rejected`: empty for a chosen reply alone, which only the loss `sft` learns from. `weight`: of its loss. `noise`:
+    the probability that chosen and rejected are swapped. `ref_*_logps`: summed log-probs under the reference, in nats;
+    NaN until `with_reference`. `history`, for the diagnostics: summed log-probs of chosen and rejected under the policy
+    at the iteration's start, then under the warm start, in nats; NaN if they are not measured.
     """
 
     prompt: tuple[int, ...]
@@ -41,7 +43,7 @@ class TokenPair:
 def load_pairs(
     policy: Policy, path: Path, max_prompt_length: int, max_length: int
 ) -> tuple[list[TokenPair], dict[str, int]]:
-    """`tokenise` a file of pairs. Raises NothingToTrainOn if no pair is left."""
+    """What `tokenise` returns for a file of pairs. Raises NothingToTrainOn if no pair is left."""
     records = list(read_jsonl(path, PreferencePair))
     tokens, counts = tokenise(policy, records, max_prompt_length, max_length)
     if not tokens:
@@ -58,9 +60,9 @@ def tokenise(
 ) -> tuple[list[TokenPair], dict[str, int]]:
     """The pairs that can be trained on, and counts of what was shortened, cut or dropped.
 
-    Completions longer than what the prompt leaves of `max_length` keep their start. The end token stands on both sides
-    of a pair or on neither: where one side is unfinished or cut, the other loses its end token too, and what is longer
-    than the unfinished side. Otherwise the loss teaches to end, or not to end, by the side on which the token stands.
+    Both lengths are in tokens. Completions longer than what the prompt leaves of `max_length` keep their start. Both
+    sides of a pair have their end token, or neither has: where one side is unfinished or cut, the other is cut to its
+    length and loses its end token. With the token on one side alone, the loss would teach to end, or not to end.
     DEVIATION: the authors' scripts cut prompts from the right, which removes the complaint. Here a prompt loses whole
     turns, oldest first, and a pair whose last turn does not fit is dropped.
     """
@@ -100,21 +102,16 @@ def _token_pair(
     return TokenPair(prompt.ids, chosen_ids, rejected_ids, pair.weight, pair.noise)
 
 
-_Ids = tuple[int, ...]
-
-
 def _matched_ends(
     chosen: tuple[_Ids, Finish], rejected: tuple[_Ids, Finish], room: int, stop_ids: frozenset[int], ending: _Ids
 ) -> tuple[_Ids, _Ids]:
     """Both sides' ids within `room` tokens, both with what ends a turn (`ending`, or a stop token) or both without."""
     sides = (chosen, rejected)
-    limits = [len(ids) if finish != "stop" else room for ids, finish in sides]
-    limits += [room for ids, _ in sides if len(ids) > room]
     if all(finish == "stop" and len(ids) <= room for ids, finish in sides):
         return chosen[0], rejected[0]
+    limit = min([room, *(len(ids) for ids, finish in sides if finish != "stop")])
     bare = [_without_end(ids, stop_ids, ending) if finish == "stop" else ids for ids, finish in sides]
-    shortest = min(limits)
-    return bare[0][:shortest], bare[1][:shortest]
+    return bare[0][:limit], bare[1][:limit]
 
 
 def _without_end(ids: _Ids, stop_ids: frozenset[int], ending: _Ids) -> _Ids:
