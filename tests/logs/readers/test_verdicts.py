@@ -55,3 +55,9 @@ def test_what_does_not_say_which_way_is_good_is_no_verdict(name, value, word):
     with pytest.raises(Unusable) as raised:
         judgement(Place(1), ["a"], name, value, word, None)
     assert raised.value.reason == Reason.NO_VERDICT
+
+
+def test_a_score_in_a_persons_words_is_not_quoted():
+    with pytest.raises(Unusable) as refusal:
+        judgement(Place(1), [], "note", "write to ann@example.com", None, None)
+    assert refusal.value.detail == "note is a text of 24 characters: neither a number nor a word for good or bad"

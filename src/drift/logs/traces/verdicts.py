@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from drift.logs.draft import Evidence
-from drift.logs.files.rows import Place, Unusable, encodable
+from drift.logs.files.rows import Place, Unusable, encodable, short_form
 from drift.logs.traces.texts import plain_messages
 from drift.records import RatingKind, Reason
 
@@ -82,10 +82,11 @@ def judgement(
         if praise and number is not None:
             return Evidence(at, ids, kind, number, scale=name, comment=remark, stars=bool(parts & _STARS))
     problem = "neither a number nor a word for good or bad" if praise else "unknown whether high or low is good"
-    raise Unusable(Reason.NO_VERDICT, f"{name} is {repr(word if value is None else value)[:100]}: {problem}")
+    raise Unusable(Reason.NO_VERDICT, f"{name} is {short_form(word if value is None else value)}: {problem}")
 
 
 def _number(value: Any) -> float | None:
+    """A number, also one written as text; None for anything else, and for infinity and NaN."""
     if isinstance(value, str):
         try:
             value = float(value)
