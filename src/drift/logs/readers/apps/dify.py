@@ -136,10 +136,10 @@ def _nodes(rows: list[LogRow]) -> dict[str, Node]:
             continue
         above = name_of(entry.get("parent_message_id"))
         parent = before if not is_tree else above if above in names else None
-        said = _question(entry, index)
-        question = f"{parent or ''}?{stable_hash(said[-1].content)}" if said and is_tree else f"{name}?"
+        request = _question(entry, index)
+        question = f"{parent or ''}?{stable_hash(request[-1].content)}" if request and is_tree else f"{name}?"
         if question not in nodes:
-            nodes[question] = Node(said, parent)
+            nodes[question] = Node(request, parent)
         nodes[name] = Node(
             _answer(entry, index), question, first_name(entry, names=_MODELS), ratings=tuple(_ratings(entry))
         )
@@ -169,15 +169,15 @@ def _answer(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
     thoughts = structured(entry.get("agent_thoughts"))
     steps = [step for step in thoughts if isinstance(step, Mapping)] if isinstance(thoughts, list) else []
     steps.sort(key=lambda step: step["position"] if isinstance(step.get("position"), int) else 0)
-    said: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for step in steps:
-        said += _step(step)
+        entries += _step(step)
     text = _first(entry, _ANSWERS)
     if text is not None and not isinstance(text, str):
         raise Unusable(Reason.BAD_CONTENT, f"the answer of message {index} is {json_kind(text)}")
     if text:
-        said.append({"role": "assistant", "content": text})
-    return _read(said, index) if said else ()
+        entries.append({"role": "assistant", "content": text})
+    return _read(entries, index) if entries else ()
 
 
 def _step(step: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -185,20 +185,18 @@ def _step(step: Mapping[str, Any]) -> list[dict[str, Any]]:
     tool = step.get("tool")
     if not isinstance(tool, str) or not tool:
         return []
-    said: list[dict[str, Any]] = []
-    given, seen = structured(step.get("tool_input")), structured(step.get("observation"))
+    inputs, outputs = structured(step.get("tool_input")), structured(step.get("observation"))
     calls, answers = [], []
     for number, name in enumerate(tool.split(";")):
-        one = f"{step.get('id') or tool}-{number}"
-        arguments = given.get(name, given) if isinstance(given, Mapping) else given
-        result = seen.get(name, seen) if isinstance(seen, Mapping) else seen
-        written = arguments if isinstance(arguments, str) else json_text(arguments or {})
-        calls.append({"id": one, "type": "function", "function": {"name": name, "arguments": written}})
+        call_id = f"{step.get('id') or tool}-{number}"
+        given = inputs.get(name, inputs) if isinstance(inputs, Mapping) else inputs
+        result = outputs.get(name, outputs) if isinstance(outputs, Mapping) else outputs
+        arguments = given if isinstance(given, str) else json_text(given or {})
+        calls.append({"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}})
         if result is not None:
             text = result if isinstance(result, str) else json_text(result)
-            answers.append({"role": "tool", "tool_call_id": one, "name": name, "content": text})
-    said.append({"role": "assistant", "content": None, "tool_calls": calls})
-    return said + answers
+            answers.append({"role": "tool", "tool_call_id": call_id, "name": name, "content": text})
+    return [{"role": "assistant", "content": None, "tool_calls": calls}, *answers]
 
 
 def _read(entries: list[dict[str, Any]], index: int) -> tuple[Message, ...]:

@@ -77,10 +77,10 @@ def _draft(rows: list[LogRow], about: Mapping[str, Any]) -> ConversationDraft:
     names: list[tuple[str, int]] = []
     entries = [_mapping(row.value, index) for index, row in enumerate(rows)]
     for entry in entries:
-        said = _said(entry)
-        messages += messages_of(said) if said else ()
+        spoken = _entries(entry)
+        messages += messages_of(spoken) if spoken else ()
         place = len(messages) - 1
-        if said and messages[place].role == "assistant":
+        if spoken and messages[place].role == "assistant":
             names += [(name, place)] if (name := name_of(entry.get("id"))) else []
             ratings += _ratings(entry, place)
     if not messages:
@@ -106,25 +106,25 @@ def _time(entry: Mapping[str, Any]) -> Any:
     return next((entry[name] for name in ("createdDate", "time") if entry.get(name) is not None), None)
 
 
-def _said(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The message with the calls of tools before it, and a mark for each uploaded file."""
+def _entries(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A message as `messages_of` reads it: the calls of tools before it, and a mark for each uploaded file."""
     name, content = entry.get("role"), entry.get("content", entry.get("message"))
     role = _ROLES.get(name, name) if isinstance(name, str) else name
     if not isinstance(content, str):
         raise Unusable(Reason.BAD_CONTENT, f"the content of a message by {short_form(name)} is not a text")
-    said: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     tools = structured(entry.get("usedTools"))
     for number, tool in enumerate(tools if isinstance(tools, list) else ()):
         if isinstance(tool, Mapping) and isinstance(tool.get("tool"), str):
-            said += _called(tool, f"{name_of(entry.get('id')) or 'call'}-{number}")
+            entries += _called(tool, f"{name_of(entry.get('id')) or 'call'}-{number}")
     parts: list[dict[str, Any]] = [{"type": "text", "text": content}] if content else []
     files = structured(entry.get("fileUploads"))
     for file in files if isinstance(files, list) else ():
         kind = str(file.get("mime", file.get("type"))).partition("/")[0] if isinstance(file, Mapping) else ""
         parts.append({"type": kind if kind in ("image", "audio", "video") else "file"})
     if parts:
-        said.append({"role": role, "content": parts, "timestamp": _time(entry)})
-    return said
+        entries.append({"role": role, "content": parts, "timestamp": _time(entry)})
+    return entries
 
 
 def _called(tool: Mapping[str, Any], identity: str) -> list[dict[str, Any]]:

@@ -91,17 +91,17 @@ def _paths(at: Place, entries: list[Any], about: tuple[Any, ...]) -> Iterator[Ou
     nodes = _nodes(entries)
     chat = first_name(*about, *entries, names=("conversationId",)) or next(iter(nodes), "")
     system = first_name(*about, names=("promptPrefix", "system", "instructions"))
-    said = (Message("system", system),) if system else ()
+    before = (Message("system", system),) if system else ()
     for outcome in paths(at, nodes, next(reversed(nodes), None), chat):
         if not isinstance(outcome, ConversationDraft):
             yield outcome
             continue
-        ratings = tuple(replace(r, reply_index=r.reply_index + len(said)) for r in outcome.ratings)
+        ratings = tuple(replace(r, reply_index=r.reply_index + len(before)) for r in outcome.ratings)
         yield replace(
             outcome,
-            messages=(*said, *outcome.messages),
+            messages=(*before, *outcome.messages),
             ratings=ratings,
-            reply_ids=tuple((name, place + len(said)) for name, place in outcome.reply_ids),
+            reply_ids=tuple((name, place + len(before)) for name, place in outcome.reply_ids),
             user=first_name(*about, *entries, names=("user", "userId")),
             model=outcome.model or first_name(*about, names=_MODELS),
             started_at=next((time for entry in entries if (time := time_of(_time(entry)))), None),
@@ -156,8 +156,8 @@ def _messages(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
             parts.append({"type": kind if kind in ("image", "audio", "video") else "file"})
     if not parts:
         return ()
-    said = messages_of([{"role": role, "content": parts, "timestamp": _time(entry)}])
-    return tuple(replace(message, source_index=index) for message in said)
+    messages = messages_of([{"role": role, "content": parts, "timestamp": _time(entry)}])
+    return tuple(replace(message, source_index=index) for message in messages)
 
 
 def _part(part: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -177,10 +177,10 @@ def _part(part: Mapping[str, Any]) -> list[dict[str, Any]]:
         call = {**call, **function} if isinstance(function, Mapping) else call
         name, identity = call.get("name"), call.get("id")
         arguments = call.get("args", call.get("arguments"))
-        said = [{"type": "tool_call", "id": identity, "name": name, "arguments": arguments}]
+        parts = [{"type": "tool_call", "id": identity, "name": name, "arguments": arguments}]
         if call.get("output") is not None:
-            said.append({"type": "tool_call_response", "id": identity, "name": name, "result": call["output"]})
-        return said
+            parts.append({"type": "tool_call_response", "id": identity, "name": name, "result": call["output"]})
+        return parts
     if kind == "error":
         return []
     return [{"type": "image"} if kind in ("image_file", "image_url") else dict(part)]
