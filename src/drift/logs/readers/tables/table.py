@@ -33,6 +33,10 @@ _THUMBS = {"👍": "up", "👎": "down"}
 _HEAD_ROWS = 200
 _FIRST_TIME = 1e8  # in seconds since 1970; smaller numbers count messages
 _MISSING = object()
+_PARTS = (
+    "text", "input_text", "image", "image_url", "input_image", "audio", "input_audio", "video", "video_url", "file",
+    "input_file",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -302,12 +306,23 @@ def _texts(value: Any, role: str) -> list[dict[str, Any]]:
     if value is None:
         return []
     parsed = structured(value)
+    if _are_parts(parsed):
+        return [{"role": role, "content": parsed}]
     if isinstance(parsed, Mapping | list) and (not isinstance(value, str) or _is_of_api(parsed)):
         messages = plain_messages(parsed, role)
         if not messages:
             raise Unusable(Reason.BAD_CONTENT, f"the {role}'s column holds {short_form(value)} and no text")
         return messages if role == "user" else messages[:1]
     return [{"role": role, "content": _content(value)}]
+
+
+def _are_parts(value: Any) -> bool:
+    """Whether this is what one message holds: texts, and images, sound or files beside them."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(part, Mapping) and part.get("type") in _PARTS and "role" not in part for part in value)
+    )
 
 
 def _is_of_api(value: Any) -> bool:
