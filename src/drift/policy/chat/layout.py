@@ -1,8 +1,8 @@
-"""How a template shows conversations of one shape, found by rendering them with marker texts in place of the contents.
+"""How a template shows conversations of one shape, measured by rendering them with markers in place of the texts.
 
 A shape is what a template can look at besides the texts: roles, calls, which contents are empty, whether there are
-tools. Markers that do not come back show a message that the template would drop without a word. A marker reply shows
-what the model has to write around its answer.
+tools. If a marker is missing from the rendered text, the template leaves that message out. A marker reply shows what
+the model has to write around its answer.
 """
 
 import re
@@ -22,9 +22,10 @@ _TOOLS = (
     '[{"type": "function", "function": {"name": "toolmark", "description": "d", "parameters": {"type": "object", '
     '"properties": {"key": {"type": "string", "description": "d"}}, "required": ["key"]}}}]'
 )
-_DIALECTS = tuple(
-    TemplateDialect(parts, text_arguments, null_content)
-    for parts in (False, True)
+_DIALECTS = (TemplateDialect(parts=False), TemplateDialect(parts=True))
+_DIALECTS_WITH_CALLS = tuple(
+    replace(dialect, text_arguments=text_arguments, null_content=null_content)
+    for dialect in _DIALECTS
     for text_arguments in (False, True)
     for null_content in (False, True)
 )
@@ -34,11 +35,11 @@ _DIALECTS = tuple(
 class ReplyForm:
     """What stands around a reply.
 
-    `tail`: the end of the generation prompt, behind the last message. `opening`: what the model has to write between it
-    and the reply, if the reply has no thought. `ending`: what the model writes after the reply, with the token that
-    ends its turn; empty if the template writes none. `thought`: what it has to write before and after a thought (the
-    latter with what opens the reply); None if the template has no marks for one. `starts_thinking`: the generation
-    prompt ends inside a thought.
+    `tail`: the end of the prompt, from behind the last message on. `opening`: what the model has to write between the
+    prompt and a reply without a thought. `ending`: what the model writes after the reply, with the token that ends its
+    turn; empty if the template writes none. `thought`: what the model has to write before a thought, and between it and
+    the reply; None if the template has no marks for one. `starts_thinking`: the generation prompt ends inside a
+    thought.
     """
 
     tail: str
@@ -50,7 +51,10 @@ class ReplyForm:
 
 @dataclass(frozen=True, slots=True)
 class ChatLayout:
-    """`adapted`: names of the changes that the template needs. `shows_tools`: the schemas are part of the text."""
+    """How a template shows the conversations of one shape.
+
+    `adapted`: names of the changes that it needs. `shows_tools`: the schemas are part of its text.
+    """
 
     dialect: TemplateDialect
     adapted: tuple[str, ...]
@@ -59,16 +63,16 @@ class ChatLayout:
 
 
 def find_layout(template: ChatTemplate, messages: Sequence[ChatMessage], has_tools: bool) -> ChatLayout | Reason:
-    """The layout of a conversation that ends where a reply is due: the first, of the fewest changes, that shows all.
+    """The layout of a conversation that ends where a reply is due, with the fewest changes that show every message.
 
-    A template that shows everything with some change counts as refusing without it. Reason.TEMPLATE_REFUSES: it raises
-    whatever is changed; TEMPLATE_HIDES: it leaves a message out.
+    Without such changes, Reason.TEMPLATE_REFUSES: the template refuses the conversation whatever is changed;
+    TEMPLATE_HIDES: it leaves a message out; NO_REPLY_FORM: it shows no reply behind its generation prompt.
     """
     tools = _TOOLS if has_tools else None
     reason = Reason.TEMPLATE_REFUSES
     for names, adapted in adaptations(with_markers(messages)):
         has_calls = any(message.tool_calls for message in adapted)
-        for dialect in _DIALECTS if has_calls else _DIALECTS[:: len(_DIALECTS) // 2]:
+        for dialect in _DIALECTS_WITH_CALLS if has_calls else _DIALECTS:
             try:
                 prompt = template.render(adapted, True, tools, dialect)
             except TemplateRefusal:
@@ -100,7 +104,7 @@ def shape_of(messages: Sequence[ChatMessage], has_tools: bool) -> tuple[object, 
 
 
 def with_markers(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
-    """The conversation with a text of its own in each place that holds one."""
+    """The conversation with a different marker in place of every text that is not empty."""
     return tuple(_marked(message, f"x{place}mark") for place, message in enumerate(messages))
 
 
@@ -118,6 +122,7 @@ def _marked(message: ChatMessage, mark: str) -> ChatMessage:
 
 
 def _markers(messages: Sequence[ChatMessage]) -> Iterator[str]:
+    """The markers of texts, calls and arguments; thoughts have none here, as templates may leave old ones out."""
     for message in messages:
         yield from message.content.removeprefix("assistant: ").split("\n\n")
         for call in message.tool_calls:
@@ -128,24 +133,33 @@ def _markers(messages: Sequence[ChatMessage]) -> Iterator[str]:
 def _reply_form(
     template: ChatTemplate, messages: Sequence[ChatMessage], prompt: str, tools: str | None, dialect: TemplateDialect
 ) -> ReplyForm | None:
-    """None if the template does not show a reply, or shows it behind something else than the generation prompt."""
+    """What the template writes around a marker reply, with a marker thought and without.
 
-    def answered(*rest: ChatMessage, reasoning: str | None = None) -> str:
+    All texts are compared from behind the last message on: earlier ones may be shown otherwise once a reply follows.
+    None if the template does not show a reply, or shows it behind something else than the generation prompt.
+    """
+    last = [marker for marker in _markers(messages) if marker][-1:]
+    anchor = last[0] if last else ""
+
+    def behind_anchor(text: str) -> str:
+        return text[text.rfind(anchor) + len(anchor) :]
+
+    def answered(*later: ChatMessage, reasoning: str | None = None) -> str:
         reply = ChatMessage("assistant", _REPLY, reasoning=reasoning)
         try:
-            return template.render([*messages, reply, *rest], False, tools, dialect)
+            return template.render([*messages, reply, *later], False, tools, dialect)
         except TemplateRefusal:
             return ""
 
-    last = [marker for marker in _markers(messages) if marker][-1:]
-    anchor = last[0] if last else ""
-    tail = prompt[prompt.rfind(anchor) + len(anchor) :]
-    head, shown, rest = answered().partition(_REPLY)
-    if not shown:
+    tail = behind_anchor(prompt)
+    head, reply_shown, behind_reply = answered().partition(_REPLY)
+    if not reply_shown:
         return None
-    head = head[head.rfind(anchor) + len(anchor) :]
+    head = behind_anchor(head)
+
+    # the marks of a thought: as the template writes them, or as its text names them
     before, thought_shown, after = answered(reasoning=_THOUGHT).partition(_THOUGHT)
-    before = before[before.rfind(anchor) + len(anchor) :]
+    before = behind_anchor(before)
     thought = None
     if thought_shown and before.startswith(tail) and _REPLY in after:
         thought = before[len(tail) :], after.partition(_REPLY)[0]
@@ -155,6 +169,7 @@ def _reply_form(
         thought = "", closing
     elif thought is None and (marks := named_marks(template.text)):
         thought = marks
+
     if head.startswith(tail):
         opening = head[len(tail) :]
     elif thought is not None and (starts_thinking or not thought[0]):
@@ -163,22 +178,24 @@ def _reply_form(
         opening = ""  # the template writes more for the model, such as a thought of its own, than it shows later
     else:
         return None
-    following = answered(ChatMessage("user", "x")).partition(_REPLY)[2]
-    return ReplyForm(tail, opening, _ending(template.tokenizer, rest, following), thought, starts_thinking)
+    behind_with_next_turn = answered(ChatMessage("user", "x")).partition(_REPLY)[2]
+    ending = _ending(template.tokenizer, behind_reply, behind_with_next_turn)
+    return ReplyForm(tail, opening, ending, thought, starts_thinking)
 
 
-def _ending(tokenizer: PreTrainedTokenizerBase, rest: str, following: str) -> str:
+def _ending(tokenizer: PreTrainedTokenizerBase, behind_reply: str, behind_with_next_turn: str) -> str:
     """What ends a turn: all up to the control tokens behind the reply, or else the one with which the next turn begins.
 
-    Of several tokens, those that are gone once a user answers end the conversation and not the turn (Phi-4-mini shows
-    `<|end|><|endoftext|>`).
+    Both texts begin behind the marker reply: that of the conversation, and that with a user's next message. Of several
+    tokens, those that are gone once a user answers end the conversation and not the turn (Phi-4-mini shows
+    `<|end|><|endoftext|>`). Empty if there is no token, or only BOS.
     """
     tokens, bos = _control_tokens(tokenizer), tokenizer.bos_token
-    run = re.match(rf".*?(?:{tokens})+", rest, re.DOTALL) if tokens else None
+    run = re.match(rf".*?(?:{tokens})+", behind_reply, re.DOTALL) if tokens else None
     if run is not None:
         cuts = [token.end() for token in re.finditer(tokens, run[0])]
-        return next((run[0][:cut] for cut in reversed(cuts) if following.startswith(run[0][:cut])), run[0])
-    first = re.match(tokens, following) if tokens else None
+        return next((run[0][:cut] for cut in reversed(cuts) if behind_with_next_turn.startswith(run[0][:cut])), run[0])
+    first = re.match(tokens, behind_with_next_turn) if tokens else None
     return first[0] if first is not None and first[0] != bos else ""
 
 

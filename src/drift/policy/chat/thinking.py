@@ -1,4 +1,4 @@
-"""Whether a template makes the model think, found by trying its arguments out; and its marks around a thought."""
+"""How a template switches thinking on and off, measured by trying its arguments; and its marks around a thought."""
 
 import re
 from collections.abc import Mapping
@@ -21,12 +21,11 @@ _SAYS_NO = re.compile(r"^(no|not|disable|skip|without|hide)_|_(off|disabled)$")
 
 
 def thinking_arguments(template: ChatTemplate, thinking: Thinking) -> dict[str, Any]:
-    """The template arguments that switch thinking off, or on for `keep` and for what `strip` samples.
+    """The template arguments that switch thinking off (`off`) or on (every other mode).
 
-    A budget of thoughts in tokens is 0 for `off`, and otherwise what the template or the user says.
-
-    A switch is an argument about thinking that changes the prompt for a plain request when it is set. An argument that
-    the user set, and one whose default is what is wanted already, stays as it is.
+    A switch is an argument with `think` or `reason` in its name that changes the prompt of a plain request. An argument
+    that the user set is left alone, and so is one whose default is what the mode wants. A budget of thoughts in tokens
+    is 0 for `off`, and otherwise what the template or the user says.
     """
     wanted: dict[str, Any] = {}
     for name in words_of(template.text, "(?i:think|reason)"):
@@ -37,12 +36,11 @@ def thinking_arguments(template: ChatTemplate, thinking: Thinking) -> dict[str, 
                 wanted[name] = 0
             continue
         on = not _SAYS_NO.search(name)
-        default, *set_to = (_prompt(template, arguments) for arguments in ({}, {name: on}, {name: not on}))
-        switched_on, switched_off = set_to
+        default, switched_on, switched_off = (_prompt(template, set_to) for set_to in ({}, {name: on}, {name: not on}))
         if default is None or switched_on is None or switched_off is None:
             continue
-        if switched_on.replace(str(on), "") == switched_off.replace(str(not on), ""):  # nothing but its value is shown
-            continue
+        if switched_on.replace(str(on), "") == switched_off.replace(str(not on), ""):
+            continue  # the template shows the argument's value, and does nothing else with it
         if thinking == "off" and default != switched_off:
             wanted[name] = not on
         elif thinking != "off" and default != switched_on:
@@ -51,6 +49,7 @@ def thinking_arguments(template: ChatTemplate, thinking: Thinking) -> dict[str, 
 
 
 def _prompt(template: ChatTemplate, arguments: Mapping[str, Any]) -> str | None:
+    """The prompt of a plain request under these arguments too; None if the template refuses them."""
     changed = ChatTemplate(template.tokenizer, {**template.arguments, **arguments}, template.date)
     try:
         return changed.render(_ASKED, generation_prompt=True)
@@ -59,9 +58,9 @@ def _prompt(template: ChatTemplate, arguments: Mapping[str, Any]) -> str | None:
 
 
 def closing_of(generation_prompt: str) -> str | None:
-    """What ends the thought that a generation prompt leaves open; None if it ends in no opening mark.
+    """What ends the thought that a generation prompt opens; None if the prompt does not end in an opening mark.
 
-    The line breaks are those of the models that write `<think>` on a line of its own.
+    Behind a mark on a line of its own, the closing mark stands on a line of its own too, with an empty line after it.
     """
     bare = generation_prompt.rstrip()
     closing = next((closing for opening, closing in MARKS if bare.endswith(opening)), None)
@@ -71,10 +70,12 @@ def closing_of(generation_prompt: str) -> str | None:
 
 
 def without_empty_thoughts(text: str) -> str:
+    """The text without pairs of marks that have nothing between them."""
     return _EMPTY_THOUGHT.sub("", text)
 
 
 def without_closed_thoughts(text: str) -> str:
+    """The text without pairs of marks and what stands between them."""
     return _CLOSED_THOUGHT.sub("", text)
 
 
