@@ -421,3 +421,12 @@ def test_a_correction_beside_stars_says_nothing_about_their_scale(tmp_path):
     found, summary = read(tmp_path, rows, columns)
     assert found["x"].ratings == (Rating(1, "correction", -1.0, None, "4"),)
     assert (found["y"].ratings, outcomes(summary)) == ((Rating(1, "score", 1.0),), {})
+
+
+@pytest.mark.parametrize("reply", ["[]", "[1, 2]", '[{"type": "car"}]', '{"a": 1}', '{"answer": "4"}'])
+def test_a_reply_that_is_json_is_a_text(tmp_path, reply):
+    chat = [("user", "As JSON, please."), ("assistant", reply)]
+    found, _ = read(tmp_path, rows_of("x", chat), MESSAGES)
+    assert texts(found["x"]) == chat
+    found, _ = read(tmp_path / "exchanges", [{"id": "y", "q": chat[0][1], "a": reply}], {**EXCHANGES, "id": "id"})
+    assert texts(found["y"]) == chat

@@ -55,6 +55,11 @@ def pieces_of(content: Any, what: str) -> list[Part]:
     return [Part("text", encodable(text))]
 
 
+def are_known(parts: Iterable[Any]) -> bool:
+    """Whether one of these is a part of a known type."""
+    return next(_pieces(parts), None) is not None
+
+
 def text_of(content: Any, what: str) -> str:
     """The text of a message's content: a string, or the text parts of a list, joined. Raises Unusable."""
     texts = [piece.text for piece in pieces_of(content, what) if piece.kind == "text"]

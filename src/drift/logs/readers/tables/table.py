@@ -21,6 +21,7 @@ from drift.logs.draft import ROLES, Evidence, messages_of, name_of, seconds_of, 
 from drift.logs.files.opening import Repair
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, short_form
 from drift.logs.files.sources import NotALog, Source
+from drift.logs.parts import are_known
 from drift.logs.traces.texts import plain_messages
 from drift.logs.traces.verdicts import WORDS, judgement
 from drift.logs.unread import Keys
@@ -289,13 +290,14 @@ def _names_in(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _content(value: Any) -> Any:
-    """A message's content: a text, the parts of a multimodal message, or a number as text."""
+    """A message's content: a text, the parts of a multimodal message, or a number as text. JSON text of other things
+    is what a user or a model wrote."""
     if isinstance(value, str):
         parts = structured(value) if value.startswith("[{") else None
         is_parts = isinstance(parts, list) and all(
             isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in parts
         )
-        return parts if is_parts else value
+        return parts if is_parts and are_known(parts) else value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return name_of(value)
     return "" if value is None else value
@@ -329,8 +331,12 @@ def _is_of_api(value: Any) -> bool:
     """Whether JSON text is what an API was sent or gave back. Other JSON may be what a user or a model wrote."""
     if isinstance(value, Mapping):
         return any(isinstance(value.get(key), list) for key in ("messages", "choices")) or _is_of_api([value])
-    return isinstance(value, list) and all(
-        isinstance(entry, Mapping) and isinstance(entry.get("role"), str) and "content" in entry for entry in value
+    return (
+        isinstance(value, list)
+        and value != []
+        and all(
+            isinstance(entry, Mapping) and isinstance(entry.get("role"), str) and "content" in entry for entry in value
+        )
     )
 
 
