@@ -4,6 +4,7 @@ The architectures are those of transformers: Gemma 3 and 4, Qwen2.5-VL, Qwen3-VL
 AutoModelForCausalLM loads without its other parts.
 """
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from drift.config import LoraSettings, PolicySettings, SamplingSettings, TrainingSettings
+from drift.errors import PrerequisiteError
 from drift.policy.decode import generate
 from drift.policy.model import load_policy, parameter_count
 from drift.policy.multimodal import language_model
@@ -157,6 +159,21 @@ def test_an_adapter_leaves_the_rest_alone(checkpoint, tmp_path):
     policy, _ = trained(checkpoint, tmp_path / "named", named)
     assert all("language_model" in name for name in load_file(policy / "adapter_model.safetensors"))
     assert (policy / "preprocessor_config.json").read_text() == PROCESSOR["preprocessor_config.json"]
+
+
+def test_an_adapter_on_no_layer_of_the_language_model_says_which_there_are(checkpoint, tmp_path):
+    settings = PolicySettings(lora=LoraSettings(r=2, alpha=4, target_modules=["vision_proj"]))
+    with pytest.raises(PrerequisiteError, match=r"no layer of the language model is named .*up_proj.*all-linear"):
+        trained(checkpoint, tmp_path / "out", settings)
+
+
+def test_a_chat_template_of_the_processor_alone_is_used(checkpoint):
+    template = (checkpoint / "chat_template.jinja").read_text()
+    (checkpoint / "chat_template.jinja").unlink()
+    with pytest.raises(PrerequisiteError, match="no chat template"):
+        load_policy(checkpoint, PolicySettings())
+    (checkpoint / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    assert load_policy(checkpoint, PolicySettings()).tokenizer.chat_template == template
 
 
 def test_facts_and_replies(checkpoint):

@@ -29,7 +29,7 @@ from drift.config import PolicySettings
 from drift.errors import PrerequisiteError
 from drift.policy.chat import ChatFormat, TemplateReport, check_template, end_of_turn
 from drift.policy.gguf import SUFFIX, check_gguf, config_of_gguf, is_gguf, load_gguf
-from drift.policy.multimodal import auto_class, processor_files
+from drift.policy.multimodal import auto_class, processor_files, template_of
 from drift.progress import report_note
 from drift.records import Counts
 from drift.rundir import layout
@@ -146,11 +146,13 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
             model = _load_model(resolved, settings)
     except _LOADING_ERRORS as error:
         raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
+    processor = {} if is_gguf(resolved) else processor_files(resolved)
+    tokenizer.chat_template = tokenizer.chat_template or template_of(processor)
     chat = ChatFormat.of(tokenizer, settings, _declared_ends(model))
     _report_template(check_template(chat, str(source)))
     _check_weights(model, str(source))
     torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return identified(model.eval(), chat, {} if is_gguf(resolved) else processor_files(resolved))
+    return identified(model.eval(), chat, processor)
 
 
 def parameter_count(source: str | Path) -> int:

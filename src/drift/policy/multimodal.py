@@ -85,6 +85,12 @@ def processor_files(source: str) -> Mapping[str, bytes]:
     return found
 
 
+def template_of(processor: Mapping[str, bytes]) -> str | None:
+    """The chat template that the processor's files hold: some checkpoints (LLaVA, Idefics 3) have no other."""
+    template = json.loads(processor.get("chat_template.json", b"{}")).get("chat_template")
+    return template if isinstance(template, str) else None
+
+
 def _is_object(content: bytes) -> bool:
     try:
         return isinstance(json.loads(content), dict)

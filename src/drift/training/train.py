@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch.nn import Linear
 from transformers import PreTrainedModel
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from drift.config import PolicySettings, TrainerSettings
-from drift.errors import DataError
+from drift.errors import DataError, PrerequisiteError
 from drift.policy.model import Policy, identified, load_policy, save_policy
 from drift.policy.multimodal import freeze_other_parts, outside_language_model
 from drift.progress import report_note
@@ -168,7 +169,17 @@ def _with_adapter(policy: Policy, settings: PolicySettings, seed: int) -> PreTra
         exclude_modules=outside_language_model(policy.model),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(policy.model, adapter)  # pyright: ignore[reportReturnType]
+    try:
+        return get_peft_model(policy.model, adapter)  # pyright: ignore[reportReturnType]
+    except ValueError:
+        if settings.lora.target_modules == "all-linear":
+            raise
+        decoder = policy.model.get_decoder()
+        names = sorted({name.rpartition(".")[2] for name, part in decoder.named_modules() if isinstance(part, Linear)})
+        raise PrerequisiteError(
+            f"policy.lora.target_modules: no layer of the language model is named {settings.lora.target_modules}; its "
+            f"linear layers are {', '.join(names)}, and all-linear means all of them."
+        ) from None
 
 
 def _run_steps(

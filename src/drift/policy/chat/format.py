@@ -68,8 +68,8 @@ class ChatFormat:
 
     def _until_stop(self, ending: str) -> str:
         """Without what stands behind the first token at which a server stops: no sampled reply ever has it."""
-        stops = {self.tokenizer.eos_token_id, *self.declared_ends} - {None}
-        texts = [str(self.tokenizer.convert_ids_to_tokens(stop)) for stop in stops]
+        stops = (self.tokenizer.eos_token_id, *self.declared_ends)
+        texts = [str(self.tokenizer.convert_ids_to_tokens(stop)) for stop in stops if isinstance(stop, int)]
         return ending[: min((ending.find(text) + len(text) for text in texts if text in ending), default=None)]
 
 
