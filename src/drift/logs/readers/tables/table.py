@@ -294,10 +294,10 @@ def _content(value: Any) -> Any:
     is what a user or a model wrote."""
     if isinstance(value, str):
         parts = structured(value) if value.startswith("[{") else None
-        is_parts = isinstance(parts, list) and all(
-            isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in parts
-        )
-        return parts if is_parts and are_known(parts) else value
+        if not isinstance(parts, list) or not are_known(parts):
+            return value
+        is_parts = all(isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in parts)
+        return parts if is_parts else value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return name_of(value)
     return "" if value is None else value
