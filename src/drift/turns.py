@@ -47,9 +47,9 @@ def prompt_of(
 ) -> tuple[ChatMessage, ...] | Reason:
     """The messages before a reply, as its prompt; or the reason why the two make no training example.
 
-    NO_REQUEST: the reply follows neither a user's request with a text nor the answer of a tool that was asked for one.
-    `if_empty`: the reply is empty and calls no tool. UNANSWERED_CALL, BROKEN_TOOL_CALL: the prompt or the reply has a
-    call that the next message should answer and does not, or one that is no JSON.
+    NO_REQUEST: no user's request with a text comes before the reply (directly, or before calls of tools and their
+    answers). `if_empty`: the reply is empty and calls no tool. UNANSWERED_CALL: the message before the reply is a call
+    that no tool answered. BROKEN_TOOL_CALL: a call in the prompt or the reply is broken (see `is_broken`).
     """
     request = request_index(messages, reply_index)
     if request is None:
@@ -129,6 +129,7 @@ def called(message: ChatMessage) -> list[tuple[str, object]]:
 
 
 def _parsed(arguments: str) -> object:
+    """The value of JSON text; a text that is no JSON as it is."""
     try:
         return orjson.loads(arguments)
     except orjson.JSONDecodeError:

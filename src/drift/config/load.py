@@ -58,10 +58,12 @@ def parse_config(tree: dict[str, Any], where: str) -> Config:
 
 
 def dump_config(config: Config) -> str:
+    """The YAML of a config with all its settings, without passwords of databases."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
+    """Put one `a.b=value` into the tree. Raises ConfigError."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: write it as key=value, for example --set training.beta=0.2")

@@ -96,6 +96,7 @@ class Message(ChatMessage):
         _set_has_media(self, has_media)
 
     def chat(self) -> ChatMessage:
+        """The message without what only a log has."""
         return ChatMessage(self.role, self.content, **self.extras())
 
 

@@ -24,7 +24,7 @@ ScorerName = Literal["self", "hindsight", "feedback", "reward_model", "judge", "
 PersonalData = Literal[
     "email", "phone", "card", "iban", "ip", "national_id", "address", "api_key", "private_key", "password", "person"
 ]
-"""What redaction tells apart; `person` needs a model."""
+"""The kinds of personal data that redaction replaces; `person` needs a model."""
 
 
 class Reason(StrEnum):

@@ -1,7 +1,7 @@
 """Cut CSV and TSV files into rows: one object per row, by the names in the header, with text or None as values.
 
 The delimiter (comma, semicolon, tab or bar) and the way quotes are escaped show in the first rows. Python's csv module
-reads them, not pyarrow or DuckDB: it tells the line of each row, a broken row costs that row alone, and a cell may be
+reads them, not pyarrow or DuckDB: it gives the line of each row, a broken row costs that row alone, and a cell may be
 as long as any other row. A broken row is often one with a lone quote, which swallows the rows after it: reading goes on
 with the line after its first.
 """

@@ -71,7 +71,7 @@ class Threads:
             part = first if row == rows[0] else self._texts.draft(self._places[row])[0]
             count += part.rows
             messages += len(part.messages)
-            characters += sum(len(message.content) for message in part.messages)
+            characters += sum(message.size for message in part.messages)
             if messages <= _MAX_MESSAGES and characters <= MAX_ROW_BYTES and row != rows[0]:
                 parts.append(part)
         at = first.at
