@@ -32,10 +32,9 @@ def auto_class(config: PreTrainedConfig) -> Any:
     AutoModelForCausalLM does not know some of them (Qwen2.5-VL), and of others (Qwen3.5) it loads the language model
     alone, without a word.
     """
-    kind = config.model_type
-    whole = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(kind)
-    named = config.architectures or ()
-    if whole is not None and (whole in named or (not named and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)):
+    model_type, named = config.model_type, config.architectures or ()
+    whole = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(model_type)
+    if whole is not None and (whole in named or (not named and model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)):
         return AutoModelForImageTextToText
     return AutoModelForCausalLM
 
@@ -49,7 +48,7 @@ def language_model(model: PreTrainedModel) -> str | None:
 
 
 def freeze_other_parts(model: PreTrainedModel) -> int:
-    """Exclude every weight outside the language model and its head from training; returns their number of values.
+    """Exclude every weight outside the language model and its head from training; returns how many numbers they are.
 
     They get no gradient from text, but weight decay would shrink them, and several processes wait for their gradients.
     """
@@ -72,7 +71,7 @@ def outside_language_model(model: PreTrainedModel) -> str | None:
 
 def processor_files(source: str) -> Mapping[str, bytes]:
     """The processor's files of a folder or hub id, by name; those that are no JSON object are left out."""
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     for name in PROCESSOR_FILES:
         path = cached_file(
             source,
@@ -81,8 +80,8 @@ def processor_files(source: str) -> Mapping[str, bytes]:
             _raise_exceptions_for_connection_errors=False,
         )
         if path is not None and _is_object(content := Path(path).read_bytes()):
-            found[name] = content
-    return found
+            files[name] = content
+    return files
 
 
 def template_of(processor: Mapping[str, bytes]) -> str | None:

@@ -47,27 +47,28 @@ class ChatFormat:
 
     @cached_property
     def template(self) -> ChatTemplate:
-        """With the arguments that the thinking mode needs. What `strip` trains on has no thoughts, as with `off`."""
+        """The template under the user's arguments and those of the thinking mode; `strip` trains as `off` does."""
         plain = ChatTemplate(self.tokenizer, self.arguments, self.date)
         mode = "keep" if self.thinking == "keep" else "off"
         return replace(plain, arguments={**thinking_arguments(plain, mode), **self.arguments})
 
     @cached_property
     def for_sampling(self) -> "ChatFormat":
-        """`strip` samples as `keep` does."""
+        """The format that samples: `strip` samples as `keep` does, every other mode as it trains."""
         return replace(self, thinking="keep") if self.thinking == "strip" else self
 
     def layout(self, messages: Sequence[ChatMessage], tools: str | None) -> ChatLayout | Reason:
+        """How the template shows these messages, or why it does not; found once for each shape of conversation."""
         shape = shape_of(messages, tools is not None)
         if shape not in self.layouts:
-            found = find_layout(self.template, messages, tools is not None)
-            if isinstance(found, ChatLayout):
-                found = replace(found, form=replace(found.form, ending=self._until_stop(found.form.ending)))
-            self.layouts[shape] = found
+            layout = find_layout(self.template, messages, tools is not None)
+            if isinstance(layout, ChatLayout):
+                layout = replace(layout, form=replace(layout.form, ending=self._until_stop(layout.form.ending)))
+            self.layouts[shape] = layout
         return self.layouts[shape]
 
     def _until_stop(self, ending: str) -> str:
-        """Without what stands behind the first token at which a server stops: no sampled reply ever has it."""
+        """The ending up to the first token at which a server stops: no sampled reply has what stands behind it."""
         stops = (self.tokenizer.eos_token_id, *self.declared_ends)
         texts = [str(self.tokenizer.convert_ids_to_tokens(stop)) for stop in stops if isinstance(stop, int)]
         return ending[: min((ending.find(text) + len(text) for text in texts if text in ending), default=None)]
@@ -77,8 +78,9 @@ class ChatFormat:
 class EncodedPrompt:
     """`ids` end with the generation prompt; the `dropped_turns` oldest turns were left out to make them fit.
 
-    `form`: what stands around the reply. `messages`: those that the template showed, with the changes that `adapted`
-    names. `given`: the ids of the form's opening, if a model that samples is to continue from there.
+    `form`: what stands around the reply. `messages`: those that the template shows, with the changes that `adapted`
+    names. `given`: ids of the form's opening, which a sampler puts behind `ids`; empty if the model writes it itself.
+    `hides_tools`: there are tools, and the template does not show their schemas.
     """
 
     ids: tuple[int, ...]
@@ -98,11 +100,11 @@ def encode_prompt(
     tools: str | None = None,
     give_opening: bool = False,
 ) -> EncodedPrompt | Reason:
-    """Ids of `messages` with the generation prompt, at most `max_length` of them, with the opening if it is `given`.
+    """Ids of `messages` with the generation prompt, at most `max_length` tokens.
 
-    The system message and the last `keep_turns` turns (a user message and what follows it) always stay; older turns are
-    dropped one by one until the rest fits. Reason.PROMPT_TOO_LONG: these do not fit either; other reasons: the template
-    does not show the messages.
+    `give_opening`: for a sampler; `given` counts towards `max_length` too. The system message and the last `keep_turns`
+    turns (a user message and what follows it) always stay; older turns are dropped one by one until the rest fits.
+    Reason.PROMPT_TOO_LONG: these do not fit either; other reasons: the template does not show the messages.
     DEVIATION: the authors' scripts cut prompts to 2048 tokens from the right, which removes the complaint.
     """
     system, turns = _turns(messages)
@@ -160,7 +162,8 @@ def encode_completion(
 ) -> tuple[int, ...] | Reason:
     """Ids of what the model has to write after the prompt of `messages`, so that `reply` is its reply.
 
-    Only a complete one (`stop`) gets what ends a turn.
+    What ends a turn follows only a finished reply (`stop`). A Reason if the template does not show the messages or the
+    reply.
     DEVIATION: the authors' scripts train on truncated samples as if complete, which teaches to stop in mid-sentence.
     """
     form = reply_form(chat, messages, tools)
@@ -182,7 +185,7 @@ def encode_completion(
 def completion_text(
     chat: ChatFormat, messages: Sequence[ChatMessage], reply: ChatMessage, tools: str | None = None
 ) -> str | Reason:
-    """What the model has to write so that `reply` is its reply, without what ends its turn (but with a call's)."""
+    """What the model has to write so that `reply` is its reply; only a reply with calls has what ends the turn."""
     if reply.tool_calls:
         return _call_text(chat, messages, reply, tools)
     form = reply_form(chat, messages, tools)
@@ -198,7 +201,7 @@ def completion_text(
 def encode_conversation(
     chat: ChatFormat, messages: Sequence[ChatMessage], reply: ChatMessage, tools: str | None = None
 ) -> tuple[int, ...] | Reason:
-    """Ids of the template's own text of the whole conversation, as reward models read it."""
+    """Ids of the template's own text of the whole conversation with its reply, as reward models read it."""
     text = _render(chat, [*messages, reply], tools, generation_prompt=False)
     return text if isinstance(text, Reason) else token_ids(chat.tokenizer, text)
 
@@ -236,6 +239,10 @@ def end_of_turn(chat: ChatFormat) -> int:
 def _render(
     chat: ChatFormat, messages: Sequence[ChatMessage], tools: str | None, generation_prompt: bool
 ) -> str | Reason:
+    """The template's text of a prompt, or (without the generation prompt) of a prompt and its reply, the last message.
+
+    The layout is the prompt's in both, so that a reply changes nothing before it.
+    """
     shown = _shown(chat, messages)
     asked = shown if generation_prompt else shown[:-1]
     layout = chat.layout(asked, tools)
@@ -245,7 +252,7 @@ def _render(
         return chat.template.render(
             [*_adapted(asked, layout), *shown[len(asked) :]], generation_prompt, tools, layout.dialect
         )
-    except TemplateRefusal:  # for the texts, not for their order
+    except TemplateRefusal:  # it takes this shape of conversation, but not these texts
         return Reason.TEMPLATE_REFUSES
 
 
@@ -256,7 +263,7 @@ def _adapted(messages: tuple[ChatMessage, ...], layout: ChatLayout) -> tuple[Cha
 
 
 def _opening_ids(chat: ChatFormat, form: ReplyForm) -> tuple[int, ...]:
-    """What a model that is not to think is given of its reply: the opening, without a space that is part of a word."""
+    """Ids of the opening for a model that is not to think, without a space that belongs to the reply's first token."""
     opening = "" if chat.thinking == "keep" else form.opening.rstrip(" ")
     return _ids_behind(chat.tokenizer, form.tail, opening) if opening.strip() else ()
 
@@ -280,7 +287,7 @@ def _call_text(
 
 
 def _shown(chat: ChatFormat, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
-    """The messages as this mode of the model knows them: thoughts apart from the answer, and none without `keep`."""
+    """The messages with thoughts moved from the text into `reasoning`; without `keep`, with none at all."""
     return tuple(_without_thoughts(message, chat.thinking == "keep") for message in messages)
 
 

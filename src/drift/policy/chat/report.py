@@ -1,4 +1,4 @@
-"""What was found about a chat template, in one line at load."""
+"""What a chat template does, checked when a model is loaded and reported in one line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +16,11 @@ _ASKED = (ChatMessage("user", "a"),)
 
 @dataclass(frozen=True, slots=True)
 class TemplateReport:
-    """`form`: what the model writes, in order. `end_of_turn`: the token that ends its turn. `thinking`: the mode, and
-    how the template is told. `findings`: what else a user should know."""
+    """What a user should know about a chat template, in words.
+
+    `form`: what the model writes, in order. `end_of_turn`: the token that ends its turn. `thinking`: the mode, and the
+    template arguments for it. `findings`: conversations that are changed or dropped, and a clock.
+    """
 
     form: str
     end_of_turn: str
@@ -25,12 +28,15 @@ class TemplateReport:
     findings: tuple[str, ...] = ()
 
     def line(self) -> str:
-        found = f"; {'; '.join(self.findings)}" if self.findings else ""
-        return f"chat template: the model writes {self.form}, ends with {self.end_of_turn}; {self.thinking}{found}"
+        more = "".join(f"; {finding}" for finding in self.findings)
+        return f"chat template: the model writes {self.form}, ends with {self.end_of_turn}; {self.thinking}{more}"
 
 
 def check_template(chat: ChatFormat, source: str) -> TemplateReport:
-    """Raises PrerequisiteError if there is no template, or if it shows no reply behind its own generation prompt."""
+    """What the template does. `source`: the model's name, for messages.
+
+    Raises PrerequisiteError if there is no template, or if it shows no reply behind its own generation prompt.
+    """
     if not chat.tokenizer.chat_template:
         raise PrerequisiteError(
             f"{source}: its tokenizer has no chat template; use the instruction-tuned model or add chat_template.jinja."
@@ -78,21 +84,21 @@ def _form(chat: ChatFormat, form: ReplyForm) -> str:
 def _thinking(chat: ChatFormat, has_marks: bool) -> str:
     plain = ChatTemplate(chat.tokenizer, chat.arguments, chat.date)
     has_switch = any(thinking_arguments(plain, mode) for mode in ("off", "keep"))
-    how = _told(chat.template.arguments)
+    how = _in_words(chat.template.arguments)
     if chat.thinking == "strip":
-        how = f"sampled with {_told(chat.for_sampling.template.arguments)}, trained with {how}"
+        how = f"sampled with {_in_words(chat.for_sampling.template.arguments)}, trained with {how}"
     if not has_marks and not has_switch:
         return f"thinking {chat.thinking} (the template has no thoughts)"
     return f"thinking {chat.thinking} ({how})"
 
 
-def _told(arguments: Mapping[str, Any]) -> str:
+def _in_words(arguments: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in arguments.items()) or "the template's default"
 
 
 def _findings(chat: ChatFormat) -> tuple[str, ...]:
-    found = []
-    asked = ChatMessage("user", "a")
+    findings: list[str] = []
+    (asked,) = _ASKED
     for name, messages in {
         "a system message": (ChatMessage("system", "s"), asked),
         "a reply that comes first": (ChatMessage("assistant", "b"), asked),
@@ -100,9 +106,9 @@ def _findings(chat: ChatFormat) -> tuple[str, ...]:
     }.items():
         layout = chat.layout(messages, None)
         if isinstance(layout, Reason):
-            found.append(f"{name}: dropped ({layout})")
+            findings.append(f"{name}: dropped ({layout})")
         elif layout.adapted:
-            found.append(f"{name}: {', '.join(layout.adapted)}")
+            findings.append(f"{name}: {', '.join(layout.adapted)}")
     if chat.template.reads_clock:
-        found.append(f"reads the clock: {chat.date or 'today'}")
-    return tuple(found)
+        findings.append(f"reads the clock: {chat.date or 'today'}")
+    return tuple(findings)

@@ -43,7 +43,11 @@ class TemplateDialect:
 
 @dataclass(frozen=True, eq=False)
 class ChatTemplate:
-    """`arguments`: of the template, beside messages and tools. `date`: ISO 8601; None reads the clock."""
+    """A tokenizer's chat template with its arguments.
+
+    `arguments`: what it is rendered with besides messages and tools. `date`: what it shows in place of the clock's day
+    (ISO 8601); None: the clock's.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -73,9 +77,9 @@ class ChatTemplate:
         tools: str | None = None,
         dialect: TemplateDialect = TemplateDialect(),
     ) -> str:
-        """The text. Special tokens that a message spells out are broken up, so that they are text.
+        """The template's text of a chat. Control tokens that a message spells out are broken up (`defused`).
 
-        Raises TemplateRefusal if the template refuses the conversation.
+        `tools`: the JSON list of schemas. Raises TemplateRefusal if the template refuses the conversation.
         """
         schemas = _parsed(self.tokenizer, tools) if tools else None
         chat = [self._entry(message, dialect) for message in messages]
@@ -126,7 +130,7 @@ class ChatTemplate:
         return entry | {key: value for key, value in named.items() if value is not None}
 
     def _call_arguments(self, text: str, dialect: TemplateDialect) -> Any:
-        """An object where the template takes one and the text is one."""
+        """A call's arguments as an object if the template takes one and the text is one, else as text."""
         if not dialect.text_arguments:
             try:
                 value = json.loads(text)
@@ -168,18 +172,18 @@ def defused(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
 
 @lru_cache(maxsize=8)
 def special_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Control tokens that a text could spell, without those of one character."""
+    """Control tokens that a text could spell; those of one character are left out, because texts need them."""
     added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     return tuple(sorted({token for token in (*added, *tokenizer.all_special_tokens) if len(token) > 1}))
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
-    """Ids without automatic BOS or EOS: the template's text contains those that are needed."""
+    """Ids of a text, without automatic BOS or EOS: the template's text contains those that are needed."""
     return tuple(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 _DIRECTIVES = "YmdBbAaydHIMSpjefGgUVWuwxXcDFTRZz"
-"""Those of strftime; the time of day is midnight."""
+"""The letters of strftime; the time of day that they show is midnight."""
 
 
 @lru_cache(maxsize=8)
@@ -190,6 +194,7 @@ def _pinned_clock(day: str) -> str:
 
 
 def _replacements(day: date) -> Iterator[str]:
+    """Jinja filters that put the day's values in place of strftime's directives."""
     for directive in (*(f"%-{letter}" for letter in "dmHIMSjy"), *(f"%{letter}" for letter in _DIRECTIVES)):
         yield f"|replace({directive!r}, {day.strftime(directive)!r})"
 
