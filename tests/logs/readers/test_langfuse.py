@@ -113,3 +113,16 @@ def test_the_table_of_the_user_interface_is_read(tmp_path):
     (only,) = store.conversations()
     assert (texts(only), only.user_key is not None) == ([("user", Q), ("assistant", A)], True)
     assert only.started_at == "2025-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("answer", ['{"a": 1}', "[]", "[1, 2]", '{"words": ["eagle", "moon"]}'])
+def test_an_answer_that_is_itself_json_is_the_answer(tmp_path, answer):
+    chat = [{"role": "user", "content": Q}]
+    _, (found,) = read(tmp_path, [observation("g1", "GENERATION", chat, answer)])
+    assert texts(found) == [("user", Q), ("assistant", answer)]
+
+
+def test_an_apis_error_is_no_answer(tmp_path):
+    chat = [{"role": "user", "content": Q}]
+    _, (found,) = read(tmp_path, [observation("g1", "GENERATION", chat, '{"error": {"code": 429}}')])
+    assert texts(found) == [("user", Q)]

@@ -43,6 +43,8 @@ def call_draft(at: Place, request: Any, reply: Any, call: Call, **fields: Any) -
     """The draft of one model call. A call that failed has no reply. Raises Unusable if there is no readable text."""
     plain = plain_messages(request, "user")
     history, replies = list(messages_of(plain)), plain_messages(reply, "assistant")
+    if not replies and not call.spare and (text := _json_answer(reply)):
+        replies = [{"role": "assistant", "content": text}]
     # OpenAI's Responses API returns several items, with searches between them. Elsewhere, several are choices.
     items = [entry for entry in replies if entry.get("type") == "message"]
     if any(entry.get("role") == "tool" for entry in replies):  # a tool that the model's server ran itself
@@ -52,6 +54,18 @@ def call_draft(at: Place, request: Any, reply: Any, call: Call, **fields: Any) -
     if not history:
         raise Unusable(Reason.NO_MESSAGES, "no text in the request or the reply")
     return ConversationDraft(at=at, messages=tuple(history), call=call, **{"tools": _tools(request), **fields})
+
+
+def _json_answer(reply: Any) -> str | None:
+    """The reply as it stands, if it is a text of JSON that holds no messages: that is what the model answered.
+
+    None for what an API wrote around a call that gave no answer.
+    """
+    if not isinstance(reply, str):
+        return None
+    value = structured(reply)
+    wrapped = isinstance(value, Mapping) and any(name in value for name in ("error", "candidates", *_WRAPPERS))
+    return None if value is reply or wrapped or not reply.strip() else reply
 
 
 def tools_beside(*places: Any) -> dict[str, str]:
