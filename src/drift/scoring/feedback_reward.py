@@ -135,7 +135,8 @@ def classifier_of(policy: Policy, seed: int) -> PreTrainedModel:
         whole.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
         model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=torch.float32)
     model.config.pad_token_id = policy.tokenizer.pad_token_id or 0
-    return torch.nn.Module.to(model, policy.device)
+    torch.nn.Module.to(model, policy.device)
+    return model
 
 
 def quality_of(turns: Sequence[JudgedTurn], scores: NDArray[np.float64]) -> RewardQuality:
@@ -232,10 +233,10 @@ def _train(
     model.eval()
 
 
-def _shuffled(rows: _Encoded, size: int, rng: random.Random) -> list[_Encoded]:
+def _shuffled(rows: _Encoded, size: int, rng: random.Random) -> Sequence[_Encoded]:
     """Batches of rows of similar length, in random order."""
     order = sorted(rows, key=lambda row: (len(row[1]), rng.random()))
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    batches: list[_Encoded] = [order[start : start + size] for start in range(0, len(order), size)]
     rng.shuffle(batches)
     return batches
 
