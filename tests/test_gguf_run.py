@@ -80,6 +80,7 @@ def test_a_run_from_a_gguf_file(write_gguf, tmp_path):
     assert ("iteration-1/policy", "done") in events
 
 
+@pytest.mark.slow
 def test_an_adapter_on_a_gguf_file_is_whole_where_it_goes(write_gguf, tmp_path):
     cfg = settings(tmp_path, {"model": str(write_gguf(tmp_path / "m.gguf", "Q8_0")), "lora": {"r": 2, "alpha": 4}})
     run_config(cfg, tmp_path / "run")
@@ -97,6 +98,7 @@ def test_an_adapter_on_a_gguf_file_is_whole_where_it_goes(write_gguf, tmp_path):
         load_policy(tmp_path / "shipped/model", FLOAT)
 
 
+@pytest.mark.slow
 def test_an_export_names_the_base_that_it_holds(write_gguf, tmp_path):
     cfg = settings(tmp_path, {"model": str(write_gguf(tmp_path / "m.gguf", "Q8_0")), "lora": {"r": 2, "alpha": 4}})
     run_config(cfg, tmp_path / "run")

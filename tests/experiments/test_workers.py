@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
@@ -38,6 +40,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_workers_end_when_their_command_is_killed(tmp_path: Path):
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "workers").mkdir()
