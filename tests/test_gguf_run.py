@@ -111,7 +111,7 @@ def test_an_export_names_the_base_that_it_holds(write_gguf, tmp_path):
 @pytest.mark.slow
 def test_a_real_model_goes_through_the_loop(smollm2, tmp_path):
     """SmolLM2-135M-Instruct: real chat template, 49,152 tokens, bfloat16; about 2 CPU minutes."""
-    stage = {"learning_rate": 1e-6, "batch_size": 8, "max_length": 256, "max_prompt_length": 160}
+    stage = {"learning_rate": 1e-6, "warmup_ratio": 0.0, "batch_size": 8, "max_length": 256, "max_prompt_length": 160}
     cfg = settings(
         tmp_path,
         {"model": str(smollm2), "dtype": "bfloat16"},

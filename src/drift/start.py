@@ -74,7 +74,9 @@ def base_model(cfg: Config, run: RunDir) -> Path | str:
     source = source_of(cfg.policy.model)
     if not isinstance(source, Path) or not is_gguf(source):
         return source
-    return run.stage(layout.BASE_MODEL, unpack, source=source, dtype=training_weights(cfg.policy).dtype)
+    return run.stage(
+        layout.BASE_MODEL, unpack, source=source, dtype=training_weights(cfg.policy).dtype, computes=cfg.policy.dtype
+    )
 
 
 def _warm_start(cfg: Config, run: RunDir, store: Store, base: Path | str, prompts: Path) -> Path | str:
