@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from drift.cli.views import show_trace
 from drift.config import RECIPE_RULES, Config, RecipeRules, parse_config
 from drift.errors import ConfigError, DataError
 from drift.lineage import trace
@@ -14,8 +15,9 @@ from drift.pairs.recipes import RECIPES, RecipeInputs
 from drift.pairs.recipes.recipe import fresh_against
 from drift.progress import listening
 from drift.records import ChatMessage, Drop, PreferencePair, read_jsonl
-from drift.run import run_config
+from drift.run import build_funnel, run_config
 from drift.rundir import load_run
+from drift.store import Store
 
 
 def thumbed(number: int) -> dict:
@@ -194,7 +196,7 @@ def test_a_recipe_is_its_pairs_and_one_line_of_rules(tmp_path, logs, tiny_policy
 
 
 @pytest.mark.parametrize(("on", "stages"), [("liked", {"liked-start"}), ("both", {"liked-start", "warm-start"})])
-def test_a_warm_start_on_liked_replies(tmp_path, logs, tiny_policy, on, stages):
+def test_a_warm_start_on_liked_replies(tmp_path, logs, tiny_policy, on, stages, capsys):
     stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
     cfg = settings(logs, tiny_policy, iterations=1, warm_start={**stage, "epochs": 1, "on": on})
     run_config(cfg, tmp_path / "run")
@@ -210,6 +212,12 @@ def test_a_warm_start_on_liked_replies(tmp_path, logs, tiny_policy, on, stages):
     assert all(loss > 0 for loss in losses)
     traced = trace(tmp_path / "run", liked[0].pair_id)
     assert traced.policies[0] == "liked-start/policy"
+    show_trace(traced, as_json=True)
+    shown = capsys.readouterr()
+    assert f"chosen       '{liked[0].chosen[0].content}'" in shown.err
+    assert "rejected" not in shown.err
+    steps = {step.name: step.count for step in build_funnel(Store(next(iter(view.store_folders))), view).steps}
+    assert steps["liked replies"] == steps["liked replies trained on before the first iteration"] == len(liked)
 
 
 def test_the_base_is_not_measured_twice_where_nothing_warms_it_up(tmp_path, logs, tiny_policy):

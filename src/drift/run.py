@@ -159,6 +159,8 @@ def _kept_evaluation(run: RunView) -> dict[str, float]:
 STEPS = {
     layout.PROMPTS: "disliked replies to train on",
     layout.HELDOUT: "disliked replies held out",
+    f"{layout.LIKED_START}/{layout.PAIRS}": "liked replies",
+    f"{layout.LIKED_START}/{layout.POLICY}": "liked replies trained on before the first iteration",
     f"{layout.WARM_START}/{layout.PAIRS}": "repairs",
     f"{layout.WARM_START}/{layout.POLICY}": "pairs trained on in the warm start",
 }

@@ -74,9 +74,7 @@ def base_model(cfg: Config, run: RunDir) -> Path | str:
     source = source_of(cfg.policy.model)
     if not isinstance(source, Path) or not is_gguf(source):
         return source
-    return run.stage(
-        layout.BASE_MODEL, unpack, source=source, dtype=training_weights(cfg.policy).dtype, computes=cfg.policy.dtype
-    )
+    return run.stage(layout.BASE_MODEL, unpack, source=source, dtype=training_weights(cfg.policy).dtype)
 
 
 def _warm_start(cfg: Config, run: RunDir, store: Store, base: Path | str, prompts: Path) -> Path | str:
@@ -88,7 +86,7 @@ def _warm_start(cfg: Config, run: RunDir, store: Store, base: Path | str, prompt
     if settings.on != "repairs":
         liked = run.folder(layout.LIKED_START).stage(
             layout.PAIRS, find_liked_replies, store=store, split="train", min_p_sat=settings.min_p_sat,
-            max_per_user=cfg.labels.max_per_user, thinking=cfg.policy.thinking,
+            settings=cfg.labels, thinking=cfg.policy.thinking,
         )  # fmt: skip
         start = _trained(cfg, run.folder(layout.LIKED_START), start, liked, settings.model_copy(update={"loss": "sft"}))
     if settings.on != "liked":

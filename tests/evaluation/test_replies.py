@@ -101,3 +101,15 @@ def test_replies_of_a_policy_are_measured(tiny_policy):
     assert measured.finished == sum(measure.finished for measure in measured.each) / 4
     assert measure_replies(policy, prompts, SamplingSettings(max_new_tokens=8), seed=1) == measured
     assert measure_replies(policy, [], SamplingSettings(), seed=1) is None
+
+
+def test_a_policy_that_has_tools_is_measured_with_them(tiny_policy):
+    """The template names the tools, so with schemas that are too long for the context no prompt fits."""
+    policy = load_policy(tiny_policy, PolicySettings())
+    policy.tokenizer.chat_template = "{{ tools }}" + str(policy.tokenizer.chat_template)
+    prompts = [(ChatMessage("user", "What is my balance?"),)] * 2
+    schema = '[{"type": "function", "function": {"name": "%s"}}]'
+    sampling = SamplingSettings(max_new_tokens=4, max_prompt_length=200)
+    one_fits = measure_replies(policy, prompts, sampling, 1, tools=[schema % "balance", schema % ("x" * 400)])
+    assert one_fits is not None
+    assert one_fits.prompts == 1

@@ -81,6 +81,12 @@ def test_a_model_that_cannot_be_loaded_is_one_line(model, tmp_path, monkeypatch)
     assert "\n" not in str(e.value)
 
 
+def test_the_bases_belong_to_the_embedded_demo():
+    result = CliRunner().invoke(app, ["demo", "--real", "--base", "2"])
+    assert result.exit_code == 2
+    assert "--base names an embedded policy" in result.output
+
+
 def test_a_model_belongs_to_the_real_demo():
     result = CliRunner().invoke(app, ["demo", "--model", "x"])
     assert result.exit_code == 2

@@ -298,3 +298,12 @@ def test_logs_of_which_nothing_is_usable_are_an_error_that_says_what_became_of_t
         check_usable(ingest([write(tmp_path / "thumbs.jsonl", thumb)], store))
     check_usable(ingest([good], store))
     check_usable(ingest([good], store))  # all duplicates
+
+
+def test_a_batch_without_its_other_half_says_to_ingest_both(tmp_path):
+    message = {"role": "user", "content": "hi"}
+    body = {"model": "m", "messages": [message]}
+    asked = {"custom_id": "r", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    summary = ingest([write(tmp_path / "requests.jsonl", asked)], Store(tmp_path / "store"))
+    with pytest.raises(DataError, match=r"Ingest the requests and the replies of a batch together\.$"):
+        check_usable(summary)

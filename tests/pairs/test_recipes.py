@@ -136,6 +136,16 @@ def test_liked_turns_are_prompts_with_what_was_liked():
     assert (item.prompt[-1].content, item.preferred, item.rejected) == ("1+1?", ChatMessage("assistant", "3"), None)
 
 
+def test_a_liked_reply_of_a_flagged_exchange_is_no_example():
+    conversation, labels = chat(1)
+    flagged = replace(conversation, tags={"toxic": "true"})
+    (dropped,) = liked_items([(flagged, labels)])
+    assert isinstance(dropped, Drop)
+    assert dropped.reason == Reason.TOXIC
+    (kept,) = liked_items([(flagged, labels)], include=frozenset({"toxic"}))
+    assert isinstance(kept, PromptItem)
+
+
 def test_random_turns_are_as_many_as_asked_and_the_same_each_time():
     chats = [chat(number) for number in range(20)]
     drawn = list(random_items(lambda: [chat for chat, _ in chats], 7, seed=1))

@@ -162,11 +162,3 @@ def test_a_gguf_file_is_not_loaded_in_4_bits(write_gguf, tmp_path):
     assert refused(
         write_gguf(tmp_path / "m.gguf"), "not loaded in 4 bits", PolicySettings(lora=LoraSettings(quantize="4bit"))
     )
-
-
-def test_weights_for_bfloat16_lie_on_its_numbers(write_gguf, tmp_path):
-    """Half-way between two of its numbers, the smallest update would move a weight by half a step."""
-    unpack(tmp_path / "folder", write_gguf(tmp_path / "m.gguf", "Q8_0"), "float32", computes="bfloat16")
-    weights = load_policy(tmp_path / "folder", PolicySettings()).model.state_dict()
-    assert all(torch.equal(tensor, tensor.bfloat16().float()) for tensor in weights.values())
-    assert all(tensor.dtype == torch.float32 for tensor in weights.values())

@@ -22,11 +22,13 @@ def demo(
 ) -> None:
     """Simulate a deployment, learn from its logs, and measure the true utility of the result.
 
-    Takes about a minute; with --real, half an hour.
+    Takes about a minute; with --real, much longer.
 
     Example: drift demo --seed 2
     """
     if real:
+        if base != 1:
+            raise typer.BadParameter("--base names an embedded policy; with --real, --model names the policy.")
         _demo_real(model, seed, out, as_json)
         return
     if model is not None:

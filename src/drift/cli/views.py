@@ -128,7 +128,8 @@ def _lineage_lines(lineage: "Lineage") -> "Iterator[tuple[str, str]]":
     if label := lineage.label:
         chance = "" if label.p_dsat is None else f", p_dsat {label.p_dsat:.3f}"
         yield "label", f"{label.label}{chance} by {label.labeller} {label.labeller_version}: {label.evidence!r}"
-    yield "rejected", repr(as_text(pair.rejected[-1]))
+    if pair.rejected:  # a liked reply stands alone
+        yield "rejected", repr(as_text(pair.rejected[-1]))
     yield "chosen", repr(as_text(pair.chosen[-1]))
     if reply := lineage.completion:
         guidance = "guided" if reply.guided else "unguided"

@@ -78,7 +78,8 @@ class StopSettings(Settings):
     """When the run stops before its last iteration.
 
     `heldout_logps`: stop when the mean likelihood per token of the fixed held-out guided replies has stayed below its
-    best value, by more than the standard error, for `patience` iterations in a row.
+    best value, by more than the standard error, for `patience` iterations in a row; or when fresh replies stop
+    finishing, or change their length (docs/method.md).
     """
 
     rule: Literal["none", "heldout_logps"] = "heldout_logps"

@@ -40,8 +40,10 @@ def evaluate(
     stop_preference = measure_preference(loaded, stop, settings.max_length)
     work = partial_work(out)  # if this command is interrupted, the next one reuses the finished replies
     utility = measure_utility(loaded, truth, settings, sampling, seed, work) if truth else []
-    prompts = truth.prompts if truth else tuple(pair.prompt for pair in (*stop, *test))
-    replies = measure_replies(loaded, prompts[: settings.max_prompts], sampling, seed, work / "replies")
+    held_out = () if truth else (*stop, *test)
+    prompts = truth.prompts[: settings.max_prompts] if truth else tuple(pair.prompt for pair in held_out)
+    tools = [pair.tools for pair in held_out]
+    replies = measure_replies(loaded, prompts, sampling, seed, work / "replies", tools)
     evaluation = Evaluation(
         preference=preference,
         stop=stop_preference,
@@ -63,7 +65,8 @@ def _headline(evaluation: Evaluation) -> Counts:
     counts: Counts = {f"utility_t{u.temperature:g}": round(u.mean, 4) for u in evaluation.utility}
     if (preference := evaluation.preference) is not None:
         counts["preference_accuracy"] = round(preference.accuracy, 4)
-        counts["length_accuracy"] = round(preference.length_accuracy or 0.0, 4)
+        if preference.length_accuracy is not None:
+            counts["length_accuracy"] = round(preference.length_accuracy, 4)
     if (replies := evaluation.replies) is not None:
         counts["finished"] = round(replies.finished, 4)
         counts["median_tokens"] = replies.median_tokens

@@ -42,14 +42,16 @@ def measure_replies(
     sampling: SamplingSettings,
     seed: int,
     work: Path | None = None,
+    tools: Sequence[str | None] = (),
 ) -> ReplyStatistics | None:
     """Statistics of one reply to each of the first MAX_PROMPTS prompts; None if none fits into the context.
 
-    `work`: a folder for partial work, so that an interrupted command can resume.
+    `tools`: the schemas of each prompt's tools. `work`: a folder for partial work, so that an interrupted command can
+    resume.
     """
     asked = prompts[:MAX_PROMPTS]
     keys = [f"replies {seed} {i}" for i in range(len(asked))]
-    replies = generate_replies(policy, asked, keys, sampling, work)
+    replies = generate_replies(policy, asked, keys, sampling, work, tools[:MAX_PROMPTS])
     answered = [(i, prompt, reply) for i, (prompt, reply) in enumerate(zip(asked, replies, strict=True)) if reply]
     if not answered:
         return None
@@ -104,7 +106,7 @@ def what_worsened(start: ReplyStatistics, now: ReplyStatistics) -> str:
     return (
         f"held-out replies are {longer} by a factor of {np.exp(abs(growth.mean())):.2f} (median {now.median_tokens:g} "
         f"tokens, {start.median_tokens:g} at the warm start): the pairs may teach length instead of quality. Set "
-        "recipe.match_length: true, or lower training.learning_rate."
+        "recipe.match_length: true with recipe.samples: 2, or lower training.learning_rate."
     )
 
 

@@ -94,6 +94,8 @@ def _way_out(reasons: Set[Reason], formats: str) -> str:
         return "They were read, but --require-consent or an earlier `drift forget` keeps them out of the store."
     if reasons == {Reason.ORPHAN_FEEDBACK}:
         return "Ingest the judgements together with the chats that they are about."
+    if formats == "batch" and reasons <= {Reason.NOT_A_CHAT, Reason.NO_USER_TURN}:
+        return "Ingest the requests and the replies of a batch together."
     return "Correct --map and --roles." if "table(" in formats else how_to_read()
 
 

@@ -186,20 +186,27 @@ def repair_pairs(items: Iterable[PromptItem]) -> Iterator[PreferencePair | Drop]
         elif says_the_same(item.preferred, item.rejected):
             yield Drop(item.prompt_id, "repairs", Reason.IDENTICAL_REPLIES)
         else:
-            yield PreferencePair(
-                pair_id=stable_hash("repair", item.prompt_id),
-                prompt_id=item.prompt_id,
-                conversation_id=item.conversation_id,
-                reply_index=item.reply_index,
-                recipe="repair",
-                iteration=0,
-                policy_id="logs",
-                prompt=item.prompt,
-                chosen=(item.preferred,),
-                rejected=(item.rejected,),
-                user_key=item.user_key,
-                noise=item.noise,
-                split=item.split,
-                rejected_finish=item.rejected_finish,
-                tools=item.tools,
-            )
+            yield logged_pair("repair", item, item.preferred, (item.rejected,))
+
+
+def logged_pair(
+    recipe: str, item: PromptItem, chosen: ChatMessage, rejected: tuple[ChatMessage, ...]
+) -> PreferencePair:
+    """A pair of replies that stand in the logs. `rejected`: one reply, or none where the chosen one stands alone."""
+    return PreferencePair(
+        pair_id=stable_hash(recipe, item.prompt_id),
+        prompt_id=item.prompt_id,
+        conversation_id=item.conversation_id,
+        reply_index=item.reply_index,
+        recipe=recipe,
+        iteration=0,
+        policy_id="logs",
+        prompt=item.prompt,
+        chosen=(chosen,),
+        rejected=rejected,
+        user_key=item.user_key,
+        noise=item.noise,
+        split=item.split,
+        rejected_finish=item.rejected_finish,
+        tools=item.tools,
+    )

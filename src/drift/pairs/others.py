@@ -4,8 +4,9 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from drift.pairs.disliked import logged_pair
 from drift.records import Conversation, Drop, FeedbackLabel, PreferencePair, PromptItem, Reason, stable_hash
-from drift.turns import needs_media, prompt_of
+from drift.turns import is_toxic_complaint, needs_media, prompt_of
 
 Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
@@ -15,10 +16,12 @@ def liked_items(
     min_p_sat: float = 0.0,
     repeats: frozenset[str] = frozenset(),
     max_per_user: int | None = None,
+    include: frozenset[str] = frozenset(),
 ) -> Iterator[PromptItem | Drop]:
     """One item, with the liked reply as `preferred`, or one named drop for each SAT label of at least `min_p_sat`.
 
-    `repeats`, `max_per_user`: as in `prompt_items`.
+    `repeats`, `max_per_user`: as in `prompt_items`. An exchange that the log's moderation flagged gives none, unless
+    `include` names `toxic`.
     """
     seen: set[int] = set()
     of_user: Counter[str] = Counter()
@@ -28,7 +31,9 @@ def liked_items(
                 continue
             row = _item(conversation, label.reply_index, liked=True)
             content = int(stable_hash(row.prompt, row.preferred), 16) if isinstance(row, PromptItem) else 0
-            if isinstance(row, PromptItem) and conversation.conversation_id in repeats:
+            if isinstance(row, PromptItem) and "toxic" not in include and is_toxic_complaint(conversation, label):
+                row = Drop(row.prompt_id, "prompts", Reason.TOXIC)
+            elif isinstance(row, PromptItem) and conversation.conversation_id in repeats:
                 row = Drop(row.prompt_id, "prompts", Reason.NEAR_DUPLICATE_CONVERSATION)
             elif content and content in seen:
                 row = Drop(stable_hash(content), "prompts", Reason.DUPLICATE_PROMPT)
@@ -47,21 +52,7 @@ def liked_replies(items: Iterable[PromptItem | Drop]) -> Iterator[PreferencePair
             yield item
             continue
         assert item.preferred is not None, "liked_items gives every item its liked reply"
-        yield PreferencePair(
-            pair_id=stable_hash("liked", item.prompt_id),
-            prompt_id=item.prompt_id,
-            conversation_id=item.conversation_id,
-            reply_index=item.reply_index,
-            recipe="liked",
-            iteration=0,
-            policy_id="logs",
-            prompt=item.prompt,
-            chosen=(item.preferred,),
-            rejected=(),
-            user_key=item.user_key,
-            split=item.split,
-            tools=item.tools,
-        )
+        yield logged_pair("liked", item, item.preferred, ())
 
 
 def random_items(

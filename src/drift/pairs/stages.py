@@ -102,10 +102,11 @@ def find_liked(out: Path, store: Store, split: Split) -> Counts:
 
 
 def find_liked_replies(
-    out: Path, store: Store, split: Split, min_p_sat: float, max_per_user: int | None, thinking: Thinking = "off"
+    out: Path, store: Store, split: Split, min_p_sat: float, settings: LabelSettings, thinking: Thinking = "off"
 ) -> Counts:
     """Write the replies of one split that users liked as pairs without a rejected reply, for SFT."""
-    items = liked_items(store.labelled(split), min_p_sat, _repeats(store), max_per_user)
+    include = frozenset(settings.include)
+    items = liked_items(store.labelled(split), min_p_sat, _repeats(store), settings.max_per_user, include)
     return write_kept(out, in_one_form(liked_replies(items), thinking, "liked"))
 
 

@@ -207,23 +207,9 @@ def tokenizer_id(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(f"{rules}\n{tokenizer.chat_template}".encode()).hexdigest()[:16]
 
 
-def unpack(
-    out: Path,
-    source: Path,
-    dtype: Literal["float32", "bfloat16"],
-    computes: Literal["float32", "bfloat16"] = "float32",
-) -> Counts:
-    """A stage: write the model of a GGUF file as a folder in `dtype`, which vLLM, peft and every later stage load.
-
-    `computes`: the type of the forward pass. For bfloat16 the weights are rounded to it first. A file of 16 or 4 bits
-    has many weights exactly between two numbers of bfloat16; the smallest update would move all of these by half a step
-    at once, whatever the learning rate.
-    """
+def unpack(out: Path, source: Path, dtype: Literal["float32", "bfloat16"]) -> Counts:
+    """A stage: write the model of a GGUF file as a folder in `dtype`, which vLLM, peft and every later stage load."""
     policy = load_policy(source, PolicySettings(dtype=dtype), "cpu")
-    if computes == "bfloat16":
-        for tensor in policy.model.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.copy_(tensor.bfloat16())
     save_policy(policy, out)
     return {"parameters": policy.model.num_parameters()}
 

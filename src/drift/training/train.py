@@ -97,6 +97,8 @@ def train_in_process(
     measured = ReferenceLogps.open(reference, start_policy, tokens)
     tokens = with_reference(tokens, measured, settings.diagnostics)
 
+    if policy_settings.dtype == "bfloat16":
+        _round_ties(start_policy.model)
     model = _with_adapter(start_policy, policy_settings, seed)
     if sharded:
         shard(model)
@@ -132,6 +134,19 @@ def train_in_process(
     elif is_first:
         save_policy(identified(model, start_policy.chat, start_policy.processor_files), out)
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
+
+
+@torch.no_grad()
+def _round_ties(model: torch.nn.Module) -> None:
+    """Round float32 weights exactly between two numbers of bfloat16 to the one that the forward pass reads.
+
+    The smallest update would move each of them by half a step of bfloat16, whatever the learning rate. Checkpoints of
+    16 bits or fewer (float16, GGUF) have many such weights; after training hardly any are left.
+    """
+    for weight in model.parameters():
+        if weight.dtype == torch.float32:
+            ties = weight.view(torch.int32) & 0xFFFF == 0x8000
+            weight.copy_(torch.where(ties, weight.bfloat16().float(), weight))
 
 
 def _check_noise(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettings) -> None:

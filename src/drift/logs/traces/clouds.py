@@ -220,13 +220,6 @@ def gemini_reply(body: Any) -> list[dict[str, Any]]:
     return _gemini_message({"role": "model", "parts": parts}, "assistant") if parts else []
 
 
-def bedrock_request(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All messages of a request to Converse, with its system prompts."""
-    system = structured(body.get("system"))
-    texts = [{"role": "system", "content": system}] if system else []
-    return [*bedrock_messages(texts), *bedrock_messages(body.get("messages"))]
-
-
 def schemas(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tools of a request to Gemini or Converse, in OpenAI's shape."""
     config = structured(_either(body, "toolConfig", "config"))

@@ -4,10 +4,19 @@ On a weak policy most fresh replies are no better than the disliked one; the bes
 """
 
 from itertools import groupby
+from operator import itemgetter
 
 from drift.pairs.form import says_the_same
-from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, fresh_reply, unusable, with_margin
-from drift.records import Completion, Drop, PromptItem, Reason, Score
+from drift.pairs.recipes.recipe import (
+    PairsOrDrops,
+    RecipeInputs,
+    fresh_against,
+    fresh_reply,
+    scored_samples,
+    why_unscored,
+    with_margin,
+)
+from drift.records import Completion, Drop, PromptItem, Reason
 
 NAME = "best_of"
 
@@ -19,28 +28,20 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
 
 
 def _best(inputs: RecipeInputs, item: PromptItem, completions: list[Completion]) -> PairsOrDrops:
-    usable = [c for c in completions if unusable(c, inputs.drop_unfinished) is None]
-    scored = [(score, c) for c in usable if (score := inputs.score(c)) is not None and score.score is not None]
+    scored = scored_samples(inputs, completions)
     if item.rejected is None:
         yield Drop(item.prompt_id, "pairs", Reason.EMPTY_REJECTED)
-    elif not usable:
-        yield Drop(item.prompt_id, "pairs", unusable(completions[0], inputs.drop_unfinished) or Reason.EMPTY_CHOSEN)
     elif inputs.drop_unfinished and item.rejected_finish == "length":
         yield Drop(item.prompt_id, "pairs", Reason.TRUNCATED)
     elif not scored:
-        yield Drop(item.prompt_id, "pairs", Reason.UNSCORED)
+        yield Drop(item.prompt_id, "pairs", why_unscored(inputs, completions))
     elif item.prompt_id in inputs.unlearned:
         yield Drop(item.prompt_id, "pairs", Reason.UNLEARNED)
     else:
-        score, best = max(scored, key=_points)
+        _, score, best = max(scored, key=itemgetter(0))
         fresh = fresh_reply(best)
         if says_the_same(fresh, item.rejected):
             yield Drop(item.prompt_id, "pairs", Reason.CHOSEN_IS_REJECTED)
             return
         pair = fresh_against(NAME, item, best, fresh, item.rejected, item.rejected_finish)
         yield with_margin(pair, score.score, score.rejected_score, score.scorer)
-
-
-def _points(scored: tuple[Score, Completion]) -> float:
-    """Only called on scores that are there."""
-    return scored[0].score or 0.0

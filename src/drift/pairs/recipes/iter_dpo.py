@@ -4,10 +4,19 @@
 """
 
 from itertools import groupby
+from operator import itemgetter
 
 from drift.pairs.form import says_the_same
-from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, fresh_reply, unusable, with_margin
-from drift.records import Completion, Drop, PromptItem, Reason, Score
+from drift.pairs.recipes.recipe import (
+    PairsOrDrops,
+    RecipeInputs,
+    fresh_against,
+    fresh_reply,
+    scored_samples,
+    why_unscored,
+    with_margin,
+)
+from drift.records import Completion, Drop, PromptItem, Reason
 
 NAME = "iter_dpo"
 
@@ -19,25 +28,16 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
 
 
 def _best_and_worst(inputs: RecipeInputs, item: PromptItem, completions: list[Completion]) -> PairsOrDrops:
-    usable = [c for c in completions if unusable(c, inputs.drop_unfinished) is None]
-    scored = [(score, c) for c in usable if (score := inputs.score(c)) is not None and score.score is not None]
-    if not usable:
-        yield Drop(item.prompt_id, "pairs", unusable(completions[0], inputs.drop_unfinished) or Reason.EMPTY_CHOSEN)
-        return
+    scored = scored_samples(inputs, completions)
     if not scored:
-        yield Drop(item.prompt_id, "pairs", Reason.UNSCORED)
+        yield Drop(item.prompt_id, "pairs", why_unscored(inputs, completions))
         return
-    best, worst = max(scored, key=_points), min(scored, key=_points)
-    if says_the_same(fresh_reply(best[1]), fresh_reply(worst[1])):
+    (high, score, best), (low, _, worst) = max(scored, key=itemgetter(0)), min(scored, key=itemgetter(0))
+    chosen, rejected = fresh_reply(best), fresh_reply(worst)
+    if says_the_same(chosen, rejected):
         yield Drop(item.prompt_id, "pairs", Reason.IDENTICAL_REPLIES)
-    elif _points(best) == _points(worst):
+    elif high == low:
         yield Drop(item.prompt_id, "pairs", Reason.TIED_SCORES)
     else:
-        chosen, rejected = (fresh_reply(completion) for _, completion in (best, worst))
-        pair = fresh_against(NAME, item, best[1], chosen, rejected, worst[1].finish)
-        yield with_margin(pair, best[0].score, worst[0].score, best[0].scorer)
-
-
-def _points(scored: tuple[Score, Completion]) -> float:
-    """Only called on scores that are there."""
-    return scored[0].score or 0.0
+        pair = fresh_against(NAME, item, best, chosen, rejected, worst.finish)
+        yield with_margin(pair, high, low, score.scorer)

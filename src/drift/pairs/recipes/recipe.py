@@ -1,6 +1,6 @@
 """The inputs of a recipe, and the helpers that build a pair from two replies."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
 
@@ -79,6 +79,18 @@ def unusable(completion: Completion, drop_unfinished: bool) -> Reason | None:
     if not completion.text.strip() and not completion.tool_calls:
         return Reason.CUT_THOUGHT if completion.reasoning else Reason.EMPTY_CHOSEN
     return Reason.TRUNCATED if completion.finish == "length" and drop_unfinished else None
+
+
+def scored_samples(inputs: RecipeInputs, completions: Iterable[Completion]) -> list[tuple[float, Score, Completion]]:
+    """The completions that can stand in a pair and have a score, each with its score's value first."""
+    usable = (c for c in completions if unusable(c, inputs.drop_unfinished) is None)
+    return [(s.score, s, c) for c in usable if (s := inputs.score(c)) is not None and s.score is not None]
+
+
+def why_unscored(inputs: RecipeInputs, completions: Sequence[Completion]) -> Reason:
+    """Why a prompt has no scored sample: none of them is usable, or nobody scored them."""
+    reasons = [unusable(completion, inputs.drop_unfinished) for completion in completions]
+    return Reason.UNSCORED if None in reasons else reasons[0] or Reason.EMPTY_CHOSEN
 
 
 def resize_to(count: int, rows: Iterable[PreferencePair | Drop]) -> PairsOrDrops:
