@@ -8,7 +8,7 @@ import pytest
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_preference
 from drift.evaluation.results import PreferenceResult
-from drift.evaluation.utility import measure_improvement, measure_utility
+from drift.evaluation.utility import measure_improvement, measure_utility, sample_heldout
 from drift.policy.model import load_policy
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, Truth, write_jsonl
@@ -47,15 +47,21 @@ class Vowels:
         return float(sum(completion.count(vowel) for vowel in "aeiou"))
 
 
+def utilities(policy, truth, settings, sampling, seed, work=None):
+    prompts = truth.prompts[: settings.max_prompts]
+    heldout = sample_heldout(policy, prompts, settings, sampling, seed, work)
+    return [measure_utility(prompts, replies, truth.scorer) for replies in heldout]
+
+
 def test_utility_is_repeatable_and_greedy_needs_no_samples(policy):
     prompts = tuple((ChatMessage("user", f"say {n}"),) for n in range(6))
     truth, sampling = Truth(prompts, Vowels(), "vowels"), SamplingSettings(max_new_tokens=12, max_prompt_length=256)
     settings = EvaluationSettings(temperatures=(1.0, 0.0), samples=3, max_prompts=4)
-    first, again = (measure_utility(policy, truth, settings, sampling, seed=1) for _ in range(2))
+    first, again = (utilities(policy, truth, settings, sampling, seed=1) for _ in range(2))
     assert first == again
     assert [(result.temperature, result.prompts) for result in first] == [(1.0, 4), (0.0, 4)]
     assert all(result.low <= result.mean <= result.high for result in first)
-    assert measure_utility(policy, truth, settings, sampling, seed=2)[1] == first[1]
+    assert utilities(policy, truth, settings, sampling, seed=2)[1] == first[1]
 
 
 class Finished:
@@ -67,9 +73,7 @@ class Finished:
 
 def test_the_truth_is_told_whether_a_reply_was_cut(policy, tmp_path):
     prompts, sampling = ((ChatMessage("user", "say a"),),), SamplingSettings(max_new_tokens=1, max_prompt_length=256)
-    cut = measure_utility(
-        policy, Truth(prompts, Finished(), "finished"), EvaluationSettings(samples=8), sampling, seed=1
-    )
+    cut = utilities(policy, Truth(prompts, Finished(), "finished"), EvaluationSettings(samples=8), sampling, seed=1)
     assert cut[0].mean < 0.5  # one token is hardly ever the end
     rows = [replace(pair("five", "six"), finish="length"), replace(pair("5", "6"), rejected_finish="length")]
     write_jsonl(tmp_path / "pairs.jsonl", rows)
@@ -78,29 +82,27 @@ def test_the_truth_is_told_whether_a_reply_was_cut(policy, tmp_path):
     assert counts == {"p_imp": 0.5, "worse": 0.5}
 
 
-class Cut(Vowels):
-    """The command is stopped when the first reply is to be scored: by then a temperature's replies are all there."""
-
-    def score(self, prompt, completion, finish="stop"):
-        raise KeyboardInterrupt
-
-
 def test_replies_of_a_stopped_evaluation_are_not_made_again(policy, tmp_path):
     prompts = tuple((ChatMessage("user", f"say {n}"),) for n in range(6))
     sampling = SamplingSettings(max_new_tokens=12, max_prompt_length=256, batch_tokens=120)
     settings = EvaluationSettings(temperatures=(1.0, 0.5), samples=2)
 
-    def measured(scorer: Vowels, work: Path | None):
+    def measured(work: Path | None, stops: bool = False):
         made: list[int] = []
-        with listening(lambda done, total, tokens: made.append(tokens)):
-            found = measure_utility(policy, Truth(prompts, scorer, "vowels"), settings, sampling, 1, work)
-        return found, made
 
-    expected, _ = measured(Vowels(), None)
+        def listen(done: int, total: int, tokens: int) -> None:
+            made.append(tokens)
+            if stops and done == total:  # the replies at the first temperature are all there
+                raise KeyboardInterrupt
+
+        with listening(listen):
+            return utilities(policy, Truth(prompts, Vowels(), "vowels"), settings, sampling, 1, work), made
+
+    expected, _ = measured(None)
     with pytest.raises(KeyboardInterrupt):
-        measured(Cut(), tmp_path)
+        measured(tmp_path, stops=True)
     assert (tmp_path / "temperature-1" / "shard-0001.jsonl").read_bytes().count(b"\n") > 1
-    found, made = measured(Vowels(), tmp_path)
+    found, made = measured(tmp_path)
     assert found == expected
     assert made[0] == 0  # nothing was sampled at the first temperature
     assert made[-1] > 0

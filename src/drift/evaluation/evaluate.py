@@ -6,12 +6,13 @@ from pathlib import Path
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_preference
-from drift.evaluation.replies import measure_replies
+from drift.evaluation.replies import MAX_PROMPTS, measure_replies, reply_statistics
 from drift.evaluation.results import Evaluation, SampleResult, read_evaluation, write_evaluation
-from drift.evaluation.utility import measure_utility
+from drift.evaluation.utility import measure_utility, sample_heldout
+from drift.policy.decode import Generated
 from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
-from drift.records import Counts, PreferencePair, Truth, read_jsonl
+from drift.records import ChatMessage, Counts, PreferencePair, Scorer, Truth, read_jsonl
 from drift.rundir import partial_work
 
 SHOWN_PROMPTS, SHOWN_PROMPTS_WITH_TRUTH = 20, 40
@@ -39,17 +40,23 @@ def evaluate(
     preference = measure_preference(loaded, test, settings.max_length)
     stop_preference = measure_preference(loaded, stop, settings.max_length)
     work = partial_work(out)  # if this command is interrupted, the next one reuses the finished replies
-    utility = measure_utility(loaded, truth, settings, sampling, seed, work) if truth else []
-    held_out = () if truth else (*stop, *test)
-    prompts = truth.prompts[: settings.max_prompts] if truth else tuple(pair.prompt for pair in held_out)
-    tools = [pair.tools for pair in held_out]
-    replies = measure_replies(loaded, prompts, sampling, seed, work / "replies", tools)
+    if truth:
+        prompts = truth.prompts[: settings.max_prompts]
+        heldout = sample_heldout(loaded, prompts, settings, sampling, seed, work)
+        utility = tuple(measure_utility(prompts, replies, truth.scorer) for replies in heldout)
+        # the same replies serve every measure: on a real model, sampling them is most of an evaluation's time
+        nearest = min(heldout, key=lambda each: abs(each.temperature - sampling.temperature))
+        replies = reply_statistics(prompts[:MAX_PROMPTS], nearest.first_of_each[:MAX_PROMPTS])
+        coolest = min(heldout, key=lambda each: each.temperature)
+        samples = _samples(prompts, coolest.first_of_each[:SHOWN_PROMPTS_WITH_TRUTH], truth.scorer)
+    else:
+        utility = ()
+        held_out = (*stop, *test)
+        asked, tools = [pair.prompt for pair in held_out], [pair.tools for pair in held_out]
+        replies = measure_replies(loaded, asked, sampling, seed, work / "replies", tools)
+        samples = _greedy_samples(loaded, pairs[:SHOWN_PROMPTS], sampling, work / "samples")
     evaluation = Evaluation(
-        preference=preference,
-        stop=stop_preference,
-        replies=replies,
-        utility=tuple(utility),
-        samples=_samples(loaded, pairs, sampling, truth, work / "samples"),
+        preference=preference, stop=stop_preference, replies=replies, utility=utility, samples=samples
     )
     write_evaluation(out, evaluation)
     return _headline(evaluation)
@@ -74,22 +81,26 @@ def _headline(evaluation: Evaluation) -> Counts:
     return counts
 
 
-def _samples(
-    policy: Policy, pairs: Sequence[PreferencePair], sampling: SamplingSettings, truth: Truth | None, work: Path
+def _greedy_samples(
+    policy: Policy, shown: Sequence[PreferencePair], sampling: SamplingSettings, work: Path
 ) -> tuple[SampleResult, ...]:
     """Greedy replies to the same few held-out prompts at every iteration, for people to read."""
-    shown = () if truth else pairs[:SHOWN_PROMPTS]
-    prompts = truth.prompts[:SHOWN_PROMPTS_WITH_TRUTH] if truth else tuple(pair.prompt for pair in shown)
+    prompts = [pair.prompt for pair in shown]
     greedy = sampling.model_copy(update={"temperature": 0.0})
-    replies = generate_replies(
-        policy, prompts, [str(i) for i in range(len(prompts))], greedy, work, [pair.tools for pair in shown]
-    )
+    keys = [str(i) for i in range(len(prompts))]
+    return _samples(prompts, generate_replies(policy, prompts, keys, greedy, work, [pair.tools for pair in shown]))
+
+
+def _samples(
+    prompts: Sequence[tuple[ChatMessage, ...]], replies: Sequence[Generated | None], scorer: Scorer | None = None
+) -> tuple[SampleResult, ...]:
+    """The first of the replies, with their utility where it is known."""
     return tuple(
         SampleResult(
             prompt=prompt,
             completion=reply.text,
-            utility=truth.scorer.score(prompt, reply.text, reply.finish) if truth else None,
+            utility=scorer.score(prompt, reply.text, reply.finish) if scorer else None,
         )
-        for prompt, reply in zip(prompts, replies, strict=True)
+        for prompt, reply in zip(prompts, replies, strict=False)
         if reply is not None
     )

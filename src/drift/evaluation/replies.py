@@ -1,7 +1,8 @@
 """How a policy replies to held-out prompts: does it finish, how long is it, does it repeat itself, in which language?
 
 No loss measures this: a policy that no longer ends its replies can have a perfect preference accuracy. So every policy
-answers the same held-out prompts, sampled as in the run, and the stop rule compares the replies with the warm start's.
+answers the same held-out prompts, sampled as in the run (where a truth is known: as its utility is measured), and the
+stop rule compares the replies with the warm start's.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from drift.config import SamplingSettings
 from drift.evaluation.results import ReplyMeasure, ReplyStatistics
+from drift.policy.decode import Generated
 from drift.policy.model import Policy
 from drift.policy.sampler import generate_replies
 from drift.records import ChatMessage
@@ -52,7 +54,14 @@ def measure_replies(
     asked = prompts[:MAX_PROMPTS]
     keys = [f"replies {seed} {i}" for i in range(len(asked))]
     replies = generate_replies(policy, asked, keys, sampling, work, tools[:MAX_PROMPTS])
-    answered = [(i, prompt, reply) for i, (prompt, reply) in enumerate(zip(asked, replies, strict=True)) if reply]
+    return reply_statistics(asked, replies)
+
+
+def reply_statistics(
+    prompts: Sequence[tuple[ChatMessage, ...]], replies: Sequence[Generated | None]
+) -> ReplyStatistics | None:
+    """Statistics of one reply to each prompt; None if there is no reply."""
+    answered = [(i, prompt, reply) for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)) if reply]
     if not answered:
         return None
     each = tuple(

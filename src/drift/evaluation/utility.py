@@ -1,60 +1,71 @@
 """True utility, where it is known: sample replies to held-out prompts and score them with the truth."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from drift.config import EvaluationSettings, SamplingSettings
 from drift.evaluation.results import PairImprovement, UtilityResult
+from drift.policy.decode import Generated
 from drift.policy.model import Policy
 from drift.policy.sampler import generate_replies
 from drift.records import ChatMessage, Counts, PreferencePair, Scorer, Truth, read_jsonl
 from drift.statistics import bootstrap_mean
 
 
-def measure_utility(
+@dataclass(frozen=True, slots=True)
+class HeldOutReplies:
+    """Replies at one temperature (top-p 1): `count` of each held-out prompt, next to each other.
+
+    None where the last user turn alone does not fit.
+    """
+
+    temperature: float
+    count: int
+    replies: tuple[Generated | None, ...]
+
+    @property
+    def first_of_each(self) -> tuple[Generated | None, ...]:
+        return self.replies[:: self.count]
+
+
+def sample_heldout(
     policy: Policy,
-    truth: Truth,
+    prompts: Sequence[tuple[ChatMessage, ...]],
     settings: EvaluationSettings,
     sampling: SamplingSettings,
     seed: int,
     work: Path | None = None,
-) -> list[UtilityResult]:
-    """Mean utility at each temperature (top-p 1), with an interval over prompts; greedy decoding needs one sample only.
+) -> list[HeldOutReplies]:
+    """Replies to the prompts at each of `settings.temperatures`; greedy decoding needs one of each only.
 
     `work`: a folder for partial work, so that an interrupted command can resume.
     """
-    prompts = truth.prompts[: settings.max_prompts]
-    return [
-        _at_temperature(policy, prompts, truth.scorer, sampling.model_copy(update=update), seed, count, work)
-        for temperature in settings.temperatures
-        for update in [{"temperature": temperature, "top_p": 1.0}]
-        for count in [settings.samples if temperature > 0 else 1]
-    ]
+    at_each = []
+    for temperature in settings.temperatures:
+        count = settings.samples if temperature > 0 else 1
+        requests = [prompt for prompt in prompts for _ in range(count)]
+        keys = [f"utility {seed} {i}" for i in range(len(requests))]
+        as_measured = sampling.model_copy(update={"temperature": temperature, "top_p": 1.0})
+        replies = generate_replies(policy, requests, keys, as_measured, work and work / f"temperature-{temperature:g}")
+        at_each.append(HeldOutReplies(temperature, count, tuple(replies)))
+    return at_each
 
 
-def _at_temperature(
-    policy: Policy,
-    prompts: Sequence[tuple[ChatMessage, ...]],
-    scorer: Scorer,
-    sampling: SamplingSettings,
-    seed: int,
-    count: int,
-    work: Path | None,
+def measure_utility(
+    prompts: Sequence[tuple[ChatMessage, ...]], heldout: HeldOutReplies, scorer: Scorer
 ) -> UtilityResult:
-    requests = [prompt for prompt in prompts for _ in range(count)]
-    keys = [f"utility {seed} {i}" for i in range(len(requests))]
-    partial = work and work / f"temperature-{sampling.temperature:g}"
-    replies = generate_replies(policy, requests, keys, sampling, partial)
+    """Mean utility of the replies, with an interval over prompts."""
     scores = [
-        scorer.score(p, "" if r is None else r.text, "stop" if r is None else r.finish)
-        for p, r in zip(requests, replies, strict=True)
+        scorer.score(prompts[i // heldout.count], "" if r is None else r.text, "stop" if r is None else r.finish)
+        for i, r in enumerate(heldout.replies)
     ]
-    per_prompt = np.asarray(scores).reshape(len(prompts), count).mean(axis=1)
+    per_prompt = np.asarray(scores).reshape(len(prompts), heldout.count).mean(axis=1)
     interval = bootstrap_mean(per_prompt.tolist())
     return UtilityResult(
-        temperature=sampling.temperature,
+        temperature=heldout.temperature,
         mean=interval.value,
         low=interval.low,
         high=interval.high,
