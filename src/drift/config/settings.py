@@ -296,20 +296,6 @@ class EvaluationSettings(Settings):
     max_length: PositiveInt = 2048
 
 
-class DeploymentSettings(Settings):
-    """The simulated deployment that writes the logs of an experiment.
-
-    `noise`: share of complaints that are about a random reply. `model`: the model that answers the users; null uses
-    the policy to be trained. `temperature`: its sampling temperature.
-    """
-
-    world: Literal["first", "long"] = "first"
-    turns: PositiveInt = 5000
-    noise: float = Field(default=0.0, ge=0.0, le=1.0)
-    model: str | None = None
-    temperature: PositiveFloat = 1.0
-
-
 class Config(Settings):
     """A run reads `logs` into `store` (default: RUN/store) and writes everything else to `output` (default:
     runs/NAME-HASH).

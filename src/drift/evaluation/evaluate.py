@@ -43,7 +43,7 @@ def evaluate(
     if truth:
         prompts = truth.prompts[: settings.max_prompts]
         heldout = sample_heldout(loaded, prompts, settings, sampling, seed, work)
-        utility = tuple(measure_utility(prompts, replies, truth.scorer) for replies in heldout)
+        utility = tuple(measure_utility(prompts, replies, truth) for replies in heldout)
         # the same replies serve every measure: on a real model, sampling them is most of an evaluation's time
         nearest = min(heldout, key=lambda each: abs(each.temperature - sampling.temperature))
         replies = reply_statistics(prompts[:MAX_PROMPTS], nearest.first_of_each[:MAX_PROMPTS])

@@ -81,7 +81,8 @@ class ReplyStatistics(Result):
 class UtilityResult(Result):
     """The true utility on held-out prompts, where it is known; `low`, `high`: 95 % interval of the mean.
 
-    `scores`: for each prompt, the mean over its samples.
+    `scores`: for each prompt, the mean over its samples. `parts`: of what the truth is made of, where a world tells it:
+    by name, the mean over the replies that have the part, and their number.
     """
 
     temperature: float
@@ -90,6 +91,7 @@ class UtilityResult(Result):
     high: float
     prompts: int
     scores: tuple[float, ...] = ()
+    parts: dict[str, tuple[float, int]] = {}
 
 
 class PairImprovement(Result):

@@ -1,6 +1,6 @@
 """True utility, where it is known: sample replies to held-out prompts and score them with the truth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from drift.evaluation.results import PairImprovement, UtilityResult
 from drift.policy.decode import Generated
 from drift.policy.model import Policy
 from drift.policy.sampler import generate_replies
-from drift.records import ChatMessage, Counts, PreferencePair, Scorer, Truth, read_jsonl
+from drift.records import ChatMessage, Counts, PreferencePair, Truth, read_jsonl
 from drift.statistics import bootstrap_mean
 
 
@@ -54,14 +54,13 @@ def sample_heldout(
     return at_each
 
 
-def measure_utility(
-    prompts: Sequence[tuple[ChatMessage, ...]], heldout: HeldOutReplies, scorer: Scorer
-) -> UtilityResult:
+def measure_utility(prompts: Sequence[tuple[ChatMessage, ...]], heldout: HeldOutReplies, truth: Truth) -> UtilityResult:
     """Mean utility of the replies, with an interval over prompts."""
-    scores = [
-        scorer.score(prompts[i // heldout.count], "" if r is None else r.text, "stop" if r is None else r.finish)
+    replies = [
+        (prompts[i // heldout.count], "" if r is None else r.text, "stop" if r is None else r.finish)
         for i, r in enumerate(heldout.replies)
     ]
+    scores = [truth.scorer.score(*reply) for reply in replies]
     per_prompt = np.asarray(scores).reshape(len(prompts), heldout.count).mean(axis=1)
     interval = bootstrap_mean(per_prompt.tolist())
     return UtilityResult(
@@ -71,7 +70,17 @@ def measure_utility(
         high=interval.high,
         prompts=len(prompts),
         scores=tuple(round(score, 4) for score in per_prompt.tolist()),
+        parts=_mean_parts([truth.parts(*reply) for reply in replies]) if truth.parts else {},
     )
+
+
+def _mean_parts(of_replies: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, int]]:
+    """By part: the mean over the replies that have it, and their number."""
+    named: dict[str, list[float]] = {}
+    for parts in of_replies:
+        for name, value in parts.items():
+            named.setdefault(name, []).append(value)
+    return {name: (round(sum(values) / len(values), 4), len(values)) for name, values in sorted(named.items())}
 
 
 def measure_improvement(out: Path, pairs: Path, truth: Truth) -> Counts:

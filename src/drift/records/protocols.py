@@ -1,6 +1,6 @@
 """What the stages are written against: labellers, samplers, scorers, and the truth of a simulated world."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,11 +55,15 @@ class BatchScorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Held-out prompts and the world's verdict on any reply to them. Only evaluation and the oracle scorers see it."""
+    """Held-out prompts and the world's verdict on any reply to them. Only evaluation and the oracle scorers see it.
+
+    `parts`: what the verdict on a prompt, a completion and its finish is made of, by name; each in [0, 1].
+    """
 
     prompts: tuple[tuple[ChatMessage, ...], ...]
     scorer: Scorer
     world: str
+    parts: Callable[[Sequence[ChatMessage], str, Finish], Mapping[str, float]] | None = None
 
     def fingerprint(self) -> str:
         return stable_hash(self.world, self.prompts)

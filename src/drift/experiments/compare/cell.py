@@ -1,15 +1,14 @@
 """Runs one cell of a comparison: one arm on one base policy with one seed.
 
-Everything before the first iteration (the deployment, labels, prompts, the warm start and its evaluation) is the same
-for many arms. It is computed once, in a shared run; each cell's run folder starts as a copy of it and resumes there.
+What precedes the first iteration is the same for many arms and computed once, in two shared runs: the logs with their
+labels; then the warm start with its evaluation. Each starts as a copy of the one before, and so does a cell's folder.
 """
 
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
-from drift.config import Config, IngestionSettings, PolicySettings, Settings, dump_config
+from drift.config import Config, Settings, dump_config
 from drift.errors import DataError
 from drift.experiments.compare.settings import Cell
 from drift.experiments.simulation import sandbox_truth, simulate, world_hash_of
@@ -18,41 +17,53 @@ from drift.policy.model import source_of
 from drift.records import Truth, stable_hash
 from drift.run import collect, store_for, with_date
 from drift.rundir import RunDir, layout
-from drift.start import begin
+from drift.start import base_model, begin
 from drift.store import Store
 
-NOT_SHARED = (layout.DEPLOYMENT, layout.STORE, layout.LOCK, layout.WORK)
+NOT_COPIED = (layout.DEPLOYMENT, layout.STORE, layout.LOCK, layout.WORK)
+
+
+def logs_run_of(cell: Cell, root: Path) -> Path:
+    """The folder of the run that made this cell's logs, their store and its labels."""
+    return _shared(cell, root, "logs", _what_logs_depend_on(cell))
 
 
 def shared_run_of(cell: Cell, root: Path) -> Path:
-    """The folder of the shared run of this cell. Cells share it if they agree in every setting that it depends on."""
+    """The folder of the shared run of this cell: what the logs depend on, the warm start and the evaluation."""
     cfg = cell.cfg
-    settings = (cfg.labels, cfg.sampling, cfg.warm_start, cfg.evaluation, cfg.policy, cell.deployment)
-    if cfg.ingestion != IngestionSettings():  # the default is left out, so that folders of earlier versions are found
-        settings = (*settings, cfg.ingestion)
-    settings_hash = stable_hash(*map(_json, settings), cell.part)
-    return root / "shared" / f"{cell.name}-{settings_hash[:8]}"
+    return _shared(cell, root, "start", (*_what_logs_depend_on(cell), cfg.warm_start, cfg.evaluation, cell.part))
 
 
-def _json(section: Settings) -> dict[str, Any]:
-    """A section as earlier versions wrote it, so that their folders are found, unless a newer setting is in use."""
-    newer = ("thinking", "template_arguments", "date") if isinstance(section, PolicySettings) else ()
-    defaults = PolicySettings().model_dump(mode="json")
-    dumped = section.model_dump(mode="json")
-    return {name: value for name, value in dumped.items() if name not in newer or value != defaults[name]}
+def _what_logs_depend_on(cell: Cell) -> tuple[object, ...]:
+    cfg = cell.cfg
+    policy = cfg.policy.model_copy(update={"model": cell.base})  # a packaged model lies elsewhere on each machine
+    return cfg.ingestion, cfg.labels, cfg.sampling, policy, cell.deployment
 
 
-def make_shared_run(cell: Cell, root: Path) -> None:
-    """Everything before the first iteration, once for all cells that share it. Resumes."""
-    shared_run = shared_run_of(cell, root)
-    with RunDir.open(shared_run, dump_config(cell.cfg), cell.seed) as run:
+def _shared(cell: Cell, root: Path, what: str, settings: tuple[object, ...]) -> Path:
+    parts = [part.model_dump(mode="json") if isinstance(part, Settings) else part for part in settings]
+    return root / "shared" / f"{cell.name}-{what}-{stable_hash(*parts)[:8]}"
+
+
+def make_logs_run(cell: Cell, root: Path) -> None:
+    """The logs of the simulated deployment, their store and its labels, once for all cells that share them. Resumes."""
+    folder = logs_run_of(cell, root)
+    with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
+        base = base_model(cell.cfg, run)
         run.stage(
             layout.DEPLOYMENT, simulate,
-            answering=source_of(cell.deployment.model or cell.cfg.policy.model), policy=cell.cfg.policy,
+            answering=source_of(cell.deployment.model) if cell.deployment.model else base, policy=cell.cfg.policy,
             sampling=cell.cfg.sampling, deployment=cell.deployment, seed=cell.seed,
             world=world_hash_of(cell.deployment.world),
         )  # fmt: skip
-        begin(with_date(cell.cfg, run), run, collect(_with_logs(cell.cfg, shared_run), run), truth_of(cell))
+        collect(_with_logs(cell.cfg, folder), run)
+
+
+def make_shared_run(cell: Cell, root: Path) -> None:
+    """Warm start and first evaluations, once for all cells that share them. Resumes."""
+    folder = _begun_as_copy(logs_run_of(cell, root), shared_run_of(cell, root))
+    with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
+        begin(with_date(cell.cfg, run), run, store_of(cell, root), truth_of(cell))
 
 
 def run_cell(cell: Cell, root: Path) -> Path:
@@ -60,18 +71,33 @@ def run_cell(cell: Cell, root: Path) -> Path:
 
     Raises DataError if the run ended before its last iteration.
     """
-    folder = cell.folder(root)
-    shared_run = shared_run_of(cell, root)
+    folder = _begun_as_copy(shared_run_of(cell, root), cell.folder(root))
+    with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
+        drift(with_date(cell.cfg, run), run, store_of(cell, root), truth_of(cell))
+        require_all_iterations(folder, cell.cfg.iterations)
+    return folder
+
+
+def _begun_as_copy(source: Path, folder: Path) -> Path:
+    """The run folder `folder`, at first a copy of the run `source`; weights are links, as no stage changes them."""
     if not layout.is_run(folder):
         shutil.rmtree(folder, ignore_errors=True)
         # copied beside its place and then renamed: an interrupted copy never looks like a run
         copy = folder.with_name(f".{folder.name}-{os.getpid()}")
-        shutil.copytree(shared_run, copy, ignore=shutil.ignore_patterns(*NOT_SHARED))
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*NOT_COPIED), copy_function=_link_or_copy)
         copy.rename(folder)
-    with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
-        drift(with_date(cell.cfg, run), run, store_of(cell, shared_run), truth_of(cell))
-        require_all_iterations(folder, cell.cfg.iterations)
     return folder
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    if source.endswith(".safetensors"):
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without links
+            pass
+        else:
+            return
+    shutil.copy2(source, target)
 
 
 def require_all_iterations(folder: Path, iterations: int) -> None:
@@ -85,14 +111,16 @@ def require_all_iterations(folder: Path, iterations: int) -> None:
 
 
 def truth_of(cell: Cell) -> Truth:
-    return sandbox_truth(cell.part, cell.cfg.evaluation.max_prompts, cell.deployment.world)
+    deployment = cell.deployment
+    return sandbox_truth(cell.part, cell.cfg.evaluation.max_prompts, deployment.world, deployment.users)
 
 
-def store_of(cell: Cell, shared_run: Path) -> Store:
-    """The store of the shared run's logs as they are now. Stores of earlier logs may stand beside it."""
-    return store_for(_with_logs(cell.cfg, shared_run), shared_run)
+def store_of(cell: Cell, root: Path) -> Store:
+    """The store of the cell's logs as they are now. Stores of earlier logs may stand beside it."""
+    logs_run = logs_run_of(cell, root)
+    return store_for(_with_logs(cell.cfg, logs_run), logs_run)
 
 
-def _with_logs(cfg: Config, shared_run: Path) -> Config:
-    """The config, with the logs of the shared run's deployment."""
-    return cfg.model_copy(update={"logs": (str(shared_run / layout.DEPLOYMENT_LOGS),)})
+def _with_logs(cfg: Config, logs_run: Path) -> Config:
+    """The config, with the logs of the deployment in this run."""
+    return cfg.model_copy(update={"logs": (str(logs_run / layout.DEPLOYMENT_LOGS),)})

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from drift.evaluation.results import PairImprovement, read_evaluation
 from drift.evaluation.stopping import best_step, stops_at, watch
+from drift.experiments.compare.more import against_base, coverage, sampled_tokens
 from drift.experiments.compare.settings import Cell
 from drift.experiments.compare.table import draw_curves, markdown
 from drift.experiments.simulation import world_hash_of
@@ -103,6 +104,9 @@ def _arm_result(cells: Sequence[Cell], scores: Mapping[str, list[NDArray[np.floa
         updates=tuple(_optimizer_steps(step / layout.METRICS) for step in iterations),
         regret=(round(float(np.mean(regrets)), 4), round(max(regrets), 4)) if regrets else None,
         stops_at=tuple(kept for kept in kept_steps if kept is not None),
+        **against_base(cells, folder),
+        coverage=coverage(cells, folder),
+        sampled_tokens=sampled_tokens(cells, folder),
     )
 
 

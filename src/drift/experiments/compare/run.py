@@ -16,7 +16,13 @@ import numpy as np
 
 from drift.config import Config
 from drift.errors import ConfigError
-from drift.experiments.compare.cell import make_shared_run, run_cell, shared_run_of
+from drift.experiments.compare.cell import (
+    logs_run_of,
+    make_logs_run,
+    make_shared_run,
+    run_cell,
+    shared_run_of,
+)
 from drift.experiments.compare.results import final_scores, summarise, write_comparison
 from drift.experiments.compare.settings import Arm, Cell, CompareSettings, arms_of, cells_of, load_comparison
 from drift.progress import report_note, report_progress
@@ -121,11 +127,13 @@ def _read(config: Path, only: Sequence[str]) -> tuple[CompareSettings, list[Arm]
 
 
 def _run_all(cells: Sequence[Cell], folder: Path, workers: int) -> None:
-    """Run the shared runs, then the cells. The processes stay alive in between, so each loads torch only once."""
+    """Run the logs, the warm starts, then the cells. The processes stay alive, so each loads torch only once."""
+    logs_runs = {logs_run_of(cell, folder): cell for cell in cells}
     shared_runs = {shared_run_of(cell, folder): cell for cell in cells}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
-        _run_in_pool(pool, make_shared_run, shared_runs.values(), folder, "shared runs")
+        _run_in_pool(pool, make_logs_run, logs_runs.values(), folder, "logs")
+        _run_in_pool(pool, make_shared_run, shared_runs.values(), folder, "warm starts")
         _run_in_pool(pool, run_cell, cells, folder, "cells")
 
 

