@@ -18,12 +18,13 @@ class ArmResult(Result):
 
     `final_by_run`: utility at temperature 1 after the last iteration, by run: its spread is that of the seeds.
     `p_imp`, `worse`: shares of pairs whose chosen is truly better or worse, per iteration, mean over runs.
-    `pairs`, `updates`: per iteration and run. `over_base`: utility after the last iteration minus the base policy's, at
-    every temperature. `parts`: what the truth is made of, for the base and after the last iteration at the coolest
-    temperature, mean over runs. `coverage`: per iteration, the share of prompts with a fresh reply that is truly better
-    than the disliked one: the ceiling of any ranking. `sampled_tokens`: of fresh replies, per run. `finished`,
-    `median_tokens`, `repetition`: of held-out replies, the base's first. `regret`: of the stop rule, mean and largest over runs; `stops_at`:
+    `pairs`, `updates`: per iteration and run. `regret`: of the stop rule, mean and largest over runs; `stops_at`:
     the iteration that the rule keeps, per run.
+    `warm_start_over_base`, `over_base`: utility of the warm start, and after the last iteration, minus the base
+    policy's, at every temperature. `coverage`: per iteration, the share of prompts with a fresh reply that is truly
+    better than the disliked one: the ceiling of any ranking. `sampled_tokens`: of fresh replies, mean over runs.
+    The base's, then after the last iteration: `parts`, what the truth is made of, by name, at the coolest temperature;
+    `finished`, `median_tokens`, `repetition`, of held-out replies.
     """
 
     learning_rate: float
@@ -39,6 +40,7 @@ class ArmResult(Result):
     updates: tuple[int, ...]
     regret: tuple[float, float] | None
     stops_at: tuple[int, ...]
+    warm_start_over_base: dict[str, Three] = {}
     over_base: dict[str, Three] = {}
     parts: dict[str, tuple[float, float]] = {}
     coverage: tuple[float, ...] = ()
