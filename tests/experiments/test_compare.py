@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import yaml
 
 from drift.config import Settings
 from drift.errors import ConfigError, DataError
-from drift.experiments.compare.cell import require_all_iterations, shared_run_of, store_of
+from drift.experiments.compare.cell import logs_run_of, require_all_iterations, shared_run_of, store_of
 from drift.experiments.compare.run import run_comparison, tune, with_rates
 from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, load_comparison, merge
 from drift.statistics import bootstrap_runs
@@ -125,16 +126,64 @@ def test_settings_of_ingestion_are_part_of_what_is_shared(tmp_path):
     assert shared_runs["raw"] != shared_runs["drift"] == shared_runs["spin"]
 
 
+def test_arms_with_other_warm_starts_share_the_logs_alone(tmp_path):
+    liked = {**SMALL["arms"], "liked": {"warm_start": {"on": "liked"}}}
+    cells = {cell.arm: cell for cell in cells_of(arms_of(settings(arms=liked)), (1,), ("embedded",), "test")}
+    assert shared_run_of(cells["liked"], tmp_path) != shared_run_of(cells["drift"], tmp_path)
+    assert logs_run_of(cells["liked"], tmp_path) == logs_run_of(cells["drift"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("users", "told"),
+    [
+        ({"thank": 1}, "deployment.users: Value error, no setting 'thank' of the users; there are thanks, complaints"),
+        ({"thanks": 2}, "users.thanks: 2 is not a share; allowed: 0 to 1"),
+        ({"kinds": ["rhymes"]}, "users.kinds: rhymes gives no requests; allowed: "),
+        (3, "deployment.users"),
+    ],
+)
+def test_a_wrong_setting_of_the_users_is_named(users, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        arms_of(settings(arms={"a": {"deployment": {"world": "instructions", "users": users}}}))
+
+
+def test_a_comparison_in_the_instructions_world_tells_truth_by_part_and_what_it_gained_over_the_base(tmp_path):
+    """A policy of the first world answers in the instructions world: never right, but all of it is measured."""
+    users = {"thanks": 1.0, "kinds": ["max_words", "sentences"], "two_constraints": 0.0, "three_constraints": 0.0}
+    shared = {
+        **SMALL["shared"],
+        "deployment": {"world": "instructions", "turns": 120, "users": users},
+        "sampling": {"max_new_tokens": 12, "max_prompt_length": 400},
+        "evaluation": {"temperatures": [0.7], "max_prompts": 6},
+        "recipe": {"pairs": 8, "guided_share": 0.0},
+    }
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump({**SMALL, "shared": shared, "arms": {"drift": {}}, "differences": []}))
+    done = run_comparison(config, tmp_path / "out")
+    result = done.comparison.arms["drift"]
+    assert set(result.parts) == {
+        "constraints hold", "finished", "not degenerate", "on topic", "right: max_words", "right: sentences",
+    }  # fmt: skip
+    assert set(result.over_base) == set(result.warm_start_over_base) == {"0.7"}
+    assert len(result.coverage) == 1
+    assert result.sampled_tokens > 0
+    text = (tmp_path / "out/results.md").read_text()
+    assert "| right: max_words |" in text
+    assert "over the base, T 0.7" in text
+    assert "What the truth is made of" in (tmp_path / "out/report.html").read_text()
+
+
 def test_a_cell_reads_the_store_of_the_logs_as_they_are_with_the_split_that_it_names(tmp_path):
     shared = {**SMALL["shared"], "evaluation": {"split": "time"}}
     (cell,) = cells_of(arms_of(settings(shared=shared))[:1], (1,), ("embedded",), "test")
-    logs = tmp_path / "deployment" / "logs"
+    logs_run = logs_run_of(cell, tmp_path)
+    logs = logs_run / "deployment" / "logs"
     logs.mkdir(parents=True)
     (logs / "chats.jsonl").write_text("{}\n")
     before = store_of(cell, tmp_path)
     (logs / "chats.jsonl").write_text("{} \n")
     after = store_of(cell, tmp_path)
-    assert (before.path.parent, after.path.parent) == (tmp_path / "store",) * 2
+    assert (before.path.parent, after.path.parent) == (logs_run / "store",) * 2
     assert before.path != after.path
     assert after.split_by == "time"
 

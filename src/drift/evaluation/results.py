@@ -91,7 +91,7 @@ class UtilityResult(Result):
     high: float
     prompts: int
     scores: tuple[float, ...] = ()
-    parts: dict[str, tuple[float, int]] = {}
+    parts: dict[str, tuple[float, int]] = Field(default_factory=dict)
 
 
 class PairImprovement(Result):

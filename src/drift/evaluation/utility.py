@@ -11,7 +11,7 @@ from drift.evaluation.results import PairImprovement, UtilityResult
 from drift.policy.decode import Generated
 from drift.policy.model import Policy
 from drift.policy.sampler import generate_replies
-from drift.records import ChatMessage, Counts, PreferencePair, Truth, read_jsonl
+from drift.records import ChatMessage, Counts, Finish, PreferencePair, Truth, read_jsonl
 from drift.statistics import bootstrap_mean
 
 
@@ -56,7 +56,7 @@ def sample_heldout(
 
 def measure_utility(prompts: Sequence[tuple[ChatMessage, ...]], heldout: HeldOutReplies, truth: Truth) -> UtilityResult:
     """Mean utility of the replies, with an interval over prompts."""
-    replies = [
+    replies: list[tuple[tuple[ChatMessage, ...], str, Finish]] = [
         (prompts[i // heldout.count], "" if r is None else r.text, "stop" if r is None else r.finish)
         for i, r in enumerate(heldout.replies)
     ]

@@ -182,7 +182,8 @@ def arm_chart(
         highs = [point.value if point.high is None else point.high for point in arm]
         axes.fill_between(steps, lows, highs, color=SERIES[0], alpha=0.18, linewidth=0)
         axes.plot(steps, [point.value for point in arm], "-o", ms=3.5, lw=1.8, color=SERIES[0])
-        axes.set_ylim(*limits)
+        low, high = limits
+        axes.set_ylim(low, high if high > low else low + 0.1)
         axes.set_xticks(range(0, len(arm), max(1, len(arm) // 6)))
         axes.margins(x=0.03)
         return as_svg(figure, title)

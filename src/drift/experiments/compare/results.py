@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from drift.evaluation.results import PairImprovement, read_evaluation
 from drift.evaluation.stopping import best_step, stops_at, watch
-from drift.experiments.compare.more import against_base, coverage, sampled_tokens
+from drift.experiments.compare.beside import against_base, coverage, sampled_tokens
 from drift.experiments.compare.settings import Cell
 from drift.experiments.compare.table import draw_curves, markdown
 from drift.experiments.simulation import world_hash_of
@@ -67,7 +67,8 @@ def write_comparison(folder: Path, comparison: ComparisonResults) -> None:
     (folder / RESULTS).write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (folder / "results.md").write_text(markdown(comparison), encoding="utf-8")
     curves = {arm: (result.warm_start, *result.utility) for arm, result in comparison.arms.items()}
-    draw_curves(folder / "utility.svg", curves, comparison.prompts, len(comparison.runs))
+    hottest = max(next(iter(comparison.arms.values())).at, key=float)
+    draw_curves(folder / "utility.svg", curves, comparison.prompts, len(comparison.runs), f"temperature {hottest}")
     write_comparison_report(folder)
 
 

@@ -12,6 +12,7 @@ def markdown(comparison: "ComparisonResults") -> str:
     """The text of results.md."""
     arms = comparison.arms
     temperatures = list(next(iter(arms.values())).at)
+    hottest = max(temperatures, key=float)
     head = [
         "arm",
         "learning rate",
@@ -34,7 +35,8 @@ def markdown(comparison: "ComparisonResults") -> str:
         _row(["---"] * len(head)),
         *(_row(_arm_cells(name, result, temperatures)) for name, result in arms.items()),
     ]
-    lines += ["", _row(["iteration (temperature 1)", *arms]), _row(["---"] * (len(arms) + 1))]
+    lines += _against_base(arms)
+    lines += ["", _row([f"iteration ({_named(hottest)})", *arms]), _row(["---"] * (len(arms) + 1))]
     lines += [_row(["warm start", *(f"{result.warm_start[0]:.3f}" for result in arms.values())])]
     for k in range(max(len(result.utility) for result in arms.values())):
         cells = [_interval(result.utility[k]) if k < len(result.utility) else "" for result in arms.values()]
@@ -45,6 +47,39 @@ def markdown(comparison: "ComparisonResults") -> str:
             values = [_signed(difference.at[t]) if t in difference.at else "" for t in temperatures]
             lines.append(_row([f"{difference.first} - {difference.second}", *values]))
     return "\n".join(lines) + "\n"
+
+
+def _against_base(arms: Mapping[str, "ArmResult"]) -> list[str]:
+    """The tables of what each arm gained over the base, what it cost, and what its truth is made of."""
+    if not all(result.over_base for result in arms.values()):  # results of an earlier version
+        return []
+    temperatures = list(next(iter(arms.values())).over_base)
+    head = ["arm", *(f"over the base, {_named(t)}" for t in temperatures)]
+    head += [f"its warm start over the base, {_named(t)}" for t in temperatures]
+    head += ["coverage by iteration", "sampled tokens", "finished", "median tokens", "repetition"]
+    lines = [
+        "",
+        "Base before, last iteration after the arrow. Coverage: share of prompts with a fresh reply that is truly "
+        "better than the disliked one, the ceiling of any ranking.",
+    ]
+    lines += ["", _row(head), _row(["---"] * len(head))]
+    for name, result in arms.items():
+        cells = [name, *(_signed(result.over_base[t]) for t in temperatures)]
+        cells += [_signed(result.warm_start_over_base[t]) for t in temperatures]
+        cells += [", ".join(f"{share:.2f}" for share in result.coverage), f"{result.sampled_tokens:,.0f}"]
+        cells += [_changed(result.finished, "{:.2f}"), _changed(result.median_tokens, "{:g}")]
+        lines.append(_row([*cells, _changed(result.repetition, "{:.3f}")]))
+    parts = next(iter(arms.values())).parts
+    if parts:
+        lines += ["", _row(["what the truth is made of", "base", *arms]), _row(["---"] * (len(arms) + 2))]
+    for part, (base, _) in parts.items():
+        after = [f"{result.parts[part][1]:.3f}" if part in result.parts else "" for result in arms.values()]
+        lines.append(_row([part, f"{base:.3f}", *after]))
+    return lines
+
+
+def _changed(values: tuple[float, float] | None, form: str) -> str:
+    return " → ".join(form.format(value) for value in values) if values else ""
 
 
 def _arm_cells(name: str, result: "ArmResult", temperatures: Sequence[str]) -> list[str]:
@@ -85,7 +120,9 @@ def _standard_deviation(values: Sequence[float]) -> float:
     return (sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)) ** 0.5
 
 
-def draw_curves(out: Path, curves: Mapping[str, Sequence[tuple[float, float, float]]], prompts: int, runs: int) -> None:
+def draw_curves(
+    out: Path, curves: Mapping[str, Sequence[tuple[float, float, float]]], prompts: int, runs: int, temperature: str
+) -> None:
     """Draw one curve per arm as SVG. Each point is (mean, low, high); the first is the warm start."""
     from matplotlib.figure import Figure
 
@@ -98,7 +135,7 @@ def draw_curves(out: Path, curves: Mapping[str, Sequence[tuple[float, float, flo
         lows, highs = [p[1] for p in points], [p[2] for p in points]
         axes.fill_between(steps, lows, highs, color=line.get_color(), alpha=0.08, linewidth=0)
     axes.set_xlabel("iteration (0: warm start)")
-    axes.set_ylabel("true utility, temperature 1")
+    axes.set_ylabel(f"true utility, {temperature}")
     axes.set_title(f"mean of {runs} runs on {prompts} held-out prompts, 95 % intervals", fontsize=9)
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from drift.errors import DataError, first_problem
 from drift.evaluation.results import Result
@@ -40,9 +40,9 @@ class ArmResult(Result):
     updates: tuple[int, ...]
     regret: tuple[float, float] | None
     stops_at: tuple[int, ...]
-    warm_start_over_base: dict[str, Three] = {}
-    over_base: dict[str, Three] = {}
-    parts: dict[str, tuple[float, float]] = {}
+    warm_start_over_base: dict[str, Three] = Field(default_factory=dict)
+    over_base: dict[str, Three] = Field(default_factory=dict)
+    parts: dict[str, tuple[float, float]] = Field(default_factory=dict)
     coverage: tuple[float, ...] = ()
     sampled_tokens: float = 0.0
     finished: tuple[float, float] | None = None
