@@ -37,3 +37,23 @@ def listening(on_progress: Progress, on_note: Note | None = None) -> Iterator[No
     finally:
         _on_progress.reset(progress_token)
         _on_note.reset(note_token)
+
+
+@contextmanager
+def part_of(total: int, before: int, tokens_before: int = 0) -> Iterator[list[int]]:
+    """Progress in this block is that of a part of `total` units, of which `before` were done already.
+
+    Yields a list with one number: the tokens so far, in this part and before it.
+    """
+    on_progress, tokens_so_far = _on_progress.get(), [tokens_before]
+
+    def of_the_whole(done: int, _: int, tokens: int) -> None:
+        tokens_so_far[0] = tokens_before + tokens
+        if on_progress is not None:
+            on_progress(before + done, total, tokens_so_far[0])
+
+    token = _on_progress.set(of_the_whole)
+    try:
+        yield tokens_so_far
+    finally:
+        _on_progress.reset(token)

@@ -13,7 +13,7 @@ from drift.policy.model import load_policy
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.reference import ReferenceSettings, measure_reference
-from drift.training.train import train
+from drift.training.train import train, unmoved
 
 SETTINGS = TrainingSettings(learning_rate=3e-3, optimizer="adamw_torch", batch_size=4, epochs=2)
 TRL_KEYS = {"loss", "grad_norm", "learning_rate", "step", "epoch", "logps/chosen", "logps/rejected"} | {
@@ -152,3 +152,20 @@ def test_the_robust_loss_refuses_a_pair_that_says_nothing(tiny_policy, tmp_path)
         DataError, match=r"pairs\.jsonl: a pair has noise 0\.5; training\.loss=robust allows 0 <= noise < 0\.5"
     ):
         train_on(tmp_path / "policy", tiny_policy, tiny_policy, path, settings, PolicySettings(), 1)
+
+
+@pytest.mark.parametrize(
+    ("margins", "told"),
+    [
+        ([0.0, 0.01, -0.004, 0.001], "4 steps at 5e-06 moved the margin by 0.010 nats"),  # last quarter: .001 / beta
+        ([0.0], "1 step at 5e-06 moved the margin by 0.000 nats"),
+        ([0.0, 0.02, 0.04, 0.06], ""),  # 0.6 nats
+        ([0.3, 0.3, 0.2, 0.2], ""),  # moved the wrong way: not this warning's business
+        ([0.3, 0.3, 0.3, 0.3], "moved the margin by 0.000 nats"),  # large, but from the beginning
+    ],
+)
+def test_a_training_that_moves_nothing_says_so(margins, told):
+    found = unmoved([{"rewards/margins": margin} for margin in margins], beta=0.1, learning_rate=5e-6)
+    assert told in found
+    assert bool(found) == bool(told)
+    assert not found or found.endswith("raise training.learning_rate or train on more pairs.")

@@ -11,6 +11,7 @@ from drift.evaluation.results import PairImprovement, UtilityResult
 from drift.policy.decode import Generated
 from drift.policy.model import Policy
 from drift.policy.sampler import generate_replies
+from drift.progress import part_of
 from drift.records import ChatMessage, Counts, Finish, PreferencePair, Truth, read_jsonl
 from drift.statistics import bootstrap_mean
 
@@ -43,13 +44,16 @@ def sample_heldout(
 
     `work`: a folder for partial work, so that an interrupted command can resume.
     """
-    at_each = []
-    for temperature in settings.temperatures:
-        count = settings.samples if temperature > 0 else 1
+    counts = [settings.samples if temperature > 0 else 1 for temperature in settings.temperatures]
+    at_each, tokens = [], 0
+    for i, (temperature, count) in enumerate(zip(settings.temperatures, counts, strict=True)):
         requests = [prompt for prompt in prompts for _ in range(count)]
-        keys = [f"utility {seed} {i}" for i in range(len(requests))]
+        keys = [f"utility {seed} {row}" for row in range(len(requests))]
         as_measured = sampling.model_copy(update={"temperature": temperature, "top_p": 1.0})
-        replies = generate_replies(policy, requests, keys, as_measured, work and work / f"temperature-{temperature:g}")
+        partial = work and work / f"temperature-{temperature:g}"
+        with part_of(len(prompts) * sum(counts), len(prompts) * sum(counts[:i]), tokens) as tokens_so_far:
+            replies = generate_replies(policy, requests, keys, as_measured, partial)
+        tokens = tokens_so_far[0]
         at_each.append(HeldOutReplies(temperature, count, tuple(replies)))
     return at_each
 

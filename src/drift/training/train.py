@@ -40,6 +40,9 @@ from drift.training.shared_prefix import choose_packing
 from drift.training.tokens import TokenPair, load_pairs
 from drift.training.trainer import PreferenceTrainer, training_arguments
 
+LEAST_MOVE = 0.5
+"""Nats per pair by which a training should move the margin. An arbitrary line: the anchored loss aims at 6."""
+
 
 def train(
     out: Path,
@@ -133,7 +136,26 @@ def train_in_process(
         save_gathered(model, start_policy, out)
     elif is_first:
         save_policy(identified(model, start_policy.chat, start_policy.processor_files), out)
+    if settings.loss != "sft" and (warning := unmoved(trainer.rows, settings.beta, settings.learning_rate)):
+        report_note(warning)
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
+
+
+def unmoved(rows: Sequence[Mapping[str, float]], beta: float, learning_rate: float) -> str:
+    """A warning if the margin of the pairs (chosen minus rejected log-ratio, in nats) hardly moved; empty if it did.
+
+    `rows`: of metrics.jsonl, one per step. The first step's margin is compared with the mean of the last quarter's.
+    """
+    margins = [row["rewards/margins"] / beta for row in rows]
+    last = margins[-max(1, len(margins) // 4) :]
+    moved = sum(last) / len(last) - margins[0]
+    if abs(moved) >= LEAST_MOVE:
+        return ""
+    steps = f"{len(rows)} step{'s' if len(rows) > 1 else ''}"
+    return (
+        f"Warning: {steps} at {learning_rate:g} moved the margin by {moved:.3f} nats, so the policy learned next to "
+        "nothing: raise training.learning_rate or train on more pairs."
+    )
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from drift.progress import report_note, report_progress
 from drift.report.comparison.results import ComparisonResults
 
 ARM_RATE_SEPARATOR = "@"
+REPORT_SECONDS = 60
+"""A cell of a real model takes many minutes: the progress is told in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +144,13 @@ def _run_in_pool(
 ) -> None:
     """Run `work` on every cell. The first error cancels what has not begun."""
     futures = [pool.submit(work, cell, folder) for cell in cells]
+    running = set(futures)
     try:
-        for done, future in enumerate(as_completed(futures), 1):
-            future.result()
-            report_progress(done, len(futures))
+        while running:
+            done, running = wait(running, REPORT_SECONDS, FIRST_COMPLETED)
+            for future in done:
+                future.result()
+            report_progress(len(futures) - len(running), len(futures))
         if futures:
             report_note(f"{what}: {len(futures)} done")
     except BaseException:

@@ -8,6 +8,7 @@ from typing import Literal
 from drift.config import PolicySettings, SamplingSettings
 from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
+from drift.progress import part_of
 from drift.records import ChatMessage, Counts, Finish, Truth, write_jsonl
 from drift.rundir import partial_work
 from drift.sandbox.instructions.chats import Answer, AssistantReply, Chat, chat_with, write_logs
@@ -19,18 +20,23 @@ RIGHT = "right: "
 """Begins the name of a part that is the truth about the requests with one kind of constraint."""
 
 
-def assistant_of(policy: Policy, sampling: SamplingSettings, work: Path | None = None) -> Answer:
+def assistant_of(
+    policy: Policy, sampling: SamplingSettings, work: Path | None = None, replies: int | None = None
+) -> Answer:
     """The policy as an assistant; it gives an empty reply if the last message alone does not fit.
 
-    `work`: a folder for finished replies, by turn, from which an interrupted deployment resumes.
+    `work`: a folder for finished replies, by turn, from which an interrupted deployment resumes. `replies`: how many
+    there will be in all, for the progress; default: those of the turn.
     """
-    turn = 0
+    turn = served = tokens = 0
 
     def answer(chats: Sequence[Sequence[ChatMessage]], keys: Sequence[str]) -> list[AssistantReply]:
-        nonlocal turn
+        nonlocal turn, served, tokens
         turn += 1
-        replies = generate_replies(policy, chats, keys, sampling, work and work / f"turn-{turn}")
-        return [AssistantReply(reply.text, reply.finish) if reply else AssistantReply("") for reply in replies]
+        with part_of(replies or len(chats), served, tokens) as tokens_so_far:
+            given = generate_replies(policy, chats, keys, sampling, work and work / f"turn-{turn}")
+        served, tokens = served + len(chats) if replies else 0, tokens_so_far[0]
+        return [AssistantReply(reply.text, reply.finish) if reply else AssistantReply("") for reply in given]
 
     return answer
 
@@ -44,7 +50,7 @@ def deploy_policy(
     work: Path | None = None,
 ) -> list[Chat]:
     """Let simulated users chat with the policy until it has given so many replies, at `sampling.temperature`."""
-    return chat_with(assistant_of(policy, sampling, work), replies, seed, users)
+    return chat_with(assistant_of(policy, sampling, work, replies), replies, seed, users)
 
 
 def simulate_instructions(
