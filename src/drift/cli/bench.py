@@ -79,6 +79,30 @@ def train(
     summary(result, as_json)
 
 
+@app.command()
+def iteration(
+    model: Annotated[str, typer.Option(help="A folder that transformers loads, a GGUF file or a Hugging Face id.")],
+    prompts: Annotated[int, typer.Option(min=1, help="Requests per round; each gets one reply per side.")] = 32,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per generated reply.")] = 128,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; each measures both sides on new requests.")] = 1,
+    dtype: Annotated[
+        Literal["bfloat16", "float32"] | None,
+        typer.Option(help="Number type of both sides (default: bfloat16 where the machine has it)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the sampling.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare a whole iteration (sampling, reference, training) with transformers' generate and TRL's DPOTrainer.
+
+    Example: drift bench iteration --model SmolLM2-135M-Instruct.gguf --json
+    """
+    from drift.bench.iteration import bench_iteration
+
+    with progress("iteration"):
+        result = bench_iteration(model, prompts, max_new_tokens, rounds, dtype, seed)
+    summary(result, as_json)
+
+
 @app.command("ingest")
 def ingest_(
     conversations: Annotated[int, typer.Option(help="Conversations in the generated log.")] = 10_000,

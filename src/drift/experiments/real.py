@@ -9,11 +9,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from zipfile import ZipFile
 
 import torch
@@ -21,7 +20,7 @@ import torch
 from drift.config import Config, load_config
 from drift.errors import PrerequisiteError
 from drift.evaluation.results import read_evaluation
-from drift.policy.model import parameter_count
+from drift.policy.model import computes_bfloat16, parameter_count
 from drift.progress import report_note
 from drift.run import collect, learn, open_run
 from drift.rundir import OnStage, RunDir, layout
@@ -100,7 +99,7 @@ def real_config(model: str, seed: int, out: Path | None) -> Config:
     PrerequisiteError if there is no such model.
     """
     folder = out or Path(f"runs/real-seed-{seed}")
-    dtype = "bfloat16" if _computes_bfloat16() else "float32"
+    dtype = "bfloat16" if computes_bfloat16() else "float32"
     report_note(f"computing in {dtype}: this machine {'has' if dtype == 'bfloat16' else 'lacks'} bfloat16 arithmetic")
     cfg = load_config(Path(__file__).with_name("real.yaml"), (f"seed={seed}", f"policy.dtype={dtype}"))
     needed = parameter_count(model) * BYTES_PER_PARAMETER + ACTIVATION_BYTES
@@ -188,14 +187,6 @@ def _kept_step(run: Path) -> int:
 
     counts = next(stage.counts for stage in load_run(run).stages if stage.name == layout.POLICY)
     return int(counts["iteration"] or 0)
-
-
-def _computes_bfloat16() -> bool:
-    """True if bfloat16 is a type that the GPU or the CPU multiplies by itself; emulated, it would be slower."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able: Mapping[str, Any] = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
 
 
 def _free_memory() -> int:
