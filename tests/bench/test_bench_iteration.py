@@ -14,6 +14,7 @@ from drift.bench.iteration import Round, bench_iteration
 from drift.bench.iteration_parts import ForwardWatch, Memory, SampledReplies, TrainedPairs, Weights
 from drift.bench.sample import generate_replies
 from drift.cli import app
+from drift.cli.views import show_iteration
 from drift.config import PolicySettings, SamplingSettings
 from drift.errors import ConfigError, DataError, DriftError, PrerequisiteError
 from drift.policy.decode import generate
@@ -156,6 +157,19 @@ def test_a_killed_process_is_one_line():
 
 def sampled_task():
     return iteration_parts.SamplingTask("drift", "none", "float32", [], SamplingSettings(), 0)
+
+
+def test_the_table_says_the_parts(capsys):
+    trained = TrainedPairs(2.0, 6.0, 1.0, step_bytes=2**20, padded_tokens=50, peak_flops=1000.0)
+    parts = {"authors": sampled(12.0, 2), "drift": sampled(4.0, 2)}
+    measured = Round([(1, 2)], parts, [TokenPair((1, 2), (5,), (5, 5))], dict.fromkeys(parts, trained))
+    slower = replace(measured, sampled={"authors": sampled(16.0, 2), "drift": sampled(4.0, 2)})
+    show_iteration(iteration._figures([measured, slower], Weights(1, 2), 0, {}, {}, 0), as_json=True)
+    printed = capsys.readouterr()
+    sampling = next(line for line in printed.err.splitlines() if line.startswith(" sampling"))
+    assert "14 [12, 16]" in sampling
+    assert "3.5 [3, 4]" in sampling
+    assert json.loads(printed.out)["parts"]["sampling"]["ratio"] == {"median": 3.5, "low": 3.0, "high": 4.0}
 
 
 @pytest.mark.slow

@@ -179,7 +179,7 @@ def bench_iteration(
             part = rows[number::rounds]
             measured.append(_measure(source, dtype, part, sampling, seed + number, run))
             report_progress(number + 1, rounds)
-    return _figures(measured, weights, skipped, context, {"dtype": dtype, "model": model}, seed)
+    return _figures(measured, weights, skipped, context, {"dtype": dtype, "model": Path(model).name}, seed)
 
 
 def _prompts(policy: Policy, count: int, sampling: SamplingSettings) -> tuple[Rows, int]:

@@ -7,6 +7,7 @@ import typer
 
 from drift.cli.console import progress, summary
 from drift.cli.options import JsonFlag
+from drift.cli.views import show_iteration
 
 app = typer.Typer(help="Measure the figures that the README quotes.", no_args_is_help=True)
 
@@ -83,7 +84,7 @@ def train(
 def iteration(
     model: Annotated[str, typer.Option(help="A folder that transformers loads, a GGUF file or a Hugging Face id.")],
     prompts: Annotated[int, typer.Option(min=1, help="Requests per round; each gets one reply per side.")] = 32,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per generated reply.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per generated reply.")] = 96,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; each measures both sides on new requests.")] = 1,
     dtype: Annotated[
         Literal["bfloat16", "float32"] | None,
@@ -100,7 +101,7 @@ def iteration(
 
     with progress("iteration"):
         result = bench_iteration(model, prompts, max_new_tokens, rounds, dtype, seed)
-    summary(result, as_json)
+    show_iteration(result, as_json)
 
 
 @app.command("ingest")
