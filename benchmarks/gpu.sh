@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# What needs a CUDA GPU, in one command and under 8 minutes on one GPU:
+# What needs a CUDA GPU, in one command and under 8 minutes on one GPU (11 with MODEL):
 #
 #     OUT=/tmp/gpu bash benchmarks/gpu.sh
 #
 # Each part writes $OUT/NAME.txt (stdout, then stderr) and one line `NAME exit CODE SECONDS` to $OUT/summary.txt
 # (default of OUT: benchmarks/results/gpu). A part that fails or takes too long does not stop the others. Without a GPU
 # the same parts run with tiny shapes: that tests this script and gives no figures.
+# MODEL: a chat model for `drift bench iteration` (default: none, and the part is skipped).
 # PYTHON: the interpreter (default: .venv/bin/python, else python).
 set -u
 cd "$(dirname "$0")/.."
@@ -38,6 +39,12 @@ conditions=(--lora --gradient-checkpointing)
 part tests 120 "$PYTHON" -m pytest -q -m gpu -rs $(grep -rlE "mark\.gpu" tests --include='test_*.py')
 part train_ours 110 "$PYTHON" benchmarks/train_gpu.py ours "${shape[@]}" "${conditions[@]}"
 part train_trl 110 "$PYTHON" benchmarks/train_gpu.py trl "${shape[@]}" "${conditions[@]}"
+# a whole iteration on a real model, if one is named: a folder, or a GGUF file
+if [ -n "${MODEL:-}" ]; then
+    part iteration 170 "$PYTHON" -m drift bench iteration --model "$MODEL" --json
+else
+    echo "iteration skipped: set MODEL to a model's folder" | tee -a "$OUT/summary.txt"
+fi
 if "$PYTHON" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("vllm") is None)'; then
     part sample_vllm 120 "$PYTHON" benchmarks/sample_vllm.py
 else

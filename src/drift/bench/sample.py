@@ -7,7 +7,7 @@ peaked as those of a trained model at temperature 0.7, so that the nucleus is sm
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -145,8 +145,7 @@ def _ours(policy: Policy, prompts: Rows, seed: int) -> int:
 
 
 def _generate_arrival(policy: Policy, prompts: Rows, seed: int) -> int:
-    batches = [prompts[start : start + ARRIVAL_BATCH] for start in range(0, len(prompts), ARRIVAL_BATCH)]
-    return _generate(policy, batches, seed)
+    return _generate(policy, arrival_batches(prompts), seed)
 
 
 def _generate_same_batches(policy: Policy, prompts: Rows, seed: int) -> int:
@@ -164,26 +163,40 @@ def _plan(prompts: Rows) -> list[list[int]]:
     return plan_batches([len(prompt) for prompt in prompts], [str(row) for row in range(len(prompts))], SAMPLING)
 
 
-def _generate(policy: Policy, batches: Sequence[Rows], seed: int) -> int:
-    """transformers' own loop, with the same sampling settings. Returns the number of reply tokens."""
+def _generate(policy: Policy, batches: Iterable[Rows], seed: int) -> int:
+    return sum(map(len, generate_replies(policy, batches, SAMPLING, seed)))
+
+
+def generate_replies(policy: Policy, batches: Iterable[Rows], sampling: SamplingSettings, seed: int) -> Rows:
+    """The replies of transformers' own loop with these settings, as token ids up to the end token, in order."""
     torch.manual_seed(seed)
     ends = policy.stop_ids
-    tokens = 0
+    declared = policy.tokenizer.pad_token_id
+    pad = declared if isinstance(declared, int) else min(ends)
+    replies: Rows = []
     for batch in batches:
         width = max(map(len, batch))
-        ids = torch.tensor([[PAD] * (width - len(prompt)) + list(prompt) for prompt in batch])
+        ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in batch])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in batch])
         with torch.inference_mode():
             output = policy.model.generate(  # pyright: ignore[reportCallIssue]
-                input_ids=ids,
-                attention_mask=mask,
+                input_ids=ids.to(policy.device),
+                attention_mask=mask.to(policy.device),
                 do_sample=True,
-                temperature=SAMPLING.temperature,
-                top_p=SAMPLING.top_p,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
                 top_k=0,
-                max_new_tokens=SAMPLING.max_new_tokens,
+                repetition_penalty=1.0,  # a checkpoint may declare another one
+                eos_token_id=sorted(ends),
+                pad_token_id=pad,
+                max_new_tokens=sampling.max_new_tokens,
             )
         for row in output[:, width:].tolist():
             end = next((place for place, token in enumerate(row) if token in ends), len(row) - 1)
-            tokens += end + 1
-    return tokens
+            replies.append(tuple(row[: end + 1]))
+    return replies
+
+
+def arrival_batches(prompts: Rows) -> list[Rows]:
+    """Batches of ARRIVAL_BATCH in the order of arrival, as the authors' scripts sample."""
+    return [prompts[start : start + ARRIVAL_BATCH] for start in range(0, len(prompts), ARRIVAL_BATCH)]

@@ -157,12 +157,13 @@ class Rival(Side):
     """TRL's DPOTrainer with its own collator and its reference model (under an adapter: the bare base)."""
 
     def __init__(self, model: nn.Module, reference: nn.Module | None, conditions: Conditions, seed: int, folder: Path):
-        from datasets import Dataset
+        from datasets import Dataset, disable_progress_bars
         from trl.trainer.dpo_config import DPOConfig
         from trl.trainer.dpo_trainer import DPOTrainer
 
         tokenizer = AutoTokenizer.from_pretrained(resolve_source("embedded"))
-        row = {"prompt": "a", "chosen": "b", "rejected": "c"}  # a placeholder: batches are passed as token ids
+        disable_progress_bars()
+        row = {"prompt": "a", "chosen": " b", "rejected": " c"}  # a placeholder: batches are passed as token ids
         config = DPOConfig(
             output_dir=str(folder),
             beta=BETA,

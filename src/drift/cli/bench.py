@@ -7,6 +7,7 @@ import typer
 
 from drift.cli.console import progress, summary
 from drift.cli.options import JsonFlag
+from drift.cli.views import show_iteration
 
 app = typer.Typer(help="Measure the figures that the README quotes.", no_args_is_help=True)
 
@@ -77,6 +78,30 @@ def train(
     shape = Shape(vocabulary=vocabulary, prompt=lengths[:2], reply=lengths[2:], scale=scale)
     result = bench_train(shape, Conditions(dtype, lora, gradient_checkpointing, compact_rival), steps, seed)
     summary(result, as_json)
+
+
+@app.command()
+def iteration(
+    model: Annotated[str, typer.Option(help="A folder that transformers loads, a GGUF file or a Hugging Face id.")],
+    prompts: Annotated[int, typer.Option(min=1, help="Requests per round; each gets one reply per side.")] = 32,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per generated reply.")] = 96,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; each measures both sides on new requests.")] = 1,
+    dtype: Annotated[
+        Literal["bfloat16", "float32"] | None,
+        typer.Option(help="Number type of both sides (default: bfloat16 where the machine has it)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the sampling.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare a whole iteration (sampling, reference, training) with transformers' generate and TRL's DPOTrainer.
+
+    Example: drift bench iteration --model SmolLM2-135M-Instruct.gguf --json
+    """
+    from drift.bench.iteration import bench_iteration
+
+    with progress("iteration"):
+        result = bench_iteration(model, prompts, max_new_tokens, rounds, dtype, seed)
+    show_iteration(result, as_json)
 
 
 @app.command("ingest")

@@ -11,6 +11,7 @@ from rich.table import Table
 from drift.cli.console import console, summary, summary_json
 
 if TYPE_CHECKING:
+    from drift.bench.iteration import IterationBench, Spread
     from drift.evals.exploration.results import MethodResult
     from drift.evaluation.results import UtilityResult
     from drift.experiments.compare.run import FinishedComparison
@@ -155,6 +156,34 @@ def show_benchmark(results: Mapping[str, Any], as_json: bool) -> None:
             console.print(f"[yellow]not leaderboard-comparable[/yellow]: {'; '.join(reasons)}", soft_wrap=True)
     if as_json:
         typer.echo(orjson.dumps(results, default=str).decode())
+
+
+def show_iteration(result: "IterationBench", as_json: bool) -> None:
+    """The parts of an iteration as a table: seconds of both sides, ratio, share of the peak; then the rest."""
+    table = Table(title="seconds of an iteration, median and range of the rounds", title_justify="left", box=None)
+    for column in ("", "authors", "drift", "ratio", "share of peak: authors", "drift"):
+        table.add_column(column)
+    for name, part in result.parts.items():
+        shares = part.peak_share or {}
+        table.add_row(
+            name, *map(_spread, (*part.seconds.values(), part.ratio, shares.get("authors"), shares.get("drift")))
+        )
+    for name, sides in (("tokens per CPU second", result.tokens_per_cpu_second), ("MiB of a step", result.step_mib)):
+        table.add_row(name, *map(_spread, sides.values()))
+    console.print(table)
+    fields = dataclasses.asdict(result)
+    in_table = ("parts", "tokens_per_cpu_second", "step_mib")
+    summary({name: value for name, value in fields.items() if name not in in_table}, False)
+    if as_json:
+        summary_json(fields)
+
+
+def _spread(spread: "Spread | None") -> str:
+    """Without the interval if there was one round."""
+    if spread is None:
+        return ""
+    interval = f" [dim]\\[{spread.low:.3g}, {spread.high:.3g}][/dim]" if spread.low != spread.high else ""
+    return f"{spread.median:.3g}{interval}"
 
 
 def show_exploration(methods: "Mapping[str, MethodResult]") -> None:

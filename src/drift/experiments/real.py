@@ -6,17 +6,15 @@ The world is the sandbox's instructions world: a program checks whether a reply 
 
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from drift.config import Config, load_config
 from drift.evaluation.results import read_evaluation
 from drift.experiments.packaged import SMOLLM2, fetched_model
-from drift.policy.model import parameter_count
+from drift.policy.model import computes_bfloat16, parameter_count
 from drift.progress import report_note
 from drift.run import collect, learn, open_run
 from drift.rundir import OnStage, RunDir, layout
@@ -91,7 +89,7 @@ def real_config(model: str, seed: int, out: Path | None) -> Config:
     PrerequisiteError if there is no such model.
     """
     folder = out or Path(f"runs/real-seed-{seed}")
-    dtype = "bfloat16" if _computes_bfloat16() else "float32"
+    dtype = "bfloat16" if computes_bfloat16() else "float32"
     report_note(f"computing in {dtype}: this machine {'has' if dtype == 'bfloat16' else 'lacks'} bfloat16 arithmetic")
     cfg = load_config(Path(__file__).with_name("real.yaml"), (f"seed={seed}", f"policy.dtype={dtype}"))
     needed = parameter_count(model) * BYTES_PER_PARAMETER + ACTIVATION_BYTES
@@ -135,14 +133,6 @@ def _kept_step(run: Path) -> int:
 
     counts = next(stage.counts for stage in load_run(run).stages if stage.name == layout.POLICY)
     return int(counts["iteration"] or 0)
-
-
-def _computes_bfloat16() -> bool:
-    """True if bfloat16 is a type that the GPU or the CPU multiplies by itself; emulated, it would be slower."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able: Mapping[str, Any] = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
 
 
 def _free_memory() -> int:

@@ -309,6 +309,14 @@ def _be_quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\.")
 
 
+def computes_bfloat16() -> bool:
+    """True if bfloat16 is a type that the GPU or the CPU multiplies by itself; emulated, it would be slower."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able: Mapping[str, Any] = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+
+
 @contextmanager
 def cpu_threads(wanted: int | None) -> Iterator[int]:
     """Run torch on `wanted` CPU threads, or on its present number of them if None; yields the number."""
