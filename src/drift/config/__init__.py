@@ -27,6 +27,7 @@ from drift.config.trainer import (
     TrainerSettings,
     TrainingSettings,
     WarmStartSettings,
+    is_unset,
 )
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "VllmSettings",
     "WarmStartSettings",
     "dump_config",
+    "is_unset",
     "load_config",
     "parse_config",
     "read_yaml",
