@@ -85,9 +85,18 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
         ),
         ("recipe: {name: unpaired}\ntraining: {loss: sft}", "training.loss=sft needs pairs: set training.loss to kto"),
         ("recipe: {name: unpaired, only_wins: true}", "recipe: recipe unpaired does not use scores"),
-        ("warm_start: {loss: kto}", "warm_start: loss kto learns from the replies of recipe unpaired, in the iterations"),
-        ("training: {loss: kto, diagnostics: true}", "training: diagnostics compare the two replies of a pair, and loss"),
-        ("training: {desirable_weight: 2}", "training: desirable_weight and undesirable_weight belong to loss kto, not"),
+        (
+            "warm_start: {loss: kto}",
+            "warm_start: loss kto learns from the replies of recipe unpaired, in the",
+        ),
+        (
+            "training: {loss: kto, diagnostics: true}",
+            "training: diagnostics compare the two replies of a pair, and",
+        ),
+        (
+            "training: {desirable_weight: 2}",
+            "training: desirable_weight and undesirable_weight belong to loss kto",
+        ),
         ("training: {loss: kto, undesirable_weight: 0}", "training.undesirable_weight: Input should be greater than 0"),
         ("sampling: {vllm: {seeds: perhaps}}", "sampling.vllm.experimental.seeds: Input should be a valid boolean"),
     ],

@@ -9,10 +9,11 @@ from drift.records import LossName
 class RecipeRules(NamedTuple):
     """What a recipe needs of a run.
 
-    `prompts`: it uses the requests of disliked, liked, judged (disliked or liked) or random replies. `samples`: the policy answers again in every
-    iteration. `scored`: it can use a scorer. `ranks`: it ranks several samples of one prompt, so it needs a scorer.
-    `fixed_rejected`: every iteration sets a fresh chosen reply against the same logged reply. `loss`: the one loss that
-    learns from its rows, because they are replies without a partner; None: its rows are pairs.
+    `prompts`: it uses the requests of disliked, liked, judged (disliked or liked) or random replies. `samples`: the
+    policy answers again in every iteration. `scored`: it can use a scorer. `ranks`: it ranks several samples of one
+    prompt, so it needs a scorer. `fixed_rejected`: every iteration sets a fresh chosen reply against the same logged
+    reply. `loss`: the one loss that learns from its rows, because they are replies without a partner; None: its rows
+    are pairs.
     """
 
     prompts: Literal["disliked", "liked", "judged", "random"] = "disliked"

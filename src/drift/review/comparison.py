@@ -44,8 +44,8 @@ class BlindComparison:
         pairs = [row for row in rows if row.is_paired]
         if rows and not pairs:
             raise DataError(
-                f"{files[-1]}: no two replies to compare; the run's recipe uses replies without a partner. `drift review "
-                "--store DIR` audits the labels that it learns from."
+                f"{files[-1]}: no two replies to compare; the run's recipe uses replies without a partner. `drift "
+                "review --store DIR` audits the labels that it learns from."
             )
         self.pairs = sorted(pairs, key=lambda pair: _digest("order", pair.pair_id))
 

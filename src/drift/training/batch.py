@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from drift.config import TrainerSettings
 from drift.policy.padded import PaddedRows, padded_logps
-from drift.training.loss import LossScalars, PairLoss, PairTensors, preference_loss
+from drift.training.loss import NO_KL, LossScalars, PairLoss, PairTensors, preference_loss
 from drift.training.shared_prefix import Head, PackedRow, packed_logps
 from drift.training.tokens import TokenPair
 
@@ -21,8 +21,7 @@ class PairBatch:
     `ref_chosen_logps` .. `token_weights`: float32 [P], what the loss needs besides the policy's log-probs, see
     `PairTensors`. `history`: float32 [P, 2, 2], nats, summed log-probs of [chosen, rejected] under [the policy at the
     iteration's start, the warm start]; NaN unless `training.diagnostics` is on.
-    `mismatched`, for `kto`: the prompts with other rows' replies, as rows of their own; `mismatched_tokens`, float32
-    [P], and `ref_mismatched_logps`, float32 [P], nats, are theirs. `kl`: see `PairTensors`.
+    `mismatched`: for `kto`. `kl`: see `PairTensors`.
     """
 
     rows: PackedRow | PaddedRows
@@ -34,10 +33,8 @@ class PairBatch:
     weights: Tensor
     token_weights: Tensor
     history: Tensor
-    mismatched: PackedRow | PaddedRows | None = None
-    mismatched_tokens: Tensor = torch.tensor([])
-    ref_mismatched_logps: Tensor = torch.tensor([])
-    kl: Tensor = torch.tensor(0.0)
+    mismatched: "MismatchedReplies | None" = None
+    kl: Tensor = NO_KL
 
     def with_logps(self, logps: Tensor) -> PairTensors:
         """The loss's input. `logps`: float32 [P, 2], nats, the policy's sums over chosen and rejected."""
@@ -57,6 +54,18 @@ class PairBatch:
     def to(self, device: torch.device) -> "PairBatch":
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MismatchedReplies:
+    """The prompts of a micro-batch, each with another row's reply. `tokens`, `ref_logps` (sums, nats): float32 [P]."""
+
+    rows: PackedRow | PaddedRows
+    tokens: Tensor
+    ref_logps: Tensor
+
+    def to(self, device: torch.device) -> "MismatchedReplies":
+        return MismatchedReplies(self.rows.to(device), self.tokens.to(device), self.ref_logps.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +116,6 @@ class StepCollator:
         return 2 * len(pairs) * max(pair.length for pair in pairs)
 
     def _batch(self, pairs: Sequence[TokenPair], total_weight: float, total_tokens: float) -> PairBatch:
-        mismatched = [pair.as_mismatched for pair in pairs] if pairs[0].mismatched else []
-        # without a gradient, there is no need to keep logits
-        head = "again" if self.head == "kept" else self.head
         return PairBatch(
             rows=self._rows(pairs, self.head),
             ref_chosen_logps=torch.tensor([pair.ref_chosen_logps for pair in pairs]),
@@ -120,9 +126,16 @@ class StepCollator:
             weights=torch.tensor([pair.weight / total_weight for pair in pairs]),
             token_weights=torch.tensor([pair.weight / total_tokens for pair in pairs]),
             history=torch.tensor([pair.history for pair in pairs]).view(-1, 2, 2),
-            mismatched=self._rows(mismatched, head) if mismatched else None,
-            mismatched_tokens=torch.tensor([float(len(pair.mismatched)) for pair in pairs]),
-            ref_mismatched_logps=torch.tensor([pair.ref_mismatched_logps for pair in pairs]),
+            mismatched=self._mismatched(pairs) if pairs[0].mismatched else None,
+        )
+
+    def _mismatched(self, pairs: Sequence[TokenPair]) -> MismatchedReplies:
+        # without a gradient, there is no need to keep logits
+        head = "again" if self.head == "kept" else self.head
+        return MismatchedReplies(
+            rows=self._rows([pair.as_mismatched for pair in pairs], head),
+            tokens=torch.tensor([float(len(pair.mismatched)) for pair in pairs]),
+            ref_logps=torch.tensor([pair.ref_mismatched_logps for pair in pairs]),
         )
 
     def _rows(self, pairs: Sequence[TokenPair], head: Head) -> PackedRow | PaddedRows:
@@ -154,8 +167,9 @@ def summed_logps(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tens
 @torch.no_grad()
 def mismatched_ratios(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tensor:
     """log pi(y'|x) - log ref(y'|x) of the mismatched replies y': float32 [P], nats, without a gradient."""
-    assert batch.mismatched is not None, "load_pairs gives every row of kto another row's reply"
-    return _summed(_row_logps(model, batch.mismatched, dtype), batch.mismatched_tokens) - batch.ref_mismatched_logps
+    mismatched = batch.mismatched
+    assert mismatched is not None, "load_pairs gives every row of kto another row's reply"
+    return _summed(_row_logps(model, mismatched.rows, dtype), mismatched.tokens) - mismatched.ref_logps
 
 
 def _summed(per_token: Tensor, lengths: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from drift.records import LossName, MarginUnit
 
+NO_KL = torch.tensor(0.0)
+"""z0 of every loss but `kto`."""
+
 
 class PairTensors(NamedTuple):
     """What a loss gets of P pairs, float32 [P] each.
@@ -38,7 +41,7 @@ class PairTensors(NamedTuple):
     noise: Tensor
     weights: Tensor
     token_weights: Tensor
-    kl: Tensor = torch.tensor(0.0)
+    kl: Tensor = NO_KL
 
     @property
     def chosen_ratio(self) -> Tensor:

@@ -79,6 +79,9 @@ class ReferenceSettings(Settings):
         )
 
 
+_NONE = torch.tensor([])
+
+
 @dataclass(frozen=True, slots=True)
 class PairLogps:
     """Per-token log-probs of one pair under one policy: float32 [T+] and [T-], nats.
@@ -88,7 +91,7 @@ class PairLogps:
 
     chosen: Tensor
     rejected: Tensor
-    mismatched: Tensor = torch.tensor([])
+    mismatched: Tensor = _NONE
 
 
 def measure_reference(out: Path, policies: tuple[Path | str, ...], pairs: Path, settings: ReferenceSettings) -> Counts:
@@ -223,9 +226,7 @@ def pad_id(policy: Policy) -> int:
 
 
 def _check_finite(source: Path | str, logps: Sequence[PairLogps], dtype: str) -> None:
-    broken = sum(
-        not bool(torch.cat([pair.chosen, pair.rejected, pair.mismatched]).isfinite().all()) for pair in logps
-    )
+    broken = sum(not bool(torch.cat([pair.chosen, pair.rejected, pair.mismatched]).isfinite().all()) for pair in logps)
     if broken:
         remedy = "check its weights" if dtype == "float32" else "set policy.dtype=float32, or check its weights"
         raise DataError(

@@ -292,7 +292,9 @@ def test_only_kto_measures_mismatched_replies_and_their_batch_is_part_of_the_key
     policy = load_policy(tiny_policy, PolicySettings())
     tokens, _ = load_pairs(policy, tmp_path / "pairs.jsonl", 1024, 2048, 6)
     kinds = {name.split("/")[1]: len(values) for name, values in load_file(file).items()}
-    assert kinds == {side: sum(len(getattr(row, side)) for row in tokens) for side in ("chosen", "rejected", "mismatched")}
+    assert kinds == {
+        side: sum(len(getattr(row, side)) for row in tokens) for side in ("chosen", "rejected", "mismatched")
+    }
     others, _ = load_pairs(policy, tmp_path / "pairs.jsonl", 1024, 2048, 4)
     with pytest.raises(DataError, match="do not match the pairs"):
         ReferenceLogps.open(file, policy, others)
