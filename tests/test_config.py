@@ -73,6 +73,31 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
             "warm_start: {margin_unit: token, experimental: {margin_unit: sequence}}",
             "warm_start: margin_unit is set twice; keep experimental.margin_unit and remove margin_unit.",
         ),
+        (
+            "training: {loss: kto}",
+            "mine.yaml: training.loss=kto learns from replies without a partner, and recipe drift makes pairs: set "
+            "recipe.name to unpaired, or another training.loss.",
+        ),
+        (
+            "recipe: {name: unpaired}",
+            "mine.yaml: recipe unpaired gives replies without a partner, and training.loss=sigmoid needs pairs: set "
+            "training.loss to kto, or another recipe.name.",
+        ),
+        ("recipe: {name: unpaired}\ntraining: {loss: sft}", "training.loss=sft needs pairs: set training.loss to kto"),
+        ("recipe: {name: unpaired, only_wins: true}", "recipe: recipe unpaired does not use scores"),
+        (
+            "warm_start: {loss: kto}",
+            "warm_start: loss kto learns from the replies of recipe unpaired, in the",
+        ),
+        (
+            "training: {loss: kto, diagnostics: true}",
+            "training: diagnostics compare the two replies of a pair, and",
+        ),
+        (
+            "training: {desirable_weight: 2}",
+            "training: desirable_weight and undesirable_weight belong to loss kto",
+        ),
+        ("training: {loss: kto, undesirable_weight: 0}", "training.undesirable_weight: Input should be greater than 0"),
         ("sampling: {vllm: {seeds: perhaps}}", "sampling.vllm.experimental.seeds: Input should be a valid boolean"),
     ],
 )
@@ -157,3 +182,10 @@ def test_on_and_off_are_words(tmp_path):
     written = tmp_path / "written.yaml"
     written.write_text(dump_config(cfg))
     assert load_config(written) == cfg
+
+
+def test_unset_weights_of_kto_are_left_out_so_that_stages_of_earlier_versions_are_found():
+    assert "desirable_weight" not in dump_config(Config())
+    cfg = parse_config({"recipe": {"name": "unpaired"}, "training": {"loss": "kto", "desirable_weight": 2.0}}, "test")
+    assert "desirable_weight: 2.0" in dump_config(cfg)
+    assert "undesirable_weight" not in TrainerSettings(loss="kto").model_dump()

@@ -251,3 +251,30 @@ def test_a_reward_from_the_stores_labels_ranks_the_samples(tmp_path, tiny_policy
     assert pairs
     assert all(pair.margin is not None and pair.margin_source == "feedback" for pair in pairs)
     assert len({pair.prompt_id for pair in pairs}) == len(pairs)
+
+
+def test_kto_learns_from_every_judged_reply_and_samples_nothing(tmp_path, logs, tiny_policy, capsys):
+    stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 8}
+    changes = {"recipe": {"name": "unpaired"}, "training": {**stage, "loss": "kto"}}
+    run = tmp_path / "run"
+    run_config(settings(logs, tiny_policy, **changes), run)
+    first, second = (list(read_jsonl(run / f"iteration-{k}/pairs.jsonl", PreferencePair)) for k in (1, 2))
+    assert first == second  # nothing is fresh
+    assert not (run / "iteration-1/completions.jsonl").exists()
+    liked, disliked = [pair for pair in first if pair.chosen], [pair for pair in first if pair.rejected]
+    assert (0 < len(liked) <= 15, len(liked) + len(disliked)) == (True, len(first))
+    for pair in liked:
+        number = int(pair.prompt[-1].content.removeprefix("No, I meant ").split()[0])
+        assert (pair.chosen[0].content, pair.rejected) == (f"{number + 2}", ())
+    assert all(pair.rejected[0].content.endswith("2") for pair in disliked)
+    metrics = [json.loads(row) for row in (run / "iteration-1/metrics.jsonl").read_text().splitlines()]
+    assert all({"kl", "loss", "rewards/accuracies"} <= row.keys() for row in metrics)
+    assert (run / "iteration-2/policy/model.safetensors").is_file()
+    assert (run / "report.html").stat().st_size > 0
+    view = load_run(run)
+    steps = {step.name: step.count for step in build_funnel(Store(next(iter(view.store_folders))), view).steps}
+    assert steps["pairs of iteration 1"] == len(first)
+    show_trace(trace(run, disliked[0].pair_id), as_json=False)
+    shown = capsys.readouterr().err
+    assert "rejected" in shown
+    assert "chosen" not in shown

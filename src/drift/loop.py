@@ -52,7 +52,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
             layout.PAIRS, build_pairs, prompts=prompts, completions=completions, recipe=cfg.recipe,
             sampling=cfg.sampling, scores=scores, unlearned=unlearned, thinking=cfg.policy.thinking,
         )  # fmt: skip
-        _improvement(it, pairs, truth)
+        if cfg.recipe.rules.makes_pairs:
+            _improvement(it, pairs, truth)
         # DEVIATION: the paper's reference is the policy at the iteration's start; against the warm start, later
         # iterations cannot drift away from it (docs/training.md, anchored loss)
         reference = warm if cfg.training.reference == "warm_start" else policy  # frozen for the iteration

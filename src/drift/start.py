@@ -9,6 +9,7 @@ from drift.evaluation.evaluate import copy_evaluation, evaluate
 from drift.pairs.stages import (
     build_pairs,
     find_heldout,
+    find_judged,
     find_liked,
     find_liked_replies,
     find_prompts,
@@ -64,6 +65,11 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
     """Return the file of prompts that the recipe needs."""
     if cfg.recipe.rules.prompts == "liked":
         return run.stage(layout.LIKED, find_liked, store=store, split="train")
+    if cfg.recipe.rules.prompts == "judged":
+        return run.stage(
+            layout.JUDGED, find_judged, store=store, split="train", settings=cfg.labels,
+            min_p_sat=cfg.warm_start.min_p_sat,
+        )  # fmt: skip
     if cfg.recipe.rules.prompts == "random":
         return run.stage(layout.RANDOM, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed)
     return disliked

@@ -30,6 +30,7 @@ SMALL = {
     "arms": {
         "drift": {},
         "spin": {"recipe": {"name": "spin"}},
+        "kto": {"recipe": {"name": "unpaired"}, "training": {"loss": "kto"}},
         "best_of_two": {
             "sampling": {"temperature": 1.0, "top_p": 1.0},  # two guided replies at 0.7 are the same for all 28 prompts
             "recipe": {"name": "iter_dpo", "guided_share": 0.5, "samples": 2, "scorer": {"name": "oracle"}},
@@ -49,7 +50,7 @@ def settings(**changes) -> CompareSettings:
 
 
 def test_an_arm_changes_what_it_names_and_nothing_else():
-    drift, spin, _ = arms_of(settings())
+    drift, spin, *_ = arms_of(settings())
     assert spin.cfg.recipe.name == "spin"
     assert spin.cfg.recipe.pairs == drift.cfg.recipe.pairs == 16
     assert spin.cfg.training == drift.cfg.training
@@ -83,6 +84,7 @@ def test_merging_goes_key_by_key():
         ({"arms": {"a": {"trainig": {}}}}, "arm a: trainig: unknown setting; did you mean 'training'"),
         ({"arms": {"a": {"deployment": {"turns": 0}}}}, "arm a: deployment.turns"),
         ({"arms": {"a": {"recipe": {"name": "iter_dpo"}}}}, "arm a: recipe: iter_dpo ranks"),
+        ({"arms": {"a": {"training": {"loss": "kto"}}}}, "arm a: training.loss=kto learns from replies without a par"),
         ({"differences": [["drift", "nobody"]]}, "no arm 'nobody'"),
     ],
 )
@@ -211,13 +213,15 @@ def test_a_small_comparison_end_to_end(tmp_path):
     config.write_text(yaml.safe_dump(SMALL, sort_keys=False))
     done = run_comparison(config, tmp_path / "out")
     arms = done.comparison.arms
-    assert list(arms) == ["drift", "spin", "best_of_two"]
+    assert list(arms) == ["drift", "spin", "kto", "best_of_two"]
     assert all(
         len(arm.utility) == 1 and arm.utility[0][1] <= arm.utility[0][0] <= arm.utility[0][2] for arm in arms.values()
     )
     assert {arm.pairs for arm in arms.values()} == {(16,)}
     assert {arm.updates for arm in arms.values()} == {(2,)}
     assert arms["best_of_two"].p_imp == (1.0,)  # the oracle ranks by what is measured
+    assert arms["kto"].p_imp == ()
+    assert "no pairs" in (tmp_path / "out" / "results.md").read_text()
     assert len({arm.warm_start for arm in arms.values()}) == 1
     written = json.loads((tmp_path / "out" / "results.json").read_text())
     assert written["arms"]["drift"]["utility"] == [list(arms["drift"].utility[0])]

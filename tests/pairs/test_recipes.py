@@ -175,3 +175,30 @@ def test_best_of_names_its_drops():
     assert reason_of("best_of", *samples, item=replace(ITEM, rejected=None), scores=[1, 2]) == Reason.EMPTY_REJECTED
     cut = {"item": replace(ITEM, rejected_finish="length"), "scores": [0.9, 0.1], "drop_unfinished": True}
     assert reason_of("best_of", *samples, **cut) == Reason.TRUNCATED
+
+
+def test_unpaired_gives_each_judged_reply_alone():
+    liked = PromptItem("p2", "d", 3, ITEM.prompt, "train", preferred=ChatMessage("assistant", "4"), user_key="u")
+    mended = replace(ITEM, preferred=ChatMessage("assistant", "4"))  # what was liked instead is an item of its own
+    found = list(RECIPES["unpaired"](RecipeInputs({"p1": mended, "p2": liked})))
+    by_prompt = {pair.prompt_id: pair for pair in found}
+    assert (by_prompt["p1"].chosen, by_prompt["p1"].rejected) == ((), (ChatMessage("assistant", "5"),))
+    assert (by_prompt["p2"].chosen, by_prompt["p2"].rejected) == ((ChatMessage("assistant", "4"),), ())
+    assert {(pair.recipe, pair.iteration, pair.is_paired) for pair in found} == {("unpaired", 0, False)}
+    assert (by_prompt["p2"].user_key, by_prompt["p2"].reply_index) == ("u", 3)
+
+
+def test_unpaired_mixes_the_kinds_and_names_what_it_leaves_out():
+    items = {
+        f"{kind}{n}": replace(ITEM, prompt_id=f"{kind}{n}", **sides)
+        for n in range(20)
+        for kind, sides in (("a", {}), ("b", {"rejected": None, "preferred": ChatMessage("assistant", "4")}))
+    }
+    found = list(RECIPES["unpaired"](RecipeInputs(items)))
+    assert len(found) == 40
+    assert 4 < sum(bool(pair.chosen) for pair in found[:20]) < 16
+    cut = replace(ITEM, rejected_finish="length")
+    assert reason_of("unpaired", item=cut, drop_unfinished=True) == Reason.TRUNCATED
+    (kept,) = rows("unpaired", item=cut)
+    assert kept.rejected_finish == "length"
+    assert reason_of("unpaired", item=replace(ITEM, rejected=None)) == Reason.EMPTY_CHOSEN

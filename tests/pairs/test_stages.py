@@ -1,8 +1,17 @@
 """Stages of pairs over a real store."""
 
-from drift.config import LabelSettings
-from drift.pairs.stages import find_heldout, find_prompts
-from drift.records import Conversation, FeedbackLabel, Message, PromptItem, Reason, Split, read_jsonl
+from drift.config import LabelSettings, RecipeSettings, SamplingSettings
+from drift.pairs.stages import build_pairs, find_heldout, find_judged, find_prompts
+from drift.records import (
+    Conversation,
+    FeedbackLabel,
+    Message,
+    PreferencePair,
+    PromptItem,
+    Reason,
+    Split,
+    read_jsonl,
+)
 from drift.store import Repeat, Store
 
 
@@ -20,3 +29,31 @@ def test_what_nearly_repeats_a_conversation_is_not_measured_on(tmp_path):
     counts = find_heldout(tmp_path / "heldout.jsonl", store, LabelSettings(), prompts)
     assert counts == {"rows": 1, f"dropped.{Reason.NEAR_DUPLICATE_CONVERSATION}": 1}
     assert [item.conversation_id for item in read_jsonl(tmp_path / "heldout.jsonl", PromptItem)] == ["c"]
+
+
+def test_judged_replies_are_the_disliked_and_the_liked_ones_under_the_same_limits(tmp_path):
+    store = Store(tmp_path / "store")
+    store.add([complaint(name, "train") for name in "abcde"])
+    labels = [("a", "DSAT", 0.9, None), ("b", "SAT", None, 0.9), ("c", "SAT", None, 0.4), ("d", "NEUTRAL", None, None)]
+    store.add_labels(
+        FeedbackLabel(name, 1, 2, verdict, "judge", "1", p_dsat=p_dsat, p_sat=p_sat)
+        for name, verdict, p_dsat, p_sat in [*labels, ("e", "SAT", None, 0.9)]
+    )
+    store.note_repeats([Repeat("e", "a", 0.9)])
+    judged = tmp_path / "judged.jsonl"
+    counts = find_judged(judged, store, "train", LabelSettings(), min_p_sat=0.5)
+    assert counts == {"rows": 2, f"dropped.{Reason.NEAR_DUPLICATE_CONVERSATION}": 1}
+    items = {item.conversation_id: item for item in read_jsonl(judged, PromptItem)}
+    assert {name: (item.rejected is None, item.preferred is None) for name, item in items.items()} == {
+        "a": (False, True),
+        "b": (True, False),
+    }
+    pairs = tmp_path / "pairs.jsonl"
+    counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired"), SamplingSettings())
+    assert counts == {"rows": 2, "chosen_characters": 7, "rejected_characters": 7}
+    assert {(row.conversation_id, bool(row.chosen)) for row in read_jsonl(pairs, PreferencePair)} == {
+        ("a", False),
+        ("b", True),
+    }
+    counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired", pairs=5), SamplingSettings())
+    assert counts["rows"] == 5

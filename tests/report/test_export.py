@@ -6,7 +6,7 @@ import pytest
 
 from drift.errors import DataError
 from drift.records import ChatMessage, FunctionCall, PreferencePair, ToolCall, write_jsonl
-from drift.report.export import export_run, trl_row
+from drift.report.export import export_run, trl_row, trl_unpaired_row
 from drift.rundir import RunDir
 
 PAIR = PreferencePair(
@@ -17,6 +17,11 @@ PAIR = PreferencePair(
 
 def write_pair(out: Path) -> dict[str, int]:
     return {"rows": write_jsonl(out, [PAIR])}
+
+
+def copy_rows(out: Path, rows: Path) -> dict[str, int]:
+    out.write_bytes(rows.read_bytes())
+    return {}
 
 
 def write_policy(out: Path) -> dict[str, int]:
@@ -78,3 +83,19 @@ def test_tool_calls_thoughts_and_tools_have_trls_shape():
         {"role": "tool", "content": "moon", "tool_call_id": "k", "name": "sort"},
     ]
     assert "tools" not in trl_row(PAIR)
+
+
+def test_replies_without_a_partner_have_trls_unpaired_shape(tmp_path):
+    liked, disliked = replace(PAIR, rejected=()), replace(PAIR, chosen=())
+
+    row = trl_unpaired_row(disliked)
+    assert (row["completion"], row["label"]) == ([{"role": "assistant", "content": "no"}], False)
+    assert not {"chosen", "rejected"} & row.keys()
+    with RunDir.open(tmp_path / "run", "name: x\n", seed=1) as run:
+        write_jsonl(tmp_path / "rows.jsonl", [PAIR, liked, disliked])
+        run.iteration(1).stage("pairs.jsonl", copy_rows, rows=tmp_path / "rows.jsonl")
+        run.stage("policy", write_policy)
+    assert export_run(tmp_path / "run", tmp_path / "out").rows == 3
+    assert len((tmp_path / "out/pairs.jsonl").read_text().splitlines()) == 1
+    found = [json.loads(line) for line in (tmp_path / "out/unpaired.jsonl").read_text().splitlines()]
+    assert [(row["completion"][0]["content"], row["label"]) for row in found] == [("yes", True), ("no", False)]

@@ -1,5 +1,7 @@
 """Blind comparison of disliked and fresh replies."""
 
+from dataclasses import replace
+
 import pytest
 
 from drift.errors import DataError
@@ -47,3 +49,12 @@ def test_nobody_sees_the_decisions_of_others_or_of_other_runs(comparison, tmp_pa
 def test_a_run_without_pairs_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no pairs of an iteration"):
         BlindComparison(tmp_path, Reviews(tmp_path), "ann")
+
+
+def test_replies_without_a_partner_cannot_be_compared(comparison, tmp_path):
+    file = tmp_path / "run/iteration-10/pairs.jsonl"
+    write_jsonl(file, [replace(pair, chosen=()) for pair in comparison.pairs[:2]])
+    with pytest.raises(DataError, match=r"iteration-10/pairs\.jsonl: no two replies to compare; .*audits the labels"):
+        BlindComparison(tmp_path / "run", Reviews(tmp_path), "ann")
+    write_jsonl(file, [replace(comparison.pairs[0], chosen=()), comparison.pairs[1]])
+    assert len(BlindComparison(tmp_path / "run", Reviews(tmp_path), "ann").pairs) == 1

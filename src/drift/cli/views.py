@@ -129,9 +129,10 @@ def _lineage_lines(lineage: "Lineage") -> "Iterator[tuple[str, str]]":
     if label := lineage.label:
         chance = "" if label.p_dsat is None else f", p_dsat {label.p_dsat:.3f}"
         yield "label", f"{label.label}{chance} by {label.labeller} {label.labeller_version}: {label.evidence!r}"
-    if pair.rejected:  # a liked reply stands alone
+    if pair.rejected:  # a liked reply stands alone, and so does a disliked one of the recipe unpaired
         yield "rejected", repr(as_text(pair.rejected[-1]))
-    yield "chosen", repr(as_text(pair.chosen[-1]))
+    if pair.chosen:
+        yield "chosen", repr(as_text(pair.chosen[-1]))
     if reply := lineage.completion:
         guidance = "guided" if reply.guided else "unguided"
         yield "sampler", f"{reply.sampler}, {guidance}, sample {reply.sample}, seed {reply.seed}, finish {reply.finish}"

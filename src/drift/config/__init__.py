@@ -26,6 +26,7 @@ from drift.config.trainer import (
     TrainerSettings,
     TrainingSettings,
     WarmStartSettings,
+    is_unset,
 )
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "VllmSettings",
     "WarmStartSettings",
     "dump_config",
+    "is_unset",
     "load_config",
     "parse_config",
     "read_yaml",

@@ -88,7 +88,8 @@ def _explain(error: ValidationError) -> str:
     first = next((problem for problem in errors if problem["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "value_error":  # from a validator above: its message names the values
-        return f"{key}: {first['msg'].removeprefix('Value error, ')}."
+        where = f"{key}: " if key else ""  # empty: about two sections at once, which the message names
+        return f"{where}{first['msg'].removeprefix('Value error, ')}."
     if first["type"] == "missing":
         return f"{key}: missing. Set it, for example with --set {key}=VALUE."
     if first["type"] != "extra_forbidden":

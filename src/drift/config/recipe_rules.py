@@ -3,20 +3,29 @@
 from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
+from drift.records import LossName
+
 
 class RecipeRules(NamedTuple):
     """What a recipe needs of a run.
 
-    `prompts`: it uses the requests of disliked, liked or random replies. `samples`: the policy answers again in every
-    iteration. `scored`: it can use a scorer. `ranks`: it ranks several samples of one prompt, so it needs a scorer.
-    `fixed_rejected`: every iteration sets a fresh chosen reply against the same logged reply.
+    `prompts`: it uses the requests of disliked, liked, judged (disliked or liked) or random replies. `samples`: the
+    policy answers again in every iteration. `scored`: it can use a scorer. `ranks`: it ranks several samples of one
+    prompt, so it needs a scorer. `fixed_rejected`: every iteration sets a fresh chosen reply against the same logged
+    reply. `loss`: the one loss that learns from its rows, because they are replies without a partner; None: its rows
+    are pairs.
     """
 
-    prompts: Literal["disliked", "liked", "random"] = "disliked"
+    prompts: Literal["disliked", "liked", "judged", "random"] = "disliked"
     samples: bool = True
     scored: bool = True
     ranks: bool = False
     fixed_rejected: bool = False
+    loss: LossName | None = None
+
+    @property
+    def makes_pairs(self) -> bool:
+        return self.loss is None
 
 
 RECIPE_RULES = {
@@ -26,6 +35,7 @@ RECIPE_RULES = {
     "iter_dpo": RecipeRules(ranks=True),
     "logs": RecipeRules(samples=False, scored=False),
     "random_turns": RecipeRules(prompts="random", fixed_rejected=True),
+    "unpaired": RecipeRules(prompts="judged", samples=False, scored=False, loss="kto"),
 }
 """Every recipe, by name. pairs/recipes/NAME.py builds its pairs; a recipe needs no line anywhere else."""
 
@@ -37,3 +47,23 @@ def known_recipe(name: str) -> str:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"no such recipe: {name!r}; {hint}allowed: {', '.join(RECIPE_RULES)}")
     return name
+
+
+def recipes_of(loss: LossName) -> tuple[str, ...]:
+    """The recipes whose replies without a partner only this loss learns from; none for a loss of pairs."""
+    return tuple(name for name, rules in RECIPE_RULES.items() if rules.loss == loss)
+
+
+def check_loss(recipe: str, loss: LossName) -> None:
+    """Raises ValueError if the loss cannot learn from the recipe's rows."""
+    needed = RECIPE_RULES[recipe].loss
+    if needed not in (None, loss):
+        raise ValueError(
+            f"recipe {recipe} gives replies without a partner, and training.loss={loss} needs pairs: set training.loss "
+            f"to {needed}, or another recipe.name"
+        )
+    if needed is None and (fitting := recipes_of(loss)):
+        raise ValueError(
+            f"training.loss={loss} learns from replies without a partner, and recipe {recipe} makes pairs: set "
+            f"recipe.name to {' or '.join(fitting)}, or another training.loss"
+        )

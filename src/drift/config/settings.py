@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
-from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, known_recipe
+from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, check_loss, known_recipe
 from drift.config.section import Settings
 from drift.config.template_rules import iso_date, without_own_arguments
 from drift.config.trainer import StopSettings, TrainingSettings, WarmStartSettings
@@ -320,6 +320,11 @@ class Config(Settings):
     training: TrainingSettings = TrainingSettings()
     stop: StopSettings = StopSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _loss_fits_the_recipe(self) -> "Config":
+        check_loss(self.recipe.name, self.training.loss)
+        return self
 
     @field_serializer("logs")
     def _logs_without_passwords(self, logs: tuple[str, ...]) -> tuple[str, ...]:

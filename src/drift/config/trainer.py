@@ -2,10 +2,15 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from drift.config.recipe_rules import recipes_of
 from drift.config.section import Settings
 from drift.records import LossName, MarginUnit
+
+
+def is_unset(value: object) -> bool:
+    return value is None
 
 
 class ExperimentalTraining(Settings):
@@ -23,6 +28,8 @@ class TrainerSettings(Settings):
     of the paper's theory. `save_steps`: optimizer steps between checkpoints; 0 saves none. `launch`: the command that
     starts the training processes, for example torchrun. `shard`: each process holds a share of the weights (FSDP2),
     for a model whose training state does not fit one GPU. `report_to`: trackers that also get the metrics.
+    `desirable_weight`, `undesirable_weight`: of a liked and of a disliked reply (loss `kto`); null: both kinds have the
+    same total weight.
     """
 
     FIXED: ClassVar[dict[str, float]] = {"tau": 0.25}
@@ -51,6 +58,27 @@ class TrainerSettings(Settings):
     shard: bool = False
     report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     experimental: ExperimentalTraining = ExperimentalTraining()
+    # left out of the file and of a stage's key where unset, so that stages of earlier versions are found
+    desirable_weight: PositiveFloat | None = Field(default=None, exclude_if=is_unset)
+    undesirable_weight: PositiveFloat | None = Field(default=None, exclude_if=is_unset)
+
+    @property
+    def kl_batch_size(self) -> int | None:
+        """The rows that exchange replies for KTO's KL term; None for every other loss."""
+        return self.batch_size if self.loss == "kto" else None
+
+    @model_validator(mode="after")
+    def _fits_the_loss(self) -> "TrainerSettings":
+        if self.loss != "kto" and (self.desirable_weight or self.undesirable_weight):
+            raise ValueError(
+                f"desirable_weight and undesirable_weight belong to loss kto, not to {self.loss}: remove them, or set "
+                "training.loss=kto and recipe.name=unpaired"
+            )
+        if self.diagnostics and recipes_of(self.loss):
+            raise ValueError(
+                f"diagnostics compare the two replies of a pair, and loss {self.loss} has none: set diagnostics=false"
+            )
+        return self
 
 
 class TrainingSettings(TrainerSettings):
@@ -72,6 +100,15 @@ class WarmStartSettings(TrainerSettings):
     epochs: NonNegativeInt = 3
     on: Literal["repairs", "liked", "both"] = "repairs"
     min_p_sat: float = Field(default=0.5, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _learns_from_pairs(self) -> "WarmStartSettings":
+        if recipes := recipes_of(self.loss):
+            raise ValueError(
+                f"loss {self.loss} learns from the replies of recipe {' or '.join(recipes)}, in the iterations; the "
+                "warm start has other rows: set training.loss, and leave warm_start.loss as it was"
+            )
+        return self
 
 
 class StopSettings(Settings):

@@ -186,13 +186,13 @@ def repair_pairs(items: Iterable[PromptItem]) -> Iterator[PreferencePair | Drop]
         elif says_the_same(item.preferred, item.rejected):
             yield Drop(item.prompt_id, "repairs", Reason.IDENTICAL_REPLIES)
         else:
-            yield logged_pair("repair", item, item.preferred, (item.rejected,))
+            yield logged_pair("repair", item, item.preferred, item.rejected)
 
 
 def logged_pair(
-    recipe: str, item: PromptItem, chosen: ChatMessage, rejected: tuple[ChatMessage, ...]
+    recipe: str, item: PromptItem, chosen: ChatMessage | None, rejected: ChatMessage | None
 ) -> PreferencePair:
-    """A pair of replies that stand in the logs. `rejected`: one reply, or none where the chosen one stands alone."""
+    """Replies that stand in the logs: a pair, or one of them alone."""
     return PreferencePair(
         pair_id=stable_hash(recipe, item.prompt_id),
         prompt_id=item.prompt_id,
@@ -202,8 +202,8 @@ def logged_pair(
         iteration=0,
         policy_id="logs",
         prompt=item.prompt,
-        chosen=(chosen,),
-        rejected=rejected,
+        chosen=() if chosen is None else (chosen,),
+        rejected=() if rejected is None else (rejected,),
         user_key=item.user_key,
         noise=item.noise,
         split=item.split,

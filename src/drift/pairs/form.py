@@ -37,7 +37,7 @@ def _same_form(pair: PreferencePair, thinking: Thinking, stage: str) -> Preferen
         chosen, rejected = (tuple(replace(m, reasoning=None) for m in side) for side in (chosen, rejected))
     if (chosen, rejected) != (pair.chosen, pair.rejected):
         pair = replace(pair, chosen=chosen, rejected=rejected)
-    if not rejected:  # a chosen reply alone, for SFT
+    if not pair.is_paired:  # a reply alone has no other side to differ from
         return pair
     reason = form_difference(chosen[-1], rejected[-1])
     return pair if reason is None else Drop(f"{pair.prompt_id}/{pair.pair_id}", stage, reason)

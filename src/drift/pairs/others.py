@@ -52,7 +52,7 @@ def liked_replies(items: Iterable[PromptItem | Drop]) -> Iterator[PreferencePair
             yield item
             continue
         assert item.preferred is not None, "liked_items gives every item its liked reply"
-        yield logged_pair("liked", item, item.preferred, ())
+        yield logged_pair("liked", item, item.preferred, None)
 
 
 def random_items(

@@ -34,6 +34,8 @@ def _checked(pair: PreferencePair, settings: RecipeSettings) -> PreferencePair |
 
 
 def why_unfit(pair: PreferencePair, settings: RecipeSettings) -> Reason | None:
+    if not pair.is_paired:
+        return None
     chosen, rejected = as_text(pair.chosen[-1]), as_text(pair.rejected[-1])
     if is_refusal(chosen) and not is_refusal(rejected):
         return Reason.CHOSEN_REFUSES

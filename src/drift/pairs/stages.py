@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -110,6 +111,16 @@ def find_liked_replies(
     return write_kept(out, in_one_form(liked_replies(items), thinking, "liked"))
 
 
+def find_judged(out: Path, store: Store, split: Split, settings: LabelSettings, min_p_sat: float) -> Counts:
+    """Write the PromptItems of one split whose reply was disliked, then those whose reply was liked."""
+    include, repeats = frozenset(settings.include), _repeats(store)
+    disliked = prompt_items(
+        store.labelled(split), settings.min_p_dsat, label_reliability(store, settings), repeats, settings.max_per_user
+    )
+    liked = liked_items(store.labelled(split), min_p_sat, repeats, settings.max_per_user, include)
+    return write_kept(out, chain(disliked, liked))
+
+
 def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int) -> Counts:
     """Write as many random turns of one split as `prompts` has rows."""
     count = sum(1 for _ in read_jsonl(prompts, PromptItem))
@@ -144,7 +155,7 @@ def build_pairs(
 
 def _form(pairs: Path) -> Counts:
     """How far the form of the replies gives their side away, with a warning where it does."""
-    rows = list(read_jsonl(pairs, PreferencePair))
+    rows = [pair for pair in read_jsonl(pairs, PreferencePair) if pair.is_paired]
     accuracy = form_accuracy(rows)
     if accuracy is not None and gives_sides_away(accuracy, len({pair.prompt_id for pair in rows})):
         report_note(
@@ -163,11 +174,10 @@ def _thoughts(completions: Sequence[Completion], thinking: Thinking) -> Counts:
 
 def _lengths(pairs: Path) -> Counts:
     """Median characters of both sides: if chosen replies are merely longer, the policy learns length."""
-    sides = [(len(as_text(p.chosen[-1])), len(as_text(p.rejected[-1]))) for p in read_jsonl(pairs, PreferencePair)]
-    if not sides:
-        return {}
-    chosen, rejected = (median(side) for side in zip(*sides, strict=True))
-    return {"chosen_characters": chosen, "rejected_characters": rejected}
+    rows = list(read_jsonl(pairs, PreferencePair))
+    sides = {"chosen": [row.chosen for row in rows], "rejected": [row.rejected for row in rows]}
+    lengths = {name: [len(as_text(reply[-1])) for reply in side if reply] for name, side in sides.items()}
+    return {f"{name}_characters": median(counts) for name, counts in lengths.items() if counts}
 
 
 def write_pairs(store: Store, out: Path, min_p_dsat: float) -> PairsSummary:

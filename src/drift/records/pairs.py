@@ -53,7 +53,9 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """A prompt with a better and a worse reply. `rejected` is empty for a liked reply alone, for the loss `sft`.
+    """A prompt with a better and a worse reply; or with one reply alone, for the losses `sft` and `kto`.
+
+    `rejected` is empty where a liked reply stands alone, `chosen` where a disliked one does.
 
     `finish`, `rejected_finish`: how the chosen and the rejected reply ended; `length` was cut at a limit. `margin`: by
     how much the scorer that `margin_source` names prefers the chosen, in its own unit (the setting training.margin is
@@ -80,6 +82,11 @@ class PreferencePair:
     margin_source: str | None = None
     tools: str | None = None
     rejected_finish: Finish = "stop"
+
+    @property
+    def is_paired(self) -> bool:
+        """True with two replies to compare; False for a reply alone."""
+        return bool(self.chosen and self.rejected)
 
     @property
     def is_finished(self) -> bool:

@@ -233,10 +233,11 @@ def _phases(run: RunView) -> Iterator[Phase]:
 
 
 def _lengths(pairs: Path) -> Lengths | None:
-    rows = [(_characters(pair.chosen), _characters(pair.rejected)) for pair in read_jsonl(pairs, PreferencePair)]
-    if not rows:
+    rows = list(read_jsonl(pairs, PreferencePair))
+    chosen = [_characters(row.chosen) for row in rows if row.chosen]
+    rejected = [_characters(row.rejected) for row in rows if row.rejected]
+    if not chosen or not rejected:
         return None
-    chosen, rejected = zip(*rows, strict=True)
     return Lengths(len(rows), statistics.median(chosen), statistics.median(rejected))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ class ExportSummary:
 
 def export_run(run: Path, to: Path) -> ExportSummary:
     """Write `to`/model (loads with transformers), `to`/pairs.jsonl (TRL's conversational preference format, all
-    iterations; see `trl_row`) and `to`/report.html. An adapter on a base that the run unpacked from a GGUF file gets it
-    in `to`/base.
+    iterations; see `trl_row`) and `to`/report.html. Replies without a partner go to `to`/unpaired.jsonl, in TRL's
+    unpaired preference format. An adapter on a base that the run unpacked from a GGUF file gets it in `to`/base.
 
     Raises DataError if the run has no policy yet, or `to` is a file or not empty.
     """
@@ -44,7 +45,18 @@ def export_run(run: Path, to: Path) -> ExportSummary:
         *(view.file(f"{layout.iteration(k)}/{layout.PAIRS}") for k in view.iterations),
     ]
     pairs = (pair for file in files if file for pair in read_jsonl(file, PreferencePair))
-    rows = write_jsonl(to / "pairs.jsonl", map(trl_row, pairs))
+    alone: list[PreferencePair] = []
+
+    def paired() -> Iterator[PreferencePair]:
+        for pair in pairs:
+            if pair.is_paired:
+                yield pair
+            else:
+                alone.append(pair)
+
+    rows = write_jsonl(to / "pairs.jsonl", map(trl_row, paired()))
+    if alone:
+        rows += write_jsonl(to / "unpaired.jsonl", map(trl_unpaired_row, alone))
     return ExportSummary(str(to / "model"), str(to / "pairs.jsonl"), rows, str(write_report(run, to / "report.html")))
 
 
@@ -56,6 +68,13 @@ def trl_row(pair: PreferencePair) -> dict[str, Any]:
     for side in ("prompt", "chosen", "rejected"):
         row[side] = [_trl_message(message) for message in row[side]]
     return row if tools is None else {**row, "tools": orjson.loads(tools)}
+
+
+def trl_unpaired_row(pair: PreferencePair) -> dict[str, Any]:
+    """A reply without a partner as `completion`, with `label` true for a liked one."""
+    row = trl_row(pair)
+    chosen, rejected = row.pop("chosen"), row.pop("rejected")
+    return {**row, "completion": chosen or rejected, "label": bool(chosen)}
 
 
 def _trl_message(message: dict[str, Any]) -> dict[str, Any]:

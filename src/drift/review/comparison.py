@@ -40,7 +40,14 @@ class BlindComparison:
             raise DataError(
                 f"{run}: holds no pairs of an iteration. Run its first iteration: drift run CONFIG --out {run}"
             )
-        self.pairs = sorted(read_jsonl(files[-1], PreferencePair), key=lambda pair: _digest("order", pair.pair_id))
+        rows = list(read_jsonl(files[-1], PreferencePair))
+        pairs = [row for row in rows if row.is_paired]
+        if rows and not pairs:
+            raise DataError(
+                f"{files[-1]}: no two replies to compare; the run's recipe uses replies without a partner. `drift "
+                "review --store DIR` audits the labels that it learns from."
+            )
+        self.pairs = sorted(pairs, key=lambda pair: _digest("order", pair.pair_id))
 
     def current(self) -> PreferencePair | None:
         decided = {preference.pair_id for preference in self._mine()}

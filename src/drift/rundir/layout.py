@@ -3,8 +3,8 @@
     RUN/config.yaml  run.json  lock  report.html  exploration.json
         store/                       the run's own store, where the config names none
         deployment/                  `drift demo`, `drift compare`: the simulated chat logs and their truth
-        data/                        labels and their quality, prompts (disliked, liked or random), held-out prompts,
-                                     the funnel
+        data/                        labels and their quality, prompts (disliked, liked, judged or random), held-out
+                                     prompts, the funnel
         base/                        the evaluation of the policy before any training; its model, if it was a GGUF file
         warm-start/                  pairs, reference, policy, metrics, evaluation
         liked-start/                 the training on liked replies before that, where warm_start.on asks for it
@@ -34,6 +34,7 @@ LABELS = "data/labels.jsonl"
 LABEL_QUALITY = "data/label_quality.json"
 PROMPTS = "data/prompts.jsonl"
 LIKED = "data/liked.jsonl"
+JUDGED = "data/judged.jsonl"
 RANDOM = "data/random.jsonl"
 HELDOUT = "data/heldout.jsonl"
 FUNNEL = "data/funnel.json"

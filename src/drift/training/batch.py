@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from drift.config import TrainerSettings
 from drift.policy.padded import PaddedRows, padded_logps
-from drift.training.loss import LossScalars, PairLoss, PairTensors, preference_loss
+from drift.training.loss import NO_KL, LossScalars, PairLoss, PairTensors, preference_loss
 from drift.training.shared_prefix import Head, PackedRow, packed_logps
 from drift.training.tokens import TokenPair
 
@@ -21,6 +21,7 @@ class PairBatch:
     `ref_chosen_logps` .. `token_weights`: float32 [P], what the loss needs besides the policy's log-probs, see
     `PairTensors`. `history`: float32 [P, 2, 2], nats, summed log-probs of [chosen, rejected] under [the policy at the
     iteration's start, the warm start]; NaN unless `training.diagnostics` is on.
+    `mismatched`: for `kto`. `kl`: see `PairTensors`.
     """
 
     rows: PackedRow | PaddedRows
@@ -32,6 +33,8 @@ class PairBatch:
     weights: Tensor
     token_weights: Tensor
     history: Tensor
+    mismatched: "MismatchedReplies | None" = None
+    kl: Tensor = NO_KL
 
     def with_logps(self, logps: Tensor) -> PairTensors:
         """The loss's input. `logps`: float32 [P, 2], nats, the policy's sums over chosen and rejected."""
@@ -45,10 +48,24 @@ class PairBatch:
             noise=self.noise,
             weights=self.weights,
             token_weights=self.token_weights,
+            kl=self.kl,
         )
 
     def to(self, device: torch.device) -> "PairBatch":
-        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MismatchedReplies:
+    """The prompts of a micro-batch, each with another row's reply. `tokens`, `ref_logps` (sums, nats): float32 [P]."""
+
+    rows: PackedRow | PaddedRows
+    tokens: Tensor
+    ref_logps: Tensor
+
+    def to(self, device: torch.device) -> "MismatchedReplies":
+        return MismatchedReplies(self.rows.to(device), self.tokens.to(device), self.ref_logps.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +111,13 @@ class StepCollator:
     def _tokens(self, pairs: Sequence[TokenPair]) -> int:
         """What the model computes for these pairs in one micro-batch."""
         if self.shared:
-            return sum(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
+            own = sum(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
+            return max(own, sum(len(pair.prompt) + len(pair.mismatched) for pair in pairs))
         return 2 * len(pairs) * max(pair.length for pair in pairs)
 
     def _batch(self, pairs: Sequence[TokenPair], total_weight: float, total_tokens: float) -> PairBatch:
-        sequences = [(pair.prompt, reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]
         return PairBatch(
-            rows=PackedRow.of(pairs, self.head) if self.shared else PaddedRows.of(sequences, self.pad_token_id),
+            rows=self._rows(pairs, self.head),
             ref_chosen_logps=torch.tensor([pair.ref_chosen_logps for pair in pairs]),
             ref_rejected_logps=torch.tensor([pair.ref_rejected_logps for pair in pairs]),
             chosen_tokens=torch.tensor([float(len(pair.chosen)) for pair in pairs]),
@@ -109,22 +126,57 @@ class StepCollator:
             weights=torch.tensor([pair.weight / total_weight for pair in pairs]),
             token_weights=torch.tensor([pair.weight / total_tokens for pair in pairs]),
             history=torch.tensor([pair.history for pair in pairs]).view(-1, 2, 2),
+            mismatched=self._mismatched(pairs) if pairs[0].mismatched else None,
         )
+
+    def _mismatched(self, pairs: Sequence[TokenPair]) -> MismatchedReplies:
+        # without a gradient, there is no need to keep logits
+        head = "again" if self.head == "kept" else self.head
+        return MismatchedReplies(
+            rows=self._rows([pair.as_mismatched for pair in pairs], head),
+            tokens=torch.tensor([float(len(pair.mismatched)) for pair in pairs]),
+            ref_logps=torch.tensor([pair.ref_mismatched_logps for pair in pairs]),
+        )
+
+    def _rows(self, pairs: Sequence[TokenPair], head: Head) -> PackedRow | PaddedRows:
+        if self.shared:
+            return PackedRow.of(pairs, head)
+        sequences = [(pair.prompt, reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]
+        return PaddedRows.of(sequences, self.pad_token_id)
 
 
 def loss_of(settings: TrainerSettings, pairs: PairTensors) -> PairLoss:
     """The loss that `training.loss` names, with the numbers of the settings."""
-    scalars = LossScalars(settings.beta, settings.rpo_alpha, settings.margin, settings.experimental.margin_unit)
+    scalars = LossScalars(
+        settings.beta,
+        settings.rpo_alpha,
+        settings.margin,
+        settings.experimental.margin_unit,
+        settings.desirable_weight or 1.0,
+        settings.undesirable_weight or 1.0,
+    )
     return preference_loss(settings.loss, pairs, scalars)
 
 
 def summed_logps(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tensor:
     """Log-probs summed over each completion: float32 [P, 2], chosen and rejected, nats."""
-    lengths = torch.stack([batch.chosen_tokens, batch.rejected_tokens], dim=1).flatten().long()  # [2P]
-    owner = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)  # [T]: each token's completion
+    lengths = torch.stack([batch.chosen_tokens, batch.rejected_tokens], dim=1).flatten()  # [2P]
+    return _summed(per_token_logps(model, batch, dtype), lengths).view(-1, 2)
+
+
+@torch.no_grad()
+def mismatched_ratios(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tensor:
+    """log pi(y'|x) - log ref(y'|x) of the mismatched replies y': float32 [P], nats, without a gradient."""
+    mismatched = batch.mismatched
+    assert mismatched is not None, "load_pairs gives every row of kto another row's reply"
+    return _summed(_row_logps(model, mismatched.rows, dtype), mismatched.tokens) - mismatched.ref_logps
+
+
+def _summed(per_token: Tensor, lengths: Tensor) -> Tensor:
+    """Sums over completions of these lengths (float32 [N]), which stand one after another in `per_token`."""
+    owner = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths.long())  # of each token
     # summed in float64: rounded once per sum, whatever the order of addition
-    per_token = per_token_logps(model, batch, dtype).double()
-    return per_token.new_zeros(len(lengths)).index_add(0, owner, per_token).float().view(-1, 2)
+    return per_token.new_zeros(len(lengths)).double().index_add(0, owner, per_token.double()).float()
 
 
 def per_token_logps(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tensor:
@@ -133,5 +185,8 @@ def per_token_logps(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> T
     `dtype`: what the forward pass computes in. Policy and reference both use this function, so that they are the
     identical computation.
     """
-    rows = batch.rows
+    return _row_logps(model, batch.rows, dtype)
+
+
+def _row_logps(model: nn.Module, rows: PackedRow | PaddedRows, dtype: torch.dtype) -> Tensor:
     return packed_logps(model, rows, dtype) if isinstance(rows, PackedRow) else padded_logps(model, rows, dtype)

@@ -10,10 +10,14 @@ To add a loss: a function here that returns one term per pair (float32 [P]), its
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from drift.records import LossName, MarginUnit
+
+NO_KL = torch.tensor(0.0)
+"""z0 of every loss but `kto`."""
 
 
 class PairTensors(NamedTuple):
@@ -22,9 +26,10 @@ class PairTensors(NamedTuple):
     `chosen`, `rejected`, `ref_chosen`, `ref_rejected`: log-probs summed over the completion, nats, under the policy and
     under the reference. `chosen_tokens`, `rejected_tokens`: T+ and T-. `noise`: the probability, in [0, 0.5), that
     chosen and rejected are swapped.
+    A reply that is missing (`sft` and `kto` learn from replies alone) has log-probs of 0 and 0 tokens.
     `weights` sum to 1 over the optimizer step, so that its micro-batches add up to the mean over the step.
     `token_weights` are w_p / (sum over the step of w_q T+_q): they turn a sum of log-probs into the mean per chosen
-    token of the step.
+    token of the step. `kl`: z0 of `kto`, the step's estimate of KL(policy, reference), float32 [], nats, no gradient.
     """
 
     chosen: Tensor
@@ -36,6 +41,7 @@ class PairTensors(NamedTuple):
     noise: Tensor
     weights: Tensor
     token_weights: Tensor
+    kl: Tensor = NO_KL
 
     @property
     def chosen_ratio(self) -> Tensor:
@@ -65,13 +71,15 @@ class LossScalars(NamedTuple):
     """The numbers of a loss. `beta`: per nat. `rpo_alpha`: weight of the chosen reply's NLL per token.
 
     `margin`: the target of `anchored`, in nats per sequence or per token (`margin_unit`); it is not the margin that a
-    scorer gives a pair.
+    scorer gives a pair. `desirable_weight`, `undesirable_weight`: lambda_D and lambda_U of `kto`.
     """
 
     beta: float
     rpo_alpha: float = 0.0
     margin: float = 3.0
     margin_unit: MarginUnit = "sequence"
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
 
 
 def preference_loss(name: LossName, pairs: PairTensors, scalars: LossScalars) -> PairLoss:
@@ -145,6 +153,17 @@ def sft(pairs: PairTensors, scalars: LossScalars) -> Tensor:
     return pairs.chosen.new_zeros(len(pairs.chosen))
 
 
+def kto(pairs: PairTensors, scalars: LossScalars) -> Tensor:
+    """KTO (Ethayarajh et al. 2024, arXiv 2402.01306, eq. 7 and 8), for replies without a partner.
+
+    lambda_D (1 - sigmoid(beta (r+ - z0))) for a liked reply, lambda_U (1 - sigmoid(beta (z0 - r-))) for a disliked one.
+    z0 is how far the policy has moved from the reference in general: a reply counts by how much further it has moved.
+    """
+    liked = scalars.desirable_weight * (scalars.beta * (pairs.kl - pairs.chosen_ratio)).sigmoid()
+    disliked = scalars.undesirable_weight * (scalars.beta * (pairs.rejected_ratio - pairs.kl)).sigmoid()
+    return torch.where(pairs.chosen_tokens > 0, liked, disliked)
+
+
 LOSSES: dict[LossName, Callable[[PairTensors, LossScalars], Tensor]] = {
     "sigmoid": sigmoid,
     "sigmoid_norm": sigmoid_norm,
@@ -153,4 +172,5 @@ LOSSES: dict[LossName, Callable[[PairTensors, LossScalars], Tensor]] = {
     "apo_zero": apo_zero,
     "anchored": anchored,
     "sft": sft,
+    "kto": kto,
 }

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from drift.config import LoraSettings, PolicySettings, Settings, TrainerSettings
+from drift.config import LoraSettings, PolicySettings, Settings, TrainerSettings, is_unset
 from drift.errors import DataError
 from drift.policy.model import Policy, load_policy, tokenizer_id
 from drift.progress import report_progress
@@ -36,7 +36,8 @@ class ReferenceSettings(Settings):
 
     The maximum lengths, the type that the forward pass computes in (`dtype`), how weights are held (`weights`,
     `quantize`), and how the chat template is used (`thinking`, `template_arguments`, `date`). `micro_batch_tokens`
-    bounds the memory and is not part of the stage's key; nor is any other setting.
+    bounds the memory and is not part of the stage's key; nor is any other setting, but for the loss `kto`:
+    `kl_batch_size` says which rows exchange replies.
     """
 
     max_prompt_length: int
@@ -48,6 +49,7 @@ class ReferenceSettings(Settings):
     template_arguments: dict[str, Any]
     date: str | None
     micro_batch_tokens: int = Field(exclude=True)
+    kl_batch_size: int | None = Field(default=None, exclude_if=is_unset)
 
     @classmethod
     def of(cls, training: TrainerSettings, policy: PolicySettings) -> "ReferenceSettings":
@@ -61,6 +63,7 @@ class ReferenceSettings(Settings):
             template_arguments=policy.template_arguments,
             date=policy.date,
             micro_batch_tokens=training.micro_batch_tokens,
+            kl_batch_size=training.kl_batch_size,
         )
 
     @property
@@ -76,12 +79,19 @@ class ReferenceSettings(Settings):
         )
 
 
+_NONE = torch.tensor([])
+
+
 @dataclass(frozen=True, slots=True)
 class PairLogps:
-    """Per-token log-probs of one pair under one policy: float32 [T+] and [T-], nats."""
+    """Per-token log-probs of one pair under one policy: float32 [T+] and [T-], nats.
+
+    `mismatched`: the same of another row's reply, if the pair has one.
+    """
 
     chosen: Tensor
     rejected: Tensor
+    mismatched: Tensor = _NONE
 
 
 def measure_reference(out: Path, policies: tuple[Path | str, ...], pairs: Path, settings: ReferenceSettings) -> Counts:
@@ -97,7 +107,9 @@ def measure_reference(out: Path, policies: tuple[Path | str, ...], pairs: Path, 
     tokenizer = ""
     for source in policies:
         loaded = load_policy(source, settings.loading)
-        tokens, counts = load_pairs(loaded, pairs, settings.max_prompt_length, settings.max_length)
+        tokens, counts = load_pairs(
+            loaded, pairs, settings.max_prompt_length, settings.max_length, settings.kl_batch_size
+        )
         tokenizer = tokenizer_id(loaded.tokenizer)
         names.append(loaded.policy_id)
         if names.count(loaded.policy_id) == 1:
@@ -105,6 +117,8 @@ def measure_reference(out: Path, policies: tuple[Path | str, ...], pairs: Path, 
             _check_finite(source, logps, settings.dtype)
             tensors[f"{loaded.policy_id}/chosen"] = torch.cat([pair.chosen for pair in logps])
             tensors[f"{loaded.policy_id}/rejected"] = torch.cat([pair.rejected for pair in logps])
+            if settings.kl_batch_size is not None:
+                tensors[f"{loaded.policy_id}/mismatched"] = torch.cat([pair.mismatched for pair in logps])
     metadata = {"policies": " ".join(names), "tokenizer": tokenizer, "pairs": _pairs_id(tokens)}
     # one metadata entry only: safetensors writes several in random order, and equal references must be equal files
     save_file(tensors, out, {ABOUT: json.dumps(metadata)})
@@ -146,7 +160,10 @@ class ReferenceLogps:
                 )
             chosen = file.get_tensor(f"{policy_id}/chosen").split([len(pair.chosen) for pair in pairs])
             rejected = file.get_tensor(f"{policy_id}/rejected").split([len(pair.rejected) for pair in pairs])
-        return [PairLogps(*replies) for replies in zip(chosen, rejected, strict=True)]
+            if not pairs[0].mismatched:
+                return [PairLogps(*replies) for replies in zip(chosen, rejected, strict=True)]
+            mismatched = file.get_tensor(f"{policy_id}/mismatched").split([len(pair.mismatched) for pair in pairs])
+        return [PairLogps(*replies) for replies in zip(chosen, rejected, mismatched, strict=True)]
 
 
 def with_reference(pairs: Sequence[TokenPair], measured: ReferenceLogps, history: bool) -> list[TokenPair]:
@@ -158,14 +175,18 @@ def with_reference(pairs: Sequence[TokenPair], measured: ReferenceLogps, history
             pair,
             ref_chosen_logps=reference[index][0],
             ref_rejected_logps=reference[index][1],
-            history=(*start[index], *warm[index]) if history else pair.history,
+            history=(*start[index][:2], *warm[index][:2]) if history else pair.history,
+            ref_mismatched_logps=reference[index][2] if pair.mismatched else pair.ref_mismatched_logps,
         )
         for index, pair in enumerate(pairs)
     ]
 
 
-def _sums(logps: PairLogps) -> tuple[float, float]:
-    return float(logps.chosen.double().sum()), float(logps.rejected.double().sum())
+def _sums(logps: PairLogps) -> tuple[float, float, float]:
+    chosen, rejected, mismatched = (
+        float(part.double().sum()) for part in (logps.chosen, logps.rejected, logps.mismatched)
+    )
+    return chosen, rejected, mismatched
 
 
 @torch.no_grad()
@@ -186,7 +207,11 @@ def logps_of(
         replies = iter(logps.split(lengths))
         measured.update((index, PairLogps(next(replies), next(replies))) for index in group)
         report_progress(len(measured), len(pairs))
-    return [measured[index] for index in range(len(pairs))]
+    logps = [measured[index] for index in range(len(pairs))]
+    if not pairs or not pairs[0].mismatched:
+        return logps
+    others = logps_of(policy, [pair.as_mismatched for pair in pairs], micro_batch_tokens, dtype)
+    return [replace(own, mismatched=other.chosen) for own, other in zip(logps, others, strict=True)]
 
 
 def training_weights(policy: PolicySettings) -> PolicySettings:
@@ -201,7 +226,7 @@ def pad_id(policy: Policy) -> int:
 
 
 def _check_finite(source: Path | str, logps: Sequence[PairLogps], dtype: str) -> None:
-    broken = sum(not bool(torch.cat([pair.chosen, pair.rejected]).isfinite().all()) for pair in logps)
+    broken = sum(not bool(torch.cat([pair.chosen, pair.rejected, pair.mismatched]).isfinite().all()) for pair in logps)
     if broken:
         remedy = "check its weights" if dtype == "float32" else "set policy.dtype=float32, or check its weights"
         raise DataError(
@@ -210,7 +235,9 @@ def _check_finite(source: Path | str, logps: Sequence[PairLogps], dtype: str) ->
 
 
 def _pairs_id(pairs: Sequence[TokenPair]) -> str:
-    return stable_hash([(pair.prompt, pair.chosen, pair.rejected) for pair in pairs])
+    if not pairs or not pairs[0].mismatched:
+        return stable_hash([(pair.prompt, pair.chosen, pair.rejected) for pair in pairs])
+    return stable_hash([(pair.prompt, pair.chosen, pair.rejected, pair.mismatched) for pair in pairs])
 
 
 _REMEDY = "Delete it and run the command again to compute it."

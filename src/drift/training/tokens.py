@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 
@@ -19,10 +19,11 @@ _Ids = tuple[int, ...]
 class TokenPair:
     """Token ids of a pair; prompt + chosen and prompt + rejected are its two sequences.
 
-    `rejected`: empty for a chosen reply alone, which only the loss `sft` learns from. `weight`: of its loss. `noise`:
-    the probability that chosen and rejected are swapped. `ref_*_logps`: summed log-probs under the reference, in nats;
-    NaN until `with_reference`. `history`, for the diagnostics: summed log-probs of chosen and rejected under the policy
-    at the iteration's start, then under the warm start, in nats; NaN if they are not measured.
+    `rejected`: empty for a liked reply alone, which the losses `sft` and `kto` learn from; `chosen`: empty for a
+    disliked reply alone (`kto`). `weight`: of its loss. `noise`: the probability that chosen and rejected are swapped.
+    `ref_*_logps`: summed log-probs under the reference, in nats; NaN until `with_reference`. `history`, for the
+    diagnostics: summed log-probs of chosen and rejected under the policy at the iteration's start, then under the warm
+    start, in nats; NaN if they are not measured. `mismatched`, for `kto`: another row's reply, see `with_mismatched`.
     """
 
     prompt: tuple[int, ...]
@@ -33,17 +34,27 @@ class TokenPair:
     ref_chosen_logps: float = nan
     ref_rejected_logps: float = nan
     history: tuple[float, float, float, float] = (nan, nan, nan, nan)
+    mismatched: tuple[int, ...] = ()
+    ref_mismatched_logps: float = nan
 
     @property
     def length(self) -> int:
-        """Tokens of the longer of its two sequences."""
-        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+        """Tokens of the longest of its sequences."""
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected), len(self.mismatched))
+
+    @property
+    def as_mismatched(self) -> "TokenPair":
+        """The prompt with the other row's reply."""
+        return TokenPair(self.prompt, self.mismatched, ())
 
 
 def load_pairs(
-    policy: Policy, path: Path, max_prompt_length: int, max_length: int
+    policy: Policy, path: Path, max_prompt_length: int, max_length: int, kl_batch_size: int | None = None
 ) -> tuple[list[TokenPair], dict[str, int]]:
-    """What `tokenise` returns for a file of pairs. Raises NothingToTrainOn if no pair is left."""
+    """What `tokenise` returns for a file of pairs. Raises NothingToTrainOn if no pair is left.
+
+    `kl_batch_size`: the rows of a batch that exchange replies for the KL term of `kto` (`with_mismatched`).
+    """
     records = list(read_jsonl(path, PreferencePair))
     tokens, counts = tokenise(policy, records, max_prompt_length, max_length)
     if not tokens:
@@ -52,7 +63,27 @@ def load_pairs(
             f"{path}: none of {len(records)} pairs can be trained on ({dropped}); if prompts are too long, raise "
             "max_prompt_length; if replies are empty, change the sampling settings."
         )
+    if kl_batch_size is not None:
+        tokens = with_mismatched(tokens, kl_batch_size, min(max_length, policy.context_length))
     return tokens, counts
+
+
+def with_mismatched(pairs: Sequence[TokenPair], batch_size: int, max_length: int) -> list[TokenPair]:
+    """The rows, each with the reply of the row before it in its batch; the first gets the last one's.
+
+    Batches are `batch_size` rows that follow each other. A batch of one row takes the reply of the row before the
+    batch. As in KTO (arXiv 2402.01306, section 4.1) and TRL, a prompt with a reply that does not belong to it
+    estimates how far the policy has moved from the reference in general. Replies are cut to `max_length` tokens
+    together with the prompt.
+    """
+    mismatched = []
+    for index, pair in enumerate(pairs):
+        start = index - index % batch_size
+        end = min(start + batch_size, len(pairs))
+        other = pairs[index - 1 if index > start or end - start == 1 else end - 1]
+        reply = (other.chosen or other.rejected)[: max_length - len(pair.prompt)]
+        mismatched.append(replace(pair, mismatched=reply))
+    return mismatched
 
 
 def tokenise(
@@ -84,8 +115,11 @@ def _token_pair(
     tally["shortened_prompts"] += prompt.dropped_turns > 0
     tally.update({f"adapted.{name}": 1 for name in prompt.adapted})
     tally["cut_chosen"] += len(chosen_ids) > room
-    if not pair.rejected:  # a chosen reply alone; one that is cut has no end token
-        return TokenPair(prompt.ids, chosen_ids[:room], (), pair.weight, pair.noise)
+    if not pair.is_paired:  # a reply alone; one that is cut has no end token
+        if pair.rejected:
+            tally["unfinished_rejected"] += pair.rejected_finish != "stop"
+            tally["cut_rejected"] += len(rejected_ids) > room
+        return TokenPair(prompt.ids, chosen_ids[:room], rejected_ids[:room], pair.weight, pair.noise)
     tally["unfinished_chosen"] += pair.finish != "stop"
     tally["unfinished_rejected"] += pair.rejected_finish != "stop"
     tally["cut_rejected"] += len(rejected_ids) > room
@@ -121,15 +155,16 @@ def _without_end(ids: _Ids, stop_ids: frozenset[int], ending: _Ids) -> _Ids:
 
 
 def _encoded(chat: ChatFormat, pair: PreferencePair, max_prompt: int) -> tuple[EncodedPrompt, _Ids, _Ids] | Reason:
-    """Prompt, chosen and rejected (empty if the pair has none); or why the pair cannot be trained on."""
-    chosen, rejected = _reply(pair, pair.chosen), _reply(pair, pair.rejected) if pair.rejected else None
+    """Prompt, chosen and rejected (one is empty for a reply alone); or why the pair cannot be trained on."""
+    chosen = _reply(pair, pair.chosen) if pair.chosen or not pair.rejected else None
+    rejected = _reply(pair, pair.rejected) if pair.rejected else None
     for reply, reason in ((chosen, Reason.EMPTY_CHOSEN), (rejected, Reason.EMPTY_REJECTED)):
         if reply is not None and not reply.content and not reply.tool_calls:
             return reason
     prompt = encode_prompt(chat, pair.prompt, max_prompt, tools=pair.tools)
     if isinstance(prompt, Reason):
         return prompt
-    chosen_ids = _chosen_ids(chat, pair, chosen, prompt)
+    chosen_ids = () if chosen is None else _chosen_ids(chat, pair, chosen, prompt)
     if isinstance(chosen_ids, Reason) or rejected is None:
         return chosen_ids if isinstance(chosen_ids, Reason) else (prompt, chosen_ids, ())
     rejected_ids = encode_completion(chat, pair.prompt, rejected, pair.rejected_finish, pair.tools)

@@ -94,9 +94,12 @@ def train_in_process(
 
     # a sharded model stays on the CPU until each process takes its share of the weights
     start_policy = load_policy(start, training_weights(policy_settings), "cpu" if sharded else None)
-    tokens, counts = load_pairs(start_policy, pairs, settings.max_prompt_length, settings.max_length)
+    tokens, counts = load_pairs(
+        start_policy, pairs, settings.max_prompt_length, settings.max_length, settings.kl_batch_size
+    )
     _check_noise(pairs, tokens, settings)
-    _check_paired(pairs, tokens, settings)
+    _check_sides(pairs, tokens, settings)
+    settings = _balanced(settings, tokens)
     measured = ReferenceLogps.open(reference, start_policy, tokens)
     tokens = with_reference(tokens, measured, settings.diagnostics)
 
@@ -181,13 +184,51 @@ def _check_noise(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettin
         )
 
 
-def _check_paired(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettings) -> None:
-    alone = sum(not pair.rejected for pair in pairs)
-    if alone and settings.loss != "sft":
+def _check_sides(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettings) -> None:
+    """Every loss gets the rows that it can learn from: pairs, chosen replies alone, or replies of both kinds alone."""
+    liked, disliked = sum(not pair.rejected for pair in pairs), sum(not pair.chosen for pair in pairs)
+    if settings.loss == "kto":
+        if paired := len(pairs) - liked - disliked:
+            raise DataError(
+                f"{path}: {paired} of {len(pairs)} rows are pairs; loss=kto learns from replies without a partner, as "
+                "recipe.name=unpaired gives them."
+            )
+        if not (liked and disliked):
+            raise DataError(
+                f"{path}: {liked} liked and {disliked} disliked replies; loss=kto needs both kinds. With liked ones "
+                "alone, use warm_start.on=liked; with disliked ones alone, recipe.name=drift."
+            )
+    elif disliked:
         raise DataError(
-            f"{path}: {alone} of {len(pairs)} pairs have no rejected reply; loss={settings.loss} needs one, only "
+            f"{path}: {disliked} of {len(pairs)} pairs have no chosen reply; loss={settings.loss} needs one, only "
+            "loss=kto learns from disliked replies alone."
+        )
+    elif liked and settings.loss != "sft":
+        raise DataError(
+            f"{path}: {liked} of {len(pairs)} pairs have no rejected reply; loss={settings.loss} needs one, only "
             "loss=sft learns from chosen replies alone."
         )
+
+
+def _balanced(settings: TrainerSettings, pairs: Sequence[TokenPair]) -> TrainerSettings:
+    """With the loss `kto`, the settings with both weights: those that are unset make the two kinds weigh the same.
+
+    KTO (arXiv 2402.01306, eq. 8) asks for totals lambda_D n_D and lambda_U n_U that are equal or nearly so, with one
+    of the weights at 1: here, that of the more frequent kind.
+    """
+    if settings.loss != "kto":
+        return settings
+    liked = sum(pair.weight for pair in pairs if pair.chosen)
+    disliked = sum(pair.weight for pair in pairs if pair.rejected)
+    desirable, undesirable = settings.desirable_weight, settings.undesirable_weight
+    if desirable is None and undesirable is None:
+        desirable, undesirable = max(liked, disliked) / liked, max(liked, disliked) / disliked
+    elif desirable is None:
+        desirable = undesirable * disliked / liked
+    elif undesirable is None:
+        undesirable = desirable * liked / disliked
+    report_note(f"{liked:g} liked replies weigh {desirable:.3g} each, {disliked:g} disliked ones {undesirable:.3g}")
+    return settings.model_copy(update={"desirable_weight": desirable, "undesirable_weight": undesirable})
 
 
 def _with_adapter(policy: Policy, settings: PolicySettings, seed: int) -> PreTrainedModel | PeftModel:
@@ -249,10 +290,10 @@ def _identical_share(trained: int, counts: Mapping[str, int]) -> dict[str, float
 
 def _headline(trainer: PreferenceTrainer) -> dict[str, int | float]:
     first, last = trainer.rows[0], trainer.rows[-1]
+    names = {"last_margin": "rewards/margins", "last_accuracy": "rewards/accuracies"}
     return {
         "steps": len(trainer.rows),
         "first_loss": first["loss"],
         "last_loss": last["loss"],
-        "last_margin": last["rewards/margins"],
-        "last_accuracy": last["rewards/accuracies"],
+        **{name: last[key] for name, key in names.items() if key in last},  # kto: a step may have one kind alone
     }

@@ -2,8 +2,8 @@
 
 import math
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,13 +12,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, get_autocast_dtype, is_autocast_enabled, nn
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from drift.config import TrainerSettings
 from drift.errors import DriftError
 from drift.progress import report_progress
-from drift.training.batch import PairBatch, StepCollator, loss_of, summed_logps
+from drift.training.batch import PairBatch, StepCollator, loss_of, mismatched_ratios, summed_logps
 from drift.training.diagnostics import FIXED_PAIRS, LEMMA_1_TAU, lemma_1, pair_gradients, step_diagnostics
 from drift.training.loss import PairLoss
 from drift.training.scale.checkpoint import Row, dump_row
@@ -79,9 +79,13 @@ class PreferenceTrainer(Trainer):
         return [row for row in self.written if "loss" in row]
 
     def get_train_dataloader(self) -> DataLoader:
-        """The pairs in an order that depends on seed and epoch. Every process gets all pairs of a step."""
+        """The pairs in an order that depends on seed and epoch. Every process gets all pairs of a step.
+
+        With the loss `kto`, in their own order, as in TRL: the rows of a step are those that exchanged their replies.
+        """
         pairs: Any = self.train_dataset
-        loader = DataLoader(pairs, self.args.train_batch_size, sampler=RandomSampler(pairs), collate_fn=self.collator)
+        sampler = RandomSampler(pairs) if self.settings.kl_batch_size is None else SequentialSampler(pairs)
+        loader = DataLoader(pairs, self.args.train_batch_size, sampler=sampler, collate_fn=self.collator)
         single: Any = {"num_processes": 1, "process_index": 0}  # `share`, not accelerate, splits a step
         return prepare_data_loader(loader, **single, use_seedable_sampler=True, data_seed=self.args.seed)
 
@@ -94,6 +98,8 @@ class PreferenceTrainer(Trainer):
         model.train()
         mine, counted = share(inputs, self.args.process_index, self.args.world_size)
         batches = [batch.to(self.args.device) for batch in mine]
+        if self.settings.kl_batch_size is not None:
+            batches = self._with_kl(model, batches, counted)
         losses, logps = zip(*(self._micro_batch(model, batch, batch is batches[-1]) for batch in batches), strict=True)
         self._check_start(losses, batches, logps)
         self._step_metrics = self._metrics(losses, batches, logps, counted)
@@ -147,16 +153,30 @@ class PreferenceTrainer(Trainer):
 
         Processes exchange gradients once a step, in the backward pass of the last micro-batch.
         """
-        try:
-            with nullcontext() if last else self.accelerator.no_sync(model):
-                loss, logps = self._pair_loss(model, batch)
-                loss = loss._replace(loss=loss.loss * self.args.world_size)
-                self.accelerator.backward(loss.loss)
-        except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-                raise
-            raise DriftError(_out_of_memory(batch, self.state.global_step)) from None
+        with (
+            _named_out_of_memory(batch, self.state.global_step),
+            nullcontext() if last else self.accelerator.no_sync(model),
+        ):
+            loss, logps = self._pair_loss(model, batch)
+            loss = loss._replace(loss=loss.loss * self.args.world_size)
+            self.accelerator.backward(loss.loss)
         return loss._replace(loss=loss.loss.detach()), logps
+
+    def _with_kl(self, model: nn.Module, batches: list[PairBatch], counted: int) -> list[PairBatch]:
+        """The micro-batches with KTO's z0: the mean log-ratio of the step's mismatched replies, at least 0.
+
+        All processes estimate it together, from the first `counted` micro-batches of each.
+        """
+        ratios = []
+        for batch in batches:
+            with _named_out_of_memory(batch, self.state.global_step):
+                ratios.append(mismatched_ratios(model, batch, self.dtype).double())
+        mine = torch.cat([*ratios[:counted], ratios[0][:0]])
+        total = torch.stack([mine.sum(), mine.new_tensor(len(mine))])
+        if self.accelerator.num_processes > 1:
+            torch.distributed.all_reduce(total)
+        kl = (total[0] / total[1]).clamp(min=0).float()
+        return [replace(batch, kl=kl) for batch in batches]
 
     def _pair_loss(self, model: nn.Module, batch: PairBatch) -> tuple[PairLoss, Tensor]:
         logps = summed_logps(model, batch, self.dtype)
@@ -185,6 +205,12 @@ class PreferenceTrainer(Trainer):
         self, losses: Sequence[PairLoss], batches: Sequence[PairBatch], logps: Sequence[Tensor], counted: int
     ) -> Row:
         """Means over the step's pairs in all processes. Only the first `counted` batches have a share in the loss."""
+        if self.settings.kl_batch_size is not None:
+            kl = batches[0].kl
+            sums = reply_metrics(losses[:counted], batches[:counted], logps[:counted], kl, self.settings.beta)
+            if self.accelerator.num_processes > 1:
+                torch.distributed.all_reduce(sums)
+            return reply_row(sums, kl.item())
         measured = counted or 1  # a process without any must still have the names
         means = step_metrics(losses[:measured], logps[:measured])
         if self.settings.diagnostics:
@@ -209,6 +235,37 @@ def step_metrics(losses: Sequence[PairLoss], logps: Sequence[Tensor]) -> dict[st
         "logps/chosen": summed[:, 0].mean().item(),
         "logps/rejected": summed[:, 1].mean().item(),
     }
+
+
+def reply_metrics(
+    losses: Sequence[PairLoss], batches: Sequence[PairBatch], logps: Sequence[Tensor], kl: Tensor, beta: float
+) -> Tensor:
+    """What `reply_row` needs, summed over these micro-batches of the loss `kto`: float64 [7]."""
+    sums = torch.zeros(7, dtype=torch.float64, device=kl.device)
+    for loss, batch, summed in zip(losses, batches, logps, strict=True):
+        liked = batch.chosen_tokens > 0
+        # a reply counts as right if it is on its side of z0; what is missing adds 0
+        right = torch.where(liked, loss.chosen_rewards > beta * kl, loss.rejected_rewards < beta * kl)
+        columns = (liked, ~liked, loss.chosen_rewards, loss.rejected_rewards, summed[:, 0], summed[:, 1], right)
+        sums += torch.stack([column.double().sum() for column in columns])
+    return sums
+
+
+def reply_row(sums: Tensor, kl: float) -> Row:
+    """Means over the step's liked and over its disliked replies, under TRL's names for KTO; `kl` is z0, nats.
+
+    `rewards/accuracies`: share of the replies on their side of z0. What no reply of the step has is left out.
+    """
+    liked, disliked, *rewards_and_logps, right = sums.tolist()
+    row = {"kl": kl, "rewards/accuracies": right / (liked + disliked)}
+    chosen_rewards, rejected_rewards, chosen_logps, rejected_logps = rewards_and_logps
+    if liked:
+        row |= {"rewards/chosen": chosen_rewards / liked, "logps/chosen": chosen_logps / liked}
+    if disliked:
+        row |= {"rewards/rejected": rejected_rewards / disliked, "logps/rejected": rejected_logps / disliked}
+    if liked and disliked:
+        row["rewards/margins"] = row["rewards/chosen"] - row["rewards/rejected"]
+    return row
 
 
 def training_arguments(settings: TrainerSettings, seed: int, folder: Path) -> TrainingArguments:
@@ -310,6 +367,17 @@ def mean_over_processes(values: Mapping[str, float], pairs: int, accelerator: Ac
 class _ReportProgress(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs) -> None:
         report_progress(state.global_step, state.max_steps)
+
+
+@contextmanager
+def _named_out_of_memory(batch: PairBatch, step: int) -> Iterator[None]:
+    """Raises DriftError with a remedy where the memory runs out."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise DriftError(_out_of_memory(batch, step)) from None
 
 
 def _out_of_memory(batch: PairBatch, step: int) -> str:

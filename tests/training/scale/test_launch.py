@@ -1,6 +1,7 @@
 """Two gloo processes on the CPU train what one process trains."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from drift.config import LoraSettings, PolicySettings, TrainingSettings
 from drift.errors import DriftError, PrerequisiteError
 from drift.policy.model import load_policy
 from drift.progress import listening
-from drift.records import ChatMessage, PreferencePair, write_jsonl
+from drift.records import ChatMessage, PreferencePair, read_jsonl, write_jsonl
 from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.train import train
 
@@ -72,6 +73,22 @@ def test_two_processes_are_one(tiny_policy, pairs, tmp_path, policy, changes):
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=2e-5)
     assert (3, 3) in seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", [False, True])
+def test_two_processes_estimate_one_z0(tiny_policy, pairs, tmp_path, shard):
+    rows = list(read_jsonl(pairs, PreferencePair))
+    rows = [replace(row, chosen=()) if n % 2 else replace(row, rejected=()) for n, row in enumerate(rows)]
+    write_jsonl(pairs, rows)
+    settings = SETTINGS.model_copy(update={"loss": "kto", "diagnostics": False, "epochs": 2})
+    alone = train_in(tmp_path / "one", tiny_policy, pairs, settings)
+    launched = settings.model_copy(update={"launch": TORCHRUN, "shard": shard})
+    both = train_in(tmp_path / "two", tiny_policy, pairs, launched)
+    assert len(both) == len(alone) == 6
+    for one, two in zip(alone, both, strict=True):
+        assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
+    assert any(row["kl"] > 0 for row in alone)
 
 
 @pytest.mark.slow

@@ -82,6 +82,7 @@ def _arm_result(cells: Sequence[Cell], scores: Mapping[str, list[NDArray[np.floa
             for step in _steps(cell, folder)[1:]
         ]
         for cell in cells
+        if cell.cfg.recipe.rules.makes_pairs  # replies without a partner beat nobody
     ]
     kept_steps = [_step_kept_by_stop_rule(cell, folder) for cell in cells]
     # the stop rule's regret in a run: how much better than the step that it keeps the best step is
@@ -126,8 +127,8 @@ def _rounded(share: Share) -> Three:
 
 
 def _mean_over_runs(by_run: list[list[float]]) -> tuple[float, ...]:
-    """For each iteration, the mean over the runs."""
-    return tuple(round(float(mean), 4) for mean in np.mean(by_run, axis=0))
+    """For each iteration, the mean over the runs; nothing without a run."""
+    return tuple(round(float(mean), 4) for mean in np.mean(by_run, axis=0)) if by_run else ()
 
 
 def _step_kept_by_stop_rule(cell: Cell, folder: Path) -> int | None:

@@ -91,10 +91,14 @@ def _arm_cells(name: str, result: "ArmResult", temperatures: Sequence[str]) -> l
         *(_signed(result.gains[t]) for t in temperatures),
         *(_interval(result.at[t][-1]) for t in temperatures),
         f"{spread:.3f}",
-        f"{result.p_imp[0]:.2f} / {result.worse[0]:.2f}, {result.p_imp[-1]:.2f} / {result.worse[-1]:.2f}",
+        _first_and_last(result) if result.p_imp else "no pairs",
         f"{min(result.pairs)}-{max(result.pairs)}, {min(result.updates)}-{max(result.updates)}",
         regret,
     ]
+
+
+def _first_and_last(result: "ArmResult") -> str:
+    return f"{result.p_imp[0]:.2f} / {result.worse[0]:.2f}, {result.p_imp[-1]:.2f} / {result.worse[-1]:.2f}"
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -17,7 +17,8 @@ class ArmResult(Result):
     """`utility`: at temperature 1, per iteration; `at`: at every temperature, the warm start first.
 
     `final_by_run`: utility at temperature 1 after the last iteration, by run: its spread is that of the seeds.
-    `p_imp`, `worse`: shares of pairs whose chosen is truly better or worse, per iteration, mean over runs.
+    `p_imp`, `worse`: shares of pairs whose chosen is truly better or worse, per iteration, mean over runs; empty for an
+    arm without pairs.
     `pairs`, `updates`: per iteration and run. `regret`: of the stop rule, mean and largest over runs; `stops_at`:
     the iteration that the rule keeps, per run.
     `warm_start_over_base`, `over_base`: utility of the warm start, and after the last iteration, minus the base

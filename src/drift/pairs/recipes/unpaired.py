@@ -1,0 +1,29 @@
+"""Replies alone, for KTO (Ethayarajh et al. 2024, arXiv 2402.01306): each judged reply of the logs by itself, no pairs.
+
+A liked reply is a desirable example and stands as chosen, a disliked one is undesirable and stands as rejected. Nothing
+is sampled, so all iterations learn from the same rows.
+"""
+
+from drift.pairs.disliked import logged_pair
+from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs
+from drift.records import Drop, PromptItem, Reason, stable_hash
+
+NAME = "unpaired"
+
+
+def pairs(inputs: RecipeInputs) -> PairsOrDrops:
+    """One reply or one named drop for each item, in the order of a hash, so that every batch has both kinds."""
+    for item in sorted(inputs.items.values(), key=lambda item: stable_hash("order", item.prompt_id)):
+        yield from _reply(item, inputs.drop_unfinished)
+
+
+def _reply(item: PromptItem, drop_unfinished: bool) -> PairsOrDrops:
+    if item.rejected is not None:  # what the user liked instead, if anything, is an item of its own
+        if drop_unfinished and item.rejected_finish == "length":
+            yield Drop(item.prompt_id, "pairs", Reason.TRUNCATED)
+        else:
+            yield logged_pair(NAME, item, None, item.rejected)
+    elif item.preferred is not None:
+        yield logged_pair(NAME, item, item.preferred, None)
+    else:
+        yield Drop(item.prompt_id, "pairs", Reason.EMPTY_CHOSEN)
