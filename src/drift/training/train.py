@@ -149,7 +149,9 @@ def unmoved(rows: Sequence[Mapping[str, float]], beta: float, learning_rate: flo
 
     `rows`: of metrics.jsonl, one per step. The first step's margin is compared with the mean of the last quarter's.
     """
-    margins = [row["rewards/margins"] / beta for row in rows]
+    margins = [row["rewards/margins"] / beta for row in rows if "rewards/margins" in row]
+    if not margins:  # replies without a partner: no step had one of each kind
+        return ""
     last = margins[-max(1, len(margins) // 4) :]
     moved = sum(last) / len(last) - margins[0]
     if abs(moved) >= LEAST_MOVE:
