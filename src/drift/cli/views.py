@@ -132,7 +132,7 @@ def _lineage_lines(lineage: "Lineage") -> "Iterator[tuple[str, str]]":
         yield "rejected", repr(as_text(pair.rejected[-1]))
     yield "chosen", repr(as_text(pair.chosen[-1]))
     if reply := lineage.completion:
-        guidance = "guided" if reply.guided else "unguided"
+        guidance = f"guided ({reply.guidance})" if reply.guided else "unguided"
         yield "sampler", f"{reply.sampler}, {guidance}, sample {reply.sample}, seed {reply.seed}, finish {reply.finish}"
     yield "weights", f"policy_id {pair.policy_id}"
     if lineage.trained:

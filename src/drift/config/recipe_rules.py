@@ -1,7 +1,7 @@
-"""Every recipe by name, with what it needs of a run. pairs/recipes/NAME.py builds its pairs."""
+"""Every recipe by name, with what it needs of a run, and the values of its settings."""
 
 from difflib import get_close_matches
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 class RecipeRules(NamedTuple):
@@ -17,6 +17,11 @@ class RecipeRules(NamedTuple):
     scored: bool = True
     ranks: bool = False
     fixed_rejected: bool = False
+
+    @property
+    def guides(self) -> bool:
+        """True if there are complaints to show when the policy answers again."""
+        return self.samples and self.prompts == "disliked"
 
 
 RECIPE_RULES = {
@@ -37,3 +42,11 @@ def known_recipe(name: str) -> str:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"no such recipe: {name!r}; {hint}allowed: {', '.join(RECIPE_RULES)}")
     return name
+
+
+def share_or_auto(share: Any) -> Any:
+    """Raises ValueError for what is neither a share nor `auto`."""
+    is_share = isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1
+    if share != "auto" and not is_share:
+        raise ValueError(f"a share from 0 to 1, or auto; got {share!r}")
+    return share
