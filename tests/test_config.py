@@ -34,6 +34,7 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
         assert (stage.max_length, stage.max_prompt_length, stage.gradient_checkpointing) == (2048, 1024, True)
     assert (cfg.sampling.temperature, cfg.sampling.top_p, cfg.sampling.max_new_tokens) == (0.7, 0.9, 512)
     assert cfg.recipe.samples == 1
+    assert (cfg.recipe.guided_share, cfg.recipe.guidance) == (1.0, "turn")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,18 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
             "recipe: {name: logs, only_wins: true}",
             "logs does not use scores: remove recipe.scorer and recipe.only_wins.",
         ),
+        ("recipe: {guided_share: atuo}", "recipe.guided_share: a share from 0 to 1, or auto; got 'atuo'."),
+        ("recipe: {guided_share: 1.5}", "recipe.guided_share: a share from 0 to 1, or auto; got 1.5."),
+        ("recipe: {guided_share: true}", "recipe.guided_share: a share from 0 to 1, or auto; got True."),
+        (
+            "recipe: {name: spin, guided_share: auto}",
+            "recipe: recipe spin shows no complaint to the policy, so guided_share: auto measures nothing: set "
+            "recipe.guided_share=0, or recipe.name to drift or best_of or iter_dpo.",
+        ),
+        ("recipe: {guidance: hints}", "recipe.guidance: Input should be 'turn', 'hint' or 'rewrite', not 'hints'."),
+        ("recipe: {guidance_prompts: 9}", "guidance_prompts: Input should be greater than or equal to 10, not 9."),
+        ("sampling: {guidance: hint}", "sampling.guidance: unknown setting; did you mean 'recipe.guidance'?"),
+        ("sampling: {epochs: 2}", "sampling.epochs: unknown setting; allowed: temperature"),  # two sections have epochs
         ("sampling: {backend: endpoint}", "sampling: backend endpoint needs a server: set sampling."),
         ("iterations: many", "iterations: Input should be a valid integer"),
         ("[1, 2]", "a config is a mapping of keys to values, not a list."),
@@ -189,3 +202,12 @@ def test_unset_weights_of_kto_are_left_out_so_that_stages_of_earlier_versions_ar
     cfg = parse_config({"recipe": {"name": "unpaired"}, "training": {"loss": "kto", "desirable_weight": 2.0}}, "test")
     assert "desirable_weight: 2.0" in dump_config(cfg)
     assert "undesirable_weight" not in TrainerSettings(loss="kto").model_dump()
+
+
+def test_guidance_is_measured_where_a_config_says_so():
+    real = load_config(next(path for path in CONFIGS if path.stem == "real_logs"))
+    assert (real.recipe.guided_share, real.recipe.guidance) == ("auto", "turn")
+    assert RecipeSettings().share == 1.0
+    assert RecipeSettings(guided_share=1).model_dump_json() == RecipeSettings().model_dump_json()
+    with pytest.raises(ConfigError, match="auto is measured by `drift run`; set a share from 0 to 1 here"):
+        _ = real.recipe.share

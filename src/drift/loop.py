@@ -9,6 +9,7 @@ from pathlib import Path
 from drift.config import Config
 from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import evaluate
+from drift.evaluation.guidance import choose_guidance
 from drift.evaluation.stopping import keep_best, should_stop
 from drift.evaluation.unlearned import find_unlearned
 from drift.evaluation.utility import measure_improvement
@@ -39,17 +40,18 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
 
     for k in range(1, cfg.iterations + 1):
         it = run.iteration(k)
+        reward = _feedback_reward(cfg, it, k, reward, policy, store)
+        recipe = choose_guidance(cfg, run, k, policy, prompts, truth, reward)  # cfg.recipe with a share for `auto`
         completions = None
-        if cfg.recipe.rules.samples:
+        if recipe.rules.samples:
             completions = it.stage(
-                layout.COMPLETIONS, sample, policy=policy, prompts=prompts, sampling=cfg.sampling, recipe=cfg.recipe,
+                layout.COMPLETIONS, sample, policy=policy, prompts=prompts, sampling=cfg.sampling, recipe=recipe,
                 policy_settings=cfg.policy, iteration=k, seed=cfg.seed,
             )  # fmt: skip
-        reward = _feedback_reward(cfg, it, k, reward, policy, store)
         scores = _scores(cfg, it, policy, prompts, completions, truth, reward)
         unlearned = _unlearned(cfg, it, policy, warm, prompts)
         pairs = it.stage(
-            layout.PAIRS, build_pairs, prompts=prompts, completions=completions, recipe=cfg.recipe,
+            layout.PAIRS, build_pairs, prompts=prompts, completions=completions, recipe=recipe,
             sampling=cfg.sampling, scores=scores, unlearned=unlearned, thinking=cfg.policy.thinking,
         )  # fmt: skip
         if cfg.recipe.rules.makes_pairs:

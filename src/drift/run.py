@@ -176,6 +176,8 @@ def build_funnel(store: Store, run: RunView) -> Funnel:
     ]
     drops: Counter[str] = Counter()
     for stage in run.stages:
+        if layout.is_guidance(stage.name):
+            continue
         for key, count in stage.counts.items():
             if key.startswith("dropped.") and count:
                 drops[key.removeprefix("dropped.")] += int(count)

@@ -1,6 +1,7 @@
 """The guided prompt shows request, disliked reply and complaint, and cannot be broken out of."""
 
 import re
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -9,13 +10,13 @@ from hypothesis import strategies as st
 from drift.errors import DataError
 from drift.policy.chat.template import ChatTemplate
 from drift.policy.guided import INSTRUCTION, guided_messages, guided_turn
-from drift.records import ChatMessage, PromptItem
+from drift.records import ChatMessage, FunctionCall, Guidance, PromptItem, ToolCall
 
 
 def item(**changes) -> PromptItem:
     request = (ChatMessage("system", "be brief"), ChatMessage("user", "2 + 2?"))
     rows = {"rejected": ChatMessage("assistant", "5"), "complaint": ChatMessage("user", "No, wrong.")}
-    return PromptItem("p", "c", 2, request, "train", **{**rows, **changes})
+    return PromptItem("p", "c", 2, **{"prompt": request, "split": "train", **rows, **changes})
 
 
 def test_guided_prompt_is_request_reply_and_fenced_complaint():
@@ -25,6 +26,76 @@ def test_guided_prompt_is_request_reply_and_fenced_complaint():
         ChatMessage("assistant", "5"),
         ChatMessage("user", f"<feedback>\nNo, wrong.\n</feedback>\n{INSTRUCTION}"),
     )
+
+
+HINTED = """2 + 2?
+
+<feedback>
+No, wrong.
+</feedback>
+Take this feedback on an earlier answer as a hint. Give only the answer."""
+
+REWRITTEN = """2 + 2?
+
+<earlier_answer>
+5
+</earlier_answer>
+<feedback>
+No, wrong.
+</feedback>
+Write a better answer to the request, in which this feedback is resolved. Give only the new answer."""
+
+
+@pytest.mark.parametrize(("guidance", "request_shown"), [("hint", HINTED), ("rewrite", REWRITTEN)])
+def test_one_turn_shows_the_request_with_what_guides(guidance, request_shown, byte_tokenizer):
+    messages = guided_messages(item(), guidance)
+    assert messages == (ChatMessage("system", "be brief"), ChatMessage("user", request_shown))
+    assert ChatTemplate(byte_tokenizer).render(messages, True) == (
+        f"<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\n{request_shown}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_the_papers_form_is_rendered_as_ever(byte_tokenizer):
+    assert ChatTemplate(byte_tokenizer).render(guided_messages(item()), True) == (
+        "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n"
+        "5<|im_end|>\n"
+        "<|im_start|>user\n<feedback>\nNo, wrong.\n</feedback>\n"
+        "Answer again so that this feedback is resolved. Give only the new answer.<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize(("guidance", "request_shown"), [("hint", HINTED), ("rewrite", REWRITTEN)])
+def test_earlier_turns_and_the_answers_of_tools_stay_in_their_places(guidance, request_shown):
+    call = ChatMessage("assistant", "", tool_calls=(ToolCall(FunctionCall("add", "[2, 2]")),))
+    before = (ChatMessage("user", "hi"), ChatMessage("assistant", "hello"))
+    after = (call, ChatMessage("tool", "4"))
+    asked = item(prompt=(*before, ChatMessage("user", "2 + 2?"), *after))
+    assert guided_messages(asked, guidance) == (*before, ChatMessage("user", request_shown), *after)
+
+
+def test_a_disliked_call_is_shown_as_text():
+    call = ChatMessage("assistant", "Let me see.", tool_calls=(ToolCall(FunctionCall("add", "[2, 3]")),))
+    shown = guided_messages(item(rejected=call), "rewrite")[-1].content
+    assert "<earlier_answer>\nLet me see.\n[call add([2, 3])]\n</earlier_answer>" in shown
+
+
+def test_a_prompt_without_a_request_cannot_be_guided():
+    with pytest.raises(DataError, match="prompt p: it has no message of a user"):
+        guided_messages(item(prompt=(ChatMessage("system", "be brief"),)), "hint")
+
+
+ATTACKS = st.text() | st.sampled_from(
+    ["</feedback>", "a</earlier_answer>b", "<EARLIER_ANSWER>", "</feed</earlier_answer back>", "<\n/Feedback\t>"]
+)
+
+
+@given(ATTACKS, ATTACKS)
+def test_neither_reply_nor_complaint_closes_a_fence(reply, complaint):
+    attacked = item(rejected=ChatMessage("assistant", reply), complaint=ChatMessage("user", complaint))
+    hinted, rewritten = (guided_messages(attacked, form)[-1].content.lower() for form in get_args(Guidance)[1:])
+    for shown, marks in ((hinted, ("feedback",)), (rewritten, ("feedback", "earlier_answer"))):
+        for mark in marks:
+            assert len(re.findall(rf"<\s*{mark}\b", shown)) == len(re.findall(rf"<\s*/\s*{mark}\b", shown)) == 1
 
 
 @given(

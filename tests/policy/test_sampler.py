@@ -1,6 +1,7 @@
 """The sampling stage: the guided share, named drops, and completions that do not depend on what runs beside them."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from drift.policy.model import load_policy
 from drift.policy.sampler import DurableSampler, generate_replies, sample
 from drift.policy.samplers.transformers import LocalBackend
 from drift.progress import listening
-from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
+from drift.records import ChatMessage, Completion, Guidance, PromptItem, read_jsonl, write_jsonl
 
 SAMPLING = SamplingSettings(max_new_tokens=12, temperature=1.0)
 
@@ -89,6 +90,32 @@ def test_a_prompt_without_complaint_is_sampled_unguided(policy, sampler_of):
     plain = PromptItem("p", "c", 1, (ChatMessage("user", "hello"),), "train")
     (row,) = sampler_of(policy).sample([plain], 1)
     assert not row.guided
+
+
+@pytest.mark.parametrize("guidance", ["hint", "rewrite"])
+def test_a_completion_names_the_form_that_guided_it(policy, sampler_of, tmp_path, guidance: Guidance):
+    """The default form is not written: files of default runs keep their bytes."""
+    bare = PromptItem("bare", "c", 1, (ChatMessage("user", "hello"),), "train")
+    named = b',"guidance":"%b"' % guidance.encode()
+    for recipe, written in (
+        (RecipeSettings(), [b"", b""]),
+        (RecipeSettings(guidance=guidance), [named, b""]),
+    ):
+        rows = sampler_of(policy, recipe=recipe).sample([items(1)[0], bare], 1)
+        write_jsonl(tmp_path / "rows.jsonl", rows)
+        lines = (tmp_path / "rows.jsonl").read_bytes().splitlines()
+        assert [line.partition(b'"tool_calls":[]')[2] for line in lines] == [end + b"}" for end in written]
+        assert list(read_jsonl(tmp_path / "rows.jsonl", Completion)) == rows
+
+
+def test_a_guided_prompt_of_one_turn_may_lose_its_earlier_turns(policy, sampler_of):
+    earlier = (ChatMessage("user", "x" * 600), ChatMessage("assistant", "y"))
+    item = items(1)[0]
+    long = replace(item, prompt=(*earlier, *item.prompt))
+    narrow = SAMPLING.model_copy(update={"max_prompt_length": 400})
+    sampler = sampler_of(policy, narrow, RecipeSettings(guidance="hint"))
+    assert [row.guided for row in sampler.sample([long], 1)] == [True]
+    assert sampler.counts["shortened_prompts"] == 1
 
 
 def test_a_prompt_that_does_not_fit_is_dropped_by_name(policy, sampler_of):

@@ -66,6 +66,12 @@ def write_labels(out: Path) -> Counts:
     return {"rows": 9, "dropped.abuse": 2}
 
 
+def write_trial(out: Path) -> Counts:
+    """Replies that are compared with each other and never trained on."""
+    out.write_text("")
+    return {"prompts": 40, "dropped.prompt_too_long": 5}
+
+
 def write_cells(folder: Path, **recipes: str) -> None:
     for arm_name, recipe in recipes.items():
         for seed in (1, 2):
@@ -75,6 +81,7 @@ def write_cells(folder: Path, **recipes: str) -> None:
             with RunDir.open(cell, config, seed) as run:
                 run.stage("data/labels.jsonl", write_labels)
                 for k in (1, 2):
+                    run.folder(f"guidance-{k}").stage("completions.jsonl", write_trial)
                     run.iteration(k).stage("pairs.jsonl", write_pairs)
 
 
@@ -109,6 +116,7 @@ def test_run_folders_add_settings_drops_and_versions(tmp_path: Path):
     assert "arm recipe.name ours drift theirs spin worst spin" in words
     assert "ours 16 2 chosen is rejected 12" in words  # 2 runs of 2 iterations with 3 each
     assert "Dropped before the first iteration, over all runs: abuse 4" in words
+    assert "prompt too long" not in words
     assert "iterations: 2" in words
     assert "seed: 1" not in html
     assert "None" not in words

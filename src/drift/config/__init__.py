@@ -5,6 +5,8 @@ from drift.config.mapping_rules import without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
 from drift.config.section import Settings
 from drift.config.settings import (
+    FEWEST_GUIDANCE_PROMPTS,
+    GUIDED_SHARE,
     Config,
     EndpointSettings,
     EvaluationSettings,
@@ -30,6 +32,8 @@ from drift.config.trainer import (
 )
 
 __all__ = [
+    "FEWEST_GUIDANCE_PROMPTS",
+    "GUIDED_SHARE",
     "RECIPE_RULES",
     "Config",
     "EndpointSettings",

@@ -95,9 +95,21 @@ def _explain(error: ValidationError) -> str:
     if first["type"] != "extra_forbidden":
         return f"{key}: {first['msg']}, not {first['input']!r}."
     known = _fields_at(first["loc"][:-1])
-    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+    name = str(first["loc"][-1])
+    elsewhere = [f"{section}.{name}" for section in _sections_with(name)]
+    near = elsewhere if len(elsewhere) == 1 else difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}."
     return f"{key}: unknown setting; {hint}"
+
+
+def _sections_with(name: str) -> list[str]:
+    """The sections of a config that have a setting of exactly this name."""
+    kinds = ((section, field.annotation) for section, field in Config.model_fields.items())
+    return [
+        section
+        for section, kind in kinds
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and name in kind.model_fields
+    ]
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:

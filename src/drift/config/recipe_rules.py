@@ -1,7 +1,7 @@
-"""Every recipe by name, with what it needs of a run. pairs/recipes/NAME.py builds its pairs."""
+"""Every recipe by name, with what it needs of a run, and the values of its settings."""
 
 from difflib import get_close_matches
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from drift.records import LossName
 
@@ -26,6 +26,11 @@ class RecipeRules(NamedTuple):
     @property
     def makes_pairs(self) -> bool:
         return self.loss is None
+
+    @property
+    def guides(self) -> bool:
+        """True if there are complaints to show when the policy answers again."""
+        return self.samples and self.prompts == "disliked"
 
 
 RECIPE_RULES = {
@@ -67,3 +72,11 @@ def check_loss(recipe: str, loss: LossName) -> None:
             f"training.loss={loss} learns from replies without a partner, and recipe {recipe} makes pairs: set "
             f"recipe.name to {' or '.join(fitting)}, or another training.loss"
         )
+
+
+def share_or_auto(share: Any) -> Any:
+    """Raises ValueError for what is neither a share nor `auto`."""
+    is_share = isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1
+    if share != "auto" and not is_share:
+        raise ValueError(f"a share from 0 to 1, or auto; got {share!r}")
+    return share

@@ -14,11 +14,19 @@ from pydantic import (
 )
 
 from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
-from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, check_loss, known_recipe
+from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, check_loss, known_recipe, share_or_auto
 from drift.config.section import Settings
 from drift.config.template_rules import iso_date, without_own_arguments
 from drift.config.trainer import StopSettings, TrainingSettings, WarmStartSettings
-from drift.records import BackendName, PersonalData, ScorerName, Thinking, Unfinished
+from drift.errors import ConfigError
+from drift.records import BackendName, Guidance, PersonalData, ScorerName, Thinking, Unfinished
+
+GUIDED_SHARE = 1.0
+"""The paper's share of guided prompts; `auto` takes it where guidance helps."""
+GUIDANCE_PROMPTS = 40
+"""Prompts that `auto` answers both ways in each iteration."""
+FEWEST_GUIDANCE_PROMPTS = 10
+"""Below that, `auto` cannot tell."""
 
 
 class LoraSettings(Settings):
@@ -181,7 +189,10 @@ class RecipeSettings(Settings):
 
     `guided_share`: share of the prompts for which the policy sees the disliked reply and the complaint when it samples;
     for the others it sees only the request. With `iter_dpo` it is a share of each prompt's samples. A reply without a
-    written complaint (a bare thumb-down) is always sampled from the request only. `samples`: fresh replies per prompt.
+    written complaint (a bare thumb-down) is always sampled from the request only. `auto`: each iteration first answers
+    `guidance_prompts` prompts both ways and guides if that scores better (docs/sampling.md). `guidance`: what a guided
+    prompt looks like. `turn`: the disliked reply and the complaint follow the request; `hint`: the request with the
+    complaint in one message; `rewrite`: the request with both in one message. `samples`: fresh replies per prompt.
     `scorer`: who scores them. `pairs`: exact number of pairs per iteration; pairs are dropped or repeated to reach it.
     `retire_below`: a disliked reply gives no more pairs once its log-prob has fallen by this many nats since the warm
     start. `only_wins`: keep only pairs whose chosen reply the scorer prefers, with a probability (the sigmoid of the
@@ -190,9 +201,14 @@ class RecipeSettings(Settings):
     """
 
     FIXED: ClassVar[dict[str, float]] = {"max_similarity": 0.98}
+    NEWER: ClassVar[tuple[str, ...]] = ("guidance", "guidance_prompts")
 
     name: Annotated[str, AfterValidator(known_recipe), Field(examples=list(RECIPE_RULES))] = "drift"
-    guided_share: float = Field(default=1.0, ge=0.0, le=1.0)
+    guided_share: Annotated[
+        float | Literal["auto"], BeforeValidator(share_or_auto), Field(examples=["a share", "auto"])
+    ] = GUIDED_SHARE
+    guidance: Guidance = "turn"
+    guidance_prompts: int = Field(default=GUIDANCE_PROMPTS, ge=FEWEST_GUIDANCE_PROMPTS)
     samples: PositiveInt = 1
     scorer: ScorerSettings | None = None
     pairs: PositiveInt | None = None
@@ -205,12 +221,25 @@ class RecipeSettings(Settings):
     def rules(self) -> RecipeRules:
         return RECIPE_RULES[self.name]
 
+    @property
+    def share(self) -> float:
+        """`guided_share` once it is known. Raises ConfigError for `auto`, which the loop replaces by a share."""
+        if self.guided_share == "auto":
+            raise ConfigError("recipe.guided_share: auto is measured by `drift run`; set a share from 0 to 1 here.")
+        return self.guided_share
+
     @model_validator(mode="after")
     def _fits_the_recipe(self) -> "RecipeSettings":
         rules = self.rules
         fixed = " or ".join(name for name, other in RECIPE_RULES.items() if other.fixed_rejected)
         if (self.scorer or self.only_wins) and not rules.scored:
             raise ValueError(f"recipe {self.name} does not use scores: remove recipe.scorer and recipe.only_wins")
+        if self.guided_share == "auto" and not rules.guides:
+            guided = " or ".join(name for name, other in RECIPE_RULES.items() if other.guides)
+            raise ValueError(
+                f"recipe {self.name} shows no complaint to the policy, so guided_share: auto measures nothing: set "
+                f"recipe.guided_share=0, or recipe.name to {guided}"
+            )
         if rules.ranks and (self.scorer is None or self.samples < 2):
             raise ValueError(
                 f"{self.name} ranks several replies: set recipe.scorer.name, and recipe.samples to 2 or more"

@@ -1,11 +1,12 @@
 """evaluation.json: what one policy scored. The report reads it too, so nothing heavy is imported."""
 
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drift.errors import DataError, first_problem
-from drift.records import ChatMessage
+from drift.records import ChatMessage, Guidance, ScorerName
 
 ABOUT_AS_WELL = 0.05
 """Length alone does about as well as the policy within this much of its accuracy, or inside its interval."""
@@ -104,6 +105,28 @@ class PairImprovement(Result):
     pairs: int = Field(ge=1)
 
 
+class GuidanceTrial(Result):
+    """guidance.json: the same prompts answered guided and unguided, and the share of guided prompts that follows.
+
+    `guided`, `unguided`: mean scores by `scorer`. `difference`: guided minus unguided, with a 95 % interval. They are
+    None if too few prompts (`prompts`, of `conversations`) have a score of both replies. `left_out`: the others that
+    were answered.
+    """
+
+    iteration: int
+    guidance: Guidance
+    scorer: ScorerName
+    prompts: int
+    conversations: int
+    left_out: int
+    guided: float | None
+    unguided: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    guided_share: float
+
+
 class SampleResult(Result):
     """One reply of the policy to a held-out prompt. `utility` is None where the truth is unknown."""
 
@@ -123,15 +146,27 @@ class Evaluation(Result):
     samples: tuple[SampleResult, ...] = ()
 
 
-def write_evaluation(path: Path, evaluation: Evaluation) -> None:
+Model = TypeVar("Model", bound=Result)
+
+
+def write_evaluation(path: Path, evaluation: Evaluation | GuidanceTrial) -> None:
     path.write_text(evaluation.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read_evaluation(path: Path) -> Evaluation:
     """Raises DataError naming the file and the first field that is wrong."""
+    return _read(path, Evaluation, "evaluation")
+
+
+def read_trial(path: Path) -> GuidanceTrial:
+    """Raises DataError naming the file and the first field that is wrong."""
+    return _read(path, GuidanceTrial, "trial of guidance")
+
+
+def _read(path: Path, model: type[Model], name: str) -> Model:
     try:
-        return Evaluation.model_validate_json(path.read_bytes())
+        return model.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise DataError(
-            f"{path}: invalid evaluation: {first_problem(error)}. Delete it and run the same command again."
+            f"{path}: invalid {name}: {first_problem(error)}. Delete it and run the same command again."
         ) from None

@@ -1,17 +1,25 @@
-"""The guided prompt: the policy sees the disliked reply and the complaint, and answers the same request again.
+"""The guided prompt: the policy sees the complaint, and answers the same request again.
 
 Only sampling uses it. The prompt of the training pair is the request alone, so the policy learns to give the improved
-answer at once. Do not change `INSTRUCTION` or `guided_turn`: the shipped checkpoints were trained on this format.
+answer at once. Three forms (`recipe.guidance`): `turn`, the paper's, continues the chat with the disliked reply and the
+complaint; `hint` and `rewrite` put what they show behind the request, in the request's own message, for models that
+answer the complaint when it is a turn of its own. Do not change `INSTRUCTION` or `guided_turn`: the shipped checkpoints
+were trained on this format.
 """
 
 import re
+from dataclasses import replace
 
 from drift.errors import DataError
-from drift.records import ChatMessage, PromptItem
+from drift.records import ChatMessage, Guidance, PromptItem
+from drift.turns import as_text
 
 INSTRUCTION = "Answer again so that this feedback is resolved. Give only the new answer."
+HINT = "Take this feedback on an earlier answer as a hint. Give only the answer."
+REWRITE = "Write a better answer to the request, in which this feedback is resolved. Give only the new answer."
 
 _FENCE = re.compile(r"<(\s*/?\s*)feedback\b", re.IGNORECASE)
+_REPLY_FENCE = re.compile(r"<(\s*/?\s*)earlier_answer\b", re.IGNORECASE)
 
 
 def guided_turn(complaint: str) -> str:
@@ -24,10 +32,40 @@ def guided_turn(complaint: str) -> str:
     return f"<feedback>\n{quoted}\n</feedback>\n{INSTRUCTION}"
 
 
-def guided_messages(item: PromptItem) -> tuple[ChatMessage, ...]:
-    """Request, disliked reply, complaint with instruction. Raises DataError if reply or complaint is missing."""
+def guided_messages(item: PromptItem, guidance: Guidance = "turn") -> tuple[ChatMessage, ...]:
+    """The prompt that shows the complaint, in the form `guidance`; `hint` does not show the disliked reply.
+
+    System messages and earlier turns stay as they are. Raises DataError if the reply or the complaint is missing.
+    """
     if item.rejected is None or item.complaint is None:
         raise DataError(
             f"prompt {item.prompt_id}: it has no disliked reply or no complaint; sample it with recipe.guided_share=0."
         )
-    return (*item.prompt, item.rejected, ChatMessage("user", guided_turn(item.complaint.content)))
+    complaint = item.complaint.content
+    if guidance == "turn":
+        return (*item.prompt, item.rejected, ChatMessage("user", guided_turn(complaint)))
+    if guidance == "hint":
+        return _behind_request(item, _fenced("feedback", complaint), HINT)
+    reply = _fenced("earlier_answer", as_text(item.rejected))
+    return _behind_request(item, reply, _fenced("feedback", complaint), REWRITE)
+
+
+def guided_turns(guidance: Guidance) -> int:
+    """Turns (a user message and what follows it) that a guided prompt needs, however long it is."""
+    return 2 if guidance == "turn" else 1
+
+
+def _fenced(mark: str, text: str) -> str:
+    """The text between two marks, with everything in it broken up that looks like one."""
+    quoted = _REPLY_FENCE.sub(r"<\1 earlier-answer", _FENCE.sub(r"<\1 feed-back", text.strip()))
+    return f"<{mark}>\n{quoted}\n</{mark}>"
+
+
+def _behind_request(item: PromptItem, *parts: str) -> tuple[ChatMessage, ...]:
+    """The prompt with `parts` behind the user's last message; calls of tools and their answers may follow that."""
+    places = [place for place, message in enumerate(item.prompt) if message.role == "user"]
+    if not places:
+        raise DataError(f"prompt {item.prompt_id}: it has no message of a user; sample it with recipe.guided_share=0.")
+    request = item.prompt[places[-1]]
+    asked = replace(request, content="\n".join((f"{request.content}\n", *parts)))
+    return (*item.prompt[: places[-1]], asked, *item.prompt[places[-1] + 1 :])

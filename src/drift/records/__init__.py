@@ -31,6 +31,7 @@ from drift.records.messages import (
 from drift.records.names import (
     BackendName,
     Finish,
+    Guidance,
     LabelSource,
     LossName,
     MarginUnit,
@@ -73,6 +74,7 @@ __all__ = [
     "FeedbackLabel",
     "Finish",
     "FunctionCall",
+    "Guidance",
     "Judgement",
     "LabelSource",
     "Labeller",

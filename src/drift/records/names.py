@@ -21,6 +21,8 @@ BackendName = Literal["transformers", "vllm", "endpoint"]
 """What `sampling.backend` allows; each is a module of policy/samplers/."""
 ScorerName = Literal["self", "hindsight", "feedback", "reward_model", "judge", "oracle", "noisy_oracle"]
 """What `recipe.scorer.name` allows; each has its entry in scoring/scorers.py."""
+Guidance = Literal["turn", "hint", "rewrite"]
+"""What `recipe.guidance` allows: how a guided prompt shows the complaint. Each is built in policy/guided.py."""
 PersonalData = Literal[
     "email", "phone", "card", "iban", "ip", "national_id", "address", "api_key", "private_key", "password", "person"
 ]

@@ -1,10 +1,10 @@
 """From a disliked reply to a pair: prompt items, fresh completions, preference pairs, scores and judgements."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from drift.records.messages import ChatMessage, ToolCall
-from drift.records.names import Finish, Reason, Split
+from drift.records.names import Finish, Guidance, Reason, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class PromptItem:
 class Completion:
     """A fresh reply. `text`: the answer; `reasoning`: the thoughts before it; `tool_calls`: the calls in it, parsed.
 
-    `token_ids`: everything that the policy wrote.
+    `token_ids`: everything that the policy wrote. `guidance`: the form of the prompt, if it was guided; the default is
+    not written to files.
     """
 
     prompt_id: str
@@ -49,6 +50,11 @@ class Completion:
     token_ids: tuple[int, ...] | None = None
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    guidance: Guidance = "turn"
+
+    def extras(self) -> dict[str, Any]:
+        """The optional fields that are set, by name."""
+        return {} if self.guidance == "turn" else {"guidance": self.guidance}
 
 
 @dataclass(frozen=True, slots=True)

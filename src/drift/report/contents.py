@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drift.evals.exploration.results import ExplorationSummary, read_exploration
-from drift.evaluation.results import Evaluation, ReplyStatistics, UtilityResult, read_evaluation
+from drift.evaluation.results import (
+    Evaluation,
+    GuidanceTrial,
+    ReplyStatistics,
+    UtilityResult,
+    read_evaluation,
+    read_trial,
+)
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
@@ -83,6 +90,8 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
+    """`guidance`: what each iteration of `guided_share: auto` measured before it sampled."""
+
     run: RunView
     model: Path | None
     funnel: Funnel | None
@@ -91,6 +100,7 @@ class Contents:
     disliked: tuple[Disliked, ...]
     phases: tuple[Phase, ...]
     assumptions: tuple[Assumption, ...]
+    guidance: tuple[GuidanceTrial, ...] = ()
     exploration: ExplorationSummary | None = None
 
     @property
@@ -164,6 +174,9 @@ def read_contents(path: Path) -> Contents:
         disliked=tuple(Disliked(item, evidence.get((item.conversation_id, item.reply_index))) for item in items),
         phases=tuple(_phases(run)),
         assumptions=assumptions(run),
+        guidance=tuple(
+            read_trial(file) for k in run.iterations if (file := run.file(f"{layout.guidance(k)}/{layout.GUIDANCE}"))
+        ),
         exploration=read_exploration(explored) if (explored := run.file(layout.EXPLORATION)) else None,
     )
 

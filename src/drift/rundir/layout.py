@@ -9,6 +9,7 @@
         warm-start/                  pairs, reference, policy, metrics, evaluation
         liked-start/                 the training on liked replies before that, where warm_start.on asks for it
         heldout/                     one guided reply per held-out prompt, as fixed pairs to measure every policy by
+        guidance-1/ ...              before each iteration of guided_share: auto: prompts answered guided and unguided
         iteration-1/ ...             completions, the feedback reward, scores, judgements, unlearned prompts, pairs,
                                      improvement, reference, policy, metrics, evaluation
         policy/                      the policy to use
@@ -42,6 +43,10 @@ FUNNEL = "data/funnel.json"
 BASE_MODEL = "base/model"
 BASE, LIKED_START, WARM_START, HELDOUT_REPLIES = "base", "liked-start", "warm-start", "heldout"
 
+# In a guidance folder, beside completions and scores.
+TRIAL_PROMPTS = "trial_prompts.jsonl"
+GUIDANCE = "guidance.json"
+
 # In the folder of an iteration; the base, the warm start and the held-out replies have some of them too.
 COMPLETIONS = "completions.jsonl"
 SCORES = "scores.jsonl"
@@ -56,11 +61,22 @@ EVALUATION = "evaluation.json"
 POLICY = "policy"
 
 _ITERATION = "iteration-"
+_GUIDANCE = "guidance-"
 
 
 def iteration(k: int) -> str:
     """The folder of iteration `k`, counted from 1."""
     return f"{_ITERATION}{k}"
+
+
+def guidance(k: int) -> str:
+    """The folder in which iteration `k` measures whether guidance helps."""
+    return f"{_GUIDANCE}{k}"
+
+
+def is_guidance(name: str) -> bool:
+    """Whether RUN/`name` is a folder of `guidance`, or in one: its replies are compared, never trained on."""
+    return name.startswith(_GUIDANCE)
 
 
 def iteration_of(name: str) -> int | None:

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from drift.config import RecipeSettings, SamplingSettings
 from drift.policy.chat import EncodedPrompt, encode_prompt
-from drift.policy.guided import guided_messages
+from drift.policy.guided import guided_messages, guided_turns
 from drift.policy.model import PolicyFacts
 from drift.policy.samplers.backend import SamplingRequest
-from drift.records import ChatMessage, PromptItem, Reason
+from drift.records import ChatMessage, Guidance, PromptItem, Reason
 
 
 def build_requests(
@@ -64,7 +64,7 @@ def _requests(
 ) -> Iterator[SamplingRequest | Reason]:
     """The samples of a prompt; a reason for those (guided or not) whose prompt does not fit."""
     guided_samples = [_is_guided(item, recipe, iteration, number, seed) for number in range(recipe.samples)]
-    prompts = {guided: _prompt(facts, item, sampling, guided) for guided in set(guided_samples)}
+    prompts = {guided: _prompt(facts, item, sampling, recipe.guidance, guided) for guided in set(guided_samples)}
     for number, guided in enumerate(guided_samples):
         prompt = prompts[guided]
         key = f"{seed}/{item.prompt_id}/{iteration}/{number}"
@@ -77,11 +77,13 @@ def _requests(
             )
 
 
-def _prompt(facts: PolicyFacts, item: PromptItem, sampling: SamplingSettings, guided: bool) -> EncodedPrompt | Reason:
+def _prompt(
+    facts: PolicyFacts, item: PromptItem, sampling: SamplingSettings, guidance: Guidance, guided: bool
+) -> EncodedPrompt | Reason:
     """What the policy sees. A reply that was a call is sampled anew without an opening, which would be a text's."""
-    messages = guided_messages(item) if guided else item.prompt
+    messages = guided_messages(item, guidance) if guided else item.prompt
     is_text = item.rejected is None or not item.rejected.tool_calls
-    return fit_prompt(facts, messages, sampling, 1 + guided, item.tools, is_text)
+    return fit_prompt(facts, messages, sampling, guided_turns(guidance) if guided else 1, item.tools, is_text)
 
 
 def _is_guided(item: PromptItem, recipe: RecipeSettings, iteration: int, number: int, seed: int) -> bool:
@@ -92,6 +94,6 @@ def _is_guided(item: PromptItem, recipe: RecipeSettings, iteration: int, number:
     if item.rejected is None or item.complaint is None:
         return False
     if recipe.rules.ranks:
-        return number < round(recipe.guided_share * recipe.samples)
+        return number < round(recipe.share * recipe.samples)
     digest = hashlib.sha256(f"guided/{seed}/{item.prompt_id}/{iteration}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < recipe.guided_share
+    return int.from_bytes(digest[:8], "big") / 2**64 < recipe.share

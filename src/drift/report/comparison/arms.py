@@ -105,7 +105,7 @@ def _drops(runs: Iterable[RunView], in_iterations: bool) -> dict[str, int]:
     drops: Counter[str] = Counter()
     for run in runs:
         for stage in run.stages:
-            if (layout.iteration_of(stage.name) is not None) == in_iterations:
+            if (layout.iteration_of(stage.name) is not None) == in_iterations and not layout.is_guidance(stage.name):
                 dropped = {key: n for key, n in stage.counts.items() if key.startswith("dropped.") and n}
                 drops.update({key.removeprefix("dropped."): int(n or 0) for key, n in dropped.items()})
     return dict(drops.most_common())

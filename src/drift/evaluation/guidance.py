@@ -1,0 +1,151 @@
+"""Does guidance help this policy? `recipe.guided_share: auto` answers some prompts both ways and takes what is better.
+
+Small models often answer the complaint in place of the request, or repeat the disliked reply; larger ones gain from
+seeing both. So it is measured on the policy at hand, before each iteration, with the sampler and the scorer that the
+iteration uses.
+"""
+
+from pathlib import Path
+
+from drift.config import FEWEST_GUIDANCE_PROMPTS, GUIDED_SHARE, Config, RecipeSettings, ScorerSettings
+from drift.evaluation.results import GuidanceTrial, read_trial, write_evaluation
+from drift.policy.sampler import sample
+from drift.progress import report_note
+from drift.records import (
+    Completion,
+    Counts,
+    Guidance,
+    PromptItem,
+    Score,
+    ScorerName,
+    Truth,
+    read_jsonl,
+    stable_hash,
+    write_jsonl,
+)
+from drift.rundir import RunDir, layout
+from drift.scoring.stage import score_replies
+from drift.statistics import bootstrap_ratio
+
+GUIDED, UNGUIDED = 0, 1
+"""Sample numbers: a recipe that ranks guides the first samples of each prompt."""
+
+
+def choose_guidance(
+    cfg: Config, run: RunDir, k: int, policy: Path | str, prompts: Path, truth: Truth | None, reward: Path | None
+) -> RecipeSettings:
+    """The recipe of iteration `k`, with a share in place of `guided_share: auto`; any other recipe as it is.
+
+    The stages are kept and resumed like any other, in RUN/guidance-`k`. A note says what was measured.
+    """
+    recipe = cfg.recipe
+    if recipe.guided_share != "auto":
+        return recipe
+    folder, scorer = run.folder(layout.guidance(k)), _scorer(recipe)
+    asked = folder.stage(
+        layout.TRIAL_PROMPTS, pick_prompts, prompts=prompts, count=recipe.guidance_prompts, seed=cfg.seed, iteration=k
+    )
+    completions = folder.stage(
+        layout.COMPLETIONS, sample, policy=policy, prompts=asked, sampling=cfg.sampling,
+        recipe=both_ways(recipe.guidance), policy_settings=cfg.policy, iteration=k, seed=cfg.seed,
+    )  # fmt: skip
+    scores = folder.stage(
+        layout.SCORES, score_replies, settings=scorer, policy=policy, replies=(asked, completions),
+        policy_settings=cfg.policy, max_length=cfg.evaluation.max_length, truth=truth, seed=cfg.seed, reward=reward,
+    )  # fmt: skip
+    measured = folder.stage(
+        layout.GUIDANCE, compare_guidance, prompts=asked, completions=completions, scores=scores,
+        guidance=recipe.guidance, scorer=scorer.name, iteration=k,
+    )  # fmt: skip
+    trial = read_trial(measured)
+    report_note(in_words(trial))
+    return recipe.model_copy(update={"guided_share": trial.guided_share})
+
+
+def _scorer(recipe: RecipeSettings) -> ScorerSettings:
+    """The recipe's scorer, else hindsight, which needs the policy alone.
+
+    `self` cannot tell: given the request alone, the policy finds a reply likelier if it was sampled from that.
+    """
+    if recipe.scorer is None or recipe.scorer.name == "self":
+        return ScorerSettings(name="hindsight")
+    return recipe.scorer
+
+
+def both_ways(guidance: Guidance) -> RecipeSettings:
+    """A recipe whose first sample of each prompt is guided and whose second is not."""
+    ranked = ScorerSettings(name="hindsight")  # never asked: a recipe that ranks has to name a scorer
+    return RecipeSettings(name="best_of", samples=2, guided_share=0.5, guidance=guidance, scorer=ranked)
+
+
+def pick_prompts(out: Path, prompts: Path, count: int, seed: int, iteration: int) -> Counts:
+    """Write `count` prompts that can be guided, drawn by a hash of their ids: other ones in each iteration."""
+    items = [item for item in read_jsonl(prompts, PromptItem) if item.rejected and item.complaint]
+    drawn = sorted(items, key=lambda item: stable_hash("guidance", seed, iteration, item.prompt_id))[:count]
+    return {"rows": write_jsonl(out, drawn), "with_complaint": len(items)}
+
+
+def compare_guidance(
+    out: Path,
+    prompts: Path,
+    completions: Path,
+    scores: Path,
+    guidance: Guidance,
+    scorer: ScorerName,
+    iteration: int,
+) -> Counts:
+    """Write guidance.json: the mean scores of both ways and their paired difference.
+
+    A prompt counts if both of its replies came and have a score. Prompts of one conversation are resampled together.
+    A tie goes to unguided replies, which need no complaint: guidance has to have its whole interval above 0.
+    """
+    conversation = {item.prompt_id: item.conversation_id for item in read_jsonl(prompts, PromptItem)}
+    failed = {(row.prompt_id, row.sample) for row in read_jsonl(completions, Completion) if row.finish == "error"}
+    rows = [row for row in read_jsonl(scores, Score) if (row.prompt_id, row.sample) not in failed]
+    score_of = {(row.prompt_id, row.sample): row.score for row in rows}
+    paired = {
+        prompt_id: (guided, unguided)
+        for prompt_id in conversation
+        if (guided := score_of.get((prompt_id, GUIDED))) is not None
+        and (unguided := score_of.get((prompt_id, UNGUIDED))) is not None
+    }
+    groups = [conversation[prompt_id] for prompt_id in paired]
+    measured = len(set(groups)) >= FEWEST_GUIDANCE_PROMPTS
+    differences = [guided - unguided for guided, unguided in paired.values()]
+    gain = bootstrap_ratio(differences, [1.0] * len(paired), groups) if measured else None
+    means = [sum(side) / len(paired) for side in zip(*paired.values(), strict=True)] if gain else [None, None]
+    trial = GuidanceTrial(
+        iteration=iteration,
+        guidance=guidance,
+        scorer=scorer,
+        prompts=len(paired),
+        conversations=len(set(groups)),
+        left_out=len(conversation) - len(paired),
+        guided=means[GUIDED],
+        unguided=means[UNGUIDED],
+        difference=gain.value if gain else None,
+        low=gain.low if gain else None,
+        high=gain.high if gain else None,
+        guided_share=GUIDED_SHARE if gain and gain.low > 0 else 0.0,
+    )
+    write_evaluation(out, trial)
+    counts: Counts = {"prompts": len(paired), "left_out": trial.left_out, "guided_share": trial.guided_share}
+    return counts | ({"difference": round(gain.value, 4)} if gain else {})
+
+
+def in_words(trial: GuidanceTrial) -> str:
+    """The result in one line."""
+    decision = f"guided_share {trial.guided_share:g}"
+    if trial.difference is None or trial.low is None or trial.high is None:
+        return (
+            f"iteration {trial.iteration}: guidance cannot be measured: {trial.prompts} prompts of "
+            f"{trial.conversations} conversations have a score of both replies ({trial.scorer}), "
+            f"{FEWEST_GUIDANCE_PROMPTS} conversations are needed: {decision}"
+        )
+    side = "below" if trial.difference < 0 else "above"
+    left_out = f", {trial.left_out} more have no score" if trial.left_out else ""
+    return (
+        f"iteration {trial.iteration}: guided replies ({trial.guidance}) score {abs(trial.difference):.3f} {side} "
+        f"unguided ones on {trial.prompts} prompts by {trial.scorer} [{trial.low:+.3f}, {trial.high:+.3f}]{left_out}: "
+        f"{decision}"
+    )
