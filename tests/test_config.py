@@ -197,13 +197,6 @@ def test_on_and_off_are_words(tmp_path):
     assert load_config(written) == cfg
 
 
-def test_unset_weights_of_kto_are_left_out_so_that_stages_of_earlier_versions_are_found():
-    assert "desirable_weight" not in dump_config(Config())
-    cfg = parse_config({"recipe": {"name": "unpaired"}, "training": {"loss": "kto", "desirable_weight": 2.0}}, "test")
-    assert "desirable_weight: 2.0" in dump_config(cfg)
-    assert "undesirable_weight" not in TrainerSettings(loss="kto").model_dump()
-
-
 def test_guidance_is_measured_where_a_config_says_so():
     real = load_config(next(path for path in CONFIGS if path.stem == "real_logs"))
     assert (real.recipe.guided_share, real.recipe.guidance) == ("auto", "turn")

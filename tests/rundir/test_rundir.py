@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from drift.config import RecipeSettings, load_config
+from drift.config import load_config
 from drift.errors import DataError, DriftError
 from drift.progress import listening
 from drift.rundir import RunDir, StageInput, StageRecord, load_run
-from drift.rundir.fingerprints import code_version, package_versions, qualified_name, sha256
+from drift.rundir.fingerprints import code_version, package_versions, qualified_name
 from drift.rundir.manifest import why_redone
 
 
@@ -323,26 +323,6 @@ def test_an_input_counts_under_its_name(path: Path):
         run.stage("data/a", choose, chosen="", rejected="x")
         run.stage("data/a", choose, "", rejected="x")
     assert done == ["running", "done", "reused", "reused"]
-
-
-def recipe_stage(out: Path, recipe: RecipeSettings) -> dict[str, int]:
-    out.write_text(recipe.name)
-    return {}
-
-
-def test_a_newer_setting_leaves_keys_as_they_were_until_it_is_used(path: Path):
-    """The hash of a section is that of its JSON, as it was before the setting existed."""
-    with RunDir.open(path, "", 0) as run:
-        run.stage("data/a", recipe_stage, recipe=RecipeSettings())
-        run.stage("data/b", recipe_stage, recipe=RecipeSettings(guidance="hint"))
-    plain, used = (stage.inputs["recipe"] for stage in load_run(path).stages)
-    settings = RecipeSettings().model_dump_json()
-    for newer in ('"guidance":"turn",', '"guidance_prompts":40,'):
-        assert newer in settings
-        settings = settings.replace(newer, "")
-    assert plain.fingerprint == sha256("RecipeSettings", settings)
-    assert plain.value["guidance"] == "turn"
-    assert used.fingerprint != plain.fingerprint
 
 
 def test_inputs_that_the_function_does_not_take_are_refused(path: Path):

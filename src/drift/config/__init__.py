@@ -28,7 +28,6 @@ from drift.config.trainer import (
     TrainerSettings,
     TrainingSettings,
     WarmStartSettings,
-    is_unset,
 )
 
 __all__ = [
@@ -57,7 +56,6 @@ __all__ = [
     "VllmSettings",
     "WarmStartSettings",
     "dump_config",
-    "is_unset",
     "load_config",
     "parse_config",
     "read_yaml",

@@ -16,9 +16,6 @@ class Settings(BaseModel):
     MOVED: ClassVar[tuple[str, ...]] = ()
     """Settings of earlier versions that stand under `experimental` today."""
 
-    NEWER: ClassVar[tuple[str, ...]] = ()
-    """Settings that say what earlier versions did at their default: the keys of stages leave them out there."""
-
     RENAMED: ClassVar[dict[str, tuple[str, dict[Any, str]]]] = {}
     """Settings of earlier versions by their name: today's name, and today's value for each of theirs."""
 

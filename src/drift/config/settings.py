@@ -201,7 +201,6 @@ class RecipeSettings(Settings):
     """
 
     FIXED: ClassVar[dict[str, float]] = {"max_similarity": 0.98}
-    NEWER: ClassVar[tuple[str, ...]] = ("guidance", "guidance_prompts")
 
     name: Annotated[str, AfterValidator(known_recipe), Field(examples=list(RECIPE_RULES))] = "drift"
     guided_share: Annotated[

@@ -9,10 +9,6 @@ from drift.config.section import Settings
 from drift.records import LossName, MarginUnit
 
 
-def is_unset(value: object) -> bool:
-    return value is None
-
-
 class ExperimentalTraining(Settings):
     """For experiments. `margin_unit`: the anchored loss's `margin` counts per reply (`sequence`) or per `token`."""
 
@@ -58,9 +54,8 @@ class TrainerSettings(Settings):
     shard: bool = False
     report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     experimental: ExperimentalTraining = ExperimentalTraining()
-    # left out of the file and of a stage's key where unset, so that stages of earlier versions are found
-    desirable_weight: PositiveFloat | None = Field(default=None, exclude_if=is_unset)
-    undesirable_weight: PositiveFloat | None = Field(default=None, exclude_if=is_unset)
+    desirable_weight: PositiveFloat | None = None
+    undesirable_weight: PositiveFloat | None = None
 
     @property
     def kl_batch_size(self) -> int | None:

@@ -12,7 +12,7 @@ import orjson
 
 from drift.errors import DataError, first_problem
 from drift.records.messages import MESSAGE_EXTRAS, ChatMessage
-from drift.records.pairs import Completion, Drop
+from drift.records.pairs import Drop
 
 Record = TypeVar("Record")
 Counts = dict[str, int | float]
@@ -35,15 +35,14 @@ def _plain(value: object) -> object:
     if not is_dataclass(value):
         return str(value)
     named = {name: getattr(value, name) for name in _field_names(type(value))}
-    return {**named, **value.extras()} if isinstance(value, ChatMessage | Completion) else named
+    return {**named, **value.extras()} if isinstance(value, ChatMessage) else named
 
 
 @cache
 def _field_names(record: type) -> tuple[str, ...]:
-    """The fields to write of every row; those of `extras` are written where they are set."""
-    optional = {ChatMessage: (*MESSAGE_EXTRAS, "has_media"), Completion: ("guidance",)}
-    left_out = next((names for kind, names in optional.items() if issubclass(record, kind)), ())
-    return tuple(field.name for field in fields(record) if field.name not in left_out)
+    """The fields to write of every row; those of MESSAGE_EXTRAS are written where they are set."""
+    optional = (*MESSAGE_EXTRAS, "has_media") if issubclass(record, ChatMessage) else ()
+    return tuple(field.name for field in fields(record) if field.name not in optional)
 
 
 @cache

@@ -1,7 +1,7 @@
 """From a disliked reply to a pair: prompt items, fresh completions, preference pairs, scores and judgements."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from drift.records.messages import ChatMessage, ToolCall
 from drift.records.names import Finish, Guidance, Reason, Split
@@ -34,8 +34,7 @@ class PromptItem:
 class Completion:
     """A fresh reply. `text`: the answer; `reasoning`: the thoughts before it; `tool_calls`: the calls in it, parsed.
 
-    `token_ids`: everything that the policy wrote. `guidance`: the form of the prompt, if it was guided; the default is
-    not written to files.
+    `token_ids`: everything that the policy wrote. `guidance`: the form of the prompt, if it was guided.
     """
 
     prompt_id: str
@@ -51,10 +50,6 @@ class Completion:
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     guidance: Guidance = "turn"
-
-    def extras(self) -> dict[str, Any]:
-        """The optional fields that are set, by name."""
-        return {} if self.guidance == "turn" else {"guidance": self.guidance}
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,8 +127,7 @@ def _describe(value: object, root: Path, digests: Digests) -> StageInput:
         path = value.relative_to(root) if value.is_relative_to(root) else value.absolute()
         return StageInput(path.as_posix(), digests.content(value))
     if isinstance(value, BaseModel):
-        text = value.model_dump_json(exclude=_newer_at_default(value))
-        return StageInput(value.model_dump(mode="json"), sha256(type(value).__name__, text))
+        return StageInput(value.model_dump(mode="json"), sha256(type(value).__name__, value.model_dump_json()))
     if isinstance(value, tuple):
         parts = [_describe(part, root, digests) for part in value]
         return StageInput([part.value for part in parts], sha256("tuple", *(part.fingerprint for part in parts)))
@@ -137,9 +136,3 @@ def _describe(value: object, root: Path, digests: Digests) -> StageInput:
     if isinstance(value, Fingerprinted):
         return StageInput(type(value).__name__, value.fingerprint())
     raise TypeError(f"a stage cannot depend on a {type(value).__name__}: give it a fingerprint() method")
-
-
-def _newer_at_default(settings: BaseModel) -> set[str]:
-    """The settings that change nothing as they stand: a stage has the key that it had before they existed."""
-    newer: tuple[str, ...] = getattr(type(settings), "NEWER", ())
-    return {name for name in newer if getattr(settings, name) == type(settings).model_fields[name].default}

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from drift.config import LoraSettings, PolicySettings, Settings, TrainerSettings, is_unset
+from drift.config import LoraSettings, PolicySettings, Settings, TrainerSettings
 from drift.errors import DataError
 from drift.policy.model import Policy, load_policy, tokenizer_id
 from drift.progress import report_progress
@@ -49,7 +49,7 @@ class ReferenceSettings(Settings):
     template_arguments: dict[str, Any]
     date: str | None
     micro_batch_tokens: int = Field(exclude=True)
-    kl_batch_size: int | None = Field(default=None, exclude_if=is_unset)
+    kl_batch_size: int | None = None
 
     @classmethod
     def of(cls, training: TrainerSettings, policy: PolicySettings) -> "ReferenceSettings":
