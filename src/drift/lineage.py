@@ -139,7 +139,10 @@ def _label(run: RunView, pair: PreferencePair) -> FeedbackLabel | None:
 
 
 def _completion(run: RunView, folder: str, pair: PreferencePair) -> Completion | None:
+    """The fresh reply that the pair was made of; None if its replies stand in the logs."""
     file = run.file(f"{folder}/{layout.COMPLETIONS}")
+    if not pair.chosen:
+        return None
     chosen = pair.chosen[-1]
     return next(
         (

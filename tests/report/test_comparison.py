@@ -93,7 +93,7 @@ def read_page(folder: Path) -> tuple[str, str]:
 def test_what_is_told_apart_comes_first(tmp_path: Path):
     html, words = read_page(write_folder(tmp_path / "runs"))
     assert "ours gained most 0.600 → 0.700 +0.100 +0.050 to +0.150" in words
-    assert "Of 3 arms, 1 is better than the shared warm start, 1 is worse, 1 without a clear difference." in words
+    assert "Of 3 arms, 1 is better than the warm start that they began with, 1 is worse, 1 without a clear difference." in words
     assert "ours − theirs ours is better +0.120" in words
     assert "worst − theirs worst is worse −0.180" in words
     assert "theirs − ours no clear difference" in words
