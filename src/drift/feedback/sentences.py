@@ -19,12 +19,13 @@ _END = re.compile(
 )
 _OPENING = re.compile("[ \\t\\n\"“„‘'«([{*_`]*(.?)")
 _LAST_WORD = re.compile(r"[^\s(\[{\"“'‘/]*\Z")
-_INITIALS = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")
 _NUMBER_OF_A_LIST = re.compile(r"(?:^|\n)[ \t]*\(?(?:\d{1,3}|[A-Za-z])\Z")
 
-_ALWAYS_SHORT = frozenset("dr mr mrs ms prof st e.g i.e eg ie vs approx cf jr sr viz incl resp".split())
-_SHORT_BEFORE_A_NUMBER = frozenset("no nos fig figs p pp vol ch sec eq ver v ca".split())
-_SHORT_BEFORE_A_SMALL_LETTER = frozenset("etc al a.m p.m u.s u.k inc ltd co corp dept est min max avg".split())
+_ALWAYS_SHORT = re.compile(r"dr|mr|mrs|ms|prof|st|e\.g|i\.e|eg|ie|vs|approx|cf|jr|sr|viz|incl|resp", re.IGNORECASE)
+_SHORT_BEFORE_A_NUMBER = re.compile(r"nos?|figs?|pp?|vol|ch|sec|eq|ver|v|ca", re.IGNORECASE)
+_SHORT_BEFORE_A_SMALL_LETTER = re.compile(
+    r"etc|al|(?:[^\W\d_]\.)+[^\W\d_]|inc|ltd|co|corp|dept|est|min|max|avg", re.IGNORECASE
+)
 
 
 def sentences(text: str, longest: int) -> list[str]:
@@ -80,11 +81,11 @@ def _abbreviates(before: str, following: str) -> bool:
     word = _LAST_WORD.search(before)
     token = word[0] if word else ""
     is_initial = len(token) == 1 and token.isupper() and token != "I"
-    if is_initial or token.lower() in _ALWAYS_SHORT:
+    if is_initial or _ALWAYS_SHORT.fullmatch(token):
         return following != ""
-    if token.lower() in _SHORT_BEFORE_A_NUMBER:
+    if _SHORT_BEFORE_A_NUMBER.fullmatch(token):
         return following.isdigit()
-    return following.islower() and (token.lower() in _SHORT_BEFORE_A_SMALL_LETTER or bool(_INITIALS.fullmatch(token)))
+    return following.islower() and _SHORT_BEFORE_A_SMALL_LETTER.fullmatch(token) is not None
 
 
 def _pieces(text: str, start: int, end: int, longest: int) -> Iterator[tuple[int, int]]:
