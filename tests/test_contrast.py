@@ -50,7 +50,7 @@ def themes(sheet: str) -> tuple[dict[str, str], dict[str, str]]:
 def test_the_formula_gives_the_known_values():
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.478, abs=0.001)
-    assert contrast("#5898d4", "#ffffff") == pytest.approx(3.05, abs=0.01)  # the buttons as they were
+    assert contrast("#5898d4", "#ffffff") == pytest.approx(3.06, abs=0.01)  # the buttons as they were: too faint
 
 
 @pytest.mark.parametrize("room", SHEETS)

@@ -1,8 +1,9 @@
-"""A store of twelve labelled chats with a hostile reply, a run with pairs, and `drift review` as its own process."""
+"""A store of twelve labelled chats with a hostile reply, a run with pairs, and the review server."""
 
 import re
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,6 +15,10 @@ from typing import NamedTuple
 import pytest
 
 from drift.records import ChatMessage, Conversation, FeedbackLabel, Message, PreferencePair, write_jsonl
+from drift.review.audit import Audit
+from drift.review.comparison import BlindComparison
+from drift.review.pages import Pages
+from drift.review.server import ReviewServer, Site
 from drift.store import Store
 
 HOSTILE = "<script>document.title = 'taken'</script><img src='http://example.invalid/x.png'> & <b>bold</b>"
@@ -28,8 +33,8 @@ class Answer(NamedTuple):
 class Visitor:
     """A browser as far as the server sees one: cookies, redirections, forms."""
 
-    def __init__(self, address: str, process: subprocess.Popen) -> None:
-        self.address, self.process = address, process
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.home = address.split("/?")[0]
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 
@@ -72,9 +77,23 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def visitor(store: Store, run: Path) -> Iterator[Visitor]:
+    """Someone who was let in by a server that runs in this process."""
+    pages = Pages(Audit(store, "ann"), BlindComparison(run, store.reviews, "ann"))
+    with ReviewServer(0, Site(pages), "the-token") as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        visitor = Visitor(f"http://127.0.0.1:{server.server_port}/?token=the-token")
+        assert visitor.get(visitor.address).status == 200
+        yield visitor
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
 def served() -> Callable:
     @contextmanager
-    def serve(store: Store, *options: str) -> Iterator[Visitor]:
+    def serve(store: Store, *options: str) -> Iterator[tuple[Visitor, subprocess.Popen]]:
         command = [sys.executable, "-m", "drift", "review", "--store", str(store.path), "--no-browser", "--json"]
         pipe = subprocess.PIPE
         process = subprocess.Popen([*command, "--reviewer", "ann", *options], stderr=pipe, stdout=pipe, text=True)
@@ -83,7 +102,7 @@ def served() -> Callable:
             told = process.stderr.readline()
             address = re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", told)
             assert address, told + process.stderr.read()
-            yield Visitor(address[0], process)
+            yield Visitor(address[0]), process
         finally:
             process.kill()
             process.communicate()

@@ -14,7 +14,7 @@ def press(page, key: str) -> None:
 
 
 def test_ten_turns_by_keyboard_survive_a_reload_and_nothing_leaves_the_machine(store, served):
-    with browser() as opened, served(store) as visitor:
+    with browser() as opened, served(store) as (visitor, process):
         page, asked = opened.new_page(), []
         page.set_default_timeout(120_000)
         page.on("request", lambda request: asked.append(request.url))
@@ -32,16 +32,16 @@ def test_ten_turns_by_keyboard_survive_a_reload_and_nothing_leaves_the_machine(s
         press(page, "k")
         assert "10 of 12 decided" in page.locator(".progress").inner_text()
         assert {re.split(r"[/:?]+", u)[1] for u in asked if not u.startswith("data:")} == {"127.0.0.1"}
-        visitor.process.send_signal(signal.SIGINT)
-        out, _ = visitor.process.communicate(timeout=60)
-    assert visitor.process.returncode == 0
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
     assert json.loads(out.splitlines()[-1]) == {"store": str(store.path), "reviews": 10, "by_you": 10}
     counted = [label.labeller for label in Store(store.path).labels()]
     assert counted.count("review") == 9  # the one that was passed over keeps its own label
 
 
 def test_everything_is_reached_by_tab_and_letters_can_be_switched_off(store, served):
-    with browser() as opened, served(store) as visitor:
+    with browser() as opened, served(store) as (visitor, _):
         page = opened.new_page()
         page.set_default_timeout(120_000)
         page.goto(visitor.address)
@@ -72,7 +72,7 @@ def test_everything_is_reached_by_tab_and_letters_can_be_switched_off(store, ser
 
 def test_pages_fit_a_phone_and_axe_finds_nothing(store, run, served):
     axe = axe_script()
-    with browser() as opened, served(store, "--run", str(run)) as visitor:
+    with browser() as opened, served(store, "--run", str(run)) as (visitor, _):
         page = opened.new_context(bypass_csp=True).new_page()
         page.set_default_timeout(120_000)
         page.goto(visitor.address)

@@ -33,13 +33,6 @@ class Page(HTMLParser):
         return {field["name"]: field["value"] for field in self.of("input") if field.get("type") == "hidden"}
 
 
-@pytest.fixture
-def visitor(store, run, served):
-    with served(store, "--run", str(run)) as visitor:
-        assert visitor.get(visitor.address).status == 200
-        yield visitor
-
-
 def decide(visitor, verdict: str) -> Page:
     asked = Page(visitor.get().text)
     return Page(visitor.post("/", verdict=verdict, **asked.hidden).text)
@@ -189,7 +182,7 @@ def test_a_damaged_store_is_named_in_the_page_and_the_server_goes_on(visitor, st
 
 
 def test_a_wrong_token_gets_nothing_and_the_right_one_works_once(store, served):
-    with served(store) as visitor:
+    with served(store) as (visitor, _):
         assert visitor.get("/?token=wrong").status == 403
         assert visitor.get().status == 403
         assert visitor.post("/", verdict="SAT", conversation="c1", reply="1").status == 403
@@ -203,7 +196,7 @@ def test_a_wrong_token_gets_nothing_and_the_right_one_works_once(store, served):
             made = visitor.post("/", {"Origin": origin}, verdict="SAT", conversation="c1", reply="1")
             assert made.status == 403
         assert list(Store(store.path).reviews.all(Review)) == []
-        other = type(visitor)(visitor.address, visitor.process)
+        other = type(visitor)(visitor.address)
         assert other.get(visitor.address).status == 403
 
 

@@ -79,7 +79,10 @@ ASKED = (
     "Read the marked reply and the user's next message, and say whether that message shows that the user was "
     "dissatisfied with the reply, satisfied, or neither."
 )
-ASKED_PAIR = "Both replies answer the same request: say which one is better. One is the reply that a user disliked, the other a fresh one."
+ASKED_PAIR = (
+    "Say which of the two replies to the same request is better: one is the reply that a user disliked, the other a "
+    "fresh one from the model."
+)
 
 
 @dataclass(frozen=True, slots=True)
