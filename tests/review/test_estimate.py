@@ -1,10 +1,12 @@
 """Precision, recall and kappa against numbers worked out by hand and against a simulated truth."""
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 
 from drift.records import FeedbackLabel
-from drift.review.estimate import estimate_quality, reviewer_agreement
+from drift.review.estimate import PACE_OF, estimate_quality, reviewer_agreement, seconds_left
 from drift.review.queue import build_queue, item_key
 
 
@@ -72,3 +74,24 @@ def test_where_everything_is_called_disliked_recall_is_one():
     quality = estimate_quality(queue, {item_key(label): "DSAT" for label in queue.disliked[:4]})
     assert quality.recall is not None
     assert (quality.recall.value, quality.recall.low, quality.recall.high) == (1, 1, 1)
+
+
+def at(*minutes: float) -> list[str]:
+    return [
+        (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=m)).isoformat(timespec="milliseconds") for m in minutes
+    ]
+
+
+@pytest.mark.parametrize(
+    ("times", "left"),
+    [
+        (at(), None),
+        (at(0, 1, 2), None),
+        (at(0, 1, 2, 3), 600.0),
+        (at(0, 1, 2, 240, 241), 600.0),  # a break is no pace
+        (at(3, 2, 1, 0), 0.0),  # the clock was set back
+        (at(*range(0, 300, 10), *range(300, 300 + PACE_OF)), 600.0),  # the present pace, not that of the start
+    ],
+)
+def test_time_left_at_the_present_pace(times, left):
+    assert seconds_left(times, 10) == left

@@ -1,1 +1,1 @@
-"""A web page on loopback where people audit labels and compare replies. Needs the extra `ui`."""
+"""A web page on loopback where people audit labels and compare replies."""

@@ -1,20 +1,30 @@
 """One reviewer's audit of a store: the next reply, the decisions, and the estimates from them. Knows no web page."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from drift.records import FeedbackLabel, Verdict
-from drift.review.estimate import Quality, ReviewerAgreement, estimate_quality, reviewer_agreement, verdicts_of
+from drift.review.estimate import (
+    Quality,
+    ReviewerAgreement,
+    estimate_quality,
+    reviewer_agreement,
+    seconds_left,
+    verdicts_of,
+)
 from drift.review.queue import Queue, build_queue, item_key
 from drift.store import Review, Store
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`agreement`: with each other reviewer, on the replies that both decided."""
+    """`decided` and `total`: of the queue. `seconds_left`: None before a pace is known. `agreement`: with each other
+    reviewer, on the replies that both decided."""
 
     decided: int
     total: int
+    seconds_left: float | None
     quality: Quality
     agreement: dict[str, ReviewerAgreement]
 
@@ -25,12 +35,29 @@ class Audit:
     def __init__(self, store: Store, reviewer: str) -> None:
         self.store = store
         self.reviewer = reviewer
-        self.queue: Queue = build_queue(store.labels(reviewed=False))
+        self._labels: dict[tuple[str, int], FeedbackLabel] = {}
+        self.queue: Queue = build_queue(self._remembering(store.labels(reviewed=False), set(self._verdicts())))
+        self._labels |= {item_key(label): label for label in self.queue.order}
+
+    def _remembering(self, labels: Iterable[FeedbackLabel], reviewed: set[tuple[str, int]]) -> Iterator[FeedbackLabel]:
+        """Keep the labels that were decided on: the queue may not hold them any more, and a decision may be changed."""
+        for label in labels:
+            if item_key(label) in reviewed:
+                self._labels[item_key(label)] = label
+            yield label
 
     def current(self) -> FeedbackLabel | None:
         """The next reply to decide on; None at the end of the queue."""
         decided = self._verdicts()
         return next((label for label in self.queue.order if item_key(label) not in decided), None)
+
+    def label(self, conversation_id: str, reply_index: int) -> FeedbackLabel | None:
+        """The label of a reply of the queue, or of one that was decided on; None for any other."""
+        return self._labels.get((conversation_id, reply_index))
+
+    def decisions(self) -> list[Review]:
+        """This reviewer's decisions, the latest first."""
+        return list(self.store.reviews.all(Review, self.reviewer))[::-1]
 
     def decide(self, label: FeedbackLabel, verdict: Verdict | None) -> None:
         """Durable on return. If the reviewer agrees with the label, its subtype and evidence stay."""
@@ -55,12 +82,14 @@ class Audit:
         by_reviewer: dict[str, list[Review]] = defaultdict(list)
         for review in self.store.reviews.all(Review):
             by_reviewer[review.reviewer].append(review)
-        mine = verdicts_of(by_reviewer.pop(self.reviewer, []))
+        own = by_reviewer.pop(self.reviewer, [])
+        mine = verdicts_of(own)
         agreements = {name: reviewer_agreement(mine, verdicts_of(theirs)) for name, theirs in by_reviewer.items()}
-        in_queue = sum(item_key(label) in mine for label in self.queue.order)
+        in_queue, total = sum(item_key(label) in mine for label in self.queue.order), len(self.queue.order)
         return Progress(
             in_queue,
-            len(self.queue.order),
+            total,
+            seconds_left([review.decided_at for review in own], total - in_queue),
             estimate_quality(self.queue, mine),
             {name: agreement for name, agreement in agreements.items() if agreement is not None},
         )

@@ -11,6 +11,7 @@ from typing import Literal
 
 from drift.errors import DataError
 from drift.records import PreferencePair, read_jsonl
+from drift.review.estimate import seconds_left
 from drift.rundir import layout
 from drift.statistics import Share, posterior_share
 from drift.store import ReviewedPreference, Reviews
@@ -20,11 +21,13 @@ Side = Literal["left", "right", "tie"]
 
 @dataclass(frozen=True, slots=True)
 class AuditedImprovement:
-    """`p_imp`: share of decided pairs in which the fresh reply won (a tie counts half); None without one."""
+    """`p_imp`: share of decided pairs in which the fresh reply won (a tie counts half); None without one.
+    `seconds_left`: None before a pace is known."""
 
     p_imp: Share | None
     decided: int
     total: int
+    seconds_left: float | None
 
 
 class BlindComparison:
@@ -53,6 +56,13 @@ class BlindComparison:
         decided = {preference.pair_id for preference in self._mine()}
         return next((pair for pair in self.pairs if pair.pair_id not in decided), None)
 
+    def pair(self, pair_id: str) -> PreferencePair | None:
+        return next((pair for pair in self.pairs if pair.pair_id == pair_id), None)
+
+    def decisions(self) -> list[ReviewedPreference]:
+        """This reviewer's decisions on the run's pairs, the latest first."""
+        return self._mine()[::-1]
+
     def decide(self, pair: PreferencePair, side: Side | None) -> None:
         """Durable on return. None: skipped."""
         fresh: Side = "left" if fresh_is_left(pair) else "right"
@@ -63,9 +73,11 @@ class BlindComparison:
         return self._reviews.undo(ReviewedPreference, self.reviewer, self.run)
 
     def improvement(self) -> AuditedImprovement:
-        winners = [preference.winner for preference in self._mine()]
+        mine = self._mine()
+        winners = [preference.winner for preference in mine]
         points = [{"chosen": 1.0, "rejected": 0.0, "tie": 0.5}[winner] for winner in winners if winner]
-        return AuditedImprovement(posterior_share(sum(points), len(points)), len(winners), len(self.pairs))
+        left = seconds_left([preference.decided_at for preference in mine], max(0, len(self.pairs) - len(winners)))
+        return AuditedImprovement(posterior_share(sum(points), len(points)), len(winners), len(self.pairs), left)
 
     def _mine(self) -> list[ReviewedPreference]:
         return list(self._reviews.all(ReviewedPreference, self.reviewer, self.run))

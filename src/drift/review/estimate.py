@@ -2,12 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from datetime import datetime
+from itertools import pairwise, takewhile
+from statistics import median
 
 from drift.records import FeedbackLabel
 from drift.review.queue import Queue, item_key
 from drift.statistics import Share, Stratum, cohens_kappa, estimate_strata, posterior_share
 from drift.store import Review
+
+PACE_FROM, PACE_OF = 4, 21
+"""Decisions from which a pace is told, and the number of the latest ones that it is measured on."""
 
 Verdicts = Mapping[tuple[str, int], str | None]
 """A reviewer's verdict on each reply, by its key; None: skipped."""
@@ -35,6 +40,15 @@ class ReviewerAgreement:
 
 def verdicts_of(reviews: Iterable[Review]) -> dict[tuple[str, int], str | None]:
     return {(review.conversation_id, review.reply_index): review.label for review in reviews}
+
+
+def seconds_left(decided_at: Sequence[str], remaining: int) -> float | None:
+    """Time for the `remaining` decisions at the present pace: the median gap between the latest ones, so that a break
+    hardly counts. `decided_at`: ISO times in the order of the decisions. None: too few of them."""
+    times = [datetime.fromisoformat(at) for at in decided_at[-PACE_OF:]]
+    if len(times) < PACE_FROM:
+        return None
+    return remaining * max(0.0, median((after - before).total_seconds() for before, after in pairwise(times)))
 
 
 def estimate_quality(queue: Queue, verdicts: Verdicts) -> Quality:

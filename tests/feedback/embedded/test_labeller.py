@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from drift.errors import DataError
 from drift.feedback.embedded.features import BUCKETS
-from drift.feedback.embedded.labeller import EmbeddedLabeller, clauses
+from drift.feedback.embedded.labeller import LONGEST_EVIDENCE, EmbeddedLabeller, read_sentences
 from drift.feedback.embedded.model import WEIGHTS, load_model, save_model
 from drift.records import Conversation, Message
 
@@ -94,10 +94,29 @@ def test_the_judged_reply_is_the_message_right_before(labeller):
     assert [(label.reply_index, label.user_index) for label in labels] == [(0, 1), (5, 6)]
 
 
-def test_evidence_is_the_clause_that_complains(labeller, chat):
-    text = "I read the list on the train home. That is wrong, you forgot a word! My sister lives in Rome."
-    (label,) = labeller.label([chat(REQUEST, REPLY, text)])
-    assert label.evidence == "That is wrong, you forgot a word!"
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "That is wrong, you forgot a word!",
+        'You did it wrong, it should end with "Bye for now.", you forgot it.',
+        "Thanks, but this is still wrong (e.g. the last word. Again!) in your list.",
+        "You missed something",
+    ],
+)
+@pytest.mark.parametrize("before", ["I read the list on the train home. ", "The train was on time. " * 80])
+def test_evidence_is_the_sentence_that_complains(labeller, chat, complaint, before):
+    after = ". My sister lives in Rome." if complaint[-1].isalpha() else " My sister lives in Rome."
+    (label,) = labeller.label([chat(REQUEST, REPLY, before + complaint + after)])
+    assert (label.label, label.evidence) == ("DSAT", complaint + after[0].strip())
+
+
+def test_only_sentences_that_the_labeller_reads_are_evidence_and_they_are_whole():
+    first, last = "It begins with " + "many words " * 30, "And it ends with " + "more words " * 30
+    text = f"{first}here. {'This is not read. ' * 300}{last}here."
+    assert read_sentences(text) == [f"{first}here.", f"{last}here."]
+    endless = "word " * 5000
+    assert [len(part) <= LONGEST_EVIDENCE and set(part.split()) for part in read_sentences(endless)] == [{"word"}] * 2
+    assert read_sentences("?!") == ["?!"]
 
 
 @settings(deadline=None, max_examples=60)
@@ -115,10 +134,10 @@ def test_evidence_is_verbatim_whatever_the_text(labeller, texts, opening):
 
 
 @given(st.text(min_size=1))
-def test_clauses_are_verbatim_and_never_none(text):
-    found = clauses(text)
+def test_sentences_are_verbatim_and_never_none(text):
+    found = read_sentences(text)
     assert found
-    assert all(clause in text for clause in found)
+    assert all(sentence in text for sentence in found)
 
 
 @pytest.mark.parametrize("text", ["a" * 100_000, "That is wrong. " * 7_000, "\x00" * 100_000, "İß😀 wrong " * 10_000])

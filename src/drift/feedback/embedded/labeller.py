@@ -6,7 +6,6 @@ what the user writes next.
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,13 +17,14 @@ from drift.feedback.embedded.features import VERSION, Batch, Turn, features, fea
 from drift.feedback.embedded.language import english
 from drift.feedback.embedded.model import LINEAR, VERDICTS, WEIGHTS, TurnScorer, load_model
 from drift.feedback.embedded.spell import HEAD, TAIL
+from drift.feedback.sentences import sentence_spans
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
 from drift.turns import as_text, judged_reply
 
 BATCH = 512  # turns
 DECISION = 0.5  # the least probability of a DSAT or SAT verdict
-CLAUSE_SCORES = (LINEAR.index("plain"), LINEAR.index("sat"))
-CLAUSE = re.compile(r"(?:[^.!?;\n,]|[.,](?=\w)|,(?! but| however))+[.!?]*")
+SENTENCE_SCORES = (LINEAR.index("plain"), LINEAR.index("sat"))
+LONGEST_EVIDENCE = 1000  # characters
 
 
 class ReactingTurn(NamedTuple):
@@ -106,11 +106,12 @@ class EmbeddedLabeller:
         return {i: (model.subtype_names[kind], span) for i, kind, span in zip(places, kinds, spans, strict=True)}
 
     def _evidence(self, texts: Sequence[str], columns: Sequence[int]) -> list[str]:
-        """For each text the clause that, scored alone, has the highest score for its verdict."""
-        spans = [clauses(text) for text in texts]
-        scores = self.scorer.linear(features_of_texts([clause for part in spans for clause in part]))[:, CLAUSE_SCORES]
+        """For each text the sentence that, scored alone, has the highest score for its verdict."""
+        parts = [read_sentences(text) for text in texts]
+        every = features_of_texts([sentence for part in parts for sentence in part])
+        scores = self.scorer.linear(every)[:, SENTENCE_SCORES]
         loudest, begin = [], 0
-        for part, column in zip(spans, columns, strict=True):
+        for part, column in zip(parts, columns, strict=True):
             loudest.append(part[int(scores[begin : begin + len(part), column].argmax())])
             begin += len(part)
         return loudest
@@ -124,13 +125,18 @@ def _verdict(reason: str | None, p_dsat: float, p_sat: float) -> Verdict:
     return "DSAT" if p_dsat >= p_sat else "SAT"
 
 
-def clauses(text: str) -> list[str]:
-    """The sentences and clauses of the part of a text that the labeller reads, verbatim; at least one."""
-    read = [text] if len(text) <= HEAD + TAIL else [text[:HEAD], text[-TAIL:]]
-    spans = [
-        clause for part in read for clause in map(str.strip, CLAUSE.findall(part)) if any(map(str.isalnum, clause))
-    ]
-    return spans or [text.strip()[:HEAD]]
+def read_sentences(text: str) -> list[str]:
+    """The sentences of which the labeller reads a part, whole and verbatim; at least one."""
+    size = len(text)
+    if size <= HEAD + TAIL:
+        spans = list(sentence_spans(text, LONGEST_EVIDENCE))
+    else:  # a part that is cut in a sentence longer than that is cut again, between words
+        late = max(0, size - TAIL - LONGEST_EVIDENCE)
+        first = sentence_spans(text[: HEAD + LONGEST_EVIDENCE], LONGEST_EVIDENCE)
+        last = sentence_spans(text[late:], LONGEST_EVIDENCE)
+        spans = [span for span in first if span[0] < HEAD]
+        spans += [(late + start, late + end) for start, end in last if late + end > size - TAIL]
+    return [text[start:end] for start, end in spans] or [text.strip()[:HEAD]]
 
 
 def _abstain_reasons(turns: Sequence[Turn], batch: Batch) -> list[str | None]:

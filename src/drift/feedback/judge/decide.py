@@ -4,7 +4,6 @@ It is asked for the label of every turn first. For turns that are not neutral it
 passage that shows it (one of the turn's own sentences), and whether each item of the rubric holds.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 
 from drift.endpoint import DecisionRequest, Endpoint, Question, Reply, Unanswered
@@ -13,11 +12,14 @@ from drift.feedback.judge.prompt import SUBTYPES, instructions
 from drift.feedback.judge.rubric import HARDEST, Rubric
 from drift.feedback.judge.verdict import TurnVerdict, abstained
 from drift.feedback.judge.window import Window
+from drift.feedback.sentences import sentences
 from drift.records import Verdict
 
 MOST_QUESTIONS = 64
 """Questions per request (transformers serve refuses more)."""
 MOST_PASSAGES = 20
+LONGEST_PASSAGE = 300
+"""Characters; a longer sentence is offered in pieces."""
 HOLDS_FROM = 0.5
 """Probability from which an item of the rubric holds."""
 
@@ -26,7 +28,6 @@ _OPTIONS = {
     "SAT": "It thanks, praises, accepts or confirms.",
     "NEUTRAL": "A follow-up, a new request, input or a new wish, without criticism.",
 }
-_SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 
 
 def decide(endpoint: Endpoint, window: Window, rubric: Rubric) -> list[TurnVerdict] | Unanswered:
@@ -97,8 +98,7 @@ def _request(window: Window, rubric: Rubric, questions: Mapping[str, Question]) 
 
 def _passages(text: str) -> list[str]:
     """The sentences of a turn, each verbatim; the first and the last ones of a long turn."""
-    passages = [part for part in map(str.strip, _SENTENCE.findall(text)) if any(map(str.isalnum, part))]
-    passages = list(dict.fromkeys(part[:300].strip() for part in passages)) or [text.strip()[:300]]
+    passages = list(dict.fromkeys(sentences(text, LONGEST_PASSAGE))) or [text.strip()[:LONGEST_PASSAGE]]
     half = MOST_PASSAGES // 2
     return passages if len(passages) <= MOST_PASSAGES else passages[:half] + passages[-half:]
 
