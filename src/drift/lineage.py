@@ -90,7 +90,7 @@ def trace(run_path: Path, asked: str) -> Traced:
     run = load_run(run_path)
     store = first_store(run.store_folders)
     ids = {asked, *(c.conversation_id for c in _of_source(store, asked))}
-    all_pairs = [(file, pair) for file in _pair_files(run) for pair in read_jsonl(run.path / file, PreferencePair)]
+    all_pairs = [(file, pair) for file in run.pair_files for pair in read_jsonl(run.path / file, PreferencePair)]
     matches = [row for row in all_pairs if ids & {row[1].pair_id, row[1].prompt_id, row[1].conversation_id}]
     if not matches:
         raise DataError(
@@ -163,12 +163,6 @@ def _record(run: RunView, name: str) -> StageRecord | None:
     return next((stage for stage in run.stages if stage.name == name), None)
 
 
-def _pair_files(run: RunView) -> list[str]:
-    """The run's files of pairs in the order of training; the warm start's come first."""
-    names = [stage.name for stage in run.stages if stage.name.endswith(f"/{layout.PAIRS}")]
-    return sorted((name for name in names if not name.startswith(f"{layout.HELDOUT_REPLIES}/")), key=_iteration)
-
-
 def _iteration(file: str) -> int:
     return layout.iteration_of(file) or 0
 
@@ -190,7 +184,7 @@ def forgotten_in(runs: Sequence[RunView], store: Store | None = None) -> dict[Pa
     marked: dict[Path, ForgottenTraces] = {}
     for run in runs:
         held = _held(run, _forgotten_by(store or first_store(run.store_folders)))
-        pairs = {file: held[file] for file in _pair_files(run) if file in held}
+        pairs = {file: held[file] for file in run.pair_files if file in held}
         base = _base_of(run)
         heir = base is not None and any(
             mark.policies and base.is_relative_to(at.resolve()) for at, mark in marked.items()

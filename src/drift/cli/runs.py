@@ -1,5 +1,6 @@
 """`drift run` and what works on run folders: runs, report, export, trace."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from drift.cli.console import console, progress, summary, watching_stages
 from drift.cli.options import JsonFlag
-from drift.cli.views import show_trace
+from drift.cli.views import show_run, show_trace
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
@@ -15,6 +16,12 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")
 def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, for example configs/real_logs.yaml.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/NAME-HASH.")] = None,
+    parent: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN", help="Start from this run's policy and store; learn from what came since."
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, for example training.beta=0.2; repeatable."),
@@ -23,18 +30,19 @@ def run(
 ) -> None:
     """Learn from chat logs: ingest, label, warm start, then K iterations of sampling, pairing and training.
 
-    The same command again resumes.
+    The same command again resumes. With --from, nothing is trained if nothing came since (docs/production.md).
 
     Example: drift run configs/real_logs.yaml --set logs='\\[chats.json]'
     """
     from drift.config import load_config
 
-    settings = load_config(config, tuple(overrides or ()))  # report a typo before torch loads, which takes seconds
+    chain = () if parent is None else (f"from={json.dumps(str(parent))}",)
+    settings = load_config(config, (*(overrides or ()), *chain))  # report a typo before torch loads, in seconds
     from drift.run import run_config
 
     with watching_stages() as on_stage:
         result = run_config(settings, out, on_stage)
-    summary(result, as_json)
+    show_run(result, as_json)
 
 
 def runs(

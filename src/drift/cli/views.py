@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from drift.lineage import Lineage, StageProvenance, Traced
     from drift.logs.ingest import IngestSummary, Preview
     from drift.records import Conversation, Rating
+    from drift.run import RunSummary
 
 PREVIEW_CHARACTERS = 300
 """Of each message. --json has all of it."""
@@ -102,6 +103,17 @@ def _show_example(number: int, conversation: "Conversation") -> None:
             console.print(line, soft_wrap=True, markup=False)
     if len(conversation.messages) > PREVIEW_MESSAGES:
         console.print(f"  ({len(conversation.messages)} messages in total)")
+
+
+def show_run(done: "RunSummary", as_json: bool) -> None:
+    """Print what a run left; one line if it had nothing to do."""
+    fields = dataclasses.asdict(done)
+    if fields.get("did", "trained") == "trained":
+        summary(fields, as_json)
+        return
+    console.print(f"{fields['did']}: {fields['message']}", soft_wrap=True, markup=False)
+    if as_json:
+        summary_json(fields)
 
 
 def show_trace(traced: "Traced", as_json: bool) -> None:
