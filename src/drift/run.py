@@ -56,22 +56,25 @@ class GenerationSummary(RunSummary):
     message: str
 
 
-def run_config(cfg: Config, out: Path | None, on_stage: OnStage | None = None) -> RunSummary:
+def run_config(
+    cfg: Config, out: Path | None, on_stage: OnStage | None = None, truth: Truth | None = None
+) -> RunSummary:
     """Run a config in `out`, else in cfg.output, else in runs/NAME-HASH. Finished stages are reused.
 
     With `from`, a run that has nothing new to learn from leaves no folder, and one that is finished is not redone.
+    `truth`: of a simulated world, for evaluation alone.
     """
     from drift.training.scale.prerequisites import check_scale
 
     check_scale(cfg.policy, cfg.warm_start, cfg.training)
     folder = out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
     if cfg.parent is not None:
-        return _next_generation(cfg, folder, on_stage)
+        return _next_generation(cfg, folder, on_stage, truth)
     with open_run(cfg, folder, on_stage) as run:
-        return learn(cfg, run, collect(cfg, run))
+        return learn(cfg, run, collect(cfg, run), truth)
 
 
-def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None) -> GenerationSummary:
+def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth: Truth | None) -> GenerationSummary:
     from drift.generations import count_new_prompts, open_parent, open_store
 
     started, parent = time.monotonic(), open_parent(cfg)
@@ -102,7 +105,7 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None) -> Gen
     if not count_new_prompts(cfg, store, parent):
         return summary("nothing new", read, f"{read} conversations came or changed {since}, none to train on")
     with open_run(cfg, folder, on_stage) as run:
-        done = learn(cfg, run, pin_store(run, store, mark, generation))
+        done = learn(cfg, run, pin_store(run, store, mark, generation), truth)
     return summary("trained", read, f"generation {generation} in {folder}", done)
 
 
@@ -263,8 +266,16 @@ def build_funnel(store: Store, run: RunView) -> Funnel:
         if k is not None and stage.name.endswith(f"/{layout.PAIRS}"):
             name = f"pairs of iteration {k}"
         if name:
-            steps.append(FunnelStep(name=name, count=int(stage.counts.get("rows") or stage.counts.get("pairs") or 0)))
+            count = int(stage.counts.get("rows") or stage.counts.get("pairs") or 0)
+            steps.append(FunnelStep(name=name, count=count, note=_news_in(stage.counts)))
     return Funnel(steps=tuple(steps), drops=dict(drops))
+
+
+def _news_in(counts: Mapping[str, int | float | None]) -> str | None:
+    """Of a generation: how many of its prompts are new, and how many are replayed."""
+    if "new" not in counts:
+        return None
+    return ", ".join(f"{int(counts[name] or 0)} {name.replace('_', ' ')}" for name in ("new", "came_back", "replayed"))
 
 
 def funnel_line(funnel: Funnel) -> str:

@@ -25,7 +25,9 @@ from drift.store import Repeat, Store
 SETTINGS = LabelSettings()
 
 
-def chat(name: str, *replies: str, model: str = "bot-1", split: Split = "train", user: str | None = None) -> Conversation:
+def chat(
+    name: str, *replies: str, model: str = "bot-1", split: Split = "train", user: str | None = None
+) -> Conversation:
     """Each reply is disliked in the next turn."""
     said = [Message("user", f"question of {name[0]}")]
     for reply in replies:
@@ -138,7 +140,12 @@ def test_the_same_complaint_is_news_only_about_the_deployed_policy(tmp_path, sto
     find_prompts(tmp_path / "first", store, SETTINGS, "train")
     earlier = learned(tmp_path, tmp_path / "first")
     # all four names begin with "a", so all ask the same question
-    fill(store, chat("a1", "wrong", model="bot-2"), chat("a0", "wrong", model="bot-1"), chat("a2", "other", model="bot-1"))
+    fill(
+        store,
+        chat("a1", "wrong", model="bot-2"),
+        chat("a0", "wrong", model="bot-1"),
+        chat("a2", "other", model="bot-1"),
+    )
 
     def sort(deployed: str | None) -> tuple[list[tuple[str, int]], dict[str, int]]:
         settings = GenerationSettings(replay=0.0, deployed=deployed)

@@ -52,7 +52,7 @@ def runs(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the runs with their state and main results, and mark those that learned from data forgotten since.
+    """List the runs with their place in a chain and main results; mark those that learned from data forgotten since.
 
     Example: drift runs --root runs
     """
@@ -60,6 +60,7 @@ def runs(
 
     from drift.lineage import forgotten_in
     from drift.rundir import list_runs
+    from drift.rundir.chain import link_of
     from drift.store import Store
 
     views = list_runs(root)
@@ -69,10 +70,8 @@ def runs(
         path: {"learned_from_forgotten": asdict(traces)}
         for path, traces in forgotten_in(views, store and Store(store)).items()
     }
-    rows = {str(run.path): (run.state, forgotten.get(run.path, {})) for run in views}
-    summary(
-        {path: {"state": state.state, **state.headline, **traces} for path, (state, traces) in rows.items()}, as_json
-    )
+    rows = {run.path: {"state": run.state.state, **asdict(link_of(run)), **run.state.headline} for run in views}
+    summary({str(path): row | forgotten.get(path, {}) for path, row in rows.items()}, as_json)
 
 
 def report(

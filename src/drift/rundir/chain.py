@@ -4,10 +4,41 @@ A run names only the one before it. Whoever comes after is found among the runs 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from drift.rundir import layout
 from drift.rundir.view import RunView, list_runs, load_run
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A run's place in its chain. `base`: the model or the run that it starts from; `conversations`: those it read for
+    the first time, or anew because they had changed; `pairs`: those that its policy was trained on."""
+
+    generation: int
+    base: str
+    conversations: int | None
+    pairs: int | None
+    verdict: str | None
+
+
+def link_of(run: RunView) -> Link:
+    """What is not known, of a run of an earlier version or of one that is not finished, is None."""
+    parent, policy = parent_folder(run), run.settings.get("policy")
+    base = str(policy.get("model", "")) if isinstance(policy, dict) else ""
+    if parent is not None:
+        base = str(parent) if layout.is_run(parent) else f"{parent} (missing)"
+    learned = set(run.learned_from)
+    rows = [stage.counts.get("rows") or 0 for stage in run.stages if stage.name in learned]
+    marks = run.state.read
+    return Link(
+        generation=run.state.generation,
+        base=base,
+        conversations=marks[-1].conversations if marks else None,
+        pairs=None if run.kept is None else int(sum(rows)),
+        verdict=run.state.verdict,
+    )
 
 
 def parent_folder(run: RunView) -> Path | None:
