@@ -32,13 +32,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/week"))
     parser.add_argument("--generations", type=int, default=3)
     parser.add_argument("--turns", type=int, default=2500, help="replies that each deployment gives")
+    parser.add_argument("--iterations", type=int, default=2)
+    parser.add_argument("--prompts", type=int, default=300, help="held-out requests to measure the utility on")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     started = time.monotonic()
-    truth, folders = sandbox_truth("test", 300), list[Path]()
+    truth, folders = sandbox_truth("test", arguments.prompts), list[Path]()
     for k in range(1, arguments.generations + 1):
-        cfg = config(arguments.out, k, arguments.seed)
+        sizes = [f"iterations={arguments.iterations}", f"evaluation.max_prompts={arguments.prompts}"]
+        cfg = config(arguments.out, k, arguments.seed, sizes)
         policy = folders[-1] / layout.POLICY if folders else source_of(cfg.policy.model)
         serve(arguments.out / f"chats-{k}", policy, cfg, k, arguments.turns, arguments.seed)
         with watching_stages() as on_stage:
@@ -53,11 +56,11 @@ def main() -> None:
     print(json.dumps(result) if arguments.json else "\n".join(f"{name}: {value}" for name, value in result.items()))
 
 
-def config(out: Path, k: int, seed: int) -> Config:
-    """drift demo's config, with fewer iterations, on the chats of deployment `k`."""
+def config(out: Path, k: int, seed: int, sizes: list[str]) -> Config:
+    """drift demo's config on the chats of deployment `k`."""
     changes = [
         f"store={out / 'store'}", f"logs=[{out / f'chats-{k}'}]", f"seed={seed}", f"name=generation-{k}",
-        "iterations=2", "evaluation.samples=1", "evaluation.max_prompts=300",
+        "evaluation.samples=1", *sizes,
     ]  # fmt: skip
     if k > 1:
         changes += [f"from={out / f'generation-{k - 1}'}", f"generation.deployed=generation-{k - 1}"]

@@ -18,7 +18,7 @@ from drift.report.contents import read_contents
 from drift.report.verdict import generations_compared
 from drift.run import GenerationSummary, RunSummary, run_config
 from drift.rundir import RunDir, list_runs, load_run
-from drift.rundir.chain import link_of
+from drift.rundir.chain import ancestors, descendants, link_of
 from drift.store import Store
 
 STAGE = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
@@ -288,3 +288,37 @@ def test_the_config_without_a_chain_is_written_as_before():
         parse_config({"generation": {"replay": 1}}, "test")
     with pytest.raises(ConfigError, match=r"form: unknown setting; did you mean 'from'"):
         parse_config({"form": "runs/1"}, "test")
+
+
+def test_nothing_new_is_one_line_and_leaves_nothing(parent, tmp_path):
+    """It needs no torch either: the command may run every hour."""
+    config = tmp_path / "chain.yaml"
+    config.write_text(f"store: {tmp_path / 'store'}\n")
+    command = ["run", str(config), "--from", str(parent), "--out", str(tmp_path / "runs/2"), "--json"]
+    done = CliRunner().invoke(app, command)
+    assert (done.exit_code, len(done.stderr.splitlines())) == (0, 1), done.output
+    assert done.stderr.startswith(f"nothing new: no conversation came or changed since {parent} read ")
+    told = json.loads(done.stdout)
+    assert (told["did"], told["generation"], told["run"], told["new_conversations"]) == (
+        "nothing new", 2, str(parent), 0,
+    )  # fmt: skip
+    assert [run.path for run in list_runs(tmp_path / "runs")] == [parent]
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"1"}
+
+
+def test_the_chain_among_the_runs(parent, tmp_path):
+    """`drift runs` shows it, also where a run is missing."""
+    with RunDir.open(tmp_path / "runs/2", f"from: {parent}\n", 1) as run:
+        run.pin_reading(2, "s", (ReadMark(1, 2), ReadMark(4, 7)))
+        run.pin(verdict="No clear change")
+    second = load_run(tmp_path / "runs/2")
+    link = link_of(second)
+    assert (link.generation, link.base, link.conversations, link.pairs, link.verdict) == (
+        2, str(parent), 7, None, "No clear change",
+    )  # fmt: skip
+    assert [run.path for run in ancestors(second)] == [parent]
+    assert [run.path for run in descendants(load_run(parent))] == [tmp_path / "runs/2"]
+    both = (tmp_path / "runs").rename(tmp_path / "moved")  # together: the run before is found beside this one
+    assert [run.path for run in ancestors(load_run(both / "2"))] == [both / "1"]
+    shutil.rmtree(both / "1")
+    assert (ancestors(load_run(both / "2")), link_of(load_run(both / "2")).base) == ([], f"{parent} (missing)")

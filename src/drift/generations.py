@@ -108,10 +108,10 @@ def _check_same(view: RunView, section: str, name: str, value: str) -> None:
 
 def _check_adapter(view: RunView, policy: Path) -> None:
     """Raises PrerequisiteError if the policy is an adapter and its base is gone or has other weights than before."""
-    from drift.policy.model import ADAPTER, base_of_adapter
-
-    if not (policy / ADAPTER).is_file():
+    if not (policy / "adapter_config.json").is_file():
         return
+    from drift.policy.model import base_of_adapter  # loads torch, which a command with nothing to do need not
+
     base = base_of_adapter(policy)
     if view.state.base not in (None, fingerprint_of_model(base)):
         raise PrerequisiteError(

@@ -64,14 +64,18 @@ def run_config(
     With `from`, a run that has nothing new to learn from leaves no folder, and one that is finished is not redone.
     `truth`: of a simulated world, for evaluation alone.
     """
-    from drift.training.scale.prerequisites import check_scale
-
-    check_scale(cfg.policy, cfg.warm_start, cfg.training)
     folder = out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
     if cfg.parent is not None:
         return _next_generation(cfg, folder, on_stage, truth)
+    _check_scale(cfg)
     with open_run(cfg, folder, on_stage) as run:
         return learn(cfg, run, collect(cfg, run), truth)
+
+
+def _check_scale(cfg: Config) -> None:
+    from drift.training.scale.prerequisites import check_scale  # loads torch
+
+    check_scale(cfg.policy, cfg.warm_start, cfg.training)
 
 
 def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth: Truth | None) -> GenerationSummary:
@@ -100,6 +104,7 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth:
     since = f"since {parent.view.path} read {store.path}"
     if not read:
         return summary("nothing new", 0, f"no conversation came or changed {since}")
+    _check_scale(cfg)
     mark = read_mark(store, read)
     label_by(store, cfg.labels)
     if not count_new_prompts(cfg, store, parent):

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from drift.config import GenerationSettings, LabelSettings
 from drift.pairs.news import Since, TrainedReply
@@ -205,6 +207,36 @@ def test_held_out_complaints_share_nothing_with_what_the_chain_learned(tmp_path,
     assert (counts["dropped.seen_in_training"], counts["dropped.near_duplicate_conversation"]) == (1, 1)
     without = find_heldout(tmp_path / "held", store, SETTINGS, tmp_path / "out")
     assert without["rows"] == 3
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    first=st.dictionaries(st.sampled_from("abcd"), st.integers(1, 3), max_size=4),
+    then=st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 3), max_size=6),
+    replay=st.sampled_from([0.0, 0.25, 0.6]),
+)
+def test_every_complaint_is_learned_or_named(tmp_path_factory, first, then, replay):
+    """Whatever came and grew: news are what was not learned, and all complaints add up."""
+    folder = tmp_path_factory.mktemp("chain")
+    store = Store(folder / "store")
+
+    def ingested(turns: dict[str, int]) -> int:
+        return fill(store, *(chat(name, *(f"{name} {k}" for k in range(count))) for name, count in turns.items()))
+
+    read = ingested(first)
+    find_prompts(folder / "first", store, SETTINGS, "train")
+    earlier = learned(folder, folder / "first")
+    ingested(then)
+    counts = find_prompts(
+        folder / "out", store, SETTINGS, "train", Since(earlier, read, GenerationSettings(replay=replay), 1)
+    )
+    before = {(name, 2 * k + 1) for name, count in first.items() for k in range(count)}
+    stored = before | {(name, 2 * k + 1) for name, count in then.items() for k in range(count)}
+    rows = found(folder / "out")
+    assert set(rows[: int(counts["new"])]) == stored - before
+    assert set(rows[int(counts["new"]) :]) <= before
+    assert counts["replayed"] == min(len(before), round(len(stored - before) * replay / (1 - replay)))
+    assert len(rows) + counts.get("dropped.trained_earlier", 0) == len(stored)
 
 
 def test_liked_replies_and_random_turns_are_news_too(tmp_path, store):
