@@ -13,7 +13,7 @@ from drift.config import Config, dump_config, parse_config
 from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.generations import Parent, open_parent
 from drift.lineage import forgotten_in, trace
-from drift.records import Conversation, Message, PreferencePair, PromptItem, ReadMark, read_jsonl
+from drift.records import Conversation, Counts, Message, PreferencePair, PromptItem, ReadMark, read_jsonl
 from drift.report.contents import read_contents
 from drift.report.verdict import generations_compared
 from drift.run import GenerationSummary, RunSummary, run_config
@@ -97,7 +97,8 @@ def test_three_generations(chain):
     assert (base, first) == (str(chain.policy.absolute()), str((runs[0].path / "policy").absolute()))
     assert policy == "iteration-1/policy"
     read = [conversations(run.path / "data/prompts.jsonl") for run in runs]
-    counts = [next(s.counts for s in run.stages if s.name == "data/prompts.jsonl") for run in runs]
+    prompts = [next(s.counts for s in run.stages if s.name == "data/prompts.jsonl") for run in runs]
+    counts = [{name: int(count or 0) for name, count in each.items()} for each in prompts]
     assert counts[0]["rows"] == len(read[0])
     assert counts[1]["new"] + counts[1]["replayed"] == counts[1]["rows"]
     assert counts[1]["replayed"] == round(counts[1]["new"] / 3) == len(read[1] & read[0])
@@ -112,7 +113,7 @@ def test_three_generations(chain):
     assert held[0] <= held[1] <= held[2]
     assert not held[2] & set.union(*read)
     totals = counts[2]
-    left = sum(int(n or 0) for name, n in totals.items() if name.startswith("dropped."))
+    left = sum(n for name, n in totals.items() if name.startswith("dropped."))
     in_train = sum(len(labels) for _, labels in Store(chain.folder / "store").labelled("train"))
     assert totals["rows"] + left == in_train
 
@@ -167,7 +168,7 @@ def parent(tmp_path) -> Path:
     return tmp_path / "runs/1"
 
 
-def keep(out: Path) -> dict[str, int]:
+def keep(out: Path) -> Counts:
     out.mkdir()
     (out / "config.json").write_text("{}")
     return {"iteration": 0}

@@ -13,11 +13,13 @@ from drift.pairs.stages import find_heldout, find_liked, find_prompts, find_rand
 from drift.records import (
     ChatMessage,
     Conversation,
+    Counts,
     FeedbackLabel,
     Message,
     PreferencePair,
     PromptItem,
     Split,
+    Verdict,
     read_jsonl,
     stable_hash,
     write_jsonl,
@@ -37,21 +39,21 @@ def chat(
     return Conversation(name, "test", name, tuple(said), split, user_key=user, model=model)
 
 
-def judge(store: Store, *names: str, label: str = "DSAT") -> None:
+def judge(store: Store, *chats: Conversation, label: Verdict = "DSAT") -> None:
     """Every reply of these conversations gets this label."""
     store.add_labels(
-        FeedbackLabel(name, place, place + 1, label, "embedded", "1", p_dsat=0.9, p_sat=0.9)
-        for name in names
-        for place, message in enumerate(store.conversation(name).messages)
+        FeedbackLabel(one.conversation_id, place, place + 1, label, "embedded", "1", p_dsat=0.9, p_sat=0.9)
+        for one in chats
+        for place, message in enumerate(one.messages)
         if message.role == "assistant"
     )
 
 
-def fill(store: Store, *chats: Conversation, label: str = "DSAT") -> int:
+def fill(store: Store, *chats: Conversation, label: Verdict = "DSAT") -> int:
     """Ingest, note how far a run would read, and label, in this order as a run does."""
     store.add(chats)
     read = store.read_up_to()
-    judge(store, *(one.conversation_id for one in chats), label=label)
+    judge(store, *chats, label=label)
     return read
 
 
@@ -149,7 +151,7 @@ def test_the_same_complaint_is_news_only_about_the_deployed_policy(tmp_path, sto
         chat("a2", "other", model="bot-1"),
     )
 
-    def sort(deployed: str | None) -> tuple[list[tuple[str, int]], dict[str, int]]:
+    def sort(deployed: str | None) -> tuple[list[tuple[str, int]], Counts]:
         settings = GenerationSettings(replay=0.0, deployed=deployed)
         counts = find_prompts(tmp_path / "out", store, SETTINGS, "train", Since(earlier, read, settings, 1))
         return found(tmp_path / "out"), counts

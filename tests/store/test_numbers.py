@@ -18,8 +18,8 @@ def chat(name: str, turns: int = 1, day: int | None = None) -> Conversation:
     return Conversation(name, "test", name, tuple(itertools.chain(*[said] * turns)), "train", started_at=when)
 
 
-def ids(store: Store, **bounds: int) -> list[str]:
-    return [conversation.conversation_id for conversation in store.conversations(**bounds)]
+def ids(store: Store, after: int | None = None, upto: int | None = None) -> list[str]:
+    return [conversation.conversation_id for conversation in store.conversations(after=after, upto=upto)]
 
 
 def test_what_came_and_what_changed_since_a_reading(tmp_path):
