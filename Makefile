@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin
 
-.PHONY: setup demo demo-real test lint types
+.PHONY: setup demo demo-real week test lint types
 
 setup: $(VENV)/.train
 demo: $(VENV)/.train
 	$(RUN)/drift demo
 demo-real: $(VENV)/.train
 	$(RUN)/drift demo --real
+week: $(VENV)/.train
+	$(RUN)/python benchmarks/week.py --json
 test: $(VENV)/.dev lint types
 	OMP_NUM_THREADS=1 $(RUN)/pytest -n auto --maxprocesses 4 --dist loadfile
 lint: $(VENV)/.dev

@@ -21,7 +21,7 @@ LAYERS = (  # lowest first: a module imports from below its own layer, or from i
     {"config", "store", "rundir", "endpoint"},
     {"logs", "feedback", "pairs", "policy", "training", "scoring", "evaluation"},
     {"sandbox", "report", "review", "evals"},
-    {"loop", "start"},
+    {"loop", "start", "generations"},
     {"run", "lineage", "experiments", "bench"},
     {"cli", "__main__"},
 )

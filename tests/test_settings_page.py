@@ -37,7 +37,9 @@ def page() -> str:
             parts.append(f"## `{key}`\n\nAs `{seen[model]}`.\n")
             continue
         seen[model] = key
-        values = "".join(_line(name, field) for name, field in model.model_fields.items() if not _is_section(field))
+        values = "".join(
+            _line(field.alias or name, field) for name, field in model.model_fields.items() if not _is_section(field)
+        )
         texts = [
             inspect.cleandoc(kind.__doc__)
             for kind in (*model.__bases__, model)

@@ -1,4 +1,5 @@
-"""Trace a pair to its conversation, message, label, sampler and weights, and to the policies trained on it."""
+"""Trace a pair to its conversation, message, label, sampler and weights, and to the policies trained on it, along the
+whole chain of generations."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from drift.endpoint.cache import ANSWERS
 from drift.errors import DataError
 from drift.records import MESSAGE_EXTRAS, Completion, Conversation, FeedbackLabel, PreferencePair, read_jsonl
 from drift.rundir import layout
+from drift.rundir.chain import ancestors, descendants, parent_folder, with_ancestors
 from drift.rundir.manifest import StageRecord
 from drift.rundir.view import RunView, load_run
 from drift.store import Forgotten, Store, first_store
@@ -63,13 +65,26 @@ class Lineage:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherGeneration:
+    """Another run of the chain: its own pairs of the traced replies, and its policies that learned from them, in its
+    own training or because it starts from a policy that did."""
+
+    run: str
+    generation: int
+    pairs: tuple[str, ...]
+    policies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Traced:
-    """`asked`: the id that was looked up; `pairs`: every pair with that id; `policies`: all that trained on them."""
+    """`asked`: the id that was looked up; `pairs`: every pair with that id; `policies`: all that trained on them.
+    `generations`: the other runs of the chain that learned from the same replies."""
 
     run: str
     asked: str
     pairs: tuple[Lineage, ...]
     policies: tuple[str, ...]
+    generations: tuple[OtherGeneration, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +105,7 @@ def trace(run_path: Path, asked: str) -> Traced:
     run = load_run(run_path)
     store = first_store(run.store_folders)
     ids = {asked, *(c.conversation_id for c in _of_source(store, asked))}
-    all_pairs = [(file, pair) for file in _pair_files(run) for pair in read_jsonl(run.path / file, PreferencePair)]
+    all_pairs = [(file, pair) for file in run.pair_files for pair in read_jsonl(run.path / file, PreferencePair)]
     matches = [row for row in all_pairs if ids & {row[1].pair_id, row[1].prompt_id, row[1].conversation_id}]
     if not matches:
         raise DataError(
@@ -102,7 +117,26 @@ def trace(run_path: Path, asked: str) -> Traced:
         asked,
         tuple(_lineage(run, store, file, pair, all_pairs) for file, pair in matches),
         tuple(_learned(run, min(_iteration(file) for file, _ in matches))),
+        tuple(_in_other_generations(run, matches)),
     )
+
+
+def _in_other_generations(run: RunView, matches: Sequence[tuple[str, PreferencePair]]) -> Iterator[OtherGeneration]:
+    """The runs before and after this one, in the order of the chain, as far as they learned from the same replies."""
+    prompts = {pair.prompt_id for _, pair in matches}
+    passed_on = any(file in run.learned_from for file, _ in matches)
+    for other in (*reversed(ancestors(run)), *descendants(run)):
+        own = [
+            (file, pair.pair_id)
+            for file in other.pair_files
+            for pair in read_jsonl(other.path / file, PreferencePair)
+            if pair.prompt_id in prompts
+        ]
+        inherits = passed_on and other.state.generation > run.state.generation
+        first = 0 if inherits else min((_iteration(file) for file, _ in own), default=None)
+        if first is not None:
+            pairs = tuple(pair_id for _, pair_id in own)
+            yield OtherGeneration(str(other.path), other.state.generation, pairs, tuple(_learned(other, first)))
 
 
 def _lineage(
@@ -166,12 +200,6 @@ def _record(run: RunView, name: str) -> StageRecord | None:
     return next((stage for stage in run.stages if stage.name == name), None)
 
 
-def _pair_files(run: RunView) -> list[str]:
-    """The run's files of pairs in the order of training; the warm start's come first."""
-    names = [stage.name for stage in run.stages if stage.name.endswith(f"/{layout.PAIRS}")]
-    return sorted((name for name in names if not name.startswith(f"{layout.HELDOUT_REPLIES}/")), key=_iteration)
-
-
 def _iteration(file: str) -> int:
     return layout.iteration_of(file) or 0
 
@@ -188,15 +216,18 @@ def _learned(run: RunView, first: int) -> Iterator[str]:
 def forgotten_in(runs: Sequence[RunView], store: Store | None = None) -> dict[Path, ForgottenTraces]:
     """The runs that hold, or were trained on, conversations that `store` (default: each run's own) has forgotten.
 
-    `runs`: oldest first. If a run starts from a policy of a marked run, all of its policies are marked.
+    `runs`: oldest first. If a run starts from a policy of a marked run, or if the chain before it was trained on such a
+    conversation, all of its policies are marked. The runs that they build on are searched too, wherever they are.
     """
     marked: dict[Path, ForgottenTraces] = {}
-    for run in runs:
+    for run in with_ancestors(runs):
         held = _held(run, _forgotten_by(store or first_store(run.store_folders)))
-        pairs = {file: held[file] for file in _pair_files(run) if file in held}
-        base = _base_of(run)
-        heir = base is not None and any(
-            mark.policies and base.is_relative_to(at.resolve()) for at, mark in marked.items()
+        pairs = {file: held[file] for file in run.pair_files if file in held}
+        starts = [start for start in (_base_of(run), parent_folder(run)) if start is not None]
+        heir = layout.EARLIER in held or any(
+            mark.policies and start.resolve().is_relative_to(at.resolve())
+            for at, mark in marked.items()
+            for start in starts
         )
         if held or heir:
             first = 0 if heir else min(map(_iteration, pairs), default=None)

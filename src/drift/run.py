@@ -10,18 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from drift.config import Config, IngestionSettings, dump_config, without_password
-from drift.errors import DataError, NothingToTrainOn
+from drift.errors import ConfigError, DataError, NothingToTrainOn
 from drift.feedback.label import LabelSummary, check_writable, label_store
 from drift.feedback.stage import label_by
 from drift.logs.files.databases import is_url
 from drift.logs.ingest import IngestSummary, check_usable, ingest
 from drift.pairs.stages import PairsSummary, write_pairs
 from drift.progress import report_progress
-from drift.records import Counts, Truth, stable_hash, write_jsonl
+from drift.records import Counts, ReadMark, Truth, stable_hash, write_jsonl
 from drift.report import write_report
+from drift.report.contents import read_contents
 from drift.report.files import Funnel, FunnelStep, write_json
+from drift.report.verdict import verdict_of
 from drift.rundir import OnStage, RunDir, RunView, layout, load_run
 from drift.rundir.fingerprints import Digests
 from drift.store import Store
@@ -38,14 +41,85 @@ class RunSummary:
     seconds: float
 
 
-def run_config(cfg: Config, out: Path | None, on_stage: OnStage | None = None) -> RunSummary:
-    """Run a config in `out`, else in cfg.output, else in runs/NAME-HASH. Finished stages are reused."""
-    from drift.training.scale.prerequisites import check_scale
+Did = Literal["trained", "nothing new", "finished before"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSummary(RunSummary):
+    """Of a run that starts from an earlier one. `did`: `trained`, or why nothing was trained; then `run`, `policy` and
+    `report` are those to go on with. `new_conversations`: of the store, those that came or changed since."""
+
+    did: Did
+    generation: int
+    started_from: str
+    new_conversations: int
+    message: str
+
+
+def run_config(
+    cfg: Config, out: Path | None, on_stage: OnStage | None = None, truth: Truth | None = None
+) -> RunSummary:
+    """Run a config in `out`, else in cfg.output, else in runs/NAME-HASH. Finished stages are reused.
+
+    With `from`, a run that has nothing new to learn from leaves no folder, and one that is finished is not redone.
+    `truth`: of a simulated world, for evaluation alone.
+    """
+    folder = out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
+    if cfg.parent is not None:
+        return _next_generation(cfg, folder, on_stage, truth)
+    _check_scale(cfg)
+    with open_run(cfg, folder, on_stage) as run:
+        return learn(cfg, run, collect(cfg, run), truth)
+
+
+def _check_scale(cfg: Config) -> None:
+    from drift.training.scale.prerequisites import check_scale  # loads torch
 
     check_scale(cfg.policy, cfg.warm_start, cfg.training)
-    folder = out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
+
+
+def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth: Truth | None) -> GenerationSummary:
+    from drift.generations import count_new_prompts, open_parent, open_store
+
+    started, parent = time.monotonic(), open_parent(cfg)
+    assert parent is not None, "called for a config with `from`"
+    if folder.resolve() == parent.view.path.resolve():
+        raise ConfigError(f"from: {folder}: a run cannot start from itself. Name another folder with --out DIR.")
+    generation, store = parent.generation + 1, open_store(cfg, parent)
+    cfg = cfg.model_copy(update={"store": str(store.path)})  # so that every later command finds the chain's store
+
+    def summary(did: Did, conversations: int, message: str, run: RunSummary | None = None) -> GenerationSummary:
+        at = folder if did == "finished before" else parent.view.path
+        paths = (str(at), str(at / layout.POLICY), str(at / layout.REPORT))
+        done = run or RunSummary(*paths, {}, round(time.monotonic() - started, 1))
+        about = (did, generation, str(parent.view.path), conversations, message)
+        return GenerationSummary(done.run, done.policy, done.report, done.counts, done.seconds, *about)
+
+    if _is_finished(folder, cfg):
+        read = load_run(folder).state.read[-1].conversations
+        return summary("finished before", read, f"{folder} is finished. To learn from what came since: --from {folder}")
+    if cfg.logs:
+        check_usable(ingest(cfg.logs, store, settings=cfg.ingestion, on_progress=report_progress))
+    read = sum(store.news(parent.read))
+    since = f"since {parent.view.path} read {store.path}"
+    if not read:
+        return summary("nothing new", 0, f"no conversation came or changed {since}")
+    _check_scale(cfg)
+    mark = read_mark(store, read)
+    label_by(store, cfg.labels)
+    if not count_new_prompts(cfg, store, parent):
+        return summary("nothing new", read, f"{read} conversations came or changed {since}, none to train on")
     with open_run(cfg, folder, on_stage) as run:
-        return learn(cfg, run, collect(cfg, run))
+        done = learn(cfg, run, pin_store(run, store, mark, generation), truth)
+    return summary("trained", read, f"generation {generation} in {folder}", done)
+
+
+def _is_finished(folder: Path, cfg: Config) -> bool:
+    """Whether this generation is done. It is not redone because its store grew: that is for the next one."""
+    if not layout.is_run(folder):
+        return False
+    view = load_run(folder)
+    return view.state.state == "done" and view.config_yaml == dump_config(cfg)
 
 
 @contextmanager
@@ -91,7 +165,19 @@ def collect(cfg: Config, run: RunDir) -> Store:
         check_usable(ingest(cfg.logs, store, settings=cfg.ingestion, on_progress=report_progress))
     elif not store.size():
         raise DataError(f"{store.path}: has no conversations. Set chat logs: --set logs='[PATH]'.")
+    mark = read_mark(store, store.size())
     label_by(store, cfg.labels)
+    return pin_store(run, store, mark, 1)
+
+
+def read_mark(store: Store, conversations: int) -> ReadMark:
+    """How far a run reads the store. Taken before labelling: what comes later may be without a label, and is news."""
+    return ReadMark(store.read_up_to(), conversations, store.borders())
+
+
+def pin_store(run: RunDir, store: Store, mark: ReadMark, generation: int) -> Store:
+    """Note in the run what it reads: its labels, and how far it has read the store."""
+    run.pin_reading(generation, store.store_id(), (*store.marks, mark))
     run.pin(label_hash=store.label_hash())
     run.stage(layout.LABELS, copy_labels, store=store)
     return store
@@ -143,6 +229,7 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     run.headline(**_kept_evaluation(load_run(run.path)))
     run.finish()
     report = write_report(run.path)
+    run.pin(verdict=verdict_of(read_contents(run.path)).title)
     counts = {step.name: step.count for step in funnel.steps}
     return RunSummary(str(run.path), str(policy), str(report), counts, round(time.monotonic() - started, 1))
 
@@ -186,8 +273,16 @@ def build_funnel(store: Store, run: RunView) -> Funnel:
         if k is not None and stage.name.endswith(f"/{layout.PAIRS}"):
             name = f"pairs of iteration {k}"
         if name:
-            steps.append(FunnelStep(name=name, count=int(stage.counts.get("rows") or stage.counts.get("pairs") or 0)))
+            count = int(stage.counts.get("rows") or stage.counts.get("pairs") or 0)
+            steps.append(FunnelStep(name=name, count=count, note=_news_in(stage.counts)))
     return Funnel(steps=tuple(steps), drops=dict(drops))
+
+
+def _news_in(counts: Mapping[str, int | float | None]) -> str | None:
+    """Of a generation: how many of its prompts are new, and how many are replayed."""
+    if "new" not in counts:
+        return None
+    return ", ".join(f"{int(counts[name] or 0)} {name.replace('_', ' ')}" for name in ("new", "came_back", "replayed"))
 
 
 def funnel_line(funnel: Funnel) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 from drift.config import Config, RecipeSettings, WarmStartSettings
 from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import copy_evaluation, evaluate
+from drift.generations import Parent, fingerprint_of_model, open_parent, since_parent
+from drift.pairs.news import Since
 from drift.pairs.stages import (
     build_pairs,
     find_heldout,
@@ -29,7 +31,8 @@ from drift.training.train import train
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What the iterations start from, equal for every recipe on the same logs. `policy`: the warm start, else the base.
+    """What the iterations start from, equal for every recipe on the same logs. `policy`: the warm start, else the base
+    (in a chain, the policy of the run before).
 
     `prompts`: the disliked replies. `probes`: held-out pairs. `evaluation`: of `policy`.
     """
@@ -41,11 +44,18 @@ class Start:
 
 
 def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> Start:
-    """Find the disliked replies, train the warm start, and evaluate base and warm start."""
-    prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train")
-    heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts)
+    """Find the disliked replies, train the warm start, and evaluate what it starts from and the warm start.
+
+    In a chain (`from`), the prompts are what came since, and training starts from the policy of the run before.
+    """
+    parent = open_parent(cfg)
+    since = since_parent(cfg, run, parent)
+    prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train", **since)
+    heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts, **since)
     base = base_model(cfg, run)
-    warm = _warm_start(cfg, run, store, base, prompts)
+    _pin_base(run, base, parent)
+    start = parent.policy if parent else base
+    warm = _warm_start(cfg, run, store, start, prompts, since)
     probes = _probes(cfg, run, warm, heldout)
 
     def evaluated(folder: str, policy: Path | str) -> Path:
@@ -54,8 +64,10 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
             sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed,
         )  # fmt: skip
 
-    of_base = evaluated(layout.BASE, base)
-    if warm == base:
+    if parent:
+        evaluated(layout.GENERATION_0, base)
+    of_base = evaluated(layout.BASE, start)
+    if warm == start:
         same = run.folder(layout.WARM_START).stage(layout.EVALUATION, copy_evaluation, evaluation=of_base)
         return Start(prompts, warm, probes, same)
     return Start(prompts, warm, probes, evaluated(layout.WARM_START, warm))
@@ -63,16 +75,28 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
 
 def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Path:
     """Return the file of prompts that the recipe needs."""
+    if cfg.recipe.rules.prompts == "disliked":
+        return disliked
+    since = since_parent(cfg, run, open_parent(cfg))
     if cfg.recipe.rules.prompts == "liked":
-        return run.stage(layout.LIKED, find_liked, store=store, split="train")
+        return run.stage(layout.LIKED, find_liked, store=store, split="train", **since)
     if cfg.recipe.rules.prompts == "judged":
         return run.stage(
             layout.JUDGED, find_judged, store=store, split="train", settings=cfg.labels,
-            min_p_sat=cfg.warm_start.min_p_sat,
+            min_p_sat=cfg.warm_start.min_p_sat, **since,
         )  # fmt: skip
-    if cfg.recipe.rules.prompts == "random":
-        return run.stage(layout.RANDOM, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed)
-    return disliked
+    return run.stage(
+        layout.RANDOM, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed, **since
+    )  # fmt: skip
+
+
+def _pin_base(run: RunDir, base: Path | str, parent: Parent | None) -> None:
+    """Note which weights the chain began with: later generations are compared with them, and adapters need them."""
+    now = fingerprint_of_model(base, run)
+    before = parent.view.state.base if parent else None
+    if before not in (None, now):
+        report_note(f"{base}: its files changed since the chain began; the base in the report is what they are now")
+    run.pin(base=before or now)
 
 
 def base_model(cfg: Config, run: RunDir) -> Path | str:
@@ -83,16 +107,18 @@ def base_model(cfg: Config, run: RunDir) -> Path | str:
     return run.stage(layout.BASE_MODEL, unpack, source=source, dtype=training_weights(cfg.policy).dtype)
 
 
-def _warm_start(cfg: Config, run: RunDir, store: Store, base: Path | str, prompts: Path) -> Path | str:
-    """The policy trained on the liked replies (SFT), the repairs (DPO) or both; the base if there is nothing of them.
+def _warm_start(
+    cfg: Config, run: RunDir, store: Store, start: Path | str, prompts: Path, since: dict[str, Since]
+) -> Path | str:
+    """The policy trained on the liked replies (SFT), the repairs (DPO) or both; `start` if there is nothing of them.
 
     DEVIATION: the paper's seeds are the repairs alone. Most replies that users like follow no complaint.
     """
-    settings, start = cfg.warm_start, base
+    settings = cfg.warm_start
     if settings.on != "repairs":
         liked = run.folder(layout.LIKED_START).stage(
             layout.PAIRS, find_liked_replies, store=store, split="train", min_p_sat=settings.min_p_sat,
-            settings=cfg.labels, thinking=cfg.policy.thinking,
+            settings=cfg.labels, thinking=cfg.policy.thinking, **since,
         )  # fmt: skip
         start = _trained(cfg, run.folder(layout.LIKED_START), start, liked, settings.model_copy(update={"loss": "sft"}))
     if settings.on != "liked":

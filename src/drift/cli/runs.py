@@ -1,5 +1,6 @@
 """`drift run` and what works on run folders: runs, report, export, trace."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from drift.cli.console import console, progress, summary, watching_stages
 from drift.cli.options import JsonFlag
-from drift.cli.views import show_trace
+from drift.cli.views import show_run, show_trace
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
@@ -15,6 +16,12 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")
 def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, for example configs/real_logs.yaml.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/NAME-HASH.")] = None,
+    parent: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN", help="Start from this run's policy and store; learn from what came since."
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, for example training.beta=0.2; repeatable."),
@@ -23,18 +30,19 @@ def run(
 ) -> None:
     """Learn from chat logs: ingest, label, warm start, then K iterations of sampling, pairing and training.
 
-    The same command again resumes.
+    The same command again resumes. With --from, nothing is trained if nothing came since (docs/production.md).
 
     Example: drift run configs/real_logs.yaml --set logs='\\[chats.json]'
     """
     from drift.config import load_config
 
-    settings = load_config(config, tuple(overrides or ()))  # report a typo before torch loads, which takes seconds
+    chain = () if parent is None else (f"from={json.dumps(str(parent))}",)
+    settings = load_config(config, (*(overrides or ()), *chain))  # report a typo before torch loads, in seconds
     from drift.run import run_config
 
     with watching_stages() as on_stage:
         result = run_config(settings, out, on_stage)
-    summary(result, as_json)
+    show_run(result, as_json)
 
 
 def runs(
@@ -44,7 +52,7 @@ def runs(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the runs with their state and main results, and mark those that learned from data forgotten since.
+    """List the runs with their place in a chain and main results; mark those that learned from data forgotten since.
 
     Example: drift runs --root runs
     """
@@ -52,6 +60,7 @@ def runs(
 
     from drift.lineage import forgotten_in
     from drift.rundir import list_runs
+    from drift.rundir.chain import link_of
     from drift.store import Store
 
     views = list_runs(root)
@@ -61,10 +70,8 @@ def runs(
         path: {"learned_from_forgotten": asdict(traces)}
         for path, traces in forgotten_in(views, store and Store(store)).items()
     }
-    rows = {str(run.path): (run.state, forgotten.get(run.path, {})) for run in views}
-    summary(
-        {path: {"state": state.state, **state.headline, **traces} for path, (state, traces) in rows.items()}, as_json
-    )
+    rows = {run.path: {"state": run.state.state, **asdict(link_of(run)), **run.state.headline} for run in views}
+    summary({str(path): row | forgotten.get(path, {}) for path, row in rows.items()}, as_json)
 
 
 def report(

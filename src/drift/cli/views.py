@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from drift.lineage import Lineage, StageProvenance, Traced
     from drift.logs.ingest import IngestSummary, Preview
     from drift.records import Conversation, Rating
+    from drift.run import RunSummary
 
 PREVIEW_CHARACTERS = 300
 """Of each message. --json has all of it."""
@@ -105,6 +106,17 @@ def _show_example(number: int, conversation: "Conversation") -> None:
         console.print(f"  ({len(conversation.messages)} messages in total)")
 
 
+def show_run(done: "RunSummary", as_json: bool) -> None:
+    """Print what a run left; one line if it had nothing to do."""
+    fields = dataclasses.asdict(done)
+    if fields.get("did", "trained") == "trained":
+        summary(fields, as_json)
+        return
+    console.print(f"{fields['did']}: {fields['message']}", soft_wrap=True, markup=False)
+    if as_json:
+        summary_json(fields)
+
+
 def show_trace(traced: "Traced", as_json: bool) -> None:
     from drift.records import json_of
 
@@ -112,6 +124,9 @@ def show_trace(traced: "Traced", as_json: bool) -> None:
         for name, text in _lineage_lines(lineage):
             console.print(f"{name:13}{text}", soft_wrap=True, markup=False)
         console.print()
+    for other in traced.generations:
+        said = f"{other.run} (generation {other.generation}): {len(other.pairs)} pairs, learned by "
+        console.print(f"{'chain':13}{said}{', '.join(other.policies) or 'none'}", soft_wrap=True, markup=False)
     console.print(f"{'learned by':13}{', '.join(traced.policies) or 'no policy yet'}", soft_wrap=True, markup=False)
     if as_json:
         typer.echo(json_of(traced).decode())

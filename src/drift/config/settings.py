@@ -9,7 +9,9 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     field_serializer,
+    model_serializer,
     model_validator,
 )
 
@@ -324,12 +326,31 @@ class EvaluationSettings(Settings):
     max_length: PositiveInt = 2048
 
 
+class GenerationSettings(Settings):
+    """What a run that starts from an earlier one (`from`) learns from (docs/production.md).
+
+    `replay`: share of the prompts that are older complaints. New complaints come from the requests of one period and
+    from one policy; with nothing else to learn from, a policy forgets what it learned before. A quarter keeps most of
+    the training on what is new. Replies to them are sampled anew and their references are measured anew, as for any
+    prompt; 0 replays nothing. `deployed`: the name that the logs give the earlier run's policy (a conversation's
+    `model`). Complaints about its replies come first, and one that repeats what was trained on before counts as new;
+    about another model's reply it counts as trained on. null: every conversation that came since counts as its own.
+    """
+
+    replay: float = Field(default=0.25, ge=0.0, lt=1.0)
+    deployed: str | None = None
+
+
+_NO_CHAIN = {"from": None, "generation": GenerationSettings().model_dump()}
+
+
 class Config(Settings):
     """A run reads `logs` into `store` (default: RUN/store) and writes everything else to `output` (default:
     runs/NAME-HASH).
 
     `threads`: CPU threads of the models. null uses what the machine offers when the run starts; a resumed run keeps
-    that number.
+    that number. `from`: the folder of a finished run, to start from its policy and its store and learn from what came
+    since; `policy.model` stays the model that the first run of the chain started from.
     """
 
     name: str = "drift"
@@ -348,6 +369,15 @@ class Config(Settings):
     training: TrainingSettings = TrainingSettings()
     stop: StopSettings = StopSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    parent: str | None = Field(default=None, alias="from")
+    generation: GenerationSettings = GenerationSettings()
+
+    @model_serializer(mode="wrap")
+    def _without_unused_chain(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run that starts from no other is written, and named, as before there were chains."""
+        tree = plain(self)
+        chain = {"from": tree.pop("parent"), "generation": tree.pop("generation")}
+        return tree | {name: value for name, value in chain.items() if value != _NO_CHAIN[name]}
 
     @model_validator(mode="after")
     def _loss_fits_the_recipe(self) -> "Config":

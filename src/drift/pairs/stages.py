@@ -1,7 +1,8 @@
 """The stages that build pairs: files and store in, one file out; they count the rows written and dropped, by reason."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import median
@@ -10,6 +11,7 @@ from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.errors import DataError
 from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
 from drift.pairs.form import in_one_form
+from drift.pairs.news import Labelled, News, Since, trained_replies
 from drift.pairs.others import liked_items, liked_replies, random_items
 from drift.pairs.probe import WORDS, form_accuracy, gives_sides_away
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
@@ -25,8 +27,10 @@ from drift.records import (
     Score,
     Split,
     Thinking,
+    Verdict,
     read_jsonl,
     stable_hash,
+    write_jsonl,
     write_kept,
 )
 from drift.store import Store
@@ -44,24 +48,54 @@ class PairsSummary:
     repair_counts: Counts
 
 
-def find_prompts(out: Path, store: Store, settings: LabelSettings, split: Split | None) -> Counts:
-    """Write the PromptItems of one split, or of all splits."""
-    reliability = label_reliability(store, settings)
-    items = prompt_items(
-        store.labelled(split), settings.min_p_dsat, reliability, _repeats(store), settings.max_per_user
-    )
-    return write_kept(out, items)
+def find_prompts(
+    out: Path, store: Store, settings: LabelSettings, split: Split | None, since: Since | None = None
+) -> Counts:
+    """Write the PromptItems of one split, or of all splits; with `since`, only the new ones and a share of the rest."""
+    reliability, repeats = label_reliability(store, settings), _repeats(store)
+
+    def items(labelled: Labelled) -> Iterator[PromptItem | Drop]:
+        return prompt_items(labelled, settings.min_p_dsat, reliability, repeats, settings.max_per_user)
+
+    found, counts = _found(items, store, split, since, about="DSAT")
+    return {**write_kept(out, found), **counts}
 
 
-def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path) -> Counts:
+def _found(
+    find: Callable[[Labelled], Iterator[PromptItem | Drop]],
+    store: Store,
+    split: Split | None,
+    since: Since | None,
+    about: Verdict,
+) -> tuple[Iterator[PromptItem | Drop], Mapping[str, int]]:
+    """The items that `find` makes of a split, and counts that are complete when all items were taken."""
+    if since is None:
+        return find(store.labelled(split)), {}
+    news = News(since)
+    return news.sorted(find, partial(store.labelled, split), about), news.counts
+
+
+def list_earlier(
+    out: Path, generation: int, prompts: tuple[Path, ...], pairs: tuple[Path, ...], before: Path | None
+) -> Counts:
+    """Write what a chain was trained on up to `generation`, whose files these are; `before`: the list up to the one
+    before it."""
+    return {"rows": write_jsonl(out, trained_replies(generation, prompts, pairs, before))}
+
+
+def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path, since: Since | None = None) -> Counts:
     """Write the PromptItems of the held-out splits.
 
-    Requests that are also in `prompts`, and conversations that nearly repeat another one, are dropped: the policy may
-    have been trained on them.
+    Requests that are also in `prompts`, or that an earlier generation was trained on, and conversations that nearly
+    repeat another one, are dropped: the policy may have been trained on them.
     """
     trained = {int(stable_hash(item.prompt), 16) for item in read_jsonl(prompts, PromptItem)}
+    repeats = _repeats(store)
+    if since is not None:
+        requests, near = since.seen(store)
+        trained, repeats = trained | requests, repeats | near
     labelled = (row for split in HELD_OUT for row in store.labelled(split))
-    items = prompt_items(labelled, settings.min_p_dsat, label_reliability(store, settings), _repeats(store))
+    items = prompt_items(labelled, settings.min_p_dsat, label_reliability(store, settings), repeats)
     return write_kept(out, _unseen(items, trained))
 
 
@@ -97,34 +131,55 @@ def find_repairs(out: Path, prompts: Path, thinking: Thinking = "off") -> Counts
     return write_kept(out, in_one_form(repair_pairs(read_jsonl(prompts, PromptItem)), thinking, "repairs"))
 
 
-def find_liked(out: Path, store: Store, split: Split) -> Counts:
-    """Write the PromptItems of one split whose reply was liked."""
-    return write_kept(out, liked_items(store.labelled(split)))
+def find_liked(out: Path, store: Store, split: Split, since: Since | None = None) -> Counts:
+    """Write the PromptItems of one split whose reply was liked; `since` as in `find_prompts`."""
+    found, counts = _found(liked_items, store, split, since, about="SAT")
+    return {**write_kept(out, found), **counts}
 
 
 def find_liked_replies(
-    out: Path, store: Store, split: Split, min_p_sat: float, settings: LabelSettings, thinking: Thinking = "off"
+    out: Path,
+    store: Store,
+    split: Split,
+    min_p_sat: float,
+    settings: LabelSettings,
+    thinking: Thinking = "off",
+    since: Since | None = None,
 ) -> Counts:
-    """Write the replies of one split that users liked as pairs without a rejected reply, for SFT."""
-    include = frozenset(settings.include)
-    items = liked_items(store.labelled(split), min_p_sat, _repeats(store), settings.max_per_user, include)
-    return write_kept(out, in_one_form(liked_replies(items), thinking, "liked"))
-
-
-def find_judged(out: Path, store: Store, split: Split, settings: LabelSettings, min_p_sat: float) -> Counts:
-    """Write the PromptItems of one split whose reply was disliked, then those whose reply was liked."""
+    """Write the replies of one split that users liked as pairs without a rejected reply, for SFT; `since` as in
+    `find_prompts`."""
     include, repeats = frozenset(settings.include), _repeats(store)
-    disliked = prompt_items(
-        store.labelled(split), settings.min_p_dsat, label_reliability(store, settings), repeats, settings.max_per_user
-    )
-    liked = liked_items(store.labelled(split), min_p_sat, repeats, settings.max_per_user, include)
-    return write_kept(out, chain(disliked, liked))
+
+    def find(labelled: Labelled) -> Iterator[PromptItem | Drop]:
+        return liked_items(labelled, min_p_sat, repeats, settings.max_per_user, include)
+
+    found, counts = _found(find, store, split, since, about="SAT")
+    return {**write_kept(out, in_one_form(liked_replies(found), thinking, "liked")), **counts}
 
 
-def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int) -> Counts:
-    """Write as many random turns of one split as `prompts` has rows."""
-    count = sum(1 for _ in read_jsonl(prompts, PromptItem))
-    return write_kept(out, random_items(lambda: store.conversations(split), count, seed))
+def find_judged(
+    out: Path, store: Store, split: Split, settings: LabelSettings, min_p_sat: float, since: Since | None = None
+) -> Counts:
+    """Write the PromptItems of one split whose reply was disliked, then those whose reply was liked; `since` as in
+    `find_prompts`."""
+    include, repeats, reliability = frozenset(settings.include), _repeats(store), label_reliability(store, settings)
+
+    def disliked(labelled: Labelled) -> Iterator[PromptItem | Drop]:
+        return prompt_items(labelled, settings.min_p_dsat, reliability, repeats, settings.max_per_user)
+
+    def liked(labelled: Labelled) -> Iterator[PromptItem | Drop]:
+        return liked_items(labelled, min_p_sat, repeats, settings.max_per_user, include)
+
+    disliked_items, of_disliked = _found(disliked, store, split, since, about="DSAT")
+    items, of_liked = _found(liked, store, split, since, about="SAT")
+    written = write_kept(out, chain(disliked_items, items))
+    return {**written, **{name: count + of_liked[name] for name, count in of_disliked.items()}}
+
+
+def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int, since: Since | None = None) -> Counts:
+    """Write as many random turns of one split as `prompts` has rows; with `since`, of what came since alone."""
+    count, after = sum(1 for _ in read_jsonl(prompts, PromptItem)), since.read if since else None
+    return write_kept(out, random_items(lambda: store.conversations(split, after=after), count, seed))
 
 
 def build_pairs(

@@ -19,6 +19,7 @@ from drift.records.logs import (
     Conversation,
     FeedbackLabel,
     Rating,
+    ReadMark,
 )
 from drift.records.messages import (
     MESSAGE_EXTRAS,
@@ -86,6 +87,7 @@ __all__ = [
     "PromptItem",
     "Rating",
     "RatingKind",
+    "ReadMark",
     "Reason",
     "Record",
     "ReplyToScore",

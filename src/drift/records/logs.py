@@ -73,6 +73,19 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadMark:
+    """How far a run has read its store. `ingested`: the number of the last write before it read; None: all of it.
+
+    `conversations`: how many it read for the first time, or anew because they had changed. `cuts`: where its split in
+    time order has its borders, in seconds since 1970; None without such a split.
+    """
+
+    ingested: int | None
+    conversations: int
+    cuts: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FeedbackLabel:
     """What the user said about `messages[reply_index]`; `messages[user_index]` is where they said it.
 

@@ -61,6 +61,8 @@ class Reason(StrEnum):
     DUPLICATE_PROMPT = "duplicate_prompt"
     USER_CAP = "user_cap"
     NEAR_DUPLICATE_CONVERSATION = "near_duplicate_conversation"
+    TRAINED_EARLIER = "trained_earlier"
+    NOT_REPLAYED = "not_replayed"
     REFUSAL_COMPLAINT = "refusal_complaint"
     ABUSE = "abuse"
     TOXIC = "toxic"

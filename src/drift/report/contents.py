@@ -20,6 +20,7 @@ from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
 from drift.report.measures import Assumption, Kind, assumptions, kinds
 from drift.rundir import RunView, layout, load_run
+from drift.rundir.chain import Link, ancestors, link_of, parent_folder
 from drift.turns import as_text
 
 EXAMPLES = 10
@@ -102,6 +103,8 @@ class Contents:
     assumptions: tuple[Assumption, ...]
     guidance: tuple[GuidanceTrial, ...] = ()
     exploration: ExplorationSummary | None = None
+    generation_0: Phase | None = None
+    """In a chain: the model that its first run started from, on the same held-out prompts as the phases."""
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -133,6 +136,14 @@ class Contents:
         if iteration is None:
             return None
         return f"iteration {iteration}" if iteration else "warm start"
+
+    @property
+    def chain(self) -> tuple[tuple[str, Link], ...]:
+        """The runs that this one builds on, the earliest first, and itself; empty if it starts from a model."""
+        if parent_folder(self.run) is None:
+            return ()
+        runs = (*reversed(ancestors(self.run)), self.run)
+        return tuple((str(run.path), link_of(run)) for run in runs)
 
     @property
     def temperatures(self) -> tuple[float, ...]:
@@ -178,6 +189,7 @@ def read_contents(path: Path) -> Contents:
             read_trial(file) for k in run.iterations if (file := run.file(f"{layout.guidance(k)}/{layout.GUIDANCE}"))
         ),
         exploration=read_exploration(explored) if (explored := run.file(layout.EXPLORATION)) else None,
+        generation_0=_phase(run, layout.GENERATION_0, "base"),
     )
 
 
@@ -227,22 +239,29 @@ def _labels(run: RunView, examples: set[Place]) -> Labels | None:
 
 
 def _phases(run: RunView) -> Iterator[Phase]:
-    folders = {layout.BASE: "base", layout.WARM_START: "warm start"} | {
+    before = "base" if parent_folder(run) is None else f"generation {run.state.generation - 1}"
+    folders = {layout.BASE: before, layout.WARM_START: "warm start"} | {
         layout.iteration(k): f"iteration {k}" for k in run.iterations
     }
     for folder, name in folders.items():
-        scores, metrics, pairs = (
-            run.file(f"{folder}/{file}") for file in (layout.EVALUATION, layout.METRICS, layout.PAIRS)
-        )
-        if scores or metrics or pairs:
-            rows = tuple(read_jsonl(metrics, TrainingStep)) if metrics else ()
-            yield Phase(
-                name=name,
-                evaluation=read_evaluation(scores) if scores else Evaluation(),
-                steps=tuple(row for row in rows if row.lemma_bound is None),
-                lemma=tuple(row for row in rows if row.lemma_bound is not None),
-                lengths=_lengths(pairs) if pairs else None,
-            )
+        if phase := _phase(run, folder, name):
+            yield phase
+
+
+def _phase(run: RunView, folder: str, name: str) -> Phase | None:
+    scores, metrics, pairs = (
+        run.file(f"{folder}/{file}") for file in (layout.EVALUATION, layout.METRICS, layout.PAIRS)
+    )
+    if not (scores or metrics or pairs):
+        return None
+    rows = tuple(read_jsonl(metrics, TrainingStep)) if metrics else ()
+    return Phase(
+        name=name,
+        evaluation=read_evaluation(scores) if scores else Evaluation(),
+        steps=tuple(row for row in rows if row.lemma_bound is None),
+        lemma=tuple(row for row in rows if row.lemma_bound is not None),
+        lengths=_lengths(pairs) if pairs else None,
+    )
 
 
 def _lengths(pairs: Path) -> Lengths | None:

@@ -11,7 +11,7 @@ from drift.evals.exploration.regions import GRID, map_densities, top_region
 from drift.evals.exploration.results import ExplorationSummary
 from drift.report.contents import SHOWN_STEPS, Contents, Disliked, Phase, read_contents
 from drift.report.figures import ChartPoint, Series, density_chart, phases_chart, steps_chart
-from drift.report.verdict import verdict_of
+from drift.report.verdict import generations_compared, verdict_of
 from drift.report.words import fill, temperature
 from drift.rundir import atomic_write, layout
 
@@ -62,6 +62,7 @@ def render(contents: Contents) -> str:
         contents=contents,
         charts=draw(contents),
         verdict=verdict_of(contents),
+        compared=generations_compared(contents),
         shown_steps=SHOWN_STEPS,
     )
 

@@ -35,7 +35,7 @@ def verdict_of(contents: Contents) -> ReportVerdict:
     effect."""
     if contents.temperatures and (utility := _utility_change(contents, contents.temperatures[0])):
         return _on_utility(utility)
-    preference = _preference_change(contents)
+    preference = _preference_change(contents.ends([phase for phase in contents.phases if phase.evaluation.preference]))
     if preference is None:
         return ReportVerdict(
             "unknown", "Nothing to compare yet", "No measure is known for two policies of this run.", None
@@ -70,8 +70,26 @@ def _on_utility(measured: Measured) -> ReportVerdict:
     return ReportVerdict("worse", "The new model is worse", explanation, measured)
 
 
+def generations_compared(contents: Contents) -> tuple[Measured, ...]:
+    """In a chain: this generation against the one before it and against the base, on the same held-out prompts, by
+    true utility where it is known and by preference accuracy else."""
+    if contents.generation_0 is None or not contents.phases:
+        return ()
+    measured: list[Measured | None] = []
+    for first in (contents.phases[0], contents.generation_0):
+        ends = contents.ends([first, *contents.phases[1:]])
+        by_utility = _utility_between(ends, contents.temperatures[0]) if contents.temperatures else None
+        measured.append(by_utility or _preference_change(ends))
+    return tuple(change for change in measured if change is not None)
+
+
 def _utility_change(contents: Contents, temperature: float) -> Measured | None:
-    ends = contents.ends([phase for phase in contents.phases if phase.utility(temperature)])
+    return _utility_between(
+        contents.ends([phase for phase in contents.phases if phase.utility(temperature)]), temperature
+    )
+
+
+def _utility_between(ends: tuple[Phase, Phase] | None, temperature: float) -> Measured | None:
     if ends is None:
         return None
     before, after = (phase.utility(temperature) for phase in ends)
@@ -88,8 +106,7 @@ def _utility_change(contents: Contents, temperature: float) -> Measured | None:
     )
 
 
-def _preference_change(contents: Contents) -> Measured | None:
-    ends = contents.ends([phase for phase in contents.phases if phase.evaluation.preference])
+def _preference_change(ends: tuple[Phase, Phase] | None) -> Measured | None:
     if ends is None:
         return None
     before, after = (phase.evaluation.preference for phase in ends)

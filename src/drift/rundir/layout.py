@@ -4,8 +4,9 @@
         store/                       the run's own store, where the config names none
         deployment/                  `drift demo`, `drift compare`: the simulated chat logs and their truth
         data/                        labels and their quality, prompts (disliked, liked, judged or random), held-out
-                                     prompts, the funnel
+                                     prompts, what earlier generations were trained on, the funnel
         base/                        the evaluation of the policy before any training; its model, if it was a GGUF file
+        generation-0/                in a chain: the evaluation of the model that the first run started from
         warm-start/                  pairs, reference, policy, metrics, evaluation
         liked-start/                 the training on liked replies before that, where warm_start.on asks for it
         heldout/                     one guided reply per held-out prompt, as fixed pairs to measure every policy by
@@ -38,10 +39,12 @@ LIKED = "data/liked.jsonl"
 JUDGED = "data/judged.jsonl"
 RANDOM = "data/random.jsonl"
 HELDOUT = "data/heldout.jsonl"
+EARLIER = "data/earlier.jsonl"
 FUNNEL = "data/funnel.json"
 
 BASE_MODEL = "base/model"
 BASE, LIKED_START, WARM_START, HELDOUT_REPLIES = "base", "liked-start", "warm-start", "heldout"
+GENERATION_0 = "generation-0"
 
 # In a guidance folder, beside completions and scores.
 TRIAL_PROMPTS = "trial_prompts.jsonl"

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from drift.disk import atomic_write
 from drift.errors import DataError
+from drift.records import ReadMark
 from drift.rundir.fingerprints import StageFunction, StageInput, code_version, package_versions, qualified_name
 from drift.rundir.layout import MANIFEST, STATE
 
@@ -57,6 +58,9 @@ class RunState:
     """The state of a run. `stages`: the stages that the latest command finished or reused, in order.
 
     `threads`: CPU threads of every command on this run. `date`: what its chat template shows, ISO 8601.
+    `generation`: 1 for a run that starts from a model, N + 1 for one that starts from generation N. `store_id`: of the
+    store that it reads. `read`: how far each generation has read it, the run itself last; empty for runs of earlier
+    versions. `base`: hash of the model that the chain started from. `verdict`: the first line of the report.
     """
 
     state: Literal["running", "interrupted", "failed", "done"]
@@ -70,6 +74,11 @@ class RunState:
     threads: int | None = None
     date: str | None = None
     error: str | None = None
+    generation: int = 1
+    store_id: str | None = None
+    read: tuple[ReadMark, ...] = ()
+    base: str | None = None
+    verdict: str | None = None
 
 
 def read_manifest(folder: Path) -> StageManifest:

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 from drift.disk import TEMPORARY, atomic_write, move_into_place, remove_temporaries, take_lock
 from drift.errors import DataError
 from drift.progress import report_note
-from drift.records import Counts
+from drift.records import Counts, ReadMark
 from drift.rundir import layout
 from drift.rundir.fingerprints import (
     Digests,
@@ -151,10 +151,26 @@ class RunDir:
         """The day on which the run began, as earlier commands recorded it."""
         return self._state.date
 
-    def pin(self, *, label_hash: str | None = None, threads: int | None = None, date: str | None = None) -> None:
-        """Record the hash of the run's labels, its number of threads, and the date that its chat template shows."""
-        pinned = {"label_hash": label_hash, "threads": threads, "date": date}
+    def pin(
+        self,
+        *,
+        label_hash: str | None = None,
+        threads: int | None = None,
+        date: str | None = None,
+        base: str | None = None,
+        verdict: str | None = None,
+    ) -> None:
+        """Record what later commands need of this one; run.json's fields of these names (`RunState`)."""
+        pinned = {"label_hash": label_hash, "threads": threads, "date": date, "base": base, "verdict": verdict}
         self._update(**{name: value for name, value in pinned.items() if value is not None})
+
+    def pin_reading(self, generation: int, store_id: str, read: tuple[ReadMark, ...]) -> None:
+        """Record which generation of a chain this run is, its store, and how far each generation has read it."""
+        self._update(generation=generation, store_id=store_id, read=read)
+
+    def fingerprint(self, source: Path) -> str:
+        """sha256 of a file, or of the names and files of a folder."""
+        return self._digests.content(source)
 
     def finish(self) -> None:
         """Mark the run as done. Leaving the `with` block without an error does so too."""

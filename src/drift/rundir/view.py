@@ -42,6 +42,30 @@ class RunView:
         return tuple(sorted(number for number in numbers if number is not None))
 
     @property
+    def kept(self) -> int | None:
+        """The iteration whose policy is RUN/policy; 0 is the warm start, None a run without one yet."""
+        counts = next((stage.counts for stage in self.stages if stage.name == layout.POLICY), {})
+        iteration = counts.get("iteration")
+        return None if iteration is None else int(iteration)
+
+    @property
+    def pair_files(self) -> list[str]:
+        """The run's files of pairs in the order of training; the warm start's come first."""
+        names = [stage.name for stage in self.stages if stage.name.endswith(f"/{layout.PAIRS}")]
+        trained = (name for name in names if not name.startswith(f"{layout.HELDOUT_REPLIES}/"))
+        return sorted(trained, key=lambda name: layout.iteration_of(name) or 0)
+
+    @property
+    def learned_from(self) -> list[str]:
+        """The files of pairs that RUN/policy was trained on."""
+        return [
+            name
+            for name in self.pair_files
+            if (layout.iteration_of(name) or 0) <= (self.kept or 0)
+            and f"{name.rpartition('/')[0]}/{layout.POLICY}" in self.state.stages
+        ]
+
+    @property
     def store_folders(self) -> list[Path]:
         """Where the run's store can be: the folder that the config names, else those in the run's own folder."""
         named = self.settings.get("store")

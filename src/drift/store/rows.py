@@ -39,7 +39,7 @@ _FEW_VALUES = [
     "labeller_version",
     "messages.list.element.role",
 ]
-_FILTERED_BY = ["conversation_id", "split", "source_id", "user_key", "family", "written"]
+_FILTERED_BY = ["conversation_id", "split", "source_id", "user_key", "family", "last_ingested", "written"]
 _MESSAGE = pa.struct(
     {
         "role": pa.string(),
@@ -78,8 +78,12 @@ CONVERSATION = pa.schema(
         "family": pa.string(),
         "tools": pa.string(),
         "content_hash": pa.string(),
+        # the numbers of the writes that brought the conversation and its latest change; null: before they were noted
+        "first_ingested": pa.int64(),
+        "last_ingested": pa.int64(),
     }
 )
+NUMBERS = ("first_ingested", "last_ingested")
 LABEL = pa.schema(
     {
         "conversation_id": pa.string(),
@@ -121,8 +125,11 @@ class Repeat:
 
 
 def conversation_of(row: dict[str, Any]) -> Conversation:
-    """The record of a row; takes the row's dictionary apart. Files of earlier versions have no extras and no tools."""
+    """The record of a row; takes the row's dictionary apart. Files of earlier versions have no extras, no tools and no
+    numbers."""
     del row["content_hash"]
+    for name in NUMBERS:
+        row.pop(name, None)
     row["messages"] = tuple(
         Message(**message) if extras is None else Message(**message, **_parsed(extras))
         for message in row["messages"]
@@ -154,7 +161,8 @@ def label_of(row: dict[str, Any]) -> FeedbackLabel:
 
 
 def conversation_batch(conversations: Sequence[Conversation]) -> pa.RecordBatch:
-    return _batch(conversations, CONVERSATION, content_hash=list(map(content_hash, conversations)))
+    unnumbered = dict.fromkeys(NUMBERS, [None] * len(conversations))
+    return _batch(conversations, CONVERSATION, content_hash=list(map(content_hash, conversations)), **unnumbered)
 
 
 def content_hash(conversation: Conversation) -> str:
@@ -217,6 +225,24 @@ def joined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
     return pa.Table.from_batches(batches, CONVERSATION).combine_chunks()
 
 
+def with_numbers(rows: pa.Table, first: Sequence[int | None], last: Sequence[int | None]) -> pa.Table:
+    """The rows with these numbers of their first and of their latest ingestion."""
+    for name, numbers in zip(NUMBERS, (first, last), strict=True):
+        rows = rows.set_column(
+            CONVERSATION.get_field_index(name), CONVERSATION.field(name), pa.array(numbers, pa.int64())
+        )
+    return rows
+
+
+def has_numbers(path: Path) -> bool:
+    """False for a file of an earlier version, which did not number its ingestions, and for one that is damaged: the
+    query that reads it says so."""
+    try:
+        return NUMBERS[-1] in pq.read_schema(path).names
+    except (OSError, pa.ArrowInvalid):
+        return False
+
+
 def slices(rows: Rows, size: int) -> Iterator[Rows]:
     """Cut rows into slices of about `size` bytes."""
     step = max(len(rows) * size // max(rows.nbytes, 1), 1)
@@ -262,7 +288,7 @@ def write_label_rows(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
 
 def file_batches(path: Path, columns: Sequence[str] = CONVERSATION.names) -> Iterator[pa.RecordBatch]:
     """Yield the conversations of one file. What files of earlier versions do not have (`family`, `tools`, the `extras`
-    of messages) is null."""
+    of messages, the numbers of ingestions) is null."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
         present = [name for name in columns if name in file.schema_arrow.names]
         wanted = pa.schema([CONVERSATION.field(name) for name in columns])

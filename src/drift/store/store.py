@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,16 @@ import duckdb
 import pyarrow as pa
 
 from drift.errors import DataError, DriftError, disk_trouble
-from drift.records import Conversation, FeedbackLabel, LabelSource, Split, read_jsonl, stable_hash, write_jsonl
+from drift.records import (
+    Conversation,
+    FeedbackLabel,
+    LabelSource,
+    ReadMark,
+    Split,
+    read_jsonl,
+    stable_hash,
+    write_jsonl,
+)
 from drift.store.folder import Folder, is_store
 from drift.store.forget import forget_in, withdraw_from
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
@@ -23,21 +32,16 @@ from drift.store.rows import (
     Quarantined,
     Repeat,
     conversation_of,
+    has_numbers,
     label_of,
     write_label_rows,
     write_labels,
 )
+from drift.store.splits import borders_query, split_query
 from drift.store.writer import AddSummary, StoreWriter
 
 MEMORY_LIMIT = "400MB"
 _AS_INGESTED = "SELECT * FROM read_parquet($files)"
-_MOMENT = "epoch(try_cast(started_at AS TIMESTAMPTZ))"  # seconds since 1970, from any time zone
-_CUTS = f"""SELECT quantile_disc({_MOMENT}, [0.8, 0.85, 0.9]) AS cuts FROM read_parquet($files)
-    WHERE {_MOMENT} IS NOT NULL"""
-_BY_TIME = f"""SELECT * EXCLUDE (moment) REPLACE (CASE
-        WHEN moment IS NULL OR moment < $stop THEN 'train' WHEN moment < $validation THEN 'stop'
-        WHEN moment < $test THEN 'validation' ELSE 'test' END AS split)
-    FROM (SELECT *, {_MOMENT} AS moment FROM read_parquet($files))"""
 _ROWS_PER_BATCH = 256  # rows that are Python objects at once
 _FIRST_REVIEW_NUMBER = 1 << 62  # labels are numbered in the order of writing: reviews come after all of them
 
@@ -85,22 +89,33 @@ class Store:
 
     `split`: "hash" takes the splits of ingestion. "time" takes the earliest 80 % of the conversations for training, the
     next 5 % each for stopping and validation, and the latest 10 % for testing; without a time they are for training.
+    `marks`: what earlier generations of a chain read; they keep their splits in time order.
     Raises DataError if `path` is a file, or a folder with other things in it.
     """
 
-    def __init__(self, path: Path, split: Literal["hash", "time"] = "hash") -> None:
+    def __init__(self, path: Path, split: Literal["hash", "time"] = "hash", marks: Sequence[ReadMark] = ()) -> None:
         self.path = path
         self.split_by = split
+        self.marks = tuple(marks)
         self.reviews = Reviews(path)
         self._folder = Folder(path)
 
-    def conversations(self, split: Split | None = None) -> Iterator[Conversation]:
-        """Yield all conversations (of one split), ordered by id, in flat memory."""
+    def conversations(
+        self, split: Split | None = None, *, after: int | None = None, upto: int | None = None
+    ) -> Iterator[Conversation]:
+        """Yield all conversations (of one split), ordered by id, in flat memory.
+
+        `after`, `upto`: only those that were added or changed last after, or up to, this number of `read_up_to`.
+        """
         files = self._folder.manifest().conversations
-        query, cuts = self._all()
-        if split is None:
-            return map(conversation_of, self._rows(query, files, **cuts))
-        return map(conversation_of, self._rows(f"FROM ({query}) WHERE split = $split", files, split=split, **cuts))
+        query, values = self._all()
+        given: dict[str, Any] = {"split": split, "after": after, "upto": upto}
+        bounds = {name: value for name, value in given.items() if value is not None}
+        if bounds:
+            number = self._number("last_ingested")
+            conditions = {"split": "split = $split", "after": f"{number} > $after", "upto": f"{number} <= $upto"}
+            query = f"FROM ({query}) WHERE {' AND '.join(conditions[name] for name in bounds)}"
+        return map(conversation_of, self._rows(query, files, **values, **bounds))
 
     def conversation(self, conversation_id: str) -> Conversation | None:
         """The conversation with this id; None if it is not stored."""
@@ -128,11 +143,16 @@ class Store:
         with self._label_files() as files:
             yield from map(label_of, self._rows(_NEWEST, files, labeller=labeller))
 
-    def labelled(self, split: Split | None = None) -> Iterator[tuple[Conversation, list[FeedbackLabel]]]:
-        """Yield conversations ordered by id, each with its winning labels ordered by reply, or []."""
+    def labelled(
+        self, split: Split | None = None, *, after: int | None = None, upto: int | None = None
+    ) -> Iterator[tuple[Conversation, list[FeedbackLabel]]]:
+        """Yield conversations ordered by id, each with its winning labels ordered by reply, or [].
+
+        `after`, `upto`: as in `conversations`.
+        """
         groups = itertools.groupby(self.labels(), key=lambda label: label.conversation_id)
         judged, labels = next(groups, (None, iter(())))
-        for conversation in self.conversations(split):
+        for conversation in self.conversations(split, after=after, upto=upto):
             while judged is not None and judged < conversation.conversation_id:
                 judged, labels = next(groups, (None, iter(())))
             yield conversation, list(labels) if judged == conversation.conversation_id else []
@@ -141,6 +161,31 @@ class Store:
         """The number of conversations. Reads less than any other query."""
         query = "SELECT count(*) AS n FROM read_parquet($files)"
         return sum(row["n"] for row in self._rows(query, self._folder.manifest().conversations))
+
+    def news(self, after: int) -> tuple[int, int]:
+        """How many conversations came after this number of `read_up_to`, and how many older ones changed since."""
+        first, last = self._number("first_ingested"), self._number("last_ingested")
+        query = f"""SELECT count(*) FILTER ({first} > $after) AS new, count(*) FILTER ({first} <= $after) AS changed
+            FROM read_parquet($files) WHERE {last} > $after"""
+        rows = self._rows(query, self._folder.manifest().conversations, after=after)
+        return next(((row["new"], row["changed"]) for row in rows), (0, 0))
+
+    def read_up_to(self) -> int:
+        """The number of the latest write. A later ingestion gives what it adds or changes a higher number."""
+        return self._folder.manifest().generation
+
+    def borders(self) -> tuple[float, ...] | None:
+        """With the split "time": the borders, in seconds since 1970, among what came after `marks`. None without."""
+        if self.split_by == "hash":
+            return None
+        after = max((mark.ingested or 0 for mark in self.marks), default=-1)
+        query, files = borders_query(self._number("first_ingested")), self._folder.manifest().conversations
+        cuts = next((row["cuts"] for row in self._rows(query, files, after=after)), None)
+        return None if cuts is None else tuple(cuts)
+
+    def store_id(self) -> str:
+        """The same for a store that was moved, another one for every other store."""
+        return stable_hash("store", self._folder.manifest().salt)
 
     def counts(self) -> StoreCounts:
         """Count conversations, messages, ratings, labels and quarantined rows."""
@@ -217,7 +262,7 @@ class Store:
     def fingerprint(self) -> str:
         """Hash of everything that can be read through the store; a run compares it before it reuses a stage."""
         repeats = sorted(repeat.conversation_id for repeat in self.repeats())
-        by_time = ["split by time"] if self.split_by == "time" else []
+        by_time = ["split by time", *self.marks] if self.split_by == "time" else []
         # The labels beneath the reviews are read too: comparing both shows how reliable the labels are.
         beneath = [self.label_hash(reviewed=False)] if any(self.reviews.labels()) else []
         return stable_hash(self.content_hash(), self.label_hash(), self._user_hash(), *beneath, *repeats, *by_time)
@@ -267,13 +312,20 @@ class Store:
         files = self._folder.manifest().conversations
         if self.split_by == "hash" or not files:
             return _AS_INGESTED, {}
-        (row,) = self._rows(_CUTS, files)
-        if row["cuts"] is None:
+        cuts = self.borders()
+        if cuts is None and not self.marks:
             raise DataError(
                 f"{self.path}: evaluation.split=time needs a start time (started_at), but no conversation has one. "
                 "Use evaluation.split=hash."
             )
-        return _BY_TIME, dict(zip(("stop", "validation", "test"), row["cuts"], strict=True))
+        query, values = split_query(self._number("first_ingested"), self.marks, cuts)
+        return query, dict(values)
+
+    def _number(self, column: str) -> str:
+        """One of the numbers of ingestions as SQL: 0 in files of earlier versions, and for what they held."""
+        files = self._folder.manifest().conversations
+        numbered = bool(files) and has_numbers(self.path / files[0])
+        return f"coalesce({column}, 0)" if numbered else "0"
 
     @contextmanager
     def _label_files(self, reviewed: bool = True) -> Iterator[tuple[str, ...]]:

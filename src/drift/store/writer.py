@@ -17,6 +17,7 @@ from drift.records import Conversation, Message, Rating, RatingKind, stable_hash
 from drift.store.folder import Folder
 from drift.store.forgotten import copy_without
 from drift.store.rows import (
+    NUMBERS,
     Quarantined,
     content_hash,
     conversation_batch,
@@ -24,6 +25,7 @@ from drift.store.rows import (
     file_batches,
     file_bytes,
     joined,
+    with_numbers,
     write_conversations,
 )
 from drift.store.runs import Runs, merged
@@ -114,8 +116,13 @@ class StoreWriter:
                 yield self._one_of_each(joined(batches), stored_rows)
 
     def _one_of_each(self, rows: pa.Table, stored_rows: int) -> pa.Table:
-        """One row per conversation, ordered by id. The first `stored_rows` of `rows` are stored already."""
+        """One row per conversation, ordered by id. The first `stored_rows` of `rows` are stored already.
+
+        What is new or updated gets the number of this write: a run that has read up to it knows what came since.
+        """
         columns = [rows[name].to_pylist() for name in _COMPARED]
+        numbers = [rows[name].to_pylist() for name in NUMBERS]
+        this_write = self._manifest.generation + 1
         first: dict[str, int] = {}
         several: dict[str, _Versions] = {}
         for place, name in enumerate(rows["conversation_id"].to_pylist()):
@@ -126,27 +133,31 @@ class StoreWriter:
             several[name].add(place, [column[place] for column in columns], rows)
         merges: list[Conversation] = []  # conversations merged from several versions: appended behind the rows
         places: list[int] = []
+        ingested: list[tuple[int | None, int | None]] = []
         for name in sorted(first):
             is_new = first[name] >= stored_rows
             self._tally["accepted"] += is_new
-            winner = self._settled(name, several[name], is_new) if name in several else first[name]
+            winner, updates = self._settled(name, several[name], is_new) if name in several else (first[name], 0)
+            began, changed = (this_write, this_write) if is_new else (column[first[name]] for column in numbers)
+            ingested.append((began, this_write if updates else changed))
             if isinstance(winner, Conversation):
                 merges.append(winner)
                 winner = len(rows) + len(merges) - 1
             places.append(winner)
         if merges:
             rows = joined([*rows.to_batches(), conversation_batch(merges)])
-        return rows.take(places)
+        return with_numbers(rows.take(places), *map(list, zip(*ingested, strict=True)))
 
-    def _settled(self, name: str, versions: "_Versions", is_new: bool) -> "int | Conversation":
-        """Count what became of each version; returns the place of the row to store, or the merged conversation."""
+    def _settled(self, name: str, versions: "_Versions", is_new: bool) -> "tuple[int | Conversation, int]":
+        """Count what became of each version; returns the place of the row to store, or the merged conversation, and
+        how many versions changed what is stored."""
         # Versions that contradict each other change nothing when all of them are added once more.
         updates = 0 if not is_new and versions.compared == versions.initial else versions.updates
         self._tally["updated"] += updates
         self._tally["duplicate"] += versions.added - updates
         if versions.rewritten and updates and not is_new:
             self._rewritten.add(name)
-        return versions.winner
+        return versions.winner, updates
 
     def _commit_quarantine(self) -> None:
         """Write each note once, in the order in which they came. Memory: about 30 bytes per note."""

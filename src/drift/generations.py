@@ -1,0 +1,152 @@
+"""Start from an earlier run (`from`): is it fit to build on, and what did it leave for the next generation?"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from drift.config import Config
+from drift.errors import ConfigError, DataError, PrerequisiteError
+from drift.pairs.news import Since
+from drift.pairs.stages import find_judged, find_liked, find_prompts, list_earlier
+from drift.rundir import RunDir, RunView, layout, load_run
+from drift.store import Store, first_store
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The run that this one starts from. `store`: the folder of its store, wherever the config says it is now."""
+
+    view: RunView
+    policy: Path
+    store: Path
+
+    @property
+    def generation(self) -> int:
+        return self.view.state.generation
+
+    @property
+    def read(self) -> int:
+        """How far it has read its store. 0 for a run of an earlier version, which did not note it: then everything that
+        it was not trained on counts as new."""
+        marks = self.view.state.read
+        return (marks[-1].ingested or 0) if marks else 0
+
+    @property
+    def prompts(self) -> tuple[Path, ...]:
+        names = (layout.PROMPTS, layout.LIKED, layout.JUDGED, layout.RANDOM)
+        return tuple(file for name in names if (file := self.view.file(name)))
+
+    @property
+    def pairs(self) -> tuple[Path, ...]:
+        """The files of pairs that its policy was trained on."""
+        return tuple(self.view.path / name for name in self.view.learned_from)
+
+
+def open_parent(cfg: Config) -> Parent | None:
+    """The run that the config starts from; None if it starts from a model.
+
+    Raises a DriftError of one line if the run is missing, unfinished or of another base, or if its store is gone, is
+    another one, or has lost what the run read.
+    """
+    if cfg.parent is None:
+        return None
+    folder = Path(cfg.parent)
+    if not layout.is_run(folder):
+        raise DataError(
+            f"from: {folder}: no such run. Put its folder back, name another run (`drift runs` lists them), or start a "
+            "new chain: leave out --from and set policy.model to the latest policy."
+        )
+    view = load_run(folder)
+    policy = view.file(layout.POLICY)
+    if view.state.state != "done" or policy is None:
+        raise DataError(
+            f"from: {folder}: this run is not finished (state: {view.state.state}). Run its own command again first."
+        )
+    _check_same(view, "policy", "model", cfg.policy.model)
+    _check_same(view, "evaluation", "split", cfg.evaluation.split)
+    _check_adapter(view, policy)
+    return Parent(view, policy, _store_of(cfg, view))
+
+
+def open_store(cfg: Config, parent: Parent) -> Store:
+    """The chain's store, in which every generation keeps the splits that it has read."""
+    return Store(parent.store, cfg.evaluation.split, parent.view.state.read)
+
+
+def since_parent(cfg: Config, run: RunDir, parent: Parent | None) -> dict[str, Since]:
+    """`since` for the stages that find prompts: nothing, or what the chain has read and learned so far."""
+    if parent is None:
+        return {}
+    earlier = run.stage(
+        layout.EARLIER, list_earlier, generation=parent.generation, prompts=parent.prompts, pairs=parent.pairs,
+        before=parent.view.file(layout.EARLIER),
+    )  # fmt: skip
+    return {"since": Since(earlier, parent.read, cfg.generation, cfg.seed)}
+
+
+def count_new_prompts(cfg: Config, store: Store, parent: Parent) -> int:
+    """How many judged replies a generation would learn from that are new; nothing is kept."""
+    with tempfile.TemporaryDirectory(prefix="drift-news-") as scratch:
+        earlier, found = Path(scratch) / "earlier", Path(scratch) / "found"
+        list_earlier(earlier, parent.generation, parent.prompts, parent.pairs, parent.view.file(layout.EARLIER))
+        since = Since(earlier, parent.read, cfg.generation, cfg.seed)
+        if cfg.recipe.rules.prompts == "liked":
+            return int(find_liked(found, store, "train", since)["new"])
+        if cfg.recipe.rules.prompts == "judged":
+            return int(find_judged(found, store, "train", cfg.labels, cfg.warm_start.min_p_sat, since)["new"])
+        return int(find_prompts(found, store, cfg.labels, "train", since)["new"])
+
+
+def _check_same(view: RunView, section: str, name: str, value: str) -> None:
+    """A setting that every generation of a chain shares."""
+    settings = view.settings.get(section)
+    before = settings.get(name) if isinstance(settings, dict) else None
+    if before is not None and before != value:
+        raise ConfigError(
+            f"{section}.{name}: {value}, but {view.path} has {before}, and all generations of a chain share it. "
+            f"Set {section}.{name}={before}, or start a new chain without `from`."
+        )
+
+
+def _check_adapter(view: RunView, policy: Path) -> None:
+    """Raises PrerequisiteError if the policy is an adapter and its base is gone or has other weights than before."""
+    if not (policy / "adapter_config.json").is_file():
+        return
+    from drift.policy.model import base_of_adapter  # loads torch, which a command with nothing to do need not
+
+    base = base_of_adapter(policy)
+    if view.state.base not in (None, fingerprint_of_model(base)):
+        raise PrerequisiteError(
+            f"{policy}: this adapter was trained on {base}, whose files have changed since. Put the former ones back, "
+            "or start a new chain without `from`."
+        )
+
+
+def fingerprint_of_model(source: Path | str, run: RunDir | None = None) -> str | None:
+    """A hash of the model's files; for a hub id, the commit that is downloaded, or None if there is none."""
+    if Path(source).exists():
+        from drift.rundir.fingerprints import Digests
+
+        return run.fingerprint(Path(source)) if run else Digests().content(Path(source))
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(str(source), "config.json")
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
+def _store_of(cfg: Config, view: RunView) -> Path:
+    store = Store(Path(cfg.store)) if cfg.store else first_store(view.store_folders)
+    if store is None:
+        named = ", ".join(map(str, view.store_folders)) or f"{view.path / layout.STORE}/..."
+        raise DataError(f"from: {view.path}: its store is gone ({named}). Put it back, or name where it is: store=DIR.")
+    if view.state.store_id not in (None, store.store_id()):
+        raise DataError(
+            f"{store.path}: not the store that {view.path} has read, so what is new in it is not known. Name that "
+            "store, or start a new chain without `from`."
+        )
+    if not store.size() or store.read_up_to() < max((mark.ingested or 0 for mark in view.state.read), default=0):
+        raise DataError(
+            f"{store.path}: this store has lost conversations since {view.path} read it (an older copy, or deleted "
+            "files). Put the latest copy back, or start a new chain without `from`."
+        )
+    return store.path

@@ -1,0 +1,84 @@
+"""Chains of runs: each generation starts from the policy of the one before (`from` in its config).
+
+A run names only the one before it. Whoever comes after is found among the runs in the same folder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drift.rundir import layout
+from drift.rundir.view import RunView, list_runs, load_run
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A run's place in its chain. `base`: the model or the run that it starts from; `conversations`: those it read for
+    the first time, or anew because they had changed; `pairs`: those that its policy was trained on."""
+
+    generation: int
+    base: str
+    conversations: int | None
+    pairs: int | None
+    verdict: str | None
+
+
+def link_of(run: RunView) -> Link:
+    """What is not known, of a run of an earlier version or of one that is not finished, is None."""
+    parent, policy = parent_folder(run), run.settings.get("policy")
+    base = str(policy.get("model", "")) if isinstance(policy, dict) else ""
+    if parent is not None:
+        base = str(parent) if layout.is_run(parent) else f"{parent} (missing)"
+    learned = set(run.learned_from)
+    rows = [stage.counts.get("rows") or 0 for stage in run.stages if stage.name in learned]
+    marks = run.state.read
+    return Link(
+        generation=run.state.generation,
+        base=base,
+        conversations=marks[-1].conversations if marks else None,
+        pairs=None if run.kept is None else int(sum(rows)),
+        verdict=run.state.verdict,
+    )
+
+
+def parent_folder(run: RunView) -> Path | None:
+    """The folder of the run that this one starts from, whether it is there or not; None if it starts from a model.
+
+    Relative to the working folder, as it was written; else the folder of that name beside this run, for runs that moved
+    together.
+    """
+    named = run.settings.get("from")
+    if not isinstance(named, str):
+        return None
+    beside = run.path.parent / Path(named).name
+    return beside if layout.is_run(beside) and not layout.is_run(Path(named)) else Path(named)
+
+
+def ancestors(run: RunView) -> list[RunView]:
+    """The runs that this one builds on, the latest first, up to the first that is missing."""
+    found: list[RunView] = []
+    seen = {run.path.resolve()}
+    while (folder := parent_folder(run)) is not None and layout.is_run(folder) and folder.resolve() not in seen:
+        run = load_run(folder)
+        seen.add(folder.resolve())
+        found.append(run)
+    return found
+
+
+def descendants(run: RunView) -> list[RunView]:
+    """The runs in the same folder that build on this one, the earliest generation first."""
+    here = run.path.resolve()
+    others = [other for other in list_runs(run.path.parent) if other.path.resolve() != here]
+    built = [other for other in others if here in {above.path.resolve() for above in ancestors(other)}]
+    return sorted(built, key=lambda other: other.state.generation)
+
+
+def with_ancestors(runs: Sequence[RunView]) -> list[RunView]:
+    """The runs and all that they build on, each once and before those that build on it."""
+    given = {run.path.resolve(): run for run in runs}
+    ordered: dict[Path, RunView] = {}
+    for run in runs:
+        for each in (*reversed(ancestors(run)), run):
+            at = each.path.resolve()
+            ordered.setdefault(at, given.get(at, each))
+    return list(ordered.values())
