@@ -145,6 +145,9 @@ def test_three_generations(chain):
     nothing = chain.after("3", "4", rows)
     assert (nothing.did, nothing.policy, nothing.counts) == ("nothing new", str(runs[2].path / "policy"), {})
     assert not (chain.folder / "runs/4").exists()
+    calm = [{"id": "calm", "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}]
+    nothing = chain.after("3", "4", calm)
+    assert (nothing.did, nothing.new_conversations, (chain.folder / "runs/4").exists()) == ("nothing new", 1, False)
     store = Store(chain.folder / "store")
     store.forget(conversation=pair.conversation_id)
     marked = forgotten_in(list_runs(chain.folder / "runs"))
