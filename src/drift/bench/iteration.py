@@ -218,7 +218,7 @@ def _figures(
 ) -> IterationBench:
     peak = max(part.peak_flops for each in rounds for part in (*each.sampled.values(), *each.trained.values()))
     parts = {part: _part(rounds, part, weights, peak) for part in PARTS}
-    rates = {
+    rates: dict[SideName, Spread] = {
         side: _spread([sum(map(len, each.sampled[side].replies)) / each.sampled[side].seconds for each in rounds])
         for side in SIDES
     }
@@ -251,7 +251,7 @@ def _figures(
 
 
 def _part(rounds: Sequence[Round], part: str, weights: Weights, peak: float) -> PartFigures:
-    shares = {
+    shares: dict[SideName, Spread] = {
         side: _spread([each.flops(part, weights) / each.seconds(side, part) / peak for each in rounds])
         for side in SIDES
     }

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from email.message import Message
 from html import escape
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -167,22 +168,22 @@ class Door:
     def cookie(self) -> str:
         return f"{self._name}={self._session}; HttpOnly; SameSite=Strict; Path=/"
 
-    def admits(self, headers: Mapping[str, str]) -> bool:
+    def admits(self, headers: Message) -> bool:
         origin = headers.get("Origin")
         at_home = origin is None or origin.removeprefix("http://") == headers.get("Host")
         return self._known_host(headers) and at_home and self._has_cookie(headers)
 
-    def redeems(self, headers: Mapping[str, str], token: str) -> bool:
+    def redeems(self, headers: Message, token: str) -> bool:
         matches = self._token is not None and secrets.compare_digest(token.encode(), self._token.encode())
         if not matches or not self._known_host(headers):
             return False
         self._token = None
         return True
 
-    def _known_host(self, headers: Mapping[str, str]) -> bool:
+    def _known_host(self, headers: Message) -> bool:
         return headers.get("Host", "") in self._hosts
 
-    def _has_cookie(self, headers: Mapping[str, str]) -> bool:
+    def _has_cookie(self, headers: Message) -> bool:
         try:
             cookie = SimpleCookie(headers.get("Cookie", "")).get(self._name)
         except CookieError:

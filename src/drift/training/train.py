@@ -223,11 +223,9 @@ def _balanced(settings: TrainerSettings, pairs: Sequence[TokenPair]) -> TrainerS
     liked = sum(pair.weight for pair in pairs if pair.chosen)
     disliked = sum(pair.weight for pair in pairs if pair.rejected)
     desirable, undesirable = settings.desirable_weight, settings.undesirable_weight
-    if desirable is None and undesirable is None:
-        desirable, undesirable = max(liked, disliked) / liked, max(liked, disliked) / disliked
-    elif desirable is None:
-        desirable = undesirable * disliked / liked
-    elif undesirable is None:
+    if desirable is None:
+        desirable = max(liked, disliked) / liked if undesirable is None else undesirable * disliked / liked
+    if undesirable is None:
         undesirable = desirable * liked / disliked
     report_note(f"{liked:g} liked replies weigh {desirable:.3g} each, {disliked:g} disliked ones {undesirable:.3g}")
     return settings.model_copy(update={"desirable_weight": desirable, "undesirable_weight": undesirable})
