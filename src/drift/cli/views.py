@@ -149,7 +149,7 @@ def _lineage_lines(lineage: "Lineage") -> "Iterator[tuple[str, str]]":
     if pair.chosen:
         yield "chosen", repr(as_text(pair.chosen[-1]))
     if reply := lineage.completion:
-        guidance = f"guided ({reply.guidance})" if reply.guided else "unguided"
+        guidance = f"guided ({reply.guidance or 'turn'})" if reply.guided else "unguided"
         yield "sampler", f"{reply.sampler}, {guidance}, sample {reply.sample}, seed {reply.seed}, finish {reply.finish}"
     yield "weights", f"policy_id {pair.policy_id}"
     if lineage.trained:

@@ -98,7 +98,7 @@ class DurableSampler:
             token_ids=reply.token_ids,
             reasoning=reply.reasoning,
             tool_calls=reply.tool_calls,
-            guidance=self.recipe.guidance if request.guided else "turn",
+            guidance=self.recipe.guidance if request.guided else None,
         )
 
 

@@ -34,7 +34,8 @@ class PromptItem:
 class Completion:
     """A fresh reply. `text`: the answer; `reasoning`: the thoughts before it; `tool_calls`: the calls in it, parsed.
 
-    `token_ids`: everything that the policy wrote. `guidance`: the form of the prompt, if it was guided.
+    `token_ids`: everything that the policy wrote. `guidance`: the form of the guided prompt; None for an
+    unguided one, and in files of earlier versions, whose form is `turn`.
     """
 
     prompt_id: str
@@ -49,7 +50,7 @@ class Completion:
     token_ids: tuple[int, ...] | None = None
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
-    guidance: Guidance = "turn"
+    guidance: Guidance | None = None
 
 
 @dataclass(frozen=True, slots=True)
