@@ -158,14 +158,24 @@ def test_the_robust_loss_refuses_a_pair_that_says_nothing(tiny_policy, tmp_path)
     ("margins", "told"),
     [
         ([0.0, 0.01, -0.004, 0.001], "4 steps at 5e-06 moved the margin by 0.010 nats"),  # last quarter: .001 / beta
-        ([0.0], "1 step at 5e-06 moved the margin by 0.000 nats"),
+        ([0.0], ""),  # measured before the only update
+        ([0.0, 0.006], ""),  # 0.06 nats
+        ([0.0, 0.004], "2 steps at 5e-06 moved the margin by 0.040 nats"),
         ([0.0, 0.02, 0.04, 0.06], ""),  # 0.6 nats
         ([0.3, 0.3, 0.2, 0.2], ""),  # moved the wrong way: not this warning's business
         ([0.3, 0.3, 0.3, 0.3], "moved the margin by 0.000 nats"),  # large, but from the beginning
     ],
 )
 def test_a_training_that_moves_nothing_says_so(margins, told):
-    found = unmoved([{"rewards/margins": margin} for margin in margins], beta=0.1, learning_rate=5e-6)
+    rows = [{"rewards/margins": margin, "learning_rate": 5e-6} for margin in margins]
+    found = unmoved(rows, beta=0.1, learning_rate=5e-6)
     assert told in found
     assert bool(found) == bool(told)
-    assert not found or found.endswith("raise training.learning_rate or train on more pairs.")
+    assert not found or found.endswith("raise the learning_rate or train on more pairs.")
+
+
+def test_a_training_that_is_all_warm_up_says_so():
+    """transformers begins its warm-up at rate 0, so the only step of a training with a warm-up moves no weight."""
+    assert unmoved([{"learning_rate": 0.0}], beta=0.1, learning_rate=5e-6) == (
+        "Warning: 1 step at rate 0, all of it warm-up: set warmup_ratio to 0 or train on more pairs."
+    )
