@@ -9,8 +9,8 @@ import pytest
 
 from drift.config import parse_config
 from drift.run import run_config
-from drift.store import Store, first_store
 from drift.rundir import load_run
+from drift.store import Store, first_store
 
 WORDS = ("marzipan", "quagmire", "zeppelin", "obelisk", "tarantula", "juniper", "cobalt", "falafel")
 
