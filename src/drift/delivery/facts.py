@@ -25,7 +25,7 @@ TOY = "embedded"
 """Names of policies that ship with drift begin with this word."""
 _OTHER, _MANY = "(other text)", "(different values)"
 _MOST_VALUES = 8
-"""Of one tag. A tag with more values is a time or an id of each conversation, not a kind of consent."""
+"""Of one tag, the most frequent first. Rarer ones are times or ids of single conversations, not kinds of consent."""
 _PRIVATE = frozenset(
     (
         *("logs", "store", "output", "from", "deployed", "model", "endpoint", "vllm", "launch", "report_to"),
@@ -245,16 +245,20 @@ def _origins(store: Store, trained_on: set[str]) -> Iterator[Origins]:
         (ident, source, {name: value for name, value in tags.items() if is_consent(name)})
         for ident, source, _, tags in store.provenance()
     ]
-    values: dict[str, set[str]] = {}
+    values: dict[str, Counter[str]] = {}
     for _, _, tags in rows:
         for name, value in tags.items():
-            values.setdefault(name, set()).add(value)
+            values.setdefault(name, Counter())[value] += 1
+    frequent = {
+        (name, value)
+        for name, counts in values.items()
+        for value, count in counts.most_common(_MOST_VALUES)
+        if count > 1 or len(counts) <= _MOST_VALUES
+    }
     total: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
     learned: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
     for ident, source, tags in rows:
-        shown = {
-            _name(name): _MANY if len(values[name]) > _MOST_VALUES else _name(value) for name, value in tags.items()
-        }
+        shown = {_name(name): _name(value) if (name, value) in frequent else _MANY for name, value in tags.items()}
         key = (_name(source), tuple(sorted(shown.items())))
         total[key] += 1
         learned[key] += ident in trained_on
