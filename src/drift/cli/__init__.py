@@ -24,6 +24,7 @@ for command in (
     runs.run,
     runs.runs,
     runs.report,
+    evaluate.gate,
     runs.export,
     runs.trace,
     experiments.demo,

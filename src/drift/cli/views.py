@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from drift.evals.exploration.results import MethodResult
     from drift.evaluation.results import UtilityResult
     from drift.experiments.compare.run import FinishedComparison
+    from drift.gate.results import GateResult
     from drift.lineage import Lineage, StageProvenance, Traced
     from drift.logs.ingest import IngestSummary, Preview
     from drift.records import Conversation, Rating
@@ -235,3 +237,29 @@ def show_comparison(done: "FinishedComparison", as_json: bool) -> None:
     console.print(f"results: {done.folder / 'results.md'}", soft_wrap=True, markup=False)
     if as_json:
         typer.echo(done.comparison.model_dump_json())
+
+
+def show_gate(result: "GateResult", folder: Path, as_json: bool) -> None:
+    """The target and the guards as a table, then the verdict and what stands in the way of a pass."""
+    from drift.gate.verdict import amounts
+
+    title = f"{result.new} against {result.against}"
+    table = Table(title=title, title_justify="left", box=None)
+    for column in ("", "OLD", "NEW", f"change [{result.confidence:.0%} interval]", "margin", "items", "verdict"):
+        table.add_column(column, no_wrap=column in ("", "verdict"))
+    for row in (*([result.target] if result.target else []), *result.guards):
+        table.add_row(*amounts(row), str(row.items), _COLOURED.get(row.verdict, row.verdict))
+    console.print(table)
+    for why in result.why:
+        console.print(why, soft_wrap=True, markup=False)
+    if result.left_out:
+        console.print(f"left out: {', '.join(result.left_out)}", soft_wrap=True, markup=False)
+    seen = result.seen_in_training
+    console.print("items seen in training: " + ("not known, no model is a run" if seen is None else f"{seen} left out"))
+    console.print(f"verdict: {_COLOURED.get(result.verdict, result.verdict)}")
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, markup=False)
+    if as_json:
+        summary_json({**result.plain(), "report": str(folder / "report.html")})
+
+
+_COLOURED = {"pass": "[green]pass[/green]", "fail": "[red]fail[/red]", "undecided": "[yellow]undecided[/yellow]"}
