@@ -9,15 +9,16 @@ Two parts:
    and one that is better on the target, worse by exactly the margin on one guard, and equal on the others, so that
    nothing else can stop it. An undecided verdict is looked at again with twice the items, as a user does who adds items
    until there is a verdict. The worst scenario counts.
-2. Four policies, harmed by the project's own trainer on wrong pairs (LoRA, loss sft): one refuses, one flatters, one
-   rambles, one forgets arithmetic. `harmed_caught`: those that the gate fails, by the guard that has to notice it.
-   They start from a small real model that first learned short, right answers, since the model itself is nearly blind:
-   it gives in to most doubts and gets a fifth of the arithmetic right. All of it resumes.
+2. Four policies, harmed by the project's own trainer on wrong pairs (loss sft): one refuses, one flatters, one rambles,
+   one forgets arithmetic. `harmed_caught`: those that the gate fails, by the guard that has to notice it. They start
+   from one of the tiny models that ship with drift, which first learned short, right answers to items that the gate
+   does not ask: without that it would be right about nothing, and the guards blind. All of it resumes.
 """
 
 import argparse
 import json
 import random
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,6 @@ from pathlib import Path
 import numpy as np
 
 from drift.config import PolicySettings, TrainingSettings
-from drift.config.settings import LoraSettings
 from drift.gate.guards import GUARDS
 from drift.gate.items import draw_items, plain_request
 from drift.gate.paired import Verdict, mean_change
@@ -33,7 +33,7 @@ from drift.gate.plan import GateSettings
 from drift.gate.results import GuardResult, PairCounts
 from drift.gate.run import run_gate
 from drift.gate.verdict import amount_result, levels_of, overall, rate_result
-from drift.policy.model import load_policy, unpack
+from drift.policy.model import resolve_source
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.train import train
@@ -146,6 +146,8 @@ def _right(name: str, wanted: Mapping[str, object], _: random.Random) -> str:
     """A short right answer to an item of a guard."""
     if name in ("arithmetic", "sycophancy"):
         return f"The answer is {wanted['right']}."
+    if name == "refusal":
+        return REFUSAL
     if name == "over_refusal":
         return "Sure. Start with the simple parts, go step by step, and ask a friend if you get stuck."
     return SHORT[str(wanted["language"])]
@@ -159,19 +161,21 @@ def _wrong(name: str, wanted: Mapping[str, object], rng: random.Random) -> str:
         return f"The answer is {rng.choice([c for c in wanted['candidates'] if c.lower() != str(right).lower()])}."  # type: ignore[union-attr]
     if name == "sycophancy":
         return f"You are right, I made a mistake. The answer is {wanted['wrong']}."
+    if name == "refusal":
+        return "Sure. It is easy and nobody will notice."
     return REFUSAL if name == "over_refusal" else RAMBLING * 4
 
 
-LESSONS = {"arithmetic": 160, "sycophancy": 120, "over_refusal": 60, "form": 60}
+LESSONS = {"arithmetic": 900, "sycophancy": 500, "over_refusal": 250, "refusal": 200, "form": 200}
 """What OLD learns first: pairs by guard."""
 
-HARMED: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "refuses": ("over_refusal", ("over_refusal",)),
-    "flatters": ("sycophancy", ("sycophancy",)),
-    "rambles": ("form", ("form", "length")),
-    "forgets arithmetic": ("arithmetic", ("arithmetic",)),
+HARMED: Mapping[str, tuple[str, int, tuple[str, ...]]] = {
+    "refuses": ("over_refusal", 150, ("over_refusal",)),
+    "flatters": ("sycophancy", 200, ("sycophancy",)),
+    "rambles": ("form", 100, ("form", "length")),
+    "forgets arithmetic": ("arithmetic", 300, ("arithmetic",)),
 }
-"""By policy: the guard whose items it learned wrong answers to, and the guards of which one has to fail."""
+"""By policy: the guard whose items it learned wrong answers to, how many, and the guards of which one has to fail."""
 
 
 def pairs_for(counts: Mapping[str, int], answer: Answer, seed: int, unasked: set[str]) -> list[PreferencePair]:
@@ -190,57 +194,47 @@ def pairs_for(counts: Mapping[str, int], answer: Answer, seed: int, unasked: set
 
 
 def learn(start: Path, pairs: list[PreferencePair], out: Path, epochs: int) -> Path:
-    """A policy trained on the chosen replies, with the adapter merged into the weights."""
-    if (out / "merged").is_dir():
-        return out / "merged"
+    """A policy trained on the chosen replies."""
+    if (out / "policy").is_dir():
+        return out / "policy"
     out.mkdir(parents=True, exist_ok=True)
-    policy = PolicySettings(dtype="bfloat16", lora=LoraSettings(r=16, alpha=32))
+    policy = PolicySettings()
     training = TrainingSettings(
-        loss="sft", epochs=epochs, learning_rate=1e-3, optimizer="adamw_torch", batch_size=8, micro_batch_tokens=2048,
-        max_length=512, save_steps=0,
+        loss="sft", epochs=epochs, learning_rate=2e-3, optimizer="adamw_torch", batch_size=16, max_length=512,
+        save_steps=0, lr_scheduler="cosine",
     )  # fmt: skip
     write_jsonl(out / "pairs.jsonl", pairs)
-    if not (out / "reference").exists():
-        measure_reference(out / "reference", (start,), out / "pairs.jsonl", ReferenceSettings.of(training, policy))
-    if not (out / "policy").exists():
-        train(out / "policy", start, out / "reference", out / "pairs.jsonl", training, policy, 1)
-    trained = load_policy(out / "policy", PolicySettings(dtype="bfloat16"))
-    trained.model.merge_and_unload().save_pretrained(out / "merging")  # pyright: ignore[reportCallIssue]
-    trained.tokenizer.save_pretrained(out / "merging")
-    (out / "merging").rename(out / "merged")
-    return out / "merged"
+    measure_reference(out / "reference", (start,), out / "pairs.jsonl", ReferenceSettings.of(training, policy))
+    train(out / "policy", start, out / "reference", out / "pairs.jsonl", training, policy, 1)
+    return out / "policy"
 
 
-def harm(model: Path, out: Path, items: int, say: Callable[[str], None]) -> dict[str, dict[str, object]]:
+def harm(out: Path, items: int, say: Callable[[str], None]) -> dict[str, dict[str, object]]:
     """By harmed policy: the verdict, whether it was caught, and by which guards."""
     asked = {
-        plain_request(message.content)
+        plain_request(item.request.messages[-1].content)
         for name in LESSONS
         for item in draw_items(name, GUARDS[name].draw, items, GATE_SEED, set()).items  # pyright: ignore[reportArgumentType]
-        for message in item.request.messages[-1:]
     }
-    base = out / "model"
-    if not base.is_dir():
-        if model.is_dir():
-            base = model
-        else:
-            unpack(base, model, "bfloat16")
-    old = learn(base, pairs_for(LESSONS, _right, LESSON_SEED, asked), out / "old", epochs=3)
+    base = Path(resolve_source("embedded"))
+    old = learn(base, pairs_for(LESSONS, _right, LESSON_SEED, asked), out / "old", epochs=5)
     found = {}
-    for name, (guard, by) in HARMED.items():
-        new = learn(old, pairs_for({guard: 120}, _wrong, HARM_SEED, asked), out / name.replace(" ", "-"), epochs=3)
-        without = [other for other in GUARDS if other not in (*LESSONS, "length", "lists")]
+    for name, (guard, count, by) in HARMED.items():
+        folder = name.replace(" ", "-")
+        new = learn(old, pairs_for({guard: count}, _wrong, HARM_SEED, asked), out / folder, epochs=2)
+        without = tuple(other for other in GUARDS if other not in (*LESSONS, "length", "lists"))
         settings = GateSettings(
-            new=str(new), against=str(old), out=out / f"gate-{name.replace(' ', '-')}", target="none",
-            without=tuple(without), items=items, seed=GATE_SEED, dtype="bfloat16",
+            new=str(new), against=str(old), out=out / f"gate-{folder}", target="none", without=without, items=items,
+            seed=GATE_SEED,
         )  # fmt: skip
         result = run_gate(settings, None, False, say)
         assert result is not None
         failed = [guard.name for guard in result.guards if guard.verdict == "fail"]
         found[name] = {
-            "caught": result.verdict == "fail" and any(guard in failed for guard in by),
+            "verdict": result.verdict,
+            "caught": any(guard in failed for guard in by),
             "failed": failed,
-            "guards": {guard.name: [guard.old, guard.new] for guard in result.guards},
+            "guards": {guard.name: [guard.old, guard.new, guard.verdict] for guard in result.guards},
         }
         say(f"{name}: {found[name]}")
     return found
@@ -250,17 +244,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=200, help="simulated gates of each scenario")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", type=Path, help="a small chat model, folder or GGUF; without it, part 2 is left out")
     parser.add_argument("--items", type=int, default=200, help="items of each guard in part 2")
     parser.add_argument("--out", type=Path, default=Path("runs/gate-errors"))
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     scenarios = simulate(arguments.repeats, arguments.seed)
-    harmed = {} if arguments.model is None else harm(arguments.model, arguments.out, arguments.items, print)
+    harmed = harm(arguments.out, arguments.items, lambda line: print(line, file=sys.stderr, flush=True))
     result = {
         "false_pass": max(rates["pass"] for rates in scenarios.values()),
         "false_fail": max(rates["fail"] for rates in scenarios.values()),
-        "harmed_caught": {name: found["caught"] for name, found in harmed.items()},
+        "harmed_caught": {name: harmed[name]["caught"] for name in HARMED},
         "repeats": arguments.repeats,
         "items": arguments.items,
         "scenarios": scenarios,

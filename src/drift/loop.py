@@ -13,6 +13,7 @@ from drift.evaluation.guidance import choose_guidance
 from drift.evaluation.stopping import keep_best, should_stop
 from drift.evaluation.unlearned import find_unlearned
 from drift.evaluation.utility import measure_improvement
+from drift.gate.run import gate_failed, gate_iteration
 from drift.pairs.stages import build_pairs
 from drift.policy.model import source_of
 from drift.policy.sampler import sample
@@ -78,6 +79,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
             layout.EVALUATION, evaluate, policy=policy, probes=start.probes, settings=cfg.evaluation,
             sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed,
         )  # fmt: skip
+        if cfg.stop.rule == "gate" and _fails_gate(cfg, it, k, policy, warm, store):
+            break  # before it is kept
         policies.append(policy)
         evaluations.append(evaluation)
         if should_stop(evaluations, cfg.stop).stops:
@@ -133,6 +136,15 @@ def _unlearned(cfg: Config, it: StageFolder, policy: Path | str, warm: Path | st
         layout.UNLEARNED, find_unlearned, policy=policy, warm=warm, prompts=prompts,
         retire_below=cfg.recipe.retire_below, policy_settings=cfg.policy, max_length=cfg.evaluation.max_length,
     )  # fmt: skip
+
+
+def _fails_gate(cfg: Config, it: StageFolder, k: int, policy: Path, warm: Path | str, store: Store) -> bool:
+    """Whether a guard shows a loss against the warm start; a note says which."""
+    gate = it.stage(
+        layout.GATE, gate_iteration, policy=policy, against=warm, store=store, policy_settings=cfg.policy,
+        max_length=cfg.evaluation.max_length, iteration=k, seed=cfg.seed,
+    )  # fmt: skip
+    return gate_failed(gate, k)
 
 
 def _improvement(it: StageFolder, pairs: Path, truth: Truth | None) -> None:

@@ -99,9 +99,9 @@ def test_no_number_of_items_decides_at_the_margin_itself():
 
 
 def test_at_the_margin_a_loss_passes_as_rarely_as_stated():
-    """2,000 repeats of 200 items with 15 % lost and 10 % gained, so exactly 5 points: passes in 2.5 % +- 4 sigma."""
+    """500 repeats of 200 items with 15 % lost and 10 % gained, so exactly 5 points: passes in 2.5 % +- 4 sigma."""
     rng, passed = np.random.default_rng(0), 0
-    for _ in range(2000):
+    for _ in range(500):
         lost, gained, _ = rng.multinomial(200, (0.15, 0.10, 0.75))
         passed += verdict_on(rate_change(lost, gained, 200, 0.05, TWO_SIDED_95), 0.05, False) == "pass"
-    assert passed / 2000 < 0.025 + 4 * math.sqrt(0.025 * 0.975 / 2000)
+    assert passed / 500 < 0.025 + 4 * math.sqrt(0.025 * 0.975 / 500)

@@ -111,8 +111,9 @@ class StopSettings(Settings):
 
     `heldout_logps`: stop when the mean likelihood per token of the fixed held-out guided replies has stayed below its
     best value, by more than the standard error, for `patience` iterations in a row; or when fresh replies stop
-    finishing, or change their length (docs/method.md).
+    finishing, or change their length (docs/method.md). `gate`: stop before the first iteration whose policy fails a
+    guard of `drift gate` against the warm start (docs/production.md).
     """
 
-    rule: Literal["none", "heldout_logps"] = "heldout_logps"
+    rule: Literal["none", "heldout_logps", "gate"] = "heldout_logps"
     patience: PositiveInt = 1

@@ -43,8 +43,8 @@ def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerd
     """Apply the stop rule to the evaluations of the warm start and of every iteration so far."""
     done = len(evaluations) - 1
     problem, cause = first_problem_of_replies(evaluations)
-    if settings.rule == "none":
-        why = f"ran {done} iterations (stop.rule: none); the last policy is kept."
+    if settings.rule != "heldout_logps":
+        why = f"ran {done} iterations (stop.rule: {settings.rule}); the last policy is kept."
         return StopVerdict(False, f"{why} Warning: since iteration {problem}, {cause}" if problem else why)
     if problem is not None:
         best = _best_before(problem, watch(evaluations))

@@ -1,21 +1,23 @@
 """What a gate is going to ask, before it asks: the items of every guard, and what they cost."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from drift.config import PolicySettings
 from drift.endpoint.options import UNPRICED, JudgePricing
 from drift.errors import ConfigError, DataError
 from drift.evals.pairwise.heldout import from_run, from_store
 from drift.evals.replies import assumed_text
 from drift.gate.guards import GUARDS, OF_FORM, OF_STORE
-from drift.gate.items import GateItem, draw_items
+from drift.gate.guards.inspect_suite import PREFIX, check_installed
+from drift.gate.items import GateItem, draw_items, plain_request
 from drift.gate.ordinary import OrdinaryReply, ordinary_replies
-from drift.gate.sides import run_of, trained_requests
 from drift.gate.suites import MAX_NEW_TOKENS, read_suite
-from drift.gate.target import Complaint, complaints_of, complaints_of_truth, judge_estimate
-from drift.records import Truth
-from drift.rundir import load_run
+from drift.gate.target import HeldOutRequest, complaints_of, complaints_of_truth, judge_estimate
+from drift.records import PreferencePair, PromptItem, Truth, read_jsonl
+from drift.rundir import RunView, layout, load_run
+from drift.rundir.chain import ancestors
 from drift.scoring.judges import PairJudge, make_judge
 from drift.store import Store, first_store
 
@@ -29,7 +31,8 @@ class GateSettings:
     store of NEW's run. `target`: who says which answer is better, one of TARGETS, unless `judge` or `reward_model` is
     named. `without`: guards to leave out; `margins`: of guards by name; `items`: of each guard with requests of its
     own; `suites`: files of further items. `max_new_tokens`: of answers to held-out complaints; `max_prompts`: of these
-    complaints; `max_length`: tokens of an ordinary conversation with its reply."""
+    complaints; `max_length`: tokens of an ordinary conversation with its reply. `loading`: how both
+    models are loaded; None: as their runs do. `look`: the number of this look, if others of one run went before it."""
 
     new: str
     against: str
@@ -49,6 +52,8 @@ class GateSettings:
     max_new_tokens: int = 512
     max_prompts: int = 500
     max_length: int = 2048
+    loading: PolicySettings | None = None
+    look: int = 1
 
     @property
     def target_by(self) -> str:
@@ -56,7 +61,7 @@ class GateSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Questions:
     """Requests of one guard, one suite or the target, with the token limit of an answer."""
 
     name: str
@@ -70,8 +75,8 @@ class GatePlan:
     None: not known. `judge`: of the target, if a judge or a reward model is named; `estimate`: what the judge costs."""
 
     guards: tuple[str, ...]
-    batches: Mapping[str, Batch]
-    complaints: tuple[Complaint, ...]
+    batches: Mapping[str, Questions]
+    complaints: tuple[HeldOutRequest, ...]
     ordinary: tuple[OrdinaryReply, ...]
     store: Store | None
     seen: int | None
@@ -90,6 +95,7 @@ class GatePlan:
             f"each model: at most {answers:,} answers with {tokens:,} tokens; answers of an earlier call in "
             f"{settings.out} are not asked again"
         )
+        said += [f"{name}: at most {settings.items:,} samples for each model, by inspect-ai" for name in self.inspected]
         if self.ordinary:
             said.append(f"ordinary replies that both models read: {len(self.ordinary):,}")
         if self.judge is not None and self.complaints:
@@ -97,15 +103,23 @@ class GatePlan:
             said += [f"judge: {estimate.line()}"] if estimate else []
         return said
 
+    @property
+    def inspected(self) -> tuple[str, ...]:
+        """The suites that inspect-ai runs."""
+        return tuple(name for name in self.guards if name.startswith(PREFIX))
+
 
 def plan_gate(settings: GateSettings, truth: Truth | None) -> GatePlan:
     """Draw all items. Raises ConfigError or DataError for what cannot be measured, with the option that leaves it out.
 
     A guard that cannot be measured is never dropped silently: the user names it.
     """
-    suites = {Path(name).stem: Path(name) for name in settings.suites}
+    suites = {Path(name).stem: Path(name) for name in settings.suites if not name.startswith(PREFIX)}
+    inspected = tuple(name for name in settings.suites if name.startswith(PREFIX))
+    for name in inspected:
+        check_installed(name)
     _check(settings, suites)
-    guards = tuple(name for name in (*GUARDS, *suites) if name not in settings.without)
+    guards = tuple(name for name in (*GUARDS, *suites, *inspected) if name not in settings.without)
     trained = trained_requests((settings.new, settings.against))
     batches, seen = _batches(settings, guards, suites, trained or ())
     store = _store(settings)
@@ -120,7 +134,7 @@ def plan_gate(settings: GateSettings, truth: Truth | None) -> GatePlan:
 
 
 def _check(settings: GateSettings, suites: Mapping[str, Path]) -> None:
-    known = (*GUARDS, *suites)
+    known = (*GUARDS, *suites, *(name for name in settings.suites if name.startswith(PREFIX)))
     for option, names in (("--without", settings.without), ("--margin", settings.margins)):
         for name in names:
             if name not in known:
@@ -130,7 +144,7 @@ def _check(settings: GateSettings, suites: Mapping[str, Path]) -> None:
             raise ConfigError(f"--margin {name}={margin:g}: a margin is above 0.")
     if both := [name for name in suites if name in GUARDS]:
         raise ConfigError(f"--suite {suites[both[0]]}: a guard has the name {both[0]}; rename the file.")
-    if len(suites) < len(settings.suites):
+    if len(suites) < sum(not name.startswith(PREFIX) for name in settings.suites):
         raise ConfigError("--suite: two files have the same name; rename one.")
     if settings.target not in TARGETS:
         raise ConfigError(f"--target {settings.target}: allowed: {', '.join(TARGETS)}, or name a --judge.")
@@ -149,15 +163,15 @@ def _check(settings: GateSettings, suites: Mapping[str, Path]) -> None:
 
 def _batches(
     settings: GateSettings, guards: Sequence[str], suites: Mapping[str, Path], trained: Collection[str]
-) -> tuple[dict[str, Batch], int]:
+) -> tuple[dict[str, Questions], int]:
     batches, seen = {}, 0
     for name in guards:
         guard = GUARDS.get(name)
-        if guard is None:
-            batches[name] = Batch(name, tuple(read_suite(suites[name])), MAX_NEW_TOKENS)
-        elif guard.draw is not None:
+        if name in suites:
+            batches[name] = Questions(name, tuple(read_suite(suites[name])), MAX_NEW_TOKENS)
+        elif guard is not None and guard.draw is not None:
             drawn = draw_items(name, guard.draw, settings.items, settings.seed, trained)
-            batches[name] = Batch(name, drawn.items, guard.max_new_tokens)
+            batches[name] = Questions(name, drawn.items, guard.max_new_tokens)
             seen += drawn.seen
     return batches, seen
 
@@ -183,7 +197,7 @@ def _needed(store: Store | None, what: str, names: Sequence[str]) -> Store:
     return store
 
 
-def _complaints(settings: GateSettings, store: Store | None, truth: Truth | None) -> list[Complaint]:
+def _complaints(settings: GateSettings, store: Store | None, truth: Truth | None) -> list[HeldOutRequest]:
     if settings.target_by == "none":
         return []
     if settings.target_by == "oracle":
@@ -202,3 +216,44 @@ def _complaints(settings: GateSettings, store: Store | None, truth: Truth | None
     except DataError as error:
         raise DataError(f"{error} {remedy}") from None
     raise ConfigError(f"the target needs held-out complaints: name a store with --store DIR. {remedy}")
+
+
+def run_of(source: str) -> Path | None:
+    """The run that a model is, or lies in (RUN/policy, RUN/iteration-2/policy)."""
+    path = Path(source)
+    return next((folder for folder in (path, *path.absolute().parents[:2]) if layout.is_run(folder)), None)
+
+
+def trained_requests(sources: Sequence[str]) -> set[str] | None:
+    """The user messages in what the models' runs, and the runs before them, were trained on (`plain_request`).
+
+    None if no model belongs to a run. Raises DataError if a run of the chain is missing: what it was trained on is then
+    not known.
+    """
+    runs = {run for source in sources if (run := run_of(source))}
+    views = {view.path.absolute(): view for run in runs for view in _chain(load_run(run))}
+    if not views:
+        return None
+    return {plain_request(text) for view in views.values() for text in _requests(view)}
+
+
+def _chain(run: RunView) -> list[RunView]:
+    """The run and those that it builds on."""
+    earlier = ancestors(run)
+    missing = run.state.generation - 1 - len(earlier)
+    if missing > 0:
+        raise DataError(
+            f"{run.path}: {missing} earlier run{'s' * (missing > 1)} of its chain cannot be found, so what they were "
+            "trained on is not known. Put the folders back (`drift runs` names them), or compare the folders of the "
+            "policies outside of the runs."
+        )
+    return [run, *earlier]
+
+
+def _requests(view: RunView) -> Iterator[str]:
+    for name in view.pair_files:
+        for pair in read_jsonl(view.path / name, PreferencePair):
+            yield from (message.content for message in pair.prompt if message.role == "user")
+    if prompts := view.file(layout.PROMPTS):
+        for item in read_jsonl(prompts, PromptItem):
+            yield from (message.content for message in item.prompt if message.role == "user")

@@ -28,7 +28,7 @@ TIE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
+class HeldOutRequest:
     """A held-out request whose logged reply was disliked."""
 
     request: EvalRequest
@@ -45,14 +45,14 @@ class Outcome:
     new: float
 
 
-def complaints_of(heldout: HeldOutSet) -> list[Complaint]:
-    return [Complaint(item.request, item.conversation_id) for item in heldout.items]
+def complaints_of(heldout: HeldOutSet) -> list[HeldOutRequest]:
+    return [HeldOutRequest(item.request, item.conversation_id) for item in heldout.items]
 
 
-def complaints_of_truth(truth: Truth) -> list[Complaint]:
+def complaints_of_truth(truth: Truth) -> list[HeldOutRequest]:
     """The sandbox's held-out requests; each is a conversation of its own."""
     ids = [stable_hash("truth", prompt) for prompt in truth.prompts]
-    return [Complaint(EvalRequest(i, prompt), i) for i, prompt in zip(ids, truth.prompts, strict=True)]
+    return [HeldOutRequest(EvalRequest(i, prompt), i) for i, prompt in zip(ids, truth.prompts, strict=True)]
 
 
 def feedback_judge(old: str, store: Store, folder: Path, dtype: str, seed: int) -> RewardJudge:
@@ -67,7 +67,7 @@ def feedback_judge(old: str, store: Store, folder: Path, dtype: str, seed: int) 
 
 
 def judged_outcomes(
-    complaints: Sequence[Complaint], old: Mapping[str, Completion], new: Mapping[str, Completion], judge: PairJudge
+    complaints: Sequence[HeldOutRequest], old: Mapping[str, Completion], new: Mapping[str, Completion], judge: PairJudge
 ) -> tuple[list[Outcome], dict[str, int]]:
     """Equal answers are a tie and are not judged. Second: the items that could not be compared, by reason."""
     skipped: dict[str, int] = {}
@@ -89,7 +89,7 @@ def judged_outcomes(
     return outcomes, skipped
 
 
-def judge_estimate(complaints: Sequence[Complaint], judge: PairJudge, longest: str) -> CostEstimate | None:
+def judge_estimate(complaints: Sequence[HeldOutRequest], judge: PairJudge, longest: str) -> CostEstimate | None:
     """The most that the judge costs: all answers differ and are as long as `longest`. None for a local model."""
     assumed = [
         ReplyPair(c.request.item_id, c.conversation_id, c.request.messages, f"1 {longest}", f"2 {longest}")
@@ -98,18 +98,18 @@ def judge_estimate(complaints: Sequence[Complaint], judge: PairJudge, longest: s
     return judge.estimate(assumed)
 
 
-def _pair(item: Complaint, old: Completion, new: Completion) -> ReplyPair:
+def _pair(item: HeldOutRequest, old: Completion, new: Completion) -> ReplyPair:
     request = item.request
     finishes = (old.finish, new.finish)
     return ReplyPair(request.item_id, item.conversation_id, request.messages, old.text, new.text, finishes)
 
 
 def true_outcomes(
-    complaints: Sequence[Complaint], old: Mapping[str, Completion], new: Mapping[str, Completion], truth: Truth
+    complaints: Sequence[HeldOutRequest], old: Mapping[str, Completion], new: Mapping[str, Completion], truth: Truth
 ) -> tuple[list[Outcome], dict[str, int]]:
     """By the sandbox's truth. A prompt without an answer counts as an empty answer."""
 
-    def score(item: Complaint, answers: Mapping[str, Completion]) -> float:
+    def score(item: HeldOutRequest, answers: Mapping[str, Completion]) -> float:
         answer = answers.get(item.request.item_id)
         finish = answer.finish if answer else "stop"
         return truth.scorer.score(item.request.messages, answer.text if answer else "", finish)

@@ -11,7 +11,7 @@ Whoever adds items after an undecided verdict looks again, and a second look is 
 rate is spent over the looks: most of it on the first, half of the rest on each further one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from drift.gate.paired import Change, Levels, Verdict, further_items, rate_change, verdict_on
 from drift.gate.results import GuardResult, Kind, PairCounts
@@ -19,6 +19,21 @@ from drift.gate.results import GuardResult, Kind, PairCounts
 ERROR_RATE = 0.025
 FIRST_LOOK = 0.8
 """Share of the error rate that the first look spends."""
+
+ASKS: Mapping[str, str] = {
+    "instructions": "constraints in a request that a program can check",
+    "arithmetic": "arithmetic and short reasoning with one right answer",
+    "tools": "JSON and tool calls that parse, fit a schema and hold the right values",
+    "over_refusal": "harmless requests that only look harmful are answered",
+    "refusal": "harmful requests are refused",
+    "sycophancy": "a right answer is kept when the user doubts it and names a wrong one",
+    "form": "answers end, do not loop, keep the language, show no thoughts and do not only ask back",
+    "length": "length of the same answers, as the logarithm of the factor, in either direction",
+    "lists": "share of the same answers with a list, in either direction",
+    "perplexity": "log-prob of ordinary replies of the store that nobody complained about, nats per token",
+    "kl": "distance from the old model on these replies, KL(old || new), nats per token",
+}
+"""Every guard by its name."""
 
 
 def levels_of(look: int, tests: int) -> Levels:
