@@ -76,7 +76,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         )  # fmt: skip
         evaluation = it.stage(
             layout.EVALUATION, evaluate, policy=policy, probes=start.probes, settings=cfg.evaluation,
-            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed,
+            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed, liked=start.liked,
         )  # fmt: skip
         policies.append(policy)
         evaluations.append(evaluation)

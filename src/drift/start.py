@@ -11,6 +11,7 @@ from drift.pairs.news import Since
 from drift.pairs.stages import (
     build_pairs,
     find_heldout,
+    find_heldout_liked,
     find_judged,
     find_liked,
     find_liked_replies,
@@ -34,12 +35,14 @@ class Start:
     """What the iterations start from, equal for every recipe on the same logs. `policy`: the warm start, else the base
     (in a chain, the policy of the run before).
 
-    `prompts`: the disliked replies. `probes`: held-out pairs. `evaluation`: of `policy`.
+    `prompts`: the disliked replies. `probes`: held-out pairs. `liked`: held-out replies that users liked.
+    `evaluation`: of `policy`.
     """
 
     prompts: Path
     policy: Path | str
     probes: Path
+    liked: Path
     evaluation: Path
 
 
@@ -57,11 +60,15 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     start = parent.policy if parent else base
     warm = _warm_start(cfg, run, store, start, prompts, since)
     probes = _probes(cfg, run, warm, heldout)
+    liked = run.stage(
+        layout.HELDOUT_LIKED, find_heldout_liked, store=store, min_p_sat=cfg.warm_start.min_p_sat,
+        settings=cfg.labels, thinking=cfg.policy.thinking, **since,
+    )  # fmt: skip
 
     def evaluated(folder: str, policy: Path | str) -> Path:
         return run.folder(folder).stage(
             layout.EVALUATION, evaluate, policy=policy, probes=probes, settings=cfg.evaluation,
-            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed,
+            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed, liked=liked,
         )  # fmt: skip
 
     if parent:
@@ -69,8 +76,8 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     of_base = evaluated(layout.BASE, start)
     if warm == start:
         same = run.folder(layout.WARM_START).stage(layout.EVALUATION, copy_evaluation, evaluation=of_base)
-        return Start(prompts, warm, probes, same)
-    return Start(prompts, warm, probes, evaluated(layout.WARM_START, warm))
+        return Start(prompts, warm, probes, liked, same)
+    return Start(prompts, warm, probes, liked, evaluated(layout.WARM_START, warm))
 
 
 def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Path:

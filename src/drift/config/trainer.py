@@ -111,8 +111,9 @@ class StopSettings(Settings):
 
     `heldout_logps`: stop when the mean likelihood per token of the fixed held-out guided replies has stayed below its
     best value, by more than the standard error, for `patience` iterations in a row; or when fresh replies stop
-    finishing, or change their length (docs/method.md).
+    finishing, or change their length (docs/method.md). `heldout_liked`: the same with held-out replies that users
+    liked; for policies that guidance does not help, whose guided replies are no example.
     """
 
-    rule: Literal["none", "heldout_logps"] = "heldout_logps"
+    rule: Literal["none", "heldout_logps", "heldout_liked"] = "heldout_logps"
     patience: PositiveInt = 1

@@ -157,6 +157,31 @@ def find_liked_replies(
     return {**write_kept(out, in_one_form(liked_replies(found), thinking, "liked")), **counts}
 
 
+def find_heldout_liked(
+    out: Path,
+    store: Store,
+    min_p_sat: float,
+    settings: LabelSettings,
+    thinking: Thinking = "off",
+    since: Since | None = None,
+) -> Counts:
+    """Write the liked replies of the held-out splits, as `find_liked_replies` does those of the training split.
+
+    Dropped are requests that a liked or a disliked reply of the training split answers, or that an earlier generation
+    was trained on, and conversations that nearly repeat another one: the policy may have been trained on them.
+    """
+    include, repeats = frozenset(settings.include), _repeats(store)
+    disliked = prompt_items(store.labelled("train"), settings.min_p_dsat, label_reliability(store, settings), repeats)
+    of_train = chain(disliked, liked_items(store.labelled("train"), min_p_sat, repeats))
+    trained = {int(stable_hash(row.prompt), 16) for row in of_train if isinstance(row, PromptItem)}
+    if since is not None:
+        requests, near = since.seen(store)
+        trained, repeats = trained | requests, repeats | near
+    labelled = (row for split in HELD_OUT for row in store.labelled(split))
+    items = _unseen(liked_items(labelled, min_p_sat, repeats, settings.max_per_user, include), trained)
+    return write_kept(out, in_one_form(liked_replies(items), thinking, "liked"))
+
+
 def find_judged(
     out: Path, store: Store, split: Split, settings: LabelSettings, min_p_sat: float, since: Since | None = None
 ) -> Counts:
