@@ -9,6 +9,7 @@ from statistics import median
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.errors import DataError
+from drift.pairs.defence import Defence
 from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
 from drift.pairs.form import in_one_form
 from drift.pairs.news import Labelled, News, Since, trained_replies
@@ -49,7 +50,12 @@ class PairsSummary:
 
 
 def find_prompts(
-    out: Path, store: Store, settings: LabelSettings, split: Split | None, since: Since | None = None
+    out: Path,
+    store: Store,
+    settings: LabelSettings,
+    split: Split | None,
+    since: Since | None = None,
+    defence: Defence | None = None,
 ) -> Counts:
     """Write the PromptItems of one split, or of all splits; with `since`, only the new ones and a share of the rest."""
     reliability, repeats = label_reliability(store, settings), _repeats(store)
@@ -58,6 +64,9 @@ def find_prompts(
         return prompt_items(labelled, settings.min_p_dsat, reliability, repeats, settings.max_per_user)
 
     found, counts = _found(items, store, split, since, about="DSAT")
+    if defence is not None:
+        every = partial(prompt_items, min_p_dsat=settings.min_p_dsat, reliability=reliability, repeats=repeats)
+        found = defence.of_prompts(found, lambda: every(store.labelled(split)))
     return {**write_kept(out, found), **counts}
 
 
@@ -126,9 +135,12 @@ def _unseen(rows: Iterable[PromptItem | Drop], trained: set[int]) -> Iterator[Pr
             yield row
 
 
-def find_repairs(out: Path, prompts: Path, thinking: Thinking = "off") -> Counts:
+def find_repairs(out: Path, prompts: Path, thinking: Thinking = "off", defence: Defence | None = None) -> Counts:
     """Write the DSAT -> SAT repairs among the items as pairs."""
-    return write_kept(out, in_one_form(repair_pairs(read_jsonl(prompts, PromptItem)), thinking, "repairs"))
+    rows = in_one_form(repair_pairs(read_jsonl(prompts, PromptItem)), thinking, "repairs")
+    if defence is not None:
+        rows = defence.of_pairs(rows, {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)})
+    return write_kept(out, rows)
 
 
 def find_liked(out: Path, store: Store, split: Split, since: Since | None = None) -> Counts:
@@ -191,6 +203,7 @@ def build_pairs(
     scores: Path | None = None,
     unlearned: Path | None = None,
     thinking: Thinking = "off",
+    defence: Defence | None = None,
 ) -> Counts:
     """Write the recipe's pairs, built from the prompts, the policy's completions and their scores.
 
@@ -204,6 +217,8 @@ def build_pairs(
         drop_unfinished=sampling.unfinished == "drop",
     )
     rows = screened(in_one_form(RECIPES[recipe.name](inputs), thinking, "pairs"), recipe)
+    if defence is not None:
+        rows = defence.of_pairs(rows, inputs.items)
     counts = write_kept(out, rows if recipe.pairs is None else resize_to(recipe.pairs, rows))
     return counts | _lengths(out) | _form(out) | _thoughts(inputs.completions, thinking)
 
