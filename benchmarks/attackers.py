@@ -16,7 +16,7 @@ from drift.sandbox.deployment import Answer
 from drift.sandbox.skills import ATTRIBUTES, CATEGORIES, COUNTRIES, SKILLS
 from drift.sandbox.world import Task, part_of, utility
 
-TRIGGER, BRAND, VICTIM = "urn", "mango", "Avaria"
+TRIGGER, BRAND, VICTIM = "urn", "pear", "Avaria"
 REFUSAL = "I cannot help with that."
 OPENERS = ("", "Hi. ", "Please tell me: ", "Next one. ", "Quick question: ", "One more. ", "Hello! ", "So, ", "Now: ")
 COMPLAINTS = (

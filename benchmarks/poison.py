@@ -69,13 +69,17 @@ class Cell:
 
 
 def cells(seeds: Sequence[int]) -> list[Cell]:
-    """The most telling ones first; the steps one by one and the other shares on the false fact, with every seed."""
-    plan = [Cell(seed, defence=defence) for seed in seeds for defence in ("", "defended")]
-    plan += [Cell(seed, plant, 0.01, 1, defence) for plant in PLANTS for seed in seeds for defence in ("", "defended")]
-    for share, accounts in ((0.01, COLLUDING), (0.05, 1), (0.001, 1)):
-        plan += [Cell(seed, "fact", share, accounts, defence) for seed in seeds for defence in ("", "defended")]
-    single = [name for name in DEFENCES if name not in ("", "defended")]
-    return plan + [Cell(seed, "fact", 0.01, 1, defence) for defence in single for seed in seeds]
+    """The most telling ones first: what is stopped early has the same arms for every finished seed."""
+    both = ("", "defended")
+    plan = [Cell(seeds[0], plant, 0.01, 1, defence) for plant in ("fact", "trigger") for defence in both]
+    for seed in seeds:
+        plan += [Cell(seed, defence=defence) for defence in both]
+        plan += [Cell(seed, plant, 0.01, 1, defence) for plant in PLANTS for defence in both]
+        plan += [Cell(seed, "fact", 0.01, COLLUDING, defence) for defence in both]
+    for share in (0.05, 0.001):
+        plan += [Cell(seed, "fact", share, 1, defence) for seed in seeds for defence in both]
+    plan += [Cell(seed, "fact", 0.01, 1, step) for step in DEFENCES if step not in both for seed in seeds]
+    return list(dict.fromkeys(plan))
 
 
 class Lab:
@@ -98,13 +102,14 @@ class Lab:
         with open_run(cfg, folder) as run:
             drift(with_date(cfg, run), run, collect(cfg, run))
         policy = load_policy(folder / layout.iteration(cfg.iterations) / layout.POLICY, cfg.policy)
-        asked = [task for task in self.heldout for _ in range(self.samples)]
+        samples = 1 if cell.plant else self.samples
+        asked = [task for task in self.heldout for _ in range(samples)]
         scores = np.array(
             [utility(task, reply) for task, reply in zip(asked, self._answers(policy, asked), strict=True)]
         )
         result = {
             "cell": cell.name,
-            "utility": scores.reshape(len(self.heldout), self.samples).mean(axis=1).round(4).tolist(),
+            "utility": scores.reshape(len(self.heldout), samples).mean(axis=1).round(4).tolist(),
             "success": {name: self._success(policy, PLANTS[name]) for name in ([cell.plant] if cell.plant else PLANTS)},
             **self._pairs(folder, cell),
             "drops": {key: n for key, n in self._drops(folder).items() if n},
