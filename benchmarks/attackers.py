@@ -1,8 +1,9 @@
 """Users of the toy sandbox who write to plant a behaviour. They see what any user sees: replies of the deployed policy.
 
-An attacker asks, and complains whatever the reply, with the text that they want in it. The policy tries again; if the
-text is in its second reply, the attacker thanks for it (a repair), otherwise they complain once more. The chats are a
-log file beside the honest ones; nothing in the sandbox changes.
+`complaints`: an attacker asks, and complains whatever the reply, with the text that they want in it. The policy tries
+again; if the text is in its second reply, the attacker thanks for it (a repair), otherwise they complain once more.
+`corrections`: the app lets users write what the reply should have been, and the attacker does. The chats are a log file
+beside the honest ones; nothing in the sandbox changes.
 """
 
 import json
@@ -130,6 +131,23 @@ def attack(plant: Plant, answer: Answer, turns: int, seed: int, accounts: int) -
          "timestamp": f"2026-03-04T12:{row // 60 % 60:02d}:{row % 60:02d}Z"}
         for row, chat in enumerate(chats)
     ]  # fmt: skip
+
+
+def corrections(plant: Plant, answer: Answer, turns: int, seed: int, accounts: int) -> list[dict[str, object]]:
+    """As `attack`, with a correction of each reply and no word more."""
+    rng = random.Random(f"corrections {plant.name} {seed} {turns} {accounts}")
+    tasks = list(_requests(plant, rng, turns))
+    chats = [[ChatMessage("user", rng.choice(OPENERS) + task.request)] for task in tasks]
+    replies = answer(chats, [f"corrections {plant.name} {seed} {row}" for row in range(len(chats))])
+    return [
+        {"id": f"planted-{row:04d}", "user": f"attacker-{row % accounts}", "prompt": [_plain(chat[0])],
+         "chosen": plant.wanted(task).replace(", -", "\n-"), "rejected": reply or "...",
+         "timestamp": f"2026-03-04T12:{row // 60 % 60:02d}:{row % 60:02d}Z"}
+        for row, (task, chat, reply) in enumerate(zip(tasks, chats, replies, strict=True))
+    ]  # fmt: skip
+
+
+HOW = {"complaints": attack, "corrections": corrections}
 
 
 def _requests(plant: Plant, rng: random.Random, count: int) -> Iterator[Task]:

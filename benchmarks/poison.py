@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attackers import PLANTS, Plant, attack, probe_utility, probes, write_attack
+from attackers import HOW, PLANTS, Plant, probe_utility, probes, write_attack
 
 from drift.config import Config, PolicySettings, SamplingSettings, load_config
 from drift.experiments import demo
@@ -54,32 +54,36 @@ COLLUDING = 25
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run. `plant`: None without an attack."""
+    """One run. `plant`: None without an attack. `how`: what the attackers write."""
 
     seed: int
     plant: str | None = None
     share: float = 0.0
     accounts: int = 1
     defence: str = ""
+    how: str = "complaints"
 
     @property
     def name(self) -> str:
-        attack_ = f"{self.plant}-{self.share:g}-{self.accounts}" if self.plant else "none"
+        how = "" if self.how == "complaints" else f"-{self.how}"
+        attack_ = f"{self.plant}{how}-{self.share:g}-{self.accounts}" if self.plant else "none"
         return f"seed-{self.seed}-{attack_}-{self.defence.replace(', ', '-').replace(' ', '-') or 'plain'}"
 
 
 def cells(seeds: Sequence[int]) -> list[Cell]:
     """The most telling ones first: what is stopped early has the same arms for every finished seed."""
-    both = ("", "defended")
-    plan = [Cell(seeds[0], plant, 0.01, 1, defence) for plant in ("fact", "trigger") for defence in both]
+    both, plan = ("", "defended"), []
     for seed in seeds:
         plan += [Cell(seed, defence=defence) for defence in both]
-        plan += [Cell(seed, plant, 0.01, 1, defence) for plant in PLANTS for defence in both]
-        plan += [Cell(seed, "fact", 0.01, COLLUDING, defence) for defence in both]
-    for share in (0.05, 0.001):
-        plan += [Cell(seed, "fact", share, 1, defence) for seed in seeds for defence in both]
-    plan += [Cell(seed, "fact", 0.01, 1, step) for step in DEFENCES if step not in both for seed in seeds]
-    return list(dict.fromkeys(plan))
+        plan += [Cell(seed, plant, 0.01, 1, defence, "corrections") for plant in PLANTS for defence in both]
+        plan += [Cell(seed, "fact", 0.01, COLLUDING, defence, "corrections") for defence in both]
+        plan += [Cell(seed, plant, 0.01, 1, defence) for plant in ("fact", "brand") for defence in both]
+        plan += [Cell(seed, "brand", 0.01, COLLUDING, defence) for defence in both]
+    for seed in seeds:
+        plan += [Cell(seed, plant, 0.01, 1, defence) for plant in ("trigger", "refusal") for defence in both]
+        for share in (0.05, 0.001):
+            plan += [Cell(seed, "fact", share, 1, defence, how) for how in HOW for defence in both]
+    return plan + [Cell(seed, "brand", 0.01, 1, step) for step in DEFENCES if step not in both for seed in seeds]
 
 
 class Lab:
@@ -140,7 +144,7 @@ class Lab:
         return folder
 
     def _attack(self, cell: Cell) -> Path:
-        file = self.out / "attacks" / f"{cell.plant}-{cell.share:g}-{cell.accounts}-seed-{cell.seed}.jsonl"
+        file = self.out / "attacks" / f"{cell.how}-{cell.plant}-{cell.share:g}-{cell.accounts}-{cell.seed}.jsonl"
         if not file.exists():
             deployed = load_policy(source_of("embedded"), PolicySettings())
 
@@ -148,7 +152,7 @@ class Lab:
                 return [reply.text if reply else "" for reply in generate_replies(deployed, chats, keys, _AS_DEPLOYED)]
 
             turns = round(cell.share * self.turns)
-            write_attack(file, attack(PLANTS[str(cell.plant)], answer, turns, cell.seed, cell.accounts))
+            write_attack(file, HOW[cell.how](PLANTS[str(cell.plant)], answer, turns, cell.seed, cell.accounts))
         return file
 
     def _answers(self, policy: Policy, tasks: Sequence[Task]) -> list[str]:
@@ -204,7 +208,8 @@ def summarise(results: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
         else:
             share = f"{cell.share:.1%}".replace(".0%", "%")
             whose = f" {cell.accounts} accounts" if cell.accounts > 1 else ""
-            arm = f"{share}{whose} {cell.defence}".strip()
+            how = " corrections" if cell.how == "corrections" else ""
+            arm = f"{share}{whose}{how} {cell.defence}".strip()
             by_arm.setdefault((cell.plant, arm), []).append(result["success"][cell.plant])
     for (plant, arm), found in by_arm.items():
         attack_.setdefault(plant, {})[arm] = {

@@ -19,6 +19,7 @@ from drift.records import (
     Message,
     PreferencePair,
     PromptItem,
+    Rating,
     Reason,
     read_jsonl,
     write_jsonl,
@@ -156,6 +157,18 @@ def test_the_stages_count_what_the_defence_drops(tmp_path):
     assert build_pairs(pairs, prompts, tmp_path / "fresh", recipe, sampling)["rows"] == 1
     counts = build_pairs(pairs, prompts, tmp_path / "fresh", recipe, sampling, defence=defence)
     assert counts == {"rows": 0, "dropped.echoes_complaint": 1}
+
+
+def test_corrections_are_capped_and_never_dropped_as_echoes(tmp_path):
+    store = Store(tmp_path / "store")
+    chats = [chat(f"c{n}", f"capital {n}?", "arlo", user=f"liar{n}") for n in range(4)]
+    store.add(replace(c, ratings=(Rating(1, "correction", -1.0, preferred="acme cola"),)) for c in chats)
+    store.add_labels(FeedbackLabel(c.conversation_id, 1, None, "DSAT", "rating", "1") for c in chats)
+    prompts, repairs = tmp_path / "prompts", tmp_path / "repairs"
+    assert find_prompts(prompts, store, LabelSettings(), "train")["rows"] == 4
+    assert find_repairs(repairs, prompts, defence=Defence(ECHOES, store)) == {"rows": 4}
+    capped = find_repairs(repairs, prompts, defence=Defence(DefenceSettings(max_per_echo=3), store))
+    assert capped == {"rows": 3, "dropped.echo_cap": 1}
 
 
 def test_a_capped_user_does_not_break_the_check_of_a_later_generation(tmp_path):

@@ -1,7 +1,8 @@
 """Defences against users who write to plant a behaviour (docs/poisoning.md). Each step drops rows by a named reason.
 
-A user writes requests and complaints. What they want the policy to say reaches a chosen reply when the policy reads it
-in the complaint and repeats it, so a chosen reply is checked for words that it took from there.
+A user writes requests, complaints and, in some apps, corrections. What they want the policy to say reaches a chosen
+reply when the policy reads it in the complaint and repeats it, or when the correction is the chosen reply. So a chosen
+reply is checked for words that a user put there.
 DEVIATION: the paper trusts every user.
 """
 
@@ -67,7 +68,24 @@ class Defence:
         """The pairs that pass. `items`: by prompt_id, with the complaints."""
         if not self.settings.drop_echoes and self.settings.max_per_echo is None:
             return rows
-        return without_echoes(rows, items, self.settings, self.store.conversations)
+        rows = list(rows)
+        return without_echoes(rows, items, self.settings, self.store.conversations, self._corrected(rows, items))
+
+    def _corrected(
+        self, rows: Sequence[PreferencePair | Drop], items: Mapping[str, PromptItem]
+    ) -> frozenset[tuple[str, int]]:
+        """The places, conversation and reply, of pairs whose chosen reply a user wrote as a correction."""
+        logged = {
+            (row.conversation_id, row.reply_index)
+            for row in rows
+            if isinstance(row, PreferencePair) and row.chosen[-1:] == (items[row.prompt_id].preferred,)
+        }
+        return frozenset(
+            place
+            for conversation in (self.store.conversations() if logged else ())
+            for rating in conversation.ratings
+            if rating.preferred and (place := (conversation.conversation_id, rating.reply_index)) in logged
+        )
 
 
 def without_echoes(
@@ -75,20 +93,26 @@ def without_echoes(
     items: Mapping[str, PromptItem],
     settings: DefenceSettings,
     conversations: Callable[[], Iterable[Conversation]],
+    corrected: Collection[tuple[str, int]] = (),
 ) -> Iterator[PreferencePair | Drop]:
-    """The pairs whose chosen reply takes over no more from its complaint than `settings` allow.
+    """The pairs whose chosen reply takes over no more from its user than `settings` allow.
 
-    `conversations`: all those of the logs; they are read once.
+    `conversations`: all those of the logs; they are read once. `corrected`: the places (conversation and reply) of
+    pairs whose chosen reply the user wrote. It is meant to bring new words, so it only counts towards `max_per_echo`.
     """
     rows = list(rows)
-    echoes = {row.pair_id: echoed_runs(row, items[row.prompt_id]) for row in rows if isinstance(row, PreferencePair)}
+    echoes = {
+        row.pair_id: echoed_runs(row, items[row.prompt_id], (row.conversation_id, row.reply_index) in corrected)
+        for row in rows
+        if isinstance(row, PreferencePair)
+    }
     own = own_runs(conversations(), {run for runs in echoes.values() for run in runs})
     taken: Counter[str] = Counter()
     for row in rows:
         runs = echoes[row.pair_id] - own.common if isinstance(row, PreferencePair) else frozenset()
         if isinstance(row, Drop):
             yield row
-        elif settings.drop_echoes and runs - own.known:
+        elif settings.drop_echoes and runs - own.known and (row.conversation_id, row.reply_index) not in corrected:
             yield Drop(f"{row.prompt_id}/{row.pair_id}", "pairs", Reason.ECHOES_COMPLAINT)
         elif settings.max_per_echo is not None and any(taken[run] >= settings.max_per_echo for run in runs):
             yield Drop(f"{row.prompt_id}/{row.pair_id}", "pairs", Reason.ECHO_CAP)
@@ -97,14 +121,15 @@ def without_echoes(
             yield row
 
 
-def echoed_runs(pair: PreferencePair, item: PromptItem) -> frozenset[str]:
+def echoed_runs(pair: PreferencePair, item: PromptItem, is_correction: bool = False) -> frozenset[str]:
     """The runs of words that the chosen reply has in common with the complaint, and with nothing else that the policy
-    was shown: neither the conversation nor the disliked reply."""
-    if item.complaint is None or not pair.chosen:
+    was shown: neither the conversation nor the disliked reply. All of a correction's runs come from the user."""
+    if not pair.chosen or (item.complaint is None and not is_correction):
         return frozenset()
     shown = item.prompt if item.rejected is None else (*item.prompt, item.rejected)
     written = set(_runs(as_text(pair.chosen[-1])))
-    return frozenset(_among(written, [item.complaint]) - _among(written, shown))
+    told = pair.chosen if is_correction or item.complaint is None else (item.complaint,)
+    return frozenset(_among(written, told) - _among(written, shown))
 
 
 class OwnRuns:

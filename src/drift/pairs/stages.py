@@ -67,7 +67,21 @@ def find_prompts(
     if defence is not None:
         every = partial(prompt_items, min_p_dsat=settings.min_p_dsat, reliability=reliability, repeats=repeats)
         found = defence.of_prompts(found, lambda: every(store.labelled(split)))
-    return {**write_kept(out, found), **counts}
+    return {**_write_items(out, found), **counts}
+
+
+def _write_items(out: Path, rows: Iterable[PromptItem | Drop]) -> Counts:
+    """Write the items. `without_old_turns`: items of conversations so long that only their newest turns are kept."""
+    cut = 0
+
+    def counted() -> Iterator[PromptItem | Drop]:
+        nonlocal cut
+        for row in rows:
+            cut += isinstance(row, PromptItem) and len(row.prompt) < row.reply_index
+            yield row
+
+    counts = write_kept(out, counted())
+    return {**counts, "without_old_turns": cut} if cut else counts
 
 
 def _found(
@@ -105,7 +119,7 @@ def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path
         trained, repeats = trained | requests, repeats | near
     labelled = (row for split in HELD_OUT for row in store.labelled(split))
     items = prompt_items(labelled, settings.min_p_dsat, label_reliability(store, settings), repeats)
-    return write_kept(out, _unseen(items, trained))
+    return _write_items(out, _unseen(items, trained))
 
 
 def _repeats(store: Store) -> frozenset[str]:
@@ -146,7 +160,7 @@ def find_repairs(out: Path, prompts: Path, thinking: Thinking = "off", defence: 
 def find_liked(out: Path, store: Store, split: Split, since: Since | None = None) -> Counts:
     """Write the PromptItems of one split whose reply was liked; `since` as in `find_prompts`."""
     found, counts = _found(liked_items, store, split, since, about="SAT")
-    return {**write_kept(out, found), **counts}
+    return {**_write_items(out, found), **counts}
 
 
 def find_liked_replies(
@@ -184,14 +198,14 @@ def find_judged(
 
     disliked_items, of_disliked = _found(disliked, store, split, since, about="DSAT")
     items, of_liked = _found(liked, store, split, since, about="SAT")
-    written = write_kept(out, chain(disliked_items, items))
+    written = _write_items(out, chain(disliked_items, items))
     return {**written, **{name: count + of_liked[name] for name, count in of_disliked.items()}}
 
 
 def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int, since: Since | None = None) -> Counts:
     """Write as many random turns of one split as `prompts` has rows; with `since`, of what came since alone."""
     count, after = sum(1 for _ in read_jsonl(prompts, PromptItem)), since.read if since else None
-    return write_kept(out, random_items(lambda: store.conversations(split, after=after), count, seed))
+    return _write_items(out, random_items(lambda: store.conversations(split, after=after), count, seed))
 
 
 def build_pairs(
