@@ -71,19 +71,17 @@ class Cell:
 
 
 def cells(seeds: Sequence[int]) -> list[Cell]:
-    """The most telling ones first: what is stopped early has the same arms for every finished seed."""
-    both, plan = ("", "defended"), []
-    for seed in seeds:
-        plan += [Cell(seed, defence=defence) for defence in both]
-        plan += [Cell(seed, plant, 0.01, 1, defence, "corrections") for plant in PLANTS for defence in both]
-        plan += [Cell(seed, "fact", 0.01, COLLUDING, defence, "corrections") for defence in both]
-        plan += [Cell(seed, plant, 0.01, 1, defence) for plant in ("fact", "brand") for defence in both]
-        plan += [Cell(seed, "brand", 0.01, COLLUDING, defence) for defence in both]
-    for seed in seeds:
-        plan += [Cell(seed, plant, 0.01, 1, defence) for plant in ("trigger", "refusal") for defence in both]
-        for share in (0.05, 0.001):
-            plan += [Cell(seed, "fact", share, 1, defence, how) for how in HOW for defence in both]
-    return plan + [Cell(seed, "brand", 0.01, 1, step) for step in DEFENCES if step not in both for seed in seeds]
+    """Every attack with every seed; then the steps of the defence one by one, on one attack that succeeds."""
+    both = ("", "defended")
+    plan = [Cell(seed, defence=defence) for seed in seeds for defence in both]
+    for share, accounts in ((0.01, 1), (0.01, COLLUDING), (0.05, 1), (0.05, COLLUDING), (0.001, 1)):
+        plan += [
+            Cell(seed, plant, share, accounts, defence, how)
+            for how in HOW for plant in PLANTS for seed in seeds for defence in both
+        ]  # fmt: skip
+    single = [step for step in DEFENCES if step not in both]
+    plan += [Cell(seed, "trigger", 0.05, 1, step, "corrections") for step in single for seed in seeds]
+    return plan
 
 
 class Lab:
@@ -250,12 +248,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5000)
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--samples", type=int, default=3, help="replies to each of the 300 held-out requests")
-    parser.add_argument("--only", default="", help="cells whose name contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="cells whose name contains one of these, in this order")
     parser.add_argument("--kept", action="store_true", help="summarise the finished cells alone")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     lab = Lab(given.out, given.turns, given.iterations, given.samples)
-    plan = [cell for cell in cells(given.seeds) if given.only in cell.name]
+    every = cells(given.seeds)
+    plan = list(dict.fromkeys(cell for part in given.only for cell in every if part in cell.name))
     if given.kept:
         plan = [cell for cell in plan if (given.out / "cells" / f"{cell.name}.json").exists()]
     results: dict[Cell, dict[str, Any]] = {}
