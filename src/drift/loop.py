@@ -13,6 +13,7 @@ from drift.evaluation.guidance import choose_guidance
 from drift.evaluation.stopping import keep_best, should_stop
 from drift.evaluation.unlearned import find_unlearned
 from drift.evaluation.utility import measure_improvement
+from drift.pairs.defence import Defence
 from drift.pairs.stages import build_pairs
 from drift.policy.model import source_of
 from drift.policy.sampler import sample
@@ -53,6 +54,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         pairs = it.stage(
             layout.PAIRS, build_pairs, prompts=prompts, completions=completions, recipe=recipe,
             sampling=cfg.sampling, scores=scores, unlearned=unlearned, thinking=cfg.policy.thinking,
+            **Defence.of(cfg.defence, store),
         )  # fmt: skip
         if cfg.recipe.rules.makes_pairs:
             _improvement(it, pairs, truth)

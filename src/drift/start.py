@@ -7,6 +7,7 @@ from drift.config import Config, RecipeSettings, WarmStartSettings
 from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import copy_evaluation, evaluate
 from drift.generations import Parent, fingerprint_of_model, open_parent, since_parent
+from drift.pairs.defence import Defence
 from drift.pairs.news import Since
 from drift.pairs.stages import (
     build_pairs,
@@ -53,7 +54,10 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     """
     parent = open_parent(cfg)
     since = since_parent(cfg, run, parent)
-    prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train", **since)
+    defence = Defence.of(cfg.defence, store)
+    prompts = run.stage(
+        layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train", **since, **defence
+    )  # fmt: skip
     heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts, **since)
     base = base_model(cfg, run)
     _pin_base(run, base, parent)
@@ -130,8 +134,9 @@ def _warm_start(
         start = _trained(cfg, run.folder(layout.LIKED_START), start, liked, settings.model_copy(update={"loss": "sft"}))
     if settings.on != "liked":
         repairs = run.folder(layout.WARM_START).stage(
-            layout.PAIRS, find_repairs, prompts=prompts, thinking=cfg.policy.thinking
-        )
+            layout.PAIRS, find_repairs, prompts=prompts, thinking=cfg.policy.thinking,
+            **Defence.of(cfg.defence, store),
+        )  # fmt: skip
         start = _trained(cfg, run.folder(layout.WARM_START), start, repairs, settings)
     return start
 

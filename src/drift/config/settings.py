@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from drift.config.defence import DefenceSettings
 from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, check_loss, known_recipe, share_or_auto
 from drift.config.section import Settings
@@ -344,7 +345,7 @@ class GenerationSettings(Settings):
     deployed: str | None = None
 
 
-_NO_CHAIN = {"from": None, "generation": GenerationSettings().model_dump()}
+_UNUSED = {"from": None, "generation": GenerationSettings().model_dump(), "defence": DefenceSettings().model_dump()}
 
 
 class Config(Settings):
@@ -372,15 +373,16 @@ class Config(Settings):
     training: TrainingSettings = TrainingSettings()
     stop: StopSettings = StopSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    defence: DefenceSettings = DefenceSettings()
     parent: str | None = Field(default=None, alias="from")
     generation: GenerationSettings = GenerationSettings()
 
     @model_serializer(mode="wrap")
-    def _without_unused_chain(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run that starts from no other is written, and named, as before there were chains."""
+    def _without_unused_sections(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run without a chain or a defence is written, and named, as before there were any."""
         tree = plain(self)
-        chain = {"from": tree.pop("parent"), "generation": tree.pop("generation")}
-        return tree | {name: value for name, value in chain.items() if value != _NO_CHAIN[name]}
+        later = {"from": tree.pop("parent"), "generation": tree.pop("generation"), "defence": tree.pop("defence")}
+        return tree | {name: value for name, value in later.items() if value != _UNUSED[name]}
 
     @model_validator(mode="after")
     def _loss_fits_the_recipe(self) -> "Config":
