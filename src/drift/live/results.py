@@ -60,8 +60,8 @@ class Moment(_Result):
 class ModelComparison(_Result):
     """The rate of `model` minus that of `against`, the earlier one. `difference`: corrected if the labeller's errors
     are known; `labelled`: as the labels say. `judged`: replies of `against` and of `model` that count; `left_out`:
-    those on days on which the other one did not answer. `own_errors`: each model is corrected by the audit of its own replies.
-    `over_time`: the same at the end of each day."""
+    those on days on which the other one did not answer. `own_errors`: each model is corrected by the audit of its own
+    replies. `over_time`: the same at the end of each day."""
 
     model: str
     against: str

@@ -89,17 +89,16 @@ def difference(observed: Observed, later: NDArray[np.bool_], period: NDArray[np.
     (Mantel and Haenszel). So neither better and worse days nor a share of traffic that changes shift it. Days on which
     one model alone answered say nothing and have weight zero. None if no day has both.
     """
-    size = np.bincount(period)
-    share = (np.bincount(period, later) / np.maximum(size, 1))[period]
-    contrast = later - share
-    weight = float(contrast @ contrast)
-    if not weight:
+    size, of_later = np.bincount(period), np.bincount(period, later)
+    shared = (of_later > 0) & (of_later < size)
+    if not shared.any():
         return None
+    contrast = later - (of_later / np.maximum(size, 1))[period]
+    weight = float(contrast @ contrast)
     value = float(contrast @ observed.dsat) / weight
     daily = (np.bincount(period, observed.dsat) / np.maximum(size, 1))[period]
     scores = contrast * (observed.dsat - daily - value * contrast)
-    shared = contrast != 0
-    replies, constants = int(shared.sum()), len(np.unique(period[shared])) + 1
+    replies, constants = int(size[shared].sum()), int(shared.sum()) + 1
     spent = replies / max(replies - constants, 1)  # the fitted constants make residuals smaller than errors
     return _estimate(value, spent * observed.variance(scores), weight, MIXTURE / 4)
 
