@@ -2,14 +2,14 @@
 
     python benchmarks/live_coverage.py --json
 
-Each scenario simulates A/B runs of 20,000 judged replies over 20 days. Every conversation goes to one of two models: to
-either by a coin ("power"), else the share of the new one grows from 20 % to 80 %. Users come back; one in five complains
-six times as easily as the others, and the new model suits some users more than others. Days are better and worse. A
+Each scenario simulates A/B runs of 20,000 judged replies over 20 days. Every conversation goes to one of two models:
+by a coin ("power"), else the share of the new one grows from 20 % to 80 %. Users come back; one in five complains six
+times as easily as the others, and the new model suits some users more than others. Days are better and worse. A
 labeller with known error rates labels every reply, and an audit of randomly drawn turns measures how it errs. The
 functions of `drift live` look at the run every 20 replies up to 1,000 and every 100 after that. A run is covered if the
 true difference is in every interval, and a difference is found at the first look whose interval excludes zero.
 
-`coverage`: of the worst scenario. `power`: the share of runs of the scenario "power" in which a difference of 20 %
+`coverage`: of the difference, in the worst scenario; `rate_coverage`: of the rate of both models together. `power`: the share of runs of the scenario "power" in which a difference of 20 %
 (relative) is found within 20,000 replies. `scenarios` has the rest: the mean of the last estimate minus the truth with
 its standard error, in points, and the replies within which 50, 80 and 95 % of the runs found the difference.
 """
@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.feedback.estimate import Diagnosis
-from drift.live.correction import LabellerErrors, errors_by_truth, true_difference
-from drift.live.sequence import Observed, difference
+from drift.live.correction import LabellerErrors, errors_by_truth, true_difference, true_rate
+from drift.live.sequence import Observed, difference, rate
 
 DAYS, LOOKS_UP_TO, DENSE, SPARSE = 20, 1_000, 20, 100
 
@@ -66,6 +66,8 @@ class Run:
     day: NDArray[np.int64]
     user: NDArray[np.int64]
     conversation: NDArray[np.int64]
+    expected: NDArray[np.float64]
+    """The chance of a complaint of any user, on that day, about that model."""
 
 
 def simulate(scenario: Scenario, replies: int, rng: np.random.Generator) -> Run:
@@ -82,7 +84,8 @@ def simulate(scenario: Scenario, replies: int, rng: np.random.Generator) -> Run:
     chance = scenario.rate * (temper * weather + later * (scenario.change + suits))
     truth = rng.random(replies) < chance
     called = np.where(truth, scenario.sensitivity, 1 - scenario.specificity)
-    return Run(truth, (rng.random(replies) < called).astype(float), later, day, user, conversation)
+    expected = scenario.rate * (weather + later * scenario.change)
+    return Run(truth, (rng.random(replies) < called).astype(float), later, day, user, conversation, expected)
 
 
 def audit(run: Run, scenario: Scenario, rng: np.random.Generator) -> LabellerErrors | None:
@@ -95,32 +98,45 @@ def audit(run: Run, scenario: Scenario, rng: np.random.Generator) -> LabellerErr
     )
 
 
-def watch(scenario: Scenario, replies: int, rng: np.random.Generator) -> tuple[bool, int | None, float]:
-    """Is the truth in every interval; at which reply is the difference found; the last estimate minus the truth."""
+@dataclass
+class Watched:
+    """Was the truth in every interval; at which reply the difference was found; the last estimate minus the truth."""
+
+    covered: bool = True
+    rate_covered: bool = True
+    found: int | None = None
+    shift: float = 0.0
+
+
+def watch(scenario: Scenario, replies: int, rng: np.random.Generator) -> Watched:
     run = simulate(scenario, replies, rng)
     errors, gap = audit(run, scenario, rng), scenario.rate * scenario.change
-    covered, found, shift = True, None, 0.0
+    expected = np.cumsum(run.expected) / np.arange(1, replies + 1)
+    watched = Watched()
     for end in (*range(DENSE, min(LOOKS_UP_TO, replies), DENSE), *range(LOOKS_UP_TO, replies + 1, SPARSE)):
         observed = Observed(run.labels[:end], run.user[:end], run.conversation[:end])
+        true = true_rate(rate(observed), errors)
+        watched.rate_covered &= true.low <= expected[end - 1] <= true.high
         seen = difference(observed, run.later[:end], run.day[:end])
         if seen is None:
             continue
         true = true_difference(seen, errors)
-        covered &= true.low <= gap <= true.high
-        found = end if found is None and not true.low <= 0 <= true.high else found
-        shift = true.value - gap
-    return covered, found, shift
+        watched.covered &= true.low <= gap <= true.high
+        if watched.found is None and not true.low <= 0 <= true.high:
+            watched.found = end
+        watched.shift = true.value - gap
+    return watched
 
 
-def measure(name: str, scenario: Scenario, runs: int, replies: int, seed: int) -> dict[str, Any]:
+def measure(scenario: Scenario, runs: int, replies: int, seed: int) -> dict[str, Any]:
     results = [watch(scenario, replies, np.random.default_rng([seed, run])) for run in range(runs)]
-    found = sorted(at for _, at, _ in results if at is not None)
-    shifts = [100 * shift for *_, shift in results]
-    within = {f"{share}%": _at(found, share, runs) for share in (50, 80, 95)} if scenario.change else {}
+    found = sorted(result.found for result in results if result.found is not None)
+    shifts = [100 * result.shift for result in results]
     return {
-        "coverage": sum(covered for covered, *_ in results) / runs,
+        "coverage": sum(result.covered for result in results) / runs,
+        "rate_coverage": sum(result.rate_covered for result in results) / runs,
         "found": len(found) / runs,
-        "replies_to_find": within,
+        "replies_to_find": {f"{share}%": _at(found, share, runs) for share in (50, 80, 95)},
         "shift_points": round(float(np.mean(shifts)), 3),
         "shift_error": round(float(np.std(shifts) / runs**0.5), 3),
     }
@@ -144,10 +160,11 @@ def main() -> None:
     started, results = time.monotonic(), {}
     for name in arguments.scenario or SCENARIOS:
         scenario = SCENARIOS[name] if arguments.rate is None else replace(SCENARIOS[name], rate=arguments.rate)
-        results[name] = measure(name, scenario, arguments.runs, arguments.replies, arguments.seed)
+        results[name] = measure(scenario, arguments.runs, arguments.replies, arguments.seed)
         print(f"{time.monotonic() - started:7.1f} s  {name}: {results[name]}", flush=True)
     total = {
         "coverage": min(result["coverage"] for result in results.values()),
+        "rate_coverage": min(result["rate_coverage"] for result in results.values()),
         "power": results["power"]["found"] if "power" in results else None,
         "runs": arguments.runs,
         "replies": arguments.replies,
