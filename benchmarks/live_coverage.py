@@ -9,9 +9,10 @@ labeller with known error rates labels every reply, and an audit of randomly dra
 functions of `drift live` look at the run every 20 replies up to 1,000 and every 100 after that. A run is covered if the
 true difference is in every interval, and a difference is found at the first look whose interval excludes zero.
 
-`coverage`: of the difference, in the worst scenario; `rate_coverage`: of the rate of both models together. `power`: the share of runs of the scenario "power" in which a difference of 20 %
-(relative) is found within 20,000 replies. `scenarios` has the rest: the mean of the last estimate minus the truth with
-its standard error, in points, and the replies within which 50, 80 and 95 % of the runs found the difference.
+`coverage`: of the difference, in the worst scenario; `rate_coverage`: of the rate of both models together. `power`: the
+share of runs of the scenario "power" in which a difference of 20 % (relative) is found within 20,000 replies.
+`scenarios` has the rest: the mean of the last estimate minus the truth with its standard error, in points, and the
+replies within which 50, 80 and 95 % of the runs found the difference.
 """
 
 import argparse
@@ -116,7 +117,7 @@ def watch(scenario: Scenario, replies: int, rng: np.random.Generator) -> Watched
     for end in (*range(DENSE, min(LOOKS_UP_TO, replies), DENSE), *range(LOOKS_UP_TO, replies + 1, SPARSE)):
         observed = Observed(run.labels[:end], run.user[:end], run.conversation[:end])
         true = true_rate(rate(observed), errors)
-        watched.rate_covered &= true.low <= expected[end - 1] <= true.high
+        watched.rate_covered &= bool(true.low <= expected[end - 1] <= true.high)
         seen = difference(observed, run.later[:end], run.day[:end])
         if seen is None:
             continue
