@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 
 from drift.feedback.estimate import Diagnosis
 from drift.live.sequence import Estimate
-from drift.statistics import Share, Stratum, share_of_draws
+from drift.statistics import POSTERIOR_DRAWS, Share, Stratum, share_of_draws
 
-DRAWS = 20_000
+CHANCE = 2.0
+"""Standard errors by which J must be above zero."""
 DIFFERENT = 2.58
 """Standard errors between the Se (or Sp) of two models from which they count as different: 1 % by chance."""
 
@@ -57,12 +58,12 @@ class LabellerErrors:
 
 
 def errors_by_truth(known: Diagnosis) -> LabellerErrors | None:
-    """From a random sample of turns with their truth. None if it holds no dissatisfied turn, or no other."""
+    """From a random sample of turns with their truth. None if it is too small, or the labeller guesses."""
     if not known.positives or not known.negatives:
         return None
     rng = np.random.default_rng(0)
-    sensitivity = Stratum(known.positives, known.positives, known.hits).posterior(rng, DRAWS)
-    specificity = Stratum(known.negatives, known.negatives, known.rejections).posterior(rng, DRAWS)
+    sensitivity = Stratum(known.positives, known.positives, known.hits).posterior(rng, POSTERIOR_DRAWS)
+    specificity = Stratum(known.negatives, known.negatives, known.rejections).posterior(rng, POSTERIOR_DRAWS)
     return _errors("gold", known.positives + known.negatives, sensitivity, specificity)
 
 
@@ -75,7 +76,7 @@ def errors_by_label(called: Stratum, others: Stratum) -> LabellerErrors | None:
     if not called.judged or not others.judged:
         return None
     rng = np.random.default_rng(0)
-    right, missed = called.posterior(rng, DRAWS), others.posterior(rng, DRAWS)
+    right, missed = called.posterior(rng, POSTERIOR_DRAWS), others.posterior(rng, POSTERIOR_DRAWS)
     share = called.size / (called.size + others.size)
     hits, misses = share * right, (1 - share) * missed
     rejections, false_alarms = (1 - share) * (1 - missed), share * (1 - right)
@@ -89,15 +90,14 @@ def _errors(
     sensitivity: NDArray[np.float64],
     specificity: NDArray[np.float64],
 ) -> LabellerErrors | None:
-    """None if the labeller does not do better than chance: then its labels say nothing."""
+    """None if the audit does not show that the labeller does better than chance: then nothing can be corrected."""
     covariance = np.cov(sensitivity, specificity)
     means = float(sensitivity.mean()), float(specificity.mean())
-    if sum(means) <= 1:
+    if sum(means) - 1 <= CHANCE * float((sensitivity + specificity).std()):
         return None
     shares = (share_of_draws(mean, draws) for mean, draws in zip(means, (sensitivity, specificity), strict=True))
-    first, second = shares
     return LabellerErrors(
-        source, audited, first, second, (float(covariance[0, 0]), float(covariance[1, 1]), float(covariance[0, 1]))
+        source, audited, *shares, (float(covariance[0, 0]), float(covariance[1, 1]), float(covariance[0, 1]))
     )
 
 

@@ -143,7 +143,8 @@ def _notes(judged: Judged, models: Sequence[ModelReadout], errors: LabellerError
     if errors is None:
         notes.append(
             "not corrected for the labeller's errors: nobody has audited the labels, or too few of them. Run "
-            "`drift review`, or give --gold FILE. Differences between models are too small rather than turned round."
+            "`drift review`, or give --gold FILE. A labeller that errs alike on all models makes differences smaller "
+            "and does not turn them round."
         )
     if [model.name for model in models] == [judged.unnamed]:
         notes.append(

@@ -84,15 +84,18 @@ def read_judged(store: Store, by: str = "model", labeller: str | None = None) ->
             versions[label.labeller][label.labeller_version] += 1
             yield label
 
-    for conversation, of_conversation in store.labelled(labels=counted()):
+    stream = counted()
+    for conversation, of_conversation in store.labelled(labels=stream):
         joined += len(of_conversation)
         tags.update(conversation.tags)
         _add(judged, conversation, of_conversation, _group(conversation, by) or unnamed)
+    for _ in stream:  # labels after the last conversation
+        pass
     _check_labels(store, known, joined, versions, labeller)
     if set(judged.coverage) == {unnamed} and by not in ("model", "source"):
         there = ", ".join(sorted(tags)) or "none"
         raise DataError(
-            f"--by {by}: no conversation has this tag; tags in {store.path}: {there}. Or --by model, source."
+            f"--by {by}: no conversation has this tag. Tags in {store.path}: {there}. Or use --by model, --by source."
         )
     if len(judged.coverage) > MOST_GROUPS:
         raise DataError(
