@@ -20,7 +20,7 @@ LAYERS = (  # lowest first: a module imports from below its own layer, or from i
     {"errors", "records", "statistics", "turns", "progress", "disk"},
     {"config", "store", "rundir", "endpoint"},
     {"logs", "feedback", "pairs", "policy", "training", "scoring", "evaluation"},
-    {"sandbox", "report", "review", "evals"},
+    {"sandbox", "report", "review", "evals", "live"},
     {"loop", "start", "generations"},
     {"run", "lineage", "experiments", "bench"},
     {"cli", "__main__"},
