@@ -91,16 +91,33 @@ def report(
 
 def export(
     path: RunPath,
-    to: Annotated[Path, typer.Option(help="Folder that gets model/, pairs.jsonl and report.html.")],
+    to: Annotated[Path, typer.Option(help="New folder for model/ (with its card), pairs.jsonl and report.html.")],
+    merge: Annotated[bool, typer.Option("--merge", help="Add a LoRA adapter to the weights of its base.")] = False,
+    gguf: Annotated[bool, typer.Option("--gguf", help="Also model/model.gguf, by llama.cpp's converter.")] = False,
+    converter: Annotated[
+        Path | None, typer.Option(help="llama.cpp's convert_hf_to_gguf.py; default: the one on the PATH.")
+    ] = None,
+    ollama: Annotated[bool, typer.Option("--ollama", help="Also model/Modelfile, for `ollama create`.")] = False,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="Push model/ to the Hugging Face Hub; a new one is private."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the files that --push would send; send none.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Copy the model, the pairs in TRL's format and the report to a folder for others to use.
+    """Write the model with its card, the pairs in TRL's format and the report to a folder for others to use.
+
+    Only model/ is pushed: pairs.jsonl and report.html quote conversations (docs/production.md).
 
     Example: drift export runs/demo-seed-1 --to exported
     """
-    from drift.report.export import export_run
+    from drift.delivery import Delivery, deliver
 
-    summary(export_run(path, to), as_json)
+    with progress("exporting"):
+        done = deliver(path, to, Delivery(merge, gguf, converter, ollama, push, dry_run))
+    summary(done, as_json)
 
 
 def trace(
