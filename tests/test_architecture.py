@@ -20,9 +20,9 @@ LAYERS = (  # lowest first: a module imports from below its own layer, or from i
     {"errors", "records", "statistics", "turns", "progress", "disk"},
     {"config", "store", "rundir", "endpoint"},
     {"logs", "feedback", "pairs", "policy", "training", "scoring", "evaluation"},
-    {"sandbox", "report", "review", "evals", "gate"},
+    {"sandbox", "report", "review", "evals", "gate", "live"},
     {"loop", "start", "generations"},
-    {"run", "lineage", "experiments", "bench"},
+    {"run", "lineage", "experiments", "bench", "delivery"},
     {"cli", "__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -14,6 +14,7 @@ from drift.evaluation.stopping import keep_best, should_stop
 from drift.evaluation.unlearned import find_unlearned
 from drift.evaluation.utility import measure_improvement
 from drift.gate.run import gate_failed, gate_iteration
+from drift.pairs.defence import Defence
 from drift.pairs.stages import build_pairs
 from drift.policy.model import source_of
 from drift.policy.sampler import sample
@@ -54,6 +55,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         pairs = it.stage(
             layout.PAIRS, build_pairs, prompts=prompts, completions=completions, recipe=recipe,
             sampling=cfg.sampling, scores=scores, unlearned=unlearned, thinking=cfg.policy.thinking,
+            **Defence.of(cfg.defence, store),
         )  # fmt: skip
         if cfg.recipe.rules.makes_pairs:
             _improvement(it, pairs, truth)
@@ -77,7 +79,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         )  # fmt: skip
         evaluation = it.stage(
             layout.EVALUATION, evaluate, policy=policy, probes=start.probes, settings=cfg.evaluation,
-            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed,
+            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed, liked=start.liked,
         )  # fmt: skip
         if cfg.stop.rule == "gate" and _fails_gate(cfg, it, k, policy, warm, store):
             break  # before it is kept

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from drift.logs.ingest import IngestSummary, Preview
     from drift.records import Conversation, Rating
     from drift.run import RunSummary
+    from drift.training.influence import BehaviourTrace
 
 PREVIEW_CHARACTERS = 300
 """Of each message. --json has all of it."""
@@ -28,6 +29,8 @@ PREVIEW_MESSAGES = 6
 """First messages of a conversation; those with a rating are always shown. --json has all of them."""
 SKIPPED_FILES = UNREAD_KEYS = 12
 """Skipped files and unread keys that are named. --json has all of them."""
+SHOWN_INFLUENCES = 10
+"""Users and pairs that are shown of a traced behaviour. --json has all of them."""
 
 
 def show_ingestion(ingested: "IngestSummary", as_json: bool) -> None:
@@ -130,6 +133,28 @@ def show_trace(traced: "Traced", as_json: bool) -> None:
         said = f"{other.run} (generation {other.generation}): {len(other.pairs)} pairs, learned by "
         console.print(f"{'chain':13}{said}{', '.join(other.policies) or 'none'}", soft_wrap=True, markup=False)
     console.print(f"{'learned by':13}{', '.join(traced.policies) or 'no policy yet'}", soft_wrap=True, markup=False)
+    if as_json:
+        typer.echo(json_of(traced).decode())
+
+
+def show_influence(traced: "BehaviourTrace", as_json: bool) -> None:
+    """The users whose pairs moved the policy most towards a behaviour, then their pairs."""
+    from drift.records import json_of
+
+    users = Table(title="users, by the influence of their pairs", title_justify="left", box=None)
+    for column in ("user (salted hash)", "pairs", "influence", "share"):
+        users.add_column(column, no_wrap=True)
+    for user in traced.users[:SHOWN_INFLUENCES]:
+        users.add_row(user.user, str(user.pairs), f"{user.influence:+.2e}", f"{user.share:.1%}")
+    pairs = Table(title="pairs", title_justify="left", box=None)
+    for column in ("pair", "file", "user", "influence"):
+        pairs.add_column(column, no_wrap=True)
+    for pair in traced.pairs[:SHOWN_INFLUENCES]:
+        pairs.add_row(pair.pair_id, pair.file, pair.user_key or "", f"{pair.influence:+.2e}")
+    console.print(users)
+    console.print(pairs)
+    left_out = {name: count for name, count in traced.left_out.items() if count}
+    summary({"replies": traced.rows, "users": len(traced.users), "pairs": len(traced.pairs), **left_out}, False)
     if as_json:
         typer.echo(json_of(traced).decode())
 

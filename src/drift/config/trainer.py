@@ -111,9 +111,10 @@ class StopSettings(Settings):
 
     `heldout_logps`: stop when the mean likelihood per token of the fixed held-out guided replies has stayed below its
     best value, by more than the standard error, for `patience` iterations in a row; or when fresh replies stop
-    finishing, or change their length (docs/method.md). `gate`: stop before the first iteration whose policy fails a
-    guard of `drift gate` against the warm start (docs/production.md).
+    finishing, or change their length (docs/method.md). `heldout_liked`: the same with held-out replies that users
+    liked; for policies that guidance does not help, whose guided replies are no example. `gate`: stop before the first
+    iteration whose policy fails a guard of `drift gate` against the warm start (docs/production.md).
     """
 
-    rule: Literal["none", "heldout_logps", "gate"] = "heldout_logps"
+    rule: Literal["none", "heldout_logps", "heldout_liked", "gate"] = "heldout_logps"
     patience: PositiveInt = 1

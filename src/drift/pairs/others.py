@@ -37,11 +37,11 @@ def liked_items(
                 row = Drop(row.prompt_id, "prompts", Reason.NEAR_DUPLICATE_CONVERSATION)
             elif content and content in seen:
                 row = Drop(stable_hash(content), "prompts", Reason.DUPLICATE_PROMPT)
-            elif isinstance(row, PromptItem) and row.user_key and of_user[row.user_key] == max_per_user:
+            elif isinstance(row, PromptItem) and of_user[row.user_key or row.conversation_id] == max_per_user:
                 row = Drop(row.prompt_id, "prompts", Reason.USER_CAP)
             if isinstance(row, PromptItem):
                 seen.add(content)
-                of_user[row.user_key or ""] += 1
+                of_user[row.user_key or row.conversation_id] += 1
             yield row
 
 

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     SEEN_IN_TRAINING = "seen_in_training"
     DUPLICATE_PROMPT = "duplicate_prompt"
     USER_CAP = "user_cap"
+    CONTESTED = "contested"
     NEAR_DUPLICATE_CONVERSATION = "near_duplicate_conversation"
     TRAINED_EARLIER = "trained_earlier"
     NOT_REPLAYED = "not_replayed"
@@ -90,3 +91,5 @@ class Reason(StrEnum):
     UNSCORED = "unscored"
     TIED_SCORES = "tied_scores"
     UNLEARNED = "unlearned"
+    ECHOES_COMPLAINT = "echoes_complaint"
+    ECHO_CAP = "echo_cap"

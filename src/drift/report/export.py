@@ -29,16 +29,12 @@ def export_run(run: Path, to: Path) -> ExportSummary:
     iterations; see `trl_row`) and `to`/report.html. Replies without a partner go to `to`/unpaired.jsonl, in TRL's
     unpaired preference format. An adapter on a base that the run unpacked from a GGUF file gets it in `to`/base.
 
-    Raises DataError if the run has no policy yet, or `to` is a file or not empty.
+    Raises DataError as `finished_run` and `check_target` do.
     """
-    view = load_run(run)
-    policy = view.file(layout.POLICY)
-    if policy is None:
-        raise DataError(f"{run}: no policy to export yet ({view.state.state}). Run its `drift run` again to resume it.")
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise DataError(f"{to}: already exists. Name a new or empty folder: --to DIR.")
+    view = finished_run(run)
+    check_target(to)
     to.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(policy, to / "model")
+    shutil.copytree(view.path / layout.POLICY, to / "model")
     _add_base(view, to)
     files = [
         view.file(f"{layout.WARM_START}/{layout.PAIRS}"),
@@ -58,6 +54,20 @@ def export_run(run: Path, to: Path) -> ExportSummary:
     if alone:
         rows += write_jsonl(to / "unpaired.jsonl", map(trl_unpaired_row, alone))
     return ExportSummary(str(to / "model"), str(to / "pairs.jsonl"), rows, str(write_report(run, to / "report.html")))
+
+
+def finished_run(run: Path) -> RunView:
+    """The run, if it has a policy and is done. Raises DataError if not, or if there is no run."""
+    view = load_run(run)
+    if view.file(layout.POLICY) is None or view.state.state != "done":
+        raise DataError(f"{run}: no policy to export yet ({view.state.state}). Run its `drift run` again to resume it.")
+    return view
+
+
+def check_target(to: Path) -> None:
+    """Raises DataError if the folder is a file or not empty."""
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise DataError(f"{to}: already exists. Name a new or empty folder: --to DIR.")
 
 
 def trl_row(pair: PreferencePair) -> dict[str, Any]:

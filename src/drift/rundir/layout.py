@@ -4,7 +4,7 @@
         store/                       the run's own store, where the config names none
         deployment/                  `drift demo`, `drift compare`: the simulated chat logs and their truth
         data/                        labels and their quality, prompts (disliked, liked, judged or random), held-out
-                                     prompts, what earlier generations were trained on, the funnel
+                                     prompts and liked replies, what earlier generations were trained on, the funnel
         base/                        the evaluation of the policy before any training; its model, if it was a GGUF file
         generation-0/                in a chain: the evaluation of the model that the first run started from
         warm-start/                  pairs, reference, policy, metrics, evaluation
@@ -40,6 +40,7 @@ LIKED = "data/liked.jsonl"
 JUDGED = "data/judged.jsonl"
 RANDOM = "data/random.jsonl"
 HELDOUT = "data/heldout.jsonl"
+HELDOUT_LIKED = "data/heldout_liked.jsonl"
 EARLIER = "data/earlier.jsonl"
 FUNNEL = "data/funnel.json"
 

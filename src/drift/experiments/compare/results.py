@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from drift.config import StopSettings
 from drift.evaluation.results import PairImprovement, read_evaluation
 from drift.evaluation.stopping import best_step, stops_at, watch
 from drift.experiments.compare.beside import against_base, coverage, sampled_tokens
@@ -133,7 +134,8 @@ def _mean_over_runs(by_run: list[list[float]]) -> tuple[float, ...]:
 
 def _step_kept_by_stop_rule(cell: Cell, folder: Path) -> int | None:
     """The step that the stop rule with patience 1 would have kept (0: the warm start), or None without its figures."""
-    watched = watch([step / layout.EVALUATION for step in _steps(cell, folder)])
+    rule = "heldout_liked" if cell.deployment.world == "instructions" else "heldout_logps"
+    watched = watch([step / layout.EVALUATION for step in _steps(cell, folder)], StopSettings(rule=rule))
     if watched is None:
         return None
     stop = stops_at(watched, patience=1)
