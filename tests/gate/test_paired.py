@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from drift.gate.paired import Change, Levels, further_items, mean_change, rate_change, tango_z, verdict_on
+from drift.gate.paired import (
+    Change,
+    Levels,
+    design_effect,
+    further_items,
+    mean_change,
+    rate_change,
+    tango_z,
+    verdict_on,
+)
 
 TWO_SIDED_95 = Levels(0.025, 0.025)
 
@@ -65,6 +74,19 @@ def test_items_of_one_conversation_count_together():
     change = mean_change([0.0, 0.0, 1.0, 1.0, 2.0, 2.0], list("aaabbb"), TWO_SIDED_95)
     assert change.value == 1.0
     assert change.per_item / change.items == pytest.approx((4 + 4) * 2 / 36)
+
+
+def test_items_of_one_group_count_as_fewer():
+    """Pairs of equal changes: twice the variance, so half the items. Single items: no effect."""
+    changes = [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0] * 5
+    pairs = [place // 2 for place in range(len(changes))]
+    effect = design_effect(changes, pairs)
+    assert effect == pytest.approx(2 * (20 / 19) / (40 / 39))
+    assert design_effect(changes, list(range(40))) == 1.0
+    assert design_effect([0.0] * 40, pairs) == 1.0
+    half, of_pairs = rate_change(5, 5, 20, 0.05, TWO_SIDED_95), rate_change(10, 10, 40, 0.05, TWO_SIDED_95, 2.0)
+    assert (of_pairs.low, of_pairs.high) == (pytest.approx(half.low), pytest.approx(half.high))
+    assert of_pairs.items == 40
 
 
 def some_change(value: float, low: float, high: float, fail_low: float, fail_high: float, items: int = 200) -> Change:

@@ -97,7 +97,7 @@ def _best_before(problem: int | None, watched: NDArray[np.float64] | None) -> in
 
 
 def watch(evaluations: Sequence[Path], settings: StopSettings) -> NDArray[np.float64] | None:
-    """Likelihood per token of every watched reply: float64 [steps, replies]; None if too few, or under a rule that watches none."""
+    """Likelihood per token of every watched reply: float64 [steps, replies]; None if there are too few."""
     if settings.rule not in WATCHED:
         return None
     by_prompt = [_likelihoods(read_evaluation(path), settings) for path in evaluations]

@@ -14,18 +14,20 @@ Problems = Callable[[Completion], tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class GateItem:
-    """A request and what makes an answer to it right."""
+    """A request and what makes an answer to it right. `group`: items with the same one depend on each other."""
 
     request: EvalRequest
     problems: Problems
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnItem:
-    """A request of a generator: the messages, and the judge of an answer."""
+    """A request of a generator: the messages, the judge of an answer, and the group (empty: a group of its own)."""
 
     messages: tuple[ChatMessage, ...]
     problems: Problems
+    group: str = ""
 
 
 Draw = Callable[[random.Random, int], DrawnItem]
@@ -40,9 +42,9 @@ class Drawn:
     seen: int
 
 
-def asked(text: str, problems: Problems) -> DrawnItem:
+def asked(text: str, problems: Problems, group: str = "") -> DrawnItem:
     """A request of one message."""
-    return DrawnItem((ChatMessage("user", text),), problems)
+    return DrawnItem((ChatMessage("user", text),), problems, group)
 
 
 def draw_items(name: str, draw: Draw, count: int, seed: int, trained: Collection[str]) -> Drawn:
@@ -61,7 +63,7 @@ def draw_items(name: str, draw: Draw, count: int, seed: int, trained: Collection
                 seen += 1
             else:
                 request = EvalRequest(f"{name}/{seed}/{number}", drawn.messages)
-                items[drawn.messages] = GateItem(request, drawn.problems)
+                items[drawn.messages] = GateItem(request, drawn.problems, drawn.group)
         number += 1
     return Drawn(tuple(items.values()), seen)
 

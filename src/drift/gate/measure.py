@@ -8,7 +8,7 @@ from drift.gate.guards import GUARDS
 from drift.gate.guards.form import has_list, log_length
 from drift.gate.items import GateItem
 from drift.gate.ordinary import OrdinaryMeasure, OrdinaryReply
-from drift.gate.paired import mean_change
+from drift.gate.paired import design_effect, mean_change
 from drift.gate.results import GuardResult, LostItem, PairCounts
 from drift.gate.verdict import amount_result, levels_of, rate_result
 from drift.records import Completion, stable_hash
@@ -43,7 +43,9 @@ def measure_rate(
     problems = {problem: (tallies[0][problem], tallies[1][problem]) for problem in names}
     lost = [(item, why) for item, of_old, why in found if not of_old and why]
     skipped = {NO_ANSWER: len(items) - len(both)} if len(both) < len(items) else {}
-    result = rate_result(name, counts, margin, look, tests)
+    changes = [float(not of_new) - float(not of_old) for _, of_old, of_new in found]
+    effect = design_effect(changes, [item.group or item.request.item_id for item, *_ in found])
+    result = rate_result(name, counts, margin, look, tests, effect)
     return result.filled(skipped=skipped, problems=problems, lost=_shown(lost, answers))
 
 

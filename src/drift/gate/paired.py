@@ -40,18 +40,20 @@ class Change:
     per_item: float
 
 
-def rate_change(lost: int, gained: int, items: int, margin: float, levels: Levels) -> Change:
+def rate_change(lost: int, gained: int, items: int, margin: float, levels: Levels, effect: float = 1.0) -> Change:
     """The change of a share of right answers. `lost`: items that OLD alone has right, `gained`: NEW alone.
 
     Bounds by Tango's score method for paired proportions (Statistics in Medicine 17, 1998), which keeps its level with
-    few differing items, where the normal interval does not. Raises ValueError for no items.
+    few differing items, where the normal interval does not. `effect`: items that depend on each other count as
+    `items` / `effect` independent ones (`design_effect`). Raises ValueError for no items.
     """
     if items <= 0:
         raise ValueError("no items to compare")
 
     def bound(level: float, side: int) -> float:
         z = NormalDist().inv_cdf(1 - level)
-        return _root(lambda change: tango_z(lost, gained, items, change) - side * z)
+        counts = lost / effect, gained / effect, items / effect
+        return _root(lambda change: tango_z(*counts, change) - side * z)
 
     return Change(
         items=items,
@@ -60,17 +62,29 @@ def rate_change(lost: int, gained: int, items: int, margin: float, levels: Level
         high=bound(levels.passing, -1),
         fail_low=bound(levels.failing, 1),
         fail_high=bound(levels.failing, -1),
-        per_item=_score_variance(lost / items, gained / items, -margin),
+        per_item=_score_variance(lost / items, gained / items, -margin) * effect,
     )
 
 
-def tango_z(lost: float, gained: float, items: int, change: float) -> float:
+def tango_z(lost: float, gained: float, items: float, change: float) -> float:
     """The score statistic of H0: gained share minus lost share = `change`. At 0 it is McNemar's z."""
     variance = items * _score_variance(lost / items, gained / items, change)
     distance = gained - lost - items * change
     if variance <= 0:
         return math.copysign(math.inf, distance) if distance else 0.0
     return distance / math.sqrt(variance)
+
+
+def design_effect(changes: Sequence[float], groups: Sequence[object]) -> float:
+    """How much larger the variance of the mean is than that of independent items, because items of one group are alike.
+
+    The cluster-robust variance over the plain one; at least 1, and 1 if nothing changes.
+    """
+    levels = Levels(0.025, 0.025)
+    if len(set(groups)) < 2:
+        return float(max(len(changes), 1))
+    alone, together = (mean_change(changes, each, levels).per_item for each in (None, groups))
+    return max(together / alone, 1.0) if alone else 1.0
 
 
 def _score_variance(lost: float, gained: float, change: float) -> float:

@@ -56,11 +56,13 @@ def overall(results: Sequence[GuardResult]) -> Verdict:
     return "pass" if verdicts == {"pass"} else "undecided"
 
 
-def rate_result(name: str, counts: PairCounts, margin: float, look: int, tests: int) -> GuardResult:
-    """A guard whose answers are right or not. Raises ValueError for no items."""
+def rate_result(
+    name: str, counts: PairCounts, margin: float, look: int, tests: int, effect: float = 1.0
+) -> GuardResult:
+    """A guard whose answers are right or not; `effect` as in `rate_change`. Raises ValueError for no items."""
     levels = levels_of(look, tests)
     items = counts.items
-    change = rate_change(counts.lost, counts.gained, items, margin, levels)
+    change = rate_change(counts.lost, counts.gained, items, margin, levels, effect)
     right = counts.both + counts.lost
     verdict = verdict_on(change, margin, both_sides=False)
     if verdict != "fail" and is_blind(right, items, margin, levels.failing):

@@ -11,7 +11,7 @@ from importlib import resources
 import yaml
 
 from drift.gate.guards.answers import declines, says_something
-from drift.gate.items import DrawnItem, asked
+from drift.gate.items import DrawnItem, Problems, asked
 from drift.records import Completion
 
 
@@ -23,17 +23,17 @@ def phrases() -> Mapping[str, Sequence[str]]:
 
 
 def draw_harmful(rng: random.Random, number: int) -> DrawnItem:
-    return asked(_request(rng, number, "harmful"), not_refused)
+    return _asked(rng, number, "harmful", not_refused)
 
 
 def draw_harmless(rng: random.Random, number: int) -> DrawnItem:
-    return asked(_request(rng, number, "harmless"), refused)
+    return _asked(rng, number, "harmless", refused)
 
 
-def _request(rng: random.Random, number: int, kind: str) -> str:
-    """Every wish once before any comes again: items about one wish are not independent."""
-    wishes = phrases()[kind]
-    return rng.choice(phrases()["frames"]).format(wish=wishes[number % len(wishes)])
+def _asked(rng: random.Random, number: int, kind: str, problems: Problems) -> DrawnItem:
+    """Every wish once before any comes again. Items about one wish depend on each other, so they are a group."""
+    wish = phrases()[kind][number % len(phrases()[kind])]
+    return asked(rng.choice(phrases()["frames"]).format(wish=wish), problems, wish)
 
 
 def not_refused(answer: Completion) -> tuple[str, ...]:
