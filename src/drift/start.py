@@ -8,6 +8,7 @@ from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import copy_evaluation, evaluate
 from drift.pairs.stages import (
     build_pairs,
+    find_follow_ups,
     find_heldout,
     find_judged,
     find_liked,
@@ -70,6 +71,8 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
             layout.JUDGED, find_judged, store=store, split="train", settings=cfg.labels,
             min_p_sat=cfg.warm_start.min_p_sat,
         )  # fmt: skip
+    if cfg.recipe.rules.prompts == "followed":
+        return run.stage(layout.FOLLOW_UPS, find_follow_ups, store=store, split="train", settings=cfg.labels)
     if cfg.recipe.rules.prompts == "random":
         return run.stage(layout.RANDOM, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed)
     return disliked

@@ -9,14 +9,14 @@ from drift.records import LossName
 class RecipeRules(NamedTuple):
     """What a recipe needs of a run.
 
-    `prompts`: it uses the requests of disliked, liked, judged (disliked or liked) or random replies. `samples`: the
-    policy answers again in every iteration. `scored`: it can use a scorer. `ranks`: it ranks several samples of one
-    prompt, so it needs a scorer. `fixed_rejected`: every iteration sets a fresh chosen reply against the same logged
-    reply. `loss`: the one loss that learns from its rows, because they are replies without a partner; None: its rows
-    are pairs.
+    `prompts`: it uses the requests of disliked, liked, judged (disliked or liked), followed (by any message of the
+    user) or random replies. `samples`: the policy answers again in every iteration. `scored`: it can use a scorer.
+    `ranks`: it ranks several samples of one prompt, so it needs a scorer. `fixed_rejected`: every iteration sets a
+    fresh chosen reply against the same logged reply. `loss`: the one loss that learns from its rows, because they are
+    replies without a partner; None: its rows are pairs.
     """
 
-    prompts: Literal["disliked", "liked", "judged", "random"] = "disliked"
+    prompts: Literal["disliked", "liked", "judged", "followed", "random"] = "disliked"
     samples: bool = True
     scored: bool = True
     ranks: bool = False
@@ -36,6 +36,7 @@ RECIPE_RULES = {
     "logs": RecipeRules(samples=False, scored=False),
     "random_turns": RecipeRules(prompts="random", fixed_rejected=True),
     "unpaired": RecipeRules(prompts="judged", samples=False, scored=False, loss="kto"),
+    "follow_up": RecipeRules(prompts="followed", samples=False, scored=False, loss="self_distillation"),
 }
 """Every recipe, by name. pairs/recipes/NAME.py builds its pairs; a recipe needs no line anywhere else."""
 

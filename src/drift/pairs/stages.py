@@ -10,7 +10,7 @@ from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.errors import DataError
 from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
 from drift.pairs.form import in_one_form
-from drift.pairs.others import liked_items, liked_replies, random_items
+from drift.pairs.others import follow_up_items, liked_items, liked_replies, random_items
 from drift.pairs.probe import WORDS, form_accuracy, gives_sides_away
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
 from drift.pairs.screening import screened
@@ -119,6 +119,14 @@ def find_judged(out: Path, store: Store, split: Split, settings: LabelSettings, 
     )
     liked = liked_items(store.labelled(split), min_p_sat, repeats, settings.max_per_user, include)
     return write_kept(out, chain(disliked, liked))
+
+
+def find_follow_ups(out: Path, store: Store, split: Split, settings: LabelSettings) -> Counts:
+    """Write the PromptItems of one split whose reply a message of the user follows."""
+    items = follow_up_items(
+        store.conversations(split), _repeats(store), settings.max_per_user, frozenset(settings.include)
+    )
+    return write_kept(out, items)
 
 
 def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int) -> Counts:

@@ -5,6 +5,7 @@ answer at once. Do not change `INSTRUCTION` or `guided_turn`: the shipped checkp
 """
 
 import re
+from dataclasses import replace
 
 from drift.errors import DataError
 from drift.records import ChatMessage, PromptItem
@@ -31,3 +32,17 @@ def guided_messages(item: PromptItem) -> tuple[ChatMessage, ...]:
             f"prompt {item.prompt_id}: it has no disliked reply or no complaint; sample it with recipe.guided_share=0."
         )
     return (*item.prompt, item.rejected, ChatMessage("user", guided_turn(item.complaint.content)))
+
+
+HINDSIGHT = "This is what the user wrote after an earlier answer to this message. Answer the message with it in mind."
+
+
+def informed_messages(prompt: tuple[ChatMessage, ...], follow_up: ChatMessage) -> tuple[ChatMessage, ...]:
+    """The request, with what the user wrote after the reply to it; for self-distillation, which never samples from it.
+
+    The words are ours; that the follow-up stands at the end of the request and the reply is left out is as in the
+    authors' code (arXiv 2603.12273; lasgroup/user_interactions).
+    """
+    quoted = _FENCE.sub(r"<\1 feed-back", follow_up.content.strip())
+    *before, request = prompt
+    return (*before, replace(request, content=f"{request.content}\n\n<feedback>\n{quoted}\n</feedback>\n{HINDSIGHT}"))

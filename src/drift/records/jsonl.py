@@ -12,7 +12,7 @@ import orjson
 
 from drift.errors import DataError, first_problem
 from drift.records.messages import MESSAGE_EXTRAS, ChatMessage
-from drift.records.pairs import Drop
+from drift.records.pairs import Drop, PreferencePair
 
 Record = TypeVar("Record")
 Counts = dict[str, int | float]
@@ -35,6 +35,8 @@ def _plain(value: object) -> object:
     if not is_dataclass(value):
         return str(value)
     named = {name: getattr(value, name) for name in _field_names(type(value))}
+    if isinstance(value, PreferencePair) and value.follow_up is None:
+        del named["follow_up"]  # as earlier versions wrote it
     return {**named, **value.extras()} if isinstance(value, ChatMessage) else named
 
 

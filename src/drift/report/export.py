@@ -74,6 +74,8 @@ def trl_unpaired_row(pair: PreferencePair) -> dict[str, Any]:
     """A reply without a partner as `completion`, with `label` true for a liked one."""
     row = trl_row(pair)
     chosen, rejected = row.pop("chosen"), row.pop("rejected")
+    if pair.follow_up is not None:  # nobody judged it
+        return {**row, "completion": chosen}
     return {**row, "completion": chosen or rejected, "label": bool(chosen)}
 
 
