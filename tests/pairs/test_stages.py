@@ -1,7 +1,7 @@
 """Stages of pairs over a real store."""
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
-from drift.pairs.stages import build_pairs, find_heldout, find_judged, find_prompts
+from drift.pairs.stages import build_pairs, find_follow_ups, find_heldout, find_judged, find_prompts
 from drift.records import (
     Conversation,
     FeedbackLabel,
@@ -57,3 +57,14 @@ def test_judged_replies_are_the_disliked_and_the_liked_ones_under_the_same_limit
     }
     counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired", pairs=5), SamplingSettings())
     assert counts["rows"] == 5
+
+
+def test_follow_ups_need_no_label_and_their_rows_are_the_number_asked_for(tmp_path):
+    store, followed, pairs = Store(tmp_path / "store"), tmp_path / "followed.jsonl", tmp_path / "pairs.jsonl"
+    store.add([complaint("a", "train"), complaint("b", "train"), complaint("c", "stop")])
+    assert find_follow_ups(followed, store, "train", LabelSettings()) == {"rows": 2}
+    assert {item.complaint.content for item in read_jsonl(followed, PromptItem) if item.complaint} == {"That is wrong."}
+    recipe = RecipeSettings(name="follow_up", pairs=3)
+    counts = build_pairs(pairs, followed, None, recipe, SamplingSettings())
+    assert counts == {"rows": 3, "chosen_characters": 7}
+    assert all(row.follow_up and not row.rejected for row in read_jsonl(pairs, PreferencePair))
