@@ -280,6 +280,7 @@ def test_kto_learns_from_every_judged_reply_and_samples_nothing(tmp_path, logs, 
     assert "chosen" not in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["follow_up", "fresh_follow_up"])
 def test_self_distillation_learns_from_every_message_that_follows_a_reply(tmp_path, logs, tiny_policy, name):
     stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
@@ -307,6 +308,7 @@ def test_self_distillation_learns_from_every_message_that_follows_a_reply(tmp_pa
     assert set(trace(run, pairs[0].pair_id).policies) == {"iteration-1/policy", "policy"}
 
 
+@pytest.mark.slow
 def test_rlhi_rewrites_once_and_every_iteration_learns_from_it(tmp_path, logs, tiny_policy):
     run = tmp_path / "run"
     run_config(settings(logs, tiny_policy, recipe={"name": "rlhi"}, stop={"rule": "none"}), run)
