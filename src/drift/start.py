@@ -11,6 +11,7 @@ from drift.pairs.defence import Defence
 from drift.pairs.news import Since
 from drift.pairs.stages import (
     build_pairs,
+    find_follow_ups,
     find_heldout,
     find_heldout_liked,
     find_judged,
@@ -96,6 +97,8 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
             layout.JUDGED, find_judged, store=store, split="train", settings=cfg.labels,
             min_p_sat=cfg.warm_start.min_p_sat, **since,
         )  # fmt: skip
+    if cfg.recipe.rules.prompts == "followed":
+        return run.stage(layout.FOLLOW_UPS, find_follow_ups, store=store, split="train", settings=cfg.labels, **since)
     return run.stage(
         layout.RANDOM, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed, **since
     )  # fmt: skip

@@ -3,7 +3,14 @@
 from dataclasses import replace
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
-from drift.pairs.stages import build_pairs, find_heldout, find_heldout_liked, find_judged, find_prompts
+from drift.pairs.stages import (
+    build_pairs,
+    find_follow_ups,
+    find_heldout,
+    find_heldout_liked,
+    find_judged,
+    find_prompts,
+)
 from drift.records import (
     Conversation,
     FeedbackLabel,
@@ -79,3 +86,14 @@ def test_held_out_liked_replies_answer_no_request_of_the_training_split(tmp_path
     }
     rows = read_jsonl(liked, PreferencePair)
     assert [(row.conversation_id, row.chosen[0].content, row.rejected) for row in rows] == [("c", "no idea", ())]
+
+
+def test_follow_ups_need_no_label_and_their_rows_are_the_number_asked_for(tmp_path):
+    store, followed, pairs = Store(tmp_path / "store"), tmp_path / "followed.jsonl", tmp_path / "pairs.jsonl"
+    store.add([complaint("a", "train"), complaint("b", "train"), complaint("c", "stop")])
+    assert find_follow_ups(followed, store, "train", LabelSettings()) == {"rows": 2}
+    assert {item.complaint.content for item in read_jsonl(followed, PromptItem) if item.complaint} == {"That is wrong."}
+    recipe = RecipeSettings(name="follow_up", pairs=3)
+    counts = build_pairs(pairs, followed, None, recipe, SamplingSettings())
+    assert counts == {"rows": 3, "chosen_characters": 7}
+    assert all(row.follow_up and not row.rejected for row in read_jsonl(pairs, PreferencePair))

@@ -245,6 +245,11 @@ class RecipeSettings(Settings):
                 f"recipe {self.name} shows no complaint to the policy, so guided_share: auto measures nothing: set "
                 f"recipe.guided_share=0, or recipe.name to {guided}"
             )
+        if rules.once and self.guided_share != 1.0:
+            raise ValueError(
+                f"recipe {self.name} rewrites replies by what their user wrote, so all of its prompts are guided: set "
+                f"recipe.guided_share=1, not {self.guided_share}, or recipe.name=drift"
+            )
         if rules.ranks and (self.scorer is None or self.samples < 2):
             raise ValueError(
                 f"{self.name} ranks several replies: set recipe.scorer.name, and recipe.samples to 2 or more"

@@ -13,7 +13,7 @@ from drift.pairs.defence import Defence
 from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
 from drift.pairs.form import in_one_form
 from drift.pairs.news import Labelled, News, Since, trained_replies
-from drift.pairs.others import liked_items, liked_replies, random_items
+from drift.pairs.others import follow_up_items, liked_items, liked_replies, random_items
 from drift.pairs.probe import WORDS, form_accuracy, gives_sides_away
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
 from drift.pairs.screening import screened
@@ -225,6 +225,19 @@ def find_judged(
     items, of_liked = _found(liked, store, split, since, about="SAT")
     written = _write_items(out, chain(disliked_items, items))
     return {**written, **{name: count + of_liked[name] for name, count in of_disliked.items()}}
+
+
+def find_follow_ups(
+    out: Path, store: Store, split: Split, settings: LabelSettings, since: Since | None = None
+) -> Counts:
+    """Write the PromptItems of one split whose reply a message of the user follows; with `since`, of what came since
+    alone: nothing is replayed."""
+    conversations = store.conversations(split, after=since.read if since else None)
+    items = follow_up_items(conversations, _repeats(store), settings.max_per_user, frozenset(settings.include))
+    if since is None:
+        return write_kept(out, items)
+    counts = write_kept(out, since.unlearned(items))
+    return {**counts, "new": counts["rows"]}
 
 
 def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int, since: Since | None = None) -> Counts:
