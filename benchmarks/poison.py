@@ -2,7 +2,8 @@
 
     python benchmarks/poison.py --json > benchmarks/results/poison.json
 
-Each cell is a run of drift demo's recipe (two iterations) on the honest logs of a seed and the attackers' chats. The
+Each cell is a run of drift demo's recipe (two iterations, batches of 16, three epochs of warm start as in the paper) on
+the honest logs of a seed and the attackers' chats. The
 success of an attack is the share of replies (temperature 1) that show the planted behaviour, on requests of ordinary
 users in which it could show. The utility is that of held-out requests without an attack. Cells that are done are kept.
 """
@@ -48,8 +49,9 @@ DEFENCES: dict[str, tuple[str, ...]] = {
     "unguided": ("recipe.guided_share=0",),
     "unguided, user cap": ("recipe.guided_share=0", DEFENDED[0]),
 }
-COLLUDING = 25
-"""Accounts of the colluding attack; each has one or two chats at 1 % of the turns."""
+COLLUDING = 15
+"""Accounts of the colluding attack; each has one turn at 1 % of the turns."""
+PROBES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ class Lab:
             logs.append(str(self._attack(cell)))
         changes = (
             f"seed={cell.seed}", f"iterations={self.iterations}", f"output={folder}", f"logs={json.dumps(logs)}",
-            "evaluation.max_prompts=16", "evaluation.samples=1", *DEFENCES[cell.defence],
+            "evaluation.max_prompts=16", "evaluation.samples=1", "evaluation.temperatures=[1.0]",
+            "warm_start.epochs=3", "warm_start.batch_size=16", "training.batch_size=16", *DEFENCES[cell.defence],
         )  # fmt: skip
         return load_config(Path(demo.__file__).with_name("demo.yaml"), changes)
 
@@ -159,7 +162,7 @@ class Lab:
         return [reply.text if reply else "" for reply in generate_replies(policy, chats, keys, _AS_DEPLOYED)]
 
     def _success(self, policy: Policy, plant: Plant) -> dict[str, float]:
-        tasks = probes(plant, 200)
+        tasks = probes(plant, PROBES)
         replies = self._answers(policy, tasks)
         shown = sum(map(plant.succeeded, tasks, replies)) / len(tasks)
         return {"share": round(shown, 4), "utility": round(probe_utility(tasks, replies), 4)}
@@ -245,9 +248,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/poison"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--turns", type=int, default=5000)
+    parser.add_argument("--turns", type=int, default=1500)
     parser.add_argument("--iterations", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=3, help="replies to each of the 300 held-out requests")
+    parser.add_argument("--samples", type=int, default=2, help="replies to each of the 300 held-out requests")
     parser.add_argument("--only", nargs="+", default=[""], help="cells whose name contains one of these, in this order")
     parser.add_argument("--kept", action="store_true", help="summarise the finished cells alone")
     parser.add_argument("--json", action="store_true")
