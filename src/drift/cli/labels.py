@@ -1,4 +1,4 @@
-"""`drift label`, `drift review` and `drift rubric fit`: which replies users disliked, by model and by people."""
+"""`drift label`, `review`, `live` and `rubric fit`: which replies users disliked, by model and by people."""
 
 import getpass
 import webbrowser
@@ -27,6 +27,11 @@ class JudgeBy(StrEnum):
     DECISIONS = "decisions"
 
 
+class ApprovalBy(StrEnum):
+    MODEL = "model"
+    PHRASES = "phrases"
+
+
 def label(
     store: StoreDir,
     out: Annotated[
@@ -51,6 +56,10 @@ def label(
     judge_from: Annotated[
         float, typer.Option(min=0, max=1, help="Cascade: the judge labels turns with at least this p_dsat.")
     ] = 0.2,
+    approval: Annotated[
+        ApprovalBy,
+        typer.Option(help="What finds thanks and praise: the embedded classifier, or also a grammar that finds more."),
+    ] = ApprovalBy.MODEL,
     audit_share: Annotated[
         float, typer.Option(min=0, max=1, help="Cascade: share of the other turns that the judge labels too.")
     ] = 0.05,
@@ -91,6 +100,7 @@ def label(
         rubric=str(rubric) if rubric else None,
         judge_by=judge_by.value,
         judge_from=judge_from,
+        approval=approval.value,
         experimental=ExperimentalLabels(audit_share=audit_share),
     )
     opened = Store(store)
@@ -140,6 +150,63 @@ def review(
             webbrowser.open(address)
 
     summary(serve(Store(store), reviewer or getpass.getuser(), run, port, show_address), as_json)
+
+
+WORSE = 3
+"""Exit code of `drift live` for alerts: users are surely more dissatisfied with a later model."""
+
+
+def live(
+    store: StoreDir,
+    logs: Annotated[
+        list[str] | None, typer.Option(help="Logs to ingest and label first, as in `drift ingest`; may be repeated.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="What tells deployments apart: model, source, or a tag.")] = "model",
+    against: Annotated[
+        str | None, typer.Option(help="Compare every model with this one; default: with the one that began before it.")
+    ] = None,
+    gold: options.Gold = None,
+    labeller: Annotated[
+        str | None, typer.Option(help="Read this labeller's labels alone: embedded, judge, rating or source.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="HTML page to write; default STORE/live.html.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """How often are users dissatisfied with each deployed model, and do two models differ? Look as often as you like.
+
+    Exit code 3: users are surely more dissatisfied with a later model.
+
+    Example: drift live --store stores/mine --logs 'logs/today/*.jsonl'
+    """
+    from drift.live.page import as_text, write_live
+    from drift.live.readout import read_live
+    from drift.store import Store
+
+    opened = Store(store)
+    if logs:
+        _ingest_and_label(logs, opened)
+    with progress("reading"):
+        readout = read_live(opened, by=by, against=against, gold=gold, labeller=labeller)
+        page = write_live(readout, store, out)
+    for line in (*as_text(readout), f"page: {page}"):
+        console.print(line, markup=False, soft_wrap=True)
+    if as_json:
+        typer.echo(readout.model_dump_json())
+    if readout.is_worse:
+        raise typer.Exit(WORSE)
+
+
+def _ingest_and_label(logs: list[str], store: "Store") -> None:
+    from drift.cli.views import show_ingestion
+    from drift.feedback.label import label_store
+    from drift.logs.ingest import check_usable, ingest
+    from drift.progress import report_progress
+
+    with progress("reading and labelling"):
+        ingested = ingest(logs, store, on_progress=report_progress)
+        show_ingestion(ingested, as_json=False)
+        check_usable(ingested)
+        label_store(store)
 
 
 rubric_app = typer.Typer(help="Make a rubric for the judge.", no_args_is_help=True)

@@ -8,7 +8,7 @@ import typer
 
 from drift.cli.console import console, progress, summary, watching_stages
 from drift.cli.options import JsonFlag
-from drift.cli.views import show_run, show_trace
+from drift.cli.views import show_influence, show_run, show_trace
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
@@ -122,13 +122,28 @@ def export(
 
 def trace(
     path: RunPath,
-    pair_id: Annotated[str, typer.Argument(metavar="PAIR_ID", help="Id of a pair, a prompt or a conversation.")],
+    pair_id: Annotated[
+        str | None, typer.Argument(metavar="[PAIR_ID]", help="Id of a pair, a prompt or a conversation.")
+    ] = None,
+    behaviour: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="BEHAVIOUR.jsonl", help="Replies, to see whose pairs moved the policy to them."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show where a pair came from and which policies learned from it. A conversation id shows all of its pairs.
 
+    With --to, show which users' pairs moved the policy towards the replies in a file (docs/poisoning.md).
+
     Example: drift trace runs/demo-seed-1 4501f386bce20cde
     """
+    if (pair_id is None) == (behaviour is None):
+        raise typer.BadParameter("give either an id, or --to BEHAVIOUR.jsonl.")
+    if behaviour is not None:
+        from drift.training.influence import trace_behaviour
+
+        show_influence(trace_behaviour(path, behaviour), as_json)
+        return
     from drift.lineage import trace
 
-    show_trace(trace(path, pair_id), as_json)
+    show_trace(trace(path, str(pair_id)), as_json)

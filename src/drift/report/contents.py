@@ -15,6 +15,7 @@ from drift.evaluation.results import (
     read_evaluation,
     read_trial,
 )
+from drift.gate.results import GateResult, read_gate
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
@@ -103,6 +104,7 @@ class Contents:
     assumptions: tuple[Assumption, ...]
     guidance: tuple[GuidanceTrial, ...] = ()
     exploration: ExplorationSummary | None = None
+    gate: GateResult | None = None
     generation_0: Phase | None = None
     """In a chain: the model that its first run started from, on the same held-out prompts as the phases."""
 
@@ -189,6 +191,7 @@ def read_contents(path: Path) -> Contents:
             read_trial(file) for k in run.iterations if (file := run.file(f"{layout.guidance(k)}/{layout.GUIDANCE}"))
         ),
         exploration=read_exploration(explored) if (explored := run.file(layout.EXPLORATION)) else None,
+        gate=read_gate(gated) if (gated := run.file(layout.GATE)) else None,
         generation_0=_phase(run, layout.GENERATION_0, "base"),
     )
 

@@ -171,6 +171,32 @@ def steps_chart(title: str, phases: Sequence[str], values: Sequence[Sequence[flo
         return as_svg(figure, title)
 
 
+MOST_DAYS_NAMED = 7
+
+
+def days_chart(title: str, days: Sequence[str], series: Sequence[Series], unit: str = "") -> Markup:
+    """Values by day, `points[i]` on `days[i]`, with their intervals as bands; days without a value are skipped."""
+    with drawing(title) as (figure, axes):
+        for line, colour in zip(series, SERIES, strict=False):
+            known = [(x, point) for x, point in enumerate(line.points) if point]
+            x = [place for place, _ in known]
+            lows = [point.value if point.low is None else point.low for _, point in known]
+            highs = [point.value if point.high is None else point.high for _, point in known]
+            axes.fill_between(x, lows, highs, color=colour, alpha=0.16, linewidth=0)
+            axes.plot(x, [p.value for _, p in known], "-o", ms=3.5, lw=1.8, color=colour, label=line.name)
+            if len(known) == 1:
+                axes.plot([x[0], x[0]], [lows[0], highs[0]], "-", lw=1.6, alpha=0.55, color=colour)
+            if lows and min(lows) < 0 < max(highs):
+                axes.axhline(0, color=INK, lw=1.0)
+        named = range(0, len(days), -(-len(days) // MOST_DAYS_NAMED))
+        axes.set_xticks(named, [days[place] for place in named])
+        axes.set_ylabel(unit)
+        axes.margins(x=0.05)
+        if len(series) > 1:
+            figure.legend(loc="outside upper left", ncols=2, handlelength=1.2)
+        return as_svg(figure, title)
+
+
 def arm_chart(
     title: str, arm: Sequence[ChartPoint], beside: Sequence[ChartPoint], limits: tuple[float, float]
 ) -> Markup:

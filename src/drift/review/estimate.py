@@ -53,11 +53,18 @@ def seconds_left(decided_at: Sequence[str], remaining: int) -> float | None:
 
 def estimate_quality(queue: Queue, verdicts: Verdicts) -> Quality:
     """Stratified estimate from the decided first part of each stratum's random order; other decisions do not count."""
+    called, others = audited(queue, verdicts)
+    precision = posterior_share(called.hits, called.judged)
+    return Quality(precision, estimate_strata(called, others).recall, called.judged + others.judged)
+
+
+def audited(queue: Queue, verdicts: Verdicts) -> tuple[Stratum, Stratum]:
+    """The replies labelled DSAT and the others, with the decided first part of each random order; hits are DSAT."""
     called, others = _decided(queue.disliked, verdicts), _decided(queue.others, verdicts)
-    strata = estimate_strata(
-        Stratum(queue.disliked_size, len(called), sum(called)), Stratum(queue.others_size, len(others), sum(others))
+    return (
+        Stratum(queue.disliked_size, len(called), sum(called)),
+        Stratum(queue.others_size, len(others), sum(others)),
     )
-    return Quality(posterior_share(sum(called), len(called)), strata.recall, len(called) + len(others))
 
 
 def reviewer_agreement(first: Verdicts, second: Verdicts) -> ReviewerAgreement | None:

@@ -150,18 +150,24 @@ class Store:
             yield from map(label_of, self._rows(_NEWEST, files, labeller=labeller))
 
     def labelled(
-        self, split: Split | None = None, *, after: int | None = None, upto: int | None = None
+        self,
+        split: Split | None = None,
+        *,
+        after: int | None = None,
+        upto: int | None = None,
+        labels: Iterable[FeedbackLabel] | None = None,
     ) -> Iterator[tuple[Conversation, list[FeedbackLabel]]]:
         """Yield conversations ordered by id, each with its winning labels ordered by reply, or [].
 
-        `after`, `upto`: as in `conversations`.
+        `after`, `upto`: as in `conversations`. `labels`: these instead, in the order of `labels_by`.
         """
-        groups = itertools.groupby(self.labels(), key=lambda label: label.conversation_id)
-        judged, labels = next(groups, (None, iter(())))
+        chosen = self.labels() if labels is None else labels
+        groups = itertools.groupby(chosen, key=lambda label: label.conversation_id)
+        judged, group = next(groups, (None, iter(())))
         for conversation in self.conversations(split, after=after, upto=upto):
             while judged is not None and judged < conversation.conversation_id:
-                judged, labels = next(groups, (None, iter(())))
-            yield conversation, list(labels) if judged == conversation.conversation_id else []
+                judged, group = next(groups, (None, iter(())))
+            yield conversation, list(group) if judged == conversation.conversation_id else []
 
     def size(self) -> int:
         """The number of conversations. Reads less than any other query."""

@@ -1,0 +1,161 @@
+"""`drift live`: from a store to the rates of its models and their comparisons."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from drift.errors import ConfigError
+from drift.live.audits import Audits
+from drift.live.compare import compare
+from drift.live.correction import LabellerErrors, true_rate
+from drift.live.replies import Coverage, Judged, JudgedReply, observed, read_judged
+from drift.live.results import ModelReadout, PartRate, Readout
+from drift.live.sequence import rate, rate_now
+from drift.statistics import Share
+from drift.store import Store
+
+FEW = 30
+"""Below that a readout says that it is one of few replies."""
+
+
+def read_live(
+    store: Store,
+    *,
+    by: str = "model",
+    against: str | None = None,
+    gold: Path | None = None,
+    labeller: str | None = None,
+) -> Readout:
+    """How often users are dissatisfied with each model of a store, and whether models differ.
+
+    Each model is compared with the one that began before it, or with `against`. `gold`: rows that audit the labels;
+    else the reviews do. Raises what `read_judged` and `gold_truth` raise, ConfigError if `against` is not there.
+    """
+    judged = read_judged(store, by, labeller)
+    groups = _in_order(judged)
+    if against is not None and against not in groups:
+        raise ConfigError(f"--against {against}: no such {by} in {store.path}; there are: {', '.join(groups)}.")
+    audits = Audits(store, judged.replies, gold)
+    errors, by_group = audits.errors(), audits.errors_by_group()
+    models = tuple(_model(name, groups[name], judged.coverage[name], errors) for name in groups)
+    named = [name for name in groups if name != judged.unnamed and groups[name]]
+    pairs = list(pairwise(named)) if against is None else _pairs(named, against)
+    reacted = {model.name: _reacted(model) for model in models}
+    return Readout(
+        store=str(store.path),
+        by=by,
+        models=models,
+        comparisons=tuple(compare(groups[a], groups[b], errors, by_group, reacted) for a, b in pairs),
+        errors=errors and _rounded(errors),
+        labellers=dict(Counter(reply.labeller for reply in judged.replies).most_common()),
+        left_out={name: count for name, count in (judged.left_out | audits.left_out).items() if count},
+        notes=tuple(_notes(judged, models, errors)),
+    )
+
+
+def _in_order(judged: Judged) -> dict[str, list[JudgedReply]]:
+    """The judged replies of each model, the model that began first first, and what has no name last."""
+    groups: dict[str, list[JudgedReply]] = {name: [] for name in judged.coverage}
+    for reply in judged.replies:
+        groups[reply.group].append(reply)
+
+    def place(name: str) -> tuple[bool, float, float, str]:
+        seconds = [reply.second for reply in groups[name] if reply.second is not None]
+        begins, ends = (min(seconds), max(seconds)) if seconds else (float("inf"), 0.0)
+        return name == judged.unnamed, begins // DAY, ends // DAY, name
+
+    return {name: groups[name] for name in sorted(groups, key=place)}
+
+
+DAY = 86_400
+
+
+def _pairs(named: Sequence[str], against: str) -> list[tuple[str, str]]:
+    return [(against, name) for name in named if name != against and against in named]
+
+
+def _model(name: str, replies: list[JudgedReply], coverage: Coverage, errors: LabellerErrors | None) -> ModelReadout:
+    days = sorted(reply.day for reply in replies if reply.day is not None)
+    seen = rate(observed(replies)) if replies else None
+    dsat = sum(reply.is_dsat for reply in replies)
+    kinds = Counter(reply.kind for reply in replies if reply.is_dsat)
+    return ModelReadout(
+        name=name,
+        first_day=days[0] if days else None,
+        last_day=days[-1] if days else None,
+        conversations=coverage.conversations,
+        users=len({reply.user for reply in replies}),
+        replies=coverage.replies,
+        judged=len(replies),
+        dsat=dsat,
+        abstained=coverage.abstained,
+        unlabelled=coverage.unlabelled,
+        without_time=coverage.without_time,
+        rated_only=dict(coverage.rated_only),
+        labelled=true_rate(seen, None).rounded() if seen else None,
+        rate=true_rate(seen, errors).rounded() if seen and errors else None,
+        kinds={kind: round(count / len(replies), 4) for kind, count in kinds.most_common()},
+        days=_slices(replies, lambda reply: reply.day, errors),
+        languages=_slices(replies, lambda reply: reply.language, errors),
+        turns=_slices(replies, lambda reply: "first reply" if reply.is_first else "later replies", errors),
+    )
+
+
+def _slices(
+    replies: list[JudgedReply], part: Callable[[JudgedReply], str | None], errors: LabellerErrors | None
+) -> tuple[PartRate, ...]:
+    groups: dict[str, list[JudgedReply]] = {}
+    for reply in replies:
+        if (name := part(reply)) is not None:
+            groups.setdefault(name, []).append(reply)
+    return tuple(
+        PartRate(name=name, judged=len(group), dsat=sum(reply.is_dsat for reply in group), rate=_now(group, errors))
+        for name, group in sorted(groups.items())
+    )
+
+
+def _now(replies: list[JudgedReply], errors: LabellerErrors | None) -> Share:
+    """Its value is the share itself; the interval's middle lies between it and one half."""
+    seen = rate_now(observed(replies))
+    share = sum(reply.is_dsat for reply in replies) / len(replies)
+    interval = true_rate(seen, errors)
+    value = share if errors is None else (share + errors.specificity.value - 1) / errors.power
+    return Share(min(max(value, 0.0), 1.0), interval.low, interval.high).rounded()
+
+
+def _reacted(model: ModelReadout) -> float:
+    return (model.judged + model.abstained + model.unlabelled) / model.replies if model.replies else 0.0
+
+
+def _rounded(errors: LabellerErrors) -> LabellerErrors:
+    return LabellerErrors(
+        errors.source, errors.audited, errors.sensitivity.rounded(), errors.specificity.rounded(), errors.variance
+    )
+
+
+def _notes(judged: Judged, models: Sequence[ModelReadout], errors: LabellerErrors | None) -> list[str]:
+    sums: Mapping[str, int] = {
+        name: sum(getattr(model, name) for model in models)
+        for name in ("judged", "abstained", "unlabelled", "without_time")
+    }
+    notes: list[str] = []
+    if errors is None:
+        notes.append(
+            "not corrected for the labeller's errors: nobody has audited the labels, or too few of them. Run "
+            "`drift review`, or give --gold FILE. A labeller that errs alike on all models makes differences smaller "
+            "and does not turn them round."
+        )
+    if [model.name for model in models] == [judged.unnamed]:
+        notes.append(
+            "the logs name no model, so all replies count as one: ingest them with --map model=COLUMN, or use --by TAG."
+        )
+    elif nameless := next((model for model in models if model.name == judged.unnamed), None):
+        notes.append(f"{nameless.judged} judged replies have {judged.unnamed.strip('()')} and are compared with none.")
+    if sums["without_time"]:
+        notes.append(f"{sums['without_time']} of {sums['judged']} judged replies have no time, so they are in no day.")
+    if sums["unlabelled"]:
+        notes.append(f"{sums['unlabelled']} replies that a user reacted to have no label yet: `drift label`.")
+    if sums["judged"] < FEW:
+        notes.append(f"{sums['judged']} judged replies in all: too few to say much; the intervals show it.")
+    return notes

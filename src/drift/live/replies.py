@@ -1,0 +1,211 @@
+"""Out of a store: every reply that a user's next message judges, with the model that gave it and the label it got."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import get_args
+
+import numpy as np
+
+from drift.errors import ConfigError, DataError
+from drift.live.sequence import Observed
+from drift.logs.values import seconds_of
+from drift.records import Conversation, FeedbackLabel, LabelSource
+from drift.store import Store
+from drift.turns import judged_reply
+
+MOST_GROUPS = 40
+"""Values of --by that can be compared: more are ids, not deployments."""
+FEWEST_JUDGED = 30
+"""From so many judged replies on, a model of which a labeller labelled none, but some of another, is an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedReply:
+    """`group`: the model, or the value of --by. `day`: in UTC; None without a time. `second`: since 1970."""
+
+    conversation_id: str
+    reply_index: int
+    group: str
+    user: str
+    second: float | None
+    day: str | None
+    language: str
+    is_first: bool
+    is_dsat: bool
+    kind: str
+    labeller: str
+
+
+@dataclass(slots=True)
+class Coverage:
+    """What of one group could be counted. `replies`: all replies of the assistant; `abstained`: a user went on, and the
+    labeller could not tell; `unlabelled`: a user went on, and there is no label yet; `rated_only`: a rating, and
+    nothing was said; their verdicts by name."""
+
+    conversations: int = 0
+    replies: int = 0
+    abstained: int = 0
+    unlabelled: int = 0
+    without_time: int = 0
+    rated_only: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`left_out`: labels that belong to no reply of the store, by reason."""
+
+    replies: list[JudgedReply]
+    coverage: dict[str, Coverage]
+    left_out: dict[str, int]
+    unnamed: str
+
+
+def read_judged(store: Store, by: str = "model", labeller: str | None = None) -> Judged:
+    """All judged replies of a store.
+
+    `by`: what tells deployments apart: `model`, `source` or a tag. `labeller`: read this one's labels alone; else a
+    rating counts before a judge, a judge before the embedded labeller. Reviews are no labels here, they audit them.
+    Raises DataError if the store lost its conversations or has no labels, if no conversation has the tag, or if labels
+    of two versions of a labeller, or of two labellers on different models, would be compared; ConfigError for a
+    labeller that does not exist.
+    """
+    labels = _labels(store, labeller)
+    unnamed = f"(no {by})"
+    judged = Judged([], defaultdict(Coverage), {}, unnamed)
+    versions: dict[str, Counter[str]] = defaultdict(Counter)
+    known, joined, tags = 0, 0, set[str]()
+
+    def counted() -> Iterator[FeedbackLabel]:
+        nonlocal known
+        for label in labels:
+            known += 1
+            versions[label.labeller][label.labeller_version] += 1
+            yield label
+
+    stream = counted()
+    for conversation, of_conversation in store.labelled(labels=stream):
+        joined += len(of_conversation)
+        tags.update(conversation.tags)
+        _add(judged, conversation, of_conversation, _group(conversation, by) or unnamed)
+    for _ in stream:  # labels after the last conversation
+        pass
+    _check_labels(store, known, joined, versions, labeller)
+    if set(judged.coverage) == {unnamed} and by not in ("model", "source"):
+        there = ", ".join(sorted(tags)) or "none"
+        raise DataError(
+            f"--by {by}: no conversation has this tag. Tags in {store.path}: {there}. Or use --by model, --by source."
+        )
+    if len(judged.coverage) > MOST_GROUPS:
+        raise DataError(
+            f"--by {by}: {len(judged.coverage)} different values in {store.path}, and at most {MOST_GROUPS} can be "
+            "compared. Name what tells deployments apart: --by model, source or another tag."
+        )
+    _check_mixture(judged, store)
+    if joined < known:
+        judged.left_out["labels_without_conversation"] = known - joined
+    return judged
+
+
+def _labels(store: Store, labeller: str | None) -> Iterable[FeedbackLabel]:
+    if labeller is None:
+        return store.labels(reviewed=False)
+    allowed = [name for name in get_args(LabelSource) if name != "review"]
+    if labeller not in allowed:
+        raise ConfigError(f"--labeller {labeller}: allowed: {', '.join(allowed)}.")
+    return store.labels_by(labeller)  # pyright: ignore[reportArgumentType]
+
+
+def _group(conversation: Conversation, by: str) -> str | None:
+    if by == "model":
+        return conversation.model
+    return conversation.source if by == "source" else conversation.tags.get(by)
+
+
+def _add(judged: Judged, conversation: Conversation, labels: list[FeedbackLabel], group: str) -> None:
+    messages = conversation.messages
+    ends = [
+        place for place, message in enumerate(messages)
+        if message.role == "assistant" and (place + 1 == len(messages) or messages[place + 1].role == "user")
+    ]  # fmt: skip
+    coverage = judged.coverage[group]
+    coverage.conversations += 1
+    coverage.replies += len(ends)
+    turns = sum(judged_reply(messages, place) is not None for place in range(len(messages)))
+    coverage.unlabelled += turns - sum(label.user_index is not None for label in labels)
+    started = seconds_of(conversation.started_at)
+    for label in labels:
+        if label.user_index is None:
+            coverage.rated_only[label.label] += 1
+        elif label.label == "ABSTAIN":
+            coverage.abstained += 1
+        else:
+            second = seconds_of(messages[label.reply_index].timestamp)
+            second = started if second is None else second
+            coverage.without_time += second is None
+            judged.replies.append(
+                JudgedReply(
+                    conversation_id=conversation.conversation_id,
+                    reply_index=label.reply_index,
+                    group=group,
+                    user=conversation.user_key or conversation.family or conversation.conversation_id,
+                    second=second,
+                    day=None if second is None else datetime.fromtimestamp(second, UTC).date().isoformat(),
+                    language=conversation.language or "unknown",
+                    is_first=bool(ends) and label.reply_index <= ends[0],
+                    is_dsat=label.label == "DSAT",
+                    kind=label.subtype or "unnamed",
+                    labeller=label.labeller,
+                )
+            )
+
+
+def _check_labels(
+    store: Store, known: int, joined: int, versions: dict[str, Counter[str]], labeller: str | None
+) -> None:
+    if known and not joined:
+        raise DataError(
+            f"{store.path}: this store has lost its conversations: none is left of {known} labels. Put its folder "
+            "conversations/ back, or ingest the logs again (the labels stay)."
+        )
+    if not known:
+        store.require_conversations()
+        named = f"no label by {labeller}" if labeller else "no label yet"
+        command = "drift label" if labeller in (None, "embedded") else f"drift label --labeller {labeller}"
+        raise DataError(f"{store.path}: holds {named}. Run `{command} --store {store.path}` first.")
+    for name, counts in versions.items():
+        if len(counts) > 1 and name in ("embedded", "judge"):
+            listed = ", ".join(f"{version}: {count}" for version, count in sorted(counts.items()))
+            again = "drift label" if name == "embedded" else "drift label --labeller judge --judge URL#MODEL"
+            raise DataError(
+                f"{store.path}: labels of several versions of the labeller {name} ({listed}): a difference between "
+                f"models could be one between labellers. Label all alike: {again} --store {store.path}"
+            )
+
+
+def _check_mixture(judged: Judged, store: Store) -> None:
+    """Two labellers are fine if both labelled every model: a cascade does that."""
+    used: dict[str, Counter[str]] = defaultdict(Counter)
+    for reply in judged.replies:
+        used[reply.group][reply.labeller] += 1
+    for name in ("judge", "source"):
+        some = [group for group, counts in used.items() if counts[name]]
+        none = [group for group, counts in used.items() if not counts[name] and counts.total() >= FEWEST_JUDGED]
+        if some and none:
+            raise DataError(
+                f"{store.path}: the labeller {name} labelled replies of {some[0]} and none of {none[0]}: a difference "
+                f"between them could be one between labellers. Read one labeller's labels: --labeller embedded (or "
+                f"label all alike first: drift label)."
+            )
+
+
+def observed(replies: list[JudgedReply]) -> Observed:
+    dsat = np.fromiter((reply.is_dsat for reply in replies), float, len(replies))
+    return Observed(dsat, codes(reply.user for reply in replies), codes(reply.conversation_id for reply in replies))
+
+
+def codes(names: Iterable[str | None]) -> np.ndarray:
+    """Numbers from 0, the same for equal names: int64 [n]."""
+    numbers: dict[str | None, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)

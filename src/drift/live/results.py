@@ -1,0 +1,98 @@
+"""What `drift live` found: STORE/live.json, and what the page and the report of a run show."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from drift.live.correction import LabellerErrors
+from drift.statistics import Share
+
+Tone = Literal["better", "worse", "unclear"]
+Kind = Literal["same period", "periods"]
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PartRate(_Result):
+    """Judged replies of one day, language or place in the conversation. `rate`: of dissatisfied users; for one look."""
+
+    name: str
+    judged: int
+    dsat: int
+    rate: Share
+
+
+class ModelReadout(_Result):
+    """A deployed model. `judged`: replies after which the user went on, and that have a label; `dsat`: of these, those
+    labelled DSAT. `labelled`: their share; `rate`: the same corrected for the labeller's errors (None without an
+    audit); both hold at every look. `kinds`: of complaint, each with its share of the judged replies."""
+
+    name: str
+    first_day: str | None
+    last_day: str | None
+    conversations: int
+    users: int
+    replies: int
+    judged: int
+    dsat: int
+    abstained: int
+    unlabelled: int
+    without_time: int
+    rated_only: dict[str, int]
+    labelled: Share | None
+    rate: Share | None
+    kinds: dict[str, float]
+    days: tuple[PartRate, ...]
+    languages: tuple[PartRate, ...]
+    turns: tuple[PartRate, ...]
+
+
+class Moment(_Result):
+    """What the comparison said at the end of a day."""
+
+    day: str
+    judged: int
+    difference: Share
+
+
+class ModelComparison(_Result):
+    """The rate of `model` minus that of `against`, the earlier one. `difference`: corrected if the labeller's errors
+    are known; `labelled`: as the labels say. `judged`: replies of `against` and of `model` that count; `left_out`:
+    those on days on which the other one did not answer. `own_errors`: each model is corrected by the audit of its own
+    replies. `over_time`: the same at the end of each day."""
+
+    model: str
+    against: str
+    kind: Kind
+    judged: tuple[int, int]
+    left_out: tuple[int, int]
+    days: int
+    labelled: Share
+    difference: Share
+    relative: float | None
+    verdict: Tone
+    words: str
+    caveats: tuple[str, ...]
+    own_errors: bool
+    over_time: tuple[Moment, ...]
+
+
+class Readout(_Result):
+    """`labellers`: judged replies by who labelled them; `left_out`: what could not be counted, by reason; `notes`: what
+    a reader must know, a sentence each."""
+
+    store: str
+    by: str
+    models: tuple[ModelReadout, ...]
+    comparisons: tuple[ModelComparison, ...]
+    errors: LabellerErrors | None
+    labellers: dict[str, int]
+    left_out: dict[str, int]
+    notes: tuple[str, ...]
+
+    @property
+    def is_worse(self) -> bool:
+        """Are users surely more dissatisfied with a later model?"""
+        return any(comparison.verdict == "worse" for comparison in self.comparisons)
