@@ -19,6 +19,7 @@ from drift.delivery.card import render_card
 from drift.delivery.converter import convert
 from drift.delivery.facts import Origins, Withdrawn, hub_id, read_facts_of
 from drift.errors import ConfigError, DataError, PrerequisiteError, disk_trouble
+from drift.gate.results import GateResult, GuardResult, LostItem
 from drift.policy.model import load_policy
 from drift.records import PreferencePair, read_jsonl
 from drift.run import run_config
@@ -315,6 +316,28 @@ def test_what_was_forgotten_is_said(adapter_run, tmp_path):
     gone = read_facts_of(view)
     assert (gone.origins, gone.withdrawn) == (None, None)
     assert "the store of this run is gone" in render_card(gone, True, None)
+
+
+def test_the_gate_is_in_the_card_without_its_requests(adapter_run, facts, tmp_path):
+    assert "`drift gate` was not run" in render_card(facts, True, None)
+    lost = LostItem(request="a private request", old="a private answer", new="worse", why="a private reason")
+    guard = GuardResult(
+        name="arithmetic", kind="rate", verdict="fail", items=200, old=0.9, new=0.8, change=-0.1, low=-0.15, high=-0.05,
+        margin=0.03, lost=(lost,), note="a private note",
+    )  # fmt: skip
+    result = GateResult(
+        new="/home/me/new", against="/home/me/old", new_id="1", against_id="2", verdict="fail", why=("a private line",),
+        target=None, guards=(guard,), left_out=("refusal",), look=1, confidence=0.975, error_rate=0.025, seed=1,
+        items=200, seen_in_training=0,
+    )  # fmt: skip
+    run = shutil.copytree(adapter_run.run, tmp_path / "run")
+    (run / "gate.json").write_text(result.model_dump_json())
+    card = render_card(read_facts_of(load_run(run)), True, None)
+    assert "| arithmetic | fail | 200 | 0.900 | 0.800 | -0.100 [-0.150, -0.050] | 0.030 |" in card
+    assert "replace: **fail**" in card
+    assert "Left out: refusal." in card
+    assert "private" not in card
+    assert "/home" not in card
 
 
 def test_names_of_a_log_cannot_write_into_the_card(facts):
