@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,10 @@ from drift.pairs.recipes import RECIPES, RecipeInputs
 from drift.pairs.recipes.recipe import fresh_against
 from drift.progress import listening
 from drift.records import ChatMessage, Completion, Drop, PreferencePair, read_jsonl
-from drift.run import build_funnel, run_config
+from drift.run import RunSummary, build_funnel, run_config
 from drift.rundir import load_run
 from drift.store import Store
+from stopping import run_until
 
 
 def thumbed(number: int) -> dict:
@@ -32,11 +35,33 @@ def thumbed(number: int) -> dict:
     return {"id": f"chat-{number}", "user": f"u{number % 5}", "messages": messages}
 
 
-@pytest.fixture
-def logs(tmp_path) -> Path:
-    path = tmp_path / "logs.jsonl"
+def write_logs(folder: Path) -> Path:
+    path = folder / "logs.jsonl"
     path.write_text("".join(json.dumps(thumbed(n)) + "\n" for n in range(60)), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def logs(tmp_path) -> Path:
+    return write_logs(tmp_path)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """`events`: of its stages, by name, in the order in which they came."""
+
+    logs: Path
+    path: Path
+    summary: RunSummary
+    events: list[tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def two_iterations(tmp_path_factory, tiny_policy) -> FinishedRun:
+    folder = tmp_path_factory.mktemp("two-iterations")
+    logs, events = write_logs(folder), []
+    done = run_config(settings(logs, tiny_policy), folder / "run", lambda name, event, _: events.append((name, event)))
+    return FinishedRun(logs, folder / "run", done, events)
 
 
 def settings(logs: Path, policy: Path, **changes) -> Config:
@@ -53,11 +78,10 @@ def settings(logs: Path, policy: Path, **changes) -> Config:
     return parse_config({**tree, **changes}, "test")
 
 
-def test_two_iterations_leave_everything_that_the_contract_names(tmp_path, logs, tiny_policy):
+def test_two_iterations_leave_everything_that_the_contract_names(two_iterations):
     from transformers import AutoModelForCausalLM
 
-    done = run_config(settings(logs, tiny_policy), tmp_path / "run")
-    run = tmp_path / "run"
+    done, run = two_iterations.summary, two_iterations.path
     for name in ("config.yaml", "run.json", "data/prompts.jsonl", "warm-start/pairs.jsonl", "report.html"):
         assert (run / name).stat().st_size > 0
     for k in (1, 2):
@@ -89,19 +113,21 @@ def test_two_iterations_leave_everything_that_the_contract_names(tmp_path, logs,
     assert set(first) & {p.prompt_id for p in read_jsonl(run / "heldout/pairs.jsonl", PreferencePair)} == set()
 
 
-def test_the_same_command_reuses_everything_and_another_beta_only_what_stands_before_it(tmp_path, logs, tiny_policy):
+def test_the_same_command_reuses_everything_and_another_beta_only_what_stands_before_it(
+    tmp_path, two_iterations, tiny_policy
+):
+    assert {event for _, event in two_iterations.events} == {"running", "done"}
+    shutil.copytree(two_iterations.path, tmp_path / "run")
     events: list[tuple[str, str]] = []
 
     def run(**changes) -> None:
         events.clear()
         run_config(
-            settings(logs, tiny_policy, **changes),
+            settings(two_iterations.logs, tiny_policy, **changes),
             tmp_path / "run",
             lambda name, event, _: events.append((name, event)),
         )
 
-    run()
-    assert {event for _, event in events} == {"running", "done"}
     run()
     assert {event for _, event in events} == {"reused"}
     run(training={"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16, "beta": 0.5})
@@ -158,7 +184,8 @@ def test_a_run_ends_with_what_it_has_when_nothing_is_left_to_learn(tmp_path, log
     assert "empty_chosen" in str(next(s.counts for s in run.stages if s.name == "iteration-2/pairs.jsonl"))
 
 
-def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny_policy, monkeypatch):
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny_policy, monkeypatch, kills):
     """The short form of benchmarks/kill_resume.py."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import kill_resume  # pyright: ignore[reportMissingImports]
@@ -168,10 +195,10 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tin
     sampling = {"max_new_tokens": 16, "max_prompt_length": 512, "batch_tokens": 1500}
     config = {"policy": {"model": str(tiny_policy)}, "iterations": 1, "sampling": sampling, "training": stage}
     done = kill_resume.kill_and_resume(
-        tmp_path / "logs.jsonl", tmp_path, 3, 1, {**config, "warm_start": stage, "evaluation": {"max_prompts": 20}}
+        tmp_path / "logs.jsonl", tmp_path, kills, 1, {**config, "warm_start": stage, "evaluation": {"max_prompts": 20}}
     )
     assert done.differing == []
-    assert done.kills == 3
+    assert done.kills == kills
 
 
 def test_a_recipe_is_its_pairs_and_one_line_of_rules(tmp_path, logs, tiny_policy, monkeypatch):
@@ -188,7 +215,9 @@ def test_a_recipe_is_its_pairs_and_one_line_of_rules(tmp_path, logs, tiny_policy
         settings(logs, tiny_policy, recipe={"name": "mine"})
     monkeypatch.setitem(RECIPE_RULES, "mine", RecipeRules(fixed_rejected=True))
     monkeypatch.setitem(RECIPES, "mine", longest_first)
-    run_config(settings(logs, tiny_policy, recipe={"name": "mine"}, iterations=1), tmp_path / "run")
+    run_until(
+        settings(logs, tiny_policy, recipe={"name": "mine"}, iterations=1), tmp_path / "run", "iteration-1/policy"
+    )
     pairs = list(read_jsonl(tmp_path / "run/iteration-1/pairs.jsonl", PreferencePair))
     assert {pair.recipe for pair in pairs} == {"mine"}
     assert all(len(pair.chosen[0].content) >= len(pair.rejected[0].content) for pair in pairs)
@@ -199,7 +228,7 @@ def test_a_recipe_is_its_pairs_and_one_line_of_rules(tmp_path, logs, tiny_policy
 def test_a_warm_start_on_liked_replies(tmp_path, logs, tiny_policy, on, stages, capsys):
     stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
     cfg = settings(logs, tiny_policy, iterations=1, warm_start={**stage, "epochs": 1, "on": on})
-    run_config(cfg, tmp_path / "run")
+    run_until(cfg, tmp_path / "run", f"{sorted(stages)[-1]}/policy")
     view = load_run(tmp_path / "run")
     trained = {stage.name for stage in view.stages if stage.name.endswith("start/policy")}
     assert trained == {f"{name}/policy" for name in stages}
@@ -222,7 +251,8 @@ def test_a_warm_start_on_liked_replies(tmp_path, logs, tiny_policy, on, stages, 
 
 def test_the_base_is_not_measured_twice_where_nothing_warms_it_up(tmp_path, logs, tiny_policy):
     stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
-    run_config(settings(logs, tiny_policy, iterations=1, warm_start={**stage, "epochs": 0}), tmp_path / "run")
+    cfg = settings(logs, tiny_policy, iterations=1, warm_start={**stage, "epochs": 0})
+    run_until(cfg, tmp_path / "run", "warm-start/evaluation.json")
     base, warm = ((tmp_path / f"run/{name}/evaluation.json").read_bytes() for name in ("base", "warm-start"))
     assert base == warm
     took = {s.name: s.wall_seconds for s in load_run(tmp_path / "run").stages if s.name.endswith("evaluation.json")}
@@ -242,7 +272,7 @@ def test_a_reward_from_the_stores_labels_ranks_the_samples(tmp_path, tiny_policy
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     scorer = {"name": "feedback", "feedback": {"epochs": 6, "learning_rate": 3e-3}}
     recipe = {"name": "best_of", "samples": 2, "guided_share": 0.0, "scorer": scorer}
-    run_config(settings(path, tiny_policy, recipe=recipe), tmp_path / "run")
+    run_until(settings(path, tiny_policy, recipe=recipe), tmp_path / "run", "iteration-2/pairs.jsonl")
     view = load_run(tmp_path / "run")
     trained = [stage for stage in view.stages if stage.name.endswith("feedback-reward")]
     assert [stage.name for stage in trained] == ["iteration-1/feedback-reward"]
