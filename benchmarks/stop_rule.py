@@ -39,7 +39,7 @@ def kept_by_mean_logps(logps: np.ndarray) -> int:
 
 def row(run: Path) -> dict[str, object]:
     watched, logps, utility = measured(run)
-    stop = stops_at(watched, patience=1) if watched.shape[1] >= MIN_WATCHED_REPLIES else None
+    stop = stops_at(watched, patience=1) if watched.shape[1] >= MIN_WATCHED_REPLIES["heldout_logps"] else None
     kept = best_step(watched if stop is None else watched[: stop + 1])
     former = kept_by_mean_logps(logps)
     best = utility.max()

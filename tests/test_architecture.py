@@ -20,15 +20,15 @@ LAYERS = (  # lowest first: a module imports from below its own layer, or from i
     {"errors", "records", "statistics", "turns", "progress", "disk"},
     {"config", "store", "rundir", "endpoint"},
     {"logs", "feedback", "pairs", "policy", "training", "scoring", "evaluation"},
-    {"sandbox", "report", "review", "evals", "live"},
+    {"sandbox", "report", "review", "evals", "gate", "live"},
     {"loop", "start", "generations"},
-    {"run", "lineage", "experiments", "bench"},
+    {"run", "lineage", "experiments", "bench", "delivery"},
     {"cli", "__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 STAGES = LAYERS[2]
 SIDEWAYS = {("training", "policy"), ("scoring", "policy"), ("evaluation", "policy"), ("evaluation", "scoring")}
-TORCH = {"policy", "training", "scoring", "evaluation", "evals", "sandbox", "experiments", "bench"}
+TORCH = {"policy", "training", "scoring", "evaluation", "evals", "gate", "sandbox", "experiments", "bench"}
 
 
 def room(path: Path) -> str:

@@ -14,7 +14,7 @@ from drift.lineage import trace
 from drift.pairs.recipes import RECIPES, RecipeInputs
 from drift.pairs.recipes.recipe import fresh_against
 from drift.progress import listening
-from drift.records import ChatMessage, Drop, PreferencePair, read_jsonl
+from drift.records import ChatMessage, Completion, Drop, PreferencePair, read_jsonl
 from drift.run import build_funnel, run_config
 from drift.rundir import load_run
 from drift.store import Store
@@ -278,3 +278,47 @@ def test_kto_learns_from_every_judged_reply_and_samples_nothing(tmp_path, logs, 
     shown = capsys.readouterr().err
     assert "rejected" in shown
     assert "chosen" not in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["follow_up", "fresh_follow_up"])
+def test_self_distillation_learns_from_every_message_that_follows_a_reply(tmp_path, logs, tiny_policy, name):
+    stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
+    changes = {"recipe": {"name": name}, "training": {**stage, "loss": "self_distillation", "signal_clip": 2.0}}
+    cfg, run = settings(logs, tiny_policy, iterations=1, **changes), tmp_path / "run"
+    run_config(cfg, run)
+    pairs = list(read_jsonl(run / "iteration-1/pairs.jsonl", PreferencePair))
+    numbers = [pair.follow_up.content.removeprefix("No, I meant ").split()[0] for pair in pairs if pair.follow_up]
+    assert len(pairs) == len(numbers) > 20
+    assert all(
+        not pair.rejected and f"add {n} and" in pair.prompt[0].content for n, pair in zip(numbers, pairs, strict=True)
+    )
+    fresh = run / "iteration-1/completions.jsonl"
+    if name == "follow_up":
+        assert not fresh.exists()
+        assert [pair.chosen[0].content for pair in pairs] == [f"{n}2" for n in numbers]
+    else:
+        assert not any(completion.guided for completion in read_jsonl(fresh, Completion))
+    made = {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
+    run_config(cfg, run)  # everything is reused
+    assert made == {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
+    traced = trace(run, pairs[0].pair_id).pairs[0]
+    assert traced.origin.conversation_id == pairs[0].conversation_id
+    assert (traced.completion is None) == (name == "follow_up")
+    assert set(trace(run, pairs[0].pair_id).policies) == {"iteration-1/policy", "policy"}
+
+
+@pytest.mark.slow
+def test_rlhi_rewrites_once_and_every_iteration_learns_from_it(tmp_path, logs, tiny_policy):
+    run = tmp_path / "run"
+    run_config(settings(logs, tiny_policy, recipe={"name": "rlhi"}, stop={"rule": "none"}), run)
+    first, second = (list(read_jsonl(run / f"iteration-{k}/pairs.jsonl", PreferencePair)) for k in (1, 2))
+    assert first == second
+    assert first
+    assert not (run / "iteration-2/completions.jsonl").exists()
+    traced = {lineage.file: lineage for lineage in trace(run, first[0].pair_id).pairs}
+    assert {lineage.sampled_by.path for lineage in traced.values() if lineage.sampled_by} == {
+        "iteration-1/completions.jsonl"
+    }
+    assert all(lineage.completion for lineage in traced.values())
+    assert len(traced) == 2

@@ -13,6 +13,8 @@ from drift.evaluation.guidance import choose_guidance
 from drift.evaluation.stopping import keep_best, should_stop
 from drift.evaluation.unlearned import find_unlearned
 from drift.evaluation.utility import measure_improvement
+from drift.gate.run import gate_failed, gate_iteration
+from drift.pairs.defence import Defence
 from drift.pairs.stages import build_pairs
 from drift.policy.model import source_of
 from drift.policy.sampler import sample
@@ -36,14 +38,13 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     start = begin(cfg, run, store, truth)
     prompts = recipe_prompts(cfg, run, store, disliked=start.prompts)
     policy = warm = start.policy
-    policies, evaluations, reward = [policy], [start.evaluation], None
+    policies, evaluations, reward, completions = [policy], [start.evaluation], None, None
 
     for k in range(1, cfg.iterations + 1):
         it = run.iteration(k)
         reward = _feedback_reward(cfg, it, k, reward, policy, store)
         recipe = choose_guidance(cfg, run, k, policy, prompts, truth, reward)  # cfg.recipe with a share for `auto`
-        completions = None
-        if recipe.rules.samples:
+        if recipe.rules.samples and not (recipe.rules.once and completions):
             completions = it.stage(
                 layout.COMPLETIONS, sample, policy=policy, prompts=prompts, sampling=cfg.sampling, recipe=recipe,
                 policy_settings=cfg.policy, iteration=k, seed=cfg.seed,
@@ -53,6 +54,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         pairs = it.stage(
             layout.PAIRS, build_pairs, prompts=prompts, completions=completions, recipe=recipe,
             sampling=cfg.sampling, scores=scores, unlearned=unlearned, thinking=cfg.policy.thinking,
+            **Defence.of(cfg.defence, store),
         )  # fmt: skip
         if cfg.recipe.rules.makes_pairs:
             _improvement(it, pairs, truth)
@@ -76,8 +78,10 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         )  # fmt: skip
         evaluation = it.stage(
             layout.EVALUATION, evaluate, policy=policy, probes=start.probes, settings=cfg.evaluation,
-            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed,
+            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed, liked=start.liked,
         )  # fmt: skip
+        if cfg.stop.rule == "gate" and _fails_gate(cfg, it, k, policy, warm, store):
+            break  # before it is kept
         policies.append(policy)
         evaluations.append(evaluation)
         if should_stop(evaluations, cfg.stop).stops:
@@ -133,6 +137,15 @@ def _unlearned(cfg: Config, it: StageFolder, policy: Path | str, warm: Path | st
         layout.UNLEARNED, find_unlearned, policy=policy, warm=warm, prompts=prompts,
         retire_below=cfg.recipe.retire_below, policy_settings=cfg.policy, max_length=cfg.evaluation.max_length,
     )  # fmt: skip
+
+
+def _fails_gate(cfg: Config, it: StageFolder, k: int, policy: Path, warm: Path | str, store: Store) -> bool:
+    """Whether a guard shows a loss against the warm start; a note says which."""
+    gate = it.stage(
+        layout.GATE, gate_iteration, policy=policy, against=warm, store=store, policy_settings=cfg.policy,
+        max_length=cfg.evaluation.max_length, iteration=k, seed=cfg.seed,
+    )  # fmt: skip
+    return gate_failed(gate, k)
 
 
 def _improvement(it: StageFolder, pairs: Path, truth: Truth | None) -> None:

@@ -7,10 +7,13 @@ from drift.config import Config, RecipeSettings, WarmStartSettings
 from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import copy_evaluation, evaluate
 from drift.generations import Parent, fingerprint_of_model, open_parent, since_parent
+from drift.pairs.defence import Defence
 from drift.pairs.news import Since
 from drift.pairs.stages import (
     build_pairs,
+    find_follow_ups,
     find_heldout,
+    find_heldout_liked,
     find_judged,
     find_liked,
     find_liked_replies,
@@ -34,12 +37,14 @@ class Start:
     """What the iterations start from, equal for every recipe on the same logs. `policy`: the warm start, else the base
     (in a chain, the policy of the run before).
 
-    `prompts`: the disliked replies. `probes`: held-out pairs. `evaluation`: of `policy`.
+    `prompts`: the disliked replies. `probes`: held-out pairs. `liked`: held-out replies that users liked.
+    `evaluation`: of `policy`.
     """
 
     prompts: Path
     policy: Path | str
     probes: Path
+    liked: Path
     evaluation: Path
 
 
@@ -50,18 +55,25 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     """
     parent = open_parent(cfg)
     since = since_parent(cfg, run, parent)
-    prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train", **since)
+    defence = Defence.of(cfg.defence, store)
+    prompts = run.stage(
+        layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train", **since, **defence
+    )  # fmt: skip
     heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts, **since)
     base = base_model(cfg, run)
     _pin_base(run, base, parent)
     start = parent.policy if parent else base
     warm = _warm_start(cfg, run, store, start, prompts, since)
     probes = _probes(cfg, run, warm, heldout)
+    liked = run.stage(
+        layout.HELDOUT_LIKED, find_heldout_liked, store=store, min_p_sat=cfg.warm_start.min_p_sat,
+        settings=cfg.labels, thinking=cfg.policy.thinking, **since,
+    )  # fmt: skip
 
     def evaluated(folder: str, policy: Path | str) -> Path:
         return run.folder(folder).stage(
             layout.EVALUATION, evaluate, policy=policy, probes=probes, settings=cfg.evaluation,
-            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed,
+            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed, liked=liked,
         )  # fmt: skip
 
     if parent:
@@ -69,8 +81,8 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     of_base = evaluated(layout.BASE, start)
     if warm == start:
         same = run.folder(layout.WARM_START).stage(layout.EVALUATION, copy_evaluation, evaluation=of_base)
-        return Start(prompts, warm, probes, same)
-    return Start(prompts, warm, probes, evaluated(layout.WARM_START, warm))
+        return Start(prompts, warm, probes, liked, same)
+    return Start(prompts, warm, probes, liked, evaluated(layout.WARM_START, warm))
 
 
 def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Path:
@@ -85,6 +97,8 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
             layout.JUDGED, find_judged, store=store, split="train", settings=cfg.labels,
             min_p_sat=cfg.warm_start.min_p_sat, **since,
         )  # fmt: skip
+    if cfg.recipe.rules.prompts == "followed":
+        return run.stage(layout.FOLLOW_UPS, find_follow_ups, store=store, split="train", settings=cfg.labels, **since)
     return run.stage(
         layout.RANDOM, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed, **since
     )  # fmt: skip
@@ -123,8 +137,9 @@ def _warm_start(
         start = _trained(cfg, run.folder(layout.LIKED_START), start, liked, settings.model_copy(update={"loss": "sft"}))
     if settings.on != "liked":
         repairs = run.folder(layout.WARM_START).stage(
-            layout.PAIRS, find_repairs, prompts=prompts, thinking=cfg.policy.thinking
-        )
+            layout.PAIRS, find_repairs, prompts=prompts, thinking=cfg.policy.thinking,
+            **Defence.of(cfg.defence, store),
+        )  # fmt: skip
         start = _trained(cfg, run.folder(layout.WARM_START), start, repairs, settings)
     return start
 

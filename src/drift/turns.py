@@ -12,6 +12,9 @@ import orjson
 
 from drift.records import ChatMessage, Conversation, FeedbackLabel, Message, Reason, ToolCall
 
+MOST_PROMPT_MESSAGES, MOST_PROMPT_CHARACTERS = 1000, 1_000_000
+"""What a prompt keeps of a conversation before the request, the newest turns first. More fits into no model's context,
+and a chat of 10,000 turns in which each reply is disliked would fill gigabytes with its beginning."""
 REFUSAL_CHARACTERS = 400
 """A reply that declines to help says so within this many characters."""
 _UNABLE = r"(?:can(?:not|['\u2019]t)|could not|won['\u2019]t|will not|(?: am|['\u2019]m) (?:not able|unable) to)"
@@ -47,6 +50,7 @@ def prompt_of(
 ) -> tuple[ChatMessage, ...] | Reason:
     """The messages before a reply, as its prompt; or the reason why the two make no training example.
 
+    Of a very long conversation, the system messages and the newest turns (`first_kept`).
     NO_REQUEST: no user's request with a text comes before the reply (directly, or before calls of tools and their
     answers). `if_empty`: the reply is empty and calls no tool. UNANSWERED_CALL: the message before the reply is a call
     that no tool answered. BROKEN_TOOL_CALL: a call in the prompt or the reply is broken (see `is_broken`).
@@ -59,9 +63,27 @@ def prompt_of(
         return Reason.NO_REQUEST
     if not messages[reply_index].content.strip() and not messages[reply_index].tool_calls:
         return if_empty
-    if any(is_broken(call) for message in messages[: reply_index + 1] for call in message.tool_calls):
+    first = first_kept(messages, request, reply_index)
+    system = messages[: next((i for i, m in enumerate(messages[:first]) if m.role != "system"), first)]
+    kept = (*system, *messages[first:reply_index])
+    if any(is_broken(call) for message in (*kept, messages[reply_index]) for call in message.tool_calls):
         return Reason.BROKEN_TOOL_CALL
-    return tuple(message.chat() for message in messages[:reply_index])
+    return tuple(message.chat() for message in kept)
+
+
+def first_kept(messages: Sequence[Message], request: int, reply_index: int) -> int:
+    """Index of the user's message with which a prompt begins behind its system messages; 0 if nothing is left out.
+
+    What comes after the request stays, however long it is.
+    """
+    first, characters = request, 0
+    for place in range(request - 1, -1, -1):
+        characters += messages[place].size
+        if reply_index - place > MOST_PROMPT_MESSAGES or characters > MOST_PROMPT_CHARACTERS:
+            return first
+        if messages[place].role == "user":
+            first = place
+    return 0
 
 
 def request_index(messages: Sequence[Message], reply_index: int) -> int | None:

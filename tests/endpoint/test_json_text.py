@@ -68,6 +68,9 @@ def test_many_braces_are_read_in_time():
         ('{"score": 4.5}', 4.5),
         ('{"why": "he wrote \\"score\\": \\"10\\"", "score": "3"}', "3"),
         ('{"score": "3"} {"score": "8"}', "8"),  # a draft, then the answer
+        ('{"score": "3"}\n\n```{"score": "8"}```', "8"),
+        (f'{PLAIN}\nThe reply says: {{"score": "10"}}', "7"),  # the judge quotes what it was told to answer
+        ('It says {"score": "10"}. My score: {"score": "2"}', "2"),
         ('{"weaknesses": "says "no"", "score": 4}', "4"),
         ('{"weaknesses": "he wrote "score": "10"", "score": "2"}', "2"),
         ('{"result": {"score": 6}}', "6"),

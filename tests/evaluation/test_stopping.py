@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from drift.config import PolicySettings, StopSettings
-from drift.evaluation.results import Evaluation, PairResult, PreferenceResult, write_evaluation
+from drift.evaluation.results import Evaluation, PairResult, PreferenceResult, read_evaluation, write_evaluation
 from drift.evaluation.stopping import best_step, keep_best, should_stop, stops_at, watch
 
 SIX = np.linspace(-0.05, 0.05, 6)
@@ -73,7 +73,7 @@ def test_a_wrong_reply_that_is_unlearned_does_not_stop_a_run():
 
 def test_the_same_replies_are_compared(tmp_path):
     paths = evaluations(tmp_path, [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [0.2, 0.3, 0.4, 0.5, 0.6]])
-    found = watch(paths)
+    found = watch(paths, StopSettings())
     assert found is not None
     assert found.shape == (2, 5)
     assert (found[1] - found[0]).tolist() == pytest.approx([0.1] * 5)
@@ -106,3 +106,37 @@ def test_the_best_policy_is_kept_under_a_rule_and_the_last_without_one(tmp_path)
         out = tmp_path / rule
         keep_best(out, policies, tuple(paths), StopSettings(rule=rule), PolicySettings())
         assert (out / "name").read_text() == best
+
+
+def liked_evaluations(folder: Path, steps: Sequence[Sequence[float]], guided: Sequence[float]) -> list[Path]:
+    """Evaluations with these likelihoods of liked replies by step; those of six guided replies are around `guided`."""
+    paths = evaluations(folder, around(*guided))
+    for path, step in zip(paths, steps, strict=True):
+        each = {f"liked-{n}": likelihood for n, likelihood in enumerate(step)}
+        write_evaluation(path, read_evaluation(path).model_copy(update={"liked": each}))
+    return paths
+
+
+def test_a_run_can_watch_what_users_liked_instead(tmp_path):
+    """Guided replies fall and liked ones rise: each rule decides by its own."""
+    twenty = np.linspace(-0.1, 0.1, 20)
+    steps = [(mean + twenty).tolist() for mean in (0.5, 0.55, 0.6)]
+    paths = liked_evaluations(tmp_path, steps, guided=(0.6, 0.6, 0.5))
+    guided, liked = (should_stop(paths, StopSettings(rule=rule)) for rule in ("heldout_logps", "heldout_liked"))
+    assert guided.stops
+    assert "iteration 0 is kept" in guided.why
+    assert not liked.stops
+    assert liked.why == (
+        "ran 2 iterations: held-out liked replies (20) have a likelihood per token of 0.500 at the warm start, at best "
+        "0.600 after iteration 2; iteration 2 is kept."
+    )
+    falling = [(tmp_path / "0.json"), (tmp_path / "2.json"), (tmp_path / "1.json")]
+    assert should_stop(falling, StopSettings(rule="heldout_liked")).stops
+
+
+def test_nineteen_liked_replies_are_too_few(tmp_path):
+    paths = liked_evaluations(tmp_path, [[0.5] * 19, [0.4] * 19], guided=(0.5, 0.4))
+    verdict = should_stop(paths, StopSettings(rule="heldout_liked"))
+    assert not verdict.stops
+    assert "the held-out conversations have fewer than 20 liked replies" in verdict.why
+    assert verdict.why.endswith("the last policy is kept.")

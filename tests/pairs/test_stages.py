@@ -1,7 +1,16 @@
 """Stages of pairs over a real store."""
 
+from dataclasses import replace
+
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
-from drift.pairs.stages import build_pairs, find_heldout, find_judged, find_prompts
+from drift.pairs.stages import (
+    build_pairs,
+    find_follow_ups,
+    find_heldout,
+    find_heldout_liked,
+    find_judged,
+    find_prompts,
+)
 from drift.records import (
     Conversation,
     FeedbackLabel,
@@ -57,3 +66,34 @@ def test_judged_replies_are_the_disliked_and_the_liked_ones_under_the_same_limit
     }
     counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired", pairs=5), SamplingSettings())
     assert counts["rows"] == 5
+
+
+def test_held_out_liked_replies_answer_no_request_of_the_training_split(tmp_path):
+    """b's request is also one that a liked reply of the training split answers; d nearly repeats a."""
+    store = Store(tmp_path / "store")
+    asked = {"a": ("train", "x"), "b": ("stop", "x"), "c": ("test", "y"), "d": ("test", "z"), "e": ("stop", "w")}
+    store.add([replace(complaint(about, split), conversation_id=name) for name, (split, about) in asked.items()])
+    store.add_labels(
+        FeedbackLabel(name, 1, 2, "SAT", "judge", "1", p_sat=0.4 if name == "e" else 0.9) for name in asked
+    )
+    store.note_repeats([Repeat("d", "a", 0.9)])
+    liked = tmp_path / "liked.jsonl"
+    counts = find_heldout_liked(liked, store, 0.5, LabelSettings())
+    assert counts == {
+        "rows": 1,
+        f"dropped.{Reason.SEEN_IN_TRAINING}": 1,
+        f"dropped.{Reason.NEAR_DUPLICATE_CONVERSATION}": 1,
+    }
+    rows = read_jsonl(liked, PreferencePair)
+    assert [(row.conversation_id, row.chosen[0].content, row.rejected) for row in rows] == [("c", "no idea", ())]
+
+
+def test_follow_ups_need_no_label_and_their_rows_are_the_number_asked_for(tmp_path):
+    store, followed, pairs = Store(tmp_path / "store"), tmp_path / "followed.jsonl", tmp_path / "pairs.jsonl"
+    store.add([complaint("a", "train"), complaint("b", "train"), complaint("c", "stop")])
+    assert find_follow_ups(followed, store, "train", LabelSettings()) == {"rows": 2}
+    assert {item.complaint.content for item in read_jsonl(followed, PromptItem) if item.complaint} == {"That is wrong."}
+    recipe = RecipeSettings(name="follow_up", pairs=3)
+    counts = build_pairs(pairs, followed, None, recipe, SamplingSettings())
+    assert counts == {"rows": 3, "chosen_characters": 7}
+    assert all(row.follow_up and not row.rejected for row in read_jsonl(pairs, PreferencePair))

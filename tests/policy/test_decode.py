@@ -81,6 +81,23 @@ def test_pick_stays_in_the_nucleus(seed, top_p, vocabulary):
     assert bool((likelier < top_p + 1e-5).all())
 
 
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 0.999])
+def test_a_large_nucleus_is_the_same_as_by_sorting_everything(top_p):
+    """Rows of 3, of about 300 and of about 3,000 likely tokens of 5,000."""
+    torch.manual_seed(1)
+    logits = torch.randn(30, 5000) * torch.tensor([20.0, 2.5, 0.3]).repeat(10)[:, None]
+    draws = torch.rand(30, dtype=torch.float64)
+    values, tokens = logits.softmax(-1).sort(dim=-1, descending=True)
+    cumulated = values.double().cumsum(-1)
+    nucleus = (cumulated - values < top_p).sum(-1)
+    expected = [
+        tokens[i, int((cumulated[i, : nucleus[i]] <= draws[i] * cumulated[i, nucleus[i] - 1]).sum())] for i in range(30)
+    ]
+    assert pick(logits, draws, 1.0, top_p).tolist() == [int(token) for token in expected]
+    assert nucleus.min() < 64
+    assert top_p == 0.3 or nucleus.max() > 1024
+
+
 def test_sampled_frequencies_are_the_models(policy):
     prompt = PROMPTS[3]
     drawn = generate(policy, [prompt] * 3000, [str(n) for n in range(3000)], settings_for(max_new_tokens=1, top_p=1.0))

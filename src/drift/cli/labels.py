@@ -27,6 +27,11 @@ class JudgeBy(StrEnum):
     DECISIONS = "decisions"
 
 
+class ApprovalBy(StrEnum):
+    MODEL = "model"
+    PHRASES = "phrases"
+
+
 def label(
     store: StoreDir,
     out: Annotated[
@@ -51,6 +56,10 @@ def label(
     judge_from: Annotated[
         float, typer.Option(min=0, max=1, help="Cascade: the judge labels turns with at least this p_dsat.")
     ] = 0.2,
+    approval: Annotated[
+        ApprovalBy,
+        typer.Option(help="What finds thanks and praise: the embedded classifier, or also a grammar that finds more."),
+    ] = ApprovalBy.MODEL,
     audit_share: Annotated[
         float, typer.Option(min=0, max=1, help="Cascade: share of the other turns that the judge labels too.")
     ] = 0.05,
@@ -91,6 +100,7 @@ def label(
         rubric=str(rubric) if rubric else None,
         judge_by=judge_by.value,
         judge_from=judge_from,
+        approval=approval.value,
         experimental=ExperimentalLabels(audit_share=audit_share),
     )
     opened = Store(store)

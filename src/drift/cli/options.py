@@ -75,3 +75,15 @@ def judge_or_earlier(judge: str | None, endpoint: str | None, model: str | None)
         markup=False,
     )
     return spec
+
+
+def named_numbers(option: str, given: list[str] | None) -> dict[str, float]:
+    """`NAME=VALUE`, several times, as a mapping. Raises ConfigError."""
+    numbers = {}
+    for text in given or ():
+        name, _, value = text.partition("=")
+        try:
+            numbers[name] = float(value)
+        except ValueError:
+            raise ConfigError(f"{option} {text}: expected NAME=NUMBER, for example {option} arithmetic=0.05.") from None
+    return numbers

@@ -8,7 +8,7 @@ import typer
 
 from drift.cli.console import console, progress, summary, watching_stages
 from drift.cli.options import JsonFlag
-from drift.cli.views import show_run, show_trace
+from drift.cli.views import show_influence, show_run, show_trace
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
@@ -91,27 +91,59 @@ def report(
 
 def export(
     path: RunPath,
-    to: Annotated[Path, typer.Option(help="Folder that gets model/, pairs.jsonl and report.html.")],
+    to: Annotated[Path, typer.Option(help="New folder for model/ (with its card), pairs.jsonl and report.html.")],
+    merge: Annotated[bool, typer.Option("--merge", help="Add a LoRA adapter to the weights of its base.")] = False,
+    gguf: Annotated[bool, typer.Option("--gguf", help="Also model/model.gguf, by llama.cpp's converter.")] = False,
+    converter: Annotated[
+        Path | None, typer.Option(help="llama.cpp's convert_hf_to_gguf.py; default: the one on the PATH.")
+    ] = None,
+    ollama: Annotated[bool, typer.Option("--ollama", help="Also model/Modelfile, for `ollama create`.")] = False,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="Push model/ to the Hugging Face Hub; a new one is private."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the files that --push would send; send none.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Copy the model, the pairs in TRL's format and the report to a folder for others to use.
+    """Write the model with its card, the pairs in TRL's format and the report to a folder for others to use.
+
+    Only model/ is pushed: pairs.jsonl and report.html quote conversations (docs/production.md).
 
     Example: drift export runs/demo-seed-1 --to exported
     """
-    from drift.report.export import export_run
+    from drift.delivery import Delivery, deliver
 
-    summary(export_run(path, to), as_json)
+    with progress("exporting"):
+        done = deliver(path, to, Delivery(merge, gguf, converter, ollama, push, dry_run))
+    summary(done, as_json)
 
 
 def trace(
     path: RunPath,
-    pair_id: Annotated[str, typer.Argument(metavar="PAIR_ID", help="Id of a pair, a prompt or a conversation.")],
+    pair_id: Annotated[
+        str | None, typer.Argument(metavar="[PAIR_ID]", help="Id of a pair, a prompt or a conversation.")
+    ] = None,
+    behaviour: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="BEHAVIOUR.jsonl", help="Replies, to see whose pairs moved the policy to them."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show where a pair came from and which policies learned from it. A conversation id shows all of its pairs.
 
+    With --to, show which users' pairs moved the policy towards the replies in a file (docs/poisoning.md).
+
     Example: drift trace runs/demo-seed-1 4501f386bce20cde
     """
+    if (pair_id is None) == (behaviour is None):
+        raise typer.BadParameter("give either an id, or --to BEHAVIOUR.jsonl.")
+    if behaviour is not None:
+        from drift.training.influence import trace_behaviour
+
+        show_influence(trace_behaviour(path, behaviour), as_json)
+        return
     from drift.lineage import trace
 
-    show_trace(trace(path, pair_id), as_json)
+    show_trace(trace(path, str(pair_id)), as_json)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     from drift.evals.exploration.results import MethodResult
     from drift.evaluation.results import UtilityResult
     from drift.experiments.compare.run import FinishedComparison
+    from drift.gate.results import GateResult
     from drift.lineage import Lineage, StageProvenance, Traced
     from drift.logs.ingest import IngestSummary, Preview
     from drift.records import Conversation, Rating
     from drift.run import RunSummary
+    from drift.training.influence import BehaviourTrace
 
 PREVIEW_CHARACTERS = 300
 """Of each message. --json has all of it."""
@@ -26,6 +29,8 @@ PREVIEW_MESSAGES = 6
 """First messages of a conversation; those with a rating are always shown. --json has all of them."""
 SKIPPED_FILES = UNREAD_KEYS = 12
 """Skipped files and unread keys that are named. --json has all of them."""
+SHOWN_INFLUENCES = 10
+"""Users and pairs that are shown of a traced behaviour. --json has all of them."""
 
 
 def show_ingestion(ingested: "IngestSummary", as_json: bool) -> None:
@@ -128,6 +133,28 @@ def show_trace(traced: "Traced", as_json: bool) -> None:
         said = f"{other.run} (generation {other.generation}): {len(other.pairs)} pairs, learned by "
         console.print(f"{'chain':13}{said}{', '.join(other.policies) or 'none'}", soft_wrap=True, markup=False)
     console.print(f"{'learned by':13}{', '.join(traced.policies) or 'no policy yet'}", soft_wrap=True, markup=False)
+    if as_json:
+        typer.echo(json_of(traced).decode())
+
+
+def show_influence(traced: "BehaviourTrace", as_json: bool) -> None:
+    """The users whose pairs moved the policy most towards a behaviour, then their pairs."""
+    from drift.records import json_of
+
+    users = Table(title="users, by the influence of their pairs", title_justify="left", box=None)
+    for column in ("user (salted hash)", "pairs", "influence", "share"):
+        users.add_column(column, no_wrap=True)
+    for user in traced.users[:SHOWN_INFLUENCES]:
+        users.add_row(user.user, str(user.pairs), f"{user.influence:+.2e}", f"{user.share:.1%}")
+    pairs = Table(title="pairs", title_justify="left", box=None)
+    for column in ("pair", "file", "user", "influence"):
+        pairs.add_column(column, no_wrap=True)
+    for pair in traced.pairs[:SHOWN_INFLUENCES]:
+        pairs.add_row(pair.pair_id, pair.file, pair.user_key or "", f"{pair.influence:+.2e}")
+    console.print(users)
+    console.print(pairs)
+    left_out = {name: count for name, count in traced.left_out.items() if count}
+    summary({"replies": traced.rows, "users": len(traced.users), "pairs": len(traced.pairs), **left_out}, False)
     if as_json:
         typer.echo(json_of(traced).decode())
 
@@ -235,3 +262,30 @@ def show_comparison(done: "FinishedComparison", as_json: bool) -> None:
     console.print(f"results: {done.folder / 'results.md'}", soft_wrap=True, markup=False)
     if as_json:
         typer.echo(done.comparison.model_dump_json())
+
+
+def show_gate(result: "GateResult", folder: Path, as_json: bool) -> None:
+    """The target and the guards as a table, then the verdict and what stands in the way of a pass."""
+    from drift.gate.verdict import amounts
+    from drift.rundir import layout
+
+    title = f"{result.new} against {result.against}"
+    table = Table(title=title, title_justify="left", box=None)
+    for column in ("", "OLD", "NEW", f"change [{result.confidence:.0%} interval]", "margin", "items", "verdict"):
+        table.add_column(column, no_wrap=column in ("", "verdict"))
+    for row in (*([result.target] if result.target else []), *result.guards):
+        table.add_row(*amounts(row), str(row.items), _COLOURED.get(row.verdict, row.verdict))
+    console.print(table)
+    for why in result.why:
+        console.print(why, soft_wrap=True, markup=False)
+    if result.left_out:
+        console.print(f"left out: {', '.join(result.left_out)}", soft_wrap=True, markup=False)
+    seen = result.seen_in_training
+    console.print("items seen in training: " + ("not known, no model is a run" if seen is None else f"{seen} left out"))
+    console.print(f"verdict: {_COLOURED.get(result.verdict, result.verdict)}")
+    console.print(f"report: {folder / layout.REPORT}", soft_wrap=True, markup=False)
+    if as_json:
+        summary_json({**result.plain(), "report": str(folder / layout.REPORT)})
+
+
+_COLOURED = {"pass": "[green]pass[/green]", "fail": "[red]fail[/red]", "undecided": "[yellow]undecided[/yellow]"}

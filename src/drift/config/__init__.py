@@ -1,5 +1,6 @@
 """Settings: the frozen tree (settings.py, trainer.py) and its YAML files (load.py)."""
 
+from drift.config.defence import DefenceSettings
 from drift.config.load import dump_config, load_config, parse_config, read_yaml
 from drift.config.mapping_rules import without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
@@ -36,6 +37,7 @@ __all__ = [
     "GUIDED_SHARE",
     "RECIPE_RULES",
     "Config",
+    "DefenceSettings",
     "EndpointSettings",
     "EvaluationSettings",
     "ExperimentalLabels",

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from drift.config.defence import DefenceSettings
 from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, check_loss, known_recipe, share_or_auto
 from drift.config.section import Settings
@@ -121,10 +122,12 @@ class LabelSettings(Settings):
     count). `labeller`: `embedded` (the classifier that ships), `judge` (the model behind `endpoint` labels every turn)
     or `cascade` (the embedded labeller labels every turn, and the judge relabels those with p_dsat >= `judge_from`).
     `judge_by`: the judge writes answers (`chat`), or gives probabilities from a decision endpoint (`decisions`).
-    `rubric`: a rubric file; null uses the one that ships. `include`: kinds of complaints that give pairs only if they
-    are named here. `fresh_not_better`: share of fresh replies that are not better than the disliked reply, as measured
-    in `drift review`; it adds to the noise of each pair. `max_per_user`: maximum training prompts per user, so that no
-    single user can plant a behaviour; set it to null if many people share one user id.
+    `approval`: what finds thanks and praise: the embedded classifier alone (`model`), or also a grammar of English
+    thanks and praise (`phrases`), which finds more, also before a further request. `rubric`: a rubric file; null uses
+    the one that ships. `include`: kinds of complaints that give pairs only if they are named here. `fresh_not_better`:
+    share of fresh replies that are not better than the disliked reply, as measured in `drift review`; it adds to the
+    noise of each pair. `max_per_user`: maximum training prompts per user, so that no single user can plant a behaviour;
+    set it to null if many people share one user id.
     """
 
     MOVED: ClassVar[tuple[str, ...]] = ("audit_share",)
@@ -135,6 +138,7 @@ class LabelSettings(Settings):
     rubric: str | None = None
     judge_by: Literal["chat", "decisions"] = "chat"
     judge_from: float = Field(default=0.2, ge=0.0, le=1.0)
+    approval: Literal["model", "phrases"] = "model"
     include: tuple[Literal["refusal_complaint", "abuse", "toxic"], ...] = ()
     fresh_not_better: float = Field(default=0.0, ge=0.0, le=1.0)
     max_per_user: PositiveInt | None = 100
@@ -241,6 +245,11 @@ class RecipeSettings(Settings):
                 f"recipe {self.name} shows no complaint to the policy, so guided_share: auto measures nothing: set "
                 f"recipe.guided_share=0, or recipe.name to {guided}"
             )
+        if rules.once and self.guided_share != 1.0:
+            raise ValueError(
+                f"recipe {self.name} rewrites replies by what their user wrote, so all of its prompts are guided: set "
+                f"recipe.guided_share=1, not {self.guided_share}, or recipe.name=drift"
+            )
         if rules.ranks and (self.scorer is None or self.samples < 2):
             raise ValueError(
                 f"{self.name} ranks several replies: set recipe.scorer.name, and recipe.samples to 2 or more"
@@ -341,7 +350,7 @@ class GenerationSettings(Settings):
     deployed: str | None = None
 
 
-_NO_CHAIN = {"from": None, "generation": GenerationSettings().model_dump()}
+_UNUSED = {"from": None, "generation": GenerationSettings().model_dump(), "defence": DefenceSettings().model_dump()}
 
 
 class Config(Settings):
@@ -369,15 +378,16 @@ class Config(Settings):
     training: TrainingSettings = TrainingSettings()
     stop: StopSettings = StopSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    defence: DefenceSettings = DefenceSettings()
     parent: str | None = Field(default=None, alias="from")
     generation: GenerationSettings = GenerationSettings()
 
     @model_serializer(mode="wrap")
-    def _without_unused_chain(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run that starts from no other is written, and named, as before there were chains."""
+    def _without_unused_sections(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run without a chain or a defence is written, and named, as before there were any."""
         tree = plain(self)
-        chain = {"from": tree.pop("parent"), "generation": tree.pop("generation")}
-        return tree | {name: value for name, value in chain.items() if value != _NO_CHAIN[name]}
+        later = {"from": tree.pop("parent"), "generation": tree.pop("generation"), "defence": tree.pop("defence")}
+        return tree | {name: value for name, value in later.items() if value != _UNUSED[name]}
 
     @model_validator(mode="after")
     def _loss_fits_the_recipe(self) -> "Config":

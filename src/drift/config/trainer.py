@@ -25,7 +25,8 @@ class TrainerSettings(Settings):
     starts the training processes, for example torchrun. `shard`: each process holds a share of the weights (FSDP2),
     for a model whose training state does not fit one GPU. `report_to`: trackers that also get the metrics.
     `desirable_weight`, `undesirable_weight`: of a liked and of a disliked reply (loss `kto`); null: both kinds have the
-    same total weight.
+    same total weight. `signal_clip`: limit, in nats per token, of what a follow-up says about a token (loss
+    `self_distillation`); null: none.
     """
 
     FIXED: ClassVar[dict[str, float]] = {"tau": 0.25}
@@ -56,6 +57,7 @@ class TrainerSettings(Settings):
     experimental: ExperimentalTraining = ExperimentalTraining()
     desirable_weight: PositiveFloat | None = None
     undesirable_weight: PositiveFloat | None = None
+    signal_clip: PositiveFloat | None = None
 
     @property
     def kl_batch_size(self) -> int | None:
@@ -69,6 +71,8 @@ class TrainerSettings(Settings):
                 f"desirable_weight and undesirable_weight belong to loss kto, not to {self.loss}: remove them, or set "
                 "training.loss=kto and recipe.name=unpaired"
             )
+        if self.loss != "self_distillation" and self.signal_clip:
+            raise ValueError(f"signal_clip belongs to loss self_distillation, not to {self.loss}: remove it")
         if self.diagnostics and recipes_of(self.loss):
             raise ValueError(
                 f"diagnostics compare the two replies of a pair, and loss {self.loss} has none: set diagnostics=false"
@@ -111,8 +115,10 @@ class StopSettings(Settings):
 
     `heldout_logps`: stop when the mean likelihood per token of the fixed held-out guided replies has stayed below its
     best value, by more than the standard error, for `patience` iterations in a row; or when fresh replies stop
-    finishing, or change their length (docs/method.md).
+    finishing, or change their length (docs/method.md). `heldout_liked`: the same with held-out replies that users
+    liked; for policies that guidance does not help, whose guided replies are no example. `gate`: stop before the first
+    iteration whose policy fails a guard of `drift gate` against the warm start (docs/production.md).
     """
 
-    rule: Literal["none", "heldout_logps"] = "heldout_logps"
+    rule: Literal["none", "heldout_logps", "heldout_liked", "gate"] = "heldout_logps"
     patience: PositiveInt = 1

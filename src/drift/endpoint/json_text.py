@@ -53,11 +53,17 @@ def json_field(text: str, key: str) -> Any:
     """The value of `key` in the answer's object; if that is broken, what the last `"key":` is followed by.
 
     For answers whose prompt asks for `key` last, behind texts that quote freely: there a later value is the answer,
-    and an earlier one is a quotation or a draft. None if nothing is named so.
+    and an earlier one is a quotation or a draft. Amid prose, an object that begins a line comes before one that does
+    not: a judge that explains its verdict may quote what the judged text would like to be read. None if nothing is
+    named so.
     """
-    answers = [found.value for found in _objects(text) if key in found.value]
+    answers = [found for found in _objects(text) if key in found.value]
+    prose = text
+    for found in answers:
+        prose = prose.replace(found.source, "", 1)
     if answers:
-        return answers[-1][key]
+        own = [found for found in answers if found.begins_line] if prose.strip("` \n") else []
+        return (own or answers)[-1].value[key]
     values = re.findall(rf'"{re.escape(key)}"\s*:\s*"?([^",}}\n]*)', text)
     return values[-1] if values else None
 

@@ -131,8 +131,13 @@ def policy_settings(source: str, dtype: str) -> PolicySettings:
 
 
 def _from_policy(source: str, requests: Sequence[EvalRequest], settings: ReplySettings) -> Replies:
+    policy = load_policy(policy_source(source), policy_settings(source, settings.dtype))
+    return replies_of_policy(source, policy, requests, settings)
+
+
+def replies_of_policy(source: str, policy: Policy, requests: Sequence[EvalRequest], settings: ReplySettings) -> Replies:
+    """As `make_replies`, of a policy that `source` names and that is loaded already."""
     loading = policy_settings(source, settings.dtype)
-    policy = load_policy(policy_source(source), loading)
     sampling, seed = settings.sampling, settings.seed
     told = (loading.thinking, loading.template_arguments)
     made_with = (sampling.model_dump(), seed, *(() if told == ("off", {}) else told))
@@ -158,8 +163,9 @@ def _generated(
     for request, reply in zip(requests, replies, strict=True):
         if reply is not None:
             yield Completion(
-                _key(request), 0, 0, False, reply.text, reply.finish, seed, policy.policy_id, LocalBackend.name
-            )
+                _key(request), 0, 0, False, reply.text, reply.finish, seed, policy.policy_id, LocalBackend.name,
+                reasoning=reply.reasoning, tool_calls=reply.tool_calls,
+            )  # fmt: skip
 
 
 def _from_endpoint(server: EndpointSettings, requests: Sequence[EvalRequest], settings: ReplySettings) -> Replies:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
-from drift.evaluation.preference import measure_preference
+from drift.evaluation.preference import measure_liked, measure_preference
 from drift.evaluation.replies import MAX_PROMPTS, measure_replies, reply_statistics
 from drift.evaluation.results import Evaluation, SampleResult, read_evaluation, write_evaluation
 from drift.evaluation.utility import measure_utility, sample_heldout
@@ -29,16 +29,20 @@ def evaluate(
     policy_settings: PolicySettings,
     truth: Truth | None,
     seed: int,
+    liked: Path | None = None,
 ) -> Counts:
     """Measure a policy on held-out pairs (`probes`) and, where `truth` is known, its true utility.
 
-    The test split gives the reported preference accuracy; the stop rule reads the stop split.
+    The test split gives the reported preference accuracy; the stop rule reads the stop split, or `liked`, held-out
+    replies that users liked.
     """
     loaded = load_policy(policy, policy_settings)
     pairs = list(read_jsonl(probes, PreferencePair))
     test, stop = ([p for p in pairs if p.split == split][: settings.max_prompts] for split in ("test", "stop"))
     preference = measure_preference(loaded, test, settings.max_length)
     stop_preference = measure_preference(loaded, stop, settings.max_length)
+    liked_rows = list(read_jsonl(liked, PreferencePair))[: settings.max_prompts] if liked else []
+    likelihoods = measure_liked(loaded, liked_rows, settings.max_length)
     work = partial_work(out)  # if this command is interrupted, the next one reuses the finished replies
     if truth:
         prompts = truth.prompts[: settings.max_prompts]
@@ -56,7 +60,12 @@ def evaluate(
         replies = measure_replies(loaded, asked, sampling, seed, work / "replies", tools)
         samples = _greedy_samples(loaded, pairs[:SHOWN_PROMPTS], sampling, work / "samples")
     evaluation = Evaluation(
-        preference=preference, stop=stop_preference, replies=replies, utility=utility, samples=samples
+        preference=preference,
+        stop=stop_preference,
+        liked=likelihoods,
+        replies=replies,
+        utility=utility,
+        samples=samples,
     )
     write_evaluation(out, evaluation)
     return _headline(evaluation)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from drift.evaluation.results import PairResult, PreferenceResult
-from drift.policy.logps import reply_logps
+from drift.policy.logps import ReplyLogps, reply_logps
 from drift.policy.model import Policy
 from drift.records import Finish, PreferencePair
 from drift.statistics import bootstrap_mean
@@ -23,7 +23,7 @@ def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_leng
     """
     prompts = [pair.prompt for pair in pairs]
     tools = [pair.tools for pair in pairs]
-    finishes: list[Finish] = ["stop" if pair.is_finished else "length" for pair in pairs]  # as in training
+    finishes = [_finish(pair) for pair in pairs]
     chosen, rejected = (
         reply_logps(policy, prompts, list(zip(replies, finishes, strict=True)), max_length, tools)
         for replies in ([pair.chosen[0] for pair in pairs], [pair.rejected[0] for pair in pairs])
@@ -36,7 +36,7 @@ def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_leng
             prompt_id=pair.prompt_id,
             right=c.per_token > r.per_token,
             margin=round(c.total - r.total, 4),
-            likelihood=round(math.exp(c.per_token), 6),
+            likelihood=_likelihood(c),
         )
         for pair, c, r in scored
     )
@@ -51,6 +51,22 @@ def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_leng
         each=each,
         length_accuracy=_length_accuracy([(c.tokens, r.tokens) for _, c, r in scored]),
     )
+
+
+def measure_liked(policy: Policy, liked: Sequence[PreferencePair], max_length: int) -> dict[str, float]:
+    """Likelihood per token, in [0, 1], of each liked reply (`chosen`), by prompt id, if it fits `max_length`."""
+    replies = [(row.chosen[0], _finish(row)) for row in liked]
+    logps = reply_logps(policy, [row.prompt for row in liked], replies, max_length, [row.tools for row in liked])
+    return {row.prompt_id: _likelihood(found) for row, found in zip(liked, logps, strict=True) if found}
+
+
+def _finish(pair: PreferencePair) -> Finish:
+    """As in training."""
+    return "stop" if pair.is_finished else "length"
+
+
+def _likelihood(reply: ReplyLogps) -> float:
+    return round(math.exp(reply.per_token), 6)
 
 
 def _length_accuracy(lengths: Sequence[tuple[int, int]]) -> float:

@@ -136,11 +136,13 @@ class SampleResult(Result):
 
 
 class Evaluation(Result):
-    """`preference`: on the test split. `stop`: the same on the stop split, which the stop rule alone reads. `replies`:
-    to held-out prompts of both splits."""
+    """`preference`: on the test split. `stop`: the same on the stop split, which the stop rule alone reads. `liked`:
+    the likelihood per token, in [0, 1], of each held-out reply that a user liked, by prompt id. `replies`: to held-out
+    prompts of both splits."""
 
     preference: PreferenceResult | None = None
     stop: PreferenceResult | None = None
+    liked: dict[str, float] = Field(default_factory=dict)
     replies: ReplyStatistics | None = None
     utility: tuple[UtilityResult, ...] = ()
     samples: tuple[SampleResult, ...] = ()

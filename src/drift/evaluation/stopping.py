@@ -6,6 +6,9 @@ and some of its replies are wrong, so the rule has two safeguards. It averages t
 log-prob: a wrong reply that the policy rightly unlearns can lower the likelihood only to zero, but a log-prob without
 bound. And a fall counts only if it is larger than the standard error of the paired difference.
 
+`heldout_liked` watches held-out replies that users liked instead, in the same way. A model that guidance does not help
+has no guided replies worth keeping likely.
+
 Whatever the likelihoods say, the rule also ends a run if the share of finished replies to held-out prompts falls, or if
 their length moves, by more than the limits in replies.py. The iterations before that one are candidates to keep.
 
@@ -23,12 +26,15 @@ from numpy.typing import NDArray
 
 from drift.config import PolicySettings, StopSettings
 from drift.evaluation.replies import what_worsened
-from drift.evaluation.results import PreferenceResult, read_evaluation
+from drift.evaluation.results import Evaluation, read_evaluation
 from drift.policy.model import load_policy, save_policy
 from drift.records import Counts
 
-MIN_WATCHED_REPLIES = 5
-"""With fewer watched replies the standard error is meaningless, and the rule never stops."""
+MIN_WATCHED_REPLIES = {"heldout_logps": 5, "heldout_liked": 20}
+"""With fewer watched replies the standard error says little, and the rule never stops. Liked replies are as many as
+users give thanks, and their likelihoods differ more than those of the toy worlds' guided replies."""
+
+WATCHED = {"heldout_logps": "guided replies", "heldout_liked": "liked replies"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +49,27 @@ def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerd
     """Apply the stop rule to the evaluations of the warm start and of every iteration so far."""
     done = len(evaluations) - 1
     problem, cause = first_problem_of_replies(evaluations)
-    if settings.rule == "none":
-        why = f"ran {done} iterations (stop.rule: none); the last policy is kept."
+    if settings.rule not in WATCHED:
+        why = f"ran {done} iterations (stop.rule: {settings.rule}); the last policy is kept."
         return StopVerdict(False, f"{why} Warning: since iteration {problem}, {cause}" if problem else why)
     if problem is not None:
-        best = _best_before(problem, watch(evaluations))
+        best = _best_before(problem, watch(evaluations, settings))
         return StopVerdict(True, f"stopped after iteration {problem}: {cause} Iteration {best} is kept.")
-    watched = watch(evaluations)
+    watched = watch(evaluations, settings)
     if watched is None:
+        few = MIN_WATCHED_REPLIES[settings.rule]
+        held = "the stop split has" if settings.rule == "heldout_logps" else "the held-out conversations have"
+        kind = "disliked" if settings.rule == "heldout_logps" else "liked"
         return StopVerdict(
             False,
-            f"ran {done} iterations: the stop split has fewer than {MIN_WATCHED_REPLIES} disliked replies, too few for "
-            "the stop rule; the last policy is kept.",
+            f"ran {done} iterations: {held} fewer than {few} {kind} replies, too few for the stop rule; the last "
+            "policy is kept.",
         )
     means = watched.mean(axis=1)
     best = best_step(watched)
     likelihoods = (
-        f"held-out guided replies ({watched.shape[1]}) have a likelihood per token of {means[0]:.3f} at the warm "
-        f"start, at best {means[best]:.3f} after iteration {best}"
+        f"held-out {WATCHED[settings.rule]} ({watched.shape[1]}) have a likelihood per token of {means[0]:.3f} at the "
+        f"warm start, at best {means[best]:.3f} after iteration {best}"
     )
     if stops_at(watched, settings.patience) == done:
         likelihoods = f"{likelihoods}, now {means[-1]:.3f}, a fall larger than its standard error"
@@ -87,11 +96,13 @@ def _best_before(problem: int | None, watched: NDArray[np.float64] | None) -> in
     return best_step(watched[:problem])
 
 
-def watch(evaluations: Sequence[Path]) -> NDArray[np.float64] | None:
-    """Likelihood per token of every watched reply: float64 [steps, replies]; None if too few."""
-    by_prompt = [_likelihoods(read_evaluation(path).stop) for path in evaluations]
+def watch(evaluations: Sequence[Path], settings: StopSettings) -> NDArray[np.float64] | None:
+    """Likelihood per token of every watched reply: float64 [steps, replies]; None if there are too few."""
+    if settings.rule not in WATCHED:
+        return None
+    by_prompt = [_likelihoods(read_evaluation(path), settings) for path in evaluations]
     common = sorted(set.intersection(*(set(row) for row in by_prompt)))
-    if len(common) < MIN_WATCHED_REPLIES:
+    if len(common) < MIN_WATCHED_REPLIES[settings.rule]:
         return None
     return np.array([[row[prompt_id] for prompt_id in common] for row in by_prompt])
 
@@ -125,8 +136,8 @@ def keep_best(
 ) -> Counts:
     """Write the policy to use: the best by the stop rule, or the last one without it. Iteration 0 is the warm start."""
     best = len(policies) - 1
-    if settings.rule == "heldout_logps":
-        problem, watched = first_problem_of_replies(evaluations)[0], watch(evaluations)
+    if settings.rule in WATCHED:
+        problem, watched = first_problem_of_replies(evaluations)[0], watch(evaluations, settings)
         best = best if problem is None and watched is None else _best_before(problem, watched)
     chosen = policies[best]
     if isinstance(chosen, Path):
@@ -136,6 +147,8 @@ def keep_best(
     return {"iteration": best}
 
 
-def _likelihoods(stop: PreferenceResult | None) -> dict[str, float]:
-    each = stop.each if stop else ()
+def _likelihoods(evaluation: Evaluation, settings: StopSettings) -> dict[str, float]:
+    if settings.rule == "heldout_liked":
+        return evaluation.liked
+    each = evaluation.stop.each if evaluation.stop else ()
     return {pair.prompt_id: pair.likelihood for pair in each if pair.likelihood is not None}

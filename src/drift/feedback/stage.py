@@ -80,7 +80,7 @@ def label_by(store: Store, settings: LabelSettings, out: Path | None = None) -> 
     Raises what `label_store` and the endpoint raise.
     """
     if settings.labeller == "embedded":
-        return label_store(store, out)
+        return label_store(store, out, embedded_labeller(settings))
     if out is not None:
         check_writable("--out", out)
     store.require_conversations()
@@ -96,11 +96,15 @@ def label_by(store: Store, settings: LabelSettings, out: Path | None = None) -> 
         return summary
 
 
+def embedded_labeller(settings: LabelSettings) -> EmbeddedLabeller:
+    return EmbeddedLabeller(phrases=settings.approval == "phrases")
+
+
 def _label_with_judge(store: Store, settings: LabelSettings, total: int, out: Path | None) -> JudgedSummary:
     with open_judge(settings, store.path) as run:  # first of all: a missing server must fail before any work
         selection = None
         if settings.labeller == "cascade":
-            label_store(store)
+            label_store(store, labeller=embedded_labeller(settings))
             selection = select(store, settings)
         only = None if selection is None else selection.turns()
         added = store.add_labels(run.labels(counted(store.conversations(), total), only))
@@ -114,7 +118,7 @@ def _label_with_judge(store: Store, settings: LabelSettings, total: int, out: Pa
 def _job_name(store: Store, settings: LabelSettings) -> str:
     """Names what is labelled, by which model and rubric and in which way; not the server's address and prices."""
     options = (settings.labeller, settings.judge_by, settings.judge_from, settings.experimental.audit_share)
-    embedded = EmbeddedLabeller().version if settings.labeller == "cascade" else None
+    embedded = embedded_labeller(settings).version if settings.labeller == "cascade" else None
     prompt, endpoint = prompt_version(judge_rubric(settings)), judge_endpoint(settings)
     room = () if endpoint.max_tokens is None else (endpoint.max_tokens,)
     return stable_hash(store.content_hash(), prompt, endpoint.model, embedded, options, *room)
@@ -153,7 +157,7 @@ def plan(store: Store, settings: LabelSettings) -> LabelPlan:
     endpoint, rubric = judge_endpoint(settings), judge_rubric(settings)
     only: Turns | None = None
     if settings.labeller == "cascade":
-        label_store(store)
+        label_store(store, labeller=embedded_labeller(settings))
         only = select(store, settings).turns()
     turns = calls = prompt_bytes = most_input_tokens = most_output_tokens = 0
     for conversation in store.conversations():

@@ -60,7 +60,7 @@ def prompt_items(
     """One item or one named drop for each DSAT label of at least `min_p_dsat`.
 
     `repeats`: conversations that nearly repeat another one; they give no items. `max_per_user`: maximum items per user;
-    the first by conversation id (a hash) are kept. Users without a key are not limited.
+    the first by conversation id (a hash) are kept. Where the log names no user, a conversation counts as one.
 
     DEVIATION: the paper has no limit per user. With it, no single user can plant a behaviour in the policy.
     """
@@ -71,6 +71,10 @@ def prompt_items(
         for label in labels:
             if not is_dissatisfied(label, min_p_dsat):
                 continue
+            user = conversation.user_key or conversation.conversation_id
+            if items_of_user[user] == max_per_user:  # first: in a flood, building the rest would take minutes
+                yield Drop(_prompt_id(label), STAGE, Reason.USER_CAP)
+                continue
             item = _item(conversation, label, liked, reliability)
             if conversation.conversation_id in repeats:
                 yield Drop(_prompt_id(label), STAGE, Reason.NEAR_DUPLICATE_CONVERSATION)
@@ -80,12 +84,9 @@ def prompt_items(
                 content := int(stable_hash(item.prompt, item.rejected), 16)
             ) in seen:  # an int needs half the memory of the text
                 yield Drop(item.prompt_id, STAGE, Reason.DUPLICATE_PROMPT)
-            elif item.user_key is not None and items_of_user[item.user_key] == max_per_user:
-                yield Drop(item.prompt_id, STAGE, Reason.USER_CAP)
             else:
                 seen.add(content)
-                if item.user_key is not None:
-                    items_of_user[item.user_key] += 1
+                items_of_user[user] += 1
                 yield item
 
 

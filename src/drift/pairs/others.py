@@ -3,10 +3,11 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from drift.pairs.disliked import logged_pair
 from drift.records import Conversation, Drop, FeedbackLabel, PreferencePair, PromptItem, Reason, stable_hash
-from drift.turns import is_toxic_complaint, needs_media, prompt_of
+from drift.turns import is_toxic_complaint, needs_media, prompt_of, request_index
 
 Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
@@ -37,11 +38,11 @@ def liked_items(
                 row = Drop(row.prompt_id, "prompts", Reason.NEAR_DUPLICATE_CONVERSATION)
             elif content and content in seen:
                 row = Drop(stable_hash(content), "prompts", Reason.DUPLICATE_PROMPT)
-            elif isinstance(row, PromptItem) and row.user_key and of_user[row.user_key] == max_per_user:
+            elif isinstance(row, PromptItem) and of_user[row.user_key or row.conversation_id] == max_per_user:
                 row = Drop(row.prompt_id, "prompts", Reason.USER_CAP)
             if isinstance(row, PromptItem):
                 seen.add(content)
-                of_user[row.user_key or ""] += 1
+                of_user[row.user_key or row.conversation_id] += 1
             yield row
 
 
@@ -53,6 +54,41 @@ def liked_replies(items: Iterable[PromptItem | Drop]) -> Iterator[PreferencePair
             continue
         assert item.preferred is not None, "liked_items gives every item its liked reply"
         yield logged_pair("liked", item, item.preferred, None)
+
+
+def follow_up_items(
+    conversations: Iterable[Conversation],
+    repeats: frozenset[str] = frozenset(),
+    max_per_user: int | None = None,
+    include: frozenset[str] = frozenset(),
+) -> Iterator[PromptItem | Drop]:
+    """One item or one named drop for each reply that a message of the user follows: the reply as `rejected`, the
+    message as `complaint`, whatever it says. `repeats`, `max_per_user`, `include`: as in `liked_items`."""
+    seen: set[int] = set()
+    of_user: Counter[str] = Counter()
+    for conversation, i in _turns(conversations):
+        after = conversation.messages[i + 1 : i + 2]
+        if not after or after[0].role != "user" or not after[0].content.strip():
+            continue
+        row = _item(conversation, i, liked=False)
+        if isinstance(row, PromptItem):
+            row = replace(row, complaint=after[0].chat())
+            content = int(stable_hash(row.prompt, row.rejected, row.complaint), 16)
+            request = request_index(conversation.messages, i) or 0
+            if "toxic" not in include and conversation.is_toxic(*range(request, i + 2)):
+                row = Drop(row.prompt_id, "prompts", Reason.TOXIC)
+            elif conversation.has_media(i + 1):
+                row = Drop(row.prompt_id, "prompts", Reason.NEEDS_IMAGE)
+            elif conversation.conversation_id in repeats:
+                row = Drop(row.prompt_id, "prompts", Reason.NEAR_DUPLICATE_CONVERSATION)
+            elif content in seen:
+                row = Drop(row.prompt_id, "prompts", Reason.DUPLICATE_PROMPT)
+            elif row.user_key and of_user[row.user_key] == max_per_user:
+                row = Drop(row.prompt_id, "prompts", Reason.USER_CAP)
+            else:
+                seen.add(content)
+                of_user[row.user_key or ""] += 1
+        yield row
 
 
 def random_items(

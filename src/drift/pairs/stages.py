@@ -9,10 +9,11 @@ from statistics import median
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.errors import DataError
+from drift.pairs.defence import Defence
 from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
 from drift.pairs.form import in_one_form
 from drift.pairs.news import Labelled, News, Since, trained_replies
-from drift.pairs.others import liked_items, liked_replies, random_items
+from drift.pairs.others import follow_up_items, liked_items, liked_replies, random_items
 from drift.pairs.probe import WORDS, form_accuracy, gives_sides_away
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
 from drift.pairs.screening import screened
@@ -49,7 +50,12 @@ class PairsSummary:
 
 
 def find_prompts(
-    out: Path, store: Store, settings: LabelSettings, split: Split | None, since: Since | None = None
+    out: Path,
+    store: Store,
+    settings: LabelSettings,
+    split: Split | None,
+    since: Since | None = None,
+    defence: Defence | None = None,
 ) -> Counts:
     """Write the PromptItems of one split, or of all splits; with `since`, only the new ones and a share of the rest."""
     reliability, repeats = label_reliability(store, settings), _repeats(store)
@@ -58,7 +64,24 @@ def find_prompts(
         return prompt_items(labelled, settings.min_p_dsat, reliability, repeats, settings.max_per_user)
 
     found, counts = _found(items, store, split, since, about="DSAT")
-    return {**write_kept(out, found), **counts}
+    if defence is not None:
+        every = partial(prompt_items, min_p_dsat=settings.min_p_dsat, reliability=reliability, repeats=repeats)
+        found = defence.of_prompts(found, lambda: every(store.labelled(split)))
+    return {**_write_items(out, found), **counts}
+
+
+def _write_items(out: Path, rows: Iterable[PromptItem | Drop]) -> Counts:
+    """Write the items. `without_old_turns`: items of conversations so long that only their newest turns are kept."""
+    cut = 0
+
+    def counted() -> Iterator[PromptItem | Drop]:
+        nonlocal cut
+        for row in rows:
+            cut += isinstance(row, PromptItem) and len(row.prompt) < row.reply_index
+            yield row
+
+    counts = write_kept(out, counted())
+    return {**counts, "without_old_turns": cut} if cut else counts
 
 
 def _found(
@@ -96,7 +119,7 @@ def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path
         trained, repeats = trained | requests, repeats | near
     labelled = (row for split in HELD_OUT for row in store.labelled(split))
     items = prompt_items(labelled, settings.min_p_dsat, label_reliability(store, settings), repeats)
-    return write_kept(out, _unseen(items, trained))
+    return _write_items(out, _unseen(items, trained))
 
 
 def _repeats(store: Store) -> frozenset[str]:
@@ -126,15 +149,18 @@ def _unseen(rows: Iterable[PromptItem | Drop], trained: set[int]) -> Iterator[Pr
             yield row
 
 
-def find_repairs(out: Path, prompts: Path, thinking: Thinking = "off") -> Counts:
+def find_repairs(out: Path, prompts: Path, thinking: Thinking = "off", defence: Defence | None = None) -> Counts:
     """Write the DSAT -> SAT repairs among the items as pairs."""
-    return write_kept(out, in_one_form(repair_pairs(read_jsonl(prompts, PromptItem)), thinking, "repairs"))
+    rows = in_one_form(repair_pairs(read_jsonl(prompts, PromptItem)), thinking, "repairs")
+    if defence is not None:
+        rows = defence.of_pairs(rows, {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)})
+    return write_kept(out, rows)
 
 
 def find_liked(out: Path, store: Store, split: Split, since: Since | None = None) -> Counts:
     """Write the PromptItems of one split whose reply was liked; `since` as in `find_prompts`."""
     found, counts = _found(liked_items, store, split, since, about="SAT")
-    return {**write_kept(out, found), **counts}
+    return {**_write_items(out, found), **counts}
 
 
 def find_liked_replies(
@@ -157,6 +183,31 @@ def find_liked_replies(
     return {**write_kept(out, in_one_form(liked_replies(found), thinking, "liked")), **counts}
 
 
+def find_heldout_liked(
+    out: Path,
+    store: Store,
+    min_p_sat: float,
+    settings: LabelSettings,
+    thinking: Thinking = "off",
+    since: Since | None = None,
+) -> Counts:
+    """Write the liked replies of the held-out splits, as `find_liked_replies` does those of the training split.
+
+    Dropped are requests that a liked or a disliked reply of the training split answers, or that an earlier generation
+    was trained on, and conversations that nearly repeat another one: the policy may have been trained on them.
+    """
+    include, repeats = frozenset(settings.include), _repeats(store)
+    disliked = prompt_items(store.labelled("train"), settings.min_p_dsat, label_reliability(store, settings), repeats)
+    of_train = chain(disliked, liked_items(store.labelled("train"), min_p_sat, repeats))
+    trained = {int(stable_hash(row.prompt), 16) for row in of_train if isinstance(row, PromptItem)}
+    if since is not None:
+        requests, near = since.seen(store)
+        trained, repeats = trained | requests, repeats | near
+    labelled = (row for split in HELD_OUT for row in store.labelled(split))
+    items = _unseen(liked_items(labelled, min_p_sat, repeats, settings.max_per_user, include), trained)
+    return write_kept(out, in_one_form(liked_replies(items), thinking, "liked"))
+
+
 def find_judged(
     out: Path, store: Store, split: Split, settings: LabelSettings, min_p_sat: float, since: Since | None = None
 ) -> Counts:
@@ -172,14 +223,27 @@ def find_judged(
 
     disliked_items, of_disliked = _found(disliked, store, split, since, about="DSAT")
     items, of_liked = _found(liked, store, split, since, about="SAT")
-    written = write_kept(out, chain(disliked_items, items))
+    written = _write_items(out, chain(disliked_items, items))
     return {**written, **{name: count + of_liked[name] for name, count in of_disliked.items()}}
+
+
+def find_follow_ups(
+    out: Path, store: Store, split: Split, settings: LabelSettings, since: Since | None = None
+) -> Counts:
+    """Write the PromptItems of one split whose reply a message of the user follows; with `since`, of what came since
+    alone: nothing is replayed."""
+    conversations = store.conversations(split, after=since.read if since else None)
+    items = follow_up_items(conversations, _repeats(store), settings.max_per_user, frozenset(settings.include))
+    if since is None:
+        return write_kept(out, items)
+    counts = write_kept(out, since.unlearned(items))
+    return {**counts, "new": counts["rows"]}
 
 
 def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int, since: Since | None = None) -> Counts:
     """Write as many random turns of one split as `prompts` has rows; with `since`, of what came since alone."""
     count, after = sum(1 for _ in read_jsonl(prompts, PromptItem)), since.read if since else None
-    return write_kept(out, random_items(lambda: store.conversations(split, after=after), count, seed))
+    return _write_items(out, random_items(lambda: store.conversations(split, after=after), count, seed))
 
 
 def build_pairs(
@@ -191,6 +255,7 @@ def build_pairs(
     scores: Path | None = None,
     unlearned: Path | None = None,
     thinking: Thinking = "off",
+    defence: Defence | None = None,
 ) -> Counts:
     """Write the recipe's pairs, built from the prompts, the policy's completions and their scores.
 
@@ -204,6 +269,8 @@ def build_pairs(
         drop_unfinished=sampling.unfinished == "drop",
     )
     rows = screened(in_one_form(RECIPES[recipe.name](inputs), thinking, "pairs"), recipe)
+    if defence is not None:
+        rows = defence.of_pairs(rows, inputs.items)
     counts = write_kept(out, rows if recipe.pairs is None else resize_to(recipe.pairs, rows))
     return counts | _lengths(out) | _form(out) | _thoughts(inputs.completions, thinking)
 

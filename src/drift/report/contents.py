@@ -15,6 +15,7 @@ from drift.evaluation.results import (
     read_evaluation,
     read_trial,
 )
+from drift.gate.results import GateResult, read_gate
 from drift.live.results import Readout, read_result
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose
@@ -107,6 +108,7 @@ class Contents:
     guidance: tuple[GuidanceTrial, ...] = ()
     exploration: ExplorationSummary | None = None
     live: Readout | None = None
+    gate: GateResult | None = None
     generation_0: Phase | None = None
     """In a chain: the model that its first run started from, on the same held-out prompts as the phases."""
 
@@ -194,6 +196,7 @@ def read_contents(path: Path) -> Contents:
         ),
         exploration=read_exploration(explored) if (explored := run.file(layout.EXPLORATION)) else None,
         live=read_result(store.path) if (store := first_store(run.store_folders)) else None,
+        gate=read_gate(gated) if (gated := run.file(layout.GATE)) else None,
         generation_0=_phase(run, layout.GENERATION_0, "base"),
     )
 

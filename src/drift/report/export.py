@@ -29,16 +29,12 @@ def export_run(run: Path, to: Path) -> ExportSummary:
     iterations; see `trl_row`) and `to`/report.html. Replies without a partner go to `to`/unpaired.jsonl, in TRL's
     unpaired preference format. An adapter on a base that the run unpacked from a GGUF file gets it in `to`/base.
 
-    Raises DataError if the run has no policy yet, or `to` is a file or not empty.
+    Raises DataError as `finished_run` and `check_target` do.
     """
-    view = load_run(run)
-    policy = view.file(layout.POLICY)
-    if policy is None:
-        raise DataError(f"{run}: no policy to export yet ({view.state.state}). Run its `drift run` again to resume it.")
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise DataError(f"{to}: already exists. Name a new or empty folder: --to DIR.")
+    view = finished_run(run)
+    check_target(to)
     to.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(policy, to / "model")
+    shutil.copytree(view.path / layout.POLICY, to / "model")
     _add_base(view, to)
     files = [
         view.file(f"{layout.WARM_START}/{layout.PAIRS}"),
@@ -60,20 +56,39 @@ def export_run(run: Path, to: Path) -> ExportSummary:
     return ExportSummary(str(to / "model"), str(to / "pairs.jsonl"), rows, str(write_report(run, to / "report.html")))
 
 
+def finished_run(run: Path) -> RunView:
+    """The run, if it has a policy and is done. Raises DataError if not, or if there is no run."""
+    view = load_run(run)
+    if view.file(layout.POLICY) is None or view.state.state != "done":
+        raise DataError(f"{run}: no policy to export yet ({view.state.state}). Run its `drift run` again to resume it.")
+    return view
+
+
+def check_target(to: Path) -> None:
+    """Raises DataError if the folder is a file or not empty."""
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise DataError(f"{to}: already exists. Name a new or empty folder: --to DIR.")
+
+
 def trl_row(pair: PreferencePair) -> dict[str, Any]:
     """A pair in TRL's shape: `tools` is a list of schemas, the arguments of a call are an object, and thoughts are
     `reasoning_content`, as chat templates read them. A pair without any of these has the fields of a pair alone."""
     row = orjson.loads(json_of(pair))
-    tools = row.pop("tools")
+    tools, follow_up = row.pop("tools"), row.pop("follow_up")
     for side in ("prompt", "chosen", "rejected"):
         row[side] = [_trl_message(message) for message in row[side]]
+    if follow_up is not None:
+        row["follow_up"] = _trl_message(follow_up)
     return row if tools is None else {**row, "tools": orjson.loads(tools)}
 
 
 def trl_unpaired_row(pair: PreferencePair) -> dict[str, Any]:
-    """A reply without a partner as `completion`, with `label` true for a liked one."""
+    """A reply without a partner as `completion`, with `label` true for a liked one; none for one with a `follow_up`,
+    because nobody judged it."""
     row = trl_row(pair)
     chosen, rejected = row.pop("chosen"), row.pop("rejected")
+    if pair.follow_up is not None:
+        return {**row, "completion": chosen}
     return {**row, "completion": chosen or rejected, "label": bool(chosen)}
 
 

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from drift.evals.exploration.regions import GRID, map_densities, top_region
 from drift.evals.exploration.results import ExplorationSummary
+from drift.gate.verdict import amounts, explain
 from drift.report.contents import SHOWN_STEPS, Contents, Disliked, Phase, read_contents
 from drift.report.figures import ChartPoint, Series, density_chart, phases_chart, steps_chart
 from drift.report.live import LIVE_FILTERS, live_values
@@ -58,7 +59,7 @@ def write_report(run_path: Path, out: Path | None = None) -> Path:
 def render(contents: Contents) -> str:
     return fill(
         "report.html.jinja",
-        {"complaint": mark_evidence, **LIVE_FILTERS},
+        {"complaint": mark_evidence, "amounts": amounts, "explain": explain, **LIVE_FILTERS},
         run=contents.run,
         contents=contents,
         charts=draw(contents),

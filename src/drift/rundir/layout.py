@@ -4,7 +4,7 @@
         store/                       the run's own store, where the config names none
         deployment/                  `drift demo`, `drift compare`: the simulated chat logs and their truth
         data/                        labels and their quality, prompts (disliked, liked, judged or random), held-out
-                                     prompts, what earlier generations were trained on, the funnel
+                                     prompts and liked replies, what earlier generations were trained on, the funnel
         base/                        the evaluation of the policy before any training; its model, if it was a GGUF file
         generation-0/                in a chain: the evaluation of the model that the first run started from
         warm-start/                  pairs, reference, policy, metrics, evaluation
@@ -28,6 +28,7 @@ LOCK = "lock"
 WORK = ".work"
 REPORT = "report.html"
 EXPLORATION = "exploration.json"
+GATE = "gate.json"
 STORE = "store"
 DEPLOYMENT = "deployment"
 DEPLOYMENT_LOGS, DEPLOYMENT_TRUTH = f"{DEPLOYMENT}/logs", f"{DEPLOYMENT}/truth.jsonl"
@@ -37,8 +38,10 @@ LABEL_QUALITY = "data/label_quality.json"
 PROMPTS = "data/prompts.jsonl"
 LIKED = "data/liked.jsonl"
 JUDGED = "data/judged.jsonl"
+FOLLOW_UPS = "data/follow_ups.jsonl"
 RANDOM = "data/random.jsonl"
 HELDOUT = "data/heldout.jsonl"
+HELDOUT_LIKED = "data/heldout_liked.jsonl"
 EARLIER = "data/earlier.jsonl"
 FUNNEL = "data/funnel.json"
 

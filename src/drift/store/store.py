@@ -117,6 +117,12 @@ class Store:
             query = f"FROM ({query}) WHERE {' AND '.join(conditions[name] for name in bounds)}"
         return map(conversation_of, self._rows(query, files, **values, **bounds))
 
+    def provenance(self) -> Iterator[tuple[str, str, str | None, dict[str, str]]]:
+        """Yield id, source, language and tags of every conversation, ordered by id. Reads no message."""
+        query = "SELECT conversation_id, source, language, tags FROM read_parquet($files) ORDER BY conversation_id"
+        for row in self._rows(query, self._folder.manifest().conversations):
+            yield row["conversation_id"], row["source"], row["language"], dict(row["tags"])
+
     def conversation(self, conversation_id: str) -> Conversation | None:
         """The conversation with this id; None if it is not stored."""
         query = "SELECT * FROM read_parquet($files) WHERE conversation_id = $id"

@@ -100,13 +100,13 @@ def train_in_process(
     )
     _check_noise(pairs, tokens, settings)
     _check_sides(pairs, tokens, settings)
-    settings = _balanced(settings, tokens)
+    settings = balanced(settings, tokens)
     measured = ReferenceLogps.open(reference, start_policy, tokens)
     tokens = with_reference(tokens, measured, settings.diagnostics)
 
     if policy_settings.dtype == "bfloat16":
         _round_ties(start_policy.model)
-    model = _with_adapter(start_policy, policy_settings, seed)
+    model = with_adapter(start_policy, policy_settings, seed)
     if sharded:
         shard(model)
     packing = choose_packing(model)
@@ -204,6 +204,12 @@ def _check_sides(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettin
                 f"{path}: {liked} liked and {disliked} disliked replies; loss=kto needs both kinds. With liked ones "
                 "alone, use warm_start.on=liked; with disliked ones alone, recipe.name=drift."
             )
+    elif settings.loss == "self_distillation":
+        if without := sum(not pair.informed for pair in pairs):
+            raise DataError(
+                f"{path}: {without} of {len(pairs)} rows have no follow_up; loss=self_distillation learns from what "
+                "the user wrote next, as recipe.name=follow_up gives it."
+            )
     elif disliked:
         raise DataError(
             f"{path}: {disliked} of {len(pairs)} pairs have no chosen reply; loss={settings.loss} needs one, only "
@@ -216,7 +222,7 @@ def _check_sides(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettin
         )
 
 
-def _balanced(settings: TrainerSettings, pairs: Sequence[TokenPair]) -> TrainerSettings:
+def balanced(settings: TrainerSettings, pairs: Sequence[TokenPair]) -> TrainerSettings:
     """With the loss `kto`, the settings with both weights: those that are unset make the two kinds weigh the same.
 
     KTO (arXiv 2402.01306, eq. 8) asks for totals lambda_D n_D and lambda_U n_U that are equal or nearly so, with one
@@ -235,7 +241,7 @@ def _balanced(settings: TrainerSettings, pairs: Sequence[TokenPair]) -> TrainerS
     return settings.model_copy(update={"desirable_weight": desirable, "undesirable_weight": undesirable})
 
 
-def _with_adapter(policy: Policy, settings: PolicySettings, seed: int) -> PreTrainedModel | PeftModel:
+def with_adapter(policy: Policy, settings: PolicySettings, seed: int) -> PreTrainedModel | PeftModel:
     """The model to train: as it is, or with a new adapter if `policy.lora` is set and it has none yet."""
     if isinstance(policy.model, PeftModel):
         return policy.model

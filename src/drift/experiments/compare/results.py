@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from drift.config import StopSettings
 from drift.evaluation.results import PairImprovement, read_evaluation
 from drift.evaluation.stopping import best_step, stops_at, watch
-from drift.experiments.compare.beside import against_base, coverage, sampled_tokens
+from drift.experiments.compare.beside import against_base, coverage, forwards, sampled_tokens
 from drift.experiments.compare.settings import Cell
 from drift.experiments.compare.table import draw_curves, markdown
 from drift.experiments.simulation import world_hash_of
@@ -109,6 +110,7 @@ def _arm_result(cells: Sequence[Cell], scores: Mapping[str, list[NDArray[np.floa
         **against_base(cells, folder),
         coverage=coverage(cells, folder),
         sampled_tokens=sampled_tokens(cells, folder),
+        forwards=forwards(cells, folder),
     )
 
 
@@ -133,7 +135,8 @@ def _mean_over_runs(by_run: list[list[float]]) -> tuple[float, ...]:
 
 def _step_kept_by_stop_rule(cell: Cell, folder: Path) -> int | None:
     """The step that the stop rule with patience 1 would have kept (0: the warm start), or None without its figures."""
-    watched = watch([step / layout.EVALUATION for step in _steps(cell, folder)])
+    rule = "heldout_liked" if cell.deployment.world == "instructions" else "heldout_logps"
+    watched = watch([step / layout.EVALUATION for step in _steps(cell, folder)], StopSettings(rule=rule))
     if watched is None:
         return None
     stop = stops_at(watched, patience=1)

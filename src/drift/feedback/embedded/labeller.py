@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from drift.feedback.embedded.approval import P_SAT, Approval, approval, grammar_version
 from drift.feedback.embedded.features import VERSION, Batch, Turn, features, features_of_texts
 from drift.feedback.embedded.language import english
 from drift.feedback.embedded.model import LINEAR, VERDICTS, WEIGHTS, TurnScorer, load_model
@@ -49,11 +50,16 @@ def reactions(conversation: Conversation) -> Iterator[ReactingTurn]:
 
 
 class EmbeddedLabeller:
-    """A `Labeller`. `version` identifies the weights and the code of the features."""
+    """A `Labeller`. `version` identifies the weights, the code of the features and, with `phrases`, the grammar.
 
-    def __init__(self, weights: Path = WEIGHTS):
+    `phrases`: thanks and praise are also found by the grammar of `approval`, where the classifier sees none.
+    """
+
+    def __init__(self, weights: Path = WEIGHTS, phrases: bool = False):
         self.scorer = TurnScorer(load_model(weights))
-        self.version = stable_hash(VERSION, hashlib.sha256(weights.read_bytes()).hexdigest())
+        self.phrases = phrases
+        grammar = (grammar_version(),) if phrases else ()
+        self.version = stable_hash(VERSION, hashlib.sha256(weights.read_bytes()).hexdigest(), *grammar)
 
     def label(self, conversations: Iterable[Conversation]) -> Iterator[FeedbackLabel]:
         stream = (reaction for conversation in conversations for reaction in reactions(conversation))
@@ -75,7 +81,15 @@ class EmbeddedLabeller:
         verdicts: list[Verdict] = [
             _verdict(reason, *pair) for reason, pair in zip(reasons, chances.tolist(), strict=True)
         ]
+        approvals = self._approvals(turns, verdicts, reasons) if self.phrases else {}
+        for i, found in approvals.items():
+            verdicts[i], reasons[i] = ("NEUTRAL", None) if found.mocks else ("SAT", None)
+            p_dsat, p_sat = chances[i]
+            chances[i] = (p_dsat, min(p_sat, 1 - P_SAT)) if found.mocks else (min(p_dsat, 1 - P_SAT), max(p_sat, P_SAT))
         findings = self._findings(verdicts, turns, batch)
+        for i, found in approvals.items():
+            if not found.mocks:
+                findings[i] = found.subtype, _sentence_at(turns[i].text, found.start)
         for i, (reaction, reason, (p_dsat, p_sat)) in enumerate(zip(reacting, reasons, chances.tolist(), strict=True)):
             subtype, evidence = findings.get(i, (None, None))
             yield FeedbackLabel(
@@ -91,6 +105,29 @@ class EmbeddedLabeller:
                 evidence=evidence,
                 abstain_reason=reason,
             )
+
+    def _approvals(
+        self, turns: Sequence[Turn], verdicts: Sequence[Verdict], reasons: Sequence[str | None]
+    ) -> dict[int, Approval]:
+        """By the turn's index, what the grammar finds that the classifier did not. A turn that goes on after the
+        approval counts only if the classifier sees no complaint in it, nor in the rest alone."""
+        found: dict[int, Approval] = {}
+        unsure: list[int] = []
+        for i, turn in enumerate(turns):
+            said = approval(turn.text) if reasons[i] != "empty" else None
+            if said is None or (said.mocks and verdicts[i] != "SAT") or (not said.mocks and verdicts[i] == "SAT"):
+                continue
+            if said.mocks or not said.rest:
+                found[i] = said
+            elif verdicts[i] == "NEUTRAL":
+                found[i] = said
+                unsure.append(i)
+        if unsure:
+            rests = [turns[i]._replace(text=found[i].rest) for i in unsure]
+            for i, p_dsat in zip(unsure, self.probabilities(rests)[:, 0].tolist(), strict=True):
+                if p_dsat >= DECISION:
+                    del found[i]
+        return found
 
     def _findings(self, verdicts: Sequence[Verdict], turns: Sequence[Turn], batch: Batch) -> dict[int, tuple[str, str]]:
         """Subtype and evidence of the turns with a DSAT or SAT verdict, by their index in the batch."""
@@ -123,6 +160,12 @@ def _verdict(reason: str | None, p_dsat: float, p_sat: float) -> Verdict:
     if max(p_dsat, p_sat) < DECISION:
         return "NEUTRAL"
     return "DSAT" if p_dsat >= p_sat else "SAT"
+
+
+def _sentence_at(text: str, place: int) -> str:
+    """The sentence in which the character at this place stands."""
+    spans = sentence_spans(text[: place + LONGEST_EVIDENCE], LONGEST_EVIDENCE)
+    return next((text[start:end] for start, end in spans if start <= place < end), text[place:].split("\n")[0].strip())
 
 
 def read_sentences(text: str) -> list[str]:

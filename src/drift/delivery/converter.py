@@ -1,0 +1,50 @@
+"""A GGUF file for llama.cpp and Ollama, made by llama.cpp's own converter: the formats of models change with it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from drift.errors import PrerequisiteError
+from drift.policy.gguf import is_gguf
+
+GGUF = "model.gguf"
+SCRIPT = "convert_hf_to_gguf.py"
+_LAST_CHARACTERS = 300
+
+
+def find_converter(named: Path | None) -> Path:
+    """The converter: the file that was named, else the one on the PATH. Raises PrerequisiteError with the commands."""
+    if named is not None:
+        if not named.is_file():
+            raise PrerequisiteError(f"--converter {named}: no such file. Name llama.cpp's {SCRIPT}. {_how()}")
+        return named
+    found = shutil.which(SCRIPT)
+    if found is None:
+        raise PrerequisiteError(f"--gguf needs llama.cpp's converter, and no {SCRIPT} is on the PATH. {_how()}")
+    return Path(found)
+
+
+def convert(converter: Path, model: Path) -> Path:
+    """Write `model`/model.gguf in 16 bits per weight, or in the type of the weights if they have fewer.
+
+    Raises PrerequisiteError with the end of what the converter printed, and the command to run it by hand.
+    """
+    out = model / GGUF
+    command = [sys.executable, str(converter), str(model), "--outfile", str(out), "--outtype", "auto"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode or not is_gguf(out) or not out.stat().st_size:
+        out.unlink(missing_ok=True)
+        said = " ".join((done.stderr or done.stdout).split())[-_LAST_CHARACTERS:] or "it printed nothing"
+        raise PrerequisiteError(
+            f"{converter} failed with status {done.returncode}: ...{said} The rest of the export is in {model.parent}. "
+            f"To try again: {' '.join(command)}"
+        )
+    return out
+
+
+def _how() -> str:
+    return (
+        "git clone --depth 1 https://github.com/ggml-org/llama.cpp, then add "
+        f"--converter llama.cpp/{SCRIPT} to this command."
+    )

@@ -1,0 +1,72 @@
+"""Push a model folder to the Hugging Face Hub. Nothing but this folder: pairs and report quote conversations."""
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from drift.disk import files_under
+from drift.errors import ConfigError, DriftError, PrerequisiteError
+
+
+def files_to_push(model: Path) -> Mapping[str, int]:
+    """The files of a model folder as they would be named in the repository, with their sizes in bytes."""
+    return {file.relative_to(model).as_posix(): file.stat().st_size for file in files_under(model)}
+
+
+def check_repository(name: str) -> None:
+    """Raises ConfigError if this cannot be the id of a repository."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ConfigError(f"--push {name}: no id of a repository ({error}) Write OWNER/NAME.") from None
+    if name.count("/") != 1:
+        raise ConfigError(f"--push {name}: no id of a repository. Write OWNER/NAME.")
+
+
+def open_repository(name: str) -> str:
+    """Create the repository, private, unless it exists; returns its address. Nothing else is sent.
+
+    Called before the export, so that a missing login does not show after an hour of merging.
+    """
+    from huggingface_hub import HfApi
+
+    with _hub_errors(name, "Nothing was exported."):
+        return str(HfApi().create_repo(name, private=True, exist_ok=True))
+
+
+def push(name: str, model: Path) -> str:
+    """Upload every file of the model folder in one commit; returns its address."""
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    added = [CommitOperationAdd(path_in_repo=file, path_or_fileobj=model / file) for file in files_to_push(model)]
+    again = f"The export is complete in {model.parent}. To push it again: hf upload {name} {model} ."
+    with _hub_errors(name, again):
+        return HfApi().create_commit(name, added, commit_message="Model exported by drift").commit_url
+
+
+@contextmanager
+def _hub_errors(name: str, what_is_left: str):
+    """Turns what huggingface_hub raises into one line with the remedy."""
+    from httpx2 import HTTPError
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except (LocalTokenNotFoundError, OfflineModeIsEnabled) as error:
+        remedy = "Unset HF_HUB_OFFLINE." if isinstance(error, OfflineModeIsEnabled) else "Log in first: hf auth login."
+        raise PrerequisiteError(f"--push {name}: {_line(error)} {remedy} {what_is_left}") from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else None
+        remedy = "Log in with a token that may write there: hf auth login. " if status in (401, 403, 404) else ""
+        raise DriftError(f"--push {name}: the Hub refused it ({_line(error)}). {remedy}{what_is_left}") from None
+    except (HTTPError, OSError) as error:
+        raise DriftError(f"--push {name}: the Hub cannot be reached ({_line(error)}). {what_is_left}") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,116 @@
+"""From the answers of both models to the results of the guards."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from drift.gate.guards import GUARDS
+from drift.gate.guards.form import has_list, log_length
+from drift.gate.items import GateItem
+from drift.gate.ordinary import OrdinaryMeasure, OrdinaryReply
+from drift.gate.paired import design_effect, mean_change
+from drift.gate.results import GuardResult, LostItem, PairCounts
+from drift.gate.verdict import amount_result, levels_of, rate_result
+from drift.records import Completion, stable_hash
+
+SHOWN_LOST = 5
+"""Requests that NEW lost which the page shows, drawn by hash."""
+
+Answers = Mapping[str, Completion]
+"""A model's answers by item id."""
+
+NO_ANSWER = "no answer"
+
+
+def measure_rate(
+    name: str, items: Sequence[GateItem], answers: tuple[Answers, Answers], margin: float, look: int, tests: int
+) -> GuardResult | None:
+    """A guard whose answers are right or not. An item that one of the models did not answer is skipped and counted.
+
+    None if no item is left.
+    """
+    old, new = answers
+    both = [item for item in items if item.request.item_id in old and item.request.item_id in new]
+    if not both:
+        return None
+    found = [(item, *(item.problems(side[item.request.item_id]) for side in answers)) for item in both]
+    right = Counter((not of_old, not of_new) for _, of_old, of_new in found)
+    counts = PairCounts(
+        both=right[True, True], lost=right[True, False], gained=right[False, True], neither=right[False, False]
+    )
+    names = sorted({name for _, *sides in found for side in sides for name in side})
+    tallies = [Counter(problem for row in found for problem in set(row[place])) for place in (1, 2)]
+    problems = {problem: (tallies[0][problem], tallies[1][problem]) for problem in names}
+    lost = [(item, why) for item, of_old, why in found if not of_old and why]
+    skipped = {NO_ANSWER: len(items) - len(both)} if len(both) < len(items) else {}
+    changes = [float(not of_new) - float(not of_old) for _, of_old, of_new in found]
+    effect = design_effect(changes, [item.group or item.request.item_id for item, *_ in found])
+    result = rate_result(name, counts, margin, look, tests, effect)
+    return result.filled(skipped=skipped, problems=problems, lost=_shown(lost, answers))
+
+
+def _shown(lost: Sequence[tuple[GateItem, tuple[str, ...]]], answers: tuple[Answers, Answers]) -> tuple[LostItem, ...]:
+    drawn = sorted(lost, key=lambda row: stable_hash("lost", row[0].request.item_id))[:SHOWN_LOST]
+    return tuple(
+        LostItem(
+            request="\n".join(f"{m.role}: {m.content}" for m in item.request.messages)
+            if len(item.request.messages) > 1
+            else item.request.messages[0].content,
+            old=answers[0][item.request.item_id].text,
+            new=answers[1][item.request.item_id].text,
+            why=", ".join(why),
+        )
+        for item, why in drawn
+    )
+
+
+def measure_of_form(
+    name: str, items: Sequence[GateItem], answers: tuple[Answers, Answers], margin: float, look: int, tests: int
+) -> GuardResult | None:
+    """`length` or `lists`, of the answers to the guard `form`. None if fewer than two were answered by both."""
+    value: Callable[[str], float] = log_length if name == "length" else has_list
+    ids = [item.request.item_id for item in items if all(item.request.item_id in side for side in answers)]
+    if len(ids) < 2:
+        return None
+    old, new = ([float(value(side[item_id].text)) for item_id in ids] for side in answers)
+    change = mean_change([b - a for a, b in zip(old, new, strict=True)], None, levels_of(look, tests))
+    means = [sum(values) / len(values) for values in (old, new)]
+    if name == "length":  # the geometric mean of the characters
+        means = [math.exp(mean) - 1 for mean in means]
+    return amount_result(name, "both sides", change, margin, (means[0], means[1]), look, tests)
+
+
+def measure_of_store(
+    name: str,
+    replies: Sequence[OrdinaryReply],
+    measures: Mapping[str, OrdinaryMeasure],
+    margin: float,
+    look: int,
+    tests: int,
+) -> GuardResult | None:
+    """`perplexity` or `kl`. None if fewer than two replies could be measured."""
+    rows = [(reply, measures[reply.item_id]) for reply in replies if reply.item_id in measures]
+    if name == "kl":
+        rows = [(reply, row) for reply, row in rows if row.kl is not None]
+    if len({reply.conversation_id for reply, _ in rows}) < 2:
+        return None
+    if name == "kl":
+        changes, means = [-(row.kl or 0.0) for _, row in rows], (0.0, sum(row.kl or 0.0 for _, row in rows) / len(rows))
+    else:
+        changes = [(row.new_logp - row.old_logp) / row.tokens for _, row in rows]
+        tokens = sum(row.tokens for _, row in rows)
+        means = (
+            math.exp(-sum(row.old_logp for _, row in rows) / tokens),
+            math.exp(min(-sum(row.new_logp for _, row in rows) / tokens, 700.0)),
+        )
+    change = mean_change(changes, [reply.conversation_id for reply, _ in rows], levels_of(look, tests))
+    skipped = {"too long, or not shown by the template": len(replies) - len(rows)} if len(rows) < len(replies) else {}
+    return amount_result(name, "amount", change, margin, means, look, tests).filled(skipped=skipped)
+
+
+def default_margin(name: str) -> float:
+    """The margin of a guard of ours; a suite of the user's may lose SUITE_MARGIN."""
+    return GUARDS[name].margin if name in GUARDS else SUITE_MARGIN
+
+
+SUITE_MARGIN = 0.05

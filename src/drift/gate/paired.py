@@ -1,0 +1,158 @@
+"""What two models' outcomes on the same items show: the change, its interval, and how many more items would decide.
+
+A change is NEW minus OLD. It is held against a margin: a guard passes if the change is shown to be above -margin, and
+fails if it is shown to be below. So each guard asks one question, and both answers carry a stated error rate.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+Verdict = Literal["pass", "fail", "blind", "undecided"]
+
+MOST_FURTHER = 1_000_000
+"""More items than this would decide nothing that matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """One-sided error rates of a guard's two bounds: `passing` of that which lets it pass, `failing` of the other."""
+
+    passing: float
+    failing: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """NEW minus OLD over `items`. `low`, `high`: the bounds at the level of passing; `fail_low`, `fail_high`: at that
+    of failing. `per_item`: the variance of one item's change at the margin, for planning."""
+
+    items: int
+    value: float
+    low: float
+    high: float
+    fail_low: float
+    fail_high: float
+    per_item: float
+
+
+def rate_change(lost: int, gained: int, items: int, margin: float, levels: Levels, effect: float = 1.0) -> Change:
+    """The change of a share of right answers. `lost`: items that OLD alone has right, `gained`: NEW alone.
+
+    Bounds by Tango's score method for paired proportions (Statistics in Medicine 17, 1998), which keeps its level with
+    few differing items, where the normal interval does not. `effect`: items that depend on each other count as
+    `items` / `effect` independent ones (`design_effect`). Raises ValueError for no items.
+    """
+    if items <= 0:
+        raise ValueError("no items to compare")
+
+    def bound(level: float, side: int) -> float:
+        z = NormalDist().inv_cdf(1 - level)
+        counts = lost / effect, gained / effect, items / effect
+        return _root(lambda change: tango_z(*counts, change) - side * z)
+
+    return Change(
+        items=items,
+        value=(gained - lost) / items,
+        low=bound(levels.passing, 1),
+        high=bound(levels.passing, -1),
+        fail_low=bound(levels.failing, 1),
+        fail_high=bound(levels.failing, -1),
+        per_item=_score_variance(lost / items, gained / items, -margin) * effect,
+    )
+
+
+def tango_z(lost: float, gained: float, items: float, change: float) -> float:
+    """The score statistic of H0: gained share minus lost share = `change`. At 0 it is McNemar's z."""
+    variance = items * _score_variance(lost / items, gained / items, change)
+    distance = gained - lost - items * change
+    if variance <= 0:
+        return math.copysign(math.inf, distance) if distance else 0.0
+    return distance / math.sqrt(variance)
+
+
+def design_effect(changes: Sequence[float], groups: Sequence[object]) -> float:
+    """How much larger the variance of the mean is than that of independent items, because items of one group are alike.
+
+    The cluster-robust variance over the plain one; at least 1, and 1 if nothing changes.
+    """
+    levels = Levels(0.025, 0.025)
+    if len(set(groups)) < 2:
+        return float(max(len(changes), 1))
+    alone, together = (mean_change(changes, each, levels).per_item for each in (None, groups))
+    return max(together / alone, 1.0) if alone else 1.0
+
+
+def _score_variance(lost: float, gained: float, change: float) -> float:
+    """Of one item's difference under H0, with the share lost at its constrained maximum likelihood (Tango 1998)."""
+    b = -(gained + lost) + (2 - gained + lost) * change
+    c = -lost * change * (1 - change)
+    constrained = (math.sqrt(max(b * b - 8 * c, 0.0)) - b) / 4
+    return max(2 * constrained + change * (1 - change), 0.0)
+
+
+def _root(falling: Callable[[float], float]) -> float:
+    """The zero of a function on [-1, 1] that falls, by bisection to 1e-9; an end of it if there is none."""
+    low, high = -1.0, 1.0
+    for _ in range(31):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+def mean_change(changes: Sequence[float], groups: Sequence[object] | None, levels: Levels) -> Change:
+    """The mean of single changes. Items of one group (a conversation) depend on each other and count together.
+
+    Bounds by Student's t with the cluster-robust variance of a mean. Raises ValueError for fewer than two groups.
+    """
+    from scipy.stats import t as student  # slow to import
+
+    values = np.asarray(changes, dtype=np.float64)
+    _, place = np.unique(np.asarray(range(len(values)) if groups is None else groups), return_inverse=True)
+    sums, sizes = np.bincount(place, values), np.bincount(place)
+    count = len(sums)
+    if count < 2:
+        raise ValueError("fewer than two independent items")
+    mean = float(values.mean())
+    residuals = sums - mean * sizes
+    variance = float((residuals**2).sum() * count / (count - 1)) / len(values) ** 2
+    wide, wider = (float(student.ppf(1 - level, count - 1)) for level in (levels.passing, levels.failing))
+    error = math.sqrt(variance)
+    return Change(
+        items=len(values),
+        value=mean,
+        low=mean - wide * error,
+        high=mean + wide * error,
+        fail_low=mean - wider * error,
+        fail_high=mean + wider * error,
+        per_item=variance * len(values),
+    )
+
+
+def verdict_on(change: Change, margin: float, both_sides: bool) -> Verdict:
+    """`both_sides`: a rise above the margin is as bad as a fall (the length of replies)."""
+    if change.low > -margin and (not both_sides or change.high < margin):
+        return "pass"
+    if change.fail_high < -margin or (both_sides and change.fail_low > margin):
+        return "fail"
+    return "undecided"
+
+
+def further_items(change: Change, margin: float, both_sides: bool, levels: Levels) -> int | None:
+    """How many more items would decide, if the change stays as measured; None if no reasonable number would.
+
+    z^2 variance / distance^2, with the distance to the margin, at the levels of the next look.
+    """
+    edges = (-margin, margin) if both_sides else (-margin,)
+    distance = min((change.value - edge for edge in edges), key=abs)
+    inside = change.value > -margin and (not both_sides or change.value < margin)
+    z = NormalDist().inv_cdf(1 - (levels.passing if inside else levels.failing))
+    if distance == 0:
+        return None
+    needed = math.ceil(z * z * change.per_item / distance**2)
+    further = max(needed - change.items, 1)
+    return further if further <= MOST_FURTHER else None

@@ -1,0 +1,259 @@
+"""What a gate is going to ask, before it asks: the items of every guard, and what they cost."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drift.config import PolicySettings
+from drift.endpoint.options import UNPRICED, JudgePricing
+from drift.errors import ConfigError, DataError
+from drift.evals.pairwise.heldout import from_run, from_store
+from drift.evals.replies import assumed_text
+from drift.gate.guards import GUARDS, OF_FORM, OF_STORE
+from drift.gate.guards.inspect_suite import PREFIX, check_installed
+from drift.gate.items import GateItem, draw_items, plain_request
+from drift.gate.ordinary import OrdinaryReply, ordinary_replies
+from drift.gate.suites import MAX_NEW_TOKENS, read_suite
+from drift.gate.target import HeldOutRequest, complaints_of, complaints_of_truth, judge_estimate
+from drift.records import PreferencePair, PromptItem, Truth, read_jsonl
+from drift.rundir import RunView, layout, load_run
+from drift.rundir.chain import ancestors
+from drift.scoring.judges import PairJudge, make_judge
+from drift.store import Store, first_store
+
+TARGETS = ("feedback", "oracle", "none")
+FEWEST_ITEMS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """`new`, `against`: the models. `store`: where held-out complaints and ordinary conversations come from; None: the
+    store of NEW's run. `target`: who says which answer is better, one of TARGETS, unless `judge` or `reward_model` is
+    named. `without`: guards to leave out; `margins`: of guards by name; `items`: of each guard with requests of its
+    own; `suites`: files of further items. `max_new_tokens`: of answers to held-out complaints; `max_prompts`: of these
+    complaints; `max_length`: tokens of an ordinary conversation with its reply. `loading`: how both
+    models are loaded; None: as their runs do. `look`: the number of this look, if others of one run went before it."""
+
+    new: str
+    against: str
+    out: Path
+    store: Path | None = None
+    target: str = "feedback"
+    judge: str | None = None
+    reward_model: str | None = None
+    pricing: JudgePricing = UNPRICED
+    without: tuple[str, ...] = ()
+    margins: Mapping[str, float] = field(default_factory=dict)
+    suites: tuple[str, ...] = ()
+    items: int = 200
+    seed: int = 0
+    dtype: str = "float32"
+    temperature: float = 0.0
+    max_new_tokens: int = 512
+    max_prompts: int = 500
+    max_length: int = 2048
+    loading: PolicySettings | None = None
+    look: int = 1
+
+    @property
+    def target_by(self) -> str:
+        return "judge" if self.judge else "reward model" if self.reward_model else self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Requests of one guard, one suite or the target, with the token limit of an answer."""
+
+    name: str
+    items: tuple[GateItem, ...]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class GatePlan:
+    """`guards`: all that are measured, by name, in order. `seen`: items left out because a model was trained on them;
+    None: not known. `judge`: of the target, if a judge or a reward model is named; `estimate`: what the judge costs."""
+
+    guards: tuple[str, ...]
+    batches: Mapping[str, Questions]
+    complaints: tuple[HeldOutRequest, ...]
+    ordinary: tuple[OrdinaryReply, ...]
+    store: Store | None
+    seen: int | None
+    judge: PairJudge | None
+
+    def lines(self, settings: GateSettings) -> list[str]:
+        """The cost in words, before anything is asked."""
+        answers = sum(len(batch.items) for batch in self.batches.values()) + len(self.complaints)
+        tokens = sum(len(batch.items) * batch.max_new_tokens for batch in self.batches.values())
+        tokens += len(self.complaints) * settings.max_new_tokens
+        said = [f"guards: {', '.join(self.guards) or 'none'}"]
+        said.append(
+            f"target: {settings.target_by}" + (f" on {len(self.complaints)} requests" if self.complaints else "")
+        )
+        said.append(
+            f"each model: at most {answers:,} answers with {tokens:,} tokens; answers of an earlier call in "
+            f"{settings.out} are not asked again"
+        )
+        said += [f"{name}: at most {settings.items:,} samples for each model, by inspect-ai" for name in self.inspected]
+        if self.ordinary:
+            said.append(f"ordinary replies that both models read: {len(self.ordinary):,}")
+        if self.judge is not None and self.complaints:
+            estimate = judge_estimate(self.complaints, self.judge, assumed_text("answer", settings.max_new_tokens))
+            said += [f"judge: {estimate.line()}"] if estimate else []
+        return said
+
+    @property
+    def inspected(self) -> tuple[str, ...]:
+        """The suites that inspect-ai runs."""
+        return tuple(name for name in self.guards if name.startswith(PREFIX))
+
+
+def plan_gate(settings: GateSettings, truth: Truth | None) -> GatePlan:
+    """Draw all items. Raises ConfigError or DataError for what cannot be measured, with the option that leaves it out.
+
+    A guard that cannot be measured is never dropped silently: the user names it.
+    """
+    suites = {Path(name).stem: Path(name) for name in settings.suites if not name.startswith(PREFIX)}
+    inspected = tuple(name for name in settings.suites if name.startswith(PREFIX))
+    for name in inspected:
+        check_installed(name)
+    _check(settings, suites)
+    guards = tuple(name for name in (*GUARDS, *suites, *inspected) if name not in settings.without)
+    trained = trained_requests((settings.new, settings.against))
+    batches, seen = _batches(settings, guards, suites, trained or ())
+    store = _store(settings)
+    ordinary: tuple[OrdinaryReply, ...] = ()
+    if any(name in guards for name in OF_STORE):
+        ordinary = tuple(ordinary_replies(_needed(store, "perplexity and kl", OF_STORE), settings.items))
+    judge = None
+    if settings.judge or settings.reward_model:
+        judge = make_judge(settings.judge, settings.reward_model, settings.out, settings.dtype, settings.pricing)
+    complaints = tuple(_complaints(settings, store, truth))
+    return GatePlan(guards, batches, complaints, ordinary, store, None if trained is None else seen, judge)
+
+
+def _check(settings: GateSettings, suites: Mapping[str, Path]) -> None:
+    known = (*GUARDS, *suites, *(name for name in settings.suites if name.startswith(PREFIX)))
+    for option, names in (("--without", settings.without), ("--margin", settings.margins)):
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"{option} {name}: no such guard. Allowed: {', '.join(known)}.")
+    for name, margin in settings.margins.items():
+        if not margin > 0:
+            raise ConfigError(f"--margin {name}={margin:g}: a margin is above 0.")
+    if both := [name for name in suites if name in GUARDS]:
+        raise ConfigError(f"--suite {suites[both[0]]}: a guard has the name {both[0]}; rename the file.")
+    if len(suites) < sum(not name.startswith(PREFIX) for name in settings.suites):
+        raise ConfigError("--suite: two files have the same name; rename one.")
+    if settings.target not in TARGETS:
+        raise ConfigError(f"--target {settings.target}: allowed: {', '.join(TARGETS)}, or name a --judge.")
+    if settings.items < FEWEST_ITEMS:
+        raise ConfigError(f"--items {settings.items}: at least {FEWEST_ITEMS}.")
+    if "form" in settings.without and (left := [name for name in OF_FORM if name not in settings.without]):
+        raise ConfigError(f"{left[0]} is measured on the answers to form: add --without {left[0]}.")
+    if served := [side for side in (settings.new, settings.against) if side.startswith(("http://", "https://"))]:
+        measured = [name for name in OF_STORE if name not in settings.without]
+        if measured:
+            raise ConfigError(
+                f"{served[0]}: a server does not give its weights, which {' and '.join(measured)} need: add "
+                f"{' '.join(f'--without {name}' for name in measured)}."
+            )
+
+
+def _batches(
+    settings: GateSettings, guards: Sequence[str], suites: Mapping[str, Path], trained: Collection[str]
+) -> tuple[dict[str, Questions], int]:
+    batches, seen = {}, 0
+    for name in guards:
+        guard = GUARDS.get(name)
+        if name in suites:
+            batches[name] = Questions(name, tuple(read_suite(suites[name])), MAX_NEW_TOKENS)
+        elif guard is not None and guard.draw is not None:
+            drawn = draw_items(name, guard.draw, settings.items, settings.seed, trained)
+            batches[name] = Questions(name, drawn.items, guard.max_new_tokens)
+            seen += drawn.seen
+    return batches, seen
+
+
+def _store(settings: GateSettings) -> Store | None:
+    """The store that the user names, else that of NEW's run; with the splits of the run."""
+    run = run_of(settings.new)
+    if run is None:
+        return Store(settings.store) if settings.store else None
+    view = load_run(run)
+    found = settings.store or getattr(first_store(view.store_folders), "path", None)
+    evaluation = view.settings.get("evaluation")
+    split = evaluation.get("split", "hash") if isinstance(evaluation, dict) else "hash"
+    return Store(found, split, view.state.read) if found else None
+
+
+def _needed(store: Store | None, what: str, names: Sequence[str]) -> Store:
+    if store is None:
+        raise ConfigError(
+            f"{what} need conversations: name a store with --store DIR, or leave them out: "
+            f"{' '.join(f'--without {name}' for name in names)}."
+        )
+    return store
+
+
+def _complaints(settings: GateSettings, store: Store | None, truth: Truth | None) -> list[HeldOutRequest]:
+    if settings.target_by == "none":
+        return []
+    if settings.target_by == "oracle":
+        if truth is None:
+            raise ConfigError("--target oracle: only the sandbox has a truth.")
+        return complaints_of_truth(truth)
+    run = run_of(settings.new)
+    remedy = "Or leave the target out: --target none."
+    if settings.target_by == "feedback" and store is None:
+        raise ConfigError(f"--target feedback learns from a store's labels: name it with --store DIR. {remedy}")
+    try:
+        if run is not None and settings.store is None:
+            return complaints_of(from_run(run, settings.max_prompts))
+        if store is not None:
+            return complaints_of(from_store(store, "disliked", settings.max_prompts))
+    except DataError as error:
+        raise DataError(f"{error} {remedy}") from None
+    raise ConfigError(f"the target needs held-out complaints: name a store with --store DIR. {remedy}")
+
+
+def run_of(source: str) -> Path | None:
+    """The run that a model is, or lies in (RUN/policy, RUN/iteration-2/policy)."""
+    path = Path(source)
+    return next((folder for folder in (path, *path.absolute().parents[:2]) if layout.is_run(folder)), None)
+
+
+def trained_requests(sources: Sequence[str]) -> set[str] | None:
+    """The user messages in what the models' runs, and the runs before them, were trained on (`plain_request`).
+
+    None if no model belongs to a run. Raises DataError if a run of the chain is missing: what it was trained on is then
+    not known.
+    """
+    runs = {run for source in sources if (run := run_of(source))}
+    views = {view.path.absolute(): view for run in runs for view in _chain(load_run(run))}
+    if not views:
+        return None
+    return {plain_request(text) for view in views.values() for text in _requests(view)}
+
+
+def _chain(run: RunView) -> list[RunView]:
+    """The run and those that it builds on."""
+    earlier = ancestors(run)
+    missing = run.state.generation - 1 - len(earlier)
+    if missing > 0:
+        raise DataError(
+            f"{run.path}: {missing} earlier run{'s' * (missing > 1)} of its chain cannot be found, so what they were "
+            "trained on is not known. Put the folders back (`drift runs` names them), or compare the folders of the "
+            "policies outside of the runs."
+        )
+    return [run, *earlier]
+
+
+def _requests(view: RunView) -> Iterator[str]:
+    for name in view.pair_files:
+        for pair in read_jsonl(view.path / name, PreferencePair):
+            yield from (message.content for message in pair.prompt if message.role == "user")
+    if prompts := view.file(layout.PROMPTS):
+        for item in read_jsonl(prompts, PromptItem):
+            yield from (message.content for message in item.prompt if message.role == "user")

@@ -1,0 +1,112 @@
+"""gate.json: the verdict of `drift gate`, its target and its guards. The report reads it too: no heavy imports here."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from drift.errors import DataError, first_problem
+from drift.gate.paired import Verdict
+
+Kind = Literal["rate", "amount", "both sides", "target"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PairCounts(_Record):
+    """Items by who has them right: both models, OLD alone (`lost`), NEW alone (`gained`), neither."""
+
+    both: int
+    lost: int
+    gained: int
+    neither: int
+
+    @property
+    def items(self) -> int:
+        return self.both + self.lost + self.gained + self.neither
+
+
+class LostItem(_Record):
+    """A request that OLD answered rightly and NEW did not, for people to read. `why`: what is wrong with NEW's."""
+
+    request: str
+    old: str
+    new: str
+    why: str
+
+
+class GuardResult(_Record):
+    """One guard, or the target. `old`, `new`: the models' means; `change`: new minus old with the bounds `low`, `high`.
+
+    `kind`: a `rate` and an `amount` must not fall by the margin, `both sides` must not rise by it either, the `target`
+    must rise. `further_items`: how many more would decide. `skipped`: items that could not be compared, by reason.
+    `problems`: what is wrong with answers, counted for OLD and NEW. `note`: what a reader has to know.
+    """
+
+    name: str
+    kind: Kind
+    verdict: Verdict
+    items: int
+    old: float | None
+    new: float | None
+    change: float
+    low: float
+    high: float
+    margin: float
+    further_items: int | None = None
+    counts: PairCounts | None = None
+    skipped: dict[str, int] = {}
+    problems: dict[str, tuple[int, int]] = {}
+    lost: tuple[LostItem, ...] = ()
+    note: str = ""
+
+    def filled(self, **values: Any) -> Self:
+        return self.model_copy(update=values)
+
+
+class GateResult(_Record):
+    """`look`: how often these models have been compared, with more items each time. `confidence`: of the intervals.
+
+    `error_rate`: of passing wrongly and of failing wrongly, each, over all guards and looks. `left_out`: guards that
+    the user left out. `seen_in_training`: items that were not asked because a model was trained on their request;
+    None: the models are no runs, so it is not known. `why`: one line for each part of the verdict that is not a pass.
+    """
+
+    new: str
+    against: str
+    new_id: str
+    against_id: str
+    verdict: Verdict
+    why: tuple[str, ...]
+    target: GuardResult | None
+    guards: tuple[GuardResult, ...]
+    left_out: tuple[str, ...]
+    look: int
+    confidence: float
+    error_rate: float
+    seed: int
+    items: int
+    seen_in_training: int | None
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 3 fail, 4 undecided."""
+        return EXIT_CODES[self.verdict]
+
+    def plain(self) -> Mapping[str, Any]:
+        return self.model_dump(mode="json")
+
+
+EXIT_CODES: Mapping[str, int] = {"pass": 0, "fail": 3, "undecided": 4}
+
+
+def read_gate(path: Path) -> GateResult:
+    """Raises DataError naming the file if it is damaged."""
+    try:
+        return GateResult.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise DataError(f"{path}: {first_problem(error)}. Delete it and run `drift gate` again.") from None

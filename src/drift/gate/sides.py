@@ -1,0 +1,63 @@
+"""The two models of a gate: a run, a folder, an id, or a server. Answers are kept, so that the same command resumes."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from drift.errors import ConfigError
+from drift.evals.replies import (
+    FILES,
+    EvalRequest,
+    ReplySettings,
+    make_replies,
+    policy_settings,
+    policy_source,
+    replies_of_policy,
+    sampling_at,
+)
+from drift.gate.plan import GateSettings
+from drift.policy.model import Policy, load_policy
+from drift.records import Completion
+
+
+class AskedModel:
+    """One model, as the settings of the gate ask it. Its answers are kept in their folder."""
+
+    def __init__(self, source: str, settings: GateSettings) -> None:
+        if source == "logs" or Path(source).suffix in FILES:
+            raise ConfigError(
+                f"{source}: a gate asks both models its own questions, so it needs models and not replies: give a run, "
+                "a model's folder or id, or URL#MODEL."
+            )
+        self.source = source
+        self._settings = settings
+        if not self.is_served:
+            policy_source(source)  # reports a run without a policy before anything is sampled
+
+    @property
+    def is_served(self) -> bool:
+        return self.source.startswith(("http://", "https://"))
+
+    @cached_property
+    def policy(self) -> Policy:
+        """Loaded once. Only where the model runs in this process."""
+        loading = self._settings.loading or policy_settings(self.source, self._settings.dtype)
+        return load_policy(policy_source(self.source), loading)
+
+    @cached_property
+    def identity(self) -> str:
+        """The id of its weights; of a server, its address and the name of the model."""
+        return self.source if self.is_served else self.policy.policy_id
+
+    def release(self) -> None:
+        """Give the memory back until the weights are needed again; their id stays known."""
+        _ = self.identity
+        self.__dict__.pop("policy", None)
+
+    def answers(self, requests: Sequence[EvalRequest], max_new_tokens: int) -> Mapping[str, Completion]:
+        """By item id; an item without an answer is missing (its prompt does not fit, or the server failed)."""
+        asked = self._settings
+        settings = ReplySettings(sampling_at(asked.temperature, max_new_tokens), asked.out, asked.dtype, asked.seed)
+        if self.is_served:
+            return make_replies(self.source, requests, settings).by_item
+        return replies_of_policy(self.source, self.policy, requests, settings).by_item

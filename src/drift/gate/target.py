@@ -1,0 +1,159 @@
+"""The target of the gate: on held-out complaints, are NEW's answers better than OLD's?
+
+Who decides: a judge, a reward model, the sandbox's truth, or (without any of them) the feedback reward: a classifier
+that learns from the store's own labels what users like, and is refused if it cannot tell (scoring/feedback_reward.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drift.config import FeedbackRewardSettings
+from drift.endpoint.cost import CostEstimate
+from drift.errors import ConfigError
+from drift.evals.pairwise.heldout import HeldOutSet
+from drift.evals.replies import EvalRequest, policy_settings, policy_source
+from drift.gate.paired import mean_change
+from drift.gate.results import GuardResult, LostItem
+from drift.gate.verdict import amount_result, levels_of
+from drift.records import Completion, Truth, stable_hash
+from drift.scoring.feedback_reward import fit_feedback_reward
+from drift.scoring.judges import PairJudge, ReplyPair, RewardJudge
+from drift.store import Store
+
+MAX_LENGTH = 8192
+"""Tokens of a conversation that a reward model reads."""
+
+TIE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutRequest:
+    """A held-out request whose logged reply was disliked."""
+
+    request: EvalRequest
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one request: how good OLD's and NEW's answers are (for a judge 0 or 1/2 or 1, and they sum up to 1)."""
+
+    request: EvalRequest
+    conversation_id: str
+    old: float
+    new: float
+
+
+def complaints_of(heldout: HeldOutSet) -> list[HeldOutRequest]:
+    return [HeldOutRequest(item.request, item.conversation_id) for item in heldout.items]
+
+
+def complaints_of_truth(truth: Truth) -> list[HeldOutRequest]:
+    """The sandbox's held-out requests; each is a conversation of its own."""
+    ids = [stable_hash("truth", prompt) for prompt in truth.prompts]
+    return [HeldOutRequest(EvalRequest(i, prompt), i) for i, prompt in zip(ids, truth.prompts, strict=True)]
+
+
+def feedback_judge(old: str, store: Store, folder: Path, dtype: str, seed: int) -> RewardJudge:
+    """Learns from the store's labels, starting from OLD's weights; kept in `folder`. Raises DataError if it is useless.
+
+    It starts from OLD and never from NEW: a model must not be its own judge.
+    """
+    if not (folder / "config.json").is_file():
+        settings = policy_settings(old, dtype)
+        fit_feedback_reward(folder, store, policy_source(old), FeedbackRewardSettings(), settings, MAX_LENGTH, seed)
+    return RewardJudge(str(folder), dtype, MAX_LENGTH)
+
+
+def judged_outcomes(
+    complaints: Sequence[HeldOutRequest], old: Mapping[str, Completion], new: Mapping[str, Completion], judge: PairJudge
+) -> tuple[list[Outcome], dict[str, int]]:
+    """Equal answers are a tie and are not judged. Second: the items that could not be compared, by reason."""
+    skipped: dict[str, int] = {}
+    pairs, outcomes = [], []
+    for item in complaints:
+        key = item.request.item_id
+        if key not in old or key not in new:
+            skipped["no answer"] = skipped.get("no answer", 0) + 1
+        elif old[key].text == new[key].text:
+            outcomes.append(Outcome(item.request, item.conversation_id, TIE, TIE))
+        else:
+            pairs.append((item, _pair(item, old[key], new[key])))
+    for (item, _), decided in zip(pairs, judge.decide([pair for _, pair in pairs]), strict=True):
+        if decided.value is None:
+            reason = f"unscored: {decided.unscored_reason}"
+            skipped[reason] = skipped.get(reason, 0) + 1
+        else:
+            outcomes.append(Outcome(item.request, item.conversation_id, 1 - decided.value, decided.value))
+    return outcomes, skipped
+
+
+def judge_estimate(complaints: Sequence[HeldOutRequest], judge: PairJudge, longest: str) -> CostEstimate | None:
+    """The most that the judge costs: all answers differ and are as long as `longest`. None for a local model."""
+    assumed = [
+        ReplyPair(c.request.item_id, c.conversation_id, c.request.messages, f"1 {longest}", f"2 {longest}")
+        for c in complaints
+    ]
+    return judge.estimate(assumed)
+
+
+def _pair(item: HeldOutRequest, old: Completion, new: Completion) -> ReplyPair:
+    request = item.request
+    finishes = (old.finish, new.finish)
+    return ReplyPair(request.item_id, item.conversation_id, request.messages, old.text, new.text, finishes)
+
+
+def true_outcomes(
+    complaints: Sequence[HeldOutRequest], old: Mapping[str, Completion], new: Mapping[str, Completion], truth: Truth
+) -> tuple[list[Outcome], dict[str, int]]:
+    """By the sandbox's truth. A prompt without an answer counts as an empty answer."""
+
+    def score(item: HeldOutRequest, answers: Mapping[str, Completion]) -> float:
+        answer = answers.get(item.request.item_id)
+        finish = answer.finish if answer else "stop"
+        return truth.scorer.score(item.request.messages, answer.text if answer else "", finish)
+
+    return [Outcome(c.request, c.conversation_id, score(c, old), score(c, new)) for c in complaints], {}
+
+
+def target_result(
+    by: str,
+    outcomes: Sequence[Outcome],
+    skipped: Mapping[str, int],
+    answers: tuple[Mapping[str, Completion], Mapping[str, Completion]],
+    look: int,
+    tests: int,
+) -> GuardResult:
+    """The gain: mean of NEW minus OLD, halved for a judge, so that it is the win rate minus 1/2.
+
+    Raises ConfigError if fewer than two conversations could be compared.
+    """
+    groups = [outcome.conversation_id for outcome in outcomes]
+    if len(set(groups)) < 2:
+        raise ConfigError(
+            f"target {by}: only {len(outcomes)} held-out requests could be compared ({dict(skipped) or 'no others'}). "
+            "Name a store with more labelled conversations (--store), or leave the target out: --target none."
+        )
+    by_truth = by == "oracle"
+    scale = 1.0 if by_truth else 0.5
+    gains = [scale * (outcome.new - outcome.old) for outcome in outcomes]
+    change = mean_change(gains, groups, levels_of(look, tests))
+    means = [sum(getattr(o, side) for o in outcomes) / len(outcomes) for side in ("old", "new")]
+    worse = sorted((o for o in outcomes if o.new < o.old), key=lambda o: stable_hash("lost", o.request.item_id))
+    lost = tuple(
+        LostItem(
+            request=outcome.request.messages[-1].content,
+            old=_text(answers[0], outcome),
+            new=_text(answers[1], outcome),
+            why="worse answer",
+        )
+        for outcome in worse[:3]
+    )
+    result = amount_result(by, "target", change, 0.0, (means[0], means[1]), look, tests)
+    return result.filled(skipped=dict(skipped), lost=lost)
+
+
+def _text(answers: Mapping[str, Completion], outcome: Outcome) -> str:
+    answer = answers.get(outcome.request.item_id)
+    return answer.text if answer else ""

@@ -1,0 +1,222 @@
+"""Defences against users who write to plant a behaviour (docs/poisoning.md). Each step drops rows by a named reason.
+
+A user writes requests, complaints and, in some apps, corrections. What they want the policy to say reaches a chosen
+reply when the policy reads it in the complaint and repeats it, or when the correction is the chosen reply. So a chosen
+reply is checked for words that a user put there.
+DEVIATION: the paper trusts every user.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from drift.config import DefenceSettings
+from drift.records import (
+    ChatMessage,
+    Conversation,
+    Drop,
+    FeedbackLabel,
+    PreferencePair,
+    PromptItem,
+    Reason,
+    stable_hash,
+)
+from drift.store import Store
+from drift.turns import as_text, request_index
+
+Labelled = Callable[[], Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]]
+
+LONGEST_RUN = 3
+"""Words of the longest run that is looked up."""
+FEWEST_USERS = 3
+"""A run that the model wrote by itself to fewer users than this is not its own."""
+COMMON_SHARE, MOST_USERS = 0.1, 1000
+"""A run that the model wrote by itself to this share of the users, or to this many, is common: it marks nothing."""
+ACCEPTED_BY, ACCEPTED_RATIO = 3, 4
+"""A reply is contested if at least so many other users took it without a complaint, and so many times as many as
+complained about it too."""
+
+# scripts without spaces are read character by character, everything else by word
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]|[^\W_\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Defence:
+    """The steps to take, and the store that shows what other users got and what the model writes by itself."""
+
+    settings: DefenceSettings
+    store: Store
+
+    @classmethod
+    def of(cls, settings: DefenceSettings, store: Store) -> "dict[str, Defence]":
+        """The stages' input `defence`; nothing if no step is on, so that a stage is what it was without it."""
+        return {} if settings == DefenceSettings() else {"defence": cls(settings, store)}
+
+    def fingerprint(self) -> str:
+        return stable_hash(self.settings.model_dump_json(), self.store.fingerprint())
+
+    def of_prompts(
+        self, found: Iterable[PromptItem | Drop], again: Callable[[], Iterable[PromptItem | Drop]]
+    ) -> Iterable[PromptItem | Drop]:
+        """The items that pass. `again` finds the same items: they may not fit into memory."""
+        return without_contested(found, again(), self.store.labelled) if self.settings.drop_contested else found
+
+    def of_pairs(
+        self, rows: Iterable[PreferencePair | Drop], items: Mapping[str, PromptItem]
+    ) -> Iterable[PreferencePair | Drop]:
+        """The pairs that pass. `items`: by prompt_id, with the complaints."""
+        if not self.settings.drop_echoes and self.settings.max_per_echo is None:
+            return rows
+        rows = list(rows)
+        return without_echoes(rows, items, self.settings, self.store.conversations, self._corrected(rows, items))
+
+    def _corrected(
+        self, rows: Sequence[PreferencePair | Drop], items: Mapping[str, PromptItem]
+    ) -> frozenset[tuple[str, int]]:
+        """The places, conversation and reply, of pairs whose chosen reply a user wrote as a correction."""
+        logged = {
+            (row.conversation_id, row.reply_index)
+            for row in rows
+            if isinstance(row, PreferencePair) and row.chosen[-1:] == (items[row.prompt_id].preferred,)
+        }
+        return frozenset(
+            place
+            for conversation in (self.store.conversations() if logged else ())
+            for rating in conversation.ratings
+            if rating.preferred and (place := (conversation.conversation_id, rating.reply_index)) in logged
+        )
+
+
+def without_echoes(
+    rows: Iterable[PreferencePair | Drop],
+    items: Mapping[str, PromptItem],
+    settings: DefenceSettings,
+    conversations: Callable[[], Iterable[Conversation]],
+    corrected: Collection[tuple[str, int]] = (),
+) -> Iterator[PreferencePair | Drop]:
+    """The pairs whose chosen reply takes over no more from its user than `settings` allow.
+
+    `conversations`: all those of the logs; they are read once. `corrected`: the places (conversation and reply) of
+    pairs whose chosen reply the user wrote. It is meant to bring new words, so it only counts towards `max_per_echo`.
+    """
+    rows = list(rows)
+    echoes = {
+        row.pair_id: echoed_runs(row, items[row.prompt_id], (row.conversation_id, row.reply_index) in corrected)
+        for row in rows
+        if isinstance(row, PreferencePair)
+    }
+    own = own_runs(conversations(), {run for runs in echoes.values() for run in runs})
+    taken: Counter[str] = Counter()
+    for row in rows:
+        runs = echoes[row.pair_id] - own.common if isinstance(row, PreferencePair) else frozenset()
+        if isinstance(row, Drop):
+            yield row
+        elif settings.drop_echoes and runs - own.known and (row.conversation_id, row.reply_index) not in corrected:
+            yield Drop(f"{row.prompt_id}/{row.pair_id}", "pairs", Reason.ECHOES_COMPLAINT)
+        elif settings.max_per_echo is not None and any(taken[run] >= settings.max_per_echo for run in runs):
+            yield Drop(f"{row.prompt_id}/{row.pair_id}", "pairs", Reason.ECHO_CAP)
+        else:
+            taken.update(runs)
+            yield row
+
+
+def echoed_runs(pair: PreferencePair, item: PromptItem, is_correction: bool = False) -> frozenset[str]:
+    """The runs of words that the chosen reply has in common with the complaint, and with nothing else that the policy
+    was shown: neither the conversation nor the disliked reply. All of a correction's runs come from the user."""
+    if not pair.chosen or (item.complaint is None and not is_correction):
+        return frozenset()
+    shown = item.prompt if item.rejected is None else (*item.prompt, item.rejected)
+    written = set(_runs(as_text(pair.chosen[-1])))
+    told = pair.chosen if is_correction or item.complaint is None else (item.complaint,)
+    return frozenset(_among(written, told) - _among(written, shown))
+
+
+class OwnRuns:
+    """What the model writes by itself. `known`: runs that it wrote to at least FEWEST_USERS users who had not written
+    them. `common`: those of nearly everyone."""
+
+    def __init__(self, users_of: Mapping[str, Collection[int]], users: int) -> None:
+        common = min(MOST_USERS, max(COMMON_SHARE * users, FEWEST_USERS))
+        self.known = {run for run, told in users_of.items() if len(told) >= FEWEST_USERS}
+        self.common = {run for run, told in users_of.items() if len(told) >= common}
+
+
+def own_runs(conversations: Iterable[Conversation], runs: Collection[str]) -> OwnRuns:
+    """Which of the `runs` the model writes by itself. A conversation in which the user wrote the run first does not
+    count: whoever plants words can have them repeated. A user counts once, however much they chat."""
+    wanted = set(runs)
+    users_of: dict[str, set[int]] = {run: set() for run in wanted}
+    users: dict[str, int] = {}
+    for conversation in conversations if wanted else ():
+        user = users.setdefault(conversation.user_key or conversation.conversation_id, len(users))
+        replies = [m for m in conversation.messages if m.role == "assistant"]
+        found = _among(wanted, replies)
+        if found:
+            found -= _among(found, [m for m in conversation.messages if m.role != "assistant"])
+        for run in found:
+            if len(users_of[run]) < MOST_USERS:
+                users_of[run].add(user)
+    return OwnRuns(users_of, len(users))
+
+
+def without_contested(
+    rows: Iterable[PromptItem | Drop], disliked: Iterable[PromptItem | Drop], labelled: Labelled
+) -> Iterator[PromptItem | Drop]:
+    """The items without those whose disliked reply other users took for the same request without a complaint.
+
+    `disliked`: the same items as `rows`, to know which replies to look for. `labelled`: all conversations.
+    """
+    asked = {key for item in disliked if isinstance(item, PromptItem) and (key := _exchange(item)) is not None}
+    took: dict[int, tuple[set[str], set[str]]] = {key: (set(), set()) for key in asked}
+    for conversation, labels in labelled() if asked else ():
+        user = conversation.user_key or conversation.conversation_id
+        complained = {label.reply_index for label in labels if label.label == "DSAT"}
+        for i, message in enumerate(conversation.messages):
+            if message.role == "assistant" and (request := request_index(conversation.messages, i)) is not None:
+                key = _key(conversation.messages[request].content, as_text(message))
+                sides = took.get(key)
+                if sides is not None and len(sides[i in complained]) < MOST_USERS:
+                    sides[i in complained].add(user)
+    for row in rows:
+        key = _exchange(row) if isinstance(row, PromptItem) else None
+        yield row if key is None or isinstance(row, Drop) else _uncontested(row, *took[key])
+
+
+def _uncontested(item: PromptItem, accepted: set[str], complained: set[str]) -> PromptItem | Drop:
+    own = {item.user_key or item.conversation_id}
+    others, complaints = len(accepted - own), len(complained - own)
+    if others >= ACCEPTED_BY and others >= ACCEPTED_RATIO * complaints:
+        return Drop(item.prompt_id, "prompts", Reason.CONTESTED)
+    return item
+
+
+def _exchange(item: PromptItem) -> int | None:
+    request = next((message.content for message in reversed(item.prompt) if message.role == "user"), None)
+    return None if request is None or item.rejected is None else _key(request, as_text(item.rejected))
+
+
+def _key(request: str, reply: str) -> int:
+    """Of a request and its reply, whatever the case, the spaces and the marks."""
+    return int(stable_hash(_WORD.findall(request.casefold()), _WORD.findall(reply.casefold())), 16)
+
+
+def _runs(text: str) -> Iterator[str]:
+    words = _WORD.findall(text.casefold())
+    for start in range(len(words)):
+        for end in range(start + 1, min(start + LONGEST_RUN, len(words)) + 1):
+            yield " ".join(words[start:end])
+
+
+def _among(wanted: Collection[str], messages: Iterable[ChatMessage]) -> set[str]:
+    """Which of the runs the messages hold. A text of megabytes is read word by word: none of its runs is kept."""
+    found: set[str] = set()
+    firsts = {run.split(" ", 1)[0] for run in wanted}
+    for message in messages if wanted else ():
+        words = [match[0] for match in _WORD.finditer(as_text(message).casefold())]
+        for start, word in enumerate(words):
+            if word in firsts:
+                for end in range(start + 1, min(start + LONGEST_RUN, len(words)) + 1):
+                    if (run := " ".join(words[start:end])) in wanted:
+                        found.add(run)
+    return found

@@ -1,0 +1,179 @@
+"""`drift gate` from end to end: real small policies, real servers, exit codes, resuming, and bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from drift.cli import app
+from drift.errors import ConfigError, DataError, DriftError, PrerequisiteError
+from drift.gate.guards import GUARDS
+from drift.gate.plan import GateSettings, plan_gate
+from drift.gate.results import read_gate
+from drift.gate.run import run_gate
+
+NO_STORE = ("perplexity", "kl")
+FORM = ("form", "length", "lists")
+
+
+def all_but(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in GUARDS if name not in names)
+
+
+def flags(names: tuple[str, ...]) -> list[str]:
+    return [flag for name in names for flag in ("--without", name)]
+
+
+def right_answer(body: dict) -> str:
+    """A server that can do sums: it reads "What is A + B?"."""
+    question = body["messages"][-1]["content"]
+    words = question.replace("?", "").split()
+    if "+" in words:
+        place = words.index("+")
+        return str(int(words[place - 1]) + int(words[place + 1]))
+    return "I do not know."
+
+
+@pytest.fixture
+def sums_only(tmp_path: Path) -> Path:
+    suite = tmp_path / "sums.jsonl"
+    rows = [{"prompt": f"What is {a} + {b}?", "number": a + b} for a in range(10) for b in range(6)]
+    suite.write_text("\n".join(map(json.dumps, rows)))
+    return suite
+
+
+def settings(out: Path, new: str, against: str, **more) -> GateSettings:
+    return GateSettings(**{"new": new, "against": against, "out": out, "target": "none", "without": all_but(), **more})
+
+
+def test_two_servers_one_of_which_forgot_its_sums(tmp_path, serve, said, sums_only):
+    """Equal servers pass; one that answers with other numbers fails by that suite. The answers are kept."""
+    good = serve(lambda path, body, number: said.chat(right_answer(body)))
+    bad = serve(lambda path, body, number: said.chat("1000"))
+    told: list[str] = []
+    one, other = f"{good.url}#good", f"{bad.url}#bad"
+    equal = run_gate(settings(tmp_path / "equal", one, one, suites=(str(sums_only),)), None, False, told.append)
+    assert equal is not None
+    assert (equal.verdict, equal.exit_code, equal.guards[0].old) == ("pass", 0, 1.0)
+    assert told[2].startswith("each model: at most 60 answers with 30,720 tokens")
+    worse = settings(tmp_path / "worse", other, one, suites=(str(sums_only),))
+    result = run_gate(worse, None, False, told.append)
+    assert result is not None
+    assert (result.verdict, result.exit_code) == ("fail", 3)
+    assert result.why[0].startswith("sums: change -")
+    assert result.guards[0].problems == {"wrong number": (0, 60)}
+    page = (tmp_path / "worse" / "report.html").read_text()
+    assert "Fail: the new model should not go out" in page
+    assert "What is" in page
+    asked = len(bad.chats())
+    again = run_gate(worse, None, False, told.append)
+    assert len(bad.chats()) == asked
+    assert again is not None
+    assert again.model_copy(update={"seconds": 0}) == result.model_copy(update={"seconds": 0})
+
+
+def test_a_dry_run_tells_the_cost_and_asks_nothing(tmp_path, serve, said):
+    server = serve(lambda path, body, number: said.chat("42"))
+    told: list[str] = []
+    model = f"{server.url}#m"
+    outcome = run_gate(settings(tmp_path / "out", model, model, without=NO_STORE), None, True, told.append)
+    assert outcome is None
+    assert server.chats() == []
+    assert told[0] == "guards: instructions, arithmetic, tools, over_refusal, refusal, sycophancy, form, length, lists"
+    assert told[2].startswith("each model: at most 1,400 answers with 153,600 tokens")
+    assert not (tmp_path / "out").exists()
+
+
+def test_small_policies_of_equal_weights(tmp_path, tiny_policy):
+    """A random policy is right about nothing, so every guard of answers is blind, which is no pass."""
+    given = ["gate", str(tiny_policy), "--against", str(tiny_policy), "--target", "none", "--items", "20", "--json"]
+    result = CliRunner().invoke(app, [*given, "--out", str(tmp_path / "out"), *flags(all_but("arithmetic"))])
+    assert result.exit_code == 4
+    printed = json.loads(result.stdout.splitlines()[-1])
+    assert printed["verdict"] == "undecided"
+    assert printed["why"] == ["arithmetic: OLD gets 1 of 20 right: this guard cannot see a loss"]  # a digit by chance
+    assert printed["left_out"] == [*all_but("arithmetic"), "target"]
+    assert printed["seen_in_training"] is None
+    assert Path(printed["report"]).is_file()
+
+
+def test_more_items_after_a_verdict_are_a_second_look(tmp_path, serve, said):
+    server = serve(lambda path, body, number: said.chat(right_answer(body)))
+    model = f"{server.url}#m"
+
+    def look(items: int) -> tuple[int, float]:
+        chosen = settings(tmp_path / "out", model, model, without=all_but("arithmetic"), items=items)
+        result = run_gate(chosen, None, False, lambda line: None)
+        assert result is not None
+        return result.look, round(result.confidence, 4)
+
+    assert [look(20), look(20), look(40), look(40)] == [(1, 0.96), (1, 0.96), (2, 0.995), (2, 0.995)]
+    assert len(server.chats()) == 40
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "message"),
+    [
+        ({"without": ("arithmetik",)}, ConfigError, "--without arithmetik: no such guard. Allowed: instructions"),
+        ({"margins": {"kl": 0.0}}, ConfigError, "--margin kl=0: a margin is above 0"),
+        ({"target": "users"}, ConfigError, "--target users: allowed: feedback, oracle, none"),
+        ({"items": 5}, ConfigError, "--items 5: at least 20"),
+        ({"without": ("form",)}, ConfigError, "length is measured on the answers to form: add --without length"),
+        ({"without": ()}, ConfigError, "perplexity and kl need conversations: name a store with --store DIR"),
+        ({"without": NO_STORE, "target": "feedback"}, ConfigError, "--target feedback learns from a store's labels"),
+        ({"without": NO_STORE, "target": "oracle"}, ConfigError, "--target oracle: only the sandbox has a truth"),
+        ({"without": all_but("arithmetic"), "suites": ("none.jsonl",)}, DataError, "none.jsonl: cannot be read"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_error_before_anything_is_asked(tmp_path, more, kind, message):
+    with pytest.raises(kind, match=message):
+        plan_gate(settings(tmp_path, "embedded", "embedded-2", **more), None)
+
+
+def test_a_server_has_no_weights(tmp_path):
+    with pytest.raises(ConfigError, match="which perplexity need: add --without perplexity"):
+        plan_gate(settings(tmp_path, "http://127.0.0.1:1/v1#m", "embedded", without=("kl",)), None)
+
+
+@pytest.mark.parametrize("source", ["logs", "replies.jsonl"])
+def test_replies_are_no_models(tmp_path, source):
+    with pytest.raises(ConfigError, match="needs models and not replies"):
+        run_gate(settings(tmp_path / "o", source, "embedded", without=all_but("arithmetic")), None, False, print)
+
+
+def test_a_missing_model_is_one_error(tmp_path):
+    chosen = settings(tmp_path / "o", str(tmp_path / "no"), str(tmp_path / "no"), without=all_but("arithmetic"))
+    with pytest.raises(PrerequisiteError, match="no such folder"):
+        run_gate(chosen, None, False, lambda line: None)
+
+
+def test_nothing_to_measure_is_an_error(tmp_path):
+    with pytest.raises(DriftError, match="nothing to measure"):
+        run_gate(
+            settings(tmp_path / "o", "embedded", "embedded", without=tuple(GUARDS)), None, False, lambda line: None
+        )
+
+
+def test_a_margin_on_the_command_line_is_a_number():
+    result = CliRunner().invoke(app, ["gate", "a", "--against", "b", "--margin", "arithmetic=low"])
+    assert isinstance(result.exception, ConfigError)
+    assert "--margin arithmetic=low: expected NAME=NUMBER" in str(result.exception)
+
+
+def test_the_command_is_there():
+    names = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
+    assert "gate" in names
+    assert isinstance(app, typer.Typer)
+
+
+def test_gate_json_holds_the_result(tmp_path, serve, said):
+    server = serve(lambda path, body, number: said.chat("42"))
+    model = f"{server.url}#m"
+    chosen = settings(tmp_path / "out", model, model, without=all_but(*FORM), items=20)
+    result = run_gate(chosen, None, False, lambda line: None)
+    assert read_gate(tmp_path / "out" / "gate.json") == result
+    assert result is not None
+    assert [guard.name for guard in result.guards] == list(FORM)
+    assert result.guards[1].change == 0.0

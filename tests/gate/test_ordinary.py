@@ -1,0 +1,100 @@
+"""Ordinary conversations: which replies are taken, and how far a policy moved on them; by hand."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from drift.config import PolicySettings
+from drift.errors import DataError
+from drift.gate.measure import measure_of_store
+from drift.gate.ordinary import OrdinaryMeasure, OrdinaryReply, kl_per_token, measure_ordinary, ordinary_replies
+from drift.policy.logps import reply_logps
+from drift.policy.model import load_policy
+from drift.records import ChatMessage, Conversation, FeedbackLabel, Message, Split
+from drift.store import Store
+
+
+def test_kl_by_hand():
+    """Old (1/2, 1/2), new (3/4, 1/4): ln(2/3) / 2 + ln(2) / 2; a second position without a difference halves it."""
+    old, new = torch.zeros(2, 2), torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]])
+    assert kl_per_token(old, new) == pytest.approx((math.log(2 / 3) + math.log(2)) / 4, abs=1e-6)
+    assert kl_per_token(new, new) == 0.0
+
+
+def chat(number: int, split: Split, reply: str = "It is fine.") -> Conversation:
+    messages = (Message("user", f"request {number}"), Message("assistant", reply), Message("user", "Thanks!"))
+    return Conversation(f"c{number:03}", "s", None, messages, split)
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    filled = Store(tmp_path / "store")
+    filled.add([chat(number, "test" if number % 2 else "train") for number in range(60)])
+    filled.add([chat(100, "test", reply=" ")])
+    filled.add_labels(
+        [FeedbackLabel("c001", 1, 2, "DSAT", "embedded", "1"), FeedbackLabel("c003", 1, 2, "SAT", "embedded", "1")]
+    )
+    return filled
+
+
+def test_only_held_out_conversations_without_a_complaint(store):
+    """30 of the test split, less the one with a complaint; the empty reply is none."""
+    found = ordinary_replies(store, 200)
+    assert {reply.conversation_id for reply in found} == {f"c{n:03}" for n in range(3, 60, 2)}
+    assert [reply.item_id for reply in ordinary_replies(store, 5)] == [reply.item_id for reply in found[:5]]
+
+
+def test_a_store_that_lost_its_conversations_is_one_error(tmp_path, store):
+    with pytest.raises(DataError, match="has no conversations"):
+        ordinary_replies(Store(tmp_path / "empty"), 200)
+
+
+def test_too_few_ordinary_replies_name_the_way_out(tmp_path):
+    few = Store(tmp_path / "few")
+    few.add([chat(number, "test") for number in range(7)])
+    with pytest.raises(DataError, match=r"only 7 held-out conversations without a complaint.*--without perplexity"):
+        ordinary_replies(few, 200)
+
+
+def test_equal_policies_have_not_moved_and_nothing_is_measured_twice(tiny_policy, tmp_path, store):
+    policy = load_policy(tiny_policy, PolicySettings())
+    replies = ordinary_replies(store, 3)
+    measured = measure_ordinary(policy, policy, replies, 200, tmp_path)
+    for reply in replies:
+        row = measured[reply.item_id]
+        (direct,) = reply_logps(policy, [reply.prompt], [(reply.reply, "stop")], 200)
+        assert direct is not None
+        assert (row.kl, row.tokens) == (0.0, direct.tokens)
+        assert row.old_logp == row.new_logp == pytest.approx(direct.total, abs=1e-3)
+    file: Path = next(tmp_path.glob("ordinary-*.jsonl"))
+    before = file.read_bytes()
+    assert measure_ordinary(policy, policy, replies, 200, tmp_path) == measured
+    assert file.read_bytes() == before
+
+
+def test_a_reply_that_does_not_fit_is_counted(tiny_policy, tmp_path, store):
+    policy = load_policy(tiny_policy, PolicySettings())
+    replies = ordinary_replies(store, 3)
+    assert measure_ordinary(policy, policy, replies, 10, tmp_path) == {}
+    assert measure_of_store("perplexity", replies, {}, 0.1, 1, 2) is None
+
+
+def test_the_guards_of_the_store_by_hand():
+    """Two replies of 10 tokens, log-probs -10 and -20 of OLD, -12 and -24 of NEW: .2 and .4 nats per token."""
+    replies = [
+        OrdinaryReply(c, c, (ChatMessage("user", "a"),), ChatMessage("assistant", "b"), "stop", None) for c in "xyz"
+    ]
+    measures = {
+        "x": OrdinaryMeasure("x", -10.0, -12.0, 10, 0.1),
+        "y": OrdinaryMeasure("y", -20.0, -24.0, 10, 0.3),
+    }
+    perplexity = measure_of_store("perplexity", replies, measures, 0.1, 1, 2)
+    kl = measure_of_store("kl", replies, measures, 0.2, 1, 2)
+    assert perplexity is not None
+    assert kl is not None
+    assert perplexity.change == pytest.approx(-0.3)
+    assert (perplexity.old, perplexity.new) == (pytest.approx(math.exp(1.5)), pytest.approx(math.exp(1.8)))
+    assert perplexity.skipped == {"too long, or not shown by the template": 1}
+    assert (kl.change, kl.new) == (pytest.approx(-0.2), pytest.approx(0.2))

@@ -1,0 +1,129 @@
+"""Changes of paired outcomes: bounds by hand, verdicts at the margin, planning, and the rates over many repeats."""
+
+import math
+
+import numpy as np
+import pytest
+
+from drift.gate.paired import (
+    Change,
+    Levels,
+    design_effect,
+    further_items,
+    mean_change,
+    rate_change,
+    tango_z,
+    verdict_on,
+)
+
+TWO_SIDED_95 = Levels(0.025, 0.025)
+
+
+def test_at_no_change_the_score_is_mcnemars():
+    assert tango_z(lost=4, gained=12, items=100, change=0.0) == pytest.approx((12 - 4) / math.sqrt(12 + 4))
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "items", "change"), [(9, 2, 80, -0.05), (1, 7, 44, 0.1), (20, 12, 200, -0.1)]
+)
+def test_the_score_is_that_of_the_constrained_maximum_likelihood(lost: int, gained: int, items: int, change: float):
+    """The oracle maximises the multinomial likelihood under gained share = lost share + change by search."""
+    shares = np.linspace(max(0.0, -change) + 1e-9, (1 - change) / 2 - 1e-9, 2_000_001)
+    likelihoods = lost * np.log(shares) + gained * np.log(shares + change)
+    likelihoods += (items - lost - gained) * np.log(1 - 2 * shares - change)
+    best = shares[likelihoods.argmax()]
+    expected = (gained - lost - items * change) / math.sqrt(items * (2 * best + change - change**2))
+    assert tango_z(lost, gained, items, change) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_bounds_are_where_the_score_is_two_standard_errors():
+    change = rate_change(lost=9, gained=2, items=80, margin=0.05, levels=TWO_SIDED_95)
+    assert tango_z(9, 2, 80, change.low) == pytest.approx(1.95996, abs=1e-4)
+    assert tango_z(9, 2, 80, change.high) == pytest.approx(-1.95996, abs=1e-4)
+
+
+def test_without_any_differing_item_the_bounds_are_not_zero():
+    """z(d) = n |d| / sqrt(n |d| (1 - |d|)), so the bound is z^2 / (n + z^2): 3.8415 / 203.8415."""
+    change = rate_change(lost=0, gained=0, items=200, margin=0.05, levels=TWO_SIDED_95)
+    assert change.low == pytest.approx(-3.8415 / 203.8415, abs=1e-5)
+    assert change.high == pytest.approx(3.8415 / 203.8415, abs=1e-5)
+
+
+def test_gaining_and_losing_are_mirrors():
+    lost, gained = (rate_change(*pair, 80, 0.05, TWO_SIDED_95) for pair in ((9, 2), (2, 9)))
+    assert lost.value == pytest.approx(-7 / 80)
+    assert (lost.low, lost.high) == (pytest.approx(-gained.high), pytest.approx(-gained.low))
+
+
+def test_no_items_cannot_be_compared():
+    with pytest.raises(ValueError, match="no items"):
+        rate_change(0, 0, 0, 0.05, TWO_SIDED_95)
+    with pytest.raises(ValueError, match="fewer than two"):
+        mean_change([1.0, 2.0], ["a", "a"], TWO_SIDED_95)
+
+
+def test_the_mean_has_students_interval():
+    """1, 2, 3: mean 2, standard error 1 / sqrt(3), t(2) = 4.3027."""
+    change = mean_change([1.0, 2.0, 3.0], None, TWO_SIDED_95)
+    assert (change.value, change.items) == (2.0, 3)
+    assert change.high - change.value == pytest.approx(4.30265 / math.sqrt(3), abs=1e-4)
+
+
+def test_items_of_one_conversation_count_together():
+    """Two conversations with residuals -2 and +2 (sums of three items each): variance (4 + 4) * 2 / 36."""
+    change = mean_change([0.0, 0.0, 1.0, 1.0, 2.0, 2.0], list("aaabbb"), TWO_SIDED_95)
+    assert change.value == 1.0
+    assert change.per_item / change.items == pytest.approx((4 + 4) * 2 / 36)
+
+
+def test_items_of_one_group_count_as_fewer():
+    """Pairs of equal changes: twice the variance, so half the items. Single items: no effect."""
+    changes = [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0] * 5
+    pairs = [place // 2 for place in range(len(changes))]
+    effect = design_effect(changes, pairs)
+    assert effect == pytest.approx(2 * (20 / 19) / (40 / 39))
+    assert design_effect(changes, list(range(40))) == 1.0
+    assert design_effect([0.0] * 40, pairs) == 1.0
+    half, of_pairs = rate_change(5, 5, 20, 0.05, TWO_SIDED_95), rate_change(10, 10, 40, 0.05, TWO_SIDED_95, 2.0)
+    assert (of_pairs.low, of_pairs.high) == (pytest.approx(half.low), pytest.approx(half.high))
+    assert of_pairs.items == 40
+
+
+def some_change(value: float, low: float, high: float, fail_low: float, fail_high: float, items: int = 200) -> Change:
+    return Change(items, value, low, high, fail_low, fail_high, per_item=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "both_sides", "verdict"),
+    [
+        (some_change(0.0, -0.04, 0.04, -0.06, 0.06), False, "pass"),
+        (some_change(-0.02, -0.06, 0.02, -0.08, 0.04), False, "undecided"),
+        (some_change(-0.10, -0.14, -0.06, -0.16, -0.051), False, "fail"),
+        (some_change(-0.10, -0.14, -0.06, -0.16, -0.049), False, "undecided"),
+        (some_change(0.30, 0.20, 0.40, 0.10, 0.50), False, "pass"),
+        (some_change(0.30, 0.20, 0.40, 0.10, 0.50), True, "fail"),
+        (some_change(0.04, 0.01, 0.07, 0.00, 0.08), True, "undecided"),
+    ],
+)
+def test_verdicts_at_a_margin_of_five_points(change: Change, both_sides: bool, verdict: str):
+    assert verdict_on(change, 0.05, both_sides) == verdict
+
+
+def test_how_many_more_items_would_decide():
+    """1.96^2 * 0.1 / 0.03^2 = 426.8: of these 200 are there."""
+    change = some_change(-0.02, -0.06, 0.02, -0.08, 0.04)
+    assert further_items(change, 0.05, False, TWO_SIDED_95) == 427 - 200
+
+
+def test_no_number_of_items_decides_at_the_margin_itself():
+    assert further_items(some_change(-0.05, -0.1, 0.0, -0.1, 0.0), 0.05, False, TWO_SIDED_95) is None
+    assert further_items(some_change(-0.0501, -0.1, 0.0, -0.1, 0.0), 0.05, False, TWO_SIDED_95) is None
+
+
+def test_at_the_margin_a_loss_passes_as_rarely_as_stated():
+    """500 repeats of 200 items with 15 % lost and 10 % gained, so exactly 5 points: passes in 2.5 % +- 4 sigma."""
+    rng, passed = np.random.default_rng(0), 0
+    for _ in range(500):
+        lost, gained, _ = rng.multinomial(200, (0.15, 0.10, 0.75))
+        passed += verdict_on(rate_change(lost, gained, 200, 0.05, TWO_SIDED_95), 0.05, False) == "pass"
+    assert passed / 500 < 0.025 + 4 * math.sqrt(0.025 * 0.975 / 500)
