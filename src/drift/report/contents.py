@@ -16,12 +16,14 @@ from drift.evaluation.results import (
     read_trial,
 )
 from drift.gate.results import GateResult, read_gate
+from drift.live.results import Readout, read_result
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
 from drift.report.measures import Assumption, Kind, assumptions, kinds
 from drift.rundir import RunView, layout, load_run
 from drift.rundir.chain import Link, ancestors, link_of, parent_folder
+from drift.store import first_store
 from drift.turns import as_text
 
 EXAMPLES = 10
@@ -92,7 +94,8 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """`guidance`: what each iteration of `guided_share: auto` measured before it sampled."""
+    """`guidance`: what each iteration of `guided_share: auto` measured before it sampled; `live`: the latest readout of
+    `drift live` on the run's store."""
 
     run: RunView
     model: Path | None
@@ -104,6 +107,7 @@ class Contents:
     assumptions: tuple[Assumption, ...]
     guidance: tuple[GuidanceTrial, ...] = ()
     exploration: ExplorationSummary | None = None
+    live: Readout | None = None
     gate: GateResult | None = None
     generation_0: Phase | None = None
     """In a chain: the model that its first run started from, on the same held-out prompts as the phases."""
@@ -191,6 +195,7 @@ def read_contents(path: Path) -> Contents:
             read_trial(file) for k in run.iterations if (file := run.file(f"{layout.guidance(k)}/{layout.GUIDANCE}"))
         ),
         exploration=read_exploration(explored) if (explored := run.file(layout.EXPLORATION)) else None,
+        live=read_result(store.path) if (store := first_store(run.store_folders)) else None,
         gate=read_gate(gated) if (gated := run.file(layout.GATE)) else None,
         generation_0=_phase(run, layout.GENERATION_0, "base"),
     )
