@@ -195,7 +195,7 @@ def pairs_for(counts: Mapping[str, int], answer: Answer, seed: int, unasked: set
 
 def learn(start: Path, pairs: list[PreferencePair], out: Path, epochs: int) -> Path:
     """A policy trained on the chosen replies."""
-    if (out / "policy").is_dir():
+    if (out / "policy" / "config.json").is_file():
         return out / "policy"
     out.mkdir(parents=True, exist_ok=True)
     policy = PolicySettings()

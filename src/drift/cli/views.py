@@ -267,6 +267,7 @@ def show_comparison(done: "FinishedComparison", as_json: bool) -> None:
 def show_gate(result: "GateResult", folder: Path, as_json: bool) -> None:
     """The target and the guards as a table, then the verdict and what stands in the way of a pass."""
     from drift.gate.verdict import amounts
+    from drift.rundir import layout
 
     title = f"{result.new} against {result.against}"
     table = Table(title=title, title_justify="left", box=None)
@@ -282,9 +283,9 @@ def show_gate(result: "GateResult", folder: Path, as_json: bool) -> None:
     seen = result.seen_in_training
     console.print("items seen in training: " + ("not known, no model is a run" if seen is None else f"{seen} left out"))
     console.print(f"verdict: {_COLOURED.get(result.verdict, result.verdict)}")
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, markup=False)
+    console.print(f"report: {folder / layout.REPORT}", soft_wrap=True, markup=False)
     if as_json:
-        summary_json({**result.plain(), "report": str(folder / "report.html")})
+        summary_json({**result.plain(), "report": str(folder / layout.REPORT)})
 
 
 _COLOURED = {"pass": "[green]pass[/green]", "fail": "[red]fail[/red]", "undecided": "[yellow]undecided[/yellow]"}
