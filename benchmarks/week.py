@@ -4,13 +4,16 @@
 
 The base serves the first users; each generation then serves other users, and the next one learns from their chats, with
 `from` as in docs/production.md. All chats go into one store. Prints the true utility of held-out prompts (temperature
-1) of the base and of each generation. The same command resumes.
+1) of the base and of each generation, and the verdict of the gate on each generation against the one before it. The
+same command resumes.
 """
 
 import argparse
 import json
 import shutil
+import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import orjson
@@ -20,7 +23,11 @@ from drift.config import Config, DeploymentSettings, load_config
 from drift.evaluation.results import read_evaluation
 from drift.experiments import demo
 from drift.experiments.simulation import sandbox_truth, simulate
+from drift.gate.guards import GUARDS, OF_STORE
+from drift.gate.plan import GateSettings
+from drift.gate.run import run_gate
 from drift.policy.model import source_of
+from drift.records import Truth
 from drift.run import run_config
 from drift.rundir import layout, load_run
 from drift.rundir.chain import link_of
@@ -49,6 +56,7 @@ def main() -> None:
         folders.append(arguments.out / f"generation-{k}")
     result = {
         "generations": [_utility(folders[0], layout.BASE), *map(_kept_utility, folders)],
+        "gate": [gate(new, old, truth) for old, new in pairwise(["embedded", *map(str, folders)])],
         "conversations": [link_of(load_run(folder)).conversations for folder in folders],
         "pairs": [link_of(load_run(folder)).pairs for folder in folders],
         "seconds": round(time.monotonic() - started, 1),
@@ -84,6 +92,17 @@ def serve(chats: Path, policy: Path | str, cfg: Config, k: int, turns: int, seed
         file.write_bytes(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
     (work / "logs").rename(chats)
     shutil.rmtree(work)
+
+
+def gate(new: str, old: str, truth: Truth) -> str:
+    """The verdict of `drift gate` by the true utility, with the guards that these toy policies are not blind for."""
+    settings = GateSettings(
+        new=new, against=old, out=Path(new) / "gate", target="oracle", max_new_tokens=64,
+        without=tuple(name for name in GUARDS if name not in OF_STORE),
+    )  # fmt: skip
+    result = run_gate(settings, truth, False, lambda line: print(line, file=sys.stderr))
+    assert result is not None
+    return result.verdict
 
 
 def _utility(run: Path, folder: str) -> float:

@@ -178,6 +178,8 @@ def _check(settings: GateSettings, suites: Mapping[str, Path]) -> None:
         raise ConfigError("--suite: two files have the same name; rename one.")
     if settings.target not in TARGETS:
         raise ConfigError(f"--target {settings.target}: allowed: {', '.join(TARGETS)}, or name a --judge.")
+    if settings.target == "none" and (settings.judge or settings.reward_model):
+        raise ConfigError("--target none asks nobody: remove it, or the judge or reward model.")
     if settings.items < FEWEST_ITEMS:
         raise ConfigError(f"--items {settings.items}: at least {FEWEST_ITEMS}.")
     if "form" in settings.without and (left := [name for name in OF_FORM if name not in settings.without]):
