@@ -78,7 +78,9 @@ def test_a_base_that_changed_under_its_adapter_is_refused(adapter_run, tmp_path)
     former = weights.read_bytes()
     try:
         weights.write_bytes(former[:-4] + b"\0\0\0\0")
-        with pytest.raises(PrerequisiteError, match=r"trained on .*base, whose files have changed since.*Put the former"):
+        with pytest.raises(
+            PrerequisiteError, match=r"trained on .*base, whose files have changed since.*Put the former"
+        ):
             deliver(adapter_run.run, tmp_path / "out", Delivery(merge=True))
     finally:
         weights.write_bytes(former)
