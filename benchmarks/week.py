@@ -5,8 +5,8 @@ end, the base and the last generation serve side by side, and `drift live` compa
 
 The base serves the first users; each generation then serves other users, and the next one learns from their chats, with
 `from` as in docs/production.md. All chats go into one store. Prints the true utility of held-out prompts (temperature
-1) of the base and of each generation; the gate's verdict on each generation against the base (target: the sandbox's
-truth; guards: perplexity and KL on the store's ordinary conversations, because tiny policies can do nothing of what the
+1) of the base and of each generation; the gate's verdict on each generation against the one before (target: the
+sandbox's truth; guards: perplexity and KL on the store's ordinary conversations, because tiny policies can do nothing of what the
 others ask); and the live readout of the last days. The same command resumes.
 """
 
@@ -14,6 +14,7 @@ import argparse
 import json
 import shutil
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import orjson
@@ -63,7 +64,7 @@ def main() -> None:
     live = measure_live(arguments.out, folders[-1], config(arguments.out, 1, arguments.seed, []), arguments.turns)
     result = {
         "generations": [_utility(folders[0], layout.BASE), *map(_kept_utility, folders)],
-        "gate": [gate(folder, folders[0], truth, arguments.prompts) for folder in folders],
+        "gate": [gate(new, old, truth) for old, new in pairwise(["embedded", *map(str, folders)])],
         "live": live,
         "conversations": [link_of(load_run(folder)).conversations for folder in folders],
         "pairs": [link_of(load_run(folder)).pairs for folder in folders],
@@ -102,18 +103,12 @@ def serve(chats: Path, policy: Path | str, cfg: Config, k: int, turns: int, seed
     shutil.rmtree(work)
 
 
-def gate(run: Path, first: Path, truth: Truth, prompts: int) -> str:
-    """The verdict on a generation against the model that the chain began with."""
+def gate(new: str, old: str, truth: Truth) -> str:
+    """The verdict by the true utility, with the guards that these tiny policies are not blind for."""
     settings = GateSettings(
-        new=str(run),
-        against=str(load_config(first / layout.CONFIG).policy.model),
-        out=run / "gate",
-        target="oracle",
+        new=new, against=old, out=Path(new) / "gate", target="oracle", max_new_tokens=64,
         without=tuple(name for name in GUARDS if name not in OF_STORE),
-        max_prompts=prompts,
-        max_new_tokens=64,
-        temperature=1.0,
-    )
+    )  # fmt: skip
     result = run_gate(settings, truth, dry_run=False, tell=report_note)
     assert result is not None, "not a dry run"
     return result.verdict
