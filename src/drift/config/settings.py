@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from drift.config.cluster import ClusterSettings
 from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, check_loss, known_recipe, share_or_auto
 from drift.config.section import Settings
@@ -371,11 +372,14 @@ class Config(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     parent: str | None = Field(default=None, alias="from")
     generation: GenerationSettings = GenerationSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
     @model_serializer(mode="wrap")
     def _without_unused_chain(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run that starts from no other is written, and named, as before there were chains."""
+        """A run that starts from no other is written, and named, as before there were chains. Where it works is not
+        part of it."""
         tree = plain(self)
+        del tree["cluster"]
         chain = {"from": tree.pop("parent"), "generation": tree.pop("generation")}
         return tree | {name: value for name, value in chain.items() if value != _NO_CHAIN[name]}
 
