@@ -57,7 +57,9 @@ def test_a_piece_that_always_kills_its_process_is_named():
     with closing(Processes(1, retries=3)) as engine:
         results = engine.each(pieces.die, [0, 1])
         assert next(results)[1].of == 0
-        with pytest.raises(DriftError, match=r"^piece 1: its process died 3 times \(SIGKILL\)\. .*run the same command"):
+        with pytest.raises(
+            DriftError, match=r"^piece 1: its process died 3 times \(SIGKILL\)\. .*run the same command"
+        ):
             next(results)
 
 
@@ -142,4 +144,6 @@ def test_ray_is_not_imported_without_a_cluster(tmp_path: Path):
         "    with open_engine(ClusterSettings(address=address), Path('.')) as engine: print(engine.workers)\n"
         "assert 'ray' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=True)
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=True
+    )

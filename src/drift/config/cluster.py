@@ -17,8 +17,8 @@ def known_address(address: str | None) -> str | None:
         return address
     if address.startswith("ray://"):
         raise ValueError(
-            f"{address} is Ray's client, which needs other ports and holds every result in one proxy process: run drift "
-            "on a node of the cluster and give its HOST:PORT, for example 10.0.0.1:6379"
+            f"{address} is Ray's client, whose proxy process every result would pass through: run drift on a node of "
+            "the cluster and give its HOST:PORT, for example 10.0.0.1:6379"
         )
     if not _HOST_PORT.fullmatch(address):
         raise ValueError(f"{address!r} is no address of a cluster: allowed are `local` and HOST:PORT")

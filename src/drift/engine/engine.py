@@ -49,7 +49,8 @@ class Local:
             yield number, work(piece)
 
 
-_engine: ContextVar[Engine] = ContextVar("engine", default=Local())
+_THIS_PROCESS = Local()
+_engine: ContextVar[Engine] = ContextVar("engine", default=_THIS_PROCESS)
 
 
 def current_engine() -> Engine:

@@ -7,10 +7,12 @@ from pathlib import Path
 from drift.disk import atomic_write
 from drift.rundir.fingerprints import code_version
 
+_REMEDY = "Every node must see the store and the run folder under the same path, for example on NFS or Lustre."
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one node sees. `files`: names in the folder; None if it has no such folder, or cannot write there (`why`)."""
+    """What one node sees. `files`: names in the folder; None if it has no such folder or cannot write there (`why`)."""
 
     node: str
     code: str
@@ -39,16 +41,9 @@ def trouble_of(folder: Path, own: Sight, first: Sequence[Sight], second: Sequenc
                 "every node and start Ray there again."
             )
         if sight.files is None:
-            return (
-                f"node {sight.node} does not see {folder} as this one does ({sight.why}). Every node must see the store "
-                "and the run folder under the same path, for example on NFS or Lustre."
-            )
+            return f"node {sight.node} does not see {folder} as this one does ({sight.why}). {_REMEDY}"
     everyone = {sight.node for sight in (own, *first)}
     for sight in second:
         if missing := everyone - (sight.files or frozenset()):
-            return (
-                f"node {sight.node} does not see what {min(missing)} wrote into {folder}. Every node must see the store "
-                "and the run folder under the same path, for example on NFS or Lustre."
-            )
+            return f"node {sight.node} does not see what {min(missing)} wrote into {folder}. {_REMEDY}"
     return None
-

@@ -108,12 +108,11 @@ class OnRay:
     def _on_all(self, nodes: Sequence[dict[str, Any]], folder: Path) -> list[Sight]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        tasks = [
-            self._task.options(
-                num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(partial(look, folder), f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}")
-            for node in nodes
-        ]
+        tasks = []
+        for node in nodes:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = self._task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+            tasks.append(task.remote(partial(look, folder), f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"))
         try:
             answers: list[Answer] = self._ray.get(tasks)
         except self._ray.exceptions.RayError as error:
@@ -123,9 +122,7 @@ class OnRay:
             ) from None
         return [found.unwrapped() for found in answers]
 
-    def _start(
-        self, work: Any, pieces: Sequence[Any], number: int, started: dict[Any, tuple[int, float]]
-    ) -> None:
+    def _start(self, work: Any, pieces: Sequence[Any], number: int, started: dict[Any, tuple[int, float]]) -> None:
         task = self._task.options(num_cpus=1, max_retries=0, name=name_of(pieces[number])[:80]).remote(
             work, pieces[number]
         )
