@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import orjson
+
 from drift.errors import ConfigError, DataError, DriftError, NothingToTrainOn, PrerequisiteError, disk_trouble
 from drift.progress import report_progress
 from drift.records import json_of
@@ -84,7 +86,7 @@ def in_pieces(
         report_progress(len(results), len(pieces))
         for place, result in current_engine().each(work, [pieces[number] for number in missing]):
             results[missing[place]] = result
-            finished.append(missing[place], result)
+            finished.append(missing[place], orjson.loads(orjson.dumps(result, option=orjson.OPT_NON_STR_KEYS)))
             report_progress(len(results), len(pieces))
     return [results[number] for number in range(len(pieces))]
 

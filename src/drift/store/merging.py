@@ -5,12 +5,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from pathlib import Path
 
 import pyarrow as pa
 
 from drift.records import Conversation, Message, Rating, RatingKind
-from drift.store.rows import NUMBERS, content_hash, conversation_batch, conversation_of, joined, with_numbers
-from drift.store.runs import ALL_IDS, IdRange, Run, merged
+from drift.store.rows import (
+    ALL_IDS,
+    NUMBERS,
+    IdRange,
+    content_hash,
+    conversation_batch,
+    conversation_of,
+    file_batches,
+    file_bytes,
+    joined,
+    with_numbers,
+    write_conversations,
+)
+from drift.store.runs import Run, id_ranges, merged, runs_in
 
 _COMPARED = ("content_hash", "user_key", "family")
 """Versions are equal if these columns are: content_hash leaves out the columns that depend on the store's salt."""
@@ -25,6 +38,28 @@ class AddSummary:
     accepted: int = 0
     updated: int = 0
     duplicate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MergedRange(AddSummary):
+    """Of one range of ids. `rewritten`: ids of stored conversations whose messages changed."""
+
+    rewritten: tuple[str, ...] = ()
+
+
+def merge_range(
+    out: Path, stored: Sequence[Path], added: Sequence[Path], number: int, ranges: int, this_write: int
+) -> MergedRange:
+    """Merge one range of ids: the files of the store with the runs that others wrote, in the order of `added`.
+
+    `out`: the Parquet file of the range. `number`: of the range, among `ranges`.
+    """
+    ids, merge = id_ranges(ranges)[number], Merge(this_write)
+    new = [runs_in(path, number) for path in added]
+    size = sum(runs.bytes for runs in new) + sum(map(file_bytes, stored)) // ranges
+    old = itertools.chain.from_iterable(file_batches(path, ids=ids) for path in stored)
+    write_conversations(out, merge.tables(old, [run for runs in new for run in runs.runs], size, ids))
+    return MergedRange(**merge.tally, rewritten=tuple(sorted(merge.rewritten)))
 
 
 class Merge:

@@ -4,26 +4,26 @@ Runs that other processes merge are cut at the borders of ranges of ids and comp
 of its blocks, so that a range is read without the rest.
 """
 
+import itertools
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
 from drift.records import Conversation
-from drift.store.rows import CONVERSATION, conversation_batch, slices
+from drift.store.rows import ALL_IDS, CONVERSATION, IdRange, conversation_batch, slices
 
 RUN_CHARACTERS = 12_000_000  # characters of text that are sorted in memory before a run goes to disk
 READ_BYTES = 2**17  # of each run in memory while runs are merged: there may be hundreds of them
 WINDOW_BYTES = 2**23  # of all runs together that are merged at once
 
 MOST_RANGES = 2**12
-IdRange = tuple[str, str | None]
-"""Ids from the first on and before the second; None: to the end."""
-ALL_IDS: IdRange = ("", None)
 Block = tuple[int, int, int, int, int]
 """Of a run: the number of its range, of its run, its place in the file, its size there, and its size unpacked."""
 Run = Iterator[pa.RecordBatch]
@@ -89,16 +89,32 @@ class Runs:
             begin = stop
 
 
-def runs_in(file: BinaryIO, number: int) -> list[Run]:
-    """The runs of a completed file in one range of ids."""
-    handle, end = file.fileno(), os.fstat(file.fileno()).st_size
-    (ranges,) = _numbers(handle, end - 8, 1)
-    starts = end - 8 - 8 * ranges
-    first, last = _numbers(handle, starts + 8 * number, 2)
-    (blocks,) = _numbers(handle, end - 16, 1)  # of the whole file: the last start is its end
-    table = _numbers(handle, starts - 40 * (blocks - first), 5 * (last - first)).reshape(-1, 5)
+@dataclass(frozen=True, slots=True)
+class RunsOfRange:
+    """The runs of a completed file in one range of ids. `bytes`: unpacked."""
+
+    runs: list[Run]
+    bytes: int
+
+
+def runs_in(path: Path, number: int) -> RunsOfRange:
+    """Find the runs of a completed file in the range of this number. Its blocks are read when their turn comes."""
+    with path.open("rb") as file:
+        handle, end = file.fileno(), os.fstat(file.fileno()).st_size
+        (ranges,) = _numbers(handle, end - 8, 1)
+        starts = end - 8 - 8 * ranges
+        first, last = _numbers(handle, starts + 8 * number, 2)
+        (blocks,) = _numbers(handle, end - 16, 1)  # of the whole file: the last start is its end
+        table = _numbers(handle, starts - 40 * (blocks - first), 5 * (last - first)).reshape(-1, 5)
     runs = np.split(table, np.flatnonzero(np.diff(table[:, 1])) + 1) if len(table) else []
-    return [_read(handle, run.tolist(), packed=True) for run in runs]
+    return RunsOfRange([_read_from(path, run.tolist()) for run in runs], int(table[:, 4].sum()))
+
+
+def _read_from(path: Path, blocks: Sequence[Sequence[int]]) -> Run:
+    """The blocks of a run, each with the file open for a moment: there may be more files than a process may open."""
+    for block in blocks:
+        with path.open("rb") as file:
+            yield from _read(file.fileno(), [block], packed=True)
 
 
 def _numbers(handle: int, place: int, count: int) -> np.ndarray:

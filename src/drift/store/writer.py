@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +14,7 @@ import pyarrow as pa
 from drift.records import Conversation, stable_hash
 from drift.store.folder import Folder
 from drift.store.forgotten import copy_without
-from drift.store.merging import AddSummary, Merge
+from drift.store.merging import AddSummary, Merge, MergedRange
 from drift.store.rows import Quarantined, file_batches, file_bytes, write_conversations
 from drift.store.runs import Runs
 
@@ -31,6 +31,20 @@ class StoreWriter:
         self._merge = Merge(self._manifest.generation + 1)
 
     @property
+    def stored(self) -> list[Path]:
+        """The files of stored conversations, ordered by id."""
+        return [self._folder.path / name for name in self._manifest.conversations]
+
+    @property
+    def this_write(self) -> int:
+        """The number that this write gets if it adds or changes something."""
+        return self._manifest.generation + 1
+
+    @property
+    def salt(self) -> str:
+        return self._manifest.salt
+
+    @property
     def spill(self) -> Path:
         """A folder for what does not fit into memory; it is deleted with the transaction."""
         return self._staging
@@ -38,6 +52,10 @@ class StoreWriter:
     def user_key(self, user: str) -> str:
         """A user's name in this store: a hash with the store's own salt."""
         return _user_key(self._manifest.salt, user)
+
+    def pieces(self, name: str, plan: str) -> Path:
+        """A folder for the pieces of this work, as `Store.pieces` for a store that nobody else writes."""
+        return self._folder.pieces_of(name, plan)
 
     def add(self, conversation: Conversation) -> None:
         """Add a conversation, or another version of a stored one."""
@@ -49,14 +67,27 @@ class StoreWriter:
 
     def commit(self) -> AddSummary:
         """Merge what was added with what is stored. From here on it counts."""
-        manifest, new = self._manifest, self._staging / "merged.parquet"
+        new = self._staging / "merged.parquet"
         write_conversations(new, self._winners())
+        return self._commit([new])
+
+    def commit_ranges(self, files: Sequence[Path], ranges: Sequence[MergedRange]) -> AddSummary:
+        """As `commit`, of conversations that other processes merged range by range (`merge_range`) into `files`."""
+        for merged in ranges:
+            self._merge.tally.update(accepted=merged.accepted, updated=merged.updated, duplicate=merged.duplicate)
+            self._merge.rewritten.update(merged.rewritten)
+        return self._commit(files)
+
+    def _commit(self, files: Sequence[Path]) -> AddSummary:
+        manifest = self._manifest
         if self._merge.tally["accepted"] or self._merge.tally["updated"]:
             generation = manifest.generation + 1
-            name = f"conversations/{generation:06d}.parquet"
-            self._folder.move_in(new, name)
+            parts = [""] if len(files) == 1 else [f"-{number:04d}" for number in range(len(files))]
+            names = tuple(f"conversations/{generation:06d}{part}.parquet" for part in parts)
+            for file, name in zip(files, names, strict=True):
+                self._folder.move_in(file, name)
             labels = tuple(self._still_valid(file, generation) for file in manifest.labels)
-            changes = {"generation": generation, "conversations": (name,), "labels": labels}
+            changes = {"generation": generation, "conversations": names, "labels": labels}
             manifest = manifest.model_copy(update=changes)
         self._commit_quarantine()
         self._folder.save(manifest)
@@ -95,6 +126,37 @@ class StoreWriter:
             with all_notes.open("wb") as out:
                 out.writelines(itertools.compress(_lines(files), first))
             self._folder.move_in(all_notes, self._folder.quarantine.name)
+
+
+class PieceWriter:
+    """What a `StoreWriter` gets, in a process that reads a piece of the logs: it writes runs for `merge_range`.
+
+    `ids`: of the conversations that were added, if `noting` them.
+    """
+
+    def __init__(self, salt: str, runs: BinaryIO, notes: BinaryIO, ranges: int, spill: Path, noting: bool) -> None:
+        self.spill = spill
+        self.ids: set[str] = set()
+        self._salt = salt
+        self._notes = notes
+        self._noting = noting
+        self._runs = Runs(runs, ranges)
+
+    def user_key(self, user: str) -> str:
+        return _user_key(self._salt, user)
+
+    def add(self, conversation: Conversation) -> None:
+        self._runs.add(conversation)
+        if self._noting:
+            self.ids.add(conversation.conversation_id)
+
+    def quarantine(self, entry: Quarantined) -> None:
+        self._notes.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
+
+    def close(self) -> None:
+        """Complete the files."""
+        self._runs.close()
+        self._notes.flush()
 
 
 @lru_cache(100_000)  # most users have several conversations
