@@ -63,6 +63,7 @@ def label(
     audit_share: Annotated[
         float, typer.Option(min=0, max=1, help="Cascade: share of the other turns that the judge labels too.")
     ] = 0.05,
+    cluster: options.Cluster = None,
     dry_run: options.DryRun = False,
     report: Annotated[
         bool, typer.Option("--report", help="Print how reliable the labels are, and write it to FILE.")
@@ -104,7 +105,7 @@ def label(
         experimental=ExperimentalLabels(audit_share=audit_share),
     )
     opened = Store(store)
-    with progress("labelling"):
+    with progress("labelling"), options.working_on(cluster, store):
         only_report = report and labeller is None and out is None and any(opened.counts().labels.values())
         result = None if only_report else plan(opened, settings).plain() if dry_run else label_by(opened, settings, out)
     if result is not None:

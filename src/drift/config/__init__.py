@@ -1,5 +1,6 @@
 """Settings: the frozen tree (settings.py, trainer.py) and its YAML files (load.py)."""
 
+from drift.config.cluster import ClusterSettings
 from drift.config.defence import DefenceSettings
 from drift.config.load import dump_config, load_config, parse_config, read_yaml
 from drift.config.mapping_rules import without_password
@@ -36,6 +37,7 @@ __all__ = [
     "FEWEST_GUIDANCE_PROMPTS",
     "GUIDED_SHARE",
     "RECIPE_RULES",
+    "ClusterSettings",
     "Config",
     "DefenceSettings",
     "EndpointSettings",

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from drift.config.cluster import ClusterSettings
 from drift.config.defence import DefenceSettings
 from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, check_loss, known_recipe, share_or_auto
@@ -381,11 +382,14 @@ class Config(Settings):
     defence: DefenceSettings = DefenceSettings()
     parent: str | None = Field(default=None, alias="from")
     generation: GenerationSettings = GenerationSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
     @model_serializer(mode="wrap")
     def _without_unused_sections(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run without a chain or a defence is written, and named, as before there were any."""
+        """A run without a chain or a defence is written, and named, as before there were any. Where it works is not part
+        of it."""
         tree = plain(self)
+        del tree["cluster"]
         later = {"from": tree.pop("parent"), "generation": tree.pop("generation"), "defence": tree.pop("defence")}
         return tree | {name: value for name, value in later.items() if value != _UNUSED[name]}
 
