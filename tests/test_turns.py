@@ -109,6 +109,18 @@ def test_an_empty_reply_is_named_by_its_side_of_the_pair():
         "I won't write that, it violates our content policy.",
         "Unfortunately I cannot and will not help you here.",
         "It is not appropriate to make jokes about this.",
+        "很抱歉，我无法提供这方面的信息。",
+        "申し訳ありませんが、そのような内容を作成することはできません。",
+        "죄송하지만 그 요청은 도와드릴 수 없습니다.",
+        "Извините, но я не могу помочь с этим.",
+        "Désolé, je ne peux pas vous aider avec cela.",
+        "Lo siento, no puedo ayudarte con eso.",
+        "Desculpe, não posso ajudar com isso.",
+        "Es tut mir leid, ich kann dir dabei nicht helfen.",
+        "Mi dispiace, non posso aiutarti.",
+        "عذرا، لا أستطيع مساعدتك في ذلك.",
+        "Üzgünüm, bu konuda yardımcı olamam.",
+        "Xin lỗi, tôi không thể giúp việc này.",
     ],
 )
 def test_refusals(reply):
@@ -122,6 +134,8 @@ def test_refusals(reply):
         "You cannot provide two arguments here; remove one.",
         "Here is a function that can help you generate numbers.",
         "The policy of the school is as follows.",
+        "Ich kann dir helfen: hier ist die Liste.",
+        "我可以帮助你，这是列表。",
         "x" * 1000 + " I cannot help with that.",
     ],
 )

@@ -32,6 +32,11 @@ class ApprovalBy(StrEnum):
     PHRASES = "phrases"
 
 
+class Languages(StrEnum):
+    ENGLISH = "english"
+    ALL = "all"
+
+
 def label(
     store: StoreDir,
     out: Annotated[
@@ -60,6 +65,9 @@ def label(
         ApprovalBy,
         typer.Option(help="What finds thanks and praise: the embedded classifier, or also a grammar that finds more."),
     ] = ApprovalBy.MODEL,
+    languages: Annotated[
+        Languages, typer.Option(help="What the embedded labeller reads: English, or twelve languages more.")
+    ] = Languages.ENGLISH,
     audit_share: Annotated[
         float, typer.Option(min=0, max=1, help="Cascade: share of the other turns that the judge labels too.")
     ] = 0.05,
@@ -102,6 +110,7 @@ def label(
         judge_by=judge_by.value,
         judge_from=judge_from,
         approval=approval.value,
+        languages=languages.value,
         experimental=ExperimentalLabels(audit_share=audit_share),
     )
     opened = Store(store)

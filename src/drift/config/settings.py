@@ -124,11 +124,12 @@ class LabelSettings(Settings):
     or `cascade` (the embedded labeller labels every turn, and the judge relabels those with p_dsat >= `judge_from`).
     `judge_by`: the judge writes answers (`chat`), or gives probabilities from a decision endpoint (`decisions`).
     `approval`: what finds thanks and praise: the embedded classifier alone (`model`), or also a grammar of English
-    thanks and praise (`phrases`), which finds more, also before a further request. `rubric`: a rubric file; null uses
-    the one that ships. `include`: kinds of complaints that give pairs only if they are named here. `fresh_not_better`:
-    share of fresh replies that are not better than the disliked reply, as measured in `drift review`; it adds to the
-    noise of each pair. `max_per_user`: maximum training prompts per user, so that no single user can plant a behaviour;
-    set it to null if many people share one user id.
+    thanks and praise (`phrases`), which finds more, also before a further request. `languages`: what the embedded
+    labeller reads: `english`, or `all`, which adds twelve languages; it abstains from the rest. `rubric`: a rubric
+    file; null uses the one that ships. `include`: kinds of complaints that give pairs only if they are named here.
+    `fresh_not_better`: share of fresh replies that are not better than the disliked reply, as measured in `drift
+    review`; it adds to the noise of each pair. `max_per_user`: maximum training prompts per user, so that no single
+    user can plant a behaviour; set it to null if many people share one user id.
     """
 
     MOVED: ClassVar[tuple[str, ...]] = ("audit_share",)
@@ -140,6 +141,7 @@ class LabelSettings(Settings):
     judge_by: Literal["chat", "decisions"] = "chat"
     judge_from: float = Field(default=0.2, ge=0.0, le=1.0)
     approval: Literal["model", "phrases"] = "model"
+    languages: Literal["english", "all"] = "english"
     include: tuple[Literal["refusal_complaint", "abuse", "toxic"], ...] = ()
     fresh_not_better: float = Field(default=0.0, ge=0.0, le=1.0)
     max_per_user: PositiveInt | None = 100
