@@ -10,6 +10,7 @@ from drift.generations import Parent, fingerprint_of_model, open_parent, since_p
 from drift.pairs.news import Since
 from drift.pairs.stages import (
     build_pairs,
+    find_believed,
     find_follow_ups,
     find_heldout,
     find_judged,
@@ -35,7 +36,7 @@ class Start:
     """What the iterations start from, equal for every recipe on the same logs. `policy`: the warm start, else the base
     (in a chain, the policy of the run before).
 
-    `prompts`: the disliked replies. `probes`: held-out pairs. `evaluation`: of `policy`.
+    `prompts`: the disliked replies whose complaints are believed. `probes`: held-out pairs. `evaluation`: of `policy`.
     """
 
     prompts: Path
@@ -56,6 +57,8 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     base = base_model(cfg, run)
     _pin_base(run, base, parent)
     start = parent.policy if parent else base
+    if cfg.recipe.own_majority:
+        prompts = _believed(cfg, run, start, prompts, cfg.recipe.own_majority)
     warm = _warm_start(cfg, run, store, start, prompts, since)
     probes = _probes(cfg, run, warm, heldout)
 
@@ -72,6 +75,15 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         same = run.folder(layout.WARM_START).stage(layout.EVALUATION, copy_evaluation, evaluation=of_base)
         return Start(prompts, warm, probes, same)
     return Start(prompts, warm, probes, evaluated(layout.WARM_START, warm))
+
+
+def _believed(cfg: Config, run: RunDir, start: Path | str, prompts: Path, count: int) -> Path:
+    """The prompts whose complaint is not against what the policy itself says most often, out of `count` replies."""
+    own = run.stage(
+        layout.OWN_REPLIES, sample, policy=start, prompts=prompts, sampling=cfg.sampling,
+        recipe=RecipeSettings(guided_share=0.0, samples=count), policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
+    )  # fmt: skip
+    return run.stage(layout.BELIEVED, find_believed, prompts=prompts, own=own)
 
 
 def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Path:
