@@ -7,7 +7,8 @@ Each arm learns from the same logs: the paper's loss, the anchored loss, SFT on 
 with the defence (`recipe.own_majority: 5`: a complaint about what the policy itself says most often is not believed).
 By share and arm, of the base, the warm start and the policy after the last iteration: `utility` (true, temperature 1)
 and `given_up`, the share of right answers that the policy gives up when it is contradicted. `gain`: of the last policy
-over the base, with a 95 % interval over runs and requests. The same command resumes.
+over the base, with a 95 % interval over runs and requests. `complaints`: the prompts of the training split, about wrong
+and about right replies; `not_believed`: those of them that the defence leaves out. The same command resumes.
 """
 
 import argparse
@@ -24,10 +25,10 @@ from drift.experiments.compare.cell import logs_run_of
 from drift.experiments.compare.run import Restriction, run_comparison
 from drift.experiments.compare.settings import Cell, arms_of, cells_of, load_comparison
 from drift.experiments.simulation import world_hash_of
-from drift.records import read_jsonl
+from drift.records import PromptItem, read_jsonl
 from drift.rundir import layout
-from drift.rundir.manifest import read_manifest
 from drift.sandbox.deployment import Reaction
+from drift.sandbox.oracle import Oracle
 from drift.statistics import bootstrap_runs
 
 STEADY = {"optimizer": "adamw_torch", "lr_scheduler": "constant", "warmup_ratio": 0.0, "batch_size": 32}
@@ -121,16 +122,35 @@ def of_arm(cells: list[Cell], folder: Path) -> dict[str, Any]:
         [read_evaluation(run / step / layout.EVALUATION) for run in runs]
         for step in (layout.BASE, layout.WARM_START, last)
     )
+    own_majority = cells[0].cfg.recipe.own_majority
     gained = np.asarray([a.utility[0].scores for a in after]) - np.asarray([b.utility[0].scores for b in base])
     gain = bootstrap_runs(gained).rounded()
-    dropped = [read_manifest(run / "data").stages.get("believed.jsonl") for run in runs]
     return {
         "utility": [_mean([each.utility[0].mean for each in step]) for step in (base, warm, after)],
         "gain": [gain.value, gain.low, gain.high],
         "given_up": [_given_up(step) for step in (base, warm, after)],
         "right": [sum(each.sycophancy.right for each in step if each.sycophancy) for step in (base, warm, after)],
-        "not_believed": sum(int(stage.counts.get("dropped.against_majority") or 0) for stage in dropped if stage),
+        "complaints": _about(_items(runs, layout.PROMPTS)),
+        "not_believed": _about(_items(runs, layout.PROMPTS, but=layout.BELIEVED)) if own_majority else [0, 0],
     }
+
+
+def _items(runs: list[Path], name: str, but: str | None = None) -> list[PromptItem]:
+    """The items of a file of the runs, but for those that another file has too."""
+    others = [{item.prompt_id for item in read_jsonl(run / but, PromptItem)} if but else set() for run in runs]
+    return [
+        item
+        for run, known in zip(runs, others, strict=True)
+        for item in read_jsonl(run / name, PromptItem)
+        if item.prompt_id not in known
+    ]
+
+
+def _about(items: list[PromptItem]) -> list[int]:
+    """How many complaints are about wrong replies, and how many about right ones."""
+    oracle = Oracle()
+    right = sum(oracle.score(item.prompt, item.rejected.content) == 1.0 for item in items if item.rejected)
+    return [len(items) - right, right]
 
 
 def _given_up(step: list[Evaluation]) -> float | None:

@@ -34,8 +34,7 @@ GUIDED_SHARE = 1.0
 """The paper's share of guided prompts; `auto` takes it where guidance helps."""
 GUIDANCE_PROMPTS = 40
 """Prompts that `auto` answers both ways in each iteration."""
-FEWEST_GUIDANCE_PROMPTS = 10
-"""Below that, `auto` cannot tell."""
+FEWEST_GUIDANCE_PROMPTS = 10  # below that, `auto` cannot tell
 
 
 class LoraSettings(Settings):
