@@ -6,8 +6,8 @@ end, the base and the last generation serve side by side, and `drift live` compa
 The base serves the first users; each generation then serves other users, and the next one learns from their chats, with
 `from` as in docs/production.md. All chats go into one store. Prints the true utility of held-out prompts (temperature
 1) of the base and of each generation; the gate's verdict on each generation against the one before (target: the
-sandbox's truth; guards: perplexity and KL on the store's ordinary conversations, because tiny policies can do nothing of what the
-others ask); and the live readout of the last days. The same command resumes.
+sandbox's truth; guards: perplexity and KL on the store's ordinary conversations, because tiny policies can do nothing
+of what the others ask); and the live readout of the last days. The same command resumes.
 """
 
 import argparse

@@ -248,6 +248,8 @@ def _kept_evaluation(run: RunView) -> dict[str, float]:
 STEPS = {
     layout.PROMPTS: "disliked replies to train on",
     layout.HELDOUT: "disliked replies held out",
+    layout.BELIEVED: "complaints believed",
+    layout.FOLLOW_UPS: "replies that a message follows",
     f"{layout.LIKED_START}/{layout.PAIRS}": "liked replies",
     f"{layout.LIKED_START}/{layout.POLICY}": "liked replies trained on before the first iteration",
     f"{layout.WARM_START}/{layout.PAIRS}": "repairs",

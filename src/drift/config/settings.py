@@ -18,7 +18,14 @@ from pydantic import (
 from drift.config.cluster import ClusterSettings
 from drift.config.defence import DefenceSettings
 from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
-from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, check_loss, known_recipe, share_or_auto
+from drift.config.recipe_rules import (
+    RECIPE_RULES,
+    RecipeRules,
+    check_complaints,
+    check_loss,
+    known_recipe,
+    share_or_auto,
+)
 from drift.config.section import Settings
 from drift.config.template_rules import iso_date, without_own_arguments
 from drift.config.trainer import StopSettings, TrainingSettings, WarmStartSettings
@@ -29,8 +36,7 @@ GUIDED_SHARE = 1.0
 """The paper's share of guided prompts; `auto` takes it where guidance helps."""
 GUIDANCE_PROMPTS = 40
 """Prompts that `auto` answers both ways in each iteration."""
-FEWEST_GUIDANCE_PROMPTS = 10
-"""Below that, `auto` cannot tell."""
+FEWEST_GUIDANCE_PROMPTS = 10  # below that, `auto` cannot tell
 
 
 class LoraSettings(Settings):
@@ -142,7 +148,7 @@ class LabelSettings(Settings):
     judge_from: float = Field(default=0.2, ge=0.0, le=1.0)
     approval: Literal["model", "phrases"] = "model"
     languages: Literal["english", "all"] = "english"
-    include: tuple[Literal["refusal_complaint", "abuse", "toxic"], ...] = ()
+    include: tuple[Literal["refusal_complaint", "user_mistaken", "abuse", "toxic"], ...] = ()
     fresh_not_better: float = Field(default=0.0, ge=0.0, le=1.0)
     max_per_user: PositiveInt | None = 100
     experimental: ExperimentalLabels = ExperimentalLabels()
@@ -206,7 +212,9 @@ class RecipeSettings(Settings):
     `retire_below`: a disliked reply gives no more pairs once its log-prob has fallen by this many nats since the warm
     start. `only_wins`: keep only pairs whose chosen reply the scorer prefers, with a probability (the sigmoid of the
     margin) above `win_probability`. `match_length`: of a prompt's samples,
-    keep the one whose length is closest to the disliked reply's.
+    keep the one whose length is closest to the disliked reply's. `own_majority`: before training, the policy answers
+    each disliked request so many times, and a complaint about what most of these replies say is not believed: the user
+    may be wrong (docs/labels.md). Only short answers agree word for word.
     """
 
     FIXED: ClassVar[dict[str, float]] = {"max_similarity": 0.98}
@@ -224,6 +232,7 @@ class RecipeSettings(Settings):
     only_wins: bool = False
     win_probability: float = Field(default=0.5, ge=0.5, lt=1.0)
     match_length: bool = False
+    own_majority: int | None = Field(default=None, ge=3)  # of two replies there is no majority
 
     @property
     def rules(self) -> RecipeRules:
@@ -248,11 +257,7 @@ class RecipeSettings(Settings):
                 f"recipe {self.name} shows no complaint to the policy, so guided_share: auto measures nothing: set "
                 f"recipe.guided_share=0, or recipe.name to {guided}"
             )
-        if rules.once and self.guided_share != 1.0:
-            raise ValueError(
-                f"recipe {self.name} rewrites replies by what their user wrote, so all of its prompts are guided: set "
-                f"recipe.guided_share=1, not {self.guided_share}, or recipe.name=drift"
-            )
+        check_complaints(self.name, self.guided_share, self.own_majority)
         if rules.ranks and (self.scorer is None or self.samples < 2):
             raise ValueError(
                 f"{self.name} ranks several replies: set recipe.scorer.name, and recipe.samples to 2 or more"
@@ -388,7 +393,7 @@ class Config(Settings):
 
     @model_serializer(mode="wrap")
     def _without_unused_sections(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run without a chain or a defence is written, and named, as before there were any. Where it works is not part
+        """A run without a chain or a defence is written, and named, as before there were any; where it works is no part
         of it."""
         tree = plain(self)
         del tree["cluster"]

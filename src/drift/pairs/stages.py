@@ -12,6 +12,7 @@ from drift.errors import DataError
 from drift.pairs.defence import Defence
 from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
 from drift.pairs.form import in_one_form
+from drift.pairs.majority import believed, majorities
 from drift.pairs.news import Labelled, News, Since, trained_replies
 from drift.pairs.others import follow_up_items, liked_items, liked_replies, random_items
 from drift.pairs.probe import WORDS, form_accuracy, gives_sides_away
@@ -149,6 +150,12 @@ def _unseen(rows: Iterable[PromptItem | Drop], trained: set[int]) -> Iterator[Pr
             yield row
 
 
+def find_believed(out: Path, prompts: Path, own: Path) -> Counts:
+    """Write the PromptItems whose complaint is not against the policy's own majority; `own`: its replies to them."""
+    majority = majorities(read_jsonl(own, Completion))
+    return {**write_kept(out, believed(read_jsonl(prompts, PromptItem), majority)), "with_majority": len(majority)}
+
+
 def find_repairs(out: Path, prompts: Path, thinking: Thinking = "off", defence: Defence | None = None) -> Counts:
     """Write the DSAT -> SAT repairs among the items as pairs."""
     rows = in_one_form(repair_pairs(read_jsonl(prompts, PromptItem)), thinking, "repairs")
@@ -232,8 +239,8 @@ def find_follow_ups(
 ) -> Counts:
     """Write the PromptItems of one split whose reply a message of the user follows; with `since`, of what came since
     alone: nothing is replayed."""
-    conversations = store.conversations(split, after=since.read if since else None)
-    items = follow_up_items(conversations, _repeats(store), settings.max_per_user, frozenset(settings.include))
+    labelled = store.labelled(split, after=since.read if since else None)
+    items = follow_up_items(labelled, _repeats(store), settings.max_per_user, frozenset(settings.include))
     if since is None:
         return write_kept(out, items)
     counts = write_kept(out, since.unlearned(items))
