@@ -87,7 +87,7 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
     if cfg.recipe.rules.prompts == "judged":
         return run.stage(
             layout.JUDGED, find_judged, store=store, split="train", settings=cfg.labels,
-            min_p_sat=cfg.warm_start.min_p_sat, **since,
+            min_p_sat=cfg.warm_start.min_p_sat, **since, **Defence.of(cfg.defence, store),
         )  # fmt: skip
     return run.stage(
         layout.RANDOM, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed, **since

@@ -1,5 +1,6 @@
 """Stages of pairs over a real store."""
 
+from drift import turns
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.pairs.stages import build_pairs, find_heldout, find_judged, find_prompts
 from drift.records import (
@@ -57,3 +58,14 @@ def test_judged_replies_are_the_disliked_and_the_liked_ones_under_the_same_limit
     }
     counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired", pairs=5), SamplingSettings())
     assert counts["rows"] == 5
+
+
+def test_a_chat_without_end_gives_short_prompts_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(turns, "MOST_PROMPT_MESSAGES", 4)
+    talk = tuple(Message(("user", "assistant")[i % 2], f"That is wrong {i}.") for i in range(40))
+    store = Store(tmp_path / "store")
+    store.add([Conversation("long", "test", "long", talk, "train")])
+    store.add_labels(FeedbackLabel("long", i, i + 1, "DSAT", "judge", "1") for i in range(1, 39, 2))
+    counts = find_prompts(tmp_path / "prompts", store, LabelSettings(max_per_user=10), "train")
+    assert counts == {"rows": 10, "dropped.user_cap": 9, "without_old_turns": 8}  # who has no name is capped too
+    assert [len(item.prompt) for item in read_jsonl(tmp_path / "prompts", PromptItem)] == [1, *[3] * 9]
