@@ -65,7 +65,7 @@ def test_a_complaint_of_five_megabytes(tmp_path):
 
 
 def test_many_accounts_with_one_turn_each(tmp_path):
-    """A tenth of the 100,000 that docs/size.md was measured with: the memory does not grow with the number."""
+    """A tenth of the 100,000 whose figures stand in docs/poisoning.md."""
     talk = [[said("user", f"Sort {n} b a"), said("assistant", f"b a {n}"), said("user", "That is wrong, try again.")]
             for n in range(10_000)]  # fmt: skip
     rows = [{"id": f"c{n}", "user": f"u{n}", "messages": messages} for n, messages in enumerate(talk)]
