@@ -10,8 +10,8 @@ class DefenceSettings(Settings):
     `labels.max_per_user` and `ingestion.near_duplicates` belong to the same defence.
 
     `drop_echoes`: drop a pair whose chosen reply takes words from the complaint that the model hardly ever uses by
-    itself. `max_per_echo`: maximum pairs of one iteration whose chosen replies take the same words from their
-    complaints, whoever complains; words that the model uses all the time do not count. `drop_contested`: drop a
+    itself. `max_per_echo`: maximum pairs of one iteration whose chosen replies take the same words from a complaint or
+    a correction, whoever wrote it; words that the model uses all the time do not count. `drop_contested`: drop a
     disliked reply that other users got for the same request, if nearly all of them did not complain.
     """
 
