@@ -2,6 +2,7 @@
 
 import pytest
 
+from drift import turns
 from drift.feedback.embedded.labeller import reactions
 from drift.feedback.gold import gold_truth
 from drift.feedback.judge.window import judged_turns
@@ -178,3 +179,17 @@ def test_calls_and_answers_are_matched(ids, answers, expected):
     asked = [ChatMessage("user", "?"), ChatMessage("assistant", "", tool_calls=calls)]
     answered = [ChatMessage("tool", "x", tool_call_id=name) for name in answers]
     assert tool_traffic([*asked, *answered, ChatMessage("user", "more")]) == expected
+
+
+def test_a_prompt_keeps_the_newest_turns_of_a_chat_without_end(monkeypatch):
+    monkeypatch.setattr(turns, "MOST_PROMPT_MESSAGES", 4)
+    messages = conversation("suauauaua").messages
+    assert prompt_of(messages, 2) == tuple(m.chat() for m in messages[:2])
+    assert prompt_of(messages, 4) == tuple(m.chat() for m in messages[:4])
+    assert prompt_of(messages, 8) == (messages[0].chat(), *(m.chat() for m in messages[5:8]))  # begins with a request
+    monkeypatch.setattr(turns, "MOST_PROMPT_CHARACTERS", 7)  # "u 5" and "a 6" have three each
+    assert prompt_of(messages, 8) == (messages[0].chat(), *(m.chat() for m in messages[5:8]))
+    monkeypatch.setattr(turns, "MOST_PROMPT_CHARACTERS", 2)
+    assert prompt_of(messages, 8) == (messages[0].chat(), messages[7].chat())  # the request stays, however long
+    called = conversation("uauata").messages
+    assert prompt_of(called, 5) == tuple(m.chat() for m in called[2:5])  # with the calls behind it

@@ -107,7 +107,7 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
     if cfg.recipe.rules.prompts == "judged":
         return run.stage(
             layout.JUDGED, find_judged, store=store, split="train", settings=cfg.labels,
-            min_p_sat=cfg.warm_start.min_p_sat, **since,
+            min_p_sat=cfg.warm_start.min_p_sat, **since, **Defence.of(cfg.defence, store),
         )  # fmt: skip
     if cfg.recipe.rules.prompts == "followed":
         return run.stage(layout.FOLLOW_UPS, find_follow_ups, store=store, split="train", settings=cfg.labels, **since)

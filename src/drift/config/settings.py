@@ -16,7 +16,8 @@ from pydantic import (
 )
 
 from drift.config.cluster import ClusterSettings
-from drift.config.defence import DefenceSettings
+from drift.config.endpoint import EndpointSettings
+from drift.config.labels import DefenceSettings, LabelSettings
 from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
 from drift.config.recipe_rules import (
     RECIPE_RULES,
@@ -65,28 +66,6 @@ class PolicySettings(Settings):
     date: Annotated[str | None, BeforeValidator(iso_date)] = None
 
 
-class EndpointSettings(Settings):
-    """An OpenAI-compatible server.
-
-    `api_key_env`: name of the environment variable that holds the key; null sends no key. `max_concurrency`: maximum
-    requests in flight. `timeout`: seconds per attempt. `retries`: further attempts after the first one fails. Prices
-    are per million tokens, in any currency. `max_cost`, in that currency, is a limit: a request whose cost could
-    exceed it is not sent. `max_tokens`: the least token limit of a judge's answer, thoughts included; null: what the
-    answer alone needs.
-    """
-
-    base_url: str
-    model: str
-    api_key_env: str | None = None
-    max_concurrency: PositiveInt = 8
-    timeout: PositiveFloat = 120.0
-    retries: int = Field(default=5, ge=0)
-    max_tokens: PositiveInt | None = None
-    price_per_million_input: float | None = Field(default=None, ge=0.0)
-    price_per_million_output: float | None = Field(default=None, ge=0.0)
-    max_cost: float | None = Field(default=None, gt=0.0)
-
-
 class IngestionSettings(Settings):
     """How chat logs are read.
 
@@ -111,52 +90,6 @@ class IngestionSettings(Settings):
     def _maps_its_roles(self) -> "IngestionSettings":
         if self.roles and "role" not in self.map:
             raise ValueError("roles are read from a column: add --map role=COLUMN (in a config: ingestion.map)")
-        return self
-
-
-class ExperimentalLabels(Settings):
-    """For experiments. `audit_share`: share of the other turns that the judge of a cascade also labels, chosen at
-    random, to measure what the cascade misses.
-    """
-
-    audit_share: float = Field(default=0.05, ge=0.0, le=1.0)
-
-
-class LabelSettings(Settings):
-    """Who decides which replies the users disliked, and which of them are used.
-
-    `min_p_dsat`: a reply counts as disliked if its DSAT probability is at least this (labels from the logs always
-    count). `labeller`: `embedded` (the classifier that ships), `judge` (the model behind `endpoint` labels every turn)
-    or `cascade` (the embedded labeller labels every turn, and the judge relabels those with p_dsat >= `judge_from`).
-    `judge_by`: the judge writes answers (`chat`), or gives probabilities from a decision endpoint (`decisions`).
-    `approval`: what finds thanks and praise: the embedded classifier alone (`model`), or also a grammar of English
-    thanks and praise (`phrases`), which finds more, also before a further request. `languages`: what the embedded
-    labeller reads: `english`, or `all`, which adds twelve languages; it abstains from the rest. `rubric`: a rubric
-    file; null uses the one that ships. `include`: kinds of complaints that give pairs only if they are named here.
-    `fresh_not_better`: share of fresh replies that are not better than the disliked reply, as measured in `drift
-    review`; it adds to the noise of each pair. `max_per_user`: maximum training prompts per user, so that no single
-    user can plant a behaviour; set it to null if many people share one user id.
-    """
-
-    MOVED: ClassVar[tuple[str, ...]] = ("audit_share",)
-
-    min_p_dsat: float = Field(default=0.5, ge=0.5, le=1.0)
-    labeller: Literal["embedded", "judge", "cascade"] = "embedded"
-    endpoint: EndpointSettings | None = None
-    rubric: str | None = None
-    judge_by: Literal["chat", "decisions"] = "chat"
-    judge_from: float = Field(default=0.2, ge=0.0, le=1.0)
-    approval: Literal["model", "phrases"] = "model"
-    languages: Literal["english", "all"] = "english"
-    include: tuple[Literal["refusal_complaint", "user_mistaken", "abuse", "toxic"], ...] = ()
-    fresh_not_better: float = Field(default=0.0, ge=0.0, le=1.0)
-    max_per_user: PositiveInt | None = 100
-    experimental: ExperimentalLabels = ExperimentalLabels()
-
-    @model_validator(mode="after")
-    def _has_a_judge(self) -> "LabelSettings":
-        if self.labeller != "embedded" and self.endpoint is None:
-            raise ValueError(f"labeller {self.labeller} needs a server: set labels.endpoint.base_url and .model")
         return self
 
 

@@ -66,9 +66,15 @@ def find_prompts(
 
     found, counts = _found(items, store, split, since, about="DSAT")
     if defence is not None:
-        every = partial(prompt_items, min_p_dsat=settings.min_p_dsat, reliability=reliability, repeats=repeats)
-        found = defence.of_prompts(found, lambda: every(store.labelled(split)))
+        found = _uncontested(found, defence, store, settings, split)
     return {**_write_items(out, found), **counts}
+
+
+def _uncontested(
+    found: Iterable[PromptItem | Drop], defence: Defence, store: Store, settings: LabelSettings, split: Split | None
+) -> Iterable[PromptItem | Drop]:
+    """What passes the defence's check of prompts, which looks for the same replies among all that were disliked."""
+    return defence.of_prompts(found, lambda: prompt_items(store.labelled(split), settings.min_p_dsat))
 
 
 def _write_items(out: Path, rows: Iterable[PromptItem | Drop]) -> Counts:
@@ -216,7 +222,13 @@ def find_heldout_liked(
 
 
 def find_judged(
-    out: Path, store: Store, split: Split, settings: LabelSettings, min_p_sat: float, since: Since | None = None
+    out: Path,
+    store: Store,
+    split: Split,
+    settings: LabelSettings,
+    min_p_sat: float,
+    since: Since | None = None,
+    defence: Defence | None = None,
 ) -> Counts:
     """Write the PromptItems of one split whose reply was disliked, then those whose reply was liked; `since` as in
     `find_prompts`."""
@@ -229,6 +241,8 @@ def find_judged(
         return liked_items(labelled, min_p_sat, repeats, settings.max_per_user, include)
 
     disliked_items, of_disliked = _found(disliked, store, split, since, about="DSAT")
+    if defence is not None:
+        disliked_items = _uncontested(disliked_items, defence, store, settings, split)
     items, of_liked = _found(liked, store, split, since, about="SAT")
     written = _write_items(out, chain(disliked_items, items))
     return {**written, **{name: count + of_liked[name] for name, count in of_disliked.items()}}
