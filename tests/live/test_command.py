@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from drift.cli import app
 from drift.errors import DataError
-from drift.live.page import read_result
+from drift.live.results import read_result
 from live_stores import Deployment, days
 
 HOSTILE = "<script>alert(1)</script>"

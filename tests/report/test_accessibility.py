@@ -9,6 +9,9 @@ import pytest
 
 from browser import axe_script, browser, sideways, violations
 from drift.report import report_on, write_report
+from drift.report.gate import write_gate_page
+from drift.rundir import layout
+from gate_results import some_gate
 from report_folders import write_cells, write_folder
 
 MakeRun = Callable[..., Path]
@@ -36,10 +39,16 @@ class Structure(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-@pytest.fixture(params=["run", "comparison"])
+@pytest.fixture(params=["run", "comparison", "gate", "run with a gate"])
 def report(request, make_run: MakeRun, tmp_path: Path) -> Path:
     if request.param == "run":
         return write_report(make_run())
+    if request.param == "gate":
+        return write_gate_page(some_gate(), tmp_path / "report.html")
+    if request.param == "run with a gate":
+        run = make_run()
+        (run / layout.GATE).write_text(some_gate().model_dump_json())
+        return write_report(run)
     folder = write_folder(tmp_path / "runs")
     write_cells(folder, ours="drift", theirs="spin", worst="spin")
     return report_on(folder)
