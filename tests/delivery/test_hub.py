@@ -9,8 +9,9 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
-from drift.delivery import hub
+from drift.delivery import Delivery, deliver, hub
 from drift.errors import DriftError, PrerequisiteError
+from drift.rundir import RunDir
 
 
 class SmallHub(ThreadingHTTPServer):
@@ -96,6 +97,25 @@ def test_the_model_folder_is_pushed_and_nothing_else(small_hub, model):
     assert small_hub.files == {name: (model / name).read_bytes() for name in ("README.md", "model.safetensors")}
     written = [(path, token) for method, path, token in small_hub.requests if method == "POST" and "/api/" in path]
     assert {token for _, token in written} == {"Bearer hf_test"}, written
+
+
+def write_policy(out: Path) -> dict[str, int]:
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    return {"iteration": 0}
+
+
+def test_an_export_is_pushed_as_one_commit_or_listed(small_hub, tmp_path):
+    with RunDir.open(tmp_path / "run", "name: x\n", seed=1) as run:
+        run.stage("policy", write_policy)
+    listed = deliver(tmp_path / "run", tmp_path / "dry", Delivery(push="me/model", dry_run=True))
+    assert (listed.pushed, small_hub.requests) == (None, [])
+    done = deliver(tmp_path / "run", tmp_path / "out", Delivery(push="me/model"))
+    assert done.pushed == f"{small_hub.url}/me/model/commit/1"
+    assert small_hub.files == {
+        name: (tmp_path / "out/model" / name).read_bytes() for name in ("README.md", "config.json")
+    }
+    assert listed.files == done.files == {name: len(content) for name, content in small_hub.files.items()}
 
 
 def test_a_dry_run_lists_the_same_files(model):

@@ -2,26 +2,28 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from drift.delivery.facts import CardFacts, shown_name
-from drift.policy.merge import Merged
 from drift.statistics import Share
+
+if TYPE_CHECKING:
+    from drift.policy.merge import Merged  # loads torch, which a copy of whole weights does not need
 
 CARD = "README.md"
 
 
-def write_card(folder: Path, facts: CardFacts, is_adapter: bool, merged: Merged | None) -> Path:
+def write_card(folder: Path, facts: CardFacts, is_adapter: bool, merged: "Merged | None") -> Path:
     """Write `folder`/README.md. `merged`: what the merge measured, if an adapter was merged into the weights."""
     card = folder / CARD
     card.write_text(render_card(facts, is_adapter, merged), encoding="utf-8")
     return card
 
 
-def render_card(facts: CardFacts, is_adapter: bool, merged: Merged | None) -> str:
+def render_card(facts: CardFacts, is_adapter: bool, merged: "Merged | None") -> str:
     environment = Environment(
         loader=PackageLoader("drift.delivery", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
