@@ -165,6 +165,22 @@ def test_a_missing_model_is_one_error(tmp_path):
         run_gate(chosen, None, False, lambda line: None)
 
 
+def test_missing_answers_do_not_pass(tmp_path, serve, said, sums_only):
+    """OLD answers everything; NEW's server refuses a tenth of the requests, and is right otherwise."""
+    good = serve(lambda path, body, number: said.chat(right_answer(body)))
+
+    def refusing(path, body, number):
+        return said({"error": "no"}, 400) if "+ 3" in body["messages"][-1]["content"] else said.chat(right_answer(body))
+
+    bad = serve(refusing)
+    chosen = settings(tmp_path / "o", f"{bad.url}#bad", f"{good.url}#good", suites=(str(sums_only),))
+    result = run_gate(chosen, None, False, lambda line: None)
+    assert result is not None
+    assert result.verdict == "undecided"
+    assert result.guards[0].skipped == {"no answer": 12}
+    assert result.why[0].endswith("12 of 96 items have no answer; the same command asks for them again")
+
+
 def test_nothing_to_measure_is_an_error(tmp_path):
     with pytest.raises(DriftError, match="nothing to measure"):
         run_gate(

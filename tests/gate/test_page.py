@@ -31,4 +31,5 @@ def test_the_distance_from_the_limit_in_margins():
     assert from_limit(kl).value == pytest.approx(1 - 0.015 / 0.2)
     change = abs(length.change)
     assert from_limit(length).value == pytest.approx(1 - change / 0.4)
-    assert from_limit(length).high == 1.0  # no change at all is inside of the interval
+    ends = from_limit(length).low, from_limit(length).high
+    assert ends == (pytest.approx(1 - abs(length.low) / 0.4), pytest.approx(1 - abs(length.high) / 0.4))

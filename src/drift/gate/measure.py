@@ -20,6 +20,8 @@ Answers = Mapping[str, Completion]
 """A model's answers by item id."""
 
 NO_ANSWER = "no answer"
+MOST_SKIPPED = 0.05
+"""With a larger share of items without an answer a guard does not pass: what is missing may be what went wrong."""
 
 
 def measure_rate(
@@ -46,7 +48,12 @@ def measure_rate(
     changes = [float(not of_new) - float(not of_old) for _, of_old, of_new in found]
     effect = design_effect(changes, [item.group or item.request.item_id for item, *_ in found])
     result = rate_result(name, counts, margin, look, tests, effect)
-    return result.filled(skipped=skipped, problems=problems, lost=_shown(lost, answers))
+    result = result.filled(skipped=skipped, problems=problems, lost=_shown(lost, answers))
+    missing = len(items) - len(both)
+    if result.verdict == "pass" and missing > MOST_SKIPPED * len(items):
+        note = f"{missing} of {len(items)} items have no answer; the same command asks for them again"
+        result = result.filled(verdict="undecided", note=note)
+    return result
 
 
 def _shown(lost: Sequence[tuple[GateItem, tuple[str, ...]]], answers: tuple[Answers, Answers]) -> tuple[LostItem, ...]:

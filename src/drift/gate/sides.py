@@ -16,7 +16,7 @@ from drift.evals.replies import (
     sampling_at,
 )
 from drift.gate.plan import GateSettings
-from drift.policy.model import Policy, load_policy
+from drift.policy.model import Policy, load_policy, resolve_source
 from drift.records import Completion
 
 
@@ -32,7 +32,7 @@ class AskedModel:
         self.source = source
         self._settings = settings
         if not self.is_served:
-            policy_source(source)  # reports a run without a policy before anything is sampled
+            resolve_source(policy_source(source))  # reports a missing model before the other one is asked
 
     @property
     def is_served(self) -> bool:

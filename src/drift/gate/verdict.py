@@ -134,8 +134,8 @@ def explain(result: GuardResult) -> str:
         right = result.counts.both + result.counts.lost
         return f"{name}: OLD gets {right} of {result.items} right: this guard cannot see a loss"
     said = f"{name}: change {change}, margin {margin}: {result.verdict}"
-    if result.verdict != "undecided":
-        return said
+    if result.note or result.verdict != "undecided":
+        return f"{said}; {result.note}" if result.note else said
     if result.further_items is None:
         return f"{said}; no reasonable number of further items would decide"
     return f"{said}; about {result.further_items:,} more items would decide"
