@@ -3,8 +3,9 @@
     python benchmarks/week.py --out runs/week --json     (or: make week)
 
 The base serves the first users; each generation then serves other users, and the next one learns from their chats, with
-`from` as in docs/production.md. All chats go into one store. Prints the true utility of held-out prompts (temperature
-1) of the base and of each generation. The same command resumes.
+`from` as in docs/production.md. All chats go into one store. At the end, the base and the last generation serve the
+same users side by side, and `drift live` says which one they like better. Prints the true utility of held-out prompts
+(temperature 1) of the base and of each generation, and that readout. The same command resumes.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import orjson
+from side_by_side import side_by_side
 
 from drift.cli.console import watching_stages
 from drift.config import Config, DeploymentSettings, load_config
@@ -26,6 +28,9 @@ from drift.rundir import layout, load_run
 from drift.rundir.chain import link_of
 from drift.sandbox.world import world_hash
 
+AUDITED = 400
+"""Turns whose truth the live readout knows."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,6 +39,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2500, help="replies that each deployment gives")
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--prompts", type=int, default=300, help="held-out requests to measure the utility on")
+    parser.add_argument("--live", type=int, default=3000, help="replies that base and last generation give together")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -47,10 +53,13 @@ def main() -> None:
         with watching_stages() as on_stage:
             run_config(cfg, arguments.out / f"generation-{k}", on_stage, truth)
         folders.append(arguments.out / f"generation-{k}")
+    last = folders[-1] / layout.POLICY
+    live = side_by_side(last, arguments.out / "side-by-side", arguments.live, AUDITED, arguments.seed)
     result = {
         "generations": [_utility(folders[0], layout.BASE), *map(_kept_utility, folders)],
         "conversations": [link_of(load_run(folder)).conversations for folder in folders],
         "pairs": [link_of(load_run(folder)).pairs for folder in folders],
+        "live": live,
         "seconds": round(time.monotonic() - started, 1),
     }
     print(json.dumps(result) if arguments.json else "\n".join(f"{name}: {value}" for name, value in result.items()))

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from browser import axe_script, browser, sideways, violations
+from drift.live.page import write_live
+from drift.live.readout import read_live
 from drift.report import report_on, write_report
+from live_stores import Deployment, days
 from report_folders import write_cells, write_folder
 
 MakeRun = Callable[..., Path]
@@ -36,10 +39,15 @@ class Structure(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-@pytest.fixture(params=["run", "comparison"])
+@pytest.fixture(params=["run", "comparison", "live"])
 def report(request, make_run: MakeRun, tmp_path: Path) -> Path:
     if request.param == "run":
         return write_report(make_run())
+    if request.param == "live":
+        deployment = Deployment(tmp_path / "store")
+        for model in ("old", "new"):
+            deployment.days(model, days(1, 5), 20, 4)
+        return write_live(read_live(deployment.store()), tmp_path / "store", None)
     folder = write_folder(tmp_path / "runs")
     write_cells(folder, ours="drift", theirs="spin", worst="spin")
     return report_on(folder)
