@@ -18,9 +18,10 @@ import orjson
 from side_by_side import side_by_side
 
 from drift.cli.console import watching_stages
-from drift.config import Config, DeploymentSettings, load_config
+from drift.config import Config, load_config
 from drift.evaluation.results import read_evaluation
 from drift.experiments import demo
+from drift.experiments.deployment import DeploymentSettings
 from drift.experiments.simulation import sandbox_truth, simulate
 from drift.policy.model import source_of
 from drift.run import run_config
