@@ -6,12 +6,13 @@
 The base and the trained policy serve the same simulated users on the same days. Writes OUT/logs, the chats;
 OUT/gold.jsonl, the truth about AUDITED reactions drawn at random, as an audit by people would give it; OUT/store, and
 OUT/store/live.html. Prints how often users were truly dissatisfied, and what the readout says with and without the
-audit.
+audit. The same command again serves nobody anew.
 """
 
 import argparse
 import json
 import random
+import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -44,11 +45,10 @@ def main() -> None:
 
 
 def side_by_side(trained: Path, out: Path, turns: int, audited: int, seed: int) -> dict[str, Any]:
-    if out.exists():
-        raise SystemExit(f"{out}: is there already. Name another folder: --out DIR.")
     cfg = load_config(Path(demo.__file__).with_name("demo.yaml"))
     policies = {"base": source_of(cfg.policy.model), "trained": trained}
-    simulate_side_by_side(out, policies, cfg.policy, cfg.sampling, turns, seed)
+    if not (out / "truth.jsonl").is_file():  # it is written last
+        simulate_side_by_side(out, policies, cfg.policy, cfg.sampling, turns, seed)
     reactions = list(read_jsonl(out / "truth.jsonl", Reaction))
     write_jsonl(out / "gold.jsonl", random.Random(seed).sample(reactions, min(audited, len(reactions))))
     store = Store(out / "store")
@@ -56,7 +56,7 @@ def side_by_side(trained: Path, out: Path, turns: int, audited: int, seed: int) 
     label_store(store)
     plain = read_live(store, against="base")
     corrected = read_live(store, against="base", gold=out / "gold.jsonl")
-    print(*as_text(corrected), f"page: {write_live(corrected, store.path, None)}", sep="\n")
+    print(*as_text(corrected), f"page: {write_live(corrected, store.path, None)}", sep="\n", file=sys.stderr)
     return {
         "truth": _true_rates(store, reactions),
         "labelled": asdict(plain.comparisons[0].difference),
