@@ -7,6 +7,7 @@ rejected = the disliked one. Repairs are the seeds of the warm start (DRIFT, alg
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from drift.pairs.form import says_the_same
 from drift.records import (
@@ -22,6 +23,7 @@ from drift.records import (
 )
 from drift.turns import is_toxic_complaint, needs_media, prompt_of
 
+Item = TypeVar("Item")
 STAGE = "prompts"
 EXCLUDED_SUBTYPES = {reason.value: reason for reason in (Reason.REFUSAL_COMPLAINT, Reason.ABUSE, Reason.TOXIC)}
 """Subtypes of complaints that give pairs only if `labels.include` names them.
@@ -64,8 +66,26 @@ def prompt_items(
 
     DEVIATION: the paper has no limit per user. With it, no single user can plant a behaviour in the policy.
     """
-    seen: set[int] = set()
-    items_of_user: Counter[str] = Counter()
+    return first_of_each(candidates(labelled, min_p_dsat, reliability, repeats), max_per_user)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate(Generic[Item]):
+    """An item that counts unless an earlier one has the same `content` (a hash) or its user has too many."""
+
+    prompt_id: str
+    content: int
+    user_key: str | None
+    item: Item
+
+
+def candidates(
+    labelled: Iterable[tuple[Conversation, Sequence[FeedbackLabel]]],
+    min_p_dsat: float,
+    reliability: LabelReliability,
+    repeats: frozenset[str],
+) -> Iterator[Candidate[PromptItem] | Drop]:
+    """Map: what depends on one conversation alone."""
     for conversation, labels in labelled:
         liked = {label.reply_index for label in labels if label.label == "SAT"}
         for label in labels:
@@ -76,17 +96,28 @@ def prompt_items(
                 yield Drop(_prompt_id(label), STAGE, Reason.NEAR_DUPLICATE_CONVERSATION)
             elif isinstance(item, Drop):
                 yield item
-            elif (
-                content := int(stable_hash(item.prompt, item.rejected), 16)
-            ) in seen:  # an int needs half the memory of the text
-                yield Drop(item.prompt_id, STAGE, Reason.DUPLICATE_PROMPT)
-            elif item.user_key is not None and items_of_user[item.user_key] == max_per_user:
-                yield Drop(item.prompt_id, STAGE, Reason.USER_CAP)
             else:
-                seen.add(content)
-                if item.user_key is not None:
-                    items_of_user[item.user_key] += 1
-                yield item
+                content = int(stable_hash(item.prompt, item.rejected), 16)  # an int needs half the memory of the text
+                yield Candidate(item.prompt_id, content, item.user_key, item)
+
+
+def first_of_each(rows: Iterable[Candidate[Item] | Drop], max_per_user: int | None) -> Iterator[Item | Drop]:
+    """Reduce: drop what repeats an earlier item, and what goes beyond a user's limit. In the order of conversation ids,
+    since what is dropped for the limit does not count as earlier."""
+    seen: set[int] = set()
+    items_of_user: Counter[str] = Counter()
+    for row in rows:
+        if isinstance(row, Drop):
+            yield row
+        elif row.content in seen:
+            yield Drop(row.prompt_id, STAGE, Reason.DUPLICATE_PROMPT)
+        elif row.user_key is not None and items_of_user[row.user_key] == max_per_user:
+            yield Drop(row.prompt_id, STAGE, Reason.USER_CAP)
+        else:
+            seen.add(row.content)
+            if row.user_key is not None:
+                items_of_user[row.user_key] += 1
+            yield row.item
 
 
 def is_dissatisfied(label: FeedbackLabel, min_p_dsat: float) -> bool:

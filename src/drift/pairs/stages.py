@@ -8,9 +8,11 @@ from pathlib import Path
 from statistics import median
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
+from drift.engine import current_engine
 from drift.errors import DataError
 from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
 from drift.pairs.form import in_one_form
+from drift.pairs.in_pieces import write_prompts_in_pieces
 from drift.pairs.news import Labelled, News, Since, trained_replies
 from drift.pairs.others import liked_items, liked_replies, random_items
 from drift.pairs.probe import WORDS, form_accuracy, gives_sides_away
@@ -52,7 +54,10 @@ def find_prompts(
     out: Path, store: Store, settings: LabelSettings, split: Split | None, since: Since | None = None
 ) -> Counts:
     """Write the PromptItems of one split, or of all splits; with `since`, only the new ones and a share of the rest."""
-    reliability, repeats = label_reliability(store, settings), _repeats(store)
+    reliability = label_reliability(store, settings)
+    if since is None and current_engine().workers > 1:
+        return write_prompts_in_pieces(out, store, settings, split, reliability)
+    repeats = _repeats(store)
 
     def items(labelled: Labelled) -> Iterator[PromptItem | Drop]:
         return prompt_items(labelled, settings.min_p_dsat, reliability, repeats, settings.max_per_user)
