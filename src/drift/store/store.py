@@ -47,7 +47,7 @@ from drift.store.writer import AddSummary, StoreWriter
 
 MEMORY_LIMIT = "400MB"
 _AS_INGESTED = "SELECT * FROM read_parquet($files)"
-RANGE_CONVERSATIONS = 2**15  # conversations in a piece of work: seconds of it
+RANGE_CONVERSATIONS = 2**13  # conversations in a piece of work: a second or two of it
 _ROWS_PER_BATCH = 256  # rows that are Python objects at once
 _FIRST_REVIEW_NUMBER = 1 << 62  # labels are numbered in the order of writing: reviews come after all of them
 
