@@ -8,9 +8,12 @@ own; pairs/disliked.py makes no pair of it unless `labels.include` names the sub
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from drift.disk import new_file
+from drift.engine import current_engine, in_pieces
 from drift.errors import DataError
 from drift.feedback.embedded.labeller import EmbeddedLabeller
 from drift.progress import report_progress
@@ -70,10 +73,44 @@ def label_store(store: Store, out: Path | None = None, labeller: Labeller | None
         check_writable("--out", out)
     store.require_conversations()
     total = store.size()
+    if labeller is None and current_engine().workers > 1:
+        return _label_in_pieces(store, total, out)
     calls: list[int] = []
     read = _calling(counted(store.conversations(), total), calls)
     added = store.add_labels(label(read, labeller or EmbeddedLabeller()))
     return replace(summarise(store, total, added, out), tool_calls=sum(calls))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRange:
+    """Of one range of conversations: the labels that are new, and the tool calls that were read."""
+
+    added: int
+    tool_calls: int
+
+
+def _label_in_pieces(store: Store, total: int, out: Path | None) -> LabelSummary:
+    """The same labels with the current engine: the conversations of a range depend on no others."""
+    ranges = [store.within(ids) for ids in store.id_ranges()]
+    with store.pieces("labels", EmbeddedLabeller().version, len(ranges)) as folder:
+        work = partial(label_range, folder, len(ranges))
+        done = in_pieces(work, list(enumerate(ranges)), LabelledRange, folder / "journal", len(ranges))
+        store.adopt_labels([_labels_file(folder, number) for number, piece in enumerate(done) if piece.added])
+    summary = summarise(store, total, sum(piece.added for piece in done), out)
+    return replace(summary, tool_calls=sum(piece.tool_calls for piece in done))
+
+
+def label_range(folder: Path, ranges: int, piece: tuple[int, Store]) -> LabelledRange:
+    """Label one range of conversations, into a file of its own."""
+    number, store = piece
+    calls: list[int] = []
+    labels = label(_calling(store.conversations(), calls), EmbeddedLabeller())
+    with new_file(_labels_file(folder, number)) as out:
+        return LabelledRange(store.write_new_labels(out, labels, number * (2**32 // ranges)), sum(calls))
+
+
+def _labels_file(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.parquet"
 
 
 def _calling(conversations: Iterable[Conversation], calls: list[int]) -> Iterator[Conversation]:

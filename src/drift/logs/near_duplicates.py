@@ -4,14 +4,19 @@ Nothing is removed: the store notes which conversation repeats which, and the pa
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import IO
 
 import numpy as np
 from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
 
+from drift.disk import new_file
+from drift.engine import current_engine, in_pieces
 from drift.records import Conversation
 from drift.store import Repeat, Store
 from drift.turns import as_text
@@ -38,6 +43,8 @@ def find_near_duplicates(store: Store) -> NearDuplicates:
     Raises DataError if the store is empty.
     """
     store.require_conversations()
+    if current_engine().workers > 1:
+        return _find_in_pieces(store)
     with store.scratch() as file:
         signed = _Signed(file)
         for conversation in store.conversations():
@@ -48,13 +55,79 @@ def find_near_duplicates(store: Store) -> NearDuplicates:
         return NearDuplicates(len(signed), len(repeats))
 
 
+@dataclass(frozen=True, slots=True)
+class SignedRange:
+    """`count`: the conversations of one range, whose signatures were written."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedBand:
+    """`alike`: the pairs of conversations that agree in one band and are alike."""
+
+    alike: int
+
+
+def _find_in_pieces(store: Store) -> NearDuplicates:
+    """The same repeats with the current engine: signatures by range of ids, then comparison by band.
+
+    A band needs no other band: of each conversation the first band with an answer counts, as in one process.
+    """
+    ranges = [store.within(ids) for ids in store.id_ranges()]
+    with store.pieces("near-duplicates", len(ranges)) as folder:
+        sign = partial(sign_range, folder)
+        done = in_pieces(sign, list(enumerate(ranges)), SignedRange, folder / "sign", len(ranges))
+        with new_file(folder / "signatures") as path, path.open("wb") as out:
+            for number in range(len(ranges)):
+                with (folder / f"{number:05d}.signed").open("rb") as part:
+                    shutil.copyfileobj(part, out)
+        in_pieces(partial(compare_band, folder), range(BANDS), ComparedBand, folder / "compare", len(ranges))
+        with (folder / "signatures").open("rb") as file:
+            signed = _Signed(file, sum(piece.count for piece in done))
+            first = np.arange(len(signed))
+            for band in range(BANDS):
+                places, leaders = np.load(folder / f"band-{band}.npy")
+                unsettled = first[places] == places
+                first[places[unsettled]] = leaders[unsettled]
+            first = _to_the_first(first)
+            repeats = np.flatnonzero(first != np.arange(len(first)))
+            found = list(_repeats(signed, first, repeats))
+    store.note_repeats(found)
+    return NearDuplicates(len(first), len(repeats))
+
+
+def sign_range(folder: Path, piece: tuple[int, Store]) -> SignedRange:
+    """Map: write the signatures of one range of conversations."""
+    number, store = piece
+    with new_file(folder / f"{number:05d}.signed") as path, path.open("wb") as file:
+        signed = _Signed(file)
+        for conversation in store.conversations():
+            signed.add(conversation.conversation_id, signature(conversation))
+        file.flush()
+        return SignedRange(len(signed))
+
+
+def compare_band(folder: Path, band: int) -> ComparedBand:
+    """Reduce: in one band, find the conversations that are like the first one with the same key; write both places."""
+    path = folder / "signatures"
+    with path.open("rb") as file:
+        signed = _Signed(file, path.stat().st_size // _SIGNED.itemsize)
+        found = list(_alike_in_band(signed, band, np.arange(len(signed))))
+    pairs = np.concatenate([*found, np.empty((2, 0), np.int64)], axis=1)
+    with new_file(folder / f"band-{band}.npy") as out, out.open("wb") as handle:
+        np.save(handle, pairs)
+    return ComparedBand(pairs.shape[1])
+
+
 class _Signed:
     """Ids and signatures in a file, in the order in which they were added. The file is not memory-mapped: mapped pages
     count as memory."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], length: int = 0) -> None:
+        """`length`: how many the file holds already."""
         self._file = file
-        self._length = 0
+        self._length = length
 
     def __len__(self) -> int:
         return self._length
@@ -72,7 +145,8 @@ class _Signed:
         return np.concatenate([self._read(place, 1) for place in places.tolist()] or [np.empty(0, _SIGNED)])
 
     def _read(self, begin: int, count: int) -> np.ndarray:
-        self._file.flush()
+        if self._file.writable():
+            self._file.flush()
         return np.frombuffer(os.pread(self._file.fileno(), count * _SIGNED.itemsize, begin * _SIGNED.itemsize), _SIGNED)
 
 
@@ -94,16 +168,28 @@ def signature(conversation: Conversation) -> np.ndarray:
 def _first_alike(signed: _Signed) -> np.ndarray:
     """For each conversation the place of the first one that it nearly repeats, or its own; int64 [n]."""
     first = np.arange(len(signed))
-    rows = PERMUTATIONS // BANDS
     for band in range(BANDS):
-        keys = _band_keys(signed, slice(band * rows, (band + 1) * rows))
-        order = np.argsort(keys, kind="stable")
-        starts = np.r_[True, keys[order][1:] != keys[order][:-1]]
-        leaders = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
-        unsettled = (order != leaders) & (first[order] == order)
-        for batch in np.array_split(np.flatnonzero(unsettled), max(unsettled.sum() // _SIGNATURES_PER_BATCH, 1)):
-            alike = _alike(signed, order[batch], leaders[batch]) >= MIN_SHARED
-            first[order[batch][alike]] = leaders[batch][alike]
+        for places, leaders in _alike_in_band(signed, band, first):
+            first[places] = leaders
+    return _to_the_first(first)
+
+
+def _alike_in_band(signed: _Signed, band: int, first: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield places, and those of the first conversation with the same key in this band, where both are alike; int64
+    [2, n]. Places that have another one in `first` are left out."""
+    rows = PERMUTATIONS // BANDS
+    keys = _band_keys(signed, slice(band * rows, (band + 1) * rows))
+    order = np.argsort(keys, kind="stable")
+    starts = np.r_[True, keys[order][1:] != keys[order][:-1]]
+    leaders = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
+    unsettled = (order != leaders) & (first[order] == order)
+    for batch in np.array_split(np.flatnonzero(unsettled), max(unsettled.sum() // _SIGNATURES_PER_BATCH, 1)):
+        alike = _alike(signed, order[batch], leaders[batch]) >= MIN_SHARED
+        yield np.stack((order[batch][alike], leaders[batch][alike]))
+
+
+def _to_the_first(first: np.ndarray) -> np.ndarray:
+    """Each place's first one, where `first` may name one that has an earlier one itself."""
     while (first[first] != first).any():
         first = first[first]
     return first

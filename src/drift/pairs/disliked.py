@@ -5,8 +5,9 @@ rejected = the disliked one. Repairs are the seeds of the warm start (DRIFT, alg
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from drift.pairs.form import says_the_same
 from drift.records import (
@@ -22,6 +23,7 @@ from drift.records import (
 )
 from drift.turns import is_toxic_complaint, needs_media, prompt_of
 
+Item = TypeVar("Item")
 STAGE = "prompts"
 EXCLUDED_SUBTYPES = {
     reason.value: reason for reason in (Reason.REFUSAL_COMPLAINT, Reason.USER_MISTAKEN, Reason.ABUSE, Reason.TOXIC)
@@ -66,30 +68,75 @@ def prompt_items(
 
     DEVIATION: the paper has no limit per user. With it, no single user can plant a behaviour in the policy.
     """
-    seen: set[int] = set()
     items_of_user: Counter[str] = Counter()
+    found = candidates(labelled, min_p_dsat, reliability, repeats, lambda user: items_of_user[user] == max_per_user)
+    return first_of_each(found, max_per_user, items_of_user)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate(Generic[Item]):
+    """An item that counts unless an earlier one has the same `content` (a hash), or its user has too many. `reason`:
+    why there is no item."""
+
+    prompt_id: str
+    user: str
+    reason: Reason | None = None
+    content: int = 0
+    item: Item | None = None
+
+
+def candidates(
+    labelled: Iterable[tuple[Conversation, Sequence[FeedbackLabel]]],
+    min_p_dsat: float,
+    reliability: LabelReliability,
+    repeats: frozenset[str],
+    is_full: Callable[[str], bool] = lambda user: False,
+) -> Iterator[Candidate[PromptItem]]:
+    """Map: what depends on one conversation alone. `is_full`: a user whose further items would be dropped; in a flood,
+    building them would take minutes."""
     for conversation, labels in labelled:
         liked = {label.reply_index for label in labels if label.label == "SAT"}
+        user = conversation.user_key or conversation.conversation_id
         for label in labels:
             if not is_dissatisfied(label, min_p_dsat):
                 continue
-            user = conversation.user_key or conversation.conversation_id
-            if items_of_user[user] == max_per_user:  # first: in a flood, building the rest would take minutes
-                yield Drop(_prompt_id(label), STAGE, Reason.USER_CAP)
+            prompt_id = _prompt_id(label)
+            if is_full(user):
+                yield Candidate(prompt_id, user, Reason.USER_CAP)
                 continue
             item = _item(conversation, label, liked, reliability)
             if conversation.conversation_id in repeats:
-                yield Drop(_prompt_id(label), STAGE, Reason.NEAR_DUPLICATE_CONVERSATION)
+                yield Candidate(prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)
             elif isinstance(item, Drop):
-                yield item
-            elif (
-                content := int(stable_hash(item.prompt, item.rejected), 16)
-            ) in seen:  # an int needs half the memory of the text
-                yield Drop(item.prompt_id, STAGE, Reason.DUPLICATE_PROMPT)
+                yield Candidate(item.row_id, user, item.reason)
             else:
-                seen.add(content)
-                items_of_user[user] += 1
-                yield item
+                content = int(stable_hash(item.prompt, item.rejected), 16)  # an int needs half the memory of the text
+                yield Candidate(item.prompt_id, user, None, content, item)
+
+
+def first_of_each(
+    rows: Iterable[Candidate[Item]], max_per_user: int | None, items_of_user: Counter[str]
+) -> Iterator[Item | Drop]:
+    """Reduce: drop what goes beyond a user's limit, and what repeats an earlier item. In the order of conversation ids,
+    since what is dropped for the limit does not count as earlier. `items_of_user`: counted here."""
+    seen: set[int] = set()
+    for row in rows:
+        if items_of_user[row.user] == max_per_user:
+            yield Drop(row.prompt_id, STAGE, Reason.USER_CAP)
+        elif row.item is None:
+            assert row.reason is not None, "a candidate has an item or a reason"
+            yield Drop(row.prompt_id, STAGE, row.reason)
+        elif row.content in seen:
+            yield Drop(row.prompt_id, STAGE, Reason.DUPLICATE_PROMPT)
+        else:
+            seen.add(row.content)
+            items_of_user[row.user] += 1
+            yield row.item
+
+
+def lacks_old_turns(item: PromptItem) -> bool:
+    """True if the conversation is so long that only its newest turns are in the prompt."""
+    return len(item.prompt) < item.reply_index
 
 
 def is_dissatisfied(label: FeedbackLabel, min_p_dsat: float) -> bool:

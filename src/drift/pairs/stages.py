@@ -8,10 +8,12 @@ from pathlib import Path
 from statistics import median
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
+from drift.engine import current_engine
 from drift.errors import DataError
 from drift.pairs.defence import Defence
-from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
+from drift.pairs.disliked import LabelReliability, is_dissatisfied, lacks_old_turns, prompt_items, repair_pairs
 from drift.pairs.form import in_one_form
+from drift.pairs.in_pieces import write_prompts_in_pieces
 from drift.pairs.majority import believed, majorities
 from drift.pairs.news import Labelled, News, Since, trained_replies
 from drift.pairs.others import follow_up_items, liked_items, liked_replies, random_items
@@ -59,7 +61,10 @@ def find_prompts(
     defence: Defence | None = None,
 ) -> Counts:
     """Write the PromptItems of one split, or of all splits; with `since`, only the new ones and a share of the rest."""
-    reliability, repeats = label_reliability(store, settings), _repeats(store)
+    reliability = label_reliability(store, settings)
+    if since is None and defence is None and current_engine().workers > 1:
+        return write_prompts_in_pieces(out, store, settings, split, reliability)
+    repeats = _repeats(store)
 
     def items(labelled: Labelled) -> Iterator[PromptItem | Drop]:
         return prompt_items(labelled, settings.min_p_dsat, reliability, repeats, settings.max_per_user)
@@ -84,7 +89,7 @@ def _write_items(out: Path, rows: Iterable[PromptItem | Drop]) -> Counts:
     def counted() -> Iterator[PromptItem | Drop]:
         nonlocal cut
         for row in rows:
-            cut += isinstance(row, PromptItem) and len(row.prompt) < row.reply_index
+            cut += isinstance(row, PromptItem) and lacks_old_turns(row)
             yield row
 
     counts = write_kept(out, counted())

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
@@ -28,6 +27,7 @@ from drift.rundir.fingerprints import code_version
 from drift.store.folder import Folder, is_store
 from drift.store.forget import forget_in, withdraw_from
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
+from drift.store.queries import GROUPS_OF_USERS, NEWEST, UNKNOWN_LABELS, WINNERS, of_range
 from drift.store.reviews import Reviews
 from drift.store.rows import (
     ALL_IDS,
@@ -47,36 +47,9 @@ from drift.store.writer import AddSummary, StoreWriter
 
 MEMORY_LIMIT = "400MB"
 _AS_INGESTED = "SELECT * FROM read_parquet($files)"
-_SCAN = re.compile(r"read_parquet\(\$files[^)]*\)")
-RANGE_CONVERSATIONS = 2**15  # conversations in a piece of work: seconds of it
+RANGE_CONVERSATIONS = 2**13  # conversations in a piece of work: a second or two of it
 _ROWS_PER_BATCH = 256  # rows that are Python objects at once
 _FIRST_REVIEW_NUMBER = 1 << 62  # labels are numbered in the order of writing: reviews come after all of them
-
-# Window functions run over the narrow keys only: over complete rows they would exceed the memory limit.
-_WINNERS = """
-    SELECT * FROM read_parquet($files, union_by_name = true) SEMI JOIN (
-        SELECT written FROM read_parquet($files, union_by_name = true) QUALIFY row_number() OVER (
-            PARTITION BY conversation_id, reply_index
-            ORDER BY list_position(['review', 'rating', 'source', 'judge', 'embedded'], labeller), written DESC) = 1
-    ) USING (written) ORDER BY conversation_id, reply_index"""
-_NEWEST = """
-    SELECT * FROM read_parquet($files, union_by_name = true) SEMI JOIN (
-        SELECT max(written) AS written FROM read_parquet($files, union_by_name = true)
-        WHERE labeller = $labeller GROUP BY conversation_id, reply_index
-    ) USING (written) ORDER BY conversation_id, reply_index"""
-_GROUPS_OF_USERS = """
-    SELECT conversation_id || ' ' || first AS content_hash FROM (
-        SELECT conversation_id, min(conversation_id) OVER (PARTITION BY user_key) AS first
-        FROM read_parquet($files) WHERE user_key IS NOT NULL) ORDER BY conversation_id"""
-_UNKNOWN_LABELS = """
-    WITH keys AS (
-        SELECT written, content_hash, max(written) OVER labeller_of_reply AS newest,
-            arg_max(content_hash, written) FILTER (written < $first) OVER labeller_of_reply AS stored
-        FROM read_parquet($files, union_by_name = true)
-        WINDOW labeller_of_reply AS (PARTITION BY conversation_id, reply_index, labeller))
-    SELECT * FROM read_parquet($staged, union_by_name = true) SEMI JOIN (
-        SELECT written FROM keys WHERE written = newest AND content_hash IS DISTINCT FROM stored
-    ) USING (written) ORDER BY written"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +147,13 @@ class Store:
         `reviewed=False`: as if there were no reviews.
         """
         with self._label_files(reviewed) as files:
-            for row in self._rows(_WINNERS, files):
+            for row in self._rows(WINNERS, files):
                 yield label_of(row)
 
     def labels_by(self, labeller: LabelSource) -> Iterator[FeedbackLabel]:
         """Yield this labeller's newest label of each reply, winning or not, ordered by conversation and reply."""
         with self._label_files() as files:
-            yield from map(label_of, self._rows(_NEWEST, files, labeller=labeller))
+            yield from map(label_of, self._rows(NEWEST, files, labeller=labeller))
 
     def labelled(
         self,
@@ -240,7 +213,7 @@ class Store:
             sum(len(ratings))::BIGINT AS ratings FROM ({query}) GROUP BY split"""
         splits = list(self._rows(per_split, manifest.conversations, **cuts))
         with self._label_files() as files:
-            labels = list(self._rows(f"SELECT label, count(*) AS n FROM ({_WINNERS}) GROUP BY label", files))
+            labels = list(self._rows(f"SELECT label, count(*) AS n FROM ({WINNERS}) GROUP BY label", files))
         return StoreCounts(
             conversations=sum(row["n"] for row in splits),
             messages=sum(row["messages"] for row in splits),
@@ -302,7 +275,7 @@ class Store:
     def label_hash(self, *, reviewed: bool = True) -> str:
         """Hash of the winning labels (16 hex digits). Labelling again with the same result does not change it."""
         with self._label_files(reviewed) as files:
-            return self._hash(f"SELECT content_hash FROM ({_WINNERS})", files)
+            return self._hash(f"SELECT content_hash FROM ({WINNERS})", files)
 
     def fingerprint(self) -> str:
         """Hash of everything that can be read through the store; a run compares it before it reuses a stage."""
@@ -314,7 +287,7 @@ class Store:
 
     def _user_hash(self) -> str:
         """Hash of which conversations belong to the same user. Independent of the store's salt."""
-        return self._hash(_GROUPS_OF_USERS, self._folder.manifest().conversations)
+        return self._hash(GROUPS_OF_USERS, self._folder.manifest().conversations)
 
     def add(self, conversations: Iterable[Conversation]) -> AddSummary:
         """Store conversations and merge versions of the same one (`merge_versions`). On an error, none is stored."""
@@ -326,21 +299,37 @@ class Store:
     def add_labels(self, labels: Iterable[FeedbackLabel]) -> int:
         """Append labels; returns how many. A label that equals the labeller's newest one is not written again."""
         with self._folder.staging() as staging:
-            manifest = self._folder.manifest()
-            first = (manifest.generation + 1) << 32  # labels are numbered in the order of writing
-            staged, new = staging / "staged.parquet", staging / "labels.parquet"
-            write_labels(staged, labels, first)
-            files = (*manifest.labels, str(staged.relative_to(self.path)))
-            unknown = self._batches(_UNKNOWN_LABELS, files, GROUP_LABELS, staged=[str(staged)], first=first)
-            count = write_label_rows(new, unknown)
-            if count:
-                generation = manifest.generation + 1
-                name = f"labels/{generation:06d}.parquet"
-                self._folder.move_in(new, name)
-                self._folder.save(
-                    manifest.model_copy(update={"generation": generation, "labels": (*manifest.labels, name)})
-                )
+            new = staging / "labels.parquet"
+            count = self.write_new_labels(new, labels, 0)
+            self.adopt_labels([new] if count else [])
             return count
+
+    def write_new_labels(self, out: Path, labels: Iterable[FeedbackLabel], before: int) -> int:
+        """Write a file of those labels that the store does not hold yet, for `adopt_labels`; returns how many.
+
+        `before`: how many labels at most come before these in the same write; labels are numbered in their order.
+        """
+        manifest, staged = self._folder.manifest(), out.with_name(f"{out.name}.staged")
+        first = ((manifest.generation + 1) << 32) + before
+        write_labels(staged, labels, first)
+        try:
+            files = (*manifest.labels, str(staged.absolute()))
+            unknown = self._batches(UNKNOWN_LABELS, files, GROUP_LABELS, staged=[str(staged)], first=first)
+            return write_label_rows(out, unknown)
+        finally:
+            staged.unlink()
+
+    def adopt_labels(self, files: Sequence[Path]) -> None:
+        """Add the files of `write_new_labels`. Only while this process has the store's lock."""
+        manifest = self._folder.manifest()
+        if not files:
+            return
+        generation = manifest.generation + 1
+        parts = [""] if len(files) == 1 else [f"-{number:04d}" for number in range(len(files))]
+        names = tuple(f"labels/{generation:06d}{part}.parquet" for part in parts)
+        for file, name in zip(files, names, strict=True):
+            self._folder.move_in(file, name)
+        self._folder.save(manifest.model_copy(update={"generation": generation, "labels": (*manifest.labels, *names)}))
 
     @contextmanager
     def writer(self) -> Iterator[StoreWriter]:
@@ -395,7 +384,7 @@ class Store:
         if not paths:
             return
         if self.ids != ALL_IDS:
-            query, values = _of_range(query, self.ids[1]), {**values, "first_id": self.ids[0]}
+            query, values = of_range(query, self.ids[1]), {**values, "first_id": self.ids[0]}
             values |= {} if self.ids[1] is None else {"end_id": self.ids[1]}
         with tempfile.TemporaryDirectory(prefix="drift-duckdb-") as spill:
             # One thread: every further thread holds row groups of its own, and decoding in Python is the slow part.
@@ -411,12 +400,6 @@ class Store:
         for row in self._rows(query, files):
             digest.update(row["content_hash"].encode())
         return digest.hexdigest()[:16]
-
-
-def _of_range(query: str, end: str | None) -> str:
-    """The query over the rows of $files from $first_id on and, unless `end` is None, before $end_id."""
-    ids = "conversation_id >= $first_id" + ("" if end is None else " AND conversation_id < $end_id")
-    return _SCAN.sub(rf"(SELECT * FROM \g<0> WHERE {ids})", query)
 
 
 def _unreadable(store: Path, error: duckdb.Error, spill: str) -> DriftError:

@@ -1,0 +1,37 @@
+"""The longer queries over the Parquet files of a store, and how a query is limited to a range of ids."""
+
+import re
+
+_SCAN = re.compile(r"read_parquet\(\$files[^)]*\)")
+
+# Window functions run over the narrow keys only: over complete rows they would exceed the memory limit.
+WINNERS = """
+    SELECT * FROM read_parquet($files, union_by_name = true) SEMI JOIN (
+        SELECT written FROM read_parquet($files, union_by_name = true) QUALIFY row_number() OVER (
+            PARTITION BY conversation_id, reply_index
+            ORDER BY list_position(['review', 'rating', 'source', 'judge', 'embedded'], labeller), written DESC) = 1
+    ) USING (written) ORDER BY conversation_id, reply_index"""
+NEWEST = """
+    SELECT * FROM read_parquet($files, union_by_name = true) SEMI JOIN (
+        SELECT max(written) AS written FROM read_parquet($files, union_by_name = true)
+        WHERE labeller = $labeller GROUP BY conversation_id, reply_index
+    ) USING (written) ORDER BY conversation_id, reply_index"""
+GROUPS_OF_USERS = """
+    SELECT conversation_id || ' ' || first AS content_hash FROM (
+        SELECT conversation_id, min(conversation_id) OVER (PARTITION BY user_key) AS first
+        FROM read_parquet($files) WHERE user_key IS NOT NULL) ORDER BY conversation_id"""
+UNKNOWN_LABELS = """
+    WITH keys AS (
+        SELECT written, content_hash, max(written) OVER labeller_of_reply AS newest,
+            arg_max(content_hash, written) FILTER (written < $first) OVER labeller_of_reply AS stored
+        FROM read_parquet($files, union_by_name = true)
+        WINDOW labeller_of_reply AS (PARTITION BY conversation_id, reply_index, labeller))
+    SELECT * FROM read_parquet($staged, union_by_name = true) SEMI JOIN (
+        SELECT written FROM keys WHERE written = newest AND content_hash IS DISTINCT FROM stored
+    ) USING (written) ORDER BY written"""
+
+
+def of_range(query: str, end: str | None) -> str:
+    """The query over the rows of $files from $first_id on and, unless `end` is None, before $end_id."""
+    ids = "conversation_id >= $first_id" + ("" if end is None else " AND conversation_id < $end_id")
+    return _SCAN.sub(rf"(SELECT * FROM \g<0> WHERE {ids})", query)
