@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from drift.feedback.embedded.features import Turn
 from drift.feedback.embedded.labeller import EmbeddedLabeller
@@ -72,9 +72,15 @@ def _auroc(truth: np.ndarray, score: np.ndarray, seed: int) -> tuple[float, floa
     """AUROC and its interval."""
     rng = np.random.default_rng(seed)
     resampled = (rng.integers(len(truth), size=len(truth)) for _ in range(RESAMPLES))
-    values = [roc_auc_score(truth[rows], score[rows]) for rows in resampled if 0 < truth[rows].sum() < len(rows)]
+    values = [_share_in_order(truth[rows], score[rows]) for rows in resampled if 0 < truth[rows].sum() < len(rows)]
     low, high = np.quantile(values, (0.025, 0.975)).tolist()
-    return round(float(roc_auc_score(truth, score)), 3), round(low, 3), round(high, 3)
+    return round(_share_in_order(truth, score), 3), round(low, 3), round(high, 3)
+
+
+def _share_in_order(truth: np.ndarray, score: np.ndarray) -> float:
+    """AUROC: of the pairs of a true and another turn those in the right order, a tie for half."""
+    true = int(truth.sum())
+    return float((rankdata(score)[truth].sum() - true * (true + 1) / 2) / (true * (len(truth) - true)))
 
 
 def _precision_recall(labels: Sequence[FeedbackLabel], truth: np.ndarray, verdict: str) -> tuple[float, float]:

@@ -37,6 +37,15 @@ class Languages(StrEnum):
     ALL = "all"
 
 
+ApprovalOption = Annotated[
+    ApprovalBy,
+    typer.Option(help="What finds thanks and praise: the embedded classifier, or also a grammar that finds more."),
+]
+LanguagesOption = Annotated[
+    Languages, typer.Option(help="What the embedded labeller reads: English, or twelve languages more.")
+]
+
+
 def label(
     store: StoreDir,
     out: Annotated[
@@ -61,13 +70,8 @@ def label(
     judge_from: Annotated[
         float, typer.Option(min=0, max=1, help="Cascade: the judge labels turns with at least this p_dsat.")
     ] = 0.2,
-    approval: Annotated[
-        ApprovalBy,
-        typer.Option(help="What finds thanks and praise: the embedded classifier, or also a grammar that finds more."),
-    ] = ApprovalBy.MODEL,
-    languages: Annotated[
-        Languages, typer.Option(help="What the embedded labeller reads: English, or twelve languages more.")
-    ] = Languages.ENGLISH,
+    approval: ApprovalOption = ApprovalBy.MODEL,
+    languages: LanguagesOption = Languages.ENGLISH,
     audit_share: Annotated[
         float, typer.Option(min=0, max=1, help="Cascade: share of the other turns that the judge labels too.")
     ] = 0.05,

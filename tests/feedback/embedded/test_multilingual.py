@@ -61,9 +61,9 @@ def test_a_turn_gets_the_verdict_a_reader_would_give(reader, chat, request_text,
 
 
 def test_the_evidence_is_the_sentence_that_complains_and_has_no_subtype(reader, chat):
-    text = "这是错的，你忘了外滩！明天去北京。"
-    (label,) = reader.label([chat("用三句话介绍上海。", "上海在海边。", text)])
-    assert (label.label, label.evidence, label.subtype) == ("DSAT", "这是错的，你忘了外滩！", None)
+    text = "这不对，你错了！请重新写一篇关于咖啡的文章。"
+    (label,) = reader.label([chat("写一篇关于咖啡的文章", "茶很好喝。", text)])
+    assert (label.label, label.evidence, label.subtype) == ("DSAT", "这不对，你错了！", None)
 
 
 def test_the_setting_changes_no_english_label(reader, labeller, chat):

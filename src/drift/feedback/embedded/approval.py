@@ -6,10 +6,11 @@ where a word is left over, a complaint follows, or the approval is mockery.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
+from itertools import islice
 from typing import NamedTuple
 
 from drift.errors import DataError
@@ -25,7 +26,7 @@ UNITS = ("gratitude", "praise", "acceptance")
 P_SAT = 0.83
 """`p_sat` of such a turn: 14 of the 16 that the grammar added on 581 real chats were right, read one by one (Laplace's
 rule: 15 of 18)."""
-OPENING = 200  # characters of a turn that are read
+OPENING = 120  # characters of a turn that are read
 FOLDED = 4  # letters of a word from which on swapped letters are no matter
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]|\n")
 _PATTERN = re.compile(r"<([a-z]+)>|([{|}])|([a-z0-9/]+)")
@@ -52,11 +53,14 @@ class Token(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class WordChoice:
-    """One of some sequences of words, sections (`<name>`) and further choices."""
+Parts = tuple["str | WordChoice", ...]
 
-    options: tuple[tuple["str | WordChoice", ...], ...]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordChoice:
+    """One of some sequences of words, sections (`<name>`) and further choices. Compared by identity, as a key."""
+
+    options: tuple[Parts, ...]
 
 
 @dataclass(slots=True)
@@ -64,43 +68,51 @@ class _Parse:
     """Where the lines of a section end that begin at a token. Every end is kept: the grammar is ambiguous."""
 
     tokens: Sequence[Token]
-    known: dict[tuple[str, int], frozenset[int]] = field(default_factory=dict)
+    known: dict[tuple[str, int], Set[int]] = field(default_factory=dict)
 
-    def section(self, name: str, start: int) -> frozenset[int]:
+    def section(self, name: str, start: int) -> Set[int]:
         if (name, start) not in self.known:
             self.known[name, start] = self.choice(_grammar()[name], start)
         return self.known[name, start]
 
-    def choice(self, choice: WordChoice, start: int) -> frozenset[int]:
-        return frozenset().union(*(self.sequence(option, start) for option in choice.options))
-
-    def sequence(self, parts: Sequence["str | WordChoice"], start: int) -> frozenset[int]:
-        ends = frozenset((start,))
-        for part in parts:
-            ends = frozenset().union(*(self.part(part, end) for end in ends))
-            if not ends:
-                break
+    def choice(self, choice: WordChoice, start: int) -> Set[int]:
+        word = self.tokens[start].text if start < len(self.tokens) else ""
+        ends: set[int] = set()
+        fitting = _options(choice)
+        for option in fitting.get(word) or fitting[""]:
+            ends |= self.sequence(option, start)
         return ends
 
-    def part(self, part: "str | WordChoice", at: int) -> frozenset[int]:
+    def sequence(self, parts: Parts, start: int) -> Set[int]:
+        ends: Set[int] = {start}
+        for part in parts:
+            reached: set[int] = set()
+            for end in ends:
+                reached |= self.part(part, end)
+            if not reached:
+                return reached
+            ends = reached
+        return ends
+
+    def part(self, part: "str | WordChoice", at: int) -> Set[int]:
         if isinstance(part, WordChoice):
             return self.choice(part, at)
         if part.startswith("<"):
             return self.section(part[1:-1], at)
         fits = at < len(self.tokens) and self.tokens[at].text == part
-        return frozenset((at + 1,)) if fits else frozenset()
+        return {at + 1} if fits else set()
 
 
 def approval(text: str) -> Approval | None:
     """What the turn approves of, or mocks, in its opening; None if the grammar finds neither."""
-    first = _TOKEN.search(text[:OPENING])
-    if first is None or fold(first[0]) not in _openers():
+    first = tuple(fold(match[0]) for match in islice(_TOKEN.finditer(text[:OPENING]), 2))
+    if not _can_open(first):
         return None
     tokens = [Token(fold(match[0]), *match.span()) for match in _TOKEN.finditer(text[:OPENING])]
     parse = _Parse(tokens)
-    if parse.section("mockery", 0) or _SIGHS.search(text):
-        return Approval("", 0, text, mocks=True)
     reached = _reach(parse)
+    if parse.section("mockery", 0) or (reached and _SIGHS.search(text[:OPENING])):
+        return Approval("", 0, text, mocks=True)
     if reached is None:
         return None
     subtype, start, end, weak, whole = reached
@@ -165,6 +177,7 @@ def _goes_on(parse: _Parse, at: int, is_sentence: bool, weak: bool) -> bool:
     return is_sentence and (asks or not any(word in _complaining() for word in words))
 
 
+@lru_cache(maxsize=1 << 16)
 def fold(word: str) -> str:
     """Small letters without apostrophes, all but the first sorted: what is typed in a hurry reads the same."""
     word = word.lower().replace("'", "").replace("’", "")
@@ -204,23 +217,73 @@ def _compiled(line: str) -> WordChoice:
     return WordChoice(tuple(map(tuple, stack.pop())))
 
 
+class Beginning(NamedTuple):
+    """The words that some parts can begin with; `empty`: can they be no word at all?"""
+
+    words: frozenset[str]
+    empty: bool
+
+
+def _can_open(first: tuple[str, ...]) -> bool:
+    """Can the grammar begin with these two words (or marks)? Few turns pass: the rest need not be read."""
+    approving, filling = _openings()
+    if first in approving or first[:1] in approving or first in filling:
+        return True
+    follows = len(first) < 2 or not first[1].isalnum() or first[1] in _starters()
+    return first[:1] in filling and follows
+
+
 @cache
-def _openers() -> frozenset[str]:
-    """The words that a line of the grammar can begin with."""
-    sections = (*UNITS, "filler", "mockery")
-    return frozenset(word for name in sections for word in _first(_grammar()[name]))
+def _openings() -> tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]:
+    """The first two words of all approval and mockery, or the one word of a shorter line; and those of filler."""
+    approving = (_first_two(_grammar()[name]) for name in (*UNITS, "mockery"))
+    return frozenset().union(*approving), _first_two(_grammar()["filler"])
 
 
-def _first(choice: WordChoice) -> Iterator[str]:
-    for option in choice.options:
-        for part in option:
+@cache
+def _starters() -> frozenset[str]:
+    return frozenset(words[0] for openings in _openings() for words in openings if words)
+
+
+@cache
+def _first_two(choice: WordChoice) -> frozenset[tuple[str, ...]]:
+    found: set[tuple[str, ...]] = set()
+    for parts in choice.options:
+        said: set[tuple[str, ...]] = {()}
+        for part in parts:
             if isinstance(part, str) and not part.startswith("<"):
-                yield part
-                break
-            inner = part if isinstance(part, WordChoice) else _grammar()[part[1:-1]]
-            yield from _first(inner)
-            if not any(not each for each in inner.options):
-                break
+                further = frozenset({(part,)})
+            else:
+                further = _first_two(part if isinstance(part, WordChoice) else _grammar()[part[1:-1]])
+            said = {words if len(words) == 2 else (words + more)[:2] for words in said for more in further}
+        found |= said
+    return frozenset(found)
+
+
+@cache
+def _beginnings(choice: WordChoice) -> tuple[Beginning, ...]:
+    """Of each option: a look at the next word rules most options out."""
+    return tuple(map(_beginning, choice.options))
+
+
+@cache
+def _options(choice: WordChoice) -> dict[str, tuple[Parts, ...]]:
+    """The options that can begin with each word, those that may be empty included; "" has the latter alone."""
+    pairs = list(zip(choice.options, _beginnings(choice), strict=True))
+    words = {"", *(word for _, beginning in pairs for word in beginning.words)}
+    return {word: tuple(parts for parts, each in pairs if each.empty or word in each.words) for word in words}
+
+
+def _beginning(parts: Sequence[str | WordChoice]) -> Beginning:
+    words: frozenset[str] = frozenset()
+    for part in parts:
+        if isinstance(part, str) and not part.startswith("<"):
+            return Beginning(words | {part}, False)
+        inner = _beginnings(part if isinstance(part, WordChoice) else _grammar()[part[1:-1]])
+        words = words.union(*(each.words for each in inner))
+        if not any(each.empty for each in inner):
+            return Beginning(words, False)
+    return Beginning(words, True)
 
 
 @cache

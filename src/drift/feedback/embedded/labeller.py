@@ -141,9 +141,10 @@ class EmbeddedLabeller:
 
     def _foreign(self, turns: Sequence[Turn], batch: Batch, reasons: Sequence[str | None]) -> list[int]:
         """The turns in one of the languages of the phrase books: those that do not pass as English, and those that pass
-        because they are too short to tell, but whose request is not English either."""
-        sure = sure_english(batch)[: len(turns)]
-        doubtful = [i for i, reason in enumerate(reasons) if reason == "language" or (reason is None and not sure[i])]
+        because they are too short to tell, if their request is not surely English either."""
+        sure = sure_english(batch)
+        clear = (sure[: len(turns)] | sure[batch.asked]).tolist()
+        doubtful = [i for i, reason in enumerate(reasons) if reason == "language" or (reason is None and not clear[i])]
         return [i for i in doubtful if language_of(turns[i]) in LANGUAGES]
 
     def _findings(
