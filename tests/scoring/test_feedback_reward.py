@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -105,10 +106,24 @@ def test_families_stay_together(tmp_path):
     store.add(chats)
     store.add_labels(FeedbackLabel(c.conversation_id, 1, 2, "SAT", "embedded", "1") for c in chats)
     by_family: dict[str, set[bool]] = {}
-    for turn in judged_turns(store):
+    for turn in judged_turns(store, Counter()):
         by_family.setdefault(turn.group, set()).add(turn.held_out)
     assert all(len(sides) == 1 for sides in by_family.values())
     assert {side for sides in by_family.values() for side in sides} == {True, False}
+
+
+def test_complaints_of_users_who_were_wrong_teach_the_reward_nothing(tmp_path):
+    store = Store(tmp_path / "store")
+    chats = [chat(n, False) for n in range(4)]
+    store.add(chats)
+    subtypes = ["user_mistaken", "wrong", None, "user_mistaken"]
+    store.add_labels(
+        FeedbackLabel(one.conversation_id, 1, 2, "DSAT", "judge", "1", subtype=subtype)
+        for one, subtype in zip(chats, subtypes, strict=True)
+    )
+    left_out: Counter[str] = Counter()
+    assert len(list(judged_turns(store, left_out))) == 2
+    assert left_out == {"dropped.user_mistaken": 2}
 
 
 def test_figures_by_hand():
