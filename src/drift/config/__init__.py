@@ -1,9 +1,8 @@
 """Settings: the frozen tree (settings.py, trainer.py) and its YAML files (load.py)."""
 
-from drift.config.defence import DefenceSettings
 from drift.config.load import dump_config, load_config, parse_config, read_yaml
 from drift.config.mapping_rules import without_password
-from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
+from drift.config.recipe_rules import RECIPE_RULES, DefenceSettings, RecipeRules
 from drift.config.section import Settings
 from drift.config.settings import (
     FEWEST_GUIDANCE_PROMPTS,

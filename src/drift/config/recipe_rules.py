@@ -1,8 +1,12 @@
-"""Every recipe by name, with what it needs of a run, and the values of its settings."""
+"""Every recipe by name, with what it needs of a run, and the values of its settings; and which pairs users who attack
+shall not make."""
 
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
+from pydantic import PositiveInt
+
+from drift.config.section import Settings
 from drift.records import LossName
 
 
@@ -80,3 +84,18 @@ def share_or_auto(share: Any) -> Any:
     if share != "auto" and not is_share:
         raise ValueError(f"a share from 0 to 1, or auto; got {share!r}")
     return share
+
+
+class DefenceSettings(Settings):
+    """Steps against users who attack (docs/poisoning.md). Each one drops rows by name, and all are off by default;
+    `labels.max_per_user` and `ingestion.near_duplicates` belong to the same defence.
+
+    `drop_echoes`: drop a pair whose chosen reply takes words from the complaint that the model hardly ever uses by
+    itself. `max_per_echo`: maximum pairs of one iteration whose chosen replies take the same words from a complaint or
+    a correction, whoever wrote it; words that the model uses all the time do not count. `drop_contested`: drop a
+    disliked reply that other users got for the same request, if nearly all of them did not complain.
+    """
+
+    drop_echoes: bool = False
+    max_per_echo: PositiveInt | None = None
+    drop_contested: bool = False

@@ -15,9 +15,15 @@ from pydantic import (
     model_validator,
 )
 
-from drift.config.defence import DefenceSettings
 from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
-from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, check_loss, known_recipe, share_or_auto
+from drift.config.recipe_rules import (
+    RECIPE_RULES,
+    DefenceSettings,
+    RecipeRules,
+    check_loss,
+    known_recipe,
+    share_or_auto,
+)
 from drift.config.section import Settings
 from drift.config.template_rules import iso_date, without_own_arguments
 from drift.config.trainer import StopSettings, TrainingSettings, WarmStartSettings
