@@ -1,4 +1,5 @@
-"""Every recipe by name, with what it needs of a run, and the values of its settings."""
+"""Every recipe by name, with what it needs of a run, and the values of its settings; and which pairs users who attack
+shall not make."""
 
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
