@@ -5,11 +5,20 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
-from drift.disk import DurableAppender, DurableJsonl, atomic_write, is_locked, remove_temporaries, take_lock
+from drift.disk import (
+    DurableAppender,
+    DurableJsonl,
+    atomic_write,
+    is_locked,
+    open_tables,
+    remove_temporaries,
+    take_lock,
+)
 from drift.errors import DataError
 from drift.records import Message
 
@@ -86,3 +95,17 @@ def test_an_append_says_whether_it_is_on_the_disk(tmp_path: Path, monkeypatch):
     assert len(synced) == 2
     now.close()
     assert (tmp_path / "now").read_bytes() == (tmp_path / "later").read_bytes() == b"a"
+
+
+def query_slowly(spill: str) -> None:
+    with open_tables("200MB", spill) as tables:
+        tables.sql("SELECT sum(hash(range)) FROM range(400000000)").fetchall()
+
+
+def test_a_slow_query_in_a_worker_process_prints_nothing(tmp_path, capfd):
+    """DuckDB takes a spawned process for an interactive session, and shows a progress bar there after two seconds."""
+    worker = get_context("spawn").Process(target=query_slowly, args=(str(tmp_path),))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+    assert capfd.readouterr().out == ""

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import orjson
 
 from drift.errors import DataError
 from drift.records import read_jsonl
+
+if TYPE_CHECKING:
+    import duckdb
 
 TEMPORARY = ".drift-tmp"
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 5, 0.05
@@ -70,6 +73,19 @@ def move_into_place(work: Path, outputs: set[str], folder: Path, former: Iterabl
         if name in outputs:
             os.replace(new, old)
     fsync_path(folder)
+
+
+def open_tables(memory_limit: str, spill: str) -> "duckdb.DuckDBPyConnection":
+    """A DuckDB connection that puts what exceeds its memory into the folder `spill`.
+
+    One thread: every further thread holds row groups of its own. No progress bar: DuckDB takes a worker process for an
+    interactive session and would print one to stdout, into the JSON of a command.
+    """
+    import duckdb
+
+    connection = duckdb.connect(config={"memory_limit": memory_limit, "threads": 1, "temp_directory": spill})
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def files_under(path: Path) -> list[Path]:

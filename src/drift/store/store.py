@@ -12,6 +12,7 @@ from typing import IO, Any, Literal
 import duckdb
 import pyarrow as pa
 
+from drift.disk import open_tables
 from drift.errors import DataError, DriftError, disk_trouble
 from drift.records import (
     Conversation,
@@ -386,14 +387,14 @@ class Store:
         if self.ids != ALL_IDS:
             query, values = of_range(query, self.ids[1]), {**values, "first_id": self.ids[0]}
             values |= {} if self.ids[1] is None else {"end_id": self.ids[1]}
-        with tempfile.TemporaryDirectory(prefix="drift-duckdb-") as spill:
-            # One thread: every further thread holds row groups of its own, and decoding in Python is the slow part.
-            config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": spill}
-            with duckdb.connect(config=config) as connection:
-                try:
-                    yield from connection.sql(query, params={"files": paths, **values}).to_arrow_reader(size)
-                except duckdb.Error as error:
-                    raise disk_trouble(error) or _unreadable(self.path, error, spill) from None
+        with (
+            tempfile.TemporaryDirectory(prefix="drift-duckdb-") as spill,
+            open_tables(MEMORY_LIMIT, spill) as connection,
+        ):
+            try:
+                yield from connection.sql(query, params={"files": paths, **values}).to_arrow_reader(size)
+            except duckdb.Error as error:
+                raise disk_trouble(error) or _unreadable(self.path, error, spill) from None
 
     def _hash(self, query: str, files: Iterable[str]) -> str:
         digest = hashlib.sha256()

@@ -23,9 +23,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
+from drift.disk import open_tables
 from drift.logs.draft import Call, ConversationDraft, Evidence, numbered, time_of
 from drift.logs.files.rows import Place, Reject, short_form
 from drift.logs.traces.spool import Spool
@@ -195,8 +195,7 @@ class Stitcher:
         """`folder`: for spilled data; by default the system's folder for temporary files."""
         self._spill = tempfile.TemporaryDirectory(prefix="drift-stitch-", dir=folder)
         self._texts = Spool(folder)
-        config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": self._spill.name}
-        self._tables = duckdb.connect(config=config)
+        self._tables = open_tables(MEMORY_LIMIT, self._spill.name)
         for name, columns in _TABLES.items():
             self._tables.execute(f"CREATE TABLE {name} ({', '.join(f'{c} {kind}' for c, kind in columns.items())})")
         self._waiting: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}

@@ -19,6 +19,7 @@ import duckdb
 import orjson
 import pyarrow as pa
 
+from drift.disk import open_tables
 from drift.logs.draft import ConversationDraft, Evidence, numbered
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Reject, encodable
 from drift.logs.readers.tables.table import TableRow
@@ -83,8 +84,7 @@ class TableJoiner:
 
     def _flush(self) -> None:
         if self._tables is None:
-            config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": self._spill.name}
-            self._tables = duckdb.connect(config=config)
+            self._tables = open_tables(MEMORY_LIMIT, self._spill.name)
             self._tables.execute("CREATE TABLE rows (conversation BIGINT, number BIGINT, place BIGINT, size BIGINT)")
         if self._waiting:
             batch = pa.table([*zip(*self._waiting, strict=True)], names=_Waiting._fields)  # noqa: F841 (DuckDB reads it)
