@@ -77,15 +77,17 @@ def _measure(chats: Sequence[Chat], folder: Path, approval: str) -> dict:
     ingest([folder / "logs"], store)
     settings = LabelSettings.model_validate({"approval": approval})
     label_store(store, labeller=embedded_labeller(settings))
-    labels = {
+    labels: dict[tuple[str | None, int | None], FeedbackLabel] = {
         (conversation.source_id, conversation.messages[label.user_index].source_index): label
         for conversation, row in store.labelled()
         for label in row
         if label.user_index is not None
     }
     said = {chat.source_id: chat.messages for chat in chats}
-    meant = {(r.source_id, r.message_index): r.label for chat in chats for r in chat.reactions}
-    thanks = [place for place, label in meant.items() if label == "SAT"]
+    meant: dict[tuple[str | None, int | None], str] = {
+        (r.source_id, r.message_index): r.label for chat in chats for r in chat.reactions
+    }
+    thanks = [(r.source_id, r.message_index) for chat in chats for r in chat.reactions if r.label == "SAT"]
     called = [place for place, label in labels.items() if label.label == "SAT"]
     hits = sum(labels[place].label == "SAT" for place in thanks)
     after = {

@@ -100,5 +100,7 @@ def test_without_phrases_labels_and_version_are_those_of_the_classifier(reader, 
 
 
 def test_a_long_ambiguous_opening_takes_no_time():
-    assert approval("good " * 24).subtype == "praise"
+    found = approval("good " * 24)
+    assert found is not None
+    assert (found.subtype, found.rest) == ("praise", "")
     assert approval("so good and so good and " * 8 + "xyzzy") is None

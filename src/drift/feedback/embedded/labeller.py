@@ -153,7 +153,9 @@ class EmbeddedLabeller:
         """Subtype and evidence of the turns with a DSAT or SAT verdict, by their index in the batch. `foreign` turns,
         which are not English, have no subtype."""
         named = [i for i, verdict in enumerate(verdicts) if verdict in VERDICTS]
-        abroad = {i: (None, _foreign_evidence(turns[i], VERDICTS.index(verdicts[i]))) for i in named if i in foreign}
+        abroad: dict[int, tuple[str | None, str]] = {
+            i: (None, _foreign_evidence(turns[i], VERDICTS.index(verdicts[i]))) for i in named if i in foreign
+        }
         places = [i for i in named if i not in foreign]
         if not places:
             return abroad

@@ -69,11 +69,10 @@ def foreign_features(turns: Sequence[Turn]) -> "csr_array":
         alternate_sign=False,
         binary=True,
         lowercase=False,
-        dtype=np.float32,
     )
     grams = reader.transform([f"^{plain(turn.text)}$" for turn in turns])
     relations = np.asarray([_relations(turn) for turn in turns], dtype=np.float32).reshape(len(turns), len(RELATIONS))
-    return csr_array(hstack([grams, csr_array(relations)]))
+    return csr_array(hstack([csr_array(grams, dtype=np.float32), csr_array(relations)]))
 
 
 def plain(text: str) -> str:
