@@ -13,7 +13,7 @@ demo-real: $(VENV)/.train
 week: $(VENV)/.train
 	$(RUN)/python benchmarks/week.py --json
 test: $(VENV)/.dev lint types
-	OMP_NUM_THREADS=1 $(RUN)/pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 lint: $(VENV)/.dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .

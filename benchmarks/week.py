@@ -3,35 +3,42 @@
     python benchmarks/week.py --out runs/week --json     (or: make week)
 
 The base serves the first users; each generation then serves other users, and the next one learns from their chats, with
-`from` as in docs/production.md. All chats go into one store. Prints the true utility of held-out prompts (temperature
-1) of the base and of each generation, and the verdict of the gate on each generation against the one before it. The
-same command resumes.
+`from` as in docs/production.md. All chats go into one store. At the end, the base and the last generation serve the
+same users side by side, and `drift live` says which one they like better. Prints the true utility of held-out prompts
+(temperature 1) of the base and of each generation; the gate's verdict on each generation against the one before
+(target: the sandbox's truth; guards: perplexity and KL on the store's ordinary conversations, because tiny policies can
+do nothing of what the others ask); and that readout. The same command resumes.
 """
 
 import argparse
 import json
 import shutil
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
 
 import orjson
+from side_by_side import side_by_side
 
 from drift.cli.console import watching_stages
-from drift.config import Config, DeploymentSettings, load_config
+from drift.config import Config, load_config
 from drift.evaluation.results import read_evaluation
 from drift.experiments import demo
+from drift.experiments.deployment import DeploymentSettings
 from drift.experiments.simulation import sandbox_truth, simulate
 from drift.gate.guards import GUARDS, OF_STORE
 from drift.gate.plan import GateSettings
 from drift.gate.run import run_gate
 from drift.policy.model import source_of
+from drift.progress import report_note
 from drift.records import Truth
 from drift.run import run_config
 from drift.rundir import layout, load_run
 from drift.rundir.chain import link_of
 from drift.sandbox.world import world_hash
+
+AUDITED = 400
+"""Turns whose truth the live readout knows."""
 
 
 def main() -> None:
@@ -41,6 +48,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2500, help="replies that each deployment gives")
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--prompts", type=int, default=300, help="held-out requests to measure the utility on")
+    parser.add_argument("--live", type=int, default=3000, help="replies that base and last generation give together")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -54,9 +62,12 @@ def main() -> None:
         with watching_stages() as on_stage:
             run_config(cfg, arguments.out / f"generation-{k}", on_stage, truth)
         folders.append(arguments.out / f"generation-{k}")
+    last = folders[-1] / layout.POLICY
+    live = side_by_side(last, arguments.out / "side-by-side", arguments.live, AUDITED, arguments.seed)
     result = {
         "generations": [_utility(folders[0], layout.BASE), *map(_kept_utility, folders)],
         "gate": [gate(new, old, truth) for old, new in pairwise(["embedded", *map(str, folders)])],
+        "live": live,
         "conversations": [link_of(load_run(folder)).conversations for folder in folders],
         "pairs": [link_of(load_run(folder)).pairs for folder in folders],
         "seconds": round(time.monotonic() - started, 1),
@@ -95,13 +106,13 @@ def serve(chats: Path, policy: Path | str, cfg: Config, k: int, turns: int, seed
 
 
 def gate(new: str, old: str, truth: Truth) -> str:
-    """The verdict of `drift gate` by the true utility, with the guards that these toy policies are not blind for."""
+    """The verdict by the true utility, with the guards that these tiny policies are not blind for."""
     settings = GateSettings(
         new=new, against=old, out=Path(new) / "gate", target="oracle", max_new_tokens=64,
         without=tuple(name for name in GUARDS if name not in OF_STORE),
     )  # fmt: skip
-    result = run_gate(settings, truth, False, lambda line: print(line, file=sys.stderr))
-    assert result is not None
+    result = run_gate(settings, truth, dry_run=False, tell=report_note)
+    assert result is not None, "not a dry run"
     return result.verdict
 
 

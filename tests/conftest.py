@@ -26,6 +26,22 @@ CHAT_TEMPLATE = (
 )
 
 
+LONGEST_FIRST = (
+    *("test_loop.py", "test_generations.py", "gate", "test_gguf_run.py", "experiments", "training/scale", "review"),
+    *("test_chat_template_runs.py", "cli", "live", "delivery", "rundir", "feedback", "evals", "evaluation", "scoring"),
+)
+"""Files and folders with few tests that take long. Workers take whole files (`--dist loadfile`), so what takes longest
+goes first: else the last worker is busy alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        place = str(item.path).removeprefix(f"{Path(__file__).parent}/")
+        return next((n for n, name in enumerate(LONGEST_FIRST) if place.startswith(name)), len(LONGEST_FIRST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of real chat logs."""

@@ -12,6 +12,7 @@ from drift.policy.chat import ChatFormat, encode_prompt
 from drift.records import ChatMessage, Completion, PreferencePair, read_jsonl
 from drift.run import run_config
 from drift.rundir import load_run
+from stopping import run_until
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 CASES = ("plain", "system", "assistant_first", "double_user", "midsystem", "think", "tools", "toolreply")
@@ -119,13 +120,7 @@ def test_a_resumed_run_shows_the_day_on_which_it_began(tmp_path, byte_tokenizer,
     cfg = settings(logs, policy(tmp_path / "policy", with_template(byte_tokenizer, CLOCK)))
     monkeypatch.setattr("drift.run.today", lambda: "2026-11-28")
     run_config(cfg, tmp_path / "whole")
-
-    def stop(name, event, _) -> None:
-        if (name, event) == ("iteration-1/pairs.jsonl", "done"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_config(cfg, tmp_path / "resumed", stop)
+    run_until(cfg, tmp_path / "resumed", "iteration-1/pairs.jsonl")
     monkeypatch.setattr("drift.run.today", lambda: "2026-11-29")
     events = []
     run_config(cfg, tmp_path / "resumed", lambda name, event, _: events.append((name, event)))
@@ -134,9 +129,9 @@ def test_a_resumed_run_shows_the_day_on_which_it_began(tmp_path, byte_tokenizer,
     for file in ("iteration-1/completions.jsonl", "iteration-1/policy/model.safetensors", "policy/model.safetensors"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "resumed" / file).read_bytes(), file
 
-    run_config(cfg, tmp_path / "another-day")  # the date does make a difference
+    run_until(cfg, tmp_path / "another-day", "iteration-1/policy")  # the date does make a difference
     names = ("whole", "another-day")
-    first, other = ((tmp_path / name / "policy/model.safetensors").read_bytes() for name in names)
+    first, other = ((tmp_path / name / "iteration-1/policy/model.safetensors").read_bytes() for name in names)
     assert first != other
 
 
@@ -163,7 +158,8 @@ def test_an_evaluation_of_a_run_uses_its_template_as_the_run_did(tmp_path, byte_
     logs.write_text("".join(json.dumps(row) + "\n" for row in chats(24, [])), encoding="utf-8")
     model = policy(tmp_path / "policy", with_template(byte_tokenizer, CLOCK))
     monkeypatch.setattr("drift.run.today", lambda: "2026-11-28")
-    run_config(settings(logs, model, template_arguments={"a": 1}, thinking="strip"), tmp_path / "run")
+    cfg = settings(logs, model, template_arguments={"a": 1}, thinking="strip")
+    run_until(cfg, tmp_path / "run", "data/prompts.jsonl")
     used = policy_settings(str(tmp_path / "run"), "bfloat16")
     assert (used.dtype, used.date, used.thinking, used.template_arguments) == (
         "bfloat16", "2026-11-28", "strip", {"a": 1},
@@ -176,7 +172,7 @@ def test_the_users_date_wins(tmp_path, byte_tokenizer, monkeypatch):
     logs.write_text("".join(json.dumps(row) + "\n" for row in chats(24, [])), encoding="utf-8")
     model = policy(tmp_path / "policy", with_template(byte_tokenizer, CLOCK))
     monkeypatch.setattr("drift.run.today", lambda: "2026-11-28")
-    run_config(settings(logs, model, date="2020-01-01"), tmp_path / "run")
+    run_until(settings(logs, model, date="2020-01-01"), tmp_path / "run", "data/prompts.jsonl")
     assert load_run(tmp_path / "run").state.date == "2020-01-01"
 
 

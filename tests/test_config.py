@@ -71,7 +71,7 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
         (
             "recipe: {name: spin, guided_share: auto}",
             "recipe: recipe spin shows no complaint to the policy, so guided_share: auto measures nothing: set "
-            "recipe.guided_share=0, or recipe.name to drift or best_of or iter_dpo.",
+            "recipe.guided_share=0, or recipe.name to drift or best_of or iter_dpo or rlhi.",
         ),
         ("recipe: {guidance: hints}", "recipe.guidance: Input should be 'turn', 'hint' or 'rewrite', not 'hints'."),
         ("recipe: {guidance_prompts: 9}", "guidance_prompts: Input should be greater than or equal to 10, not 9."),
@@ -90,6 +90,34 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
             "training: {loss: kto}",
             "mine.yaml: training.loss=kto learns from replies without a partner, and recipe drift makes pairs: set "
             "recipe.name to unpaired, or another training.loss.",
+        ),
+        (
+            "training: {loss: self_distillation}",
+            "recipe.name to follow_up or fresh_follow_up, or another training.loss.",
+        ),
+        ("recipe: {name: follow_up}", "needs pairs: set training.loss to self_distillation, or another recipe.name."),
+        ("recipe: {name: liked}", "needs pairs: set training.loss to sft, or another recipe.name."),
+        ("recipe: {name: follow_up, guided_share: auto}", "recipe follow_up shows no complaint to the policy"),
+        (
+            "warm_start: {loss: self_distillation}",
+            "loss self_distillation learns from the replies of recipe follow_up or fresh_follow_up, in the",
+        ),
+        ("training: {signal_clip: 2}", "training: signal_clip belongs to loss self_distillation, not to sigmoid"),
+        ("training: {loss: self_distillation, signal_clip: 0}", "signal_clip: Input should be greater than 0"),
+        (
+            "recipe: {name: rlhi, guided_share: 0.5}",
+            "recipe: recipe rlhi rewrites replies by what their user wrote, so all of its prompts are guided: set "
+            "recipe.guided_share=1, not 0.5, or recipe.name=drift",
+        ),
+        ("recipe: {name: rlhi, guided_share: auto}", "set recipe.guided_share=1, not auto"),
+        ("recipe: {own_majority: 2}", "recipe.own_majority: Input should be greater than or equal to 3, not 2."),
+        (
+            "recipe: {name: spin, own_majority: 5}",
+            "recipe: own_majority says which complaints are believed, and recipe spin learns from other replies",
+        ),
+        (
+            "labels: {include: [mistaken]}",
+            "labels.include.0: Input should be 'refusal_complaint', 'user_mistaken', 'abuse'",
         ),
         (
             "recipe: {name: unpaired}",

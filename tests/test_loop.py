@@ -2,22 +2,28 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from drift.cli.views import show_trace
-from drift.config import RECIPE_RULES, Config, RecipeRules, parse_config
+from drift.config import RECIPE_RULES, Config, PolicySettings, RecipeRules, SamplingSettings, parse_config
 from drift.errors import ConfigError, DataError
+from drift.experiments.simulation import sandbox_truth
 from drift.lineage import trace
 from drift.pairs.recipes import RECIPES, RecipeInputs
 from drift.pairs.recipes.recipe import fresh_against
+from drift.policy.model import load_policy, source_of
+from drift.policy.sampler import generate_replies
 from drift.progress import listening
-from drift.records import ChatMessage, Drop, PreferencePair, read_jsonl
-from drift.run import build_funnel, run_config
+from drift.records import ChatMessage, Completion, Drop, PreferencePair, PromptItem, read_jsonl
+from drift.run import RunSummary, build_funnel, run_config
 from drift.rundir import load_run
 from drift.store import Store
+from stopping import run_until
 
 
 def thumbed(number: int) -> dict:
@@ -32,11 +38,33 @@ def thumbed(number: int) -> dict:
     return {"id": f"chat-{number}", "user": f"u{number % 5}", "messages": messages}
 
 
-@pytest.fixture
-def logs(tmp_path) -> Path:
-    path = tmp_path / "logs.jsonl"
+def write_logs(folder: Path) -> Path:
+    path = folder / "logs.jsonl"
     path.write_text("".join(json.dumps(thumbed(n)) + "\n" for n in range(60)), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def logs(tmp_path) -> Path:
+    return write_logs(tmp_path)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """`events`: of its stages, by name, in the order in which they came."""
+
+    logs: Path
+    path: Path
+    summary: RunSummary
+    events: list[tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def two_iterations(tmp_path_factory, tiny_policy) -> FinishedRun:
+    folder = tmp_path_factory.mktemp("two-iterations")
+    logs, events = write_logs(folder), []
+    done = run_config(settings(logs, tiny_policy), folder / "run", lambda name, event, _: events.append((name, event)))
+    return FinishedRun(logs, folder / "run", done, events)
 
 
 def settings(logs: Path, policy: Path, **changes) -> Config:
@@ -53,11 +81,10 @@ def settings(logs: Path, policy: Path, **changes) -> Config:
     return parse_config({**tree, **changes}, "test")
 
 
-def test_two_iterations_leave_everything_that_the_contract_names(tmp_path, logs, tiny_policy):
+def test_two_iterations_leave_everything_that_the_contract_names(two_iterations):
     from transformers import AutoModelForCausalLM
 
-    done = run_config(settings(logs, tiny_policy), tmp_path / "run")
-    run = tmp_path / "run"
+    done, run = two_iterations.summary, two_iterations.path
     for name in ("config.yaml", "run.json", "data/prompts.jsonl", "warm-start/pairs.jsonl", "report.html"):
         assert (run / name).stat().st_size > 0
     for k in (1, 2):
@@ -89,19 +116,21 @@ def test_two_iterations_leave_everything_that_the_contract_names(tmp_path, logs,
     assert set(first) & {p.prompt_id for p in read_jsonl(run / "heldout/pairs.jsonl", PreferencePair)} == set()
 
 
-def test_the_same_command_reuses_everything_and_another_beta_only_what_stands_before_it(tmp_path, logs, tiny_policy):
+def test_the_same_command_reuses_everything_and_another_beta_only_what_stands_before_it(
+    tmp_path, two_iterations, tiny_policy
+):
+    assert {event for _, event in two_iterations.events} == {"running", "done"}
+    shutil.copytree(two_iterations.path, tmp_path / "run")
     events: list[tuple[str, str]] = []
 
     def run(**changes) -> None:
         events.clear()
         run_config(
-            settings(logs, tiny_policy, **changes),
+            settings(two_iterations.logs, tiny_policy, **changes),
             tmp_path / "run",
             lambda name, event, _: events.append((name, event)),
         )
 
-    run()
-    assert {event for _, event in events} == {"running", "done"}
     run()
     assert {event for _, event in events} == {"reused"}
     run(training={"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16, "beta": 0.5})
@@ -158,7 +187,8 @@ def test_a_run_ends_with_what_it_has_when_nothing_is_left_to_learn(tmp_path, log
     assert "empty_chosen" in str(next(s.counts for s in run.stages if s.name == "iteration-2/pairs.jsonl"))
 
 
-def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny_policy, monkeypatch):
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny_policy, monkeypatch, kills):
     """The short form of benchmarks/kill_resume.py."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import kill_resume  # pyright: ignore[reportMissingImports]
@@ -168,10 +198,10 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tin
     sampling = {"max_new_tokens": 16, "max_prompt_length": 512, "batch_tokens": 1500}
     config = {"policy": {"model": str(tiny_policy)}, "iterations": 1, "sampling": sampling, "training": stage}
     done = kill_resume.kill_and_resume(
-        tmp_path / "logs.jsonl", tmp_path, 3, 1, {**config, "warm_start": stage, "evaluation": {"max_prompts": 20}}
+        tmp_path / "logs.jsonl", tmp_path, kills, 1, {**config, "warm_start": stage, "evaluation": {"max_prompts": 20}}
     )
     assert done.differing == []
-    assert done.kills == 3
+    assert done.kills == kills
 
 
 def test_a_recipe_is_its_pairs_and_one_line_of_rules(tmp_path, logs, tiny_policy, monkeypatch):
@@ -188,7 +218,9 @@ def test_a_recipe_is_its_pairs_and_one_line_of_rules(tmp_path, logs, tiny_policy
         settings(logs, tiny_policy, recipe={"name": "mine"})
     monkeypatch.setitem(RECIPE_RULES, "mine", RecipeRules(fixed_rejected=True))
     monkeypatch.setitem(RECIPES, "mine", longest_first)
-    run_config(settings(logs, tiny_policy, recipe={"name": "mine"}, iterations=1), tmp_path / "run")
+    run_until(
+        settings(logs, tiny_policy, recipe={"name": "mine"}, iterations=1), tmp_path / "run", "iteration-1/policy"
+    )
     pairs = list(read_jsonl(tmp_path / "run/iteration-1/pairs.jsonl", PreferencePair))
     assert {pair.recipe for pair in pairs} == {"mine"}
     assert all(len(pair.chosen[0].content) >= len(pair.rejected[0].content) for pair in pairs)
@@ -199,7 +231,7 @@ def test_a_recipe_is_its_pairs_and_one_line_of_rules(tmp_path, logs, tiny_policy
 def test_a_warm_start_on_liked_replies(tmp_path, logs, tiny_policy, on, stages, capsys):
     stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
     cfg = settings(logs, tiny_policy, iterations=1, warm_start={**stage, "epochs": 1, "on": on})
-    run_config(cfg, tmp_path / "run")
+    run_until(cfg, tmp_path / "run", f"{sorted(stages)[-1]}/policy")
     view = load_run(tmp_path / "run")
     trained = {stage.name for stage in view.stages if stage.name.endswith("start/policy")}
     assert trained == {f"{name}/policy" for name in stages}
@@ -222,7 +254,8 @@ def test_a_warm_start_on_liked_replies(tmp_path, logs, tiny_policy, on, stages, 
 
 def test_the_base_is_not_measured_twice_where_nothing_warms_it_up(tmp_path, logs, tiny_policy):
     stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
-    run_config(settings(logs, tiny_policy, iterations=1, warm_start={**stage, "epochs": 0}), tmp_path / "run")
+    cfg = settings(logs, tiny_policy, iterations=1, warm_start={**stage, "epochs": 0})
+    run_until(cfg, tmp_path / "run", "warm-start/evaluation.json")
     base, warm = ((tmp_path / f"run/{name}/evaluation.json").read_bytes() for name in ("base", "warm-start"))
     assert base == warm
     took = {s.name: s.wall_seconds for s in load_run(tmp_path / "run").stages if s.name.endswith("evaluation.json")}
@@ -242,7 +275,7 @@ def test_a_reward_from_the_stores_labels_ranks_the_samples(tmp_path, tiny_policy
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     scorer = {"name": "feedback", "feedback": {"epochs": 6, "learning_rate": 3e-3}}
     recipe = {"name": "best_of", "samples": 2, "guided_share": 0.0, "scorer": scorer}
-    run_config(settings(path, tiny_policy, recipe=recipe), tmp_path / "run")
+    run_until(settings(path, tiny_policy, recipe=recipe), tmp_path / "run", "iteration-2/pairs.jsonl")
     view = load_run(tmp_path / "run")
     trained = [stage for stage in view.stages if stage.name.endswith("feedback-reward")]
     assert [stage.name for stage in trained] == ["iteration-1/feedback-reward"]
@@ -278,3 +311,78 @@ def test_kto_learns_from_every_judged_reply_and_samples_nothing(tmp_path, logs, 
     shown = capsys.readouterr().err
     assert "rejected" in shown
     assert "chosen" not in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["follow_up", "fresh_follow_up"])
+def test_self_distillation_learns_from_every_message_that_follows_a_reply(tmp_path, logs, tiny_policy, name):
+    stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
+    changes = {"recipe": {"name": name}, "training": {**stage, "loss": "self_distillation", "signal_clip": 2.0}}
+    cfg, run = settings(logs, tiny_policy, iterations=1, **changes), tmp_path / "run"
+    run_config(cfg, run)
+    pairs = list(read_jsonl(run / "iteration-1/pairs.jsonl", PreferencePair))
+    numbers = [pair.follow_up.content.removeprefix("No, I meant ").split()[0] for pair in pairs if pair.follow_up]
+    assert len(pairs) == len(numbers) > 20
+    assert all(
+        not pair.rejected and f"add {n} and" in pair.prompt[0].content for n, pair in zip(numbers, pairs, strict=True)
+    )
+    fresh = run / "iteration-1/completions.jsonl"
+    if name == "follow_up":
+        assert not fresh.exists()
+        assert [pair.chosen[0].content for pair in pairs] == [f"{n}2" for n in numbers]
+    else:
+        assert not any(completion.guided for completion in read_jsonl(fresh, Completion))
+    made = {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
+    run_config(cfg, run)  # everything is reused
+    assert made == {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
+    traced = trace(run, pairs[0].pair_id).pairs[0]
+    assert traced.origin.conversation_id == pairs[0].conversation_id
+    assert (traced.completion is None) == (name == "follow_up")
+    assert set(trace(run, pairs[0].pair_id).policies) == {"iteration-1/policy", "policy"}
+
+
+@pytest.mark.slow
+def test_rlhi_rewrites_once_and_every_iteration_learns_from_it(tmp_path, logs, tiny_policy):
+    run = tmp_path / "run"
+    run_config(settings(logs, tiny_policy, recipe={"name": "rlhi"}, stop={"rule": "none"}), run)
+    first, second = (list(read_jsonl(run / f"iteration-{k}/pairs.jsonl", PreferencePair)) for k in (1, 2))
+    assert first == second
+    assert first
+    assert not (run / "iteration-2/completions.jsonl").exists()
+    traced = {lineage.file: lineage for lineage in trace(run, first[0].pair_id).pairs}
+    assert {lineage.sampled_by.path for lineage in traced.values() if lineage.sampled_by} == {
+        "iteration-1/completions.jsonl"
+    }
+    assert all(lineage.completion for lineage in traced.values())
+    assert len(traced) == 2
+
+
+@pytest.mark.slow
+def test_a_complaint_about_what_the_policy_always_says_is_not_believed(tmp_path):
+    """The embedded policy, sampled at a low temperature, disliked for its own answers in half of the chats."""
+    policy, truth = load_policy(source_of("embedded"), PolicySettings()), sandbox_truth("validation", 40)
+    sampling = SamplingSettings(temperature=0.0, max_new_tokens=32, max_prompt_length=512)
+    own = generate_replies(policy, truth.prompts, [str(i) for i in range(40)], sampling)
+    rows = [
+        {"id": f"c{n}", "user": f"u{n}", "messages": [
+            {"role": "user", "content": prompt[0].content},
+            {"role": "assistant", "content": reply.text if n % 2 and reply else "Paper, I think.", "feedback": -1},
+            {"role": "user", "content": "No, that is wrong."},
+        ]}
+        for n, (prompt, reply) in enumerate(zip(truth.prompts, own, strict=True))
+    ]  # fmt: skip
+    path, run = tmp_path / "logs.jsonl", tmp_path / "run"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    changes = {"recipe": {"own_majority": 5}, "policy": {"model": "embedded"}, "iterations": 1}
+    cold = {"sampling": {"temperature": 0.01, "max_new_tokens": 32, "max_prompt_length": 512}}
+    done = run_config(settings(path, tmp_path, **changes, **cold), run)
+    prompts, believed = (list(read_jsonl(run / f"data/{name}.jsonl", PromptItem)) for name in ("prompts", "believed"))
+    assert {item.rejected.content for item in believed if item.rejected} == {"Paper, I think."}
+    assert len(prompts) > len(believed) > 0
+    assert {pair.prompt_id for pair in read_jsonl(run / "iteration-1/pairs.jsonl", PreferencePair)} <= {
+        item.prompt_id for item in believed
+    }
+    view = load_run(run)
+    funnel = build_funnel(Store(next(iter(view.store_folders))), view)
+    assert funnel.drops["against_majority"] == len(prompts) - len(believed)
+    assert done.counts["complaints believed"] == len(believed)

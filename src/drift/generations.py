@@ -7,7 +7,7 @@ from pathlib import Path
 from drift.config import Config
 from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.pairs.news import Since
-from drift.pairs.stages import find_judged, find_liked, find_prompts, list_earlier
+from drift.pairs.stages import find_follow_ups, find_judged, find_liked, find_prompts, list_earlier
 from drift.rundir import RunDir, RunView, layout, load_run
 from drift.store import Store, first_store
 
@@ -33,7 +33,7 @@ class Parent:
 
     @property
     def prompts(self) -> tuple[Path, ...]:
-        names = (layout.PROMPTS, layout.LIKED, layout.JUDGED, layout.RANDOM)
+        names = (layout.PROMPTS, layout.LIKED, layout.JUDGED, layout.FOLLOW_UPS, layout.RANDOM)
         return tuple(file for name in names if (file := self.view.file(name)))
 
     @property
@@ -94,6 +94,8 @@ def count_new_prompts(cfg: Config, store: Store, parent: Parent) -> int:
             return int(find_liked(found, store, "train", since)["new"])
         if cfg.recipe.rules.prompts == "judged":
             return int(find_judged(found, store, "train", cfg.labels, cfg.warm_start.min_p_sat, since)["new"])
+        if cfg.recipe.rules.prompts == "followed":
+            return int(find_follow_ups(found, store, "train", cfg.labels, since)["new"])
         return int(find_prompts(found, store, cfg.labels, "train", since)["new"])
 
 

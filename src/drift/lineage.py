@@ -143,13 +143,14 @@ def _lineage(
     run: RunView, store: Store | None, file: str, pair: PreferencePair, all_pairs: list[tuple[str, PreferencePair]]
 ) -> Lineage:
     folder = file.rpartition("/")[0]
+    sampled_in = layout.iteration(pair.iteration) if pair.iteration else folder  # a recipe may have sampled once
     return Lineage(
         pair=pair,
         file=file,
         origin=_origin(store, pair),
         label=_label(run, pair),
-        completion=_completion(run, folder, pair),
-        sampled_by=_provenance(run, f"{folder}/{layout.COMPLETIONS}"),
+        completion=_completion(run, sampled_in, pair),
+        sampled_by=_provenance(run, f"{sampled_in}/{layout.COMPLETIONS}"),
         trained=_provenance(run, f"{folder}/{layout.POLICY}"),
         also=tuple(p.pair_id for _, p in all_pairs if p.prompt_id == pair.prompt_id and p.pair_id != pair.pair_id),
     )

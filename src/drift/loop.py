@@ -38,14 +38,13 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     start = begin(cfg, run, store, truth)
     prompts = recipe_prompts(cfg, run, store, disliked=start.prompts)
     policy = warm = start.policy
-    policies, evaluations, reward = [policy], [start.evaluation], None
+    policies, evaluations, reward, completions = [policy], [start.evaluation], None, None
 
     for k in range(1, cfg.iterations + 1):
         it = run.iteration(k)
         reward = _feedback_reward(cfg, it, k, reward, policy, store)
         recipe = choose_guidance(cfg, run, k, policy, prompts, truth, reward)  # cfg.recipe with a share for `auto`
-        completions = None
-        if recipe.rules.samples:
+        if recipe.rules.samples and not (recipe.rules.once and completions):
             completions = it.stage(
                 layout.COMPLETIONS, sample, policy=policy, prompts=prompts, sampling=cfg.sampling, recipe=recipe,
                 policy_settings=cfg.policy, iteration=k, seed=cfg.seed,

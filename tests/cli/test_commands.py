@@ -1,4 +1,4 @@
-"""The commands as a user gives them: in a process of their own, on good and bad input."""
+"""The commands as a user gives them, on good and bad input."""
 
 import json
 import signal
@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
+from command import drift
 
 CHATS = [
     {"id": "a", "messages": [
@@ -26,11 +28,6 @@ CHATS = [
 ]  # fmt: skip
 
 
-def drift(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "drift", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
-
-
 def summary_of(done: subprocess.CompletedProcess[str]) -> dict:
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -46,7 +43,8 @@ def log(tmp_path) -> Path:
 def test_what_is_quarantined_is_counted_in_the_summary(tmp_path, log):
     with log.open("a", encoding="utf-8") as rows:
         rows.write('{"id": "c", "messages": [{"role": "assistant", "content": "hi"}]}\n{broken\n')
-    done = drift("ingest", log, "--store", tmp_path / "store", "--json")
+    command = [sys.executable, "-m", "drift", "ingest", log, "--store", tmp_path / "store", "--json"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, check=False)
     summary = summary_of(done)
     assert (summary["read"], summary["accepted"]) == (4, 2)
     assert summary["quarantined"] == {"no_user_turn": 1, "broken_json": 1}
@@ -176,7 +174,7 @@ def test_help_needs_no_torch_and_every_command_has_an_example():
 def test_an_interrupted_command_says_that_it_can_be_repeated(tmp_path):
     big = tmp_path / "big.jsonl"
     with big.open("w") as out:
-        for n in range(100_000):
+        for n in range(30_000):
             out.write(json.dumps({"id": str(n), "messages": CHATS[0]["messages"]}) + "\n")
     command = [sys.executable, "-m", "drift", "ingest", str(big), "--store", str(tmp_path / "store")]
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
@@ -188,4 +186,4 @@ def test_an_interrupted_command_says_that_it_can_be_repeated(tmp_path):
     assert process.returncode == 130
     assert "interrupted" in told
     assert "Traceback" not in told
-    assert summary_of(drift("ingest", big, "--store", tmp_path / "store", "--json"))["accepted"] == 100_000
+    assert summary_of(drift("ingest", big, "--store", tmp_path / "store", "--json"))["accepted"] == 30_000

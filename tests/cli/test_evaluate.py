@@ -1,15 +1,10 @@
 """`drift eval` as a user gives it: figures of files, as JSON and for people, and errors in one line."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-
-def drift(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "drift", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+from command import drift
 
 
 def test_alpaca_eval_of_annotations(tmp_path):

@@ -2,11 +2,10 @@
 
 import json
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 
+from command import drift
 from drift.cli.privacy import ingestion_settings
 from drift.config import IngestionSettings, parse_config
 from drift.errors import ConfigError
@@ -91,8 +90,7 @@ def test_a_table_through_the_command_and_through_a_run(tmp_path):
         connection.executemany("INSERT INTO chats VALUES (?, ?, ?)", rows)
     options = ["--map", "conversation=thread,role=sender,content=body", "--roles", "user=customer"]
     for log in (str(file), f"sqlite:///{tmp_path}/app.db?table=chats"):
-        command = [sys.executable, "-m", "drift", "ingest", log, "--store", str(tmp_path / "store"), "--json", *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = drift("ingest", log, "--store", tmp_path / "store", "--json", *options)
         assert done.returncode == 0, done.stderr
         summary = json.loads(done.stdout.splitlines()[-1])
         assert (summary["rows"], summary["accepted"] + summary["duplicate"]) == (3, 1)
@@ -103,8 +101,7 @@ def test_a_table_through_the_command_and_through_a_run(tmp_path):
         "ingestion: {map: {conversation: thread, role: sender, content: boddy}, roles: {user: customer}}\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "drift", "run", str(config), "--out", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = drift("run", config, "--out", tmp_path / "run")
     assert done.returncode == 1
     assert "no column 'boddy' for content; did you mean --map content=body?" in done.stderr
     assert "Traceback" not in done.stderr

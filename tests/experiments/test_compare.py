@@ -169,6 +169,7 @@ def test_a_comparison_in_the_instructions_world_tells_truth_by_part_and_what_it_
     assert set(result.over_base) == set(result.warm_start_over_base) == {"0.7"}
     assert len(result.coverage) == 1
     assert result.sampled_tokens > 0
+    assert result.forwards == (16, 16)  # 8 pairs, one epoch, one reference
     text = (tmp_path / "out/results.md").read_text()
     assert "| right: max_words |" in text
     assert "over the base, T 0.7" in text
@@ -221,6 +222,8 @@ def test_a_small_comparison_end_to_end(tmp_path):
     assert {arm.updates for arm in arms.values()} == {(2,)}
     assert arms["best_of_two"].p_imp == (1.0,)  # the oracle ranks by what is measured
     assert arms["kto"].p_imp == ()
+    assert arms["kto"].forwards == (48, 16)  # z0 reads another reply to each of 16 requests, twice
+    assert arms["drift"].forwards == arms["best_of_two"].forwards == (32, 32)  # the oracle reads nothing
     assert "no pairs" in (tmp_path / "out" / "results.md").read_text()
     assert len({arm.warm_start for arm in arms.values()}) == 1
     written = json.loads((tmp_path / "out" / "results.json").read_text())

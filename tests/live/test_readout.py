@@ -266,7 +266,7 @@ def test_gold_rows_correct_the_rates(deployment: Deployment, tmp_path: Path):
     assert model.rate.low < 0.2 < model.rate.high
     assert model.labelled is not None
     assert model.labelled.value == 0.2
-    assert readout.left_out == {"disputed": 1, "not_in_store": 1}
+    assert readout.left_out == {"gold_rows_disputed": 1, "gold_rows_not_in_store": 1}
 
 
 def test_reviews_correct_a_difference(deployment: Deployment):

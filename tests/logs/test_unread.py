@@ -183,3 +183,11 @@ def test_a_reader_declares_the_keys_that_it_reads(name):
     assert (read & {key for row in rows for key in row}) - {"metadata", "extra"} <= set(
         known
     )  # where consent is looked for in every format
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"), [({"variant": "short"}, {}), (["short"], {"tags": 1}), ({"a": {"b": 1}, "c": 2}, {"tags": 1})]
+)
+def test_tags_that_are_not_kept_are_unread(tmp_path, tags, found):
+    messages = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+    assert unread(tmp_path, {"messages": messages, "tags": tags}) == found

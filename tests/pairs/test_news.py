@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from drift.config import GenerationSettings, LabelSettings
 from drift.pairs.news import Since, TrainedReply
-from drift.pairs.stages import find_heldout, find_liked, find_prompts, find_random, list_earlier
+from drift.pairs.stages import find_follow_ups, find_heldout, find_liked, find_prompts, find_random, list_earlier
 from drift.records import (
     ChatMessage,
     Conversation,
@@ -252,6 +252,11 @@ def test_liked_replies_and_random_turns_are_news_too(tmp_path, store):
     assert found(tmp_path / "out")[0] == ("c", 1)
     find_random(tmp_path / "random", store, tmp_path / "first", "train", 1, since)
     assert [name for name, _ in found(tmp_path / "random")] == ["c"]
+    grown = chat("a", "good", "better")
+    store.add([grown])
+    counts = find_follow_ups(tmp_path / "followed", store, "train", SETTINGS, since)
+    assert counts == {"rows": 2, "new": 2, "dropped.trained_earlier": 1}
+    assert found(tmp_path / "followed") == [("a", 3), ("c", 1)]
 
 
 def test_the_fingerprint_is_the_content_and_not_the_place(tmp_path):

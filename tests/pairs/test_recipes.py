@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drift.pairs.disliked import repair_pairs
-from drift.pairs.others import liked_items, random_items
+from drift.pairs.others import follow_up_items, liked_items, random_items
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
 from drift.records import (
     ChatMessage,
@@ -146,6 +146,23 @@ def test_a_liked_reply_of_a_flagged_exchange_is_no_example():
     assert isinstance(kept, PromptItem)
 
 
+def test_what_a_user_who_was_wrong_says_teaches_nothing():
+    """The user contradicts a right reply, the assistant gives in, and the user likes that."""
+    conversation = talk("a", "2+2?", "4", "no, it is 5", "5", "thanks")
+    mistaken = FeedbackLabel("a", 1, 2, "DSAT", "judge", "1", subtype="user_mistaken")
+    labels = [mistaken, FeedbackLabel("a", 3, 4, "SAT", "judge", "1")]
+    (dropped,) = liked_items([(conversation, labels)])
+    assert isinstance(dropped, Drop)
+    assert dropped.reason == Reason.USER_MISTAKEN
+    followed = list(follow_up_items([(conversation, labels)]))
+    assert [row.reason if isinstance(row, Drop) else row.reply_index for row in followed] == [Reason.USER_MISTAKEN, 3]
+    believed = {"include": frozenset({"user_mistaken"})}
+    assert isinstance(next(liked_items([(conversation, labels)], **believed)), PromptItem)
+    assert all(isinstance(row, PromptItem) for row in follow_up_items([(conversation, labels)], **believed))
+    other = [replace(mistaken, subtype="wrong"), labels[1]]
+    assert isinstance(next(liked_items([(conversation, other)])), PromptItem)
+
+
 def test_random_turns_are_as_many_as_asked_and_the_same_each_time():
     chats = [chat(number) for number in range(20)]
     drawn = list(random_items(lambda: [chat for chat, _ in chats], 7, seed=1))
@@ -202,3 +219,62 @@ def test_unpaired_mixes_the_kinds_and_names_what_it_leaves_out():
     (kept,) = rows("unpaired", item=cut)
     assert kept.rejected_finish == "length"
     assert reason_of("unpaired", item=replace(ITEM, rejected=None)) == Reason.EMPTY_CHOSEN
+
+
+def test_rlhi_keeps_rewrites_alone():
+    (pair,) = rows("rlhi", DONE)
+    assert (pair.recipe, pair.chosen[0].content, pair.rejected[0].content) == ("rlhi", "4", "5")
+    assert reason_of("rlhi", replace(DONE, guided=False)) == Reason.NO_FOLLOW_UP
+    assert reason_of("rlhi", replace(DONE, finish="error", guided=False)) == Reason.SAMPLING_ERROR
+    assert reason_of("rlhi", replace(DONE, text="5")) == Reason.CHOSEN_IS_REJECTED
+
+
+def test_liked_replies_stand_alone():
+    liked = replace(ITEM, rejected=None, preferred=ChatMessage("assistant", "four"))
+    (row,) = rows("liked", item=liked)
+    assert (row.chosen, row.rejected, row.iteration) == ((ChatMessage("assistant", "four"),), (), 0)
+    assert reason_of("liked") == Reason.EMPTY_CHOSEN
+
+
+def test_a_follow_up_goes_with_the_logged_reply_or_with_the_fresh_one():
+    (logged,) = rows("follow_up")
+    assert (logged.chosen, logged.rejected) == ((ChatMessage("assistant", "5"),), ())
+    (fresh,) = rows("fresh_follow_up", DONE)
+    assert (fresh.chosen, fresh.rejected) == ((ChatMessage("assistant", "4"),), ())
+    assert fresh.chosen_token_ids == (11, 2)
+    assert logged.follow_up == fresh.follow_up == ChatMessage("user", "no")
+    silent = replace(ITEM, complaint=None)
+    assert reason_of("follow_up", item=silent) == reason_of("fresh_follow_up", DONE, item=silent) == Reason.NO_FOLLOW_UP
+    assert reason_of("fresh_follow_up", replace(DONE, text=" ")) == Reason.EMPTY_CHOSEN
+    cut = {"item": replace(ITEM, rejected_finish="length"), "drop_unfinished": True}
+    assert reason_of("follow_up", **cut) == Reason.TRUNCATED
+
+
+def talk(name: str, *texts: str, user: str = "u", **more) -> Conversation:
+    roles = ("user", "assistant")
+    messages = tuple(Message(roles[i % 2], text) for i, text in enumerate(texts))
+    return Conversation(name, "test", name, messages, "train", user_key=user, **more)
+
+
+def test_every_reply_that_a_message_follows_is_an_item_or_a_named_drop():
+    chats = [
+        talk("a", "2+2?", "5", "no", "4", "thanks", "bye"),  # two followed replies; the last one is not
+        talk("b", "2+2?", "5", "no"),  # said before
+        talk("c", "3+3?", "5", "so?"),  # nearly repeats another
+        talk("d", "4+4?", "", "so?"),
+        talk("e", "5+5?", "5", "  "),  # an empty message says nothing
+        talk("f", "6+6?", "5", "so?"),  # the third of user u
+        talk("g", "7+7?", "5", "so?", user="v", tags={"toxic": "true"}),
+    ]
+    told = [(chat, []) for chat in chats]
+    found = list(follow_up_items(told, frozenset({"c"}), max_per_user=2))
+    items = [row for row in found if isinstance(row, PromptItem)]
+    assert [(item.rejected.content, item.complaint.content) for item in items] == [("5", "no"), ("4", "thanks")]
+    assert [row.reason for row in found if isinstance(row, Drop)] == [
+        Reason.DUPLICATE_PROMPT,
+        Reason.NEAR_DUPLICATE_CONVERSATION,
+        Reason.EMPTY_REJECTED,
+        Reason.USER_CAP,
+        Reason.TOXIC,
+    ]
+    assert len([row for row in follow_up_items(told, include=frozenset({"toxic"})) if isinstance(row, PromptItem)]) == 5

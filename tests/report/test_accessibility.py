@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from browser import axe_script, browser, sideways, violations
+from drift.live.page import write_live
+from drift.live.readout import read_live
 from drift.report import report_on, write_report
 from drift.report.gate import write_gate_page
 from drift.rundir import layout
 from gate_results import some_gate
+from live_stores import Deployment, days
 from report_folders import write_cells, write_folder
 
 MakeRun = Callable[..., Path]
@@ -39,7 +42,7 @@ class Structure(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-@pytest.fixture(params=["run", "comparison", "gate", "run with a gate"])
+@pytest.fixture(params=["run", "comparison", "gate", "run with a gate", "live"])
 def report(request, make_run: MakeRun, tmp_path: Path) -> Path:
     if request.param == "run":
         return write_report(make_run())
@@ -49,6 +52,11 @@ def report(request, make_run: MakeRun, tmp_path: Path) -> Path:
         run = make_run()
         (run / layout.GATE).write_text(some_gate().model_dump_json())
         return write_report(run)
+    if request.param == "live":
+        deployment = Deployment(tmp_path / "store")
+        for model in ("old", "new"):
+            deployment.days(model, days(1, 5), 20, 4)
+        return write_live(read_live(deployment.store()), tmp_path / "store", None)
     folder = write_folder(tmp_path / "runs")
     write_cells(folder, ours="drift", theirs="spin", worst="spin")
     return report_on(folder)

@@ -91,6 +91,10 @@ def test_replies_without_a_partner_have_trls_unpaired_shape(tmp_path):
     row = trl_unpaired_row(disliked)
     assert (row["completion"], row["label"]) == ([{"role": "assistant", "content": "no"}], False)
     assert not {"chosen", "rejected"} & row.keys()
+    unjudged = trl_unpaired_row(replace(liked, follow_up=ChatMessage("user", "why?")))
+    assert unjudged["follow_up"] == {"role": "user", "content": "why?"}
+    assert "label" not in unjudged
+    assert "follow_up" not in row
     with RunDir.open(tmp_path / "run", "name: x\n", seed=1) as run:
         write_jsonl(tmp_path / "rows.jsonl", [PAIR, liked, disliked])
         run.iteration(1).stage("pairs.jsonl", copy_rows, rows=tmp_path / "rows.jsonl")

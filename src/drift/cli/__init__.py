@@ -41,7 +41,7 @@ app.add_typer(labels.rubric_app, name="rubric")
 
 
 def main() -> None:
-    """Exit codes: 0 done, 1 a DriftError, 2 wrong usage, 3 `drift live` found a worse model, 130 interrupted."""
+    """Exit codes: 0 done, 1 a DriftError, 2 wrong usage, 3 and 4 by `drift gate` and `drift live`, 130 interrupted."""
     try:
         app()
     except DriftError as error:

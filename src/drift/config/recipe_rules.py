@@ -9,15 +9,16 @@ from drift.records import LossName
 class RecipeRules(NamedTuple):
     """What a recipe needs of a run.
 
-    `prompts`: it uses the requests of disliked, liked, judged (disliked or liked) or random replies. `samples`: the
-    policy answers again in every iteration. `scored`: it can use a scorer. `ranks`: it ranks several samples of one
-    prompt, so it needs a scorer. `fixed_rejected`: every iteration sets a fresh chosen reply against the same logged
-    reply. `loss`: the one loss that learns from its rows, because they are replies without a partner; None: its rows
-    are pairs.
+    `prompts`: it uses the requests of disliked, liked, judged (disliked or liked), followed (by any message of the
+    user) or random replies. `samples`: the policy answers again in every iteration; with `once`, in the first one
+    alone. `scored`: it can use a scorer. `ranks`: it ranks several samples of one prompt, so it needs a scorer.
+    `fixed_rejected`: every iteration sets a fresh chosen reply against the same logged reply. `loss`: the one loss that
+    learns from its rows, because they are replies without a partner; None: its rows are pairs.
     """
 
-    prompts: Literal["disliked", "liked", "judged", "random"] = "disliked"
+    prompts: Literal["disliked", "liked", "judged", "followed", "random"] = "disliked"
     samples: bool = True
+    once: bool = False
     scored: bool = True
     ranks: bool = False
     fixed_rejected: bool = False
@@ -41,6 +42,10 @@ RECIPE_RULES = {
     "logs": RecipeRules(samples=False, scored=False),
     "random_turns": RecipeRules(prompts="random", fixed_rejected=True),
     "unpaired": RecipeRules(prompts="judged", samples=False, scored=False, loss="kto"),
+    "liked": RecipeRules(prompts="liked", samples=False, scored=False, loss="sft"),
+    "rlhi": RecipeRules(once=True, fixed_rejected=True),
+    "follow_up": RecipeRules(prompts="followed", samples=False, scored=False, loss="self_distillation"),
+    "fresh_follow_up": RecipeRules(prompts="followed", scored=False, loss="self_distillation"),
 }
 """Every recipe, by name. pairs/recipes/NAME.py builds its pairs; a recipe needs no line anywhere else."""
 
@@ -55,8 +60,9 @@ def known_recipe(name: str) -> str:
 
 
 def recipes_of(loss: LossName) -> tuple[str, ...]:
-    """The recipes whose replies without a partner only this loss learns from; none for a loss of pairs."""
-    return tuple(name for name, rules in RECIPE_RULES.items() if rules.loss == loss)
+    """The recipes whose replies without a partner only this loss learns from; none for a loss that learns from pairs
+    (`sft` takes their chosen side)."""
+    return tuple(name for name, rules in RECIPE_RULES.items() if rules.loss == loss != "sft")
 
 
 def check_loss(recipe: str, loss: LossName) -> None:
@@ -71,6 +77,20 @@ def check_loss(recipe: str, loss: LossName) -> None:
         raise ValueError(
             f"training.loss={loss} learns from replies without a partner, and recipe {recipe} makes pairs: set "
             f"recipe.name to {' or '.join(fitting)}, or another training.loss"
+        )
+
+
+def check_complaints(recipe: str, guided_share: float | Literal["auto"], own_majority: int | None) -> None:
+    """Raises ValueError if the recipe cannot use the complaints as the settings say."""
+    rules = RECIPE_RULES[recipe]
+    if rules.once and guided_share != 1.0:
+        raise ValueError(
+            f"recipe {recipe} rewrites replies by what their user wrote, so all of its prompts are guided: set "
+            f"recipe.guided_share=1, not {guided_share}, or recipe.name=drift"
+        )
+    if own_majority and rules.prompts != "disliked":
+        raise ValueError(
+            f"own_majority says which complaints are believed, and recipe {recipe} learns from other replies: remove it"
         )
 
 

@@ -25,7 +25,8 @@ class TrainerSettings(Settings):
     starts the training processes, for example torchrun. `shard`: each process holds a share of the weights (FSDP2),
     for a model whose training state does not fit one GPU. `report_to`: trackers that also get the metrics.
     `desirable_weight`, `undesirable_weight`: of a liked and of a disliked reply (loss `kto`); null: both kinds have the
-    same total weight.
+    same total weight. `signal_clip`: limit, in nats per token, of what a follow-up says about a token (loss
+    `self_distillation`); null: none.
     """
 
     FIXED: ClassVar[dict[str, float]] = {"tau": 0.25}
@@ -52,10 +53,11 @@ class TrainerSettings(Settings):
     save_steps: NonNegativeInt = 500
     launch: str | None = Field(default=None, min_length=1)
     shard: bool = False
-    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
     experimental: ExperimentalTraining = ExperimentalTraining()
     desirable_weight: PositiveFloat | None = None
     undesirable_weight: PositiveFloat | None = None
+    signal_clip: PositiveFloat | None = None
 
     @property
     def kl_batch_size(self) -> int | None:
@@ -69,6 +71,8 @@ class TrainerSettings(Settings):
                 f"desirable_weight and undesirable_weight belong to loss kto, not to {self.loss}: remove them, or set "
                 "training.loss=kto and recipe.name=unpaired"
             )
+        if self.loss != "self_distillation" and self.signal_clip:
+            raise ValueError(f"signal_clip belongs to loss self_distillation, not to {self.loss}: remove it")
         if self.diagnostics and recipes_of(self.loss):
             raise ValueError(
                 f"diagnostics compare the two replies of a pair, and loss {self.loss} has none: set diagnostics=false"

@@ -2,30 +2,32 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from drift.delivery.facts import CardFacts
-from drift.policy.merge import Merged
+from drift.delivery.facts import CardFacts, shown_name
 from drift.statistics import Share
+
+if TYPE_CHECKING:
+    from drift.policy.merge import Merged  # loads torch, which a copy of whole weights does not need
 
 CARD = "README.md"
 
 
-def write_card(folder: Path, facts: CardFacts, is_adapter: bool, merged: Merged | None) -> Path:
+def write_card(folder: Path, facts: CardFacts, is_adapter: bool, merged: "Merged | None") -> Path:
     """Write `folder`/README.md. `merged`: what the merge measured, if an adapter was merged into the weights."""
     card = folder / CARD
     card.write_text(render_card(facts, is_adapter, merged), encoding="utf-8")
     return card
 
 
-def render_card(facts: CardFacts, is_adapter: bool, merged: Merged | None) -> str:
+def render_card(facts: CardFacts, is_adapter: bool, merged: "Merged | None") -> str:
     environment = Environment(
         loader=PackageLoader("drift.delivery", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"interval": _interval, "counts": _counts}
+    environment.filters |= {"interval": _interval, "counts": _counts, "digits": _digits, "name": shown_name}
     return environment.get_template("card.md.jinja").render(
         facts=facts,
         merged=merged,
@@ -49,6 +51,10 @@ def metadata(facts: CardFacts, is_adapter: bool) -> dict[str, Any]:
 
 def _interval(share: Share | None) -> str:
     return "not known" if share is None else f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]"
+
+
+def _digits(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3f}"
 
 
 def _counts(counts: Iterable[tuple[str, int]]) -> str:

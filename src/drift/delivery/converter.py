@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from drift.errors import PrerequisiteError
-from drift.policy.gguf import is_gguf
 
 GGUF = "model.gguf"
 SCRIPT = "convert_hf_to_gguf.py"
@@ -30,6 +29,8 @@ def convert(converter: Path, model: Path) -> Path:
 
     Raises PrerequisiteError with the end of what the converter printed, and the command to run it by hand.
     """
+    from drift.policy.gguf import is_gguf  # loads torch
+
     out = model / GGUF
     command = [sys.executable, str(converter), str(model), "--outfile", str(out), "--outtype", "auto"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)

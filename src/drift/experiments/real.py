@@ -36,8 +36,8 @@ USERS = UserSettings(
         "avoid_word", "numbered", "min_words", "include_word", "sentences",
     ),
 )  # fmt: skip
-"""One constraint, of the kinds that SmolLM2-135M gets right in at least 5 % of validation requests: with all kinds and up
-to three at once, so small a model is hardly ever right, and there is nothing to like."""
+"""One constraint, of the kinds that SmolLM2-135M gets right in at least 5 % of validation requests: with all kinds and
+up to three at once, so small a model is hardly ever right, and there is nothing to like."""
 
 BYTES_PER_PARAMETER = 16
 """Of full training with AdamW: float32 weights, gradients and two moments."""

@@ -27,7 +27,8 @@ class Audits:
         if gold is not None:
             self._truth, left_out = gold_truth(store, gold)
             places = {(reply.conversation_id, reply.reply_index) for reply in replies}
-            self.left_out = {**left_out, "not_judged": sum(place not in places for place in self._truth)}
+            left_out["not_judged"] = sum(place not in places for place in self._truth)
+            self.left_out = {f"gold_rows_{name}": count for name, count in left_out.items()}
         self._verdicts = {} if gold is not None else verdicts_of(store.reviews.all(Review))
 
     def errors(self) -> LabellerErrors | None:

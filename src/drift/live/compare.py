@@ -31,7 +31,7 @@ def compare(
     replies = sorted([*first, *second], key=lambda reply: reply.second or 0.0)
     own = {name: by_group[name] for name in names if name in by_group}
     is_own = len(own) == 2 and differ(own[names[0]], own[names[1]])
-    seen = _difference(replies, names[1], kind)
+    seen = next(_differences(replies, names[1], kind, [len(replies)]))
     true = _own_difference(first, second, seen, own) if is_own else true_difference(seen, errors)
     tone: Tone = "worse" if true.low > 0 else "better" if true.high < 0 else "unclear"
     base = true_rate(rate(observed(first)), own[names[0]] if is_own else errors).value
@@ -64,12 +64,14 @@ def _comparable(
     return list(earlier), list(later), "periods"
 
 
-def _difference(replies: list[JudgedReply], later: str, kind: Kind) -> Estimate:
+def _differences(replies: list[JudgedReply], later: str, kind: Kind, ends: Sequence[int]) -> Iterator[Estimate]:
+    """The difference as it was seen after each of these numbers of replies. Both models must have answered by then."""
     periods = codes(reply.day if kind == "same period" else None for reply in replies)
-    is_later = np.array([reply.group == later for reply in replies])
-    seen = difference(observed(replies), is_later, periods)
-    assert seen is not None, "both models answered in one of the periods"
-    return seen
+    is_later, labels = np.array([reply.group == later for reply in replies]), observed(replies)
+    for end in ends:
+        seen = difference(labels.until(end), is_later[:end], periods[:end])
+        assert seen is not None, "both models answered in the first of the periods"
+        yield seen
 
 
 def _own_difference(
@@ -81,10 +83,11 @@ def _own_difference(
 
 def _over_time(replies: list[JudgedReply], later: str, errors: LabellerErrors | None) -> Iterator[Moment]:
     """`replies`: in the order of time. Each look reads what was known at the end of its day, and no more."""
-    for day in dict.fromkeys(reply.day for reply in replies):
-        known = [reply for reply in replies if (reply.day or "") <= (day or "")]
-        true = true_difference(_difference(known, later, "same period"), errors)
-        yield Moment(day=day or "", judged=len(known), difference=true.rounded())
+    ends = {reply.day or "": place + 1 for place, reply in enumerate(replies)}
+    for (day, end), seen in zip(
+        ends.items(), _differences(replies, later, "same period", list(ends.values())), strict=True
+    ):
+        yield Moment(day=day, judged=end, difference=true_difference(seen, errors).rounded())
 
 
 def _words(names: tuple[str, str], kind: Kind, tone: Tone, true: Share, *, is_corrected: bool) -> str:

@@ -50,7 +50,7 @@ def read_live(
         errors=errors and _rounded(errors),
         labellers=dict(Counter(reply.labeller for reply in judged.replies).most_common()),
         left_out={name: count for name, count in (judged.left_out | audits.left_out).items() if count},
-        notes=tuple(_notes(judged, models, errors)),
+        notes=tuple(_notes(judged, models, errors, labeller)),
     )
 
 
@@ -134,7 +134,9 @@ def _rounded(errors: LabellerErrors) -> LabellerErrors:
     )
 
 
-def _notes(judged: Judged, models: Sequence[ModelReadout], errors: LabellerErrors | None) -> list[str]:
+def _notes(
+    judged: Judged, models: Sequence[ModelReadout], errors: LabellerErrors | None, labeller: str | None
+) -> list[str]:
     sums: Mapping[str, int] = {
         name: sum(getattr(model, name) for model in models)
         for name in ("judged", "abstained", "unlabelled", "without_time")
@@ -154,7 +156,7 @@ def _notes(judged: Judged, models: Sequence[ModelReadout], errors: LabellerError
         notes.append(f"{nameless.judged} judged replies have {judged.unnamed.strip('()')} and are compared with none.")
     if sums["without_time"]:
         notes.append(f"{sums['without_time']} of {sums['judged']} judged replies have no time, so they are in no day.")
-    if sums["unlabelled"]:
+    if sums["unlabelled"] and labeller is None:
         notes.append(f"{sums['unlabelled']} replies that a user reacted to have no label yet: `drift label`.")
     if sums["judged"] < FEW:
         notes.append(f"{sums['judged']} judged replies in all: too few to say much; the intervals show it.")

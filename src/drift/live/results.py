@@ -1,12 +1,15 @@
 """What `drift live` found: STORE/live.json, and what the page and the report of a run show."""
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from drift.errors import DataError, first_problem
 from drift.live.correction import LabellerErrors
 from drift.statistics import Share
 
+RESULT = "live.json"
 Tone = Literal["better", "worse", "unclear"]
 Kind = Literal["same period", "periods"]
 
@@ -96,3 +99,16 @@ class Readout(_Result):
     def is_worse(self) -> bool:
         """Are users surely more dissatisfied with a later model?"""
         return any(comparison.verdict == "worse" for comparison in self.comparisons)
+
+
+def read_result(store: Path) -> Readout | None:
+    """What the latest `drift live` on this store found; None if there was none."""
+    file = store / RESULT
+    if not file.is_file():
+        return None
+    try:
+        return Readout.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise DataError(
+            f"{file}: invalid readout: {first_problem(error)}. Run `drift live --store {store}` again."
+        ) from None

@@ -53,6 +53,10 @@ class Observed:
     user: NDArray[np.int64]
     conversation: NDArray[np.int64]
 
+    def until(self, end: int) -> "Observed":
+        """The first `end` replies."""
+        return Observed(self.dsat[:end], self.user[:end], self.conversation[:end])
+
     def variance(self, scores: NDArray[np.float64]) -> float:
         """Sum of squares of the clusters' score sums: by users, or by conversations where that is more.
 

@@ -6,6 +6,7 @@ Nothing is removed: the store notes which conversation repeats which, and the pa
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO
 
 import numpy as np
@@ -20,6 +21,7 @@ MIN_SHARED = 0.8  # share of word runs that two conversations have in common, es
 _SEED = 42
 _SIGNED = np.dtype([("id", "S64"), ("signature", np.uint32, PERMUTATIONS)])
 _SIGNATURES_PER_BATCH = 16_384
+_RUNS_PER_BATCH = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,10 @@ def signature(conversation: Conversation) -> np.ndarray:
     words = " ".join(map(as_text, conversation.messages)).lower().split()
     runs = map(" ".join, zip(*(words[first:] for first in range(SHINGLE_WORDS)), strict=False))
     hashed = RMinHash(num_perm=PERMUTATIONS, seed=_SEED)
-    hashed.update(list(runs) or [" ".join(words)])
+    if len(words) < SHINGLE_WORDS:
+        hashed.update([" ".join(words)])
+    while batch := list(islice(runs, _RUNS_PER_BATCH)):  # all runs of a chat of megabytes would take gigabytes
+        hashed.update(batch)
     return np.asarray(hashed.digest(), np.uint32)
 
 

@@ -82,6 +82,13 @@ class Since:
         rows = list(read_jsonl(self.earlier, TrainedReply))
         return stable_hash(rows, self.read, self.settings.model_dump(), self.seed)
 
+    def unlearned(self, items: Iterable[PromptItem | Drop]) -> Iterator[PromptItem | Drop]:
+        """The items without those that an earlier generation was trained on, which become drops."""
+        trained = {row.prompt_id for row in read_jsonl(self.earlier, TrainedReply)}
+        for item in items:
+            is_old = isinstance(item, PromptItem) and item.prompt_id in trained
+            yield Drop(item.prompt_id, "prompts", Reason.TRAINED_EARLIER) if is_old else item
+
     def seen(self, store: Store) -> tuple[set[int], set[str]]:
         """What held-out complaints may not share with the chain's training: requests (by hash), and conversations
         that are nearly repeated by one that was trained on."""

@@ -11,12 +11,13 @@ import re
 from dataclasses import replace
 
 from drift.errors import DataError
-from drift.records import ChatMessage, Guidance, PromptItem
+from drift.records import ChatMessage, Guidance, PreferencePair, PromptItem
 from drift.turns import as_text
 
 INSTRUCTION = "Answer again so that this feedback is resolved. Give only the new answer."
 HINT = "Take this feedback on an earlier answer as a hint. Give only the answer."
 REWRITE = "Write a better answer to the request, in which this feedback is resolved. Give only the new answer."
+HINDSIGHT = "This is what the user wrote after an earlier answer to this message. Answer the message with it in mind."
 
 _FENCE = re.compile(r"<(\s*/?\s*)feedback\b", re.IGNORECASE)
 _REPLY_FENCE = re.compile(r"<(\s*/?\s*)earlier_answer\b", re.IGNORECASE)
@@ -45,9 +46,26 @@ def guided_messages(item: PromptItem, guidance: Guidance = "turn") -> tuple[Chat
     if guidance == "turn":
         return (*item.prompt, item.rejected, ChatMessage("user", guided_turn(complaint)))
     if guidance == "hint":
-        return _behind_request(item, _fenced("feedback", complaint), HINT)
-    reply = _fenced("earlier_answer", as_text(item.rejected))
-    return _behind_request(item, reply, _fenced("feedback", complaint), REWRITE)
+        shown = _behind_request(item.prompt, _fenced("feedback", complaint), HINT)
+    else:
+        reply = _fenced("earlier_answer", as_text(item.rejected))
+        shown = _behind_request(item.prompt, reply, _fenced("feedback", complaint), REWRITE)
+    if shown is None:
+        raise DataError(f"prompt {item.prompt_id}: it has no message of a user; sample it with recipe.guided_share=0.")
+    return shown
+
+
+def informed_messages(pair: PreferencePair) -> tuple[ChatMessage, ...]:
+    """The request, with what the user wrote after the reply to it; for self-distillation, which never samples from it.
+
+    The words are ours; that the follow-up stands at the end of the request and the reply is left out is as in the
+    authors' code (arXiv 2603.12273; lasgroup/user_interactions). Raises DataError without a follow-up or a request.
+    """
+    said = pair.follow_up.content if pair.follow_up else ""
+    shown = _behind_request(pair.prompt, _fenced("feedback", said), HINDSIGHT) if said else None
+    if shown is None:
+        raise DataError(f"pair {pair.pair_id}: it has no follow_up, or no message of a user in its prompt.")
+    return shown
 
 
 def guided_turns(guidance: Guidance) -> int:
@@ -61,11 +79,12 @@ def _fenced(mark: str, text: str) -> str:
     return f"<{mark}>\n{quoted}\n</{mark}>"
 
 
-def _behind_request(item: PromptItem, *parts: str) -> tuple[ChatMessage, ...]:
-    """The prompt with `parts` behind the user's last message; calls of tools and their answers may follow that."""
-    places = [place for place, message in enumerate(item.prompt) if message.role == "user"]
+def _behind_request(prompt: tuple[ChatMessage, ...], *parts: str) -> tuple[ChatMessage, ...] | None:
+    """The prompt with `parts` behind the user's last message (calls of tools and their answers may follow that); None
+    without such a message."""
+    places = [place for place, message in enumerate(prompt) if message.role == "user"]
     if not places:
-        raise DataError(f"prompt {item.prompt_id}: it has no message of a user; sample it with recipe.guided_share=0.")
-    request = item.prompt[places[-1]]
+        return None
+    request = prompt[places[-1]]
     asked = replace(request, content="\n".join((f"{request.content}\n", *parts)))
-    return (*item.prompt[: places[-1]], asked, *item.prompt[places[-1] + 1 :])
+    return (*prompt[: places[-1]], asked, *prompt[places[-1] + 1 :])

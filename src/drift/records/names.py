@@ -10,7 +10,9 @@ LabelSource = Literal["embedded", "judge", "rating", "review", "source"]
 RatingKind = Literal["regeneration", "score", "thumb", "correction"]
 """The weakest first: `Rating.rank` relies on it. A regeneration is read out of what a user did, the rest was said."""
 Finish = Literal["stop", "length", "error"]
-LossName = Literal["sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft", "kto"]
+LossName = Literal[
+    "sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft", "kto", "self_distillation"
+]
 """What `training.loss` allows; each has its function in training/loss.py."""
 Unfinished = Literal["match", "drop"]
 """What `sampling.unfinished` allows for pairs with a reply that does not end."""
@@ -64,7 +66,10 @@ class Reason(StrEnum):
     NEAR_DUPLICATE_CONVERSATION = "near_duplicate_conversation"
     TRAINED_EARLIER = "trained_earlier"
     NOT_REPLAYED = "not_replayed"
+    NO_FOLLOW_UP = "no_follow_up"
     REFUSAL_COMPLAINT = "refusal_complaint"
+    USER_MISTAKEN = "user_mistaken"
+    AGAINST_MAJORITY = "against_majority"
     ABUSE = "abuse"
     TOXIC = "toxic"
     IDENTICAL_REPLIES = "identical_replies"

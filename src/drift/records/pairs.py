@@ -57,7 +57,8 @@ class Completion:
 class PreferencePair:
     """A prompt with a better and a worse reply; or with one reply alone, for the losses `sft` and `kto`.
 
-    `rejected` is empty where a liked reply stands alone, `chosen` where a disliked one does.
+    `rejected` is empty where a liked reply stands alone, `chosen` where a disliked one does. `follow_up`: what the user
+    wrote after the chosen reply, for the loss `self_distillation`.
 
     `finish`, `rejected_finish`: how the chosen and the rejected reply ended; `length` was cut at a limit. `margin`: by
     how much the scorer that `margin_source` names prefers the chosen, in its own unit (the setting training.margin is
@@ -84,6 +85,7 @@ class PreferencePair:
     margin_source: str | None = None
     tools: str | None = None
     rejected_finish: Finish = "stop"
+    follow_up: ChatMessage | None = None
 
     @property
     def is_paired(self) -> bool:

@@ -11,17 +11,20 @@ from drift.evaluation.results import (
     Evaluation,
     GuidanceTrial,
     ReplyStatistics,
+    SycophancyResult,
     UtilityResult,
     read_evaluation,
     read_trial,
 )
 from drift.gate.results import GateResult, read_gate
+from drift.live.results import Readout, read_result
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
 from drift.report.measures import Assumption, Kind, assumptions, kinds
 from drift.rundir import RunView, layout, load_run
 from drift.rundir.chain import Link, ancestors, link_of, parent_folder
+from drift.store import first_store
 from drift.turns import as_text
 
 EXAMPLES = 10
@@ -92,7 +95,8 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """`guidance`: what each iteration of `guided_share: auto` measured before it sampled."""
+    """`guidance`: what each iteration of `guided_share: auto` measured before it sampled; `live`: the latest readout of
+    `drift live` on the run's store."""
 
     run: RunView
     model: Path | None
@@ -104,6 +108,7 @@ class Contents:
     assumptions: tuple[Assumption, ...]
     guidance: tuple[GuidanceTrial, ...] = ()
     exploration: ExplorationSummary | None = None
+    live: Readout | None = None
     gate: GateResult | None = None
     generation_0: Phase | None = None
     """In a chain: the model that its first run started from, on the same held-out prompts as the phases."""
@@ -123,6 +128,12 @@ class Contents:
         """How each policy replied to held-out prompts, by the name of its phase."""
         measured = ((phase.name, phase.evaluation.replies) for phase in self.phases)
         return tuple((name, replies) for name, replies in measured if replies is not None)
+
+    @property
+    def sycophancy(self) -> tuple[tuple[str, SycophancyResult], ...]:
+        """How many right answers each policy gave up when contradicted, by the name of its phase."""
+        measured = ((phase.name, phase.evaluation.sycophancy) for phase in self.phases)
+        return tuple((name, result) for name, result in measured if result is not None)
 
     @property
     def length_explains(self) -> float | None:
@@ -191,6 +202,7 @@ def read_contents(path: Path) -> Contents:
             read_trial(file) for k in run.iterations if (file := run.file(f"{layout.guidance(k)}/{layout.GUIDANCE}"))
         ),
         exploration=read_exploration(explored) if (explored := run.file(layout.EXPLORATION)) else None,
+        live=read_result(store.path) if (store := first_store(run.store_folders)) else None,
         gate=read_gate(gated) if (gated := run.file(layout.GATE)) else None,
         generation_0=_phase(run, layout.GENERATION_0, "base"),
     )

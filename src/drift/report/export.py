@@ -74,16 +74,21 @@ def trl_row(pair: PreferencePair) -> dict[str, Any]:
     """A pair in TRL's shape: `tools` is a list of schemas, the arguments of a call are an object, and thoughts are
     `reasoning_content`, as chat templates read them. A pair without any of these has the fields of a pair alone."""
     row = orjson.loads(json_of(pair))
-    tools = row.pop("tools")
+    tools, follow_up = row.pop("tools"), row.pop("follow_up")
     for side in ("prompt", "chosen", "rejected"):
         row[side] = [_trl_message(message) for message in row[side]]
+    if follow_up is not None:
+        row["follow_up"] = _trl_message(follow_up)
     return row if tools is None else {**row, "tools": orjson.loads(tools)}
 
 
 def trl_unpaired_row(pair: PreferencePair) -> dict[str, Any]:
-    """A reply without a partner as `completion`, with `label` true for a liked one."""
+    """A reply without a partner as `completion`, with `label` true for a liked one; none for one with a `follow_up`,
+    because nobody judged it."""
     row = trl_row(pair)
     chosen, rejected = row.pop("chosen"), row.pop("rejected")
+    if pair.follow_up is not None:
+        return {**row, "completion": chosen}
     return {**row, "completion": chosen or rejected, "label": bool(chosen)}
 
 

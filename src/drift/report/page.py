@@ -12,6 +12,7 @@ from drift.evals.exploration.results import ExplorationSummary
 from drift.gate.verdict import amounts, explain
 from drift.report.contents import SHOWN_STEPS, Contents, Disliked, Phase, read_contents
 from drift.report.figures import ChartPoint, Series, density_chart, phases_chart, steps_chart
+from drift.report.live import LIVE_FILTERS, live_values
 from drift.report.verdict import generations_compared, verdict_of
 from drift.report.words import fill, temperature
 from drift.rundir import atomic_write, layout
@@ -58,13 +59,14 @@ def write_report(run_path: Path, out: Path | None = None) -> Path:
 def render(contents: Contents) -> str:
     return fill(
         "report.html.jinja",
-        {"complaint": mark_evidence, "amounts": amounts, "explain": explain},
+        {"complaint": mark_evidence, "amounts": amounts, "explain": explain, **LIVE_FILTERS},
         run=contents.run,
         contents=contents,
         charts=draw(contents),
         verdict=verdict_of(contents),
         compared=generations_compared(contents),
         shown_steps=SHOWN_STEPS,
+        live=live_values(contents.live) if contents.live else None,
     )
 
 

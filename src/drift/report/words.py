@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -13,6 +14,12 @@ LONGEST = 20_000  # characters of one message: a pasted log must not make the pa
 
 def fill(template: str, filters: dict[str, Callable[..., object]], **values: object) -> str:
     """Render the template with these values, and with these filters in addition to the ones below."""
+    return _environment(tuple(filters.items())).get_template(template).render(longest=LONGEST, **values)
+
+
+@lru_cache(maxsize=8)
+def _environment(filters: tuple[tuple[str, Callable[..., object]], ...]) -> Environment:
+    """Kept with its compiled templates: in a small run, compiling them took a sixth of the time of the report."""
     environment = Environment(
         loader=PackageLoader("drift.report"),
         autoescape=True,
@@ -21,8 +28,8 @@ def fill(template: str, filters: dict[str, Callable[..., object]], **values: obj
         lstrip_blocks=True,
     )
     own = (number, signed, sentence, clean, temperature, request, after_request, as_text)
-    environment.filters |= {word.__name__: word for word in own} | {"zip": zip} | filters
-    return environment.get_template(template).render(longest=LONGEST, **values)
+    environment.filters |= {word.__name__: word for word in own} | {"zip": zip} | dict(filters)
+    return environment
 
 
 def temperature(value: float) -> str:

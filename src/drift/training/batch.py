@@ -21,7 +21,8 @@ class PairBatch:
     `ref_chosen_logps` .. `token_weights`: float32 [P], what the loss needs besides the policy's log-probs, see
     `PairTensors`. `history`: float32 [P, 2, 2], nats, summed log-probs of [chosen, rejected] under [the policy at the
     iteration's start, the warm start]; NaN unless `training.diagnostics` is on.
-    `mismatched`: for `kto`. `kl`: see `PairTensors`.
+    `mismatched`: for `kto`. `kl`: see `PairTensors`. `informed`, for `self_distillation`: the same replies after the
+    prompts with the follow-up.
     """
 
     rows: PackedRow | PaddedRows
@@ -35,8 +36,9 @@ class PairBatch:
     history: Tensor
     mismatched: "MismatchedReplies | None" = None
     kl: Tensor = NO_KL
+    informed: PackedRow | PaddedRows | None = None
 
-    def with_logps(self, logps: Tensor) -> PairTensors:
+    def with_logps(self, logps: Tensor, distilled: Tensor = NO_KL) -> PairTensors:
         """The loss's input. `logps`: float32 [P, 2], nats, the policy's sums over chosen and rejected."""
         return PairTensors(
             chosen=logps[:, 0],
@@ -49,6 +51,7 @@ class PairBatch:
             weights=self.weights,
             token_weights=self.token_weights,
             kl=self.kl,
+            distilled=distilled,
         )
 
     def to(self, device: torch.device) -> "PairBatch":
@@ -112,7 +115,8 @@ class StepCollator:
         """What the model computes for these pairs in one micro-batch."""
         if self.shared:
             own = sum(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
-            return max(own, sum(len(pair.prompt) + len(pair.mismatched) for pair in pairs))
+            mismatched = sum(len(pair.prompt) + len(pair.mismatched) for pair in pairs)
+            return max(own, mismatched, sum(len(pair.informed) + len(pair.chosen) for pair in pairs))
         return 2 * len(pairs) * max(pair.length for pair in pairs)
 
     def _batch(self, pairs: Sequence[TokenPair], total_weight: float, total_tokens: float) -> PairBatch:
@@ -127,13 +131,17 @@ class StepCollator:
             token_weights=torch.tensor([pair.weight / total_tokens for pair in pairs]),
             history=torch.tensor([pair.history for pair in pairs]).view(-1, 2, 2),
             mismatched=self._mismatched(pairs) if pairs[0].mismatched else None,
+            informed=self._rows([pair.as_informed for pair in pairs], self._silent) if pairs[0].informed else None,
         )
 
+    @property
+    def _silent(self) -> Head:
+        """The head of a pass without a gradient: there is no need to keep logits."""
+        return "again" if self.head == "kept" else self.head
+
     def _mismatched(self, pairs: Sequence[TokenPair]) -> MismatchedReplies:
-        # without a gradient, there is no need to keep logits
-        head = "again" if self.head == "kept" else self.head
         return MismatchedReplies(
-            rows=self._rows([pair.as_mismatched for pair in pairs], head),
+            rows=self._rows([pair.as_mismatched for pair in pairs], self._silent),
             tokens=torch.tensor([float(len(pair.mismatched)) for pair in pairs]),
             ref_logps=torch.tensor([pair.ref_mismatched_logps for pair in pairs]),
         )
@@ -160,8 +168,32 @@ def loss_of(settings: TrainerSettings, pairs: PairTensors) -> PairLoss:
 
 def summed_logps(model: nn.Module, batch: PairBatch, dtype: torch.dtype) -> Tensor:
     """Log-probs summed over each completion: float32 [P, 2], chosen and rejected, nats."""
+    return _sums_of_sides(batch, per_token_logps(model, batch, dtype))
+
+
+def loss_inputs(
+    model: nn.Module, batch: PairBatch, dtype: torch.dtype, signal_clip: float | None = None
+) -> tuple[PairTensors, Tensor]:
+    """What the loss gets, and the summed log-probs in it (float32 [P, 2], nats).
+
+    Where the batch has follow-ups, the policy reads each reply after them too, without a gradient.
+    """
+    if batch.informed is None:
+        logps = summed_logps(model, batch, dtype)
+        return batch.with_logps(logps), logps
+    with torch.no_grad():
+        informed = _row_logps(model, batch.informed, dtype)
+    per_token = per_token_logps(model, batch, dtype)
+    signal = informed - per_token.detach()
+    if signal_clip is not None:
+        signal = signal.clamp(-signal_clip, signal_clip)
+    logps = _sums_of_sides(batch, per_token)
+    return batch.with_logps(logps, _summed(signal * per_token, batch.chosen_tokens)), logps
+
+
+def _sums_of_sides(batch: PairBatch, per_token: Tensor) -> Tensor:
     lengths = torch.stack([batch.chosen_tokens, batch.rejected_tokens], dim=1).flatten()  # [2P]
-    return _summed(per_token_logps(model, batch, dtype), lengths).view(-1, 2)
+    return _summed(per_token, lengths).view(-1, 2)
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ class PairTensors(NamedTuple):
     `weights` sum to 1 over the optimizer step, so that its micro-batches add up to the mean over the step.
     `token_weights` are w_p / (sum over the step of w_q T+_q): they turn a sum of log-probs into the mean per chosen
     token of the step. `kl`: z0 of `kto`, the step's estimate of KL(policy, reference), float32 [], nats, no gradient.
+    `distilled`, for `self_distillation`: the sum over the chosen tokens of signal x log pi, float32 [P].
     """
 
     chosen: Tensor
@@ -42,6 +43,7 @@ class PairTensors(NamedTuple):
     weights: Tensor
     token_weights: Tensor
     kl: Tensor = NO_KL
+    distilled: Tensor = NO_KL
 
     @property
     def chosen_ratio(self) -> Tensor:
@@ -85,10 +87,11 @@ class LossScalars(NamedTuple):
 def preference_loss(name: LossName, pairs: PairTensors, scalars: LossScalars) -> PairLoss:
     """The loss of a micro-batch: the weighted sum of its pairs' terms, plus rpo_alpha times the NLL (DRIFT eq. 1).
 
-    L = sum_p w_p term_p + rpo_alpha * NLL(y+|x). `sft` has no term and is the NLL itself, whatever rpo_alpha.
+    L = sum_p w_p term_p + rpo_alpha * NLL(y+|x). `sft` has no term and is the NLL itself, whatever rpo_alpha;
+    `self_distillation` has no NLL, because nobody said that its replies are good.
     """
     terms = LOSSES[name](pairs, scalars)
-    nll_weight = 1.0 if name == "sft" else scalars.rpo_alpha
+    nll_weight = {"sft": 1.0, "self_distillation": 0.0}.get(name, scalars.rpo_alpha)
     loss = (pairs.weights * terms).sum() + nll_weight * chosen_nll(pairs)
     chosen_rewards = scalars.beta * pairs.chosen_ratio.detach()
     rejected_rewards = scalars.beta * pairs.rejected_ratio.detach()
@@ -164,6 +167,16 @@ def kto(pairs: PairTensors, scalars: LossScalars) -> Tensor:
     return torch.where(pairs.chosen_tokens > 0, liked, disliked)
 
 
+def self_distillation(pairs: PairTensors, scalars: LossScalars) -> Tensor:
+    """Self-distillation from the follow-up (Kleine Buening et al. 2026, arXiv 2603.12273): -1/T sum_t A_t log pi(y_t).
+
+    A_t = log pi(y_t | x, o, y_<t) - log pi(y_t | x, y_<t) under the policy itself, without a gradient, clipped to
+    +- `training.signal_clip`: how much likelier the user's next message o makes the token.
+    DEVIATION: the authors' script leaves the first two tokens of every reply out.
+    """
+    return -pairs.distilled / pairs.chosen_tokens
+
+
 LOSSES: dict[LossName, Callable[[PairTensors, LossScalars], Tensor]] = {
     "sigmoid": sigmoid,
     "sigmoid_norm": sigmoid_norm,
@@ -173,4 +186,5 @@ LOSSES: dict[LossName, Callable[[PairTensors, LossScalars], Tensor]] = {
     "anchored": anchored,
     "sft": sft,
     "kto": kto,
+    "self_distillation": self_distillation,
 }

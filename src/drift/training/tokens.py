@@ -9,6 +9,7 @@ from pathlib import Path
 from drift.errors import DataError, NothingToTrainOn
 from drift.policy.chat import ChatFormat, EncodedPrompt, encode_completion, encode_prompt, is_written_as
 from drift.policy.chat.template import token_ids
+from drift.policy.guided import informed_messages
 from drift.policy.model import Policy
 from drift.records import ChatMessage, Finish, PreferencePair, Reason, read_jsonl
 
@@ -24,6 +25,7 @@ class TokenPair:
     `ref_*_logps`: summed log-probs under the reference, in nats; NaN until `with_reference`. `history`, for the
     diagnostics: summed log-probs of chosen and rejected under the policy at the iteration's start, then under the warm
     start, in nats; NaN if they are not measured. `mismatched`, for `kto`: another row's reply, see `with_mismatched`.
+    `informed`, for `self_distillation`: the prompt with the follow-up.
     """
 
     prompt: tuple[int, ...]
@@ -36,11 +38,18 @@ class TokenPair:
     history: tuple[float, float, float, float] = (nan, nan, nan, nan)
     mismatched: tuple[int, ...] = ()
     ref_mismatched_logps: float = nan
+    informed: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:
         """Tokens of the longest of its sequences."""
-        return len(self.prompt) + max(len(self.chosen), len(self.rejected), len(self.mismatched))
+        own = len(self.prompt) + max(len(self.chosen), len(self.rejected), len(self.mismatched))
+        return max(own, len(self.informed) + len(self.chosen)) if self.informed else own
+
+    @property
+    def as_informed(self) -> "TokenPair":
+        """The same reply after the prompt with the follow-up."""
+        return TokenPair(self.informed, self.chosen, ())
 
     @property
     def as_mismatched(self) -> "TokenPair":
@@ -111,7 +120,11 @@ def _token_pair(
         tally[f"dropped.{encoded}"] += 1
         return None
     prompt, chosen_ids, rejected_ids = encoded
-    room = max_length - len(prompt.ids)
+    informed = _informed(policy.chat, pair, max_prompt)
+    if isinstance(informed, Reason):
+        tally[f"dropped.{informed}"] += 1
+        return None
+    room = max_length - max(len(prompt.ids), len(informed))
     tally["shortened_prompts"] += prompt.dropped_turns > 0
     tally.update({f"adapted.{name}": 1 for name in prompt.adapted})
     tally["cut_chosen"] += len(chosen_ids) > room
@@ -119,7 +132,7 @@ def _token_pair(
         if pair.rejected:
             tally["unfinished_rejected"] += pair.rejected_finish != "stop"
             tally["cut_rejected"] += len(rejected_ids) > room
-        return TokenPair(prompt.ids, chosen_ids[:room], rejected_ids[:room], pair.weight, pair.noise)
+        return TokenPair(prompt.ids, chosen_ids[:room], rejected_ids[:room], pair.weight, pair.noise, informed=informed)
     tally["unfinished_chosen"] += pair.finish != "stop"
     tally["unfinished_rejected"] += pair.rejected_finish != "stop"
     tally["cut_rejected"] += len(rejected_ids) > room
@@ -134,6 +147,14 @@ def _token_pair(
         tally[f"dropped.{Reason.CHOSEN_IS_REJECTED}"] += 1
         return None
     return TokenPair(prompt.ids, chosen_ids, rejected_ids, pair.weight, pair.noise)
+
+
+def _informed(chat: ChatFormat, pair: PreferencePair, max_prompt: int) -> _Ids | Reason:
+    """Ids of the prompt with the follow-up, none if the pair has none; or why it cannot be trained on."""
+    if pair.follow_up is None:
+        return ()
+    encoded = encode_prompt(chat, informed_messages(pair), max_prompt, tools=pair.tools)
+    return encoded if isinstance(encoded, Reason) else encoded.ids
 
 
 def _matched_ends(

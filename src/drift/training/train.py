@@ -204,6 +204,12 @@ def _check_sides(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettin
                 f"{path}: {liked} liked and {disliked} disliked replies; loss=kto needs both kinds. With liked ones "
                 "alone, use warm_start.on=liked; with disliked ones alone, recipe.name=drift."
             )
+    elif settings.loss == "self_distillation":
+        if without := sum(not pair.informed for pair in pairs):
+            raise DataError(
+                f"{path}: {without} of {len(pairs)} rows have no follow_up; loss=self_distillation learns from what "
+                "the user wrote next, as recipe.name=follow_up gives it."
+            )
     elif disliked:
         raise DataError(
             f"{path}: {disliked} of {len(pairs)} pairs have no chosen reply; loss={settings.loss} needs one, only "

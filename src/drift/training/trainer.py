@@ -18,7 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from drift.config import TrainerSettings
 from drift.errors import DriftError
 from drift.progress import report_progress
-from drift.training.batch import PairBatch, StepCollator, loss_of, mismatched_ratios, summed_logps
+from drift.training.batch import PairBatch, StepCollator, loss_inputs, loss_of, mismatched_ratios
 from drift.training.diagnostics import FIXED_PAIRS, LEMMA_1_TAU, lemma_1, pair_gradients, step_diagnostics
 from drift.training.loss import PairLoss
 from drift.training.scale.checkpoint import Row, dump_row
@@ -179,8 +179,8 @@ class PreferenceTrainer(Trainer):
         return [replace(batch, kl=kl) for batch in batches]
 
     def _pair_loss(self, model: nn.Module, batch: PairBatch) -> tuple[PairLoss, Tensor]:
-        logps = summed_logps(model, batch, self.dtype)
-        return loss_of(self.settings, batch.with_logps(logps)), logps.detach()
+        inputs, logps = loss_inputs(model, batch, self.dtype, self.settings.signal_clip)
+        return loss_of(self.settings, inputs), logps.detach()
 
     def _check_start(self, losses: Sequence[PairLoss], batches: Sequence[PairBatch], logps: Sequence[Tensor]) -> None:
         """With policy = reference every log-ratio is 0, so before the first update every pair's term is ln 2."""

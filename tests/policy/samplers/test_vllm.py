@@ -103,10 +103,15 @@ def test_a_server_that_does_not_start_is_one_line(stage, tiny_policy):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("DRIFT_TEST_VLLM"), reason="DRIFT_TEST_VLLM names no python that has vLLM")
-def test_real_vllm_says_what_the_model_says(stage, tmp_path, byte_tokenizer):
-    """Greedy replies of a random policy with heads of 64, through both backends."""
+@pytest.mark.parametrize("merged", [False, True])
+def test_real_vllm_says_what_the_model_says(stage, tmp_path, byte_tokenizer, merged):
+    """Greedy replies of a random policy with heads of 64, through both backends; also of an adapter, merged into it as
+    `drift export --merge` does."""
     import torch
+    from peft import LoraConfig, get_peft_model
     from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from drift.policy.merge import merge_adapter
 
     torch.manual_seed(0)
     shape = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -123,6 +128,13 @@ def test_real_vllm_says_what_the_model_says(stage, tmp_path, byte_tokenizer):
     folder = tmp_path / "policy"
     Qwen2ForCausalLM(config).save_pretrained(folder)
     byte_tokenizer.save_pretrained(folder)
+    if merged:
+        base = Qwen2ForCausalLM.from_pretrained(folder)
+        random = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+        get_peft_model(base, random).save_pretrained(tmp_path / "adapter")  # pyright: ignore[reportArgumentType]
+        byte_tokenizer.save_pretrained(tmp_path / "adapter")
+        folder = tmp_path / "merged"
+        merge_adapter(tmp_path / "adapter", folder, "float32")
     command = f"{os.environ['DRIFT_TEST_VLLM']} -m vllm.entrypoints.openai.api_server"
     rows = stage(folder, 0.0, command=command, experimental={"seeds": False}, arguments=("--enforce-eager",))
     shutil.rmtree(tmp_path / ".completions.jsonl.partial")

@@ -12,7 +12,11 @@ from drift.experiments.simulation import sandbox_truth
 from drift.records import Completion, PromptItem, read_jsonl
 from drift.report.comparison.results import Three
 from drift.rundir import layout
+from drift.rundir.manifest import read_manifest
 from drift.statistics import bootstrap_runs
+
+READING_SCORERS = ("self", "hindsight", "feedback", "reward_model")
+"""Scorers that read each reply once with a model of this machine."""
 
 
 def against_base(cells: Sequence[Cell], folder: Path) -> dict[str, Any]:
@@ -47,6 +51,34 @@ def sampled_tokens(cells: Sequence[Cell], folder: Path) -> float:
         for k in range(1, cell.cfg.iterations + 1)
     ]
     return round(sum(totals) / len(cells), 1)
+
+
+def forwards(cells: Sequence[Cell], folder: Path) -> tuple[float, float]:
+    """Replies read by the policy, or by a model that scores, without and with a gradient: sums over the iterations of a
+    run, mean over runs. A pair is two replies."""
+    runs = [[_forwards(cell, folder, k) for k in range(1, cell.cfg.iterations + 1)] for cell in cells]
+    without, learned = np.asarray(runs, dtype=float).sum(axis=1).mean(axis=0)
+    return round(float(without), 1), round(float(learned), 1)
+
+
+def _forwards(cell: Cell, folder: Path, k: int) -> tuple[int, int]:
+    step, training = cell.folder(folder) / layout.iteration(k), cell.cfg.training
+    counts = {name: stage.counts for name, stage in read_manifest(step).stages.items()}
+    rows = int(counts[layout.REFERENCE]["pairs"] or 0)
+    sides = rows * (2 if cell.cfg.recipe.rules.makes_pairs else 1)
+    measured = int(counts[layout.REFERENCE]["policies"] or 0)
+    without, learned = sides * measured, sides * training.epochs
+    if training.loss == "kto":  # the replies of other rows, for z0
+        without += rows * (measured + training.epochs)
+    if training.loss == "self_distillation":  # the same replies after the message of the user
+        without += rows * training.epochs
+    if scores := counts.get(layout.SCORES):
+        asked = {completion.prompt_id for completion in _completions(cell, folder, k)}
+        reads = cell.cfg.recipe.scorer is not None and cell.cfg.recipe.scorer.name in READING_SCORERS
+        without += (int(scores["scored"] or 0) + len(asked)) * reads
+    if (reward := counts.get(layout.FEEDBACK_REWARD)) and cell.cfg.recipe.scorer:
+        learned += int(reward["learned"] or 0) * cell.cfg.recipe.scorer.feedback.epochs
+    return without, learned
 
 
 def _over_base(runs: Sequence[tuple[Evaluation, Evaluation]]) -> dict[str, Three]:

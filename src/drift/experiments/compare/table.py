@@ -56,17 +56,27 @@ def _against_base(arms: Mapping[str, "ArmResult"]) -> list[str]:
     temperatures = list(next(iter(arms.values())).over_base)
     head = ["arm", *(f"over the base, {_named(t)}" for t in temperatures)]
     head += [f"its warm start over the base, {_named(t)}" for t in temperatures]
-    head += ["coverage by iteration", "sampled tokens", "finished", "median tokens", "repetition"]
+    head += [
+        "coverage by iteration",
+        "sampled tokens",
+        "forwards without, with a gradient",
+        "updates",
+        "finished",
+        "median tokens",
+        "repetition",
+    ]
     lines = [
         "",
         "Base before, last iteration after the arrow. Coverage: share of prompts with a fresh reply that is truly "
-        "better than the disliked one, the ceiling of any ranking.",
+        "better than the disliked one, the ceiling of any ranking. Sampled tokens, forwards (replies read by the "
+        "policy or a scorer) and updates are of a whole run, without its warm start and its evaluations.",
     ]
     lines += ["", _row(head), _row(["---"] * len(head))]
     for name, result in arms.items():
         cells = [name, *(_signed(result.over_base[t]) for t in temperatures)]
         cells += [_signed(result.warm_start_over_base[t]) for t in temperatures]
         cells += [", ".join(f"{share:.2f}" for share in result.coverage), f"{result.sampled_tokens:,.0f}"]
+        cells += [", ".join(f"{count:,.0f}" for count in result.forwards or ()), f"{sum(result.updates):,}"]
         cells += [_changed(result.finished, "{:.2f}"), _changed(result.median_tokens, "{:g}")]
         lines.append(_row([*cells, _changed(result.repetition, "{:.3f}")]))
     parts = next(iter(arms.values())).parts

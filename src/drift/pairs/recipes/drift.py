@@ -4,9 +4,11 @@
 unguided or mixed is the sampler's matter (`recipe.guided_share`).
 """
 
+from collections.abc import Sequence
+
 from drift.pairs.form import says_the_same
 from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, fresh_reply, unusable, with_margin
-from drift.records import Drop, Reason
+from drift.records import Completion, Drop, Reason
 
 NAME = "drift"
 
@@ -16,9 +18,9 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
     yield from against_the_logs(inputs, NAME)
 
 
-def against_the_logs(inputs: RecipeInputs, name: str) -> PairsOrDrops:
-    """Chosen = the fresh reply, rejected = the reply that stands in the logs."""
-    for completion in inputs.completions:
+def against_the_logs(inputs: RecipeInputs, name: str, completions: Sequence[Completion] | None = None) -> PairsOrDrops:
+    """Chosen = the fresh reply, rejected = the reply that stands in the logs. `completions`: some of the inputs'."""
+    for completion in inputs.completions if completions is None else completions:
         item = inputs.items[completion.prompt_id]
         row = f"{item.prompt_id}/{completion.sample}"
         reason = unusable(completion, inputs.drop_unfinished)

@@ -91,7 +91,7 @@ def _is_guided(item: PromptItem, recipe: RecipeSettings, iteration: int, number:
 
     Where a recipe ranks the samples (IterDPO), the share is of each prompt's samples: the first ones are guided.
     """
-    if item.rejected is None or item.complaint is None:
+    if not recipe.rules.guides or item.rejected is None or item.complaint is None:
         return False
     if recipe.rules.ranks:
         return number < round(recipe.share * recipe.samples)

@@ -23,7 +23,9 @@ class ArmResult(Result):
     the iteration that the rule keeps, per run.
     `warm_start_over_base`, `over_base`: utility of the warm start, and after the last iteration, minus the base
     policy's, at every temperature. `coverage`: per iteration, the share of prompts with a fresh reply that is truly
-    better than the disliked one: the ceiling of any ranking. `sampled_tokens`: of fresh replies, mean over runs.
+    better than the disliked one: the ceiling of any ranking. The cost of a run, means over runs:
+    `sampled_tokens` of fresh replies; `forwards`, replies read by the policy or a model that scores, without and with a
+    gradient.
     The base's, then after the last iteration: `parts`, what the truth is made of, by name, at the coolest temperature;
     `finished`, `median_tokens`, `repetition`, of held-out replies.
     """
@@ -46,6 +48,7 @@ class ArmResult(Result):
     parts: dict[str, tuple[float, float]] = Field(default_factory=dict)
     coverage: tuple[float, ...] = ()
     sampled_tokens: float = 0.0
+    forwards: tuple[float, float] | None = None
     finished: tuple[float, float] | None = None
     median_tokens: tuple[float, float] | None = None
     repetition: tuple[float, float] | None = None

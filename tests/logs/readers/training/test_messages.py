@@ -38,3 +38,14 @@ def test_a_message_that_was_left_out_does_not_shift_it(read):
     conversation = read({"id": "c", "messages": messages}).only
     cut = [m.content for i, m in enumerate(conversation.messages) if conversation.finish_of(i) == "length"]
     assert cut == ["Whales are large."]
+
+
+def test_tags_are_kept_by_name(read):
+    tags = {"variant": "short", "version": 2, "beta": True, "nested": {"a": 1}, "cut_turns": "1"}
+    told = read({"id": "c", "messages": [ASK, reply()], "tags": tags})
+    assert told.only.tags == {"variant": "short", "version": "2", "beta": "true"}
+
+
+@pytest.mark.parametrize("tags", [None, {}, [], ["beta"], "beta", 5, "{"])
+def test_tags_that_are_no_object_are_not_kept(read, tags):
+    assert read({"id": "c", "messages": [ASK, reply()], "tags": tags}).only.tags == {}

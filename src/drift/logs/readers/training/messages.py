@@ -1,10 +1,10 @@
 """The native format, also that of OpenAI's fine-tuning files: `{messages: [{role, content}]}`.
 
 Optional on the row: `id`, `user`, `model`, `timestamp`, `language`, `system`, `tools` (schemas), `response` (the reply
-to the messages, a text or a message) and `feedback` (on the last reply; also as `user_feedback`); on a message of the
-assistant: `feedback`, `tool_calls`, `reasoning_content` and `finish_reason` (`length`: the reply was cut at a token
-limit). Feedback is a thumb (1 or -1, "up" or "down", true or false), or an object with `thumb` (one of these) and
-`comment`.
+to the messages, a text or a message), `tags` (an object of texts, numbers and truth values, for `drift live --by`) and
+`feedback` (on the last reply; also as `user_feedback`); on a message of the assistant: `feedback`, `tool_calls`,
+`reasoning_content` and `finish_reason` (`length`: the reply was cut at a token limit). Feedback is a thumb (1 or -1,
+"up" or "down", true or false), or an object with `thumb` (one of these) and `comment`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from typing import Any
 from drift.logs.convert import one_per_row
 from drift.logs.draft import ConversationDraft, messages_of, name_of, replies_of, structured, text_of, time_of
 from drift.logs.entries import ROLES
-from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
+from drift.logs.files.rows import LogRow, Reject, Unusable, encodable, short_form
 from drift.logs.traces.texts import plain_messages
 from drift.logs.unread import BESIDE, MESSAGE, keys
 from drift.records import Message, Rating, Reason
@@ -25,7 +25,7 @@ _WORDS = {"up": 1.0, "thumbs_up": 1.0, "positive": 1.0, "down": -1.0, "thumbs_do
 _FEEDBACK = keys("thumb comment")
 KEYS = {
     **keys(
-        "id user model timestamp language",
+        "id user model timestamp language tags",
         messages={**MESSAGE, "feedback": _FEEDBACK, "finish_reason": None},
         response={**MESSAGE, **keys("choices message")},
     ),
@@ -57,7 +57,9 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject
 
 
 def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
-    """A `response` is read if it holds a reply and the messages end with a request."""
+    """A `response` is read if it holds a reply and the messages end with a request; `tags`, if they are an object."""
+    if (tags := row.get("tags")) and len(_tags(tags)) < (len(tags) if isinstance(tags, Mapping) else 1):
+        yield "tags"
     response = row.get("response")
     if response is None or response in ("", [], {}):
         return
@@ -87,8 +89,19 @@ def _draft(row: LogRow) -> ConversationDraft:
         language=name_of(value.get("language")),
         started_at=time_of(value.get("timestamp")),
         ratings=tuple(_ratings(about_last, entries, messages)) if is_judged else (),
-        tags=_cut_turns(entries, messages) if is_cut else {},
+        tags=_tags(value.get("tags")) | (_cut_turns(entries, messages) if is_cut else {}),
     )
+
+
+def _tags(value: Any) -> dict[str, str]:
+    """Texts, numbers and truth values by their name; the names that formats give to the places of messages are not
+    for others."""
+    known = value.items() if isinstance(value := structured(value), Mapping) else ()
+    return {
+        encodable(name): encodable(tag) if isinstance(tag, str) else str(tag).lower()
+        for name, tag in known
+        if isinstance(tag, str | bool | int | float) and not name.endswith("_turns")
+    }
 
 
 def _cut_turns(entries: Sequence[Any], messages: Sequence[Message]) -> dict[str, str]:
