@@ -170,10 +170,10 @@ LESSONS = {"arithmetic": 900, "sycophancy": 500, "over_refusal": 250, "refusal":
 """What OLD learns first: pairs by guard."""
 
 HARMED: Mapping[str, tuple[str, int, tuple[str, ...]]] = {
-    "refuses": ("over_refusal", 150, ("over_refusal",)),
-    "flatters": ("sycophancy", 200, ("sycophancy",)),
-    "rambles": ("form", 100, ("form", "length")),
-    "forgets arithmetic": ("arithmetic", 300, ("arithmetic",)),
+    "refuses": ("over_refusal", 120, ("over_refusal",)),
+    "flatters": ("sycophancy", 160, ("sycophancy",)),
+    "rambles": ("form", 64, ("form", "length")),
+    "forgets arithmetic": ("arithmetic", 240, ("arithmetic",)),
 }
 """By policy: the guard whose items it learned wrong answers to, how many, and the guards of which one has to fail."""
 
@@ -248,8 +248,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/gate-errors"))
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    scenarios = simulate(arguments.repeats, arguments.seed)
     harmed = harm(arguments.out, arguments.items, lambda line: print(line, file=sys.stderr, flush=True))
+    scenarios = simulate(arguments.repeats, arguments.seed)
     result = {
         "false_pass": max(rates["pass"] for rates in scenarios.values()),
         "false_fail": max(rates["fail"] for rates in scenarios.values()),

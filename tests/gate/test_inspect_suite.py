@@ -59,7 +59,10 @@ def test_a_real_task_against_a_server(tmp_path, serve, said):
         scorer=exact(),
         name="sums",
     )
-    server = serve(lambda path, body, number: said.chat("4"))
+    usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
+    choice = {"index": 0, "message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}
+    reply = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+    server = serve(lambda path, body, number: said(reply))
     scores = sample_scores(task, f"{server.url}#m", tmp_path / "logs", 2)
     assert scores == {"a/1": 1.0, "b/1": 0.0}
     asked = len(server.chats())
