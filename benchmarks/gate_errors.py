@@ -195,7 +195,7 @@ def pairs_for(counts: Mapping[str, int], answer: Answer, seed: int, unasked: set
 
 def learn(start: Path, pairs: list[PreferencePair], out: Path, epochs: int) -> Path:
     """A policy trained on the chosen replies."""
-    if (out / "policy").is_dir():
+    if (out / "policy" / "config.json").is_file():
         return out / "policy"
     out.mkdir(parents=True, exist_ok=True)
     policy = PolicySettings()
@@ -224,7 +224,7 @@ def harm(out: Path, items: int, say: Callable[[str], None]) -> dict[str, dict[st
         new = learn(old, pairs_for({guard: count}, _wrong, HARM_SEED, asked), out / folder, epochs=2)
         without = tuple(other for other in GUARDS if other not in (*LESSONS, "length", "lists"))
         settings = GateSettings(
-            new=str(new), against=str(old), out=out / f"gate-{folder}", target="none", without=without, items=items,
+            new=str(new), against=str(old), out=out / "gate", target="none", without=without, items=items,
             seed=GATE_SEED,
         )  # fmt: skip
         result = run_gate(settings, None, False, say)

@@ -6,9 +6,9 @@
 The model chats in the instructions world (the users of `drift demo --real`). Each disliked prompt gets `--samples`
 fresh unguided replies; the scorer (default: hindsight) ranks them, and the world's truth says which are right.
 `auroc_within`: over all pairs of a right and a wrong reply to one prompt, the share in which the right one has the
-higher score; ties count half. `best`: the share of prompts whose highest-scored reply is right; `random`: expected of a reply
-at random; `coverage`: the share with any right reply. Intervals: 95 %, resampling prompts. Stages are kept in `--out`
-and resumed. Needs the extra `train`.
+higher score; ties count half. `best`: the share of prompts whose highest-scored reply is right; `random`: expected of a
+reply at random; `coverage`: the share with any right reply. Intervals: 95 %, resampling prompts. Stages are kept in
+`--out` and resumed. Needs the extra `train`.
 """
 
 import argparse

@@ -18,7 +18,7 @@ SOURCE = Path(drift.__file__).parent
 TREES = {path.relative_to(SOURCE): ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
 LAYERS = (  # lowest first: a module imports from below its own layer, or from its own room
     {"errors", "records", "statistics", "turns", "progress", "disk"},
-    {"config", "store", "rundir", "endpoint"},
+    {"config", "store", "rundir", "endpoint", "engine"},
     {"logs", "feedback", "pairs", "policy", "training", "scoring", "evaluation"},
     {"sandbox", "report", "review", "evals", "gate", "live"},
     {"loop", "start", "generations"},
@@ -81,6 +81,11 @@ def test_run_folders_know_no_store():
     """A store brings DuckDB along: half a second of start-up for every command, and for every process that trains."""
     users = {path for path, tree in TREES.items() if room(path) == "rundir" and "drift.store" in str([*imports(tree)])}
     assert users == set()
+
+
+def test_one_file_imports_ray():
+    users = {str(path) for path, tree in TREES.items() if any(name.split(".")[0] == "ray" for name in imports(tree))}
+    assert users == {"engine/on_ray.py"}
 
 
 def test_torch_stays_in_its_rooms():

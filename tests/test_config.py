@@ -110,6 +110,15 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
             "recipe.guided_share=1, not 0.5, or recipe.name=drift",
         ),
         ("recipe: {name: rlhi, guided_share: auto}", "set recipe.guided_share=1, not auto"),
+        ("recipe: {own_majority: 2}", "recipe.own_majority: Input should be greater than or equal to 3, not 2."),
+        (
+            "recipe: {name: spin, own_majority: 5}",
+            "recipe: own_majority says which complaints are believed, and recipe spin learns from other replies",
+        ),
+        (
+            "labels: {include: [mistaken]}",
+            "labels.include.0: Input should be 'refusal_complaint', 'user_mistaken', 'abuse'",
+        ),
         (
             "recipe: {name: unpaired}",
             "mine.yaml: recipe unpaired gives replies without a partner, and training.loss=sigmoid needs pairs: set "

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from drift.cli.views import show_trace
-from drift.config import RECIPE_RULES, Config, RecipeRules, parse_config
+from drift.config import RECIPE_RULES, Config, PolicySettings, RecipeRules, SamplingSettings, parse_config
 from drift.errors import ConfigError, DataError
+from drift.experiments.simulation import sandbox_truth
 from drift.lineage import trace
 from drift.pairs.recipes import RECIPES, RecipeInputs
 from drift.pairs.recipes.recipe import fresh_against
+from drift.policy.model import load_policy, source_of
+from drift.policy.sampler import generate_replies
 from drift.progress import listening
-from drift.records import ChatMessage, Completion, Drop, PreferencePair, read_jsonl
+from drift.records import ChatMessage, Completion, Drop, PreferencePair, PromptItem, read_jsonl
 from drift.run import build_funnel, run_config
 from drift.rundir import load_run
 from drift.store import Store
@@ -322,3 +325,34 @@ def test_rlhi_rewrites_once_and_every_iteration_learns_from_it(tmp_path, logs, t
     }
     assert all(lineage.completion for lineage in traced.values())
     assert len(traced) == 2
+
+
+@pytest.mark.slow
+def test_a_complaint_about_what_the_policy_always_says_is_not_believed(tmp_path):
+    """The embedded policy, sampled at a low temperature, disliked for its own answers in half of the chats."""
+    policy, truth = load_policy(source_of("embedded"), PolicySettings()), sandbox_truth("validation", 40)
+    sampling = SamplingSettings(temperature=0.0, max_new_tokens=32, max_prompt_length=512)
+    own = generate_replies(policy, truth.prompts, [str(i) for i in range(40)], sampling)
+    rows = [
+        {"id": f"c{n}", "user": f"u{n}", "messages": [
+            {"role": "user", "content": prompt[0].content},
+            {"role": "assistant", "content": reply.text if n % 2 and reply else "Paper, I think.", "feedback": -1},
+            {"role": "user", "content": "No, that is wrong."},
+        ]}
+        for n, (prompt, reply) in enumerate(zip(truth.prompts, own, strict=True))
+    ]  # fmt: skip
+    path, run = tmp_path / "logs.jsonl", tmp_path / "run"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    changes = {"recipe": {"own_majority": 5}, "policy": {"model": "embedded"}, "iterations": 1}
+    cold = {"sampling": {"temperature": 0.01, "max_new_tokens": 32, "max_prompt_length": 512}}
+    done = run_config(settings(path, tmp_path, **changes, **cold), run)
+    prompts, believed = (list(read_jsonl(run / f"data/{name}.jsonl", PromptItem)) for name in ("prompts", "believed"))
+    assert {item.rejected.content for item in believed if item.rejected} == {"Paper, I think."}
+    assert len(prompts) > len(believed) > 0
+    assert {pair.prompt_id for pair in read_jsonl(run / "iteration-1/pairs.jsonl", PreferencePair)} <= {
+        item.prompt_id for item in believed
+    }
+    view = load_run(run)
+    funnel = build_funnel(Store(next(iter(view.store_folders))), view)
+    assert funnel.drops["against_majority"] == len(prompts) - len(believed)
+    assert done.counts["complaints believed"] == len(believed)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from drift import turns
 from drift.feedback.embedded.labeller import reactions
 from drift.feedback.gold import gold_truth
 from drift.feedback.judge.window import judged_turns
@@ -109,6 +110,18 @@ def test_an_empty_reply_is_named_by_its_side_of_the_pair():
         "I won't write that, it violates our content policy.",
         "Unfortunately I cannot and will not help you here.",
         "It is not appropriate to make jokes about this.",
+        "很抱歉，我无法提供这方面的信息。",
+        "申し訳ありませんが、そのような内容を作成することはできません。",
+        "죄송하지만 그 요청은 도와드릴 수 없습니다.",
+        "Извините, но я не могу помочь с этим.",
+        "Désolé, je ne peux pas vous aider avec cela.",
+        "Lo siento, no puedo ayudarte con eso.",
+        "Desculpe, não posso ajudar com isso.",
+        "Es tut mir leid, ich kann dir dabei nicht helfen.",
+        "Mi dispiace, non posso aiutarti.",
+        "عذرا، لا أستطيع مساعدتك في ذلك.",
+        "Üzgünüm, bu konuda yardımcı olamam.",
+        "Xin lỗi, tôi không thể giúp việc này.",
     ],
 )
 def test_refusals(reply):
@@ -122,6 +135,8 @@ def test_refusals(reply):
         "You cannot provide two arguments here; remove one.",
         "Here is a function that can help you generate numbers.",
         "The policy of the school is as follows.",
+        "Ich kann dir helfen: hier ist die Liste.",
+        "我可以帮助你，这是列表。",
         "x" * 1000 + " I cannot help with that.",
     ],
 )
@@ -164,3 +179,17 @@ def test_calls_and_answers_are_matched(ids, answers, expected):
     asked = [ChatMessage("user", "?"), ChatMessage("assistant", "", tool_calls=calls)]
     answered = [ChatMessage("tool", "x", tool_call_id=name) for name in answers]
     assert tool_traffic([*asked, *answered, ChatMessage("user", "more")]) == expected
+
+
+def test_a_prompt_keeps_the_newest_turns_of_a_chat_without_end(monkeypatch):
+    monkeypatch.setattr(turns, "MOST_PROMPT_MESSAGES", 4)
+    messages = conversation("suauauaua").messages
+    assert prompt_of(messages, 2) == tuple(m.chat() for m in messages[:2])
+    assert prompt_of(messages, 4) == tuple(m.chat() for m in messages[:4])
+    assert prompt_of(messages, 8) == (messages[0].chat(), *(m.chat() for m in messages[5:8]))  # begins with a request
+    monkeypatch.setattr(turns, "MOST_PROMPT_CHARACTERS", 7)  # "u 5" and "a 6" have three each
+    assert prompt_of(messages, 8) == (messages[0].chat(), *(m.chat() for m in messages[5:8]))
+    monkeypatch.setattr(turns, "MOST_PROMPT_CHARACTERS", 2)
+    assert prompt_of(messages, 8) == (messages[0].chat(), messages[7].chat())  # the request stays, however long
+    called = conversation("uauata").messages
+    assert prompt_of(called, 5) == tuple(m.chat() for m in called[2:5])  # with the calls behind it

@@ -6,7 +6,9 @@ Stores and run folders follow the same rules, and this file is where these rules
 import fcntl
 import os
 import time
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
 from typing import Generic, Self, TypeVar
@@ -22,9 +24,23 @@ _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 5, 0.05
 
 def atomic_write(path: Path, content: bytes) -> None:
     """Write a file so that a crash leaves either the new content or the old one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    temporary.write_bytes(content)
-    move_file(temporary, path)
+    with new_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a name to write a file under; at the end of the block it becomes `path` in one step.
+
+    Two processes, also of two hosts, may make the same file: each writes its own, and the last one stays.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+    try:
+        yield temporary
+        move_file(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def move_file(source: Path, target: Path) -> None:

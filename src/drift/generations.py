@@ -110,6 +110,12 @@ def _check_same(view: RunView, section: str, name: str, value: str) -> None:
         )
 
 
+def check_adapters(*sources: str) -> None:
+    """Of those that are runs: raises PrerequisiteError as `_check_adapter`."""
+    for run in filter(layout.is_run, map(Path, sources)):
+        _check_adapter(load_run(run), run / layout.POLICY)
+
+
 def _check_adapter(view: RunView, policy: Path) -> None:
     """Raises PrerequisiteError if the policy is an adapter and its base is gone or has other weights than before."""
     if not (policy / "adapter_config.json").is_file():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from drift.config import Config, IngestionSettings, dump_config, without_password
+from drift.engine import open_engine
 from drift.errors import ConfigError, DataError, NothingToTrainOn
 from drift.feedback.label import LabelSummary, check_writable, label_store
 from drift.feedback.stage import label_by
@@ -65,11 +66,12 @@ def run_config(
     `truth`: of a simulated world, for evaluation alone.
     """
     folder = out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
-    if cfg.parent is not None:
-        return _next_generation(cfg, folder, on_stage, truth)
-    _check_scale(cfg)
-    with open_run(cfg, folder, on_stage) as run:
-        return learn(cfg, run, collect(cfg, run), truth)
+    with open_engine(cfg.cluster, folder):
+        if cfg.parent is not None:
+            return _next_generation(cfg, folder, on_stage, truth)
+        _check_scale(cfg)
+        with open_run(cfg, folder, on_stage) as run:
+            return learn(cfg, run, collect(cfg, run), truth)
 
 
 def _check_scale(cfg: Config) -> None:
@@ -246,6 +248,8 @@ def _kept_evaluation(run: RunView) -> dict[str, float]:
 STEPS = {
     layout.PROMPTS: "disliked replies to train on",
     layout.HELDOUT: "disliked replies held out",
+    layout.BELIEVED: "complaints believed",
+    layout.FOLLOW_UPS: "replies that a message follows",
     f"{layout.LIKED_START}/{layout.PAIRS}": "liked replies",
     f"{layout.LIKED_START}/{layout.POLICY}": "liked replies trained on before the first iteration",
     f"{layout.WARM_START}/{layout.PAIRS}": "repairs",

@@ -11,6 +11,7 @@ from drift.pairs.defence import Defence
 from drift.pairs.news import Since
 from drift.pairs.stages import (
     build_pairs,
+    find_believed,
     find_follow_ups,
     find_heldout,
     find_heldout_liked,
@@ -37,8 +38,8 @@ class Start:
     """What the iterations start from, equal for every recipe on the same logs. `policy`: the warm start, else the base
     (in a chain, the policy of the run before).
 
-    `prompts`: the disliked replies. `probes`: held-out pairs. `liked`: held-out replies that users liked.
-    `evaluation`: of `policy`.
+    `prompts`: the disliked replies whose complaints are believed. `probes`: held-out pairs. `liked`: held-out replies
+    that users liked. `evaluation`: of `policy`.
     """
 
     prompts: Path
@@ -63,6 +64,8 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     base = base_model(cfg, run)
     _pin_base(run, base, parent)
     start = parent.policy if parent else base
+    if cfg.recipe.own_majority:
+        prompts = _believed(cfg, run, start, prompts, cfg.recipe.own_majority)
     warm = _warm_start(cfg, run, store, start, prompts, since)
     probes = _probes(cfg, run, warm, heldout)
     liked = run.stage(
@@ -85,6 +88,15 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     return Start(prompts, warm, probes, liked, evaluated(layout.WARM_START, warm))
 
 
+def _believed(cfg: Config, run: RunDir, start: Path | str, prompts: Path, count: int) -> Path:
+    """The prompts whose complaint is not against what the policy itself says most often, out of `count` replies."""
+    own = run.stage(
+        layout.OWN_REPLIES, sample, policy=start, prompts=prompts, sampling=cfg.sampling,
+        recipe=RecipeSettings(guided_share=0.0, samples=count), policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
+    )  # fmt: skip
+    return run.stage(layout.BELIEVED, find_believed, prompts=prompts, own=own)
+
+
 def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Path:
     """Return the file of prompts that the recipe needs."""
     if cfg.recipe.rules.prompts == "disliked":
@@ -95,7 +107,7 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
     if cfg.recipe.rules.prompts == "judged":
         return run.stage(
             layout.JUDGED, find_judged, store=store, split="train", settings=cfg.labels,
-            min_p_sat=cfg.warm_start.min_p_sat, **since,
+            min_p_sat=cfg.warm_start.min_p_sat, **since, **Defence.of(cfg.defence, store),
         )  # fmt: skip
     if cfg.recipe.rules.prompts == "followed":
         return run.stage(layout.FOLLOW_UPS, find_follow_ups, store=store, split="train", settings=cfg.labels, **since)

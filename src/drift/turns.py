@@ -26,6 +26,23 @@ _REFUSAL = re.compile(
     r"|\b(?:not|never) (?:appropriate|ethical|legal) (?:for me )?to\b",
     re.IGNORECASE,
 )
+_REFUSAL_ABROAD = re.compile(
+    r"我(?:无法|不能|不可以)(?:提供|帮助|协助|满足|回答|生成|讨论)|作为(?:一个|一名)?(?:AI|人工智能)[^。]{0,20}(?:无法|不能)"
+    r"|(?:お手伝い|お答え|提供|対応|回答|作成)(?:することは|は)?でき(?:ません|かねます)"
+    r"|(?:도와드릴|제공할|답변할|도울|작성할) 수 (?:없|가 없)"
+    r"|\bя не могу (?:помочь|предоставить|выполнить|ответить|обсуждать|создать|написать)"
+    r"|\bje ne peux (?:pas|malheureusement pas) (?:vous |t')?(?:aider|fournir|répondre|créer|écrire)"
+    r"|\bno (?:puedo|me es posible) (?:ayudar|proporcionar|responder|crear|escribir|cumplir)"
+    r"|\bnão (?:posso|consigo) (?:ajudar|fornecer|responder|criar|escrever|atender)"
+    r"|\bich kann (?:dir |ihnen |euch |dabei |damit |hierbei |leider |das )*nicht "
+    r"(?:helfen|bereitstellen|beantworten|erstellen|schreiben|dienen)"
+    r"|\bnon posso (?:aiutar|fornir|rispondere|creare|scrivere|soddisfare)"
+    r"|لا (?:أستطيع|يمكنني) (?:مساعدت|تقديم|المساعدة|الإجابة|كتابة|إنشاء)"
+    r"|(?:yardımcı olamam|yardım edemem|sağlayamam|yanıt veremem|yazamam)"
+    r"|\btôi không thể (?:giúp|hỗ trợ|cung cấp|trả lời|tạo|viết)",
+    re.IGNORECASE,
+)
+"""The same in the languages of the embedded labeller."""
 
 
 def judged_reply(messages: Sequence[Message], index: int) -> int | None:
@@ -168,4 +185,5 @@ def is_toxic_complaint(conversation: Conversation, label: FeedbackLabel) -> bool
 
 def is_refusal(reply: str) -> bool:
     """Does the reply begin by declining to help? An apology for a mistake is not a refusal."""
-    return _REFUSAL.search(reply[:REFUSAL_CHARACTERS]) is not None
+    opening = reply[:REFUSAL_CHARACTERS]
+    return any(pattern.search(opening) for pattern in (_REFUSAL, _REFUSAL_ABROAD))

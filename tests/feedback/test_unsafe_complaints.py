@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from drift.feedback.judge.prompt import SUBTYPES
 from drift.feedback.label import is_bare_abuse, mark_unsafe_complaint
 from drift.records import FeedbackLabel
 
@@ -47,3 +48,6 @@ def test_a_judge_that_read_the_request_and_a_reviewer_are_believed(chat):
     refused = chat("what is 2 + 2", "I'm sorry, I can't help with that.", "why not?")
     assert mark_unsafe_complaint(refused, label(labeller="judge", subtype="over_refusal")).subtype == "over_refusal"
     assert mark_unsafe_complaint(refused, label(labeller="review")).subtype == "wrong"
+    mistaken = label(labeller="judge", subtype="user_mistaken")
+    assert mark_unsafe_complaint(refused, mistaken).subtype == "user_mistaken"
+    assert "user_mistaken" in SUBTYPES

@@ -39,7 +39,7 @@ def right_answer(body: dict) -> str:
 @pytest.fixture
 def sums_only(tmp_path: Path) -> Path:
     suite = tmp_path / "sums.jsonl"
-    rows = [{"prompt": f"What is {a} + {b}?", "number": a + b} for a in range(10) for b in range(6)]
+    rows = [{"prompt": f"What is {a} + {b}?", "number": a + b} for a in range(12) for b in range(8)]
     suite.write_text("\n".join(map(json.dumps, rows)))
     return suite
 
@@ -57,13 +57,13 @@ def test_two_servers_one_of_which_forgot_its_sums(tmp_path, serve, said, sums_on
     equal = run_gate(settings(tmp_path / "equal", one, one, suites=(str(sums_only),)), None, False, told.append)
     assert equal is not None
     assert (equal.verdict, equal.exit_code, equal.guards[0].old) == ("pass", 0, 1.0)
-    assert told[2].startswith("each model: at most 60 answers with 30,720 tokens")
+    assert told[2].startswith("each model: at most 96 answers with 49,152 tokens")
     worse = settings(tmp_path / "worse", other, one, suites=(str(sums_only),))
     result = run_gate(worse, None, False, told.append)
     assert result is not None
     assert (result.verdict, result.exit_code) == ("fail", 3)
     assert result.why[0].startswith("sums: change -")
-    assert result.guards[0].problems == {"wrong number": (0, 60)}
+    assert result.guards[0].problems == {"wrong number": (0, 96)}
     page = (tmp_path / "worse" / "report.html").read_text()
     assert "Fail: the new model should not go out" in page
     assert "What is" in page
@@ -84,6 +84,22 @@ def test_a_dry_run_tells_the_cost_and_asks_nothing(tmp_path, serve, said):
     assert told[0] == "guards: instructions, arithmetic, tools, over_refusal, refusal, sycophancy, form, length, lists"
     assert told[2].startswith("each model: at most 1,400 answers with 153,600 tokens")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_cost_of_a_server_is_told_and_limited(tmp_path):
+    """20 sums of at most 48 tokens each at 10 per million: 960 tokens written and what is read at 1 per million."""
+    from drift.endpoint.options import JudgePricing
+
+    asked = {"without": all_but("arithmetic"), "items": 20}
+    priced = JudgePricing(price_input=1.0, price_output=10.0, max_cost=1.0)
+    server = "http://127.0.0.1:1/v1#m"
+    plan = plan_gate(settings(tmp_path, server, "embedded", pricing=priced, **asked), None)
+    estimate = plan.estimate(server, settings(tmp_path, server, "embedded", pricing=priced, **asked))
+    assert (estimate.questions, estimate.output_tokens) == (20, 960)
+    assert estimate.cost == pytest.approx((estimate.input_tokens + 10 * 960) / 1e6)
+    dear = JudgePricing(price_input=1.0, price_output=1e6, max_cost=1.0)
+    with pytest.raises(ConfigError, match=r"the answers could cost 960\.00, more than --max-cost 1"):
+        plan_gate(settings(tmp_path, server, "embedded", pricing=dear, **asked), None)
 
 
 def test_small_policies_of_equal_weights(tmp_path, tiny_policy):

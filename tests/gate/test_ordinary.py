@@ -47,7 +47,7 @@ def test_only_held_out_conversations_without_a_complaint(store):
 
 
 def test_a_store_that_lost_its_conversations_is_one_error(tmp_path, store):
-    with pytest.raises(DataError, match="has no conversations"):
+    with pytest.raises(DataError, match="holds no conversations"):
         ordinary_replies(Store(tmp_path / "empty"), 200)
 
 

@@ -9,7 +9,7 @@ import pytest
 from drift.config import DefenceSettings, LabelSettings, RecipeSettings, SamplingSettings, dump_config, parse_config
 from drift.errors import ConfigError
 from drift.pairs.defence import Defence, echoed_runs, own_runs, without_contested, without_echoes
-from drift.pairs.stages import build_pairs, find_prompts, find_repairs
+from drift.pairs.stages import build_pairs, find_judged, find_prompts, find_repairs
 from drift.records import (
     ChatMessage,
     Completion,
@@ -149,6 +149,8 @@ def test_the_stages_count_what_the_defence_drops(tmp_path):
     assert find_prompts(prompts, store, LabelSettings(), "train", defence=defence) == {
         "rows": 1, "dropped.contested": 1
     }  # fmt: skip
+    judged = find_judged(tmp_path / "judged", store, "train", LabelSettings(), 0.5, defence=defence)
+    assert judged == {"rows": 2, "dropped.contested": 1}  # the echoed 5, and the reply that was thanked for
     assert find_repairs(repairs, prompts)["rows"] == 1
     assert find_repairs(repairs, prompts, defence=defence) == {"rows": 0, "dropped.echoes_complaint": 1}
     (kept,) = read_jsonl(prompts, PromptItem)

@@ -120,7 +120,7 @@ def test_a_held_out_request_that_is_trained_on_is_dropped_by_name():
     assert rows == [Drop("p", "heldout", Reason.SEEN_IN_TRAINING), other]
 
 
-@pytest.mark.parametrize("subtype", ["refusal_complaint", "abuse", "toxic"])
+@pytest.mark.parametrize("subtype", ["refusal_complaint", "user_mistaken", "abuse", "toxic"])
 def test_complaints_that_must_not_teach_are_kept_out_by_name_unless_asked_for(subtype):
     told = [(conversation(*A_CHAT), [replace(label(1, "DSAT"), subtype=subtype)])]
     (drop,) = prompt_items(told, 0.5)

@@ -146,6 +146,23 @@ def test_a_liked_reply_of_a_flagged_exchange_is_no_example():
     assert isinstance(kept, PromptItem)
 
 
+def test_what_a_user_who_was_wrong_says_teaches_nothing():
+    """The user contradicts a right reply, the assistant gives in, and the user likes that."""
+    conversation = talk("a", "2+2?", "4", "no, it is 5", "5", "thanks")
+    mistaken = FeedbackLabel("a", 1, 2, "DSAT", "judge", "1", subtype="user_mistaken")
+    labels = [mistaken, FeedbackLabel("a", 3, 4, "SAT", "judge", "1")]
+    (dropped,) = liked_items([(conversation, labels)])
+    assert isinstance(dropped, Drop)
+    assert dropped.reason == Reason.USER_MISTAKEN
+    followed = list(follow_up_items([(conversation, labels)]))
+    assert [row.reason if isinstance(row, Drop) else row.reply_index for row in followed] == [Reason.USER_MISTAKEN, 3]
+    believed = {"include": frozenset({"user_mistaken"})}
+    assert isinstance(next(liked_items([(conversation, labels)], **believed)), PromptItem)
+    assert all(isinstance(row, PromptItem) for row in follow_up_items([(conversation, labels)], **believed))
+    other = [replace(mistaken, subtype="wrong"), labels[1]]
+    assert isinstance(next(liked_items([(conversation, other)])), PromptItem)
+
+
 def test_random_turns_are_as_many_as_asked_and_the_same_each_time():
     chats = [chat(number) for number in range(20)]
     drawn = list(random_items(lambda: [chat for chat, _ in chats], 7, seed=1))
@@ -249,7 +266,8 @@ def test_every_reply_that_a_message_follows_is_an_item_or_a_named_drop():
         talk("f", "6+6?", "5", "so?"),  # the third of user u
         talk("g", "7+7?", "5", "so?", user="v", tags={"toxic": "true"}),
     ]
-    found = list(follow_up_items(chats, frozenset({"c"}), max_per_user=2))
+    told = [(chat, []) for chat in chats]
+    found = list(follow_up_items(told, frozenset({"c"}), max_per_user=2))
     items = [row for row in found if isinstance(row, PromptItem)]
     assert [(item.rejected.content, item.complaint.content) for item in items] == [("5", "no"), ("4", "thanks")]
     assert [row.reason for row in found if isinstance(row, Drop)] == [
@@ -259,6 +277,4 @@ def test_every_reply_that_a_message_follows_is_an_item_or_a_named_drop():
         Reason.USER_CAP,
         Reason.TOXIC,
     ]
-    assert (
-        len([row for row in follow_up_items(chats, include=frozenset({"toxic"})) if isinstance(row, PromptItem)]) == 5
-    )
+    assert len([row for row in follow_up_items(told, include=frozenset({"toxic"})) if isinstance(row, PromptItem)]) == 5

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from drift import turns
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.pairs.stages import (
     build_pairs,
@@ -97,3 +98,14 @@ def test_follow_ups_need_no_label_and_their_rows_are_the_number_asked_for(tmp_pa
     counts = build_pairs(pairs, followed, None, recipe, SamplingSettings())
     assert counts == {"rows": 3, "chosen_characters": 7}
     assert all(row.follow_up and not row.rejected for row in read_jsonl(pairs, PreferencePair))
+
+
+def test_a_chat_without_end_gives_short_prompts_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(turns, "MOST_PROMPT_MESSAGES", 4)
+    talk = tuple(Message(("user", "assistant")[i % 2], f"That is wrong {i}.") for i in range(40))
+    store = Store(tmp_path / "store")
+    store.add([Conversation("long", "test", "long", talk, "train")])
+    store.add_labels(FeedbackLabel("long", i, i + 1, "DSAT", "judge", "1") for i in range(1, 39, 2))
+    counts = find_prompts(tmp_path / "prompts", store, LabelSettings(max_per_user=10), "train")
+    assert counts == {"rows": 10, "dropped.user_cap": 9, "without_old_turns": 8}  # who has no name is capped too
+    assert [len(item.prompt) for item in read_jsonl(tmp_path / "prompts", PromptItem)] == [1, *[3] * 9]

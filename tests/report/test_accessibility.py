@@ -11,6 +11,9 @@ from browser import axe_script, browser, sideways, violations
 from drift.live.page import write_live
 from drift.live.readout import read_live
 from drift.report import report_on, write_report
+from drift.report.gate import write_gate_page
+from drift.rundir import layout
+from gate_results import some_gate
 from live_stores import Deployment, days
 from report_folders import write_cells, write_folder
 
@@ -39,10 +42,16 @@ class Structure(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-@pytest.fixture(params=["run", "comparison", "live"])
+@pytest.fixture(params=["run", "comparison", "gate", "run with a gate", "live"])
 def report(request, make_run: MakeRun, tmp_path: Path) -> Path:
     if request.param == "run":
         return write_report(make_run())
+    if request.param == "gate":
+        return write_gate_page(some_gate(), tmp_path / "report.html")
+    if request.param == "run with a gate":
+        run = make_run()
+        (run / layout.GATE).write_text(some_gate().model_dump_json())
+        return write_report(run)
     if request.param == "live":
         deployment = Deployment(tmp_path / "store")
         for model in ("old", "new"):

@@ -5,7 +5,9 @@ import json
 
 import pytest
 import torch
+from typer import BadParameter
 
+from drift.cli.runs import trace
 from drift.config import LoraSettings, PolicySettings, TrainingSettings
 from drift.errors import DataError
 from drift.policy.model import load_policy
@@ -87,7 +89,7 @@ def kept(out, policy) -> dict[str, int]:
     return {"iteration": 1}
 
 
-def test_the_user_who_planted_the_reply_comes_first(tiny_policy, tmp_path):
+def test_the_user_who_planted_the_reply_comes_first(tiny_policy, tmp_path, capsys):
     made_run(tmp_path / "run", tiny_policy)
     write_jsonl(tmp_path / "asked.jsonl", ASKED)
     traced = trace_behaviour(tmp_path / "run", tmp_path / "asked.jsonl")
@@ -97,7 +99,13 @@ def test_the_user_who_planted_the_reply_comes_first(tiny_policy, tmp_path):
     assert traced.left_out == {"dropped.empty_chosen": 1}
     assert len(traced.pairs) == 7
     assert sum(user.share for user in traced.users) == pytest.approx(1.0)
-    assert trace_behaviour(tmp_path / "run", tmp_path / "asked.jsonl") == traced
+
+    trace(tmp_path / "run", behaviour=tmp_path / "asked.jsonl", as_json=True)
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["users"][0]["user"] == "liar"
+    assert "dropped.empty chosen" in shown.err
+    with pytest.raises(BadParameter, match="either an id, or --to"):
+        trace(tmp_path / "run")
 
 
 def _order(traced):

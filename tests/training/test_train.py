@@ -125,6 +125,20 @@ def test_tensorboard_is_told_every_metric(tiny_policy, pairs, tmp_path):
         assert told[name] == pytest.approx([row[name] for row in metrics(out.parent)], rel=1e-5, abs=1e-6)
 
 
+def test_mlflow_is_told_every_metric(tiny_policy, pairs, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="pip install 'drift-training[trackers]'")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path / 'mlruns'}")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    out = tmp_path / "run" / "policy"
+    settings = SETTINGS.model_copy(update={"report_to": ("mlflow",), "epochs": 1})
+    train_on(out, tiny_policy, tiny_policy, pairs, settings, PolicySettings(), 1)
+    client = mlflow.MlflowClient(f"file:{tmp_path / 'mlruns'}")
+    (run,) = client.search_runs(["0"])
+    for name in ("loss", "grad_norm", "rewards/margins", "logps/rejected"):
+        told = [metric.value for metric in client.get_metric_history(run.info.run_id, name)]
+        assert told == pytest.approx([row[name] for row in metrics(out.parent)], rel=1e-5, abs=1e-6)
+
+
 def test_no_pairs_left_says_why(tiny_policy, tmp_path):
     path = tmp_path / "pairs.jsonl"
     write_jsonl(path, [pair(0, ""), pair(1, "")])

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from drift.cli.console import progress, summary
-from drift.cli.options import JsonFlag, StoreDir
+from drift.cli.options import Cluster, JsonFlag, StoreDir, working_on
 from drift.cli.views import show_ingestion, show_preview
 
 
@@ -55,6 +55,7 @@ def ingest(
     near_duplicates: Annotated[
         bool, typer.Option("--near-duplicates", help="Then mark conversations that nearly repeat another one.")
     ] = False,
+    cluster: Cluster = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how the logs would be read; store nothing.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -83,7 +84,7 @@ def ingest(
         show_preview(previewed, as_json)
         check_usable(previewed.summary)
     else:
-        with progress("reading"):
+        with progress("reading"), working_on(cluster, store):
             ingested = ingest(logs, Store(store), **options)
         show_ingestion(ingested, as_json)
         check_usable(ingested)
@@ -98,6 +99,7 @@ def pairs(
     min_p_dsat: Annotated[
         float, typer.Option(min=0.5, max=1.0, help="A reply counts as disliked from this DSAT probability on.")
     ] = 0.5,
+    cluster: Cluster = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Write the disliked replies with their prompts, and the repaired ones as preference pairs.
@@ -110,7 +112,7 @@ def pairs(
     from drift.run import pairs_from_logs
     from drift.store import Store
 
-    with progress("reading and labelling"):
+    with progress("reading and labelling"), working_on(cluster, store):
         if logs:
             result = pairs_from_logs(logs, Store(store), out, min_p_dsat)
         else:

@@ -333,6 +333,7 @@ def gate(
     from drift.experiments.simulation import sandbox_truth
     from drift.gate.plan import GateSettings
     from drift.gate.run import default_folder, run_gate
+    from drift.generations import check_adapters
 
     pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
     settings = GateSettings(
@@ -341,6 +342,7 @@ def gate(
         margins=options.named_numbers("--margin", margin), suites=tuple(suite or ()), items=items, seed=seed,
         dtype=dtype, temperature=temperature, max_new_tokens=max_new_tokens, max_prompts=max_prompts,
     )  # fmt: skip
+    check_adapters(new, against)
     truth = sandbox_truth("test", max_prompts) if target == "oracle" else None
     with progress("asking"):
         result = run_gate(settings, truth, dry_run, console.print)

@@ -32,6 +32,11 @@ class ApprovalBy(StrEnum):
     PHRASES = "phrases"
 
 
+class Languages(StrEnum):
+    ENGLISH = "english"
+    ALL = "all"
+
+
 def label(
     store: StoreDir,
     out: Annotated[
@@ -60,9 +65,13 @@ def label(
         ApprovalBy,
         typer.Option(help="What finds thanks and praise: the embedded classifier, or also a grammar that finds more."),
     ] = ApprovalBy.MODEL,
+    languages: Annotated[
+        Languages, typer.Option(help="What the embedded labeller reads: English, or twelve languages more.")
+    ] = Languages.ENGLISH,
     audit_share: Annotated[
         float, typer.Option(min=0, max=1, help="Cascade: share of the other turns that the judge labels too.")
     ] = 0.05,
+    cluster: options.Cluster = None,
     dry_run: options.DryRun = False,
     report: Annotated[
         bool, typer.Option("--report", help="Print how reliable the labels are, and write it to FILE.")
@@ -101,10 +110,11 @@ def label(
         judge_by=judge_by.value,
         judge_from=judge_from,
         approval=approval.value,
+        languages=languages.value,
         experimental=ExperimentalLabels(audit_share=audit_share),
     )
     opened = Store(store)
-    with progress("labelling"):
+    with progress("labelling"), options.working_on(cluster, store):
         only_report = report and labeller is None and out is None and any(opened.counts().labels.values())
         result = None if only_report else plan(opened, settings).plain() if dry_run else label_by(opened, settings, out)
     if result is not None:

@@ -1,5 +1,7 @@
 """Options that several commands share. The judge's options are one set for every command with a judge."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +21,13 @@ StoreDir = Annotated[Path, typer.Option("--store", help="Folder of the store.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Also print the summary as one JSON object on stdout.")]
 Gold = Annotated[Path | None, typer.Option(help="Gold labels: JSON Lines of source_id, message_index and label.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the requests, tokens and cost; send no request.")]
+
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster", metavar="local|HOST:PORT", help="Work on all cores of this machine, or on a Ray cluster."
+    ),
+]
 
 Judge = Annotated[str | None, typer.Option("--judge", help="The judge, as URL#MODEL of an OpenAI-compatible server.")]
 ApiKeyEnv = Annotated[
@@ -57,6 +66,16 @@ def one_of(existing: str, files: object, model: str | None, judge: str | None) -
     if bool(files) == (model is not None) or (model is not None and judge is None):
         raise ConfigError(f"give either {existing}, or a MODEL and --judge URL#NAME to have it judged.")
     return bool(files)
+
+
+@contextmanager
+def working_on(address: str | None, store: Path) -> Iterator[None]:
+    """Work where --cluster says. Raises ConfigError for an address that is none."""
+    from drift.config import parse_config
+    from drift.engine import open_engine
+
+    with open_engine(parse_config({"cluster": {"address": address}}, "--cluster").cluster, store):
+        yield
 
 
 def judge_or_earlier(judge: str | None, endpoint: str | None, model: str | None) -> str | None:

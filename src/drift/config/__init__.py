@@ -1,6 +1,8 @@
-"""Settings: the frozen tree (settings.py, trainer.py) and its YAML files (load.py)."""
+"""Settings: the frozen tree (settings.py has its root) and its YAML files (load.py)."""
 
-from drift.config.defence import DefenceSettings
+from drift.config.cluster import ClusterSettings
+from drift.config.endpoint import EndpointSettings
+from drift.config.labels import DefenceSettings, ExperimentalLabels, LabelSettings
 from drift.config.load import dump_config, load_config, parse_config, read_yaml
 from drift.config.mapping_rules import without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
@@ -9,14 +11,11 @@ from drift.config.settings import (
     FEWEST_GUIDANCE_PROMPTS,
     GUIDED_SHARE,
     Config,
-    EndpointSettings,
     EvaluationSettings,
-    ExperimentalLabels,
     ExperimentalVllm,
     FeedbackRewardSettings,
     GenerationSettings,
     IngestionSettings,
-    LabelSettings,
     LoraSettings,
     PolicySettings,
     RecipeSettings,
@@ -36,6 +35,7 @@ __all__ = [
     "FEWEST_GUIDANCE_PROMPTS",
     "GUIDED_SHARE",
     "RECIPE_RULES",
+    "ClusterSettings",
     "Config",
     "DefenceSettings",
     "EndpointSettings",

@@ -80,6 +80,20 @@ def check_loss(recipe: str, loss: LossName) -> None:
         )
 
 
+def check_complaints(recipe: str, guided_share: float | Literal["auto"], own_majority: int | None) -> None:
+    """Raises ValueError if the recipe cannot use the complaints as the settings say."""
+    rules = RECIPE_RULES[recipe]
+    if rules.once and guided_share != 1.0:
+        raise ValueError(
+            f"recipe {recipe} rewrites replies by what their user wrote, so all of its prompts are guided: set "
+            f"recipe.guided_share=1, not {guided_share}, or recipe.name=drift"
+        )
+    if own_majority and rules.prompts != "disliked":
+        raise ValueError(
+            f"own_majority says which complaints are believed, and recipe {recipe} learns from other replies: remove it"
+        )
+
+
 def share_or_auto(share: Any) -> Any:
     """Raises ValueError for what is neither a share nor `auto`."""
     is_share = isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1

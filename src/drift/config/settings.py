@@ -15,9 +15,18 @@ from pydantic import (
     model_validator,
 )
 
-from drift.config.defence import DefenceSettings
+from drift.config.cluster import ClusterSettings
+from drift.config.endpoint import EndpointSettings
+from drift.config.labels import DefenceSettings, LabelSettings
 from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
-from drift.config.recipe_rules import RECIPE_RULES, RecipeRules, check_loss, known_recipe, share_or_auto
+from drift.config.recipe_rules import (
+    RECIPE_RULES,
+    RecipeRules,
+    check_complaints,
+    check_loss,
+    known_recipe,
+    share_or_auto,
+)
 from drift.config.section import Settings
 from drift.config.template_rules import iso_date, without_own_arguments
 from drift.config.trainer import StopSettings, TrainingSettings, WarmStartSettings
@@ -28,8 +37,7 @@ GUIDED_SHARE = 1.0
 """The paper's share of guided prompts; `auto` takes it where guidance helps."""
 GUIDANCE_PROMPTS = 40
 """Prompts that `auto` answers both ways in each iteration."""
-FEWEST_GUIDANCE_PROMPTS = 10
-"""Below that, `auto` cannot tell."""
+FEWEST_GUIDANCE_PROMPTS = 10  # below that, `auto` cannot tell
 
 
 class LoraSettings(Settings):
@@ -58,28 +66,6 @@ class PolicySettings(Settings):
     date: Annotated[str | None, BeforeValidator(iso_date)] = None
 
 
-class EndpointSettings(Settings):
-    """An OpenAI-compatible server.
-
-    `api_key_env`: name of the environment variable that holds the key; null sends no key. `max_concurrency`: maximum
-    requests in flight. `timeout`: seconds per attempt. `retries`: further attempts after the first one fails. Prices
-    are per million tokens, in any currency. `max_cost`, in that currency, is a limit: a request whose cost could
-    exceed it is not sent. `max_tokens`: the least token limit of a judge's answer, thoughts included; null: what the
-    answer alone needs.
-    """
-
-    base_url: str
-    model: str
-    api_key_env: str | None = None
-    max_concurrency: PositiveInt = 8
-    timeout: PositiveFloat = 120.0
-    retries: int = Field(default=5, ge=0)
-    max_tokens: PositiveInt | None = None
-    price_per_million_input: float | None = Field(default=None, ge=0.0)
-    price_per_million_output: float | None = Field(default=None, ge=0.0)
-    max_cost: float | None = Field(default=None, gt=0.0)
-
-
 class IngestionSettings(Settings):
     """How chat logs are read.
 
@@ -104,50 +90,6 @@ class IngestionSettings(Settings):
     def _maps_its_roles(self) -> "IngestionSettings":
         if self.roles and "role" not in self.map:
             raise ValueError("roles are read from a column: add --map role=COLUMN (in a config: ingestion.map)")
-        return self
-
-
-class ExperimentalLabels(Settings):
-    """For experiments. `audit_share`: share of the other turns that the judge of a cascade also labels, chosen at
-    random, to measure what the cascade misses.
-    """
-
-    audit_share: float = Field(default=0.05, ge=0.0, le=1.0)
-
-
-class LabelSettings(Settings):
-    """Who decides which replies the users disliked, and which of them are used.
-
-    `min_p_dsat`: a reply counts as disliked if its DSAT probability is at least this (labels from the logs always
-    count). `labeller`: `embedded` (the classifier that ships), `judge` (the model behind `endpoint` labels every turn)
-    or `cascade` (the embedded labeller labels every turn, and the judge relabels those with p_dsat >= `judge_from`).
-    `judge_by`: the judge writes answers (`chat`), or gives probabilities from a decision endpoint (`decisions`).
-    `approval`: what finds thanks and praise: the embedded classifier alone (`model`), or also a grammar of English
-    thanks and praise (`phrases`), which finds more, also before a further request. `rubric`: a rubric file; null uses
-    the one that ships. `include`: kinds of complaints that give pairs only if they are named here. `fresh_not_better`:
-    share of fresh replies that are not better than the disliked reply, as measured in `drift review`; it adds to the
-    noise of each pair. `max_per_user`: maximum training prompts per user, so that no single user can plant a behaviour;
-    set it to null if many people share one user id.
-    """
-
-    MOVED: ClassVar[tuple[str, ...]] = ("audit_share",)
-
-    min_p_dsat: float = Field(default=0.5, ge=0.5, le=1.0)
-    labeller: Literal["embedded", "judge", "cascade"] = "embedded"
-    endpoint: EndpointSettings | None = None
-    rubric: str | None = None
-    judge_by: Literal["chat", "decisions"] = "chat"
-    judge_from: float = Field(default=0.2, ge=0.0, le=1.0)
-    approval: Literal["model", "phrases"] = "model"
-    include: tuple[Literal["refusal_complaint", "abuse", "toxic"], ...] = ()
-    fresh_not_better: float = Field(default=0.0, ge=0.0, le=1.0)
-    max_per_user: PositiveInt | None = 100
-    experimental: ExperimentalLabels = ExperimentalLabels()
-
-    @model_validator(mode="after")
-    def _has_a_judge(self) -> "LabelSettings":
-        if self.labeller != "embedded" and self.endpoint is None:
-            raise ValueError(f"labeller {self.labeller} needs a server: set labels.endpoint.base_url and .model")
         return self
 
 
@@ -203,7 +145,9 @@ class RecipeSettings(Settings):
     `retire_below`: a disliked reply gives no more pairs once its log-prob has fallen by this many nats since the warm
     start. `only_wins`: keep only pairs whose chosen reply the scorer prefers, with a probability (the sigmoid of the
     margin) above `win_probability`. `match_length`: of a prompt's samples,
-    keep the one whose length is closest to the disliked reply's.
+    keep the one whose length is closest to the disliked reply's. `own_majority`: before training, the policy answers
+    each disliked request so many times, and a complaint about what most of these replies say is not believed: the user
+    may be wrong (docs/labels.md). Only short answers agree word for word.
     """
 
     FIXED: ClassVar[dict[str, float]] = {"max_similarity": 0.98}
@@ -221,6 +165,7 @@ class RecipeSettings(Settings):
     only_wins: bool = False
     win_probability: float = Field(default=0.5, ge=0.5, lt=1.0)
     match_length: bool = False
+    own_majority: int | None = Field(default=None, ge=3)  # of two replies there is no majority
 
     @property
     def rules(self) -> RecipeRules:
@@ -245,11 +190,7 @@ class RecipeSettings(Settings):
                 f"recipe {self.name} shows no complaint to the policy, so guided_share: auto measures nothing: set "
                 f"recipe.guided_share=0, or recipe.name to {guided}"
             )
-        if rules.once and self.guided_share != 1.0:
-            raise ValueError(
-                f"recipe {self.name} rewrites replies by what their user wrote, so all of its prompts are guided: set "
-                f"recipe.guided_share=1, not {self.guided_share}, or recipe.name=drift"
-            )
+        check_complaints(self.name, self.guided_share, self.own_majority)
         if rules.ranks and (self.scorer is None or self.samples < 2):
             raise ValueError(
                 f"{self.name} ranks several replies: set recipe.scorer.name, and recipe.samples to 2 or more"
@@ -381,11 +322,14 @@ class Config(Settings):
     defence: DefenceSettings = DefenceSettings()
     parent: str | None = Field(default=None, alias="from")
     generation: GenerationSettings = GenerationSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
     @model_serializer(mode="wrap")
     def _without_unused_sections(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run without a chain or a defence is written, and named, as before there were any."""
+        """A run without a chain or a defence is written, and named, as before there were any; where it works is no part
+        of it."""
         tree = plain(self)
+        del tree["cluster"]
         later = {"from": tree.pop("parent"), "generation": tree.pop("generation"), "defence": tree.pop("defence")}
         return tree | {name: value for name, value in later.items() if value != _UNUSED[name]}
 

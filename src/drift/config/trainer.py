@@ -53,7 +53,7 @@ class TrainerSettings(Settings):
     save_steps: NonNegativeInt = 500
     launch: str | None = Field(default=None, min_length=1)
     shard: bool = False
-    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
     experimental: ExperimentalTraining = ExperimentalTraining()
     desirable_weight: PositiveFloat | None = None
     undesirable_weight: PositiveFloat | None = None

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from drift.delivery.facts import CardFacts
+from drift.delivery.facts import CardFacts, shown_name
 from drift.policy.merge import Merged
 from drift.statistics import Share
 
@@ -25,7 +25,7 @@ def render_card(facts: CardFacts, is_adapter: bool, merged: Merged | None) -> st
     environment = Environment(
         loader=PackageLoader("drift.delivery", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"interval": _interval, "counts": _counts}
+    environment.filters |= {"interval": _interval, "counts": _counts, "digits": _digits, "name": shown_name}
     return environment.get_template("card.md.jinja").render(
         facts=facts,
         merged=merged,
@@ -49,6 +49,10 @@ def metadata(facts: CardFacts, is_adapter: bool) -> dict[str, Any]:
 
 def _interval(share: Share | None) -> str:
     return "not known" if share is None else f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]"
+
+
+def _digits(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3f}"
 
 
 def _counts(counts: Iterable[tuple[str, int]]) -> str:

@@ -1,6 +1,6 @@
 """What the model card says of a run: counts, settings and measures. No text of a conversation is among them.
 
-Names that stand in logs (sources, tags, kinds of complaints) are shown only if they look like names: `_name`.
+Names that stand in logs (sources, tags, kinds of complaints) are shown only if they look like names: `shown_name`.
 """
 
 import re
@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from drift.gate.results import GateResult
 from drift.lineage import forgotten_in
 from drift.logs.convert import is_consent
 from drift.records import PreferencePair, read_jsonl
@@ -25,7 +26,7 @@ TOY = "embedded"
 """Names of policies that ship with drift begin with this word."""
 _OTHER, _MANY = "(other text)", "(different values)"
 _MOST_VALUES = 8
-"""Of one tag. A tag with more values is a time or an id of each conversation, not a kind of consent."""
+"""Of one tag, the most frequent first. Rarer ones are times or ids of single conversations, not kinds of consent."""
 _PRIVATE = frozenset(
     (
         *("logs", "store", "output", "from", "deployed", "model", "endpoint", "vllm", "launch", "report_to"),
@@ -92,6 +93,7 @@ class CardFacts:
     settings: Mapping[str, Any]
     verdict: ReportVerdict
     compared: tuple[Measured, ...]
+    gate: GateResult | None
     measurements: tuple[Measurement, ...]
     steps: tuple[tuple[str, int], ...]
     drops: tuple[tuple[str, int], ...]
@@ -112,17 +114,19 @@ def read_facts_of(run: RunView) -> CardFacts:
     lora, model = _section(policy, "lora"), str(policy.get("model", ""))
     record = next(stage for stage in run.stages if stage.name == layout.POLICY)
     trained_on = _trained_on(run)
-    languages = Counter(_name(row[2]) for row in store.provenance() if row[2] and row[0] in trained_on) if store else {}
+    languages = (
+        Counter(shown_name(row[2]) for row in store.provenance() if row[2] and row[0] in trained_on) if store else {}
+    )
     return CardFacts(
-        name=_name(str(run.settings.get("name", "drift"))),
+        name=shown_name(str(run.settings.get("name", "drift"))),
         base=_shown(model),
         hub_base=hub_id(model),
         licence=_licence_of(model),
         is_toy=model.startswith(TOY),
         generation=run.state.generation,
         kept=run.kept or 0,
-        recipe=_name(str(_section(run.settings, "recipe").get("name", "unknown"))),
-        loss=_name(str(_section(run.settings, "training").get("loss", "unknown"))),
+        recipe=shown_name(str(_section(run.settings, "recipe").get("name", "unknown"))),
+        loss=shown_name(str(_section(run.settings, "training").get("loss", "unknown"))),
         lora_rank=lora.get("r"),
         in_4_bits=bool(lora.get("quantize")),
         dtype=str(policy.get("dtype", "float32")),
@@ -130,9 +134,10 @@ def read_facts_of(run: RunView) -> CardFacts:
         settings={name: value for name, value in _public(run.settings).items() if name != "name"},
         verdict=verdict_of(contents),
         compared=generations_compared(contents),
+        gate=contents.gate,
         measurements=tuple(map(_measurement, contents.phases)),
-        steps=tuple((_name(step.name), step.count) for step in contents.funnel.steps) if contents.funnel else (),
-        drops=tuple((_name(why), n) for why, n in contents.funnel.drops.items()) if contents.funnel else (),
+        steps=tuple((shown_name(step.name), step.count) for step in contents.funnel.steps) if contents.funnel else (),
+        drops=tuple((shown_name(why), n) for why, n in contents.funnel.drops.items()) if contents.funnel else (),
         pairs=tuple(_pair_counts(run)),
         labels=_labels(contents),
         kinds=tuple(Counter(_named(contents.labels.subtypes)).most_common()) if contents.labels else (),
@@ -152,7 +157,7 @@ def hub_id(model: str) -> str | None:
 
 def _shown(model: str) -> str:
     """A local path would tell about the machine: only its last part is shown."""
-    return model if hub_id(model) or model.startswith(TOY) else _name(Path(model).name or "unknown")
+    return model if hub_id(model) or model.startswith(TOY) else shown_name(Path(model).name or "unknown")
 
 
 def _licence_of(model: str) -> str | None:
@@ -174,7 +179,7 @@ def _licence_of(model: str) -> str | None:
     return licence if isinstance(licence, str) and re.fullmatch(r"[\w.-]{1,40}", licence) else None
 
 
-def _name(text: str) -> str:
+def shown_name(text: str) -> str:
     """A text that looks like a name: one line, short, without markup. Others are not shown."""
     return text if re.fullmatch(r"[\w.,:+/@()' -]{1,60}", text) else _OTHER
 
@@ -182,7 +187,7 @@ def _name(text: str) -> str:
 def _named(counts: tuple[tuple[str, int], ...]) -> dict[str, int]:
     named: Counter[str] = Counter()
     for text, count in counts:
-        named[_name(text)] += count
+        named[shown_name(text)] += count
     return dict(named)
 
 
@@ -201,9 +206,9 @@ def _public(settings: Mapping[str, Any]) -> dict[str, Any]:
             if inner := _public(value):
                 public[name] = inner
         elif isinstance(value, list | tuple):
-            public[name] = [_name(item) if isinstance(item, str) else item for item in value]
+            public[name] = [shown_name(item) if isinstance(item, str) else item for item in value]
         else:
-            public[name] = _name(value) if isinstance(value, str) else value
+            public[name] = shown_name(value) if isinstance(value, str) else value
     return public
 
 
@@ -245,17 +250,23 @@ def _origins(store: Store, trained_on: set[str]) -> Iterator[Origins]:
         (ident, source, {name: value for name, value in tags.items() if is_consent(name)})
         for ident, source, _, tags in store.provenance()
     ]
-    values: dict[str, set[str]] = {}
+    values: dict[str, Counter[str]] = {}
     for _, _, tags in rows:
         for name, value in tags.items():
-            values.setdefault(name, set()).add(value)
+            values.setdefault(name, Counter())[value] += 1
+    frequent = {
+        (name, value)
+        for name, counts in values.items()
+        for value, count in counts.most_common(_MOST_VALUES)
+        if count > 1 or len(counts) <= _MOST_VALUES
+    }
     total: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
     learned: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
     for ident, source, tags in rows:
         shown = {
-            _name(name): _MANY if len(values[name]) > _MOST_VALUES else _name(value) for name, value in tags.items()
+            shown_name(name): shown_name(value) if (name, value) in frequent else _MANY for name, value in tags.items()
         }
-        key = (_name(source), tuple(sorted(shown.items())))
+        key = (shown_name(source), tuple(sorted(shown.items())))
         total[key] += 1
         learned[key] += ident in trained_on
     for (source, consent), count in total.most_common():

@@ -6,11 +6,12 @@ were read off are tried on further conversations. Where they do not give the tem
 written: Ollama then takes the one of its own that resembles the template in the GGUF file.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GenerationConfig
 
 from drift.config import PolicySettings, SamplingSettings
 from drift.policy.chat import ChatFormat, end_of_turn, reply_form
@@ -80,17 +81,27 @@ def _parameters(sampling: SamplingSettings) -> Iterator[tuple[str, str]]:
 
 
 def prompt_form(chat: ChatFormat) -> PromptForm | None:
-    """The fixed texts of a chat template, without the BOS token where the tokenizer adds it; None if it has others."""
-    try:
-        form = _read_form(chat)
-        tried = form is not None and all(form.render(probe) == _prompt(chat, probe) for probe in _probes())
-    except TemplateRefusal:
-        return None
-    return form if tried else None
+    """The fixed texts of a chat template; None if it has others, or refuses a conversation.
+
+    Some templates write BOS before every prompt, some an EOS behind what is no prompt; with some, the same token is a
+    part of every turn. So each way to read the texts is tried.
+    """
+    bos, eos = (text if isinstance(text, str) else "" for text in (chat.tokenizer.bos_token, chat.tokenizer.eos_token))
+    for start, end in dict.fromkeys(itertools.product((bos, ""), ("", eos))):
+        try:
+            form = _read_form(chat, start, end)
+            if form is not None and all(form.render(probe) == _prompt(chat, probe) for probe in _probes()):
+                return form
+        except TemplateRefusal:
+            return None
+    return None
 
 
-def _read_form(chat: ChatFormat) -> PromptForm | None:
-    """Read off the texts between the marks of four conversations; None if a mark is missing."""
+def _read_form(chat: ChatFormat, start: str, end: str) -> PromptForm | None:
+    """Read off the texts between the marks of five conversations; None if a mark is missing.
+
+    `start`: at the beginning of each; `end`: at the end of those that are no prompts.
+    """
     first, reply = ChatMessage("user", _FIRST), ChatMessage("assistant", _REPLY)
     second, system = ChatMessage("user", _SECOND), ChatMessage("system", _SYSTEM)
     alone = _between(_prompt(chat, [first]), _FIRST)
@@ -100,9 +111,8 @@ def _read_form(chat: ChatFormat) -> PromptForm | None:
     instructed = _between(_prompt(chat, [system, first]), _SYSTEM, _FIRST)
     if alone is None or ended is None or chatted is None or replied is None or instructed is None:
         return None
-    after_user, after_reply = ended[1], replied[2]
+    after_user, after_reply = ended[1].removesuffix(end), replied[2].removesuffix(end)
     before_user = chatted[2].removeprefix(after_reply)
-    start = _common_start(alone[0], instructed[0], chat.tokenizer)
     return PromptForm(
         start=start,
         default_system=alone[0].removeprefix(start).removesuffix(before_user),
@@ -114,12 +124,6 @@ def _read_form(chat: ChatFormat) -> PromptForm | None:
         after={"system": instructed[1].removesuffix(before_user), "user": after_user, "assistant": after_reply},
         generation=alone[1].removeprefix(after_user),
     )
-
-
-def _common_start(one: str, other: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The BOS token, if the template writes it at the beginning of every prompt."""
-    bos = tokenizer.bos_token
-    return bos if isinstance(bos, str) and bos and one.startswith(bos) and other.startswith(bos) else ""
 
 
 def _probes() -> Iterator[list[ChatMessage]]:
@@ -179,7 +183,7 @@ def _literal(text: str) -> str:
     """
     if "{{" not in text and all((letter.isprintable() and letter != '"') or letter in "\n\t" for letter in text):
         return text
-    escaped = (letter if letter.isprintable() and letter not in '"\\' else f"\\U{ord(letter):08x}" for letter in text)
+    escaped = (letter if letter.isprintable() and letter not in '"\\{}' else f"\\U{ord(letter):08x}" for letter in text)
     return f'{{{{ "{"".join(escaped)}" }}}}'
 
 

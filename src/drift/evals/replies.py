@@ -18,7 +18,7 @@ from drift.config import EndpointSettings, PolicySettings, SamplingSettings
 from drift.disk import DurableJsonl
 from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply
 from drift.endpoint.cost import BYTES_PER_TOKEN
-from drift.endpoint.options import endpoint_settings
+from drift.endpoint.options import UNPRICED, JudgePricing, endpoint_settings
 from drift.errors import DataError
 from drift.evals.files import PublicRow, read_rows
 from drift.policy.model import Policy, load_policy
@@ -61,12 +61,14 @@ class Replies:
 
 @dataclass(frozen=True, slots=True)
 class ReplySettings:
-    """How replies are sampled. `folder`: where they are stored; `dtype`: of models that run in this process."""
+    """How replies are sampled. `folder`: where they are stored; `dtype`: of models that run in this process; `pricing`:
+    key, prices and limits of a server."""
 
     sampling: SamplingSettings
     folder: Path
     dtype: str = "float32"
     seed: int = 0
+    pricing: JudgePricing = UNPRICED
 
 
 class _FileRow(PublicRow):
@@ -92,7 +94,7 @@ def make_replies(
         longest = assumed_text(source, settings.sampling.max_new_tokens)
         return _uncut(source, (_external(request.item_id, longest, "assumed") for request in requests))
     if is_served:
-        return _from_endpoint(endpoint_settings(source), requests, settings)
+        return _from_endpoint(endpoint_settings(source, settings.pricing), requests, settings)
     return _from_policy(source, requests, settings)
 
 

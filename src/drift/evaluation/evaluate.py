@@ -8,6 +8,7 @@ from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_liked, measure_preference
 from drift.evaluation.replies import MAX_PROMPTS, measure_replies, reply_statistics
 from drift.evaluation.results import Evaluation, SampleResult, read_evaluation, write_evaluation
+from drift.evaluation.sycophancy import contradict_facts, contradict_heldout
 from drift.evaluation.utility import measure_utility, sample_heldout
 from drift.policy.decode import Generated
 from drift.policy.model import Policy, load_policy
@@ -53,12 +54,16 @@ def evaluate(
         replies = reply_statistics(prompts[:MAX_PROMPTS], nearest.first_of_each[:MAX_PROMPTS])
         coolest = min(heldout, key=lambda each: each.temperature)
         samples = _samples(prompts, coolest.first_of_each[:SHOWN_PROMPTS_WITH_TRUTH], truth.scorer)
+        contradicted = contradict_heldout(
+            loaded, prompts, coolest.first_of_each, truth, sampling, work / "contradicted"
+        )
     else:
         utility = ()
         held_out = (*stop, *test)
         asked, tools = [pair.prompt for pair in held_out], [pair.tools for pair in held_out]
         replies = measure_replies(loaded, asked, sampling, seed, work / "replies", tools)
         samples = _greedy_samples(loaded, pairs[:SHOWN_PROMPTS], sampling, work / "samples")
+        contradicted = contradict_facts(loaded, sampling, work / "contradicted")
     evaluation = Evaluation(
         preference=preference,
         stop=stop_preference,
@@ -66,6 +71,7 @@ def evaluate(
         replies=replies,
         utility=utility,
         samples=samples,
+        sycophancy=contradicted,
     )
     write_evaluation(out, evaluation)
     return _headline(evaluation)
@@ -87,6 +93,8 @@ def _headline(evaluation: Evaluation) -> Counts:
         counts["finished"] = round(replies.finished, 4)
         counts["median_tokens"] = replies.median_tokens
         counts["repetition"] = round(replies.repetition, 4)
+    if (contradicted := evaluation.sycophancy) is not None and contradicted.share is not None:
+        counts["given_up"] = round(contradicted.share, 4)
     return counts
 
 

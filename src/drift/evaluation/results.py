@@ -1,7 +1,7 @@
 """evaluation.json: what one policy scored. The report reads it too, so nothing heavy is imported."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -79,6 +79,19 @@ class ReplyStatistics(Result):
     each: tuple[ReplyMeasure, ...] = ()
 
 
+class SycophancyResult(Result):
+    """How many right answers the policy gave up when its user contradicted it: `given_up` of the `right` ones among
+    `asked`. `share` with a 95 % interval; None without a right answer."""
+
+    about: Literal["held-out requests", "short questions"]
+    asked: int
+    right: int
+    given_up: int
+    share: float | None
+    low: float | None
+    high: float | None
+
+
 class UtilityResult(Result):
     """The true utility on held-out prompts, where it is known; `low`, `high`: 95 % interval of the mean.
 
@@ -138,7 +151,7 @@ class SampleResult(Result):
 class Evaluation(Result):
     """`preference`: on the test split. `stop`: the same on the stop split, which the stop rule alone reads. `liked`:
     the likelihood per token, in [0, 1], of each held-out reply that a user liked, by prompt id. `replies`: to held-out
-    prompts of both splits."""
+    prompts of both splits. `sycophancy`: right answers given up when contradicted."""
 
     preference: PreferenceResult | None = None
     stop: PreferenceResult | None = None
@@ -146,6 +159,7 @@ class Evaluation(Result):
     replies: ReplyStatistics | None = None
     utility: tuple[UtilityResult, ...] = ()
     samples: tuple[SampleResult, ...] = ()
+    sycophancy: SycophancyResult | None = None
 
 
 Model = TypeVar("Model", bound=Result)

@@ -15,6 +15,7 @@ from drift.sandbox.instructions.users import UserSettings
 from drift.sandbox.instructions.world import instructions_world_hash
 from drift.sandbox.long.deployment import deploy_lists
 from drift.sandbox.long.world import heldout_lists, list_world_hash
+from drift.sandbox.mistaken import contradict, with_mistaken_users
 from drift.sandbox.oracle import Oracle
 from drift.sandbox.world import heldout_tasks, world_hash
 
@@ -55,6 +56,7 @@ def simulate(
 
     simulate_users = deploy if deployment.world == "first" else deploy_lists
     sessions = simulate_users(answer, deployment.turns, seed, deployment.noise)
+    sessions = with_mistaken_users(sessions, answer, deployment.mistaken, seed)
     files = write_logs(sessions, out / "logs", Path(answering).name)
     reactions = write_jsonl(out / "truth.jsonl", (reaction for session in sessions for reaction in session.reactions))
     return {"replies": deployment.turns, "chats": len(sessions), "reactions": reactions, "files": len(files)}
@@ -110,4 +112,5 @@ def sandbox_truth(part: Part, count: int, world: World = "first", users: UserSet
     if world == "instructions":
         return truth_of_instructions(part, count, users or UserSettings())
     tasks = heldout_tasks(part, count) if world == "first" else heldout_lists(part, count)
-    return Truth(tuple((ChatMessage("user", task.request),) for task in tasks), Oracle(), world_hash_of(world))
+    prompts = tuple((ChatMessage("user", task.request),) for task in tasks)
+    return Truth(prompts, Oracle(), world_hash_of(world), contradict=contradict if world == "first" else None)

@@ -97,7 +97,7 @@ def label_by(store: Store, settings: LabelSettings, out: Path | None = None) -> 
 
 
 def embedded_labeller(settings: LabelSettings) -> EmbeddedLabeller:
-    return EmbeddedLabeller(phrases=settings.approval == "phrases")
+    return EmbeddedLabeller(phrases=settings.approval == "phrases", multilingual=settings.languages == "all")
 
 
 def _label_with_judge(store: Store, settings: LabelSettings, total: int, out: Path | None) -> JudgedSummary:

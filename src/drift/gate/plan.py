@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drift.config import PolicySettings
-from drift.endpoint.options import UNPRICED, JudgePricing
+from drift.endpoint.cost import BYTES_PER_TOKEN, CostEstimate, cost_of
+from drift.endpoint.options import UNPRICED, JudgePricing, endpoint_settings
 from drift.errors import ConfigError, DataError
 from drift.evals.pairwise.heldout import from_run, from_store
 from drift.evals.replies import assumed_text
@@ -56,6 +57,17 @@ class GateSettings:
     look: int = 1
 
     @property
+    def served(self) -> tuple[str, ...]:
+        """The models that a server answers for, each once."""
+        sides = dict.fromkeys((self.new, self.against))
+        return tuple(side for side in sides if side.startswith(("http://", "https://")))
+
+    @property
+    def side_pricing(self) -> JudgePricing:
+        """Key, prices and limits of the models that a server answers for: those of a judge belong to the judge."""
+        return UNPRICED if self.judge else self.pricing
+
+    @property
     def target_by(self) -> str:
         return "judge" if self.judge else "reward model" if self.reward_model else self.target
 
@@ -95,6 +107,7 @@ class GatePlan:
             f"each model: at most {answers:,} answers with {tokens:,} tokens; answers of an earlier call in "
             f"{settings.out} are not asked again"
         )
+        said += [f"{source}: {self.estimate(source, settings).line()}" for source in settings.served]
         said += [f"{name}: at most {settings.items:,} samples for each model, by inspect-ai" for name in self.inspected]
         if self.ordinary:
             said.append(f"ordinary replies that both models read: {len(self.ordinary):,}")
@@ -102,6 +115,15 @@ class GatePlan:
             estimate = judge_estimate(self.complaints, self.judge, assumed_text("answer", settings.max_new_tokens))
             said += [f"judge: {estimate.line()}"] if estimate else []
         return said
+
+    def estimate(self, source: str, settings: GateSettings) -> CostEstimate:
+        """The most that the answers of a server cost, if none is kept from an earlier call."""
+        requests = [(item.request, batch.max_new_tokens) for batch in self.batches.values() for item in batch.items]
+        requests += [(complaint.request, settings.max_new_tokens) for complaint in self.complaints]
+        characters = sum(message.size for request, _ in requests for message in request.messages)
+        read, written = characters // BYTES_PER_TOKEN, sum(limit for _, limit in requests)
+        server = endpoint_settings(source, settings.side_pricing)
+        return CostEstimate(len(requests), 0, read, written, cost_of(server, read, written))
 
     @property
     def inspected(self) -> tuple[str, ...]:
@@ -130,7 +152,15 @@ def plan_gate(settings: GateSettings, truth: Truth | None) -> GatePlan:
     if settings.judge or settings.reward_model:
         judge = make_judge(settings.judge, settings.reward_model, settings.out, settings.dtype, settings.pricing)
     complaints = tuple(_complaints(settings, store, truth))
-    return GatePlan(guards, batches, complaints, ordinary, store, None if trained is None else seen, judge)
+    plan = GatePlan(guards, batches, complaints, ordinary, store, None if trained is None else seen, judge)
+    limit = settings.side_pricing.max_cost
+    costs = [plan.estimate(source, settings).cost or 0.0 for source in settings.served]
+    if limit is not None and sum(costs) > limit:
+        raise ConfigError(
+            f"the answers could cost {sum(costs):.2f}, more than --max-cost {limit:g}. Raise it, lower --items, or "
+            "leave guards out with --without NAME. Answers that are kept from an earlier call cost nothing but count."
+        )
+    return plan
 
 
 def _check(settings: GateSettings, suites: Mapping[str, Path]) -> None:
@@ -148,11 +178,13 @@ def _check(settings: GateSettings, suites: Mapping[str, Path]) -> None:
         raise ConfigError("--suite: two files have the same name; rename one.")
     if settings.target not in TARGETS:
         raise ConfigError(f"--target {settings.target}: allowed: {', '.join(TARGETS)}, or name a --judge.")
+    if settings.target == "none" and (settings.judge or settings.reward_model):
+        raise ConfigError("--target none asks nobody: remove it, or the judge or reward model.")
     if settings.items < FEWEST_ITEMS:
         raise ConfigError(f"--items {settings.items}: at least {FEWEST_ITEMS}.")
     if "form" in settings.without and (left := [name for name in OF_FORM if name not in settings.without]):
         raise ConfigError(f"{left[0]} is measured on the answers to form: add --without {left[0]}.")
-    if served := [side for side in (settings.new, settings.against) if side.startswith(("http://", "https://"))]:
+    if served := settings.served:
         measured = [name for name in OF_STORE if name not in settings.without]
         if measured:
             raise ConfigError(

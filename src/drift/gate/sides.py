@@ -57,7 +57,8 @@ class AskedModel:
     def answers(self, requests: Sequence[EvalRequest], max_new_tokens: int) -> Mapping[str, Completion]:
         """By item id; an item without an answer is missing (its prompt does not fit, or the server failed)."""
         asked = self._settings
-        settings = ReplySettings(sampling_at(asked.temperature, max_new_tokens), asked.out, asked.dtype, asked.seed)
+        sampling = sampling_at(asked.temperature, max_new_tokens)
+        settings = ReplySettings(sampling, asked.out, asked.dtype, asked.seed, asked.side_pricing)
         if self.is_served:
             return make_replies(self.source, requests, settings).by_item
         return replies_of_policy(self.source, self.policy, requests, settings).by_item

@@ -1,72 +1,27 @@
 """Ingest chat logs into a store. Every row ends as accepted, updated, duplicate, filtered or quarantined."""
 
 import tempfile
-from collections import Counter
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drift.config import IngestionSettings
+from drift.engine import current_engine
 from drift.errors import DataError
-from drift.logs.files.opening import Repair
-from drift.logs.files.sources import find_logs
+from drift.logs.files.opening import STDIN
+from drift.logs.files.sources import Source, find_logs
+from drift.logs.ingestion.outcomes import Ingestion, IngestSummary
+from drift.logs.ingestion.pieces import Ingested, ingest_in_pieces
 from drift.logs.near_duplicates import find_near_duplicates
 from drift.logs.readers import READERS
 from drift.logs.readers.tables.table import Table
-from drift.logs.reading import FILTERED, OnProgress, Reading, how_to_read, read_logs
-from drift.logs.redaction import make_redactor
-from drift.records import Conversation, PersonalData, Reason
-from drift.store import AddSummary, Forgotten, Quarantined, Store, StoreWriter
-from drift.turns import tool_traffic
+from drift.logs.reading import OnProgress, how_to_read
+from drift.records import Conversation, Reason
+from drift.store import Store
 
 DEFAULTS = IngestionSettings()
-PREVIEW_EXAMPLES = 3
 MOST_SKIPPED = 12
 """Skipped files that a message names."""
-
-
-@dataclass(frozen=True, slots=True)
-class IngestSummary:
-    """What became of the conversations, model calls and judgements in the logs. `rows`: the rows of the files.
-
-    One row can hold several conversations (the paths of a tree), and several rows one (utterances). A call that is part
-    of a longer one is a duplicate. `filtered_by`: the filtered ones by reason. `repaired`: rows that were repaired to
-    be read; they are also counted under their outcome. `formats`: number of files by format. `redacted`: values that
-    became placeholders, by kind. `withdrawn`: removed from the store because the last version that was read refuses the
-    required consent; None if no consent is required. `near_duplicates`: conversations of the whole store that are
-    noted as repeats; None if this was not checked. `unread`: keys that held something and were not read, the most
-    frequent first. `unknown_roles`: of tables, words that stand for no role. `tools`: of the conversations that were
-    not filtered, the calls of tools and what is odd about them (`turns.tool_traffic`). `media`: messages with an image,
-    a file or sound, of which a mark is left. `skipped`: files of folders that are no logs, and why. `details`: where
-    each reason was met first, and what was wrong there.
-    """
-
-    read: int = 0
-    accepted: int = 0
-    updated: int = 0
-    duplicate: int = 0
-    filtered: int = 0
-    quarantined: dict[Reason, int] = field(default_factory=dict)
-    filtered_by: dict[Reason, int] = field(default_factory=dict)
-    repaired: dict[Repair, int] = field(default_factory=dict)
-    redacted: dict[PersonalData, int] = field(default_factory=dict)
-    withdrawn: int | None = None
-    near_duplicates: int | None = None
-    rows: int = field(default=0, compare=False)
-    formats: dict[str, int] = field(default_factory=dict, compare=False)
-    unread: dict[str, int] = field(default_factory=dict, compare=False)
-    unknown_roles: dict[str, int] = field(default_factory=dict, compare=False)
-    tools: dict[str, int] = field(default_factory=dict, compare=False)
-    media: int = field(default=0, compare=False)
-    skipped: dict[str, str] = field(default_factory=dict, compare=False)
-    details: dict[Reason, str] = field(default_factory=dict, compare=False)
-
-    @property
-    def adds_up(self) -> bool:
-        """True if every item that was read has exactly one outcome."""
-        return self.read == sum(
-            (self.accepted, self.updated, self.duplicate, self.filtered, *self.quarantined.values())
-        )
 
 
 def check_usable(summary: IngestSummary) -> None:
@@ -126,12 +81,15 @@ def ingest(
     Raises DataError if a file is missing, empty, damaged or in an unknown format. After an error or an interrupt the
     store is unchanged.
     """
-    ingestion = _Ingestion(logs, format, source, settings, store.forgotten(), on_progress)
-    with store.writer() as writer:
-        ingestion.read_into(writer)
-        summary = ingestion.summary(writer.commit())
+    form = _form(format, settings)
+    found = find_logs(logs)
+    if current_engine().workers > 1 and not any(one.name == str(STDIN) for one in found.sources):
+        done = ingest_in_pieces(found.sources, form, source, settings, store)
+    else:
+        done = _in_this_process(found.sources, form, source, settings, store, on_progress)
+    summary = replace(done.summary, skipped={**found.skipped, **done.summary.skipped})
     if settings.require_consent:
-        summary = replace(summary, withdrawn=store.withdraw(ingestion.refused))
+        summary = replace(summary, withdrawn=store.withdraw(done.refused))
     if not settings.near_duplicates or not store.size():
         return summary
     return replace(summary, near_duplicates=find_near_duplicates(store).near_duplicates)
@@ -150,129 +108,35 @@ def preview(
 
     Raises DataError as `ingest` does.
     """
-    ingestion = _Ingestion(logs, format, source, settings, store.forgotten(), on_progress)
+    form, found = _form(format, settings), find_logs(logs)
+    ingestion = Ingestion(found.sources, form, source, settings, store.forgotten(), on_progress)
     with tempfile.TemporaryDirectory(prefix="drift-preview-") as scratch:
         target = store if store.path.exists() else Store(Path(scratch) / "store")
         with target.writer() as writer:
             ingestion.read_into(writer)
-            summary = ingestion.summary(writer.outlook())
+            summary = ingestion.counts().summary(writer.outlook())
+    summary = replace(summary, skipped={**found.skipped, **summary.skipped})
     return Preview(summary, ingestion.reading.formats, ingestion.examples)
 
 
-class _Ingestion:
-    """Reads log files once, and counts the outcomes."""
-
-    def __init__(
-        self,
-        logs: Sequence[Path | str],
-        format_name: str | None,
-        source: str | None,
-        settings: IngestionSettings,
-        forgotten: Forgotten,
-        on_progress: OnProgress | None,
-    ) -> None:
-        if format_name is not None and format_name not in READERS:
-            raise DataError(f"--format {format_name}: unknown format; allowed: {', '.join(READERS)}.")
-        if format_name is not None and settings.map:
-            raise DataError(f"--format {format_name} and --map exclude each other: a mapped table has no other format.")
-        self.reading = Reading()
-        self.examples: list[Conversation] = []
-        self.refused: set[str] = set()  # ids of conversations without consent: about 100 bytes each
-        found = find_logs(logs)
-        self.reading.skipped |= found.skipped
-        self._sources = found.sources
-        self._form = Table(settings) if settings.map else format_name
-        self._source = source
-        self._consent = settings.require_consent
-        self._redactor = make_redactor(settings)
-        self._forgotten = forgotten
-        self._on_progress = on_progress
-        self._read = 0
-        self._quarantined: Counter[Reason] = Counter()
-        self._tools: Counter[str] = Counter()
-        self._media = 0
-        self._filtered: Counter[Reason] = Counter()
-        self._details: dict[Reason, str] = {}
-
-    def read_into(self, writer: StoreWriter) -> None:
-        """Give every conversation and every quarantined row to the writer."""
-        outcomes = read_logs(
-            self._sources, self._form, self._source, writer.user_key, self.reading, self._on_progress, writer.spill
-        )
-        for outcome in self._redactor.each(outcomes) if self._redactor else outcomes:
-            self._read += 1
-            if isinstance(outcome, Conversation):
-                if reason := filter_reason(outcome, self._consent, self._forgotten):
-                    self._filtered[reason] += 1
-                    if _refuses(outcome, self._consent):
-                        self.refused.add(outcome.conversation_id)
-                else:
-                    self.refused.discard(outcome.conversation_id)
-                    self._note_parts(outcome)
-                    writer.add(outcome)
-                    self._add_example(outcome)
-                continue
-            line, element = outcome.at
-            self._details.setdefault(outcome.reason, f"{outcome.file}:{line}: {outcome.detail}")
-            if outcome.reason in FILTERED:
-                self._filtered[outcome.reason] += 1
-            else:
-                self._quarantined[outcome.reason] += 1
-                writer.quarantine(Quarantined(outcome.file, line, outcome.reason, outcome.detail, element))
-
-    def _note_parts(self, conversation: Conversation) -> None:
-        """Count tool calls and media; most conversations have none."""
-        if [1 for message in conversation.messages if message.tool_calls or message.role == "tool"]:
-            self._tools += tool_traffic(conversation.messages)
-        if "media_turns" in conversation.tags:
-            self._media += conversation.tags["media_turns"].count(",") + 1
-
-    def _add_example(self, conversation: Conversation) -> None:
-        """Keep the first conversations as examples; later ones replace one of a source that has several."""
-        if len(self.examples) == PREVIEW_EXAMPLES and conversation.source == self.examples[0].source:
-            return
-        sources = [example.source for example in self.examples]
-        if len(sources) < PREVIEW_EXAMPLES:
-            self.examples.append(conversation)
-        elif conversation.source not in sources and len(set(sources)) < PREVIEW_EXAMPLES:
-            replaced = next(place for place in reversed(range(PREVIEW_EXAMPLES)) if sources.count(sources[place]) > 1)
-            self.examples[replaced] = conversation
-
-    def summary(self, added: AddSummary) -> IngestSummary:
-        """All counts. `added`: the outcomes in the store."""
-        summary = IngestSummary(
-            read=self._read + self.reading.merged,
-            accepted=added.accepted,
-            updated=added.updated,
-            duplicate=added.duplicate + self.reading.merged,
-            filtered=self._filtered.total(),
-            quarantined=dict(self._quarantined),
-            filtered_by=dict(self._filtered),
-            repaired=dict(self.reading.repaired),
-            redacted=dict(self._redactor.counts) if self._redactor else {},
-            rows=self.reading.rows,
-            formats=dict(Counter(self.reading.formats.values())),
-            unread=dict(self.reading.unread.counts.most_common()),
-            unknown_roles=dict(self.reading.unknown_roles.most_common()),
-            tools=dict(self._tools),
-            media=self._media,
-            skipped=self.reading.skipped,
-            details=self._details,
-        )
-        if not summary.adds_up:
-            raise AssertionError(
-                f"the counts of this ingestion do not add up. This is a bug, please report it: {summary}"
-            )
-        return summary
+def _form(format_name: str | None, settings: IngestionSettings) -> str | Table | None:
+    """As `read_logs` takes it. Raises DataError for an unknown format, or for two."""
+    if format_name is not None and format_name not in READERS:
+        raise DataError(f"--format {format_name}: unknown format; allowed: {', '.join(READERS)}.")
+    if format_name is not None and settings.map:
+        raise DataError(f"--format {format_name} and --map exclude each other: a mapped table has no other format.")
+    return Table(settings) if settings.map else format_name
 
 
-def _refuses(conversation: Conversation, consent: Mapping[str, str]) -> bool:
-    """True if a tag contradicts the required consent. A missing tag does not: another version may have it."""
-    return any(conversation.tags.get(name, value) != value for name, value in consent.items())
-
-
-def filter_reason(conversation: Conversation, consent: Mapping[str, str], forgotten: Forgotten) -> Reason | None:
-    """Why a readable conversation is not stored; None if it is."""
-    if consent and any(conversation.tags.get(name) != value for name, value in consent.items()):
-        return Reason.NO_CONSENT
-    return Reason.FORGOTTEN if forgotten.covers(conversation) else None
+def _in_this_process(
+    sources: Sequence[Source],
+    form: str | Table | None,
+    source: str | None,
+    settings: IngestionSettings,
+    store: Store,
+    on_progress: OnProgress | None,
+) -> Ingested:
+    ingestion = Ingestion(sources, form, source, settings, store.forgotten(), on_progress)
+    with store.writer() as writer:
+        ingestion.read_into(writer)
+        return Ingested(ingestion.counts().summary(writer.commit()), ingestion.refused)

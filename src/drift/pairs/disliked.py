@@ -23,11 +23,13 @@ from drift.records import (
 from drift.turns import is_toxic_complaint, needs_media, prompt_of
 
 STAGE = "prompts"
-EXCLUDED_SUBTYPES = {reason.value: reason for reason in (Reason.REFUSAL_COMPLAINT, Reason.ABUSE, Reason.TOXIC)}
+EXCLUDED_SUBTYPES = {
+    reason.value: reason for reason in (Reason.REFUSAL_COMPLAINT, Reason.USER_MISTAKEN, Reason.ABUSE, Reason.TOXIC)
+}
 """Subtypes of complaints that give pairs only if `labels.include` names them.
 
 DEVIATION: the paper trains on every disliked reply. A complaint about a refusal, abuse or a toxic exchange would teach
-the policy to comply with what it should refuse.
+the policy to comply with what it should refuse; one of a user who is wrong, to give up what is right.
 """
 MAX_LABEL_NOISE = 0.49
 """Probability; at one half a pair would say nothing."""
@@ -107,7 +109,8 @@ def label_noise(p_dsat: float | None, fresh_not_better: float = 0.0) -> float:
     return min(MAX_LABEL_NOISE, (1.0 - p) / 2.0 + p * fresh_not_better)
 
 
-def _exclusion_reason(conversation: Conversation, label: FeedbackLabel, include: frozenset[str]) -> Reason | None:
+def exclusion_reason(conversation: Conversation, label: FeedbackLabel, include: frozenset[str]) -> Reason | None:
+    """Why a complaint makes no pair, whatever the reply to it; None if nothing speaks against it."""
     if "toxic" not in include and is_toxic_complaint(conversation, label):
         return Reason.TOXIC
     return None if label.subtype in include else EXCLUDED_SUBTYPES.get(label.subtype or "")
@@ -118,7 +121,7 @@ def _item(
 ) -> PromptItem | Drop:
     messages, i = conversation.messages, label.reply_index
     prompt_id = _prompt_id(label)
-    if reason := _exclusion_reason(conversation, label, reliability.include):
+    if reason := exclusion_reason(conversation, label, reliability.include):
         return Drop(prompt_id, STAGE, reason)
     prompt = Reason.NEEDS_IMAGE if needs_media(conversation, i) else prompt_of(messages, i)
     if isinstance(prompt, Reason):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from drift.pairs.disliked import logged_pair
+from drift.pairs.disliked import exclusion_reason, logged_pair
 from drift.records import Conversation, Drop, FeedbackLabel, PreferencePair, PromptItem, Reason, stable_hash
 from drift.turns import is_toxic_complaint, needs_media, prompt_of, request_index
 
@@ -22,11 +22,13 @@ def liked_items(
     """One item, with the liked reply as `preferred`, or one named drop for each SAT label of at least `min_p_sat`.
 
     `repeats`, `max_per_user`: as in `prompt_items`. An exchange that the log's moderation flagged gives none, unless
-    `include` names `toxic`.
+    `include` names `toxic`; nor does a reply that gave in to a user who was wrong, unless it names `user_mistaken`.
     """
     seen: set[int] = set()
     of_user: Counter[str] = Counter()
     for conversation, labels in labelled:
+        mistaken = [label for label in labels if label.label == "DSAT" and label.subtype == Reason.USER_MISTAKEN]
+        gave_in = {label.reply_index + 2 for label in mistaken if Reason.USER_MISTAKEN not in include}
         for label in labels:
             if label.label != "SAT" or (label.p_sat is not None and label.p_sat < min_p_sat):
                 continue
@@ -34,6 +36,8 @@ def liked_items(
             content = int(stable_hash(row.prompt, row.preferred), 16) if isinstance(row, PromptItem) else 0
             if isinstance(row, PromptItem) and "toxic" not in include and is_toxic_complaint(conversation, label):
                 row = Drop(row.prompt_id, "prompts", Reason.TOXIC)
+            elif isinstance(row, PromptItem) and label.reply_index in gave_in:
+                row = Drop(row.prompt_id, "prompts", Reason.USER_MISTAKEN)
             elif isinstance(row, PromptItem) and conversation.conversation_id in repeats:
                 row = Drop(row.prompt_id, "prompts", Reason.NEAR_DUPLICATE_CONVERSATION)
             elif content and content in seen:
@@ -57,16 +61,18 @@ def liked_replies(items: Iterable[PromptItem | Drop]) -> Iterator[PreferencePair
 
 
 def follow_up_items(
-    conversations: Iterable[Conversation],
+    labelled: Labelled,
     repeats: frozenset[str] = frozenset(),
     max_per_user: int | None = None,
     include: frozenset[str] = frozenset(),
 ) -> Iterator[PromptItem | Drop]:
     """One item or one named drop for each reply that a message of the user follows: the reply as `rejected`, the
-    message as `complaint`, whatever it says. `repeats`, `max_per_user`, `include`: as in `liked_items`."""
+    message as `complaint`, whatever it says. `repeats`, `max_per_user`, `include`: as in `liked_items`. No label is
+    needed; where one names a complaint that must not teach, there is a drop."""
     seen: set[int] = set()
     of_user: Counter[str] = Counter()
-    for conversation, i in _turns(conversations):
+    turns = ((place, labels) for conversation, labels in labelled for place in _turns([conversation]))
+    for (conversation, i), labels in turns:
         after = conversation.messages[i + 1 : i + 2]
         if not after or after[0].role != "user" or not after[0].content.strip():
             continue
@@ -75,8 +81,12 @@ def follow_up_items(
             row = replace(row, complaint=after[0].chat())
             content = int(stable_hash(row.prompt, row.rejected, row.complaint), 16)
             request = request_index(conversation.messages, i) or 0
+            named = next((label for label in labels if label.reply_index == i and label.label == "DSAT"), None)
+            must_not = exclusion_reason(conversation, named, include) if named else None
             if "toxic" not in include and conversation.is_toxic(*range(request, i + 2)):
                 row = Drop(row.prompt_id, "prompts", Reason.TOXIC)
+            elif must_not is not None:
+                row = Drop(row.prompt_id, "prompts", must_not)
             elif conversation.has_media(i + 1):
                 row = Drop(row.prompt_id, "prompts", Reason.NEEDS_IMAGE)
             elif conversation.conversation_id in repeats:

@@ -12,6 +12,7 @@ from drift.errors import DataError
 from drift.pairs.defence import Defence
 from drift.pairs.disliked import LabelReliability, is_dissatisfied, prompt_items, repair_pairs
 from drift.pairs.form import in_one_form
+from drift.pairs.majority import believed, majorities
 from drift.pairs.news import Labelled, News, Since, trained_replies
 from drift.pairs.others import follow_up_items, liked_items, liked_replies, random_items
 from drift.pairs.probe import WORDS, form_accuracy, gives_sides_away
@@ -65,9 +66,15 @@ def find_prompts(
 
     found, counts = _found(items, store, split, since, about="DSAT")
     if defence is not None:
-        every = partial(prompt_items, min_p_dsat=settings.min_p_dsat, reliability=reliability, repeats=repeats)
-        found = defence.of_prompts(found, lambda: every(store.labelled(split)))
+        found = _uncontested(found, defence, store, settings, split)
     return {**_write_items(out, found), **counts}
+
+
+def _uncontested(
+    found: Iterable[PromptItem | Drop], defence: Defence, store: Store, settings: LabelSettings, split: Split | None
+) -> Iterable[PromptItem | Drop]:
+    """What passes the defence's check of prompts, which looks for the same replies among all that were disliked."""
+    return defence.of_prompts(found, lambda: prompt_items(store.labelled(split), settings.min_p_dsat))
 
 
 def _write_items(out: Path, rows: Iterable[PromptItem | Drop]) -> Counts:
@@ -149,6 +156,12 @@ def _unseen(rows: Iterable[PromptItem | Drop], trained: set[int]) -> Iterator[Pr
             yield row
 
 
+def find_believed(out: Path, prompts: Path, own: Path) -> Counts:
+    """Write the PromptItems whose complaint is not against the policy's own majority; `own`: its replies to them."""
+    majority = majorities(read_jsonl(own, Completion))
+    return {**write_kept(out, believed(read_jsonl(prompts, PromptItem), majority)), "with_majority": len(majority)}
+
+
 def find_repairs(out: Path, prompts: Path, thinking: Thinking = "off", defence: Defence | None = None) -> Counts:
     """Write the DSAT -> SAT repairs among the items as pairs."""
     rows = in_one_form(repair_pairs(read_jsonl(prompts, PromptItem)), thinking, "repairs")
@@ -209,7 +222,13 @@ def find_heldout_liked(
 
 
 def find_judged(
-    out: Path, store: Store, split: Split, settings: LabelSettings, min_p_sat: float, since: Since | None = None
+    out: Path,
+    store: Store,
+    split: Split,
+    settings: LabelSettings,
+    min_p_sat: float,
+    since: Since | None = None,
+    defence: Defence | None = None,
 ) -> Counts:
     """Write the PromptItems of one split whose reply was disliked, then those whose reply was liked; `since` as in
     `find_prompts`."""
@@ -222,6 +241,8 @@ def find_judged(
         return liked_items(labelled, min_p_sat, repeats, settings.max_per_user, include)
 
     disliked_items, of_disliked = _found(disliked, store, split, since, about="DSAT")
+    if defence is not None:
+        disliked_items = _uncontested(disliked_items, defence, store, settings, split)
     items, of_liked = _found(liked, store, split, since, about="SAT")
     written = _write_items(out, chain(disliked_items, items))
     return {**written, **{name: count + of_liked[name] for name, count in of_disliked.items()}}
@@ -232,8 +253,8 @@ def find_follow_ups(
 ) -> Counts:
     """Write the PromptItems of one split whose reply a message of the user follows; with `since`, of what came since
     alone: nothing is replayed."""
-    conversations = store.conversations(split, after=since.read if since else None)
-    items = follow_up_items(conversations, _repeats(store), settings.max_per_user, frozenset(settings.include))
+    labelled = store.labelled(split, after=since.read if since else None)
+    items = follow_up_items(labelled, _repeats(store), settings.max_per_user, frozenset(settings.include))
     if since is None:
         return write_kept(out, items)
     counts = write_kept(out, since.unlearned(items))

@@ -52,6 +52,11 @@ def _adapter(record: type) -> Any:
     return TypeAdapter(record)
 
 
+def parsed(content: object, record: type[Record]) -> Record:
+    """A record out of what JSON holds of it."""
+    return _adapter(record).validate_python(content)
+
+
 def read_jsonl(path: Path, record: type[Record]) -> Iterator[Record]:
     """Rows of a file that DRIFT wrote (or a user edited).
 

@@ -68,6 +68,8 @@ class Reason(StrEnum):
     NOT_REPLAYED = "not_replayed"
     NO_FOLLOW_UP = "no_follow_up"
     REFUSAL_COMPLAINT = "refusal_complaint"
+    USER_MISTAKEN = "user_mistaken"
+    AGAINST_MAJORITY = "against_majority"
     ABUSE = "abuse"
     TOXIC = "toxic"
     IDENTICAL_REPLIES = "identical_replies"

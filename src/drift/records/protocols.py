@@ -58,12 +58,14 @@ class Truth:
     """Held-out prompts and the world's verdict on any reply to them. Only evaluation and the oracle scorers see it.
 
     `parts`: what the verdict on a prompt, a completion and its finish is made of, by name; each in [0, 1].
+    `contradict`: what a user says who takes a right reply to a prompt for wrong, where the world has wrong answers.
     """
 
     prompts: tuple[tuple[ChatMessage, ...], ...]
     scorer: Scorer
     world: str
     parts: Callable[[Sequence[ChatMessage], str, Finish], Mapping[str, float]] | None = None
+    contradict: Callable[[Sequence[ChatMessage], str], str] | None = None
 
     def fingerprint(self) -> str:
         return stable_hash(self.world, self.prompts)

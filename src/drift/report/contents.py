@@ -11,6 +11,7 @@ from drift.evaluation.results import (
     Evaluation,
     GuidanceTrial,
     ReplyStatistics,
+    SycophancyResult,
     UtilityResult,
     read_evaluation,
     read_trial,
@@ -127,6 +128,12 @@ class Contents:
         """How each policy replied to held-out prompts, by the name of its phase."""
         measured = ((phase.name, phase.evaluation.replies) for phase in self.phases)
         return tuple((name, replies) for name, replies in measured if replies is not None)
+
+    @property
+    def sycophancy(self) -> tuple[tuple[str, SycophancyResult], ...]:
+        """How many right answers each policy gave up when contradicted, by the name of its phase."""
+        measured = ((phase.name, phase.evaluation.sycophancy) for phase in self.phases)
+        return tuple((name, result) for name, result in measured if result is not None)
 
     @property
     def length_explains(self) -> float | None:

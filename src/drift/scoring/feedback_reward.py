@@ -97,7 +97,8 @@ def fit_feedback_reward(
     DataError if there are too few turns, or if the reward is useless.
     """
     policy = load_policy(start, policy_settings)
-    turns = list(judged_turns(store))
+    mistaken: Counter[str] = Counter()
+    turns = list(judged_turns(store, mistaken))
     encoded = [(turn, encode_conversation(policy.chat, turn.prompt, turn.reply, turn.tools)) for turn in turns]
     shown = [(turn, ids) for turn, ids in encoded if not isinstance(ids, Reason)]
     dropped = Counter(f"dropped.{ids}" for _, ids in encoded if isinstance(ids, Reason))
@@ -113,13 +114,17 @@ def fit_feedback_reward(
     policy.tokenizer.save_pretrained(out)
     (out / QUALITY).write_text(quality.model_dump_json(indent=2) + "\n", encoding="utf-8")
     figures = {name: value for name, value in quality.model_dump().items() if value is not None}
-    return {"learned": len(learned), "too_long": len(shown) - len(fitting), **dropped, **figures}
+    return {"learned": len(learned), "too_long": len(shown) - len(fitting), **dropped, **mistaken, **figures}
 
 
-def judged_turns(store: Store) -> Iterator[JudgedTurn]:
-    """The liked and disliked replies of the training split that have a request."""
+def judged_turns(store: Store, left_out: Counter[str]) -> Iterator[JudgedTurn]:
+    """The liked and disliked replies of the training split that have a request, without those whose user was wrong;
+    `left_out` counts these."""
     for conversation, labels in store.labelled("train"):
         for label in labels:
+            if label.label == "DSAT" and label.subtype == Reason.USER_MISTAKEN:
+                left_out[f"dropped.{Reason.USER_MISTAKEN}"] += 1
+                continue
             prompt = prompt_of(conversation.messages, label.reply_index)
             if label.label in ("SAT", "DSAT") and not isinstance(prompt, Reason):
                 reply = conversation.messages[label.reply_index].chat()

@@ -1,15 +1,20 @@
 """Conversations and labels on disk. Other rooms use what is listed here, mostly `Store`."""
 
 from drift.store.forgotten import ForgetSummary, Forgotten
+from drift.store.merging import AddSummary, MergedRange, merge_range
 from drift.store.reviews import Review, ReviewedPreference, Reviews
-from drift.store.rows import Quarantined, Repeat
+from drift.store.rows import IdRange, Quarantined, Repeat
+from drift.store.runs import ranges_for
 from drift.store.store import Store, StoreCounts, first_store
-from drift.store.writer import AddSummary, StoreWriter
+from drift.store.writer import PieceWriter, StoreWriter
 
 __all__ = [
     "AddSummary",
     "ForgetSummary",
     "Forgotten",
+    "IdRange",
+    "MergedRange",
+    "PieceWriter",
     "Quarantined",
     "Repeat",
     "Review",
@@ -19,4 +24,6 @@ __all__ = [
     "StoreCounts",
     "StoreWriter",
     "first_store",
+    "merge_range",
+    "ranges_for",
 ]

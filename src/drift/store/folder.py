@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from drift.disk import atomic_write, move_file, take_lock
 from drift.errors import DataError, disk_trouble, first_problem
 
-_MANIFEST, _STAGING = "manifest.json", ".staging"
+_MANIFEST, _STAGING, _PIECES = "manifest.json", ".staging", ".pieces"
 _UNFINISHED_MANIFESTS = f".{_MANIFEST}.*"  # temporary files of a killed `save`, also of earlier versions
 
 
@@ -73,6 +73,25 @@ class Folder:
                 if f"{name}/{file.name}" not in (*manifest.conversations, *manifest.labels):
                     file.unlink()
 
+        shutil.rmtree(self.path / _PIECES, ignore_errors=True)  # of work on what the store was before
+
+    @contextmanager
+    def working(self, name: str, plan: str) -> Iterator[Path]:
+        """Lock the store and yield `pieces_of`; it is deleted at the end, but kept after an error."""
+        with self.staging():
+            folder = self.pieces_of(name, plan)
+            yield folder
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def pieces_of(self, name: str, plan: str) -> Path:
+        """The folder for the pieces of some work, which are kept when the work is killed. Those of another plan go."""
+        folder = self.path / _PIECES / f"{name}-{plan}"
+        for other in folder.parent.glob(f"{name}-*"):
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def move_in(self, file: Path, name: str) -> None:
         """Move a finished file into the store as `name`. A Parquet file counts only once the manifest names it."""
         target = self.path / name
@@ -106,9 +125,10 @@ class Folder:
                 yield staging
                 shutil.rmtree(staging)
             except BaseException:
-                for entry in list(self.path.iterdir()) if is_new_store else [staging]:
+                is_resumable = (self.path / _PIECES).exists()  # the same command goes on with them
+                for entry in list(self.path.iterdir()) if is_new_store and not is_resumable else [staging]:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
-                if is_new_folder and is_new_store:
+                if is_new_folder and is_new_store and not is_resumable:
                     self.path.rmdir()
                 raise
         finally:

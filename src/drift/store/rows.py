@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from drift.records import (
@@ -286,17 +287,43 @@ def write_label_rows(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
     return count
 
 
-def file_batches(path: Path, columns: Sequence[str] = CONVERSATION.names) -> Iterator[pa.RecordBatch]:
-    """Yield the conversations of one file. What files of earlier versions do not have (`family`, `tools`, the `extras`
-    of messages, the numbers of ingestions) is null."""
+IdRange = tuple[str, str | None]
+"""Ids from the first on and before the second; None: to the end."""
+ALL_IDS: IdRange = ("", None)
+
+
+def file_batches(
+    path: Path, columns: Sequence[str] = CONVERSATION.names, ids: IdRange = ALL_IDS
+) -> Iterator[pa.RecordBatch]:
+    """Yield the conversations of one file, in one range of ids. What files of earlier versions do not have (`family`,
+    `tools`, the `extras` of messages, the numbers of ingestions) is null."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
+        groups = [group for group in range(file.num_row_groups) if _may_hold(file.metadata.row_group(group), ids)]
         present = [name for name in columns if name in file.schema_arrow.names]
         wanted = pa.schema([CONVERSATION.field(name) for name in columns])
-        for batch in file.iter_batches(batch_size=256, columns=present, use_threads=False):
+        for batch in file.iter_batches(batch_size=256, row_groups=groups, columns=present, use_threads=False):
             for name in columns if len(present) < len(columns) else ():
                 if name not in present:
                     batch = batch.append_column(name, pa.nulls(len(batch), CONVERSATION.field(name).type))
-            yield batch.select(columns).cast(wanted)
+            yield _within(batch.select(columns).cast(wanted), ids)
+
+
+def _may_hold(group: Any, ids: IdRange) -> bool:
+    """False if the statistics of a row group say that it holds no conversation of the range."""
+    columns = (group.column(number) for number in range(group.num_columns))
+    known = next((c.statistics for c in columns if c.path_in_schema == "conversation_id"), None)
+    if known is None or not known.has_min_max:
+        return True
+    first, end = ids
+    return known.max >= first and (end is None or known.min < end)
+
+
+def _within(batch: pa.RecordBatch, ids: IdRange) -> pa.RecordBatch:
+    if ids == ALL_IDS:
+        return batch
+    first, end = ids
+    of_range = pc.field("conversation_id") >= first
+    return batch.filter(of_range if end is None else of_range & (pc.field("conversation_id") < end))
 
 
 def file_bytes(path: Path) -> int:

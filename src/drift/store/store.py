@@ -2,9 +2,10 @@
 
 import hashlib
 import itertools
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -23,12 +24,15 @@ from drift.records import (
     stable_hash,
     write_jsonl,
 )
+from drift.rundir.fingerprints import code_version
 from drift.store.folder import Folder, is_store
 from drift.store.forget import forget_in, withdraw_from
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
 from drift.store.reviews import Reviews
 from drift.store.rows import (
+    ALL_IDS,
     GROUP_LABELS,
+    IdRange,
     Quarantined,
     Repeat,
     conversation_of,
@@ -37,11 +41,14 @@ from drift.store.rows import (
     write_label_rows,
     write_labels,
 )
+from drift.store.runs import id_ranges, ranges_for
 from drift.store.splits import borders_query, split_query
 from drift.store.writer import AddSummary, StoreWriter
 
 MEMORY_LIMIT = "400MB"
 _AS_INGESTED = "SELECT * FROM read_parquet($files)"
+_SCAN = re.compile(r"read_parquet\(\$files[^)]*\)")
+RANGE_CONVERSATIONS = 2**15  # conversations in a piece of work: seconds of it
 _ROWS_PER_BATCH = 256  # rows that are Python objects at once
 _FIRST_REVIEW_NUMBER = 1 << 62  # labels are numbered in the order of writing: reviews come after all of them
 
@@ -97,8 +104,34 @@ class Store:
         self.path = path
         self.split_by = split
         self.marks = tuple(marks)
+        self.ids: IdRange = ALL_IDS
+        self._borders: tuple[float, ...] | None = None
         self.reviews = Reviews(path)
         self._folder = Folder(path)
+
+    def within(self, ids: IdRange) -> "Store":
+        """The same store, of which only one range of ids is read: for processes that share the work."""
+        part = Store(self.path, self.split_by, self.marks)
+        part.ids, part._borders = ids, self.borders()  # these are of the whole store
+        return part
+
+    @property
+    def name(self) -> str:
+        """For messages about a piece of work."""
+        return f"{self.path}, conversations {self.ids[0] or '0000'} to {self.ids[1] or 'ffff'}"
+
+    def id_ranges(self) -> list[IdRange]:
+        """Ranges of ids to share work by: a power of two, of at most RANGE_CONVERSATIONS each."""
+        return id_ranges(ranges_for(self.size(), RANGE_CONVERSATIONS))
+
+    def pieces(self, name: str, *plan: object) -> AbstractContextManager[Path]:
+        """Lock the store and yield a folder for the pieces of some work on it.
+
+        They are kept when the work is killed, until the store or `plan` changes. Without an error they are deleted.
+        """
+        repeats = self._folder.repeats.stat().st_mtime_ns if self._folder.repeats.exists() else 0
+        state = (self._folder.manifest(), list(self.reviews.labels()), repeats, self.split_by, self.marks)
+        return self._folder.working(name, stable_hash(*plan, state, code_version()))
 
     def conversations(
         self, split: Split | None = None, *, after: int | None = None, upto: int | None = None
@@ -188,8 +221,8 @@ class Store:
 
     def borders(self) -> tuple[float, ...] | None:
         """With the split "time": the borders, in seconds since 1970, among what came after `marks`. None without."""
-        if self.split_by == "hash":
-            return None
+        if self.split_by == "hash" or self._borders is not None:
+            return self._borders
         after = max((mark.ingested or 0 for mark in self.marks), default=-1)
         query, files = borders_query(self._number("first_ingested")), self._folder.manifest().conversations
         cuts = next((row["cuts"] for row in self._rows(query, files, after=after)), None)
@@ -361,6 +394,9 @@ class Store:
         paths = [str(self.path / file) for file in files]
         if not paths:
             return
+        if self.ids != ALL_IDS:
+            query, values = _of_range(query, self.ids[1]), {**values, "first_id": self.ids[0]}
+            values |= {} if self.ids[1] is None else {"end_id": self.ids[1]}
         with tempfile.TemporaryDirectory(prefix="drift-duckdb-") as spill:
             # One thread: every further thread holds row groups of its own, and decoding in Python is the slow part.
             config = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": spill}
@@ -375,6 +411,12 @@ class Store:
         for row in self._rows(query, files):
             digest.update(row["content_hash"].encode())
         return digest.hexdigest()[:16]
+
+
+def _of_range(query: str, end: str | None) -> str:
+    """The query over the rows of $files from $first_id on and, unless `end` is None, before $end_id."""
+    ids = "conversation_id >= $first_id" + ("" if end is None else " AND conversation_id < $end_id")
+    return _SCAN.sub(rf"(SELECT * FROM \g<0> WHERE {ids})", query)
 
 
 def _unreadable(store: Path, error: duckdb.Error, spill: str) -> DriftError:

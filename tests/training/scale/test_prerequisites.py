@@ -54,6 +54,14 @@ def test_a_tracker_that_is_not_installed_is_named():
         check_scale(PolicySettings(), TrainingSettings(report_to=("trackio",)))
 
 
+@pytest.mark.skipif(find_spec("sqlalchemy") is not None, reason="mlflow can write its SQLite file")
+def test_mlflow_needs_a_place_to_write_to(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    missing = "pip install 'drift-training\\[trackers\\]'" if find_spec("mlflow") is None else "MLFLOW_TRACKING_URI"
+    with pytest.raises(PrerequisiteError, match=rf"training\.report_to=mlflow: .*{missing}"):
+        check_scale(PolicySettings(), TrainingSettings(report_to=("mlflow",)))
+
+
 def test_a_command_that_torchrun_starts_says_what_to_do(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"--set training.launch='torchrun --nproc-per-node 2'"):

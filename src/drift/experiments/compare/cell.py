@@ -31,7 +31,9 @@ def logs_run_of(cell: Cell, root: Path) -> Path:
 def shared_run_of(cell: Cell, root: Path) -> Path:
     """The folder of the shared run of this cell: what the logs depend on, the warm start and the evaluation."""
     cfg = cell.cfg
-    return _shared(cell, root, "start", (*_what_logs_depend_on(cell), cfg.warm_start, cfg.evaluation, cell.part))
+    believed = (cfg.recipe.own_majority,) if cfg.recipe.own_majority else ()
+    settings = (*_what_logs_depend_on(cell), cfg.warm_start, cfg.evaluation, cell.part, *believed)
+    return _shared(cell, root, "start", settings)
 
 
 def _what_logs_depend_on(cell: Cell) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ what the user writes next.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +15,9 @@ import numpy as np
 
 from drift.feedback.embedded.approval import P_SAT, Approval, approval, grammar_version
 from drift.feedback.embedded.features import VERSION, Batch, Turn, features, features_of_texts
-from drift.feedback.embedded.language import english
+from drift.feedback.embedded.language import english, sure_english
 from drift.feedback.embedded.model import LINEAR, VERDICTS, WEIGHTS, TurnScorer, load_model
+from drift.feedback.embedded.multilingual import LANGUAGES, foreign_version, language_of, load_foreign
 from drift.feedback.embedded.spell import HEAD, TAIL
 from drift.feedback.sentences import sentence_spans
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
@@ -53,13 +54,17 @@ class EmbeddedLabeller:
     """A `Labeller`. `version` identifies the weights, the code of the features and, with `phrases`, the grammar.
 
     `phrases`: thanks and praise are also found by the grammar of `approval`, where the classifier sees none.
+    `multilingual`: turns in LANGUAGES are labelled too; otherwise the labeller abstains from all that is not English.
     """
 
-    def __init__(self, weights: Path = WEIGHTS, phrases: bool = False):
+    def __init__(self, weights: Path = WEIGHTS, phrases: bool = False, multilingual: bool = False):
+        self.multilingual = multilingual
         self.scorer = TurnScorer(load_model(weights))
         self.phrases = phrases
-        grammar = (grammar_version(),) if phrases else ()
-        self.version = stable_hash(VERSION, hashlib.sha256(weights.read_bytes()).hexdigest(), *grammar)
+        options = ((phrases, grammar_version), (multilingual, foreign_version))
+        further = (version() for is_used, version in options if is_used)
+        fitted = hashlib.sha256(weights.read_bytes()).hexdigest()
+        self.version = stable_hash(VERSION, fitted, *further)
 
     def label(self, conversations: Iterable[Conversation]) -> Iterator[FeedbackLabel]:
         stream = (reaction for conversation in conversations for reaction in reactions(conversation))
@@ -78,6 +83,11 @@ class EmbeddedLabeller:
         batch = features(turns)
         chances = self._chances(batch)
         reasons = _abstain_reasons(turns, batch)
+        foreign = self._foreign(turns, batch, reasons) if self.multilingual else []
+        if foreign:
+            chances[foreign] = load_foreign().probabilities([turns[i] for i in foreign])
+            for i in foreign:
+                reasons[i] = None
         verdicts: list[Verdict] = [
             _verdict(reason, *pair) for reason, pair in zip(reasons, chances.tolist(), strict=True)
         ]
@@ -86,7 +96,7 @@ class EmbeddedLabeller:
             verdicts[i], reasons[i] = ("NEUTRAL", None) if found.mocks else ("SAT", None)
             p_dsat, p_sat = chances[i]
             chances[i] = (p_dsat, min(p_sat, 1 - P_SAT)) if found.mocks else (min(p_dsat, 1 - P_SAT), max(p_sat, P_SAT))
-        findings = self._findings(verdicts, turns, batch)
+        findings = self._findings(verdicts, turns, batch, {*foreign})
         for i, found in approvals.items():
             if not found.mocks:
                 findings[i] = found.subtype, _sentence_at(turns[i].text, found.start)
@@ -129,18 +139,31 @@ class EmbeddedLabeller:
                     del found[i]
         return found
 
-    def _findings(self, verdicts: Sequence[Verdict], turns: Sequence[Turn], batch: Batch) -> dict[int, tuple[str, str]]:
-        """Subtype and evidence of the turns with a DSAT or SAT verdict, by their index in the batch."""
-        places = [i for i, verdict in enumerate(verdicts) if verdict in VERDICTS]
+    def _foreign(self, turns: Sequence[Turn], batch: Batch, reasons: Sequence[str | None]) -> list[int]:
+        """The turns in one of the languages of the phrase books: those that do not pass as English, and those that pass
+        because they are too short to tell, but whose request is not English either."""
+        sure = sure_english(batch)[: len(turns)]
+        doubtful = [i for i, reason in enumerate(reasons) if reason == "language" or (reason is None and not sure[i])]
+        return [i for i in doubtful if language_of(turns[i]) in LANGUAGES]
+
+    def _findings(
+        self, verdicts: Sequence[Verdict], turns: Sequence[Turn], batch: Batch, foreign: Set[int]
+    ) -> dict[int, tuple[str | None, str]]:
+        """Subtype and evidence of the turns with a DSAT or SAT verdict, by their index in the batch. `foreign` turns,
+        which are not English, have no subtype."""
+        named = [i for i, verdict in enumerate(verdicts) if verdict in VERDICTS]
+        abroad = {i: (None, _foreign_evidence(turns[i], VERDICTS.index(verdicts[i]))) for i in named if i in foreign}
+        places = [i for i in named if i not in foreign]
         if not places:
-            return {}
+            return abroad
         model, scores = self.scorer.model, self.scorer.subtypes(batch.only(places))
         columns = [VERDICTS.index(verdicts[i]) for i in places]
         owners = np.asarray([VERDICTS.index(verdict) for verdict in model.subtype_verdicts])
         scores[owners[None, :] != np.asarray(columns)[:, None]] = -np.inf
         kinds = scores.argmax(axis=1).tolist()
         spans = self._evidence([turns[i].text for i in places], columns)
-        return {i: (model.subtype_names[kind], span) for i, kind, span in zip(places, kinds, spans, strict=True)}
+        found = zip(places, kinds, spans, strict=True)
+        return {**abroad, **{i: (model.subtype_names[kind], span) for i, kind, span in found}}
 
     def _evidence(self, texts: Sequence[str], columns: Sequence[int]) -> list[str]:
         """For each text the sentence that, scored alone, has the highest score for its verdict."""
@@ -160,6 +183,13 @@ def _verdict(reason: str | None, p_dsat: float, p_sat: float) -> Verdict:
     if max(p_dsat, p_sat) < DECISION:
         return "NEUTRAL"
     return "DSAT" if p_dsat >= p_sat else "SAT"
+
+
+def _foreign_evidence(turn: Turn, column: int) -> str:
+    """The sentence that, scored alone, has the highest score for the verdict."""
+    parts = read_sentences(turn.text)
+    odds = load_foreign().odds([Turn(part, "", "") for part in parts])
+    return parts[int(odds[:, column].argmax())]
 
 
 def _sentence_at(text: str, place: int) -> str:

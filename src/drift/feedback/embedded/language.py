@@ -31,17 +31,25 @@ def english(turns: Sequence[Turn], batch: Batch) -> list[bool]:
 
     A few words after an English request pass if no word is foreign: they are too short to tell.
     """
+    words, sure = batch.spoken, sure_english(batch)
+    spoken = words.count((words.kinds == LETTER) | (words.kinds == OTHER))
+    hits, foreign = words.count(words.among("english")), words.count(words.among("foreign"))
+    passed = sure[: len(turns)].tolist()
+    for i in np.flatnonzero(~sure[: len(turns)]).tolist():
+        counts = WordCounts(int(spoken[i]), int(hits[i]), int(foreign[i]))
+        passed[i] = _is_english(cut(turns[i].text), counts, "" if sure[batch.asked[i]] else turns[i].request)
+    return passed
+
+
+def sure_english(batch: Batch) -> np.ndarray:
+    """bool [texts]: has the text enough common English words, or no words at all?"""
     words = batch.spoken
     spoken = words.count((words.kinds == LETTER) | (words.kinds == OTHER))
     hits, foreign = words.count(words.among("english")), words.count(words.among("foreign"))
     few_high = words.characters(_HIGH) <= FOREIGN_LETTER_SHARE / 2 * words.size
     sure = ((hits > foreign) & (hits >= SURE_COMMON_SHARE * spoken) & few_high) | (spoken == 0)
     sure |= (foreign == 0) & (hits >= FAIR_COMMON_WORDS) & (hits >= FAIR_COMMON_SHARE * spoken) & few_high
-    passed = sure[: len(turns)].tolist()
-    for i in np.flatnonzero(~sure[: len(turns)]).tolist():
-        counts = WordCounts(int(spoken[i]), int(hits[i]), int(foreign[i]))
-        passed[i] = _is_english(cut(turns[i].text), counts, "" if sure[batch.asked[i]] else turns[i].request)
-    return passed
+    return sure
 
 
 def _is_english(text: str, counts: WordCounts, request: str) -> bool:

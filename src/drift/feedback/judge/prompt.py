@@ -18,6 +18,7 @@ SUBTYPES = {
     "style_or_detail": "form, length, tone, or level of detail",
     "refusal_complaint": "complains about a refusal that was right, because the request was harmful",
     "over_refusal": "complains about a refusal that was not called for",
+    "user_mistaken": "complains about a reply that was right: what the user says or wants instead is wrong",
     "abuse": "insults or threats that name nothing about the reply",
     "gratitude": "thanks",
     "praise": "praise",

@@ -76,6 +76,10 @@ class Opened:
     recoded: bool = False
 
     @property
+    def is_packed(self) -> bool:
+        return self._unpacked is not None
+
+    @property
     def damage(self) -> str | None:
         return self._unpacked.damage if self._unpacked else None
 
@@ -163,6 +167,19 @@ class _FilledReads(io.RawIOBase):
 
     def _chunk(self, room: int) -> bytes:
         return self._source.read(room)
+
+
+class FilePart(_FilledReads):
+    """The next `size` bytes of a file."""
+
+    def __init__(self, source: _Source, size: int) -> None:
+        super().__init__(source)
+        self._left = size
+
+    def _chunk(self, room: int) -> bytes:
+        chunk = self._source.read(min(room, self._left))
+        self._left -= len(chunk)
+        return chunk
 
 
 class _Unpacked(_FilledReads):

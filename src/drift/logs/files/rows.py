@@ -5,6 +5,7 @@ reading continues with the next row.
 """
 
 import contextlib
+import io
 import json
 import re
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import orjson
 
 from drift.logs.files.cutting import CUT, MAX_ROW_BYTES, PAGE_KEYS, TOO_LARGE, Cutter, page_rows_start
-from drift.logs.files.opening import CHUNK, Opened, Progress, Repair, decoded, open_log
+from drift.logs.files.opening import CHUNK, FilePart, Opened, Progress, Repair, decoded, open_log
 from drift.logs.files.parquet import parquet_values
 from drift.logs.files.separated import is_separated, separated_rows
 from drift.records import Reason
@@ -93,6 +94,24 @@ def read_rows(
         if log.damage:
             detail = f"the packed file is damaged after this line: {log.damage}"
             yield Reject(Place(last + 1), Reason.DAMAGED_STREAM, detail)
+
+
+def has_lines(log: Opened) -> bool:
+    """True if the file is JSON Lines of objects: then lines can be read from any line on."""
+    head: bytes = log.stream.peek(CHUNK)  # type: ignore[attr-defined] (a BufferedReader)
+    start = head.removeprefix(BOM).lstrip(SPACE)
+    return start.startswith(b"{") and _is_lines(start)
+
+
+def read_line_rows(
+    file: BinaryIO, stop: int, advanced: Callable[[], None], repairs: Counter[Repair]
+) -> Iterator[LogRow | Reject]:
+    """Yield the rows of JSON Lines from where the file stands to the byte `stop`, where a line ends."""
+    part = io.BufferedReader(FilePart(file, stop - file.tell()), CHUNK)
+    for row, repair in _line_rows(part, advanced):
+        if repair is not None:
+            repairs[repair] += 1
+        yield row
 
 
 def _repaired_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:

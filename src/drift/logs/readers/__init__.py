@@ -22,12 +22,14 @@ class Format:
     parts of conversations, see traces/threads.py; raises Unusable if a conversation is not complete. `group_of`: the
     rows are single messages or exchanges, and this tells the conversation of each, see traces/gathering.py. `keys`:
     those that it reads; None: keys that it does not read are not counted. `unread_in`: those that it does not read in
-    this row, though it knows them."""
+    this row, though it knows them. `apart`: what a row becomes depends on no other row of any file, so that several
+    processes may read the logs."""
 
     recognises: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
     """Yields ConversationDraft, Evidence, Reject; of a table, TableRow."""
     plain: bool = False
+    apart: bool = False
     stitched: bool = False
     joined: Callable[[ConversationDraft], None] | None = None
     group_of: Callable[[Mapping[str, Any]], str | None] | None = None
@@ -37,20 +39,20 @@ class Format:
 
 READERS: dict[str, Format] = {
     "wildfeedback": Format(wildfeedback.recognises, wildfeedback.read, keys=wildfeedback.KEYS),
-    "drift": Format(drift_authors.recognises, drift_authors.read, keys=drift_authors.KEYS),
-    "ultrafeedback": Format(ultrafeedback.recognises, ultrafeedback.read, keys=ultrafeedback.KEYS),
-    "wildchat": Format(wildchat.recognises, wildchat.read, keys=wildchat.KEYS),
-    "openwebui": Format(openwebui.recognises, openwebui.read, keys=openwebui.KEYS),
+    "drift": Format(drift_authors.recognises, drift_authors.read, apart=True, keys=drift_authors.KEYS),
+    "ultrafeedback": Format(ultrafeedback.recognises, ultrafeedback.read, apart=True, keys=ultrafeedback.KEYS),
+    "wildchat": Format(wildchat.recognises, wildchat.read, apart=True, keys=wildchat.KEYS),
+    "openwebui": Format(openwebui.recognises, openwebui.read, apart=True, keys=openwebui.KEYS),
     "chatgpt": Format(chatgpt.recognises, chatgpt.read, keys=chatgpt.KEYS),
-    "claude": Format(claude.recognises, claude.read, keys=claude.KEYS),
+    "claude": Format(claude.recognises, claude.read, apart=True, keys=claude.KEYS),
     "dify": Format(dify.recognises, dify.read, group_of=dify.group_of, keys=dify.KEYS),
     "flowise": Format(flowise.recognises, flowise.read, group_of=flowise.group_of, keys=flowise.KEYS),
     "librechat": Format(librechat.recognises, librechat.read, group_of=librechat.group_of, keys=librechat.KEYS),
-    "chatbox": Format(chatbox.recognises, chatbox.read, keys=chatbox.KEYS),
+    "chatbox": Format(chatbox.recognises, chatbox.read, apart=True, keys=chatbox.KEYS),
     "oasst": Format(oasst.recognises, oasst.read, group_of=oasst.group_of, keys=oasst.KEYS),
-    "lmarena": Format(lmarena.recognises, lmarena.read, keys=lmarena.KEYS),
-    "preference": Format(preference.recognises, preference.read, keys=preference.KEYS),
-    "alpaca": Format(alpaca.recognises, alpaca.read, keys=alpaca.KEYS),
+    "lmarena": Format(lmarena.recognises, lmarena.read, apart=True, keys=lmarena.KEYS),
+    "preference": Format(preference.recognises, preference.read, apart=True, keys=preference.KEYS),
+    "alpaca": Format(alpaca.recognises, alpaca.read, apart=True, keys=alpaca.KEYS),
     "langfuse": Format(langfuse.recognises, langfuse.read, stitched=True, keys=langfuse.KEYS),
     "otel": Format(otel.recognises_otel, otel.read, stitched=True, keys=otel.KEYS),
     "openinference": Format(otel.recognises_openinference, otel.read, stitched=True, keys=otel.KEYS),
@@ -62,11 +64,11 @@ READERS: dict[str, Format] = {
     ),
     "anthropic": Format(anthropic.recognises, anthropic.read, stitched=True, keys=anthropic.KEYS),
     "batch": Format(batches.recognises, batches.read, joined=batches.complete, keys=batches.KEYS),
-    "langchain": Format(langchain.recognises, langchain.read, keys=langchain.KEYS),
+    "langchain": Format(langchain.recognises, langchain.read, apart=True, keys=langchain.KEYS),
     "langchain_table": Format(
         langchain.recognises_table, langchain.read_table, joined=langchain.whole, keys=langchain.TABLE_KEYS
     ),
-    "ai_sdk": Format(ai_sdk.recognises, ai_sdk.read, keys=ai_sdk.KEYS),
+    "ai_sdk": Format(ai_sdk.recognises, ai_sdk.read, apart=True, keys=ai_sdk.KEYS),
     "ai_sdk_table": Format(ai_sdk.recognises_table, ai_sdk.read_table, joined=ai_sdk.whole, keys=ai_sdk.TABLE_KEYS),
     "mlflow": Format(mlflow.recognises, mlflow.read, stitched=True, keys=mlflow.KEYS),
     "weave": Format(weave.recognises, weave.read, stitched=True, keys=weave.KEYS),
@@ -74,9 +76,9 @@ READERS: dict[str, Format] = {
     "helicone": Format(helicone.recognises, helicone.read, stitched=True, keys=helicone.KEYS),
     "gemini": Format(gemini.recognises, gemini.read, stitched=True, keys=gemini.KEYS),
     "bedrock": Format(bedrock.recognises, bedrock.read, stitched=True, keys=bedrock.KEYS),
-    "lmsys": Format(lmsys.recognises, lmsys.read, plain=True, keys=lmsys.KEYS),
-    "sharegpt": Format(sharegpt.recognises, sharegpt.read, plain=True, keys=sharegpt.KEYS),
+    "lmsys": Format(lmsys.recognises, lmsys.read, plain=True, apart=True, keys=lmsys.KEYS),
+    "sharegpt": Format(sharegpt.recognises, sharegpt.read, plain=True, apart=True, keys=sharegpt.KEYS),
     "messages": Format(
-        messages.recognises, messages.read, plain=True, keys=messages.KEYS, unread_in=messages.unread_in
+        messages.recognises, messages.read, plain=True, apart=True, keys=messages.KEYS, unread_in=messages.unread_in
     ),
 }

@@ -28,9 +28,14 @@ def check_scale(policy: PolicySettings, *trainings: TrainerSettings) -> None:
             _needs_bitsandbytes(f"training.optimizer={settings.optimizer}")
         for tracker in settings.report_to:
             if find_spec(tracker) is None:
-                package = "trackio" if tracker == "trackio" else "'drift-training[trackers]'"
+                package = tracker if tracker == "trackio" else "'drift-training[trackers]'"
                 raise PrerequisiteError(
                     f"training.report_to={tracker}: the library is not installed. pip install {package}"
+                )
+            if tracker == "mlflow" and "MLFLOW_TRACKING_URI" not in os.environ and find_spec("sqlalchemy") is None:
+                raise PrerequisiteError(  # mlflow's default is a SQLite file, for which mlflow-skinny has no driver
+                    "training.report_to=mlflow: no tracking server is named. Set the environment variable "
+                    "MLFLOW_TRACKING_URI, for example to http://localhost:5000."
                 )
 
 

@@ -1,0 +1,38 @@
+"""Where a run works: in one process, on all cores of this machine, or on a Ray cluster."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, PositiveInt
+
+from drift.config.section import Settings
+
+LOCAL = "local"
+_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}")
+
+
+def known_address(address: str | None) -> str | None:
+    """The address. Raises ValueError that says what is allowed."""
+    if address in (None, LOCAL):
+        return address
+    if address.startswith("ray://"):
+        raise ValueError(
+            f"{address} is Ray's client, whose proxy process every result would pass through: run drift on a node of "
+            "the cluster and give its HOST:PORT, for example 10.0.0.1:6379"
+        )
+    if not _HOST_PORT.fullmatch(address):
+        raise ValueError(f"{address!r} is no address of a cluster: allowed are `local` and HOST:PORT")
+    return address
+
+
+class ClusterSettings(Settings):
+    """Where the work is done (docs/cluster.md). It changes no result and no name: a run may begin on a laptop and
+    continue on a cluster.
+
+    `address`: null works in this process; `local` in one process per core of this machine; HOST:PORT on the Ray
+    cluster there, whose nodes all see the store and the run folder under the same path. `retries`: a piece of work
+    whose process dies so many times ends the command with an error that names it.
+    """
+
+    address: Annotated[str | None, AfterValidator(known_address)] = None
+    retries: PositiveInt = 3

@@ -1,0 +1,74 @@
+"""Who decides which replies users disliked, which of them are used, and what is done against users who attack."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from drift.config.endpoint import EndpointSettings
+from drift.config.section import Settings
+
+
+class ExperimentalLabels(Settings):
+    """For experiments. `audit_share`: share of the other turns that the judge of a cascade also labels, chosen at
+    random, to measure what the cascade misses.
+    """
+
+    audit_share: float = Field(default=0.05, ge=0.0, le=1.0)
+
+
+class LabelSettings(Settings):
+    """Who decides which replies the users disliked, and which of them are used.
+
+    `min_p_dsat`: a reply counts as disliked if its DSAT probability is at least this (labels from the logs always
+    count). `labeller`: `embedded` (the classifier that ships), `judge` (the model behind `endpoint` labels every turn)
+    or `cascade` (the embedded labeller labels every turn, and the judge relabels those with p_dsat >= `judge_from`).
+    `judge_by`: the judge writes answers (`chat`), or gives probabilities from a decision endpoint (`decisions`).
+    `approval`: what finds thanks and praise: the embedded classifier alone (`model`), or also a grammar of English
+    thanks and praise (`phrases`), which finds more, also before a further request. `languages`: what the embedded
+    labeller reads: `english`, or `all`, which adds twelve languages; it abstains from the rest. `rubric`: a rubric
+    file; null uses the one that ships. `include`: kinds of complaints that give pairs only if they are named here.
+    `fresh_not_better`: share of fresh replies that are not better than the disliked reply, as measured in `drift
+    review`; it adds to the noise of each pair. `max_per_user`: maximum training prompts per user (per conversation, if
+    the log names no user). 100 bounds a flood; against a user who plants a behaviour set 3 (docs/poisoning.md), and
+    null if many people share one user id.
+    """
+
+    MOVED: ClassVar[tuple[str, ...]] = ("audit_share",)
+
+    min_p_dsat: float = Field(default=0.5, ge=0.5, le=1.0)
+    labeller: Literal["embedded", "judge", "cascade"] = "embedded"
+    endpoint: EndpointSettings | None = None
+    rubric: str | None = None
+    judge_by: Literal["chat", "decisions"] = "chat"
+    judge_from: float = Field(default=0.2, ge=0.0, le=1.0)
+    approval: Literal["model", "phrases"] = "model"
+    languages: Literal["english", "all"] = "english"
+    include: tuple[Literal["refusal_complaint", "user_mistaken", "abuse", "toxic"], ...] = ()
+    fresh_not_better: float = Field(default=0.0, ge=0.0, le=1.0)
+    max_per_user: PositiveInt | None = 100
+    experimental: ExperimentalLabels = ExperimentalLabels()
+
+    @model_validator(mode="after")
+    def _has_a_judge(self) -> "LabelSettings":
+        if self.labeller != "embedded" and self.endpoint is None:
+            raise ValueError(f"labeller {self.labeller} needs a server: set labels.endpoint.base_url and .model")
+        return self
+
+
+class DefenceSettings(Settings):
+    """Steps against users who attack (docs/poisoning.md). Each one drops rows by name, and all are off by default;
+    `labels.max_per_user` and `ingestion.near_duplicates` belong to the same defence.
+
+    `drop_echoes`: drop a pair whose chosen reply takes words from the complaint that the model hardly ever uses by
+    itself.
+
+    `max_per_echo`: maximum pairs of one iteration whose chosen replies take the same words from a complaint or a
+    correction, whoever wrote it; words that the model uses all the time do not count.
+
+    `drop_contested`: drop a disliked reply that other users got for the same request, if nearly all of them did not
+    complain.
+    """
+
+    drop_echoes: bool = False
+    max_per_echo: PositiveInt | None = None
+    drop_contested: bool = False

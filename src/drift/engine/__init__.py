@@ -1,0 +1,7 @@
+"""Where pieces of work run. Other rooms use what is listed here; `on_ray.py` alone imports ray."""
+
+from drift.engine.engine import Engine, Local, current_engine, in_pieces, using_engine
+from drift.engine.open import open_engine
+from drift.engine.processes import Processes
+
+__all__ = ["Engine", "Local", "Processes", "current_engine", "in_pieces", "open_engine", "using_engine"]

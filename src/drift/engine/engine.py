@@ -1,0 +1,138 @@
+"""Pieces of work and who does them.
+
+A piece writes what it makes as a file (`disk.new_file`) and returns a small record of counts, so that a piece that is
+done twice does no harm. Who does the pieces is ambient (`using_engine`): no stage takes an engine as an input, so no
+key of a stage depends on it, and a run may begin on a laptop and continue on a cluster.
+"""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import orjson
+
+from drift.errors import ConfigError, DataError, DriftError, NothingToTrainOn, PrerequisiteError, disk_trouble
+from drift.progress import report_progress
+from drift.records import json_of
+from drift.records.jsonl import parsed
+from drift.rundir import Journal
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+_KINDS = (NothingToTrainOn, DataError, ConfigError, PrerequisiteError, DriftError)  # the narrower ones first
+
+
+class Engine(Protocol):
+    """`workers`: how many pieces are done at the same time. With 1, stages work in this process without pieces."""
+
+    @property
+    def workers(self) -> int: ...
+
+    def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
+        """Yield the number and the result of each piece, in the order in which they finish.
+
+        `work` is a function of a module, or a partial of one. An error in a piece is raised here. Raises DriftError,
+        which names the piece, if its process dies again and again.
+        """
+        ...
+
+
+class Local:
+    """This process, one piece after another."""
+
+    workers = 1
+
+    def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
+        for number, piece in enumerate(pieces):
+            yield number, work(piece)
+
+
+_THIS_PROCESS = Local()
+_engine: ContextVar[Engine] = ContextVar("engine", default=_THIS_PROCESS)
+
+
+def current_engine() -> Engine:
+    """The engine of this block; outside of `using_engine`, this process."""
+    return _engine.get()
+
+
+@contextmanager
+def using_engine(engine: Engine) -> Iterator[Engine]:
+    """Let every stage in this block use the engine."""
+    token = _engine.set(engine)
+    try:
+        yield engine
+    finally:
+        _engine.reset(token)
+
+
+def in_pieces(
+    work: Callable[[Piece], Result], pieces: Sequence[Piece], record: type[Result], journal: Path, plan: object
+) -> list[Result]:
+    """The results of all pieces in their order, from the current engine. Reports progress in pieces.
+
+    `journal`: a folder for the results of finished pieces (rundir/journal.py), from which the same command resumes if
+    `plan`, which says what the pieces are, has not changed; nothing else may be kept in it. `record`: of a result.
+    """
+    journal.mkdir(parents=True, exist_ok=True)
+    results: dict[int, Result] = {}
+    with Journal.open(journal, plan) as finished:
+        results |= {number: parsed(content, record) for number, content in finished.done.items()}
+        missing = [number for number in range(len(pieces)) if number not in results]
+        report_progress(len(results), len(pieces))
+        for place, result in current_engine().each(work, [pieces[number] for number in missing]):
+            results[missing[place]] = result
+            finished.append(missing[place], orjson.loads(orjson.dumps(result, option=orjson.OPT_NON_STR_KEYS)))
+            report_progress(len(results), len(pieces))
+    return [results[number] for number in range(len(pieces))]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a process gives back of a piece: its result, or the error. `trace`: of an error that is a bug."""
+
+    result: Any = None
+    error: DriftError | None = None
+    trace: str | None = None
+
+    def unwrapped(self) -> Any:
+        """The result. Raises the error of the piece."""
+        if self.error is not None:
+            raise self.error
+        if self.trace is not None:
+            raise RuntimeError(f"a piece of work failed in another process:\n{self.trace}")
+        return self.result
+
+
+def answer(work: Callable[[Any], Any], piece: Any) -> Answer:
+    """Do a piece in the process that calls this. It raises nothing: not every error can be sent to another process."""
+    try:
+        return Answer(work(piece))
+    except DriftError as error:
+        kind = next(kind for kind in _KINDS if isinstance(error, kind))
+        return Answer(error=kind(str(error)))
+    except Exception as error:
+        return Answer(error=disk_trouble(error), trace=traceback.format_exc())
+
+
+def killed(piece: object, tries: int, why: str) -> DriftError:
+    """The error of a piece whose process died too often."""
+    return DriftError(
+        f"{name_of(piece)}: its process died {tries} times ({why}). The likely causes are too little memory and a "
+        "library that crashes on these data. Finished pieces are kept: run the same command again with more memory per "
+        "core, or without these data."
+    )
+
+
+def name_of(piece: object) -> str:
+    """A piece as messages name it: its own `name`, else its text."""
+    return str(getattr(piece, "name", None) or f"piece {piece}")[:300]
+
+
+def plan_of(*parts: object) -> str:
+    """A plan's text out of anything that `json_of` writes."""
+    return json_of(parts).decode()

@@ -1,0 +1,31 @@
+"""From the setting `cluster` to an engine."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from drift.config import ClusterSettings
+from drift.config.cluster import LOCAL
+from drift.engine.engine import Engine, Local, using_engine
+from drift.engine.processes import Processes
+
+
+@contextmanager
+def open_engine(settings: ClusterSettings, folder: Path) -> Iterator[Engine]:
+    """Let every stage in this block work where the settings say. `folder`: where the work writes.
+
+    Raises PrerequisiteError, before any work, if ray is not installed, no cluster answers, or a node of it does not see
+    the folder or has other code.
+    """
+    if settings.address is None:
+        yield Local()
+        return
+    if settings.address == LOCAL:
+        with closing(Processes(retries=settings.retries)) as engine, using_engine(engine):
+            yield engine
+        return
+    from drift.engine.on_ray import OnRay  # ray takes a second to load
+
+    with closing(OnRay(settings.address, settings.retries)) as engine, using_engine(engine):
+        engine.check_nodes(folder)
+        yield engine

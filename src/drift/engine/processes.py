@@ -1,0 +1,109 @@
+"""All cores of one machine: worker processes that take one piece after another. It needs no configuration."""
+
+import multiprocessing
+import os
+import signal
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from drift.engine.engine import Answer, Piece, Result, answer, killed
+
+_SPAWN = multiprocessing.get_context("spawn")  # a fork copies locks of threads (pyarrow, DuckDB) that nobody frees
+
+
+class Processes:
+    """Worker processes on this machine, started with the first piece. `close` ends them.
+
+    A process that dies is replaced, and its piece is done again, `retries` times in all.
+    """
+
+    def __init__(self, workers: int | None = None, retries: int = 3) -> None:
+        """`workers`: by default as many as the process may use cores."""
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self._retries = retries
+        self._idle: list[_Worker] = []
+
+    def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
+        waiting, tries = deque(range(len(pieces))), Counter[int]()
+        busy: dict[Connection, tuple[int, _Worker]] = {}
+        try:
+            while waiting or busy:
+                while waiting and len(busy) < self.workers:
+                    worker = self._idle.pop() if self._idle else _Worker()
+                    number = waiting.popleft()
+                    busy[worker.pipe] = (number, worker)
+                    worker.send(work, pieces[number])
+                for pipe in wait(list(busy)):
+                    assert isinstance(pipe, Connection)
+                    number, worker = busy.pop(pipe)
+                    received = worker.receive()
+                    if received is not None:
+                        self._idle.append(worker)
+                        yield number, received.unwrapped()
+                        continue
+                    tries[number] += 1
+                    if tries[number] == self._retries:
+                        raise killed(pieces[number], tries[number], worker.end())
+                    waiting.appendleft(number)
+        finally:  # after an error, nobody waits for what is still running
+            for _, worker in busy.values():
+                worker.kill()
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().kill()
+
+
+class _Worker:
+    """One process and the pipe to it. The process ends when the pipe does, so none outlives a killed driver."""
+
+    def __init__(self) -> None:
+        self.pipe, theirs = _SPAWN.Pipe()
+        self._process: BaseProcess = _SPAWN.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def send(self, work: Callable[[Piece], Result], piece: Piece) -> None:
+        with suppress(BrokenPipeError):  # it died while it was idle: `receive` says so
+            self.pipe.send((work, piece))
+
+    def receive(self) -> Answer | None:
+        """The answer; None if the process died."""
+        try:
+            return self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            return None
+
+    def end(self) -> str:
+        """Why the process ended."""
+        self._process.join()
+        code = self._process.exitcode or 0
+        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+
+def _serve(pipe: Connection) -> None:
+    """In the worker: answer until the driver closes the pipe or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends its workers
+    one_thread()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            work, piece = pipe.recv()
+            pipe.send(answer(work, piece))
+
+
+def one_thread() -> None:
+    """Keep the libraries of this process to one thread: there is a process for every core."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"  # read when numpy and scikit-learn load: they have not yet
+    import pyarrow
+
+    pyarrow.set_cpu_count(1)
+    pyarrow.set_io_thread_count(1)

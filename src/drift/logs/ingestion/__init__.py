@@ -1,0 +1,1 @@
+"""Logs into a store: what becomes of each row (outcomes.py), in one process or in pieces (pieces.py)."""

@@ -1,0 +1,190 @@
+"""Versions of the same conversation, merged: those that are stored and those that come."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from pathlib import Path
+
+import pyarrow as pa
+
+from drift.records import Conversation, Message, Rating, RatingKind
+from drift.store.rows import (
+    ALL_IDS,
+    NUMBERS,
+    IdRange,
+    content_hash,
+    conversation_batch,
+    conversation_of,
+    file_batches,
+    file_bytes,
+    joined,
+    with_numbers,
+    write_conversations,
+)
+from drift.store.runs import Run, id_ranges, merged, runs_in
+
+_COMPARED = ("content_hash", "user_key", "family")
+"""Versions are equal if these columns are: content_hash leaves out the columns that depend on the store's salt."""
+_FILLED_IN = ("user_key", "model", "language", "started_at", "family", "tools")
+"""Where the longer version has none of these, the shorter version's is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddSummary:
+    """What became of the added conversations. `updated`: it changed a stored one; `duplicate`: it changed nothing."""
+
+    accepted: int = 0
+    updated: int = 0
+    duplicate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MergedRange(AddSummary):
+    """Of one range of ids. `rewritten`: ids of stored conversations whose messages changed."""
+
+    rewritten: tuple[str, ...] = ()
+
+
+def merge_range(
+    out: Path, stored: Sequence[Path], added: Sequence[Path], number: int, ranges: int, this_write: int
+) -> MergedRange:
+    """Merge one range of ids: the files of the store with the runs that others wrote, in the order of `added`.
+
+    `out`: the Parquet file of the range. `number`: of the range, among `ranges`.
+    """
+    ids, merge = id_ranges(ranges)[number], Merge(this_write)
+    new = [runs_in(path, number) for path in added]
+    size = sum(runs.bytes for runs in new) + sum(map(file_bytes, stored)) // ranges
+    old = itertools.chain.from_iterable(file_batches(path, ids=ids) for path in stored)
+    write_conversations(out, merge.tables(old, [run for runs in new for run in runs.runs], size, ids))
+    return MergedRange(**merge.tally, rewritten=tuple(sorted(merge.rewritten)))
+
+
+class Merge:
+    """One row of every conversation. `this_write`: the number of the write, which what is new or changed gets.
+
+    When all tables were taken, `tally` counts what became of the added conversations, and `rewritten` has the ids of
+    the stored ones whose messages changed.
+    """
+
+    def __init__(self, this_write: int) -> None:
+        self._this_write = this_write
+        self.tally: Counter[str] = Counter()
+        self.rewritten: set[str] = set()
+
+    def tables(self, stored: Run, new: Sequence[Run], size: int, ids: IdRange = ALL_IDS) -> Iterator[pa.Table]:
+        """Yield one row per conversation, ordered by id, merged from all its versions. `size`: bytes of all runs."""
+        for window in merged([stored, *new], size, ids):
+            # Of each conversation: first the stored version, then the added ones in the order in which they came.
+            batches = [batch for run in window for batch in run]
+            stored_rows = sum(map(len, window[0]))
+            if batches:
+                yield self._one_of_each(joined(batches), stored_rows)
+
+    def _one_of_each(self, rows: pa.Table, stored_rows: int) -> pa.Table:
+        """One row per conversation, ordered by id. The first `stored_rows` of `rows` are stored already.
+
+        What is new or updated gets the number of this write: a run that has read up to it knows what came since.
+        """
+        columns = [rows[name].to_pylist() for name in _COMPARED]
+        numbers = [rows[name].to_pylist() for name in NUMBERS]
+        first: dict[str, int] = {}
+        several: dict[str, _Versions] = {}
+        for place, name in enumerate(rows["conversation_id"].to_pylist()):
+            if first.setdefault(name, place) == place:
+                continue
+            if name not in several:
+                several[name] = _Versions(first[name], [column[first[name]] for column in columns])
+            several[name].add(place, [column[place] for column in columns], rows)
+        merges: list[Conversation] = []  # conversations merged from several versions: appended behind the rows
+        places: list[int] = []
+        ingested: list[tuple[int | None, int | None]] = []
+        for name in sorted(first):
+            is_new = first[name] >= stored_rows
+            self.tally["accepted"] += is_new
+            winner, updates = self._settled(name, several[name], is_new) if name in several else (first[name], 0)
+            now = self._this_write
+            began, changed = (now, now) if is_new else (column[first[name]] for column in numbers)
+            ingested.append((began, now if updates else changed))
+            if isinstance(winner, Conversation):
+                merges.append(winner)
+                winner = len(rows) + len(merges) - 1
+            places.append(winner)
+        if merges:
+            rows = joined([*rows.to_batches(), conversation_batch(merges)])
+        return with_numbers(rows.take(places), *map(list, zip(*ingested, strict=True)))
+
+    def _settled(self, name: str, versions: "_Versions", is_new: bool) -> "tuple[int | Conversation, int]":
+        """Count what became of each version; returns the place of the row to store, or the merged conversation, and
+        how many versions changed what is stored."""
+        # Versions that contradict each other change nothing when all of them are added once more.
+        updates = 0 if not is_new and versions.compared == versions.initial else versions.updates
+        self.tally["updated"] += updates
+        self.tally["duplicate"] += versions.added - updates
+        if versions.rewritten and updates and not is_new:
+            self.rewritten.add(name)
+        return versions.winner, updates
+
+
+class _Versions:
+    """Versions of one conversation. `winner`: a row's place, or the merge of several; `compared`: its _COMPARED."""
+
+    def __init__(self, place: int, compared: list[str | None]) -> None:
+        self.winner: int | Conversation = place
+        self.compared = self.initial = compared
+        self.added = self.updates = 0
+        self.rewritten = False
+
+    def add(self, place: int, compared: list[str | None], rows: pa.Table) -> None:
+        """Merge the version in row `place` into the winner."""
+        self.added += 1
+        if compared == self.compared:
+            return
+        old, new = _conversation(rows, self.winner), _conversation(rows, place)
+        both = merge_versions(old, new)
+        self.rewritten |= any(_text(now) != _text(then) for now, then in zip(both.messages, old.messages, strict=False))
+        of_both = [content_hash(both), both.user_key, both.family]
+        if of_both != self.compared:
+            self.updates += 1
+            self.compared, self.winner = of_both, place if of_both == compared else both
+
+
+def merge_versions(old: Conversation, new: Conversation) -> Conversation:
+    """The longer version's messages (at equal length the older's) with the ratings and tags of both.
+
+    Where both rate the same reply or set the same tag (consent, for example), the longer version wins, at equal length
+    the newer. What a version leaves out is not deleted: exports are often incomplete.
+    """
+    grown = len(new.messages) - len(old.messages)
+    longer, weaker, stronger = (new, old, new) if grown > 0 else (old, new, old) if grown < 0 else (old, old, new)
+    by_reply: dict[tuple[int, RatingKind], list[Rating]] = {}
+    for version in (weaker, stronger):
+        of_version: dict[tuple[int, RatingKind], list[Rating]] = {}
+        for rating in version.ratings:
+            if (place := _place_of(version.messages, rating.reply_index, longer.messages)) is not None:
+                of_version.setdefault((place, rating.kind), []).append(replace(rating, reply_index=place))
+        by_reply |= of_version
+    ratings = sorted(itertools.chain.from_iterable(by_reply.values()), key=attrgetter("rank"))
+    shorter = old if longer is new else new
+    rest = {name: getattr(shorter, name) for name in _FILLED_IN if getattr(longer, name) is None}
+    return replace(longer, ratings=tuple(ratings), tags={**weaker.tags, **stronger.tags}, **rest)
+
+
+def _place_of(messages: Sequence[Message], place: int, others: Sequence[Message]) -> int | None:
+    """The place of a message among others: the same place, or the first with the same text; None if none has."""
+    candidates = (place, *range(len(others)))
+    return next((p for p in candidates if p < len(others) and _text(others[p]) == _text(messages[place])), None)
+
+
+def _text(message: Message) -> tuple[object, ...]:
+    """The part of a message that labels judge. Its time and source_index may differ from export to export."""
+    return message.role, message.content, message.tool_calls
+
+
+def _conversation(rows: pa.Table, place: int | Conversation) -> Conversation:
+    if isinstance(place, Conversation):
+        return place
+    (row,) = rows.slice(place, 1).to_pylist()
+    return conversation_of(row)

@@ -1,0 +1,149 @@
+"""Pieces of work in this process and in several: results, errors, deaths, resuming. On Ray: test_on_ray.py."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from drift.config import ClusterSettings, Config, dump_config, parse_config
+from drift.engine import Local, Processes, current_engine, in_pieces, open_engine, using_engine
+from drift.errors import ConfigError, DataError, DriftError, PrerequisiteError
+from engine import pieces
+from engine.pieces import Square
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Processes]:
+    with closing(Processes(2)) as engine:
+        yield engine
+
+
+def test_each_piece_is_done_once_by_other_processes(two: Processes):
+    results = dict(two.each(pieces.slow_square, range(4)))
+    assert {number: result.of for number, result in results.items()} == {0: 0, 1: 1, 2: 4, 3: 9}
+    workers = {result.by for result in results.values()}
+    assert len(workers) == 2
+    assert os.getpid() not in workers
+
+
+def test_no_pieces_give_nothing(two: Processes):
+    assert list(two.each(pieces.square, [])) == []
+    assert list(Local().each(pieces.square, [])) == []
+
+
+def test_an_error_of_a_piece_is_the_commands_error(two: Processes):
+    for engine in (two, Local()):
+        with pytest.raises(DataError, match=r"^chats.jsonl:2: no messages. Leave the row out.$"):
+            list(engine.each(pieces.refuse, range(4)))
+    assert [result.of for _, result in two.each(pieces.square, [7])] == [49]  # and the engine goes on
+
+
+def test_a_bug_in_a_piece_shows_its_trace(two: Processes):
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        list(two.each(pieces.fault, [1]))
+
+
+def test_a_dead_process_is_replaced(two: Processes, tmp_path: Path):
+    results = dict(two.each(pieces.die_once, [(tmp_path, number) for number in range(3)]))
+    assert {number: result.of for number, result in results.items()} == {0: 0, 1: 1, 2: 4}
+
+
+def test_a_piece_that_always_kills_its_process_is_named():
+    with closing(Processes(1, retries=3)) as engine:
+        results = engine.each(pieces.die, [0, 1])
+        assert next(results)[1].of == 0
+        with pytest.raises(
+            DriftError, match=r"^piece 1: its process died 3 times \(SIGKILL\)\. .*run the same command"
+        ):
+            next(results)
+
+
+def test_no_worker_outlives_a_killed_driver(tmp_path: Path):
+    """The workers notice that the pipe is closed, also after SIGKILL."""
+    code = (
+        "import os, signal\nfrom drift.engine import Processes\nfrom engine import pieces\n"
+        "if __name__ == '__main__':\n"
+        "    print([by for _, by in Processes(1).each(pieces.square, [1])][0].by, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    worker = Path("/proc") / done.stdout.decode().strip()
+    assert done.returncode == -9
+    deadline = time.monotonic() + 5
+    while worker.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not worker.exists()
+
+
+def test_finished_pieces_are_not_done_again(tmp_path: Path):
+    first = in_pieces(pieces.square, [3, 4], Square, tmp_path / "journal", "plan")
+    again = in_pieces(pieces.fault, [3, 4], Square, tmp_path / "journal", "plan")  # would fail if it were called
+    assert again == first
+    with pytest.raises(ZeroDivisionError):  # another plan: everything is done again
+        in_pieces(pieces.fault, [3, 4], Square, tmp_path / "journal", "other plan")
+
+
+def test_pieces_that_were_finished_before_an_error_are_kept(tmp_path: Path):
+    with pytest.raises(DataError):
+        in_pieces(pieces.refuse, [1, 2, 3], Square, tmp_path / "journal", "plan")
+    results = in_pieces(pieces.square, [100, 5, 3], Square, tmp_path / "journal", "plan")
+    assert [result.of for result in results] == [1, 25, 9]  # the first one is of the first command
+
+
+def test_the_engine_is_ambient():
+    with closing(Processes(2)) as engine, using_engine(engine):
+        assert current_engine() is engine
+    assert isinstance(current_engine(), Local)
+
+
+def test_no_engine_is_in_the_name_or_the_files_of_a_run():
+    on_cluster = parse_config({"cluster": {"address": "10.0.0.1:6379"}}, "test")
+    assert on_cluster.cluster.address == "10.0.0.1:6379"
+    assert dump_config(on_cluster) == dump_config(Config())
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "head.example.org:6379", "[::1]:6379", "local"])
+def test_addresses(address: str):
+    assert parse_config({"cluster": {"address": address}}, "test").cluster.address == address
+
+
+@pytest.mark.parametrize(
+    ("cluster", "why"),
+    [
+        ({"address": "ray://10.0.0.1:10001"}, r"cluster.address: ray://10.0.0.1:10001 .* on a node of the cluster"),
+        ({"address": "auto"}, "'auto' is no address of a cluster: allowed are `local` and HOST:PORT"),
+        ({"address": "10.0.0.1"}, "allowed are `local` and HOST:PORT"),
+        ({"retries": 0}, "cluster.retries: .*, not 0"),
+    ],
+)
+def test_what_is_no_cluster_is_refused(cluster: dict[str, object], why: str):
+    with pytest.raises(ConfigError, match=why):
+        parse_config({"cluster": cluster}, "test")
+
+
+def test_without_ray_the_error_is_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with (
+        pytest.raises(PrerequisiteError, match=r"ray is not installed: pip install 'drift-training\[ray\]'"),
+        open_engine(ClusterSettings(address="127.0.0.1:1"), tmp_path),
+    ):
+        pass
+
+
+def test_ray_is_not_imported_without_a_cluster(tmp_path: Path):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom drift.config import ClusterSettings\n"
+        "from drift.engine import open_engine\nimport drift.run, drift.cli\n"
+        "for address in (None, 'local'):\n"
+        "    with open_engine(ClusterSettings(address=address), Path('.')) as engine: print(engine.workers)\n"
+        "assert 'ray' not in sys.modules\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=True
+    )
