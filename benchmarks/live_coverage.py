@@ -73,7 +73,7 @@ class Run:
 
 def simulate(scenario: Scenario, replies: int, rng: np.random.Generator) -> Run:
     """All effects are added to the rate within [0, 1], so the true difference is change * rate on every day."""
-    conversation = np.cumsum(rng.random(replies) < 0.5)  # two replies on average
+    conversation = np.cumsum(rng.random(replies) < 0.5, dtype=np.int64)  # two replies on average
     chats = int(conversation[-1]) + 1
     day = (np.arange(chats) * DAYS // chats)[conversation]
     user = rng.integers(0, scenario.users, chats)[conversation]

@@ -14,7 +14,7 @@ from drift.live.correction import (
     true_rate,
 )
 from drift.live.sequence import Estimate
-from drift.statistics import Share, Stratum
+from drift.statistics import Stratum
 
 
 def known(sensitivity: float, specificity: float, audited: int = 10**7, rate: float = 0.2) -> LabellerErrors:
@@ -34,8 +34,9 @@ def test_rogan_and_gladen_by_hand():
 
 
 def test_without_an_audit_nothing_is_corrected():
-    assert true_rate(Estimate(0.05, 0.1, 3.0), None) == Share(0.05, 0.0, pytest.approx(0.15))
-    assert true_difference(Estimate(0.05, 0.02, 3.0), None) == Share(*map(pytest.approx, (0.05, 0.03, 0.07)))
+    rate, gap = true_rate(Estimate(0.05, 0.1, 3.0), None), true_difference(Estimate(0.05, 0.02, 3.0), None)
+    assert (rate.value, rate.low, rate.high) == pytest.approx((0.05, 0.0, 0.15))
+    assert (gap.value, gap.low, gap.high) == pytest.approx((0.05, 0.03, 0.07))
 
 
 def test_a_labeller_that_is_wrong_in_a_quarter_halves_the_difference():

@@ -143,7 +143,7 @@ def test_logs_without_model_names_are_one_model(deployment: Deployment):
 
 def test_replies_without_a_name_are_counted_and_compared_with_none(deployment: Deployment):
     deployment.days("a", WEEK, 5, 1)
-    deployment.chat(None, "2026-03-01", ["DSAT"] * 3)
+    deployment.chat(None, "2026-03-01", ["DSAT", "DSAT", "DSAT"])
     deployment.days("b", WEEK, 5, 1)
     readout = read_live(deployment.store())
     assert [model.name for model in readout.models] == ["a", "b", "(no model)"]

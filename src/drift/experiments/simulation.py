@@ -95,7 +95,7 @@ def simulate_side_by_side(
         return replies
 
     sessions = deploy(answer, turns, seed)
-    counts: dict[str, int | float | None] = {"replies": turns, "chats": len(sessions)}
+    counts: Counts = {"replies": turns, "chats": len(sessions)}
     for name in names:
         its_sessions = [session for session in sessions if name_of(session.source_id) == name]
         write_logs(its_sessions, out / "logs" / name, name)

@@ -95,9 +95,9 @@ def _errors(
     means = float(sensitivity.mean()), float(specificity.mean())
     if sum(means) - 1 <= CHANCE * float((sensitivity + specificity).std()):
         return None
-    shares = (share_of_draws(mean, draws) for mean, draws in zip(means, (sensitivity, specificity), strict=True))
+    first, second = share_of_draws(means[0], sensitivity), share_of_draws(means[1], specificity)
     return LabellerErrors(
-        source, audited, *shares, (float(covariance[0, 0]), float(covariance[1, 1]), float(covariance[0, 1]))
+        source, audited, first, second, (float(covariance[0, 0]), float(covariance[1, 1]), float(covariance[0, 1]))
     )
 
 
