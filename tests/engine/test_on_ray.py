@@ -47,7 +47,7 @@ def cluster() -> Iterator[str]:
             command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 300
             while time.monotonic() < deadline and head.poll() is None:
                 try:
                     socket.create_connection(("127.0.0.1", port), 1).close()

@@ -129,7 +129,9 @@ def killed(piece: object, tries: int, why: str) -> DriftError:
 
 
 def name_of(piece: object) -> str:
-    """A piece as messages name it: its own `name`, else its text."""
+    """A piece as messages name it: its own `name`, also behind a number, else its text."""
+    if isinstance(piece, tuple):
+        piece = piece[-1]
     return str(getattr(piece, "name", None) or f"piece {piece}")[:300]
 
 

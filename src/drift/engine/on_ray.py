@@ -50,7 +50,7 @@ class OnRay:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise PrerequisiteError(f"cluster.address {address}: {_first_line(error)}. {_HOW_TO_START}") from None
-        self._task = ray.remote(_answer)
+        self._task, self._folder = ray.remote(_answer), os.getcwd()
 
     @property
     def workers(self) -> int:
@@ -112,7 +112,9 @@ class OnRay:
         for node in nodes:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = self._task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-            tasks.append(task.remote(partial(look, folder), f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"))
+            tasks.append(
+                task.remote(self._folder, partial(look, folder), f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}")
+            )
         try:
             answers: list[Answer] = self._ray.get(tasks)
         except self._ray.exceptions.RayError as error:
@@ -124,7 +126,7 @@ class OnRay:
 
     def _start(self, work: Any, pieces: Sequence[Any], number: int, started: dict[Any, tuple[int, float]]) -> None:
         task = self._task.options(num_cpus=1, max_retries=0, name=name_of(pieces[number])[:80]).remote(
-            work, pieces[number]
+            self._folder, work, pieces[number]
         )
         started[task] = (number, time.monotonic())
 
@@ -174,9 +176,14 @@ def _check_reachable(address: str) -> None:
         ) from None
 
 
-def _answer(work: Callable[[Any], Any], piece: Any) -> Answer:
-    """In a worker of the cluster."""
+def _answer(folder: str, work: Callable[[Any], Any], piece: Any) -> Answer:
+    """In a worker of the cluster. `folder`: the driver's, from which paths that the user gave start."""
     one_thread()
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        where = f"node {socket.gethostname()} does not see {folder} ({error.strerror})"
+        return Answer(error=PrerequisiteError(f"{where}: start drift in a folder that every node sees."))
     return answer(work, piece)
 
 

@@ -78,6 +78,9 @@ def ingest(
     READERS; by default each file's first rows show it. `source` names the origin of the logs, within which ids are
     unique; by default it is the name of the format. `on_progress` gets the bytes done and the bytes in total.
 
+    With an engine of several workers the work is done in pieces: the result is the same, `on_progress` is not called,
+    and after a kill the same call goes on behind the finished pieces.
+
     Raises DataError if a file is missing, empty, damaged or in an unknown format. After an error or an interrupt the
     store is unchanged.
     """
