@@ -77,8 +77,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
             policy_settings=cfg.policy, seed=cfg.seed,
         )  # fmt: skip
         evaluation = it.stage(
-            layout.EVALUATION, evaluate, policy=policy, probes=start.probes, settings=cfg.evaluation,
-            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed, liked=start.liked,
+            layout.EVALUATION, evaluate, policy=policy, held_out=start.held_out, settings=cfg.evaluation,
+            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed,
         )  # fmt: skip
         if cfg.stop.rule == "gate" and _fails_gate(cfg, it, k, policy, warm, store):
             break  # before it is kept

@@ -38,14 +38,13 @@ class Start:
     """What the iterations start from, equal for every recipe on the same logs. `policy`: the warm start, else the base
     (in a chain, the policy of the run before).
 
-    `prompts`: the disliked replies whose complaints are believed. `probes`: held-out pairs. `liked`: held-out replies
-    that users liked. `evaluation`: of `policy`.
+    `prompts`: the disliked replies whose complaints are believed. `held_out`: the files of held-out pairs
+    and of held-out replies that users liked. `evaluation`: of `policy`.
     """
 
     prompts: Path
     policy: Path | str
-    probes: Path
-    liked: Path
+    held_out: tuple[Path, Path]
     evaluation: Path
 
 
@@ -67,16 +66,16 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     if cfg.recipe.own_majority:
         prompts = _believed(cfg, run, start, prompts, cfg.recipe.own_majority)
     warm = _warm_start(cfg, run, store, start, prompts, since)
-    probes = _probes(cfg, run, warm, heldout)
     liked = run.stage(
         layout.HELDOUT_LIKED, find_heldout_liked, store=store, min_p_sat=cfg.warm_start.min_p_sat,
         settings=cfg.labels, thinking=cfg.policy.thinking, **since,
     )  # fmt: skip
+    held_out = _probes(cfg, run, warm, heldout), liked
 
     def evaluated(folder: str, policy: Path | str) -> Path:
         return run.folder(folder).stage(
-            layout.EVALUATION, evaluate, policy=policy, probes=probes, settings=cfg.evaluation,
-            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed, liked=liked,
+            layout.EVALUATION, evaluate, policy=policy, held_out=held_out, settings=cfg.evaluation,
+            sampling=cfg.sampling, policy_settings=cfg.policy, truth=truth, seed=cfg.seed,
         )  # fmt: skip
 
     if parent:
@@ -84,8 +83,8 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     of_base = evaluated(layout.BASE, start)
     if warm == start:
         same = run.folder(layout.WARM_START).stage(layout.EVALUATION, copy_evaluation, evaluation=of_base)
-        return Start(prompts, warm, probes, liked, same)
-    return Start(prompts, warm, probes, liked, evaluated(layout.WARM_START, warm))
+        return Start(prompts, warm, held_out, same)
+    return Start(prompts, warm, held_out, evaluated(layout.WARM_START, warm))
 
 
 def _believed(cfg: Config, run: RunDir, start: Path | str, prompts: Path, count: int) -> Path:

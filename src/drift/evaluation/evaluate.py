@@ -24,26 +24,24 @@ report shows the best and the worst of them."""
 def evaluate(
     out: Path,
     policy: Path | str,
-    probes: Path,
+    held_out: tuple[Path, Path],
     settings: EvaluationSettings,
     sampling: SamplingSettings,
     policy_settings: PolicySettings,
     truth: Truth | None,
     seed: int,
-    liked: Path | None = None,
 ) -> Counts:
-    """Measure a policy on held-out pairs (`probes`) and, where `truth` is known, its true utility.
+    """Measure a policy on what is held out and, where `truth` is known, its true utility.
 
-    The test split gives the reported preference accuracy; the stop rule reads the stop split, or `liked`, held-out
-    replies that users liked.
+    `held_out`: the file of pairs, and that of replies that users liked. The pairs' test split gives the reported
+    preference accuracy; the stop rule reads their stop split, or the liked replies.
     """
     loaded = load_policy(policy, policy_settings)
-    pairs = list(read_jsonl(probes, PreferencePair))
+    pairs, liked = (list(read_jsonl(path, PreferencePair)) for path in held_out)
     test, stop = ([p for p in pairs if p.split == split][: settings.max_prompts] for split in ("test", "stop"))
     preference = measure_preference(loaded, test, settings.max_length)
     stop_preference = measure_preference(loaded, stop, settings.max_length)
-    liked_rows = list(read_jsonl(liked, PreferencePair))[: settings.max_prompts] if liked else []
-    likelihoods = measure_liked(loaded, liked_rows, settings.max_length)
+    likelihoods = measure_liked(loaded, liked[: settings.max_prompts], settings.max_length)
     work = partial_work(out)  # if this command is interrupted, the next one reuses the finished replies
     if truth:
         prompts = truth.prompts[: settings.max_prompts]

@@ -74,7 +74,7 @@ def prompt_items(
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate(Generic[Item]):
+class PromptCandidate(Generic[Item]):
     """An item that counts unless an earlier one has the same `content` (a hash), or its user has too many. `reason`:
     why there is no item."""
 
@@ -91,7 +91,7 @@ def candidates(
     reliability: LabelReliability,
     repeats: frozenset[str],
     is_full: Callable[[str], bool] = lambda user: False,
-) -> Iterator[Candidate[PromptItem]]:
+) -> Iterator[PromptCandidate[PromptItem]]:
     """Map: what depends on one conversation alone. `is_full`: a user whose further items would be dropped; in a flood,
     building them would take minutes."""
     for conversation, labels in labelled:
@@ -102,20 +102,20 @@ def candidates(
                 continue
             prompt_id = _prompt_id(label)
             if is_full(user):
-                yield Candidate(prompt_id, user, Reason.USER_CAP)
+                yield PromptCandidate(prompt_id, user, Reason.USER_CAP)
                 continue
             item = _item(conversation, label, liked, reliability)
             if conversation.conversation_id in repeats:
-                yield Candidate(prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)
+                yield PromptCandidate(prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)
             elif isinstance(item, Drop):
-                yield Candidate(item.row_id, user, item.reason)
+                yield PromptCandidate(item.row_id, user, item.reason)
             else:
                 content = int(stable_hash(item.prompt, item.rejected), 16)  # an int needs half the memory of the text
-                yield Candidate(item.prompt_id, user, None, content, item)
+                yield PromptCandidate(item.prompt_id, user, None, content, item)
 
 
 def first_of_each(
-    rows: Iterable[Candidate[Item]], max_per_user: int | None, items_of_user: Counter[str]
+    rows: Iterable[PromptCandidate[Item]], max_per_user: int | None, items_of_user: Counter[str]
 ) -> Iterator[Item | Drop]:
     """Reduce: drop what goes beyond a user's limit, and what repeats an earlier item. In the order of conversation ids,
     since what is dropped for the limit does not count as earlier. `items_of_user`: counted here."""

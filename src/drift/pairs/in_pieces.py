@@ -15,7 +15,7 @@ import orjson
 from drift.config import LabelSettings
 from drift.disk import new_file
 from drift.engine import in_pieces
-from drift.pairs.disliked import Candidate, LabelReliability, candidates, first_of_each, lacks_old_turns
+from drift.pairs.disliked import LabelReliability, PromptCandidate, candidates, first_of_each, lacks_old_turns
 from drift.records import Counts, Drop, Reason, Split, json_of
 from drift.store import Store
 
@@ -88,12 +88,12 @@ def find_candidates(job: PromptJob, piece: tuple[int, Store]) -> CandidatesOfRan
     return CandidatesOfRange(counts[False], counts[True])
 
 
-def _read(job: PromptJob, number: int) -> Iterator[Candidate[tuple[bytes, bool]]]:
+def _read(job: PromptJob, number: int) -> Iterator[PromptCandidate[tuple[bytes, bool]]]:
     """The rows of a range; the item of a candidate is its line, and whether its prompt lacks old turns."""
     with job.items(number).open("rb") as items, job.rows(number).open("rb") as rows:
         for line in rows:
             prompt_id, user, reason, content, is_cut = orjson.loads(line)
             if reason is not None:
-                yield Candidate(prompt_id, user, Reason(reason))
+                yield PromptCandidate(prompt_id, user, Reason(reason))
             else:
-                yield Candidate(prompt_id, user, None, content, (items.readline(), is_cut))
+                yield PromptCandidate(prompt_id, user, None, content, (items.readline(), is_cut))
