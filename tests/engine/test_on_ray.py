@@ -1,12 +1,12 @@
 """The engine on a real Ray cluster of one node, with its own ports and folder. Skips if ray is not installed."""
 
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,16 +44,12 @@ def cluster() -> Iterator[str]:
             "RAY_memory_monitor_refresh_ms": "0",  # it kills workers at 95 % of the machine, whoever uses it
         }
         head = subprocess.Popen(
-            command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
         try:
-            deadline = time.monotonic() + 300
-            while time.monotonic() < deadline and head.poll() is None:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    time.sleep(0.2)
+            assert head.stdout is not None
+            output = list(itertools.takewhile(lambda line: "Ray runtime started" not in line, head.stdout))
+            assert head.poll() is None, output
             yield f"127.0.0.1:{port}"
         finally:
             head.terminate()
