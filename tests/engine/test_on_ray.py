@@ -1,6 +1,5 @@
 """The engine on a real Ray cluster of one node, with its own ports and folder. Skips if ray is not installed."""
 
-import itertools
 import os
 import signal
 import socket
@@ -48,8 +47,9 @@ def cluster() -> Iterator[str]:
         )
         try:
             assert head.stdout is not None
-            output = list(itertools.takewhile(lambda line: "Ray runtime started" not in line, head.stdout))
-            assert head.poll() is None, output
+            output: list[str] = []
+            started = any("Ray runtime started" in (output.append(line) or line) for line in head.stdout)
+            assert started, "".join(output)
             yield f"127.0.0.1:{port}"
         finally:
             head.terminate()

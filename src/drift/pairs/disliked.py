@@ -70,7 +70,7 @@ def prompt_items(
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate(Generic[Item]):
+class PromptCandidate(Generic[Item]):
     """An item that counts unless an earlier one has the same `content` (a hash) or its user has too many."""
 
     prompt_id: str
@@ -84,7 +84,7 @@ def candidates(
     min_p_dsat: float,
     reliability: LabelReliability,
     repeats: frozenset[str],
-) -> Iterator[Candidate[PromptItem] | Drop]:
+) -> Iterator[PromptCandidate[PromptItem] | Drop]:
     """Map: what depends on one conversation alone."""
     for conversation, labels in labelled:
         liked = {label.reply_index for label in labels if label.label == "SAT"}
@@ -98,10 +98,10 @@ def candidates(
                 yield item
             else:
                 content = int(stable_hash(item.prompt, item.rejected), 16)  # an int needs half the memory of the text
-                yield Candidate(item.prompt_id, content, item.user_key, item)
+                yield PromptCandidate(item.prompt_id, content, item.user_key, item)
 
 
-def first_of_each(rows: Iterable[Candidate[Item] | Drop], max_per_user: int | None) -> Iterator[Item | Drop]:
+def first_of_each(rows: Iterable[PromptCandidate[Item] | Drop], max_per_user: int | None) -> Iterator[Item | Drop]:
     """Reduce: drop what repeats an earlier item, and what goes beyond a user's limit. In the order of conversation ids,
     since what is dropped for the limit does not count as earlier."""
     seen: set[int] = set()

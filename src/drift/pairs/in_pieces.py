@@ -15,7 +15,7 @@ import orjson
 from drift.config import LabelSettings
 from drift.disk import new_file
 from drift.engine import in_pieces
-from drift.pairs.disliked import STAGE, Candidate, LabelReliability, candidates, first_of_each
+from drift.pairs.disliked import STAGE, LabelReliability, PromptCandidate, candidates, first_of_each
 from drift.records import Counts, Drop, Reason, Split, json_of
 from drift.store import Store
 
@@ -88,7 +88,7 @@ def find_candidates(job: PromptJob, piece: tuple[int, Store]) -> CandidatesOfRan
     return CandidatesOfRange(counts[False], counts[True])
 
 
-def _read(job: PromptJob, number: int) -> Iterator[Candidate[bytes] | Drop]:
+def _read(job: PromptJob, number: int) -> Iterator[PromptCandidate[bytes] | Drop]:
     """The rows of a range; the item of a candidate is its line."""
     with job.items(number).open("rb") as items, job.rows(number).open("rb") as rows:
         for line in rows:
@@ -96,4 +96,4 @@ def _read(job: PromptJob, number: int) -> Iterator[Candidate[bytes] | Drop]:
             if reason is not None:
                 yield Drop(prompt_id, STAGE, Reason(reason))
             else:
-                yield Candidate(prompt_id, content, user_key, items.readline())
+                yield PromptCandidate(prompt_id, content, user_key, items.readline())
