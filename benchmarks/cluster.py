@@ -13,6 +13,7 @@ Ingestion (redacted), near-duplicates, labels and prompts of a generated log, ea
 
 import argparse
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -89,8 +90,18 @@ def warm_up(number: int) -> int:
     return number
 
 
+def empty_store(folder: Path, manifest: Path) -> None:
+    """Begin every store with the same salt: the keys of users, which are in the prompts, depend on it."""
+    store = Store(folder / "store")
+    store.add([])
+    if not manifest.exists():
+        shutil.copy(store.path / "manifest.json", manifest)
+    shutil.copy(manifest, store.path / "manifest.json")
+
+
 def measured(way: Callable[[], AbstractContextManager[Any]], log: Path, folder: Path) -> Way:
     folder.mkdir()
+    empty_store(folder, log.parent / "salt.json")
     with way():
         before, peak = cpu_of(workers()), 0.0
         own, wall = time.process_time(), time.monotonic()

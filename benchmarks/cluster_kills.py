@@ -9,6 +9,7 @@ near-duplicates and prompts are those of one process. `lost`: conversations that
 
 import argparse
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,9 @@ def main() -> None:
         one.mkdir()
         killed.mkdir()
         write_log(log, options.conversations, options.seed)
+        for path in (one, killed):  # the same salt: the keys of users, which are in the prompts, depend on it
+            Store(path / "store").add([])
+        shutil.copy(one / "store" / "manifest.json", killed / "store" / "manifest.json")
         started = time.monotonic()
         subprocess.run(command(log, one, None), check=True, capture_output=True)
         made = run_with_kills(log, killed, options.kills, time.monotonic() - started)

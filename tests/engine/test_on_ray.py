@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,16 +43,13 @@ def cluster() -> Iterator[str]:
             "RAY_memory_monitor_refresh_ms": "0",  # it kills workers at 95 % of the machine, whoever uses it
         }
         head = subprocess.Popen(
-            command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
         try:
-            deadline = time.monotonic() + 300
-            while time.monotonic() < deadline and head.poll() is None:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    time.sleep(0.2)
+            assert head.stdout is not None
+            output: list[str] = []
+            started = any("Ray runtime started" in (output.append(line) or line) for line in head.stdout)
+            assert started, "".join(output)
             yield f"127.0.0.1:{port}"
         finally:
             head.terminate()

@@ -27,8 +27,8 @@ _LATE, _LATE_SECONDS = 3.0, 10.0
 """A piece is late after so many times the median of the others and so many seconds: a second worker gets it too."""
 _LOST_NODES = 10
 """So often may a piece lose its node: nodes of a spot market go, and it is not the piece's fault."""
-# A cut wire is silent, and Ray's own limits for it are minutes. Every node needs these too (docs/cluster.md).
-KEEPALIVE = {"RAY_grpc_client_keepalive_time_ms": "5000", "RAY_grpc_client_keepalive_timeout_ms": "5000"}
+# Ray's shorter keepalive (RAY_grpc_client_keepalive_time_ms) is not set here: where the nodes do not have it too, they
+# close the connection of a piece that runs for longer than a few pings ("too many pings"), and the piece dies.
 
 
 class OnRay:
@@ -36,8 +36,6 @@ class OnRay:
 
     def __init__(self, address: str, retries: int = 3) -> None:
         """Raises PrerequisiteError if ray is not installed or no cluster answers."""
-        for name, value in KEEPALIVE.items():
-            os.environ.setdefault(name, value)
         try:
             import ray
         except ModuleNotFoundError:

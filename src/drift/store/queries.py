@@ -1,7 +1,13 @@
 """The longer queries over the Parquet files of a store, and how a query is limited to a range of ids."""
 
 import re
+from pathlib import Path
 
+import duckdb
+
+from drift.errors import DataError, DriftError
+
+MEMORY_LIMIT = "400MB"
 _SCAN = re.compile(r"read_parquet\(\$files[^)]*\)")
 
 # Window functions run over the narrow keys only: over complete rows they would exceed the memory limit.
@@ -35,3 +41,14 @@ def of_range(query: str, end: str | None) -> str:
     """The query over the rows of $files from $first_id on and, unless `end` is None, before $end_id."""
     ids = "conversation_id >= $first_id" + ("" if end is None else " AND conversation_id < $end_id")
     return _SCAN.sub(rf"(SELECT * FROM \g<0> WHERE {ids})", query)
+
+
+def unreadable(store: Path, error: duckdb.Error, spill: str) -> DriftError:
+    """The error of a query. `spill`: the folder for what did not fit into memory."""
+    problem = str(error).splitlines()[0]
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return DriftError(
+            f"{store}: {problem}. A query may use {MEMORY_LIMIT} of memory and the free space of {Path(spill).parent}: "
+            "free some space there, or set the environment variable TMPDIR to a larger folder."
+        )
+    return DataError(f"{store}: cannot read the store: {problem}. Ingest the logs into a new store.")

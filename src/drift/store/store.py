@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from drift.disk import open_tables
-from drift.errors import DataError, DriftError, disk_trouble
+from drift.errors import DataError, disk_trouble
 from drift.records import (
     Conversation,
     FeedbackLabel,
@@ -28,7 +28,7 @@ from drift.rundir.fingerprints import code_version
 from drift.store.folder import Folder, is_store
 from drift.store.forget import forget_in, withdraw_from
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
-from drift.store.queries import GROUPS_OF_USERS, NEWEST, UNKNOWN_LABELS, WINNERS, of_range
+from drift.store.queries import GROUPS_OF_USERS, MEMORY_LIMIT, NEWEST, UNKNOWN_LABELS, WINNERS, of_range, unreadable
 from drift.store.reviews import Reviews
 from drift.store.rows import (
     ALL_IDS,
@@ -46,7 +46,6 @@ from drift.store.runs import id_ranges, ranges_for
 from drift.store.splits import borders_query, split_query
 from drift.store.writer import AddSummary, StoreWriter
 
-MEMORY_LIMIT = "400MB"
 _AS_INGESTED = "SELECT * FROM read_parquet($files)"
 RANGE_CONVERSATIONS = 2**13  # conversations in a piece of work: a second or two of it
 _ROWS_PER_BATCH = 256  # rows that are Python objects at once
@@ -394,23 +393,13 @@ class Store:
             try:
                 yield from connection.sql(query, params={"files": paths, **values}).to_arrow_reader(size)
             except duckdb.Error as error:
-                raise disk_trouble(error) or _unreadable(self.path, error, spill) from None
+                raise disk_trouble(error) or unreadable(self.path, error, spill) from None
 
     def _hash(self, query: str, files: Iterable[str]) -> str:
         digest = hashlib.sha256()
         for row in self._rows(query, files):
             digest.update(row["content_hash"].encode())
         return digest.hexdigest()[:16]
-
-
-def _unreadable(store: Path, error: duckdb.Error, spill: str) -> DriftError:
-    problem = str(error).splitlines()[0]
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return DriftError(
-            f"{store}: {problem}. A query may use {MEMORY_LIMIT} of memory and the free space of {Path(spill).parent}: "
-            "free some space there, or set the environment variable TMPDIR to a larger folder."
-        )
-    return DataError(f"{store}: cannot read the store: {problem}. Ingest the logs into a new store.")
 
 
 def first_store(folders: Iterable[Path]) -> Store | None:
