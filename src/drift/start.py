@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from drift.config import Config, RecipeSettings, WarmStartSettings
 from drift.errors import NothingToTrainOn
@@ -55,10 +56,8 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     """
     parent = open_parent(cfg)
     since = since_parent(cfg, run, parent)
-    defence = Defence.of(cfg.defence, store)
-    prompts = run.stage(
-        layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train", **since, **defence
-    )  # fmt: skip
+    which: dict[str, Any] = {**since, **Defence.of(cfg.defence, store)}
+    prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train", **which)
     heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts, **since)
     base = base_model(cfg, run)
     _pin_base(run, base, parent)
@@ -104,9 +103,10 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
     if cfg.recipe.rules.prompts == "liked":
         return run.stage(layout.LIKED, find_liked, store=store, split="train", **since)
     if cfg.recipe.rules.prompts == "judged":
+        which: dict[str, Any] = {**since, **Defence.of(cfg.defence, store)}
         return run.stage(
             layout.JUDGED, find_judged, store=store, split="train", settings=cfg.labels,
-            min_p_sat=cfg.warm_start.min_p_sat, **since, **Defence.of(cfg.defence, store),
+            min_p_sat=cfg.warm_start.min_p_sat, **which,
         )  # fmt: skip
     if cfg.recipe.rules.prompts == "followed":
         return run.stage(layout.FOLLOW_UPS, find_follow_ups, store=store, split="train", settings=cfg.labels, **since)

@@ -4,6 +4,7 @@ Ray's object store carries only the pieces and their counts. Its own retries are
 place.
 """
 
+import logging
 import os
 import socket
 import time
@@ -45,7 +46,7 @@ class OnRay:
         _check_reachable(address)
         self._ray, self._retries = ray, retries
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise PrerequisiteError(f"cluster.address {address}: {_first_line(error)}. {_HOW_TO_START}") from None
         self._task, self._folder = ray.remote(_answer), os.getcwd()

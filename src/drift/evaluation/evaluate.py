@@ -57,8 +57,8 @@ def evaluate(
         )
     else:
         utility = ()
-        held_out = (*stop, *test)
-        asked, tools = [pair.prompt for pair in held_out], [pair.tools for pair in held_out]
+        both = (*stop, *test)
+        asked, tools = [pair.prompt for pair in both], [pair.tools for pair in both]
         replies = measure_replies(loaded, asked, sampling, seed, work / "replies", tools)
         samples = _greedy_samples(loaded, pairs[:SHOWN_PROMPTS], sampling, work / "samples")
         contradicted = contradict_facts(loaded, sampling, work / "contradicted")

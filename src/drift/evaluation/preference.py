@@ -12,7 +12,7 @@ import numpy as np
 from drift.evaluation.results import PairResult, PreferenceResult
 from drift.policy.logps import ReplyLogps, reply_logps
 from drift.policy.model import Policy
-from drift.records import Finish, PreferencePair
+from drift.records import ChatMessage, Finish, PreferencePair
 from drift.statistics import bootstrap_mean
 
 
@@ -23,7 +23,7 @@ def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_leng
     """
     prompts = [pair.prompt for pair in pairs]
     tools = [pair.tools for pair in pairs]
-    finishes = [_finish(pair) for pair in pairs]
+    finishes: list[Finish] = [_finish(pair) for pair in pairs]
     chosen, rejected = (
         reply_logps(policy, prompts, list(zip(replies, finishes, strict=True)), max_length, tools)
         for replies in ([pair.chosen[0] for pair in pairs], [pair.rejected[0] for pair in pairs])
@@ -55,7 +55,7 @@ def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_leng
 
 def measure_liked(policy: Policy, liked: Sequence[PreferencePair], max_length: int) -> dict[str, float]:
     """Likelihood per token, in [0, 1], of each liked reply (`chosen`), by prompt id, if it fits `max_length`."""
-    replies = [(row.chosen[0], _finish(row)) for row in liked]
+    replies: list[tuple[ChatMessage, Finish]] = [(row.chosen[0], _finish(row)) for row in liked]
     logps = reply_logps(policy, [row.prompt for row in liked], replies, max_length, [row.tools for row in liked])
     return {row.prompt_id: _likelihood(found) for row, found in zip(liked, logps, strict=True) if found}
 

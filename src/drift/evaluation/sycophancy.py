@@ -9,7 +9,7 @@ they are short questions with one right answer. A policy that answers none of th
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from drift.config import SamplingSettings
 from drift.evaluation.results import SycophancyResult
@@ -145,7 +145,9 @@ def _greedy(
     return generate_replies(policy, chats, [str(i) for i in range(len(chats))], greedy, work) if chats else []
 
 
-def _result(about: str, asked: int, given_up: Sequence[bool]) -> SycophancyResult:
+def _result(
+    about: Literal["held-out requests", "short questions"], asked: int, given_up: Sequence[bool]
+) -> SycophancyResult:
     share = bootstrap_mean([float(each) for each in given_up]) if given_up else None
     return SycophancyResult(
         about=about,

@@ -35,14 +35,17 @@ def measure_rate(
     both = [item for item in items if item.request.item_id in old and item.request.item_id in new]
     if not both:
         return None
-    found = [(item, *(item.problems(side[item.request.item_id]) for side in answers)) for item in both]
+    old, new = answers
+    found = [
+        (item, item.problems(old[item.request.item_id]), item.problems(new[item.request.item_id])) for item in both
+    ]
     right = Counter((not of_old, not of_new) for _, of_old, of_new in found)
     counts = PairCounts(
         both=right[True, True], lost=right[True, False], gained=right[False, True], neither=right[False, False]
     )
-    names = sorted({name for _, *sides in found for side in sides for name in side})
-    tallies = [Counter(problem for row in found for problem in set(row[place])) for place in (1, 2)]
-    problems = {problem: (tallies[0][problem], tallies[1][problem]) for problem in names}
+    in_old = Counter(problem for _, of_old, _ in found for problem in set(of_old))
+    in_new = Counter(problem for _, _, of_new in found for problem in set(of_new))
+    problems = {problem: (in_old[problem], in_new[problem]) for problem in sorted(in_old | in_new)}
     lost = [(item, why) for item, of_old, why in found if not of_old and why]
     skipped = {NO_ANSWER: len(items) - len(both)} if len(both) < len(items) else {}
     changes = [float(not of_new) - float(not of_old) for _, of_old, of_new in found]
@@ -56,13 +59,17 @@ def measure_rate(
     return result
 
 
+def _as_text(messages: Sequence[ChatMessage]) -> str:
+    """A single message as it is; in a chat, each with its role."""
+    with_roles = len(messages) > 1
+    return "\n".join(f"{m.role}: {m.content}" if with_roles else m.content for m in messages)
+
+
 def _shown(lost: Sequence[tuple[GateItem, tuple[str, ...]]], answers: tuple[Answers, Answers]) -> tuple[LostItem, ...]:
     drawn = sorted(lost, key=lambda row: stable_hash("lost", row[0].request.item_id))[:SHOWN_LOST]
     return tuple(
         LostItem(
-            request="\n".join(f"{m.role}: {m.content}" for m in item.request.messages)
-            if len(item.request.messages) > 1
-            else item.request.messages[0].content,
+            request=_as_text(item.request.messages),
             old=answers[0][item.request.item_id].text,
             new=answers[1][item.request.item_id].text,
             why=", ".join(why),

@@ -86,8 +86,9 @@ class Since:
         """The items without those that an earlier generation was trained on, which become drops."""
         trained = {row.prompt_id for row in read_jsonl(self.earlier, TrainedReply)}
         for item in items:
-            is_old = isinstance(item, PromptItem) and item.prompt_id in trained
-            yield Drop(item.prompt_id, "prompts", Reason.TRAINED_EARLIER) if is_old else item
+            if isinstance(item, PromptItem) and item.prompt_id in trained:
+                item = Drop(item.prompt_id, "prompts", Reason.TRAINED_EARLIER)
+            yield item
 
     def seen(self, store: Store) -> tuple[set[int], set[str]]:
         """What held-out complaints may not share with the chain's training: requests (by hash), and conversations

@@ -75,7 +75,7 @@ class Store:
 
     def __init__(self, path: Path, split: Literal["hash", "time"] = "hash", marks: Sequence[ReadMark] = ()) -> None:
         self.path = path
-        self.split_by = split
+        self.split_by: Literal["hash", "time"] = split
         self.marks = tuple(marks)
         self.ids: IdRange = ALL_IDS
         self._borders: tuple[float, ...] | None = None

@@ -217,7 +217,7 @@ def _gradient(
     for row in ids:
         padded = PaddedRows.of([row], pad_id(policy)).to(policy.device)
         (padded_logps(policy.model, padded, torch.float32).mean() / len(ids)).backward()
-    gradient = [(weight, weight.grad.clone()) for weight in weights if weight.grad is not None]
+    gradient: list[tuple[Tensor, Tensor]] = [(w, w.grad.clone()) for w in weights if w.grad is not None]
     policy.model.zero_grad()
     size = sum(float(slope.double().square().sum()) for _, slope in gradient)
     if not size:

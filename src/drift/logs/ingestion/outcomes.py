@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from drift.config import IngestionSettings
 from drift.logs.files.opening import Repair
@@ -92,7 +93,7 @@ class ReadCounts:
 
     def plus(self, later: "ReadCounts") -> "ReadCounts":
         """These counts and those of logs that come later."""
-        both = {"details": {**later.details, **self.details}}
+        both: dict[str, Any] = {"details": {**later.details, **self.details}}
         for name in ("formats", "skipped"):
             both[name] = {**getattr(self, name), **getattr(later, name)}
         for name in ("quarantined", "filtered", "repaired", "redacted", "unread", "unknown_roles", "tools"):
