@@ -11,7 +11,7 @@ from drift.gate.ordinary import OrdinaryMeasure, OrdinaryReply
 from drift.gate.paired import design_effect, mean_change
 from drift.gate.results import GuardResult, LostItem, PairCounts
 from drift.gate.verdict import amount_result, levels_of, rate_result
-from drift.records import Completion, stable_hash
+from drift.records import ChatMessage, Completion, stable_hash
 
 SHOWN_LOST = 5
 """Requests that NEW lost which the page shows, drawn by hash."""
