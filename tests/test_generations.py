@@ -77,6 +77,7 @@ def conversations(file: Path, row: type = PromptItem) -> set[str]:
     return {each.conversation_id for each in read_jsonl(file, row)}
 
 
+@pytest.mark.slow
 def test_three_generations(chain):
     """One chain, from the first run to a user who wants to be forgotten."""
     rows = [complaint(n) for n in range(40)]

@@ -149,6 +149,7 @@ def test_a_wrong_setting_of_the_users_is_named(users, told):
         arms_of(settings(arms={"a": {"deployment": {"world": "instructions", "users": users}}}))
 
 
+@pytest.mark.slow
 def test_a_comparison_in_the_instructions_world_tells_truth_by_part_and_what_it_gained_over_the_base(tmp_path):
     """A policy of the first world answers in the instructions world: never right, but all of it is measured."""
     users = {"thanks": 1.0, "kinds": ["max_words", "sentences"], "two_constraints": 0.0, "three_constraints": 0.0}

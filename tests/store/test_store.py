@@ -323,7 +323,7 @@ def test_what_is_no_damage_is_not_called_so(store, monkeypatch):
         list(store.conversations())
     assert "Ingest" not in str(told.value)
     full = duckdb.IOException("Could not write file: No space left on device")
-    monkeypatch.setattr("drift.store.store.duckdb.connect", raising(full))
+    monkeypatch.setattr("drift.store.store.open_tables", raising(full))
     with pytest.raises(DriftError, match="the disk is full"):
         list(store.conversations())
 
@@ -341,7 +341,7 @@ def raising(error: Exception):
         def sql(self, *_, **__):
             raise error
 
-    return lambda **_: Connection()
+    return lambda *_: Connection()
 
 
 def test_a_store_of_another_format_is_not_read(store):
