@@ -318,12 +318,12 @@ def test_damaged_files_are_named(store):
 def test_what_is_no_damage_is_not_called_so(store, monkeypatch):
     """The remedy for damage is to ingest all logs again."""
     store.add([chat("a")])
-    monkeypatch.setattr("drift.store.store.MEMORY_LIMIT", "1B")
+    monkeypatch.setattr("drift.store.queries.MEMORY_LIMIT", "1B")
     with pytest.raises(DriftError, match="TMPDIR") as told:
         list(store.conversations())
     assert "Ingest" not in str(told.value)
     full = duckdb.IOException("Could not write file: No space left on device")
-    monkeypatch.setattr("drift.store.store.open_tables", raising(full))
+    monkeypatch.setattr("drift.store.queries.open_tables", raising(full))
     with pytest.raises(DriftError, match="the disk is full"):
         list(store.conversations())
 

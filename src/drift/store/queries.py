@@ -1,11 +1,16 @@
-"""The longer queries over the Parquet files of a store, and how a query is limited to a range of ids."""
+"""Queries over the Parquet files of a store: the longer ones, how one is limited to a range of ids, and how it runs."""
 
 import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import pyarrow as pa
 
-from drift.errors import DataError, DriftError
+from drift.disk import open_tables
+from drift.errors import DataError, DriftError, disk_trouble
 
 MEMORY_LIMIT = "400MB"
 _SCAN = re.compile(r"read_parquet\(\$files[^)]*\)")
@@ -43,7 +48,20 @@ def of_range(query: str, end: str | None) -> str:
     return _SCAN.sub(rf"(SELECT * FROM \g<0> WHERE {ids})", query)
 
 
-def unreadable(store: Path, error: duckdb.Error, spill: str) -> DriftError:
+def stream(
+    store: Path, query: str, files: Sequence[str], size: int, values: Mapping[str, Any]
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a query over these files, `size` at a time. Raises DataError or DriftError, which names the store."""
+    if not files:
+        return
+    with tempfile.TemporaryDirectory(prefix="drift-duckdb-") as spill, open_tables(MEMORY_LIMIT, spill) as connection:
+        try:
+            yield from connection.sql(query, params={"files": files, **values}).to_arrow_reader(size)
+        except duckdb.Error as error:
+            raise disk_trouble(error) or _unreadable(store, error, spill) from None
+
+
+def _unreadable(store: Path, error: duckdb.Error, spill: str) -> DriftError:
     """The error of a query. `spill`: the folder for what did not fit into memory."""
     problem = str(error).splitlines()[0]
     if isinstance(error, duckdb.OutOfMemoryException):

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import duckdb
 import pyarrow as pa
 
-from drift.disk import open_tables
-from drift.errors import DataError, disk_trouble
+from drift.errors import DataError
 from drift.records import (
     Conversation,
     FeedbackLabel,
@@ -28,7 +26,7 @@ from drift.rundir.fingerprints import code_version
 from drift.store.folder import Folder, is_store
 from drift.store.forget import forget_in, withdraw_from
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
-from drift.store.queries import GROUPS_OF_USERS, MEMORY_LIMIT, NEWEST, UNKNOWN_LABELS, WINNERS, of_range, unreadable
+from drift.store.queries import GROUPS_OF_USERS, NEWEST, UNKNOWN_LABELS, WINNERS, of_range, stream
 from drift.store.reviews import Reviews
 from drift.store.rows import (
     ALL_IDS,
@@ -380,20 +378,10 @@ class Store:
             yield from batch.to_pylist()
 
     def _batches(self, query: str, files: Iterable[str], size: int, **values: Any) -> Iterator[pa.RecordBatch]:
-        paths = [str(self.path / file) for file in files]
-        if not paths:
-            return
         if self.ids != ALL_IDS:
             query, values = of_range(query, self.ids[1]), {**values, "first_id": self.ids[0]}
             values |= {} if self.ids[1] is None else {"end_id": self.ids[1]}
-        with (
-            tempfile.TemporaryDirectory(prefix="drift-duckdb-") as spill,
-            open_tables(MEMORY_LIMIT, spill) as connection,
-        ):
-            try:
-                yield from connection.sql(query, params={"files": paths, **values}).to_arrow_reader(size)
-            except duckdb.Error as error:
-                raise disk_trouble(error) or unreadable(self.path, error, spill) from None
+        yield from stream(self.path, query, [str(self.path / file) for file in files], size, values)
 
     def _hash(self, query: str, files: Iterable[str]) -> str:
         digest = hashlib.sha256()
