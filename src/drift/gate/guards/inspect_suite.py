@@ -22,8 +22,8 @@ _WORDS: Mapping[str, float] = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 def check_installed(name: str) -> None:
     """Raises PrerequisiteError without the extra `gate`."""
     try:
-        import inspect_ai  # noqa: F401
-        import inspect_evals  # noqa: F401
+        import inspect_ai  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import inspect_evals  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise PrerequisiteError(
             f"--suite {name}: {error.name} is missing; install it: pip install 'drift-training[gate]'"
@@ -35,8 +35,8 @@ def sample_scores(task: Any, source: str, folder: Path, limit: int) -> dict[str,
 
     `task`: a name of inspect-ai, or a Task. Raises DataError if inspect-ai cannot finish it.
     """
-    from inspect_ai import eval as run_task
-    from inspect_ai.log import list_eval_logs, read_eval_log
+    from inspect_ai import eval as run_task  # pyright: ignore[reportMissingImports]
+    from inspect_ai.log import list_eval_logs, read_eval_log  # pyright: ignore[reportMissingImports]
 
     logs = [read_eval_log(info) for info in list_eval_logs(str(folder))] if folder.is_dir() else []
     done = [log for log in logs if log.status == "success" and log.eval.config.limit == limit]
@@ -66,7 +66,7 @@ def score_value(value: object) -> float | None:
 
 
 def _model(source: str) -> Any:
-    from inspect_ai.model import get_model
+    from inspect_ai.model import get_model  # pyright: ignore[reportMissingImports]
 
     if source.startswith(("http://", "https://")):
         server = endpoint_settings(source)
