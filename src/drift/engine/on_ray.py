@@ -38,7 +38,7 @@ class OnRay:
     def __init__(self, address: str, retries: int = 3) -> None:
         """Raises PrerequisiteError if ray is not installed or no cluster answers."""
         try:
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]
         except ModuleNotFoundError:
             raise PrerequisiteError(
                 f"cluster.address {address}: ray is not installed: pip install 'drift-training[ray]'"
@@ -105,11 +105,11 @@ class OnRay:
             raise PrerequisiteError(problem)
 
     def _on_all(self, nodes: Sequence[dict[str, Any]], folder: Path) -> list[Sight]:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        from ray.util import scheduling_strategies  # pyright: ignore[reportMissingImports]
 
         tasks = []
         for node in nodes:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            there = scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = self._task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
             tasks.append(
                 task.remote(self._folder, partial(look, folder), f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}")
