@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from drift.policy.model import load_policy
 from drift.records import PreferencePair, read_jsonl
 from drift.run import run_config
 from drift.rundir import RunDir, load_run
+from drift.statistics import Share
 from drift.store import Store, first_store
 
 IDS = torch.tensor([[5, 60, 7, 80, 9, 100, 11, 120]])
@@ -315,7 +317,25 @@ def test_what_was_forgotten_is_said(adapter_run, tmp_path):
     shutil.rmtree(run / "store")
     gone = read_facts_of(view)
     assert (gone.origins, gone.withdrawn) == (None, None)
-    assert "the store of this run is gone" in render_card(gone, True, None)
+    card = render_card(gone, True, None)
+    assert "the store of this run is gone" in card
+    assert "Languages of the conversations it learned from: not known." in card
+
+
+def test_a_comparison_stands_in_the_card_once(facts):
+    """In a chain the verdict's comparison is also the first of the two with earlier generations."""
+    share = Share(0.5, 0.4, 0.6)
+    before, base, after = (SimpleNamespace(name=name) for name in ("generation 1", "base", "iteration 2"))
+    compared = tuple(
+        SimpleNamespace(measure="utility", first=first, before=share, last=after, after=share, gain=share)
+        for first in (before, base)
+    )
+    chain = replace(facts, verdict=replace(facts.verdict, measured=compared[0]), compared=compared)
+    rows = render_card(chain, True, None).splitlines()
+    assert [row.split("|")[2].split(":")[0].strip() for row in rows if row.startswith("| utility |")] == [
+        "generation 1",
+        "base",
+    ]
 
 
 def test_the_gate_is_in_the_card_without_its_requests(adapter_run, facts, tmp_path):

@@ -113,6 +113,14 @@ def test_small_policies_of_equal_weights(tmp_path, tiny_policy):
     assert printed["left_out"] == [*all_but("arithmetic"), "target"]
     assert printed["seen_in_training"] is None
     assert Path(printed["report"]).is_file()
+    assert "are the same model" in result.stderr
+
+
+def test_a_missing_model_is_named_before_what_it_lacks(tmp_path, tiny_policy):
+    """Not "name a store": that would send the user the wrong way, and a dry run would find nothing wrong."""
+    for new, old in ((tmp_path / "gone", tiny_policy), (tiny_policy, tmp_path / "gone")):
+        with pytest.raises(PrerequisiteError, match="gone"):
+            run_gate(settings(tmp_path / "out", str(new), str(old), without=()), None, True, print)
 
 
 def test_more_items_after_a_verdict_are_a_second_look(tmp_path, serve, said):

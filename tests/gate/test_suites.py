@@ -52,6 +52,8 @@ def test_a_row_may_be_a_conversation(tmp_path):
     [
         ({"prompt": "a"}, "exactly one of number, exact, contains, regex, json"),
         ({"prompt": "a", "number": 1, "exact": "1"}, "exactly one of"),
+        ({"prompt": "a", "contains": []}, "the check is empty"),
+        ({"prompt": "a", "exact": None}, "the check is empty"),
         ({"number": 1}, "give either prompt or messages"),
         (
             {"prompt": "a", "messages": [{"role": "user", "content": "b"}], "number": 1},

@@ -40,6 +40,7 @@ def run_gate(
     `tell` gets the cost before anything is asked. Raises a DriftError of one line for what cannot be measured.
     """
     started = time.monotonic()
+    old, new = AskedModel(settings.against, settings), AskedModel(settings.new, settings)  # reports a missing model
     plan = plan_gate(settings, truth)
     for line in plan.lines(settings):
         tell(line)
@@ -48,7 +49,6 @@ def run_gate(
     settings.out.mkdir(parents=True, exist_ok=True)
     lock = take_lock(settings.out, "--out DIR")
     try:
-        old, new = AskedModel(settings.against, settings), AskedModel(settings.new, settings)
         answers = _answers(old, plan, settings), _answers(new, plan, settings)
         result = _decide(settings, plan, (old, new), answers, truth)
         result = result.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
@@ -91,6 +91,8 @@ def _decide(
     if not tests:
         raise ConfigError("nothing to measure: every guard and the target are left out.")
     old, new = sides
+    if old.identity == new.identity:
+        report_note(f"{settings.new} and {settings.against} are the same model: nothing can be better or worse")
     look = _look(settings, (old.identity, new.identity))
     guards = _guards(settings, plan, sides, answers, look, tests)
     target = _target(settings, plan, answers, truth, look, tests) if plan.complaints else None

@@ -47,6 +47,10 @@ class SuiteRow(PublicRow):
         named = self.model_fields_set & {"number", "exact", "contains", "regex", "value"}
         if len(named) != 1:
             raise ValueError(f"give exactly one of {', '.join(CHECKS)}")
+        parts = self.contains if isinstance(self.contains, tuple) else (self.contains,)
+        asked = (self.number, self.exact, self.regex, *parts)
+        if named != {"value"} and not any(part not in (None, "") for part in asked):
+            raise ValueError("the check is empty: every answer would be right, or none")
         if self.regex is not None:
             try:
                 re.compile(self.regex)
