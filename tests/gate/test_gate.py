@@ -13,6 +13,8 @@ from drift.gate.guards import GUARDS
 from drift.gate.plan import GateSettings, plan_gate
 from drift.gate.results import read_gate
 from drift.gate.run import run_gate
+from drift.records import Conversation, FeedbackLabel, Message
+from drift.store import Store
 
 NO_STORE = ("perplexity", "kl")
 FORM = ("form", "length", "lists")
@@ -171,6 +173,26 @@ def test_a_missing_model_is_one_error(tmp_path):
     chosen = settings(tmp_path / "o", str(tmp_path / "no"), str(tmp_path / "no"), without=all_but("arithmetic"))
     with pytest.raises(PrerequisiteError, match="no such folder"):
         run_gate(chosen, None, False, lambda line: None)
+
+
+def test_a_store_that_cannot_judge_is_said_before_anybody_is_asked(tmp_path, serve, said):
+    """The way out is the gate's own: a run's settings do not help here."""
+    server = serve(lambda path, body, number: said.chat("4"))
+    store = Store(tmp_path / "store")
+    talk = (Message("user", "2 + 2?"), Message("assistant", "5"), Message("user", "That is wrong."))
+    store.add([Conversation(f"c{i}", "test", f"c{i}", talk, "test") for i in range(20)])
+    store.add_labels(FeedbackLabel(f"c{i}", 1, 2, "DSAT", "judge", "1", p_dsat=0.9) for i in range(20))
+    chosen = settings(
+        tmp_path / "o",
+        f"{server.url}#m",
+        "embedded",
+        without=all_but("arithmetic"),
+        store=store.path,
+        target="feedback",
+    )
+    with pytest.raises(DataError, match=r"--target feedback: .*too few judged replies.*--target none\.$"):
+        run_gate(chosen, None, False, lambda line: None)
+    assert not server.chats()
 
 
 def test_missing_answers_do_not_pass(tmp_path, serve, said, sums_only):

@@ -22,6 +22,7 @@ from drift.records import Counts, Truth, stable_hash
 from drift.report import write_report
 from drift.report.gate import write_gate_page
 from drift.rundir import layout, partial_work
+from drift.scoring.judges import PairJudge
 from drift.store import Store
 
 TARGET = "target"
@@ -49,6 +50,8 @@ def run_gate(
     settings.out.mkdir(parents=True, exist_ok=True)
     lock = take_lock(settings.out, "--out DIR")
     try:
+        if plan.complaints and settings.target_by == "feedback":
+            _feedback_judge(settings, plan)  # before the models are asked: it may be too poor to judge
         answers = _answers(old, plan, settings), _answers(new, plan, settings)
         result = _decide(settings, plan, (old, new), answers, truth)
         result = result.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
@@ -186,13 +189,23 @@ def _target(
         assert truth is not None, "plan_gate refuses an oracle without a truth"
         outcomes, skipped = true_outcomes(plan.complaints, old, new, truth)
     else:
-        judge = plan.judge
-        if judge is None:
-            assert plan.store is not None, "plan_gate refuses the feedback reward without a store"
-            folder = settings.out / f"feedback-reward-{stable_hash(settings.against, plan.store.label_hash())[:8]}"
-            judge = feedback_judge(settings.against, plan.store, folder, settings.dtype, settings.seed)
+        judge = plan.judge or _feedback_judge(settings, plan)
         outcomes, skipped = judged_outcomes(plan.complaints, old, new, judge)
     return target_result(settings.target_by, outcomes, skipped, (old, new), look, tests)
+
+
+def _feedback_judge(settings: GateSettings, plan: GatePlan) -> PairJudge:
+    """Kept in the gate's folder. Raises DataError, with the gate's own ways out, if the store's labels cannot judge."""
+    assert plan.store is not None, "plan_gate refuses the feedback reward without a store"
+    folder = settings.out / f"feedback-reward-{stable_hash(settings.against, plan.store.label_hash())[:8]}"
+    try:
+        return feedback_judge(settings.against, plan.store, folder, settings.dtype, settings.seed)
+    except DataError as error:
+        problem = str(error).split(" Label more chats")[0]
+        raise DataError(
+            f"--target feedback: {problem} Name --judge URL#MODEL or --reward-model DIR, or gate without a target: "
+            "--target none."
+        ) from None
 
 
 # stop.rule: gate

@@ -132,7 +132,8 @@ def explain(result: GuardResult) -> str:
     name, _, _, change, margin = amounts(result)
     if result.verdict == "blind" and result.counts:
         right = result.counts.both + result.counts.lost
-        return f"{name}: OLD gets {right} of {result.items} right: this guard cannot see a loss"
+        cause = "too few items to" if right == result.items else "this guard cannot"
+        return f"{name}: OLD gets {right} of {result.items} right: {cause} see a loss"
     said = f"{name}: change {change}, margin {margin}: {result.verdict}"
     if result.note or result.verdict != "undecided":
         return f"{said}; {result.note}" if result.note else said
