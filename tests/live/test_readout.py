@@ -308,3 +308,14 @@ def test_a_labeller_that_errs_differently_on_two_models(deployment: Deployment, 
     assert (comparison.verdict, comparison.own_errors) == ("unclear", True)
     assert comparison.difference.low < 0 < comparison.difference.high
     assert any("the labeller errs differently on the two models" in caveat for caveat in comparison.caveats)
+
+
+@pytest.mark.parametrize("first", ["mA", "mB"])
+def test_models_without_times_come_by_name_whatever_the_store_read_first(deployment: Deployment, first: str):
+    """Their order says which one is compared with the other, and so which way the difference points."""
+    for model in (first, {"mA": "mB", "mB": "mA"}[first]):
+        for number in range(30):
+            deployment.chat(model, None, ["DSAT" if model == "mB" and number < 20 else "NEUTRAL"])
+    readout = read_live(deployment.store())
+    assert [model.name for model in readout.models] == ["mA", "mB"]
+    assert [(each.against, each.model) for each in readout.comparisons] == [("mA", "mB")]

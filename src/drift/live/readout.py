@@ -62,8 +62,8 @@ def _in_order(judged: Judged) -> dict[str, list[JudgedReply]]:
 
     def place(name: str) -> tuple[bool, float, float, str]:
         seconds = [reply.second for reply in groups[name] if reply.second is not None]
-        begins, ends = (min(seconds), max(seconds)) if seconds else (float("inf"), 0.0)
-        return name == judged.unnamed, begins // DAY, ends // DAY, name
+        begins, ends = (min(seconds) // DAY, max(seconds) // DAY) if seconds else (float("inf"), 0.0)
+        return name == judged.unnamed, begins, ends, name
 
     return {name: groups[name] for name in sorted(groups, key=place)}
 
