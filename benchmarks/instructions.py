@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--part", choices=("validation", "test"), default="validation")
+    parser.add_argument("--one-constraint", action="store_true", help="ask for one constraint at a time")
+    parser.add_argument("--top-p", type=float, default=SamplingSettings().top_p)
     parser.add_argument("--max-new-tokens", type=int, default=160)
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
@@ -40,9 +42,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     policy = load_policy(args.model, PolicySettings(model=args.model, dtype=args.dtype))
-    sampling = SamplingSettings(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
+    sampling = SamplingSettings(temperature=args.temperature, top_p=args.top_p, max_new_tokens=args.max_new_tokens)
+    users = UserSettings(two_constraints=0.0, three_constraints=0.0) if args.one_constraint else UserSettings()
     started = time.process_time()
-    prompts = heldout_prompts(args.part, args.requests)
+    prompts = heldout_prompts(args.part, args.requests, users.mix)
     found = heldout_truth(policy, prompts, args.seed, sampling)
     summary = summarize([truth for _, truth in found])
     for prompt, (reply, truth) in list(zip(prompts, found, strict=True))[: args.show]:
@@ -53,20 +56,24 @@ def main() -> None:
         "part": args.part,
         "temperature": args.temperature,
         "max_new_tokens": args.max_new_tokens,
+        "top_p": args.top_p,
+        "one_constraint": args.one_constraint,
         "seed": args.seed,
         **asdict(summary),
         "cpu_seconds": round(time.process_time() - started, 1),
     }
     if args.chats:
-        result["chats"] = _chat(policy, args.chats, args.seed, sampling, args.out)
+        result["chats"] = _chat(policy, args.chats, args.seed, sampling, users, args.out)
     if args.json:
         sys.stdout.write(json.dumps(result) + "\n")
     else:
         _table(result)
 
 
-def _chat(policy: Policy, replies: int, seed: int, sampling: SamplingSettings, out: Path | None) -> dict[str, int]:
-    chats = deploy_policy(policy, replies, seed, sampling, UserSettings())
+def _chat(
+    policy: Policy, replies: int, seed: int, sampling: SamplingSettings, users: UserSettings, out: Path | None
+) -> dict[str, int]:
+    chats = deploy_policy(policy, replies, seed, sampling, users)
     with tempfile.TemporaryDirectory() as scratch:
         write_logs(chats, (out or Path(scratch)) / "logs", "policy")
     said = Counter(reaction.label for chat in chats for reaction in chat.reactions)

@@ -59,16 +59,16 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     which: dict[str, Any] = {**since, **Defence.of(cfg.defence, store)}
     prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train", **which)
     heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts, **since)
+    liked = run.stage(
+        layout.HELDOUT_LIKED, find_heldout_liked, store=store, min_p_sat=cfg.warm_start.min_p_sat,
+        settings=cfg.labels, prompts=prompts, thinking=cfg.policy.thinking, **since,
+    )  # fmt: skip
     base = base_model(cfg, run)
     _pin_base(run, base, parent)
     start = parent.policy if parent else base
     if cfg.recipe.own_majority:
         prompts = _believed(cfg, run, start, prompts, cfg.recipe.own_majority)
     warm = _warm_start(cfg, run, store, start, prompts, since)
-    liked = run.stage(
-        layout.HELDOUT_LIKED, find_heldout_liked, store=store, min_p_sat=cfg.warm_start.min_p_sat,
-        settings=cfg.labels, thinking=cfg.policy.thinking, **since,
-    )  # fmt: skip
     held_out = _probes(cfg, run, warm, heldout), liked
 
     def evaluated(folder: str, policy: Path | str) -> Path:

@@ -54,6 +54,9 @@ def test_a_row_may_be_a_conversation(tmp_path):
         ({"prompt": "a", "number": 1, "exact": "1"}, "exactly one of"),
         ({"prompt": "a", "contains": []}, "the check is empty"),
         ({"prompt": "a", "exact": None}, "the check is empty"),
+        ({"prompt": "a", "number": float("nan")}, "number nan: no answer is equal to it"),
+        ({"prompt": "a", "json": {"x": [float("nan")]}}, "NaN is no JSON"),
+        ({"messages": [{"role": "assistant", "content": "a"}], "number": 1}, "the last message is the user's"),
         ({"number": 1}, "give either prompt or messages"),
         (
             {"prompt": "a", "messages": [{"role": "user", "content": "b"}], "number": 1},
@@ -73,3 +76,10 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path, row, message):
 def test_an_empty_suite_is_an_error(tmp_path):
     with pytest.raises(DataError, match="holds no rows"):
         read_suite(suite(tmp_path / "mine.jsonl", ""))
+
+
+def test_an_item_that_repeats_another_one_is_named(tmp_path):
+    """Two equal items would count as two observations."""
+    rows = [{"prompt": "2 + 2?", "number": 4}, {"prompt": "2 + 3?", "number": 5}, {"prompt": "2 + 2?", "exact": "4"}]
+    with pytest.raises(DataError, match=r"mine.jsonl: item 3 asks the same as item 1"):
+        read_suite(suite(tmp_path / "mine.jsonl", *rows))

@@ -1,11 +1,13 @@
 """What the models' runs were trained on is not asked; a chain with a missing run is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from drift.errors import DataError
-from drift.gate.plan import run_of, trained_requests
+from drift.errors import ConfigError, DataError
+from drift.gate.guards import GUARDS
+from drift.gate.plan import GateSettings, plan_gate, run_of, trained_requests
 from drift.records import ChatMessage, Counts, PreferencePair, PromptItem, write_jsonl
 from drift.rundir import RunDir, layout
 
@@ -50,3 +52,28 @@ def test_a_missing_run_of_the_chain_is_one_error(tmp_path):
     second = make_run(tmp_path / "2", "a", tmp_path / "gone", 2)
     with pytest.raises(DataError, match="1 earlier run of its chain cannot be found, so what they were trained on"):
         trained_requests((str(second), "embedded"))
+
+
+def test_items_of_a_suite_that_were_trained_on_are_left_out_and_counted(tmp_path):
+    run = make_run(tmp_path / "1", "What is  2 + 2?")
+    rows = [{"prompt": "what is 2 + 2?", "number": 4}, {"prompt": "What is 9 + 9?", "number": 18}]
+    suite = tmp_path / "sums.jsonl"
+    suite.write_text("\n".join(map(json.dumps, rows)))
+    own = {"target": "none", "without": tuple(GUARDS), "suites": (str(suite),)}
+    settings = GateSettings(str(run), "embedded", tmp_path / "o", **own)
+    plan = plan_gate(settings, None)
+    assert [item.request.messages[-1].content for item in plan.batches["sums"].items] == ["What is 9 + 9?"]
+    assert plan.seen == 1
+    suite.write_text(json.dumps(rows[0]))
+    with pytest.raises(DataError, match=r"a model was trained on every item: use others, or --without sums"):
+        plan_gate(settings, None)
+
+
+def test_a_runs_store_that_is_gone_is_said_with_its_place(tmp_path):
+    """The user named a store once, in the config; "name a store" alone would send them looking for another one."""
+    with RunDir.open(tmp_path / "1", f"store: {tmp_path / 'gone'}\n", 0) as run:
+        run.pin_reading(1, "s", ())
+    without = tuple(name for name in GUARDS if name != "kl")
+    settings = GateSettings(str(tmp_path / "1"), "embedded", tmp_path / "o", target="none", without=without)
+    with pytest.raises(ConfigError, match=f"the store of {tmp_path / '1'} is not at {tmp_path / 'gone'}. Put it back"):
+        plan_gate(settings, None)

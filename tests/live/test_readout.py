@@ -8,9 +8,9 @@ import pytest
 
 from drift.errors import ConfigError, DataError
 from drift.live.readout import read_live
-from drift.records import FeedbackLabel
+from drift.records import Conversation, FeedbackLabel, Message
 from drift.review.queue import build_queue
-from drift.store import Review
+from drift.store import Review, Store
 from live_stores import Deployment, days
 
 WEEK = days(1, 7)
@@ -212,6 +212,13 @@ def test_an_empty_store_and_one_without_labels(deployment: Deployment):
         read_live(deployment.store())
 
 
+def test_where_nobody_reacted_another_labelling_would_find_nothing(tmp_path):
+    store = Store(tmp_path / "store")
+    store.add([Conversation("c", "messages", "c", (Message("user", "hi"), Message("assistant", "hello")), "train")])
+    with pytest.raises(DataError, match="in none of its 1 conversations did a user write another message"):
+        read_live(store)
+
+
 def test_by_tag_and_by_source(deployment: Deployment):
     deployment.chat("a", "2026-03-01", ["DSAT"], tags={"prompt": "short"})
     deployment.chat("a", "2026-03-02", ["SAT"], tags={"prompt": "long"})
@@ -319,3 +326,4 @@ def test_models_without_times_come_by_name_whatever_the_store_read_first(deploym
     readout = read_live(deployment.store())
     assert [model.name for model in readout.models] == ["mA", "mB"]
     assert [(each.against, each.model) for each in readout.comparisons] == [("mA", "mB")]
+    assert any("no time was read from the logs" in note for note in readout.notes)

@@ -70,19 +70,23 @@ def test_judged_replies_are_the_disliked_and_the_liked_ones_under_the_same_limit
 
 
 def test_held_out_liked_replies_answer_no_request_of_the_training_split(tmp_path):
-    """b's request is also one that a liked reply of the training split answers; d nearly repeats a."""
+    """b's request is also one that a liked reply of the training split answers, g's one that a disliked reply answers;
+    d nearly repeats a."""
     store = Store(tmp_path / "store")
     asked = {"a": ("train", "x"), "b": ("stop", "x"), "c": ("test", "y"), "d": ("test", "z"), "e": ("stop", "w")}
+    asked |= {"f": ("train", "v"), "g": ("test", "v")}
     store.add([replace(complaint(about, split), conversation_id=name) for name, (split, about) in asked.items()])
     store.add_labels(
-        FeedbackLabel(name, 1, 2, "SAT", "judge", "1", p_sat=0.4 if name == "e" else 0.9) for name in asked
+        FeedbackLabel(name, 1, 2, "DSAT" if name == "f" else "SAT", "judge", "1", p_sat=0.4 if name == "e" else 0.9)
+        for name in asked
     )
     store.note_repeats([Repeat("d", "a", 0.9)])
-    liked = tmp_path / "liked.jsonl"
-    counts = find_heldout_liked(liked, store, 0.5, LabelSettings())
+    liked, prompts = tmp_path / "liked.jsonl", tmp_path / "prompts.jsonl"
+    find_prompts(prompts, store, LabelSettings(), "train")
+    counts = find_heldout_liked(liked, store, 0.5, LabelSettings(), prompts)
     assert counts == {
         "rows": 1,
-        f"dropped.{Reason.SEEN_IN_TRAINING}": 1,
+        f"dropped.{Reason.SEEN_IN_TRAINING}": 2,
         f"dropped.{Reason.NEAR_DUPLICATE_CONVERSATION}": 1,
     }
     rows = read_jsonl(liked, PreferencePair)

@@ -412,3 +412,10 @@ def test_the_store_of_a_run_is_named_where_its_folder_is_given(tmp_path):
     (tmp_path / "run" / "manifest.json").write_text('{"stages": {}}')
     with pytest.raises(DataError, match=f"is a run, not a store. Its store: --store {inner}"):
         Store(tmp_path / "run")
+    stages = tmp_path / "run" / "base"
+    stages.mkdir()
+    (stages / "manifest.json").write_text('{"stages": {}}')
+    with pytest.raises(DataError, match=f"Its store: --store {inner}"):  # and not RUN/base, which sorts before it
+        Store(tmp_path / "run")
+    with pytest.raises(DataError, match=r"is a run, not a store\. Name its store: --store DIR"):
+        Store(stages)

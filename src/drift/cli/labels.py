@@ -177,7 +177,8 @@ def live(
     ] = None,
     by: Annotated[str, typer.Option(help="What tells deployments apart: model, source, or a tag.")] = "model",
     against: Annotated[
-        str | None, typer.Option(help="Compare every model with this one; default: with the one that began before it.")
+        str | None,
+        typer.Option(help="Compare every model with this one; default: each with the model that began before it."),
     ] = None,
     gold: options.Gold = None,
     labeller: Annotated[
@@ -188,7 +189,7 @@ def live(
 ) -> None:
     """How often are users dissatisfied with each deployed model, and do two models differ? Look as often as you like.
 
-    Exit code 3: users are surely more dissatisfied with a later model.
+    Exit code 0: no later model is surely worse, 3: users are surely more dissatisfied with one (docs/production.md).
 
     Example: drift live --store stores/mine --logs 'logs/today/*.jsonl'
     """

@@ -17,7 +17,6 @@ import orjson
 
 from drift.errors import ConfigError, DataError, DriftError, NothingToTrainOn, PrerequisiteError, disk_trouble
 from drift.progress import report_progress
-from drift.records import json_of
 from drift.records.jsonl import parsed
 from drift.rundir import Journal
 
@@ -133,8 +132,3 @@ def name_of(piece: object) -> str:
     if isinstance(piece, tuple):
         piece = piece[-1]
     return str(getattr(piece, "name", None) or f"piece {piece}")[:300]
-
-
-def plan_of(*parts: object) -> str:
-    """A plan's text out of anything that `json_of` writes."""
-    return json_of(parts).decode()

@@ -1,7 +1,7 @@
 """What a guard asks: items from an endless, seeded stream, without the requests that a model was trained on."""
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from drift.errors import ConfigError
@@ -59,13 +59,18 @@ def draw_items(name: str, draw: Draw, count: int, seed: int, trained: Collection
             raise ConfigError(f"guard {name}: only {len(items)} different items exist, not {count}: lower --items.")
         drawn = draw(random.Random(f"{seed} {name} {number}"), number)
         if drawn.messages not in items:
-            if any(plain_request(message.content) in trained for message in drawn.messages if message.role == "user"):
+            if was_trained(drawn.messages, trained):
                 seen += 1
             else:
                 request = EvalRequest(f"{name}/{seed}/{number}", drawn.messages)
                 items[drawn.messages] = GateItem(request, drawn.problems, drawn.group)
         number += 1
     return Drawn(tuple(items.values()), seen)
+
+
+def was_trained(messages: Sequence[ChatMessage], trained: Collection[str]) -> bool:
+    """Whether a user's message of the chat is among the requests that a model was trained on (`plain_request`)."""
+    return any(plain_request(message.content) in trained for message in messages if message.role == "user")
 
 
 def plain_request(text: str) -> str:

@@ -12,7 +12,7 @@ from drift.evals.pairwise.heldout import from_run, from_store
 from drift.evals.replies import assumed_text
 from drift.gate.guards import GUARDS, OF_FORM, OF_STORE
 from drift.gate.guards.inspect_suite import PREFIX, check_installed
-from drift.gate.items import GateItem, draw_items, plain_request
+from drift.gate.items import GateItem, draw_items, plain_request, was_trained
 from drift.gate.ordinary import OrdinaryReply, ordinary_replies
 from drift.gate.suites import MAX_NEW_TOKENS, read_suite
 from drift.gate.target import HeldOutRequest, complaints_of, complaints_of_truth, judge_estimate
@@ -147,7 +147,8 @@ def plan_gate(settings: GateSettings, truth: Truth | None) -> GatePlan:
     store = _store(settings)
     ordinary: tuple[OrdinaryReply, ...] = ()
     if any(name in guards for name in OF_STORE):
-        ordinary = tuple(ordinary_replies(_needed(store, "perplexity and kl", OF_STORE), settings.items))
+        needed = _needed(store, settings.new, "perplexity and kl", OF_STORE)
+        ordinary = tuple(ordinary_replies(needed, settings.items))
     judge = None
     if settings.judge or settings.reward_model:
         judge = make_judge(settings.judge, settings.reward_model, settings.out, settings.dtype, settings.pricing)
@@ -200,7 +201,12 @@ def _batches(
     for name in guards:
         guard = GUARDS.get(name)
         if name in suites:
-            batches[name] = Questions(name, tuple(read_suite(suites[name])), MAX_NEW_TOKENS)
+            rows = read_suite(suites[name])
+            fresh = tuple(item for item in rows if not was_trained(item.request.messages, trained))
+            if not fresh:
+                raise DataError(f"{suites[name]}: a model was trained on every item: use others, or --without {name}.")
+            batches[name] = Questions(name, fresh, MAX_NEW_TOKENS)
+            seen += len(rows) - len(fresh)
         elif guard is not None and guard.draw is not None:
             drawn = draw_items(name, guard.draw, settings.items, settings.seed, trained)
             batches[name] = Questions(name, drawn.items, guard.max_new_tokens)
@@ -209,7 +215,7 @@ def _batches(
 
 
 def _store(settings: GateSettings) -> Store | None:
-    """The store that the user names, else that of NEW's run; with the splits of the run."""
+    """The store that the user names, else that of NEW's run; with the splits of the run. None if neither is there."""
     run = run_of(settings.new)
     if run is None:
         return Store(settings.store) if settings.store else None
@@ -220,13 +226,20 @@ def _store(settings: GateSettings) -> Store | None:
     return Store(found, split, view.state.read) if found else None
 
 
-def _needed(store: Store | None, what: str, names: Sequence[str]) -> Store:
+def _needed(store: Store | None, new: str, what: str, names: Sequence[str]) -> Store:
     if store is None:
         raise ConfigError(
-            f"{what} need conversations: name a store with --store DIR, or leave them out: "
+            f"{what} need conversations: {_gone(new)}name a store with --store DIR, or leave them out: "
             f"{' '.join(f'--without {name}' for name in names)}."
         )
     return store
+
+
+def _gone(new: str) -> str:
+    """If the model belongs to a run, that the run's store is not where it was; a relative path counts from here."""
+    run = run_of(new)
+    folders = load_run(run).store_folders if run else []
+    return f"the store of {run} is not at {folders[0].absolute()}. Put it back, " if folders else ""
 
 
 def _complaints(settings: GateSettings, store: Store | None, truth: Truth | None) -> list[HeldOutRequest]:

@@ -6,6 +6,7 @@ A line: {"prompt": TEXT} or {"messages": [{"role", "content"}, ...]}, and exactl
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from pydantic import Field, JsonValue, model_validator
 
+from drift.errors import DataError
 from drift.evals.files import PublicRow, read_rows
 from drift.evals.replies import EvalRequest
 from drift.gate.guards.answers import only_number
@@ -44,6 +46,8 @@ class SuiteRow(PublicRow):
     def _is_checkable(self) -> "SuiteRow":
         if (self.prompt is None) == (not self.messages):
             raise ValueError("give either prompt or messages")
+        if self.messages and self.messages[-1].role != "user":
+            raise ValueError("the last message is the user's: the model answers it")
         named = self.model_fields_set & {"number", "exact", "contains", "regex", "value"}
         if len(named) != 1:
             raise ValueError(f"give exactly one of {', '.join(CHECKS)}")
@@ -51,6 +55,10 @@ class SuiteRow(PublicRow):
         asked = (self.number, self.exact, self.regex, *parts)
         if named != {"value"} and not any(part not in (None, "") for part in asked):
             raise ValueError("the check is empty: every answer would be right, or none")
+        if self.number is not None and not math.isfinite(self.number):
+            raise ValueError(f"number {self.number}: no answer is equal to it")
+        if has_nan(self.value):
+            raise ValueError("json: NaN is no JSON, and no answer is equal to it")
         if self.regex is not None:
             try:
                 re.compile(self.regex)
@@ -59,12 +67,23 @@ class SuiteRow(PublicRow):
         return self
 
 
+def has_nan(value: JsonValue) -> bool:
+    """Whether NaN or an infinite number stands anywhere in it; Python's reader of JSON accepts them."""
+    if isinstance(value, dict | list):
+        return any(map(has_nan, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and not math.isfinite(value)
+
+
 def read_suite(path: Path) -> list[GateItem]:
-    """Raises DataError naming file:line of a line that cannot be used."""
-    items = []
+    """Raises DataError naming file:line of a line that cannot be used, and the item that repeats another one: it would
+    count twice."""
+    items: list[GateItem] = []
+    seen: dict[tuple[ChatMessage, ...], int] = {}
     for number, row in enumerate(read_rows(path, SuiteRow), 1):
         messages = tuple(ChatMessage(m.role, m.content) for m in row.messages)  # pyright: ignore[reportArgumentType]
         messages = messages or (ChatMessage("user", row.prompt or ""),)
+        if (first := seen.setdefault(messages, number)) != number:
+            raise DataError(f"{path}: item {number} asks the same as item {first}, and would count twice: remove one.")
         items.append(GateItem(EvalRequest(f"{path.stem}/{row.item_id or number}/{number}", messages), _check(row)))
     return items
 

@@ -30,7 +30,8 @@ def as_text(readout: Readout) -> Iterator[str]:
         share = model.rate or model.labelled
         days = f", {model.first_day} to {model.last_day}" if model.first_day else ""
         kind = "dissatisfied" if model.rate else "labelled DSAT"
-        size = f"{model.judged} judged of {model.replies} replies, {model.users} users{days}"
+        users = f"{model.users} user{'s' * (model.users != 1)}"
+        size = f"{model.judged} judged of {model.replies} replies, {users}{days}"
         yield f"{model.name}: {kind} {percent(share)} ({size})"
     for comparison in readout.comparisons:
         yield f"{comparison.words} ({_basis(comparison)})"

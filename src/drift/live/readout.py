@@ -150,12 +150,18 @@ def _notes(
         )
     if [model.name for model in models] == [judged.unnamed]:
         notes.append(
-            "the logs name no model, so all replies count as one: ingest them with --map model=COLUMN, or use --by TAG."
+            "the logs name no model, so all replies count as one: in rows of messages it is the key model, in a table "
+            "what its --map calls model. Or use --by TAG."
         )
     elif nameless := next((model for model in models if model.name == judged.unnamed), None):
         notes.append(f"{nameless.judged} judged replies have {judged.unnamed.strip('()')} and are compared with none.")
     if sums["without_time"]:
         notes.append(f"{sums['without_time']} of {sums['judged']} judged replies have no time, so they are in no day.")
+    if sums["without_time"] == sums["judged"]:
+        notes.append(
+            "no time was read from the logs: in rows of messages it is the key timestamp, in a table what its --map "
+            "calls time. `drift ingest` names the keys that it leaves unread."
+        )
     if sums["unlabelled"] and labeller is None:
         notes.append(f"{sums['unlabelled']} replies that a user reacted to have no label yet: `drift label`.")
     if sums["judged"] < FEW:

@@ -91,7 +91,8 @@ def read_judged(store: Store, by: str = "model", labeller: str | None = None) ->
         _add(judged, conversation, of_conversation, _group(conversation, by) or unnamed)
     for _ in stream:  # labels after the last conversation
         pass
-    _check_labels(store, known, joined, versions, labeller)
+    reactions = sum(coverage.unlabelled for coverage in judged.coverage.values())
+    _check_labels(store, known, joined, reactions, versions, labeller)
     if set(judged.coverage) == {unnamed} and by not in ("model", "source"):
         there = ", ".join(sorted(tags)) or "none"
         raise DataError(
@@ -162,8 +163,9 @@ def _add(judged: Judged, conversation: Conversation, labels: list[FeedbackLabel]
 
 
 def _check_labels(
-    store: Store, known: int, joined: int, versions: dict[str, Counter[str]], labeller: str | None
+    store: Store, known: int, joined: int, reactions: int, versions: dict[str, Counter[str]], labeller: str | None
 ) -> None:
+    """`reactions`: messages of users after a reply that have no label."""
     if known and not joined:
         raise DataError(
             f"{store.path}: this store has lost its conversations: none is left of {known} labels. Put its folder "
@@ -171,6 +173,11 @@ def _check_labels(
         )
     if not known:
         store.require_conversations()
+        if not reactions:
+            raise DataError(
+                f"{store.path}: in none of its {store.size()} conversations did a user write another message after a "
+                "reply, so nothing says whether users are dissatisfied. Ingest chats that go on."
+            )
         named = f"no label by {labeller}" if labeller else "no label yet"
         command = "drift label" if labeller in (None, "embedded") else f"drift label --labeller {labeller}"
         raise DataError(f"{store.path}: holds {named}. Run `{command} --store {store.path}` first.")

@@ -206,17 +206,18 @@ def find_heldout_liked(
     store: Store,
     min_p_sat: float,
     settings: LabelSettings,
+    prompts: Path,
     thinking: Thinking = "off",
     since: Since | None = None,
 ) -> Counts:
     """Write the liked replies of the held-out splits, as `find_liked_replies` does those of the training split.
 
-    Dropped are requests that a liked or a disliked reply of the training split answers, or that an earlier generation
-    was trained on, and conversations that nearly repeat another one: the policy may have been trained on them.
+    Dropped are requests that are also in `prompts`, that a liked reply of the training split answers, or that an
+    earlier generation was trained on, and conversations that nearly repeat another one: the policy may have been
+    trained on them.
     """
     include, repeats = frozenset(settings.include), _repeats(store)
-    disliked = prompt_items(store.labelled("train"), settings.min_p_dsat, label_reliability(store, settings), repeats)
-    of_train = chain(disliked, liked_items(store.labelled("train"), min_p_sat, repeats))
+    of_train = chain(read_jsonl(prompts, PromptItem), liked_items(store.labelled("train"), min_p_sat, repeats))
     trained = {int(stable_hash(row.prompt), 16) for row in of_train if isinstance(row, PromptItem)}
     if since is not None:
         requests, near = since.seen(store)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from drift.disk import atomic_write, move_file, take_lock
@@ -57,10 +58,10 @@ class Folder:
         try:
             return StoreManifest.model_validate_json(file.read_bytes())
         except ValidationError as error:
-            if inside := stores_in(self.path):
-                raise DataError(
-                    f"{self.path}: this folder is a run, not a store. Its store: --store {inside[0]}."
-                ) from None
+            if not _has_salt(file):
+                inside = stores_in(self.path)
+                remedy = f"Its store: --store {inside[0]}" if inside else "Name its store: --store DIR"
+                raise DataError(f"{self.path}: this folder is a run, not a store. {remedy}.") from None
             raise DataError(
                 f"{file}: not a manifest that this version reads: {first_problem(error)}. Name another: --store DIR."
             ) from None
@@ -141,8 +142,17 @@ def _is_leftover(entry: Path) -> bool:
 
 
 def stores_in(folder: Path) -> list[Path]:
-    """The stores in a folder of stores, or in a run's folder."""
-    return sorted(file.parent for pattern in ("*/", "store/*/") for file in folder.glob(pattern + _MANIFEST))
+    """The stores in a folder of stores, or in a run's folder, whose stages have manifests too."""
+    files = (file for pattern in ("*/", "store/*/") for file in folder.glob(pattern + _MANIFEST))
+    return sorted(file.parent for file in files if _has_salt(file))
+
+
+def _has_salt(manifest: Path) -> bool:
+    """Whether a manifest is one of a store. A damaged one is: its own error says what is wrong with it."""
+    try:
+        return "salt" in orjson.loads(manifest.read_bytes())
+    except orjson.JSONDecodeError:
+        return True
 
 
 def is_store(folder: Path) -> bool:
