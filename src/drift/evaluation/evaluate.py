@@ -91,6 +91,8 @@ def _headline(evaluation: Evaluation) -> Counts:
         counts["finished"] = round(replies.finished, 4)
         counts["median_tokens"] = replies.median_tokens
         counts["repetition"] = round(replies.repetition, 4)
+    if evaluation.liked:
+        counts["liked_likelihood"] = round(sum(evaluation.liked.values()) / len(evaluation.liked), 4)
     if (contradicted := evaluation.sycophancy) is not None and contradicted.share is not None:
         counts["given_up"] = round(contradicted.share, 4)
     return counts

@@ -95,7 +95,9 @@ def _words(names: tuple[str, str], kind: Kind, tone: Tone, true: Share, *, is_co
     rates = "the rate of dissatisfied users" if is_corrected else "the rate of replies labelled DSAT"
     size = f"{_points(true.value)} points [{_points(true.low)}, {_points(true.high)}]"
     if kind == "periods":
-        change = {"worse": "higher", "better": "lower", "unclear": "not clearly different"}[tone]
+        if tone == "unclear":
+            return f"{rates} in the period of {model} is not clearly different from that in {against}'s period: {size}"
+        change = "higher" if tone == "worse" else "lower"
         return f"{rates} is {change} in the period of {model} than in that of {against}: {size}"
     if tone == "unclear":
         return f"it is not known whether users are more or less dissatisfied with {model} than with {against}: {size}"
