@@ -4,13 +4,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
-from drift.config import Settings
+from drift.config import PolicySettings, Settings
 from drift.errors import ConfigError, DataError
-from drift.experiments.compare.cell import logs_run_of, require_all_iterations, shared_run_of, store_of
+from drift.evaluation.results import Evaluation, SampleResult, write_evaluation
+from drift.experiments.compare.cell import (
+    logs_run_of,
+    require_all_iterations,
+    shared_run_of,
+    store_of,
+    truth_of_other_kinds,
+)
+from drift.experiments.compare.measures import measure_distance, with_other_kinds
 from drift.experiments.compare.run import run_comparison, tune, with_rates
 from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, load_comparison, merge
+from drift.policy.chat import encode_completion, encode_prompt
+from drift.policy.model import load_policy, source_of
+from drift.records import ChatMessage, Reason
+from drift.sandbox.instructions.constraints import KINDS
+from drift.sandbox.instructions.users import UserSettings
 from drift.statistics import bootstrap_runs
 
 SMALL = {
@@ -149,6 +163,54 @@ def test_a_wrong_setting_of_the_users_is_named(users, told):
         arms_of(settings(arms={"a": {"deployment": {"world": "instructions", "users": users}}}))
 
 
+@pytest.mark.parametrize(
+    ("deployment", "told"),
+    [
+        ({"world": "instructions"}, "other_kinds: these users ask for every kind of constraint"),
+        ({}, "other_kinds: the world first has no kinds of requests; set 0."),
+    ],
+)
+def test_other_kinds_of_requests_need_users_who_do_not_ask_for_them(deployment, told):
+    (arm,) = arms_of(settings(shared={"deployment": deployment}, arms={"a": {}}, differences=[]))
+    (cell,) = cells_of([arm], (1,), ("embedded",), "test", other_kinds=3)
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        truth_of_other_kinds(cell)
+
+
+def test_users_with_other_kinds_ask_for_what_is_left():
+    others = set(with_other_kinds(UserSettings(kinds=("max_words", "shorter"))).kinds)
+    assert others == {name for name, kind in KINDS.items() if not kind.relative} - {"max_words"}
+
+
+def test_the_distance_of_a_policy_from_its_base_is_the_mean_log_ratio_of_its_own_replies(tmp_path):
+    """Against torch's plain forward: two replies, one of which is empty and does not count."""
+    policy, base = (source_of(name) for name in ("embedded", "embedded-2"))
+    prompt = (ChatMessage("user", "spell cat"),)
+    samples = (SampleResult(prompt=prompt, completion="c a t"), SampleResult(prompt=prompt, completion=""))
+    write_evaluation(tmp_path / "evaluation.json", Evaluation(samples=samples))
+
+    def distance(of, against):
+        out = tmp_path / "distance.json"
+        counts = measure_distance(out, of, against, tmp_path / "evaluation.json", PolicySettings(model="embedded"), 256)
+        assert counts["replies"] == 1
+        (nats,) = json.loads(out.read_text())["each"]
+        return nats
+
+    def plain(model):
+        loaded = load_policy(model, PolicySettings(model="embedded"))
+        completion = encode_completion(loaded.chat, prompt, ChatMessage("assistant", "c a t"), "length")
+        start = encode_prompt(loaded.chat, prompt, 200)
+        assert not isinstance(start, Reason)
+        ids = torch.tensor([[*start.ids, *completion]], device=loaded.device)
+        with torch.no_grad():
+            logps = loaded.model(ids).logits[0].float().log_softmax(-1)[len(start.ids) - 1 : -1]
+        return logps.gather(1, ids[0, len(start.ids) :, None]).mean().item()
+
+    assert distance(policy, policy) == 0.0
+    assert distance(policy, base) == pytest.approx(plain(policy) - plain(base), abs=2e-4)
+    assert distance(base, policy) == pytest.approx(-distance(policy, base))
+
+
 @pytest.mark.slow
 def test_a_comparison_in_the_instructions_world_tells_truth_by_part_and_what_it_gained_over_the_base(tmp_path):
     """A policy of the first world answers in the instructions world: never right, but all of it is measured."""
@@ -161,7 +223,8 @@ def test_a_comparison_in_the_instructions_world_tells_truth_by_part_and_what_it_
         "recipe": {"pairs": 8, "guided_share": 0.0},
     }
     config = tmp_path / "c.yaml"
-    config.write_text(yaml.safe_dump({**SMALL, "shared": shared, "arms": {"drift": {}}, "differences": []}))
+    comparison = {**SMALL, "shared": shared, "arms": {"drift": {}}, "differences": [], "other_kinds": 5}
+    config.write_text(yaml.safe_dump(comparison))
     done = run_comparison(config, tmp_path / "out")
     result = done.comparison.arms["drift"]
     assert set(result.parts) == {
@@ -174,7 +237,16 @@ def test_a_comparison_in_the_instructions_world_tells_truth_by_part_and_what_it_
     text = (tmp_path / "out/results.md").read_text()
     assert "| right: max_words |" in text
     assert "over the base, T 0.7" in text
-    assert "What the truth is made of" in (tmp_path / "out/report.html").read_text()
+    assert result.distance
+    assert result.distance[1] <= result.distance[0] <= result.distance[2]
+    assert set(result.other_kinds_over_base) == {"0.7"}
+    kinds = {part for part in result.other_kinds if part.startswith("right: ")}
+    assert kinds
+    assert not kinds & {"right: max_words", "right: sentences"}
+    assert "| other kinds of requests over the base, T 0.7 |" in text
+    page = (tmp_path / "out/report.html").read_text()
+    assert "What the truth is made of" in page
+    assert "Kinds that no user in the logs asks for." in page
 
 
 def test_a_cell_reads_the_store_of_the_logs_as_they_are_with_the_split_that_it_names(tmp_path):

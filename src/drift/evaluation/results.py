@@ -118,6 +118,12 @@ class PairImprovement(Result):
     pairs: int = Field(ge=1)
 
 
+class Distance(Result):
+    """distance.json: for each of some replies of a policy, log(policy / base) in nats per token."""
+
+    each: tuple[float, ...]
+
+
 class GuidanceTrial(Result):
     """guidance.json: the same prompts answered guided and unguided, and the share of guided prompts that follows.
 

@@ -14,6 +14,7 @@
         iteration-1/ ...             completions, the feedback reward, scores, judgements, unlearned prompts, pairs,
                                      improvement, reference, policy, metrics, evaluation
         policy/                      the policy to use
+        compared/                    `drift compare`: what it measures beside the last iteration's evaluation
         .work/                       stages that are under way
 
 Every folder with stages in it has a manifest.json.
@@ -50,6 +51,11 @@ FUNNEL = "data/funnel.json"
 BASE_MODEL = "base/model"
 BASE, LIKED_START, WARM_START, HELDOUT_REPLIES = "base", "liked-start", "warm-start", "heldout"
 GENERATION_0 = "generation-0"
+COMPARED = "compared"
+
+# In the folder of what a comparison measures; the base has its own.
+OTHER_KINDS = "other_kinds.json"
+DISTANCE = "distance.json"
 
 # In a guidance folder, beside completions and scores.
 TRIAL_PROMPTS = "trial_prompts.jsonl"

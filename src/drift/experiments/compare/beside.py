@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from drift.evaluation.results import Evaluation, ReplyStatistics, UtilityResult, read_evaluation
+from drift.evaluation.results import Distance, Evaluation, ReplyStatistics, UtilityResult, read_evaluation
 from drift.experiments.compare.settings import Cell
 from drift.experiments.simulation import sandbox_truth
 from drift.records import Completion, PromptItem, read_jsonl
 from drift.report.comparison.results import Three
 from drift.rundir import layout
 from drift.rundir.manifest import read_manifest
-from drift.statistics import bootstrap_runs
+from drift.statistics import bootstrap_mean, bootstrap_runs
 
 READING_SCORERS = ("self", "hindsight", "feedback", "reward_model")
 """Scorers that read each reply once with a model of this machine."""
@@ -29,6 +29,8 @@ def against_base(cells: Sequence[Cell], folder: Path) -> dict[str, Any]:
         ),
         "parts": _parts([(_coolest(base), _coolest(last)) for base, last in runs]),
         **_of_replies([(base.replies, last.replies) for base, last in runs]),
+        "distance": _distance(cells, folder),
+        **_other_kinds(cells, folder),
     }
 
 
@@ -91,6 +93,35 @@ def _over_base(runs: Sequence[tuple[Evaluation, Evaluation]]) -> dict[str, Three
     return differences
 
 
+def _distance(cells: Sequence[Cell], folder: Path) -> Three | None:
+    """Over the replies of all runs."""
+    each = [
+        nats
+        for cell in cells
+        for nats in Distance.model_validate_json(
+            (cell.folder(folder) / layout.COMPARED / layout.DISTANCE).read_bytes()
+        ).each
+    ]
+    share = bootstrap_mean(each) if each else None
+    return (round(share.value, 4), round(share.low, 4), round(share.high, 4)) if share else None
+
+
+def _other_kinds(cells: Sequence[Cell], folder: Path) -> dict[str, Any]:
+    if not cells[0].other_kinds:
+        return {}
+    runs = [
+        (
+            _read(cell, folder, layout.BASE, layout.OTHER_KINDS),
+            _read(cell, folder, layout.COMPARED, layout.OTHER_KINDS),
+        )
+        for cell in cells
+    ]
+    return {
+        "other_kinds_over_base": _over_base(runs),
+        "other_kinds": _parts([(_coolest(base), _coolest(last)) for base, last in runs]),
+    }
+
+
 def _parts(runs: Sequence[tuple[UtilityResult, UtilityResult]]) -> dict[str, tuple[float, float]]:
     names = [name for name in runs[0][0].parts if all(name in last.parts for _, last in runs)]
     return {
@@ -141,7 +172,11 @@ def _completions(cell: Cell, folder: Path, k: int) -> list[Completion]:
 
 
 def _evaluation(cell: Cell, folder: Path, step: str) -> Evaluation:
-    return read_evaluation(cell.folder(folder) / step / layout.EVALUATION)
+    return _read(cell, folder, step, layout.EVALUATION)
+
+
+def _read(cell: Cell, folder: Path, step: str, name: str) -> Evaluation:
+    return read_evaluation(cell.folder(folder) / step / name)
 
 
 def _last(cell: Cell) -> str:

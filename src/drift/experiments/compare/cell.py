@@ -9,14 +9,15 @@ import shutil
 from pathlib import Path
 
 from drift.config import Config, Settings, dump_config
-from drift.errors import DataError
+from drift.errors import ConfigError, DataError
+from drift.experiments.compare.measures import measure_distance, measure_other_kinds, with_other_kinds
 from drift.experiments.compare.settings import Cell
 from drift.experiments.simulation import sandbox_truth, simulate, world_hash_of
 from drift.loop import drift
 from drift.policy.model import source_of
 from drift.records import Truth, stable_hash
 from drift.run import collect, store_for, with_date
-from drift.rundir import RunDir, layout
+from drift.rundir import RunDir, StageFolder, layout
 from drift.start import base_model, begin
 from drift.store import Store
 
@@ -66,6 +67,7 @@ def make_shared_run(cell: Cell, root: Path) -> None:
     folder = _begun_as_copy(logs_run_of(cell, root), shared_run_of(cell, root))
     with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
         begin(with_date(cell.cfg, run), run, store_of(cell, root), truth_of(cell))
+        _measure_base(cell, run)
 
 
 def run_cell(cell: Cell, root: Path) -> Path:
@@ -77,7 +79,38 @@ def run_cell(cell: Cell, root: Path) -> Path:
     with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
         drift(with_date(cell.cfg, run), run, store_of(cell, root), truth_of(cell))
         require_all_iterations(folder, cell.cfg.iterations)
+        _measure_beside(cell, run)
     return folder
+
+
+def _measure_base(cell: Cell, run: RunDir) -> Path | str:
+    """The base policy, after it was measured on other kinds of requests if the comparison asks for it."""
+    base = base_model(cell.cfg, run)
+    _measure_other_kinds(cell, run.folder(layout.BASE), base)
+    return base
+
+
+def _measure_beside(cell: Cell, run: RunDir) -> None:
+    """What no run measures: how far the last policy is from the base, and what it does with other kinds of requests."""
+    base, last, compared = (
+        _measure_base(cell, run),
+        run.path / layout.iteration(cell.cfg.iterations),
+        run.folder(layout.COMPARED),
+    )
+    compared.stage(
+        layout.DISTANCE, measure_distance, policy=last / layout.POLICY, base=base,
+        evaluation=last / layout.EVALUATION, policy_settings=cell.cfg.policy,
+        max_length=cell.cfg.evaluation.max_length,
+    )  # fmt: skip
+    _measure_other_kinds(cell, compared, last / layout.POLICY)
+
+
+def _measure_other_kinds(cell: Cell, folder: StageFolder, policy: Path | str) -> None:
+    if cell.other_kinds:
+        folder.stage(
+            layout.OTHER_KINDS, measure_other_kinds, policy=policy, truth=truth_of_other_kinds(cell),
+            settings=cell.cfg.evaluation, sampling=cell.cfg.sampling, policy_settings=cell.cfg.policy, seed=cell.seed,
+        )  # fmt: skip
 
 
 def _begun_as_copy(source: Path, folder: Path) -> Path:
@@ -115,6 +148,14 @@ def require_all_iterations(folder: Path, iterations: int) -> None:
 def truth_of(cell: Cell) -> Truth:
     deployment = cell.deployment
     return sandbox_truth(cell.part, cell.cfg.evaluation.max_prompts, deployment.world, deployment.users)
+
+
+def truth_of_other_kinds(cell: Cell) -> Truth:
+    """The held-out requests that no user of the logs makes. Raises ConfigError outside the instructions world."""
+    deployment = cell.deployment
+    if deployment.world != "instructions":
+        raise ConfigError(f"other_kinds: the world {deployment.world} has no kinds of requests; set 0.")
+    return sandbox_truth(cell.part, cell.other_kinds, deployment.world, with_other_kinds(deployment.users))
 
 
 def store_of(cell: Cell, root: Path) -> Store:

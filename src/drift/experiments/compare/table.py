@@ -64,12 +64,16 @@ def _against_base(arms: Mapping[str, "ArmResult"]) -> list[str]:
         "finished",
         "median tokens",
         "repetition",
+        "distance from the base",
+        *(f"other kinds of requests over the base, {_named(t)}" for t in _other_kinds(arms)),
     ]
     lines = [
         "",
         "Base before, last iteration after the arrow. Coverage: share of prompts with a fresh reply that is truly "
         "better than the disliked one, the ceiling of any ranking. Sampled tokens, forwards (replies read by the "
-        "policy or a scorer) and updates are of a whole run, without its warm start and its evaluations.",
+        "policy or a scorer) and updates are of a whole run, without its warm start and its evaluations. Distance: how "
+        "much likelier the last policy finds its own held-out replies than the base does, nats per token, an estimate "
+        "of KL(policy || base).",
     ]
     lines += ["", _row(head), _row(["---"] * len(head))]
     for name, result in arms.items():
@@ -78,14 +82,28 @@ def _against_base(arms: Mapping[str, "ArmResult"]) -> list[str]:
         cells += [", ".join(f"{share:.2f}" for share in result.coverage), f"{result.sampled_tokens:,.0f}"]
         cells += [", ".join(f"{count:,.0f}" for count in result.forwards or ()), f"{sum(result.updates):,}"]
         cells += [_changed(result.finished, "{:.2f}"), _changed(result.median_tokens, "{:g}")]
-        lines.append(_row([*cells, _changed(result.repetition, "{:.3f}")]))
-    parts = next(iter(arms.values())).parts
-    if parts:
-        lines += ["", _row(["what the truth is made of", "base", *arms]), _row(["---"] * (len(arms) + 2))]
+        cells += [_changed(result.repetition, "{:.3f}"), _interval(result.distance) if result.distance else ""]
+        lines.append(_row([*cells, *(_signed(result.other_kinds_over_base[t]) for t in _other_kinds(arms))]))
+    lines += _parts("what the truth is made of", {name: result.parts for name, result in arms.items()})
+    title = "of other kinds of requests, which no user in the logs makes"
+    return lines + _parts(title, {name: result.other_kinds for name, result in arms.items()})
+
+
+def _parts(title: str, arms: Mapping[str, Mapping[str, tuple[float, float]]]) -> list[str]:
+    """A table with a row for each part: the base's share, then each arm's after its last iteration."""
+    parts = next(iter(arms.values()))
+    if not parts:
+        return []
+    lines = ["", _row([title, "base", *arms]), _row(["---"] * (len(arms) + 2))]
     for part, (base, _) in parts.items():
-        after = [f"{result.parts[part][1]:.3f}" if part in result.parts else "" for result in arms.values()]
+        after = [f"{of_arm[part][1]:.3f}" if part in of_arm else "" for of_arm in arms.values()]
         lines.append(_row([part, f"{base:.3f}", *after]))
     return lines
+
+
+def _other_kinds(arms: Mapping[str, "ArmResult"]) -> list[str]:
+    """The temperatures at which every arm was measured on other kinds of requests."""
+    return [t for t in next(iter(arms.values())).over_base if all(t in a.other_kinds_over_base for a in arms.values())]
 
 
 def _changed(values: tuple[float, float] | None, form: str) -> str:

@@ -27,7 +27,9 @@ class ArmResult(Result):
     `sampled_tokens` of fresh replies; `forwards`, replies read by the policy or a model that scores, without and with a
     gradient.
     The base's, then after the last iteration: `parts`, what the truth is made of, by name, at the coolest temperature;
-    `finished`, `median_tokens`, `repetition`, of held-out replies.
+    `finished`, `median_tokens`, `repetition`, of held-out replies. `distance`: how much likelier the last policy finds
+    its own held-out replies than the base does, an estimate of KL(policy || base), nats per token. Of kinds of requests
+    that no user in the logs makes: `other_kinds_over_base` and `other_kinds`, as `over_base` and `parts`.
     """
 
     learning_rate: float
@@ -52,6 +54,9 @@ class ArmResult(Result):
     finished: tuple[float, float] | None = None
     median_tokens: tuple[float, float] | None = None
     repetition: tuple[float, float] | None = None
+    distance: Three | None = None
+    other_kinds_over_base: dict[str, Three] = Field(default_factory=dict)
+    other_kinds: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
 
 class Difference(Result):
