@@ -81,6 +81,25 @@ def test_no_worker_outlives_a_killed_driver(tmp_path: Path):
     assert not worker.exists()
 
 
+def test_each_model_has_a_gpu_of_its_own(two: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A replaced process gets the GPU of the dead one. No GPU is needed for this."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    with two.for_models(threads=1, gpus=2) as engine:
+        assert engine.workers == 2
+        results = [gpu for _, gpu in engine.each(pieces.gpu_of, range(6))]
+    assert set(results) == {"3", "5"}
+
+
+def test_how_many_models_fit(two: Processes):
+    """A model in a process takes its threads; one GPU, or fewer cores than two models need, is one process's work."""
+    for threads, gpus, workers in ((1, 0, 2), (2, 0, 1), (8, 0, 1), (1, 1, 1), (8, 4, 4)):
+        with two.for_models(threads, gpus) as engine:
+            assert engine.workers == workers
+    with Local().for_models(1, 8) as engine:
+        assert engine.workers == 1
+
+
 def test_finished_pieces_are_not_done_again(tmp_path: Path):
     first = in_pieces(pieces.square, [3, 4], Square, tmp_path / "journal", "plan")
     again = in_pieces(pieces.fault, [3, 4], Square, tmp_path / "journal", "plan")  # would fail if it were called
