@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from drift.bench.ingest import write_log
-from drift.config import ClusterSettings, IngestionSettings
+from drift.config import ClusterSettings, IngestionSettings, PolicySettings, RecipeSettings, SamplingSettings
 from drift.engine import current_engine, open_engine
 from drift.errors import DataError, DriftError, PrerequisiteError
 from drift.feedback.label import label_store
 from drift.logs.ingest import ingest
 from drift.pairs.stages import write_pairs
+from drift.policy.model import cpu_threads
+from drift.policy.sampler import sample
+from drift.records import ChatMessage, Counts, PromptItem, write_jsonl
 from drift.store import Store
 from engine import pieces
 from engine.cluster import one_node
@@ -65,6 +68,37 @@ def test_pieces_errors_deaths_and_prompts_out_of_logs(cluster: str, tmp_path: Pa
     expected = prompts_of(log, tmp_path / "here")
     assert found == expected
     assert expected[-1]["rows"] > 10
+
+
+@pytest.mark.slow
+def test_workers_with_models_die_and_sample(cluster: str, tiny_policy: Path, tmp_path: Path):
+    """Actors: what dies is done again, and completions are the bytes of one process."""
+    prompts, recipe = tmp_path / "prompts.jsonl", RecipeSettings(samples=2, guided_share=0.0)
+    asked = ((ChatMessage("user", f"question {n} " + "why " * n),) for n in range(6))
+    write_jsonl(prompts, (PromptItem(f"p{n}", f"c{n}", 1, turns, "train") for n, turns in enumerate(asked)))
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def sampled(out: Path) -> tuple[Counts, bytes]:
+        settings = SamplingSettings(max_new_tokens=8, batch_tokens=256)
+        counts = sample(out, tiny_policy, prompts, settings, recipe, PolicySettings(), 1, 7)
+        return counts, out.read_bytes()
+
+    with cpu_threads(1):
+        expected = sampled(tmp_path / "here.jsonl")
+        with open_engine(ClusterSettings(address=cluster, retries=2), tmp_path) as engine:
+            with engine.for_models(threads=1, gpus=0) as models:
+                assert models.workers == 2
+                again = dict(models.each(pieces.die_once, [(marks, number) for number in range(2)]))
+                assert {number: result.of for number, result in again.items()} == {0: 0, 1: 1}
+                with pytest.raises(DriftError, match="piece 1: its process died 2 times"):
+                    list(models.each(pieces.die, [0, 1]))
+            with (
+                pytest.raises(PrerequisiteError, match="no node of the cluster has the 3 cores"),
+                engine.for_models(3, 0),
+            ):
+                pass
+            assert sampled(tmp_path / "on-ray.jsonl") == expected
 
 
 def test_no_cluster_at_the_address(tmp_path: Path):

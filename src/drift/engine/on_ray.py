@@ -15,10 +15,10 @@ from typing import Any
 
 from drift.engine.engine import Answer, Engine, Local, Piece, Result
 from drift.engine.nodes import Sight, look, trouble_of
-from drift.engine.rounds import Actors, Round, Tasks, do_piece, first_line
+from drift.engine.rounds import Actors, Round, Tasks, do_piece, lines_of
 from drift.errors import PrerequisiteError
 
-_CONNECT_SECONDS = 5.0
+_CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 300.0
 # Ray's shorter keepalive (RAY_grpc_client_keepalive_time_ms) is not set here: where the nodes do not have it too, they
 # close the connection of a piece that runs for longer than a few pings ("too many pings"), and the piece dies.
 
@@ -39,7 +39,7 @@ class OnRay:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise PrerequisiteError(f"cluster.address {address}: {first_line(error)}. {_HOW_TO_START}") from None
+            raise PrerequisiteError(f"cluster.address {address}: {lines_of(error)[0]}. {_HOW_TO_START}") from None
         self._task, self._folder = ray.remote(do_piece), os.getcwd()
 
     @property
@@ -92,21 +92,23 @@ class OnRay:
     def _on_all(self, nodes: Sequence[dict[str, Any]], folder: Path) -> list[Sight]:
         from ray.util import scheduling_strategies  # pyright: ignore[reportMissingImports]
 
-        tasks = []
+        tasks: dict[Any, str] = {}
         for node in nodes:
             there = scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = self._task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-            tasks.append(
-                task.remote(self._folder, partial(look, folder), f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}")
-            )
+            name = f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"
+            tasks[task.remote(self._folder, partial(look, folder), name)] = name
+        _, silent = self._ray.wait(list(tasks), num_returns=len(tasks), timeout=_ANSWER_SECONDS)
+        if silent:
+            raise PrerequisiteError(f"node {tasks[silent[0]]} does not answer for {_ANSWER_SECONDS:g} s. {_ITS_RAY}")
+        return [self._sight(task, name) for task, name in tasks.items()]
+
+    def _sight(self, task: Any, name: str) -> Sight:
         try:
-            answers: list[Answer] = self._ray.get(tasks)
+            found: Answer = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
-            raise PrerequisiteError(
-                f"a node of the cluster cannot run DRIFT: {first_line(error)}. Every node needs the same Python "
-                "environment, with drift-training[ray] in it."
-            ) from None
-        return [found.unwrapped() for found in answers]
+            raise PrerequisiteError(f"node {name} cannot run DRIFT: {lines_of(error)[-1]}. {_ITS_RAY}") from None
+        return found.unwrapped()
 
 
 class _Models(Local):
@@ -119,6 +121,10 @@ class _Models(Local):
         yield from Round(self._ray, self._actors, work, pieces, self._retries).results()
 
 
+_ITS_RAY = (
+    "Every node needs the same Python environment, with drift-training[ray] in it. Mend the node, or take it out of "
+    "the cluster: `ray stop` on it."
+)
 _HOW_TO_START = "Start one with `ray start --head --port 6379`, and give its HOST:PORT (docs/cluster.md)."
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -91,7 +92,7 @@ class _Worker:
     def receive(self) -> Answer | None:
         """The answer; None if the process died."""
         try:
-            return self.pipe.recv()
+            return pickle.loads(self.pipe.recv_bytes())
         except (EOFError, ConnectionResetError):
             return None
 
@@ -116,7 +117,7 @@ def _serve(pipe: Connection, gpu: str | None) -> None:
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             work, piece = pipe.recv()
-            pipe.send(answer(work, piece))
+            pipe.send_bytes(pickle.dumps(answer(work, piece)))  # `send` passes tensors as handles of shared memory
 
 
 def one_thread() -> None:

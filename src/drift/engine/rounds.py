@@ -126,7 +126,7 @@ class Round:
                 counts, most = self._tries, self._retries
             counts[number] += 1
             if counts[number] == most:
-                raise killed(piece, most, first_line(error)) from None
+                raise killed(piece, most, lines_of(error)[0]) from None
         finally:
             self._hands.ended(task, died)
         return None
@@ -168,6 +168,7 @@ def do_piece(folder: str, work: Callable[[Any], Any], piece: Any) -> Answer:
     return answer(work, piece)
 
 
-def first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")[:200]
+def lines_of(error: BaseException) -> list[str]:
+    """The message of an error of Ray, which may be a traceback: at least one line."""
+    lines = [line.strip().rstrip(".")[:200] for line in str(error).splitlines() if line.strip()]
+    return lines or [type(error).__name__]

@@ -9,10 +9,11 @@ import pytest
 
 from drift.config import PolicySettings, RecipeSettings, SamplingSettings
 from drift.engine import Engine, Local, Processes, using_engine
+from drift.engine.engine import name_of
 from drift.errors import PrerequisiteError
+from drift.policy import spread
 from drift.policy.model import cpu_threads
 from drift.policy.sampler import sample
-from drift.policy.samplers import transformers
 from drift.progress import listening
 from drift.records import ChatMessage, Counts, PromptItem, write_jsonl
 
@@ -35,7 +36,7 @@ class TwoModels(Local):
         for number in reversed(range(len(pieces))):
             if len(self.done) == self.limit:
                 raise KeyboardInterrupt
-            self.done.append(pieces[number].name)
+            self.done.append(name_of(pieces[number]))
             yield number, work(pieces[number])
 
     def for_models(self, threads: int, gpus: int) -> AbstractContextManager[Engine]:
@@ -59,7 +60,7 @@ def sampled(tiny_policy: Path, tmp_path: Path) -> Callable[..., tuple[Counts, by
 
 @pytest.fixture(autouse=True)
 def no_policy_is_loaded() -> None:
-    transformers._loaded.cache_clear()
+    spread._load.cache_clear()
 
 
 def test_the_same_bytes(sampled: Callable[..., Any]):
@@ -84,7 +85,7 @@ def test_finished_batches_are_not_sampled_again_by_another_engine(sampled: Calla
 
 def test_other_weights_on_a_worker(sampled: Callable[..., Any], tiny_policy: Path, monkeypatch: pytest.MonkeyPatch):
     """As where a model's name means something else on another node."""
-    monkeypatch.setattr(transformers, "load_policy", lambda *_: load_changed(tiny_policy))
+    monkeypatch.setattr(spread, "load_policy", lambda *_: load_changed(tiny_policy))
     with (
         using_engine(TwoModels()),
         pytest.raises(PrerequisiteError, match=r"a worker loaded other weights \(\w+\) than the run has \(\w+\)"),

@@ -7,17 +7,15 @@ answers one batch after another. Batches and threads are those of one process, a
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
-import torch
-
-from drift.config import PolicySettings, SamplingSettings
-from drift.engine import Engine, current_engine
-from drift.errors import PrerequisiteError
+from drift.config import SamplingSettings
+from drift.engine import Engine
 from drift.policy.decode import Generated, decode_batch, plan_batches
-from drift.policy.model import Policy, cpu_threads, load_policy, read_facts
+from drift.policy.model import Policy, load_policy, read_facts
 from drift.policy.samplers.backend import Batch, Job, SamplingRequest
+from drift.policy.spread import SpreadPolicy, engine_for_models
 
 
 @contextmanager
@@ -25,7 +23,7 @@ def open_backend(job: Job) -> Iterator["LocalBackend | SpreadBackend"]:
     if isinstance(job.policy, Policy):
         yield LocalBackend(job.policy, job.sampling)
         return
-    with current_engine().for_models(torch.get_num_threads(), torch.cuda.device_count()) as engine:
+    with engine_for_models(job.settings) as engine:
         if engine.workers > 1:
             yield SpreadBackend(job, job.policy, engine)
         else:
@@ -62,8 +60,7 @@ class SpreadBackend:
         self.policy_id = self.facts.policy_id
         self.sampling = job.sampling
         self.engine = engine
-        model = PieceModel(str(source), job.settings.model_dump_json(), self.policy_id, torch.get_num_threads())
-        self.work = partial(_answer, model, job.sampling)
+        self.work = partial(_answer, SpreadPolicy.of(source, job.settings, self.policy_id), job.sampling)
 
     def plan(self, requests: Sequence[SamplingRequest]) -> list[list[int]]:
         return _plan(requests, self.sampling)
@@ -78,16 +75,6 @@ class SpreadBackend:
 
 
 @dataclass(frozen=True, slots=True)
-class PieceModel:
-    """The policy that a worker loads: its source, settings (JSON), id, and the CPU threads of one process's run."""
-
-    source: str
-    settings: str
-    policy_id: str
-    threads: int
-
-
-@dataclass(frozen=True, slots=True)
 class SamplePiece:
     """A batch: the ids and the key of each prompt."""
 
@@ -95,23 +82,11 @@ class SamplePiece:
     prompts: Sequence[tuple[tuple[int, ...], str]]
 
 
-def _answer(model: PieceModel, sampling: SamplingSettings, piece: SamplePiece) -> list[Generated]:
+def _answer(spread: SpreadPolicy, sampling: SamplingSettings, piece: SamplePiece) -> list[Generated]:
     """In a worker: one batch."""
-    with cpu_threads(model.threads):  # another number would sum in another order
-        ids, keys = zip(*piece.prompts, strict=True)
-        return decode_batch(_loaded(model), ids, keys, sampling)
-
-
-@lru_cache(maxsize=1)
-def _loaded(model: PieceModel) -> Policy:
-    """The policy, loaded with the first piece. Raises PrerequisiteError if it is another one than the driver's."""
-    policy = load_policy(model.source, PolicySettings.model_validate_json(model.settings))
-    if policy.policy_id != model.policy_id:
-        raise PrerequisiteError(
-            f"{model.source}: a worker loaded other weights ({policy.policy_id}) than the run has "
-            f"({model.policy_id}). Every node needs the same model under this name."
-        )
-    return policy
+    ids, keys = zip(*piece.prompts, strict=True)
+    with spread.loaded() as policy:
+        return decode_batch(policy, ids, keys, sampling)
 
 
 def _plan(requests: Sequence[SamplingRequest], sampling: SamplingSettings) -> list[list[int]]:
