@@ -32,7 +32,6 @@ def head(port: int, folder: str, *options: str) -> list[str]:
         "--head",
         f"--port={port}",
         "--include-dashboard=false",
-        "--ray-client-server-port=0",
         f"--temp-dir={folder}",
         *options,
     )

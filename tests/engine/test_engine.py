@@ -13,6 +13,7 @@ import pytest
 from drift.config import ClusterSettings, Config, dump_config, parse_config
 from drift.engine import Local, Processes, current_engine, in_pieces, open_engine, using_engine
 from drift.errors import ConfigError, DataError, DriftError, PrerequisiteError
+from drift.progress import listening
 from engine import pieces
 from engine.pieces import Square
 
@@ -96,6 +97,12 @@ def test_how_many_models_fit(two: Processes):
     for threads, gpus, workers in ((1, 0, 2), (2, 0, 1), (8, 0, 1), (1, 1, 1), (8, 4, 4)):
         with two.for_models(threads, gpus) as engine:
             assert engine.workers == workers
+    notes = list[str]()
+    with listening(lambda *_: None, notes.append), two.for_models(2, 0), two.for_models(1, 1):
+        assert notes == [
+            "The model works in this process alone, which uses 2 of 2 cores. In a new run, --set threads=1 gives every "
+            "core a process with the model"
+        ]
     with Local().for_models(1, 8) as engine:
         assert engine.workers == 1
 

@@ -3,9 +3,7 @@
 Each test ends with the content that one process makes, or with one line that says what is wrong.
 """
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 
 from drift.bench.ingest import write_log
@@ -89,8 +88,8 @@ def wait_for_pieces(store: Path, count: int, driver: subprocess.Popen[str]) -> N
 
 def kill(process: subprocess.Popen[str]) -> None:
     """SIGKILL to the command itself, which `nsenter` waits for."""
-    (pid,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(pid), signal.SIGKILL)
+    (driver,) = psutil.Process(process.pid).children()
+    driver.kill()
     process.wait()
 
 

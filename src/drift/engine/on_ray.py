@@ -1,6 +1,6 @@
 """Pieces of work on a Ray cluster: tasks that write files on storage that every node sees. Nothing else imports ray.
 
-Ray's object store carries only the pieces and their counts. rounds.py hands the pieces out.
+Ray's object store carries only the pieces and their counts. dispatch.py hands the pieces out.
 """
 
 import logging
@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from drift.engine.dispatch import Actors, Dispatch, Tasks, do_piece, lines_of
 from drift.engine.engine import Answer, Engine, Local, Piece, Result
 from drift.engine.nodes import Sight, look, trouble_of
-from drift.engine.rounds import Actors, Round, Tasks, do_piece, lines_of
 from drift.errors import PrerequisiteError
 
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 300.0
@@ -48,7 +48,7 @@ class OnRay:
         return max(int(self._ray.cluster_resources().get("CPU", 0)), 2)
 
     def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
-        yield from Round(self._ray, Tasks(self._task, 2 * self.workers), work, pieces, self._retries).results()
+        yield from Dispatch(self._ray, Tasks(self._task, 2 * self.workers), work, pieces, self._retries).results()
 
     @contextmanager
     def for_models(self, threads: int, gpus: int) -> Iterator[Engine]:
@@ -118,7 +118,7 @@ class _Models(Local):
         self.workers, self._ray, self._actors, self._retries = actors.count, ray, actors, retries
 
     def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
-        yield from Round(self._ray, self._actors, work, pieces, self._retries).results()
+        yield from Dispatch(self._ray, self._actors, work, pieces, self._retries).results()
 
 
 _ITS_RAY = (

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from drift.engine.engine import Answer, Engine, Local, Piece, Result, answer, killed
+from drift.progress import report_note
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork copies locks of threads (pyarrow, DuckDB) that nobody frees
 
@@ -62,7 +63,13 @@ class Processes:
             visible = names if len(names) == gpus else [str(number) for number in range(gpus)]
             return closing(Processes(retries=self._retries, gpus=visible)) if gpus > 1 else nullcontext(Local())
         models = self.workers // threads
-        return closing(Processes(models, self._retries)) if models > 1 else nullcontext(Local())
+        if models > 1:
+            return closing(Processes(models, self._retries))
+        report_note(
+            f"The model works in this process alone, which uses {threads} of {self.workers} cores. In a new run, "
+            "--set threads=1 gives every core a process with the model"
+        )
+        return nullcontext(Local())
 
     def close(self) -> None:
         while self._idle:

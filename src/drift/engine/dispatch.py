@@ -68,7 +68,7 @@ class Actors:
             self._ray.kill(actor)
 
 
-class Round:
+class Dispatch:
     """One call of `each`: what waits, what is started, and what died."""
 
     def __init__(self, ray: Any, hands: Tasks | Actors, work: Any, pieces: Sequence[Any], retries: int) -> None:
