@@ -50,3 +50,13 @@ def die_once(marked: tuple[Path, int]) -> Square:
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return square(number)
+
+
+def gpu_of(number: int) -> str | None:
+    """The GPUs that the process of this piece sees. The process dies with the first try of piece 0."""
+    marked = Path(os.environ["MARK"])
+    if number == 0 and not marked.exists():
+        marked.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.3)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -13,6 +13,7 @@ import pytest
 from drift.config import ClusterSettings, Config, dump_config, parse_config
 from drift.engine import Local, Processes, current_engine, in_pieces, open_engine, using_engine
 from drift.errors import ConfigError, DataError, DriftError, PrerequisiteError
+from drift.progress import listening
 from engine import pieces
 from engine.pieces import Square
 
@@ -79,6 +80,31 @@ def test_no_worker_outlives_a_killed_driver(tmp_path: Path):
     while worker.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not worker.exists()
+
+
+def test_each_model_has_a_gpu_of_its_own(two: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A replaced process gets the GPU of the dead one. No GPU is needed for this."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    with two.for_models(threads=1, gpus=2) as engine:
+        assert engine.workers == 2
+        results = [gpu for _, gpu in engine.each(pieces.gpu_of, range(6))]
+    assert set(results) == {"3", "5"}
+
+
+def test_how_many_models_fit(two: Processes):
+    """A model in a process takes its threads; one GPU, or fewer cores than two models need, is one process's work."""
+    for threads, gpus, workers in ((1, 0, 2), (2, 0, 1), (8, 0, 1), (1, 1, 1), (8, 4, 4)):
+        with two.for_models(threads, gpus) as engine:
+            assert engine.workers == workers
+    notes = list[str]()
+    with listening(lambda *_: None, notes.append), two.for_models(2, 0), two.for_models(1, 1):
+        assert notes == [
+            "The model works in this process alone, which uses 2 of 2 cores. In a new run, --set threads=1 gives every "
+            "core a process with the model"
+        ]
+    with Local().for_models(1, 8) as engine:
+        assert engine.workers == 1
 
 
 def test_finished_pieces_are_not_done_again(tmp_path: Path):

@@ -1,67 +1,52 @@
 """The engine on a real Ray cluster of one node, with its own ports and folder. Skips if ray is not installed."""
 
 import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from drift.config import ClusterSettings
+from drift.bench.ingest import write_log
+from drift.config import ClusterSettings, IngestionSettings, PolicySettings, RecipeSettings, SamplingSettings
 from drift.engine import current_engine, open_engine
 from drift.errors import DataError, DriftError, PrerequisiteError
+from drift.feedback.label import label_store
 from drift.logs.ingest import ingest
+from drift.pairs.stages import write_pairs
+from drift.policy.model import cpu_threads
+from drift.policy.sampler import sample
+from drift.records import ChatMessage, Counts, PromptItem, write_jsonl
 from drift.store import Store
 from engine import pieces
+from engine.cluster import one_node
 
 pytest.importorskip("ray", reason="ray is not installed: pip install 'drift-training[ray]'")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster with two CPUs; its folder has a short name, for the names of its sockets."""
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="dr-", dir="/tmp") as folder:
-        command = [
-            *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}"),
-            *("--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"),
-            "--object-store-memory=80000000",
-        ]
-        env = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "RAY_memory_monitor_refresh_ms": "0",  # it kills workers at 95 % of the machine, whoever uses it
-        }
-        head = subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
-        try:
-            assert head.stdout is not None
-            output: list[str] = []
-            started = any("Ray runtime started" in (output.append(line) or line) for line in head.stdout)
-            assert started, "".join(output)
-            yield f"127.0.0.1:{port}"
-        finally:
-            head.terminate()
-            try:
-                head.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(head.pid, signal.SIGKILL)
+    with one_node() as address:
+        yield address
+
+
+def prompts_of(log: Path, folder: Path) -> tuple[Any, ...]:
+    """Everything that `drift pairs LOG` makes."""
+    store, prompts = Store(folder / "store"), folder / "prompts.jsonl"
+    ingest([log], store, settings=IngestionSettings(near_duplicates=True))
+    labelled, written = label_store(store), write_pairs(store, prompts, 0.5)
+    near = (store.path / "near_duplicates.jsonl").read_bytes()
+    return store.content_hash(), store.label_hash(), near, prompts.read_bytes(), labelled, written.prompt_counts
 
 
 @pytest.mark.slow
-def test_pieces_errors_deaths_and_a_whole_ingestion(cluster: str, tmp_path: Path):
+def test_pieces_errors_deaths_and_prompts_out_of_logs(cluster: str, tmp_path: Path):
     """One test, because a cluster takes seconds to start and to connect to."""
+    log = tmp_path / "log.jsonl"
+    write_log(log, 300, seed=1)
+    Store(tmp_path / "here" / "store").add([])  # one salt for both stores: the users' keys depend on it
+    shutil.copytree(tmp_path / "here", tmp_path / "on-ray")
     with open_engine(ClusterSettings(address=cluster, retries=2), tmp_path) as engine:
         assert current_engine() is engine
         assert engine.workers == 2
@@ -78,18 +63,42 @@ def test_pieces_errors_deaths_and_a_whole_ingestion(cluster: str, tmp_path: Path
         assert {number: result.of for number, result in again.items()} == {0: 0, 1: 1}
         with pytest.raises(DriftError, match="piece 1: its process died 2 times"):
             list(engine.each(pieces.die, [0, 1]))
-        log = tmp_path / "chats.jsonl"
-        log.write_text(
-            "".join(
-                f'{{"id": "{n}", "messages": [{{"role": "user", "content": "{n}+1?"}}, '
-                f'{{"role": "assistant", "content": "{n + 1}"}}]}}\n'
-                for n in range(50)
-            )
-        )
-        ingest([log], Store(tmp_path / "on-ray"))
+        found = prompts_of(log, tmp_path / "on-ray")
         assert not list(tmp_path.glob(".drift-nodes-*"))
-    ingest([log], Store(tmp_path / "here"))
-    assert Store(tmp_path / "on-ray").content_hash() == Store(tmp_path / "here").content_hash()
+    expected = prompts_of(log, tmp_path / "here")
+    assert found == expected
+    assert expected[-1]["rows"] > 10
+
+
+@pytest.mark.slow
+def test_workers_with_models_die_and_sample(cluster: str, tiny_policy: Path, tmp_path: Path):
+    """Actors: what dies is done again, and completions are the bytes of one process."""
+    prompts, recipe = tmp_path / "prompts.jsonl", RecipeSettings(samples=2, guided_share=0.0)
+    asked = ((ChatMessage("user", f"question {n} " + "why " * n),) for n in range(6))
+    write_jsonl(prompts, (PromptItem(f"p{n}", f"c{n}", 1, turns, "train") for n, turns in enumerate(asked)))
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def sampled(out: Path) -> tuple[Counts, bytes]:
+        settings = SamplingSettings(max_new_tokens=8, batch_tokens=256)
+        counts = sample(out, tiny_policy, prompts, settings, recipe, PolicySettings(), 1, 7)
+        return counts, out.read_bytes()
+
+    with cpu_threads(1):
+        expected = sampled(tmp_path / "here.jsonl")
+        with open_engine(ClusterSettings(address=cluster, retries=2), tmp_path) as engine:
+            with engine.for_models(threads=1, gpus=0) as models:
+                assert models.workers == 2
+                again = dict(models.each(pieces.die_once, [(marks, number) for number in range(2)]))
+                assert {number: result.of for number, result in again.items()} == {0: 0, 1: 1}
+                with pytest.raises(DriftError, match="piece 1: its process died 2 times"):
+                    list(models.each(pieces.die, [0, 1]))
+            with (
+                pytest.raises(PrerequisiteError, match="no node of the cluster has the 3 cores"),
+                engine.for_models(3, 0),
+            ):
+                pass
+            assert sampled(tmp_path / "on-ray.jsonl") == expected
 
 
 def test_no_cluster_at_the_address(tmp_path: Path):

@@ -30,8 +30,9 @@ class ClusterSettings(Settings):
     continue on a cluster.
 
     `address`: null works in this process; `local` in one process per core of this machine; HOST:PORT on the Ray
-    cluster there, whose nodes all see the store and the run folder under the same path. `retries`: a piece of work
-    whose process dies so many times ends the command with an error that names it.
+    cluster there, whose nodes all see the store and the run folder under the same path. Models work in a process for
+    each GPU, else for each `threads` cores. `retries`: a piece of work whose process dies so many times ends the
+    command with an error that names it.
     """
 
     address: Annotated[str | None, AfterValidator(known_address)] = None

@@ -7,7 +7,7 @@ key of a stage depends on it, and a run may begin on a laptop and continue on a 
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,13 @@ class Engine(Protocol):
         """
         ...
 
+    def for_models(self, threads: int, gpus: int) -> AbstractContextManager["Engine"]:
+        """An engine whose workers each have room for a model: a GPU, else `threads` cores.
+
+        Its workers keep what they load until the block ends, and end with it. `gpus`: of this machine.
+        """
+        ...
+
 
 class Local:
     """This process, one piece after another."""
@@ -48,6 +55,9 @@ class Local:
     def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
         for number, piece in enumerate(pieces):
             yield number, work(piece)
+
+    def for_models(self, threads: int, gpus: int) -> AbstractContextManager[Engine]:
+        return nullcontext(self)
 
 
 _THIS_PROCESS = Local()

@@ -2,14 +2,16 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from drift.engine.engine import Answer, Piece, Result, answer, killed
+from drift.engine.engine import Answer, Engine, Local, Piece, Result, answer, killed
+from drift.progress import report_note
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork copies locks of threads (pyarrow, DuckDB) that nobody frees
 
@@ -20,11 +22,12 @@ class Processes:
     A process that dies is replaced, and its piece is done again, `retries` times in all.
     """
 
-    def __init__(self, workers: int | None = None, retries: int = 3) -> None:
-        """`workers`: by default as many as the process may use cores."""
-        self.workers = workers or len(os.sched_getaffinity(0))
+    def __init__(self, workers: int | None = None, retries: int = 3, gpus: Sequence[str] = ()) -> None:
+        """`workers`: by default as many as the process may use cores. `gpus`: one worker for each of them instead."""
+        self.workers = len(gpus) or workers or len(os.sched_getaffinity(0))
         self._retries = retries
         self._idle: list[_Worker] = []
+        self._gpus = list(gpus)  # without a worker
 
     def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
         waiting, tries = deque(range(len(pieces))), Counter[int]()
@@ -32,7 +35,7 @@ class Processes:
         try:
             while waiting or busy:
                 while waiting and len(busy) < self.workers:
-                    worker = self._idle.pop() if self._idle else _Worker()
+                    worker = self._idle.pop() if self._idle else _Worker(self._gpus.pop() if self._gpus else None)
                     number = waiting.popleft()
                     busy[worker.pipe] = (number, worker)
                     worker.send(work, pieces[number])
@@ -45,24 +48,47 @@ class Processes:
                         yield number, received.unwrapped()
                         continue
                     tries[number] += 1
+                    why = self._ended(worker)
                     if tries[number] == self._retries:
-                        raise killed(pieces[number], tries[number], worker.end())
+                        raise killed(pieces[number], tries[number], why)
                     waiting.appendleft(number)
         finally:  # after an error, nobody waits for what is still running
             for _, worker in busy.values():
                 worker.kill()
+                self._ended(worker)
+
+    def for_models(self, threads: int, gpus: int) -> AbstractContextManager[Engine]:
+        if gpus:
+            names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+            visible = names if len(names) == gpus else [str(number) for number in range(gpus)]
+            return closing(Processes(retries=self._retries, gpus=visible)) if gpus > 1 else nullcontext(Local())
+        models = self.workers // threads
+        if models > 1:
+            return closing(Processes(models, self._retries))
+        report_note(
+            f"The model works in this process alone, which uses {threads} of {self.workers} cores. In a new run, "
+            "--set threads=1 gives every core a process with the model"
+        )
+        return nullcontext(Local())
 
     def close(self) -> None:
         while self._idle:
             self._idle.pop().kill()
 
+    def _ended(self, worker: "_Worker") -> str:
+        """Why the process ended. Its GPU is free."""
+        if worker.gpu is not None:
+            self._gpus.append(worker.gpu)
+        return worker.end()
+
 
 class _Worker:
     """One process and the pipe to it. The process ends when the pipe does, so none outlives a killed driver."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpu: str | None) -> None:
+        self.gpu = gpu
         self.pipe, theirs = _SPAWN.Pipe()
-        self._process: BaseProcess = _SPAWN.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process: BaseProcess = _SPAWN.Process(target=_serve, args=(theirs, gpu), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -73,7 +99,7 @@ class _Worker:
     def receive(self) -> Answer | None:
         """The answer; None if the process died."""
         try:
-            return self.pipe.recv()
+            return pickle.loads(self.pipe.recv_bytes())
         except (EOFError, ConnectionResetError):
             return None
 
@@ -89,14 +115,16 @@ class _Worker:
         self.pipe.close()
 
 
-def _serve(pipe: Connection) -> None:
-    """In the worker: answer until the driver closes the pipe or dies."""
+def _serve(pipe: Connection, gpu: str | None) -> None:
+    """In the worker: answer until the driver closes the pipe or dies. `gpu`: the only one that it sees."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends its workers
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when torch loads: it has not yet
     one_thread()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             work, piece = pipe.recv()
-            pipe.send(answer(work, piece))
+            pipe.send_bytes(pickle.dumps(answer(work, piece)))  # `send` passes tensors as handles of shared memory
 
 
 def one_thread() -> None:

@@ -8,6 +8,7 @@ as long as the pairs are cut at the same lengths.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +19,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from drift.config import LoraSettings, PolicySettings, Settings, TrainerSettings
+from drift.engine import Engine, Local
 from drift.errors import DataError
-from drift.policy.model import Policy, load_policy, tokenizer_id
+from drift.policy.model import Policy, cpu_threads, load_policy, tokenizer_id
+from drift.policy.spread import SpreadPolicy, engine_for_models
 from drift.progress import report_progress
 from drift.records import Counts, Thinking, stable_hash
 from drift.training.batch import StepCollator, per_token_logps
-from drift.training.shared_prefix import choose_packing
+from drift.training.shared_prefix import Packing, choose_packing
 from drift.training.tokens import TokenPair, load_pairs
 
 ABOUT = "drift"
@@ -105,20 +108,23 @@ def measure_reference(out: Path, policies: tuple[Path | str, ...], pairs: Path, 
     tokens: list[TokenPair] = []
     counts: dict[str, int] = {}
     tokenizer = ""
-    for source in policies:
-        loaded = load_policy(source, settings.loading)
-        tokens, counts = load_pairs(
-            loaded, pairs, settings.max_prompt_length, settings.max_length, settings.kl_batch_size
-        )
-        tokenizer = tokenizer_id(loaded.tokenizer)
-        names.append(loaded.policy_id)
-        if names.count(loaded.policy_id) == 1:
-            logps = logps_of(loaded, tokens, settings.micro_batch_tokens, getattr(torch, settings.dtype))
-            _check_finite(source, logps, settings.dtype)
-            tensors[f"{loaded.policy_id}/chosen"] = torch.cat([pair.chosen for pair in logps])
-            tensors[f"{loaded.policy_id}/rejected"] = torch.cat([pair.rejected for pair in logps])
-            if settings.kl_batch_size is not None:
-                tensors[f"{loaded.policy_id}/mismatched"] = torch.cat([pair.mismatched for pair in logps])
+    with engine_for_models(settings.loading) as engine:
+        for source in policies:
+            loaded = load_policy(source, settings.loading, "cpu" if engine.workers > 1 else None)
+            tokens, counts = load_pairs(
+                loaded, pairs, settings.max_prompt_length, settings.max_length, settings.kl_batch_size
+            )
+            tokenizer = tokenizer_id(loaded.tokenizer)
+            names.append(loaded.policy_id)
+            if names.count(loaded.policy_id) == 1:
+                spread = SpreadPolicy.of(source, settings.loading, loaded.policy_id)
+                workers = (engine, spread) if engine.workers > 1 else None
+                logps = logps_of(loaded, tokens, settings.micro_batch_tokens, getattr(torch, settings.dtype), workers)
+                _check_finite(source, logps, settings.dtype)
+                tensors[f"{loaded.policy_id}/chosen"] = torch.cat([pair.chosen for pair in logps])
+                tensors[f"{loaded.policy_id}/rejected"] = torch.cat([pair.rejected for pair in logps])
+                if settings.kl_batch_size is not None:
+                    tensors[f"{loaded.policy_id}/mismatched"] = torch.cat([pair.mismatched for pair in logps])
     metadata = {"policies": " ".join(names), "tokenizer": tokenizer, "pairs": _pairs_id(tokens)}
     # one metadata entry only: safetensors writes several in random order, and equal references must be equal files
     save_file(tensors, out, {ABOUT: json.dumps(metadata)})
@@ -191,27 +197,69 @@ def _sums(logps: PairLogps) -> tuple[float, float, float]:
 
 @torch.no_grad()
 def logps_of(
-    policy: Policy, pairs: Sequence[TokenPair], micro_batch_tokens: int, dtype: torch.dtype
+    policy: Policy,
+    pairs: Sequence[TokenPair],
+    micro_batch_tokens: int,
+    dtype: torch.dtype,
+    workers: tuple[Engine, SpreadPolicy] | None = None,
 ) -> list[PairLogps]:
     """Per-token log-probs of each pair, in order. Pairs of similar length are computed together, in longer rows than
-    training's."""
-    packing = choose_packing(policy.model)
+    training's. `workers`: who computes, instead of this process; its `policy` gives the padding alone."""
+    if workers is None:
+        each, work, packing = Local().each, partial(_group_logps, policy), choose_packing(policy.model)
+    else:
+        engine, spread = workers
+        each, work = engine.each, partial(_group_logps_in_worker, spread)
+        ((_, packing),) = each(_packing_in_worker, [spread])
     head = "again" if packing.head == "kept" else packing.head  # without a gradient, there is no need to keep logits
     collate = StepCollator(pad_id(policy), REFERENCE_BATCH_FACTOR * micro_batch_tokens, packing.shared, head)
-    policy.model.eval()
+    groups = collate.groups(pairs)
+    pieces = [LogpsPiece(f"batch {n} of log-probs", [pairs[i] for i in group]) for n, group in enumerate(groups)]
     measured: dict[int, PairLogps] = {}
-    for group in collate.groups(pairs):
-        (batch,) = collate([pairs[index] for index in group])
-        logps = per_token_logps(policy.model, batch.to(policy.device), dtype).cpu()
-        lengths = [len(reply) for index in group for reply in (pairs[index].chosen, pairs[index].rejected)]
-        replies = iter(logps.split(lengths))
-        measured.update((index, PairLogps(next(replies), next(replies))) for index in group)
+    for number, logps in each(partial(work, collate, dtype), pieces):
+        measured.update(zip(groups[number], logps, strict=True))
         report_progress(len(measured), len(pairs))
     logps = [measured[index] for index in range(len(pairs))]
     if not pairs or not pairs[0].mismatched:
         return logps
-    others = logps_of(policy, [pair.as_mismatched for pair in pairs], micro_batch_tokens, dtype)
+    others = logps_of(policy, [pair.as_mismatched for pair in pairs], micro_batch_tokens, dtype, workers)
     return [replace(own, mismatched=other.chosen) for own, other in zip(logps, others, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class LogpsPiece:
+    """The pairs of one micro-batch."""
+
+    name: str
+    pairs: Sequence[TokenPair]
+
+
+@torch.no_grad()
+def _group_logps(policy: Policy, collate: StepCollator, dtype: torch.dtype, piece: LogpsPiece) -> list[PairLogps]:
+    group = piece.pairs
+    (batch,) = collate(group)
+    logps = per_token_logps(policy.model.eval(), batch.to(policy.device), dtype).cpu()
+    replies = iter(logps.split([len(reply) for pair in group for reply in (pair.chosen, pair.rejected)]))
+    return [PairLogps(next(replies), next(replies)) for _ in group]
+
+
+def _group_logps_in_worker(
+    spread: SpreadPolicy, collate: StepCollator, dtype: torch.dtype, piece: LogpsPiece
+) -> list[PairLogps]:
+    policy, _ = _packed(spread)
+    with cpu_threads(spread.threads):
+        return _group_logps(policy, collate, dtype, piece)
+
+
+def _packing_in_worker(spread: SpreadPolicy) -> Packing:
+    """Which rows the worker's device computes exactly: not always those of this process's."""
+    return _packed(spread)[1]
+
+
+@lru_cache(maxsize=1)
+def _packed(spread: SpreadPolicy) -> tuple[Policy, Packing]:
+    with spread.loaded() as policy:
+        return policy, choose_packing(policy.model)
 
 
 def training_weights(policy: PolicySettings) -> PolicySettings:

@@ -1,0 +1,174 @@
+"""Pieces on a Ray cluster: handed out, received, done again where a worker or a node died, or where one is late.
+
+Ray's own retries are off, so that tries are counted in one place.
+"""
+
+import os
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from drift.engine.engine import Answer, answer, killed, name_of
+from drift.engine.processes import one_thread
+from drift.errors import PrerequisiteError
+from drift.progress import report_note
+
+_POLL_SECONDS = 0.5
+_LATE, _LATE_SECONDS = 3.0, 10.0
+"""A piece is late after so many times the median of the others and so many seconds: a second worker gets it too."""
+_LOST_NODES = 10
+"""So often may a piece lose its node: nodes of a spot market go, and it is not the piece's fault."""
+
+
+class Tasks:
+    """Who does light pieces: any worker of the cluster. `count`: of pieces that are handed out at the same time."""
+
+    def __init__(self, task: Any, count: int) -> None:
+        self.count, self._task = count, task
+
+    def start(self, name: str, *what: Any) -> Any:
+        return self._task.options(num_cpus=1, max_retries=0, name=name).remote(*what)
+
+    def ended(self, started: Any, died: bool) -> None: ...
+
+    def cancel(self, ray: Any, started: Any) -> None:
+        ray.cancel(started, force=True)
+
+
+class Actors:
+    """Who does pieces that need a model: `count` processes of the cluster, which keep what they load."""
+
+    def __init__(self, ray: Any, needs: Mapping[str, int], count: int) -> None:
+        self.count, self._ray = count, ray
+        self._actor = ray.remote(_Actor).options(**needs, max_restarts=0)
+        self._idle: list[Any] = []
+        self._busy: dict[Any, Any] = {}
+
+    def start(self, name: str, *what: Any) -> Any:
+        actor = self._idle.pop() if self._idle else self._actor.remote()
+        started = actor.answer.options(name=name, max_task_retries=0).remote(*what)
+        self._busy[started] = actor
+        return started
+
+    def ended(self, started: Any, died: bool) -> None:
+        actor = self._busy.pop(started)
+        if died:
+            self._ray.kill(actor)
+        else:
+            self._idle.append(actor)
+
+    def cancel(self, ray: Any, started: Any) -> None:
+        self.ended(started, died=True)
+
+    def close(self) -> None:
+        for actor in self._idle:
+            self._ray.kill(actor)
+
+
+class Dispatch:
+    """One call of `each`: what waits, what is started, and what died."""
+
+    def __init__(self, ray: Any, hands: Tasks | Actors, work: Any, pieces: Sequence[Any], retries: int) -> None:
+        self._ray, self._hands, self._pieces, self._retries = ray, hands, pieces, retries
+        self._work, self._folder = ray.put(work), os.getcwd()
+        self._waiting = deque(range(len(pieces)))
+        self._started: dict[Any, tuple[int, float]] = {}
+        self._tries, self._lost, self._seconds = Counter[int](), Counter[int](), list[float]()
+
+    def results(self) -> Iterator[tuple[int, Any]]:
+        done = set[int]()
+        try:
+            while len(done) < len(self._pieces):
+                while self._waiting and len(self._started) < self._hands.count:
+                    self._start(self._waiting.popleft())
+                ready, _ = self._ray.wait(list(self._started), num_returns=1, timeout=_POLL_SECONDS)
+                for task in ready:
+                    number, since = self._started.pop(task)
+                    found = self._received(task, number, done)
+                    if number in done:  # a second worker was faster
+                        continue
+                    if found is None:
+                        self._waiting.appendleft(number)
+                        continue
+                    done.add(number)
+                    self._seconds.append(time.monotonic() - since)
+                    yield number, found.unwrapped()
+                if not ready and not self._waiting:
+                    self._hand_late_on()
+        finally:
+            for task in self._started:
+                self._hands.cancel(self._ray, task)
+
+    def _start(self, number: int) -> None:
+        piece = self._pieces[number]
+        task = self._hands.start(name_of(piece)[:80], self._folder, self._work, piece)
+        self._started[task] = (number, time.monotonic())
+
+    def _received(self, task: Any, number: int, done: set[int]) -> Answer | None:
+        """The answer; None if its process or its node died. Raises DriftError if that may not be tried again."""
+        errors, piece, died = self._ray.exceptions, self._pieces[number], True
+        try:
+            found: Answer = self._ray.get(task)
+            died = False
+            return found
+        except errors.RayTaskError as error:
+            raise RuntimeError(f"{name_of(piece)}: {error}") from None
+        except errors.RayError as error:
+            if number in done:
+                return None
+            if _lost_its_node(errors, error):
+                counts, most = self._lost, _LOST_NODES
+                report_note(f"a node was lost: {name_of(piece)} is done again")
+            else:
+                counts, most = self._tries, self._retries
+            counts[number] += 1
+            if counts[number] == most:
+                raise killed(piece, most, lines_of(error)[0]) from None
+        finally:
+            self._hands.ended(task, died)
+        return None
+
+    def _hand_late_on(self) -> None:
+        """Give each late piece to one more worker. Whoever is first counts; both write the same file."""
+        if not self._seconds:
+            return
+        limit = max(_LATE * median(self._seconds), _LATE_SECONDS)
+        copies = Counter(number for number, _ in self._started.values())
+        for number, since in list(self._started.values()):
+            late = copies[number] == 1 and time.monotonic() - since > limit
+            if late and len(self._started) < self._hands.count:
+                report_note(f"{name_of(self._pieces[number])} is late: a second worker gets it too")
+                self._start(number)
+
+
+class _Actor:
+    """A process that keeps what its pieces load."""
+
+    def answer(self, folder: str, work: Callable[[Any], Any], piece: Any) -> Answer:
+        return do_piece(folder, work, piece)
+
+
+def _lost_its_node(errors: Any, error: BaseException) -> bool:
+    if isinstance(error, errors.NodeDiedError | errors.ObjectLostError | errors.LocalRayletDiedError):
+        return True
+    return isinstance(error, errors.ActorDiedError) and "its node has died" in str(error)
+
+
+def do_piece(folder: str, work: Callable[[Any], Any], piece: Any) -> Answer:
+    """In a worker of the cluster. `folder`: the driver's, from which paths that the user gave start."""
+    one_thread()
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        where = f"node {socket.gethostname()} does not see {folder} ({error.strerror})"
+        return Answer(error=PrerequisiteError(f"{where}: start drift in a folder that every node sees."))
+    return answer(work, piece)
+
+
+def lines_of(error: BaseException) -> list[str]:
+    """The message of an error of Ray, which may be a traceback: at least one line."""
+    lines = [line.strip().rstrip(".")[:200] for line in str(error).splitlines() if line.strip()]
+    return lines or [type(error).__name__]
