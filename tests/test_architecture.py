@@ -22,7 +22,7 @@ LAYERS = (  # lowest first: a module imports from below its own layer, or from i
     {"logs", "feedback", "pairs", "policy", "training", "scoring", "evaluation"},
     {"sandbox", "report", "review", "evals", "gate", "live"},
     {"loop", "start", "generations"},
-    {"run", "lineage", "experiments", "bench", "delivery"},
+    {"run", "plan", "lineage", "experiments", "bench", "delivery"},
     {"cli", "__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

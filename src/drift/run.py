@@ -65,13 +65,18 @@ def run_config(
     With `from`, a run that has nothing new to learn from leaves no folder, and one that is finished is not redone.
     `truth`: of a simulated world, for evaluation alone.
     """
-    folder = out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
+    folder = folder_of(cfg, out)
     with open_engine(cfg.cluster, folder):
         if cfg.parent is not None:
             return _next_generation(cfg, folder, on_stage, truth)
         _check_scale(cfg)
         with open_run(cfg, folder, on_stage) as run:
             return learn(cfg, run, collect(cfg, run), truth)
+
+
+def folder_of(cfg: Config, out: Path | None) -> Path:
+    """The run folder: `out`, else the config's, else runs/NAME-HASH."""
+    return out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
 
 
 def _check_scale(cfg: Config) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from drift.cli.console import console, progress, summary, watching_stages
 from drift.cli.options import JsonFlag
+from drift.cli.plans import show_plan
 from drift.cli.views import show_influence, show_run, show_trace
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
@@ -26,6 +27,9 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, for example training.beta=0.2; repeatable."),
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would be done and what it would cost; do nothing.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Learn from chat logs: ingest, label, warm start, then K iterations of sampling, pairing and training.
@@ -38,6 +42,11 @@ def run(
 
     chain = () if parent is None else (f"from={json.dumps(str(parent))}",)
     settings = load_config(config, (*(overrides or ()), *chain))  # report a typo before torch loads, in seconds
+    if plan:
+        from drift.plan import make_plan
+
+        show_plan(make_plan(settings, out), as_json)
+        return
     from drift.run import run_config
 
     with watching_stages() as on_stage:

@@ -108,7 +108,7 @@ def ingest_in_pieces(
     with store.writer() as writer:
         name = form if isinstance(form, str) else None
         stored, forgotten = writer.stored, store.forgotten()
-        size = sum(map(_unpacked_bytes, sources)) + sum(file.stat().st_size * UNPACKED for file in stored)
+        size = sum(map(unpacked_bytes, sources)) + sum(file.stat().st_size * UNPACKED for file in stored)
         states = [[_state(one) for one in piece.sources] for piece in pieces]
         options = (name, source, settings.model_dump(mode="json"))
         tombstones = sorted(forgotten.users | forgotten.conversations)
@@ -244,7 +244,8 @@ def _grouped(files: Sequence[tuple[Source, str | None]]) -> list[tuple[tuple[Sou
     return groups
 
 
-def _unpacked_bytes(source: Source) -> int:
+def unpacked_bytes(source: Source) -> int:
+    """About the size of its rows as text."""
     is_packed = isinstance(source, LogFile) and source.name.lower().endswith((".gz", ".zst", ".parquet"))
     return source.size * (UNPACKED if is_packed else 1)
 
