@@ -22,6 +22,7 @@ from drift.logs.ingest import IngestSummary, check_usable, ingest
 from drift.pairs.stages import PairsSummary, write_pairs
 from drift.progress import report_progress
 from drift.records import Counts, ReadMark, Truth, stable_hash, write_jsonl
+from drift.remote import is_remote, list_files
 from drift.report import write_report
 from drift.report.contents import read_contents
 from drift.report.files import Funnel, FunnelStep, write_json
@@ -199,10 +200,17 @@ def store_for(cfg: Config, folder: Path) -> Store:
     if cfg.store:
         return Store(Path(cfg.store), cfg.evaluation.split)
     digests = Digests()
-    contents = [without_password(log) if is_url(log) else digests.content(Path(log)) for log in cfg.logs]
+    contents = [_content(log, digests) for log in cfg.logs]
     unset = {name for name in ("map", "roles") if not getattr(cfg.ingestion, name)}  # stores of earlier versions
     name = stable_hash(*contents, cfg.ingestion.model_dump_json(exclude=unset))
     return Store(folder / layout.STORE / name, cfg.evaluation.split)
+
+
+def _content(log: str, digests: Digests) -> str:
+    """What identifies the content of logs. Files behind URLs are not read for it."""
+    if is_remote(log):
+        return stable_hash(*((file.url, file.size, file.version) for file in list_files(log)))
+    return without_password(log) if is_url(log) else digests.content(Path(log))
 
 
 def copy_labels(out: Path, store: Store) -> Counts:

@@ -18,6 +18,7 @@ from typing import Any
 from drift.config import IngestionSettings
 from drift.disk import new_file
 from drift.engine import in_pieces
+from drift.logs.files.opening import state_of
 from drift.logs.files.sections import Section, cut_into_sections
 from drift.logs.files.sources import LogFile, NotALog, Source
 from drift.logs.ingestion.outcomes import Detail, Ingestion, IngestSummary, ReadCounts
@@ -253,5 +254,5 @@ def unpacked_bytes(source: Source) -> int:
 def _state(source: Source) -> Any:
     """What tells that a source is as it was."""
     place = (source.start, source.stop) if isinstance(source, Section) else None
-    changed = source.path.stat().st_mtime_ns if isinstance(source, LogFile | Section) and source.name != "-" else 0
+    changed = state_of(source.path) if isinstance(source, LogFile | Section) and source.name != "-" else 0
     return [source.name, source.size, place, changed]
