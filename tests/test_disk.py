@@ -1,5 +1,7 @@
 """What was written survives a kill; what was half written does not count."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from drift.disk import (
+    FOLDER_LOCK,
     DurableAppender,
     DurableJsonl,
     atomic_write,
@@ -62,13 +65,57 @@ def test_a_lock_ends_with_its_process(tmp_path: Path, is_folder: bool):
     ) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "locked\n"
-        name = "another command" if is_folder else f"process {owner.pid}"
-        with pytest.raises(DataError, match=f"^{tmp_path}: {name} is writing here.*: --store DIR"):
+        with pytest.raises(DataError, match=f"^{tmp_path}: process {owner.pid} is writing here.*: --store DIR"):
             take_lock(path, "--store DIR")
         assert is_folder or is_locked(path)
         owner.kill()
     os.close(take_lock(path, "--store DIR"))
     assert is_folder or not is_locked(path)
+
+
+def as_on_nfs(handle: int, operation: int) -> None:
+    """NFS makes a lock of a range of bytes: for writing, of files that are open for writing alone."""
+    if operation & fcntl.LOCK_EX and fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_lock_is_of_a_file_that_is_open_for_writing(tmp_path: Path, monkeypatch, is_folder: bool):
+    monkeypatch.setattr("drift.disk.fcntl.flock", as_on_nfs)
+    os.close(take_lock(tmp_path if is_folder else tmp_path / "lock", "--store DIR"))
+
+
+def test_without_locks_the_file_system_is_named(tmp_path: Path, monkeypatch):
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("drift.disk.fcntl.flock", refuse)
+    with pytest.raises(DataError, match=f"^{tmp_path}: this file system has no locks .No locks available"):
+        take_lock(tmp_path, "--store DIR")
+
+
+def test_the_lock_of_a_file_that_was_deleted_meanwhile_is_none(tmp_path: Path, monkeypatch):
+    """Two commands could hold it: one of the deleted file, one of the new one of this name."""
+    take, deleted = fcntl.flock, []
+
+    def delete_first(handle: int, operation: int) -> None:
+        take(handle, operation)
+        if not deleted:
+            deleted.append((tmp_path / FOLDER_LOCK).unlink())
+
+    monkeypatch.setattr("drift.disk.fcntl.flock", delete_first)
+    handle = take_lock(tmp_path, "--store DIR")
+    assert os.path.samestat(os.fstat(handle), (tmp_path / FOLDER_LOCK).stat())
+    os.close(handle)
+
+
+def test_an_owner_on_another_host_is_named(tmp_path: Path):
+    lock = tmp_path / FOLDER_LOCK
+    lock.write_text("4711 node-17\n")
+    with lock.open("r+") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="process 4711 is writing here on node-17"):
+            take_lock(tmp_path, "--store DIR")
 
 
 def test_a_file_cut_at_any_byte_keeps_its_complete_rows(tmp_path: Path):

@@ -5,6 +5,7 @@ Stores and run folders follow the same rules, and this file is where these rules
 
 import fcntl
 import os
+import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import duckdb
 
 TEMPORARY = ".drift-tmp"
+FOLDER_LOCK = ".lock"
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 5, 0.05
 
 
@@ -105,26 +107,45 @@ def fsync_path(path: Path) -> None:
 
 
 def take_lock(path: Path, option: str) -> int:
-    """Lock a folder itself, or a lock file, which is created and then holds this process's id.
+    """Lock a lock file, or a folder by the file FOLDER_LOCK in it; the file then holds this process's id and host.
 
     Returns the open handle: closing it, or the end of the process, frees the lock. `option`: how the user names another
-    folder. Raises DataError if another process holds the lock.
+    folder. Raises DataError if another process holds the lock, or if the file system has no locks.
     """
-    folder = path if path.is_dir() else path.parent
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    file = path / FOLDER_LOCK if path.is_dir() else path
+    owner, where = "another command", ""
     for _ in range(_LOCK_TRIES):  # `is_locked` of another process may hold it for a moment
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_PAUSE_SECONDS)
-            continue
-        if folder != path:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)  # NFS locks only what is open for writing, so no folder
+        if _is_free(handle, file):
             os.ftruncate(handle, 0)
-            os.write(handle, f"{os.getpid()}\n".encode())
-        return handle
-    owner = "another command" if folder == path else f"process {os.read(handle, 32).decode().strip()}"
-    os.close(handle)
-    raise DataError(f"{folder}: {owner} is writing here. Wait until it has finished, or name another folder: {option}.")
+            os.write(handle, f"{os.getpid()} {socket.gethostname()}\n".encode())
+            return handle
+        pid, _, host = os.read(handle, 300).decode(errors="replace").strip().partition(" ")
+        owner = f"process {pid}" if pid else owner
+        where = f" on {host}" if host and host != socket.gethostname() else ""
+        os.close(handle)
+        time.sleep(_LOCK_PAUSE_SECONDS)
+    raise DataError(
+        f"{file.parent}: {owner} is writing here{where}. Wait until it has finished, or name another folder: {option}."
+    )
+
+
+def _is_free(handle: int, file: Path) -> bool:
+    """Take the lock of an open file if nobody has it. Raises DataError if the file system has no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        os.close(handle)
+        raise DataError(
+            f"{file.parent}: this file system has no locks ({error.strerror}). Mount it with them (NFS: without the "
+            "option nolock), or name a folder on another one."
+        ) from None
+    try:  # its last owner may have deleted the file since it was opened: then others lock another one of this name
+        return os.path.samestat(os.fstat(handle), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 def is_locked(path: Path) -> bool:

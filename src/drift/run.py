@@ -22,6 +22,7 @@ from drift.logs.ingest import IngestSummary, check_usable, ingest
 from drift.pairs.stages import PairsSummary, write_pairs
 from drift.progress import report_progress
 from drift.records import Counts, ReadMark, Truth, stable_hash, write_jsonl
+from drift.remote import is_remote, list_files
 from drift.report import write_report
 from drift.report.contents import read_contents
 from drift.report.files import Funnel, FunnelStep, write_json
@@ -65,13 +66,18 @@ def run_config(
     With `from`, a run that has nothing new to learn from leaves no folder, and one that is finished is not redone.
     `truth`: of a simulated world, for evaluation alone.
     """
-    folder = out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
+    folder = folder_of(cfg, out)
     with open_engine(cfg.cluster, folder):
         if cfg.parent is not None:
             return _next_generation(cfg, folder, on_stage, truth)
         _check_scale(cfg)
         with open_run(cfg, folder, on_stage) as run:
             return learn(cfg, run, collect(cfg, run), truth)
+
+
+def folder_of(cfg: Config, out: Path | None) -> Path:
+    """The run folder: `out`, else the config's, else runs/NAME-HASH."""
+    return out or Path(cfg.output or f"runs/{cfg.name}-{stable_hash(dump_config(cfg))[:8]}")
 
 
 def _check_scale(cfg: Config) -> None:
@@ -194,10 +200,17 @@ def store_for(cfg: Config, folder: Path) -> Store:
     if cfg.store:
         return Store(Path(cfg.store), cfg.evaluation.split)
     digests = Digests()
-    contents = [without_password(log) if is_url(log) else digests.content(Path(log)) for log in cfg.logs]
+    contents = [_content(log, digests) for log in cfg.logs]
     unset = {name for name in ("map", "roles") if not getattr(cfg.ingestion, name)}  # stores of earlier versions
     name = stable_hash(*contents, cfg.ingestion.model_dump_json(exclude=unset))
     return Store(folder / layout.STORE / name, cfg.evaluation.split)
+
+
+def _content(log: str, digests: Digests) -> str:
+    """What identifies the content of logs. Files behind URLs are not read for it."""
+    if is_remote(log):
+        return stable_hash(*((file.url, file.size, file.version) for file in list_files(log)))
+    return without_password(log) if is_url(log) else digests.content(Path(log))
 
 
 def copy_labels(out: Path, store: Store) -> Counts:

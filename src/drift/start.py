@@ -23,9 +23,9 @@ from drift.pairs.stages import (
     find_random,
     find_repairs,
 )
-from drift.policy.gguf import is_gguf
 from drift.policy.model import source_of, unpack
 from drift.policy.sampler import sample
+from drift.policy.source import is_gguf
 from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout

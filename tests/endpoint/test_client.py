@@ -4,12 +4,15 @@ import socket
 import threading
 import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
 from drift.config import EndpointSettings
 from drift.endpoint import Cache, CostLimitReached, DecisionRequest, Endpoint, Question, Reply, Unanswered
 from drift.endpoint.client import FIRST
+from drift.endpoint.transport import retry_after
 from drift.errors import ConfigError, DataError, PrerequisiteError
 
 
@@ -55,6 +58,13 @@ def test_a_busy_server_is_waited_for_as_long_as_it_asks(serve, said, settings, a
     with Endpoint(settings(serve(busy_once))) as endpoint:
         assert isinstance(endpoint.ask(ask()), Reply)
     assert times[1] - times[0] >= 1.0
+
+
+def test_a_server_whose_clock_is_an_hour_off_is_waited_for_by_its_own_clock():
+    an_hour_ahead = datetime.now(UTC) + timedelta(hours=1)
+    headers = {"date": format_datetime(an_hour_ahead), "retry-after": format_datetime(an_hour_ahead + timedelta(0, 7))}
+    assert retry_after(headers) == 7
+    assert retry_after({"retry-after": format_datetime(datetime.now(UTC) - timedelta(hours=1))}) == 0
 
 
 def test_a_strained_server_gets_everything_a_second_time(serve, said, settings, ask):

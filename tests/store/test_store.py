@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drift.disk import FOLDER_LOCK
 from drift.errors import DataError, DriftError
 from drift.records import Conversation, FeedbackLabel, Message, Rating, Reason
 from drift.store import AddSummary, Quarantined, Review, Store, StoreCounts, runs
@@ -36,7 +37,7 @@ def store(tmp_path) -> Store:
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != FOLDER_LOCK}
 
 
 def test_opening_creates_nothing_and_holds_nothing(store):
@@ -287,9 +288,9 @@ def test_a_store_whose_first_writer_was_killed_is_still_empty(tmp_path):
 
 def test_two_writers_at_once_are_refused(store):
     store.add([chat("a")])
-    handle = os.open(store.path, os.O_RDONLY)
+    handle = os.open(store.path / FOLDER_LOCK, os.O_RDWR)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(DataError, match="another command is writing"):
+    with pytest.raises(DataError, match=r"process \d+ is writing here\. Wait until"):
         store.add([chat("b")])
     os.close(handle)
     assert store.add([chat("b")]).accepted == 1

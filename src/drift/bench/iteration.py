@@ -36,9 +36,9 @@ from drift.bench.sample import Rows
 from drift.config import PolicySettings, SamplingSettings
 from drift.errors import ConfigError, DataError, DriftError, PrerequisiteError
 from drift.experiments.compare.run import end_with_parent
-from drift.policy.gguf import is_gguf
 from drift.policy.model import Policy, computes_bfloat16, load_policy, resolve_source, save_policy
 from drift.policy.samplers.requests import fit_prompt
+from drift.policy.source import is_gguf
 from drift.progress import report_note, report_progress
 from drift.records import Reason
 from drift.sandbox.instructions.world import heldout_prompts, instructions_world_hash

@@ -1,17 +1,16 @@
 """`drift ingest` and `drift pairs`: chat logs in, pairs out."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from drift.cli.console import progress, summary
-from drift.cli.options import Cluster, JsonFlag, StoreDir, working_on
+from drift.cli.options import Cluster, JsonFlag, StoreDir, with_urls, working_on
 from drift.cli.views import show_ingestion, show_preview
 
 
 def ingest(
-    logs: Annotated[list[str], typer.Argument(help="Log files, folders, globs or databases; - reads stdin.")],
+    logs: Annotated[list[str], typer.Argument(help="Log files, folders, globs, URLs or databases; - reads stdin.")],
     store: StoreDir,
     log_format: Annotated[
         str | None, typer.Option("--format", help="Format of the logs; detected if not given.")
@@ -92,7 +91,10 @@ def ingest(
 
 def pairs(
     store: StoreDir,
-    out: Annotated[Path, typer.Option(help="JSONL file of PromptItems; repair pairs are written beside it.")],
+    out: Annotated[
+        str,
+        typer.Option(metavar="FILE|URL", help="JSONL file of PromptItems; repair pairs are written beside it."),
+    ],
     logs: Annotated[
         list[str] | None, typer.Argument(help="Logs to ingest and label first; default: only what the store holds.")
     ] = None,
@@ -109,12 +111,13 @@ def pairs(
     Example: drift pairs logs/*.jsonl --store stores/mine --out prompts.jsonl
     """
     from drift.pairs.stages import write_pairs
+    from drift.remote import local_twin
     from drift.run import pairs_from_logs
     from drift.store import Store
 
-    with progress("reading and labelling"), working_on(cluster, store):
+    with progress("reading and labelling"), working_on(cluster, store), local_twin(out, "--out") as file:
         if logs:
-            result = pairs_from_logs(logs, Store(store), out, min_p_dsat)
+            result = pairs_from_logs(logs, Store(store), file, min_p_dsat)
         else:
-            result = write_pairs(Store(store), out, min_p_dsat)
-    summary(result, as_json)
+            result = write_pairs(Store(store), file, min_p_dsat)
+    summary(with_urls(result, file, out), as_json)

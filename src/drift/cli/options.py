@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import orjson
 import typer
 
 from drift.cli.console import console
@@ -76,6 +77,16 @@ def working_on(address: str | None, store: Path) -> Iterator[None]:
 
     with open_engine(parse_config({"cluster": {"address": address}}, "--cluster").cluster, store):
         yield
+
+
+def with_urls(result: Any, twin: Path, target: str) -> Any:
+    """A summary whose paths are those of the uploaded files, where `twin` was uploaded to a URL."""
+    from drift.remote import is_remote
+
+    if not is_remote(target):
+        return result
+    place = target.rstrip("/").rpartition("/")[0]
+    return orjson.loads(orjson.dumps(result, default=str).replace(bytes(twin.parent), place.encode()))
 
 
 def judge_or_earlier(judge: str | None, endpoint: str | None, model: str | None) -> str | None:

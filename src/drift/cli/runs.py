@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from drift.cli.console import console, progress, summary, watching_stages
-from drift.cli.options import JsonFlag
+from drift.cli.options import JsonFlag, with_urls
+from drift.cli.plans import show_plan
 from drift.cli.views import show_influence, show_run, show_trace
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
@@ -26,6 +27,9 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, for example training.beta=0.2; repeatable."),
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would be done and what it would cost; do nothing.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Learn from chat logs: ingest, label, warm start, then K iterations of sampling, pairing and training.
@@ -38,6 +42,11 @@ def run(
 
     chain = () if parent is None else (f"from={json.dumps(str(parent))}",)
     settings = load_config(config, (*(overrides or ()), *chain))  # report a typo before torch loads, in seconds
+    if plan:
+        from drift.plan import make_plan
+
+        show_plan(make_plan(settings, out), as_json)
+        return
     from drift.run import run_config
 
     with watching_stages() as on_stage:
@@ -91,7 +100,10 @@ def report(
 
 def export(
     path: RunPath,
-    to: Annotated[Path, typer.Option(help="New folder for model/ (with its card), pairs.jsonl and report.html.")],
+    to: Annotated[
+        str,
+        typer.Option(metavar="DIR|URL", help="New folder for model/ (with its card), pairs.jsonl and report.html."),
+    ],
     merge: Annotated[bool, typer.Option("--merge", help="Add a LoRA adapter to the weights of its base.")] = False,
     gguf: Annotated[bool, typer.Option("--gguf", help="Also model/model.gguf, by llama.cpp's converter.")] = False,
     converter: Annotated[
@@ -114,10 +126,11 @@ def export(
     Example: drift export runs/demo-seed-1 --to exported
     """
     from drift.delivery import Delivery, deliver
+    from drift.remote import local_twin
 
-    with progress("exporting"):
-        done = deliver(path, to, Delivery(merge, gguf, converter, ollama, push, dry_run))
-    summary(done, as_json)
+    with progress("exporting"), local_twin(to, "--to") as folder:
+        done = deliver(path, folder, Delivery(merge, gguf, converter, ollama, push, dry_run))
+    summary(with_urls(done, folder, to), as_json)
 
 
 def trace(

@@ -29,7 +29,7 @@ def convert(converter: Path, model: Path) -> Path:
 
     Raises PrerequisiteError with the end of what the converter printed, and the command to run it by hand.
     """
-    from drift.policy.gguf import is_gguf  # loads torch
+    from drift.policy.source import is_gguf
 
     out = model / GGUF
     command = [sys.executable, str(converter), str(model), "--outfile", str(out), "--outtype", "auto"]

@@ -108,7 +108,12 @@ def retry_after(headers: Any) -> float:
         if "retry-after-ms" in headers:
             return max(0.0, float(headers["retry-after-ms"]) / 1000)
         wait = headers.get("retry-after", "0")
-        return max(0.0, float(wait) if wait[:1].isdigit() else parsedate_to_datetime(wait).timestamp() - time.time())
+        if wait[:1].isdigit():
+            return max(0.0, float(wait))
+        until = parsedate_to_datetime(wait).timestamp()
+        # by the server's own clock: it may be an hour off from ours
+        now = parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else time.time()
+        return max(0.0, until - now)
     except (ValueError, TypeError, OverflowError):
         return 0.0
 

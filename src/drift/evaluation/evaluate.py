@@ -6,8 +6,16 @@ from pathlib import Path
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_liked, measure_preference
-from drift.evaluation.replies import MAX_PROMPTS, measure_replies, reply_statistics
-from drift.evaluation.results import Evaluation, SampleResult, read_evaluation, write_evaluation
+from drift.evaluation.replies import measure_replies, reply_statistics
+from drift.evaluation.results import (
+    MAX_PROMPTS,
+    SHOWN_PROMPTS,
+    SHOWN_PROMPTS_WITH_TRUTH,
+    Evaluation,
+    SampleResult,
+    read_evaluation,
+    write_evaluation,
+)
 from drift.evaluation.sycophancy import contradict_facts, contradict_heldout
 from drift.evaluation.utility import measure_utility, sample_heldout
 from drift.policy.decode import Generated
@@ -15,10 +23,6 @@ from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
 from drift.records import ChatMessage, Counts, PreferencePair, Scorer, Truth, read_jsonl
 from drift.rundir import partial_work
-
-SHOWN_PROMPTS, SHOWN_PROMPTS_WITH_TRUTH = 20, 40
-"""Number of held-out prompts whose replies are stored for people to read; more where a truth is known, because the
-report shows the best and the worst of them."""
 
 
 def evaluate(

@@ -12,15 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.config import SamplingSettings
-from drift.evaluation.results import ReplyMeasure, ReplyStatistics
+from drift.evaluation.results import MAX_PROMPTS, ReplyMeasure, ReplyStatistics
 from drift.policy.decode import Generated
 from drift.policy.model import Policy
 from drift.policy.sampler import generate_replies
 from drift.records import ChatMessage
 from drift.statistics import bootstrap_mean
-
-MAX_PROMPTS = 100
-"""Held-out prompts that every policy answers for this measure."""
 
 MAX_FALL = 0.1
 """Largest fall of the share of finished replies below the warm start's."""

@@ -8,6 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from drift.errors import DataError, first_problem
 from drift.records import ChatMessage, Guidance, ScorerName
 
+MAX_PROMPTS = 100
+"""Held-out prompts that every policy answers, to measure its replies."""
+
+SHOWN_PROMPTS, SHOWN_PROMPTS_WITH_TRUTH = 20, 40
+"""Number of held-out prompts whose replies are stored for people to read; more where a truth is known, because the
+report shows the best and the worst of them."""
+
 ABOUT_AS_WELL = 0.05
 """Length alone does about as well as the policy within this much of its accuracy, or inside its interval."""
 

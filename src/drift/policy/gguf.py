@@ -25,10 +25,9 @@ from transformers import (
 )
 
 from drift.errors import PrerequisiteError
+from drift.policy.source import MAGIC, check_gguf
 from drift.progress import report_note
 
-SUFFIX = ".gguf"
-_MAGIC = b"GGUF"
 _BROKEN = (
     ValueError,
     LookupError,
@@ -44,32 +43,6 @@ _ROPE_FACTORS = "rope_freqs.weight"
 # the format's codes of value types; of a number, the letter that `struct` has for it
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _LIST = 8, 9
-
-
-def is_gguf(source: str | Path) -> bool:
-    """Whether this is a GGUF file, by its name or by its first bytes: Ollama's files have no suffix."""
-    path = Path(source)
-    return path.suffix.lower() == SUFFIX or (path.is_file() and _head(path) == _MAGIC)
-
-
-def check_gguf(file: Path) -> None:
-    """Raises PrerequisiteError if the file does not begin as a GGUF file, or the package `gguf` is missing."""
-    head = _head(file)
-    if head != _MAGIC:
-        raise PrerequisiteError(
-            f"{file}: not a GGUF file (it begins with {head!r}, not {_MAGIC!r}). Download it again, or set "
-            "policy.model to another model."
-        )
-    _require_package()
-
-
-def _head(file: Path) -> bytes:
-    """The first four bytes, or fewer of a shorter file. Raises PrerequisiteError if the file cannot be read."""
-    try:
-        with file.open("rb") as handle:
-            return handle.read(len(_MAGIC))
-    except OSError as error:
-        raise PrerequisiteError(f"{file}: cannot be read ({error.strerror}). Check policy.model.") from None
 
 
 def config_of_gguf(file: Path) -> PreTrainedConfig:
@@ -187,7 +160,7 @@ class _Header:
     @classmethod
     def read(cls, content: mmap) -> "_Header":
         """Raises one of _BROKEN for anything that is not a complete header."""
-        cursor = _Cursor(content, len(_MAGIC))
+        cursor = _Cursor(content, len(MAGIC))
         version, tensors, fields = cursor.take("<IQQ")
         if version not in (2, 3):
             raise ValueError(f"GGUF version {version}, expected 2 or 3")
@@ -246,15 +219,6 @@ class _Cursor:
 def _bytes(elements: int, block: int, size: int) -> int:
     """Bytes of a tensor that is stored in blocks of `block` elements, `size` bytes each."""
     return elements // block * size
-
-
-def _require_package() -> None:
-    try:
-        import gguf  # noqa: F401
-    except ImportError:
-        raise PrerequisiteError(
-            "A GGUF file needs the package gguf: pip install 'drift-training[train]' (or pip install gguf)."
-        ) from None
 
 
 def _unusable(file: Path, why: str) -> PrerequisiteError:

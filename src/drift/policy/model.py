@@ -28,18 +28,15 @@ from transformers import (
 from drift.config import PolicySettings
 from drift.errors import PrerequisiteError
 from drift.policy.chat import ChatFormat, TemplateReport, check_template, end_of_turn
-from drift.policy.gguf import SUFFIX, check_gguf, config_of_gguf, is_gguf, load_gguf
+from drift.policy.gguf import config_of_gguf, load_gguf
 from drift.policy.multimodal import auto_class, processor_files, template_of
+from drift.policy.source import ADAPTER, is_gguf, no_model, resolve_source
 from drift.progress import report_note
 from drift.records import Counts
 from drift.rundir import layout
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, SafetensorError, HFValidationError)
 """What transformers, peft and the hub raise for a model that is missing or damaged."""
-
-ADAPTER = "adapter_config.json"
-CHECKPOINTS = Path(__file__).resolve().parents[1] / "sandbox" / "checkpoints"
-EMBEDDED = {"embedded": "base-1", "embedded-2": "base-2", "embedded-3": "base-3", "embedded-long": "long-1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,30 +90,6 @@ class Policy:
         return frozenset(token for token in ends if isinstance(token, int))
 
 
-def resolve_source(source: str | Path) -> str:
-    """The folder, GGUF file or hub id that a policy's name means.
-
-    Raises PrerequisiteError for a path that does not exist or holds no model. A hub id is not looked up.
-    """
-    name = str(source)
-    if name in EMBEDDED:
-        return str(CHECKPOINTS / EMBEDDED[name])
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if any((path / config).is_file() for config in ("config.json", ADAPTER)):
-            return str(path.resolve())
-        files = sorted(file.name for file in path.glob(f"*{SUFFIX}"))
-        raise _no_model(name, f"the folder has no config.json{f', but {files[0]}: name that file' if files else ''}")
-    if is_gguf(path):
-        if not path.exists():
-            raise _no_model(name, "no such file")
-        check_gguf(path)
-        return str(path.absolute())
-    if path.exists() or isinstance(source, Path) or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
-        raise _no_model(name, "it is a file" if path.exists() else "no such folder")
-    return name
-
-
 def source_of(name: str) -> Path | str:
     """A policy's name as a stage's input: a folder or file, hashed by content, or a hub id, hashed by name."""
     source = resolve_source(name)
@@ -145,7 +118,7 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
             tokenizer = AutoTokenizer.from_pretrained(resolved, trust_remote_code=False)
             model = _load_model(resolved, settings)
     except _LOADING_ERRORS as error:
-        raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
+        raise no_model(str(source), " ".join(str(error).split())[:200]) from None
     processor = {} if is_gguf(resolved) else processor_files(resolved)
     tokenizer.chat_template = tokenizer.chat_template or template_of(processor)
     chat = ChatFormat.of(tokenizer, settings, _declared_ends(model))
@@ -169,7 +142,7 @@ def parameter_count(source: str | Path) -> int:
         with torch.device("meta"):
             return auto_class(config).from_config(config, trust_remote_code=False).num_parameters()
     except _LOADING_ERRORS as error:
-        raise _no_model(str(source), " ".join(str(error).split())[:200]) from None
+        raise no_model(str(source), " ".join(str(error).split())[:200]) from None
 
 
 def identified(
@@ -291,13 +264,6 @@ def _check_weights(model: torch.nn.Module, source: str) -> None:
             f"{source}: {broken} has NaN or infinite values, so the checkpoint is damaged; download it again or set "
             "policy.model to another one."
         )
-
-
-def _no_model(source: str, why: str) -> PrerequisiteError:
-    return PrerequisiteError(
-        f"{source}: the model cannot be loaded ({why}). Set policy.model to a folder with config.json and "
-        "*.safetensors, a GGUF file, a Hugging Face id that is downloaded or reachable, or 'embedded'."
-    )
 
 
 def _be_quiet() -> None:

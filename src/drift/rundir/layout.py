@@ -100,6 +100,12 @@ def iteration_of(name: str) -> int | None:
     return int(number) if folder.startswith(_ITERATION) and number.isdecimal() else None
 
 
+def number_of(name: str) -> int | None:
+    """The number of the iteration or of the guidance before it, in whose folder RUN/`name` is; None outside of both."""
+    prefix, dash, number = name.split("/")[0].rpartition("-")
+    return int(number) if f"{prefix}{dash}" in (_ITERATION, _GUIDANCE) and number.isdecimal() else None
+
+
 def iteration_folders(run: Path) -> list[Path]:
     """The folders of all iterations, in the order of their numbers."""
     folders = [folder for folder in run.glob(f"{_ITERATION}*") if iteration_of(folder.name) is not None]

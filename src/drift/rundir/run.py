@@ -96,11 +96,7 @@ class RunDir:
         described = describe_inputs(fn, self.path, self._digests, *args, **kwargs)
         key = stage_key(name, fn, described)
         recorded = read_manifest(target.parent).stages.get(target.name)
-        if (
-            recorded
-            and recorded.key == key
-            and self._digests.under(target.parent, recorded.entries) == recorded.outputs
-        ):
+        if recorded and self._is_kept(target, recorded, key):
             self._finished(recorded, "reused")
             return target
         if recorded:
@@ -177,6 +173,10 @@ class RunDir:
         if self._state.state != "done":
             shutil.rmtree(self.path / WORK, ignore_errors=True)
             self._update(state="done", stage=None, finished_at=_now())
+
+    def _is_kept(self, target: Path, recorded: StageRecord, key: str) -> bool:
+        """Whether a call with this key would give what is there."""
+        return recorded.key == key and self._digests.under(target.parent, recorded.entries) == recorded.outputs
 
     def _work_folder(self, name: str, key: str) -> Path:
         """The stage's work folder. Work under another key is useless now and is deleted."""

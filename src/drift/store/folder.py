@@ -8,14 +8,14 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from drift.disk import atomic_write, move_file, take_lock
+from drift.disk import FOLDER_LOCK, atomic_write, move_file, take_lock
 from drift.errors import DataError, disk_trouble, first_problem
 
 _MANIFEST, _STAGING, _PIECES = "manifest.json", ".staging", ".pieces"
@@ -130,7 +130,8 @@ class Folder:
                 for entry in list(self.path.iterdir()) if is_new_store and not is_resumable else [staging]:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
                 if is_new_folder and is_new_store and not is_resumable:
-                    self.path.rmdir()
+                    with suppress(OSError):  # another command may have begun here
+                        self.path.rmdir()
                 raise
         finally:
             os.close(lock)
@@ -138,7 +139,7 @@ class Folder:
 
 def _is_leftover(entry: Path) -> bool:
     """True for what a command that was killed before the first commit may leave."""
-    return entry.name == _STAGING or entry.match(_UNFINISHED_MANIFESTS)
+    return entry.name in (_STAGING, FOLDER_LOCK) or entry.match(_UNFINISHED_MANIFESTS)
 
 
 def stores_in(folder: Path) -> list[Path]:

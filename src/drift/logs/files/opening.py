@@ -19,6 +19,7 @@ from typing import BinaryIO, Protocol
 import pyarrow as pa
 
 from drift.errors import DataError
+from drift.remote import RemoteFile
 
 KINDS = (".json", ".jsonl", ".ndjson", ".parquet", ".csv", ".tsv")
 STDIN = Path("-")
@@ -37,6 +38,7 @@ _MARKS = (
 )
 
 Progress = Callable[[int], None]
+AnyFile = Path | RemoteFile
 
 
 class Repair(StrEnum):
@@ -60,7 +62,7 @@ def decoded(raw: bytes) -> tuple[str, Repair | None]:
     return raw.decode("cp1252", errors="replace"), Repair.READ_AS_LATIN1
 
 
-def kind_of(path: Path) -> str | None:
+def kind_of(path: AnyFile) -> str | None:
     """The kind of file that a name ends with, also of a packed one; None if it is none of KINDS."""
     name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
     return next((kind for kind in KINDS if name.endswith(kind)), None)
@@ -85,7 +87,7 @@ class Opened:
 
 
 @contextlib.contextmanager
-def open_log(path: Path, member: str | None = None) -> Iterator[Opened]:
+def open_log(path: AnyFile, member: str | None = None) -> Iterator[Opened]:
     """Open a log file, or the member of a zip archive. Raises DataError if it cannot be read, or if its compression is
     not supported."""
     with contextlib.ExitStack() as open_files:
@@ -112,14 +114,14 @@ def open_log(path: Path, member: str | None = None) -> Iterator[Opened]:
         yield opened
 
 
-def _opened(path: Path, member: str | None, open_files: contextlib.ExitStack) -> Opened:
+def _opened(path: AnyFile, member: str | None, open_files: contextlib.ExitStack) -> Opened:
     if path == STDIN:
         return Opened(io.BufferedReader(_FilledReads(sys.stdin.buffer), CHUNK), lambda: 0)
     if member is None:
-        file = open_files.enter_context(_open(path))
+        file = open_files.enter_context(open_file(path))
         return Opened(file, file.tell)
     try:
-        archive = open_files.enter_context(zipfile.ZipFile(path))
+        archive = open_files.enter_context(zipfile.ZipFile(open_files.enter_context(open_file(path))))
         inside = open_files.enter_context(archive.open(member))
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, KeyError) as error:
         raise DataError(f"{path}: cannot read {member} in this zip archive: {error}. Unpack it.") from None
@@ -127,7 +129,20 @@ def _opened(path: Path, member: str | None, open_files: contextlib.ExitStack) ->
     return Opened(io.BufferedReader(unpacked, CHUNK), inside.tell, unpacked)
 
 
-def _open(path: Path) -> BinaryIO:
+def size_of(file: AnyFile) -> int:
+    """In bytes, as it is stored."""
+    return file.size if isinstance(file, RemoteFile) else file.stat().st_size
+
+
+def state_of(file: AnyFile) -> int | str:
+    """What changes when the content changes. It is compared with what it was, never with a clock."""
+    return file.version if isinstance(file, RemoteFile) else file.stat().st_mtime_ns
+
+
+def open_file(path: AnyFile) -> BinaryIO:
+    """For reading, from any place on. Raises DataError if it cannot be read."""
+    if isinstance(path, RemoteFile):
+        return io.BufferedReader(path.open(), CHUNK)  # type: ignore[arg-type] (a buffer over larger blocks)
     try:
         return path.open("rb", buffering=CHUNK)
     except OSError as error:

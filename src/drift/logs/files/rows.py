@@ -11,13 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
 from drift.logs.files.cutting import CUT, MAX_ROW_BYTES, PAGE_KEYS, TOO_LARGE, Cutter, page_rows_start
-from drift.logs.files.opening import CHUNK, FilePart, Opened, Progress, Repair, decoded, open_log
+from drift.logs.files.opening import CHUNK, AnyFile, FilePart, Opened, Progress, Repair, decoded, open_log
 from drift.logs.files.parquet import parquet_values
 from drift.logs.files.separated import is_separated, separated_rows
 from drift.records import Reason
@@ -74,7 +73,7 @@ class Unusable(Exception):
 
 
 def read_rows(
-    path: Path, progress: Progress, repairs: Counter[Repair] | None = None, member: str | None = None
+    path: AnyFile, progress: Progress, repairs: Counter[Repair] | None = None, member: str | None = None
 ) -> Iterator[LogRow | Reject]:
     """Yield the rows of one file (or of stdin, or of a member of a zip archive) in order; `progress` gets the number of
     bytes done.
@@ -114,7 +113,7 @@ def read_line_rows(
         yield row
 
 
-def _repaired_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
+def _repaired_rows(path: AnyFile, log: Opened, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
     """Choose how to cut the file by its first bytes."""
     head: bytes = log.stream.peek(CHUNK)  # type: ignore[attr-defined] (a BufferedReader)
     if head.startswith(b"PAR1"):
@@ -178,7 +177,7 @@ def _is_lines(start: bytes) -> bool:
     return True
 
 
-def _parquet_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
+def _parquet_rows(path: AnyFile, log: Opened, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
     for number, row in enumerate(parquet_values(str(path), log.stream), 1):
         at = Place(number, number)
         if row.value is None:
@@ -188,7 +187,7 @@ def _parquet_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iter
         advanced()
 
 
-def _separated_rows(path: Path, log: Opened, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
+def _separated_rows(path: AnyFile, log: Opened, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
     for row in separated_rows(path, log.stream, advanced):
         if row.value is None:
             reason = Reason.TOO_LARGE if row.too_large else Reason.BROKEN_CSV

@@ -3,10 +3,20 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
-from drift.logs.files.opening import CHUNK, KINDS, STDIN, Progress, Repair, kind_of, open_log
+from drift.logs.files.opening import (
+    CHUNK,
+    KINDS,
+    STDIN,
+    AnyFile,
+    Progress,
+    Repair,
+    kind_of,
+    open_file,
+    open_log,
+    size_of,
+)
 from drift.logs.files.rows import LogRow, Reject, has_lines, read_line_rows
 
 
@@ -14,7 +24,7 @@ from drift.logs.files.rows import LogRow, Reject, has_lines, read_line_rows
 class Section:
     """The lines of a file from the byte `start` on and before `stop`. Its rows count lines from `start`."""
 
-    path: Path
+    path: AnyFile
     start: int
     stop: int
     is_named: bool = True
@@ -29,13 +39,13 @@ class Section:
         return self.stop - self.start
 
     def rows(self, progress: Progress, repairs: Counter[Repair]) -> Iterator[LogRow | Reject]:
-        with self.path.open("rb", buffering=CHUNK) as file:
+        with open_file(self.path) as file:
             file.seek(self.start)
             yield from read_line_rows(file, self.stop, lambda: progress(file.tell() - self.start), repairs)
 
     def lines(self) -> int:
         """How many lines end in it."""
-        with self.path.open("rb") as file:
+        with open_file(self.path) as file:
             file.seek(self.start)
             return sum(chunk.count(b"\n") for chunk in _chunks(file, self.size))
 
@@ -46,17 +56,17 @@ def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
         yield chunk
 
 
-def cut_into_sections(path: Path, size: int) -> list[Section]:
+def cut_into_sections(path: AnyFile, size: int) -> list[Section]:
     """The file in sections of about `size` bytes; [] if only one process can read it: it is packed, recoded, or not
     JSON Lines."""
-    total = 0 if path == STDIN else path.stat().st_size
+    total = 0 if path == STDIN else size_of(path)
     if total <= size or kind_of(path) == KINDS[3]:  # Parquet
         return []
     with open_log(path) as log:
         if log.damage or log.recoded or log.is_packed or not has_lines(log):
             return []
     starts = [0]
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while starts[-1] + size < total:
             file.seek(starts[-1] + size)
             file.readline()

@@ -10,12 +10,11 @@ import csv
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from drift.errors import DataError
 from drift.logs.files.cutting import MAX_ROW_BYTES
-from drift.logs.files.opening import CHUNK, Repair, decoded, kind_of
+from drift.logs.files.opening import CHUNK, AnyFile, Repair, decoded, kind_of
 
 BOM = "\ufeff"
 _DELIMITERS = ",;\t|"
@@ -62,7 +61,7 @@ class _TooLarge(Exception):
     """A row is longer than MAX_ROW_BYTES."""
 
 
-def is_separated(path: Path, head: bytes) -> bool:
+def is_separated(path: AnyFile, head: bytes) -> bool:
     """Whether a file that is not JSON is CSV or TSV: by its name, else if its first rows all have the same columns."""
     if (kind := kind_of(path)) in (".csv", ".tsv"):
         return True
@@ -78,7 +77,7 @@ def is_separated(path: Path, head: bytes) -> bool:
     )
 
 
-def separated_rows(path: Path, stream: BinaryIO, advanced: Callable[[], None]) -> Iterator[SeparatedRow]:
+def separated_rows(path: AnyFile, stream: BinaryIO, advanced: Callable[[], None]) -> Iterator[SeparatedRow]:
     """Yield the rows after the header. Raises DataError if there is no header."""
     head: bytes = stream.peek(CHUNK)  # type: ignore[attr-defined] (a BufferedReader)
     if b"\n" not in head and b"\r" in head.strip():

@@ -1,4 +1,4 @@
-"""Find logs: a file, the files of a folder, a glob or a zip archive, `-` for stdin, or a database."""
+"""Find logs: a file, the files of a folder, a glob or a zip archive, also behind URLs, `-` for stdin, or a database."""
 
 import glob
 import zipfile
@@ -10,8 +10,18 @@ from typing import Protocol
 
 from drift.errors import DataError
 from drift.logs.files.databases import database_of, is_url
-from drift.logs.files.opening import KINDS, STDIN, Progress, Repair, kind_of
+from drift.logs.files.opening import (
+    KINDS,
+    STDIN,
+    AnyFile,
+    Progress,
+    Repair,
+    kind_of,
+    open_file,
+    size_of,
+)
 from drift.logs.files.rows import LogRow, Reject, read_rows
+from drift.remote import RemoteFile, is_remote, list_files
 
 ARCHIVE = ".zip"
 SUFFIXES = tuple(kind + packed for kind in KINDS for packed in ("", ".gz", ".zst"))
@@ -43,9 +53,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LogFile:
-    """A file, or stdin."""
+    """A file, also one behind a URL, or stdin."""
 
-    path: Path
+    path: AnyFile
     is_named: bool = True
 
     @property
@@ -54,7 +64,7 @@ class LogFile:
 
     @property
     def size(self) -> int:
-        return 0 if self.path == STDIN else self.path.stat().st_size
+        return 0 if self.path == STDIN else size_of(self.path)
 
     @property
     def has_columns(self) -> bool:
@@ -68,7 +78,7 @@ class LogFile:
 class ZipMember:
     """A file in a zip archive, as chat applications pack their exports. `size`: in bytes, unpacked."""
 
-    archive: Path
+    archive: AnyFile
     member: str
     size: int
     is_named: bool = False
@@ -94,23 +104,28 @@ class FoundLogs:
 
 
 def find_logs(logs: Sequence[Path | str]) -> FoundLogs:
-    """The logs that paths and URLs of databases name, each once; those of a folder or a glob are sorted.
+    """The logs that paths and URLs name, each once; those of a folder or a glob are sorted.
 
     Raises DataError if one is missing, or if one that is named itself is empty.
     """
-    databases = list(dict.fromkeys(database_of(log) for log in logs if isinstance(log, str) and is_url(log)))
-    paths = [Path(log) for log in logs if not is_url(log)]
-    found: dict[Path, bool] = {}
+    databases = list(dict.fromkeys(database_of(log) for log in logs if is_url(log) and not is_remote(log)))
+    found: dict[AnyFile, bool] = {}
     others: dict[str, str] = {}
-    for path in paths:
-        for file in [path] if path == STDIN else _files_at(path, others):
-            found[file] = found.get(file, False) or file == path
-    skipped = {name: why for name, why in others.items() if Path(name) not in found}
+    for log in logs:
+        if is_remote(log):
+            for file in _remote_files(str(log), others):
+                found[file] = found.get(file, False) or file.url == log
+        elif not is_url(log):
+            path = Path(log)
+            for file in [path] if path == STDIN else _files_at(path, others):
+                found[file] = found.get(file, False) or file == path
+    names = {str(file) for file in found}
+    skipped = {name: why for name, why in others.items() if name not in names}
     sources: list[Source] = []
     for file, is_named in found.items():
-        if file != STDIN and file.suffix.lower() == ARCHIVE and file.stat().st_size:
+        if file != STDIN and file.suffix.lower() == ARCHIVE and size_of(file):
             sources += _members(file, is_named, skipped)
-        elif file == STDIN or file.stat().st_size:
+        elif file == STDIN or size_of(file):
             sources.append(LogFile(file, is_named))
         elif is_named:
             raise DataError(f"{file}: the file is empty. Leave it out, or export the log again.")
@@ -119,10 +134,10 @@ def find_logs(logs: Sequence[Path | str]) -> FoundLogs:
     return FoundLogs([*sources, *databases], skipped)
 
 
-def _members(archive: Path, is_named: bool, skipped: dict[str, str]) -> list[Source]:
+def _members(archive: AnyFile, is_named: bool, skipped: dict[str, str]) -> list[Source]:
     """The logs in an archive. Raises DataError if the user named it and there are none."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open_file(archive) as file, zipfile.ZipFile(file) as opened:
             files = [info for info in opened.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, OSError) as error:
         if is_named:
@@ -137,6 +152,19 @@ def _members(archive: Path, is_named: bool, skipped: dict[str, str]) -> list[Sou
     if not logs and is_named:
         raise DataError(f"{archive}: no log in this zip archive; Parquet files have to be unpacked first.")
     return [ZipMember(archive, info.filename, info.file_size) for info in sorted(logs, key=lambda info: info.filename)]
+
+
+def _remote_files(url: str, others: dict[str, str]) -> list[RemoteFile]:
+    """As `_files_at`: the file of this URL, else those of a folder or a pattern whose names are of logs."""
+    files = list_files(url)
+    if [file.url for file in files] == [url]:
+        return files
+    logs = [file for file in files if file.name.lower().endswith((*SUFFIXES, ARCHIVE))]
+    if not logs:
+        raise DataError(f"{url}: no {_kinds()} file in this folder. Name the log files themselves.")
+    of_logs = set(logs)
+    others |= {file.url: "another kind of file" for file in files if file not in of_logs}
+    return logs
 
 
 def _files_at(path: Path, others: dict[str, str]) -> list[Path]:

@@ -18,6 +18,7 @@ from typing import Any
 from drift.config import IngestionSettings
 from drift.disk import new_file
 from drift.engine import in_pieces
+from drift.logs.files.opening import state_of
 from drift.logs.files.sections import Section, cut_into_sections
 from drift.logs.files.sources import LogFile, NotALog, Source
 from drift.logs.ingestion.outcomes import Detail, Ingestion, IngestSummary, ReadCounts
@@ -108,7 +109,7 @@ def ingest_in_pieces(
     with store.writer() as writer:
         name = form if isinstance(form, str) else None
         stored, forgotten = writer.stored, store.forgotten()
-        size = sum(map(_unpacked_bytes, sources)) + sum(file.stat().st_size * UNPACKED for file in stored)
+        size = sum(map(unpacked_bytes, sources)) + sum(file.stat().st_size * UNPACKED for file in stored)
         states = [[_state(one) for one in piece.sources] for piece in pieces]
         options = (name, source, settings.model_dump(mode="json"))
         tombstones = sorted(forgotten.users | forgotten.conversations)
@@ -244,7 +245,8 @@ def _grouped(files: Sequence[tuple[Source, str | None]]) -> list[tuple[tuple[Sou
     return groups
 
 
-def _unpacked_bytes(source: Source) -> int:
+def unpacked_bytes(source: Source) -> int:
+    """About the size of its rows as text."""
     is_packed = isinstance(source, LogFile) and source.name.lower().endswith((".gz", ".zst", ".parquet"))
     return source.size * (UNPACKED if is_packed else 1)
 
@@ -252,5 +254,5 @@ def _unpacked_bytes(source: Source) -> int:
 def _state(source: Source) -> Any:
     """What tells that a source is as it was."""
     place = (source.start, source.stop) if isinstance(source, Section) else None
-    changed = source.path.stat().st_mtime_ns if isinstance(source, LogFile | Section) and source.name != "-" else 0
+    changed = state_of(source.path) if isinstance(source, LogFile | Section) and source.name != "-" else 0
     return [source.name, source.size, place, changed]

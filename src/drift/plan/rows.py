@@ -1,0 +1,121 @@
+"""How many rows each step of a run gets: what is known, and what is assumed as long as it is not."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from drift.config import Config
+from drift.generations import open_parent, open_store
+from drift.logs.files.sources import find_logs
+from drift.logs.ingestion.pieces import unpacked_bytes
+from drift.plan.costs import CONSTANTS, in_bytes, value
+from drift.rundir import StageRecord, layout
+from drift.store import Store
+
+TRAIN = 0.8  # share of the training split
+
+
+@dataclass(slots=True)
+class Rows:
+    """`log_bytes`: unpacked; `log_files`: files, zip members and databases. `conversations`: those that the run learns
+    from; `stored`: of the store as it is. `labels`: of the store, by verdict. `assumptions`: in sentences."""
+
+    log_bytes: float
+    log_files: int
+    conversations: float
+    stored: int
+    labels: dict[str, int]
+    kept: Mapping[str, StageRecord]
+    assumptions: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, cfg: Config, store: Store | None, kept: Mapping[str, StageRecord]) -> "Rows":
+        """Raises DataError for logs that are missing, as the run would."""
+        sources = find_logs(cfg.logs).sources if cfg.logs else []
+        size = float(sum(map(unpacked_bytes, sources)))
+        stored = store.size() if store else 0
+        new = math.ceil(size / value("log bytes"))
+        rows = cls(size, len(sources), stored or new, stored, store.counts().labels if store and stored else {}, kept)
+        if parent := open_parent(cfg):
+            came = sum(open_store(cfg, parent).news(parent.read))
+            rows.conversations = came + new
+            rows._assume(f"conversations since {parent.view.path}: {came:,} stored, and at most {new:,} in the logs")
+        elif stored and cfg.logs:
+            rows._assume(f"conversations: the {stored:,} stored ones; what the logs bring beyond them is not known yet")
+        elif not stored:
+            rows._assume(f"conversations: {in_bytes(size)} of logs, which are not read yet, at {_told('log bytes')}")
+        if empty := [source.name for source in sources if not source.size]:
+            rows._assume(f"{', '.join(empty)}: size not known, counted as no conversation")
+        return rows
+
+    def judged(self) -> float:
+        """Replies that the store's labels judge, without abstentions and neutral ones."""
+        return self._labelled(("DSAT", "SAT"), "disliked replies", "liked replies")
+
+    def prompts(self) -> float:
+        """Disliked replies to train on."""
+        found = self._kept(layout.PROMPTS)
+        return self._labelled(("DSAT",), "disliked replies") if found is None else found
+
+    def liked(self) -> float:
+        found = self._kept(layout.LIKED)
+        return self._labelled(("SAT",), "liked replies") if found is None else found
+
+    def held_out(self, name: str, of: float) -> float:
+        """Of the other splits, in the proportion of the training split."""
+        found = self._kept(name)
+        return of * value("held out") if found is None else found
+
+    def repairs(self) -> float:
+        found = self._kept(f"{layout.WARM_START}/{layout.PAIRS}")
+        if found is not None:
+            return found
+        self._assume(f"repairs: {_told('repairs')}")
+        return self.conversations * value("repairs")
+
+    def followed(self) -> float:
+        found = self._kept(layout.FOLLOW_UPS)
+        if found is not None:
+            return found
+        self._assume(f"replies that a message follows: at most {_told('judged replies')}")
+        return self.conversations * value("judged replies") * TRAIN
+
+    def for_recipe(self, cfg: Config) -> float:
+        """The prompts of an iteration."""
+        wanted = cfg.recipe.rules.prompts
+        if wanted in ("disliked", "random"):
+            count = self.prompts()
+        elif wanted == "liked":
+            count = self.liked()
+        elif wanted == "judged":
+            found = self._kept(layout.JUDGED)
+            count = self.judged() if found is None else found
+        else:
+            count = self.followed()
+        if cfg.parent and self._kept(layout.PROMPTS) is None:
+            count /= 1 - cfg.generation.replay
+        return count
+
+    def _kept(self, name: str) -> float | None:
+        """The rows of a stage that is done."""
+        record = self.kept.get(name)
+        return None if record is None else float(record.counts.get("rows") or 0)
+
+    def _labelled(self, verdicts: tuple[str, ...], *constants: str) -> float:
+        if self.labels:
+            count = sum(self.labels.get(verdict, 0) for verdict in verdicts)
+            named = " and ".join(verdicts)
+            self._assume(f"{named}: {count:,} labels in the store, of which {TRAIN:.0%} are for training")
+            return count * TRAIN
+        for name in constants:
+            self._assume(f"{name}: {_told(name)}; yours may differ by a factor")
+        return self.conversations * sum(map(value, constants))
+
+    def _assume(self, text: str) -> None:
+        if text not in self.assumptions:
+            self.assumptions.append(text)
+
+
+def _told(name: str) -> str:
+    constant = CONSTANTS[name]
+    return f"{constant.value:,.4g} {constant.unit} ({constant.source})"

@@ -1,0 +1,124 @@
+"""`drift run --plan`: what would be done, before anything is done."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from command import drift
+from drift.config import Config, parse_config
+from drift.errors import DataError
+from drift.feedback.label import label_store
+from drift.logs.ingest import ingest
+from drift.plan import make_plan
+from drift.plan.weights import count_weights
+from drift.store import Store
+
+CHAT = [
+    {"role": "user", "content": "Sort these words: pear fig"},
+    {"role": "assistant", "content": "pear fig", "feedback": -1},
+    {"role": "user", "content": "No, that is wrong."},
+]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps({"id": str(number), "messages": CHAT}) + "\n" for number in range(50)))
+    return path
+
+
+def config(**changes: object) -> Config:
+    tree = {
+        "iterations": 3,
+        "policy": {"model": "someone/chat-7B-instruct"},
+        "sampling": {"max_new_tokens": 200, "max_prompt_length": 500},
+        "training": {"batch_size": 4, "max_length": 700},
+        "warm_start": {"epochs": 0},
+    }
+    return parse_config(tree | changes, "test")
+
+
+def test_rows_tokens_and_hours_before_anything_is_known(log: Path, tmp_path: Path):
+    with log.open("ab") as more:
+        more.write(b" " * (40_351_000 - log.stat().st_size))  # 10,000 conversations of the measured length
+    plan = make_plan(config(logs=[str(log)]), tmp_path / "run")
+    stages = {stage.name: stage for stage in plan.stages}
+    assert (plan.weights, not any(stage.kept for stage in plan.stages)) == (7e9, True)
+    assert (stages["ingestion"].rows, stages["ingestion"].pieces) == (10_000, 2)  # pieces of 32 MiB
+    assert stages["ingestion"].core_hours == pytest.approx(2.014833 / 3600)
+    assert stages["data/prompts.jsonl"].rows == 2133  # 125 of 586
+    sampled = stages["iteration-1..3/completions.jsonl"]
+    assert (sampled.rows, sampled.stages) == (2133, 3)
+    replies = 3 * 10_000 * 125 / 586
+    assert sampled.tokens == pytest.approx(replies * (500 + 200), abs=1)  # the assumed lengths exceed the limits
+    assert sampled.tokens_at_most == pytest.approx(replies * 700, abs=1)
+    hours = replies * (200 / 8000 + 500 * 2 * 7e9 / 395.6e12) / 3600
+    assert sampled.gpu_hours == pytest.approx(hours)
+    training = stages["iteration-1..3/policy"]
+    assert (training.pieces, training.piece) == (534, "step of 4 pairs")
+    assert training.tokens == pytest.approx(replies * (500 + 2 * 200), abs=1)
+    assert any("586 real chats" in text for text in plan.assumptions)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_labelled_store_is_counted_and_not_guessed(log: Path, tmp_path: Path):
+    store = Store(tmp_path / "store")
+    ingest([log], store)
+    label_store(store)
+    plan = make_plan(config(store=str(store.path)), tmp_path / "run")
+    stages = {stage.name: stage for stage in plan.stages}
+    assert "ingestion" not in stages
+    assert stages["labels"].rows == 50
+    assert stages["data/prompts.jsonl"].rows == 40  # 50 thumbs down, of which 80 % are for training
+    assert "DSAT: 50 labels in the store, of which 80% are for training" in plan.assumptions
+    assert not any("586" in text for text in plan.assumptions if text.startswith("disliked"))
+
+
+def test_servers_have_a_price_and_no_hours(log: Path, tmp_path: Path):
+    server = {"base_url": "http://localhost:1/v1", "model": "m"}
+    server |= {"price_per_million_input": 1.0, "price_per_million_output": 10.0}
+    sampling = {"max_new_tokens": 200, "max_prompt_length": 500, "backend": "endpoint", "endpoint": server}
+    plan = make_plan(config(logs=[str(log)], sampling=sampling), tmp_path / "run")
+    sampled = next(stage for stage in plan.stages if stage.name.endswith("3/completions.jsonl"))
+    replies = 3 * math.ceil(log.stat().st_size / 4035.1) * 125 / 586
+    assert sampled.price == pytest.approx(replies * (500 * 1.0 + 200 * 10.0) / 1e6)
+    assert (sampled.gpu_hours, sampled.note) == (0, "requests to http://localhost:1/v1")
+
+
+def test_missing_logs_are_an_error(tmp_path: Path):
+    with pytest.raises(DataError, match="no such file"):
+        make_plan(config(logs=[str(tmp_path / "none.jsonl")]), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct", 7e9),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 135e6),
+        ("meta/Llama-3.1-8b", 8e9),
+        ("someone/Mixtral-8x7B", None),
+        ("someone/chat", None),
+    ],
+)
+def test_weights_of_models_that_are_not_here(name: str, weights: float | None):
+    assert count_weights(name)[0] == weights
+
+
+def test_weights_of_the_embedded_policy_are_counted():
+    weights, how = count_weights("embedded")
+    assert (how, weights is not None and 100_000 < weights < 3_000_000) == ("counted in its files", True)
+
+
+def test_the_command_prints_a_plan_and_does_nothing(log: Path, tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"logs: ['{log}']\niterations: 2\npolicy: {{model: someone/unnamed}}\n")
+    done = drift("run", file, "--plan", "--json", cwd=tmp_path)
+    plan = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    assert plan["run"].startswith("runs/mine-")
+    assert plan["total"]["gpu_hours"] is None  # nobody knows how large the model is
+    assert "unknown" in done.stderr
+    assert plan["constants"]["labels"]["unit"] == "core-seconds per conversation"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "mine.yaml"]
