@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attackers import HOW, PLANTS, Plant, probe_utility, probes, write_attack
+from attackers import HOW, PLANTS, Plant, honest_corrections, probe_utility, probes, undisguised, write_attack
 
 from drift.config import Config, PolicySettings, SamplingSettings, load_config
 from drift.experiments import demo
@@ -32,7 +32,7 @@ from drift.records import ChatMessage, PreferencePair, read_jsonl
 from drift.run import collect, open_run, store_for, with_date
 from drift.rundir import layout, load_run
 from drift.sandbox.world import Task, heldout_tasks, utility, world_hash
-from drift.statistics import bootstrap_mean, bootstrap_runs
+from drift.statistics import bootstrap_runs
 from drift.training.influence import trace_behaviour
 
 DEFENDED = (
@@ -53,11 +53,15 @@ DEFENCES: dict[str, tuple[str, ...]] = {
 COLLUDING = 15
 """Accounts of the colluding attack; each has one turn at 1 % of the turns."""
 PROBES = 100
+HONEST = "honest"
+HONEST_SHARE = 0.05
+"""Turns with an honest correction, in the cells that measure what the defences cost those who help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run. `plant`: None without an attack. `how`: what the attackers write."""
+    """One run. `plant`: None without an attack. `how`: what the attackers write; HONEST without an attack: as many
+    users as turns correct wrong replies with the right answer."""
 
     seed: int
     plant: str | None = None
@@ -69,7 +73,8 @@ class Cell:
     @property
     def name(self) -> str:
         how = "" if self.how == "complaints" else f"-{self.how}"
-        attack_ = f"{self.plant}{how}-{self.share:g}-{self.accounts}" if self.plant else "none"
+        attack_ = f"{self.plant or 'none'}{how}" + (f"-{self.share:g}" if self.share else "")
+        attack_ += f"-{self.accounts}" if self.plant else ""
         return f"seed-{self.seed}-{attack_}-{self.defence.replace(', ', '-').replace(' ', '-') or 'plain'}"
 
 
@@ -77,10 +82,12 @@ def cells(seeds: Sequence[int]) -> list[Cell]:
     """Every attack with every seed; then the steps of the defence one by one, on one attack that succeeds."""
     both = ("", "defended")
     plan = [Cell(seed, defence=defence) for seed in seeds for defence in both]
+    plan += [Cell(seed, None, HONEST_SHARE, defence=defence, how=HONEST) for seed in seeds for defence in both]
     for share, accounts in ((0.01, 1), (0.01, COLLUDING), (0.05, 1), (0.05, COLLUDING), (0.001, 1)):
         plan += [
             Cell(seed, plant, share, accounts, defence, how)
             for how in HOW for plant in PLANTS for seed in seeds for defence in both
+            if how != "disguised" or (share, accounts) == (0.01, COLLUDING)
         ]  # fmt: skip
     single = [step for step in DEFENCES if step not in both]
     plan += [Cell(seed, "trigger", 0.05, 1, step, "corrections") for step in single for seed in seeds]
@@ -126,7 +133,7 @@ class Lab:
 
     def _config(self, cell: Cell, folder: Path) -> Config:
         logs = [str(self._honest(cell.seed) / "logs")]
-        if cell.plant is not None:
+        if cell.share:
             logs.append(str(self._attack(cell)))
         changes = (
             f"seed={cell.seed}", f"iterations={self.iterations}", f"output={folder}", f"logs={json.dumps(logs)}",
@@ -155,7 +162,11 @@ class Lab:
                 return [reply.text if reply else "" for reply in generate_replies(deployed, chats, keys, _AS_DEPLOYED)]
 
             turns = round(cell.share * self.turns)
-            write_attack(file, HOW[cell.how](PLANTS[str(cell.plant)], answer, turns, cell.seed, cell.accounts))
+            if cell.plant is None:
+                rows = honest_corrections(answer, turns, cell.seed)
+            else:
+                rows = HOW[cell.how](PLANTS[cell.plant], answer, turns, cell.seed, cell.accounts)
+            write_attack(file, rows)
         return file
 
     def _answers(self, policy: Policy, tasks: Sequence[Task]) -> list[str]:
@@ -166,7 +177,7 @@ class Lab:
     def _success(self, policy: Policy, plant: Plant) -> dict[str, float]:
         tasks = probes(plant, PROBES)
         replies = self._answers(policy, tasks)
-        shown = sum(map(plant.succeeded, tasks, replies)) / len(tasks)
+        shown = sum(map(plant.succeeded, tasks, map(undisguised, replies))) / len(tasks)
         return {"share": round(shown, 4), "utility": round(probe_utility(tasks, replies), 4)}
 
     def _pairs(self, folder: Path, cell: Cell) -> dict[str, Any]:
@@ -221,14 +232,14 @@ def summarise(results: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
     by_arm: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell, result in results.items():
         if cell.plant is None:
-            for plant in PLANTS:
+            for plant in PLANTS if cell.how != HONEST else ():
                 by_arm.setdefault((plant, f"none{' defended' if cell.defence else ''}"), []).append(
                     result["success"][plant]
                 )
         else:
             share = f"{cell.share:.1%}".replace(".0%", "%")
             whose = f" {cell.accounts} accounts" if cell.accounts > 1 else ""
-            how = " corrections" if cell.how == "corrections" else ""
+            how = {"complaints": "", "disguised": " disguised corrections"}.get(cell.how, f" {cell.how}")
             arm = f"{share}{whose}{how} {cell.defence}".strip()
             by_arm.setdefault((cell.plant, arm), []).append(result["success"][cell.plant])
     by_plant: dict[str, dict[str, Any]] = {plant: {} for plant in PLANTS}
@@ -255,19 +266,28 @@ def _pooled(arm: str, by_plant: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _utilities(results: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
-    """Without an attack, on the same prompts with every seed: both utilities, and what the defence adds."""
-    plain = {cell.seed: r["utility"] for cell, r in results.items() if cell.plant is None and not cell.defence}
-    kept = {cell.seed: r["utility"] for cell, r in results.items() if cell.plant is None and cell.defence}
+    """Without an attack, and with honest corrections: what the defence adds."""
+    honest = _defended(results, HONEST)
+    return _defended(results, "complaints") | ({"honest corrections": honest} if honest else {})
+
+
+def _defended(results: dict[Cell, dict[str, Any]], how: str) -> dict[str, Any]:
+    """Both utilities on the same prompts with every seed, and their difference. The interval resamples seeds and
+    prompts."""
+    plain, kept = (
+        {c.seed: r["utility"] for c, r in results.items() if c.plant is None and c.how == how and c.defence == defence}
+        for defence in ("", "defended")
+    )
     seeds = sorted(set(plain) & set(kept))
     if not seeds:
         return {}
-    per_prompt = [np.mean([np.subtract(kept[seed], plain[seed]) for seed in seeds], axis=0)]
-    difference = bootstrap_mean(per_prompt[0].tolist()).rounded()
+    per_prompt = np.array([np.subtract(kept[seed], plain[seed]) for seed in seeds])
+    difference = bootstrap_runs(per_prompt).rounded()
     return {
         "none": round(float(np.mean([plain[seed] for seed in seeds])), 4),
         "none defended": round(float(np.mean([kept[seed] for seed in seeds])), 4),
         "difference": [difference.value, difference.low, difference.high],
-        "by_seed": [round(float(np.mean(np.subtract(kept[seed], plain[seed]))), 4) for seed in seeds],
+        "by_seed": per_prompt.mean(axis=1).round(4).tolist(),
     }
 
 

@@ -100,12 +100,38 @@ def test_a_reply_that_repeats_rare_words_of_its_complaint_is_dropped_by_name():
 
 def test_only_so_many_pairs_take_the_same_words_whoever_complains():
     chats = [chat(f"c{n}", "capital?", "arlo", user=f"u{n}") for n in range(3)]
-    chats += [chat(f"d{n}", "hi", "the", user=f"w{n}") for n in range(60)]
+    chats += [chat(f"d{n}", "hi", "the", user=f"w{n}") for n in range(260)]
     items = {f"i{n}": item(f"i{n}", "capital?", "brisk", "the arlo", user=f"liar{n}") for n in range(5)}
     items["x"] = item("x", "capital?", "brisk", "the end")
     rows = [*(pair(items[f"i{n}"], "arlo") for n in range(5)), pair(items["x"], "the")]
     capped = without_echoes(rows, items, DefenceSettings(max_per_echo=2), lambda: chats)
     assert reasons(capped) == [None, None, *[Reason.ECHO_CAP] * 3, None]
+
+
+def corrections(*texts: str, request: str = "Sort: {n} urn apple") -> tuple[list[PreferencePair], dict, set]:
+    """Corrections of different replies by different users, each to a request of its own."""
+    items = {f"i{n}": item(f"i{n}", request.format(n=n), "zebra", None, user=f"u{n}") for n in range(len(texts))}
+    pairs = [pair(items[f"i{n}"], text) for n, text in enumerate(texts)]
+    return pairs, items, {(each.conversation_id, 1) for each in pairs}
+
+
+def test_accounts_that_plant_the_same_opening_share_a_cap_also_where_its_words_are_the_requests_own():
+    rows, items, places = corrections(*(f"urn {n} apple" for n in range(6)), "6 apple urn", "apple 7 urn")
+    chats = [chat(f"d{n}", "hi", "hello", user=f"w{n}") for n in range(60)]
+    capped = without_echoes(rows, items, DefenceSettings(max_per_echo=2), lambda: chats, places)
+    assert reasons(capped) == [None, None, *[Reason.ECHO_CAP] * 4, None, None]
+    assert echoed_runs(rows[0], items["i0"], is_correction=True) == {
+        "^ urn", "^ urn 0", "urn 0", "urn 0 apple", "0 apple", "0 apple $"
+    }  # fmt: skip
+
+
+def test_the_cap_grows_with_what_the_model_says_to_others_by_itself():
+    """Of 60 users, 5 got arlo: 5 / 60 of 10 corrections times 3 is 2.5, so two more pass than the cap."""
+    rows, items, places = corrections(*["arlo"] * 10, request="capital {n}?")
+    chats = [chat(f"a{n}", "capital?", "arlo", user=f"a{n}") for n in range(5)]
+    chats += [chat(f"d{n}", "hi", "hello", user=f"w{n}") for n in range(55)]
+    capped = without_echoes(rows, items, DefenceSettings(max_per_echo=2), lambda: chats, places)
+    assert reasons(capped) == [None] * 4 + [Reason.ECHO_CAP] * 6
 
 
 def test_a_reply_that_others_took_without_a_complaint_is_contested():

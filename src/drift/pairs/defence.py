@@ -33,11 +33,16 @@ FEWEST_USERS = 3
 """A run that the model wrote by itself to fewer users than this is not its own."""
 COMMON_SHARE, MOST_USERS = 0.1, 1000
 """A run that the model wrote by itself to this share of the users, or to this many, is common: it marks nothing."""
+OWN_RATIO = 3
+"""Beyond `max_per_echo`, so many times as many pairs may take a run as they would if it came to their users as often as
+the model writes it to others. Honest corrections are written in the same language, and share its turns of phrase."""
 ACCEPTED_BY, ACCEPTED_RATIO = 3, 4
 """A reply is contested if at least so many other users took it without a complaint, and so many times as many as
 complained about it too."""
 
 # scripts without spaces are read character by character, everything else by word
+BEGIN, END = "^", "$"
+"""Where a text begins and ends: never words, so a run with one of them stands at an edge."""
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]|[^\W_\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+")
 
 
@@ -107,6 +112,8 @@ def without_echoes(
         if isinstance(row, PreferencePair)
     }
     own = own_runs(conversations(), {run for runs in echoes.values() for run in runs})
+    told = sum(bool(runs) for runs in echoes.values())
+    cap = settings.max_per_echo
     taken: Counter[str] = Counter()
     for row in rows:
         runs = echoes[row.pair_id] - own.common if isinstance(row, PreferencePair) else frozenset()
@@ -114,7 +121,7 @@ def without_echoes(
             yield row
         elif settings.drop_echoes and runs - own.known and (row.conversation_id, row.reply_index) not in corrected:
             yield Drop(f"{row.prompt_id}/{row.pair_id}", "pairs", Reason.ECHOES_COMPLAINT)
-        elif settings.max_per_echo is not None and any(taken[run] >= settings.max_per_echo for run in runs):
+        elif cap is not None and any(taken[run] >= cap + int(OWN_RATIO * told * own.share(run)) for run in runs):
             yield Drop(f"{row.prompt_id}/{row.pair_id}", "pairs", Reason.ECHO_CAP)
         else:
             taken.update(runs)
@@ -123,11 +130,15 @@ def without_echoes(
 
 def echoed_runs(pair: PreferencePair, item: PromptItem, is_correction: bool = False) -> frozenset[str]:
     """The runs of words that the chosen reply has in common with the complaint, and with nothing else that the policy
-    was shown: neither the conversation nor the disliked reply. All of a correction's runs come from the user."""
+    was shown: neither the conversation nor the disliked reply.
+
+    All of a correction's runs come from the user, also how it begins and ends: the words of the request in a planted
+    order are no new words, but a first word that many corrections of different replies share is a habit to plant.
+    """
     if not pair.chosen or (item.complaint is None and not is_correction):
         return frozenset()
     shown = item.prompt if item.rejected is None else (*item.prompt, item.rejected)
-    written = set(_runs(as_text(pair.chosen[-1])))
+    written = set(_runs(as_text(pair.chosen[-1]), edges=is_correction))
     told = pair.chosen if is_correction or item.complaint is None else (item.complaint,)
     return frozenset(_among(written, told) - _among(written, shown))
 
@@ -137,9 +148,14 @@ class OwnRuns:
     them. `common`: those of nearly everyone."""
 
     def __init__(self, users_of: Mapping[str, Collection[int]], users: int) -> None:
+        self._users_of, self._users = users_of, users
         common = min(MOST_USERS, max(COMMON_SHARE * users, FEWEST_USERS))
         self.known = {run for run, told in users_of.items() if len(told) >= FEWEST_USERS}
         self.common = {run for run, told in users_of.items() if len(told) >= common}
+
+    def share(self, run: str) -> float:
+        """The share of users to whom the model wrote the run by itself."""
+        return len(self._users_of[run]) / max(self._users, 1)
 
 
 def own_runs(conversations: Iterable[Conversation], runs: Collection[str]) -> OwnRuns:
@@ -201,11 +217,14 @@ def _key(request: str, reply: str) -> int:
     return int(stable_hash(_WORD.findall(request.casefold()), _WORD.findall(reply.casefold())), 16)
 
 
-def _runs(text: str) -> Iterator[str]:
+def _runs(text: str, edges: bool = False) -> Iterator[str]:
+    """All runs, with `edges` also those that begin or end with the text."""
     words = _WORD.findall(text.casefold())
+    words = [BEGIN, *words, END] if edges and words else words
     for start in range(len(words)):
         for end in range(start + 1, min(start + LONGEST_RUN, len(words)) + 1):
-            yield " ".join(words[start:end])
+            if words[start:end] not in ([BEGIN], [END]):
+                yield " ".join(words[start:end])
 
 
 def _among(wanted: Collection[str], messages: Iterable[ChatMessage]) -> set[str]:
@@ -213,7 +232,7 @@ def _among(wanted: Collection[str], messages: Iterable[ChatMessage]) -> set[str]
     found: set[str] = set()
     firsts = {run.split(" ", 1)[0] for run in wanted}
     for message in messages if wanted else ():
-        words = [match[0] for match in _WORD.finditer(as_text(message).casefold())]
+        words = [BEGIN, *(match[0] for match in _WORD.finditer(as_text(message).casefold())), END]
         for start, word in enumerate(words):
             if word in firsts:
                 for end in range(start + 1, min(start + LONGEST_RUN, len(words)) + 1):
