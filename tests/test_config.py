@@ -8,7 +8,9 @@ from drift.pairs.screening import MAX_SIMILARITY
 from drift.training.diagnostics import LEMMA_1_TAU
 
 FOLDER = Path(__file__).parents[1] / "configs"
-FILES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "cluster")  # those are Ray's and Kubernetes'
+FILES = sorted(
+    path for path in FOLDER.rglob("*.yaml") if path.parent.name != "cluster"
+)  # those are Ray's and Kubernetes'
 CONFIGS = [path for path in FILES if "\narms:" not in path.read_text("utf-8")]  # the others are comparisons
 
 
