@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -83,6 +84,8 @@ def as_on_nfs(handle: int, operation: int) -> None:
 def test_a_lock_is_of_a_file_that_is_open_for_writing(tmp_path: Path, monkeypatch, is_folder: bool):
     monkeypatch.setattr("drift.disk.fcntl.flock", as_on_nfs)
     os.close(take_lock(tmp_path if is_folder else tmp_path / "lock", "--store DIR"))
+    (lock,) = tmp_path.iterdir()
+    assert lock.read_text() == f"{os.getpid()} {socket.gethostname()}\n"
 
 
 def test_without_locks_the_file_system_is_named(tmp_path: Path, monkeypatch):

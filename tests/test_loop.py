@@ -16,6 +16,7 @@ from drift.experiments.simulation import sandbox_truth
 from drift.lineage import trace
 from drift.pairs.recipes import RECIPES, RecipeInputs
 from drift.pairs.recipes.recipe import fresh_against
+from drift.plan import make_plan
 from drift.policy.model import load_policy, source_of
 from drift.policy.sampler import generate_replies
 from drift.progress import listening
@@ -386,3 +387,25 @@ def test_a_complaint_about_what_the_policy_always_says_is_not_believed(tmp_path)
     funnel = build_funnel(Store(next(iter(view.store_folders))), view)
     assert funnel.drops["against_majority"] == len(prompts) - len(believed)
     assert done.counts["complaints believed"] == len(believed)
+
+
+def test_a_plan_says_which_stages_are_kept_and_touches_nothing(two_iterations, tiny_policy):
+    def files() -> dict[Path, int]:
+        return {file: file.stat().st_mtime_ns for file in two_iterations.path.rglob("*") if file.is_file()}
+
+    before, folder = files(), two_iterations.path
+    plan = make_plan(settings(two_iterations.logs, tiny_policy), folder)
+    assert [stage.name for stage in plan.stages if not stage.kept] == ["ingestion", "labels"]  # of every command
+    kept = {stage.name: stage.rows for stage in plan.stages if stage.kept}
+    counts = {stage.name: stage.counts for stage in load_run(folder).stages}
+    assert kept.keys() <= counts.keys()
+    assert kept["iteration-2/pairs.jsonl"] == counts["iteration-2/pairs.jsonl"]["rows"]
+    assert plan.total.gpu_hours == 0
+    training = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16, "beta": 0.3}
+    changed = make_plan(settings(two_iterations.logs, tiny_policy, training=training), folder)
+    to_do = [stage.name for stage in changed.stages if not stage.kept]
+    assert "iteration-1/policy" in to_do
+    assert "iteration-1/pairs.jsonl" not in to_do
+    assert "iteration-2/completions.jsonl" in to_do
+    assert changed.total.gpu_hours
+    assert files() == before

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
@@ -129,16 +130,17 @@ def list_files(url: str) -> list[RemoteFile]:
         if info.type == FileType.NotFound:
             raise DataError(f"{url}: nothing is there. Name chat logs that exist, or a folder of them.")
         found = [info] if info.type == FileType.File else files.get_file_info(FileSelector(place, recursive=True))
-    start = url.removesuffix(path)
-    names = {one: one.path if path.startswith("/") else one.path.lstrip("/") for one in found}
-    listed = [one for one in found if one.type == FileType.File and (pattern is None or pattern.fullmatch(names[one]))]
+    here = url.removesuffix(path)
+    named = [(one.path if path.startswith("/") else one.path.lstrip("/"), one) for one in found]
+    listed = [
+        (name, one) for name, one in named if one.type == FileType.File and (not pattern or pattern.fullmatch(name))
+    ]
     if not listed:
         what = "no file matches this pattern" if pattern else "no file is in this folder"
         raise DataError(f"{url}: {what}. Name chat logs that exist, or a folder of them.")
-    return sorted(
-        (RemoteFile(f"{start}{names[one]}", one.size or 0, _version(files, one)) for one in listed),
-        key=lambda file: file.url,
-    )
+    return [
+        RemoteFile(here + name, one.size or 0, _version(files, one)) for name, one in sorted(listed, key=itemgetter(0))
+    ]
 
 
 def _version(files: "FileSystem", info) -> str:

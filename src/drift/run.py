@@ -3,6 +3,7 @@
 Nothing here loads torch before the loop begins: `drift pairs` works without it.
 """
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,6 +135,7 @@ def _is_finished(folder: Path, cfg: Config) -> bool:
 def open_run(cfg: Config, folder: Path, on_stage: OnStage | None = None) -> Iterator[RunDir]:
     """Open and lock the run folder, with the same number of CPU threads in every command."""
     with RunDir.open(folder, dump_config(cfg), cfg.seed, on_stage) as run, fixed_threads(run, cfg.threads):
+        run.pin(where=socket.gethostname() + (f", cluster {cfg.cluster.address}" if cfg.cluster.address else ""))
         yield run
 
 

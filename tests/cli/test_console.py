@@ -1,9 +1,18 @@
 """What people see where no bar can be drawn."""
 
+import time
+from dataclasses import dataclass
+
 import pytest
 
 from drift.cli import console as shown
+from drift.engine import in_pieces
 from drift.progress import report_progress
+
+
+@dataclass(frozen=True, slots=True)
+class Squared:
+    number: int
 
 
 @pytest.fixture
@@ -22,8 +31,8 @@ def test_a_long_stage_gives_a_sign_of_life_once_a_minute(clock, capsys):
             report_progress(done, 10, done * 100)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "  61.0 s  iteration-1/completions.jsonl: 2 of 10, 3 tokens/s, about 244 s left",
-        " 122.0 s  iteration-1/completions.jsonl: 8 of 10, 7 tokens/s, about 30 s left",
+        "  61.0 s  iteration-1/completions.jsonl: 2 of 10, 3 tokens/s, about 248 s left",
+        " 122.0 s  iteration-1/completions.jsonl: 8 of 10, 7 tokens/s, about 26 s left",
     ]
 
 
@@ -32,3 +41,44 @@ def test_a_task_without_a_known_size_says_how_much_is_done(clock, capsys):
         clock[0] += 75
         report_progress(5, 0)
     assert capsys.readouterr().err.splitlines() == ["  75.0 s  reading: 5 done"]
+
+
+class Square:
+    """Pieces of the engine, each of which takes half a minute of the test's clock."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self.clock = clock
+
+    def __call__(self, number: int) -> Squared:
+        self.clock[0] += 30
+        return Squared(number * number)
+
+
+def test_pieces_of_the_engine_say_how_many_are_left_and_count_no_earlier_ones(clock, capsys, tmp_path):
+    def run() -> list[Squared]:
+        return in_pieces(Square(clock), range(8), Squared, tmp_path / "journal", "plan")
+
+    with shown.progress("labels"):
+        run()
+    assert capsys.readouterr().err.splitlines() == [
+        "  60.0 s  labels: 2 of 8, 2 a minute, about 180 s left",
+        " 120.0 s  labels: 4 of 8, 2 a minute, about 120 s left",
+        " 180.0 s  labels: 6 of 8, 2 a minute, about 60 s left",
+        " 240.0 s  labels: 8 of 8, 2 a minute, about 0 s left",
+    ]
+    shard = tmp_path / "journal" / "shard-0001.jsonl"
+    shard.write_bytes(b"".join(shard.read_bytes().splitlines(keepends=True)[:5]))
+    with shown.progress("labels"):
+        run()
+    assert capsys.readouterr().err.splitlines()[1:] == ["  60.0 s  labels: 7 of 8, 2 a minute, about 30 s left"]
+
+
+def test_a_piece_that_takes_minutes_is_no_silence(capsys, monkeypatch):
+    monkeypatch.setattr(shown, "HEARTBEAT_SECONDS", 0.06)
+    with shown.watching_stages() as on_stage:
+        on_stage("iteration-1/policy", "running", {})
+        report_progress(3, 10)
+        time.sleep(0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 2
+    assert all(line.endswith("iteration-1/policy: 3 of 10") for line in lines)

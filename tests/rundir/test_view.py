@@ -1,9 +1,11 @@
 """What the report and the list of runs see of a run folder."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from command import drift
 from drift.errors import DataError
 from drift.rundir import RunDir, atomic_write, list_runs, load_run
 
@@ -66,3 +68,20 @@ def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path):
     atomic_write(tmp_path / "a.json", b"old")
     atomic_write(tmp_path / "a.json", b"new")
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"a.json": b"new"}
+
+
+def test_the_list_says_at_which_stage_and_where_a_run_is_that_is_not_finished(tmp_path: Path):
+    with RunDir.open(tmp_path / "runs" / "mine", "name: mine", 1) as run:
+        run.pin(where="node-3, cluster 10.0.0.1:6379")
+        run.stage("data/labels.jsonl", written)
+        listed = drift("runs", "--root", tmp_path / "runs", "--json")
+        (row,) = json.loads(listed.stdout.splitlines()[-1]).values()
+        assert (row["state"], row["stage"]) == ("running", "data/labels.jsonl")
+        assert row["where"] == "node-3, cluster 10.0.0.1:6379"
+    (row,) = json.loads(drift("runs", "--root", tmp_path / "runs", "--json").stdout.splitlines()[-1]).values()
+    assert (row["state"], "where" in row) == ("done", False)
+
+
+def written(out: Path) -> dict[str, int]:
+    out.write_text("{}")
+    return {"rows": 1}

@@ -1,6 +1,7 @@
 """Output for people goes to stderr. With --json the last line of stdout is one JSON object."""
 
 import dataclasses
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -69,24 +70,59 @@ def as_text(value: Any) -> str:
 
 
 class Heartbeat:
-    """Prints how far a task is, once per HEARTBEAT_SECONDS, if stderr is not a terminal: a log shows no bars."""
+    """Prints how far a task is, once per HEARTBEAT_SECONDS, if stderr is not a terminal: a log shows no bars.
+
+    A thread of its own does it where a single piece of the work takes longer than that.
+    """
 
     def __init__(self, name: str) -> None:
+        self._lock, self._over = threading.Lock(), threading.Event()
         self.restart(name)
+
+    def __enter__(self) -> "Heartbeat":
+        if not console.is_terminal:
+            threading.Thread(target=self._repeat, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
 
     def restart(self, name: str) -> None:
         self.name = name
         self.started = self.last = time.monotonic()
+        self._now = (0, 0, 0)
+        self._first: tuple[float, int] | None = None
 
     def beat(self, done: int, total: int, tokens: int) -> None:
-        now = time.monotonic()
-        if console.is_terminal or now - self.last < HEARTBEAT_SECONDS:
-            return
-        self.last = now
-        left = f", about {(now - self.started) * (total - done) / done:,.0f} s left" if done and total else ""
-        rate = f", {_rate(tokens, self.started)}" if tokens else ""
-        share = f"{done} of {total}" if total else f"{done} done"
-        console.print(f"{now - self.started:6.1f} s  {self.name}: {share}{rate}{left}", soft_wrap=True)
+        """Called with every progress of the task."""
+        self._now = (done, total, tokens)
+        if self._first is None:  # what an earlier command did says nothing about how fast this one is
+            self._first = (time.monotonic(), done)
+        self._print_if_due()
+
+    def _repeat(self) -> None:
+        while not self._over.wait(HEARTBEAT_SECONDS / 6):
+            self._print_if_due()
+
+    def _print_if_due(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if console.is_terminal or now - self.last < HEARTBEAT_SECONDS:
+                return
+            self.last = now
+            done, total, tokens = self._now
+            since, before = self._first or (self.started, 0)
+            per_second = (done - before) / max(now - since, 1e-9)
+            share = f"{done} of {total}" if total else f"{done} done" if done else "working"
+            rate = f", {_rate(tokens, self.started)}" if tokens else ""
+            if per_second > 0 and total and not tokens:
+                rate = f", {_per_minute(per_second * 60)}"
+            left = f", about {(total - done) / per_second:,.0f} s left" if per_second > 0 and total else ""
+            console.print(f"{now - self.started:6.1f} s  {self.name}: {share}{rate}{left}", soft_wrap=True)
+
+
+def _per_minute(rate: float) -> str:
+    return f"{rate:,.0f} a minute" if rate >= 10 else f"{rate:.2g} a minute"
 
 
 @contextmanager
@@ -104,7 +140,10 @@ def progress(description: str) -> Iterator[None]:
         bar.update(task, completed=done, total=total, rate=_rate(tokens, started))
 
     try:
-        with listening(draw, lambda text: console.print(f"{description}: {text}", soft_wrap=True, markup=False)):
+        with (
+            heartbeat,
+            listening(draw, lambda text: console.print(f"{description}: {text}", soft_wrap=True, markup=False)),
+        ):
             yield
     finally:
         if bar.live.is_started:  # to stop a bar that was never drawn prints an empty line
@@ -137,7 +176,7 @@ def watching_stages() -> "Iterator[OnStage]":
     def print_note(text: str) -> None:
         console.print(f"{time.monotonic() - started:6.1f} s  {text}", soft_wrap=True, markup=False, style="yellow")
 
-    with bar, listening(draw, print_note):
+    with bar, heartbeat, listening(draw, print_note):
         yield on_stage
 
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from drift.cli.console import console, progress, summary, watching_stages
 from drift.cli.options import JsonFlag, with_urls
 from drift.cli.plans import show_plan
 from drift.cli.views import show_influence, show_run, show_trace
+
+if TYPE_CHECKING:
+    from drift.rundir import RunView
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
@@ -79,8 +82,14 @@ def runs(
         path: {"learned_from_forgotten": asdict(traces)}
         for path, traces in forgotten_in(views, store and Store(store)).items()
     }
-    rows = {run.path: {"state": run.state.state, **asdict(link_of(run)), **run.state.headline} for run in views}
+    rows = {run.path: {**_under_way(run), **asdict(link_of(run)), **run.state.headline} for run in views}
     summary({str(path): row | forgotten.get(path, {}) for path, row in rows.items()}, as_json)
+
+
+def _under_way(run: "RunView") -> dict[str, str | None]:
+    """The state; of a run that is not finished also its stage and the host, where both are known."""
+    state = run.state
+    return {"state": state.state} | ({} if state.state == "done" else {"stage": state.stage, "where": state.where})
 
 
 def report(

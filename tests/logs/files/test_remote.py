@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.fs import FileSystem, S3FileSystem
 
 from command import drift
 from drift import remote
@@ -191,10 +192,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.kill()
 
 
-def put(address: str, content: bytes = b"") -> None:
-    urlopen(Request(address, content, method="PUT"), timeout=60).close()
-
-
 @pytest.fixture
 def access(monkeypatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
@@ -204,15 +201,23 @@ def access(monkeypatch) -> None:
 
 
 @pytest.fixture
-def bucket(server: str, access: None, monkeypatch) -> str:
+def bucket(server: str, access: None, monkeypatch) -> FileSystem:
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    put(f"{server}/chats")
+    address = server.removeprefix("http://")
+    files = S3FileSystem(endpoint_override=address, scheme="http", region="us-east-1", allow_bucket_creation=True)
+    files.create_dir("chats")
     for name, content in LOGS.items():
-        put(f"{server}/chats/logs/{name}", content)
-    return server
+        put(files, f"chats/logs/{name}", content)
+    return files
 
 
-def test_from_s3_to_prompts_and_back_to_s3(bucket: str, local: Path, tmp_path: Path):
+def put(files: FileSystem, path: str, content: bytes) -> None:
+    with files.open_output_stream(path) as out:
+        out.write(content)
+
+
+@pytest.mark.slow  # moto takes seconds to start
+def test_from_s3_to_prompts_and_back_to_s3(bucket: FileSystem, local: Path, tmp_path: Path):
     store = tmp_path / "store"
     done = drift("ingest", "s3://chats/logs/", "--store", store, "--json")
     assert done.returncode == 0, done.stderr
@@ -225,18 +230,20 @@ def test_from_s3_to_prompts_and_back_to_s3(bucket: str, local: Path, tmp_path: P
     assert again.returncode == 0, again.stderr
     result = json.loads(again.stdout.splitlines()[-1])["pairs"]
     assert (result["prompts"], result["repairs"]) == ("s3://chats/out/p.jsonl", "s3://chats/out/p.repairs.jsonl")
-    prompts = urlopen(f"{bucket}/chats/out/p.jsonl", timeout=60).read()
+    prompts = bucket.open_input_stream("chats/out/p.jsonl").read()
     assert len(prompts.splitlines()) == result["prompt_counts"]["rows"] == 1  # they all say the same
 
 
-def test_a_changed_object_is_read_again(bucket: str, tmp_path: Path):
+@pytest.mark.slow
+def test_a_changed_object_is_read_again(bucket: FileSystem, tmp_path: Path):
     store = Store(tmp_path / "store")
     ingest(["s3://chats/logs/a.jsonl"], store)
-    put(f"{bucket}/chats/logs/a.jsonl", lines(chat("a1", "fig pear", "Thanks!")))
+    put(bucket, "chats/logs/a.jsonl", lines(chat("a1", "fig pear", "Thanks!")))
     assert ingest(["s3://chats/logs/a.jsonl"], store).updated == 1
-    put(f"{bucket}/chats/logs/a.jsonl", LOGS["a.jsonl"])
+    put(bucket, "chats/logs/a.jsonl", LOGS["a.jsonl"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "says"),
     [
@@ -244,12 +251,13 @@ def test_a_changed_object_is_read_again(bucket: str, tmp_path: Path):
         ("s3://chats/logs/z.jsonl", "s3://chats/logs/z.jsonl: nothing is there"),
     ],
 )
-def test_what_is_not_on_s3_is_one_line(bucket: str, url: str, says: str):
+def test_what_is_not_on_s3_is_one_line(bucket: FileSystem, url: str, says: str):
     with pytest.raises(DataError, match=says):
         list_files(url)
 
 
-def test_a_bucket_that_is_missing_is_found_before_the_work(bucket: str):
+@pytest.mark.slow
+def test_a_bucket_that_is_missing_is_found_before_the_work(bucket: FileSystem):
     missing = local_twin("s3://no-such-bucket/p.jsonl", "--out")
     with pytest.raises(DataError, match=r"--out s3://no-such-bucket/p\.jsonl: there is no such bucket"), missing:
         pytest.fail("the work has begun")
