@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
 
 
 LONGEST_FIRST = (
-    *("test_loop.py", "test_generations.py", "gate", "test_gguf_run.py", "experiments", "training/scale", "review"),
+    *("test_loop", "test_generations.py", "gate", "test_gguf_run.py", "experiments", "training/scale", "review"),
     *("test_chat_template_runs.py", "cli", "live", "delivery", "rundir", "feedback", "evals", "evaluation", "scoring"),
 )
 """Files and folders with few tests that take long. Workers take whole files (`--dist loadfile`), so what takes longest
