@@ -40,7 +40,7 @@ CLOCKS = re.compile(
 )
 """What tells the time in report.html (when the run began, each stage's seconds) and in metrics.jsonl."""
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["drift.run", "drift.report"])
+CONTEXT.set_forkserver_preload(["drift.run", "drift.loop", "drift.report"])  # drift.run alone loads no torch
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
 
 
 LONGEST_FIRST = (
-    *("test_loop.py", "test_generations.py", "gate", "test_gguf_run.py", "experiments", "training/scale", "review"),
+    *("test_loop", "test_generations.py", "gate", "test_gguf_run.py", "experiments", "training/scale", "review"),
     *("test_chat_template_runs.py", "cli", "live", "delivery", "rundir", "feedback", "evals", "evaluation", "scoring"),
 )
 """Files and folders with few tests that take long. Workers take whole files (`--dist loadfile`), so what takes longest
@@ -40,6 +40,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((n for n, name in enumerate(LONGEST_FIRST) if place.startswith(name)), len(LONGEST_FIRST))
 
     items.sort(key=rank)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def never_wait_for_the_disk() -> Iterator[None]:
+    """What a test writes need not survive a power cut, and a flush to the disk takes longer than many a test: thousands
+    of them are a good part of the run's time. Processes that tests start flush as ever."""
+
+    def fsync(handle) -> None:
+        os.fstat(handle if isinstance(handle, int) else handle.fileno())  # a bad handle is an error all the same
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        yield
 
 
 @pytest.fixture(scope="session")

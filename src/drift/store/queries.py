@@ -1,8 +1,11 @@
 """Queries over the Parquet files of a store: the longer ones, how one is limited to a range of ids, and how it runs."""
 
+import atexit
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from drift.disk import open_tables
 from drift.errors import DataError, DriftError, disk_trouble
 
 MEMORY_LIMIT = "400MB"
+_idle: "dict[tuple[int, str, str], list[tuple[duckdb.DuckDBPyConnection, str, ExitStack]]]" = {}
 _SCAN = re.compile(r"read_parquet\(\$files[^)]*\)")
 
 # Window functions run over the narrow keys only: over complete rows they would exceed the memory limit.
@@ -54,11 +58,43 @@ def stream(
     """The rows of a query over these files, `size` at a time. Raises DataError or DriftError, which names the store."""
     if not files:
         return
-    with tempfile.TemporaryDirectory(prefix="drift-duckdb-") as spill, open_tables(MEMORY_LIMIT, spill) as connection:
+    with _tables() as (connection, spill):
         try:
             yield from connection.sql(query, params={"files": files, **values}).to_arrow_reader(size)
         except duckdb.Error as error:
             raise disk_trouble(error) or _unreadable(store, error, spill) from None
+
+
+@contextmanager
+def _tables() -> "Iterator[tuple[duckdb.DuckDBPyConnection, str]]":
+    """A DuckDB of this process that no other query is using, and its folder for what does not fit into memory.
+
+    To open one takes some 30 ms, more than most queries, so it is kept for the next query. One whose query failed or
+    was left before its last row is closed instead: it may still hold that query. Queries that run at once have one
+    each, and each its own memory. A forked process opens its own.
+    """
+    idle = _idle.setdefault((os.getpid(), MEMORY_LIMIT, tempfile.gettempdir()), [])
+    if idle:
+        connection, spill, stack = idle.pop()
+    else:
+        stack = ExitStack()
+        spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="drift-duckdb-"))
+        connection = stack.enter_context(open_tables(MEMORY_LIMIT, spill))
+    try:
+        yield connection, spill
+    except BaseException:
+        stack.close()
+        raise
+    idle.append((connection, spill, stack))
+
+
+@atexit.register
+def _close_idle() -> None:
+    """Before Python takes its modules apart: a DuckDB that is open then complains on stderr."""
+    for (process, *_), idle in _idle.items():
+        for *_, stack in idle if process == os.getpid() else ():
+            stack.close()
+    _idle.clear()
 
 
 def _unreadable(store: Path, error: duckdb.Error, spill: str) -> DriftError:
