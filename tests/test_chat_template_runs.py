@@ -74,13 +74,13 @@ def settings(logs: Path, model: Path, **policy) -> Config:
     )
 
 
-def chats(count: int, before: list[dict]) -> list[dict]:
-    """Chats whose reply to the last request was disliked; a fifth of them begin with other messages."""
+def chats(count: int, *before: list[dict]) -> list[dict]:
+    """Chats whose reply to the last request was disliked; a fifth of them begin with each of these messages."""
     return [
         {
             "id": f"chat-{n}",
             "messages": [
-                *(before if n % 5 == 0 else []),
+                *(before[n % 5] if n % 5 < len(before) else []),
                 {"role": "user", "content": f"Please add {n} and 2."},
                 {"role": "assistant", "content": f"{n}2", "feedback": -1},
                 {"role": "user", "content": f"No, I meant {n} + 2."},
@@ -94,29 +94,27 @@ def counts_of(run: Path) -> dict[str, dict]:
     return {stage.name: dict(stage.counts) for stage in load_run(run).stages}
 
 
-@pytest.mark.parametrize(
-    ("before", "name"),
-    [
-        ([{"role": "system", "content": "Be exact."}], "adapted.system_folded"),
-        ([{"role": "assistant", "content": "Hello!"}], "adapted.greeting_folded"),
-        ([{"role": "user", "content": "hi"}], "adapted.merged"),
-    ],
-)
-def test_a_few_chats_that_the_template_refuses_do_not_end_the_run(tmp_path, byte_tokenizer, before, name):
+def test_a_few_chats_that_the_template_refuses_do_not_end_the_run(tmp_path, byte_tokenizer):
+    refused = {
+        "adapted.system_folded": [{"role": "system", "content": "Be exact."}],
+        "adapted.greeting_folded": [{"role": "assistant", "content": "Hello!"}],
+        "adapted.merged": [{"role": "user", "content": "hi"}],
+    }
     logs = tmp_path / "logs.jsonl"
-    logs.write_text("".join(json.dumps(row) + "\n" for row in chats(30, before)), encoding="utf-8")
+    logs.write_text("".join(json.dumps(row) + "\n" for row in chats(30, *refused.values())), encoding="utf-8")
     run_config(settings(logs, policy(tmp_path / "policy", with_template(byte_tokenizer, GEMMA))), tmp_path / "run")
     counts = counts_of(tmp_path / "run")
     prompts = counts["data/prompts.jsonl"]["rows"]
     assert counts["iteration-1/completions.jsonl"]["completions"] == prompts
-    assert 0 < counts["iteration-1/completions.jsonl"][name] < prompts
+    for name in refused:
+        assert 0 < counts["iteration-1/completions.jsonl"][name] < prompts, name
     assert (tmp_path / "run/policy/model.safetensors").exists()
 
 
 def test_a_resumed_run_shows_the_day_on_which_it_began(tmp_path, byte_tokenizer, monkeypatch):
     """Stopped after sampling, resumed the next day: prompts, replies and weights as in a run of one day."""
     logs = tmp_path / "logs.jsonl"
-    logs.write_text("".join(json.dumps(row) + "\n" for row in chats(24, [])), encoding="utf-8")
+    logs.write_text("".join(json.dumps(row) + "\n" for row in chats(24)), encoding="utf-8")
     cfg = settings(logs, policy(tmp_path / "policy", with_template(byte_tokenizer, CLOCK)))
     monkeypatch.setattr("drift.run.today", lambda: "2026-11-28")
     run_config(cfg, tmp_path / "whole")
@@ -155,7 +153,7 @@ def test_an_evaluation_of_a_run_uses_its_template_as_the_run_did(tmp_path, byte_
     from drift.evals.replies import policy_settings
 
     logs = tmp_path / "logs.jsonl"
-    logs.write_text("".join(json.dumps(row) + "\n" for row in chats(24, [])), encoding="utf-8")
+    logs.write_text("".join(json.dumps(row) + "\n" for row in chats(24)), encoding="utf-8")
     model = policy(tmp_path / "policy", with_template(byte_tokenizer, CLOCK))
     monkeypatch.setattr("drift.run.today", lambda: "2026-11-28")
     cfg = settings(logs, model, template_arguments={"a": 1}, thinking="strip")
@@ -169,7 +167,7 @@ def test_an_evaluation_of_a_run_uses_its_template_as_the_run_did(tmp_path, byte_
 
 def test_the_users_date_wins(tmp_path, byte_tokenizer, monkeypatch):
     logs = tmp_path / "logs.jsonl"
-    logs.write_text("".join(json.dumps(row) + "\n" for row in chats(24, [])), encoding="utf-8")
+    logs.write_text("".join(json.dumps(row) + "\n" for row in chats(24)), encoding="utf-8")
     model = policy(tmp_path / "policy", with_template(byte_tokenizer, CLOCK))
     monkeypatch.setattr("drift.run.today", lambda: "2026-11-28")
     run_until(settings(logs, model, date="2020-01-01"), tmp_path / "run", "data/prompts.jsonl")

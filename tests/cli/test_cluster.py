@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import command
+
 CHAT = [
     {"role": "user", "content": "Sort these words: pear fig"},
     {"role": "assistant", "content": "pear fig"},
@@ -16,8 +18,8 @@ CHAT = [
 
 
 def drift(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "drift", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    started = [sys.executable, "-m", "drift", *map(str, arguments)]
+    return subprocess.run(started, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_an_address_of_the_client_is_refused_before_anything_is_read(log: Path, tmp_path: Path):
-    done = drift("ingest", log, "--store", tmp_path / "store", "--cluster", "ray://10.0.0.1:10001")
+    done = command.drift("ingest", log, "--store", tmp_path / "store", "--cluster", "ray://10.0.0.1:10001")
     assert done.returncode == 1
     assert "--cluster: cluster.address: ray://10.0.0.1:10001" in done.stderr
     assert "run drift on a node of the cluster" in " ".join(done.stderr.split())

@@ -1,6 +1,7 @@
 """A store of twelve labelled chats with a hostile reply, a run with pairs, and the review server."""
 
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -53,16 +54,23 @@ class Visitor:
             return Answer(error.code, error.read().decode(), dict(error.headers))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = Store(tmp_path / "store")
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = Store(tmp_path_factory.mktemp("labelled") / "store")
     for n in range(12):
         texts = (("user", "Sort: b a"), ("assistant", f"{HOSTILE} {n}"), ("user", f"No, wrong order {n}"))
         messages = tuple(Message(role, text) for role, text in texts)
         store.add([Conversation(f"c{n}", "test", f"c{n}", messages, "train")])
         verdict, evidence = ("DSAT", "wrong order") if n % 2 else ("NEUTRAL", None)
         store.add_labels([FeedbackLabel(f"c{n}", 1, 2, verdict, "embedded", "1", p_dsat=n / 12, evidence=evidence)])
-    return store
+    return store.path
+
+
+@pytest.fixture
+def store(tmp_path: Path, labelled: Path) -> Store:
+    """A copy: to write it takes longer than most of the tests."""
+    shutil.copytree(labelled, tmp_path / "store")
+    return Store(tmp_path / "store")
 
 
 @pytest.fixture

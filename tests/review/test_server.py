@@ -2,14 +2,12 @@
 
 import re
 import socket
-import subprocess
-import sys
 from html import unescape
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
+from command import drift
 from drift.store import Review, ReviewedPreference, Store
 
 
@@ -213,8 +211,7 @@ def test_bad_input_is_one_line(store, options, told, tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         names = {"STORE": str(store.path), "TAKEN": str(taken.getsockname()[1])}
-        command = [sys.executable, "-m", "drift", "review", *(names.get(o, o) for o in options)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(tmp_path), timeout=60, check=False)
+        done = drift("review", *(names.get(o, o) for o in options), cwd=tmp_path)
     assert done.returncode == 1
     assert told in done.stderr
     assert "Traceback" not in done.stderr

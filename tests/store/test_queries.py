@@ -76,3 +76,14 @@ def test_another_process_opens_its_own(rows, opened, monkeypatch):
     monkeypatch.setattr(queries.os, "getpid", lambda: -1)
     assert sum(rows()) > 0
     assert len(opened) == 2
+
+
+def test_one_that_has_spilled_is_not_used_again_and_leaves_nothing(rows, opened, tmp_path, monkeypatch):
+    """It would go on spilling to the folder of its first query, which is gone."""
+    monkeypatch.setattr(queries, "MEMORY_LIMIT", "24MB")
+    monkeypatch.setattr(queries.tempfile, "tempdir", str(tmp_path / "it's here"))
+    (tmp_path / "it's here").mkdir()
+    large = "SELECT range AS n FROM range(1500000), read_parquet($files) WHERE n = 0 ORDER BY hash(range)"
+    assert [sum(rows(query)) for query in (ROWS, large, large)] == [5000 * 4999 / 2, *[1_500_000 * 1_499_999 / 2] * 2]
+    assert len(opened) == 2
+    assert list((tmp_path / "it's here").iterdir()) == []

@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from drift.disk import open_tables
 from drift.errors import DataError, DriftError, disk_trouble
 
 MEMORY_LIMIT = "400MB"
-_idle: "dict[tuple[int, str, str], list[tuple[duckdb.DuckDBPyConnection, str, ExitStack]]]" = {}
+_idle: "dict[tuple[int, str], list[duckdb.DuckDBPyConnection]]" = {}
 _SCAN = re.compile(r"read_parquet\(\$files[^)]*\)")
 
 # Window functions run over the narrow keys only: over complete rows they would exceed the memory limit.
@@ -58,7 +58,7 @@ def stream(
     """The rows of a query over these files, `size` at a time. Raises DataError or DriftError, which names the store."""
     if not files:
         return
-    with _tables() as (connection, spill):
+    with tempfile.TemporaryDirectory(prefix="drift-duckdb-") as spill, _tables(spill) as connection:
         try:
             yield from connection.sql(query, params={"files": files, **values}).to_arrow_reader(size)
         except duckdb.Error as error:
@@ -66,34 +66,36 @@ def stream(
 
 
 @contextmanager
-def _tables() -> "Iterator[tuple[duckdb.DuckDBPyConnection, str]]":
-    """A DuckDB of this process that no other query is using, and its folder for what does not fit into memory.
+def _tables(spill: str) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """A DuckDB of this process that no other query is using. `spill`: the folder for what does not fit into memory.
 
     To open one takes some 30 ms, more than most queries, so it is kept for the next query. One whose query failed or
     was left before its last row is closed instead: it may still hold that query. Queries that run at once have one
     each, and each its own memory. A forked process opens its own.
     """
-    idle = _idle.setdefault((os.getpid(), MEMORY_LIMIT, tempfile.gettempdir()), [])
-    if idle:
-        connection, spill, stack = idle.pop()
-    else:
-        stack = ExitStack()
-        spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="drift-duckdb-"))
-        connection = stack.enter_context(open_tables(MEMORY_LIMIT, spill))
+    idle = _idle.setdefault((os.getpid(), MEMORY_LIMIT), [])
+    connection = idle.pop() if idle else None
+    if connection is not None:
+        try:
+            connection.execute("SET temp_directory = '" + spill.replace("'", "''") + "'")
+        except duckdb.Error:  # it has spilled before, and then it cannot leave its folder, which is gone
+            connection.close()
+            connection = None
+    connection = connection or open_tables(MEMORY_LIMIT, spill)
     try:
-        yield connection, spill
+        yield connection
     except BaseException:
-        stack.close()
+        connection.close()
         raise
-    idle.append((connection, spill, stack))
+    idle.append(connection)
 
 
 @atexit.register
 def _close_idle() -> None:
     """Before Python takes its modules apart: a DuckDB that is open then complains on stderr."""
-    for (process, *_), idle in _idle.items():
-        for *_, stack in idle if process == os.getpid() else ():
-            stack.close()
+    for (process, _), idle in _idle.items():
+        for connection in idle if process == os.getpid() else ():
+            connection.close()
     _idle.clear()
 
 
