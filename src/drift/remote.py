@@ -219,6 +219,7 @@ def _file_system(scheme: str, process: int) -> "FileSystem":
             scheme=address.scheme or "https",
             connect_timeout=_SECONDS_TO_CONNECT,
             request_timeout=_SECONDS_TO_ANSWER,
+            allow_delayed_open=True,  # small files in one request
         )
     if scheme in _GS:
         return fs.GcsFileSystem()
