@@ -218,7 +218,7 @@ def bucket(server: str, access: None, monkeypatch) -> FileSystem:
 
 
 def put(files: FileSystem, path: str, content: bytes) -> None:
-    with files.open_output_stream(path) as out:
+    with files.open_output_stream(path, compression=None) as out:  # a .gz is packed already
         out.write(content)
 
 
