@@ -158,15 +158,18 @@ def _without_pattern(path: str) -> tuple[str, re.Pattern[str] | None]:
     first = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
     rule = ""
     for number, part in enumerate(parts[first:], first):
-        one = "".join(
-            f"[{token[1:-1].replace('!', '^', 1)}]" if token[0] == "[" and len(token) > 1
-            else {"*": "[^/]*", "?": "[^/]"}.get(token, re.escape(token))
-            for token in re.findall(r"\[[^]]+\]|.", part)
-        )  # fmt: skip
+        one = "".join(map(_rule, re.findall(r"\[[^]]+\]|.", part)))
         deep = "(?:[^/]+/)*" if number < len(parts) - 1 else "(?:[^/]+/)*[^/]+/"
         rule += deep if part == "**" else f"{one}/"
     place = "/".join(parts[:first])
     return place, re.compile(re.escape(f"{place}/") + rule.removesuffix("/"))
+
+
+def _rule(token: str) -> str:
+    """One sign of a pattern, or its `[...]`, as a regular expression."""
+    if token.startswith("[") and len(token) > 1:
+        return f"[{token[1:-1].replace('!', '^', 1) if token[1] == '!' else token[1:-1]}]"
+    return {"*": "[^/]*", "?": "[^/]"}.get(token, re.escape(token))
 
 
 @contextmanager
@@ -219,6 +222,7 @@ def _file_system(scheme: str, process: int) -> "FileSystem":
             scheme=address.scheme or "https",
             connect_timeout=_SECONDS_TO_CONNECT,
             request_timeout=_SECONDS_TO_ANSWER,
+            allow_delayed_open=True,  # small files in one request
         )
     if scheme in _GS:
         return fs.GcsFileSystem()

@@ -86,7 +86,7 @@ def with_urls(result: Any, twin: Path, target: str) -> Any:
     if not is_remote(target):
         return result
     place = target.rstrip("/").rpartition("/")[0]
-    return orjson.loads(orjson.dumps(result, default=str).replace(bytes(twin.parent), place.encode()))
+    return orjson.loads(orjson.dumps(result, str, orjson.OPT_NON_STR_KEYS).replace(bytes(twin.parent), place.encode()))
 
 
 def judge_or_earlier(judge: str | None, endpoint: str | None, model: str | None) -> str | None:

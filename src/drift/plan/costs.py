@@ -89,8 +89,8 @@ class Cost:
         )
 
     def times(self, count: float) -> "Cost":
-        hours = (None if each is None else each * count for each in (self.gpu_hours, self.cpu_hours))
-        return Cost(self.core_hours * count, *hours, self.read * count, self.written * count)
+        gpu, cpu = (None if each is None else each * count for each in (self.gpu_hours, self.cpu_hours))
+        return Cost(self.core_hours * count, gpu, cpu, self.read * count, self.written * count)
 
 
 def _sum(left: float | None, right: float | None) -> float | None:

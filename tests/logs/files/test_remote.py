@@ -204,7 +204,13 @@ def access(monkeypatch) -> None:
 def bucket(server: str, access: None, monkeypatch) -> FileSystem:
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
     address = server.removeprefix("http://")
-    files = S3FileSystem(endpoint_override=address, scheme="http", region="us-east-1", allow_bucket_creation=True)
+    files = S3FileSystem(
+        endpoint_override=address,
+        scheme="http",
+        region="us-east-1",
+        allow_bucket_creation=True,
+        allow_delayed_open=True,
+    )
     files.create_dir("chats")
     for name, content in LOGS.items():
         put(files, f"chats/logs/{name}", content)
@@ -212,7 +218,7 @@ def bucket(server: str, access: None, monkeypatch) -> FileSystem:
 
 
 def put(files: FileSystem, path: str, content: bytes) -> None:
-    with files.open_output_stream(path) as out:
+    with files.open_output_stream(path, compression=None) as out:  # a .gz is packed already
         out.write(content)
 
 
@@ -222,8 +228,9 @@ def test_from_s3_to_prompts_and_back_to_s3(bucket: FileSystem, local: Path, tmp_
     done = drift("ingest", "s3://chats/logs/", "--store", store, "--json")
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout.splitlines()[-1])
+    assert counts["skipped"] == {"s3://chats/logs/notes.txt": "another kind of file"}
     assert (counts["accepted"], counts["quarantined"]) == (8, {"broken_json": 1})
-    assert counts["details"]["broken_json"]["file"] == "s3://chats/logs/a.jsonl"
+    assert counts["details"]["broken_json"].startswith("s3://chats/logs/a.jsonl:3: ")
     ingest([local], near := Store(tmp_path / "near"))
     assert Store(store).content_hash() == near.content_hash()
     again = drift("pairs", "s3://chats/logs/a.jsonl", "--store", store, "--out", "s3://chats/out/p.jsonl", "--json")

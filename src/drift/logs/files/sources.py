@@ -108,7 +108,7 @@ def find_logs(logs: Sequence[Path | str]) -> FoundLogs:
 
     Raises DataError if one is missing, or if one that is named itself is empty.
     """
-    databases = list(dict.fromkeys(database_of(log) for log in logs if is_url(log) and not is_remote(log)))
+    databases = list(dict.fromkeys(database_of(str(log)) for log in logs if is_url(log) and not is_remote(log)))
     found: dict[AnyFile, bool] = {}
     others: dict[str, str] = {}
     for log in logs:
