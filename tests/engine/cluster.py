@@ -19,6 +19,7 @@ def ray_env() -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "RAY_memory_monitor_refresh_ms": "0",  # it kills workers at 95 % of the machine, whoever uses it
+        "RAY_worker_niceness": "0",  # by default 15: on a busy machine, workers would wait for all others
     }
 
 

@@ -4,7 +4,6 @@ to one bridge. They share the disk, as hosts with NFS do, except for the folders
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +19,8 @@ class Wire:
 
     def __init__(self) -> None:
         """Raises OSError if this machine has no user namespaces, or no bridges in them."""
-        self._holder = subprocess.Popen(["unshare", "-Urn", "sleep", "infinity"], stderr=subprocess.DEVNULL)
+        self._holder = started(["unshare", "-Urn", "sh", "-c", "echo ready; exec sleep infinity"])
         self.hosts: list[Host] = []
-        time.sleep(0.5)
         for command in ("link add br0 type bridge", "link set br0 up", "link set lo up"):
             if self.ip(command):
                 self.close()
@@ -46,15 +44,16 @@ class Host:
 
     def __init__(self, wire: Wire, own: Sequence[Path]) -> None:
         number = len(wire.hosts) + 1
-        wire.hosts.append(self)
         self.address, self.name, self._wire, self._plug = f"{NETWORK}.{number}", f"host-{number}", wire, f"plug{number}"
         mounts = [f"mount -t tmpfs none '{folder}'" for folder in (*own, "/dev/shm")]
-        script = "; ".join(["mount -t proc proc /proc", *mounts, f"hostname {self.name}", "exec sleep infinity"])
+        script = "; ".join(
+            ["mount -t proc proc /proc", *mounts, f"hostname {self.name}", "echo ready", "exec sleep infinity"]
+        )
         unshare = ["unshare", "-nmu", "-pf", "--kill-child", "bash", "-ec", script]
-        self._outer = subprocess.Popen([*wire.enter(), *unshare])
-        time.sleep(0.5)
+        self._outer = started([*wire.enter(), *unshare])
         (init,) = psutil.Process(self._outer.pid).children()
         self._init = init.pid
+        wire.hosts.append(self)
         wire.ip(f"link add {self._plug} type veth peer name eth0 netns {self._init}")
         wire.ip(f"link set {self._plug} master br0")
         wire.ip(f"link set {self._plug} up")
@@ -74,6 +73,15 @@ class Host:
         if self._outer.poll() is None:
             os.kill(self._init, signal.SIGKILL)
             self._outer.wait()
+
+
+def started(command: Sequence[str]) -> subprocess.Popen[str]:
+    """A process that has said that it is ready. Raises OSError if it ends before."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    if not process.stdout.readline():
+        raise OSError(process.communicate()[1].strip())
+    return process
 
 
 @contextmanager

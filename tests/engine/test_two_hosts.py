@@ -56,12 +56,12 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with ExitStack() as stack:
-        try:
-            wire = stack.enter_context(wired())
-        except OSError as error:
-            pytest.skip(f"this machine has no user namespaces, or no bridges in them: {error}")
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dr-", dir="/tmp"))
-        yield Cluster(stack, wire, Path(folder))
+        try:
+            started = Cluster(stack, stack.enter_context(wired()), Path(folder))
+        except OSError as error:
+            pytest.skip(f"this machine has no namespaces of users, networks and processes: {error}")
+        yield started
 
 
 @pytest.fixture(scope="module")
