@@ -63,8 +63,8 @@ class DefenceSettings(Settings):
     itself.
 
     `max_per_echo`: maximum pairs of one iteration whose chosen replies take the same words from a complaint or a
-    correction, whoever wrote it; of a correction also how it begins and ends. Words that the model writes to other users
-    by itself may come more often, in proportion, and those that it uses all the time do not count.
+    correction, whoever wrote it; of a correction also how it begins and ends. Words that the model writes to others by
+    itself may come more often, in proportion, and those that it uses all the time do not count.
 
     `drop_contested`: drop a disliked reply that other users got for the same request, if nearly all of them did not
     complain.
