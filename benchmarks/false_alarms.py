@@ -6,7 +6,7 @@
 and with `labels.languages: all` besides. `precision` with a 95 % interval (bootstrap over verdicts); `false_alarms`: of
 all other turns, the share with the verdict. The truth: of chats, the gold file; of IARD's test dialogues, its intents;
 of MWOZ and SGD (the USS ratings), a mean rating below 3 is a complaint, and a turn whose act is thanking is thanks.
-`opposite`: of the verdicts, the share that is truly the other one. The weights that ship have seen the chats' truth.
+The weights that ship have seen the chats' truth.
 `languages`: verdicts on all turns of the chats by language (py3langid), without truth.
 
 `echo_cap`: replies of the chats stand in for honest corrections by as many users; `dropped`: those of them that
@@ -120,13 +120,10 @@ def _figures(rows: Sequence[RealTurn], said: Sequence[Verdict], verdict: Verdict
     right = [verdict in row.truth for row, own in zip(rows, said, strict=True) if own == verdict]
     others = sum(verdict not in row.truth for row in rows)
     share = bootstrap_mean([float(each) for each in right]).rounded() if right else None
-    other = VERDICTS[1 - VERDICTS.index(verdict)]
-    opposite = sum(other in row.truth for row, own in zip(rows, said, strict=True) if own == verdict)
     return {
         "verdicts": len(right),
         "precision": [share.value, share.low, share.high] if share else None,
         "recall": round(sum(right) / (len(rows) - others), 4),
-        "opposite": round(opposite / max(len(right), 1), 4),
         "false_alarms": round((len(right) - sum(right)) / others, 4),
     }
 

@@ -59,12 +59,14 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/giving-in"))
+    parser.add_argument(
+        "--again-only", action="store_true", help="no fresh replies and no majority: a tenth of the work"
+    )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     lab = Lab(load_policy(source_of(given.model), PolicySettings(dtype="bfloat16")), given)
     asked = questions()
     first = lab.answers("first", [_request(question) for question in asked], temperature=0.0)
-    own = lab.answers("own", [_request(question) for question in asked for _ in range(SAMPLES)], temperature=0.7)
     right = [answers_right(question, reply) for question, reply in zip(asked, first, strict=True)]
     result: dict[str, Any] = {
         "model": str(given.model).rpartition("/")[2], "seed": given.seed, "questions": len(asked), "right": sum(right),
@@ -72,7 +74,13 @@ def main() -> None:
     for users, whose in (("mistaken", True), ("honest", False)):
         rows = [row for row, is_right in enumerate(right) if is_right == whose]
         items = [_item(row, asked[row], first[row], whose) for row in rows]
-        result[users] = _of_users(lab, users, items, [asked[row] for row in rows], _majorities(rows, own))
+        own_questions = [asked[row] for row in rows]
+        result[users] = {"complaints": len(items), "again": _again(lab, users, items, own_questions)}
+        if not given.again_only:
+            own = lab.answers(
+                "own", [_request(question) for question in asked for _ in range(SAMPLES)], temperature=0.7
+            )
+            result[users] |= _of_users(lab, users, items, own_questions, _majorities(rows, own))
     sys.stdout.write(json.dumps(result, indent=None if given.json else 1) + "\n")
 
 
@@ -100,8 +108,6 @@ def _of_users(
 ) -> dict[str, Any]:
     """`asked`: the questions of the items, whose users are all mistaken or all honest."""
     kept = {item.prompt_id for item in believed(items, majority) if isinstance(item, PromptItem)}
-    chats = [(*item.prompt, _given(item.rejected), _given(item.complaint)) for item in items]
-    again = lab.answers(f"{users} again", chats, temperature=0.0)
     fresh: dict[str, Any] = {}
     for guidance in ("unguided", *get_args(Guidance)):
         shown = [item.prompt if guidance == "unguided" else guided_messages(item, guidance) for item in items]
@@ -118,12 +124,12 @@ def _of_users(
             "kept": sum(item.prompt_id in kept for item, _ in pairs),
             "kept_bad": sum(item.prompt_id in kept and not is_right for item, is_right in pairs),
         }
-    return {
-        "complaints": len(items),
-        "again": _said(users, asked, again),
-        "majority": len(items) - len(kept),
-        "fresh": fresh,
-    }
+    return {"majority": len(items) - len(kept), "fresh": fresh}
+
+
+def _again(lab: Lab, users: str, items: Sequence[PromptItem], asked: Sequence[ShortQuestion]) -> dict[str, Any]:
+    chats = [(*item.prompt, _given(item.rejected), _given(item.complaint)) for item in items]
+    return _said(users, asked, lab.answers(f"{users} again", chats, temperature=0.0))
 
 
 def _said(users: str, asked: Sequence[ShortQuestion], replies: Sequence[str]) -> dict[str, Any]:
