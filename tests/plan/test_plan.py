@@ -122,3 +122,12 @@ def test_the_command_prints_a_plan_and_does_nothing(log: Path, tmp_path: Path):
     assert "unknown" in done.stderr
     assert plan["constants"]["labels"]["unit"] == "core-seconds per conversation"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "mine.yaml"]
+
+
+def test_a_plan_without_logs_says_what_the_run_would_say(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("iterations: 1\n")
+    done = drift("run", file, "--plan", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "has no conversations. Set chat logs: --set logs='[PATH]'." in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.yaml"]

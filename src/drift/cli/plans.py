@@ -13,7 +13,7 @@ _HEAD = ("stage", "rows", "tokens (at most)", "pieces", "cores, data", "GPU", "o
 
 
 def show_plan(plan: "RunPlan", as_json: bool) -> None:
-    """What is kept, what will be done and what it costs, then the assumptions and the constants."""
+    """What is kept, what will be done and what it costs, then the assumptions; as JSON also the constants."""
     size = "an unknown number of" if plan.weights is None else _count(plan.weights)
     _line(f"run {plan.run}: {plan.model}, {size} weights ({plan.weights_from}). Nothing is done yet.")
     for stage in plan.stages:
@@ -29,11 +29,7 @@ def show_plan(plan: "RunPlan", as_json: bool) -> None:
     _line("cores, data: hours of CPU cores. GPU, or cores: hours of the model on GPUs (H100), or on CPU cores.")
     for assumption in plan.assumptions:
         _line(f"assumed: {assumption}")
-    by_source: dict[str, list[str]] = {}
-    for name, constant in plan.constants.items():
-        by_source.setdefault(constant.source, []).append(f"{name} {constant.value:.4g} {constant.unit}")
-    for source, constants in by_source.items():
-        _line(f"constants, {source}: {'; '.join(constants)}")
+    _line("constants: --json lists them with what measured them; docs/cluster.md says which are assumed")
     if as_json:
         summary_json(dataclasses.asdict(plan))
 

@@ -6,7 +6,7 @@ from functools import reduce
 from pathlib import Path
 
 from drift.config import Config
-from drift.errors import DriftError
+from drift.errors import DataError, DriftError
 from drift.generations import open_parent, open_store
 from drift.plan.costs import CONSTANTS, GB, Constant, Cost, ModelCosts
 from drift.plan.rows import Rows
@@ -68,6 +68,8 @@ def make_plan(cfg: Config, out: Path | None = None) -> RunPlan:
     """
     folder = folder_of(cfg, out)
     store = _store(cfg, folder)
+    if not cfg.logs and not (store and store.size()):
+        raise DataError(f"{folder}: has no conversations. Set chat logs: --set logs='[PATH]'.")
     kept = _kept_stages(cfg, folder, store)
     weights, how = count_weights(cfg.policy.model)
     bytes_per_weight = 2 if cfg.policy.dtype == "bfloat16" else 4
