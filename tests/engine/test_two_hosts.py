@@ -4,6 +4,7 @@ Each test ends with the content that one process makes, or with one line that sa
 """
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -86,20 +87,22 @@ def wait_for_pieces(store: Path, count: int, driver: subprocess.Popen[str]) -> N
         time.sleep(0.05)
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL to the command itself, which `nsenter` waits for."""
-    (driver,) = psutil.Process(process.pid).children()
-    driver.kill()
-    process.wait()
+def command_of(process: subprocess.Popen[str]) -> psutil.Process:
+    """The command itself, which `nsenter` waits for."""
+    (command,) = psutil.Process(process.pid).children()
+    return command
 
 
 def test_a_killed_driver_goes_on_and_a_second_one_is_refused(cluster: Cluster, log: Path, tmp_path: Path):
     store = tmp_path / "store"
     driver = cluster.drive(log, store)
     wait_for_pieces(store, 5, driver)
+    command_of(driver).suspend()  # it must not end before the second one tries
     _, refused = cluster.drive(log, store).communicate(timeout=120)
-    assert "another command is writing here" in refused
-    kill(driver)
+    assert "is writing here" in refused
+    command_of(driver).kill()
+    driver.send_signal(signal.SIGCONT)  # nsenter stops with its command
+    driver.wait(60)
     out, notes = cluster.drive(log, store).communicate(timeout=300)
     assert out.strip() == expected(log), notes
     assert "batches already done" in notes
