@@ -108,12 +108,13 @@ def train_in_process(
         _round_ties(start_policy.model)
     model = with_adapter(start_policy, policy_settings, seed)
     if sharded:
-        shard(model)
+        shard(model, settings.shard)
     packing = choose_packing(model)
     reshard(model)
     report_note(packing.why)
     if processes > 1:
-        report_note(f"{processes} processes share every training step{', and the weights' if sharded else ''}")
+        shared = ", and the weights within each node" if settings.shard == "node" else ", and the weights" * sharded
+        report_note(f"{processes} processes share every training step{shared}")
     # with gradient checkpointing, kept logits would be the largest tensor in memory, so they are computed again too
     head = "again" if settings.gradient_checkpointing and packing.head == "kept" else packing.head
     collator = StepCollator(pad_id(start_policy), settings.micro_batch_tokens, packing.shared, head, processes, process)
