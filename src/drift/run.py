@@ -84,7 +84,7 @@ def folder_of(cfg: Config, out: Path | None) -> Path:
 def _check_scale(cfg: Config) -> None:
     from drift.training.scale.prerequisites import check_scale  # loads torch
 
-    check_scale(cfg.policy, cfg.warm_start, cfg.training)
+    check_scale(cfg.policy, cfg.warm_start, cfg.training, nodes=cfg.cluster.nodes)
 
 
 def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth: Truth | None) -> GenerationSummary:

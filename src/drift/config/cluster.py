@@ -1,9 +1,9 @@
 """Where a run works: in one process, on all cores of this machine, or on a Ray cluster."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, PositiveInt
+from pydantic import AfterValidator, PositiveInt, model_validator
 
 from drift.config.section import Settings
 
@@ -32,8 +32,19 @@ class ClusterSettings(Settings):
     `address`: null works in this process; `local` in one process per core of this machine; HOST:PORT on the Ray
     cluster there, whose nodes all see the store and the run folder under the same path. Models work in a process for
     each GPU, else for each `threads` cores. `retries`: a piece of work whose process dies so many times ends the
-    command with an error that names it.
+    command with an error that names it; so many times is a training begun that loses a process or a node. `nodes`: on
+    how many nodes of the Ray cluster one training runs (docs/scaling.md); null: on the machine of the run.
     """
 
     address: Annotated[str | None, AfterValidator(known_address)] = None
     retries: PositiveInt = 3
+    nodes: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _nodes_need_a_cluster(self) -> Self:
+        if self.nodes is not None and self.address in (None, LOCAL):
+            raise ValueError(
+                f"nodes={self.nodes} needs the nodes of a Ray cluster: set cluster.address to its HOST:PORT, or remove "
+                "cluster.nodes"
+            )
+        return self

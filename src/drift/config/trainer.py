@@ -23,7 +23,8 @@ class TrainerSettings(Settings):
     tokens computed at once; it limits the memory and does not change the result. `diagnostics`: measure the quantities
     of the paper's theory. `save_steps`: optimizer steps between checkpoints; 0 saves none. `launch`: the command that
     starts the training processes, for example torchrun. `shard`: each process holds a share of the weights (FSDP2),
-    for a model whose training state does not fit one GPU. `report_to`: trackers that also get the metrics.
+    for a model whose training state does not fit one GPU; `node`: the processes of each node share all weights.
+    `report_to`: trackers that also get the metrics.
     `desirable_weight`, `undesirable_weight`: of a liked and of a disliked reply (loss `kto`); null: both kinds have the
     same total weight. `signal_clip`: limit, in nats per token, of what a follow-up says about a token (loss
     `self_distillation`); null: none.
@@ -52,7 +53,7 @@ class TrainerSettings(Settings):
     diagnostics: bool = False
     save_steps: NonNegativeInt = 500
     launch: str | None = Field(default=None, min_length=1)
-    shard: bool = False
+    shard: bool | Literal["node"] = False
     report_to: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
     experimental: ExperimentalTraining = ExperimentalTraining()
     desirable_weight: PositiveFloat | None = None

@@ -3,5 +3,16 @@
 from drift.engine.engine import Engine, Local, current_engine, in_pieces, using_engine
 from drift.engine.open import open_engine
 from drift.engine.processes import Processes
+from drift.engine.together import MachineLost, Together
 
-__all__ = ["Engine", "Local", "Processes", "current_engine", "in_pieces", "open_engine", "using_engine"]
+__all__ = [
+    "Engine",
+    "Local",
+    "MachineLost",
+    "Processes",
+    "Together",
+    "current_engine",
+    "in_pieces",
+    "open_engine",
+    "using_engine",
+]

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
+from drift.engine.together import Together
 from drift.errors import ConfigError, DataError, DriftError, NothingToTrainOn, PrerequisiteError, disk_trouble
 from drift.progress import report_progress
 from drift.records.jsonl import parsed
@@ -30,6 +31,11 @@ class Engine(Protocol):
 
     @property
     def workers(self) -> int: ...
+
+    @property
+    def together(self) -> Together | None:
+        """The machines on which one training runs (`cluster.nodes`); None: on this one alone."""
+        ...
 
     def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
         """Yield the number and the result of each piece, in the order in which they finish.
@@ -51,6 +57,7 @@ class Local:
     """This process, one piece after another."""
 
     workers = 1
+    together = None
 
     def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
         for number, piece in enumerate(pieces):

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from drift.engine.dispatch import Actors, Dispatch, Tasks, do_piece, lines_of
-from drift.engine.engine import Answer, Engine, Local, Piece, Result
+from drift.engine.engine import Answer, Engine, Local, Piece, Result, name_of
 from drift.engine.nodes import Sight, look, trouble_of
+from drift.engine.together import Machine, Together
 from drift.errors import PrerequisiteError
 
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 300.0
@@ -26,7 +27,7 @@ _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 300.0
 class OnRay:
     """The cluster at `address`. `close` leaves it as it was."""
 
-    def __init__(self, address: str, retries: int = 3) -> None:
+    def __init__(self, address: str, retries: int = 3, nodes: int | None = None) -> None:
         """Raises PrerequisiteError if ray is not installed or no cluster answers."""
         try:
             import ray  # pyright: ignore[reportMissingImports]
@@ -41,6 +42,7 @@ class OnRay:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise PrerequisiteError(f"cluster.address {address}: {lines_of(error)[0]}. {_HOW_TO_START}") from None
         self._task, self._folder = ray.remote(do_piece), os.getcwd()
+        self.together = Together(ray, self._start_on, nodes, retries) if nodes else None
 
     @property
     def workers(self) -> int:
@@ -89,13 +91,21 @@ class OnRay:
         if problem := trouble_of(place, mine, sights, seen):
             raise PrerequisiteError(problem)
 
-    def _on_all(self, nodes: Sequence[dict[str, Any]], folder: Path) -> list[Sight]:
+    def _start_on(self, machine: Machine, work: Any, piece: Any) -> Any:
+        """On a machine, with all its GPUs."""
+        options = self._there(machine.id) | ({"num_gpus": machine.gpus} if machine.gpus else {})
+        return self._task.options(**options, name=name_of(piece)[:80]).remote(self._folder, work, piece)
+
+    def _there(self, node: str) -> dict[str, Any]:
         from ray.util import scheduling_strategies  # pyright: ignore[reportMissingImports]
 
+        there = scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+        return {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
+
+    def _on_all(self, nodes: Sequence[dict[str, Any]], folder: Path) -> list[Sight]:
         tasks: dict[Any, str] = {}
         for node in nodes:
-            there = scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = self._task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+            task = self._task.options(**self._there(node["NodeID"]))
             name = f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"
             tasks[task.remote(self._folder, partial(look, folder), name)] = name
         _, silent = self._ray.wait(list(tasks), num_returns=len(tasks), timeout=_ANSWER_SECONDS)

@@ -26,6 +26,6 @@ def open_engine(settings: ClusterSettings, folder: Path) -> Iterator[Engine]:
         return
     from drift.engine.on_ray import OnRay  # ray takes a second to load
 
-    with closing(OnRay(settings.address, settings.retries)) as engine, using_engine(engine):
+    with closing(OnRay(settings.address, settings.retries, settings.nodes)) as engine, using_engine(engine):
         engine.check_nodes(folder)
         yield engine

@@ -22,6 +22,8 @@ class Processes:
     A process that dies is replaced, and its piece is done again, `retries` times in all.
     """
 
+    together = None
+
     def __init__(self, workers: int | None = None, retries: int = 3, gpus: Sequence[str] = ()) -> None:
         """`workers`: by default as many as the process may use cores. `gpus`: one worker for each of them instead."""
         self.workers = len(gpus) or workers or len(os.sched_getaffinity(0))

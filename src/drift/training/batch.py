@@ -22,7 +22,7 @@ class PairBatch:
     `PairTensors`. `history`: float32 [P, 2, 2], nats, summed log-probs of [chosen, rejected] under [the policy at the
     iteration's start, the warm start]; NaN unless `training.diagnostics` is on.
     `mismatched`: for `kto`. `kl`: see `PairTensors`. `informed`, for `self_distillation`: the same replies after the
-    prompts with the follow-up.
+    prompts with the follow-up. `counted`: false for a batch that only keeps this process busy (`without_weight`).
     """
 
     rows: PackedRow | PaddedRows
@@ -37,6 +37,7 @@ class PairBatch:
     mismatched: "MismatchedReplies | None" = None
     kl: Tensor = NO_KL
     informed: PackedRow | PaddedRows | None = None
+    counted: bool = True
 
     def with_logps(self, logps: Tensor, distilled: Tensor = NO_KL) -> PairTensors:
         """The loss's input. `logps`: float32 [P, 2], nats, the policy's sums over chosen and rejected."""
@@ -56,7 +57,12 @@ class PairBatch:
 
     def to(self, device: torch.device) -> "PairBatch":
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
+        return replace(self, **{name: value.to(device) for name, value in values.items() if hasattr(value, "to")})
+
+    def without_weight(self) -> "PairBatch":
+        """The same computation with no share in the loss."""
+        zeros = torch.zeros_like(self.weights)
+        return replace(self, weights=zeros, token_weights=zeros, counted=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +83,7 @@ class StepCollator:
 
     A pair that is longer by itself is a micro-batch. `shared`: packed rows, for a model that computes them exactly;
     `head`: who computes the logits, see `Head`. `processes`: the number of processes that share the micro-batches; a
-    step has at least one micro-batch for each of them, if it has enough pairs.
+    step has at least one micro-batch for each of them, if it has enough pairs. Only those of number `process` are made.
     """
 
     pad_token_id: int
@@ -85,14 +91,25 @@ class StepCollator:
     shared: bool
     head: Head = "model"
     processes: int = 1
+    process: int = 0
 
     def __call__(self, pairs: Sequence[TokenPair]) -> list[PairBatch]:
+        """This process's micro-batches of the step.
+
+        All processes must make the same number of passes, so one that has fewer gets a batch of weight 0 at the end.
+        """
         # weights are shares of the whole step, so the sum over its micro-batches is the step's mean
         total_weight = sum(pair.weight for pair in pairs) or 1.0
         total_tokens = sum(pair.weight * len(pair.chosen) for pair in pairs) or 1.0
-        return [
-            self._batch([pairs[index] for index in group], total_weight, total_tokens) for group in self.groups(pairs)
+        groups = self.groups(pairs)
+        own = [
+            self._batch([pairs[index] for index in group], total_weight, total_tokens)
+            for group in groups[self.process :: self.processes]
         ]
+        if len(own) < -(-len(groups) // self.processes):
+            shortest = [pairs[index] for index in groups[-1]]
+            own.append(self._batch(shortest, total_weight, total_tokens).without_weight())
+        return own
 
     def groups(self, pairs: Sequence[TokenPair]) -> list[list[int]]:
         """Indices of the pairs of each micro-batch, longest pairs first.

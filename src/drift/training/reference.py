@@ -5,13 +5,15 @@ token ids. Training refuses a file of anything else. The file is reused after a 
 as long as the pairs are cut at the same lengths.
 """
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
+import orjson
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
@@ -24,7 +26,7 @@ from drift.errors import DataError
 from drift.policy.model import Policy, cpu_threads, load_policy, tokenizer_id
 from drift.policy.spread import SpreadPolicy, engine_for_models
 from drift.progress import report_progress
-from drift.records import Counts, Thinking, stable_hash
+from drift.records import Counts, Thinking
 from drift.training.batch import StepCollator, per_token_logps
 from drift.training.shared_prefix import Packing, choose_packing
 from drift.training.tokens import TokenPair, load_pairs
@@ -157,13 +159,7 @@ class ReferenceLogps:
 
     def logps(self, policy_id: str, pairs: Sequence[TokenPair]) -> list[PairLogps]:
         """One for each pair, in order. Raises DataError if the file has no log-probs of these weights."""
-        with safe_open(self.path, "pt") as file:
-            if f"{policy_id}/chosen" not in file.keys():  # noqa: SIM118, it is not a dict
-                measured = ", ".join(self.policies)
-                raise DataError(
-                    f"{self.path}: the reference log-probs do not match the weights (they are of {measured}, "
-                    f"expected {policy_id}). {_REMEDY}"
-                )
+        with self._of(policy_id) as file:
             chosen = file.get_tensor(f"{policy_id}/chosen").split([len(pair.chosen) for pair in pairs])
             rejected = file.get_tensor(f"{policy_id}/rejected").split([len(pair.rejected) for pair in pairs])
             if not pairs[0].mismatched:
@@ -171,28 +167,59 @@ class ReferenceLogps:
             mismatched = file.get_tensor(f"{policy_id}/mismatched").split([len(pair.mismatched) for pair in pairs])
         return [PairLogps(*replies) for replies in zip(chosen, rejected, mismatched, strict=True)]
 
+    def with_history(self, pairs: Sequence[TokenPair], history: bool) -> "Iterator[tuple[_Sums, _History]]":
+        """For each pair, in order: the reference's summed log-probs; with `history`, also those for the diagnostics.
+
+        They are read pair by pair, so that no more than that is in memory.
+        """
+        reference, *others = (self._sums(name, pairs) for name in (self.policies if history else self.policies[:1]))
+        for sums in reference:
+            start, warm = (next(other) for other in others) if len(others) == 2 else (sums, sums)
+            yield sums, (*start[:2], *warm[:2]) if history else ()
+
+    def _sums(self, policy_id: str, pairs: Sequence[TokenPair]) -> "Iterator[_Sums]":
+        """Sums over chosen, rejected and mismatched replies, nats."""
+        with self._of(policy_id) as file:
+            sides = [file.get_slice(f"{policy_id}/{side}") for side in ("chosen", "rejected")]
+            if pairs[0].mismatched:
+                sides.append(file.get_slice(f"{policy_id}/mismatched"))
+            places = [0] * len(sides)
+            for pair in pairs:
+                sums = [0.0, 0.0, 0.0]
+                for n, reply in enumerate((pair.chosen, pair.rejected, pair.mismatched)[: len(sides)]):
+                    if reply:
+                        sums[n] = float(sides[n][places[n] : places[n] + len(reply)].double().sum())
+                        places[n] += len(reply)
+                yield sums[0], sums[1], sums[2]
+
+    def _of(self, policy_id: str) -> Any:
+        """The open file. Raises DataError if it has no log-probs of these weights."""
+        file: Any = safe_open(self.path, "pt")
+        if f"{policy_id}/chosen" not in file.keys():  # noqa: SIM118, it is not a dict
+            measured = ", ".join(self.policies)
+            raise DataError(
+                f"{self.path}: the reference log-probs do not match the weights (they are of {measured}, "
+                f"expected {policy_id}). {_REMEDY}"
+            )
+        return file
+
+
+_Sums = tuple[float, float, float]
+_History = tuple[float, float, float, float] | tuple[()]
+
 
 def with_reference(pairs: Sequence[TokenPair], measured: ReferenceLogps, history: bool) -> list[TokenPair]:
     """The pairs with the reference's summed log-probs; with `history`, also those for the diagnostics."""
-    reference, *others = ([_sums(logps) for logps in measured.logps(name, pairs)] for name in measured.policies)
-    start, warm = others if len(others) == 2 else (reference, reference)
     return [
         replace(
             pair,
-            ref_chosen_logps=reference[index][0],
-            ref_rejected_logps=reference[index][1],
-            history=(*start[index][:2], *warm[index][:2]) if history else pair.history,
-            ref_mismatched_logps=reference[index][2] if pair.mismatched else pair.ref_mismatched_logps,
+            ref_chosen_logps=sums[0],
+            ref_rejected_logps=sums[1],
+            history=since or pair.history,
+            ref_mismatched_logps=sums[2] if pair.mismatched else pair.ref_mismatched_logps,
         )
-        for index, pair in enumerate(pairs)
+        for pair, (sums, since) in zip(pairs, measured.with_history(pairs, history), strict=True)
     ]
-
-
-def _sums(logps: PairLogps) -> tuple[float, float, float]:
-    chosen, rejected, mismatched = (
-        float(part.double().sum()) for part in (logps.chosen, logps.rejected, logps.mismatched)
-    )
-    return chosen, rejected, mismatched
 
 
 @torch.no_grad()
@@ -283,9 +310,13 @@ def _check_finite(source: Path | str, logps: Sequence[PairLogps], dtype: str) ->
 
 
 def _pairs_id(pairs: Sequence[TokenPair]) -> str:
-    if not pairs or not pairs[0].mismatched:
-        return stable_hash([(pair.prompt, pair.chosen, pair.rejected) for pair in pairs])
-    return stable_hash([(pair.prompt, pair.chosen, pair.rejected, pair.mismatched) for pair in pairs])
+    """`stable_hash` of the list of all token ids, without making that list."""
+    digest = hashlib.sha256(b"[[")
+    for number, pair in enumerate(pairs):
+        ids = (pair.prompt, pair.chosen, pair.rejected, *([pair.mismatched] if pairs[0].mismatched else []))
+        digest.update(b"," * (number > 0) + orjson.dumps(ids))
+    digest.update(b"]]")
+    return digest.hexdigest()[:16]
 
 
 _REMEDY = "Delete it and run the command again to compute it."

@@ -1,7 +1,7 @@
 """Preference pairs as token ids. Every pair that cannot be trained on is dropped for a named reason and counted."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
@@ -64,14 +64,9 @@ def load_pairs(
 
     `kl_batch_size`: the rows of a batch that exchange replies for the KL term of `kto` (`with_mismatched`).
     """
-    records = list(read_jsonl(path, PreferencePair))
-    tokens, counts = tokenise(policy, records, max_prompt_length, max_length)
+    tokens, counts = tokenise(policy, read_jsonl(path, PreferencePair), max_prompt_length, max_length)
     if not tokens:
-        dropped = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "the file is empty"
-        raise NothingToTrainOn(
-            f"{path}: none of {len(records)} pairs can be trained on ({dropped}); if prompts are too long, raise "
-            "max_prompt_length; if replies are empty, change the sampling settings."
-        )
+        raise nothing_left(path, counts)
     if kl_batch_size is not None:
         tokens = with_mismatched(tokens, kl_batch_size, min(max_length, policy.context_length))
     return tokens, counts
@@ -85,14 +80,19 @@ def with_mismatched(pairs: Sequence[TokenPair], batch_size: int, max_length: int
     estimates how far the policy has moved from the reference in general. Replies are cut to `max_length` tokens
     together with the prompt.
     """
-    mismatched = []
-    for index, pair in enumerate(pairs):
-        start = index - index % batch_size
-        end = min(start + batch_size, len(pairs))
-        other = pairs[index - 1 if index > start or end - start == 1 else end - 1]
-        reply = (other.chosen or other.rejected)[: max_length - len(pair.prompt)]
-        mismatched.append(replace(pair, mismatched=reply))
-    return mismatched
+    partners = (pairs[partner(index, len(pairs), batch_size)] for index in range(len(pairs)))
+    return [with_reply_of(pair, other, max_length) for pair, other in zip(pairs, partners, strict=True)]
+
+
+def partner(index: int, count: int, batch_size: int) -> int:
+    """Whose reply the row at `index` of `count` rows gets in `with_mismatched`."""
+    start = index - index % batch_size
+    end = min(start + batch_size, count)
+    return ((index if index > start or end - start == 1 else end) - 1) % count
+
+
+def with_reply_of(pair: TokenPair, other: TokenPair, max_length: int) -> TokenPair:
+    return replace(pair, mismatched=(other.chosen or other.rejected)[: max_length - len(pair.prompt)])
 
 
 def tokenise(
@@ -106,10 +106,31 @@ def tokenise(
     DEVIATION: the authors' scripts cut prompts from the right, which removes the complaint. Here a prompt loses whole
     turns, oldest first, and a pair whose last turn does not fit is dropped.
     """
-    limit = min(max_length, policy.context_length)
     tally: Counter[str] = Counter()
-    tokens = [_token_pair(policy, pair, min(max_prompt_length, limit - 1), limit, tally) for pair in pairs]
-    return [pair for pair in tokens if pair is not None], dict(tally)
+    tokens = list(token_pairs(policy, pairs, max_prompt_length, max_length, tally))
+    return tokens, dict(tally)
+
+
+def token_pairs(
+    policy: Policy, pairs: Iterable[PreferencePair], max_prompt_length: int, max_length: int, tally: Counter[str]
+) -> Iterator[TokenPair]:
+    """What `tokenise` returns, one by one; the counts are added to `tally`."""
+    limit = min(max_length, policy.context_length)
+    for pair in pairs:
+        tokens = _token_pair(policy, pair, min(max_prompt_length, limit - 1), limit, tally)
+        if tokens is not None:
+            yield tokens
+
+
+def nothing_left(path: Path, counts: Mapping[str, int]) -> NothingToTrainOn:
+    """The error of a file without a pair that can be trained on."""
+    dropped = {name: count for name, count in counts.items() if count}
+    read = sum(count for name, count in dropped.items() if name.startswith("dropped."))
+    return NothingToTrainOn(
+        f"{path}: none of {read} pairs can be trained on "
+        f"({', '.join(f'{name} {count}' for name, count in dropped.items()) or 'the file is empty'}); if prompts are "
+        "too long, raise max_prompt_length; if replies are empty, change the sampling settings."
+    )
 
 
 def _token_pair(

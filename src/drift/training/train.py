@@ -14,8 +14,10 @@ The optimizer and its schedule are transformers' Trainer, `PreferenceTrainer`'s 
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -31,13 +33,14 @@ from drift.progress import report_note
 from drift.records import Reason
 from drift.rundir import layout, partial_work
 from drift.training.batch import StepCollator
-from drift.training.reference import ReferenceLogps, pad_id, training_weights, with_reference
+from drift.training.pairs_file import prepare_pairs
+from drift.training.reference import pad_id, training_weights
 from drift.training.scale.checkpoint import Checkpoints, KeepCheckpoints, read_rows, training_plan
 from drift.training.scale.launch import RankTask, train_by, without_loop_settings
 from drift.training.scale.prerequisites import check_scale
 from drift.training.scale.sharded import ShardedTrainer, reshard, save_gathered, shard
 from drift.training.shared_prefix import choose_packing
-from drift.training.tokens import TokenPair, load_pairs
+from drift.training.tokens import TokenPair
 from drift.training.trainer import PreferenceTrainer, training_arguments
 
 LEAST_MOVE = 0.05
@@ -90,33 +93,31 @@ def train_in_process(
     seed: int,
 ) -> dict[str, int | float]:
     """The training itself, or this process's share of it: under a launcher, only the first process writes."""
-    is_first, processes = PartialState().is_main_process, PartialState().num_processes
+    process, processes = PartialState().process_index, PartialState().num_processes
+    is_first = process == 0
     sharded = settings.shard and processes > 1
 
     # a sharded model stays on the CPU until each process takes its share of the weights
     start_policy = load_policy(start, training_weights(policy_settings), "cpu" if sharded else None)
-    tokens, counts = load_pairs(
-        start_policy, pairs, settings.max_prompt_length, settings.max_length, settings.kl_batch_size
-    )
-    _check_noise(pairs, tokens, settings)
-    _check_sides(pairs, tokens, settings)
+    check = partial(_check_pairs, pairs, settings)
+    prepared = prepare_pairs(partial_work(out), start_policy, pairs, reference, settings, policy_settings, check)
+    tokens, counts = prepared.pairs, prepared.counts
     settings = balanced(settings, tokens)
-    measured = ReferenceLogps.open(reference, start_policy, tokens)
-    tokens = with_reference(tokens, measured, settings.diagnostics)
 
     if policy_settings.dtype == "bfloat16":
         _round_ties(start_policy.model)
     model = with_adapter(start_policy, policy_settings, seed)
     if sharded:
-        shard(model)
+        shard(model, settings.shard)
     packing = choose_packing(model)
     reshard(model)
     report_note(packing.why)
     if processes > 1:
-        report_note(f"{processes} processes share every training step{', and the weights' if sharded else ''}")
+        shared = ", and the weights within each node" if settings.shard == "node" else ", and the weights" * sharded
+        report_note(f"{processes} processes share every training step{shared}")
     # with gradient checkpointing, kept logits would be the largest tensor in memory, so they are computed again too
     head = "again" if settings.gradient_checkpointing and packing.head == "kept" else packing.head
-    collator = StepCollator(pad_id(start_policy), settings.micro_batch_tokens, packing.shared, head, processes)
+    collator = StepCollator(pad_id(start_policy), settings.micro_batch_tokens, packing.shared, head, processes, process)
 
     out.mkdir(parents=True, exist_ok=True)
     plan = training_plan(
@@ -131,7 +132,7 @@ def train_in_process(
             training_arguments(settings, seed, checkpoints.folder),
             collator,
             getattr(torch, policy_settings.dtype),
-            start_policy.policy_id == measured.policies[0],
+            start_policy.policy_id == prepared.policies[0],
             metrics,
         )
         _run_steps(trainer, checkpoints, _identical_share(len(tokens), counts), out.parent / "tensorboard")
@@ -180,23 +181,30 @@ def _round_ties(model: torch.nn.Module) -> None:
             weight.copy_(torch.where(ties, weight.bfloat16().float(), weight))
 
 
-def _check_noise(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettings) -> None:
+def _check_pairs(path: Path, settings: TrainerSettings, rows: np.ndarray) -> None:
+    """Raises DataError if the loss cannot learn from the pairs. `rows`: of type ROW (pairs_file.py)."""
+    _check_noise(path, rows, settings)
+    _check_sides(path, rows, settings)
+
+
+def _check_noise(path: Path, rows: np.ndarray, settings: TrainerSettings) -> None:
     """The robust loss divides by 1 - 2 noise: at 0.5 a pair has no information, above it is the opposite."""
-    noisy = next((pair for pair in pairs if settings.loss == "robust" and not 0 <= pair.noise < 0.5), None)
-    if noisy:
+    noise = rows["noise"]
+    noisy = noise[~((noise >= 0) & (noise < 0.5))]
+    if settings.loss == "robust" and len(noisy):
         raise DataError(
-            f"{path}: a pair has noise {noisy.noise}; training.loss=robust allows 0 <= noise < 0.5. Leave such pairs "
+            f"{path}: a pair has noise {noisy[0]}; training.loss=robust allows 0 <= noise < 0.5. Leave such pairs "
             "out with a higher labels.min_p_dsat, or choose another loss."
         )
 
 
-def _check_sides(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettings) -> None:
+def _check_sides(path: Path, rows: np.ndarray, settings: TrainerSettings) -> None:
     """Every loss gets the rows that it can learn from: pairs, chosen replies alone, or replies of both kinds alone."""
-    liked, disliked = sum(not pair.rejected for pair in pairs), sum(not pair.chosen for pair in pairs)
+    liked, disliked = int((rows["rejected"] == 0).sum()), int((rows["chosen"] == 0).sum())
     if settings.loss == "kto":
-        if paired := len(pairs) - liked - disliked:
+        if paired := len(rows) - liked - disliked:
             raise DataError(
-                f"{path}: {paired} of {len(pairs)} rows are pairs; loss=kto learns from replies without a partner, as "
+                f"{path}: {paired} of {len(rows)} rows are pairs; loss=kto learns from replies without a partner, as "
                 "recipe.name=unpaired gives them."
             )
         if not (liked and disliked):
@@ -205,19 +213,19 @@ def _check_sides(path: Path, pairs: Sequence[TokenPair], settings: TrainerSettin
                 "alone, use warm_start.on=liked; with disliked ones alone, recipe.name=drift."
             )
     elif settings.loss == "self_distillation":
-        if without := sum(not pair.informed for pair in pairs):
+        if without := int((rows["informed"] == 0).sum()):
             raise DataError(
-                f"{path}: {without} of {len(pairs)} rows have no follow_up; loss=self_distillation learns from what "
+                f"{path}: {without} of {len(rows)} rows have no follow_up; loss=self_distillation learns from what "
                 "the user wrote next, as recipe.name=follow_up gives it."
             )
     elif disliked:
         raise DataError(
-            f"{path}: {disliked} of {len(pairs)} pairs have no chosen reply; loss={settings.loss} needs one, only "
+            f"{path}: {disliked} of {len(rows)} pairs have no chosen reply; loss={settings.loss} needs one, only "
             "loss=kto learns from disliked replies alone."
         )
     elif liked and settings.loss != "sft":
         raise DataError(
-            f"{path}: {liked} of {len(pairs)} pairs have no rejected reply; loss={settings.loss} needs one, only "
+            f"{path}: {liked} of {len(rows)} pairs have no rejected reply; loss={settings.loss} needs one, only "
             "loss=sft learns from chosen replies alone."
         )
 

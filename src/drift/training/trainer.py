@@ -79,25 +79,25 @@ class PreferenceTrainer(Trainer):
         return [row for row in self.written if "loss" in row]
 
     def get_train_dataloader(self) -> DataLoader:
-        """The pairs in an order that depends on seed and epoch. Every process gets all pairs of a step.
+        """The pairs in an order that depends on seed and epoch. Every process plans all pairs of a step.
 
         With the loss `kto`, in their own order, as in TRL: the rows of a step are those that exchanged their replies.
         """
         pairs: Any = self.train_dataset
         sampler = RandomSampler(pairs) if self.settings.kl_batch_size is None else SequentialSampler(pairs)
         loader = DataLoader(pairs, self.args.train_batch_size, sampler=sampler, collate_fn=self.collator)
-        single: Any = {"num_processes": 1, "process_index": 0}  # `share`, not accelerate, splits a step
+        single: Any = {"num_processes": 1, "process_index": 0}  # the collator, not accelerate, splits a step
         return prepare_data_loader(loader, **single, use_seedable_sampler=True, data_seed=self.args.seed)
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Forward and backward through every micro-batch of this process; returns their loss, float32 [].
 
-        `inputs`: the step's micro-batches (`StepCollator`). Their losses add up to the step's, so nothing is divided
-        here. Between processes, gradients and losses are averaged; the factor in `_micro_batch` turns that into a sum.
+        `inputs`: from `StepCollator`. The losses of all processes add up to the step's, so nothing is divided here.
+        Between processes, gradients and losses are averaged; the factor in `_micro_batch` turns that into a sum.
         """
         model.train()
-        mine, counted = share(inputs, self.args.process_index, self.args.world_size)
-        batches = [batch.to(self.args.device) for batch in mine]
+        batches = [batch.to(self.args.device) for batch in inputs]
+        counted = sum(batch.counted for batch in batches)
         if self.settings.kl_batch_size is not None:
             batches = self._with_kl(model, batches, counted)
         losses, logps = zip(*(self._micro_batch(model, batch, batch is batches[-1]) for batch in batches), strict=True)
@@ -124,8 +124,9 @@ class PreferenceTrainer(Trainer):
 
     def measure_gradients(self, **more: float) -> None:
         """Write both sides of Lemma 1, measured on a few fixed pairs, as a row of its own to metrics.jsonl."""
-        pairs = list(self.train_dataset)[:FIXED_PAIRS]  # pyright: ignore[reportArgumentType]
-        gradients = pair_gradients(self.model, pairs, self.collator, self.settings, self.dtype)  # pyright: ignore
+        pairs = [self.train_dataset[n] for n in range(min(FIXED_PAIRS, len(self.train_dataset)))]  # pyright: ignore
+        every = replace(self.collator, processes=1, process=0)  # all processes compute each of these pairs
+        gradients = pair_gradients(self.model, pairs, every, self.settings, self.dtype)  # pyright: ignore
         values = lemma_1(gradients, self.settings.beta, LEMMA_1_TAU)
         self._write({"step": self.state.global_step, **values, **more})
 
@@ -336,22 +337,6 @@ class _SharedCast:
             self._source, self._version = weakref.ref(source), source._version
             self._cast = source.to(get_autocast_dtype(device))
         return (self._cast, *inputs[1:])
-
-
-def share(batches: Sequence[PairBatch], rank: int, processes: int) -> tuple[list[PairBatch], int]:
-    """The micro-batches that process `rank` computes, and how many of them, the first ones, count in the loss.
-
-    All processes must make the same number of passes, so the list is filled up with batches of weight 0.
-    """
-    missing = -len(batches) % processes
-    filled = [*batches, *[without_weight(batches[-1])] * missing]  # the last batch has the shortest pairs
-    return filled[rank::processes], len(batches[rank::processes])
-
-
-def without_weight(batch: PairBatch) -> PairBatch:
-    """The same computation with no share in the loss."""
-    zeros = torch.zeros_like(batch.weights)
-    return replace(batch, weights=zeros, token_weights=zeros)
 
 
 def mean_over_processes(values: Mapping[str, float], pairs: int, accelerator: Accelerator) -> dict[str, float]:

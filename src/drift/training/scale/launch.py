@@ -9,15 +9,18 @@ import os
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from drift import errors
 from drift.config import PolicySettings, TrainerSettings
+from drift.engine import current_engine
 from drift.errors import DriftError, PrerequisiteError
 from drift.progress import report_note, report_progress
 from drift.rundir import partial_work
+from drift.training.scale.nodes import train_on_nodes
 
 TASK, RESULT, ERROR, LOG = "task.json", "result.json", "error.json", "processes.log"
 PROGRESS, NOTE = "drift-progress ", "drift-note "
@@ -53,12 +56,36 @@ def train_by(launcher: str, task: RankTask) -> dict[str, int | float]:
         (task.folder / name).unlink(missing_ok=True)
     path = task.folder / TASK
     path.write_text(task.model_dump_json(), encoding="utf-8")
-    command = [*shlex.split(launcher), "-m", "drift.training.scale.rank", str(path)]
+    command = ["drift.training.scale.rank", str(path)]
+    nodes = current_engine().together
+    if nodes is not None:
+        train_on_nodes(nodes, launcher, command, task.folder, _hear, partial(_trouble, task.folder))
+        return _result(task.folder)
     with (task.folder / LOG).open("wb") as log:
-        status = _run(command, log.fileno())
+        status = _run([*shlex.split(launcher), "-m", *command], log.fileno())
     if (task.folder / RESULT).exists() and status == 0:
-        return json.loads((task.folder / RESULT).read_text(encoding="utf-8"))
+        return _result(task.folder)
     raise _failure(task.folder, launcher, status)
+
+
+def _result(folder: Path) -> dict[str, int | float]:
+    return json.loads((folder / RESULT).read_text(encoding="utf-8"))
+
+
+def _trouble(folder: Path) -> str | None:
+    """Why a training over nodes has no result, empty if no process told; None if it has one.
+
+    Raises the DriftError of a process: another attempt would meet it too.
+    """
+    if (folder / RESULT).exists():
+        return None
+    if not (folder / ERROR).exists():
+        return ""
+    failure = json.loads((folder / ERROR).read_text(encoding="utf-8"))
+    if hasattr(errors, failure["kind"]):
+        raise _failure(folder, "", 1)
+    (folder / ERROR).unlink()  # likely of a process whose partner was lost
+    return failure["message"]
 
 
 def without_loop_settings(settings: TrainerSettings) -> TrainerSettings:
@@ -86,16 +113,21 @@ def _run(command: list[str], log: int) -> int:
         ) from None
     try:
         for line in process.stdout or ():
-            if line.startswith(PROGRESS):
-                done, total = line.removeprefix(PROGRESS).split()
-                report_progress(int(done), int(total))
-            elif line.startswith(NOTE):
-                report_note(line.removeprefix(NOTE).strip())
+            _hear(line)
         return process.wait()
     finally:
         if process.poll() is None:
             process.terminate()
             process.wait()
+
+
+def _hear(line: str) -> None:
+    """Pass on a line of the first process."""
+    if line.startswith(PROGRESS):
+        done, total = line.removeprefix(PROGRESS).split()
+        report_progress(int(done), int(total))
+    elif line.startswith(NOTE):
+        report_note(line.removeprefix(NOTE).strip())
 
 
 def _failure(folder: Path, launcher: str, status: int) -> DriftError:

@@ -7,17 +7,27 @@ import torch
 
 from drift.config import PolicySettings, TrainerSettings
 from drift.errors import ConfigError, PrerequisiteError
+from drift.training.scale.nodes import arguments_of
 
 _UNQUANTIZED_OPTIMIZERS = ("adamw_torch", "rmsprop")
 
 
-def check_scale(policy: PolicySettings, *trainings: TrainerSettings) -> None:
+def check_scale(policy: PolicySettings, *trainings: TrainerSettings, nodes: int | None = None) -> None:
     """Raises PrerequisiteError with what to install; ConfigError under torchrun, or if settings exclude each other."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
             f"this command was started in several processes (WORLD_SIZE={os.environ['WORLD_SIZE']}); start it once, "
             "without a launcher, and let training use one: --set training.launch='torchrun --nproc-per-node 2'"
         )
+    if nodes is not None:
+        launchers = [settings.launch for settings in trainings if settings.launch]
+        if not launchers:
+            raise ConfigError(
+                f"cluster.nodes={nodes} is for trainings in several processes, but training.launch is not set: "
+                "--set training.launch='torchrun --nproc-per-node 8'"
+            )
+        for launcher in launchers:
+            arguments_of(launcher)
     for settings in trainings:
         if settings.shard:
             _check_shard(policy, settings)

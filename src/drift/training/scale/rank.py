@@ -11,12 +11,15 @@ from accelerate import PartialState
 from drift.errors import DriftError
 from drift.progress import listening
 from drift.rundir import atomic_write
+from drift.training.scale.host import end_with_parent, interface_variables
 from drift.training.scale.launch import ERROR, NOTE, PROGRESS, RESULT, RankTask
 from drift.training.train import train_in_process
 
 
 def main(path: Path) -> int:
     """Train as `path` (a RankTask) says; returns the exit status. An error is written to a file for the stage."""
+    end_with_parent()
+    os.environ.update(interface_variables(os.environ))
     task = RankTask.model_validate_json(path.read_text(encoding="utf-8"))
     torch.set_num_threads(max(1, task.threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     try:
@@ -29,7 +32,8 @@ def main(path: Path) -> int:
     except Exception as error:
         kind = type(error).__name__ if isinstance(error, DriftError) else ""
         failure = {"kind": kind, "message": str(error) if kind else f"{type(error).__name__}: {error}"}
-        atomic_write(task.folder / ERROR, json.dumps(failure).encode())
+        if kind or not (task.folder / ERROR).exists():  # when one fails, the others lose their connection to it
+            atomic_write(task.folder / ERROR, json.dumps(failure).encode())
         raise
     if is_first:
         atomic_write(task.folder / RESULT, json.dumps(counts).encode())

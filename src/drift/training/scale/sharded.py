@@ -1,17 +1,19 @@
 """FSDP2: every process holds a share of each weight, of its gradient and of its optimizer state.
 
+With `shard: node` each node holds all shares: weights travel within a node, and gradients between nodes once a step.
 The full weights exist for one layer at a time. This uses torch's own `fully_shard`, not accelerate's wrapper, which
 does nothing on a CPU; so the tests, on two gloo processes, run the same code as GPUs.
 """
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -23,20 +25,36 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import PreTrainedModel
 
+from drift.errors import ConfigError
 from drift.policy.model import Policy, save_companions
+from drift.training.batch import PairBatch
+from drift.training.loss import PairLoss
+from drift.training.scale.shares import read_shares
 from drift.training.shared_prefix import base_model
 from drift.training.trainer import PreferenceTrainer
 
-WEIGHTS, OPTIMIZER, SCHEDULER = "weights.safetensors", "optimizer.pt", "scheduler.pt"
+WEIGHTS, STATES = "weights", "states"
+"""Folders of torch.distributed.checkpoint: each process writes its shares, and of equal shares one is written."""
+GROUPS, SCHEDULER = "groups.pt", "scheduler.pt"
 
 
-def shard(model: nn.Module) -> None:
-    """Split the weights over all processes, layer by layer; they move to each process's device as they are split.
+def shard(model: nn.Module, over: Literal[True, "node"] = True) -> None:
+    """Split the weights over all processes, or over those of each node, layer by layer.
 
+    They move to each process's device as they are split. Raises ConfigError if nodes have unequal numbers of processes.
     What is not in a layer (embeddings, head) is one group, gathered from the forward pass to the backward pass.
     """
     state: Any = PartialState()
-    mesh = init_device_mesh(state.device.type, (state.num_processes,))
+    shape = (state.num_processes,)
+    if over == "node":
+        within = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes))
+        if state.num_processes % within:
+            raise ConfigError(
+                f"training.shard=node: {state.num_processes} processes are not {within} on each node; start the same "
+                "number on every node (training.launch), or set training.shard=true."
+            )
+        shape = (state.num_processes // within, within)  # torchrun numbers the processes node by node
+    mesh = init_device_mesh(state.device.type, shape, mesh_dim_names=("nodes", "within")[-len(shape) :])
     for module in layers(model):
         fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh)
@@ -50,7 +68,8 @@ def reshard(model: nn.Module) -> None:
 
 def gathered(model: nn.Module) -> dict[str, Tensor]:
     """The trained weights in full, on the CPU of the first process; empty in the others. All processes must call it."""
-    return get_model_state_dict(model, options=_options(model, cpu_offload=True))  # pyright: ignore[reportReturnType]
+    options = _options(model, full_state_dict=True, cpu_offload=True)
+    return get_model_state_dict(model, options=options)  # pyright: ignore[reportReturnType]
 
 
 def save_gathered(model: PreTrainedModel | PeftModel, start: Policy, out: Path) -> None:
@@ -62,7 +81,7 @@ def save_gathered(model: PreTrainedModel | PeftModel, start: Policy, out: Path) 
 
 
 class ShardedTrainer(PreferenceTrainer):
-    """Checkpoints of a sharded model: the first process gathers and writes them, and sends them out when resuming."""
+    """Checkpoints of a sharded model: each process writes and reads its shares, and nothing is gathered."""
 
     def __init__(self, model: nn.Module, *arguments: Any):
         super().__init__(model, *arguments)
@@ -70,30 +89,43 @@ class ShardedTrainer(PreferenceTrainer):
         self.is_distributed_loading_by_transformers = True
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        weights = gathered(self._module)
-        if self.args.should_save and output_dir:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-            save_file({name: weight.clone() for name, weight in weights.items()}, Path(output_dir, WEIGHTS))
+        if output_dir:
+            dcp.save(self._weights(), checkpoint_id=Path(output_dir, WEIGHTS))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        options = _options(self._module, cpu_offload=True)
-        state = get_optimizer_state_dict(self._module, self._inner_optimizer, options=options)
+        state = self._optimizer_state()
+        dcp.save(state["state"], checkpoint_id=Path(output_dir, STATES))
         if self.args.should_save:
-            torch.save(state, Path(output_dir, OPTIMIZER))
+            torch.save(state["param_groups"], Path(output_dir, GROUPS))  # no tensors
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER))  # pyright: ignore
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        weights: Any = load_file(Path(resume_from_checkpoint, WEIGHTS)) if self.args.should_save else {}
-        set_model_state_dict(self._module, weights, options=_options(self._module, broadcast_from_rank0=True))
+        weights = self._weights()
+        read_shares(weights, Path(resume_from_checkpoint, WEIGHTS))
+        set_model_state_dict(self._module, weights, options=_options(self._module))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        path = Path(checkpoint, OPTIMIZER)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True) if self.args.should_save else {}
-        options = _options(self._module, broadcast_from_rank0=True)
-        set_optimizer_state_dict(self._module, self._inner_optimizer, state, options=options)
+        state = self._optimizer_state()
+        read_shares(state["state"], Path(checkpoint, STATES))
+        state["param_groups"] = torch.load(Path(checkpoint, GROUPS), weights_only=True)
+        set_optimizer_state_dict(self._module, self._inner_optimizer, state, options=_options(self._module))
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER), weights_only=True))  # pyright: ignore
+
+    def _micro_batch(self, model: nn.Module, batch: PairBatch, last: bool) -> tuple[PairLoss, Tensor]:
+        if isinstance(model, FSDPModule):
+            model.set_requires_all_reduce(last)  # between nodes once a step; without effect on a mesh of one dimension
+        return super()._micro_batch(model, batch, last)
+
+    def _weights(self) -> dict[str, Any]:
+        """This process's shares of the trained weights."""
+        return get_model_state_dict(self._module, options=_options(self._module))
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """This process's shares; of an optimizer that has not made a step, what a step without a gradient leaves."""
+        options = _options(self._module)
+        return dict(get_optimizer_state_dict(self._module, self._inner_optimizer, options=options))
 
     @property
     def _module(self) -> nn.Module:
@@ -105,15 +137,11 @@ class ShardedTrainer(PreferenceTrainer):
         return getattr(wrapped, "optimizer", wrapped)  # accelerate wraps it
 
 
-def _options(model: nn.Module, cpu_offload: bool = False, broadcast_from_rank0: bool = False) -> StateDictOptions:
+def _options(model: nn.Module, full_state_dict: bool = False, cpu_offload: bool = False) -> StateDictOptions:
     """With an adapter, only the adapter's weights are trained and saved."""
     adapter = isinstance(model, PeftModel)
     return StateDictOptions(
-        full_state_dict=True,
-        ignore_frozen_params=adapter,
-        strict=not adapter,
-        cpu_offload=cpu_offload,
-        broadcast_from_rank0=broadcast_from_rank0,
+        full_state_dict=full_state_dict, ignore_frozen_params=adapter, strict=not adapter, cpu_offload=cpu_offload
     )
 
 
