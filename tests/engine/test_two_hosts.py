@@ -28,6 +28,11 @@ pytestmark = pytest.mark.slow
 KEEPALIVE = {"RAY_grpc_client_keepalive_time_ms": "5000", "RAY_grpc_client_keepalive_timeout_ms": "5000"}
 DRIVER = Path(__file__).with_name("driver.py")
 PORT = 6379
+COUNTS_NODES = """
+import logging, sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)
+print(sum(node["Alive"] for node in ray.nodes()))
+"""
 
 
 class Cluster:
@@ -46,6 +51,15 @@ class Cluster:
         command = ray_start(f"--address={self.address}", f"--node-ip-address={host.address}", "--num-cpus=1")
         self.stack.enter_context(running(host.command(*command), KEEPALIVE | env))
         return host
+
+    def leave(self, host: Host) -> None:
+        """Kill the host, and wait until Ray has noticed: a node that it believes to be alive is asked before work."""
+        host.kill()
+        command = [sys.executable, "-c", COUNTS_NODES, self.address]
+        deadline = time.monotonic() + 120
+        while subprocess.check_output(self.head.command(*command), env=ray_env(), text=True).split()[-1] != "1":
+            assert time.monotonic() < deadline
+            time.sleep(1)
 
     def drive(self, log: Path, store: Path) -> subprocess.Popen[str]:
         """Start driver.py on the head."""
@@ -114,6 +128,7 @@ def test_a_host_that_dies(cluster: Cluster, log: Path, tmp_path: Path):
     wait_for_pieces(tmp_path / "store", 5, driver)
     host.kill()
     out, notes = driver.communicate(timeout=300)
+    cluster.leave(host)
     assert out.strip() == expected(log), notes
 
 
@@ -123,7 +138,7 @@ def test_a_cut_wire(cluster: Cluster, log: Path, tmp_path: Path):
     wait_for_pieces(tmp_path / "store", 5, driver)
     host.cut()
     out, notes = driver.communicate(timeout=300)
-    host.kill()
+    cluster.leave(host)
     assert out.strip() == expected(log), notes
 
 
@@ -131,7 +146,7 @@ def test_a_host_that_does_not_see_the_store(cluster: Cluster, log: Path, tmp_pat
     (tmp_path / "shared").mkdir()
     host = cluster.join(tmp_path / "shared")
     out, said = cluster.drive(log, tmp_path / "shared" / "store").communicate(timeout=120)
-    host.kill()
+    cluster.leave(host)
     assert not out
     assert f"error: node {host.name}-" in said
     assert f"does not see {tmp_path / 'shared'} as this one does" in said
@@ -144,7 +159,7 @@ def test_a_host_with_other_code(cluster: Cluster, log: Path, tmp_path: Path):
         code.write("# other\n")
     host = cluster.join(PYTHONPATH=str(tmp_path / "src"))
     out, said = cluster.drive(log, tmp_path / "store").communicate(timeout=120)
-    host.kill()
+    cluster.leave(host)
     assert not out
     assert f"error: node {host.name}-" in said
     assert "runs other code" in said

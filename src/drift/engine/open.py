@@ -1,7 +1,8 @@
 """From the setting `cluster` to an engine."""
 
+import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from pathlib import Path
 
 from drift.config import ClusterSettings
@@ -26,6 +27,10 @@ def open_engine(settings: ClusterSettings, folder: Path) -> Iterator[Engine]:
         return
     from drift.engine.on_ray import OnRay  # ray takes a second to load
 
-    with closing(OnRay(settings.address, settings.retries, settings.nodes)) as engine, using_engine(engine):
+    with (
+        redirect_stdout(sys.stderr),  # Ray prints what becomes of its nodes to stdout, where a command's JSON belongs
+        closing(OnRay(settings.address, settings.retries, settings.nodes)) as engine,
+        using_engine(engine),
+    ):
         engine.check_nodes(folder)
         yield engine
