@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -28,10 +28,11 @@ pytestmark = pytest.mark.slow
 KEEPALIVE = {"RAY_grpc_client_keepalive_time_ms": "5000", "RAY_grpc_client_keepalive_timeout_ms": "5000"}
 DRIVER = Path(__file__).with_name("driver.py")
 PORT = 6379
-COUNTS_NODES = """
-import logging, sys, ray
+WAITS_FOR_ONE_NODE = """
+import logging, sys, time, ray
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)
-print(sum(node["Alive"] for node in ray.nodes()))
+while sum(node["Alive"] for node in ray.nodes()) > 1:
+    time.sleep(0.5)
 """
 
 
@@ -45,21 +46,21 @@ class Cluster:
         command = head(PORT, str(folder), f"--node-ip-address={self.head.address}", "--num-cpus=1")
         stack.enter_context(running(self.head.command(*command), KEEPALIVE))
 
-    def join(self, *own: Path, **env: str) -> Host:
-        """A new host with one core. `own`: folders that it has for itself."""
+    @contextmanager
+    def joined(self, *own: Path, **env: str) -> Iterator[Host]:
+        """A new host with one core, killed at the end if it lives. `own`: folders that it has for itself.
+
+        Then it waits until Ray has noticed: a node that Ray believes to be alive is asked before any work.
+        """
         host = Host(self.wire, [self.folder, *own])
         command = ray_start(f"--address={self.address}", f"--node-ip-address={host.address}", "--num-cpus=1")
         self.stack.enter_context(running(host.command(*command), KEEPALIVE | env))
-        return host
-
-    def leave(self, host: Host) -> None:
-        """Kill the host, and wait until Ray has noticed: a node that it believes to be alive is asked before work."""
-        host.kill()
-        command = [sys.executable, "-c", COUNTS_NODES, self.address]
-        deadline = time.monotonic() + 120
-        while subprocess.check_output(self.head.command(*command), env=ray_env(), text=True).split()[-1] != "1":
-            assert time.monotonic() < deadline
-            time.sleep(1)
+        try:
+            yield host
+        finally:
+            host.kill()
+            waits = self.head.command(sys.executable, "-c", WAITS_FOR_ONE_NODE, self.address)
+            subprocess.run(waits, env=ray_env(), check=True, timeout=240)
 
     def drive(self, log: Path, store: Path) -> subprocess.Popen[str]:
         """Start driver.py on the head."""
@@ -95,7 +96,7 @@ def expected(log: Path) -> str:
 def wait_for_pieces(store: Path, count: int, driver: subprocess.Popen[str]) -> None:
     """Until so many pieces are noted as done."""
     deadline = time.monotonic() + 120
-    while sum(file.read_bytes().count(b"\n") for file in store.rglob("read/shard-*.jsonl")) < count:
+    while sum(file.read_bytes().count(b"\n") for file in store.glob(".pieces/ingest-*/read/shard-*.jsonl")) < count:
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -123,30 +124,27 @@ def test_a_killed_driver_goes_on_and_a_second_one_is_refused(cluster: Cluster, l
 
 
 def test_a_host_that_dies(cluster: Cluster, log: Path, tmp_path: Path):
-    host = cluster.join()
-    driver = cluster.drive(log, tmp_path / "store")
-    wait_for_pieces(tmp_path / "store", 5, driver)
-    host.kill()
-    out, notes = driver.communicate(timeout=300)
-    cluster.leave(host)
+    with cluster.joined() as host:
+        driver = cluster.drive(log, tmp_path / "store")
+        wait_for_pieces(tmp_path / "store", 5, driver)
+        host.kill()
+        out, notes = driver.communicate(timeout=300)
     assert out.strip() == expected(log), notes
 
 
 def test_a_cut_wire(cluster: Cluster, log: Path, tmp_path: Path):
-    host = cluster.join()
-    driver = cluster.drive(log, tmp_path / "store")
-    wait_for_pieces(tmp_path / "store", 5, driver)
-    host.cut()
-    out, notes = driver.communicate(timeout=300)
-    cluster.leave(host)
+    with cluster.joined() as host:
+        driver = cluster.drive(log, tmp_path / "store")
+        wait_for_pieces(tmp_path / "store", 5, driver)
+        host.cut()
+        out, notes = driver.communicate(timeout=300)
     assert out.strip() == expected(log), notes
 
 
 def test_a_host_that_does_not_see_the_store(cluster: Cluster, log: Path, tmp_path: Path):
     (tmp_path / "shared").mkdir()
-    host = cluster.join(tmp_path / "shared")
-    out, said = cluster.drive(log, tmp_path / "shared" / "store").communicate(timeout=120)
-    cluster.leave(host)
+    with cluster.joined(tmp_path / "shared") as host:
+        out, said = cluster.drive(log, tmp_path / "shared" / "store").communicate(timeout=120)
     assert not out
     assert f"error: node {host.name}-" in said
     assert f"does not see {tmp_path / 'shared'} as this one does" in said
@@ -157,9 +155,8 @@ def test_a_host_with_other_code(cluster: Cluster, log: Path, tmp_path: Path):
     shutil.copytree(source, tmp_path / "src", ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
     with (tmp_path / "src" / "drift" / "turns.py").open("a") as code:
         code.write("# other\n")
-    host = cluster.join(PYTHONPATH=str(tmp_path / "src"))
-    out, said = cluster.drive(log, tmp_path / "store").communicate(timeout=120)
-    cluster.leave(host)
+    with cluster.joined(PYTHONPATH=str(tmp_path / "src")) as host:
+        out, said = cluster.drive(log, tmp_path / "store").communicate(timeout=120)
     assert not out
     assert f"error: node {host.name}-" in said
     assert "runs other code" in said
