@@ -21,7 +21,7 @@ import torch
 from drift.config import ClusterSettings, PolicySettings, TrainingSettings
 from drift.errors import ConfigError, DataError
 from drift.policy.model import load_policy
-from drift.progress import listening
+from drift.progress import Progress, listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.scale.host import free_port
@@ -47,12 +47,13 @@ import sys
 from pathlib import Path
 from drift.config import ClusterSettings, PolicySettings, TrainingSettings
 from drift.engine import open_engine
-from drift.progress import listening
+from drift.progress import Progress, listening
 from drift.training.train import train
 folder, start, address = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+tell = lambda *words: print(*words, file=sys.__stdout__, flush=True)  # stdout itself is Ray's meanwhile
 settings = TrainingSettings.model_validate_json(sys.argv[4])
 with (
-    listening(lambda done, total, _: print(done, flush=True), lambda note: print("note", note, flush=True)),
+    listening(lambda done, total, _: tell(done), lambda note: tell("note", note)),
     open_engine(ClusterSettings(address=address, nodes=2, retries=3), folder),
 ):
     pairs = folder.parent / "pairs.jsonl"
@@ -77,10 +78,12 @@ def prepared(folder: Path, start: Path, count: int = 9) -> Path:
     return folder
 
 
-def train_in(folder: Path, start: Path, settings: TrainingSettings) -> list[str]:
+def train_in(
+    folder: Path, start: Path, settings: TrainingSettings, on_progress: Progress = lambda *_: None
+) -> list[str]:
     notes: list[str] = []
     pairs = folder.parent / "pairs.jsonl"
-    with listening(lambda *_: None, notes.append):
+    with listening(on_progress, notes.append):
         train(folder / "policy", start, folder / "reference.safetensors", pairs, settings, PolicySettings(), 1)
     return notes
 
@@ -135,8 +138,7 @@ def train_and_tell(folder: str, start: str, settings: str) -> None:
         if done == 4:
             time.sleep(600)
 
-    with listening(wait):
-        train_in(Path(folder), Path(start), TrainingSettings.model_validate_json(settings))
+    train_in(Path(folder), Path(start), TrainingSettings.model_validate_json(settings), wait)
 
 
 @pytest.fixture
