@@ -47,7 +47,7 @@ import sys
 from pathlib import Path
 from drift.config import ClusterSettings, PolicySettings, TrainingSettings
 from drift.engine import open_engine
-from drift.progress import Progress, listening
+from drift.progress import listening
 from drift.training.train import train
 folder, start, address = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 tell = lambda *words: print(*words, file=sys.__stdout__, flush=True)  # stdout itself is Ray's meanwhile
