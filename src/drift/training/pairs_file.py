@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import nan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -108,7 +109,7 @@ def prepare_pairs(
             atomic_write(folder / _ABOUT, orjson.dumps(about))
     if PartialState().num_processes > 1:
         # a group of its own, since the others may wait for longer than an exchange of gradients may take
-        waiting = torch.distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT)
+        waiting: Any = torch.distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT)
         torch.distributed.barrier(waiting)
         torch.distributed.destroy_process_group(waiting)
     about = orjson.loads((folder / _ABOUT).read_bytes())

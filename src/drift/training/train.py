@@ -107,7 +107,7 @@ def train_in_process(
     if policy_settings.dtype == "bfloat16":
         _round_ties(start_policy.model)
     model = with_adapter(start_policy, policy_settings, seed)
-    if sharded:
+    if sharded and settings.shard:
         shard(model, settings.shard)
     packing = choose_packing(model)
     reshard(model)

@@ -47,7 +47,7 @@ def shard(model: nn.Module, over: Literal[True, "node"] = True) -> None:
     state: Any = PartialState()
     shape = (state.num_processes,)
     if over == "node":
-        within = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes))
+        within = int(os.environ.get("LOCAL_WORLD_SIZE") or state.num_processes)
         if state.num_processes % within:
             raise ConfigError(
                 f"training.shard=node: {state.num_processes} processes are not {within} on each node; start the same "
@@ -90,11 +90,11 @@ class ShardedTrainer(PreferenceTrainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if output_dir:
-            dcp.save(self._weights(), checkpoint_id=Path(output_dir, WEIGHTS))
+            dcp.save(self._weights(), checkpoint_id=Path(output_dir, WEIGHTS))  # pyright: ignore[reportPrivateImportUsage]
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         state = self._optimizer_state()
-        dcp.save(state["state"], checkpoint_id=Path(output_dir, STATES))
+        dcp.save(state["state"], checkpoint_id=Path(output_dir, STATES))  # pyright: ignore[reportPrivateImportUsage]
         if self.args.should_save:
             torch.save(state["param_groups"], Path(output_dir, GROUPS))  # no tensors
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER))  # pyright: ignore

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch.distributed import checkpoint as dcp
-from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 
 from drift.errors import DataError
@@ -31,7 +31,7 @@ def read_shares(tensors: dict[str, Any], folder: Path) -> None:
 
     Raises DataError if the index holds anything else than tensors.
     """
-    dcp.load(tensors, storage_reader=_Reader(folder))
+    dcp.load(tensors, storage_reader=_Reader(folder))  # pyright: ignore[reportPrivateImportUsage]
 
 
 class _Reader(FileSystemReader):
