@@ -79,7 +79,8 @@ def run_cell(cell: Cell, root: Path) -> Path:
     with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
         drift(with_date(cell.cfg, run), run, store_of(cell, root), truth_of(cell))
         require_all_iterations(folder, cell.cfg.iterations)
-        _measure_beside(cell, run)
+        if cell.part == "test":  # tuning reads the utility alone
+            _measure_beside(cell, run)
     return folder
 
 
