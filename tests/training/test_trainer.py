@@ -140,7 +140,8 @@ def test_every_loss_that_trl_has_is_trls(tiny_policy, tmp_path, ours, theirs, ch
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "rpo_alpha", "micro_batch_tokens"), [("rmsprop", 0.0, 100_000), ("adamw_torch", 0.3, 200)]
+    ("optimizer", "rpo_alpha", "micro_batch_tokens"),
+    [("rmsprop", 0.0, 100_000), ("adamw_torch", 0.3, 200), ("adamw_torch_fused", 0.3, 200)],
 )
 def test_five_steps_are_trls(tiny_policy, tmp_path, optimizer, rpo_alpha, micro_batch_tokens):
     """As exactly as one step is: the weights move far (the margin by nats), and rounding does not build up."""

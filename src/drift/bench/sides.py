@@ -121,7 +121,7 @@ class Side:
 class Ours(Side):
     def __init__(self, model: nn.Module, conditions: Conditions, seed: int, folder: Path):
         self.dtype = getattr(torch, conditions.dtype)
-        settings = TrainingSettings(beta=BETA, rpo_alpha=0.0, optimizer="adamw_torch", batch_size=BATCH)
+        settings = TrainingSettings(beta=BETA, rpo_alpha=0.0, optimizer="adamw_torch_fused", batch_size=BATCH)
         packing = choose_packing(model)
         head = "again" if conditions.gradient_checkpointing else packing.head  # as the training stage chooses
         self.collator = StepCollator(0, settings.micro_batch_tokens, packing.shared, head)
@@ -171,7 +171,7 @@ class Rival(Side):
             per_device_train_batch_size=BATCH,
             bf16=conditions.dtype == "bfloat16",
             gradient_checkpointing=False,
-            optim="adamw_torch",
+            optim="adamw_torch_fused",
             report_to="none",
             disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),

@@ -40,7 +40,13 @@ class TrainerSettings(Settings):
     epochs: PositiveInt = 1
     learning_rate: PositiveFloat = 5e-7
     optimizer: Literal[
-        "adamw_torch", "rmsprop", "adamw_bnb_8bit", "rmsprop_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit"
+        "adamw_torch",
+        "adamw_torch_fused",
+        "rmsprop",
+        "adamw_bnb_8bit",
+        "rmsprop_bnb_8bit",
+        "paged_adamw_8bit",
+        "paged_adamw_32bit",
     ] = "rmsprop"
     lr_scheduler: Literal["linear", "constant", "cosine"] = "linear"
     warmup_ratio: float = Field(default=0.1, ge=0.0, le=1.0)

@@ -52,9 +52,18 @@ def train_in(folder, start, pairs, settings, policy=WHOLE) -> list[dict]:
         (WHOLE, {"launch": ACCELERATE}),
         (WHOLE, {"shard": True}),
         (WHOLE, {"shard": True, "gradient_checkpointing": True, "optimizer": "rmsprop"}),
+        (WHOLE, {"shard": True, "optimizer": "adamw_torch_fused"}),
         (PolicySettings(lora=LoraSettings(r=4)), {"shard": True}),
     ],
-    ids=["whole", "whole, checkpointing", "accelerate", "sharded", "sharded, checkpointing", "sharded, lora"],
+    ids=[
+        "whole",
+        "checkpointing",
+        "accelerate",
+        "sharded",
+        "sharded, checkpointing",
+        "sharded, fused",
+        "sharded, lora",
+    ],
 )
 def test_two_processes_are_one(tiny_policy, pairs, tmp_path, policy, changes):
     seen: list[tuple[int, int]] = []

@@ -34,7 +34,7 @@ def test_bitsandbytes_needs_the_library_and_a_gpu(policy, optimizer, setting):
         (
             PolicySettings(),
             {"launch": "torchrun", "optimizer": "adamw_bnb_8bit"},
-            "optimizer to one of adamw_torch, rms",
+            "optimizer to one of adamw_torch, adamw_torch_fused, rms",
         ),
         (
             PolicySettings(lora=LoraSettings(quantize="4bit")),

@@ -9,7 +9,7 @@ from drift.config import PolicySettings, TrainerSettings
 from drift.errors import ConfigError, PrerequisiteError
 from drift.training.scale.nodes import arguments_of
 
-_UNQUANTIZED_OPTIMIZERS = ("adamw_torch", "rmsprop")
+_UNQUANTIZED_OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "rmsprop")
 
 
 def check_scale(policy: PolicySettings, *trainings: TrainerSettings, nodes: int | None = None) -> None:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drift.training.shared_prefix.layout import Layout, Segment
+from drift.training.shared_prefix.row_attention import RowAttention
 
 NAME = "drift_shared_prefix"
 
@@ -43,6 +44,10 @@ def shared_prefix_attention(
     if shared_prefix.windows is not None:
         shared_prefix.windows.append(sliding_window)
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotary embeddings may leave them in float32
+    if value.dtype == torch.bfloat16 and value.device.type == "cpu":
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        row = RowAttention.apply(query, key, value, shared_prefix, scale, sliding_window)
+        return row.transpose(1, 2), None  # pyright: ignore[reportOptionalMemberAccess]
     parts = []
     for segment in shared_prefix.segments:
         for of_rejected in (False, True) if segment.end > segment.rejected else (False,):
