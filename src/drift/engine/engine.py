@@ -5,9 +5,11 @@ done twice does no harm. Who does the pieces is ambient (`using_engine`): no sta
 key of a stage depends on it, and a run may begin on a laptop and continue on a cluster.
 """
 
+import ctypes
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,12 +129,27 @@ class Answer:
 def answer(work: Callable[[Any], Any], piece: Any) -> Answer:
     """Do a piece in the process that calls this. It raises nothing: not every error can be sent to another process."""
     try:
+        return _answer(work, piece)
+    finally:
+        give_back_memory()
+
+
+def _answer(work: Callable[[Any], Any], piece: Any) -> Answer:
+    try:
         return Answer(work(piece))
     except DriftError as error:
         kind = next(kind for kind in _KINDS if isinstance(error, kind))
         return Answer(error=kind(str(error)))
     except Exception as error:
         return Answer(error=disk_trouble(error), trace=traceback.format_exc())
+
+
+def give_back_memory() -> None:
+    """Free what Arrow and the C library keep of the last piece: pieces of other kinds could not use it all."""
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
+    with suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def killed(piece: object, tries: int, why: str) -> DriftError:
