@@ -1,7 +1,6 @@
 """The head: from the last hidden states to log-probs of the targets, with gradients summed in float32.
 
-Under autocast, a linear layer passes its gradients on in bfloat16: those of its weights, and those of the hidden states
-that all layers below depend on. Here they are float32. Under gradient checkpointing, the logits would be the largest
+In bfloat16, products are summed in float32; on CUDA they stay so, a CPU rounds them once per chunk of rows. Under gradient checkpointing, the logits would be the largest
 tensor that a step keeps, so they can be computed again, a few rows at a time.
 
 The model's own forward pass runs as usual, but a hook takes the input of its head and passes it zero rows. A model that
@@ -23,8 +22,9 @@ Head = Literal["model", "kept", "again"]
 """Who computes the logits: the model's own head (`model`), or this module, which keeps them for the gradient (`kept`)
 or computes them again in the backward pass (`again`)."""
 
-CHUNK_ROWS = {"cpu": 256, "cuda": 2048}
-"""Rows of hidden states that are multiplied at once: their logits exist in float32."""
+CHUNK_ROWS = {"cpu": 256, "cuda": 1024}
+"""Rows of hidden states that are multiplied at once if their logits are float32; twice as many if they are half as
+large, since adding up the gradient of the weights takes as long as its products for so few rows."""
 
 
 def head_logps(
@@ -87,16 +87,15 @@ class _HeadLogps(torch.autograd.Function):
         of_bias = torch.zeros(len(weight), device=weight.device) if ctx.needs_input_grad[2] else None
         with torch.autocast(states.device.type, enabled=False):
             matrix, shift = weight.to(states.dtype), None if bias is None else bias.to(states.dtype)
-            exact = matrix if states.is_cuda else weight.float()
             for rows in _chunks(states):
                 chunk = F.linear(states[rows], matrix, shift) if logits is None else logits[rows]
-                slopes = logit_slopes(chunk, sums[rows], targets[rows], gradients[0][rows])
+                slopes = logit_slopes(chunk, sums[rows], targets[rows], gradients[0][rows], torch.empty_like(chunk))
                 if of_states is not None:
-                    of_states[rows] = _product(slopes, exact)
+                    of_states[rows] = _product(slopes, matrix)
                 if of_weight is not None:
                     of_weight += _product(slopes.T, states[rows])
                 if of_bias is not None:
-                    of_bias += slopes.sum(0)
+                    of_bias += slopes.sum(0, dtype=torch.float32)
         return (
             None if of_states is None else of_states.to(ctx.hidden_dtype),
             None if of_weight is None else of_weight.to(weight.dtype),
@@ -106,12 +105,12 @@ class _HeadLogps(torch.autograd.Function):
 
 
 def _product(slopes: Tensor, other: Tensor) -> Tensor:
-    """Matrix product in float32. On CUDA the slopes take the other's type, whose products are summed in float32."""
-    if slopes.is_cuda and other.dtype != torch.float32:
-        return torch.mm(slopes.to(other.dtype), other, out_dtype=torch.float32)
-    return slopes @ other.float()
+    """Matrix product; on CUDA in float32, which a CPU has no product of bfloat16 for."""
+    if slopes.is_cuda and slopes.dtype != torch.float32:
+        return torch.mm(slopes, other, out_dtype=torch.float32)
+    return slopes @ other
 
 
 def _chunks(states: Tensor) -> Iterator[slice]:
-    size = CHUNK_ROWS.get(states.device.type, CHUNK_ROWS["cuda"])
+    size = CHUNK_ROWS.get(states.device.type, CHUNK_ROWS["cuda"]) * 4 // states.element_size()
     return (slice(start, start + size) for start in range(0, len(states), size))
