@@ -1,7 +1,7 @@
-"""The head: from the last hidden states to log-probs of the targets, with gradients summed in float32.
+"""The head: from the last hidden states to log-probs of the targets, with gradients whose sums are float32.
 
-In bfloat16, products are summed in float32; on CUDA they stay so, a CPU rounds them once per chunk of rows. Under gradient checkpointing, the logits would be the largest
-tensor that a step keeps, so they can be computed again, a few rows at a time.
+In bfloat16, CUDA keeps them so, and a CPU rounds them once per chunk of rows. Under gradient checkpointing, the logits
+would be the largest tensor that a step keeps, so they can be computed again, a few rows at a time.
 
 The model's own forward pass runs as usual, but a hook takes the input of its head and passes it zero rows. A model that
 scales or caps its logits after the head is found by the probe and uses its own head.
