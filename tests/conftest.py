@@ -50,9 +50,14 @@ gc.disable()
 def pytest_collection_finish() -> None:
     """What the libraries and the tests' modules hold (over a million objects) stays until the end. While they come, and
     whenever Python looks for garbage later (the Trainer asks for it before each training), nobody looks at them again:
-    that was a quarter of the collection's time."""
+    that was a quarter of the collection's time. Garbage of tests is small, so it is looked for less often, too."""
     gc.freeze()
+    gc.set_threshold(10_000)
     gc.enable()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # or DuckDB's bindings tell at the end of what was never collected
 
 
 @pytest.fixture(scope="session", autouse=True)
