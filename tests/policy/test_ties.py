@@ -9,8 +9,8 @@ from drift.config import PolicySettings, SamplingSettings
 from drift.policy.decode import generate
 from drift.policy.model import load_policy
 
-PROMPTS = [[1, 30 + n % 40, *range(40, 41 + 2 * (n % 17))] for n in range(36)]
-KEYS = [str(n) for n in range(36)]
+PROMPTS = [[1, 30 + n % 40, *range(40, 41 + 2 * (n % 17))] for n in range(48)]
+KEYS = [str(n) for n in range(48)]
 SAMPLING = SamplingSettings(max_new_tokens=32, temperature=0.7, top_p=0.9, batch_tokens=100_000)
 
 
