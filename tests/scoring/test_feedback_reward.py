@@ -82,7 +82,7 @@ def test_it_learns_what_users_like_and_scores_both_replies(tmp_path, tiny_policy
 
 
 def test_the_same_seed_gives_the_same_reward(tmp_path, tiny_policy):
-    store = filled(tmp_path, turns=80)
+    store = filled(tmp_path)
     weights = []
     for name in ("one", "two"):
         fit_feedback_reward(tmp_path / name, store, tiny_policy, SETTINGS, PolicySettings(), 500, 1)
