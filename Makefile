@@ -12,8 +12,9 @@ demo-real: $(VENV)/.train
 	$(RUN)/drift demo --real
 week: $(VENV)/.train
 	$(RUN)/python benchmarks/week.py --json
+# Some tests start processes: with byte code kept, only the first of them compiles what it imports.
 test: $(VENV)/.dev lint types
-	OMP_NUM_THREADS=1 $(RUN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 lint: $(VENV)/.dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .

@@ -21,7 +21,7 @@ def browser() -> Iterator:
     if CHROMIUM is None:
         pytest.skip("the browser test needs chromium (Debian: apt-get install chromium)")
     with playwright.sync_playwright() as tools:
-        opened = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield opened
         opened.close()
 

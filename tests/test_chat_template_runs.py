@@ -102,7 +102,8 @@ def test_a_few_chats_that_the_template_refuses_do_not_end_the_run(tmp_path, byte
     }
     logs = tmp_path / "logs.jsonl"
     logs.write_text("".join(json.dumps(row) + "\n" for row in chats(30, *refused.values())), encoding="utf-8")
-    run_config(settings(logs, policy(tmp_path / "policy", with_template(byte_tokenizer, GEMMA))), tmp_path / "run")
+    cfg = settings(logs, policy(tmp_path / "policy", with_template(byte_tokenizer, GEMMA)))
+    run_until(cfg, tmp_path / "run", "policy")
     counts = counts_of(tmp_path / "run")
     prompts = counts["data/prompts.jsonl"]["rows"]
     assert counts["iteration-1/completions.jsonl"]["completions"] == prompts
@@ -117,11 +118,10 @@ def test_a_resumed_run_shows_the_day_on_which_it_began(tmp_path, byte_tokenizer,
     logs.write_text("".join(json.dumps(row) + "\n" for row in chats(24)), encoding="utf-8")
     cfg = settings(logs, policy(tmp_path / "policy", with_template(byte_tokenizer, CLOCK)))
     monkeypatch.setattr("drift.run.today", lambda: "2026-11-28")
-    run_config(cfg, tmp_path / "whole")
+    run_until(cfg, tmp_path / "whole", "policy")
     run_until(cfg, tmp_path / "resumed", "iteration-1/pairs.jsonl")
     monkeypatch.setattr("drift.run.today", lambda: "2026-11-29")
-    events = []
-    run_config(cfg, tmp_path / "resumed", lambda name, event, _: events.append((name, event)))
+    events = run_until(cfg, tmp_path / "resumed", "policy")
     assert ("iteration-1/completions.jsonl", "reused") in events
     assert load_run(tmp_path / "resumed").state.date == "2026-11-28"
     for file in ("iteration-1/completions.jsonl", "iteration-1/policy/model.safetensors", "policy/model.safetensors"):

@@ -25,22 +25,37 @@ def logs(tmp_path) -> Path:
     return write_logs(tmp_path)
 
 
+CUT_IN = ("iteration-2/completions.jsonl", "iteration-2/policy")
+
+
 @dataclass(frozen=True)
 class FinishedRun:
-    """`events`: of its stages, by name, in the order in which they came."""
+    """`events`: of its stages, by name, in the order in which they came. `cut`: copies of all its files, as they were
+    in the middle of each stage of CUT_IN."""
 
     logs: Path
     path: Path
     summary: RunSummary
     events: list[tuple[str, str]]
+    cut: dict[str, Path]
 
 
 @pytest.fixture(scope="module")
 def two_iterations(tmp_path_factory, tiny_policy) -> FinishedRun:
     folder = tmp_path_factory.mktemp("two-iterations")
-    logs, events = write_logs(folder), []
-    done = run_config(settings(logs, tiny_policy), folder / "run", lambda name, event, _: events.append((name, event)))
-    return FinishedRun(logs, folder / "run", done, events)
+    logs, events, cut = write_logs(tmp_path_factory.mktemp("logs")), [], {}
+
+    def copy_in_the_middle(*_: int) -> None:
+        stage, event = events[-1] if events else ("", "")
+        if event == "running" and stage in CUT_IN and stage not in cut:
+            cut[stage] = tmp_path_factory.mktemp("cut") / "run"
+            shutil.copytree(folder / "run", cut[stage])
+
+    with listening(copy_in_the_middle):
+        done = run_config(
+            settings(logs, tiny_policy), folder / "run", lambda name, event, _: events.append((name, event))
+        )
+    return FinishedRun(logs, folder / "run", done, events, cut)
 
 
 def test_two_iterations_leave_everything_that_the_contract_names(two_iterations):
@@ -149,7 +164,25 @@ def test_a_run_ends_with_what_it_has_when_nothing_is_left_to_learn(tmp_path, log
     assert "empty_chosen" in str(next(s.counts for s in run.stages if s.name == "iteration-2/pairs.jsonl"))
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stage", CUT_IN)
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path, two_iterations, tiny_policy, monkeypatch, stage):
+    """From the files as they were in the middle of a stage, which is what a kill leaves. The test below does kill: it
+    takes processes of its own, each of which loads torch."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import kill_resume  # pyright: ignore[reportMissingImports]
+
+    run = tmp_path / "run"
+    shutil.copytree(two_iterations.cut[stage], run)
+    cut_off = load_run(run).state
+    assert (cut_off.state, cut_off.stage) == ("interrupted", stage)
+    events: list[tuple[str, str]] = []
+    run_config(settings(two_iterations.logs, tiny_policy), run, lambda name, event, _: events.append((name, event)))
+    assert next(name for name, event in events if event == "running") == stage
+    assert kill_resume.differences(two_iterations.path, run) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 3])
 def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, tiny_policy, monkeypatch, kills):
     """The short form of benchmarks/kill_resume.py."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")

@@ -174,7 +174,7 @@ def test_help_needs_no_torch_and_every_command_has_an_example():
 def test_an_interrupted_command_says_that_it_can_be_repeated(tmp_path):
     big = tmp_path / "big.jsonl"
     with big.open("w") as out:
-        for n in range(30_000):
+        for n in range(10_000):
             out.write(json.dumps({"id": str(n), "messages": CHATS[0]["messages"]}) + "\n")
     command = [sys.executable, "-m", "drift", "ingest", str(big), "--store", str(tmp_path / "store")]
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
@@ -186,4 +186,4 @@ def test_an_interrupted_command_says_that_it_can_be_repeated(tmp_path):
     assert process.returncode == 130
     assert "interrupted" in told
     assert "Traceback" not in told
-    assert summary_of(drift("ingest", big, "--store", tmp_path / "store", "--json"))["accepted"] == 30_000
+    assert summary_of(drift("ingest", big, "--store", tmp_path / "store", "--json"))["accepted"] == 10_000

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from command import drift
 from drift.config import EndpointSettings, LabelSettings
 from drift.endpoint import ANSWERS
 from drift.endpoint.fence import CLOSE, OPEN
@@ -135,9 +136,10 @@ def test_the_budget_ends_the_judge_and_what_it_bought_is_kept(judging, store):
 
 def test_killed_and_given_again_it_pays_for_nothing_twice(judging, store):
     judging.slow(0.15)
-    command = [sys.executable, "-m", "drift", "label", "--store", str(store.path), "--labeller", "judge"]
+    command = ["label", "--store", str(store.path), "--labeller", "judge"]
     command += ["--judge", f"{judging.url}#judge", "--max-concurrency", "2", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = [sys.executable, "-m", "drift", *command]
+    process = subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(judging.judged()) < 6 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -148,7 +150,8 @@ def test_killed_and_given_again_it_pays_for_nothing_twice(judging, store):
     assert 6 <= before < 18
     assert (store.path / ANSWERS).exists()
     assert list(store.labels()) == []
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = drift(*command)
+    assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["labels"] == {"NEUTRAL": 12, "DSAT": 6}
     assert len(judging.judged()) <= 18 + 2  # at most the two that were under way are asked for again
 

@@ -9,13 +9,13 @@ from drift.config import PolicySettings, SamplingSettings
 from drift.policy.decode import generate
 from drift.policy.model import load_policy
 
-PROMPTS = [[1, 30 + n % 40, *range(40, 41 + 2 * (n % 17))] for n in range(60)]
-KEYS = [str(n) for n in range(60)]
+PROMPTS = [[1, 30 + n % 40, *range(40, 41 + 2 * (n % 17))] for n in range(48)]
+KEYS = [str(n) for n in range(48)]
 SAMPLING = SamplingSettings(max_new_tokens=32, temperature=0.7, top_p=0.9, batch_tokens=100_000)
 
 
 def flips(policy) -> tuple[int, int]:
-    """Tokens that came out differently in batches of one and of sixty, and tokens compared: up to the first such."""
+    """Tokens that came out differently in batches of one and of all, and tokens compared: up to the first such."""
     together = generate(policy, PROMPTS, KEYS, SAMPLING)
     alone = generate(policy, PROMPTS, KEYS, SAMPLING.model_copy(update={"batch_tokens": 1}))
     changed = compared = 0

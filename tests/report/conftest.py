@@ -1,13 +1,17 @@
 """A small run folder with every file that the report reads. A test may give each text in it, to make it hostile."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 
 from drift.evaluation.results import Evaluation, PreferenceResult, SampleResult, UtilityResult, write_evaluation
 from drift.records import ChatMessage, Counts, FeedbackLabel, PreferencePair, PromptItem, write_jsonl
+from drift.report import page
+from drift.report.figures import phases_chart, steps_chart
 from drift.report.files import Funnel, FunnelStep
 from drift.rundir import RunDir
 
@@ -103,11 +107,15 @@ def text_names() -> list[str]:
     return [field.name for field in fields(Texts)]
 
 
-@pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Path]:
-    def make(*texts: str, name: str = "run", config: str = "name: test\n", kept: int | None = None) -> Path:
+@pytest.fixture(scope="session")
+def make_run_in() -> Callable[..., Path]:
+    """`make_run_in(folder, *texts)`: the run, in a folder of any test's own."""
+
+    def make(
+        folder: Path, *texts: str, name: str = "run", config: str = "name: test\n", kept: int | None = None
+    ) -> Path:
         said = Texts(*texts)
-        with RunDir.open(tmp_path / name, config, 42) as run:
+        with RunDir.open(folder / name, config, 42) as run:
             run.pin(label_hash=said.label_hash)
             run.headline(**{said.number: 3})
             run.stage("data/prompts.jsonl", write_data, *texts)
@@ -119,6 +127,30 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             if kept is not None:
                 run.iteration(2).stage("evaluation.json", evaluate, 0.65, *texts)
                 run.stage("policy", keep, kept)
-        return tmp_path / name
+        return folder / name
 
     return make
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, make_run_in: Callable[..., Path]) -> Callable[..., Path]:
+    return partial(make_run_in, tmp_path)
+
+
+DRAWN: dict[str, Markup] = {}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def equal_charts_are_drawn_once() -> Iterator[None]:
+    """Most runs here have the same figures, and their charts are what takes long in a report."""
+
+    def once(draw: Callable[..., Markup], *figures: object) -> Markup:
+        key = f"{draw.__name__}{figures}"
+        if key not in DRAWN:
+            DRAWN[key] = draw(*figures)
+        return DRAWN[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for draw in (phases_chart, steps_chart):
+            patch.setattr(page, draw.__name__, partial(once, draw))
+        yield

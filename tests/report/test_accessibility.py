@@ -1,7 +1,7 @@
 """The reports by keyboard, on a phone, and for a screen reader."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -42,24 +42,36 @@ class Structure(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-@pytest.fixture(params=["run", "comparison", "gate", "run with a gate", "live"])
-def report(request, make_run: MakeRun, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module", params=["run", "comparison", "gate", "run with a gate", "live"])
+def report(request, make_run_in: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
     if request.param == "run":
-        return write_report(make_run())
+        return write_report(make_run_in(folder))
     if request.param == "gate":
-        return write_gate_page(some_gate(), tmp_path / "report.html")
+        return write_gate_page(some_gate(), folder / "report.html")
     if request.param == "run with a gate":
-        run = make_run()
+        run = make_run_in(folder)
         (run / layout.GATE).write_text(some_gate().model_dump_json())
         return write_report(run)
     if request.param == "live":
-        deployment = Deployment(tmp_path / "store")
+        deployment = Deployment(folder / "store")
         for model in ("old", "new"):
             deployment.days(model, days(1, 5), 20, 4)
-        return write_live(read_live(deployment.store()), tmp_path / "store", None)
-    folder = write_folder(tmp_path / "runs")
-    write_cells(folder, ours="drift", theirs="spin", worst="spin")
-    return report_on(folder)
+        return write_live(read_live(deployment.store()), folder / "store", None)
+    comparison = write_folder(folder / "runs")
+    write_cells(comparison, ours="drift", theirs="spin", worst="spin")
+    return report_on(comparison)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    return axe_script()
 
 
 def test_the_structure_is_there_without_sight_or_mouse(report: Path):
@@ -79,16 +91,13 @@ def test_the_structure_is_there_without_sight_or_mouse(report: Path):
     assert all(after <= before + 1 for before, after in zip([0, *levels], levels, strict=False))
 
 
-def test_it_fits_a_phone(report: Path):
-    with browser() as opened:
-        page = opened.new_page()
+def test_it_fits_a_phone(chromium, report: Path):
+    with chromium.new_page() as page:
         page.goto(report.as_uri())
         assert sideways(page) == 0
 
 
-def test_axe_finds_nothing(report: Path):
-    axe = axe_script()
-    with browser() as opened:
-        page = opened.new_page()
+def test_axe_finds_nothing(axe: str, chromium, report: Path):
+    with chromium.new_page() as page:
         page.goto(report.as_uri())
         assert violations(page, axe) == []

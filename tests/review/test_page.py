@@ -4,8 +4,16 @@ import json
 import re
 import signal
 
+import pytest
+
 from browser import axe_script, browser, sideways, violations
 from drift.store import Review, Store
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as opened:
+        yield opened
 
 
 def press(page, key: str) -> None:
@@ -13,9 +21,9 @@ def press(page, key: str) -> None:
         page.keyboard.press(key)
 
 
-def test_ten_turns_by_keyboard_survive_a_reload_and_nothing_leaves_the_machine(store, served):
-    with browser() as opened, served(store) as (visitor, process):
-        page, asked = opened.new_page(), []
+def test_ten_turns_by_keyboard_survive_a_reload_and_nothing_leaves_the_machine(chromium, store, served):
+    with chromium.new_page() as page, served(store) as (visitor, process):
+        asked = []
         page.set_default_timeout(120_000)
         page.on("request", lambda request: asked.append(request.url))
         page.goto(visitor.address)
@@ -40,9 +48,8 @@ def test_ten_turns_by_keyboard_survive_a_reload_and_nothing_leaves_the_machine(s
     assert counted.count("review") == 9  # the one that was passed over keeps its own label
 
 
-def test_everything_is_reached_by_tab_and_letters_can_be_switched_off(store, served):
-    with browser() as opened, served(store) as (visitor, _):
-        page = opened.new_page()
+def test_everything_is_reached_by_tab_and_letters_can_be_switched_off(chromium, store, served):
+    with chromium.new_page() as page, served(store) as (visitor, _):
         page.set_default_timeout(120_000)
         page.goto(visitor.address)
         press(page, "d")
@@ -70,10 +77,14 @@ def test_everything_is_reached_by_tab_and_letters_can_be_switched_off(store, ser
         assert "2 of 12 decided" in page.locator(".progress").inner_text()
 
 
-def test_pages_fit_a_phone_and_axe_finds_nothing(store, run, served):
-    axe = axe_script()
-    with browser() as opened, served(store, "--run", str(run)) as (visitor, _):
-        page = opened.new_context(bypass_csp=True).new_page()
+@pytest.fixture(scope="module")
+def axe() -> str:
+    return axe_script()
+
+
+def test_pages_fit_a_phone_and_axe_finds_nothing(axe, chromium, store, run, served):
+    with chromium.new_context(bypass_csp=True) as context, served(store, "--run", str(run)) as (visitor, _):
+        page = context.new_page()
         page.set_default_timeout(120_000)
         page.goto(visitor.address)
         for begin, letters in (("/", "dsnkd"), ("/compare", "12t")):

@@ -4,12 +4,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from command import drift
 from drift.rundir import RunDir, list_runs, load_run
 
 CHAT = [
@@ -35,11 +35,6 @@ def mounted(place: Path, options: str, *source: str) -> bool:
     return subprocess.run(["mount", *source, place, "-o", options], capture_output=True, check=False).returncode == 0
 
 
-def drift(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "drift", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on_when_there_is_room(tmp_path, small):
     log = tmp_path / "log.jsonl"
     with log.open("w", encoding="utf-8") as out:
@@ -58,13 +53,10 @@ def test_a_read_only_disk_is_one_line(tmp_path, small):
     log = tmp_path / "log.jsonl"
     log.write_text(json.dumps({"id": "a", "messages": CHAT}) + "\n", encoding="utf-8")
     assert mounted(small, "remount,ro")
-    for command in (
-        ("ingest", log, "--store", small / "store"),
-        ("pairs", "--store", small, "--out", small / "p.jsonl"),
-    ):
-        done = drift(*command)
+    ingested = drift("ingest", log, "--store", small / "store")
+    for done in (ingested, drift("pairs", "--store", small, "--out", small / "p.jsonl")):
         assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    assert "read-only" in drift("ingest", log, "--store", small / "store").stderr
+    assert "read-only" in ingested.stderr
 
 
 def test_a_run_on_a_full_disk_is_no_finished_run(small):

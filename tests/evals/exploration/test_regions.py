@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
+from drift.evals.exploration import regions
 from drift.evals.exploration.regions import map_densities, rank_weights, raw_densities, shares, top_region
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """What holds on a map of 200 x 200 holds on this one."""
+    monkeypatch.setattr(regions, "GRID", 60)
+    monkeypatch.setattr(regions, "RESAMPLES", 50)
 
 
 def test_ranks_by_hand():

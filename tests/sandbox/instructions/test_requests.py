@@ -43,15 +43,21 @@ def conversations(seed, count, careless=0.0):
             yield assignment, messages, rng
 
 
-def test_every_request_and_follow_up_can_be_answered_rightly():
-    for assignment, messages, rng in conversations(1, 600):
+MANY = pytest.mark.parametrize("count", [180, pytest.param(600, marks=pytest.mark.slow)])
+"""180 requests are about two of each part and kind."""
+
+
+@MANY
+def test_every_request_and_follow_up_can_be_answered_rightly(count):
+    for assignment, messages, rng in conversations(1, count):
         reply = right_answer(assignment, rng)
         assert judge(assignment, reply).failed == (), (messages[-1].content, reply)
 
 
+@MANY
 @pytest.mark.parametrize("careless", [0.0, 1.0])
-def test_what_a_user_wants_is_recognised_from_the_messages_alone(careless):
-    for assignment, messages, _ in conversations(2, 500, careless):
+def test_what_a_user_wants_is_recognised_from_the_messages_alone(careless, count):
+    for assignment, messages, _ in conversations(2, count, careless):
         found = assignment_of(messages)
         assert found is not None, messages[-1].content
         assert (found.topic, found.constraints) == (assignment.topic, assignment.constraints), messages[-1].content

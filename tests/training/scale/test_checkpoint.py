@@ -1,6 +1,7 @@
 """A training that is killed in the middle of an epoch ends in the bits of one that was not."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -43,7 +44,7 @@ def pair(n: int) -> PreferencePair:
     return PreferencePair(str(n), str(n), "c", 1, "drift", 1, "x", prompt, replies[0], replies[1])
 
 
-def train_in(folder, start, policy, settings) -> list[str]:
+def train_in(folder, start, policy, settings, on_progress=lambda *_: None) -> list[str]:
     """What people are told on the way."""
     notes: list[str] = []
     reference = folder / "reference.safetensors"
@@ -52,7 +53,7 @@ def train_in(folder, start, policy, settings) -> list[str]:
         measure_reference(
             reference, (start, start, start), folder.parent / "pairs.jsonl", ReferenceSettings.of(settings, policy)
         )
-    with listening(lambda *_: None, notes.append):
+    with listening(on_progress, notes.append):
         train(folder / "policy", start, reference, folder.parent / "pairs.jsonl", settings, policy, 1)
     return notes
 
@@ -68,15 +69,34 @@ def killed_at_step_6(folder, start, policy, settings) -> None:
     process.wait()
 
 
+def test_a_training_goes_on_from_the_files_of_its_sixth_step(tiny_policy, tmp_path):
+    """A copy of all files at that moment is what a kill leaves; the test below does kill, which takes a process."""
+    write_jsonl(tmp_path / "pairs.jsonl", [pair(n) for n in range(10)])
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def copy_at_step_6(done: int, *_: int) -> None:
+        if done == 6:
+            shutil.copytree(whole, killed)
+
+    train_in(whole, tiny_policy, PolicySettings(), SETTINGS, copy_at_step_6)
+    kept = [path.name for path in partial_work(killed / "policy").glob("checkpoint-*")]
+    assert kept == ["checkpoint-4"]  # that of step 6 (the second of epoch 2) is not there yet
+    notes = train_in(killed, tiny_policy, PolicySettings(), SETTINGS)
+    assert "Resuming: 4 training steps already done" in "\n".join(notes)
+    for name in ("policy/model.safetensors", "metrics.jsonl"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "launch"),
     [
         (PolicySettings(), {}),
-        pytest.param(PolicySettings(lora=LoraSettings(r=4)), {}, marks=pytest.mark.slow),
-        pytest.param(PolicySettings(dtype="bfloat16"), {}, marks=pytest.mark.slow),
-        pytest.param(PolicySettings(), TWO, marks=pytest.mark.slow),
-        pytest.param(PolicySettings(), {**TWO, "shard": True}, marks=pytest.mark.slow),
-        pytest.param(PolicySettings(lora=LoraSettings(r=4)), {**TWO, "shard": True}, marks=pytest.mark.slow),
+        (PolicySettings(lora=LoraSettings(r=4)), {}),
+        (PolicySettings(dtype="bfloat16"), {}),
+        (PolicySettings(), TWO),
+        (PolicySettings(), {**TWO, "shard": True}),
+        (PolicySettings(lora=LoraSettings(r=4)), {**TWO, "shard": True}),
     ],
     ids=["full", "lora", "bfloat16", "two processes", "sharded", "sharded lora"],
 )
