@@ -124,15 +124,26 @@ class Answer:
         return self.result
 
 
-def answer(work: Callable[[Any], Any], piece: Any) -> Answer:
-    """Do a piece in the process that calls this. It raises nothing: not every error can be sent to another process."""
+def answer(work: Callable[[Any], Any], piece: Any, node: str | None = None) -> Answer:
+    """Do a piece in the process that calls this. It raises nothing: not every error can be sent to another process.
+
+    `node`: of a cluster; errors of its disk name it.
+    """
     try:
         return Answer(work(piece))
     except DriftError as error:
         kind = next(kind for kind in _KINDS if isinstance(error, kind))
         return Answer(error=kind(str(error)))
     except Exception as error:
-        return Answer(error=disk_trouble(error), trace=traceback.format_exc())
+        trouble = disk_trouble(error)
+        if node and trouble:
+            trouble = DriftError(f"node {node}: {trouble}")
+        elif node and isinstance(error, FileNotFoundError) and error.filename:
+            trouble = PrerequisiteError(
+                f"node {node} does not see {error.filename}. Every node must see logs, store and run folder under the "
+                "same path."
+            )
+        return Answer(error=trouble, trace=traceback.format_exc())
 
 
 def killed(piece: object, tries: int, why: str) -> DriftError:
