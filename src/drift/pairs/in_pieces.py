@@ -40,7 +40,8 @@ LineCandidate = PromptCandidate[FoundLine]
 class Finder(Protocol):
     """What a piece looks for. `name`: of the work on the store. `plan`: the settings, which tell it from other work."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     @property
     def plan(self) -> object: ...
