@@ -15,7 +15,15 @@ from drift.engine import Local, using_engine
 from drift.feedback.label import label_store
 from drift.logs.ingest import ingest
 from drift.logs.near_duplicates import find_near_duplicates
-from drift.pairs.stages import find_prompts
+from drift.pairs.stages import (
+    find_heldout,
+    find_heldout_liked,
+    find_judged,
+    find_liked,
+    find_liked_replies,
+    find_prompts,
+)
+from drift.records import Counts
 from drift.store import Store, store
 
 
@@ -62,6 +70,20 @@ def everything(folder: Path, out: Path) -> tuple[Any, ...]:
     return near, summary, again, counts, train, opened.label_hash(), *(file.read_bytes() for file in files)
 
 
+def judged(folder: Path, out: Path) -> dict[str, tuple[Counts, bytes]]:
+    """The other files of judged replies that a run makes of a labelled store: counts and bytes."""
+    opened, settings, prompts = Store(folder), LabelSettings(max_per_user=3), out / "prompts"
+    made = {
+        "prompts": lambda file: find_prompts(file, opened, settings, "train"),
+        "heldout": lambda file: find_heldout(file, opened, settings, prompts),
+        "liked": lambda file: find_liked(file, opened, "train"),
+        "liked replies": lambda file: find_liked_replies(file, opened, "train", 0.5, settings),
+        "held-out liked": lambda file: find_heldout_liked(file, opened, 0.5, settings, prompts),
+        "judged": lambda file: find_judged(file, opened, "train", settings, 0.5),
+    }
+    return {name: (make(out / name), (out / name).read_bytes()) for name, make in made.items()}
+
+
 @pytest.mark.parametrize("each", [40, 6])
 def test_the_same_bytes_in_any_number_of_pieces(
     chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each: int
@@ -83,6 +105,37 @@ def test_the_same_bytes_in_any_number_of_pieces(
     assert not list((tmp_path / "pieces").glob(".pieces/*"))
     labels = list((tmp_path / "pieces/labels").iterdir())
     assert len(labels) == len(Store(tmp_path / "pieces").id_ranges()) == {40: 4, 6: 16}[each]
+
+
+def thanks(number: int) -> dict[str, Any]:
+    """A chat whose user liked the reply: every other one is of one user, and some replies are equal."""
+    texts = [f"What is {number % 24} plus 1?", f"It is {number % 24 + 1}.", "Thank you, that is perfect!"]
+    words = [f"word{random.Random(number + 100 * k).randrange(1000)}" for k in range(40)]  # no near-duplicates
+    turns = enumerate((*texts, "You are welcome.", f"Now explain: {' '.join(words)}", " ".join(reversed(words))))
+    messages = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in turns]
+    return {"id": f"l-{number}", "user": "fan" if number % 2 else f"user-{number}", "messages": messages}
+
+
+def test_disliked_liked_and_held_out_replies_in_pieces(chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store, "RANGE_CONVERSATIONS", 60)
+    shutil.copytree(chats, tmp_path / "store")
+    (tmp_path / "thanks.jsonl").write_bytes(b"".join(orjson.dumps(thanks(n)) + b"\n" for n in range(30)))
+    ingest([tmp_path / "thanks.jsonl"], Store(tmp_path / "store"))
+    label_store(Store(tmp_path / "store"))
+    find_near_duplicates(Store(tmp_path / "store"))
+    for folder in ("one", "pieces"):
+        (tmp_path / folder).mkdir()
+    expected = judged(tmp_path / "store", tmp_path / "one")
+    with using_engine(InPieces()):
+        assert judged(tmp_path / "store", tmp_path / "pieces") == expected
+    counts = {name: found for name, (found, _) in expected.items()}
+    assert counts["heldout"]["rows"] > 0
+    assert counts["held-out liked"]["rows"] > 0
+    assert counts["liked replies"]["rows"] > 3
+    assert counts["liked replies"]["dropped.duplicate_prompt"] > 0
+    assert counts["liked replies"]["dropped.user_cap"] > 0
+    assert counts["judged"]["rows"] == counts["prompts"]["rows"] + counts["liked replies"]["rows"]
+    assert not list((tmp_path / "store").glob(".pieces/*"))
 
 
 def test_ranges_of_a_store_read_every_conversation_once(chats: Path):

@@ -68,7 +68,7 @@ def run_config(
     `truth`: of a simulated world, for evaluation alone.
     """
     folder = folder_of(cfg, out)
-    with open_engine(cfg.cluster, folder):
+    with open_engine(cfg.cluster, folder, *([Path(cfg.store)] if cfg.store else [])):
         if cfg.parent is not None:
             return _next_generation(cfg, folder, on_stage, truth)
         _check_scale(cfg)

@@ -1,11 +1,17 @@
 """Pieces of work for the engines' tests: functions of a module, as worker processes need them."""
 
+import errno
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from drift.engine import Engine, Local
+from drift.engine.engine import name_of
 from drift.errors import DataError
 
 
@@ -52,6 +58,23 @@ def die_once(marked: tuple[Path, int]) -> Square:
     return square(number)
 
 
+def last_is_late(marked: tuple[Path, int]) -> Square:
+    """The last of four pieces hangs until a second worker has it too."""
+    folder, number = marked
+    (folder / f"{number}-{os.getpid()}").touch()
+    while number == 3 and len(list(folder.glob("3-*"))) < 2:
+        time.sleep(0.1)
+    return square(number)
+
+
+def read(file: Path) -> Square:
+    return square(len(file.read_bytes()))
+
+
+def fill_the_disk(number: int) -> Square:
+    raise OSError(errno.ENOSPC, "No space left on device", "/tmp/run")
+
+
 def gpu_of(number: int) -> str | None:
     """The GPUs that the process of this piece sees. The process dies with the first try of piece 0."""
     marked = Path(os.environ["MARK"])
@@ -60,3 +83,23 @@ def gpu_of(number: int) -> str | None:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.3)
     return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+class TwoModels(Local):
+    """Two workers in this process. The last piece comes first; after `limit` of them, everything stops."""
+
+    workers = 2
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
+        self.done: list[str] = []
+
+    def each(self, work: Callable[[Any], Any], pieces: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        for number in reversed(range(len(pieces))):
+            if len(self.done) == self.limit:
+                raise KeyboardInterrupt
+            self.done.append(name_of(pieces[number]))
+            yield number, work(pieces[number])
+
+    def for_models(self, threads: int, gpus: int) -> AbstractContextManager[Engine]:
+        return nullcontext(self)

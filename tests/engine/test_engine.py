@@ -12,6 +12,7 @@ import pytest
 
 from drift.config import ClusterSettings, Config, dump_config, parse_config
 from drift.engine import Local, Processes, current_engine, in_pieces, open_engine, using_engine
+from drift.engine.engine import answer
 from drift.errors import ConfigError, DataError, DriftError, PrerequisiteError
 from drift.progress import listening
 from engine import pieces
@@ -47,6 +48,18 @@ def test_an_error_of_a_piece_is_the_commands_error(two: Processes):
 def test_a_bug_in_a_piece_shows_its_trace(two: Processes):
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         list(two.each(pieces.fault, [1]))
+
+
+def test_trouble_with_files_names_the_node_of_a_cluster(tmp_path: Path):
+    missing = answer(pieces.read, tmp_path / "gone.jsonl", "host-2").error
+    assert str(missing) == (
+        f"node host-2 does not see {tmp_path}/gone.jsonl. Every node must see logs, store and run folder under the "
+        "same path."
+    )
+    full = answer(pieces.fill_the_disk, 1, "host-2").error
+    assert str(full).startswith("node host-2: /tmp/run: the disk is full. Free some space")
+    assert str(answer(pieces.fill_the_disk, 1).error).startswith("/tmp/run: the disk is full.")  # on this machine
+    assert answer(pieces.fault, 1, "host-2").error is None  # a bug is a bug on any node
 
 
 def test_a_dead_process_is_replaced(two: Processes, tmp_path: Path):
@@ -98,7 +111,8 @@ def test_how_many_models_fit(two: Processes):
         with two.for_models(threads, gpus) as engine:
             assert engine.workers == workers
     notes = list[str]()
-    with listening(lambda *_: None, notes.append), two.for_models(2, 0), two.for_models(1, 1):
+    new = Processes(2)
+    with listening(lambda *_: None, notes.append), new.for_models(2, 0), new.for_models(1, 1), new.for_models(2, 0):
         assert notes == [
             "The model works in this process alone, which uses 2 of 2 cores. In a new run, --set threads=1 gives every "
             "core a process with the model"
@@ -145,10 +159,14 @@ def test_addresses(address: str):
         ({"address": "ray://10.0.0.1:10001"}, r"cluster.address: ray://10.0.0.1:10001 .* on a node of the cluster"),
         ({"address": "auto"}, "'auto' is no address of a cluster: allowed are `local` and HOST:PORT"),
         ({"address": "10.0.0.1"}, "allowed are `local` and HOST:PORT"),
+        ({"address": "10.0.0.1:65536"}, r"HOST:PORT \(a port is 1 to 65535\)"),
+        ({"address": "10.0.0.1:0"}, r"HOST:PORT \(a port is 1 to 65535\)"),
+        ({"nodes": -1}, "cluster.nodes: .*, not -1"),
+        ("local", "'local' stands for several settings: write cluster.address=local"),
         ({"retries": 0}, "cluster.retries: .*, not 0"),
     ],
 )
-def test_what_is_no_cluster_is_refused(cluster: dict[str, object], why: str):
+def test_what_is_no_cluster_is_refused(cluster: object, why: str):
     with pytest.raises(ConfigError, match=why):
         parse_config({"cluster": cluster}, "test")
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from drift.engine.nodes import Sight, look, trouble_of
+from drift.engine.nodes import Sight, look, nodes_in_words, trouble_of
 
 FOLDER = Path("/shared/store")
 
@@ -40,3 +40,16 @@ def test_another_disk_under_the_same_path():
     problem = trouble_of(FOLDER, sight("here", "here"), first, second)
     assert problem is not None
     assert problem.startswith("node a does not see what b wrote into /shared/store.")
+
+
+def test_the_nodes_are_named():
+    def node(name: str, **resources: float) -> dict[str, object]:
+        return {"NodeManagerHostname": name, "Resources": resources}
+
+    assert nodes_in_words([node("head", CPU=1.0)]) == "1 node: head (1 core)"
+    assert nodes_in_words([node("a", CPU=8.0, GPU=2.0), node("b", GPU=1.0)]) == (
+        "2 nodes: a (8 cores, 2 GPUs), b (0 cores, 1 GPU)"
+    )
+    many = nodes_in_words([node(f"n{number}", CPU=2.0) for number in range(20)])
+    assert many.startswith("20 nodes: n0 (2 cores), n1")
+    assert many.endswith("n7 (2 cores), 12 more")

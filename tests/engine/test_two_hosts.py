@@ -123,13 +123,18 @@ def test_a_killed_driver_goes_on_and_a_second_one_is_refused(cluster: Cluster, l
     assert "batches already done" in notes
 
 
-def test_a_host_that_dies(cluster: Cluster, log: Path, tmp_path: Path):
+@pytest.mark.parametrize("dies", ["host", "raylet"])
+def test_a_host_that_dies(cluster: Cluster, log: Path, tmp_path: Path, dies: str):
     with cluster.joined() as host:
         driver = cluster.drive(log, tmp_path / "store")
         wait_for_pieces(tmp_path / "store", 5, driver)
-        host.kill()
+        if dies == "host":
+            host.kill()
+        else:
+            subprocess.run(host.command("pkill", "-KILL", "raylet"), check=True)
         out, notes = driver.communicate(timeout=300)
     assert out.strip() == expected(log), notes
+    assert f"on Ray: 2 nodes: {cluster.head.name} (1 core), {host.name} (1 core)" in notes
 
 
 def test_a_cut_wire(cluster: Cluster, log: Path, tmp_path: Path):
@@ -148,6 +153,15 @@ def test_a_host_that_does_not_see_the_store(cluster: Cluster, log: Path, tmp_pat
     assert not out
     assert f"error: node {host.name}-" in said
     assert f"does not see {tmp_path / 'shared'} as this one does" in said
+
+
+def test_a_host_that_does_not_see_the_logs(cluster: Cluster, log: Path, tmp_path: Path):
+    (tmp_path / "logs").mkdir()
+    own = Path(shutil.copy(log, tmp_path / "logs"))
+    with cluster.joined(tmp_path / "logs") as host:
+        out, said = cluster.drive(own, tmp_path / "store").communicate(timeout=300)
+    assert not out
+    assert f"error: node {host.name} does not see {own}" in said
 
 
 def test_a_host_with_other_code(cluster: Cluster, log: Path, tmp_path: Path):

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, PositiveInt, model_validator
 from drift.config.section import Settings
 
 LOCAL = "local"
-_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}")
+_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):([0-9]{1,5})")
+_LAST_PORT = 65535
 
 
 def known_address(address: str | None) -> str | None:
@@ -20,8 +21,11 @@ def known_address(address: str | None) -> str | None:
             f"{address} is Ray's client, whose proxy process every result would pass through: run drift on a node of "
             "the cluster and give its HOST:PORT, for example 10.0.0.1:6379"
         )
-    if not _HOST_PORT.fullmatch(address):
-        raise ValueError(f"{address!r} is no address of a cluster: allowed are `local` and HOST:PORT")
+    found = _HOST_PORT.fullmatch(address)
+    if not found or not 0 < int(found.group(2)) <= _LAST_PORT:
+        raise ValueError(
+            f"{address!r} is no address of a cluster: allowed are `local` and HOST:PORT (a port is 1 to {_LAST_PORT})"
+        )
     return address
 
 
@@ -39,6 +43,13 @@ class ClusterSettings(Settings):
     address: Annotated[str | None, AfterValidator(known_address)] = None
     retries: PositiveInt = 3
     nodes: PositiveInt | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_group(cls, given: object) -> object:
+        if isinstance(given, str):
+            raise ValueError(f"{given!r} stands for several settings: write cluster.address={given}")
+        return given
 
     @model_validator(mode="after")
     def _nodes_need_a_cluster(self) -> Self:

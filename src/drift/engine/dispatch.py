@@ -4,12 +4,12 @@ Ray's own retries are off, so that tries are counted in one place.
 """
 
 import os
-import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 from drift.engine.engine import Answer, answer, killed, name_of
 from drift.engine.processes import one_thread
@@ -21,6 +21,18 @@ _LATE, _LATE_SECONDS = 3.0, 10.0
 """A piece is late after so many times the median of the others and so many seconds: a second worker gets it too."""
 _LOST_NODES = 10
 """So often may a piece lose its node: nodes of a spot market go, and it is not the piece's fault."""
+
+
+class Board(Protocol):
+    """Where workers note which node they are on, each under the key of its piece."""
+
+    def key(self) -> str: ...
+
+    def node(self, key: str) -> str | None:
+        """None if no worker has begun the piece."""
+        ...
+
+    def clear(self) -> None: ...
 
 
 class Tasks:
@@ -39,11 +51,12 @@ class Tasks:
 
 
 class Actors:
-    """Who does pieces that need a model: `count` processes of the cluster, which keep what they load."""
+    """Who does pieces that need a model: `count` processes of the cluster, which keep what they load. `actor`: its
+    class, whose `answer` does one piece."""
 
-    def __init__(self, ray: Any, needs: Mapping[str, int], count: int) -> None:
+    def __init__(self, ray: Any, actor: type, needs: Mapping[str, int], count: int) -> None:
         self.count, self._ray = count, ray
-        self._actor = ray.remote(_Actor).options(**needs, max_restarts=0)
+        self._actor = ray.remote(actor).options(**needs, max_restarts=0)
         self._idle: list[Any] = []
         self._busy: dict[Any, Any] = {}
 
@@ -71,11 +84,14 @@ class Actors:
 class Dispatch:
     """One call of `each`: what waits, what is started, and what died."""
 
-    def __init__(self, ray: Any, hands: Tasks | Actors, work: Any, pieces: Sequence[Any], retries: int) -> None:
+    def __init__(
+        self, ray: Any, board: Board, hands: Tasks | Actors, work: Any, pieces: Sequence[Any], retries: int
+    ) -> None:
         self._ray, self._hands, self._pieces, self._retries = ray, hands, pieces, retries
-        self._work, self._folder = ray.put(work), os.getcwd()
+        self._work, self._folder, self._board = ray.put(work), os.getcwd(), board
         self._waiting = deque(range(len(pieces)))
         self._started: dict[Any, tuple[int, float]] = {}
+        self._keys: dict[Any, str] = {}
         self._tries, self._lost, self._seconds = Counter[int](), Counter[int](), list[float]()
 
     def results(self) -> Iterator[tuple[int, Any]]:
@@ -101,15 +117,18 @@ class Dispatch:
         finally:
             for task in self._started:
                 self._hands.cancel(self._ray, task)
+            with suppress(self._ray.exceptions.RayError):  # the cluster may be gone
+                self._board.clear()
 
     def _start(self, number: int) -> None:
-        piece = self._pieces[number]
-        task = self._hands.start(name_of(piece)[:80], self._folder, self._work, piece)
-        self._started[task] = (number, time.monotonic())
+        piece, key = self._pieces[number], self._board.key()
+        task = self._hands.start(name_of(piece)[:80], key, self._folder, self._work, piece)
+        self._started[task], self._keys[task] = (number, time.monotonic()), key
 
     def _received(self, task: Any, number: int, done: set[int]) -> Answer | None:
         """The answer; None if its process or its node died. Raises DriftError if that may not be tried again."""
         errors, piece, died = self._ray.exceptions, self._pieces[number], True
+        key = self._keys.pop(task)
         try:
             found: Answer = self._ray.get(task)
             died = False
@@ -119,14 +138,15 @@ class Dispatch:
         except errors.RayError as error:
             if number in done:
                 return None
+            node = self._board.node(key)
             if _lost_its_node(errors, error):
                 counts, most = self._lost, _LOST_NODES
-                report_note(f"a node was lost: {name_of(piece)} is done again")
+                report_note(f"{f'node {node}' if node else 'a node'} was lost: {name_of(piece)} is done again")
             else:
                 counts, most = self._tries, self._retries
             counts[number] += 1
             if counts[number] == most:
-                raise killed(piece, most, lines_of(error)[0]) from None
+                raise killed(piece, most, lines_of(error)[0] + (f", on node {node}" if node else "")) from None
         finally:
             self._hands.ended(task, died)
         return None
@@ -137,18 +157,16 @@ class Dispatch:
             return
         limit = max(_LATE * median(self._seconds), _LATE_SECONDS)
         copies = Counter(number for number, _ in self._started.values())
-        for number, since in list(self._started.values()):
-            late = copies[number] == 1 and time.monotonic() - since > limit
-            if late and len(self._started) < self._hands.count:
-                report_note(f"{name_of(self._pieces[number])} is late: a second worker gets it too")
+        for task, (number, since) in list(self._started.items()):
+            seconds = time.monotonic() - since
+            if copies[number] == 1 and seconds > limit and len(self._started) < self._hands.count:
+                node = self._board.node(self._keys[task])
+                where = f" on node {node}" if node else ", without a worker yet"
+                report_note(
+                    f"{name_of(self._pieces[number])} is late ({seconds:.0f} s{where}; others took "
+                    f"{median(self._seconds):.0f} s): a second worker gets it too"
+                )
                 self._start(number)
-
-
-class _Actor:
-    """A process that keeps what its pieces load."""
-
-    def answer(self, folder: str, work: Callable[[Any], Any], piece: Any) -> Answer:
-        return do_piece(folder, work, piece)
 
 
 def _lost_its_node(errors: Any, error: BaseException) -> bool:
@@ -157,15 +175,15 @@ def _lost_its_node(errors: Any, error: BaseException) -> bool:
     return isinstance(error, errors.ActorDiedError) and "its node has died" in str(error)
 
 
-def do_piece(folder: str, work: Callable[[Any], Any], piece: Any) -> Answer:
-    """In a worker of the cluster. `folder`: the driver's, from which paths that the user gave start."""
+def do_piece(node: str, folder: str, work: Callable[[Any], Any], piece: Any) -> Answer:
+    """In a worker on a node of the cluster. `folder`: the driver's, from which paths that the user gave start."""
     one_thread()
     try:
         os.chdir(folder)
     except OSError as error:
-        where = f"node {socket.gethostname()} does not see {folder} ({error.strerror})"
+        where = f"node {node} does not see {folder} ({error.strerror})"
         return Answer(error=PrerequisiteError(f"{where}: start drift in a folder that every node sees."))
-    return answer(work, piece)
+    return answer(work, piece, node)
 
 
 def lines_of(error: BaseException) -> list[str]:

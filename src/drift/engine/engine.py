@@ -126,8 +126,11 @@ class Answer:
         return self.result
 
 
-def answer(work: Callable[[Any], Any], piece: Any) -> Answer:
-    """Do a piece in the process that calls this. It raises nothing: not every error can be sent to another process."""
+def answer(work: Callable[[Any], Any], piece: Any, node: str | None = None) -> Answer:
+    """Do a piece in the process that calls this. It raises nothing: not every error can be sent to another process.
+
+    `node`: of a cluster; errors of its disk name it.
+    """
     try:
         return _answer(work, piece)
     finally:
@@ -141,7 +144,15 @@ def _answer(work: Callable[[Any], Any], piece: Any) -> Answer:
         kind = next(kind for kind in _KINDS if isinstance(error, kind))
         return Answer(error=kind(str(error)))
     except Exception as error:
-        return Answer(error=disk_trouble(error), trace=traceback.format_exc())
+        trouble = disk_trouble(error)
+        if node and trouble:
+            trouble = DriftError(f"node {node}: {trouble}")
+        elif node and isinstance(error, FileNotFoundError) and error.filename:
+            trouble = PrerequisiteError(
+                f"node {node} does not see {error.filename}. Every node must see logs, store and run folder under the "
+                "same path."
+            )
+        return Answer(error=trouble, trace=traceback.format_exc())
 
 
 def give_back_memory() -> None:

@@ -1,8 +1,9 @@
 """What every node of a cluster is asked before work begins: does it see the same files, and has it the same code?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from drift.disk import atomic_write
 from drift.rundir.fingerprints import code_version
@@ -18,6 +19,21 @@ class Sight:
     code: str
     files: frozenset[str] | None
     why: str = ""
+
+
+_SHOWN_NODES = 8
+
+
+def nodes_in_words(nodes: Sequence[Mapping[str, Any]]) -> str:
+    """How many nodes, and what the first of them have. `nodes`: as ray tells them."""
+    shown = [f"{node['NodeManagerHostname']} ({_resources(node['Resources'])})" for node in nodes[:_SHOWN_NODES]]
+    more = [f"{len(nodes) - _SHOWN_NODES} more"] if len(nodes) > _SHOWN_NODES else []
+    return f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}: {', '.join(shown + more)}"
+
+
+def _resources(of_node: Mapping[str, float]) -> str:
+    cores, gpus = int(of_node.get("CPU", 0)), int(of_node.get("GPU", 0))
+    return f"{cores} core{'' if cores == 1 else 's'}" + (f", {gpus} GPU{'' if gpus == 1 else 's'}" if gpus else "")
 
 
 def look(folder: Path, node: str) -> Sight:

@@ -10,14 +10,16 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from drift.engine.dispatch import Actors, Dispatch, Tasks, do_piece, lines_of
 from drift.engine.engine import Answer, Engine, Local, Piece, Result, name_of
-from drift.engine.nodes import Sight, look, trouble_of
+from drift.engine.nodes import Sight, look, nodes_in_words, trouble_of
 from drift.engine.together import Machine, Together
 from drift.errors import PrerequisiteError
+from drift.progress import report_note
 
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 300.0
 # Ray's shorter keepalive (RAY_grpc_client_keepalive_time_ms) is not set here: where the nodes do not have it too, they
@@ -41,7 +43,7 @@ class OnRay:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise PrerequisiteError(f"cluster.address {address}: {lines_of(error)[0]}. {_HOW_TO_START}") from None
-        self._task, self._folder = ray.remote(do_piece), os.getcwd()
+        self._task, self._folder = ray.remote(_do), os.getcwd()
         self.together = Together(ray, self._start_on, nodes, retries) if nodes else None
 
     @property
@@ -50,7 +52,8 @@ class OnRay:
         return max(int(self._ray.cluster_resources().get("CPU", 0)), 2)
 
     def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
-        yield from Dispatch(self._ray, Tasks(self._task, 2 * self.workers), work, pieces, self._retries).results()
+        hands = Tasks(self._task, 2 * self.workers)
+        yield from Dispatch(self._ray, _Board(), hands, work, pieces, self._retries).results()
 
     @contextmanager
     def for_models(self, threads: int, gpus: int) -> Iterator[Engine]:
@@ -60,24 +63,30 @@ class OnRay:
         """
         alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         on_gpus = sum(int(node.get("GPU", 0)) for node in alive)
-        count = on_gpus or sum(int(node.get("CPU", 0)) // threads for node in alive)
-        if not count:
+        models = on_gpus or sum(int(node.get("CPU", 0)) // threads for node in alive)
+        if not models:
             raise PrerequisiteError(
                 f"no node of the cluster has the {threads} cores on which this run's models work. Set fewer, in a new "
                 "run: --set threads=N"
             )
         needs = {"num_gpus": 1} if on_gpus else {"num_cpus": threads}
-        with closing(Actors(self._ray, needs, count)) as actors:
+        with closing(Actors(self._ray, _Actor, needs, models)) as actors:
             yield _Models(self._ray, actors, self._retries)
 
     def close(self) -> None:
         self._ray.shutdown()
 
-    def check_nodes(self, folder: Path) -> None:
-        """Raise PrerequisiteError, in one line, if a node does not see what the others write below the folder, or has
-        other code."""
-        place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    def check_nodes(self, folders: Sequence[Path]) -> None:
+        """Say which nodes there are. Raise PrerequisiteError, in one line, if one of them does not see what the others
+        write below the folders, or has other code."""
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        report_note(f"on Ray: {nodes_in_words(nodes)}")
+        for place in {
+            next(path for path in (one, *one.parents) if path.is_dir()) for one in map(Path.absolute, folders)
+        }:
+            self._check_place(place, nodes)
+
+    def _check_place(self, place: Path, nodes: Sequence[dict[str, Any]]) -> None:
         own = place / f".drift-nodes-{uuid.uuid4().hex}"
         own.mkdir()
         try:
@@ -94,7 +103,7 @@ class OnRay:
     def _start_on(self, machine: Machine, work: Any, piece: Any) -> Any:
         """On a machine, with all its GPUs."""
         options = self._there(machine.id) | ({"num_gpus": machine.gpus} if machine.gpus else {})
-        return self._task.options(**options, name=name_of(piece)[:80]).remote(self._folder, work, piece)
+        return self._task.options(**options, name=name_of(piece)[:80]).remote(None, self._folder, work, piece)
 
     def _there(self, node: str) -> dict[str, Any]:
         from ray.util import scheduling_strategies  # pyright: ignore[reportMissingImports]
@@ -107,7 +116,7 @@ class OnRay:
         for node in nodes:
             task = self._task.options(**self._there(node["NodeID"]))
             name = f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"
-            tasks[task.remote(self._folder, partial(look, folder), name)] = name
+            tasks[task.remote(None, self._folder, partial(look, folder), name)] = name
         _, silent = self._ray.wait(list(tasks), num_returns=len(tasks), timeout=_ANSWER_SECONDS)
         if silent:
             raise PrerequisiteError(f"node {tasks[silent[0]]} does not answer for {_ANSWER_SECONDS:g} s. {_ITS_RAY}")
@@ -125,10 +134,49 @@ class _Models(Local):
     """The engine that `OnRay.for_models` gives."""
 
     def __init__(self, ray: Any, actors: Actors, retries: int) -> None:
-        self.workers, self._ray, self._actors, self._retries = actors.count, ray, actors, retries
+        # at least 2, so that stages work in pieces: the only GPU may be another node's
+        self.workers, self._ray, self._actors, self._retries = max(actors.count, 2), ray, actors, retries
 
     def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
-        yield from Dispatch(self._ray, self._actors, work, pieces, self._retries).results()
+        yield from Dispatch(self._ray, _Board(), self._actors, work, pieces, self._retries).results()
+
+
+class _Board:
+    """In the table of the cluster's head."""
+
+    def __init__(self) -> None:
+        self._name, self._keys = f"drift-{uuid.uuid4().hex}-", count()
+
+    def key(self) -> str:
+        return f"{self._name}{next(self._keys)}"
+
+    def node(self, key: str) -> str | None:
+        name = internal_kv()._internal_kv_get(key)
+        return name.decode() if name else None
+
+    def clear(self) -> None:
+        internal_kv()._internal_kv_del(self._name, del_by_prefix=True)
+
+
+def internal_kv() -> Any:
+    from ray.experimental import internal_kv  # pyright: ignore[reportMissingImports]
+
+    return internal_kv
+
+
+def _do(key: str | None, folder: str, work: Callable[[Any], Any], piece: Any) -> Answer:
+    """In a worker: note on the board, under `key`, where it is, and do the piece."""
+    node = socket.gethostname()
+    if key is not None:
+        internal_kv()._internal_kv_put(key, node)
+    return do_piece(node, folder, work, piece)
+
+
+class _Actor:
+    """A process that keeps what its pieces load."""
+
+    def answer(self, key: str, folder: str, work: Callable[[Any], Any], piece: Any) -> Answer:
+        return _do(key, folder, work, piece)
 
 
 _ITS_RAY = (

@@ -12,11 +12,11 @@ from drift.engine.processes import Processes
 
 
 @contextmanager
-def open_engine(settings: ClusterSettings, folder: Path) -> Iterator[Engine]:
-    """Let every stage in this block work where the settings say. `folder`: where the work writes.
+def open_engine(settings: ClusterSettings, *folders: Path) -> Iterator[Engine]:
+    """Let every stage in this block work where the settings say. `folders`: where the work writes.
 
     Raises PrerequisiteError, before any work, if ray is not installed, no cluster answers, or a node of it does not see
-    the folder or has other code.
+    the folders or has other code.
     """
     if settings.address is None:
         yield Local()
@@ -32,5 +32,5 @@ def open_engine(settings: ClusterSettings, folder: Path) -> Iterator[Engine]:
         closing(OnRay(settings.address, settings.retries, settings.nodes)) as engine,
         using_engine(engine),
     ):
-        engine.check_nodes(folder)
+        engine.check_nodes(folders)
         yield engine

@@ -29,6 +29,7 @@ class Processes:
         self.workers = len(gpus) or workers or len(os.sched_getaffinity(0))
         self._retries = retries
         self._idle: list[_Worker] = []
+        self._said_alone = False
         self._gpus = list(gpus)  # without a worker
 
     def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
@@ -67,10 +68,12 @@ class Processes:
         models = self.workers // threads
         if models > 1:
             return closing(Processes(models, self._retries))
-        report_note(
-            f"The model works in this process alone, which uses {threads} of {self.workers} cores. In a new run, "
-            "--set threads=1 gives every core a process with the model"
-        )
+        if not self._said_alone:
+            self._said_alone = True  # once in a run, not in each of its stages
+            report_note(
+                f"The model works in this process alone, which uses {threads} of {self.workers} cores. In a new run, "
+                "--set threads=1 gives every core a process with the model"
+            )
         return nullcontext(Local())
 
     def close(self) -> None:

@@ -19,8 +19,8 @@ from drift.evaluation.results import (
 from drift.evaluation.sycophancy import contradict_facts, contradict_heldout
 from drift.evaluation.utility import measure_utility, sample_heldout
 from drift.policy.decode import Generated
-from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
+from drift.policy.spread import AnyPolicy, policy_for_pieces
 from drift.records import ChatMessage, Counts, PreferencePair, Scorer, Truth, read_jsonl
 from drift.rundir import partial_work
 
@@ -40,32 +40,32 @@ def evaluate(
     `held_out`: the file of pairs, and that of replies that users liked. The pairs' test split gives the reported
     preference accuracy; the stop rule reads their stop split, or the liked replies.
     """
-    loaded = load_policy(policy, policy_settings)
     pairs, liked = (list(read_jsonl(path, PreferencePair)) for path in held_out)
     test, stop = ([p for p in pairs if p.split == split][: settings.max_prompts] for split in ("test", "stop"))
-    preference = measure_preference(loaded, test, settings.max_length)
-    stop_preference = measure_preference(loaded, stop, settings.max_length)
-    likelihoods = measure_liked(loaded, liked[: settings.max_prompts], settings.max_length)
-    work = partial_work(out)  # if this command is interrupted, the next one reuses the finished replies
-    if truth:
-        prompts = truth.prompts[: settings.max_prompts]
-        heldout = sample_heldout(loaded, prompts, settings, sampling, seed, work)
-        utility = tuple(measure_utility(prompts, replies, truth) for replies in heldout)
-        # the same replies serve every measure: on a real model, sampling them is most of an evaluation's time
-        nearest = min(heldout, key=lambda each: abs(each.temperature - sampling.temperature))
-        replies = reply_statistics(prompts[:MAX_PROMPTS], nearest.first_of_each[:MAX_PROMPTS])
-        coolest = min(heldout, key=lambda each: each.temperature)
-        samples = _samples(prompts, coolest.first_of_each[:SHOWN_PROMPTS_WITH_TRUTH], truth.scorer)
-        contradicted = contradict_heldout(
-            loaded, prompts, coolest.first_of_each, truth, sampling, work / "contradicted"
-        )
-    else:
-        utility = ()
-        both = (*stop, *test)
-        asked, tools = [pair.prompt for pair in both], [pair.tools for pair in both]
-        replies = measure_replies(loaded, asked, sampling, seed, work / "replies", tools)
-        samples = _greedy_samples(loaded, pairs[:SHOWN_PROMPTS], sampling, work / "samples")
-        contradicted = contradict_facts(loaded, sampling, work / "contradicted")
+    with policy_for_pieces(policy, policy_settings) as loaded:
+        preference = measure_preference(loaded, test, settings.max_length)
+        stop_preference = measure_preference(loaded, stop, settings.max_length)
+        likelihoods = measure_liked(loaded, liked[: settings.max_prompts], settings.max_length)
+        work = partial_work(out)  # if this command is interrupted, the next one reuses the finished replies
+        if truth:
+            prompts = truth.prompts[: settings.max_prompts]
+            heldout = sample_heldout(loaded, prompts, settings, sampling, seed, work)
+            utility = tuple(measure_utility(prompts, replies, truth) for replies in heldout)
+            # the same replies serve every measure: on a real model, sampling them is most of an evaluation's time
+            nearest = min(heldout, key=lambda each: abs(each.temperature - sampling.temperature))
+            replies = reply_statistics(prompts[:MAX_PROMPTS], nearest.first_of_each[:MAX_PROMPTS])
+            coolest = min(heldout, key=lambda each: each.temperature)
+            samples = _samples(prompts, coolest.first_of_each[:SHOWN_PROMPTS_WITH_TRUTH], truth.scorer)
+            contradicted = contradict_heldout(
+                loaded, prompts, coolest.first_of_each, truth, sampling, work / "contradicted"
+            )
+        else:
+            utility = ()
+            both = (*stop, *test)
+            asked, tools = [pair.prompt for pair in both], [pair.tools for pair in both]
+            replies = measure_replies(loaded, asked, sampling, seed, work / "replies", tools)
+            samples = _greedy_samples(loaded, pairs[:SHOWN_PROMPTS], sampling, work / "samples")
+            contradicted = contradict_facts(loaded, sampling, work / "contradicted")
     evaluation = Evaluation(
         preference=preference,
         stop=stop_preference,
@@ -103,7 +103,7 @@ def _headline(evaluation: Evaluation) -> Counts:
 
 
 def _greedy_samples(
-    policy: Policy, shown: Sequence[PreferencePair], sampling: SamplingSettings, work: Path
+    policy: AnyPolicy, shown: Sequence[PreferencePair], sampling: SamplingSettings, work: Path
 ) -> tuple[SampleResult, ...]:
     """Greedy replies to the same few held-out prompts at every iteration, for people to read."""
     prompts = [pair.prompt for pair in shown]

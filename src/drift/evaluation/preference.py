@@ -11,12 +11,12 @@ import numpy as np
 
 from drift.evaluation.results import PairResult, PreferenceResult
 from drift.policy.logps import ReplyLogps, reply_logps
-from drift.policy.model import Policy
+from drift.policy.spread import AnyPolicy
 from drift.records import ChatMessage, Finish, PreferencePair
 from drift.statistics import bootstrap_mean
 
 
-def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_length: int) -> PreferenceResult | None:
+def measure_preference(policy: AnyPolicy, pairs: Sequence[PreferencePair], max_length: int) -> PreferenceResult | None:
     """Compare both replies of each pair; None if no pair fits into `max_length`.
 
     `margin`, `logps_chosen`: nats per reply; the interval is over pairs.
@@ -53,7 +53,7 @@ def measure_preference(policy: Policy, pairs: Sequence[PreferencePair], max_leng
     )
 
 
-def measure_liked(policy: Policy, liked: Sequence[PreferencePair], max_length: int) -> dict[str, float]:
+def measure_liked(policy: AnyPolicy, liked: Sequence[PreferencePair], max_length: int) -> dict[str, float]:
     """Likelihood per token, in [0, 1], of each liked reply (`chosen`), by prompt id, if it fits `max_length`."""
     replies: list[tuple[ChatMessage, Finish]] = [(row.chosen[0], _finish(row)) for row in liked]
     logps = reply_logps(policy, [row.prompt for row in liked], replies, max_length, [row.tools for row in liked])

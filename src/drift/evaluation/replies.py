@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from drift.config import SamplingSettings
 from drift.evaluation.results import MAX_PROMPTS, ReplyMeasure, ReplyStatistics
 from drift.policy.decode import Generated
-from drift.policy.model import Policy
 from drift.policy.sampler import generate_replies
+from drift.policy.spread import AnyPolicy
 from drift.records import ChatMessage
 from drift.statistics import bootstrap_mean
 
@@ -36,7 +36,7 @@ MIN_CHARACTERS = 40
 
 
 def measure_replies(
-    policy: Policy,
+    policy: AnyPolicy,
     prompts: Sequence[tuple[ChatMessage, ...]],
     sampling: SamplingSettings,
     seed: int,

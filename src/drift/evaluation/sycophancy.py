@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 from drift.config import SamplingSettings
 from drift.evaluation.results import SycophancyResult
 from drift.policy.decode import Generated
-from drift.policy.model import Policy
 from drift.policy.sampler import generate_replies
+from drift.policy.spread import AnyPolicy
 from drift.records import ChatMessage, Truth
 from drift.statistics import bootstrap_mean
 
@@ -75,7 +75,7 @@ SHORT_QUESTIONS = (
 
 
 def contradict_heldout(
-    policy: Policy,
+    policy: AnyPolicy,
     prompts: Sequence[Chat],
     replies: Sequence[Generated | None],
     truth: Truth,
@@ -99,7 +99,7 @@ def contradict_heldout(
     return _result("held-out requests", len(asked), given_up)
 
 
-def contradict_facts(policy: Policy, sampling: SamplingSettings, work: Path | None = None) -> SycophancyResult:
+def contradict_facts(policy: AnyPolicy, sampling: SamplingSettings, work: Path | None = None) -> SycophancyResult:
     """On SHORT_QUESTIONS, with greedy replies. An answer is given up if another one, or none, stands first."""
     short = sampling.model_copy(update={"max_new_tokens": min(sampling.max_new_tokens, SHORT_ANSWER_TOKENS)})
     asked = [(ChatMessage("user", f"{question.text} Give only the answer."),) for question in SHORT_QUESTIONS]
@@ -139,7 +139,7 @@ def _contradicted(prompt: Chat, reply: str, said: str) -> Chat:
 
 
 def _greedy(
-    policy: Policy, chats: Sequence[Chat], sampling: SamplingSettings, work: Path | None
+    policy: AnyPolicy, chats: Sequence[Chat], sampling: SamplingSettings, work: Path | None
 ) -> list[Generated | None]:
     greedy = sampling.model_copy(update={"temperature": 0.0})
     return generate_replies(policy, chats, [str(i) for i in range(len(chats))], greedy, work) if chats else []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drift.config import PolicySettings
 from drift.policy.logps import reply_logps
-from drift.policy.model import load_policy
+from drift.policy.spread import engine_for_models, policy_in
 from drift.records import ChatMessage, Counts, Finish, PromptItem, read_jsonl, write_jsonl
 
 
@@ -27,10 +27,11 @@ def find_unlearned(
     rejected: list[tuple[ChatMessage, Finish]] = [
         (item.rejected, item.rejected_finish) for item in items if item.rejected
     ]
-    now, before = (
-        reply_logps(load_policy(source, policy_settings), requests, rejected, max_length, tools)
-        for source in (policy, warm)
-    )
+    with engine_for_models(policy_settings) as engine:
+        now, before = (
+            reply_logps(policy_in(engine, source, policy_settings), requests, rejected, max_length, tools)
+            for source in (policy, warm)
+        )
     unlearned = [
         item.prompt_id
         for item, after, start in zip(items, now, before, strict=True)

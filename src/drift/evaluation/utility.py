@@ -9,8 +9,8 @@ import numpy as np
 from drift.config import EvaluationSettings, SamplingSettings
 from drift.evaluation.results import PairImprovement, UtilityResult
 from drift.policy.decode import Generated
-from drift.policy.model import Policy
 from drift.policy.sampler import generate_replies
+from drift.policy.spread import AnyPolicy
 from drift.progress import part_of
 from drift.records import ChatMessage, Counts, Finish, PreferencePair, Truth, read_jsonl
 from drift.statistics import bootstrap_mean
@@ -33,7 +33,7 @@ class HeldOutReplies:
 
 
 def sample_heldout(
-    policy: Policy,
+    policy: AnyPolicy,
     prompts: Sequence[tuple[ChatMessage, ...]],
     settings: EvaluationSettings,
     sampling: SamplingSettings,

@@ -4,11 +4,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
-from drift.pairs.disliked import exclusion_reason, logged_pair
+from drift.pairs.disliked import PromptCandidate, exclusion_reason, logged_pair
 from drift.records import Conversation, Drop, FeedbackLabel, PreferencePair, PromptItem, Reason, stable_hash
 from drift.turns import is_toxic_complaint, needs_media, prompt_of, request_index
 
+Item = TypeVar("Item")
 Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
 
@@ -24,30 +26,51 @@ def liked_items(
     `repeats`, `max_per_user`: as in `prompt_items`. An exchange that the log's moderation flagged gives none, unless
     `include` names `toxic`; nor does a reply that gave in to a user who was wrong, unless it names `user_mistaken`.
     """
-    seen: set[int] = set()
-    of_user: Counter[str] = Counter()
+    return first_of_each_liked(liked_candidates(labelled, min_p_sat, repeats, include), max_per_user)
+
+
+def liked_candidates(
+    labelled: Labelled, min_p_sat: float, repeats: frozenset[str], include: frozenset[str]
+) -> Iterator[PromptCandidate[PromptItem]]:
+    """Map: what depends on one conversation alone."""
     for conversation, labels in labelled:
+        user = conversation.user_key or conversation.conversation_id
         mistaken = [label for label in labels if label.label == "DSAT" and label.subtype == Reason.USER_MISTAKEN]
         gave_in = {label.reply_index + 2 for label in mistaken if Reason.USER_MISTAKEN not in include}
         for label in labels:
             if label.label != "SAT" or (label.p_sat is not None and label.p_sat < min_p_sat):
                 continue
             row = _item(conversation, label.reply_index, liked=True)
-            content = int(stable_hash(row.prompt, row.preferred), 16) if isinstance(row, PromptItem) else 0
-            if isinstance(row, PromptItem) and "toxic" not in include and is_toxic_complaint(conversation, label):
-                row = Drop(row.prompt_id, "prompts", Reason.TOXIC)
-            elif isinstance(row, PromptItem) and label.reply_index in gave_in:
-                row = Drop(row.prompt_id, "prompts", Reason.USER_MISTAKEN)
-            elif isinstance(row, PromptItem) and conversation.conversation_id in repeats:
-                row = Drop(row.prompt_id, "prompts", Reason.NEAR_DUPLICATE_CONVERSATION)
-            elif content and content in seen:
-                row = Drop(stable_hash(content), "prompts", Reason.DUPLICATE_PROMPT)
-            elif isinstance(row, PromptItem) and of_user[row.user_key or row.conversation_id] == max_per_user:
-                row = Drop(row.prompt_id, "prompts", Reason.USER_CAP)
-            if isinstance(row, PromptItem):
-                seen.add(content)
-                of_user[row.user_key or row.conversation_id] += 1
-            yield row
+            if isinstance(row, Drop):
+                yield PromptCandidate(row.row_id, user, row.reason)
+            elif "toxic" not in include and is_toxic_complaint(conversation, label):
+                yield PromptCandidate(row.prompt_id, user, Reason.TOXIC)
+            elif label.reply_index in gave_in:
+                yield PromptCandidate(row.prompt_id, user, Reason.USER_MISTAKEN)
+            elif conversation.conversation_id in repeats:
+                yield PromptCandidate(row.prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)
+            else:
+                content = int(stable_hash(row.prompt, row.preferred), 16)
+                yield PromptCandidate(row.prompt_id, user, None, content, row)
+
+
+def first_of_each_liked(rows: Iterable[PromptCandidate[Item]], max_per_user: int | None) -> Iterator[Item | Drop]:
+    """Reduce: drop what repeats an earlier item, and what goes beyond a user's limit, in the order of conversation
+    ids. What is dropped does not count as earlier."""
+    seen: set[int] = set()
+    of_user: Counter[str] = Counter()
+    for row in rows:
+        if row.item is None:
+            assert row.reason is not None, "a candidate has an item or a reason"
+            yield Drop(row.prompt_id, "prompts", row.reason)
+        elif row.content in seen:
+            yield Drop(row.prompt_id, "prompts", Reason.DUPLICATE_PROMPT)
+        elif of_user[row.user] == max_per_user:
+            yield Drop(row.prompt_id, "prompts", Reason.USER_CAP)
+        else:
+            seen.add(row.content)
+            of_user[row.user] += 1
+            yield row.item
 
 
 def liked_replies(items: Iterable[PromptItem | Drop]) -> Iterator[PreferencePair | Drop]:

@@ -11,9 +11,15 @@ from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.engine import current_engine
 from drift.errors import DataError
 from drift.pairs.defence import Defence
-from drift.pairs.disliked import LabelReliability, is_dissatisfied, lacks_old_turns, prompt_items, repair_pairs
+from drift.pairs.disliked import (
+    LabelReliability,
+    is_dissatisfied,
+    lacks_old_turns,
+    prompt_items,
+    repair_pairs,
+)
 from drift.pairs.form import in_one_form
-from drift.pairs.in_pieces import write_prompts_in_pieces
+from drift.pairs.in_pieces import DislikedFinder, LikedFinder, requests_in_pieces, write_in_pieces
 from drift.pairs.majority import believed, majorities
 from drift.pairs.news import Labelled, News, Since, trained_replies
 from drift.pairs.others import follow_up_items, liked_items, liked_replies, random_items
@@ -63,7 +69,8 @@ def find_prompts(
     """Write the PromptItems of one split, or of all splits; with `since`, only the new ones and a share of the rest."""
     reliability = label_reliability(store, settings)
     if since is None and defence is None and current_engine().workers > 1:
-        return write_prompts_in_pieces(out, store, settings, split, reliability)
+        disliked = DislikedFinder(settings.min_p_dsat, reliability, settings.max_per_user)
+        return write_in_pieces(out, store, [split], disliked)
     repeats = _repeats(store)
 
     def items(labelled: Labelled) -> Iterator[PromptItem | Drop]:
@@ -125,6 +132,9 @@ def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path
     repeat another one, are dropped: the policy may have been trained on them.
     """
     trained = {int(stable_hash(item.prompt), 16) for item in read_jsonl(prompts, PromptItem)}
+    if since is None and current_engine().workers > 1:
+        disliked = DislikedFinder(settings.min_p_dsat, label_reliability(store, settings))
+        return write_in_pieces(out, store, HELD_OUT, disliked, trained=trained)
     repeats = _repeats(store)
     if since is not None:
         requests, near = since.seen(store)
@@ -177,6 +187,8 @@ def find_repairs(out: Path, prompts: Path, thinking: Thinking = "off", defence: 
 
 def find_liked(out: Path, store: Store, split: Split, since: Since | None = None) -> Counts:
     """Write the PromptItems of one split whose reply was liked; `since` as in `find_prompts`."""
+    if since is None and current_engine().workers > 1:
+        return write_in_pieces(out, store, [split], LikedFinder(with_repeats=True))
     found, counts = _found(liked_items, store, split, since, about="SAT")
     return {**_write_items(out, found), **counts}
 
@@ -192,7 +204,11 @@ def find_liked_replies(
 ) -> Counts:
     """Write the replies of one split that users liked as pairs without a rejected reply, for SFT; `since` as in
     `find_prompts`."""
-    include, repeats = frozenset(settings.include), _repeats(store)
+    include = frozenset(settings.include)
+    if since is None and current_engine().workers > 1:
+        replies = LikedFinder(min_p_sat, include, settings.max_per_user, thinking=thinking)
+        return write_in_pieces(out, store, [split], replies)
+    repeats = _repeats(store)
 
     def find(labelled: Labelled) -> Iterator[PromptItem | Drop]:
         return liked_items(labelled, min_p_sat, repeats, settings.max_per_user, include)
@@ -216,7 +232,13 @@ def find_heldout_liked(
     earlier generation was trained on, and conversations that nearly repeat another one: the policy may have been
     trained on them.
     """
-    include, repeats = frozenset(settings.include), _repeats(store)
+    include = frozenset(settings.include)
+    if since is None and current_engine().workers > 1:
+        trained = {int(stable_hash(item.prompt), 16) for item in read_jsonl(prompts, PromptItem)}
+        trained |= requests_in_pieces(LikedFinder(min_p_sat), store, "train")
+        replies = LikedFinder(min_p_sat, include, settings.max_per_user, thinking=thinking)
+        return write_in_pieces(out, store, HELD_OUT, replies, trained=trained)
+    repeats = _repeats(store)
     of_train = chain(read_jsonl(prompts, PromptItem), liked_items(store.labelled("train"), min_p_sat, repeats))
     trained = {int(stable_hash(row.prompt), 16) for row in of_train if isinstance(row, PromptItem)}
     if since is not None:
@@ -238,7 +260,12 @@ def find_judged(
 ) -> Counts:
     """Write the PromptItems of one split whose reply was disliked, then those whose reply was liked; `since` as in
     `find_prompts`."""
-    include, repeats, reliability = frozenset(settings.include), _repeats(store), label_reliability(store, settings)
+    include, reliability = frozenset(settings.include), label_reliability(store, settings)
+    if since is None and defence is None and current_engine().workers > 1:
+        most = settings.max_per_user
+        both = DislikedFinder(settings.min_p_dsat, reliability, most), LikedFinder(min_p_sat, include, most)
+        return write_in_pieces(out, store, [split], *both)
+    repeats = _repeats(store)
 
     def disliked(labelled: Labelled) -> Iterator[PromptItem | Drop]:
         return prompt_items(labelled, settings.min_p_dsat, reliability, repeats, settings.max_per_user)

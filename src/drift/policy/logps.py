@@ -8,6 +8,8 @@ import torch
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import Policy
 from drift.policy.padded import PaddedRows, padded_logps
+from drift.policy.spread import AnyPolicy, each_on
+from drift.progress import report_progress
 from drift.records import ChatMessage, Finish, Reason
 
 BATCH_TOKENS = 16384
@@ -27,7 +29,7 @@ class ReplyLogps:
 
 
 def reply_logps(
-    policy: Policy,
+    policy: AnyPolicy,
     conversations: Sequence[Sequence[ChatMessage]],
     replies: Sequence[tuple[ChatMessage, Finish]],
     max_length: int,
@@ -53,13 +55,28 @@ def reply_logps(
     return scored
 
 
-def logps_of_ids(policy: Policy, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[ReplyLogps]:
+Rows = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
+"""The ids of prompts, each with those of a completion."""
+
+
+def logps_of_ids(policy: AnyPolicy, rows: Rows) -> list[ReplyLogps]:
     """The log-probs of each completion's ids after its prompt's, in order. Every completion has at least one token."""
+    batches = _batches({row: len(prompt) + len(completion) for row, (prompt, completion) in enumerate(rows)})
+    pieces = [RowsPiece(f"batch {n} of log-probs", [rows[row] for row in batch]) for n, batch in enumerate(batches)]
     scored: dict[int, ReplyLogps] = {}
-    for batch in _batches({row: len(prompt) + len(completion) for row, (prompt, completion) in enumerate(rows)}):
-        totals = _sums(policy, [rows[row] for row in batch])
+    for number, totals in each_on(policy, _sums, pieces):
+        batch = batches[number]
         scored |= {row: ReplyLogps(total, len(rows[row][1])) for row, total in zip(batch, totals, strict=True)}
+        report_progress(len(scored), len(rows))
     return [scored[row] for row in range(len(rows))]
+
+
+@dataclass(frozen=True, slots=True)
+class RowsPiece:
+    """A batch."""
+
+    name: str
+    rows: Rows
 
 
 def _batches(lengths: dict[int, int]) -> list[list[int]]:
@@ -74,8 +91,8 @@ def _batches(lengths: dict[int, int]) -> list[list[int]]:
 
 
 @torch.inference_mode()
-def _sums(policy: Policy, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[float]:
+def _sums(policy: Policy, piece: RowsPiece) -> list[float]:
     """Log-probs summed over each completion, nats. The forward pass computes in the type of the weights."""
-    padded = PaddedRows.of(rows, pad_token_id=0).to(policy.device)
+    padded = PaddedRows.of(piece.rows, pad_token_id=0).to(policy.device)
     logps = padded_logps(policy.model.eval(), padded, torch.float32)  # [T]
-    return [float(part.sum()) for part in logps.split([len(completion) for _, completion in rows])]
+    return [float(part.sum()) for part in logps.split([len(completion) for _, completion in piece.rows])]

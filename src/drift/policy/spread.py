@@ -3,18 +3,23 @@
 A sum depends on the number of CPU threads, so workers use those of the process that started them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from drift.config import PolicySettings
 from drift.engine import Engine, Local, current_engine
 from drift.errors import PrerequisiteError
-from drift.policy.model import Policy, cpu_threads, load_policy
+from drift.policy.chat import ChatFormat
+from drift.policy.model import Policy, PolicyFacts, cpu_threads, load_policy, read_facts
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
 
 
 def engine_for_models(settings: PolicySettings) -> AbstractContextManager[Engine]:
@@ -45,12 +50,64 @@ class SpreadPolicy:
             yield _load(self)
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyInWorkers:
+    """A policy that the workers of `engine` have loaded, instead of this process. `facts`: what is known of it here."""
+
+    engine: Engine
+    spread: SpreadPolicy
+    facts: PolicyFacts
+
+    @property
+    def chat(self) -> ChatFormat:
+        return self.facts.chat
+
+
+AnyPolicy = Policy | PolicyInWorkers
+
+
+@contextmanager
+def policy_for_pieces(source: Path | str, settings: PolicySettings) -> Iterator[AnyPolicy]:
+    """The policy where `each_on` finds it: in the workers of the current engine, as far as they have room for models,
+    else in this process. The workers end with the block."""
+    with engine_for_models(settings) as engine:
+        yield policy_in(engine, source, settings)
+
+
+def policy_in(engine: Engine, source: Path | str, settings: PolicySettings) -> AnyPolicy:
+    """As `policy_for_pieces`, with an engine of `engine_for_models`, for work with several policies in turn."""
+    if engine.workers == 1:
+        return load_policy(source, settings)
+    facts = read_facts(source, settings)
+    return PolicyInWorkers(engine, SpreadPolicy.of(source, settings, facts.policy_id), facts)
+
+
+def each_on(
+    policy: AnyPolicy, work: Callable[[Policy, Piece], Result], pieces: Sequence[Piece]
+) -> Iterator[tuple[int, Result]]:
+    """As `Engine.each`, where `work` is a function of a module that needs the policy too."""
+    if isinstance(policy, Policy):
+        return Local().each(partial(work, policy), pieces)
+    return policy.engine.each(partial(_with_policy, policy.spread, work), pieces)
+
+
+def _with_policy(spread: SpreadPolicy, work: Callable[[Policy, Piece], Result], piece: Piece) -> Result:
+    """In a worker."""
+    with spread.loaded() as policy:
+        return work(policy, piece)
+
+
 @lru_cache(maxsize=1)
 def _load(spread: SpreadPolicy) -> Policy:
     policy = load_policy(spread.source, PolicySettings.model_validate_json(spread.settings))
-    if policy.policy_id != spread.policy_id:
-        raise PrerequisiteError(
-            f"{spread.source}: a worker loaded other weights ({policy.policy_id}) than the run has "
-            f"({spread.policy_id}). Every node needs the same model under this name."
-        )
+    check_same_weights(spread.source, policy.policy_id, spread.policy_id)
     return policy
+
+
+def check_same_weights(source: str, loaded: str, expected: str) -> None:
+    """In a worker. Raises PrerequisiteError if the ids of the weights differ."""
+    if loaded != expected:
+        raise PrerequisiteError(
+            f"{source}: a worker loaded other weights ({loaded}) than the run has ({expected}). Every node needs the "
+            "same model under this name."
+        )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from drift.policy.chat import encode_user_turn
 from drift.policy.logps import logps_of_ids
-from drift.policy.model import Policy
+from drift.policy.spread import AnyPolicy
 from drift.records import ChatMessage, Reason, ReplyToScore
 
 
@@ -18,7 +18,7 @@ class HindsightScorer:
     """Scores are None for a reply whose user wrote no complaint, and where the template does not show the chat or the
     complaint ends behind `max_length` tokens."""
 
-    def __init__(self, policy: Policy, max_length: int) -> None:
+    def __init__(self, policy: AnyPolicy, max_length: int) -> None:
         self.policy = policy
         self.max_length = max_length
 

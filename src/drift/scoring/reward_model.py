@@ -1,12 +1,21 @@
-"""A Hugging Face sequence classifier with one output: the reward of a conversation that ends in the reply."""
+"""A Hugging Face sequence classifier with one output: the reward of a conversation that ends in the reply.
+
+With an engine that has room for several models, each of its workers loads the classifier once.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
+from drift.engine import Engine, Local
 from drift.errors import PrerequisiteError
 from drift.policy.chat import ChatFormat, encode_conversation
+from drift.policy.model import cpu_threads, weights_id
+from drift.policy.spread import check_same_weights
+from drift.progress import report_progress
 from drift.records import ChatMessage, Reason, ReplyToScore
 
 TOKENS_PER_BATCH = 16384
@@ -15,28 +24,32 @@ TOKENS_PER_BATCH = 16384
 class RewardModelScorer:
     """Raises PrerequisiteError unless `source` is a sequence classifier with one output and a chat template."""
 
-    def __init__(self, source: str, dtype: str, max_length: int) -> None:
+    def __init__(self, source: str, dtype: str, max_length: int, engine: Engine | None = None) -> None:
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            self.model = AutoModelForSequenceClassification.from_pretrained(
-                source, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
-            )
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            model = _load(source, dtype)
         except (OSError, ValueError, KeyError) as error:
             raise PrerequisiteError(
                 f"{source}: cannot be loaded as a reward model ({' '.join(str(error).split())[:200]}). Give "
                 "recipe.scorer.model (or --reward-model) the folder or id of a sequence classifier."
             ) from None
-        if self.model.config.num_labels != 1 or not self.tokenizer.chat_template:
+        if model.config.num_labels != 1 or not tokenizer.chat_template:
             raise PrerequisiteError(
-                f"{source}: has {self.model.config.num_labels} outputs and "
-                f"{'a' if self.tokenizer.chat_template else 'no'} chat template; a reward model needs one output and "
+                f"{source}: has {model.config.num_labels} outputs and "
+                f"{'a' if tokenizer.chat_template else 'no'} chat template; a reward model needs one output and "
                 "a template. Set recipe.scorer.model (or --reward-model) to another one."
             )
-        self.chat = ChatFormat(self.tokenizer)
+        self.chat = ChatFormat(tokenizer)
         self.max_length = max_length
-        torch.nn.Module.to(self.model.eval(), "cuda" if torch.cuda.is_available() else "cpu")
+        engine = engine or Local()
+        self._each = engine.each
+        if engine.workers > 1:
+            self._work = partial(
+                _rewards_in_worker, SpreadReward(source, dtype, weights_id(model), torch.get_num_threads())
+            )
+        else:
+            self._work = partial(_rewards, _on_device(model))
 
-    @torch.inference_mode()
     def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
         """Rewards; None for a conversation over `max_length` tokens, which could only be judged in part, and for one
         that the template does not show."""
@@ -44,9 +57,14 @@ class RewardModelScorer:
         ids = {row: self._ids(reply) for row, reply in enumerate(replies)}
         shown = {row: tokens for row, tokens in ids.items() if not isinstance(tokens, Reason)}
         fitting = {row: tokens for row, tokens in shown.items() if len(tokens) <= self.max_length}
-        for batch in _batches({row: len(tokens) for row, tokens in fitting.items()}):
-            for row, reward in zip(batch, self._rewards([fitting[row] for row in batch]), strict=True):
+        batches = _batches({row: len(tokens) for row, tokens in fitting.items()})
+        pieces = [RewardPiece(f"batch {n} of rewards", [fitting[row] for row in b]) for n, b in enumerate(batches)]
+        done = 0
+        for number, found in self._each(self._work, pieces):
+            for row, reward in zip(batches[number], found, strict=True):
                 rewards[row] = reward
+            done += len(found)
+            report_progress(done, len(fitting))
         return rewards
 
     def _ids(self, reply: ReplyToScore) -> list[int] | Reason:
@@ -54,10 +72,53 @@ class RewardModelScorer:
         ids = encode_conversation(self.chat, reply.prompt, answer, reply.tools)
         return ids if isinstance(ids, Reason) else list(ids)
 
-    def _rewards(self, rows: list[list[int]]) -> list[float]:
-        """`rows` have one length: the classifier reads the last token, which must not be padding."""
-        inputs = torch.tensor(rows, device=self.model.device)
-        return self.model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits[:, 0].float().tolist()
+
+@dataclass(frozen=True, slots=True)
+class RewardPiece:
+    """A batch. `rows`: ids of one length, since the classifier reads the last token, which must not be padding."""
+
+    name: str
+    rows: Sequence[Sequence[int]]
+
+
+@torch.inference_mode()
+def _rewards(model: PreTrainedModel, piece: RewardPiece) -> list[float]:
+    inputs = torch.tensor(piece.rows, device=model.device)
+    return model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits[:, 0].float().tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadReward:
+    """What a worker needs to load the classifier. `weights`: their id. `threads`: as in `SpreadPolicy`."""
+
+    source: str
+    dtype: str
+    weights: str
+    threads: int
+
+
+def _rewards_in_worker(spread: SpreadReward, piece: RewardPiece) -> list[float]:
+    with cpu_threads(spread.threads):
+        return _rewards(_loaded(spread), piece)
+
+
+@lru_cache(maxsize=1)
+def _loaded(spread: SpreadReward) -> PreTrainedModel:
+    """In a worker. Raises PrerequisiteError if it has other weights under this name."""
+    model = _load(spread.source, spread.dtype)
+    check_same_weights(spread.source, weights_id(model), spread.weights)
+    return _on_device(model)
+
+
+def _load(source: str, dtype: str) -> PreTrainedModel:
+    return AutoModelForSequenceClassification.from_pretrained(
+        source, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+    )
+
+
+def _on_device(model: PreTrainedModel) -> PreTrainedModel:
+    torch.nn.Module.to(model.eval(), "cuda" if torch.cuda.is_available() else "cpu")
+    return model
 
 
 def _batches(lengths: dict[int, int]) -> list[list[int]]:

@@ -5,13 +5,14 @@ The policy's own likelihood and the sandbox's truth stand here; a reward model a
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from drift.config import PolicySettings, ScorerSettings
 from drift.errors import ConfigError
 from drift.policy.logps import reply_logps
-from drift.policy.model import Policy, load_policy
+from drift.policy.spread import AnyPolicy, engine_for_models, policy_for_pieces
 from drift.records import BatchScorer, ChatMessage, Finish, ReplyToScore, Scorer, ScorerName, Truth, stable_hash
 from drift.scoring.hindsight import HindsightScorer
 from drift.scoring.judges import JudgeScorer
@@ -23,7 +24,7 @@ class ScorerInputs:
     """What a scorer can be made of. `policy`: the one that made the replies. `truth`: only the sandbox has it.
 
     `max_length`: tokens of prompt and reply together. `folder` keeps a judge's answers.
-    `reward`: the folder of the feedback reward.
+    `reward`: the folder of the feedback reward. `until_scored`: ends with the stage, for what a scorer has to close.
     """
 
     settings: ScorerSettings
@@ -33,7 +34,15 @@ class ScorerInputs:
     truth: Truth | None
     seed: int
     folder: Path
+    until_scored: ExitStack
     reward: Path | None = None
+
+    def opened_policy(self) -> AnyPolicy:
+        return self.until_scored.enter_context(policy_for_pieces(self.policy, self.policy_settings))
+
+    def opened_reward(self, source: str) -> RewardModelScorer:
+        engine = self.until_scored.enter_context(engine_for_models(self.policy_settings))
+        return RewardModelScorer(source, self.policy_settings.dtype, self.max_length, engine)
 
 
 class LikelihoodScorer:
@@ -42,7 +51,7 @@ class LikelihoodScorer:
     None for an empty reply, and for one that with its prompt is longer than `max_length` tokens.
     """
 
-    def __init__(self, policy: Policy, max_length: int) -> None:
+    def __init__(self, policy: AnyPolicy, max_length: int) -> None:
         self.policy = policy
         self.max_length = max_length
 
@@ -73,21 +82,21 @@ class TruthScorer:
 
 
 def _self(inputs: ScorerInputs) -> BatchScorer:
-    return LikelihoodScorer(load_policy(inputs.policy, inputs.policy_settings), inputs.max_length)
+    return LikelihoodScorer(inputs.opened_policy(), inputs.max_length)
 
 
 def _hindsight(inputs: ScorerInputs) -> BatchScorer:
-    return HindsightScorer(load_policy(inputs.policy, inputs.policy_settings), inputs.max_length)
+    return HindsightScorer(inputs.opened_policy(), inputs.max_length)
 
 
 def _feedback(inputs: ScorerInputs) -> BatchScorer:
     if inputs.reward is None:
         raise ConfigError("recipe.scorer.name: feedback learns from the run's store; here there is none.")
-    return RewardModelScorer(str(inputs.reward), inputs.policy_settings.dtype, inputs.max_length)
+    return inputs.opened_reward(str(inputs.reward))
 
 
 def _reward_model(inputs: ScorerInputs) -> BatchScorer:
-    return RewardModelScorer(str(inputs.settings.model), inputs.policy_settings.dtype, inputs.max_length)
+    return inputs.opened_reward(str(inputs.settings.model))
 
 
 def _judge(inputs: ScorerInputs) -> BatchScorer:

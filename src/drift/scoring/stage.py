@@ -1,6 +1,7 @@
 """The scoring stage: prompts and completions in, one Score per completion out. The pairs stage reads that file."""
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 from drift.config import PolicySettings, ScorerSettings
@@ -40,17 +41,18 @@ def score_replies(
     answers survive an interrupted stage, because they are paid for. `reward`: the folder of the feedback reward.
     """
     prompts, completions = replies
-    scorer = SCORERS[settings.name](
-        ScorerInputs(settings, policy, policy_settings, max_length, truth, seed, partial_work(out), reward)
-    )
     items = {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)}
     fresh = list(read_jsonl(completions, Completion))
     disliked = {i: as_text(item.rejected) for i, item in items.items() if item.rejected is not None}
     replies_to_score = [_to_score(items[c.prompt_id], _text(c), c.finish, disliked.get(c.prompt_id)) for c in fresh]
-    scores = scorer.score_all(replies_to_score)
-    rejected = scorer.score_all(
-        [_to_score(items[i], text, items[i].rejected_finish, text) for i, text in disliked.items()]
-    )
+    with ExitStack() as stack:
+        scorer = SCORERS[settings.name](
+            ScorerInputs(settings, policy, policy_settings, max_length, truth, seed, partial_work(out), stack, reward)
+        )
+        scores = scorer.score_all(replies_to_score)
+        rejected = scorer.score_all(
+            [_to_score(items[i], text, items[i].rejected_finish, text) for i, text in disliked.items()]
+        )
     against = dict(zip(disliked, rejected, strict=True))
     reasons: dict[str, int] = {}
     if (judgements := partial_work(out) / JUDGEMENTS).exists():

@@ -1,46 +1,26 @@
 """Sampling by several workers, each with the policy: the file that one process writes, byte for byte."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from drift.config import PolicySettings, RecipeSettings, SamplingSettings
-from drift.engine import Engine, Local, Processes, using_engine
-from drift.engine.engine import name_of
+from drift.engine import Processes, using_engine
 from drift.errors import PrerequisiteError
 from drift.policy import spread
 from drift.policy.model import cpu_threads
 from drift.policy.sampler import sample
 from drift.progress import listening
 from drift.records import ChatMessage, Counts, PromptItem, write_jsonl
+from engine.pieces import TwoModels
 
 SAMPLING = SamplingSettings(max_new_tokens=8, batch_tokens=256)
 PROMPTS = [
     PromptItem(f"p{n}", f"c{n}", 1, (ChatMessage("user", f"question {n} " + "why " * n),), "train") for n in range(10)
 ]
-
-
-class TwoModels(Local):
-    """Two workers in this process. The last batch comes first; after `limit` of them, everything stops."""
-
-    workers = 2
-
-    def __init__(self, limit: int | None = None) -> None:
-        self.limit = limit
-        self.done: list[str] = []
-
-    def each(self, work: Callable[[Any], Any], pieces: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        for number in reversed(range(len(pieces))):
-            if len(self.done) == self.limit:
-                raise KeyboardInterrupt
-            self.done.append(name_of(pieces[number]))
-            yield number, work(pieces[number])
-
-    def for_models(self, threads: int, gpus: int) -> AbstractContextManager[Engine]:
-        return nullcontext(self)
 
 
 @pytest.fixture

@@ -8,87 +8,64 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from drift.config import SamplingSettings
-from drift.engine import Engine
 from drift.policy.decode import Generated, decode_batch, plan_batches
-from drift.policy.model import Policy, load_policy, read_facts
+from drift.policy.model import Policy
 from drift.policy.samplers.backend import Batch, Job, SamplingRequest
-from drift.policy.spread import SpreadPolicy, engine_for_models
+from drift.policy.spread import AnyPolicy, each_on, policy_for_pieces
 
 
 @contextmanager
-def open_backend(job: Job) -> Iterator["LocalBackend | SpreadBackend"]:
+def open_backend(job: Job) -> Iterator["LocalBackend"]:
     if isinstance(job.policy, Policy):
         yield LocalBackend(job.policy, job.sampling)
         return
-    with engine_for_models(job.settings) as engine:
-        if engine.workers > 1:
-            yield SpreadBackend(job, job.policy, engine)
-        else:
-            yield LocalBackend(load_policy(job.policy, job.settings), job.sampling)
+    with policy_for_pieces(job.policy, job.settings) as policy:
+        yield LocalBackend(policy, job.sampling)
 
 
 class LocalBackend:
-    """Answers batches of similar lengths, each within `sampling.batch_tokens`, one after the other."""
+    """Answers batches of similar lengths, each within `sampling.batch_tokens`."""
 
     name = "transformers"
 
-    def __init__(self, policy: Policy, sampling: SamplingSettings):
+    def __init__(self, policy: AnyPolicy, sampling: SamplingSettings):
         self.policy = policy
         self.facts = policy.facts
-        self.policy_id = policy.policy_id
+        self.policy_id = self.facts.policy_id
         self.sampling = sampling
 
     def plan(self, requests: Sequence[SamplingRequest]) -> list[list[int]]:
-        return _plan(requests, self.sampling)
+        lengths = [len(request.ids) for request in requests]
+        return plan_batches(lengths, [request.conversation_id for request in requests], self.sampling)
 
     def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
-        for number, requests in batches:
-            prompts = [request.ids for request in requests]
-            yield number, decode_batch(self.policy, prompts, [request.key for request in requests], self.sampling)
+        prompts = [(number, [(request.ids, request.key) for request in requests]) for number, requests in batches]
+        return decode_batches(self.policy, prompts, self.sampling)
 
 
-class SpreadBackend:
-    """The same batches, each a piece of work for a worker of `engine`, which loads the policy."""
+Prompts = Sequence[tuple[tuple[int, ...], str]]
+"""The ids of prompts, each with the key of its random stream."""
 
-    name = "transformers"
 
-    def __init__(self, job: Job, source: Path | str, engine: Engine):
-        self.facts = read_facts(source, job.settings)
-        self.policy_id = self.facts.policy_id
-        self.sampling = job.sampling
-        self.engine = engine
-        self.work = partial(_answer, SpreadPolicy.of(source, job.settings, self.policy_id), job.sampling)
-
-    def plan(self, requests: Sequence[SamplingRequest]) -> list[list[int]]:
-        return _plan(requests, self.sampling)
-
-    def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
-        pieces = [
-            SamplePiece(f"batch {number} of the replies", [(request.ids, request.key) for request in requests])
-            for number, requests in batches
-        ]
-        for place, replies in self.engine.each(self.work, pieces):
-            yield batches[place][0], replies
+def decode_batches(
+    policy: AnyPolicy, batches: Sequence[tuple[int, Prompts]], sampling: SamplingSettings
+) -> Iterator[tuple[int, list[Generated]]]:
+    """Yield each batch's number and its completions, as batches are done."""
+    pieces = [SamplePiece(f"batch {number} of the replies", prompts) for number, prompts in batches]
+    for place, replies in each_on(policy, partial(_decode, sampling), pieces):
+        yield batches[place][0], replies
 
 
 @dataclass(frozen=True, slots=True)
 class SamplePiece:
-    """A batch: the ids and the key of each prompt."""
+    """A batch."""
 
     name: str
-    prompts: Sequence[tuple[tuple[int, ...], str]]
+    prompts: Prompts
 
 
-def _answer(spread: SpreadPolicy, sampling: SamplingSettings, piece: SamplePiece) -> list[Generated]:
-    """In a worker: one batch."""
+def _decode(sampling: SamplingSettings, policy: Policy, piece: SamplePiece) -> list[Generated]:
     ids, keys = zip(*piece.prompts, strict=True)
-    with spread.loaded() as policy:
-        return decode_batch(policy, ids, keys, sampling)
-
-
-def _plan(requests: Sequence[SamplingRequest], sampling: SamplingSettings) -> list[list[int]]:
-    lengths = [len(request.ids) for request in requests]
-    return plan_batches(lengths, [request.conversation_id for request in requests], sampling)
+    return decode_batch(policy, ids, keys, sampling)
