@@ -120,6 +120,7 @@ def _messages(
     if kind in _SHOWN_ONLY:
         return ()
     if role == "assistant":
+        entry["finish_details"] = _mapping(message, "metadata").get("finish_details")
         if kind == "thoughts" or (message.get("channel") == "analysis" and recipient in (None, "all")):
             entry |= {"content": "", "reasoning_content": "\n".join(part.get("text", "") for part in parts)}
             parts = [entry["reasoning_content"]] if entry["reasoning_content"].strip() else []
