@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from drift.pairs.disliked import exclusion_reason, logged_pair
+from drift.pairs.disliked import logged_pair
 from drift.records import Conversation, Drop, FeedbackLabel, PreferencePair, PromptItem, Reason, stable_hash
-from drift.turns import is_toxic_complaint, needs_media, prompt_of, request_index
+from drift.turns import exclusion_reason, is_toxic_complaint, needs_media, prompt_of, request_index
 
 Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
