@@ -359,6 +359,26 @@ CHATS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "litellm_standard_logging_payload_real.json", "openinference_phoenix_span_real.json",
+        "otel_genai_logs_legacy_v136_real.jsonl",
+    ],
+)  # fmt: skip
+def test_what_the_vendors_own_sdks_write(read_files, test_data, name):
+    for conversation in read_files(test_data / "formats" / name).conversations:
+        assert conversation.messages[-1].role == "assistant"
+        assert conversation.finish_of(len(conversation.messages) - 1) == "length"
+
+
+@pytest.mark.parametrize(("status", "finish"), [("finished_successfully", "stop"), ("in_progress", "length")])
+def test_the_status_of_a_message_of_chatgpt(read, status, finish):
+    chat = chatgpt((ASK, None), (CUT, None), (COMPLAINT, None))
+    chat["mapping"]["1"]["message"]["status"] = status
+    assert read(chat).only.finish_of(1) == finish
+
+
 @pytest.mark.parametrize("name", CHATS)
 def test_a_reply_inside_a_whole_chat(read, name):
     only = read(CHATS[name]).only
