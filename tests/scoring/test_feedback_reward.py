@@ -26,7 +26,7 @@ from drift.records import (
     write_jsonl,
 )
 from drift.scoring import score_replies
-from drift.scoring.feedback_reward import JudgedTurn, auroc, fit_feedback_reward, judged_turns, quality_of
+from drift.scoring.feedback_reward import JudgedTurn, LearnedTurn, auroc, fit_feedback_reward, judged_turns, quality_of
 from drift.scoring.hindsight import HindsightScorer
 from drift.store import Store
 
@@ -64,6 +64,8 @@ def test_it_learns_what_users_like_and_scores_both_replies(tmp_path, tiny_policy
     assert counts["auroc"] > 0.9
     assert counts["length"] < 0.65
     assert counts == {**counts, **json.loads((tmp_path / "reward/quality.json").read_text())}
+    learned = list(read_jsonl(tmp_path / "reward/turns.jsonl", LearnedTurn))
+    assert (len(learned), learned[0].liked) == (counts["learned"], learned[0].conversation_id.endswith("True"))
     item = PromptItem(
         "p", "c", 1, (ChatMessage("user", "question 7"),), "train", rejected=ChatMessage("assistant", "nah")
     )

@@ -26,7 +26,8 @@ from drift.policy.chat import encode_conversation
 from drift.policy.model import Policy, load_policy
 from drift.policy.padded import autocast
 from drift.progress import report_progress
-from drift.records import ChatMessage, Conversation, Counts, FeedbackLabel, Reason, stable_hash
+from drift.records import ChatMessage, Conversation, Counts, FeedbackLabel, Reason, stable_hash, write_jsonl
+from drift.rundir import layout
 from drift.statistics import Share, draw_units, share_of_draws
 from drift.store import Store
 from drift.turns import exclusion_reason, is_toxic_complaint, needs_media, prompt_of
@@ -41,6 +42,7 @@ MIN_AUROC = 0.6
 """Below it, on held-out turns, the reward is refused."""
 
 QUALITY = "quality.json"
+"""Beside it is `layout.TURNS`: the replies that the reward learned from, by which forgotten ones are found."""
 
 
 class RewardQuality(BaseModel):
@@ -68,17 +70,28 @@ class RewardQuality(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class JudgedTurn:
-    """A reply that its user liked or disliked. `group`: the family of its conversation, or its id if it has none."""
+    """A reply that its user liked or disliked. `group`: the family of its conversation, or its id if it has none.
+    `place`: the conversation's id and the reply's index in it."""
 
     prompt: tuple[ChatMessage, ...]
     reply: ChatMessage
     tools: str | None
     liked: bool
     group: str
+    place: tuple[str, int] = ("", 0)
 
     @property
     def held_out(self) -> bool:
         return int(stable_hash("feedback reward", self.group), 16) % HELD_OUT == 0
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedTurn:
+    """A row of `layout.TURNS`."""
+
+    conversation_id: str
+    reply_index: int
+    liked: bool
 
 
 def fit_feedback_reward(
@@ -91,7 +104,7 @@ def fit_feedback_reward(
     seed: int,
     labels: LabelSettings,
 ) -> Counts:
-    """Write the folder of a sequence classifier with one output, and quality.json in it.
+    """Write the folder of a sequence classifier with one output, quality.json, and the replies that it learned from.
 
     Returns the figures of quality.json, and the number of turns that it learned from and of those left out by reason.
     `start`: the policy whose weights it begins with. `max_length`: of a conversation with its reply, in tokens.
@@ -114,6 +127,7 @@ def fit_feedback_reward(
     _check_useful(quality)
     model.save_pretrained(out)
     policy.tokenizer.save_pretrained(out)
+    write_jsonl(out / layout.TURNS, (LearnedTurn(*turn.place, turn.liked) for turn, _ in learned))
     (out / QUALITY).write_text(quality.model_dump_json(indent=2) + "\n", encoding="utf-8")
     figures = {name: value for name, value in quality.model_dump().items() if value is not None}
     return {"learned": len(learned), "too_long": len(shown) - len(fitting), **left_out, **figures}
@@ -169,7 +183,8 @@ def _turn(
     if isinstance(prompt, Reason):
         return prompt
     reply = conversation.messages[label.reply_index].chat()
-    return JudgedTurn(prompt, reply, conversation.tools, label.label == "SAT", group)
+    place = conversation.conversation_id, label.reply_index
+    return JudgedTurn(prompt, reply, conversation.tools, label.label == "SAT", group, place)
 
 
 def classifier_of(policy: Policy, seed: int) -> PreTrainedModel:
