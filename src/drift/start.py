@@ -145,6 +145,8 @@ def _warm_start(
             layout.PAIRS, find_liked_replies, store=store, split="train", min_p_sat=settings.min_p_sat,
             settings=cfg.labels, thinking=cfg.policy.thinking, **since,
         )  # fmt: skip
+        if not liked.stat().st_size:
+            report_note(f"warm_start.on: {settings.on}: no reply of the training split was liked, so there is no SFT")
         start = _trained(cfg, run.folder(layout.LIKED_START), start, liked, settings.model_copy(update={"loss": "sft"}))
     if settings.on != "liked":
         repairs = run.folder(layout.WARM_START).stage(
