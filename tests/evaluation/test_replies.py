@@ -70,6 +70,14 @@ def written(folder: Path, steps: list[ReplyStatistics]) -> tuple[Path, ...]:
     return paths
 
 
+def test_a_warm_start_is_compared_with_the_base_and_its_own_settings_are_named():
+    cause = what_worsened(replies(95, 50), replies(40, 79), since="base")
+    assert "only 40% of 100 held-out replies end within the token limit, against 95% at the base" in cause
+    assert cause.endswith("Lower warm_start.learning_rate or warm_start.epochs, or raise sampling.max_new_tokens.")
+    longer = what_worsened(replies(95, 50), replies(95, 100), since="base")
+    assert "50 at the base): what the warm start learned from may teach length" in longer
+
+
 def test_too_few_held_out_replies_are_said(tmp_path):
     paths = written(tmp_path, [replies(5, 50, count=5), replies(4, 50, count=4)])
     assert unseen_replies(paths[:1]) == ""
