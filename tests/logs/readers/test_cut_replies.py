@@ -266,13 +266,13 @@ def test_a_cut_reply_of_an_earlier_call_is_unfinished_and_the_others_are_not(rea
     assert [only.finish_of(place) for place in (1, 3)] == ["length", "stop"]
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+@pytest.mark.parametrize("call", [openai, responses, otel], ids=lambda call: call.__name__)
 def test_without_a_reply_that_was_cut_there_is_no_tag(read, call):
     told = read(call([ASK], CUT, "stop"), call([ASK, CUT, COMPLAINT], END, "stop"))
     assert "cut_turns" not in told.only.tags
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+@pytest.mark.parametrize("call", [gateway, bedrock_titan, openllmetry], ids=lambda call: call.__name__)
 def test_a_last_reply_that_was_cut_is_unfinished(read, call):
     only = read(call([ASK, END, COMPLAINT], CUT, "length")).only
     assert [only.finish_of(place) for place in (1, 3)] == ["stop", "length"]
