@@ -100,9 +100,11 @@ def reward(out: Path, conversation: str) -> dict[str, int]:
 
 def test_a_reward_that_learned_from_it_is_marked_with_the_policies_that_it_chose_for(tmp_path, store):
     path = tmp_path / "runs" / "1"
-    run(path, store.path, ("a", "c"))
     with RunDir.open(path, f"store: {store.path}\npolicy: {{model: embedded}}\n", 1) as made:
         made.iteration(2).stage("feedback-reward", reward, "b")
+        for k, conversation in enumerate("ac", 1):
+            made.iteration(k).stage("policy", policy, made.iteration(k).stage("pairs.jsonl", pairs, conversation))
+        made.stage("policy", policy, made.path / "iteration-2" / "pairs.jsonl")
     store.forget(conversation="b")
     marked = ("iteration-2/feedback-reward", "iteration-2/policy", "policy")
     files = ("iteration-2/feedback-reward/turns.jsonl",)
