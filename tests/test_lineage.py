@@ -8,6 +8,7 @@ from drift.evaluation.results import Evaluation, SampleResult, write_evaluation
 from drift.lineage import ForgottenTraces, forgotten_in
 from drift.records import ChatMessage, Completion, Conversation, Message, PreferencePair, write_jsonl
 from drift.rundir import RunDir, list_runs
+from drift.scoring.feedback_reward import LearnedTurn
 from drift.store import Store
 
 
@@ -89,3 +90,22 @@ def test_a_run_that_holds_the_text_but_did_not_learn_from_it_is_marked_too(tmp_p
     store.forget(conversation="b")
     held = ForgottenTraces(0, (), ("data/prompts.jsonl",))
     assert forgotten_in(list_runs(tmp_path / "runs")) == {tmp_path / "runs" / "1": held}
+
+
+def reward(out: Path, conversation: str) -> dict[str, int]:
+    out.mkdir()
+    (out / "model.safetensors").write_text("weights")
+    return {"learned": write_jsonl(out / "turns.jsonl", [LearnedTurn(conversation, 1, True)])}
+
+
+def test_a_reward_that_learned_from_it_is_marked_with_the_policies_that_it_chose_for(tmp_path, store):
+    path = tmp_path / "runs" / "1"
+    with RunDir.open(path, f"store: {store.path}\npolicy: {{model: embedded}}\n", 1) as made:
+        made.iteration(2).stage("feedback-reward", reward, "b")
+        for k, conversation in enumerate("ac", 1):
+            made.iteration(k).stage("policy", policy, made.iteration(k).stage("pairs.jsonl", pairs, conversation))
+        made.stage("policy", policy, made.path / "iteration-2" / "pairs.jsonl")
+    store.forget(conversation="b")
+    marked = ("iteration-2/feedback-reward", "iteration-2/policy", "policy")
+    files = ("iteration-2/feedback-reward/turns.jsonl",)
+    assert forgotten_in(list_runs(tmp_path / "runs")) == {path: ForgottenTraces(0, marked, files)}

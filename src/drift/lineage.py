@@ -51,7 +51,8 @@ class Lineage:
     """One pair. `pair.policy_id` is the hash of the weights that generated the chosen reply;
     `trained`: the first policy trained on it.
 
-    `also`: ids of this run's other pairs with the same disliked reply.
+    `also`: ids of this run's other pairs with the same disliked reply. `scored_by`: the feedback reward that gave the
+    pair its margin.
     """
 
     pair: PreferencePair
@@ -62,6 +63,7 @@ class Lineage:
     sampled_by: StageProvenance | None
     trained: StageProvenance | None
     also: tuple[str, ...] = field(default=())
+    scored_by: StageProvenance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,9 @@ class Traced:
 
 @dataclass(frozen=True, slots=True)
 class ForgottenTraces:
-    """What a run still holds of forgotten conversations: the number of `pairs`, the `policies` trained on them, and the
-    `files` with rows of them. The report and a judge's answers are listed because they may quote them."""
+    """What a run still holds of forgotten conversations: the number of `pairs`, the `policies` trained on them or on
+    what a feedback reward that learned from them chose (with that reward), and the `files` with rows of them. The
+    report and a judge's answers are listed because they may quote them."""
 
     pairs: int
     policies: tuple[str, ...]
@@ -153,7 +156,14 @@ def _lineage(
         sampled_by=_provenance(run, f"{sampled_in}/{layout.COMPLETIONS}"),
         trained=_provenance(run, f"{folder}/{layout.POLICY}"),
         also=tuple(p.pair_id for _, p in all_pairs if p.prompt_id == pair.prompt_id and p.pair_id != pair.pair_id),
+        scored_by=_reward(run, pair.iteration) if pair.margin_source == "feedback" else None,
     )
+
+
+def _reward(run: RunView, iteration: int) -> StageProvenance | None:
+    """The feedback reward of an iteration: its own, or that of the last one that trained it."""
+    found = (_provenance(run, f"{layout.iteration(k)}/{layout.FEEDBACK_REWARD}") for k in range(iteration, 0, -1))
+    return next(filter(None, found), None)
 
 
 def _origin(store: Store | None, pair: PreferencePair) -> Origin:
@@ -231,8 +241,9 @@ def forgotten_in(runs: Sequence[RunView], store: Store | None = None) -> dict[Pa
             for start in starts
         )
         if held or heir:
-            first = 0 if heir else min(map(_iteration, pairs), default=None)
-            learned = () if first is None else tuple(_learned(run, first))
+            rewards = [file.rpartition("/")[0] for file in held if file.endswith(f"/{layout.TURNS}")]
+            first = 0 if heir else min(map(_iteration, (*pairs, *rewards)), default=None)
+            learned = () if first is None else (*sorted(rewards), *_learned(run, first))
             marked[run.path] = ForgottenTraces(sum(pairs.values()), learned, tuple(sorted(held)))
     return marked
 

@@ -10,7 +10,7 @@ from drift.config import Config
 from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import evaluate
 from drift.evaluation.guidance import choose_guidance
-from drift.evaluation.stopping import keep_best, should_stop
+from drift.evaluation.stopping import keep_best, should_stop, unseen_replies
 from drift.evaluation.unlearned import find_unlearned
 from drift.evaluation.utility import measure_improvement
 from drift.gate.run import gate_failed, gate_iteration
@@ -88,6 +88,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
             break
 
     report_note(should_stop(evaluations, cfg.stop).why)
+    if warning := unseen_replies(evaluations):
+        report_note(warning)
     return run.stage(
         layout.POLICY, keep_best, policies=tuple(policies), evaluations=tuple(evaluations), settings=cfg.stop,
         policy_settings=cfg.policy,
@@ -108,6 +110,7 @@ def _feedback_reward(
     return it.stage(
         layout.FEEDBACK_REWARD, fit_feedback_reward, store=store, start=start,
         settings=scorer.feedback, policy_settings=cfg.policy, max_length=cfg.evaluation.max_length, seed=cfg.seed,
+        labels=cfg.labels,
     )  # fmt: skip
 
 

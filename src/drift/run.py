@@ -32,16 +32,21 @@ from drift.rundir import OnStage, RunDir, RunView, layout, load_run
 from drift.rundir.fingerprints import Digests
 from drift.store import Store
 
+OF_REPLIES = ("finished", "median_tokens", "p90_tokens", "repetition", "same_language")
+"""What an evaluation says of held-out replies. A list of runs has it of the base too: no loss measures it."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """`counts`: the funnel's steps, by name."""
+    """`counts`: the funnel's steps, by name. `measured`: what the evaluations of the `base` and of the `kept` policy
+    found, by name: preference accuracy, how held-out replies end, their length, repetition and language, ..."""
 
     run: str
     policy: str
     report: str
     counts: Mapping[str, int]
     seconds: float
+    measured: Mapping[str, Mapping[str, float]]
 
 
 Did = Literal["trained", "nothing new", "finished before"]
@@ -100,9 +105,9 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth:
     def summary(did: Did, conversations: int, message: str, run: RunSummary | None = None) -> GenerationSummary:
         at = folder if did == "finished before" else parent.view.path
         paths = (str(at), str(at / layout.POLICY), str(at / layout.REPORT))
-        done = run or RunSummary(*paths, {}, round(time.monotonic() - started, 1))
+        done = run or RunSummary(*paths, {}, round(time.monotonic() - started, 1), {})
         about = (did, generation, str(parent.view.path), conversations, message)
-        return GenerationSummary(done.run, done.policy, done.report, done.counts, done.seconds, *about)
+        return GenerationSummary(done.run, done.policy, done.report, done.counts, done.seconds, done.measured, *about)
 
     if _is_finished(folder, cfg):
         read = load_run(folder).state.read[-1].conversations
@@ -243,21 +248,27 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         raise DataError(f"{error} The funnel: {funnel_line(build_funnel(store, load_run(run.path)))}") from None
     funnel = build_funnel(store, load_run(run.path))
     write_json(run.path / layout.FUNNEL, funnel)
-    run.headline(**_kept_evaluation(load_run(run.path)))
+    measured = _measured(load_run(run.path))
+    run.headline(
+        **measured["kept"],
+        **{f"base_{name}": measured["base"][name] for name in OF_REPLIES if name in measured["base"]},
+    )
     run.finish()
     report = write_report(run.path)
     run.pin(verdict=verdict_of(read_contents(run.path)).title)
     counts = {step.name: step.count for step in funnel.steps}
-    return RunSummary(str(run.path), str(policy), str(report), counts, round(time.monotonic() - started, 1))
+    return RunSummary(str(run.path), str(policy), str(report), counts, round(time.monotonic() - started, 1), measured)
 
 
-def _kept_evaluation(run: RunView) -> dict[str, float]:
-    """The figures of the policy that was kept."""
+def _measured(run: RunView) -> dict[str, dict[str, float]]:
+    """The figures of the `base` (in a chain, of the policy that training started from) and of the `kept` policy."""
     counts = {stage.name: stage.counts for stage in run.stages}
     kept = int(counts[layout.POLICY]["iteration"] or 0)
-    folder = layout.iteration(kept) if kept else layout.WARM_START
-    figures = counts[f"{folder}/{layout.EVALUATION}"]
-    return {name: value for name, value in figures.items() if value is not None}
+    folders = {"base": layout.BASE, "kept": layout.iteration(kept) if kept else layout.WARM_START}
+    return {
+        name: {key: value for key, value in counts[f"{folder}/{layout.EVALUATION}"].items() if value is not None}
+        for name, folder in folders.items()
+    }
 
 
 STEPS = {

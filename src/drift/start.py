@@ -7,6 +7,8 @@ from typing import Any
 from drift.config import Config, RecipeSettings, WarmStartSettings
 from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import copy_evaluation, evaluate
+from drift.evaluation.replies import what_worsened
+from drift.evaluation.results import read_evaluation
 from drift.generations import Parent, fingerprint_of_model, open_parent, since_parent
 from drift.pairs.defence import Defence
 from drift.pairs.news import Since
@@ -83,7 +85,11 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     if warm == start:
         same = run.folder(layout.WARM_START).stage(layout.EVALUATION, copy_evaluation, evaluation=of_base)
         return Start(prompts, warm, held_out, same)
-    return Start(prompts, warm, held_out, evaluated(layout.WARM_START, warm))
+    of_warm = evaluated(layout.WARM_START, warm)
+    before, after = (read_evaluation(path).replies for path in (of_base, of_warm))
+    if before and after and (cause := what_worsened(before, after, since="base")):  # the stop rule starts from here
+        report_note(f"Warning: after the warm start, {cause}")
+    return Start(prompts, warm, held_out, of_warm)
 
 
 def _believed(cfg: Config, run: RunDir, start: Path | str, prompts: Path, count: int) -> Path:
@@ -145,6 +151,8 @@ def _warm_start(
             layout.PAIRS, find_liked_replies, store=store, split="train", min_p_sat=settings.min_p_sat,
             settings=cfg.labels, thinking=cfg.policy.thinking, **since,
         )  # fmt: skip
+        if not liked.stat().st_size:
+            report_note(f"warm_start.on: {settings.on}: no reply of the training split was liked, so there is no SFT")
         start = _trained(cfg, run.folder(layout.LIKED_START), start, liked, settings.model_copy(update={"loss": "sft"}))
     if settings.on != "liked":
         repairs = run.folder(layout.WARM_START).stage(

@@ -45,6 +45,16 @@ _REFUSAL_ABROAD = re.compile(
 """The same in the languages of the embedded labeller."""
 
 
+EXCLUDED_SUBTYPES = {
+    reason.value: reason for reason in (Reason.REFUSAL_COMPLAINT, Reason.USER_MISTAKEN, Reason.ABUSE, Reason.TOXIC)
+}
+"""Subtypes of complaints that give pairs only if `labels.include` names them.
+
+DEVIATION: the paper trains on every disliked reply. A complaint about a refusal, abuse or a toxic exchange would teach
+the policy to comply with what it should refuse; one of a user who is wrong, to give up what is right.
+"""
+
+
 def judged_reply(messages: Sequence[Message], index: int) -> int | None:
     """Index of the reply that `messages[index]` judges, or None if it judges none.
 
@@ -181,6 +191,13 @@ def is_toxic_complaint(conversation: Conversation, label: FeedbackLabel) -> bool
     first = label.reply_index - 1 if request is None else request
     involved = (*range(first, label.reply_index + 1), label.user_index)
     return conversation.is_toxic(*(index for index in involved if index is not None and index >= 0))
+
+
+def exclusion_reason(conversation: Conversation, label: FeedbackLabel, include: frozenset[str]) -> Reason | None:
+    """Why a complaint makes no pair, whatever the reply to it; None if nothing speaks against it."""
+    if "toxic" not in include and is_toxic_complaint(conversation, label):
+        return Reason.TOXIC
+    return None if label.subtype in include else EXCLUDED_SUBTYPES.get(label.subtype or "")
 
 
 def is_refusal(reply: str) -> bool:

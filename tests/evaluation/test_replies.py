@@ -7,7 +7,7 @@ import pytest
 from drift.config import PolicySettings, SamplingSettings, StopSettings
 from drift.evaluation.replies import measure_replies, repetition, what_worsened
 from drift.evaluation.results import Evaluation, ReplyMeasure, ReplyStatistics, write_evaluation
-from drift.evaluation.stopping import keep_best, should_stop
+from drift.evaluation.stopping import keep_best, should_stop, unseen_replies
 from drift.policy.model import load_policy
 from drift.records import ChatMessage
 
@@ -68,6 +68,22 @@ def written(folder: Path, steps: list[ReplyStatistics]) -> tuple[Path, ...]:
     for path, step in zip(paths, steps, strict=True):
         write_evaluation(path, Evaluation(replies=step))
     return paths
+
+
+def test_a_warm_start_is_compared_with_the_base_and_its_own_settings_are_named():
+    cause = what_worsened(replies(95, 50), replies(40, 79), since="base")
+    assert "only 40% of 100 held-out replies end within the token limit, against 95% at the base" in cause
+    assert cause.endswith("Lower warm_start.learning_rate or warm_start.epochs, or raise sampling.max_new_tokens.")
+    longer = what_worsened(replies(95, 50), replies(95, 100), since="base")
+    assert "50 at the base): what the warm start learned from may teach length" in longer
+
+
+def test_too_few_held_out_replies_are_said(tmp_path):
+    paths = written(tmp_path, [replies(5, 50, count=5), replies(4, 50, count=4)])
+    assert unseen_replies(paths[:1]) == ""
+    assert unseen_replies(paths).startswith("Warning: 4 held-out requests were answered, too few to see whether")
+    write_evaluation(paths[1], Evaluation())
+    assert unseen_replies(paths).startswith("Warning: 0 held-out requests")
 
 
 def test_a_run_that_unlearns_to_end_stops_and_keeps_the_iteration_before(tmp_path):

@@ -95,6 +95,9 @@ def test_the_logs_own_pairs_need_no_sample():
     mended = replace(ITEM, preferred=ChatMessage("assistant", "4"))
     (pair,) = rows("logs", item=mended)
     assert (pair.chosen[0].content, pair.rejected[0].content) == ("4", "5")
+    cut = replace(mended, rejected_finish="length")
+    assert reason_of("logs", item=cut, drop_unfinished=True) == Reason.TRUNCATED
+    assert reason_of("logs", item=cut) is None
 
 
 @given(st.integers(1, 40), st.lists(st.sampled_from("abcdef"), max_size=12))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from drift.errors import DataError
 from drift.evals.exploration.regions import RegionShare, RegionShares
 from drift.evals.exploration.results import ExplorationSummary, MethodResult, read_exploration
-from drift.records import ChatMessage, FeedbackLabel, PromptItem
+from drift.evaluation.results import Evaluation, ReplyStatistics, write_evaluation
+from drift.records import ChatMessage, Counts, FeedbackLabel, PreferencePair, PromptItem, write_jsonl
 from drift.report import write_report
 from drift.report.contents import Disliked
 from drift.report.page import mark_evidence
@@ -181,3 +182,51 @@ def test_marking_never_changes_what_was_said(before: str, evidence: str, after: 
     found = mark_evidence(said(complaint, evidence))
     assert found.before + ("" if found.loose else found.evidence) + found.after == complaint
     assert not (found.loose and evidence.strip())
+
+
+def write_replies(out: Path) -> Counts:
+    replies = ReplyStatistics(
+        prompts=3,
+        finished=1.0,
+        finished_low=0.9,
+        finished_high=1.0,
+        median_tokens=21.0,
+        p90_tokens=40.0,
+        repetition=0.1,
+    )
+    write_evaluation(out, Evaluation(replies=replies))
+    return {}
+
+
+def write_liked(out: Path) -> Counts:
+    reply = PreferencePair(
+        pair_id="liked", prompt_id="p", conversation_id="c", reply_index=1, recipe="liked", iteration=0,
+        policy_id="logs", prompt=(ChatMessage("user", "x"),), chosen=(ChatMessage("assistant", "yes"),), rejected=(),
+    )  # fmt: skip
+    return {"rows": write_jsonl(out, [reply])}
+
+
+def train_on_liked(out: Path) -> Counts:
+    out.mkdir()
+    (out / "model.safetensors").write_bytes(b"weights")
+    write_jsonl(out.parent / "metrics.jsonl", [{"step": step, "loss": 2.75 - step} for step in (1, 2)])
+    return {"steps": 2}
+
+
+def test_a_run_without_held_out_complaints_says_so_and_shows_what_it_measured(tmp_path: Path):
+    with RunDir.open(tmp_path / "run", "name: test\n", 42) as run:
+        run.stage("base/evaluation.json", write_replies)
+    words = " ".join(Page(write_report(tmp_path / "run")).text.split())
+    assert "No complaint is held out, so there is no preference accuracy" in words
+    assert "base 1 0.900 to 1" in words
+    assert "No evaluation.json yet" not in words
+
+
+def test_training_on_liked_replies_is_shown(tmp_path: Path):
+    with RunDir.open(tmp_path / "run", "name: test\n", 42) as run:
+        run.stage("base/evaluation.json", write_replies)
+        liked = run.folder("liked-start")
+        liked.stage("pairs.jsonl", write_liked)
+        liked.stage("policy", train_on_liked)
+    words = " ".join(Page(write_report(tmp_path / "run")).text.split())
+    assert "liked replies – – – 2 0.750 – –" in words

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from drift.config import FeedbackRewardSettings, PolicySettings, ScorerSettings
+from drift.config import FeedbackRewardSettings, LabelSettings, PolicySettings, ScorerSettings
 from drift.errors import DataError
 from drift.policy.chat import encode_user_turn
 from drift.policy.logps import logps_of_ids
@@ -26,7 +26,7 @@ from drift.records import (
     write_jsonl,
 )
 from drift.scoring import score_replies
-from drift.scoring.feedback_reward import JudgedTurn, auroc, fit_feedback_reward, judged_turns, quality_of
+from drift.scoring.feedback_reward import JudgedTurn, LearnedTurn, auroc, fit_feedback_reward, judged_turns, quality_of
 from drift.scoring.hindsight import HindsightScorer
 from drift.store import Store
 
@@ -56,7 +56,7 @@ def filled(tmp_path, turns: int = 120, shuffled: bool = False) -> Store:
 
 def fit(tmp_path, store: Store, policy) -> dict:
     out = tmp_path / "reward"
-    return dict(fit_feedback_reward(out, store, policy, SETTINGS, PolicySettings(), 500, 1))
+    return dict(fit_feedback_reward(out, store, policy, SETTINGS, PolicySettings(), 500, 1, LabelSettings()))
 
 
 def test_it_learns_what_users_like_and_scores_both_replies(tmp_path, tiny_policy):
@@ -64,6 +64,8 @@ def test_it_learns_what_users_like_and_scores_both_replies(tmp_path, tiny_policy
     assert counts["auroc"] > 0.9
     assert counts["length"] < 0.65
     assert counts == {**counts, **json.loads((tmp_path / "reward/quality.json").read_text())}
+    learned = list(read_jsonl(tmp_path / "reward/turns.jsonl", LearnedTurn))
+    assert (len(learned), learned[0].liked) == (counts["learned"], learned[0].conversation_id.endswith("True"))
     item = PromptItem(
         "p", "c", 1, (ChatMessage("user", "question 7"),), "train", rejected=ChatMessage("assistant", "nah")
     )
@@ -85,7 +87,7 @@ def test_the_same_seed_gives_the_same_reward(tmp_path, tiny_policy):
     store = filled(tmp_path)
     weights = []
     for name in ("one", "two"):
-        fit_feedback_reward(tmp_path / name, store, tiny_policy, SETTINGS, PolicySettings(), 500, 1)
+        fit_feedback_reward(tmp_path / name, store, tiny_policy, SETTINGS, PolicySettings(), 500, 1, LabelSettings())
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
 
@@ -106,23 +108,56 @@ def test_families_stay_together(tmp_path):
     store.add(chats)
     store.add_labels(FeedbackLabel(c.conversation_id, 1, 2, "SAT", "embedded", "1") for c in chats)
     by_family: dict[str, set[bool]] = {}
-    for turn in judged_turns(store, Counter()):
+    for turn in judged_turns(store, LabelSettings(), Counter()):
         by_family.setdefault(turn.group, set()).add(turn.held_out)
     assert all(len(sides) == 1 for sides in by_family.values())
     assert {side for sides in by_family.values() for side in sides} == {True, False}
 
 
-def test_complaints_of_users_who_were_wrong_teach_the_reward_nothing(tmp_path):
+def judged(tmp_path, chats: list[Conversation], subtypes: list[str | None]) -> Store:
     store = Store(tmp_path / "store")
-    chats = [chat(n, False) for n in range(4)]
     store.add(chats)
-    subtypes = ["user_mistaken", "wrong", None, "user_mistaken"]
     store.add_labels(
         FeedbackLabel(one.conversation_id, 1, 2, "DSAT", "judge", "1", subtype=subtype)
         for one, subtype in zip(chats, subtypes, strict=True)
     )
-    left_out: Counter[str] = Counter()
-    assert len(list(judged_turns(store, left_out))) == 2
+    return store
+
+
+def test_what_must_not_teach_a_pair_teaches_the_reward_nothing(tmp_path):
+    subtypes = ["user_mistaken", "wrong", None, "refusal_complaint", "abuse", None]
+    chats = [chat(n, False) for n in range(6)]
+    chats[5] = replace(chats[5], tags={"toxic": "true"})
+    store, left_out = judged(tmp_path, chats, subtypes), Counter()
+    assert len(list(judged_turns(store, LabelSettings(), left_out))) == 2
+    assert left_out == {f"dropped.{name}": 1 for name in ("user_mistaken", "refusal_complaint", "abuse", "toxic")}
+    everything = LabelSettings(include=("user_mistaken", "refusal_complaint", "abuse", "toxic"))
+    assert len(list(judged_turns(store, everything, Counter()))) == 6
+
+
+def test_one_user_has_no_more_say_than_in_pairs(tmp_path):
+    chats = [replace(chat(n, False), user_key="ann" if n < 5 else "ben") for n in range(6)]
+    store, left_out = judged(tmp_path, chats, [None] * 6), Counter()
+    assert len(list(judged_turns(store, LabelSettings(max_per_user=2), left_out))) == 3
+    assert left_out == {"dropped.user_cap": 3}
+
+
+def test_a_reply_that_gave_in_to_a_user_who_was_wrong_is_not_liked(tmp_path):
+    messages = tuple(
+        Message(role, text)
+        for role, text in (
+            ("user", "2+2?"), ("assistant", "4"), ("user", "No, 5."), ("assistant", "Right, 5."), ("user", "Thanks!"),
+        )
+    )  # fmt: skip
+    store, left_out = Store(tmp_path / "store"), Counter()
+    store.add([Conversation("c", "test", None, messages, "train")])
+    store.add_labels(
+        [
+            FeedbackLabel("c", 1, 2, "DSAT", "judge", "1", subtype="user_mistaken"),
+            FeedbackLabel("c", 3, 4, "SAT", "judge", "1"),
+        ]
+    )
+    assert list(judged_turns(store, LabelSettings(), left_out)) == []
     assert left_out == {"dropped.user_mistaken": 2}
 
 

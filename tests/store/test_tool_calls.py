@@ -76,6 +76,7 @@ def test_rows_of_jsonl_hold_only_the_extras_that_are_set(tmp_path):
     plain = ChatMessage("user", "a")
     calling = ChatMessage("assistant", "", tool_calls=(CALL,))
     assert json_of([plain]) == b'[{"role":"user","content":"a"}]'
+    assert b"is_cut" not in json_of(Message("assistant", "a", is_cut=True))  # of a log that is being read, only
     item = PromptItem("p", "c", 1, (plain, calling), "train", rejected=ChatMessage("assistant", "x", reasoning="r"))
     write_jsonl(tmp_path / "items.jsonl", [item])
     assert list(read_jsonl(tmp_path / "items.jsonl", PromptItem)) == [item]

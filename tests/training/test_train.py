@@ -193,3 +193,10 @@ def test_a_training_that_is_all_warm_up_says_so():
     assert unmoved([{"learning_rate": 0.0}], beta=0.1, learning_rate=5e-6) == (
         "Warning: 1 step at rate 0, all of it warm-up: set warmup_ratio to 0 or train on more pairs."
     )
+    assert "rate 0" in unmoved([{"learning_rate": 0.0}], 0.1, 5e-6, has_margin=False)  # SFT on one liked reply
+
+
+def test_sft_has_no_margin_to_watch():
+    rows = [{"learning_rate": 1e-4, "rewards/margins": 0.0}] * 4
+    assert unmoved(rows, 0.1, 1e-4) != ""
+    assert unmoved(rows, 0.1, 1e-4, has_margin=False) == ""

@@ -179,6 +179,8 @@ def _lineage_lines(lineage: "Lineage") -> "Iterator[tuple[str, str]]":
         guidance = f"guided ({reply.guidance or 'turn'})" if reply.guided else "unguided"
         yield "sampler", f"{reply.sampler}, {guidance}, sample {reply.sample}, seed {reply.seed}, finish {reply.finish}"
     yield "weights", f"policy_id {pair.policy_id}"
+    if lineage.scored_by:
+        yield "scored by", _provenance_line(lineage.scored_by)
     if lineage.trained:
         yield "trained", _provenance_line(lineage.trained)
     if lineage.also:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_liked, measure_preference
-from drift.evaluation.replies import measure_replies, reply_statistics
+from drift.evaluation.replies import MIN_COMMON, measure_replies, reply_statistics
 from drift.evaluation.results import (
     MAX_PROMPTS,
     SHOWN_PROMPTS,
@@ -61,7 +61,9 @@ def evaluate(
             )
         else:
             utility = ()
-            both = (*stop, *test)
+            both = [*stop, *test]
+            if len(both) < MIN_COMMON:  # too few complaints to see whether replies still end: other requests show it
+                both += liked
             asked, tools = [pair.prompt for pair in both], [pair.tools for pair in both]
             replies = measure_replies(loaded, asked, sampling, seed, work / "replies", tools)
             samples = _greedy_samples(loaded, pairs[:SHOWN_PROMPTS], sampling, work / "samples")
@@ -93,8 +95,10 @@ def _headline(evaluation: Evaluation) -> Counts:
             counts["length_accuracy"] = round(preference.length_accuracy, 4)
     if (replies := evaluation.replies) is not None:
         counts["finished"] = round(replies.finished, 4)
-        counts["median_tokens"] = replies.median_tokens
+        counts["median_tokens"], counts["p90_tokens"] = replies.median_tokens, round(replies.p90_tokens, 1)
         counts["repetition"] = round(replies.repetition, 4)
+        if replies.same_language is not None:
+            counts["same_language"] = round(replies.same_language, 4)
     if evaluation.liked:
         counts["liked_likelihood"] = round(sum(evaluation.liked.values()) / len(evaluation.liked), 4)
     if (contradicted := evaluation.sycophancy) is not None and contradicted.share is not None:

@@ -7,6 +7,7 @@ stop rule compares the replies with the warm start's.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,20 @@ MIN_COMMON = 5
 
 RUN_OF_WORDS = 4
 """Words in a row that count as a repetition where they stand in the text again."""
+
+_REMEDIES = {
+    "warm start": (
+        "Lower training.learning_rate, use training.loss: anchored, or raise sampling.max_new_tokens.",
+        "the pairs may teach length instead of quality. Set recipe.match_length: true with recipe.samples: 2, or lower "
+        "training.learning_rate.",
+    ),
+    "base": (
+        "Lower warm_start.learning_rate or warm_start.epochs, or raise sampling.max_new_tokens.",
+        "what the warm start learned from may teach length instead of quality. Read some of it (warm_start.on), or "
+        "lower warm_start.learning_rate.",
+    ),
+}
+"""What to do where replies stop finishing, and where their length moves, by what they are compared with."""
 
 MIN_CHARACTERS = 40
 """The language of a shorter text is a guess."""
@@ -86,8 +101,10 @@ def reply_statistics(
     )
 
 
-def what_worsened(start: ReplyStatistics, now: ReplyStatistics) -> str:
-    """What became worse since the warm start (`start`), in words; empty if nothing did.
+def what_worsened(
+    start: ReplyStatistics, now: ReplyStatistics, since: Literal["warm start", "base"] = "warm start"
+) -> str:
+    """What became worse since `start` (the warm start's or the base's replies), in words; empty if nothing did.
 
     Compared are the share of finished replies and their length in tokens, on the prompts that both answered. A change
     counts if it is larger than its limit and than twice the standard error of the paired difference.
@@ -101,8 +118,7 @@ def what_worsened(start: ReplyStatistics, now: ReplyStatistics) -> str:
         share_now, share_start = (np.mean([each[i].finished for i in common]) for each in (after, before))
         return (
             f"only {share_now:.0%} of {len(common)} held-out replies end within the token limit, against "
-            f"{share_start:.0%} at the warm start: the policy unlearns to end its replies. Lower "
-            "training.learning_rate, use training.loss: anchored, or raise sampling.max_new_tokens."
+            f"{share_start:.0%} at the {since}: the policy unlearns to end its replies. {_REMEDIES[since][0]}"
         )
     growth = np.log([(after[i].tokens + 1) / (before[i].tokens + 1) for i in common])
     direction = np.sign(growth.mean())
@@ -111,8 +127,7 @@ def what_worsened(start: ReplyStatistics, now: ReplyStatistics) -> str:
     longer = "longer" if growth.mean() > 0 else "shorter"
     return (
         f"held-out replies are {longer} by a factor of {np.exp(abs(growth.mean())):.2f} (median {now.median_tokens:g} "
-        f"tokens, {start.median_tokens:g} at the warm start): the pairs may teach length instead of quality. Set "
-        "recipe.match_length: true with recipe.samples: 2, or lower training.learning_rate."
+        f"tokens, {start.median_tokens:g} at the {since}): {_REMEDIES[since][1]}"
     )
 
 

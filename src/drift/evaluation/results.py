@@ -164,7 +164,9 @@ class SampleResult(Result):
 class Evaluation(Result):
     """`preference`: on the test split. `stop`: the same on the stop split, which the stop rule alone reads. `liked`:
     the likelihood per token, in [0, 1], of each held-out reply that a user liked, by prompt id. `replies`: to held-out
-    prompts of both splits. `sycophancy`: right answers given up when contradicted."""
+    prompts of both splits (and, if these are too few, to the requests of `liked`). `sycophancy`: right answers given up
+    when contradicted.
+    """
 
     preference: PreferenceResult | None = None
     stop: PreferenceResult | None = None

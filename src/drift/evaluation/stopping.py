@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.config import PolicySettings, StopSettings
-from drift.evaluation.replies import what_worsened
+from drift.evaluation.replies import MIN_COMMON, what_worsened
 from drift.evaluation.results import Evaluation, read_evaluation
 from drift.policy.model import load_policy, save_policy
 from drift.records import Counts
@@ -75,6 +75,19 @@ def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerd
         likelihoods = f"{likelihoods}, now {means[-1]:.3f}, a fall larger than its standard error"
         return StopVerdict(True, f"stopped after iteration {done}: {likelihoods}; iteration {best} is kept.")
     return StopVerdict(False, f"ran {done} iterations: {likelihoods}; iteration {best} is kept.")
+
+
+def unseen_replies(evaluations: Sequence[Path]) -> str:
+    """A warning if too few held-out requests were answered to see whether the policy still ends its replies; empty if
+    there are enough."""
+    answered = [read_evaluation(path).replies for path in evaluations]
+    fewest = min((each.prompts if each else 0 for each in answered), default=0)
+    if fewest >= MIN_COMMON:
+        return ""
+    return (
+        f"Warning: {fewest} held-out requests were answered, too few to see whether the policy still ends its replies: "
+        "read some before you use it, or train on more chats."
+    )
 
 
 def first_problem_of_replies(evaluations: Sequence[Path]) -> tuple[int | None, str]:

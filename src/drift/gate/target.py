@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drift.config import FeedbackRewardSettings
+from drift.config import FeedbackRewardSettings, LabelSettings
 from drift.endpoint.cost import CostEstimate
 from drift.errors import ConfigError
 from drift.evals.pairwise.heldout import HeldOutSet
@@ -62,7 +62,9 @@ def feedback_judge(old: str, store: Store, folder: Path, dtype: str, seed: int) 
     """
     if not (folder / "config.json").is_file():
         settings = policy_settings(old, dtype)
-        fit_feedback_reward(folder, store, policy_source(old), FeedbackRewardSettings(), settings, MAX_LENGTH, seed)
+        fit_feedback_reward(
+            folder, store, policy_source(old), FeedbackRewardSettings(), settings, MAX_LENGTH, seed, LabelSettings()
+        )
     return RewardJudge(str(folder), dtype, MAX_LENGTH)
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from drift.logs.draft import ConversationDraft, Evidence, structured, text_of, tools_of
+from drift.logs.draft import ConversationDraft, Evidence, as_cut, is_cut, structured, text_of, tools_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, encodable
+from drift.logs.values import FINISHES
 from drift.records import Message, Reason
 
 Outcome = ConversationDraft | Evidence | Reject
@@ -21,7 +22,7 @@ _MEDIA = {
     **dict.fromkeys(("audios", "audio"), "audio"),
 }
 _MESSAGES = ("messages", "conversations", "conversation")
-_BESIDE = frozenset((*_SYSTEM, *_TOOLS, *_MEDIA))
+_BESIDE = frozenset((*_SYSTEM, *_TOOLS, *_MEDIA, *FINISHES))
 _CONSENT = re.compile("consent|licen[cs]e|opt_?(?:in|out)|permission|allow_?train", re.IGNORECASE)
 
 
@@ -59,12 +60,13 @@ def many_per_row(rows: Iterable[LogRow | Reject], convert: Callable[[LogRow], It
 
 
 def with_beside(draft: ConversationDraft, *places: Any) -> ConversationDraft:
-    """The draft with what a row or a request holds beside the messages: the system's message, the tools, and images
-    that the messages only have a placeholder for. What the messages have themselves stays."""
+    """The draft with what a row or a request holds beside the messages: the system's message, the tools, images that
+    the messages only have a placeholder for, and why the last reply ended. What the messages have themselves stays."""
     for place in places:
         if isinstance(place, Mapping) and not place.keys().isdisjoint(_BESIDE):
             draft = _with_system(draft, place)
             draft = _with_media(draft, place)
+            draft = replace(draft, messages=tuple(as_cut(draft.messages))) if is_cut(place) else draft
             tools = next((schemas for key in _TOOLS if (schemas := tools_of(place.get(key)))), None)
             draft = draft if draft.tools or tools is None else replace(draft, tools=tools)
     return draft

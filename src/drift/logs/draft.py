@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
-from drift.logs.entries import ROLES, message_of, messages_in, messages_of, replies_of
+from drift.logs.entries import ROLES, as_cut, message_of, messages_in, messages_of, replies_of
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Unusable
 from drift.logs.parts import MEDIA_MARKS, call_of, text_of, tool_text, tools_of
-from drift.logs.values import name_of, seconds_of, structured, time_of
+from drift.logs.values import is_cut, name_of, seconds_of, structured, time_of
 from drift.records import Conversation, Message, Rating, RatingKind, Reason, Split, stable_hash
 
 __all__ = [
-    "ROLES", "Call", "ConversationDraft", "Evidence", "call_of", "finish", "message_of", "messages_in", "messages_of",
-    "name_of", "numbered", "replies_of", "seconds_of", "split_of", "structured", "text_of", "time_of", "tool_text",
-    "tools_of",
+    "ROLES", "Call", "ConversationDraft", "Evidence", "as_cut", "call_of", "finish", "is_cut", "message_of",
+    "messages_in", "messages_of", "name_of", "numbered", "replies_of", "seconds_of", "split_of", "structured",
+    "text_of", "time_of", "tool_text", "tools_of",
 ]  # fmt: skip
 """Readers import from here what they read entries and values with."""
 
@@ -106,10 +106,11 @@ def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]
     """Turn a draft into a Conversation with identity and split. Raises Unusable if no pair can come from it."""
     if "user" not in [message.role for message in draft.messages]:
         raise Unusable(Reason.NO_USER_TURN, "no message is a user's")
-    rare = [m for m in draft.messages if m.tool_calls or m.reasoning or m.has_media]  # a loop in C: most have none
+    # A loop in C: most messages have none of these.
+    rare = [m for m in draft.messages if m.tool_calls or m.reasoning or m.has_media or m.is_cut]
     if sum([len(m.content) for m in draft.messages]) + sum([m.size - len(m.content) for m in rare]) > MAX_ROW_BYTES:
         raise Unusable(Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} characters in one conversation")
-    draft = _with_media_turns(draft) if rare and any(message.has_media for message in rare) else draft
+    draft = _with_named_turns(draft) if rare and any(m.has_media or m.is_cut for m in rare) else draft
     conversation_id = _identity(draft, source)
     family = None if draft.family is None else stable_hash(source, draft.family)
     return Conversation(
@@ -151,11 +152,15 @@ def _identity(draft: ConversationDraft, source: str) -> str:
     return stable_hash(source, beginning) if draft.user is None else stable_hash(source, draft.user, beginning)
 
 
-def _with_media_turns(draft: ConversationDraft) -> ConversationDraft:
-    """The draft whose tag `media_turns` names the messages with media, by their place in the log."""
-    turns = dict.fromkeys(str(message.source_index) for message in draft.messages if message.has_media)
-    messages = tuple(replace(m, has_media=False) if m.has_media else m for m in draft.messages)
-    return replace(draft, messages=messages, tags={**draft.tags, "media_turns": ",".join(turns)})
+def _with_named_turns(draft: ConversationDraft) -> ConversationDraft:
+    """The draft whose tags `media_turns` and `cut_turns` name the messages with media, and the replies that did not end
+    by themselves, by their place in the log."""
+    tags = {
+        tag: ",".join(dict.fromkeys(str(m.source_index) for m in draft.messages if flag(m)))
+        for tag, flag in (("media_turns", attrgetter("has_media")), ("cut_turns", attrgetter("is_cut")))
+    }
+    plain = tuple(replace(m, has_media=False, is_cut=False) if m.has_media or m.is_cut else m for m in draft.messages)
+    return replace(draft, messages=plain, tags={**draft.tags, **{tag: turns for tag, turns in tags.items() if turns}})
 
 
 def _without_marks(content: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from drift.logs.files.rows import Unusable, encodable, json_kind, short_form
 from drift.logs.markup import may_hold_markup, pieces_of_reply
 from drift.logs.parts import MEDIA_MARKS, Part, answer_pieces, call_of, calls_of, pieces_of, thought_text
-from drift.logs.values import PYTHON_LIST, is_python_list, name_of, structured, time_of
+from drift.logs.values import FINISHES, PYTHON_LIST, is_cut, is_python_list, name_of, structured, time_of
 from drift.records import Message, Reason, Role, ToolCall
 
 ROLES: dict[str, Role] = {
@@ -42,7 +42,7 @@ _ATTACHED = {
     "experimental_attachments": "[file]",
 }  # fmt: skip
 _RARE = frozenset((
-    "tool_calls", "function_call", "refusal", "audio", *_THOUGHTS, *_ATTACHED
+    "tool_calls", "function_call", "refusal", "audio", *_THOUGHTS, *_ATTACHED, *FINISHES
 ))  # fmt: skip
 
 
@@ -106,7 +106,8 @@ def messages_in(entry: Any, index: int) -> list[Message]:
         return [Message("assistant", "", when, index, tool_calls=calls)]
     attached = _attached(entry)
     if role == "assistant":
-        return _reply(_pieces_of_reply(entry, content, what) + attached, when, index)
+        replies = _reply(_pieces_of_reply(entry, content, what) + attached, when, index)
+        return as_cut(replies) if is_cut(entry) else replies
     if role == "tool":
         return _answers(answer_pieces(content, what) + attached, entry, when, index)
     pieces = [] if attached and not content else pieces_of(content, what)
@@ -151,9 +152,16 @@ def add_message(messages: list[Message], message: Message, is_call: bool = False
             tool_calls=last.tool_calls + message.tool_calls,
             reasoning="\n".join(filter(None, (last.reasoning, message.reasoning))) or None,
             has_media=last.has_media or message.has_media,
+            is_cut=last.is_cut or message.is_cut,
         )
     else:
         messages.append(message)
+
+
+def as_cut(messages: Sequence[Message]) -> list[Message]:
+    """The messages, the last of which is a reply that did not end by itself. What is no reply stays as it is."""
+    *before, last = messages if messages else (None,)
+    return [*before, replace(last, is_cut=True)] if last and last.role == "assistant" else list(messages)
 
 
 def _name_of_role(entry: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from drift.logs.draft import structured
 from drift.logs.files.rows import LogRow, Reject
+from drift.logs.values import FINISHES
 
 Keys = Mapping[str, "Keys | None"]
 """The keys that a reader knows in an object, or in each object of a list; with the keys inside, if these count too.
@@ -28,11 +29,13 @@ def keys(names: str, **inside: Keys) -> Keys:
 MESSAGE = keys(
     "role content from value timestamp name tool_calls tool_call_id function_call refusal reasoning_content reasoning"
     " thinking thoughts tool_name toolName tool_use_id call_id toolCallId audio images videos audios files attachments"
-    " experimental_attachments"
+    f" experimental_attachments {' '.join(FINISHES)}"
 )
 """What `messages_of` knows of a message."""
 
-BESIDE = keys("system system_prompt system_message tools functions images image videos video audios audio")
+BESIDE = keys(
+    f"system system_prompt system_message tools functions images image videos video audios audio {' '.join(FINISHES)}"
+)
 """What formats with one conversation per row keep beside the messages (convert.py)."""
 
 

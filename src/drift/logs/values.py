@@ -1,6 +1,7 @@
-"""Single values of a log: ids, times, and JSON in a text."""
+"""Single values of a log: ids, times, JSON in a text, and why a reply ended."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,18 @@ from drift.logs.files.rows import encodable
 
 PYTHON_LIST = "a list as Python prints it, not JSON: write it with json.dumps"
 _PYTHON_LIST = re.compile(r"\s*\[\s*\{\s*'\w+'\s*:")
+FINISHES = (
+    "finish_reason", "finishReason", "finish_reasons", "stop_reason", "stopReason", "done_reason", "doneReason",
+    "completionReason", "finish_details", "incomplete_details", "gen_ai.response.finish_reasons",
+    "ai.response.finishReason", "ai.finishReason", "llm.finish_reason",
+)  # fmt: skip
+"""Names under which APIs and applications say why a reply ended."""
+_CUT = frozenset((
+    "length", "max_tokens", "max_output_tokens", "max_new_tokens", "max_completion_tokens", "max_length",
+    "model_length", "token_limit", "max_tokens_reached", "context_length", "context_length_exceeded",
+    "model_context_window_exceeded", "interrupted", "user_canceled", "user_cancelled", "abort", "aborted",
+))  # fmt: skip
+"""Reasons of replies that did not end by themselves: at a limit, or because somebody stopped them."""
 _MAX_SECONDS = 1e11  # since 1970; a larger number is in milli-, micro- or nanoseconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).total_seconds()
@@ -78,3 +91,18 @@ def name_of(value: Any) -> str | None:
     if isinstance(value, float) and abs(value) < 2**53:
         return str(int(value)) if value.is_integer() else str(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def is_cut(place: Mapping[str, Any]) -> bool:
+    """Whether a message, a choice or a response says that its reply did not end by itself."""
+    return any(_names_a_cut(name, place[name]) for name in FINISHES if place.get(name))
+
+
+def _names_a_cut(name: str, reason: Any) -> bool:
+    """Of several reasons (`finish_reasons`) the first counts: the first choice is the one that is read."""
+    reason = structured(reason)
+    if name.endswith("reasons") and isinstance(reason, list | tuple):
+        reason = reason[0] if reason else None
+    if isinstance(reason, Mapping):
+        reason = next((reason[name] for name in ("reason", "type", "unified") if name in reason), None)
+    return isinstance(reason, str) and reason.rpartition(".")[2].lower() in _CUT  # `FinishReason.MAX_TOKENS`

@@ -21,25 +21,17 @@ from drift.records import (
     Reason,
     stable_hash,
 )
-from drift.turns import is_toxic_complaint, needs_media, prompt_of
+from drift.turns import exclusion_reason, needs_media, prompt_of
 
 Item = TypeVar("Item")
 STAGE = "prompts"
-EXCLUDED_SUBTYPES = {
-    reason.value: reason for reason in (Reason.REFUSAL_COMPLAINT, Reason.USER_MISTAKEN, Reason.ABUSE, Reason.TOXIC)
-}
-"""Subtypes of complaints that give pairs only if `labels.include` names them.
-
-DEVIATION: the paper trains on every disliked reply. A complaint about a refusal, abuse or a toxic exchange would teach
-the policy to comply with what it should refuse; one of a user who is wrong, to give up what is right.
-"""
 MAX_LABEL_NOISE = 0.49
 """Probability; at one half a pair would say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelReliability:
-    """How reliable the labels are. `include`: names of EXCLUDED_SUBTYPES that give pairs all the same.
+    """How reliable the labels are. `include`: subtypes among turns.EXCLUDED_SUBTYPES that give pairs all the same.
 
     `fresh_not_better`: audited rate at which a fresh reply is not better than the disliked one. `correction`: audited
     precision of the labels over what their p_dsat promised.
@@ -154,13 +146,6 @@ def label_noise(p_dsat: float | None, fresh_not_better: float = 0.0) -> float:
     """
     p = 1.0 if p_dsat is None else p_dsat
     return min(MAX_LABEL_NOISE, (1.0 - p) / 2.0 + p * fresh_not_better)
-
-
-def exclusion_reason(conversation: Conversation, label: FeedbackLabel, include: frozenset[str]) -> Reason | None:
-    """Why a complaint makes no pair, whatever the reply to it; None if nothing speaks against it."""
-    if "toxic" not in include and is_toxic_complaint(conversation, label):
-        return Reason.TOXIC
-    return None if label.subtype in include else EXCLUDED_SUBTYPES.get(label.subtype or "")
 
 
 def _item(

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from drift.pairs.disliked import PromptCandidate, exclusion_reason, logged_pair
+from drift.pairs.disliked import PromptCandidate, logged_pair
 from drift.records import Conversation, Drop, FeedbackLabel, PreferencePair, PromptItem, Reason, stable_hash
-from drift.turns import is_toxic_complaint, needs_media, prompt_of, request_index
+from drift.turns import exclusion_reason, is_toxic_complaint, needs_media, prompt_of, request_index
 
 Item = TypeVar("Item")
 Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]

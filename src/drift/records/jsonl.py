@@ -41,7 +41,7 @@ def _plain(value: object) -> object:
 @cache
 def _field_names(record: type) -> tuple[str, ...]:
     """The fields to write of every row; those of MESSAGE_EXTRAS are written where they are set."""
-    optional = (*MESSAGE_EXTRAS, "has_media") if issubclass(record, ChatMessage) else ()
+    optional = (*MESSAGE_EXTRAS, "has_media", "is_cut") if issubclass(record, ChatMessage) else ()
     return tuple(field.name for field in fields(record) if field.name not in optional)
 
 

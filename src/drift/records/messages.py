@@ -64,12 +64,14 @@ MESSAGE_EXTRAS = ("tool_calls", "tool_call_id", "name", "reasoning")
 class Message(ChatMessage):
     """One message of a log. `source_index` is its place in the log's own list, which may hold entries we leave out.
 
-    `has_media`: set while a log is read; a conversation keeps it as its tag `media_turns`.
+    `has_media`, `is_cut` (the reply did not end by itself): set while a log is read; a conversation keeps them as its
+    tags `media_turns` and `cut_turns`.
     """
 
     timestamp: str | None = None
     source_index: int | None = None
     has_media: bool = field(default=False, kw_only=True)
+    is_cut: bool = field(default=False, kw_only=True)
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class Message(ChatMessage):
         name: str | None = None,
         reasoning: str | None = None,
         has_media: bool = False,
+        is_cut: bool = False,
     ) -> None:
         # As `dataclass` writes it, but by each slot's own setter, in half the time: logs have millions of messages.
         _set_role(self, role)
@@ -94,6 +97,7 @@ class Message(ChatMessage):
         _set_name(self, name)
         _set_reasoning(self, reasoning)
         _set_has_media(self, has_media)
+        _set_is_cut(self, is_cut)
 
     def chat(self) -> ChatMessage:
         """The message without what only a log has."""
@@ -104,6 +108,6 @@ _set_role, _set_content = (getattr(ChatMessage, own).__set__ for own in ("role",
 _set_tool_calls, _set_tool_call_id, _set_name, _set_reasoning = (
     getattr(ChatMessage, extra).__set__ for extra in MESSAGE_EXTRAS
 )
-_set_timestamp, _set_source_index, _set_has_media = (
-    getattr(Message, own).__set__ for own in ("timestamp", "source_index", "has_media")
+_set_timestamp, _set_source_index, _set_has_media, _set_is_cut = (
+    getattr(Message, own).__set__ for own in ("timestamp", "source_index", "has_media", "is_cut")
 )

@@ -112,6 +112,14 @@ class Contents:
     gate: GateResult | None = None
     generation_0: Phase | None = None
     """In a chain: the model that its first run started from, on the same held-out prompts as the phases."""
+    liked_start: Phase | None = None
+    """The training on liked replies (warm_start.on), which comes before the repairs and is not evaluated by itself."""
+
+    @property
+    def trainings(self) -> tuple[Phase, ...]:
+        """The phases in which something was trained, in their order."""
+        liked = [self.liked_start] if self.liked_start else []
+        return tuple(phase for phase in (*self.phases[:1], *liked, *self.phases[1:]) if phase.steps or phase.lengths)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -205,6 +213,7 @@ def read_contents(path: Path) -> Contents:
         live=read_result(store.path) if (store := first_store(run.store_folders)) else None,
         gate=read_gate(gated) if (gated := run.file(layout.GATE)) else None,
         generation_0=_phase(run, layout.GENERATION_0, "base"),
+        liked_start=_phase(run, layout.LIKED_START, "liked replies"),
     )
 
 

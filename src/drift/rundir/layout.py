@@ -65,6 +65,7 @@ GUIDANCE = "guidance.json"
 COMPLETIONS = "completions.jsonl"
 SCORES = "scores.jsonl"
 FEEDBACK_REWARD = "feedback-reward"
+TURNS = "turns.jsonl"  # in the folder of a feedback reward: the replies that it learned from
 JUDGEMENTS = "judgements.jsonl"
 UNLEARNED = "unlearned.jsonl"
 PAIRS = "pairs.jsonl"

@@ -20,16 +20,17 @@ from peft import PeftModel
 from pydantic import BaseModel, ConfigDict
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from drift.config import FeedbackRewardSettings, PolicySettings
+from drift.config import FeedbackRewardSettings, LabelSettings, PolicySettings
 from drift.errors import DataError
 from drift.policy.chat import encode_conversation
 from drift.policy.model import Policy, load_policy
 from drift.policy.padded import autocast
 from drift.progress import report_progress
-from drift.records import ChatMessage, Counts, Reason, stable_hash
+from drift.records import ChatMessage, Conversation, Counts, FeedbackLabel, Reason, stable_hash, write_jsonl
+from drift.rundir import layout
 from drift.statistics import Share, draw_units, share_of_draws
 from drift.store import Store
-from drift.turns import prompt_of
+from drift.turns import exclusion_reason, is_toxic_complaint, needs_media, prompt_of
 
 HELD_OUT = 5
 """One in so many families of conversations is held out."""
@@ -41,6 +42,7 @@ MIN_AUROC = 0.6
 """Below it, on held-out turns, the reward is refused."""
 
 QUALITY = "quality.json"
+"""Beside it is `layout.TURNS`: the replies that the reward learned from, by which forgotten ones are found."""
 
 
 class RewardQuality(BaseModel):
@@ -68,17 +70,28 @@ class RewardQuality(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class JudgedTurn:
-    """A reply that its user liked or disliked. `group`: the family of its conversation, or its id if it has none."""
+    """A reply that its user liked or disliked. `group`: the family of its conversation, or its id if it has none.
+    `place`: the conversation's id and the reply's index in it."""
 
     prompt: tuple[ChatMessage, ...]
     reply: ChatMessage
     tools: str | None
     liked: bool
     group: str
+    place: tuple[str, int] = ("", 0)
 
     @property
     def held_out(self) -> bool:
         return int(stable_hash("feedback reward", self.group), 16) % HELD_OUT == 0
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedTurn:
+    """A row of `layout.TURNS`."""
+
+    conversation_id: str
+    reply_index: int
+    liked: bool
 
 
 def fit_feedback_reward(
@@ -89,19 +102,21 @@ def fit_feedback_reward(
     policy_settings: PolicySettings,
     max_length: int,
     seed: int,
+    labels: LabelSettings,
 ) -> Counts:
-    """Write the folder of a sequence classifier with one output, and quality.json in it.
+    """Write the folder of a sequence classifier with one output, quality.json, and the replies that it learned from.
 
     Returns the figures of quality.json, and the number of turns that it learned from and of those left out by reason.
-    `start`: the policy whose weights it begins with. `max_length`: of a conversation with its reply, in tokens. Raises
-    DataError if there are too few turns, or if the reward is useless.
+    `start`: the policy whose weights it begins with. `max_length`: of a conversation with its reply, in tokens.
+    `labels`: which of the store's labels count, as for pairs. Raises DataError if there are too few turns, or if the
+    reward is useless.
     """
     policy = load_policy(start, policy_settings)
-    mistaken: Counter[str] = Counter()
-    turns = list(judged_turns(store, mistaken))
+    left_out: Counter[str] = Counter()
+    turns = list(judged_turns(store, labels, left_out))
     encoded = [(turn, encode_conversation(policy.chat, turn.prompt, turn.reply, turn.tools)) for turn in turns]
     shown = [(turn, ids) for turn, ids in encoded if not isinstance(ids, Reason)]
-    dropped = Counter(f"dropped.{ids}" for _, ids in encoded if isinstance(ids, Reason))
+    left_out.update(f"dropped.{ids}" for _, ids in encoded if isinstance(ids, Reason))
     fitting = [(turn, ids) for turn, ids in shown if 0 < len(ids) <= max_length]
     learned = [pair for pair in fitting if not pair[0].held_out]
     held = [pair for pair in fitting if pair[0].held_out]
@@ -112,24 +127,64 @@ def fit_feedback_reward(
     _check_useful(quality)
     model.save_pretrained(out)
     policy.tokenizer.save_pretrained(out)
+    write_jsonl(out / layout.TURNS, (LearnedTurn(*turn.place, turn.liked) for turn, _ in learned))
     (out / QUALITY).write_text(quality.model_dump_json(indent=2) + "\n", encoding="utf-8")
     figures = {name: value for name, value in quality.model_dump().items() if value is not None}
-    return {"learned": len(learned), "too_long": len(shown) - len(fitting), **dropped, **mistaken, **figures}
+    return {"learned": len(learned), "too_long": len(shown) - len(fitting), **left_out, **figures}
 
 
-def judged_turns(store: Store, left_out: Counter[str]) -> Iterator[JudgedTurn]:
-    """The liked and disliked replies of the training split that have a request, without those whose user was wrong;
-    `left_out` counts these."""
+def judged_turns(store: Store, settings: LabelSettings, left_out: Counter[str]) -> Iterator[JudgedTurn]:
+    """The liked and disliked replies of the training split that pairs may be made of; `left_out` counts the others by
+    reason. What must not teach a pair must not teach a reward either: a reward that learns from complaints about
+    refusals, or from one user's flood, passes that on to every pair that it ranks."""
+    repeats = {repeat.conversation_id for repeat in store.repeats()}
+    of_user: Counter[str] = Counter()
     for conversation, labels in store.labelled("train"):
+        user = conversation.user_key or conversation.conversation_id
+        group = conversation.family or conversation.conversation_id
         for label in labels:
-            if label.label == "DSAT" and label.subtype == Reason.USER_MISTAKEN:
-                left_out[f"dropped.{Reason.USER_MISTAKEN}"] += 1
+            if label.label not in ("SAT", "DSAT"):
                 continue
-            prompt = prompt_of(conversation.messages, label.reply_index)
-            if label.label in ("SAT", "DSAT") and not isinstance(prompt, Reason):
-                reply = conversation.messages[label.reply_index].chat()
-                group = conversation.family or conversation.conversation_id
-                yield JudgedTurn(prompt, reply, conversation.tools, label.label == "SAT", group)
+            turn = _turn(conversation, label, labels, settings, group)
+            if not isinstance(turn, Reason) and conversation.conversation_id in repeats:
+                turn = Reason.NEAR_DUPLICATE_CONVERSATION
+            if not isinstance(turn, Reason) and of_user[user] == settings.max_per_user:
+                turn = Reason.USER_CAP
+            if isinstance(turn, Reason):
+                left_out[f"dropped.{turn}"] += 1
+                continue
+            of_user[user] += 1
+            yield turn
+
+
+def _turn(
+    conversation: Conversation,
+    label: FeedbackLabel,
+    labels: Sequence[FeedbackLabel],
+    settings: LabelSettings,
+    group: str,
+) -> JudgedTurn | Reason:
+    """The judged reply; or why it must not teach."""
+    include = frozenset(settings.include)
+    gave_in = [
+        other.reply_index + 2
+        for other in labels
+        if other.label == "DSAT" and other.subtype == Reason.USER_MISTAKEN and Reason.USER_MISTAKEN not in include
+    ]
+    if label.label == "DSAT" and (reason := exclusion_reason(conversation, label, include)):
+        return reason
+    if label.label == "SAT" and "toxic" not in include and is_toxic_complaint(conversation, label):
+        return Reason.TOXIC
+    if label.label == "SAT" and label.reply_index in gave_in:
+        return Reason.USER_MISTAKEN
+    if needs_media(conversation, label.reply_index):
+        return Reason.NEEDS_IMAGE
+    prompt = prompt_of(conversation.messages, label.reply_index)
+    if isinstance(prompt, Reason):
+        return prompt
+    reply = conversation.messages[label.reply_index].chat()
+    place = conversation.conversation_id, label.reply_index
+    return JudgedTurn(prompt, reply, conversation.tools, label.label == "SAT", group, place)
 
 
 def classifier_of(policy: Policy, seed: int) -> PreTrainedModel:

@@ -110,7 +110,7 @@ def _oracle(inputs: ScorerInputs) -> BatchScorer:
     if inputs.truth is None:
         raise ConfigError(
             f"recipe.scorer.name: {name!r} needs the truth, which only the sandbox has; allowed here: self, "
-            "reward_model, judge."
+            "hindsight, feedback, reward_model, judge."
         )
     return TruthScorer(inputs.truth.scorer, inputs.settings.noise if name == "noisy_oracle" else 0.0, inputs.seed)
 

@@ -169,7 +169,20 @@ def merge_versions(old: Conversation, new: Conversation) -> Conversation:
     ratings = sorted(itertools.chain.from_iterable(by_reply.values()), key=attrgetter("rank"))
     shorter = old if longer is new else new
     rest = {name: getattr(shorter, name) for name in _FILLED_IN if getattr(longer, name) is None}
-    return replace(longer, ratings=tuple(ratings), tags={**weaker.tags, **stronger.tags}, **rest)
+    tags = {name: tag for name, tag in {**weaker.tags, **stronger.tags}.items() if name != "cut_turns"}
+    tags |= _cut_turns(longer, shorter)
+    return replace(longer, ratings=tuple(ratings), tags=tags, **rest)
+
+
+def _cut_turns(longer: Conversation, shorter: Conversation) -> dict[str, str]:
+    """The tag that names the replies which either version calls cut, as the longer one numbers them. Of single calls,
+    only the one that gave a reply says why it ended, and that may stand in yesterday's log."""
+    places = [i for i in range(len(shorter.messages)) if shorter.finish_of(i) == "length"]
+    found = (_place_of(shorter.messages, place, longer.messages) for place in places)
+    moved = [str(longer.messages[place].source_index) for place in found if place is not None]
+    own = longer.tags["cut_turns"].split(",") if "cut_turns" in longer.tags else []
+    turns = sorted({*own, *moved}, key=lambda turn: (len(turn), turn))
+    return {"cut_turns": ",".join(turns)} if turns else {}
 
 
 def _place_of(messages: Sequence[Message], place: int, others: Sequence[Message]) -> int | None:

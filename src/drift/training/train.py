@@ -141,13 +141,14 @@ def train_in_process(
         save_gathered(model, start_policy, out)
     elif is_first:
         save_policy(identified(model, start_policy.chat, start_policy.processor_files), out)
-    if settings.loss != "sft" and (warning := unmoved(trainer.rows, settings.beta, settings.learning_rate)):
+    if warning := unmoved(trainer.rows, settings.beta, settings.learning_rate, settings.loss != "sft"):
         report_note(warning)
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
 
 
-def unmoved(rows: Sequence[Mapping[str, float]], beta: float, learning_rate: float) -> str:
+def unmoved(rows: Sequence[Mapping[str, float]], beta: float, learning_rate: float, has_margin: bool = True) -> str:
     """A warning if the margin of the pairs (chosen minus rejected log-ratio, in nats) hardly moved; empty if it did.
+    Without a margin to watch (`has_margin`: SFT), only a training at rate 0 is warned of.
 
     `rows`: of metrics.jsonl, one per step, each measured before its update, so a single one tells nothing of what it
     moved. The first step's margin is compared with the mean of the last quarter's.
@@ -155,7 +156,7 @@ def unmoved(rows: Sequence[Mapping[str, float]], beta: float, learning_rate: flo
     steps = f"{len(rows)} step{'s' if len(rows) > 1 else ''}"
     if not any(row["learning_rate"] for row in rows):
         return f"Warning: {steps} at rate 0, all of it warm-up: set warmup_ratio to 0 or train on more pairs."
-    margins = [row["rewards/margins"] / beta for row in rows if "rewards/margins" in row]
+    margins = [row["rewards/margins"] / beta for row in rows if has_margin and "rewards/margins" in row]
     if len(margins) < 2:
         return ""
     last = margins[-max(1, len(margins) // 4) :]

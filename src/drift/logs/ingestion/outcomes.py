@@ -30,8 +30,9 @@ class IngestSummary:
     noted as repeats; None if this was not checked. `unread`: keys that held something and were not read, the most
     frequent first. `unknown_roles`: of tables, words that stand for no role. `tools`: of the conversations that were
     not filtered, the calls of tools and what is odd about them (`turns.tool_traffic`). `media`: messages with an image,
-    a file or sound, of which a mark is left. `skipped`: files of folders that are no logs, and why. `details`: where
-    each reason was met first, and what was wrong there.
+    a file or sound, of which a mark is left. `cut_replies`: those that did not end by themselves, as the log says.
+    `skipped`: files of folders that are no logs, and why. `details`: where each reason was met first, and what was
+    wrong there.
     """
 
     read: int = 0
@@ -51,6 +52,7 @@ class IngestSummary:
     unknown_roles: dict[str, int] = field(default_factory=dict, compare=False)
     tools: dict[str, int] = field(default_factory=dict, compare=False)
     media: int = field(default=0, compare=False)
+    cut_replies: int = field(default=0, compare=False)
     skipped: dict[str, str] = field(default_factory=dict, compare=False)
     details: dict[Reason, str] = field(default_factory=dict, compare=False)
 
@@ -88,6 +90,7 @@ class ReadCounts:
     unknown_roles: dict[str, int] = field(default_factory=dict)
     tools: dict[str, int] = field(default_factory=dict)
     media: int = 0
+    cut_replies: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     details: dict[Reason, Detail] = field(default_factory=dict)
 
@@ -98,7 +101,7 @@ class ReadCounts:
             both[name] = {**getattr(self, name), **getattr(later, name)}
         for name in ("quarantined", "filtered", "repaired", "redacted", "unread", "unknown_roles", "tools"):
             both[name] = dict(Counter(getattr(self, name)) + Counter(getattr(later, name)))
-        for name in ("read", "merged", "rows", "media"):
+        for name in ("read", "merged", "rows", "media", "cut_replies"):
             both[name] = getattr(self, name) + getattr(later, name)
         return ReadCounts(**both)
 
@@ -120,6 +123,7 @@ class ReadCounts:
             unknown_roles=dict(Counter(self.unknown_roles).most_common()),
             tools=self.tools,
             media=self.media,
+            cut_replies=self.cut_replies,
             skipped=self.skipped,
             details={reason: f"{at.file}:{at.line}: {at.what}" for reason, at in self.details.items()},
         )
@@ -155,7 +159,7 @@ class Ingestion:
         self._read = 0
         self._quarantined: Counter[Reason] = Counter()
         self._tools: Counter[str] = Counter()
-        self._media = 0
+        self._media = self._cut = 0
         self._filtered: Counter[Reason] = Counter()
         self._details: dict[Reason, Detail] = {}
 
@@ -186,11 +190,13 @@ class Ingestion:
                 writer.quarantine(Quarantined(outcome.file, line, outcome.reason, outcome.detail, element))
 
     def _note_parts(self, conversation: Conversation) -> None:
-        """Count tool calls and media; most conversations have none."""
+        """Count tool calls, media and replies that were cut; most conversations have none."""
         if [1 for message in conversation.messages if message.tool_calls or message.role == "tool"]:
             self._tools += tool_traffic(conversation.messages)
         if "media_turns" in conversation.tags:
             self._media += conversation.tags["media_turns"].count(",") + 1
+        if "cut_turns" in conversation.tags:
+            self._cut += conversation.tags["cut_turns"].count(",") + 1
 
     def _add_example(self, conversation: Conversation) -> None:
         """Keep the first conversations as examples; later ones replace one of a source that has several."""
@@ -218,6 +224,7 @@ class Ingestion:
             unknown_roles=dict(self.reading.unknown_roles),
             tools=dict(self._tools),
             media=self._media,
+            cut_replies=self._cut,
             skipped=self.reading.skipped,
             details=self._details,
         )

@@ -47,7 +47,8 @@ _DATES = re.compile(
 # reply; `turn`: the last request and reply alone; `messages`: how many are compared; `spoken`: how many are no system
 # message.
 # `nodes`: the replies of each call, with the message (`request`) and the reply (`parent`) before them; `known`: session
-# or user show that equal messages are of one chat. `passed`: requests that the user went on from without a reply.
+# or user show that equal messages are of one chat; `cut`: the reply did not end by itself. `passed`: requests that the
+# user went on from without a reply.
 _TABLES = {
     "calls": {
         "call": "BIGINT", "tip": "BIGINT", "named": "BIGINT", "answered": "BOOLEAN", "started": "DOUBLE",
@@ -57,7 +58,7 @@ _TABLES = {
     },
     "nodes": {
         "call": "BIGINT", "position": "BIGINT", "node": "BIGINT", "named": "BIGINT", "request": "BIGINT",
-        "parent": "BIGINT", "last": "BOOLEAN", "known": "BOOLEAN", "started": "DOUBLE",
+        "parent": "BIGINT", "last": "BOOLEAN", "known": "BOOLEAN", "started": "DOUBLE", "cut": "BOOLEAN",
     },
     "passed": {"node": "BIGINT"},
     "spares": {
@@ -101,6 +102,8 @@ _STITCH = """
             WINDOW asked AS (PARTITION BY request, system ORDER BY replies.started DESC, replies.call DESC),
                 in_trace AS (PARTITION BY request, system, trace ORDER BY replies.started DESC, replies.call DESC))
         WHERE known AND age > age_in_trace AND node NOT IN (SELECT parent FROM replies);
+    -- replies that did not end by themselves: only the call that gave one says so, not the calls that repeat it
+    CREATE TABLE cut_replies AS SELECT DISTINCT node FROM nodes WHERE cut;
     -- messages after which another call goes on
     CREATE TABLE inner_nodes AS
         SELECT DISTINCT node FROM nodes WHERE NOT last UNION SELECT DISTINCT request FROM nodes
@@ -164,6 +167,7 @@ _CONVERSATIONS = """
         coalesce(arg_min(nodes.named, position), any_value(calls.named)) AS root,
         min(ranks.started) AS started,
         list(DISTINCT position) FILTER (regenerated.node IS NOT NULL) AS regenerated,
+        list(DISTINCT position) FILTER (cut_replies.node IS NOT NULL) AS cut,
         list({position: position, place: judged.place, low: low, high: high} ORDER BY position, judged.place)
             FILTER (judged.place IS NOT NULL) AS judged,
         any_value(session_names.user) FILTER (NOT has_user) AS user,
@@ -174,6 +178,7 @@ _CONVERSATIONS = """
         ) AS nodes USING (call)
         LEFT JOIN ranks ON nodes.node = ranks.node
         LEFT JOIN regenerated ON nodes.node = regenerated.node
+        LEFT JOIN cut_replies ON nodes.node = cut_replies.node
         LEFT JOIN judged ON judged.node = nodes.node AND is_clear
         LEFT JOIN bare_calls ON bare_calls.call = calls.call
     GROUP BY calls.call, calls.place ORDER BY together, any_value(bare_calls.started), calls.place"""
@@ -226,7 +231,7 @@ class Stitcher:
         """Insert the hashes of a call: one per message, each over everything before it (see the module docstring)."""
         root = _hash(0, "session", call.session) if call.session else _hash(0, "user", draft.user or "")
         node, named, parent, waiting, asked, users, spoken = root, root, root, 0, "", 0, 0
-        replies: list[tuple[int, int, int, int, int]] = []
+        replies: list[tuple[int, int, int, int, int, bool]] = []
         answered = False
         for position, message in enumerate(draft.messages):
             if message.role == "system":
@@ -242,7 +247,7 @@ class Stitcher:
                 continue
             before, node = node, _hash(node, message.role, text)
             if answered:
-                replies.append((position, node, named, before, parent))
+                replies.append((position, node, named, before, parent, message.is_cut))
                 parent, waiting = node, 0
                 continue
             if waiting:
@@ -257,10 +262,11 @@ class Stitcher:
         self._insert("calls", (*row, request, turn, messages, spoken, draft.user is not None, draft.model is not None))
         for name in call.ids:
             self._insert("ids", (number, _hash(0, name)))
-        for position, reply, name, request, before in replies:
+        for position, reply, name, request, before, is_cut in replies:
             # Many chats begin with the same words: without a session, only a reply after a history shows the same chat.
             known = bool(call.session) or (bool(draft.user) and before != root)
-            self._insert("nodes", (number, position, reply, name, request, before, reply == tip, known, call.started))
+            row = (number, position, reply, name, request, before, reply == tip, known, call.started, is_cut)
+            self._insert("nodes", row)
 
     def finish(self) -> Stitched:
         """Stitch everything that was added."""
@@ -301,6 +307,7 @@ class Stitcher:
             draft = replace(draft, **names) if names else draft
             ratings = [Rating(position, "regeneration", -1.0) for position in sorted(row["regenerated"] or ())]
             ratings += [self._rating(judged) for judged in row["judged"] or ()]
+            cut = set(row["cut"] or ())
             session = draft.call.session if draft.call else None
             identity, root = (f"{row[name] & (2**64 - 1):016x}" for name in ("identity", "root"))
             yield replace(
@@ -310,6 +317,9 @@ class Stitcher:
                 root=root,
                 started_at=time_of(row["started"]) if row["started"] else draft.started_at,
                 ratings=(*draft.ratings, *dict.fromkeys(ratings)),
+                messages=tuple(replace(m, is_cut=True) if i in cut else m for i, m in enumerate(draft.messages))
+                if cut
+                else draft.messages,
                 call=None,
                 file=file,
             )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from drift.logs.draft import structured
+from drift.logs.traces.endings import ended_early
 
 _DELTAS = ("delta", "message", "text", "generation", "outputText", "completion")
 
@@ -14,7 +15,8 @@ def joined_stream(events: Iterable[Any]) -> dict[str, Any] | None:
     texts: list[str] = []
     thoughts: list[str] = []
     calls: dict[Any, dict[str, Any]] = {}
-    for event in map(structured, events):
+    events = list(map(structured, events))
+    for event in events:
         if not isinstance(event, Mapping):
             continue
         for place, delta in _deltas(event):
@@ -24,6 +26,8 @@ def joined_stream(events: Iterable[Any]) -> dict[str, Any] | None:
     message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts else None}
     if thoughts:
         message["reasoning_content"] = "".join(thoughts)
+    if ended_early(events):
+        message["finish_reason"] = "length"
     if calls:
         message["tool_calls"] = [{**call, "function": {**call["function"]}} for call in calls.values()]
     return message

@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.draft import Call, ConversationDraft, messages_of, name_of, replies_of, structured, time_of, tool_text
+from drift.logs.draft import (
+    Call,
+    ConversationDraft,
+    as_cut,
+    messages_of,
+    name_of,
+    replies_of,
+    structured,
+    time_of,
+    tool_text,
+)
 from drift.logs.files.rows import Place, Reject, Unusable
 from drift.logs.parts import thought_text, tools_of
 from drift.logs.traces.clouds import (
@@ -16,6 +26,7 @@ from drift.logs.traces.clouds import (
     is_gemini,
     schemas,
 )
+from drift.logs.traces.endings import ended_early
 from drift.records import Reason
 
 _LANGCHAIN = {
@@ -39,10 +50,14 @@ USERS = ("user_id", "userId", "user", "end_user", "endUser", "end_user_id", "cus
 _MAX_DEPTH = 8  # of wrappers in wrappers
 
 
-def call_draft(at: Place, request: Any, reply: Any, call: Call, **fields: Any) -> ConversationDraft:
-    """The draft of one model call. A call that failed has no reply. Raises Unusable if there is no readable text."""
+def call_draft(at: Place, request: Any, reply: Any, call: Call, endings: Any = (), **fields: Any) -> ConversationDraft:
+    """The draft of one model call. A call that failed has no reply. Raises Unusable if there is no readable text.
+
+    `endings`: a tuple of places besides the reply that may say why it ended.
+    """
     plain = plain_messages(request, "user")
     history, replies = list(messages_of(plain)), plain_messages(reply, "assistant")
+    ended = bool(replies) and any(map(ended_early, (reply, *endings)))
     if not replies and not call.spare and (text := _json_answer(reply)):
         replies = [{"role": "assistant", "content": text}]
     # OpenAI's Responses API returns several items, with searches between them. Elsewhere, several are choices.
@@ -53,6 +68,7 @@ def call_draft(at: Place, request: Any, reply: Any, call: Call, **fields: Any) -
         history += replies_of(items if any("id" in entry for entry in items) else replies[:1], len(plain))
     if not history:
         raise Unusable(Reason.NO_MESSAGES, "no text in the request or the reply")
+    history = as_cut(history) if ended else history
     return ConversationDraft(at=at, messages=tuple(history), call=call, **{"tools": _tools(request), **fields})
 
 
@@ -184,7 +200,8 @@ def _of_parts(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(listed, list):
         return [{"role": role, "content": listed}]
     parts = [part for part in listed if isinstance(part, Mapping)]
-    return [{"role": role, "content": parts}] if parts else []
+    ending = {"finish_reason": entry["finish_reason"]} if entry.get("finish_reason") else {}
+    return [{"role": role, "content": parts, **ending}] if parts else []
 
 
 def first_name(*places: Any, names: tuple[str, ...]) -> str | None:

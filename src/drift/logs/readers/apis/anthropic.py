@@ -69,6 +69,8 @@ def _assembled(events: list[Any]) -> dict[str, Any]:
         if event.get("type") == "message_start" and isinstance(inner, Mapping):
             message = dict(inner)
         index, block, delta = (event.get(key) for key in ("index", "content_block", "delta"))
+        if event.get("type") == "message_delta" and isinstance(delta, Mapping):
+            message |= {"stop_reason": delta.get("stop_reason")}
         if isinstance(index, int) and isinstance(block, Mapping):
             blocks[index] = dict(block)
         elif isinstance(index, int) and isinstance(delta, Mapping) and index in blocks:

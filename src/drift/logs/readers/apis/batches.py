@@ -85,7 +85,7 @@ def _reply(at: Place, row: Mapping[str, Any], name: str) -> Outcome:
         return Reject(at, Reason.NOT_A_CHAT, "a request of a batch that failed")
     request = {"role": "user", "content": "?"}  # in the place of the request, which is in the other file
     reply = body.get("output") if body.get("object") == "response" else body
-    draft = call_draft(at, [request], reply, Call(name, started=_REPLY, trace="reply"))
+    draft = call_draft(at, [request], reply, Call(name, started=_REPLY, trace="reply"), endings=(body,))
     if len(draft.messages) < 2:
         raise Unusable(Reason.NO_MESSAGES, "a reply without a text")
     created = next((body[key] for key in ("created", "created_at") if body.get(key) is not None), None)

@@ -29,7 +29,7 @@ _LOG = keys(
 )
 KEYS = {
     **_LOG,
-    **keys("messages system tools toolConfig model response @message"),
+    **keys("messages system tools toolConfig model response stopReason @message"),
     **_WHO,
     **keys("", metadata=_WHO, request={**_LOG, **_BODY}, message=_LOG),
 }
@@ -112,6 +112,7 @@ def _draft(row: LogRow, log: Mapping[str, Any], request: Mapping[str, Any], repl
         user=first_name(*places, names=USERS),
         model=first_name(log, request, names=("modelId", "model")),
         started_at=iso(started),
+        endings=(reply, {"stopReason": log.get("stopReason")}),
     )
 
 

@@ -72,6 +72,7 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
         user=first_name(*places, names=USERS),
         model=_model(value, request, chunks),
         started_at=iso(started),
+        endings=(response,),
     )
 
 

@@ -19,7 +19,7 @@ from drift.records import Message, Reason
 
 _MAX_KEPT_CHARACTERS = 64 * 2**20  # of histories, for the responses that continue them
 
-KEYS = {**keys("object output previous_response_id conversation status usage"), **EXCHANGE}
+KEYS = {**keys("object output previous_response_id conversation status incomplete_details usage"), **EXCHANGE}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
@@ -138,4 +138,5 @@ def _draft(row: LogRow, request: Mapping[str, Any], response: Mapping[str, Any])
         user=first_name(row.value, request, response, *metadata, names=USER),
         model=first_name(response, request, names=("model",)),
         started_at=iso(started),
+        endings=(response,),
     )

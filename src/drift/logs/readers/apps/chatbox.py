@@ -9,17 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import ConversationDraft, messages_of, name_of, structured
+from drift.logs.draft import ConversationDraft, as_cut, is_cut, messages_of, name_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.texts import first_name
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import EACH, keys
+from drift.logs.values import FINISHES
 from drift.records import Message, Reason
 
 _MARKS = frozenset(("messageForksHash", "threads", "threadName", "assistantAvatarKey", "copilotId", "picUrl"))
 
 _MESSAGE = keys(
-    "id role content timestamp model reasoningContent pictures files links",
+    f"id role content timestamp model reasoningContent pictures files links {' '.join(FINISHES)}",
     contentParts=keys("type text toolName toolCallId args result storageKey url"),
 )
 _THREAD = keys("id model modelId", messages=_MESSAGE)
@@ -154,7 +155,7 @@ def _messages(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
         return ()
     when = entry.get("timestamp")
     read = messages_of([{"role": entry.get("role"), "content": said, "timestamp": when, "reasoning_content": thoughts}])
-    return tuple(replace(message, source_index=index) for message in read)
+    return tuple(replace(message, source_index=index) for message in (as_cut(read) if is_cut(entry) else read))
 
 
 def _part(part: Mapping[str, Any]) -> list[dict[str, Any]]:

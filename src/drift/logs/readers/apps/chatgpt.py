@@ -23,11 +23,12 @@ _MEDIA = {"image_asset_pointer": "image", "audio_asset_pointer": "audio", "video
 _VOICE = "real_time_user_audio_video_asset_pointer"
 _TEXTS = ("text", "result", "content", "summary", "model_set_context")
 _CONTEXT = ("user_profile", "user_instructions")
+_UNFINISHED = ("in_progress", "finished_partial_completion")
 _SHOWN_ONLY = ("reasoning_recap",)  # "Thought for 5 seconds": the model did not write it
 _MAX_STEPS_TO_CALL = 20
 
 _CONTENT = keys(f"content_type parts thoughts {' '.join((*_TEXTS, *_CONTEXT))}")
-_MESSAGE = keys("author role create_time metadata recipient channel", content=_CONTENT)
+_MESSAGE = keys("author role create_time metadata recipient channel status", content=_CONTENT)
 KEYS = keys(
     "conversation_id id default_model_slug create_time current_node rating message_id content",
     mapping={EACH: keys("parent children", message=_MESSAGE)},
@@ -120,6 +121,8 @@ def _messages(
     if kind in _SHOWN_ONLY:
         return ()
     if role == "assistant":
+        ended = _mapping(message, "metadata").get("finish_details")
+        entry["finish_details"] = {"type": "interrupted"} if message.get("status") in _UNFINISHED else ended
         if kind == "thoughts" or (message.get("channel") == "analysis" and recipient in (None, "all")):
             entry |= {"content": "", "reasoning_content": "\n".join(part.get("text", "") for part in parts)}
             parts = [entry["reasoning_content"]] if entry["reasoning_content"].strip() else []

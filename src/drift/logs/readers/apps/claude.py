@@ -10,16 +10,19 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, as_cut, is_cut, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import keys
+from drift.logs.values import FINISHES
 from drift.records import Message, Reason
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".heic", ".bmp", ".svg")
 _NO_CONTENT = ("token_budget", "flag")
 
-_MESSAGE = keys("uuid parent_message_uuid sender role content text created_at attachments files files_v2")
+_MESSAGE = keys(
+    f"uuid parent_message_uuid sender role content text created_at attachments files files_v2 {' '.join(FINISHES)}"
+)
 KEYS = keys("uuid account model created_at current_leaf_message_uuid", chat_messages=_MESSAGE)
 
 
@@ -82,7 +85,8 @@ def _messages(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
             turns.append(last := {"role": role, "content": [], "timestamp": entry.get("created_at")})
         last["content"].append(block)
     turns = turns or [{"role": role, "content": "", "timestamp": entry.get("created_at")}]
-    return tuple(replace(message, source_index=index) for message in messages_of(turns))
+    messages = messages_of(turns)
+    return tuple(replace(message, source_index=index) for message in (as_cut(messages) if is_cut(entry) else messages))
 
 
 def _blocks(entry: Mapping[str, Any]) -> list[dict[str, Any]]:

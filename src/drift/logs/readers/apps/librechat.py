@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, as_cut, is_cut, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import keys
+from drift.logs.values import FINISHES
 from drift.records import Message, Rating, Reason
 
 _THUMBS = {"thumbsup": 1.0, "thumbsdown": -1.0}
@@ -23,7 +24,7 @@ _MAX_MESSAGES = 100_000  # inside each other
 
 _MESSAGE = keys(
     "messageId parentMessageId conversationId isCreatedByUser text createdAt error user userId children files"
-    " attachments model sender",
+    f" attachments model sender unfinished {' '.join(FINISHES)}",
     content=keys("type text think tool_call"),
     feedback=keys("rating text tag"),
 )
@@ -157,6 +158,8 @@ def _messages(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
     if not parts:
         return ()
     messages = messages_of([{"role": role, "content": parts, "timestamp": _time(entry)}])
+    if is_cut(entry) or entry.get("unfinished") is True:
+        messages = as_cut(messages)
     return tuple(replace(message, source_index=index) for message in messages)
 
 

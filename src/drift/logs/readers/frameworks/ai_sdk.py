@@ -13,6 +13,7 @@ from drift.logs.draft import (
     Call,
     ConversationDraft,
     Evidence,
+    is_cut,
     messages_of,
     name_of,
     seconds_of,
@@ -22,6 +23,7 @@ from drift.logs.draft import (
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.traces.texts import first_name
 from drift.logs.unread import keys
+from drift.logs.values import FINISHES
 from drift.records import Reason
 
 _LISTS = ("messages", "uiMessages", "initialMessages")
@@ -34,7 +36,8 @@ _NAMES = ("toolName", "name")
 _ANSWERED = ("output-available", "output-error", "result")
 
 _MESSAGE = keys(
-    f"id role parts content reasoning toolInvocations experimental_attachments attachments metadata {' '.join(_TIMES)}"
+    "id role parts content reasoning toolInvocations experimental_attachments attachments metadata"
+    f" {' '.join((*_TIMES, *FINISHES))}"
 )
 _OF_A_ROW = keys(f"id model modelId metadata {' '.join((*_CHAT, *_USER, *_TIMES))}")
 KEYS = {**_OF_A_ROW, **dict.fromkeys(_LISTS, _MESSAGE)}
@@ -149,7 +152,11 @@ def _plain(entry: Any, index: int) -> list[dict[str, Any]]:
     for file in listed if isinstance(listed, list) else ():
         if isinstance(file, Mapping):
             steps.take({**file, "type": "file"})
-    return steps.messages()
+    messages = steps.messages()
+    places = (place for place in (entry, _metadata(entry)) if isinstance(place, Mapping))
+    if messages[-1].get("role") == "assistant" and any(map(is_cut, places)):
+        messages[-1]["finish_reason"] = "length"
+    return messages
 
 
 def _content(entry: Mapping[str, Any]) -> list[Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from drift.logs.convert import one_per_row
 from drift.logs.draft import Call, ConversationDraft, messages_of, name_of, seconds_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
+from drift.logs.traces.endings import ended_early
 from drift.logs.traces.texts import first_name
 from drift.logs.unread import keys
 from drift.records import Reason
@@ -141,6 +142,8 @@ def _plain(entry: Any, index: int) -> dict[str, Any] | None:
         if plain["tool_calls"] and isinstance(content, list):  # the calls stand in the content too
             kept = [part for part in content if not _is_call(part)]
             plain["content"] = kept or ""
+        if any(map(ended_early, (fields, entry))):
+            plain["finish_reason"] = "length"
         plain["model"] = first_name(fields.get("response_metadata"), names=("model_name", "model"))
     if role == "tool":
         plain |= {"tool_call_id": fields.get("tool_call_id"), "name": fields.get("name")}

@@ -17,14 +17,26 @@ from drift.config import IngestionSettings
 from drift.config.mapping_rules import SKIP
 from drift.errors import DataError
 from drift.logs.convert import consent_tags
-from drift.logs.draft import ROLES, Evidence, messages_of, name_of, seconds_of, structured, time_of
+from drift.logs.draft import (
+    ROLES,
+    Evidence,
+    as_cut,
+    is_cut,
+    messages_of,
+    name_of,
+    seconds_of,
+    structured,
+    time_of,
+)
 from drift.logs.files.opening import Repair
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, short_form
 from drift.logs.files.sources import NotALog, Source
 from drift.logs.parts import are_known
+from drift.logs.traces.endings import ended_early
 from drift.logs.traces.texts import plain_messages
 from drift.logs.traces.verdicts import WORDS, judgement
 from drift.logs.unread import Keys
+from drift.logs.values import FINISHES
 from drift.records import Message, Reason
 
 _STARS = re.compile(r"(\d(?:[.,]\d+)?)\s*(?:/\s*5|stars?|★|⭐)", re.IGNORECASE)
@@ -96,14 +108,14 @@ class Table:
 
     @property
     def keys(self) -> Keys:
-        """The mapped columns, as keys that are read."""
+        """The mapped columns, and those that say why a reply ended, as keys that are read."""
         known: dict[str, Any] = {}
         for path in self._paths.values():
             place = known
             for part in path[:-1]:
                 place = place.setdefault(part, {}) if not part.isdecimal() else place
             place.setdefault(path[-1], {})
-        return _as_keys(known) | dict.fromkeys(self.columns.values())
+        return _as_keys(known) | dict.fromkeys((*self.columns.values(), *FINISHES))
 
     @property
     def _required(self) -> tuple[str, ...]:
@@ -190,7 +202,8 @@ class Table:
                 return Reject(row.at, Reason.NOT_A_CHAT, "a role that --roles skips")
             entry = {"role": speaker, "content": _content(content), "tool_calls": calls}
             entry |= {key: self._get(value, key) for key in ("tool_call_id", "name")}
-            table_row.messages = self._timed(messages_of([entry]), table_row)
+            messages = messages_of([entry])
+            table_row.messages = self._timed(as_cut(messages) if is_cut(value) else messages, table_row)
         except Unusable as error:
             table_row.problem = (error.reason, error.detail)
         else:
@@ -215,7 +228,8 @@ class Table:
                 raise Unusable(Reason.BAD_CONTENT, detail)
             system = _texts(self._get(value, "system"), "system")
             messages = messages_of([*system, *history, *_texts(reply, "assistant")])
-            table_row.messages = self._timed(messages, table_row)
+            is_short = is_cut(value) or (isinstance(structured(reply), Mapping) and ended_early(reply))
+            table_row.messages = self._timed(as_cut(messages) if is_short else messages, table_row)
         except Unusable as error:
             table_row.problem = (error.reason, error.detail)
         else:

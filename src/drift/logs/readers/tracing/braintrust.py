@@ -96,6 +96,6 @@ def _call(at: Place, row: Mapping[str, Any]) -> ConversationDraft | Reject:
     }
     texts = row.get("input"), row.get("output")
     if kind == "llm":
-        return call_draft(at, *texts, call, **fields)
+        return call_draft(at, *texts, call, endings=(metadata,), **fields)
     what = f"a span of type {str(kind)[:40]}"
     return spare_draft(at, *texts, replace(call, spare=2 if parents else 1), what, **fields)

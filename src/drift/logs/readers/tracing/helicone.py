@@ -52,6 +52,7 @@ def _outcomes(row: LogRow) -> Iterator[Outcome]:
         user=first_name(value, properties, request, names=("request_user_id", "helicone-user-id", *USERS)),
         model=first_name(value, reply, request, names=("request_model", "response_model", "model", "modelVersion")),
         started_at=iso(started),
+        endings=(reply,),
     )
     yield from _judgements(row.at, value, name)
 

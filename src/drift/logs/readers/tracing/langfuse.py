@@ -183,7 +183,7 @@ def _observation(at: Place, row: Mapping[str, Any], trace: Mapping[str, Any]) ->
         )
     if not any(texts) and (trace.get("input") or trace.get("output")):
         return Reject(at, Reason.NOT_A_CHAT, "a model call without texts, in a trace that has texts")
-    return call_draft(at, *texts, call, **about)
+    return call_draft(at, *texts, call, endings=(metadata,), **about)
 
 
 def _score(at: Place, row: Mapping[str, Any]) -> Outcome:

@@ -124,7 +124,9 @@ def _call(at: Place, span: Mapping[str, Any], trace: Mapping[str, Any], name: st
     model = first_name(
         reply, request, _attributes(span), names=("model", "mlflow.llm.model", "model_name", "modelVersion")
     )
-    return call_draft(at, request, reply, _named(span, trace, name), **_about(span, trace, model))
+    return call_draft(
+        at, request, reply, _named(span, trace, name), endings=(_attributes(span),), **_about(span, trace, model)
+    )
 
 
 def _around(

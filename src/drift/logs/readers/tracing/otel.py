@@ -197,6 +197,7 @@ def _draft(at: Place, span: TraceSpan, request: Any, reply: Any) -> Conversation
         user=first_name(attributes, names=_USER),
         model=first_name(attributes, names=_MODEL),
         started_at=iso(span.started),
+        endings=(attributes, span.body, *(event.attributes for event in span.events if event.name == CHOICE)),
     )
     return replace(
         draft,

@@ -3,30 +3,31 @@
 Optional on the row: `id`, `user`, `model`, `timestamp`, `language`, `system`, `tools` (schemas), `response` (the reply
 to the messages, a text or a message), `tags` (an object of texts, numbers and truth values, for `drift live --by`) and
 `feedback` (on the last reply; also as `user_feedback`); on a message of the assistant: `feedback`, `tool_calls`,
-`reasoning_content` and `finish_reason` (`length`: the reply was cut at a token limit). Feedback is a thumb (1 or -1,
-"up" or "down", true or false), or an object with `thumb` (one of these) and `comment`.
+`reasoning_content` and `finish_reason` (`length`: the reply was cut at a token limit; on the row it is about the last
+reply). Feedback is a thumb (1 or -1, "up" or "down", true or false), or an object with `thumb` (one of these) and
+`comment`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, messages_of, name_of, replies_of, structured, text_of, time_of
+from drift.logs.draft import ConversationDraft, as_cut, messages_of, name_of, replies_of, structured, text_of, time_of
 from drift.logs.entries import ROLES
 from drift.logs.files.rows import LogRow, Reject, Unusable, encodable, short_form
+from drift.logs.traces.endings import ended_early
 from drift.logs.traces.texts import plain_messages
 from drift.logs.unread import BESIDE, MESSAGE, keys
 from drift.records import Message, Rating, Reason
 
 _ABOUT_LAST = ("feedback", "user_feedback")
-_CUT = ("length", "max_tokens")
 _WORDS = {"up": 1.0, "thumbs_up": 1.0, "positive": 1.0, "down": -1.0, "thumbs_down": -1.0, "negative": -1.0}
 
 _FEEDBACK = keys("thumb comment")
 KEYS = {
     **keys(
         "id user model timestamp language tags",
-        messages={**MESSAGE, "feedback": _FEEDBACK, "finish_reason": None},
+        messages={**MESSAGE, "feedback": _FEEDBACK},
         response={**MESSAGE, **keys("choices message")},
     ),
     **dict.fromkeys(_ABOUT_LAST, _FEEDBACK),
@@ -77,9 +78,9 @@ def _draft(row: LogRow) -> ConversationDraft:
     about_last = value.get("feedback")
     about_last = value.get("user_feedback") if about_last is None else about_last
     is_judged = about_last is not None or [1 for entry in entries if "feedback" in entry]
-    is_cut = [1 for entry in entries if "finish_reason" in entry]
     if messages[-1].role in ("user", "tool") and (reply := plain_messages(value.get("response"), "assistant")):
-        messages += tuple(replies_of(reply[:1], len(entries)))
+        replies = replies_of(reply[:1], len(entries))
+        messages += tuple(as_cut(replies) if ended_early(value.get("response")) else replies)
     return ConversationDraft(
         at=row.at,
         messages=messages,
@@ -89,7 +90,7 @@ def _draft(row: LogRow) -> ConversationDraft:
         language=name_of(value.get("language")),
         started_at=time_of(value.get("timestamp")),
         ratings=tuple(_ratings(about_last, entries, messages)) if is_judged else (),
-        tags=_tags(value.get("tags")) | (_cut_turns(entries, messages) if is_cut else {}),
+        tags=_tags(value.get("tags")),
     )
 
 
@@ -102,13 +103,6 @@ def _tags(value: Any) -> dict[str, str]:
         for name, tag in known
         if isinstance(tag, str | bool | int | float) and not name.endswith("_turns")
     }
-
-
-def _cut_turns(entries: Sequence[Any], messages: Sequence[Message]) -> dict[str, str]:
-    """The assistant's messages that were cut at a token limit."""
-    places = dict.fromkeys(m.source_index for m in messages if m.role == "assistant" and m.source_index is not None)
-    cut = [str(at) for at in places if at < len(entries) and entries[at].get("finish_reason") in _CUT]
-    return {"cut_turns": ",".join(cut)} if cut else {}
 
 
 def _ratings(about_last: Any, entries: Sequence[Any], messages: tuple[Message, ...]) -> Iterator[Rating]:

@@ -19,7 +19,7 @@ _PART = re.compile(r"contents\.(\d{1,6})\.message_content\.(type|text)")
 _OLD_CALL = re.compile(r"function_call[._](name|arguments)(?:_json)?")
 _TOOL = re.compile(r"llm\.request\.functions\.(\d{1,6})\.(name|description|parameters)")
 _TOOL_SCHEMA = re.compile(r"llm\.tools\.(\d{1,6})\.tool\.json_schema")
-_FIELDS = ("role", "content", "name", "tool_call_id", "reasoning", "reasoning_content")
+_FIELDS = ("role", "content", "name", "tool_call_id", "reasoning", "reasoning_content", "finish_reason")
 
 
 def indexed_messages(attributes: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
