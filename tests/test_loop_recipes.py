@@ -8,13 +8,14 @@ import pytest
 
 from drift.cli.views import show_trace
 from drift.config import RECIPE_RULES, PolicySettings, RecipeRules, SamplingSettings
-from drift.errors import ConfigError
+from drift.errors import ConfigError, DataError
 from drift.experiments.simulation import sandbox_truth
 from drift.lineage import trace
 from drift.pairs.recipes import RECIPES, RecipeInputs
 from drift.pairs.recipes.recipe import fresh_against
 from drift.policy.model import load_policy, source_of
 from drift.policy.sampler import generate_replies
+from drift.progress import listening
 from drift.records import ChatMessage, Completion, Drop, PreferencePair, PromptItem, read_jsonl
 from drift.run import build_funnel, run_config
 from drift.rundir import load_run
@@ -74,6 +75,29 @@ def test_a_warm_start_on_liked_replies(tmp_path, logs, tiny_policy, on, stages, 
     assert "rejected" not in shown.err
     steps = {step.name: step.count for step in build_funnel(Store(next(iter(view.store_folders))), view).steps}
     assert steps["liked replies"] == steps["liked replies trained on before the first iteration"] == len(liked)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_logs_without_dislikes_end_with_the_warm_start_if_it_learned(tmp_path, tiny_policy, learns):
+    chats = [
+        {"role": "user", "content": "Please add 1 and 2."},
+        {"role": "assistant", "content": "3", "feedback": 1},
+    ]
+    logs = tmp_path / "liked.jsonl"
+    logs.write_text("".join(json.dumps({"id": f"c{n}", "user": f"u{n}", "messages": chats}) + "\n" for n in range(12)))
+    warm = {"learning_rate": 1e-2, "batch_size": 4, "epochs": 2, "on": "liked" if learns else "repairs"}
+    cfg = settings(logs, tiny_policy, iterations=1, warm_start=warm)
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append):
+        if not learns:
+            with pytest.raises(DataError, match="none of 0 pairs can be trained on"):
+                run_config(cfg, tmp_path / "run")
+            return
+        run_config(cfg, tmp_path / "run")
+    assert any("iteration 1 has no pair to learn from, so the run ends with the warm start" in note for note in notes)
+    weights = "model.safetensors"
+    kept, trained = (tmp_path / "run" / name / weights for name in ("policy", "liked-start/policy"))
+    assert kept.read_bytes() == trained.read_bytes() != (tiny_policy / weights).read_bytes()
 
 
 def test_a_reward_from_the_stores_labels_ranks_the_samples(tmp_path, tiny_policy):

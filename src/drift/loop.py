@@ -32,8 +32,8 @@ from drift.training.train import train
 def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> Path:
     """Train on what the users in `store` disliked; returns RUN/policy, the one to use.
 
-    Only evaluation and the oracle scorers ever see `truth`. Raises NothingToTrainOn if the first iteration has no pair;
-    run.py adds the funnel to the message.
+    Only evaluation and the oracle scorers ever see `truth`. Raises NothingToTrainOn if neither the warm start nor
+    the first iteration has anything to learn from; run.py adds the funnel to the message.
     """
     start = begin(cfg, run, store, truth)
     prompts = recipe_prompts(cfg, run, store, disliked=start.prompts)
@@ -68,9 +68,10 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
                 settings=ReferenceSettings.of(cfg.training, cfg.policy),
             )  # fmt: skip
         except NothingToTrainOn as error:
-            if k == 1:
+            if k == 1 and not start.learned:
                 raise
-            report_note(f"iteration {k} has no pair to learn from, so the run ends with iteration {k - 1}: {error}")
+            last = f"iteration {k - 1}" if k > 1 else "the warm start"
+            report_note(f"iteration {k} has no pair to learn from, so the run ends with {last}: {error}")
             break
         policy = it.stage(
             layout.POLICY, train, start=policy, reference=logps, pairs=pairs, settings=cfg.training,

@@ -42,13 +42,15 @@ class Start:
     (in a chain, the policy of the run before).
 
     `prompts`: the disliked replies whose complaints are believed. `held_out`: the files of held-out pairs
-    and of held-out replies that users liked. `evaluation`: of `policy`.
+    and of held-out replies that users liked. `evaluation`: of `policy`. `learned`: there was something to train the
+    warm start on.
     """
 
     prompts: Path
     policy: Path | str
     held_out: tuple[Path, Path]
     evaluation: Path
+    learned: bool
 
 
 def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> Start:
@@ -84,12 +86,12 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     of_base = evaluated(layout.BASE, start)
     if warm == start:
         same = run.folder(layout.WARM_START).stage(layout.EVALUATION, copy_evaluation, evaluation=of_base)
-        return Start(prompts, warm, held_out, same)
+        return Start(prompts, warm, held_out, same, learned=False)
     of_warm = evaluated(layout.WARM_START, warm)
     before, after = (read_evaluation(path).replies for path in (of_base, of_warm))
     if before and after and (cause := what_worsened(before, after, since="base")):  # the stop rule starts from here
         report_note(f"Warning: after the warm start, {cause}")
-    return Start(prompts, warm, held_out, of_warm)
+    return Start(prompts, warm, held_out, of_warm, learned=True)
 
 
 def _believed(cfg: Config, run: RunDir, start: Path | str, prompts: Path, count: int) -> Path:
