@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from drift.errors import DataError
+from drift.progress import report_note
 from drift.records import PreferencePair, json_of, read_jsonl, write_jsonl
 from drift.report.page import write_report
 from drift.rundir import RunView, layout, load_run
@@ -42,9 +43,12 @@ def export_run(run: Path, to: Path) -> ExportSummary:
     ]
     pairs = (pair for file in files if file for pair in read_jsonl(file, PreferencePair))
     alone: list[PreferencePair] = []
+    cut = 0
 
     def paired() -> Iterator[PreferencePair]:
+        nonlocal cut
         for pair in pairs:
+            cut += not pair.is_finished
             if pair.is_paired:
                 yield pair
             else:
@@ -53,6 +57,11 @@ def export_run(run: Path, to: Path) -> ExportSummary:
     rows = write_jsonl(to / "pairs.jsonl", map(trl_row, paired()))
     if alone:
         rows += write_jsonl(to / "unpaired.jsonl", map(trl_unpaired_row, alone))
+    if cut:
+        report_note(
+            f"{cut} of {rows} rows have a reply that was cut at a limit (`finish` or `rejected_finish` is length). "
+            "A trainer that ends every reply with the end token would teach it to end there: leave these rows out"
+        )
     return ExportSummary(str(to / "model"), str(to / "pairs.jsonl"), rows, str(write_report(run, to / "report.html")))
 
 
