@@ -132,12 +132,12 @@ def answer(work: Callable[[Any], Any], piece: Any, node: str | None = None) -> A
     `node`: of a cluster; errors of its disk name it.
     """
     try:
-        return _answer(work, piece)
+        return _answer(work, piece, node)
     finally:
         give_back_memory()
 
 
-def _answer(work: Callable[[Any], Any], piece: Any) -> Answer:
+def _answer(work: Callable[[Any], Any], piece: Any, node: str | None) -> Answer:
     try:
         return Answer(work(piece))
     except DriftError as error:
