@@ -162,7 +162,7 @@ def test_addresses(address: str):
         ({"address": "10.0.0.1:65536"}, r"HOST:PORT \(a port is 1 to 65535\)"),
         ({"address": "10.0.0.1:0"}, r"HOST:PORT \(a port is 1 to 65535\)"),
         ({"nodes": -1}, "cluster.nodes: .*, not -1"),
-        ("local", "'local' stands for several settings: write cluster.address=local"),
+        ("local", "'local' is no group of settings: write cluster.address=local"),
         ({"retries": 0}, "cluster.retries: .*, not 0"),
     ],
 )

@@ -81,9 +81,8 @@ class OnRay:
         write below the folders, or has other code."""
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         report_note(f"on Ray: {nodes_in_words(nodes)}")
-        for place in {
-            next(path for path in (one, *one.parents) if path.is_dir()) for one in map(Path.absolute, folders)
-        }:
+        absolute = map(Path.absolute, folders)
+        for place in sorted({next(path for path in (one, *one.parents) if path.is_dir()) for one in absolute}):
             self._check_place(place, nodes)
 
     def _check_place(self, place: Path, nodes: Sequence[dict[str, Any]]) -> None:
