@@ -95,6 +95,7 @@ def _with_policy(spread: SpreadPolicy, work: Callable[[Policy, Piece], Result], 
 
 @lru_cache(maxsize=1)
 def _load(spread: SpreadPolicy) -> Policy:
+    _load.cache_clear()  # the policy before this one: a worker has room for one
     policy = load_policy(spread.source, PolicySettings.model_validate_json(spread.settings))
     check_same_weights(spread.source, policy.policy_id, spread.policy_id)
     return policy
