@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from drift.config import parse_config
-from drift.errors import DataError
+from drift.config import Config, parse_config
+from drift.errors import DataError, PrerequisiteError
 from drift.lineage import trace
 from drift.plan import make_plan
 from drift.progress import listening
@@ -23,6 +23,20 @@ from stopping import run_until
 @pytest.fixture
 def logs(tmp_path) -> Path:
     return write_logs(tmp_path)
+
+
+def test_the_nodes_of_a_cluster_are_asked_for_the_run_folder_and_the_store(tmp_path, monkeypatch):
+    asked: list[Path] = []
+
+    def open_nothing(_: object, *folders: Path) -> None:
+        asked.extend(folders)
+        raise PrerequisiteError("a node does not see a folder")
+
+    monkeypatch.setattr("drift.run.open_engine", open_nothing)
+    for store in (None, str(tmp_path / "store")):
+        with pytest.raises(PrerequisiteError):
+            run_config(Config(store=store), tmp_path / "run")
+    assert asked == [tmp_path / "run", tmp_path / "run", tmp_path / "store"]
 
 
 CUT_IN = ("iteration-2/completions.jsonl", "iteration-2/policy")

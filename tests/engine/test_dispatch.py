@@ -74,6 +74,17 @@ class StandIn:
         self.cleared = True
 
 
+class WithoutBoard(StandIn):
+    """The head of the cluster does not answer."""
+
+    def node(self, key: str) -> str | None:
+        raise RayError("failed to connect to GCS")
+
+    def clear(self) -> None:
+        super().clear()
+        raise RayError("failed to connect to GCS")
+
+
 def done(stand_in: StandIn, retries: int = 2) -> tuple[dict[int, str], list[str]]:
     """The results of the pieces a, b and c, and the notes."""
     notes: list[str] = []
@@ -102,6 +113,12 @@ def test_a_lost_node_is_named_and_is_no_try():
     assert results == {0: "A", 1: "B", 2: "C"}
     assert notes[0] == "node host-2 was lost: piece b is done again"
     assert len(notes) == 3
+
+
+def test_a_piece_is_done_again_also_where_nobody_knows_its_node():
+    results, notes = done(WithoutBoard(b=[NodeDiedError("gone"), RayError("worker died")]))
+    assert results == {0: "A", 1: "B", 2: "C"}
+    assert notes == ["a node was lost: piece b is done again"]
 
 
 def test_a_piece_that_kills_its_process_names_the_node():

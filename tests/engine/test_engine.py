@@ -51,11 +51,15 @@ def test_a_bug_in_a_piece_shows_its_trace(two: Processes):
 
 
 def test_trouble_with_files_names_the_node_of_a_cluster(tmp_path: Path):
-    missing = answer(pieces.read, tmp_path / "gone.jsonl", "host-2").error
-    assert str(missing) == (
-        f"node host-2 does not see {tmp_path}/gone.jsonl. Every node must see logs, store and run folder under the "
-        "same path."
-    )
+    for work in (pieces.read, pieces.read_log):
+        assert str(answer(work, tmp_path / "gone.jsonl", "host-2").error) == (
+            f"node host-2 does not see {tmp_path}/gone.jsonl. Every node must see logs, store and run folder under the "
+            "same path."
+        )
+    here = answer(pieces.read_log, tmp_path / "gone.jsonl").error
+    assert str(here) == f"{tmp_path}/gone.jsonl: cannot read this file: No such file or directory."
+    refused = answer(pieces.refuse, 2, "host-2").error
+    assert str(refused) == "chats.jsonl:2: no messages. Leave the row out."  # wherever it was read
     full = answer(pieces.fill_the_disk, 1, "host-2").error
     assert str(full).startswith("node host-2: /tmp/run: the disk is full. Free some space")
     assert str(answer(pieces.fill_the_disk, 1).error).startswith("/tmp/run: the disk is full.")  # on this machine
@@ -162,7 +166,7 @@ def test_addresses(address: str):
         ({"address": "10.0.0.1:65536"}, r"HOST:PORT \(a port is 1 to 65535\)"),
         ({"address": "10.0.0.1:0"}, r"HOST:PORT \(a port is 1 to 65535\)"),
         ({"nodes": -1}, "cluster.nodes: .*, not -1"),
-        ("local", "'local' stands for several settings: write cluster.address=local"),
+        ("local", "'local' is no group of settings: write cluster.address=local"),
         ({"retries": 0}, "cluster.retries: .*, not 0"),
     ],
 )

@@ -2,7 +2,8 @@
 
 import multiprocessing
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings, ScorerSettings
 from drift.engine import Engine, Local, Processes, using_engine
+from drift.engine.engine import answer
 from drift.errors import PrerequisiteError
 from drift.evaluation.evaluate import evaluate
 from drift.evaluation.unlearned import find_unlearned
@@ -119,6 +121,16 @@ def test_replies_of_an_interrupted_evaluation_are_not_made_again_by_another_engi
     assert len(second.done) == len(everything.done) - len(made)
 
 
+class Counted(TwoModels):
+    """`blocks`: how often workers with a model were started."""
+
+    blocks = 0
+
+    def for_models(self, threads: int, gpus: int) -> AbstractContextManager[Engine]:
+        self.blocks += 1
+        return super().for_models(threads, gpus)
+
+
 def test_what_is_unlearned_by_two_policies_in_turn(tiny_policy: Path, tmp_path: Path):
     torch.manual_seed(2)
     changed = tmp_path / "changed"
@@ -140,10 +152,11 @@ def test_what_is_unlearned_by_two_policies_in_turn(tiny_policy: Path, tmp_path: 
     expected = [f"p{n}" for n, fall in enumerate(falls) if fall > limit]
     assert len(expected) == 2
     out = tmp_path / "unlearned.jsonl"
-    for engine in (Local(), TwoModels()):
+    for engine in (Local(), counted := Counted()):
         with using_engine(engine):
             find_unlearned(out, changed, tiny_policy, tmp_path / "prompts.jsonl", limit, PolicySettings(), 300)
         assert list(read_jsonl(out, str)) == expected
+    assert counted.blocks == 2  # no worker holds both policies
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +216,13 @@ def test_a_worker_with_another_reward_of_this_name(
     monkeypatch.setattr(reward_model, "weights_id", lambda model: next(ids))
     with pytest.raises(PrerequisiteError, match=r"a worker loaded other weights \(there\) than the run has \(here\)"):
         scored("reward_model", TwoModels())
+
+
+def test_a_worker_without_the_reward_says_so_in_one_line(tmp_path: Path):
+    missing = reward_model.SpreadReward(str(tmp_path / "gone"), "float32", "id", 1)
+    found = answer(partial(reward_model._rewards_in_worker, missing), reward_model.RewardPiece("batch 0", [[1]]))
+    assert isinstance(found.error, PrerequisiteError)
+    assert str(found.error).startswith(f"{tmp_path}/gone: cannot be loaded as a reward model (")
 
 
 @pytest.mark.slow  # worker processes load torch

@@ -48,7 +48,7 @@ class ClusterSettings(Settings):
     @classmethod
     def _is_a_group(cls, given: object) -> object:
         if isinstance(given, str):
-            raise ValueError(f"{given!r} stands for several settings: write cluster.address={given}")
+            raise ValueError(f"{given!r} is no group of settings: write cluster.address={given}")
         return given
 
     @model_validator(mode="after")

@@ -138,7 +138,7 @@ class Dispatch:
         except errors.RayError as error:
             if number in done:
                 return None
-            node = self._board.node(key)
+            node = self._node(key)
             if _lost_its_node(errors, error):
                 counts, most = self._lost, _LOST_NODES
                 report_note(f"{f'node {node}' if node else 'a node'} was lost: {name_of(piece)} is done again")
@@ -151,6 +151,12 @@ class Dispatch:
             self._hands.ended(task, died)
         return None
 
+    def _node(self, key: str) -> str | None:
+        """None also if the cluster's head does not answer: messages then do without the node."""
+        with suppress(self._ray.exceptions.RayError):
+            return self._board.node(key)
+        return None
+
     def _hand_late_on(self) -> None:
         """Give each late piece to one more worker. Whoever is first counts; both write the same file."""
         if not self._seconds:
@@ -160,7 +166,7 @@ class Dispatch:
         for task, (number, since) in list(self._started.items()):
             seconds = time.monotonic() - since
             if copies[number] == 1 and seconds > limit and len(self._started) < self._hands.count:
-                node = self._board.node(self._keys[task])
+                node = self._node(self._keys[task])
                 where = f" on node {node}" if node else ", without a worker yet"
                 report_note(
                     f"{name_of(self._pieces[number])} is late ({seconds:.0f} s{where}; others took "

@@ -140,19 +140,25 @@ def answer(work: Callable[[Any], Any], piece: Any, node: str | None = None) -> A
 def _answer(work: Callable[[Any], Any], piece: Any, node: str | None) -> Answer:
     try:
         return Answer(work(piece))
-    except DriftError as error:
-        kind = next(kind for kind in _KINDS if isinstance(error, kind))
-        return Answer(error=kind(str(error)))
     except Exception as error:
-        trouble = disk_trouble(error)
-        if node and trouble:
-            trouble = DriftError(f"node {node}: {trouble}")
-        elif node and isinstance(error, FileNotFoundError) and error.filename:
-            trouble = PrerequisiteError(
-                f"node {node} does not see {error.filename}. Every node must see logs, store and run folder under the "
-                "same path."
-            )
-        return Answer(error=trouble, trace=traceback.format_exc())
+        trouble = _trouble_of_node(error, node) if node else None
+        if trouble is None and isinstance(error, DriftError):
+            kind = next(kind for kind in _KINDS if isinstance(error, kind))
+            trouble = kind(str(error))
+        return Answer(error=trouble or disk_trouble(error), trace=traceback.format_exc())
+
+
+def _trouble_of_node(error: Exception, node: str) -> DriftError | None:
+    """An error of the node's disk or of files that it lacks, also where a reader has put it into its own words."""
+    if trouble := disk_trouble(error):
+        return DriftError(f"node {node}: {trouble}")
+    cause = error.__context__ if isinstance(error, DriftError) else error
+    if isinstance(cause, FileNotFoundError) and cause.filename:
+        return PrerequisiteError(
+            f"node {node} does not see {cause.filename}. Every node must see logs, store and run folder under the same "
+            "path."
+        )
+    return None
 
 
 def give_back_memory() -> None:

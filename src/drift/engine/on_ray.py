@@ -79,11 +79,11 @@ class OnRay:
     def check_nodes(self, folders: Sequence[Path]) -> None:
         """Say which nodes there are. Raise PrerequisiteError, in one line, if one of them does not see what the others
         write below the folders, or has other code."""
-        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        alive = (node for node in self._ray.nodes() if node["Alive"])
+        nodes = sorted(alive, key=lambda node: (node["NodeManagerHostname"], node["NodeID"]))
         report_note(f"on Ray: {nodes_in_words(nodes)}")
-        for place in {
-            next(path for path in (one, *one.parents) if path.is_dir()) for one in map(Path.absolute, folders)
-        }:
+        absolute = map(Path.absolute, folders)
+        for place in sorted({next(path for path in (one, *one.parents) if path.is_dir()) for one in absolute}):
             self._check_place(place, nodes)
 
     def _check_place(self, place: Path, nodes: Sequence[dict[str, Any]]) -> None:

@@ -7,8 +7,8 @@ DEVIATION: the paper trains on every pair in every iteration. With a fixed y- th
 from pathlib import Path
 
 from drift.config import PolicySettings
-from drift.policy.logps import reply_logps
-from drift.policy.spread import engine_for_models, policy_in
+from drift.policy.logps import ReplyLogps, reply_logps
+from drift.policy.spread import policy_for_pieces
 from drift.records import ChatMessage, Counts, Finish, PromptItem, read_jsonl, write_jsonl
 
 
@@ -27,11 +27,13 @@ def find_unlearned(
     rejected: list[tuple[ChatMessage, Finish]] = [
         (item.rejected, item.rejected_finish) for item in items if item.rejected
     ]
-    with engine_for_models(policy_settings) as engine:
-        now, before = (
-            reply_logps(policy_in(engine, source, policy_settings), requests, rejected, max_length, tools)
-            for source in (policy, warm)
-        )
+
+    def measured(source: Path | str) -> list[ReplyLogps | None]:
+        """The block ends the workers, so that none of them holds both policies."""
+        with policy_for_pieces(source, policy_settings) as loaded:
+            return reply_logps(loaded, requests, rejected, max_length, tools)
+
+    now, before = measured(policy), measured(warm)
     unlearned = [
         item.prompt_id
         for item, after, start in zip(items, now, before, strict=True)

@@ -11,13 +11,7 @@ from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.engine import current_engine
 from drift.errors import DataError
 from drift.pairs.defence import Defence
-from drift.pairs.disliked import (
-    LabelReliability,
-    is_dissatisfied,
-    lacks_old_turns,
-    prompt_items,
-    repair_pairs,
-)
+from drift.pairs.disliked import LabelReliability, is_dissatisfied, lacks_old_turns, prompt_items, repair_pairs
 from drift.pairs.form import in_one_form
 from drift.pairs.in_pieces import DislikedFinder, LikedFinder, requests_in_pieces, write_in_pieces
 from drift.pairs.majority import believed, majorities

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from drift.config import PolicySettings, RecipeSettings, SamplingSettings
 from drift.policy.chat import ChatFormat, EncodedPrompt, read_completion
-from drift.policy.decode import Generated, generate, make_durably, plan_batches
+from drift.policy.decode import Generated, make_durably, plan_batches
 from drift.policy.model import Policy
 from drift.policy.samplers import BACKENDS, Backend, Job
 from drift.policy.samplers.backend import SamplingRequest
@@ -139,9 +139,7 @@ def _generate(
     sampling: SamplingSettings,
     work: Path | None,
 ) -> list[Generated]:
-    """As `decode.generate`, also of a policy in workers: its batches, and its journal."""
-    if isinstance(policy, Policy):
-        return generate(policy, prompts, keys, sampling, work)
+    """As `decode.generate`, also of a policy in workers."""
     plan = plan_batches([len(prompt) for prompt in prompts], [""] * len(prompts), sampling)
 
     def run(missing: Sequence[int]) -> Iterator[tuple[int, list[Generated]]]:

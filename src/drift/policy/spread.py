@@ -71,15 +71,11 @@ def policy_for_pieces(source: Path | str, settings: PolicySettings) -> Iterator[
     """The policy where `each_on` finds it: in the workers of the current engine, as far as they have room for models,
     else in this process. The workers end with the block."""
     with engine_for_models(settings) as engine:
-        yield policy_in(engine, source, settings)
-
-
-def policy_in(engine: Engine, source: Path | str, settings: PolicySettings) -> AnyPolicy:
-    """As `policy_for_pieces`, with an engine of `engine_for_models`, for work with several policies in turn."""
-    if engine.workers == 1:
-        return load_policy(source, settings)
-    facts = read_facts(source, settings)
-    return PolicyInWorkers(engine, SpreadPolicy.of(source, settings, facts.policy_id), facts)
+        if engine.workers == 1:
+            yield load_policy(source, settings)
+        else:
+            facts = read_facts(source, settings)
+            yield PolicyInWorkers(engine, SpreadPolicy.of(source, settings, facts.policy_id), facts)
 
 
 def each_on(
@@ -99,6 +95,7 @@ def _with_policy(spread: SpreadPolicy, work: Callable[[Policy, Piece], Result], 
 
 @lru_cache(maxsize=1)
 def _load(spread: SpreadPolicy) -> Policy:
+    _load.cache_clear()  # the policy before this one: a worker has room for one
     policy = load_policy(spread.source, PolicySettings.model_validate_json(spread.settings))
     check_same_weights(spread.source, policy.policy_id, spread.policy_id)
     return policy

@@ -3,7 +3,8 @@
 With an engine that has room for several models, each of its workers loads the classifier once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -25,14 +26,9 @@ class RewardModelScorer:
     """Raises PrerequisiteError unless `source` is a sequence classifier with one output and a chat template."""
 
     def __init__(self, source: str, dtype: str, max_length: int, engine: Engine | None = None) -> None:
-        try:
+        with _loading(source):
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            model = _load(source, dtype)
-        except (OSError, ValueError, KeyError) as error:
-            raise PrerequisiteError(
-                f"{source}: cannot be loaded as a reward model ({' '.join(str(error).split())[:200]}). Give "
-                "recipe.scorer.model (or --reward-model) the folder or id of a sequence classifier."
-            ) from None
+        model = _load(source, dtype)
         if model.config.num_labels != 1 or not tokenizer.chat_template:
             raise PrerequisiteError(
                 f"{source}: has {model.config.num_labels} outputs and "
@@ -104,16 +100,29 @@ def _rewards_in_worker(spread: SpreadReward, piece: RewardPiece) -> list[float]:
 
 @lru_cache(maxsize=1)
 def _loaded(spread: SpreadReward) -> PreTrainedModel:
-    """In a worker. Raises PrerequisiteError if it has other weights under this name."""
+    """In a worker. Raises PrerequisiteError if it has other weights under this name, or none."""
     model = _load(spread.source, spread.dtype)
     check_same_weights(spread.source, weights_id(model), spread.weights)
     return _on_device(model)
 
 
 def _load(source: str, dtype: str) -> PreTrainedModel:
-    return AutoModelForSequenceClassification.from_pretrained(
-        source, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
-    )
+    with _loading(source):
+        return AutoModelForSequenceClassification.from_pretrained(
+            source, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+        )
+
+
+@contextmanager
+def _loading(source: str) -> Iterator[None]:
+    """Raises PrerequisiteError if what is loaded in the block is missing or damaged."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        raise PrerequisiteError(
+            f"{source}: cannot be loaded as a reward model ({' '.join(str(error).split())[:200]}). Give "
+            "recipe.scorer.model (or --reward-model) the folder or id of a sequence classifier."
+        ) from None
 
 
 def _on_device(model: PreTrainedModel) -> PreTrainedModel:

@@ -127,6 +127,7 @@ def measure_reference(out: Path, policies: tuple[Path | str, ...], pairs: Path, 
                 tensors[f"{loaded.policy_id}/rejected"] = torch.cat([pair.rejected for pair in logps])
                 if settings.kl_batch_size is not None:
                     tensors[f"{loaded.policy_id}/mismatched"] = torch.cat([pair.mismatched for pair in logps])
+            del loaded  # before the next one is loaded: there may be room for one
     metadata = {"policies": " ".join(names), "tokenizer": tokenizer, "pairs": _pairs_id(tokens)}
     # one metadata entry only: safetensors writes several in random order, and equal references must be equal files
     save_file(tensors, out, {ABOUT: json.dumps(metadata)})

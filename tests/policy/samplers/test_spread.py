@@ -1,7 +1,10 @@
 """Sampling by several workers, each with the policy: the file that one process writes, byte for byte."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from drift.config import PolicySettings, RecipeSettings, SamplingSettings
 from drift.engine import Processes, using_engine
 from drift.errors import PrerequisiteError
 from drift.policy import spread
-from drift.policy.model import cpu_threads
+from drift.policy.model import Policy, cpu_threads, load_policy
 from drift.policy.sampler import sample
 from drift.progress import listening
 from drift.records import ChatMessage, Counts, PromptItem, write_jsonl
@@ -89,3 +92,23 @@ def test_the_same_bytes_from_worker_processes(sampled: Callable[..., Any], threa
         expected = sampled("one")
         with closing(Processes(2 * threads)) as engine, using_engine(engine):
             assert sampled("two") == expected
+
+
+def test_a_worker_holds_one_policy_at_a_time(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch):
+    models: list[weakref.ref[Any]] = []
+
+    def load_alone(source: str, settings: PolicySettings) -> Policy:
+        gc.collect()
+        assert [model() for model in models] == [None] * len(models)
+        policy = load_policy(source, settings)
+        models.append(weakref.ref(policy.model))
+        return policy
+
+    monkeypatch.setattr(spread, "load_policy", load_alone)
+    spread._load.cache_clear()
+    one = spread.SpreadPolicy.of(tiny_policy, PolicySettings(), load_policy(tiny_policy, PolicySettings()).policy_id)
+    for wanted in (one, one, replace(one, threads=2)):
+        with wanted.loaded() as policy:
+            assert policy.policy_id == one.policy_id
+        del policy
+    assert len(models) == 2

@@ -69,19 +69,21 @@ def killed_at_step_6(folder, start, policy, settings) -> None:
     process.wait()
 
 
-def test_a_training_goes_on_from_the_files_of_its_sixth_step(tiny_policy, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "adamw_torch_fused"])
+def test_a_training_goes_on_from_the_files_of_its_sixth_step(tiny_policy, tmp_path, optimizer):
     """A copy of all files at that moment is what a kill leaves; the test below does kill, which takes a process."""
     write_jsonl(tmp_path / "pairs.jsonl", [pair(n) for n in range(10)])
     whole, killed = tmp_path / "whole", tmp_path / "killed"
+    settings = SETTINGS.model_copy(update={"optimizer": optimizer})
 
     def copy_at_step_6(done: int, *_: int) -> None:
         if done == 6:
             shutil.copytree(whole, killed)
 
-    train_in(whole, tiny_policy, PolicySettings(), SETTINGS, copy_at_step_6)
+    train_in(whole, tiny_policy, PolicySettings(), settings, copy_at_step_6)
     kept = [path.name for path in partial_work(killed / "policy").glob("checkpoint-*")]
     assert kept == ["checkpoint-4"]  # that of step 6 (the second of epoch 2) is not there yet
-    notes = train_in(killed, tiny_policy, PolicySettings(), SETTINGS)
+    notes = train_in(killed, tiny_policy, PolicySettings(), settings)
     assert "Resuming: 4 training steps already done" in "\n".join(notes)
     for name in ("policy/model.safetensors", "metrics.jsonl"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()

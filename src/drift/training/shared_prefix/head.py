@@ -23,8 +23,8 @@ Head = Literal["model", "kept", "again"]
 or computes them again in the backward pass (`again`)."""
 
 CHUNK_ROWS = {"cpu": 256, "cuda": 1024}
-"""Rows of hidden states that are multiplied at once if their logits are float32; twice as many if they are half as
-large, since adding up the gradient of the weights takes as long as its products for so few rows."""
+"""Rows of hidden states whose float32 logits are computed at once; of bfloat16 logits, twice as many. Few rows need
+little memory, but then adding up the gradient of the weights takes as long as its products."""
 
 
 def head_logps(
@@ -105,7 +105,7 @@ class _HeadLogps(torch.autograd.Function):
 
 
 def _product(slopes: Tensor, other: Tensor) -> Tensor:
-    """Matrix product; on CUDA in float32, which a CPU has no product of bfloat16 for."""
+    """Matrix product, summed in float32. On CUDA the result is float32; on a CPU it has the type of the factors."""
     if slopes.is_cuda and slopes.dtype != torch.float32:
         return torch.mm(slopes, other, out_dtype=torch.float32)
     return slopes @ other
