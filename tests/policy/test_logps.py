@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from drift.config import PolicySettings
+from drift.config import PolicySettings, SamplingSettings
+from drift.errors import DriftError
 from drift.policy.chat import encode_completion, encode_prompt
+from drift.policy.decode import decode_batch
 from drift.policy.logps import reply_logps
 from drift.policy.model import load_policy
 from drift.records import ChatMessage, Reason
@@ -28,3 +30,23 @@ def test_replies_are_scored_in_order_with_a_gap_where_one_does_not_fit(tiny_poli
         assert scored is not None
         assert scored.total == pytest.approx(expected, abs=1e-4)
         assert (scored.tokens, scored.per_token) == (len(completion), scored.total / len(completion))
+
+
+def no_room(**_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_out_of_memory_names_what_to_set(tiny_policy, monkeypatch):
+    policy = load_policy(tiny_policy, PolicySettings())
+    monkeypatch.setattr(policy.model, "forward", no_room)
+    asked = (ChatMessage("user", "hi"),)
+    with pytest.raises(
+        DriftError, match=r"^log-probs: out of memory in a batch of 1 replies and \d+ tokens; give this"
+    ):
+        reply_logps(policy, [asked], [(ChatMessage("assistant", "hello"), "stop")], 512)
+    sampling = SamplingSettings(max_new_tokens=6)
+    with pytest.raises(
+        DriftError,
+        match=r"^sampling: out of memory in a batch of 2 prompts of up to 3 tokens; set .*batch_tokens below 18,",
+    ):
+        decode_batch(policy, [(1, 2, 3), (1, 2)], ["a", "b"], sampling)

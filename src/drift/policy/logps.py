@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from drift.policy.chat import encode_completion, encode_prompt
+from drift.policy.memory import memory_for
 from drift.policy.model import Policy
 from drift.policy.padded import PaddedRows, padded_logps
 from drift.policy.spread import AnyPolicy, each_on
@@ -93,6 +94,11 @@ def _batches(lengths: dict[int, int]) -> list[list[int]]:
 @torch.inference_mode()
 def _sums(policy: Policy, piece: RowsPiece) -> list[float]:
     """Log-probs summed over each completion, nats. The forward pass computes in the type of the weights."""
-    padded = PaddedRows.of(piece.rows, pad_token_id=0).to(policy.device)
-    logps = padded_logps(policy.model.eval(), padded, torch.float32)  # [T]
+    rows = PaddedRows.of(piece.rows, pad_token_id=0)
+    with memory_for(
+        "log-probs",
+        f"a batch of {len(piece.rows)} replies and {rows.padded_tokens} tokens",
+        "give this process more memory, or lower evaluation.max_length if a single reply is that long",
+    ):
+        logps = padded_logps(policy.model.eval(), rows.to(policy.device), torch.float32)  # [T]
     return [float(part.sum()) for part in logps.split([len(completion) for _, completion in piece.rows])]

@@ -2,8 +2,8 @@
 
 import math
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from drift.config import TrainerSettings
 from drift.errors import DriftError
+from drift.policy.memory import memory_for
 from drift.progress import report_progress
 from drift.training.batch import PairBatch, StepCollator, loss_inputs, loss_of, mismatched_ratios
 from drift.training.diagnostics import FIXED_PAIRS, LEMMA_1_TAU, lemma_1, pair_gradients, step_diagnostics
@@ -155,7 +156,7 @@ class PreferenceTrainer(Trainer):
         Processes exchange gradients once a step, in the backward pass of the last micro-batch.
         """
         with (
-            _named_out_of_memory(batch, self.state.global_step),
+            _memory_for(batch, self.state.global_step),
             nullcontext() if last else self.accelerator.no_sync(model),
         ):
             loss, logps = self._pair_loss(model, batch)
@@ -170,7 +171,7 @@ class PreferenceTrainer(Trainer):
         """
         ratios = []
         for batch in batches:
-            with _named_out_of_memory(batch, self.state.global_step):
+            with _memory_for(batch, self.state.global_step):
                 ratios.append(mismatched_ratios(model, batch, self.dtype).double())
         mine = torch.cat([*ratios[:counted], ratios[0][:0]])
         total = torch.stack([mine.sum(), mine.new_tensor(len(mine))])
@@ -354,21 +355,10 @@ class _ReportProgress(TrainerCallback):
         report_progress(state.global_step, state.max_steps)
 
 
-@contextmanager
-def _named_out_of_memory(batch: PairBatch, step: int) -> Iterator[None]:
-    """Raises DriftError with a remedy where the memory runs out."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise DriftError(_out_of_memory(batch, step)) from None
-
-
-def _out_of_memory(batch: PairBatch, step: int) -> str:
+def _memory_for(batch: PairBatch, step: int) -> AbstractContextManager[None]:
     tokens, pairs = batch.rows.padded_tokens, len(batch.weights)
     if pairs > 1:
         remedy = f"set micro_batch_tokens={tokens // 2} (the result stays the same)"
     else:
         remedy = "a single pair cannot be split, so set gradient_checkpointing=true or a lower max_length"
-    return f"training step {step}: out of memory in a micro-batch of {pairs} pairs and {tokens} tokens; {remedy}."
+    return memory_for(f"training step {step}", f"a micro-batch of {pairs} pairs and {tokens} tokens", remedy)

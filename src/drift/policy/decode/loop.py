@@ -18,6 +18,7 @@ from drift.config import SamplingSettings
 from drift.policy.chat import decode
 from drift.policy.decode.cache import roomy_cache
 from drift.policy.decode.durable import Generated, make_durably
+from drift.policy.memory import memory_for
 from drift.policy.model import Policy
 from drift.records import Finish
 
@@ -60,7 +61,15 @@ def decode_batch(
     draws = np.stack([uniforms(key, sampling.max_new_tokens) for key in keys])
     finish: Finish
     completions: list[Generated] = []
-    for ids in _decode(policy, prompts, torch.from_numpy(draws).to(policy.device), sampling, stops):
+    longest = max(map(len, prompts))
+    with memory_for(
+        "sampling",
+        f"a batch of {len(prompts)} prompts of up to {longest} tokens",
+        f"set sampling.batch_tokens below {len(prompts) * (longest + sampling.max_new_tokens)}, or for a batch of one "
+        "lower sampling.max_prompt_length or sampling.max_new_tokens",
+    ):
+        decoded = _decode(policy, prompts, torch.from_numpy(draws).to(policy.device), sampling, stops)
+    for ids in decoded:
         finish = "stop" if ids and ids[-1] in stops else "length"
         completions.append(Generated(decode(policy.tokenizer, ids), tuple(ids), finish))
     return completions
