@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
-from json.decoder import WHITESPACE
 from typing import Any, BinaryIO, NamedTuple
 
 import orjson
@@ -38,7 +37,7 @@ TOO_DEEP = "nested about 1,000 deep or more; write a tree of replies inside of r
 """The detail of a row that no parser reads."""
 FIRST_MESSAGES = 20
 """Messages by which a list of messages is known that is longer than the first bytes of its file."""
-_DECODER = json.JSONDecoder()
+_DECODER, _NO_SPACE = json.JSONDecoder(), re.compile(r"\S")
 _SHORT_WORD = re.compile(r"[\w.:/-]{1,30}")
 _ROWS_PER_PROGRESS = 64  # asking for the file position takes about as long as reading a short row
 
@@ -168,8 +167,8 @@ def _begins_chat(start: bytes) -> bool:
     text, messages = start.decode(errors="replace"), list[Any]()
     place = text.index("[") + 1
     with contextlib.suppress(ValueError, RecursionError):
-        while len(messages) < FIRST_MESSAGES:
-            value, end = _DECODER.raw_decode(text, WHITESPACE.match(text, place).end())
+        while len(messages) < FIRST_MESSAGES and (begin := _NO_SPACE.search(text, place)):
+            value, end = _DECODER.raw_decode(text, begin.start())
             messages.append(value)
             place = text.index(",", end) + 1
     return bool(messages) and all(map(_is_bare_message, messages))
