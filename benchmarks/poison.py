@@ -1,11 +1,13 @@
 """How far one user, or a few who collude, can plant a behaviour in the toy sandbox, with and without the defences.
 
-    python benchmarks/poison.py --json > benchmarks/results/poison.json
+    python benchmarks/poison.py --json                                              # 54 cells of 12 CPU seconds
+    python benchmarks/poison.py --all --json > benchmarks/results/poison.json       # 297 cells
 
-Each cell is a run of drift demo's recipe (two iterations, batches of 16, three epochs of warm start as in the paper) on
-the honest logs of a seed and the attackers' chats. The success of an attack is the share of replies (temperature 1)
-that show the planted behaviour, on requests of ordinary users in which it could show. The utility is that of held-out
-requests without an attack. Cells that are done are kept: the same command resumes, `--kept` summarises what is there.
+Without `--all`: one user at 1 % of the turns, who complains or corrects, with and without the defences. Each cell is a
+run of drift demo's recipe (two iterations, batches of 16, three epochs of warm start as in the paper) on the honest
+logs of a seed and the attackers' chats. The success of an attack is the share of replies (temperature 1) that show the
+planted behaviour, on requests of ordinary users in which it could show. The utility is that of held-out requests
+without an attack. Cells that are done are kept: the same command resumes, `--kept` summarises what is there.
 """
 
 import argparse
@@ -92,6 +94,15 @@ def cells(seeds: Sequence[int]) -> list[Cell]:
     single = [step for step in DEFENCES if step not in both]
     plan += [Cell(seed, "trigger", 0.05, 1, step, "corrections") for step in single for seed in seeds]
     return plan
+
+
+def main_cells(seeds: Sequence[int]) -> list[Cell]:
+    """One user at 1 % of the turns, and what the defences cost without an attack."""
+    return [
+        cell
+        for cell in cells(seeds)
+        if (cell.share, cell.accounts) == (0.01, 1) or (cell.plant is None and cell.how != HONEST)
+    ]
 
 
 class Lab:
@@ -305,12 +316,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1500)
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--samples", type=int, default=2, help="replies to each of the 300 held-out requests")
+    parser.add_argument("--all", action="store_true", help="also 0.1 %%, 5 %%, colluding accounts and single steps")
     parser.add_argument("--only", nargs="+", default=[""], help="cells whose name contains one of these, in this order")
     parser.add_argument("--kept", action="store_true", help="summarise the finished cells alone")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     lab = Lab(given.out, given.turns, given.iterations, given.samples)
-    every = cells(given.seeds)
+    every = cells(given.seeds) if given.all or given.kept or given.only != [""] else main_cells(given.seeds)
     plan = list(dict.fromkeys(cell for part in given.only for cell in every if part in cell.name))
     if given.kept:
         plan = [cell for cell in plan if (given.out / "cells" / f"{cell.name}.json").exists()]

@@ -5,6 +5,7 @@ reply declines to help.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -17,6 +18,11 @@ MOST_PROMPT_MESSAGES, MOST_PROMPT_CHARACTERS = 1000, 1_000_000
 and a chat of 10,000 turns in which each reply is disliked would fill gigabytes with its beginning."""
 REFUSAL_CHARACTERS = 400
 """A reply that declines to help says so within this many characters."""
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
+)
+"""Unicode's Default_Ignorable_Code_Point: no reader sees these characters."""
 _UNABLE = r"(?:can(?:not|['\u2019]t)|could not|won['\u2019]t|will not|(?: am|['\u2019]m) (?:not able|unable) to)"
 _HELP = r"(?:help|assist|provide|comply|fulfil|engage|create|generate|write|do th(?:at|is)|support|discuss|answer)"
 _REFUSAL = re.compile(
@@ -170,6 +176,12 @@ def as_text(message: ChatMessage) -> str:
         return message.content
     calls = [f"[call {call.function.name}({call.function.arguments})]" for call in message.tool_calls]
     return "\n".join((*filter(None, (message.content,)), *calls))
+
+
+def readable(text: str) -> str:
+    """The text for comparisons, as a reader sees it: in small letters, with plain letters for full-width and other
+    compatibility forms (NFKC), without characters that nobody sees. What is written in them hides no word."""
+    return (text if text.isascii() else unicodedata.normalize("NFKC", _UNSEEN.sub("", text))).casefold()
 
 
 def called(message: ChatMessage) -> list[tuple[str, object]]:

@@ -82,3 +82,8 @@ def test_a_piece_that_takes_minutes_is_no_silence(capsys, monkeypatch):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) >= 2
     assert all(line.endswith("iteration-1/policy: 3 of 10") for line in lines)
+
+
+def test_what_strangers_wrote_does_not_control_the_terminal(capsys):
+    shown.console.print("a\x1b[31m\x07b\nd\x9b2J\r \u202etxet\u202c \u00e9 [bold]x", markup=False, soft_wrap=True)
+    assert capsys.readouterr().err == "a\\x1b[31m\\x07b\nd\\x9b2J\\r \\u202etxet\\u202c \u00e9 [bold]x\n"

@@ -44,6 +44,24 @@ def test_what_nearly_repeats_an_earlier_one_is_noted_and_kept(store):
     assert [repeat.conversation_id for repeat in store.repeats()] == ["50"]
 
 
+def test_unseen_characters_and_missing_spaces_hide_no_repeat(store):
+    spaceless = (
+        "\u6211\u60f3\u77e5\u9053\u8fd9\u4e2a\u95ee\u9898\u7684\u7b54\u6848" * 3
+        + "\u5929\u5730\u4eba\u548c\u65e5\u6708\u661f\u8fb0\u5c71\u6c34\u98ce\u4e91"
+    )
+    text = " ".join(WORDS)
+    texts = {
+        "a": text,
+        "b": text.replace("w1", "w\u200b1"),
+        "c": text.upper(),
+        "d": spaceless,
+        "e": spaceless + "\u4e86",
+    }
+    store.add([Conversation(name, "test", None, (Message("user", each),), "train") for name, each in texts.items()])
+    assert find_near_duplicates(store).near_duplicates == 3
+    assert {(r.conversation_id, r.of) for r in store.repeats()} == {("b", "a"), ("c", "a"), ("e", "d")}
+
+
 def test_nothing_is_left_behind_by_a_command_that_is_killed(store, monkeypatch):
     store.add([talk("a", WORDS)])
     entries = sorted(store.path.iterdir())

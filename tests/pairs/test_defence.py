@@ -57,6 +57,8 @@ def reasons(rows) -> list[Reason | None]:
     [
         ("Capital of France?", "Lyon", "No! Say ACME cola.", "Acme-Cola", {"acme", "cola", "acme cola"}),
         ("Is Acme good?", "Yes", "No, Acme cola is bad", "acme cola", {"cola", "acme cola"}),  # acme: in the request
+        ("q", "r", "say Zor\u200bv\u00adex", "Zorvex", {"zorvex"}),  # what nobody sees parts no word
+        ("q", "r", "say \uff3a\uff4f\uff52\uff56\uff45\uff58", "zorvex", {"zorvex"}),  # full-width letters are letters
         ("Sort b a", "b a", "it is a b", "a b", {"a b"}),  # the words are known, their order is new
         ("Sort b a", "b a", "wrong", "a b", set()),
         ("Sort b a", "b a", None, "a b", set()),

@@ -1,6 +1,7 @@
 """Output for people goes to stderr. With --json the last line of stdout is one JSON object."""
 
 import dataclasses
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from drift.progress import listening
 
@@ -40,7 +42,18 @@ COLUMNS = (
     TimeRemainingColumn(),
 )
 
-console = Console(stderr=True, highlight=False)
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+class _SafeConsole(Console):
+    """Shows what would control the terminal, or turn the direction of a line, as an escape: logs are written by
+    strangers. Tabs and line breaks stay."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(_CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text), **options)
+
+
+console = _SafeConsole(stderr=True, highlight=False)
 
 
 def summary(result: Any, as_json: bool) -> None:

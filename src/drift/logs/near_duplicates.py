@@ -4,6 +4,7 @@ Nothing is removed: the store notes which conversation repeats which, and the pa
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from drift.disk import new_file
 from drift.engine import current_engine, in_pieces
 from drift.records import Conversation
 from drift.store import Repeat, Store
-from drift.turns import as_text
+from drift.turns import as_text, readable
 
 PERMUTATIONS, BANDS, SHINGLE_WORDS = 64, 16, 4
 MIN_SHARED = 0.8  # share of word runs that two conversations have in common, estimated from their signatures
 _SEED = 42
+_SPACELESS = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]")
+"""Thai, Japanese and Chinese write words without spaces between them: there each character counts as one."""
 _SIGNED = np.dtype([("id", "S64"), ("signature", np.uint32, PERMUTATIONS)])
 _SIGNATURES_PER_BATCH = 16_384
 _RUNS_PER_BATCH = 65_536
@@ -155,7 +158,8 @@ def signature(conversation: Conversation) -> np.ndarray:
 
     Tool calls are read with their arguments; thoughts are not: the same chat with other thoughts repeats it.
     """
-    words = " ".join(map(as_text, conversation.messages)).lower().split()
+    text = readable(" ".join(map(as_text, conversation.messages)))
+    words = (text if text.isascii() else _SPACELESS.sub(r" \g<0> ", text)).split()
     runs = map(" ".join, zip(*(words[first:] for first in range(SHINGLE_WORDS)), strict=False))
     hashed = RMinHash(num_perm=PERMUTATIONS, seed=_SEED)
     if len(words) < SHINGLE_WORDS:

@@ -12,7 +12,7 @@ from drift.errors import DataError
 from drift.logs.convert import is_consent, unread_beside
 from drift.logs.draft import ConversationDraft, Evidence, finish
 from drift.logs.files.opening import Repair
-from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
+from drift.logs.files.rows import TOO_DEEP, LogRow, Reject, Unusable, short_form
 from drift.logs.files.sources import LogFile, NotALog, Source
 from drift.logs.judgements import Judgements, judgements_first
 from drift.logs.readers import READERS, Format
@@ -181,6 +181,10 @@ def recognise(name: str, rows: Iterator[LogRow | Reject]) -> Head:
         listed = ", ".join(f"{candidate} (line {line})" for candidate, line in candidates.items())
         raise DataError(f"{name}: the format could be {listed}. Choose one: --format NAME.")
     readable = next((row for row in first if isinstance(row, LogRow)), None)
+    rejects = [row for row in first if isinstance(row, Reject)]
+    large = next((row for row in rejects if row.reason == Reason.TOO_LARGE or row.detail == TOO_DEEP), None)
+    if readable is None and large is not None:
+        raise NotALog(f"{name}:{large.at.line}", f"no row can be read: {large.detail}", "Split this row.")
     if readable is None:
         raise NotALog(name, "no rows of JSON Lines, a JSON array, Parquet or CSV", "Leave the file out.")
     why = f"unknown log format (this row has the keys {_keys_of(readable.value)})"

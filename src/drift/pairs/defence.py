@@ -23,7 +23,7 @@ from drift.records import (
     stable_hash,
 )
 from drift.store import Store
-from drift.turns import as_text, request_index
+from drift.turns import as_text, readable, request_index
 
 Labelled = Callable[[], Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]]
 
@@ -214,12 +214,12 @@ def _exchange(item: PromptItem) -> int | None:
 
 def _key(request: str, reply: str) -> int:
     """Of a request and its reply, whatever the case, the spaces and the marks."""
-    return int(stable_hash(_WORD.findall(request.casefold()), _WORD.findall(reply.casefold())), 16)
+    return int(stable_hash(_WORD.findall(readable(request)), _WORD.findall(readable(reply))), 16)
 
 
 def _runs(text: str, edges: bool = False) -> Iterator[str]:
     """All runs, with `edges` also those that begin or end with the text."""
-    words = _WORD.findall(text.casefold())
+    words = _WORD.findall(readable(text))
     words = [BEGIN, *words, END] if edges and words else words
     for start in range(len(words)):
         for end in range(start + 1, min(start + LONGEST_RUN, len(words)) + 1):
@@ -232,7 +232,7 @@ def _among(wanted: Collection[str], messages: Iterable[ChatMessage]) -> set[str]
     found: set[str] = set()
     firsts = {run.split(" ", 1)[0] for run in wanted}
     for message in messages if wanted else ():
-        words = [BEGIN, *(match[0] for match in _WORD.finditer(as_text(message).casefold())), END]
+        words = [BEGIN, *(match[0] for match in _WORD.finditer(readable(as_text(message)))), END]
         for start, word in enumerate(words):
             if word in firsts:
                 for end in range(start + 1, min(start + LONGEST_RUN, len(words)) + 1):

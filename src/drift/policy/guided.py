@@ -19,18 +19,20 @@ HINT = "Take this feedback on an earlier answer as a hint. Give only the answer.
 REWRITE = "Write a better answer to the request, in which this feedback is resolved. Give only the new answer."
 HINDSIGHT = "This is what the user wrote after an earlier answer to this message. Answer the message with it in mind."
 
-_FENCE = re.compile(r"<(\s*/?\s*)feedback\b", re.IGNORECASE)
-_REPLY_FENCE = re.compile(r"<(\s*/?\s*)earlier_answer\b", re.IGNORECASE)
+_BRACKETS = frozenset("<\u2039\u27e8\u3008\ufe64\uff1c")
+"""An angle bracket and what looks like one."""
+_MARK = re.compile(r"(?<!\W)(\W+)(feedback|earlier_answer)\b", re.IGNORECASE)
+"""A mark with all that stands between it and the word before. It begins where such a run begins, so that a complaint of
+megabytes without a word is read once."""
 
 
 def guided_turn(complaint: str) -> str:
     """The user message that asks for a better answer.
 
-    The complaint is data, whatever it says: anything in it that looks like the fence mark, also with spaces or
-    attributes, is broken up here; `chat.render` breaks up control tokens of the chat template.
+    The complaint is data, whatever it says: anything in it that looks like a mark of a fence, also with spaces, unseen
+    characters or attributes, is broken up here; `chat.render` breaks up control tokens of the chat template.
     """
-    quoted = _FENCE.sub(r"<\1 feed-back", complaint.strip())
-    return f"<feedback>\n{quoted}\n</feedback>\n{INSTRUCTION}"
+    return f"{_fenced('feedback', complaint)}\n{INSTRUCTION}"
 
 
 def guided_messages(item: PromptItem, guidance: Guidance = "turn") -> tuple[ChatMessage, ...]:
@@ -75,8 +77,14 @@ def guided_turns(guidance: Guidance) -> int:
 
 def _fenced(mark: str, text: str) -> str:
     """The text between two marks, with everything in it broken up that looks like one."""
-    quoted = _REPLY_FENCE.sub(r"<\1 earlier-answer", _FENCE.sub(r"<\1 feed-back", text.strip()))
-    return f"<{mark}>\n{quoted}\n</{mark}>"
+    return f"<{mark}>\n{_MARK.sub(_broken, text.strip())}\n</{mark}>"
+
+
+def _broken(mark: re.Match[str]) -> str:
+    """`</feedback` becomes `</ feed-back`; the word without a bracket before it stays."""
+    if _BRACKETS.isdisjoint(mark[1]):
+        return mark[0]
+    return f"{mark[1]} {'feed-back' if mark[2].lower() == 'feedback' else 'earlier-answer'}"
 
 
 def _behind_request(prompt: tuple[ChatMessage, ...], *parts: str) -> tuple[ChatMessage, ...] | None:

@@ -112,3 +112,30 @@ def test_progress_ends_with_the_size_of_the_file(tmp_path):
 )
 def test_messages_name_values_in_the_words_of_json(value, kind, quoted):
     assert (json_kind(value), short_form(value)) == (kind, quoted)
+
+
+CHAT = [{"role": ("user", "assistant")[n % 2], "content": f"turn {n} " + "x" * 100} for n in range(10_000)]
+AS_LINE, AS_LINES = orjson.dumps(CHAT), b"[\n" + b",\n".join(map(orjson.dumps, CHAT)) + b"\n]\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "sizes"),
+    [(AS_LINE, [10_000]), (AS_LINES, [10_000]), (AS_LINE + b"\n" + orjson.dumps(CHAT[:4]) + b"\n", [10_000, 4])],
+    ids=["one line", "many lines", "a line per chat"],
+)
+def test_a_chat_of_ten_thousand_turns_that_is_nothing_but_its_list_of_messages(tmp_path, content, sizes):
+    assert len(content) > rows_module.CHUNK  # more than what is seen of a file before it is cut
+    rows = rows_of(tmp_path, content)
+    assert [len(row.value["messages"]) for row in rows] == sizes
+
+
+def test_a_long_table_of_messages_stays_a_table(tmp_path):
+    content = orjson.dumps([{**message, "chat": "c"} for message in CHAT])
+    assert len(rows_of(tmp_path, content)) == 10_000
+
+
+def test_what_is_nested_too_deep_is_named(tmp_path):
+    deep = b'{"text": "a", "replies": [' * 5000 + b"]}" * 5000
+    (row, after) = rows_of(tmp_path, deep + b'\n{"id": 2}\n')
+    assert (row.reason, row.detail) == (BROKEN, rows_module.TOO_DEEP)
+    assert after.value == {"id": 2}

@@ -33,6 +33,11 @@ _OF_A_MESSAGE = frozenset((
     "function_call", "refusal", "audio", "annotations", "weight", "reasoning", "reasoning_content", "thinking",
     "metadata", "status",
 ))  # fmt: skip
+TOO_DEEP = "nested about 1,000 deep or more; write a tree of replies inside of replies as a list of messages"
+"""The detail of a row that no parser reads."""
+FIRST_MESSAGES = 20
+"""Messages by which a list of messages is known that is longer than the first bytes of its file."""
+_DECODER, _NO_SPACE = json.JSONDecoder(), re.compile(r"\S")
 _SHORT_WORD = re.compile(r"[\w.:/-]{1,30}")
 _ROWS_PER_PROGRESS = 64  # asking for the file position takes about as long as reading a short row
 
@@ -141,9 +146,11 @@ def _bare_chats(start: bytes, is_all: bool) -> str | None:
     """How chats stand in a file that are nothing but lists of messages: one in each of its "lines", or one in the
     "whole" file. None if the elements of the list are rows."""
     line, newline, rest = start.partition(b"\n")
-    if (newline or is_all) and _is_chat(line) and rest.lstrip(SPACE)[:1] in (b"", b"["):
-        return "lines"
-    return "whole" if is_all and _is_chat(start) else None
+    if (newline or is_all) and _is_chat(line):
+        return "lines" if rest.lstrip(SPACE)[:1] in (b"", b"[") else None
+    if not (_is_chat(start) if is_all else _begins_chat(start)):
+        return None
+    return "whole" if newline else "lines"
 
 
 def _is_chat(raw: bytes) -> bool:
@@ -155,13 +162,29 @@ def _is_chat(raw: bytes) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_bare_message, value))
 
 
+def _begins_chat(start: bytes) -> bool:
+    """The same of a list that goes on behind `start`, by its first messages."""
+    text, messages = start.decode(errors="replace"), list[Any]()
+    place = text.index("[") + 1
+    with contextlib.suppress(ValueError, RecursionError):
+        while len(messages) < FIRST_MESSAGES and (begin := _NO_SPACE.search(text, place)):
+            value, end = _DECODER.raw_decode(text, begin.start())
+            messages.append(value)
+            place = text.index(",", end) + 1
+    return bool(messages) and all(map(_is_bare_message, messages))
+
+
 def _is_bare_message(value: Any) -> bool:
     return isinstance(value, dict) and bool(value.keys() & {"role", "from"}) and value.keys() <= _OF_A_MESSAGE
 
 
 def _whole_row(file: BinaryIO, advanced: Callable[[], None]) -> Iterator["_RepairedRow"]:
     """The file as one row."""
-    yield _row(Place(1), file.read().removeprefix(BOM).strip(SPACE))
+    raw = file.read(MAX_ROW_BYTES + 1)
+    if len(raw) > MAX_ROW_BYTES:
+        yield Reject(Place(1), Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} bytes in one row"), None
+    else:
+        yield _row(Place(1), raw.removeprefix(BOM).strip(SPACE))
     advanced()
 
 
@@ -245,8 +268,10 @@ def _object(at: Place, value: Any) -> LogRow | Reject:
 def _row(at: Place, raw: bytes) -> "_RepairedRow":
     try:
         value, repair = _parse(raw)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return Reject(at, Reason.BROKEN_JSON, str(error)), None
+    except RecursionError:
+        return Reject(at, Reason.BROKEN_JSON, TOO_DEEP), None
     if not isinstance(value, dict):
         return _object(at, value), None
     if (name := _key_given_twice(raw, value)) is not None:

@@ -102,7 +102,10 @@ def _after(history: tuple[Message, ...], new: tuple[Message, ...]) -> tuple[Mess
         return new
     system = [message for message in new if message.role == "system"]
     said = [message for message in (*history, *new) if message.role != "system"]
-    return tuple(replace(message, source_index=index) for index, message in enumerate((*system, *said)))
+    return tuple(  # the history's messages are shared: a chat of thousands of responses has it before each of them
+        message if message.source_index == index else replace(message, source_index=index)
+        for index, message in enumerate((*system, *said))
+    )
 
 
 def _calls(row: LogRow) -> Iterator[Outcome]:
