@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from drift.policy.chat import encode_completion, encode_prompt
-from drift.policy.memory import memory_for
-from drift.policy.model import Policy
+from drift.policy.model import Policy, memory_for
 from drift.policy.padded import PaddedRows, padded_logps
 from drift.policy.spread import AnyPolicy, each_on
 from drift.progress import report_progress

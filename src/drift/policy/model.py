@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from drift.config import PolicySettings
-from drift.errors import PrerequisiteError
+from drift.errors import DriftError, PrerequisiteError
 from drift.policy.chat import ChatFormat, TemplateReport, check_template, end_of_turn
 from drift.policy.gguf import config_of_gguf, load_gguf
 from drift.policy.multimodal import auto_class, processor_files, template_of
@@ -281,6 +281,20 @@ def computes_bfloat16() -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able: Mapping[str, Any] = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+
+
+@contextmanager
+def memory_for(what: str, of: str, remedy: str) -> Iterator[None]:
+    """Raises DriftError if there is not enough memory for what is computed inside: "WHAT: out of memory in OF; REMEDY".
+
+    Other errors pass.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise DriftError(f"{what}: out of memory in {of}; {remedy}.") from None
 
 
 @contextmanager

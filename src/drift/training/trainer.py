@@ -17,7 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from drift.config import TrainerSettings
 from drift.errors import DriftError
-from drift.policy.memory import memory_for
+from drift.policy.model import memory_for
 from drift.progress import report_progress
 from drift.training.batch import PairBatch, StepCollator, loss_inputs, loss_of, mismatched_ratios
 from drift.training.diagnostics import FIXED_PAIRS, LEMMA_1_TAU, lemma_1, pair_gradients, step_diagnostics

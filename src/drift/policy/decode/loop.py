@@ -18,8 +18,7 @@ from drift.config import SamplingSettings
 from drift.policy.chat import decode
 from drift.policy.decode.cache import roomy_cache
 from drift.policy.decode.durable import Generated, make_durably
-from drift.policy.memory import memory_for
-from drift.policy.model import Policy
+from drift.policy.model import Policy, memory_for
 from drift.records import Finish
 
 _TOP_CANDIDATES = (64, 1024)
