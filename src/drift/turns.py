@@ -212,6 +212,22 @@ def exclusion_reason(conversation: Conversation, label: FeedbackLabel, include: 
     return None if label.subtype in include else EXCLUDED_SUBTYPES.get(label.subtype or "")
 
 
+def liked_exclusion_reason(
+    conversation: Conversation, label: FeedbackLabel, labels: Sequence[FeedbackLabel], include: frozenset[str]
+) -> Reason | None:
+    """Why a liked reply must not teach; None if nothing speaks against it. `labels`: all of the conversation.
+
+    It is flagged as toxic, or it is the next reply to a user who was wrong, and gave in.
+    """
+    if "toxic" not in include and is_toxic_complaint(conversation, label):
+        return Reason.TOXIC
+    gave_in = Reason.USER_MISTAKEN not in include and any(
+        other.label == "DSAT" and other.subtype == Reason.USER_MISTAKEN and other.reply_index + 2 == label.reply_index
+        for other in labels
+    )
+    return Reason.USER_MISTAKEN if gave_in else None
+
+
 def is_refusal(reply: str) -> bool:
     """Does the reply begin by declining to help? An apology for a mistake is not a refusal."""
     opening = reply[:REFUSAL_CHARACTERS]

@@ -17,8 +17,8 @@ from drift.cli import app
 from drift.cli.views import show_iteration
 from drift.config import PolicySettings, SamplingSettings
 from drift.errors import ConfigError, DataError, DriftError, PrerequisiteError
-from drift.policy.decode import generate
 from drift.policy.model import load_policy
+from drift.policy.samplers.transformers import generate
 from drift.training.tokens import TokenPair
 
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drift.config import PolicySettings, SamplingSettings
-from drift.policy.decode import generate, pick
+from drift.policy.decode import pick
 from drift.policy.model import load_policy
+from drift.policy.samplers.transformers import generate
 
 PROMPTS = [[1, 30 + n, *range(40, 41 + 3 * n)] for n in range(12)]
 KEYS = [f"key-{n}" for n in range(12)]

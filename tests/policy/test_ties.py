@@ -6,8 +6,8 @@ A random policy is the worst case: its distributions are nearly flat, so many to
 import pytest
 
 from drift.config import PolicySettings, SamplingSettings
-from drift.policy.decode import generate
 from drift.policy.model import load_policy
+from drift.policy.samplers.transformers import generate
 
 PROMPTS = [[1, 30 + n % 40, *range(40, 41 + 2 * (n % 17))] for n in range(48)]
 KEYS = [str(n) for n in range(48)]

@@ -98,12 +98,18 @@ def test_replies_without_a_partner_have_trls_unpaired_shape(tmp_path):
     assert "follow_up" not in row
     with RunDir.open(tmp_path / "run", "name: x\n", seed=1) as run:
         write_jsonl(tmp_path / "rows.jsonl", [PAIR, liked, replace(disliked, rejected_finish="length")])
+        write_jsonl(tmp_path / "liked.jsonl", [replace(liked, pair_id="sft")])
+        run.folder("liked-start").stage("pairs.jsonl", copy_rows, rows=tmp_path / "liked.jsonl")
         run.iteration(1).stage("pairs.jsonl", copy_rows, rows=tmp_path / "rows.jsonl")
         run.stage("policy", write_policy)
     notes: list[str] = []
     with listening(lambda *_: None, notes.append):
-        assert export_run(tmp_path / "run", tmp_path / "out").rows == 3
-    assert [note.split(" have ")[0] for note in notes] == ["1 of 3 rows"]
+        assert export_run(tmp_path / "run", tmp_path / "out").rows == 4
+    assert [note.split(" have ")[0] for note in notes] == ["1 of 4 rows"]
     assert len((tmp_path / "out/pairs.jsonl").read_text().splitlines()) == 1
     found = [json.loads(line) for line in (tmp_path / "out/unpaired.jsonl").read_text().splitlines()]
-    assert [(row["completion"][0]["content"], row["label"]) for row in found] == [("yes", True), ("no", False)]
+    assert [(row["completion"][0]["content"], row["label"]) for row in found] == [
+        ("yes", True),
+        ("yes", True),
+        ("no", False),
+    ]

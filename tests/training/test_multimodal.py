@@ -17,9 +17,9 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from drift.config import LoraSettings, PolicySettings, SamplingSettings, TrainingSettings
 from drift.errors import PrerequisiteError
-from drift.policy.decode import generate
 from drift.policy.model import load_policy, parameter_count
 from drift.policy.multimodal import language_model
+from drift.policy.samplers.transformers import generate
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.reference import ReferenceSettings, measure_reference

@@ -17,8 +17,8 @@ from torch import nn
 from drift.bench.sample import Rows, arrival_batches, generate_replies
 from drift.bench.sides import BATCH, Conditions, Ours, Rival, Side
 from drift.config import PolicySettings, SamplingSettings
-from drift.policy.decode import generate
 from drift.policy.model import Policy, cpu_threads, load_policy
+from drift.policy.samplers.transformers import generate
 from drift.training.tokens import TokenPair
 
 DType = Literal["bfloat16", "float32"]

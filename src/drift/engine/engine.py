@@ -162,7 +162,12 @@ def _trouble_of_node(error: Exception, node: str) -> DriftError | None:
 
 
 def give_back_memory() -> None:
-    """Free what Arrow and the C library keep of the last piece: pieces of other kinds could not use it all."""
+    """Free what Arrow and the C library keep of the last piece: pieces of other kinds could not use it all.
+
+    A process with a model keeps it: its pieces are all alike, and the next one would have to fetch it again.
+    """
+    if "torch" in sys.modules:
+        return
     if "pyarrow" in sys.modules:
         sys.modules["pyarrow"].default_memory_pool().release_unused()
     with suppress(OSError, AttributeError):  # only glibc has it

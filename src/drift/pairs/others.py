@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from drift.pairs.disliked import PromptCandidate, logged_pair
 from drift.records import Conversation, Drop, FeedbackLabel, PreferencePair, PromptItem, Reason, stable_hash
-from drift.turns import exclusion_reason, is_toxic_complaint, needs_media, prompt_of, request_index
+from drift.turns import exclusion_reason, liked_exclusion_reason, needs_media, prompt_of, request_index
 
 Item = TypeVar("Item")
 Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
@@ -35,18 +35,14 @@ def liked_candidates(
     """Map: what depends on one conversation alone."""
     for conversation, labels in labelled:
         user = conversation.user_key or conversation.conversation_id
-        mistaken = [label for label in labels if label.label == "DSAT" and label.subtype == Reason.USER_MISTAKEN]
-        gave_in = {label.reply_index + 2 for label in mistaken if Reason.USER_MISTAKEN not in include}
         for label in labels:
             if label.label != "SAT" or (label.p_sat is not None and label.p_sat < min_p_sat):
                 continue
             row = _item(conversation, label.reply_index, liked=True)
             if isinstance(row, Drop):
                 yield PromptCandidate(row.row_id, user, row.reason)
-            elif "toxic" not in include and is_toxic_complaint(conversation, label):
-                yield PromptCandidate(row.prompt_id, user, Reason.TOXIC)
-            elif label.reply_index in gave_in:
-                yield PromptCandidate(row.prompt_id, user, Reason.USER_MISTAKEN)
+            elif reason := liked_exclusion_reason(conversation, label, labels, include):
+                yield PromptCandidate(row.prompt_id, user, reason)
             elif conversation.conversation_id in repeats:
                 yield PromptCandidate(row.prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)
             else:

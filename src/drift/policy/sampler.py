@@ -11,12 +11,12 @@ from pathlib import Path
 
 from drift.config import PolicySettings, RecipeSettings, SamplingSettings
 from drift.policy.chat import ChatFormat, EncodedPrompt, read_completion
-from drift.policy.decode import Generated, make_durably, plan_batches
+from drift.policy.decode import Generated, make_durably
 from drift.policy.model import Policy
 from drift.policy.samplers import BACKENDS, Backend, Job
 from drift.policy.samplers.backend import SamplingRequest
 from drift.policy.samplers.requests import build_requests, fit_prompt
-from drift.policy.samplers.transformers import decode_batches
+from drift.policy.samplers.transformers import generate
 from drift.policy.spread import AnyPolicy
 from drift.progress import report_note
 from drift.records import ChatMessage, Completion, PromptItem, Reason, read_jsonl, write_jsonl
@@ -124,29 +124,12 @@ def generate_replies(
     ]
     prompts = {row: prompt for row, prompt in enumerate(encoded) if not isinstance(prompt, Reason)}
     ids = [(*prompt.ids, *prompt.given) for prompt in prompts.values()]
-    replies = _generate(policy, ids, [keys[row] for row in prompts], sampling, work)
+    replies = generate(policy, ids, [keys[row] for row in prompts], sampling, work)
     reply_of = {
         row: read_reply(policy.chat, prompt, reply)
         for (row, prompt), reply in zip(prompts.items(), replies, strict=True)
     }
     return [reply_of.get(row) for row in range(len(encoded))]
-
-
-def _generate(
-    policy: AnyPolicy,
-    prompts: Sequence[tuple[int, ...]],
-    keys: Sequence[str],
-    sampling: SamplingSettings,
-    work: Path | None,
-) -> list[Generated]:
-    """As `decode.generate`, also of a policy in workers."""
-    plan = plan_batches([len(prompt) for prompt in prompts], [""] * len(prompts), sampling)
-
-    def run(missing: Sequence[int]) -> Iterator[tuple[int, list[Generated]]]:
-        batches = [(number, [(prompts[row], keys[row]) for row in plan[number]]) for number in missing]
-        return decode_batches(policy, batches, sampling)
-
-    return make_durably(work, plan, keys, run)
 
 
 def read_reply(chat: ChatFormat, prompt: EncodedPrompt, reply: Generated) -> Generated:

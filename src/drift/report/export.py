@@ -26,9 +26,10 @@ class ExportSummary:
 
 
 def export_run(run: Path, to: Path) -> ExportSummary:
-    """Write `to`/model (loads with transformers), `to`/pairs.jsonl (TRL's conversational preference format, all
-    iterations; see `trl_row`) and `to`/report.html. Replies without a partner go to `to`/unpaired.jsonl, in TRL's
-    unpaired preference format. An adapter on a base that the run unpacked from a GGUF file gets it in `to`/base.
+    """Write `to`/model (loads with transformers), `to`/pairs.jsonl (TRL's conversational preference format, those of
+    the warm start and of all iterations; see `trl_row`) and `to`/report.html. Replies without a partner go to
+    `to`/unpaired.jsonl, in TRL's unpaired preference format. An adapter on a base that the run unpacked from a GGUF
+    file gets it in `to`/base.
 
     Raises DataError as `finished_run` and `check_target` do.
     """
@@ -38,6 +39,7 @@ def export_run(run: Path, to: Path) -> ExportSummary:
     shutil.copytree(view.path / layout.POLICY, to / "model")
     _add_base(view, to)
     files = [
+        view.file(f"{layout.LIKED_START}/{layout.PAIRS}"),
         view.file(f"{layout.WARM_START}/{layout.PAIRS}"),
         *(view.file(f"{layout.iteration(k)}/{layout.PAIRS}") for k in view.iterations),
     ]

@@ -30,7 +30,7 @@ from drift.records import ChatMessage, Conversation, Counts, FeedbackLabel, Reas
 from drift.rundir import layout
 from drift.statistics import Share, draw_units, share_of_draws
 from drift.store import Store
-from drift.turns import exclusion_reason, is_toxic_complaint, needs_media, prompt_of
+from drift.turns import exclusion_reason, liked_exclusion_reason, needs_media, prompt_of
 
 HELD_OUT = 5
 """One in so many families of conversations is held out."""
@@ -166,17 +166,12 @@ def _turn(
 ) -> JudgedTurn | Reason:
     """The judged reply; or why it must not teach."""
     include = frozenset(settings.include)
-    gave_in = [
-        other.reply_index + 2
-        for other in labels
-        if other.label == "DSAT" and other.subtype == Reason.USER_MISTAKEN and Reason.USER_MISTAKEN not in include
-    ]
-    if label.label == "DSAT" and (reason := exclusion_reason(conversation, label, include)):
+    if label.label == "DSAT":
+        reason = exclusion_reason(conversation, label, include)
+    else:
+        reason = liked_exclusion_reason(conversation, label, labels, include)
+    if reason:
         return reason
-    if label.label == "SAT" and "toxic" not in include and is_toxic_complaint(conversation, label):
-        return Reason.TOXIC
-    if label.label == "SAT" and label.reply_index in gave_in:
-        return Reason.USER_MISTAKEN
     if needs_media(conversation, label.reply_index):
         return Reason.NEEDS_IMAGE
     prompt = prompt_of(conversation.messages, label.reply_index)

@@ -7,8 +7,7 @@ DEVIATION: the authors' scripts set no seed; a seeded stream for each completion
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from drift.config import SamplingSettings
 from drift.policy.chat import decode
 from drift.policy.decode.cache import roomy_cache
-from drift.policy.decode.durable import Generated, make_durably
+from drift.policy.decode.durable import Generated
 from drift.policy.model import Policy, memory_for
 from drift.records import Finish
 
@@ -29,33 +28,14 @@ _SHRINK_BELOW_SHARE = 0.9
 """Finished rows are removed from the batch once fewer than this share of its rows is live."""
 
 
-def generate(
-    policy: Policy,
-    prompts: Sequence[Sequence[int]],
-    keys: Sequence[str],
-    sampling: SamplingSettings,
-    work: Path | None = None,
+def decode_batch(
+    policy: Policy, prompts: Sequence[Sequence[int]], keys: Sequence[str], sampling: SamplingSettings
 ) -> list[Generated]:
     """One completion per prompt, in order; `keys` name the random stream of each.
 
     The same key and prompt give the same completion in any batch and order, except for ties within the rounding of
-    floating-point sums, which depend on the batch's shape. Temperature 0 is greedy. `work`: a folder for the journal of
-    finished batches, from which the next call with the same policy and settings resumes.
+    floating-point sums, which depend on the batch's shape. Temperature 0 is greedy.
     """
-    plan = plan_batches([len(prompt) for prompt in prompts], [""] * len(prompts), sampling)
-
-    def run(missing: Sequence[int]) -> Iterator[tuple[int, list[Generated]]]:
-        for number in missing:
-            rows = plan[number]
-            yield number, decode_batch(policy, [prompts[row] for row in rows], [keys[row] for row in rows], sampling)
-
-    return make_durably(work, plan, keys, run)
-
-
-def decode_batch(
-    policy: Policy, prompts: Sequence[Sequence[int]], keys: Sequence[str], sampling: SamplingSettings
-) -> list[Generated]:
-    """As `generate`, all prompts in one batch."""
     stops = policy.stop_ids
     draws = np.stack([uniforms(key, sampling.max_new_tokens) for key in keys])
     finish: Finish

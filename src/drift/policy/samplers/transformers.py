@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from drift.config import SamplingSettings
-from drift.policy.decode import Generated, decode_batch, plan_batches
+from drift.policy.decode import Generated, decode_batch, make_durably, plan_batches
 from drift.policy.model import Policy
 from drift.policy.samplers.backend import Batch, Job, SamplingRequest
 from drift.policy.spread import AnyPolicy, each_on, policy_for_pieces
@@ -45,8 +46,29 @@ class LocalBackend:
         return decode_batches(self.policy, prompts, self.sampling)
 
 
-Prompts = Sequence[tuple[tuple[int, ...], str]]
+Prompts = Sequence[tuple[Sequence[int], str]]
 """The ids of prompts, each with the key of its random stream."""
+
+
+def generate(
+    policy: AnyPolicy,
+    prompts: Sequence[Sequence[int]],
+    keys: Sequence[str],
+    sampling: SamplingSettings,
+    work: Path | None = None,
+) -> list[Generated]:
+    """One completion per prompt, in order, as `decode_batch` makes them; `keys` name the random stream of each.
+
+    `work`: a folder for the journal of finished batches, from which the next call with the same policy and settings
+    resumes.
+    """
+    plan = plan_batches([len(prompt) for prompt in prompts], [""] * len(prompts), sampling)
+
+    def run(missing: Sequence[int]) -> Iterator[tuple[int, list[Generated]]]:
+        batches = [(number, [(prompts[row], keys[row]) for row in plan[number]]) for number in missing]
+        return decode_batches(policy, batches, sampling)
+
+    return make_durably(work, plan, keys, run)
 
 
 def decode_batches(

@@ -1,8 +1,8 @@
 """Attention over a packed row in bfloat16 on a CPU: torch's kernel forward, plain matrix products backward.
 
-The backward pass of torch's CPU kernel takes several times as long as the products that it is made of, and autograd
-would add up a row of zeros for every slice of queries, keys and values. Here scores, probabilities and all sums are
-float32, computed again from the bfloat16 inputs; so only the inputs are kept.
+For pairs of a few hundred tokens the backward pass of torch's CPU kernel takes longer than the products that it is made
+of, and autograd adds up a row of zeros for every slice of queries, keys and values. Here scores, probabilities and all
+sums are float32, computed again from the bfloat16 inputs; so only the inputs are kept.
 
 Shapes: N tokens in the row, H query heads, K key and value heads, G = H / K, D width of a head; a part of a pair has Q
 queries and L keys.
