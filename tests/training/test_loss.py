@@ -83,18 +83,32 @@ def test_anchored_by_hand(unit, margin, first, second):
     assert result.loss.item() == pytest.approx((first + second) / 2)
 
 
-def test_anchored_rests_at_its_margin_and_pulls_an_overshoot_back():
-    def slopes(chosen: float, rejected: float) -> tuple[float, float]:
+@pytest.mark.parametrize(
+    ("unit", "margin", "first", "second"),
+    [
+        ("sequence", 3.0, (2 - 3) ** 2 + 0, 3**2 + 3**2),
+        ("token", 0.5, 0 + 0, (0.5 * 1) ** 2 + (0.5 * 5) ** 2),  # the first pair is beyond both of its targets
+    ],
+)
+def test_anchored_hinge_by_hand(unit, margin, first, second):
+    scalars = LossScalars(0.1, margin=margin, margin_unit=unit)
+    assert losses.anchored_hinge(pairs(*TWO), scalars).tolist() == pytest.approx([first, second])
+
+
+def test_anchored_pulls_an_overshoot_back_and_its_hinge_leaves_it():
+    def slopes(loss: str, chosen: float, rejected: float) -> tuple[float, float]:
         tensors = pairs([chosen], [rejected], [0.0], [0.0])
         tensors.chosen.requires_grad_()
         tensors.rejected.requires_grad_()
-        loss_of("anchored", tensors).loss.backward()
+        loss_of(loss, tensors).loss.backward()
         assert tensors.chosen.grad is not None
         assert tensors.rejected.grad is not None
         return tensors.chosen.grad.item(), tensors.rejected.grad.item()
 
-    assert slopes(3.0, -3.0) == (0.0, 0.0)
-    assert slopes(4.0, -5.0) == (2.0, -4.0)  # descent lowers the chosen and raises the rejected
+    assert slopes("anchored", 3.0, -3.0) == slopes("anchored_hinge", 3.0, -3.0) == (0.0, 0.0)
+    assert slopes("anchored", 1.0, -0.5) == slopes("anchored_hinge", 1.0, -0.5) == (-4.0, 5.0)
+    assert slopes("anchored", 4.0, -5.0) == (2.0, -4.0)  # descent lowers the chosen and raises the rejected
+    assert slopes("anchored_hinge", 4.0, -5.0) == (0.0, 0.0)
 
 
 def test_sft_and_rpo_are_the_mean_nll_per_chosen_token():

@@ -13,7 +13,7 @@ from drift.policy.model import load_policy
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.reference import ReferenceSettings, measure_reference
-from drift.training.train import train, unmoved
+from drift.training.train import overshot, train, unmoved
 
 SETTINGS = TrainingSettings(learning_rate=3e-3, optimizer="adamw_torch", batch_size=4, epochs=2)
 TRL_KEYS = {"loss", "grad_norm", "learning_rate", "step", "epoch", "logps/chosen", "logps/rejected"} | {
@@ -200,3 +200,11 @@ def test_sft_has_no_margin_to_watch():
     rows = [{"learning_rate": 1e-4, "rewards/margins": 0.0}] * 4
     assert unmoved(rows, 0.1, 1e-4) != ""
     assert unmoved(rows, 0.1, 1e-4, has_margin=False) == ""
+
+
+def test_a_loss_that_pulls_replies_back_is_warned_of():
+    anchored = SETTINGS.model_copy(update={"loss": "anchored", "margin": 3.0})
+    rows = [{"step": 1, "loss": 18.0}, {"step": 2, "loss": 134.4}, {"step": 3, "loss": 21.4}]
+    assert "the loss of step 2 is 134, and 18 before anything is learned" in overshot(rows, anchored)
+    assert overshot([{"step": 1, "loss": 18.0}, {"step": 2, "loss": 53.9}], anchored) == ""
+    assert overshot(rows, anchored.model_copy(update={"loss": "anchored_hinge"})) == ""

@@ -10,7 +10,7 @@ from drift.records import LossName, MarginUnit
 
 
 class ExperimentalTraining(Settings):
-    """For experiments. `margin_unit`: the anchored loss's `margin` counts per reply (`sequence`) or per `token`."""
+    """For experiments. `margin_unit`: the anchored losses' `margin` counts per reply (`sequence`) or per `token`."""
 
     margin_unit: MarginUnit = "sequence"
 
@@ -18,7 +18,7 @@ class ExperimentalTraining(Settings):
 class TrainerSettings(Settings):
     """One training. docs/training.md says when to use which loss, docs/scaling.md explains the last settings.
 
-    `margin`: target of the anchored loss, in nats; a pair's own `margin` is another quantity, the scorer's.
+    `margin`: target of the anchored losses, in nats; a pair's own `margin` is another quantity, the scorer's.
     `rpo_alpha`: weight of the NLL of the chosen reply. `batch_size`: pairs per optimizer step. `micro_batch_tokens`:
     tokens computed at once; it limits the memory and does not change the result. `diagnostics`: measure the quantities
     of the paper's theory. `save_steps`: optimizer steps between checkpoints; 0 saves none. `launch`: the command that

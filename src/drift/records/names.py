@@ -11,7 +11,16 @@ RatingKind = Literal["regeneration", "score", "thumb", "correction"]
 """The weakest first: `Rating.rank` relies on it. A regeneration is read out of what a user did, the rest was said."""
 Finish = Literal["stop", "length", "error"]
 LossName = Literal[
-    "sigmoid", "sigmoid_norm", "ipo", "robust", "apo_zero", "anchored", "sft", "kto", "self_distillation"
+    "sigmoid",
+    "sigmoid_norm",
+    "ipo",
+    "robust",
+    "apo_zero",
+    "anchored",
+    "anchored_hinge",
+    "sft",
+    "kto",
+    "self_distillation",
 ]
 """What `training.loss` allows; each has its function in training/loss.py."""
 Unfinished = Literal["match", "drop"]

@@ -72,8 +72,8 @@ class PairLoss(NamedTuple):
 class LossScalars(NamedTuple):
     """The numbers of a loss. `beta`: per nat. `rpo_alpha`: weight of the chosen reply's NLL per token.
 
-    `margin`: the target of `anchored`, in nats per sequence or per token (`margin_unit`); it is not the margin that a
-    scorer gives a pair. `desirable_weight`, `undesirable_weight`: lambda_D and lambda_U of `kto`.
+    `margin`: the target of `anchored` and `anchored_hinge`, in nats per sequence or token (`margin_unit`); it is not
+    the margin that a scorer gives a pair. `desirable_weight`, `undesirable_weight`: lambda_D and lambda_U of `kto`.
     """
 
     beta: float
@@ -145,10 +145,27 @@ def anchored(pairs: PairTensors, scalars: LossScalars) -> Tensor:
     DEVIATION: the paper's only loss is `sigmoid`. With a rejected reply that stays the same in every iteration its
     gradient never ends, so log pi(y-|x) falls without bound (docs/method.md, "Past the fifth iteration").
     """
+    chosen, rejected = _from_targets(pairs, scalars)
+    return chosen**2 + rejected**2
+
+
+def anchored_hinge(pairs: PairTensors, scalars: LossScalars) -> Tensor:
+    """The anchored square from one side: min(r+ - m, 0)^2 + max(r- + m, 0)^2, a squared hinge for each reply.
+
+    A reply beyond its target has no gradient. `anchored` pulls it back: where long rejected replies resemble each
+    other, one step moves all of them by tens of nats, and the next ones make them likelier again (docs/training.md).
+    DEVIATION: as `anchored`; unlike that, nothing but the lack of a gradient keeps a reply near its target.
+    """
+    chosen, rejected = _from_targets(pairs, scalars)
+    return chosen.clamp(max=0) ** 2 + rejected.clamp(min=0) ** 2
+
+
+def _from_targets(pairs: PairTensors, scalars: LossScalars) -> tuple[Tensor, Tensor]:
+    """r+ - m and r- + m, nats, float32 [P] each: above 0 where a reply is likelier than its target."""
     per_token = scalars.margin_unit == "token"
     chosen_margin = scalars.margin * pairs.chosen_tokens if per_token else scalars.margin
     rejected_margin = scalars.margin * pairs.rejected_tokens if per_token else scalars.margin
-    return (pairs.chosen_ratio - chosen_margin) ** 2 + (pairs.rejected_ratio + rejected_margin) ** 2
+    return pairs.chosen_ratio - chosen_margin, pairs.rejected_ratio + rejected_margin
 
 
 def sft(pairs: PairTensors, scalars: LossScalars) -> Tensor:
@@ -184,6 +201,7 @@ LOSSES: dict[LossName, Callable[[PairTensors, LossScalars], Tensor]] = {
     "robust": robust,
     "apo_zero": apo_zero,
     "anchored": anchored,
+    "anchored_hinge": anchored_hinge,
     "sft": sft,
     "kto": kto,
     "self_distillation": self_distillation,
