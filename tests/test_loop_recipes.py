@@ -9,6 +9,7 @@ import pytest
 from drift.cli.views import show_trace
 from drift.config import RECIPE_RULES, PolicySettings, RecipeRules, SamplingSettings
 from drift.errors import ConfigError, DataError
+from drift.evaluation.results import read_evaluation
 from drift.experiments.simulation import sandbox_truth
 from drift.lineage import trace
 from drift.pairs.recipes import RECIPES, RecipeInputs
@@ -90,7 +91,7 @@ def test_logs_without_dislikes_end_with_the_warm_start_if_it_learned(tmp_path, t
     notes: list[str] = []
     with listening(lambda *_: None, notes.append):
         if not learns:
-            with pytest.raises(DataError, match="none of 0 pairs can be trained on"):
+            with pytest.raises(DataError, match="the file is empty: not one pair was made"):
                 run_config(cfg, tmp_path / "run")
             return
         run_config(cfg, tmp_path / "run")
@@ -224,3 +225,42 @@ def test_a_complaint_about_what_the_policy_always_says_is_not_believed(tmp_path)
     funnel = build_funnel(Store(next(iter(view.store_folders))), view)
     assert funnel.drops["against_majority"] == len(prompts) - len(believed)
     assert done.counts["complaints believed"] == len(believed)
+
+
+def test_too_few_judged_replies_for_the_feedback_reward_end_the_run_before_any_work(tmp_path, logs, tiny_policy):
+    recipe = {"name": "best_of", "samples": 2, "scorer": {"name": "feedback"}}
+    with pytest.raises(DataError, match="too few judged replies for recipe.scorer.name: feedback"):
+        run_config(settings(logs, tiny_policy, recipe=recipe), tmp_path / "run")
+    assert not (tmp_path / "run/base").exists()
+
+
+def test_held_out_requests_are_asked_although_their_replies_are_cut(tmp_path, logs, tiny_policy):
+    """With `drop`, the pairs of cut replies teach nothing, but whether replies end is measured on every request."""
+    measured = []
+    for unfinished in ("drop", "match"):
+        cut = {"max_new_tokens": 2, "max_prompt_length": 512, "unfinished": unfinished}
+        cfg = settings(logs, tiny_policy, sampling=cut, warm_start={"epochs": 0})
+        run_until(cfg, tmp_path / unfinished, "base/evaluation.json")
+        measured.append(read_evaluation(tmp_path / unfinished / "base/evaluation.json").replies)
+    assert measured[0] == measured[1]
+    assert measured[0] is not None
+    assert measured[0].prompts >= 5
+
+
+def test_liked_replies_that_are_empty_are_not_said_to_be_missing(tmp_path, tiny_policy):
+    rows = [
+        {"id": f"c{n}", "user": f"u{n}", "messages": [
+            {"role": "user", "content": f"Add {n} and 2."},
+            {"role": "assistant", "content": "" if n % 2 else f"{n}2", "feedback": 1 if n % 2 else -1},
+            {"role": "user", "content": "Go on."},
+        ]}
+        for n in range(40)
+    ]  # fmt: skip
+    logs, notes = tmp_path / "logs.jsonl", []
+    logs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with listening(lambda *_: None, notes.append):
+        run_until(settings(logs, tiny_policy, warm_start={"on": "liked"}), tmp_path / "run", "base/evaluation.json")
+    assert (
+        "warm_start.on: liked: the training split has no liked reply that can be learned from, so there is no SFT; "
+        "labels.approval: phrases finds more of them"
+    ) in notes

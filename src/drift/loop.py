@@ -21,7 +21,7 @@ from drift.policy.sampler import sample
 from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout
-from drift.scoring.feedback_reward import fit_feedback_reward
+from drift.scoring.feedback_reward import check_judged, fit_feedback_reward
 from drift.scoring.stage import score_replies
 from drift.start import begin, recipe_prompts
 from drift.store import Store
@@ -35,6 +35,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     Only evaluation and the oracle scorers ever see `truth`. Raises NothingToTrainOn if neither the warm start nor
     the first iteration has anything to learn from; run.py adds the funnel to the message.
     """
+    if cfg.recipe.scorer and cfg.recipe.scorer.name == "feedback":
+        check_judged(store, cfg.labels)
     start = begin(cfg, run, store, truth)
     prompts = recipe_prompts(cfg, run, store, disliked=start.prompts)
     policy = warm = start.policy

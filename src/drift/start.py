@@ -7,7 +7,7 @@ from typing import Any
 from drift.config import Config, RecipeSettings, WarmStartSettings
 from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import copy_evaluation, evaluate
-from drift.evaluation.replies import what_worsened
+from drift.evaluation.replies import few_finish, what_worsened
 from drift.evaluation.results import read_evaluation
 from drift.generations import Parent, fingerprint_of_model, open_parent, since_parent
 from drift.pairs.defence import Defence
@@ -84,6 +84,8 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     if parent:
         evaluated(layout.GENERATION_0, base)
     of_base = evaluated(layout.BASE, start)
+    if warning := few_finish(read_evaluation(of_base).replies, cfg.sampling.max_new_tokens):
+        report_note(warning)
     if warm == start:
         same = run.folder(layout.WARM_START).stage(layout.EVALUATION, copy_evaluation, evaluation=of_base)
         return Start(prompts, warm, held_out, same, learned=False)
@@ -154,7 +156,11 @@ def _warm_start(
             settings=cfg.labels, thinking=cfg.policy.thinking, **since,
         )  # fmt: skip
         if not liked.stat().st_size:
-            report_note(f"warm_start.on: {settings.on}: no reply of the training split was liked, so there is no SFT")
+            found_more = "" if cfg.labels.approval == "phrases" else "; labels.approval: phrases finds more of them"
+            report_note(
+                f"warm_start.on: {settings.on}: the training split has no liked reply that can be learned from, so "
+                f"there is no SFT{found_more}"
+            )
         start = _trained(cfg, run.folder(layout.LIKED_START), start, liked, settings.model_copy(update={"loss": "sft"}))
     if settings.on != "liked":
         repairs = run.folder(layout.WARM_START).stage(
@@ -186,13 +192,17 @@ def _trained(
 
 
 def _probes(cfg: Config, run: RunDir, warm: Path | str, heldout: Path) -> Path:
-    """Build the held-out pairs that measure every policy: one guided reply each, for every recipe."""
+    """Build the held-out pairs that measure every policy: one guided reply each, for every recipe.
+
+    Unfinished ones stay, whatever `sampling.unfinished` says: their requests show whether policies end their replies.
+    """
     folder, guided = run.folder(layout.HELDOUT_REPLIES), RecipeSettings()
+    matching = cfg.sampling.model_copy(update={"unfinished": "match"})
     replies = folder.stage(
         layout.COMPLETIONS, sample, policy=warm, prompts=heldout, sampling=cfg.sampling, recipe=guided,
         policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
     )  # fmt: skip
     return folder.stage(
-        layout.PAIRS, build_pairs, prompts=heldout, completions=replies, recipe=guided, sampling=cfg.sampling,
+        layout.PAIRS, build_pairs, prompts=heldout, completions=replies, recipe=guided, sampling=matching,
         thinking=cfg.policy.thinking,
     )  # fmt: skip

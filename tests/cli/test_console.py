@@ -87,3 +87,9 @@ def test_a_piece_that_takes_minutes_is_no_silence(capsys, monkeypatch):
 def test_what_strangers_wrote_does_not_control_the_terminal(capsys):
     shown.console.print("a\x1b[31m\x07b\nd\x9b2J\r \u202etxet\u202c \u00e9 [bold]x", markup=False, soft_wrap=True)
     assert capsys.readouterr().err == "a\\x1b[31m\\x07b\nd\\x9b2J\\r \\u202etxet\\u202c \u00e9 [bold]x\n"
+
+
+def test_a_share_of_zero_is_shown_and_a_count_of_zero_is_not(capsys):
+    with shown.watching_stages() as on_stage:
+        on_stage("iteration-1/evaluation.json", "done", {"finished": 0.0, "dropped.empty": 0, "given_up": None})
+    assert capsys.readouterr().err.strip().endswith("iteration-1/evaluation.json  finished 0")

@@ -267,7 +267,7 @@ def test_without_a_complaint_nothing_is_measured(tmp_path, tiny_policy):
     with RunDir.open(tmp_path / "run", "", 1) as run, listening(lambda *_: None, notes.append):
         took = choose_guidance(cfg, run, 1, tiny_policy, tmp_path / "prompts.jsonl", truth=None, reward=None)
     assert took.guided_share == 0.0
-    assert any("guidance cannot be measured: 0 prompts of 0 conversations" in note for note in notes)
+    assert "iteration 1: no disliked reply has a written complaint to guide with: guided_share 0" in notes
 
 
 def test_a_run_uses_it_and_reports_it(tmp_path, tiny_policy, adds_up, monkeypatch, capsys):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from drift.config import PolicySettings, SamplingSettings, StopSettings
-from drift.evaluation.replies import measure_replies, repetition, what_worsened
+from drift.evaluation.replies import few_finish, measure_replies, repetition, what_worsened
 from drift.evaluation.results import Evaluation, ReplyMeasure, ReplyStatistics, write_evaluation
 from drift.evaluation.stopping import keep_best, should_stop, unseen_replies
 from drift.policy.model import load_policy
@@ -76,6 +76,12 @@ def test_a_warm_start_is_compared_with_the_base_and_its_own_settings_are_named()
     assert cause.endswith("Lower warm_start.learning_rate or warm_start.epochs, or raise sampling.max_new_tokens.")
     longer = what_worsened(replies(95, 50), replies(95, 100), since="base")
     assert "50 at the base): what the warm start learned from may teach length" in longer
+
+
+def test_most_replies_cut_before_any_training_are_said():
+    assert few_finish(replies(50, 50), 64) == few_finish(None, 64) == ""
+    warning = few_finish(replies(49, 50), 64)
+    assert "only 49% of 100 held-out replies end within the token limit (sampling.max_new_tokens: 64)" in warning
 
 
 def test_too_few_held_out_replies_are_said(tmp_path):

@@ -124,7 +124,9 @@ def test_a_run_can_watch_what_users_liked_instead(tmp_path):
     paths = liked_evaluations(tmp_path, steps, guided=(0.6, 0.6, 0.5))
     guided, liked = (should_stop(paths, StopSettings(rule=rule)) for rule in ("heldout_logps", "heldout_liked"))
     assert guided.stops
-    assert "iteration 0 is kept" in guided.why
+    assert guided.why.endswith(
+        "at the warm start, now 0.500, a fall larger than its standard error; the warm start is kept."
+    )
     assert not liked.stops
     assert liked.why == (
         "ran 2 iterations: held-out liked replies (20) have a likelihood per token of 0.500 at the warm start, at best "

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drift.errors import DataError
 from drift.evals.exploration.regions import RegionShare, RegionShares
 from drift.evals.exploration.results import ExplorationSummary, MethodResult, read_exploration
-from drift.evaluation.results import Evaluation, ReplyStatistics, write_evaluation
+from drift.evaluation.results import Evaluation, PreferenceResult, ReplyStatistics, write_evaluation
 from drift.records import ChatMessage, Counts, FeedbackLabel, PreferencePair, PromptItem, write_jsonl
 from drift.report import write_report
 from drift.report.contents import Disliked
@@ -230,3 +230,23 @@ def test_training_on_liked_replies_is_shown(tmp_path: Path):
         liked.stage("policy", train_on_liked)
     words = " ".join(Page(write_report(tmp_path / "run")).text.split())
     assert "liked replies – – – 2 0.750 – –" in words
+
+
+def write_explained(out: Path) -> Counts:
+    """Length tells the sides apart as often as the policy does."""
+    preference = PreferenceResult(
+        accuracy=0.96, accuracy_low=0.9, accuracy_high=1.0, margin=5.0, logps_chosen=-3.0, pairs=50, length_accuracy=0.98
+    )
+    write_evaluation(out, Evaluation(preference=preference))
+    return {"preference_accuracy": 0.96, "length_accuracy": 0.98}
+
+
+def test_an_accuracy_that_length_explains_is_not_quoted(tmp_path: Path):
+    with RunDir.open(tmp_path / "explained", "name: test\n", 42) as run:
+        run.headline(preference_accuracy=0.96, length_accuracy=0.98, finished=1.0)
+        run.stage("base/evaluation.json", write_explained)
+        run.iteration(1).stage("evaluation.json", write_explained)
+    words = " ".join(Page(write_report(tmp_path / "explained")).text.split())
+    assert "length alone tells the fresh reply from the disliked one in 98 % of the held-out pairs" in words
+    assert "0.960" not in words.rsplit("Settings and versions", 1)[0]  # what stages counted is listed there
+    assert "No complaint is held out" not in words

@@ -26,7 +26,16 @@ from drift.records import (
     write_jsonl,
 )
 from drift.scoring import score_replies
-from drift.scoring.feedback_reward import JudgedTurn, LearnedTurn, auroc, fit_feedback_reward, judged_turns, quality_of
+from drift.scoring.feedback_reward import (
+    JudgedTurn,
+    LearnedTurn,
+    RewardQuality,
+    _check_useful,
+    auroc,
+    fit_feedback_reward,
+    judged_turns,
+    quality_of,
+)
 from drift.scoring.hindsight import HindsightScorer
 from drift.store import Store
 
@@ -93,8 +102,18 @@ def test_the_same_seed_gives_the_same_reward(tmp_path, tiny_policy):
 
 
 def test_a_useless_reward_is_refused(tmp_path, tiny_policy):
-    with pytest.raises(DataError, match=r"AUROC of 0\.\d+ on \d+ held-out turns; 0\.6\d is needed .*another scorer"):
+    with pytest.raises(DataError, match=r"AUROC of 0\.\d+ on \d+ held-out turns; at least 0\.60 is needed, .*another scorer"):
         fit(tmp_path, filled(tmp_path, shuffled=True), tiny_policy)
+
+
+def test_a_reward_that_is_no_better_than_length_is_refused():
+    quality = RewardQuality(
+        turns=55, liked=35, auroc=0.9, auroc_low=0.8, auroc_high=1.0, within=None, within_comparisons=0, length=0.8999,
+        calibration_error=0.0,
+    )  # fmt: skip
+    _check_useful(quality)
+    with pytest.raises(DataError, match=r"AUROC of 0.90 on 55 .*more than what length alone reaches \(0\.90\)"):
+        _check_useful(quality.model_copy(update={"length": 0.9}))
 
 
 def test_too_few_judged_replies_are_counted(tmp_path, tiny_policy):

@@ -178,7 +178,8 @@ def watching_stages() -> "Iterator[OnStage]":
             heartbeat.restart(name)
             bar.reset(task, description=name, total=None, rate="")
             return
-        details = ", ".join(f"{key.replace('_', ' ')} {as_text(value)}" for key, value in counts.items() if value)
+        shown = {key: value for key, value in counts.items() if value or isinstance(value, float)}  # 0.0 is a result
+        details = ", ".join(f"{key.replace('_', ' ')} {as_text(value)}" for key, value in shown.items())
         mark = "[dim]reused[/dim]" if event == "reused" else "[green]done[/green]  "
         console.print(f"{time.monotonic() - started:6.1f} s  {mark}  {name}  [dim]{details}[/dim]", soft_wrap=True)
 

@@ -136,6 +136,8 @@ def compare_guidance(
 def in_words(trial: GuidanceTrial) -> str:
     """The result in one line."""
     decision = f"guided_share {trial.guided_share:g}"
+    if trial.prompts + trial.left_out == 0:
+        return f"iteration {trial.iteration}: no disliked reply has a written complaint to guide with: {decision}"
     if trial.difference is None or trial.low is None or trial.high is None:
         return (
             f"iteration {trial.iteration}: guidance cannot be measured: {trial.prompts} prompts of "

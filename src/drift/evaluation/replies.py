@@ -29,6 +29,9 @@ MAX_LENGTH_FACTOR = 1.5
 MIN_COMMON = 5
 """With fewer replies the standard error is meaningless."""
 
+FEW_FINISHED = 0.5
+"""If fewer replies finish before training, most pairs are trained on without their ends, and a fall is hard to see."""
+
 RUN_OF_WORDS = 4
 """Words in a row that count as a repetition where they stand in the text again."""
 
@@ -98,6 +101,17 @@ def reply_statistics(
         repetition=float(np.mean([measure.repetition for measure in each])),
         same_language=sum(languages) / len(languages) if languages else None,
         each=each,
+    )
+
+
+def few_finish(start: ReplyStatistics | None, max_new_tokens: int) -> str:
+    """A warning if most replies are cut before any training; empty if not."""
+    if start is None or start.finished >= FEW_FINISHED:
+        return ""
+    return (
+        f"Warning: before training, only {start.finished:.0%} of {start.prompts} held-out replies end within the token "
+        f"limit (sampling.max_new_tokens: {max_new_tokens}). Most pairs will be of cut replies, and whether training "
+        "harms the ends of replies can hardly be seen. Raise it to the limit of your deployment."
     )
 
 

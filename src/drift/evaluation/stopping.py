@@ -50,11 +50,11 @@ def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerd
     done = len(evaluations) - 1
     problem, cause = first_problem_of_replies(evaluations)
     if settings.rule not in WATCHED:
-        why = f"ran {done} iterations (stop.rule: {settings.rule}); the last policy is kept."
+        why = f"{_ran(done)} (stop.rule: {settings.rule}); the last policy is kept."
         return StopVerdict(False, f"{why} Warning: since iteration {problem}, {cause}" if problem else why)
     if problem is not None:
         best = _best_before(problem, watch(evaluations, settings))
-        return StopVerdict(True, f"stopped after iteration {problem}: {cause} Iteration {best} is kept.")
+        return StopVerdict(True, f"stopped after iteration {problem}: {cause} {_step(best).capitalize()} is kept.")
     watched = watch(evaluations, settings)
     if watched is None:
         few = MIN_WATCHED_REPLIES[settings.rule]
@@ -62,19 +62,31 @@ def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerd
         kind = "disliked" if settings.rule == "heldout_logps" else "liked"
         return StopVerdict(
             False,
-            f"ran {done} iterations: {held} fewer than {few} {kind} replies, too few for the stop rule; the last "
+            f"{_ran(done)}: {held} fewer than {few} {kind} replies, too few for the stop rule; the last "
             "policy is kept.",
         )
     means = watched.mean(axis=1)
     best = best_step(watched)
     likelihoods = (
-        f"held-out {WATCHED[settings.rule]} ({watched.shape[1]}) have a likelihood per token of {means[0]:.3f} at the "
-        f"warm start, at best {means[best]:.3f} after iteration {best}"
+        f"held-out {WATCHED[settings.rule]} ({watched.shape[1]}) have a likelihood per token of {means[0]:#.3g} at the "
+        "warm start"
     )
+    if best:
+        likelihoods += f", at best {means[best]:#.3g} after iteration {best}"
+    if best != done:
+        likelihoods += f", now {means[-1]:#.3g}"
     if stops_at(watched, settings.patience) == done:
-        likelihoods = f"{likelihoods}, now {means[-1]:.3f}, a fall larger than its standard error"
-        return StopVerdict(True, f"stopped after iteration {done}: {likelihoods}; iteration {best} is kept.")
-    return StopVerdict(False, f"ran {done} iterations: {likelihoods}; iteration {best} is kept.")
+        likelihoods += ", a fall larger than its standard error"
+        return StopVerdict(True, f"stopped after iteration {done}: {likelihoods}; {_step(best)} is kept.")
+    return StopVerdict(False, f"{_ran(done)}: {likelihoods}; {_step(best)} is kept.")
+
+
+def _ran(done: int) -> str:
+    return f"ran {done} iteration{'' if done == 1 else 's'}"
+
+
+def _step(step: int) -> str:
+    return f"iteration {step}" if step else "the warm start"
 
 
 def unseen_replies(evaluations: Sequence[Path]) -> str:

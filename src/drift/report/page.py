@@ -75,12 +75,13 @@ def draw(contents: Contents) -> Charts:
     names = [phase.name for phase in scored]
     utility = [Series(temperature(t), tuple(_utility(phase, t) for phase in scored)) for t in contents.temperatures]
     preference = Series("accuracy", tuple(map(_preference, scored)))
+    quoted = any(preference.points) and not contents.length_explains
     trained = [phase for phase in contents.trainings if phase.steps]
     margins = [[step.margin for step in phase.steps] for phase in trained]
     norms = [[step.grad_norm for step in phase.steps] for phase in trained]
     return Charts(
         utility=phases_chart("True utility", names, utility) if utility else None,
-        preference=phases_chart("Preference accuracy", names, [preference]) if any(preference.points) else None,
+        preference=phases_chart("Preference accuracy", names, [preference]) if quoted else None,
         margins=_steps("Reward margin", trained, margins),
         grad_norms=_steps("Gradient norm", trained, norms),
         lengths=_lengths(contents.phases),

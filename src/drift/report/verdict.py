@@ -79,7 +79,7 @@ def generations_compared(contents: Contents) -> tuple[Measured, ...]:
     for first in (contents.phases[0], contents.generation_0):
         ends = contents.ends([first, *contents.phases[1:]])
         by_utility = _utility_between(ends, contents.temperatures[0]) if contents.temperatures else None
-        measured.append(by_utility or _preference_change(ends))
+        measured.append(by_utility or (None if contents.length_explains else _preference_change(ends)))
     return tuple(change for change in measured if change is not None)
 
 

@@ -120,7 +120,7 @@ def fit_feedback_reward(
     fitting = [(turn, ids) for turn, ids in shown if 0 < len(ids) <= max_length]
     learned = [pair for pair in fitting if not pair[0].held_out]
     held = [pair for pair in fitting if pair[0].held_out]
-    _check_enough(store, learned, held)
+    _check_enough(store, [turn for turn, _ in fitting])
     model = classifier_of(policy, seed)
     _train(model, learned, settings, policy_settings, seed)
     quality = quality_of([turn for turn, _ in held], _scores(model, [row for _, row in held]))
@@ -243,8 +243,14 @@ def within_requests(turns: Sequence[JudgedTurn], scores: NDArray[np.float64]) ->
 _Encoded = Sequence[tuple[JudgedTurn, tuple[int, ...]]]
 
 
-def _check_enough(store: Store, learned: _Encoded, held: _Encoded) -> None:
-    counts = [sum(turn.liked is liked for turn, _ in part) for part in (learned, held) for liked in (True, False)]
+def check_judged(store: Store, labels: LabelSettings) -> None:
+    """Raises DataError if the store has too few judged replies, before hours of work that end with that error."""
+    _check_enough(store, list(judged_turns(store, labels, Counter())))
+
+
+def _check_enough(store: Store, turns: Sequence[JudgedTurn]) -> None:
+    kinds = Counter((turn.held_out, turn.liked) for turn in turns)
+    counts = [kinds[held_out, liked] for held_out in (False, True) for liked in (True, False)]
     if min(counts) < MIN_TURNS:
         available = "{} liked and {} disliked replies to learn from, {} and {} held out".format(*counts)
         raise DataError(
@@ -254,12 +260,11 @@ def _check_enough(store: Store, learned: _Encoded, held: _Encoded) -> None:
 
 
 def _check_useful(quality: RewardQuality) -> None:
-    needed = max(MIN_AUROC, quality.length)
-    if quality.auroc < needed:
+    if quality.auroc < MIN_AUROC or quality.auroc <= quality.length:
         raise DataError(
             f"recipe.scorer.name: feedback: the reward tells liked from disliked replies with an AUROC of "
-            f"{quality.auroc:.2f} on {quality.turns} held-out turns; {needed:.2f} is needed (length alone reaches "
-            f"{quality.length:.2f}). Label more chats, raise recipe.scorer.feedback.epochs, or choose another scorer."
+            f"{quality.auroc:.2f} on {quality.turns} held-out turns; at least {MIN_AUROC:.2f} is needed, and more than "
+            f"what length alone reaches ({quality.length:.2f}). Label more chats, raise recipe.scorer.feedback.epochs, or choose another scorer."
         )
 
 

@@ -65,14 +65,14 @@ def score_replies(
     ))  # fmt: skip
     score_pairs = [(score, against.get(c.prompt_id)) for c, score in zip(fresh, scores, strict=True)]
     both = [(s, r) for s, r in score_pairs if s is not None and r is not None]
-    wins = sum(s > r for s, r in both) / max(len(both), 1)
+    wins = sum(s > r for s, r in both)
     known = [score for score in scores if score is not None]
     return {
         "scored": len(known),
         "unscored": scores.count(None),
         **{f"judgements {reason}": count for reason, count in reasons.items()},
-        "wins": round(wins, 4),
-        "mean_score": round(sum(known) / max(len(known), 1), 4),
+        "wins": round(wins / len(both), 4) if both else None,
+        "mean_score": round(sum(known) / len(known), 4) if known else None,
     }
 
 

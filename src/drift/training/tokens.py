@@ -126,9 +126,11 @@ def nothing_left(path: Path, counts: Mapping[str, int]) -> NothingToTrainOn:
     """The error of a file without a pair that can be trained on."""
     dropped = {name: count for name, count in counts.items() if count}
     read = sum(count for name, count in dropped.items() if name.startswith("dropped."))
+    if not read:
+        return NothingToTrainOn(f"{path}: the file is empty: not one pair was made (its manifest counts why).")
     return NothingToTrainOn(
         f"{path}: none of {read} pairs can be trained on "
-        f"({', '.join(f'{name} {count}' for name, count in dropped.items()) or 'the file is empty'}); if prompts are "
+        f"({', '.join(f'{name} {count}' for name, count in dropped.items())}); if prompts are "
         "too long, raise max_prompt_length; if replies are empty, change the sampling settings."
     )
 

@@ -337,5 +337,5 @@ def _headline(trainer: PreferenceTrainer) -> dict[str, int | float]:
         "steps": len(trainer.rows),
         "first_loss": first["loss"],
         "last_loss": last["loss"],
-        **{name: last[key] for name, key in names.items() if key in last},  # kto: a step may have one kind alone
+        **{name: last[key] for name, key in names.items() if key in last},  # replies without pairs may have neither
     }

@@ -214,7 +214,8 @@ class PreferenceTrainer(Trainer):
                 torch.distributed.all_reduce(sums)
             return reply_row(sums, kl.item())
         measured = counted or 1  # a process without any must still have the names
-        means = step_metrics(losses[:measured], logps[:measured])
+        paired = any(pair.rejected for pair in self.train_dataset)  # pyright: ignore[reportGeneralTypeIssues]
+        means = step_metrics(losses[:measured], logps[:measured], paired)
         if self.settings.diagnostics:
             means |= step_diagnostics(losses[:measured], batches[:measured], logps[:measured], LEMMA_1_TAU)
         return mean_over_processes(means, sum(len(batch.weights) for batch in batches[:counted]), self.accelerator)
@@ -224,11 +225,16 @@ class PreferenceTrainer(Trainer):
         self.metrics.write(dump_row(row))
 
 
-def step_metrics(losses: Sequence[PairLoss], logps: Sequence[Tensor]) -> dict[str, float]:
-    """Means over the step's pairs, unweighted, under TRL's names. Rewards are beta r; logps are summed, nats."""
+def step_metrics(losses: Sequence[PairLoss], logps: Sequence[Tensor], paired: bool = True) -> dict[str, float]:
+    """Means over the step's pairs, unweighted, under TRL's names. Rewards are beta r; logps are summed, nats.
+
+    Chosen replies alone (not `paired`) have no rejected side, and so no margin and no accuracy.
+    """
     chosen = torch.cat([loss.chosen_rewards for loss in losses])
     rejected = torch.cat([loss.rejected_rewards for loss in losses])
     summed = torch.cat(list(logps))
+    if not paired:
+        return {"rewards/chosen": chosen.mean().item(), "logps/chosen": summed[:, 0].mean().item()}
     return {
         "rewards/chosen": chosen.mean().item(),
         "rewards/rejected": rejected.mean().item(),
