@@ -68,13 +68,14 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
             "recipe: {name: logs, only_wins: true}",
             "logs does not use scores: remove recipe.scorer and recipe.only_wins.",
         ),
+        ("recipe: {win_probability: 0.9}", "which wins count: set recipe.only_wins=true, or remove it"),
         ("recipe: {guided_share: atuo}", "recipe.guided_share: a share from 0 to 1, or auto; got 'atuo'."),
         ("recipe: {guided_share: 1.5}", "recipe.guided_share: a share from 0 to 1, or auto; got 1.5."),
         ("recipe: {guided_share: true}", "recipe.guided_share: a share from 0 to 1, or auto; got True."),
         (
             "recipe: {name: spin, guided_share: auto}",
             "recipe: recipe spin shows no complaint to the policy, so guided_share: auto measures nothing: set "
-            "recipe.guided_share=0, or recipe.name to drift or best_of or iter_dpo or rlhi.",
+            "recipe.guided_share=0, or recipe.name to drift or best_of or iter_dpo.",
         ),
         ("recipe: {guidance: hints}", "recipe.guidance: Input should be 'turn', 'hint' or 'rewrite', not 'hints'."),
         ("recipe: {guidance_prompts: 9}", "guidance_prompts: Input should be greater than or equal to 10, not 9."),

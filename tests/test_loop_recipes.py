@@ -66,8 +66,11 @@ def test_a_warm_start_on_liked_replies(tmp_path, logs, tiny_policy, on, stages, 
     for pair in liked:
         number = int(pair.prompt[-1].content.removeprefix("No, I meant ").split()[0])
         assert (pair.chosen[0].content, pair.rejected) == (f"{number + 2}", ())
-    losses = [json.loads(row)["loss"] for row in (tmp_path / "run/liked-start/metrics.jsonl").read_text().splitlines()]
-    assert all(loss > 0 for loss in losses)
+    rows = [json.loads(row) for row in (tmp_path / "run/liked-start/metrics.jsonl").read_text().splitlines()]
+    assert all(row["loss"] > 0 for row in rows)
+    assert not any(name in row for row in rows for name in ("rewards/margins", "rewards/accuracies", "logps/rejected"))
+    counts = next(stage.counts for stage in view.stages if stage.name == "liked-start/policy")
+    assert "last_accuracy" not in counts  # nothing is rejected, so nothing can be told apart
     traced = trace(tmp_path / "run", liked[0].pair_id)
     assert traced.policies[0] == "liked-start/policy"
     show_trace(traced, as_json=True)
@@ -229,7 +232,7 @@ def test_a_complaint_about_what_the_policy_always_says_is_not_believed(tmp_path)
 
 def test_too_few_judged_replies_for_the_feedback_reward_end_the_run_before_any_work(tmp_path, logs, tiny_policy):
     recipe = {"name": "best_of", "samples": 2, "scorer": {"name": "feedback"}}
-    with pytest.raises(DataError, match="too few judged replies for recipe.scorer.name: feedback"):
+    with pytest.raises(DataError, match=r"too few judged replies for recipe\.scorer\.name: feedback"):
         run_config(settings(logs, tiny_policy, recipe=recipe), tmp_path / "run")
     assert not (tmp_path / "run/base").exists()
 

@@ -93,3 +93,9 @@ def test_a_share_of_zero_is_shown_and_a_count_of_zero_is_not(capsys):
     with shown.watching_stages() as on_stage:
         on_stage("iteration-1/evaluation.json", "done", {"finished": 0.0, "dropped.empty": 0, "given_up": None})
     assert capsys.readouterr().err.strip().endswith("iteration-1/evaluation.json  finished 0")
+
+
+def test_names_that_people_type_again_keep_their_underscores(capsys):
+    shown.summary({"runs/my_run": {"median_tokens": 12}}, as_json=False, keep_names=True)
+    shown.summary({"median_tokens": 12}, as_json=False)
+    assert capsys.readouterr().err.splitlines() == ["runs/my_run  median_tokens 12", "median tokens  12"]

@@ -47,7 +47,7 @@ def test_dtype_is_as_set(tiny_policy):
 def one_line(error: pytest.ExceptionInfo) -> str:
     text = str(error.value)
     assert "\n" not in text
-    assert "Set policy.model to a folder" in text
+    assert "Set policy.model (or --model) to a folder" in text
     return text
 
 

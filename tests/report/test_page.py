@@ -235,8 +235,9 @@ def test_training_on_liked_replies_is_shown(tmp_path: Path):
 def write_explained(out: Path) -> Counts:
     """Length tells the sides apart as often as the policy does."""
     preference = PreferenceResult(
-        accuracy=0.96, accuracy_low=0.9, accuracy_high=1.0, margin=5.0, logps_chosen=-3.0, pairs=50, length_accuracy=0.98
-    )
+        accuracy=0.96, accuracy_low=0.9, accuracy_high=1.0, margin=5.0, logps_chosen=-3.0, pairs=50,
+        length_accuracy=0.98,
+    )  # fmt: skip
     write_evaluation(out, Evaluation(preference=preference))
     return {"preference_accuracy": 0.96, "length_accuracy": 0.98}
 

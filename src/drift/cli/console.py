@@ -56,10 +56,14 @@ class _SafeConsole(Console):
 console = _SafeConsole(stderr=True, highlight=False)
 
 
-def summary(result: Any, as_json: bool) -> None:
-    """Print a dataclass or a mapping, one line per field that is not None; with `as_json` also as JSON."""
+def summary(result: Any, as_json: bool, keep_names: bool = False) -> None:
+    """Print a dataclass or a mapping, one line per field that is not None; with `as_json` also as JSON.
+
+    `keep_names`: the keys are paths or names that people type again, and no words: their underscores stay.
+    """
     fields: Mapping[str, Any] = result if isinstance(result, Mapping) else dataclasses.asdict(result)
-    lines = {name.replace("_", " "): value for name, value in fields.items() if value is not None}
+    known = {name: value for name, value in fields.items() if value is not None}
+    lines = known if keep_names else {name.replace("_", " "): value for name, value in known.items()}
     width = max(map(len, lines), default=0)
     for name, value in lines.items():
         console.print(f"{name:{width}}  {as_text(value)}", soft_wrap=True, markup=False)

@@ -73,7 +73,8 @@ def compare(
     with progress("comparing"):
         if tune:
             chosen = compare_run.tune(config, out, restriction)
-            summary({arm: {"learning_rate": c.learning_rate, **c.utility} for arm, c in chosen.items()}, as_json)
+            rates = {arm: {"learning_rate": c.learning_rate, **c.utility} for arm, c in chosen.items()}
+            summary(rates, as_json, keep_names=True)
             return
         done = compare_run.run_comparison(config, out, restriction)
     show_comparison(done, as_json)

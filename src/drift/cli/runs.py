@@ -83,7 +83,7 @@ def runs(
         for path, traces in forgotten_in(views, store and Store(store)).items()
     }
     rows = {run.path: {**_under_way(run), **asdict(link_of(run)), **run.state.headline} for run in views}
-    summary({str(path): row | forgotten.get(path, {}) for path, row in rows.items()}, as_json)
+    summary({str(path): row | forgotten.get(path, {}) for path, row in rows.items()}, as_json, keep_names=True)
 
 
 def _under_way(run: "RunView") -> dict[str, str | None]:

@@ -143,11 +143,12 @@ class RecipeSettings(Settings):
     complaint in one message; `rewrite`: the request with both in one message. `samples`: fresh replies per prompt.
     `scorer`: who scores them. `pairs`: exact number of pairs per iteration; pairs are dropped or repeated to reach it.
     `retire_below`: a disliked reply gives no more pairs once its log-prob has fallen by this many nats since the warm
-    start. `only_wins`: keep only pairs whose chosen reply the scorer prefers, with a probability (the sigmoid of the
-    margin) above `win_probability`. `match_length`: of a prompt's samples,
-    keep the one whose length is closest to the disliked reply's. `own_majority`: before training, the policy answers
-    each disliked request so many times, and a complaint about what most of these replies say is not believed: the user
-    may be wrong (docs/labels.md). Only short answers agree word for word.
+    start. `only_wins`: keep only pairs whose chosen reply the scorer prefers, and with a `win_probability` above 0.5
+    only those where the sigmoid of the margin is above it. That is a probability with the scorers `feedback` and
+    `reward_model`; the margins of the others have other units. `match_length`: of a prompt's samples, keep the one
+    whose length is closest to the disliked reply's. `own_majority`: before training, the policy answers each disliked
+    request so many times, and a complaint about what most of these replies say is not believed: the user may be wrong
+    (docs/labels.md). Only short answers agree word for word.
     """
 
     FIXED: ClassVar[dict[str, float]] = {"max_similarity": 0.98}
@@ -185,7 +186,7 @@ class RecipeSettings(Settings):
         if (self.scorer or self.only_wins) and not rules.scored:
             raise ValueError(f"recipe {self.name} does not use scores: remove recipe.scorer and recipe.only_wins")
         if self.guided_share == "auto" and not rules.guides:
-            guided = " or ".join(name for name, other in RECIPE_RULES.items() if other.guides)
+            guided = " or ".join(name for name, other in RECIPE_RULES.items() if other.guides and not other.once)
             raise ValueError(
                 f"recipe {self.name} shows no complaint to the policy, so guided_share: auto measures nothing: set "
                 f"recipe.guided_share=0, or recipe.name to {guided}"
@@ -197,6 +198,8 @@ class RecipeSettings(Settings):
             )
         if self.only_wins and self.scorer is None:
             raise ValueError("only_wins needs a scorer: set recipe.scorer.name")
+        if self.win_probability > 0.5 and not self.only_wins:
+            raise ValueError("win_probability says which wins count: set recipe.only_wins=true, or remove it")
         if self.match_length and (self.samples < 2 or not rules.fixed_rejected):
             raise ValueError(f"match_length needs recipe {fixed} and several samples: set recipe.samples to 2 or more")
         if self.retire_below is not None and not rules.fixed_rejected:

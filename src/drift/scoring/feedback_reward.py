@@ -264,7 +264,8 @@ def _check_useful(quality: RewardQuality) -> None:
         raise DataError(
             f"recipe.scorer.name: feedback: the reward tells liked from disliked replies with an AUROC of "
             f"{quality.auroc:.2f} on {quality.turns} held-out turns; at least {MIN_AUROC:.2f} is needed, and more than "
-            f"what length alone reaches ({quality.length:.2f}). Label more chats, raise recipe.scorer.feedback.epochs, or choose another scorer."
+            f"what length alone reaches ({quality.length:.2f}). Label more chats, raise "
+            "recipe.scorer.feedback.epochs, or choose another scorer."
         )
 
 
