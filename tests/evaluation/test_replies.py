@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from drift.config import PolicySettings, SamplingSettings, StopSettings
-from drift.evaluation.replies import few_finish, measure_replies, repetition, what_worsened
+from drift.evaluation.replies import few_finish, measure_replies, repetition, reply_statistics, what_worsened
 from drift.evaluation.results import Evaluation, ReplyMeasure, ReplyStatistics, write_evaluation
 from drift.evaluation.stopping import keep_best, should_stop, unseen_replies
+from drift.policy.decode import Generated
 from drift.policy.model import load_policy
 from drift.records import ChatMessage
 
@@ -135,3 +136,12 @@ def test_a_policy_that_has_tools_is_measured_with_them(tiny_policy):
     one_fits = measure_replies(policy, prompts, sampling, 1, tools=[schema % "balance", schema % ("x" * 400)])
     assert one_fits is not None
     assert one_fits.prompts == 1
+
+
+def test_the_language_of_four_replies_is_no_share():
+    request = (ChatMessage("user", "Please tell me what the weather will be like in London tomorrow."),)
+    german = Generated("Das Wetter wird morgen leider sehr schlecht, es regnet den ganzen Tag.", (1, 2), "stop")
+    english = Generated("The weather will be rather bad tomorrow, it will rain the whole day.", (1, 2), "stop")
+    four, five = [german, english, english, english], [german, english, english, english, english]
+    measured = [reply_statistics([request] * len(each), each) for each in (four, five)]
+    assert [each and each.same_language for each in measured] == [None, 0.8]

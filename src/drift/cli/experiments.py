@@ -17,12 +17,14 @@ def demo(
     model: Annotated[
         str | None, typer.Option(help="With --real: a Hugging Face id, a folder or a .gguf file; default SmolLM2-135M.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/demo-seed-SEED.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default runs/demo-seed-SEED or runs/real-seed-SEED.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Simulate a deployment, learn from its logs, and measure the true utility of the result.
 
-    Takes about a minute; with --real, much longer.
+    Takes about a minute; with --real, some 35 minutes on one core, and its model is fetched by pip the first time.
 
     Example: drift demo --seed 2
     """

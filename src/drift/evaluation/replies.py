@@ -27,7 +27,7 @@ MAX_LENGTH_FACTOR = 1.5
 """Largest factor by which replies may become longer or shorter than the warm start's (geometric mean, in tokens)."""
 
 MIN_COMMON = 5
-"""With fewer replies the standard error is meaningless."""
+"""With fewer replies the standard error is meaningless, and so is a share of them."""
 
 FEW_FINISHED = 0.5
 """If fewer replies finish before training, most pairs are trained on without their ends, and a fall is hard to see."""
@@ -99,7 +99,7 @@ def reply_statistics(
         median_tokens=float(np.median(tokens)),
         p90_tokens=float(np.quantile(tokens, 0.9)),
         repetition=float(np.mean([measure.repetition for measure in each])),
-        same_language=sum(languages) / len(languages) if languages else None,
+        same_language=sum(languages) / len(languages) if len(languages) >= MIN_COMMON else None,
         each=each,
     )
 

@@ -72,7 +72,8 @@ class ReplyStatistics(Result):
     """Replies to held-out prompts, sampled as in the run.
 
     `finished`: the share that ends within sampling.max_new_tokens, with a 95 % interval. `repetition`: mean share of
-    repeated runs of words. `same_language`: share in the language of their request; None if all texts are too short.
+    repeated runs of words. `same_language`: share in the language of their request; None if nearly all texts
+    are too short.
     """
 
     prompts: int
