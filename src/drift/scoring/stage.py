@@ -71,8 +71,8 @@ def score_replies(
         "scored": len(known),
         "unscored": scores.count(None),
         **{f"judgements {reason}": count for reason, count in reasons.items()},
-        "wins": round(wins / len(both), 4) if both else None,
-        "mean_score": round(sum(known) / len(known), 4) if known else None,
+        **({"wins": round(wins / len(both), 4)} if both else {}),
+        **({"mean_score": round(sum(known) / len(known), 4)} if known else {}),
     }
 
 

@@ -72,6 +72,7 @@ class PreferenceTrainer(Trainer):
         self.starts_at_reference = starts_at_reference
         self.metrics = metrics
         self.written: list[Row] = []
+        self.paired = any(pair.rejected for pair in pairs)
         self._step_metrics: dict[str, float] = {}
 
     @property
@@ -214,8 +215,7 @@ class PreferenceTrainer(Trainer):
                 torch.distributed.all_reduce(sums)
             return reply_row(sums, kl.item())
         measured = counted or 1  # a process without any must still have the names
-        paired = any(pair.rejected for pair in self.train_dataset)  # pyright: ignore[reportGeneralTypeIssues]
-        means = step_metrics(losses[:measured], logps[:measured], paired)
+        means = step_metrics(losses[:measured], logps[:measured], self.paired)
         if self.settings.diagnostics:
             means |= step_diagnostics(losses[:measured], batches[:measured], logps[:measured], LEMMA_1_TAU)
         return mean_over_processes(means, sum(len(batch.weights) for batch in batches[:counted]), self.accelerator)
