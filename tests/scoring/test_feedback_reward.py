@@ -35,6 +35,7 @@ from drift.scoring.feedback_reward import (
     fit_feedback_reward,
     judged_turns,
     quality_of,
+    unknown_within,
 )
 from drift.scoring.hindsight import HindsightScorer
 from drift.store import Store
@@ -112,6 +113,8 @@ def test_a_reward_that_is_no_better_than_length_is_refused():
         calibration_error=0.0,
     )  # fmt: skip
     _check_useful(quality)
+    assert "AUROC 0.90) was compared on 0 pairs of a liked and a disliked reply to the same" in unknown_within(quality)
+    assert unknown_within(quality.model_copy(update={"within": 0.7, "within_comparisons": 20})) == ""
     with pytest.raises(DataError, match=r"AUROC of 0.90 on 55 .*more than what length alone reaches \(0\.90\)"):
         _check_useful(quality.model_copy(update={"length": 0.9}))
 

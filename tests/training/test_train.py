@@ -196,6 +196,12 @@ def test_a_training_that_is_all_warm_up_says_so():
     assert "rate 0" in unmoved([{"learning_rate": 0.0}], 0.1, 5e-6, has_margin=False)  # SFT on one liked reply
 
 
+def test_the_only_update_is_the_last_step_and_nobody_saw_what_it_moved():
+    rows = [{"learning_rate": rate, "rewards/margins": 0.0} for rate in (0.0, 1e-3, 5e-4)]
+    assert unmoved(rows[:2], 0.1, 1e-3) == ""  # one step of warm-up, then one that is measured before its update
+    assert unmoved(rows, 0.1, 1e-3).startswith("Warning: 3 steps at 0.001 moved the margin by 0.000 nats")
+
+
 def test_sft_has_no_margin_to_watch():
     rows = [{"learning_rate": 1e-4, "rewards/margins": 0.0}] * 4
     assert unmoved(rows, 0.1, 1e-4) != ""

@@ -105,8 +105,8 @@ def reply_statistics(
 
 
 def few_finish(start: ReplyStatistics | None, max_new_tokens: int) -> str:
-    """A warning if most replies are cut before any training; empty if not."""
-    if start is None or start.finished >= FEW_FINISHED:
+    """A warning if most replies are cut before any training; empty if not, or with too few replies to tell."""
+    if start is None or start.prompts < MIN_COMMON or start.finished >= FEW_FINISHED:
         return ""
     return (
         f"Warning: before training, only {start.finished:.0%} of {start.prompts} held-out replies end within the token "

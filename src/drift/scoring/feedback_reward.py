@@ -25,7 +25,7 @@ from drift.errors import DataError
 from drift.policy.chat import encode_conversation
 from drift.policy.model import Policy, load_policy
 from drift.policy.padded import autocast
-from drift.progress import report_progress
+from drift.progress import report_note, report_progress
 from drift.records import ChatMessage, Conversation, Counts, FeedbackLabel, Reason, stable_hash, write_jsonl
 from drift.rundir import layout
 from drift.statistics import Share, draw_units, share_of_draws
@@ -125,6 +125,8 @@ def fit_feedback_reward(
     _train(model, learned, settings, policy_settings, seed)
     quality = quality_of([turn for turn, _ in held], _scores(model, [row for _, row in held]))
     _check_useful(quality)
+    if warning := unknown_within(quality):
+        report_note(warning)
     model.save_pretrained(out)
     policy.tokenizer.save_pretrained(out)
     write_jsonl(out / layout.TURNS, (LearnedTurn(*turn.place, turn.liked) for turn, _ in learned))
@@ -267,6 +269,18 @@ def _check_useful(quality: RewardQuality) -> None:
             f"what length alone reaches ({quality.length:.2f}). Label more chats, raise "
             "recipe.scorer.feedback.epochs, or choose another scorer."
         )
+
+
+def unknown_within(quality: RewardQuality) -> str:
+    """A warning if too few requests drew both kinds of replies to see whether the reward ranks replies to one request;
+    empty if there are enough."""
+    if quality.within_comparisons >= MIN_TURNS:
+        return ""
+    return (
+        f"Warning: the feedback reward (AUROC {quality.auroc:.2f}) was compared on {quality.within_comparisons} pairs of a "
+        f"liked and a disliked reply to the same held-out request, fewer than {MIN_TURNS}: it may know the requests that "
+        "users complain about, and not the better of two replies. Read some of the pairs that it chose."
+    )
 
 
 def _train(

@@ -155,14 +155,15 @@ def unmoved(rows: Sequence[Mapping[str, float]], beta: float, learning_rate: flo
     """A warning if the margin of the pairs (chosen minus rejected log-ratio, in nats) hardly moved; empty if it did.
     Without a margin to watch (`has_margin`: SFT), only a training at rate 0 is warned of.
 
-    `rows`: of metrics.jsonl, one per step, each measured before its update, so a single one tells nothing of what it
-    moved. The first step's margin is compared with the mean of the last quarter's.
+    `rows`: of metrics.jsonl, one per step, each measured before its update, so that of the last one is seen in none:
+    where all others had rate 0 (two steps, one of them warm-up), nothing is known. The first step's margin is compared
+    with the mean of the last quarter's.
     """
     steps = f"{len(rows)} step{'s' if len(rows) > 1 else ''}"
     if not any(row["learning_rate"] for row in rows):
         return f"Warning: {steps} at rate 0, all of it warm-up: set warmup_ratio to 0 or train on more pairs."
     margins = [row["rewards/margins"] / beta for row in rows if has_margin and "rewards/margins" in row]
-    if len(margins) < 2:
+    if len(margins) < 2 or not any(row["learning_rate"] for row in rows[:-1]):
         return ""
     last = margins[-max(1, len(margins) // 4) :]
     moved = sum(last) / len(last) - margins[0]
