@@ -277,9 +277,9 @@ def unknown_within(quality: RewardQuality) -> str:
     if quality.within_comparisons >= MIN_TURNS:
         return ""
     return (
-        f"Warning: the feedback reward (AUROC {quality.auroc:.2f}) was compared on {quality.within_comparisons} pairs of "
-        f"a liked and a disliked reply to the same held-out request, fewer than {MIN_TURNS}: it may know which requests "
-        "draw complaints, and not the better of two replies. Read some of the pairs that it chose."
+        f"Warning: the feedback reward (AUROC {quality.auroc:.2f}) was compared on {quality.within_comparisons} pairs "
+        f"of a liked and a disliked reply to the same held-out request, fewer than {MIN_TURNS}: it may know which "
+        "requests draw complaints, and not the better of two replies. Read some of the pairs that it chose."
     )
 
 
