@@ -87,9 +87,11 @@ def folder_of(cfg: Config, out: Path | None) -> Path:
 
 
 def _check_scale(cfg: Config) -> None:
-    from drift.training.scale.prerequisites import check_scale  # loads torch
+    from drift.policy.spread import check_replicas  # loads torch
+    from drift.training.scale.prerequisites import check_scale
 
     check_scale(cfg.policy, cfg.warm_start, cfg.training, nodes=cfg.cluster.nodes)
+    check_replicas(cfg.sampling)
 
 
 def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth: Truth | None) -> GenerationSummary:

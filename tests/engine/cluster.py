@@ -77,8 +77,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def one_node() -> Iterator[str]:
+def one_node(*options: str) -> Iterator[str]:
     """The address of a cluster with two CPUs; its folder has a short name, for the names of its sockets."""
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="dr-", dir="/tmp") as folder, running(head(port, folder, "--num-cpus=2")):
+    with (
+        tempfile.TemporaryDirectory(prefix="dr-", dir="/tmp") as folder,
+        running(head(port, folder, "--num-cpus=2", *options)),
+    ):
         yield f"127.0.0.1:{port}"

@@ -109,5 +109,5 @@ class TwoModels(Local):
             self.done.append(name_of(pieces[number]))
             yield number, work(pieces[number])
 
-    def for_models(self, threads: int, gpus: int) -> AbstractContextManager[Engine]:
+    def for_models(self, threads: int | None, gpus: int, only: Sequence[int] = ()) -> AbstractContextManager[Engine]:
         return nullcontext(self)

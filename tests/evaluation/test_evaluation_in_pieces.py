@@ -1,7 +1,7 @@
 """Evaluation and scoring by several workers, each with the policy: the files that one process writes, byte for byte."""
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
@@ -126,9 +126,9 @@ class Counted(TwoModels):
 
     blocks = 0
 
-    def for_models(self, threads: int, gpus: int) -> AbstractContextManager[Engine]:
+    def for_models(self, threads: int | None, gpus: int, only: Sequence[int] = ()) -> AbstractContextManager[Engine]:
         self.blocks += 1
-        return super().for_models(threads, gpus)
+        return super().for_models(threads, gpus, only)
 
 
 def test_what_is_unlearned_by_two_policies_in_turn(tiny_policy: Path, tmp_path: Path):

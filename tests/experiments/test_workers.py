@@ -13,7 +13,7 @@ PROGRAM = """
 import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from drift.experiments.compare.run import end_with_parent
+from drift.engine import end_with_parent
 
 def begin(folder):
     end_with_parent()

@@ -34,8 +34,8 @@ from drift.bench.iteration_parts import (
 )
 from drift.bench.sample import Rows
 from drift.config import PolicySettings, SamplingSettings
+from drift.engine import end_with_parent
 from drift.errors import ConfigError, DataError, DriftError, PrerequisiteError
-from drift.experiments.compare.run import end_with_parent
 from drift.policy.model import Policy, computes_bfloat16, load_policy, resolve_source, save_policy
 from drift.policy.samplers.requests import fit_prompt
 from drift.policy.source import is_gguf

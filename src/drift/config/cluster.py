@@ -38,11 +38,13 @@ class ClusterSettings(Settings):
     each GPU, else for each `threads` cores. `retries`: a piece of work whose process dies so many times ends the
     command with an error that names it; so many times is a training begun that loses a process or a node. `nodes`: on
     how many nodes of the Ray cluster one training runs (docs/scaling.md); null: on the machine of the run.
+    `gpus_per_replica`: GPUs of one machine that hold a model together, where one GPU is too small for it.
     """
 
     address: Annotated[str | None, AfterValidator(known_address)] = None
     retries: PositiveInt = 3
     nodes: PositiveInt | None = None
+    gpus_per_replica: PositiveInt = 1
 
     @model_validator(mode="before")
     @classmethod
@@ -57,5 +59,14 @@ class ClusterSettings(Settings):
             raise ValueError(
                 f"nodes={self.nodes} needs the nodes of a Ray cluster: set cluster.address to its HOST:PORT, or remove "
                 "cluster.nodes"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_need_workers(self) -> Self:
+        if self.gpus_per_replica > 1 and self.address is None:
+            raise ValueError(
+                f"gpus_per_replica={self.gpus_per_replica} is for models in worker processes: set cluster.address to "
+                "local or HOST:PORT, or remove cluster.gpus_per_replica"
             )
         return self

@@ -1,8 +1,9 @@
 """Where pieces of work run. Other rooms use what is listed here; `on_ray.py` alone imports ray."""
 
 from drift.engine.engine import Engine, Local, current_engine, in_pieces, using_engine
+from drift.engine.kept import kept, let_go
 from drift.engine.open import open_engine
-from drift.engine.processes import Processes
+from drift.engine.processes import Processes, end_with_parent
 from drift.engine.together import MachineLost, Together
 
 __all__ = [
@@ -12,7 +13,10 @@ __all__ = [
     "Processes",
     "Together",
     "current_engine",
+    "end_with_parent",
     "in_pieces",
+    "kept",
+    "let_go",
     "open_engine",
     "using_engine",
 ]

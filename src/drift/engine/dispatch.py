@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any, Protocol
 
 from drift.engine.engine import Answer, answer, killed, name_of
-from drift.engine.processes import one_thread
+from drift.engine.processes import END_SECONDS, one_thread
 from drift.errors import PrerequisiteError
 from drift.progress import report_note
 
@@ -52,7 +52,7 @@ class Tasks:
 
 class Actors:
     """Who does pieces that need a model: `count` processes of the cluster, which keep what they load. `actor`: its
-    class, whose `answer` does one piece."""
+    class, whose `answer` does one piece, and whose `close` ends what it keeps."""
 
     def __init__(self, ray: Any, actor: type, needs: Mapping[str, int], count: int) -> None:
         self.count, self._ray = count, ray
@@ -77,6 +77,10 @@ class Actors:
         self.ended(started, died=True)
 
     def close(self) -> None:
+        ending = [actor.close.remote() for actor in self._idle]
+        if ending:
+            with suppress(self._ray.exceptions.RayError):  # the cluster may be gone
+                self._ray.wait(ending, num_returns=len(ending), timeout=END_SECONDS)
         for actor in self._idle:
             self._ray.kill(actor)
 

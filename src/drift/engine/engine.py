@@ -29,10 +29,16 @@ _KINDS = (NothingToTrainOn, DataError, ConfigError, PrerequisiteError, DriftErro
 
 
 class Engine(Protocol):
-    """`workers`: how many pieces are done at the same time. With 1, stages work in this process without pieces."""
+    """`workers`: how many pieces are done at the same time. With 1, stages work in this process without pieces.
+
+    `gpus`: how many each worker has for itself.
+    """
 
     @property
     def workers(self) -> int: ...
+
+    @property
+    def gpus(self) -> int: ...
 
     @property
     def together(self) -> Together | None:
@@ -47,10 +53,12 @@ class Engine(Protocol):
         """
         ...
 
-    def for_models(self, threads: int, gpus: int) -> AbstractContextManager["Engine"]:
-        """An engine whose workers each have room for a model: a GPU, else `threads` cores.
+    def for_models(self, threads: int | None, gpus: int, only: Sequence[int] = ()) -> AbstractContextManager["Engine"]:
+        """An engine whose workers each have room for a model: the GPUs of a replica, else `threads` cores.
 
-        Its workers keep what they load until the block ends, and end with it. `gpus`: of this machine.
+        Its workers keep what they load until the block ends, and end with it (kept.py). `threads` None: for work that
+        needs GPUs; without any, it is this process. `gpus`: of this machine; `only`: their numbers, if not all of them.
+        Raises PrerequisiteError if no machine has the GPUs of a replica.
         """
         ...
 
@@ -59,13 +67,14 @@ class Local:
     """This process, one piece after another."""
 
     workers = 1
+    gpus = 0
     together = None
 
     def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
         for number, piece in enumerate(pieces):
             yield number, work(piece)
 
-    def for_models(self, threads: int, gpus: int) -> AbstractContextManager[Engine]:
+    def for_models(self, threads: int | None, gpus: int, only: Sequence[int] = ()) -> AbstractContextManager[Engine]:
         return nullcontext(self)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from drift.engine.dispatch import Actors, Dispatch, Tasks, do_piece, lines_of
 from drift.engine.engine import Answer, Engine, Local, Piece, Result, name_of
+from drift.engine.kept import let_go
 from drift.engine.nodes import Sight, look, nodes_in_words, trouble_of
 from drift.engine.together import Machine, Together
 from drift.errors import PrerequisiteError
@@ -29,7 +30,9 @@ _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 300.0
 class OnRay:
     """The cluster at `address`. `close` leaves it as it was."""
 
-    def __init__(self, address: str, retries: int = 3, nodes: int | None = None) -> None:
+    gpus = 0
+
+    def __init__(self, address: str, retries: int = 3, nodes: int | None = None, gpus_per_replica: int = 1) -> None:
         """Raises PrerequisiteError if ray is not installed or no cluster answers."""
         try:
             import ray  # pyright: ignore[reportMissingImports]
@@ -38,7 +41,8 @@ class OnRay:
                 f"cluster.address {address}: ray is not installed: pip install 'drift-training[ray]'"
             ) from None
         _check_reachable(address)
-        self._ray, self._retries = ray, retries
+        self._ray, self._retries, self._gpus_per_replica = ray, retries, gpus_per_replica
+        self._said_unused = False
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -56,22 +60,38 @@ class OnRay:
         yield from Dispatch(self._ray, _Board(), hands, work, pieces, self._retries).results()
 
     @contextmanager
-    def for_models(self, threads: int, gpus: int) -> Iterator[Engine]:
-        """As of the protocol: an actor on each GPU of the cluster, else on every `threads` cores of a node.
+    def for_models(self, threads: int | None, gpus: int, only: Sequence[int] = ()) -> Iterator[Engine]:
+        """As of the protocol: an actor on every `gpus_per_replica` GPUs of a node, else on every `threads` cores.
 
-        Raises PrerequisiteError if no node has so many cores.
+        `only` numbers GPUs of this machine, so it is not followed. Raises PrerequisiteError also if no node has so
+        many cores.
         """
-        alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        on_gpus = sum(int(node.get("GPU", 0)) for node in alive)
-        models = on_gpus or sum(int(node.get("CPU", 0)) // threads for node in alive)
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        alive, size = [node["Resources"] for node in nodes], self._gpus_per_replica
+        on_gpus = sum(int(node.get("GPU", 0)) // size for node in alive)
+        if size > 1 and not on_gpus:
+            raise PrerequisiteError(
+                f"cluster.gpus_per_replica is {size}, but no node of the cluster has so many GPUs: "
+                f"{nodes_in_words(nodes)}. Set it to what a node has, or let larger nodes join."
+            )
+        if not on_gpus and threads is None:
+            yield Local()
+            return
+        if on_gpus and only and not self._said_unused:
+            self._said_unused = True  # once in a run, not in each of its stages
+            report_note(
+                f"sampling.vllm.gpus {list(only)} is not used on the cluster: each replica gets {size} of its node's "
+                "GPUs (cluster.gpus_per_replica)"
+            )
+        models = on_gpus or sum(int(node.get("CPU", 0)) // (threads or 1) for node in alive)
         if not models:
             raise PrerequisiteError(
                 f"no node of the cluster has the {threads} cores on which this run's models work. Set fewer, in a new "
                 "run: --set threads=N"
             )
-        needs = {"num_gpus": 1} if on_gpus else {"num_cpus": threads}
+        needs = {"num_gpus": size} if on_gpus else {"num_cpus": threads or 1}
         with closing(Actors(self._ray, _Actor, needs, models)) as actors:
-            yield _Models(self._ray, actors, self._retries)
+            yield _Models(self._ray, actors, self._retries, size if on_gpus else 0)
 
     def close(self) -> None:
         self._ray.shutdown()
@@ -133,7 +153,8 @@ class OnRay:
 class _Models(Local):
     """The engine that `OnRay.for_models` gives."""
 
-    def __init__(self, ray: Any, actors: Actors, retries: int) -> None:
+    def __init__(self, ray: Any, actors: Actors, retries: int, gpus: int) -> None:
+        self.gpus = gpus
         # at least 2, so that stages work in pieces: the only GPU may be another node's
         self.workers, self._ray, self._actors, self._retries = max(actors.count, 2), ray, actors, retries
 
@@ -177,6 +198,9 @@ class _Actor:
 
     def answer(self, key: str, folder: str, work: Callable[[Any], Any], piece: Any) -> Answer:
         return _do(key, folder, work, piece)
+
+    def close(self) -> None:
+        let_go()
 
 
 _ITS_RAY = (

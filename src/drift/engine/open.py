@@ -22,14 +22,15 @@ def open_engine(settings: ClusterSettings, *folders: Path) -> Iterator[Engine]:
         yield Local()
         return
     if settings.address == LOCAL:
-        with closing(Processes(retries=settings.retries)) as engine, using_engine(engine):
+        processes = Processes(retries=settings.retries, gpus_per_replica=settings.gpus_per_replica)
+        with closing(processes) as engine, using_engine(engine):
             yield engine
         return
     from drift.engine.on_ray import OnRay  # ray takes a second to load
 
     with (
         redirect_stdout(sys.stderr),  # Ray prints what becomes of its nodes to stdout, where a command's JSON belongs
-        closing(OnRay(settings.address, settings.retries, settings.nodes)) as engine,
+        closing(OnRay(settings.address, settings.retries, settings.nodes, settings.gpus_per_replica)) as engine,
         using_engine(engine),
     ):
         engine.check_nodes(folders)

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
@@ -11,9 +12,13 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from drift.engine.engine import Answer, Engine, Local, Piece, Result, answer, killed
+from drift.engine.kept import let_go
+from drift.errors import PrerequisiteError
 from drift.progress import report_note
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork copies locks of threads (pyarrow, DuckDB) that nobody frees
+END_SECONDS = 90.0
+"""For a worker to end what it keeps: a vLLM server gets 30 s to end by itself."""
 
 
 class Processes:
@@ -24,20 +29,31 @@ class Processes:
 
     together = None
 
-    def __init__(self, workers: int | None = None, retries: int = 3, gpus: Sequence[str] = ()) -> None:
-        """`workers`: by default as many as the process may use cores. `gpus`: one worker for each of them instead."""
-        self.workers = len(gpus) or workers or len(os.sched_getaffinity(0))
+    def __init__(
+        self,
+        workers: int | None = None,
+        retries: int = 3,
+        replicas: Sequence[str] = (),
+        gpus_per_replica: int = 1,
+    ) -> None:
+        """`workers`: by default as many as the process may use cores. `replicas`: instead, one worker for each of them,
+        which sees the GPUs that it names, as in CUDA_VISIBLE_DEVICES."""
+        self._most = len(replicas) or workers or len(os.sched_getaffinity(0))
+        # with replicas at least 2, so that stages work in pieces: a model over several GPUs is a worker's
+        self.workers = max(self._most, 2) if replicas else self._most
+        self.gpus = gpus_per_replica if replicas else 0
+        self._gpus_per_replica = gpus_per_replica
         self._retries = retries
         self._idle: list[_Worker] = []
         self._said_alone = False
-        self._gpus = list(gpus)  # without a worker
+        self._gpus = list(replicas)  # without a worker
 
     def each(self, work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[tuple[int, Result]]:
         waiting, tries = deque(range(len(pieces))), Counter[int]()
         busy: dict[Connection, tuple[int, _Worker]] = {}
         try:
             while waiting or busy:
-                while waiting and len(busy) < self.workers:
+                while waiting and len(busy) < self._most:
                     worker = self._idle.pop() if self._idle else _Worker(self._gpus.pop() if self._gpus else None)
                     number = waiting.popleft()
                     busy[worker.pipe] = (number, worker)
@@ -60,11 +76,19 @@ class Processes:
                 worker.kill()
                 self._ended(worker)
 
-    def for_models(self, threads: int, gpus: int) -> AbstractContextManager[Engine]:
-        if gpus:
-            names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-            visible = names if len(names) == gpus else [str(number) for number in range(gpus)]
-            return closing(Processes(retries=self._retries, gpus=visible)) if gpus > 1 else nullcontext(Local())
+    def for_models(self, threads: int | None, gpus: int, only: Sequence[int] = ()) -> AbstractContextManager[Engine]:
+        names, size = [str(number) for number in only] or _visible(gpus), self._gpus_per_replica
+        replicas = [",".join(names[start : start + size]) for start in range(0, len(names) - size + 1, size)]
+        if size > 1 and not replicas:
+            raise PrerequisiteError(
+                f"cluster.gpus_per_replica is {size}, but "
+                + (f"sampling.vllm.gpus names {len(only)}" if only else f"this machine has {gpus}")
+                + ". Set it to what there is, or set cluster.address to a Ray cluster whose nodes have so many."
+            )
+        if len(replicas) > 1 or size > 1:
+            return closing(Processes(retries=self._retries, replicas=replicas, gpus_per_replica=size))
+        if replicas or threads is None:
+            return nullcontext(Local())
         models = self.workers // threads
         if models > 1:
             return closing(Processes(models, self._retries))
@@ -77,8 +101,10 @@ class Processes:
         return nullcontext(Local())
 
     def close(self) -> None:
+        for worker in self._idle:
+            worker.ask_to_end()
         while self._idle:
-            self._idle.pop().kill()
+            self._idle.pop().kill(after=END_SECONDS)
 
     def _ended(self, worker: "_Worker") -> str:
         """Why the process ended. Its GPU is free."""
@@ -114,22 +140,51 @@ class _Worker:
         code = self._process.exitcode or 0
         return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
-    def kill(self) -> None:
+    def ask_to_end(self) -> None:
+        """Let it end what it keeps."""
+        with suppress(BrokenPipeError):
+            self.pipe.send(None)
+
+    def kill(self, after: float = 0.0) -> None:
+        """`after`: seconds for it to end by itself, if it was asked to."""
+        if after:
+            self.pipe.poll(after)  # until it closes its end
         self._process.kill()
         self._process.join()
         self.pipe.close()
 
 
 def _serve(pipe: Connection, gpu: str | None) -> None:
-    """In the worker: answer until the driver closes the pipe or dies. `gpu`: the only one that it sees."""
+    """In the worker: answer until the driver asks it to end, or dies. `gpu`: the only one that it sees, or several."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends its workers
+    end_with_parent()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when torch loads: it has not yet
     one_thread()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            work, piece = pipe.recv()
+        while (given := pipe.recv()) is not None:
+            work, piece = given
             pipe.send_bytes(pickle.dumps(answer(work, piece)))  # `send` passes tensors as handles of shared memory
+    let_go()
+    pipe.close()
+
+
+def end_with_parent() -> None:
+    """End this process when its parent ends. A command that is killed with SIGKILL cannot stop its workers itself."""
+
+    def wait_and_exit() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)  # without clean-up: a stage without a manifest is known to be unfinished
+
+    threading.Thread(target=wait_and_exit, daemon=True).start()
+
+
+def _visible(gpus: int) -> list[str]:
+    """The names of this machine's GPUs that the process sees."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return names if len(names) == gpus else [str(number) for number in range(gpus)]
 
 
 def one_thread() -> None:

@@ -38,6 +38,9 @@ from drift.rundir import layout
 _LOADING_ERRORS = (OSError, ValueError, KeyError, SafetensorError, HFValidationError)
 """What transformers, peft and the hub raise for a model that is missing or damaged."""
 
+EVERY_GPU = "every GPU"
+"""A device: all GPUs that the process sees, each with a share of the layers. One GPU or none is as no device named."""
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyFacts:
@@ -104,6 +107,7 @@ def read_facts(source: Policy | str | Path, settings: PolicySettings) -> PolicyF
 def load_policy(source: str | Path, settings: PolicySettings, device: str | None = None) -> Policy:
     """Load a model by name, folder, GGUF file or hub id, in `settings.dtype`, on `device` or the GPU if there is one.
 
+    A GGUF file is never divided over several GPUs: `drift run` unpacks it first.
     For a folder with a peft adapter, its base is loaded too, and the adapter is trainable. No remote code, safetensors
     only. Raises PrerequisiteError if there is no such model, weights are NaN or infinite, or there is no usable chat
     template.
@@ -116,7 +120,7 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
             model, tokenizer = load_gguf(Path(resolved), getattr(torch, settings.dtype))
         else:
             tokenizer = AutoTokenizer.from_pretrained(resolved, trust_remote_code=False)
-            model = _load_model(resolved, settings)
+            model = _load_model(resolved, settings, device)
     except _LOADING_ERRORS as error:
         raise no_model(str(source), " ".join(str(error).split())[:200]) from None
     processor = {} if is_gguf(resolved) else processor_files(resolved)
@@ -124,7 +128,7 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
     chat = ChatFormat.of(tokenizer, settings, _declared_ends(model))
     _report_template(check_template(chat, str(source)))
     _check_weights(model, str(source))
-    torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place(model, device)
     return identified(model.eval(), chat, processor)
 
 
@@ -219,7 +223,32 @@ def save_companions(policy: Policy, out: Path) -> None:
         (out / name).write_bytes(content)
 
 
-def _load_model(source: str, settings: PolicySettings) -> PreTrainedModel | PeftModel:
+def over_gpus(device: str | None) -> dict[str, str]:
+    """What transformers has to be told so that it divides a model's layers over the GPUs; nothing for other devices."""
+    return {"device_map": "balanced"} if device == EVERY_GPU and torch.cuda.device_count() > 1 else {}
+
+
+def place(model: torch.nn.Module, device: str | None) -> None:
+    """Move the model to the device, unless it was loaded over several GPUs. Raises PrerequisiteError if it did not fit
+    into those."""
+    if device == EVERY_GPU:
+        device = None
+    parts = set(map(str, devices_of(model)))
+    if len(parts) < 2:
+        torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    elif outside := parts & {"cpu", "disk"}:
+        raise PrerequisiteError(
+            f"the model does not fit into the {len(parts - outside)} GPUs of its replica: raise "
+            "cluster.gpus_per_replica, or free their memory."
+        )
+
+
+def devices_of(model: torch.nn.Module) -> set[object]:
+    """The devices over which transformers divided the model; empty if it is whole."""
+    return set((getattr(model, "hf_device_map", None) or {}).values())
+
+
+def _load_model(source: str, settings: PolicySettings, device: str | None) -> PreTrainedModel | PeftModel:
     is_adapter = (Path(source) / ADAPTER).is_file()
     base = base_of_adapter(Path(source)) if is_adapter else source
     dtype = getattr(torch, settings.dtype)
@@ -227,10 +256,10 @@ def _load_model(source: str, settings: PolicySettings) -> PreTrainedModel | Peft
         _refuse_4_bits(base, settings)
         model, _ = load_gguf(Path(base), dtype)
     else:
-        quantized = _in_4_bits(dtype) if settings.lora and settings.lora.quantize else {}
+        placed = _in_4_bits(dtype) if settings.lora and settings.lora.quantize else over_gpus(device)
         config = AutoConfig.from_pretrained(base, trust_remote_code=False)
         loaded: Any = auto_class(config).from_pretrained(
-            base, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **quantized
+            base, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **placed
         )
         model, report = loaded
         if missing := sorted(report["missing_keys"]):  # transformers would train on random numbers in their place

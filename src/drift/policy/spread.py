@@ -12,11 +12,11 @@ from typing import TypeVar
 
 import torch
 
-from drift.config import PolicySettings
+from drift.config import PolicySettings, SamplingSettings
 from drift.engine import Engine, Local, current_engine
 from drift.errors import PrerequisiteError
 from drift.policy.chat import ChatFormat
-from drift.policy.model import Policy, PolicyFacts, cpu_threads, load_policy, read_facts
+from drift.policy.model import EVERY_GPU, Policy, PolicyFacts, cpu_threads, load_policy, read_facts
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -28,6 +28,19 @@ def engine_for_models(settings: PolicySettings) -> AbstractContextManager[Engine
     if settings.lora and settings.lora.quantize:
         return nullcontext(Local())
     return current_engine().for_models(torch.get_num_threads(), torch.cuda.device_count())
+
+
+def check_replicas(sampling: SamplingSettings) -> None:
+    """Raises PrerequisiteError, before any work, if no machine of the engine has the GPUs of a replica."""
+    chosen = sampling.vllm.gpus if sampling.backend == "vllm" else ()
+    with engine_for_servers(()), engine_for_servers(chosen):
+        pass
+
+
+def engine_for_servers(only: Sequence[int]) -> AbstractContextManager[Engine]:
+    """An engine whose workers each have the GPUs of a replica for a server of their own; without several replicas, it
+    is this process. `only`: the numbers of this machine's GPUs that may be used; empty: all."""
+    return current_engine().for_models(None, torch.cuda.device_count(), only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +109,7 @@ def _with_policy(spread: SpreadPolicy, work: Callable[[Policy, Piece], Result], 
 @lru_cache(maxsize=1)
 def _load(spread: SpreadPolicy) -> Policy:
     _load.cache_clear()  # the policy before this one: a worker has room for one
-    policy = load_policy(spread.source, PolicySettings.model_validate_json(spread.settings))
+    policy = load_policy(spread.source, PolicySettings.model_validate_json(spread.settings), EVERY_GPU)
     check_same_weights(spread.source, policy.policy_id, spread.policy_id)
     return policy
 

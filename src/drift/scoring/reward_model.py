@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from drift.engine import Engine, Local
 from drift.errors import PrerequisiteError
 from drift.policy.chat import ChatFormat, encode_conversation
-from drift.policy.model import cpu_threads, weights_id
+from drift.policy.model import EVERY_GPU, cpu_threads, over_gpus, place, weights_id
 from drift.policy.spread import check_same_weights
 from drift.progress import report_progress
 from drift.records import ChatMessage, Reason, ReplyToScore
@@ -44,7 +44,8 @@ class RewardModelScorer:
                 _rewards_in_worker, SpreadReward(source, dtype, weights_id(model), torch.get_num_threads())
             )
         else:
-            self._work = partial(_rewards, _on_device(model))
+            place(model, None)
+            self._work = partial(_rewards, model.eval())
 
     def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
         """Rewards; None for a conversation over `max_length` tokens, which could only be judged in part, and for one
@@ -101,15 +102,17 @@ def _rewards_in_worker(spread: SpreadReward, piece: RewardPiece) -> list[float]:
 @lru_cache(maxsize=1)
 def _loaded(spread: SpreadReward) -> PreTrainedModel:
     """In a worker. Raises PrerequisiteError if it has other weights under this name, or none."""
-    model = _load(spread.source, spread.dtype)
+    model = _load(spread.source, spread.dtype, EVERY_GPU)
+    place(model, EVERY_GPU)
     check_same_weights(spread.source, weights_id(model), spread.weights)
-    return _on_device(model)
+    return model.eval()
 
 
-def _load(source: str, dtype: str) -> PreTrainedModel:
+def _load(source: str, dtype: str, device: str | None = None) -> PreTrainedModel:
+    placed = over_gpus(device)
     with _loading(source):
         return AutoModelForSequenceClassification.from_pretrained(
-            source, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+            source, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, **placed
         )
 
 
@@ -123,11 +126,6 @@ def _loading(source: str) -> Iterator[None]:
             f"{source}: cannot be loaded as a reward model ({' '.join(str(error).split())[:200]}). Give "
             "recipe.scorer.model (or --reward-model) the folder or id of a sequence classifier."
         ) from None
-
-
-def _on_device(model: PreTrainedModel) -> PreTrainedModel:
-    torch.nn.Module.to(model.eval(), "cuda" if torch.cuda.is_available() else "cpu")
-    return model
 
 
 def _batches(lengths: dict[int, int]) -> list[list[int]]:

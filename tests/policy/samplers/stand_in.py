@@ -1,10 +1,12 @@
 """Speaks as much of vLLM's server as the sampler asks for: replies are the prompt's last ids, and the end token.
 
-It writes down how it was started, and dies at once if its model folder is called `broken`.
+It writes down how it was started. With `broken` among its arguments it dies at once; with `--dies server` or `--dies
+worker` and at its fifth request, it or the process that started it dies (`--once yes`: only the first of all servers).
 """
 
 import json
 import os
+import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,8 +28,21 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         note["asked"] += 1
         file.write_text(json.dumps(note))
+        if note["asked"] == 5 and "--dies" in arguments:
+            self.die()
         ids = [*body["prompt"][-3:], body["stop_token_ids"][0]]
         self.say({"choices": [{"text": f"seed {body.get('seed')}", "finish_reason": "stop", "token_ids": ids}]})
+
+    def die(self) -> None:
+        mark = file.with_name("died")
+        if mark.exists() and "--once" in arguments:
+            return
+        mark.touch()
+        if arguments["--dies"] == "worker":
+            os.kill(os.getppid(), signal.SIGKILL)
+            return
+        print("Error: out of memory", flush=True)
+        os._exit(1)
 
     def say(self, what: dict) -> None:
         content = json.dumps(what).encode()

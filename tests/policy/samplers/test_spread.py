@@ -9,17 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from accelerate import dispatch_model
 
 from drift.config import PolicySettings, RecipeSettings, SamplingSettings
 from drift.engine import Processes, using_engine
 from drift.errors import PrerequisiteError
 from drift.policy import spread
-from drift.policy.model import Policy, cpu_threads, load_policy
+from drift.policy.decode import decode_batch
+from drift.policy.logps import logps_of_ids
+from drift.policy.model import EVERY_GPU, Policy, cpu_threads, identified, load_policy, over_gpus, place
 from drift.policy.sampler import sample
+from drift.policy.spread import SpreadPolicy
 from drift.progress import listening
 from drift.records import ChatMessage, Counts, PromptItem, write_jsonl
+from drift.training.shared_prefix.probe import choose_packing
 from engine.pieces import TwoModels
 
+CPU = torch.device("cpu")
 SAMPLING = SamplingSettings(max_new_tokens=8, batch_tokens=256)
 PROMPTS = [
     PromptItem(f"p{n}", f"c{n}", 1, (ChatMessage("user", f"question {n} " + "why " * n),), "train") for n in range(10)
@@ -77,8 +84,6 @@ def test_other_weights_on_a_worker(sampled: Callable[..., Any], tiny_policy: Pat
 
 
 def load_changed(source: Path) -> Any:
-    from drift.policy.model import identified, load_policy
-
     policy = load_policy(source, PolicySettings())
     next(policy.model.parameters()).data.add_(1.0)
     return identified(policy.model, policy.chat)
@@ -97,10 +102,10 @@ def test_the_same_bytes_from_worker_processes(sampled: Callable[..., Any], threa
 def test_a_worker_holds_one_policy_at_a_time(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch):
     models: list[weakref.ref[Any]] = []
 
-    def load_alone(source: str, settings: PolicySettings) -> Policy:
+    def load_alone(source: str, settings: PolicySettings, device: str) -> Policy:
         gc.collect()
         assert [model() for model in models] == [None] * len(models)
-        policy = load_policy(source, settings)
+        policy = load_policy(source, settings, device)
         models.append(weakref.ref(policy.model))
         return policy
 
@@ -112,3 +117,30 @@ def test_a_worker_holds_one_policy_at_a_time(tiny_policy: Path, monkeypatch: pyt
             assert policy.policy_id == one.policy_id
         del policy
     assert len(models) == 2
+
+
+def test_a_worker_that_sees_several_gpus_divides_the_model(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch):
+    assert over_gpus(EVERY_GPU) == {}
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert over_gpus(EVERY_GPU) == {"device_map": "balanced"}
+    assert over_gpus(None) == over_gpus("cpu") == {}  # the run's own process never divides it
+    whole = load_policy(tiny_policy, PolicySettings())
+    with SpreadPolicy.of(tiny_policy, PolicySettings(), whole.policy_id).loaded() as loaded:
+        pass  # without a GPU, accelerate puts everything on the CPU
+    parts = dict.fromkeys(("model.embed_tokens", "model.layers", "model.norm", "model.rotary_emb", "lm_head"), CPU)
+    hooked: Any = loaded.model  # as on two GPUs, accelerate passes what one part computes to the next one
+    dispatch_model(hooked, parts, force_hooks=True, skip_keys=hooked._skip_keys_device_placement)
+    assert identified(hooked, loaded.chat).policy_id == whole.policy_id
+    prompts, keys = [(5, 6, 7), (8, 9), (5, 6, 7)], ["a", "b", "c"]
+    assert decode_batch(loaded, prompts, keys, SAMPLING) == decode_batch(whole, prompts, keys, SAMPLING)
+    rows = [((5, 6, 7), (8, 9)), ((4,), (3, 2, 1))]
+    assert logps_of_ids(loaded, rows) == logps_of_ids(whole, rows)
+
+
+def test_a_model_that_does_not_fit_into_its_gpus(tiny_policy: Path):
+    model = load_policy(tiny_policy, PolicySettings()).model
+    model.hf_device_map = {"model.layers.0": 0, "model.layers.1": 1, "lm_head": "cpu"}
+    with pytest.raises(PrerequisiteError, match="does not fit into the 2 GPUs of its replica: raise"):
+        place(model, EVERY_GPU)
+    model.hf_device_map = {"model.layers.0": 0, "model.layers.1": 1}
+    assert choose_packing(model).why.endswith("its layers are on several GPUs")

@@ -3,8 +3,6 @@ bases. `--tune` first chooses each arm's learning rate.
 """
 
 import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from drift.config import Config
+from drift.engine import end_with_parent
 from drift.errors import ConfigError
 from drift.experiments.compare.cell import (
     logs_run_of,
@@ -168,15 +167,3 @@ def begin_worker() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-def end_with_parent() -> None:
-    """End this process when its parent ends. A command that is killed with SIGKILL cannot stop its workers itself."""
-
-    def wait_and_exit() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)  # without clean-up: a stage without a manifest is known to be unfinished
-
-    threading.Thread(target=wait_and_exit, daemon=True).start()

@@ -65,5 +65,5 @@ def _roomier(held: Tensor, new: Tensor, room: int) -> Tensor:
 def _select(buffer: Tensor, rows: Tensor, length: int) -> Tensor:
     """The rows in a new buffer; what is beyond `length` is unused and not copied."""
     selected = buffer.new_empty((len(rows), *buffer.shape[1:]))
-    selected[:, :, :length] = buffer[rows, :, :length]
+    selected[:, :, :length] = buffer[rows.to(buffer.device), :, :length]  # a layer may be on another GPU than the ids
     return selected

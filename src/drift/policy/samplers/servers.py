@@ -67,13 +67,14 @@ def _answer_batches(replica: Replica, batches: Sequence[Batch], results: queue.Q
     stream = (replica.ask(request) for _, requests in batches for request in requests if not stop.is_set())
     answers = replica.endpoint.ask_many(stream)
     for number, requests in batches:
-        replies = [_generated(answer) for _, answer in zip(requests, answers, strict=False)]
+        replies = [generated(answer) for _, answer in zip(requests, answers, strict=False)]
         if len(replies) < len(requests):
             return  # stopped in the middle of this batch
         results.put((number, replies))
 
 
-def _generated(answer: Reply | Unanswered) -> Generated:
+def generated(answer: Reply | Unanswered) -> Generated:
+    """The completion of a request; with finish `error` if it failed."""
     if isinstance(answer, Unanswered):
         return Generated("", None, "error")
     choice = answer.choices[0]

@@ -10,31 +10,48 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from drift.config import EndpointSettings
+from drift.config import EndpointSettings, SamplingSettings
 from drift.endpoint import Endpoint
 from drift.errors import PrerequisiteError
 from drift.policy.model import ADAPTER, base_of_adapter
-from drift.policy.samplers.backend import Job
 
 SERVED_NAME = "policy"
 IN_FLIGHT_REQUESTS = 128
 """Requests that one replica has at the same time; vLLM schedules them."""
 STOP_SECONDS = 30.0
 LOG_LINES_IN_ERROR = 3
+_DIVIDING = {f"--{kind}-parallel-size" for kind in ("tensor", "pipeline", "data")} | {"-tp", "-pp", "-dp"}
+"""Arguments of vLLM that say how many GPUs it uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a server is started with, on whatever machine. `source`: a model folder or hub id, in the type `dtype`.
+
+    `gpus`: the number of GPUs that hold the model together; 0: what `sampling.vllm.arguments` say.
+    """
+
+    source: str
+    dtype: str
+    context_length: int
+    sampling: SamplingSettings
+    seed: int
+    gpus: int = 0
 
 
 class VllmServer:
-    """`gpu`: the only one that the server sees; None: all GPUs of the machine."""
+    """`gpu`: the only one that the server sees; None: all GPUs that this process sees."""
 
-    def __init__(self, job: Job, source: str, context_length: int, gpu: int | None):
-        self.vllm = job.sampling.vllm
+    def __init__(self, serving: Serving, gpu: int | None = None):
+        self.vllm = serving.sampling.vllm
         self.port = _free_port()
-        self.command = [*shlex.split(self.vllm.command), *_arguments(job, source, context_length, self.port)]
+        self.command = [*shlex.split(self.vllm.command), *_arguments(serving, self.port)]
         self.environment = {**os.environ, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)})}
 
     def __enter__(self) -> Self:
@@ -86,12 +103,20 @@ class VllmServer:
         deadline = time.monotonic() + self.vllm.start_seconds
         with Endpoint(settings) as endpoint:
             while not _answers(endpoint):
-                if self._process.poll() is not None:
-                    raise self._failed(f"ended with status {self._process.returncode}")
+                self.check_alive()
                 if time.monotonic() > deadline:
                     raise self._failed(f"did not answer within {self.vllm.start_seconds:g} s")
                 time.sleep(0.5)
             yield endpoint
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def check_alive(self) -> None:
+        """Raises PrerequisiteError with its last log lines if it has ended."""
+        if not self.alive:
+            raise self._failed(f"ended with status {self._process.returncode}")
 
     def _failed(self, what: str) -> PrerequisiteError:
         self._log.seek(0)
@@ -102,16 +127,27 @@ class VllmServer:
         return PrerequisiteError(f"vllm: {shlex.join(self.command)} {what}: {excerpt[-600:]}")
 
 
-def _arguments(job: Job, source: str, context_length: int, port: int) -> list[str]:
-    sampling = job.sampling
-    length = min(context_length, sampling.max_prompt_length + sampling.max_new_tokens)
+def _arguments(serving: Serving, port: int) -> list[str]:
+    sampling = serving.sampling
+    length = min(serving.context_length, sampling.max_prompt_length + sampling.max_new_tokens)
     return [
         *("--host", "127.0.0.1", "--port", str(port)),
-        *_weights(source),
-        *("--dtype", job.settings.dtype, "--max-model-len", str(length), "--seed", str(job.seed)),
+        *_weights(serving.source),
+        *("--dtype", serving.dtype, "--max-model-len", str(length), "--seed", str(serving.seed)),
         "--enable-prefix-caching",
+        *_division(serving.gpus, sampling.vllm.arguments),
         *sampling.vllm.arguments,
     ]
+
+
+def _division(gpus: int, own: Sequence[str]) -> list[str]:
+    """How the model is divided over several GPUs, unless the user's arguments say it."""
+    names = {argument.partition("=")[0].replace("_", "-") for argument in own}
+    if gpus < 2 or names & _DIVIDING:
+        return []
+    # not by Ray: the GPUs are those of this worker
+    executor = [] if "--distributed-executor-backend" in names else ["--distributed-executor-backend", "mp"]
+    return ["--tensor-parallel-size", str(gpus), *executor]
 
 
 def _weights(source: str) -> list[str]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
+from drift.policy.model import devices_of
 from drift.policy.padded import PaddedRows, padded_logps
 from drift.training.shared_prefix.attention import NAME, NAME_VARLEN, shared_prefix_attention, varlen_attention
 from drift.training.shared_prefix.head import Head
@@ -88,6 +89,8 @@ def _padded(objection: str) -> Packing:
 def _objection_of_rules(model: PreTrainedModel) -> str | None:
     """Why the model cannot compute packed rows, from its config alone; None: no rule forbids it."""
     config = model.config.get_text_config()
+    if len(devices_of(model)) > 1:
+        return "its layers are on several GPUs"
     if not model._supports_attention_backend:
         return f"{type(model).__name__} does not support another attention"
     dynamic = {kind for kind in _rope_types(config) if kind not in STATIC_ROPE}
