@@ -48,6 +48,12 @@ def die(number: int) -> Square:
     return square(number)
 
 
+def kill_driver(_: int) -> Square:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+    return square(0)
+
+
 def die_once(marked: tuple[Path, int]) -> Square:
     """Kill the process the first time that each piece is tried."""
     folder, number = marked

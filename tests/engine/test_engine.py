@@ -82,21 +82,23 @@ def test_a_piece_that_always_kills_its_process_is_named():
 
 
 def test_no_worker_outlives_a_killed_driver(tmp_path: Path):
-    """The workers notice that the pipe is closed, also after SIGKILL."""
+    """It ends at once, also in the middle of a piece."""
     code = (
-        "import os, signal\nfrom drift.engine import Processes\nfrom engine import pieces\n"
+        "from drift.engine import Processes\nfrom engine import pieces\n"
         "if __name__ == '__main__':\n"
-        "    print([by for _, by in Processes(1).each(pieces.square, [1])][0].by, flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    two = Processes(2)\n"
+        "    print(*[by.by for _, by in two.each(pieces.slow_square, [1, 2])], flush=True)\n"
+        "    list(two.each(pieces.kill_driver, [1]))\n"
     )
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
-    worker = Path("/proc") / done.stdout.decode().strip()
+    workers = [Path("/proc") / pid for pid in done.stdout.decode().split()]
     assert done.returncode == -9
+    assert len(workers) == 2  # an idle one, and one that is busy
     deadline = time.monotonic() + 5
-    while worker.exists() and time.monotonic() < deadline:
+    while any(worker.exists() for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not worker.exists()
+    assert not [worker for worker in workers if worker.exists()]
 
 
 def test_each_model_has_a_gpu_of_its_own(two: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -107,6 +109,16 @@ def test_each_model_has_a_gpu_of_its_own(two: Processes, tmp_path: Path, monkeyp
         assert engine.workers == 2
         results = [gpu for _, gpu in engine.each(pieces.gpu_of, range(6))]
     assert set(results) == {"3", "5"}
+
+
+def test_a_model_over_several_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Also the only model is a worker's: the run's own process does not divide its models."""
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    with Processes(2, gpus_per_replica=2).for_models(threads=1, gpus=3) as engine:
+        assert (engine.workers, engine.gpus) == (2, 2)
+        assert {gpu for _, gpu in engine.each(pieces.gpu_of, range(3))} == {"0,1"}
+    with Processes(2, gpus_per_replica=2).for_models(None, 0, only=(7, 4, 2, 9)) as engine:
+        assert {gpu for _, gpu in engine.each(pieces.gpu_of, range(4))} == {"7,4", "2,9"}
 
 
 def test_how_many_models_fit(two: Processes):
@@ -168,6 +180,8 @@ def test_addresses(address: str):
         ({"nodes": -1}, "cluster.nodes: .*, not -1"),
         ("local", "'local' is no group of settings: write cluster.address=local"),
         ({"retries": 0}, "cluster.retries: .*, not 0"),
+        ({"gpus_per_replica": 0, "address": "local"}, "cluster.gpus_per_replica: .*, not 0"),
+        ({"gpus_per_replica": 2}, "gpus_per_replica=2 is for models in worker processes: set cluster.address"),
     ],
 )
 def test_what_is_no_cluster_is_refused(cluster: object, why: str):

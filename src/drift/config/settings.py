@@ -217,8 +217,9 @@ class VllmSettings(Settings):
     """How the vLLM server is started.
 
     `command`: the command that starts it, for example with the python of another environment. `gpus`: one replica per
-    GPU; an empty list starts one replica that sees every GPU. `arguments`: further arguments of the server.
-    `start_seconds`: maximum time to load the policy.
+    GPU of this machine; an empty list starts one replica that sees every GPU, or with `cluster.address` one on every
+    `cluster.gpus_per_replica` GPUs of the cluster. `arguments`: further arguments of the server. `start_seconds`:
+    maximum time to load the policy.
     """
 
     MOVED: ClassVar[tuple[str, ...]] = ("seeds",)
@@ -238,7 +239,8 @@ class SamplingSettings(Settings):
     `batch_tokens`: limit of prompts x (longest prompt + new tokens) in one batch (transformers only).
     `unfinished`: what becomes of a pair with a reply that reached the token limit. `match` trains on neither side's
     end token and cuts the other side at the same length; `drop` drops the pair. `backend`: transformers in this
-    process, a vLLM server that drift starts, or the server that `endpoint` names.
+    process, a vLLM server that drift starts (both also in the workers of `cluster`), or the server that `endpoint`
+    names.
     """
 
     RENAMED: ClassVar[dict[str, tuple[str, dict[Any, str]]]] = {

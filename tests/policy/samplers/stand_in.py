@@ -1,19 +1,21 @@
 """Speaks as much of vLLM's server as the sampler asks for: replies are the prompt's last ids, and the end token.
 
-It writes down how it was started. With `broken` among its arguments it dies at once; with `--dies server` or `--dies
-worker` and at its fifth request, it or the process that started it dies (`--once yes`: only the first of all servers).
+It writes down how it was started. With `broken` among its arguments it dies at once; with `server-dies` or
+`worker-dies` it or the process that started it dies at the fifth request (`once`: of all servers, one).
 """
 
 import json
 import os
 import signal
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 arguments = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
 note = {"arguments": sys.argv[1:], "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "pid": os.getpid(), "asked": 0}
 file = Path(os.environ["STAND_IN_NOTES"]) / f"{os.getpid()}.json"
+lock = threading.Lock()
 if "broken" in sys.argv:
     sys.exit("ValueError: the model cannot be served")
 
@@ -26,19 +28,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        note["asked"] += 1
-        file.write_text(json.dumps(note))
-        if note["asked"] == 5 and "--dies" in arguments:
+        with lock:
+            note["asked"] += 1
+            new = file.parent.with_name(file.name)
+            new.write_text(json.dumps(note))
+            new.rename(file)  # as a whole, also if it is killed now
+            fifth = note["asked"] == 5
+        if fifth and {"server-dies", "worker-dies"} & set(sys.argv):
             self.die()
         ids = [*body["prompt"][-3:], body["stop_token_ids"][0]]
         self.say({"choices": [{"text": f"seed {body.get('seed')}", "finish_reason": "stop", "token_ids": ids}]})
 
     def die(self) -> None:
-        mark = file.with_name("died")
-        if mark.exists() and "--once" in arguments:
+        mark = file.parent.with_name("died")
+        if mark.exists() and "once" in sys.argv:
             return
         mark.touch()
-        if arguments["--dies"] == "worker":
+        if "worker-dies" in sys.argv:
             os.kill(os.getppid(), signal.SIGKILL)
             return
         print("Error: out of memory", flush=True)

@@ -60,9 +60,10 @@ def stage(tmp_path: Path, tiny_policy: Path) -> Stage:
 
 def servers(tmp_path: Path) -> list[dict]:
     """The notes of the servers since the last call."""
-    found = [note for note in notes(tmp_path) if note]
+    found = notes(tmp_path)
     for file in (tmp_path / "notes").iterdir():
         file.unlink()
+    (tmp_path / "died").unlink(missing_ok=True)
     return found
 
 
@@ -178,14 +179,20 @@ class _Machine(Processes):
 def test_worker_processes(stage: Stage, tmp_path: Path, dies: str):
     expected = stage("here")
     servers(tmp_path)
-    told = () if dies == "nobody" else ("--dies", dies, "--once", "yes")
+    told = () if dies == "nobody" else (f"{dies}-dies", "once")
     with on_processes(2, 2) as engine, using_engine(engine):
         assert stage("workers", arguments=told) == expected
         found = servers(tmp_path)
         assert all(gone(server["pid"]) for server in found)  # before the stage has ended
     assert {server["gpu"] for server in found} == {"0,1", "2,3"}
     assert len(found) == (2 if dies == "nobody" else 3)
-    with on_processes(4, 1) as engine, using_engine(engine):  # the user's choice of this machine's GPUs
+
+
+@pytest.mark.slow
+def test_the_users_choice_of_this_machines_gpus(stage: Stage, tmp_path: Path):
+    expected = stage("here")
+    servers(tmp_path)
+    with on_processes(4, 1) as engine, using_engine(engine):
         assert stage("chosen", gpus=(5, 3)) == expected
     found = servers(tmp_path)
     assert {server["gpu"] for server in found} == {"5", "3"}
@@ -199,7 +206,7 @@ def test_a_server_that_always_dies(stage: Stage):
         using_engine(engine),
         pytest.raises(PrerequisiteError, match="ended with status 1: Error: out of memory"),
     ):
-        stage("workers", arguments=("--dies", "server"))
+        stage("workers", arguments=("server-dies",))
 
 
 @pytest.mark.slow
@@ -213,7 +220,7 @@ def test_actors_of_a_ray_cluster(stage: Stage, tmp_path: Path):
         with open_engine(ClusterSettings(address=address, gpus_per_replica=2), tmp_path):
             check_replicas(SamplingSettings(backend="vllm"))
             for dies in ("nobody", "worker"):
-                arguments = () if dies == "nobody" else ("--dies", dies, "--once", "yes")
+                arguments = () if dies == "nobody" else (f"{dies}-dies", "once")
                 assert stage(dies, arguments=arguments, gpus=(7,)) == expected
                 found = servers(tmp_path)
                 assert all(gone(server["pid"]) for server in found)
