@@ -127,8 +127,9 @@ def test_a_worker_that_sees_several_gpus_divides_the_model(tiny_policy: Path, mo
     whole = load_policy(tiny_policy, PolicySettings())
     with SpreadPolicy.of(tiny_policy, PolicySettings(), whole.policy_id).loaded() as loaded:
         pass  # without a GPU, accelerate puts everything on the CPU
-    parts = dict.fromkeys(("model.embed_tokens", "model.layers", "model.norm", "model.rotary_emb", "lm_head"), CPU)
+    names = ("model.embed_tokens", "model.layers", "model.norm", "model.rotary_emb", "lm_head")
     hooked: Any = loaded.model  # as on two GPUs, accelerate passes what one part computes to the next one
+    parts: Any = dict.fromkeys(names, CPU)
     dispatch_model(hooked, parts, force_hooks=True, skip_keys=hooked._skip_keys_device_placement)
     assert identified(hooked, loaded.chat).policy_id == whole.policy_id
     prompts, keys = [(5, 6, 7), (8, 9), (5, 6, 7)], ["a", "b", "c"]
@@ -138,7 +139,7 @@ def test_a_worker_that_sees_several_gpus_divides_the_model(tiny_policy: Path, mo
 
 
 def test_a_model_that_does_not_fit_into_its_gpus(tiny_policy: Path):
-    model = load_policy(tiny_policy, PolicySettings()).model
+    model: Any = load_policy(tiny_policy, PolicySettings()).model
     model.hf_device_map = {"model.layers.0": 0, "model.layers.1": 1, "lm_head": "cpu"}
     with pytest.raises(PrerequisiteError, match="does not fit into the 2 GPUs of its replica: raise"):
         place(model, EVERY_GPU)
