@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from importlib.util import find_spec
 from operator import itemgetter
@@ -225,7 +226,11 @@ def _file_system(scheme: str, process: int) -> "FileSystem":
             allow_delayed_open=True,  # small files in one request
         )
     if scheme in _GS:
-        return fs.GcsFileSystem()
+        server = os.environ.get("STORAGE_EMULATOR_HOST") or ""  # as Google's own libraries name it
+        address = urlsplit(server if "://" in server or not server else f"http://{server}")
+        own = {"anonymous": True, "scheme": address.scheme, "endpoint_override": address.netloc} if server else {}
+        # by default it tries for 15 minutes, also where there are no credentials
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=_SECONDS_TO_ANSWER), **own)
     if find_spec("fsspec") is None or (scheme in _HF and find_spec("huggingface_hub") is None):
         raise PrerequisiteError(f"{scheme}://: the library that reads it is missing. Install it: {_EXTRA}")
     import fsspec
@@ -252,21 +257,25 @@ _KINDS = (
     (("NO_SUCH_KEY", "RESOURCE_NOT_FOUND", "Path does not exist", "NoSuchKey"), "nothing is there. Check the name"),
     (
         ("NETWORK_CONNECTION", "curlCode", "Could not connect", "Connection refused", "resolve host"),
-        "the storage does not answer. Check the network and, for a server of your own, AWS_ENDPOINT_URL",
+        "the storage does not answer. Check the network and, for a server of your own, AWS_ENDPOINT_URL "
+        "(gs://: STORAGE_EMULATOR_HOST)",
     ),
 )
+_NO_TOKEN = "Could not create a OAuth2 access token"
+"""Google's client says so, and then why, which without credentials is that a server of its cloud does not answer."""
 _REFUSED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY", "SIGNATURE", "UNRECOGNIZED_CLIENT", "Forbidden", "Unauthorized",
-            "HTTP status 403", "HTTP response code 403", "credentials", "EXPIRED_TOKEN", "401 Client")  # fmt: skip
+            "HTTP status 403", "HTTP response code 403", "credentials", "EXPIRED_TOKEN", "401 Client",
+            "PERMISSION_DENIED", "UNAUTHENTICATED")  # fmt: skip
 
 
 def _explained(url: str, error: Exception) -> DriftError:
     text = " ".join(str(error).split())
     for words, why in _KINDS:
-        if any(word in text for word in words):
+        if any(word in text for word in words) and _NO_TOKEN not in text:
             return DataError(f"{url}: {why}.")
     scheme = url.rpartition(" ")[2].partition("://")[0].lower()
     family = "s3" if scheme in _S3 else "gs" if scheme in _GS else scheme
-    if any(word in text for word in _REFUSED):
+    if any(word in text for word in (*_REFUSED, _NO_TOKEN)):
         remedy = _CREDENTIALS.get(family, "Check your credentials")
         return PrerequisiteError(f"{url}: access is denied, or there are no credentials. {remedy}.")
     if isinstance(error, FileNotFoundError):

@@ -326,6 +326,29 @@ def test_without_credentials_the_error_says_which(access: None, monkeypatch):
         refusing.shutdown()
 
 
+def test_a_server_of_the_users_own_speaks_for_google(monkeypatch):
+    with HTTPServer(("127.0.0.1", 0), Refuses) as refusing:
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        for address in (f"http://127.0.0.1:{refusing.server_port}", f"127.0.0.1:{refusing.server_port}"):
+            remote._file_system.cache_clear()
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+            with pytest.raises(PrerequisiteError, match=r"gs://chats/a\.jsonl: access is denied.*gcloud auth applic"):
+                list_files("gs://chats/a.jsonl")
+        refusing.shutdown()
+    remote._file_system.cache_clear()
+
+
+def test_googles_answer_without_credentials_names_them():
+    says = (
+        "google::cloud::Status(UNAVAILABLE: Retry policy exhausted, with a last message of Could not create a OAuth2 "
+        "access token to authenticate the request. The underlying error message was: PerformWork() - CURL error [6]"
+        "=Couldn't resolve host name"
+    )
+    error = remote._explained("gs://chats/a", OSError(says))
+    assert isinstance(error, PrerequisiteError)
+    assert str(error).startswith("gs://chats/a: access is denied, or there are no credentials. Run `gcloud auth")
+
+
 def test_a_storage_that_does_not_answer_is_one_line(access: None, monkeypatch):
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
