@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from drift.config import FeedbackRewardSettings, LabelSettings, PolicySettings, ScorerSettings
 from drift.errors import DataError
@@ -100,6 +102,18 @@ def test_the_same_seed_gives_the_same_reward(tmp_path, tiny_policy):
         fit_feedback_reward(tmp_path / name, store, tiny_policy, SETTINGS, PolicySettings(), 500, 1, LabelSettings())
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
+
+
+def test_a_batch_in_parts_gives_the_same_reward(tmp_path, tiny_policy, monkeypatch):
+    store, settings = filled(tmp_path), SETTINGS.model_copy(update={"epochs": 2})
+    for name, tokens in (("whole", 10**6), ("row by row", 1)):
+        monkeypatch.setattr("drift.scoring.feedback_reward.MICRO_BATCH_TOKENS", tokens)
+        (tmp_path / name).mkdir()
+        fit_feedback_reward(tmp_path / name, store, tiny_policy, settings, PolicySettings(), 500, 1, LabelSettings())
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "row by row"))
+    assert whole.keys() == parts.keys()
+    for name, weights in whole.items():
+        assert torch.allclose(weights, parts[name], atol=1e-4), name
 
 
 def test_a_useless_reward_is_refused(tmp_path, tiny_policy):

@@ -41,6 +41,9 @@ MIN_TURNS = 20
 MIN_AUROC = 0.6
 """Below it, on held-out turns, the reward is refused."""
 
+MICRO_BATCH_TOKENS = 2048
+"""Of a forward and backward pass, with padding. A policy of 135 M parameters needs about 3 MB for each."""
+
 QUALITY = "quality.json"
 """Beside it is `layout.TURNS`: the replies that the reward learned from, by which forgotten ones are found."""
 
@@ -286,7 +289,10 @@ def unknown_within(quality: RewardQuality) -> str:
 def _train(
     model: PreTrainedModel, rows: _Encoded, settings: FeedbackRewardSettings, policy: PolicySettings, seed: int
 ) -> None:
-    """Fit all weights with the log-loss, in batches of similar length, in an order that the seed draws."""
+    """Fit all weights with the log-loss, in batches of similar length, in an order that the seed draws.
+
+    A batch passes in parts of at most MICRO_BATCH_TOKENS padded tokens, whose gradients add up to the batch's.
+    """
     dtype = getattr(torch, policy.dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     rng = random.Random(f"feedback reward {seed}")
@@ -294,18 +300,25 @@ def _train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - step / max(len(batches), 1))
     model.train()
     for step, batch in enumerate(batches, 1):
-        inputs, mask = _padded([ids for _, ids in batch], int(model.config.pad_token_id or 0))
-        truth = torch.tensor([float(turn.liked) for turn, _ in batch], device=model.device)
-        with autocast(model.device, dtype):
-            logits = model(input_ids=inputs.to(model.device), attention_mask=mask.to(model.device)).logits[:, 0]
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), truth)
-        loss.backward()
+        for part in _micro_batches(batch):
+            inputs, mask = _padded([ids for _, ids in part], int(model.config.pad_token_id or 0))
+            truth = torch.tensor([float(turn.liked) for turn, _ in part], device=model.device)
+            with autocast(model.device, dtype):
+                logits = model(input_ids=inputs.to(model.device), attention_mask=mask.to(model.device)).logits[:, 0]
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), truth)
+            (loss * (len(part) / len(batch))).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         report_progress(step, len(batches))
     model.eval()
+
+
+def _micro_batches(batch: _Encoded) -> list[_Encoded]:
+    """The batch in its order, in parts of as many rows as MICRO_BATCH_TOKENS allow, at least one each."""
+    rows = max(1, MICRO_BATCH_TOKENS // max(len(ids) for _, ids in batch))
+    return [batch[start : start + rows] for start in range(0, len(batch), rows)]
 
 
 def _shuffled(rows: _Encoded, size: int, rng: random.Random) -> Sequence[_Encoded]:
