@@ -32,8 +32,9 @@ class Call:
     """How a record of one model call can be matched with others: `session`; `ids`, by which feedback refers to it;
     `started`, in seconds since 1970; `trace`, everything done for one request. Calls are stitched to conversations.
 
-    `spare`: above 0 for a record around model calls (a whole trace is 1, a step in it 2). It is used only if its trace
-    has no model call in the logs, and of several in one trace only the first with the lowest number.
+    `after`: the id of the call before it, if the record leaves out its history. `spare`: above 0 for a record around
+    model calls (a whole trace is 1, a step in it 2). It is used only if its trace has no model call in the logs, and of
+    several in one trace only the first with the lowest number.
     """
 
     session: str | None = None
@@ -41,6 +42,7 @@ class Call:
     started: float = 0.0
     trace: str | None = None
     spare: int = 0
+    after: str | None = None
 
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make

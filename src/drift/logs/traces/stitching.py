@@ -7,12 +7,12 @@ user, else over all logs, by a hash of what user and assistant have said up to e
 without a text and tool results are not compared: the first often hold the date, the others may be missing in the next
 call.
 
-A record around model calls (`Call.spare`) is used only if its trace has no model call in the logs.
+A record around model calls (`Call.spare`) is used only if its trace has no model call in the logs. A call that leaves
+out its history (`Call.after`) gets it from the calls before it; all waits until these are known (see chains.py).
 
 The texts wait in an unnamed file; DuckDB holds only numbers and spills to disk beyond its memory limit.
 """
 
-import hashlib
 import itertools
 import re
 import tempfile
@@ -28,6 +28,7 @@ import pyarrow as pa
 from drift.disk import open_tables
 from drift.logs.draft import Call, ConversationDraft, Evidence, numbered, time_of
 from drift.logs.files.rows import Place, Reject, short_form
+from drift.logs.traces.chains import Chains, Reply, Said, hashed, root_of, say
 from drift.logs.traces.spool import Spool
 from drift.records import Rating, Reason
 
@@ -48,7 +49,7 @@ _DATES = re.compile(
 # message.
 # `nodes`: the replies of each call, with the message (`request`) and the reply (`parent`) before them; `known`: session
 # or user show that equal messages are of one chat; `cut`: the reply did not end by itself. `passed`: requests that the
-# user went on from without a reply.
+# user went on from without a reply. `chained`: calls that leave out their history, with the name of the call `above`.
 _TABLES = {
     "calls": {
         "call": "BIGINT", "tip": "BIGINT", "named": "BIGINT", "answered": "BOOLEAN", "started": "DOUBLE",
@@ -65,12 +66,20 @@ _TABLES = {
         "call": "BIGINT", "trace": "BIGINT", "session": "BIGINT", "spare": "INTEGER", "started": "DOUBLE",
         "place": "BIGINT",
     },
+    "chained": {"call": "BIGINT", "place": "BIGINT", "above": "BIGINT", "session": "BIGINT", "author": "BIGINT"},
     "ids": {"call": "BIGINT", "id": "BIGINT"},
     "evidence": {
         "evidence": "BIGINT", "rank": "BIGINT", "id": "BIGINT", "scale": "BIGINT", "stars": "BOOLEAN",
         "value": "DOUBLE", "place": "BIGINT",
     },
 }  # fmt: skip
+_LINKS = """
+    SELECT call, place, coalesce(named.above_place, -1) AS above, session, author
+    FROM chained LEFT JOIN (
+        SELECT id AS above, min(place) AS above_place FROM ids JOIN (
+            SELECT call, place FROM calls UNION ALL SELECT call, place FROM chained) USING (call)
+        GROUP BY id) AS named USING (above)
+    ORDER BY place"""
 _SPARES = """
     -- the records around calls that are used: one for each trace without calls. `session`: the trace's name as that of
     -- a session, because `calls` has no trace if both are named alike
@@ -216,62 +225,57 @@ class Stitcher:
         """Add a call (as a draft) or a judgement of the log `file`."""
         number, place = next(self._count), self._texts.write(item, file)
         if isinstance(item, Evidence):
-            scale = 0 if item.scale is None else _hash(0, item.scale)
+            scale = 0 if item.scale is None else hashed(0, item.scale)
             for rank, name in enumerate(item.about or ("",)):
-                self._insert("evidence", (number, rank, _hash(0, name), scale, item.stars, item.value, place))
+                self._insert("evidence", (number, rank, hashed(0, name), scale, item.stars, item.value, place))
             return
         call = item.call or Call()
+        for name in call.ids:
+            self._insert("ids", (number, hashed(0, name)))
         if call.spare and call.trace:
-            names = _hash(0, call.trace), _hash(0, "session", call.trace)
+            names = hashed(0, call.trace), hashed(0, "session", call.trace)
             self._insert("spares", (number, *names, call.spare, call.started, place))
             return
-        self._add_call(number, item, call, place)
+        if call.after:
+            roots = root_of(None, call.session) if call.session else 0, root_of(item.user, None) if item.user else 0
+            self._insert("chained", (number, place, hashed(0, call.after), *roots))
+            return
+        self._add_call(number, item, place)
 
-    def _add_call(self, number: int, draft: ConversationDraft, call: Call, place: int) -> None:
+    def _add_call(self, number: int, draft: ConversationDraft, place: int) -> None:
+        root = root_of(draft.user, draft.call.session if draft.call else None)
+        said = say(Said.nothing(root), enumerate(draft.messages))
+        self._insert_call(number, draft, place, said, said.replies())
+
+    def _insert_call(
+        self, number: int, draft: ConversationDraft, place: int, said: Said, replies: Sequence[Reply]
+    ) -> None:
         """Insert the hashes of a call: one per message, each over everything before it (see the module docstring)."""
-        root = _hash(0, "session", call.session) if call.session else _hash(0, "user", draft.user or "")
-        node, named, parent, waiting, asked, users, spoken = root, root, root, 0, "", 0, 0
-        replies: list[tuple[int, int, int, int, int, bool]] = []
-        answered = False
-        for position, message in enumerate(draft.messages):
-            if message.role == "system":
-                continue
-            text = message.content.strip()
-            spoken += 1
-            if message.tool_calls and not text:
-                answered = False
-                continue
-            named = _hash(named, message.role, text)  # identities cover all messages, also those that are not compared
-            answered = message.role == "assistant"
-            if message.role == "tool":
-                continue
-            before, node = node, _hash(node, message.role, text)
-            if answered:
-                replies.append((position, node, named, before, parent, message.is_cut))
-                parent, waiting = node, 0
-                continue
-            if waiting:
-                self._insert("passed", (waiting,))
-            waiting, asked, users = node, text, users + 1
-        tip, session = node if node != root else named, root if call.session else 0
-        trace = _hash(0, call.trace) if call.trace and call.trace != call.session else 0
-        request, messages = (replies[-1][3], users + len(replies)) if answered else (tip, 0)
-        turn = _hash(root, str(trace), asked, draft.messages[-1].content.strip()) if trace and users and answered else 0
+        call, root = draft.call or Call(), said.root
+        for waiting in said.passed:
+            self._insert("passed", (waiting,))
+        tip, session = said.node if said.node != root else said.named, root if call.session else 0
+        trace = hashed(0, call.trace) if call.trace and call.trace != call.session else 0
+        last = said.last if said.answered else None
+        request, messages = (last.request, said.users + said.answers) if last else (tip, 0)
+        closing = said.asked, draft.messages[-1].content.strip()
+        turn = hashed(root, str(trace), *closing) if trace and said.users and last else 0
         system = _task(tuple([message.content for message in draft.messages if message.role == "system"]))
-        row = (number, tip, named, answered, call.started, place, draft.rows, session, system, trace)
-        self._insert("calls", (*row, request, turn, messages, spoken, draft.user is not None, draft.model is not None))
-        for name in call.ids:
-            self._insert("ids", (number, _hash(0, name)))
-        for position, reply, name, request, before, is_cut in replies:
+        row = (number, tip, said.named, said.answered, call.started, place, draft.rows, session, system, trace)
+        has = draft.user is not None, draft.model is not None
+        self._insert("calls", (*row, request, turn, messages, said.spoken, *has))
+        for reply in replies:
             # Many chats begin with the same words: without a session, only a reply after a history shows the same chat.
-            known = bool(call.session) or (bool(draft.user) and before != root)
-            row = (number, position, reply, name, request, before, reply == tip, known, call.started, is_cut)
+            known = bool(call.session) or (bool(draft.user) and reply.parent != root)
+            hashes = reply.node, reply.named, reply.request, reply.parent
+            row = (number, reply.position, *hashes, reply.node == tip, known, call.started, reply.is_cut)
             self._insert("nodes", row)
 
     def finish(self) -> Stitched:
         """Stitch everything that was added."""
         for name in _TABLES:
             self._flush(name)
+        self._add_chained()
         self._add_spares()
         self._tables.execute(_STITCH)
         count = "SELECT count(*), coalesce(sum(row_count), 0)::BIGINT FROM calls ANTI JOIN kept USING (call)"
@@ -281,12 +285,21 @@ class Stitcher:
             itertools.chain(self._conversations(), self._judgements(), self._unused()), merged + joins, rows
         )
 
+    def _add_chained(self) -> None:
+        """Add the calls that leave out their history, each after the call before it."""
+        links = self._tables.sql(_LINKS).to_arrow_table()
+        self._chains = Chains(self._texts, {name: links[name].to_numpy() for name in links.column_names})
+        for link in self._chains.walk():
+            self._insert_call(*link)
+        for name in _TABLES:
+            self._flush(name)
+
     def _add_spares(self) -> None:
         """Add the records around calls that stand for their trace, because it has no call."""
         self._tables.execute(_SPARES)
         for row in self._rows("SELECT call, place FROM spares JOIN needed USING (call) ORDER BY place"):
             draft, _ = self._texts.draft(row["place"])
-            self._add_call(row["call"], draft, draft.call or Call(), row["place"])
+            self._add_call(row["call"], draft, row["place"])
         for name in _TABLES:
             self._flush(name)
 
@@ -302,7 +315,7 @@ class Stitcher:
 
     def _drafts(self, rows: Iterable[dict[str, Any]]) -> Iterator[ConversationDraft]:
         for row in rows:
-            draft, file = self._texts.draft(row["place"])
+            draft, file = (self._chains if row["place"] in self._chains else self._texts).draft(row["place"])
             names = {name: self._texts.load(row[name])[0][name] for name in ("user", "model") if row[name] is not None}
             draft = replace(draft, **names) if names else draft
             ratings = [Rating(position, "regeneration", -1.0) for position in sorted(row["regenerated"] or ())]
@@ -384,13 +397,4 @@ def _task(system: tuple[str, ...]) -> int:
 
 @lru_cache(64)
 def _short_task(system: tuple[str, ...]) -> int:
-    return _hash(0, *(_DATES.sub("0", text) for text in system))
-
-
-def _hash(before: int, *parts: str) -> int:
-    """A hash of `before` and the parts: 64 bits, signed like DuckDB's BIGINT, never 0."""
-    digest = hashlib.blake2b(before.to_bytes(8, "little", signed=True), digest_size=8)
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part.encode())
-    return int.from_bytes(digest.digest(), "little", signed=True) or 1
+    return hashed(0, *(_DATES.sub("0", text) for text in system))

@@ -53,9 +53,10 @@ def with_verdicts(draft: ConversationDraft, row: Mapping[str, Any]) -> Iterator[
     if not given:
         yield draft
         return
-    # An id of the row's may be that of the chat, which all of its rows have.
-    about = f"exchange {stable_hash([(message.role, message.content) for message in draft.messages])}"
+    # An id of the row's may be that of the chat, which all of its rows have; and many chats have the same messages.
     call = draft.call or Call()
+    said = [(message.role, message.content) for message in draft.messages]
+    about = f"exchange {stable_hash([list(call.ids), call.session, said])}"
     yield replace(draft, call=replace(call, ids=(*call.ids, about)))
     for key, value in given:
         value = structured(value)
