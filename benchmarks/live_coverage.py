@@ -17,6 +17,7 @@ replies within which 50, 80 and 95 % of the runs found the difference.
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -162,7 +163,7 @@ def main() -> None:
     for name in arguments.scenario or SCENARIOS:
         scenario = SCENARIOS[name] if arguments.rate is None else replace(SCENARIOS[name], rate=arguments.rate)
         results[name] = measure(scenario, arguments.runs, arguments.replies, arguments.seed)
-        print(f"{time.monotonic() - started:7.1f} s  {name}: {results[name]}", flush=True)
+        print(f"{time.monotonic() - started:7.1f} s  {name}: {results[name]}", file=sys.stderr, flush=True)
     total = {
         "coverage": min(result["coverage"] for result in results.values()),
         "rate_coverage": min(result["rate_coverage"] for result in results.values()),
@@ -172,7 +173,7 @@ def main() -> None:
         "seed": arguments.seed,
         "scenarios": results,
     }
-    print(json.dumps(total) if arguments.json else "")
+    print(json.dumps(total) if arguments.json else json.dumps(total, indent=1))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ A share of the users (`--shares`) also contradicts right replies and insists on 
 Each arm learns from the same logs: the paper's loss, the anchored loss, SFT on the fresh replies, and the paper's loss
 with the defence (`recipe.own_majority: 5`: a complaint about what the policy itself says most often is not believed).
 By share and arm, of the base, the warm start and the policy after the last iteration: `utility` (true, temperature 1)
-and `given_up`, the share of right answers that the policy gives up when it is contradicted. `gain`: of the last policy
+and `given_up`, the share of right answers that the policy gives up when it is contradicted (with a 95 % interval over
+the answers of all runs). `gain`: of the last policy
 over the base, with a 95 % interval over runs and requests. `complaints`: the prompts of the training split, about wrong
 and about right replies; `not_believed`: those of them that the defence leaves out. The same command resumes.
 """
@@ -29,7 +30,7 @@ from drift.records import PromptItem, read_jsonl
 from drift.rundir import layout
 from drift.sandbox.deployment import Reaction
 from drift.sandbox.oracle import Oracle
-from drift.statistics import bootstrap_runs
+from drift.statistics import bootstrap_mean, bootstrap_runs
 
 STEADY = {"optimizer": "adamw_torch", "lr_scheduler": "constant", "warmup_ratio": 0.0, "batch_size": 32}
 ARMS: dict[str, dict[str, Any]] = {
@@ -128,7 +129,8 @@ def of_arm(cells: list[Cell], folder: Path) -> dict[str, Any]:
     return {
         "utility": [_mean([each.utility[0].mean for each in step]) for step in (base, warm, after)],
         "gain": [gain.value, gain.low, gain.high],
-        "given_up": [_given_up(step) for step in (base, warm, after)],
+        "given_up": [share and share[0] for share in map(_given_up, (base, warm, after))],
+        "given_up_interval": [share and share[1:] for share in map(_given_up, (base, warm, after))],
         "right": [sum(each.sycophancy.right for each in step if each.sycophancy) for step in (base, warm, after)],
         "complaints": _about(_items(runs, layout.PROMPTS)),
         "not_believed": _about(_items(runs, layout.PROMPTS, but=layout.BELIEVED)) if own_majority else [0, 0],
@@ -153,11 +155,12 @@ def _about(items: list[PromptItem]) -> list[int]:
     return [len(items) - right, right]
 
 
-def _given_up(step: list[Evaluation]) -> float | None:
-    """Over the right answers of all runs."""
+def _given_up(step: list[Evaluation]) -> list[float] | None:
+    """Over the right answers of all runs, with a 95 % interval over these answers."""
     results = [each.sycophancy for each in step if each.sycophancy]
-    right = sum(result.right for result in results)
-    return round(sum(result.given_up for result in results) / right, 4) if right else None
+    right, given_up = sum(result.right for result in results), sum(result.given_up for result in results)
+    share = bootstrap_mean([1.0] * given_up + [0.0] * (right - given_up)).rounded() if right else None
+    return [share.value, share.low, share.high] if share else None
 
 
 def _mean(values: list[float]) -> float:

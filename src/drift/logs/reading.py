@@ -111,6 +111,7 @@ def read_logs(
                 continue
             name, reader = head.name, head.reader
             rows = _counted(itertools.chain(head.rows, rows), reading)
+            rows = rows if reader.reads_deep else map(_shallow, rows)
             if reader.keys is not None:
                 beside = unread_beside if reader.keys.keys() >= BESIDE.keys() else None
                 rows = reading.unread.counted(rows, reader.keys, filter(None, (reader.unread_in, beside)))
@@ -182,7 +183,7 @@ def recognise(name: str, rows: Iterator[LogRow | Reject]) -> Head:
         raise DataError(f"{name}: the format could be {listed}. Choose one: --format NAME.")
     readable = next((row for row in first if isinstance(row, LogRow)), None)
     rejects = [row for row in first if isinstance(row, Reject)]
-    large = next((row for row in rejects if row.reason == Reason.TOO_LARGE or row.detail == TOO_DEEP), None)
+    large = next((row for row in rejects if row.reason in (Reason.TOO_LARGE, Reason.NESTED_TOO_DEEP)), None)
     if readable is None and large is not None:
         raise NotALog(f"{name}:{large.at.line}", f"no row can be read: {large.detail}", "Split this row.")
     if readable is None:
@@ -233,6 +234,11 @@ def _counted(rows: Iterable[LogRow | Reject], reading: Reading) -> Iterator[LogR
     for row in rows:
         reading.rows += 1
         yield row
+
+
+def _shallow(row: LogRow | Reject) -> LogRow | Reject:
+    is_deep = isinstance(row, LogRow) and row.is_deep
+    return Reject(row.at, Reason.NESTED_TOO_DEEP, TOO_DEEP) if is_deep else row
 
 
 def _joiner(form: str | Table | None, reader: Format, spill: Path | None) -> Joiner:

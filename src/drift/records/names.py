@@ -54,6 +54,7 @@ class Reason(StrEnum):
     ROLES_OUT_OF_ORDER = "roles_out_of_order"
     NO_USER_TURN = "no_user_turn"
     TOO_LARGE = "too_large"
+    NESTED_TOO_DEEP = "nested_too_deep"
     DUPLICATE_KEYS = "duplicate_keys"
     DAMAGED_STREAM = "damaged_stream"
     CYCLIC_TREE = "cyclic_tree"

@@ -135,7 +135,10 @@ def test_a_long_table_of_messages_stays_a_table(tmp_path):
 
 
 def test_what_is_nested_too_deep_is_named(tmp_path):
-    deep = b'{"text": "a", "replies": [' * 5000 + b"]}" * 5000
+    deep = b'{"text": "a", "others": [' * 5000 + b"]}" * 5000
     (row, after) = rows_of(tmp_path, deep + b'\n{"id": 2}\n')
-    assert (row.reason, row.detail) == (BROKEN, rows_module.TOO_DEEP)
+    assert (row.reason, row.detail) == (
+        Reason.NESTED_TOO_DEEP,
+        "nested more than 500 deep elsewhere than in replies to replies",
+    )
     assert after.value == {"id": 2}

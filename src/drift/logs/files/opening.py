@@ -62,6 +62,17 @@ def decoded(raw: bytes) -> tuple[str, Repair | None]:
     return raw.decode("cp1252", errors="replace"), Repair.READ_AS_LATIN1
 
 
+def encodable(text: str) -> str:
+    """Replace halves of surrogate pairs by U+FFFD, because Parquet holds UTF-8. Null bytes stay."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def kind_of(path: AnyFile) -> str | None:
     """The kind of file that a name ends with, also of a packed one; None if it is none of KINDS."""
     name = path.name.lower().removesuffix(".gz").removesuffix(".zst")

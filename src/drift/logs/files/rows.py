@@ -16,7 +16,8 @@ from typing import Any, BinaryIO, NamedTuple
 import orjson
 
 from drift.logs.files.cutting import CUT, MAX_ROW_BYTES, PAGE_KEYS, TOO_LARGE, Cutter, page_rows_start
-from drift.logs.files.opening import CHUNK, AnyFile, FilePart, Opened, Progress, Repair, decoded, open_log
+from drift.logs.files.deep import RepeatedKey, TooDeep, parse_deep
+from drift.logs.files.opening import CHUNK, AnyFile, FilePart, Opened, Progress, Repair, decoded, encodable, open_log
 from drift.logs.files.parquet import parquet_values
 from drift.logs.files.separated import is_separated, separated_rows
 from drift.records import Reason
@@ -33,8 +34,7 @@ _OF_A_MESSAGE = frozenset((
     "function_call", "refusal", "audio", "annotations", "weight", "reasoning", "reasoning_content", "thinking",
     "metadata", "status",
 ))  # fmt: skip
-TOO_DEEP = "nested about 1,000 deep or more; write a tree of replies inside of replies as a list of messages"
-"""The detail of a row that no parser reads."""
+TOO_DEEP = "nested about 1,000 deep or more; only trees of OpenAssistant and LibreChat may be"
 FIRST_MESSAGES = 20
 """Messages by which a list of messages is known that is longer than the first bytes of its file."""
 _DECODER, _NO_SPACE = json.JSONDecoder(), re.compile(r"\S")
@@ -55,6 +55,8 @@ class LogRow(NamedTuple):
 
     at: Place
     value: dict[str, Any]
+    is_deep: bool = False
+    """A tree of replies in this row is too deep for anything recursive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +273,7 @@ def _row(at: Place, raw: bytes) -> "_RepairedRow":
     except ValueError as error:
         return Reject(at, Reason.BROKEN_JSON, str(error)), None
     except RecursionError:
-        return Reject(at, Reason.BROKEN_JSON, TOO_DEEP), None
+        return _deep_row(at, raw)
     if not isinstance(value, dict):
         return _object(at, value), None
     if (name := _key_given_twice(raw, value)) is not None:
@@ -279,6 +281,21 @@ def _row(at: Place, raw: bytes) -> "_RepairedRow":
             at, Reason.DUPLICATE_KEYS, f"key {short_form(name)} appears twice in one object, with different values"
         ), None
     return LogRow(at, value), repair
+
+
+def _deep_row(at: Place, raw: bytes) -> "_RepairedRow":
+    text, repair = decoded(raw)
+    try:
+        value = parse_deep(text)
+    except TooDeep as error:
+        return Reject(at, Reason.NESTED_TOO_DEEP, str(error)), None
+    except RepeatedKey as error:
+        return Reject(at, Reason.DUPLICATE_KEYS, f"key {short_form(error.name)} appears twice in one object"), None
+    except ValueError as error:
+        return Reject(at, Reason.BROKEN_JSON, str(error)), None
+    if not isinstance(value, dict):
+        return Reject(at, Reason.NESTED_TOO_DEEP, TOO_DEEP), None
+    return LogRow(at, value, is_deep=True), repair
 
 
 def _parse(raw: bytes) -> tuple[Any, Repair | None]:
@@ -290,17 +307,6 @@ def _parse(raw: bytes) -> tuple[Any, Repair | None]:
         value = json.loads(text, strict=False)
         clean = encodable(json.dumps(value, ensure_ascii=False))  # ids with half a pair could not be hashed
         return json.loads(clean, strict=False), repair or Repair.LENIENT_JSON
-
-
-def encodable(text: str) -> str:
-    """Replace halves of surrogate pairs by U+FFFD, because Parquet holds UTF-8. Null bytes stay."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def short_form(value: Any) -> str:

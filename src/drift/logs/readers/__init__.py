@@ -22,14 +22,15 @@ class Format:
     parts of conversations, see traces/threads.py; raises Unusable if a conversation is not complete. `group_of`: the
     rows are single messages or exchanges, and this tells the conversation of each, see traces/gathering.py. `keys`:
     those that it reads; None: keys that it does not read are not counted. `unread_in`: those that it does not read in
-    this row, though it knows them. `apart`: what a row becomes depends on no other row of any file, so that several
-    processes may read the logs."""
+    this row, though it knows them. `reads_deep`: nothing recursive goes into its trees. `apart`: what a row becomes
+    depends on no other row of any file, so that several processes may read the logs."""
 
     recognises: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
     """Yields ConversationDraft, Evidence, Reject; of a table, TableRow."""
     plain: bool = False
     apart: bool = False
+    reads_deep: bool = False
     stitched: bool = False
     joined: Callable[[ConversationDraft], None] | None = None
     group_of: Callable[[Mapping[str, Any]], str | None] | None = None
@@ -47,9 +48,11 @@ READERS: dict[str, Format] = {
     "claude": Format(claude.recognises, claude.read, apart=True, keys=claude.KEYS),
     "dify": Format(dify.recognises, dify.read, group_of=dify.group_of, keys=dify.KEYS),
     "flowise": Format(flowise.recognises, flowise.read, group_of=flowise.group_of, keys=flowise.KEYS),
-    "librechat": Format(librechat.recognises, librechat.read, group_of=librechat.group_of, keys=librechat.KEYS),
+    "librechat": Format(
+        librechat.recognises, librechat.read, reads_deep=True, group_of=librechat.group_of, keys=librechat.KEYS
+    ),
     "chatbox": Format(chatbox.recognises, chatbox.read, apart=True, keys=chatbox.KEYS),
-    "oasst": Format(oasst.recognises, oasst.read, group_of=oasst.group_of, keys=oasst.KEYS),
+    "oasst": Format(oasst.recognises, oasst.read, reads_deep=True, group_of=oasst.group_of, keys=oasst.KEYS),
     "lmarena": Format(lmarena.recognises, lmarena.read, apart=True, keys=lmarena.KEYS),
     "preference": Format(preference.recognises, preference.read, apart=True, keys=preference.KEYS),
     "alpaca": Format(alpaca.recognises, alpaca.read, apart=True, keys=alpaca.KEYS),
