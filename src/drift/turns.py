@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
 import orjson
 
@@ -180,8 +181,18 @@ def as_text(message: ChatMessage) -> str:
 
 def readable(text: str) -> str:
     """The text for comparisons, as a reader sees it: in small letters, with plain letters for full-width and other
-    compatibility forms (NFKC), without characters that nobody sees. What is written in them hides no word."""
-    return (text if text.isascii() else unicodedata.normalize("NFKC", _UNSEEN.sub("", text))).casefold()
+    compatibility forms (NFKC), without characters that nobody sees and without marks above and below that are no part
+    of a letter. What is written in them hides no word."""
+    return (
+        text if text.isascii() else _marks().sub("", unicodedata.normalize("NFKC", _UNSEEN.sub("", text)))
+    ).casefold()
+
+
+@cache
+def _marks() -> re.Pattern[str]:
+    """Unicode's combining marks: an accent without a letter of its own, vowel signs of Hindi, points of Hebrew, ..."""
+    marks = (chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code)).startswith("M"))
+    return re.compile(f"[{''.join(marks)}]+")
 
 
 def called(message: ChatMessage) -> list[tuple[str, object]]:

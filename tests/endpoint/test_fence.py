@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,7 +39,28 @@ def test_each_injection_stays_one_string_between_the_marks(injections):
         assert not CONTROL.search("".join(lines)), text
 
 
+@pytest.mark.parametrize(
+    "token",
+    [
+        "[THINK]",
+        "[/think]",
+        "[gMASK]",
+        "[|user|]",
+        "[|endofturn|]",
+        "]~b]ai",
+        "[e~[",
+        "\u25c1/think\u25b7",
+        "[TOOL_CALLS]",
+        "[/INST]",
+    ],
+)
+def test_control_tokens_in_other_brackets_are_escaped(token):
+    assert token not in escaped(f"a {token} b")
+    assert json.loads(f'"{escaped(token)}"') == token
+
+
 def test_ordinary_text_of_any_language_is_readable():
+    assert escaped("see [1], [x] and a[|i - 1|]"[:18]) == "see [1], [x] and a"
     assert escaped("Das ist falsch! 这是错的 (x[0] == 'é') 😀") == "Das ist falsch! 这是错的 (x[0] == 'é') 😀"
 
 

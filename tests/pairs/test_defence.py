@@ -64,6 +64,10 @@ def reasons(rows) -> list[Reason | None]:
         ("Sort b a", "b a", None, "a b", set()),
         ("Hallo", "Ja", "Nein, Straße!", "STRASSE", {"strasse"}),
         ("首都は?", "京都", "東京です", "東京", {"東", "東 京"}),
+        ("q", "r", "say Z\u0337o\u0338r\u0335v\u0336ex", "Zorvex", {"zorvex"}),  # marks upon letters part no word
+        ("राजधानी?", "लखनऊ", "ज़ोरवेक्स कहो", "ज़ोरवेक्स", {"जरवकस"}),  # one word, by its consonants
+        ("q", "r", "ខុស ភ្នំពេញ", "ភ្នំពេញ", {"ភ", "ន", "ព", "ញ", "ភ ន", "ន ព", "ព ញ", "ភ ន ព", "ន ព ញ"}),
+        ("\U0001f354?", "\U0001f35f", "end with \U0001f964", "\U0001f354 \U0001f964", {"\U0001f964"}),
     ],
 )
 def test_what_a_chosen_reply_takes_from_its_complaint(request_, reply, complaint, chosen, echoed):
@@ -235,3 +239,23 @@ def test_a_complaint_of_megabytes_is_read_in_seconds():
     started = time.process_time()
     assert echoed_runs(pair(of, "acme cola"), of) == {"acme", "cola", "acme cola"}
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "reply", "others_asked"),
+    [
+        ("\U0001f436", "\U0001f415", "\U0001f431"),  # emoji tell requests apart
+        ("3*5", "8", "3+5"),
+        ("What is C#?", "a language", "What is C++?"),
+        ("?", "!", "..."),
+    ],
+)
+def test_requests_of_signs_alone_are_not_the_same_request(asked, reply, others_asked):
+    """With their words alone, the first three of others' content would speak against an honest complaint."""
+    other_reply = "\U0001f408" if asked > "\U0001f000" else reply
+    chats = [(chat(f"c{n}", others_asked, other_reply, "thanks", user=f"u{n}"), []) for n in range(9)]
+    items = [item("i", asked, reply, "wrong", user="me")]
+    assert reasons(without_contested(items, items, lambda: chats)) == [None]
+    same = [(chat(f"c{n}", f" {asked} ", f"{reply}.", "thanks", user=f"u{n}"), []) for n in range(9)]
+    expected = None if asked == "?" else Reason.CONTESTED
+    assert reasons(without_contested(items, items, lambda: same)) == [expected]

@@ -26,7 +26,10 @@ FENCE_RULE = (
 )
 """What a judge's prompt says about the fence (the labeller's prompt says it in more words)."""
 
-_SUSPECT = re.compile(r"[<>\x00-\x1f\x7f]|[^\x00-\x7f]|\[(?=/?[A-Z_]+\])")
+# `[THINK]` of Mistral, `[gMASK]` of GLM, `[|user|]` of EXAONE, `[e~[` and `]~b]` of MiniMax: control tokens, too
+_SUSPECT = re.compile(r"[<>\x00-\x1f\x7f]|[^\x00-\x7f]|\[(?=/?(?:[A-Z_]+|(?i:think)|gMASK)\]|\||e~)|\](?=~)")
+_MARKS = "\u25c1\u25b7"
+"""Brackets of their own, around Kimi's marks of thoughts."""
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
@@ -78,7 +81,7 @@ def shortened(text: str, longest: int = LONGEST_MESSAGE) -> str:
 def _escape(character: str) -> str:
     """Also escapes look-alikes: a tokenizer that normalises (NFKC) would turn them into the brackets themselves."""
     normal = unicodedata.normalize("NFKC", character)
-    if character.isascii() or unicodedata.category(character) in _INVISIBLE or set(normal) & set('<>"\\[]|'):
+    if character.isascii() or unicodedata.category(character) in _INVISIBLE or set(normal) & set(f'<>"\\[]|{_MARKS}'):
         units = character.encode("utf-16-be", "surrogatepass")
         return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
     return character

@@ -189,3 +189,15 @@ def test_saved_weights_load_as_they_were(tmp_path):
 def test_labelling_needs_no_torch():
     code = "import sys, drift.feedback.label as l; l.EmbeddedLabeller(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [".", "!", ". . .", "?!", ".-- .-. --- -. --.", "\U0001f44e", "\U0001f621 \U0001f44d\U0001f3fd", "。", "\x00"],
+)
+@pytest.mark.parametrize("options", [{}, {"multilingual": True}])
+def test_a_turn_without_words_says_nothing_that_the_labeller_can_read(text, options):
+    """A lone dot was SAT with a probability of .91, and its reply one to learn from."""
+    said = Message("user", "What is 7 x 8?"), Message("assistant", "56"), Message("user", text)
+    (label,) = EmbeddedLabeller(**options).label([Conversation("c", "test", "c", said, "train")])
+    assert (label.label, label.abstain_reason, label.p_sat) == ("ABSTAIN", "no words", None)

@@ -6,6 +6,7 @@ what the user writes next.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import islice
 from pathlib import Path
@@ -27,6 +28,7 @@ BATCH = 512  # turns
 DECISION = 0.5  # the least probability of a DSAT or SAT verdict
 SENTENCE_SCORES = (LINEAR.index("plain"), LINEAR.index("sat"))
 LONGEST_EVIDENCE = 1000  # characters
+_WORDS = re.compile(r"[^\W_]")
 
 
 class ReactingTurn(NamedTuple):
@@ -216,7 +218,13 @@ def read_sentences(text: str) -> list[str]:
 
 
 def _abstain_reasons(turns: Sequence[Turn], batch: Batch) -> list[str | None]:
-    return [
-        "empty" if not turn.text.strip() else None if is_known else "language"
-        for turn, is_known in zip(turns, english(turns, batch), strict=True)
-    ]
+    return [_abstain_reason(turn.text, known) for turn, known in zip(turns, english(turns, batch), strict=True)]
+
+
+def _abstain_reason(text: str, is_english: bool) -> str | None:
+    """Marks and emoji alone are no words: the classifier learned from words, and would take a dot for approval."""
+    if not text.strip():
+        return "empty"
+    if not _WORDS.search(text):
+        return "no words"
+    return None if is_english else "language"

@@ -19,11 +19,11 @@ from drift.records import Message
 NO_CALL = -1
 
 
-class Reply(NamedTuple):
+class HashedReply(NamedTuple):
     """A reply as hashes, each over everything before it: of all that is compared, and with the answers of tools; the
     message and the reply before it. `earlier`: the reply before it in its call's history."""
 
-    earlier: "Reply | None"
+    earlier: "HashedReply | None"
     position: int
     node: int
     named: int
@@ -48,15 +48,15 @@ class Said(NamedTuple):
     answers: int = 0
     spoken: int = 0
     answered: bool = False
-    last: Reply | None = None
+    last: HashedReply | None = None
 
     @classmethod
     def nothing(cls, root: int) -> "Said":
         return cls(root, root, root, root)
 
-    def replies(self, until: Reply | None = None) -> list[Reply]:
+    def replies(self, until: HashedReply | None = None) -> list[HashedReply]:
         """In order; only those after `until`."""
-        found: list[Reply] = []
+        found: list[HashedReply] = []
         reply = self.last
         while reply is not None and reply is not until:
             found.append(reply)
@@ -82,7 +82,7 @@ def say(said: Said, messages: Iterable[tuple[int, Message]]) -> Said:
             continue
         before, node = node, hashed(node, message.role, text)
         if answered:
-            last = Reply(last, position, node, named, before, parent, message.is_cut)
+            last = HashedReply(last, position, node, named, before, parent, message.is_cut)
             answers += 1
             parent, waiting = node, 0
             continue
@@ -101,7 +101,7 @@ def hashed(before: int, *parts: str) -> int:
     return int.from_bytes(digest.digest(), "little", signed=True) or 1
 
 
-class Link(NamedTuple):
+class ChainedCall(NamedTuple):
     """A call that leaves out its history, with what the calls before it said. `draft`: without them, but with the user
     and the session that they named. `replies`: those to insert; if later calls have the earlier ones, only its own."""
 
@@ -109,7 +109,7 @@ class Link(NamedTuple):
     draft: ConversationDraft
     place: int
     said: Said
-    replies: list[Reply]
+    replies: list[HashedReply]
 
 
 class Chains:
@@ -129,7 +129,7 @@ class Chains:
         index = self._index(place)
         return index < len(self._places) and bool(self._places[index] == place)
 
-    def walk(self) -> Iterator[Link]:
+    def walk(self) -> Iterator[ChainedCall]:
         """Yield all calls, each after the call before it."""
         waiting: list[tuple[int, Said | None, _Names]] = [(place, None, _Names()) for place in self._first()[::-1]]
         while waiting:
@@ -146,7 +146,7 @@ class Chains:
                 number, passed = int(self._numbers[self._index(place)]), (*history.passed, *said.passed)
                 lead = sum(message.role == "system" for message in draft.messages)
                 placed = [reply._replace(position=lead + reply.position) for reply in replies]
-                yield Link(number, draft, place, said._replace(passed=passed), placed)
+                yield ChainedCall(number, draft, place, said._replace(passed=passed), placed)
             waiting += [(child, said, names) for child in reversed(below)]
 
     def draft(self, place: int) -> tuple[ConversationDraft, str]:

@@ -28,7 +28,7 @@ import pyarrow as pa
 from drift.disk import open_tables
 from drift.logs.draft import Call, ConversationDraft, Evidence, numbered, time_of
 from drift.logs.files.rows import Place, Reject, short_form
-from drift.logs.traces.chains import Chains, Reply, Said, hashed, root_of, say
+from drift.logs.traces.chains import Chains, HashedReply, Said, hashed, root_of, say
 from drift.logs.traces.spool import Spool
 from drift.records import Rating, Reason
 
@@ -248,7 +248,7 @@ class Stitcher:
         self._insert_call(number, draft, place, said, said.replies())
 
     def _insert_call(
-        self, number: int, draft: ConversationDraft, place: int, said: Said, replies: Sequence[Reply]
+        self, number: int, draft: ConversationDraft, place: int, said: Said, replies: Sequence[HashedReply]
     ) -> None:
         """Insert the hashes of a call: one per message, each over everything before it (see the module docstring)."""
         call, root = draft.call or Call(), said.root
@@ -258,8 +258,8 @@ class Stitcher:
         trace = hashed(0, call.trace) if call.trace and call.trace != call.session else 0
         last = said.last if said.answered else None
         request, messages = (last.request, said.users + said.answers) if last else (tip, 0)
-        closing = said.asked, draft.messages[-1].content.strip()
-        turn = hashed(root, str(trace), *closing) if trace and said.users and last else 0
+        reply = draft.messages[-1].content.strip()
+        turn = hashed(root, str(trace), said.asked, reply) if trace and said.users and last else 0
         system = _task(tuple([message.content for message in draft.messages if message.role == "system"]))
         row = (number, tip, said.named, said.answered, call.started, place, draft.rows, session, system, trace)
         has = draft.user is not None, draft.model is not None
@@ -289,8 +289,8 @@ class Stitcher:
         """Add the calls that leave out their history, each after the call before it."""
         links = self._tables.sql(_LINKS).to_arrow_table()
         self._chains = Chains(self._texts, {name: links[name].to_numpy() for name in links.column_names})
-        for link in self._chains.walk():
-            self._insert_call(*link)
+        for call in self._chains.walk():
+            self._insert_call(*call)
         for name in _TABLES:
             self._flush(name)
 
