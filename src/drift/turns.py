@@ -191,7 +191,7 @@ def readable(text: str) -> str:
 @cache
 def _marks() -> re.Pattern[str]:
     """Unicode's combining marks: an accent without a letter of its own, vowel signs of Hindi, points of Hebrew, ..."""
-    marks = (chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code)).startswith("M"))
+    marks = (chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code)).startswith("M"))
     return re.compile(f"[{''.join(marks)}]+")
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drift.endpoint.json_text import json_field, json_object
+from drift.endpoint.thoughts import split_thoughts
 
 ONE = {"score": "7", "why": 'a {brace} and a "quote"'}
 PLAIN = json.dumps(ONE)
@@ -94,3 +95,11 @@ def test_any_text_is_read_or_refused(text):
 @given(st.dictionaries(st.text(), st.text() | st.integers(-9, 9) | st.none()), st.text(alphabet='ab `\n:"[]'))
 def test_every_object_is_found_in_prose_without_braces(value, prose):
     assert json_object(f"{prose}{json.dumps(value)}{prose}") == value
+
+
+def test_many_thoughts_are_split_in_one_pass():
+    """Each was cut out of what followed it: 200,000 of them took 25 s."""
+    started = time.process_time()
+    thoughts, answer = split_thoughts("<think>a</think> " * 100_000 + "56")
+    assert (thoughts.count("a"), answer) == (100_000, "56")
+    assert time.process_time() - started < 5

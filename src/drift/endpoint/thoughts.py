@@ -26,6 +26,8 @@ def _any_of(marks: Iterable[str]) -> re.Pattern[str]:
 
 _ANY_OPEN = _any_of(_OPEN)
 _ANY_CLOSE = _any_of(_OPEN.values())
+_CLOSING = {opening: _any_of([closing]) for opening, closing in _OPEN.items()}
+_SPACE = re.compile(r"\s*")
 _FRAME = _any_of(("<|end|>", "<|start|>assistant", "<|begin_of_solution|>", "<|end_of_solution|>"))
 _ANSWER = ("{", "[", "```")
 _QUOTES = ("`", '"', "'", "\u201c", "\u201d")
@@ -39,11 +41,12 @@ def split_thoughts(text: str) -> tuple[str, str]:
     with JSON or a code fence, where the mark is a quotation.
     """
     thoughts: list[str] = []
-    rest = text
-    while opening := _ANY_OPEN.match(rest, len(rest) - len(rest.lstrip())):
-        closing = _any_of([_OPEN[opening[0].lower()]]).search(rest, opening.end())
-        thoughts.append(rest[opening.end() : closing.start() if closing else None])
-        rest = rest[closing.end() :] if closing else ""
+    place = 0
+    while opening := _ANY_OPEN.match(text, _SPACE.match(text, place).end()):  # type: ignore[union-attr] (it matches "")
+        closing = _CLOSING[opening[0].lower()].search(text, opening.end())
+        thoughts.append(text[opening.end() : closing.start() if closing else None])
+        place = closing.end() if closing else len(text)
+    rest = text[place:]
     if not thoughts and not text.lstrip().startswith(_ANSWER) and (closing := _ANY_CLOSE.search(text)):
         thoughts, rest = [text[: closing.start()]], text[closing.end() :]
     if not thoughts:
