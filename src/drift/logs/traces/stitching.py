@@ -243,8 +243,7 @@ class Stitcher:
         self._add_call(number, item, place)
 
     def _add_call(self, number: int, draft: ConversationDraft, place: int) -> None:
-        root = root_of(draft.user, draft.call.session if draft.call else None)
-        said = say(Said.nothing(root), enumerate(draft.messages))
+        said = say(Said.nothing(root_of(draft.user, draft.call and draft.call.session)), enumerate(draft.messages))
         self._insert_call(number, draft, place, said, said.replies())
 
     def _insert_call(
