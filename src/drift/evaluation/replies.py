@@ -37,7 +37,7 @@ RUN_OF_WORDS = 4
 
 _REMEDIES = {
     "warm start": (
-        "Lower training.learning_rate, use training.loss: anchored, or raise sampling.max_new_tokens.",
+        "Lower training.learning_rate, use training.loss: anchored_hinge, or raise sampling.max_new_tokens.",
         "the pairs may teach length instead of quality. Set recipe.match_length: true with recipe.samples: 2, or lower "
         "training.learning_rate.",
     ),
