@@ -23,7 +23,7 @@ from drift.sandbox.instructions.users import UserSettings
 from drift.sandbox.instructions.world import instructions_world_hash
 from drift.start import base_model
 
-LOGGED_REPLIES = 800
+LOGGED_REPLIES = 1000
 """Replies of the model in the simulated chat logs."""
 
 USERS = UserSettings(
