@@ -1,6 +1,6 @@
 """If we knew which fresh replies are right: what would each loss make of them? On a real model, validation requests.
 
-    python benchmarks/right_replies.py --run RUN --policy RUN/warm-start/policy --train anchored_hinge:5e-5 --json
+    python benchmarks/right_replies.py --run RUN --policy RUN/liked-start/policy --train anchored_hinge:5e-5 --json
 
 RUN: a run folder in the instructions world, of `drift demo --real` or a cell of `drift compare configs/real.yaml`;
 POLICY: the one to start from. The policy answers every disliked prompt of RUN `--samples` times, and the truth says

@@ -42,7 +42,7 @@ MIN_AUROC = 0.6
 """Below it, on held-out turns, the reward is refused."""
 
 MICRO_BATCH_TOKENS = 2048
-"""Of a forward and backward pass, with padding. A policy of 135 M parameters needs about 3 MB for each."""
+"""Of a forward and backward pass, with padding: the memory of a training does not grow with long replies."""
 
 QUALITY = "quality.json"
 """Beside it is `layout.TURNS`: the replies that the reward learned from, by which forgotten ones are found."""
