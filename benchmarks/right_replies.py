@@ -21,22 +21,24 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from drift.config import Config, RecipeSettings, load_config
+from drift.errors import DataError, DriftError
 from drift.evaluation.utility import measure_utility, sample_heldout
 from drift.experiments.simulation import sandbox_truth
 from drift.pairs.form import says_the_same
 from drift.pairs.recipes.recipe import fresh_against, fresh_reply
 from drift.policy.model import load_policy
 from drift.policy.sampler import sample
-from drift.records import Completion, PreferencePair, PromptItem, Truth, read_jsonl, write_jsonl
+from drift.records import Completion, LossName, PreferencePair, PromptItem, Truth, read_jsonl, write_jsonl
 from drift.sandbox.instructions.recognise import assignment_of
 from drift.sandbox.instructions.users import UserSettings
 from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.train import train
 
 PER_PROMPT = 4
+LOSSES_OF_PAIRS = [loss for loss in get_args(LossName) if loss not in ("kto", "self_distillation")]
 
 Judged = tuple[PromptItem, Completion, bool]
 
@@ -50,11 +52,17 @@ class Training(NamedTuple):
 
 
 def training_of(text: str) -> Training:
-    loss, rate, *rest = text.split(":")
-    epochs, pairs = (*rest, *("1", "right")[len(rest) :])
-    if pairs not in ("right", "wrong", "any"):
-        raise argparse.ArgumentTypeError(f"{pairs}: right, wrong or any")
-    return Training(text, loss, float(rate), int(epochs), pairs)
+    loss, *rest = text.split(":")
+    rate, epochs, pairs = (*rest, *("", "1", "right")[len(rest) :])[:3]
+    try:
+        training = Training(text, loss, float(rate), int(epochs), pairs)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LOSS:RATE[:EPOCHS[:PAIRS]]") from None
+    if loss not in LOSSES_OF_PAIRS or pairs not in ("right", "wrong", "any"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: losses are {', '.join(LOSSES_OF_PAIRS)}; pairs are right, wrong and any"
+        )
+    return training
 
 
 def main() -> None:
@@ -75,6 +83,8 @@ def main() -> None:
     users = UserSettings(two_constraints=0.0, three_constraints=0.0, kinds=tuple(sorted(kinds)))
     truth = sandbox_truth("validation", args.requests, "instructions", users)
     judged = list(_judged(cfg, args, truth))
+    if not judged:
+        raise DataError(f"{args.run}: no disliked prompt could be answered.")
     by_prompt = [list(group) for _, group in groupby(judged, key=lambda each: each[0].prompt_id)]
     result = {
         "prompts": len(by_prompt),
@@ -155,4 +165,7 @@ def _measured(cfg: Config, source: Path, truth: Truth, kept: Path, seed: int) ->
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DriftError as error:
+        sys.exit(str(error))
