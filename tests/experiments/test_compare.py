@@ -107,6 +107,16 @@ def test_a_wrong_arm_is_named(changes, told):
         arms_of(settings(**changes))
 
 
+def test_cells_of_bases_with_a_dot_in_their_name_have_folders_of_their_own():
+    cells = cells_of(arms_of(settings())[:1], (1,), ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.6B", "models/a.gguf"), "test")
+    assert [cell.name for cell in cells] == ["Qwen2.5-0.5B-seed-1", "Qwen2.5-0.6B-seed-1", "a-seed-1"]
+
+
+def test_bases_that_would_share_a_folder_are_refused():
+    with pytest.raises(ConfigError, match="runs/a/policy and runs/b/policy are both called policy"):
+        cells_of(arms_of(settings())[:1], (1,), ("runs/a/policy", "embedded", "runs/b/policy"), "test")
+
+
 def test_a_missing_or_broken_config_is_named(tmp_path):
     with pytest.raises(ConfigError, match="no such config"):
         load_comparison(tmp_path / "none.yaml")

