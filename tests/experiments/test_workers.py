@@ -1,13 +1,19 @@
 """Workers end with their command, even after kill -9: nothing goes on computing for a command that is gone."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from drift.errors import DriftError
+from drift.experiments.compare.run import _run_in_pool
 
 PROGRAM = """
 import multiprocessing, os, sys, time
@@ -59,3 +65,14 @@ def test_workers_end_when_their_command_is_killed(tmp_path: Path):
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert left == []
+
+
+def killed_by_the_system(_cell: Any, _folder: Path) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_the_system_kills_is_one_line(tmp_path: Path):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        cells: list[Any] = ["a cell"]
+        with pytest.raises(DriftError, match=r"a process that computed warm starts was killed, probably for lack of"):
+            _run_in_pool(pool, killed_by_the_system, cells, tmp_path, "warm starts")

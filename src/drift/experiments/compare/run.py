@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from drift.config import Config
 from drift.engine import end_with_parent
-from drift.errors import ConfigError
+from drift.errors import ConfigError, DriftError
 from drift.experiments.compare.cell import (
     logs_run_of,
     make_logs_run,
@@ -156,6 +157,12 @@ def _run_in_pool(
             report_progress(len(futures) - len(running), len(futures))
         if futures:
             report_note(f"{what}: {len(futures)} done")
+    except BrokenProcessPool:
+        raise DriftError(
+            f"a process that computed {what} was killed, probably for lack of memory. What it had finished is kept: "
+            "repeat the command with fewer workers (--workers), or in the config a smaller micro_batch_tokens (of "
+            "`warm_start` and `training`) or `policy.lora`."
+        ) from None
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
