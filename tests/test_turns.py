@@ -193,3 +193,22 @@ def test_a_prompt_keeps_the_newest_turns_of_a_chat_without_end(monkeypatch):
     assert prompt_of(messages, 8) == (messages[0].chat(), messages[7].chat())  # the request stays, however long
     called = conversation("uauata").messages
     assert prompt_of(called, 5) == tuple(m.chat() for m in called[2:5])  # with the calls behind it
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [  # in plain ASCII, which is looked through for a few words before the long search
+        "Je ne peux pas vous aider avec cela.",
+        "Lo siento, no puedo ayudar con eso.",
+        "NO ME ES POSIBLE RESPONDER a eso.",
+        "Das geht nicht: ich kann dabei leider nicht helfen.",
+        "Mi dispiace, non posso aiutarti.",
+        "Bu konuda yardimci olamam.",
+        "Yardim edemem.",
+        "Buna yanit veremem.",
+        "Bunu yazamam.",
+    ],
+)
+def test_a_refusal_in_another_language_may_be_plain_ascii(reply: str):
+    assert is_refusal(reply)
+    assert is_refusal(f"{reply} \N{EM DASH}")  # as it does with the long search alone

@@ -50,6 +50,9 @@ _REFUSAL_ABROAD = re.compile(
     re.IGNORECASE,
 )
 """The same in the languages of the embedded labeller."""
+_REFUSAL_ABROAD_IN_ASCII = ("je ne peux ", "no puedo ", "no me es posible ", "ich kann ", "non posso ", "amam", "emem")
+"""One of these is in every text of plain ASCII that _REFUSAL_ABROAD finds, and most replies of most logs are English:
+to look for these takes a twentieth of the time. (The last two are Turkish: with IGNORECASE, a dotless i is an i.)"""
 
 
 EXCLUDED_SUBTYPES = {
@@ -242,4 +245,10 @@ def liked_exclusion_reason(
 def is_refusal(reply: str) -> bool:
     """Does the reply begin by declining to help? An apology for a mistake is not a refusal."""
     opening = reply[:REFUSAL_CHARACTERS]
-    return any(pattern.search(opening) for pattern in (_REFUSAL, _REFUSAL_ABROAD))
+    if _REFUSAL.search(opening):
+        return True
+    if opening.isascii():
+        small = opening.lower()
+        if not any(part in small for part in _REFUSAL_ABROAD_IN_ASCII):
+            return False
+    return _REFUSAL_ABROAD.search(opening) is not None

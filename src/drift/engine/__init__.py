@@ -2,6 +2,7 @@
 
 from drift.engine.engine import Engine, Local, current_engine, in_pieces, using_engine
 from drift.engine.kept import kept, let_go
+from drift.engine.memory import rare_collections
 from drift.engine.open import open_engine
 from drift.engine.processes import Processes, end_with_parent
 from drift.engine.together import MachineLost, Together
@@ -18,5 +19,6 @@ __all__ = [
     "kept",
     "let_go",
     "open_engine",
+    "rare_collections",
     "using_engine",
 ]

@@ -5,11 +5,9 @@ done twice does no harm. Who does the pieces is ambient (`using_engine`): no sta
 key of a stage depends on it, and a run may begin on a laptop and continue on a cluster.
 """
 
-import ctypes
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
+from drift.engine.memory import give_back_memory
 from drift.engine.together import Together
 from drift.errors import ConfigError, DataError, DriftError, NothingToTrainOn, PrerequisiteError, disk_trouble
 from drift.progress import report_progress
@@ -168,19 +167,6 @@ def _trouble_of_node(error: Exception, node: str) -> DriftError | None:
             "path."
         )
     return None
-
-
-def give_back_memory() -> None:
-    """Free what Arrow and the C library keep of the last piece: pieces of other kinds could not use it all.
-
-    A process with a model keeps it: its pieces are all alike, and the next one would have to fetch it again.
-    """
-    if "torch" in sys.modules:
-        return
-    if "pyarrow" in sys.modules:
-        sys.modules["pyarrow"].default_memory_pool().release_unused()
-    with suppress(OSError, AttributeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def killed(piece: object, tries: int, why: str) -> DriftError:

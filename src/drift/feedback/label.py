@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from drift.disk import new_file
-from drift.engine import current_engine, in_pieces
+from drift.engine import current_engine, in_pieces, rare_collections
 from drift.errors import DataError
 from drift.feedback.embedded.labeller import EmbeddedLabeller
 from drift.progress import report_progress
@@ -64,6 +64,7 @@ class JudgedRow:
     labeller: LabelSource
 
 
+@rare_collections()
 def label_store(store: Store, out: Path | None = None, labeller: Labeller | None = None) -> LabelSummary:
     """Label everything in the store (by default with the embedded labeller); `out` gets one JSONL row per judged turn.
 
@@ -202,7 +203,7 @@ def mark_unsafe_complaint(conversation: Conversation, label: FeedbackLabel) -> F
 def is_bare_abuse(text: str) -> bool:
     """Is the text nothing but insults? No word is left that could name a fault."""
     words = _WORD.findall(text.lower())
-    return any(word in _INSULT_WORDS for word in words) and all(word in _INSULT_OR_FILLER for word in words)
+    return not _INSULT_WORDS.isdisjoint(words) and _INSULT_OR_FILLER.issuperset(words)
 
 
 def summarise(store: Store, total: int, added: int, out: Path | None) -> LabelSummary:

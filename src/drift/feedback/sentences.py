@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 _SPACE = re.compile(r"\s+")
-_PARAGRAPH = re.compile(r"(?:[^\n]|\n(?![ \t]*\n))+")
+_PARAGRAPH = re.compile(r"(?:[^\n]++|\n(?![ \t]*\n))++")
 _QUOTED = re.compile(
     # Only what is closed again. A bracket after a colon is a smiley; an apostrophe opens nothing.
     r"""```.*?```|`[^`\n]+`|“[^“”]*”|„[^„“”]*[“”]|«[^«»]*»|「[^「」]*」"""
@@ -18,9 +19,10 @@ _END = re.compile(
     r"|(?P<tight>(?<=\w)[.!?]*[!?]|\.\.+|…)(?=[^\W\d_])|[。！？]+[」”）]*|\n"
 )
 _OPENING = re.compile("[ \\t\\n\"“„‘'«([{*_`]*(.?)")
-_LAST_WORD = re.compile(r"[^\s(\[{\"“'‘/]*\Z")
+_BEFORE_A_WORD = re.compile(r"[\s(\[{\"“'‘/]")
 _NUMBER_OF_A_LIST = re.compile(r"(?:^|\n)[ \t]*\(?(?:\d{1,3}|[A-Za-z])\Z")
 
+_LONGEST_ABBREVIATION = 6  # letters, without full stops
 _ALWAYS_SHORT = re.compile(r"dr|mr|mrs|ms|prof|st|e\.g|i\.e|eg|ie|vs|approx|cf|jr|sr|viz|incl|resp", re.IGNORECASE)
 _SHORT_BEFORE_A_NUMBER = re.compile(r"nos?|figs?|pp?|vol|ch|sec|eq|ver|v|ca", re.IGNORECASE)
 _SHORT_BEFORE_A_SMALL_LETTER = re.compile(
@@ -42,19 +44,19 @@ def sentence_spans(text: str, longest: int) -> Iterator[tuple[int, int]]:
     """Where each of the `sentences` begins and ends."""
     for paragraph in _PARAGRAPH.finditer(text):
         start = 0
-        for end in (*_borders(paragraph[0]), len(paragraph[0])):
+        for end in chain(_borders(paragraph[0]), (len(paragraph[0]),)):  # a caller may need the first ones alone
             yield from _pieces(text, paragraph.start() + start, paragraph.start() + end, longest)
             start = end
 
 
 def _borders(paragraph: str) -> Iterator[int]:
     """Where a sentence of the paragraph ends."""
-    inside = [match.span() for match in _QUOTED.finditer(paragraph)]
-    place = 0
+    quoted = _QUOTED.finditer(paragraph)
+    begin = stop = 0  # of the quotation that ends behind the mark, or of the last one
     for end in _END.finditer(paragraph):
-        while place < len(inside) and inside[place][1] <= end.start():
-            place += 1
-        is_inside = place < len(inside) and inside[place][0] < end.start() < inside[place][1] > end.end()
+        while stop <= end.start() and (match := next(quoted, None)):
+            begin, stop = match.span()
+        is_inside = begin < end.start() < stop > end.end()
         if not is_inside and _ends(paragraph, end):
             yield end.end()
 
@@ -76,10 +78,11 @@ def _ends(paragraph: str, end: re.Match[str]) -> bool:
 
 def _abbreviates(before: str, following: str) -> bool:
     """Is the full stop after `before` part of a word or of a list's number? `following`: the next letter or digit."""
+    token = _BEFORE_A_WORD.split(before)[-1]
+    if len(token) > _LONGEST_ABBREVIATION and "." not in token:  # as most words
+        return False
     if _NUMBER_OF_A_LIST.search(before[-12:]):
         return True
-    word = _LAST_WORD.search(before)
-    token = word[0] if word else ""
     is_initial = len(token) == 1 and token.isupper() and token != "I"
     if is_initial or _ALWAYS_SHORT.fullmatch(token):
         return following != ""

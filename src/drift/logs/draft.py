@@ -106,11 +106,12 @@ def numbered(messages: Iterable[Message]) -> tuple[Message, ...]:
 
 def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]) -> Conversation:
     """Turn a draft into a Conversation with identity and split. Raises Unusable if no pair can come from it."""
-    if "user" not in [message.role for message in draft.messages]:
+    messages = draft.messages
+    if "user" not in [message.role for message in messages]:
         raise Unusable(Reason.NO_USER_TURN, "no message is a user's")
-    # A loop in C: most messages have none of these.
-    rare = [m for m in draft.messages if m.tool_calls or m.reasoning or m.has_media or m.is_cut]
-    if sum([len(m.content) for m in draft.messages]) + sum([m.size - len(m.content) for m in rare]) > MAX_ROW_BYTES:
+    # Most messages have none of these.
+    rare = [m for m in messages if m.tool_calls or m.reasoning or m.has_media or m.is_cut]
+    if (sum([m.size for m in messages]) if rare else sum([len(m.content) for m in messages])) > MAX_ROW_BYTES:
         raise Unusable(Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} characters in one conversation")
     draft = _with_named_turns(draft) if rare and any(m.has_media or m.is_cut for m in rare) else draft
     conversation_id = _identity(draft, source)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drift.config import IngestionSettings
-from drift.engine import current_engine
+from drift.engine import current_engine, rare_collections
 from drift.errors import DataError
 from drift.logs.files.opening import STDIN
 from drift.logs.files.sources import Source, find_logs
@@ -63,6 +63,7 @@ class Preview:
     examples: list[Conversation]
 
 
+@rare_collections()
 def ingest(
     logs: Sequence[Path | str],
     store: Store,

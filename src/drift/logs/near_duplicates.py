@@ -17,7 +17,7 @@ import numpy as np
 from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
 
 from drift.disk import new_file
-from drift.engine import current_engine, in_pieces
+from drift.engine import current_engine, in_pieces, rare_collections
 from drift.records import Conversation
 from drift.store import Repeat, Store
 from drift.turns import as_text, readable
@@ -40,6 +40,7 @@ class NearDuplicates:
     near_duplicates: int
 
 
+@rare_collections()
 def find_near_duplicates(store: Store) -> NearDuplicates:
     """Note in the store which conversations repeat which. Memory: about 40 bytes per conversation.
 

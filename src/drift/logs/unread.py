@@ -86,7 +86,8 @@ class _Counter:
             for name, inner in known.items()
             if inner is not None and name != EACH
         ]
-        self._unknown: dict[tuple[Any, ...], list[str]] = {}  # by the keys of an object
+        # by the keys of an object, because most rows of a log have the same
+        self._shapes: dict[tuple[Any, ...], tuple[list[str], list[tuple[str, _Counter]]]] = {}
 
     def look(self, value: Any) -> None:
         if type(value) is dict:
@@ -104,22 +105,20 @@ class _Counter:
             for entry in value.values():
                 self._each.look(entry)
             return
-        if not self._known.issuperset(value):
-            for name in self._unknown_of(value):
-                inner = value[name]
-                if inner is not None and inner != "" and inner != [] and inner != {}:
-                    short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
-                    self._unread.add(self._prefix + short)
-        for name, counter in self._inside:
-            if (inner := value.get(name)) is not None:
+        unknown, inside = self._shapes.get(shape := tuple(value)) or self._of_shape(shape)
+        for name in unknown:
+            inner = value[name]
+            if inner is not None and inner != "" and inner != [] and inner != {}:
+                short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+                self._unread.add(self._prefix + short)
+        for name, counter in inside:
+            if (inner := value[name]) is not None:
                 counter.look(inner)
 
-    def _unknown_of(self, value: dict[str, Any]) -> list[str]:
-        """The keys that are not known; kept for each set of keys, because most rows of a log have the same."""
-        shape = tuple(value)
-        names = self._unknown.get(shape)
-        if names is None:
-            names = self._unread.unknown(self._known, shape)
-            if len(self._unknown) < MOST_NAMES:
-                self._unknown[shape] = names
-        return names
+    def _of_shape(self, shape: tuple[Any, ...]) -> "tuple[list[str], list[tuple[str, _Counter]]]":
+        """Of the keys of an object: those that are not known, and those of which the objects inside have keys."""
+        unknown = self._unread.unknown(self._known, shape)
+        found = unknown, [(name, counter) for name, counter in self._inside if name in shape]
+        if len(self._shapes) < MOST_NAMES:
+            self._shapes[shape] = found
+        return found

@@ -31,7 +31,7 @@ _LAST_SECOND = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH).total_seconds()
 
 def structured(value: Any) -> Any:
     """Parse a list or an object that a column or an attribute holds as JSON text; return anything else as it is."""
-    if isinstance(value, str | bytes) and value[:1] in ("[", "{", b"[", b"{"):
+    if isinstance(value, (str, bytes)) and value[:1] in ("[", "{", b"[", b"{"):
         try:
             return orjson.loads(value)
         except orjson.JSONDecodeError:
@@ -84,6 +84,8 @@ def name_of(value: Any) -> str | None:
 
     Tables with gaps give whole numbers as floats. Floats beyond 2**53 cannot be ids: different ids became equal.
     """
+    if value is None:  # as most names of most rows
+        return None
     if isinstance(value, str):
         return encodable(value) or None
     if isinstance(value, bytes):

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -88,33 +88,38 @@ class Merge:
 
         What is new or updated gets the number of this write: a run that has read up to it knows what came since.
         """
-        columns = [rows[name].to_pylist() for name in _COMPARED]
-        numbers = [rows[name].to_pylist() for name in NUMBERS]
         first: dict[str, int] = {}
-        several: dict[str, _Versions] = {}
+        later: list[tuple[str, int]] = []  # further versions
         for place, name in enumerate(rows["conversation_id"].to_pylist()):
-            if first.setdefault(name, place) == place:
-                continue
+            if first.setdefault(name, place) != place:
+                later.append((name, place))
+        compared = _compared(rows, {place for name, again in later for place in (first[name], again)})
+        several: dict[str, _Versions] = {}
+        for name, place in later:
             if name not in several:
-                several[name] = _Versions(first[name], [column[first[name]] for column in columns])
-            several[name].add(place, [column[place] for column in columns], rows)
+                several[name] = _Versions(first[name], compared[first[name]])
+            several[name].add(place, compared[place], rows)
         merges: list[Conversation] = []  # conversations merged from several versions: appended behind the rows
-        places: list[int] = []
-        ingested: list[tuple[int | None, int | None]] = []
-        for name in sorted(first):
-            is_new = first[name] >= stored_rows
-            self.tally["accepted"] += is_new
-            winner, updates = self._settled(name, several[name], is_new) if name in several else (first[name], 0)
-            now = self._this_write
-            began, changed = (now, now) if is_new else (column[first[name]] for column in numbers)
-            ingested.append((began, now if updates else changed))
+        names = sorted(first)
+        places = list(map(first.__getitem__, names))
+        now = self._this_write
+        began, changed = (
+            [*rows[name][:stored_rows].to_pylist(), *[now] * (len(rows) - stored_rows)] for name in NUMBERS
+        )
+        began, changed = [began[place] for place in places], [changed[place] for place in places]
+        self.tally["accepted"] += sum([place >= stored_rows for place in places])
+        for row, name in enumerate(names) if several else ():
+            if name not in several:
+                continue
+            winner, updates = self._settled(name, several[name], places[row] >= stored_rows)
             if isinstance(winner, Conversation):
                 merges.append(winner)
                 winner = len(rows) + len(merges) - 1
-            places.append(winner)
+            places[row] = winner
+            changed[row] = now if updates else changed[row]
         if merges:
             rows = joined([*rows.to_batches(), conversation_batch(merges)])
-        return with_numbers(rows.take(places), *map(list, zip(*ingested, strict=True)))
+        return with_numbers(rows.take(places), began, changed)
 
     def _settled(self, name: str, versions: "_Versions", is_new: bool) -> "tuple[int | Conversation, int]":
         """Count what became of each version; returns the place of the row to store, or the merged conversation, and
@@ -149,6 +154,13 @@ class _Versions:
         if of_both != self.compared:
             self.updates += 1
             self.compared, self.winner = of_both, place if of_both == compared else both
+
+
+def _compared(rows: pa.Table, places: Set[int]) -> dict[int, list[str | None]]:
+    """The columns of _COMPARED of the rows in these places: of those that have other versions, which are few."""
+    chosen = sorted(places)
+    columns = (rows[name].take(chosen).to_pylist() if chosen else [] for name in _COMPARED)
+    return dict(zip(chosen, map(list, zip(*columns, strict=True)), strict=True))
 
 
 def merge_versions(old: Conversation, new: Conversation) -> Conversation:

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from drift.records import (
-    MESSAGE_EXTRAS,
     Conversation,
     FeedbackLabel,
     Message,
@@ -51,9 +50,6 @@ _MESSAGE = pa.struct(
     }
 )
 _MESSAGE_FIELDS = attrgetter("role", "content", "timestamp", "source_index")
-_RARE = attrgetter(*MESSAGE_EXTRAS)
-_PLAIN = ((), None, None, None)
-"""The optional fields of most messages."""
 _RATING = pa.struct(
     {
         "reply_index": pa.int64(),
@@ -141,10 +137,13 @@ def conversation_of(row: dict[str, Any]) -> Conversation:
     return Conversation(**row)
 
 
+def _with_extras(messages: Sequence[Message]) -> list[Message]:
+    """The messages that have optional fields: hardly any, so one look at each is all that most logs cost here."""
+    return [m for m in messages if m.tool_calls or m.tool_call_id or m.name or m.reasoning]
+
+
 def _extras(message: Message) -> str | None:
     """A message's optional fields as JSON; None if it has none."""
-    if _RARE(message) == _PLAIN:
-        return None
     extras = message.extras()
     return json_of(extras).decode() if extras else None
 
@@ -168,13 +167,13 @@ def conversation_batch(conversations: Sequence[Conversation]) -> pa.RecordBatch:
 
 def content_hash(conversation: Conversation) -> str:
     """Hash of all but the user: user keys hold the store's salt, and equal logs must hash alike in every store."""
-    is_plain = [_RARE(message) for message in conversation.messages].count(_PLAIN) == len(conversation.messages)
-    rare = () if is_plain else [message.extras() for message in conversation.messages]
+    messages = conversation.messages
+    rare = [message.extras() for message in messages] if _with_extras(messages) else ()
     return stable_hash(
         conversation.conversation_id,
         conversation.source,
         conversation.source_id,
-        list(map(_MESSAGE_FIELDS, conversation.messages)),
+        list(map(_MESSAGE_FIELDS, messages)),
         conversation.split,
         conversation.model,
         conversation.language,
@@ -188,8 +187,7 @@ def content_hash(conversation: Conversation) -> str:
 
 
 def _extras_column(messages: Sequence[Message]) -> list[str | None]:
-    rare = list(map(_RARE, messages))
-    return [None] * len(rare) if rare.count(_PLAIN) == len(rare) else list(map(_extras, messages))
+    return list(map(_extras, messages)) if _with_extras(messages) else [None] * len(messages)
 
 
 _VALUES = {"extras": _extras_column}

@@ -8,7 +8,7 @@ what the user writes next.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -212,7 +212,7 @@ def read_sentences(text: str) -> list[str]:
         late = max(0, size - TAIL - LONGEST_EVIDENCE)
         first = sentence_spans(text[: HEAD + LONGEST_EVIDENCE], LONGEST_EVIDENCE)
         last = sentence_spans(text[late:], LONGEST_EVIDENCE)
-        spans = [span for span in first if span[0] < HEAD]
+        spans = list(takewhile(lambda span: span[0] < HEAD, first))
         spans += [(late + start, late + end) for start, end in last if late + end > size - TAIL]
     return [text[start:end] for start, end in spans] or [text.strip()[:HEAD]]
 

@@ -193,6 +193,8 @@ class Ingestion:
         """Count tool calls, media and replies that were cut; most conversations have none."""
         if [1 for message in conversation.messages if message.tool_calls or message.role == "tool"]:
             self._tools += tool_traffic(conversation.messages)
+        if not conversation.tags:
+            return
         if "media_turns" in conversation.tags:
             self._media += conversation.tags["media_turns"].count(",") + 1
         if "cut_turns" in conversation.tags:

@@ -57,8 +57,12 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject
     return one_per_row(rows, _draft)
 
 
-def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
+def unread_in(row: Mapping[str, Any]) -> Iterable[str]:
     """A `response` is read if it holds a reply and the messages end with a request; `tags`, if they are an object."""
+    return _unread_in(row) if "tags" in row or "response" in row else ()
+
+
+def _unread_in(row: Mapping[str, Any]) -> Iterator[str]:
     if (tags := row.get("tags")) and len(_tags(tags)) < (len(tags) if isinstance(tags, Mapping) else 1):
         yield "tags"
     response = row.get("response")
@@ -97,6 +101,8 @@ def _draft(row: LogRow) -> ConversationDraft:
 def _tags(value: Any) -> dict[str, str]:
     """Texts, numbers and truth values by their name; the names that formats give to the places of messages are not
     for others."""
+    if value is None:
+        return {}
     known = value.items() if isinstance(value := structured(value), Mapping) else ()
     return {
         encodable(name): encodable(tag) if isinstance(tag, str) else str(tag).lower()
