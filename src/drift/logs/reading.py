@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from drift.errors import DataError
 from drift.logs.convert import is_consent, unread_beside
@@ -19,7 +19,7 @@ from drift.logs.readers import READERS, Format
 from drift.logs.readers.tables.joiner import TableJoiner
 from drift.logs.readers.tables.table import Table
 from drift.logs.traces.gathering import Gatherer
-from drift.logs.traces.stitching import Stitcher
+from drift.logs.traces.stitching import Stitched, Stitcher
 from drift.logs.traces.threads import Threads
 from drift.logs.unread import BESIDE, Unread
 from drift.logs.values import PYTHON_LIST, is_python_list
@@ -34,8 +34,13 @@ _MAX_HEAD_CHARACTERS = 16 * 2**20
 
 OnProgress = Callable[[int, int], None]
 """Gets the number of bytes that are done and of all bytes."""
-# What makes conversations out of several rows: out of model calls, parts, single messages, rows of tables.
-Joiner = Stitcher | Threads | Gatherer | TableJoiner
+
+
+class Joiner(Protocol):
+    """What makes conversations out of several rows: out of model calls, parts, single messages, rows of tables."""
+
+    def finish(self) -> Stitched: ...
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -83,13 +88,14 @@ def read_logs(
     reading: Reading,
     on_progress: OnProgress | None = None,
     spill: Path | None = None,
+    stitcher: Joiner | None = None,
 ) -> Iterator[Conversation | Reject]:
     """Yield the conversations and rejects of all sources in order. Those made out of several rows come last.
 
     `form`: the name of the format, or a table's columns; None if the first rows show it. `source_name`: the origin of
     the logs, part of the identity of their conversations; by default, the format's name. `spill`: the folder for what
-    does not fit into memory. Raises DataError if a file's format is ambiguous, or if the user named a file and its
-    format is unknown.
+    does not fit into memory. `stitcher`: what takes the single calls of these logs. Raises DataError if a file's format
+    is ambiguous, or if the user named a file and its format is unknown.
     """
     opened = [LogFile(source) if isinstance(source, Path) else source for source in sources]
     total, done = sum(source.size for source in opened), 0
@@ -117,7 +123,7 @@ def read_logs(
                 rows = reading.unread.counted(rows, reader.keys, filter(None, (reader.unread_in, beside)))
             is_joined = reader.stitched or reader.joined or reader.group_of or isinstance(form, Table)
             if is_joined and name not in joiners:
-                joiners[name] = _joiner(form, reader, spill)
+                joiners[name] = stitcher if stitcher and reader.stitched else _joiner(form, reader, spill)
                 open_joiners.callback(joiners[name].close)
             joiner = joiners[name] if is_joined else None
             outcomes = reader.read(joiner.rest(rows, source.name) if isinstance(joiner, Gatherer) else rows)
@@ -269,6 +275,17 @@ def _judged(
             judgements.add(outcome, file)
         else:
             yield judgements.rated(outcome) if isinstance(outcome, ConversationDraft) else outcome
+
+
+def stitched(
+    stitcher: Stitcher, source: str, user_key: Callable[[str], str], reading: Reading
+) -> Iterator[Conversation | Reject]:
+    """Yield what became of the single calls that a Stitcher has got; `reading.rows` are those of the calls."""
+    joined = stitcher.finish()
+    reading.merged += joined.merged
+    reading.merged_rows += joined.merged_rows
+    yield from _finished(joined.outcomes, source, user_key, reading)
+    reading.check()
 
 
 def _finished(

@@ -1,15 +1,16 @@
 """What becomes of the rows of logs: each one ends as accepted, updated, duplicate, filtered or quarantined."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from drift.config import IngestionSettings
 from drift.logs.files.opening import Repair
+from drift.logs.files.rows import Reject
 from drift.logs.files.sources import Source
 from drift.logs.readers.tables.table import Table
-from drift.logs.reading import FILTERED, OnProgress, Reading, read_logs
+from drift.logs.reading import FILTERED, Joiner, OnProgress, Reading, read_logs
 from drift.logs.redaction import make_redactor
 from drift.records import Conversation, PersonalData, Reason
 from drift.store import AddSummary, Forgotten, PieceWriter, Quarantined, StoreWriter
@@ -163,11 +164,16 @@ class Ingestion:
         self._filtered: Counter[Reason] = Counter()
         self._details: dict[Reason, Detail] = {}
 
-    def read_into(self, writer: StoreWriter | PieceWriter) -> None:
-        """Give every conversation and every quarantined row to the writer."""
+    def read_into(self, writer: StoreWriter | PieceWriter, stitcher: Joiner | None = None) -> None:
+        """Give every conversation and every quarantined row to the writer. `stitcher`: as of `read_logs`."""
         outcomes = read_logs(
-            self._sources, self._form, self._source, writer.user_key, self.reading, self._on_progress, writer.spill
-        )
+            self._sources, self._form, self._source, writer.user_key, self.reading, self._on_progress, writer.spill,
+            stitcher,
+        )  # fmt: skip
+        self.take(outcomes, writer)
+
+    def take(self, outcomes: Iterable[Conversation | Reject], writer: StoreWriter | PieceWriter) -> None:
+        """Redact what was read, and give every conversation and every quarantined row to the writer."""
         for outcome in self._redactor.each(outcomes) if self._redactor else outcomes:
             self._read += 1
             if isinstance(outcome, Conversation):

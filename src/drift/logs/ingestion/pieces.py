@@ -4,15 +4,15 @@ Map (`read_piece`): read, redact and sort a part of the logs, and cut the sorted
 (`merge_piece`): merge the versions of the conversations of one range, from the runs of all parts and the store. The
 results are equal because a range takes the runs in the order of the logs.
 
-Rows that belong together (single model calls, messages, tables, judgements in other files) are read as one piece.
+Single model calls and their judgements are dealt to buckets in between, and stitched there (stitches.py). Other rows
+that belong together (messages, tables, judgements of whole chats) are read as one piece.
 """
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial, reduce
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 from typing import Any
 
 from drift.config import IngestionSettings
@@ -20,31 +20,32 @@ from drift.disk import new_file
 from drift.engine import in_pieces
 from drift.logs.files.opening import state_of
 from drift.logs.files.sections import Section, cut_into_sections
-from drift.logs.files.sources import LogFile, NotALog, Source
+from drift.logs.files.sources import LogFile, NotALog, Source, ZipMember
+from drift.logs.ingestion.job import IngestJob, written_by
 from drift.logs.ingestion.outcomes import Detail, Ingestion, IngestSummary, ReadCounts
+from drift.logs.ingestion.stitches import (
+    Bucket,
+    BucketStitched,
+    ItemFile,
+    deal,
+    stitch_piece,
+    stitched_counts,
+    stitched_notes,
+)
 from drift.logs.judgements import judgements_first
 from drift.logs.readers import READERS
 from drift.logs.readers.tables.table import Table
 from drift.logs.reading import recognise
 from drift.progress import report_note
-from drift.records import read_jsonl, stable_hash, write_jsonl
+from drift.records import read_jsonl, stable_hash
 from drift.rundir.fingerprints import code_version
-from drift.store import (
-    Forgotten,
-    MergedRange,
-    PieceWriter,
-    Quarantined,
-    Store,
-    StoreWriter,
-    merge_range,
-    ranges_for,
-)
+from drift.store import MergedRange, Quarantined, Store, StoreWriter, merge_range, ranges_for
 
 PIECE_BYTES = 2**25  # of logs: a second of work or two
 MOST_PIECES = 2**13
 RANGE_BYTES = 2**26  # of conversations, which one process merges
 UNPACKED = 5  # times the size of a packed file
-_READ, _MERGE = "read", "merge"
+_READ, _STITCH, _MERGE = "read", "stitch", "merge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,16 @@ class Ingested:
 
 @dataclass(frozen=True, slots=True)
 class LogPiece:
-    """Logs that one process reads: files, or one section of a file. `form`: of a section."""
+    """Logs that one process reads: files, or one section of a file. `form`: of a section, and of calls to stitch."""
 
     number: int
     sources: tuple[Source, ...]
     form: str | None
+
+    @property
+    def stitched(self) -> str | None:
+        """The format whose calls this piece only reads, for others to stitch."""
+        return self.form if self.form is not None and READERS[self.form].stitched else None
 
     @property
     def name(self) -> str:
@@ -76,25 +82,6 @@ class PieceRead:
 
     counts: ReadCounts
     lines: int
-
-
-@dataclass(frozen=True, slots=True)
-class IngestJob:
-    """What every piece needs to know. `folder`: for what the pieces write. `ranges`: of ids, a power of two."""
-
-    folder: Path
-    ranges: int
-    salt: str
-    this_write: int
-    stored: tuple[Path, ...]
-    form: str | None
-    source: str | None
-    settings: IngestionSettings
-    forgotten: Forgotten
-
-    def file(self, number: int, kind: str) -> Path:
-        """The file of this kind that the piece of this number writes."""
-        return self.folder / f"{number:05d}.{kind}"
 
 
 def ingest_in_pieces(
@@ -126,9 +113,18 @@ def ingest_in_pieces(
             forgotten=forgotten,
         )
         read = in_pieces(partial(read_piece, job), pieces, PieceRead, job.folder / _READ, plan)
-        merge = partial(merge_piece, job, len(pieces))
-        merged = in_pieces(merge, range(job.ranges), MergedRange, job.folder / _MERGE, plan)
-        counts, refused = _gathered(job, pieces, read, writer)
+        before = _lines_before(pieces, read)
+        buckets = _dealt(job, pieces)
+        stitch = partial(stitch_piece, job, before)
+        stitched = in_pieces(stitch, buckets, BucketStitched, job.folder / _STITCH, plan) if buckets else []
+        done = [piece.number for piece in pieces if piece.stitched is None] + [bucket.number for bucket in buckets]
+        merged = in_pieces(partial(merge_piece, job, done), range(job.ranges), MergedRange, job.folder / _MERGE, plan)
+        counts, refused = _gathered(job, done, pieces, read, before, writer)
+        for form in dict.fromkeys(bucket.form for bucket in buckets):
+            of_form = [number for number, bucket in enumerate(buckets) if bucket.form == form]
+            counts = counts.plus(stitched_counts([stitched[number] for number in of_form]))
+            for note in stitched_notes(job, [buckets[number] for number in of_form]):
+                writer.quarantine(note)
         added = writer.commit_ranges([job.file(number, "parquet") for number in range(job.ranges)], merged)
     named = {one.name: counts.formats[one.name] for one in sources if one.name in counts.formats}
     return Ingested(replace(counts, formats=named).summary(added), refused)
@@ -138,66 +134,79 @@ def read_piece(job: IngestJob, piece: LogPiece) -> PieceRead:
     """Map: read and redact some logs; write their conversations as runs, cut into ranges of ids, and their notes."""
     form = Table(job.settings) if job.settings.map else piece.form or job.form
     ingestion = Ingestion(piece.sources, form, job.source, job.settings, job.forgotten)
-    noting = bool(job.settings.require_consent)
-    with (
-        TemporaryDirectory(prefix="drift-piece-", dir=job.folder) as spill,
-        new_file(job.file(piece.number, "runs")) as runs,
-        new_file(job.file(piece.number, "notes")) as notes,
-    ):
-        with runs.open("wb") as runs_out, notes.open("wb") as notes_out:
-            writer = PieceWriter(job.salt, runs_out, notes_out, job.ranges, Path(spill), noting)
-            ingestion.read_into(writer)
-            writer.close()
-        if noting:
-            with new_file(job.file(piece.number, "ids")) as ids:
-                write_jsonl(ids, (sorted(writer.ids), sorted(ingestion.refused)))
+    with ExitStack() as files:
+        items = None
+        if piece.stitched is not None:
+            new = files.enter_context(new_file(job.file(piece.number, "items")))
+            items = ItemFile(files.enter_context(new.open("wb")))
+        with written_by(job, piece.number, ingestion) as writer:
+            ingestion.read_into(writer, items)
+        if items is not None:
+            items.save_names(job.file(piece.number, "names"))
     only = piece.sources[0]
     return PieceRead(ingestion.counts(), only.lines() if isinstance(only, Section) else 0)
 
 
-def merge_piece(job: IngestJob, pieces: int, number: int) -> MergedRange:
-    """Reduce: merge the versions of each conversation of one range of ids, in the order of the logs."""
-    added = [job.file(piece, "runs") for piece in range(pieces)]
+def merge_piece(job: IngestJob, pieces: Sequence[int], number: int) -> MergedRange:
+    """Reduce: merge the versions of each conversation of one range of ids, in the order of the logs. `pieces`: the
+    numbers of those that have conversations."""
+    added = [job.file(piece, "runs") for piece in pieces]
     with new_file(job.file(number, "parquet")) as out:
         return merge_range(out, job.stored, added, number, job.ranges, job.this_write)
 
 
-def _gathered(
-    job: IngestJob, pieces: Sequence[LogPiece], read: Sequence[PieceRead], writer: StoreWriter
-) -> tuple[ReadCounts, set[str]]:
-    """The counts of all pieces, and the ids whose last version refuses the consent. The notes go to the writer.
+def _dealt(job: IngestJob, pieces: Sequence[LogPiece]) -> list[Bucket]:
+    """The buckets of all formats whose calls were only read."""
+    buckets: list[Bucket] = []
+    for form in dict.fromkeys(piece.stitched for piece in pieces):
+        if form is not None:
+            of_form = [piece.number for piece in pieces if piece.stitched == form]
+            buckets += deal(job, form, of_form, len(pieces) + len(buckets), PIECE_BYTES)
+    return buckets
 
-    Sections count lines from their own start; here they get those before them.
-    """
-    counts, refused, before = list[ReadCounts](), set[str](), 0
-    for piece, part in zip(pieces, read, strict=True):
+
+def _lines_before(pieces: Sequence[LogPiece], read: Sequence[PieceRead]) -> list[int]:
+    """Of each piece, how many lines of its file stand before it: sections count lines from their own start."""
+    before: list[int] = []
+    for number, piece in enumerate(pieces):
         first = piece.sources[0]
-        before = 0 if not isinstance(first, Section) or first.start == 0 else before
-        details = {reason: Detail(at.file, at.line + before, at.what) for reason, at in part.counts.details.items()}
-        counts.append(replace(part.counts, details=details))
+        goes_on = isinstance(first, Section) and first.start > 0
+        before.append(before[-1] + read[number - 1].lines if goes_on else 0)
+    return before
+
+
+def _gathered(
+    job: IngestJob,
+    done: Sequence[int],
+    pieces: Sequence[LogPiece],
+    read: Sequence[PieceRead],
+    before: Sequence[int],
+    writer: StoreWriter,
+) -> tuple[ReadCounts, set[str]]:
+    """The counts of all pieces that were read. The notes go to the writer. Also the ids whose last version refuses the
+    consent; `done`: the numbers of the pieces and buckets with conversations."""
+    counts, refused = ReadCounts(), set[str]()
+    for piece, part, lines in zip(pieces, read, before, strict=True):
+        details = {reason: Detail(at.file, at.line + lines, at.what) for reason, at in part.counts.details.items()}
+        counts = counts.plus(replace(part.counts, details=details))
         for note in read_jsonl(job.file(piece.number, "notes"), Quarantined):
-            writer.quarantine(replace(note, line=note.line + before))
-        before += part.lines
-        if job.settings.require_consent:
-            kept, refusing = read_jsonl(job.file(piece.number, "ids"), list[str])
-            refused = (refused - set(kept)) | set(refusing)
-    return reduce(ReadCounts.plus, counts, ReadCounts()), refused
+            writer.quarantine(replace(note, line=note.line + lines))
+    for number in done if job.settings.require_consent else ():
+        kept, refusing = read_jsonl(job.file(number, "ids"), list[str])
+        refused = (refused - set(kept)) | set(refusing)
+    return counts, refused
 
 
 def _plan(sources: Sequence[Source], form: str | Table | None, source_name: str | None) -> list[LogPiece]:
     """Which logs are read together. Raises DataError if the user named a log and its format is unknown."""
-    apart: list[tuple[Source, str | None]] = []
-    together: list[Source] = []
-    for source in sources:
-        name = form if isinstance(form, str) else None if isinstance(form, Table) else _format_of(source)
-        if isinstance(source, LogFile) and name is not None and READERS[name].apart:
-            apart.append((source, name))
-        else:
-            together.append(source)
+    named = [(source, _format_of(source, form)) for source in sources]
+    stitched = _stitched_formats(named, source_name)
+    split = {name for name, reader in READERS.items() if reader.apart} | stitched
+    together = [source for source, name in named if name not in split]
     if source_name is not None and together:  # then conversations of several formats may have the same id
-        apart, together = [], list(sources)
+        split, together = set[str](), list(sources)
     pieces: list[LogPiece] = []
-    for group, name in _grouped(apart):
+    for group, name in _grouped([(source, name) for source, name in named if name in split]):
         pieces.append(LogPiece(len(pieces), group, name))
     if together:
         if len(together) > 1 or together[0].size > PIECE_BYTES:
@@ -209,10 +218,25 @@ def _plan(sources: Sequence[Source], form: str | Table | None, source_name: str 
     return pieces
 
 
-def _format_of(source: Source) -> str | None:
-    """The format that the first rows show; None for what is not a log, or can be read only once."""
-    if not isinstance(source, LogFile):
+def _stitched_formats(named: Sequence[tuple[Source, str | None]], source_name: str | None) -> set[str]:
+    """The formats of single calls that are stitched in pieces: those of more than one piece. None if some logs can be
+    read only once and may hold calls of any format, or if calls and other chats may have the same id."""
+    if not all(isinstance(source, LogFile | ZipMember) for source, _ in named):
+        return set()
+    formats = {name for _, name in named if name is not None}
+    if source_name is not None and len(formats) > 1:
+        return set()
+    size = {form: sum(unpacked_bytes(source) for source, name in named if name == form) for form in formats}
+    return {form for form in formats if READERS[form].stitched and size[form] > PIECE_BYTES}
+
+
+def _format_of(source: Source, form: str | Table | None) -> str | None:
+    """The format that the user named or the first rows show; None for a table, for what is not a log, and for what can
+    be read only once."""
+    if isinstance(form, Table) or not isinstance(source, LogFile | ZipMember):
         return None
+    if form is not None:
+        return form
     try:
         return recognise(source.name, source.rows(lambda _: None, Counter())).name
     except NotALog:
@@ -222,24 +246,27 @@ def _format_of(source: Source) -> str | None:
 
 
 def _grouped(files: Sequence[tuple[Source, str | None]]) -> list[tuple[tuple[Source, ...], str | None]]:
-    """Small files together, large ones in sections, in their order."""
+    """Small files together, large ones in sections, in their order. Calls to stitch only with those of their format."""
     each = max(PIECE_BYTES, sum(source.size for source, _ in files) // MOST_PIECES)
     groups: list[tuple[tuple[Source, ...], str | None]] = []
-    small: list[Source] = []
+    small, of_small = list[Source](), None
 
     def close() -> None:
         if small:
-            groups.append((tuple(small), None))
+            groups.append((tuple(small), of_small))
             small.clear()
 
     for source, name in files:
+        reader = READERS[name] if name is not None else None
         sections = cut_into_sections(source.path, each) if isinstance(source, LogFile) else []
-        if sections:
+        if sections and not (reader and reader.by_file):
             close()
             groups += [((section,), name) for section in sections]
             continue
-        if sum(one.size for one in small) + source.size > each:
+        calls_of = name if reader and reader.stitched else None
+        if calls_of != of_small or sum(one.size for one in small) + source.size > each:
             close()
+        of_small = calls_of
         small.append(source)
     close()
     return groups

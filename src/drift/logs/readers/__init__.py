@@ -23,7 +23,8 @@ class Format:
     rows are single messages or exchanges, and this tells the conversation of each, see traces/gathering.py. `keys`:
     those that it reads; None: keys that it does not read are not counted. `unread_in`: those that it does not read in
     this row, though it knows them. `reads_deep`: nothing recursive goes into its trees. `apart`: what a row becomes
-    depends on no other row of any file, so that several processes may read the logs."""
+    depends on no other row of any file, so that several processes may read the logs. `by_file`: rows wait for others of
+    their file, so that one process reads a file."""
 
     recognises: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
@@ -32,6 +33,7 @@ class Format:
     apart: bool = False
     reads_deep: bool = False
     stitched: bool = False
+    by_file: bool = False
     joined: Callable[[ConversationDraft], None] | None = None
     group_of: Callable[[Mapping[str, Any]], str | None] | None = None
     keys: Keys | None = None
@@ -57,8 +59,8 @@ READERS: dict[str, Format] = {
     "preference": Format(preference.recognises, preference.read, apart=True, keys=preference.KEYS),
     "alpaca": Format(alpaca.recognises, alpaca.read, apart=True, keys=alpaca.KEYS),
     "langfuse": Format(langfuse.recognises, langfuse.read, stitched=True, keys=langfuse.KEYS),
-    "otel": Format(otel.recognises_otel, otel.read, stitched=True, keys=otel.KEYS),
-    "openinference": Format(otel.recognises_openinference, otel.read, stitched=True, keys=otel.KEYS),
+    "otel": Format(otel.recognises_otel, otel.read, stitched=True, by_file=True, keys=otel.KEYS),
+    "openinference": Format(otel.recognises_openinference, otel.read, stitched=True, by_file=True, keys=otel.KEYS),
     "litellm": Format(litellm.recognises, litellm.read, stitched=True, keys=litellm.KEYS),
     "langsmith": Format(langsmith.recognises, langsmith.read, stitched=True, keys=langsmith.KEYS),
     "openai": Format(openai_stored.recognises, openai_stored.read, stitched=True, keys=openai_stored.KEYS),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.logs.draft import Call, ConversationDraft
-from drift.logs.traces.spool import Spool
+from drift.logs.traces.spool import Texts
 from drift.records import Message
 
 NO_CALL = -1
@@ -117,7 +117,7 @@ class Chains:
     call before it, NO_CALL if that is not in these logs; `session` and `author`, the roots that it names itself, or 0.
     """
 
-    def __init__(self, texts: Spool, links: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, texts: Texts, links: Mapping[str, NDArray[Any]]) -> None:
         self._texts = texts
         self._numbers, self._places = links["call"], links["place"]
         self._above, self._sessions, self._authors = links["above"].copy(), links["session"], links["author"]

@@ -1,14 +1,29 @@
 """Drafts and judgements on disk, while they wait for others that they belong to."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import orjson
 
 from drift.logs.draft import Call, ConversationDraft, Evidence
 from drift.logs.files.rows import Place, encodable
 from drift.records import Message, Rating, tool_calls_of
+
+
+class Texts(Protocol):
+    """Where drafts and judgements wait, each under a number: its place. Later ones have higher places."""
+
+    def load(self, place: int) -> tuple[dict[str, Any], str]:
+        """The fields of the item at a place, and its log."""
+        ...
+
+    def draft(self, place: int) -> tuple[ConversationDraft, str]:
+        """The draft at a place, and its log."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Spool:
@@ -24,9 +39,8 @@ class Spool:
 
     def write(self, item: ConversationDraft | Evidence, file: str) -> int:
         """Append an item; returns its place."""
-        line = orjson.dumps((encodable(file), item), default=list, option=orjson.OPT_APPEND_NEWLINE)
         place = self._size
-        self._size += self._file.write(line)
+        self._size += self._file.write(line_of(item, file))
         return place
 
     def load(self, place: int) -> tuple[dict[str, Any], str]:
@@ -38,14 +52,29 @@ class Spool:
     def draft(self, place: int) -> tuple[ConversationDraft, str]:
         """The draft at a place, and its log."""
         fields, file = self.load(place)
-        call = fields["call"] or {}
-        return ConversationDraft(**{
-            **fields,
-            "at": Place(*fields["at"]),
-            "messages": tuple(
-                Message(**{**message, "tool_calls": tool_calls_of(message["tool_calls"])})
-                for message in fields["messages"]
-            ),
-            "ratings": tuple(Rating(**rating) for rating in fields["ratings"]),
-            "call": Call(**{**call, "ids": tuple(call.get("ids", ()))}),
-        }), file  # fmt: skip
+        return draft_of(fields), file
+
+
+def line_of(item: ConversationDraft | Evidence, file: str) -> bytes:
+    """An item and its log as one line of JSON."""
+    return orjson.dumps((encodable(file), item), default=list, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def draft_of(fields: Mapping[str, Any]) -> ConversationDraft:
+    """The draft that was written as these fields."""
+    call = fields["call"] or {}
+    return ConversationDraft(**{
+        **fields,
+        "at": Place(*fields["at"]),
+        "messages": tuple(
+            Message(**{**message, "tool_calls": tool_calls_of(message["tool_calls"])})
+            for message in fields["messages"]
+        ),
+        "ratings": tuple(Rating(**rating) for rating in fields["ratings"]),
+        "call": Call(**{**call, "ids": tuple(call.get("ids", ()))}),
+    })  # fmt: skip
+
+
+def evidence_of(fields: Mapping[str, Any]) -> Evidence:
+    """The judgement that was written as these fields."""
+    return Evidence(**{**fields, "at": Place(*fields["at"]), "about": tuple(fields["about"])})

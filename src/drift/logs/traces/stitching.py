@@ -29,7 +29,9 @@ from drift.disk import open_tables
 from drift.logs.draft import Call, ConversationDraft, Evidence, numbered, time_of
 from drift.logs.files.rows import Place, Reject, short_form
 from drift.logs.traces.chains import Chains, HashedReply, Said, hashed, root_of, say
-from drift.logs.traces.spool import Spool
+from drift.logs.traces.queries import CONVERSATIONS, LINKS, SPARES, STITCH, TABLES
+from drift.logs.traces.spool import Spool, Texts
+from drift.logs.traces.ties import scale_of
 from drift.records import Rating, Reason
 
 MEMORY_LIMIT = "200MB"
@@ -42,155 +44,8 @@ _DATES = re.compile(
     re.IGNORECASE,
 )
 
-# Messages, names and ids are hashes; 0 is none. The hash of a message covers all that is compared before it, too.
-# `calls`: `tip` is the last message; `named` the same with the answers of tools, for identities; `answered`: it ends
-# with a reply; `place`: in the file of texts; `row_count`: rows of the log; `request`: the message before the last
-# reply; `turn`: the last request and reply alone; `messages`: how many are compared; `spoken`: how many are no system
-# message.
-# `nodes`: the replies of each call, with the message (`request`) and the reply (`parent`) before them; `known`: session
-# or user show that equal messages are of one chat; `cut`: the reply did not end by itself. `passed`: requests that the
-# user went on from without a reply. `chained`: calls that leave out their history, with the name of the call `above`.
-_TABLES = {
-    "calls": {
-        "call": "BIGINT", "tip": "BIGINT", "named": "BIGINT", "answered": "BOOLEAN", "started": "DOUBLE",
-        "place": "BIGINT", "row_count": "BIGINT", "session": "BIGINT", "system": "BIGINT", "trace": "BIGINT",
-        "request": "BIGINT", "turn": "BIGINT", "messages": "BIGINT", "spoken": "BIGINT",
-        "has_user": "BOOLEAN", "has_model": "BOOLEAN",
-    },
-    "nodes": {
-        "call": "BIGINT", "position": "BIGINT", "node": "BIGINT", "named": "BIGINT", "request": "BIGINT",
-        "parent": "BIGINT", "last": "BOOLEAN", "known": "BOOLEAN", "started": "DOUBLE", "cut": "BOOLEAN",
-    },
-    "passed": {"node": "BIGINT"},
-    "spares": {
-        "call": "BIGINT", "trace": "BIGINT", "session": "BIGINT", "spare": "INTEGER", "started": "DOUBLE",
-        "place": "BIGINT",
-    },
-    "chained": {"call": "BIGINT", "place": "BIGINT", "above": "BIGINT", "session": "BIGINT", "author": "BIGINT"},
-    "ids": {"call": "BIGINT", "id": "BIGINT"},
-    "evidence": {
-        "evidence": "BIGINT", "rank": "BIGINT", "id": "BIGINT", "scale": "BIGINT", "stars": "BOOLEAN",
-        "value": "DOUBLE", "place": "BIGINT",
-    },
-}  # fmt: skip
-_LINKS = """
-    SELECT call, place, coalesce(named.above_place, -1) AS above, session, author
-    FROM chained LEFT JOIN (
-        SELECT id AS above, min(place) AS above_place FROM ids JOIN (
-            SELECT call, place FROM calls UNION ALL SELECT call, place FROM chained) USING (call)
-        GROUP BY id) AS named USING (above)
-    ORDER BY place"""
-_SPARES = """
-    -- the records around calls that are used: one for each trace without calls. `session`: the trace's name as that of
-    -- a session, because `calls` has no trace if both are named alike
-    CREATE TABLE needed AS
-        SELECT arg_min(call, (spare, started, call)) AS call
-        FROM spares ANTI JOIN (SELECT DISTINCT trace FROM calls) USING (trace)
-            ANTI JOIN (SELECT DISTINCT session FROM calls) USING (session)
-        GROUP BY trace;"""
-_STITCH = """
-    -- a span around other spans of its trace repeats their last request and reply, without the history
-    CREATE TABLE turns AS
-        SELECT turn, arg_max(tip, (messages, -call)) AS tip FROM calls WHERE turn <> 0
-        GROUP BY turn HAVING min(messages) = 2 AND max(messages) > 2;
-    UPDATE calls SET tip = turns.tip FROM turns WHERE calls.turn = turns.turn AND messages = 2;
-    -- each reply once, with the first call that gave it
-    CREATE TABLE replies AS
-        SELECT node, any_value(request) AS request, any_value(parent) AS parent, any_value(known) AS known,
-            min(started) AS started, min(call) AS call, coalesce(min(call) FILTER (last), min(call)) AS giver
-        FROM nodes GROUP BY node;
-    -- rank 1 is the first reply after its parent
-    CREATE TABLE ranks AS
-        SELECT node, started, row_number() OVER (PARTITION BY parent ORDER BY started, call) AS rank FROM replies;
-    -- replies that were asked for again: same request, same system message, but another trace
-    CREATE TABLE regenerated AS
-        SELECT node FROM (
-            SELECT node, known, row_number() OVER asked AS age,
-                CASE WHEN trace = 0 THEN 1 ELSE row_number() OVER in_trace END AS age_in_trace
-            FROM replies JOIN (SELECT call AS giver, system, trace FROM calls) USING (giver)
-            WINDOW asked AS (PARTITION BY request, system ORDER BY replies.started DESC, replies.call DESC),
-                in_trace AS (PARTITION BY request, system, trace ORDER BY replies.started DESC, replies.call DESC))
-        WHERE known AND age > age_in_trace AND node NOT IN (SELECT parent FROM replies);
-    -- replies that did not end by themselves: only the call that gave one says so, not the calls that repeat it
-    CREATE TABLE cut_replies AS SELECT DISTINCT node FROM nodes WHERE cut;
-    -- messages after which another call goes on
-    CREATE TABLE inner_nodes AS
-        SELECT DISTINCT node FROM nodes WHERE NOT last UNION SELECT DISTINCT request FROM nodes
-        UNION SELECT node FROM passed;
-    -- of the calls that none continues, one for each conversation
-    CREATE TABLE kept AS
-        SELECT arg_min(call, (-spoken, call)) AS call
-        FROM calls ANTI JOIN inner_nodes ON calls.tip = inner_nodes.node GROUP BY tip;
-    -- tasks of a session whose calls hold one request and one reply each
-    CREATE TABLE bare_tasks AS
-        SELECT session, system FROM kept JOIN calls USING (call) WHERE session <> 0 GROUP BY session, system
-        HAVING count(*) > 1 AND min(messages) = 2 AND max(messages) = 2 AND min(started) > 0;
-    -- how many calls a session has under each system message, and whether one of them holds a history
-    CREATE TABLE tasks AS
-        SELECT session, system, count(*) AS size, max(messages) > 2 AS history
-        FROM calls SEMI JOIN bare_tasks USING (session) GROUP BY session, system;
-    -- calls beside the chat (naming it, checking each request) have no history either: they share requests or traces
-    -- with at least as many calls under another system message, or their session has as many calls with a history
-    CREATE TABLE side_tasks AS
-        SELECT DISTINCT session, system FROM (
-            SELECT session, system, coalesce(max(size) FILTER (history) OVER of_session, 0) >= size
-                OR max(size) OVER asked > size OR min(system) OVER asked_alike <> max(system) OVER asked_alike
-                OR trace <> 0 AND (
-                    max(size) OVER in_trace > size OR min(system) OVER trace_alike <> max(system) OVER trace_alike
-                ) AS is_side_task
-            FROM calls JOIN tasks USING (session, system)
-            WINDOW of_session AS (PARTITION BY session), asked AS (PARTITION BY session, request),
-                asked_alike AS (PARTITION BY session, request, size), in_trace AS (PARTITION BY session, trace),
-                trace_alike AS (PARTITION BY session, trace, size))
-        WHERE is_side_task;
-    -- the other calls with one request and one reply each: the application keeps the history elsewhere
-    CREATE TABLE bare_calls AS
-        SELECT call, min(place) OVER (PARTITION BY session, system) AS leader, started FROM (
-            SELECT *, row_number() OVER (PARTITION BY session, system, request, trace ORDER BY started, call) AS sample
-            FROM kept JOIN calls USING (call)
-                SEMI JOIN bare_tasks USING (session, system) ANTI JOIN side_tasks USING (session, system)
-            WHERE tip NOT IN (SELECT node FROM regenerated))
-        WHERE sample = 1 OR trace = 0;
-    -- the calls of a session that name its user and its model, for those that do not
-    CREATE TABLE session_names AS
-        SELECT session, arg_min(place, (started, call)) FILTER (has_user) AS user,
-            arg_max(place, (started, call)) FILTER (has_model) AS model
-        FROM calls WHERE session <> 0 GROUP BY session HAVING NOT (bool_and(has_user) AND bool_and(has_model));
-    -- the range of each score; whether it shows which values are good
-    CREATE TABLE scales AS
-        SELECT scale, min(value) AS low, max(value) AS high,
-            min(value) >= -1 AND max(value) <= 1 AND NOT (bool_or(stars) AND min(value) = 1) AS is_clear
-        FROM evidence WHERE scale <> 0 GROUP BY scale;
-    -- the reply that a judgement is about: that of the most exact id
-    CREATE TABLE targets AS
-        SELECT evidence, arg_min(tip, (rank, -started, -call)) AS node
-        FROM evidence JOIN ids USING (id) JOIN calls USING (call) WHERE answered GROUP BY evidence;
-    -- every judgement, with its reply (or none) and its scale
-    CREATE TABLE judged AS
-        SELECT DISTINCT evidence, place, value, node, coalesce(low, -1) AS low, coalesce(high, 1) AS high,
-            coalesce(is_clear, true) AS is_clear
-        FROM evidence LEFT JOIN scales USING (scale) LEFT JOIN targets USING (evidence);"""
-_CONVERSATIONS = """
-    SELECT calls.place AS place, coalesce(any_value(bare_calls.leader), calls.place) AS together,
-        coalesce(arg_max(nodes.named, position) FILTER (rank > 1 OR first), any_value(calls.named)) AS identity,
-        coalesce(arg_min(nodes.named, position), any_value(calls.named)) AS root,
-        min(ranks.started) AS started,
-        list(DISTINCT position) FILTER (regenerated.node IS NOT NULL) AS regenerated,
-        list(DISTINCT position) FILTER (cut_replies.node IS NOT NULL) AS cut,
-        list({position: position, place: judged.place, low: low, high: high} ORDER BY position, judged.place)
-            FILTER (judged.place IS NOT NULL) AS judged,
-        any_value(session_names.user) FILTER (NOT has_user) AS user,
-        any_value(session_names.model) FILTER (NOT has_model) AS model
-    FROM kept JOIN calls USING (call) LEFT JOIN session_names USING (session)
-        LEFT JOIN (
-            SELECT *, position = min(position) OVER (PARTITION BY call) AS first FROM nodes SEMI JOIN kept USING (call)
-        ) AS nodes USING (call)
-        LEFT JOIN ranks ON nodes.node = ranks.node
-        LEFT JOIN regenerated ON nodes.node = regenerated.node
-        LEFT JOIN cut_replies ON nodes.node = cut_replies.node
-        LEFT JOIN judged ON judged.node = nodes.node AND is_clear
-        LEFT JOIN bare_calls ON bare_calls.call = calls.call
-    GROUP BY calls.call, calls.place ORDER BY together, any_value(bare_calls.started), calls.place"""
+Order = tuple[int, int]
+"""First the conversations, then the judgements, then the spare records; each by the place in the texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,29 +58,41 @@ class Stitched:
 
 
 class Stitcher:
-    """Takes the calls and judgements of one format, in any order and from any number of files, and stitches them."""
+    """Takes the calls and judgements of one format, in any order and from any number of files, and stitches them.
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """`folder`: for spilled data; by default the system's folder for temporary files."""
+    `order`: of the outcome that was yielded last among all outcomes, also those of a Stitcher that takes other places
+    of the same texts.
+    """
+
+    def __init__(self, folder: Path | None = None, texts: Texts | None = None) -> None:
+        """`folder`: for spilled data; by default the system's folder for temporary files. `texts`: where the items
+        stand already; then `take` them, do not `add` them."""
+        self.order: Order = (0, 0)
         self._spill = tempfile.TemporaryDirectory(prefix="drift-stitch-", dir=folder)
-        self._texts = Spool(folder)
+        self._spool = Spool(folder)
+        self._texts: Texts = self._spool if texts is None else texts
         self._tables = open_tables(MEMORY_LIMIT, self._spill.name)
-        for name, columns in _TABLES.items():
+        for name, columns in TABLES.items():
             self._tables.execute(f"CREATE TABLE {name} ({', '.join(f'{c} {kind}' for c, kind in columns.items())})")
-        self._waiting: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}
+        self._waiting: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
         self._count = itertools.count()
 
     def close(self) -> None:
         """Delete the temporary files."""
         self._tables.close()
+        self._spool.close()
         self._texts.close()
         self._spill.cleanup()
 
     def add(self, item: ConversationDraft | Evidence, file: str) -> None:
         """Add a call (as a draft) or a judgement of the log `file`."""
-        number, place = next(self._count), self._texts.write(item, file)
+        self.take(item, self._spool.write(item, file))
+
+    def take(self, item: ConversationDraft | Evidence, place: int) -> None:
+        """Add what stands in the texts, at a higher place than all before it."""
+        number = next(self._count)
         if isinstance(item, Evidence):
-            scale = 0 if item.scale is None else hashed(0, item.scale)
+            scale = 0 if item.scale is None else scale_of(item.scale)
             for rank, name in enumerate(item.about or ("",)):
                 self._insert("evidence", (number, rank, hashed(0, name), scale, item.stars, item.value, place))
             return
@@ -270,13 +137,17 @@ class Stitcher:
             row = (number, reply.position, *hashes, reply.node == tip, known, call.started, reply.is_cut)
             self._insert("nodes", row)
 
+    def widen(self, scale: int, low: float, high: float, stars: bool) -> None:
+        """Take the range of a score (its hash) from judgements that this Stitcher does not get."""
+        self._insert("elsewhere", (scale, low, high, stars))
+
     def finish(self) -> Stitched:
         """Stitch everything that was added."""
-        for name in _TABLES:
+        for name in TABLES:
             self._flush(name)
         self._add_chained()
         self._add_spares()
-        self._tables.execute(_STITCH)
+        self._tables.execute(STITCH)
         count = "SELECT count(*), coalesce(sum(row_count), 0)::BIGINT FROM calls ANTI JOIN kept USING (call)"
         merged, rows = self._tables.execute(count).fetchone() or (0, 0)
         (joins,) = self._tables.execute("SELECT count(*) - count(DISTINCT leader) FROM bare_calls").fetchone() or (0,)
@@ -286,30 +157,32 @@ class Stitcher:
 
     def _add_chained(self) -> None:
         """Add the calls that leave out their history, each after the call before it."""
-        links = self._tables.sql(_LINKS).to_arrow_table()
+        links = self._tables.sql(LINKS).to_arrow_table()
         self._chains = Chains(self._texts, {name: links[name].to_numpy() for name in links.column_names})
         for call in self._chains.walk():
             self._insert_call(*call)
-        for name in _TABLES:
+        for name in TABLES:
             self._flush(name)
 
     def _add_spares(self) -> None:
         """Add the records around calls that stand for their trace, because it has no call."""
-        self._tables.execute(_SPARES)
+        self._tables.execute(SPARES)
         for row in self._rows("SELECT call, place FROM spares JOIN needed USING (call) ORDER BY place"):
             draft, _ = self._texts.draft(row["place"])
             self._add_call(row["call"], draft, row["place"])
-        for name in _TABLES:
+        for name in TABLES:
             self._flush(name)
 
     def _unused(self) -> Iterator[Reject]:
         for row in self._rows("SELECT place FROM spares ANTI JOIN needed USING (call) ORDER BY place"):
             draft, file = self._texts.draft(row["place"])
+            self.order = (2, row["place"])
             yield Reject(draft.at, Reason.NOT_A_CHAT, "a record around a model call", rows=draft.rows, file=file)
 
     def _conversations(self) -> Iterator[ConversationDraft]:
-        for _, rows in itertools.groupby(self._rows(_CONVERSATIONS), key=itemgetter("together")):
+        for together, rows in itertools.groupby(self._rows(CONVERSATIONS), key=itemgetter("together")):
             first, *others = self._drafts(rows)
+            self.order = (0, together)
             yield join_calls(first, others) if others else first
 
     def _drafts(self, rows: Iterable[dict[str, Any]]) -> Iterator[ConversationDraft]:
@@ -350,6 +223,7 @@ class Stitcher:
                 reason = Reason.NO_VERDICT
             else:
                 reason, detail = Reason.JOINED_AS_EVIDENCE, ""
+            self.order = (1, row["place"])
             yield Reject(at, reason, detail, rows=evidence["rows"], file=file)
 
     def _rating(self, judged: dict[str, Any]) -> Rating:
@@ -367,7 +241,7 @@ class Stitcher:
     def _flush(self, table: str) -> None:
         rows, self._waiting[table] = self._waiting[table], []
         if rows:
-            columns = {name: [row[index] for row in rows] for index, name in enumerate(_TABLES[table])}
+            columns = {name: [row[index] for row in rows] for index, name in enumerate(TABLES[table])}
             batch = pa.table(columns)  # noqa: F841 (DuckDB reads it by name)
             self._tables.execute(f"INSERT INTO {table} SELECT * FROM batch")
 
