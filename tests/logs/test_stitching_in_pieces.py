@@ -21,7 +21,7 @@ from drift.logs.ingestion import pieces, stitches
 from drift.logs.ingestion.stitches import Bucket
 from drift.logs.traces.spool import Spool
 from drift.logs.traces.stitching import Stitcher
-from drift.logs.traces.ties import components, scale_of, ties_of
+from drift.logs.traces.ties import beginnings, components, scale_of, ties_of
 from drift.progress import listening
 from drift.records import Message, Reason
 from drift.store import Store
@@ -141,16 +141,24 @@ def test_everything_at_once(tmp_path: Path):
 def test_calls_of_nobody_are_dealt_by_their_first_message(tmp_path: Path):
     log = write(tmp_path / "log.jsonl", [call for n in range(12) for call in chat(f"n{n}")])
     buckets, notes = ingested(log, Store(tmp_path / "watched"))
-    assert sum(bucket.stop > bucket.start for bucket in buckets) > 3
-    assert notes == []
+    assert (len(buckets) > 3, notes) == (True, [])
     assert both(tmp_path, [log])[1].size() == 12
+
+
+def test_chained_responses_of_nobody_are_dealt_chain_by_chain(tmp_path: Path):
+    """Also where all chains hold the same short messages, and where a chain begins outside of these logs."""
+    rows = [response(f"r{n}", "yes" if n % 4 else f"begin {n}", f"r{n - 1}" if n % 4 else None) for n in range(1, 41)]
+    buckets, _ = ingested(write(tmp_path / "log.jsonl", rows), Store(tmp_path / "watched"))
+    assert len(buckets) > 3
+    one, _ = both(tmp_path, [tmp_path / "log.jsonl"])
+    assert sorted(len(c.messages) for c in one.conversations()) == [2, 6] + [8] * 9
 
 
 def test_calls_that_all_begin_alike_are_stitched_by_one_process_and_a_note_says_so(tmp_path: Path):
     rows = [generation(f"g{n}", f"t{n}", [user("Hello"), bot("Hi"), user(f"{n} {LONG}")], "ok") for n in range(40)]
     log = write(tmp_path / "log.jsonl", rows)
     buckets, notes = ingested(log, Store(tmp_path / "watched"))
-    assert {bucket.stop - bucket.start for bucket in buckets} == {0, 40}
+    assert [(bucket.start, bucket.stop) for bucket in buckets] == [(0, 40)]
     (note,) = notes
     assert note.startswith("langfuse: one process stitches 40 of 40 model calls and judgements, because")
     assert both(tmp_path, [log])[1].size() == 40
@@ -270,11 +278,16 @@ def check_any_items(seed: int, buckets: int) -> None:
     items = {spool.write(item, "log"): item for item in listed}
     places = np.array(list(items))
     ties = [ties_of(item) for item in items.values()]
-    asks, has = (
-        np.array([(n, name) for n, tie in enumerate(ties) for name in names(tie)], np.int64).reshape(-1, 2)
-        for names in (lambda tie: tie.asks, lambda tie: tie.has)
+    asks, has, after, if_first = (
+        np.array([(n, name) for n, names in enumerate(kind) for name in names], np.int64).reshape(-1, 2)
+        for kind in (
+            [tie.asks for tie in ties],
+            [tie.has for tie in ties],
+            [[tie.after] if tie.after is not None else [] for tie in ties],
+            [[tie.if_first] if tie.if_first is not None else [] for tie in ties],
+        )
     )
-    bucket = components(len(items), [asks], [has]) & (buckets - 1)
+    bucket = components(len(items), [asks, beginnings(after, if_first, [has])], [has]) & (buckets - 1)
     judged = [item for item in listed if isinstance(item, Evidence) and item.scale]
     ranges = [(scale_of(one.scale or ""), one.value, one.value, one.stars) for one in judged]
     expected = outcomes_of(spool, items, places.tolist(), [])

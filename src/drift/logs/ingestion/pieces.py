@@ -30,7 +30,6 @@ from drift.logs.ingestion.stitches import (
     deal,
     stitch_piece,
     stitched_counts,
-    stitched_notes,
 )
 from drift.logs.judgements import judgements_first
 from drift.logs.readers import READERS
@@ -114,17 +113,11 @@ def ingest_in_pieces(
         )
         read = in_pieces(partial(read_piece, job), pieces, PieceRead, job.folder / _READ, plan)
         before = _lines_before(pieces, read)
-        buckets = _dealt(job, pieces)
-        stitch = partial(stitch_piece, job, before)
-        stitched = in_pieces(stitch, buckets, BucketStitched, job.folder / _STITCH, plan) if buckets else []
+        buckets, stitched = _stitched(job, pieces, before, plan)
         done = [piece.number for piece in pieces if piece.stitched is None] + [bucket.number for bucket in buckets]
         merged = in_pieces(partial(merge_piece, job, done), range(job.ranges), MergedRange, job.folder / _MERGE, plan)
         counts, refused = _gathered(job, done, pieces, read, before, writer)
-        for form in dict.fromkeys(bucket.form for bucket in buckets):
-            of_form = [number for number, bucket in enumerate(buckets) if bucket.form == form]
-            counts = counts.plus(stitched_counts([stitched[number] for number in of_form]))
-            for note in stitched_notes(job, [buckets[number] for number in of_form]):
-                writer.quarantine(note)
+        counts = counts.plus(stitched_counts(job, buckets, stitched, writer))
         added = writer.commit_ranges([job.file(number, "parquet") for number in range(job.ranges)], merged)
     named = {one.name: counts.formats[one.name] for one in sources if one.name in counts.formats}
     return Ingested(replace(counts, formats=named).summary(added), refused)
@@ -155,14 +148,21 @@ def merge_piece(job: IngestJob, pieces: Sequence[int], number: int) -> MergedRan
         return merge_range(out, job.stored, added, number, job.ranges, job.this_write)
 
 
-def _dealt(job: IngestJob, pieces: Sequence[LogPiece]) -> list[Bucket]:
-    """The buckets of all formats whose calls were only read."""
+def _stitched(
+    job: IngestJob, pieces: Sequence[LogPiece], before: Sequence[int], plan: str
+) -> tuple[list[Bucket], list[BucketStitched]]:
+    """Stitch the calls that were only read, format by format; `before`: as of `_lines_before`."""
     buckets: list[Bucket] = []
     for form in dict.fromkeys(piece.stitched for piece in pieces):
         if form is not None:
             of_form = [piece.number for piece in pieces if piece.stitched == form]
             buckets += deal(job, form, of_form, len(pieces) + len(buckets), PIECE_BYTES)
-    return buckets
+    if not buckets:
+        return [], []
+    stitched = in_pieces(partial(stitch_piece, job, before), buckets, BucketStitched, job.folder / _STITCH, plan)
+    for piece in pieces:
+        job.file(piece.number, "items").unlink(missing_ok=True)  # texts that are not redacted
+    return buckets, stitched
 
 
 def _lines_before(pieces: Sequence[LogPiece], read: Sequence[PieceRead]) -> list[int]:

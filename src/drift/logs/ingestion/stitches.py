@@ -7,9 +7,11 @@ one process would do with them.
 """
 
 import heapq
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,10 +26,10 @@ from drift.logs.ingestion.outcomes import Detail, Ingestion, ReadCounts
 from drift.logs.reading import FILTERED, stitched
 from drift.logs.traces.spool import draft_of, evidence_of, line_of
 from drift.logs.traces.stitching import Order, Stitched, Stitcher
-from drift.logs.traces.ties import Numbers, components, scale_of, ties_of
+from drift.logs.traces.ties import Numbers, beginnings, components, scale_of, ties_of
 from drift.progress import report_note
 from drift.records import Conversation, Reason, read_jsonl
-from drift.store import Quarantined, ranges_for
+from drift.store import Quarantined, StoreWriter, ranges_for
 
 _PLACES = 2**40  # of one piece: the place of an item is the piece's number times this, and the byte in its file
 _OPEN_FILES = 64
@@ -43,6 +45,8 @@ class ItemFile:
         self._offsets: list[int] = []
         self._asks: list[tuple[int, int]] = []
         self._has: list[tuple[int, int]] = []
+        self._after: list[tuple[int, int]] = []
+        self._if_first: list[tuple[int, int]] = []
         self._ranges: dict[int, tuple[float, float, bool]] = {}
 
     def add(self, item: ConversationDraft | Evidence, file: str) -> None:
@@ -51,6 +55,10 @@ class ItemFile:
         self._offsets.append(self._size)
         self._asks += [(number, name) for name in ties.asks]
         self._has += [(number, name) for name in ties.has]
+        if ties.after is not None:
+            self._after.append((number, ties.after))
+        if ties.if_first is not None:
+            self._if_first.append((number, ties.if_first))
         self._rows += item.rows
         if isinstance(item, Evidence) and item.scale is not None:
             scale, value, stars = scale_of(item.scale), item.value, item.stars
@@ -69,9 +77,10 @@ class ItemFile:
         """Write the names that tie the items to others, and the ranges of scores."""
         ranges = np.array([(scale, *found) for scale, found in self._ranges.items()], _RANGE)
         offsets = np.array(self._offsets, np.int64)
-        asks, has = (np.array(pairs, np.int64).reshape(-1, 2) for pairs in (self._asks, self._has))
+        pairs = {"asks": self._asks, "has": self._has, "after": self._after, "if_first": self._if_first}
+        arrays = {name: np.array(listed, np.int64).reshape(-1, 2) for name, listed in pairs.items()}
         with new_file(path) as new, new.open("wb") as out:
-            np.savez(out, size=self._size, offsets=offsets, asks=asks, has=has, ranges=ranges)
+            np.savez(out, size=self._size, offsets=offsets, ranges=ranges, **arrays)
 
 
 class Items:
@@ -144,18 +153,20 @@ class BucketStitched:
 def deal(job: IngestJob, form: str, pieces: Sequence[int], number: int, bucket_bytes: int) -> list[Bucket]:
     """Deal the items of a format to buckets of about `bucket_bytes`. Those that are tied to each other stay together,
     in the order of the logs. `pieces`: the numbers of those that wrote them; `number`: of the first bucket."""
-    asks, places, ranges, size = list[Numbers](), list[Numbers](), list[Any](), 0
-    starts = [0]
+    pairs: dict[str, list[Numbers]] = {"asks": [], "after": [], "if_first": []}
+    places, ranges, starts, size = list[Numbers](), list[Any](), [0], 0
     for piece in pieces:
         with np.load(job.file(piece, "names")) as names:
-            asks.append(names["asks"] + (starts[-1], 0))
+            for kind, found in pairs.items():
+                found.append(names[kind] + (starts[-1], 0))
             places.append(names["offsets"] + piece * _PLACES)
             ranges.append(names["ranges"])
             size += int(names["size"])
             starts.append(starts[-1] + len(places[-1]))
     if not starts[-1]:
         return []
-    tied = components(starts[-1], asks, _has(job, pieces, starts))
+    first = beginnings(*map(np.concatenate, (pairs["after"], pairs["if_first"])), _has(job, pieces, starts))
+    tied = components(starts[-1], [*pairs["asks"], first], _has(job, pieces, starts))
     buckets = ranges_for(size, bucket_bytes)
     _note_largest(form, tied, size, bucket_bytes)
     bucket = (tied & (buckets - 1)).astype(np.int32)
@@ -163,8 +174,9 @@ def deal(job: IngestJob, form: str, pieces: Sequence[int], number: int, bucket_b
     for kind, content in (("dealt", np.concatenate(places)[order]), ("ranges", _merged(np.concatenate(ranges)))):
         with new_file(job.file(number, kind)) as new, new.open("wb") as out:
             np.save(out, content)
-    bounds = np.searchsorted(bucket[order], np.arange(buckets + 1)).tolist()
-    return [Bucket(number + n, form, number, bounds[n], bounds[n + 1]) for n in range(buckets)]
+    bounds = np.searchsorted(bucket[order], np.arange(buckets + 1))
+    filled = np.flatnonzero(np.diff(bounds)).tolist()
+    return [Bucket(number + n, form, number, int(bounds[b]), int(bounds[b + 1])) for n, b in enumerate(filled)]
 
 
 def _has(job: IngestJob, pieces: Sequence[int], starts: Sequence[int]) -> Iterator[Numbers]:
@@ -230,26 +242,27 @@ def _in_order(
         yield outcome
 
 
-def stitched_counts(parts: Sequence[BucketStitched]) -> ReadCounts:
-    """The counts of all buckets of a format, with the details that one process would have met first."""
-    counts, best = ReadCounts(), dict[Reason, tuple[Order, Detail]]()
-    for part in parts:
-        counts = counts.plus(replace(part.counts, details={}))
-        for reason, detail in part.counts.details.items():
-            order = tuple(part.first[reason])
-            if reason not in best or order < best[reason][0]:
-                best[reason] = order, detail
-    return replace(counts, details={reason: detail for reason, (_, detail) in best.items()})
+def stitched_counts(
+    job: IngestJob, buckets: Sequence[Bucket], stitched: Sequence[BucketStitched], writer: StoreWriter
+) -> ReadCounts:
+    """The counts of all buckets, format by format, with the details that one process would have met first. The notes
+    go to the writer, in the order of one process."""
+    counts = ReadCounts()
+    for _, group in itertools.groupby(zip(buckets, stitched, strict=True), key=lambda pair: pair[0].dealt):
+        of_form = list(group)
+        best: dict[Reason, tuple[Order, Detail]] = {}
+        for _, part in of_form:
+            counts = counts.plus(replace(part.counts, details={}))
+            for reason, detail in part.counts.details.items():
+                found = part.first[reason], detail
+                best[reason] = min(best.get(reason, found), found, key=itemgetter(0))
+        counts = counts.plus(ReadCounts(details={reason: detail for reason, (_, detail) in best.items()}))
+        notes = (_ordered_notes(job, bucket) for bucket, _ in of_form)
+        for _, note in heapq.merge(*notes, key=itemgetter(0)):
+            writer.quarantine(note)
+    return counts
 
 
-def stitched_notes(job: IngestJob, buckets: Sequence[Bucket]) -> Iterator[Quarantined]:
-    """The notes of all buckets of a format, in the order of one process."""
-    for _, _, note in heapq.merge(*(_ordered_notes(job, bucket) for bucket in buckets), key=lambda row: row[:2]):
-        yield note
-
-
-def _ordered_notes(job: IngestJob, bucket: Bucket) -> Iterator[tuple[int, int, Quarantined]]:
+def _ordered_notes(job: IngestJob, bucket: Bucket) -> Iterator[tuple[list[int], Quarantined]]:
     orders = np.load(job.file(bucket.number, "orders")).tolist()
-    notes = read_jsonl(job.file(bucket.number, "notes"), Quarantined)
-    for (phase, place), note in zip(orders, notes, strict=True):
-        yield phase, place, note
+    return zip(orders, read_jsonl(job.file(bucket.number, "notes"), Quarantined), strict=True)

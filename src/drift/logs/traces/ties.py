@@ -4,12 +4,14 @@ Every item asks for names, and has some. It is tied to all items that ask for a 
 Stitcher compares follows from these ties alone, so that several of them stitch as one:
 
 - calls of one session;
-- other calls of one user, or of nobody, whose first compared message is the same: the hash of every message covers
-  those before it. Calls of nobody that have none, with calls that begin with a reply. Calls of one trace: the span
-  around others repeats only the last request. If a call leaves out its history, what it begins with is not known: all
-  calls of its user;
+- other calls of one user, or of nobody, that begin with the same message: the hash of a message covers those before it.
+  Those without a message to compare, with those that begin with a reply. Those of one trace: the span around others
+  repeats only the last request;
 - a spare record, and the calls of its trace; the trace may be named as a session is;
-- a judgement, and the calls that it is about; a call that leaves out its history, and the call before it.
+- a judgement, and the calls that it is about; a call that leaves out its history, and the call before it. Such a call
+  of nobody begins as the calls before it do, and only if there are none (`beginnings`) as it does itself. What such a
+  call of a user begins with is not known here: it asks for all calls of the user. So do calls without a message to
+  compare, because the calls that go on from them may begin with any.
 
 Only the ranges of scores are compared over all logs: `Stitcher.widen`.
 """
@@ -27,10 +29,13 @@ Numbers = NDArray[np.int64]
 
 
 class Ties(NamedTuple):
-    """The names of an item, as hashes."""
+    """The names of an item, as hashes. `after`: that of the call before it; `if_first`: what it asks for too if the
+    history of another call, or its own, begins with it (`beginnings`)."""
 
     asks: list[int]
     has: list[int]
+    after: int | None = None
+    if_first: int | None = None
 
 
 def ties_of(item: ConversationDraft | Evidence) -> Ties:
@@ -38,29 +43,28 @@ def ties_of(item: ConversationDraft | Evidence) -> Ties:
     if isinstance(item, Evidence):
         return Ties([_id(name) for name in item.about or ("",)], [])
     call = item.call or Call()
-    root = root_of(item.user, call.session)
-    asks, has = [root] if call.session else [], [_id(name) for name in call.ids]
+    root, ids = root_of(item.user, call.session), [_id(name) for name in call.ids]
+    asks, has = [root] if call.session else [], ids
     if call.spare and call.trace:
-        asks += [_trace(call.trace), root_of(None, call.trace)]
+        asks, has = [*asks, *ids, _trace(call.trace), root_of(None, call.trace)], []
+        after = None
     elif call.after:
-        asks.append(_id(call.after))
-        if call.trace:
-            asks.append(_trace(call.trace))
-        if not call.session:
-            asks.append(_all_of(root))
-        return Ties(asks, has)
-    elif call.trace:
-        has.append(_trace(call.trace))
-    if not call.session:
-        begun, by_reply = _beginning(item, root)
-        # The history of calls that go on from a bare one begins with their own messages, under its user.
-        asks.append(_all_of(root) if item.user and begun == _bare(root) else begun)
-        has.append(_all_of(root))
-        if by_reply:
-            has.append(_bare(root))
-        if call.trace:
-            asks.append(hashed(root, "trace", call.trace))
-    return Ties(asks, has)
+        after = _id(call.after)
+        asks += [after, _trace(call.trace)] if call.trace else [after]
+    else:
+        after, has = None, [*ids, _trace(call.trace)] if call.trace else ids
+    if call.session:
+        return Ties(asks, has, after)
+    begun, by_reply = _beginning(item, root)
+    has = [*has, _all_of(root), *([_bare(root)] if by_reply else [])]
+    is_bare = begun == _bare(root)
+    if item.user and (is_bare or after is not None):  # what a history under this user begins with is not known here
+        return Ties([*asks, _all_of(root)], has, after)
+    if after is not None:
+        return Ties(asks, has, after, _all_of(root) if is_bare else begun)
+    if call.trace:
+        asks.append(hashed(root, "trace", call.trace))
+    return Ties([*asks, begun], has, None, _all_of(root) if is_bare else None)
 
 
 def _beginning(draft: ConversationDraft, root: int) -> tuple[int, bool]:
@@ -115,7 +119,37 @@ def components(items: int, asks: Sequence[Numbers], has: Iterable[Numbers]) -> N
     return lowest[component]
 
 
+def beginnings(after: Numbers, if_first: Numbers, has: Iterable[Numbers]) -> Numbers:
+    """What items ask for because a history begins with them: a part of `if_first`.
+
+    `after`, `if_first`, `has`: pairs as of `components`, of all items; `has` part by part, in their order. A history
+    begins with a call that names a call before it if that is not in the logs, or if calls go on from each other in a
+    circle; and with one that names none, if another goes on from it.
+    """
+    from scipy.sparse import coo_array  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(after):
+        return if_first[:0]
+    wanted = np.unique(after[:, 1])
+    found = np.concatenate([_among(part, wanted) for part in has])
+    names, first = np.unique(found[:, 1], return_index=True)  # the first item that has a name
+    is_known = np.isin(after[:, 1], names)
+    if not is_known.any():
+        return if_first[np.isin(if_first[:, 0], after[:, 0])]
+    below = after[is_known, 0]
+    above = found[first[np.searchsorted(names, after[is_known, 1])], 0]
+    chained, place = np.unique(np.concatenate([below, above]), return_inverse=True)
+    edges = place[: len(below)], place[len(below) :]
+    graph = coo_array((np.ones(len(below), bool), edges), shape=(len(chained), len(chained)))
+    count, chain = connected_components(graph, directed=False)
+    # Each call has at most one before it, so a chain has a circle if it has as many links as calls.
+    in_circle = np.bincount(chain[edges[0]], minlength=count) == np.bincount(chain, minlength=count)
+    begin = [after[~is_known, 0], np.setdiff1d(above, after[:, 0]), chained[in_circle[chain]]]
+    return if_first[np.isin(if_first[:, 0], np.concatenate(begin))]
+
+
 def _among(pairs: Numbers, names: Numbers) -> Numbers:
-    """The pairs whose name is one of the sorted `names`."""
+    """The pairs whose name is one of the sorted `names`, of which there are some."""
     places = np.minimum(np.searchsorted(names, pairs[:, 1]), len(names) - 1)
     return pairs[names[places] == pairs[:, 1]]
