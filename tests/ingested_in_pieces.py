@@ -20,7 +20,9 @@ class InPieces(Local):
             yield number, work(pieces[number])
 
 
-def both(tmp_path: Path, logs: Sequence[Path | str], *more: Sequence[Path | str], **options: Any) -> list[Store]:
+def both(
+    tmp_path: Path, logs: Sequence[Path | str], *more: Sequence[Path | str], engine: Local | None = None, **options: Any
+) -> list[Store]:
     """The logs in two stores, one ingestion after the other: in one process, and in pieces. Summaries are equal."""
     stores = [Store(tmp_path / "one"), Store(tmp_path / "pieces")]
     stores[1].add([])  # the same salt, and so the same users
@@ -29,7 +31,7 @@ def both(tmp_path: Path, logs: Sequence[Path | str], *more: Sequence[Path | str]
     (tmp_path / "one/manifest.json").write_bytes(salt)
     for each in (logs, *more):
         expected = ingest(each, stores[0], **options)
-        with using_engine(InPieces()):
+        with using_engine(engine or InPieces()):
             assert shown(ingest(each, stores[1], **options)) == shown(expected)
     assert rows(stores[1]) == rows(stores[0])
     assert stores[1].content_hash() == stores[0].content_hash()

@@ -97,12 +97,12 @@ def write(path: Path, rows: Sequence[Any]) -> Path:
     return path
 
 
-def ingested(log: Path, store: Store) -> tuple[list[Bucket], list[str]]:
-    """The buckets of an ingestion in pieces, and what it said."""
+def ingested(tmp_path: Path, logs: Sequence[Path], **options: Any) -> tuple[Store, list[Bucket], list[str]]:
+    """The store of one process, which that of pieces equals, with the buckets of the pieces and what they said."""
     engine, notes = Watched(), list[str]()
-    with using_engine(engine), listening(lambda *_: None, notes.append):
-        ingest([log], store)
-    return engine.buckets(), notes
+    with listening(lambda *_: None, notes.append):
+        store, _ = both(tmp_path, logs, engine=engine, **options)
+    return store, engine.buckets(), notes
 
 
 def test_everything_at_once(tmp_path: Path):
@@ -123,13 +123,11 @@ def test_everything_at_once(tmp_path: Path):
     chain = [response(f"r{n}", f"reply {n}", None if n % 5 == 0 else f"r{n - 1}") for n in range(30)]
     chained = [write(tmp_path / f"{5 + n}.jsonl", chain[n::2]) for n in range(2)]
     engine = Watched()
-    with using_engine(engine):
-        ingest([first, second, judged, chats, *chained], Store(tmp_path / "watched"))
+    one, _ = both(tmp_path, [first, second, judged, chats, *chained], engine=engine)
     assert {bucket.form for bucket in engine.buckets() if bucket.number > bucket.dealt} == {
         "langfuse",
         "openai_responses",
     }
-    one, _ = both(tmp_path, [first, second, judged, chats, *chained], [second])
     found = {len(c.messages) for c in one.conversations() if c.source == "langfuse"}
     assert found == {2, 6}
     assert sum(c.source == "openai_responses" and len(c.messages) == 10 for c in one.conversations()) == 6
@@ -139,55 +137,51 @@ def test_everything_at_once(tmp_path: Path):
 
 
 def test_calls_of_nobody_are_dealt_by_their_first_message(tmp_path: Path):
-    log = write(tmp_path / "log.jsonl", [call for n in range(12) for call in chat(f"n{n}")])
-    buckets, notes = ingested(log, Store(tmp_path / "watched"))
-    assert (len(buckets) > 3, notes) == (True, [])
-    assert both(tmp_path, [log])[1].size() == 12
+    log = write(tmp_path / "log.jsonl", [call for n in range(12) for call in chat(f"n{n}", 2)])
+    store, buckets, notes = ingested(tmp_path, [log])
+    assert (store.size(), len(buckets) > 2, notes) == (12, True, [])
 
 
 def test_chained_responses_of_nobody_are_dealt_chain_by_chain(tmp_path: Path):
     """Also where all chains hold the same short messages, and where a chain begins outside of these logs."""
     rows = [response(f"r{n}", "yes" if n % 4 else f"begin {n}", f"r{n - 1}" if n % 4 else None) for n in range(1, 41)]
-    buckets, _ = ingested(write(tmp_path / "log.jsonl", rows), Store(tmp_path / "watched"))
-    assert len(buckets) > 3
-    one, _ = both(tmp_path, [tmp_path / "log.jsonl"])
-    assert sorted(len(c.messages) for c in one.conversations()) == [2, 6] + [8] * 9
+    store, buckets, notes = ingested(tmp_path, [write(tmp_path / "log.jsonl", rows)])
+    assert (len(buckets) > 2, notes) == (True, [])
+    assert sorted(len(c.messages) for c in store.conversations()) == [2, 6] + [8] * 9
 
 
 def test_calls_that_all_begin_alike_are_stitched_by_one_process_and_a_note_says_so(tmp_path: Path):
     rows = [generation(f"g{n}", f"t{n}", [user("Hello"), bot("Hi"), user(f"{n} {LONG}")], "ok") for n in range(40)]
-    log = write(tmp_path / "log.jsonl", rows)
-    buckets, notes = ingested(log, Store(tmp_path / "watched"))
-    assert [(bucket.start, bucket.stop) for bucket in buckets] == [(0, 40)]
-    (note,) = notes
+    store, (bucket,), (note,) = ingested(tmp_path, [write(tmp_path / "log.jsonl", rows)])
+    assert (store.size(), bucket.start, bucket.stop) == (40, 0, 40)
     assert note.startswith("langfuse: one process stitches 40 of 40 model calls and judgements, because")
-    assert both(tmp_path, [log])[1].size() == 40
 
 
-def test_logs_of_one_piece_and_logs_whose_ids_may_be_the_same_are_read_by_one_process(tmp_path: Path):
-    small = write(tmp_path / "small.jsonl", chat("a", sessionId="s"))
-    assert ingested(small, Store(tmp_path / "small")) == ([], [])
-    large = write(tmp_path / "large.jsonl", [call for n in range(12) for call in chat(f"s{n}", sessionId=f"s{n}")])
+def test_logs_of_one_piece_are_read_by_one_process(tmp_path: Path):
+    assert ingested(tmp_path, [write(tmp_path / "log.jsonl", chat("a", sessionId="s"))])[1:] == ([], [])
+
+
+def test_with_a_source_of_several_formats_one_process_reads_all(tmp_path: Path):
+    calls = write(tmp_path / "calls.jsonl", [call for n in range(9) for call in chat(f"s{n}", sessionId=f"s{n}")])
     chats = write(tmp_path / "chats.jsonl", [{"id": "c", "messages": [user("2+2?"), bot("4")]}])
-    engine = Watched()
-    with using_engine(engine):
-        ingest([large, chats], Store(tmp_path / "mixed"), source="mine")
-        assert engine.buckets() == []
-        ingest([large], Store(tmp_path / "alone"), source="mine")
-    assert engine.buckets() != []
+    for name, logs, is_split in (("mixed", [calls, chats], False), ("alone", [calls], True)):
+        (tmp_path / name).mkdir()
+        assert bool(ingested(tmp_path / name, logs, source="mine")[1]) is is_split
 
 
 def test_consent_is_asked_of_stitched_calls(tmp_path: Path):
-    calls = [
-        {**call, "consent": "yes" if n % 3 else "no"} for n in range(12) for call in chat(f"s{n}", sessionId=f"{n}")
-    ]
-    log = write(tmp_path / "log.jsonl", calls)
-    stores = both(tmp_path, [log], settings=IngestionSettings(require_consent={"consent": "yes"}))
-    assert stores[1].size() == 8
+    given = {n: "yes" if n % 3 else "no" for n in range(9)}
+    calls = [{**call, "consent": given[n]} for n in given for call in chat(f"s{n}", sessionId=f"{n}")]
+    store, buckets, _ = ingested(
+        tmp_path,
+        [write(tmp_path / "log.jsonl", calls)],
+        settings=IngestionSettings(require_consent={"consent": "yes"}, near_duplicates=False),
+    )
+    assert (store.size(), len(buckets) > 2) == (6, True)
 
 
 def test_a_command_that_was_killed_while_it_stitched_goes_on(tmp_path: Path):
-    log = write(tmp_path / "log.jsonl", [call for n in range(12) for call in chat(f"s{n}", sessionId=f"s{n}")])
+    log = write(tmp_path / "log.jsonl", [call for n in range(8) for call in chat(f"s{n}", sessionId=f"s{n}")])
 
     class Killed(Watched):
         def each(self, work: Callable[[Any], Any], pieces: Sequence[Any]) -> Iterator[tuple[int, Any]]:
@@ -297,7 +291,7 @@ def check_any_items(seed: int, buckets: int) -> None:
 
 
 @given(seed=st.integers(0, 10**9), buckets=st.sampled_from([2, 4, 8]))
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_calls_in_any_buckets(seed: int, buckets: int):
     check_any_items(seed, buckets)
 
