@@ -80,9 +80,13 @@ class Stages:
         if cfg.logs:
             new = math.ceil(rows.log_bytes / value("log bytes"))
             cost = data_cost("ingestion", new, cfg.ingestion.redact)
-            note = "every command reads the logs; what is stored already adds nothing" if rows.stored else ""
             pieces = max(math.ceil(rows.log_bytes / PIECE_BYTES), 1)
-            yield Planned("ingestion", new, "conversations", cost, pieces=pieces, piece="32 MB of logs", note=note)
+            notes = ["every command reads the logs; what is stored already adds nothing"] if rows.stored else []
+            if pieces > 1:
+                notes.append("single model calls (tracing, APIs) take about as many pieces again, to stitch them")
+            yield Planned(
+                "ingestion", new, "conversations", cost, pieces=pieces, piece="32 MB of logs", note="; ".join(notes)
+            )
             if cfg.ingestion.near_duplicates:
                 cost = data_cost("near-duplicates", count)
                 yield Planned("near-duplicates", count, "conversations", cost, pieces=BANDS, piece="band of signatures")

@@ -66,10 +66,10 @@ def draft_of(fields: Mapping[str, Any]) -> ConversationDraft:
     return ConversationDraft(**{
         **fields,
         "at": Place(*fields["at"]),
-        "messages": tuple(
-            Message(**{**message, "tool_calls": tool_calls_of(message["tool_calls"])})
+        "messages": tuple([
+            Message(**(message | {"tool_calls": tool_calls_of(message["tool_calls"])}))
             for message in fields["messages"]
-        ),
+        ]),
         "ratings": tuple(Rating(**rating) for rating in fields["ratings"]),
         "call": Call(**{**call, "ids": tuple(call.get("ids", ()))}),
     })  # fmt: skip
