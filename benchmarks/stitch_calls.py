@@ -32,7 +32,8 @@ def main() -> None:
     parser.add_argument("--ingest", nargs=3, metavar=("LOG", "STORE", "WORKERS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.ingest:
-        ingest_with(*map(Path, given.ingest[:2]), int(given.ingest[2]))
+        log, store, workers = given.ingest
+        ingest_with(Path(log), Path(store), int(workers))
         return
     if given.child:
         print(json.dumps(measure(given.child)))

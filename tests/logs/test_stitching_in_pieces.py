@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drift.config import IngestionSettings
@@ -23,7 +23,7 @@ from drift.logs.traces.spool import Spool
 from drift.logs.traces.stitching import Stitcher
 from drift.logs.traces.ties import beginnings, components, scale_of, ties_of
 from drift.progress import listening
-from drift.records import Message, Reason
+from drift.records import Message, Reason, Role
 from drift.store import Store
 from ingested_in_pieces import InPieces, both
 
@@ -227,11 +227,9 @@ def any_item(draw: random.Random, number: int, named: float) -> ConversationDraf
         return Evidence(at, about, "score", value, scale, stars=scale == "stars")
     messages = [Message("system", draw.choice(["Be kind.", "Write a title"]))] if draw.random() < 0.3 else []
     for turn in range(draw.randint(0, 5)):
-        role = (
-            draw.choice(["user", "assistant", "tool", "system"])
-            if draw.random() < 0.1
-            else ["user", "assistant"][turn % 2]
-        )
+        turns: list[Role] = ["user", "assistant"]
+        others: list[Role] = ["user", "assistant", "tool", "system"]
+        role = draw.choice(others) if draw.random() < 0.1 else turns[turn % 2]
         text = draw.choice(["a", "b", "c", ""]) if draw.random() < 0.8 else f"d{draw.randint(0, 9)}"
         messages.append(Message(role, text, is_cut=role == "assistant" and draw.random() < 0.1))
     call = Call(
@@ -291,13 +289,13 @@ def check_any_items(seed: int, buckets: int) -> None:
 
 
 @given(seed=st.integers(0, 10**9), buckets=st.sampled_from([2, 4, 8]))
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None)
 def test_any_calls_in_any_buckets(seed: int, buckets: int):
     check_any_items(seed, buckets)
 
 
 @pytest.mark.slow
 @given(seed=st.integers(0, 10**9), buckets=st.sampled_from([2, 4, 8]))
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None)
 def test_very_many_calls_in_any_buckets(seed: int, buckets: int):
     check_any_items(seed, buckets)

@@ -77,10 +77,13 @@ class ItemFile:
         """Write the names that tie the items to others, and the ranges of scores."""
         ranges = np.array([(scale, *found) for scale, found in self._ranges.items()], _RANGE)
         offsets = np.array(self._offsets, np.int64)
-        pairs = {"asks": self._asks, "has": self._has, "after": self._after, "if_first": self._if_first}
-        arrays = {name: np.array(listed, np.int64).reshape(-1, 2) for name, listed in pairs.items()}
+        asks, has, after, if_first = (
+            np.array(pairs, np.int64).reshape(-1, 2) for pairs in (self._asks, self._has, self._after, self._if_first)
+        )
         with new_file(path) as new, new.open("wb") as out:
-            np.savez(out, size=self._size, offsets=offsets, ranges=ranges, **arrays)
+            np.savez(
+                out, size=self._size, offsets=offsets, ranges=ranges, asks=asks, has=has, after=after, if_first=if_first
+            )
 
 
 class Items:
@@ -165,7 +168,8 @@ def deal(job: IngestJob, form: str, pieces: Sequence[int], number: int, bucket_b
             starts.append(starts[-1] + len(places[-1]))
     if not starts[-1]:
         return []
-    first = beginnings(*map(np.concatenate, (pairs["after"], pairs["if_first"])), _has(job, pieces, starts))
+    after, if_first = np.concatenate(pairs["after"]), np.concatenate(pairs["if_first"])
+    first = beginnings(after, if_first, _has(job, pieces, starts))
     tied = components(starts[-1], [*pairs["asks"], first], _has(job, pieces, starts))
     buckets = ranges_for(size, bucket_bytes)
     _note_largest(form, tied, size, bucket_bytes)

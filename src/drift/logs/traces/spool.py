@@ -61,18 +61,21 @@ def line_of(item: ConversationDraft | Evidence, file: str) -> bytes:
 
 
 def draft_of(fields: Mapping[str, Any]) -> ConversationDraft:
-    """The draft that was written as these fields."""
+    """The draft that was written as these fields; takes their messages apart."""
     call = fields["call"] or {}
     return ConversationDraft(**{
         **fields,
         "at": Place(*fields["at"]),
-        "messages": tuple([
-            Message(**(message | {"tool_calls": tool_calls_of(message["tool_calls"])}))
-            for message in fields["messages"]
-        ]),
+        "messages": tuple([_message(message) for message in fields["messages"]]),
         "ratings": tuple(Rating(**rating) for rating in fields["ratings"]),
         "call": Call(**{**call, "ids": tuple(call.get("ids", ()))}),
     })  # fmt: skip
+
+
+def _message(fields: dict[str, Any]) -> Message:
+    calls = fields["tool_calls"]  # most messages have none
+    fields["tool_calls"] = tool_calls_of(calls) if calls else ()
+    return Message(**fields)
 
 
 def evidence_of(fields: Mapping[str, Any]) -> Evidence:
