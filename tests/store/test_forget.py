@@ -177,6 +177,15 @@ def test_what_was_never_here_is_refused_in_one_line(store):
     assert not (store.path / "forgotten.jsonl").exists()
 
 
+def test_texts_that_wait_in_the_pieces_of_a_killed_ingestion_go_even_if_the_user_is_not_stored(store):
+    items = store.path / ".pieces/ingest-1/00000.items"
+    items.parent.mkdir(parents=True)
+    items.write_text("carl: my number is 555-0199")
+    with pytest.raises(DataError, match="--user carl: not found in this store"):
+        store.forget(user="carl")
+    assert not items.exists()
+
+
 def test_a_command_that_was_cut_off_is_completed_by_the_next(store, monkeypatch):
     folder = store._folder
 

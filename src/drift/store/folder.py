@@ -73,8 +73,11 @@ class Folder:
             for file in (self.path / name).glob("*.parquet"):
                 if f"{name}/{file.name}" not in (*manifest.conversations, *manifest.labels):
                     file.unlink()
+        self.discard_pieces()  # of work on what the store was before
 
-        shutil.rmtree(self.path / _PIECES, ignore_errors=True)  # of work on what the store was before
+    def discard_pieces(self) -> None:
+        """Delete what work that was killed has left to go on with."""
+        shutil.rmtree(self.path / _PIECES, ignore_errors=True)
 
     @contextmanager
     def working(self, name: str, plan: str) -> Iterator[Path]:

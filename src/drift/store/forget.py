@@ -30,6 +30,7 @@ def forget_in(folder: Folder, user: str | None, conversation: str | None) -> For
     Raises DataError if the store holds neither the id nor a tombstone of it.
     """
     with folder.staging() as staging:
+        folder.discard_pieces()  # an ingestion that was killed may have left what this user wrote, unredacted
         manifest = folder.manifest()
         forgotten = read_forgotten(folder.forgotten, manifest.salt)
         users = {stable_hash(manifest.salt, user), user} if user is not None else set()
