@@ -5,9 +5,10 @@ import torch
 
 from drift.config import PolicySettings, SamplingSettings
 from drift.errors import DriftError
+from drift.policy import logps
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.decode import decode_batch
-from drift.policy.logps import reply_logps
+from drift.policy.logps import logps_of_ids, reply_logps
 from drift.policy.model import load_policy
 from drift.records import ChatMessage, Reason
 
@@ -30,6 +31,20 @@ def test_replies_are_scored_in_order_with_a_gap_where_one_does_not_fit(tiny_poli
         assert scored is not None
         assert scored.total == pytest.approx(expected, abs=1e-4)
         assert (scored.tokens, scored.per_token) == (len(completion), scored.total / len(completion))
+
+
+def test_logits_of_a_large_vocabulary_are_computed_in_parts(tiny_policy, monkeypatch):
+    policy = load_policy(tiny_policy, PolicySettings())
+    rows = [(tuple(range(5, 5 + length)), (7, 8, 9)) for length in (3, 4, 9, 2, 5)]
+    whole = [found.total for found in logps_of_ids(policy, rows)]
+    passes: list[int] = []
+    policy.model.register_forward_hook(
+        lambda _model, _inputs, output: passes.append(output.logits.shape[0]), always_call=True
+    )
+    longest = 9 + 3
+    monkeypatch.setattr(logps, "LOGIT_BYTES", 2 * longest * 4 * policy.model.config.vocab_size)  # of two rows
+    assert [found.total for found in logps_of_ids(policy, rows)] == pytest.approx(whole, abs=1e-5)
+    assert passes == [2, 2, 1]
 
 
 def no_room(**_: object) -> None:

@@ -14,6 +14,8 @@ from drift.records import ChatMessage, Finish, Reason
 
 BATCH_TOKENS = 16384
 """Rows of a batch times the length of its longest row, at most."""
+LOGIT_BYTES = 2**31
+"""Of the logits in float32 that are computed at once. A vocabulary of 150,000 tokens has 10 GB in a whole batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +95,17 @@ def _batches(lengths: dict[int, int]) -> list[list[int]]:
 @torch.inference_mode()
 def _sums(policy: Policy, piece: RowsPiece) -> list[float]:
     """Log-probs summed over each completion, nats. The forward pass computes in the type of the weights."""
-    rows = PaddedRows.of(piece.rows, pad_token_id=0)
-    with memory_for(
-        "log-probs",
-        f"a batch of {len(piece.rows)} replies and {rows.padded_tokens} tokens",
-        "give this process more memory, or lower evaluation.max_length if a single reply is that long",
-    ):
-        logps = padded_logps(policy.model.eval(), rows.to(policy.device), torch.float32)  # [T]
-    return [float(part.sum()) for part in logps.split([len(completion) for _, completion in piece.rows])]
+    width = max(len(prompt) + len(completion) for prompt, completion in piece.rows)
+    at_once = max(1, LOGIT_BYTES // (4 * policy.model.config.get_text_config().vocab_size * width))
+    sums: list[float] = []
+    for start in range(0, len(piece.rows), at_once):
+        part = piece.rows[start : start + at_once]
+        rows = PaddedRows.of(part, pad_token_id=0)
+        with memory_for(
+            "log-probs",
+            f"a batch of {len(part)} replies and {rows.padded_tokens} tokens",
+            "give this process more memory, or lower evaluation.max_length if a single reply is that long",
+        ):
+            logps = padded_logps(policy.model.eval(), rows.to(policy.device), torch.float32)  # [T]
+        sums += [float(own.sum()) for own in logps.split([len(completion) for _, completion in part])]
+    return sums

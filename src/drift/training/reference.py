@@ -240,7 +240,8 @@ def logps_of(
         each, work = engine.each, partial(_group_logps_in_worker, spread)
         ((_, packing),) = each(_packing_in_worker, [spread])
     head = "again" if packing.head == "kept" else packing.head  # without a gradient, there is no need to keep logits
-    collate = StepCollator(pad_id(policy), REFERENCE_BATCH_FACTOR * micro_batch_tokens, packing.shared, head)
+    factor = REFERENCE_BATCH_FACTOR if head == "again" else 1  # the model's own head computes all logits at once
+    collate = StepCollator(pad_id(policy), factor * micro_batch_tokens, packing.shared, head)
     groups = collate.groups(pairs)
     pieces = [LogpsPiece(f"batch {n} of log-probs", [pairs[i] for i in group]) for n, group in enumerate(groups)]
     measured: dict[int, PairLogps] = {}
