@@ -1,10 +1,13 @@
 """Single model calls that several processes read and stitch become the conversations of one process."""
 
+import os
 import random
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import orjson
@@ -202,6 +205,36 @@ def test_a_command_that_was_killed_while_it_stitched_goes_on(tmp_path: Path):
     assert len(engine.buckets()) == len(killed.buckets()) - 1  # one was done, and so was the reading
     assert not [piece for piece in engine.given if isinstance(piece, pieces.LogPiece)]
     assert store.content_hash() == expected.content_hash()
+
+
+@pytest.mark.parametrize("kind", ["zip", "sqlite"])
+def test_a_log_that_changed_after_the_command_was_killed_is_read_again(tmp_path: Path, kind: str):
+    """Also members of an archive, whose sizes may be the same, and a database, which has no size."""
+
+    class Killed(InPieces):
+        def each(self, work: Callable[[Any], Any], pieces: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+            yield from super().each(work, pieces)
+            raise KeyboardInterrupt
+
+    def log(reply: str, at: int) -> Path | str:
+        rows = [{"id": "one", "messages": [user("Hello?"), bot(reply)]}]
+        if kind == "zip":
+            with ZipFile(tmp_path / "logs.zip", "w") as archive:
+                archive.writestr("chats.jsonl", orjson.dumps(rows[0]))
+            os.utime(tmp_path / "logs.zip", (at, at))
+            return tmp_path / "logs.zip"
+        with closing(sqlite3.connect(tmp_path / "logs.db")) as database, database:
+            database.execute("CREATE TABLE IF NOT EXISTS chats (id, messages)")
+            database.execute("DELETE FROM chats")
+            database.execute("INSERT INTO chats VALUES (?, ?)", ("one", orjson.dumps(rows[0]["messages"]).decode()))
+        return f"sqlite:///{tmp_path / 'logs.db'}?table=chats"
+
+    store = Store(tmp_path / "store")
+    with pytest.raises(KeyboardInterrupt), using_engine(Killed()):
+        ingest([log("before", 1)], store)
+    with using_engine(InPieces()):
+        ingest([log("behind", 2)], store)
+    assert [chat.messages[-1].content for chat in store.conversations()] == ["behind"]
 
 
 @pytest.mark.slow

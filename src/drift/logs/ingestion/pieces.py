@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from drift.config import IngestionSettings
 from drift.disk import new_file
@@ -279,7 +280,12 @@ def unpacked_bytes(source: Source) -> int:
 
 
 def _state(source: Source) -> Any:
-    """What tells that a source is as it was."""
+    """What tells that a source is as it was. A database does not tell: it is read again."""
     place = (source.start, source.stop) if isinstance(source, Section) else None
-    changed = state_of(source.path) if isinstance(source, LogFile | Section) and source.name != "-" else 0
+    if isinstance(source, ZipMember):
+        changed = state_of(source.archive)
+    elif isinstance(source, LogFile | Section):
+        changed = state_of(source.path) if source.name != "-" else 0
+    else:
+        changed = uuid4().hex
     return [source.name, source.size, place, changed]
