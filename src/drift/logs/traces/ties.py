@@ -4,9 +4,9 @@ Every item asks for names, and has some. It is tied to all items that ask for a 
 Stitcher compares follows from these ties alone, so that several of them stitch as one:
 
 - calls of one session;
-- other calls of one user, or of nobody, that begin with the same message: the hash of a message covers those before it.
-  Those without a message to compare, with those that begin with a reply. Those of one trace: the span around others
-  repeats only the last request;
+- calls without a session, of one user or of nobody, if they begin with the same message (the hash of a message covers
+  those before it). Of these, too: those that begin with a reply, because they go on from those without any message to
+  compare; and those of one trace, because the span around others repeats only the last request;
 - a spare record, and the calls of its trace; the trace may be named as a session is;
 - a judgement, and the calls that it is about; a call that leaves out its history, and the call before it. Such a call
   of nobody begins as the calls before it do, and only if there are none (`beginnings`) as it does itself. What such a
