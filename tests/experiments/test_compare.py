@@ -115,6 +115,8 @@ def test_cells_of_bases_with_a_dot_in_their_name_have_folders_of_their_own():
 def test_bases_that_would_share_a_folder_are_refused():
     with pytest.raises(ConfigError, match="runs/a/policy and runs/b/policy are both called policy"):
         cells_of(arms_of(settings())[:1], (1,), ("runs/a/policy", "embedded", "runs/b/policy"), "test")
+    with pytest.raises(ConfigError, match="embedded is named twice"):
+        cells_of(arms_of(settings())[:1], (1,), ("embedded", "embedded"), "test")
 
 
 def test_a_missing_or_broken_config_is_named(tmp_path):

@@ -114,8 +114,10 @@ def cells_of(
     for first, second in itertools.combinations(bases, 2):
         if _base_name(first) == _base_name(second):
             raise ConfigError(
-                f"bases: {first} and {second} are both called {_base_name(first)}, and a cell's folder is named so; "
-                "rename one, or name a link to it."
+                f"bases: {first} is named twice."
+                if first == second
+                else f"bases: {first} and {second} are both called {_base_name(first)}, and a cell's folder is named "
+                "so; rename one, or name a link to it."
             )
     models = {base: local_model(base) for base in bases}
 
