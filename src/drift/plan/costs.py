@@ -20,7 +20,7 @@ class Constant:
 
 _INGEST = "measured: drift bench ingest --conversations 1000000, benchmarks/results/bench_ingest_1m.json"
 _TRAFFIC = "measured: benchmarks/storage_traffic.py, benchmarks/results/storage_traffic.json"
-_CPU_TRAIN = "measured on one core, 42.5 M weights: drift bench train, benchmarks/results/train_installed.json"
+_CPU_TRAIN = "measured on one core with AMX, 42.5 M weights: drift bench train, benchmarks/results/train_installed.json"
 _CPU_SAMPLE = "measured on one core, 42.5 M weights: drift bench sample, benchmarks/results/sample.json"
 _GPU = "assumed, not measured here: 40 % of an H100's 989 TFLOP/s (bfloat16)"
 _REAL = "measured: drift run configs/real_logs.yaml on 586 real chats (README)"
@@ -44,8 +44,8 @@ CONSTANTS = {
     "labels: written": Constant(0.019, PER_BYTE, _TRAFFIC),
     "pairs: read": Constant(1.127, PER_BYTE, _TRAFFIC),
     "pairs: written": Constant(0.247, PER_BYTE, _TRAFFIC),
-    "CPU core: forward": Constant(1536 * 42_488_320 / 1.561, SPEED, _CPU_TRAIN),
-    "CPU core: training": Constant(1536 * 42_488_320 / (6.793 - 1.561), SPEED, _CPU_TRAIN),
+    "CPU core: forward": Constant(1539 * 42_488_320 / 0.553, SPEED, _CPU_TRAIN),
+    "CPU core: training": Constant(1539 * 42_488_320 / (2.115 - 0.553), SPEED, _CPU_TRAIN),
     "CPU core: sampling": Constant(155.3 * 42_488_320, SPEED, f"{_CPU_SAMPLE}; prompts included"),
     "GPU: forward": Constant(0.4 * 989e12 / 2, SPEED, _GPU),
     "GPU: training": Constant(0.4 * 989e12 / 6, SPEED, _GPU),
