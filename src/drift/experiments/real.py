@@ -43,8 +43,8 @@ BYTES_PER_PARAMETER = 20
 """Of full training with AdamW: float32 weights, gradients and two moments, and weights and gradients in bfloat16."""
 
 ACTIVATION_BYTES = 5 * 2**30
-"""Room for activations, whatever the model: an estimate. With 16 bytes and 4 GiB the sum was too small: trainings of
-SmolLM2-135M took more than 7 GB, and of Qwen2.5-Coder-0.5B more than 16."""
+"""Room for activations, whatever the model: an estimate. With 16 bytes per weight and 4 GiB the sum was too small for
+both packaged models."""
 
 
 @dataclass(frozen=True, slots=True)
