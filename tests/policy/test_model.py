@@ -8,7 +8,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from drift.config import PolicySettings
 from drift.errors import PrerequisiteError
+from drift.policy import model as models
 from drift.policy.model import load_policy, parameter_count, resolve_source, save_policy, weights_id
+from drift.progress import listening
 
 SETTINGS = PolicySettings()
 
@@ -42,6 +44,22 @@ def test_parameters_are_counted_without_the_weights(tiny_policy, tmp_path):
 def test_dtype_is_as_set(tiny_policy):
     assert load_policy(tiny_policy, PolicySettings(dtype="bfloat16")).model.dtype == torch.bfloat16
     assert load_policy(str(tiny_policy), SETTINGS).model.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("dtype", "has_it", "told"), [("bfloat16", False, 1), ("bfloat16", True, 0), ("float32", False, 0)]
+)
+def test_emulated_bfloat16_is_told_once(tiny_policy, monkeypatch, dtype, has_it, told):
+    monkeypatch.setattr(models, "computes_bfloat16", lambda: has_it)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    models.warn_if_emulated.cache_clear()
+    notes = []
+    with listening(lambda *_: None, notes.append):
+        for _ in range(2):
+            load_policy(tiny_policy, PolicySettings(dtype=dtype))
+    slow = [note for note in notes if "times as long as in float32" in note]
+    assert len(slow) == told
+    assert all("policy.dtype: float32" in note for note in slow)
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:

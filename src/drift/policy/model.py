@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -129,6 +130,7 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
     _report_template(check_template(chat, str(source)))
     _check_weights(model, str(source))
     place(model, device)
+    warn_if_emulated(settings.dtype, model.device.type)
     return identified(model.eval(), chat, processor)
 
 
@@ -310,6 +312,26 @@ def computes_bfloat16() -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able: Mapping[str, Any] = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+
+
+@lru_cache(maxsize=2)
+def warn_if_emulated(dtype: Literal["float32", "bfloat16"], device: str) -> None:
+    """Once in each process, if this is bfloat16 on a processor without it: how slow it is here, and what to set."""
+    if dtype == "float32" or device != "cpu" or computes_bfloat16():
+        return
+    left, right = torch.ones(256, 512), torch.ones(512, 512)
+    seconds = {}
+    for kind in (torch.float32, torch.bfloat16):
+        factors = left.to(kind), right.to(kind)
+        torch.mm(*factors)  # the first product also loads the code
+        began = time.perf_counter()
+        torch.mm(*factors)
+        seconds[kind] = time.perf_counter() - began
+    report_note(
+        "this processor has no bfloat16 arithmetic: a matrix product takes about "
+        f"{seconds[torch.bfloat16] / seconds[torch.float32]:.0f} times as long as in float32. "
+        "Set policy.dtype: float32 (on a command line: --set policy.dtype=float32)"
+    )
 
 
 @contextmanager

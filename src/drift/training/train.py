@@ -27,7 +27,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from drift.config import PolicySettings, TrainerSettings
 from drift.errors import DataError, PrerequisiteError
-from drift.policy.model import Policy, identified, load_policy, save_policy
+from drift.policy.model import Policy, identified, load_policy, save_policy, warn_if_emulated
 from drift.policy.multimodal import freeze_other_parts, outside_language_model
 from drift.progress import report_note
 from drift.records import Reason
@@ -107,6 +107,7 @@ def train_in_process(
     tokens, counts = prepared.pairs, prepared.counts
     settings = balanced(settings, tokens)
 
+    warn_if_emulated(policy_settings.dtype, start_policy.device.type)
     if policy_settings.dtype == "bfloat16":
         _round_ties(start_policy.model)
     model = with_adapter(start_policy, policy_settings, seed)
