@@ -1,5 +1,7 @@
 """Progress and notes from stages to the command line, without passing a callback through every function."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,6 +11,9 @@ Progress = Callable[[int, int, int], None]
 
 Note = Callable[[str], None]
 """One line for people about something that happened; the work goes on."""
+
+HEARTBEAT_SECONDS = 60.0
+"""Where no bar is drawn, a long task tells how far it is once per this time."""
 
 _on_progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 _on_note: ContextVar[Note | None] = ContextVar("note", default=None)
@@ -57,3 +62,65 @@ def part_of(total: int, before: int, tokens_before: int = 0) -> Iterator[list[in
         yield tokens_so_far
     finally:
         _on_progress.reset(token)
+
+
+class Heartbeat:
+    """Tells how far a task is, once per HEARTBEAT_SECONDS.
+
+    `tell`: called with the seconds since the task began and the line; None: nobody listens. A thread of its own calls
+    it where a single piece of the work takes longer than that.
+    """
+
+    def __init__(self, name: str, tell: Callable[[float, str], None] | None) -> None:
+        self._tell, self._lock, self._over = tell, threading.Lock(), threading.Event()
+        self.restart(name)
+
+    def __enter__(self) -> "Heartbeat":
+        if self._tell is not None:
+            threading.Thread(target=self._repeat, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def restart(self, name: str) -> None:
+        self.name = name
+        self.started = self.last = time.monotonic()
+        self._now = (0, 0, 0)
+        self._first: tuple[float, int] | None = None
+
+    def beat(self, done: int, total: int, tokens: int = 0) -> None:
+        """Called with every progress of the task."""
+        self._now = (done, total, tokens)
+        if self._first is None:  # what an earlier command did says nothing about how fast this one is
+            self._first = (time.monotonic(), done)
+        self._tell_if_due()
+
+    def _repeat(self) -> None:
+        while not self._over.wait(HEARTBEAT_SECONDS / 6):
+            self._tell_if_due()
+
+    def _tell_if_due(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if self._tell is None or now - self.last < HEARTBEAT_SECONDS:
+                return
+            self.last = now
+            done, total, tokens = self._now
+            since, before = self._first or (self.started, 0)
+            per_second = (done - before) / max(now - since, 1e-9)
+            share = f"{done} of {total}" if total else f"{done} done" if done else "working"
+            rate = f", {token_rate(tokens, self.started)}" if tokens else ""
+            if per_second > 0 and total and not tokens:
+                rate = f", {_per_minute(per_second * 60)}"
+            left = f", about {(total - done) / per_second:,.0f} s left" if per_second > 0 and total else ""
+            self._tell(now - self.started, f"{self.name}: {share}{rate}{left}")
+
+
+def token_rate(tokens: int, since: float) -> str:
+    """Tokens per second since that time (time.monotonic), in words; empty if no tokens are counted."""
+    return f"{tokens / max(time.monotonic() - since, 1e-9):,.0f} tokens/s" if tokens else ""
+
+
+def _per_minute(rate: float) -> str:
+    return f"{rate:,.0f} a minute" if rate >= 10 else f"{rate:.2g} a minute"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from drift import progress
 from drift.cli import console as shown
 from drift.engine import in_pieces
 from drift.progress import report_progress
@@ -74,7 +75,7 @@ def test_pieces_of_the_engine_say_how_many_are_left_and_count_no_earlier_ones(cl
 
 
 def test_a_piece_that_takes_minutes_is_no_silence(capsys, monkeypatch):
-    monkeypatch.setattr(shown, "HEARTBEAT_SECONDS", 0.06)
+    monkeypatch.setattr(progress, "HEARTBEAT_SECONDS", 0.06)
     with shown.watching_stages() as on_stage:
         on_stage("iteration-1/policy", "running", {})
         report_progress(3, 10)

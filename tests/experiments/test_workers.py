@@ -1,5 +1,6 @@
-"""Workers end with their command, even after kill -9: nothing goes on computing for a command that is gone."""
+"""Workers of a comparison say what they do, and end with their command, even after kill -9."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -8,12 +9,15 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from drift import progress
 from drift.errors import DriftError
-from drift.experiments.compare.run import _run_in_pool
+from drift.experiments.compare.workers import Workers, workers
+from drift.progress import listening
 
 PROGRAM = """
 import multiprocessing, os, sys, time
@@ -67,12 +71,49 @@ def test_workers_end_when_their_command_is_killed(tmp_path: Path):
     assert left == []
 
 
-def killed_by_the_system(_cell: Any, _folder: Path) -> None:
+def cell(seed: int) -> Any:
+    return SimpleNamespace(name=f"embedded-seed-{seed}", arm="drift_paper", seed=seed)
+
+
+def killed_by_the_system(_cell: Any, _folder: Path, _on_stage: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_worker_that_the_system_kills_is_one_line(tmp_path: Path):
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
-        cells: list[Any] = ["a cell"]
-        with pytest.raises(DriftError, match=r"a process that computed warm starts was killed, probably for lack of"):
-            _run_in_pool(pool, killed_by_the_system, cells, tmp_path, "warm starts")
+    told = r"a process that computed warm starts was killed, probably for lack of"
+    with (
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool,
+        pytest.raises(DriftError, match=told),
+    ):
+        Workers(pool).run(killed_by_the_system, [cell(1)], tmp_path, "warm starts")
+
+
+CHATTY = """
+import time
+from drift import progress
+
+progress.HEARTBEAT_SECONDS = 0.01
+
+def work(cell, folder, on_stage):
+    on_stage("iteration-1/policy", "running", {})
+    progress.report_note(f"{cell.seed} steps at {cell.seed}e-05 moved the margin by -0.{cell.seed}")
+    progress.report_progress(1, 4)
+    time.sleep(0.2)
+"""
+
+
+def test_the_command_tells_what_its_workers_tell_and_the_same_words_once(tmp_path: Path, monkeypatch):
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(progress, "HEARTBEAT_SECONDS", progress.HEARTBEAT_SECONDS)  # undoes what that module sets
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append), workers(1) as pool:
+        pool.run(importlib.import_module("chatty").work, [cell(1), cell(2), cell(3)], tmp_path, "cells")
+    assert [note for note in notes if "moved" in note] == [
+        "embedded-seed-1, drift_paper: 1 steps at 1e-05 moved the margin by -0.1",
+        "2 more times: N steps at N moved the margin by N",
+    ]
+    for seed in (1, 2, 3):
+        begins = f"embedded-seed-{seed}, drift_paper, iteration-1/policy: 1 of 4"
+        assert any(note.startswith(begins) for note in notes)
+    assert "cells: 3 done" in notes

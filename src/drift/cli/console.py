@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,13 +21,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from drift.progress import listening
+from drift.progress import Heartbeat, listening, token_rate
 
 QUIET_SECONDS = 1.0
 """A task that ends within this time draws no progress bar."""
-
-HEARTBEAT_SECONDS = 60.0
-"""Where there is no terminal to draw on, a long task prints one line per this time."""
 
 if TYPE_CHECKING:
     from drift.rundir import OnStage
@@ -86,60 +82,13 @@ def as_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-class Heartbeat:
-    """Prints how far a task is, once per HEARTBEAT_SECONDS, if stderr is not a terminal: a log shows no bars.
-
-    A thread of its own does it where a single piece of the work takes longer than that.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._lock, self._over = threading.Lock(), threading.Event()
-        self.restart(name)
-
-    def __enter__(self) -> "Heartbeat":
-        if not console.is_terminal:
-            threading.Thread(target=self._repeat, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-
-    def restart(self, name: str) -> None:
-        self.name = name
-        self.started = self.last = time.monotonic()
-        self._now = (0, 0, 0)
-        self._first: tuple[float, int] | None = None
-
-    def beat(self, done: int, total: int, tokens: int) -> None:
-        """Called with every progress of the task."""
-        self._now = (done, total, tokens)
-        if self._first is None:  # what an earlier command did says nothing about how fast this one is
-            self._first = (time.monotonic(), done)
-        self._print_if_due()
-
-    def _repeat(self) -> None:
-        while not self._over.wait(HEARTBEAT_SECONDS / 6):
-            self._print_if_due()
-
-    def _print_if_due(self) -> None:
-        with self._lock:
-            now = time.monotonic()
-            if console.is_terminal or now - self.last < HEARTBEAT_SECONDS:
-                return
-            self.last = now
-            done, total, tokens = self._now
-            since, before = self._first or (self.started, 0)
-            per_second = (done - before) / max(now - since, 1e-9)
-            share = f"{done} of {total}" if total else f"{done} done" if done else "working"
-            rate = f", {_rate(tokens, self.started)}" if tokens else ""
-            if per_second > 0 and total and not tokens:
-                rate = f", {_per_minute(per_second * 60)}"
-            left = f", about {(total - done) / per_second:,.0f} s left" if per_second > 0 and total else ""
-            console.print(f"{now - self.started:6.1f} s  {self.name}: {share}{rate}{left}", soft_wrap=True)
+def heartbeat_of(name: str) -> Heartbeat:
+    """One that prints if stderr is not a terminal: a log shows no bars."""
+    return Heartbeat(name, None if console.is_terminal else _print_heartbeat)
 
 
-def _per_minute(rate: float) -> str:
-    return f"{rate:,.0f} a minute" if rate >= 10 else f"{rate:.2g} a minute"
+def _print_heartbeat(seconds: float, line: str) -> None:
+    console.print(f"{seconds:6.1f} s  {line}", soft_wrap=True)
 
 
 @contextmanager
@@ -148,13 +97,13 @@ def progress(description: str) -> Iterator[None]:
     bar = Progress(*COLUMNS, console=console, transient=True, disable=not console.is_terminal)
     task = bar.add_task(description, total=None, visible=True, rate="")
     started = time.monotonic()
-    heartbeat = Heartbeat(description)
+    heartbeat = heartbeat_of(description)
 
     def draw(done: int, total: int, tokens: int) -> None:
         heartbeat.beat(done, total, tokens)
         if time.monotonic() - started > QUIET_SECONDS:
             bar.start()
-        bar.update(task, completed=done, total=total, rate=_rate(tokens, started))
+        bar.update(task, completed=done, total=total, rate=token_rate(tokens, started))
 
     try:
         with (
@@ -173,7 +122,7 @@ def watching_stages() -> "Iterator[OnStage]":
     bar = Progress(SpinnerColumn(), *COLUMNS, console=console, transient=True, disable=not console.is_terminal)
     task = bar.add_task("logs and labels", total=None, rate="")  # the work before the first stage
     started = stage_started = time.monotonic()
-    heartbeat = Heartbeat("logs and labels")
+    heartbeat = heartbeat_of("logs and labels")
 
     def on_stage(name: str, event: str, counts: Mapping[str, int | float | None]) -> None:
         nonlocal stage_started
@@ -189,14 +138,10 @@ def watching_stages() -> "Iterator[OnStage]":
 
     def draw(done: int, total: int, tokens: int) -> None:
         heartbeat.beat(done, total, tokens)
-        bar.update(task, completed=done, total=total, rate=_rate(tokens, stage_started))
+        bar.update(task, completed=done, total=total, rate=token_rate(tokens, stage_started))
 
     def print_note(text: str) -> None:
         console.print(f"{time.monotonic() - started:6.1f} s  {text}", soft_wrap=True, markup=False, style="yellow")
 
     with bar, heartbeat, listening(draw, print_note):
         yield on_stage
-
-
-def _rate(tokens: int, since: float) -> str:
-    return f"{tokens / max(time.monotonic() - since, 1e-9):,.0f} tokens/s" if tokens else ""

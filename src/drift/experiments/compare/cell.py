@@ -17,7 +17,7 @@ from drift.loop import drift
 from drift.policy.model import source_of
 from drift.records import Truth, stable_hash
 from drift.run import collect, store_for, with_date
-from drift.rundir import RunDir, StageFolder, layout
+from drift.rundir import OnStage, RunDir, StageFolder, layout
 from drift.start import base_model, begin
 from drift.store import Store
 
@@ -48,10 +48,10 @@ def _shared(cell: Cell, root: Path, what: str, settings: tuple[object, ...]) -> 
     return root / "shared" / f"{cell.name}-{what}-{stable_hash(*parts)[:8]}"
 
 
-def make_logs_run(cell: Cell, root: Path) -> None:
+def make_logs_run(cell: Cell, root: Path, on_stage: OnStage | None = None) -> None:
     """The logs of the simulated deployment, their store and its labels, once for all cells that share them. Resumes."""
     folder = logs_run_of(cell, root)
-    with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
+    with RunDir.open(folder, dump_config(cell.cfg), cell.seed, on_stage) as run:
         base = base_model(cell.cfg, run)
         run.stage(
             layout.DEPLOYMENT, simulate,
@@ -62,21 +62,21 @@ def make_logs_run(cell: Cell, root: Path) -> None:
         collect(_with_logs(cell.cfg, folder), run)
 
 
-def make_shared_run(cell: Cell, root: Path) -> None:
+def make_shared_run(cell: Cell, root: Path, on_stage: OnStage | None = None) -> None:
     """Warm start and first evaluations, once for all cells that share them. Resumes."""
     folder = _begun_as_copy(logs_run_of(cell, root), shared_run_of(cell, root))
-    with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
+    with RunDir.open(folder, dump_config(cell.cfg), cell.seed, on_stage) as run:
         begin(with_date(cell.cfg, run), run, store_of(cell, root), truth_of(cell))
         _measure_base(cell, run)
 
 
-def run_cell(cell: Cell, root: Path) -> Path:
+def run_cell(cell: Cell, root: Path, on_stage: OnStage | None = None) -> Path:
     """Run the cell to its end and return its run folder. An existing run folder resumes and is not copied again.
 
     Raises DataError if the run ended before its last iteration.
     """
     folder = _begun_as_copy(shared_run_of(cell, root), cell.folder(root))
-    with RunDir.open(folder, dump_config(cell.cfg), cell.seed) as run:
+    with RunDir.open(folder, dump_config(cell.cfg), cell.seed, on_stage) as run:
         drift(with_date(cell.cfg, run), run, store_of(cell, root), truth_of(cell))
         require_all_iterations(folder, cell.cfg.iterations)
         if cell.part == "test":  # tuning reads the utility alone

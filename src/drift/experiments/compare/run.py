@@ -2,20 +2,15 @@
 bases. `--tune` first chooses each arm's learning rate.
 """
 
-import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from drift.config import Config
-from drift.engine import end_with_parent
-from drift.errors import ConfigError, DriftError
+from drift.errors import ConfigError
 from drift.experiments.compare.cell import (
     logs_run_of,
     make_logs_run,
@@ -26,12 +21,10 @@ from drift.experiments.compare.cell import (
 )
 from drift.experiments.compare.results import final_scores, summarise, write_comparison
 from drift.experiments.compare.settings import Arm, Cell, CompareSettings, arms_of, cells_of, load_comparison
-from drift.progress import report_note, report_progress
+from drift.experiments.compare.workers import workers
 from drift.report.comparison.results import ComparisonResults
 
 ARM_RATE_SEPARATOR = "@"
-REPORT_SECONDS = 60
-"""A cell of a real model takes many minutes: the progress is told in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,45 +125,11 @@ def _read(config: Path, only: Sequence[str]) -> tuple[CompareSettings, list[Arm]
     return settings, [arm for arm in arms if not only or arm.name in only]
 
 
-def _run_all(cells: Sequence[Cell], folder: Path, workers: int) -> None:
-    """Run the logs, the warm starts, then the cells. The processes stay alive, so each loads torch only once."""
+def _run_all(cells: Sequence[Cell], folder: Path, count: int) -> None:
+    """Run the logs, the warm starts, then the cells."""
     logs_runs = {logs_run_of(cell, folder): cell for cell in cells}
     shared_runs = {shared_run_of(cell, folder): cell for cell in cells}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
-        _run_in_pool(pool, make_logs_run, logs_runs.values(), folder, "logs")
-        _run_in_pool(pool, make_shared_run, shared_runs.values(), folder, "warm starts")
-        _run_in_pool(pool, run_cell, cells, folder, "cells")
-
-
-def _run_in_pool(
-    pool: ProcessPoolExecutor, work: Callable[[Cell, Path], Any], cells: Iterable[Cell], folder: Path, what: str
-) -> None:
-    """Run `work` on every cell. The first error cancels what has not begun."""
-    futures = [pool.submit(work, cell, folder) for cell in cells]
-    running = set(futures)
-    try:
-        while running:
-            done, running = wait(running, REPORT_SECONDS, FIRST_COMPLETED)
-            for future in done:
-                future.result()
-            report_progress(len(futures) - len(running), len(futures))
-        if futures:
-            report_note(f"{what}: {len(futures)} done")
-    except BrokenProcessPool:
-        raise DriftError(
-            f"a process that computed {what} was killed, probably for lack of memory. What it had finished is kept: "
-            "repeat the command with fewer workers (--workers), or in the config a smaller micro_batch_tokens (of "
-            "`warm_start` and `training`) or `policy.lora`."
-        ) from None
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-
-
-def begin_worker() -> None:
-    """One thread per worker: the digits of a cell must not depend on how many workers run at the same time."""
-    end_with_parent()
-    import torch
-
-    torch.set_num_threads(1)
+    with workers(count) as pool:
+        pool.run(make_logs_run, list(logs_runs.values()), folder, "logs")
+        pool.run(make_shared_run, list(shared_runs.values()), folder, "warm start")
+        pool.run(run_cell, cells, folder, "cells")
