@@ -13,7 +13,7 @@ Note = Callable[[str], None]
 """One line for people about something that happened; the work goes on."""
 
 HEARTBEAT_SECONDS = 60.0
-"""Where no bar is drawn, a long task tells how far it is once per this time."""
+"""Where no bar is drawn, a long task reports how far it is once per this time."""
 
 _on_progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 _on_note: ContextVar[Note | None] = ContextVar("note", default=None)
@@ -65,18 +65,18 @@ def part_of(total: int, before: int, tokens_before: int = 0) -> Iterator[list[in
 
 
 class Heartbeat:
-    """Tells how far a task is, once per HEARTBEAT_SECONDS.
+    """Reports how far a task is, once per HEARTBEAT_SECONDS.
 
-    `tell`: called with the seconds since the task began and the line; None: nobody listens. A thread of its own calls
+    `report`: called with the seconds since the task began and the line; None: nobody listens. A thread of its own calls
     it where a single piece of the work takes longer than that.
     """
 
-    def __init__(self, name: str, tell: Callable[[float, str], None] | None) -> None:
-        self._tell, self._lock, self._over = tell, threading.Lock(), threading.Event()
+    def __init__(self, name: str, report: Callable[[float, str], None] | None) -> None:
+        self._report, self._lock, self._over = report, threading.Lock(), threading.Event()
         self.restart(name)
 
     def __enter__(self) -> "Heartbeat":
-        if self._tell is not None:
+        if self._report is not None:
             threading.Thread(target=self._repeat, daemon=True).start()
         return self
 
@@ -94,16 +94,16 @@ class Heartbeat:
         self._now = (done, total, tokens)
         if self._first is None:  # what an earlier command did says nothing about how fast this one is
             self._first = (time.monotonic(), done)
-        self._tell_if_due()
+        self._report_if_due()
 
     def _repeat(self) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS / 6):
-            self._tell_if_due()
+            self._report_if_due()
 
-    def _tell_if_due(self) -> None:
+    def _report_if_due(self) -> None:
         with self._lock:
             now = time.monotonic()
-            if self._tell is None or now - self.last < HEARTBEAT_SECONDS:
+            if self._report is None or now - self.last < HEARTBEAT_SECONDS:
                 return
             self.last = now
             done, total, tokens = self._now
@@ -114,7 +114,7 @@ class Heartbeat:
             if per_second > 0 and total and not tokens:
                 rate = f", {_per_minute(per_second * 60)}"
             left = f", about {(total - done) / per_second:,.0f} s left" if per_second > 0 and total else ""
-            self._tell(now - self.started, f"{self.name}: {share}{rate}{left}")
+            self._report(now - self.started, f"{self.name}: {share}{rate}{left}")
 
 
 def token_rate(tokens: int, since: float) -> str:

@@ -80,10 +80,10 @@ def killed_by_the_system(_cell: Any, _folder: Path, _on_stage: Any) -> None:
 
 
 def test_a_worker_that_the_system_kills_is_one_line(tmp_path: Path):
-    told = r"a process that computed warm starts was killed, probably for lack of"
+    message = r"a process that computed warm starts was killed, probably for lack of"
     with (
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool,
-        pytest.raises(DriftError, match=told),
+        pytest.raises(DriftError, match=message),
     ):
         Workers(pool).run(killed_by_the_system, [cell(1)], tmp_path, "warm starts")
 
@@ -102,7 +102,7 @@ def work(cell, folder, on_stage):
 """
 
 
-def test_the_command_tells_what_its_workers_tell_and_the_same_words_once(tmp_path: Path, monkeypatch):
+def test_the_command_reports_the_notes_and_the_progress_of_its_workers(tmp_path: Path, monkeypatch):
     (tmp_path / "chatty.py").write_text(CHATTY)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(progress, "HEARTBEAT_SECONDS", progress.HEARTBEAT_SECONDS)  # undoes what that module sets
@@ -111,9 +111,9 @@ def test_the_command_tells_what_its_workers_tell_and_the_same_words_once(tmp_pat
         pool.run(importlib.import_module("chatty").work, [cell(1), cell(2), cell(3)], tmp_path, "cells")
     assert [note for note in notes if "moved" in note] == [
         "embedded-seed-1, drift_paper: 1 steps at 1e-05 moved the margin by -0.1",
-        "2 more times: N steps at N moved the margin by N",
+        "2 more notes with other numbers: N steps at N moved the margin by N",
     ]
     for seed in (1, 2, 3):
-        begins = f"embedded-seed-{seed}, drift_paper, iteration-1/policy: 1 of 4"
-        assert any(note.startswith(begins) for note in notes)
+        beginning = f"embedded-seed-{seed}, drift_paper, iteration-1/policy: 1 of 4"
+        assert any(note.startswith(beginning) for note in notes)
     assert "cells: 3 done" in notes

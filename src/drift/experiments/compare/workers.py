@@ -1,8 +1,8 @@
-"""The processes that compute the cells of a comparison, and what they tell meanwhile.
+"""The processes that compute the cells of a comparison, and what they report meanwhile.
 
-A cell of a real model takes hours. Its notes, and once a minute how far its stage is, travel through a queue to the
-command, which tells them as its own. Hundreds of cells say much the same, so a note whose words were told before is
-counted; the number of those is told at the end.
+A cell of a real model takes hours. Its notes, and once a minute how far its stage is, go through a queue to the
+command, which reports them as its own. Hundreds of cells have much the same notes: of those that differ in their
+numbers alone, the first is reported, the others are counted, and their count is reported at the end.
 """
 
 import multiprocessing
@@ -25,7 +25,7 @@ from drift.progress import Heartbeat, listening, report_note, report_progress
 from drift.rundir import OnStage
 
 REPORT_SECONDS = 60
-"""The command tells how many cells are done at least this often."""
+"""The command reports how many cells are done at least this often."""
 
 Work = Callable[[Cell, Path, OnStage], Any]
 """Computes a part of a comparison in its folder, and says which stage it is at."""
@@ -33,7 +33,7 @@ Work = Callable[[Cell, Path, OnStage], Any]
 _NUMBER = re.compile(r"-?\d[\d.,]*(e-?\d+)?")
 
 _to_command: Queue | None = None
-"""In a worker: where its lines go. (whose, line); whose is "" for a line that is told as it is."""
+"""In a worker: takes pairs (cell, note), or ("", line) for a line that names its cell itself."""
 
 
 class Workers:
@@ -69,15 +69,15 @@ class Workers:
 def workers(count: int) -> Iterator[Workers]:
     context = multiprocessing.get_context("spawn")
     lines: Queue = context.Queue()
-    # a worker that is killed while it writes may leave half a line, for which this thread alone would wait
-    ear = threading.Thread(target=copy_context().run, args=(_listen, lines), daemon=True)
-    ear.start()
+    # a worker that is killed while it writes may leave half a line: this thread alone would wait for the rest
+    listener = threading.Thread(target=copy_context().run, args=(_pass_on, lines), daemon=True)
+    listener.start()
     try:
         with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(lines,)) as pool:
             yield Workers(pool)
     finally:
         lines.put(None)
-        ear.join(timeout=5)
+        listener.join(timeout=5)
 
 
 def _named(cells: Iterable[Cell], what: str) -> Iterator[tuple[str, Cell]]:
@@ -85,19 +85,19 @@ def _named(cells: Iterable[Cell], what: str) -> Iterator[tuple[str, Cell]]:
         yield f"{cell.name}, {cell.arm if what == 'cells' else what}", cell
 
 
-def _listen(lines: Queue) -> None:
-    """Tell each line, and a note whose words were told before only once."""
-    told: Counter[str] = Counter()
-    while (said := lines.get()) is not None:
-        whose, line = said
+def _pass_on(lines: Queue) -> None:
+    """Report each line, and of notes with the same words only the first; then how many more there were."""
+    notes: Counter[str] = Counter()
+    while (message := lines.get()) is not None:
+        cell, line = message
         words = _NUMBER.sub("N", line)
-        if not whose or words not in told:
-            report_note(f"{whose}: {line}" if whose else line)
-        if whose:
-            told[words] += 1
-    for words, times in told.items():
+        if not cell or words not in notes:
+            report_note(f"{cell}: {line}" if cell else line)
+        if cell:
+            notes[words] += 1
+    for words, times in notes.items():
         if times > 1:
-            report_note(f"{times - 1} more times: {words}")
+            report_note(f"{times - 1} more notes with other numbers: {words}")
 
 
 def _begin(lines: Queue) -> None:
@@ -111,17 +111,17 @@ def _begin(lines: Queue) -> None:
 
 
 def _compute(work: Work, cell: Cell, folder: Path, name: str) -> None:
-    """In a worker: the work, and what it tells."""
-    heartbeat = Heartbeat(name, lambda _, line: _say("", line))
+    """In a worker: the work, with its notes and its progress sent to the command."""
+    heartbeat = Heartbeat(name, lambda _, line: _send("", line))
 
     def on_stage(stage: str, event: str, _: Mapping[str, int | float | None]) -> None:
         if event == "running":
             heartbeat.restart(f"{name}, {stage}")
 
-    with heartbeat, listening(heartbeat.beat, lambda note: _say(name, note)):
+    with heartbeat, listening(heartbeat.beat, lambda note: _send(name, note)):
         work(cell, folder, on_stage)
 
 
-def _say(whose: str, line: str) -> None:
+def _send(cell: str, line: str) -> None:
     if _to_command is not None:
-        _to_command.put((whose, line))
+        _to_command.put((cell, line))
