@@ -111,7 +111,7 @@ def test_the_command_reports_the_notes_and_the_progress_of_its_workers(tmp_path:
         pool.run(importlib.import_module("chatty").work, [cell(1), cell(2), cell(3)], tmp_path, "cells")
     assert [note for note in notes if "moved" in note] == [
         "embedded-seed-1, drift_paper: 1 steps at 1e-05 moved the margin by -0.1",
-        "2 more notes with other numbers: N steps at N moved the margin by N",
+        "2 more notes like this one: N steps at N moved the margin by N",
     ]
     for seed in (1, 2, 3):
         beginning = f"embedded-seed-{seed}, drift_paper, iteration-1/policy: 1 of 4"

@@ -97,7 +97,7 @@ def _pass_on(lines: Queue) -> None:
             notes[words] += 1
     for words, times in notes.items():
         if times > 1:
-            report_note(f"{times - 1} more notes with other numbers: {words}")
+            report_note(f"{times - 1} more notes like this one: {words}")
 
 
 def _begin(lines: Queue) -> None:
