@@ -91,10 +91,11 @@ class Heartbeat:
 
     def beat(self, done: int, total: int, tokens: int = 0) -> None:
         """Called with every progress of the task."""
-        self._now = (done, total, tokens)
-        if self._first is None:  # what an earlier command did says nothing about how fast this one is
+        # what an earlier command did says nothing about how fast this one is, nor does the part before this one
+        if self._first is None or done < self._now[0]:
             self._first = (time.monotonic(), done)
-        self._report_if_due()
+        self._now = (done, total, tokens)
+        self._tell_if_due()
 
     def _repeat(self) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS / 6):

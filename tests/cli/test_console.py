@@ -1,5 +1,6 @@
 """What people see where no bar can be drawn."""
 
+import io
 import time
 from dataclasses import dataclass
 
@@ -42,6 +43,25 @@ def test_a_task_without_a_known_size_says_how_much_is_done(clock, capsys):
         clock[0] += 75
         report_progress(5, 0)
     assert capsys.readouterr().err.splitlines() == ["  75.0 s  reading: 5 done"]
+
+
+def test_a_part_of_a_task_says_nothing_about_how_fast_the_next_one_is(clock, capsys):
+    with shown.progress("comparing"):
+        for done, total, seconds in ((0, 1, 0), (1, 1, 50), (0, 10, 50), (2, 10, 110)):
+            clock[0] = 1000.0 + seconds
+            report_progress(done, total)
+    assert capsys.readouterr().err.splitlines() == [" 110.0 s  comparing: 2 of 10, 2 a minute, about 240 s left"]
+
+
+def test_the_clock_of_a_bar_goes_on_in_the_next_part(monkeypatch):
+    terminal = io.StringIO()
+    monkeypatch.setattr(shown, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(shown, "console", shown._SafeConsole(file=terminal, force_terminal=True, width=100))
+    with shown.progress("comparing"):
+        for done in (0, 1, 0):  # logs, then a warm start
+            report_progress(done, 1)
+        time.sleep(1.3)
+    assert "0:00:01" in terminal.getvalue()
 
 
 class Square:

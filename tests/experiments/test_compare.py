@@ -8,8 +8,9 @@ import torch
 import yaml
 
 from drift.config import PolicySettings, Settings
-from drift.errors import ConfigError, DataError
+from drift.errors import ConfigError, DataError, NothingToTrainOn
 from drift.evaluation.results import Evaluation, SampleResult, write_evaluation
+from drift.experiments.compare import cell as cell_module
 from drift.experiments.compare.cell import (
     logs_run_of,
     require_all_iterations,
@@ -78,6 +79,21 @@ def test_an_arm_that_ended_early_is_not_set_beside_the_others(tmp_path):
     require_all_iterations(tmp_path, 1)
     with pytest.raises(DataError, match="ended before iteration 2 of 3"):
         require_all_iterations(tmp_path, 3)
+
+
+def test_an_arm_without_a_pair_says_what_became_of_the_replies(tmp_path, monkeypatch):
+    (cell,) = cells_of(arms_of(settings())[:1], (1,), ("embedded",), "test")
+    logs = logs_run_of(cell, tmp_path) / "deployment" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "chats.jsonl").write_text("{}\n")
+    shared_run_of(cell, tmp_path).mkdir()
+
+    def finds_no_pair(*_):
+        raise NothingToTrainOn("pairs.jsonl: the file is empty.")
+
+    monkeypatch.setattr(cell_module, "drift", finds_no_pair)
+    with pytest.raises(DataError, match=r"the file is empty\. The funnel: 0 conversations"):
+        cell_module.run_cell(cell, tmp_path)
 
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)

@@ -103,6 +103,8 @@ def progress(description: str) -> Iterator[None]:
         heartbeat.beat(done, total, tokens)
         if time.monotonic() - started > QUIET_SECONDS:
             bar.start()
+        if done < bar.tasks[task].completed:  # the next part of the work: else the clock stands still at the last one's
+            bar.reset(task)
         bar.update(task, completed=done, total=total, rate=token_rate(tokens, started))
 
     try:

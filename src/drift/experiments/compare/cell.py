@@ -9,15 +9,15 @@ import shutil
 from pathlib import Path
 
 from drift.config import Config, Settings, dump_config
-from drift.errors import ConfigError, DataError
+from drift.errors import ConfigError, DataError, NothingToTrainOn
 from drift.experiments.compare.measures import measure_distance, measure_other_kinds, with_other_kinds
 from drift.experiments.compare.settings import Cell
 from drift.experiments.simulation import sandbox_truth, simulate, world_hash_of
 from drift.loop import drift
 from drift.policy.model import source_of
 from drift.records import Truth, stable_hash
-from drift.run import collect, store_for, with_date
-from drift.rundir import OnStage, RunDir, StageFolder, layout
+from drift.run import build_funnel, collect, funnel_line, store_for, with_date
+from drift.rundir import OnStage, RunDir, StageFolder, layout, load_run
 from drift.start import base_model, begin
 from drift.store import Store
 
@@ -77,7 +77,11 @@ def run_cell(cell: Cell, root: Path, on_stage: OnStage | None = None) -> Path:
     """
     folder = _begun_as_copy(shared_run_of(cell, root), cell.folder(root))
     with RunDir.open(folder, dump_config(cell.cfg), cell.seed, on_stage) as run:
-        drift(with_date(cell.cfg, run), run, store_of(cell, root), truth_of(cell))
+        store = store_of(cell, root)
+        try:
+            drift(with_date(cell.cfg, run), run, store, truth_of(cell))
+        except NothingToTrainOn as error:
+            raise DataError(f"{error} The funnel: {funnel_line(build_funnel(store, load_run(folder)))}") from None
         require_all_iterations(folder, cell.cfg.iterations)
         if cell.part == "test":  # tuning reads the utility alone
             _measure_beside(cell, run)

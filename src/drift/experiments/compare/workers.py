@@ -5,12 +5,15 @@ command, which reports them as its own. Hundreds of cells have much the same not
 numbers alone, the first is reported, the others are counted, and their count is reported at the end.
 """
 
+import itertools
 import multiprocessing
+import os
 import re
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -24,60 +27,105 @@ from drift.experiments.compare.settings import Cell
 from drift.progress import Heartbeat, listening, report_note, report_progress
 from drift.rundir import OnStage
 
-REPORT_SECONDS = 60
-"""The command reports how many cells are done at least this often."""
+REPORT_SECONDS = 2
+"""The command reports how many cells are done at least this often: a terminal draws no bar before a report."""
 
 Work = Callable[[Cell, Path, OnStage], Any]
 """Computes a part of a comparison in its folder, and says which stage it is at."""
 
-_NUMBER = re.compile(r"-?\d[\d.,]*(e-?\d+)?")
+_NUMBER = re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{8,}\b|((?<!\w)-)?\d+([.,]\d+)*(e[-+]?\d+)?")
+"""Also a hash."""
 
 _to_command: Queue | None = None
 """In a worker: takes pairs (cell, note), or ("", line) for a line that names its cell itself."""
 
 
 class Workers:
-    """A pool of processes that stay alive, so that each loads torch only once."""
+    """A pool of so many processes that stay alive, so that each loads torch only once."""
 
-    def __init__(self, pool: ProcessPoolExecutor) -> None:
-        self._pool = pool
+    def __init__(self, pool: ProcessPoolExecutor, count: int) -> None:
+        self._pool, self._count = pool, count
 
     def run(self, work: Work, cells: Sequence[Cell], folder: Path, what: str) -> None:
-        """Compute `what`: `work` on every cell. The first error cancels what has not begun."""
-        futures = [self._pool.submit(_compute, work, cell, folder, name) for name, cell in _named(cells, what)]
-        running = set(futures)
+        """Compute `what`: `work` on every cell. After an error no other cell begins."""
+        waiting, running = iter(_named(cells, what)), dict[Future[bool], str]()
+        computed = reused = 0
+        failed: Exception | None = None
+        report_progress(0, len(cells))
         try:
-            while running:
-                done, running = wait(running, REPORT_SECONDS, FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                report_progress(len(futures) - len(running), len(futures))
-            if futures:
-                report_note(f"{what}: {len(futures)} done")
+            while True:
+                for name, cell in [] if failed else itertools.islice(waiting, self._count - len(running)):
+                    with _interrupts_wait():
+                        running[self._pool.submit(_compute, work, cell, folder, name)] = name
+                if not running:
+                    break
+                for future in wait(running, REPORT_SECONDS, FIRST_COMPLETED).done:
+                    name, error = running.pop(future), future.exception()
+                    if isinstance(error, BrokenProcessPool):
+                        raise error
+                    if error is not None:
+                        trouble = _trouble(name, error)
+                        if failed is None:
+                            failed = trouble
+                            _tell_that_it_ends(trouble, tuple(running.values()))
+                        else:
+                            report_note(f"failed too: {trouble}")
+                    elif future.result():
+                        computed += 1
+                    else:
+                        reused += 1
+                report_progress(computed, len(cells) - reused)
         except BrokenProcessPool:
             raise DriftError(
                 f"a process that computed {what} was killed, probably for lack of memory. What it had finished is "
                 "kept: repeat the command with fewer workers (--workers), or in the config a smaller "
                 "micro_batch_tokens (of `warm_start` and `training`) or `policy.lora`."
             ) from None
-        except BaseException:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        if failed is not None:
+            raise failed
+        if cells:
+            earlier = f", {reused} of them by an earlier command" if reused else ""
+            report_note(f"{what}: {len(cells)} done{earlier}")
 
 
 @contextmanager
 def workers(count: int) -> Iterator[Workers]:
     context = multiprocessing.get_context("spawn")
     lines: Queue = context.Queue()
-    # a worker that is killed while it writes may leave half a line: this thread alone would wait for the rest
-    listener = threading.Thread(target=copy_context().run, args=(_pass_on, lines), daemon=True)
-    listener.start()
+    lines.cancel_join_thread()  # a worker that is killed while it writes keeps the lock for which our last line waits
+    # a worker that is killed while it writes may leave half a line, for which this thread alone would wait
+    ear = threading.Thread(target=copy_context().run, args=(_listen, lines), daemon=True)
+    ear.start()
+    others = multiprocessing.active_children()
     try:
         with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(lines,)) as pool:
-            yield Workers(pool)
+            try:
+                yield Workers(pool, count)
+            except KeyboardInterrupt:  # Ctrl-C reaches the workers too, but `kill -INT` does not
+                for child in set(multiprocessing.active_children()).difference(others):
+                    child.terminate()
+                raise
     finally:
         lines.put(None)
         listener.join(timeout=5)
+
+
+def _trouble(name: str, error: BaseException) -> Exception:
+    """The error of a cell; one of ours names the cell."""
+    if not isinstance(error, Exception):
+        raise error
+    if isinstance(error, DriftError):
+        error.args = (f"{name}: {error}",)
+    return error
+
+
+def _tell_that_it_ends(trouble: Exception, running: Sequence[str]) -> None:
+    """The error is raised after the cells that run: that may take hours."""
+    if running:
+        report_note(
+            f"failed, so no other cell begins; the command ends after {'; '.join(running)} (Ctrl-C ends it now, and "
+            f"the same command resumes): {str(trouble) or repr(trouble)}"
+        )
 
 
 def _named(cells: Iterable[Cell], what: str) -> Iterator[tuple[str, Cell]]:
@@ -97,12 +145,15 @@ def _pass_on(lines: Queue) -> None:
             notes[words] += 1
     for words, times in notes.items():
         if times > 1:
-            report_note(f"{times - 1} more notes like this one: {words}")
+            report_note(f"{times - 1} more time{'s' if times > 2 else ''}: {words}")
 
 
 def _begin(lines: Queue) -> None:
     """One thread per worker: the digits of a cell must not depend on how many workers run at the same time."""
     global _to_command
+    # not as KeyboardInterrupt: a worker that waits for a cell would print a traceback. What is unfinished resumes
+    signal.signal(signal.SIGINT, lambda *_: os._exit(1))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     end_with_parent()
     import torch
 
@@ -110,16 +161,30 @@ def _begin(lines: Queue) -> None:
     _to_command = lines
 
 
-def _compute(work: Work, cell: Cell, folder: Path, name: str) -> None:
-    """In a worker: the work, with its notes and its progress sent to the command."""
-    heartbeat = Heartbeat(name, lambda _, line: _send("", line))
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C comes when the block ends. A process that starts in it is not interrupted before its `_begin`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _compute(work: Work, cell: Cell, folder: Path, name: str) -> bool:
+    """In a worker: the work, and what it tells. False if an earlier command had done it all."""
+    heartbeat = Heartbeat(name, lambda _, line: _say("", line))
+    computed = False
 
     def on_stage(stage: str, event: str, _: Mapping[str, int | float | None]) -> None:
+        nonlocal computed
         if event == "running":
+            computed = True
             heartbeat.restart(f"{name}, {stage}")
 
     with heartbeat, listening(heartbeat.beat, lambda note: _send(name, note)):
         work(cell, folder, on_stage)
+    return computed
 
 
 def _send(cell: str, line: str) -> None:
