@@ -3,7 +3,7 @@
 from drift.config.cluster import ClusterSettings
 from drift.config.endpoint import EndpointSettings
 from drift.config.labels import DefenceSettings, ExperimentalLabels, LabelSettings
-from drift.config.load import dump_config, load_config, parse_config, read_yaml
+from drift.config.load import dump_config, explain, load_config, parse_config, read_yaml
 from drift.config.mapping_rules import without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
 from drift.config.section import Settings
@@ -60,6 +60,7 @@ __all__ = [
     "VllmSettings",
     "WarmStartSettings",
     "dump_config",
+    "explain",
     "load_config",
     "parse_config",
     "read_yaml",

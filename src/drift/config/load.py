@@ -14,7 +14,21 @@ from drift.errors import ConfigError
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's booleans: only true and false. In YAML 1.1 `thinking: off` would be false, and `on: liked` a key that
-    is true."""
+    is true. A key that stands twice is an error: its first value, perhaps a whole arm, would be lost."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        first: dict[tuple[str, str], yaml.Mark] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            name = (key.tag, key.value)
+            if name in first:
+                one, other = first[name].line + 1, key.start_mark.line + 1
+                lines = f"twice in line {one}" if one == other else f"in line {one} and in line {other}"
+                raise yaml.YAMLError(f"the key {key.value!r} stands {lines}; keep one of them.")
+            first[name] = key.start_mark
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -54,7 +68,7 @@ def parse_config(tree: dict[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(error)}") from None
+        raise ConfigError(f"{where}: {explain(error)}") from None
 
 
 def dump_config(config: Config) -> str:
@@ -82,29 +96,30 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     tree[last] = value
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError, kind: type[BaseModel] = Config) -> str:
+    """The first wrong key or value of a tree of settings, with what is allowed. `kind`: of the whole tree."""
     errors = error.errors()
     # a misspelt key also leaves the right one missing: the misspelt one is what to tell
     first = next((problem for problem in errors if problem["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "value_error":  # from a validator above: its message names the values
-        where = f"{key}: " if key else ""  # empty: about two sections at once, which the message names
-        return f"{where}{first['msg'].removeprefix('Value error, ')}."
+    where = f"{key}: " if key else ""  # empty: about the tree itself, or about two sections, which the message names
+    if first["type"] == "value_error":  # from a validator of ours: its message names the values
+        return f"{where}{first['msg'].removeprefix('Value error, ').removesuffix('.')}."
     if first["type"] == "missing":
-        return f"{key}: missing. Set it, for example with --set {key}=VALUE."
+        return f"{key}: missing." + (f" Set it, for example with --set {key}=VALUE." if kind is Config else "")
     if first["type"] != "extra_forbidden":
-        return f"{key}: {first['msg']}, not {first['input']!r}."
-    known = _fields_at(first["loc"][:-1])
+        return f"{where}{first['msg']}, not {first['input']!r}."
+    known = _fields_at(first["loc"][:-1], kind)
     name = str(first["loc"][-1])
-    elsewhere = [f"{section}.{name}" for section in _sections_with(name)]
+    elsewhere = [f"{section}.{name}" for section in _sections_with(name, kind)]
     near = elsewhere if len(elsewhere) == 1 else difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}."
     return f"{key}: unknown setting; {hint}"
 
 
-def _sections_with(name: str) -> list[str]:
+def _sections_with(name: str, kind: type[BaseModel]) -> list[str]:
     """The sections of a config that have a setting of exactly this name."""
-    kinds = ((section, field.annotation) for section, field in Config.model_fields.items())
+    kinds = ((section, field.annotation) for section, field in kind.model_fields.items())
     return [
         section
         for section, kind in kinds
@@ -112,8 +127,8 @@ def _sections_with(name: str) -> list[str]:
     ]
 
 
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Config
+def _fields_at(location: tuple[int | str, ...], kind: type[BaseModel]) -> list[str]:
+    model = kind
     for part in location:
         annotation = model.model_fields[str(part)].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
