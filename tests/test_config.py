@@ -62,6 +62,15 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
             "recipe: {scorer: {name: reward_model}}",
             "recipe.scorer: scorer reward_model needs a model folder or id: set recipe.scorer.model.",
         ),
+        (
+            "recipe: {scorer: {name: hindsight, model: big}}",
+            "recipe.scorer: scorer hindsight uses no model of its own, so big would score nothing: set recipe.scorer.",
+        ),
+        (
+            "recipe: {scorer: {endpoint: {base_url: 'http://a/v1', model: m}}}",
+            "recipe.scorer: scorer self asks no server, so http://a/v1 would score nothing: set recipe.scorer.",
+        ),
+        ("beta: 1\nrecipe: {}\nbeta: 2", "cannot be read as YAML: the key 'beta' stands in line 1 and in line 3; keep"),
         ("recipe: {scorer: {name: judge}}", "recipe.scorer: scorer judge needs a server: set recipe.scorer."),
         ("recipe: {name: spin, scorer: {name: self}}", "recipe: recipe spin does not use scores"),
         (
