@@ -116,6 +116,12 @@ def test_merging_goes_key_by_key():
         ({"arms": {"a": {"recipe": {"name": "iter_dpo"}}}}, "arm a: recipe: iter_dpo ranks"),
         ({"arms": {"a": {"training": {"loss": "kto"}}}}, "arm a: training.loss=kto learns from replies without a par"),
         ({"differences": [["drift", "nobody"]]}, "no arm 'nobody'"),
+        ({"arms": {"a": {"deployment": None}}}, "arm a: deployment: Input should be a valid dictionary"),
+        ({"arms": {"a": {"deployment": {"turn": 1}}}}, "arm a: deployment.turn: unknown setting; did you mean 'turns'"),
+        ({"arms": {"a": {"deployment": {"noise": 0.1, "world": "instructions"}}}}, "arm a: deployment.noise: the inst"),
+        ({"arms": {"a": {"deployment": {"users": {"thanks": 1}}}}}, "arm a: deployment.users: only the instructions w"),
+        ({"arms": {"a": {"seed": 3}}}, "arm a: seed: an arm cannot set it: set `seeds` at the top of the file"),
+        ({"arms": {"a": {"policy": {"model": "b"}}}}, "arm a: policy.model: an arm cannot set it: name the models in"),
     ],
 )
 def test_a_wrong_arm_is_named(changes, told):
@@ -141,9 +147,20 @@ def test_a_missing_or_broken_config_is_named(tmp_path):
     (tmp_path / "a.yaml").write_text("seeds: [x]\narms: {a: {}}\n")
     with pytest.raises(ConfigError, match=r"a\.yaml: seeds"):
         load_comparison(tmp_path / "a.yaml")
-    (tmp_path / "b.yaml").write_text("- 1\n")
-    with pytest.raises(ConfigError, match=r"b\.yaml"):
-        load_comparison(tmp_path / "b.yaml")
+    for text, told in (
+        ("- 1\n", "a comparison is a mapping of keys to values, not a list"),
+        ("", "a comparison is a mapping of keys to values, not nothing"),
+        ("iterations: 2\narms: {a: {}}\n", "iterations: a setting of a run, which .* did you mean 'shared.iterations'"),
+        ("seed: [2]\narms: {a: {}}\n", "seed: a setting of a run"),
+        ("worker: 2\narms: {a: {}}\n", "worker: unknown setting; did you mean 'workers'"),
+        ("seeds: [1, 2, 1]\narms: {a: {}}\n", "seeds: 1 stands twice; keep one"),
+        ("arms: {a: {}, a: {iterations: 3}}\n", "the key 'a' stands twice in line 1"),
+        ("arms: {a@b: {}}\n", "arms: 'a@b' cannot name an arm"),
+        ("arms: {../b: {}}\n", "arms: '../b' cannot name an arm"),
+    ):
+        (tmp_path / "b.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=rf"b\.yaml: .*{told}"):
+            load_comparison(tmp_path / "b.yaml")
 
 
 def test_tuning_never_uses_the_seeds_that_are_reported_on(tmp_path):
@@ -180,10 +197,14 @@ def test_arms_with_other_warm_starts_share_the_logs_alone(tmp_path):
 @pytest.mark.parametrize(
     ("users", "told"),
     [
-        ({"thank": 1}, "deployment.users: Value error, no setting 'thank' of the users; there are thanks, complaints"),
-        ({"thanks": 2}, "users.thanks: 2 is not a share; allowed: 0 to 1"),
-        ({"kinds": ["rhymes"]}, "users.kinds: rhymes gives no requests; allowed: "),
-        (3, "deployment.users"),
+        ({"thank": 1}, "arm a: deployment.users: no setting 'thank' of the users; there are thanks, complaints"),
+        ({"thanks": 2}, "arm a: deployment.users: thanks: 2.0 is not a share; allowed: 0 to 1"),
+        ({"thanks": "lots"}, "arm a: deployment.users.thanks: Input should be a valid number"),
+        ({"thanks": None}, "arm a: deployment.users.thanks: Input should be a valid number"),
+        ({"kinds": ["rhymes"]}, "arm a: deployment.users: kinds: rhymes gives no requests; allowed: "),
+        ({"kinds": "one_line"}, "arm a: deployment.users.kinds: Input should be a valid tuple, not 'one_line'"),
+        ({"kinds": [1]}, "arm a: deployment.users.kinds.0: Input should be a valid string"),
+        (3, "arm a: deployment.users: "),
     ],
 )
 def test_a_wrong_setting_of_the_users_is_named(users, told):

@@ -4,24 +4,34 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
 from drift.config import Settings
+from drift.errors import ConfigError
 from drift.sandbox.instructions.users import UserSettings
 
 World = Literal["first", "long", "instructions"]
 
 
-def _users(named: object) -> object:
-    """The users with the settings that are named. Raises ValueError for an unknown one."""
-    if not isinstance(named, Mapping):
-        return named
-    known = [field.name for field in fields(UserSettings)]
-    unknown = sorted(set(map(str, named)) - set(known))
-    if unknown:
-        raise ValueError(f"no setting {unknown[0]!r} of the users; there are {', '.join(known)}")
-    values: dict[str, Any] = {str(name): tuple(value) if name == "kinds" else value for name, value in named.items()}
-    return UserSettings(**values)
+def _users(named: object, build: ValidatorFunctionWrapHandler) -> UserSettings:
+    """The users with the settings that are named. Raises ValueError for an unknown one, or for a wrong value."""
+    if isinstance(named, Mapping):
+        known = [field.name for field in fields(UserSettings)]
+        unknown = sorted(set(map(str, named)) - set(known))
+        if unknown:
+            raise ValueError(f"no setting {unknown[0]!r} of the users; there are {', '.join(known)}")
+    try:
+        return build(named)
+    except ConfigError as error:  # of the users themselves, who know no arm
+        raise ValueError(str(error).removeprefix("users.").removeprefix("users: ")) from None
 
 
 class DeploymentSettings(Settings):
@@ -39,12 +49,17 @@ class DeploymentSettings(Settings):
     mistaken: float = Field(default=0.0, ge=0.0, le=1.0)
     model: str | None = None
     temperature: PositiveFloat = 1.0
-    users: Annotated[UserSettings, BeforeValidator(_users)] = UserSettings()
+    users: Annotated[UserSettings, WrapValidator(_users)] = UserSettings()
 
-    @field_validator("mistaken")
+    @field_validator("noise", "mistaken", "users", mode="after")
     @classmethod
-    def _has_wrong_answers(cls, share: float, info: ValidationInfo) -> float:
-        world = info.data.get("world", "first")
-        if share and world != "first":
+    def _is_of_this_world(cls, value: Any, info: ValidationInfo) -> Any:
+        """Settings of another world would change nothing, without a word."""
+        world, name = info.data.get("world", "first"), str(info.field_name)
+        if name == "mistaken" and value and world != "first":
             raise ValueError(f"only the first world has mistaken users, and this is the world {world}: set 0")
-        return share
+        if name == "noise" and value and world == "instructions":
+            raise ValueError("the instructions world has no noise: set 0, or deployment.users.wrong_complaints")
+        if name == "users" and value != UserSettings() and world != "instructions":
+            raise ValueError(f"only the instructions world has such users, and this is the world {world}: remove them")
+        return value

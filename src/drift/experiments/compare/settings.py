@@ -1,15 +1,16 @@
 """The config of a comparison: the settings that all arms share, and those that each arm changes."""
 
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
 
-from drift.config import Config, Settings, parse_config, read_yaml
+from drift.config import Config, Settings, explain, parse_config, read_yaml
 from drift.errors import ConfigError
 from drift.experiments.deployment import DeploymentSettings
 from drift.experiments.packaged import local_model
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from drift.experiments.simulation import Part
 
 Tree = dict[str, Any]
+
+EXAMPLE = "configs/compare.yaml is an example."
 
 
 class CompareSettings(Settings):
@@ -42,6 +45,40 @@ class CompareSettings(Settings):
     tune_seeds: tuple[int, ...] = (101,)
     tune_bases: tuple[str, ...] = ("embedded",)
     other_kinds: NonNegativeInt = 0
+
+    @field_validator("seeds", "tune_seeds", "rates", mode="after")
+    @classmethod
+    def _has_each_once(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        """A run that counts twice makes every interval too narrow."""
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice:g} stands twice; keep one")
+        return values
+
+    @field_validator("arms", mode="after")
+    @classmethod
+    def _has_names_for_folders(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in arms:
+            if not re.fullmatch(r"\w[\w .+=-]*", name):
+                raise ValueError(
+                    f"{name!r} cannot name an arm, because it names a folder; allowed: letters, digits, and . _ - + = "
+                    "inside"
+                )
+        return arms
+
+
+OWNED = {
+    "name": "an arm's name is its key under `arms`",
+    "seed": "set `seeds` at the top of the file",
+    "logs": "the simulated deployment writes the logs (`deployment`)",
+    "store": "each run has a store of its own",
+    "output": "name the folder of the comparison with --out",
+    "from": "the arms start from the models in `bases`",
+    "threads": "each run has one thread; set `workers` at the top of the file",
+    "cluster": "a comparison runs on this machine alone",
+    "policy.model": "name the models in `bases`, at the top of the file",
+}
+"""Settings of a run that a comparison sets itself, and where it has them from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +120,23 @@ def load_comparison(path: Path) -> CompareSettings:
     """
     try:
         tree = read_yaml(path.read_text(encoding="utf-8"))
-        return CompareSettings.model_validate({"name": path.stem, **tree})
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config. `ls configs/` lists the configs that ship.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        what = "nothing" if tree is None else f"a {type(tree).__name__}"
+        raise ConfigError(f"{path}: a comparison is a mapping of keys to values, not {what}. {EXAMPLE}")
+    of_a_run = {"deployment", *(field.alias or name for name, field in Config.model_fields.items())} - {"name"}
+    if misplaced := sorted(of_a_run & tree.keys()):
+        raise ConfigError(
+            f"{path}: {misplaced[0]}: a setting of a run, which is not at the top here; did you mean "
+            f"'shared.{misplaced[0]}'?"
+        )
+    try:
+        return CompareSettings.model_validate({"name": path.stem, **tree})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        value = "" if first["type"] == "missing" else f", not {first['input']!r}"
-        raise ConfigError(f"{path}: {key}: {first['msg']}{value}; configs/compare.yaml is an example.") from None
+        raise ConfigError(f"{path}: {explain(error, CompareSettings)} {EXAMPLE}") from None
 
 
 def arms_of(settings: CompareSettings) -> list[Arm]:
@@ -141,11 +185,17 @@ def _base_name(base: str) -> str:
 def _arm(settings: CompareSettings, name: str, changes: Tree) -> Arm:
     merged = merge(settings.shared, changes)
     where = f"{settings.name}: arm {name}"
+    policy = merged.get("policy")
+    named = {*merged, *(f"policy.{key}" for key in policy)} if isinstance(policy, dict) else set(merged)
+    for key, remedy in OWNED.items():
+        if key in named:
+            raise ConfigError(f"{where}: {key}: an arm cannot set it: {remedy}.")
     try:
         deployment = DeploymentSettings.model_validate(merged.pop("deployment", {}))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{where}: deployment.{first['loc'][0]}: {first['msg']}, not {first['input']!r}.") from None
+        told = explain(error, DeploymentSettings)
+        joint = "." if error.errors()[0]["loc"] else ": "
+        raise ConfigError(f"{where}: deployment{joint}{told}") from None
     # no stop rule, unless the comparison sets one: arms are compared iteration by iteration
     return Arm(name, parse_config({"stop": {"rule": "none"}, "name": name, **merged}, where), deployment)
 
