@@ -19,7 +19,7 @@ from drift.experiments.compare.cell import (
     truth_of_other_kinds,
 )
 from drift.experiments.compare.measures import measure_distance, with_other_kinds
-from drift.experiments.compare.run import run_comparison, tune, with_rates
+from drift.experiments.compare.run import Restriction, run_comparison, tune, with_rates
 from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, load_comparison, merge
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import load_policy, source_of
@@ -120,13 +120,30 @@ def test_merging_goes_key_by_key():
         ({"arms": {"a": {"deployment": {"turn": 1}}}}, "arm a: deployment.turn: unknown setting; did you mean 'turns'"),
         ({"arms": {"a": {"deployment": {"noise": 0.1, "world": "instructions"}}}}, "arm a: deployment.noise: the inst"),
         ({"arms": {"a": {"deployment": {"users": {"thanks": 1}}}}}, "arm a: deployment.users: only the instructions w"),
+        (
+            {"arms": {"a": {}, "b": {"evaluation": {"max_prompts": 9}}}},
+            "arm b: evaluation.max_prompts: 9, and arm a has 20",
+        ),
+        (
+            {"arms": {"a": {}, "b": {"evaluation": {"temperatures": [1]}}}},
+            "arm b: evaluation.temperatures: .* set it und",
+        ),
+        (
+            {"arms": {"a": {}, "b": {"deployment": {"world": "long"}}}},
+            "arm b: deployment.world: long, and arm a has fir",
+        ),
+        ({"arms": {"a": {"evaluation": {"temperatures": []}}}}, "shared: evaluation.temperatures: names none; set"),
+        (
+            {"arms": {"a": {"evaluation": {"temperatures": [-1]}}}},
+            "arm a: evaluation.temperatures.0: Input should be gr",
+        ),
         ({"arms": {"a": {"seed": 3}}}, "arm a: seed: an arm cannot set it: set `seeds` at the top of the file"),
         ({"arms": {"a": {"policy": {"model": "b"}}}}, "arm a: policy.model: an arm cannot set it: name the models in"),
     ],
 )
 def test_a_wrong_arm_is_named(changes, told):
     with pytest.raises(ConfigError, match=told):
-        arms_of(settings(**changes))
+        arms_of(settings(**{"differences": [], **changes}))
 
 
 def test_cells_of_bases_with_a_dot_in_their_name_have_folders_of_their_own():
@@ -167,6 +184,8 @@ def test_tuning_never_uses_the_seeds_that_are_reported_on(tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({**SMALL, "tune_seeds": [1]}))
     with pytest.raises(ConfigError, match="overlaps seeds"):
         tune(tmp_path / "c.yaml", tmp_path / "out")
+    with pytest.raises(ConfigError, match="--seed is not for --tune, which has seeds of its own: set tune_seeds"):
+        tune(tmp_path / "c.yaml", tmp_path / "out", Restriction(seeds=(3,)))
     names = [arm.name for arm in with_rates(arms_of(settings())[:1], [1e-4, 2e-4])]
     assert names == ["drift@0.0001", "drift@0.0002"]
 

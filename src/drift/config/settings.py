@@ -6,6 +6,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -287,7 +288,7 @@ class EvaluationSettings(Settings):
     """
 
     split: Literal["hash", "time"] = "hash"
-    temperatures: tuple[float, ...] = (1.0, 0.7, 0.0)
+    temperatures: tuple[NonNegativeFloat, ...] = (1.0, 0.7, 0.0)
     samples: PositiveInt = 1
     max_prompts: PositiveInt = 500
     max_length: PositiveInt = 2048

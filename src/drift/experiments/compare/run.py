@@ -63,7 +63,8 @@ def run_comparison(config: Path, out: Path | None, restricted: Restriction = ALL
     started = time.monotonic()
     settings, arms = _read(config, restricted.arms)
     folder = out or Path("runs") / settings.name
-    cells = cells_of(arms, restricted.seeds or settings.seeds, settings.bases, "test", settings.other_kinds)
+    seeds = tuple(dict.fromkeys(restricted.seeds or settings.seeds))
+    cells = cells_of(arms, seeds, settings.bases, "test", settings.other_kinds)
     if settings.other_kinds:
         for cell in cells:
             truth_of_other_kinds(cell)  # what is wrong is said now, not after the first run
@@ -80,6 +81,8 @@ def tune(config: Path, out: Path | None, restricted: Restriction = ALL) -> dict[
     Raises ConfigError if the config has no rates, or if `tune_seeds` and `seeds` overlap.
     """
     settings, arms = _read(config, restricted.arms)
+    if restricted.seeds:
+        raise ConfigError(f"{config}: --seed is not for --tune, which has seeds of its own: set tune_seeds.")
     if not settings.rates:
         raise ConfigError(f"{config}: rates: name the learning rates to choose from, for example rates: [1e-4, 2e-4].")
     if set(settings.tune_seeds) & set(settings.seeds):

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +145,29 @@ def arms_of(settings: CompareSettings) -> list[Arm]:
     unknown = {name for pair in settings.differences for name in pair} - set(settings.arms)
     if unknown:
         raise ConfigError(f"{settings.name}: differences: no arm {min(unknown)!r}; arms: {', '.join(settings.arms)}.")
+    _check_measured_alike(settings.name, arms)
     return arms
+
+
+def _check_measured_alike(name: str, arms: Sequence[Arm]) -> None:
+    """Raises ConfigError if the arms would not answer the same held-out requests at the same temperatures: their
+    utilities are subtracted request by request, after hours of training."""
+    first = arms[0]
+    for arm in arms:
+        measured = {
+            "evaluation.temperatures": (arm.cfg.evaluation.temperatures, first.cfg.evaluation.temperatures),
+            "evaluation.max_prompts": (arm.cfg.evaluation.max_prompts, first.cfg.evaluation.max_prompts),
+            "deployment.world": (arm.deployment.world, first.deployment.world),
+            "deployment.users (what they ask for)": (arm.deployment.users.mix, first.deployment.users.mix),
+        }
+        for key, (its, firsts) in measured.items():
+            if its != firsts:
+                raise ConfigError(
+                    f"{name}: arm {arm.name}: {key}: {its}, and arm {first.name} has {firsts}; all arms answer the "
+                    "same held-out requests, so set it under `shared`."
+                )
+    if not first.cfg.evaluation.temperatures:
+        raise ConfigError(f"{name}: shared: evaluation.temperatures: names none; set for example [1.0, 0.0].")
 
 
 def cells_of(
