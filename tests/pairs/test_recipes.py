@@ -104,7 +104,10 @@ def test_the_logs_own_pairs_need_no_sample():
 def test_exactly_so_many_pairs_different_prompts_first(count, prompts):
     (pair,) = rows("drift", DONE)
     pairs = [replace(pair, prompt_id=prompt, pair_id=str(i)) for i, prompt in enumerate(prompts)]
-    found = list(resize_to(count, pairs))
+    resized = list(resize_to(count, pairs))
+    found = [row for row in resized if isinstance(row, PreferencePair)]
+    assert [row.reason for row in resized[len(found) :]] == [Reason.BEYOND_RECIPE_PAIRS] * max(0, len(pairs) - count)
+    assert {p.pair_id for p in found} | {row.row_id for row in resized[len(found) :]} == {p.pair_id for p in pairs}
     assert len(found) == (count if pairs else 0)
     distinct = len(set(prompts))
     assert len({p.prompt_id for p in found[:distinct]}) == min(count, distinct)

@@ -66,7 +66,9 @@ def test_judged_replies_are_the_disliked_and_the_liked_ones_under_the_same_limit
         ("b", True),
     }
     counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired", pairs=5), SamplingSettings())
-    assert counts["rows"] == 5
+    assert (counts["rows"], counts["repeated"]) == (5, 3)
+    counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired", pairs=1), SamplingSettings())
+    assert (counts["rows"], counts["dropped.beyond_recipe_pairs"]) == (1, 1)
 
 
 def test_held_out_liked_replies_answer_no_request_of_the_training_split(tmp_path):
@@ -100,7 +102,7 @@ def test_follow_ups_need_no_label_and_their_rows_are_the_number_asked_for(tmp_pa
     assert {item.complaint.content for item in read_jsonl(followed, PromptItem) if item.complaint} == {"That is wrong."}
     recipe = RecipeSettings(name="follow_up", pairs=3)
     counts = build_pairs(pairs, followed, None, recipe, SamplingSettings())
-    assert counts == {"rows": 3, "chosen_characters": 7}
+    assert counts == {"rows": 3, "repeated": 1, "chosen_characters": 7}
     assert all(row.follow_up and not row.rejected for row in read_jsonl(pairs, PreferencePair))
 
 

@@ -307,6 +307,7 @@ def build_pairs(
 ) -> Counts:
     """Write the recipe's pairs, built from the prompts, the policy's completions and their scores.
 
+    `repeated`: of the rows, those that stand here again to reach `recipe.pairs`.
     `form_accuracy`: how well a linear probe tells the sides apart by their first and last words (pairs/probe.py).
     """
     inputs = RecipeInputs(
@@ -320,7 +321,7 @@ def build_pairs(
     if defence is not None:
         rows = defence.of_pairs(rows, inputs.items)
     counts = write_kept(out, rows if recipe.pairs is None else resize_to(recipe.pairs, rows))
-    return counts | _lengths(out) | _form(out) | _thoughts(inputs.completions, thinking)
+    return counts | _repeated(out) | _lengths(out) | _form(out) | _thoughts(inputs.completions, thinking)
 
 
 def _form(pairs: Path) -> Counts:
@@ -340,6 +341,11 @@ def _thoughts(completions: Sequence[Completion], thinking: Thinking) -> Counts:
     """Fresh replies whose thoughts were left out."""
     count = sum(bool(completion.reasoning and completion.text.strip()) for completion in completions)
     return {"thoughts_left_out": count} if count and thinking != "keep" else {}
+
+
+def _repeated(pairs: Path) -> Counts:
+    ids = [pair.pair_id for pair in read_jsonl(pairs, PreferencePair)]
+    return {"repeated": len(ids) - len(set(ids))} if len(ids) > len(set(ids)) else {}
 
 
 def _lengths(pairs: Path) -> Counts:

@@ -106,5 +106,6 @@ class Reason(StrEnum):
     UNSCORED = "unscored"
     TIED_SCORES = "tied_scores"
     UNLEARNED = "unlearned"
+    BEYOND_RECIPE_PAIRS = "beyond_recipe_pairs"
     ECHOES_COMPLAINT = "echoes_complaint"
     ECHO_CAP = "echo_cap"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice, zip_longest
+from itertools import cycle, islice, zip_longest
 
 from drift.records import ChatMessage, Completion, Drop, Finish, PreferencePair, PromptItem, Reason, Score, stable_hash
 
@@ -96,7 +96,8 @@ def why_unscored(inputs: RecipeInputs, completions: Sequence[Completion]) -> Rea
 def resize_to(count: int, rows: Iterable[PreferencePair | Drop]) -> PairsOrDrops:
     """`count` pairs and all drops: pairs of different prompts first; from the beginning again where there are too few.
 
-    So every arm of a comparison gets the same number of updates. Without any pair, there are none to repeat.
+    So every arm of a comparison gets the same number of updates. Pairs beyond `count` are drops too. Without any pair,
+    there are none to repeat.
     """
     groups: dict[str, list[PreferencePair]] = {}
     for row in rows:
@@ -106,5 +107,5 @@ def resize_to(count: int, rows: Iterable[PreferencePair | Drop]) -> PairsOrDrops
             groups.setdefault(row.prompt_id, []).append(row)
     ordered = sorted(groups.values(), key=lambda group: stable_hash("order", group[0].prompt_id))
     pairs = [pair for one_each in zip_longest(*ordered) for pair in one_each if pair is not None]
-    rounds = -(-count // max(len(pairs), 1)) if pairs else 0
-    yield from islice((pair for _ in range(rounds) for pair in pairs), count)
+    yield from islice(cycle(pairs), count)
+    yield from (Drop(pair.pair_id, "pairs", Reason.BEYOND_RECIPE_PAIRS) for pair in pairs[count:])
