@@ -167,7 +167,7 @@ def steps_chart(title: str, phases: Sequence[str], values: Sequence[Sequence[flo
             axes.text(*label_at, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
             start += len(points)
         axes.set_xlabel("logged step")
-        axes.margins(x=0.01)
+        axes.set_xlim(0.5, start + 0.5)  # also where a phase begins or ends with a gap: its name is in the middle
         return as_svg(figure, title)
 
 

@@ -114,8 +114,12 @@ def _preference(phase: Phase) -> ChartPoint | None:
 
 
 def _steps(title: str, phases: list[Phase], values: list[list[float | None]]) -> Markup | None:
-    logged = any(value is not None for row in values for value in row)
-    return steps_chart(title, [phase.name for phase in phases], values) if logged else None
+    logged = [
+        (phase.name, row)
+        for phase, row in zip(phases, values, strict=True)
+        if any(value is not None for value in row)  # SFT has no margin
+    ]
+    return steps_chart(title, [name for name, _ in logged], [row for _, row in logged]) if logged else None
 
 
 def _lengths(phases: tuple[Phase, ...]) -> Markup | None:
