@@ -62,6 +62,12 @@ def test_emulated_bfloat16_is_told_once(tiny_policy, monkeypatch, dtype, has_it,
     assert all("policy.dtype: float32" in note for note in slow)
 
 
+def test_other_work_on_the_machine_does_not_count_as_slow_arithmetic(monkeypatch):
+    clock = iter([0.0, 0.5, 1.0, 1.25, 2.0, 9.0])
+    monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock))
+    assert models._seconds_of_product(torch.float32) == 0.25
+
+
 def one_line(error: pytest.ExceptionInfo) -> str:
     text = str(error.value)
     assert "\n" not in text
