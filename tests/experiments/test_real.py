@@ -9,10 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from drift.cli import app
+from drift.config import dump_config
 from drift.errors import PrerequisiteError
 from drift.experiments import real
 from drift.experiments.packaged import SMOLLM2, PackagedModel, fetched_model
 from drift.progress import listening
+from drift.rundir import RunDir
 
 CONTENT = b"GGUF and the rest"
 
@@ -85,6 +87,25 @@ def test_what_does_not_fit_is_trained_as_an_adapter(tiny_policy, tmp_path, monke
     assert small.policy.lora is not None
     assert [note.split(":")[0] for note in notes[1::2]] == ["training all weights", "training an adapter (LoRA)"]
     assert notes[0].startswith("computing in ")
+
+
+def test_an_interrupted_run_goes_on_as_it_began(tiny_policy, tmp_path, monkeypatch):
+    """Other work on the machine takes memory: as an adapter, every stage would be computed again."""
+    cfg = real.real_config(str(tiny_policy), 3, tmp_path)
+    with RunDir.open(tmp_path, dump_config(cfg), cfg.seed):
+        pass
+    monkeypatch.setattr(real, "_free_memory", lambda: 10**6)
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append):
+        assert real.real_config(str(tiny_policy), 3, tmp_path) == cfg
+        other = real.real_config("embedded", 3, tmp_path)
+    assert f"and the run in {tmp_path} began so; to choose again, name another --out" in notes[1]
+    assert other.policy.lora is not None
+
+
+def test_an_empty_model_is_not_the_default_one():
+    result = CliRunner().invoke(app, ["demo", "--real", "--model", ""])
+    assert "--model: empty; name an id, a folder or a .gguf file" in str(result.exception)
 
 
 @pytest.mark.parametrize("model", ["no-such/model", "adapter", "cut.gguf"])

@@ -68,6 +68,15 @@ def test_other_work_on_the_machine_does_not_count_as_slow_arithmetic(monkeypatch
     assert models._seconds_of_product(torch.float32) == 0.25
 
 
+def test_a_long_message_of_a_library_is_cut_between_words(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise OSError("We cannot reach https://huggingface.co/docs " * 9)
+
+    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", fails)
+    with pytest.raises(PrerequisiteError, match=r"reach \.\.\.\)\. Set policy.model"):
+        load_policy("no/model", SETTINGS)
+
+
 def one_line(error: pytest.ExceptionInfo) -> str:
     text = str(error.value)
     assert "\n" not in text

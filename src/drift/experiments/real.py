@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from drift.config import Config, load_config
+from drift.errors import ConfigError
 from drift.evaluation.results import read_evaluation
 from drift.experiments.packaged import local_model
 from drift.policy.model import computes_bfloat16, parameter_count
@@ -71,6 +72,8 @@ def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnSt
     `model`: an id, a path, or the name of a packaged one; default: SmolLM2-135M.
     """
     started = time.monotonic()
+    if model is not None and not model.strip():
+        raise ConfigError("--model: empty; name an id, a folder or a .gguf file, or leave it out for SmolLM2-135M.")
     source = local_model(model or "smollm2-135m")
     cfg = real_config(source, seed, out)
     with open_run(cfg, Path(str(cfg.output)), on_stage) as run:
@@ -91,8 +94,8 @@ def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnSt
 def real_config(model: str, seed: int, out: Path | None) -> Config:
     """experiments/real.yaml for this model, in the type that the machine computes fastest.
 
-    It is trained as an adapter if the memory is too small for full training. Two notes say what was chosen. Raises
-    PrerequisiteError if there is no such model.
+    It is trained as an adapter if the memory is too small for full training; a run that was interrupted goes on as it
+    began. Two notes say what was chosen. Raises PrerequisiteError if there is no such model.
     """
     folder = out or Path(f"runs/real-seed-{seed}")
     dtype = "bfloat16" if computes_bfloat16() else "float32"
@@ -100,16 +103,26 @@ def real_config(model: str, seed: int, out: Path | None) -> Config:
     cfg = load_config(Path(__file__).with_name("real.yaml"), (f"seed={seed}", f"policy.dtype={dtype}"))
     needed = parameter_count(model) * BYTES_PER_PARAMETER + ACTIVATION_BYTES
     free = _free_memory()
-    as_adapter = needed > free
-    report_note(
-        f"training {'an adapter (LoRA)' if as_adapter else 'all weights'}: full training needs about "
-        f"{needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free"
-    )
+    begun_as_adapter = _begun_as_adapter(folder, model)
+    as_adapter = needed > free if begun_as_adapter is None else begun_as_adapter
+    why = f"full training needs about {needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free"
+    if begun_as_adapter is not None:
+        why += f", and the run in {folder} began so; to choose again, name another --out"
+    report_note(f"training {'an adapter (LoRA)' if as_adapter else 'all weights'}: {why}")
     policy = cfg.policy.model_copy(update={"model": model})
     if as_adapter:
         policy = policy.model_validate({**policy.model_dump(), "lora": {}})
     logs = (str(folder / layout.DEPLOYMENT_LOGS),)
     return cfg.model_copy(update={"policy": policy, "output": str(folder), "logs": logs})
+
+
+def _begun_as_adapter(folder: Path, model: str) -> bool | None:
+    """How an earlier command began to train this model here; None if none did. Another way would redo all stages."""
+    if not layout.is_run(folder):
+        return None
+    config = folder / layout.CONFIG
+    earlier = load_config(config).policy if config.exists() else None
+    return None if earlier is None or earlier.model != model else earlier.lora is not None
 
 
 def deploy(cfg: Config, run: RunDir, replies: int = LOGGED_REPLIES) -> Path:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 import torch
@@ -123,7 +124,7 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
             tokenizer = AutoTokenizer.from_pretrained(resolved, trust_remote_code=False)
             model = _load_model(resolved, settings, device)
     except _LOADING_ERRORS as error:
-        raise no_model(str(source), " ".join(str(error).split())[:200]) from None
+        raise no_model(str(source), shorten(str(error), 200, placeholder=" ...")) from None
     processor = {} if is_gguf(resolved) else processor_files(resolved)
     tokenizer.chat_template = tokenizer.chat_template or template_of(processor)
     chat = ChatFormat.of(tokenizer, settings, _declared_ends(model))
@@ -148,7 +149,7 @@ def parameter_count(source: str | Path) -> int:
         with torch.device("meta"):
             return auto_class(config).from_config(config, trust_remote_code=False).num_parameters()
     except _LOADING_ERRORS as error:
-        raise no_model(str(source), " ".join(str(error).split())[:200]) from None
+        raise no_model(str(source), shorten(str(error), 200, placeholder=" ...")) from None
 
 
 def identified(
