@@ -95,7 +95,7 @@ class Heartbeat:
         if self._first is None or done < self._now[0]:
             self._first = (time.monotonic(), done)
         self._now = (done, total, tokens)
-        self._tell_if_due()
+        self._report_if_due()
 
     def _repeat(self) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS / 6):

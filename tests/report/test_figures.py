@@ -34,7 +34,8 @@ def test_steps_chart_names_its_phases_and_survives_gaps():
 def test_a_phase_that_begins_with_a_long_gap_keeps_its_name_inside_the_chart():
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # else matplotlib gives up the layout
-        steps_chart("Margin", ["warm start", "iteration 1"], [[None] * 80, [0.0] * 5])
+        svg = steps_chart("Margin", ["warm start", "iteration 1"], [[None] * 80, [0.0] * 5])
+    assert ">warm start</text>" in svg
 
 
 def test_charts_of_one_page_do_not_share_ids():

@@ -49,43 +49,34 @@ class Workers:
     def run(self, work: Work, cells: Sequence[Cell], folder: Path, what: str) -> None:
         """Compute `what`: `work` on every cell. After an error no other cell begins."""
         waiting, running = iter(_named(cells, what)), dict[Future[bool], str]()
-        computed = reused = 0
-        failed: Exception | None = None
+        computed: list[bool] = []  # of each finished cell; False: an earlier command had done it all
+        failures: list[Exception] = []
         report_progress(0, len(cells))
-        try:
-            while True:
-                for name, cell in [] if failed else itertools.islice(waiting, self._count - len(running)):
-                    with _interrupts_wait():
-                        running[self._pool.submit(_compute, work, cell, folder, name)] = name
-                if not running:
-                    break
-                for future in wait(running, REPORT_SECONDS, FIRST_COMPLETED).done:
-                    name, error = running.pop(future), future.exception()
-                    if isinstance(error, BrokenProcessPool):
-                        raise error
-                    if error is not None:
-                        trouble = _trouble(name, error)
-                        if failed is None:
-                            failed = trouble
-                            _tell_that_it_ends(trouble, tuple(running.values()))
-                        else:
-                            report_note(f"failed too: {trouble}")
-                    elif future.result():
-                        computed += 1
-                    else:
-                        reused += 1
-                report_progress(computed, len(cells) - reused)
-        except BrokenProcessPool:
-            raise DriftError(
-                f"a process that computed {what} was killed, probably for lack of memory. What it had finished is "
-                "kept: repeat the command with fewer workers (--workers), or in the config a smaller "
-                "micro_batch_tokens (of `warm_start` and `training`) or `policy.lora`."
-            ) from None
-        if failed is not None:
-            raise failed
+        while True:
+            for name, cell in [] if failures else itertools.islice(waiting, self._count - len(running)):
+                with _interrupts_wait():
+                    running[self._pool.submit(_compute, work, cell, folder, name)] = name
+            if not running:
+                break
+            for future in wait(running, REPORT_SECONDS, FIRST_COMPLETED).done:
+                name, error = running.pop(future), future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise DriftError(
+                        f"a process that computed {what} was killed, probably for lack of memory. What it had finished "
+                        "is kept: repeat the command with fewer workers (--workers), or in the config a smaller "
+                        "micro_batch_tokens (of `warm_start` and `training`) or `policy.lora`."
+                    )
+                if isinstance(error, Exception):  # the first is raised after the cells that run
+                    failures.append(_naming(name, error))
+                    _report_failure(failures, tuple(running.values()))
+                else:
+                    computed.append(future.result())
+            report_progress(sum(computed), len(cells) - computed.count(False))
+        if failures:
+            raise failures[0]
         if cells:
-            earlier = f", {reused} of them by an earlier command" if reused else ""
-            report_note(f"{what}: {len(cells)} done{earlier}")
+            reused = computed.count(False)
+            report_note(f"{what}: {len(cells)} done{f', {reused} of them by an earlier command' if reused else ''}")
 
 
 @contextmanager
@@ -93,9 +84,9 @@ def workers(count: int) -> Iterator[Workers]:
     context = multiprocessing.get_context("spawn")
     lines: Queue = context.Queue()
     lines.cancel_join_thread()  # a worker that is killed while it writes keeps the lock for which our last line waits
-    # a worker that is killed while it writes may leave half a line, for which this thread alone would wait
-    ear = threading.Thread(target=copy_context().run, args=(_listen, lines), daemon=True)
-    ear.start()
+    # a worker that is killed while it writes may leave half a line: this thread alone would wait for the rest
+    listener = threading.Thread(target=copy_context().run, args=(_pass_on, lines), daemon=True)
+    listener.start()
     others = multiprocessing.active_children()
     try:
         with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(lines,)) as pool:
@@ -110,21 +101,21 @@ def workers(count: int) -> Iterator[Workers]:
         listener.join(timeout=5)
 
 
-def _trouble(name: str, error: BaseException) -> Exception:
+def _naming(name: str, error: Exception) -> Exception:
     """The error of a cell; one of ours names the cell."""
-    if not isinstance(error, Exception):
-        raise error
     if isinstance(error, DriftError):
         error.args = (f"{name}: {error}",)
     return error
 
 
-def _tell_that_it_ends(trouble: Exception, running: Sequence[str]) -> None:
-    """The error is raised after the cells that run: that may take hours."""
-    if running:
+def _report_failure(failures: Sequence[Exception], running: Sequence[str]) -> None:
+    """The first error is raised after the cells that run, which may take hours: until then, nothing else names it."""
+    if len(failures) > 1:
+        report_note(f"failed too: {failures[-1]}")
+    elif running:
         report_note(
             f"failed, so no other cell begins; the command ends after {'; '.join(running)} (Ctrl-C ends it now, and "
-            f"the same command resumes): {str(trouble) or repr(trouble)}"
+            f"the same command resumes): {str(failures[0]) or repr(failures[0])}"
         )
 
 
@@ -172,8 +163,8 @@ def _interrupts_wait() -> Iterator[None]:
 
 
 def _compute(work: Work, cell: Cell, folder: Path, name: str) -> bool:
-    """In a worker: the work, and what it tells. False if an earlier command had done it all."""
-    heartbeat = Heartbeat(name, lambda _, line: _say("", line))
+    """In a worker: the work, with its notes and its progress sent to the command. False if nothing was left to do."""
+    heartbeat = Heartbeat(name, lambda _, line: _send("", line))
     computed = False
 
     def on_stage(stage: str, event: str, _: Mapping[str, int | float | None]) -> None:
