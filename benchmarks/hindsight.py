@@ -15,11 +15,13 @@ import argparse
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from drift.config import Config, RecipeSettings, ScorerSettings
+from drift.errors import DataError, DriftError
 from drift.evaluation.guidance import pick_prompts
 from drift.experiments.packaged import local_model
 from drift.experiments.real import USERS, deploy, real_config
@@ -40,9 +42,9 @@ FOLDER = "hindsight"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--replies", type=int, default=400)
-    parser.add_argument("--prompts", type=int, default=100)
-    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--replies", type=at_least(1), default=400)
+    parser.add_argument("--prompts", type=at_least(1), default=100)
+    parser.add_argument("--samples", type=at_least(2), default=4)
     parser.add_argument("--scorer", choices=("hindsight", "self"), default="hindsight")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/hindsight"))
@@ -51,6 +53,11 @@ def main() -> None:
     cfg = real_config(local_model(args.model), args.seed, args.out)
     with open_run(cfg, args.out) as run:
         ranked = _ranked(cfg, run, args)
+    if not ranked:
+        raise DataError(
+            f"{args.out}: no user disliked a reply that can be answered again among {args.replies} replies of "
+            f"{args.model}. Raise --replies."
+        )
     result = {
         "world": instructions_world_hash(),
         "model": args.model,
@@ -64,6 +71,15 @@ def main() -> None:
     else:
         for name, value in result.items():
             sys.stdout.write(f"{name:<14}{value}\n")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: at least {least}")
+        return int(text)
+
+    return number
 
 
 def _ranked(cfg: Config, run: RunDir, args: argparse.Namespace) -> list[list[tuple[float, bool]]]:
@@ -127,4 +143,7 @@ def summary(ranked: list[list[tuple[float, bool]]]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DriftError as error:
+        sys.exit(str(error))

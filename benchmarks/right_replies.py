@@ -53,9 +53,11 @@ class Training(NamedTuple):
 
 def training_of(text: str) -> Training:
     loss, *rest = text.split(":")
-    rate, epochs, pairs = (*rest, *("", "1", "right")[len(rest) :])[:3]
     try:
-        training = Training(text, loss, float(rate), int(epochs), pairs)
+        rate, epochs, pairs = (*rest, *("", "1", "right")[len(rest) :])
+        training = Training(text, loss, float(rate), at_least_1(epochs), pairs)
+        if not 0 < training.rate < 1:
+            raise ValueError
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not LOSS:RATE[:EPOCHS[:PAIRS]]") from None
     if loss not in LOSSES_OF_PAIRS or pairs not in ("right", "wrong", "any"):
@@ -65,21 +67,29 @@ def training_of(text: str) -> Training:
     return training
 
 
+def at_least_1(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1")
+    return int(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--policy", type=Path, required=True)
     parser.add_argument("--train", type=training_of, nargs="*", default=[], metavar="LOSS:RATE[:EPOCHS[:PAIRS]]")
-    parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--samples", type=at_least_1, default=8)
+    parser.add_argument("--requests", type=at_least_1, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/right_replies"))
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
 
     cfg = load_config(args.run / "config.yaml")
     kinds = {kind for prompt in read_jsonl(args.run / "data/prompts.jsonl", PromptItem) for kind in _kinds(prompt)}
+    if not kinds:
+        raise DataError(f"{args.run}: no disliked prompt is a request of the instructions world. Name another --run.")
+    _take_folder(args)
     users = UserSettings(two_constraints=0.0, three_constraints=0.0, kinds=tuple(sorted(kinds)))
     truth = sandbox_truth("validation", args.requests, "instructions", users)
     judged = list(_judged(cfg, args, truth))
@@ -98,6 +108,21 @@ def main() -> None:
     else:
         for name, measured in [("before", result["before"]), *result["after"].items()]:
             sys.stdout.write(f"{name:<32}{measured['truth']:.3f}  finished {measured['finished']:.2f}\n")
+
+
+def _take_folder(args: argparse.Namespace) -> None:
+    """Raises DataError if finished parts in `--out` are of other arguments: they would be taken for these."""
+    if not (args.policy / "config.json").exists():
+        raise DataError(
+            f"{args.policy}: no policy (no config.json). Name a folder that a training wrote: --policy DIR."
+        )
+    ours = {name: str(getattr(args, name)) for name in ("run", "policy", "samples", "requests", "seed")}
+    kept = args.out / "arguments.json"
+    theirs = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else ours
+    if other := [f"--{name} {theirs.get(name)}" for name, value in ours.items() if theirs.get(name) != value]:
+        raise DataError(f"{args.out}: its finished parts are of {', '.join(other)}. Name another --out.")
+    args.out.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(ours) + "\n", encoding="utf-8")
 
 
 def _kinds(item: PromptItem) -> Sequence[str]:
