@@ -1,6 +1,11 @@
 """`drift bench iteration` on a tiny random model: both sides do the same work, and the figures are what they say."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -181,3 +186,33 @@ def test_the_command_on_a_gguf_file(write_gguf, tmp_path):
     found = json.loads(result.stdout.splitlines()[-1])
     assert {"ratio", "train_peak_share", "sample_tokens_per_cpu_second", "memory_ratio"} < set(found)
     assert found["conditions"]["dtype"] == "float32"
+
+
+INTERRUPTED = """
+import sys
+from types import SimpleNamespace
+from drift.bench.iteration import in_own_process
+
+if __name__ == "__main__":
+    import shutil  # a function that the process can import while it still loads torch
+    print("began", flush=True)
+    try:
+        in_own_process(shutil.which, SimpleNamespace(side="drift"))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+"""
+
+
+def test_an_interrupted_benchmark_prints_no_traceback_of_its_process(tmp_path):
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = subprocess.Popen(
+        [sys.executable, tmp_path / "interrupted.py"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment,
+    )  # fmt: skip
+    assert command.stdout is not None
+    assert command.stdout.readline() == "began\n"
+    time.sleep(1)  # its process starts, and loads torch for seconds
+    os.killpg(command.pid, signal.SIGINT)
+    _, told = command.communicate(timeout=60)
+    assert told == "interrupted\n"

@@ -34,7 +34,7 @@ from drift.bench.iteration_parts import (
 )
 from drift.bench.sample import Rows
 from drift.config import PolicySettings, SamplingSettings
-from drift.engine import end_with_parent
+from drift.engine import end_on_interrupt, end_with_parent, interrupts_wait
 from drift.errors import ConfigError, DataError, DriftError, PrerequisiteError
 from drift.policy.model import Policy, computes_bfloat16, load_policy, resolve_source, save_policy
 from drift.policy.samplers.requests import fit_prompt
@@ -134,14 +134,21 @@ class Round:
 def in_own_process(work: Callable[[Any], Any], task: Any) -> Any:
     """Run it in a new process, so that neither memory nor caches of another part are measured."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_begin) as pool:
         try:
-            return pool.submit(work, task).result()
+            with interrupts_wait():
+                measured = pool.submit(work, task)
+            return measured.result()
         except BrokenProcessPool:
             raise DriftError(
                 f"the process of {work.__name__} ({task.side}) was killed, probably for lack of memory; "
                 "take a smaller --model, fewer --prompts or fewer --max-new-tokens."
             ) from None
+
+
+def _begin() -> None:
+    end_on_interrupt()
+    end_with_parent()
 
 
 def bench_iteration(

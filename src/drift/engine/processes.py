@@ -7,7 +7,7 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -167,6 +167,26 @@ def _serve(pipe: Connection, gpu: str | None) -> None:
             pipe.send_bytes(pickle.dumps(answer(work, piece)))  # `send` passes tensors as handles of shared memory
     let_go()
     pipe.close()
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Ctrl-C comes when the block ends. A process that starts in it is not interrupted before `end_on_interrupt`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_on_interrupt() -> None:
+    """End this worker on Ctrl-C without a word: the command that started it says it.
+
+    As KeyboardInterrupt it would print a traceback while it loads modules or waits for work. Programs that it starts
+    take Ctrl-C as always.
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(1))  # without clean-up: what is unfinished resumes
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def end_with_parent() -> None:

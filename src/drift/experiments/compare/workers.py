@@ -7,9 +7,7 @@ numbers alone, the first is reported, the others are counted, and their count is
 
 import itertools
 import multiprocessing
-import os
 import re
-import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +19,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
-from drift.engine import end_with_parent
+from drift.engine import end_on_interrupt, end_with_parent, interrupts_wait
 from drift.errors import DriftError
 from drift.experiments.compare.settings import Cell
 from drift.progress import Heartbeat, listening, report_note, report_progress
@@ -54,7 +52,7 @@ class Workers:
         report_progress(0, len(cells))
         while True:
             for name, cell in [] if failures else itertools.islice(waiting, self._count - len(running)):
-                with _interrupts_wait():
+                with interrupts_wait():
                     running[self._pool.submit(_compute, work, cell, folder, name)] = name
             if not running:
                 break
@@ -142,24 +140,12 @@ def _pass_on(lines: Queue) -> None:
 def _begin(lines: Queue) -> None:
     """One thread per worker: the digits of a cell must not depend on how many workers run at the same time."""
     global _to_command
-    # not as KeyboardInterrupt: a worker that waits for a cell would print a traceback. What is unfinished resumes
-    signal.signal(signal.SIGINT, lambda *_: os._exit(1))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    end_on_interrupt()
     end_with_parent()
     import torch
 
     torch.set_num_threads(1)
     _to_command = lines
-
-
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C comes when the block ends. A process that starts in it is not interrupted before its `_begin`."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _compute(work: Work, cell: Cell, folder: Path, name: str) -> bool:
