@@ -85,6 +85,8 @@ def test_what_does_not_fit_is_trained_as_an_adapter(tiny_policy, tmp_path, monke
         small = real.real_config(str(tiny_policy), 3, tmp_path)
     assert (full.seed, full.policy.model, full.policy.lora, full.warm_start.on) == (3, str(tiny_policy), None, "liked")
     assert small.policy.lora is not None
+    assert small.warm_start.learning_rate == pytest.approx(5 * full.warm_start.learning_rate)
+    assert small.training.learning_rate == pytest.approx(5 * full.training.learning_rate)
     assert [note.split(":")[0] for note in notes[1::2]] == ["training all weights", "training an adapter (LoRA)"]
     assert notes[0].startswith("computing in ")
 
