@@ -202,8 +202,8 @@ def test_the_recipes_own_scorer_decides_but_for_self(tmp_path, tiny_policy, adds
     for name in ("hindsight", "reward_model", "self"):
         likes = "hello" if name == "hindsight" else "sum"
         monkeypatch.setitem(SCORERS, name, lambda inputs, likes=likes: Wanted(likes))
-    for name, scorer, share in (("reward_model", "reward_model", 1.0), ("self", "hindsight", 0.0)):
-        recipe = {"guided_share": "auto", "guidance_prompts": 12, "scorer": {"name": name, "model": "m"}}
+    for name, model, scorer, share in (("reward_model", "m", "reward_model", 1.0), ("self", None, "hindsight", 0.0)):
+        recipe = {"guided_share": "auto", "guidance_prompts": 12, "scorer": {"name": name, "model": model}}
         cfg = settings(tiny_policy, recipe=recipe, sampling=adds_up.sampling)
         assert chosen(cfg, tmp_path / name).guided_share == share
         assert read_trial(tmp_path / name / "guidance-1/guidance.json").scorer == scorer

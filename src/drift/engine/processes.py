@@ -183,9 +183,10 @@ def end_on_interrupt() -> None:
     """End this worker on Ctrl-C without a word: the command that started it says it.
 
     As KeyboardInterrupt it would print a traceback while it loads modules or waits for work. Programs that it starts
-    take Ctrl-C as always.
+    take Ctrl-C as always. Where the command ignores Ctrl-C, as shells make those in the background, so does the worker.
     """
-    signal.signal(signal.SIGINT, lambda *_: os._exit(1))  # without clean-up: what is unfinished resumes
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(1))  # without clean-up: what is unfinished resumes
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
