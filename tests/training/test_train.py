@@ -193,7 +193,7 @@ def test_a_training_that_is_all_warm_up_says_so():
     assert unmoved([{"learning_rate": 0.0}], beta=0.1, learning_rate=5e-6) == (
         "Warning: 1 step at rate 0, all of it warm-up: set warmup_ratio to 0 or train on more pairs."
     )
-    assert "rate 0" in unmoved([{"learning_rate": 0.0}], 0.1, 5e-6, has_margin=False)  # SFT on one liked reply
+    assert "rate 0" in unmoved([{"learning_rate": 0.0}], 0.1, 5e-6, "chosen")  # SFT on one liked reply
 
 
 def test_the_only_update_is_the_last_step_and_nobody_saw_what_it_moved():
@@ -202,10 +202,13 @@ def test_the_only_update_is_the_last_step_and_nobody_saw_what_it_moved():
     assert unmoved(rows, 0.1, 1e-3).startswith("Warning: 3 steps at 0.001 moved the margin by 0.000 nats")
 
 
-def test_sft_has_no_margin_to_watch():
-    rows = [{"learning_rate": 1e-4, "rewards/margins": 0.0}] * 4
-    assert unmoved(rows, 0.1, 1e-4) != ""
-    assert unmoved(rows, 0.1, 1e-4, has_margin=False) == ""
+def test_sft_has_no_margin_and_its_replies_are_watched():
+    rows = [{"learning_rate": 5e-7, "rewards/chosen": reward} for reward in (0.0, 0.001, -0.001, 0.002)]
+    assert unmoved(rows, 0.1, 5e-7, "chosen").startswith(
+        "Warning: 4 steps at 5e-07 moved the log-prob of the replies by 0.020"
+    )
+    rows[-1]["rewards/chosen"] = 0.5
+    assert unmoved(rows, 0.1, 5e-7, "chosen") == ""
 
 
 def test_a_loss_that_pulls_replies_back_is_warned_of():

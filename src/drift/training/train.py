@@ -16,6 +16,7 @@ import io
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -145,33 +146,40 @@ def train_in_process(
         save_gathered(model, start_policy, out)
     elif is_first:
         save_policy(identified(model, start_policy.chat, start_policy.processor_files), out)
-    if warning := unmoved(trainer.rows, settings.beta, settings.learning_rate, settings.loss != "sft"):
+    watched = "chosen" if settings.loss == "sft" else "margins"
+    if warning := unmoved(trainer.rows, settings.beta, settings.learning_rate, watched):
         report_note(warning)
     if warning := overshot(trainer.rows, settings):
         report_note(warning)
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
 
 
-def unmoved(rows: Sequence[Mapping[str, float]], beta: float, learning_rate: float, has_margin: bool = True) -> str:
-    """A warning if the margin of the pairs (chosen minus rejected log-ratio, in nats) hardly moved; empty if it did.
-    Without a margin to watch (`has_margin`: SFT), only a training at rate 0 is warned of.
+def unmoved(
+    rows: Sequence[Mapping[str, float]],
+    beta: float,
+    learning_rate: float,
+    watched: Literal["margins", "chosen"] = "margins",
+) -> str:
+    """A warning if the pairs' margin (chosen minus rejected log-ratio, in nats) hardly moved; empty if it did. SFT has
+    no margin: its chosen log-ratio is watched.
 
     `rows`: of metrics.jsonl, one per step, each measured before its update, so that of the last one is seen in none:
-    where all others had rate 0 (two steps, one of them warm-up), nothing is known. The first step's margin is compared
+    where all others had rate 0 (two steps, one of them warm-up), nothing is known. The first step's value is compared
     with the mean of the last quarter's.
     """
     steps = f"{len(rows)} step{'s' if len(rows) > 1 else ''}"
     if not any(row["learning_rate"] for row in rows):
         return f"Warning: {steps} at rate 0, all of it warm-up: set warmup_ratio to 0 or train on more pairs."
-    margins = [row["rewards/margins"] / beta for row in rows if has_margin and "rewards/margins" in row]
-    if len(margins) < 2 or not any(row["learning_rate"] for row in rows[:-1]):
+    values = [row[f"rewards/{watched}"] / beta for row in rows if f"rewards/{watched}" in row]
+    if len(values) < 2 or not any(row["learning_rate"] for row in rows[:-1]):
         return ""
-    last = margins[-max(1, len(margins) // 4) :]
-    moved = sum(last) / len(last) - margins[0]
+    last = values[-max(1, len(values) // 4) :]
+    moved = sum(last) / len(last) - values[0]
     if abs(moved) >= LEAST_MOVE:
         return ""
+    what = "the margin" if watched == "margins" else "the log-prob of the replies"
     return (
-        f"Warning: {steps} at {learning_rate:g} moved the margin by {moved:.3f} nats, so the policy learned next to "
+        f"Warning: {steps} at {learning_rate:g} moved {what} by {moved:.3f} nats, so the policy learned next to "
         "nothing: raise the learning_rate or train on more pairs."
     )
 
