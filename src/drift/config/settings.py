@@ -131,13 +131,12 @@ class ScorerSettings(Settings):
         if self.name == "judge" and self.endpoint is None:
             raise ValueError("scorer judge needs a server: set recipe.scorer.endpoint.base_url and .model")
         # else a user believes that this model or server scored
-        scores_itself = self.name in ("self", "hindsight", "oracle", "noisy_oracle")
-        if self.model is not None and (scores_itself or self.name == "judge"):
+        if self.model is not None and self.name not in ("feedback", "reward_model"):
             raise ValueError(
                 f"scorer {self.name} uses no model of its own, so {self.model} would score nothing: set "
                 "recipe.scorer.name to feedback or reward_model, or recipe.scorer.model=null"
             )
-        if self.endpoint is not None and (scores_itself or self.name in ("feedback", "reward_model")):
+        if self.endpoint is not None and self.name != "judge":
             raise ValueError(
                 f"scorer {self.name} asks no server, so {self.endpoint.base_url} would score nothing: set "
                 "recipe.scorer.name=judge, or recipe.scorer.endpoint=null"

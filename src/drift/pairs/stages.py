@@ -321,7 +321,8 @@ def build_pairs(
     if defence is not None:
         rows = defence.of_pairs(rows, inputs.items)
     counts = write_kept(out, rows if recipe.pairs is None else resize_to(recipe.pairs, rows))
-    return counts | _repeated(out) | _lengths(out) | _form(out) | _thoughts(inputs.completions, thinking)
+    repeated = {} if recipe.pairs is None else _repeated(out)  # large runs are not read once more
+    return counts | repeated | _lengths(out) | _form(out) | _thoughts(inputs.completions, thinking)
 
 
 def _form(pairs: Path) -> Counts:

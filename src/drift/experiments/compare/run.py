@@ -134,5 +134,5 @@ def _run_all(cells: Sequence[Cell], folder: Path, count: int) -> None:
     shared_runs = {shared_run_of(cell, folder): cell for cell in cells}
     with workers(count) as pool:
         pool.run(make_logs_run, list(logs_runs.values()), folder, "logs")
-        pool.run(make_shared_run, list(shared_runs.values()), folder, "warm start")
+        pool.run(make_shared_run, list(shared_runs.values()), folder, "warm starts")
         pool.run(run_cell, cells, folder, "cells")

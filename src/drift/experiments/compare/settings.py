@@ -215,9 +215,8 @@ def _arm(settings: CompareSettings, name: str, changes: Tree) -> Arm:
     try:
         deployment = DeploymentSettings.model_validate(merged.pop("deployment", {}))
     except ValidationError as error:
-        told = explain(error, DeploymentSettings)
         joint = "." if error.errors()[0]["loc"] else ": "
-        raise ConfigError(f"{where}: deployment{joint}{told}") from None
+        raise ConfigError(f"{where}: deployment{joint}{explain(error, DeploymentSettings)}") from None
     # no stop rule, unless the comparison sets one: arms are compared iteration by iteration
     return Arm(name, parse_config({"stop": {"rule": "none"}, "name": name, **merged}, where), deployment)
 

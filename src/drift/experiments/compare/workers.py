@@ -32,14 +32,14 @@ Work = Callable[[Cell, Path, OnStage], Any]
 """Computes a part of a comparison in its folder, and says which stage it is at."""
 
 _NUMBER = re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{8,}\b|((?<!\w)-)?\d+([.,]\d+)*(e[-+]?\d+)?")
-"""Also a hash."""
+"""What notes of the same words differ in: numbers and hashes."""
 
 _to_command: Queue | None = None
 """In a worker: takes pairs (cell, note), or ("", line) for a line that names its cell itself."""
 
 
 class Workers:
-    """A pool of so many processes that stay alive, so that each loads torch only once."""
+    """A pool of `count` processes that stay alive, so that each loads torch only once."""
 
     def __init__(self, pool: ProcessPoolExecutor, count: int) -> None:
         self._pool, self._count = pool, count
