@@ -20,13 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from drift.config import Config, RecipeSettings, ScorerSettings
+from drift.config import Config, ScorerSettings
 from drift.errors import DataError, DriftError
 from drift.evaluation.guidance import pick_prompts
 from drift.experiments.packaged import local_model
 from drift.experiments.real import USERS, deploy, real_config
 from drift.pairs.stages import find_prompts
 from drift.policy.sampler import sample
+from drift.policy.samplers.requests import FreshReplies
 from drift.records import Completion, PromptItem, Score, read_jsonl
 from drift.run import collect, open_run
 from drift.rundir import RunDir, layout
@@ -94,7 +95,7 @@ def _ranked(cfg: Config, run: RunDir, args: argparse.Namespace) -> list[list[tup
     scorer = ScorerSettings(name=args.scorer)
     completions = folder.stage(
         layout.COMPLETIONS, sample, policy=policy, prompts=asked, sampling=cfg.sampling,
-        recipe=RecipeSettings(name="best_of", samples=args.samples, guided_share=0.0, scorer=scorer),
+        fresh=FreshReplies(samples=args.samples),
         policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
     )  # fmt: skip
     scores = folder.stage(

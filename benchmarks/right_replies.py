@@ -23,7 +23,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from drift.config import Config, RecipeSettings, load_config
+from drift.config import Config, load_config
 from drift.errors import DataError, DriftError
 from drift.evaluation.utility import measure_utility, sample_heldout
 from drift.experiments.simulation import sandbox_truth
@@ -31,6 +31,7 @@ from drift.pairs.form import says_the_same
 from drift.pairs.recipes.recipe import fresh_against, fresh_reply
 from drift.policy.model import load_policy
 from drift.policy.sampler import sample
+from drift.policy.samplers.requests import FreshReplies
 from drift.records import Completion, LossName, PreferencePair, PromptItem, Truth, read_jsonl, write_jsonl
 from drift.sandbox.instructions.recognise import assignment_of
 from drift.sandbox.instructions.users import UserSettings
@@ -133,8 +134,8 @@ def _kinds(item: PromptItem) -> Sequence[str]:
 def _judged(cfg: Config, args: argparse.Namespace, truth: Truth) -> Iterator[Judged]:
     prompts, fresh = args.run / "data/prompts.jsonl", args.out / "completions.jsonl"
     if not fresh.exists():
-        recipe = RecipeSettings(samples=args.samples, guided_share=0.0)
-        sample(fresh, args.policy, prompts, cfg.sampling, recipe, cfg.policy, 1, args.seed)
+        asked = FreshReplies(samples=args.samples)
+        sample(fresh, args.policy, prompts, cfg.sampling, asked, cfg.policy, 1, args.seed)
     items = {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)}
     for reply in read_jsonl(fresh, Completion):
         item = items[reply.prompt_id]

@@ -11,8 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from drift.config import PolicySettings, RecipeSettings, SamplingSettings
+from drift.config import PolicySettings, SamplingSettings
 from drift.policy.sampler import sample
+from drift.policy.samplers.requests import FreshReplies
 from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
 
 
@@ -31,9 +32,7 @@ def main() -> None:
         prompts, out = Path(folder, "prompts.jsonl"), Path(folder, "completions.jsonl")
         write_jsonl(prompts, items)
         start = time.perf_counter()
-        counts = sample(
-            out, args.model, prompts, sampling, RecipeSettings(guided_share=0.0), PolicySettings(), 1, args.seed
-        )
+        counts = sample(out, args.model, prompts, sampling, FreshReplies(), PolicySettings(), 1, args.seed)
         seconds = time.perf_counter() - start
         completions = list(read_jsonl(out, Completion))
     with_ids = sum(completion.token_ids is not None for completion in completions)

@@ -107,7 +107,7 @@ def test_two_iterations_leave_everything_that_the_contract_names(two_iterations)
     assert set(first) & {p.prompt_id for p in read_jsonl(run / "heldout/pairs.jsonl", PreferencePair)} == set()
 
 
-def test_the_same_command_reuses_everything_and_another_beta_only_what_stands_before_it(
+def test_the_same_command_reuses_everything_and_another_setting_all_that_does_not_depend_on_it(
     tmp_path, two_iterations, tiny_policy
 ):
     assert {event for _, event in two_iterations.events} == {"running", "done"}
@@ -129,6 +129,14 @@ def test_the_same_command_reuses_everything_and_another_beta_only_what_stands_be
     assert "iteration-1/policy" in redone
     assert "iteration-2/completions.jsonl" in redone
     assert not redone & {"warm-start/policy", "data/prompts.jsonl", "iteration-1/completions.jsonl"}
+    run(
+        recipe={"pairs": 16, "only_wins": True, "scorer": {"name": "self"}}
+    )  # who ranks fresh replies asks for no others
+    redone = {name for name, event in events if event == "done"}
+    assert {"iteration-1/scores.jsonl", "iteration-1/pairs.jsonl", "iteration-1/policy"} <= redone
+    assert "iteration-1/completions.jsonl" not in redone
+    run(recipe={"samples": 2})
+    assert ("iteration-1/completions.jsonl", "done") in events
 
 
 def test_logs_in_which_nobody_complains_stop_with_the_funnel(tmp_path, tiny_policy):

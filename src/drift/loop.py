@@ -18,6 +18,7 @@ from drift.pairs.defence import Defence
 from drift.pairs.stages import build_pairs
 from drift.policy.model import source_of
 from drift.policy.sampler import sample
+from drift.policy.samplers.requests import FreshReplies
 from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout
@@ -48,8 +49,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         recipe = choose_guidance(cfg, run, k, policy, prompts, truth, reward)  # cfg.recipe with a share for `auto`
         if recipe.rules.samples and not (recipe.rules.once and completions):
             completions = it.stage(
-                layout.COMPLETIONS, sample, policy=policy, prompts=prompts, sampling=cfg.sampling, recipe=recipe,
-                policy_settings=cfg.policy, iteration=k, seed=cfg.seed,
+                layout.COMPLETIONS, sample, policy=policy, prompts=prompts, sampling=cfg.sampling,
+                fresh=FreshReplies.of(recipe), policy_settings=cfg.policy, iteration=k, seed=cfg.seed,
             )  # fmt: skip
         scores = _scores(cfg, it, policy, prompts, completions, truth, reward)
         unlearned = _unlearned(cfg, it, policy, warm, prompts)

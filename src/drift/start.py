@@ -27,6 +27,7 @@ from drift.pairs.stages import (
 )
 from drift.policy.model import source_of, unpack
 from drift.policy.sampler import sample
+from drift.policy.samplers.requests import FreshReplies
 from drift.policy.source import is_gguf
 from drift.progress import report_note
 from drift.records import Truth
@@ -100,7 +101,7 @@ def _believed(cfg: Config, run: RunDir, start: Path | str, prompts: Path, count:
     """The prompts whose complaint is not against what the policy itself says most often, out of `count` replies."""
     own = run.stage(
         layout.OWN_REPLIES, sample, policy=start, prompts=prompts, sampling=cfg.sampling,
-        recipe=RecipeSettings(guided_share=0.0, samples=count), policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
+        fresh=FreshReplies(samples=count), policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
     )  # fmt: skip
     return run.stage(layout.BELIEVED, find_believed, prompts=prompts, own=own)
 
@@ -199,8 +200,8 @@ def _probes(cfg: Config, run: RunDir, warm: Path | str, heldout: Path) -> Path:
     folder, guided = run.folder(layout.HELDOUT_REPLIES), RecipeSettings()
     matching = cfg.sampling.model_copy(update={"unfinished": "match"})
     replies = folder.stage(
-        layout.COMPLETIONS, sample, policy=warm, prompts=heldout, sampling=cfg.sampling, recipe=guided,
-        policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
+        layout.COMPLETIONS, sample, policy=warm, prompts=heldout, sampling=cfg.sampling,
+        fresh=FreshReplies.of(guided), policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
     )  # fmt: skip
     return folder.stage(
         layout.PAIRS, build_pairs, prompts=heldout, completions=replies, recipe=guided, sampling=matching,

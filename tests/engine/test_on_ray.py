@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from drift.bench.ingest import write_log
-from drift.config import ClusterSettings, IngestionSettings, PolicySettings, RecipeSettings, SamplingSettings
+from drift.config import ClusterSettings, IngestionSettings, PolicySettings, SamplingSettings
 from drift.engine import current_engine, dispatch, open_engine
 from drift.errors import DataError, DriftError, PrerequisiteError
 from drift.feedback.label import label_store
@@ -20,6 +20,7 @@ from drift.pairs.stages import write_pairs
 from drift.policy.logps import reply_logps
 from drift.policy.model import cpu_threads, load_policy
 from drift.policy.sampler import sample
+from drift.policy.samplers.requests import FreshReplies
 from drift.policy.spread import policy_for_pieces
 from drift.progress import listening
 from drift.records import ChatMessage, Counts, Finish, PromptItem, write_jsonl
@@ -89,7 +90,7 @@ def test_pieces_errors_deaths_and_prompts_out_of_logs(cluster: str, tmp_path: Pa
 @pytest.mark.slow
 def test_workers_with_models_die_and_sample(cluster: str, tiny_policy: Path, tmp_path: Path):
     """Actors: what dies is done again, and completions are the bytes of one process."""
-    prompts, recipe = tmp_path / "prompts.jsonl", RecipeSettings(samples=2, guided_share=0.0)
+    prompts, fresh = tmp_path / "prompts.jsonl", FreshReplies(samples=2)
     turns = ((ChatMessage("user", f"question {n} " + "why " * n),) for n in range(6))
     write_jsonl(prompts, (PromptItem(f"p{n}", f"c{n}", 1, asked, "train") for n, asked in enumerate(turns)))
     marks = tmp_path / "marks"
@@ -97,7 +98,7 @@ def test_workers_with_models_die_and_sample(cluster: str, tiny_policy: Path, tmp
 
     def sampled(out: Path) -> tuple[Counts, bytes]:
         settings = SamplingSettings(max_new_tokens=8, batch_tokens=256)
-        counts = sample(out, tiny_policy, prompts, settings, recipe, PolicySettings(), 1, 7)
+        counts = sample(out, tiny_policy, prompts, settings, fresh, PolicySettings(), 1, 7)
         return counts, out.read_bytes()
 
     asked = [(ChatMessage("user", f"question {n}"),) for n in range(4)]

@@ -12,6 +12,7 @@ from drift.evaluation.guidance import both_ways, choose_guidance, compare_guidan
 from drift.evaluation.results import GuidanceTrial, read_trial
 from drift.lineage import trace
 from drift.policy.model import source_of
+from drift.policy.samplers.requests import FreshReplies
 from drift.policy.samplers.transformers import LocalBackend
 from drift.progress import listening
 from drift.records import (
@@ -288,9 +289,11 @@ def test_a_run_uses_it_and_reports_it(tmp_path, tiny_policy, adds_up, monkeypatc
     assert {(row.guided, row.guidance, row.text) for row in fresh} == {(True, "rewrite", "the sum")}
     view = load_run(run)
     used = {stage.name: stage.inputs["recipe"].value for stage in view.stages if "recipe" in stage.inputs}
-    for stage in ("iteration-1/completions.jsonl", "iteration-1/pairs.jsonl"):
-        assert (used[stage]["guided_share"], used[stage]["guidance"]) == (1.0, "rewrite")
-    assert used["heldout/completions.jsonl"] == RecipeSettings().model_dump()  # what measures policies stays the same
+    assert used["iteration-1/pairs.jsonl"]["guided_share"] == 1.0
+    asked = {stage.name: stage.inputs["fresh"].value for stage in view.stages if "fresh" in stage.inputs}
+    assert asked["iteration-1/completions.jsonl"] == FreshReplies(guided_share=1.0, guidance="rewrite").model_dump()
+    # what measures policies stays the same
+    assert asked["heldout/completions.jsonl"] == FreshReplies(guided_share=1.0).model_dump()
     show_trace(trace(run, next(read_jsonl(run / "iteration-1/pairs.jsonl", PreferencePair)).pair_id), as_json=False)
     assert "endpoint/m, guided (rewrite), sample 0, seed 42" in capsys.readouterr().err
     page = (run / "report.html").read_text()
@@ -316,5 +319,5 @@ def test_what_the_trial_left_out_is_not_in_the_funnel(tmp_path):
 
 def test_the_trial_answers_each_prompt_once_guided_and_once_not():
     for guidance in ("turn", "hint", "rewrite"):
-        recipe = both_ways(guidance)
-        assert (recipe.samples, recipe.share, recipe.guidance) == (2, 0.5, guidance)
+        asked = both_ways(guidance)
+        assert (asked.samples, asked.guided_share, asked.guidance) == (2, 0.5, guidance)

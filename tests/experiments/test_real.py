@@ -91,6 +91,18 @@ def test_what_does_not_fit_is_trained_as_an_adapter(tiny_policy, tmp_path, monke
     assert notes[0].startswith("computing in ")
 
 
+def test_without_bfloat16_arithmetic_the_demo_is_smaller_and_says_so(monkeypatch):
+    notes: list[str] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with listening(lambda *_: None, notes.append):
+        sizes = [real.size_for(dtype) for dtype in ("bfloat16", "float32")]
+    assert [(size.replies, size.requests) for size in sizes] == [(1000, 150), (250, 100)]
+    (smaller,) = notes
+    assert "250 logged replies in place of 1000, 100 held-out requests in place of 150" in smaller
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # a GPU is fast in either type
+    assert real.size_for("float32") == real.FULL_SIZE
+
+
 def test_an_interrupted_run_goes_on_as_it_began(tiny_policy, tmp_path, monkeypatch):
     """Other work on the machine takes memory: as an adapter, every stage would be computed again."""
     cfg = real.real_config(str(tiny_policy), 3, tmp_path)

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from drift.config import PolicySettings, RecipeSettings, SamplingSettings
+from drift.config import PolicySettings, SamplingSettings
 from drift.policy.decode import Generated
 from drift.policy.model import load_policy
 from drift.policy.sampler import DurableSampler, generate_replies, sample
+from drift.policy.samplers.requests import FreshReplies
 from drift.policy.samplers.transformers import LocalBackend
 from drift.progress import listening
 from drift.records import ChatMessage, Completion, Guidance, PromptItem, read_jsonl, write_jsonl
 
 SAMPLING = SamplingSettings(max_new_tokens=12, temperature=1.0)
+GUIDED = FreshReplies(guided_share=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +42,8 @@ def items(count: int) -> list[PromptItem]:
 def test_the_stage_writes_completions_in_the_order_of_the_prompts(tiny_policy, policy, tmp_path):
     write_jsonl(tmp_path / "prompts.jsonl", items(5))
     out = tmp_path / "completions.jsonl"
-    recipe = RecipeSettings(samples=2)
-    counts = sample(out, tiny_policy, tmp_path / "prompts.jsonl", SAMPLING, recipe, PolicySettings(), 3, 7)
+    fresh = FreshReplies(samples=2, guided_share=1.0)
+    counts = sample(out, tiny_policy, tmp_path / "prompts.jsonl", SAMPLING, fresh, PolicySettings(), 3, 7)
     rows = list(read_jsonl(out, Completion))
     assert [(row.prompt_id, row.sample) for row in rows] == [(f"p{n}", k) for n in range(5) for k in range(2)]
     assert {(row.iteration, row.seed, row.policy_id, row.guided) for row in rows} == {(3, 7, policy.policy_id, True)}
@@ -54,9 +56,9 @@ def test_the_stage_writes_completions_in_the_order_of_the_prompts(tiny_policy, p
 def sampler_of(tmp_path):
     """A sampler with an empty journal at every call."""
 
-    def made(policy, sampling=SAMPLING, recipe=RecipeSettings(), seed=1) -> DurableSampler:  # noqa: B008
+    def made(policy, sampling=SAMPLING, fresh=GUIDED, seed=1) -> DurableSampler:
         work = Path(tempfile.mkdtemp(dir=tmp_path))
-        return DurableSampler(LocalBackend(policy, sampling), sampling, recipe, seed, work)
+        return DurableSampler(LocalBackend(policy, sampling), sampling, fresh, seed, work)
 
     return made
 
@@ -73,7 +75,7 @@ def test_the_guided_share_is_a_seeded_choice_per_prompt(policy, sampler_of):
     short = SAMPLING.model_copy(update={"max_new_tokens": 1})
 
     def guided(share: float, seed: int = 1) -> list[bool]:
-        sampler = sampler_of(policy, short, RecipeSettings(guided_share=share), seed)
+        sampler = sampler_of(policy, short, FreshReplies(guided_share=share), seed)
         return [row.guided for row in sampler.sample(items(40), 1)]
 
     half = guided(0.5)
@@ -95,8 +97,8 @@ def test_a_prompt_without_complaint_is_sampled_unguided(policy, sampler_of):
 @pytest.mark.parametrize("guidance", ["hint", "rewrite"])
 def test_a_completion_names_the_form_that_guided_it(policy, sampler_of, tmp_path, guidance: Guidance):
     bare = PromptItem("bare", "c", 1, (ChatMessage("user", "hello"),), "train")  # nothing to guide it by
-    for recipe, named in ((RecipeSettings(), "turn"), (RecipeSettings(guidance=guidance), guidance)):
-        rows = sampler_of(policy, recipe=recipe).sample([items(1)[0], bare], 1)
+    for fresh, named in ((GUIDED, "turn"), (FreshReplies(guidance=guidance, guided_share=1.0), guidance)):
+        rows = sampler_of(policy, fresh=fresh).sample([items(1)[0], bare], 1)
         write_jsonl(tmp_path / "rows.jsonl", rows)
         assert [row.guidance for row in rows] == [named, None]
         assert list(read_jsonl(tmp_path / "rows.jsonl", Completion)) == rows
@@ -107,7 +109,7 @@ def test_a_guided_prompt_of_one_turn_may_lose_its_earlier_turns(policy, sampler_
     item = items(1)[0]
     long = replace(item, prompt=(*earlier, *item.prompt))
     narrow = SAMPLING.model_copy(update={"max_prompt_length": 400})
-    sampler = sampler_of(policy, narrow, RecipeSettings(guidance="hint"))
+    sampler = sampler_of(policy, narrow, FreshReplies(guidance="hint", guided_share=1.0))
     assert [row.guided for row in sampler.sample([long], 1)] == [True]
     assert sampler.counts["shortened_prompts"] == 1
 
@@ -117,7 +119,7 @@ def test_a_prompt_that_does_not_fit_is_dropped_by_name(policy, sampler_of):
     turns = PromptItem(
         "turns", "c", 3, (*long.prompt, ChatMessage("assistant", "y"), ChatMessage("user", "z")), "train"
     )
-    sampler = sampler_of(policy, recipe=RecipeSettings(samples=2))
+    sampler = sampler_of(policy, fresh=FreshReplies(samples=2, guided_share=1.0))
     assert {row.prompt_id for row in sampler.sample([long, turns], 1)} == {"turns"}
     assert sampler.counts["dropped.prompt_too_long"] == 1
     assert sampler.counts["shortened_prompts"] == 1
@@ -155,11 +157,11 @@ class FailingBackend(LocalBackend):
 
 
 def test_a_stopped_sampler_goes_on_with_the_batches_that_are_missing(policy, tmp_path):
-    recipe = RecipeSettings(samples=2)
+    fresh = FreshReplies(samples=2, guided_share=1.0)
 
     def run(backend: FailingBackend, work: Path) -> list[Completion]:
         work.mkdir(exist_ok=True)
-        return DurableSampler(backend, backend.sampling, recipe, 1, work).sample(items(9), 1)
+        return DurableSampler(backend, backend.sampling, fresh, 1, work).sample(items(9), 1)
 
     whole = FailingBackend(policy, 1000)
     expected = run(whole, tmp_path / "whole")
@@ -180,7 +182,7 @@ def test_what_a_power_cut_leaves_of_the_last_shard_is_repaired(policy, tmp_path)
     def run(work: Path) -> list[Completion]:
         work.mkdir(exist_ok=True)
         backend = FailingBackend(policy, 1000)
-        return DurableSampler(backend, backend.sampling, RecipeSettings(), 1, work).sample(items(5), 1)
+        return DurableSampler(backend, backend.sampling, GUIDED, 1, work).sample(items(5), 1)
 
     expected = run(tmp_path / "work")
     (shard,) = (tmp_path / "work").glob("shard-*")
@@ -200,6 +202,6 @@ def test_a_failed_completion_is_kept_as_failed(policy, tmp_path):
         def run(self, batches):
             yield from ((number, [Generated("", None, "error")] * len(asked)) for number, asked in batches)
 
-    sampler = DurableSampler(Deaf(policy, SAMPLING), SAMPLING, RecipeSettings(), 1, tmp_path)
+    sampler = DurableSampler(Deaf(policy, SAMPLING), SAMPLING, GUIDED, 1, tmp_path)
     assert {(row.finish, row.token_ids) for row in sampler.sample(items(3), 1)} == {("error", None)}
     assert sampler.counts["failed"] == 3

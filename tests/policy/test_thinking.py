@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from drift.config import PolicySettings, RecipeSettings, SamplingSettings, parse_config
+from drift.config import PolicySettings, SamplingSettings, parse_config
 from drift.errors import ConfigError
 from drift.policy.chat import (
     ChatFormat,
@@ -17,7 +17,7 @@ from drift.policy.chat import (
 )
 from drift.policy.chat.reading import read_calls
 from drift.policy.model import PolicyFacts
-from drift.policy.samplers.requests import build_requests
+from drift.policy.samplers.requests import FreshReplies, build_requests
 from drift.records import ChatMessage, FunctionCall, PromptItem, ToolCall
 
 ASKED = (ChatMessage("user", "hi"),)
@@ -147,7 +147,7 @@ def test_a_policy_that_is_not_to_think_is_given_the_opening(byte_tokenizer, temp
     facts = PolicyFacts(fmt, 1000, frozenset(), "x")
     item = PromptItem("p", "c", 1, ASKED, "train")
     sampling = SamplingSettings(max_new_tokens=8, max_prompt_length=500)
-    (request,), _ = build_requests(facts, [item], sampling, RecipeSettings(guided_share=0.0), 1, 7)
+    (request,), _ = build_requests(facts, [item], sampling, FreshReplies(), 1, 7)
     assert fmt.tokenizer.decode(list(request.prompt.given)) == given
     assert request.ids == (*request.prompt.ids, *request.prompt.given)
     assert len(encode_prompt(fmt, ASKED, 500).ids) <= 500

@@ -10,6 +10,7 @@ from pathlib import Path
 from drift.config import FEWEST_GUIDANCE_PROMPTS, GUIDED_SHARE, Config, RecipeSettings, ScorerSettings
 from drift.evaluation.results import GuidanceTrial, read_trial, write_evaluation
 from drift.policy.sampler import sample
+from drift.policy.samplers.requests import FreshReplies
 from drift.progress import report_note
 from drift.records import (
     Completion,
@@ -28,7 +29,7 @@ from drift.scoring.stage import score_replies
 from drift.statistics import bootstrap_ratio
 
 GUIDED, UNGUIDED = 0, 1
-"""Sample numbers: a recipe that ranks guides the first samples of each prompt."""
+"""Sample numbers."""
 
 
 def choose_guidance(
@@ -47,7 +48,7 @@ def choose_guidance(
     )
     completions = folder.stage(
         layout.COMPLETIONS, sample, policy=policy, prompts=asked, sampling=cfg.sampling,
-        recipe=both_ways(recipe.guidance), policy_settings=cfg.policy, iteration=k, seed=cfg.seed,
+        fresh=both_ways(recipe.guidance), policy_settings=cfg.policy, iteration=k, seed=cfg.seed,
     )  # fmt: skip
     scores = folder.stage(
         layout.SCORES, score_replies, settings=scorer, policy=policy, replies=(asked, completions),
@@ -72,10 +73,9 @@ def _scorer(recipe: RecipeSettings) -> ScorerSettings:
     return recipe.scorer
 
 
-def both_ways(guidance: Guidance) -> RecipeSettings:
-    """A recipe whose first sample of each prompt is guided and whose second is not."""
-    ranked = ScorerSettings(name="hindsight")  # never asked: a recipe that ranks has to name a scorer
-    return RecipeSettings(name="best_of", samples=2, guided_share=0.5, guidance=guidance, scorer=ranked)
+def both_ways(guidance: Guidance) -> FreshReplies:
+    """Two replies to each prompt: the first is guided, the second is not."""
+    return FreshReplies(samples=2, guided_share=0.5, guides_samples=True, guidance=guidance)
 
 
 def pick_prompts(out: Path, prompts: Path, count: int, seed: int, iteration: int) -> Counts:

@@ -24,8 +24,18 @@ from drift.sandbox.instructions.users import UserSettings
 from drift.sandbox.instructions.world import instructions_world_hash
 from drift.start import base_model
 
-LOGGED_REPLIES = 1000
-"""Replies of the model in the simulated chat logs."""
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """`replies`: of the model in the simulated chat logs; `requests`: held-out ones that measure each policy."""
+
+    replies: int
+    requests: int
+
+
+FULL_SIZE, SMALL_SIZE = Size(replies=1000, requests=150), Size(replies=250, requests=100)
+"""The small one is for processors without bfloat16 arithmetic, where each reply takes three to four times as long: with
+either, SmolLM2-135M needs less than 25 minutes on two quiet cores."""
 
 USERS = UserSettings(
     thanks=1.0,
@@ -80,10 +90,11 @@ def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnSt
         raise ConfigError("--model: empty; name an id, a folder or a .gguf file, or leave it out for SmolLM2-135M.")
     source = local_model(model or "smollm2-135m")
     cfg = real_config(source, seed, out)
+    size = size_for(cfg.policy.dtype)
     with open_run(cfg, Path(str(cfg.output)), on_stage) as run:
-        deploy(cfg, run)
+        deploy(cfg, run, size.replies)
         store = collect(cfg, run)
-        result = learn(cfg, run, store, truth_of_instructions("test", cfg.evaluation.max_prompts, USERS))
+        result = learn(cfg, run, store, truth_of_instructions("test", size.requests, USERS))
     return RealDemoSummary(
         truth=_truth(run.path, cfg.iterations),
         model=source,
@@ -99,7 +110,7 @@ def real_config(model: str, seed: int, out: Path | None) -> Config:
     """experiments/real.yaml for this model, in the type that the machine computes fastest.
 
     It is trained as an adapter if the memory is too small for full training; a run that was interrupted goes on as it
-    began. Two notes say what was chosen. Raises PrerequisiteError if there is no such model.
+    began. Notes say what was chosen. Raises PrerequisiteError if there is no such model.
     """
     folder = out or Path(f"runs/real-seed-{seed}")
     dtype = "bfloat16" if computes_bfloat16() else "float32"
@@ -121,6 +132,17 @@ def real_config(model: str, seed: int, out: Path | None) -> Config:
     return cfg.model_copy(update={"policy": policy, "output": str(folder), "logs": logs})
 
 
+def size_for(dtype: str) -> Size:
+    """How much is simulated and measured on this machine, which computes in `dtype`. A note says so if it is less."""
+    if dtype == "bfloat16" or torch.cuda.is_available():
+        return FULL_SIZE
+    report_note(
+        f"so that it ends in time, the demo is smaller here: {SMALL_SIZE.replies} logged replies in place of "
+        f"{FULL_SIZE.replies}, {SMALL_SIZE.requests} held-out requests in place of {FULL_SIZE.requests}"
+    )
+    return SMALL_SIZE
+
+
 def _at_adapter_rates(cfg: Config) -> Config:
     rates = {name: getattr(cfg, name).learning_rate * ADAPTER_RATE for name in ("warm_start", "training")}
     sections = {name: getattr(cfg, name).model_copy(update={"learning_rate": rate}) for name, rate in rates.items()}
@@ -136,7 +158,7 @@ def _begun_as_adapter(folder: Path, model: str) -> bool | None:
     return None if earlier is None or earlier.model != model else earlier.lora is not None
 
 
-def deploy(cfg: Config, run: RunDir, replies: int = LOGGED_REPLIES) -> Path:
+def deploy(cfg: Config, run: RunDir, replies: int) -> Path:
     """Run the first stage: RUN/deployment gets the chat logs and, in a file of its own, the truth."""
     return run.stage(
         layout.DEPLOYMENT, simulate_instructions,

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from drift.config import PolicySettings, RecipeSettings, SamplingSettings
+from drift.config import PolicySettings, SamplingSettings
 from drift.policy.chat import ChatFormat, EncodedPrompt, read_completion
 from drift.policy.decode import Generated, make_durably
 from drift.policy.model import Policy
 from drift.policy.samplers import BACKENDS, Backend, Job
 from drift.policy.samplers.backend import SamplingRequest
-from drift.policy.samplers.requests import build_requests, fit_prompt
+from drift.policy.samplers.requests import FreshReplies, build_requests, fit_prompt
 from drift.policy.samplers.transformers import generate
 from drift.policy.spread import AnyPolicy
 from drift.progress import report_note
@@ -28,7 +28,7 @@ def sample(
     policy: Policy | Path | str,
     prompts: Path,
     sampling: SamplingSettings,
-    recipe: RecipeSettings,
+    fresh: FreshReplies,
     policy_settings: PolicySettings,
     iteration: int,
     seed: int,
@@ -40,7 +40,7 @@ def sample(
     """
     items = list(read_jsonl(prompts, PromptItem))
     with BACKENDS[sampling.backend](Job(policy, policy_settings, sampling, iteration, seed)) as backend:
-        sampler = DurableSampler(backend, sampling, recipe, seed, partial_work(out))
+        sampler = DurableSampler(backend, sampling, fresh, seed, partial_work(out))
         completions = sampler.sample(items, iteration)
     write_jsonl(out, completions)
     if failed := sampler.counts["failed"]:
@@ -59,17 +59,17 @@ class DurableSampler:
     """
 
     def __init__(
-        self, backend: Backend, sampling: SamplingSettings, recipe: RecipeSettings, seed: int, work: Path
+        self, backend: Backend, sampling: SamplingSettings, fresh: FreshReplies, seed: int, work: Path
     ) -> None:
         self.backend = backend
         self.sampling = sampling
-        self.recipe = recipe
+        self.fresh = fresh
         self.seed = seed
         self.work = work
         self.counts: dict[str, int] = {}
 
     def sample(self, prompts: Sequence[PromptItem], iteration: int) -> list[Completion]:
-        requests, tally = build_requests(self.backend.facts, prompts, self.sampling, self.recipe, iteration, self.seed)
+        requests, tally = build_requests(self.backend.facts, prompts, self.sampling, self.fresh, iteration, self.seed)
         chat = self.backend.facts.chat
         replies = [
             read_reply(chat, request.prompt, reply)
@@ -100,7 +100,7 @@ class DurableSampler:
             token_ids=reply.token_ids,
             reasoning=reply.reasoning,
             tool_calls=reply.tool_calls,
-            guidance=self.recipe.guidance if request.guided else None,
+            guidance=self.fresh.guidance if request.guided else None,
         )
 
 

@@ -7,12 +7,13 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from drift.config import PolicySettings, RecipeSettings, SamplingSettings
+from drift.config import PolicySettings, SamplingSettings
 from drift.policy.decode import Generated
 from drift.policy.model import read_facts
 from drift.policy.sampler import sample
 from drift.policy.samplers import BACKENDS
 from drift.policy.samplers.backend import Batch, Job, SamplingRequest
+from drift.policy.samplers.requests import FreshReplies
 from drift.policy.samplers.servers import plan_by_conversation
 from drift.records import BackendName, ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
 
@@ -52,6 +53,6 @@ def test_a_new_backend_samples(tmp_path, tiny_policy, monkeypatch):
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "completions.jsonl"
     write_jsonl(prompts, [PromptItem("p", "c", 1, (ChatMessage("user", "2+2?"),), "train")])
     sampling = SamplingSettings(max_prompt_length=256, max_new_tokens=8).model_copy(update={"backend": "parrot"})
-    sample(out, tiny_policy, prompts, sampling, RecipeSettings(guided_share=0.0), PolicySettings(), 1, seed=7)
+    sample(out, tiny_policy, prompts, sampling, FreshReplies(), PolicySettings(), 1, seed=7)
     (completion,) = read_jsonl(out, Completion)
     assert (completion.text, completion.sampler) == ("2+2?", "parrot")

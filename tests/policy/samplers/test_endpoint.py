@@ -2,9 +2,10 @@
 
 import pytest
 
-from drift.config import EndpointSettings, PolicySettings, RecipeSettings, SamplingSettings
+from drift.config import EndpointSettings, PolicySettings, SamplingSettings
 from drift.errors import DriftError, PrerequisiteError
 from drift.policy.sampler import sample
+from drift.policy.samplers.requests import FreshReplies
 from drift.progress import listening
 from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
 
@@ -34,7 +35,7 @@ def stage(tmp_path, tiny_policy):
         sampling = SamplingSettings(backend="endpoint", endpoint=endpoint, max_new_tokens=16, max_prompt_length=512)
         with listening(lambda *_: None, notes.append):
             counts = sample(
-                out, tiny_policy, prompts, sampling, RecipeSettings(samples=2), PolicySettings(), iteration, 7
+                out, tiny_policy, prompts, sampling, FreshReplies(samples=2), PolicySettings(), iteration, 7
             )
         return list(read_jsonl(out, Completion)), counts, notes
 
@@ -138,7 +139,7 @@ def sampled(tmp_path, policy, url, **settings):
         max_prompt_length=512,
     )  # fmt: skip
     with listening(lambda *_: None, notes.append):
-        sample(out, policy, prompts, sampling, RecipeSettings(), PolicySettings(**settings), 1, 7)
+        sample(out, policy, prompts, sampling, FreshReplies(guided_share=1.0), PolicySettings(**settings), 1, 7)
     return list(read_jsonl(out, Completion)), notes
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from accelerate import dispatch_model
 
-from drift.config import PolicySettings, RecipeSettings, SamplingSettings
+from drift.config import PolicySettings, SamplingSettings
 from drift.engine import Processes, using_engine
 from drift.errors import PrerequisiteError
 from drift.policy import spread
@@ -20,6 +20,7 @@ from drift.policy.decode import decode_batch
 from drift.policy.logps import logps_of_ids
 from drift.policy.model import EVERY_GPU, Policy, cpu_threads, identified, load_policy, over_gpus, place
 from drift.policy.sampler import sample
+from drift.policy.samplers.requests import FreshReplies
 from drift.policy.spread import SpreadPolicy
 from drift.progress import listening
 from drift.records import ChatMessage, Counts, PromptItem, write_jsonl
@@ -41,8 +42,8 @@ def sampled(tiny_policy: Path, tmp_path: Path) -> Callable[..., tuple[Counts, by
     def run(name: str, policy: Path = tiny_policy) -> tuple[Counts, bytes]:
         (tmp_path / name).mkdir(exist_ok=True)
         out = tmp_path / name / "completions.jsonl"
-        recipe = RecipeSettings(samples=2, guided_share=0.0)
-        counts = sample(out, policy, tmp_path / "prompts.jsonl", SAMPLING, recipe, PolicySettings(), 1, 7)
+        fresh = FreshReplies(samples=2)
+        counts = sample(out, policy, tmp_path / "prompts.jsonl", SAMPLING, fresh, PolicySettings(), 1, 7)
         return counts, out.read_bytes()
 
     return run

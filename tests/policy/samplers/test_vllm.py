@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from drift.config import PolicySettings, RecipeSettings, SamplingSettings, VllmSettings
+from drift.config import PolicySettings, SamplingSettings, VllmSettings
 from drift.errors import PrerequisiteError
 from drift.policy.chat import decode
 from drift.policy.model import load_policy
 from drift.policy.sampler import sample
+from drift.policy.samplers.requests import FreshReplies
 from drift.progress import listening
 from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
 
@@ -38,7 +39,7 @@ def stage(tmp_path, monkeypatch):
         sampling = SamplingSettings(
             backend="vllm", vllm=vllm, temperature=temperature, max_new_tokens=16, max_prompt_length=256
         )
-        sample(out, policy, prompts, sampling, RecipeSettings(samples=2), PolicySettings(), 1, 7)
+        sample(out, policy, prompts, sampling, FreshReplies(samples=2, guided_share=1.0), PolicySettings(), 1, 7)
         return list(read_jsonl(out, Completion))
 
     return run
@@ -141,5 +142,5 @@ def test_real_vllm_says_what_the_model_says(stage, tmp_path, byte_tokenizer, mer
     sampling = SamplingSettings(temperature=0.0, max_new_tokens=16, max_prompt_length=256)
     out = tmp_path / "ours.jsonl"
     with listening(lambda *_: None):
-        sample(out, folder, tmp_path / "prompts.jsonl", sampling, RecipeSettings(samples=2), PolicySettings(), 1, 7)
+        sample(out, folder, tmp_path / "prompts.jsonl", sampling, FreshReplies(samples=2), PolicySettings(), 1, 7)
     assert [row.token_ids for row in rows] == [row.token_ids for row in read_jsonl(out, Completion)]

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from drift.config import ClusterSettings, PolicySettings, RecipeSettings, SamplingSettings, VllmSettings
+from drift.config import ClusterSettings, PolicySettings, SamplingSettings, VllmSettings
 from drift.endpoint import CompletionRequest
 from drift.engine import Engine, Processes, let_go, open_engine, using_engine
 from drift.errors import PrerequisiteError
 from drift.policy.chat import EncodedPrompt
 from drift.policy.sampler import sample
 from drift.policy.samplers.backend import SamplingRequest
+from drift.policy.samplers.requests import FreshReplies
 from drift.policy.samplers.vllm_server import Serving, _arguments
 from drift.policy.samplers.vllm_workers import pieces_of
 from drift.policy.spread import check_replicas
@@ -51,8 +52,8 @@ def stage(tmp_path: Path, tiny_policy: Path) -> Stage:
         vllm = VllmSettings(command=shlex.join(words), **settings)  # pyright: ignore[reportArgumentType]
         sampling = SamplingSettings(backend="vllm", vllm=vllm, max_new_tokens=16, max_prompt_length=256)
         out = tmp_path / f"{name}.jsonl"
-        recipe = RecipeSettings(samples=4)
-        sample(out, tiny_policy, tmp_path / "prompts.jsonl", sampling, recipe, PolicySettings(), 1, 7)
+        fresh = FreshReplies(samples=4, guided_share=1.0)
+        sample(out, tiny_policy, tmp_path / "prompts.jsonl", sampling, fresh, PolicySettings(), 1, 7)
         return list(read_jsonl(out, Completion))
 
     return run

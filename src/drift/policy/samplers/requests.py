@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from drift.config import RecipeSettings, SamplingSettings
+from drift.config import RecipeSettings, SamplingSettings, Settings
 from drift.policy.chat import EncodedPrompt, encode_prompt
 from drift.policy.guided import guided_messages, guided_turns
 from drift.policy.model import PolicyFacts
@@ -13,11 +13,36 @@ from drift.policy.samplers.backend import SamplingRequest
 from drift.records import ChatMessage, Guidance, PromptItem, Reason
 
 
+class FreshReplies(Settings):
+    """What a recipe asks of the policy: the part of it that the stage `completions` depends on. So a run that resumes
+    with another scorer, filter or number of pairs keeps its fresh replies.
+
+    `samples`: replies per prompt. `guided_share`: of the prompts; with `guides_samples`, of each prompt's samples.
+    """
+
+    samples: int = 1
+    guided_share: float = 0.0
+    guides_samples: bool = False
+    guidance: Guidance = "turn"
+
+    @classmethod
+    def of(cls, recipe: RecipeSettings) -> "FreshReplies":
+        """Raises ConfigError for `guided_share: auto`."""
+        if not recipe.rules.guides or not recipe.share:
+            return cls(samples=recipe.samples)
+        return cls(
+            samples=recipe.samples,
+            guided_share=recipe.share,
+            guides_samples=recipe.rules.ranks,
+            guidance=recipe.guidance,
+        )
+
+
 def build_requests(
     facts: PolicyFacts,
     items: Sequence[PromptItem],
     sampling: SamplingSettings,
-    recipe: RecipeSettings,
+    fresh: FreshReplies,
     iteration: int,
     seed: int,
 ) -> tuple[list[SamplingRequest], Counter[str]]:
@@ -29,7 +54,7 @@ def build_requests(
     requests: list[SamplingRequest] = []
     tally: Counter[str] = Counter()
     for item in items:
-        samples = list(_requests(facts, item, sampling, recipe, iteration, seed))
+        samples = list(_requests(facts, item, sampling, fresh, iteration, seed))
         fitting = [sample for sample in samples if isinstance(sample, SamplingRequest)]
         requests += fitting
         dropped = next((sample for sample in samples if isinstance(sample, Reason)), Reason.PROMPT_TOO_LONG)
@@ -58,13 +83,13 @@ def _requests(
     facts: PolicyFacts,
     item: PromptItem,
     sampling: SamplingSettings,
-    recipe: RecipeSettings,
+    fresh: FreshReplies,
     iteration: int,
     seed: int,
 ) -> Iterator[SamplingRequest | Reason]:
     """The samples of a prompt; a reason for those (guided or not) whose prompt does not fit."""
-    guided_samples = [_is_guided(item, recipe, iteration, number, seed) for number in range(recipe.samples)]
-    prompts = {guided: _prompt(facts, item, sampling, recipe.guidance, guided) for guided in set(guided_samples)}
+    guided_samples = [_is_guided(item, fresh, iteration, number, seed) for number in range(fresh.samples)]
+    prompts = {guided: _prompt(facts, item, sampling, fresh.guidance, guided) for guided in set(guided_samples)}
     for number, guided in enumerate(guided_samples):
         prompt = prompts[guided]
         key = f"{seed}/{item.prompt_id}/{iteration}/{number}"
@@ -86,14 +111,14 @@ def _prompt(
     return fit_prompt(facts, messages, sampling, guided_turns(guidance) if guided else 1, item.tools, is_text)
 
 
-def _is_guided(item: PromptItem, recipe: RecipeSettings, iteration: int, number: int, seed: int) -> bool:
+def _is_guided(item: PromptItem, fresh: FreshReplies, iteration: int, number: int, seed: int) -> bool:
     """Drawn from a hash of the prompt's id, so that the guided prompts do not depend on what else is sampled.
 
     Where a recipe ranks the samples (IterDPO), the share is of each prompt's samples: the first ones are guided.
     """
-    if not recipe.rules.guides or item.rejected is None or item.complaint is None:
+    if item.rejected is None or item.complaint is None:
         return False
-    if recipe.rules.ranks:
-        return number < round(recipe.share * recipe.samples)
+    if fresh.guides_samples:
+        return number < round(fresh.guided_share * fresh.samples)
     digest = hashlib.sha256(f"guided/{seed}/{item.prompt_id}/{iteration}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < recipe.share
+    return int.from_bytes(digest[:8], "big") / 2**64 < fresh.guided_share
