@@ -34,9 +34,8 @@ def stage(tmp_path, tiny_policy):
         write_jsonl(prompts, items(count))
         sampling = SamplingSettings(backend="endpoint", endpoint=endpoint, max_new_tokens=16, max_prompt_length=512)
         with listening(lambda *_: None, notes.append):
-            counts = sample(
-                out, tiny_policy, prompts, sampling, FreshReplies(samples=2), PolicySettings(), iteration, 7
-            )
+            fresh = FreshReplies(samples=2, guided_share=1.0)
+            counts = sample(out, tiny_policy, prompts, sampling, fresh, PolicySettings(), iteration, 7)
         return list(read_jsonl(out, Completion)), counts, notes
 
     return run

@@ -142,5 +142,6 @@ def test_real_vllm_says_what_the_model_says(stage, tmp_path, byte_tokenizer, mer
     sampling = SamplingSettings(temperature=0.0, max_new_tokens=16, max_prompt_length=256)
     out = tmp_path / "ours.jsonl"
     with listening(lambda *_: None):
-        sample(out, folder, tmp_path / "prompts.jsonl", sampling, FreshReplies(samples=2), PolicySettings(), 1, 7)
+        fresh = FreshReplies(samples=2, guided_share=1.0)
+        sample(out, folder, tmp_path / "prompts.jsonl", sampling, fresh, PolicySettings(), 1, 7)
     assert [row.token_ids for row in rows] == [row.token_ids for row in read_jsonl(out, Completion)]
