@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,11 @@ def log(tmp_path) -> Path:
     path = tmp_path / "log.jsonl"
     path.write_text("".join(json.dumps(chat) + "\n" for chat in CHATS), encoding="utf-8")
     return path
+
+
+def test_the_version_is_that_of_the_package():
+    done = subprocess.run([sys.executable, "-m", "drift", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"drift {metadata.version('drift-training')}\n")
 
 
 def test_what_is_quarantined_is_counted_in_the_summary(tmp_path, log):

@@ -1,9 +1,11 @@
 """The command line. Each command is one call into the program; heavy modules are imported when a command needs them."""
 
 import sys
+from typing import Annotated
 
 import typer
 
+import drift
 from drift.cli import bench, data, evaluate, experiments, labels, privacy, runs
 from drift.errors import DriftError, disk_trouble
 
@@ -38,6 +40,21 @@ for command in (
 app.add_typer(bench.app, name="bench")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(labels.rubric_app, name="rubric")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"drift {drift.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print drift's version.")
+    ] = False,
+) -> None:
+    """Options without a command; `_show_version` acts on them."""
 
 
 def main() -> None:
