@@ -67,12 +67,13 @@ def part_of(total: int, before: int, tokens_before: int = 0) -> Iterator[list[in
 class Heartbeat:
     """Reports how far a task is, once per HEARTBEAT_SECONDS.
 
-    `report`: called with the seconds since the task began and the line; None: nobody listens. A thread of its own calls
-    it where a single piece of the work takes longer than that.
+    `report`: called with the seconds since the first task began and the line; None: nobody listens. A thread of its own
+    calls it where a single piece of the work takes longer than that.
     """
 
     def __init__(self, name: str, report: Callable[[float, str], None] | None) -> None:
         self._report, self._lock, self._over = report, threading.Lock(), threading.Event()
+        self._begun = time.monotonic()
         self.restart(name)
 
     def __enter__(self) -> "Heartbeat":
@@ -85,15 +86,15 @@ class Heartbeat:
 
     def restart(self, name: str) -> None:
         self.name = name
-        self.started = self.last = time.monotonic()
+        self._started = self.last = time.monotonic()
         self._now = (0, 0, 0)
-        self._first: tuple[float, int] | None = None
+        self._first: tuple[float, int, int] | None = None
 
     def beat(self, done: int, total: int, tokens: int = 0) -> None:
         """Called with every progress of the task."""
         # what an earlier command did says nothing about how fast this one is, nor does the part before this one
         if self._first is None or done < self._now[0]:
-            self._first = (time.monotonic(), done)
+            self._first = (time.monotonic(), done, tokens)
         self._now = (done, total, tokens)
         self._report_if_due()
 
@@ -108,14 +109,14 @@ class Heartbeat:
                 return
             self.last = now
             done, total, tokens = self._now
-            since, before = self._first or (self.started, 0)
+            since, before, tokens_before = self._first or (self._started, 0, 0)
             per_second = (done - before) / max(now - since, 1e-9)
             share = f"{done} of {total}" if total else f"{done} done" if done else "working"
-            rate = f", {token_rate(tokens, self.started)}" if tokens else ""
+            rate = f", {token_rate(tokens - tokens_before, since)}" if tokens > tokens_before else ""
             if per_second > 0 and total and not tokens:
                 rate = f", {_per_minute(per_second * 60)}"
             left = f", about {(total - done) / per_second:,.0f} s left" if per_second > 0 and total else ""
-            self._report(now - self.started, f"{self.name}: {share}{rate}{left}")
+            self._report(now - self._begun, f"{self.name}: {share}{rate}{left}")
 
 
 def token_rate(tokens: int, since: float) -> str:

@@ -34,7 +34,7 @@ def test_a_long_stage_gives_a_sign_of_life_once_a_minute(clock, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "  61.0 s  iteration-1/completions.jsonl: 2 of 10, 3 tokens/s, about 248 s left",
-        " 122.0 s  iteration-1/completions.jsonl: 8 of 10, 7 tokens/s, about 26 s left",
+        " 122.0 s  iteration-1/completions.jsonl: 8 of 10, 8 tokens/s, about 26 s left",
     ]
 
 
@@ -51,6 +51,25 @@ def test_a_part_of_a_task_says_nothing_about_how_fast_the_next_one_is(clock, cap
             clock[0] = 1000.0 + seconds
             report_progress(done, total)
     assert capsys.readouterr().err.splitlines() == [" 110.0 s  comparing: 2 of 10, 2 a minute, about 240 s left"]
+
+
+def test_the_clock_is_that_of_the_command_and_each_part_has_a_rate_of_its_own(clock, capsys):
+    with shown.watching_stages() as on_stage:
+        clock[0] += 100
+        on_stage("base/evaluation.json", "running", {})
+        for done, total, tokens, seconds in (
+            (0, 7, 0, 0),
+            (7, 7, 0, 5),
+            (0, 100, 0, 5),
+            (0, 100, 0, 61),
+            (50, 100, 4000, 125),
+        ):
+            clock[0] = 1100.0 + seconds
+            report_progress(done, total, tokens)
+    assert capsys.readouterr().err.splitlines() == [
+        " 161.0 s  base/evaluation.json: 0 of 100",
+        " 225.0 s  base/evaluation.json: 50 of 100, 33 tokens/s, about 120 s left",
+    ]
 
 
 def test_the_clock_of_a_bar_goes_on_in_the_next_part(monkeypatch):

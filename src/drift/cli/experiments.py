@@ -28,7 +28,7 @@ def demo(
 ) -> None:
     """Simulate a deployment, learn from its logs, and measure the true utility of the result.
 
-    Takes about a minute; with --real, 20 to 25 minutes on two cores, and its model is fetched by pip the first time.
+    Takes about a minute; with --real, about 20 minutes on two cores, and its model is fetched by pip the first time.
 
     Example: drift demo --seed 2
     """

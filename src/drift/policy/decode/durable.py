@@ -40,6 +40,7 @@ def make_durably(work: Path | None, plan: Sequence[Sequence[int]], keys: Sequenc
         done = journal.done if journal else {}
         for number, content in done.items():
             completions.update(zip(plan[number], map(_read, content), strict=True))
+        report_progress(len(completions), len(keys))
         for number, replies in run([number for number in range(len(plan)) if number not in done]):
             completions.update(zip(plan[number], replies, strict=True))
             tokens += sum(len(reply.token_ids or ()) for reply in replies)
