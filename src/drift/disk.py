@@ -5,6 +5,7 @@ Stores and run folders follow the same rules, and this file is where these rules
 
 import fcntl
 import os
+import shutil
 import socket
 import time
 import uuid
@@ -75,6 +76,21 @@ def move_into_place(work: Path, outputs: set[str], folder: Path, former: Iterabl
         if name in outputs:
             os.replace(new, old)
     fsync_path(folder)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder. Weights are links, as nothing changes them in their place."""
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=lambda one, other: link_or_copy(Path(one), Path(other)))
+        return
+    if source.suffix == ".safetensors":
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without links
+            pass
+        else:
+            return
+    shutil.copy2(source, target)
 
 
 def open_tables(memory_limit: str, spill: str) -> "duckdb.DuckDBPyConnection":

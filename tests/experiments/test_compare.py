@@ -24,6 +24,7 @@ from drift.experiments.compare.settings import CompareSettings, arms_of, cells_o
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import load_policy, source_of
 from drift.records import ChatMessage, Reason
+from drift.rundir.manifest import read_manifest
 from drift.sandbox.instructions.constraints import KINDS
 from drift.sandbox.instructions.users import UserSettings
 from drift.statistics import bootstrap_runs
@@ -375,3 +376,13 @@ def test_a_small_comparison_end_to_end(tmp_path):
     again = run_comparison(config, tmp_path / "out").comparison
     assert again.model_copy(update={"seconds": 0}) == done.comparison.model_copy(update={"seconds": 0})
     assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
+    # who ranks the same fresh replies does not sample them again
+    by_itself = merge(SMALL["arms"]["best_of_two"], {"recipe": {"scorer": {"name": "self"}}})
+    config.write_text(yaml.safe_dump({**SMALL, "arms": {**SMALL["arms"], "by_itself": by_itself}}, sort_keys=False))
+    run_comparison(config, tmp_path / "out", Restriction(arms=("by_itself",)))
+    first, second = (
+        read_manifest(next((tmp_path / "out/cells" / arm).glob("*/iteration-1"))).stages
+        for arm in ("best_of_two", "by_itself")
+    )
+    assert first["completions.jsonl"] == second["completions.jsonl"]
+    assert first["scores.jsonl"] != second["scores.jsonl"]

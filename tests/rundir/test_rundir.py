@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,10 +64,12 @@ def interrupt(out: Path) -> dict[str, int]:
     raise KeyboardInterrupt
 
 
-def pipeline(path: Path, source: Path, beta: float = 0.1, temperature: float = 0.7) -> dict[str, str]:
+def pipeline(
+    path: Path, source: Path, beta: float = 0.1, temperature: float = 0.7, beside: Sequence[Path] = ()
+) -> dict[str, str]:
     """A small run; returns what became of every stage."""
     events: dict[str, str] = {}
-    with RunDir.open(path, "name: test\n", 7, lambda name, event, counts: events.update({name: event})) as run:
+    with RunDir.open(path, "name: test\n", 7, lambda name, event, counts: events.update({name: event}), beside) as run:
         prompts = run.stage("data/prompts.jsonl", copy_lines, source)
         it = run.iteration(1)
         completions = it.stage("completions.jsonl", sample, prompts, Sampling(temperature=temperature))
@@ -104,6 +106,22 @@ def test_a_changed_setting_redoes_what_depends_on_it(path: Path, source: Path):
     assert (path / POLICY / "weights").read_text().endswith("beta 0.2 seed 7")
     changed = pipeline(path, source, beta=0.2, temperature=1.0)
     assert changed == {PROMPTS: "reused", COMPLETIONS: "done", POLICY: "done"}
+
+
+def test_what_a_run_beside_it_has_made_of_the_same_is_copied(path: Path, source: Path, tmp_path: Path):
+    pipeline(path, source)
+    second = tmp_path / "runs" / "second"
+    made = pipeline(second, source, beta=0.2, beside=[tmp_path / "no-run", path])
+    assert made == {PROMPTS: "reused", COMPLETIONS: "reused", POLICY: "done"}
+    (second / COMPLETIONS).write_text("changed here")
+    assert (path / COMPLETIONS).read_text() == "one\ntwo at 0.7"
+    third = tmp_path / "runs" / "third"
+    # a folder with further outputs, from the run whose files are as it left them
+    assert pipeline(third, source, beside=[second, path]) == dict.fromkeys((PROMPTS, COMPLETIONS, POLICY), "reused")
+    assert (third / POLICY / "weights").read_text() == "one\ntwo at 0.7 beta 0.1 seed 7"
+    assert (third / "iteration-1/metrics.jsonl").read_text() == "{}\n"
+    assert pipeline(third, source) == dict.fromkeys((PROMPTS, COMPLETIONS, POLICY), "reused")  # on its own now
+    assert not (third / ".work").exists()
 
 
 def test_a_redone_stage_says_why(path: Path, source: Path):

@@ -10,13 +10,14 @@ incomplete. A long stage resumes from its finished batches if it uses `partial_w
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from drift.disk import TEMPORARY, atomic_write, move_into_place, remove_temporaries, take_lock
+from drift.disk import TEMPORARY, atomic_write, link_or_copy, move_into_place, remove_temporaries, take_lock
 from drift.errors import DataError
 from drift.progress import report_note
 from drift.records import Counts, ReadMark
@@ -44,8 +45,9 @@ OnStage = Callable[[str, Event, Mapping[str, int | float | None]], None]
 class RunDir:
     """A run folder, opened by `open`; it holds RUN/lock until the `with` block ends, however it ends."""
 
-    def __init__(self, path: Path, lock: int, seed: int, on_stage: OnStage | None):
+    def __init__(self, path: Path, lock: int, seed: int, on_stage: OnStage | None, beside: Sequence[Path] = ()):
         self.path = path
+        self._beside = beside
         self._lock = lock
         former = former_state(path)
         kept = {} if former is None else {"threads": former.threads, "date": former.date}
@@ -54,14 +56,17 @@ class RunDir:
         self._digests = Digests()
 
     @classmethod
-    def open(cls, path: Path, config_yaml: str, seed: int, on_stage: OnStage | None = None) -> Self:
+    def open(
+        cls, path: Path, config_yaml: str, seed: int, on_stage: OnStage | None = None, beside: Sequence[Path] = ()
+    ) -> Self:
         """Create the run folder, or resume the run in it.
 
-        `on_stage(name, event, counts)` is called for every stage: "reused", or "running" and then "done".
+        `on_stage(name, event, counts)` is called for every stage: "reused", or "running" and then "done". `beside`:
+        other run folders, perhaps at work now; a stage that one of them has made with an equal key is copied.
         Raises DataError if `path` is a file, holds something other than a run, or is in use by another process.
         """
         _prepare(path)
-        run = cls(path, take_lock(path / LOCK, "--out DIR"), seed, on_stage)
+        run = cls(path, take_lock(path / LOCK, "--out DIR"), seed, on_stage, beside)
         run._clear_work()  # left by a killed process
         remove_temporaries(path)
         atomic_write(path / CONFIG, config_yaml.encode())
@@ -99,6 +104,8 @@ class RunDir:
         if recorded and self._is_kept(target, recorded, key):
             self._finished(recorded, "reused")
             return target
+        if self._taken_from_beside(target, name, key):
+            return target
         if recorded:
             report_note(f"{name}: {why_redone(recorded, fn, described, key)}")
         self._update(stage=name)
@@ -119,9 +126,7 @@ class RunDir:
             seconds,
             started_at,
         )
-        manifest = read_manifest(target.parent)
-        write_json(target.parent / MANIFEST, replace(manifest, stages={**manifest.stages, target.name: record}))
-        shutil.rmtree(work)  # only now: until the manifest names the outputs, partial work may be needed again
+        self._record(target, record, work)
         self._finished(record, "done")
         return target
 
@@ -179,6 +184,27 @@ class RunDir:
     def _is_kept(self, target: Path, recorded: StageRecord, key: str) -> bool:
         """Whether a call with this key would give what is there."""
         return recorded.key == key and self._digests.under(target.parent, recorded.entries) == recorded.outputs
+
+    def _taken_from_beside(self, target: Path, name: str, key: str) -> bool:
+        """Whether another run has made an equal stage. Its outputs are here then, as if it had run here."""
+        for run in self._beside:
+            there = run / name
+            try:
+                record = read_manifest(there.parent).stages.get(there.name)
+                if record and self._is_kept(there, record, key):
+                    work = self._work_folder(name, key)
+                    self._make(target, work, partial(_copy_outputs, record, there.parent))
+                    self._record(target, record, work)
+                    self._finished(record, "reused")
+                    return True
+            except FileNotFoundError:  # that run replaces its outputs just now
+                continue
+        return False
+
+    def _record(self, target: Path, record: StageRecord, work: Path) -> None:
+        manifest = read_manifest(target.parent)
+        write_json(target.parent / MANIFEST, replace(manifest, stages={**manifest.stages, target.name: record}))
+        shutil.rmtree(work)  # only now: until the manifest names the outputs, partial work may be needed again
 
     def _work_folder(self, name: str, key: str) -> Path:
         """The stage's work folder. Work under another key is useless now and is deleted."""
@@ -246,6 +272,12 @@ class StageFolder:
     def stage(self, name: str, fn: StageFunction[Inputs], /, *args: Inputs.args, **kwargs: Inputs.kwargs) -> Path:
         """As `RunDir.stage`, in this folder."""
         return self.run.stage(f"{self.name}/{name}", fn, *args, **kwargs)
+
+
+def _copy_outputs(record: StageRecord, source: Path, out: Path) -> Counts:
+    for entry in record.entries:
+        link_or_copy(source / entry, out.parent / entry)
+    return {}
 
 
 def _prepare(path: Path) -> None:

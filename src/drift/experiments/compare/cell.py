@@ -2,6 +2,7 @@
 
 What precedes the first iteration is the same for many arms and computed once, in two shared runs: the logs with their
 labels; then the warm start with its evaluation. Each starts as a copy of the one before, and so does a cell's folder.
+A later stage that another arm has made of equal inputs is copied: arms that differ in their scorer share fresh replies.
 """
 
 import os
@@ -9,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from drift.config import Config, Settings, dump_config
+from drift.disk import link_or_copy
 from drift.errors import ConfigError, DataError, NothingToTrainOn
 from drift.experiments.compare.measures import measure_distance, measure_other_kinds, with_other_kinds
 from drift.experiments.compare.settings import Cell
@@ -76,7 +78,9 @@ def run_cell(cell: Cell, root: Path, on_stage: OnStage | None = None) -> Path:
     Raises DataError if the run ended before its last iteration.
     """
     folder = _begun_as_copy(shared_run_of(cell, root), cell.folder(root))
-    with RunDir.open(folder, dump_config(cell.cfg), cell.seed, on_stage) as run:
+    arms = sorted(folder.parent.parent.glob(f"*/{folder.name}"))
+    beside = [other for other in arms if other != folder]
+    with RunDir.open(folder, dump_config(cell.cfg), cell.seed, on_stage, beside) as run:
         store = store_of(cell, root)
         try:
             drift(with_date(cell.cfg, run), run, store, truth_of(cell))
@@ -124,20 +128,10 @@ def _begun_as_copy(source: Path, folder: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         # copied beside its place and then renamed: an interrupted copy never looks like a run
         copy = folder.with_name(f".{folder.name}-{os.getpid()}")
-        shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*NOT_COPIED), copy_function=_link_or_copy)
+        ignored = shutil.ignore_patterns(*NOT_COPIED)
+        shutil.copytree(source, copy, ignore=ignored, copy_function=lambda a, b: link_or_copy(Path(a), Path(b)))
         copy.rename(folder)
     return folder
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    if source.endswith(".safetensors"):
-        try:
-            os.link(source, target)
-        except OSError:  # a file system without links
-            pass
-        else:
-            return
-    shutil.copy2(source, target)
 
 
 def require_all_iterations(folder: Path, iterations: int) -> None:
