@@ -10,6 +10,7 @@ import pytest
 import drift
 from drift.config import Settings
 from drift.experiments.compare.settings import CompareSettings
+from drift.policy.samplers.requests import FreshReplies
 from drift.rundir import layout
 from drift.training.reference import ReferenceSettings
 from settings_reads import SettingsReads
@@ -41,7 +42,7 @@ def kinds(parent: type[Settings]) -> Iterator[type[Settings]]:
         yield from kinds(child)
 
 
-SETTINGS = {CompareSettings, ReferenceSettings, *kinds(Settings)}
+SETTINGS = {CompareSettings, FreshReplies, ReferenceSettings, *kinds(Settings)}
 FIELDS = sorted({(cls.__name__, name) for cls in SETTINGS for name in cls.model_fields})
 
 
