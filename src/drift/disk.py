@@ -10,7 +10,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -78,17 +78,14 @@ def move_into_place(work: Path, outputs: set[str], folder: Path, former: Iterabl
     fsync_path(folder)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path | str, target: Path | str) -> None:
     """Copy a file or a folder. Weights are links, as nothing changes them in their place."""
-    if source.is_dir():
-        shutil.copytree(source, target, copy_function=lambda one, other: link_or_copy(Path(one), Path(other)))
+    if Path(source).is_dir():
+        shutil.copytree(source, target, copy_function=link_or_copy)
         return
-    if source.suffix == ".safetensors":
-        try:
+    if Path(source).suffix == ".safetensors":
+        with suppress(OSError):  # a file system without links
             os.link(source, target)
-        except OSError:  # a file system without links
-            pass
-        else:
             return
     shutil.copy2(source, target)
 

@@ -86,17 +86,25 @@ class Heartbeat:
 
     def restart(self, name: str) -> None:
         self.name = name
-        self._started = self.last = time.monotonic()
+        self.last = time.monotonic()
         self._now = (0, 0, 0)
         self._first: tuple[float, int, int] | None = None
 
     def beat(self, done: int, total: int, tokens: int = 0) -> None:
         """Called with every progress of the task."""
-        # what an earlier command did says nothing about how fast this one is, nor does the part before this one
-        if self._first is None or done < self._now[0]:
-            self._first = (time.monotonic(), done, tokens)
-        self._now = (done, total, tokens)
+        with self._lock:
+            # what an earlier command did says nothing about how fast this one is, nor does the part before this one
+            if self._first is None or done < self._now[0] or total != self._now[1]:
+                self._first = (time.monotonic(), done, tokens)
+            self._now = (done, total, tokens)
         self._report_if_due()
+
+    @property
+    def token_rate(self) -> str:
+        """Tokens per second in the part that is under way, in words; empty if it has counted none."""
+        since, _, before = self._first or (0.0, 0, 0)
+        tokens = self._now[2] - before
+        return f"{tokens / max(time.monotonic() - since, 1e-9):,.0f} tokens/s" if tokens > 0 else ""
 
     def _repeat(self) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS / 6):
@@ -109,19 +117,14 @@ class Heartbeat:
                 return
             self.last = now
             done, total, tokens = self._now
-            since, before, tokens_before = self._first or (self._started, 0, 0)
+            since, before, _ = self._first or (now, 0, 0)
             per_second = (done - before) / max(now - since, 1e-9)
             share = f"{done} of {total}" if total else f"{done} done" if done else "working"
-            rate = f", {token_rate(tokens - tokens_before, since)}" if tokens > tokens_before else ""
+            rate = f", {self.token_rate}" if self.token_rate else ""
             if per_second > 0 and total and not tokens:
                 rate = f", {_per_minute(per_second * 60)}"
             left = f", about {(total - done) / per_second:,.0f} s left" if per_second > 0 and total else ""
             self._report(now - self._begun, f"{self.name}: {share}{rate}{left}")
-
-
-def token_rate(tokens: int, since: float) -> str:
-    """Tokens per second since that time (time.monotonic), in words; empty if no tokens are counted."""
-    return f"{tokens / max(time.monotonic() - since, 1e-9):,.0f} tokens/s" if tokens else ""
 
 
 def _per_minute(rate: float) -> str:

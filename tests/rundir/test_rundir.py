@@ -69,7 +69,9 @@ def pipeline(
 ) -> dict[str, str]:
     """A small run; returns what became of every stage."""
     events: dict[str, str] = {}
-    with RunDir.open(path, "name: test\n", 7, lambda name, event, counts: events.update({name: event}), beside) as run:
+    with RunDir.open(
+        path, "name: test\n", 7, lambda name, event, counts: events.update({name: event}), lambda: beside
+    ) as run:
         prompts = run.stage("data/prompts.jsonl", copy_lines, source)
         it = run.iteration(1)
         completions = it.stage("completions.jsonl", sample, prompts, Sampling(temperature=temperature))
@@ -122,6 +124,10 @@ def test_what_a_run_beside_it_has_made_of_the_same_is_copied(path: Path, source:
     assert (third / "iteration-1/metrics.jsonl").read_text() == "{}\n"
     assert pipeline(third, source) == dict.fromkeys((PROMPTS, COMPLETIONS, POLICY), "reused")  # on its own now
     assert not (third / ".work").exists()
+    (path / "data/manifest.json").write_text("{broken")
+    (path / POLICY / "weights").unlink()
+    made = pipeline(tmp_path / "runs" / "fourth", source, beside=[path])
+    assert made == {PROMPTS: "done", COMPLETIONS: "reused", POLICY: "done"}
 
 
 def test_a_redone_stage_says_why(path: Path, source: Path):

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from drift.progress import Heartbeat, listening, token_rate
+from drift.progress import Heartbeat, listening
 
 QUIET_SECONDS = 1.0
 """A task that ends within this time draws no progress bar."""
@@ -105,7 +105,7 @@ def progress(description: str) -> Iterator[None]:
             bar.start()
         if done < bar.tasks[task].completed:  # the next part of the work: else the clock stands still at the last one's
             bar.reset(task)
-        bar.update(task, completed=done, total=total, rate=token_rate(tokens, started))
+        bar.update(task, completed=done, total=total, rate=heartbeat.token_rate)
 
     try:
         with (
@@ -123,13 +123,11 @@ def watching_stages() -> "Iterator[OnStage]":
     """Print one line per stage (done, reused, or why it is redone), and on a terminal a bar for the current one."""
     bar = Progress(SpinnerColumn(), *COLUMNS, console=console, transient=True, disable=not console.is_terminal)
     task = bar.add_task("logs and labels", total=None, rate="")  # the work before the first stage
-    started = stage_started = time.monotonic()
+    started = time.monotonic()
     heartbeat = heartbeat_of("logs and labels")
 
     def on_stage(name: str, event: str, counts: Mapping[str, int | float | None]) -> None:
-        nonlocal stage_started
         if event == "running":
-            stage_started = time.monotonic()
             heartbeat.restart(name)
             bar.reset(task, description=name, total=None, rate="")
             return
@@ -140,7 +138,7 @@ def watching_stages() -> "Iterator[OnStage]":
 
     def draw(done: int, total: int, tokens: int) -> None:
         heartbeat.beat(done, total, tokens)
-        bar.update(task, completed=done, total=total, rate=token_rate(tokens, stage_started))
+        bar.update(task, completed=done, total=total, rate=heartbeat.token_rate)
 
     def print_note(text: str) -> None:
         console.print(f"{time.monotonic() - started:6.1f} s  {text}", soft_wrap=True, markup=False, style="yellow")

@@ -29,7 +29,7 @@ from drift.scoring.stage import score_replies
 from drift.statistics import bootstrap_ratio
 
 GUIDED, UNGUIDED = 0, 1
-"""Sample numbers."""
+"""The numbers of the guided and of the unguided reply to a prompt (`both_ways`)."""
 
 
 def choose_guidance(

@@ -34,8 +34,9 @@ class Size:
 
 
 FULL_SIZE, SMALL_SIZE = Size(replies=1000, requests=150), Size(replies=250, requests=100)
-"""The small one is for processors without bfloat16 arithmetic, where each reply takes three to four times as long: with
-either, SmolLM2-135M needs less than 25 minutes on two quiet cores."""
+"""The small one is for processors without bfloat16 arithmetic, where sampling takes 2.8 times and training 3.5 times as
+long (`drift bench iteration`, benchmarks/results/iteration.json and iteration_float32.json, two machines). With either,
+SmolLM2-135M needs less than 25 minutes on two quiet cores."""
 
 USERS = UserSettings(
     thanks=1.0,
@@ -137,8 +138,8 @@ def size_for(dtype: str) -> Size:
     if dtype == "bfloat16" or torch.cuda.is_available():
         return FULL_SIZE
     report_note(
-        f"so that it ends in time, the demo is smaller here: {SMALL_SIZE.replies} logged replies in place of "
-        f"{FULL_SIZE.replies}, {SMALL_SIZE.requests} held-out requests in place of {FULL_SIZE.requests}"
+        f"the demo is smaller here, because replies take longer without bfloat16: {SMALL_SIZE.replies} logged replies "
+        f"in place of {FULL_SIZE.replies}, {SMALL_SIZE.requests} held-out requests in place of {FULL_SIZE.requests}"
     )
     return SMALL_SIZE
 

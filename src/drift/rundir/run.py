@@ -10,7 +10,7 @@ incomplete. A long stage resumes from its finished batches if it uses `partial_w
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -40,12 +40,13 @@ REPLACED = "replaced"  # in .work: the former outputs, until the new ones are in
 
 Event = Literal["reused", "running", "done"]
 OnStage = Callable[[str, Event, Mapping[str, int | float | None]], None]
+Beside = Callable[[], Iterable[Path]]
 
 
 class RunDir:
     """A run folder, opened by `open`; it holds RUN/lock until the `with` block ends, however it ends."""
 
-    def __init__(self, path: Path, lock: int, seed: int, on_stage: OnStage | None, beside: Sequence[Path] = ()):
+    def __init__(self, path: Path, lock: int, seed: int, on_stage: OnStage | None, beside: Beside = tuple):
         self.path = path
         self._beside = beside
         self._lock = lock
@@ -57,12 +58,12 @@ class RunDir:
 
     @classmethod
     def open(
-        cls, path: Path, config_yaml: str, seed: int, on_stage: OnStage | None = None, beside: Sequence[Path] = ()
+        cls, path: Path, config_yaml: str, seed: int, on_stage: OnStage | None = None, beside: Beside = tuple
     ) -> Self:
         """Create the run folder, or resume the run in it.
 
         `on_stage(name, event, counts)` is called for every stage: "reused", or "running" and then "done". `beside`:
-        other run folders, perhaps at work now; a stage that one of them has made with an equal key is copied.
+        names other run folders; a stage that one of them has made with an equal key by then is copied.
         Raises DataError if `path` is a file, holds something other than a run, or is in use by another process.
         """
         _prepare(path)
@@ -187,19 +188,29 @@ class RunDir:
 
     def _taken_from_beside(self, target: Path, name: str, key: str) -> bool:
         """Whether another run has made an equal stage. Its outputs are here then, as if it had run here."""
-        for run in self._beside:
+        for run in self._beside():
             there = run / name
             try:
                 record = read_manifest(there.parent).stages.get(there.name)
-                if record and self._is_kept(there, record, key):
-                    work = self._work_folder(name, key)
-                    self._make(target, work, partial(_copy_outputs, record, there.parent))
-                    self._record(target, record, work)
-                    self._finished(record, "reused")
-                    return True
-            except FileNotFoundError:  # that run replaces its outputs just now
+                if record is None or record.key != key:
+                    continue
+                work = self._work_folder(name, key)
+                self._make(target, work, partial(self._copy_outputs, record, there.parent))
+            except (OSError, DataError):  # that run replaces its outputs just now, or is damaged
                 continue
+            self._record(target, record, work)
+            report_note(f"{name}: copied from a run beside this one, which made it of equal inputs")
+            self._finished(record, "reused")
+            return True
         return False
+
+    def _copy_outputs(self, record: StageRecord, source: Path, out: Path) -> Counts:
+        """Raises DataError if they are not what the record says."""
+        for entry in record.entries:
+            link_or_copy(source / entry, out.parent / entry)
+        if self._digests.under(out.parent, record.entries) != record.outputs:
+            raise DataError(f"{source}: {record.name} was changed after it was made.")
+        return {}  # the record has the counts
 
     def _record(self, target: Path, record: StageRecord, work: Path) -> None:
         manifest = read_manifest(target.parent)
@@ -272,12 +283,6 @@ class StageFolder:
     def stage(self, name: str, fn: StageFunction[Inputs], /, *args: Inputs.args, **kwargs: Inputs.kwargs) -> Path:
         """As `RunDir.stage`, in this folder."""
         return self.run.stage(f"{self.name}/{name}", fn, *args, **kwargs)
-
-
-def _copy_outputs(record: StageRecord, source: Path, out: Path) -> Counts:
-    for entry in record.entries:
-        link_or_copy(source / entry, out.parent / entry)
-    return {}
 
 
 def _prepare(path: Path) -> None:

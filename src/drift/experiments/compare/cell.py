@@ -78,9 +78,11 @@ def run_cell(cell: Cell, root: Path, on_stage: OnStage | None = None) -> Path:
     Raises DataError if the run ended before its last iteration.
     """
     folder = _begun_as_copy(shared_run_of(cell, root), cell.folder(root))
-    arms = sorted(folder.parent.parent.glob(f"*/{folder.name}"))
-    beside = [other for other in arms if other != folder]
-    with RunDir.open(folder, dump_config(cell.cfg), cell.seed, on_stage, beside) as run:
+
+    def other_arms() -> list[Path]:
+        return [other for other in sorted(root.glob(f"cells/*/{folder.name}")) if other != folder]
+
+    with RunDir.open(folder, dump_config(cell.cfg), cell.seed, on_stage, other_arms) as run:
         store = store_of(cell, root)
         try:
             drift(with_date(cell.cfg, run), run, store, truth_of(cell))
@@ -128,8 +130,7 @@ def _begun_as_copy(source: Path, folder: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         # copied beside its place and then renamed: an interrupted copy never looks like a run
         copy = folder.with_name(f".{folder.name}-{os.getpid()}")
-        ignored = shutil.ignore_patterns(*NOT_COPIED)
-        shutil.copytree(source, copy, ignore=ignored, copy_function=lambda a, b: link_or_copy(Path(a), Path(b)))
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*NOT_COPIED), copy_function=link_or_copy)
         copy.rename(folder)
     return folder
 

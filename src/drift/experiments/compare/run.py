@@ -130,6 +130,10 @@ def _read(config: Path, only: Sequence[str]) -> tuple[CompareSettings, list[Arm]
 
 def _run_all(cells: Sequence[Cell], folder: Path, count: int) -> None:
     """Run the logs, the warm starts, then the cells."""
+    arms = list(dict.fromkeys(cell.arm for cell in cells))
+    # one arm after another, so that the cells at work at the same time have different seeds: what one arm has made, the
+    # next one with this seed can copy
+    cells = sorted(cells, key=lambda cell: arms.index(cell.arm))
     logs_runs = {logs_run_of(cell, folder): cell for cell in cells}
     shared_runs = {shared_run_of(cell, folder): cell for cell in cells}
     with workers(count) as pool:

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from pydantic import Field, PositiveInt
+
 from drift.config import RecipeSettings, SamplingSettings, Settings
 from drift.policy.chat import EncodedPrompt, encode_prompt
 from drift.policy.guided import guided_messages, guided_turns
@@ -14,14 +16,15 @@ from drift.records import ChatMessage, Guidance, PromptItem, Reason
 
 
 class FreshReplies(Settings):
-    """What a recipe asks of the policy: the part of it that the stage `completions` depends on. So a run that resumes
-    with another scorer, filter or number of pairs keeps its fresh replies.
+    """What a recipe asks of the policy: the part of it that the stage `completions` depends on. So with another scorer,
+    `only_wins` or `pairs`, a resumed run keeps the fresh replies of its first iteration.
 
-    `samples`: replies per prompt. `guided_share`: of the prompts; with `guides_samples`, of each prompt's samples.
+    `samples`: replies per prompt. `guided_share`: share of the prompts that are guided; with `guides_samples`, share of
+    each prompt's samples.
     """
 
-    samples: int = 1
-    guided_share: float = 0.0
+    samples: PositiveInt = 1
+    guided_share: float = Field(default=0.0, ge=0.0, le=1.0)
     guides_samples: bool = False
     guidance: Guidance = "turn"
 
