@@ -129,9 +129,8 @@ def test_the_same_command_reuses_everything_and_another_setting_all_that_does_no
     assert "iteration-1/policy" in redone
     assert "iteration-2/completions.jsonl" in redone
     assert not redone & {"warm-start/policy", "data/prompts.jsonl", "iteration-1/completions.jsonl"}
-    run(
-        recipe={"pairs": 16, "only_wins": True, "scorer": {"name": "self"}}
-    )  # another scorer needs no other fresh replies
+    # another scorer needs no other fresh replies
+    run(recipe={"pairs": 16, "only_wins": True, "scorer": {"name": "self"}})
     redone = {name for name, event in events if event == "done"}
     assert {"iteration-1/scores.jsonl", "iteration-1/pairs.jsonl", "iteration-1/policy"} <= redone
     assert "iteration-1/completions.jsonl" not in redone
