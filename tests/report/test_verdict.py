@@ -49,12 +49,19 @@ def test_true_utility_decides_by_its_paired_difference(tmp_path, before, after, 
 
 
 def test_preference_accuracy_alone_is_no_verdict(tmp_path):
-    verdict = verdict_of(contents(tmp_path, preference(False, False, True), preference(True, True, True)))
+    before, after = (False, False, True, False, True), (True,) * 5
+    verdict = verdict_of(contents(tmp_path, preference(*before), preference(*after)))
     assert verdict.tone == "unknown"
     assert "Nobody judged the new replies" in verdict.explanation
     assert verdict.measured is not None
     assert verdict.measured.gain is not None
-    assert verdict.measured.gain.value == pytest.approx(2 / 3)
+    assert verdict.measured.gain.value == pytest.approx(3 / 5)
+
+
+def test_too_few_held_out_pairs_are_not_quoted(tmp_path):
+    verdict = verdict_of(contents(tmp_path, preference(*[False] * 4), preference(*[True] * 4)))
+    assert verdict.measured is None
+    assert "only 4 pairs are held out" in verdict.explanation
 
 
 def test_one_policy_is_nothing_to_compare(tmp_path):

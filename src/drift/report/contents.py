@@ -21,7 +21,7 @@ from drift.live.results import Readout, read_result
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
-from drift.report.measures import Assumption, Kind, assumptions, kinds
+from drift.report.measures import FEWEST, Assumption, Kind, assumptions, kinds
 from drift.rundir import RunView, layout, load_run
 from drift.rundir.chain import Link, ancestors, link_of, parent_folder
 from drift.store import first_store
@@ -144,10 +144,20 @@ class Contents:
         return tuple((name, result) for name, result in measured if result is not None)
 
     @property
-    def length_explains(self) -> float | None:
-        """The accuracy of length alone where it does about as well as the last policy; None where it does not."""
+    def preference_says_nothing(self) -> str | None:
+        """Why preference accuracy is not shown, as the end of a sentence; None if it is shown or was not measured."""
         measured = [phase.evaluation.preference for phase in self.phases if phase.evaluation.preference]
-        return measured[-1].length_accuracy if measured and measured[-1].length_explains else None
+        if not measured:
+            return None
+        last = measured[-1]
+        if last.pairs < FEWEST:
+            return f"only {last.pairs} {'pair is' if last.pairs == 1 else 'pairs are'} held out"
+        if last.length_explains and last.length_accuracy is not None:
+            return (
+                f"length alone tells the fresh reply from the disliked one in {100 * last.length_accuracy:.0f} % of "
+                "the held-out pairs, and the policy hardly more often"
+            )
+        return None
 
     @property
     def kept(self) -> str | None:

@@ -11,7 +11,7 @@ from drift.rundir import RunView, layout
 from drift.statistics import Share, paired_difference
 from drift.store import ReviewedPreference, first_store
 
-FEWEST = 5  # held-out complaints of one kind: below that no interval is shown
+FEWEST = 5  # held-out complaints, of one kind or of all: from fewer, no difference or accuracy is shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def draw(contents: Contents) -> Charts:
     names = [phase.name for phase in scored]
     utility = [Series(temperature(t), tuple(_utility(phase, t) for phase in scored)) for t in contents.temperatures]
     preference = Series("accuracy", tuple(map(_preference, scored)))
-    quoted = any(preference.points) and not contents.length_explains
+    quoted = any(preference.points) and not contents.preference_says_nothing
     trained = [phase for phase in contents.trainings if phase.steps]
     margins = [[step.margin for step in phase.steps] for phase in trained]
     norms = [[step.grad_norm for step in phase.steps] for phase in trained]

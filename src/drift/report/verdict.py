@@ -40,13 +40,13 @@ def verdict_of(contents: Contents) -> ReportVerdict:
         return ReportVerdict(
             "unknown", "Nothing to compare yet", "No measure is known for two policies of this run.", None
         )
-    if contents.length_explains is not None:
+    if contents.preference_says_nothing:
         return ReportVerdict(
             "unknown",
             "It is not known whether users prefer the new model",
-            "Nobody judged the new replies, and preference accuracy on held-out complaints says nothing here: length "
-            f"alone tells the fresh replies from the disliked ones in {contents.length_explains:.0%} of the pairs. "
-            "Run `drift eval pairwise` with a judge, or `drift review --run` with people.",
+            "Nobody judged the new replies, and preference accuracy on held-out complaints says nothing here: "
+            f"{contents.preference_says_nothing}. Run `drift eval pairwise` with a judge, or `drift review --run` with "
+            "people.",
             None,
         )
     return ReportVerdict(
@@ -79,7 +79,7 @@ def generations_compared(contents: Contents) -> tuple[Measured, ...]:
     for first in (contents.phases[0], contents.generation_0):
         ends = contents.ends([first, *contents.phases[1:]])
         by_utility = _utility_between(ends, contents.temperatures[0]) if contents.temperatures else None
-        measured.append(by_utility or (None if contents.length_explains else _preference_change(ends)))
+        measured.append(by_utility or (None if contents.preference_says_nothing else _preference_change(ends)))
     return tuple(change for change in measured if change is not None)
 
 

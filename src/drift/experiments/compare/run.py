@@ -22,6 +22,7 @@ from drift.experiments.compare.cell import (
 from drift.experiments.compare.results import final_scores, summarise, write_comparison
 from drift.experiments.compare.settings import Arm, Cell, CompareSettings, arms_of, cells_of, load_comparison
 from drift.experiments.compare.workers import workers
+from drift.progress import report_note
 from drift.report.comparison.results import ComparisonResults
 
 ARM_RATE_SEPARATOR = "@"
@@ -72,6 +73,11 @@ def run_comparison(config: Path, out: Path | None, restricted: Restriction = ALL
     differences = [pair for pair in settings.differences if set(pair) <= {arm.name for arm in arms}]
     comparison = summarise(settings.name, cells, folder, differences, time.monotonic() - started)
     write_comparison(folder, comparison)
+    if restricted.arms or restricted.seeds:
+        report_note(
+            f"the results are those of the {len(cells)} runs of this command alone. Other finished runs in {folder} "
+            "are kept: the command without --only and --seed reports all."
+        )
     return FinishedComparison(folder, comparison)
 
 
@@ -124,7 +130,10 @@ def _read(config: Path, only: Sequence[str]) -> tuple[CompareSettings, list[Arm]
     arms = arms_of(settings)
     unknown = set(only) - {arm.name for arm in arms}
     if unknown:
-        raise ConfigError(f"--only {min(unknown)}: no such arm; arms: {', '.join(arm.name for arm in arms)}.")
+        raise ConfigError(
+            f"--only {min(unknown)}: no such arm; for several, repeat --only. Arms: "
+            f"{', '.join(arm.name for arm in arms)}."
+        )
     return settings, [arm for arm in arms if not only or arm.name in only]
 
 
