@@ -76,7 +76,7 @@ def judged(folder: Path, out: Path) -> dict[str, tuple[Counts, bytes]]:
     made = {
         "prompts": lambda file: find_prompts(file, opened, settings, "train"),
         "heldout": lambda file: find_heldout(file, opened, settings, prompts),
-        "liked": lambda file: find_liked(file, opened, "train"),
+        "liked": lambda file: find_liked(file, opened, "train", 0.5, settings),
         "liked replies": lambda file: find_liked_replies(file, opened, "train", 0.5, settings),
         "held-out liked": lambda file: find_heldout_liked(file, opened, 0.5, settings, prompts),
         "judged": lambda file: find_judged(file, opened, "train", settings, 0.5),

@@ -73,15 +73,15 @@ def open_store(cfg: Config, parent: Parent) -> Store:
     return Store(parent.store, cfg.evaluation.split, parent.view.state.read)
 
 
-def since_parent(cfg: Config, run: RunDir, parent: Parent | None) -> dict[str, Since]:
-    """`since` for the stages that find prompts: nothing, or what the chain has read and learned so far."""
+def since_parent(cfg: Config, run: RunDir, parent: Parent | None) -> Since | None:
+    """What the chain has read and learned so far; None if the run starts from a model."""
     if parent is None:
-        return {}
+        return None
     earlier = run.stage(
         layout.EARLIER, list_earlier, generation=parent.generation, prompts=parent.prompts, pairs=parent.pairs,
         before=parent.view.file(layout.EARLIER),
     )  # fmt: skip
-    return {"since": Since(earlier, parent.read, cfg.generation, cfg.seed)}
+    return Since(earlier, parent.read, cfg.generation, cfg.seed)
 
 
 def count_new_prompts(cfg: Config, store: Store, parent: Parent) -> int:
@@ -91,7 +91,7 @@ def count_new_prompts(cfg: Config, store: Store, parent: Parent) -> int:
         list_earlier(earlier, parent.generation, parent.prompts, parent.pairs, parent.view.file(layout.EARLIER))
         since = Since(earlier, parent.read, cfg.generation, cfg.seed)
         if cfg.recipe.rules.prompts == "liked":
-            return int(find_liked(found, store, "train", since)["new"])
+            return int(find_liked(found, store, "train", cfg.warm_start.min_p_sat, cfg.labels, since)["new"])
         if cfg.recipe.rules.prompts == "judged":
             return int(find_judged(found, store, "train", cfg.labels, cfg.warm_start.min_p_sat, since)["new"])
         if cfg.recipe.rules.prompts == "followed":

@@ -22,7 +22,7 @@ from drift.policy.samplers.requests import FreshReplies
 from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout
-from drift.scoring.feedback_reward import check_judged, fit_feedback_reward
+from drift.scoring.feedback_reward import fit_feedback_reward
 from drift.scoring.stage import score_replies
 from drift.start import begin, recipe_prompts
 from drift.store import Store
@@ -36,8 +36,6 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     Only evaluation and the oracle scorers ever see `truth`. Raises NothingToTrainOn if neither the warm start nor
     the first iteration has anything to learn from; run.py adds the funnel to the message.
     """
-    if cfg.recipe.scorer and cfg.recipe.scorer.name == "feedback":
-        check_judged(store, cfg.labels)
     start = begin(cfg, run, store, truth)
     prompts = recipe_prompts(cfg, run, store, disliked=start.prompts)
     policy = warm = start.policy
@@ -57,7 +55,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         pairs = it.stage(
             layout.PAIRS, build_pairs, prompts=prompts, completions=completions, recipe=recipe,
             sampling=cfg.sampling, scores=scores, unlearned=unlearned, thinking=cfg.policy.thinking,
-            **Defence.of(cfg.defence, store),
+            defence=Defence.of(cfg.defence, store),
         )  # fmt: skip
         if cfg.recipe.rules.makes_pairs:
             _improvement(it, pairs, truth)
@@ -114,7 +112,7 @@ def _feedback_reward(
     return it.stage(
         layout.FEEDBACK_REWARD, fit_feedback_reward, store=store, start=start,
         settings=scorer.feedback, policy_settings=cfg.policy, max_length=cfg.evaluation.max_length, seed=cfg.seed,
-        labels=cfg.labels,
+        labels=cfg.labels, min_p_sat=cfg.warm_start.min_p_sat,
     )  # fmt: skip
 
 

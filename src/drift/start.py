@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from drift.config import Config, RecipeSettings, WarmStartSettings
 from drift.errors import NothingToTrainOn
@@ -32,6 +31,7 @@ from drift.policy.source import is_gguf
 from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout
+from drift.scoring.feedback_reward import check_judged
 from drift.store import Store
 from drift.training.reference import ReferenceSettings, measure_reference, training_weights
 from drift.training.train import train
@@ -59,14 +59,18 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
 
     In a chain (`from`), the prompts are what came since, and training starts from the policy of the run before.
     """
+    if cfg.recipe.scorer and cfg.recipe.scorer.name == "feedback":
+        check_judged(store, cfg.labels, cfg.warm_start.min_p_sat)
     parent = open_parent(cfg)
     since = since_parent(cfg, run, parent)
-    which: dict[str, Any] = {**since, **Defence.of(cfg.defence, store)}
-    prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train", **which)
-    heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts, **since)
+    prompts = run.stage(
+        layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train", since=since,
+        defence=Defence.of(cfg.defence, store),
+    )  # fmt: skip
+    heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts, since=since)
     liked = run.stage(
         layout.HELDOUT_LIKED, find_heldout_liked, store=store, min_p_sat=cfg.warm_start.min_p_sat,
-        settings=cfg.labels, prompts=prompts, thinking=cfg.policy.thinking, **since,
+        settings=cfg.labels, prompts=prompts, thinking=cfg.policy.thinking, since=since,
     )  # fmt: skip
     base = base_model(cfg, run)
     _pin_base(run, base, parent)
@@ -74,7 +78,7 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     if cfg.recipe.own_majority:
         prompts = _believed(cfg, run, start, prompts, cfg.recipe.own_majority)
     warm = _warm_start(cfg, run, store, start, prompts, since)
-    held_out = _probes(cfg, run, warm, heldout), liked
+    held_out = _heldout_pairs(cfg, run, warm, heldout), liked
 
     def evaluated(folder: str, policy: Path | str) -> Path:
         return run.folder(folder).stage(
@@ -112,17 +116,21 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
         return disliked
     since = since_parent(cfg, run, open_parent(cfg))
     if cfg.recipe.rules.prompts == "liked":
-        return run.stage(layout.LIKED, find_liked, store=store, split="train", **since)
+        return run.stage(
+            layout.LIKED, find_liked, store=store, split="train", min_p_sat=cfg.warm_start.min_p_sat,
+            settings=cfg.labels, since=since,
+        )  # fmt: skip
     if cfg.recipe.rules.prompts == "judged":
-        which: dict[str, Any] = {**since, **Defence.of(cfg.defence, store)}
         return run.stage(
             layout.JUDGED, find_judged, store=store, split="train", settings=cfg.labels,
-            min_p_sat=cfg.warm_start.min_p_sat, **which,
+            min_p_sat=cfg.warm_start.min_p_sat, since=since, defence=Defence.of(cfg.defence, store),
         )  # fmt: skip
     if cfg.recipe.rules.prompts == "followed":
-        return run.stage(layout.FOLLOW_UPS, find_follow_ups, store=store, split="train", settings=cfg.labels, **since)
+        return run.stage(
+            layout.FOLLOW_UPS, find_follow_ups, store=store, split="train", settings=cfg.labels, since=since,
+        )  # fmt: skip
     return run.stage(
-        layout.RANDOM, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed, **since
+        layout.RANDOM, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed, since=since,
     )  # fmt: skip
 
 
@@ -144,7 +152,7 @@ def base_model(cfg: Config, run: RunDir) -> Path | str:
 
 
 def _warm_start(
-    cfg: Config, run: RunDir, store: Store, start: Path | str, prompts: Path, since: dict[str, Since]
+    cfg: Config, run: RunDir, store: Store, start: Path | str, prompts: Path, since: Since | None
 ) -> Path | str:
     """The policy trained on the liked replies (SFT), the repairs (DPO) or both; `start` if there is nothing of them.
 
@@ -154,7 +162,7 @@ def _warm_start(
     if settings.on != "repairs":
         liked = run.folder(layout.LIKED_START).stage(
             layout.PAIRS, find_liked_replies, store=store, split="train", min_p_sat=settings.min_p_sat,
-            settings=cfg.labels, thinking=cfg.policy.thinking, **since,
+            settings=cfg.labels, thinking=cfg.policy.thinking, since=since,
         )  # fmt: skip
         if not liked.stat().st_size:
             found_more = "" if cfg.labels.approval == "phrases" else "; labels.approval: phrases finds more of them"
@@ -166,7 +174,7 @@ def _warm_start(
     if settings.on != "liked":
         repairs = run.folder(layout.WARM_START).stage(
             layout.PAIRS, find_repairs, prompts=prompts, thinking=cfg.policy.thinking,
-            **Defence.of(cfg.defence, store),
+            defence=Defence.of(cfg.defence, store),
         )  # fmt: skip
         start = _trained(cfg, run.folder(layout.WARM_START), start, repairs, settings)
     return start
@@ -192,7 +200,7 @@ def _trained(
     )  # fmt: skip
 
 
-def _probes(cfg: Config, run: RunDir, warm: Path | str, heldout: Path) -> Path:
+def _heldout_pairs(cfg: Config, run: RunDir, warm: Path | str, heldout: Path) -> Path:
     """Build the held-out pairs that measure every policy: one guided reply each, for every recipe.
 
     Unfinished ones stay, whatever `sampling.unfinished` says: their requests show whether policies end their replies.

@@ -219,6 +219,16 @@ def is_toxic_complaint(conversation: Conversation, label: FeedbackLabel) -> bool
     return conversation.is_toxic(*(index for index in involved if index is not None and index >= 0))
 
 
+def is_disliked(label: FeedbackLabel, min_p_dsat: float) -> bool:
+    """True for a DSAT label that is probable enough. A label without a probability comes from a person and counts."""
+    return label.label == "DSAT" and (label.p_dsat is None or label.p_dsat >= min_p_dsat)
+
+
+def is_liked(label: FeedbackLabel, min_p_sat: float) -> bool:
+    """The same for a SAT label."""
+    return label.label == "SAT" and (label.p_sat is None or label.p_sat >= min_p_sat)
+
+
 def exclusion_reason(conversation: Conversation, label: FeedbackLabel, include: frozenset[str]) -> Reason | None:
     """Why a complaint makes no pair, whatever the reply to it; None if nothing speaks against it."""
     if "toxic" not in include and is_toxic_complaint(conversation, label):

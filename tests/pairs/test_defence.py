@@ -216,7 +216,7 @@ def test_a_capped_user_does_not_break_the_check_of_a_later_generation(tmp_path):
 def test_without_a_defence_nothing_is_another_run():
     plain = parse_config({}, "test")
     assert "defence" not in dump_config(plain)
-    assert Defence.of(plain.defence, Store(Path("nowhere"))) == {}
+    assert Defence.of(plain.defence, Store(Path("nowhere"))) is None
     on = parse_config({"defence": {"max_per_echo": 3}}, "test")
     assert parse_config(on.model_dump(mode="json"), "test") == on
     with pytest.raises(ConfigError, match="max_per_echo"):

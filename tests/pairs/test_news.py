@@ -243,11 +243,11 @@ def test_every_complaint_is_learned_or_named(tmp_path_factory, first, then, repl
 
 def test_liked_replies_and_random_turns_are_news_too(tmp_path, store):
     read = fill(store, chat("a", "good"), chat("b", "fine"), label="SAT")
-    find_liked(tmp_path / "first", store, "train")
+    find_liked(tmp_path / "first", store, "train", 0.5, LabelSettings())
     earlier = learned(tmp_path, tmp_path / "first")
     fill(store, chat("c", "great"), label="SAT")
     since = Since(earlier, read, GenerationSettings(replay=0.5), 1)
-    counts = find_liked(tmp_path / "out", store, "train", since)
+    counts = find_liked(tmp_path / "out", store, "train", 0.5, LabelSettings(), since)
     assert (counts["new"], counts["replayed"]) == (1, 1)
     assert found(tmp_path / "out")[0] == ("c", 1)
     find_random(tmp_path / "random", store, tmp_path / "first", "train", 1, since)

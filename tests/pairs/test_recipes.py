@@ -265,9 +265,9 @@ def talk(name: str, *texts: str, user: str = "u", **more) -> Conversation:
 def test_every_reply_that_a_message_follows_is_an_item_or_a_named_drop():
     chats = [
         talk("a", "2+2?", "5", "no", "4", "thanks", "bye"),  # two followed replies; the last one is not
-        talk("b", "2+2?", "5", "no"),  # said before
-        talk("c", "3+3?", "5", "so?"),  # nearly repeats another
-        talk("d", "4+4?", "", "so?"),
+        talk("b", "2+2?", "5", "no", user="w"),  # said before
+        talk("c", "3+3?", "5", "so?", user="w"),  # nearly repeats another
+        talk("d", "4+4?", "", "so?", user="w"),
         talk("e", "5+5?", "5", "  "),  # an empty message says nothing
         talk("f", "6+6?", "5", "so?"),  # the third of user u
         talk("g", "7+7?", "5", "so?", user="v", tags={"toxic": "true"}),

@@ -10,7 +10,10 @@ from drift.pairs.stages import (
     find_heldout,
     find_heldout_liked,
     find_judged,
+    find_liked,
+    find_liked_replies,
     find_prompts,
+    find_random,
 )
 from drift.records import (
     Conversation,
@@ -21,6 +24,7 @@ from drift.records import (
     Reason,
     Split,
     read_jsonl,
+    write_jsonl,
 )
 from drift.store import Repeat, Store
 
@@ -71,6 +75,28 @@ def test_judged_replies_are_the_disliked_and_the_liked_ones_under_the_same_limit
     assert (counts["rows"], counts["dropped.beyond_recipe_pairs"]) == (1, 1)
 
 
+def test_liked_replies_are_prompts_under_the_same_limits_as_for_sft(tmp_path):
+    store, liked = Store(tmp_path / "store"), tmp_path / "liked.jsonl"
+    store.add([replace(complaint(name, "train"), user_key="u") for name in "abcd"])
+    store.add([replace(complaint("e", "train"), tags={"toxic": "true"})])
+    p_sat = {"a": 0.9, "b": 0.4, "c": 0.9, "d": 0.9, "e": 0.9}
+    store.add_labels(FeedbackLabel(name, 1, 2, "SAT", "judge", "1", p_sat=p) for name, p in p_sat.items())
+    store.note_repeats([Repeat("c", "a", 0.9)])
+    counts = find_liked(liked, store, "train", 0.5, LabelSettings(max_per_user=1))
+    assert counts == {
+        "rows": 1,
+        f"dropped.{Reason.USER_CAP}": 2,
+        f"dropped.{Reason.TOXIC}": 1,
+    }
+    assert [item.conversation_id for item in read_jsonl(liked, PromptItem)] == ["a"]
+    counts = find_liked(liked, store, "train", 0.5, LabelSettings())
+    assert (counts["rows"], counts[f"dropped.{Reason.NEAR_DUPLICATE_CONVERSATION}"]) == (2, 1)
+    assert counts == find_liked_replies(tmp_path / "sft.jsonl", store, "train", 0.5, LabelSettings())
+    prompts = tmp_path / "prompts.jsonl"
+    write_jsonl(prompts, list(read_jsonl(liked, PromptItem)) * 3)  # six random turns are asked for, and four are left
+    assert find_random(tmp_path / "random.jsonl", store, prompts, "train", 1)["rows"] == 4
+
+
 def test_held_out_liked_replies_answer_no_request_of_the_training_split(tmp_path):
     """b's request is also one that a liked reply of the training split answers, g's one that a disliked reply answers;
     d nearly repeats a."""
@@ -104,6 +130,13 @@ def test_follow_ups_need_no_label_and_their_rows_are_the_number_asked_for(tmp_pa
     counts = build_pairs(pairs, followed, None, recipe, SamplingSettings())
     assert counts == {"rows": 3, "repeated": 1, "chosen_characters": 7}
     assert all(row.follow_up and not row.rejected for row in read_jsonl(pairs, PreferencePair))
+
+
+def test_who_has_no_name_is_one_user_per_conversation(tmp_path):
+    store, talk = Store(tmp_path / "store"), tuple(Message(("user", "assistant")[i % 2], f"so {i}") for i in range(9))
+    store.add([Conversation("a", "test", "a", talk, "train"), Conversation("b", "test", "b", talk[2:], "train")])
+    counts = find_follow_ups(tmp_path / "followed.jsonl", store, "train", LabelSettings(max_per_user=2))
+    assert counts == {"rows": 4, f"dropped.{Reason.USER_CAP}": 3}
 
 
 def test_a_chat_without_end_gives_short_prompts_and_says_so(tmp_path, monkeypatch):

@@ -62,9 +62,9 @@ class Defence:
     store: Store
 
     @classmethod
-    def of(cls, settings: DefenceSettings, store: Store) -> "dict[str, Defence]":
-        """The stages' input `defence`; nothing if no step is on, so that a stage is what it was without it."""
-        return {} if settings == DefenceSettings() else {"defence": cls(settings, store)}
+    def of(cls, settings: DefenceSettings, store: Store) -> "Defence | None":
+        """None if no step is on."""
+        return None if settings == DefenceSettings() else cls(settings, store)
 
     def fingerprint(self) -> str:
         return stable_hash(self.settings.model_dump_json(), self.store.fingerprint())

@@ -21,7 +21,7 @@ from drift.records import (
     Reason,
     stable_hash,
 )
-from drift.turns import exclusion_reason, needs_media, prompt_of
+from drift.turns import exclusion_reason, is_disliked, needs_media, prompt_of
 
 Item = TypeVar("Item")
 STAGE = "prompts"
@@ -90,7 +90,7 @@ def candidates(
         liked = {label.reply_index for label in labels if label.label == "SAT"}
         user = conversation.user_key or conversation.conversation_id
         for label in labels:
-            if not is_dissatisfied(label, min_p_dsat):
+            if not is_disliked(label, min_p_dsat):
                 continue
             prompt_id = _prompt_id(label)
             if is_full(user):
@@ -107,10 +107,12 @@ def candidates(
 
 
 def first_of_each(
-    rows: Iterable[PromptCandidate[Item]], max_per_user: int | None, items_of_user: Counter[str]
+    rows: Iterable[PromptCandidate[Item]], max_per_user: int | None, items_of_user: Counter[str] | None = None
 ) -> Iterator[Item | Drop]:
     """Reduce: drop what goes beyond a user's limit, and what repeats an earlier item. In the order of conversation ids,
-    since what is dropped for the limit does not count as earlier. `items_of_user`: counted here."""
+    since what is dropped for the limit does not count as earlier. `items_of_user`: counted here, for who wants to see.
+    """
+    items_of_user = Counter() if items_of_user is None else items_of_user
     seen: set[int] = set()
     for row in rows:
         if items_of_user[row.user] == max_per_user:
@@ -129,11 +131,6 @@ def first_of_each(
 def lacks_old_turns(item: PromptItem) -> bool:
     """True if the conversation is so long that only its newest turns are in the prompt."""
     return len(item.prompt) < item.reply_index
-
-
-def is_dissatisfied(label: FeedbackLabel, min_p_dsat: float) -> bool:
-    """True for a DSAT label that is probable enough. A label without a probability comes from a person and counts."""
-    return label.label == "DSAT" and (label.p_dsat is None or label.p_dsat >= min_p_dsat)
 
 
 def label_noise(p_dsat: float | None, fresh_not_better: float = 0.0) -> float:

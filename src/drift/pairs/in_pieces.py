@@ -19,7 +19,7 @@ from drift.disk import new_file
 from drift.engine import in_pieces
 from drift.pairs.disliked import LabelReliability, PromptCandidate, candidates, first_of_each, lacks_old_turns
 from drift.pairs.form import in_one_form
-from drift.pairs.others import first_of_each_liked, liked_candidates, liked_replies
+from drift.pairs.others import liked_candidates, liked_replies
 from drift.records import Counts, Drop, PromptItem, Reason, Split, Thinking, json_of, stable_hash
 from drift.store import Store
 
@@ -75,7 +75,7 @@ class DislikedFinder:
         return candidates(store.labelled(split), self.min_p_dsat, self.reliability, _repeats(store))
 
     def kept(self, rows: Iterable[LineCandidate]) -> Iterator[FoundLine | Drop]:
-        return first_of_each(rows, self.max_per_user, Counter())
+        return first_of_each(rows, self.max_per_user)
 
     def row(self, item: PromptItem) -> PromptItem:
         return item
@@ -83,26 +83,23 @@ class DislikedFinder:
 
 @dataclass(frozen=True, slots=True)
 class LikedFinder:
-    """The items of liked replies (`liked_items`). `with_repeats`: also those of conversations that nearly repeat
-    another one. `thinking`: they are written as replies for SFT, in this form."""
+    """The items of liked replies (`liked_items`). `thinking`: they are written as replies for SFT, in this form."""
 
     min_p_sat: float = 0.0
     include: frozenset[str] = frozenset()
     max_per_user: int | None = None
-    with_repeats: bool = False
     thinking: Thinking | None = None
     name: str = "liked"
 
     @property
     def plan(self) -> object:
-        return [self.min_p_sat, sorted(self.include), self.with_repeats, self.thinking]
+        return [self.min_p_sat, sorted(self.include), self.thinking]
 
     def candidates(self, store: Store, split: Split | None) -> Iterator[PromptCandidate[PromptItem]]:
-        repeats = frozenset[str]() if self.with_repeats else _repeats(store)
-        return liked_candidates(store.labelled(split), self.min_p_sat, repeats, self.include)
+        return liked_candidates(store.labelled(split), self.min_p_sat, _repeats(store), self.include)
 
     def kept(self, rows: Iterable[LineCandidate]) -> Iterator[FoundLine | Drop]:
-        return first_of_each_liked(rows, self.max_per_user)
+        return first_of_each(rows, self.max_per_user)
 
     def row(self, item: PromptItem) -> object:
         if self.thinking is None:

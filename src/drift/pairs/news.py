@@ -82,7 +82,7 @@ class Since:
         rows = list(read_jsonl(self.earlier, TrainedReply))
         return stable_hash(rows, self.read, self.settings.model_dump(), self.seed)
 
-    def unlearned(self, items: Iterable[PromptItem | Drop]) -> Iterator[PromptItem | Drop]:
+    def without_trained(self, items: Iterable[PromptItem | Drop]) -> Iterator[PromptItem | Drop]:
         """The items without those that an earlier generation was trained on, which become drops."""
         trained = {row.prompt_id for row in read_jsonl(self.earlier, TrainedReply)}
         for item in items:

@@ -1,16 +1,13 @@
 """PromptItems that need no complaint: replies that users liked, and turns drawn at random."""
 
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
-from drift.pairs.disliked import PromptCandidate, logged_pair
+from drift.pairs.disliked import PromptCandidate, first_of_each, logged_pair
 from drift.records import Conversation, Drop, FeedbackLabel, PreferencePair, PromptItem, Reason, stable_hash
-from drift.turns import exclusion_reason, liked_exclusion_reason, needs_media, prompt_of, request_index
+from drift.turns import exclusion_reason, is_liked, liked_exclusion_reason, needs_media, prompt_of, request_index
 
-Item = TypeVar("Item")
 Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
 
@@ -26,7 +23,7 @@ def liked_items(
     `repeats`, `max_per_user`: as in `prompt_items`. An exchange that the log's moderation flagged gives none, unless
     `include` names `toxic`; nor does a reply that gave in to a user who was wrong, unless it names `user_mistaken`.
     """
-    return first_of_each_liked(liked_candidates(labelled, min_p_sat, repeats, include), max_per_user)
+    return first_of_each(liked_candidates(labelled, min_p_sat, repeats, include), max_per_user)
 
 
 def liked_candidates(
@@ -36,7 +33,7 @@ def liked_candidates(
     for conversation, labels in labelled:
         user = conversation.user_key or conversation.conversation_id
         for label in labels:
-            if label.label != "SAT" or (label.p_sat is not None and label.p_sat < min_p_sat):
+            if not is_liked(label, min_p_sat):
                 continue
             row = _item(conversation, label.reply_index, liked=True)
             if isinstance(row, Drop):
@@ -48,25 +45,6 @@ def liked_candidates(
             else:
                 content = int(stable_hash(row.prompt, row.preferred), 16)
                 yield PromptCandidate(row.prompt_id, user, None, content, row)
-
-
-def first_of_each_liked(rows: Iterable[PromptCandidate[Item]], max_per_user: int | None) -> Iterator[Item | Drop]:
-    """Reduce: drop what repeats an earlier item, and what goes beyond a user's limit, in the order of conversation
-    ids. What is dropped does not count as earlier."""
-    seen: set[int] = set()
-    of_user: Counter[str] = Counter()
-    for row in rows:
-        if row.item is None:
-            assert row.reason is not None, "a candidate has an item or a reason"
-            yield Drop(row.prompt_id, "prompts", row.reason)
-        elif row.content in seen:
-            yield Drop(row.prompt_id, "prompts", Reason.DUPLICATE_PROMPT)
-        elif of_user[row.user] == max_per_user:
-            yield Drop(row.prompt_id, "prompts", Reason.USER_CAP)
-        else:
-            seen.add(row.content)
-            of_user[row.user] += 1
-            yield row.item
 
 
 def liked_replies(items: Iterable[PromptItem | Drop]) -> Iterator[PreferencePair | Drop]:
@@ -88,36 +66,43 @@ def follow_up_items(
     """One item or one named drop for each reply that a message of the user follows: the reply as `rejected`, the
     message as `complaint`, whatever it says. `repeats`, `max_per_user`, `include`: as in `liked_items`. No label is
     needed; where one names a complaint that must not teach, there is a drop."""
-    seen: set[int] = set()
-    of_user: Counter[str] = Counter()
+    return first_of_each(follow_up_candidates(labelled, repeats, include), max_per_user)
+
+
+def follow_up_candidates(
+    labelled: Labelled, repeats: frozenset[str], include: frozenset[str]
+) -> Iterator[PromptCandidate[PromptItem]]:
+    """Map: what depends on one conversation alone."""
     turns = ((place, labels) for conversation, labels in labelled for place in _turns([conversation]))
     for (conversation, i), labels in turns:
         after = conversation.messages[i + 1 : i + 2]
         if not after or after[0].role != "user" or not after[0].content.strip():
             continue
+        user = conversation.user_key or conversation.conversation_id
         row = _item(conversation, i, liked=False)
-        if isinstance(row, PromptItem):
+        if isinstance(row, Drop):
+            yield PromptCandidate(row.row_id, user, row.reason)
+        elif reason := _teaches_nothing(conversation, i, labels, include):
+            yield PromptCandidate(row.prompt_id, user, reason)
+        elif conversation.conversation_id in repeats:
+            yield PromptCandidate(row.prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)
+        else:
             row = replace(row, complaint=after[0].chat())
             content = int(stable_hash(row.prompt, row.rejected, row.complaint), 16)
-            request = request_index(conversation.messages, i) or 0
-            named = next((label for label in labels if label.reply_index == i and label.label == "DSAT"), None)
-            must_not = exclusion_reason(conversation, named, include) if named else None
-            if "toxic" not in include and conversation.is_toxic(*range(request, i + 2)):
-                row = Drop(row.prompt_id, "prompts", Reason.TOXIC)
-            elif must_not is not None:
-                row = Drop(row.prompt_id, "prompts", must_not)
-            elif conversation.has_media(i + 1):
-                row = Drop(row.prompt_id, "prompts", Reason.NEEDS_IMAGE)
-            elif conversation.conversation_id in repeats:
-                row = Drop(row.prompt_id, "prompts", Reason.NEAR_DUPLICATE_CONVERSATION)
-            elif content in seen:
-                row = Drop(row.prompt_id, "prompts", Reason.DUPLICATE_PROMPT)
-            elif row.user_key and of_user[row.user_key] == max_per_user:
-                row = Drop(row.prompt_id, "prompts", Reason.USER_CAP)
-            else:
-                seen.add(content)
-                of_user[row.user_key or ""] += 1
-        yield row
+            yield PromptCandidate(row.prompt_id, user, None, content, row)
+
+
+def _teaches_nothing(
+    conversation: Conversation, i: int, labels: Sequence[FeedbackLabel], include: frozenset[str]
+) -> Reason | None:
+    """Why the message after reply `i` must not teach; None if nothing speaks against it."""
+    request = request_index(conversation.messages, i) or 0
+    if "toxic" not in include and conversation.is_toxic(*range(request, i + 2)):
+        return Reason.TOXIC
+    named = next((label for label in labels if label.reply_index == i and label.label == "DSAT"), None)
+    if named is not None and (reason := exclusion_reason(conversation, named, include)):
+        return reason
+    return Reason.NEEDS_IMAGE if conversation.has_media(i + 1) else None
 
 
 def random_items(

@@ -11,7 +11,7 @@ from drift.config import LabelSettings, RecipeSettings, SamplingSettings
 from drift.engine import current_engine
 from drift.errors import DataError
 from drift.pairs.defence import Defence
-from drift.pairs.disliked import LabelReliability, is_dissatisfied, lacks_old_turns, prompt_items, repair_pairs
+from drift.pairs.disliked import LabelReliability, lacks_old_turns, prompt_items, repair_pairs
 from drift.pairs.form import in_one_form
 from drift.pairs.in_pieces import DislikedFinder, LikedFinder, requests_in_pieces, write_in_pieces
 from drift.pairs.majority import believed, majorities
@@ -23,6 +23,7 @@ from drift.pairs.screening import screened
 from drift.progress import report_note
 from drift.records import (
     Completion,
+    Conversation,
     Counts,
     Drop,
     PreferencePair,
@@ -38,7 +39,7 @@ from drift.records import (
     write_kept,
 )
 from drift.store import Store
-from drift.turns import as_text
+from drift.turns import as_text, is_disliked
 
 MIN_AUDITED_LABELS = 20
 HELD_OUT: tuple[Split, ...] = ("stop", "test")
@@ -149,7 +150,7 @@ def label_reliability(store: Store, settings: LabelSettings) -> LabelReliability
         (label.p_dsat, reviewed[key] == "DSAT")
         for label in (store.labels(reviewed=False) if reviewed else ())
         if label.p_dsat is not None
-        and is_dissatisfied(label, settings.min_p_dsat)
+        and is_disliked(label, settings.min_p_dsat)
         and (key := (label.conversation_id, label.reply_index)) in reviewed
     ]
     promised, right = sum(p for p, _ in audited), sum(is_right for _, is_right in audited)
@@ -179,11 +180,19 @@ def find_repairs(out: Path, prompts: Path, thinking: Thinking = "off", defence: 
     return write_kept(out, rows)
 
 
-def find_liked(out: Path, store: Store, split: Split, since: Since | None = None) -> Counts:
+def find_liked(
+    out: Path, store: Store, split: Split, min_p_sat: float, settings: LabelSettings, since: Since | None = None
+) -> Counts:
     """Write the PromptItems of one split whose reply was liked; `since` as in `find_prompts`."""
+    include = frozenset(settings.include)
     if since is None and current_engine().workers > 1:
-        return write_in_pieces(out, store, [split], LikedFinder(with_repeats=True))
-    found, counts = _found(liked_items, store, split, since, about="SAT")
+        return write_in_pieces(out, store, [split], LikedFinder(min_p_sat, include, settings.max_per_user))
+    repeats = _repeats(store)
+
+    def find(labelled: Labelled) -> Iterator[PromptItem | Drop]:
+        return liked_items(labelled, min_p_sat, repeats, settings.max_per_user, include)
+
+    found, counts = _found(find, store, split, since, about="SAT")
     return {**_write_items(out, found), **counts}
 
 
@@ -284,14 +293,19 @@ def find_follow_ups(
     items = follow_up_items(labelled, _repeats(store), settings.max_per_user, frozenset(settings.include))
     if since is None:
         return write_kept(out, items)
-    counts = write_kept(out, since.unlearned(items))
+    counts = write_kept(out, since.without_trained(items))
     return {**counts, "new": counts["rows"]}
 
 
 def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int, since: Since | None = None) -> Counts:
     """Write as many random turns of one split as `prompts` has rows; with `since`, of what came since alone."""
     count, after = sum(1 for _ in read_jsonl(prompts, PromptItem)), since.read if since else None
-    return _write_items(out, random_items(lambda: store.conversations(split, after=after), count, seed))
+    repeats = _repeats(store)
+
+    def conversations() -> Iterator[Conversation]:
+        return (each for each in store.conversations(split, after=after) if each.conversation_id not in repeats)
+
+    return _write_items(out, random_items(conversations, count, seed))
 
 
 def build_pairs(

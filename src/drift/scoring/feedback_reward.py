@@ -30,7 +30,7 @@ from drift.records import ChatMessage, Conversation, Counts, FeedbackLabel, Reas
 from drift.rundir import layout
 from drift.statistics import Share, draw_units, share_of_draws
 from drift.store import Store
-from drift.turns import exclusion_reason, liked_exclusion_reason, needs_media, prompt_of
+from drift.turns import exclusion_reason, is_disliked, is_liked, liked_exclusion_reason, needs_media, prompt_of
 
 HELD_OUT = 5
 """One in so many families of conversations is held out."""
@@ -106,17 +106,18 @@ def fit_feedback_reward(
     max_length: int,
     seed: int,
     labels: LabelSettings,
+    min_p_sat: float,
 ) -> Counts:
     """Write the folder of a sequence classifier with one output, quality.json, and the replies that it learned from.
 
     Returns the figures of quality.json, and the number of turns that it learned from and of those left out by reason.
     `start`: the policy whose weights it begins with. `max_length`: of a conversation with its reply, in tokens.
-    `labels`: which of the store's labels count, as for pairs. Raises DataError if there are too few turns, or if the
-    reward is useless.
+    `labels`, `min_p_sat`: which of the store's labels count, as for pairs and for SFT on liked replies. Raises
+    DataError if there are too few turns, or if the reward is useless.
     """
     policy = load_policy(start, policy_settings)
     left_out: Counter[str] = Counter()
-    turns = list(judged_turns(store, labels, left_out))
+    turns = list(judged_turns(store, labels, min_p_sat, left_out))
     encoded = [(turn, encode_conversation(policy.chat, turn.prompt, turn.reply, turn.tools)) for turn in turns]
     shown = [(turn, ids) for turn, ids in encoded if not isinstance(ids, Reason)]
     left_out.update(f"dropped.{ids}" for _, ids in encoded if isinstance(ids, Reason))
@@ -138,26 +139,33 @@ def fit_feedback_reward(
     return {"learned": len(learned), "too_long": len(shown) - len(fitting), **left_out, **figures}
 
 
-def judged_turns(store: Store, settings: LabelSettings, left_out: Counter[str]) -> Iterator[JudgedTurn]:
+def judged_turns(
+    store: Store, settings: LabelSettings, min_p_sat: float, left_out: Counter[str]
+) -> Iterator[JudgedTurn]:
     """The liked and disliked replies of the training split that pairs may be made of; `left_out` counts the others by
     reason. What must not teach a pair must not teach a reward either: a reward that learns from complaints about
     refusals, or from one user's flood, passes that on to every pair that it ranks."""
     repeats = {repeat.conversation_id for repeat in store.repeats()}
     of_user: Counter[str] = Counter()
+    seen: set[str] = set()
     for conversation, labels in store.labelled("train"):
         user = conversation.user_key or conversation.conversation_id
         group = conversation.family or conversation.conversation_id
         for label in labels:
-            if label.label not in ("SAT", "DSAT"):
+            if not is_liked(label, min_p_sat) and not is_disliked(label, settings.min_p_dsat):
                 continue
             turn = _turn(conversation, label, labels, settings, group)
             if not isinstance(turn, Reason) and conversation.conversation_id in repeats:
                 turn = Reason.NEAR_DUPLICATE_CONVERSATION
             if not isinstance(turn, Reason) and of_user[user] == settings.max_per_user:
                 turn = Reason.USER_CAP
+            content = "" if isinstance(turn, Reason) else stable_hash(turn.prompt, turn.reply, turn.liked)
+            if content in seen:
+                turn = Reason.DUPLICATE_PROMPT
             if isinstance(turn, Reason):
                 left_out[f"dropped.{turn}"] += 1
                 continue
+            seen.add(content)
             of_user[user] += 1
             yield turn
 
@@ -248,9 +256,9 @@ def within_requests(turns: Sequence[JudgedTurn], scores: NDArray[np.float64]) ->
 _Encoded = Sequence[tuple[JudgedTurn, tuple[int, ...]]]
 
 
-def check_judged(store: Store, labels: LabelSettings) -> None:
+def check_judged(store: Store, labels: LabelSettings, min_p_sat: float) -> None:
     """Raises DataError if the store has too few judged replies, before hours of work that end with that error."""
-    _check_enough(store, list(judged_turns(store, labels, Counter())))
+    _check_enough(store, list(judged_turns(store, labels, min_p_sat, Counter())))
 
 
 def _check_enough(store: Store, turns: Sequence[JudgedTurn]) -> None:
