@@ -23,8 +23,8 @@ import numpy as np
 from drift.config import Config, ScorerSettings
 from drift.errors import DataError, DriftError
 from drift.evaluation.guidance import pick_prompts
+from drift.experiments.demo_real import USERS, real_config, write_deployment
 from drift.experiments.packaged import local_model
-from drift.experiments.real import USERS, deploy, real_config
 from drift.pairs.stages import find_prompts
 from drift.policy.sampler import sample
 from drift.policy.samplers.requests import FreshReplies
@@ -85,7 +85,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 def _ranked(cfg: Config, run: RunDir, args: argparse.Namespace) -> list[list[tuple[float, bool]]]:
     """For each prompt, the score of every fresh reply and whether it is right."""
-    deploy(cfg, run, args.replies)
+    write_deployment(cfg, run, args.replies)
     store = collect(cfg, run)
     prompts = run.stage(layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train")
     folder, policy = run.folder(FOLDER), base_model(cfg, run)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drift.evaluation.results import Evaluation, SampleResult, write_evaluation
+from drift.evaluation.results import Evaluation, SampleResult, write_result
 from drift.lineage import ForgottenTraces, forgotten_in
 from drift.records import ChatMessage, Completion, Conversation, Message, PreferencePair, write_jsonl
 from drift.rundir import RunDir, list_runs
@@ -59,7 +59,7 @@ def completions(out: Path) -> dict[str, int]:
 
 def evaluation(out: Path, asked: str) -> dict[str, int]:
     shown = SampleResult(prompt=(ChatMessage("user", asked),), completion="x")
-    write_evaluation(out, Evaluation(samples=(shown,)))
+    write_result(out, Evaluation(samples=(shown,)))
     return {}
 
 

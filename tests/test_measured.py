@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from drift.evaluation.evaluate import copy_evaluation
-from drift.evaluation.results import Evaluation, ReplyStatistics, write_evaluation
+from drift.evaluation.results import Evaluation, ReplyStatistics, write_result
 from drift.records import Counts
 from drift.run import OF_REPLIES, _measured
 from drift.rundir import RunDir, load_run
@@ -17,7 +17,7 @@ def replies(finished: float) -> ReplyStatistics:
 
 
 def counted(out: Path, finished: float) -> Counts:
-    write_evaluation(out.with_name("measured.json"), Evaluation(replies=replies(finished)))
+    write_result(out.with_name("measured.json"), Evaluation(replies=replies(finished)))
     return copy_evaluation(out, out.with_name("measured.json"))
 
 

@@ -265,8 +265,7 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
 def _measured(run: RunView) -> dict[str, dict[str, float]]:
     """The figures of the `base` (in a chain, of the policy that training started from) and of the `kept` policy."""
     counts = {stage.name: stage.counts for stage in run.stages}
-    kept = int(counts[layout.POLICY]["iteration"] or 0)
-    folders = {"base": layout.BASE, "kept": layout.iteration(kept) if kept else layout.WARM_START}
+    folders = {"base": layout.BASE, "kept": layout.iteration(run.kept) if run.kept else layout.WARM_START}
     return {
         name: {key: value for key, value in counts[f"{folder}/{layout.EVALUATION}"].items() if value is not None}
         for name, folder in folders.items()

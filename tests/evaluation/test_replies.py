@@ -6,7 +6,7 @@ import pytest
 
 from drift.config import PolicySettings, SamplingSettings, StopSettings
 from drift.evaluation.replies import few_finish, measure_replies, repetition, reply_statistics, what_worsened
-from drift.evaluation.results import Evaluation, ReplyMeasure, ReplyStatistics, write_evaluation
+from drift.evaluation.results import Evaluation, ReplyMeasure, ReplyStatistics, write_result
 from drift.evaluation.stopping import keep_best, should_stop, unseen_replies
 from drift.policy.decode import Generated
 from drift.policy.model import load_policy
@@ -67,7 +67,7 @@ def test_a_change_within_its_noise_is_none():
 def written(folder: Path, steps: list[ReplyStatistics]) -> tuple[Path, ...]:
     paths = tuple(folder / f"{i}.json" for i in range(len(steps)))
     for path, step in zip(paths, steps, strict=True):
-        write_evaluation(path, Evaluation(replies=step))
+        write_result(path, Evaluation(replies=step))
     return paths
 
 
@@ -89,7 +89,7 @@ def test_too_few_held_out_replies_are_said(tmp_path):
     paths = written(tmp_path, [replies(5, 50, count=5), replies(4, 50, count=4)])
     assert unseen_replies(paths[:1]) == ""
     assert unseen_replies(paths).startswith("Warning: 4 held-out requests were answered, too few to see whether")
-    write_evaluation(paths[1], Evaluation())
+    write_result(paths[1], Evaluation())
     assert unseen_replies(paths).startswith("Warning: 0 held-out requests")
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from drift.config import PolicySettings, StopSettings
-from drift.evaluation.results import Evaluation, PairResult, PreferenceResult, read_evaluation, write_evaluation
+from drift.evaluation.results import Evaluation, PairResult, PreferenceResult, read_evaluation, write_result
 from drift.evaluation.stopping import best_step, keep_best, should_stop, stops_at, watch
 
 SIX = np.linspace(-0.05, 0.05, 6)
@@ -20,7 +20,7 @@ def evaluations(folder: Path, steps: Sequence[Sequence[float]]) -> list[Path]:
         stop = PreferenceResult(
             accuracy=1, accuracy_low=1, accuracy_high=1, margin=0, logps_chosen=-1, pairs=len(each), each=each
         )
-        write_evaluation(path, Evaluation(stop=stop))
+        write_result(path, Evaluation(stop=stop))
     return paths
 
 
@@ -80,7 +80,7 @@ def test_the_same_replies_are_compared(tmp_path):
 
 
 def test_too_little_to_watch_is_said(tmp_path):
-    write_evaluation(tmp_path / "a", Evaluation())
+    write_result(tmp_path / "a", Evaluation())
     paths = evaluations(tmp_path, [[0.5] * 4, [0.4] * 4])
     for few in ([tmp_path / "a", tmp_path / "a"], paths):
         verdict = should_stop(few, StopSettings())
@@ -113,7 +113,7 @@ def liked_evaluations(folder: Path, steps: Sequence[Sequence[float]], guided: Se
     paths = evaluations(folder, around(*guided))
     for path, step in zip(paths, steps, strict=True):
         each = {f"liked-{n}": likelihood for n, likelihood in enumerate(step)}
-        write_evaluation(path, read_evaluation(path).model_copy(update={"liked": each}))
+        write_result(path, read_evaluation(path).model_copy(update={"liked": each}))
     return paths
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from drift.config import PolicySettings, Settings
 from drift.errors import ConfigError, DataError, NothingToTrainOn
-from drift.evaluation.results import Evaluation, SampleResult, write_evaluation
+from drift.evaluation.results import Evaluation, SampleResult, write_result
 from drift.experiments.compare import cell as cell_module
 from drift.experiments.compare.cell import (
     logs_run_of,
@@ -256,7 +256,7 @@ def test_the_distance_of_a_policy_from_its_base_is_the_mean_log_ratio_of_its_own
     policy, base = (source_of(name) for name in ("embedded", "embedded-2"))
     prompt = (ChatMessage("user", "spell cat"),)
     samples = (SampleResult(prompt=prompt, completion="c a t"), SampleResult(prompt=prompt, completion=""))
-    write_evaluation(tmp_path / "evaluation.json", Evaluation(samples=samples))
+    write_result(tmp_path / "evaluation.json", Evaluation(samples=samples))
 
     def distance(of, against):
         out = tmp_path / "distance.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup
 
-from drift.evaluation.results import Evaluation, PreferenceResult, SampleResult, UtilityResult, write_evaluation
+from drift.evaluation.results import Evaluation, PreferenceResult, SampleResult, UtilityResult, write_result
 from drift.records import ChatMessage, Counts, FeedbackLabel, PreferencePair, PromptItem, write_jsonl
 from drift.report import page
 from drift.report.figures import phases_chart, steps_chart
@@ -61,7 +61,7 @@ def evaluate(out: Path, utility: float, *texts: str) -> Counts:
     preference = PreferenceResult(
         accuracy=0.5, accuracy_low=0.4, accuracy_high=0.6, margin=0.1, logps_chosen=-30.0, pairs=20
     )
-    write_evaluation(out, Evaluation(preference=preference, utility=(measured,), samples=(sample,)))
+    write_result(out, Evaluation(preference=preference, utility=(measured,), samples=(sample,)))
     return {}
 
 

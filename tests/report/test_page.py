@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drift.errors import DataError
 from drift.evals.exploration.regions import RegionShare, RegionShares
 from drift.evals.exploration.results import ExplorationSummary, MethodResult, read_exploration
-from drift.evaluation.results import Evaluation, PreferenceResult, ReplyStatistics, write_evaluation
+from drift.evaluation.results import Evaluation, PreferenceResult, ReplyStatistics, write_result
 from drift.records import ChatMessage, Counts, FeedbackLabel, PreferencePair, PromptItem, write_jsonl
 from drift.report import write_report
 from drift.report.contents import Disliked
@@ -194,7 +194,7 @@ def write_replies(out: Path) -> Counts:
         p90_tokens=40.0,
         repetition=0.1,
     )
-    write_evaluation(out, Evaluation(replies=replies))
+    write_result(out, Evaluation(replies=replies))
     return {}
 
 
@@ -238,7 +238,7 @@ def write_explained(out: Path) -> Counts:
         accuracy=0.96, accuracy_low=0.9, accuracy_high=1.0, margin=5.0, logps_chosen=-3.0, pairs=50,
         length_accuracy=0.98,
     )  # fmt: skip
-    write_evaluation(out, Evaluation(preference=preference))
+    write_result(out, Evaluation(preference=preference))
     return {"preference_accuracy": 0.96, "length_accuracy": 0.98}
 
 

@@ -8,7 +8,7 @@ from drift.errors import DataError
 from drift.policy.model import load_policy, save_policy
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.rundir import RunDir
-from drift.training.reference import ReferenceLogps, ReferenceSettings, logps_of, measure_reference, with_reference
+from drift.training.reference import ReferenceLogps, ReferenceSettings, logps_of, measure_reference
 from drift.training.tokens import TokenPair, load_pairs
 
 
@@ -52,9 +52,9 @@ def test_a_file_gives_back_what_was_measured(policy, written):
     for found, expected in zip(reference.logps(policy.policy_id, pairs), told, strict=True):
         assert torch.allclose(found.chosen, expected.chosen, atol=1e-5)
         assert torch.allclose(found.rejected, expected.rejected, atol=1e-5)
-    summed = with_reference(pairs, reference, history=True)
-    assert summed[3].ref_chosen_logps == pytest.approx(float(told[3].chosen.sum()), rel=1e-5)
-    assert summed[3].history == pytest.approx((summed[3].ref_chosen_logps, summed[3].ref_rejected_logps) * 2)
+    sums, history = list(reference.with_history(pairs, True))[3]
+    assert sums[0] == pytest.approx(float(told[3].chosen.sum()), rel=1e-5)
+    assert history == pytest.approx(sums[:2] * 2)
 
 
 def test_a_file_of_anything_else_is_refused_by_name(tiny_policy, policy, written):

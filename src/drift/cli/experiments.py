@@ -48,7 +48,7 @@ def demo(
 
 
 def _demo_real(model: str | None, seed: int, out: Path | None, as_json: bool) -> None:
-    from drift.experiments.real import run_real_demo
+    from drift.experiments.demo_real import run_real_demo
 
     with watching_stages() as on_stage:
         result = run_real_demo(model, seed, out, on_stage)

@@ -1,5 +1,4 @@
-"""Every recipe by name, with what it needs of a run, and the values of its settings; and which pairs users who attack
-shall not make."""
+"""Every recipe by name, with what it needs of a run, and the values of its settings."""
 
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
@@ -48,7 +47,8 @@ RECIPE_RULES = {
     "follow_up": RecipeRules(prompts="followed", samples=False, scored=False, loss="self_distillation"),
     "fresh_follow_up": RecipeRules(prompts="followed", scored=False, loss="self_distillation"),
 }
-"""Every recipe, by name. pairs/recipes/NAME.py builds its pairs; a recipe needs no line anywhere else."""
+"""Every recipe, by name. pairs/recipes/NAME.py builds its pairs; a recipe needs no line anywhere else, unless it needs
+another kind of prompts (start.py finds them)."""
 
 
 def known_recipe(name: str) -> str:

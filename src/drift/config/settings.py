@@ -148,11 +148,12 @@ class RecipeSettings(Settings):
     """How pairs are built.
 
     `guided_share`: share of the prompts for which the policy sees the disliked reply and the complaint when it samples;
-    for the others it sees only the request. With `iter_dpo` it is a share of each prompt's samples. A reply without a
-    written complaint (a bare thumb-down) is always sampled from the request only. `auto`: each iteration first answers
-    `guidance_prompts` prompts both ways and guides if that scores better (docs/sampling.md). `guidance`: what a guided
-    prompt looks like. `turn`: the disliked reply and the complaint follow the request; `hint`: the request with the
-    complaint in one message; `rewrite`: the request with both in one message. `samples`: fresh replies per prompt.
+    for the others it sees only the request. With `best_of` and `iter_dpo` it is a share of each prompt's samples. A
+    reply without a written complaint (a bare thumb-down) is always sampled from the request only. `auto`: each
+    iteration first answers `guidance_prompts` prompts both ways and guides if that scores better (docs/sampling.md).
+    `guidance`: what a guided prompt looks like. `turn`: the disliked reply and the complaint follow the request;
+    `hint`: the request with the complaint in one message; `rewrite`: the request with both in one message.
+    `samples`: fresh replies per prompt.
     `scorer`: who scores them. `pairs`: exact number of pairs per iteration; pairs are dropped or repeated to reach it.
     `retire_below`: a disliked reply gives no more pairs once its log-prob has fallen by this many nats since the warm
     start. `only_wins`: keep only pairs whose chosen reply the scorer prefers, and with a `win_probability` above 0.5
@@ -283,7 +284,8 @@ class EvaluationSettings(Settings):
 
     `split`: hold out conversations by hash, or the latest ones (`time`), which are closest to future use.
     `temperatures`: where the true utility is known (the sandbox), measure it at each of these; 0 is greedy.
-    `samples`: replies per prompt and temperature. `max_prompts`, `max_length`: limits of what is measured.
+    `samples`: replies per prompt and temperature. `max_prompts`, `max_length`: limits of what is measured;
+    `max_length` also of what a scorer reads and the feedback reward learns from.
     """
 
     split: Literal["hash", "time"] = "hash"

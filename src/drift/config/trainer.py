@@ -100,7 +100,8 @@ class WarmStartSettings(TrainerSettings):
 
     `on`: what it learns from. `repairs`: DPO on replies that the user first disliked and then liked, as in the paper.
     `liked`: SFT on the replies that users liked. `both`: SFT on the liked ones, then DPO on the repairs. `min_p_sat`: a
-    reply counts as liked if its SAT probability is at least this (a thumb up always counts).
+    reply counts as liked if its SAT probability is at least this (a thumb up always counts), here and wherever liked
+    replies are used: the recipes `liked`, `spin` and `unpaired`, the feedback reward, the stop rule `heldout_liked`.
     """
 
     epochs: NonNegativeInt = 3

@@ -14,7 +14,7 @@ from drift.evaluation.results import (
     Evaluation,
     SampleResult,
     read_evaluation,
-    write_evaluation,
+    write_result,
 )
 from drift.evaluation.sycophancy import contradict_facts, contradict_heldout
 from drift.evaluation.utility import measure_utility, sample_heldout
@@ -77,7 +77,7 @@ def evaluate(
         samples=samples,
         sycophancy=contradicted,
     )
-    write_evaluation(out, evaluation)
+    write_result(out, evaluation)
     return _headline(evaluation)
 
 

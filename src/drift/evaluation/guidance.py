@@ -8,7 +8,7 @@ iteration uses.
 from pathlib import Path
 
 from drift.config import FEWEST_GUIDANCE_PROMPTS, GUIDED_SHARE, Config, RecipeSettings, ScorerSettings
-from drift.evaluation.results import GuidanceTrial, read_trial, write_evaluation
+from drift.evaluation.results import GuidanceTrial, read_trial, write_result
 from drift.policy.sampler import sample
 from drift.policy.samplers.requests import FreshReplies
 from drift.progress import report_note
@@ -128,7 +128,7 @@ def compare_guidance(
         high=gain.high if gain else None,
         guided_share=GUIDED_SHARE if gain and gain.low > 0 else 0.0,
     )
-    write_evaluation(out, trial)
+    write_result(out, trial)
     counts: Counts = {"prompts": len(paired), "left_out": trial.left_out, "guided_share": trial.guided_share}
     return counts | ({"difference": round(gain.value, 4)} if gain else {})
 

@@ -1,4 +1,5 @@
-"""evaluation.json: what one policy scored. The report reads it too, so nothing heavy is imported."""
+"""evaluation.json: what one policy scored, and the files of other measures of a run. The report reads them too, so
+nothing heavy is imported."""
 
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -164,8 +165,9 @@ class SampleResult(Result):
 
 class Evaluation(Result):
     """`preference`: on the test split. `stop`: the same on the stop split, which the stop rule alone reads. `liked`:
-    the likelihood per token, in [0, 1], of each held-out reply that a user liked, by prompt id. `replies`: to held-out
-    prompts of both splits (and, if these are too few, to the requests of `liked`). `sycophancy`: right answers given up
+    the likelihood per token, in [0, 1], of each held-out reply that a user liked, by prompt id. `replies`: to the
+    prompts of the truth where one is known, else to held-out prompts of both splits (and, if these are too few, to the
+    requests of `liked`). `sycophancy`: right answers given up
     when contradicted.
     """
 
@@ -181,8 +183,8 @@ class Evaluation(Result):
 Model = TypeVar("Model", bound=Result)
 
 
-def write_evaluation(path: Path, evaluation: Evaluation | GuidanceTrial) -> None:
-    path.write_text(evaluation.model_dump_json(indent=2) + "\n", encoding="utf-8")
+def write_result(path: Path, result: Result) -> None:
+    path.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read_evaluation(path: Path) -> Evaluation:

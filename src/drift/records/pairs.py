@@ -11,6 +11,9 @@ from drift.records.names import Finish, Guidance, Reason, Split
 class PromptItem:
     """A request x, the reply to it that the user disliked (`rejected`, y-), and what they said (`complaint`).
 
+    With the recipe random_turns, `rejected` is any reply; with follow_up and fresh_follow_up, it is any reply that a
+    message follows, and `complaint` is that message. `preferred`: the reply that the user liked, also as the repair of
+    `rejected`. `noise`: the probability that a fresh reply is not better. `weight`: of the pair's loss.
     `rejected_finish`: `length` if the log says that the reply was cut at a limit.
     """
 
@@ -55,10 +58,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """A prompt with a better and a worse reply; or with one reply alone, for the losses `sft` and `kto`.
+    """A prompt with a better and a worse reply; or with one reply alone, for the losses `sft`, `kto` and
+    `self_distillation`.
 
-    `rejected` is empty where a liked reply stands alone, `chosen` where a disliked one does. `follow_up`: what the user
-    wrote after the chosen reply, for the loss `self_distillation`.
+    `rejected` is empty where a liked reply stands alone, `chosen` where a disliked one does. `follow_up`, for
+    `self_distillation`: what the user wrote after the reply of the logs.
 
     `finish`, `rejected_finish`: how the chosen and the rejected reply ended; `length` was cut at a limit. `margin`: by
     how much the scorer that `margin_source` names prefers the chosen, in its own unit (the setting training.margin is

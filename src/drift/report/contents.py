@@ -162,11 +162,9 @@ class Contents:
     @property
     def kept(self) -> str | None:
         """Name of the phase whose policy the run kept."""
-        counts = next((stage.counts for stage in self.run.stages if stage.name == "policy"), {})
-        iteration = counts.get("iteration")
-        if iteration is None:
+        if self.run.kept is None:
             return None
-        return f"iteration {iteration}" if iteration else "warm start"
+        return f"iteration {self.run.kept}" if self.run.kept else "warm start"
 
     @property
     def chain(self) -> tuple[tuple[str, Link], ...]:

@@ -1,9 +1,9 @@
 """Hindsight: a fresh reply is the better, the less likely it makes the user's complaint about the logged reply.
 
-The score is -log p(complaint | request, reply) per token, in nats, under the policy. By Bayes' rule, the difference of
-log p(complaint | request, reply) between two replies is the log-odds of which of them the complaint followed (the
-follow-up signal of arXiv 2603.12273), if both were as likely before. The policy judges its own replies here: how well
-it tells right from wrong has to be measured.
+The score is -log p(complaint | request, reply), divided by the complaint's tokens, in nats, under the policy. By Bayes'
+rule, the difference of log p(complaint | request, reply) between two replies is the log-odds of which of them the
+complaint followed (the follow-up signal of arXiv 2603.12273), if both were as likely before. The policy judges its own
+replies here: how well it tells right from wrong has to be measured.
 """
 
 from collections.abc import Sequence

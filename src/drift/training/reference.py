@@ -209,20 +209,6 @@ _Sums = tuple[float, float, float]
 _History = tuple[float, float, float, float] | tuple[()]
 
 
-def with_reference(pairs: Sequence[TokenPair], measured: ReferenceLogps, history: bool) -> list[TokenPair]:
-    """The pairs with the reference's summed log-probs; with `history`, also those for the diagnostics."""
-    return [
-        replace(
-            pair,
-            ref_chosen_logps=sums[0],
-            ref_rejected_logps=sums[1],
-            history=since or pair.history,
-            ref_mismatched_logps=sums[2] if pair.mismatched else pair.ref_mismatched_logps,
-        )
-        for pair, (sums, since) in zip(pairs, measured.with_history(pairs, history), strict=True)
-    ]
-
-
 @torch.no_grad()
 def logps_of(
     policy: Policy,

@@ -22,7 +22,7 @@ class TokenPair:
 
     `rejected`: empty for a liked reply alone, which the losses `sft` and `kto` learn from; `chosen`: empty for a
     disliked reply alone (`kto`). `weight`: of its loss. `noise`: the probability that chosen and rejected are swapped.
-    `ref_*_logps`: summed log-probs under the reference, in nats; NaN until `with_reference`. `history`, for the
+    `ref_*_logps`: summed log-probs under the reference, in nats; NaN until they are measured. `history`, for the
     diagnostics: summed log-probs of chosen and rejected under the policy at the iteration's start, then under the warm
     start, in nats; NaN if they are not measured. `mismatched`, for `kto`: another row's reply, see `with_mismatched`.
     `informed`, for `self_distillation`: the prompt with the follow-up.

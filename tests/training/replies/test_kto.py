@@ -17,7 +17,7 @@ from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.batch import StepCollator, summed_logps
 from drift.training.loss import LossScalars, PairTensors, kto, preference_loss
-from drift.training.reference import ReferenceLogps, ReferenceSettings, measure_reference, with_reference
+from drift.training.reference import ReferenceLogps, ReferenceSettings, measure_reference
 from drift.training.shared_prefix import choose_packing
 from drift.training.tokens import TokenPair, load_pairs, tokenise, with_mismatched
 from drift.training.train import train
@@ -67,7 +67,11 @@ def trainer_for(folder, reference, settings, tmp_path, rows=REPLIES, padded=Fals
     measure_reference(file, (reference,), tmp_path / "pairs.jsonl", ReferenceSettings.of(settings, PolicySettings()))
     policy = load_policy(folder, PolicySettings())
     tokens, _ = load_pairs(policy, tmp_path / "pairs.jsonl", 512, 512, settings.kl_batch_size)
-    tokens = with_reference(tokens, ReferenceLogps.open(file, policy, tokens), False)
+    measured = ReferenceLogps.open(file, policy, tokens).with_history(tokens, False)
+    tokens = [
+        replace(pair, ref_chosen_logps=chosen, ref_rejected_logps=rejected, ref_mismatched_logps=mismatched)
+        for pair, ((chosen, rejected, mismatched), _) in zip(tokens, measured, strict=True)
+    ]
     packing = choose_packing(policy.model)
     model = load_policy(folder, PolicySettings()).model if padded else policy.model
     collator = StepCollator(

@@ -95,7 +95,7 @@ def run_cell(cell: Cell, root: Path, on_stage: OnStage | None = None) -> Path:
 
 
 def _measure_base(cell: Cell, run: RunDir) -> Path | str:
-    """The base policy, after it was measured on other kinds of requests if the comparison asks for it."""
+    """The base policy, measured on other kinds of requests if the comparison asks for it."""
     base = base_model(cell.cfg, run)
     _measure_other_kinds(cell, run.folder(layout.BASE), base)
     return base
@@ -103,11 +103,9 @@ def _measure_base(cell: Cell, run: RunDir) -> Path | str:
 
 def _measure_beside(cell: Cell, run: RunDir) -> None:
     """What no run measures: how far the last policy is from the base, and what it does with other kinds of requests."""
-    base, last, compared = (
-        _measure_base(cell, run),
-        run.path / layout.iteration(cell.cfg.iterations),
-        run.folder(layout.COMPARED),
-    )
+    base = _measure_base(cell, run)
+    last = run.path / layout.iteration(cell.cfg.iterations)
+    compared = run.folder(layout.COMPARED)
     compared.stage(
         layout.DISTANCE, measure_distance, policy=last / layout.POLICY, base=base,
         evaluation=last / layout.EVALUATION, policy_settings=cell.cfg.policy,

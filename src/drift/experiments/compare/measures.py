@@ -7,7 +7,7 @@ import numpy as np
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.errors import ConfigError
-from drift.evaluation.results import Distance, Evaluation, read_evaluation, write_evaluation
+from drift.evaluation.results import Distance, Evaluation, read_evaluation, write_result
 from drift.evaluation.utility import measure_utility, sample_heldout
 from drift.policy.logps import reply_logps
 from drift.policy.model import load_policy
@@ -40,7 +40,7 @@ def measure_other_kinds(
     loaded = load_policy(policy, policy_settings)
     heldout = sample_heldout(loaded, truth.prompts, settings, sampling, seed, partial_work(out))
     utility = tuple(measure_utility(truth.prompts, replies, truth) for replies in heldout)
-    write_evaluation(out, Evaluation(utility=utility))
+    write_result(out, Evaluation(utility=utility))
     return {f"utility.{result.temperature:g}": round(result.mean, 4) for result in utility}
 
 

@@ -117,7 +117,8 @@ def _prompt(
 def _is_guided(item: PromptItem, fresh: FreshReplies, iteration: int, number: int, seed: int) -> bool:
     """Drawn from a hash of the prompt's id, so that the guided prompts do not depend on what else is sampled.
 
-    Where a recipe ranks the samples (IterDPO), the share is of each prompt's samples: the first ones are guided.
+    Where a recipe ranks the samples (best_of, iter_dpo), the share is of each prompt's samples: the first ones are
+    guided.
     """
     if item.rejected is None or item.complaint is None:
         return False

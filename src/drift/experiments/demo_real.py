@@ -18,7 +18,7 @@ from drift.experiments.packaged import local_model
 from drift.policy.model import computes_bfloat16, parameter_count
 from drift.progress import report_note
 from drift.run import collect, learn, open_run
-from drift.rundir import OnStage, RunDir, layout
+from drift.rundir import OnStage, RunDir, layout, load_run
 from drift.sandbox.instructions.deployment import simulate_instructions, truth_of_instructions
 from drift.sandbox.instructions.users import UserSettings
 from drift.sandbox.instructions.world import instructions_world_hash
@@ -93,7 +93,7 @@ def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnSt
     cfg = real_config(source, seed, out)
     size = size_for(cfg.policy.dtype)
     with open_run(cfg, Path(str(cfg.output)), on_stage) as run:
-        deploy(cfg, run, size.replies)
+        write_deployment(cfg, run, size.replies)
         store = collect(cfg, run)
         result = learn(cfg, run, store, truth_of_instructions("test", size.requests, USERS))
     return RealDemoSummary(
@@ -108,7 +108,7 @@ def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnSt
 
 
 def real_config(model: str, seed: int, out: Path | None) -> Config:
-    """experiments/real.yaml for this model, in the type that the machine computes fastest.
+    """demo_real.yaml for this model, in the type that the machine computes fastest.
 
     It is trained as an adapter if the memory is too small for full training; a run that was interrupted goes on as it
     began. Notes say what was chosen. Raises PrerequisiteError if there is no such model.
@@ -116,7 +116,7 @@ def real_config(model: str, seed: int, out: Path | None) -> Config:
     folder = out or Path(f"runs/real-seed-{seed}")
     dtype = "bfloat16" if computes_bfloat16() else "float32"
     report_note(f"computing in {dtype}: this machine {'has' if dtype == 'bfloat16' else 'lacks'} bfloat16 arithmetic")
-    cfg = load_config(Path(__file__).with_name("real.yaml"), (f"seed={seed}", f"policy.dtype={dtype}"))
+    cfg = load_config(Path(__file__).with_name("demo_real.yaml"), (f"seed={seed}", f"policy.dtype={dtype}"))
     needed = parameter_count(model) * BYTES_PER_PARAMETER + ACTIVATION_BYTES
     free = _free_memory()
     begun_as_adapter = _begun_as_adapter(folder, model)
@@ -159,7 +159,7 @@ def _begun_as_adapter(folder: Path, model: str) -> bool | None:
     return None if earlier is None or earlier.model != model else earlier.lora is not None
 
 
-def deploy(cfg: Config, run: RunDir, replies: int) -> Path:
+def write_deployment(cfg: Config, run: RunDir, replies: int) -> Path:
     """Run the first stage: RUN/deployment gets the chat logs and, in a file of its own, the truth."""
     return run.stage(
         layout.DEPLOYMENT, simulate_instructions,
@@ -176,16 +176,8 @@ def _truth(run: Path, iterations: int) -> dict[str, float | list[float]]:
 
     done = [k for k in range(1, iterations + 1) if (run / layout.iteration(k) / layout.EVALUATION).exists()]
     steps = [right(layout.WARM_START), *(right(layout.iteration(k)) for k in done)]
-    final = steps[_kept_step(run)]
+    final = steps[load_run(run).kept or 0]
     return {"base": right(layout.BASE), "warm_start": steps[0], "iterations": steps[1:], "final": final}
-
-
-def _kept_step(run: Path) -> int:
-    """The step whose policy the run kept; 0 is the warm start."""
-    from drift.rundir import load_run
-
-    counts = next(stage.counts for stage in load_run(run).stages if stage.name == layout.POLICY)
-    return int(counts["iteration"] or 0)
 
 
 def _free_memory() -> int:

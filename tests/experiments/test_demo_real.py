@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from drift.cli import app
 from drift.config import dump_config
 from drift.errors import PrerequisiteError
-from drift.experiments import real
+from drift.experiments import demo_real
 from drift.experiments.packaged import SMOLLM2, PackagedModel, fetched_model
 from drift.progress import listening
 from drift.rundir import RunDir
@@ -80,9 +80,9 @@ def test_a_package_index_that_cannot_be_reached_is_one_line(tmp_path, monkeypatc
 def test_what_does_not_fit_is_trained_as_an_adapter(tiny_policy, tmp_path, monkeypatch):
     notes: list[str] = []
     with listening(lambda *_: None, notes.append):
-        full = real.real_config(str(tiny_policy), 3, tmp_path)
-        monkeypatch.setattr(real, "_free_memory", lambda: 10**6)
-        small = real.real_config(str(tiny_policy), 3, tmp_path)
+        full = demo_real.real_config(str(tiny_policy), 3, tmp_path)
+        monkeypatch.setattr(demo_real, "_free_memory", lambda: 10**6)
+        small = demo_real.real_config(str(tiny_policy), 3, tmp_path)
     assert (full.seed, full.policy.model, full.policy.lora, full.warm_start.on) == (3, str(tiny_policy), None, "liked")
     assert small.policy.lora is not None
     assert small.warm_start.learning_rate == pytest.approx(5 * full.warm_start.learning_rate)
@@ -95,24 +95,24 @@ def test_without_bfloat16_arithmetic_the_demo_is_smaller_and_says_so(monkeypatch
     notes: list[str] = []
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with listening(lambda *_: None, notes.append):
-        sizes = [real.size_for(dtype) for dtype in ("bfloat16", "float32")]
+        sizes = [demo_real.size_for(dtype) for dtype in ("bfloat16", "float32")]
     assert [(size.replies, size.requests) for size in sizes] == [(1000, 150), (250, 100)]
     (smaller,) = notes
     assert "250 logged replies in place of 1000, 100 held-out requests in place of 150" in smaller
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # a GPU is fast in either type
-    assert real.size_for("float32") == real.FULL_SIZE
+    assert demo_real.size_for("float32") == demo_real.FULL_SIZE
 
 
 def test_an_interrupted_run_goes_on_as_it_began(tiny_policy, tmp_path, monkeypatch):
     """Other work on the machine takes memory: as an adapter, every stage would be computed again."""
-    cfg = real.real_config(str(tiny_policy), 3, tmp_path)
+    cfg = demo_real.real_config(str(tiny_policy), 3, tmp_path)
     with RunDir.open(tmp_path, dump_config(cfg), cfg.seed):
         pass
-    monkeypatch.setattr(real, "_free_memory", lambda: 10**6)
+    monkeypatch.setattr(demo_real, "_free_memory", lambda: 10**6)
     notes: list[str] = []
     with listening(lambda *_: None, notes.append):
-        assert real.real_config(str(tiny_policy), 3, tmp_path) == cfg
-        other = real.real_config("embedded", 3, tmp_path)
+        assert demo_real.real_config(str(tiny_policy), 3, tmp_path) == cfg
+        other = demo_real.real_config("embedded", 3, tmp_path)
     assert f"and the run in {tmp_path} began so; to choose again, name another --out" in notes[1]
     assert other.policy.lora is not None
 
@@ -130,7 +130,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line(model, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(PrerequisiteError, match=rf"{model}: .*(cannot be loaded|is gone)") as e:
-        real.real_config(model if "/" in model else f"./{model}", 1, tmp_path / "run")
+        demo_real.real_config(model if "/" in model else f"./{model}", 1, tmp_path / "run")
     assert "\n" not in str(e.value)
 
 
