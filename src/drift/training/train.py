@@ -163,9 +163,9 @@ def unmoved(
     """A warning if the pairs' margin (chosen minus rejected log-ratio, in nats) hardly moved; empty if it did. SFT has
     no margin: its chosen log-ratio is watched.
 
-    `rows`: of metrics.jsonl, one per step, each measured before its update, so that of the last one is seen in none:
-    where all others had rate 0 (two steps, one of them warm-up), nothing is known. The first step's value is compared
-    with the mean of the last quarter's.
+    `rows`: of metrics.jsonl, one per step, measured before its update: what the last update changed is in no row. If
+    all updates before it had rate 0 (warm-up), nothing is known. The first step's value is compared with the mean of
+    the last quarter's.
     """
     steps = f"{len(rows)} step{'s' if len(rows) > 1 else ''}"
     if not any(row["learning_rate"] for row in rows):
