@@ -18,9 +18,9 @@ from drift.experiments.compare.cell import (
     store_of,
     truth_of_other_kinds,
 )
-from drift.experiments.compare.measures import measure_distance, with_other_kinds
 from drift.experiments.compare.run import Restriction, run_comparison, tune, with_rates
 from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, load_comparison, merge
+from drift.experiments.compare.stages import measure_distance, with_other_kinds
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import load_policy, source_of
 from drift.records import ChatMessage, Reason

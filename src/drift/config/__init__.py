@@ -1,8 +1,9 @@
 """Settings: the frozen tree (settings.py has its root) and its YAML files (load.py)."""
 
 from drift.config.cluster import ClusterSettings
+from drift.config.defence import DefenceSettings
 from drift.config.endpoint import EndpointSettings
-from drift.config.labels import DefenceSettings, ExperimentalLabels, LabelSettings
+from drift.config.labels import ExperimentalLabels, LabelSettings
 from drift.config.load import dump_config, explain, load_config, parse_config, read_yaml
 from drift.config.mapping_rules import without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
@@ -23,7 +24,7 @@ from drift.config.settings import (
     ScorerSettings,
     VllmSettings,
 )
-from drift.config.trainer import (
+from drift.config.training import (
     ExperimentalTraining,
     StopSettings,
     TrainerSettings,

@@ -17,8 +17,9 @@ from pydantic import (
 )
 
 from drift.config.cluster import ClusterSettings
+from drift.config.defence import DefenceSettings
 from drift.config.endpoint import EndpointSettings
-from drift.config.labels import DefenceSettings, LabelSettings
+from drift.config.labels import LabelSettings
 from drift.config.mapping_rules import known_columns, known_roles, listed_roles, without_password
 from drift.config.recipe_rules import (
     RECIPE_RULES,
@@ -30,7 +31,7 @@ from drift.config.recipe_rules import (
 )
 from drift.config.section import Settings
 from drift.config.template_rules import iso_date, without_own_arguments
-from drift.config.trainer import StopSettings, TrainingSettings, WarmStartSettings
+from drift.config.training import StopSettings, TrainingSettings, WarmStartSettings
 from drift.errors import ConfigError
 from drift.records import BackendName, Guidance, PersonalData, ScorerName, Thinking, Unfinished
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from drift.config import Config, Settings, dump_config
 from drift.disk import link_or_copy
 from drift.errors import ConfigError, DataError, NothingToTrainOn
-from drift.experiments.compare.measures import measure_distance, measure_other_kinds, with_other_kinds
 from drift.experiments.compare.settings import Cell
+from drift.experiments.compare.stages import measure_distance, measure_other_kinds, with_other_kinds
 from drift.experiments.simulation import sandbox_truth, simulate, world_hash_of
 from drift.loop import drift
 from drift.policy.model import source_of

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from drift.config import StopSettings
 from drift.evaluation.results import PairImprovement, read_evaluation
 from drift.evaluation.stopping import best_step, stops_at, watch
-from drift.experiments.compare.beside import against_base, coverage, forwards, sampled_tokens
+from drift.experiments.compare.measures import against_base, coverage, forwards, sampled_tokens
 from drift.experiments.compare.settings import Cell
 from drift.experiments.compare.table import draw_curves, markdown
 from drift.experiments.simulation import world_hash_of
