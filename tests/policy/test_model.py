@@ -1,6 +1,7 @@
 """Policies load, are named by their weights, and fail in one line with the remedy."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -118,6 +119,27 @@ def test_a_tokenizer_without_template_is_refused(tiny_policy, tmp_path):
     folder = shutil.copytree(tiny_policy, tmp_path / "plain")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(PrerequisiteError, match="its tokenizer has no chat template"):
+        load_policy(folder, SETTINGS)
+
+
+@pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",)])
+def test_a_folder_without_its_tokenizer_is_refused(tmp_path, kept):
+    """transformers makes an empty tokenizer of it, and a run would find that every reply is empty."""
+    folder = tmp_path / "model"
+    shutil.copytree(resolve_source("embedded"), folder)
+    for file in folder.glob("tokenizer*"):
+        if file.name not in kept:
+            file.unlink()
+    with pytest.raises(PrerequisiteError, match=r"its tokenizer knows no words.*Copy tokenizer\.json"):
+        load_policy(folder, SETTINGS)
+
+
+def test_the_tokenizer_of_another_model_is_refused(tiny_policy, tmp_path):
+    """Its tokens would be looked up behind the last row of the embeddings."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_policy, folder)
+    shutil.copy(Path(resolve_source("embedded"), "tokenizer.json"), folder)
+    with pytest.raises(PrerequisiteError, match=r"tokens up to 1\d{3}, and the model rows for \d+: it is another"):
         load_policy(folder, SETTINGS)
 
 

@@ -125,6 +125,7 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
             model = _load_model(resolved, settings, device)
     except _LOADING_ERRORS as error:
         raise no_model(str(source), shorten(str(error), 200, placeholder=" ...")) from None
+    _check_tokens(model, tokenizer, str(source))
     processor = {} if is_gguf(resolved) else processor_files(resolved)
     tokenizer.chat_template = tokenizer.chat_template or template_of(processor)
     chat = ChatFormat.of(tokenizer, settings, _declared_ends(model))
@@ -295,6 +296,24 @@ def _check_weights(model: torch.nn.Module, source: str) -> None:
         raise PrerequisiteError(
             f"{source}: {broken} has NaN or infinite values, so the checkpoint is damaged; download it again or set "
             "policy.model to another one."
+        )
+
+
+def _check_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raises PrerequisiteError if the tokenizer is missing or another model's. For a folder without tokenizer.json,
+    transformers makes an empty tokenizer: every text has no tokens, and every reply is empty.
+
+    Tokens that were added after training may have no row: some checkpoints ship ones that nobody uses.
+    """
+    remedy = "Copy tokenizer.json and tokenizer_config.json of the same model into its folder."
+    if not tokenizer.encode("Hello, world", add_special_tokens=False):
+        raise PrerequisiteError(f"{source}: its tokenizer knows no words, as where tokenizer.json is missing. {remedy}")
+    added, rows = set(tokenizer.get_added_vocab()), model.get_input_embeddings().weight.shape[0]
+    last = max(token for word, token in tokenizer.get_vocab().items() if word not in added)
+    if last >= rows:
+        raise PrerequisiteError(
+            f"{source}: its tokenizer has tokens up to {last}, and the model rows for {rows}: it is another model's. "
+            f"{remedy}"
         )
 
 
