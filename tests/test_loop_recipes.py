@@ -230,6 +230,14 @@ def test_a_complaint_about_what_the_policy_always_says_is_not_believed(tmp_path)
     assert done.counts["complaints believed"] == len(believed)
 
 
+@pytest.mark.parametrize("scorer", ["oracle", "noisy_oracle"])
+def test_real_logs_have_no_oracle_and_the_run_says_so_before_any_work(tmp_path, logs, tiny_policy, scorer):
+    cfg = settings(logs, tiny_policy, recipe={"scorer": {"name": scorer}})
+    with pytest.raises(ConfigError, match=f"recipe.scorer.name: '{scorer}' needs the truth, which only the sandbox"):
+        run_config(cfg, tmp_path / "run")
+    assert not (tmp_path / "run" / "warm-start").exists()
+
+
 def test_too_few_judged_replies_for_the_feedback_reward_end_the_run_before_any_work(tmp_path, logs, tiny_policy):
     recipe = {"name": "best_of", "samples": 2, "scorer": {"name": "feedback"}}
     with pytest.raises(DataError, match=r"too few judged replies for recipe\.scorer\.name: feedback"):

@@ -23,7 +23,7 @@ from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout
 from drift.scoring.feedback_reward import fit_feedback_reward
-from drift.scoring.stage import score_replies
+from drift.scoring.stage import check_scorer, score_replies
 from drift.start import begin, recipe_prompts
 from drift.store import Store
 from drift.training.reference import ReferenceSettings, measure_reference
@@ -36,6 +36,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     Only evaluation and the oracle scorers ever see `truth`. Raises NothingToTrainOn if neither the warm start nor
     the first iteration has anything to learn from; run.py adds the funnel to the message.
     """
+    if cfg.recipe.scorer:
+        check_scorer(cfg.recipe.scorer, store, cfg.labels, cfg.warm_start.min_p_sat, truth)
     start = begin(cfg, run, store, truth)
     prompts = recipe_prompts(cfg, run, store, disliked=start.prompts)
     policy = warm = start.policy

@@ -31,7 +31,6 @@ from drift.policy.source import is_gguf
 from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout
-from drift.scoring.feedback_reward import check_judged
 from drift.store import Store
 from drift.training.reference import ReferenceSettings, measure_reference, training_weights
 from drift.training.train import train
@@ -59,8 +58,6 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
 
     In a chain (`from`), the prompts are what came since, and training starts from the policy of the run before.
     """
-    if cfg.recipe.scorer and cfg.recipe.scorer.name == "feedback":
-        check_judged(store, cfg.labels, cfg.warm_start.min_p_sat)
     parent = open_parent(cfg)
     since = since_parent(cfg, run, parent)
     prompts = run.stage(

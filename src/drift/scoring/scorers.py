@@ -107,12 +107,18 @@ def _judge(inputs: ScorerInputs) -> BatchScorer:
 
 def _oracle(inputs: ScorerInputs) -> BatchScorer:
     name = inputs.settings.name
-    if inputs.truth is None:
+    truth = known_truth(name, inputs.truth)
+    return TruthScorer(truth.scorer, inputs.settings.noise if name == "noisy_oracle" else 0.0, inputs.seed)
+
+
+def known_truth(scorer: ScorerName, truth: Truth | None) -> Truth:
+    """The truth that an oracle scores with. Raises ConfigError outside of the sandbox."""
+    if truth is None:
         raise ConfigError(
-            f"recipe.scorer.name: {name!r} needs the truth, which only the sandbox has; allowed here: self, "
+            f"recipe.scorer.name: {scorer!r} needs the truth, which only the sandbox has; allowed here: self, "
             "hindsight, feedback, reward_model, judge."
         )
-    return TruthScorer(inputs.truth.scorer, inputs.settings.noise if name == "noisy_oracle" else 0.0, inputs.seed)
+    return truth
 
 
 SCORERS: dict[ScorerName, Callable[[ScorerInputs], BatchScorer]] = {
