@@ -13,6 +13,7 @@ from drift.policy.model import load_policy
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.reference import ReferenceSettings, measure_reference
+from drift.training.tokens import nothing_left
 from drift.training.train import overshot, train, unmoved
 
 SETTINGS = TrainingSettings(learning_rate=3e-3, optimizer="adamw_torch", batch_size=4, epochs=2)
@@ -142,8 +143,10 @@ def test_mlflow_is_told_every_metric(tiny_policy, pairs, tmp_path, monkeypatch):
 def test_no_pairs_left_says_why(tiny_policy, tmp_path):
     path = tmp_path / "pairs.jsonl"
     write_jsonl(path, [pair(0, ""), pair(1, "")])
-    with pytest.raises(DataError, match=r"none of 2 pairs can be trained on \(dropped.empty_chosen 2\)"):
+    with pytest.raises(DataError, match=r"none of 2 pairs can be trained on \(dropped.empty_chosen 2\)\. Change"):
         train_on(tmp_path / "policy", tiny_policy, tiny_policy, path, SETTINGS, PolicySettings(), 1)
+    counts = {"dropped.template_hides": 2, "shortened_prompts": 1}
+    assert str(nothing_left(path, counts)).endswith("Use a chat template that shows every message and tool call.")
     write_jsonl(path, [])
     with pytest.raises(DataError, match="the file is empty: not one pair was made"):
         train_on(tmp_path / "policy", tiny_policy, tiny_policy, path, SETTINGS, PolicySettings(), 1)

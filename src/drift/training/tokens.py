@@ -12,8 +12,17 @@ from drift.policy.chat.template import token_ids
 from drift.policy.guided import informed_messages
 from drift.policy.model import Policy
 from drift.records import ChatMessage, Finish, PreferencePair, Reason, read_jsonl
+from drift.rundir import layout
 
 _Ids = tuple[int, ...]
+
+_REMEDIES = {
+    Reason.PROMPT_TOO_LONG: "Raise max_prompt_length.",
+    Reason.EMPTY_CHOSEN: "Change the sampling settings, so that fresh replies are not empty.",
+    Reason.TEMPLATE_HIDES: "Use a chat template that shows every message and tool call.",
+    Reason.TEMPLATE_REFUSES: "Use a chat template that takes these conversations.",
+}
+"""What to do where none of the pairs can be trained on, by why they were dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +136,13 @@ def nothing_left(path: Path, counts: Mapping[str, int]) -> NothingToTrainOn:
     dropped = {name: count for name, count in counts.items() if count}
     read = sum(count for name, count in dropped.items() if name.startswith("dropped."))
     if not read:
-        return NothingToTrainOn(f"{path}: the file is empty: not one pair was made (its manifest counts why).")
+        return NothingToTrainOn(
+            f"{path}: the file is empty: not one pair was made. {path.with_name(layout.MANIFEST)} counts why."
+        )
+    remedies = [remedy for reason, remedy in _REMEDIES.items() if dropped.get(f"dropped.{reason}")]
     return NothingToTrainOn(
         f"{path}: none of {read} pairs can be trained on "
-        f"({', '.join(f'{name} {count}' for name, count in dropped.items())}); if prompts are "
-        "too long, raise max_prompt_length; if replies are empty, change the sampling settings."
+        f"({', '.join(f'{name} {count}' for name, count in dropped.items())}). {' '.join(remedies)}".rstrip()
     )
 
 
