@@ -1,10 +1,13 @@
 """p_imp is measured where somebody judged, and called assumed where nobody did."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from drift.records import PreferencePair, read_jsonl, write_jsonl
-from drift.report.measures import FEWEST, assumptions, kinds
+from drift.report.measures import FEWEST, Assumption, assumptions, gamed, kinds
 from drift.rundir import load_run
 from drift.store import ReviewedPreference, Store
 
@@ -14,7 +17,7 @@ MakeRun = Callable[..., Path]
 def test_people_come_before_a_scorer_and_the_truth_before_both(make_run: MakeRun):
     run = make_run(config="name: test\nstore: STORE\n")
     (assumed,) = assumptions(load_run(run))
-    assert (assumed.source, assumed.p_imp) == ("assumed", None)
+    assert (assumed.source, assumed.p_imp) == ("assumed: these pairs were not judged", None)
 
     pairs = list(read_jsonl(run / "iteration-1/pairs.jsonl", PreferencePair))
     margins = [2.0, -1.0, 0.0]
@@ -27,6 +30,13 @@ def test_people_come_before_a_scorer_and_the_truth_before_both(make_run: MakeRun
     )
     (scored,) = assumptions(load_run(run))
     assert (scored.source, scored.p_imp, scored.worse, scored.pairs) == ("scorer reward_model", 1 / 3, 1 / 3, 3)
+
+    (run / "config.yaml").write_text("recipe: {only_wins: true}\n")  # then it prefers every chosen reply
+    (own,) = assumptions(load_run(run))
+    assert (own.source.split(",")[0], own.p_imp) == (
+        "assumed: scorer reward_model kept the pairs that it prefers",
+        None,
+    )
 
     store = Store(run.parent / "store")
     store.add([])
@@ -41,6 +51,36 @@ def test_people_come_before_a_scorer_and_the_truth_before_both(make_run: MakeRun
     )
     (true,) = assumptions(load_run(run))
     assert (true.source, true.p_imp, true.worse) == ("the world's truth", 0.8, 0.1)
+
+
+def test_an_iteration_without_pairs_is_not_assumed_to_help(make_run: MakeRun):
+    run = make_run()
+    (run / "iteration-1/pairs.jsonl").write_text("")
+    assert [row.source for row in assumptions(load_run(run))] == ["no pair was made"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "p_imp", "source", "warns"),
+    [
+        ((0.1, 0.5), (0.6, 0.5), "the world's truth", True),
+        ((0.1, 0.5), (0.6, 0.7), "people, blind", False),
+        ((0.5, 0.1), (0.6, 0.5), "the world's truth", False),
+        ((0.1, 0.5), (0.6, 0.5), "scorer feedback", False),
+    ],
+)
+def test_a_score_that_rises_without_the_truth_is_said(make_run: MakeRun, scores, p_imp, source, warns):
+    rows = [
+        Assumption(k, source, p_imp=p, worse=0.0, pairs=9, mean_score=score)
+        for k, (score, p) in enumerate(zip(scores, p_imp, strict=True), 1)
+    ]
+    run = load_run(make_run(config="recipe: {scorer: {name: feedback}}\n"))
+    warning = gamed(run, rows)
+    assert ("rose from 0.100 to 0.500, and p_imp, by the world's truth, did not" in warning) == warns
+    retrained = replace(run, stages=(*run.stages, replace(run.stages[-1], name="iteration-2/feedback-reward")))
+    assert gamed(retrained, rows) == ""  # the scores of two rewards have two scales
+    assert (
+        gamed(replace(run, config_yaml="recipe: {scorer: {name: hindsight}}"), rows) == ""
+    )  # and so have two policies
 
 
 def test_too_few_held_out_complaints_give_no_interval(make_run: MakeRun):

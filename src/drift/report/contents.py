@@ -21,7 +21,7 @@ from drift.live.results import Readout, read_result
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
-from drift.report.measures import FEWEST, Assumption, Kind, assumptions, kinds
+from drift.report.measures import FEWEST, Assumption, Kind, assumptions, gamed, kinds
 from drift.rundir import RunView, layout, load_run
 from drift.rundir.chain import Link, ancestors, link_of, parent_folder
 from drift.store import first_store
@@ -130,6 +130,16 @@ class Contents:
         results = [phase.evaluation.preference for phase in ends] if ends else [None, None]
         before, after = ({pair.prompt_id: pair.right for pair in result.each} if result else {} for result in results)
         return kinds(self.run, self.labels.subtypes, before, after)
+
+    @property
+    def scored(self) -> bool:
+        """Whether a scorer scored the fresh replies of an iteration."""
+        return any(row.mean_score is not None for row in self.assumptions)
+
+    @property
+    def gamed(self) -> str:
+        """A warning if the policy may have learned to please the scorer; empty if not."""
+        return gamed(self.run, self.assumptions)
 
     @property
     def replies(self) -> tuple[tuple[str, ReplyStatistics], ...]:

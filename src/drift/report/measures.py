@@ -1,8 +1,8 @@
 """What the method assumes and whom it helped: p_imp by iteration, and preference accuracy by kind of complaint."""
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from drift.evaluation.results import PairImprovement
 from drift.records import FeedbackLabel, PreferencePair, PromptItem, read_jsonl
@@ -11,6 +11,7 @@ from drift.rundir import RunView, layout
 from drift.statistics import Share, paired_difference
 from drift.store import ReviewedPreference, first_store
 
+_SCORER = "scorer "
 FEWEST = 5  # held-out complaints, of one kind or of all: from fewer, no difference or accuracy is shown
 
 
@@ -18,7 +19,8 @@ FEWEST = 5  # held-out complaints, of one kind or of all: from fewer, no differe
 class Assumption:
     """How often the chosen reply of an iteration really beat the rejected one (DRIFT theorem 1: p_imp).
 
-    `source`: who judged. `p_imp` None: nobody did, the method assumes it.
+    `source`: who judged, or why `p_imp` is None: nobody did, the method assumes it. `mean_score`: of all fresh replies,
+    by the recipe's scorer.
     """
 
     iteration: int
@@ -26,6 +28,7 @@ class Assumption:
     p_imp: float | None = None
     worse: float | None = None
     pairs: int = 0
+    mean_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,50 @@ class Kind:
 
 
 def assumptions(run: RunView) -> tuple[Assumption, ...]:
-    return tuple(_assumption(run, k) for k in run.iterations)
+    counts = {stage.name: stage.counts for stage in run.stages}
+    return tuple(
+        replace(
+            _assumption(run, k), mean_score=counts.get(f"{layout.iteration(k)}/{layout.SCORES}", {}).get("mean_score")
+        )
+        for k in run.iterations
+    )
+
+
+def gamed(run: RunView, rows: Sequence[Assumption]) -> str:
+    """A warning if the scorer's mean score of the fresh replies rose and p_imp, by the truth or by people, did not;
+    empty if not.
+
+    Scores are compared since the feedback reward was trained last: two rewards have two scales. So have two policies,
+    and `self` and `hindsight` score by the policy of each iteration.
+    """
+    scorer = (run.settings.get("recipe") or {}).get("scorer") or {}
+    if scorer.get("name") not in ("feedback", "reward_model", "judge"):
+        return ""
+    trained = [k for k in run.iterations if any(s.name == _reward_of(k) for s in run.stages)]
+    since = max(trained, default=0)
+    judged = [row for row in rows if row.iteration >= since and not row.source.startswith(_SCORER)]
+    scored = [
+        (row, row.mean_score, row.p_imp) for row in judged if row.mean_score is not None and row.p_imp is not None
+    ]
+    if len(scored) < 2:
+        return ""
+    (first, score, p_imp), (last, last_score, last_p_imp) = scored[0], scored[-1]
+    if last_score <= score or last_p_imp > p_imp:
+        return ""
+    return (
+        f"From iteration {first.iteration} to {last.iteration} the scorer's mean score of the fresh replies rose from "
+        f"{score:.3f} to {last_score:.3f}, and p_imp, by {last.source}, did not ({p_imp:.2f}, {last_p_imp:.2f}): the "
+        "policy may have learned to please the scorer. Read some pairs, train the scorer again "
+        "(recipe.scorer.feedback.retrain_every), or choose another one."
+    )
+
+
+def _reward_of(k: int) -> str:
+    return f"{layout.iteration(k)}/{layout.FEEDBACK_REWARD}"
 
 
 def _assumption(run: RunView, k: int) -> Assumption:
-    """By the truth where it is known, else by people, else by a scorer."""
+    """By the truth where it is known, else by people, else by a scorer, unless it kept only what it prefers."""
     truth, pairs = (
         run.file(f"{layout.iteration(k)}/{layout.IMPROVEMENT}"),
         run.file(f"{layout.iteration(k)}/{layout.PAIRS}"),
@@ -63,8 +105,12 @@ def _assumption(run: RunView, k: int) -> Assumption:
     margins = [row.margin for row in rows if row.margin is not None]
     if margins:
         source = next(row.margin_source for row in rows if row.margin is not None)
-        return Assumption(k, f"scorer {source}", *_shares([(m > 0) - (m < 0) for m in margins]), len(margins))
-    return Assumption(k, "assumed")
+        if (run.settings.get("recipe") or {}).get("only_wins"):
+            return Assumption(
+                k, f"assumed: scorer {source} kept the pairs that it prefers, and nobody else judged them"
+            )
+        return Assumption(k, f"{_SCORER}{source}", *_shares([(m > 0) - (m < 0) for m in margins]), len(margins))
+    return Assumption(k, "assumed: these pairs were not judged" if rows else "no pair was made")
 
 
 def _reviewed(run: RunView, pair_ids: set[str]) -> list[int]:
