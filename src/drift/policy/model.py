@@ -308,7 +308,8 @@ def _check_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedToken
     remedy = "Copy tokenizer.json and tokenizer_config.json of the same model into its folder."
     if not tokenizer.encode("Hello, world", add_special_tokens=False):
         raise PrerequisiteError(f"{source}: its tokenizer knows no words, as where tokenizer.json is missing. {remedy}")
-    added, rows = set(tokenizer.get_added_vocab()), model.get_input_embeddings().weight.shape[0]
+    added = set(tokenizer.get_added_vocab())  # pyright: ignore[reportCallIssue, reportOptionalCall]
+    rows = int(model.config.get_text_config().vocab_size)
     last = max(token for word, token in tokenizer.get_vocab().items() if word not in added)
     if last >= rows:
         raise PrerequisiteError(
