@@ -422,3 +422,6 @@ def test_the_store_of_a_run_is_named_where_its_folder_is_given(tmp_path):
         Store(tmp_path / "run")
     with pytest.raises(DataError, match=r"is a run, not a store\. Name its store: --store DIR"):
         Store(stages)
+    (stages / "config.yaml").write_text(f"store: {inner}\n")  # a run whose config names a store somewhere else
+    with pytest.raises(DataError, match=f"is a run, not a store. Its store: --store {inner}"):
+        Store(stages)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import orjson
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from drift.disk import FOLDER_LOCK, atomic_write, move_file, take_lock
@@ -59,7 +60,7 @@ class Folder:
             return StoreManifest.model_validate_json(file.read_bytes())
         except ValidationError as error:
             if not _has_salt(file):
-                inside = stores_in(self.path)
+                inside = [*stores_in(self.path), *named_by_run(self.path)]
                 remedy = f"Its store: --store {inside[0]}" if inside else "Name its store: --store DIR"
                 raise DataError(f"{self.path}: this folder is a run, not a store. {remedy}.") from None
             raise DataError(
@@ -149,6 +150,17 @@ def stores_in(folder: Path) -> list[Path]:
     """The stores in a folder of stores, or in a run's folder, whose stages have manifests too."""
     files = (file for pattern in ("*/", "store/*/") for file in folder.glob(pattern + _MANIFEST))
     return sorted(file.parent for file in files if _has_salt(file))
+
+
+def named_by_run(folder: Path) -> list[Path]:
+    """The store that the config of a run names, if it is one; paths in a config are relative to the working folder."""
+    config = folder / "config.yaml"
+    try:
+        named = yaml.safe_load(config.read_text("utf-8")) if config.exists() else None
+    except yaml.YAMLError:
+        return []
+    store = named.get("store") if isinstance(named, dict) else None
+    return [Path(store)] if store and is_store(Path(store)) else []
 
 
 def _has_salt(manifest: Path) -> bool:
