@@ -78,6 +78,10 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
             "logs does not use scores: remove recipe.scorer and recipe.only_wins.",
         ),
         ("recipe: {win_probability: 0.9}", "which wins count: set recipe.only_wins=true, or remove it"),
+        (
+            "recipe: {win_probability: 0.9, only_wins: true, scorer: {name: hindsight}}",
+            "feedback or reward_model; that of hindsight has another unit: remove win_probability, or change",
+        ),
         ("recipe: {guided_share: atuo}", "recipe.guided_share: a share from 0 to 1, or auto; got 'atuo'."),
         ("recipe: {guided_share: 1.5}", "recipe.guided_share: a share from 0 to 1, or auto; got 1.5."),
         ("recipe: {guided_share: true}", "recipe.guided_share: a share from 0 to 1, or auto; got True."),

@@ -95,6 +95,6 @@ def test_refusals(text, refuses):
 
 def test_a_win_has_to_be_as_likely_as_asked():
     """The sigmoid of .8 is .69, that of .9 is .71 (by hand)."""
-    needed = {"scorer": ScorerSettings(), "only_wins": True, "win_probability": 0.7}
+    needed = {"scorer": ScorerSettings(name="feedback"), "only_wins": True, "win_probability": 0.7}
     assert fate(pair("yes", "no", margin=0.8), **needed) == Reason.CHOSEN_LOSES
     assert fate(pair("yes", "no", margin=0.9), **needed) is None

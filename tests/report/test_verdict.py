@@ -2,7 +2,7 @@
 
 import pytest
 
-from drift.evaluation.results import Evaluation, PairResult, PreferenceResult, UtilityResult
+from drift.evaluation.results import Evaluation, PairResult, PreferenceResult, ReplyStatistics, UtilityResult
 from drift.report.contents import Contents, Phase
 from drift.report.verdict import verdict_of
 from drift.rundir import RunState, RunView
@@ -62,6 +62,16 @@ def test_too_few_held_out_pairs_are_not_quoted(tmp_path):
     verdict = verdict_of(contents(tmp_path, preference(*[False] * 4), preference(*[True] * 4)))
     assert verdict.measured is None
     assert "only 4 pairs are held out" in verdict.explanation
+
+
+def test_without_a_held_out_complaint_the_replies_are_what_is_known(tmp_path):
+    replies = ReplyStatistics(
+        prompts=20, finished=0.9, finished_low=0.8, finished_high=1.0, median_tokens=40, p90_tokens=90, repetition=0.0
+    )  # fmt: skip
+    both = Evaluation(replies=replies)
+    verdict = verdict_of(contents(tmp_path, both, both))
+    assert (verdict.tone, verdict.measured) == ("unknown", None)
+    assert "Nobody judged the new replies, and no complaint is held out" in verdict.explanation
 
 
 def test_one_policy_is_nothing_to_compare(tmp_path):

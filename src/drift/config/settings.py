@@ -40,6 +40,8 @@ GUIDED_SHARE = 1.0
 GUIDANCE_PROMPTS = 40
 """Prompts that `auto` answers both ways in each iteration."""
 FEWEST_GUIDANCE_PROMPTS = 10  # below that, `auto` cannot tell
+SCORERS_OF_LOG_ODDS: tuple[ScorerName, ...] = ("feedback", "reward_model")
+"""Their margin is the log-odds that the chosen reply is the better one."""
 
 
 class LoraSettings(Settings):
@@ -158,8 +160,8 @@ class RecipeSettings(Settings):
     `scorer`: who scores them. `pairs`: exact number of pairs per iteration; pairs are dropped or repeated to reach it.
     `retire_below`: a disliked reply gives no more pairs once its log-prob has fallen by this many nats since the warm
     start. `only_wins`: keep only pairs whose chosen reply the scorer prefers, and with a `win_probability` above 0.5
-    only those where the sigmoid of the margin is above it. That is a probability with the scorers `feedback` and
-    `reward_model`; the margins of the others have other units. `match_length`: of a prompt's samples, keep the one
+    only those where the sigmoid of the margin is above it: with the scorers `feedback` and `reward_model`, whose
+    margins are log-odds. `match_length`: of a prompt's samples, keep the one
     whose length is closest to the disliked reply's. `own_majority`: before training, the policy answers each disliked
     request so many times, and a complaint about what most of these replies say is not believed: the user may be wrong
     (docs/labels.md). Only short answers agree word for word.
@@ -214,6 +216,12 @@ class RecipeSettings(Settings):
             raise ValueError("only_wins needs a scorer: set recipe.scorer.name")
         if self.win_probability > 0.5 and not self.only_wins:
             raise ValueError("win_probability says which wins count: set recipe.only_wins=true, or remove it")
+        if self.win_probability > 0.5 and self.scorer and self.scorer.name not in SCORERS_OF_LOG_ODDS:
+            fitting = " or ".join(SCORERS_OF_LOG_ODDS)
+            raise ValueError(
+                f"win_probability needs a scorer whose margin is the log-odds of a win, {fitting}; that of "
+                f"{self.scorer.name} has another unit: remove win_probability, or change recipe.scorer.name"
+            )
         if self.match_length and (self.samples < 2 or not rules.fixed_rejected):
             raise ValueError(f"match_length needs recipe {fixed} and several samples: set recipe.samples to 2 or more")
         if self.retire_below is not None and not rules.fixed_rejected:

@@ -36,6 +36,14 @@ def verdict_of(contents: Contents) -> ReportVerdict:
     if contents.temperatures and (utility := _utility_change(contents, contents.temperatures[0])):
         return _on_utility(utility)
     preference = _preference_change(contents.ends([phase for phase in contents.phases if phase.evaluation.preference]))
+    if preference is None and contents.ends([phase for phase in contents.phases if phase.evaluation.replies]):
+        return ReportVerdict(
+            "unknown",
+            "It is not known whether users prefer the new model",
+            "Nobody judged the new replies, and no complaint is held out. The table of replies below shows how they "
+            "changed. To learn more, run `drift eval pairwise` with a judge.",
+            None,
+        )
     if preference is None:
         return ReportVerdict(
             "unknown", "Nothing to compare yet", "No measure is known for two policies of this run.", None
