@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drift.config import FeedbackRewardSettings, LabelSettings
+from drift.config import FeedbackRewardSettings, LabelSettings, WarmStartSettings
 from drift.endpoint.cost import CostEstimate
 from drift.errors import ConfigError
 from drift.evals.pairwise.heldout import HeldOutSet
@@ -61,9 +61,10 @@ def feedback_judge(old: str, store: Store, folder: Path, dtype: str, seed: int) 
     It starts from OLD and never from NEW: a model must not be its own judge.
     """
     if not (folder / "config.json").is_file():
-        settings = policy_settings(old, dtype)
+        settings, start, labels = policy_settings(old, dtype), policy_source(old), LabelSettings()
+        min_p_sat = WarmStartSettings().min_p_sat
         fit_feedback_reward(
-            folder, store, policy_source(old), FeedbackRewardSettings(), settings, MAX_LENGTH, seed, LabelSettings()
+            folder, store, start, FeedbackRewardSettings(), settings, MAX_LENGTH, seed, labels, min_p_sat
         )
     return RewardJudge(str(folder), dtype, MAX_LENGTH)
 
