@@ -70,7 +70,7 @@ def test_an_iteration_without_pairs_is_not_assumed_to_help(make_run: MakeRun):
 )
 def test_a_score_that_rises_without_the_truth_is_said(make_run: MakeRun, scores, p_imp, source, warns):
     rows = [
-        Assumption(k, source, p_imp=p, worse=0.0, pairs=9, mean_score=score)
+        Assumption(k, source, p, worse=0.0, pairs=9, by_scorer=source.startswith("scorer"), mean_score=score)
         for k, (score, p) in enumerate(zip(scores, p_imp, strict=True), 1)
     ]
     run = load_run(make_run(config="recipe: {scorer: {name: feedback}}\n"))
@@ -78,9 +78,8 @@ def test_a_score_that_rises_without_the_truth_is_said(make_run: MakeRun, scores,
     assert ("rose from 0.100 to 0.500, and p_imp, by the world's truth, did not" in warning) == warns
     retrained = replace(run, stages=(*run.stages, replace(run.stages[-1], name="iteration-2/feedback-reward")))
     assert gamed(retrained, rows) == ""  # the scores of two rewards have two scales
-    assert (
-        gamed(replace(run, config_yaml="recipe: {scorer: {name: hindsight}}"), rows) == ""
-    )  # and so have two policies
+    by_policy = replace(run, config_yaml="recipe: {scorer: {name: hindsight}}")
+    assert gamed(by_policy, rows) == ""  # and so have two policies
 
 
 def test_too_few_held_out_complaints_give_no_interval(make_run: MakeRun):

@@ -11,7 +11,6 @@ from drift.rundir import RunView, layout
 from drift.statistics import Share, paired_difference
 from drift.store import ReviewedPreference, first_store
 
-_SCORER = "scorer "
 FEWEST = 5  # held-out complaints, of one kind or of all: from fewer, no difference or accuracy is shown
 
 
@@ -19,8 +18,8 @@ FEWEST = 5  # held-out complaints, of one kind or of all: from fewer, no differe
 class Assumption:
     """How often the chosen reply of an iteration really beat the rejected one (DRIFT theorem 1: p_imp).
 
-    `source`: who judged, or why `p_imp` is None: nobody did, the method assumes it. `mean_score`: of all fresh replies,
-    by the recipe's scorer.
+    `source`: who judged, or why `p_imp` is None: nobody did, the method assumes it. `by_scorer`: the recipe's scorer
+    did, neither the truth nor people. `mean_score`: of all fresh replies, by that scorer.
     """
 
     iteration: int
@@ -28,6 +27,7 @@ class Assumption:
     p_imp: float | None = None
     worse: float | None = None
     pairs: int = 0
+    by_scorer: bool = False
     mean_score: float | None = None
 
 
@@ -47,11 +47,9 @@ class Kind:
 
 
 def assumptions(run: RunView) -> tuple[Assumption, ...]:
-    counts = {stage.name: stage.counts for stage in run.stages}
+    scored = {stage.name: stage.counts.get("mean_score") for stage in run.stages}
     return tuple(
-        replace(
-            _assumption(run, k), mean_score=counts.get(f"{layout.iteration(k)}/{layout.SCORES}", {}).get("mean_score")
-        )
+        replace(_assumption(run, k), mean_score=scored.get(f"{layout.iteration(k)}/{layout.SCORES}"))
         for k in run.iterations
     )
 
@@ -66,15 +64,16 @@ def gamed(run: RunView, rows: Sequence[Assumption]) -> str:
     scorer = (run.settings.get("recipe") or {}).get("scorer") or {}
     if scorer.get("name") not in ("feedback", "reward_model", "judge"):
         return ""
-    trained = [k for k in run.iterations if any(s.name == _reward_of(k) for s in run.stages)]
-    since = max(trained, default=0)
-    judged = [row for row in rows if row.iteration >= since and not row.source.startswith(_SCORER)]
-    scored = [
-        (row, row.mean_score, row.p_imp) for row in judged if row.mean_score is not None and row.p_imp is not None
+    stages = {stage.name for stage in run.stages}
+    since = max((k for k in run.iterations if f"{layout.iteration(k)}/{layout.FEEDBACK_REWARD}" in stages), default=0)
+    judged = [
+        (row, row.mean_score, row.p_imp)
+        for row in rows
+        if row.iteration >= since and not row.by_scorer and row.mean_score is not None and row.p_imp is not None
     ]
-    if len(scored) < 2:
+    if len(judged) < 2:
         return ""
-    (first, score, p_imp), (last, last_score, last_p_imp) = scored[0], scored[-1]
+    (first, score, p_imp), (last, last_score, last_p_imp) = judged[0], judged[-1]
     if last_score <= score or last_p_imp > p_imp:
         return ""
     return (
@@ -83,10 +82,6 @@ def gamed(run: RunView, rows: Sequence[Assumption]) -> str:
         "policy may have learned to please the scorer. Read some pairs, train the scorer again "
         "(recipe.scorer.feedback.retrain_every), or choose another one."
     )
-
-
-def _reward_of(k: int) -> str:
-    return f"{layout.iteration(k)}/{layout.FEEDBACK_REWARD}"
 
 
 def _assumption(run: RunView, k: int) -> Assumption:
@@ -109,7 +104,8 @@ def _assumption(run: RunView, k: int) -> Assumption:
             return Assumption(
                 k, f"assumed: scorer {source} kept the pairs that it prefers, and nobody else judged them"
             )
-        return Assumption(k, f"{_SCORER}{source}", *_shares([(m > 0) - (m < 0) for m in margins]), len(margins))
+        shares = _shares([(m > 0) - (m < 0) for m in margins])
+        return Assumption(k, f"scorer {source}", *shares, len(margins), by_scorer=True)
     return Assumption(k, "assumed: these pairs were not judged" if rows else "no pair was made")
 
 
