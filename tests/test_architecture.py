@@ -12,6 +12,7 @@ from drift.config import Settings
 from drift.experiments.compare.settings import CompareSettings
 from drift.policy.samplers.requests import FreshReplies
 from drift.rundir import layout
+from drift.scoring.feedback_reward import JudgedTurnSettings
 from drift.training.reference import ReferenceSettings
 from settings_reads import SettingsReads
 
@@ -42,7 +43,7 @@ def kinds(parent: type[Settings]) -> Iterator[type[Settings]]:
         yield from kinds(child)
 
 
-SETTINGS = {CompareSettings, FreshReplies, ReferenceSettings, *kinds(Settings)}
+SETTINGS = {CompareSettings, FreshReplies, JudgedTurnSettings, ReferenceSettings, *kinds(Settings)}
 FIELDS = sorted({(cls.__name__, name) for cls in SETTINGS for name in cls.model_fields})
 
 

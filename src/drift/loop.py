@@ -22,7 +22,7 @@ from drift.policy.samplers.requests import FreshReplies
 from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout
-from drift.scoring.feedback_reward import fit_feedback_reward
+from drift.scoring.feedback_reward import JudgedTurnSettings, fit_feedback_reward
 from drift.scoring.stage import check_scorer, score_replies
 from drift.start import begin, recipe_prompts
 from drift.store import Store
@@ -37,7 +37,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     the first iteration has anything to learn from; run.py adds the funnel to the message.
     """
     if cfg.recipe.scorer:
-        check_scorer(cfg.recipe.scorer, store, cfg.labels, cfg.warm_start.min_p_sat, truth)
+        check_scorer(cfg.recipe.scorer, store, JudgedTurnSettings.of(cfg.labels, cfg.warm_start), truth)
     start = begin(cfg, run, store, truth)
     prompts = recipe_prompts(cfg, run, store, disliked=start.prompts)
     policy = warm = start.policy
@@ -114,7 +114,7 @@ def _feedback_reward(
     return it.stage(
         layout.FEEDBACK_REWARD, fit_feedback_reward, store=store, start=start,
         settings=scorer.feedback, policy_settings=cfg.policy, max_length=cfg.evaluation.max_length, seed=cfg.seed,
-        labels=cfg.labels, min_p_sat=cfg.warm_start.min_p_sat,
+        which=JudgedTurnSettings.of(cfg.labels, cfg.warm_start),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from drift.config import FeedbackRewardSettings, LabelSettings, PolicySettings, ScorerSettings
+from drift.config import FeedbackRewardSettings, LabelSettings, PolicySettings, ScorerSettings, WarmStartSettings
 from drift.errors import DataError
 from drift.policy.chat import encode_user_turn
 from drift.policy.logps import logps_of_ids
@@ -30,6 +30,7 @@ from drift.records import (
 from drift.scoring import score_replies
 from drift.scoring.feedback_reward import (
     JudgedTurn,
+    JudgedTurnSettings,
     LearnedTurn,
     RewardQuality,
     _check_useful,
@@ -43,6 +44,10 @@ from drift.scoring.hindsight import HindsightScorer
 from drift.store import Store
 
 SETTINGS = FeedbackRewardSettings(epochs=6, learning_rate=3e-3)
+
+
+def which(min_p_sat: float = 0.5, **labels) -> JudgedTurnSettings:
+    return JudgedTurnSettings.of(LabelSettings(**labels), WarmStartSettings(min_p_sat=min_p_sat))
 
 
 def chat(n: int, liked: bool) -> Conversation:
@@ -68,7 +73,7 @@ def filled(tmp_path, turns: int = 120, shuffled: bool = False) -> Store:
 
 def fit(tmp_path, store: Store, policy) -> dict:
     out = tmp_path / "reward"
-    return dict(fit_feedback_reward(out, store, policy, SETTINGS, PolicySettings(), 500, 1, LabelSettings(), 0.5))
+    return dict(fit_feedback_reward(out, store, policy, SETTINGS, PolicySettings(), 500, 1, which()))
 
 
 def test_it_learns_what_users_like_and_scores_both_replies(tmp_path, tiny_policy):
@@ -99,9 +104,7 @@ def test_the_same_seed_gives_the_same_reward(tmp_path, tiny_policy):
     store = filled(tmp_path)
     weights = []
     for name in ("one", "two"):
-        fit_feedback_reward(
-            tmp_path / name, store, tiny_policy, SETTINGS, PolicySettings(), 500, 1, LabelSettings(), 0.5
-        )
+        fit_feedback_reward(tmp_path / name, store, tiny_policy, SETTINGS, PolicySettings(), 500, 1, which())
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
 
@@ -111,9 +114,7 @@ def test_a_batch_in_parts_gives_the_same_reward(tmp_path, tiny_policy, monkeypat
     for name, tokens in (("whole", 10**6), ("row by row", 1)):
         monkeypatch.setattr("drift.scoring.feedback_reward.MICRO_BATCH_TOKENS", tokens)
         (tmp_path / name).mkdir()
-        fit_feedback_reward(
-            tmp_path / name, store, tiny_policy, settings, PolicySettings(), 500, 1, LabelSettings(), 0.5
-        )
+        fit_feedback_reward(tmp_path / name, store, tiny_policy, settings, PolicySettings(), 500, 1, which())
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "row by row"))
     assert whole.keys() == parts.keys()
     for name, weights in whole.items():
@@ -148,7 +149,7 @@ def test_families_stay_together(tmp_path):
     store.add(chats)
     store.add_labels(FeedbackLabel(c.conversation_id, 1, 2, "SAT", "embedded", "1") for c in chats)
     by_family: dict[str, set[bool]] = {}
-    for turn in judged_turns(store, LabelSettings(), 0.5, Counter()):
+    for turn in judged_turns(store, which(), Counter()):
         by_family.setdefault(turn.group, set()).add(turn.held_out)
     assert all(len(sides) == 1 for sides in by_family.values())
     assert {side for sides in by_family.values() for side in sides} == {True, False}
@@ -169,16 +170,16 @@ def test_what_must_not_teach_a_pair_teaches_the_reward_nothing(tmp_path):
     chats = [chat(n, False) for n in range(6)]
     chats[5] = replace(chats[5], tags={"toxic": "true"})
     store, left_out = judged(tmp_path, chats, subtypes), Counter()
-    assert len(list(judged_turns(store, LabelSettings(), 0.5, left_out))) == 2
+    assert len(list(judged_turns(store, which(), left_out))) == 2
     assert left_out == {f"dropped.{name}": 1 for name in ("user_mistaken", "refusal_complaint", "abuse", "toxic")}
-    everything = LabelSettings(include=("user_mistaken", "refusal_complaint", "abuse", "toxic"))
-    assert len(list(judged_turns(store, everything, 0.5, Counter()))) == 6
+    everything = which(include=("user_mistaken", "refusal_complaint", "abuse", "toxic"))
+    assert len(list(judged_turns(store, everything, Counter()))) == 6
 
 
 def test_one_user_has_no_more_say_than_in_pairs(tmp_path):
     chats = [replace(chat(n, False), user_key="ann" if n < 5 else "ben") for n in range(6)]
     store, left_out = judged(tmp_path, chats, [None] * 6), Counter()
-    assert len(list(judged_turns(store, LabelSettings(max_per_user=2), 0.5, left_out))) == 3
+    assert len(list(judged_turns(store, which(max_per_user=2), left_out))) == 3
     assert left_out == {"dropped.user_cap": 3}
 
 
@@ -187,11 +188,11 @@ def test_a_label_must_be_probable_enough_and_counts_once(tmp_path):
     store.add([replace(chat(0, True), conversation_id=name) for name in ("a", "b")] + [chat(1, False)])
     store.add_labels(FeedbackLabel(name, 1, 2, "SAT", "judge", "1", p_sat=0.9) for name in ("a", "b"))
     store.add_labels([FeedbackLabel("c1False", 1, 2, "DSAT", "judge", "1", p_dsat=0.6)])
-    liked, disliked = judged_turns(store, LabelSettings(), 0.5, left_out)
+    liked, disliked = judged_turns(store, which(), left_out)
     assert (liked.liked, disliked.liked) == (True, False)
     assert left_out == {"dropped.duplicate_prompt": 1}
-    assert [turn.liked for turn in judged_turns(store, LabelSettings(min_p_dsat=0.7), 0.5, Counter())] == [True]
-    assert [turn.liked for turn in judged_turns(store, LabelSettings(), 0.95, Counter())] == [False]
+    assert [turn.liked for turn in judged_turns(store, which(min_p_dsat=0.7), Counter())] == [True]
+    assert [turn.liked for turn in judged_turns(store, which(min_p_sat=0.95), Counter())] == [False]
 
 
 def test_a_reply_that_gave_in_to_a_user_who_was_wrong_is_not_liked(tmp_path):
@@ -209,7 +210,7 @@ def test_a_reply_that_gave_in_to_a_user_who_was_wrong_is_not_liked(tmp_path):
             FeedbackLabel("c", 3, 4, "SAT", "judge", "1"),
         ]
     )
-    assert list(judged_turns(store, LabelSettings(), 0.5, left_out)) == []
+    assert list(judged_turns(store, which(), left_out)) == []
     assert left_out == {"dropped.user_mistaken": 2}
 
 

@@ -17,7 +17,7 @@ from drift.gate.paired import mean_change
 from drift.gate.results import GuardResult, LostItem
 from drift.gate.verdict import amount_result, levels_of
 from drift.records import Completion, Truth, stable_hash
-from drift.scoring.feedback_reward import fit_feedback_reward
+from drift.scoring.feedback_reward import JudgedTurnSettings, fit_feedback_reward
 from drift.scoring.judges import PairJudge, ReplyPair, RewardJudge
 from drift.store import Store
 
@@ -61,11 +61,9 @@ def feedback_judge(old: str, store: Store, folder: Path, dtype: str, seed: int) 
     It starts from OLD and never from NEW: a model must not be its own judge.
     """
     if not (folder / "config.json").is_file():
-        settings, start, labels = policy_settings(old, dtype), policy_source(old), LabelSettings()
-        min_p_sat = WarmStartSettings().min_p_sat
-        fit_feedback_reward(
-            folder, store, start, FeedbackRewardSettings(), settings, MAX_LENGTH, seed, labels, min_p_sat
-        )
+        settings, start = policy_settings(old, dtype), policy_source(old)
+        which = JudgedTurnSettings.of(LabelSettings(), WarmStartSettings())
+        fit_feedback_reward(folder, store, start, FeedbackRewardSettings(), settings, MAX_LENGTH, seed, which)
     return RewardJudge(str(folder), dtype, MAX_LENGTH)
 
 

@@ -20,7 +20,7 @@ from peft import PeftModel
 from pydantic import BaseModel, ConfigDict
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from drift.config import FeedbackRewardSettings, LabelSettings, PolicySettings
+from drift.config import FeedbackRewardSettings, LabelSettings, PolicySettings, Settings, WarmStartSettings
 from drift.errors import DataError
 from drift.policy.chat import encode_conversation
 from drift.policy.model import Policy, load_policy
@@ -71,6 +71,24 @@ class RewardQuality(BaseModel):
     calibration_error: float
 
 
+class JudgedTurnSettings(Settings):
+    """Which of the store's labels the reward learns from: those that make pairs, or examples for SFT."""
+
+    min_p_dsat: float
+    min_p_sat: float
+    include: tuple[str, ...]
+    max_per_user: int | None
+
+    @classmethod
+    def of(cls, labels: LabelSettings, warm_start: WarmStartSettings) -> "JudgedTurnSettings":
+        return cls(
+            min_p_dsat=labels.min_p_dsat,
+            min_p_sat=warm_start.min_p_sat,
+            include=labels.include,
+            max_per_user=labels.max_per_user,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class JudgedTurn:
     """A reply that its user liked or disliked. `group`: the family of its conversation, or its id if it has none.
@@ -105,19 +123,17 @@ def fit_feedback_reward(
     policy_settings: PolicySettings,
     max_length: int,
     seed: int,
-    labels: LabelSettings,
-    min_p_sat: float,
+    which: JudgedTurnSettings,
 ) -> Counts:
     """Write the folder of a sequence classifier with one output, quality.json, and the replies that it learned from.
 
     Returns the figures of quality.json, and the number of turns that it learned from and of those left out by reason.
     `start`: the policy whose weights it begins with. `max_length`: of a conversation with its reply, in tokens.
-    `labels`, `min_p_sat`: which of the store's labels count, as for pairs and for SFT on liked replies. Raises
-    DataError if there are too few turns, or if the reward is useless.
+    Raises DataError if there are too few turns, or if the reward is useless.
     """
     policy = load_policy(start, policy_settings)
     left_out: Counter[str] = Counter()
-    turns = list(judged_turns(store, labels, min_p_sat, left_out))
+    turns = list(judged_turns(store, which, left_out))
     encoded = [(turn, encode_conversation(policy.chat, turn.prompt, turn.reply, turn.tools)) for turn in turns]
     shown = [(turn, ids) for turn, ids in encoded if not isinstance(ids, Reason)]
     left_out.update(f"dropped.{ids}" for _, ids in encoded if isinstance(ids, Reason))
@@ -139,9 +155,7 @@ def fit_feedback_reward(
     return {"learned": len(learned), "too_long": len(shown) - len(fitting), **left_out, **figures}
 
 
-def judged_turns(
-    store: Store, settings: LabelSettings, min_p_sat: float, left_out: Counter[str]
-) -> Iterator[JudgedTurn]:
+def judged_turns(store: Store, which: JudgedTurnSettings, left_out: Counter[str]) -> Iterator[JudgedTurn]:
     """The liked and disliked replies of the training split that pairs may be made of; `left_out` counts the others by
     reason. What must not teach a pair must not teach a reward either: a reward that learns from complaints about
     refusals, or from one user's flood, passes that on to every pair that it ranks."""
@@ -152,12 +166,12 @@ def judged_turns(
         user = conversation.user_key or conversation.conversation_id
         group = conversation.family or conversation.conversation_id
         for label in labels:
-            if not is_liked(label, min_p_sat) and not is_disliked(label, settings.min_p_dsat):
+            if not is_liked(label, which.min_p_sat) and not is_disliked(label, which.min_p_dsat):
                 continue
-            turn = _turn(conversation, label, labels, settings, group)
+            turn = _turn(conversation, label, labels, frozenset(which.include), group)
             if not isinstance(turn, Reason) and conversation.conversation_id in repeats:
                 turn = Reason.NEAR_DUPLICATE_CONVERSATION
-            if not isinstance(turn, Reason) and of_user[user] == settings.max_per_user:
+            if not isinstance(turn, Reason) and of_user[user] == which.max_per_user:
                 turn = Reason.USER_CAP
             content = "" if isinstance(turn, Reason) else stable_hash(turn.prompt, turn.reply, turn.liked)
             if content in seen:
@@ -174,11 +188,10 @@ def _turn(
     conversation: Conversation,
     label: FeedbackLabel,
     labels: Sequence[FeedbackLabel],
-    settings: LabelSettings,
+    include: frozenset[str],
     group: str,
 ) -> JudgedTurn | Reason:
     """The judged reply; or why it must not teach."""
-    include = frozenset(settings.include)
     if label.label == "DSAT":
         reason = exclusion_reason(conversation, label, include)
     else:
@@ -256,9 +269,9 @@ def within_requests(turns: Sequence[JudgedTurn], scores: NDArray[np.float64]) ->
 _Encoded = Sequence[tuple[JudgedTurn, tuple[int, ...]]]
 
 
-def check_judged(store: Store, labels: LabelSettings, min_p_sat: float) -> None:
+def check_judged(store: Store, which: JudgedTurnSettings) -> None:
     """Raises DataError if the store has too few judged replies, before hours of work that end with that error."""
-    _check_enough(store, list(judged_turns(store, labels, min_p_sat, Counter())))
+    _check_enough(store, list(judged_turns(store, which, Counter())))
 
 
 def _check_enough(store: Store, turns: Sequence[JudgedTurn]) -> None:

@@ -4,7 +4,7 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
-from drift.config import LabelSettings, PolicySettings, ScorerSettings
+from drift.config import PolicySettings, ScorerSettings
 from drift.records import (
     ChatMessage,
     Completion,
@@ -20,18 +20,16 @@ from drift.records import (
 )
 from drift.rundir import partial_work
 from drift.scoring.ask import JUDGEMENTS, unscored_reasons
-from drift.scoring.feedback_reward import check_judged
+from drift.scoring.feedback_reward import JudgedTurnSettings, check_judged
 from drift.scoring.scorers import SCORERS, ScorerInputs, known_truth
 from drift.store import Store
 from drift.turns import as_text
 
 
-def check_scorer(
-    settings: ScorerSettings, store: Store, labels: LabelSettings, min_p_sat: float, truth: Truth | None
-) -> None:
+def check_scorer(settings: ScorerSettings, store: Store, which: JudgedTurnSettings, truth: Truth | None) -> None:
     """Raises DriftError if the scorer lacks what it needs, before hours of work that end with that error."""
     if settings.name == "feedback":
-        check_judged(store, labels, min_p_sat)
+        check_judged(store, which)
     elif settings.name in ("oracle", "noisy_oracle"):
         known_truth(settings.name, truth)
 
