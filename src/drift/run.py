@@ -247,7 +247,9 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     try:
         policy = drift(cfg, run, store, truth)
     except NothingToTrainOn as error:
-        raise DataError(f"{error} The funnel: {funnel_line(build_funnel(store, load_run(run.path)))}") from None
+        liked = store.counts().labels.get("SAT", 0) if cfg.warm_start.on == "repairs" else 0
+        remedy = f" Users liked {liked} replies; warm_start.on=liked learns from them." if liked else ""
+        raise DataError(f"{error}{remedy} The funnel: {funnel_line(build_funnel(store, load_run(run.path)))}") from None
     funnel = build_funnel(store, load_run(run.path))
     write_json(run.path / layout.FUNNEL, funnel)
     measured = _measured(load_run(run.path))
