@@ -110,7 +110,8 @@ def first_of_each(
     rows: Iterable[PromptCandidate[Item]], max_per_user: int | None, items_of_user: Counter[str] | None = None
 ) -> Iterator[Item | Drop]:
     """Reduce: drop what goes beyond a user's limit, and what repeats an earlier item. In the order of conversation ids,
-    since what is dropped for the limit does not count as earlier. `items_of_user`: counted here, for who wants to see.
+    since what is dropped for the limit does not count as earlier. `items_of_user`: counted here, so that `candidates`
+    knows who is full.
     """
     items_of_user = Counter() if items_of_user is None else items_of_user
     seen: set[int] = set()
