@@ -8,7 +8,7 @@ import pytest
 
 from drift.cli.views import show_trace
 from drift.config import RECIPE_RULES, PolicySettings, RecipeRules, SamplingSettings
-from drift.errors import ConfigError, DataError
+from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.evaluation.results import read_evaluation
 from drift.experiments.simulation import sandbox_truth
 from drift.lineage import trace
@@ -243,6 +243,34 @@ def test_too_few_judged_replies_for_the_feedback_reward_end_the_run_before_any_w
     with pytest.raises(DataError, match=r"too few judged replies for recipe\.scorer\.name: feedback"):
         run_config(settings(logs, tiny_policy, recipe=recipe), tmp_path / "run")
     assert not (tmp_path / "run/base").exists()
+
+
+@pytest.mark.parametrize("wrong", ["nobody listens", "other model", "no reward model"])
+def test_a_judge_or_a_reward_model_that_is_not_there_ends_the_run_before_any_work(
+    tmp_path, logs, tiny_policy, serve, said, wrong
+):
+    server = serve(lambda path, *_: said({"data": [{"id": "tiny"}]}) if path == "/v1/models" else said.chat("A"))
+    judges = {"nobody listens": "http://127.0.0.1:1/v1", "other model": server.url}
+    scorer = {"name": "judge", "endpoint": {"base_url": judges.get(wrong), "model": "large"}}
+    told = {"nobody listens": "no server answers", "other model": "does not serve the model 'large'. It serves: tiny"}
+    if wrong == "no reward model":
+        scorer = {"name": "reward_model", "model": str(tiny_policy)}  # its config is a chat model's, of two labels
+    recipe = {"name": "best_of", "samples": 2, "scorer": scorer}
+    with pytest.raises(PrerequisiteError, match=told.get(wrong, "has 2 outputs and a chat template")):
+        run_config(settings(logs, tiny_policy, recipe=recipe), tmp_path / "run")
+    assert not (tmp_path / "run/base").exists()
+
+
+def test_a_run_that_has_sampled_goes_on_without_asking_its_judge(tmp_path, logs, tiny_policy, serve, said):
+    """Nothing is left to score, so the server may be gone by then."""
+    server = serve(lambda path, *_: said.chat("B" if "chat" in path else "no list"))
+    scorer = {"name": "judge", "endpoint": {"base_url": server.url, "model": "judge", "retries": 0}}
+    cfg = settings(logs, tiny_policy, recipe={"samples": 2, "scorer": scorer, "only_wins": False}, iterations=1)
+    run_until(cfg, tmp_path / "run", "iteration-1/scores.jsonl")
+    asked = len(server.chats())
+    assert asked > 2
+    run_until(cfg, tmp_path / "run", "iteration-1/policy")
+    assert len(server.chats()) == asked
 
 
 def test_held_out_requests_are_asked_although_their_replies_are_cut(tmp_path, logs, tiny_policy):

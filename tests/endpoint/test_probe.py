@@ -3,8 +3,9 @@
 import pytest
 
 from drift.config import EndpointSettings
-from drift.endpoint import Capabilities, ChatRequest, Endpoint, Reply, probe
+from drift.endpoint import Capabilities, ChatRequest, Endpoint, Reply, Unanswered, probe
 from drift.errors import PrerequisiteError
+from drift.progress import listening
 from drift.records import ChatMessage
 
 PLAIN = Capabilities(False, False, True, False, False, False)
@@ -56,19 +57,45 @@ def test_a_server_that_refuses_features(serve, said, settings):
         assert probe(endpoint) == Capabilities(False, False, False, False, False, False)
 
 
-def test_newer_models_are_asked_their_way(serve, said, settings, ask):
-    def modern(path, body, number):
-        if "max_tokens" in body:
-            return said({"error": {"message": "Unsupported: use 'max_completion_tokens' instead."}}, 400)
-        if "temperature" in body:
-            return said({"error": {"message": "'temperature' does not support 0, only the default"}}, 400)
-        return said.chat("ok") if "chat" in path else said(b"", 404)
+def modern(said):
+    """A server whose models refuse what OpenAI's newer ones refuse, in the words of their errors."""
 
-    server = serve(modern)
-    with Endpoint(settings(server)) as endpoint:
-        probe(endpoint)
-        assert isinstance(endpoint.ask(ask()), Reply)
+    def answer(path, body, number):
+        if "chat" not in path:
+            return said(b"", 404)
+        if "max_tokens" in body:
+            what = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'."
+        elif body.get("logprobs"):
+            return said({"error": {"message": "You are not allowed to request logprobs from this model."}}, 403)
+        elif "top_p" in body:
+            what = "Unsupported parameter: 'top_p' is not supported with this model."
+        elif "temperature" in body:
+            what = "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) is."
+        else:
+            return said.chat("B")
+        return said({"error": {"message": what}}, 400)
+
+    return answer
+
+
+@pytest.mark.parametrize("probed", [True, False])
+def test_newer_models_are_asked_their_way(serve, said, settings, ask, probed):
+    server, notes = serve(modern(said)), []
+    with Endpoint(settings(server)) as endpoint, listening(lambda *_: None, notes.append):
+        if probed:
+            assert not probe(endpoint).logprobs
+        outcomes = list(endpoint.ask_many(ask(f"hi {i}", temperature=0.0, top_p=0.9) for i in range(9)))
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
     assert server.chats()[-1]["max_completion_tokens"] == 20
+    assert not {"max_tokens", "temperature", "top_p"} & set(server.chats()[-1])
+    assert len({note.rpartition(": ")[2] for note in notes}) == 2  # temperature and top_p are said, by name
+
+
+def test_a_request_refused_for_another_reason_stays_refused(serve, said, settings, ask):
+    server = serve(lambda *_: said({"error": {"message": "This role is not supported: temperature of 40 C?"}}, 400))
+    with Endpoint(settings(server)) as endpoint:
+        assert isinstance(endpoint.ask(ask()), Unanswered)  # the word temperature names no parameter here
+    assert len(server.chats()) == 1
 
 
 @pytest.mark.parametrize("case", ["other model", "no chat", "nobody"])

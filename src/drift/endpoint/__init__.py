@@ -28,7 +28,7 @@ from drift.endpoint.exchange import (
     json_schema_format,
 )
 from drift.endpoint.message import Candidate, Choice, NoAnswer, remedy, why_unreadable
-from drift.endpoint.probe import Capabilities, probe
+from drift.endpoint.probe import Capabilities, probe, require_model
 from drift.endpoint.thoughts import split_thoughts
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "json_schema_format",
     "probe",
     "remedy",
+    "require_model",
     "split_thoughts",
     "why_unreadable",
 ]

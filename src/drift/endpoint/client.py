@@ -5,12 +5,14 @@
 
 import os
 import random
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 from typing import Self, TypeVar
@@ -21,6 +23,7 @@ from drift.endpoint.cost import Budget, Spending
 from drift.endpoint.exchange import ChatRequest, Reply, Request, Unanswered, Usage, parse_reply
 from drift.endpoint.transport import Failure, Transport
 from drift.errors import PrerequisiteError
+from drift.progress import report_note
 
 WINDOW = 4
 """Requests prepared ahead, per connection, so that one slow answer does not hold up the others."""
@@ -45,8 +48,8 @@ class Endpoint:
     def __init__(self, settings: EndpointSettings, cache: Path | None = None) -> None:
         self.settings = settings
         self.model = settings.model
-        self.max_tokens_name = "max_tokens"
-        self.sends_temperature = True
+        self._renamed: dict[str, str] = {}
+        self._left_out: frozenset[str] = frozenset()
         self._budget = Budget(settings)
         self._transport = Transport(
             settings.base_url, _api_key(settings), settings.timeout, connections=settings.max_concurrency
@@ -90,7 +93,7 @@ class Endpoint:
         pool = ThreadPoolExecutor(self.settings.max_concurrency, thread_name_prefix="endpoint")
         try:
             for item in items:
-                waiting.append(pool.submit(work, item))
+                waiting.append(pool.submit(copy_context().run, work, item))  # a thread's notes reach the listener
                 if len(waiting) >= WINDOW * self.settings.max_concurrency:
                     yield waiting.popleft().result()
             while waiting:
@@ -130,21 +133,50 @@ class Endpoint:
                 self._stop.wait(pause_before(attempt))
             if self._stop.is_set():
                 break
-            reserved = self._budget.reserve(most)
-            outcome = self._attempt(request, reserved, most, use_cache=not probing)
+            outcome = self._attempt_as_wanted(request, most, use_cache=not probing)
             if isinstance(outcome, Reply) or (isinstance(outcome, Failure) and not outcome.retry):
                 break
             if probing and outcome.problem not in ("busy", "connection"):
                 break
         return self._settled(outcome, probing)
 
-    def _attempt(self, request: Request, reserved: float, most: Usage, use_cache: bool) -> Reply | Unanswered | Failure:
+    def _attempt_as_wanted(self, request: Request, most: Usage, use_cache: bool) -> Reply | Unanswered | Failure:
+        """As `_attempt`, without the parameters that the server refuses; it is refused at most once for each."""
+        while True:
+            body = self._body(request)
+            outcome = self._attempt(request, body, most, use_cache)
+            if not isinstance(outcome, Failure) or not self._adapts(body, outcome):
+                return outcome
+
+    def _adapts(self, body: Mapping[str, object], failure: Failure) -> bool:
+        """True if the server's error says how it wants what `body` held, which later requests then follow.
+
+        Newer models want `max_completion_tokens`, and refuse a temperature, a top_p, or both at once.
+        """
+        detail = failure.detail.lower()
+        if failure.problem != "refused" or not ("support" in detail or "cannot both" in detail):
+            return False
+        if "max_completion_tokens" in detail and "max_tokens" in body:
+            self._renamed = {"max_tokens": "max_completion_tokens"}
+            return True
+        for name in ("top_p", "temperature"):
+            if name in body and re.search(rf"['\"`]{name}['\"`]|support {name}", detail):
+                if name not in self._left_out:
+                    report_note(f"{self.url}: {self.model} refuses {name}, so it answers with its own")
+                self._left_out |= {name}
+                return True
+        return False
+
+    def _attempt(
+        self, request: Request, body: dict[str, object], most: Usage, use_cache: bool
+    ) -> Reply | Unanswered | Failure:
+        reserved = self._budget.reserve(most)
         used: Usage | None = None
         try:
             with self._pace.turn(self._stop) as begun:
                 if begun is None:
                     return INTERRUPTED
-                answer = self._transport.post(request.path, self._body(request))
+                answer = self._transport.post(request.path, body)
             if isinstance(answer, Failure):
                 used = most if answer.billed else None
                 return self._judge_failure(answer, begun)
@@ -193,11 +225,9 @@ class Endpoint:
 
     def _body(self, request: Request) -> dict[str, object]:
         body = request.body(self.model)
-        if isinstance(request, ChatRequest):
-            body[self.max_tokens_name] = body.pop("max_tokens")
-            if not self.sends_temperature:
-                body.pop("temperature", None)
-        return body
+        if not isinstance(request, ChatRequest):
+            return body
+        return {self._renamed.get(name, name): value for name, value in body.items() if name not in self._left_out}
 
     def _absent(self, detail: str) -> PrerequisiteError:
         why = " ".join(detail.split())

@@ -61,8 +61,7 @@ def probe(endpoint: Endpoint) -> Capabilities:
 
     Raises PrerequisiteError if the server or the model is not there, or does not answer a chat request.
     """
-    _require_model(endpoint)
-    _require_chat(endpoint)
+    require_model(endpoint)
     several = _ask(endpoint, n=2)
     chances = _ask(endpoint, top_logprobs=5)
     first, second = (_ask(endpoint, seed=7, temperature=1.0, max_tokens=24) for _ in range(2))
@@ -78,8 +77,22 @@ def probe(endpoint: Endpoint) -> Capabilities:
     )
 
 
-def _require_model(endpoint: Endpoint) -> None:
-    """If the server lists its models, ours must be among them. A server without a (readable) list is trusted."""
+def require_model(endpoint: Endpoint) -> None:
+    """One short request, which counts as spending. If the server lists its models, ours must be among them; a server
+    without a (readable) list is trusted.
+
+    Raises PrerequisiteError as `probe`.
+    """
+    _require_listed(endpoint)
+    outcome = _ask(endpoint)
+    if isinstance(outcome, Unanswered):
+        raise PrerequisiteError(
+            f"{endpoint.url}: the model {endpoint.model!r} does not answer chat requests "
+            f"({outcome.problem}: {outcome.detail}). See the server's log."
+        )
+
+
+def _require_listed(endpoint: Endpoint) -> None:
     listed = endpoint.look("models")
     if not isinstance(listed, bytes):
         return
@@ -90,24 +103,6 @@ def _require_model(endpoint: Endpoint) -> None:
     if names and endpoint.model not in names:
         listing = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
         raise PrerequisiteError(f"{endpoint.url} does not serve the model {endpoint.model!r}. It serves: {listing}.")
-
-
-def _require_chat(endpoint: Endpoint) -> None:
-    """Newer models want `max_completion_tokens` and refuse a temperature; their error says so, and we follow it."""
-    for _ in range(3):
-        outcome = _ask(endpoint)
-        if isinstance(outcome, Reply):
-            return
-        if "max_completion_tokens" in outcome.detail and endpoint.max_tokens_name == "max_tokens":
-            endpoint.max_tokens_name = "max_completion_tokens"
-        elif "temperature" in outcome.detail and endpoint.sends_temperature:
-            endpoint.sends_temperature = False
-        else:
-            break
-    raise PrerequisiteError(
-        f"{endpoint.url}: the model {endpoint.model!r} does not answer chat requests "
-        f"({outcome.problem}: {outcome.detail}). See the server's log."
-    )
 
 
 def _ask(endpoint: Endpoint, max_tokens: int = 8, **features: Any) -> Reply | Unanswered:

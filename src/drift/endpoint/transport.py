@@ -88,6 +88,8 @@ class Transport:
 
     def _refusal(self, status: int, headers: Any, body: bytes) -> Failure:
         detail = f"{status}: {_message(body)}"
+        if status == 403 and "logprobs" in detail:  # some models give no logprobs; the key is valid
+            return Failure("refused", detail, retry=False, status=status)
         if status in (401, 402, 403) or b"insufficient_quota" in body:
             raise PrerequisiteError(
                 f"{self.url}: access refused ({detail}). "

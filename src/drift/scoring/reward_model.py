@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from drift.engine import Engine, Local
 from drift.errors import PrerequisiteError
@@ -26,16 +32,8 @@ class RewardModelScorer:
     """Raises PrerequisiteError unless `source` is a sequence classifier with one output and a chat template."""
 
     def __init__(self, source: str, dtype: str, max_length: int, engine: Engine | None = None) -> None:
-        with _loading(source):
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        self.chat = ChatFormat(check_reward_model(source))
         model = _load(source, dtype)
-        if model.config.num_labels != 1 or not tokenizer.chat_template:
-            raise PrerequisiteError(
-                f"{source}: has {model.config.num_labels} outputs and "
-                f"{'a' if tokenizer.chat_template else 'no'} chat template; a reward model needs one output and "
-                "a template. Set recipe.scorer.model (or --reward-model) to another one."
-            )
-        self.chat = ChatFormat(tokenizer)
         self.max_length = max_length
         engine = engine or Local()
         self._each = engine.each
@@ -68,6 +66,19 @@ class RewardModelScorer:
         answer = ChatMessage("assistant", reply.text)
         ids = encode_conversation(self.chat, reply.prompt, answer, reply.tools)
         return ids if isinstance(ids, Reason) else list(ids)
+
+
+def check_reward_model(source: str) -> PreTrainedTokenizerBase:
+    """Its tokenizer, without loading the weights. Raises PrerequisiteError as RewardModelScorer."""
+    with _loading(source):
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        outputs = AutoConfig.from_pretrained(source, trust_remote_code=False).num_labels
+    if outputs != 1 or not tokenizer.chat_template:
+        raise PrerequisiteError(
+            f"{source}: has {outputs} outputs and {'a' if tokenizer.chat_template else 'no'} chat template; a reward "
+            "model needs one output and a template. Set recipe.scorer.model (or --reward-model) to another one."
+        )
+    return tokenizer
 
 
 @dataclass(frozen=True, slots=True)
