@@ -1,10 +1,13 @@
 """Does hindsight tell a right reply from a wrong one? A real model answers disliked prompts again, several times.
 
     python benchmarks/hindsight.py --json
+    python benchmarks/hindsight.py --reader qwen2.5-coder-1.5b --json
+    python benchmarks/hindsight.py --scorer judge --judge http://127.0.0.1:8000/v1#NAME --json
     python benchmarks/hindsight.py --model FOLDER --replies 800 --prompts 150 --samples 4 --scorer self --json
 
 The model chats in the instructions world (the users of `drift demo --real`). Each disliked prompt gets `--samples`
 fresh unguided replies; the scorer (default: hindsight) ranks them, and the world's truth says which are right.
+`--reader`: the model whose likelihoods are the scores of `hindsight` and `self` (default: the model that chats).
 `auroc_within`: over all pairs of a right and a wrong reply to one prompt, the share in which the right one has the
 higher score; ties count half. `best`: the share of prompts whose highest-scored reply is right; `random`: expected of a
 reply at random; `coverage`: the share with any right reply. Intervals: 95 %, resampling prompts. Stages are kept in
@@ -20,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from drift.config import Config, ScorerSettings
+from drift.config import Config, FeedbackRewardSettings, ScorerSettings
+from drift.endpoint.options import endpoint_settings
 from drift.errors import DataError, DriftError
 from drift.evaluation.guidance import pick_prompts
 from drift.experiments.demo_real import USERS, real_config, write_deployment
@@ -33,6 +37,7 @@ from drift.run import collect, open_run
 from drift.rundir import RunDir, layout
 from drift.sandbox.instructions.deployment import truth_of_instructions
 from drift.sandbox.instructions.world import instructions_world_hash
+from drift.scoring.feedback_reward import JudgedTurnSettings, fit_feedback_reward
 from drift.scoring.stage import score_replies
 from drift.start import base_model
 from drift.statistics import bootstrap_ratio
@@ -46,11 +51,17 @@ def main() -> None:
     parser.add_argument("--replies", type=at_least(1), default=400)
     parser.add_argument("--prompts", type=at_least(1), default=100)
     parser.add_argument("--samples", type=at_least(2), default=4)
-    parser.add_argument("--scorer", choices=("hindsight", "self"), default="hindsight")
+    parser.add_argument("--scorer", choices=("hindsight", "self", "feedback", "judge"), default="hindsight")
+    parser.add_argument("--reader")
+    parser.add_argument("--judge", metavar="URL#MODEL")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/hindsight"))
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    if args.reader and args.scorer not in ("hindsight", "self"):
+        parser.error(f"--reader: the scorer {args.scorer} does not use it; allowed here: hindsight, self")
+    if args.judge and args.scorer != "judge":
+        parser.error(f"--judge: the scorer {args.scorer} does not ask it; add --scorer judge")
     cfg = real_config(local_model(args.model), args.seed, args.out)
     with open_run(cfg, args.out) as run:
         ranked = _ranked(cfg, run, args)
@@ -63,6 +74,7 @@ def main() -> None:
         "world": instructions_world_hash(),
         "model": args.model,
         "scorer": args.scorer,
+        "reader": args.judge.partition("#")[2] if args.scorer == "judge" else args.reader or args.model,
         "seed": args.seed,
         "samples": args.samples,
         **summary(ranked),
@@ -92,15 +104,23 @@ def _ranked(cfg: Config, run: RunDir, args: argparse.Namespace) -> list[list[tup
     asked = folder.stage(
         layout.TRIAL_PROMPTS, pick_prompts, prompts=prompts, count=args.prompts, seed=cfg.seed, iteration=0
     )
-    scorer = ScorerSettings(name=args.scorer)
     completions = folder.stage(
         layout.COMPLETIONS, sample, policy=policy, prompts=asked, sampling=cfg.sampling,
         fresh=FreshReplies(samples=args.samples),
         policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
     )  # fmt: skip
+    endpoint = endpoint_settings(args.judge) if args.scorer == "judge" else None
+    reward = None
+    if args.scorer == "feedback":
+        reward = folder.stage(
+            layout.FEEDBACK_REWARD, fit_feedback_reward, store=store, start=policy, settings=FeedbackRewardSettings(),
+            policy_settings=cfg.policy, max_length=cfg.evaluation.max_length, seed=cfg.seed,
+            which=JudgedTurnSettings.of(cfg.labels, cfg.warm_start),
+        )  # fmt: skip
     scores = folder.stage(
-        layout.SCORES, score_replies, settings=scorer, policy=policy, replies=(asked, completions),
-        policy_settings=cfg.policy, max_length=cfg.evaluation.max_length, truth=None, seed=cfg.seed,
+        layout.SCORES, score_replies, settings=ScorerSettings(name=args.scorer, endpoint=endpoint),
+        policy=_reader(args) or policy, replies=(asked, completions), policy_settings=cfg.policy,
+        max_length=cfg.evaluation.max_length, truth=None, seed=cfg.seed, reward=reward,
     )  # fmt: skip
     oracle = truth_of_instructions("test", 1, USERS).scorer
     prompt_of = {item.prompt_id: item.prompt for item in read_jsonl(asked, PromptItem)}
@@ -112,6 +132,16 @@ def _ranked(cfg: Config, run: RunDir, args: argparse.Namespace) -> list[list[tup
             right = oracle.score(prompt_of[row.prompt_id], row.text, row.finish) == 1.0
             ranked[row.prompt_id].append((score, right))
     return [replies for _, replies in sorted(ranked.items())]
+
+
+def _reader(args: argparse.Namespace) -> Path | str | None:
+    """The model of `--reader`, unpacked into a folder of its own if it is a GGUF file."""
+    if args.reader is None:
+        return None
+    out = args.out / "reader"
+    cfg = real_config(local_model(args.reader), args.seed, out)
+    with open_run(cfg, out) as run:
+        return base_model(cfg, run)
 
 
 def summary(ranked: list[list[tuple[float, bool]]]) -> dict[str, object]:

