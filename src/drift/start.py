@@ -161,7 +161,7 @@ def _warm_start(
             layout.PAIRS, find_liked_replies, store=store, split="train", min_p_sat=settings.min_p_sat,
             settings=cfg.labels, thinking=cfg.policy.thinking, since=since,
         )  # fmt: skip
-        if not liked.stat().st_size:
+        if settings.epochs and not liked.stat().st_size:
             found_more = "" if cfg.labels.approval == "phrases" else "; labels.approval: phrases finds more of them"
             report_note(
                 f"warm_start.on: {settings.on}: the training split has no liked reply that can be learned from, so "
@@ -173,6 +173,11 @@ def _warm_start(
             layout.PAIRS, find_repairs, prompts=prompts, thinking=cfg.policy.thinking,
             defence=Defence.of(cfg.defence, store),
         )  # fmt: skip
+        if settings.epochs and not repairs.stat().st_size:
+            report_note(
+                f"warm_start.on: {settings.on}: no user of the training split liked a second reply to what they "
+                "disliked, so there are no repairs to learn from"
+            )
         start = _trained(cfg, run.folder(layout.WARM_START), start, repairs, settings)
     return start
 

@@ -4,7 +4,8 @@ import pytest
 
 from drift.config import LabelSettings
 from drift.pairs.disliked import LabelReliability, label_noise, prompt_items
-from drift.pairs.stages import _unseen, label_reliability
+from drift.pairs.search import _unseen
+from drift.pairs.stages import label_reliability
 from drift.records import (
     ChatMessage,
     Conversation,

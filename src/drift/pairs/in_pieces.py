@@ -5,22 +5,20 @@ whose it is. Reduce: one process reads these rows in the order of the ids and co
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Protocol
 
 import orjson
 
 from drift.disk import new_file
 from drift.engine import in_pieces
-from drift.pairs.disliked import LabelReliability, PromptCandidate, candidates, first_of_each, lacks_old_turns
-from drift.pairs.form import in_one_form
-from drift.pairs.others import liked_candidates, liked_replies
-from drift.records import Counts, Drop, PromptItem, Reason, Split, Thinking, json_of, stable_hash
+from drift.pairs.disliked import PromptCandidate, first_of_each, lacks_old_turns
+from drift.pairs.finders import Finder
+from drift.records import Counts, Drop, Reason, Split, json_of, stable_hash
 from drift.store import Store
 
 
@@ -35,81 +33,6 @@ class FoundLine:
 
 
 LineCandidate = PromptCandidate[FoundLine]
-
-
-class Finder(Protocol):
-    """What a piece looks for. `name`: of the work on the store. `plan`: the settings, which tell it from other work."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def plan(self) -> object: ...
-
-    def candidates(self, store: Store, split: Split | None) -> Iterator[PromptCandidate[PromptItem]]: ...
-
-    def kept(self, rows: Iterable[LineCandidate]) -> Iterator[FoundLine | Drop]:
-        """Reduce."""
-        ...
-
-    def row(self, item: PromptItem) -> object:
-        """What the stage writes of an item."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class DislikedFinder:
-    """The items of disliked replies (`prompt_items`)."""
-
-    min_p_dsat: float
-    reliability: LabelReliability
-    max_per_user: int | None = None
-    name: str = "prompts"
-
-    @property
-    def plan(self) -> object:
-        known = self.reliability
-        return [self.min_p_dsat, sorted(known.include), known.fresh_not_better, known.correction]
-
-    def candidates(self, store: Store, split: Split | None) -> Iterator[PromptCandidate[PromptItem]]:
-        return candidates(store.labelled(split), self.min_p_dsat, self.reliability, _repeats(store))
-
-    def kept(self, rows: Iterable[LineCandidate]) -> Iterator[FoundLine | Drop]:
-        return first_of_each(rows, self.max_per_user)
-
-    def row(self, item: PromptItem) -> PromptItem:
-        return item
-
-
-@dataclass(frozen=True, slots=True)
-class LikedFinder:
-    """The items of liked replies (`liked_items`). `thinking`: they are written as replies for SFT, in this form."""
-
-    min_p_sat: float = 0.0
-    include: frozenset[str] = frozenset()
-    max_per_user: int | None = None
-    thinking: Thinking | None = None
-    name: str = "liked"
-
-    @property
-    def plan(self) -> object:
-        return [self.min_p_sat, sorted(self.include), self.thinking]
-
-    def candidates(self, store: Store, split: Split | None) -> Iterator[PromptCandidate[PromptItem]]:
-        return liked_candidates(store.labelled(split), self.min_p_sat, _repeats(store), self.include)
-
-    def kept(self, rows: Iterable[LineCandidate]) -> Iterator[FoundLine | Drop]:
-        return first_of_each(rows, self.max_per_user)
-
-    def row(self, item: PromptItem) -> object:
-        if self.thinking is None:
-            return item
-        (reply,) = in_one_form(liked_replies([item]), self.thinking, "liked")
-        return reply
-
-
-def _repeats(store: Store) -> frozenset[str]:
-    return frozenset(repeat.conversation_id for repeat in store.repeats())
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +82,7 @@ def find_candidates(finder: Finder, piece: RangePiece) -> CandidatesOfRange:
         items_path.open("wb") as items,
         rows_path.open("wb") as rows,
     ):
-        for row in finder.candidates(piece.store, piece.split):
+        for row in finder.candidates(piece.store.labelled(piece.split), piece.store.repeated()):
             counts[row.item is None] += 1
             is_cut, request = False, 0
             if row.item is not None:
@@ -189,7 +112,7 @@ def requests_in_pieces(finder: Finder, store: Store, split: Split) -> set[int]:
 
 
 def write_in_pieces(
-    out: Path, store: Store, splits: Sequence[Split | None], *finders: Finder, trained: Set[int] = frozenset()
+    out: Path, store: Store, splits: Sequence[Split | None], finders: Sequence[Finder], trained: Set[int] = frozenset()
 ) -> Counts:
     """Write what the finders keep of the splits, one finder after the other; the counts are those of `write_kept`, and
     `without_old_turns`. `trained`: hashes of requests that are dropped as seen."""
@@ -198,7 +121,7 @@ def write_in_pieces(
     with out.open("wb") as lines:
         for finder in finders:
             with candidates_in_pieces(finder, store, splits) as found:
-                for row in finder.kept(found):
+                for row in first_of_each(found, finder.max_per_user):
                     if isinstance(row, Drop) or row.request in trained:
                         reason = row.reason if isinstance(row, Drop) else Reason.SEEN_IN_TRAINING
                         drops[f"dropped.{reason}"] += 1

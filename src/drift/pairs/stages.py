@@ -1,40 +1,34 @@
 """The stages that build pairs: files and store in, one file out; they count the rows written and dropped, by reason."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 from drift.config import LabelSettings, RecipeSettings, SamplingSettings
-from drift.engine import current_engine
 from drift.errors import DataError
 from drift.pairs.defence import Defence
-from drift.pairs.disliked import LabelReliability, lacks_old_turns, prompt_items, repair_pairs
+from drift.pairs.disliked import LabelReliability, repair_pairs
+from drift.pairs.finders import DislikedFinder, LikedFinder
 from drift.pairs.form import in_one_form
-from drift.pairs.in_pieces import DislikedFinder, LikedFinder, requests_in_pieces, write_in_pieces
 from drift.pairs.majority import believed, majorities
-from drift.pairs.news import Labelled, News, Since, trained_replies
-from drift.pairs.others import follow_up_items, liked_items, liked_replies, random_items
+from drift.pairs.news import Since, trained_replies
+from drift.pairs.others import follow_up_items, random_items
 from drift.pairs.probe import WORDS, form_accuracy, gives_sides_away
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
 from drift.pairs.screening import screened
+from drift.pairs.search import requests_found, requests_of, write_found, write_rows, write_unseen
 from drift.progress import report_note
 from drift.records import (
     Completion,
     Conversation,
     Counts,
-    Drop,
     PreferencePair,
     PromptItem,
-    Reason,
     Score,
     Split,
     Thinking,
-    Verdict,
     read_jsonl,
-    stable_hash,
     write_jsonl,
     write_kept,
 )
@@ -42,7 +36,6 @@ from drift.store import Store
 from drift.turns import as_text, is_disliked
 
 MIN_AUDITED_LABELS = 20
-HELD_OUT: tuple[Split, ...] = ("stop", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,54 +55,15 @@ def find_prompts(
     defence: Defence | None = None,
 ) -> Counts:
     """Write the PromptItems of one split, or of all splits; with `since`, only the new ones and a share of the rest."""
-    reliability = label_reliability(store, settings)
-    if since is None and defence is None and current_engine().workers > 1:
-        disliked = DislikedFinder(settings.min_p_dsat, reliability, settings.max_per_user)
-        return write_in_pieces(out, store, [split], disliked)
-    repeats = _repeats(store)
-
-    def items(labelled: Labelled) -> Iterator[PromptItem | Drop]:
-        return prompt_items(labelled, settings.min_p_dsat, reliability, repeats, settings.max_per_user)
-
-    found, counts = _found(items, store, split, since, about="DSAT")
-    if defence is not None:
-        found = _uncontested(found, defence, store, settings, split)
-    return {**_write_items(out, found), **counts}
+    return write_found(out, store, split, [_disliked(store, settings)], since, defence)
 
 
-def _uncontested(
-    found: Iterable[PromptItem | Drop], defence: Defence, store: Store, settings: LabelSettings, split: Split | None
-) -> Iterable[PromptItem | Drop]:
-    """What passes the defence's check of prompts, which looks for the same replies among all that were disliked."""
-    return defence.of_prompts(found, lambda: prompt_items(store.labelled(split), settings.min_p_dsat))
+def _disliked(store: Store, settings: LabelSettings) -> DislikedFinder:
+    return DislikedFinder(settings.min_p_dsat, label_reliability(store, settings), settings.max_per_user)
 
 
-def _write_items(out: Path, rows: Iterable[PromptItem | Drop]) -> Counts:
-    """Write the items. `without_old_turns`: items of conversations so long that only their newest turns are kept."""
-    cut = 0
-
-    def counted() -> Iterator[PromptItem | Drop]:
-        nonlocal cut
-        for row in rows:
-            cut += isinstance(row, PromptItem) and lacks_old_turns(row)
-            yield row
-
-    counts = write_kept(out, counted())
-    return {**counts, "without_old_turns": cut} if cut else counts
-
-
-def _found(
-    find: Callable[[Labelled], Iterator[PromptItem | Drop]],
-    store: Store,
-    split: Split | None,
-    since: Since | None,
-    about: Verdict,
-) -> tuple[Iterator[PromptItem | Drop], Mapping[str, int]]:
-    """The items that `find` makes of a split, and counts that are complete when all items were taken."""
-    if since is None:
-        return find(store.labelled(split)), {}
-    news = News(since)
-    return news.sorted(find, partial(store.labelled, split), about), news.counts
+def _liked(min_p_sat: float, settings: LabelSettings, thinking: Thinking | None = None) -> LikedFinder:
+    return LikedFinder(min_p_sat, frozenset(settings.include), settings.max_per_user, thinking)
 
 
 def list_earlier(
@@ -121,26 +75,12 @@ def list_earlier(
 
 
 def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path, since: Since | None = None) -> Counts:
-    """Write the PromptItems of the held-out splits.
+    """Write the PromptItems of the held-out splits, but for what the policy may have been trained on (`write_unseen`).
 
-    Requests that are also in `prompts`, or that an earlier generation was trained on, and conversations that nearly
-    repeat another one, are dropped: the policy may have been trained on them.
+    `prompts`: the file of those of the training split. No user has a limit here: nothing is trained on these.
     """
-    trained = {int(stable_hash(item.prompt), 16) for item in read_jsonl(prompts, PromptItem)}
-    if since is None and current_engine().workers > 1:
-        disliked = DislikedFinder(settings.min_p_dsat, label_reliability(store, settings))
-        return write_in_pieces(out, store, HELD_OUT, disliked, trained=trained)
-    repeats = _repeats(store)
-    if since is not None:
-        requests, near = since.seen(store)
-        trained, repeats = trained | requests, repeats | near
-    labelled = (row for split in HELD_OUT for row in store.labelled(split))
-    items = prompt_items(labelled, settings.min_p_dsat, label_reliability(store, settings), repeats)
-    return _write_items(out, _unseen(items, trained))
-
-
-def _repeats(store: Store) -> frozenset[str]:
-    return frozenset(repeat.conversation_id for repeat in store.repeats())
+    finder = replace(_disliked(store, settings), max_per_user=None)
+    return write_unseen(out, store, finder, requests_of(read_jsonl(prompts, PromptItem)), since)
 
 
 def label_reliability(store: Store, settings: LabelSettings) -> LabelReliability:
@@ -156,14 +96,6 @@ def label_reliability(store: Store, settings: LabelSettings) -> LabelReliability
     promised, right = sum(p for p, _ in audited), sum(is_right for _, is_right in audited)
     correction = right / promised if len(audited) >= MIN_AUDITED_LABELS else 1.0
     return LabelReliability(frozenset(settings.include), settings.fresh_not_better, correction)
-
-
-def _unseen(rows: Iterable[PromptItem | Drop], trained: set[int]) -> Iterator[PromptItem | Drop]:
-    for row in rows:
-        if isinstance(row, PromptItem) and int(stable_hash(row.prompt), 16) in trained:
-            yield Drop(row.prompt_id, "heldout", Reason.SEEN_IN_TRAINING)
-        else:
-            yield row
 
 
 def find_believed(out: Path, prompts: Path, own: Path) -> Counts:
@@ -184,16 +116,7 @@ def find_liked(
     out: Path, store: Store, split: Split, min_p_sat: float, settings: LabelSettings, since: Since | None = None
 ) -> Counts:
     """Write the PromptItems of one split whose reply was liked; `since` as in `find_prompts`."""
-    include = frozenset(settings.include)
-    if since is None and current_engine().workers > 1:
-        return write_in_pieces(out, store, [split], LikedFinder(min_p_sat, include, settings.max_per_user))
-    repeats = _repeats(store)
-
-    def find(labelled: Labelled) -> Iterator[PromptItem | Drop]:
-        return liked_items(labelled, min_p_sat, repeats, settings.max_per_user, include)
-
-    found, counts = _found(find, store, split, since, about="SAT")
-    return {**_write_items(out, found), **counts}
+    return write_found(out, store, split, [_liked(min_p_sat, settings)], since)
 
 
 def find_liked_replies(
@@ -207,17 +130,7 @@ def find_liked_replies(
 ) -> Counts:
     """Write the replies of one split that users liked as pairs without a rejected reply, for SFT; `since` as in
     `find_prompts`."""
-    include = frozenset(settings.include)
-    if since is None and current_engine().workers > 1:
-        replies = LikedFinder(min_p_sat, include, settings.max_per_user, thinking=thinking)
-        return write_in_pieces(out, store, [split], replies)
-    repeats = _repeats(store)
-
-    def find(labelled: Labelled) -> Iterator[PromptItem | Drop]:
-        return liked_items(labelled, min_p_sat, repeats, settings.max_per_user, include)
-
-    found, counts = _found(find, store, split, since, about="SAT")
-    return {**write_kept(out, in_one_form(liked_replies(found), thinking, "liked")), **counts}
+    return write_found(out, store, split, [_liked(min_p_sat, settings, thinking)], since)
 
 
 def find_heldout_liked(
@@ -229,27 +142,10 @@ def find_heldout_liked(
     thinking: Thinking = "off",
     since: Since | None = None,
 ) -> Counts:
-    """Write the liked replies of the held-out splits, as `find_liked_replies` does those of the training split.
-
-    Dropped are requests that are also in `prompts`, that a liked reply of the training split answers, or that an
-    earlier generation was trained on, and conversations that nearly repeat another one: the policy may have been
-    trained on them.
-    """
-    include = frozenset(settings.include)
-    if since is None and current_engine().workers > 1:
-        trained = {int(stable_hash(item.prompt), 16) for item in read_jsonl(prompts, PromptItem)}
-        trained |= requests_in_pieces(LikedFinder(min_p_sat), store, "train")
-        replies = LikedFinder(min_p_sat, include, settings.max_per_user, thinking=thinking)
-        return write_in_pieces(out, store, HELD_OUT, replies, trained=trained)
-    repeats = _repeats(store)
-    of_train = chain(read_jsonl(prompts, PromptItem), liked_items(store.labelled("train"), min_p_sat, repeats))
-    trained = {int(stable_hash(row.prompt), 16) for row in of_train if isinstance(row, PromptItem)}
-    if since is not None:
-        requests, near = since.seen(store)
-        trained, repeats = trained | requests, repeats | near
-    labelled = (row for split in HELD_OUT for row in store.labelled(split))
-    items = _unseen(liked_items(labelled, min_p_sat, repeats, settings.max_per_user, include), trained)
-    return write_kept(out, in_one_form(liked_replies(items), thinking, "liked"))
+    """Write the liked replies of the held-out splits, as `find_liked_replies` does those of the training split, but for
+    what the policy may have been trained on: `prompts`, and what a liked reply of the training split answers."""
+    trained = requests_of(read_jsonl(prompts, PromptItem)) | requests_found(store, LikedFinder(min_p_sat), "train")
+    return write_unseen(out, store, _liked(min_p_sat, settings, thinking), trained, since)
 
 
 def find_judged(
@@ -263,25 +159,7 @@ def find_judged(
 ) -> Counts:
     """Write the PromptItems of one split whose reply was disliked, then those whose reply was liked; `since` as in
     `find_prompts`."""
-    include, reliability = frozenset(settings.include), label_reliability(store, settings)
-    if since is None and defence is None and current_engine().workers > 1:
-        most = settings.max_per_user
-        both = DislikedFinder(settings.min_p_dsat, reliability, most), LikedFinder(min_p_sat, include, most)
-        return write_in_pieces(out, store, [split], *both)
-    repeats = _repeats(store)
-
-    def disliked(labelled: Labelled) -> Iterator[PromptItem | Drop]:
-        return prompt_items(labelled, settings.min_p_dsat, reliability, repeats, settings.max_per_user)
-
-    def liked(labelled: Labelled) -> Iterator[PromptItem | Drop]:
-        return liked_items(labelled, min_p_sat, repeats, settings.max_per_user, include)
-
-    disliked_items, of_disliked = _found(disliked, store, split, since, about="DSAT")
-    if defence is not None:
-        disliked_items = _uncontested(disliked_items, defence, store, settings, split)
-    items, of_liked = _found(liked, store, split, since, about="SAT")
-    written = _write_items(out, chain(disliked_items, items))
-    return {**written, **{name: count + of_liked[name] for name, count in of_disliked.items()}}
+    return write_found(out, store, split, [_disliked(store, settings), _liked(min_p_sat, settings)], since, defence)
 
 
 def find_follow_ups(
@@ -290,7 +168,7 @@ def find_follow_ups(
     """Write the PromptItems of one split whose reply a message of the user follows; with `since`, of what came since
     alone: nothing is replayed."""
     labelled = store.labelled(split, after=since.read if since else None)
-    items = follow_up_items(labelled, _repeats(store), settings.max_per_user, frozenset(settings.include))
+    items = follow_up_items(labelled, store.repeated(), settings.max_per_user, frozenset(settings.include))
     if since is None:
         return write_kept(out, items)
     counts = write_kept(out, since.without_trained(items))
@@ -300,12 +178,12 @@ def find_follow_ups(
 def find_random(out: Path, store: Store, prompts: Path, split: Split, seed: int, since: Since | None = None) -> Counts:
     """Write as many random turns of one split as `prompts` has rows; with `since`, of what came since alone."""
     count, after = sum(1 for _ in read_jsonl(prompts, PromptItem)), since.read if since else None
-    repeats = _repeats(store)
+    repeats = store.repeated()
 
     def conversations() -> Iterator[Conversation]:
         return (each for each in store.conversations(split, after=after) if each.conversation_id not in repeats)
 
-    return _write_items(out, random_items(conversations, count, seed))
+    return write_rows(out, random_items(conversations, count, seed))
 
 
 def build_pairs(

@@ -159,7 +159,7 @@ def judged_turns(store: Store, which: JudgedTurnSettings, left_out: Counter[str]
     """The liked and disliked replies of the training split that pairs may be made of; `left_out` counts the others by
     reason. What must not teach a pair must not teach a reward either: a reward that learns from complaints about
     refusals, or from one user's flood, passes that on to every pair that it ranks."""
-    repeats = {repeat.conversation_id for repeat in store.repeats()}
+    repeats = store.repeated()
     of_user: Counter[str] = Counter()
     seen: set[str] = set()
     for conversation, labels in store.labelled("train"):

@@ -242,6 +242,10 @@ class Store:
         if self._folder.repeats.exists():
             yield from read_jsonl(self._folder.repeats, Repeat)
 
+    def repeated(self) -> frozenset[str]:
+        """The conversations that nearly repeat another one."""
+        return frozenset(repeat.conversation_id for repeat in self.repeats())
+
     def forgotten(self) -> Forgotten:
         """The tombstones of this store."""
         return read_forgotten(self._folder.forgotten, self._folder.manifest().salt)
@@ -277,7 +281,7 @@ class Store:
 
     def fingerprint(self) -> str:
         """Hash of everything that can be read through the store; a run compares it before it reuses a stage."""
-        repeats = sorted(repeat.conversation_id for repeat in self.repeats())
+        repeats = sorted(self.repeated())
         by_time = ["split by time", *self.marks] if self.split_by == "time" else []
         # The labels beneath the reviews are read too: comparing both shows how reliable the labels are.
         beneath = [self.label_hash(reviewed=False)] if any(self.reviews.labels()) else []
