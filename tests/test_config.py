@@ -2,12 +2,14 @@ from pathlib import Path
 
 import pytest
 
+import drift.experiments
 from drift.config import Config, RecipeSettings, TrainerSettings, dump_config, load_config, parse_config
 from drift.errors import ConfigError
 from drift.pairs.screening import MAX_SIMILARITY
 from drift.training.diagnostics import LEMMA_1_TAU
 
 FOLDER = Path(__file__).parents[1] / "configs"
+DEMO_REAL = Path(drift.experiments.__file__).with_name("demo_real.yaml")
 FILES = sorted(
     path for path in FOLDER.rglob("*.yaml") if path.parent.name != "cluster"
 )  # those are Ray's and Kubernetes'
@@ -24,6 +26,13 @@ def config_file(folder: Path, text: str) -> Path:
 def test_every_shipped_config_loads_and_survives_a_round_trip(path, tmp_path):
     loaded = load_config(path)
     assert load_config(config_file(tmp_path, dump_config(loaded))) == loaded
+
+
+def test_the_config_for_ones_own_model_trains_as_the_measured_demo_does():
+    mine, measured = load_config(FOLDER / "own_model.yaml"), load_config(DEMO_REAL)
+    for section in ("warm_start", "training", "labels", "stop", "iterations"):
+        assert getattr(mine, section) == getattr(measured, section)
+    assert (mine.sampling.temperature, mine.sampling.top_p) == (measured.sampling.temperature, measured.sampling.top_p)
 
 
 @pytest.mark.parametrize("size", ["7b", "14b"])
