@@ -37,7 +37,8 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     the first iteration has anything to learn from; run.py adds the funnel to the message.
     """
     if cfg.recipe.scorer and not (run.iteration(1).path / layout.COMPLETIONS).exists():
-        check_scorer(cfg.recipe.scorer, store, JudgedTurnSettings.of(cfg.labels, cfg.warm_start), truth)
+        judged = JudgedTurnSettings.of(cfg.labels, cfg.warm_start)
+        check_scorer(cfg.recipe.scorer, cfg.policy.model, store, judged, truth)
     start = begin(cfg, run, store, truth)
     prompts = recipe_prompts(cfg, run, store, disliked=start.prompts)
     policy = warm = start.policy

@@ -64,7 +64,10 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train", since=since,
         defence=Defence.of(cfg.defence, store),
     )  # fmt: skip
-    heldout = run.stage(layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts, since=since)
+    heldout = run.stage(
+        layout.HELDOUT, find_heldout, store=store, settings=cfg.labels, prompts=prompts, since=since,
+        min_p_sat=None if cfg.warm_start.on == "repairs" else cfg.warm_start.min_p_sat,
+    )  # fmt: skip
     liked = run.stage(
         layout.HELDOUT_LIKED, find_heldout_liked, store=store, min_p_sat=cfg.warm_start.min_p_sat,
         settings=cfg.labels, prompts=prompts, thinking=cfg.policy.thinking, since=since,

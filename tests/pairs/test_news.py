@@ -204,7 +204,7 @@ def test_held_out_complaints_share_nothing_with_what_the_chain_learned(tmp_path,
     store.note_repeats([Repeat("x", "n", 0.9)])  # n sorts first, so x, which was trained on, is now the repeat
     since = Since(earlier, read, GenerationSettings(), 1)
     find_prompts(tmp_path / "out", store, SETTINGS, "train", since)
-    counts = find_heldout(tmp_path / "held", store, SETTINGS, tmp_path / "out", since)
+    counts = find_heldout(tmp_path / "held", store, SETTINGS, tmp_path / "out", since=since)
     assert found(tmp_path / "held") == [("h", 1)]
     assert (counts["dropped.seen_in_training"], counts["dropped.near_duplicate_conversation"]) == (1, 1)
     without = find_heldout(tmp_path / "held", store, SETTINGS, tmp_path / "out")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -38,6 +38,34 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class RequestForm:
+    """What a server's errors taught about its requests. Newer models want `max_completion_tokens`, and refuse a
+    temperature, a top_p, or both at once. `left_out`: parameters that are not sent."""
+
+    max_tokens: str = "max_tokens"
+    left_out: frozenset[str] = frozenset()
+
+    def of(self, body: Mapping[str, object]) -> dict[str, object]:
+        named = {self.max_tokens if name == "max_tokens" else name: value for name, value in body.items()}
+        return {name: value for name, value in named.items() if name not in self.left_out}
+
+    def after(self, refusal: Failure) -> "RequestForm | None":
+        """The form that this error asks for; None if it is about something else, or nothing is left to change."""
+        detail = refusal.detail.lower()
+        if "max_completion_tokens" in detail and self.max_tokens == "max_tokens":
+            return replace(self, max_tokens="max_completion_tokens")
+        for name in ("top_p", "temperature"):
+            named = re.search(rf"['\"`]{name}['\"`]|support {name}\b", detail)
+            if named and _NOT_TAKEN.search(detail) and name not in self.left_out:
+                return replace(self, left_out=self.left_out | {name})
+        return None
+
+
+_NOT_TAKEN = re.compile(r"support|cannot both|deprecated|not allowed|may only|must be|only the default")
+"""How servers say that a parameter, or its value, is not for this model."""
+
+
 class Endpoint:
     """One model behind one server. Use it as a context manager, or `close` it.
 
@@ -48,8 +76,7 @@ class Endpoint:
     def __init__(self, settings: EndpointSettings, cache: Path | None = None) -> None:
         self.settings = settings
         self.model = settings.model
-        self._renamed: dict[str, str] = {}
-        self._left_out: frozenset[str] = frozenset()
+        self._form = RequestForm()
         self._budget = Budget(settings)
         self._transport = Transport(
             settings.base_url, _api_key(settings), settings.timeout, connections=settings.max_concurrency
@@ -141,31 +168,26 @@ class Endpoint:
         return self._settled(outcome, probing)
 
     def _attempt_as_wanted(self, request: Request, most: Usage, use_cache: bool) -> Reply | Unanswered | Failure:
-        """As `_attempt`, without the parameters that the server refuses; it is refused at most once for each."""
+        """As `_attempt`, in the form that the server's errors ask for; what helped is kept for later requests."""
+        begun = form = self._form
         while True:
-            body = self._body(request)
+            body = request.body(self.model)
+            if isinstance(request, ChatRequest):
+                body = form.of(body)
             outcome = self._attempt(request, body, most, use_cache)
-            if not isinstance(outcome, Failure) or not self._adapts(body, outcome):
+            if isinstance(outcome, Reply) and form is not begun:
+                self._keep(form)
+            if not isinstance(outcome, Failure):
                 return outcome
+            wanted = form.after(outcome) if outcome.problem == "refused" else None
+            if wanted is None:
+                return outcome
+            form = wanted
 
-    def _adapts(self, body: Mapping[str, object], failure: Failure) -> bool:
-        """True if the server's error says how it wants what `body` held, which later requests then follow.
-
-        Newer models want `max_completion_tokens`, and refuse a temperature, a top_p, or both at once.
-        """
-        detail = failure.detail.lower()
-        if failure.problem != "refused" or not ("support" in detail or "cannot both" in detail):
-            return False
-        if "max_completion_tokens" in detail and "max_tokens" in body:
-            self._renamed = {"max_tokens": "max_completion_tokens"}
-            return True
-        for name in ("top_p", "temperature"):
-            if name in body and re.search(rf"['\"`]{name}['\"`]|support {name}", detail):
-                if name not in self._left_out:
-                    report_note(f"{self.url}: {self.model} refuses {name}, so it answers with its own")
-                self._left_out |= {name}
-                return True
-        return False
+    def _keep(self, form: RequestForm) -> None:
+        for name in sorted(form.left_out - self._form.left_out):
+            report_note(f"{self.url}: {self.model} refuses {name}, so it answers with its own")
+        self._form = form
 
     def _attempt(
         self, request: Request, body: dict[str, object], most: Usage, use_cache: bool
@@ -222,12 +244,6 @@ class Endpoint:
                 f"({outcome.detail}). All answers so far are kept: run the same command to continue."
             )
         return outcome
-
-    def _body(self, request: Request) -> dict[str, object]:
-        body = request.body(self.model)
-        if not isinstance(request, ChatRequest):
-            return body
-        return {self._renamed.get(name, name): value for name, value in body.items() if name not in self._left_out}
 
     def _absent(self, detail: str) -> PrerequisiteError:
         why = " ".join(detail.split())

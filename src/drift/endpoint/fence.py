@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from drift.records import ChatMessage, Role
+from drift.turns import as_text
 
 OPEN, CLOSE = "<conversation>", "</conversation>"
 LONGEST_MESSAGE = 6000
@@ -55,7 +56,7 @@ def fenced(messages: Iterable[FencedMessage]) -> str:
 
 def fenced_chat(messages: Sequence[ChatMessage]) -> str:
     """A whole conversation between its marks, with nothing left out."""
-    return fenced(FencedMessage(turn, message.role, message.content) for turn, message in enumerate(messages))
+    return fenced(FencedMessage(turn, message.role, as_text(message)) for turn, message in enumerate(messages))
 
 
 def quoted(text: str) -> str:

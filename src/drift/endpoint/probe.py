@@ -93,6 +93,7 @@ def require_model(endpoint: Endpoint) -> None:
 
 
 def _require_listed(endpoint: Endpoint) -> None:
+    """Ollama lists `llama3.2` as `llama3.2:latest`, Gemini lists every name behind `models/`."""
     listed = endpoint.look("models")
     if not isinstance(listed, bytes):
         return
@@ -100,7 +101,7 @@ def _require_listed(endpoint: Endpoint) -> None:
         names = [str(entry["id"]) for entry in orjson.loads(listed)["data"]]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return
-    if names and endpoint.model not in names:
+    if names and not {endpoint.model, f"{endpoint.model}:latest", f"models/{endpoint.model}"} & set(names):
         listing = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
         raise PrerequisiteError(f"{endpoint.url} does not serve the model {endpoint.model!r}. It serves: {listing}.")
 

@@ -78,7 +78,7 @@ class Transport:
                         )
             if response.is_success:
                 return bytes(answer)
-            return self._refusal(response.status_code, response.headers, bytes(answer))
+            return self._refusal(response.status_code, response.headers, bytes(answer), asked=content is not None)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             return Failure("connection", str(error) or "no connection", retry=True, absent=True)
         except httpx2.TimeoutException:
@@ -86,9 +86,10 @@ class Transport:
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             return Failure("connection", str(error) or type(error).__name__, retry=True, billed=True)
 
-    def _refusal(self, status: int, headers: Any, body: bytes) -> Failure:
+    def _refusal(self, status: int, headers: Any, body: bytes, asked: bool) -> Failure:
+        """`asked`: a question, not a page that only describes the server."""
         detail = f"{status}: {_message(body)}"
-        if status == 403 and "logprobs" in detail:  # some models give no logprobs; the key is valid
+        if status in (401, 403) and (not asked or "logprobs" in detail):  # the key may be valid: for chat, without them
             return Failure("refused", detail, retry=False, status=status)
         if status in (401, 402, 403) or b"insufficient_quota" in body:
             raise PrerequisiteError(

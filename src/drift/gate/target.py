@@ -60,11 +60,12 @@ def feedback_judge(old: str, store: Store, folder: Path, dtype: str, seed: int) 
 
     It starts from OLD and never from NEW: a model must not be its own judge.
     """
+    settings = policy_settings(old, dtype)
     if not (folder / "config.json").is_file():
-        settings, start = policy_settings(old, dtype), policy_source(old)
         which = JudgedTurnSettings.of(LabelSettings(), WarmStartSettings())
-        fit_feedback_reward(folder, store, start, FeedbackRewardSettings(), settings, MAX_LENGTH, seed, which)
-    return RewardJudge(str(folder), dtype, MAX_LENGTH)
+        reward = FeedbackRewardSettings()
+        fit_feedback_reward(folder, store, policy_source(old), reward, settings, MAX_LENGTH, seed, which)
+    return RewardJudge(str(folder), dtype, MAX_LENGTH, settings)
 
 
 def judged_outcomes(

@@ -11,6 +11,7 @@ DEVIATION: the paper believes every complaint.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
+from drift.pairs.form import with_thoughts_apart
 from drift.records import ChatMessage, Completion, Drop, PromptItem, Reason, stable_hash
 from drift.turns import as_text
 
@@ -30,7 +31,7 @@ def majorities(own: Iterable[Completion]) -> dict[str, str]:
 def believed(items: Iterable[PromptItem], majority: Mapping[str, str]) -> Iterator[PromptItem | Drop]:
     """The items but for those whose disliked reply is the policy's own majority, which become drops."""
     for item in items:
-        if item.rejected is not None and majority.get(item.prompt_id) == _content(item.rejected):
+        if item.rejected is not None and majority.get(item.prompt_id) == _content(with_thoughts_apart(item.rejected)):
             yield Drop(item.prompt_id, "prompts", Reason.AGAINST_MAJORITY)
         else:
             yield item

@@ -74,13 +74,28 @@ def list_earlier(
     return {"rows": write_jsonl(out, trained_replies(generation, prompts, pairs, before))}
 
 
-def find_heldout(out: Path, store: Store, settings: LabelSettings, prompts: Path, since: Since | None = None) -> Counts:
+def find_heldout(
+    out: Path,
+    store: Store,
+    settings: LabelSettings,
+    prompts: Path,
+    min_p_sat: float | None = None,
+    since: Since | None = None,
+) -> Counts:
     """Write the PromptItems of the held-out splits, but for what the policy may have been trained on (`write_unseen`).
 
-    `prompts`: the file of those of the training split. No user has a limit here: nothing is trained on these.
+    `prompts`: the file of those of the training split. `min_p_sat`: of the liked replies that the warm start learns
+    from; None if it does not. No user has a limit here: nothing is trained on these.
     """
-    finder = replace(_disliked(store, settings), max_per_user=None)
-    return write_unseen(out, store, finder, requests_of(read_jsonl(prompts, PromptItem)), since)
+    trained = requests_of(read_jsonl(prompts, PromptItem))
+    if min_p_sat is not None:
+        trained |= _liked_requests(store, min_p_sat, settings)
+    return write_unseen(out, store, replace(_disliked(store, settings), max_per_user=None), trained, since)
+
+
+def _liked_requests(store: Store, min_p_sat: float, settings: LabelSettings) -> set[int]:
+    """Hashes of the requests of the training split that drew a liked reply, whoever asked."""
+    return requests_found(store, replace(_liked(min_p_sat, settings), max_per_user=None), "train")
 
 
 def label_reliability(store: Store, settings: LabelSettings) -> LabelReliability:
@@ -144,7 +159,7 @@ def find_heldout_liked(
 ) -> Counts:
     """Write the liked replies of the held-out splits, as `find_liked_replies` does those of the training split, but for
     what the policy may have been trained on: `prompts`, and what a liked reply of the training split answers."""
-    trained = requests_of(read_jsonl(prompts, PromptItem)) | requests_found(store, LikedFinder(min_p_sat), "train")
+    trained = requests_of(read_jsonl(prompts, PromptItem)) | _liked_requests(store, min_p_sat, settings)
     return write_unseen(out, store, _liked(min_p_sat, settings, thinking), trained, since)
 
 

@@ -39,9 +39,10 @@ def reply_logps(
 ) -> list[ReplyLogps | None]:
     """The log-probs of each reply after its conversation, in order. `tools`: the schemas of each conversation.
 
-    None: the reply has no token, does not fit into `max_length` tokens with its prompt, or is nothing that the chat
-    template shows. Only a complete reply (`stop`) is scored with its end token.
+    None: the reply has no token, does not fit into `max_length` tokens or the model's positions with its prompt, or is
+    nothing that the chat template shows. Only a complete reply (`stop`) is scored with its end token.
     """
+    max_length = min(max_length, policy.facts.context_length)
     scored: list[ReplyLogps | None] = [None] * len(replies)
     rows: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
     schemas = tools or [None] * len(replies)

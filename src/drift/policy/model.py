@@ -23,18 +23,19 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from drift.config import PolicySettings
 from drift.errors import DriftError, PrerequisiteError
-from drift.policy.chat import ChatFormat, TemplateReport, check_template, end_of_turn
+from drift.policy.chat import ChatFormat, TemplateReport, check_template, encode_prompt, end_of_turn
 from drift.policy.gguf import config_of_gguf, load_gguf
 from drift.policy.multimodal import auto_class, processor_files, template_of
 from drift.policy.source import ADAPTER, is_gguf, no_model, resolve_source
 from drift.progress import report_note
-from drift.records import Counts
+from drift.records import ChatMessage, Counts, Reason
 from drift.rundir import layout
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, SafetensorError, HFValidationError)
@@ -80,9 +81,7 @@ class Policy:
 
     @property
     def context_length(self) -> int:
-        """The number of positions that the model supports, in tokens; a million if its config sets no limit."""
-        config = self.model.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or 1_000_000)
+        return positions(self.model.config)
 
     @property
     def facts(self) -> PolicyFacts:
@@ -93,6 +92,11 @@ class Policy:
         """Every token that ends a reply: the template's, the tokenizer's EOS, and those of the generation config."""
         ends = (end_of_turn(self.chat), self.tokenizer.eos_token_id, *_declared_ends(self.model))
         return frozenset(token for token in ends if isinstance(token, int))
+
+
+def positions(config: PreTrainedConfig) -> int:
+    """The number of positions that the model supports, in tokens; a million if its config sets no limit."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1_000_000)
 
 
 def source_of(name: str) -> Path | str:
@@ -130,6 +134,7 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
     tokenizer.chat_template = tokenizer.chat_template or template_of(processor)
     chat = ChatFormat.of(tokenizer, settings, _declared_ends(model))
     _report_template(check_template(chat, str(source)))
+    _check_template_tokens(model, chat, str(source))
     _check_weights(model, str(source))
     place(model, device)
     warn_if_emulated(settings.dtype, model.device.type)
@@ -141,14 +146,27 @@ def parameter_count(source: str | Path) -> int:
 
     Raises PrerequisiteError if there is no such model.
     """
+    config = read_config(source)
+    with _no_model_of(source), torch.device("meta"):
+        return auto_class(config).from_config(config, trust_remote_code=False).num_parameters()
+
+
+def read_config(source: str | Path) -> PreTrainedConfig:
+    """A model's config (that of its base, for an adapter). Raises PrerequisiteError if there is no such model."""
     _be_quiet()
     resolved = resolve_source(source)
-    try:
+    with _no_model_of(source):
         base = base_of_adapter(Path(resolved)) if (Path(resolved) / ADAPTER).is_file() else resolved
-        is_file = is_gguf(base)
-        config = config_of_gguf(Path(base)) if is_file else AutoConfig.from_pretrained(base, trust_remote_code=False)
-        with torch.device("meta"):
-            return auto_class(config).from_config(config, trust_remote_code=False).num_parameters()
+        return (
+            config_of_gguf(Path(base)) if is_gguf(base) else AutoConfig.from_pretrained(base, trust_remote_code=False)
+        )
+
+
+@contextmanager
+def _no_model_of(source: str | Path) -> Iterator[None]:
+    """Raises PrerequisiteError if what is read in the block is no model."""
+    try:
+        yield
     except _LOADING_ERRORS as error:
         raise no_model(str(source), shorten(str(error), 200, placeholder=" ...")) from None
 
@@ -315,6 +333,20 @@ def _check_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedToken
         raise PrerequisiteError(
             f"{source}: its tokenizer has tokens up to {last}, and the model rows for {rows}: it is another model's. "
             f"{remedy}"
+        )
+
+
+def _check_template_tokens(model: PreTrainedModel | PeftModel, chat: ChatFormat, source: str) -> None:
+    """Raises PrerequisiteError if the chat template writes a token for which the model has no row, as where tokens were
+    added to the tokenizer and not to the model."""
+    prompt = encode_prompt(chat, [ChatMessage("user", "Hello")], 1_000_000)
+    used = {*(() if isinstance(prompt, Reason) else prompt.ids), *filter(None, (end_of_turn(chat),))}
+    rows = int(model.config.get_text_config().vocab_size)
+    if used and max(used) >= rows:
+        token = chat.tokenizer.convert_ids_to_tokens(max(used))
+        raise PrerequisiteError(
+            f"{source}: its chat template writes {token!r} (token {max(used)}), and the model has rows for {rows}: the "
+            "token was added to the tokenizer alone. Use the tokenizer that the model was trained with."
         )
 
 

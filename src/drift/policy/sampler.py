@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from drift.config import PolicySettings, SamplingSettings
-from drift.policy.chat import ChatFormat, EncodedPrompt, read_completion
+from drift.policy.chat import ChatFormat, EncodedPrompt, ReadReply, read_completion
 from drift.policy.decode import Generated, make_durably
 from drift.policy.model import Policy
 from drift.policy.samplers import BACKENDS, Backend, Job
@@ -133,12 +133,13 @@ def generate_replies(
 
 
 def read_reply(chat: ChatFormat, prompt: EncodedPrompt, reply: Generated) -> Generated:
-    """The reply with its thoughts and calls apart, and with the ids of the opening that the model was given."""
+    """The reply with its thoughts, its calls and the text before its end token apart, and with the ids of the opening
+    that the model was given."""
     if reply.token_ids is None:
         return reply
     ids = (*prompt.given, *reply.token_ids)
     read = read_completion(chat.tokenizer, prompt.form, ids)
-    if read.reasoning is None and not read.tool_calls and not prompt.form.opening:
+    if read == ReadReply(reply.text) and not prompt.form.opening:
         return reply
     return replace(reply, text=read.text, token_ids=ids, reasoning=read.reasoning, tool_calls=read.tool_calls)
 

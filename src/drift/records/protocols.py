@@ -36,8 +36,9 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReplyToScore:
-    """`finish`: a truncated reply has no end token to score. `against`: the disliked reply; `complaint`: what the user
-    said about it."""
+    """`text`: what a reader sees, calls included. `finish`: a truncated reply has no end token to score. `against`: the
+    disliked reply; `complaint`: what the user said about it. `reply`: the message, for scorers that read it in the form
+    of a chat template; None: the text alone."""
 
     prompt: tuple[ChatMessage, ...]
     text: str
@@ -45,6 +46,11 @@ class ReplyToScore:
     against: str | None = None
     tools: str | None = None
     complaint: str | None = None
+    reply: ChatMessage | None = None
+
+    @property
+    def message(self) -> ChatMessage:
+        return self.reply or ChatMessage("assistant", self.text)
 
 
 class BatchScorer(Protocol):

@@ -21,7 +21,10 @@ Answer with one letter and nothing else: A if reply A is better, B if reply B is
 MAX_TOKENS = 4
 TOP_LOGPROBS = 5
 LETTERS = ("A", "B", "C")
-_NAMED = re.compile(r"(?:verdict|answer|reply|better|choice)\W{1,4}([ABC])\b", re.IGNORECASE)
+_SEPARATOR = r"[\s:*_\"'`(=-]{1,4}"
+_LETTER = r"([ABC])\b(?! is (?:not|wrong|worse)\b)"
+_DECIDED = re.compile(rf"(?i:verdict|answer|choice){_SEPARATOR}{_LETTER}|\b([ABC]) is better\b")
+_NAMED = re.compile(rf"(?i:reply|better){_SEPARATOR}{_LETTER}")
 
 
 def comparison(
@@ -73,9 +76,10 @@ def _probability(candidates: Sequence[Candidate], letter: str) -> float:
 
 
 def _letter(text: str) -> str | None:
-    """The whole answer, or the last letter that it names; None if it names none."""
+    """The whole answer, or the one letter that it decides for, or the one that it names; None if there is none."""
     bare = text.strip().strip("*.()[]\"'` ")
     if bare in LETTERS:
         return bare
-    named = _NAMED.findall(text)
-    return named[-1].upper() if named else None
+    decided = {first or second for first, second in _DECIDED.findall(text)}
+    letters = decided or set(_NAMED.findall(text))
+    return letters.pop() if len(letters) == 1 else None

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from drift.config import FeedbackRewardSettings, LabelSettings, PolicySettings, Settings, WarmStartSettings
-from drift.errors import DataError
+from drift.errors import DataError, PrerequisiteError
 from drift.policy.chat import encode_conversation
-from drift.policy.model import Policy, load_policy
+from drift.policy.model import Policy, load_policy, read_config
 from drift.policy.padded import autocast
 from drift.progress import report_note, report_progress
 from drift.records import ChatMessage, Conversation, Counts, FeedbackLabel, Reason, stable_hash, write_jsonl
@@ -132,6 +133,7 @@ def fit_feedback_reward(
     Raises DataError if there are too few turns, or if the reward is useless.
     """
     policy = load_policy(start, policy_settings)
+    max_length = min(max_length, policy.context_length)
     left_out: Counter[str] = Counter()
     turns = list(judged_turns(store, which, left_out))
     encoded = [(turn, encode_conversation(policy.chat, turn.prompt, turn.reply, turn.tools)) for turn in turns]
@@ -140,7 +142,7 @@ def fit_feedback_reward(
     fitting = [(turn, ids) for turn, ids in shown if 0 < len(ids) <= max_length]
     learned = [pair for pair in fitting if not pair[0].held_out]
     held = [pair for pair in fitting if pair[0].held_out]
-    _check_enough(store, [turn for turn, _ in fitting])
+    _check_enough(store, [turn for turn, _ in fitting], left_out)
     model = classifier_of(policy, seed)
     _train(model, learned, settings, policy_settings, seed)
     quality = quality_of([turn for turn, _ in held], _scores(model, [row for _, row in held]))
@@ -160,7 +162,7 @@ def judged_turns(store: Store, which: JudgedTurnSettings, left_out: Counter[str]
     reason. What must not teach a pair must not teach a reward either: a reward that learns from complaints about
     refusals, or from one user's flood, passes that on to every pair that it ranks."""
     repeats = store.repeated()
-    of_user: Counter[str] = Counter()
+    of_user: Counter[tuple[str, bool]] = Counter()  # likes and dislikes each have a limit, as pairs and SFT have
     seen: set[str] = set()
     for conversation, labels in store.labelled("train"):
         user = conversation.user_key or conversation.conversation_id
@@ -171,7 +173,7 @@ def judged_turns(store: Store, which: JudgedTurnSettings, left_out: Counter[str]
             turn = _turn(conversation, label, labels, frozenset(which.include), group)
             if not isinstance(turn, Reason) and conversation.conversation_id in repeats:
                 turn = Reason.NEAR_DUPLICATE_CONVERSATION
-            if not isinstance(turn, Reason) and of_user[user] == which.max_per_user:
+            if not isinstance(turn, Reason) and of_user[user, turn.liked] == which.max_per_user:
                 turn = Reason.USER_CAP
             content = "" if isinstance(turn, Reason) else stable_hash(turn.prompt, turn.reply, turn.liked)
             if content in seen:
@@ -180,7 +182,7 @@ def judged_turns(store: Store, which: JudgedTurnSettings, left_out: Counter[str]
                 left_out[f"dropped.{turn}"] += 1
                 continue
             seen.add(content)
-            of_user[user] += 1
+            of_user[user, turn.liked] += 1
             yield turn
 
 
@@ -206,6 +208,17 @@ def _turn(
     reply = conversation.messages[label.reply_index].chat()
     place = conversation.conversation_id, label.reply_index
     return JudgedTurn(prompt, reply, conversation.tools, label.label == "SAT", group, place)
+
+
+def check_architecture(source: Path | str) -> None:
+    """Raises PrerequisiteError if transformers has no sequence classifier for this kind of model."""
+    config = read_config(source)
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise PrerequisiteError(
+            f"{source}: recipe.scorer.name: feedback needs a sequence classifier, and transformers has none for "
+            f"{config.model_type}. Set recipe.scorer.model to a model of another kind (llama, qwen3 ...), or choose "
+            "another scorer."
+        )
 
 
 def classifier_of(policy: Policy, seed: int) -> PreTrainedModel:
@@ -271,17 +284,21 @@ _Encoded = Sequence[tuple[JudgedTurn, tuple[int, ...]]]
 
 def check_judged(store: Store, which: JudgedTurnSettings) -> None:
     """Raises DataError if the store has too few judged replies, before hours of work that end with that error."""
-    _check_enough(store, list(judged_turns(store, which, Counter())))
+    left_out: Counter[str] = Counter()
+    _check_enough(store, list(judged_turns(store, which, left_out)), left_out)
 
 
-def _check_enough(store: Store, turns: Sequence[JudgedTurn]) -> None:
+def _check_enough(store: Store, turns: Sequence[JudgedTurn], left_out: Counter[str]) -> None:
+    """`left_out`: judged replies by the reason why they do not teach."""
     kinds = Counter((turn.held_out, turn.liked) for turn in turns)
     counts = [kinds[held_out, liked] for held_out in (False, True) for liked in (True, False)]
     if min(counts) < MIN_TURNS:
         available = "{} liked and {} disliked replies to learn from, {} and {} held out".format(*counts)
+        why = ", ".join(f"{count} {reason.removeprefix('dropped.')}" for reason, count in left_out.most_common())
+        remedy = "Raise labels.max_per_user" if left_out[f"dropped.{Reason.USER_CAP}"] else "Label more chats"
         raise DataError(
             f"{store.path}: too few judged replies for recipe.scorer.name: feedback ({available}; at least {MIN_TURNS} "
-            "of each). Label more chats, or choose another scorer."
+            f"of each{f'; left out: {why}' if why else ''}). {remedy}, or choose another scorer."
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from drift.policy.chat import encode_user_turn
 from drift.policy.logps import logps_of_ids
 from drift.policy.spread import AnyPolicy
-from drift.records import ChatMessage, Reason, ReplyToScore
+from drift.records import Reason, ReplyToScore
 
 
 class HindsightScorer:
@@ -20,14 +20,14 @@ class HindsightScorer:
 
     def __init__(self, policy: AnyPolicy, max_length: int) -> None:
         self.policy = policy
-        self.max_length = max_length
+        self.max_length = min(max_length, policy.facts.context_length)
 
     def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
         rows: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         for place, reply in enumerate(replies):
             if not reply.complaint:
                 continue
-            chat = (*reply.prompt, ChatMessage("assistant", reply.text))
+            chat = (*reply.prompt, reply.message)
             ids = encode_user_turn(self.policy.chat, chat, reply.complaint, reply.tools)
             if not isinstance(ids, Reason) and ids[1] and sum(map(len, ids)) <= self.max_length:
                 rows[place] = ids

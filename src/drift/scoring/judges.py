@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from drift.config import EndpointSettings
+from drift.config import EndpointSettings, PolicySettings
 from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply
 from drift.endpoint.cost import CostEstimate
 from drift.endpoint.options import JudgePricing, endpoint_settings
@@ -81,11 +81,11 @@ class EndpointJudge:
 class RewardJudge:
     """The higher reward wins. A pair with a reply that is too long for the reward model is unscored."""
 
-    def __init__(self, source: str, dtype: str, max_length: int) -> None:
+    def __init__(self, source: str, dtype: str, max_length: int, form: PolicySettings | None = None) -> None:
         from drift.scoring.reward_model import RewardModelScorer
 
         self.name = source
-        self._scorer = RewardModelScorer(source, dtype, max_length)
+        self._scorer = RewardModelScorer(source, dtype, max_length, form=form)
 
     def estimate(self, pairs: Sequence[ReplyPair]) -> None:
         """None: a local model costs no money."""

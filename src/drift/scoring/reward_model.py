@@ -17,24 +17,38 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from drift.config import PolicySettings
 from drift.engine import Engine, Local
 from drift.errors import PrerequisiteError
 from drift.policy.chat import ChatFormat, encode_conversation
-from drift.policy.model import EVERY_GPU, cpu_threads, over_gpus, place, weights_id
+from drift.policy.model import EVERY_GPU, cpu_threads, over_gpus, place, positions, weights_id
 from drift.policy.spread import check_same_weights
 from drift.progress import report_progress
-from drift.records import ChatMessage, Reason, ReplyToScore
+from drift.records import Reason, ReplyToScore
 
 TOKENS_PER_BATCH = 16384
 
 
 class RewardModelScorer:
-    """Raises PrerequisiteError unless `source` is a sequence classifier with one output and a chat template."""
+    """Raises PrerequisiteError unless `source` is a sequence classifier with one output and a chat template.
 
-    def __init__(self, source: str, dtype: str, max_length: int, engine: Engine | None = None) -> None:
-        self.chat = ChatFormat(check_reward_model(source))
+    `form`: whose template arguments, date and thinking mode the chats are written in, as where it learned from a
+    policy's chats; None: as the template has it.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        dtype: str,
+        max_length: int,
+        engine: Engine | None = None,
+        form: PolicySettings | None = None,
+    ) -> None:
+        tokenizer = check_reward_model(source)
+        self.chat = ChatFormat.of(tokenizer, form) if form else ChatFormat(tokenizer)
         model = _load(source, dtype)
-        self.max_length = max_length
+        self.max_length = min(max_length, positions(model.config))
+        self._alone = model.config.get_text_config().pad_token_id is None
         engine = engine or Local()
         self._each = engine.each
         if engine.workers > 1:
@@ -52,7 +66,7 @@ class RewardModelScorer:
         ids = {row: self._ids(reply) for row, reply in enumerate(replies)}
         shown = {row: tokens for row, tokens in ids.items() if not isinstance(tokens, Reason)}
         fitting = {row: tokens for row, tokens in shown.items() if len(tokens) <= self.max_length}
-        batches = _batches({row: len(tokens) for row, tokens in fitting.items()})
+        batches = _batches({row: len(tokens) for row, tokens in fitting.items()}, self._alone)
         pieces = [RewardPiece(f"batch {n} of rewards", [fitting[row] for row in b]) for n, b in enumerate(batches)]
         done = 0
         for number, found in self._each(self._work, pieces):
@@ -63,8 +77,7 @@ class RewardModelScorer:
         return rewards
 
     def _ids(self, reply: ReplyToScore) -> list[int] | Reason:
-        answer = ChatMessage("assistant", reply.text)
-        ids = encode_conversation(self.chat, reply.prompt, answer, reply.tools)
+        ids = encode_conversation(self.chat, reply.prompt, reply.message, reply.tools)
         return ids if isinstance(ids, Reason) else list(ids)
 
 
@@ -139,12 +152,14 @@ def _loading(source: str) -> Iterator[None]:
         ) from None
 
 
-def _batches(lengths: dict[int, int]) -> list[list[int]]:
-    """Rows of exactly one length each, within TOKENS_PER_BATCH."""
+def _batches(lengths: dict[int, int], alone: bool) -> list[list[int]]:
+    """Rows of exactly one length each, within TOKENS_PER_BATCH. `alone`: one row each; a classifier without a padding
+    token refuses more."""
     batches: list[list[int]] = []
     for row in sorted(lengths, key=lambda row: -lengths[row]):
         length = lengths[row]
-        if batches and lengths[batches[-1][0]] == length and (len(batches[-1]) + 1) * length <= TOKENS_PER_BATCH:
+        fits = batches and lengths[batches[-1][0]] == length and (len(batches[-1]) + 1) * length <= TOKENS_PER_BATCH
+        if fits and not alone:
             batches[-1].append(row)
         else:
             batches.append([row])

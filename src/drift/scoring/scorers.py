@@ -40,9 +40,9 @@ class ScorerInputs:
     def opened_policy(self) -> AnyPolicy:
         return self.until_scored.enter_context(policy_for_pieces(self.policy, self.policy_settings))
 
-    def opened_reward(self, source: str) -> RewardModelScorer:
+    def opened_reward(self, source: str, form: PolicySettings | None) -> RewardModelScorer:
         engine = self.until_scored.enter_context(engine_for_models(self.policy_settings))
-        return RewardModelScorer(source, self.policy_settings.dtype, self.max_length, engine)
+        return RewardModelScorer(source, self.policy_settings.dtype, self.max_length, engine, form)
 
 
 class LikelihoodScorer:
@@ -57,9 +57,7 @@ class LikelihoodScorer:
 
     def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
         prompts = [reply.prompt for reply in replies]
-        given: list[tuple[ChatMessage, Finish]] = [
-            (ChatMessage("assistant", reply.text), reply.finish) for reply in replies
-        ]
+        given: list[tuple[ChatMessage, Finish]] = [(reply.message, reply.finish) for reply in replies]
         scores = reply_logps(self.policy, prompts, given, self.max_length, [reply.tools for reply in replies])
         return [None if score is None else score.per_token for score in scores]
 
@@ -92,11 +90,11 @@ def _hindsight(inputs: ScorerInputs) -> BatchScorer:
 def _feedback(inputs: ScorerInputs) -> BatchScorer:
     if inputs.reward is None:
         raise ConfigError("recipe.scorer.name: feedback learns from the run's store; here there is none.")
-    return inputs.opened_reward(str(inputs.reward))
+    return inputs.opened_reward(str(inputs.reward), inputs.policy_settings)
 
 
 def _reward_model(inputs: ScorerInputs) -> BatchScorer:
-    return inputs.opened_reward(str(inputs.settings.model))
+    return inputs.opened_reward(str(inputs.settings.model), None)
 
 
 def _judge(inputs: ScorerInputs) -> BatchScorer:

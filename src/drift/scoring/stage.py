@@ -21,19 +21,22 @@ from drift.records import (
 )
 from drift.rundir import partial_work
 from drift.scoring.ask import JUDGEMENTS, unscored_reasons
-from drift.scoring.feedback_reward import JudgedTurnSettings, check_judged
+from drift.scoring.feedback_reward import JudgedTurnSettings, check_architecture, check_judged
 from drift.scoring.reward_model import check_reward_model
 from drift.scoring.scorers import SCORERS, ScorerInputs, known_truth
 from drift.store import Store
 from drift.turns import as_text
 
 
-def check_scorer(settings: ScorerSettings, store: Store, which: JudgedTurnSettings, truth: Truth | None) -> None:
+def check_scorer(
+    settings: ScorerSettings, policy: str, store: Store, which: JudgedTurnSettings, truth: Truth | None
+) -> None:
     """Raises DriftError if the scorer lacks what it needs, before hours of work that end with that error.
 
     A judge is asked one short question, which counts as spending.
     """
     if settings.name == "feedback":
+        check_architecture(settings.model or policy)
         check_judged(store, which)
     elif settings.name in ("oracle", "noisy_oracle"):
         known_truth(settings.name, truth)
@@ -63,16 +66,18 @@ def score_replies(
     prompts, completions = replies
     items = {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)}
     fresh = list(read_jsonl(completions, Completion))
-    disliked = {i: as_text(item.rejected) for i, item in items.items() if item.rejected is not None}
-    replies_to_score = [_to_score(items[c.prompt_id], _text(c), c.finish, disliked.get(c.prompt_id)) for c in fresh]
+    disliked = {i: item.rejected for i, item in items.items() if item.rejected is not None}
+    written = [c for c in fresh if c.finish != "error" and (c.text.strip() or c.tool_calls)]
     with ExitStack() as stack:
         scorer = SCORERS[settings.name](
             ScorerInputs(settings, policy, policy_settings, max_length, truth, seed, partial_work(out), stack, reward)
         )
-        scores = scorer.score_all(replies_to_score)
+        found = scorer.score_all([_to_score(items[c.prompt_id], _message(c), c.finish) for c in written])
         rejected = scorer.score_all(
-            [_to_score(items[i], text, items[i].rejected_finish, text) for i, text in disliked.items()]
+            [_to_score(items[i], reply, items[i].rejected_finish) for i, reply in disliked.items()]
         )
+    score_of = {(c.prompt_id, c.sample): score for c, score in zip(written, found, strict=True)}
+    scores = [score_of.get((c.prompt_id, c.sample)) for c in fresh]  # nothing is known of a reply that failed
     against = dict(zip(disliked, rejected, strict=True))
     reasons: dict[str, int] = {}
     if (judgements := partial_work(out) / JUDGEMENTS).exists():
@@ -96,10 +101,11 @@ def score_replies(
     }
 
 
-def _to_score(item: PromptItem, text: str, finish: Finish, against: str | None) -> ReplyToScore:
+def _to_score(item: PromptItem, reply: ChatMessage, finish: Finish) -> ReplyToScore:
+    against = None if item.rejected is None else as_text(item.rejected)
     complaint = item.complaint.content if item.complaint else None
-    return ReplyToScore(item.prompt, text, finish, against, item.tools, complaint)
+    return ReplyToScore(item.prompt, as_text(reply), finish, against, item.tools, complaint, reply)
 
 
-def _text(completion: Completion) -> str:
-    return as_text(ChatMessage("assistant", completion.text, tool_calls=completion.tool_calls))
+def _message(completion: Completion) -> ChatMessage:
+    return ChatMessage("assistant", completion.text, tool_calls=completion.tool_calls)

@@ -13,7 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 arguments = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
-note = {"arguments": sys.argv[1:], "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "pid": os.getpid(), "asked": 0}
+note = {
+    "arguments": sys.argv[1:],
+    "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    "pid": os.getpid(),
+    "asked": 0,
+    "seeds": [],
+}
 file = Path(os.environ["STAND_IN_NOTES"]) / f"{os.getpid()}.json"
 lock = threading.Lock()
 if "broken" in sys.argv:
@@ -30,6 +36,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with lock:
             note["asked"] += 1
+            note["seeds"].append(body.get("seed"))
             new = file.parent.with_name(file.name)
             new.write_text(json.dumps(note))
             new.rename(file)  # as a whole, also if it is killed now

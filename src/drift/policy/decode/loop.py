@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from drift.config import SamplingSettings
+from drift.errors import DataError
 from drift.policy.chat import decode
 from drift.policy.decode.cache import roomy_cache
 from drift.policy.decode.durable import Generated
@@ -149,8 +150,11 @@ def pick(logits: Tensor, draws: Tensor, temperature: float, top_p: float) -> Ten
     """
     scores = logits.float()  # comparing in bfloat16 is slower on a CPU than converting first
     if temperature == 0.0:
-        return scores.argmax(-1)
+        likeliest = scores.max(-1)
+        _check_numbers(likeliest.values, logits.dtype)
+        return likeliest.indices
     probabilities = (scores / temperature).softmax(-1)
+    _check_numbers(probabilities[:, 0], logits.dtype)  # one NaN makes all of a row's probabilities NaN
     if top_p == 1.0:
         return _invert(probabilities.double().cumsum(-1), draws)
     vocabulary = probabilities.shape[-1]
@@ -166,6 +170,15 @@ def pick(logits: Tensor, draws: Tensor, temperature: float, top_p: float) -> Ten
             break
         rest = rest[~held]
     return picked
+
+
+def _check_numbers(row_values: Tensor, dtype: torch.dtype) -> None:
+    if bool(row_values.isnan().any()):
+        name = str(dtype).removeprefix("torch.")
+        raise DataError(
+            f"the policy's logits are NaN in {name}, so it cannot sample. "
+            f"{'Check its weights' if dtype == torch.float32 else 'Set policy.dtype=float32'}."
+        )
 
 
 def _place_in_nucleus(values: Tensor, draws: Tensor, top_p: float) -> tuple[Tensor, Tensor]:

@@ -132,6 +132,8 @@ def _arguments(serving: Serving, port: int) -> list[str]:
     length = min(serving.context_length, sampling.max_prompt_length + sampling.max_new_tokens)
     return [
         *("--host", "127.0.0.1", "--port", str(port)),
+        # else the model's generation_config.json adds top_k or a repetition penalty, which the other samplers lack
+        *("--generation-config", "vllm"),
         *_weights(serving.source),
         *("--dtype", serving.dtype, "--max-model-len", str(length), "--seed", str(serving.seed)),
         "--enable-prefix-caching",
