@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from drift.config import Config, FeedbackRewardSettings, ScorerSettings
+from drift.endpoint import Endpoint, require_model
 from drift.endpoint.options import endpoint_settings
 from drift.errors import DataError, DriftError
 from drift.evaluation.guidance import pick_prompts
@@ -62,9 +63,13 @@ def main() -> None:
         parser.error(f"--reader: the scorer {args.scorer} does not use it; allowed here: hindsight, self")
     if args.judge and args.scorer != "judge":
         parser.error(f"--judge: the scorer {args.scorer} does not ask it; add --scorer judge")
+    if args.scorer == "judge":
+        with Endpoint(endpoint_settings(args.judge)) as endpoint:
+            require_model(endpoint)  # before the chats, which take minutes
+    reader = _reader(args)
     cfg = real_config(local_model(args.model), args.seed, args.out)
     with open_run(cfg, args.out) as run:
-        ranked = _ranked(cfg, run, args)
+        ranked = _ranked(cfg, run, args, reader)
     if not ranked:
         raise DataError(
             f"{args.out}: no user disliked a reply that can be answered again among {args.replies} replies of "
@@ -95,7 +100,10 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
-def _ranked(cfg: Config, run: RunDir, args: argparse.Namespace) -> list[list[tuple[float, bool]]]:
+Ranked = list[list[tuple[float, bool]]]
+
+
+def _ranked(cfg: Config, run: RunDir, args: argparse.Namespace, reader: Path | str | None) -> Ranked:
     """For each prompt, the score of every fresh reply and whether it is right."""
     write_deployment(cfg, run, args.replies)
     store = collect(cfg, run)
@@ -119,7 +127,7 @@ def _ranked(cfg: Config, run: RunDir, args: argparse.Namespace) -> list[list[tup
         )  # fmt: skip
     scores = folder.stage(
         layout.SCORES, score_replies, settings=ScorerSettings(name=args.scorer, endpoint=endpoint),
-        policy=_reader(args) or policy, replies=(asked, completions), policy_settings=cfg.policy,
+        policy=reader or policy, replies=(asked, completions), policy_settings=cfg.policy,
         max_length=cfg.evaluation.max_length, truth=None, seed=cfg.seed, reward=reward,
     )  # fmt: skip
     oracle = truth_of_instructions("test", 1, USERS).scorer

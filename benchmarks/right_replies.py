@@ -113,10 +113,8 @@ def main() -> None:
 
 def _take_folder(args: argparse.Namespace) -> None:
     """Raises DataError if finished parts in `--out` are of other arguments: they would be taken for these."""
-    if not (args.policy / "config.json").exists():
-        raise DataError(
-            f"{args.policy}: no policy (no config.json). Name a folder that a training wrote: --policy DIR."
-        )
+    if not any((args.policy / name).exists() for name in ("config.json", "adapter_config.json")):
+        raise DataError(f"{args.policy}: no policy. Name a folder that a training wrote: --policy DIR.")
     ours = {name: str(getattr(args, name)) for name in ("run", "policy", "samples", "requests", "seed")}
     kept = args.out / "arguments.json"
     theirs = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else ours

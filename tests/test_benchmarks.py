@@ -33,7 +33,7 @@ def test_what_a_benchmark_imports_from_drift_exists(path):
     [
         ("hindsight", ["--model", "./none.gguf", "--out", "OUT"], "./none.gguf: the model cannot be loaded"),
         ("right_replies", ["--run", "OUT/none", "--policy", "p"], "OUT/none/config.yaml: no such config"),
-        ("right_replies", ["--run", "RUN", "--policy", "none", "--out", "OUT"], "none: no policy (no config.json)"),
+        ("right_replies", ["--run", "RUN", "--policy", "none", "--out", "OUT"], "none: no policy. Name a folder"),
         (
             "right_replies",
             ["--run", "RUN", "--policy", "RUN/policy", "--out", "OUT"],

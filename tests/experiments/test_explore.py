@@ -14,6 +14,7 @@ from drift.evals.exploration.embed import embed
 from drift.experiments.explore import ExploreSettings, estimate_exploration, explore
 from drift.policy.model import load_policy
 from drift.records import ChatMessage, Conversation, Message
+from drift.rundir import RunDir
 from drift.store import Store
 
 PROMPT = (ChatMessage("user", "Sort: b a"),)
@@ -25,6 +26,14 @@ def test_hidden_states_are_unit_vectors_of_the_reply(tiny_policy):
     assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1, 1], abs=1e-5)
     assert vectors[0] == pytest.approx(vectors[1], abs=1e-6)
     assert np.abs(vectors[0] - vectors[2]).max() > 1e-3
+
+
+def test_the_oracle_of_the_toy_world_judges_no_other_run(tmp_path, tiny_policy):
+    """Its figures would stand in the report of a run that learned from other chats."""
+    with RunDir.open(tmp_path / "run", f"policy: {{model: {tiny_policy}}}", 1):
+        pass
+    with pytest.raises(ConfigError, match=r"the first toy world, and this run learned from other chats\. Name who"):
+        explore([str(tmp_path / "run")], ExploreSettings(), tmp_path / "out")
 
 
 def test_bad_input(tmp_path, tiny_policy):

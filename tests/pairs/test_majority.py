@@ -24,6 +24,7 @@ def own(name: str, *texts: str, finish: Finish = "stop") -> list[Completion]:
         (("54", "54", "54", "56", "56"), "56", True),  # the policy says mostly something else
         (("56",) * 5, None, True),
         (("well, it  is 56",) * 3, "well,\nit is 56", False),
+        (("56",) * 3, "<think>7 times 8 ...</think>\n\n56", False),  # the log keeps the thoughts in the text
     ],
 )
 def test_a_complaint_against_the_majority_is_not_believed(texts, rejected, is_believed):

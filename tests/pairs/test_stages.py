@@ -121,6 +121,23 @@ def test_held_out_liked_replies_answer_no_request_of_the_training_split(tmp_path
     assert [(row.conversation_id, row.chosen[0].content, row.rejected) for row in rows] == [("c", "no idea", ())]
 
 
+def test_held_out_complaints_share_no_request_with_the_liked_replies_that_are_learned(tmp_path):
+    """b complains about a request whose liked reply a the warm start learns from; c about another one."""
+    store = Store(tmp_path / "store")
+    asked = {"a": ("train", "x"), "b": ("test", "x"), "c": ("stop", "y")}
+    store.add([replace(complaint(about, split), conversation_id=name) for name, (split, about) in asked.items()])
+    store.add_labels(
+        FeedbackLabel(name, 1, 2, "SAT" if name == "a" else "DSAT", "judge", "1", p_sat=0.9, p_dsat=0.9)
+        for name in asked
+    )
+    prompts, held_out = tmp_path / "prompts.jsonl", tmp_path / "heldout.jsonl"
+    find_prompts(prompts, store, LabelSettings(), "train")
+    learned = find_heldout(held_out, store, LabelSettings(), prompts, min_p_sat=0.5)
+    assert learned == {"rows": 1, f"dropped.{Reason.SEEN_IN_TRAINING}": 1}
+    assert [row.conversation_id for row in read_jsonl(held_out, PromptItem)] == ["c"]
+    assert find_heldout(held_out, store, LabelSettings(), prompts)["rows"] == 2  # liked replies are not learned from
+
+
 def test_follow_ups_need_no_label_and_their_rows_are_the_number_asked_for(tmp_path):
     store, followed, pairs = Store(tmp_path / "store"), tmp_path / "followed.jsonl", tmp_path / "pairs.jsonl"
     store.add([complaint("a", "train"), complaint("b", "train"), complaint("c", "stop")])

@@ -1,11 +1,14 @@
 """The decode loop agrees with transformers, and a completion depends on its own key and prompt only."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drift.config import PolicySettings, SamplingSettings
+from drift.errors import DataError
 from drift.policy.decode import pick
 from drift.policy.model import load_policy
 from drift.policy.samplers.transformers import generate
@@ -68,6 +71,14 @@ def test_pick_inverts_the_distribution():
     # temperature 1/2 squares: 25, 9 and 4 of 38
     assert pick(logits, uniforms, 0.5, 1.0).tolist() == [0, 0, 0, 1, 1, 2]
     assert pick(logits, uniforms, 0.0, 1.0).tolist() == [0] * 6
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.7, 0.9), (1.0, 1.0), (0.0, 1.0)])
+def test_logits_that_are_no_numbers_are_one_error(broken, temperature, top_p):
+    logits = torch.tensor([[0.5, 0.3, 0.2], [0.5, math.nan if temperature == 0.0 else broken, 0.2]])
+    with pytest.raises(DataError, match=r"logits are NaN in bfloat16.*Set policy\.dtype=float32"):
+        pick(logits.bfloat16(), torch.tensor([0.5, 0.5]), temperature, top_p)
 
 
 @settings(max_examples=30, deadline=None)

@@ -33,6 +33,15 @@ def test_replies_are_scored_in_order_with_a_gap_where_one_does_not_fit(tiny_poli
         assert (scored.tokens, scored.per_token) == (len(completion), scored.total / len(completion))
 
 
+def test_no_reply_is_scored_beyond_the_models_positions(tiny_policy):
+    """`evaluation.max_length` is 2,048, and some models have 1,024 positions or fewer."""
+    policy = load_policy(tiny_policy, PolicySettings())
+    beyond = policy.context_length + 1
+    chats = [[ChatMessage("user", "hi")], [ChatMessage("user", "x" * beyond)]]
+    found = reply_logps(policy, chats, [(ChatMessage("assistant", "yes"), "stop")] * 2, 4 * beyond)
+    assert [each is None for each in found] == [False, True]
+
+
 def test_logits_of_a_large_vocabulary_are_computed_in_parts(tiny_policy, monkeypatch):
     policy = load_policy(tiny_policy, PolicySettings())
     rows = [(tuple(range(5, 5 + length)), (7, 8, 9)) for length in (3, 4, 9, 2, 5)]

@@ -143,6 +143,22 @@ def test_the_tokenizer_of_another_model_is_refused(tiny_policy, tmp_path):
         load_policy(folder, SETTINGS)
 
 
+def test_a_template_with_a_token_that_the_model_has_no_row_for_is_refused(tiny_policy, tmp_path):
+    """ChatML's marks were added to the tokenizer, and the embeddings kept their size."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_policy, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|im_start|>", "<|turn|>")
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(
+        PrerequisiteError, match=r"its chat template writes '<\|turn\|>' \(token \d+\), and the model has rows"
+    ):
+        load_policy(folder, SETTINGS)
+
+
 def test_embedded_names_are_folders_of_the_package():
     assert resolve_source("embedded").endswith("sandbox/checkpoints/base-1")
     assert resolve_source("embedded-3").endswith("sandbox/checkpoints/base-3")

@@ -7,6 +7,8 @@ import pytest
 from drift.errors import PrerequisiteError
 from drift.policy.chat import ChatFormat, check_template, encode_completion, encode_prompt, is_written_as, reply_form
 from drift.policy.chat.reading import read_completion
+from drift.policy.decode import Generated
+from drift.policy.sampler import read_reply
 from drift.records import ChatMessage
 
 ASKED = (ChatMessage("user", "hi"),)
@@ -111,3 +113,15 @@ def test_a_budget_of_thoughts_is_a_number(byte_tokenizer, thinking, arguments, p
 def test_a_refusal_says_what_is_wrong(byte_tokenizer, template, message):
     with pytest.raises(PrerequisiteError, match=message):
         check_template(chat(byte_tokenizer, template), "my-model")
+
+
+def test_a_sampled_reply_lacks_the_text_before_its_end_token(byte_tokenizer):
+    """deepseek-coder writes a line break before its end token. A reply that kept it would be trained with two."""
+    line_break = TURNS.replace("<|im_end|>", "\n<|im_end|>") + "{% endfor %}"
+    fmt = chat(byte_tokenizer, line_break + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+    prompt = encode_prompt(fmt, ASKED, 200)
+    written = ids(fmt, "yes\n<|im_end|>")
+    reply = read_reply(fmt, prompt, Generated("yes\n", written, "stop"))
+    assert (reply.text, reply.token_ids) == ("yes", written)
+    assert is_written_as(fmt, prompt.form, REPLY, written)
+    assert encode_completion(fmt, ASKED, REPLY, "stop") == written

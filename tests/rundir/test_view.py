@@ -7,6 +7,7 @@ import pytest
 
 from command import drift
 from drift.errors import DataError
+from drift.progress import listening
 from drift.rundir import RunDir, atomic_write, list_runs, load_run
 
 
@@ -52,6 +53,19 @@ def test_list_runs(tmp_path: Path):
     (tmp_path / "a/store").mkdir()
     (tmp_path / "a/store/manifest.json").write_text('{"generation": 3}')  # a store's own, and none of ours
     assert [run.path.name for run in list_runs(tmp_path)] == ["b", "a"]
+
+
+def test_a_damaged_run_hides_no_other(tmp_path: Path):
+    make(tmp_path / "b", 1)
+    make(tmp_path / "a", 1)
+    (tmp_path / "b/run.json").write_text("{")
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append):
+        assert [run.path.name for run in list_runs(tmp_path, skip_damaged=True)] == ["a"]
+    assert "b/run.json: damaged" in notes[0]
+    assert "Run the run's own command again" in notes[0]
+    with pytest.raises(DataError, match="damaged"):  # what is to be forgotten may be in it
+        list_runs(tmp_path)
 
 
 def test_no_run_and_a_damaged_one_are_named(tmp_path: Path):

@@ -1,4 +1,6 @@
+import json
 import math
+import shutil
 from collections.abc import Sequence
 from typing import get_args
 
@@ -14,12 +16,14 @@ from drift.policy.model import load_policy
 from drift.records import (
     ChatMessage,
     Completion,
+    FunctionCall,
     Judgement,
     PreferencePair,
     PromptItem,
     ReplyToScore,
     Score,
     ScorerName,
+    ToolCall,
     Truth,
     read_jsonl,
     write_jsonl,
@@ -90,6 +94,26 @@ def test_a_scorer_is_a_class_and_its_entry(tmp_path, files, monkeypatch):
     assert {s.scorer for s in found} == {"longest"}
 
 
+def test_a_failed_or_empty_reply_is_not_scored_and_no_judge_is_paid_for_it(tmp_path, files, serve, said):
+    server = serve(lambda path, body, number: said.chat("A"))
+    settings = ScorerSettings(name="judge", endpoint=EndpointSettings(base_url=server.url, model="judge", retries=0))
+    done = [Completion("p0", 1, n, False, text, finish, 0, "x", "t") for n, (text, finish) in enumerate(
+        (("aa", "stop"), ("", "error"), (" ", "stop"))
+    )]  # fmt: skip
+    write_jsonl(files[1], done)
+    assert [s.score for s in scores(tmp_path, files, settings)] == [0.5, None, None]
+    assert len([body for body in server.chats() if body["messages"][0]["role"] == "system"]) == 2
+
+
+def test_calls_are_scored_as_the_template_writes_them(tmp_path, files, tiny_policy):
+    call = ToolCall(FunctionCall("sort", '{"order": "asc"}'))
+    write_jsonl(files[1], [Completion("p0", 1, 0, False, "", "stop", 0, "x", "t", tool_calls=(call,))])
+    (found,) = scores(tmp_path, files, ScorerSettings(name="self"), tiny_policy, None)
+    policy = load_policy(tiny_policy, PolicySettings())
+    (expected,) = reply_logps(policy, [ASKED], [(ChatMessage("assistant", "", tool_calls=(call,)), "stop")], 200)
+    assert found.score == (None if expected is None else pytest.approx(expected.per_token, abs=1e-5))
+
+
 def test_without_a_truth_there_is_no_oracle(tmp_path, files):
     with pytest.raises(ConfigError, match="only the sandbox has"):
         scores(tmp_path, files, ScorerSettings(name="oracle"), truth=None)
@@ -139,6 +163,16 @@ def test_a_reward_model_scores_each_reply_as_if_it_were_alone(reward_model):
     assert together[3] is None  # it does not fit
     assert together[:3] == pytest.approx(alone[:3], abs=1e-5)
     assert len({round(score, 5) for score in together[:3] if score is not None}) == 3
+
+
+def test_a_reward_model_without_a_padding_token_reads_one_conversation_at_a_time(reward_model, tmp_path):
+    folder = tmp_path / "reward"
+    shutil.copytree(reward_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": None}))
+    replies = [ReplyToScore(ASKED, text) for text in ("aa", "bb")]  # of one length: they would be one batch
+    expected = RewardModelScorer(str(reward_model), "float32", 60).score_all(replies)
+    assert RewardModelScorer(str(folder), "float32", 60).score_all(replies) == pytest.approx(expected, abs=1e-5)
 
 
 def test_an_empty_folder_is_no_reward_model(tmp_path):

@@ -197,6 +197,8 @@ def pairwise(
     pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
     pair_judge = make_judge(judge, reward_model, out, dtype, pricing)
     contest = PairwiseRun(model, against, sampling_at(temperature, max_new_tokens), out, dtype, seed)
+    if requests == "all" and store is None:
+        raise typer.BadParameter("--requests all needs --store DIR: a run keeps its disliked requests alone.")
     heldout = heldout_requests(model, store, requests, max_prompts)
     with progress("comparing"):
         result = run_contest(contest, heldout, pair_judge, dry_run, console.print)

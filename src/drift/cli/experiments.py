@@ -11,7 +11,9 @@ from drift.cli.views import show_comparison, show_utilities
 
 
 def demo(
-    seed: Annotated[int, typer.Option(help="Random seed of the deployment, sampling and training.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Random seed of the deployment, sampling and training.")
+    ] = 1,
     base: Annotated[int, typer.Option(min=1, max=3, help="Which of the three embedded base policies to improve.")] = 1,
     real: Annotated[bool, typer.Option("--real", help="Improve a real small language model instead.")] = False,
     model: Annotated[

@@ -16,7 +16,7 @@ from drift.policy.model import source_of
 from drift.records import Counts, read_jsonl
 from drift.report.files import LabelQuality, read_json, write_json
 from drift.run import collect, learn, open_run
-from drift.rundir import OnStage, RunDir, layout
+from drift.rundir import OnStage, RunDir, layout, load_run
 from drift.sandbox.deployment import Reaction
 from drift.sandbox.world import world_hash
 from drift.store import Store
@@ -53,12 +53,13 @@ def run_demo(seed: int, base: int, out: Path | None, on_stage: OnStage | None = 
         store = collect(cfg, run)
         quality = run.stage(layout.LABEL_QUALITY, measure_labels, store=store, truth=run.path / layout.DEPLOYMENT_TRUTH)
         result = learn(cfg, run, store, sandbox_truth("test", cfg.evaluation.max_prompts))
+    view = load_run(run.path)
     policies = [("base", layout.BASE), ("warm start", layout.WARM_START)]
     policies += [(f"iteration {k}", layout.iteration(k)) for k in range(1, cfg.iterations + 1)]
     table = tuple(
         (name, read_evaluation(run.path / folder / layout.EVALUATION).utility)
         for name, folder in policies
-        if (run.path / folder).exists()  # the run may have stopped before its last iteration
+        if view.file(f"{folder}/{layout.EVALUATION}")  # the run may have stopped before its last iteration
     )
     base_utility, warm_start_utility, *iteration_utilities = [round(utilities[0].mean, 4) for _, utilities in table]
     labels = read_json(quality, LabelQuality)

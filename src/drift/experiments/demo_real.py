@@ -38,6 +38,8 @@ FULL_SIZE, SMALL_SIZE = Size(replies=1000, requests=150), Size(replies=250, requ
 long (`drift bench iteration`, benchmarks/results/iteration.json and iteration_float32.json, two machines). With either,
 SmolLM2-135M needs less than 25 minutes on two quiet cores."""
 
+DEFAULT_MODEL = "smollm2-135m"
+
 USERS = UserSettings(
     thanks=1.0,
     complaints=0.4,
@@ -89,7 +91,7 @@ def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnSt
     started = time.monotonic()
     if model is not None and not model.strip():
         raise ConfigError("--model: empty; name an id, a folder or a .gguf file, or leave it out for SmolLM2-135M.")
-    source = local_model(model or "smollm2-135m")
+    source = local_model(model or DEFAULT_MODEL)
     cfg = real_config(source, seed, out)
     size = size_for(cfg.policy.dtype)
     with open_run(cfg, Path(str(cfg.output)), on_stage) as run:
@@ -113,7 +115,8 @@ def real_config(model: str, seed: int, out: Path | None) -> Config:
     It is trained as an adapter if the memory is too small for full training; a run that was interrupted goes on as it
     began. Notes say what was chosen. Raises PrerequisiteError if there is no such model.
     """
-    folder = out or Path(f"runs/real-seed-{seed}")
+    named = "" if model == local_model(DEFAULT_MODEL) else f"{Path(model).stem}-"
+    folder = out or Path(f"runs/real-{named}seed-{seed}")
     dtype = "bfloat16" if computes_bfloat16() else "float32"
     report_note(f"computing in {dtype}: this machine {'has' if dtype == 'bfloat16' else 'lacks'} bfloat16 arithmetic")
     cfg = load_config(Path(__file__).with_name("demo_real.yaml"), (f"seed={seed}", f"policy.dtype={dtype}"))
@@ -154,9 +157,10 @@ def _begun_as_adapter(folder: Path, model: str) -> bool | None:
     """How an earlier command began to train this model here; None if none did. Another way would redo all stages."""
     if not layout.is_run(folder):
         return None
-    config = folder / layout.CONFIG
-    earlier = load_config(config).policy if config.exists() else None
-    return None if earlier is None or earlier.model != model else earlier.lora is not None
+    earlier = load_run(folder).settings.get("policy")  # as it stands there: another version may have had other settings
+    if not isinstance(earlier, dict) or earlier.get("model") != model:
+        return None
+    return earlier.get("lora") is not None
 
 
 def write_deployment(cfg: Config, run: RunDir, replies: int) -> Path:
@@ -174,9 +178,10 @@ def _truth(run: Path, iterations: int) -> dict[str, float | list[float]]:
     def right(folder: str) -> float:
         return round(read_evaluation(run / folder / layout.EVALUATION).utility[0].mean, 4)
 
-    done = [k for k in range(1, iterations + 1) if (run / layout.iteration(k) / layout.EVALUATION).exists()]
+    view = load_run(run)  # an iteration's folder may be an earlier command's
+    done = [k for k in range(1, iterations + 1) if view.file(f"{layout.iteration(k)}/{layout.EVALUATION}")]
     steps = [right(layout.WARM_START), *(right(layout.iteration(k)) for k in done)]
-    final = steps[load_run(run).kept or 0]
+    final = steps[view.kept or 0]
     return {"base": right(layout.BASE), "warm_start": steps[0], "iterations": steps[1:], "final": final}
 
 

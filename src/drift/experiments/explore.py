@@ -24,6 +24,7 @@ from drift.progress import report_note
 from drift.records import BatchScorer, ChatMessage, ReplyToScore, stable_hash
 from drift.report import write_report
 from drift.rundir import atomic_write, layout, load_run
+from drift.sandbox.world import world_hash
 from drift.scoring.judges import JudgeScorer
 from drift.scoring.reward_model import RewardModelScorer
 from drift.scoring.scorers import TruthScorer
@@ -182,6 +183,8 @@ def _prompts(sources: Sequence[str], settings: ExploreSettings, out: Path) -> Ex
             raise ConfigError(
                 "--reward oracle scores only the sandbox's own prompts; remove --store, or name another reward."
             )
+        for run in filter(_is_run, sources):
+            _check_world(run)
         truth = sandbox_truth("test", settings.prompts)
         scorer = TruthScorer(truth.scorer, 0.0, settings.seed)
         return ExplorationPrompts(truth.prompts, (None,) * len(truth.prompts), scorer)
@@ -193,6 +196,19 @@ def _prompts(sources: Sequence[str], settings: ExploreSettings, out: Path) -> Ex
         return ExplorationPrompts(chats, tuple(request.logged for request in requests), judge)
     scorer = RewardModelScorer(settings.reward, settings.dtype, REWARD_MODEL_MAX_TOKENS)
     return ExplorationPrompts(chats, (None,) * len(chats), scorer)
+
+
+def _check_world(run: str) -> None:
+    """Raises ConfigError if the run's chats are not those of the first toy world: figures about that world's requests
+    would stand in its report."""
+    stages = {stage.name: stage for stage in load_run(Path(run)).stages}
+    deployment = stages.get(layout.DEPLOYMENT)
+    world = deployment.inputs.get("world") if deployment else None
+    if world is None or world.value != world_hash():
+        raise ConfigError(
+            f"{run}: --reward oracle asks and judges requests of the first toy world, and this run learned from other "
+            "chats. Name who judges its own held-out requests: --judge URL#MODEL, or --reward FOLDER of a reward model."
+        )
 
 
 def _sample(source: str, chats: Sequence[Chat], settings: ExploreSettings, out: Path) -> list[tuple[str, ...] | None]:

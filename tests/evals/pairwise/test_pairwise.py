@@ -58,6 +58,13 @@ def test_length_control_takes_out_what_length_explains():
     assert result.length_controlled_win_rate == pytest.approx(50, abs=3)
 
 
+@pytest.mark.parametrize("preference", [0.0, 1.0])
+def test_who_loses_or_wins_every_comparison_has_no_length_controlled_rate(preference):
+    """The logit that explains it is infinite; a fit would say 50 or 100."""
+    result = summarise([verdict(preference, difference, n) for n, difference in enumerate(range(-15, 15))])
+    assert (result.win_rate, result.length_controlled_win_rate) == (100 * preference, None)
+
+
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(-500, 500)), min_size=1, max_size=40))
 @settings(max_examples=25, deadline=None)
 def test_swapping_the_models_turns_the_result_round(rows):

@@ -106,11 +106,13 @@ def _rate(scored: Sequence[PairVerdict]) -> SubtypeResult:
 def _length_controlled(scored: Sequence[PairVerdict]) -> float | None:
     """100 sigmoid(theta) of logit p = phi tanh(dlen / std(dlen)) + theta: AlpacaEval's model without its instructions.
 
-    None for too few comparisons, and if all length differences are equal (nothing to control for).
+    None for too few comparisons, if all length differences are equal (nothing to control for), and if all comparisons
+    are won or all are lost (theta has no finite value).
     """
     differences = np.array([verdict.length_difference for verdict in scored], dtype=np.float64)
-    if len(scored) < FEWEST or differences.std(ddof=1) == 0:
+    preferences = _preferences(scored)
+    if len(scored) < FEWEST or differences.std(ddof=1) == 0 or set(preferences.tolist()) in ({0.0}, {1.0}):
         return None
     features = np.column_stack([np.tanh(differences / differences.std(ddof=1)), np.ones(len(scored))])
-    _, theta = fit(Training(features, _preferences(scored), np.ones(len(scored))))
+    _, theta = fit(Training(features, preferences, np.ones(len(scored))))
     return float(100 / (1 + np.exp(-theta)))

@@ -14,6 +14,7 @@ from drift.disk import link_or_copy
 from drift.errors import ConfigError, DataError, NothingToTrainOn
 from drift.experiments.compare.settings import Cell
 from drift.experiments.compare.stages import measure_distance, measure_other_kinds, with_other_kinds
+from drift.experiments.packaged import local_model
 from drift.experiments.simulation import sandbox_truth, simulate, world_hash_of
 from drift.loop import drift
 from drift.policy.model import source_of
@@ -54,10 +55,10 @@ def make_logs_run(cell: Cell, root: Path, on_stage: OnStage | None = None) -> No
     """The logs of the simulated deployment, their store and its labels, once for all cells that share them. Resumes."""
     folder = logs_run_of(cell, root)
     with RunDir.open(folder, dump_config(cell.cfg), cell.seed, on_stage) as run:
-        base = base_model(cell.cfg, run)
+        base, other = base_model(cell.cfg, run), cell.deployment.model
         run.stage(
             layout.DEPLOYMENT, simulate,
-            answering=source_of(cell.deployment.model) if cell.deployment.model else base, policy=cell.cfg.policy,
+            answering=source_of(local_model(other)) if other else base, policy=cell.cfg.policy,
             sampling=cell.cfg.sampling, deployment=cell.deployment, seed=cell.seed,
             world=world_hash_of(cell.deployment.world),
         )  # fmt: skip

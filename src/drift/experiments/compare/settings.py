@@ -42,8 +42,8 @@ class CompareSettings(Settings):
     arms: dict[str, dict[str, Any]] = Field(min_length=1)
     differences: tuple[tuple[str, str], ...] = ()
     rates: tuple[PositiveFloat, ...] = ()
-    tune_seeds: tuple[int, ...] = (101,)
-    tune_bases: tuple[str, ...] = ("embedded",)
+    tune_seeds: tuple[int, ...] = Field(default=(101,), min_length=1)
+    tune_bases: tuple[str, ...] = Field(default=("embedded",), min_length=1)
     other_kinds: NonNegativeInt = 0
 
     @field_validator("seeds", "tune_seeds", "rates", mode="after")

@@ -47,8 +47,8 @@ def measure_other_kinds(
 def measure_distance(
     out: Path, policy: Path | str, base: Path | str, evaluation: Path, policy_settings: PolicySettings, max_length: int
 ) -> Counts:
-    """How much likelier the policy finds its own replies in `evaluation` than the base does: an estimate of
-    KL(policy || base), in nats per token.
+    """How much likelier the policy finds its own replies in `evaluation` than the base does, in nats per token. Of
+    replies at temperature 1, it would estimate KL(policy || base).
 
     The end-of-turn token does not count. Replies that are empty or do not fit `max_length` are left out.
     """

@@ -72,8 +72,8 @@ def _against_base(arms: Mapping[str, "ArmResult"]) -> list[str]:
         "Base before, last iteration after the arrow. Coverage: share of prompts with a fresh reply that is truly "
         "better than the disliked one, the ceiling of any ranking. Sampled tokens, forwards (replies read by the "
         "policy or a scorer) and updates are of a whole run, without its warm start and its evaluations. Distance: how "
-        "much likelier the last policy finds its own held-out replies than the base does, nats per token, an estimate "
-        "of KL(policy || base).",
+        "much likelier the last policy finds its own held-out replies than the base does, nats per token, with an "
+        "interval over replies alone.",
     ]
     lines += ["", _row(head), _row(["---"] * len(head))]
     for name, result in arms.items():

@@ -65,7 +65,9 @@ def read_facts(folder: Path, comparison: ComparisonResults) -> Facts:
 
 
 def _runs(folder: Path, names: Iterable[str]) -> Iterable[RunView]:
-    return (load_run(folder / name) for name in names if layout.is_run(folder / name))
+    """Those of them that have a finished stage."""
+    views = (load_run(folder / name) for name in names if layout.is_run(folder / name))
+    return (view for view in views if view.stages)
 
 
 def _settings(run: RunView) -> dict[str, Any]:

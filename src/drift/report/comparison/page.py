@@ -67,7 +67,7 @@ def write_comparison_report(folder: Path, out: Path | None = None) -> Path:
         comparison=comparison,
         facts=facts,
         cards=cards,
-        best=max(cards, key=lambda card: card.result.gain[0]),
+        best=max(cards, key=lambda card: (card.gain.tone == "better", card.result.gain[0])),
         pairs=pairs,
         hottest=float(hottest),
         temperatures=[float(t) for t in next(iter(comparison.arms.values())).at],

@@ -30,7 +30,7 @@ class ArmResult(Result):
     gradient.
     The base's, then after the last iteration: `parts`, what the truth is made of, by name, at the coolest temperature;
     `finished`, `median_tokens`, `repetition`, of held-out replies. `distance`: how much likelier the last policy finds
-    its own held-out replies than the base does, an estimate of KL(policy || base), nats per token. Of kinds of requests
+    its own held-out replies than the base does, nats per token, with an interval over replies. Of kinds of requests
     that no user in the logs makes: `other_kinds_over_base` and `other_kinds`, as `over_base` and `parts`.
     """
 
