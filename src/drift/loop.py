@@ -36,7 +36,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     Only evaluation and the oracle scorers ever see `truth`. Raises NothingToTrainOn if neither the warm start nor
     the first iteration has anything to learn from; run.py adds the funnel to the message.
     """
-    if cfg.recipe.scorer and not (run.iteration(1).path / layout.COMPLETIONS).exists():
+    if cfg.recipe.scorer and not (run.iteration(1).path / layout.COMPLETIONS).exists():  # later, all may be scored
         judged = JudgedTurnSettings.of(cfg.labels, cfg.warm_start)
         check_scorer(cfg.recipe.scorer, cfg.policy.model, store, judged, truth)
     start = begin(cfg, run, store, truth)
