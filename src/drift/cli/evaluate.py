@@ -212,7 +212,7 @@ def exploration(
     ],
     reward: Annotated[
         str,
-        typer.Option(help="`oracle` (the true utility, for runs of the demo's world), or the folder of a reward model."),
+        typer.Option(help="`oracle` (true utility, for runs of the demo's world), or the folder of a reward model."),
     ] = "oracle",
     embedder: Annotated[
         str | None,
