@@ -131,6 +131,7 @@ def test_a_list_of_models_that_may_not_be_read_or_names_them_otherwise(serve, sa
     )
     with Endpoint(settings(server)) as endpoint:
         require_model(endpoint)
+    assert len(server.chats()) == 1  # the chat itself decides
 
 
 def test_a_request_refused_for_another_reason_stays_refused(serve, said, settings, ask):

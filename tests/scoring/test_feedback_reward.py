@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from drift.config import FeedbackRewardSettings, LabelSettings, PolicySettings, ScorerSettings, WarmStartSettings
-from drift.errors import DataError
+from drift.errors import DataError, PrerequisiteError
 from drift.policy.chat import encode_user_turn
 from drift.policy.logps import logps_of_ids
 from drift.policy.model import load_policy
@@ -35,12 +36,14 @@ from drift.scoring.feedback_reward import (
     RewardQuality,
     _check_useful,
     auroc,
+    check_judged,
     fit_feedback_reward,
     judged_turns,
     quality_of,
     unknown_within,
 )
 from drift.scoring.hindsight import HindsightScorer
+from drift.scoring.reward_model import RewardModelScorer, check_architecture
 from drift.store import Store
 
 SETTINGS = FeedbackRewardSettings(epochs=6, learning_rate=3e-3)
@@ -141,6 +144,43 @@ def test_a_reward_that_is_no_better_than_length_is_refused():
 def test_too_few_judged_replies_are_counted(tmp_path, tiny_policy):
     with pytest.raises(DataError, match=r"too few judged replies .*\(\d+ liked and \d+ disliked replies to learn from"):
         fit(tmp_path, filled(tmp_path, turns=12), tiny_policy)
+
+
+def test_too_few_because_of_a_limit_names_the_limit(tmp_path):
+    """More chats of the one user would not help. Likes and dislikes have a limit each, as where pairs are made."""
+    store, one = Store(tmp_path / "store"), [chat(n, liked) for n in range(60) for liked in (True, False)]
+    store.add([replace(each, user_key="u", family=each.conversation_id) for each in one])
+    store.add_labels(
+        FeedbackLabel(each.conversation_id, 1, 2, "SAT" if each.conversation_id.endswith("True") else "DSAT", "r", "1")
+        for each in one
+    )
+    left_out: Counter[str] = Counter()
+    turns = list(judged_turns(store, which(max_per_user=50), left_out))
+    assert Counter(turn.liked for turn in turns) == {True: 50, False: 50}
+    with pytest.raises(DataError, match=r"left out: 110 user_cap\)\. Raise labels\.max_per_user, or choose another"):
+        check_judged(store, which(max_per_user=5))
+
+
+def test_a_kind_of_model_without_a_classifier_is_refused_by_its_config(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "granite", "architectures": ["GraniteForCausalLM"]}')
+    with pytest.raises(PrerequisiteError, match=r"none for granite\. Set recipe\.scorer\.model to a model of another"):
+        check_architecture(str(tmp_path))
+
+
+def test_the_reward_reads_chats_in_the_form_that_it_learned_from(tmp_path, tiny_policy):
+    """A template argument changes the request's tokens, so a reward that ignored it would judge other chats."""
+    folder = tmp_path / "policy"
+    shutil.copytree(tiny_policy, folder)
+    template = folder / "chat_template.jinja"
+    template.write_text("{% if strict is defined %}strict {% endif %}" + template.read_text())
+    form = PolicySettings(template_arguments={"strict": True})
+    store = filled(tmp_path)
+    fit_feedback_reward(tmp_path / "reward", store, folder, SETTINGS, form, 500, 1, which())
+    asked = ReplyToScore((ChatMessage("user", "question 1"),), "yes")
+    scorer = RewardModelScorer(str(tmp_path / "reward"), "float32", 500, form=form)
+    plain = RewardModelScorer(str(tmp_path / "reward"), "float32", 500)
+    assert len(scorer._ids(asked)) == len(plain._ids(asked)) + len("strict ")
+    assert scorer.score_all([asked]) != plain.score_all([asked])
 
 
 def test_families_stay_together(tmp_path):

@@ -30,12 +30,13 @@ from transformers import (
 
 from drift.config import PolicySettings
 from drift.errors import DriftError, PrerequisiteError
-from drift.policy.chat import ChatFormat, TemplateReport, check_template, encode_prompt, end_of_turn
+from drift.policy.chat import ChatFormat, TemplateReport, check_template, end_of_turn
+from drift.policy.checks import check_template_tokens, check_tokens, check_weights
 from drift.policy.gguf import config_of_gguf, load_gguf
 from drift.policy.multimodal import auto_class, processor_files, template_of
 from drift.policy.source import ADAPTER, is_gguf, no_model, resolve_source
 from drift.progress import report_note
-from drift.records import ChatMessage, Counts, Reason
+from drift.records import Counts
 from drift.rundir import layout
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, SafetensorError, HFValidationError)
@@ -129,13 +130,13 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
             model = _load_model(resolved, settings, device)
     except _LOADING_ERRORS as error:
         raise no_model(str(source), shorten(str(error), 200, placeholder=" ...")) from None
-    _check_tokens(model, tokenizer, str(source))
+    check_tokens(model, tokenizer, str(source))
     processor = {} if is_gguf(resolved) else processor_files(resolved)
     tokenizer.chat_template = tokenizer.chat_template or template_of(processor)
     chat = ChatFormat.of(tokenizer, settings, _declared_ends(model))
     _report_template(check_template(chat, str(source)))
-    _check_template_tokens(model, chat, str(source))
-    _check_weights(model, str(source))
+    check_template_tokens(model, chat, str(source))
+    check_weights(model, str(source))
     place(model, device)
     warn_if_emulated(settings.dtype, model.device.type)
     return identified(model.eval(), chat, processor)
@@ -306,48 +307,6 @@ def _in_4_bits(dtype: torch.dtype) -> dict[str, Any]:
         bnb_4bit_compute_dtype=dtype,
     )
     return {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
-
-
-def _check_weights(model: torch.nn.Module, source: str) -> None:
-    broken = next((name for name, tensor in model.named_parameters() if not bool(tensor.isfinite().all())), None)
-    if broken:
-        raise PrerequisiteError(
-            f"{source}: {broken} has NaN or infinite values, so the checkpoint is damaged; download it again or set "
-            "policy.model to another one."
-        )
-
-
-def _check_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
-    """Raises PrerequisiteError if the tokenizer is missing or another model's. For a folder without tokenizer.json,
-    transformers makes an empty tokenizer: every text has no tokens, and every reply is empty.
-
-    Tokens that were added after training may have no row: some checkpoints ship ones that nobody uses.
-    """
-    remedy = "Copy tokenizer.json and tokenizer_config.json of the same model into its folder."
-    if not tokenizer.encode("Hello, world", add_special_tokens=False):
-        raise PrerequisiteError(f"{source}: its tokenizer knows no words, as where tokenizer.json is missing. {remedy}")
-    added = set(tokenizer.get_added_vocab())  # pyright: ignore[reportCallIssue, reportOptionalCall]
-    rows = int(model.config.get_text_config().vocab_size)
-    last = max(token for word, token in tokenizer.get_vocab().items() if word not in added)
-    if last >= rows:
-        raise PrerequisiteError(
-            f"{source}: its tokenizer has tokens up to {last}, and the model rows for {rows}: it is another model's. "
-            f"{remedy}"
-        )
-
-
-def _check_template_tokens(model: PreTrainedModel | PeftModel, chat: ChatFormat, source: str) -> None:
-    """Raises PrerequisiteError if the chat template writes a token for which the model has no row, as where tokens were
-    added to the tokenizer and not to the model."""
-    prompt = encode_prompt(chat, [ChatMessage("user", "Hello")], 1_000_000)
-    used = {*(() if isinstance(prompt, Reason) else prompt.ids), *filter(None, (end_of_turn(chat),))}
-    rows = int(model.config.get_text_config().vocab_size)
-    if used and max(used) >= rows:
-        token = chat.tokenizer.convert_ids_to_tokens(max(used))
-        raise PrerequisiteError(
-            f"{source}: its chat template writes {token!r} (token {max(used)}), and the model has rows for {rows}: the "
-            "token was added to the tokenizer alone. Use the tokenizer that the model was trained with."
-        )
 
 
 def _be_quiet() -> None:

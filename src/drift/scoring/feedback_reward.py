@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from drift.config import FeedbackRewardSettings, LabelSettings, PolicySettings, Settings, WarmStartSettings
-from drift.errors import DataError, PrerequisiteError
+from drift.errors import DataError
 from drift.policy.chat import encode_conversation
-from drift.policy.model import Policy, load_policy, read_config
+from drift.policy.model import Policy, load_policy
 from drift.policy.padded import autocast
 from drift.progress import report_note, report_progress
 from drift.records import ChatMessage, Conversation, Counts, FeedbackLabel, Reason, stable_hash, write_jsonl
@@ -208,17 +207,6 @@ def _turn(
     reply = conversation.messages[label.reply_index].chat()
     place = conversation.conversation_id, label.reply_index
     return JudgedTurn(prompt, reply, conversation.tools, label.label == "SAT", group, place)
-
-
-def check_architecture(source: Path | str) -> None:
-    """Raises PrerequisiteError if transformers has no sequence classifier for this kind of model."""
-    config = read_config(source)
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise PrerequisiteError(
-            f"{source}: recipe.scorer.name: feedback needs a sequence classifier, and transformers has none for "
-            f"{config.model_type}. Set recipe.scorer.model to a model of another kind (llama, qwen3 ...), or choose "
-            "another scorer."
-        )
 
 
 def classifier_of(policy: Policy, seed: int) -> PreTrainedModel:

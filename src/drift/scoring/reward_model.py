@@ -16,12 +16,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from drift.config import PolicySettings
 from drift.engine import Engine, Local
 from drift.errors import PrerequisiteError
 from drift.policy.chat import ChatFormat, encode_conversation
-from drift.policy.model import EVERY_GPU, cpu_threads, over_gpus, place, positions, weights_id
+from drift.policy.model import EVERY_GPU, cpu_threads, over_gpus, place, positions, read_config, weights_id
 from drift.policy.spread import check_same_weights
 from drift.progress import report_progress
 from drift.records import Reason, ReplyToScore
@@ -92,6 +93,17 @@ def check_reward_model(source: str) -> PreTrainedTokenizerBase:
             "model needs one output and a template. Set recipe.scorer.model (or --reward-model) to another one."
         )
     return tokenizer
+
+
+def check_architecture(source: str) -> None:
+    """Raises PrerequisiteError if transformers has no sequence classifier for this kind of model."""
+    config = read_config(source)
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise PrerequisiteError(
+            f"{source}: recipe.scorer.name: feedback needs a sequence classifier, and transformers has none for "
+            f"{config.model_type}. Set recipe.scorer.model to a model of another kind (llama, qwen3 ...), or choose "
+            "another scorer."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from drift.records import (
 )
 from drift.rundir import partial_work
 from drift.scoring.ask import JUDGEMENTS, unscored_reasons
-from drift.scoring.feedback_reward import JudgedTurnSettings, check_architecture, check_judged
-from drift.scoring.reward_model import check_reward_model
+from drift.scoring.feedback_reward import JudgedTurnSettings, check_judged
+from drift.scoring.reward_model import check_architecture, check_reward_model
 from drift.scoring.scorers import SCORERS, ScorerInputs, known_truth
 from drift.store import Store
 from drift.turns import as_text
