@@ -131,6 +131,11 @@ def test_an_interrupted_run_goes_on_as_it_began(tiny_policy, tmp_path, monkeypat
     assert other.policy.lora is not None
 
 
+def test_each_model_has_a_folder_of_its_own():
+    folders = [str(demo_real.default_folder(model, 2)) for model in (None, "SmolLM2-135M", "a/Qwen2.5-0.5B", "m.gguf")]
+    assert folders == ["runs/real-seed-2", "runs/real-seed-2", "runs/real-Qwen2.5-0.5B-seed-2", "runs/real-m-seed-2"]
+
+
 def test_an_empty_model_is_not_the_default_one():
     result = CliRunner().invoke(app, ["demo", "--real", "--model", ""])
     assert "--model: empty; name an id, a folder or a .gguf file" in str(result.exception)

@@ -24,7 +24,10 @@ def demo(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; default runs/demo-seed-SEED or runs/real-seed-SEED.")
+        Path | None,
+        typer.Option(
+            help="Folder of the run; default runs/demo-seed-SEED, or runs/real-seed-SEED (with --model, its name too)."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
