@@ -113,29 +113,26 @@ def test_the_same_command_reuses_everything_and_another_setting_all_that_does_no
     assert {event for _, event in two_iterations.events} == {"running", "done"}
     shutil.copytree(two_iterations.path, tmp_path / "run")
     events: list[tuple[str, str]] = []
-
-    def run(**changes) -> None:
-        events.clear()
-        run_config(
-            settings(two_iterations.logs, tiny_policy, **changes),
-            tmp_path / "run",
-            lambda name, event, _: events.append((name, event)),
-        )
-
-    run()
+    run_config(
+        settings(two_iterations.logs, tiny_policy),
+        tmp_path / "run",
+        lambda name, event, _: events.append((name, event)),
+    )
     assert {event for _, event in events} == {"reused"}
-    run(training={"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16, "beta": 0.5})
-    redone = {name for name, event in events if event == "done"}
-    assert "iteration-1/policy" in redone
-    assert "iteration-2/completions.jsonl" in redone
-    assert not redone & {"warm-start/policy", "data/prompts.jsonl", "iteration-1/completions.jsonl"}
+
+    def redone(stop_after: str, **changes) -> set[str]:
+        cfg = settings(two_iterations.logs, tiny_policy, **changes)
+        return {name for name, event in run_until(cfg, tmp_path / "run", stop_after) if event == "done"}
+
+    other_loss = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16, "beta": 0.5}
+    done = redone("iteration-2/completions.jsonl", training=other_loss)
+    assert {"iteration-1/policy", "iteration-2/completions.jsonl"} <= done
+    assert not done & {"warm-start/policy", "data/prompts.jsonl", "iteration-1/completions.jsonl"}
     # another scorer needs no other fresh replies
-    run(recipe={"pairs": 16, "only_wins": True, "scorer": {"name": "self"}})
-    redone = {name for name, event in events if event == "done"}
-    assert {"iteration-1/scores.jsonl", "iteration-1/pairs.jsonl", "iteration-1/policy"} <= redone
-    assert "iteration-1/completions.jsonl" not in redone
-    run(recipe={"samples": 2})
-    assert ("iteration-1/completions.jsonl", "done") in events
+    done = redone("iteration-1/policy", recipe={"pairs": 16, "only_wins": True, "scorer": {"name": "self"}})
+    assert {"iteration-1/scores.jsonl", "iteration-1/pairs.jsonl", "iteration-1/policy"} <= done
+    assert "iteration-1/completions.jsonl" not in done
+    assert "iteration-1/completions.jsonl" in redone("iteration-1/completions.jsonl", recipe={"samples": 2})
 
 
 def test_logs_in_which_nobody_complains_stop_with_the_funnel(tmp_path, tiny_policy):

@@ -112,7 +112,7 @@ def test_a_reward_from_the_stores_labels_ranks_the_samples(tmp_path, tiny_policy
             {"role": "user", "content": f"question {n}"},
             {"role": "assistant", "content": " ".join([word] * (1 + n % 3)), "feedback": 1 if word == "yes" else -1},
         ]}
-        for n in range(220) for word in ("yes", "nah")
+        for n in range(200) for word in ("yes", "nah")
     ]  # fmt: skip
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     scorer = {"name": "feedback", "feedback": {"epochs": 6, "learning_rate": 3e-3}}
