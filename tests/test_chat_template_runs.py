@@ -117,7 +117,6 @@ def test_a_resumed_run_shows_the_day_on_which_it_began(tmp_path, byte_tokenizer,
     logs = tmp_path / "logs.jsonl"
     logs.write_text("".join(json.dumps(row) + "\n" for row in chats(24)), encoding="utf-8")
     cfg = settings(logs, policy(tmp_path / "policy", with_template(byte_tokenizer, CLOCK)))
-    cfg = cfg.model_copy(update={"iterations": 1})
     monkeypatch.setattr("drift.run.today", lambda: "2026-11-28")
     run_until(cfg, tmp_path / "whole", "policy")
     run_until(cfg, tmp_path / "resumed", "iteration-1/pairs.jsonl")
