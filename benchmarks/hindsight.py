@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drift.config import Config, FeedbackRewardSettings, ScorerSettings
+from drift.config import Config, ScorerSettings
 from drift.endpoint import Endpoint, require_model
 from drift.endpoint.options import endpoint_settings
 from drift.errors import DataError, DriftError
@@ -63,13 +63,14 @@ def main() -> None:
         parser.error(f"--reader: the scorer {args.scorer} does not use it; allowed here: hindsight, self")
     if args.judge and args.scorer != "judge":
         parser.error(f"--judge: the scorer {args.scorer} does not ask it; add --scorer judge")
-    if args.scorer == "judge":
-        with Endpoint(endpoint_settings(args.judge)) as endpoint:
+    judge = endpoint_settings(args.judge) if args.scorer == "judge" else None
+    if judge is not None:
+        with Endpoint(judge) as endpoint:
             require_model(endpoint)  # before the chats, which take minutes
-    reader = _reader(args)
+    scorer, reader = ScorerSettings(name=args.scorer, endpoint=judge), _reader(args)
     cfg = real_config(local_model(args.model), args.seed, args.out)
     with open_run(cfg, args.out) as run:
-        ranked = _ranked(cfg, run, args, reader)
+        ranked = _ranked(cfg, run, args, scorer, reader)
     if not ranked:
         raise DataError(
             f"{args.out}: no user disliked a reply that can be answered again among {args.replies} replies of "
@@ -79,7 +80,7 @@ def main() -> None:
         "world": instructions_world_hash(),
         "model": args.model,
         "scorer": args.scorer,
-        "reader": args.judge.partition("#")[2] if args.scorer == "judge" else args.reader or args.model,
+        "reader": judge.model if judge else args.reader or args.model,
         "seed": args.seed,
         "samples": args.samples,
         **summary(ranked),
@@ -103,7 +104,9 @@ def at_least(least: int) -> Callable[[str], int]:
 Ranked = list[list[tuple[float, bool]]]
 
 
-def _ranked(cfg: Config, run: RunDir, args: argparse.Namespace, reader: Path | str | None) -> Ranked:
+def _ranked(
+    cfg: Config, run: RunDir, args: argparse.Namespace, scorer: ScorerSettings, reader: Path | str | None
+) -> Ranked:
     """For each prompt, the score of every fresh reply and whether it is right."""
     write_deployment(cfg, run, args.replies)
     store = collect(cfg, run)
@@ -117,16 +120,15 @@ def _ranked(cfg: Config, run: RunDir, args: argparse.Namespace, reader: Path | s
         fresh=FreshReplies(samples=args.samples),
         policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
     )  # fmt: skip
-    endpoint = endpoint_settings(args.judge) if args.scorer == "judge" else None
     reward = None
-    if args.scorer == "feedback":
+    if scorer.name == "feedback":
         reward = folder.stage(
-            layout.FEEDBACK_REWARD, fit_feedback_reward, store=store, start=policy, settings=FeedbackRewardSettings(),
+            layout.FEEDBACK_REWARD, fit_feedback_reward, store=store, start=policy, settings=scorer.feedback,
             policy_settings=cfg.policy, max_length=cfg.evaluation.max_length, seed=cfg.seed,
             which=JudgedTurnSettings.of(cfg.labels, cfg.warm_start),
         )  # fmt: skip
     scores = folder.stage(
-        layout.SCORES, score_replies, settings=ScorerSettings(name=args.scorer, endpoint=endpoint),
+        layout.SCORES, score_replies, settings=scorer,
         policy=reader or policy, replies=(asked, completions), policy_settings=cfg.policy,
         max_length=cfg.evaluation.max_length, truth=None, seed=cfg.seed, reward=reward,
     )  # fmt: skip

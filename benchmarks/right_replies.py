@@ -28,7 +28,7 @@ from drift.errors import DataError, DriftError
 from drift.evaluation.utility import measure_utility, sample_heldout
 from drift.experiments.simulation import sandbox_truth
 from drift.pairs.form import says_the_same
-from drift.pairs.recipes.recipe import fresh_against, fresh_reply
+from drift.pairs.recipes.recipe import fresh_against
 from drift.policy.model import load_policy
 from drift.policy.sampler import sample
 from drift.policy.samplers.requests import FreshReplies
@@ -167,15 +167,15 @@ def _pairs(group: Sequence[Judged], kind: str, rng: random.Random) -> Iterator[P
         return
     if kind == "any":
         first = group[0][1]
-        if first.text.strip() and not says_the_same(fresh_reply(first), item.rejected):
-            yield fresh_against("drift", item, first, fresh_reply(first), item.rejected, item.rejected_finish)
+        if first.text.strip() and not says_the_same(first.message, item.rejected):
+            yield fresh_against("drift", item, first, first.message, item.rejected, item.rejected_finish)
         return
     for reply in rng.sample(list(right.values()), min(PER_PROMPT, len(right))):
         if kind == "right":
-            yield fresh_against("drift", item, reply, fresh_reply(reply), item.rejected, item.rejected_finish)
+            yield fresh_against("drift", item, reply, reply.message, item.rejected, item.rejected_finish)
         elif wrong:
             against = rng.choice(wrong)
-            yield fresh_against("drift", item, reply, fresh_reply(reply), fresh_reply(against), against.finish)
+            yield fresh_against("drift", item, reply, reply.message, against.message, against.finish)
 
 
 def _measured(cfg: Config, source: Path, truth: Truth, kept: Path, seed: int) -> dict[str, float]:

@@ -114,6 +114,22 @@ def test_calls_are_scored_as_the_template_writes_them(tmp_path, files, tiny_poli
     assert found.score == (None if expected is None else pytest.approx(expected.per_token, abs=1e-5))
 
 
+def test_both_replies_are_scored_with_their_thoughts_or_both_without(tmp_path, files, tiny_policy):
+    """The same reply in the log and fresh: whatever the mode, neither may look better."""
+    said = ChatMessage("assistant", "aa", reasoning="hm")
+    write_jsonl(files[0], [PromptItem("p0", "c", 1, ASKED, "train", rejected=said)])
+    write_jsonl(files[1], [Completion("p0", 1, 0, False, "aa", "stop", 0, "x", "t", reasoning="hm")])
+    totals = []
+    for thinking in ("off", "keep"):
+        out = tmp_path / f"{thinking}.jsonl"
+        policy = PolicySettings(thinking=thinking)
+        score_replies(out, ScorerSettings(name="self"), tiny_policy, files, policy, 200, None, seed=0)
+        (found,) = read_jsonl(out, Score)
+        assert found.score == pytest.approx(found.rejected_score, abs=1e-6)
+        totals.append(found.score)
+    assert totals[0] != pytest.approx(totals[1], abs=1e-6)  # the thoughts do count where they are kept
+
+
 def test_without_a_truth_there_is_no_oracle(tmp_path, files):
     with pytest.raises(ConfigError, match="only the sandbox has"):
         scores(tmp_path, files, ScorerSettings(name="oracle"), truth=None)

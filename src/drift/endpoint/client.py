@@ -31,6 +31,8 @@ LONGEST_WAIT = 600.0
 """Seconds. If a server asks for a longer pause, the command stops and says so."""
 IN_A_ROW = 10
 """After so many consecutive requests failed, each after all its retries, the command stops."""
+_NOT_TAKEN = re.compile(r"support|cannot both|deprecated|not allowed|may only|must be|only the default")
+"""How servers say that a parameter, or its value, is not for this model."""
 INTERRUPTED = Unanswered("connection", "interrupted")
 """The outcome of a request that was not sent because the command was stopped."""
 
@@ -60,10 +62,6 @@ class RequestForm:
             if named and _NOT_TAKEN.search(detail) and name not in self.left_out:
                 return replace(self, left_out=self.left_out | {name})
         return None
-
-
-_NOT_TAKEN = re.compile(r"support|cannot both|deprecated|not allowed|may only|must be|only the default")
-"""How servers say that a parameter, or its value, is not for this model."""
 
 
 class Endpoint:

@@ -109,13 +109,12 @@ def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnSt
     )
 
 
-def real_config(model: str, seed: int, out: Path | None) -> Config:
+def real_config(model: str, seed: int, folder: Path) -> Config:
     """demo_real.yaml for this model, in the type that the machine computes fastest.
 
     It is trained as an adapter if the memory is too small for full training; a run that was interrupted goes on as it
-    began. Notes say what was chosen. Raises PrerequisiteError if there is no such model.
+    began in `folder`. Notes say what was chosen. Raises PrerequisiteError if there is no such model.
     """
-    folder = out or default_folder(model, seed)
     dtype = "bfloat16" if computes_bfloat16() else "float32"
     report_note(f"computing in {dtype}: this machine {'has' if dtype == 'bfloat16' else 'lacks'} bfloat16 arithmetic")
     cfg = load_config(Path(__file__).with_name("demo_real.yaml"), (f"seed={seed}", f"policy.dtype={dtype}"))
@@ -137,8 +136,9 @@ def real_config(model: str, seed: int, out: Path | None) -> Config:
 
 def default_folder(model: str | None, seed: int) -> Path:
     """Each model has a folder of its own: in another one's, it would replace twenty minutes of work."""
-    named = "" if model is None or model.lower() == DEFAULT_MODEL else f"{Path(model).name.removesuffix('.gguf')}-"
-    return Path(f"runs/real-{named}seed-{seed}")
+    if model is None or model.lower() == DEFAULT_MODEL:
+        return Path(f"runs/real-seed-{seed}")
+    return Path(f"runs/real-{Path(model).resolve().name.removesuffix('.gguf')}-seed-{seed}")
 
 
 def size_for(dtype: str) -> Size:

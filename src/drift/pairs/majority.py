@@ -21,8 +21,7 @@ def majorities(own: Iterable[Completion]) -> dict[str, str]:
     out; a reply that failed or was cut agrees with no other."""
     said: dict[str, list[str]] = defaultdict(list)
     for completion in own:
-        reply = ChatMessage("assistant", completion.text, tool_calls=completion.tool_calls)
-        content = _content(reply) if completion.finish == "stop" else f"unfinished {completion.sample}"
+        content = _content(completion.message) if completion.finish == "stop" else f"unfinished {completion.sample}"
         said[completion.prompt_id].append(content)
     most = {prompt_id: Counter(texts).most_common(1)[0] for prompt_id, texts in said.items()}
     return {prompt_id: text for prompt_id, (text, count) in most.items() if 2 * count > len(said[prompt_id])}

@@ -55,6 +55,10 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     guidance: Guidance | None = None
 
+    @property
+    def message(self) -> ChatMessage:
+        return ChatMessage("assistant", self.text, tool_calls=self.tool_calls, reasoning=self.reasoning or None)
+
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:

@@ -72,7 +72,7 @@ def score_replies(
         scorer = SCORERS[settings.name](
             ScorerInputs(settings, policy, policy_settings, max_length, truth, seed, partial_work(out), stack, reward)
         )
-        found = scorer.score_all([_to_score(items[c.prompt_id], _message(c), c.finish) for c in written])
+        found = scorer.score_all([_to_score(items[c.prompt_id], c.message, c.finish) for c in written])
         rejected = scorer.score_all(
             [_to_score(items[i], reply, items[i].rejected_finish) for i, reply in disliked.items()]
         )
@@ -105,7 +105,3 @@ def _to_score(item: PromptItem, reply: ChatMessage, finish: Finish) -> ReplyToSc
     against = None if item.rejected is None else as_text(item.rejected)
     complaint = item.complaint.content if item.complaint else None
     return ReplyToScore(item.prompt, as_text(reply), finish, against, item.tools, complaint, reply)
-
-
-def _message(completion: Completion) -> ChatMessage:
-    return ChatMessage("assistant", completion.text, tool_calls=completion.tool_calls)

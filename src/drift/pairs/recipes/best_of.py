@@ -11,7 +11,6 @@ from drift.pairs.recipes.recipe import (
     PairsOrDrops,
     RecipeInputs,
     fresh_against,
-    fresh_reply,
     scored_samples,
     why_unscored,
     with_margin,
@@ -39,7 +38,7 @@ def _best(inputs: RecipeInputs, item: PromptItem, completions: list[Completion])
         yield Drop(item.prompt_id, "pairs", Reason.UNLEARNED)
     else:
         _, score, best = max(scored, key=itemgetter(0))
-        fresh = fresh_reply(best)
+        fresh = best.message
         if says_the_same(fresh, item.rejected):
             yield Drop(item.prompt_id, "pairs", Reason.CHOSEN_IS_REJECTED)
             return

@@ -7,7 +7,7 @@ unguided or mixed is the sampler's matter (`recipe.guided_share`).
 from collections.abc import Sequence
 
 from drift.pairs.form import says_the_same
-from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, fresh_reply, unusable, with_margin
+from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, unusable, with_margin
 from drift.records import Completion, Drop, Reason
 
 NAME = "drift"
@@ -30,12 +30,12 @@ def against_the_logs(inputs: RecipeInputs, name: str, completions: Sequence[Comp
             yield Drop(row, "pairs", reason)
         elif inputs.drop_unfinished and item.rejected_finish == "length":
             yield Drop(row, "pairs", Reason.TRUNCATED)
-        elif says_the_same(fresh_reply(completion), item.rejected):
+        elif says_the_same(completion.message, item.rejected):
             yield Drop(row, "pairs", Reason.CHOSEN_IS_REJECTED)
         elif item.prompt_id in inputs.unlearned:
             yield Drop(row, "pairs", Reason.UNLEARNED)
         else:
-            fresh = fresh_reply(completion)
+            fresh = completion.message
             pair = fresh_against(name, item, completion, fresh, item.rejected, item.rejected_finish)
             score = inputs.score(completion)
             yield pair if score is None else with_margin(pair, score.score, score.rejected_score, score.scorer)

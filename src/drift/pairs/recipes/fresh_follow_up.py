@@ -7,7 +7,7 @@ DEVIATION: the authors let a simulated user answer the fresh reply; here, the me
 
 from dataclasses import replace
 
-from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, fresh_reply, unusable
+from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, unusable
 from drift.records import Drop, Reason
 
 NAME = "fresh_follow_up"
@@ -23,5 +23,5 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
         elif reason := unusable(completion, inputs.drop_unfinished):
             yield Drop(row, "pairs", reason)
         else:
-            pair = fresh_against(NAME, item, completion, fresh_reply(completion), item.rejected)
+            pair = fresh_against(NAME, item, completion, completion.message, item.rejected)
             yield replace(pair, rejected=(), follow_up=item.complaint)

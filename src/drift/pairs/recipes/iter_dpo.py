@@ -11,7 +11,6 @@ from drift.pairs.recipes.recipe import (
     PairsOrDrops,
     RecipeInputs,
     fresh_against,
-    fresh_reply,
     scored_samples,
     why_unscored,
     with_margin,
@@ -33,7 +32,7 @@ def _best_and_worst(inputs: RecipeInputs, item: PromptItem, completions: list[Co
         yield Drop(item.prompt_id, "pairs", why_unscored(inputs, completions))
         return
     (high, score, best), (low, _, worst) = max(scored, key=itemgetter(0)), min(scored, key=itemgetter(0))
-    chosen, rejected = fresh_reply(best), fresh_reply(worst)
+    chosen, rejected = best.message, worst.message
     if says_the_same(chosen, rejected):
         yield Drop(item.prompt_id, "pairs", Reason.IDENTICAL_REPLIES)
     elif high == low:

@@ -35,7 +35,7 @@ def fresh_against(
     rejected_finish: Finish = "stop",
 ) -> PreferencePair:
     """A pair of which at least one side is `completion`'s text; its token ids are kept if it is the chosen."""
-    is_chosen = chosen == fresh_reply(completion)
+    is_chosen = chosen == completion.message
     return PreferencePair(
         pair_id=stable_hash(recipe, item.prompt_id, completion.iteration, completion.sample),
         prompt_id=item.prompt_id,
@@ -55,13 +55,6 @@ def fresh_against(
         noise=item.noise,
         split=item.split,
         tools=item.tools,
-    )
-
-
-def fresh_reply(completion: Completion) -> ChatMessage:
-    """The completion as a message."""
-    return ChatMessage(
-        "assistant", completion.text, tool_calls=completion.tool_calls, reasoning=completion.reasoning or None
     )
 
 

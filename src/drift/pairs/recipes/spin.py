@@ -4,7 +4,7 @@ The opposite of DRIFT: the good side is fixed and scarce, the bad side is the po
 """
 
 from drift.pairs.form import says_the_same
-from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, fresh_reply, unusable
+from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs, fresh_against, unusable
 from drift.records import Drop, Reason
 
 NAME = "spin"
@@ -20,8 +20,8 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
             yield Drop(row, "pairs", Reason.EMPTY_CHOSEN)
         elif reason is not None:
             yield Drop(row, "pairs", Reason.EMPTY_REJECTED if reason is Reason.EMPTY_CHOSEN else reason)
-        elif says_the_same(fresh_reply(completion), item.preferred):
+        elif says_the_same(completion.message, item.preferred):
             yield Drop(row, "pairs", Reason.CHOSEN_IS_REJECTED)
         else:
-            fresh = fresh_reply(completion)
+            fresh = completion.message
             yield fresh_against(NAME, item, completion, item.preferred, fresh, completion.finish)
