@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM, Trainer
 
 from drift.config import TrainingSettings
+from drift.errors import ConfigError
 from drift.policy.model import resolve_source
 from drift.rundir import layout
 from drift.training.batch import StepCollator, summed_logps
@@ -38,6 +39,20 @@ class Shape:
     reply: tuple[int, int] = (200, 500)
     scale: float = 0.25
     kv_heads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for lengths that no pair can have."""
+        for part, (shortest, longest) in (("prompt", self.prompt), ("reply", self.reply)):
+            if not 1 <= int(shortest * self.scale) <= int(longest * self.scale):
+                raise ConfigError(
+                    f"--lengths: {shortest} to {longest} tokens for a {part}, times --scale {self.scale:g}; write the "
+                    "shortest before the longest, and leave at least one token."
+                )
+
+    @property
+    def positions(self) -> int:
+        """Tokens of the longest conversation."""
+        return int(self.prompt[1] * self.scale) + int(self.reply[1] * self.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +85,7 @@ def make_model(shape: Shape, conditions: Conditions, seed: int) -> nn.Module:
             num_hidden_layers=shape.layers,
             num_attention_heads=shape.heads,
             num_key_value_heads=shape.kv_heads or shape.heads,
-            max_position_embeddings=4096,
+            max_position_embeddings=max(4096, shape.positions),
             bos_token_id=1,
             eos_token_id=2,
             pad_token_id=0,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from drift.cli.console import progress, summary
-from drift.cli.options import JsonFlag
+from drift.cli.options import LARGEST_SEED, JsonFlag
 from drift.cli.views import show_iteration
 
 app = typer.Typer(help="Measure the figures that the README quotes.", no_args_is_help=True)
@@ -19,7 +19,7 @@ def label(
     gold: Annotated[
         Path | None, typer.Option(help="Gold labels (JSON Lines) of turns in --logs, for five-fold cross-validation.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Random seed of the bootstrap.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure the embedded labeller: its speed, its quality on IARD's test dialogues and on gold labels.
@@ -35,7 +35,9 @@ def label(
 def sample(
     prompts: Annotated[int, typer.Option(min=1, help="Prompts per round.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; each runs every sampler on new prompts.")] = 3,
-    seed: Annotated[int, typer.Option(help="Random seed of the weights, prompts and sampling.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Random seed of the weights, prompts and sampling.")
+    ] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare the built-in sampler with transformers' generate, in tokens per second of CPU time. Takes five minutes.
@@ -66,7 +68,7 @@ def train(
         bool, typer.Option("--compact-rival", help="Let TRL compute the output layer as it does on CUDA.")
     ] = False,
     steps: Annotated[int, typer.Option(min=1, help="Measured training steps.")] = 10,
-    seed: Annotated[int, typer.Option(help="Random seed of the weights and pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Random seed of the weights and pairs.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare a training step with TRL's DPOTrainer: CPU time, saved activations, and difference of the results.
@@ -90,7 +92,7 @@ def iteration(
         Literal["bfloat16", "float32"] | None,
         typer.Option(help="Number type of both sides (default: bfloat16 where the machine has it)."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the sampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Random seed of the sampling.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare a whole iteration (sampling, reference, training) with transformers' generate and TRL's DPOTrainer.
@@ -107,7 +109,7 @@ def iteration(
 @app.command("ingest")
 def ingest_(
     conversations: Annotated[int, typer.Option(help="Conversations in the generated log.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Random seed of the generated log.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Random seed of the generated log.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure the speed and memory of ingestion, near-duplicates, labels and pairs on a generated log.

@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from drift.cli.console import progress, summary, watching_stages
-from drift.cli.options import JsonFlag
+from drift.cli.options import LARGEST_SEED, JsonFlag
 from drift.cli.views import show_comparison, show_utilities
 
 
 def demo(
     seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="Random seed of the deployment, sampling and training.")
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Random seed of the deployment, sampling and training.")
     ] = 1,
     base: Annotated[int, typer.Option(min=1, max=3, help="Which of the three embedded base policies to improve.")] = 1,
     real: Annotated[bool, typer.Option("--real", help="Improve a real small language model instead.")] = False,

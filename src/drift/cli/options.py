@@ -59,7 +59,8 @@ EarlierModel = Annotated[str | None, typer.Option("--model", hidden=True)]
 Dtype = Annotated[Literal["float32", "bfloat16"], typer.Option(help="Number type of models that run on this machine.")]
 NewTokens = Annotated[int, typer.Option(min=1, help="Maximum tokens per generated reply.")]
 Temperature = Annotated[float, typer.Option(min=0, help="Sampling temperature of the replies; 0 is greedy.")]
-SamplingSeed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed of the sampled replies.")]
+LARGEST_SEED = 2**63 - 1  # the largest that a config may name
+SamplingSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Random seed of the sampled replies.")]
 
 
 def one_of(existing: str, files: object, model: str | None, judge: str | None) -> bool:

@@ -7,7 +7,7 @@ from drift.config.labels import ExperimentalLabels, LabelSettings
 from drift.config.load import dump_config, explain, load_config, parse_config, read_yaml
 from drift.config.mapping_rules import without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
-from drift.config.section import Settings
+from drift.config.section import Seed, Settings
 from drift.config.settings import (
     FEWEST_GUIDANCE_PROMPTS,
     GUIDED_SHARE,
@@ -54,6 +54,7 @@ __all__ = [
     "RecipeSettings",
     "SamplingSettings",
     "ScorerSettings",
+    "Seed",
     "Settings",
     "StopSettings",
     "TrainerSettings",

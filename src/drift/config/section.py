@@ -1,8 +1,11 @@
 """A section of the config: frozen, closed to unknown keys, and able to read the keys of earlier versions."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""A random seed: orjson and torch take no larger one, and NumPy no negative one."""
 
 
 class Settings(BaseModel):

@@ -29,7 +29,7 @@ from drift.config.recipe_rules import (
     known_recipe,
     share_or_auto,
 )
-from drift.config.section import Settings
+from drift.config.section import Seed, Settings
 from drift.config.template_rules import iso_date, without_own_arguments
 from drift.config.training import StopSettings, TrainingSettings, WarmStartSettings
 from drift.errors import ConfigError
@@ -335,7 +335,7 @@ class Config(Settings):
     logs: tuple[str, ...] = ()
     store: str | None = None
     output: str | None = None
-    seed: int = 42
+    seed: Seed = 42
     threads: PositiveInt | None = None
     ingestion: IngestionSettings = IngestionSettings()
     policy: PolicySettings = PolicySettings()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
 
-from drift.config import Config, Settings, explain, parse_config, read_yaml
+from drift.config import Config, Seed, Settings, explain, parse_config, read_yaml
 from drift.errors import ConfigError
 from drift.experiments.deployment import DeploymentSettings
 from drift.experiments.packaged import local_model
@@ -35,14 +35,14 @@ class CompareSettings(Settings):
     """
 
     name: str = "compare"
-    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
     bases: tuple[str, ...] = Field(default=("embedded", "embedded-2", "embedded-3"), min_length=1)
     workers: PositiveInt = 2
     shared: dict[str, Any] = Field(default_factory=dict)
     arms: dict[str, dict[str, Any]] = Field(min_length=1)
     differences: tuple[tuple[str, str], ...] = ()
     rates: tuple[PositiveFloat, ...] = ()
-    tune_seeds: tuple[int, ...] = Field(default=(101,), min_length=1)
+    tune_seeds: tuple[Seed, ...] = Field(default=(101,), min_length=1)
     tune_bases: tuple[str, ...] = Field(default=("embedded",), min_length=1)
     other_kinds: NonNegativeInt = 0
 
