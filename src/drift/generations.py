@@ -6,6 +6,7 @@ from pathlib import Path
 
 from drift.config import Config
 from drift.errors import ConfigError, DataError, PrerequisiteError
+from drift.pairs.defence import Defence
 from drift.pairs.news import Since
 from drift.pairs.stages import find_follow_ups, find_judged, find_liked, find_prompts, list_earlier
 from drift.rundir import RunDir, RunView, layout, load_run
@@ -89,14 +90,14 @@ def count_new_prompts(cfg: Config, store: Store, parent: Parent) -> int:
     with tempfile.TemporaryDirectory(prefix="drift-news-") as scratch:
         earlier, found = Path(scratch) / "earlier", Path(scratch) / "found"
         list_earlier(earlier, parent.generation, parent.prompts, parent.pairs, parent.view.file(layout.EARLIER))
-        since = Since(earlier, parent.read, cfg.generation, cfg.seed)
+        since, defence = Since(earlier, parent.read, cfg.generation, cfg.seed), Defence.of(cfg.defence, store)
         if cfg.recipe.rules.prompts == "liked":
             return int(find_liked(found, store, "train", cfg.warm_start.min_p_sat, cfg.labels, since)["new"])
         if cfg.recipe.rules.prompts == "judged":
-            return int(find_judged(found, store, "train", cfg.labels, cfg.warm_start.min_p_sat, since)["new"])
+            return int(find_judged(found, store, "train", cfg.labels, cfg.warm_start.min_p_sat, since, defence)["new"])
         if cfg.recipe.rules.prompts == "followed":
             return int(find_follow_ups(found, store, "train", cfg.labels, since)["new"])
-        return int(find_prompts(found, store, cfg.labels, "train", since)["new"])
+        return int(find_prompts(found, store, cfg.labels, "train", since, defence)["new"])
 
 
 def _check_same(view: RunView, section: str, name: str, value: str) -> None:

@@ -174,7 +174,7 @@ def _warm_start(
     if settings.on != "liked":
         repairs = run.folder(layout.WARM_START).stage(
             layout.PAIRS, find_repairs, prompts=prompts, thinking=cfg.policy.thinking,
-            defence=Defence.of(cfg.defence, store),
+            unfinished=cfg.sampling.unfinished, defence=Defence.of(cfg.defence, store),
         )  # fmt: skip
         if settings.epochs and not repairs.stat().st_size:
             report_note(

@@ -19,11 +19,18 @@ MOST_PROMPT_MESSAGES, MOST_PROMPT_CHARACTERS = 1000, 1_000_000
 and a chat of 10,000 turns in which each reply is disliked would fill gigabytes with its beginning."""
 REFUSAL_CHARACTERS = 400
 """A reply that declines to help says so within this many characters."""
-_UNSEEN = re.compile(
+UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
 )
 """Unicode's Default_Ignorable_Code_Point: no reader sees these characters."""
+# Kana, Han, Thai, Lao, Burmese and Khmer have no spaces between words, and each emoji says something.
+SIGNS = (
+    r"\u3040-\u30ff\u3400-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\U00020000-\U0003ffff"
+    r"\u2190-\u2bff\U0001f000-\U0001faff"
+)
+"""For a class of a regular expression: signs of scripts that are compared sign by sign."""
+_BETWEEN_SPACES = re.compile(rf"[{SIGNS}]|[^\s{SIGNS}]+")
 _UNABLE = r"(?:can(?:not|['\u2019]t)|could not|won['\u2019]t|will not|(?: am|['\u2019]m) (?:not able|unable) to)"
 _HELP = r"(?:help|assist|provide|comply|fulfil|engage|create|generate|write|do th(?:at|is)|support|discuss|answer)"
 _REFUSAL = re.compile(
@@ -182,12 +189,17 @@ def as_text(message: ChatMessage) -> str:
     return "\n".join((*filter(None, (message.content,)), *calls))
 
 
+def words_of(text: str) -> list[str]:
+    """What stands between spaces, and each sign of a script that writes without them by itself."""
+    return _BETWEEN_SPACES.findall(text)
+
+
 def readable(text: str) -> str:
     """The text for comparisons, as a reader sees it: in small letters, with plain letters for full-width and other
     compatibility forms (NFKC), without characters that nobody sees and without marks above and below that are no part
     of a letter. What is written in them hides no word."""
     return (
-        text if text.isascii() else _marks().sub("", unicodedata.normalize("NFKC", _UNSEEN.sub("", text)))
+        text if text.isascii() else _marks().sub("", unicodedata.normalize("NFKC", UNSEEN.sub("", text)))
     ).casefold()
 
 

@@ -1,11 +1,14 @@
 """`drift bench train` on a tiny shape: what it says is measured, and both sides agree in float32."""
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("trl", reason="the rival is in the extra `dev`")
 
-from drift.bench.sides import Conditions, Shape, make_pairs
+from drift.bench.sides import Conditions, Shape, make_model, make_pairs
 from drift.bench.train import bench_train
+from drift.errors import ConfigError
 
 TINY = Shape(hidden=32, layers=2, heads=4, mlp=64, vocabulary=256, prompt=(20, 30), reply=(5, 12), scale=1.0)
 
@@ -15,6 +18,18 @@ def test_pairs_have_the_lengths_asked_for():
     assert min(len(pair.prompt) for pair in pairs) >= 150
     assert max(len(pair.prompt) for pair in pairs) <= 250
     assert 50 <= min(len(pair.chosen) for pair in pairs) < 60 < 115 < max(len(pair.rejected) for pair in pairs) <= 125
+
+
+@pytest.mark.parametrize(
+    ("lengths", "scale"), [({"prompt": (30, 20)}, 1.0), ({"reply": (0, 12)}, 1.0), ({"prompt": (20, 30)}, 0.01)]
+)
+def test_lengths_that_no_pair_can_have_are_refused(lengths, scale):
+    with pytest.raises(ConfigError, match=r"--lengths: .* leave at least one token"):
+        replace(TINY, scale=scale, **lengths)
+
+
+def test_a_pair_may_be_longer_than_most_models():
+    assert make_model(replace(TINY, prompt=(20, 5000)), Conditions(), seed=0).config.max_position_embeddings == 5012
 
 
 @pytest.mark.parametrize(

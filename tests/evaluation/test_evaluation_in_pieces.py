@@ -16,6 +16,7 @@ from drift.engine import Engine, Local, Processes, using_engine
 from drift.engine.engine import answer
 from drift.errors import PrerequisiteError
 from drift.evaluation.evaluate import evaluate
+from drift.evaluation.results import read_evaluation
 from drift.evaluation.unlearned import find_unlearned
 from drift.policy import spread
 from drift.policy.logps import reply_logps
@@ -244,3 +245,11 @@ def test_workers_that_are_killed_change_nothing_and_end_with_the_stage(evaluated
         assert not multiprocessing.active_children()
         assert scored("reward_model", engine) == scored("reward_model", Local())
         assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(("temperatures", "measured"), [((0.0,), True), ((0.7,), False), ((0.7, 0.0), True)])
+def test_answers_that_were_right_by_luck_are_not_doubted(tiny_policy, held_out, tmp_path, temperatures, measured):
+    settings, out = SETTINGS.model_copy(update={"temperatures": temperatures}), tmp_path / "evaluation.json"
+    counts = evaluate(out, tiny_policy, held_out, settings, SAMPLING, PolicySettings(), TRUTH, 7)
+    assert (read_evaluation(out).sycophancy is not None) == measured
+    assert ("given_up" in counts) <= measured

@@ -34,6 +34,7 @@ def replies(finished: int, tokens: int, count: int = 100, factors: tuple[float, 
         ("a b c d e f", 0.0),
         ("a b c d a b c d", 0.2),  # five runs of four words, one of them twice
         ("go go go go go go go", 0.75),  # four equal runs
+        ("\u6211\u4e0d\u77e5\u9053\u6211\u4e0d\u77e5\u9053", 0.2),  # words without spaces: as abcdabcd
     ],
 )
 def test_repetition_by_hand(text, share):

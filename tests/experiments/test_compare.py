@@ -172,6 +172,7 @@ def test_a_missing_or_broken_config_is_named(tmp_path):
         ("seed: [2]\narms: {a: {}}\n", "seed: a setting of a run"),
         ("worker: 2\narms: {a: {}}\n", "worker: unknown setting; did you mean 'workers'"),
         ("seeds: [1, 2, 1]\narms: {a: {}}\n", "seeds: 1 stands twice; keep one"),
+        ("seeds: [-1]\narms: {a: {}}\n", "seeds.0: Input should be greater than or equal to 0"),
         ("arms: {a: {}, a: {iterations: 3}}\n", "the key 'a' stands twice in line 1"),
         ("arms: {a@b: {}}\n", "arms: 'a@b' cannot name an arm"),
         ("arms: {../b: {}}\n", "arms: '../b' cannot name an arm"),

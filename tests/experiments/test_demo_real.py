@@ -6,6 +6,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from drift.cli import app
@@ -95,7 +96,7 @@ def test_what_does_not_fit_is_trained_as_an_adapter(tiny_policy, tmp_path, monke
     notes: list[str] = []
     with listening(lambda *_: None, notes.append):
         full = demo_real.real_config(str(tiny_policy), 3, tmp_path)
-        monkeypatch.setattr(demo_real, "_free_memory", lambda: 10**6)
+        monkeypatch.setattr(demo_real, "free_memory", lambda: 10**6)
         small = demo_real.real_config(str(tiny_policy), 3, tmp_path)
     assert (full.seed, full.policy.model, full.policy.lora, full.warm_start.on) == (3, str(tiny_policy), None, "liked")
     assert small.policy.lora is not None
@@ -122,7 +123,7 @@ def test_an_interrupted_run_goes_on_as_it_began(tiny_policy, tmp_path, monkeypat
     cfg = demo_real.real_config(str(tiny_policy), 3, tmp_path)
     with RunDir.open(tmp_path, dump_config(cfg), cfg.seed):
         pass
-    monkeypatch.setattr(demo_real, "_free_memory", lambda: 10**6)
+    monkeypatch.setattr(demo_real, "free_memory", lambda: 10**6)
     notes: list[str] = []
     with listening(lambda *_: None, notes.append):
         assert demo_real.real_config(str(tiny_policy), 3, tmp_path) == cfg
@@ -132,8 +133,38 @@ def test_an_interrupted_run_goes_on_as_it_began(tiny_policy, tmp_path, monkeypat
 
 
 def test_each_model_has_a_folder_of_its_own():
-    folders = [str(demo_real.default_folder(model, 2)) for model in (None, "SmolLM2-135M", "a/Qwen2.5-0.5B", "m.gguf")]
-    assert folders == ["runs/real-seed-2", "runs/real-seed-2", "runs/real-Qwen2.5-0.5B-seed-2", "runs/real-m-seed-2"]
+    models = (None, "SmolLM2-135M", "a/Qwen2.5-0.5B", "b/Qwen2.5-0.5B", "m.gguf", "m")
+    assert [str(demo_real.default_folder(model, 2)) for model in models] == [
+        *["runs/real-seed-2"] * 2,
+        "runs/real-a--Qwen2.5-0.5B-seed-2",
+        "runs/real-b--Qwen2.5-0.5B-seed-2",
+        "runs/real-m.gguf-seed-2",
+        "runs/real-m-seed-2",
+    ]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the memory of the GPU counts")
+@pytest.mark.parametrize(
+    ("folder", "limit", "used", "inactive", "free"),
+    [
+        ("sys/fs/cgroup", ("memory.max", "3000"), ("memory.current", "1000"), "inactive_file 200", 2200),
+        ("sys/fs/cgroup", ("memory.max", "max"), ("memory.current", "1000"), "inactive_file 200", 8 * 1024),
+        ("sys/fs/cgroup", ("memory.max", "90000000"), ("memory.current", "1000"), "inactive_file 200", 8 * 1024),
+        (
+            "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "3000"), ("memory.usage_in_bytes", "1000"),
+            "total_inactive_file 100", 2100,
+        ),
+    ],
+)  # fmt: skip
+def test_free_memory_is_what_the_container_leaves(tmp_path, folder, limit, used, inactive, free):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    8 kB\n")
+    assert demo_real.free_memory(tmp_path) == 8 * 1024
+    group = tmp_path / folder
+    group.mkdir(parents=True)
+    for name, value in (limit, used, ("memory.stat", f"anon 7\n{inactive}")):
+        (group / name).write_text(f"{value}\n")
+    assert demo_real.free_memory(tmp_path) == free
 
 
 def test_an_empty_model_is_not_the_default_one():

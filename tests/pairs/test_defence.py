@@ -114,17 +114,22 @@ def test_only_so_many_pairs_take_the_same_words_whoever_complains():
     assert reasons(capped) == [None, None, *[Reason.ECHO_CAP] * 3, None]
 
 
-def corrections(*texts: str, request: str = "Sort: {n} urn apple") -> tuple[list[PreferencePair], dict, set]:
+def corrections(*texts: str, request: str = "Sort: {n} urn apple") -> tuple[list[PreferencePair], dict]:
     """Corrections of different replies by different users, each to a request of its own."""
-    items = {f"i{n}": item(f"i{n}", request.format(n=n), "zebra", None, user=f"u{n}") for n in range(len(texts))}
-    pairs = [pair(items[f"i{n}"], text) for n, text in enumerate(texts)]
-    return pairs, items, {(each.conversation_id, 1) for each in pairs}
+    written = {
+        f"i{n}": replace(
+            item(f"i{n}", request.format(n=n), "zebra", None, user=f"u{n}"),
+            preferred=ChatMessage("assistant", text), corrected=True,
+        )
+        for n, text in enumerate(texts)
+    }  # fmt: skip
+    return [pair(written[f"i{n}"], text) for n, text in enumerate(texts)], written
 
 
 def test_accounts_that_plant_the_same_opening_share_a_cap_also_where_its_words_are_the_requests_own():
-    rows, items, places = corrections(*(f"urn {n} apple" for n in range(6)), "6 apple urn", "apple 7 urn")
+    rows, items = corrections(*(f"urn {n} apple" for n in range(6)), "6 apple urn", "apple 7 urn")
     chats = [chat(f"d{n}", "hi", "hello", user=f"w{n}") for n in range(60)]
-    capped = without_echoes(rows, items, DefenceSettings(max_per_echo=2), lambda: chats, places)
+    capped = without_echoes(rows, items, DefenceSettings(max_per_echo=2), lambda: chats)
     assert reasons(capped) == [None, None, *[Reason.ECHO_CAP] * 4, None, None]
     assert echoed_runs(rows[0], items["i0"], is_correction=True) == {
         "^ urn", "^ urn 0", "urn 0", "urn 0 apple", "0 apple", "0 apple $"
@@ -133,10 +138,10 @@ def test_accounts_that_plant_the_same_opening_share_a_cap_also_where_its_words_a
 
 def test_the_cap_grows_with_what_the_model_says_to_others_by_itself():
     """Of 60 users, 5 got arlo: 5 / 60 of 10 corrections times 3 is 2.5, so two more pass than the cap."""
-    rows, items, places = corrections(*["arlo"] * 10, request="capital {n}?")
+    rows, items = corrections(*["arlo"] * 10, request="capital {n}?")
     chats = [chat(f"a{n}", "capital?", "arlo", user=f"a{n}") for n in range(5)]
     chats += [chat(f"d{n}", "hi", "hello", user=f"w{n}") for n in range(55)]
-    capped = without_echoes(rows, items, DefenceSettings(max_per_echo=2), lambda: chats, places)
+    capped = without_echoes(rows, items, DefenceSettings(max_per_echo=2), lambda: chats)
     assert reasons(capped) == [None] * 4 + [Reason.ECHO_CAP] * 6
 
 
@@ -259,3 +264,16 @@ def test_requests_of_signs_alone_are_not_the_same_request(asked, reply, others_a
     same = [(chat(f"c{n}", f" {asked} ", f"{reply}.", "thanks", user=f"u{n}"), []) for n in range(9)]
     expected = None if asked == "?" else Reason.CONTESTED
     assert reasons(without_contested(items, items, lambda: same)) == [expected]
+
+
+def test_a_complaint_about_a_refusal_may_be_contested_too(tmp_path):
+    """`include` lets its complaint through, in both searches for disliked replies."""
+    refusal = "I cannot help with that."
+    chats = [chat(f"a{n}", "capital?", refusal, "ok", user=f"a{n}") for n in range(4)]
+    chats += [chat("c", "capital?", refusal, "no", user="c"), chat("d", "river?", refusal, "no", user="d")]
+    store = store_of(tmp_path / "store", chats, set())
+    store.add_labels(FeedbackLabel(name, 1, 2, "DSAT", "judge", "2", subtype="refusal_complaint") for name in "cd")
+    defence = Defence(DefenceSettings(drop_contested=True), store)
+    settings = LabelSettings(include=("refusal_complaint",))
+    counts = find_prompts(tmp_path / "p", store, settings, "train", defence=defence)
+    assert counts == {"rows": 1, "dropped.contested": 1}

@@ -5,16 +5,18 @@ import pytest
 from drift.config import LabelSettings
 from drift.pairs.disliked import LabelReliability, label_noise, prompt_items
 from drift.pairs.search import _unseen
-from drift.pairs.stages import label_reliability
+from drift.pairs.stages import find_prompts, find_repairs, label_reliability
 from drift.records import (
     ChatMessage,
     Conversation,
     Drop,
     FeedbackLabel,
+    FunctionCall,
     Message,
     PromptItem,
     Rating,
     Reason,
+    ToolCall,
     stable_hash,
 )
 from drift.store import Review, Reviews, Store
@@ -176,3 +178,44 @@ def test_reviews_correct_the_labels_promise(tmp_path):
         verdict = "DSAT" if n < 12 else "NEUTRAL"
         Reviews(store.path).add(Review("me", f"c{n}", 1, 2, verdict))
     assert label_reliability(store, LabelSettings()).correction == pytest.approx(0.5 / 0.8)
+
+
+def chat_with(revised: Message, **tags: str) -> Conversation:
+    chat = conversation(*A_CHAT)
+    messages = (*chat.messages[:3], replace(revised, source_index=3), chat.messages[4])
+    return replace(chat, messages=messages, tags=dict(tags))
+
+
+@pytest.mark.parametrize(
+    ("chat", "reason"),
+    [
+        (chat_with(Message("assistant", "a b"), toxic_turns="3"), Reason.TOXIC),
+        (chat_with(Message("assistant", "a b"), media_turns="3"), Reason.NEEDS_IMAGE),
+        (chat_with(Message("assistant", "a b"), media_turns="2"), Reason.NEEDS_IMAGE),  # the complaint's picture
+        (chat_with(Message("assistant", "a b"), cut_turns="3"), Reason.TRUNCATED),
+        (
+            chat_with(Message("assistant", "", tool_calls=(ToolCall(FunctionCall("", "{}"), "k"),))),
+            Reason.BROKEN_TOOL_CALL,
+        ),
+        (chat_with(Message("assistant", "I cannot help with that.")), Reason.CHOSEN_REFUSES),
+        (chat_with(Message("assistant", " ")), Reason.EMPTY_CHOSEN),
+        (chat_with(Message("assistant", "b a")), Reason.IDENTICAL_REPLIES),
+        (chat_with(Message("assistant", "a b")), None),
+    ],
+)
+def test_a_liked_reply_that_is_no_example_makes_no_repair_and_is_counted(tmp_path, chat, reason):
+    store, prompts = Store(tmp_path / "store"), tmp_path / "prompts.jsonl"
+    store.add([chat])
+    store.add_labels([label(1, "DSAT"), label(3, "SAT")])
+    assert find_prompts(prompts, store, LabelSettings(), "train")["rows"] == 1
+    counts = find_repairs(tmp_path / "repairs.jsonl", prompts)
+    assert counts == ({"rows": 1} if reason is None else {"rows": 0, f"dropped.{reason}": 1})
+
+
+def test_an_equal_reply_later_on_does_not_stand_in_for_the_revision():
+    """The first of two equal replies was cut, the liked one was not."""
+    chat = conversation("x", "a b", "no, sort b a", "b a", "that is not sorted", "a b", "thanks")
+    chat = replace(chat, tags={"cut_turns": "1"})
+    (item,) = prompt_items([(chat, [label(3, "DSAT"), label(5, "SAT")])], 0.5)
+    assert isinstance(item, PromptItem)
+    assert (item.preferred, item.no_repair) == (ChatMessage("assistant", "a b"), None)

@@ -1,13 +1,15 @@
 """What a generation learns from: news first, a share of what is older, and a name for everything else."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drift.config import GenerationSettings, LabelSettings
+from drift.config import DefenceSettings, GenerationSettings, LabelSettings
+from drift.pairs.defence import Defence
 from drift.pairs.news import Since, TrainedReply
 from drift.pairs.stages import find_follow_ups, find_heldout, find_liked, find_prompts, find_random, list_earlier
 from drift.records import (
@@ -266,3 +268,21 @@ def test_the_fingerprint_is_the_content_and_not_the_place(tmp_path):
     assert one.fingerprint() == two.fingerprint()
     others = (Since(one.earlier, 4, one.settings, 1), Since(one.earlier, 3, GenerationSettings(replay=0.1), 1))
     assert len({one.fingerprint(), *(other.fingerprint() for other in others)}) == 3
+
+
+def test_what_the_defence_drops_is_no_news(tmp_path, store):
+    """Four users took the reply that one complained about: the complaint is contested, and nothing is new."""
+    read = fill(store, chat("old", "bad"))
+    find_prompts(tmp_path / "first", store, SETTINGS, "train")
+    earlier = learned(tmp_path, tmp_path / "first")
+    taken = [chat(f"n-taken{n}", "worse") for n in range(4)]
+    store.add([*(replace(one, user_key=one.conversation_id) for one in taken), chat("new", "worse")])
+    judge(store, *taken, label="NEUTRAL")
+    judge(store, chat("new", "worse"))
+    since, defence = (
+        Since(earlier, read, GenerationSettings(), seed=1),
+        Defence(DefenceSettings(drop_contested=True), store),
+    )
+    assert find_prompts(tmp_path / "out", store, SETTINGS, "train", since)["new"] == 1
+    counts = find_prompts(tmp_path / "out", store, SETTINGS, "train", since, defence)
+    assert (counts["rows"], counts["new"], counts["dropped.contested"]) == (0, 0, 1)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,10 +124,20 @@ def test_a_repair_prefers_the_revised_reply():
     assert (pair.recipe, pair.iteration) == ("repair", 0)
 
 
-def test_a_repair_that_changed_nothing_is_dropped():
-    (row,) = repair_pairs([replace(ITEM, preferred=ChatMessage("assistant", "5"))])
+@pytest.mark.parametrize(("rejected", "preferred"), [("5", "5"), ("5\r\n6", "5\n6 "), ("caf\u00e9", "cafe\u0301")])
+def test_a_repair_that_changed_nothing_is_dropped(rejected, preferred):
+    item = replace(ITEM, rejected=ChatMessage("assistant", rejected), preferred=ChatMessage("assistant", preferred))
+    (row,) = repair_pairs([item])
     assert isinstance(row, Drop)
     assert row.reason == Reason.IDENTICAL_REPLIES
+
+
+def test_a_repair_of_a_reply_that_was_cut_goes_where_the_config_says_so():
+    cut = replace(ITEM, preferred=ChatMessage("assistant", "4"), rejected_finish="length")
+    (row,) = repair_pairs([cut], drop_unfinished=True)
+    assert isinstance(row, Drop)
+    assert row.reason == Reason.TRUNCATED
+    assert isinstance(next(repair_pairs([cut])), PreferencePair)
 
 
 def chat(number: int) -> tuple[Conversation, list[FeedbackLabel]]:
@@ -209,6 +220,14 @@ def test_unpaired_gives_each_judged_reply_alone():
     assert (by_prompt["p2"].chosen, by_prompt["p2"].rejected) == ((ChatMessage("assistant", "4"),), ())
     assert {(pair.recipe, pair.iteration, pair.is_paired) for pair in found} == {("unpaired", 0, False)}
     assert (by_prompt["p2"].user_key, by_prompt["p2"].reply_index) == ("u", 3)
+
+
+def test_unpaired_gives_a_correction_beside_the_reply_that_it_corrects():
+    corrected = replace(ITEM, preferred=ChatMessage("assistant", "4"), corrected=True)
+    liked, disliked = rows("unpaired", item=corrected)
+    assert (liked.chosen, liked.rejected) == ((ChatMessage("assistant", "4"),), ())
+    assert (disliked.chosen, disliked.rejected) == ((), (ChatMessage("assistant", "5"),))
+    assert liked.pair_id != disliked.pair_id
 
 
 def test_unpaired_mixes_the_kinds_and_names_what_it_leaves_out():

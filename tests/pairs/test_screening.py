@@ -8,6 +8,7 @@ from drift.records import ChatMessage, Drop, PreferencePair, Reason
 from drift.turns import is_refusal
 
 LONG = " ".join(f"word{n}" for n in range(100))
+CHINESE = "".join(chr(0x4E00 + n) for n in range(100))
 
 
 def pair(chosen: str, rejected: str, name: str = "p", number: int = 0, margin: float | None = None) -> PreferencePair:
@@ -28,6 +29,7 @@ def fate(row: PreferencePair, **settings) -> Reason | None:
         (LONG + " a few words more than that", LONG, None),  # 200 / 206 = 0.971
         ("eagle garden moon tiger", "eagle moon garden tiger", None),  # short: every word may be the point
         (LONG.upper(), LONG, None),
+        (CHINESE + "\u4e86", CHINESE, Reason.NEAR_DUPLICATE),  # its words stand without spaces
         ("I'm sorry, but I cannot help with that.", "Here you are.", Reason.CHOSEN_REFUSES),
         ("I'm sorry, but I cannot help with that.", "I can't assist with this.", None),
         ("Here you are.", "I can't assist with this.", None),
@@ -74,10 +76,20 @@ def test_a_sample_that_was_dropped_does_not_part_its_prompts_other_samples():
     assert [row.reason for row in found if isinstance(row, Drop)] == [Reason.OTHER_LENGTH, Reason.CHOSEN_REFUSES]
 
 
-@pytest.mark.parametrize("settings", [{"only_wins": True}, {"match_length": True}])
-def test_what_cannot_work_is_refused(settings):
-    with pytest.raises(ValueError, match="set recipe"):
-        RecipeSettings(**settings)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"only_wins": True}, "set recipe"),
+        ({"match_length": True}, "recipe.samples of 2 or more"),
+        (
+            {"match_length": True, "name": "best_of", "samples": 2, "scorer": {"name": "self"}},
+            "it needs recipe drift or random_turns or rlhi",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RecipeSettings.model_validate(settings)
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,15 @@ def test_held_out_liked_replies_answer_no_request_of_the_training_split(tmp_path
     assert [(row.conversation_id, row.chosen[0].content, row.rejected) for row in rows] == [("c", "no idea", ())]
 
 
+def test_no_user_has_a_limit_among_held_out_liked_replies(tmp_path):
+    store, prompts = Store(tmp_path / "store"), tmp_path / "prompts.jsonl"
+    store.add(replace(complaint(f"about {n}", "stop"), user_key="one") for n in range(5))
+    store.add_labels(FeedbackLabel(f"about {n}", 1, 2, "SAT", "judge", "1", p_sat=0.9) for n in range(5))
+    settings = LabelSettings(max_per_user=2)
+    find_prompts(prompts, store, settings, "train")
+    assert find_heldout_liked(tmp_path / "liked.jsonl", store, 0.5, settings, prompts) == {"rows": 5}
+
+
 def test_held_out_complaints_share_no_request_with_the_liked_replies_that_are_learned(tmp_path):
     """b complains about a request whose liked reply a the warm start learns from; c about another one."""
     store = Store(tmp_path / "store")

@@ -88,6 +88,21 @@ def test_the_guided_share_is_a_seeded_choice_per_prompt(policy, sampler_of):
     assert all(more for less, more in zip(guided(0.3), half, strict=True) if less)
 
 
+def test_a_share_that_is_no_whole_number_of_samples_is_kept_on_average(policy, sampler_of):
+    short = SAMPLING.model_copy(update={"max_new_tokens": 1})
+
+    def guided(share: float, samples: int) -> list[tuple[bool, ...]]:
+        fresh = FreshReplies(samples=samples, guided_share=share, guides_samples=True)
+        rows = [row.guided for row in sampler_of(policy, short, fresh).sample(items(40), 1)]
+        return [tuple(rows[first : first + samples]) for first in range(0, len(rows), samples)]
+
+    assert set(guided(0.25, 2)) == {(True, False), (False, False)}
+    assert set(guided(0.75, 2)) == {(True, False), (True, True)}
+    assert 10 < sum(first for first, _ in guided(0.25, 2)) < 30
+    assert set(guided(0.5, 4)) == {(True, True, False, False)}
+    assert (set(guided(0.0, 2)), set(guided(1.0, 2))) == ({(False, False)}, {(True, True)})
+
+
 def test_a_prompt_without_complaint_is_sampled_unguided(policy, sampler_of):
     plain = PromptItem("p", "c", 1, (ChatMessage("user", "hello"),), "train")
     (row,) = sampler_of(policy).sample([plain], 1)

@@ -6,6 +6,7 @@ import math
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -264,3 +265,10 @@ def test_a_new_loss_trains(tiny_policy, tmp_path, monkeypatch):
     trainer.train()
     assert trainer.rows[0]["loss"] == pytest.approx(1.0, abs=1e-4)  # s = 0
     assert trainer.rows[-1]["rewards/margins"] > trainer.rows[0]["rewards/margins"]
+
+
+@pytest.mark.parametrize("seed", [7, 2**32 + 7, 2**63 - 1])
+def test_every_seed_of_a_config_seeds_numpy_too(seed, tmp_path):
+    given = training_arguments(settings_for(), seed, tmp_path).seed
+    np.random.seed(given)
+    assert seed != 7 or given == 7

@@ -102,6 +102,7 @@ class WarmStartSettings(TrainerSettings):
     `liked`: SFT on the replies that users liked. `both`: SFT on the liked ones, then DPO on the repairs. `min_p_sat`: a
     reply counts as liked if its SAT probability is at least this (a thumb up always counts), here and wherever liked
     replies are used: the recipes `liked`, `spin` and `unpaired`, the feedback reward, the stop rule `heldout_liked`.
+    Repairs take any SAT label.
     """
 
     epochs: NonNegativeInt = 3

@@ -56,8 +56,11 @@ def evaluate(
             replies = reply_statistics(prompts[:MAX_PROMPTS], nearest.first_of_each[:MAX_PROMPTS])
             coolest = min(heldout, key=lambda each: each.temperature)
             samples = _samples(prompts, coolest.first_of_each[:SHOWN_PROMPTS_WITH_TRUTH], truth.scorer)
-            contradicted = contradict_heldout(
-                loaded, prompts, coolest.first_of_each, truth, sampling, work / "contradicted"
+            # an answer that was right by luck would be given up without a word of doubt
+            contradicted = (
+                contradict_heldout(loaded, prompts, coolest.first_of_each, truth, sampling, work / "contradicted")
+                if coolest.temperature == 0
+                else None
             )
         else:
             utility = ()

@@ -19,6 +19,7 @@ from drift.policy.sampler import generate_replies
 from drift.policy.spread import AnyPolicy
 from drift.records import ChatMessage
 from drift.statistics import bootstrap_mean
+from drift.turns import words_of
 
 MAX_FALL = 0.1
 """Largest fall of the share of finished replies below the warm start's."""
@@ -152,7 +153,7 @@ def _exceeds(change: NDArray[np.float64], limit: float) -> bool:
 
 def repetition(text: str) -> float:
     """The share of runs of RUN_OF_WORDS words that occur earlier in the text: 0 if it never repeats itself."""
-    words = text.split()
+    words = words_of(text)
     runs = [tuple(words[i : i + RUN_OF_WORDS]) for i in range(len(words) - RUN_OF_WORDS + 1)]
     return 1.0 - len(set(runs)) / len(runs) if runs else 0.0
 

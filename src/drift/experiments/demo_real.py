@@ -119,7 +119,7 @@ def real_config(model: str, seed: int, folder: Path) -> Config:
     report_note(f"computing in {dtype}: this machine {'has' if dtype == 'bfloat16' else 'lacks'} bfloat16 arithmetic")
     cfg = load_config(Path(__file__).with_name("demo_real.yaml"), (f"seed={seed}", f"policy.dtype={dtype}"))
     needed = parameter_count(model) * BYTES_PER_PARAMETER + ACTIVATION_BYTES
-    free = _free_memory()
+    free = free_memory()
     begun_as_adapter = _begun_as_adapter(folder, model)
     as_adapter = needed > free if begun_as_adapter is None else begun_as_adapter
     why = f"full training needs about {needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free"
@@ -138,7 +138,9 @@ def default_folder(model: str | None, seed: int) -> Path:
     """Each model has a folder of its own: in another one's, it would replace twenty minutes of work."""
     if model is None or model.lower() == DEFAULT_MODEL:
         return Path(f"runs/real-seed-{seed}")
-    return Path(f"runs/real-{Path(model).resolve().name.removesuffix('.gguf')}-seed-{seed}")
+    path = Path(model)
+    owner_and_name = (path.resolve() if path.exists() else path).parts[-2:]
+    return Path(f"runs/real-{'--'.join(owner_and_name)}-seed-{seed}")
 
 
 def size_for(dtype: str) -> Size:
@@ -190,12 +192,31 @@ def _truth(run: Path, iterations: int) -> dict[str, float | list[float]]:
     return {"base": right(layout.BASE), "warm_start": steps[0], "iterations": steps[1:], "final": final}
 
 
-def _free_memory() -> int:
-    """Free bytes of the GPU's memory, or of the machine's if there is no GPU."""
+def free_memory(root: Path = Path("/")) -> int:
+    """Free bytes of the GPU's memory, or of the machine's if there is no GPU: what it has, and what a container may
+    still take. `root`: where `proc` and `sys` are."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text("ascii").splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    meminfo = root / "proc/meminfo"
+    if not meminfo.exists():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fields = dict(line.split(":", 1) for line in meminfo.read_text("ascii").splitlines())
+    machine = int(fields["MemAvailable"].split()[0]) * 1024
+    return min(machine, *(left for limit in _CONTAINER_LIMITS if (left := _left_of(root, *limit)) is not None), machine)
+
+
+_CONTAINER_LIMITS = (
+    ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current", "inactive_file"),
+    ("sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Control groups, versions 2 and 1: the limit, what is used, and how much of that is files that can be read again."""
+
+
+def _left_of(root: Path, limit: str, used: str, inactive: str) -> int | None:
+    """Bytes that the container may still take; None if it has no limit."""
+    try:
+        bytes_of = {name: (root / name).read_text("ascii").strip() for name in (limit, used)}
+        stat = dict(line.split() for line in ((root / used).parent / "memory.stat").read_text("ascii").splitlines())
+        return int(bytes_of[limit]) - int(bytes_of[used]) + int(stat[inactive])
+    except (OSError, ValueError, KeyError):  # `max`, or no such file
+        return None

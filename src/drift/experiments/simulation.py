@@ -59,7 +59,8 @@ def simulate(
     sessions = with_mistaken_users(sessions, answer, deployment.mistaken, seed)
     files = write_logs(sessions, out / "logs", Path(answering).name)
     reactions = write_jsonl(out / "truth.jsonl", (reaction for session in sessions for reaction in session.reactions))
-    return {"replies": deployment.turns, "chats": len(sessions), "reactions": reactions, "files": len(files)}
+    replies = sum(message.role == "assistant" for session in sessions for message in session.messages)
+    return {"replies": replies, "chats": len(sessions), "reactions": reactions, "files": len(files)}
 
 
 def simulate_side_by_side(

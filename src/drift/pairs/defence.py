@@ -23,7 +23,7 @@ from drift.records import (
     stable_hash,
 )
 from drift.store import Store
-from drift.turns import as_text, readable, request_index
+from drift.turns import SIGNS, as_text, readable, request_index
 
 Labelled = Callable[[], Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]]
 
@@ -42,12 +42,7 @@ complained about it too."""
 
 BEGIN, END = "^", "$"
 """Where a text begins and ends: never words, so a run with one of them stands at an edge."""
-# Kana, Han, Thai, Lao, Burmese and Khmer have no spaces between words, and each emoji says something.
-_SIGNS = (
-    r"\u3040-\u30ff\u3400-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\U00020000-\U0003ffff"
-    r"\u2190-\u2bff\U0001f000-\U0001faff"
-)
-_WORD = re.compile(rf"[{_SIGNS}]|[^\W_{_SIGNS}]+")
+_WORD = re.compile(rf"[{SIGNS}]|[^\W_{SIGNS}]+")
 """A word, or a sign of a script that is compared sign by sign."""
 _TOKEN = re.compile(rf"{_WORD.pattern}|[^\w\s]")
 _PUNCTUATION = frozenset(".,;:!?\"'`()\u2026\u3002\u3001\u201c\u201d\u2018\u2019\u00ab\u00bb\u060c\u061f\u0964")
@@ -70,8 +65,8 @@ class Defence:
         return stable_hash(self.settings.model_dump_json(), self.store.fingerprint())
 
     def of_prompts(
-        self, found: Iterable[PromptItem | Drop], again: Callable[[], Iterable[PromptItem | Drop]]
-    ) -> Iterable[PromptItem | Drop]:
+        self, found: Iterator[PromptItem | Drop], again: Callable[[], Iterable[PromptItem | Drop]]
+    ) -> Iterator[PromptItem | Drop]:
         """The items that pass. `again` finds the same items: they may not fit into memory."""
         return without_contested(found, again(), self.store.labelled) if self.settings.drop_contested else found
 
@@ -81,24 +76,7 @@ class Defence:
         """The pairs that pass. `items`: by prompt_id, with the complaints."""
         if not self.settings.drop_echoes and self.settings.max_per_echo is None:
             return rows
-        rows = list(rows)
-        return without_echoes(rows, items, self.settings, self.store.conversations, self._corrected(rows, items))
-
-    def _corrected(
-        self, rows: Sequence[PreferencePair | Drop], items: Mapping[str, PromptItem]
-    ) -> frozenset[tuple[str, int]]:
-        """The places, conversation and reply, of pairs whose chosen reply a user wrote as a correction."""
-        logged = {
-            (row.conversation_id, row.reply_index)
-            for row in rows
-            if isinstance(row, PreferencePair) and row.chosen[-1:] == (items[row.prompt_id].preferred,)
-        }
-        return frozenset(
-            place
-            for conversation in (self.store.conversations() if logged else ())
-            for rating in conversation.ratings
-            if rating.preferred and (place := (conversation.conversation_id, rating.reply_index)) in logged
-        )
+        return without_echoes(rows, items, self.settings, self.store.conversations)
 
 
 def without_echoes(
@@ -106,19 +84,16 @@ def without_echoes(
     items: Mapping[str, PromptItem],
     settings: DefenceSettings,
     conversations: Callable[[], Iterable[Conversation]],
-    corrected: Collection[tuple[str, int]] = (),
 ) -> Iterator[PreferencePair | Drop]:
     """The pairs whose chosen reply takes over no more from its user than `settings` allow.
 
-    `conversations`: all those of the logs; they are read once. `corrected`: the places (conversation and reply) of
-    pairs whose chosen reply the user wrote. It is meant to bring new words, so it only counts towards `max_per_echo`.
+    `conversations`: all those of the logs; they are read once. A correction that the user wrote is meant to bring new
+    words, so it only counts towards `max_per_echo`.
     """
     rows = list(rows)
-    echoes = {
-        row.pair_id: echoed_runs(row, items[row.prompt_id], (row.conversation_id, row.reply_index) in corrected)
-        for row in rows
-        if isinstance(row, PreferencePair)
-    }
+    pairs = [row for row in rows if isinstance(row, PreferencePair)]
+    corrections = {pair.pair_id for pair in pairs if _is_correction(pair, items[pair.prompt_id])}
+    echoes = {pair.pair_id: echoed_runs(pair, items[pair.prompt_id], pair.pair_id in corrections) for pair in pairs}
     own = own_runs(conversations(), {run for runs in echoes.values() for run in runs})
     told = sum(bool(runs) for runs in echoes.values())
     cap = settings.max_per_echo
@@ -127,13 +102,17 @@ def without_echoes(
         runs = echoes[row.pair_id] - own.common if isinstance(row, PreferencePair) else frozenset()
         if isinstance(row, Drop):
             yield row
-        elif settings.drop_echoes and runs - own.known and (row.conversation_id, row.reply_index) not in corrected:
+        elif settings.drop_echoes and runs - own.known and row.pair_id not in corrections:
             yield Drop(f"{row.prompt_id}/{row.pair_id}", "pairs", Reason.ECHOES_COMPLAINT)
         elif cap is not None and any(taken[run] >= cap + int(OWN_RATIO * told * own.share(run)) for run in runs):
             yield Drop(f"{row.prompt_id}/{row.pair_id}", "pairs", Reason.ECHO_CAP)
         else:
             taken.update(runs)
             yield row
+
+
+def _is_correction(pair: PreferencePair, item: PromptItem) -> bool:
+    return item.corrected and pair.chosen[-1:] == (item.preferred,)
 
 
 def echoed_runs(pair: PreferencePair, item: PromptItem, is_correction: bool = False) -> frozenset[str]:

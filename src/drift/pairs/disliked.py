@@ -5,7 +5,7 @@ rejected = the disliked one. Repairs are the seeds of the warm start (DRIFT, alg
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -15,13 +15,21 @@ from drift.records import (
     Conversation,
     Drop,
     FeedbackLabel,
-    Message,
     PreferencePair,
     PromptItem,
     Reason,
     stable_hash,
 )
-from drift.turns import exclusion_reason, is_disliked, needs_media, prompt_of
+from drift.turns import (
+    as_text,
+    exclusion_reason,
+    is_broken,
+    is_disliked,
+    is_refusal,
+    liked_exclusion_reason,
+    needs_media,
+    prompt_of,
+)
 
 Item = TypeVar("Item")
 STAGE = "prompts"
@@ -87,7 +95,7 @@ def candidates(
     """Map: what depends on one conversation alone. `is_full`: a user whose further items would be dropped; in a flood,
     building them would take minutes."""
     for conversation, labels in labelled:
-        liked = {label.reply_index for label in labels if label.label == "SAT"}
+        liked = {label.reply_index: label for label in labels if label.label == "SAT"}
         user = conversation.user_key or conversation.conversation_id
         for label in labels:
             if not is_disliked(label, min_p_dsat):
@@ -147,7 +155,10 @@ def label_noise(p_dsat: float | None, fresh_not_better: float = 0.0) -> float:
 
 
 def _item(
-    conversation: Conversation, label: FeedbackLabel, liked: set[int], reliability: LabelReliability
+    conversation: Conversation,
+    label: FeedbackLabel,
+    liked: Mapping[int, FeedbackLabel],
+    reliability: LabelReliability,
 ) -> PromptItem | Drop:
     messages, i = conversation.messages, label.reply_index
     prompt_id = _prompt_id(label)
@@ -156,11 +167,10 @@ def _item(
     prompt = Reason.NEEDS_IMAGE if needs_media(conversation, i) else prompt_of(messages, i)
     if isinstance(prompt, Reason):
         return Drop(prompt_id, STAGE, prompt)
-    revised = revision(messages, label, liked)
-    if label.user_index is not None and conversation.has_media(label.user_index):
-        revised = None  # the reply after the complaint is about its image
-    if revised is not None and conversation.finish_of(messages.index(revised)) == "length":
-        revised = None  # a reply that was cut is no example of a good one
+    correction = _correction(conversation, label)
+    place = None if correction else revision(label, liked)
+    unfit = None if place is None else _unfit_revision(conversation, liked[place], reliability.include)
+    revised = None if place is None or unfit else messages[place].chat()
     return PromptItem(
         prompt_id=prompt_id,
         conversation_id=conversation.conversation_id,
@@ -169,12 +179,14 @@ def _item(
         split=conversation.split,
         rejected=messages[i].chat(),
         complaint=_complaint(conversation, label),
-        preferred=_correction(conversation, label) or (None if revised is None else revised.chat()),
+        preferred=correction or revised,
         user_key=conversation.user_key,
         p_dsat=label.p_dsat,
         noise=reliability.noise(label.p_dsat),
         rejected_finish=conversation.finish_of(i),
         tools=conversation.tools,
+        corrected=correction is not None,
+        no_repair=unfit,
     )
 
 
@@ -182,11 +194,23 @@ def _prompt_id(label: FeedbackLabel) -> str:
     return stable_hash(label.conversation_id, label.reply_index)
 
 
-def revision(messages: Sequence[Message], label: FeedbackLabel, liked: set[int]) -> Message | None:
-    """The next reply, if only the complaint stands between and the user liked that reply."""
+def revision(label: FeedbackLabel, liked: Container[int]) -> int | None:
+    """The place of the next reply, if only the complaint stands between and the user liked that reply."""
     complained = label.user_index == label.reply_index + 1
     following = label.reply_index + (2 if complained else 1)
-    return messages[following] if following in liked else None
+    return following if following in liked else None
+
+
+def _unfit_revision(conversation: Conversation, label: FeedbackLabel, include: frozenset[str]) -> Reason | None:
+    """Why a reply that the user liked after the complaint is no example; None if nothing speaks against it."""
+    place = label.reply_index
+    if needs_media(conversation, place):  # of the reply, or of the complaint that it answers
+        return Reason.NEEDS_IMAGE
+    if conversation.finish_of(place) == "length":
+        return Reason.TRUNCATED
+    if any(map(is_broken, conversation.messages[place].tool_calls)):
+        return Reason.BROKEN_TOOL_CALL
+    return liked_exclusion_reason(conversation, label, (), include)
 
 
 def _correction(conversation: Conversation, label: FeedbackLabel) -> ChatMessage | None:
@@ -210,15 +234,22 @@ def _complaint(conversation: Conversation, label: FeedbackLabel) -> ChatMessage 
     return None if bare else turn
 
 
-def repair_pairs(items: Iterable[PromptItem]) -> Iterator[PreferencePair | Drop]:
-    """One pair or one named drop for each item that has a preferred reply."""
+def repair_pairs(items: Iterable[PromptItem], drop_unfinished: bool = False) -> Iterator[PreferencePair | Drop]:
+    """One pair or one named drop for each item whose user liked another reply. `drop_unfinished`: none of a reply that
+    was cut."""
     for item in items:
+        if item.rejected is not None and item.no_repair is not None:
+            yield Drop(item.prompt_id, "repairs", item.no_repair)
         if item.rejected is None or item.preferred is None:
             continue
         if not item.preferred.content.strip() and not item.preferred.tool_calls:
             yield Drop(item.prompt_id, "repairs", Reason.EMPTY_CHOSEN)
         elif says_the_same(item.preferred, item.rejected):
             yield Drop(item.prompt_id, "repairs", Reason.IDENTICAL_REPLIES)
+        elif is_refusal(as_text(item.preferred)) and not is_refusal(as_text(item.rejected)):
+            yield Drop(item.prompt_id, "repairs", Reason.CHOSEN_REFUSES)
+        elif drop_unfinished and item.rejected_finish == "length":
+            yield Drop(item.prompt_id, "repairs", Reason.TRUNCATED)
         else:
             yield logged_pair("repair", item, item.preferred, item.rejected)
 

@@ -8,6 +8,7 @@ DEVIATION: the paper compares plain replies, and has no such check.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from unicodedata import normalize
 
 from drift.endpoint.thoughts import split_thoughts
 from drift.records import ChatMessage, Drop, PreferencePair, Reason, Thinking
@@ -54,9 +55,14 @@ def with_thoughts_apart(reply: ChatMessage) -> ChatMessage:
 
 
 def says_the_same(first: ChatMessage, second: ChatMessage) -> bool:
-    """Whether answers and calls are equal, whatever the thoughts before them."""
+    """Whether answers and calls are equal, whatever the thoughts before them, and however lines end and letters with
+    marks are stored."""
     one, other = with_thoughts_apart(first), with_thoughts_apart(second)
-    return one.content.strip() == other.content.strip() and called(one) == called(other)
+    return _as_read(one.content) == _as_read(other.content) and called(one) == called(other)
+
+
+def _as_read(text: str) -> str:
+    return normalize("NFC", "\n".join(text.strip().splitlines()))
 
 
 def form_difference(chosen: ChatMessage, rejected: ChatMessage) -> Reason | None:

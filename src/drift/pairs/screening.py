@@ -12,7 +12,7 @@ from itertools import groupby
 from drift.config import RecipeSettings
 from drift.pairs.recipes.recipe import PairsOrDrops
 from drift.records import Drop, PreferencePair, Reason
-from drift.turns import as_text, is_refusal
+from drift.turns import as_text, is_refusal, words_of
 
 STAGE = "pairs"
 MAX_SIMILARITY = 0.98
@@ -52,7 +52,7 @@ def are_near_duplicates(first: str, second: str, limit: float) -> bool:
 
     DPO on pairs that differ in a word or two pushes both replies down (arXiv 2402.13228, section 3).
     """
-    words = first.split(), second.split()
+    words = words_of(first), words_of(second)
     if min(map(len, words)) < MIN_WORDS_TO_COMPARE:
         return False
     matcher = SequenceMatcher(None, *words, autojunk=False)

@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from drift.engine import current_engine
 from drift.pairs.defence import Defence
-from drift.pairs.disliked import lacks_old_turns, prompt_items
-from drift.pairs.finders import DislikedFinder, Finder
+from drift.pairs.disliked import lacks_old_turns
+from drift.pairs.finders import DislikedFinder, Finder, Labelled
 from drift.pairs.in_pieces import requests_in_pieces, write_in_pieces
 from drift.pairs.news import News, Since
 from drift.records import Counts, Drop, PromptItem, Reason, Split, stable_hash, write_kept
@@ -44,13 +45,18 @@ def _found(
     of_news: Counter[str],
 ) -> Iterator[PromptItem | Drop]:
     """What the finder finds in a split, in one process. `of_news`: how many are new and replayed is added to it."""
-    labelled, find = partial(store.labelled, split), partial(finder.items, repeats=store.repeated())
+    labelled, repeats = partial(store.labelled, split), store.repeated()
+
+    def find(rows: Labelled) -> Iterator[PromptItem | Drop]:
+        found = finder.items(rows, repeats)
+        if defence is None or not isinstance(finder, DislikedFinder):
+            return found
+        # the same replies are looked for among all that were disliked, whoever has reached their limit
+        everyone = replace(finder, max_per_user=None)
+        return defence.of_prompts(found, lambda: everyone.items(labelled(), frozenset()))
+
     news = None if since is None else News(since)
-    found = find(labelled()) if news is None else news.sorted(find, labelled, finder.about)
-    if defence is not None and isinstance(finder, DislikedFinder):
-        # the same replies are looked for among all that were disliked
-        found = defence.of_prompts(found, lambda: prompt_items(labelled(), finder.min_p_dsat))
-    yield from found
+    yield from find(labelled()) if news is None else news.sorted(find, labelled, finder.about)
     of_news.update(news.counts if news else {})
 
 

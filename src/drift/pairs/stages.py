@@ -28,6 +28,7 @@ from drift.records import (
     Score,
     Split,
     Thinking,
+    Unfinished,
     read_jsonl,
     write_jsonl,
     write_kept,
@@ -119,9 +120,16 @@ def find_believed(out: Path, prompts: Path, own: Path) -> Counts:
     return {**write_kept(out, believed(read_jsonl(prompts, PromptItem), majority)), "with_majority": len(majority)}
 
 
-def find_repairs(out: Path, prompts: Path, thinking: Thinking = "off", defence: Defence | None = None) -> Counts:
+def find_repairs(
+    out: Path,
+    prompts: Path,
+    thinking: Thinking = "off",
+    unfinished: Unfinished = "match",
+    defence: Defence | None = None,
+) -> Counts:
     """Write the DSAT -> SAT repairs among the items as pairs."""
-    rows = in_one_form(repair_pairs(read_jsonl(prompts, PromptItem)), thinking, "repairs")
+    repairs = repair_pairs(read_jsonl(prompts, PromptItem), unfinished == "drop")
+    rows = in_one_form(repairs, thinking, "repairs")
     if defence is not None:
         rows = defence.of_pairs(rows, {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)})
     return write_kept(out, rows)
@@ -158,9 +166,11 @@ def find_heldout_liked(
     since: Since | None = None,
 ) -> Counts:
     """Write the liked replies of the held-out splits, as `find_liked_replies` does those of the training split, but for
-    what the policy may have been trained on: `prompts`, and what a liked reply of the training split answers."""
+    what the policy may have been trained on: `prompts`, and what a liked reply of the training split answers. No user
+    has a limit here, as in `find_heldout`."""
     trained = requests_of(read_jsonl(prompts, PromptItem)) | _liked_requests(store, min_p_sat, settings)
-    return write_unseen(out, store, _liked(min_p_sat, settings, thinking), trained, since)
+    everyone = replace(_liked(min_p_sat, settings, thinking), max_per_user=None)
+    return write_unseen(out, store, everyone, trained, since)
 
 
 def find_judged(

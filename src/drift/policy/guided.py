@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from drift.errors import DataError
 from drift.records import ChatMessage, Guidance, PreferencePair, PromptItem
-from drift.turns import as_text
+from drift.turns import UNSEEN, as_text
 
 INSTRUCTION = "Answer again so that this feedback is resolved. Give only the new answer."
 HINT = "Take this feedback on an earlier answer as a hint. Give only the answer."
@@ -21,7 +21,15 @@ HINDSIGHT = "This is what the user wrote after an earlier answer to this message
 
 _BRACKETS = frozenset("<\u2039\u27e8\u3008\ufe64\uff1c")
 """An angle bracket and what looks like one."""
-_MARK = re.compile(r"(?<!\W)(\W+)(feedback|earlier_answer)\b", re.IGNORECASE)
+
+
+def _as_seen(word: str) -> str:
+    """A pattern of the word, also in full-width letters, and with unseen characters between its letters."""
+    return f"{UNSEEN.pattern}*".join(f"[{letter}{chr(ord(letter) + _TO_FULL_WIDTH)}]" for letter in word)
+
+
+_TO_FULL_WIDTH = ord("\uff41") - ord("a")
+_MARK = re.compile(rf"(?<!\W)(\W+)({_as_seen('feedback')}|({_as_seen('earlier_answer')}))\b", re.IGNORECASE)
 """A mark with all that stands between it and the word before. It begins where such a run begins, so that a complaint of
 megabytes without a word is read once."""
 
@@ -84,7 +92,7 @@ def _broken(mark: re.Match[str]) -> str:
     """`</feedback` becomes `</ feed-back`; the word without a bracket before it stays."""
     if _BRACKETS.isdisjoint(mark[1]):
         return mark[0]
-    return f"{mark[1]} {'feed-back' if mark[2].lower() == 'feedback' else 'earlier-answer'}"
+    return f"{mark[1]} {'earlier-answer' if mark[3] else 'feed-back'}"
 
 
 def _behind_request(prompt: tuple[ChatMessage, ...], *parts: str) -> tuple[ChatMessage, ...] | None:

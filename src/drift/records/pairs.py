@@ -13,8 +13,9 @@ class PromptItem:
 
     With the recipe random_turns, `rejected` is any reply; with follow_up and fresh_follow_up, it is any reply that a
     message follows, and `complaint` is that message. `preferred`: the reply that the user liked, also as the repair of
-    `rejected`. `noise`: the probability that a fresh reply is not better. `weight`: of the pair's loss.
-    `rejected_finish`: `length` if the log says that the reply was cut at a limit.
+    `rejected`; `corrected`: the user wrote it. `no_repair`: why the next reply, though liked, is no example of a good
+    one. `noise`: the probability that a fresh reply is not better. `weight`: of the pair's loss. `rejected_finish`:
+    `length` if the log says that the reply was cut at a limit.
     """
 
     prompt_id: str
@@ -31,6 +32,8 @@ class PromptItem:
     weight: float = 1.0
     tools: str | None = None
     rejected_finish: Finish = "stop"
+    corrected: bool = False
+    no_repair: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)

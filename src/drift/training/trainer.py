@@ -289,7 +289,7 @@ def training_arguments(settings: TrainerSettings, seed: int, folder: Path) -> Tr
         max_grad_norm=settings.max_grad_norm,
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
-        seed=seed,
+        seed=seed % 2**32,  # the Trainer seeds NumPy too, which takes no larger one
         logging_steps=1,
         logging_nan_inf_filter=False,
         report_to=list(settings.report_to) or "none",

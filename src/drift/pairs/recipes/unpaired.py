@@ -4,6 +4,8 @@ A liked reply is a desirable example and stands as chosen, a disliked one is und
 is sampled, so all iterations learn from the same rows.
 """
 
+from dataclasses import replace
+
 from drift.pairs.disliked import logged_pair
 from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs
 from drift.records import Drop, PromptItem, Reason, stable_hash
@@ -18,7 +20,10 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
 
 
 def _reply(item: PromptItem, drop_unfinished: bool) -> PairsOrDrops:
-    if item.rejected is not None:  # what the user liked instead, if anything, is an item of its own
+    if item.rejected is not None:  # a reply that the user liked instead is an item of its own, a correction is not
+        if item.corrected and item.preferred is not None:
+            correction = logged_pair(NAME, item, item.preferred, None)
+            yield replace(correction, pair_id=stable_hash(NAME, "correction", item.prompt_id))
         if drop_unfinished and item.rejected_finish == "length":
             yield Drop(item.prompt_id, "pairs", Reason.TRUNCATED)
         else:

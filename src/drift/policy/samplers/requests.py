@@ -118,11 +118,10 @@ def _is_guided(item: PromptItem, fresh: FreshReplies, iteration: int, number: in
     """Drawn from a hash of the prompt's id, so that the guided prompts do not depend on what else is sampled.
 
     Where a recipe ranks the samples (best_of, iter_dpo), the share is of each prompt's samples: the first ones are
-    guided.
+    guided, and whether one more is, if the share is no whole number of them, is drawn.
     """
     if item.rejected is None or item.complaint is None:
         return False
-    if fresh.guides_samples:
-        return number < round(fresh.guided_share * fresh.samples)
+    share = fresh.guided_share * fresh.samples - number if fresh.guides_samples else fresh.guided_share
     digest = hashlib.sha256(f"guided/{seed}/{item.prompt_id}/{iteration}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < fresh.guided_share
+    return int.from_bytes(digest[:8], "big") / 2**64 < share
