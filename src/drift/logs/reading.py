@@ -15,6 +15,7 @@ from drift.logs.files.opening import Repair
 from drift.logs.files.rows import TOO_DEEP, LogRow, Reject, Unusable, short_form
 from drift.logs.files.sources import LogFile, NotALog, Source
 from drift.logs.judgements import Judgements, judgements_first
+from drift.logs.markup import without_sources
 from drift.logs.readers import READERS, Format
 from drift.logs.readers.tables.joiner import TableJoiner
 from drift.logs.readers.tables.table import Table
@@ -302,6 +303,11 @@ def _finished(
             yield replace(outcome, file=outcome.file or file)
         elif isinstance(outcome, ConversationDraft):
             try:
-                yield finish(outcome, source, user_key)
+                conversation = finish(outcome, source, user_key)
             except Unusable as error:
                 yield Reject(outcome.at, error.reason, error.detail, file=outcome.file or file)
+                continue
+            plain = without_sources(conversation)
+            if plain is not conversation:
+                reading.repaired[Repair.SOURCES_REMOVED] += 1
+            yield plain
