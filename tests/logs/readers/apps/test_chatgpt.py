@@ -73,6 +73,14 @@ def test_branches_are_paths_and_a_reply_asked_for_again_is_disliked(read):
     assert by_id[CHAT].messages[0].timestamp == "2024-05-20T13:39:05.500000+00:00"
 
 
+def test_what_chatgpt_remembers_of_the_user_is_no_reply(read):
+    memory = {"content_type": "model_editable_context", "model_set_context": "1. The user lives in Oslo."}
+    chats = read(line(("assistant", memory, {}), ("user", "2+2?", {}), ("assistant", "5", {}), ("user", "No.", {})))
+    assert chats.texts() == [
+        ("system", "1. The user lives in Oslo."), ("user", "2+2?"), ("assistant", "5"), ("user", "No."),
+    ]  # fmt: skip
+
+
 def test_two_replies_offered_at_once_are_no_regeneration(read):
     offered = {"paragen_variants_info": {"type": "num_variants_in_stream", "num_variants_in_stream": 2}}
     told = read(
