@@ -71,7 +71,7 @@ READERS: dict[str, Format] = {
     "batch": Format(batches.recognises, batches.read, joined=batches.complete, keys=batches.KEYS),
     "langchain": Format(langchain.recognises, langchain.read, apart=True, keys=langchain.KEYS),
     "langchain_table": Format(
-        langchain.recognises_table, langchain.read_table, joined=langchain.whole, keys=langchain.TABLE_KEYS
+        langchain.recognises_table, langchain.read_table, group_of=langchain.session_of, keys=langchain.TABLE_KEYS
     ),
     "ai_sdk": Format(ai_sdk.recognises, ai_sdk.read, apart=True, keys=ai_sdk.KEYS),
     "ai_sdk_table": Format(ai_sdk.recognises_table, ai_sdk.read_table, joined=ai_sdk.whole, keys=ai_sdk.TABLE_KEYS),
