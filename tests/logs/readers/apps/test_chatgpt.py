@@ -206,8 +206,17 @@ def test_thumbs_in_a_file_of_their_own_judge_the_reply(read):
 
 
 def test_thumbs_are_read_before_the_chats_whatever_the_order_of_the_files(read):
-    told = read(zz_conversations=[ANSWERED], message_feedback=[FEEDBACK])
+    told = read(conversations=[ANSWERED], message_feedback=[FEEDBACK])
     assert [rating.value for rating in told.only.ratings] == [-1.0]
+
+
+@pytest.mark.parametrize("name", ["feedback", "thumbs_of_2024", "zz"])
+def test_thumbs_are_recognised_by_their_rows_not_by_the_name_of_their_file(read, name):
+    chats = read(
+        conversations_0=[ANSWERED], conversations_1=[{**ANSWERED, "conversation_id": "c2"}], **{name: [FEEDBACK]}
+    )
+    assert chats.reasons == ["joined_as_evidence"]
+    assert [rating.value for rating in chats.conversations[0].ratings] == [-1.0]
 
 
 def test_thumbs_without_their_chats_are_named(read):

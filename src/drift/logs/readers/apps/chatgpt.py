@@ -37,11 +37,17 @@ KEYS = keys(
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return _is_chat(row) or _is_feedback(row)
+    return _is_chat(row) or is_feedback(row)
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
     return many_per_row(rows, _outcomes)
+
+
+def is_feedback(row: Mapping[str, Any]) -> bool:
+    rating = row.get("rating")
+    is_thumb = isinstance(rating, str) and rating.lower().replace("_", "").startswith("thumbs")
+    return is_thumb and "conversation_id" in row and bool(row.keys() & {"id", "message_id"})
 
 
 def _is_chat(row: Mapping[str, Any]) -> bool:
@@ -52,14 +58,8 @@ def _is_chat(row: Mapping[str, Any]) -> bool:
     return is_tree or "current_node" in row
 
 
-def _is_feedback(row: Mapping[str, Any]) -> bool:
-    rating = row.get("rating")
-    is_thumb = isinstance(rating, str) and rating.lower().replace("_", "").startswith("thumbs")
-    return is_thumb and "conversation_id" in row and bool(row.keys() & {"id", "message_id"})
-
-
 def _outcomes(row: LogRow) -> Iterator[Outcome]:
-    if _is_feedback(row.value):
+    if is_feedback(row.value):
         yield _feedback(row)
         return
     value = row.value
