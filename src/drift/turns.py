@@ -33,11 +33,20 @@ SIGNS = (
 _BETWEEN_SPACES = re.compile(rf"[{SIGNS}]|[^\s{SIGNS}]+")
 _UNABLE = r"(?:can(?:not|['\u2019]t)|could not|won['\u2019]t|will not|(?: am|['\u2019]m) (?:not able|unable) to)"
 _HELP = r"(?:help|assist|provide|comply|fulfil|engage|create|generate|write|do th(?:at|is)|support|discuss|answer)"
+_SEARCHED = r"(?:find|see|locate|spot|identify|think|recall|verify|confirm)"  # "I could not find any support for ..."
+_AS_ASKED = (
+    r"[^.!?\n]{0,80}, as (?:you )?(?:asked|requested|instructed|wished)\b"  # "I won't write it in rhyme, as ..."
+)
+_RULES = r"(?:guidelines|polic(?:y|ies)|programming)"
 _REFUSAL = re.compile(
-    rf"\bI(?: really| also)? ?{_UNABLE}(?: \w+){{0,3}}? ?{_HELP}|\bunable to {_HELP}"
-    r"|\bagainst (?:my|our|the) (?:\w+ )?(?:guidelines|policy|policies|programming)"
-    r"|\bviolates? (?:\w+ ){0,3}(?:polic|guidelines)"
-    r"|\b(?:not|never) (?:appropriate|ethical|legal) (?:for me )?to\b",
+    rf"\bI(?: really| also)? ?(?!(?:won['\u2019]t|will not)\b{_AS_ASKED}){_UNABLE}(?! {_SEARCHED}\b)(?: \w+){{0,3}}? ?"
+    rf"{_HELP}(?! but\b)|\bunable to {_HELP}"
+    rf"|\bagainst my (?:\w+ )?{_RULES}"
+    rf"|(?:\bI ?{_UNABLE}|\bsorry\b|\bapologi[sz]e\b"
+    r"|\b(?:this|that|your|such)(?: an?)? (?:request|prompt|question|topic)s?\b)"
+    rf"[^.!?\n]{{0,120}}\b(?:against (?:our|the) (?:\w+ )?|violates? (?:\w+ ){{0,3}}){_RULES}"
+    rf"|\bviolates? (?:my|our|the|openai['\u2019]s) (?:\w+ )?(?:content|usage|use|safety|community|ethical) {_RULES}"
+    r"|\b(?:not|never) (?:appropriate|ethical|legal) (?:for me )?to\b(?![^\n]{0,200}\bhere(?:['\u2019]s| is| are)\b)",
     re.IGNORECASE,
 )
 _REFUSAL_ABROAD = re.compile(

@@ -193,3 +193,31 @@ def test_an_interrupted_command_says_that_it_can_be_repeated(tmp_path):
     assert "interrupted" in told
     assert "Traceback" not in told
     assert summary_of(drift("ingest", big, "--store", tmp_path / "store", "--json"))["accepted"] == 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["out.html"], "FILE is given, but only a report uses that: add --report."),
+        (["--gold", "nope.jsonl"], "--gold is given, but only a report uses that: add --report."),
+        (["--rubric", "nope.yaml", "--judge-from", "0.9"], "--rubric and --judge-from are given, but the embedded"),
+        (["--dry-run"], "--dry-run is given, but the embedded labeller sends no request that it could count: add"),
+        (["--labeller", "judge", "--audit-share", "0.1"], "the judge labels every turn: add --labeller cascade."),
+        (["--labeller", "judge", "--languages", "all"], "only the embedded labeller uses that"),
+    ],
+)
+def test_an_option_that_nothing_would_use_is_refused_with_the_one_that_it_needs(tmp_path, arguments, message):
+    done = drift("label", "--store", tmp_path / "store", *arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert message in done.stderr
+
+
+def test_a_report_with_other_languages_labels_anew(tmp_path, log):
+    """With --report alone, the labels that the store has are reported."""
+    store = tmp_path / "store"
+    drift("ingest", log, "--store", store)
+    drift("label", "--store", store)
+    alone, anew = (drift("label", "--store", store, "--report", *more) for more in ([], ["--languages", "all"]))
+    assert (alone.returncode, anew.returncode) == (0, 0), anew.stderr
+    assert "added" not in alone.stderr
+    assert "added" in anew.stderr

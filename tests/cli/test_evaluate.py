@@ -53,3 +53,18 @@ def test_a_missing_file_is_one_line():
     done = drift("eval", "wildbench", "--scores", "nowhere.jsonl")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "nowhere.jsonl: cannot be read" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["alpaca-eval", "--annotations", "a.json", "--judge-prompt", "p.md"], "--judge-prompt is given, but --annot"),
+        (["wildbench", "--scores", "s.jsonl", "--against", "m", "--dry-run"], "--against and --dry-run are given, but"),
+        (["wildbench", "m", "--judge", "http://127.0.0.1:9#m", "--tags", "t.jsonl"], "only --scores FILE uses that"),
+        (["pairwise", "m", "--reward-model", "r", "--max-cost", "1"], "--max-cost is given, but --reward-model asks"),
+    ],
+)
+def test_an_option_that_nothing_would_use_is_refused(arguments, message):
+    done = drift("eval", *arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert message in done.stderr

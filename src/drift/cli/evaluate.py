@@ -22,8 +22,19 @@ OutDir = Annotated[Path, typer.Option(help="Folder of replies and judgements; th
 app = typer.Typer(help="Measure models: benchmarks, pairwise comparisons, exploration.", no_args_is_help=True)
 
 
+_OF_A_MODEL = (
+    *options.OF_A_JUDGE, "judge_prompt", "data", "out", "max_new_tokens", "temperature", "dtype", "dry_run", "against",
+)  # fmt: skip
+
+
+def _refuse_of_a_model(context: typer.Context, existing: str) -> None:
+    """Raises ConfigError for options of a model that is asked and judged, where existing files are measured."""
+    options.refuse_unread(context, _OF_A_MODEL, f"{existing} is measured as it is: leave one of them out.")
+
+
 @app.command("alpaca-eval")
 def alpaca_eval(
+    context: typer.Context,
     model: Model = None,
     annotations: Annotated[
         Path | None, typer.Option(help="Measure these judged comparisons instead: JSON, JSON Lines or Parquet.")
@@ -58,6 +69,7 @@ def alpaca_eval(
 
     with progress("evaluating"):
         if options.one_of("--annotations FILE", annotations, model, judge):
+            _refuse_of_a_model(context, "--annotations")
             result = summarise_annotations(Path(str(annotations)), reference).plain()
         else:  # only this branch loads a model
             from drift.evals.alpaca_eval.judge import read_prompt
@@ -81,6 +93,7 @@ def alpaca_eval(
 
 @app.command()
 def wildbench(
+    context: typer.Context,
     model: Model = None,
     scores: Annotated[list[Path] | None, typer.Option(help="Measure these scores instead; may be repeated.")] = None,
     tags: Annotated[
@@ -129,12 +142,15 @@ def wildbench(
 
     with progress("evaluating"):
         if options.one_of("--scores FILE", scores, model, judge):
+            _refuse_of_a_model(context, "--scores")
             result = summarise_scores(scores or [], tags, pairwise or [], reference_model, margin).plain()
         else:  # only this branch loads a model
             from drift.evals.replies import sampling_at
             from drift.evals.wildbench.judge import read_prompt
             from drift.evals.wildbench.run import WildRun, run_wildbench
 
+            read_with_scores = ("tags", "pairwise", "reference_model")
+            options.refuse_unread(context, read_with_scores, "only --scores FILE uses that, in place of MODEL.")
             pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
             run = WildRun(
                 model=str(model),
@@ -153,6 +169,7 @@ def wildbench(
 
 @app.command()
 def pairwise(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(help="What to measure: a run, a model folder or id, URL#MODEL, or a file of replies.")
     ],
@@ -194,6 +211,8 @@ def pairwise(
     from drift.evals.replies import sampling_at
     from drift.scoring.judges import make_judge
 
+    if reward_model is not None and judge is None:
+        options.refuse_unread(context, options.OF_A_JUDGE, "--reward-model asks no judge: leave one of them out.")
     pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
     pair_judge = make_judge(judge, reward_model, out, dtype, pricing)
     contest = PairwiseRun(model, against, sampling_at(temperature, max_new_tokens), out, dtype, seed)

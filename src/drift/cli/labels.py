@@ -47,6 +47,7 @@ LanguagesOption = Annotated[
 
 
 def label(
+    context: typer.Context,
     store: StoreDir,
     out: Annotated[
         Path | None, typer.Option(help="Also write one JSONL row per judged user turn to this file.")
@@ -94,16 +95,12 @@ def label(
     """
     from drift.config import ExperimentalLabels, LabelSettings
     from drift.endpoint.options import JudgePricing, endpoint_settings
-    from drift.errors import ConfigError
     from drift.feedback.stage import label_by, plan
     from drift.store import Store
 
     server = None
     chosen = labeller or LabellerName.EMBEDDED
-    if chosen == LabellerName.EMBEDDED and (judge or endpoint or model):
-        raise ConfigError(
-            "--judge is given, but the embedded labeller asks no judge: add --labeller judge or --labeller cascade."
-        )
+    _refuse_unread(context, chosen, report)
     if chosen != LabellerName.EMBEDDED:
         pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
         server = endpoint_settings(options.judge_or_earlier(judge, endpoint, model), pricing)
@@ -119,12 +116,28 @@ def label(
     )
     opened = Store(store)
     with progress("labelling"), options.working_on(cluster, store):
-        only_report = report and labeller is None and out is None and any(opened.counts().labels.values())
+        wants_labels = options.given(context, "labeller", "out", "approval", "languages", "cluster")
+        only_report = report and not wants_labels and any(opened.counts().labels.values())
         result = None if only_report else plan(opened, settings).plain() if dry_run else label_by(opened, settings, out)
     if result is not None:
         summary(result, as_json and not report)
     if report:
         _show_report(opened, file or store / "labels.html", gold, as_json)
+
+
+def _refuse_unread(context: typer.Context, labeller: LabellerName, report: bool) -> None:
+    """Raises ConfigError for options that this labeller, or a command without --report, would not read."""
+    refuse = options.refuse_unread
+    if labeller == LabellerName.EMBEDDED:
+        of_judge = (*options.OF_A_JUDGE, "endpoint", "model", "rubric", "judge_by", "judge_from", "audit_share")
+        remedy = "add --labeller judge or --labeller cascade."
+        refuse(context, of_judge, f"the embedded labeller asks no judge: {remedy}")
+        refuse(context, ("dry_run",), f"the embedded labeller sends no request that it could count: {remedy}")
+    if labeller == LabellerName.JUDGE:
+        refuse(context, ("judge_from", "audit_share"), "the judge labels every turn: add --labeller cascade.")
+        refuse(context, ("approval", "languages"), "only the embedded labeller uses that: add --labeller cascade.")
+    if not report:
+        refuse(context, ("file", "gold"), "only a report uses that: add --report.")
 
 
 def _show_report(store: "Store", file: Path, gold: Path | None, as_json: bool) -> None:

@@ -1,6 +1,6 @@
 """Options that several commands share. The judge's options are one set for every command with a judge."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -61,6 +61,26 @@ NewTokens = Annotated[int, typer.Option(min=1, help="Maximum tokens per generate
 Temperature = Annotated[float, typer.Option(min=0, help="Sampling temperature of the replies; 0 is greedy.")]
 LARGEST_SEED = 2**63 - 1  # the largest that a config may name
 SamplingSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Random seed of the sampled replies.")]
+
+
+OF_A_JUDGE = ("judge", "api_key_env", "price_input", "price_output", "max_cost", "max_concurrency", "judge_max_tokens")
+"""The judge's options, by the names of their parameters."""
+
+
+def given(context: typer.Context, *names: str) -> list[str]:
+    """Those of these parameters that the command line gives, as a user writes them."""
+    return [
+        parameter.opts[0] if parameter.opts[0].startswith("-") else str(parameter.name).upper()
+        for parameter in context.command.params
+        if parameter.name in names and str(context.get_parameter_source(parameter.name)).endswith("COMMANDLINE")
+    ]
+
+
+def refuse_unread(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Raises ConfigError if the command line gives one of these parameters: nothing would use it."""
+    if unread := given(context, *names):
+        verb = "is" if len(unread) == 1 else "are"
+        raise ConfigError(f"{' and '.join(unread)} {verb} given, but {why}")
 
 
 def one_of(existing: str, files: object, model: str | None, judge: str | None) -> bool:

@@ -1,24 +1,34 @@
 """Judgements in a file of their own, about replies of whole chats (ChatGPT's message_feedback.json).
 
-The small files with judgements are read first and kept in memory; each chat then takes those about its replies. Single
-calls and their judgements are joined by traces/stitching.py instead.
+The small files with judgements are read before the chats and kept in memory; each chat then takes those about its
+replies. Single calls and their judgements are joined by traces/stitching.py instead.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
+from itertools import islice
+from typing import Any
 
+from drift.errors import DataError
 from drift.logs.draft import ConversationDraft, Evidence
-from drift.logs.files.rows import Reject, short_form
-from drift.logs.files.sources import Source
+from drift.logs.files.rows import LogRow, Reject, short_form
+from drift.logs.files.sources import LogFile, Source, ZipMember
 from drift.records import Rating, Reason
 
-_FILES = ("message_feedback",)
+_FIRST_ROWS = 20  # of which one must be readable
 
 
-def judgements_first(sources: Sequence[Source]) -> list[Source]:
-    """The sources, those with judgements before those with the chats that they are about."""
-    return sorted(sources, key=lambda source: not Path(source.name).name.lower().startswith(_FILES))
+def holds_judgements(source: Source, is_judgement: Callable[[Mapping[str, Any]], bool]) -> bool:
+    """Whether the first row of a log is a judgement. False for what can be read only once, and for what is no log."""
+    if not isinstance(source, LogFile | ZipMember) or source.name == "-":
+        return False
+    try:
+        rows = islice(source.rows(lambda _: None, Counter()), _FIRST_ROWS)
+        first = next((row for row in rows if isinstance(row, LogRow)), None)
+    except DataError:  # it is refused when it is read
+        return False
+    return first is not None and is_judgement(first.value)
 
 
 class Judgements:

@@ -1,7 +1,7 @@
 """Read log files as conversations: recognise the format, read rows, stitch calls, and account for every row."""
 
 import itertools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,8 @@ from drift.logs.draft import ConversationDraft, Evidence, finish
 from drift.logs.files.opening import Repair
 from drift.logs.files.rows import TOO_DEEP, LogRow, Reject, Unusable, short_form
 from drift.logs.files.sources import LogFile, NotALog, Source
-from drift.logs.judgements import Judgements, judgements_first
+from drift.logs.judgements import Judgements, holds_judgements
+from drift.logs.markup import without_sources
 from drift.logs.readers import READERS, Format
 from drift.logs.readers.tables.joiner import TableJoiner
 from drift.logs.readers.tables.table import Table
@@ -98,23 +99,10 @@ def read_logs(
     is ambiguous, or if the user named a file and its format is unknown.
     """
     opened = [LogFile(source) if isinstance(source, Path) else source for source in sources]
-    total, done = sum(source.size for source in opened), 0
     joiners: dict[str, Joiner] = {}
     judgements = Judgements()
     with ExitStack() as open_joiners:
-        for source in judgements_first(opened):
-            start = done
-
-            def progress(in_file: int, start: int = start) -> None:
-                if on_progress is not None:
-                    on_progress(start + in_file, total)
-
-            rows = source.rows(progress, reading.repaired)
-            head = _head(source, rows, form, reading)
-            done += source.size
-            if head is None:
-                progress(source.size)
-                continue
+        for source, head, rows in _with_heads(opened, form, reading, on_progress):
             name, reader = head.name, head.reader
             rows = _counted(itertools.chain(head.rows, rows), reading)
             rows = rows if reader.reads_deep else map(_shallow, rows)
@@ -143,6 +131,38 @@ def read_logs(
             yield from _finished(_judged(joined.outcomes, judgements), source_name or name, user_key, reading)
         yield from _finished(judgements.outcomes(), "", user_key, reading)
         reading.check()
+
+
+def _with_heads(
+    sources: Sequence[Source], form: str | Table | None, reading: Reading, on_progress: OnProgress | None
+) -> Iterator[tuple[Source, Head, Iterator[LogRow | Reject]]]:
+    """Each log with its format and its other rows, in order, but judgements before the chats that they are about."""
+    total, done = sum(source.size for source in sources), 0
+    waiting, has_looked = deque(sources), False
+
+    def opened(source: Source) -> Iterator[tuple[Source, Head, Iterator[LogRow | Reject]]]:
+        nonlocal done
+        start, done = done, done + source.size
+
+        def progress(in_file: int) -> None:
+            if on_progress is not None:
+                on_progress(start + in_file, total)
+
+        rows = source.rows(progress, reading.repaired)
+        head = _head(source, rows, form, reading)
+        if head is None:
+            progress(source.size)
+        else:
+            yield source, head, rows
+
+    while waiting:
+        for source, head, rows in opened(waiting.popleft()):
+            if (judged_by := head.reader.judged_by) and not has_looked:
+                has_looked = True
+                for other in [one for one in waiting if holds_judgements(one, judged_by)]:
+                    waiting.remove(other)
+                    yield from opened(other)
+            yield source, head, rows
 
 
 def _head(source: Source, rows: Iterator[LogRow | Reject], form: str | Table | None, reading: Reading) -> Head | None:
@@ -302,6 +322,11 @@ def _finished(
             yield replace(outcome, file=outcome.file or file)
         elif isinstance(outcome, ConversationDraft):
             try:
-                yield finish(outcome, source, user_key)
+                conversation = finish(outcome, source, user_key)
             except Unusable as error:
                 yield Reject(outcome.at, error.reason, error.detail, file=outcome.file or file)
+                continue
+            plain = without_sources(conversation)
+            if plain is not conversation:
+                reading.repaired[Repair.SOURCES_REMOVED] += 1
+            yield plain

@@ -17,12 +17,26 @@ FINISHES = (
     "ai.response.finishReason", "ai.finishReason", "llm.finish_reason",
 )  # fmt: skip
 """Names under which APIs and applications say why a reply ended."""
-_CUT = frozenset((
+_LIMITS = (
     "length", "max_tokens", "max_output_tokens", "max_new_tokens", "max_completion_tokens", "max_length",
     "model_length", "token_limit", "max_tokens_reached", "context_length", "context_length_exceeded",
-    "model_context_window_exceeded", "interrupted", "user_canceled", "user_cancelled", "abort", "aborted",
-))  # fmt: skip
-"""Reasons of replies that did not end by themselves: at a limit, or because somebody stopped them."""
+    "context_length_reached", "model_context_window_exceeded", "max_predicted_tokens_reached", "error_limit",
+)  # fmt: skip
+_STOPPED = (
+    "interrupted", "user_canceled", "user_cancelled", "user_cancel", "user_stopped", "canceled", "cancelled", "cancel",
+    "abort", "aborted", "pause_turn", "timeout",
+)  # fmt: skip
+_FILTERED = (
+    "content_filter", "content_filtered", "guardrail_intervened", "refusal", "sensitive", "error_toxic", "safety",
+    "image_safety", "recitation", "blocklist", "prohibited_content", "spii", "language",
+)  # fmt: skip
+_FAILED = (
+    "error", "failed", "network_error", "insufficient_system_resource", "model_unloaded", "malformed_function_call",
+    "malformed_tool_use", "malformed_model_output", "malformed_response",
+)  # fmt: skip
+_CUT = frozenset(reason.replace("_", "") for reason in (*_LIMITS, *_STOPPED, *_FILTERED, *_FAILED))
+"""Reasons of replies that did not end by themselves: at a limit, because somebody or a filter stopped them, or because
+the model or its server failed. `refusal` is Anthropic's word for a filter. `other` may be anything, also an end."""
 _MAX_SECONDS = 1e11  # since 1970; a larger number is in milli-, micro- or nanoseconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).total_seconds()
@@ -107,4 +121,7 @@ def _names_a_cut(name: str, reason: Any) -> bool:
         reason = reason[0] if reason else None
     if isinstance(reason, Mapping):
         reason = next((reason[name] for name in ("reason", "type", "unified") if name in reason), None)
-    return isinstance(reason, str) and reason.rpartition(".")[2].lower() in _CUT  # `FinishReason.MAX_TOKENS`
+    if not isinstance(reason, str):
+        return False
+    plain = reason.rpartition(".")[2].lower()  # `FinishReason.MAX_TOKENS`
+    return plain.replace("_", "").replace("-", "") in _CUT

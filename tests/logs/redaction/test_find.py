@@ -88,6 +88,33 @@ def test_what_only_reads_like_a_street_stays(text):
     assert redact_text(text) == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "call 1 2 3 4 5 6 7 in order",
+        "Write a signal with 10 20 30 40 50 60 70 80",
+        "dial the numbers 1-2-3-4-5-6-7-8",
+        "Call sort with 12 7 33 5 18 2 40 9",
+        "text 40 30 20 10 backwards",
+    ],
+)
+def test_numbers_that_a_task_lists_stay(text):
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("call 06 12 34 56 78", "call <PHONE_1>"),
+        ("call 12 34 56 78 90", "call <PHONE_1>"),
+        ("my number is 5 5 5 1 2 3 4 5 6 7", "my number is <PHONE_1>"),
+        ("text me: 555 12 34", "text me: <PHONE_1>"),
+    ],
+)
+def test_a_phone_number_in_short_groups_is_no_list(text, redacted):
+    assert redact_text(text) == redacted
+
+
 @pytest.mark.parametrize("key", [f"{RSA}-----END RSA PRIVATE KEY-----", f"{PGP}-----END PGP PRIVATE KEY BLOCK-----"])
 def test_private_keys_with_header_lines(key):
     assert redact_text(f"a {key} b") == "a <PRIVATE_KEY_1> b"

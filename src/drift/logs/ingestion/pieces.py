@@ -32,7 +32,6 @@ from drift.logs.ingestion.stitches import (
     stitch_piece,
     stitched_counts,
 )
-from drift.logs.judgements import judgements_first
 from drift.logs.readers import READERS
 from drift.logs.readers.tables.table import Table
 from drift.logs.reading import recognise
@@ -91,7 +90,6 @@ def ingest_in_pieces(
 
     When the command is killed, the same command goes on behind the finished pieces.
     """
-    sources = judgements_first(sources)
     pieces = _plan(sources, form, source)
     with store.writer() as writer:
         name = form if isinstance(form, str) else None

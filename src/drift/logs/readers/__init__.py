@@ -20,11 +20,12 @@ class Format:
     """How to recognise and read one format. `plain`: a shape so common that it counts only if no other format
     recognises the rows. `stitched`: the rows are single model calls and judgements of calls. `joined`: the rows are
     parts of conversations, see traces/threads.py; raises Unusable if a conversation is not complete. `group_of`: the
-    rows are single messages or exchanges, and this tells the conversation of each, see traces/gathering.py. `keys`:
-    those that it reads; None: keys that it does not read are not counted. `unread_in`: those that it does not read in
-    this row, though it knows them. `reads_deep`: nothing recursive goes into its trees. `apart`: what a row becomes
-    depends on no other row of any file, so that several processes may read the logs. `by_file`: rows wait for others of
-    their file, so that one process reads a file."""
+    rows are single messages or exchanges, and this tells the conversation of each, see traces/gathering.py.
+    `judged_by`: rows, perhaps of other files, that judge replies of these chats, see judgements.py. `keys`: those that
+    it reads; None: keys that it does not read are not counted. `unread_in`: those that it does not read in this row,
+    though it knows them. `reads_deep`: nothing recursive goes into its trees. `apart`: what a row becomes depends on no
+    other row of any file, so that several processes may read the logs. `by_file`: rows wait for others of their file,
+    so that one process reads a file."""
 
     recognises: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
@@ -36,6 +37,7 @@ class Format:
     by_file: bool = False
     joined: Callable[[ConversationDraft], None] | None = None
     group_of: Callable[[Mapping[str, Any]], str | None] | None = None
+    judged_by: Callable[[Mapping[str, Any]], bool] | None = None
     keys: Keys | None = None
     unread_in: Callable[[Mapping[str, Any]], Iterable[str]] | None = None
 
@@ -46,7 +48,7 @@ READERS: dict[str, Format] = {
     "ultrafeedback": Format(ultrafeedback.recognises, ultrafeedback.read, apart=True, keys=ultrafeedback.KEYS),
     "wildchat": Format(wildchat.recognises, wildchat.read, apart=True, keys=wildchat.KEYS),
     "openwebui": Format(openwebui.recognises, openwebui.read, apart=True, keys=openwebui.KEYS),
-    "chatgpt": Format(chatgpt.recognises, chatgpt.read, keys=chatgpt.KEYS),
+    "chatgpt": Format(chatgpt.recognises, chatgpt.read, judged_by=chatgpt.is_feedback, keys=chatgpt.KEYS),
     "claude": Format(claude.recognises, claude.read, apart=True, keys=claude.KEYS),
     "dify": Format(dify.recognises, dify.read, group_of=dify.group_of, keys=dify.KEYS),
     "flowise": Format(flowise.recognises, flowise.read, group_of=flowise.group_of, keys=flowise.KEYS),
@@ -71,7 +73,7 @@ READERS: dict[str, Format] = {
     "batch": Format(batches.recognises, batches.read, joined=batches.complete, keys=batches.KEYS),
     "langchain": Format(langchain.recognises, langchain.read, apart=True, keys=langchain.KEYS),
     "langchain_table": Format(
-        langchain.recognises_table, langchain.read_table, joined=langchain.whole, keys=langchain.TABLE_KEYS
+        langchain.recognises_table, langchain.read_table, group_of=langchain.session_of, keys=langchain.TABLE_KEYS
     ),
     "ai_sdk": Format(ai_sdk.recognises, ai_sdk.read, apart=True, keys=ai_sdk.KEYS),
     "ai_sdk_table": Format(ai_sdk.recognises_table, ai_sdk.read_table, joined=ai_sdk.whole, keys=ai_sdk.TABLE_KEYS),

@@ -3,6 +3,7 @@
 Other numbers with as many digits count only after words for a phone ("call me at ...").
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -58,7 +59,7 @@ def find(text: str) -> Iterator[PersonalSpan]:
     for match in _DIGITS.finditer(text):
         before = _before(match)
         named = _NAME_BEFORE.search(before) and not _OTHER_NUMBER.search(before)
-        if named and not _DATE.fullmatch(match[0]):
+        if named and not _DATE.fullmatch(match[0]) and not _is_list(match[0]):
             yield _span(match.start(), match[0])
 
 
@@ -72,6 +73,22 @@ def _before(match: re.Match[str]) -> str:
 def _span(start: int, value: str) -> PersonalSpan:
     digits = digits_of(value).removeprefix("00")
     return PersonalSpan(start, start + len(value), "phone", digits[-10:] if len(digits) > 10 else digits)
+
+
+def _is_list(value: str) -> bool:
+    """Whether digits are numbers that a task lists ("call 1 2 3 4 5 6 7 in order"): many short groups, or equal steps.
+
+    Single digits may also be a phone number that is spelled out, if there are as many as in one and they do not ascend.
+    """
+    groups = re.findall("[0-9]+", value)
+    numbers = list(map(int, groups))
+    steps = [after - before for before, after in itertools.pairwise(numbers)]
+    if len(numbers) >= 4 and len(set(steps)) == 1 and steps[0]:
+        return True
+    if len(numbers) < 7 or max(map(len, groups)) > 2:
+        return False
+    is_spelled_out = max(numbers) < 10 and len(numbers) in (10, 11) and min(steps) <= 0
+    return not is_spelled_out
 
 
 def _international(candidate: str) -> str | None:

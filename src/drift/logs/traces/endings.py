@@ -1,7 +1,7 @@
 """Whether a reply ended by itself, out of the shapes in which APIs and tracing tools keep a response.
 
-A reply that reached the limit of tokens has no end that a model could learn. The reason stands on the message, on its
-choice, on the response around it, or in the last event of a stream.
+A reply that reached the limit of tokens, or that somebody or a filter stopped, has no end that a model could learn. The
+reason stands on the message, on its choice, on the response around it, or in the last event of a stream.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ _INSIDE = (
     "message", "output", "outputs", "response", "body", "kwargs", "data", "response_metadata", "generation_info",
     "delta", "messageStop", "streamed_data", "attributes",
 )  # fmt: skip
-_GEMINI_MAX_TOKENS = 2  # where a log holds the number of the reason in place of its name
+_GEMINI_REASONS = (2, 3, 4, 6, 7, 8, 9)  # limit, filters, broken calls: in place of a name; 0, 1, 5: none, end, other
+_INCOMPLETE = ("incomplete", "cancelled", "failed")
 _MAX_DEPTH = 8
 
 
@@ -34,7 +35,7 @@ def ended_early(response: Any, depth: int = 0) -> bool:
         choices = structured(response.get(name))
         if isinstance(choices, list) and choices:
             first = structured(choices[0])
-            if name == "candidates" and _is_gemini_limit(first):
+            if name == "candidates" and _is_gemini_number(first):
                 return True
             return ended_early(first, depth + 1)
         if isinstance(choices, Mapping) and ended_early(choices, depth + 1):
@@ -52,9 +53,9 @@ def _is_choice(entry: Any) -> bool:
 def _is_incomplete(response: Mapping[str, Any]) -> bool:
     """Whether this is a response, or a message in it, of OpenAI's Responses API that is not complete."""
     is_of_api = response.get("object") == "response" or response.get("type") == "message"
-    return is_of_api and response.get("status") == "incomplete"
+    return is_of_api and response.get("status") in _INCOMPLETE
 
 
-def _is_gemini_limit(candidate: Any) -> bool:
+def _is_gemini_number(candidate: Any) -> bool:
     names = ("finishReason", "finish_reason")
-    return isinstance(candidate, Mapping) and any(candidate.get(name) == _GEMINI_MAX_TOKENS for name in names)
+    return isinstance(candidate, Mapping) and any(candidate.get(name) in _GEMINI_REASONS for name in names)

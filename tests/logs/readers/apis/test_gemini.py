@@ -141,6 +141,21 @@ def test_a_chat_that_ai_studio_saved(read):
     assert told.only.messages[3].reasoning == "I add."
 
 
+def test_code_that_ran_in_a_chat_of_ai_studio_is_a_call_with_its_answer(read):
+    """Such a chunk has no text: it made the whole chat unreadable."""
+    chunks = [
+        {"text": Q, "role": "user"},
+        {"executableCode": {"language": "PYTHON", "code": "print(2+2)"}, "role": "model"},
+        {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "4"}, "role": "model"},
+        {"text": A, "role": "model", "finishReason": "STOP"},
+    ]
+    messages = read({"chunkedPrompt": {"chunks": chunks}}).only.messages
+    assert [(message.role, message.content) for message in messages] == [
+        ("user", Q), ("assistant", ""), ("tool", "4"), ("assistant", A),
+    ]  # fmt: skip
+    assert [call.function.name for call in messages[1].tool_calls] == ["code_execution"]
+
+
 @pytest.mark.parametrize(
     ("row", "reasons"),
     [

@@ -73,6 +73,14 @@ def test_branches_are_paths_and_a_reply_asked_for_again_is_disliked(read):
     assert by_id[CHAT].messages[0].timestamp == "2024-05-20T13:39:05.500000+00:00"
 
 
+def test_what_chatgpt_remembers_of_the_user_is_no_reply(read):
+    memory = {"content_type": "model_editable_context", "model_set_context": "1. The user lives in Oslo."}
+    chats = read(line(("assistant", memory, {}), ("user", "2+2?", {}), ("assistant", "5", {}), ("user", "No.", {})))
+    assert chats.texts() == [
+        ("system", "1. The user lives in Oslo."), ("user", "2+2?"), ("assistant", "5"), ("user", "No."),
+    ]  # fmt: skip
+
+
 def test_two_replies_offered_at_once_are_no_regeneration(read):
     offered = {"paragen_variants_info": {"type": "num_variants_in_stream", "num_variants_in_stream": 2}}
     told = read(
@@ -198,8 +206,17 @@ def test_thumbs_in_a_file_of_their_own_judge_the_reply(read):
 
 
 def test_thumbs_are_read_before_the_chats_whatever_the_order_of_the_files(read):
-    told = read(zz_conversations=[ANSWERED], message_feedback=[FEEDBACK])
+    told = read(conversations=[ANSWERED], message_feedback=[FEEDBACK])
     assert [rating.value for rating in told.only.ratings] == [-1.0]
+
+
+@pytest.mark.parametrize("name", ["feedback", "thumbs_of_2024", "zz"])
+def test_thumbs_are_recognised_by_their_rows_not_by_the_name_of_their_file(read, name):
+    chats = read(
+        conversations_0=[ANSWERED], conversations_1=[{**ANSWERED, "conversation_id": "c2"}], **{name: [FEEDBACK]}
+    )
+    assert chats.reasons == ["joined_as_evidence"]
+    assert [rating.value for rating in chats.conversations[0].ratings] == [-1.0]
 
 
 def test_thumbs_without_their_chats_are_named(read):

@@ -112,6 +112,16 @@ def test_numbers_or_times_give_the_order_where_all_rows_have_them(read, order):
     assert read(*reversed(rows)).texts() == TEXTS[:3]
 
 
+@pytest.mark.parametrize("number", [int, str], ids=["numbers", "numbers of a CSV file"])
+def test_numbers_give_the_order_where_only_replies_have_times(read, number):
+    """A time is seconds since 1970, so the number of a row without one came before every reply."""
+    turns = [("human", Q), ("ai", A), ("human", NO), ("ai", "Cherry.")]
+    rows = [row("s1", kind, text, id=number(place + 9)) for place, (kind, text) in enumerate(turns)]
+    for reply in rows[1::2]:
+        reply["message"]["data"]["created_at"] = "2024-05-01T10:00:00Z"
+    assert read(*reversed(rows)).texts() == [*TEXTS[:3], ("assistant", "Cherry.")]
+
+
 def test_rows_of_mongodb_and_of_a_message_as_text(read):
     told = read(
         {"SessionId": "s1", "History": '{"type": "human", "data": {"content": "Hi", "type": "human"}}'},

@@ -10,7 +10,8 @@ from typing import Any
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable
-from drift.logs.traces.clouds import gemini_reply, is_gemini
+from drift.logs.traces.clouds import gemini_messages, gemini_reply, gemini_request, is_gemini
+from drift.logs.traces.endings import ended_early
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso
 from drift.logs.unread import keys
 from drift.records import Reason
@@ -23,9 +24,11 @@ _MEDIA = {
     "driveVideo": "video", "youtubeVideo": "video", "inlineVideo": "video", "driveDocument": "document",
     "inlineFile": "document",
 }  # fmt: skip
+_STEPS = ("executableCode", "codeExecutionResult", "functionCall", "functionResponse")
 
 _BODY = "contents systemInstruction system_instruction config tools toolConfig model"
 _REPLY = keys("candidates modelVersion model_version responseId response_id")
+_CHUNK = keys(f"text role isThought parts createTime finishReason finish_reason {' '.join((*_MEDIA, *_STEPS))}")
 _WHO = keys(" ".join((*SESSIONS, *USERS)))
 _REQUEST = keys(f"{_BODY} generationConfig", labels=_WHO)
 KEYS = {
@@ -33,7 +36,7 @@ KEYS = {
     **_REPLY,
     **keys("request_id requestId key id endpoint deployed_model_id model_name messages", runSettings=keys("model")),
     **_WHO,
-    **keys(" ".join(_TIMES), chunkedPrompt=keys("chunks"), metadata=_WHO),
+    **keys(" ".join(_TIMES), chunkedPrompt=keys("", chunks=_CHUNK), metadata=_WHO),
     **dict.fromkeys(_REQUESTS, _REQUEST),
     **dict.fromkeys(_RESPONSES, _REPLY),
 }
@@ -62,7 +65,7 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
     }
     yield call_draft(
         row.at,
-        request,
+        _saved_chat(request) if "chunks" in request else request,
         gemini_reply(response),
         Call(
             first_name(*places, names=SESSIONS),
@@ -92,8 +95,8 @@ def _request(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The request as `{contents, systemInstruction, ...}`, from any of the places where it stands."""
     chat = structured(row.get("chunkedPrompt"))
     if isinstance(chat, Mapping) and isinstance(chunks := structured(chat.get("chunks")), list):
-        contents = [_chunk(chunk) for chunk in chunks if isinstance(chunk, Mapping)]
-        return {"systemInstruction": row.get("systemInstruction"), "contents": contents}
+        chunks = [chunk for chunk in chunks if isinstance(chunk, Mapping)]
+        return {"systemInstruction": row.get("systemInstruction"), "chunks": chunks}
     for place in (row, *(structured(row.get(name)) for name in _REQUESTS)):
         if isinstance(place, list) and place:
             place = structured(place[0])
@@ -107,13 +110,28 @@ def _request(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
+def _saved_chat(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The messages of a chat that AI Studio saved; each of its chunks says why it ended."""
+    messages = gemini_request({"systemInstruction": request["systemInstruction"]})
+    messages = [message for message in messages if message["role"] == "system" and message["content"]]
+    for chunk in request["chunks"]:
+        read = gemini_messages([_chunk(chunk)])
+        if read and ended_early(chunk):
+            read[-1]["finish_reason"] = "length"
+        messages += read
+    return messages
+
+
 def _chunk(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A chunk of a saved chat as a message: `{text, role, isThought}`, or a file in the user's drive."""
+    """A chunk of a saved chat as a message: `{text, role, isThought}`, a step of the model, or a file in the user's
+    drive."""
     kind = next((kind for name, kind in _MEDIA.items() if name in chunk), None)
     if kind is not None and not chunk.get("text"):
         return {"role": chunk.get("role"), "parts": [{"fileData": {"mimeType": f"{kind}/*"}}]}
     if not isinstance(chunk.get("text"), str) and isinstance(chunk.get("parts"), list):
         return chunk
+    if any(name in chunk for name in _STEPS):
+        return {"role": chunk.get("role"), "parts": [chunk]}
     return {
         "role": chunk.get("role"),
         "parts": [{"text": chunk.get("text"), "thought": chunk.get("isThought") is True}],

@@ -1,8 +1,8 @@
 """ChatGPT's export: conversations.json, a tree of nodes in `mapping`; and message_feedback.json, the thumbs.
 
 A node holds one message: text, thoughts, a call of a tool (its `recipient` is the tool), a tool's answer. Custom
-instructions and other texts that the user did not see become system messages; empty nodes only hold the tree together.
-A reply that the app offered beside another one (`paragen_variants_info`) is no regeneration.
+instructions, memories and other texts that the user did not see become system messages; empty nodes only hold the tree
+together. A reply that the app offered beside another one (`paragen_variants_info`) is no regeneration.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +23,7 @@ _MEDIA = {"image_asset_pointer": "image", "audio_asset_pointer": "audio", "video
 _VOICE = "real_time_user_audio_video_asset_pointer"
 _TEXTS = ("text", "result", "content", "summary", "model_set_context")
 _CONTEXT = ("user_profile", "user_instructions")
+_MEMORY = "model_editable_context"  # of the user; the assistant is its author, but it is no reply
 _UNFINISHED = ("in_progress", "finished_partial_completion")
 _SHOWN_ONLY = ("reasoning_recap",)  # "Thought for 5 seconds": the model did not write it
 _MAX_STEPS_TO_CALL = 20
@@ -36,11 +37,17 @@ KEYS = keys(
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return _is_chat(row) or _is_feedback(row)
+    return _is_chat(row) or is_feedback(row)
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
     return many_per_row(rows, _outcomes)
+
+
+def is_feedback(row: Mapping[str, Any]) -> bool:
+    rating = row.get("rating")
+    is_thumb = isinstance(rating, str) and rating.lower().replace("_", "").startswith("thumbs")
+    return is_thumb and "conversation_id" in row and bool(row.keys() & {"id", "message_id"})
 
 
 def _is_chat(row: Mapping[str, Any]) -> bool:
@@ -51,14 +58,8 @@ def _is_chat(row: Mapping[str, Any]) -> bool:
     return is_tree or "current_node" in row
 
 
-def _is_feedback(row: Mapping[str, Any]) -> bool:
-    rating = row.get("rating")
-    is_thumb = isinstance(rating, str) and rating.lower().replace("_", "").startswith("thumbs")
-    return is_thumb and "conversation_id" in row and bool(row.keys() & {"id", "message_id"})
-
-
 def _outcomes(row: LogRow) -> Iterator[Outcome]:
-    if _is_feedback(row.value):
+    if is_feedback(row.value):
         yield _feedback(row)
         return
     value = row.value
@@ -120,7 +121,9 @@ def _messages(
     entry: dict[str, Any] = {"role": role, "content": parts, "timestamp": message.get("create_time")}
     if kind in _SHOWN_ONLY:
         return ()
-    if role == "assistant":
+    if kind == _MEMORY:
+        entry["role"] = "system"
+    elif role == "assistant":
         ended = _mapping(message, "metadata").get("finish_details")
         entry["finish_details"] = {"type": "interrupted"} if message.get("status") in _UNFINISHED else ended
         if kind == "thoughts" or (message.get("channel") == "analysis" and recipient in (None, "all")):

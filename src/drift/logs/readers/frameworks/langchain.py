@@ -8,11 +8,13 @@ counts. A row of a table is `{session_id, message}`.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import one_per_row
-from drift.logs.draft import Call, ConversationDraft, messages_of, name_of, seconds_of, structured, time_of
+from drift.logs.convert import Outcome, one_per_row
+from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.traces.endings import ended_early
+from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
+from drift.logs.traces.threads import join_parts
 from drift.logs.unread import keys
 from drift.records import Reason
 
@@ -48,19 +50,19 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 
 def recognises_table(row: Mapping[str, Any]) -> bool:
-    return _session(row) is not None and _is_message(_row_message(row))
+    return session_of(row) is not None and _is_message(_row_message(row))
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
     return one_per_row(rows, _draft)
 
 
-def read_table(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
-    return one_per_row(rows, _part)
+def read_table(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
+    return gathered(rows, session_of, _session, lambda row: [_part(row)])
 
 
-def whole(draft: ConversationDraft) -> None:
-    """A table holds all messages of a conversation, so that there is nothing to check."""
+def session_of(row: Mapping[str, Any]) -> str | None:
+    return first_name(row, names=_THREAD)
 
 
 def _entries(row: Mapping[str, Any], depth: int = 0) -> Any:
@@ -167,18 +169,31 @@ def _model(plain: list[dict[str, Any] | None]) -> str | None:
     return next((name_of(entry["model"]) for entry in reversed(plain) if entry and entry.get("model")), None)
 
 
-def _session(row: Mapping[str, Any]) -> str | None:
-    return first_name(row, names=_THREAD)
-
-
 def _row_message(row: Mapping[str, Any]) -> Any:
     """The message of a row of a table; MongoDB's is JSON text in `History`."""
     named = ("message", "History", "data")
     return next((found for key in named if isinstance(found := structured(row.get(key)), Mapping)), None)
 
 
+def _session(rows: list[LogRow]) -> Iterator[Outcome]:
+    """The rows of one session, in the order of their times if all have one, else in that of their numbers."""
+    parts: list[tuple[LogRow, ConversationDraft]] = []
+    for row in rows:
+        try:
+            parts.append((row, _part(row)))
+        except Unusable as error:
+            yield Reject(row.at, error.reason, error.detail)
+    numbers = [name_of(row.value.get("id")) or "" for row, _ in parts]
+    if all(part.started_at is not None for _, part in parts):
+        parts = in_time_order(parts, lambda entry: entry[1].started_at)
+    elif all(number.isdecimal() for number in numbers):
+        parts = [parts[place] for place in sorted(range(len(parts)), key=lambda place: int(numbers[place]))]
+    if parts:
+        yield join_parts([part for _, part in parts])
+
+
 def _part(row: LogRow) -> ConversationDraft:
-    session, message = _session(row.value), _row_message(row.value)
+    session, message = session_of(row.value), _row_message(row.value)
     if session is None:
         raise Unusable(Reason.NO_MESSAGES, f"a row without a session; it is named by {', '.join(_THREAD)}")
     if message is None:
@@ -187,8 +202,6 @@ def _part(row: LogRow) -> ConversationDraft:
     if plain is None:
         raise Unusable(Reason.NOT_A_CHAT, "a row that removes a message")
     when = _when(row.value) or plain.get("timestamp")
-    number = row.value.get("id")
-    order = seconds_of(when) or (number if isinstance(number, int) and not isinstance(number, bool) else 0)
     return ConversationDraft(
         at=row.at,
         messages=messages_of([plain if when is None else {**plain, "timestamp": when}]),
@@ -196,5 +209,4 @@ def _part(row: LogRow) -> ConversationDraft:
         user=first_name(row.value, structured(row.value.get("metadata")), names=_USER),
         model=name_of(plain.get("model")),
         started_at=time_of(when),
-        call=Call(session, started=float(order) if abs(order) < 2**53 else 0.0),
     )
