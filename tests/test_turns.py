@@ -24,7 +24,9 @@ JUDGED = {  # roles in order, an upper-case letter is an empty message -> (user 
     "uatu": [],  # the assistant has not answered since the tool did
     "utau": [(3, 2)],
     "uatau": [(4, 3)],
-    "uasu": [],
+    "uasu": [(3, 1)],  # the application adds instructions for each turn
+    "uassusau": [(4, 1), (7, 6)],
+    "uatsu": [],
     "uaU": [(2, 1)],  # an empty turn judges its reply, without saying how
     "uAu": [(2, 1)],
     "uaUu": [(2, 1)],
@@ -80,6 +82,10 @@ def test_every_labeller_and_the_gold_rows_follow_this_rule(tmp_path, roles, judg
         ("utta", 3, 3),
         ("ta", 1, Reason.NO_REQUEST),
         ("uaata", 4, Reason.NO_REQUEST),
+        ("usa", 2, 2),
+        ("uasua", 4, 4),
+        ("usatsa", 5, 5),
+        ("uasa", 3, Reason.NO_REQUEST),
         ("Ua", 1, Reason.NO_REQUEST),
         ("uUa", 2, Reason.NO_REQUEST),
         ("uA", 1, Reason.EMPTY_REJECTED),

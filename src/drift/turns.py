@@ -84,18 +84,30 @@ the policy to comply with what it should refuse; one of a user who is wrong, to 
 def judged_reply(messages: Sequence[Message], index: int) -> int | None:
     """Index of the reply that `messages[index]` judges, or None if it judges none.
 
-    A user message judges the assistant message directly before it, and nothing else: the second of two user messages
-    adds to the first, and after a tool message the assistant has not answered yet. An empty message judges its reply
+    A user message judges the assistant message before it, and nothing else: the second of two user messages adds to
+    the first, and after a tool message the assistant has not answered yet. Instructions between the two (many
+    applications add the context of each turn) speak to the model, not to the user. An empty message judges its reply
     too; it only does not say how.
     """
-    judges = index > 0 and messages[index].role == "user" and messages[index - 1].role == "assistant"
-    return index - 1 if judges else None
+    before = spoken_before(messages, index)
+    judges = before is not None and messages[index].role == "user" and messages[before].role == "assistant"
+    return before if judges else None
 
 
 def judging_turn(messages: Sequence[Message], reply_index: int) -> int | None:
     """Index of the user message that judges `messages[reply_index]`: the inverse of `judged_reply`."""
-    after = reply_index + 1
-    return after if after < len(messages) and judged_reply(messages, after) is not None else None
+    after = spoken_after(messages, reply_index)
+    return after if after is not None and judged_reply(messages, after) == reply_index else None
+
+
+def spoken_before(messages: Sequence[Message], index: int) -> int | None:
+    """Index of the message before `messages[index]` that is no system message; None if there is none."""
+    return next((place for place in range(index - 1, -1, -1) if messages[place].role != "system"), None)
+
+
+def spoken_after(messages: Sequence[Message], index: int) -> int | None:
+    """The same of the message after it."""
+    return next((place for place in range(index + 1, len(messages)) if messages[place].role != "system"), None)
 
 
 def prompt_of(
@@ -110,7 +122,8 @@ def prompt_of(
     """
     request = request_index(messages, reply_index)
     if request is None:
-        called = reply_index > 0 and bool(messages[reply_index - 1].tool_calls)
+        before = spoken_before(messages, reply_index)
+        called = before is not None and bool(messages[before].tool_calls)
         return Reason.UNANSWERED_CALL if called else Reason.NO_REQUEST
     if not messages[request].content.strip():
         return Reason.NO_REQUEST
@@ -141,13 +154,13 @@ def first_kept(messages: Sequence[Message], request: int, reply_index: int) -> i
 
 def request_index(messages: Sequence[Message], reply_index: int) -> int | None:
     """Index of the user's message that `messages[reply_index]` replies to, directly or after calls of tools and their
-    answers; None if there is no such message."""
-    index = reply_index - 1
-    while index >= 0 and messages[index].role in ("tool", "assistant"):
-        if messages[index].role == "assistant" and messages[index + 1].role != "tool":
+    answers; None if there is no such message. System messages may stand between."""
+    after, index = reply_index, spoken_before(messages, reply_index)
+    while index is not None and messages[index].role in ("tool", "assistant"):
+        if messages[index].role == "assistant" and messages[after].role != "tool":
             return None
-        index -= 1
-    return index if index >= 0 and messages[index].role == "user" else None
+        after, index = index, spoken_before(messages, index)
+    return index
 
 
 def is_broken(call: ToolCall) -> bool:
@@ -267,7 +280,10 @@ def liked_exclusion_reason(
     if "toxic" not in include and is_toxic_complaint(conversation, label):
         return Reason.TOXIC
     gave_in = Reason.USER_MISTAKEN not in include and any(
-        other.label == "DSAT" and other.subtype == Reason.USER_MISTAKEN and other.reply_index + 2 == label.reply_index
+        other.label == "DSAT"
+        and other.subtype == Reason.USER_MISTAKEN
+        and (turn := judging_turn(conversation.messages, other.reply_index)) is not None
+        and turn == request_index(conversation.messages, label.reply_index)
         for other in labels
     )
     return Reason.USER_MISTAKEN if gave_in else None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from drift.feedback.label import labels_from_ratings
+from drift.feedback.label import label_store, labels_from_ratings
 from drift.logs.draft import ConversationDraft, finish
 from drift.logs.files.rows import Place
 from drift.records import Message, Rating
@@ -41,6 +41,8 @@ def test_the_answering_user_turn_is_named_where_there_is_one(chat):
         ((("thumb", 1.0), ("score", -1.0)), "SAT"),
         ((("correction", -1.0), ("thumb", 1.0)), "DSAT"),
         ((("score", 1.0), ("regeneration", -1.0)), "DSAT"),
+        ((("thumb", 0.0), ("score", -1.0)), "DSAT"),
+        ((("score", 0.0),), "NEUTRAL"),
     ],
 )
 def test_of_several_judgements_of_one_reply_what_people_said_counts(tmp_path, kinds, label):
@@ -51,3 +53,11 @@ def test_of_several_judgements_of_one_reply_what_people_said_counts(tmp_path, ki
     store.add([finish(ConversationDraft(Place(1), messages, ratings=ratings), str(log), str)])
     store.add_labels(told for chat in store.conversations() for told in labels_from_ratings(chat))
     assert [told.label for told in store.labels()] == [label]
+
+
+@pytest.mark.parametrize(("value", "label"), [(0.0, "DSAT"), (1.0, "SAT")])
+@pytest.mark.parametrize("kind", ["thumb", "score"])
+def test_what_a_user_wrote_counts_where_a_rating_says_neither_good_nor_bad(tmp_path, chat, kind, value, label):
+    store = Store(tmp_path / "store")
+    store.add([chat("2+2?", "5", "No, that is wrong.", "4", ratings=(Rating(1, kind, value),))])
+    assert label_store(store).labels == {label: 1}

@@ -13,7 +13,7 @@ from drift.live.sequence import Observed
 from drift.logs.values import seconds_of
 from drift.records import Conversation, FeedbackLabel, LabelSource
 from drift.store import Store
-from drift.turns import judged_reply
+from drift.turns import judged_reply, spoken_after
 
 MOST_GROUPS = 40
 """Values of --by that can be compared: more are ids, not deployments."""
@@ -128,7 +128,8 @@ def _add(judged: Judged, conversation: Conversation, labels: list[FeedbackLabel]
     messages = conversation.messages
     ends = [
         place for place, message in enumerate(messages)
-        if message.role == "assistant" and (place + 1 == len(messages) or messages[place + 1].role == "user")
+        if message.role == "assistant"
+        and ((after := spoken_after(messages, place)) is None or messages[after].role == "user")
     ]  # fmt: skip
     coverage = judged.coverage[group]
     coverage.conversations += 1

@@ -42,7 +42,8 @@ class AddSummary:
 
 @dataclass(frozen=True, slots=True)
 class MergedRange(AddSummary):
-    """Of one range of ids. `rewritten`: ids of stored conversations whose messages changed."""
+    """Of one range of ids. `rewritten`: ids of stored conversations whose labels no longer hold: their messages
+    changed, or a regeneration was taken back."""
 
     rewritten: tuple[str, ...] = ()
 
@@ -66,7 +67,7 @@ class Merge:
     """One row of every conversation. `this_write`: the number of the write, which what is new or changed gets.
 
     When all tables were taken, `tally` counts what became of the added conversations, and `rewritten` has the ids of
-    the stored ones whose messages changed.
+    the stored ones whose labels no longer hold.
     """
 
     def __init__(self, this_write: int) -> None:
@@ -150,6 +151,7 @@ class _Versions:
         old, new = _conversation(rows, self.winner), _conversation(rows, place)
         both = merge_versions(old, new)
         self.rewritten |= any(_text(now) != _text(then) for now, then in zip(both.messages, old.messages, strict=False))
+        self.rewritten |= any(rating.kind == "regeneration" and rating not in both.ratings for rating in old.ratings)
         of_both = [content_hash(both), both.user_key, both.family]
         if of_both != self.compared:
             self.updates += 1
@@ -167,7 +169,9 @@ def merge_versions(old: Conversation, new: Conversation) -> Conversation:
     """The longer version's messages (at equal length the older's) with the ratings and tags of both.
 
     Where both rate the same reply or set the same tag (consent, for example), the longer version wins, at equal length
-    the newer. What a version leaves out is not deleted: exports are often incomplete.
+    the newer. What a version leaves out is not deleted: exports are often incomplete. But a regeneration is no
+    judgement that somebody gave: it is read out of what the user did up to an export, and they may go back to the reply
+    later. So only the longer (newer) version's count.
     """
     grown = len(new.messages) - len(old.messages)
     longer, weaker, stronger = (new, old, new) if grown > 0 else (old, new, old) if grown < 0 else (old, old, new)
@@ -175,6 +179,8 @@ def merge_versions(old: Conversation, new: Conversation) -> Conversation:
     for version in (weaker, stronger):
         of_version: dict[tuple[int, RatingKind], list[Rating]] = {}
         for rating in version.ratings:
+            if rating.kind == "regeneration" and version is weaker:
+                continue
             if (place := _place_of(version.messages, rating.reply_index, longer.messages)) is not None:
                 of_version.setdefault((place, rating.kind), []).append(replace(rating, reply_index=place))
         by_reply |= of_version

@@ -117,6 +117,14 @@ def test_long_conversations_are_judged_in_stretches_and_every_turn_once():
     assert only.turns == (8, 10)
 
 
+def test_a_window_shows_the_judged_reply_behind_instructions_of_each_turn():
+    roles = ("user", "assistant", "system", "system", "system")
+    messages = tuple(Message(roles[i % 5], f"{i} " + "x" * 5000) for i in range(101))
+    parts = list(windows(Conversation("c", "test", "c", messages, "train")))
+    assert [turn for part in parts for turn in part.turns] == list(range(5, 101, 5))
+    assert all(part.first <= part.turns[0] - 4 for part in parts)
+
+
 DECIDING = dataclasses.replace(PLAIN, decisions=True)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from drift.feedback.label import label_store
 from drift.logs import trees
 from drift.logs.ingest import IngestSummary, ingest
 from drift.records import Conversation, Rating, Reason
@@ -129,6 +130,21 @@ def feedback(rating, about="a3", **more) -> dict:
         "id": "f", "user_id": "u1", "type": "rating", "data": data,
         "meta": {"chat_id": "c1", "message_id": about}, "snapshot": snapshot, **more,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["in order", "the older export later"])
+def test_a_user_who_goes_back_to_an_earlier_reply_takes_the_regeneration_back(tmp_path, order):
+    first, second = (message(name, "q", "assistant", text) for name, text in (("a1", "It is 4."), ("a2", "Four.")))
+    asked = message("q", None, "user", "2+2?", ["a1", "a2"])
+    day_1 = chat(asked, first, second)
+    first[1]["childrenIds"] = ["q2"]
+    day_2 = chat(asked, first, second, message("q2", "a1", "user", "Perfect, thank you!"))
+    for day in order:
+        read(tmp_path, [(day_1, day_2)[day]])
+        label_store(Store(tmp_path / "store"))
+    labels = {label.reply_index: label.label for _, row in Store(tmp_path / "store").labelled() for label in row}
+    assert labels == {1: "SAT"}
+    assert [c.ratings for c in Store(tmp_path / "store").conversations()] == [(), ()]
 
 
 def test_exported_feedback_brings_its_chat_along_and_joins_the_chat_itself(tmp_path):

@@ -191,3 +191,25 @@ def test_an_image_in_a_call_without_history_is_of_its_message_alone(tmp_path):
     calls[1]["input"] = [user([{"type": "text", "text": "2+2?"}, {"type": "image_url"}])]
     (only,) = read(tmp_path, calls)[1]
     assert [only.has_media(place) for place in range(6)] == [False, False, True, False, False, False]
+
+
+def test_words_that_come_again_without_their_history_are_turns_of_the_chat(tmp_path):
+    asked = ("a story?", "continue", "continue", "thanks")
+    rows = [generation(f"g{n}", f"t{n}", [user(text)], bot(f"re {n}"), n) for n, text in enumerate(asked)]
+    _, (chat,) = read(tmp_path, rows)
+    assert texts(chat) == ["a story?", "re 0", "continue", "re 1", "continue", "re 2", "thanks", "re 3"]
+    assert chat.ratings == ()
+
+
+@pytest.mark.parametrize("without", ["a chat", "times"])
+def test_words_that_come_again_in_calls_that_are_not_joined_are_no_second_request(tmp_path, without):
+    rows = [generation(f"g{n}", f"t{n}", [user(text)], bot(f"re {n}"), n) for n, text in enumerate(("a", "1", "1"))]
+    guards = [
+        {**row, "id": f"x{row['id']}", "input": [system("Judge"), *row["input"]], "output": bot(f"safe {n}")}
+        for n, row in enumerate(rows)
+    ]
+    for row in rows if without == "times" else ():
+        del row["startTime"]
+    _, apart = read(tmp_path, rows if without == "times" else rows + guards)
+    assert len(apart) > 2
+    assert [c.ratings for c in apart] == [()] * len(apart)

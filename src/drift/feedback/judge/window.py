@@ -53,13 +53,19 @@ def windows(conversation: Conversation, only: set[int] | None = None) -> Iterato
             taken.append(turn)
             continue
         yield _window(conversation, first, taken, sizes)
-        first, taken = max(0, turn - BEFORE), [turn]
+        first, taken = max(0, _judged(conversation, turn) - BEFORE + 1), [turn]
     yield _window(conversation, first, taken, sizes)
 
 
 def _window(conversation: Conversation, first: int, taken: list[int], sizes: list[int]) -> Window:
     """Ends with the last judged turn. If too long, the oldest messages are left out, but never a judged reply."""
-    last = taken[-1]
-    while first < taken[0] - 1 and sum(sizes[first : last + 1]) > MOST_CHARACTERS:
+    last, reply = taken[-1], _judged(conversation, taken[0])
+    while first < reply and sum(sizes[first : last + 1]) > MOST_CHARACTERS:
         first += 1
     return Window(conversation, first, last, tuple(taken))
+
+
+def _judged(conversation: Conversation, turn: int) -> int:
+    """The reply that a judged turn is about."""
+    reply = judged_reply(conversation.messages, turn)
+    return turn if reply is None else reply

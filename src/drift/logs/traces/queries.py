@@ -62,15 +62,6 @@ STITCH = """
     -- rank 1 is the first reply after its parent
     CREATE TABLE ranks AS
         SELECT node, started, row_number() OVER (PARTITION BY parent ORDER BY started, call) AS rank FROM replies;
-    -- replies that were asked for again: same request, same system message, but another trace
-    CREATE TABLE regenerated AS
-        SELECT node FROM (
-            SELECT node, known, row_number() OVER asked AS age,
-                CASE WHEN trace = 0 THEN 1 ELSE row_number() OVER in_trace END AS age_in_trace
-            FROM replies JOIN (SELECT call AS giver, system, trace FROM calls) USING (giver)
-            WINDOW asked AS (PARTITION BY request, system ORDER BY replies.started DESC, replies.call DESC),
-                in_trace AS (PARTITION BY request, system, trace ORDER BY replies.started DESC, replies.call DESC))
-        WHERE known AND age > age_in_trace AND node NOT IN (SELECT parent FROM replies);
     -- replies that did not end by themselves: only the call that gave one says so, not the calls that repeat it
     CREATE TABLE cut_replies AS SELECT DISTINCT node FROM nodes WHERE cut;
     -- messages after which another call goes on
@@ -81,10 +72,23 @@ STITCH = """
     CREATE TABLE kept AS
         SELECT arg_min(call, (-spoken, call)) AS call
         FROM calls ANTI JOIN inner_nodes ON calls.tip = inner_nodes.node GROUP BY tip;
-    -- tasks of a session whose calls hold one request and one reply each
+    -- tasks of a session whose calls hold one request and one reply each: the application keeps the history elsewhere.
+    -- Calls of one request alone show no chat
     CREATE TABLE bare_tasks AS
-        SELECT session, system FROM kept JOIN calls USING (call) WHERE session <> 0 GROUP BY session, system
-        HAVING count(*) > 1 AND min(messages) = 2 AND max(messages) = 2 AND min(started) > 0;
+        SELECT session, system, min(started) > 0 AS has_times FROM kept JOIN calls USING (call) WHERE session <> 0
+        GROUP BY session, system
+        HAVING count(DISTINCT request) > 1 AND min(messages) = 2 AND max(messages) = 2;
+    -- replies that were asked for again: same request, same system message, but another trace. Words like "continue"
+    -- are no second request where the history stands elsewhere
+    CREATE TABLE regenerated AS
+        SELECT node FROM (
+            SELECT node, known, session, system, row_number() OVER asked AS age,
+                CASE WHEN trace = 0 THEN 1 ELSE row_number() OVER in_trace END AS age_in_trace
+            FROM replies JOIN (SELECT call AS giver, session, system, trace FROM calls) USING (giver)
+            WINDOW asked AS (PARTITION BY request, system ORDER BY replies.started DESC, replies.call DESC),
+                in_trace AS (PARTITION BY request, system, trace ORDER BY replies.started DESC, replies.call DESC))
+            ANTI JOIN bare_tasks USING (session, system)
+        WHERE known AND age > age_in_trace AND node NOT IN (SELECT parent FROM replies);
     -- how many calls a session has under each system message, and whether one of them holds a history
     CREATE TABLE tasks AS
         SELECT session, system, count(*) AS size, max(messages) > 2 AS history
@@ -103,13 +107,13 @@ STITCH = """
                 asked_alike AS (PARTITION BY session, request, size), in_trace AS (PARTITION BY session, trace),
                 trace_alike AS (PARTITION BY session, trace, size))
         WHERE is_side_task;
-    -- the other calls with one request and one reply each: the application keeps the history elsewhere
+    -- the other calls with one request and one reply each, which are one chat
     CREATE TABLE bare_calls AS
         SELECT call, min(place) OVER (PARTITION BY session, system) AS leader, started FROM (
             SELECT *, row_number() OVER (PARTITION BY session, system, request, trace ORDER BY started, call) AS sample
             FROM kept JOIN calls USING (call)
-                SEMI JOIN bare_tasks USING (session, system) ANTI JOIN side_tasks USING (session, system)
-            WHERE tip NOT IN (SELECT node FROM regenerated))
+                JOIN bare_tasks USING (session, system) ANTI JOIN side_tasks USING (session, system)
+            WHERE has_times)
         WHERE sample = 1 OR trace = 0;
     -- the calls of a session that name its user and its model, for those that do not
     CREATE TABLE session_names AS
