@@ -75,10 +75,10 @@ class Endpoint:
         self.settings = settings
         self.model = settings.model
         self._form = RequestForm()
-        self._budget = Budget(settings)
         self._transport = Transport(
             settings.base_url, _api_key(settings), settings.timeout, connections=settings.max_concurrency
         )
+        self._budget = Budget(settings, self._transport.url)
         self._cache = Cache(cache) if cache else None
         self._pace = Pace(settings.max_concurrency)
         self._stop = threading.Event()
