@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from drift.config import Config, IngestionSettings, dump_config, without_password
+from drift.endpoint.cost import own_accounts
 from drift.engine import open_engine
 from drift.errors import ConfigError, DataError, NothingToTrainOn
 from drift.feedback.label import LabelSummary, check_writable, label_store
@@ -73,7 +74,7 @@ def run_config(
     `truth`: of a simulated world, for evaluation alone.
     """
     folder = folder_of(cfg, out)
-    with open_engine(cfg.cluster, folder, *([Path(cfg.store)] if cfg.store else [])):
+    with own_accounts(), open_engine(cfg.cluster, folder, *([Path(cfg.store)] if cfg.store else [])):
         if cfg.parent is not None:
             return _next_generation(cfg, folder, on_stage, truth)
         _check_scale(cfg)

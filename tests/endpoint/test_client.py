@@ -165,8 +165,11 @@ def test_nobody_there_an_impossible_address_and_a_missing_key(settings, ask, mon
     nobody = EndpointSettings(base_url="http://127.0.0.1:1/v1", model="m")
     with Endpoint(nobody) as endpoint, pytest.raises(PrerequisiteError, match="no server answers"):
         endpoint.ask(ask())
-    with pytest.raises(ConfigError, match="write it as"):
-        Endpoint(EndpointSettings(base_url="localhost:8000", model="m"))
+    with pytest.raises(ConfigError, match=r"base_url 'http://1\.2\.3\.999/v1': Invalid IPv4 address.* Write it as"):
+        Endpoint(EndpointSettings(base_url="http://1.2.3.999", model="m"))
+    impossible = EndpointSettings(base_url="http://a..b", model="m")
+    with Endpoint(impossible) as endpoint, pytest.raises(PrerequisiteError, match="no server answers"):
+        endpoint.ask(ask())
     with pytest.raises(PrerequisiteError, match="NO_SUCH_KEY is not set"):
         Endpoint(EndpointSettings(base_url="http://localhost", model="m", api_key_env="NO_SUCH_KEY"))
     with pytest.raises(ConfigError, match="max_cost needs prices"):

@@ -39,3 +39,18 @@ def test_a_missing_server_is_asked_for_by_its_option():
 def test_a_cost_limit_needs_both_prices():
     with pytest.raises(ConfigError, match="--max-cost 1 needs prices"):
         endpoint_settings("http://x#m", JudgePricing(max_cost=1.0, price_input=2.0))
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "http://HOST:abc/v1", "http://[::1/v1", "http://x:99999", "http://x y/v1", "http://x?a=b"]
+)
+def test_what_is_no_address_is_one_line(url):
+    with pytest.raises(ConfigError, match="is no server's address; write it as http://HOST:PORT/v1") as error:
+        endpoint_settings(f"{url}#m")
+    assert url in str(error.value)
+
+
+def test_a_key_in_place_of_its_variables_name_is_not_shown():
+    with pytest.raises(ConfigError, match="write the NAME of the environment variable") as error:
+        endpoint_settings("http://x#m", JudgePricing(api_key_env="sk-abc-123"))
+    assert "abc" not in str(error.value)

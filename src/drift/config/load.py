@@ -11,10 +11,18 @@ from pydantic import BaseModel, ValidationError
 from drift.config.settings import Config
 from drift.errors import ConfigError
 
+_RESOLVED_HERE = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp")}
+_INT = re.compile(r"(?:[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+)\Z")
+_FLOAT = re.compile(
+    r"(?:[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))"
+    r"|\.(?:nan|NaN|NAN))\Z"
+)
+
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's booleans: only true and false. In YAML 1.1 `thinking: off` would be false, and `on: liked` a key that
-    is true. A key that stands twice is an error: its first value, perhaps a whole arm, would be lost."""
+    """YAML 1.2's booleans and numbers. In YAML 1.1 `thinking: off` would be false, `on: liked` a key that is true,
+    042 the number 34, 1:30 the number 90, 2026-01-01 a date, and 1e-4 a text. A key that stands twice is an error: its
+    first value, perhaps a whole arm, would be lost."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -31,16 +39,30 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes each text that YAML 1.1 or `_Loader` reads as something else."""
+
+
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in resolvers if tag != "tag:yaml.org,2002:bool"]
+    first: [(tag, rule) for tag, rule in resolvers if tag not in _RESOLVED_HERE]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), [*"tTfF"]
+)
+for kind in (_Loader, _Dumper):
+    kind.add_implicit_resolver("tag:yaml.org,2002:int", _INT, [*"-+0123456789"])
+    kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, [*"-+0123456789."])
 
 
 def read_yaml(text: str) -> Any:
-    """The value of a YAML text, in which `on`, `off`, `yes` and `no` are words. Raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)
+    """The value of a YAML text, in which `on`, `off`, `yes`, `no`, dates and 042 are texts. Raises yaml.YAMLError."""
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply.") from None
+    except (ValueError, LookupError, AttributeError) as error:  # a number of 5,000 digits; a tag with a wrong value
+        raise yaml.YAMLError(f"a value does not fit its type ({error}).") from None
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
@@ -73,7 +95,7 @@ def parse_config(tree: dict[str, Any], where: str) -> Config:
 
 def dump_config(config: Config) -> str:
     """The YAML of a config with all its settings, without passwords of databases."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -89,10 +111,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         ) from None
     *parents, last = key.split(".")
     for parent in parents:
-        tree[parent] = tree.get(parent) or {}
-        tree = tree[parent]
-        if not isinstance(tree, dict):
+        section = tree.get(parent) or {}
+        if not isinstance(section, dict):
             raise ConfigError(f"--set {override}: {parent} is a single value, so {key} does not exist.")
+        tree[parent] = dict(section)  # with `&t` and `*t` it stands in other places too, which keep their values
+        tree = tree[parent]
     tree[last] = value
 
 

@@ -1,8 +1,9 @@
 """A section of the config: frozen, closed to unknown keys, and able to read the keys of earlier versions."""
 
-from typing import Annotated, Any, ClassVar
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """A random seed: orjson and torch take no larger one, and NumPy no negative one."""
@@ -37,6 +38,25 @@ class Settings(BaseModel):
                 raise ValueError(f"{key} is set twice; keep experimental.{key} and remove {key}")
         rest = {key: value for key, value in tree.items() if key not in (*cls.FIXED, *cls.MOVED)}
         return {**rest, "experimental": experimental} if cls.MOVED else rest
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        values = value if isinstance(value, list | tuple) else (value,)
+        wrong = next((one for one in values if isinstance(one, bool)), None)
+        if wrong is not None:
+            kinds = list(_kinds(cls.model_fields[str(info.field_name)].annotation))
+            own_check = "auto" in kinds  # whose message names `auto` too
+            if (int in kinds or float in kinds) and bool not in kinds and not own_check:
+                raise ValueError(f"expected a number, not {str(wrong).lower()}")
+        return value
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
 
 
 def _renamed(tree: dict[str, Any], names: dict[str, tuple[str, dict[Any, str]]]) -> dict[str, Any]:

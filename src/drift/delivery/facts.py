@@ -174,7 +174,7 @@ def _licence_of(model: str) -> str | None:
     header = re.match(r"---\r?\n(.*?)\r?\n---", Path(card).read_text("utf-8", errors="replace"), re.DOTALL)
     try:
         licence = (yaml.safe_load(header[1]) or {}).get("license") if header else None
-    except (yaml.YAMLError, AttributeError):
+    except (yaml.YAMLError, ValueError, AttributeError):  # a date that is none, a header that is no mapping
         return None
     return licence if isinstance(licence, str) and re.fullmatch(r"[\w.-]{1,40}", licence) else None
 

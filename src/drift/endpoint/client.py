@@ -75,10 +75,10 @@ class Endpoint:
         self.settings = settings
         self.model = settings.model
         self._form = RequestForm()
-        self._budget = Budget(settings)
         self._transport = Transport(
             settings.base_url, _api_key(settings), settings.timeout, connections=settings.max_concurrency
         )
+        self._budget = Budget(settings, self._transport.url)
         self._cache = Cache(cache) if cache else None
         self._pace = Pace(settings.max_concurrency)
         self._stop = threading.Event()
@@ -202,7 +202,7 @@ class Endpoint:
                 return self._judge_failure(answer, begun)
             self._reached = True
             self._pace.succeeded()
-            reply = parse_reply(request, answer)
+            reply = parse_reply(request, answer, self._transport.without_key)
             used = reply.usage if isinstance(reply, Reply) else most
             if isinstance(reply, Unanswered):
                 return reply
@@ -251,10 +251,16 @@ class Endpoint:
 def _api_key(settings: EndpointSettings) -> str | None:
     if settings.api_key_env is None:
         return None
-    key = os.environ.get(settings.api_key_env)
+    key = os.environ.get(settings.api_key_env, "").strip()  # a file that a shell reads it from ends with a line break
     if not key:
         raise PrerequisiteError(
             f"The environment variable {settings.api_key_env} is not set: export the server's key in it."
+        )
+    wrong = next((place for place, sign in enumerate(key, 1) if not "!" <= sign <= "~"), None)
+    if wrong is not None:
+        raise PrerequisiteError(
+            f"The environment variable {settings.api_key_env} holds no key: character {wrong} is a space, a control "
+            "character or not ASCII. Export the server's key in it, and nothing else."
         )
     return key
 

@@ -1,6 +1,6 @@
 """Requests to a server and its replies. Replies are checked: what a server answers may be anything."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -261,8 +261,8 @@ class _Decision(BaseModel):
     usage: _Usage | None = None
 
 
-def parse_reply(request: Request, body: bytes) -> Reply | Unanswered:
-    """The server's answer as records, or `Unanswered` with what is wrong with it."""
+def parse_reply(request: Request, body: bytes, shown: Callable[[str], str] = str) -> Reply | Unanswered:
+    """The server's answer as records, or `Unanswered` with what is wrong with it. `shown`: the body for people."""
     try:
         if isinstance(request, DecisionRequest):
             decided = _Decision.model_validate_json(body)
@@ -274,7 +274,8 @@ def parse_reply(request: Request, body: bytes) -> Reply | Unanswered:
         chat = _Chat.model_validate_json(body)
         return Reply(_usage(request, chat.usage), choices=tuple(choice.read() for choice in chat.choices))
     except ValidationError as error:
-        return Unanswered("garbage", f"{first_problem(error, 'the body')}; it begins {body[:80]!r}")
+        begins = shown(body[:10_000].decode(errors="replace"))[:80]
+        return Unanswered("garbage", f"{first_problem(error, 'the body')}; it begins {begins!r}")
 
 
 def json_schema_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:

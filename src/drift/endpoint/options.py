@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from drift.config import EndpointSettings
+from pydantic import ValidationError
+
+from drift.config import EndpointSettings, explain
 from drift.errors import ConfigError
 
 
@@ -29,7 +31,7 @@ UNPRICED = JudgePricing()
 def endpoint_settings(spec: str | None, pricing: JudgePricing = UNPRICED) -> EndpointSettings:
     """The server and the model that `spec`, URL#MODEL, names.
 
-    Raises ConfigError if one of them is missing, and for a cost limit without prices.
+    Raises ConfigError if one of them is missing or the address is none, and for a cost limit without prices.
     """
     if spec is None:
         raise ConfigError("a judge is needed: --judge URL#MODEL, for example --judge http://127.0.0.1:8000/v1#NAME.")
@@ -41,15 +43,17 @@ def endpoint_settings(spec: str | None, pricing: JudgePricing = UNPRICED) -> End
         raise ConfigError(
             f"--max-cost {pricing.max_cost:g} needs prices: --price-input and --price-output, per million tokens."
         )
-    settings = EndpointSettings(
-        base_url=url,
-        model=model,
-        api_key_env=pricing.api_key_env,
-        price_per_million_input=pricing.price_input,
-        price_per_million_output=pricing.price_output,
-        max_cost=pricing.max_cost,
-        max_tokens=pricing.max_tokens,
-    )
-    if pricing.max_concurrency is None:
-        return settings
-    return settings.model_copy(update={"max_concurrency": pricing.max_concurrency})
+    given = {
+        "base_url": url,
+        "model": model,
+        "api_key_env": pricing.api_key_env,
+        "price_per_million_input": pricing.price_input,
+        "price_per_million_output": pricing.price_output,
+        "max_cost": pricing.max_cost,
+        "max_tokens": pricing.max_tokens,
+        **({} if pricing.max_concurrency is None else {"max_concurrency": pricing.max_concurrency}),
+    }
+    try:
+        return EndpointSettings.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(f"server {spec!r}: {explain(error, EndpointSettings)}") from None

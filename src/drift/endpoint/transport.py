@@ -8,12 +8,15 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from drift.config import without_password
 from drift.endpoint.exchange import Problem
 from drift.errors import ConfigError, PrerequisiteError
 
 LARGEST_ANSWER = 64 * 1024 * 1024
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 CONNECT_SECONDS = 10.0
+SHORTEST_SECRET = 8
+"""Characters. A shorter key (EMPTY, token) protects nothing, and may be a part of the server's own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +33,22 @@ class Failure:
 
 
 class Transport:
-    """A pool of connections to one server. Raises ConfigError if `base_url` is not an http(s) address."""
+    """A pool of connections to one server. Raises ConfigError if no request can go to `base_url`.
+
+    `url`: for people, without a password. Nothing that a failure or an error says contains the key.
+    """
 
     def __init__(self, base_url: str, api_key: str | None, timeout: float, connections: int) -> None:
         import httpx2
 
         parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"base_url {base_url!r}: write it as http://HOST:PORT/v1 or https://HOST/v1.")
-        self.url = base_url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+        address = base_url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+        self.url = without_password(address)
+        try:
+            self._address = str(httpx2.URL(address))
+        except httpx2.InvalidURL as error:
+            raise ConfigError(f"base_url {self.url!r}: {error}. Write it as http://HOST:PORT/v1.") from None
+        self._secret = api_key if api_key and len(api_key) >= SHORTEST_SECRET else ""
         self._timeout = timeout
         self._client = httpx2.Client(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
@@ -64,7 +74,7 @@ class Transport:
         headers = {"Content-Type": "application/json"} if content else {}
         deadline = time.monotonic() + self._timeout
         try:
-            with self._client.stream(method, f"{self.url}/{path}", content=content, headers=headers) as response:
+            with self._client.stream(method, f"{self._address}/{path}", content=content, headers=headers) as response:
                 answer = bytearray()
                 for part in response.iter_bytes():
                     answer += part
@@ -79,16 +89,21 @@ class Transport:
             if response.is_success:
                 return bytes(answer)
             return self._refusal(response.status_code, response.headers, bytes(answer), asked=content is not None)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            return Failure("connection", str(error) or "no connection", retry=True, absent=True)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, UnicodeError) as error:  # UnicodeError: no name of a host
+            return Failure("connection", self.without_key(str(error)) or "no connection", retry=True, absent=True)
         except httpx2.TimeoutException:
             return Failure("timeout", f"no answer within {self._timeout:g} s", retry=True, billed=True)
         except (httpx2.TransportError, httpx2.DecodingError) as error:
-            return Failure("connection", str(error) or type(error).__name__, retry=True, billed=True)
+            detail = self.without_key(str(error)) or type(error).__name__
+            return Failure("connection", detail, retry=True, billed=True)
+
+    def without_key(self, text: str) -> str:
+        """A text that may repeat what was sent, for people."""
+        return text.replace(self._secret, "***") if self._secret else text
 
     def _refusal(self, status: int, headers: Any, body: bytes, asked: bool) -> Failure:
         """`asked`: a question, not a page that only describes the server."""
-        detail = f"{status}: {_message(body)}"
+        detail = f"{status}: {self._message(body)}"
         if status in (401, 403) and (not asked or "logprobs" in detail):  # the key may be valid: for chat, without them
             return Failure("refused", detail, retry=False, status=status)
         if status in (401, 402, 403) or b"insufficient_quota" in body:
@@ -97,12 +112,23 @@ class Transport:
                 "Set api_key_env to the environment variable that holds a valid key."
             )
         if 300 <= status < 400:
-            raise PrerequisiteError(f"{self.url}: moved to {headers.get('location')!r}; set base_url to that address.")
+            place = self.without_key(str(headers.get("location")))
+            raise PrerequisiteError(f"{self.url}: moved to {place!r}; set base_url to that address.")
         if status == 429:
             return Failure("busy", detail, retry=True, retry_after=retry_after(headers), status=status)
         if status in (408, 409, 425) or status >= 500:
             return Failure("server", detail, retry=True, retry_after=retry_after(headers), status=status)
         return Failure("refused", detail, retry=False, status=status)
+
+    def _message(self, body: bytes) -> str:
+        """The server's error message, in one line."""
+        try:
+            answer = orjson.loads(body)
+            error = answer.get("error", answer.get("detail", answer)) if isinstance(answer, dict) else answer
+            text = str(error.get("message", error) if isinstance(error, dict) else error)
+        except orjson.JSONDecodeError:
+            text = body.decode(errors="replace")
+        return self.without_key(" ".join(text.split()))[:300]
 
 
 def retry_after(headers: Any) -> float:
@@ -119,14 +145,3 @@ def retry_after(headers: Any) -> float:
         return max(0.0, until - now)
     except (ValueError, TypeError, OverflowError):
         return 0.0
-
-
-def _message(body: bytes) -> str:
-    """The server's error message, in one line."""
-    try:
-        answer = orjson.loads(body)
-        error = answer.get("error", answer.get("detail", answer)) if isinstance(answer, dict) else answer
-        text = str(error.get("message", error) if isinstance(error, dict) else error)
-    except orjson.JSONDecodeError:
-        text = body.decode(errors="replace")
-    return " ".join(text.split())[:300]

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from drift.config import read_yaml
 from drift.errors import DataError, first_problem
 from drift.records import stable_hash
 
@@ -74,11 +75,11 @@ def load_rubric(path: Path | None = None) -> Rubric:
     """The rubric in the file, or the default one. Raises DataError with the file and what is wrong with it."""
     file = path or DEFAULT
     try:
-        return Rubric.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        return Rubric.model_validate(read_yaml(file.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise DataError(f"{file}: invalid rubric: {first_problem(error, 'rubric')}. {DEFAULT} is an example.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}.") from None
+        raise DataError(f"{file}: cannot be read as YAML: {' '.join(str(error).split()).removesuffix('.')}.") from None
 
 
 def dump_rubric(rubric: Rubric) -> str:
