@@ -4,6 +4,7 @@ import pytest
 
 from drift.config import LabelSettings
 from drift.pairs.disliked import LabelReliability, label_noise, prompt_items
+from drift.pairs.others import follow_up_items
 from drift.pairs.search import _unseen
 from drift.pairs.stages import find_prompts, find_repairs, label_reliability
 from drift.records import (
@@ -219,3 +220,15 @@ def test_an_equal_reply_later_on_does_not_stand_in_for_the_revision():
     (item,) = prompt_items([(chat, [label(3, "DSAT"), label(5, "SAT")])], 0.5)
     assert isinstance(item, PromptItem)
     assert (item.preferred, item.no_repair) == (ChatMessage("assistant", "a b"), None)
+
+
+def test_instructions_of_the_application_stand_between_turns():
+    context = Message("system", "It is noon.")
+    said = conversation(*A_CHAT).messages
+    chat = replace(conversation(), messages=tuple(m for message in said for m in (context, message)))
+    judged = [replace(label(3, "DSAT"), user_index=5), replace(label(7, "SAT"), user_index=9)]
+    (item,) = prompt_items([(chat, judged)], 0.5)
+    assert isinstance(item, PromptItem)
+    assert (item.preferred, item.complaint) == (said[3].chat(), said[2].chat())
+    followed = [item for item in follow_up_items([(chat, [])]) if isinstance(item, PromptItem)]
+    assert [item.complaint for item in followed] == [said[2].chat(), said[4].chat()]

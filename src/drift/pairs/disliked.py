@@ -15,6 +15,7 @@ from drift.records import (
     Conversation,
     Drop,
     FeedbackLabel,
+    Message,
     PreferencePair,
     PromptItem,
     Reason,
@@ -29,6 +30,7 @@ from drift.turns import (
     liked_exclusion_reason,
     needs_media,
     prompt_of,
+    spoken_after,
 )
 
 Item = TypeVar("Item")
@@ -168,7 +170,7 @@ def _item(
     if isinstance(prompt, Reason):
         return Drop(prompt_id, STAGE, prompt)
     correction = _correction(conversation, label)
-    place = None if correction else revision(label, liked)
+    place = None if correction else revision(messages, label, liked)
     unfit = None if place is None else _unfit_revision(conversation, liked[place], reliability.include)
     revised = None if place is None or unfit else messages[place].chat()
     return PromptItem(
@@ -194,10 +196,11 @@ def _prompt_id(label: FeedbackLabel) -> str:
     return stable_hash(label.conversation_id, label.reply_index)
 
 
-def revision(label: FeedbackLabel, liked: Container[int]) -> int | None:
-    """The place of the next reply, if only the complaint stands between and the user liked that reply."""
-    complained = label.user_index == label.reply_index + 1
-    following = label.reply_index + (2 if complained else 1)
+def revision(messages: Sequence[Message], label: FeedbackLabel, liked: Container[int]) -> int | None:
+    """The place of the next reply, if the user liked it and only the complaint (or a system message) stands between."""
+    following = spoken_after(messages, label.reply_index)
+    if following is not None and following == label.user_index:
+        following = spoken_after(messages, following)
     return following if following in liked else None
 
 

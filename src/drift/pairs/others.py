@@ -6,7 +6,15 @@ from dataclasses import replace
 
 from drift.pairs.disliked import PromptCandidate, first_of_each, logged_pair
 from drift.records import Conversation, Drop, FeedbackLabel, PreferencePair, PromptItem, Reason, stable_hash
-from drift.turns import exclusion_reason, is_liked, liked_exclusion_reason, needs_media, prompt_of, request_index
+from drift.turns import (
+    exclusion_reason,
+    is_liked,
+    judging_turn,
+    liked_exclusion_reason,
+    needs_media,
+    prompt_of,
+    request_index,
+)
 
 Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
@@ -75,34 +83,34 @@ def follow_up_candidates(
     """Map: what depends on one conversation alone."""
     turns = ((place, labels) for conversation, labels in labelled for place in _turns([conversation]))
     for (conversation, i), labels in turns:
-        after = conversation.messages[i + 1 : i + 2]
-        if not after or after[0].role != "user" or not after[0].content.strip():
+        turn = judging_turn(conversation.messages, i)
+        if turn is None or not conversation.messages[turn].content.strip():
             continue
         user = conversation.user_key or conversation.conversation_id
         row = _item(conversation, i, liked=False)
         if isinstance(row, Drop):
             yield PromptCandidate(row.row_id, user, row.reason)
-        elif reason := _teaches_nothing(conversation, i, labels, include):
+        elif reason := _teaches_nothing(conversation, i, turn, labels, include):
             yield PromptCandidate(row.prompt_id, user, reason)
         elif conversation.conversation_id in repeats:
             yield PromptCandidate(row.prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)
         else:
-            row = replace(row, complaint=after[0].chat())
+            row = replace(row, complaint=conversation.messages[turn].chat())
             content = int(stable_hash(row.prompt, row.rejected, row.complaint), 16)
             yield PromptCandidate(row.prompt_id, user, None, content, row)
 
 
 def _teaches_nothing(
-    conversation: Conversation, i: int, labels: Sequence[FeedbackLabel], include: frozenset[str]
+    conversation: Conversation, i: int, turn: int, labels: Sequence[FeedbackLabel], include: frozenset[str]
 ) -> Reason | None:
-    """Why the message after reply `i` must not teach; None if nothing speaks against it."""
+    """Why the message `turn` after reply `i` must not teach; None if nothing speaks against it."""
     request = request_index(conversation.messages, i) or 0
-    if "toxic" not in include and conversation.is_toxic(*range(request, i + 2)):
+    if "toxic" not in include and conversation.is_toxic(*range(request, turn + 1)):
         return Reason.TOXIC
     named = next((label for label in labels if label.reply_index == i and label.label == "DSAT"), None)
     if named is not None and (reason := exclusion_reason(conversation, named, include)):
         return reason
-    return Reason.NEEDS_IMAGE if conversation.has_media(i + 1) else None
+    return Reason.NEEDS_IMAGE if conversation.has_media(turn) else None
 
 
 def random_items(
