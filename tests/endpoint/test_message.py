@@ -106,6 +106,16 @@ def test_the_message_of_a_server(serve, said, settings, ask, message, finish, te
     assert (choice.text, choice.thoughts, choice.no_answer) == (text, thoughts, why)
 
 
+@pytest.mark.parametrize("others", [{}, {"top_logprobs": None}, {"top_logprobs": []}])
+def test_a_token_without_other_candidates_is_its_own_candidate(serve, said, settings, ask, others):
+    logprobs = {"content": [{"token": "yes", "logprob": -0.5, **others}]}
+    server = serve(lambda *_: said.chat("yes", logprobs=logprobs))
+    with Endpoint(settings(server)) as endpoint:
+        reply = endpoint.ask(ask(top_logprobs=2))
+    assert isinstance(reply, Reply)
+    assert [[(c.token, c.logprob) for c in tokens] for tokens in reply.choices[0].tokens] == [[("yes", -0.5)]]
+
+
 def test_the_answer_of_a_choice_has_no_thoughts():
     choice = Choice('<think>maybe {"score": 1}</think>\n{"score": 4}', "stop")
     assert (choice.thoughts, choice.answer) == ('maybe {"score": 1}', '{"score": 4}')
