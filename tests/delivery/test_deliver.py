@@ -219,6 +219,20 @@ def test_a_converter_that_is_missing_or_fails_is_one_line(adapter_run, exported,
     assert not (model / "model.gguf").exists()
 
 
+@pytest.mark.parametrize("body", [None, b"", b"no weights", b"GGU"])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_converter_that_ends_well_without_a_gguf_file_is_one_line(tmp_path, body, is_there):
+    script, model = tmp_path / "convert_hf_to_gguf.py", tmp_path / "model"
+    model.mkdir()
+    if is_there:  # from an earlier converter
+        (model / "model.gguf").write_bytes(b"GGUF and weights")
+    write = "" if body is None else f"open(sys.argv[3], 'wb').write({body!r})"
+    script.write_text(f"import sys; print('written'); {write}")
+    with pytest.raises(PrerequisiteError, match=r"ended with 0 and wrote no GGUF file: \.\.\.written .*To try again"):
+        convert(script, model)
+    assert list(model.iterdir()) == []
+
+
 @pytest.fixture(scope="module")
 def facts(adapter_run):
     return read_facts_of(load_run(adapter_run.run))

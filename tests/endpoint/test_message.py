@@ -31,10 +31,34 @@ from drift.endpoint import Choice, Endpoint, Reply, split_thoughts
         ('{"evidence": "he wrote </think>"}', ("", '{"evidence": "he wrote </think>"}')),  # a quotation
         ("Use the tag <think> for it", ("", "Use the tag <think> for it")),
         ("", ("", "")),
+        ("so yes. </think> The sea", ("so yes.", "The sea")),
+        ("it is 4 </think> 4", ("it is 4", "4")),
+        ('"yes"</think>"yes"', ('"yes"', '"yes"')),
+        ('He said "yes."</think>"yes."', ('He said "yes."', '"yes."')),
+        ("I write `</think>`.</think>Put `</think>` after it.", ("I write `</think>`.", "Put `</think>` after it.")),
+        ("<think>Not `</think>` yet</think>yes", ("Not `</think>` yet", "yes")),
+        ("<think>Not `</think>` yet, then the limit", ("Not `</think>` yet, then the limit", "")),
+        ("Draft:\n```\nx\n```\n</think>\n```\nx\n```", ("Draft:\n```\nx\n```", "```\nx\n```")),
     ],
 )
 def test_thoughts_and_answer(text, expected):
     assert split_thoughts(text) == expected
+
+
+SPEAKS_OF_MARKS = [
+    "Put the closing mark `</think>` after the thoughts.",
+    'It ends with "</think>".',
+    "It ends with \u201c</think>\u201d, or with \u2018[/THINK]\u2019.",
+    "The </think> tag ends them, and `</think>` in code too.",
+    "Like this:\n```xml\n<think>\na\n</think>\nb\n```\nDone.",
+]
+
+
+@pytest.mark.parametrize("text", SPEAKS_OF_MARKS)
+def test_a_text_that_speaks_of_the_marks_is_an_answer(text):
+    assert split_thoughts(text) == ("", text)
+    choice = Choice(text, "stop")
+    assert (choice.answer, choice.thoughts, choice.no_answer) == (text, "", None)
 
 
 @given(st.text(alphabet="<>/thinkTHINK[]{}|ab \nİſ"))
@@ -80,6 +104,16 @@ def test_the_message_of_a_server(serve, said, settings, ask, message, finish, te
     assert isinstance(reply, Reply)
     choice = reply.choices[0]
     assert (choice.text, choice.thoughts, choice.no_answer) == (text, thoughts, why)
+
+
+@pytest.mark.parametrize("others", [{}, {"top_logprobs": None}, {"top_logprobs": []}])
+def test_a_token_without_other_candidates_is_its_own_candidate(serve, said, settings, ask, others):
+    logprobs = {"content": [{"token": "yes", "logprob": -0.5, **others}]}
+    server = serve(lambda *_: said.chat("yes", logprobs=logprobs))
+    with Endpoint(settings(server)) as endpoint:
+        reply = endpoint.ask(ask(top_logprobs=2))
+    assert isinstance(reply, Reply)
+    assert [[(c.token, c.logprob) for c in tokens] for tokens in reply.choices[0].tokens] == [[("yes", -0.5)]]
 
 
 def test_the_answer_of_a_choice_has_no_thoughts():

@@ -57,6 +57,22 @@ def test_a_server_that_refuses_features(serve, said, settings):
         assert probe(endpoint) == Capabilities(False, False, False, False, False, False)
 
 
+@pytest.mark.parametrize(
+    ("message", "repeats"),
+    [
+        (lambda _: {"content": None}, False),
+        (lambda _: {"content": "\n"}, False),
+        (lambda number: {"content": None, "reasoning": f"Sea, {number}"}, False),
+        (lambda _: {"content": None, "reasoning": "The sea"}, True),
+    ],
+)
+def test_an_empty_reply_says_nothing_about_seeds(serve, said, settings, message, repeats):
+    """A model that thinks is cut at the few tokens of a probe."""
+    server = serve(lambda path, body, number: said.chat("", message=message(number), finish_reason="length"))
+    with Endpoint(settings(server)) as endpoint:
+        assert probe(endpoint).repeats == repeats
+
+
 def modern(said):
     """A server whose models refuse what OpenAI's newer ones refuse, in the words of their errors."""
 

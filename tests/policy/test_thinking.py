@@ -18,7 +18,7 @@ from drift.policy.chat import (
 from drift.policy.chat.reading import read_calls
 from drift.policy.model import PolicyFacts
 from drift.policy.samplers.requests import FreshReplies, build_requests
-from drift.records import ChatMessage, FunctionCall, PromptItem, ToolCall
+from drift.records import ChatMessage, FunctionCall, PromptItem, Reason, ToolCall
 
 ASKED = (ChatMessage("user", "hi"),)
 CHATML = (
@@ -55,11 +55,23 @@ def read(fmt: ChatFormat, raw: str):
         (ALWAYS, "keep", "hm\n</think>\n\nyes<|im_end|>", "yes", "hm"),
         (ALWAYS, "keep", "hm</think>yes<|im_end|>", "yes", "hm"),
         (ALWAYS, "keep", "hm, and then", "", "hm, and then"),
+        (ALWAYS, "keep", "Not `</think>` yet, and then", "", "Not `</think>` yet, and then"),
+        (ALWAYS, "keep", "`</think>`?</think>`</think>`!<|im_end|>", "`</think>`!", "`</think>`?"),
+        (SWITCHED, "keep", "Put `</think>` after it.<|im_end|>", "Put `</think>` after it.", None),
+        (SWITCHED, "off", "The </think> tag ends it.<|im_end|>", "The </think> tag ends it.", None),
     ],
 )
 def test_what_was_written_is_taken_apart(byte_tokenizer, template, thinking, raw, text, reasoning):
     found = read(chat(byte_tokenizer, template, thinking), raw)
     assert (found.text, found.reasoning) == (text, reasoning)
+
+
+def test_an_earlier_reply_that_speaks_of_the_marks_is_shown_whole(byte_tokenizer):
+    text = "Put the closing mark `</think>` after the thoughts."
+    fmt = chat(byte_tokenizer, SWITCHED)
+    prompt = encode_prompt(fmt, (*ASKED, ChatMessage("assistant", text), *ASKED), 1000)
+    assert not isinstance(prompt, Reason)
+    assert text in byte_tokenizer.decode(prompt.ids)
 
 
 def test_a_template_without_thoughts_reads_what_it_always_read(byte_tokenizer):

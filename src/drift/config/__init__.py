@@ -11,6 +11,7 @@ from drift.config.section import Seed, Settings
 from drift.config.settings import (
     FEWEST_GUIDANCE_PROMPTS,
     GUIDED_SHARE,
+    LORA_RANKS,
     Config,
     EvaluationSettings,
     ExperimentalVllm,
@@ -35,6 +36,7 @@ from drift.config.training import (
 __all__ = [
     "FEWEST_GUIDANCE_PROMPTS",
     "GUIDED_SHARE",
+    "LORA_RANKS",
     "RECIPE_RULES",
     "ClusterSettings",
     "Config",

@@ -39,6 +39,8 @@ GUIDED_SHARE = 1.0
 """The paper's share of guided prompts; `auto` takes it where guidance helps."""
 GUIDANCE_PROMPTS = 40
 """Prompts that `auto` answers both ways in each iteration."""
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's --max-lora-rank may be (newer versions also take 1); a rank between them takes the room of the next."""
 FEWEST_GUIDANCE_PROMPTS = 10  # below that, `auto` cannot tell
 SCORERS_OF_LOG_ODDS: tuple[ScorerName, ...] = ("feedback", "reward_model")
 """Their margin is the log-odds that the chosen reply is the better one."""
@@ -368,6 +370,16 @@ class Config(Settings):
     @model_validator(mode="after")
     def _loss_fits_the_recipe(self) -> "Config":
         check_loss(self.recipe.name, self.training.loss)
+        return self
+
+    @model_validator(mode="after")
+    def _vllm_serves_the_adapter(self) -> "Config":
+        lora = self.policy.lora
+        if self.sampling.backend == "vllm" and lora is not None and lora.r > LORA_RANKS[-1]:
+            raise ValueError(
+                f"policy.lora.r={lora.r}, and vLLM serves adapters of rank {LORA_RANKS[-1]} or less: set policy.lora.r "
+                f"to {LORA_RANKS[-1]} or less, or sampling.backend=transformers"
+            )
         return self
 
     @field_serializer("logs")

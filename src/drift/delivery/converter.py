@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from drift.errors import PrerequisiteError
+from drift.policy.source import MAGIC
 
 GGUF = "model.gguf"
 SCRIPT = "convert_hf_to_gguf.py"
@@ -29,19 +30,26 @@ def convert(converter: Path, model: Path) -> Path:
 
     Raises PrerequisiteError with the end of what the converter printed, and the command to run it by hand.
     """
-    from drift.policy.source import is_gguf
-
     out = model / GGUF
+    out.unlink(missing_ok=True)  # what an earlier converter wrote is not this one's
     command = [sys.executable, str(converter), str(model), "--outfile", str(out), "--outtype", "auto"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode or not is_gguf(out) or not out.stat().st_size:
+    if done.returncode or not _begins_as_gguf(out):
         out.unlink(missing_ok=True)
         said = " ".join((done.stderr or done.stdout).split())[-_LAST_CHARACTERS:] or "it printed nothing"
+        what = f"failed with status {done.returncode}" if done.returncode else "ended with 0 and wrote no GGUF file"
         raise PrerequisiteError(
-            f"{converter} failed with status {done.returncode}: ...{said} The rest of the export is in {model.parent}. "
+            f"{converter} {what}: ...{said} The rest of the export is in {model.parent}. "
             f"To try again: {' '.join(command)}"
         )
     return out
+
+
+def _begins_as_gguf(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as handle:
+        return handle.read(len(MAGIC)) == MAGIC
 
 
 def _how() -> str:

@@ -121,7 +121,7 @@ class _Top(BaseModel):
 
 
 class _Token(_Top):
-    top_logprobs: list[_Top] = []
+    top_logprobs: list[_Top] | None = None
 
 
 class _Logprobs(BaseModel):

@@ -70,7 +70,7 @@ def probe(endpoint: Endpoint) -> Capabilities:
     return Capabilities(
         many=isinstance(several, Reply) and len(several.choices) == 2,
         logprobs=isinstance(chances, Reply) and any(len(token) > 1 for token in chances.choices[0].tokens),
-        repeats=isinstance(first, Reply) and isinstance(second, Reply) and first.text == second.text,
+        repeats=_said(first) is not None and _said(first) == _said(second),
         json_schema=_object_in(schema).get("colour") in _COLOURS,
         json_mode=_begins_object(mode),
         decisions=_decides(endpoint),
@@ -114,6 +114,14 @@ def _decides(endpoint: Endpoint) -> bool:
     question = Question("Is the sky blue?", {"yes": "It is.", "no": "It is not."})
     outcome = endpoint.try_once(DecisionRequest("The sky is blue.", {"sky": question}))
     return isinstance(outcome, Reply) and "sky" in outcome.probabilities
+
+
+def _said(outcome: Reply | Unanswered) -> tuple[str, str] | None:
+    """Text and thoughts of a reply; None if there are neither: a model that thinks may be cut before either."""
+    if not isinstance(outcome, Reply):
+        return None
+    choice = outcome.choices[0]
+    return (choice.text, choice.reasoning) if choice.text.strip() or choice.reasoning.strip() else None
 
 
 def _object_in(outcome: Reply | Unanswered) -> Mapping[str, Any]:

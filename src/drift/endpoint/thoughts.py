@@ -5,6 +5,7 @@ the text.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
 
 MARKS = (
@@ -30,35 +31,57 @@ _CLOSING = {opening: _any_of([closing]) for opening, closing in _OPEN.items()}
 _SPACE = re.compile(r"\s*")
 _FRAME = _any_of(("<|end|>", "<|start|>assistant", "<|begin_of_solution|>", "<|end_of_solution|>"))
 _ANSWER = ("{", "[", "```")
-_QUOTES = ("`", '"', "'", "\u201c", "\u201d")
+_QUOTES = ("``", '""', "''", "\u201c\u201d", "\u2018\u2019", "\u00ab\u00bb")
+_FENCE = re.compile(r"^ {0,3}```", re.MULTILINE)
 
 
 def split_thoughts(text: str) -> tuple[str, str]:
     """(thoughts, answer) of a text; without thoughts, ("", the text unchanged).
 
     A text that opens a thought and never closes it is all thoughts: it was cut. A closing mark without an opening one
-    ends the thoughts too, because many chat templates write the opening mark into the prompt; not in a text that begins
-    with JSON or a code fence, where the mark is a quotation.
+    ends the thoughts too, because many chat templates write the opening mark into the prompt; not where the text only
+    speaks of the mark (in quotes, in code, as a word of a sentence), and not in a text that begins with JSON or a code
+    fence.
     """
     thoughts: list[str] = []
     place = 0
     while opening := _ANY_OPEN.match(text, _SPACE.match(text, place).end()):  # type: ignore[union-attr] (it matches "")
-        closing = _CLOSING[opening[0].lower()].search(text, opening.end())
+        closing = closing_mark(text, _CLOSING[opening[0].lower()], opening.end())
         thoughts.append(text[opening.end() : closing.start() if closing else None])
         place = closing.end() if closing else len(text)
     rest = text[place:]
-    if not thoughts and not text.lstrip().startswith(_ANSWER) and (closing := _ANY_CLOSE.search(text)):
+    if not thoughts and not text.lstrip().startswith(_ANSWER) and (closing := _lone_closing_mark(text)):
         thoughts, rest = [text[: closing.start()]], text[closing.end() :]
     if not thoughts:
         return "", text
     return "\n".join(_FRAME.sub("", thought).strip() for thought in thoughts), _FRAME.sub("", rest).strip()
 
 
-def only_speaks_of_thoughts(text: str) -> bool:
-    """True if the text does not begin with thoughts, and a closing mark in it is quoted, in code, or a word of a
-    sentence: a reply in a log may explain the marks."""
-    if _ANY_OPEN.match(text, len(text) - len(text.lstrip())) or not (closing := _ANY_CLOSE.search(text)):
-        return False
-    before, after = text[max(closing.start() - 1, 0) : closing.start()], text[closing.end() : closing.end() + 1]
-    is_quoted = before in _QUOTES and after in _QUOTES
-    return is_quoted or (before == after == " ") or text.count("```", 0, closing.start()) % 2 == 1
+def closing_mark(text: str, marks: re.Pattern[str], place: int = 0) -> re.Match[str] | None:
+    """The first mark from `place` on that closes the thoughts; one in quotes is only mentioned in them."""
+    return next((mark for mark in marks.finditer(text, place) if not _is_quoted(text, mark)), None)
+
+
+def _lone_closing_mark(text: str) -> re.Match[str] | None:
+    """The mark that closes thoughts which the prompt opened. None if the text has none, or only speaks of them."""
+    fences = [fence.start() for fence in _FENCE.finditer(text)]
+    for mark in _ANY_CLOSE.finditer(text):
+        before = bisect_left(fences, mark.start())
+        in_code = before % 2 == 1 and before < len(fences)
+        if not (in_code or _is_quoted(text, mark) or _is_word(text, mark)):
+            return mark
+    return None
+
+
+def _is_quoted(text: str, mark: re.Match[str]) -> bool:
+    """Between an opening and a closing quote. In `"yes"</think>"yes"` the quotes are those of the words beside it."""
+    before, after = text[max(mark.start() - 2, 0) : mark.start()], text[mark.end() : mark.end() + 2]
+    is_inside = before[-1:] + after[:1] in _QUOTES
+    return is_inside and not (before[:-1].isalnum() or before[:-1] in tuple(".!?") or after[1:].isalnum())
+
+
+def _is_word(text: str, mark: re.Match[str]) -> bool:
+    """In the middle of a sentence: `The </think> tag ends them`."""
+    before, after = text[max(mark.start() - 2, 0) : mark.start()], text[mark.end() : mark.end() + 2]
+    goes_on = after[1:].isalpha() and not after[1:].isupper()
+    return before[-1:] == after[:1] == " " and (before[:-1].isalnum() or before[:-1] in tuple(",;")) and goes_on

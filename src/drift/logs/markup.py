@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import orjson
 
-from drift.endpoint.thoughts import only_speaks_of_thoughts, split_thoughts
+from drift.endpoint.thoughts import split_thoughts
 from drift.logs.parts import Part, json_text
 from drift.records import Conversation, FunctionCall, ToolCall
 
@@ -159,7 +159,7 @@ def _unpacked(attribute: str) -> str:
 
 def _thoughts_apart(text: str) -> Iterator[Part]:
     """Thoughts at the beginning, then the answer."""
-    thoughts, answer = ("", text) if only_speaks_of_thoughts(text) else split_thoughts(text)
+    thoughts, answer = split_thoughts(text)
     if thoughts:
         yield Part("thought", thoughts)
     if answer or not thoughts:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from drift.config import PolicySettings, SamplingSettings, VllmSettings
-from drift.errors import PrerequisiteError
+from drift.config import PolicySettings, SamplingSettings, VllmSettings, parse_config
+from drift.errors import ConfigError, PrerequisiteError
 from drift.policy.chat import decode
-from drift.policy.model import load_policy
+from drift.policy.model import ADAPTER, load_policy
 from drift.policy.sampler import sample
 from drift.policy.samplers.requests import FreshReplies
+from drift.policy.samplers.vllm_server import Serving, VllmServer
 from drift.progress import listening
 from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
 
@@ -91,7 +92,34 @@ def test_an_adapter_is_served_on_its_base(stage, tiny_policy, tmp_path):
     stage(adapter, command=STAND_IN)
     told = " ".join(notes(tmp_path)[0]["arguments"])
     assert f"--model {tiny_policy} --tokenizer {adapter}" in told
-    assert f"--enable-lora --max-lora-rank 4 --lora-modules policy={adapter}" in told
+    assert f"--enable-lora --max-lora-rank 8 --lora-modules policy={adapter}" in told
+
+
+@pytest.mark.parametrize(
+    ("config", "allowed"),
+    [
+        ({"r": 8}, "8"),
+        ({"r": 12}, "16"),
+        ({"r": 24}, "32"),
+        ({"r": 257}, "320"),
+        ({"r": 4, "rank_pattern": {"q": 9}}, "16"),
+    ],
+)
+def test_an_adapter_gets_the_next_rank_that_vllm_has(tmp_path, config, allowed):
+    (tmp_path / ADAPTER).write_text(json.dumps({"base_model_name_or_path": "base", **config}))
+    arguments = VllmServer(Serving(str(tmp_path), "float32", 512, SamplingSettings(), seed=1)).command
+    assert arguments[arguments.index("--max-lora-rank") + 1] == allowed
+
+
+def test_an_adapter_that_vllm_cannot_serve_is_refused_before_the_run(tmp_path):
+    (tmp_path / ADAPTER).write_text(json.dumps({"base_model_name_or_path": "base", "r": 513}))
+    with pytest.raises(PrerequisiteError, match="an adapter of rank 513, and vLLM serves ranks up to 512"):
+        VllmServer(Serving(str(tmp_path), "float32", 512, SamplingSettings(), seed=1))
+    tree = {"policy": {"lora": {"r": 513}}, "sampling": {"backend": "vllm"}}
+    with pytest.raises(ConfigError, match=r"mine: policy\.lora\.r=513, and vLLM serves adapters of rank 512 or less"):
+        parse_config(tree, "mine")
+    tree["sampling"] = {"backend": "transformers"}
+    assert parse_config(tree, "mine").policy.lora is not None
 
 
 def test_a_server_that_does_not_start_is_one_line(stage, tiny_policy):

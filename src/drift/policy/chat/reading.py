@@ -1,13 +1,14 @@
 """What a policy wrote, taken apart: thoughts, answer and calls, by the marks of its own template."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from drift.endpoint.thoughts import split_thoughts
+from drift.endpoint.thoughts import closing_mark, split_thoughts
 from drift.policy.chat.format import ChatFormat
 from drift.policy.chat.layout import ReplyForm
 from drift.policy.chat.template import special_texts
@@ -71,8 +72,8 @@ def _split(raw: str, form: ReplyForm) -> tuple[str | None, str]:
     if after and (form.starts_thinking or (before.strip() and raw.lstrip().startswith(before.strip()))):
         body = raw.lstrip().removeprefix(before.strip()) if before.strip() else raw
         for mark in (after, after.strip()):
-            thought, closed, answer = body.partition(mark)
-            if closed:
+            if closing := closing_mark(body, re.compile(re.escape(mark))):
+                thought, answer = body[: closing.start()], body[closing.end() :]
                 return thought.strip("\n"), answer if mark.endswith("\n") else answer.lstrip()
     thought, answer = split_thoughts(raw)
     if thought or answer != raw:

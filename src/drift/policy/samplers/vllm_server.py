@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from drift.config import EndpointSettings, SamplingSettings
+from drift.config import LORA_RANKS, EndpointSettings, SamplingSettings
 from drift.endpoint import Endpoint
 from drift.errors import PrerequisiteError
 from drift.policy.model import ADAPTER, base_of_adapter
@@ -153,13 +153,27 @@ def _division(gpus: int, own: Sequence[str]) -> list[str]:
 
 
 def _weights(source: str) -> list[str]:
-    """A checkpoint is served as SERVED_NAME. For an adapter, its base is loaded and the adapter is SERVED_NAME."""
+    """A checkpoint is served as SERVED_NAME. For an adapter, its base is loaded and the adapter is SERVED_NAME.
+
+    Raises PrerequisiteError for an adapter whose rank vLLM does not serve.
+    """
     adapter = Path(source) / ADAPTER
     if not adapter.is_file():
         return ["--model", source, "--served-model-name", SERVED_NAME]
     config = json.loads(adapter.read_text(encoding="utf-8"))
     base = ["--model", base_of_adapter(Path(source)), "--tokenizer", source]
-    return [*base, "--enable-lora", "--max-lora-rank", str(config["r"]), "--lora-modules", f"{SERVED_NAME}={source}"]
+    rank = str(_room_for(max(config["r"], *config.get("rank_pattern", {}).values(), 1), source))
+    return [*base, "--enable-lora", "--max-lora-rank", rank, "--lora-modules", f"{SERVED_NAME}={source}"]
+
+
+def _room_for(rank: int, source: str) -> int:
+    """The least rank that vLLM can be started with and that holds `rank`."""
+    if rank > LORA_RANKS[-1]:
+        raise PrerequisiteError(
+            f"{source}: an adapter of rank {rank}, and vLLM serves ranks up to {LORA_RANKS[-1]}: set "
+            "sampling.backend=transformers, or merge the adapter into its model (drift export RUN --merge)."
+        )
+    return next(allowed for allowed in LORA_RANKS if allowed >= rank)
 
 
 def _answers(endpoint: Endpoint) -> bool:
