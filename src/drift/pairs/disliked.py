@@ -201,7 +201,7 @@ def revision(messages: Sequence[Message], label: FeedbackLabel, liked: Container
     following = spoken_after(messages, label.reply_index)
     if following is not None and following == label.user_index:
         following = spoken_after(messages, following)
-    return following if following in liked else None
+    return following if following is not None and following in liked else None
 
 
 def _unfit_revision(conversation: Conversation, label: FeedbackLabel, include: frozenset[str]) -> Reason | None:
