@@ -110,8 +110,8 @@ def labeller_of(store: Store) -> EmbeddedLabeller:
             return labeller
     raise DataError(
         f"{store.path}: its labels are of another version of the embedded labeller than today's, or of several, so new "
-        f"ones could not be compared with them. Label all alike: drift label --store {store.path} (with --languages and "
-        "--approval as before)."
+        f"ones could not be compared with them. Label all alike: drift label --store {store.path} (with --languages "
+        "and --approval as before)."
     )
 
 

@@ -99,8 +99,12 @@ class Readout(_Result):
     def is_worse(self) -> bool:
         """Are users surely more dissatisfied with a model than with one that did not begin after it? What an older
         model does worse than its successor is no reason for an alert."""
-        began = {model.name: model.first_day or "" for model in self.models}
-        return any(each.verdict == "worse" and began[each.model] >= began[each.against] for each in self.comparisons)
+        began = {model.name: model.first_day for model in self.models if model.first_day}
+
+        def is_older(model: str, against: str) -> bool:
+            return model in began and against in began and began[model] < began[against]
+
+        return any(each.verdict == "worse" and not is_older(each.model, each.against) for each in self.comparisons)
 
 
 def read_result(store: Path) -> Readout | None:
