@@ -17,6 +17,7 @@ Two parts:
 
 import argparse
 import json
+import math
 import random
 import sys
 from collections.abc import Callable, Mapping
@@ -56,7 +57,10 @@ AMOUNTS: Mapping[str, tuple[str, float]] = {
 }
 """The kind, and the standard deviation of one item's change. `perplexity` has heavy tails (Student's t, 3 degrees)."""
 
-TARGET_ITEMS, TARGET_DEVIATION = 150, 0.35
+LARGEST: Mapping[str, float] = {"length": math.log(1000), "lists": 1.0}
+"""No single change is larger: an answer of 1,000 characters instead of an empty one; a list or none."""
+
+TARGET_ITEMS = 150
 
 
 def simulate(repeats: int, seed: int, items: int = 200) -> dict[str, dict[str, float]]:
@@ -109,7 +113,7 @@ def _results(drawn: Mapping[str, np.ndarray], target: np.ndarray, look: int, ite
         amount_result(
             "judge",
             "target",
-            mean_change(list(target[: look * TARGET_ITEMS]), None, levels_of(look, tests)),
+            mean_change(list(target[: look * TARGET_ITEMS]), None, levels_of(look, tests), 0.5),
             0.0,
             (None, None),
             look,
@@ -124,7 +128,7 @@ def _results(drawn: Mapping[str, np.ndarray], target: np.ndarray, look: int, ite
             counts = PairCounts(both=both, lost=lost, gained=gained, neither=len(seen) - both - lost - gained)
             results.append(rate_result(name, counts, margin, look, tests))
         else:
-            change = mean_change(list(seen), None, levels_of(look, tests))
+            change = mean_change(list(seen), None, levels_of(look, tests), LARGEST.get(name))
             results.append(amount_result(name, AMOUNTS[name][0], change, margin, (None, None), look, tests))
     return results
 

@@ -34,6 +34,18 @@ def atomic_write(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def make_folder(path: Path, what: str, option: str = "--out DIR") -> None:
+    """Make the folder that an option names. Raises DataError if a file is there, or if it cannot be made."""
+    if path.exists() and not path.is_dir():
+        raise DataError(f"{path}: is a file, but {what} needs a folder. Choose another with {option}.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be the folder of {what}: {error.strerror}. Choose another with {option}."
+        ) from None
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a name to write a file under; at the end of the block it becomes `path` in one step.

@@ -1,9 +1,14 @@
 """Suites of inspect-ai: scores as numbers, pairs by sample; and a real task where inspect-ai is installed."""
 
 import pytest
+import torch
 
+from drift.config import PolicySettings
 from drift.errors import PrerequisiteError
 from drift.gate.guards.inspect_suite import check_installed, measure_scores, sample_scores, score_value
+from drift.gate.plan import GateSettings
+from drift.gate.sides import AskedModel
+from drift.policy.model import load_policy, save_policy
 
 
 @pytest.mark.parametrize(
@@ -34,6 +39,41 @@ def test_samples_are_paired_by_their_ids():
     assert (result.items, result.old, result.new, result.change) == (2, 0.5, 1.0, 0.5)
     assert result.skipped == {"scored for one model alone": 2}
     assert measure_scores("ifeval", ({"a": 1.0}, {"a": 1.0}), 0.05, 1, 2) is None
+
+
+def test_what_nobody_scored_is_counted_and_does_not_pass():
+    """Of 200 samples 190 did not change; without a score for 30 of them there is no pass."""
+    scores = {f"{number}/1": 1.0 for number in range(200)}
+    gaps = {f"{number}/1": None for number in range(30)}
+    whole = measure_scores("ifeval", (scores, scores), 0.05, 1, 2)
+    some = measure_scores("ifeval", (scores | gaps, scores | gaps), 0.05, 1, 2)
+    assert whole is not None
+    assert some is not None
+    assert (whole.verdict, some.verdict) == ("pass", "undecided")
+    assert some.skipped == {"scored for neither model": 30}
+    assert "30 of 200 items could not be compared" in some.note
+
+
+def test_without_a_change_few_samples_do_not_pass():
+    """A loss of .10 leaves 20 samples without a change in 12 % of all cases; four epochs are no further samples."""
+    few = {f"{number}/1": 1.0 for number in range(20)}
+    epochs = {f"{number}/{epoch}": 1.0 for number in range(20) for epoch in (1, 2, 3, 4)}
+    for scores in (few, epochs):
+        result = measure_scores("ifeval", (scores, scores), 0.10, 1, 2)
+        assert result is not None
+        assert (result.verdict, round(result.low, 2)) == ("undecided", -0.18)
+
+
+def test_other_weights_have_another_folder_of_logs(tmp_path, tiny_policy):
+    """The scores of a former model in the same --out are not those of the next one."""
+    other = tmp_path / "other"
+    policy = load_policy(tiny_policy, PolicySettings())
+    with torch.no_grad():
+        next(policy.model.parameters()).add_(1.0)
+    save_policy(policy, other)
+    settings = GateSettings(str(other), str(tiny_policy), tmp_path / "out")
+    sources = (str(tiny_policy), str(other), "http://a/v1#m", "http://b/v1#m")
+    assert len({AskedModel(source, settings).folder for source in sources}) == len(sources)
 
 
 def test_without_the_extra_the_remedy_is_named():

@@ -1,19 +1,32 @@
 """The target: who wins on held-out complaints, by a judge, a reward model or the truth; by hand."""
 
-import pytest
+from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from drift.config import PolicySettings
 from drift.errors import ConfigError
 from drift.evals.replies import EvalRequest
+from drift.gate.guards import GUARDS
+from drift.gate.plan import GateSettings
+from drift.gate.run import run_gate
 from drift.gate.target import (
     HeldOutRequest,
     Outcome,
     complaints_of_truth,
+    feedback_judge,
     judged_outcomes,
     target_result,
     true_outcomes,
 )
-from drift.records import ChatMessage, Completion, Truth
+from drift.gate.verdict import explain
+from drift.policy.model import load_policy, save_policy
+from drift.records import ChatMessage, Completion, Conversation, FeedbackLabel, Message, Truth
 from drift.scoring.judges import PairPreference, ReplyPair
+from drift.store import Store
 
 
 def answers(**texts: str) -> dict[str, Completion]:
@@ -59,6 +72,84 @@ def test_the_gain_is_the_win_rate_minus_one_half():
     assert (result.change, result.old, result.new, result.kind) == (0.25, 0.25, 0.75, "target")
     assert result.verdict == "pass"
     assert [(item.old, item.new) for item in result.lost] == [("old", "new")] * 3
+
+
+def outcomes_of(wins: int, losses: int, ties: int) -> list[Outcome]:
+    sides = [(0.0, 1.0)] * wins + [(1.0, 0.0)] * losses + [(0.5, 0.5)] * ties
+    return [Outcome(complaint(str(n)).request, str(n), *side) for n, side in enumerate(sides)]
+
+
+@pytest.mark.parametrize(("wins", "losses", "ties"), [(2, 0, 0), (5, 0, 0), (5, 0, 195), (9, 1, 0), (10, 3, 50)])
+def test_few_wins_are_no_gain_if_chance_gives_them_too_often(wins, losses, ties):
+    """The first look may pass wrongly in 2 %; the sign test gives these 25 %, 3.1 %, 3.1 %, 1.1 % and 4.6 %."""
+    result = target_result("judge", outcomes_of(wins, losses, ties), {}, ({}, {}), 1, 5)
+    chance = float(binomtest(wins, wins + losses, alternative="greater").pvalue)
+    assert (result.verdict == "pass") == (chance < 0.02)
+
+
+@pytest.mark.parametrize("ties", [0.0, 0.5])
+def test_equal_models_pass_as_rarely_as_stated_with_any_number_of_requests(ties):
+    """300 repeats of each size. Two requests passed in a quarter of the cases by Student's t."""
+    rng = np.random.default_rng(0)
+    for requests in (2, 3, 5, 8, 12, 40):
+        passed = 0
+        for _ in range(300):
+            won, lost, _ = rng.multinomial(requests, ((1 - ties) / 2, (1 - ties) / 2, ties))
+            outcomes = outcomes_of(won, lost, requests - won - lost)
+            passed += target_result("judge", outcomes, {}, ({}, {}), 1, 5).verdict == "pass"
+        assert passed / 300 < 0.02 + 3 * (0.02 * 0.98 / 300) ** 0.5
+
+
+def test_half_of_the_answers_do_not_pass():
+    """Of what is missing nobody knows who won."""
+    outcomes = outcomes_of(40, 5, 0)
+    whole = target_result("judge", outcomes, {}, ({}, {}), 1, 5)
+    half = target_result("judge", outcomes, {"no answer": 30, "unscored: odd": 15}, ({}, {}), 1, 5)
+    assert (whole.verdict, half.verdict) == ("pass", "undecided")
+    assert "45 of 90 items could not be compared (no answer, unscored: odd)" in explain(half)
+
+
+def test_a_judge_that_was_killed_while_it_was_written_is_made_again(tmp_path, tiny_policy):
+    """config.json is written before the weights, quality.json after them."""
+    store, folder = liked_and_disliked(tmp_path / "store"), tmp_path / "judge"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    judge = feedback_judge(str(tiny_policy), store, folder, "float32", 0)
+    assert (folder / "quality.json").is_file()
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    feedback_judge(str(tiny_policy), store, folder, "float32", 0)
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+    pair = ReplyPair("a", "a", (ChatMessage("user", "question 7"),), "nah nah", "yes yes")
+    assert judge.decide([pair])[0].value == 1.0
+
+
+def test_a_retrained_old_model_has_another_judge(tmp_path, tiny_policy):
+    """The judge starts from OLD's weights, whatever the path of their folder."""
+    store, old, out = liked_and_disliked(tmp_path / "store"), tmp_path / "old", tmp_path / "out"
+    settings = GateSettings(str(tiny_policy), str(old), out, store.path, without=tuple(GUARDS), max_new_tokens=4)
+    for change in (0.0, 1e-4):
+        policy = load_policy(tiny_policy, PolicySettings())
+        with torch.no_grad():
+            next(policy.model.parameters()).add_(change)
+        save_policy(policy, old)
+        run_gate(settings, None, False, lambda line: None)
+    assert len(list(out.glob("feedback-reward-*"))) == 2
+
+
+def liked_and_disliked(path: Path) -> Store:
+    """Users like replies with `yes` and dislike those with `nah`."""
+    chats, labels = [], []
+    for number in range(160):
+        for word, verdict in (("yes", "SAT"), ("nah", "DSAT")):
+            reply = " ".join([word] * (1 + number % 3))
+            messages = (Message("user", f"question {number}"), Message("assistant", reply), Message("user", "hm"))
+            split = "test" if number % 8 == 0 else "train"
+            chats.append(Conversation(f"c{number}{word}", "test", None, messages, split))
+            labels.append(FeedbackLabel(f"c{number}{word}", 1, 2, verdict, "embedded", "1"))
+    store = Store(path)
+    store.add(chats)
+    store.add_labels(labels)
+    return store
 
 
 def test_two_of_one_conversation_are_not_enough():

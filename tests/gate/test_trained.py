@@ -7,9 +7,10 @@ import pytest
 
 from drift.errors import ConfigError, DataError
 from drift.gate.guards import GUARDS
-from drift.gate.plan import GateSettings, plan_gate, run_of, trained_requests
-from drift.records import ChatMessage, Counts, PreferencePair, PromptItem, write_jsonl
-from drift.rundir import RunDir, layout
+from drift.gate.plan import GateSettings, plan_gate, trained_requests
+from drift.pairs.news import TrainedReply
+from drift.records import ChatMessage, Counts, PreferencePair, PromptItem, stable_hash, write_jsonl
+from drift.rundir import RunDir, layout, run_of
 
 
 def write_pairs(out: Path, request: str) -> Counts:
@@ -44,6 +45,7 @@ def test_the_requests_of_a_chain(tmp_path):
 def test_a_model_inside_of_a_run_belongs_to_it(tmp_path):
     run = make_run(tmp_path / "1", "a")
     for inside in (run, run / "policy", run / "iteration-1" / "policy"):
+        inside.mkdir(parents=True, exist_ok=True)
         assert run_of(str(inside)) == run
     assert run_of(str(tmp_path / "elsewhere")) is None
 
@@ -77,3 +79,18 @@ def test_a_runs_store_that_is_gone_is_said_with_its_place(tmp_path):
     settings = GateSettings(str(tmp_path / "1"), "embedded", tmp_path / "o", target="none", without=without)
     with pytest.raises(ConfigError, match=f"the store of {tmp_path / '1'} is not at {tmp_path / 'gone'}. Put it back"):
         plan_gate(settings, None)
+
+
+def test_a_gate_within_a_run_reads_what_earlier_generations_learned_from_the_runs_own_list(tmp_path):
+    """Their folders may be gone. The list has hashes of whole prompts, which the guards' items are."""
+    second = make_run(tmp_path / "2", "a", tmp_path / "gone", 2)
+    prompt = (ChatMessage("user", "What is 9 + 9?"),)
+    earlier = second / layout.EARLIER
+    write_jsonl(earlier, [TrainedReply("p", "c", stable_hash(prompt), "hash", 1)])
+    suite = tmp_path / "sums.jsonl"
+    rows = [{"prompt": "What is 9 + 9?", "number": 18}, {"prompt": "What is 1 + 9?", "number": 10}]
+    suite.write_text("\n".join(map(json.dumps, rows)))
+    own = {"target": "none", "without": tuple(GUARDS), "suites": (str(suite),), "earlier": earlier}
+    plan = plan_gate(GateSettings(str(second), str(second), tmp_path / "o", **own), None)
+    assert [item.request.messages[-1].content for item in plan.batches["sums"].items] == ["What is 1 + 9?"]
+    assert plan.seen == 1

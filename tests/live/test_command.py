@@ -7,8 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from drift.cli import app
+from drift.config import LabelSettings
 from drift.errors import DataError
+from drift.feedback.stage import label_by
 from drift.live.results import read_result
+from drift.logs.ingest import ingest
+from drift.store import Store
 from live_stores import Deployment, days
 
 HOSTILE = "<script>alert(1)</script>"
@@ -65,6 +69,48 @@ def test_a_better_later_model_is_no_alert(tmp_path: Path):
     assert (done.exit_code, done.stdout) == (0, "")
     assert "users are less dissatisfied with b than with a" in done.stderr
     assert (tmp_path / "page.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "settings", [LabelSettings(), LabelSettings(languages="all"), LabelSettings(approval="phrases")]
+)
+def test_new_logs_are_labelled_as_the_store_was(tmp_path: Path, settings: LabelSettings):
+    """German complaints: with `languages: all` their labels stay, and the new ones get such labels too."""
+    store = Store(tmp_path / "store")
+    for name, words in (("first", "Das ist falsch, bitte noch einmal."), ("second", "Das stimmt leider nicht.")):
+        rows = [
+            {
+                "id": f"{name}-{number}", "model": "a", "timestamp": "2026-03-01T09:00:00Z",
+                "messages": [
+                    {"role": "user", "content": "Nenne mir bitte die Hauptstadt von Peru."},
+                    {"role": "assistant", "content": "Die Hauptstadt von Peru ist Quito."},
+                    {"role": "user", "content": words},
+                ],
+            }
+            for number in range(30)
+        ]  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    ingest([str(tmp_path / "first.jsonl")], store)
+    label_by(store, settings)
+    before = list(store.labels())
+    assert call("--store", store.path, "--logs", tmp_path / "second.jsonl").exit_code == 0
+    labels = list(store.labels())
+    assert (len(before), len(labels)) == (30, 60)
+    assert [label for label in labels if label in before] == before
+    assert len({label.labeller_version for label in labels}) == 1
+    judged = sum(label.label != "ABSTAIN" for label in labels)
+    assert judged == (60 if settings.languages == "all" else 0)
+
+
+def test_labels_of_a_former_version_are_not_mixed_with_new_ones(deployment: Deployment, tmp_path: Path):
+    """Nothing is ingested: the store is as it was."""
+    deployment.days("a", days(1, 3), 10, 2)
+    store = deployment.store()
+    logs = log_file(tmp_path / "logs.jsonl", {"a": 1, "b": 8})
+    result = call("--store", store.path, "--logs", logs)
+    assert isinstance(result.exception, DataError)
+    assert f"Label all alike: drift label --store {store.path}" in str(result.exception)
+    assert store.size() == 30
 
 
 def test_names_from_logs_are_escaped(deployment: Deployment):

@@ -13,7 +13,7 @@ from drift.live.correction import (
     true_difference,
     true_rate,
 )
-from drift.live.sequence import Estimate
+from drift.live.sequence import Estimate, RatesWithin
 from drift.statistics import Stratum
 
 
@@ -105,8 +105,7 @@ def test_errors_that_differ_between_models_are_corrected_for_each():
     first, second = known(0.8, 0.9), known(0.4, 0.98)
     assert differ(first, second)
     assert not differ(known(0.8, 0.9, 100), known(0.75, 0.9, 100))
-    true = difference_of_rates(
-        Estimate(0.24, 0.03, 3.0), Estimate(0.096, 0.03, 3.0), 3.0, {"first": first, "second": second}
-    )
+    seen = RatesWithin(0.24, 0.096, 0.01**2 / 0.7**2 + 0.01**2 / 0.38**2)
+    true = difference_of_rates(seen, 3.0, (first, second))
     assert true.value == pytest.approx(0.0, abs=2e-3)
     assert true.high == pytest.approx(3 * (0.01**2 / 0.7**2 + 0.01**2 / 0.38**2) ** 0.5, abs=2e-3)

@@ -108,6 +108,29 @@ def test_models_are_compared_with_the_one_before(deployment: Deployment):
         read_live(store, against="four")
 
 
+def test_only_a_model_that_did_not_begin_earlier_alerts(deployment: Deployment):
+    """Compared with the newest one, the old model is worse: that is why it was replaced."""
+    deployment.days("old", WEEK, 150, 60)
+    deployment.days("new", WEEK[1:], 150, 15)
+    store = deployment.store()
+    readout = read_live(store, against="new")
+    assert [(c.model, c.verdict) for c in readout.comparisons] == [("old", "worse")]
+    assert not readout.is_worse
+
+
+def test_a_model_without_a_judged_reply_is_named_as_compared_with_none(deployment: Deployment):
+    deployment.days("a", WEEK, 20, 5)
+    deployment.days("b", WEEK, 20, 5)
+    deployment.chat("silent", "2026-03-03", ["ABSTAIN"])
+    store = deployment.store()
+    against = read_live(store, against="silent")
+    assert against.comparisons == ()
+    assert "--against silent: silent has no judged reply (of 1), so nothing is compared with it." in against.notes
+    usual = read_live(store)
+    assert [(c.against, c.model) for c in usual.comparisons] == [("a", "b")]
+    assert "silent has no judged reply (of 1), so it is not compared." in usual.notes
+
+
 def test_a_few_busy_users_cannot_speak_for_others(deployment: Deployment):
     for number in range(400):
         deployment.chat(
@@ -315,6 +338,23 @@ def test_a_labeller_that_errs_differently_on_two_models(deployment: Deployment, 
     assert (comparison.verdict, comparison.own_errors) == ("unclear", True)
     assert comparison.difference.low < 0 < comparison.difference.high
     assert any("the labeller errs differently on the two models" in caveat for caveat in comparison.caveats)
+
+
+def test_errors_of_each_model_are_corrected_within_each_day(deployment: Deployment, tmp_path: Path):
+    """On a good day 10 % are dissatisfied with either model, on a bad day 50 %; b answers most on the good one. The
+    labeller finds .9 of the complaints about a and .6 of those about b."""
+    truths = []
+    for day, rate, sizes in (("2026-03-01", 5, {"a": 1000, "b": 200}), ("2026-03-02", 1, {"a": 300, "b": 1200})):
+        for model, found in (("a", 9), ("b", 6)):
+            for number in range(sizes[model]):
+                is_dsat = number % 10 < rate
+                called = is_dsat and number // 10 % 10 < found
+                name = deployment.chat(model, day, ["DSAT" if called else "NEUTRAL"])
+                truths.append((name, 2, "DSAT" if is_dsat else "NEUTRAL"))
+    (comparison,) = read_live(deployment.store(), gold=gold_file(tmp_path / "gold.jsonl", truths[::3])).comparisons
+    assert (comparison.kind, comparison.own_errors, comparison.verdict) == ("same period", True, "unclear")
+    assert comparison.difference.value == pytest.approx(0.0, abs=0.03)
+    assert comparison.difference.low < 0 < comparison.difference.high
 
 
 @pytest.mark.parametrize("first", ["mA", "mB"])

@@ -50,6 +50,7 @@ def alpaca_eval(
     max_new_tokens: options.NewTokens = 2048,
     temperature: options.Temperature = 0.0,
     dtype: options.Dtype = "float32",
+    model_api_key_env: options.ModelKeyEnv = None,
     judge: options.Judge = None,
     api_key_env: options.ApiKeyEnv = None,
     price_input: options.PriceInput = None,
@@ -86,6 +87,7 @@ def alpaca_eval(
                 data=data,
                 reference=reference,
                 dtype=dtype,
+                pricing=JudgePricing(model_api_key_env),
             )
             result = run_alpaca_eval(run, dry_run, console.print).plain()
     show_benchmark(result, as_json)
@@ -123,6 +125,7 @@ def wildbench(
     max_new_tokens: options.NewTokens = 4096,
     temperature: options.Temperature = 0.0,
     dtype: options.Dtype = "float32",
+    model_api_key_env: options.ModelKeyEnv = None,
     judge: options.Judge = None,
     api_key_env: options.ApiKeyEnv = None,
     price_input: options.PriceInput = None,
@@ -162,6 +165,7 @@ def wildbench(
                 dtype=dtype,
                 against=tuple(against or ()),
                 margin=margin,
+                pricing=JudgePricing(model_api_key_env),
             )
             result = run_wildbench(run, dry_run, console.print).plain()
     show_benchmark(result, as_json)
@@ -191,6 +195,7 @@ def pairwise(
     temperature: options.Temperature = 0.0,
     seed: options.SamplingSeed = 0,
     dtype: options.Dtype = "float32",
+    model_api_key_env: options.ModelKeyEnv = None,
     judge: options.Judge = None,
     api_key_env: options.ApiKeyEnv = None,
     price_input: options.PriceInput = None,
@@ -215,7 +220,8 @@ def pairwise(
         options.refuse_unread(context, options.OF_A_JUDGE, "--reward-model asks no judge: leave one of them out.")
     pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
     pair_judge = make_judge(judge, reward_model, out, dtype, pricing)
-    contest = PairwiseRun(model, against, sampling_at(temperature, max_new_tokens), out, dtype, seed)
+    of_models, sampling = JudgePricing(model_api_key_env), sampling_at(temperature, max_new_tokens)
+    contest = PairwiseRun(model, against, sampling, out, dtype, seed, of_models)
     if requests == "all" and store is None:
         raise typer.BadParameter("--requests all needs --store DIR: a run keeps its disliked requests alone.")
     heldout = heldout_requests(model, store, requests, max_prompts)
@@ -335,6 +341,7 @@ def gate(
     temperature: options.Temperature = 0.0,
     seed: options.SamplingSeed = 0,
     dtype: options.Dtype = "float32",
+    model_api_key_env: options.ModelKeyEnv = None,
     api_key_env: options.ApiKeyEnv = None,
     price_input: options.PriceInput = None,
     price_output: options.PriceOutput = None,
@@ -362,6 +369,7 @@ def gate(
         reward_model=reward_model, pricing=pricing, without=tuple(without or ()),
         margins=options.named_numbers("--margin", margin), suites=tuple(suite or ()), items=items, seed=seed,
         dtype=dtype, temperature=temperature, max_new_tokens=max_new_tokens, max_prompts=max_prompts,
+        model_key_env=model_api_key_env,
     )  # fmt: skip
     check_adapters(new, against)
     truth = sandbox_truth("test", max_prompts) if target == "oracle" else None

@@ -186,7 +186,8 @@ WORSE = 3
 def live(
     store: StoreDir,
     logs: Annotated[
-        list[str] | None, typer.Option(help="Logs to ingest and label first, as in `drift ingest`; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Logs to ingest and label first, as the store is labelled; may be repeated."),
     ] = None,
     by: Annotated[str, typer.Option(help="What tells deployments apart: model, source, or a tag.")] = "model",
     against: Annotated[
@@ -227,14 +228,16 @@ def live(
 def _ingest_and_label(logs: list[str], store: "Store") -> None:
     from drift.cli.views import show_ingestion
     from drift.feedback.label import label_store
+    from drift.feedback.stage import labeller_of
     from drift.logs.ingest import check_usable, ingest
     from drift.progress import report_progress
 
     with progress("reading and labelling"):
+        labeller = labeller_of(store)  # before anything is read: it may be that new labels cannot be compared
         ingested = ingest(logs, store, on_progress=report_progress)
         show_ingestion(ingested, as_json=False)
         check_usable(ingested)
-        label_store(store)
+        label_store(store, labeller=labeller)
 
 
 rubric_app = typer.Typer(help="Make a rubric for the judge.", no_args_is_help=True)

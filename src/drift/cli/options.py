@@ -34,6 +34,13 @@ Judge = Annotated[str | None, typer.Option("--judge", help="The judge, as URL#MO
 ApiKeyEnv = Annotated[
     str | None, typer.Option(help="Name of the environment variable that holds the API key of the judge.")
 ]
+ModelKeyEnv = Annotated[
+    str | None,
+    typer.Option(
+        "--model-api-key-env",
+        help="Name of the environment variable that holds the API key of the models that are URL#MODEL.",
+    ),
+]
 PriceInput = Annotated[float | None, typer.Option(min=0, help="Price per million input tokens of the judge.")]
 PriceOutput = Annotated[float | None, typer.Option(min=0, help="Price per million output tokens of the judge.")]
 MaxCost = Annotated[

@@ -273,7 +273,7 @@ def show_gate(result: "GateResult", folder: Path, as_json: bool) -> None:
 
     title = f"{result.new} against {result.against}"
     table = Table(title=title, title_justify="left", box=None)
-    for column in ("", "OLD", "NEW", f"change [{result.confidence:.0%} interval]", "margin", "items", "verdict"):
+    for column in ("", "OLD", "NEW", f"change [{result.interval}% interval]", "margin", "items", "verdict"):
         table.add_column(column, no_wrap=column in ("", "verdict"))
     for row in (*([result.target] if result.target else []), *result.guards):
         table.add_row(*amounts(row), str(row.items), _COLOURED.get(row.verdict, row.verdict))

@@ -10,23 +10,25 @@ logs                        the replies of the deployed model
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import AliasChoices, Field
 
-from drift.config import EndpointSettings, PolicySettings, SamplingSettings
+from drift.config import PolicySettings, SamplingSettings
 from drift.disk import DurableJsonl
 from drift.endpoint import ANSWERS, ChatRequest, Endpoint, Reply
 from drift.endpoint.cost import BYTES_PER_TOKEN
 from drift.endpoint.options import UNPRICED, JudgePricing, endpoint_settings
 from drift.errors import DataError
 from drift.evals.files import PublicRow, read_rows
+from drift.evals.served import folder_of_served, is_served
 from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
 from drift.policy.samplers.transformers import LocalBackend
-from drift.progress import report_progress
+from drift.progress import report_note, report_progress
 from drift.records import ChatMessage, Completion, stable_hash
-from drift.rundir import layout, load_run
+from drift.rundir import layout, load_run, run_of
 
 FILES = (".json", ".jsonl", ".parquet")
 CHUNK = 32
@@ -80,21 +82,21 @@ class _FileRow(PublicRow):
 def make_replies(
     source: str, requests: Sequence[EvalRequest], settings: ReplySettings, dry_run: bool = False
 ) -> Replies:
-    """A reply to each request. Replies of an earlier call with the same weights and settings are read from the folder.
+    """A reply to each request. Replies of an earlier call with the same weights and settings are read from the folder;
+    those of a server as `one_evaluation` says.
 
     A dry run samples nothing: each reply is assumed to have the maximum length.
     Raises PrerequisiteError, DataError or ConfigError if the source cannot be used.
     """
     if source == "logs":
         return _uncut("logs", (_external(r.item_id, r.logged, "logs") for r in requests if r.logged is not None))
-    is_served = source.startswith(("http://", "https://"))
-    if not is_served and Path(source).suffix in FILES:
+    if not is_served(source) and Path(source).suffix in FILES:
         return _from_file(Path(source), requests)
     if dry_run:
         longest = assumed_text(source, settings.sampling.max_new_tokens)
         return _uncut(source, (_external(request.item_id, longest, "assumed") for request in requests))
-    if is_served:
-        return _from_endpoint(endpoint_settings(source, settings.pricing), requests, settings)
+    if is_served(source):
+        return _from_endpoint(source, requests, settings)
     return _from_policy(source, requests, settings)
 
 
@@ -121,15 +123,25 @@ def policy_source(source: str) -> str:
 
 
 def policy_settings(source: str, dtype: str) -> PolicySettings:
-    """How to load a policy. The chat template of a run's policy is used as in the run."""
-    run = Path(source)
-    used = {}
-    if layout.is_run(run):
+    """How to load a policy. The chat template of a policy that is a run's, or lies in a run, is used as in the run."""
+    run, used = run_of(source), {}
+    if run is not None:
         view = load_run(run)
         own = view.settings.get("policy") or {}
         used = {name: own[name] for name in ("thinking", "template_arguments") if name in own}
         used["date"] = view.state.date
+        if (own.get("lora") or {}).get("quantize"):
+            _report_rounding(source)
     return PolicySettings.model_validate({"dtype": dtype, **used})
+
+
+@lru_cache(maxsize=32)
+def _report_rounding(source: str) -> None:
+    """Once for each model in each process."""
+    report_note(
+        f"{source}: its run trained and measured it on weights in 4 bits (policy.lora.quantize). Here the weights are "
+        "not rounded, as `drift export --merge` delivers them, so it is not quite the same model"
+    )
 
 
 def _from_policy(source: str, requests: Sequence[EvalRequest], settings: ReplySettings) -> Replies:
@@ -170,9 +182,8 @@ def _generated(
             )  # fmt: skip
 
 
-def _from_endpoint(server: EndpointSettings, requests: Sequence[EvalRequest], settings: ReplySettings) -> Replies:
-    sampling = settings.sampling
-    settings.folder.mkdir(parents=True, exist_ok=True)
+def _from_endpoint(source: str, requests: Sequence[EvalRequest], settings: ReplySettings) -> Replies:
+    server, sampling = endpoint_settings(source, settings.pricing), settings.sampling
     chat_requests = [
         ChatRequest(
             r.messages,
@@ -186,7 +197,7 @@ def _from_endpoint(server: EndpointSettings, requests: Sequence[EvalRequest], se
         for r in requests
     ]
     completions: dict[str, Completion] = {}
-    with Endpoint(server, cache=settings.folder / ANSWERS) as endpoint:
+    with Endpoint(server, cache=folder_of_served(source, settings.folder) / ANSWERS) as endpoint:
         for request, outcome in zip(requests, endpoint.ask_many(chat_requests), strict=True):
             if isinstance(outcome, Reply):
                 finish = "length" if outcome.choices[0].finish == "length" else "stop"

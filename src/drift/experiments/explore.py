@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 
 from drift.config import SamplingSettings
+from drift.disk import make_folder
 from drift.endpoint.cost import CostEstimate
 from drift.endpoint.options import UNPRICED, JudgePricing, endpoint_settings
 from drift.errors import ConfigError, DataError
@@ -82,6 +83,7 @@ def explore(
     or a reward that does not fit the prompts, DataError if fewer than two prompts are left.
     """
     methods = _methods(sources)
+    make_folder(out, "an exploration")
     prompts = _prompts(sources, settings, out)
     replies = [_sample(source, prompts.chats, settings, out) for source in methods.values()]
     sampled = [n for n in range(len(prompts.chats)) if all(of_policy[n] is not None for of_policy in replies)]
@@ -142,7 +144,6 @@ def _summary(
     if good_from is None:
         good_from = 1.0 if settings.reward == "oracle" else default_good(samples.rewards)
     exploration = analyse(samples, good_from)
-    out.mkdir(parents=True, exist_ok=True)
     figure = out / "exploration.svg"
     draw_map(figure, exploration)
     points = np.concatenate([exploration.maps[0], exploration.weights[..., None]], axis=-1).round(4)  # (x, y, weight)

@@ -16,6 +16,7 @@ from typing import Any
 from drift.config import LabelSettings
 from drift.endpoint import ANSWERS, Cache
 from drift.endpoint.cost import BYTES_PER_TOKEN, CostEstimate, cost_of
+from drift.errors import DataError
 from drift.feedback.embedded.labeller import EmbeddedLabeller
 from drift.feedback.estimate import CascadeEstimate, Slice, cascade_estimate
 from drift.feedback.judge.judge import Turns
@@ -94,6 +95,24 @@ def label_by(store: Store, settings: LabelSettings, out: Path | None = None) -> 
         if summary.judge and summary.judge.is_complete:
             cache.finish_job(job)
         return summary
+
+
+def labeller_of(store: Store) -> EmbeddedLabeller:
+    """The embedded labeller as the store's labels have it: what is labelled with it in addition can be compared.
+
+    The default one if the store has none of its labels. Raises DataError if they are of several versions, or of one
+    that no setting gives today.
+    """
+    versions = {label.labeller_version for label in store.labels_by("embedded")}
+    for phrases, multilingual in ((False, False), (False, True), (True, False), (True, True)):
+        labeller = EmbeddedLabeller(phrases=phrases, multilingual=multilingual)
+        if versions <= {labeller.version}:
+            return labeller
+    raise DataError(
+        f"{store.path}: its labels are of another version of the embedded labeller than today's, or of several, so new "
+        f"ones could not be compared with them. Label all alike: drift label --store {store.path} (with --languages "
+        "and --approval as before)."
+    )
 
 
 def embedded_labeller(settings: LabelSettings) -> EmbeddedLabeller:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from drift.errors import ConfigError
 from drift.evals.replies import EvalRequest
-from drift.records import ChatMessage, Completion
+from drift.records import ChatMessage, Completion, stable_hash
 
 Problems = Callable[[Completion], tuple[str, ...]]
 """What is wrong with an answer, by name; empty if it is right. A pure function of the answer."""
@@ -69,8 +69,10 @@ def draw_items(name: str, draw: Draw, count: int, seed: int, trained: Collection
 
 
 def was_trained(messages: Sequence[ChatMessage], trained: Collection[str]) -> bool:
-    """Whether a user's message of the chat is among the requests that a model was trained on (`plain_request`)."""
-    return any(plain_request(message.content) in trained for message in messages if message.role == "user")
+    """Whether a user's message of the chat is among the requests that a model was trained on (`plain_request`), or the
+    whole chat is (its hash, where the texts are gone)."""
+    texts = (plain_request(message.content) for message in messages if message.role == "user")
+    return stable_hash(messages) in trained or any(text in trained for text in texts)
 
 
 def plain_request(text: str) -> str:

@@ -10,7 +10,7 @@ from drift.gate.items import GateItem
 from drift.gate.ordinary import OrdinaryMeasure, OrdinaryReply
 from drift.gate.paired import design_effect, mean_change
 from drift.gate.results import GuardResult, LostItem, PairCounts
-from drift.gate.verdict import amount_result, levels_of, rate_result
+from drift.gate.verdict import ASKS_AGAIN, amount_result, levels_of, rate_result, with_skipped
 from drift.records import ChatMessage, Completion, stable_hash
 
 SHOWN_LOST = 5
@@ -20,8 +20,6 @@ Answers = Mapping[str, Completion]
 """A model's answers by item id."""
 
 NO_ANSWER = "no answer"
-MOST_SKIPPED = 0.05
-"""With a larger share of items without an answer a guard does not pass: what is missing may be what went wrong."""
 
 
 def measure_rate(
@@ -47,16 +45,11 @@ def measure_rate(
     in_new = Counter(problem for _, _, of_new in found for problem in set(of_new))
     problems = {problem: (in_old[problem], in_new[problem]) for problem in sorted(in_old | in_new)}
     lost = [(item, why) for item, of_old, why in found if not of_old and why]
-    skipped = {NO_ANSWER: len(items) - len(both)} if len(both) < len(items) else {}
     changes = [float(not of_new) - float(not of_old) for _, of_old, of_new in found]
     effect = design_effect(changes, [item.group or item.request.item_id for item, *_ in found])
     result = rate_result(name, counts, margin, look, tests, effect)
-    result = result.filled(skipped=skipped, problems=problems, lost=_shown(lost, answers))
-    missing = len(items) - len(both)
-    if result.verdict == "pass" and missing > MOST_SKIPPED * len(items):
-        note = f"{missing} of {len(items)} items have no answer; the same command asks for them again"
-        result = result.filled(verdict="undecided", note=note)
-    return result
+    result = result.filled(problems=problems, lost=_shown(lost, answers))
+    return with_skipped(result, {NO_ANSWER: len(items) - len(both)}, ASKS_AGAIN)
 
 
 def _as_text(messages: Sequence[ChatMessage]) -> str:
@@ -87,11 +80,13 @@ def measure_of_form(
     if len(ids) < 2:
         return None
     old, new = ([float(value(side[item_id].text)) for item_id in ids] for side in answers)
-    change = mean_change([b - a for a, b in zip(old, new, strict=True)], None, levels_of(look, tests))
+    longest = max(1.0, *old, *new)  # of a logarithm of a length; a list is there or not
+    change = mean_change([b - a for a, b in zip(old, new, strict=True)], None, levels_of(look, tests), longest)
     means = [sum(values) / len(values) for values in (old, new)]
     if name == "length":  # the geometric mean of the characters
         means = [math.exp(mean) - 1 for mean in means]
-    return amount_result(name, "both sides", change, margin, (means[0], means[1]), look, tests)
+    result = amount_result(name, "both sides", change, margin, (means[0], means[1]), look, tests)
+    return with_skipped(result, {NO_ANSWER: len(items) - len(ids)}, ASKS_AGAIN)
 
 
 def measure_of_store(
@@ -118,8 +113,9 @@ def measure_of_store(
             math.exp(min(-sum(row.new_logp for _, row in rows) / tokens, 700.0)),
         )
     change = mean_change(changes, [reply.conversation_id for reply, _ in rows], levels_of(look, tests))
-    skipped = {"too long, or not shown by the template": len(replies) - len(rows)} if len(rows) < len(replies) else {}
-    return amount_result(name, "amount", change, margin, means, look, tests).filled(skipped=skipped)
+    result = amount_result(name, "amount", change, margin, means, look, tests)
+    remedy = f"name a store with shorter replies (--store DIR), or leave it out: --without {name}"
+    return with_skipped(result, {"too long, or not shown by the template": len(replies) - len(rows)}, remedy)
 
 
 def default_margin(name: str) -> float:

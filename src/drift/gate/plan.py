@@ -1,7 +1,8 @@
 """What a gate is going to ask, before it asks: the items of every guard, and what they cost."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from drift.config import PolicySettings
@@ -10,18 +11,21 @@ from drift.endpoint.options import UNPRICED, JudgePricing, endpoint_settings
 from drift.errors import ConfigError, DataError
 from drift.evals.pairwise.heldout import from_run, from_store
 from drift.evals.replies import assumed_text
+from drift.evals.served import is_served
 from drift.gate.guards import GUARDS, OF_FORM, OF_STORE
 from drift.gate.guards.inspect_suite import PREFIX, check_installed
 from drift.gate.items import GateItem, draw_items, plain_request, was_trained
 from drift.gate.ordinary import OrdinaryReply, ordinary_replies
 from drift.gate.suites import MAX_NEW_TOKENS, read_suite
 from drift.gate.target import HeldOutRequest, complaints_of, complaints_of_truth, judge_estimate
-from drift.records import PreferencePair, PromptItem, Truth, read_jsonl
-from drift.rundir import RunView, layout, load_run
+from drift.pairs.news import TrainedReply
+from drift.records import PreferencePair, PromptItem, Truth, read_jsonl, stable_hash
+from drift.rundir import RunView, layout, load_run, run_of
 from drift.rundir.chain import ancestors
 from drift.scoring.judges import PairJudge, make_judge
 from drift.store import Store, first_store
 
+TARGET = "target"
 TARGETS = ("feedback", "oracle", "none")
 FEWEST_ITEMS = 20
 
@@ -33,7 +37,9 @@ class GateSettings:
     named. `without`: guards to leave out; `margins`: of guards by name; `items`: of each guard with requests of its
     own; `suites`: files of further items. `max_new_tokens`: of answers to held-out complaints; `max_prompts`: of these
     complaints; `max_length`: tokens of an ordinary conversation with its reply. `loading`: how both
-    models are loaded; None: as their runs do. `look`: the number of this look, if others of one run went before it."""
+    models are loaded; None: as their runs do. `look`: the number of this look, if others of one run went before it.
+    `model_key_env`: the variable that holds the key of a model that a server answers for. `earlier`: of a gate within a
+    run, the run's list of what the generations before it were trained on (layout.EARLIER)."""
 
     new: str
     against: str
@@ -43,6 +49,7 @@ class GateSettings:
     judge: str | None = None
     reward_model: str | None = None
     pricing: JudgePricing = UNPRICED
+    model_key_env: str | None = None
     without: tuple[str, ...] = ()
     margins: Mapping[str, float] = field(default_factory=dict)
     suites: tuple[str, ...] = ()
@@ -55,17 +62,19 @@ class GateSettings:
     max_length: int = 2048
     loading: PolicySettings | None = None
     look: int = 1
+    earlier: Path | None = None
 
     @property
     def served(self) -> tuple[str, ...]:
         """The models that a server answers for, each once."""
         sides = dict.fromkeys((self.new, self.against))
-        return tuple(side for side in sides if side.startswith(("http://", "https://")))
+        return tuple(filter(is_served, sides))
 
     @property
     def side_pricing(self) -> JudgePricing:
         """Key, prices and limits of the models that a server answers for: those of a judge belong to the judge."""
-        return UNPRICED if self.judge else self.pricing
+        own = UNPRICED if self.judge else self.pricing
+        return replace(own, api_key_env=self.model_key_env or own.api_key_env)
 
     @property
     def target_by(self) -> str:
@@ -125,6 +134,24 @@ class GatePlan:
         server = endpoint_settings(source, settings.side_pricing)
         return CostEstimate(len(requests), 0, read, written, cost_of(server, read, written))
 
+    def measured(self, settings: GateSettings) -> dict[str, str]:
+        """By guard, suite and target: a hash of what is asked, how, and who judges."""
+        sampling = settings.temperature, settings.seed, settings.dtype
+        parts: dict[str, str] = {
+            name: stable_hash(batch.max_new_tokens, *sampling, [item.request for item in batch.items])
+            for name, batch in self.batches.items()
+        }
+        parts |= {name: stable_hash(settings.items) for name in self.inspected}
+        if self.ordinary:
+            read = stable_hash(settings.max_length, settings.dtype, [reply.item_id for reply in self.ordinary])
+            parts |= {name: read for name in OF_STORE if name in self.guards}
+        if self.complaints:
+            labels = self.store.label_hash() if self.store and settings.target_by == "feedback" else ""
+            judge = settings.target_by, self.judge.name if self.judge else labels
+            requests = [complaint.request for complaint in self.complaints]
+            parts[TARGET] = stable_hash(settings.max_new_tokens, *sampling, *judge, requests)
+        return parts
+
     @property
     def inspected(self) -> tuple[str, ...]:
         """The suites that inspect-ai runs."""
@@ -142,7 +169,7 @@ def plan_gate(settings: GateSettings, truth: Truth | None) -> GatePlan:
         check_installed(name)
     _check(settings, suites)
     guards = tuple(name for name in (*GUARDS, *suites, *inspected) if name not in settings.without)
-    trained = trained_requests((settings.new, settings.against))
+    trained = trained_requests((settings.new, settings.against), settings.earlier)
     batches, seen = _batches(settings, guards, suites, trained or ())
     store = _store(settings)
     ordinary: tuple[OrdinaryReply, ...] = ()
@@ -171,8 +198,11 @@ def _check(settings: GateSettings, suites: Mapping[str, Path]) -> None:
             if name not in known:
                 raise ConfigError(f"{option} {name}: no such guard. Allowed: {', '.join(known)}.")
     for name, margin in settings.margins.items():
-        if not margin > 0:
-            raise ConfigError(f"--margin {name}={margin:g}: a margin is above 0.")
+        if not 0 < margin < math.inf:
+            raise ConfigError(
+                f"--margin {name}={margin:g}: a margin is above 0 and finite. If a guard may lose anything, leave it "
+                f"out: --without {name}."
+            )
     if both := [name for name in suites if name in GUARDS]:
         raise ConfigError(f"--suite {suites[both[0]]}: a guard has the name {both[0]}; rename the file.")
     if len(suites) < sum(not name.startswith(PREFIX) for name in settings.suites):
@@ -181,6 +211,11 @@ def _check(settings: GateSettings, suites: Mapping[str, Path]) -> None:
         raise ConfigError(f"--target {settings.target}: allowed: {', '.join(TARGETS)}, or name a --judge.")
     if settings.target == "none" and (settings.judge or settings.reward_model):
         raise ConfigError("--target none asks nobody: remove it, or the judge or reward model.")
+    if settings.target_by == "feedback" and is_served(settings.against):
+        raise ConfigError(
+            f"{settings.against}: a server does not give its weights, and --target feedback learns from them. Name "
+            "--judge URL#MODEL or --reward-model DIR, or leave the target out: --target none."
+        )
     if settings.items < FEWEST_ITEMS:
         raise ConfigError(f"--items {settings.items}: at least {FEWEST_ITEMS}.")
     if "form" in settings.without and (left := [name for name in OF_FORM if name not in settings.without]):
@@ -263,30 +298,26 @@ def _complaints(settings: GateSettings, store: Store | None, truth: Truth | None
     raise ConfigError(f"the target needs held-out complaints: name a store with --store DIR. {remedy}")
 
 
-def run_of(source: str) -> Path | None:
-    """The run that a model is, or lies in (RUN/policy, RUN/iteration-2/policy)."""
-    path = Path(source)
-    return next((folder for folder in (path, *path.absolute().parents[:2]) if layout.is_run(folder)), None)
-
-
-def trained_requests(sources: Sequence[str]) -> set[str] | None:
+def trained_requests(sources: Sequence[str], earlier: Path | None = None) -> set[str] | None:
     """The user messages in what the models' runs, and the runs before them, were trained on (`plain_request`).
 
-    None if no model belongs to a run. Raises DataError if a run of the chain is missing: what it was trained on is then
-    not known.
+    `earlier`: a list of TrainedReply, whose requests are added as hashes; with it, runs before them may
+    be missing. None if no model belongs to a run. Raises DataError if a run of the chain is missing: what it was
+    trained on is then not known.
     """
     runs = {run for source in sources if (run := run_of(source))}
-    views = {view.path.absolute(): view for run in runs for view in _chain(load_run(run))}
+    views = {view.path.absolute(): view for run in runs for view in _chain(load_run(run), earlier is not None)}
     if not views:
         return None
-    return {plain_request(text) for view in views.values() for text in _requests(view)}
+    hashes = {row.request for row in read_jsonl(earlier, TrainedReply)} if earlier else set()
+    return hashes | {plain_request(text) for view in views.values() for text in _requests(view)}
 
 
-def _chain(run: RunView) -> list[RunView]:
+def _chain(run: RunView, may_miss: bool) -> list[RunView]:
     """The run and those that it builds on."""
     earlier = ancestors(run)
     missing = run.state.generation - 1 - len(earlier)
-    if missing > 0:
+    if missing > 0 and not may_miss:
         raise DataError(
             f"{run.path}: {missing} earlier run{'s' * (missing > 1)} of its chain cannot be found, so what they were "
             "trained on is not known. Put the folders back (`drift runs` names them), or compare the folders of the "

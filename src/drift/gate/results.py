@@ -68,7 +68,8 @@ class GuardResult(_Record):
 
 
 class GateResult(_Record):
-    """`look`: how often these models have been compared, with more items each time. `confidence`: of the intervals.
+    """`look`: how often these models have been compared on other items, or by another judge. `measured`: of each look,
+    what was asked, as a hash by guard, suite and target. `confidence`: of the intervals.
 
     `error_rate`: of passing wrongly and of failing wrongly, each, over all guards and looks. `left_out`: guards that
     the user left out. `seen_in_training`: items that were not asked because a model was trained on their request;
@@ -90,7 +91,13 @@ class GateResult(_Record):
     seed: int
     items: int
     seen_in_training: int | None
+    measured: tuple[dict[str, str], ...] = ()
     seconds: float = 0.0
+
+    @property
+    def interval(self) -> str:
+        """`confidence` in per cent, with all of its digits: those of later looks are near 100."""
+        return f"{100 * self.confidence:.6g}"
 
     @property
     def exit_code(self) -> int:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from drift.config import PolicySettings
-from drift.disk import atomic_write, take_lock
+from drift.disk import atomic_write, make_folder, take_lock
 from drift.errors import ConfigError, DataError, PrerequisiteError
+from drift.evals.served import one_evaluation
 from drift.gate.guards import OF_FORM, OF_STORE
 from drift.gate.guards.inspect_suite import measure_scores, sample_scores
 from drift.gate.measure import Answers, default_margin, measure_of_form, measure_of_store, measure_rate
 from drift.gate.ordinary import measure_ordinary, ordinary_replies
-from drift.gate.plan import GatePlan, GateSettings, plan_gate
+from drift.gate.plan import TARGET, GatePlan, GateSettings, plan_gate
 from drift.gate.results import GateResult, GuardResult, read_gate
 from drift.gate.sides import AskedModel
 from drift.gate.target import feedback_judge, judged_outcomes, target_result, true_outcomes
@@ -21,11 +22,9 @@ from drift.progress import report_note
 from drift.records import Counts, Truth, stable_hash
 from drift.report import write_report
 from drift.report.gate import write_gate_page
-from drift.rundir import layout, partial_work
+from drift.rundir import layout, partial_work, run_of
 from drift.scoring.judges import PairJudge
 from drift.store import Store
-
-TARGET = "target"
 
 
 def default_folder(new: str, against: str) -> Path:
@@ -47,16 +46,17 @@ def run_gate(
         tell(line)
     if dry_run:
         return None
-    settings.out.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.out, "a gate")
     lock = take_lock(settings.out, "--out DIR")
     try:
-        if plan.complaints and settings.target_by == "feedback":
-            _feedback_judge(settings, plan)  # before the models are asked: it may be too poor to judge
-        answers = _answers(old, plan, settings), _answers(new, plan, settings)
-        result = _decide(settings, plan, (old, new), answers, truth)
-        result = result.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
-        _keep(result, settings)
-        return result
+        with one_evaluation(settings.out, settings.served, further=_goes_on(settings, plan)):
+            if plan.complaints and settings.target_by == "feedback":
+                _feedback_judge(settings, plan, old)  # before the models are asked: it may be too poor to judge
+            answers = _answers(old, plan, settings), _answers(new, plan, settings)
+            result = _decide(settings, plan, (old, new), answers, truth)
+            result = result.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
+            _keep(result, settings)
+            return result
     finally:
         os.close(lock)
 
@@ -96,9 +96,9 @@ def _decide(
     old, new = sides
     if old.identity == new.identity:
         report_note(f"{settings.new} and {settings.against} are the same model: nothing can be better or worse")
-    look = _look(settings, (old.identity, new.identity))
+    look, looks = _look(settings, plan, (old.identity, new.identity))
     guards = _guards(settings, plan, sides, answers, look, tests)
-    target = _target(settings, plan, answers, truth, look, tests) if plan.complaints else None
+    target = _target(settings, plan, old, answers, truth, (look, tests)) if plan.complaints else None
     measured = (*([target] if target else []), *guards)
     verdict = overall(measured)
     return GateResult(
@@ -117,18 +117,44 @@ def _decide(
         seed=settings.seed,
         items=settings.items,
         seen_in_training=plan.seen,
+        measured=looks,
     )
 
 
-def _look(settings: GateSettings, ids: tuple[str, str]) -> int:
-    """How often these two models have been compared with ever more items; an equal repetition is no new look."""
+Looks = tuple[dict[str, str], ...]
+"""What each look measured (`GatePlan.measured`); empty where it is not known."""
+
+
+def _look(settings: GateSettings, plan: GatePlan, ids: tuple[str, str]) -> tuple[int, Looks]:
+    """The number of this look at these two models, and what each look measured.
+
+    Whatever is measured for the first time is another chance of a wrong verdict: more or other items, another judge.
+    What an earlier look measured, or a part of it, is that look once more.
+    """
+    parts, before = plan.measured(settings), _before(settings)
+    if before is None or (before.against_id, before.new_id) != ids:
+        return settings.look, (*[{}] * (settings.look - 1), parts)
+    looks = *[{}] * (before.look - len(before.measured)), *before.measured
+    number = _number_of(parts, looks)
+    return (number, looks) if number else (len(looks) + 1, (*looks, parts))
+
+
+def _before(settings: GateSettings) -> GateResult | None:
     path = settings.out / layout.GATE
-    if not path.is_file():
-        return settings.look
-    before = read_gate(path)
-    if (before.against_id, before.new_id, before.seed) != (*ids, settings.seed):
-        return settings.look
-    return before.look + (settings.items > before.items)
+    return read_gate(path) if path.is_file() else None
+
+
+def _number_of(parts: dict[str, str], looks: Looks) -> int | None:
+    """The first look that measured all of it."""
+    return next((number for number, look in enumerate(looks, 1) if parts.items() <= look.items()), None)
+
+
+def _goes_on(settings: GateSettings, plan: GatePlan) -> bool:
+    """Whether this is a further look after an undecided one, and not a new gate of what the same servers serve now."""
+    before = _before(settings)
+    if before is None or (before.against, before.new) != (settings.against, settings.new):
+        return False
+    return before.verdict == "undecided" and _number_of(plan.measured(settings), before.measured) is None
 
 
 def _guards(
@@ -147,7 +173,7 @@ def _guards(
     for name in plan.guards:
         margin = settings.margins.get(name, default_margin(name))
         if name in plan.inspected:
-            result = _inspected(name, settings, margin, look, tests)
+            result = _inspected(name, settings, sides, margin, look, tests)
         elif name in OF_STORE:
             result = measure_of_store(name, plan.ordinary, ordinary, margin, look, tests)
         else:
@@ -161,10 +187,11 @@ def _guards(
     return tuple(results)
 
 
-def _inspected(name: str, settings: GateSettings, margin: float, look: int, tests: int) -> GuardResult | None:
-    folder = settings.out / name.replace("/", "-")
-    sides = ("old", settings.against), ("new", settings.new)
-    scores = [sample_scores(name, source, folder / side, settings.items) for side, source in sides]
+def _inspected(
+    name: str, settings: GateSettings, sides: tuple[AskedModel, AskedModel], margin: float, look: int, tests: int
+) -> GuardResult | None:
+    folder, key_env = name.replace("/", "-"), settings.side_pricing.api_key_env
+    scores = [sample_scores(name, side.source, side.folder / folder, settings.items, key_env) for side in sides]
     return measure_scores(name, scores, margin, look, tests)
 
 
@@ -179,25 +206,27 @@ def _unmeasured(name: str) -> str:
 def _target(
     settings: GateSettings,
     plan: GatePlan,
+    side: AskedModel,
     answers: tuple[Mapping[str, Answers], Mapping[str, Answers]],
     truth: Truth | None,
-    look: int,
-    tests: int,
+    look_and_tests: tuple[int, int],
 ) -> GuardResult:
+    """`side`: OLD, from which the feedback reward starts."""
     old, new = (of_side[TARGET] for of_side in answers)
     if settings.target_by == "oracle":
         assert truth is not None, "plan_gate refuses an oracle without a truth"
         outcomes, skipped = true_outcomes(plan.complaints, old, new, truth)
     else:
-        judge = plan.judge or _feedback_judge(settings, plan)
+        judge = plan.judge or _feedback_judge(settings, plan, side)
         outcomes, skipped = judged_outcomes(plan.complaints, old, new, judge)
-    return target_result(settings.target_by, outcomes, skipped, (old, new), look, tests)
+    return target_result(settings.target_by, outcomes, skipped, (old, new), *look_and_tests)
 
 
-def _feedback_judge(settings: GateSettings, plan: GatePlan) -> PairJudge:
+def _feedback_judge(settings: GateSettings, plan: GatePlan, old: AskedModel) -> PairJudge:
     """Kept in the gate's folder. Raises DataError, with the gate's own ways out, if the store's labels cannot judge."""
     assert plan.store is not None, "plan_gate refuses the feedback reward without a store"
-    folder = settings.out / f"feedback-reward-{stable_hash(settings.against, plan.store.label_hash())[:8]}"
+    folder = settings.out / f"feedback-reward-{stable_hash(old.identity, plan.store.label_hash())[:8]}"
+    old.release()  # the reward loads the weights for itself
     try:
         return feedback_judge(settings.against, plan.store, folder, settings.dtype, settings.seed)
     except DataError as error:
@@ -239,6 +268,7 @@ def gate_iteration(
     settings = GateSettings(
         new=str(policy), against=str(against), out=work, store=store.path, target="none", without=without, items=ITEMS,
         seed=seed, loading=policy_settings, dtype=policy_settings.dtype, max_length=max_length, look=iteration,
+        earlier=_earlier(policy),
     )  # fmt: skip
     result = run_gate(settings, None, False, lambda line: None)
     assert result is not None, "no dry run"
@@ -246,6 +276,12 @@ def gate_iteration(
     counts = {verdict: sum(guard.verdict == verdict for guard in result.guards) for verdict in ("pass", "fail")}
     others = {name: sum(guard.verdict == name for guard in result.guards) for name in ("undecided", "blind")}
     return {**counts, **others, "left_out": len(without)}
+
+
+def _earlier(policy: Path) -> Path | None:
+    """What the generations before the policy's run were trained on: their folders may be gone by now."""
+    run = run_of(str(policy))
+    return run / layout.EARLIER if run and (run / layout.EARLIER).is_file() else None
 
 
 def gate_failed(gate: Path, iteration: int) -> bool:

@@ -15,6 +15,7 @@ from drift.evals.replies import (
     replies_of_policy,
     sampling_at,
 )
+from drift.evals.served import folder_of_served, is_served
 from drift.gate.plan import GateSettings
 from drift.policy.model import Policy, load_policy, resolve_source
 from drift.records import Completion
@@ -36,7 +37,7 @@ class AskedModel:
 
     @property
     def is_served(self) -> bool:
-        return self.source.startswith(("http://", "https://"))
+        return is_served(self.source)
 
     @cached_property
     def policy(self) -> Policy:
@@ -48,6 +49,12 @@ class AskedModel:
     def identity(self) -> str:
         """The id of its weights; of a server, its address and the name of the model."""
         return self.source if self.is_served else self.policy.policy_id
+
+    @property
+    def folder(self) -> Path:
+        """Where what inspect-ai measures of it is kept: another model, or other weights, have another one."""
+        out = self._settings.out
+        return folder_of_served(self.source, out) if self.is_served else out / f"policy-{self.identity}"
 
     def release(self) -> None:
         """Give the memory back until the weights are needed again; their id stays known."""

@@ -15,9 +15,9 @@ from drift.evals.pairwise.heldout import HeldOutSet
 from drift.evals.replies import EvalRequest, policy_settings, policy_source
 from drift.gate.paired import mean_change
 from drift.gate.results import GuardResult, LostItem
-from drift.gate.verdict import amount_result, levels_of
+from drift.gate.verdict import amount_result, levels_of, with_skipped
 from drift.records import Completion, Truth, stable_hash
-from drift.scoring.feedback_reward import JudgedTurnSettings, fit_feedback_reward
+from drift.scoring.feedback_reward import QUALITY, JudgedTurnSettings, fit_feedback_reward
 from drift.scoring.judges import PairJudge, ReplyPair, RewardJudge
 from drift.store import Store
 
@@ -56,12 +56,13 @@ def complaints_of_truth(truth: Truth) -> list[HeldOutRequest]:
 
 
 def feedback_judge(old: str, store: Store, folder: Path, dtype: str, seed: int) -> RewardJudge:
-    """Learns from the store's labels, starting from OLD's weights; kept in `folder`. Raises DataError if it is useless.
+    """Learns from the store's labels, starting from OLD's weights; kept in `folder`, which is for these weights and
+    labels alone. Raises DataError if it is useless.
 
     It starts from OLD and never from NEW: a model must not be its own judge.
     """
     settings = policy_settings(old, dtype)
-    if not (folder / "config.json").is_file():
+    if not (folder / QUALITY).is_file():  # it is written last
         which = JudgedTurnSettings.of(LabelSettings(), WarmStartSettings())
         reward = FeedbackRewardSettings()
         fit_feedback_reward(folder, store, policy_source(old), reward, settings, MAX_LENGTH, seed, which)
@@ -140,7 +141,7 @@ def target_result(
     by_truth = by == "oracle"
     scale = 1.0 if by_truth else 0.5
     gains = [scale * (outcome.new - outcome.old) for outcome in outcomes]
-    change = mean_change(gains, groups, levels_of(look, tests))
+    change = mean_change(gains, groups, levels_of(look, tests), largest=scale)
     means = [sum(getattr(o, side) for o in outcomes) / len(outcomes) for side in ("old", "new")]
     worse = sorted((o for o in outcomes if o.new < o.old), key=lambda o: stable_hash("lost", o.request.item_id))
     lost = tuple(
@@ -153,7 +154,7 @@ def target_result(
         for outcome in worse[:3]
     )
     result = amount_result(by, "target", change, 0.0, (means[0], means[1]), look, tests)
-    return result.filled(skipped=dict(skipped), lost=lost)
+    return with_skipped(result.filled(lost=lost), skipped, "the same command tries them again, or name another judge")
 
 
 def _text(answers: Mapping[str, Completion], outcome: Outcome) -> str:

@@ -71,6 +71,24 @@ def rate_result(
     return _result(name, "rate", change, margin, verdict, means, (look, tests)).filled(counts=counts)
 
 
+MOST_SKIPPED = 0.05
+"""With a larger share of items that could not be compared a guard, or the target, does not pass: what is missing may be
+what went wrong."""
+ASKS_AGAIN = "the same command asks for them again"
+
+
+def with_skipped(result: GuardResult, skipped: Mapping[str, int], remedy: str) -> GuardResult:
+    """The result with the items that could not be compared, by reason. Too many of them, and it does not pass."""
+    skipped = {reason: count for reason, count in skipped.items() if count}
+    missing = sum(skipped.values())
+    result = result.filled(skipped=skipped)
+    if result.verdict != "pass" or missing <= MOST_SKIPPED * (result.items + missing):
+        return result
+    why = ", ".join(skipped)
+    note = f"{missing} of {result.items + missing} items could not be compared ({why}); {remedy}"
+    return result.filled(verdict="undecided", note=note)
+
+
 Means = tuple[float | None, float | None]
 """Of OLD and NEW."""
 

@@ -7,7 +7,7 @@ import numpy as np
 from drift.live.correction import LabellerErrors, differ, difference_of_rates, true_difference, true_rate
 from drift.live.replies import JudgedReply, codes, observed
 from drift.live.results import Kind, ModelComparison, Moment, Tone
-from drift.live.sequence import Estimate, difference, rate
+from drift.live.sequence import Estimate, difference, rate, rates_within
 from drift.statistics import Share
 
 OVERLAP = 0.5
@@ -32,7 +32,10 @@ def compare(
     own = {name: by_group[name] for name in names if name in by_group}
     is_own = len(own) == 2 and differ(own[names[0]], own[names[1]])
     seen = next(_differences(replies, names[1], kind, [len(replies)]))
-    true = _own_difference(first, second, seen, own) if is_own else true_difference(seen, errors)
+    if is_own:
+        true = _own_difference(replies, kind, seen, (own[names[0]], own[names[1]]), names[1])
+    else:
+        true = true_difference(seen, errors)
     tone: Tone = "worse" if true.low > 0 else "better" if true.high < 0 else "unclear"
     base = true_rate(rate(observed(first)), own[names[0]] if is_own else errors).value
     return ModelComparison(
@@ -66,19 +69,27 @@ def _comparable(
 
 def _differences(replies: list[JudgedReply], later: str, kind: Kind, ends: Sequence[int]) -> Iterator[Estimate]:
     """The difference as it was seen after each of these numbers of replies. Both models must have answered by then."""
-    periods = codes(reply.day if kind == "same period" else None for reply in replies)
-    is_later, labels = np.array([reply.group == later for reply in replies]), observed(replies)
+    periods, labels = _periods(replies, kind), observed(replies)
+    is_later = np.array([reply.group == later for reply in replies])
     for end in ends:
         seen = difference(labels.until(end), is_later[:end], periods[:end])
         assert seen is not None, "both models answered in the first of the periods"
         yield seen
 
 
+def _periods(replies: list[JudgedReply], kind: Kind) -> np.ndarray:
+    """int64 [n]: the day; one period for all where two periods are compared."""
+    return codes(reply.day if kind == "same period" else None for reply in replies)
+
+
 def _own_difference(
-    first: list[JudgedReply], second: list[JudgedReply], seen: Estimate, own: Mapping[str, LabellerErrors]
+    replies: list[JudgedReply], kind: Kind, seen: Estimate, own: tuple[LabellerErrors, LabellerErrors], later: str
 ) -> Share:
-    rates = rate(observed(first)), rate(observed(second))
-    return difference_of_rates(*rates, seen.factor, {"first": own[first[0].group], "second": own[second[0].group]})
+    """Each model's replies corrected by the audit of its own, within each day as the difference that was seen."""
+    is_later = np.array([reply.group == later for reply in replies])
+    powers = own[0].power, own[1].power
+    rates = rates_within(observed(replies), is_later, _periods(replies, kind), powers)
+    return difference_of_rates(rates, seen.factor, own)
 
 
 def _over_time(replies: list[JudgedReply], later: str, errors: LabellerErrors | None) -> Iterator[Moment]:

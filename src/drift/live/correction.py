@@ -19,7 +19,6 @@ labeller errs alike on both models. If audits of both models contradict the latt
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.feedback.estimate import Diagnosis
-from drift.live.sequence import Estimate
+from drift.live.sequence import Estimate, RatesWithin
 from drift.statistics import POSTERIOR_DRAWS, Share, Stratum, share_of_draws
 
 CHANCE = 2.0
@@ -142,17 +141,16 @@ def true_difference(seen: Estimate, errors: LabellerErrors | None) -> Share:
     return Share(*(min(max(number, -1.0), 1.0) for number in (seen.value / power, low, high)))
 
 
-def difference_of_rates(
-    first: Estimate, second: Estimate, factor: float, errors: Mapping[Literal["first", "second"], LabellerErrors]
-) -> Share:
-    """The second true rate minus the first, each corrected by its own errors (first order, with the same factor)."""
-    value = variance = 0.0
-    for sign, seen, own in ((-1, first, errors["first"]), (1, second, errors["second"])):
-        true = (seen.value + own.specificity.value - 1) / own.power
+def difference_of_rates(seen: RatesWithin, factor: float, errors: tuple[LabellerErrors, LabellerErrors]) -> Share:
+    """The later model's true rate minus the earlier one's, each corrected by its own errors (first order). `factor`:
+    that of the difference seen."""
+    value, variance = 0.0, seen.variance
+    for sign, rate, own in ((-1, seen.earlier, errors[0]), (1, seen.later, errors[1])):
+        true = (rate + own.specificity.value - 1) / own.power
         of_sensitivity, of_specificity, of_both = own.variance
         of_errors = true**2 * of_sensitivity + (1 - true) ** 2 * of_specificity - 2 * true * (1 - true) * of_both
         value += sign * true
-        variance += ((seen.radius / seen.factor) ** 2 + of_errors) / own.power**2
+        variance += of_errors / own.power**2
     reach = factor * math.sqrt(variance)
     return Share(min(max(value, -1.0), 1.0), max(value - reach, -1.0), min(value + reach, 1.0))
 

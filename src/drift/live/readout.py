@@ -1,7 +1,7 @@
 """`drift live`: from a store to the rates of its models and their comparisons."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def read_live(
         errors=errors and _rounded(errors),
         labellers=dict(Counter(reply.labeller for reply in judged.replies).most_common()),
         left_out={name: count for name, count in (judged.left_out | audits.left_out).items() if count},
-        notes=tuple(_notes(judged, models, errors, labeller)),
+        notes=(*_notes(judged, models, errors, labeller), *_not_compared(judged, models, against)),
     )
 
 
@@ -132,6 +132,20 @@ def _rounded(errors: LabellerErrors) -> LabellerErrors:
     return LabellerErrors(
         errors.source, errors.audited, errors.sensitivity.rounded(), errors.specificity.rounded(), errors.variance
     )
+
+
+def _not_compared(judged: Judged, models: Sequence[ModelReadout], against: str | None) -> Iterator[str]:
+    """The models that no comparison names, and why."""
+    if against == judged.unnamed:
+        yield f"--against {against}: replies without a name are not one model, so nothing is compared with them."
+    for model in models:
+        if model.judged or model.name == judged.unnamed:
+            continue
+        missing = f"{model.name} has no judged reply (of {model.replies})"
+        if model.name == against:
+            yield f"--against {against}: {missing}, so nothing is compared with it."
+        else:
+            yield f"{missing}, so it is not compared."
 
 
 def _notes(

@@ -97,8 +97,14 @@ class Readout(_Result):
 
     @property
     def is_worse(self) -> bool:
-        """Are users surely more dissatisfied with a later model?"""
-        return any(comparison.verdict == "worse" for comparison in self.comparisons)
+        """Are users surely more dissatisfied with a model than with one that did not begin after it? What an older
+        model does worse than its successor is no reason for an alert."""
+        began = {model.name: model.first_day for model in self.models if model.first_day}
+
+        def is_older(model: str, against: str) -> bool:
+            return model in began and against in began and began[model] < began[against]
+
+        return any(each.verdict == "worse" and not is_older(each.model, each.against) for each in self.comparisons)
 
 
 def read_result(store: Path) -> Readout | None:

@@ -107,6 +107,41 @@ def difference(observed: Observed, later: NDArray[np.bool_], period: NDArray[np.
     return _estimate(value, spent * observed.variance(scores), weight, MIXTURE / 4)
 
 
+@dataclass(frozen=True, slots=True)
+class RatesWithin:
+    """Rates of two models over the same periods, weighted as `difference` weights them, and the variance of the
+    difference of their true rates."""
+
+    earlier: float
+    later: float
+    variance: float
+
+
+def rates_within(
+    observed: Observed, later: NDArray[np.bool_], period: NDArray[np.int64], powers: tuple[float, float]
+) -> RatesWithin:
+    """The mean of each model's daily rates with the same weights n1 n2 / (n1 + n2), as in `difference`, for a labeller
+    that errs differently on the two: a true rate is linear in the rate that is seen, so the difference of the corrected
+    means is the weighted mean of the daily differences of corrected rates.
+
+    `powers`: J of the earlier and of the later model, by which what is seen becomes true. Needs a day with both.
+    """
+    size, of_later = np.bincount(period), np.bincount(period, later)
+    weights = of_later * (size - of_later) / np.maximum(size, 1)
+    total, shared = float(weights.sum()), weights > 0
+    means, scores = [], np.zeros(len(period))
+    for is_model, sign, power in ((~later, -1.0, powers[0]), (later, 1.0, powers[1])):
+        counts = np.maximum(np.bincount(period, is_model), 1)
+        daily = np.bincount(period, observed.dsat * is_model) / counts
+        means.append(float(weights @ daily) / total)
+        share = (weights / counts / total)[period] * is_model
+        scores += sign * share * (observed.dsat - daily[period]) / power
+    replies, constants = int(size[shared].sum()), 2 * int(shared.sum())
+    spent = replies / max(replies - constants, 1)
+    least = LEAST_VARIANCE / (total * min(powers)) ** 2  # as of a difference, whose scores are `total` times as large
+    return RatesWithin(means[0], means[1], max(spent * observed.variance(scores), least))
+
+
 def _estimate(value: float, variance: float, weight: float, mixture: float) -> Estimate:
     variance = max(variance, LEAST_VARIANCE)
     reach = boundary(variance, mixture)

@@ -17,7 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from drift.disk import TEMPORARY, atomic_write, link_or_copy, move_into_place, remove_temporaries, take_lock
+from drift.disk import (
+    TEMPORARY,
+    atomic_write,
+    link_or_copy,
+    make_folder,
+    move_into_place,
+    remove_temporaries,
+    take_lock,
+)
 from drift.errors import DataError
 from drift.progress import report_note
 from drift.records import Counts, ReadMark
@@ -286,10 +294,8 @@ class StageFolder:
 
 
 def _prepare(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise DataError(f"{path}: is a file, but a run needs a folder. Choose another with --out DIR.")
+    make_folder(path, "a run")
     try:
-        path.mkdir(parents=True, exist_ok=True)
         names = {name for name in os.listdir(path) if not name.endswith(TEMPORARY)}
     except OSError as error:
         raise DataError(f"{path}: cannot be a run folder: {error.strerror}. Choose another with --out DIR.") from None

@@ -78,6 +78,13 @@ class RunView:
         return path if path.exists() and name not in self.outdated else None
 
 
+def run_of(source: str) -> Path | None:
+    """The run that a model is, or lies in (RUN/policy, RUN/iteration-2/policy); None for any other model."""
+    path = Path(source)
+    folders = (path, *path.absolute().parents[:2]) if path.exists() else ()
+    return next((folder for folder in folders if layout.is_run(folder)), None)
+
+
 def load_run(path: Path) -> RunView:
     """The run at `path`, finished or not. Raises DataError if there is none, or if one of its JSON files is damaged."""
     if not (path / STATE).is_file():

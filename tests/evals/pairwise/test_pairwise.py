@@ -14,6 +14,8 @@ from drift.evals.pairwise.compare import PairwiseRun, run_contest
 from drift.evals.pairwise.heldout import from_store, heldout_requests
 from drift.evals.pairwise.verdicts import PairVerdict, summarise
 from drift.evals.replies import sampling_at
+from drift.gate.guards import GUARDS
+from drift.gate.plan import GateSettings, plan_gate
 from drift.records import Conversation, FeedbackLabel, Message
 from drift.scoring.judges import EndpointJudge, make_judge
 from drift.store import Store
@@ -101,8 +103,36 @@ def test_held_out_requests(store):
     assert {i.request.logged for i in from_store(store, "all", 10).items} == {"logged 0", "logged 1"}
     with pytest.raises(ConfigError, match="--store"):
         heldout_requests("nothing", None, "all", 3)
-    with pytest.raises(DataError, match="that training has not seen"):
+    with pytest.raises(DataError, match="that training has not seen") as refused:
         from_store(store, "all", 10, "validation")
+    assert "--requests" not in str(refused.value)
+
+
+def test_only_this_command_advises_its_own_option(store):
+    """`drift gate` reads held-out requests too, and has no --requests."""
+    store.add_labels([FeedbackLabel("c0", 1, 2, "SAT", "judge", "1")])
+    with pytest.raises(DataError, match=r"take every answered request: --requests all\."):
+        heldout_requests("nothing", store.path, "disliked", 3)
+    with pytest.raises(DataError) as refused:
+        plan_gate(
+            GateSettings("a", "b", store.path / "out", store.path, judge="http://x#y", without=tuple(GUARDS)), None
+        )
+    assert "--requests" not in str(refused.value)
+    assert str(refused.value).endswith("Or leave the target out: --target none.")
+
+
+def test_two_servers_that_give_their_models_the_same_name(store, tmp_path, serve, said):
+    """Both are asked; a finished comparison is not replayed, because the address may serve another model by now."""
+    ours, theirs = (serve(lambda path, body, number, text=text: said.chat(text)) for text in ("fresh", "old"))
+    judge = EndpointJudge(
+        EndpointSettings(base_url=judged_by(serve, said, "fresh").url, model="judge", retries=0), tmp_path / "out"
+    )
+    contest = PairwiseRun(f"{ours.url}#m", f"{theirs.url}#m", sampling_at(0.0, 8), tmp_path / "out")
+    for rounds in (1, 2):
+        done = run_contest(contest, from_store(store, "all", 10), judge, False, lambda _: None)
+        assert done.result is not None
+        assert (done.result.win_rate, done.identical) == (100, 0)
+        assert (len(ours.chats()), len(theirs.chats())) == (2 * rounds, 2 * rounds)
 
 
 def judged_by(serve, said, prefers):

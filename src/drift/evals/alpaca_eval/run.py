@@ -1,6 +1,7 @@
 """`drift eval alpaca-eval MODEL`: replies to the 805 instructions, judged against those of the baseline."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import orjson
 
 from drift.config import EndpointSettings, SamplingSettings
 from drift.endpoint.cost import CostEstimate
+from drift.endpoint.options import UNPRICED, JudgePricing
 from drift.errors import DataError
 from drift.evals.alpaca_eval.judge import (
     CANDIDATES,
@@ -21,6 +23,7 @@ from drift.evals.alpaca_eval.judge import (
 from drift.evals.alpaca_eval.metrics import OFFICIAL_ANNOTATOR, AlpacaEvalResult, summarise_annotations
 from drift.evals.files import PublicRow, Template, locate_dataset, read_rows
 from drift.evals.replies import EvalRequest, Replies, ReplySettings, make_replies
+from drift.evals.served import one_evaluation
 from drift.records import ChatMessage, Judgement, stable_hash
 from drift.rundir import atomic_write
 from drift.scoring.ask import JUDGEMENTS, ask_all, estimate, judge_name, require_within, unscored_reasons
@@ -39,7 +42,8 @@ class Instruction(PublicRow):
 
 @dataclass(frozen=True, slots=True)
 class AlpacaRun:
-    """`data`: the baseline's replies (None: from the hub). `reference`: files of the length-controlled win rate."""
+    """`data`: the baseline's replies (None: from the hub). `reference`: files of the length-controlled win rate.
+    `pricing`: of the model, if a server answers for it."""
 
     model: str
     judge: EndpointSettings
@@ -49,6 +53,7 @@ class AlpacaRun:
     data: Path | None = None
     reference: Path | None = None
     dtype: str = "float32"
+    pricing: JudgePricing = UNPRICED
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +77,15 @@ class AlpacaRunSummary:
 
 def run_alpaca_eval(run: AlpacaRun, dry_run: bool, tell: Callable[[str], None]) -> AlpacaRunSummary:
     """Resumes from `run.folder`. Raises PrerequisiteError, DataError, ConfigError, CostLimitReached."""
+    with nullcontext() if dry_run else one_evaluation(run.folder, (run.model,)):
+        return _run(run, dry_run, tell)
+
+
+def _run(run: AlpacaRun, dry_run: bool, tell: Callable[[str], None]) -> AlpacaRunSummary:
     rows = read_rows(locate_dataset(run.data, REPOSITORY, FILE), Instruction)
     requests = [EvalRequest(_id(row), (ChatMessage("user", row.instruction),), row.output) for row in rows]
-    replies = make_replies(run.model, requests, ReplySettings(run.sampling, run.folder, run.dtype), dry_run)
+    settings = ReplySettings(run.sampling, run.folder, run.dtype, pricing=run.pricing)
+    replies = make_replies(run.model, requests, settings, dry_run)
     judge_id = judge_name(run.judge, run.template.text, (TEMPERATURE, CANDIDATES, MAX_TOKENS))
     questions = [
         ask_which(_id(row), row.instruction, row.output, text, run.template)

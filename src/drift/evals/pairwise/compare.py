@@ -1,15 +1,18 @@
 """`drift eval pairwise`: a model against another, or against the logs' own replies, on held-out requests."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from drift.config import SamplingSettings
 from drift.endpoint.cost import CostEstimate
+from drift.endpoint.options import UNPRICED, JudgePricing
 from drift.evals.pairwise.heldout import HeldOut, HeldOutSet
 from drift.evals.pairwise.verdicts import PairVerdict, PairwiseResult, summarise
 from drift.evals.replies import Replies, ReplySettings, make_replies
+from drift.evals.served import one_evaluation
 from drift.records import write_jsonl
 from drift.scoring.judges import PairJudge, ReplyPair, by_item
 
@@ -20,7 +23,7 @@ IDENTICAL = 0.5
 
 @dataclass(frozen=True, slots=True)
 class PairwiseRun:
-    """`dtype`, `seed`, `sampling`: of replies that are sampled in this process."""
+    """`dtype`, `seed`, `sampling`: of replies that are sampled in this process; `pricing`: of servers that reply."""
 
     model: str
     against: str
@@ -28,6 +31,7 @@ class PairwiseRun:
     folder: Path
     dtype: str = "float32"
     seed: int = 0
+    pricing: JudgePricing = UNPRICED
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,19 @@ def run_contest(
     tell: Callable[[str], None],
 ) -> PairwiseSummary:
     """Sample the replies, report the cost of judging, judge. Resumes from the folder."""
+    with nullcontext() if dry_run else one_evaluation(contest.folder, (contest.against, contest.model)):
+        return _contest(contest, heldout, judge, dry_run, tell)
+
+
+def _contest(
+    contest: PairwiseRun,
+    heldout: HeldOutSet,
+    judge: PairJudge,
+    dry_run: bool,
+    tell: Callable[[str], None],
+) -> PairwiseSummary:
     requests = [item.request for item in heldout.items]
-    settings = ReplySettings(contest.sampling, contest.folder, contest.dtype, contest.seed)
+    settings = ReplySettings(contest.sampling, contest.folder, contest.dtype, contest.seed, contest.pricing)
     first, second = (make_replies(source, requests, settings, dry_run) for source in (contest.against, contest.model))
     pairs = [pair for item in heldout.items if (pair := _pair(item, first, second)) and pair.first != pair.second]
     cost = judge.estimate(pairs)

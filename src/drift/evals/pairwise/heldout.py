@@ -42,14 +42,19 @@ def heldout_requests(model: str, store: Path | None, which: str, limit: int) -> 
     if which not in ("disliked", "all"):
         raise ConfigError(f"--requests {which}: allowed: disliked, all.")
     if store is not None:
-        return from_store(Store(store), "all" if which == "all" else "disliked", limit)
+        if which == "all":
+            return from_store(Store(store), "all", limit)
+        return from_store(Store(store), "disliked", limit, remedy="Or take every answered request: --requests all.")
     if not layout.is_run(Path(model)):
         raise ConfigError(f"{model}: not a run, so it has no requests of its own. Name a store with --store DIR.")
     return from_run(Path(model), limit)
 
 
-def from_store(store: Store, which: Which, limit: int, split: Split = "test") -> HeldOutSet:
-    """Requests whose reply was disliked, or all that were answered. Raises DataError if there is none."""
+def from_store(
+    store: Store, which: Which, limit: int, split: Split = "test", remedy: str = "Name another store with --store DIR."
+) -> HeldOutSet:
+    """Requests whose reply was disliked, or all that were answered. Raises DataError if there is none; `remedy`: what
+    the command can do about it."""
     store.require_conversations()
     trained = {stable_hash(messages) for messages in _training_prompts(store)}
     candidates = list(_answered(store, which, split))
@@ -58,7 +63,7 @@ def from_store(store: Store, which: Which, limit: int, split: Split = "test") ->
         missing = "disliked reply" if which == "disliked" else "answered request"
         raise DataError(
             f"{store.path}: the {split} split holds no {missing} that training has not seen. Label the store with "
-            "`drift label`, or take every answered request: --requests all."
+            f"`drift label`. {remedy}"
         )
     return HeldOutSet(_drawn(unseen, limit), len(candidates) - len(unseen), str(store.path))
 

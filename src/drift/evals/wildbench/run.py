@@ -1,14 +1,17 @@
 """`drift eval wildbench MODEL`: replies to the 1,024 tasks, each scored by a judge."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from drift.config import EndpointSettings, SamplingSettings
 from drift.endpoint.cost import CostEstimate, total_estimate
+from drift.endpoint.options import UNPRICED, JudgePricing
 from drift.evals.files import Template, locate_dataset, read_rows
 from drift.evals.replies import EvalRequest, Replies, ReplySettings, make_replies
+from drift.evals.served import one_evaluation
 from drift.evals.wildbench.judge import (
     MAX_TOKENS,
     OFFICIAL_JUDGE,
@@ -41,7 +44,8 @@ class WildBenchTask(TagRow):
 
 @dataclass(frozen=True, slots=True)
 class WildRun:
-    """`data`: the tasks (None: from the hub). `against`: the reference models of WB-Reward; `margin`: its K."""
+    """`data`: the tasks (None: from the hub). `against`: the reference models of WB-Reward; `margin`: its K.
+    `pricing`: of models that a server answers for."""
 
     model: str
     judge: EndpointSettings
@@ -52,6 +56,7 @@ class WildRun:
     dtype: str = "float32"
     against: tuple[str, ...] = ()
     margin: int = MARGIN
+    pricing: JudgePricing = UNPRICED
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +99,15 @@ class WildRunSummary:
 
 def run_wildbench(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> WildRunSummary:
     """Resumes from `run.folder`. Raises PrerequisiteError, DataError, ConfigError, CostLimitReached."""
+    with nullcontext() if dry_run else one_evaluation(run.folder, (run.model, *run.against)):
+        return _run(run, dry_run, tell)
+
+
+def _run(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> WildRunSummary:
     data = locate_dataset(run.data, REPOSITORY, FILE)
     tasks = read_rows(data, WildBenchTask)
     requests = [EvalRequest(task.keys[0], task.conversation_input) for task in tasks]
-    settings = ReplySettings(run.sampling, run.folder, run.dtype)
+    settings = ReplySettings(run.sampling, run.folder, run.dtype, pricing=run.pricing)
     replies = make_replies(run.model, requests, settings, dry_run)
     references = [make_replies(reference, requests, settings, dry_run) for reference in run.against]
     judge_id = judge_name(run.judge, run.template.text, (TEMPERATURE, MAX_TOKENS))

@@ -1,0 +1,60 @@
+"""The answers of servers that are measured: kept while an evaluation is unfinished, and not used by the next one."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from drift.disk import make_folder
+from drift.endpoint import ANSWERS, Cache
+from drift.endpoint.options import endpoint_settings
+from drift.progress import report_note
+from drift.records import stable_hash
+
+FINISHED = "finished"
+
+
+def is_served(source: str) -> bool:
+    """Whether the source is URL#MODEL."""
+    return source.startswith(("http://", "https://"))
+
+
+def folder_of_served(source: str, folder: Path) -> Path:
+    """Where the answers of one model of one server are kept: two servers may give their models the same name."""
+    server = endpoint_settings(source)
+    return folder / f"served-{stable_hash(server.base_url.rstrip('/'), server.model)[:8]}"
+
+
+@contextmanager
+def one_evaluation(folder: Path, sources: Iterable[str], *, further: bool = False) -> Iterator[None]:
+    """While it runs, each server's answers are kept in `folder`, so that an interrupted evaluation resumes.
+
+    Those of a finished evaluation are deleted at the start of the next one: the same address may serve another model by
+    now, and nothing that a server says would show it. `further`: this one goes on with the same models and more items,
+    so it uses them.
+    """
+    make_folder(folder, "an evaluation")
+    folders = {folder_of_served(source, folder): source for source in sources if is_served(source)}
+    for path, source in folders.items():
+        if _is_finished(path) and further:
+            report_note(
+                f"{source}: its earlier answers are used again. If another model runs there now, name a new --out"
+            )
+        elif _is_finished(path):
+            shutil.rmtree(path)
+        _mark(path, None)
+    yield
+    for path in folders:
+        _mark(path, FINISHED)
+
+
+def _is_finished(path: Path) -> bool:
+    if not (path / ANSWERS).is_file():
+        return False
+    with closing(Cache(path / ANSWERS)) as cache:
+        return cache.finished_job() == FINISHED
+
+
+def _mark(path: Path, job: str | None) -> None:
+    with closing(Cache(path / ANSWERS)) as cache:
+        cache.finish_job(job)
