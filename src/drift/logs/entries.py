@@ -6,7 +6,7 @@ from typing import Any
 
 from drift.logs.files.rows import Unusable, encodable, json_kind, short_form
 from drift.logs.markup import may_hold_markup, pieces_of_reply
-from drift.logs.parts import MEDIA_MARKS, Part, answer_pieces, call_of, calls_of, pieces_of, thought_text
+from drift.logs.parts import MEDIA_MARKS, Part, answer_pieces, call_of, calls_of, pieces_of, running, thought_text
 from drift.logs.values import FINISHES, PYTHON_LIST, is_cut, is_python_list, name_of, structured, time_of
 from drift.records import Message, Reason, Role, ToolCall
 
@@ -179,7 +179,7 @@ def _pieces_of_reply(entry: Mapping[str, Any], content: Any, what: str) -> list[
         content = next((text for text in (entry.get("refusal"), spoken) if isinstance(text, str)), None)
         if content is None and isinstance(audio, Mapping):
             content = [{"type": "audio"}]
-    for piece in [] if content is None and (pieces or calls) else pieces_of(content, what):
+    for piece in running([] if content is None and (pieces or calls) else pieces_of(content, what)):
         is_text = piece.kind == "text" and not piece.has_media and may_hold_markup(piece.text)
         pieces += pieces_of_reply(piece.text) if is_text else [piece]
     return pieces + [Part("call", call=call) for call in calls]

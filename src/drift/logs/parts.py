@@ -1,9 +1,10 @@
 """What stands in one message of a log, in pieces: texts, thoughts, tool calls, answers of tools.
 
 A message's content is a text or a list of parts, as the APIs of OpenAI and Anthropic and OpenTelemetry write them. What
-is no text (an image, a file, sound) leaves a mark such as `[image]` at its place.
+is no text (an image, a file, sound, a part of an unknown type) leaves a mark such as `[image]` at its place.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
@@ -24,6 +25,12 @@ _MEDIA = {
     **dict.fromkeys(("video", "video_url", "input_video"), "[video]"),
     **dict.fromkeys(("file", "input_file", "file_url", "document", "blob", "uri"), "[file]"),
 }
+_KNOWN = frozenset((*_TEXTS, "refusal", *_THOUGHTS, *_CALLS, *_RESULTS, *_MEDIA))
+_SAY_NOTHING = (
+    "type",
+    "id",
+    "index",
+)  # a part that holds nothing else only marks a place (`step-start`, `cache_point`)
 _CALL_IDS = ("id", "tool_call_id", "call_id", "toolCallId", "tool_use_id")
 _ARGUMENTS = ("arguments", "args", "input", "parameters")
 _ANSWERS = ("content", "response", "result", "output")
@@ -45,10 +52,9 @@ class Part(NamedTuple):
 def pieces_of(content: Any, what: str) -> list[Part]:
     """The pieces of a message's content, a text or a list of parts. Raises Unusable if nothing in it is known."""
     if isinstance(content, list) and content:
-        pieces = list(_pieces(content))
-        if not pieces:
+        if not are_known(content):
             raise Unusable(Reason.BAD_CONTENT, f"{what} has no part of a known type")
-        return pieces
+        return list(_pieces(content))
     text = content.decode(errors="replace") if isinstance(content, bytes) else "" if content == [] else content
     if not isinstance(text, str):
         raise Unusable(Reason.BAD_CONTENT, f"{what} is not a text: {json_kind(content)}")
@@ -57,7 +63,19 @@ def pieces_of(content: Any, what: str) -> list[Part]:
 
 def are_known(parts: Iterable[Any]) -> bool:
     """Whether one of these is a part of a known type."""
-    return next(_pieces(parts), None) is not None
+    return any(isinstance(part, str) or (isinstance(part, Mapping) and _piece(part) is not None) for part in parts)
+
+
+def unknown_types(parts: Iterable[Any]) -> Iterator[str]:
+    """The types of the parts that hold something which nothing reads."""
+    return (str(part.get("type")) for part in parts if isinstance(part, Mapping) and _is_unknown(part))
+
+
+def _is_unknown(part: Mapping[str, Any]) -> bool:
+    kind = part.get("type")
+    if isinstance(kind, str) and (kind in _KNOWN or kind.endswith("tool_result")):
+        return False
+    return any(part[name] not in (None, "", [], {}) for name in part if name not in _SAY_NOTHING)
 
 
 def text_of(content: Any, what: str) -> str:
@@ -68,12 +86,24 @@ def text_of(content: Any, what: str) -> str:
     return "\n".join(texts)
 
 
+def running(pieces: Iterable[Part]) -> Iterator[Part]:
+    """The pieces of a reply, with texts directly after each other as one. A model writes one text: where it cites,
+    APIs cut that into blocks within its sentences. Parts of what a user sends are texts of their own."""
+    for is_text, group in itertools.groupby(pieces, key=lambda piece: piece.kind == "text" and not piece.has_media):
+        if is_text:
+            yield Part("text", "".join(piece.text for piece in group))
+        else:
+            yield from group
+
+
 def _pieces(parts: Iterable[Any]) -> Iterator[Part]:
     for part in parts:
         if isinstance(part, str):
             yield Part("text", encodable(part))
         elif isinstance(part, Mapping) and (piece := _piece(part)) is not None:
             yield piece
+        elif isinstance(part, Mapping) and _is_unknown(part):
+            yield Part("text", _mark("", part), has_media=True)
 
 
 def _piece(part: Mapping[str, Any]) -> Part | None:
@@ -95,14 +125,15 @@ def _piece(part: Mapping[str, Any]) -> Part | None:
 
 
 def _mark(kind: str, part: Mapping[str, Any]) -> str:
-    """The mark of a part. Files say by their type (`image/png`, or OpenTelemetry's `modality`) what they are."""
+    """The mark of a part. Files say by their type (`image/png`, or OpenTelemetry's `modality`) what they are. A part of
+    an unknown type is a file: without it, the message is not complete."""
     for name in ("modality", "mime_type", "mimeType", "mediaType", "media_type"):
         if (
             isinstance(kind_of_file := part.get(name), str)
             and (mark := f"[{kind_of_file.split('/')[0]}]") in MEDIA_MARKS
         ):
             return mark
-    return _MEDIA[kind]
+    return _MEDIA.get(kind, "[file]")
 
 
 def thought_text(value: Any, depth: int = 0) -> str | None:
@@ -133,8 +164,8 @@ def answer_of(part: Mapping[str, Any]) -> Part:
 
 def answer_pieces(content: Any, what: str) -> list[Part]:
     """The content of a tool's message: an answer need not be text."""
-    if isinstance(content, list) and (pieces := list(_pieces(content))):
-        return pieces
+    if isinstance(content, list) and are_known(content):
+        return list(_pieces(content))
     return pieces_of(content, what) if isinstance(content, str | bytes) else [Part("text", tool_text(content))]
 
 
@@ -145,7 +176,8 @@ def tool_text(result: Any) -> str:
 
 def _answer_text(result: Any) -> tuple[str, bool]:
     """(text, does it hold media?)"""
-    if isinstance(result, list) and (pieces := [piece for piece in _pieces(result) if piece.kind == "text"]):
+    pieces = list(_pieces(result)) if isinstance(result, list) and are_known(result) else []
+    if pieces := [piece for piece in pieces if piece.kind == "text"]:
         return "\n".join(piece.text for piece in pieces), any(piece.has_media for piece in pieces)
     return ("" if result is None else encodable(result) if isinstance(result, str) else json_text(result)), False
 

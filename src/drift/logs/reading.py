@@ -23,7 +23,7 @@ from drift.logs.traces.gathering import Gatherer
 from drift.logs.traces.stitching import Stitched, Stitcher
 from drift.logs.traces.threads import Threads
 from drift.logs.unread import BESIDE, Unread
-from drift.logs.values import PYTHON_LIST, is_python_list
+from drift.logs.values import PYTHON_LIST, is_python_list, seconds_of
 from drift.records import Conversation, Reason
 
 FILTERED = frozenset({Reason.NOT_A_CHAT, Reason.JOINED_AS_EVIDENCE, Reason.NO_VERDICT})
@@ -321,6 +321,8 @@ def _finished(
         if isinstance(outcome, Reject):
             yield replace(outcome, file=outcome.file or file)
         elif isinstance(outcome, ConversationDraft):
+            if outcome.started_at is not None and seconds_of(outcome.started_at) is None:
+                reading.repaired[Repair.TIME_NOT_READ] += 1
             try:
                 conversation = finish(outcome, source, user_key)
             except Unusable as error:

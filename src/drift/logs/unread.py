@@ -10,12 +10,15 @@ from typing import Any
 
 from drift.logs.draft import structured
 from drift.logs.files.rows import LogRow, Reject
+from drift.logs.parts import unknown_types
 from drift.logs.values import FINISHES
 
 Keys = Mapping[str, "Keys | None"]
 """The keys that a reader knows in an object, or in each object of a list; with the keys inside, if these count too.
 `EACH`: whatever the keys are, the values are alike (messages by their id)."""
 EACH = "*"
+PARTS: Keys = {}
+"""The keys of `content`, a text or a list of parts: parts of an unknown type are counted by their type."""
 OTHERS = "(other keys)"
 MOST_NAMES = 1000  # where ids are keys, their number has no limit
 _LONGEST_NAME = 60
@@ -29,7 +32,8 @@ def keys(names: str, **inside: Keys) -> Keys:
 MESSAGE = keys(
     "role content from value timestamp name tool_calls tool_call_id function_call refusal reasoning_content reasoning"
     " thinking thoughts tool_name toolName tool_use_id call_id toolCallId audio images videos audios files attachments"
-    f" experimental_attachments {' '.join(FINISHES)}"
+    f" experimental_attachments {' '.join(FINISHES)}",
+    content=PARTS,
 )
 """What `messages_of` knows of a message."""
 
@@ -78,13 +82,15 @@ class _Counter:
     def __init__(self, known: Keys, unread: Unread, prefix: str) -> None:
         self._unread = unread
         self._known = frozenset(known)
-        self._flat = frozenset(name for name, inner in known.items() if inner is None)  # most messages have only these
+        self._has_parts = known.get("content") is PARTS
+        # most messages have only these
+        self._flat = frozenset(name for name, inner in known.items() if inner is None or inner is PARTS)
         self._prefix = prefix
         self._each = _Counter(known[EACH] or {}, unread, prefix) if EACH in known else None
         self._inside = [
             (name, _Counter(inner, unread, f"{prefix}{name}."))
             for name, inner in known.items()
-            if inner is not None and name != EACH
+            if inner is not None and inner is not PARTS and name != EACH
         ]
         # by the keys of an object, because most rows of a log have the same
         self._shapes: dict[tuple[Any, ...], tuple[list[str], list[tuple[str, _Counter]]]] = {}
@@ -93,9 +99,11 @@ class _Counter:
         if type(value) is dict:
             self._look_into(value)
         elif type(value) is list:
-            flat = self._flat
+            flat, has_parts = self._flat, self._has_parts
             for entry in value:
-                if type(entry) is dict and not flat.issuperset(entry):
+                if type(entry) is dict and (
+                    not flat.issuperset(entry) or (has_parts and type(entry.get("content")) is list)
+                ):
                     self._look_into(entry)
         elif isinstance(parsed := structured(value), dict | list) and parsed is not value:
             self.look(parsed)
@@ -109,11 +117,16 @@ class _Counter:
         for name in unknown:
             inner = value[name]
             if inner is not None and inner != "" and inner != [] and inner != {}:
-                short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
-                self._unread.add(self._prefix + short)
+                self._add(name)
         for name, counter in inside:
             if (inner := value[name]) is not None:
                 counter.look(inner)
+        if self._has_parts and type(parts := value.get("content")) is list:
+            for kind in unknown_types(parts):
+                self._add(f"content.{kind}")
+
+    def _add(self, name: str) -> None:
+        self._unread.add(self._prefix + (name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."))
 
     def _of_shape(self, shape: tuple[Any, ...]) -> "tuple[list[str], list[tuple[str, _Counter]]]":
         """Of the keys of an object: those that are not known, and those of which the objects inside have keys."""

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -40,6 +42,12 @@ the model or its server failed. `refusal` is Anthropic's word for a filter. `oth
 _MAX_SECONDS = 1e11  # since 1970; a larger number is in milli-, micro- or nanoseconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).total_seconds()
+_NUMBER = re.compile(r"(-?\d{1,25})(\.\d{1,25})?")
+_COUNTING = 8  # digits; a shorter number is no time
+_FIRST_COMPACT, _LAST_COMPACT = 19000101000000, 20991231235959
+_ISO_BEGINS = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.]*(?:Z|[+-][\d:]+)?)?$")
+_YEAR_FIRST = re.compile(r"^(\d{4})/(\d\d?)/(\d)")
+_BEFORE_OFFSET = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)")
 _LAST_SECOND = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH).total_seconds()
 
 
@@ -59,37 +67,49 @@ def is_python_list(value: Any) -> bool:
 
 
 def time_of(value: Any) -> str | None:
-    """A log's time: a string as it is, an object or a number (see `seconds_of`) in ISO 8601."""
+    """A log's time: a string in ISO 8601 as it is, anything else that `seconds_of` reads in ISO 8601. A string that it
+    cannot read stays, too."""
     if value is None:
         return None
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, int | float):
-        seconds = seconds_of(value)
-        return None if seconds is None else (_EPOCH + timedelta(seconds=seconds)).isoformat()
-    return name_of(value)
+    if isinstance(value, str) and (_ISO_BEGINS.match(value) or (seconds := seconds_of(value)) is None):
+        return name_of(value)
+    seconds = seconds_of(value)
+    return None if seconds is None else (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def seconds_of(value: Any) -> float | None:
-    """Seconds since 1970, from ISO 8601 or a number of seconds, milli-, micro- or nanoseconds.
+    """Seconds since 1970, from ISO 8601, a date of HTTP or mail, or a number of seconds, milli-, micro- or nanoseconds,
+    also as text, or one like 20240501100000.
 
     None if it is none of these, or outside the years 1 to 9999.
     """
     if isinstance(value, str):
         text = value.strip()
-        if text.removeprefix("-").isdecimal() and len(text) < 25:
-            return seconds_of(int(text)) if len(text) > 8 else None
-        try:
-            value = datetime.fromisoformat(text)
-        except ValueError:
-            return None
+        if match := _NUMBER.fullmatch(text):
+            return seconds_of(float(text) if match[2] else int(text)) if len(match[1]) > _COUNTING else None
+        value = _date_in(text)
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         return None
+    if _FIRST_COMPACT <= value <= _LAST_COMPACT:  # as milliseconds, a time after the year 2570
+        with suppress(ValueError):
+            return datetime.strptime(str(int(value)), "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp()
     for unit in (1, 1e3, 1e6, 1e9):
         if abs(value) < _MAX_SECONDS * unit:
             return value / unit if _FIRST_SECOND <= value / unit <= _LAST_SECOND else None
+    return None
+
+
+def _date_in(text: str) -> datetime | None:
+    with suppress(ValueError):
+        return datetime.fromisoformat(text)
+    plain = _BEFORE_OFFSET.sub("", _YEAR_FIRST.sub(r"\1-\2-\3", text.removesuffix(" UTC")))
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):  # the latter: Wed, 01 May 2024 10:00:00 GMT
+        with suppress(ValueError, OverflowError):
+            return parse(plain)
     return None
 
 

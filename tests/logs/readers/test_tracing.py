@@ -604,11 +604,11 @@ def test_a_session_without_any_history_is_one_conversation_in_the_order_of_time(
     rows = [row | {"attributes": {**row["attributes"]}} if "attributes" in row else row for row in rows]
     for row in rows:  # the same system message in each
         row.get("attributes", {}).pop("gen_ai.system_instructions", None)
-    read(tmp_path, rows[2:])
-    summary, (one, given_up) = read(tmp_path, rows)
-    assert texts(one) == ["2+2?", "four", "That is wrong.", "4"]
-    assert [r.kind for r in given_up.ratings] == ["regeneration"]
-    assert (summary.read - summary.filtered, summary.accepted, summary.updated, summary.duplicate) == (3, 1, 1, 1)
+    read(tmp_path, rows[1:2])
+    summary, (one,) = read(tmp_path, rows)
+    assert texts(one) == ["2+2?", "5", "2+2?", "four", "That is wrong.", "4"]
+    assert one.ratings == ()  # whoever keeps the history elsewhere may also say the same twice
+    assert (summary.read - summary.filtered, summary.accepted, summary.updated, summary.duplicate) == (3, 0, 1, 2)
 
 
 def test_ratings_of_a_session_without_history_stay_with_their_replies(tmp_path):

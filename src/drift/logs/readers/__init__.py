@@ -67,7 +67,11 @@ READERS: dict[str, Format] = {
     "langsmith": Format(langsmith.recognises, langsmith.read, stitched=True, keys=langsmith.KEYS),
     "openai": Format(openai_stored.recognises, openai_stored.read, stitched=True, keys=openai_stored.KEYS),
     "openai_responses": Format(
-        openai_responses.recognises, openai_responses.read, stitched=True, keys=openai_responses.KEYS
+        openai_responses.recognises,
+        openai_responses.read,
+        stitched=True,
+        keys=openai_responses.KEYS,
+        unread_in=openai_responses.unread_in,
     ),
     "anthropic": Format(anthropic.recognises, anthropic.read, stitched=True, keys=anthropic.KEYS),
     "batch": Format(batches.recognises, batches.read, joined=batches.complete, keys=batches.KEYS),

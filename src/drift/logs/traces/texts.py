@@ -1,6 +1,6 @@
 """The request and the reply of one model call, in the many shapes in which tracing tools write them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +36,11 @@ _LANGCHAIN = {
     "ToolMessage": "tool",
     "FunctionMessage": "tool",
 }
-_ITEMS_WITHOUT_MESSAGE = ("item_reference", "compaction", "mcp_list_tools", "mcp_approval_request")
+_ITEMS_WITHOUT_MESSAGE = (
+    "item_reference", "compaction", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response",
+)  # fmt: skip
+_PICTURE = "image_generation_call"
+_ARGUMENTS = ("arguments", "code", "action", "operation", "queries", "input")
 _WRAPPERS = ("messages", "message", "input", "inputs", "output", "outputs", "choices", "generations", "kwargs", "args")
 _TEXTS = (
     "content", "text", "question", "query", "prompt", "user_input", "user_message", "answer", "response", "completion",
@@ -138,7 +142,8 @@ def plain_messages(value: Any, role: str, depth: int = 0) -> list[dict[str, Any]
     if isinstance(value, list):
         if value and isinstance(value[0], list):
             return plain_messages(value[0], role, depth + 1)
-        return [message for entry in value for message in _entry(entry, role, depth)]
+        messages = [message for entry in value for message in _entry(entry, role, depth)]
+        return _with_pictures(messages) if any(message.get("type") == _PICTURE for message in messages) else messages
     return _entry(value, role, depth)
 
 
@@ -163,17 +168,8 @@ def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
     if isinstance(entry.get("role"), str) or isinstance(entry.get("from"), str):
         return [dict(entry)] if "parts" not in entry else _of_parts(entry)
     if isinstance(kind := entry.get("type"), str):
-        if kind.endswith("_call_output"):  # an item of OpenAI's Responses API, as the next ones are
-            answer = {"role": "tool", "content": tool_text(entry.get("output") or "")}
-            return [{**answer, "tool_call_id": entry.get("call_id")}]
-        if kind in ("function_call", "custom_tool_call"):
-            return [{"type": "message", "id": entry.get("id"), "role": "function_call", "content": entry}]
-        if kind == "reasoning":
-            thoughts = thought_text(entry)
-            reply = {"type": "message", "id": entry.get("id"), "role": "assistant", "reasoning_content": thoughts}
-            return [reply] if thoughts else []
-        if kind in _ITEMS_WITHOUT_MESSAGE or kind.endswith("_call"):
-            return []
+        if (item := _item(entry, kind)) is not None:
+            return item
         if isinstance(entry.get("data"), Mapping):
             return [{**entry["data"], "role": kind}]
         if "content" in entry and kind != "text":
@@ -183,6 +179,68 @@ def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
             return [*_system(entry), *found]
     text = next((entry[name] for name in _TEXTS if entry.get(name) is not None), None)
     return [] if text is None else [{"role": role, "content": text}]
+
+
+def _item(entry: Mapping[str, Any], kind: str) -> list[dict[str, Any]] | None:
+    """The messages of an item of OpenAI's Responses API that is no message; None for anything else."""
+    if kind.endswith("_call_output"):
+        answer = {"role": "tool", "content": tool_text(entry.get("output") or "")}
+        return [{**answer, "tool_call_id": entry.get("call_id")}]
+    said = {"type": "message", "id": entry.get("id")}
+    if kind in ("function_call", "custom_tool_call"):
+        return [{**said, "role": "function_call", "content": entry}]
+    if kind == "reasoning":
+        thoughts = thought_text(entry)
+        return [{**said, "role": "assistant", "reasoning_content": thoughts}] if thoughts else []
+    if kind == _PICTURE:
+        return [{**said, "type": kind, "role": "assistant", "content": [{"type": "image"}]}]
+    if kind.endswith("_call"):
+        return _call_of_a_server(entry, kind)
+    return [] if kind in _ITEMS_WITHOUT_MESSAGE else None
+
+
+def _call_of_a_server(entry: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
+    """A call that OpenAI's server ran itself, with its answer in the same item; a call that the application answers in
+    an item of its own; [] for one whose answer the item leaves out, as those of searches do."""
+    arguments = next((entry[name] for name in _ARGUMENTS if entry.get(name) is not None), None)
+    arguments = {"code": arguments} if "code" in entry and isinstance(arguments, str) else arguments
+    name = entry.get("name") if isinstance(entry.get("name"), str) else kind.removesuffix("_call")
+    identity = name_of(entry.get("call_id")) or name_of(entry.get("id"))
+    call = {"id": identity, "name": name, "arguments": arguments}
+    message = {"type": "message", "id": entry.get("id"), "role": "function_call", "content": call}
+    answer = next((entry[name] for name in ("output", "outputs", "results", "error") if entry.get(name)), None)
+    if answer is None and "call_id" not in entry and kind not in ("mcp_call", "code_interpreter_call"):
+        return []
+    if answer is None and "call_id" in entry:
+        return [message]
+    texts = [{"type": "text", "text": one["logs"]} if "logs" in one else one for one in _objects(answer)]
+    return [message, {"role": "tool", "tool_call_id": identity, "name": name, "content": texts or answer or ""}]
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def _with_pictures(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pictures that the model drew are part of the text that it wrote after them."""
+    joined: list[dict[str, Any]] = []
+    for message in messages:
+        before = joined[-1] if joined else {}
+        if before.get("type") == _PICTURE and message.get("role") == "assistant":
+            content = message.get("content") or []
+            parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+            joined[-1] = {**before, **message, "content": [*before["content"], *parts]}
+        else:
+            joined.append(message)
+    return [{**message, "type": "message"} if message.get("type") == _PICTURE else message for message in joined]
+
+
+def unread_items(output: Any) -> Iterator[str]:
+    """The types of the items of OpenAI's Responses API that became no message."""
+    for item in _objects(structured(output)):
+        kind = item.get("type")
+        if isinstance(kind, str) and kind != "reasoning" and _item(item, kind) == []:
+            yield kind
 
 
 def _system(body: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from drift.logs.ingest import ingest
 from drift.pairs.disliked import prompt_items
 from drift.records import FeedbackLabel, PromptItem
+from drift.store import Store
 
 Q, GOOD, BAD = "Name a red fruit.", "Cherry.", "Banana."
 USER, BETTER, WORSE = (
@@ -92,6 +94,7 @@ def test_a_longer_chat_with_history_and_system(read):
     assert told.only.tags == {"license": "MIT"}
 
 
+CALLED = {"role": "assistant", "content": ""}
 SEARCH = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
 
 
@@ -117,6 +120,26 @@ def test_several_rejected_replies_are_several_conversations(read):
     told = read({"messages": [USER, BETTER], "rejected_response": ["Banana.", "Plum."]})
     assert [[text for _, text in told.texts(place)] for place in (0, 1)] == [[Q, "Banana."], [Q, "Plum."]]
     assert len({one.conversation_id for one in told.conversations}) == 2
+
+
+ONE_ID = {
+    "one row": [{"id": "x", "prompt": Q, "chosen": GOOD, "rejected": [BAD, "Plum."]}],
+    "two rows": [{"id": 7, "prompt": Q, "chosen": GOOD, "rejected": reply} for reply in (BAD, "Plum.")],
+    "labels": [{"id": "x", "prompt": Q, "completion": reply, "label": False} for reply in (BAD, "Plum.")],
+    "calls": [
+        {"id": "x", "prompt": Q, "chosen": GOOD, "rejected": [{**CALLED, "tool_calls": [{"function": {"name": name}}]}]}
+        for name in ("a", "b")
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", ONE_ID)
+def test_replies_to_a_request_with_an_id_are_conversations_of_one_split(tmp_path, rows):
+    log, store = tmp_path / "log.jsonl", Store(tmp_path / "store")
+    log.write_text("".join(json.dumps(row) + "\n" for row in ONE_ID[rows]))
+    for accepted in (2, 0):
+        assert ingest([log], store).accepted == accepted
+    assert len({conversation.split for conversation in store.conversations()}) == 1
 
 
 def test_two_rows_about_one_request_stay_two(read):

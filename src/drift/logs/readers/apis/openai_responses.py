@@ -11,7 +11,7 @@ from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.readers.apis.exchange import EXCHANGE, SESSION, USER, first_time, is_litellm, sides, with_verdicts
-from drift.logs.traces.texts import call_draft, first_name, iso
+from drift.logs.traces.texts import call_draft, first_name, iso, unread_items
 from drift.logs.unread import keys
 from drift.records import Reason
 
@@ -24,6 +24,12 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
     return many_per_row(rows, _calls)
+
+
+def unread_in(row: Mapping[str, Any]) -> Iterable[str]:
+    """Items of the output that become no message, such as searches."""
+    response = sides(row)[1]
+    return (f"output.{kind}" for kind in unread_items(response.get("output"))) if _is_response(response) else ()
 
 
 def _is_response(value: Any) -> bool:

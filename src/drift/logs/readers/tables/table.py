@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from drift.config import IngestionSettings
@@ -356,23 +355,14 @@ def _is_of_api(value: Any) -> bool:
 
 def _time(value: Any) -> tuple[float | None, str | None]:
     """A time as a number to sort by and as ISO 8601. Small numbers count messages: they only sort."""
-    if isinstance(value, str):
-        text = value.strip().removesuffix(" UTC")
-        if re.match(r"\d{4}/\d", text):
-            text = text.replace("/", "-", 2)
-        value = text
-        if re.fullmatch(r"-?\d{1,25}(\.\d{1,25})?", text):
-            value = float(text) if "." in text else int(text)
-        elif seconds_of(text) is None:
-            try:
-                value = parsedate_to_datetime(text)  # Wed, 01 May 2024 10:00:00 GMT
-            except (ValueError, OverflowError):
-                return None, None
+    if isinstance(value, str) and re.fullmatch(r"-?\d{1,25}(\.\d{1,25})?", text := value.strip()):
+        value = float(text) if "." in text else int(text)
     if isinstance(value, bool):
         return None, None
+    if isinstance(value, int | float) and abs(value) < _FIRST_TIME:
+        return float(value), None
     order = seconds_of(value)
-    is_count = isinstance(value, int | float) and abs(value) < _FIRST_TIME
-    return (float(value), None) if is_count else (order, None if order is None else time_of(value))
+    return order, None if order is None else time_of(value)
 
 
 def _plain_rating(value: Any) -> tuple[Any, bool]:

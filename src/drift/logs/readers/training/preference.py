@@ -23,7 +23,7 @@ from drift.logs.files.rows import LogRow, Place, Reject, Unusable, short_form
 from drift.logs.readers.training.alpaca import entries_of, has_request
 from drift.logs.unread import BESIDE, MESSAGE, keys
 from drift.logs.values import PYTHON_LIST, is_python_list
-from drift.records import Message, Rating, Reason
+from drift.records import Message, Rating, Reason, stable_hash
 
 _SIDES = (
     ("chosen", "rejected"),
@@ -178,11 +178,14 @@ def _labelled(at: Place, row: Mapping[str, Any]) -> ConversationDraft:
 
 
 def _draft(at: Place, row: Mapping[str, Any], messages: tuple[Message, ...], rating: Rating) -> ConversationDraft:
-    """Several replies to one request are rows of their own, so the judged reply belongs to the identity."""
+    """Several replies to one request are rows of their own, so the judged reply belongs to the identity: in many files
+    an id names the request."""
+    name, reply = name_of(row.get("id")), messages[rating.reply_index]
     return ConversationDraft(
         at=at,
         messages=numbered(messages),
-        source_id=name_of(row.get("id")),
+        source_id=None if name is None else f"{name}/{stable_hash(reply.content, reply.tool_calls)}",
+        family=name,
         user=name_of(row.get("user", row.get("user_id"))),
         model=name_of(row.get("model")),
         language=name_of(row.get("language")),
