@@ -17,6 +17,7 @@ import numpy as np
 from drift.feedback.embedded.approval import P_SAT, Approval, approval, grammar_version
 from drift.feedback.embedded.features import VERSION, Batch, Turn, features, features_of_texts
 from drift.feedback.embedded.language import english, sure_english
+from drift.feedback.embedded.look_alikes import look_alikes_version, without_look_alikes
 from drift.feedback.embedded.model import LINEAR, VERDICTS, WEIGHTS, TurnScorer, load_model
 from drift.feedback.embedded.multilingual import LANGUAGES, foreign_version, language_of, load_foreign
 from drift.feedback.embedded.spell import HEAD, TAIL
@@ -53,7 +54,8 @@ def reactions(conversation: Conversation) -> Iterator[ReactingTurn]:
 
 
 class EmbeddedLabeller:
-    """A `Labeller`. `version` identifies the weights, the code of the features and, with `phrases`, the grammar.
+    """A `Labeller`. `version` identifies the weights, the code of the features, the lists of what only looks like a
+    complaint and, with `phrases`, the grammar.
 
     `phrases`: thanks and praise are also found by the grammar of `approval`, where the classifier sees none.
     `multilingual`: turns in LANGUAGES are labelled too; otherwise the labeller abstains from all that is not English.
@@ -66,7 +68,7 @@ class EmbeddedLabeller:
         options = ((phrases, grammar_version), (multilingual, foreign_version))
         further = (version() for is_used, version in options if is_used)
         fitted = hashlib.sha256(weights.read_bytes()).hexdigest()
-        self.version = stable_hash(VERSION, fitted, *further)
+        self.version = stable_hash(VERSION, fitted, look_alikes_version(), *further)
 
     def label(self, conversations: Iterable[Conversation]) -> Iterator[FeedbackLabel]:
         stream = (reaction for conversation in conversations for reaction in reactions(conversation))
@@ -93,6 +95,8 @@ class EmbeddedLabeller:
         verdicts: list[Verdict] = [
             _verdict(reason, *pair) for reason, pair in zip(reasons, chances.tolist(), strict=True)
         ]
+        for i, chance in self._read_again(turns, verdicts, {*foreign}):
+            chances[i], verdicts[i] = chance, _verdict(None, *chance)
         approvals = self._approvals(turns, verdicts, reasons) if self.phrases else {}
         for i, found in approvals.items():
             verdicts[i], reasons[i] = ("NEUTRAL", None) if found.mocks else ("SAT", None)
@@ -117,6 +121,21 @@ class EmbeddedLabeller:
                 evidence=evidence,
                 abstain_reason=reason,
             )
+
+    def _read_again(
+        self, turns: Sequence[Turn], verdicts: Sequence[Verdict], foreign: Set[int]
+    ) -> Iterator[tuple[int, tuple[float, float]]]:
+        """The complaints that are none without what only looks like one: their index, with p_dsat and p_sat then."""
+        rests = {
+            i: rest for i, v in enumerate(verdicts) if v == "DSAT" and (rest := without_look_alikes(turns[i].text))
+        }
+        for places in ([i for i in rests if i not in foreign], [i for i in rests if i in foreign]):
+            if places:
+                read = [turns[i]._replace(text=rests[i]) for i in places]
+                chances = load_foreign().probabilities(read) if places[0] in foreign else self.probabilities(read)
+                yield from (
+                    (i, tuple(pair)) for i, pair in zip(places, chances.tolist(), strict=True) if pair[0] < DECISION
+                )
 
     def _approvals(
         self, turns: Sequence[Turn], verdicts: Sequence[Verdict], reasons: Sequence[str | None]
