@@ -47,7 +47,7 @@ class Repair(StrEnum):
     RECODED_UTF16 = "recoded_utf16"
     READ_AS_LATIN1 = "read_as_latin1"
     BYTES_REPLACED = "bytes_replaced"
-    TIME_NOT_READ = "time_not_read"  # its conversation stands in the order of the rows, and counts as one without a time
+    TIME_NOT_READ = "time_not_read"  # its conversation stands in the order of the rows, as one without a time
     SOURCES_REMOVED = "sources_removed"  # marks of sources in the replies of a conversation
     LENIENT_JSON = "lenient_json"  # half a surrogate pair, a raw control character, NaN
 
