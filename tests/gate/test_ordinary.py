@@ -46,6 +46,19 @@ def test_only_held_out_conversations_without_a_complaint(store):
     assert [reply.item_id for reply in ordinary_replies(store, 5)] == [reply.item_id for reply in found[:5]]
 
 
+def test_replies_that_could_not_be_measured_do_not_pass(store):
+    """A twentieth may be missing, and not a tenth; NEW says every reply as OLD does."""
+    replies = ordinary_replies(store, 200)
+    measures = {reply.item_id: OrdinaryMeasure(reply.item_id, -9.0, -9.0, 3, 0.0) for reply in replies}
+    whole = measure_of_store("perplexity", replies, measures, 0.1, 1, 2)
+    some = measure_of_store("perplexity", replies, dict(list(measures.items())[3:]), 0.1, 1, 2)
+    assert whole is not None
+    assert some is not None
+    assert (whole.verdict, some.verdict) == ("pass", "undecided")
+    assert some.skipped == {"too long, or not shown by the template": 3}
+    assert some.note.startswith("3 of 29 items could not be compared")
+
+
 def test_a_store_that_lost_its_conversations_is_one_error(tmp_path, store):
     with pytest.raises(DataError, match="holds no conversations"):
         ordinary_replies(Store(tmp_path / "empty"), 200)

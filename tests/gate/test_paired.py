@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from drift.gate.paired import (
     Change,
     Levels,
+    bounded_low,
     design_effect,
     further_items,
     mean_change,
@@ -87,6 +89,26 @@ def test_items_of_one_group_count_as_fewer():
     half, of_pairs = rate_change(5, 5, 20, 0.05, TWO_SIDED_95), rate_change(10, 10, 40, 0.05, TWO_SIDED_95, 2.0)
     assert (of_pairs.low, of_pairs.high) == (pytest.approx(half.low), pytest.approx(half.high))
     assert of_pairs.items == 40
+
+
+@pytest.mark.parametrize(("right", "items"), [(0, 20), (5, 5), (7, 30), (190, 200)])
+def test_of_two_values_the_bound_is_that_of_clopper_and_pearson(right: int, items: int):
+    """0 and 1, with no loss below 0: the lower bound of a share. The saddlepoint is exact to a few per cent of the
+    level."""
+    values = np.array([1.0] * right + [0.0] * (items - right))
+    low = bounded_low(values, np.ones(items, dtype=np.int64), 0.0, 0.02)
+    exact = float(beta.ppf(0.02, right, items - right + 1)) if right else 0.0
+    assert low == pytest.approx(exact, abs=3e-3)
+    assert low <= exact + 1e-4
+
+
+def test_with_many_items_the_bound_is_near_students():
+    """400 changes of deviation .3, each at most 1: wider by what one unseen loss of 1 would take away."""
+    changes = list(np.random.default_rng(1).normal(0.05, 0.3, 400).clip(-1, 1))
+    bounded, student = mean_change(changes, None, TWO_SIDED_95, 1.0), mean_change(changes, None, TWO_SIDED_95)
+    assert student.low - 0.01 < bounded.low < student.low
+    assert student.high < bounded.high < student.high + 0.01
+    assert bounded.value == student.value
 
 
 def some_change(value: float, low: float, high: float, fail_low: float, fail_high: float, items: int = 200) -> Change:

@@ -2,9 +2,13 @@
 
 import pytest
 
+from drift.evals.replies import EvalRequest
+from drift.gate.items import GateItem
+from drift.gate.measure import default_margin, measure_of_form
 from drift.gate.paired import mean_change
 from drift.gate.results import GateResult, PairCounts, read_gate
 from drift.gate.verdict import ERROR_RATE, amount_result, explain, is_blind, levels_of, overall, rate_result
+from drift.records import Completion
 
 
 def counts(both: int, lost: int, gained: int, neither: int) -> PairCounts:
@@ -53,6 +57,24 @@ def test_blindness_ends_where_losing_everything_would_fail():
         all_lost = rate_result("arithmetic", counts(0, right, 0, 200 - right), 0.05, 1, 10)
         assert (all_lost.verdict == "fail") is fails
     assert 0.05 * 200 < most < 0.10 * 200  # more than the margin, and less than twice the margin
+
+
+def test_answers_of_one_length_need_many_items_and_all_answers():
+    """20 answers without a change may hide a loss; of 200 a tenth must not be missing."""
+    items = [GateItem(EvalRequest(str(number), ()), lambda answer: ()) for number in range(200)]
+    said = {str(number): Completion(str(number), 0, 0, False, "a" * 400, "stop", 0, "p", "t") for number in range(200)}
+    most = {name: answer for name, answer in said.items() if int(name) >= 20}
+    for name in ("length", "lists"):
+        margin = default_margin(name)
+        few, all_, missing = (
+            measure_of_form(name, asked, (said, new), margin, 1, 5)
+            for asked, new in ((items[:20], said), (items, said), (items, most))
+        )
+        assert few is not None
+        assert all_ is not None
+        assert missing is not None
+        assert (few.verdict, all_.verdict, missing.verdict) == ("undecided", "pass", "undecided")
+        assert missing.skipped == {"no answer": 20}
 
 
 def test_one_failing_guard_fails_all_must_pass_to_pass():
