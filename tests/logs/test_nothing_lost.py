@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from drift.config import IngestionSettings
 from drift.logs.files.opening import Repair
 from drift.logs.files.rows import MAX_ROW_BYTES
 from drift.logs.ingest import IngestSummary, ingest
@@ -194,3 +195,14 @@ def test_a_kill_at_any_moment_and_the_same_command_again_give_the_same_store(tmp
         assert found.content_hash() == expected.content_hash()
         assert _state(found)[1:] == _state(expected)[1:]
     assert killed > 20 / stride
+
+
+def test_a_table_whose_rows_name_no_conversation_says_so_and_not_that_a_column_is_missing(tmp_path):
+    log = tmp_path / "a.csv"
+    log.write_text("thread,who,said,stars\n,user,hi,\n,bot,yo,1\n")
+    columns = {"conversation": "thread", "role": "who", "content": "said", "rating": "stars"}
+    summary = ingest([log], Store(tmp_path / "store"), settings=IngestionSettings(map=columns))
+    assert summary.quarantined == {Reason.NO_CONVERSATION: 2}
+    (detail,) = summary.details.values()
+    assert f"{log}:2" in str(detail)
+    assert "'thread'" in str(detail)

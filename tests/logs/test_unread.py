@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from drift.config import IngestionSettings
 from drift.logs.files.rows import LogRow, Place
 from drift.logs.ingest import ingest, preview
 from drift.logs.readers import READERS
@@ -47,6 +48,16 @@ def test_keys_that_held_something_are_counted_and_the_others_are_not(tmp_path):
     assert next(iter(found)) == "verdict"  # the most frequent first
     log = tmp_path / "log.jsonl"
     assert preview([log], Store(tmp_path / "other")).summary.unread == found
+
+
+def test_a_judgement_that_is_about_no_reply_is_unread(tmp_path):
+    row = {"messages": [{**QUESTION, "feedback": "down"}, {**ANSWER, "feedback": "up"}]}
+    assert unread(tmp_path, row) == {"messages.feedback": 1}
+    rows = [
+        {"q": "2+2?", "a": "5", "said": said, "stars": stars} for said, stars in (("bad", None), ("ok", 1), ("", 0))
+    ]
+    columns = IngestionSettings(map={"request": "q", "reply": "a", "comment": "said", "rating": "stars"})
+    assert unread(tmp_path / "table", *rows, settings=columns) == {"said": 1}
 
 
 RESPONSES = {  # what is unread of a `response` that stands beside messages that end with ...

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from drift.logs.files.opening import json_value
 from drift.logs.files.rows import Unusable, encodable, json_kind
 from drift.records import FunctionCall, Reason, ToolCall
 
@@ -236,11 +237,11 @@ def _schema(entry: Any) -> Mapping[str, Any] | None:
 def json_text(value: Any) -> str:
     """JSON of a value of a log. Raises Unusable if it is nested too deep."""
     try:
-        return encodable(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+        return encodable(orjson.dumps(value, default=json_value, option=orjson.OPT_NON_STR_KEYS).decode())
     except (orjson.JSONEncodeError, TypeError):
         pass
     try:  # orjson stops at a depth of 254
-        return encodable(json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":")))
+        return encodable(json.dumps(value, default=json_value, ensure_ascii=False, separators=(",", ":")))
     except (ValueError, TypeError, RecursionError) as error:
         raise Unusable(Reason.BAD_CONTENT, f"a value cannot be written as JSON: {str(error)[:80]}") from None
 

@@ -169,7 +169,7 @@ def _head(source: Source, rows: Iterator[LogRow | Reject], form: str | Table | N
     """The format of a source; None if it is no log, and nobody named it. Raises DataError."""
     try:
         if isinstance(form, Table):
-            reader = Format(lambda row: False, form.read, keys=form.keys)
+            reader = Format(lambda row: False, form.read, keys=form.keys, unread_in=form.unread_in)
             head = Head(form.name, reader, form.head(source, rows))
         else:
             head = recognise(source.name, rows) if form is None else Head(form, READERS[form], [])

@@ -18,7 +18,8 @@ import pytest
 
 from drift.config import IngestionSettings, dump_config, parse_config
 from drift.errors import DataError, DriftError
-from drift.logs.files.databases import database_of, is_url, plain_value
+from drift.logs.files.databases import database_of, is_url
+from drift.logs.files.opening import plain_value
 from drift.logs.files.rows import LogRow
 from drift.logs.ingest import ingest
 from drift.records import Rating

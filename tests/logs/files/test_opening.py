@@ -125,6 +125,26 @@ def test_files_are_found_by_folder_and_glob_each_once(tmp_path):
         find_logs([tmp_path / "*.csv"])
 
 
+def test_folders_behind_links_are_read_and_links_to_nothing_are_named(tmp_path):
+    logs, elsewhere = tmp_path / "logs", tmp_path / "elsewhere"
+    for folder in (logs / "inner", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "a.jsonl").write_bytes(b"x")
+    for name, target in {
+        "linked": elsewhere, "again": elsewhere, "inner/twin": logs / "inner", "up": tmp_path, "dead.jsonl": logs / "x",
+    }.items():  # fmt: skip
+        (logs / name).symlink_to(target)
+    (elsewhere / "round").symlink_to(elsewhere)
+    found = find_logs([logs])
+    assert sorted(source.name for source in found.sources) == [f"{elsewhere}/a.jsonl", f"{logs}/inner/a.jsonl"]
+    named = {Path(name).name: why for name, why in found.skipped.items()}
+    assert named == {
+        "dead.jsonl": "a link to nothing",
+        **dict.fromkeys(("twin", "up", "round"), "a link to a folder that holds it"),
+    }
+    assert find_logs([logs / "**" / "*.jsonl"]).skipped[str(logs / "dead.jsonl")] == "a link to nothing"
+
+
 def test_what_is_no_log_in_a_folder_is_named_and_what_the_user_names_must_be_one(tmp_path):
     for name in ("a.jsonl", "empty.jsonl", "notes.txt"):
         (tmp_path / name).write_bytes(b"" if name == "empty.jsonl" else b"x")

@@ -11,14 +11,12 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote, unquote
 
 from drift.errors import DataError, PrerequisiteError
-from drift.logs.files.opening import Progress, Repair, decoded
+from drift.logs.files.opening import Progress, Repair, decoded, plain_value
 from drift.logs.files.rows import LogRow, Place, Reject
 from drift.logs.files.separated import column_names
 
@@ -200,15 +198,6 @@ def _postgres_tables(connection: Any) -> list[str]:
 def _numbered(names: Sequence[str], rows: Any) -> Iterator[LogRow]:
     for number, row in enumerate(rows, 1):
         yield LogRow(Place(number), {name: plain_value(value) for name, value in zip(names, row, strict=True)})
-
-
-def plain_value(value: Any) -> Any:
-    """A value as JSON, CSV and Parquet have it."""
-    if value is None or isinstance(value, str | bool | int | float | list | dict | bytes | datetime):
-        return value
-    if isinstance(value, Decimal):
-        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
-    return bytes(value) if isinstance(value, memoryview) else str(value)
 
 
 def _quoted(name: str) -> str:

@@ -12,9 +12,11 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 
@@ -61,6 +63,24 @@ def decoded(raw: bytes) -> tuple[str, Repair | None]:
     if any(character > "\x7f" and character != "\ufffd" for character in replaced):
         return replaced, Repair.BYTES_REPLACED
     return raw.decode("cp1252", errors="replace"), Repair.READ_AS_LATIN1
+
+
+def plain_value(value: Any) -> Any:
+    """A value as JSON and CSV have it, also those inside of it; bytes and times stay for who reads them."""
+    if value is None or isinstance(value, str | bool | int | float | bytes | datetime):
+        return value
+    if isinstance(value, Decimal):
+        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+    if isinstance(value, dict):
+        return {name: plain_value(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_value(inner) for inner in value]
+    return bytes(value) if isinstance(value, memoryview) else str(value)
+
+
+def json_value(value: Any) -> Any:
+    """What stands for a value that JSON does not have: bytes are text that a table does not call so."""
+    return encodable(value.decode(errors="replace")) if isinstance(value, bytes) else str(value)
 
 
 def encodable(text: str) -> str:

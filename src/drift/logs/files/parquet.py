@@ -9,8 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from drift.errors import DataError
+from drift.logs.files.opening import plain_value
 
 _ROWS_PER_BATCH = 64
+_LEFT_OUT = ["(scores that are not read)"]
+"""Stands in a row for scores of moderation, so that they are counted as unread."""
 
 
 class ParquetRow(NamedTuple):
@@ -25,9 +28,18 @@ def parquet_values(name: str, stream: BinaryIO) -> Iterator[ParquetRow]:
     try:
         with _seekable(stream) as source, pq.ParquetFile(source, pre_buffer=False) as file:
             # In public data sets most bytes are moderation scores, and nothing reads them.
-            columns = [name for name in file.schema_arrow.names if not name.endswith("_moderation")]
+            scores = {
+                field.name: _LEFT_OUT
+                for field in file.schema_arrow
+                if field.name.endswith("_moderation") and pa.types.is_nested(field.type)
+            }
+            columns = [name for name in file.schema_arrow.names if name not in scores]
+            odd = [field.name for field in file.schema_arrow if field.name not in scores and _is_odd(field.type)]
             for batch in file.iter_batches(batch_size=_ROWS_PER_BATCH, columns=columns, use_threads=False):
-                yield from _values(batch)
+                for row in _values(batch):
+                    if row.value is not None:
+                        row.value.update({name: plain_value(row.value[name]) for name in odd}, **scores)
+                    yield row
     except (pa.ArrowException, OSError) as error:
         problem = (str(error).splitlines() or ["unreadable"])[0]
         raise DataError(f"{name}: the Parquet file is damaged: {problem}. Get it again, or leave it out.") from None
@@ -59,6 +71,16 @@ def _values(batch: pa.RecordBatch) -> Iterator[ParquetRow]:
             yield ParquetRow(None, str(error).splitlines()[0])
         else:
             yield ParquetRow(value, None)
+
+
+def _is_odd(kind: pa.DataType) -> bool:
+    """Whether Python has values of this type that JSON does not have: decimal numbers, dates, UUIDs. Times are read."""
+    types = pa.types
+    if types.is_decimal(kind) or types.is_date(kind) or types.is_time(kind) or types.is_duration(kind):
+        return True
+    inner = (kind.value_type,) if types.is_dictionary(kind) else (kind.field(i).type for i in range(kind.num_fields))
+    inner = (kind.key_type, kind.item_type) if types.is_map(kind) else inner
+    return isinstance(kind, pa.BaseExtensionType) or any(map(_is_odd, inner))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -1,6 +1,7 @@
 """Find logs: a file, the files of a folder, a glob or a zip archive, also behind URLs, `-` for stdin, or a database."""
 
 import glob
+import os
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -169,7 +170,7 @@ def _remote_files(url: str, others: dict[str, str]) -> list[RemoteFile]:
 
 def _files_at(path: Path, others: dict[str, str]) -> list[Path]:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        files = sorted(_files_below(path, others))
         logs = [file for file in files if file.name.lower().endswith((*SUFFIXES, ARCHIVE))]
         if not logs:
             raise DataError(f"{path}: no {_kinds()} file in this folder. Name the log files themselves.")
@@ -178,11 +179,38 @@ def _files_at(path: Path, others: dict[str, str]) -> list[Path]:
         return logs
     if path.exists():
         return [path]
-    matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    named = list(map(Path, glob.glob(str(path), recursive=True)))
+    others |= {str(link): "a link to nothing" for link in named if not link.exists()}
+    matches = sorted(file for file in named if file.is_file())
     if not matches:
         what = "no file matches this pattern" if glob.has_magic(str(path)) else "no such file or folder"
         raise DataError(f"{path}: {what}. Name the chat logs: drift ingest LOGS... --store DIR")
     return matches
+
+
+def _files_below(folder: Path, others: dict[str, str]) -> Iterator[Path]:
+    """The files of a folder and of all folders in it, also behind links; those of a folder once. `others` gets the
+    links to nothing or to a folder that holds them, and the folders that cannot be read."""
+
+    def unreadable(error: OSError) -> None:
+        others[str(error.filename)] = f"cannot be read: {error.strerror}"
+
+    root, seen = folder.resolve(), set[Path]()
+    for name, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        place = Path(name)
+        if (real := place.resolve()) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        for link in [place / inner for inner in folders if (place / inner).is_symlink()]:
+            if any(below.is_relative_to(link.resolve()) for below in (real, root)):
+                folders.remove(link.name)
+                others[str(link)] = "a link to a folder that holds it"
+        for file in map(place.joinpath, files):
+            if file.is_file():
+                yield file
+            elif file.is_symlink():
+                others[str(file)] = "a link to nothing"
 
 
 def _kinds() -> str:

@@ -14,6 +14,7 @@ import orjson
 
 from drift.logs.convert import Outcome, many_per_row, with_consent
 from drift.logs.draft import ConversationDraft, seconds_of
+from drift.logs.files.opening import json_value
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.stitching import Stitched
 from drift.records import Reason
@@ -47,7 +48,7 @@ class Gatherer:
                 yield row
                 continue
             try:
-                line = orjson.dumps((*row.at, file, row.value), default=str, option=orjson.OPT_APPEND_NEWLINE)
+                line = orjson.dumps((*row.at, file, row.value), default=json_value, option=orjson.OPT_APPEND_NEWLINE)
             except (orjson.JSONEncodeError, TypeError):
                 yield Reject(row.at, Reason.BAD_CONTENT, "nested too deep, or a whole number of more than 64 bits")
                 continue

@@ -165,10 +165,7 @@ class Table:
         if key not in self.columns:
             return None
         value = self._value(row, key)
-        if value is _MISSING:
-            return None
-        self._unseen.discard(key)
-        return None if value == "" else value
+        return None if value is _MISSING or value == "" else value
 
     def read(self, rows: Iterable[LogRow | Reject]) -> Iterator[TableRow | Reject]:
         """Yield the rows of conversations; a Reject for other rows, and for ratings that say neither good nor bad."""
@@ -176,6 +173,8 @@ class Table:
             if isinstance(row, Reject):
                 yield row
                 continue
+            if self._unseen:
+                self._unseen = {key for key in self._unseen if self._value(row.value, key) is _MISSING}
             read = self._exchange(row) if self.is_exchange else self._message(row)
             if isinstance(read, TableRow):
                 try:
@@ -183,6 +182,12 @@ class Table:
                 except Unusable as error:
                     yield Reject(row.at, error.reason, error.detail, rows=0)
             yield read
+
+    def unread_in(self, row: Mapping[str, Any]) -> Iterator[str]:
+        """A comment is about a rating or a correction beside it; alone it says nothing."""
+        comment, *judged = (self._get(row, key) for key in ("comment", "rating", "correction"))
+        if comment is not None and judged == [None, None]:
+            yield self.columns["comment"]
 
     def _message(self, row: LogRow) -> TableRow | Reject:
         value = row.value

@@ -57,9 +57,14 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject
     return one_per_row(rows, _draft)
 
 
-def unread_in(row: Mapping[str, Any]) -> Iterable[str]:
-    """A `response` is read if it holds a reply and the messages end with a request; `tags`, if they are an object."""
-    return _unread_in(row) if "tags" in row or "response" in row else ()
+def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
+    """A `response` is read if it holds a reply and the messages end with a request; `tags`, if they are an object;
+    `feedback` on a message of the assistant."""
+    yield from _unread_in(row) if "tags" in row or "response" in row else ()
+    entries = structured(row.get("messages"))
+    for entry in entries if isinstance(entries, list) else ():
+        if type(entry) is dict and entry.get("feedback") is not None and _role_of(entry) != "assistant":
+            yield "messages.feedback"
 
 
 def _unread_in(row: Mapping[str, Any]) -> Iterator[str]:
@@ -70,9 +75,12 @@ def _unread_in(row: Mapping[str, Any]) -> Iterator[str]:
         return
     entries = structured(row.get("messages"))
     last = entries[-1] if isinstance(entries, list) and entries and isinstance(entries[-1], Mapping) else {}
-    role = ROLES.get(str(last.get("role", last.get("from"))).lower())
-    if role not in ("user", "tool") or not plain_messages(response, "assistant"):
+    if _role_of(last) not in ("user", "tool") or not plain_messages(response, "assistant"):
         yield "response"
+
+
+def _role_of(entry: Mapping[str, Any]) -> str | None:
+    return ROLES.get(str(entry.get("role", entry.get("from"))).lower())
 
 
 def _draft(row: LogRow) -> ConversationDraft:
