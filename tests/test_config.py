@@ -165,6 +165,8 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
             "training: desirable_weight and undesirable_weight belong to loss kto",
         ),
         ("training: {loss: kto, undesirable_weight: 0}", "training.undesirable_weight: Input should be greater than 0"),
+        ("training: {beta: .inf}", "training.beta: Input should be a finite number"),
+        ("training: {learning_rate: .nan}", "training.learning_rate: Input should be a finite number"),
         ("seed: -1", "seed: Input should be greater than or equal to 0"),
         (f"seed: {2**63}", "seed: Input should be less than or equal to"),
         ("sampling: {vllm: {seeds: perhaps}}", "sampling.vllm.experimental.seeds: Input should be a valid boolean"),

@@ -12,7 +12,7 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 class Settings(BaseModel):
     """A section of the config. Configs of earlier versions still load, where their old keys say the same as today's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     FIXED: ClassVar[dict[str, float]] = {}
     """Settings of earlier versions that are constants today, with the one value that a config may still name."""

@@ -41,6 +41,24 @@ def stage(tmp_path, tiny_policy):
     return run
 
 
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("eos_token", "stop"),
+        ("end_turn", "stop"),
+        ("max_tokens", "length"),
+        ("content_filter", "error"),
+        (None, "error"),
+    ],
+)
+def test_servers_have_words_of_their_own_for_the_end_of_a_reply(serve, said, stage, reason, finish):
+    def answer(path, body, number):
+        return said({"choices": [{"message": {"content": "yes"}, "finish_reason": reason}]})
+
+    rows, *_ = stage(EndpointSettings(base_url=serve(answer).url, model="tiny", retries=0))
+    assert {row.finish for row in rows} == {finish}
+
+
 def test_a_server_answers_for_the_policy(serve, said, stage):
     def answer(path, body, number):
         if "chat" not in path:

@@ -16,7 +16,12 @@ from drift.records import Finish
 BATCH_REQUESTS = 16
 """Requests of a batch: they are all sent again if a run is stopped before the last of them is answered."""
 
-FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "tool_calls": "stop", "function_call": "stop"}
+FINISHES: dict[str, Finish] = {
+    **dict.fromkeys(("stop", "tool_calls", "function_call"), "stop"),
+    **dict.fromkeys(("eos_token", "eos", "end_turn", "stop_sequence"), "stop"),  # TGI and gateways
+    **dict.fromkeys(("length", "max_tokens"), "length"),
+}
+"""How a server's reply ended, by its `finish_reason`; any other is an error, and the reply is not used."""
 
 
 @dataclass(frozen=True, slots=True)
