@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,9 @@ def test_the_script_for_slurm_starts_a_head_and_workers_and_then_the_run(tmp_pat
     environment = {"PATH": f"{commands}:{os.environ['PATH']}", "LOG": str(log), **slurm}
     script = ["bash", str(FOLDER / "slurm.sh"), "config.yaml", "/shared/run", "/shared/store"]
     subprocess.run(script, env=environment, check=True, timeout=60)
+    deadline = time.monotonic() + 60
+    while len(log.read_text().splitlines()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)  # the workers start in the background
     head, workers, run = sorted(
         log.read_text().splitlines(), key=lambda line: (line.startswith("drift"), "--head" not in line)
     )

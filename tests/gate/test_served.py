@@ -103,12 +103,12 @@ def test_other_items_are_another_look_and_the_same_ones_are_not(tmp_path, right,
 
 def test_the_models_key_is_not_the_judges(tmp_path, serve, said, sums, monkeypatch):
     """Without a judge, --api-key-env is for the models; beside one, --model-api-key-env is."""
-    monkeypatch.setenv("MODEL_KEY", "key of the models")
+    monkeypatch.setenv("MODEL_KEY", "key-of-the-models")
     server = serve(lambda path, body, number: said.chat("1"))
     model = f"{server.url}#m"
     gate(tmp_path / "out", model, model, sums, model_key_env="MODEL_KEY")
     sent = {name.lower(): value for _, _, headers in server.requests for name, value in headers.items()}
-    assert sent["authorization"] == "Bearer key of the models"
+    assert sent["authorization"] == "Bearer key-of-the-models"
     beside = GateSettings(model, model, tmp_path, judge="http://127.0.0.1:1/v1#j", model_key_env="MODEL_KEY")
     assert beside.side_pricing.api_key_env == "MODEL_KEY"
     assert beside.pricing.api_key_env is None

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, multinomial
 
 from drift.config import PolicySettings
 from drift.errors import ConfigError
@@ -89,15 +88,21 @@ def test_few_wins_are_no_gain_if_chance_gives_them_too_often(wins, losses, ties)
 
 @pytest.mark.parametrize("ties", [0.0, 0.5])
 def test_equal_models_pass_as_rarely_as_stated_with_any_number_of_requests(ties):
-    """300 repeats of each size. Two requests passed in a quarter of the cases by Student's t."""
-    rng = np.random.default_rng(0)
-    for requests in (2, 3, 5, 8, 12, 40):
-        passed = 0
-        for _ in range(300):
-            won, lost, _ = rng.multinomial(requests, ((1 - ties) / 2, (1 - ties) / 2, ties))
-            outcomes = outcomes_of(won, lost, requests - won - lost)
-            passed += target_result("judge", outcomes, {}, ({}, {}), 1, 5).verdict == "pass"
-        assert passed / 300 < 0.02 + 3 * (0.02 * 0.98 / 300) ** 0.5
+    """Exactly, over all ways that the requests can end. Two requests passed in a quarter of them by Student's t."""
+    for requests in (2, 3, 5, 8, 12, 20):
+        ends = [(won, lost) for won in range(requests + 1) for lost in range(requests + 1 - won)]
+        likely = {
+            (won, lost, requests - won - lost): float(
+                multinomial.pmf((won, lost, requests - won - lost), requests, ((1 - ties) / 2, (1 - ties) / 2, ties))
+            )
+            for won, lost in ends
+        }
+        passing = sum(
+            chance
+            for end, chance in likely.items()
+            if chance and target_result("judge", outcomes_of(*end), {}, ({}, {}), 1, 5).verdict == "pass"
+        )
+        assert passing <= 0.02
 
 
 def test_half_of_the_answers_do_not_pass():

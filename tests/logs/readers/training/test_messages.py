@@ -11,14 +11,14 @@ def reply(**more):
     return {"role": "assistant", "content": "Whales are large.", **more}
 
 
-@pytest.mark.parametrize("reason", ["length", "max_tokens"])
+@pytest.mark.parametrize("reason", ["length", "max_tokens", "content_filter"])
 def test_a_reply_that_was_cut_at_a_limit_is_known_as_unfinished(read, reason):
     messages = [ASK, reply(finish_reason=reason), GO_ON, reply(finish_reason="stop"), GO_ON, reply()]
     conversation = read({"id": "c", "messages": messages}).only
     assert [conversation.finish_of(place) for place in (1, 3, 5)] == ["length", "stop", "stop"]
 
 
-@pytest.mark.parametrize("reason", [None, "", "stop", "content_filter", 5, ["length"], {"a": 1}])
+@pytest.mark.parametrize("reason", [None, "", "stop", "end_turn", 5, ["length"], {"a": 1}])
 def test_other_reasons_do_not_make_a_reply_unfinished(read, reason):
     conversation = read({"id": "c", "messages": [ASK, reply(finish_reason=reason)]}).only
     assert (conversation.finish_of(1), conversation.tags) == ("stop", {})
