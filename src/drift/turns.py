@@ -27,7 +27,7 @@ UNSEEN = re.compile(
 # Kana, Han, Thai, Lao, Burmese and Khmer have no spaces between words, and each emoji says something.
 SIGNS = (
     r"\u3040-\u30ff\u3400-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\U00020000-\U0003ffff"
-    r"\u2190-\u2bff\U0001f000-\U0001faff"
+    r"\u2190-\u24ff\u25a0-\u2bff\U0001f000-\U0001faff"  # without the lines of tables and trees
 )
 """For a class of a regular expression: signs of scripts that are compared sign by sign."""
 _BETWEEN_SPACES = re.compile(rf"[{SIGNS}]|[^\s{SIGNS}]+")
@@ -35,18 +35,20 @@ _UNABLE = r"(?:can(?:not|['\u2019]t)|could not|won['\u2019]t|will not|(?: am|['\
 _HELP = r"(?:help|assist|provide|comply|fulfil|engage|create|generate|write|do th(?:at|is)|support|discuss|answer)"
 _SEARCHED = r"(?:find|see|locate|spot|identify|think|recall|verify|confirm)"  # "I could not find any support for ..."
 _AS_ASKED = (
-    r"[^.!?\n]{0,80}, as (?:you )?(?:asked|requested|instructed|wished)\b"  # "I won't write it in rhyme, as ..."
+    r"[^.!?\n]{0,80}, as (?:you )?(?:asked|requested|instructed|wished)\s*(?:[.!?:;\n]|$)"  # "I won't rhyme, as ..."
 )
 _RULES = r"(?:guidelines|polic(?:y|ies)|programming)"
 _REFUSAL = re.compile(
-    rf"\bI(?: really| also)? ?(?!(?:won['\u2019]t|will not)\b{_AS_ASKED}){_UNABLE}(?! {_SEARCHED}\b)(?: \w+){{0,3}}? ?"
+    rf"\bI(?: really| also)? ?(?!(?:won['\u2019]t|will not)\b{_AS_ASKED}){_UNABLE}"
+    rf"(?! {_SEARCHED}\b(?! or {_HELP}))(?: \w+){{0,3}}? ?"
     rf"{_HELP}(?! but\b)|\bunable to {_HELP}"
     rf"|\bagainst my (?:\w+ )?{_RULES}"
     rf"|(?:\bI ?{_UNABLE}|\bsorry\b|\bapologi[sz]e\b"
     r"|\b(?:this|that|your|such)(?: an?)? (?:request|prompt|question|topic)s?\b)"
     rf"[^.!?\n]{{0,120}}\b(?:against (?:our|the) (?:\w+ )?|violates? (?:\w+ ){{0,3}}){_RULES}"
     rf"|\bviolates? (?:my|our|the|openai['\u2019]s) (?:\w+ )?(?:content|usage|use|safety|community|ethical) {_RULES}"
-    r"|\b(?:not|never) (?:appropriate|ethical|legal) (?:for me )?to\b(?![^\n]{0,200}\bhere(?:['\u2019]s| is| are)\b)",
+    rf"|\bagainst (?:our|the) (?:\w+ )?{_RULES} for me to\b|\b(?:not|never) (?:appropriate|ethical|legal) for me to\b"
+    r"|\b(?:not|never) (?:appropriate|ethical|legal) to\b(?![^\n]{0,200}\bhere(?:['\u2019]s| is| are)\b)",
     re.IGNORECASE,
 )
 _REFUSAL_ABROAD = re.compile(

@@ -133,7 +133,7 @@ def test_an_interrupted_run_goes_on_as_it_began(tiny_policy, tmp_path, monkeypat
 
 
 def test_each_model_has_a_folder_of_its_own():
-    models = (None, "SmolLM2-135M", "a/Qwen2.5-0.5B", "b/Qwen2.5-0.5B", "m.gguf", "m")
+    models = (None, "SmolLM2-135M", "a/Qwen2.5-0.5B", "b/Qwen2.5-0.5B", "m.gguf", "/m")
     assert [str(demo_real.default_folder(model, 2)) for model in models] == [
         *["runs/real-seed-2"] * 2,
         "runs/real-a--Qwen2.5-0.5B-seed-2",

@@ -51,11 +51,15 @@ def test_replies_that_could_not_be_measured_do_not_pass(store):
     replies = ordinary_replies(store, 200)
     measures = {reply.item_id: OrdinaryMeasure(reply.item_id, -9.0, -9.0, 3, 0.0) for reply in replies}
     whole = measure_of_store("perplexity", replies, measures, 0.1, 1, 2)
-    some = measure_of_store("perplexity", replies, dict(list(measures.items())[3:]), 0.1, 1, 2)
+    unread = {reply.item_id: None for reply in replies[:3]}
+    some = measure_of_store("perplexity", replies, {**measures, **unread}, 0.1, 1, 2)
+    short = measure_of_store("perplexity", replies, dict(list(measures.items())[3:]), 0.1, 1, 2)
     assert whole is not None
     assert some is not None
     assert (whole.verdict, some.verdict) == ("pass", "undecided")
-    assert some.skipped == {"too long, or not shown by the template": 3}
+    assert some.skipped == {"too long, or not shown by the template, for NEW alone": 3}
+    assert short is not None
+    assert (short.verdict, short.skipped) == ("pass", {})  # OLD cannot read them either
     assert some.note.startswith("3 of 29 items could not be compared")
 
 
@@ -109,5 +113,5 @@ def test_the_guards_of_the_store_by_hand():
     assert kl is not None
     assert perplexity.change == pytest.approx(-0.3)
     assert (perplexity.old, perplexity.new) == (pytest.approx(math.exp(1.5)), pytest.approx(math.exp(1.8)))
-    assert perplexity.skipped == {"too long, or not shown by the template": 1}
+    assert perplexity.skipped == {}  # z is too long for OLD too
     assert (kl.change, kl.new) == (pytest.approx(-0.2), pytest.approx(0.2))

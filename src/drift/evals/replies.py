@@ -22,7 +22,7 @@ from drift.endpoint.cost import BYTES_PER_TOKEN
 from drift.endpoint.options import UNPRICED, JudgePricing, endpoint_settings
 from drift.errors import DataError
 from drift.evals.files import PublicRow, read_rows
-from drift.evals.served import folder_of_served, is_served
+from drift.evals.served import folder_of_served, is_served, note_unanswered
 from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
 from drift.policy.samplers.transformers import LocalBackend
@@ -197,7 +197,8 @@ def _from_endpoint(source: str, requests: Sequence[EvalRequest], settings: Reply
         for r in requests
     ]
     completions: dict[str, Completion] = {}
-    with Endpoint(server, cache=folder_of_served(source, settings.folder) / ANSWERS) as endpoint:
+    folder = folder_of_served(source, settings.folder)
+    with Endpoint(server, cache=folder / ANSWERS) as endpoint:
         for request, outcome in zip(requests, endpoint.ask_many(chat_requests), strict=True):
             if isinstance(outcome, Reply):
                 finish = "length" if outcome.choices[0].finish == "length" else "stop"
@@ -206,6 +207,8 @@ def _from_endpoint(source: str, requests: Sequence[EvalRequest], settings: Reply
                     _key(request), 0, 0, False, answer, finish, settings.seed, server.model, "endpoint"
                 )
             report_progress(len(completions), len(requests))
+    if len(completions) < len({_key(request) for request in requests}):
+        note_unanswered(folder)
     return _replies(server.model, requests, completions)
 
 

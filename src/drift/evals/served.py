@@ -11,7 +11,7 @@ from drift.endpoint.options import endpoint_settings
 from drift.progress import report_note
 from drift.records import stable_hash
 
-FINISHED = "finished"
+FINISHED, UNANSWERED = "finished", "unanswered"
 
 
 def is_served(source: str) -> bool:
@@ -31,28 +31,35 @@ def one_evaluation(folder: Path, sources: Iterable[str], *, further: bool = Fals
 
     Those of a finished evaluation are deleted at the start of the next one: the same address may serve another model by
     now, and nothing that a server says would show it. `further`: this one goes on with the same models and more items,
-    so it uses them.
+    so it uses them. So does one that asks again for what had no answer (`note_unanswered`).
     """
     make_folder(folder, "an evaluation")
     folders = {folder_of_served(source, folder): source for source in sources if is_served(source)}
     for path, source in folders.items():
-        if _is_finished(path) and further:
+        job = _job(path)
+        if job == UNANSWERED or (job == FINISHED and further):
             report_note(
                 f"{source}: its earlier answers are used again. If another model runs there now, name a new --out"
             )
-        elif _is_finished(path):
+        elif job == FINISHED:
             shutil.rmtree(path)
         _mark(path, None)
     yield
     for path in folders:
-        _mark(path, FINISHED)
+        if _job(path) != UNANSWERED:
+            _mark(path, FINISHED)
 
 
-def _is_finished(path: Path) -> bool:
+def note_unanswered(path: Path) -> None:
+    """The server whose answers are in `path` left a request without one, so the evaluation is not finished with it."""
+    _mark(path, UNANSWERED)
+
+
+def _job(path: Path) -> str | None:
     if not (path / ANSWERS).is_file():
-        return False
+        return None
     with closing(Cache(path / ANSWERS)) as cache:
-        return cache.finished_job() == FINISHED
+        return cache.finished_job()
 
 
 def _mark(path: Path, job: str | None) -> None:

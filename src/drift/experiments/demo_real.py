@@ -139,7 +139,8 @@ def default_folder(model: str | None, seed: int) -> Path:
     if model is None or model.lower() == DEFAULT_MODEL:
         return Path(f"runs/real-seed-{seed}")
     path = Path(model)
-    owner_and_name = (path.resolve() if path.exists() else path).parts[-2:]
+    path = path.resolve() if path.exists() else path
+    owner_and_name = [part for part in path.parts if part != path.anchor][-2:]
     return Path(f"runs/real-{'--'.join(owner_and_name)}-seed-{seed}")
 
 

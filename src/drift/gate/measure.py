@@ -92,13 +92,14 @@ def measure_of_form(
 def measure_of_store(
     name: str,
     replies: Sequence[OrdinaryReply],
-    measures: Mapping[str, OrdinaryMeasure],
+    measures: Mapping[str, OrdinaryMeasure | None],
     margin: float,
     look: int,
     tests: int,
 ) -> GuardResult | None:
     """`perplexity` or `kl`. None if fewer than two replies could be measured."""
-    rows = [(reply, measures[reply.item_id]) for reply in replies if reply.item_id in measures]
+    rows = [(reply, row) for reply in replies if (row := measures.get(reply.item_id)) is not None]
+    unread = sum(row is None for row in measures.values())
     if name == "kl":
         rows = [(reply, row) for reply, row in rows if row.kl is not None]
     if len({reply.conversation_id for reply, _ in rows}) < 2:
@@ -115,7 +116,7 @@ def measure_of_store(
     change = mean_change(changes, [reply.conversation_id for reply, _ in rows], levels_of(look, tests))
     result = amount_result(name, "amount", change, margin, means, look, tests)
     remedy = f"name a store with shorter replies (--store DIR), or leave it out: --without {name}"
-    return with_skipped(result, {"too long, or not shown by the template": len(replies) - len(rows)}, remedy)
+    return with_skipped(result, {"too long, or not shown by the template, for NEW alone": unread}, remedy)
 
 
 def default_margin(name: str) -> float:

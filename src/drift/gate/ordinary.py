@@ -15,7 +15,7 @@ from drift.errors import DataError
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import Policy, tokenizer_id
 from drift.policy.padded import PaddedRows
-from drift.progress import report_progress
+from drift.progress import report_note, report_progress
 from drift.records import ChatMessage, Finish, Reason, Split, stable_hash
 from drift.store import Store
 from drift.turns import prompt_of
@@ -83,33 +83,44 @@ def _replies(store: Store, split: Split) -> Iterator[OrdinaryReply]:
             yield OrdinaryReply(item_id, conversation.conversation_id, prompt, reply, finish, conversation.tools)
 
 
+Encoded = tuple[tuple[int, ...], tuple[int, ...]]
+"""The ids of a prompt and of the reply."""
+
+
 def measure_ordinary(
     old: Policy, new: Policy, replies: Sequence[OrdinaryReply], max_length: int, folder: Path
-) -> dict[str, OrdinaryMeasure]:
-    """By item; a reply that does not fit into `max_length` tokens, or that a template does not show, is missing.
+) -> dict[str, OrdinaryMeasure | None]:
+    """By item; None: only OLD can read it. What does not fit into `max_length` tokens for OLD either, or what its
+    template does not show, is missing, and a note counts it: NEW did not cause that.
 
     Measures are kept in `folder`: the same models are not asked twice.
     """
     same = tokenizer_id(old.tokenizer) == tokenizer_id(new.tokenizer)
     path = folder / f"ordinary-{old.policy_id}-{new.policy_id}-{max_length}.jsonl"
     with DurableJsonl(path, OrdinaryMeasure) as file:
-        measured = {row.item_id: row for row in file.rows()}
+        measured: dict[str, OrdinaryMeasure | None] = {row.item_id: row for row in file.rows()}
         for number, reply in enumerate(replies, 1):
-            if reply.item_id not in measured and (found := _measure(old, new, reply, max_length, same)):
-                file.append(found)
-                measured[reply.item_id] = found
+            of_old = None if reply.item_id in measured else _encoded(old, reply, max_length)
+            if of_old is not None:
+                of_new = _encoded(new, reply, max_length)
+                measured[reply.item_id] = row = of_new and _measure((old, of_old), (new, of_new), reply.item_id, same)
+                if row is not None:
+                    file.append(row)
             report_progress(number, len(replies))
-    return {reply.item_id: measured[reply.item_id] for reply in replies if reply.item_id in measured}
+    read = {reply.item_id: measured[reply.item_id] for reply in replies if reply.item_id in measured}
+    if len(read) < len(replies):
+        report_note(
+            f"{len(replies) - len(read)} of {len(replies)} ordinary replies are left out: with their request they have "
+            f"more than {max_length} tokens, or the chat template does not show them"
+        )
+    return read
 
 
 def _measure(
-    old: Policy, new: Policy, reply: OrdinaryReply, max_length: int, same_tokens: bool
-) -> OrdinaryMeasure | None:
+    old: tuple[Policy, Encoded], new: tuple[Policy, Encoded], item_id: str, same_tokens: bool
+) -> OrdinaryMeasure:
     logits, totals, counts = [], [], []
-    for policy in (old, new):
-        ids = _encoded(policy, reply, max_length)
-        if ids is None:
-            return None
+    for policy, ids in (old, new):
         of_policy, targets = _reply_logits(policy, *ids)
         logits.append(of_policy)
         parts = zip(of_policy.split(POSITIONS), targets.split(POSITIONS), strict=True)
@@ -117,10 +128,10 @@ def _measure(
         counts.append(len(targets))
     comparable = same_tokens and logits[0].shape == logits[1].shape
     kl = kl_per_token(logits[0], logits[1].to(logits[0].device)) if comparable else None
-    return OrdinaryMeasure(reply.item_id, -totals[0], -totals[1], counts[0], kl)
+    return OrdinaryMeasure(item_id, -totals[0], -totals[1], counts[0], kl)
 
 
-def _encoded(policy: Policy, reply: OrdinaryReply, max_length: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def _encoded(policy: Policy, reply: OrdinaryReply, max_length: int) -> Encoded | None:
     """The ids of the prompt and of the reply."""
     completion = encode_completion(policy.chat, reply.prompt, reply.reply, reply.finish, reply.tools)
     if isinstance(completion, Reason) or not completion:

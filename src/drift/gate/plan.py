@@ -114,7 +114,7 @@ class GatePlan:
         )
         said.append(
             f"each model: at most {answers:,} answers with {tokens:,} tokens; answers of an earlier call in "
-            f"{settings.out} are not asked again"
+            f"{settings.out} are not asked again" + (", a server's only before a verdict" if settings.served else "")
         )
         said += [f"{source}: {self.estimate(source, settings).line()}" for source in settings.served]
         said += [f"{name}: at most {settings.items:,} samples for each model, by inspect-ai" for name in self.inspected]

@@ -129,14 +129,18 @@ def rates_within(
     size, of_later = np.bincount(period), np.bincount(period, later)
     weights = of_later * (size - of_later) / np.maximum(size, 1)
     total, shared = float(weights.sum()), weights > 0
+    contrast = later - (of_later / np.maximum(size, 1))[period]
+    pooled = (np.bincount(period, observed.dsat) / np.maximum(size, 1))[period]
+    # as in `difference`: from its own daily mean, the one reply of a day would be no error at all
+    errors = observed.dsat - pooled - float(contrast @ observed.dsat) / float(contrast @ contrast) * contrast
     means, scores = [], np.zeros(len(period))
     for is_model, sign, power in ((~later, -1.0, powers[0]), (later, 1.0, powers[1])):
         counts = np.maximum(np.bincount(period, is_model), 1)
         daily = np.bincount(period, observed.dsat * is_model) / counts
         means.append(float(weights @ daily) / total)
         share = (weights / counts / total)[period] * is_model
-        scores += sign * share * (observed.dsat - daily[period]) / power
-    replies, constants = int(size[shared].sum()), 2 * int(shared.sum())
+        scores += sign * share * errors / power
+    replies, constants = int(size[shared].sum()), int(shared.sum()) + 1
     spent = replies / max(replies - constants, 1)
     least = LEAST_VARIANCE / (total * min(powers)) ** 2  # as of a difference, whose scores are `total` times as large
     return RatesWithin(means[0], means[1], max(spent * observed.variance(scores), least))

@@ -245,16 +245,24 @@ def repair_pairs(items: Iterable[PromptItem], drop_unfinished: bool = False) -> 
             yield Drop(item.prompt_id, "repairs", item.no_repair)
         if item.rejected is None or item.preferred is None:
             continue
-        if not item.preferred.content.strip() and not item.preferred.tool_calls:
-            yield Drop(item.prompt_id, "repairs", Reason.EMPTY_CHOSEN)
-        elif says_the_same(item.preferred, item.rejected):
-            yield Drop(item.prompt_id, "repairs", Reason.IDENTICAL_REPLIES)
-        elif is_refusal(as_text(item.preferred)) and not is_refusal(as_text(item.rejected)):
-            yield Drop(item.prompt_id, "repairs", Reason.CHOSEN_REFUSES)
-        elif drop_unfinished and item.rejected_finish == "length":
-            yield Drop(item.prompt_id, "repairs", Reason.TRUNCATED)
-        else:
-            yield logged_pair("repair", item, item.preferred, item.rejected)
+        reason = why_no_repair(item.preferred, item.rejected)
+        if reason is None and drop_unfinished and item.rejected_finish == "length":
+            reason = Reason.TRUNCATED
+        yield (
+            Drop(item.prompt_id, "repairs", reason)
+            if reason
+            else logged_pair("repair", item, item.preferred, item.rejected)
+        )
+
+
+def why_no_repair(preferred: ChatMessage, rejected: ChatMessage) -> Reason | None:
+    """Why a reply that the user preferred is no better than the disliked one; None if nothing speaks against it."""
+    if not preferred.content.strip() and not preferred.tool_calls:
+        return Reason.EMPTY_CHOSEN
+    if says_the_same(preferred, rejected):
+        return Reason.IDENTICAL_REPLIES
+    refuses = is_refusal(as_text(preferred)) and not is_refusal(as_text(rejected))
+    return Reason.CHOSEN_REFUSES if refuses else None
 
 
 def logged_pair(

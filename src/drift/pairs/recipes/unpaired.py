@@ -6,9 +6,9 @@ is sampled, so all iterations learn from the same rows.
 
 from dataclasses import replace
 
-from drift.pairs.disliked import logged_pair
+from drift.pairs.disliked import logged_pair, why_no_repair
 from drift.pairs.recipes.recipe import PairsOrDrops, RecipeInputs
-from drift.records import Drop, PromptItem, Reason, stable_hash
+from drift.records import ChatMessage, Drop, PreferencePair, PromptItem, Reason, stable_hash
 
 NAME = "unpaired"
 
@@ -22,8 +22,7 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
 def _reply(item: PromptItem, drop_unfinished: bool) -> PairsOrDrops:
     if item.rejected is not None:  # a reply that the user liked instead is an item of its own, a correction is not
         if item.corrected and item.preferred is not None:
-            correction = logged_pair(NAME, item, item.preferred, None)
-            yield replace(correction, pair_id=stable_hash(NAME, "correction", item.prompt_id))
+            yield _correction(item, item.preferred, item.rejected)
         if drop_unfinished and item.rejected_finish == "length":
             yield Drop(item.prompt_id, "pairs", Reason.TRUNCATED)
         else:
@@ -32,3 +31,9 @@ def _reply(item: PromptItem, drop_unfinished: bool) -> PairsOrDrops:
         yield logged_pair(NAME, item, item.preferred, None)
     else:
         yield Drop(item.prompt_id, "pairs", Reason.EMPTY_CHOSEN)
+
+
+def _correction(item: PromptItem, preferred: ChatMessage, rejected: ChatMessage) -> PreferencePair | Drop:
+    if reason := why_no_repair(preferred, rejected):
+        return Drop(f"{item.prompt_id}/correction", "pairs", reason)
+    return replace(logged_pair(NAME, item, preferred, None), pair_id=stable_hash(NAME, "correction", item.prompt_id))
