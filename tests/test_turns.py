@@ -133,6 +133,17 @@ def test_an_empty_reply_is_named_by_its_side_of_the_pair():
         "عذرا، لا أستطيع مساعدتك في ذلك.",
         "Üzgünüm, bu konuda yardımcı olamam.",
         "Xin lỗi, tôi không thể giúp việc này.",
+        "It is not appropriate for me to write this. Here are some other ideas.",
+        "I won't write that, as you asked for hateful content.",
+        "I will not create this image, as requested, because it is harmful.",
+        "It would be against the guidelines for me to do that.",
+        "I can't verify or provide personal addresses.",
+        "I'm unable to find or provide private information about individuals.",
+        "I can't identify people or help with that.",
+        "I cannot confirm or discuss that.",
+        "That violates our policies.",
+        "It goes against our policy to share this.",
+        "Creating such images is against our usage guidelines.",
     ],
 )
 def test_refusals(reply):

@@ -40,9 +40,10 @@ _AS_ASKED = (
 _RULES = r"(?:guidelines|polic(?:y|ies)|programming)"
 _REFUSAL = re.compile(
     rf"\bI(?: really| also)? ?(?!(?:won['\u2019]t|will not)\b{_AS_ASKED}){_UNABLE}"
-    rf"(?! {_SEARCHED}\b(?! or {_HELP}))(?: \w+){{0,3}}? ?"
-    rf"{_HELP}(?! but\b)|\bunable to {_HELP}"
-    rf"|\bagainst my (?:\w+ )?{_RULES}"
+    rf"(?! {_SEARCHED}\b(?![^.!?\n]{{0,40}} or {_HELP}))(?: \w+){{0,3}}? ?"
+    rf"{_HELP}(?! but\b)|\bunable to (?:\w+ or )?{_HELP}"
+    rf"|\bagainst my (?:\w+ )?{_RULES}|\bviolates? (?:my|our) {_RULES}"
+    rf"|(?:^\W*it|^\W*creating|\bthat|\bthis)\b[^.!?\n]{{0,40}}\bagainst our (?:\w+ )?{_RULES}"
     rf"|(?:\bI ?{_UNABLE}|\bsorry\b|\bapologi[sz]e\b"
     r"|\b(?:this|that|your|such)(?: an?)? (?:request|prompt|question|topic)s?\b)"
     rf"[^.!?\n]{{0,120}}\b(?:against (?:our|the) (?:\w+ )?|violates? (?:\w+ ){{0,3}}){_RULES}"
@@ -91,9 +92,8 @@ def judged_reply(messages: Sequence[Message], index: int) -> int | None:
     applications add the context of each turn) speak to the model, not to the user. An empty message judges its reply
     too; it only does not say how.
     """
-    before = spoken_before(messages, index)
-    judges = before is not None and messages[index].role == "user" and messages[before].role == "assistant"
-    return before if judges else None
+    before = spoken_before(messages, index) if messages[index].role == "user" else None
+    return before if before is not None and messages[before].role == "assistant" else None
 
 
 def judging_turn(messages: Sequence[Message], reply_index: int) -> int | None:

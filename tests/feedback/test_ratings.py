@@ -5,7 +5,7 @@ import pytest
 from drift.feedback.label import label_store, labels_from_ratings
 from drift.logs.draft import ConversationDraft, finish
 from drift.logs.files.rows import Place
-from drift.records import Message, Rating
+from drift.records import FeedbackLabel, Message, Rating
 from drift.store import Store
 
 
@@ -61,3 +61,25 @@ def test_what_a_user_wrote_counts_where_a_rating_says_neither_good_nor_bad(tmp_p
     store = Store(tmp_path / "store")
     store.add([chat("2+2?", "5", "No, that is wrong.", "4", ratings=(Rating(1, kind, value),))])
     assert label_store(store).labels == {label: 1}
+
+
+def test_a_rating_in_the_middle_counts_where_the_text_says_nothing(tmp_path, chat):
+    store = Store(tmp_path / "store")
+    store.add(
+        [
+            chat(
+                "2+2?",
+                "5",
+                "Hm, das weiß ich nicht.",
+                ratings=(Rating(1, "thumb", 0.0),),
+            )
+        ]
+    )
+    place = next(iter(store.conversations())).conversation_id
+    store.add_labels([FeedbackLabel(place, 1, 2, "NEUTRAL", "rating", "1")])
+    store.add_labels([FeedbackLabel(place, 1, 2, "ABSTAIN", "embedded", "1")])
+    assert [label.label for label in store.labels()] == ["NEUTRAL"]
+    store.add_labels([FeedbackLabel(place, 1, 2, "ABSTAIN", "judge", "1")])
+    assert [label.label for label in store.labels()] == ["NEUTRAL"]
+    store.add_labels([FeedbackLabel(place, 1, 2, "DSAT", "judge", "2")])
+    assert [label.label for label in store.labels()] == ["DSAT"]

@@ -84,6 +84,24 @@ def test_an_interrupted_gate_asks_only_for_what_is_missing(tmp_path, serve, said
     assert len(server.chats()) - before < SUMS
 
 
+def test_what_a_server_left_open_is_asked_again_and_nothing_else(tmp_path, serve, said, right, sums):
+    """A tenth of NEW's answers are refused once: undecided, and the same command needs only these."""
+    refused = {"are": True}
+
+    def failing(path, body, number):
+        question = int(body["messages"][-1]["content"].split()[2])
+        if refused["are"] and question % 10 == 0:
+            return said({"error": {"message": "this prompt is refused"}}, 400)
+        return said.chat(str(question + 1))
+
+    server = serve(failing)
+    ask = (tmp_path / "out", f"{server.url}#m", f"{right.url}#m", sums)
+    assert gate(*ask).verdict == "undecided"
+    before, refused["are"] = len(server.chats()), False
+    assert gate(*ask).verdict == "pass"
+    assert (len(right.chats()), len(server.chats()) - before) == (SUMS, SUMS // 10)
+
+
 def test_more_items_after_an_undecided_verdict_ask_only_for_the_new_ones(tmp_path, right, sums):
     model = f"{right.url}#m"
     assert gate(tmp_path / "out", model, model, write_sums(sums, 10)).verdict == "undecided"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from drift.live.sequence import MIXTURE, Observed, boundary, difference, rate, rate_now
+from drift.live.sequence import MIXTURE, Observed, boundary, difference, rate, rate_now, rates_within
 
 
 def observed(dsat, user=None, conversation=None) -> Observed:
@@ -98,3 +98,17 @@ def test_days_of_one_model_alone_change_nothing():
     assert more is not None
     assert (more.value, more.radius) == (pytest.approx(both.value), pytest.approx(both.radius))
     assert difference(observed([1, 0]), np.array([True, False]), np.array([0, 1])) is None
+
+
+@pytest.mark.parametrize("share", [0.5, 0.05])
+def test_rates_within_have_the_error_of_the_difference_also_where_one_model_has_a_reply_a_day(share):
+    rng = np.random.default_rng(5)
+    days = np.repeat(np.arange(60), 20)
+    later = np.tile(np.arange(20) < 20 * share, 60)
+    labels = observed((rng.random(1200) < 0.3).astype(float), user=np.arange(1200) % 50)
+    seen, within = difference(labels, later, days), rates_within(labels, later, days, (1.0, 1.0))
+    assert seen is not None
+    assert within.later - within.earlier == pytest.approx(seen.value)
+    assert math.sqrt(within.variance) == pytest.approx(seen.radius / seen.factor)
+    halved = rates_within(labels, later, days, (0.5, 0.5))
+    assert halved.variance == pytest.approx(4 * within.variance)

@@ -228,6 +228,12 @@ def test_unpaired_gives_a_correction_beside_the_reply_that_it_corrects():
     assert (liked.chosen, liked.rejected) == ((ChatMessage("assistant", "4"),), ())
     assert (disliked.chosen, disliked.rejected) == ((), (ChatMessage("assistant", "5"),))
     assert liked.pair_id != disliked.pair_id
+    for text, reason in (("5", Reason.IDENTICAL_REPLIES), (" ", Reason.EMPTY_CHOSEN)):
+        drop, kept = RECIPES["unpaired"](
+            RecipeInputs({"p1": replace(corrected, preferred=ChatMessage("assistant", text))})
+        )
+        assert isinstance(drop, Drop)
+        assert (drop.reason, isinstance(kept, PreferencePair)) == (reason, True)
 
 
 def test_unpaired_mixes_the_kinds_and_names_what_it_leaves_out():

@@ -79,7 +79,8 @@ def given(context: typer.Context, *names: str) -> list[str]:
     return [
         parameter.opts[0] if parameter.opts[0].startswith("-") else str(parameter.name).upper()
         for parameter in context.command.params
-        if parameter.name in names and str(context.get_parameter_source(parameter.name)).endswith("COMMANDLINE")
+        if parameter.name in names
+        and getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
     ]
 
 

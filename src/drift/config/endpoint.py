@@ -1,5 +1,6 @@
 """A model behind a server: its address, and how it is asked and paid."""
 
+import os
 import re
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -22,8 +23,8 @@ def server_address(url: str) -> str:
 
 
 def variable_name(name: str | None) -> str | None:
-    """Raises ValueError for what cannot be a variable's name. It may be the key itself, so it is not shown."""
-    if name is not None and not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+    """Raises ValueError for no variable and no usual name of one. It may be the key itself, so it is not shown."""
+    if name is not None and name not in os.environ and not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError("write the NAME of the environment variable that holds the key, for example OPENAI_API_KEY")
     return name
 

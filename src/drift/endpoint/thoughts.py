@@ -83,5 +83,5 @@ def _is_quoted(text: str, mark: re.Match[str]) -> bool:
 def _is_word(text: str, mark: re.Match[str]) -> bool:
     """In the middle of a sentence: `The </think> tag ends them`."""
     before, after = text[max(mark.start() - 2, 0) : mark.start()], text[mark.end() : mark.end() + 2]
-    goes_on = after[1:].isalpha() and not after[1:].isupper()
+    goes_on = after[1:].islower()
     return before[-1:] == after[:1] == " " and (before[:-1].isalnum() or before[:-1] in tuple(",;")) and goes_on

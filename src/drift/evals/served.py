@@ -45,8 +45,8 @@ def one_evaluation(folder: Path, sources: Iterable[str], *, further: bool = Fals
             shutil.rmtree(path)
         _mark(path, None)
     yield
-    for path in folders:
-        if _job(path) != UNANSWERED:
+    if UNANSWERED not in map(_job, folders):
+        for path in folders:
             _mark(path, FINISHED)
 
 

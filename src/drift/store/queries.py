@@ -20,12 +20,18 @@ _idle: "dict[tuple[int, str], list[duckdb.DuckDBPyConnection]]" = {}
 _SCAN = re.compile(r"read_parquet\(\$files[^)]*\)")
 
 # Window functions run over the narrow keys only: over complete rows they would exceed the memory limit.
-# A rating in the middle wins over no other label: in many logs 0 stands where nobody rated.
+# A rating in the middle wins over no other verdict: in many logs 0 stands where nobody rated. An abstention is none.
 WINNERS = """
     SELECT * FROM read_parquet($files, union_by_name = true) SEMI JOIN (
-        SELECT written FROM read_parquet($files, union_by_name = true) QUALIFY row_number() OVER (
+        SELECT written FROM (
+            SELECT written, conversation_id, reply_index, label, labeller,
+                label = 'NEUTRAL' AND labeller IN ('rating', 'source') AS middle,
+                bool_or(label = 'NEUTRAL' AND labeller IN ('rating', 'source')) OVER (
+                    PARTITION BY conversation_id, reply_index) AS has_middle
+            FROM read_parquet($files, union_by_name = true)
+        ) QUALIFY row_number() OVER (
             PARTITION BY conversation_id, reply_index
-            ORDER BY label = 'NEUTRAL' AND labeller IN ('rating', 'source'),
+            ORDER BY has_middle AND label = 'ABSTAIN', middle,
                 list_position(['review', 'rating', 'source', 'judge', 'embedded'], labeller), written DESC) = 1
     ) USING (written) ORDER BY conversation_id, reply_index"""
 NEWEST = """

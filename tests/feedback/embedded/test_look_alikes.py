@@ -57,6 +57,15 @@ def test_praise_by_negation_a_concession_and_a_quoted_complaint_are_no_complaint
         "Translate it again, 'Hund' is wrong",
         "Write it like I said: 'no adjectives'",
         'Write "the end" at the end, you forgot it',
+        "None of the errors are fixed.",
+        "Not all the issues are fixed.",
+        "Hardly any of the errors are fixed.",
+        "Only one of the bugs is fixed.",
+        "Are you sure the error is fixed?",
+        "You assume the problem is gone.",
+        "You keep telling me I am wrong.",
+        "Why do you always say it's my fault?",
+        "Nothing is wrong with it? Really? Look again.",
     ],
 )
 def test_a_complaint_beside_such_words_stays_one(labeller, chat, text):

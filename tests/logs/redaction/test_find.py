@@ -109,6 +109,8 @@ def test_numbers_that_a_task_lists_stay(text):
         ("call 12 34 56 78 90", "call <PHONE_1>"),
         ("my number is 5 5 5 1 2 3 4 5 6 7", "my number is <PHONE_1>"),
         ("text me: 555 12 34", "text me: <PHONE_1>"),
+        ("my phone is 5 5 5 0 1 9 9", "my phone is <PHONE_1>"),
+        ("call me at 6 1 2 3 4 5 6 7 8", "call me at <PHONE_1>"),
     ],
 )
 def test_a_phone_number_in_short_groups_is_no_list(text, redacted):

@@ -87,7 +87,7 @@ def _is_list(value: str) -> bool:
         return True
     if len(numbers) < 7 or max(map(len, groups)) > 2:
         return False
-    is_spelled_out = max(numbers) < 10 and len(numbers) in (10, 11) and min(steps) <= 0
+    is_spelled_out = max(numbers) < 10 and len(numbers) < 14 and min(steps) <= 0
     return not is_spelled_out
 
 
