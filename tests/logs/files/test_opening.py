@@ -146,14 +146,12 @@ def test_folders_behind_links_are_read_and_links_to_nothing_are_named(tmp_path):
 
 
 def test_a_log_keeps_its_own_name_where_a_link_leads_to_its_folder_too(tmp_path):
-    for name in ("b/2024", "b/2024/deep", "a/real", "c"):
-        (tmp_path / name).mkdir(parents=True)
-    for name in ("b/2024/x.jsonl", "b/2024/deep/y.jsonl"):
-        (tmp_path / name).write_bytes(b"x")
-    for link in ("a/real/latest", "c/latest", "0"):
-        (tmp_path / link).symlink_to(tmp_path / "b" / "2024")
+    for name, other in (("a", "b"), ("b", "a")):  # whichever comes first in the folder, its link does before the other
+        (tmp_path / name / "2024").mkdir(parents=True)
+        (tmp_path / name / "2024" / "x.jsonl").write_bytes(b"x")
+        (tmp_path / name / "latest").symlink_to(tmp_path / other / "2024")
     names = [str(source.path) for source in find_logs([tmp_path]).sources if isinstance(source, LogFile)]
-    assert names == [f"{tmp_path}/b/2024/deep/y.jsonl", f"{tmp_path}/b/2024/x.jsonl"]
+    assert names == [f"{tmp_path}/a/2024/x.jsonl", f"{tmp_path}/b/2024/x.jsonl"]
 
 
 def test_what_is_no_log_in_a_folder_is_named_and_what_the_user_names_must_be_one(tmp_path):
