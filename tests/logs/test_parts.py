@@ -29,8 +29,56 @@ def test_a_reply_that_is_cut_where_it_cites_is_one_text():
     assert contents("assistant", [*CITED, image, *CITED]) == ["The capital is Paris, a city.\n[image]\n" + (
         "The capital is Paris, a city.")]  # fmt: skip
     assert contents("assistant", [TEXT, thought, TEXT]) == [f"{TEXT['text']}\n{TEXT['text']}"]
-    marked = [{"type": "text", "text": "<thi"}, {"type": "text", "text": "nk>hm</think>\n\n4"}]
+    marked = [{"type": "text", "text": "<think>hm"}, {"type": "text", "text": "</think>\n\n4"}]
     assert contents("assistant", marked) == ["4"]
+
+
+@pytest.mark.parametrize("parts", [["One.", "Two."], [{"type": "text", "text": text, "citations": []} for text in (
+    "One.", "", "Two.",
+)]])  # fmt: skip
+def test_paragraphs_of_a_reply_stay_apart(parts):
+    assert contents("assistant", parts) == ["One.\nTwo."]
+
+
+SOURCES = [{"type": "reference", "reference_ids": [1]}, {"type": "source-url", "url": "u"}, {"type": "tool_reference"}]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_reply_that_a_source_interrupts_is_one_text(source):
+    paris = [{"type": "text", "text": "Paris"}, source, {"type": "text", "text": ", a city."}]
+    assert contents("assistant", paris) == ["Paris, a city."]
+
+
+UNSEEN = [
+    *SOURCES[:2], {"type": "web_search_call", "status": "completed"}, {"type": "server_tool_call", "name": "web"},
+    {"type": "agent_update", "agent_update": {"index": 0}}, {"cachePoint": {"type": "default"}},
+    {"type": "cache_point", "cachePoint": {"type": "default"}}, {"type": "step-finish", "usage": {"tokens": 1}},
+    {"type": "code_execution_result", "code_execution_result": "4"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", UNSEEN)
+@pytest.mark.parametrize("form", ["messages", "langchain", "langchain_saved"])
+def test_a_part_that_nobody_sees_is_counted_and_leaves_no_mark(tmp_path: Path, part, form):
+    parts = [{"type": "text", "text": "A cat."}, part]
+    if form == "messages":
+        messages: list[dict[str, Any]] = [{"role": "user", "content": "q"}, {"role": "assistant", "content": parts}]
+    else:
+        messages = [{"type": "human", "content": "q"}, {"type": "ai", "content": parts}]
+    if form == "langchain_saved":
+        messages = [{"type": message["type"], "data": message} for message in messages]
+    log, store = tmp_path / "log.jsonl", Store(tmp_path / "store")
+    log.write_bytes(orjson.dumps({"messages": messages}))
+    summary = ingest([log], store)
+    name = "messages.data.content." if form == "langchain_saved" else "messages.content."
+    assert (summary.unread, summary.media) == ({name + part.get("type", "cachePoint"): 1}, 0)
+    assert [m.content for c in store.conversations() for m in c.messages] == ["q", "A cat."]
+
+
+def test_thoughts_and_pictures_of_langchain_are_read():
+    thought = {"type": "reasoning_content", "reasoning_content": {"text": "hm", "signature": "s"}}
+    (reply,) = messages_of([{"role": "assistant", "content": [thought, TEXT, {"type": "image_generation_call"}]}])
+    assert (reply.reasoning, reply.content) == ("hm", f"{TEXT['text']}\n[image]")
 
 
 @pytest.mark.parametrize("role", ["user", "system", "tool"])
@@ -54,7 +102,7 @@ def test_a_part_of_an_unknown_type_leaves_a_mark_and_is_counted(tmp_path: Path, 
     log, store = tmp_path / "log.jsonl", Store(tmp_path / "store")
     log.write_bytes(orjson.dumps({"messages": messages}))
     summary = ingest([log], store)
-    assert (summary.unread, summary.media) == ({f"messages.content.{part.get('type')}": 1}, 1)
+    assert (summary.unread, summary.media) == ({f"messages.content.{part.get('type', 'file_id')}": 1}, 1)
     (conversation,) = store.conversations()
     assert conversation.messages[where].content == f"What animal is this?\n{mark}"
     assert needs_media(conversation, 1)

@@ -24,6 +24,8 @@ CASES = {
     "a name that is shown": ("In " + mark("entity", '["city","Oslo","capital"]') + ", it rains.", "In Oslo, it rains."),
     "a link that is shown": ("See " + mark("url", "the page", "turn0search1") + ".", "See the page."),
     "a reply that was cut inside a mark": ("It rains. \ue200cite\ue202turn0sea", "It rains."),
+    "a mark that is not closed": ("It rains \ue200cite\ue202turn0search0 today.\n\nBye.", "It rains today.\n\nBye."),
+    "marks that are not closed": ("A \ue200cite\ue202a\ue202b c \ue200cite", "A c"),
     "highlighted words": ("The \ue203cat sat\ue204 \ue202turn0search0 here.", "The cat sat here."),
     "librechat, spelt out": (r"The cat sat \ue202turn0search0\ue202turn1news2.", "The cat sat."),
     "older chatgpt": ("Hi:contentReference[oaicite:0]{index=0} there", "Hi there"),

@@ -16,6 +16,8 @@ SPELLINGS = [
     TEN, str(TEN), f"{TEN}.0", TEN * 1000, f"{TEN}000", "2024-05-01T10:00:00Z", "2024-05-01 10:00:00 UTC",
     "2024-05-01 10:00:00.000 +0000 UTC", "2024-05-01 12:00:00 +0200", "2024/05/01 10:00", "20240501100000",
     20240501100000, "Wed, 01 May 2024 10:00:00 GMT", "Wed May  1 10:00:00 2024",
+    "Wed, 1 May 2024 12:00:00 +0200 (CEST)", "1 May 2024 06:00 EDT", "Wednesday, 01-May-24 10:00:00 GMT",
+    "2024-05-01 12:00:00   +02:00",
 ]  # fmt: skip
 AT = (("first", 0), ("second", 60))
 
@@ -29,6 +31,16 @@ def test_the_spellings_of_a_time(value):
 @pytest.mark.parametrize("value", ["yesterday", "12", 12.5e30, "20249901100000000000000", float("nan"), True, "", []])
 def test_what_is_no_time(value):
     assert seconds_of(value) is None
+
+
+@pytest.mark.parametrize("value", [
+    "May 1, 2024, 1:05 PM", "1 May 2024 1:05 pm", "Wed May 01 2024 10:00:00 GMT+0200 (CEST)",
+    "Wed May  1 10:00:00 CEST 2024", "Wed, 01 May 2024 10:00:00 +02:00", "1 May 2024",
+])  # fmt: skip
+def test_a_date_is_not_read_in_part(value):
+    """An afternoon or an offset that is passed over gives another hour, and a chat in another order."""
+    assert seconds_of(value) is None
+    assert time_of(value) == value
 
 
 def ingested(tmp_path: Path, name: str, text: str, **settings) -> tuple[dict, list[Conversation]]:

@@ -1,9 +1,8 @@
 """What a log keeps inside a reply's text beside its words: thoughts, tool calls, marks of sources.
 
-Thoughts stand at the beginning, between marks such as `<think>` (drift/endpoint/thoughts.py). Open WebUI writes
-thoughts, tool calls with their results, and code that it ran as `<details type="...">` blocks, anywhere in the text.
-Applications that search show sources as links; their logs hold marks such as `\ue200cite\ue202turn0search0\ue201`
-(ChatGPT, LibreChat), `【3†source】` (ChatGPT, OpenAI's file search), `[cite: 1]` (Gemini) or `[^1^]` (Bing).
+Thoughts stand at the beginning, between marks such as `<think>` (drift/endpoint/thoughts.py), marks of sources anywhere
+(drift/endpoint/sources.py). Open WebUI writes thoughts, tool calls with their results, and code that it ran as
+`<details type="...">` blocks, anywhere in the text.
 """
 
 import html
@@ -13,6 +12,7 @@ from dataclasses import replace
 
 import orjson
 
+from drift.endpoint.sources import may_cite, without_marks
 from drift.endpoint.thoughts import split_thoughts
 from drift.logs.parts import Part, json_text
 from drift.records import Conversation, FunctionCall, ToolCall
@@ -27,74 +27,26 @@ _SUMMARY = re.compile(r"<summary>.*?</summary>", re.DOTALL)
 _QUOTE = re.compile(r"^[ \t]*> ?", re.MULTILINE)
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _FENCED_CODE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
-_SIGNS_OF_SOURCES = ("cite", "[^", "\\ue20", "\ue200", "\ue202", "†")
-_SPELT_OUT = re.compile(r"\\ue20([0-46])")  # LibreChat's models write the escape in place of the character
-_SPAN = "\ue200\\w*(?:\ue202[^\ue200\ue201]*)?(?:\ue201|\\Z)"  # at the end of a cut reply it is not closed
-_SOURCE = (
-    rf"(?:{_SPAN}|\ue202turn\d+[a-z_]+\d+|【[\w:.-]{{1,40}}†[^】\n]{{0,200}}】"
-    r"|(?::contentReference)?\[oaicite:\d+\](?:\{index=\d+\})?|\[cite:[ \d,–-]{1,200}\]|\[cite_(?:start|end)\]"
-    r"|\[\^\d+\^\](?:\[\d+\])?)"
-)
-_SOURCES = re.compile(rf"(?<![ \t])(?P<before>[ \t]*)(?P<marks>{_SOURCE}(?:[ \t]*{_SOURCE})*)(?P<after>[ \t]*)")
-_NAMED = re.compile("\ue200(?P<kind>entity|product_entity|product|url|link_title)\ue202(?P<shown>[^\ue200-\ue202]*)")
-_CITED = re.compile(r'<(?:antml[:-])?cite index="[^"<>]{0,200}">')  # Claude's, around the words that have a source
-_END_OF_CITED = re.compile(r"</(?:antml[:-])?cite>")
-_HIGHLIGHTED = re.compile("\ue203([^\ue203\ue204]*)\ue204\ue206?")
 
 
 def without_sources(conversation: Conversation) -> Conversation:
     """The conversation without the marks of sources in its replies, and in the replies preferred to them; itself if
     there are none. A fresh reply has no such marks: with them, the two sides of a pair would differ by form alone."""
-    if not any(_may_cite(m.content) for m in conversation.messages if m.role == "assistant") and not any(
-        rating.preferred and _may_cite(rating.preferred) for rating in conversation.ratings
+    if not any(may_cite(m.content) for m in conversation.messages if m.role == "assistant") and not any(
+        rating.preferred and may_cite(rating.preferred) for rating in conversation.ratings
     ):
         return conversation
     messages = tuple(
-        replace(m, content=_without_marks(m.content)) if m.role == "assistant" and _may_cite(m.content) else m
+        replace(m, content=without_marks(m.content)) if m.role == "assistant" and may_cite(m.content) else m
         for m in conversation.messages
     )
     ratings = tuple(
-        replace(rating, preferred=_without_marks(rating.preferred)) if rating.preferred else rating
+        replace(rating, preferred=without_marks(rating.preferred)) if rating.preferred else rating
         for rating in conversation.ratings
     )
     if messages == conversation.messages and ratings == conversation.ratings:
         return conversation
     return replace(conversation, messages=messages, ratings=ratings)
-
-
-def _may_cite(text: str) -> bool:
-    """False for nearly all texts without such marks. A fast check."""
-    return any(sign in text for sign in (_SIGNS_OF_SOURCES[:3] if text.isascii() else _SIGNS_OF_SOURCES))
-
-
-def _without_marks(text: str) -> str:
-    if "\\ue202turn" in text:
-        text = _SPELT_OUT.sub(lambda escape: chr(0xE200 + int(escape[1])), text)
-    plain = _SOURCES.sub(_instead_of_sources, text)
-    plain = _HIGHLIGHTED.sub(r"\1", plain)
-    plain = plain if plain == text else plain.strip("\n")
-    return _END_OF_CITED.sub("", _CITED.sub("", plain)) if _CITED.search(plain) else plain
-
-
-def _instead_of_sources(found: re.Match[str]) -> str:
-    """The names that marks show, else nothing; and the white space that the words beside them need."""
-    text, before, after = found.string, found["before"], found["after"]
-    if shown := " ".join(filter(None, map(_shown, _NAMED.finditer(found["marks"])))):
-        return f"{before}{shown}{after}"
-    if text[: found.start()][-1:] in ("", "\n"):
-        return before
-    next_character = text[found.end() : found.end() + 1]
-    return "" if next_character in ("", *"\r\n.,;:!?)") else before or after
-
-
-def _shown(mark: re.Match[str]) -> str:
-    """The words that ChatGPT shows in place of a mark: its first field, or the second entry of a list in it."""
-    field = mark["shown"]
-    try:
-        value = orjson.loads(field)
-    except orjson.JSONDecodeError:
-        return field if mark["kind"] in ("url", "link_title") else ""
-    return next((entry for entry in value[1:2] if isinstance(entry, str)), "") if isinstance(value, list) else ""
 
 
 def may_hold_markup(text: str) -> bool:

@@ -6,6 +6,7 @@ is no text (an image, a file, sound, a part of an unknown type) leaves a mark su
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -17,21 +18,25 @@ from drift.records import FunctionCall, Reason, ToolCall
 
 MEDIA_MARKS = ("[image]", "[audio]", "[video]", "[file]")
 _TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text")
-_THOUGHTS = ("thinking", "reasoning", "thought", "redacted_thinking", "redacted-reasoning")
+_THOUGHTS = ("thinking", "reasoning", "reasoning_content", "thought", "redacted_thinking", "redacted-reasoning")
 _CALLS = ("tool_use", "server_tool_use", "mcp_tool_use", "tool_call", "tool-call", "function_call", "custom_tool_call")
 _RESULTS = ("tool_call_response", "tool-result", "function_call_output", "custom_tool_call_output")
 _MEDIA = {
-    **dict.fromkeys(("image", "image_url", "input_image", "output_image", "image_file"), "[image]"),
+    **dict.fromkeys(
+        ("image", "image_url", "input_image", "output_image", "image_file", "image_generation_call"), "[image]"
+    ),
     **dict.fromkeys(("audio", "audio_url", "input_audio", "output_audio"), "[audio]"),
     **dict.fromkeys(("video", "video_url", "input_video"), "[video]"),
     **dict.fromkeys(("file", "input_file", "file_url", "document", "blob", "uri"), "[file]"),
 }
-_KNOWN = frozenset((*_TEXTS, "refusal", *_THOUGHTS, *_CALLS, *_RESULTS, *_MEDIA))
-_SAY_NOTHING = (
-    "type",
-    "id",
-    "index",
-)  # a part that holds nothing else only marks a place (`step-start`, `cache_point`)
+_PIECES_OF_CALLS = ("input_json_delta", "tool_call_chunk")  # as they arrived; LangChain has them whole in `tool_calls`
+_KNOWN = frozenset((*_TEXTS, "refusal", *_THOUGHTS, *_CALLS, *_PIECES_OF_CALLS, *_RESULTS, *_MEDIA))
+_SOURCES = re.compile(r"source.*|.*reference|.*citation")
+_NO_CONTENT = re.compile(
+    r".*_call(?:_chunk|_output)?|.*_result|executable_code|agent_update|step[-_].*|cache_point|cachePoint"
+)
+"""Types of parts beside the words of a message, as of sources: a reader sees nothing of them, so they leave no mark."""
+_SAY_NOTHING = ("type", "id", "index")  # a part that holds nothing else only marks a place (`step-start`)
 _CALL_IDS = ("id", "tool_call_id", "call_id", "toolCallId", "tool_use_id")
 _ARGUMENTS = ("arguments", "args", "input", "parameters")
 _ANSWERS = ("content", "response", "result", "output")
@@ -40,7 +45,8 @@ _MAX_DEPTH = 4  # of parts in summaries in parts of thoughts
 
 
 class Part(NamedTuple):
-    """`id`, `name`: of a tool's answer, the call and the tool. `has_media`: the text is a mark, or has one in it."""
+    """`id`, `name`: of a tool's answer, the call and the tool. `has_media`: the text is a mark, or has one in it.
+    `is_cited`: it has sources, where APIs cut a reply within its sentences."""
 
     kind: Literal["text", "thought", "call", "result"]
     text: str = ""
@@ -48,6 +54,7 @@ class Part(NamedTuple):
     id: str | None = None
     name: str | None = None
     has_media: bool = False
+    is_cited: bool = False
 
 
 def pieces_of(content: Any, what: str) -> list[Part]:
@@ -69,7 +76,13 @@ def are_known(parts: Iterable[Any]) -> bool:
 
 def unknown_types(parts: Iterable[Any]) -> Iterator[str]:
     """The types of the parts that hold something which nothing reads."""
-    return (str(part.get("type")) for part in parts if isinstance(part, Mapping) and _is_unknown(part))
+    unknown = (part for part in parts if isinstance(part, Mapping) and _is_unknown(part))
+    return map(_type, unknown)
+
+
+def _type(part: Mapping[str, Any]) -> str:
+    """The type of a part, or of Bedrock's, which have none, the key that says what they are (`cachePoint`)."""
+    return str(part.get("type", next(iter(part), None)))
 
 
 def _is_unknown(part: Mapping[str, Any]) -> bool:
@@ -88,23 +101,38 @@ def text_of(content: Any, what: str) -> str:
 
 
 def running(pieces: Iterable[Part]) -> Iterator[Part]:
-    """The pieces of a reply, with texts directly after each other as one. A model writes one text: where it cites,
-    APIs cut that into blocks within its sentences. Parts of what a user sends are texts of their own."""
+    """The pieces of a reply, with texts directly after each other as one. Where a model cites, APIs cut its text into
+    blocks within its sentences; other blocks are paragraphs. Parts of what a user sends are texts of their own."""
     for is_text, group in itertools.groupby(pieces, key=lambda piece: piece.kind == "text" and not piece.has_media):
         if is_text:
-            yield Part("text", "".join(piece.text for piece in group))
+            yield Part("text", _joined([piece for piece in group if piece.text]))
         else:
             yield from group
 
 
+def _joined(pieces: list[Part]) -> str:
+    texts = [piece.text for piece in pieces[:1]]
+    for before, piece in itertools.pairwise(pieces):
+        is_cut = before.is_cited or piece.is_cited or before.text[-1].isspace() or piece.text[0].isspace()
+        texts += [piece.text] if is_cut else ["\n", piece.text]
+    return "".join(texts)
+
+
 def _pieces(parts: Iterable[Any]) -> Iterator[Part]:
+    after_source = False
     for part in parts:
         if isinstance(part, str):
             yield Part("text", encodable(part))
-        elif isinstance(part, Mapping) and (piece := _piece(part)) is not None:
-            yield piece
-        elif isinstance(part, Mapping) and _is_unknown(part):
+        elif not isinstance(part, Mapping):
+            continue
+        elif (piece := _piece(part)) is not None:
+            yield piece._replace(is_cited=True) if after_source else piece
+        elif _SOURCES.fullmatch(_type(part)):
+            after_source = True
+            continue
+        elif _is_unknown(part) and not _NO_CONTENT.fullmatch(_type(part)):
             yield Part("text", _mark("", part), has_media=True)
+        after_source = False
 
 
 def _piece(part: Mapping[str, Any]) -> Part | None:
@@ -113,7 +141,8 @@ def _piece(part: Mapping[str, Any]) -> Part | None:
         return None
     if kind in _TEXTS or kind == "refusal":
         text = part.get("refusal") if kind == "refusal" else part.get("text", part.get("content"))
-        return Part("text", encodable(text)) if isinstance(text, str) else None
+        is_cited = bool(part.get("citations") or part.get("annotations"))
+        return Part("text", encodable(text), is_cited=is_cited) if isinstance(text, str) else None
     if kind in _THOUGHTS:
         return Part("thought", thought_text(part) or "")
     if kind in _CALLS:
@@ -144,7 +173,7 @@ def thought_text(value: Any, depth: int = 0) -> str | None:
     if isinstance(value, str):
         return encodable(value) or None
     if isinstance(value, Mapping):
-        names = ("thinking", "text", "reasoning", "reasoning_text", "content", "summary")
+        names = ("thinking", "text", "reasoning", "reasoning_text", "reasoning_content", "content", "summary")
         return next((text for name in names if (text := thought_text(value.get(name), depth + 1))), None)
     if isinstance(value, list):
         return "\n".join(text for entry in value if (text := thought_text(entry, depth + 1))) or None

@@ -47,7 +47,15 @@ _COUNTING = 8  # digits; a shorter number is no time
 _FIRST_COMPACT, _LAST_COMPACT = 19000101000000, 20991231235959
 _ISO_BEGINS = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.]*(?:Z|[+-][\d:]+)?)?$")
 _YEAR_FIRST = re.compile(r"^(\d{4})/(\d\d?)/(\d)")
-_BEFORE_OFFSET = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)")
+_BEFORE_OFFSET = re.compile(r"(?<!\s)\s+(?=[+-]\d\d:?\d\d$)")
+_MAIL_DATE = re.compile(
+    r"(?:[a-z]{3,9}, ?)?\d\d?[ -][a-z]{3}[ -]\d{2,4} \d\d?:\d\d(?::\d\d)?"
+    r"(?: ?[+-]\d{4}| (?:gmt|utc?|z|[ecmp][sd]t))?(?: \(\w+\))?"
+    r"|[a-z]{3} [a-z]{3} [ \d]?\d \d\d:\d\d:\d\d \d{4}",
+    re.IGNORECASE | re.ASCII,
+)
+"""Dates of HTTP and mail: `Wed, 01 May 2024 10:00:00 GMT`, `01-May-24`, `Wed May  1 10:00:00 2024`. Of others, Python's
+parser reads what it knows and passes over the rest, also over PM and `+02:00`: hours that are wrong reorder a chat."""
 _LAST_SECOND = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH).total_seconds()
 
 
@@ -107,9 +115,10 @@ def _date_in(text: str) -> datetime | None:
     with suppress(ValueError):
         return datetime.fromisoformat(text)
     plain = _BEFORE_OFFSET.sub("", _YEAR_FIRST.sub(r"\1-\2-\3", text.removesuffix(" UTC")))
-    for parse in (datetime.fromisoformat, parsedate_to_datetime):  # the latter: Wed, 01 May 2024 10:00:00 GMT
-        with suppress(ValueError, OverflowError):
-            return parse(plain)
+    with suppress(ValueError):
+        return datetime.fromisoformat(plain)
+    with suppress(ValueError, OverflowError):
+        return parsedate_to_datetime(text) if _MAIL_DATE.fullmatch(text) else None
     return None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from drift.endpoint.sources import may_cite, without_marks
 from drift.records import Conversation, Message, Rating, RatingKind
 from drift.store.rows import (
     ALL_IDS,
@@ -210,8 +211,11 @@ def _place_of(messages: Sequence[Message], place: int, others: Sequence[Message]
 
 
 def _text(message: Message) -> tuple[object, ...]:
-    """The part of a message that labels judge. Its time and source_index may differ from export to export."""
-    return message.role, message.content, message.tool_calls
+    """The part of a message that labels judge. Its time and source_index may differ from export to export, and a
+    store may still hold the marks of sources that are taken out of what comes."""
+    text = message.content
+    text = without_marks(text) if message.role == "assistant" and may_cite(text) else text
+    return message.role, text, message.tool_calls
 
 
 def _conversation(rows: pa.Table, place: int | Conversation) -> Conversation:

@@ -15,7 +15,7 @@ import pytest
 from drift.errors import DataError
 from drift.logs.files.opening import STDIN, Repair
 from drift.logs.files.rows import LogRow, Reject, read_rows
-from drift.logs.files.sources import find_logs
+from drift.logs.files.sources import LogFile, find_logs
 from drift.records import Reason
 
 ROWS = [{"id": number, "text": f"häuser {number}"} for number in range(3)]
@@ -143,6 +143,15 @@ def test_folders_behind_links_are_read_and_links_to_nothing_are_named(tmp_path):
         **dict.fromkeys(("twin", "up", "round"), "a link to a folder that holds it"),
     }
     assert find_logs([logs / "**" / "*.jsonl"]).skipped[str(logs / "dead.jsonl")] == "a link to nothing"
+
+
+def test_a_log_keeps_its_own_name_where_a_link_leads_to_its_folder_too(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):  # whichever comes first in the folder, its link does before the other
+        (tmp_path / name / "2024").mkdir(parents=True)
+        (tmp_path / name / "2024" / "x.jsonl").write_bytes(b"x")
+        (tmp_path / name / "latest").symlink_to(tmp_path / other / "2024")
+    names = [str(source.path) for source in find_logs([tmp_path]).sources if isinstance(source, LogFile)]
+    assert names == [f"{tmp_path}/a/2024/x.jsonl", f"{tmp_path}/b/2024/x.jsonl"]
 
 
 def test_what_is_no_log_in_a_folder_is_named_and_what_the_user_names_must_be_one(tmp_path):

@@ -1,6 +1,7 @@
 """Find logs: a file, the files of a folder, a glob or a zip archive, also behind URLs, `-` for stdin, or a database."""
 
 import glob
+import itertools
 import os
 import zipfile
 from collections import Counter
@@ -189,23 +190,27 @@ def _files_at(path: Path, others: dict[str, str]) -> list[Path]:
 
 
 def _files_below(folder: Path, others: dict[str, str]) -> Iterator[Path]:
-    """The files of a folder and of all folders in it, also behind links; those of a folder once. `others` gets the
-    links to nothing or to a folder that holds them, and the folders that cannot be read."""
+    """The files of a folder and of all folders in it, also behind links; those of a folder once: links come
+    last, so that a file has its own name here if it has one. `others` gets the links to nothing or to a folder that
+    holds them, and the folders that cannot be read."""
 
     def unreadable(error: OSError) -> None:
         others[str(error.filename)] = f"cannot be read: {error.strerror}"
 
     root, seen = folder.resolve(), set[Path]()
-    for name, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+    places = [folder]
+    for name, folders, files in itertools.chain.from_iterable(os.walk(start, onerror=unreadable) for start in places):
         place = Path(name)
         if (real := place.resolve()) in seen:
             folders.clear()
             continue
         seen.add(real)
+        folders.sort()
         for link in [place / inner for inner in folders if (place / inner).is_symlink()]:
             if any(below.is_relative_to(link.resolve()) for below in (real, root)):
-                folders.remove(link.name)
                 others[str(link)] = "a link to a folder that holds it"
+            else:
+                places.append(link)
         for file in map(place.joinpath, files):
             if file.is_file():
                 yield file

@@ -15,7 +15,7 @@ from drift.logs.traces.endings import ended_early
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
 from drift.logs.traces.threads import join_parts
-from drift.logs.unread import keys
+from drift.logs.unread import PARTS, keys
 from drift.records import Reason
 
 _ROLES = {
@@ -33,15 +33,16 @@ _TIMES = ("created_at", "createdAt", "timestamp", "ts")
 _CALLS_IN_CONTENT = ("tool_use", "tool_call", "function_call", "input_json_delta")
 _MAX_DEPTH = 4  # of states in states
 
-_MESSAGE = keys(
+_FIELDS = keys(
     "type content data lc id kwargs role name tool_calls invalid_tool_calls tool_call_id additional_kwargs"
-    " response_metadata reasoning_content timestamp created_at usage_metadata example tool_call_chunks status"
+    " response_metadata reasoning_content timestamp created_at usage_metadata example tool_call_chunks status",
+    content=PARTS,
 )
+_MESSAGE = {**_FIELDS, **keys("", kwargs=_FIELDS, data=_FIELDS)}
 _OF_A_ROW = keys(f"id model model_name config configurable metadata {' '.join((*_THREAD, *_USER, *_TIMES))}")
 _STATE = keys("", **dict.fromkeys(_LISTS, _MESSAGE))
 KEYS = {**_OF_A_ROW, **_STATE, **dict.fromkeys(("values", "state", "channel_values"), _STATE), **keys("checkpoint")}
-_ROW = {**_MESSAGE, **keys("", data=_MESSAGE)}
-TABLE_KEYS = {**_OF_A_ROW, **keys("", message=_ROW, History=_ROW, data=_ROW)}
+TABLE_KEYS = {**_OF_A_ROW, **keys("", message=_MESSAGE, History=_MESSAGE, data=_MESSAGE)}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
