@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drift.progress import report_progress
+from drift.progress import part_of, report_progress
 from drift.records import Finish, ToolCall, tool_calls_of
 from drift.rundir import Journal
 
@@ -41,7 +41,12 @@ def make_durably(work: Path | None, plan: Sequence[Sequence[int]], keys: Sequenc
         for number, content in done.items():
             completions.update(zip(plan[number], map(_read, content), strict=True))
         report_progress(len(completions), len(keys))
-        for number, replies in run([number for number in range(len(plan)) if number not in done]):
+        batches = run([number for number in range(len(plan)) if number not in done])
+        while True:
+            with part_of(len(keys), len(completions), tokens):  # a batch may take minutes, and tells how far it is
+                number, replies = next(batches, (None, []))
+            if number is None:
+                break
             completions.update(zip(plan[number], replies, strict=True))
             tokens += sum(len(reply.token_ids or ()) for reply in replies)
             # a batch with failures is not written: if this command is stopped, the next one runs the batch again

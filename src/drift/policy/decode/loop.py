@@ -19,6 +19,7 @@ from drift.policy.chat import decode
 from drift.policy.decode.cache import roomy_cache
 from drift.policy.decode.durable import Generated
 from drift.policy.model import Policy, memory_for
+from drift.progress import report_progress
 from drift.records import Finish
 
 _TOP_CANDIDATES = (64, 1024)
@@ -27,6 +28,9 @@ nucleus is larger are sorted in full: for a vocabulary of 49,152 tokens that tak
 
 _SHRINK_BELOW_SHARE = 0.9
 """Finished rows are removed from the batch once fewer than this share of its rows is live."""
+
+_STEPS_BETWEEN_REPORTS = 8
+"""Steps after which a batch says how many of its rows are done: on a CPU a batch takes minutes."""
 
 
 def decode_batch(
@@ -90,6 +94,7 @@ def _decode(
     cache = roomy_cache(model.config)
     ids, mask, rows = _pad(prompts, policy.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    left, written = len(live), 0
     for step in range(sampling.max_new_tokens):
         logits = model(
             input_ids=ids,
@@ -105,9 +110,12 @@ def _decode(
         token = pick(logits, draws[live, step], sampling.temperature, sampling.top_p)
         tokens[live, step] = token
         done = done | torch.isin(token, ends)
+        written += left
         left = len(live) - int(done.sum())
         if left == 0:
             break
+        if step % _STEPS_BETWEEN_REPORTS == _STEPS_BETWEEN_REPORTS - 1:
+            report_progress(len(tokens) - left, len(tokens), written)
         ids, positions = token[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         if left < _SHRINK_BELOW_SHARE * len(live):
