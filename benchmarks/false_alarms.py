@@ -157,14 +157,13 @@ def echo_cap(chats: Sequence[Conversation], count: int, seed: int) -> dict[str, 
         (chat, i), (other, j) = of_chat[name], rng.choice(turns)
         prompt = tuple(message.chat() for message in chat.messages[:i])
         chosen, rejected = ChatMessage("assistant", chat.messages[i].content), other.messages[j].chat()
-        items[name] = PromptItem(name, name, i, prompt, "train", rejected, None, chosen, user_key=name)
+        items[name] = PromptItem(name, name, i, prompt, "train", rejected, None, chosen, name, corrected=True)
         pairs.append(PreferencePair(name, name, name, i, "repair", 0, "logs", prompt, (chosen,), (rejected,)))
     logs = [chat for chat in chats if chat.conversation_id not in items]
-    places = {(pair.conversation_id, pair.reply_index) for pair in pairs}
     capped, as_shipped = {}, defence.OWN_RATIO
     for name, ratio in (("dropped", as_shipped), ("dropped_by_a_plain_cap", 0)):
         defence.OWN_RATIO = ratio
-        kept = defence.without_echoes(pairs, items, DefenceSettings(max_per_echo=3), lambda: logs, places)
+        kept = defence.without_echoes(pairs, items, DefenceSettings(max_per_echo=3), lambda: logs)
         capped[name] = sum(not isinstance(row, PreferencePair) for row in kept)
     defence.OWN_RATIO = as_shipped
     return capped
