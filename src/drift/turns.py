@@ -43,7 +43,7 @@ _REFUSAL = re.compile(
     rf"(?! {_SEARCHED}\b(?![^.!?\n]{{0,40}} or {_HELP}))(?: \w+){{0,3}}? ?"
     rf"{_HELP}(?! but\b)|\bunable to (?:\w+ or )?{_HELP}"
     rf"|\bagainst my (?:\w+ )?{_RULES}|\bviolates? (?:my|our) {_RULES}"
-    rf"|(?:^\W*it|^\W*creating|\bthat|\bthis)\b[^.!?\n]{{0,40}}\bagainst our (?:\w+ )?{_RULES}"
+    rf"|(?:^\W*(?:it|\w+ing)|\bthat|\bthis)\b[^.!?\n]{{0,40}}\bagainst our (?:\w+ )?{_RULES}"
     rf"|(?:\bI ?{_UNABLE}|\bsorry\b|\bapologi[sz]e\b"
     r"|\b(?:this|that|your|such)(?: an?)? (?:request|prompt|question|topic)s?\b)"
     rf"[^.!?\n]{{0,120}}\b(?:against (?:our|the) (?:\w+ )?|violates? (?:\w+ ){{0,3}}){_RULES}"

@@ -76,7 +76,7 @@ class Endpoint:
         self.model = settings.model
         self._form = RequestForm()
         self._transport = Transport(
-            settings.base_url, _api_key(settings), settings.timeout, connections=settings.max_concurrency
+            settings.base_url, api_key(settings), settings.timeout, connections=settings.max_concurrency
         )
         self._budget = Budget(settings, self._transport.url)
         self._cache = Cache(cache) if cache else None
@@ -248,7 +248,8 @@ class Endpoint:
         return PrerequisiteError(f"{self.url}: no server answers ({why}). Start it, or correct its address (base_url).")
 
 
-def _api_key(settings: EndpointSettings) -> str | None:
+def api_key(settings: EndpointSettings) -> str | None:
+    """The server's key; None if it needs none. Raises PrerequisiteError if the variable does not hold one."""
     if settings.api_key_env is None:
         return None
     key = os.environ.get(settings.api_key_env, "").strip()  # a file that a shell reads it from ends with a line break

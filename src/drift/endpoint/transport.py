@@ -109,7 +109,8 @@ class Transport:
         if status in (401, 402, 403) or b"insufficient_quota" in body:
             raise PrerequisiteError(
                 f"{self.url}: access refused ({detail}). "
-                "Set api_key_env to the environment variable that holds a valid key."
+                "Name the environment variable that holds a valid key: api_key_env in a config, or the option of the "
+                "command that ends with api-key-env."
             )
         if 300 <= status < 400:
             place = self.without_key(str(headers.get("location")))

@@ -202,8 +202,8 @@ def free_memory(root: Path = Path("/")) -> int:
     if not meminfo.exists():
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     fields = dict(line.split(":", 1) for line in meminfo.read_text("ascii").splitlines())
-    machine = int(fields["MemAvailable"].split()[0]) * 1024
-    return min(machine, *(left for limit in _CONTAINER_LIMITS if (left := _left_of(root, *limit)) is not None), machine)
+    lefts = [int(fields["MemAvailable"].split()[0]) * 1024, *(_left_of(root, *limit) for limit in _CONTAINER_LIMITS)]
+    return min(left for left in lefts if left is not None)
 
 
 _CONTAINER_LIMITS = (

@@ -26,8 +26,7 @@ WINNERS = """
         SELECT written FROM (
             SELECT written, conversation_id, reply_index, label, labeller,
                 label = 'NEUTRAL' AND labeller IN ('rating', 'source') AS middle,
-                bool_or(label = 'NEUTRAL' AND labeller IN ('rating', 'source')) OVER (
-                    PARTITION BY conversation_id, reply_index) AS has_middle
+                bool_or(middle) OVER (PARTITION BY conversation_id, reply_index) AS has_middle
             FROM read_parquet($files, union_by_name = true)
         ) QUALIFY row_number() OVER (
             PARTITION BY conversation_id, reply_index

@@ -78,33 +78,29 @@ class AlpacaRunSummary:
 def run_alpaca_eval(run: AlpacaRun, dry_run: bool, tell: Callable[[str], None]) -> AlpacaRunSummary:
     """Resumes from `run.folder`. Raises PrerequisiteError, DataError, ConfigError, CostLimitReached."""
     with nullcontext() if dry_run else one_evaluation(run.folder, (run.model,)):
-        return _run(run, dry_run, tell)
-
-
-def _run(run: AlpacaRun, dry_run: bool, tell: Callable[[str], None]) -> AlpacaRunSummary:
-    rows = read_rows(locate_dataset(run.data, REPOSITORY, FILE), Instruction)
-    requests = [EvalRequest(_id(row), (ChatMessage("user", row.instruction),), row.output) for row in rows]
-    settings = ReplySettings(run.sampling, run.folder, run.dtype, pricing=run.pricing)
-    replies = make_replies(run.model, requests, settings, dry_run)
-    judge_id = judge_name(run.judge, run.template.text, (TEMPERATURE, CANDIDATES, MAX_TOKENS))
-    questions = [
-        ask_which(_id(row), row.instruction, row.output, text, run.template)
-        for row in rows
-        if (text := replies.text(_id(row))) is not None and text != row.output
-    ]
-    cost = estimate(questions, judge_id, run.judge, run.folder / JUDGEMENTS)
-    tell(cost.line())
-    annotations = run.folder / "annotations.json"
-    if dry_run:
-        return AlpacaRunSummary(cost, str(annotations), None)
-    require_within(cost, run.judge)
-    judged = ask_all(questions, judge_id, run.judge, run.folder, read_token)
-    official = run.template.official and run.judge.model == OFFICIAL_JUDGE
-    _write_annotations(annotations, rows, replies, judged, OFFICIAL_ANNOTATOR if official else judge_id)
-    (result,) = summarise_annotations(annotations, run.reference).results
-    own = () if run.template.official else ("the judge's prompt is this project's own",)
-    told = replace(result, not_comparable=(*own, *result.not_comparable))
-    return AlpacaRunSummary(cost, str(annotations), told, unscored_reasons(judged))
+        rows = read_rows(locate_dataset(run.data, REPOSITORY, FILE), Instruction)
+        requests = [EvalRequest(_id(row), (ChatMessage("user", row.instruction),), row.output) for row in rows]
+        settings = ReplySettings(run.sampling, run.folder, run.dtype, pricing=run.pricing)
+        replies = make_replies(run.model, requests, settings, dry_run)
+        judge_id = judge_name(run.judge, run.template.text, (TEMPERATURE, CANDIDATES, MAX_TOKENS))
+        questions = [
+            ask_which(_id(row), row.instruction, row.output, text, run.template)
+            for row in rows
+            if (text := replies.text(_id(row))) is not None and text != row.output
+        ]
+        cost = estimate(questions, judge_id, run.judge, run.folder / JUDGEMENTS)
+        tell(cost.line())
+        annotations = run.folder / "annotations.json"
+        if dry_run:
+            return AlpacaRunSummary(cost, str(annotations), None)
+        require_within(cost, run.judge)
+        judged = ask_all(questions, judge_id, run.judge, run.folder, read_token)
+        official = run.template.official and run.judge.model == OFFICIAL_JUDGE
+        _write_annotations(annotations, rows, replies, judged, OFFICIAL_ANNOTATOR if official else judge_id)
+        (result,) = summarise_annotations(annotations, run.reference).results
+        own = () if run.template.official else ("the judge's prompt is this project's own",)
+        told = replace(result, not_comparable=(*own, *result.not_comparable))
+        return AlpacaRunSummary(cost, str(annotations), told, unscored_reasons(judged))
 
 
 def _write_annotations(

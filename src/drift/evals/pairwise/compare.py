@@ -69,38 +69,30 @@ def run_contest(
 ) -> PairwiseSummary:
     """Sample the replies, report the cost of judging, judge. Resumes from the folder."""
     with nullcontext() if dry_run else one_evaluation(contest.folder, (contest.against, contest.model)):
-        return _contest(contest, heldout, judge, dry_run, tell)
-
-
-def _contest(
-    contest: PairwiseRun,
-    heldout: HeldOutSet,
-    judge: PairJudge,
-    dry_run: bool,
-    tell: Callable[[str], None],
-) -> PairwiseSummary:
-    requests = [item.request for item in heldout.items]
-    settings = ReplySettings(contest.sampling, contest.folder, contest.dtype, contest.seed, contest.pricing)
-    first, second = (make_replies(source, requests, settings, dry_run) for source in (contest.against, contest.model))
-    pairs = [pair for item in heldout.items if (pair := _pair(item, first, second)) and pair.first != pair.second]
-    cost = judge.estimate(pairs)
-    if cost is not None:
-        tell(cost.line())
-    verdicts = [] if dry_run else list(_verdicts(heldout.items, first, second, pairs, judge))
-    if verdicts:
-        write_jsonl(contest.folder / "verdicts.jsonl", verdicts)
-    return PairwiseSummary(
-        model=second.name,
-        against=first.name,
-        judge=judge.name,
-        prompts=len(requests),
-        prompts_from=heldout.source,
-        seen_in_training=heldout.seen_in_training,
-        estimate=cost,
-        result=summarise(verdicts) if verdicts else None,
-        identical=sum(_is_identical(item, first, second) for item in heldout.items),
-        cut=(second.cut, first.cut),
-    )
+        requests = [item.request for item in heldout.items]
+        settings = ReplySettings(contest.sampling, contest.folder, contest.dtype, contest.seed, contest.pricing)
+        first, second = (
+            make_replies(source, requests, settings, dry_run) for source in (contest.against, contest.model)
+        )
+        pairs = [pair for item in heldout.items if (pair := _pair(item, first, second)) and pair.first != pair.second]
+        cost = judge.estimate(pairs)
+        if cost is not None:
+            tell(cost.line())
+        verdicts = [] if dry_run else list(_verdicts(heldout.items, first, second, pairs, judge))
+        if verdicts:
+            write_jsonl(contest.folder / "verdicts.jsonl", verdicts)
+        return PairwiseSummary(
+            model=second.name,
+            against=first.name,
+            judge=judge.name,
+            prompts=len(requests),
+            prompts_from=heldout.source,
+            seen_in_training=heldout.seen_in_training,
+            estimate=cost,
+            result=summarise(verdicts) if verdicts else None,
+            identical=sum(_is_identical(item, first, second) for item in heldout.items),
+            cut=(second.cut, first.cut),
+        )
 
 
 def _verdicts(

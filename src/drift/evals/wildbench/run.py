@@ -100,35 +100,31 @@ class WildRunSummary:
 def run_wildbench(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> WildRunSummary:
     """Resumes from `run.folder`. Raises PrerequisiteError, DataError, ConfigError, CostLimitReached."""
     with nullcontext() if dry_run else one_evaluation(run.folder, (run.model, *run.against)):
-        return _run(run, dry_run, tell)
-
-
-def _run(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> WildRunSummary:
-    data = locate_dataset(run.data, REPOSITORY, FILE)
-    tasks = read_rows(data, WildBenchTask)
-    requests = [EvalRequest(task.keys[0], task.conversation_input) for task in tasks]
-    settings = ReplySettings(run.sampling, run.folder, run.dtype, pricing=run.pricing)
-    replies = make_replies(run.model, requests, settings, dry_run)
-    references = [make_replies(reference, requests, settings, dry_run) for reference in run.against]
-    judge_id = judge_name(run.judge, run.template.text, (TEMPERATURE, MAX_TOKENS))
-    questions = [
-        ask_score(task.keys[0], task.conversation_input, task.checklist, text, run.template)
-        for task in tasks
-        if (text := replies.text(task.keys[0])) is not None
-    ]
-    contests = [RewardQuestions.of(Versus(reference, replies), tasks, run.judge) for reference in references]
-    sets = [(questions, judge_id), *((contest.questions, contest.judge_id) for contest in contests)]
-    cost = total_estimate([estimate(asked, judge, run.judge, run.folder / JUDGEMENTS) for asked, judge in sets])
-    tell(cost.line())
-    scores = run.folder / "scores.jsonl"
-    if dry_run:
-        return WildRunSummary(cost, str(scores), None)
-    require_within(cost, run.judge)
-    judged = ask_all(questions, judge_id, run.judge, run.folder, read_score)
-    _write_scores(scores, tasks, replies, judged)
-    summary = _with_judge(run, summarise_scores([scores], data, []))
-    rewarded = _rewarded(run, summary, contests) if contests else summary
-    return WildRunSummary(cost, str(scores), rewarded, unscored_reasons(judged))
+        data = locate_dataset(run.data, REPOSITORY, FILE)
+        tasks = read_rows(data, WildBenchTask)
+        requests = [EvalRequest(task.keys[0], task.conversation_input) for task in tasks]
+        settings = ReplySettings(run.sampling, run.folder, run.dtype, pricing=run.pricing)
+        replies = make_replies(run.model, requests, settings, dry_run)
+        references = [make_replies(reference, requests, settings, dry_run) for reference in run.against]
+        judge_id = judge_name(run.judge, run.template.text, (TEMPERATURE, MAX_TOKENS))
+        questions = [
+            ask_score(task.keys[0], task.conversation_input, task.checklist, text, run.template)
+            for task in tasks
+            if (text := replies.text(task.keys[0])) is not None
+        ]
+        contests = [RewardQuestions.of(Versus(reference, replies), tasks, run.judge) for reference in references]
+        sets = [(questions, judge_id), *((contest.questions, contest.judge_id) for contest in contests)]
+        cost = total_estimate([estimate(asked, judge, run.judge, run.folder / JUDGEMENTS) for asked, judge in sets])
+        tell(cost.line())
+        scores = run.folder / "scores.jsonl"
+        if dry_run:
+            return WildRunSummary(cost, str(scores), None)
+        require_within(cost, run.judge)
+        judged = ask_all(questions, judge_id, run.judge, run.folder, read_score)
+        _write_scores(scores, tasks, replies, judged)
+        summary = _with_judge(run, summarise_scores([scores], data, []))
+        rewarded = _rewarded(run, summary, contests) if contests else summary
+        return WildRunSummary(cost, str(scores), rewarded, unscored_reasons(judged))
 
 
 def _rewarded(run: WildRun, summary: WildBenchSummary, contests: Sequence[RewardQuestions]) -> WildBenchSummary:

@@ -4,13 +4,13 @@ Its data sets come from a hub, and some of its tasks ask a judge: that is the ta
 the first value of its first scorer, as a number: C and True are 1, I and False 0.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from drift.endpoint.options import endpoint_settings
+from drift.endpoint.client import api_key
+from drift.endpoint.options import JudgePricing, endpoint_settings
 from drift.errors import DataError, PrerequisiteError
 from drift.evals.replies import policy_source
 from drift.evals.served import is_served
@@ -76,10 +76,8 @@ def _model(source: str, key_env: str | None) -> Any:
     from inspect_ai.model import get_model  # pyright: ignore[reportMissingImports]
 
     if is_served(source):
-        server = endpoint_settings(source)
-        key = os.environ.get(key_env) if key_env else "none"  # inspect-ai wants one, also for a server that reads none
-        if not key:
-            raise PrerequisiteError(f"The environment variable {key_env} is not set: export the server's key in it.")
+        server = endpoint_settings(source, JudgePricing(key_env))
+        key = api_key(server) or "none"  # inspect-ai wants one, also for a server that reads none
         return get_model(f"openai-api/drift/{server.model}", base_url=server.base_url, api_key=key)
     path = policy_source(source)
     return get_model("hf/local", model_path=path, tokenizer_path=path)
