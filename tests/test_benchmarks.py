@@ -40,6 +40,7 @@ def test_what_a_benchmark_imports_from_drift_exists(path):
             "finished parts are of --samples 4",
         ),
         ("right_replies", ["--run", "LISTS", "--policy", "p"], "no disliked prompt is a request of the instructions w"),
+        ("further_requests", ["--run", "RUN", "--out", "OUT"], "RUN/warm-start/evaluation.json: no evaluation"),
     ],
 )
 def test_what_is_wrong_with_the_arguments_of_a_benchmark_is_one_line(name, arguments, told, tmp_path, monkeypatch):
