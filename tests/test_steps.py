@@ -16,7 +16,7 @@ from drift.progress import listening
 from drift.records import ChatMessage, Completion, Counts, PreferencePair, PromptItem, read_jsonl, write_jsonl
 from drift.run import build_funnel, run_config
 from drift.rundir import OnStage, RunDir, load_run
-from drift.scoring.scorers import SCORERS
+from drift.scoring.scorers import SCORERS, ScorerKind
 from drift.steps import choose_guidance
 from drift.store import Store
 
@@ -84,7 +84,7 @@ def adds_up(serve, said):
 def test_what_the_scorer_likes_better_is_taken(
     tmp_path, tiny_policy, adds_up, monkeypatch, likes, share, side, guidance
 ):
-    monkeypatch.setitem(SCORERS, "hindsight", lambda inputs: Wanted(likes))
+    monkeypatch.setitem(SCORERS, "hindsight", ScorerKind(lambda inputs: Wanted(likes)))
     recipe = {"guided_share": "auto", "guidance": guidance, "guidance_prompts": 12}
     cfg = settings(tiny_policy, recipe=recipe, sampling=adds_up.sampling)
     for k in (1, 2):  # each iteration looks again
@@ -104,7 +104,7 @@ def test_the_recipes_own_scorer_decides_but_for_self(tmp_path, tiny_policy, adds
     """The policy's own likelihood favours what was sampled from the request alone, so hindsight stands in for it."""
     for name in ("hindsight", "reward_model", "self"):
         likes = "hello" if name == "hindsight" else "sum"
-        monkeypatch.setitem(SCORERS, name, lambda inputs, likes=likes: Wanted(likes))
+        monkeypatch.setitem(SCORERS, name, ScorerKind(lambda inputs, likes=likes: Wanted(likes)))
     for name, model, scorer, share in (("reward_model", "m", "reward_model", 1.0), ("self", None, "hindsight", 0.0)):
         recipe = {"guided_share": "auto", "guidance_prompts": 12, "scorer": {"name": name, "model": model}}
         cfg = settings(tiny_policy, recipe=recipe, sampling=adds_up.sampling)
@@ -174,7 +174,7 @@ def test_without_a_complaint_nothing_is_measured(tmp_path, tiny_policy):
 
 
 def test_a_run_uses_it_and_reports_it(tmp_path, tiny_policy, adds_up, monkeypatch, capsys):
-    monkeypatch.setitem(SCORERS, "hindsight", lambda inputs: Wanted("sum"))
+    monkeypatch.setitem(SCORERS, "hindsight", ScorerKind(lambda inputs: Wanted("sum")))
     rows = [
         {"id": f"chat-{n}", "user": f"u{n}", "messages": [
             {"role": "user", "content": f"Please add {n} and 2."},

@@ -20,7 +20,8 @@ from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout
 from drift.scoring.feedback_reward import JudgedTurnSettings, fit_feedback_reward
-from drift.scoring.stage import check_scorer, score_replies
+from drift.scoring.scorers import check_scorer
+from drift.scoring.stage import score_replies
 from drift.store import Store
 
 
