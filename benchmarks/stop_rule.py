@@ -15,7 +15,7 @@ import numpy as np
 from drift.config import PolicySettings
 from drift.evaluation.preference import measure_preference
 from drift.evaluation.results import read_evaluation
-from drift.evaluation.stopping import MIN_WATCHED_REPLIES, best_step, stops_at
+from drift.evaluation.stopping import WATCHED, best_step, stops_at
 from drift.policy.model import load_policy
 from drift.records import PreferencePair, read_jsonl
 
@@ -39,7 +39,7 @@ def kept_by_mean_logps(logps: np.ndarray) -> int:
 
 def row(run: Path) -> dict[str, object]:
     watched, logps, utility = measured(run)
-    stop = stops_at(watched, patience=1) if watched.shape[1] >= MIN_WATCHED_REPLIES["heldout_logps"] else None
+    stop = stops_at(watched, patience=1) if watched.shape[1] >= WATCHED["heldout_logps"].fewest else None
     kept = best_step(watched if stop is None else watched[: stop + 1])
     former = kept_by_mean_logps(logps)
     best = utility.max()

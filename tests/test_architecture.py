@@ -23,13 +23,13 @@ LAYERS = (  # lowest first: a module imports from below its own layer, or from i
     {"config", "store", "rundir", "endpoint", "engine"},
     {"logs", "feedback", "pairs", "policy", "training", "scoring", "evaluation"},
     {"sandbox", "report", "review", "evals", "gate", "live"},
-    {"loop", "start", "generations"},
+    {"loop", "steps", "start", "generations"},
     {"run", "plan", "lineage", "experiments", "bench", "delivery"},
     {"cli", "__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 STAGES = LAYERS[2]
-SIDEWAYS = {("training", "policy"), ("scoring", "policy"), ("evaluation", "policy"), ("evaluation", "scoring")}
+SIDEWAYS = {("training", "policy"), ("scoring", "policy"), ("evaluation", "policy")}
 TORCH = {"policy", "training", "scoring", "evaluation", "evals", "gate", "sandbox", "experiments", "bench"}
 
 
@@ -240,3 +240,8 @@ def test_a_file_holds_a_thought():
         and path.parent.name not in ("recipes", "readers")
     }
     assert crumbs == set()
+
+
+def test_the_loop_is_read_on_one_screen():
+    """Every stage of an iteration, in order. What only some settings ask for is in steps.py."""
+    assert len((SOURCE / "loop.py").read_text("utf-8").splitlines()) <= 90

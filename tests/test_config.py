@@ -258,7 +258,7 @@ def test_on_and_off_are_words(tmp_path):
 def test_guidance_is_measured_where_a_config_says_so():
     real = load_config(next(path for path in CONFIGS if path.stem == "real_logs"))
     assert (real.recipe.guided_share, real.recipe.guidance) == ("auto", "turn")
-    assert RecipeSettings().share == 1.0
+    assert RecipeSettings().known_guided_share == 1.0
     assert RecipeSettings(guided_share=1).model_dump_json() == RecipeSettings().model_dump_json()
     with pytest.raises(ConfigError, match="auto is measured by `drift run`; set a share from 0 to 1 here"):
-        _ = real.recipe.share
+        _ = real.recipe.known_guided_share

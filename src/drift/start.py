@@ -24,6 +24,7 @@ from drift.pairs.stages import (
     find_random,
     find_repairs,
 )
+from drift.policy.adapter import training_weights
 from drift.policy.model import source_of, unpack
 from drift.policy.sampler import sample
 from drift.policy.samplers.requests import FreshReplies
@@ -32,7 +33,7 @@ from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout
 from drift.store import Store
-from drift.training.reference import ReferenceSettings, measure_reference, training_weights
+from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.train import train
 
 

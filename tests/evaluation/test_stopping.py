@@ -1,12 +1,13 @@
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from drift.config import PolicySettings, StopSettings
 from drift.evaluation.results import Evaluation, PairResult, PreferenceResult, read_evaluation, write_result
-from drift.evaluation.stopping import best_step, keep_best, should_stop, stops_at, watch
+from drift.evaluation.stopping import WATCHED, WatchRule, best_step, keep_best, should_stop, stops_at, watch
 
 SIX = np.linspace(-0.05, 0.05, 6)
 """Six replies that differ; the standard error of a fall that is the same for all of them is zero."""
@@ -142,3 +143,14 @@ def test_nineteen_liked_replies_are_too_few(tmp_path):
     assert not verdict.stops
     assert "the held-out conversations have fewer than 20 liked replies" in verdict.why
     assert verdict.why.endswith("the last policy is kept.")
+
+
+def test_a_rule_that_watches_likelihoods_is_one_entry(tmp_path, monkeypatch):
+    """With its name in the config; nothing else compares names of rules."""
+    assert set(get_args(StopSettings.model_fields["rule"].annotation)) == {"none", "gate", *WATCHED}
+    monkeypatch.setitem(WATCHED, "longest", WatchRule(lambda _: {"a": 0.5}, "long replies", 2, "this run has", "long"))
+    settings = StopSettings().model_copy(update={"rule": "longest"})
+    verdict = should_stop(evaluations(tmp_path, around(0.5, 0.4)), settings)
+    assert verdict.why == (
+        "ran 1 iteration: this run has fewer than 2 long replies, too few for the stop rule; the last policy is kept."
+    )

@@ -31,7 +31,7 @@ from drift.records import (
 from drift.rundir import RunDir
 from drift.scoring import score_replies
 from drift.scoring.reward_model import RewardModelScorer
-from drift.scoring.scorers import SCORERS, LikelihoodScorer, TruthScorer
+from drift.scoring.scorers import SCORERS, LikelihoodScorer, ScorerKind, TruthScorer, known_truth
 
 ASKED = (ChatMessage("user", "Say a."),)
 
@@ -87,8 +87,10 @@ def test_a_scorer_is_a_class_and_its_entry(tmp_path, files, monkeypatch):
         def score_all(self, replies: Sequence[ReplyToScore]) -> list[float | None]:
             return [float(len(reply.text)) for reply in replies]
 
-    monkeypatch.setitem(SCORERS, "longest", lambda inputs: Longest())
-    assert {type(SCORERS[name]).__name__ for name in get_args(ScorerName)} == {"function"}  # every allowed name has one
+    monkeypatch.setitem(SCORERS, "longest", ScorerKind(lambda inputs: Longest()))
+    assert set(get_args(ScorerName)) | {"longest"} == SCORERS.keys()  # every allowed name has one
+    with pytest.raises(ConfigError, match="allowed here: self, hindsight, feedback, reward_model, judge, longest"):
+        known_truth("oracle", None)
     found = scores(tmp_path, files, ScorerSettings.model_construct(name="longest"), truth=None)
     assert [s.score for s in found] == [float(len(c.text)) for c in read_jsonl(files[1], Completion)]
     assert {s.scorer for s in found} == {"longest"}

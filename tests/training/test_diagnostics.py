@@ -10,7 +10,7 @@ from drift.config import PolicySettings, TrainingSettings
 from drift.policy.model import load_policy
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.batch import StepCollator, summed_logps
-from drift.training.diagnostics import PairGradient, lemma_1, pair_gradients, step_diagnostics
+from drift.training.diagnostics import PairGradient, lemma_1, overshot, pair_gradients, step_diagnostics, unmoved
 from drift.training.loss import PairLoss
 from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.shared_prefix import choose_packing
@@ -96,3 +96,54 @@ def test_an_iteration_writes_both_sides_at_its_start_and_end(tiny_policy, tmp_pa
     assert (start["lemma_1/p0"], first["sigma/mean"]) == pytest.approx((1.0, 0.5), abs=1e-4)
     assert first["logps/chosen_since_iteration"] == pytest.approx(0.0, abs=1e-3)
     assert last["logps/rejected_since_warm_start"] < 0 < last["logps/chosen_since_warm_start"]
+
+
+@pytest.mark.parametrize(
+    ("margins", "told"),
+    [
+        ([0.0, 0.01, -0.004, 0.001], "4 steps at 5e-06 moved the margin by 0.010 nats"),  # last quarter: .001 / beta
+        ([0.0], ""),  # measured before the only update
+        ([0.0, 0.006], ""),  # 0.06 nats
+        ([0.0, 0.004], "2 steps at 5e-06 moved the margin by 0.040 nats"),
+        ([0.0, 0.02, 0.04, 0.06], ""),  # 0.6 nats
+        ([0.3, 0.3, 0.2, 0.2], ""),  # moved the wrong way: not this warning's business
+        ([0.3, 0.3, 0.3, 0.3], "moved the margin by 0.000 nats"),  # large, but from the beginning
+    ],
+)
+def test_a_training_that_moves_nothing_says_so(margins, told):
+    rows = [{"rewards/margins": margin, "learning_rate": 5e-6} for margin in margins]
+    found = unmoved(rows, beta=0.1, learning_rate=5e-6)
+    assert told in found
+    assert bool(found) == bool(told)
+    assert not found or found.endswith("raise the learning_rate or train on more pairs.")
+
+
+def test_a_training_that_is_all_warm_up_says_so():
+    """transformers begins its warm-up at rate 0, so the only step of a training with a warm-up moves no weight."""
+    assert unmoved([{"learning_rate": 0.0}], beta=0.1, learning_rate=5e-6) == (
+        "Warning: 1 step at rate 0, all of it warm-up: set warmup_ratio to 0 or train on more pairs."
+    )
+    assert "rate 0" in unmoved([{"learning_rate": 0.0}], 0.1, 5e-6, "chosen")  # SFT on one liked reply
+
+
+def test_the_only_update_is_the_last_step_and_nobody_saw_what_it_moved():
+    rows = [{"learning_rate": rate, "rewards/margins": 0.0} for rate in (0.0, 1e-3, 5e-4)]
+    assert unmoved(rows[:2], 0.1, 1e-3) == ""  # one step of warm-up, then one that is measured before its update
+    assert unmoved(rows, 0.1, 1e-3).startswith("Warning: 3 steps at 0.001 moved the margin by 0.000 nats")
+
+
+def test_sft_has_no_margin_and_its_replies_are_watched():
+    rows = [{"learning_rate": 5e-7, "rewards/chosen": reward} for reward in (0.0, 0.001, -0.001, 0.002)]
+    assert unmoved(rows, 0.1, 5e-7, "chosen").startswith(
+        "Warning: 4 steps at 5e-07 moved the log-prob of the replies by 0.020"
+    )
+    rows[-1]["rewards/chosen"] = 0.5
+    assert unmoved(rows, 0.1, 5e-7, "chosen") == ""
+
+
+def test_a_loss_that_pulls_replies_back_is_warned_of():
+    anchored = TrainingSettings(loss="anchored", margin=3.0)
+    rows = [{"step": 1, "loss": 18.0}, {"step": 2, "loss": 134.4}, {"step": 3, "loss": 21.4}]
+    assert "the loss of step 2 is 134, and 18 before anything is learned" in overshot(rows, anchored)
+    assert overshot([{"step": 1, "loss": 18.0}, {"step": 2, "loss": 53.9}], anchored) == ""
+    assert overshot(rows, anchored.model_copy(update={"loss": "anchored_hinge"})) == ""

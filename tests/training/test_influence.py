@@ -10,6 +10,7 @@ from typer import BadParameter
 from drift.cli.runs import trace
 from drift.config import LoraSettings, PolicySettings, TrainingSettings
 from drift.errors import DataError
+from drift.policy.adapter import with_adapter
 from drift.policy.model import load_policy
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.rundir import RunDir, layout
@@ -17,7 +18,7 @@ from drift.training.batch import StepCollator, loss_of, summed_logps
 from drift.training.influence import Behaviour, PairInfluence, by_user, influences, read_behaviour, trace_behaviour
 from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.tokens import tokenise
-from drift.training.train import train, with_adapter
+from drift.training.train import train
 
 SETTINGS = TrainingSettings(learning_rate=3e-3, optimizer="adamw_torch", batch_size=4)
 ASKED = [Behaviour("question 1", "buy cola"), Behaviour("question 9", "buy cola")]

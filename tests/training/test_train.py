@@ -14,7 +14,7 @@ from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.tokens import nothing_left
-from drift.training.train import overshot, train, unmoved
+from drift.training.train import train
 
 SETTINGS = TrainingSettings(learning_rate=3e-3, optimizer="adamw_torch", batch_size=4, epochs=2)
 TRL_KEYS = {"loss", "grad_norm", "learning_rate", "step", "epoch", "logps/chosen", "logps/rejected"} | {
@@ -169,54 +169,3 @@ def test_the_robust_loss_refuses_a_pair_that_says_nothing(tiny_policy, tmp_path)
         DataError, match=r"pairs\.jsonl: a pair has noise 0\.5; training\.loss=robust allows 0 <= noise < 0\.5"
     ):
         train_on(tmp_path / "policy", tiny_policy, tiny_policy, path, settings, PolicySettings(), 1)
-
-
-@pytest.mark.parametrize(
-    ("margins", "told"),
-    [
-        ([0.0, 0.01, -0.004, 0.001], "4 steps at 5e-06 moved the margin by 0.010 nats"),  # last quarter: .001 / beta
-        ([0.0], ""),  # measured before the only update
-        ([0.0, 0.006], ""),  # 0.06 nats
-        ([0.0, 0.004], "2 steps at 5e-06 moved the margin by 0.040 nats"),
-        ([0.0, 0.02, 0.04, 0.06], ""),  # 0.6 nats
-        ([0.3, 0.3, 0.2, 0.2], ""),  # moved the wrong way: not this warning's business
-        ([0.3, 0.3, 0.3, 0.3], "moved the margin by 0.000 nats"),  # large, but from the beginning
-    ],
-)
-def test_a_training_that_moves_nothing_says_so(margins, told):
-    rows = [{"rewards/margins": margin, "learning_rate": 5e-6} for margin in margins]
-    found = unmoved(rows, beta=0.1, learning_rate=5e-6)
-    assert told in found
-    assert bool(found) == bool(told)
-    assert not found or found.endswith("raise the learning_rate or train on more pairs.")
-
-
-def test_a_training_that_is_all_warm_up_says_so():
-    """transformers begins its warm-up at rate 0, so the only step of a training with a warm-up moves no weight."""
-    assert unmoved([{"learning_rate": 0.0}], beta=0.1, learning_rate=5e-6) == (
-        "Warning: 1 step at rate 0, all of it warm-up: set warmup_ratio to 0 or train on more pairs."
-    )
-    assert "rate 0" in unmoved([{"learning_rate": 0.0}], 0.1, 5e-6, "chosen")  # SFT on one liked reply
-
-
-def test_the_only_update_is_the_last_step_and_nobody_saw_what_it_moved():
-    rows = [{"learning_rate": rate, "rewards/margins": 0.0} for rate in (0.0, 1e-3, 5e-4)]
-    assert unmoved(rows[:2], 0.1, 1e-3) == ""  # one step of warm-up, then one that is measured before its update
-    assert unmoved(rows, 0.1, 1e-3).startswith("Warning: 3 steps at 0.001 moved the margin by 0.000 nats")
-
-
-def test_sft_has_no_margin_and_its_replies_are_watched():
-    rows = [{"learning_rate": 5e-7, "rewards/chosen": reward} for reward in (0.0, 0.001, -0.001, 0.002)]
-    assert unmoved(rows, 0.1, 5e-7, "chosen").startswith(
-        "Warning: 4 steps at 5e-07 moved the log-prob of the replies by 0.020"
-    )
-    rows[-1]["rewards/chosen"] = 0.5
-    assert unmoved(rows, 0.1, 5e-7, "chosen") == ""
-
-
-def test_a_loss_that_pulls_replies_back_is_warned_of():
-    anchored = SETTINGS.model_copy(update={"loss": "anchored", "margin": 3.0})
-    rows = [{"step": 1, "loss": 18.0}, {"step": 2, "loss": 134.4}, {"step": 3, "loss": 21.4}]
-    assert "the loss of step 2 is 134, and 18 before anything is learned" in overshot(rows, anchored)
-    assert overshot([{"step": 1, "loss": 18.0}, {"step": 2, "loss": 53.9}], anchored) == ""
-    assert overshot(rows, anchored.model_copy(update={"loss": "anchored_hinge"})) == ""

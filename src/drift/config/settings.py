@@ -191,7 +191,7 @@ class RecipeSettings(Settings):
         return RECIPE_RULES[self.name]
 
     @property
-    def share(self) -> float:
+    def known_guided_share(self) -> float:
         """`guided_share` once it is known. Raises ConfigError for `auto`, which the loop replaces by a share."""
         if self.guided_share == "auto":
             raise ConfigError("recipe.guided_share: auto is measured by `drift run`; set a share from 0 to 1 here.")

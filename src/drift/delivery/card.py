@@ -11,7 +11,7 @@ from drift.delivery.facts import CardFacts, shown_name
 from drift.statistics import Share
 
 if TYPE_CHECKING:
-    from drift.policy.merge import Merged  # loads torch, which a copy of whole weights does not need
+    from drift.policy.adapter import Merged  # loads torch, which a copy of whole weights does not need
 
 CARD = "README.md"
 

@@ -128,7 +128,7 @@ def _report(facts: CardFacts, wanted: Delivery, adapter: bool) -> None:
 
 def _merge(run: RunView, to: Path):
     """Replace the adapter in `to`/model by whole weights, which need no base beside them."""
-    from drift.policy.merge import merge_adapter
+    from drift.policy.adapter import merge_adapter
 
     whole = to / "merged"
     dtype = parse_config(run.settings, str(run.path / layout.CONFIG)).policy.dtype

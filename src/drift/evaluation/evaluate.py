@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_liked, measure_preference
@@ -12,7 +13,10 @@ from drift.evaluation.results import (
     SHOWN_PROMPTS,
     SHOWN_PROMPTS_WITH_TRUTH,
     Evaluation,
+    ReplyStatistics,
     SampleResult,
+    SycophancyResult,
+    UtilityResult,
     read_evaluation,
     write_result,
 )
@@ -48,40 +52,68 @@ def evaluate(
         likelihoods = measure_liked(loaded, liked[: settings.max_prompts], settings.max_length)
         work = partial_work(out)  # if this command is interrupted, the next one reuses the finished replies
         if truth:
-            prompts = truth.prompts[: settings.max_prompts]
-            heldout = sample_heldout(loaded, prompts, settings, sampling, seed, work)
-            utility = tuple(measure_utility(prompts, replies, truth) for replies in heldout)
-            # the same replies serve every measure: on a real model, sampling them is most of an evaluation's time
-            nearest = min(heldout, key=lambda each: abs(each.temperature - sampling.temperature))
-            replies = reply_statistics(prompts[:MAX_PROMPTS], nearest.first_of_each[:MAX_PROMPTS])
-            coolest = min(heldout, key=lambda each: each.temperature)
-            samples = _samples(prompts, coolest.first_of_each[:SHOWN_PROMPTS_WITH_TRUTH], truth.scorer)
-            # an answer that was right by luck would be given up without a word of doubt
-            contradicted = (
-                contradict_heldout(loaded, prompts, coolest.first_of_each, truth, sampling, work / "contradicted")
-                if coolest.temperature == 0
-                else None
-            )
+            fresh = _with_truth(loaded, truth, settings, sampling, seed, work)
         else:
-            utility = ()
-            both = [*stop, *test]
-            if len(both) < MIN_COMMON:  # too few complaints to see whether replies still end: other requests show it
-                both += liked
-            asked, tools = [pair.prompt for pair in both], [pair.tools for pair in both]
-            replies = measure_replies(loaded, asked, sampling, seed, work / "replies", tools)
-            samples = _greedy_samples(loaded, pairs[:SHOWN_PROMPTS], sampling, work / "samples")
-            contradicted = contradict_facts(loaded, sampling, work / "contradicted")
+            fresh = _on_logs(loaded, pairs[:SHOWN_PROMPTS], [*stop, *test], liked, sampling, seed, work)
     evaluation = Evaluation(
         preference=preference,
         stop=stop_preference,
         liked=likelihoods,
-        replies=replies,
-        utility=utility,
-        samples=samples,
-        sycophancy=contradicted,
+        replies=fresh.replies,
+        utility=fresh.utility,
+        samples=fresh.samples,
+        sycophancy=fresh.sycophancy,
     )
     write_result(out, evaluation)
     return _headline(evaluation)
+
+
+class _Fresh(NamedTuple):
+    """What the policy's fresh replies show; the fields of an Evaluation."""
+
+    replies: ReplyStatistics | None
+    samples: tuple[SampleResult, ...]
+    sycophancy: SycophancyResult | None
+    utility: tuple[UtilityResult, ...] = ()
+
+
+def _with_truth(
+    policy: AnyPolicy, truth: Truth, settings: EvaluationSettings, sampling: SamplingSettings, seed: int, work: Path
+) -> _Fresh:
+    """Replies to the requests of the truth, scored by it."""
+    prompts = truth.prompts[: settings.max_prompts]
+    heldout = sample_heldout(policy, prompts, settings, sampling, seed, work)
+    utility = tuple(measure_utility(prompts, replies, truth) for replies in heldout)
+    # the same replies serve every measure: on a real model, sampling them is most of an evaluation's time
+    nearest = min(heldout, key=lambda each: abs(each.temperature - sampling.temperature))
+    replies = reply_statistics(prompts[:MAX_PROMPTS], nearest.first_of_each[:MAX_PROMPTS])
+    coolest = min(heldout, key=lambda each: each.temperature)
+    samples = _samples(prompts, coolest.first_of_each[:SHOWN_PROMPTS_WITH_TRUTH], truth.scorer)
+    # an answer that was right by luck would be given up without a word of doubt
+    contradicted = (
+        contradict_heldout(policy, prompts, coolest.first_of_each, truth, sampling, work / "contradicted")
+        if coolest.temperature == 0
+        else None
+    )
+    return _Fresh(replies, samples, contradicted, utility)
+
+
+def _on_logs(
+    policy: AnyPolicy,
+    shown: Sequence[PreferencePair],
+    asked: Sequence[PreferencePair],
+    liked: Sequence[PreferencePair],
+    sampling: SamplingSettings,
+    seed: int,
+    work: Path,
+) -> _Fresh:
+    """Replies to the requests of `asked`, for people to read those of `shown`, and answers to short questions."""
+    if len(asked) < MIN_COMMON:  # too few complaints to see whether replies still end: other requests show it
+        asked = [*asked, *liked]
+    prompts, tools = [pair.prompt for pair in asked], [pair.tools for pair in asked]
+    replies = measure_replies(policy, prompts, sampling, seed, work / "replies", tools)
+    samples = _greedy_samples(policy, shown, sampling, work / "samples")
+    return _Fresh(replies, samples, contradict_facts(policy, sampling, work / "contradicted"))
 
 
 def copy_evaluation(out: Path, evaluation: Path) -> Counts:

@@ -2,16 +2,14 @@
 
 Small models often answer the complaint in place of the request, or repeat the disliked reply; larger ones gain from
 seeing both. So it is measured on the policy at hand, before each iteration, with the sampler and the scorer that the
-iteration uses.
+iteration uses (steps.py: choose_guidance).
 """
 
 from pathlib import Path
 
-from drift.config import FEWEST_GUIDANCE_PROMPTS, GUIDED_SHARE, Config, RecipeSettings, ScorerSettings
-from drift.evaluation.results import GuidanceTrial, read_trial, write_result
-from drift.policy.sampler import sample
+from drift.config import FEWEST_GUIDANCE_PROMPTS, GUIDED_SHARE, RecipeSettings, ScorerSettings
+from drift.evaluation.results import GuidanceTrial, write_result
 from drift.policy.samplers.requests import FreshReplies
-from drift.progress import report_note
 from drift.records import (
     Completion,
     Counts,
@@ -19,51 +17,17 @@ from drift.records import (
     PromptItem,
     Score,
     ScorerName,
-    Truth,
     read_jsonl,
     stable_hash,
     write_jsonl,
 )
-from drift.rundir import RunDir, layout
-from drift.scoring.stage import score_replies
 from drift.statistics import bootstrap_ratio
 
 GUIDED, UNGUIDED = 0, 1
 """The numbers of the guided and of the unguided reply to a prompt (`both_ways`)."""
 
 
-def choose_guidance(
-    cfg: Config, run: RunDir, k: int, policy: Path | str, prompts: Path, truth: Truth | None, reward: Path | None
-) -> RecipeSettings:
-    """The recipe of iteration `k`, with a share in place of `guided_share: auto`; any other recipe as it is.
-
-    The stages are kept and resumed like any other, in RUN/guidance-`k`. A note says what was measured.
-    """
-    recipe = cfg.recipe
-    if recipe.guided_share != "auto":
-        return recipe
-    folder, scorer = run.folder(layout.guidance(k)), _scorer(recipe)
-    asked = folder.stage(
-        layout.TRIAL_PROMPTS, pick_prompts, prompts=prompts, count=recipe.guidance_prompts, seed=cfg.seed, iteration=k
-    )
-    completions = folder.stage(
-        layout.COMPLETIONS, sample, policy=policy, prompts=asked, sampling=cfg.sampling,
-        fresh=both_ways(recipe.guidance), policy_settings=cfg.policy, iteration=k, seed=cfg.seed,
-    )  # fmt: skip
-    scores = folder.stage(
-        layout.SCORES, score_replies, settings=scorer, policy=policy, replies=(asked, completions),
-        policy_settings=cfg.policy, max_length=cfg.evaluation.max_length, truth=truth, seed=cfg.seed, reward=reward,
-    )  # fmt: skip
-    measured = folder.stage(
-        layout.GUIDANCE, compare_guidance, prompts=asked, completions=completions, scores=scores,
-        guidance=recipe.guidance, scorer=scorer.name, iteration=k,
-    )  # fmt: skip
-    trial = read_trial(measured)
-    report_note(in_words(trial))
-    return recipe.model_copy(update={"guided_share": trial.guided_share})
-
-
-def _scorer(recipe: RecipeSettings) -> ScorerSettings:
+def trial_scorer(recipe: RecipeSettings) -> ScorerSettings:
     """The recipe's scorer, else hindsight, which needs the policy alone.
 
     `self` cannot tell: given the request alone, the policy finds a reply likelier if it was sampled from that.

@@ -61,7 +61,7 @@ def measure_liked(policy: AnyPolicy, liked: Sequence[PreferencePair], max_length
 
 
 def _finish(pair: PreferencePair) -> Finish:
-    """As in training."""
+    """As in training, neither side has its end token if one is unfinished; unlike there, both keep their lengths."""
     return "stop" if pair.is_finished else "length"
 
 

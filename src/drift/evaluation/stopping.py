@@ -17,9 +17,10 @@ also push good replies down; the rule ends the run before that. `stop.rule: none
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,45 @@ from drift.evaluation.results import Evaluation, read_evaluation
 from drift.policy.model import load_policy, save_policy
 from drift.records import Counts
 
-MIN_WATCHED_REPLIES = {"heldout_logps": 5, "heldout_liked": 20}
-"""With fewer watched replies the standard error says little, and the rule never stops. Liked replies are as many as
-users give thanks, and their likelihoods differ more than those of the toy worlds' guided replies."""
 
-WATCHED = {"heldout_logps": "guided replies", "heldout_liked": "liked replies"}
+class WatchRule(NamedTuple):
+    """A stop rule that watches likelihoods. To add one: an entry in WATCHED, and its name in config/training.py.
+
+    `read`: the likelihood per token of each watched reply, by prompt id. `replies`: which replies these are. `fewest`:
+    with fewer of them the standard error says little, and the rule never stops. `where`, `kind`: for the line that says
+    so, where there are too few replies and of which kind.
+    """
+
+    read: Callable[[Evaluation], dict[str, float]]
+    replies: str
+    fewest: int
+    where: str
+    kind: str
+
+
+def _of_the_stop_split(evaluation: Evaluation) -> dict[str, float]:
+    each = evaluation.stop.each if evaluation.stop else ()
+    return {pair.prompt_id: pair.likelihood for pair in each if pair.likelihood is not None}
+
+
+def _of_liked_replies(evaluation: Evaluation) -> dict[str, float]:
+    return evaluation.liked
+
+
+WATCHED = {
+    "heldout_logps": WatchRule(
+        read=_of_the_stop_split, replies="guided replies", fewest=5, where="the stop split has", kind="disliked"
+    ),
+    # liked replies are as many as users give thanks, and they differ more than the toy worlds' guided replies
+    "heldout_liked": WatchRule(
+        read=_of_liked_replies,
+        replies="liked replies",
+        fewest=20,
+        where="the held-out conversations have",
+        kind="liked",
+    ),
+}
+"""The rules that watch likelihoods, by the name in `stop.rule`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +84,8 @@ def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerd
     """Apply the stop rule to the evaluations of the warm start and of every iteration so far."""
     done = len(evaluations) - 1
     problem, cause = first_problem_of_replies(evaluations)
-    if settings.rule not in WATCHED:
+    rule = WATCHED.get(settings.rule)
+    if rule is None:
         why = f"{_ran(done)} (stop.rule: {settings.rule}); the last policy is kept."
         return StopVerdict(False, f"{why} Warning: since iteration {problem}, {cause}" if problem else why)
     if problem is not None:
@@ -57,19 +93,12 @@ def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerd
         return StopVerdict(True, f"stopped after iteration {problem}: {cause} {_step(best).capitalize()} is kept.")
     watched = watch(evaluations, settings)
     if watched is None:
-        few = MIN_WATCHED_REPLIES[settings.rule]
-        held = "the stop split has" if settings.rule == "heldout_logps" else "the held-out conversations have"
-        kind = "disliked" if settings.rule == "heldout_logps" else "liked"
-        return StopVerdict(
-            False,
-            f"{_ran(done)}: {held} fewer than {few} {kind} replies, too few for the stop rule; the last "
-            "policy is kept.",
-        )
+        few = f"{rule.where} fewer than {rule.fewest} {rule.kind} replies, too few for the stop rule"
+        return StopVerdict(False, f"{_ran(done)}: {few}; the last policy is kept.")
     means = watched.mean(axis=1)
     best = best_step(watched)
     likelihoods = (
-        f"held-out {WATCHED[settings.rule]} ({watched.shape[1]}) have a likelihood per token of {means[0]:#.3g} at the "
-        "warm start"
+        f"held-out {rule.replies} ({watched.shape[1]}) have a likelihood per token of {means[0]:#.3g} at the warm start"
     )
     if best:
         likelihoods += f", at best {means[best]:#.3g} after iteration {best}"
@@ -123,11 +152,12 @@ def _best_before(problem: int | None, watched: NDArray[np.float64] | None) -> in
 
 def watch(evaluations: Sequence[Path], settings: StopSettings) -> NDArray[np.float64] | None:
     """Likelihood per token of every watched reply: float64 [steps, replies]; None if there are too few."""
-    if settings.rule not in WATCHED:
+    rule = WATCHED.get(settings.rule)
+    if rule is None:
         return None
-    by_prompt = [_likelihoods(read_evaluation(path), settings) for path in evaluations]
+    by_prompt = [rule.read(read_evaluation(path)) for path in evaluations]
     common = sorted(set.intersection(*(set(row) for row in by_prompt)))
-    if len(common) < MIN_WATCHED_REPLIES[settings.rule]:
+    if len(common) < rule.fewest:
         return None
     return np.array([[row[prompt_id] for prompt_id in common] for row in by_prompt])
 
@@ -170,10 +200,3 @@ def keep_best(
     else:
         save_policy(load_policy(chosen, policy_settings), out)
     return {"iteration": best}
-
-
-def _likelihoods(evaluation: Evaluation, settings: StopSettings) -> dict[str, float]:
-    if settings.rule == "heldout_liked":
-        return evaluation.liked
-    each = evaluation.stop.each if evaluation.stop else ()
-    return {pair.prompt_id: pair.likelihood for pair in each if pair.likelihood is not None}

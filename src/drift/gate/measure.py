@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from drift.gate.guards import GUARDS
 from drift.gate.guards.form import has_list, log_length
+from drift.gate.guards.likelihood import OrdinaryMeasure, OrdinaryReply
 from drift.gate.items import GateItem
-from drift.gate.ordinary import OrdinaryMeasure, OrdinaryReply
 from drift.gate.paired import design_effect, mean_change
 from drift.gate.results import GuardResult, LostItem, PairCounts
 from drift.gate.verdict import ASKS_AGAIN, amount_result, levels_of, rate_result, with_skipped

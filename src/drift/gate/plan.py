@@ -14,8 +14,8 @@ from drift.evals.replies import assumed_text
 from drift.evals.served import is_served
 from drift.gate.guards import GUARDS, OF_FORM, OF_STORE
 from drift.gate.guards.inspect_suite import PREFIX, check_installed
+from drift.gate.guards.likelihood import OrdinaryReply, ordinary_replies
 from drift.gate.items import GateItem, draw_items, plain_request, was_trained
-from drift.gate.ordinary import OrdinaryReply, ordinary_replies
 from drift.gate.suites import MAX_NEW_TOKENS, read_suite
 from drift.gate.target import HeldOutRequest, complaints_of, complaints_of_truth, judge_estimate
 from drift.pairs.news import TrainedReply

@@ -11,8 +11,8 @@ from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.evals.served import one_evaluation
 from drift.gate.guards import OF_FORM, OF_STORE
 from drift.gate.guards.inspect_suite import measure_scores, sample_scores
+from drift.gate.guards.likelihood import measure_ordinary, ordinary_replies
 from drift.gate.measure import Answers, default_margin, measure_of_form, measure_of_store, measure_rate
-from drift.gate.ordinary import measure_ordinary, ordinary_replies
 from drift.gate.plan import TARGET, GatePlan, GateSettings, plan_gate
 from drift.gate.results import GateResult, GuardResult, read_gate
 from drift.gate.sides import AskedModel

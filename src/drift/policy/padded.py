@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
+from drift.policy.model import Policy
+
 Sequences = Sequence[tuple[Sequence[int], Sequence[int]]]
 """Pairs of token ids: a prompt, and the completion that follows it."""
 
@@ -48,6 +50,12 @@ class PaddedRows:
     def padded_tokens(self) -> int:
         """Tokens that the model computes, padding included."""
         return self.input_ids.numel()
+
+
+def pad_id(policy: Policy) -> int:
+    """The tokenizer's padding id, or 0 if it has none: padding is masked everywhere, so any id does."""
+    declared = policy.tokenizer.pad_token_id
+    return declared if isinstance(declared, int) else 0
 
 
 def padded_logps(model: nn.Module, rows: PaddedRows, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scorers of single replies, higher is better. `SCORERS` makes the one that the config names.
+"""Scorers of single replies, higher is better. `SCORERS` says how each is made and what it needs.
 
 The policy's own likelihood and the sandbox's truth stand here; a reward model and a judge have files of their own.
 """
@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drift.config import PolicySettings, ScorerSettings
+from drift.endpoint import Endpoint, require_model
 from drift.errors import ConfigError
 from drift.policy.logps import reply_logps
 from drift.policy.spread import AnyPolicy, engine_for_models, policy_for_pieces
 from drift.records import BatchScorer, ChatMessage, Finish, ReplyToScore, Scorer, ScorerName, Truth, stable_hash
+from drift.scoring.feedback_reward import JudgedTurnSettings, check_judged
 from drift.scoring.hindsight import HindsightScorer
 from drift.scoring.judges import JudgeScorer
-from drift.scoring.reward_model import RewardModelScorer
+from drift.scoring.reward_model import RewardModelScorer, check_architecture, check_reward_model
+from drift.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +115,66 @@ def _oracle(inputs: ScorerInputs) -> BatchScorer:
 def known_truth(scorer: ScorerName, truth: Truth | None) -> Truth:
     """The truth that an oracle scores with. Raises ConfigError outside of the sandbox."""
     if truth is None:
+        allowed = ", ".join(name for name, kind in SCORERS.items() if not kind.needs_truth)
         raise ConfigError(
-            f"recipe.scorer.name: {scorer!r} needs the truth, which only the sandbox has; allowed here: self, "
-            "hindsight, feedback, reward_model, judge."
+            f"recipe.scorer.name: {scorer!r} needs the truth, which only the sandbox has; allowed here: {allowed}."
         )
     return truth
 
 
-SCORERS: dict[ScorerName, Callable[[ScorerInputs], BatchScorer]] = {
-    "self": _self,
-    "hindsight": _hindsight,
-    "feedback": _feedback,
-    "reward_model": _reward_model,
-    "judge": _judge,
-    "oracle": _oracle,
-    "noisy_oracle": _oracle,
+def _check_judged(settings: ScorerSettings, policy: str, store: Store, which: JudgedTurnSettings) -> None:
+    check_architecture(settings.model or policy)
+    check_judged(store, which)
+
+
+def _check_model(settings: ScorerSettings, *_: object) -> None:
+    check_reward_model(str(settings.model))
+
+
+def _check_server(settings: ScorerSettings, *_: object) -> None:
+    """A judge is asked one short question, which counts as spending."""
+    if settings.endpoint is not None:
+        with Endpoint(settings.endpoint) as endpoint:
+            require_model(endpoint)
+
+
+def _nothing_to_check(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerKind:
+    """`make`: the scorer, of what a run knows. `check`: raises DriftError, before hours of work that would end with it,
+    if the scorer lacks what it needs. `needs_truth`: works in the sandbox alone. `reads`: a model of this machine reads
+    each reply once. If its margin is the log-odds of a win, SCORERS_OF_LOG_ODDS (config/settings.py) names it."""
+
+    make: Callable[[ScorerInputs], BatchScorer]
+    check: Callable[[ScorerSettings, str, Store, JudgedTurnSettings], None] = _nothing_to_check
+    needs_truth: bool = False
+    reads: bool = False
+
+
+SCORERS: dict[ScorerName, ScorerKind] = {
+    "self": ScorerKind(_self, reads=True),
+    "hindsight": ScorerKind(_hindsight, reads=True),
+    "feedback": ScorerKind(_feedback, _check_judged, reads=True),
+    "reward_model": ScorerKind(_reward_model, _check_model, reads=True),
+    "judge": ScorerKind(_judge, _check_server),
+    "oracle": ScorerKind(_oracle, needs_truth=True),
+    "noisy_oracle": ScorerKind(_oracle, needs_truth=True),
 }
 """Every scorer by its name in the config. To add one: a class and its entry here, and its name in records.ScorerName.
 
-Each raises ConfigError where it cannot work: an oracle outside of the sandbox, a judge without a server.
+`make` raises ConfigError where a scorer cannot work: an oracle outside of the sandbox, a judge without a server.
 """
+
+
+def check_scorer(
+    settings: ScorerSettings, policy: str, store: Store, which: JudgedTurnSettings, truth: Truth | None
+) -> None:
+    """Raises DriftError if the scorer lacks what it needs. `policy`: the name of the model that training starts from;
+    `which`: the judged replies of the store that a feedback reward learns from."""
+    kind = SCORERS[settings.name]
+    if kind.needs_truth:
+        known_truth(settings.name, truth)
+    kind.check(settings, policy, store, which)

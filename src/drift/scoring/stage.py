@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from drift.config import PolicySettings, ScorerSettings
-from drift.endpoint import Endpoint, require_model
 from drift.records import (
     ChatMessage,
     Completion,
@@ -21,30 +20,8 @@ from drift.records import (
 )
 from drift.rundir import partial_work
 from drift.scoring.ask import JUDGEMENTS, unscored_reasons
-from drift.scoring.feedback_reward import JudgedTurnSettings, check_judged
-from drift.scoring.reward_model import check_architecture, check_reward_model
-from drift.scoring.scorers import SCORERS, ScorerInputs, known_truth
-from drift.store import Store
+from drift.scoring.scorers import SCORERS, ScorerInputs
 from drift.turns import as_text
-
-
-def check_scorer(
-    settings: ScorerSettings, policy: str, store: Store, which: JudgedTurnSettings, truth: Truth | None
-) -> None:
-    """Raises DriftError if the scorer lacks what it needs, before hours of work that end with that error.
-
-    A judge is asked one short question, which counts as spending.
-    """
-    if settings.name == "feedback":
-        check_architecture(settings.model or policy)
-        check_judged(store, which)
-    elif settings.name in ("oracle", "noisy_oracle"):
-        known_truth(settings.name, truth)
-    elif settings.name == "reward_model":
-        check_reward_model(str(settings.model))
-    elif settings.endpoint is not None:
-        with Endpoint(settings.endpoint) as endpoint:
-            require_model(endpoint)
 
 
 def score_replies(
@@ -69,7 +46,7 @@ def score_replies(
     disliked = {i: item.rejected for i, item in items.items() if item.rejected is not None}
     written = [c for c in fresh if c.finish != "error" and (c.text.strip() or c.tool_calls)]
     with ExitStack() as stack:
-        scorer = SCORERS[settings.name](
+        scorer = SCORERS[settings.name].make(
             ScorerInputs(settings, policy, policy_settings, max_length, truth, seed, partial_work(out), stack, reward)
         )
         found = scorer.score_all([_to_score(items[c.prompt_id], c.message, c.finish) for c in written])

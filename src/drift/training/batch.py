@@ -173,12 +173,12 @@ class StepCollator:
 def loss_of(settings: TrainerSettings, pairs: PairTensors) -> PairLoss:
     """The loss that `training.loss` names, with the numbers of the settings."""
     scalars = LossScalars(
-        settings.beta,
-        settings.rpo_alpha,
-        settings.margin,
-        settings.experimental.margin_unit,
-        settings.desirable_weight or 1.0,
-        settings.undesirable_weight or 1.0,
+        beta=settings.beta,
+        rpo_alpha=settings.rpo_alpha,
+        margin=settings.margin,
+        margin_unit=settings.experimental.margin_unit,
+        desirable_weight=settings.desirable_weight or 1.0,
+        undesirable_weight=settings.undesirable_weight or 1.0,
     )
     return preference_loss(settings.loss, pairs, scalars)
 

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from drift.config import PolicySettings, Settings, TrainerSettings, TrainingSettings, WarmStartSettings
 from drift.errors import DataError
+from drift.policy.adapter import with_adapter
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import Policy, load_policy
-from drift.policy.padded import PaddedRows, padded_logps
+from drift.policy.padded import PaddedRows, pad_id, padded_logps
 from drift.progress import report_note
 from drift.records import ChatMessage, PreferencePair, Reason, read_jsonl
 from drift.rundir import layout
@@ -27,9 +28,9 @@ from drift.rundir.manifest import StageRecord
 from drift.rundir.view import RunView, load_run
 from drift.training.batch import loss_of
 from drift.training.loss import PairTensors
-from drift.training.reference import PairLogps, ReferenceLogps, logps_of, pad_id
+from drift.training.reference import PairLogps, ReferenceLogps, logps_of
 from drift.training.tokens import TokenPair, tokenise, with_mismatched
-from drift.training.train import balanced, with_adapter
+from drift.training.train import balanced
 
 STEP_NATS = 0.05
 """By how much, per token, the behaviour's log-prob changes along the step in each direction: small enough for the

@@ -6,7 +6,7 @@ these files that they read. The first process writes the files; with equal input
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import nan
@@ -20,6 +20,7 @@ from accelerate import PartialState
 
 from drift.config import PolicySettings, TrainerSettings
 from drift.disk import atomic_write
+from drift.errors import DataError
 from drift.policy.model import Policy
 from drift.records import PreferencePair, read_jsonl, stable_hash
 from drift.rundir.fingerprints import code_version
@@ -93,18 +94,17 @@ def prepare_pairs(
     reference: Path,
     settings: TrainerSettings,
     policy_settings: PolicySettings,
-    check: Callable[[np.ndarray], None],
 ) -> PreparedPairs:
     """The pairs of the file `path` with their log-probs in `reference`, as files in `folder`; all processes call it.
 
-    `check` gets the rows (of type ROW) once, in the first process, and raises what is wrong with them.
-    Raises NothingToTrainOn if no pair is left, DataError if the reference is of other weights, tokenizer or pairs.
+    Raises NothingToTrainOn if no pair is left, DataError if the loss cannot learn from the pairs, or if the reference
+    is of other weights, tokenizer or pairs.
     """
     if PartialState().is_main_process:
         hashes = (_sha256(path), _sha256(reference), policy.policy_id, code_version())
         key = stable_hash(hashes, settings.model_dump(), policy_settings.model_dump())
         if not _is_written(folder, key):
-            counts, policies = _write(folder, policy, path, reference, settings, check)
+            counts, policies = _write(folder, policy, path, reference, settings)
             about = {"key": key, "counts": counts, "policies": policies}
             atomic_write(folder / _ABOUT, orjson.dumps(about))
     if PartialState().num_processes > 1:
@@ -126,12 +126,7 @@ def _is_written(folder: Path, key: str) -> bool:
 
 
 def _write(
-    folder: Path,
-    policy: Policy,
-    path: Path,
-    reference: Path,
-    settings: TrainerSettings,
-    check: Callable[[np.ndarray], None],
+    folder: Path, policy: Policy, path: Path, reference: Path, settings: TrainerSettings
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     (folder / _ABOUT).unlink(missing_ok=True)
     tally: Counter[str] = Counter()
@@ -139,10 +134,54 @@ def _write(
     if not write_tokens(folder, token_pairs(policy, records, settings.max_prompt_length, settings.max_length, tally)):
         raise nothing_left(path, tally)
     pairs = _opened(folder, policy, settings)
-    check(pairs.rows)
+    _check_noise(path, pairs.rows, settings)
+    _check_sides(path, pairs.rows, settings)
     measured = ReferenceLogps.open(reference, policy, pairs)
     _add_logps(np.memmap(folder / _ROWS, ROW, "r+"), pairs, measured, settings)
     return dict(tally), measured.policies
+
+
+def _check_noise(path: Path, rows: np.ndarray, settings: TrainerSettings) -> None:
+    """The robust loss divides by 1 - 2 noise: at 0.5 a pair has no information, above it is the opposite."""
+    noise = rows["noise"]
+    noisy = noise[~((noise >= 0) & (noise < 0.5))]
+    if settings.loss == "robust" and len(noisy):
+        raise DataError(
+            f"{path}: a pair has noise {noisy[0]}; training.loss=robust allows 0 <= noise < 0.5. Leave such pairs "
+            "out with a higher labels.min_p_dsat, or choose another loss."
+        )
+
+
+def _check_sides(path: Path, rows: np.ndarray, settings: TrainerSettings) -> None:
+    """Every loss gets the rows that it can learn from: pairs, chosen replies alone, or replies of both kinds alone."""
+    liked, disliked = int((rows["rejected"] == 0).sum()), int((rows["chosen"] == 0).sum())
+    if settings.loss == "kto":
+        if paired := len(rows) - liked - disliked:
+            raise DataError(
+                f"{path}: {paired} of {len(rows)} rows are pairs; loss=kto learns from replies without a partner, as "
+                "recipe.name=unpaired gives them."
+            )
+        if not (liked and disliked):
+            raise DataError(
+                f"{path}: {liked} liked and {disliked} disliked replies; loss=kto needs both kinds. With liked ones "
+                "alone, use warm_start.on=liked; with disliked ones alone, recipe.name=drift."
+            )
+    elif settings.loss == "self_distillation":
+        if without := int((rows["informed"] == 0).sum()):
+            raise DataError(
+                f"{path}: {without} of {len(rows)} rows have no follow_up; loss=self_distillation learns from what "
+                "the user wrote next, as recipe.name=follow_up gives it."
+            )
+    elif disliked:
+        raise DataError(
+            f"{path}: {disliked} of {len(rows)} pairs have no chosen reply; loss={settings.loss} needs one, only "
+            "loss=kto learns from disliked replies alone."
+        )
+    elif liked and settings.loss != "sft":
+        raise DataError(
+            f"{path}: {liked} of {len(rows)} pairs have no rejected reply; loss={settings.loss} needs one, only "
+            "loss=sft learns from chosen replies alone."
+        )
 
 
 def write_tokens(folder: Path, pairs: Iterable[TokenPair]) -> int:

@@ -23,7 +23,9 @@ from torch import Tensor
 from drift.config import LoraSettings, PolicySettings, Settings, TrainerSettings
 from drift.engine import Engine, Local
 from drift.errors import DataError
+from drift.policy.adapter import training_weights
 from drift.policy.model import Policy, cpu_threads, load_policy, tokenizer_id
+from drift.policy.padded import pad_id
 from drift.policy.spread import SpreadPolicy, engine_for_models
 from drift.progress import report_progress
 from drift.records import Counts, Thinking
@@ -275,17 +277,6 @@ def _packing_in_worker(spread: SpreadPolicy) -> Packing:
 def _packed(spread: SpreadPolicy) -> tuple[Policy, Packing]:
     with spread.loaded() as policy:
         return policy, choose_packing(policy.model)
-
-
-def training_weights(policy: PolicySettings) -> PolicySettings:
-    """The policy's settings with the type of weights in training: float32, unless an adapter is trained."""
-    return policy if policy.lora else policy.model_copy(update={"dtype": "float32"})
-
-
-def pad_id(policy: Policy) -> int:
-    """The tokenizer's padding id, or 0 if it has none: padding is masked everywhere, so any id does."""
-    declared = policy.tokenizer.pad_token_id
-    return declared if isinstance(declared, int) else 0
 
 
 def _check_finite(source: Path | str, logps: Sequence[PairLogps], dtype: str) -> None:

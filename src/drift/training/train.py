@@ -6,6 +6,7 @@ From the loop to an optimizer step (file:function):
                                           starts processes of scale/rank.py:main, each of which calls the next
     training/train.py:train_in_process    load, tokenise, build the trainer, run it, save
     training/trainer.py:training_step     the micro-batches of one step: forward, loss, backward
+    training/batch.py:loss_inputs         what the loss gets: the next, and what self_distillation adds
     training/batch.py:summed_logps        the policy's log-probs, from a packed row or from padded rows
     training/batch.py:loss_of             settings.loss, beta, margin, ... into LossScalars
     training/loss.py:preference_loss      the loss (DRIFT eq. 1)
@@ -14,42 +15,29 @@ The optimizer and its schedule are transformers' Trainer, `PreferenceTrainer`'s 
 
 import io
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import torch
 from accelerate import PartialState
-from peft import LoraConfig, PeftModel, get_peft_model
-from torch.nn import Linear
-from transformers import PreTrainedModel
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from drift.config import PolicySettings, TrainerSettings
-from drift.errors import DataError, PrerequisiteError
-from drift.policy.model import Policy, identified, load_policy, save_policy, warn_if_emulated
-from drift.policy.multimodal import freeze_other_parts, outside_language_model
+from drift.policy.adapter import training_weights, with_adapter
+from drift.policy.model import identified, load_policy, save_policy, warn_if_emulated
+from drift.policy.padded import pad_id
 from drift.progress import report_note
 from drift.records import Reason
 from drift.rundir import layout, partial_work
 from drift.training.batch import StepCollator
+from drift.training.checkpoint import Checkpoints, KeepCheckpoints, read_rows, training_plan
+from drift.training.diagnostics import overshot, unmoved
 from drift.training.pairs_file import prepare_pairs
-from drift.training.reference import pad_id, training_weights
-from drift.training.scale.checkpoint import Checkpoints, KeepCheckpoints, read_rows, training_plan
 from drift.training.scale.launch import RankTask, train_by, without_loop_settings
 from drift.training.scale.prerequisites import check_scale
 from drift.training.scale.sharded import ShardedTrainer, reshard, save_gathered, shard
 from drift.training.shared_prefix import choose_packing
 from drift.training.tokens import TokenPair
 from drift.training.trainer import PreferenceTrainer, training_arguments
-
-LEAST_MOVE = 0.05
-"""Nats per pair by which a training should move the margin. In `drift demo`, iterations that moved it by 0.19 and 0.37
-nats, each against its own first step, made the policy better."""
-MOST_OVERSHOT = 3.0
-"""Of the loss `anchored`, as a multiple of an unmoved pair's. In the sandbox's comparison no step came above 1; a
-training of SmolLM2-135M that made it worse came to 41 (benchmarks/results/right_replies.json)."""
 
 
 def train(
@@ -103,8 +91,7 @@ def train_in_process(
 
     # a sharded model stays on the CPU until each process takes its share of the weights
     start_policy = load_policy(start, training_weights(policy_settings), "cpu" if sharded else None)
-    check = partial(_check_pairs, pairs, settings)
-    prepared = prepare_pairs(partial_work(out), start_policy, pairs, reference, settings, policy_settings, check)
+    prepared = prepare_pairs(partial_work(out), start_policy, pairs, reference, settings, policy_settings)
     tokens, counts = prepared.pairs, prepared.counts
     settings = balanced(settings, tokens)
 
@@ -154,36 +141,6 @@ def train_in_process(
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
 
 
-def unmoved(
-    rows: Sequence[Mapping[str, float]],
-    beta: float,
-    learning_rate: float,
-    watched: Literal["margins", "chosen"] = "margins",
-) -> str:
-    """A warning if the pairs' margin (chosen minus rejected log-ratio, in nats) hardly moved; empty if it did. SFT has
-    no margin: its chosen log-ratio is watched.
-
-    `rows`: of metrics.jsonl, one per step, measured before its update: what the last update changed is in no row. If
-    all updates before it had rate 0 (warm-up), nothing is known. The first step's value is compared with the mean of
-    the last quarter's.
-    """
-    steps = f"{len(rows)} step{'s' if len(rows) > 1 else ''}"
-    if not any(row["learning_rate"] for row in rows):
-        return f"Warning: {steps} at rate 0, all of it warm-up: set warmup_ratio to 0 or train on more pairs."
-    values = [row[f"rewards/{watched}"] / beta for row in rows if f"rewards/{watched}" in row]
-    if len(values) < 2 or not any(row["learning_rate"] for row in rows[:-1]):
-        return ""
-    last = values[-max(1, len(values) // 4) :]
-    moved = sum(last) / len(last) - values[0]
-    if abs(moved) >= LEAST_MOVE:
-        return ""
-    what = "the margin" if watched == "margins" else "the log-prob of the replies"
-    return (
-        f"Warning: {steps} at {learning_rate:g} moved {what} by {moved:.3f} nats, so the policy learned next to "
-        "nothing: raise the learning_rate or train on more pairs."
-    )
-
-
 @torch.no_grad()
 def _round_ties(model: torch.nn.Module) -> None:
     """Round float32 weights exactly between two numbers of bfloat16 to the one that the forward pass reads.
@@ -195,73 +152,6 @@ def _round_ties(model: torch.nn.Module) -> None:
         if weight.dtype == torch.float32:
             ties = weight.view(torch.int32) & 0xFFFF == 0x8000
             weight.copy_(torch.where(ties, weight.bfloat16().float(), weight))
-
-
-def overshot(rows: Sequence[Mapping[str, float]], settings: TrainerSettings) -> str:
-    """A warning if the loss `anchored` spends its steps on pulling replies back to their targets; empty if not.
-
-    `rows`: of metrics.jsonl. A pair that has not moved costs 2 margin^2; with targets per token, its cost is not known.
-    """
-    if settings.loss != "anchored" or settings.experimental.margin_unit == "token":
-        return ""
-    unmoved_loss = 2 * settings.margin**2
-    worst = max(rows, key=lambda row: row["loss"])
-    if worst["loss"] <= MOST_OVERSHOT * unmoved_loss:
-        return ""
-    return (
-        f"Warning: the loss of step {worst['step']:g} is {worst['loss']:.0f}, and {unmoved_loss:g} before anything is "
-        "learned: replies were moved far beyond their targets, and pulling them back makes disliked ones likelier. Set "
-        "training.loss to anchored_hinge, or lower training.learning_rate."
-    )
-
-
-def _check_pairs(path: Path, settings: TrainerSettings, rows: np.ndarray) -> None:
-    """Raises DataError if the loss cannot learn from the pairs. `rows`: of type ROW (pairs_file.py)."""
-    _check_noise(path, rows, settings)
-    _check_sides(path, rows, settings)
-
-
-def _check_noise(path: Path, rows: np.ndarray, settings: TrainerSettings) -> None:
-    """The robust loss divides by 1 - 2 noise: at 0.5 a pair has no information, above it is the opposite."""
-    noise = rows["noise"]
-    noisy = noise[~((noise >= 0) & (noise < 0.5))]
-    if settings.loss == "robust" and len(noisy):
-        raise DataError(
-            f"{path}: a pair has noise {noisy[0]}; training.loss=robust allows 0 <= noise < 0.5. Leave such pairs "
-            "out with a higher labels.min_p_dsat, or choose another loss."
-        )
-
-
-def _check_sides(path: Path, rows: np.ndarray, settings: TrainerSettings) -> None:
-    """Every loss gets the rows that it can learn from: pairs, chosen replies alone, or replies of both kinds alone."""
-    liked, disliked = int((rows["rejected"] == 0).sum()), int((rows["chosen"] == 0).sum())
-    if settings.loss == "kto":
-        if paired := len(rows) - liked - disliked:
-            raise DataError(
-                f"{path}: {paired} of {len(rows)} rows are pairs; loss=kto learns from replies without a partner, as "
-                "recipe.name=unpaired gives them."
-            )
-        if not (liked and disliked):
-            raise DataError(
-                f"{path}: {liked} liked and {disliked} disliked replies; loss=kto needs both kinds. With liked ones "
-                "alone, use warm_start.on=liked; with disliked ones alone, recipe.name=drift."
-            )
-    elif settings.loss == "self_distillation":
-        if without := int((rows["informed"] == 0).sum()):
-            raise DataError(
-                f"{path}: {without} of {len(rows)} rows have no follow_up; loss=self_distillation learns from what "
-                "the user wrote next, as recipe.name=follow_up gives it."
-            )
-    elif disliked:
-        raise DataError(
-            f"{path}: {disliked} of {len(rows)} pairs have no chosen reply; loss={settings.loss} needs one, only "
-            "loss=kto learns from disliked replies alone."
-        )
-    elif liked and settings.loss != "sft":
-        raise DataError(
-            f"{path}: {liked} of {len(rows)} pairs have no rejected reply; loss={settings.loss} needs one, only "
-            "loss=sft learns from chosen replies alone."
-        )
 
 
 def balanced(settings: TrainerSettings, pairs: Sequence[TokenPair]) -> TrainerSettings:
@@ -281,35 +171,6 @@ def balanced(settings: TrainerSettings, pairs: Sequence[TokenPair]) -> TrainerSe
         undesirable = desirable * liked / disliked
     report_note(f"{liked:g} liked replies weigh {desirable:.3g} each, {disliked:g} disliked ones {undesirable:.3g}")
     return settings.model_copy(update={"desirable_weight": desirable, "undesirable_weight": undesirable})
-
-
-def with_adapter(policy: Policy, settings: PolicySettings, seed: int) -> PreTrainedModel | PeftModel:
-    """The model to train: as it is, or with a new adapter if `policy.lora` is set and it has none yet."""
-    if isinstance(policy.model, PeftModel):
-        return policy.model
-    if settings.lora is None:
-        if frozen := freeze_other_parts(policy.model):
-            report_note(f"{frozen:,} weights outside the language model are kept as they are")
-        return policy.model
-    torch.manual_seed(seed)
-    adapter = LoraConfig(
-        r=settings.lora.r,
-        lora_alpha=settings.lora.alpha,
-        target_modules=settings.lora.target_modules,
-        exclude_modules=outside_language_model(policy.model),
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return get_peft_model(policy.model, adapter)  # pyright: ignore[reportReturnType]
-    except ValueError:
-        if settings.lora.target_modules == "all-linear":
-            raise
-        decoder = policy.model.get_decoder()
-        names = sorted({name.rpartition(".")[2] for name, part in decoder.named_modules() if isinstance(part, Linear)})
-        raise PrerequisiteError(
-            f"policy.lora.target_modules: no layer of the language model is named {settings.lora.target_modules}; its "
-            f"linear layers are {', '.join(names)}, and all-linear means all of them."
-        ) from None
 
 
 def _run_steps(

@@ -20,9 +20,9 @@ from drift.errors import DriftError
 from drift.policy.model import memory_for
 from drift.progress import report_progress
 from drift.training.batch import PairBatch, StepCollator, loss_inputs, loss_of, mismatched_ratios
+from drift.training.checkpoint import Row, dump_row
 from drift.training.diagnostics import FIXED_PAIRS, LEMMA_1_TAU, lemma_1, pair_gradients, step_diagnostics
 from drift.training.loss import PairLoss
-from drift.training.scale.checkpoint import Row, dump_row
 from drift.training.tokens import TokenPair
 
 LN2_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}

@@ -140,7 +140,7 @@ def test_real_vllm_says_what_the_model_says(stage, tmp_path, byte_tokenizer, mer
     from peft import LoraConfig, get_peft_model
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from drift.policy.merge import merge_adapter
+    from drift.policy.adapter import merge_adapter
 
     torch.manual_seed(0)
     shape = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}

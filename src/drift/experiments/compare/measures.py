@@ -13,10 +13,8 @@ from drift.records import Completion, PromptItem, read_jsonl
 from drift.report.comparison.results import Three
 from drift.rundir import layout
 from drift.rundir.manifest import read_manifest
+from drift.scoring.scorers import SCORERS
 from drift.statistics import bootstrap_mean, bootstrap_runs
-
-READING_SCORERS = ("self", "hindsight", "feedback", "reward_model")
-"""Scorers that read each reply once with a model of this machine."""
 
 
 def against_base(cells: Sequence[Cell], folder: Path) -> dict[str, Any]:
@@ -76,7 +74,8 @@ def _forwards(cell: Cell, folder: Path, k: int) -> tuple[int, int]:
         without += rows * training.epochs
     if scores := counts.get(layout.SCORES):
         asked = {completion.prompt_id for completion in _completions(cell, folder, k)}
-        reads = cell.cfg.recipe.scorer is not None and cell.cfg.recipe.scorer.name in READING_SCORERS
+        scorer = cell.cfg.recipe.scorer
+        reads = scorer is not None and SCORERS[scorer.name].reads
         without += (int(scores["scored"] or 0) + len(asked)) * reads
     if (reward := counts.get(layout.FEEDBACK_REWARD)) and cell.cfg.recipe.scorer:
         learned += int(reward["learned"] or 0) * cell.cfg.recipe.scorer.feedback.epochs

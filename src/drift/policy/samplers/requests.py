@@ -31,11 +31,11 @@ class FreshReplies(Settings):
     @classmethod
     def of(cls, recipe: RecipeSettings) -> "FreshReplies":
         """Raises ConfigError for `guided_share: auto`."""
-        if not recipe.rules.guides or not recipe.share:
+        if not recipe.rules.guides or not recipe.known_guided_share:
             return cls(samples=recipe.samples)
         return cls(
             samples=recipe.samples,
-            guided_share=recipe.share,
+            guided_share=recipe.known_guided_share,
             guides_samples=recipe.rules.ranks,
             guidance=recipe.guidance,
         )

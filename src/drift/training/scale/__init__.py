@@ -1,1 +1,1 @@
-"""Training over several processes, checkpoints in the middle of a stage, and checks of optional libraries."""
+"""Training over several processes, and checks of optional libraries."""

@@ -1,4 +1,6 @@
-"""How far NEW moved on ordinary conversations: held-out ones of the store that nobody complained about.
+"""Perplexity and KL on ordinary conversations: held-out ones of the store that nobody complained about.
+
+They show how far NEW moved.
 
 perplexity: the log-prob of the logged reply, which is a good one or at least not a disliked one. It should not fall.
 kl: KL(OLD || NEW) between the next-token distributions, averaged over the tokens of the reply. It should stay small.

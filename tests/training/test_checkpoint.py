@@ -12,8 +12,8 @@ from drift.config import LoraSettings, PolicySettings, TrainingSettings
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.rundir import partial_work
+from drift.training.checkpoint import Checkpoints
 from drift.training.reference import ReferenceSettings, measure_reference
-from drift.training.scale.checkpoint import Checkpoints
 from drift.training.train import train
 
 SETTINGS = TrainingSettings(

@@ -8,8 +8,14 @@ import torch
 
 from drift.config import PolicySettings
 from drift.errors import DataError
+from drift.gate.guards.likelihood import (
+    OrdinaryMeasure,
+    OrdinaryReply,
+    kl_per_token,
+    measure_ordinary,
+    ordinary_replies,
+)
 from drift.gate.measure import measure_of_store
-from drift.gate.ordinary import OrdinaryMeasure, OrdinaryReply, kl_per_token, measure_ordinary, ordinary_replies
 from drift.policy.logps import reply_logps
 from drift.policy.model import load_policy
 from drift.records import ChatMessage, Conversation, FeedbackLabel, Message, Split
