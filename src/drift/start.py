@@ -212,12 +212,11 @@ def _heldout_pairs(cfg: Config, run: RunDir, warm: Path | str, heldout: Path) ->
     Unfinished ones stay, whatever `sampling.unfinished` says: their requests show whether policies end their replies.
     """
     folder, guided = run.folder(layout.HELDOUT_REPLIES), RecipeSettings()
-    matching = cfg.sampling.model_copy(update={"unfinished": "match"})
     replies = folder.stage(
         layout.COMPLETIONS, sample, policy=warm, prompts=heldout, sampling=cfg.sampling,
         fresh=FreshReplies.of(guided), policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
     )  # fmt: skip
     return folder.stage(
-        layout.PAIRS, build_pairs, prompts=heldout, completions=replies, recipe=guided, sampling=matching,
+        layout.PAIRS, build_pairs, prompts=heldout, completions=replies, recipe=guided, unfinished="match",
         thinking=cfg.policy.thinking,
     )  # fmt: skip
