@@ -87,9 +87,8 @@ class RunDir:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         try:
-            if (
-                kind is None or self._state.state == "done"
-            ):  # a step after the run is done, such as its report, may fail
+            # a step after the run is done, such as its report, may fail
+            if kind is None or self._state.state == "done":
                 self.finish()
             elif issubclass(kind, KeyboardInterrupt):
                 self._update(state="interrupted", finished_at=_now())
