@@ -31,7 +31,7 @@ def write_chats(folder: Path, chats: Iterable[dict]) -> Path:
     return path
 
 
-def settings(logs: Path, policy: Path, **changes) -> Config:
+def settings(logs: Path, policy: Path, /, **changes) -> Config:
     tree = {
         "name": "test",
         "logs": [str(logs)],
