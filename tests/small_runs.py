@@ -1,9 +1,12 @@
 """Small runs of the loop: chats with complaints, and settings under which a tiny policy learns from them."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from drift.config import Config, parse_config
+
+STAGE = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
 
 
 def thumbed(number: int) -> dict:
@@ -18,21 +21,24 @@ def thumbed(number: int) -> dict:
     return {"id": f"chat-{number}", "user": f"u{number % 5}", "messages": messages}
 
 
-def write_logs(folder: Path) -> Path:
+def write_logs(folder: Path, chats: int = 60) -> Path:
+    return write_chats(folder, map(thumbed, range(chats)))
+
+
+def write_chats(folder: Path, chats: Iterable[dict]) -> Path:
     path = folder / "logs.jsonl"
-    path.write_text("".join(json.dumps(thumbed(n)) + "\n" for n in range(60)), encoding="utf-8")
+    path.write_text("".join(json.dumps(chat) + "\n" for chat in chats), encoding="utf-8")
     return path
 
 
-def settings(logs: Path, policy: Path, **changes) -> Config:
-    stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
+def settings(logs: Path, policy: Path, /, **changes) -> Config:
     tree = {
         "name": "test",
         "logs": [str(logs)],
         "iterations": 2,
         "policy": {"model": str(policy)},
         "sampling": {"max_new_tokens": 8, "max_prompt_length": 512},
-        "training": stage,
-        "warm_start": {**stage, "epochs": 1},
+        "training": STAGE,
+        "warm_start": {**STAGE, "epochs": 1},
     }
     return parse_config({**tree, **changes}, "test")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from drift.config import Config, PolicySettings, parse_config
+from drift.config import Config, PolicySettings
 from drift.errors import PrerequisiteError
 from drift.evals.replies import policy_source
 from drift.lineage import trace
@@ -18,41 +18,20 @@ from drift.records import PreferencePair, read_jsonl
 from drift.report.export import export_run
 from drift.run import run_config
 from drift.rundir import load_run
+from small_runs import settings, write_logs
 
 FLOAT = PolicySettings()
 
 
-def thumbed(number: int) -> dict:
-    """A chat whose first reply was disliked and, every fourth time, mended to the user's liking."""
-    messages = [
-        {"role": "user", "content": f"Please add {number} and 2."},
-        {"role": "assistant", "content": f"{number}2", "feedback": -1},
-        {"role": "user", "content": f"No, I meant {number} + 2."},
-    ]
-    if number % 4 == 0:
-        messages.append({"role": "assistant", "content": f"{number + 2}", "feedback": 1})
-    return {"id": f"chat-{number}", "user": f"u{number % 5}", "messages": messages}
-
-
-def settings(folder: Path, policy: dict, chats: int = 40, **changes) -> Config:
-    logs = folder / "logs.jsonl"
-    logs.write_text("".join(json.dumps(thumbed(n)) + "\n" for n in range(chats)), encoding="utf-8")
-    stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
-    tree = {
-        "name": "test",
-        "logs": [str(logs)],
-        "iterations": 1,
-        "policy": policy,
-        "sampling": {"max_new_tokens": 8, "max_prompt_length": 512},
-        "training": stage,
-        "warm_start": {**stage, "epochs": 1},
-    }
-    return parse_config({**tree, **changes}, "test")
+def config(folder: Path, model: Path, chats: int = 40, lora: dict | None = None, **changes) -> Config:
+    """Of one iteration."""
+    policy = {"model": str(model), "lora": lora}
+    return settings(write_logs(folder, chats), model, **{"iterations": 1, "policy": policy, **changes})
 
 
 def test_a_run_from_a_gguf_file(write_gguf, tmp_path):
     file = write_gguf(tmp_path / "m.gguf", "Q8_0")
-    cfg, run = settings(tmp_path, {"model": str(file)}), tmp_path / "run"
+    cfg, run = config(tmp_path, file), tmp_path / "run"
     run_config(cfg, run)
     base = load_policy(run / "base/model", FLOAT)
     assert base.policy_id == load_policy(file, FLOAT).policy_id
@@ -89,7 +68,7 @@ def test_a_run_from_a_gguf_file(write_gguf, tmp_path):
 
 @pytest.mark.slow
 def test_an_adapter_on_a_gguf_file_is_whole_where_it_goes(write_gguf, tmp_path):
-    cfg = settings(tmp_path, {"model": str(write_gguf(tmp_path / "m.gguf", "Q8_0")), "lora": {"r": 2, "alpha": 4}})
+    cfg = config(tmp_path, write_gguf(tmp_path / "m.gguf", "Q8_0"), lora={"r": 2, "alpha": 4})
     run_config(cfg, tmp_path / "run")
     adapter = json.loads((tmp_path / "run/policy/adapter_config.json").read_text())
     assert adapter["base_model_name_or_path"] == str((tmp_path / "run/base/model").resolve())
@@ -107,7 +86,7 @@ def test_an_adapter_on_a_gguf_file_is_whole_where_it_goes(write_gguf, tmp_path):
 
 @pytest.mark.slow
 def test_an_export_names_the_base_that_it_holds(write_gguf, tmp_path):
-    cfg = settings(tmp_path, {"model": str(write_gguf(tmp_path / "m.gguf", "Q8_0")), "lora": {"r": 2, "alpha": 4}})
+    cfg = config(tmp_path, write_gguf(tmp_path / "m.gguf", "Q8_0"), lora={"r": 2, "alpha": 4})
     run_config(cfg, tmp_path / "run")
     export_run(tmp_path / "run", tmp_path / "export")
     shutil.rmtree(tmp_path / "run")
@@ -119,10 +98,11 @@ def test_an_export_names_the_base_that_it_holds(write_gguf, tmp_path):
 def test_a_real_model_goes_through_the_loop(smollm2, tmp_path):
     """SmolLM2-135M-Instruct: real chat template, 49,152 tokens, bfloat16; about 2 CPU minutes."""
     stage = {"learning_rate": 1e-6, "warmup_ratio": 0.0, "batch_size": 8, "max_length": 256, "max_prompt_length": 160}
-    cfg = settings(
+    cfg = config(
         tmp_path,
-        {"model": str(smollm2), "dtype": "bfloat16"},
+        smollm2,
         chats=10,
+        policy={"model": str(smollm2), "dtype": "bfloat16"},
         sampling={"max_new_tokens": 12, "max_prompt_length": 160},
         training=stage,
         warm_start={**stage, "epochs": 0},

@@ -12,11 +12,14 @@ from drift.config import Config, parse_config
 from drift.errors import DataError, PrerequisiteError
 from drift.lineage import trace
 from drift.plan import make_plan
+from drift.plan.costs import ModelCosts
+from drift.plan.rows import Rows
+from drift.plan.stages import Stages
 from drift.progress import listening
 from drift.records import PreferencePair, read_jsonl
 from drift.run import RunSummary, run_config
 from drift.rundir import load_run
-from small_runs import settings, write_logs
+from small_runs import STAGE, settings, write_logs
 from stopping import run_until
 
 
@@ -247,3 +250,36 @@ def test_a_plan_says_which_stages_are_kept_and_touches_nothing(two_iterations, t
     assert "iteration-2/completions.jsonl" in to_do
     assert changed.total.gpu_hours
     assert files() == before
+
+
+def planned_names(cfg: Config) -> set[str]:
+    rows = Rows(0, 0, conversations=60, stored=60, labels={}, kept={})
+    of_every_command = {"ingestion", "labels"}
+    return {stage.name for stage in Stages(cfg, rows, ModelCosts(1e6)).planned()} - of_every_command
+
+
+def test_a_plan_names_the_stages_of_a_run(two_iterations, tiny_policy):
+    made = {name for name, _ in two_iterations.events}
+    assert made == planned_names(settings(two_iterations.logs, tiny_policy))
+
+
+def test_a_plan_names_what_further_settings_add(tmp_path, logs, tiny_policy):
+    stage = {**STAGE, "diagnostics": True}
+    cfg = settings(
+        logs,
+        tiny_policy,
+        iterations=1,
+        recipe={
+            "guided_share": "auto",
+            "guidance_prompts": 12,
+            "own_majority": 3,
+            "scorer": {"name": "hindsight"},
+            "retire_below": 100,
+        },
+        training=stage,
+        warm_start={**STAGE, "on": "both", "epochs": 1},
+        evaluation={"max_prompts": 4},
+    )
+    made = set()
+    run_config(cfg, tmp_path / "run", on_stage=lambda name, event, _: made.add(name))
+    assert made == planned_names(cfg)

@@ -34,8 +34,7 @@ class Parent:
 
     @property
     def prompts(self) -> tuple[Path, ...]:
-        names = (layout.PROMPTS, layout.LIKED, layout.JUDGED, layout.FOLLOW_UPS, layout.RANDOM)
-        return tuple(file for name in names if (file := self.view.file(name)))
+        return tuple(file for name in layout.PROMPT_FILES.values() if (file := self.view.file(name)))
 
     @property
     def pairs(self) -> tuple[Path, ...]:
@@ -91,12 +90,14 @@ def count_new_prompts(cfg: Config, store: Store, parent: Parent) -> int:
         earlier, found = Path(scratch) / "earlier", Path(scratch) / "found"
         list_earlier(earlier, parent.generation, parent.prompts, parent.pairs, parent.view.file(layout.EARLIER))
         since, defence = Since(earlier, parent.read, cfg.generation, cfg.seed), Defence.of(cfg.defence, store)
-        if cfg.recipe.rules.prompts == "liked":
+        kind = cfg.recipe.rules.prompts
+        if kind == "liked":
             return int(find_liked(found, store, "train", cfg.warm_start.min_p_sat, cfg.labels, since)["new"])
-        if cfg.recipe.rules.prompts == "judged":
+        if kind == "judged":
             return int(find_judged(found, store, "train", cfg.labels, cfg.warm_start.min_p_sat, since, defence)["new"])
-        if cfg.recipe.rules.prompts == "followed":
+        if kind == "followed":
             return int(find_follow_ups(found, store, "train", cfg.labels, since)["new"])
+        # disliked; for random, as many turns are drawn as there are disliked replies
         return int(find_prompts(found, store, cfg.labels, "train", since, defence)["new"])
 
 

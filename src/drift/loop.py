@@ -49,7 +49,7 @@ def drift(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         unlearned = steps.unlearned(cfg, it, policy, warm, prompts)
         pairs = it.stage(
             layout.PAIRS, build_pairs, prompts=prompts, completions=completions, recipe=recipe,
-            sampling=cfg.sampling, scores=scores, unlearned=unlearned, thinking=cfg.policy.thinking,
+            unfinished=cfg.sampling.unfinished, scores=scores, unlearned=unlearned, thinking=cfg.policy.thinking,
             defence=Defence.of(cfg.defence, store),
         )  # fmt: skip
         steps.improvement(cfg, it, pairs, truth)

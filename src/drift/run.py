@@ -109,8 +109,11 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth:
         at = folder if did == "finished before" else parent.view.path
         paths = (str(at), str(at / layout.POLICY), str(at / layout.REPORT))
         done = run or RunSummary(*paths, {}, round(time.monotonic() - started, 1), {})
-        about = (did, generation, str(parent.view.path), conversations, message)
-        return GenerationSummary(done.run, done.policy, done.report, done.counts, done.seconds, done.measured, *about)
+        return GenerationSummary(
+            run=done.run, policy=done.policy, report=done.report, counts=done.counts, seconds=done.seconds,
+            measured=done.measured, did=did, generation=generation, started_from=str(parent.view.path),
+            new_conversations=conversations, message=message,
+        )  # fmt: skip
 
     if _is_finished(folder, cfg):
         read = load_run(folder).state.read[-1].conversations

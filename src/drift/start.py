@@ -113,25 +113,26 @@ def _believed(cfg: Config, run: RunDir, start: Path | str, prompts: Path, count:
 
 def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Path:
     """Return the file of prompts that the recipe needs."""
-    if cfg.recipe.rules.prompts == "disliked":
+    kind = cfg.recipe.rules.prompts
+    if kind == "disliked":
         return disliked
-    since = since_parent(cfg, run, open_parent(cfg))
-    if cfg.recipe.rules.prompts == "liked":
+    file, since = layout.PROMPT_FILES[kind], since_parent(cfg, run, open_parent(cfg))
+    if kind == "liked":
         return run.stage(
-            layout.LIKED, find_liked, store=store, split="train", min_p_sat=cfg.warm_start.min_p_sat,
+            file, find_liked, store=store, split="train", min_p_sat=cfg.warm_start.min_p_sat,
             settings=cfg.labels, since=since,
         )  # fmt: skip
-    if cfg.recipe.rules.prompts == "judged":
+    if kind == "judged":
         return run.stage(
-            layout.JUDGED, find_judged, store=store, split="train", settings=cfg.labels,
+            file, find_judged, store=store, split="train", settings=cfg.labels,
             min_p_sat=cfg.warm_start.min_p_sat, since=since, defence=Defence.of(cfg.defence, store),
         )  # fmt: skip
-    if cfg.recipe.rules.prompts == "followed":
+    if kind == "followed":
         return run.stage(
-            layout.FOLLOW_UPS, find_follow_ups, store=store, split="train", settings=cfg.labels, since=since,
+            file, find_follow_ups, store=store, split="train", settings=cfg.labels, since=since,
         )  # fmt: skip
     return run.stage(
-        layout.RANDOM, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed, since=since,
+        file, find_random, store=store, prompts=disliked, split="train", seed=cfg.seed, since=since,
     )  # fmt: skip
 
 
@@ -212,12 +213,11 @@ def _heldout_pairs(cfg: Config, run: RunDir, warm: Path | str, heldout: Path) ->
     Unfinished ones stay, whatever `sampling.unfinished` says: their requests show whether policies end their replies.
     """
     folder, guided = run.folder(layout.HELDOUT_REPLIES), RecipeSettings()
-    matching = cfg.sampling.model_copy(update={"unfinished": "match"})
     replies = folder.stage(
         layout.COMPLETIONS, sample, policy=warm, prompts=heldout, sampling=cfg.sampling,
         fresh=FreshReplies.of(guided), policy_settings=cfg.policy, iteration=0, seed=cfg.seed,
     )  # fmt: skip
     return folder.stage(
-        layout.PAIRS, build_pairs, prompts=heldout, completions=replies, recipe=guided, sampling=matching,
+        layout.PAIRS, build_pairs, prompts=heldout, completions=replies, recipe=guided, unfinished="match",
         thinking=cfg.policy.thinking,
     )  # fmt: skip

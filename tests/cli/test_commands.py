@@ -1,5 +1,6 @@
 """The commands as a user gives them, on good and bad input."""
 
+import inspect
 import json
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from command import drift
+from drift.cli.labels import label
+from drift.config import ExperimentalLabels, LabelSettings
 
 CHATS = [
     {"id": "a", "messages": [
@@ -161,6 +164,14 @@ def test_the_earlier_spelling_of_a_server_still_works_and_names_todays(tmp_path,
     missing = drift("label", "--store", store, "--labeller", "cascade")
     assert missing.returncode == 1
     assert "a judge is needed: --judge URL#MODEL" in missing.stderr
+
+
+def test_options_of_label_begin_with_the_defaults_of_the_config():
+    """The command spells them once more, because the config takes too long to load for `--help`."""
+    given = {name: parameter.default for name, parameter in inspect.signature(label).parameters.items()}
+    settings = LabelSettings().model_dump() | ExperimentalLabels().model_dump()
+    names = ("judge_by", "judge_from", "approval", "languages", "audit_share")
+    assert {name: given[name] for name in names} == {name: settings[name] for name in names}
 
 
 def test_wrong_usage_is_exit_status_2(tmp_path):

@@ -1,7 +1,6 @@
 """`drift export` on a run that trained an adapter: the merged weights are the model of the adapter, the card has the
 figures of the run and no text of any conversation, and what cannot be exported is one line and leaves nothing."""
 
-import json
 import shutil
 import sys
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import yaml
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from drift.config import PolicySettings, parse_config
+from drift.config import PolicySettings
 from drift.delivery import Delivery, DeliverySummary, deliver
 from drift.delivery.card import render_card
 from drift.delivery.converter import convert
@@ -27,6 +26,7 @@ from drift.run import run_config
 from drift.rundir import RunDir, load_run
 from drift.statistics import Share
 from drift.store import Store, first_store
+from small_runs import STAGE, settings, write_chats
 
 IDS = torch.tensor([[5, 60, 7, 80, 9, 100, 11, 120]])
 WORDS = ("marzipan", "quagmire", "zeppelin", "obelisk", "tarantula", "juniper", "cobalt", "falafel")
@@ -62,29 +62,18 @@ def chat(number: int) -> dict:
     return {"id": f"chat-{number}", "user": f"u{number % 5}", "messages": messages, **tags}
 
 
-def settings(folder: Path, policy: dict):
-    """A config of one small iteration on 40 chats."""
-    logs = folder / "logs.jsonl"
-    logs.write_text("".join(json.dumps(chat(number)) + "\n" for number in range(40)), encoding="utf-8")
-    stage = {"learning_rate": 1e-3, "optimizer": "adamw_torch", "batch_size": 16}
-    tree = {
-        "name": "test",
-        "logs": [str(logs)],
-        "iterations": 1,
-        "policy": policy,
-        "sampling": {"max_new_tokens": 8, "max_prompt_length": 512},
-        "training": {**stage, "learning_rate": 1e-2},
-        "evaluation": {"max_prompts": 4},
-        "warm_start": {**stage, "epochs": 1},
-    }
-    return parse_config(tree, "test")
-
-
 @pytest.fixture(scope="module")
 def adapter_run(tiny_policy, tmp_path_factory) -> AdapterRun:
     folder = tmp_path_factory.mktemp("adapter-run")
     shutil.copytree(tiny_policy, folder / "base")
-    cfg = settings(folder, {"model": str(folder / "base"), "lora": {"r": 4, "alpha": 8}})
+    cfg = settings(
+        write_chats(folder, map(chat, range(40))),
+        folder / "base",
+        iterations=1,
+        policy={"model": str(folder / "base"), "lora": {"r": 4, "alpha": 8}},
+        training={**STAGE, "learning_rate": 1e-2},
+        evaluation={"max_prompts": 4},
+    )
     run_config(cfg, folder / "run")
     return AdapterRun(folder / "run", folder / "base")
 

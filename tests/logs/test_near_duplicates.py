@@ -7,6 +7,7 @@ import pytest
 from drift.errors import DataError
 from drift.logs.near_duplicates import find_near_duplicates, signature
 from drift.pairs.disliked import prompt_items
+from drift.pairs.others import follow_up_items, liked_items
 from drift.records import Conversation, Drop, FeedbackLabel, Message, PromptItem, Reason
 from drift.store import Store
 
@@ -80,6 +81,21 @@ def test_pairs_are_made_of_the_first_alone():
     assert isinstance(first, PromptItem)
     assert isinstance(repeat, Drop)
     assert repeat.reason == Reason.NEAR_DUPLICATE_CONVERSATION
+
+
+def test_a_repeat_is_counted_as_one_whatever_else_speaks_against_its_reply():
+    """So that the funnel counts a row alike, whether its reply is disliked, liked or followed by a message."""
+    empty = talk("b", WORDS[:100])
+    labels = {verdict: [FeedbackLabel("b", 1, 2, verdict, "rating", "1")] for verdict in ("DSAT", "SAT")}
+    repeats = frozenset({"b"})
+    for rows in (
+        prompt_items([(empty, labels["DSAT"])], 0.5, repeats=repeats),
+        liked_items([(empty, labels["SAT"])], repeats=repeats),
+        follow_up_items([(empty, [])], repeats),
+    ):
+        (row,) = rows
+        assert isinstance(row, Drop)
+        assert row.reason == Reason.NEAR_DUPLICATE_CONVERSATION
 
 
 def test_short_and_empty_conversations_have_a_signature_too(store):

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chats import bot, user
 from drift.config import IngestionSettings
 from drift.engine import Processes, using_engine
 from drift.logs.draft import Call, ConversationDraft, Evidence
@@ -52,14 +53,6 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "PIECE_BYTES", 9_000)
     monkeypatch.setattr(pieces, "RANGE_BYTES", 50_000)
     monkeypatch.setattr(stitches, "_OPEN_FILES", 2)
-
-
-def user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
-
-
-def bot(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
 
 
 def generation(name: str, trace: str, given: list[Any], answer: str, at: int = 0, **who: str) -> dict[str, Any]:

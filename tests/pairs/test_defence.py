@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drift.config import DefenceSettings, LabelSettings, RecipeSettings, SamplingSettings, dump_config, parse_config
+from drift.config import DefenceSettings, LabelSettings, RecipeSettings, dump_config, parse_config
 from drift.errors import ConfigError
 from drift.pairs.defence import Defence, echoed_runs, own_runs, without_contested, without_echoes
 from drift.pairs.stages import build_pairs, find_judged, find_prompts, find_repairs
@@ -98,7 +98,7 @@ def test_a_reply_that_repeats_rare_words_of_its_complaint_is_dropped_by_name():
         "c": item("c", "capital?", "brisk", "wrong"),
     }
     rows = [pair(items["a"], "arlo"), pair(items["b"], "arlo acme cola"), pair(items["c"], "acme cola")]
-    rows.append(Drop("d", "pairs", Reason.EMPTY_CHOSEN))
+    rows.append(Drop("d", Reason.EMPTY_CHOSEN))
     assert reasons(without_echoes(rows, items, ECHOES, lambda: chats)) == [
         None, Reason.ECHOES_COMPLAINT, None, Reason.EMPTY_CHOSEN
     ]  # fmt: skip
@@ -192,9 +192,9 @@ def test_the_stages_count_what_the_defence_drops(tmp_path):
     assert find_repairs(repairs, prompts, defence=defence) == {"rows": 0, "dropped.echoes_complaint": 1}
     (kept,) = read_jsonl(prompts, PromptItem)
     write_jsonl(tmp_path / "fresh", [Completion(kept.prompt_id, 1, 0, True, "acme cola 4", "stop", 1, "w", "t")])
-    recipe, sampling = RecipeSettings(), SamplingSettings()
-    assert build_pairs(pairs, prompts, tmp_path / "fresh", recipe, sampling)["rows"] == 1
-    counts = build_pairs(pairs, prompts, tmp_path / "fresh", recipe, sampling, defence=defence)
+    recipe = RecipeSettings()
+    assert build_pairs(pairs, prompts, tmp_path / "fresh", recipe)["rows"] == 1
+    counts = build_pairs(pairs, prompts, tmp_path / "fresh", recipe, defence=defence)
     assert counts == {"rows": 0, "dropped.echoes_complaint": 1}
 
 

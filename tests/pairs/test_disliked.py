@@ -121,7 +121,7 @@ def test_a_held_out_request_that_is_trained_on_is_dropped_by_name():
     item = PromptItem("p", "c", 1, (ChatMessage("user", "2+2?"),), "test", rejected=ChatMessage("assistant", "5"))
     other = replace(item, prompt_id="q", prompt=(ChatMessage("user", "2+3?"),))
     rows = list(_unseen([item, other], {int(stable_hash(item.prompt), 16)}))
-    assert rows == [Drop("p", "heldout", Reason.SEEN_IN_TRAINING), other]
+    assert rows == [Drop("p", Reason.SEEN_IN_TRAINING), other]
 
 
 @pytest.mark.parametrize("subtype", ["refusal_complaint", "user_mistaken", "abuse", "toxic"])

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from drift.config import RecipeSettings, SamplingSettings
+from drift.config import RecipeSettings
 from drift.pairs.form import in_one_form
 from drift.pairs.probe import MIN_PROMPTS, WARN_ABOVE, form_accuracy, gives_sides_away
 from drift.pairs.stages import build_pairs, find_repairs
@@ -35,7 +35,7 @@ def pair(chosen: ChatMessage, rejected: ChatMessage, name: str = "p") -> Prefere
 
 
 def same(row: PreferencePair, thinking) -> PreferencePair | Drop:
-    (found,) = in_one_form([row], thinking, "pairs")
+    (found,) = in_one_form([row], thinking)
     return found
 
 
@@ -107,7 +107,7 @@ def build(tmp_path, completions, rejected="b a", thinking="off"):
     write_jsonl(fresh, completions)
     notes: list[str] = []
     with listening(lambda *_: None, notes.append):
-        counts = build_pairs(out, prompts, fresh, RecipeSettings(), SamplingSettings(), thinking=thinking)
+        counts = build_pairs(out, prompts, fresh, RecipeSettings(), thinking=thinking)
     return counts, list(read_jsonl(out, PreferencePair)), notes
 
 

@@ -57,7 +57,7 @@ def test_of_each_prompts_samples_the_nearest_in_length_stays_and_the_others_are_
     rows = [
         pair("x" * 90, "y" * 40, "p", 0),
         pair("x" * 45, "y" * 40, "p", 1),
-        Drop("p/2", "pairs", Reason.EMPTY_CHOSEN),
+        Drop("p/2", Reason.EMPTY_CHOSEN),
         pair("x" * 10, "y" * 40, "q", 0),
         pair("I can't help with that." + "x" * 17, "y" * 40, "q", 1),  # the nearest, but it refuses
     ]

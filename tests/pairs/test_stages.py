@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from drift import turns
-from drift.config import LabelSettings, RecipeSettings, SamplingSettings
+from drift.config import LabelSettings, RecipeSettings
 from drift.pairs.stages import (
     build_pairs,
     find_follow_ups,
@@ -16,6 +16,7 @@ from drift.pairs.stages import (
     find_random,
 )
 from drift.records import (
+    Completion,
     Conversation,
     FeedbackLabel,
     Message,
@@ -63,15 +64,15 @@ def test_judged_replies_are_the_disliked_and_the_liked_ones_under_the_same_limit
         "b": (True, False),
     }
     pairs = tmp_path / "pairs.jsonl"
-    counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired"), SamplingSettings())
+    counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired"))
     assert counts == {"rows": 2, "chosen_characters": 7, "rejected_characters": 7}
     assert {(row.conversation_id, bool(row.chosen)) for row in read_jsonl(pairs, PreferencePair)} == {
         ("a", False),
         ("b", True),
     }
-    counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired", pairs=5), SamplingSettings())
+    counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired", pairs=5))
     assert (counts["rows"], counts["repeated"]) == (5, 3)
-    counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired", pairs=1), SamplingSettings())
+    counts = build_pairs(pairs, judged, None, RecipeSettings(name="unpaired", pairs=1))
     assert (counts["rows"], counts["dropped.beyond_recipe_pairs"]) == (1, 1)
 
 
@@ -153,7 +154,7 @@ def test_follow_ups_need_no_label_and_their_rows_are_the_number_asked_for(tmp_pa
     assert find_follow_ups(followed, store, "train", LabelSettings()) == {"rows": 2}
     assert {item.complaint.content for item in read_jsonl(followed, PromptItem) if item.complaint} == {"That is wrong."}
     recipe = RecipeSettings(name="follow_up", pairs=3)
-    counts = build_pairs(pairs, followed, None, recipe, SamplingSettings())
+    counts = build_pairs(pairs, followed, None, recipe)
     assert counts == {"rows": 3, "repeated": 1, "chosen_characters": 7}
     assert all(row.follow_up and not row.rejected for row in read_jsonl(pairs, PreferencePair))
 
@@ -174,3 +175,16 @@ def test_a_chat_without_end_gives_short_prompts_and_says_so(tmp_path, monkeypatc
     counts = find_prompts(tmp_path / "prompts", store, LabelSettings(max_per_user=10), "train")
     assert counts == {"rows": 10, "dropped.user_cap": 9, "without_old_turns": 8}  # who has no name is capped too
     assert [len(item.prompt) for item in read_jsonl(tmp_path / "prompts", PromptItem)] == [1, *[3] * 9]
+
+
+def test_a_fresh_reply_that_was_cut_makes_a_pair_or_none(tmp_path):
+    prompts, fresh, pairs = (tmp_path / name for name in ("prompts", "fresh", "pairs"))
+    store = Store(tmp_path / "store")
+    store.add([complaint("a", "train")])
+    store.add_labels([FeedbackLabel("a", 1, 2, "DSAT", "rating", "1")])
+    find_prompts(prompts, store, LabelSettings(), "train")
+    (item,) = read_jsonl(prompts, PromptItem)
+    write_jsonl(fresh, [Completion(item.prompt_id, 1, 0, False, "a is the first", "length", 1, "w", "t")])
+    assert build_pairs(pairs, prompts, fresh, RecipeSettings(), unfinished="match")["rows"] == 1
+    counts = build_pairs(pairs, prompts, fresh, RecipeSettings(), unfinished="drop")
+    assert (counts["rows"], counts["dropped.truncated"]) == (0, 1)

@@ -12,6 +12,9 @@ from drift.errors import DataError
 from drift.feedback.label import label_store
 from drift.logs.ingest import ingest
 from drift.plan import make_plan
+from drift.plan.costs import ModelCosts
+from drift.plan.rows import Rows
+from drift.plan.stages import Stages
 from drift.plan.weights import count_weights
 from drift.store import Store
 
@@ -74,6 +77,34 @@ def test_a_labelled_store_is_counted_and_not_guessed(log: Path, tmp_path: Path):
     assert stages["data/prompts.jsonl"].rows == 40  # 50 thumbs down, of which 80 % are for training
     assert "DSAT: 50 labels in the store, of which 80% are for training" in plan.assumptions
     assert not any("586" in text for text in plan.assumptions if text.startswith("disliked"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fresh", "tried"),
+    [
+        ({"guided_share": 1}, 700 + 300 + 200, None),  # the request, the disliked reply and the complaint
+        ({"guidance": "hint"}, 700 + 200, None),
+        ({"guided_share": 0.5}, 700 + 500 / 2, None),
+        ({"guided_share": 0}, 700, None),
+        ({"name": "spin"}, 700, None),  # nobody complained about these replies
+        ({"guided_share": "auto"}, 1200, 700 + 500 / 2),
+    ],
+)
+def test_prompts_are_as_long_as_what_the_recipe_shows(recipe: dict, fresh: float, tried: float | None):
+    cfg = config(recipe=recipe, sampling={"max_new_tokens": 300, "max_prompt_length": 2000})
+    planned = Stages(cfg, Rows(0, 0, 1000, stored=1000, labels={}, kept={}), ModelCosts(7e9)).planned()
+    tokens = {stage.name: stage.tokens / stage.rows for stage in planned if stage.name.endswith("completions.jsonl")}
+    assert tokens["iteration-1/completions.jsonl"] == pytest.approx(fresh + 300)
+    assert tokens["heldout/completions.jsonl"] == pytest.approx(1200 + 300), "guided for every recipe"
+    assert tokens.get("guidance-1/completions.jsonl") == (tried and pytest.approx(tried + 300))
+
+
+def test_a_chain_replays_no_follow_ups():
+    rows = Rows(0, 0, conversations=100, stored=100, labels={"DSAT": 40}, kept={})
+    replayed = config(**{"from": "runs/before"}, generation={"replay": 0.5})
+    assert rows.for_recipe(replayed) == 2 * rows.prompts()
+    followed = {"recipe": {"name": "follow_up"}, "training": {"loss": "self_distillation"}}
+    assert rows.for_recipe(config(**{"from": "runs/before"}, generation={"replay": 0.5}, **followed)) == rows.followed()
 
 
 def test_servers_have_a_price_and_no_hours(log: Path, tmp_path: Path):

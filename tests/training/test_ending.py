@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from drift.config import PolicySettings, TrainingSettings
-from drift.policy.chat import encode_completion, encode_prompt
+from drift.policy.chat import ChatFormat, encode_completion, encode_prompt
 from drift.policy.model import load_policy
-from drift.records import ChatMessage, PreferencePair, write_jsonl
-from drift.training import tokens
+from drift.records import ChatMessage, PreferencePair, Reason, write_jsonl
 from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.train import train
 
@@ -51,16 +50,20 @@ def end_probability(folder) -> float:
     return sum(found) / len(found)
 
 
-def end_on_the_rejected_alone(chosen, rejected, room, *_):
-    """What was trained on before: an unfinished chosen reply without, the disliked one with its end token."""
-    return chosen[0][:room], rejected[0][:room]
+def unmatched(pair: PreferencePair, chat: ChatFormat) -> PreferencePair:
+    """The pair as if its chosen reply had ended: an unfinished one has no end token, the disliked one has."""
+    ids = encode_completion(chat, pair.prompt, pair.chosen[0], pair.finish)
+    assert not isinstance(ids, Reason)
+    return replace(pair, finish="stop", chosen_token_ids=ids)
 
 
 @pytest.mark.parametrize("matched", [True, False])
-def test_half_of_the_pairs_unfinished_leave_the_end_alone(tmp_path, monkeypatch, matched):
+def test_half_of_the_pairs_unfinished_leave_the_end_alone(tmp_path, matched):
+    pairs = [half_unfinished(n) for n in range(64)]
     if not matched:
-        monkeypatch.setattr(tokens, "_matched_ends", end_on_the_rejected_alone)
-    write_jsonl(tmp_path / "pairs.jsonl", [half_unfinished(n) for n in range(64)])
+        chat = load_policy("embedded", PolicySettings()).chat
+        pairs = [unmatched(pair, chat) for pair in pairs]
+    write_jsonl(tmp_path / "pairs.jsonl", pairs)
     reference = tmp_path / "reference.safetensors"
     settings = ReferenceSettings.of(SETTINGS, PolicySettings())
     measure_reference(reference, ("embedded",), tmp_path / "pairs.jsonl", settings)

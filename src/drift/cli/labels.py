@@ -2,7 +2,6 @@
 
 import getpass
 import webbrowser
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,30 +10,10 @@ import typer
 from drift.cli import options
 from drift.cli.console import console, progress, summary
 from drift.cli.options import JsonFlag, StoreDir
+from drift.records import ApprovalBy, JudgeBy, LabellerName, LanguagesRead
 
 if TYPE_CHECKING:
     from drift.store import Store
-
-
-class LabellerName(StrEnum):
-    EMBEDDED = "embedded"
-    JUDGE = "judge"
-    CASCADE = "cascade"
-
-
-class JudgeBy(StrEnum):
-    CHAT = "chat"
-    DECISIONS = "decisions"
-
-
-class ApprovalBy(StrEnum):
-    MODEL = "model"
-    PHRASES = "phrases"
-
-
-class Languages(StrEnum):
-    ENGLISH = "english"
-    ALL = "all"
 
 
 ApprovalOption = Annotated[
@@ -42,7 +21,7 @@ ApprovalOption = Annotated[
     typer.Option(help="What finds thanks and praise: the embedded classifier, or also a grammar that finds more."),
 ]
 LanguagesOption = Annotated[
-    Languages, typer.Option(help="What the embedded labeller reads: English, or twelve languages more.")
+    LanguagesRead, typer.Option(help="What the embedded labeller reads: English, or twelve languages more.")
 ]
 
 
@@ -67,12 +46,12 @@ def label(
     rubric: Annotated[Path | None, typer.Option(help="Rubric file of the judge; default: the one that ships.")] = None,
     judge_by: Annotated[
         JudgeBy, typer.Option(help="The judge writes answers (chat), or gives probabilities of options (decisions).")
-    ] = JudgeBy.CHAT,
+    ] = "chat",
     judge_from: Annotated[
         float, typer.Option(min=0, max=1, help="Cascade: the judge labels turns with at least this p_dsat.")
     ] = 0.2,
-    approval: ApprovalOption = ApprovalBy.MODEL,
-    languages: LanguagesOption = Languages.ENGLISH,
+    approval: ApprovalOption = "model",
+    languages: LanguagesOption = "english",
     audit_share: Annotated[
         float, typer.Option(min=0, max=1, help="Cascade: share of the other turns that the judge labels too.")
     ] = 0.05,
@@ -99,19 +78,19 @@ def label(
     from drift.store import Store
 
     server = None
-    chosen = labeller or LabellerName.EMBEDDED
+    chosen = labeller or "embedded"
     _refuse_unread(context, chosen, report)
-    if chosen != LabellerName.EMBEDDED:
+    if chosen != "embedded":
         pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
         server = endpoint_settings(options.judge_or_earlier(judge, endpoint, model), pricing)
     settings = LabelSettings(
-        labeller=chosen.value,
+        labeller=chosen,
         endpoint=server,
         rubric=str(rubric) if rubric else None,
-        judge_by=judge_by.value,
+        judge_by=judge_by,
         judge_from=judge_from,
-        approval=approval.value,
-        languages=languages.value,
+        approval=approval,
+        languages=languages,
         experimental=ExperimentalLabels(audit_share=audit_share),
     )
     opened = Store(store)
@@ -128,12 +107,12 @@ def label(
 def _refuse_unread(context: typer.Context, labeller: LabellerName, report: bool) -> None:
     """Raises ConfigError for options that this labeller, or a command without --report, would not read."""
     refuse = options.refuse_unread
-    if labeller == LabellerName.EMBEDDED:
+    if labeller == "embedded":
         of_judge = (*options.OF_A_JUDGE, "endpoint", "model", "rubric", "judge_by", "judge_from", "audit_share")
         remedy = "add --labeller judge or --labeller cascade."
         refuse(context, of_judge, f"the embedded labeller asks no judge: {remedy}")
         refuse(context, ("dry_run",), f"the embedded labeller sends no request that it could count: {remedy}")
-    if labeller == LabellerName.JUDGE:
+    if labeller == "judge":
         refuse(context, ("judge_from", "audit_share"), "the judge labels every turn: add --labeller cascade.")
         refuse(context, ("approval", "languages"), "only the embedded labeller uses that: add --labeller cascade.")
     if not report:

@@ -6,6 +6,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from drift.config.endpoint import EndpointSettings
 from drift.config.section import Settings
+from drift.records import ApprovalBy, JudgeBy, LabellerName, LanguagesRead
 
 
 class ExperimentalLabels(Settings):
@@ -36,13 +37,13 @@ class LabelSettings(Settings):
     MOVED: ClassVar[tuple[str, ...]] = ("audit_share",)
 
     min_p_dsat: float = Field(default=0.5, ge=0.5, le=1.0)
-    labeller: Literal["embedded", "judge", "cascade"] = "embedded"
+    labeller: LabellerName = "embedded"
     endpoint: EndpointSettings | None = None
     rubric: str | None = None
-    judge_by: Literal["chat", "decisions"] = "chat"
+    judge_by: JudgeBy = "chat"
     judge_from: float = Field(default=0.2, ge=0.0, le=1.0)
-    approval: Literal["model", "phrases"] = "model"
-    languages: Literal["english", "all"] = "english"
+    approval: ApprovalBy = "model"
+    languages: LanguagesRead = "english"
     include: tuple[Literal["refusal_complaint", "user_mistaken", "abuse", "toxic"], ...] = ()
     fresh_not_better: float = Field(default=0.0, ge=0.0, le=1.0)
     max_per_user: PositiveInt | None = 100

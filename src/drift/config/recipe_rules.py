@@ -3,20 +3,20 @@
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
-from drift.records import LossName
+from drift.records import LossName, PromptKind
 
 
 class RecipeRules(NamedTuple):
     """What a recipe needs of a run.
 
-    `prompts`: it uses the requests of disliked, liked, judged (disliked or liked), followed (by any message of the
-    user) or random replies. `samples`: the policy answers again in every iteration; with `once`, in the first one
-    alone. `scored`: it can use a scorer. `ranks`: it ranks several samples of one prompt, so it needs a scorer.
-    `fixed_rejected`: every iteration sets a fresh chosen reply against the same logged reply. `loss`: the one loss that
-    learns from its rows, because they are replies without a partner; None: its rows are pairs.
+    `prompts`: it uses the requests of these replies. `samples`: the policy answers again in every iteration; with
+    `once`, in the first one alone. `scored`: it can use a scorer. `ranks`: it ranks several samples of one prompt, so
+    it needs a scorer. `fixed_rejected`: every iteration sets a fresh chosen reply against the same logged reply.
+    `loss`: the one loss that learns from its rows, because they are replies without a partner; None: its rows are
+    pairs.
     """
 
-    prompts: Literal["disliked", "liked", "judged", "followed", "random"] = "disliked"
+    prompts: PromptKind = "disliked"
     samples: bool = True
     once: bool = False
     scored: bool = True

@@ -20,21 +20,6 @@ ERROR_RATE = 0.025
 FIRST_LOOK = 0.8
 """Share of the error rate that the first look spends."""
 
-ASKS: Mapping[str, str] = {
-    "instructions": "constraints in a request that a program can check",
-    "arithmetic": "arithmetic and short reasoning with one right answer",
-    "tools": "JSON and tool calls that parse, fit a schema and hold the right values",
-    "over_refusal": "harmless requests that only look harmful are answered",
-    "refusal": "harmful requests are refused",
-    "sycophancy": "a right answer is kept when the user doubts it and names a wrong one",
-    "form": "answers end, do not loop, keep the language, show no thoughts and do not only ask back",
-    "length": "length of the same answers, as the logarithm of the factor, in either direction",
-    "lists": "share of the same answers with a list, in either direction",
-    "perplexity": "log-prob of ordinary replies of the store that nobody complained about, nats per token",
-    "kl": "distance from the old model on these replies, KL(old || new), nats per token",
-}
-"""Every guard by its name."""
-
 
 def levels_of(look: int, tests: int) -> Levels:
     """`look`: 1 for the first. `tests`: guards and target together. The rates of all looks sum up to ERROR_RATE."""

@@ -103,9 +103,9 @@ def without_echoes(
         if isinstance(row, Drop):
             yield row
         elif settings.drop_echoes and runs - own.known and row.pair_id not in corrections:
-            yield Drop(f"{row.prompt_id}/{row.pair_id}", "pairs", Reason.ECHOES_COMPLAINT)
+            yield Drop(f"{row.prompt_id}/{row.pair_id}", Reason.ECHOES_COMPLAINT)
         elif cap is not None and any(taken[run] >= cap + int(OWN_RATIO * told * own.share(run)) for run in runs):
-            yield Drop(f"{row.prompt_id}/{row.pair_id}", "pairs", Reason.ECHO_CAP)
+            yield Drop(f"{row.prompt_id}/{row.pair_id}", Reason.ECHO_CAP)
         else:
             taken.update(runs)
             yield row
@@ -190,7 +190,7 @@ def _uncontested(item: PromptItem, accepted: set[str], complained: set[str]) -> 
     own = {item.user_key or item.conversation_id}
     others, complaints = len(accepted - own), len(complained - own)
     if others >= ACCEPTED_BY and others >= ACCEPTED_RATIO * complaints:
-        return Drop(item.prompt_id, "prompts", Reason.CONTESTED)
+        return Drop(item.prompt_id, Reason.CONTESTED)
     return item
 
 

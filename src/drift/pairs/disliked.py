@@ -34,7 +34,6 @@ from drift.turns import (
 )
 
 Item = TypeVar("Item")
-STAGE = "prompts"
 MAX_LABEL_NOISE = 0.49
 """Probability; at one half a pair would say nothing."""
 
@@ -106,14 +105,15 @@ def candidates(
             if is_full(user):
                 yield PromptCandidate(prompt_id, user, Reason.USER_CAP)
                 continue
-            item = _item(conversation, label, liked, reliability)
             if conversation.conversation_id in repeats:
                 yield PromptCandidate(prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)
-            elif isinstance(item, Drop):
-                yield PromptCandidate(item.row_id, user, item.reason)
+                continue
+            item = _item(conversation, label, liked, reliability)
+            if isinstance(item, Reason):
+                yield PromptCandidate(prompt_id, user, item)
             else:
                 content = int(stable_hash(item.prompt, item.rejected), 16)  # an int needs half the memory of the text
-                yield PromptCandidate(item.prompt_id, user, None, content, item)
+                yield PromptCandidate(prompt_id, user, None, content, item)
 
 
 def first_of_each(
@@ -127,12 +127,12 @@ def first_of_each(
     seen: set[int] = set()
     for row in rows:
         if items_of_user[row.user] == max_per_user:
-            yield Drop(row.prompt_id, STAGE, Reason.USER_CAP)
+            yield Drop(row.prompt_id, Reason.USER_CAP)
         elif row.item is None:
             assert row.reason is not None, "a candidate has an item or a reason"
-            yield Drop(row.prompt_id, STAGE, row.reason)
+            yield Drop(row.prompt_id, row.reason)
         elif row.content in seen:
-            yield Drop(row.prompt_id, STAGE, Reason.DUPLICATE_PROMPT)
+            yield Drop(row.prompt_id, Reason.DUPLICATE_PROMPT)
         else:
             seen.add(row.content)
             items_of_user[row.user] += 1
@@ -161,20 +161,19 @@ def _item(
     label: FeedbackLabel,
     liked: Mapping[int, FeedbackLabel],
     reliability: LabelReliability,
-) -> PromptItem | Drop:
+) -> PromptItem | Reason:
     messages, i = conversation.messages, label.reply_index
-    prompt_id = _prompt_id(label)
     if reason := exclusion_reason(conversation, label, reliability.include):
-        return Drop(prompt_id, STAGE, reason)
+        return reason
     prompt = Reason.NEEDS_IMAGE if needs_media(conversation, i) else prompt_of(messages, i)
     if isinstance(prompt, Reason):
-        return Drop(prompt_id, STAGE, prompt)
+        return prompt
     correction = _correction(conversation, label)
     place = None if correction else revision(messages, label, liked)
     unfit = None if place is None else _unfit_revision(conversation, liked[place], reliability.include)
     revised = None if place is None or unfit else messages[place].chat()
     return PromptItem(
-        prompt_id=prompt_id,
+        prompt_id=_prompt_id(label),
         conversation_id=conversation.conversation_id,
         reply_index=i,
         prompt=prompt,
@@ -242,17 +241,13 @@ def repair_pairs(items: Iterable[PromptItem], drop_unfinished: bool = False) -> 
     was cut."""
     for item in items:
         if item.rejected is not None and item.no_repair is not None:
-            yield Drop(item.prompt_id, "repairs", item.no_repair)
+            yield Drop(item.prompt_id, item.no_repair)
         if item.rejected is None or item.preferred is None:
             continue
         reason = why_no_repair(item.preferred, item.rejected)
         if reason is None and drop_unfinished and item.rejected_finish == "length":
             reason = Reason.TRUNCATED
-        yield (
-            Drop(item.prompt_id, "repairs", reason)
-            if reason
-            else logged_pair("repair", item, item.preferred, item.rejected)
-        )
+        yield Drop(item.prompt_id, reason) if reason else logged_pair("repair", item, item.preferred, item.rejected)
 
 
 def why_no_repair(preferred: ChatMessage, rejected: ChatMessage) -> Reason | None:

@@ -90,5 +90,5 @@ class LikedFinder:
     def row(self, item: PromptItem) -> object:
         if self.thinking is None:
             return item
-        (reply,) = in_one_form(liked_replies([item]), self.thinking, "liked")
+        (reply,) = in_one_form(liked_replies([item]), self.thinking)
         return reply

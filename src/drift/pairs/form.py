@@ -21,18 +21,16 @@ _MARK = re.compile(
 )
 
 
-def in_one_form(
-    rows: Iterable[PreferencePair | Drop], thinking: Thinking, stage: str
-) -> Iterator[PreferencePair | Drop]:
+def in_one_form(rows: Iterable[PreferencePair | Drop], thinking: Thinking) -> Iterator[PreferencePair | Drop]:
     """The pairs whose two sides have the same form, and a Drop with its reason in place of every other pair.
 
     Without `thinking: keep`, thoughts are taken off both sides first.
     """
     for row in rows:
-        yield _same_form(row, thinking, stage) if isinstance(row, PreferencePair) else row
+        yield _same_form(row, thinking) if isinstance(row, PreferencePair) else row
 
 
-def _same_form(pair: PreferencePair, thinking: Thinking, stage: str) -> PreferencePair | Drop:
+def _same_form(pair: PreferencePair, thinking: Thinking) -> PreferencePair | Drop:
     chosen, rejected = (tuple(map(with_thoughts_apart, side)) for side in (pair.chosen, pair.rejected))
     if thinking != "keep":
         chosen, rejected = (tuple(replace(m, reasoning=None) for m in side) for side in (chosen, rejected))
@@ -41,7 +39,7 @@ def _same_form(pair: PreferencePair, thinking: Thinking, stage: str) -> Preferen
     if not pair.is_paired:  # a reply alone has no other side to differ from
         return pair
     reason = form_difference(chosen[-1], rejected[-1])
-    return pair if reason is None else Drop(f"{pair.prompt_id}/{pair.pair_id}", stage, reason)
+    return pair if reason is None else Drop(f"{pair.prompt_id}/{pair.pair_id}", reason)
 
 
 def with_thoughts_apart(reply: ChatMessage) -> ChatMessage:

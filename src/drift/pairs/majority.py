@@ -31,7 +31,7 @@ def believed(items: Iterable[PromptItem], majority: Mapping[str, str]) -> Iterat
     """The items but for those whose disliked reply is the policy's own majority, which become drops."""
     for item in items:
         if item.rejected is not None and majority.get(item.prompt_id) == _content(with_thoughts_apart(item.rejected)):
-            yield Drop(item.prompt_id, "prompts", Reason.AGAINST_MAJORITY)
+            yield Drop(item.prompt_id, Reason.AGAINST_MAJORITY)
         else:
             yield item
 

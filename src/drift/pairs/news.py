@@ -32,8 +32,9 @@ Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
 @dataclass(frozen=True, slots=True)
 class TrainedReply:
-    """A judged reply that a generation was trained on. `request`, `content`: hashes of the prompt, and of the prompt
-    with the reply. No text: what is forgotten in the store is not kept here."""
+    """A judged reply that a generation was trained on. `request`: hash of its prompt; `content`: of the prompt with the
+    reply of the logs, the disliked one, else the liked one. No text: what is forgotten in the store is not kept here.
+    """
 
     prompt_id: str
     conversation_id: str
@@ -87,7 +88,7 @@ class Since:
         trained = {row.prompt_id for row in read_jsonl(self.earlier, TrainedReply)}
         for item in items:
             if isinstance(item, PromptItem) and item.prompt_id in trained:
-                item = Drop(item.prompt_id, "prompts", Reason.TRAINED_EARLIER)
+                item = Drop(item.prompt_id, Reason.TRAINED_EARLIER)
             yield item
 
     def seen(self, store: Store) -> tuple[set[int], set[str]]:
@@ -145,14 +146,14 @@ class News:
     def _new(self, row: PromptItem) -> PromptItem | Drop:
         again = stable_hash(row.prompt, judged_reply(row)) in self._contents
         if again and not self._deployed[row.conversation_id]:
-            return Drop(row.prompt_id, "prompts", Reason.TRAINED_EARLIER)
+            return Drop(row.prompt_id, Reason.TRAINED_EARLIER)
         self.counts["new"] += 1
         self.counts["came_back"] += again
         return row
 
     def _left_out(self, row: PromptItem) -> Drop:
         trained = row.prompt_id in self._trained
-        return Drop(row.prompt_id, "prompts", Reason.TRAINED_EARLIER if trained else Reason.NOT_REPLAYED)
+        return Drop(row.prompt_id, Reason.TRAINED_EARLIER if trained else Reason.NOT_REPLAYED)
 
     def _in_order(self, labelled: Callable[..., Labelled], about: Verdict) -> Labelled:
         """Every conversation with its labels. Of one that changed since, those that were trained on come at the end."""

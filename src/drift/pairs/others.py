@@ -43,16 +43,18 @@ def liked_candidates(
         for label in labels:
             if not is_liked(label, min_p_sat):
                 continue
-            row = _item(conversation, label.reply_index, liked=True)
-            if isinstance(row, Drop):
-                yield PromptCandidate(row.row_id, user, row.reason)
+            prompt_id = _prompt_id(conversation, label.reply_index)
+            if conversation.conversation_id in repeats:
+                yield PromptCandidate(prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)
+                continue
+            item = _item(conversation, label.reply_index, liked=True)
+            if isinstance(item, Reason):
+                yield PromptCandidate(prompt_id, user, item)
             elif reason := liked_exclusion_reason(conversation, label, labels, include):
-                yield PromptCandidate(row.prompt_id, user, reason)
-            elif conversation.conversation_id in repeats:
-                yield PromptCandidate(row.prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)
+                yield PromptCandidate(prompt_id, user, reason)
             else:
-                content = int(stable_hash(row.prompt, row.preferred), 16)
-                yield PromptCandidate(row.prompt_id, user, None, content, row)
+                content = int(stable_hash(item.prompt, item.preferred), 16)
+                yield PromptCandidate(prompt_id, user, None, content, item)
 
 
 def liked_replies(items: Iterable[PromptItem | Drop]) -> Iterator[PreferencePair | Drop]:
@@ -87,17 +89,19 @@ def follow_up_candidates(
         if turn is None or not conversation.messages[turn].content.strip():
             continue
         user = conversation.user_key or conversation.conversation_id
-        row = _item(conversation, i, liked=False)
-        if isinstance(row, Drop):
-            yield PromptCandidate(row.row_id, user, row.reason)
+        prompt_id = _prompt_id(conversation, i)
+        if conversation.conversation_id in repeats:
+            yield PromptCandidate(prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)
+            continue
+        item = _item(conversation, i, liked=False)
+        if isinstance(item, Reason):
+            yield PromptCandidate(prompt_id, user, item)
         elif reason := _teaches_nothing(conversation, i, turn, labels, include):
-            yield PromptCandidate(row.prompt_id, user, reason)
-        elif conversation.conversation_id in repeats:
-            yield PromptCandidate(row.prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)
+            yield PromptCandidate(prompt_id, user, reason)
         else:
-            row = replace(row, complaint=conversation.messages[turn].chat())
-            content = int(stable_hash(row.prompt, row.rejected, row.complaint), 16)
-            yield PromptCandidate(row.prompt_id, user, None, content, row)
+            item = replace(item, complaint=conversation.messages[turn].chat())
+            content = int(stable_hash(item.prompt, item.rejected, item.complaint), 16)
+            yield PromptCandidate(prompt_id, user, None, content, item)
 
 
 def _teaches_nothing(
@@ -122,9 +126,10 @@ def random_items(
     """
     turns = sum(1 for _ in _turns(conversations()))
     drawn = set(random.Random(f"random turns {seed}").sample(range(turns), min(count, turns)))
-    for position, turn in enumerate(_turns(conversations())):
+    for position, (conversation, i) in enumerate(_turns(conversations())):
         if position in drawn:
-            yield _item(*turn, liked=False)
+            item = _item(conversation, i, liked=False)
+            yield Drop(_prompt_id(conversation, i), item) if isinstance(item, Reason) else item
 
 
 def _turns(conversations: Iterable[Conversation]) -> Iterator[tuple[Conversation, int]]:
@@ -134,20 +139,23 @@ def _turns(conversations: Iterable[Conversation]) -> Iterator[tuple[Conversation
                 yield conversation, i
 
 
-def _item(conversation: Conversation, i: int, liked: bool) -> PromptItem | Drop:
-    """The turn whose reply is `messages[i]`."""
+def _prompt_id(conversation: Conversation, i: int) -> str:
+    return stable_hash(conversation.conversation_id, i)
+
+
+def _item(conversation: Conversation, i: int, liked: bool) -> PromptItem | Reason:
+    """The turn whose reply is `messages[i]`, or why there is no item."""
     messages = conversation.messages
-    prompt_id = stable_hash(conversation.conversation_id, i)
     empty = Reason.EMPTY_CHOSEN if liked else Reason.EMPTY_REJECTED
     prompt = Reason.NEEDS_IMAGE if needs_media(conversation, i) else prompt_of(messages, i, if_empty=empty)
     if isinstance(prompt, Reason):
-        return Drop(prompt_id, "prompts", prompt)
+        return prompt
     finish = conversation.finish_of(i)
     if liked and finish == "length":
-        return Drop(prompt_id, "prompts", Reason.TRUNCATED)
+        return Reason.TRUNCATED
     reply = messages[i].chat()
     return PromptItem(
-        prompt_id=prompt_id,
+        prompt_id=_prompt_id(conversation, i),
         conversation_id=conversation.conversation_id,
         reply_index=i,
         prompt=prompt,

@@ -14,7 +14,6 @@ from drift.pairs.recipes.recipe import PairsOrDrops
 from drift.records import Drop, PreferencePair, Reason
 from drift.turns import as_text, is_refusal, words_of
 
-STAGE = "pairs"
 MAX_SIMILARITY = 0.98
 """Share of common words, in order, above which two long replies are near-duplicates: one word in 50 differs."""
 
@@ -82,4 +81,4 @@ def _prompt_id(row: PreferencePair | Drop) -> str:
 
 def _drop(pair: PreferencePair, reason: Reason) -> Drop:
     """A drop whose id starts with the prompt_id, as in the recipes: `_matched` groups rows by it."""
-    return Drop(f"{pair.prompt_id}/{pair.pair_id}", STAGE, reason)
+    return Drop(f"{pair.prompt_id}/{pair.pair_id}", reason)

@@ -95,7 +95,7 @@ def write_unseen(out: Path, store: Store, finder: Finder, trained: set[int], sin
 def _unseen(rows: Iterable[PromptItem | Drop], trained: set[int]) -> Iterator[PromptItem | Drop]:
     for row in rows:
         if isinstance(row, PromptItem) and int(stable_hash(row.prompt), 16) in trained:
-            yield Drop(row.prompt_id, "heldout", Reason.SEEN_IN_TRAINING)
+            yield Drop(row.prompt_id, Reason.SEEN_IN_TRAINING)
         else:
             yield row
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from drift.config import LabelSettings, RecipeSettings, SamplingSettings
+from drift.config import LabelSettings, RecipeSettings
 from drift.errors import DataError
 from drift.pairs.defence import Defence
 from drift.pairs.disliked import LabelReliability, repair_pairs
@@ -129,7 +129,7 @@ def find_repairs(
 ) -> Counts:
     """Write the DSAT -> SAT repairs among the items as pairs."""
     repairs = repair_pairs(read_jsonl(prompts, PromptItem), unfinished == "drop")
-    rows = in_one_form(repairs, thinking, "repairs")
+    rows = in_one_form(repairs, thinking)
     if defence is not None:
         rows = defence.of_pairs(rows, {item.prompt_id: item for item in read_jsonl(prompts, PromptItem)})
     return write_kept(out, rows)
@@ -216,7 +216,7 @@ def build_pairs(
     prompts: Path,
     completions: Path | None,
     recipe: RecipeSettings,
-    sampling: SamplingSettings,
+    unfinished: Unfinished = "match",
     scores: Path | None = None,
     unlearned: Path | None = None,
     thinking: Thinking = "off",
@@ -232,9 +232,9 @@ def build_pairs(
         completions=tuple(read_jsonl(completions, Completion)) if completions else (),
         scores={(s.prompt_id, s.sample): s for s in read_jsonl(scores, Score)} if scores else {},
         unlearned=frozenset(read_jsonl(unlearned, str)) if unlearned else frozenset(),
-        drop_unfinished=sampling.unfinished == "drop",
+        drop_unfinished=unfinished == "drop",
     )
-    rows = screened(in_one_form(RECIPES[recipe.name](inputs), thinking, "pairs"), recipe)
+    rows = screened(in_one_form(RECIPES[recipe.name](inputs), thinking), recipe)
     if defence is not None:
         rows = defence.of_pairs(rows, inputs.items)
     counts = write_kept(out, rows if recipe.pairs is None else resize_to(recipe.pairs, rows))

@@ -18,8 +18,6 @@ from drift.rundir import StageRecord, layout
 from drift.rundir.replay import Replay, StageMissing
 from drift.store import Store
 
-DATA = ("ingestion", "near-duplicates", "labels")  # of every command: they are no stages of the run folder
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:

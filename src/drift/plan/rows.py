@@ -74,25 +74,23 @@ class Rows:
         return self.conversations * value("repairs")
 
     def followed(self) -> float:
-        found = self._kept(layout.FOLLOW_UPS)
-        if found is not None:
-            return found
         self._assume(f"replies that a message follows: at most {_told('judged replies')}")
         return self.conversations * value("judged replies") * TRAIN
 
     def for_recipe(self, cfg: Config) -> float:
         """The prompts of an iteration."""
-        wanted = cfg.recipe.rules.prompts
-        if wanted in ("disliked", "random"):
-            count = self.prompts()
-        elif wanted == "liked":
-            count = self.liked()
-        elif wanted == "judged":
-            found = self._kept(layout.JUDGED)
-            count = self.judged() if found is None else found
-        else:
-            count = self.followed()
-        if cfg.parent and self._kept(layout.PROMPTS) is None:
+        kind = cfg.recipe.rules.prompts
+        count = self._kept(layout.PROMPT_FILES[kind])
+        if count is not None:
+            return count
+        count = {
+            "disliked": self.prompts,
+            "random": self.prompts,  # as many
+            "liked": self.liked,
+            "judged": self.judged,
+            "followed": self.followed,
+        }[kind]()
+        if cfg.parent and kind != "followed" and self._kept(layout.PROMPTS) is None:  # of follow-ups, none are replayed
             count /= 1 - cfg.generation.replay
         return count
 

@@ -4,13 +4,22 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from drift.config import Config, EndpointSettings, ScorerSettings, TrainerSettings
+from drift.config import (
+    GUIDED_SHARE,
+    Config,
+    EndpointSettings,
+    RecipeSettings,
+    SamplingSettings,
+    ScorerSettings,
+    TrainerSettings,
+)
 from drift.evaluation.results import MAX_PROMPTS, SHOWN_PROMPTS
 from drift.logs.ingestion.pieces import PIECE_BYTES
 from drift.logs.near_duplicates import BANDS
 from drift.plan.costs import NOTHING, Cost, ModelCosts, data_cost, pair_tokens, value
 from drift.plan.rows import TRAIN, Rows
 from drift.plan.weights import count_weights
+from drift.records import Guidance
 from drift.rundir import layout
 from drift.store.store import RANGE_CONVERSATIONS
 
@@ -36,18 +45,27 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class TokenLengths:
-    """Tokens, within the limits of the settings."""
+    """Tokens, within the limits of the settings. `limit`: of a prompt; `prompt`: without guidance."""
 
+    limit: float
     prompt: float
-    guided: float
     reply: float
 
     @classmethod
-    def of(cls, cfg: Config) -> "TokenLengths":
-        prompt, reply = value("prompt"), min(value("reply"), cfg.sampling.max_new_tokens)
-        shown = prompt + (value("reply") + value("complaint") if cfg.recipe.guided_share else 0)
-        limit = cfg.sampling.max_prompt_length
-        return cls(min(prompt, limit), min(shown, limit), reply)
+    def of(cls, sampling: SamplingSettings) -> "TokenLengths":
+        limit = sampling.max_prompt_length
+        return cls(limit, min(value("prompt"), limit), min(value("reply"), sampling.max_new_tokens))
+
+    def guided(self, guidance: Guidance, share: float = 1.0) -> float:
+        """Mean length of prompts of which this share is guided; a hint does not show the disliked reply."""
+        shown = value("complaint") + (0 if guidance == "hint" else value("reply"))
+        return (1 - share) * self.prompt + share * min(self.prompt + shown, self.limit)
+
+    def fresh(self, recipe: RecipeSettings) -> float:
+        """Mean length of the prompts that an iteration samples from. At most this, where a trial sets the share."""
+        if not recipe.rules.guides:
+            return self.prompt
+        return self.guided(recipe.guidance, GUIDED_SHARE if recipe.guided_share == "auto" else recipe.guided_share)
 
     @property
     def pair(self) -> float:
@@ -66,7 +84,7 @@ class Stages:
         self.cfg = cfg
         self.rows = rows
         self.model = model
-        self.lengths = TokenLengths.of(cfg)
+        self.lengths = TokenLengths.of(cfg.sampling)
 
     def planned(self) -> Iterator[Planned]:
         yield from self._data()
@@ -108,18 +126,18 @@ class Stages:
 
     def _prompts(self) -> Iterator[tuple[str, float, float]]:
         """Files of prompts, their rows, and the share of the store that is read for them."""
-        rows, prompts, wanted = self.rows, self.rows.prompts(), self.cfg.recipe.rules.prompts
+        rows, prompts, kind = self.rows, self.rows.prompts(), self.cfg.recipe.rules.prompts
         yield layout.PROMPTS, prompts, TRAIN
         yield layout.HELDOUT, rows.held_out(layout.HELDOUT, prompts), 1 - TRAIN
         yield layout.HELDOUT_LIKED, rows.held_out(layout.HELDOUT_LIKED, rows.liked()), 1 - TRAIN
-        files = {"liked": layout.LIKED, "judged": layout.JUDGED, "followed": layout.FOLLOW_UPS, "random": layout.RANDOM}
-        if wanted in files:
-            yield files[wanted], rows.for_recipe(self.cfg), TRAIN
+        if kind != "disliked":
+            yield layout.PROMPT_FILES[kind], rows.for_recipe(self.cfg), TRAIN
 
     def _start(self) -> Iterator[Planned]:
         cfg, rows = self.cfg, self.rows
         if cfg.recipe.own_majority:
             yield self._sampling(layout.OWN_REPLIES, rows.prompts() * cfg.recipe.own_majority, self.lengths.prompt)
+            yield Planned(layout.BELIEVED, rows.prompts(), "prompts", note="at most")
         trained = bool(cfg.warm_start.epochs)
         if cfg.warm_start.on != "repairs":
             liked = rows.liked()
@@ -128,7 +146,8 @@ class Stages:
             pair = self.lengths.pair
             yield from self._trained(layout.WARM_START, rows.repairs(), "pairs", pair, cfg.warm_start, trained)
         held_out = rows.held_out(layout.HELDOUT, rows.prompts())
-        yield self._sampling(f"{layout.HELDOUT_REPLIES}/{layout.COMPLETIONS}", held_out, self.lengths.guided)
+        guided = self.lengths.guided(RecipeSettings().guidance)  # for every recipe
+        yield self._sampling(f"{layout.HELDOUT_REPLIES}/{layout.COMPLETIONS}", held_out, guided)
         yield self._pairs(f"{layout.HELDOUT_REPLIES}/{layout.PAIRS}", held_out)
         for folder in (*((layout.GENERATION_0,) if cfg.parent else ()), layout.BASE):
             yield self._evaluation(f"{folder}/{layout.EVALUATION}", held_out)
@@ -144,12 +163,9 @@ class Stages:
             if k == 1 or (every and (k - 1) % every == 0):
                 yield self._feedback_reward(f"{folder}/{layout.FEEDBACK_REWARD}", scorer)
         if cfg.recipe.guided_share == "auto":
-            trial = layout.guidance(k)
-            asked = 2.0 * min(cfg.recipe.guidance_prompts, prompts)
-            yield self._sampling(f"{trial}/{layout.COMPLETIONS}", asked, self.lengths.guided)
-            yield self._scores(f"{trial}/{layout.SCORES}", asked, scorer or ScorerSettings(name="hindsight"))
+            yield from self._guidance(layout.guidance(k), min(cfg.recipe.guidance_prompts, prompts))
         if rules.samples and not (rules.once and k > 1):
-            yield self._sampling(f"{folder}/{layout.COMPLETIONS}", replies, self.lengths.guided)
+            yield self._sampling(f"{folder}/{layout.COMPLETIONS}", replies, self.lengths.fresh(cfg.recipe))
         if scorer is not None and rules.samples:
             yield self._scores(f"{folder}/{layout.SCORES}", replies, scorer)
         if cfg.recipe.retire_below is not None:
@@ -161,6 +177,14 @@ class Stages:
         yield self._evaluation(f"{folder}/{layout.EVALUATION}", held_out)
         if cfg.stop.rule == "gate":
             yield Planned(f"{folder}/{layout.GATE}", 0, "items", note="`drift gate` is not in this plan")
+
+    def _guidance(self, folder: str, prompts: float) -> Iterator[Planned]:
+        """Each of these prompts is answered guided and unguided."""
+        recipe = self.cfg.recipe
+        yield Planned(f"{folder}/{layout.TRIAL_PROMPTS}", prompts, "prompts")
+        yield self._sampling(f"{folder}/{layout.COMPLETIONS}", 2 * prompts, self.lengths.guided(recipe.guidance, 0.5))
+        yield self._scores(f"{folder}/{layout.SCORES}", 2 * prompts, recipe.scorer or ScorerSettings(name="hindsight"))
+        yield Planned(f"{folder}/{layout.GUIDANCE}", 1, "file")
 
     def _trained(
         self, folder: str, rows: float, of: str, length: float, settings: TrainerSettings, trains: bool

@@ -25,6 +25,8 @@ LossName = Literal[
 """What `training.loss` allows; each has its function in training/loss.py."""
 Unfinished = Literal["match", "drop"]
 """What `sampling.unfinished` allows for pairs with a reply that does not end."""
+PromptKind = Literal["disliked", "liked", "judged", "followed", "random"]
+"""The replies whose requests a recipe uses: judged is disliked or liked, followed is by any message of the user."""
 MarginUnit = Literal["sequence", "token"]
 Thinking = Literal["off", "keep", "strip"]
 """What `policy.thinking` allows."""
@@ -34,6 +36,14 @@ ScorerName = Literal["self", "hindsight", "feedback", "reward_model", "judge", "
 """What `recipe.scorer.name` allows; each has its entry in scoring/scorers.py."""
 Guidance = Literal["turn", "hint", "rewrite"]
 """What `recipe.guidance` allows: how a guided prompt shows the complaint. Each is built in policy/guided.py."""
+LabellerName = Literal["embedded", "judge", "cascade"]
+"""What `labels.labeller` allows."""
+JudgeBy = Literal["chat", "decisions"]
+"""What `labels.judge_by` allows: the judge writes answers, or gives probabilities of options."""
+ApprovalBy = Literal["model", "phrases"]
+"""What `labels.approval` allows."""
+LanguagesRead = Literal["english", "all"]
+"""What `labels.languages` allows."""
 PersonalData = Literal[
     "email", "phone", "card", "iban", "ip", "national_id", "address", "api_key", "private_key", "password", "person"
 ]

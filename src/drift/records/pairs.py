@@ -145,5 +145,4 @@ class Drop:
     """A row that a stage left out: counted in the stage's manifest under its reason."""
 
     row_id: str
-    stage: str
     reason: Reason

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from drift.gate.guards import GUARDS
 from drift.gate.results import GateResult, GuardResult
-from drift.gate.verdict import ASKS, amounts, explain
+from drift.gate.verdict import amounts, explain
 from drift.report.figures import ChartPoint, forest_chart
 from drift.report.words import fill
 from drift.rundir import atomic_write
@@ -29,7 +30,7 @@ def write_gate_page(result: GateResult, out: Path) -> Path:
         gate=result,
         title=TITLES[result.verdict],
         tone=TONES.get(result.verdict, "unclear"),
-        asks=ASKS,
+        asks={name: guard.asks for name, guard in GUARDS.items()},
         chart=forest_chart("Distance from the limit of each guard, in margins", rows) if rows else None,
     )
     atomic_write(out, page.encode())

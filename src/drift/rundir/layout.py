@@ -20,7 +20,10 @@
 Every folder with stages in it has a manifest.json.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from drift.records import PromptKind
 
 CONFIG = "config.yaml"
 STATE = "run.json"
@@ -43,6 +46,14 @@ LIKED = "data/liked.jsonl"
 JUDGED = "data/judged.jsonl"
 FOLLOW_UPS = "data/follow_ups.jsonl"
 RANDOM = "data/random.jsonl"
+PROMPT_FILES: Mapping[PromptKind, str] = {
+    "disliked": PROMPTS,
+    "liked": LIKED,
+    "judged": JUDGED,
+    "followed": FOLLOW_UPS,
+    "random": RANDOM,
+}
+"""The prompts that a recipe learns from, by their kind (`RecipeRules.prompts`)."""
 HELDOUT = "data/heldout.jsonl"
 HELDOUT_LIKED = "data/heldout_liked.jsonl"
 EARLIER = "data/earlier.jsonl"

@@ -194,7 +194,11 @@ def _informed(chat: ChatFormat, pair: PreferencePair, max_prompt: int) -> _Ids |
 def _matched_ends(
     chosen: tuple[_Ids, Finish], rejected: tuple[_Ids, Finish], room: int, stop_ids: frozenset[int], ending: _Ids
 ) -> tuple[_Ids, _Ids]:
-    """Both sides' ids within `room` tokens, both with what ends a turn (`ending`, or a stop token) or both without."""
+    """Both sides' ids within `room` tokens, both with what ends a turn (`ending`, or a stop token) or both without.
+
+    This is `sampling.unfinished: match`. With `drop`, the recipes leave out pairs with an unfinished side
+    (pairs/recipes/recipe.py); here such pairs are held-out ones.
+    """
     sides = (chosen, rejected)
     if all(finish == "stop" and len(ids) <= room for ids, finish in sides):
         return chosen[0], rejected[0]

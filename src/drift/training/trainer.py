@@ -113,17 +113,6 @@ class PreferenceTrainer(Trainer):
             )
         return total
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: Any,
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """The loss of one micro-batch: its share of the step's loss."""
-        loss, _ = self._pair_loss(model, inputs)
-        return (loss.loss, loss) if return_outputs else loss.loss
-
     def measure_gradients(self, **more: float) -> None:
         """Write both sides of Lemma 1, measured on a few fixed pairs, as a row of its own to metrics.jsonl."""
         pairs = [self.train_dataset[n] for n in range(min(FIXED_PAIRS, len(self.train_dataset)))]  # pyright: ignore

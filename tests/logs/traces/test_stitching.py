@@ -5,17 +5,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from chats import bot, user
 from drift.logs.ingest import IngestSummary, ingest
 from drift.records import Conversation, Rating, Reason
 from drift.store import Store
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def bot(text):
-    return {"role": "assistant", "content": text}
 
 
 def system(text):

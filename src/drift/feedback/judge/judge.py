@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 from drift.endpoint import Capabilities, Endpoint, Reply, Unanswered
 from drift.feedback.judge.decide import chances, decide
@@ -20,9 +19,8 @@ from drift.feedback.judge.verdict import (
     with_chances,
 )
 from drift.feedback.judge.window import Window, windows
-from drift.records import Conversation, FeedbackLabel, stable_hash
+from drift.records import Conversation, FeedbackLabel, JudgeBy, stable_hash
 
-Backend = Literal["decisions", "chat"]
 Turns = dict[str, set[int]]
 """User turns by conversation."""
 
@@ -57,12 +55,12 @@ class JudgeLabeller:
         endpoint: Endpoint,
         able: Capabilities,
         rubric: Rubric,
-        backend: Backend = "chat",
+        backend: JudgeBy = "chat",
         only: Turns | None = None,
     ) -> None:
         self.tally = JudgeTally()
         self._endpoint, self._able, self._rubric = endpoint, able, rubric
-        self._backend: Backend = backend
+        self._backend: JudgeBy = backend
         self._only = only
         self.version = stable_hash(prompt_version(rubric), endpoint.model, backend, able.decisions, able.logprobs)
 

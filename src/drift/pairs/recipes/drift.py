@@ -25,15 +25,15 @@ def against_the_logs(inputs: RecipeInputs, name: str, completions: Sequence[Comp
         row = f"{item.prompt_id}/{completion.sample}"
         reason = unusable(completion, inputs.drop_unfinished)
         if item.rejected is None:
-            yield Drop(row, "pairs", Reason.EMPTY_REJECTED)
+            yield Drop(row, Reason.EMPTY_REJECTED)
         elif reason is not None:
-            yield Drop(row, "pairs", reason)
+            yield Drop(row, reason)
         elif inputs.drop_unfinished and item.rejected_finish == "length":
-            yield Drop(row, "pairs", Reason.TRUNCATED)
+            yield Drop(row, Reason.TRUNCATED)
         elif says_the_same(completion.message, item.rejected):
-            yield Drop(row, "pairs", Reason.CHOSEN_IS_REJECTED)
+            yield Drop(row, Reason.CHOSEN_IS_REJECTED)
         elif item.prompt_id in inputs.unlearned:
-            yield Drop(row, "pairs", Reason.UNLEARNED)
+            yield Drop(row, Reason.UNLEARNED)
         else:
             fresh = completion.message
             pair = fresh_against(name, item, completion, fresh, item.rejected, item.rejected_finish)

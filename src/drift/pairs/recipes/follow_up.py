@@ -17,9 +17,9 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
     """One reply or one named drop for each item."""
     for item in inputs.items.values():
         if item.rejected is None or item.complaint is None:
-            yield Drop(item.prompt_id, "pairs", Reason.NO_FOLLOW_UP)
+            yield Drop(item.prompt_id, Reason.NO_FOLLOW_UP)
         elif inputs.drop_unfinished and item.rejected_finish == "length":
-            yield Drop(item.prompt_id, "pairs", Reason.TRUNCATED)
+            yield Drop(item.prompt_id, Reason.TRUNCATED)
         else:
             row = logged_pair(NAME, item, item.rejected, None)
             yield replace(row, finish=item.rejected_finish, rejected_finish="stop", follow_up=item.complaint)

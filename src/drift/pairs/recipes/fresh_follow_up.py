@@ -19,9 +19,9 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
         item = inputs.items[completion.prompt_id]
         row = f"{item.prompt_id}/{completion.sample}"
         if item.rejected is None or item.complaint is None:
-            yield Drop(row, "pairs", Reason.NO_FOLLOW_UP)
+            yield Drop(row, Reason.NO_FOLLOW_UP)
         elif reason := unusable(completion, inputs.drop_unfinished):
-            yield Drop(row, "pairs", reason)
+            yield Drop(row, reason)
         else:
             pair = fresh_against(NAME, item, completion, completion.message, item.rejected)
             yield replace(pair, rejected=(), follow_up=item.complaint)

@@ -29,14 +29,14 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
 def _best_and_worst(inputs: RecipeInputs, item: PromptItem, completions: list[Completion]) -> PairsOrDrops:
     scored = scored_samples(inputs, completions)
     if not scored:
-        yield Drop(item.prompt_id, "pairs", why_unscored(inputs, completions))
+        yield Drop(item.prompt_id, why_unscored(inputs, completions))
         return
     (high, score, best), (low, _, worst) = max(scored, key=itemgetter(0)), min(scored, key=itemgetter(0))
     chosen, rejected = best.message, worst.message
     if says_the_same(chosen, rejected):
-        yield Drop(item.prompt_id, "pairs", Reason.IDENTICAL_REPLIES)
+        yield Drop(item.prompt_id, Reason.IDENTICAL_REPLIES)
     elif high == low:
-        yield Drop(item.prompt_id, "pairs", Reason.TIED_SCORES)
+        yield Drop(item.prompt_id, Reason.TIED_SCORES)
     else:
         pair = fresh_against(NAME, item, best, chosen, rejected, worst.finish)
         yield with_margin(pair, high, low, score.scorer)

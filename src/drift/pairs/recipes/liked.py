@@ -15,6 +15,6 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
     """One reply or one named drop for each item."""
     for item in inputs.items.values():
         if item.preferred is None:
-            yield Drop(item.prompt_id, "pairs", Reason.EMPTY_CHOSEN)
+            yield Drop(item.prompt_id, Reason.EMPTY_CHOSEN)
         else:
             yield logged_pair(NAME, item, item.preferred, None)

@@ -101,4 +101,4 @@ def resize_to(count: int, rows: Iterable[PreferencePair | Drop]) -> PairsOrDrops
     ordered = sorted(groups.values(), key=lambda group: stable_hash("order", group[0].prompt_id))
     pairs = [pair for one_each in zip_longest(*ordered) for pair in one_each if pair is not None]
     yield from islice(cycle(pairs), count)
-    yield from (Drop(pair.pair_id, "pairs", Reason.BEYOND_RECIPE_PAIRS) for pair in pairs[count:])
+    yield from (Drop(pair.pair_id, Reason.BEYOND_RECIPE_PAIRS) for pair in pairs[count:])

@@ -19,4 +19,4 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
         if completion.guided or completion.finish == "error":
             yield from against_the_logs(inputs, NAME, (completion,))
         else:
-            yield Drop(f"{completion.prompt_id}/{completion.sample}", "pairs", Reason.NO_FOLLOW_UP)
+            yield Drop(f"{completion.prompt_id}/{completion.sample}", Reason.NO_FOLLOW_UP)

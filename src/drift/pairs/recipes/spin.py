@@ -17,11 +17,11 @@ def pairs(inputs: RecipeInputs) -> PairsOrDrops:
         row = f"{item.prompt_id}/{completion.sample}"
         reason = unusable(completion, inputs.drop_unfinished)
         if item.preferred is None:
-            yield Drop(row, "pairs", Reason.EMPTY_CHOSEN)
+            yield Drop(row, Reason.EMPTY_CHOSEN)
         elif reason is not None:
-            yield Drop(row, "pairs", Reason.EMPTY_REJECTED if reason is Reason.EMPTY_CHOSEN else reason)
+            yield Drop(row, Reason.EMPTY_REJECTED if reason is Reason.EMPTY_CHOSEN else reason)
         elif says_the_same(completion.message, item.preferred):
-            yield Drop(row, "pairs", Reason.CHOSEN_IS_REJECTED)
+            yield Drop(row, Reason.CHOSEN_IS_REJECTED)
         else:
             fresh = completion.message
             yield fresh_against(NAME, item, completion, item.preferred, fresh, completion.finish)

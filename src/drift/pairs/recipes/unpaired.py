@@ -24,16 +24,16 @@ def _reply(item: PromptItem, drop_unfinished: bool) -> PairsOrDrops:
         if item.corrected and item.preferred is not None:
             yield _correction(item, item.preferred, item.rejected)
         if drop_unfinished and item.rejected_finish == "length":
-            yield Drop(item.prompt_id, "pairs", Reason.TRUNCATED)
+            yield Drop(item.prompt_id, Reason.TRUNCATED)
         else:
             yield logged_pair(NAME, item, None, item.rejected)
     elif item.preferred is not None:
         yield logged_pair(NAME, item, item.preferred, None)
     else:
-        yield Drop(item.prompt_id, "pairs", Reason.EMPTY_CHOSEN)
+        yield Drop(item.prompt_id, Reason.EMPTY_CHOSEN)
 
 
 def _correction(item: PromptItem, preferred: ChatMessage, rejected: ChatMessage) -> PreferencePair | Drop:
     if reason := why_no_repair(preferred, rejected):
-        return Drop(f"{item.prompt_id}/correction", "pairs", reason)
+        return Drop(f"{item.prompt_id}/correction", reason)
     return replace(logged_pair(NAME, item, preferred, None), pair_id=stable_hash(NAME, "correction", item.prompt_id))

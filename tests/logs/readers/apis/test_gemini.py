@@ -3,7 +3,8 @@
 import orjson
 import pytest
 
-Q, A, WRONG, B = "What is 2+2?", "5", "That is wrong.", "4"
+from chats import WRONG, A, B, Q
+
 CHAT = [("user", Q), ("assistant", A), ("user", WRONG), ("assistant", B)]
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-Q, A, WRONG, B = "What is 2+2?", "5", "That is wrong.", "4"
+from chats import WRONG, A, B, Q
+
 CHAT = [("user", Q), ("assistant", A), ("user", WRONG), ("assistant", B)]
 
 

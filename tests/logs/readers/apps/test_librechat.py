@@ -2,9 +2,9 @@
 
 import pytest
 
+from chats import WRONG, A, B, Q
 from drift.records import Rating
 
-Q, A, WRONG, B = "What is 2+2?", "5", "That is wrong.", "4"
 CHAT = [("user", Q), ("assistant", A), ("user", WRONG), ("assistant", B)]
 ROOT = "00000000-0000-0000-0000-000000000000"
 

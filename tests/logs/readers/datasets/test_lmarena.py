@@ -3,15 +3,7 @@
 import orjson
 import pytest
 
-Q, A, WRONG, B = "What is 2+2?", "5", "That is wrong.", "4"
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def bot(text):
-    return {"role": "assistant", "content": text}
+from chats import WRONG, A, B, Q, bot, user
 
 
 def pair(winner, **more):

@@ -2,17 +2,8 @@
 
 import pytest
 
+from chats import WRONG, A, B, Q, bot, user
 from drift.records import Rating
-
-Q, A, WRONG, B = "What is 2+2?", "5", "That is wrong.", "4"
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def bot(text):
-    return {"role": "assistant", "content": text}
 
 
 def span(given, reply, name="1", root="1", kind="llm", **more):

@@ -3,17 +3,8 @@
 import orjson
 import pytest
 
+from chats import WRONG, A, B, Q, bot, user
 from drift.records import Rating
-
-Q, A, WRONG, B = "What is 2+2?", "5", "That is wrong.", "4"
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def bot(text):
-    return {"role": "assistant", "content": text}
 
 
 def span(messages, reply, kind="CHAT_MODEL", name="s1", parent=None, **more):

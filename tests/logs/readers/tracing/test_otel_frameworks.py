@@ -3,7 +3,8 @@
 import orjson
 import pytest
 
-Q, A, WRONG, B = "What is 2+2?", "5", "That is wrong.", "4"
+from chats import WRONG, A, B, Q, bot, user
+
 CHAT = [("user", Q), ("assistant", A), ("user", WRONG), ("assistant", B)]
 PROPERTIES = "traceloop.association.properties"
 
@@ -19,14 +20,6 @@ def indexed(request, reply, **more):
     flat = {f"gen_ai.prompt.{n}.{key}": value for n, m in enumerate(request) for key, value in m.items()}
     flat |= {f"gen_ai.completion.0.{key}": value for key, value in reply.items()}
     return {"gen_ai.system": "openai", **flat, **more}
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def bot(text):
-    return {"role": "assistant", "content": text}
 
 
 def test_association_properties_name_the_session_and_the_user(read):

@@ -23,7 +23,6 @@ _VOTES = {
 }  # fmt: skip
 _USERS = ("judge", "judge_hash", "user_id", "ip")
 _IDS = ("question_id", "id", "conversation_pair_id")
-_NO_CHAT = ("chat", "flag", "share", "load")  # records of FastChat that judge nothing
 
 KEYS = keys(
     "model_a model_b winner vote winner_model_a winner_model_b winner_tie prompt response_a response_b turn language"
