@@ -9,7 +9,7 @@ def fragment(kind: str, content: str) -> dict:
     return {"type": kind, "content": content}
 
 
-def chat(*messages: dict, **more: list[str]) -> dict:
+def chat(*messages: dict, **more: str) -> dict:
     """A chat whose messages follow each other below an empty root; `more`: the parent of a message by its number."""
     mapping = {"root": {"id": "root", "parent": None, "children": ["1"], "message": None}}
     for number, message in enumerate(messages, 1):
