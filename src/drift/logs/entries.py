@@ -165,7 +165,9 @@ def as_cut(messages: Sequence[Message]) -> list[Message]:
 
 
 def _name_of_role(entry: Any) -> Any:
-    return (entry["role"] if "role" in entry else entry.get("from")) if isinstance(entry, Mapping) else None
+    return (
+        (entry["role"] if entry.get("role") is not None else entry.get("from")) if isinstance(entry, Mapping) else None
+    )
 
 
 def _pieces_of_reply(entry: Mapping[str, Any], content: Any, what: str) -> list[Part]:

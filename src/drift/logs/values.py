@@ -1,7 +1,7 @@
 """Single values of a log: ids, times, JSON in a text, and why a reply ended."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -67,6 +67,17 @@ def structured(value: Any) -> Any:
         except orjson.JSONDecodeError:
             return value
     return value
+
+
+def has(row: Mapping[str, Any], *names: str) -> bool:
+    """Whether a row or an object holds something under each of these names. A null is nothing: tables and dumps of
+    objects give every row the keys of all."""
+    return all(row.get(name) is not None for name in names)
+
+
+def has_any(row: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether it holds something under one of these names."""
+    return any(row.get(name) is not None for name in names)
 
 
 def is_python_list(value: Any) -> bool:

@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import Call, ConversationDraft, structured
+from drift.logs.draft import Call, ConversationDraft, has_any, structured
 from drift.logs.files.rows import Reject, Unusable
+from drift.logs.traces.streams import unstreamed
 from drift.logs.traces.verdicts import judgement
 from drift.logs.unread import keys
 from drift.records import stable_hash
@@ -26,15 +27,19 @@ EXCHANGE = {
 
 def is_litellm(row: Mapping[str, Any]) -> bool:
     """True for a payload of LiteLLM, which holds requests and responses of any API."""
-    return bool(row.keys() & {"call_type", "litellm_call_id", "model_parameters"})
+    return has_any(row, ("call_type", "litellm_call_id", "model_parameters"))
 
 
 def sides(row: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, Any]:
-    """The request and the response of a row. Each may be the row itself; a request holds `messages` or an `input`."""
+    """The request and the response of a row, out of the events of its stream if need be. Each may be the row itself; a
+    request holds `messages` or an `input`."""
     request = next((found for key in _REQUESTS if _is_request(found := structured(row.get(key)))), None)
     if request is None and _is_request(row):
         request = row
-    response = next((found for key in _RESPONSES if isinstance(found := structured(row.get(key)), dict | list)), None)
+    response = next(
+        (found for key in _RESPONSES if isinstance(found := structured(unstreamed(row.get(key))), dict | list)),
+        None,
+    )
     return request, row if response is None else response
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, Evidence, has, has_any, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.parts import json_text
 from drift.logs.traces.gathering import gathered, in_time_order
@@ -63,21 +63,21 @@ def group_of(row: Mapping[str, Any]) -> str | None:
 
 
 def _is_message(row: Mapping[str, Any]) -> bool:
-    if {"user_query", "ai_response"} <= row.keys():
+    if has(row, "user_query") and "ai_response" in row:
         return True
-    return {"query", "answer", "conversation_id"} <= row.keys() and bool(row.keys() & _MARKS)
+    return has(row, "query", "conversation_id") and "answer" in row and bool(row.keys() & _MARKS)
 
 
 def _is_thumb(row: Mapping[str, Any]) -> bool:
     """A row of the table of feedback, which has no texts."""
     has_ids = {"message_id", "conversation_id", "rating"} <= row.keys()
-    return has_ids and row["rating"] in ("like", "dislike") and not row.keys() & {"query", "user_query"}
+    return has_ids and row["rating"] in ("like", "dislike") and not has_any(row, ("query", "user_query"))
 
 
 def _inside(row: Mapping[str, Any]) -> list[Any] | None:
     """The messages of a whole conversation; None if the row is none."""
     messages = structured(row.get("messages"))
-    if not isinstance(messages, list) or "query" in row:
+    if not isinstance(messages, list) or has(row, "query"):
         return None
     is_dify = any(isinstance(entry, Mapping) and {"query", "answer"} <= entry.keys() for entry in messages)
     return messages if is_dify else None

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import ConversationDraft, as_cut, is_cut, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, as_cut, has, is_cut, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
@@ -52,7 +52,7 @@ def group_of(row: Mapping[str, Any]) -> str | None:
 
 
 def _is_message(row: Mapping[str, Any]) -> bool:
-    return "isCreatedByUser" in row and bool(row.keys() & {"messageId", "text", "content"})
+    return has(row, "isCreatedByUser") and bool(row.keys() & {"messageId", "text", "content"})
 
 
 def _alone(row: LogRow) -> Iterator[Outcome]:

@@ -13,6 +13,7 @@ from drift.logs.draft import (
     Call,
     ConversationDraft,
     Evidence,
+    has,
     is_cut,
     messages_of,
     name_of,
@@ -51,7 +52,7 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 def recognises_table(row: Mapping[str, Any]) -> bool:
     in_chat = any(row.get(key) is not None for key in _CHAT)
-    return in_chat and ("isUpvoted" in row or _is_message({**row, "parts": structured(row.get("parts"))}))
+    return in_chat and (has(row, "isUpvoted") or _is_message({**row, "parts": structured(row.get("parts"))}))
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
@@ -99,7 +100,7 @@ def _draft(row: LogRow) -> ConversationDraft:
 def _row(row: LogRow) -> Iterator[Outcome]:
     """One message or one vote of a table."""
     value, chat = row.value, first_name(row.value, names=_CHAT)
-    if "isUpvoted" in value:
+    if "isUpvoted" in value and not has(value, "role"):
         is_up, about = value["isUpvoted"], first_name(value, names=("messageId", "message_id"))
         if not isinstance(is_up, bool) or about is None:
             raise Unusable(Reason.NO_VERDICT, f"a vote {short_form(is_up)} about {short_form(about)}")

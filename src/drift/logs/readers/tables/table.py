@@ -32,7 +32,8 @@ from drift.logs.files.rows import LogRow, Place, Reject, Unusable, short_form
 from drift.logs.files.sources import NotALog, Source
 from drift.logs.parts import are_known
 from drift.logs.traces.endings import ended_early
-from drift.logs.traces.texts import plain_messages
+from drift.logs.traces.streams import whole_reply
+from drift.logs.traces.texts import is_of_api, plain_messages, reply_messages
 from drift.logs.traces.verdicts import WORDS, judgement
 from drift.logs.unread import Keys
 from drift.logs.values import FINISHES
@@ -45,10 +46,6 @@ _THUMBS = {"👍": "up", "👎": "down"}
 _HEAD_ROWS = 200
 _FIRST_TIME = 1e8  # in seconds since 1970; smaller numbers count messages
 _MISSING = object()
-_PARTS = (
-    "text", "input_text", "image", "image_url", "input_image", "audio", "input_audio", "video", "video_url", "file",
-    "input_file",
-)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -226,12 +223,12 @@ class Table:
         table_row = self._common(row, conversation)
         table_row.own_id = name_of(self._get(value, "id"))
         try:
-            history = _texts(request, "user")
+            history, reply = _texts(request), whole_reply(reply)
             if conversation is not None and len(history) > 1:
                 detail = f"the request holds {len(history)} messages: leave `conversation` out of --map"
                 raise Unusable(Reason.BAD_CONTENT, detail)
-            system = _texts(self._get(value, "system"), "system")
-            messages = messages_of([*system, *history, *_texts(reply, "assistant")])
+            before = [*_texts(self._get(value, "system"), "system"), *history]
+            messages = [*(messages_of(before) if before else ()), *_replies(reply, len(before))]
             is_short = is_cut(value) or (isinstance(structured(reply), Mapping) and ended_early(reply))
             table_row.messages = self._timed(as_cut(messages) if is_short else messages, table_row)
         except Unusable as error:
@@ -321,41 +318,22 @@ def _content(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _texts(value: Any, role: str) -> list[dict[str, Any]]:
+def _texts(value: Any, role: str = "user") -> list[dict[str, Any]]:
     """The messages of a request or a reply: a text, or what an API was sent or gave back."""
     if value is None:
         return []
     parsed = structured(value)
-    if _are_parts(parsed):
-        return [{"role": role, "content": parsed}]
-    if isinstance(parsed, Mapping | list) and (not isinstance(value, str) or _is_of_api(parsed)):
+    if isinstance(parsed, Mapping | list) and (not isinstance(value, str) or is_of_api(parsed, role)):
         messages = plain_messages(parsed, role)
         if not messages:
             raise Unusable(Reason.BAD_CONTENT, f"the {role}'s column holds {short_form(value)} and no text")
-        return messages if role == "user" else messages[:1]
+        return messages
     return [{"role": role, "content": _content(value)}]
 
 
-def _are_parts(value: Any) -> bool:
-    """Whether this is what one message holds: texts, and images, sound or files beside them."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(part, Mapping) and part.get("type") in _PARTS and "role" not in part for part in value)
-    )
-
-
-def _is_of_api(value: Any) -> bool:
-    """Whether JSON text is what an API was sent or gave back. Other JSON may be what a user or a model wrote."""
-    if isinstance(value, Mapping):
-        return any(isinstance(value.get(key), list) for key in ("messages", "choices")) or _is_of_api([value])
-    return (
-        isinstance(value, list)
-        and value != []
-        and all(
-            isinstance(entry, Mapping) and isinstance(entry.get("role"), str) and "content" in entry for entry in value
-        )
-    )
+def _replies(value: Any, place: int) -> list[Message]:
+    messages = _texts(value, "assistant")
+    return reply_messages(messages, place) or list(messages_of(messages[:1])) if messages else []
 
 
 def _time(value: Any) -> tuple[float | None, str | None]:

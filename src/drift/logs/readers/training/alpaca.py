@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, messages_of, name_of, structured
+from drift.logs.draft import ConversationDraft, has_any, messages_of, name_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
 from drift.logs.unread import keys
 from drift.records import Reason
@@ -18,7 +18,7 @@ KEYS = keys(f"id system history input {' '.join((*_REQUESTS, *_REPLIES))}")
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    is_preference = row.keys() & {"chosen", "rejected", "kto_tag", "label", "rejected_response", "completions"}
+    is_preference = has_any(row, ("chosen", "rejected", "kto_tag", "label", "rejected_response", "completions"))
     return has_request(row) and any(key in row for key in _REPLIES) and not is_preference
 
 
@@ -34,7 +34,7 @@ def _draft(row: LogRow) -> ConversationDraft:
 
 
 def has_request(row: Mapping[str, Any]) -> bool:
-    return any(key in row for key in _REQUESTS)
+    return has_any(row, _REQUESTS)
 
 
 def entries_of(row: Mapping[str, Any], with_reply: bool) -> list[dict[str, Any]]:

@@ -1,22 +1,23 @@
 """The native format, also that of OpenAI's fine-tuning files: `{messages: [{role, content}]}`.
 
 Optional on the row: `id`, `user`, `model`, `timestamp`, `language`, `system`, `tools` (schemas), `response` (the reply
-to the messages, a text or a message), `tags` (an object of texts, numbers and truth values, for `drift live --by`) and
-`feedback` (on the last reply; also as `user_feedback`); on a message of the assistant: `feedback`, `tool_calls`,
-`reasoning_content` and `finish_reason` (`length`: the reply was cut at a token limit; on the row it is about the last
-reply). Feedback is a thumb (1 or -1, "up" or "down", true or false), or an object with `thumb` (one of these) and
-`comment`.
+to the messages: a text, a message, or the events of its stream), `tags` (an object of texts, numbers and truth values,
+for `drift live --by`) and `feedback` (on the last reply; also as `user_feedback`); on a message of the assistant:
+`feedback`, `tool_calls`, `reasoning_content` and `finish_reason` (`length`: the reply was cut at a token limit; on the
+row it is about the last reply). Feedback is a thumb (1 or -1, "up" or "down", true or false), or an object with `thumb`
+(one of these) and `comment`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, as_cut, messages_of, name_of, replies_of, structured, text_of, time_of
+from drift.logs.draft import ConversationDraft, as_cut, messages_of, name_of, structured, text_of, time_of
 from drift.logs.entries import ROLES
 from drift.logs.files.rows import LogRow, Reject, Unusable, encodable, short_form
 from drift.logs.traces.endings import ended_early
-from drift.logs.traces.texts import plain_messages
+from drift.logs.traces.streams import unstreamed, whole_reply
+from drift.logs.traces.texts import plain_messages, reply_messages
 from drift.logs.unread import BESIDE, MESSAGE, keys
 from drift.records import Message, Rating, Reason
 
@@ -75,7 +76,7 @@ def _unread_in(row: Mapping[str, Any]) -> Iterator[str]:
         return
     entries = structured(row.get("messages"))
     last = entries[-1] if isinstance(entries, list) and entries and isinstance(entries[-1], Mapping) else {}
-    if _role_of(last) not in ("user", "tool") or not plain_messages(response, "assistant"):
+    if _role_of(last) not in ("user", "tool") or not plain_messages(unstreamed(response), "assistant"):
         yield "response"
 
 
@@ -90,9 +91,9 @@ def _draft(row: LogRow) -> ConversationDraft:
     about_last = value.get("feedback")
     about_last = value.get("user_feedback") if about_last is None else about_last
     is_judged = about_last is not None or [1 for entry in entries if "feedback" in entry]
-    if messages[-1].role in ("user", "tool") and (reply := plain_messages(value.get("response"), "assistant")):
-        replies = replies_of(reply[:1], len(entries))
-        messages += tuple(as_cut(replies) if ended_early(value.get("response")) else replies)
+    if messages[-1].role in ("user", "tool") and (response := whole_reply(value.get("response"))):
+        replies = reply_messages(plain_messages(response, "assistant"), len(entries))
+        messages += tuple(as_cut(replies) if ended_early(response) else replies)
     return ConversationDraft(
         at=row.at,
         messages=messages,
