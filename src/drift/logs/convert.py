@@ -6,8 +6,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from drift.logs.draft import ConversationDraft, Evidence, as_cut, is_cut, structured, text_of, tools_of
+from drift.logs.draft import ConversationDraft, Evidence, as_cut, is_cut, structured, text_of, time_of, tools_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, encodable
+from drift.logs.traces.texts import SESSIONS, USERS, first_name
 from drift.logs.values import FINISHES
 from drift.records import Message, Reason
 
@@ -23,6 +24,11 @@ _MEDIA = {
 }
 _MESSAGES = ("messages", "conversations", "conversation")
 _BESIDE = frozenset((*_SYSTEM, *_TOOLS, *_MEDIA, *FINISHES))
+_IDS, _MODELS = ("id", "_id"), ("model", "model_name", "modelId")
+_TIMES = ("timestamp", "created_at", "createdAt", "created", "create_time")
+WHO = (*_IDS, *SESSIONS, *USERS, *_MODELS, *_TIMES, "language")
+"""The keys of `who`."""
+IN_METADATA = (*SESSIONS, *USERS, *_MODELS)
 _CONSENT = re.compile("consent|licen[cs]e|opt_?(?:in|out)|permission|allow_?train", re.IGNORECASE)
 
 
@@ -57,6 +63,21 @@ def many_per_row(rows: Iterable[LogRow | Reject], convert: Callable[[LogRow], It
             continue
         if not is_counted:
             yield Reject(row.at, Reason.NO_MESSAGES, "no conversation in this row")
+
+
+def who(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a draft that say whose chat a row holds, by the names that are usual for them: its id, the chat of
+    which it may be a part, the user, the model, the language and the time."""
+    metadata = row.get("metadata")
+    when = next((row[key] for key in _TIMES if row.get(key) is not None), None)
+    return {
+        "source_id": first_name(row, names=_IDS),
+        "chat_id": first_name(row, metadata, names=SESSIONS),
+        "user": first_name(row, metadata, names=("user", *USERS)),
+        "model": first_name(row, metadata, names=_MODELS),
+        "language": first_name(row, names=("language",)),
+        "started_at": time_of(when),
+    }
 
 
 def with_beside(draft: ConversationDraft, *places: Any) -> ConversationDraft:
