@@ -6,7 +6,17 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from drift.logs.draft import ConversationDraft, Evidence, as_cut, is_cut, structured, text_of, time_of, tools_of
+from drift.logs.draft import (
+    ConversationDraft,
+    Evidence,
+    as_cut,
+    is_cut,
+    name_of,
+    structured,
+    text_of,
+    time_of,
+    tools_of,
+)
 from drift.logs.files.rows import LogRow, Reject, Unusable, encodable
 from drift.logs.traces.texts import SESSIONS, USERS, first_name
 from drift.logs.values import FINISHES
@@ -24,11 +34,18 @@ _MEDIA = {
 }
 _MESSAGES = ("messages", "conversations", "conversation")
 _BESIDE = frozenset((*_SYSTEM, *_TOOLS, *_MEDIA, *FINISHES))
-_IDS, _MODELS = ("id", "_id"), ("model", "model_name", "modelId")
-_TIMES = ("timestamp", "created_at", "createdAt", "created", "create_time")
-WHO = (*_IDS, *SESSIONS, *USERS, *_MODELS, *_TIMES, "language")
-"""The keys of `who`."""
-IN_METADATA = (*SESSIONS, *USERS, *_MODELS)
+_WHO = {
+    "source_id": ("id", "_id"),
+    "chat_id": SESSIONS,
+    "user": ("user", *USERS),
+    "model": ("model", "model_name", "modelId"),
+    "language": ("language",),
+    "started_at": ("timestamp", "created_at", "createdAt", "created", "create_time"),
+}
+"""By the field of a draft, the usual names of what says whose chat a row holds."""
+WHO = tuple(name for names in _WHO.values() for name in names)
+"""The keys of `who`; those of `metadata` that it reads."""
+IN_METADATA = (*_WHO["chat_id"], *_WHO["user"], *_WHO["model"])
 _CONSENT = re.compile("consent|licen[cs]e|opt_?(?:in|out)|permission|allow_?train", re.IGNORECASE)
 
 
@@ -66,18 +83,17 @@ def many_per_row(rows: Iterable[LogRow | Reject], convert: Callable[[LogRow], It
 
 
 def who(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a draft that say whose chat a row holds, by the names that are usual for them: its id, the chat of
-    which it may be a part, the user, the model, the language and the time."""
-    metadata = row.get("metadata")
-    when = next((row[key] for key in _TIMES if row.get(key) is not None), None)
-    return {
-        "source_id": first_name(row, names=_IDS),
-        "chat_id": first_name(row, metadata, names=SESSIONS),
-        "user": first_name(row, metadata, names=("user", *USERS)),
-        "model": first_name(row, metadata, names=_MODELS),
-        "language": first_name(row, names=("language",)),
-        "started_at": time_of(when),
-    }
+    """The fields of a draft that say whose chat a row holds: its id, the chat of which it may be a part, the user, the
+    model, the language and the time."""
+    found: dict[str, Any] = {}
+    for field, name in _who_names(tuple(row)):
+        if found.get(field) is None:
+            found[field] = (time_of if field == "started_at" else name_of)(row[name])
+    if isinstance(metadata := structured(row.get("metadata")), Mapping):
+        for field in ("chat_id", "user", "model"):
+            if found.get(field) is None:
+                found[field] = first_name(metadata, names=_WHO[field])
+    return found
 
 
 def with_beside(draft: ConversationDraft, *places: Any) -> ConversationDraft:
@@ -184,5 +200,11 @@ def is_consent(name: str) -> bool:
 
 
 @lru_cache(16)  # the rows of one log have few different sets of keys
+def _who_names(names: tuple[Any, ...]) -> list[tuple[str, str]]:
+    """Of the keys of a row: the fields that they may fill, the most usual name of each field first."""
+    return [(field, name) for field, usual in _WHO.items() for name in dict.fromkeys(usual) if name in names]
+
+
+@lru_cache(16)
 def _consent_names(names: tuple[Any, ...]) -> list[str]:
     return [name for name in names if isinstance(name, str) and is_consent(name)]

@@ -24,6 +24,7 @@ from drift.records import Message, Rating, Reason
 
 _FEEDBACK = ("feedback", "user_feedback")  # of a chat without a reply, these show that the row is broken
 _OTHERS = tuple(name for name in VERDICTS if name not in _FEEDBACK)
+_BESIDE_MESSAGES = frozenset(("tags", "response", *VERDICTS))
 
 _JUDGEMENT = dict.fromkeys(VERDICTS, keys(f"comment {' '.join(INSIDE)}"))
 KEYS = {
@@ -64,16 +65,21 @@ def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
     """A `response` is read if it holds a reply and the messages end with a request; `tags`, if they are an object; a
     judgement, if it is one of a reply."""
     entries = structured(row.get("messages"))
-    listed = [entry for entry in entries if type(entry) is dict] if isinstance(entries, list) else []
+    listed = entries if isinstance(entries, list) else []
+    if not _BESIDE_MESSAGES.isdisjoint(row):
+        yield from _unread_beside(row, [entry for entry in listed if type(entry) is dict])
+    for entry in listed:
+        if type(entry) is dict and not JUDGED.isdisjoint(entry) and _role_of(entry) != "assistant":
+            yield from (f"messages.{name}" for name in VERDICTS if not is_unrated(entry.get(name)))
+
+
+def _unread_beside(row: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if (tags := row.get("tags")) and len(_tags(tags)) < (len(tags) if isinstance(tags, Mapping) else 1):
         yield "tags"
-    has_reply = _is_answered(row.get("response"), listed)
+    has_reply = _is_answered(row.get("response"), entries)
     if not has_reply and row.get("response") not in (None, "", [], {}):
         yield "response"
-    for entry in listed:
-        if not JUDGED.isdisjoint(entry) and _role_of(entry) != "assistant":
-            yield from (f"messages.{name}" for name in VERDICTS if not is_unrated(entry.get(name)))
-    if not JUDGED.isdisjoint(row) and not has_reply and "assistant" not in map(_role_of, listed):
+    if not has_reply and "assistant" not in map(_role_of, entries):
         yield from (name for name in _OTHERS if not is_unrated(row.get(name)))
 
 
@@ -92,7 +98,7 @@ def _outcomes(row: LogRow) -> Iterator[Outcome]:
     value = row.value
     entries = structured(value.get("messages"))
     messages, about = messages_of(entries), who(value)
-    if about["source_id"] is None and about["chat_id"] is None:
+    if about.get("source_id") is None and about.get("chat_id") is None:
         _check_one_chat(entries)
     if messages[-1].role in ("user", "tool") and (reply := plain_messages(value.get("response"), "assistant")):
         replies = replies_of(reply[:1], len(entries))
