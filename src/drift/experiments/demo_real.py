@@ -69,8 +69,8 @@ both packaged models."""
 class RealDemoSummary:
     """What the demo prints and returns.
 
-    `truth`: the share of held-out requests that are answered right, at the temperature of the deployment and
-    top-p 1, by the policy of each step; `final`: by the policy that the run kept. `run`, `report`: paths. `world`: the instructions
+    `truth`: the share of held-out requests that are answered right, at the deployment's temperature and top-p 1, by the
+    policy of each step; `final`: by the policy that the run kept. `run`, `report`: paths. `world`: the instructions
     world's hash.
     """
 

@@ -55,7 +55,7 @@ READERS: dict[str, Format] = {
     "deepseek": Format(
         deepseek.recognises, deepseek.read, apart=True, keys=deepseek.KEYS, unread_in=deepseek.unread_in
     ),
-    "dify": Format(dify.recognises, dify.read, group_of=dify.group_of, keys=dify.KEYS),
+    "dify": Format(dify.recognises, dify.read, group_of=dify.group_of, keys=dify.KEYS, unread_in=dify.unread_in),
     "flowise": Format(flowise.recognises, flowise.read, group_of=flowise.group_of, keys=flowise.KEYS),
     "librechat": Format(
         librechat.recognises, librechat.read, reads_deep=True, group_of=librechat.group_of, keys=librechat.KEYS
@@ -84,7 +84,7 @@ READERS: dict[str, Format] = {
     "langchain_table": Format(
         langchain.recognises_table, langchain.read_table, group_of=langchain.session_of, keys=langchain.TABLE_KEYS
     ),
-    "ai_sdk": Format(ai_sdk.recognises, ai_sdk.read, apart=True, keys=ai_sdk.KEYS),
+    "ai_sdk": Format(ai_sdk.recognises, ai_sdk.read, apart=True, keys=ai_sdk.KEYS, unread_in=ai_sdk.unread_in),
     "ai_sdk_table": Format(ai_sdk.recognises_table, ai_sdk.read_table, joined=ai_sdk.whole, keys=ai_sdk.TABLE_KEYS),
     "mlflow": Format(mlflow.recognises, mlflow.read, stitched=True, keys=mlflow.KEYS),
     "weave": Format(weave.recognises, weave.read, stitched=True, keys=weave.KEYS),

@@ -8,18 +8,17 @@ from drift.logs.convert import Outcome
 from drift.logs.draft import Call, ConversationDraft, has_any, structured
 from drift.logs.files.rows import Reject, Unusable
 from drift.logs.traces.streams import unstreamed
-from drift.logs.traces.verdicts import judgement
+from drift.logs.traces.verdicts import VERDICTS, is_unrated, judgement_beside
 from drift.logs.unread import keys
 from drift.records import stable_hash
 
 SESSION = ("conversation_id", "session_id", "thread_id", "chat_id")
 USER = ("user_id", "user", "end_user", "safety_identifier")
 _REQUESTS, _RESPONSES = ("request", "body", "params"), ("response", "completion")
-_VERDICTS = ("user_feedback", "feedback", "user_rating", "rating", "thumb", "score")
 _TIMES = ("created_at", "timestamp", "created", "start_time", "startTime", "time")
 
 EXCHANGE = {
-    **keys(" ".join((*SESSION, *USER, *_REQUESTS, *_RESPONSES, *_VERDICTS, *_TIMES))),
+    **keys(" ".join((*SESSION, *USER, *_REQUESTS, *_RESPONSES, *VERDICTS, *_TIMES))),
     **keys("id model messages input system tools instructions metadata"),
 }
 """The keys of a row that readers of exchanges know."""
@@ -54,7 +53,7 @@ def first_time(*places: Mapping[str, Any]) -> Any:
 
 def with_verdicts(draft: ConversationDraft, row: Mapping[str, Any]) -> Iterator[Outcome]:
     """Yield the call, and the judgements of its reply that stand beside it: a word, a number, or an object of these."""
-    given = [(key, row[key]) for key in _VERDICTS if row.get(key) is not None]
+    given = [(key, row[key]) for key in VERDICTS if not is_unrated(row.get(key))]
     if not given:
         yield draft
         return
@@ -64,12 +63,9 @@ def with_verdicts(draft: ConversationDraft, row: Mapping[str, Any]) -> Iterator[
     about = f"exchange {stable_hash([list(call.ids), call.session, said])}"
     yield replace(draft, call=replace(call, ids=(*call.ids, about)))
     for key, value in given:
-        value = structured(value)
-        comment = value.get("comment") if isinstance(value, Mapping) else None
-        inner = ("thumb", "value", "rating", "score")
-        said = next((value[name] for name in inner if name in value), None) if isinstance(value, Mapping) else value
-        is_word = isinstance(said, str)
         try:
-            yield judgement(draft.at, [about], key, None if is_word else said, said if is_word else None, comment)
+            evidence = judgement_beside(draft.at, [about], key, value)
         except Unusable as error:
             yield Reject(draft.at, error.reason, error.detail)
+        else:
+            yield from () if evidence is None else (evidence,)

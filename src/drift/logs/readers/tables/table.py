@@ -17,8 +17,8 @@ from drift.config.mapping_rules import SKIP
 from drift.errors import DataError
 from drift.logs.convert import consent_tags
 from drift.logs.draft import (
-    ROLES,
     Evidence,
+    RoleWords,
     as_cut,
     is_cut,
     messages_of,
@@ -34,15 +34,13 @@ from drift.logs.parts import are_known
 from drift.logs.traces.endings import ended_early
 from drift.logs.traces.streams import whole_reply
 from drift.logs.traces.texts import is_of_api, plain_messages, reply_messages
-from drift.logs.traces.verdicts import WORDS, judgement
+from drift.logs.traces.verdicts import judgement, stars_in
 from drift.logs.unread import Keys
 from drift.logs.values import FINISHES
 from drift.records import Message, Reason
 
-_STARS = re.compile(r"(\d(?:[.,]\d+)?)\s*(?:/\s*5|stars?|★|⭐)", re.IGNORECASE)
-_FILLED, _EMPTY = "★⭐", "☆"
-_SKIN = re.compile("[\ufe0f\U0001f3fb-\U0001f3ff]")
-_THUMBS = {"👍": "up", "👎": "down"}
+WRITTEN_STARS = "written stars"
+"""The scale of ratings that are written as stars (`4/5`): numbers in the same column may be thumbs."""
 _HEAD_ROWS = 200
 _FIRST_TIME = 1e8  # in seconds since 1970; smaller numbers count messages
 _MISSING = object()
@@ -78,7 +76,7 @@ class Table:
 
     def __init__(self, settings: IngestionSettings) -> None:
         self.columns = dict(settings.map)
-        self.roles = {value.lower(): role for role, values in settings.roles.items() for value in values}
+        self.roles = RoleWords(settings.roles)
         self.is_exchange = "request" in self.columns
         self.unknown_roles: Counter[str] = Counter()
         self.repairs: Counter[Repair] = Counter()
@@ -266,14 +264,10 @@ class Table:
     def _role(self, value: Any) -> str:
         """The role that a word of the log stands for, or SKIP. Raises Unusable."""
         word = str(value).lower() if isinstance(value, bool) else (name_of(value) or "").strip()
-        role = self.roles.get(word.lower()) or ROLES.get(word.lower())
+        role = self.roles.role_of(word)
         if role is None:
-            short = short_form(word or None)
-            self.unknown_roles[short] += 1
-            known = ", ".join(dict.fromkeys((*self.roles, *ROLES)))
-            example = word if word and word in short else "WORD"
-            detail = f"unknown role {short}: say what it is, for example --roles assistant={example}; known: {known}"
-            raise Unusable(Reason.UNKNOWN_ROLE, detail)
+            self.unknown_roles[short_form(word or None)] += 1
+            raise Unusable(Reason.UNKNOWN_ROLE, f"unknown role {self.roles.unknown(word)}")
         return role
 
     def _rating(self, row: LogRow) -> Evidence | None:
@@ -283,9 +277,13 @@ class Table:
         if value is None and correction is None:
             return None
         name = self.columns.get("rating", "correction")
-        value, are_stars = _plain_rating(value)
-        rating = judgement(row.at, [], name, value, None, comment, correction)
-        return replace(rating, stars=True) if are_stars and rating.scale is not None else rating
+        stars = stars_in(value)
+        rating = judgement(row.at, [], name, value if stars is None else stars, None, comment, correction)
+        if stars is None or rating.scale is None:
+            return rating
+        if stars < 1:
+            raise Unusable(Reason.NO_VERDICT, f"{name} is {short_form(value)}: no rating")
+        return replace(rating, scale=WRITTEN_STARS, stars=True)
 
 
 def _as_keys(tree: dict[str, Any]) -> dict[str, Any]:
@@ -346,18 +344,3 @@ def _time(value: Any) -> tuple[float | None, str | None]:
         return float(value), None
     order = seconds_of(value)
     return order, None if order is None else time_of(value)
-
-
-def _plain_rating(value: Any) -> tuple[Any, bool]:
-    """A rating as `judgement` reads it, and whether it is a number of stars."""
-    if not isinstance(value, str):
-        return value, False
-    text = _SKIN.sub("", value).strip()
-    if text in _THUMBS:
-        return _THUMBS[text], False
-    if text and set(text) <= {*_FILLED, _EMPTY}:
-        return float(sum(text.count(sign) for sign in _FILLED)), True
-    if match := _STARS.fullmatch(text):
-        return float(match.group(1).replace(",", ".")), True
-    word = re.sub(r"[\s-]+", "_", text.lower())
-    return (word if word in WORDS else text), False

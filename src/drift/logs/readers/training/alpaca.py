@@ -6,15 +6,15 @@ user's message may complain about the reply before it.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, has_any, messages_of, name_of, structured
+from drift.logs.convert import IN_METADATA, WHO, one_per_row, who
+from drift.logs.draft import ConversationDraft, has_any, messages_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
 from drift.logs.unread import keys
 from drift.records import Reason
 
 _REQUESTS, _REPLIES = ("instruction", "query"), ("output", "response")
 
-KEYS = keys(f"id system history input {' '.join((*_REQUESTS, *_REPLIES))}")
+KEYS = keys(f"system history input {' '.join((*_REQUESTS, *_REPLIES, *WHO))}", metadata=keys(" ".join(IN_METADATA)))
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
@@ -28,9 +28,7 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject
 
 def _draft(row: LogRow) -> ConversationDraft:
     messages = messages_of(entries_of(row.value, with_reply=True))
-    return ConversationDraft(
-        at=row.at, messages=messages, source_id=name_of(row.value.get("id")), identity_until=len(messages) - 1
-    )
+    return ConversationDraft(at=row.at, messages=messages, identity_until=len(messages) - 1, **who(row.value))
 
 
 def has_request(row: Mapping[str, Any]) -> bool:
