@@ -10,7 +10,7 @@ from drift.pairs.defence import Defence
 from drift.pairs.news import Since
 from drift.pairs.stages import find_follow_ups, find_judged, find_liked, find_prompts, list_earlier
 from drift.rundir import RunDir, RunView, layout, load_run
-from drift.store import Store, first_store
+from drift.store import Store, store_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +145,14 @@ def fingerprint_of_model(source: Path | str, run: RunDir | None = None) -> str |
 
 
 def _store_of(cfg: Config, view: RunView) -> Path:
-    store = Store(Path(cfg.store)) if cfg.store else first_store(view.store_folders)
+    store = Store(Path(cfg.store)) if cfg.store else store_of(view)
     if store is None:
-        named = ", ".join(map(str, view.store_folders)) or f"{view.path / layout.STORE}/..."
-        raise DataError(f"from: {view.path}: its store is gone ({named}). Put it back, or name where it is: store=DIR.")
+        own, named = view.path / layout.STORE, view.settings.get("store")
+        others = "" if named or not view.store_folders else "; those that are there are others"
+        where = named or f"{own}/..."
+        raise DataError(
+            f"from: {view.path}: its store is gone ({where}{others}). Put it back, or name where it is: store=DIR."
+        )
     if view.state.store_id not in (None, store.store_id()):
         raise DataError(
             f"{store.path}: not the store that {view.path} has read, so what is new in it is not known. Name that "

@@ -20,7 +20,7 @@ from drift.report.contents import Contents, Phase, read_contents
 from drift.report.verdict import Measured, ReportVerdict, generations_compared, verdict_of
 from drift.rundir import RunView, layout
 from drift.rundir.chain import ancestors
-from drift.store import Store, first_store
+from drift.store import Store, store_of
 
 TOY = "embedded"
 """Names of policies that ship with drift begin with this word."""
@@ -109,7 +109,7 @@ class CardFacts:
 
 def read_facts_of(run: RunView) -> CardFacts:
     """Raises DataError naming file:line of what cannot be read."""
-    contents, store = read_contents(run.path), first_store(run.store_folders)
+    contents, store = read_contents(run.path), store_of(run)
     policy = _section(run.settings, "policy")
     lora, model = _section(policy, "lora"), str(policy.get("model", ""))
     record = next(stage for stage in run.stages if stage.name == layout.POLICY)
