@@ -47,7 +47,10 @@ SCORERS_OF_LOG_ODDS: tuple[ScorerName, ...] = ("feedback", "reward_model")
 
 
 class LoraSettings(Settings):
-    """Train a peft adapter instead of the weights. `quantize: 4bit` loads the base model in 4 bits (QLoRA)."""
+    """Train a peft adapter instead of the weights. `quantize: 4bit` loads the base model in 4 bits (QLoRA).
+
+    A `policy.model` that is an adapter is trained further as it is: these settings have to be its own, or be left out.
+    """
 
     r: PositiveInt = 16
     alpha: PositiveInt = 32
