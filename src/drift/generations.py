@@ -7,7 +7,7 @@ from pathlib import Path
 from drift.config import Config
 from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.pairs.defence import Defence
-from drift.pairs.news import Since
+from drift.pairs.generation import Since
 from drift.pairs.stages import find_follow_ups, find_judged, find_liked, find_prompts, list_earlier
 from drift.rundir import RunDir, RunView, layout, load_run
 from drift.store import Store, first_store

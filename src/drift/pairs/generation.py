@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drift.config import GenerationSettings
+from drift.pairs.candidates import Labelled, prompt_id_of
 from drift.records import (
     ChatMessage,
-    Conversation,
     Drop,
     FeedbackLabel,
     PreferencePair,
@@ -26,8 +26,6 @@ from drift.records import (
     stable_hash,
 )
 from drift.store import Store
-
-Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,4 +167,4 @@ class News:
         yield from labelled(upto=read)
 
     def _is_old(self, label: FeedbackLabel) -> bool:
-        return stable_hash(label.conversation_id, label.reply_index) in self._trained
+        return prompt_id_of(label.conversation_id, label.reply_index) in self._trained
