@@ -19,7 +19,7 @@ from settings_reads import SettingsReads
 SOURCE = Path(drift.__file__).parent
 TREES = {path.relative_to(SOURCE): ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
 LAYERS = (  # lowest first: a module imports from below its own layer, or from its own room
-    {"errors", "records", "statistics", "turns", "progress", "disk", "remote"},
+    {"errors", "records", "statistics", "turns", "progress", "disk"},
     {"config", "store", "rundir", "endpoint", "engine"},
     {"logs", "feedback", "pairs", "policy", "training", "scoring", "evaluation"},
     {"sandbox", "report", "review", "evals", "gate", "live"},
