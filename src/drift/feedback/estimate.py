@@ -3,9 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from drift.statistics import Share, Stratum, estimate_strata
-
-Z = 1.959964
+from drift.statistics import Share, Stratum, Z, estimate_strata
 
 
 @dataclass(frozen=True, slots=True)

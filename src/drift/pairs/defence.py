@@ -25,7 +25,7 @@ from drift.records import (
 from drift.store import Store
 from drift.turns import SIGNS, as_text, readable, request_index
 
-Labelled = Callable[[], Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]]
+LabelledAgain = Callable[[], Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]]
 
 LONGEST_RUN = 3
 """Words of the longest run that is looked up."""
@@ -164,7 +164,7 @@ def own_runs(conversations: Iterable[Conversation], runs: Collection[str]) -> Ow
 
 
 def without_contested(
-    rows: Iterable[PromptItem | Drop], disliked: Iterable[PromptItem | Drop], labelled: Labelled
+    rows: Iterable[PromptItem | Drop], disliked: Iterable[PromptItem | Drop], labelled: LabelledAgain
 ) -> Iterator[PromptItem | Drop]:
     """The items without those whose disliked reply other users took for the same request without a complaint.
 

@@ -21,7 +21,7 @@ from drift.pairs.liked import liked_candidates, liked_items, liked_replies
 from drift.records import Counts, Drop, PromptItem, Reason, Split, Thinking, Verdict, stable_hash, write_kept
 from drift.store import Store
 
-HELD_OUT: tuple[Split, ...] = ("stop", "test")
+HELD_OUT_SPLITS: tuple[Split, ...] = ("stop", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +141,12 @@ def write_unseen(out: Path, store: Store, finder: Finder, trained: set[int], sin
     generation was trained on, and no conversation that nearly repeats another one: the policy may have been trained on
     them."""
     if since is None and current_engine().workers > 1:
-        return write_in_pieces(out, store, HELD_OUT, [finder], trained)
+        return write_in_pieces(out, store, HELD_OUT_SPLITS, [finder], trained)
     repeats = store.repeated()
     if since is not None:
         requests, near = since.seen(store)
         trained, repeats = trained | requests, repeats | near
-    labelled = (row for split in HELD_OUT for row in store.labelled(split))
+    labelled = (row for split in HELD_OUT_SPLITS for row in store.labelled(split))
     return write_rows(out, _rows(finder, _unseen(finder.items(labelled, repeats), trained)))
 
 

@@ -57,12 +57,12 @@ def trained_replies(
         if pair.prompt_id not in known:
             known.add(pair.prompt_id)
             item = items.get(pair.prompt_id)
-            judged = judged_reply(item) if item else (pair.rejected or pair.chosen)[-1]
+            judged = logged_reply(item) if item else (pair.rejected or pair.chosen)[-1]
             content = stable_hash(pair.prompt, judged)
             yield TrainedReply(pair.prompt_id, pair.conversation_id, stable_hash(pair.prompt), content, generation)
 
 
-def judged_reply(item: PromptItem) -> ChatMessage | None:
+def logged_reply(item: PromptItem) -> ChatMessage | None:
     """The reply of the logs that the item is about: the disliked one, else the liked one."""
     return item.rejected or item.preferred
 
@@ -142,7 +142,7 @@ class News:
         return round(self.counts["new"] * share / (1.0 - share))
 
     def _new(self, row: PromptItem) -> PromptItem | Drop:
-        again = stable_hash(row.prompt, judged_reply(row)) in self._contents
+        again = stable_hash(row.prompt, logged_reply(row)) in self._contents
         if again and not self._deployed[row.conversation_id]:
             return Drop(row.prompt_id, Reason.TRAINED_EARLIER)
         self.counts["new"] += 1

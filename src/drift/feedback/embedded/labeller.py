@@ -21,14 +21,13 @@ from drift.feedback.embedded.look_alikes import look_alikes_version, without_loo
 from drift.feedback.embedded.model import LINEAR, VERDICTS, WEIGHTS, TurnScorer, load_model
 from drift.feedback.embedded.multilingual import LANGUAGES, foreign_version, language_of, load_foreign
 from drift.feedback.embedded.spell import HEAD, TAIL
-from drift.feedback.sentences import sentence_spans
+from drift.feedback.sentences import LONGEST_EVIDENCE, sentence_spans
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
 from drift.turns import as_text, judged_reply
 
 BATCH = 512  # turns
 DECISION = 0.5  # the least probability of a DSAT or SAT verdict
 SENTENCE_SCORES = (LINEAR.index("plain"), LINEAR.index("sat"))
-LONGEST_EVIDENCE = 1000  # characters
 _WORDS = re.compile(r"[^\W_]")
 
 

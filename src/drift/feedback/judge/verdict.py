@@ -13,11 +13,11 @@ from drift.endpoint import Choice
 from drift.endpoint.json_text import find_object, json_object
 from drift.feedback.judge.prompt import LABELS, SUBTYPES
 from drift.feedback.judge.rubric import HARDEST, Rubric
+from drift.feedback.sentences import LONGEST_EVIDENCE
 from drift.records import Verdict
 
 AbstainReason = Literal["unreadable", "missing", "evidence", "inconsistent", "refused"]
 EVEN_CHANCE = 0.5
-LONGEST_EVIDENCE = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,7 @@ from drift.records import Completion
 from drift.sandbox.instructions.book import asks, topics_of
 from drift.sandbox.instructions.constraints.text import bullets, numbered, sentences, words
 from drift.sandbox.instructions.truth import loops
-
-MIN_CHARACTERS = 40
-"""The language of a shorter text is a guess."""
+from drift.turns import LANGUAGE_CHARACTERS
 
 _THOUGHT = re.compile(r"</?(?:think|thinking|thought|reasoning|reflection)\b|<\|channel\|>|◁think▷", re.IGNORECASE)
 
@@ -43,7 +41,7 @@ def form_problems(answer: Completion, language: str) -> tuple[str, ...]:
         "empty": not words(text),
         "cut at the limit": answer.finish == "length",
         "repeats itself": loops(text),
-        "another language": len(text) >= MIN_CHARACTERS and py3langid.classify(text)[0] != language,
+        "another language": len(text) >= LANGUAGE_CHARACTERS and py3langid.classify(text)[0] != language,
         "shows thoughts": bool(_THOUGHT.search(text)),
         "asks back": asks_back(text),
     }
