@@ -133,8 +133,8 @@ def _word(text: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w){re.escape(text)}(?!\w|[.,]\d)", re.IGNORECASE)
 
 
-def _contradicted(prompt: Messages, reply: str, said: str) -> Messages:
-    return (*prompt, ChatMessage("assistant", reply), ChatMessage("user", said))
+def _contradicted(prompt: Messages, reply: str, objection: str) -> Messages:
+    return (*prompt, ChatMessage("assistant", reply), ChatMessage("user", objection))
 
 
 def _greedy(

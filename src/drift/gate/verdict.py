@@ -137,12 +137,12 @@ def explain(result: GuardResult) -> str:
         right = result.counts.both + result.counts.lost
         cause = "too few items to" if right == result.items else "this guard cannot"
         return f"{name}: OLD gets {right} of {result.items} right: {cause} see a loss"
-    said = f"{name}: change {change}, margin {margin}: {result.verdict}"
+    line = f"{name}: change {change}, margin {margin}: {result.verdict}"
     if result.note or result.verdict != "undecided":
-        return f"{said}; {result.note}" if result.note else said
+        return f"{line}; {result.note}" if result.note else line
     if result.further_items is None:
-        return f"{said}; no reasonable number of further items would decide"
-    return f"{said}; about {result.further_items:,} more items would decide"
+        return f"{line}; no reasonable number of further items would decide"
+    return f"{line}; about {result.further_items:,} more items would decide"
 
 
 def _amount(points: bool, value: float) -> str:

@@ -48,14 +48,14 @@ def trained_replies(
 
     `prompts`, `pairs`: that generation's files; `before`: the same list of the one before it.
     """
-    known: set[str] = set()
+    listed: set[str] = set()
     for reply in read_jsonl(before, TrainedReply) if before else ():
-        known.add(reply.prompt_id)
+        listed.add(reply.prompt_id)
         yield reply
     items = {item.prompt_id: item for file in prompts for item in read_jsonl(file, PromptItem)}
     for pair in (pair for file in pairs for pair in read_jsonl(file, PreferencePair)):
-        if pair.prompt_id not in known:
-            known.add(pair.prompt_id)
+        if pair.prompt_id not in listed:
+            listed.add(pair.prompt_id)
             item = items.get(pair.prompt_id)
             judged = logged_reply(item) if item else (pair.rejected or pair.chosen)[-1]
             content = stable_hash(pair.prompt, judged)

@@ -160,7 +160,7 @@ def _chosen(
     """Places (conversation, user turn) by class, at most `per_class`, one per conversation and class; and all sizes."""
     by_class: dict[str, Places] = {"DSAT": [], "SAT": [], "NEUTRAL": []}
     for (name, reply), verdict in sorted(truth.items(), key=lambda entry: stable_hash("rubric", *entry[0])):
-        if verdict in by_class and name not in {known for known, _ in by_class[verdict]}:
+        if verdict in by_class and name not in {conversation for conversation, _ in by_class[verdict]}:
             by_class[verdict].append((name, reply + 1))
     sizes = {name: len(places) for name, places in by_class.items()}
     if min(sizes["DSAT"], sizes["SAT"]) < least:

@@ -44,7 +44,7 @@ def request_seed(key: str) -> int:
 
 
 def run_on(replicas: Sequence[Replica], batches: Sequence[NumberedBatch]) -> Iterator[tuple[int, list[Generated]]]:
-    """Yield each batch's number and completions as batches are done. NumberedBatch i goes to replica i mod R.
+    """Yield each batch's number and completions as batches are done. Batch i goes to replica i mod R.
 
     Raises what a replica raises, after the batches that were done before it.
     """
