@@ -7,7 +7,7 @@ from pathlib import Path
 from drift.config import Config
 from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.pairs.defence import Defence
-from drift.pairs.news import Since
+from drift.pairs.generation import Since
 from drift.pairs.stages import find_follow_ups, find_judged, find_liked, find_prompts, list_earlier
 from drift.policy.source import is_adapter
 from drift.rundir import RunDir, RunView, layout, load_run
@@ -88,18 +88,18 @@ def since_parent(cfg: Config, run: RunDir, parent: Parent | None) -> Since | Non
 def count_new_prompts(cfg: Config, store: Store, parent: Parent) -> int:
     """How many judged replies a generation would learn from that are new; nothing is kept."""
     with tempfile.TemporaryDirectory(prefix="drift-news-") as scratch:
-        earlier, found = Path(scratch) / "earlier", Path(scratch) / "found"
+        earlier, out = Path(scratch) / "earlier", Path(scratch) / "out"
         list_earlier(earlier, parent.generation, parent.prompts, parent.pairs, parent.view.file(layout.EARLIER))
         since, defence = Since(earlier, parent.read, cfg.generation, cfg.seed), Defence.of(cfg.defence, store)
         kind = cfg.recipe.rules.prompts
         if kind == "liked":
-            return int(find_liked(found, store, "train", cfg.warm_start.min_p_sat, cfg.labels, since)["new"])
+            return int(find_liked(out, store, "train", cfg.warm_start.min_p_sat, cfg.labels, since)["new"])
         if kind == "judged":
-            return int(find_judged(found, store, "train", cfg.labels, cfg.warm_start.min_p_sat, since, defence)["new"])
+            return int(find_judged(out, store, "train", cfg.labels, cfg.warm_start.min_p_sat, since, defence)["new"])
         if kind == "followed":
-            return int(find_follow_ups(found, store, "train", cfg.labels, since)["new"])
+            return int(find_follow_ups(out, store, "train", cfg.labels, since)["new"])
         # disliked; for random, as many turns are drawn as there are disliked replies
-        return int(find_prompts(found, store, cfg.labels, "train", since, defence)["new"])
+        return int(find_prompts(out, store, cfg.labels, "train", since, defence)["new"])
 
 
 def _check_same(view: RunView, section: str, name: str, value: str) -> None:
@@ -158,8 +158,8 @@ def fingerprint_of_model(source: Path | str, run: RunDir | None = None) -> str |
         return run.fingerprint(Path(source)) if run else Digests().content(Path(source))
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(str(source), "config.json")
-    return Path(found).parent.name if isinstance(found, str) else None
+    cached = try_to_load_from_cache(str(source), "config.json")
+    return Path(cached).parent.name if isinstance(cached, str) else None
 
 
 def _store_of(cfg: Config, view: RunView) -> Path:

@@ -162,8 +162,8 @@ def _lineage(
 
 def _reward(run: RunView, iteration: int) -> StageProvenance | None:
     """The feedback reward of an iteration: its own, or that of the last one that trained it."""
-    found = (_provenance(run, f"{layout.iteration(k)}/{layout.FEEDBACK_REWARD}") for k in range(iteration, 0, -1))
-    return next(filter(None, found), None)
+    rewards = (_provenance(run, f"{layout.iteration(k)}/{layout.FEEDBACK_REWARD}") for k in range(iteration, 0, -1))
+    return next(filter(None, rewards), None)
 
 
 def _origin(store: Store | None, pair: PreferencePair) -> Origin:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-Progress = Callable[[int, int, int], None]
+ProgressListener = Callable[[int, int, int], None]
 """Units done, units in total, and the tokens generated or read so far (0: the stage counts no tokens)."""
 
 Note = Callable[[str], None]
@@ -15,7 +15,7 @@ Note = Callable[[str], None]
 HEARTBEAT_SECONDS = 60.0
 """Where no bar is drawn, a long task reports how far it is once per this time."""
 
-_on_progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
+_on_progress: ContextVar[ProgressListener | None] = ContextVar("progress", default=None)
 _on_note: ContextVar[Note | None] = ContextVar("note", default=None)
 
 
@@ -34,7 +34,7 @@ def report_note(text: str) -> None:
 
 
 @contextmanager
-def listening(on_progress: Progress, on_note: Note | None = None) -> Iterator[None]:
+def listening(on_progress: ProgressListener, on_note: Note | None = None) -> Iterator[None]:
     """Receive the progress and the notes of everything that runs in this block."""
     progress_token, note_token = _on_progress.set(on_progress), _on_note.set(on_note)
     try:

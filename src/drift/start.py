@@ -10,7 +10,7 @@ from drift.evaluation.replies import few_finish, what_worsened
 from drift.evaluation.results import read_evaluation
 from drift.generations import Parent, fingerprint_of_model, noted_base, open_parent, since_parent
 from drift.pairs.defence import Defence
-from drift.pairs.news import Since
+from drift.pairs.generation import Since
 from drift.pairs.stages import (
     build_pairs,
     find_believed,

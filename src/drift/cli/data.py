@@ -111,8 +111,8 @@ def pairs(
 
     Example: drift pairs logs/*.jsonl --store stores/mine --out prompts.jsonl
     """
+    from drift.logs.files.remote import local_twin
     from drift.pairs.stages import write_pairs
-    from drift.remote import local_twin
     from drift.run import pairs_from_logs
     from drift.store import Store
 

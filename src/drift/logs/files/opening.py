@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 
 from drift.errors import DataError
-from drift.remote import RemoteFile
+from drift.logs.files.remote import RemoteFile
 
 KINDS = (".json", ".jsonl", ".ndjson", ".parquet", ".csv", ".tsv")
 STDIN = Path("-")
