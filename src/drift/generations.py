@@ -9,8 +9,9 @@ from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.pairs.defence import Defence
 from drift.pairs.generation import Since
 from drift.pairs.stages import find_follow_ups, find_judged, find_liked, find_prompts, list_earlier
+from drift.policy.source import is_adapter
 from drift.rundir import RunDir, RunView, layout, load_run
-from drift.store import Store, first_store
+from drift.store import Store, store_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def open_parent(cfg: Config) -> Parent | None:
         )
     _check_same(view, "policy", "model", cfg.policy.model)
     _check_same(view, "evaluation", "split", cfg.evaluation.split)
-    _check_adapter(view, policy)
+    check_base(view, policy)
     return Parent(view, policy, _store_of(cfg, view))
 
 
@@ -113,23 +114,40 @@ def _check_same(view: RunView, section: str, name: str, value: str) -> None:
 
 
 def check_adapters(*sources: str) -> None:
-    """Of those that are runs: raises PrerequisiteError as `_check_adapter`."""
+    """Of those that are runs: raises PrerequisiteError as `check_base`."""
     for run in filter(layout.is_run, map(Path, sources)):
-        _check_adapter(load_run(run), run / layout.POLICY)
+        check_base(load_run(run), run / layout.POLICY)
 
 
-def _check_adapter(view: RunView, policy: Path) -> None:
-    """Raises PrerequisiteError if the policy is an adapter and its base is gone or has other weights than before."""
-    if not (policy / "adapter_config.json").is_file():
+def check_base(view: RunView, policy: Path, may_come_later: bool = False) -> None:
+    """Raises PrerequisiteError if the run's policy is an adapter and its base is gone or has other weights than before.
+
+    `may_come_later`: a base from the Hub that is not downloaded passes; whoever loads it has to check again.
+    """
+    if not is_adapter(policy):
         return
     from drift.policy.model import base_of_adapter  # loads torch, which a command with nothing to do need not
 
     base = base_of_adapter(policy)
-    if view.state.base not in (None, fingerprint_of_model(base)):
+    before, now = noted_base(view), fingerprint_of_model(base)
+    if before in (None, now) or (now is None and may_come_later):
+        return
+    if now is None:
         raise PrerequisiteError(
-            f"{policy}: this adapter was trained on {base}, whose files have changed since. Put the former ones back, "
-            "or start a new chain without `from`."
+            f"{policy}: this adapter was trained on {base}, which is not on this machine, so it cannot be compared "
+            f"with the files of the training. Download it: hf download {base}"
         )
+    raise PrerequisiteError(
+        f"{policy}: this adapter was trained on {base}, whose files have changed since: on other weights it is another "
+        "model. Put the former files back, or train a new adapter on the present ones."
+    )
+
+
+def noted_base(view: RunView) -> str | None:
+    """`RunState.base`; None if the run is of an earlier version, which noted the hash of an adapter itself there."""
+    settings = view.settings.get("policy")
+    model = str(settings.get("model", "")) if isinstance(settings, dict) else ""
+    return None if view.state.adapter is None and is_adapter(model) else view.state.base
 
 
 def fingerprint_of_model(source: Path | str, run: RunDir | None = None) -> str | None:
@@ -145,10 +163,14 @@ def fingerprint_of_model(source: Path | str, run: RunDir | None = None) -> str |
 
 
 def _store_of(cfg: Config, view: RunView) -> Path:
-    store = Store(Path(cfg.store)) if cfg.store else first_store(view.store_folders)
+    store = Store(Path(cfg.store)) if cfg.store else store_of(view)
     if store is None:
-        named = ", ".join(map(str, view.store_folders)) or f"{view.path / layout.STORE}/..."
-        raise DataError(f"from: {view.path}: its store is gone ({named}). Put it back, or name where it is: store=DIR.")
+        own, named = view.path / layout.STORE, view.settings.get("store")
+        others = "" if named or not view.store_folders else "; those that are there are others"
+        where = named or f"{own}/..."
+        raise DataError(
+            f"from: {view.path}: its store is gone ({where}{others}). Put it back, or name where it is: store=DIR."
+        )
     if view.state.store_id not in (None, store.store_id()):
         raise DataError(
             f"{store.path}: not the store that {view.path} has read, so what is new in it is not known. Name that "

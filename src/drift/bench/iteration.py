@@ -172,7 +172,8 @@ def bench_iteration(
         policy = load_policy(model, PolicySettings(dtype=dtype))
         if isinstance(policy.model, PeftModel):
             raise ConfigError(
-                f"--model {model}: an adapter; name a whole model, for example what `drift export` wrote."
+                f"--model {model}: an adapter, and the bench needs a whole model. For one that a run trained: "
+                "drift export RUN --merge --to DIR, then --model DIR/model"
             )
         source = resolve_source(model)
         if is_gguf(source):  # reading it takes longer than sampling from it, so it is unpacked once

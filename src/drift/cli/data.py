@@ -30,7 +30,8 @@ def ingest(
     roles: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ROLE=WORD,...", help="With --map: the log's words for roles: user=customer,assistant=bot."
+            metavar="ROLE=WORD,...",
+            help="The log's words for roles: user=customer,assistant=bot (* is any other).",
         ),
     ] = None,
     redact: Annotated[

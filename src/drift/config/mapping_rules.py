@@ -18,6 +18,8 @@ OPTIONAL_KEYS = ("time", "model", "user", "rating", "comment", "language", "sess
 ALLOWED_KEYS = tuple(dict.fromkeys((*MESSAGE_KEYS, *EXCHANGE_KEYS, *OPTIONAL_KEYS, *OF_MESSAGES, *OF_EXCHANGES)))
 SKIP = "skip"
 """In place of a role: such messages are left out and counted."""
+ANY_OTHER = "*"
+"""In place of a word: every word that stands for no other role."""
 ALLOWED_ROLES = ("user", "assistant", "system", "tool", SKIP)
 _EXAMPLE = "conversation=COLUMN,role=COLUMN,content=COLUMN or request=COLUMN,reply=COLUMN"
 

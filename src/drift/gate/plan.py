@@ -23,7 +23,7 @@ from drift.records import PreferencePair, PromptItem, Truth, read_jsonl, stable_
 from drift.rundir import RunView, layout, load_run, run_of
 from drift.rundir.chain import ancestors
 from drift.scoring.judges import PairJudge, make_judge
-from drift.store import Store, first_store
+from drift.store import Store, store_of
 
 TARGET = "target"
 TARGETS = ("feedback", "oracle", "none")
@@ -257,7 +257,7 @@ def _store(settings: GateSettings) -> Store | None:
     if run is None:
         return Store(settings.store) if settings.store else None
     view = load_run(run)
-    path = settings.store or getattr(first_store(view.store_folders), "path", None)
+    path = settings.store or getattr(store_of(view), "path", None)
     evaluation = view.settings.get("evaluation")
     split = evaluation.get("split", "hash") if isinstance(evaluation, dict) else "hash"
     return Store(path, split, view.state.read) if path else None
@@ -275,8 +275,11 @@ def _needed(store: Store | None, new: str, what: str, names: Sequence[str]) -> S
 def _gone(new: str) -> str:
     """If the model belongs to a run, that the run's store is not where it was; a relative path counts from here."""
     run = run_of(new)
-    folders = load_run(run).store_folders if run else []
-    return f"the store of {run} is not at {folders[0].absolute()}. Put it back, " if folders else ""
+    view = load_run(run) if run else None
+    if view is None or not view.store_folders:
+        return ""
+    where = Path(view.settings.get("store") or view.path / layout.STORE)
+    return f"the store of {run} is not at {where.absolute()}. Put it back, "
 
 
 def _complaints(settings: GateSettings, store: Store | None, truth: Truth | None) -> list[HeldOutRequest]:

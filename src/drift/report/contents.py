@@ -24,7 +24,7 @@ from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
 from drift.report.measures import FEWEST, Assumption, ComplaintKind, assumptions, gamed, kinds
 from drift.rundir import RunView, layout, load_run
 from drift.rundir.chain import Link, ancestors, link_of, parent_folder
-from drift.store import first_store
+from drift.store import store_of
 from drift.turns import as_text
 
 EXAMPLES = 10
@@ -233,7 +233,7 @@ def read_contents(path: Path) -> Contents:
             read_trial(file) for k in run.iterations if (file := run.file(f"{layout.guidance(k)}/{layout.GUIDANCE}"))
         ),
         exploration=read_exploration(explored) if (explored := run.file(layout.EXPLORATION)) else None,
-        live=read_result(store.path) if (store := first_store(run.store_folders)) else None,
+        live=read_result(store.path) if (store := store_of(run)) else None,
         gate=read_gate(gated) if (gated := run.file(layout.GATE)) else None,
         generation_0=_phase(run, layout.GENERATION_0, "base"),
         liked_start=_phase(run, layout.LIKED_START, "liked replies"),

@@ -9,7 +9,7 @@ from drift.records import FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.files import read_json
 from drift.rundir import RunView, layout
 from drift.statistics import Share, paired_difference
-from drift.store import ReviewedPreference, first_store
+from drift.store import ReviewedPreference, store_of
 
 FEWEST = 5  # held-out complaints, of one kind or of all: from fewer, no difference or accuracy is shown
 
@@ -111,7 +111,7 @@ def _assumption(run: RunView, k: int) -> Assumption:
 
 def _reviewed(run: RunView, pair_ids: set[str]) -> list[int]:
     """What reviewers decided on these pairs: 1 the chosen reply is better, -1 the rejected one, 0 a tie."""
-    store = first_store(run.store_folders)
+    store = store_of(run)
     preferences = store.reviews.all(ReviewedPreference, run=run.path.name) if store else ()
     signs = {"chosen": 1, "tie": 0, "rejected": -1}
     return [signs[p.winner] for p in preferences if p.winner and p.pair_id in pair_ids]

@@ -60,8 +60,12 @@ class Reward:
 def read_rewards(paths: Sequence[Path], reference_model: str | None, margin: int = MARGIN) -> dict[str, Reward]:
     """WB-Reward of every model in the files, one file per reference model; the mean over them.
 
-    A model that is not in a file gets 0 there, as on the leaderboard: it is that file's reference.
+    A model that is not in a file gets 0 there, as on the leaderboard: it is that file's reference. Raises DataError for
+    two files of one name, which stands for the reference model.
     """
+    for place, path in enumerate(paths):
+        if same := next((other for other in paths[:place] if other.stem == path.stem), None):
+            raise DataError(f"{path}: {same} has the name {path.stem} too. Rename one of the two.")
     files = {path.stem: _read_counts(path, reference_model, margin) for path in paths}
     names = dict.fromkeys(name for counts in files.values() for name in counts)
     return {name: reward({stem: counts.get(name) for stem, counts in files.items()}) for name in names}
