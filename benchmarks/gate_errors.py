@@ -29,7 +29,7 @@ import numpy as np
 from drift.config import PolicySettings, TrainingSettings
 from drift.gate.guards import GUARDS
 from drift.gate.items import draw_items, plain_request
-from drift.gate.paired import Verdict, mean_change
+from drift.gate.paired import GateVerdict, mean_change
 from drift.gate.plan import GateSettings
 from drift.gate.results import GuardResult, PairCounts
 from drift.gate.run import run_gate
@@ -74,13 +74,13 @@ def simulate(repeats: int, seed: int, items: int = 200) -> dict[str, dict[str, f
     return outcome
 
 
-def _two_looks(rng: np.random.Generator, harmed: str | None, gain: float, items: int) -> Verdict:
+def _two_looks(rng: np.random.Generator, harmed: str | None, gain: float, items: int) -> GateVerdict:
     """The verdict; an undecided one is looked at once more, with the same items and as many new ones."""
     drawn = {name: np.zeros(2 * items) for name in (*RATES, *AMOUNTS)}  # equal answers: these guards pass for sure
     for name in drawn if harmed is None else [harmed]:
         drawn[name] = _draw(rng, name, 2 * items, name == harmed)
     target = rng.choice((-0.5, 0.0, 0.5), 2 * TARGET_ITEMS, p=_preferences(gain))
-    verdict: Verdict = "undecided"
+    verdict: GateVerdict = "undecided"
     for look in (1, 2):
         verdict = overall(_results(drawn, target, look, items))
         if verdict != "undecided":
