@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from comparisons import settings
+from drift.cli import app
 from drift.errors import ConfigError
 from drift.experiments.compare.settings import arms_of, load_comparison, merge
 
@@ -138,3 +140,14 @@ def test_an_arm_may_sample_its_own_replies_at_another_temperature_and_train_an_a
     """The deployment has a temperature of its own, and a new adapter changes no reply."""
     own = {"a": {}, "hot": {"sampling": {"temperature": 1.0, "top_p": 1.0}}, "lora": {"policy": {"lora": {"r": 4}}}}
     assert [arm.name for arm in arms_of(settings(arms=own, differences=[]))] == list(own)
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**63)])
+def test_a_seed_that_no_run_can_have_is_refused_before_any_work(tmp_path, seed):
+    (tmp_path / "c.yaml").write_text("arms: {a: {}}\n")
+    result = CliRunner().invoke(
+        app, ["compare", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"), "--seed", seed]
+    )
+    assert result.exit_code == 2
+    assert "Invalid value for '--seed'" in result.stderr
+    assert not (tmp_path / "out").exists()
