@@ -201,7 +201,7 @@ class RecipeSettings(Settings):
     def _fits_the_recipe(self) -> "RecipeSettings":
         rules = self.rules
         fixed = " or ".join(name for name, other in RECIPE_RULES.items() if other.fixed_rejected)
-        unranked = " or ".join(name for name, other in RECIPE_RULES.items() if other.fixed_rejected and not other.ranks)
+        unranked = " or ".join(name for name, other in RECIPE_RULES.items() if other.matches_length)
         if (self.scorer or self.only_wins) and not rules.scored:
             raise ValueError(f"recipe {self.name} does not use scores: remove recipe.scorer and recipe.only_wins")
         if self.guided_share == "auto" and not rules.guides:
@@ -225,7 +225,7 @@ class RecipeSettings(Settings):
                 f"win_probability needs a scorer whose margin is the log-odds of a win, {fitting}; that of "
                 f"{self.scorer.name} has another unit: remove win_probability, or change recipe.scorer.name"
             )
-        if self.match_length and (self.samples < 2 or not rules.fixed_rejected or rules.ranks):
+        if self.match_length and (self.samples < 2 or not rules.matches_length):
             raise ValueError(
                 f"match_length chooses among the samples of a prompt: it needs recipe {unranked}, and recipe.samples "
                 "of 2 or more"
