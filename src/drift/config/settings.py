@@ -204,6 +204,11 @@ class RecipeSettings(Settings):
         unranked = " or ".join(name for name, other in RECIPE_RULES.items() if other.matches_length)
         if (self.scorer or self.only_wins) and not rules.scored:
             raise ValueError(f"recipe {self.name} does not use scores: remove recipe.scorer and recipe.only_wins")
+        if self.scorer and self.scorer.name == "hindsight" and not rules.guides:
+            raise ValueError(
+                f"scorer hindsight reads the complaint about the logged reply, and the prompts of recipe {self.name} "
+                "have none: set recipe.scorer.name to another scorer"
+            )
         if self.guided_share == "auto" and not rules.guides:
             guided = " or ".join(name for name, other in RECIPE_RULES.items() if other.guides and not other.once)
             raise ValueError(
