@@ -9,7 +9,15 @@ import yaml
 from comparisons import SMALL, settings
 from drift.config import PolicySettings, Settings
 from drift.errors import ConfigError, DataError, NothingToTrainOn
-from drift.evaluation.results import Evaluation, SampleResult, write_result
+from drift.evaluation.results import (
+    Evaluation,
+    PairResult,
+    PreferenceResult,
+    ReplyMeasure,
+    ReplyStatistics,
+    SampleResult,
+    write_result,
+)
 from drift.experiments.compare import cell as cell_module
 from drift.experiments.compare.cell import (
     logs_run_of,
@@ -18,6 +26,7 @@ from drift.experiments.compare.cell import (
     store_of,
     truth_of_other_kinds,
 )
+from drift.experiments.compare.results import step_kept_by_stop_rule
 from drift.experiments.compare.run import Restriction, run_comparison, tune, with_rates
 from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, merge
 from drift.experiments.compare.stages import measure_distance, with_other_kinds
@@ -197,6 +206,26 @@ def test_a_cell_reads_the_store_of_the_logs_as_they_are_with_the_split_that_it_n
     assert (before.path.parent, after.path.parent) == (logs_run / "store",) * 2
     assert before.path != after.path
     assert after.split_by == "time"
+
+
+def test_the_step_that_the_stop_rule_would_have_kept_is_by_the_ends_of_replies_too(tmp_path):
+    (cell,) = cells_of(arms_of(settings())[:1], (1,), ("embedded",), "test")
+    for step, share in (("warm-start", 1.0), ("iteration-1", 0.5)):
+        each = tuple(ReplyMeasure(prompt=i, finished=i < share * 20, tokens=9, repetition=0) for i in range(20))
+        replies = ReplyStatistics(
+            prompts=20, finished=share, finished_low=share, finished_high=share, median_tokens=9, p90_tokens=9,
+            repetition=0.0, each=each,
+        )  # fmt: skip
+        folder = cell.folder(tmp_path) / step
+        folder.mkdir(parents=True)
+        stop = PreferenceResult(
+            accuracy=1, accuracy_low=1, accuracy_high=1, margin=0, logps_chosen=-1, pairs=6,
+            each=tuple(
+                PairResult(prompt_id=f"p{n}", right=True, margin=0, likelihood=0.7 - share / 5) for n in range(6)
+            ),
+        )  # fmt: skip
+        write_result(folder / "evaluation.json", Evaluation(replies=replies, stop=stop))
+    assert step_kept_by_stop_rule(cell, tmp_path) == 0  # by the likelihoods alone: 1
 
 
 def test_intervals_over_runs_and_prompts_cover_both():

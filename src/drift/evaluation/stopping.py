@@ -180,6 +180,20 @@ def stops_at(watched: NDArray[np.float64], patience: int) -> int | None:
     return None
 
 
+def step_kept(problem: int | None, watched: NDArray[np.float64] | None, patience: int) -> int | None:
+    """The step that the rule would have kept in a run that went on without it; None if it has no figures.
+
+    `problem`: as from `first_problem_of_replies`; `watched`: as from `watch`. Both are of all steps, and the rule would
+    have ended the run at whichever comes first.
+    """
+    if watched is None:
+        return None if problem is None else problem - 1
+    stop = stops_at(watched, patience)
+    if problem is not None and (stop is None or problem <= stop):
+        return best_step(watched[:problem])
+    return best_step(watched if stop is None else watched[: stop + 1])
+
+
 def best_step(watched: NDArray[np.float64]) -> int:
     """The step to keep; 0 is the warm start."""
     return int(watched.mean(axis=1).argmax())
