@@ -2,7 +2,7 @@
 
 import ast
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from settings_reads import SettingsReads
 SOURCE = Path(drift.__file__).parent
 TREES = {path.relative_to(SOURCE): ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
 LAYERS = (  # lowest first: a module imports from below its own layer, or from its own room
-    {"errors", "records", "statistics", "turns", "progress", "disk", "remote"},
+    {"errors", "records", "statistics", "turns", "progress", "disk"},
     {"config", "store", "rundir", "endpoint", "engine"},
     {"logs", "feedback", "pairs", "policy", "training", "scoring", "evaluation"},
     {"sandbox", "report", "review", "evals", "gate", "live"},
@@ -192,13 +192,51 @@ def test_no_file_imports_itself_over_others():
     assert circle_in(graph) is None
 
 
-def test_a_class_name_has_one_meaning():
-    homes: dict[str, list[str]] = {}
-    for path, tree in TREES.items():
-        for node in ast.iter_child_nodes(tree):
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                homes.setdefault(node.name, []).append(str(path))
-    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+def assigned(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Every public constant and named type of a module, with the source of its value; a TypeVar names no type."""
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
+                pairs = list(zip(targets, values, strict=True))
+            case ast.Assign(targets=[target], value=value) | ast.AnnAssign(target=target, value=ast.expr() as value):
+                pairs = [(target, value)]
+            case _:
+                continue
+        for target, value in pairs:
+            source = ast.unparse(value)
+            if isinstance(target, ast.Name) and target.id[0].isupper() and not source.startswith("TypeVar("):
+                yield target.id, source
+
+
+def in_several_files(places: Iterable[tuple[str, Path]]) -> set[str]:
+    files: dict[str, list[Path]] = {}
+    for name, path in places:
+        files.setdefault(name, []).append(path)
+    return {name for name, paths in files.items() if len(paths) > 1}
+
+
+def test_the_name_of_a_type_has_one_meaning():
+    """Of classes and of aliases. Those in OWN_TYPES are of files that never meet; the sandbox's are frozen."""
+    names = [
+        *((node.name, path) for path, tree in TREES.items() for node in tree.body if isinstance(node, ast.ClassDef)),
+        *((name, path) for path, tree in TREES.items() for name, _ in assigned(tree) if not name.isupper()),
+    ]
+    assert in_several_files((name, path) for name, path in names if not name.startswith("_")) == OWN_TYPES
+
+
+OWN_TYPES = {"Answer", "Check", "Part", "Request"}
+
+
+def test_a_constant_has_one_home():
+    """One name with one value in two files: one of them stays as it is when the other is changed."""
+    places = ((f"{name} {value}", path) for path, tree in TREES.items() for name, value in assigned(tree))
+    constants = {place.split()[0] for place in in_several_files(places)} - OWN_TYPES
+    assert constants == EQUAL_BY_CHANCE
+
+
+EQUAL_BY_CHANCE = {  # each is the limit of another measurement, the version of another file, the token of another model
+    "DAYS", "END", "FEWEST", "FOLDS", "OPENING", "PAD", "RESAMPLES", "STRENGTH", "VERSION",
+}  # fmt: skip
 
 
 LAYOUT_NAMES = {value for name, value in vars(layout).items() if name.isupper() and isinstance(value, str)}

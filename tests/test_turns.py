@@ -5,7 +5,7 @@ import pytest
 from drift import turns
 from drift.feedback.embedded.labeller import reactions
 from drift.feedback.gold import gold_truth
-from drift.feedback.judge.window import judged_turns
+from drift.feedback.judge.window import judging_turns
 from drift.feedback.label import labels_from_ratings
 from drift.records import ChatMessage, Conversation, FunctionCall, Message, Rating, Reason, Role, ToolCall
 from drift.store import Store
@@ -56,7 +56,7 @@ def test_every_labeller_and_the_gold_rows_follow_this_rule(tmp_path, roles, judg
     replies = [i for i, role in enumerate(roles) if role in "aA"]
     chat = conversation(roles, tuple(Rating(i, "thumb", 1.0) for i in replies))
     assert [(turn.user_index, turn.reply_index) for turn in reactions(chat)] == judged
-    assert judged_turns(chat) == [turn for turn, _ in judged if roles[turn] == "u"]  # nobody is asked about silence
+    assert judging_turns(chat) == [turn for turn, _ in judged if roles[turn] == "u"]  # nobody is asked about silence
     by_reply = {reply: turn for turn, reply in judged}
     assert [label.user_index for label in labels_from_ratings(chat)] == [by_reply.get(reply) for reply in replies]
     store, gold = Store(tmp_path / "store"), tmp_path / "gold.jsonl"

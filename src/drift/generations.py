@@ -7,10 +7,11 @@ from pathlib import Path
 from drift.config import Config
 from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.pairs.defence import Defence
-from drift.pairs.news import Since
+from drift.pairs.generation import Since
 from drift.pairs.stages import find_follow_ups, find_judged, find_liked, find_prompts, list_earlier
+from drift.policy.source import is_adapter
 from drift.rundir import RunDir, RunView, layout, load_run
-from drift.store import Store, first_store
+from drift.store import Store, store_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def open_parent(cfg: Config) -> Parent | None:
         )
     _check_same(view, "policy", "model", cfg.policy.model)
     _check_same(view, "evaluation", "split", cfg.evaluation.split)
-    _check_adapter(view, policy)
+    check_base(view, policy)
     return Parent(view, policy, _store_of(cfg, view))
 
 
@@ -87,18 +88,18 @@ def since_parent(cfg: Config, run: RunDir, parent: Parent | None) -> Since | Non
 def count_new_prompts(cfg: Config, store: Store, parent: Parent) -> int:
     """How many judged replies a generation would learn from that are new; nothing is kept."""
     with tempfile.TemporaryDirectory(prefix="drift-news-") as scratch:
-        earlier, found = Path(scratch) / "earlier", Path(scratch) / "found"
+        earlier, out = Path(scratch) / "earlier", Path(scratch) / "out"
         list_earlier(earlier, parent.generation, parent.prompts, parent.pairs, parent.view.file(layout.EARLIER))
         since, defence = Since(earlier, parent.read, cfg.generation, cfg.seed), Defence.of(cfg.defence, store)
         kind = cfg.recipe.rules.prompts
         if kind == "liked":
-            return int(find_liked(found, store, "train", cfg.warm_start.min_p_sat, cfg.labels, since)["new"])
+            return int(find_liked(out, store, "train", cfg.warm_start.min_p_sat, cfg.labels, since)["new"])
         if kind == "judged":
-            return int(find_judged(found, store, "train", cfg.labels, cfg.warm_start.min_p_sat, since, defence)["new"])
+            return int(find_judged(out, store, "train", cfg.labels, cfg.warm_start.min_p_sat, since, defence)["new"])
         if kind == "followed":
-            return int(find_follow_ups(found, store, "train", cfg.labels, since)["new"])
+            return int(find_follow_ups(out, store, "train", cfg.labels, since)["new"])
         # disliked; for random, as many turns are drawn as there are disliked replies
-        return int(find_prompts(found, store, cfg.labels, "train", since, defence)["new"])
+        return int(find_prompts(out, store, cfg.labels, "train", since, defence)["new"])
 
 
 def _check_same(view: RunView, section: str, name: str, value: str) -> None:
@@ -113,23 +114,40 @@ def _check_same(view: RunView, section: str, name: str, value: str) -> None:
 
 
 def check_adapters(*sources: str) -> None:
-    """Of those that are runs: raises PrerequisiteError as `_check_adapter`."""
+    """Of those that are runs: raises PrerequisiteError as `check_base`."""
     for run in filter(layout.is_run, map(Path, sources)):
-        _check_adapter(load_run(run), run / layout.POLICY)
+        check_base(load_run(run), run / layout.POLICY)
 
 
-def _check_adapter(view: RunView, policy: Path) -> None:
-    """Raises PrerequisiteError if the policy is an adapter and its base is gone or has other weights than before."""
-    if not (policy / "adapter_config.json").is_file():
+def check_base(view: RunView, policy: Path, may_come_later: bool = False) -> None:
+    """Raises PrerequisiteError if the run's policy is an adapter and its base is gone or has other weights than before.
+
+    `may_come_later`: a base from the Hub that is not downloaded passes; whoever loads it has to check again.
+    """
+    if not is_adapter(policy):
         return
     from drift.policy.model import base_of_adapter  # loads torch, which a command with nothing to do need not
 
     base = base_of_adapter(policy)
-    if view.state.base not in (None, fingerprint_of_model(base)):
+    before, now = noted_base(view), fingerprint_of_model(base)
+    if before in (None, now) or (now is None and may_come_later):
+        return
+    if now is None:
         raise PrerequisiteError(
-            f"{policy}: this adapter was trained on {base}, whose files have changed since. Put the former ones back, "
-            "or start a new chain without `from`."
+            f"{policy}: this adapter was trained on {base}, which is not on this machine, so it cannot be compared "
+            f"with the files of the training. Download it: hf download {base}"
         )
+    raise PrerequisiteError(
+        f"{policy}: this adapter was trained on {base}, whose files have changed since: on other weights it is another "
+        "model. Put the former files back, or train a new adapter on the present ones."
+    )
+
+
+def noted_base(view: RunView) -> str | None:
+    """`RunState.base`; None if the run is of an earlier version, which noted the hash of an adapter itself there."""
+    settings = view.settings.get("policy")
+    model = str(settings.get("model", "")) if isinstance(settings, dict) else ""
+    return None if view.state.adapter is None and is_adapter(model) else view.state.base
 
 
 def fingerprint_of_model(source: Path | str, run: RunDir | None = None) -> str | None:
@@ -140,15 +158,19 @@ def fingerprint_of_model(source: Path | str, run: RunDir | None = None) -> str |
         return run.fingerprint(Path(source)) if run else Digests().content(Path(source))
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(str(source), "config.json")
-    return Path(found).parent.name if isinstance(found, str) else None
+    cached = try_to_load_from_cache(str(source), "config.json")
+    return Path(cached).parent.name if isinstance(cached, str) else None
 
 
 def _store_of(cfg: Config, view: RunView) -> Path:
-    store = Store(Path(cfg.store)) if cfg.store else first_store(view.store_folders)
+    store = Store(Path(cfg.store)) if cfg.store else store_of(view)
     if store is None:
-        named = ", ".join(map(str, view.store_folders)) or f"{view.path / layout.STORE}/..."
-        raise DataError(f"from: {view.path}: its store is gone ({named}). Put it back, or name where it is: store=DIR.")
+        own, named = view.path / layout.STORE, view.settings.get("store")
+        others = "" if named or not view.store_folders else "; those that are there are others"
+        where = named or f"{own}/..."
+        raise DataError(
+            f"from: {view.path}: its store is gone ({where}{others}). Put it back, or name where it is: store=DIR."
+        )
     if view.state.store_id not in (None, store.store_id()):
         raise DataError(
             f"{store.path}: not the store that {view.path} has read, so what is new in it is not known. Name that "

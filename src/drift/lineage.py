@@ -16,7 +16,7 @@ from drift.rundir import layout
 from drift.rundir.chain import ancestors, descendants, parent_folder, with_ancestors
 from drift.rundir.manifest import StageRecord
 from drift.rundir.view import RunView, load_run
-from drift.store import Forgotten, Store, first_store
+from drift.store import Forgotten, Store, store_of
 
 _MAY_QUOTE = (layout.REPORT, ANSWERS)
 
@@ -106,7 +106,7 @@ def trace(run_path: Path, asked: str) -> Traced:
     Raises DataError if nothing in the run has that id.
     """
     run = load_run(run_path)
-    store = first_store(run.store_folders)
+    store = store_of(run)
     ids = {asked, *(c.conversation_id for c in _of_source(store, asked))}
     all_pairs = [(file, pair) for file in run.pair_files for pair in read_jsonl(run.path / file, PreferencePair)]
     matches = [row for row in all_pairs if ids & {row[1].pair_id, row[1].prompt_id, row[1].conversation_id}]
@@ -162,8 +162,8 @@ def _lineage(
 
 def _reward(run: RunView, iteration: int) -> StageProvenance | None:
     """The feedback reward of an iteration: its own, or that of the last one that trained it."""
-    found = (_provenance(run, f"{layout.iteration(k)}/{layout.FEEDBACK_REWARD}") for k in range(iteration, 0, -1))
-    return next(filter(None, found), None)
+    rewards = (_provenance(run, f"{layout.iteration(k)}/{layout.FEEDBACK_REWARD}") for k in range(iteration, 0, -1))
+    return next(filter(None, rewards), None)
 
 
 def _origin(store: Store | None, pair: PreferencePair) -> Origin:
@@ -232,7 +232,7 @@ def forgotten_in(runs: Sequence[RunView], store: Store | None = None) -> dict[Pa
     """
     marked: dict[Path, ForgottenTraces] = {}
     for run in with_ancestors(runs):
-        held = _held(run, _forgotten_by(store or first_store(run.store_folders)))
+        held = _held(run, _forgotten_by(store or store_of(run)))
         pairs = {file: held[file] for file in run.pair_files if file in held}
         starts = [start for start in (_base_of(run), parent_folder(run)) if start is not None]
         heir = layout.EARLIER in held or any(

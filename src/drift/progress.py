@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-Progress = Callable[[int, int, int], None]
+ProgressListener = Callable[[int, int, int], None]
 """Units done, units in total, and the tokens generated or read so far (0: the stage counts no tokens)."""
 
 
@@ -29,7 +29,7 @@ Note = Callable[[str], None]
 HEARTBEAT_SECONDS = 60.0
 """Where no bar is drawn, a long task reports how far it is once per this time."""
 
-_on_progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
+_on_progress: ContextVar[ProgressListener | None] = ContextVar("progress", default=None)
 _on_note: ContextVar[Note | None] = ContextVar("note", default=None)
 _on_under_way: ContextVar[Callable[[UnderWay], None] | None] = ContextVar("under_way", default=None)
 
@@ -53,7 +53,7 @@ def report_note(text: str) -> None:
 
 @contextmanager
 def listening(
-    on_progress: Progress, on_note: Note | None = None, on_under_way: Callable[[UnderWay], None] | None = None
+    on_progress: ProgressListener, on_note: Note | None = None, on_under_way: Callable[[UnderWay], None] | None = None
 ) -> Iterator[None]:
     """Receive the progress and the notes of everything that runs in this block. `on_under_way`: called before each
     progress, with what was begun and is not done."""

@@ -20,11 +20,11 @@ from drift.errors import ConfigError, DataError, NothingToTrainOn
 from drift.feedback.label import LabelSummary, check_writable, label_store
 from drift.feedback.stage import label_by
 from drift.logs.files.databases import is_url
+from drift.logs.files.remote import is_remote, list_files
 from drift.logs.ingest import IngestSummary, check_usable, ingest
 from drift.pairs.stages import PairsSummary, write_pairs
 from drift.progress import report_progress
 from drift.records import Counts, ReadMark, Truth, stable_hash, write_jsonl
-from drift.remote import is_remote, list_files
 from drift.report import write_report
 from drift.report.contents import read_contents
 from drift.report.files import Funnel, FunnelStep, write_json

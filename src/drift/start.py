@@ -8,9 +8,9 @@ from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import copy_evaluation, evaluate
 from drift.evaluation.replies import OF_WARM_START, few_finish, what_worsened
 from drift.evaluation.results import read_evaluation
-from drift.generations import Parent, fingerprint_of_model, open_parent, since_parent
+from drift.generations import Parent, fingerprint_of_model, noted_base, open_parent, since_parent
 from drift.pairs.defence import Defence
-from drift.pairs.news import Since
+from drift.pairs.generation import Since
 from drift.pairs.stages import (
     build_pairs,
     find_believed,
@@ -24,11 +24,11 @@ from drift.pairs.stages import (
     find_random,
     find_repairs,
 )
-from drift.policy.adapter import training_weights
-from drift.policy.model import source_of, unpack
+from drift.policy.adapter import check_adapter, training_weights
+from drift.policy.model import base_of_adapter, source_of, unpack
 from drift.policy.sampler import sample
 from drift.policy.samplers.requests import FreshReplies
-from drift.policy.source import is_gguf
+from drift.policy.source import is_adapter, is_gguf
 from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout
@@ -60,6 +60,7 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
     In a chain (`from`), the prompts are what came since, and training starts from the policy of the run before.
     """
     parent = open_parent(cfg)
+    check_adapter(parent.policy if parent else source_of(cfg.policy.model), cfg.policy)
     since = since_parent(cfg, run, parent)
     prompts = run.stage(
         layout.PROMPTS, find_prompts, store=store, settings=cfg.labels, split="train", since=since,
@@ -138,12 +139,16 @@ def recipe_prompts(cfg: Config, run: RunDir, store: Store, disliked: Path) -> Pa
 
 
 def _pin_base(run: RunDir, base: Path | str, parent: Parent | None) -> None:
-    """Note which weights the chain began with: later generations are compared with them, and adapters need them."""
-    now = fingerprint_of_model(base, run)
-    before = parent.view.state.base if parent else None
-    if before not in (None, now):
+    """Note which weights the chain began with: later generations are compared with them, and adapters need them.
+
+    An adapter that the chain began with goes on as another one; what that needs is the base of both.
+    """
+    whole = base_of_adapter(Path(base)) if is_adapter(base) else base
+    now = fingerprint_of_model(whole, run), fingerprint_of_model(base, run) if whole != base else None
+    before = (noted_base(parent.view), parent.view.state.adapter) if parent else (None, None)
+    if any(then and is_now and then != is_now for then, is_now in zip(before, now, strict=True)):
         report_note(f"{base}: its files changed since the chain began; the base in the report is what they are now")
-    run.pin(base=before or now)
+    run.pin(base=before[0] or now[0], adapter=before[1] or now[1])
 
 
 def base_model(cfg: Config, run: RunDir) -> Path | str:

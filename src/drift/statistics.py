@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 RESAMPLES = 2000  # of a bootstrap
 POSTERIOR_DRAWS = 4000
 PERCENTILES = (2.5, 97.5)
+Z = 1.959964
+"""Standard errors of a normal estimate on either side of it in its 95 % interval."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,10 @@ from drift.records import ChatMessage, Conversation, FeedbackLabel, Message, Rea
 MOST_PROMPT_MESSAGES, MOST_PROMPT_CHARACTERS = 1000, 1_000_000
 """What a prompt keeps of a conversation before the request, the newest turns first. More fits into no model's context,
 and a chat of 10,000 turns in which each reply is disliked would fill gigabytes with its beginning."""
+LONGEST_SHOWN = 20_000
+"""Characters of one message on a page: a pasted log must not make it unusable."""
+LANGUAGE_CHARACTERS = 40
+"""The language of a shorter text is a guess."""
 REFUSAL_CHARACTERS = 400
 """A reply that declines to help says so within this many characters."""
 UNSEEN = re.compile(

@@ -150,7 +150,9 @@ def test_an_adapter_is_refused(tiny_policy, tmp_path):
     policy = load_policy(tiny_policy, PolicySettings(dtype="float32"))
     get_peft_model(policy.model, LoraConfig(r=2, target_modules="all-linear")).save_pretrained(tmp_path)
     policy.tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match="an adapter; name a whole model"):
+    with pytest.raises(
+        ConfigError, match=r"an adapter, and the bench needs a whole model\..*drift export RUN --merge --to DIR"
+    ):
         bench_iteration(str(tmp_path), 1, 2, 1, "float32", 0, in_this_process)
 
 

@@ -7,12 +7,12 @@ import torch
 
 pytest.importorskip("trl", reason="the rival is in the extra `dev`")
 
-from drift.bench.sides import Conditions, Ours, Rival, Shape, Side, make_model, make_pairs
+from drift.bench.sides import Conditions, Ours, Rival, Shape, TimedSide, make_model, make_pairs
 
 SMALL = Shape(hidden=64, layers=2, heads=4, mlp=128, vocabulary=512, prompt=(30, 50), reply=(10, 25), scale=1.0)
 
 
-def gradient(side: Side, pairs) -> torch.Tensor:
+def gradient(side: TimedSide, pairs) -> torch.Tensor:
     side.backward(pairs)
     return torch.cat([p.grad.flatten() for p in side.model.parameters() if p.grad is not None])
 

@@ -61,8 +61,12 @@ def test_columns_and_roles_are_lists_of_assignments():
             ["customer"],
             "--roles customer: write it as user=customer,assistant=bot.",
         ),
-        (["request=a,reply=b"], ["user=x"], "--roles: roles are read from a column"),
-        ([], ["user=x"], "--roles: roles are read from a column"),
+        (
+            ["conversation=a,role=b,content=c"],
+            ["user=*,assistant=*"],
+            "--roles: '*' cannot be both user and assistant.",
+        ),
+        (["request=a,reply=b"], ["user=x"], "--roles: a table of exchanges has no roles: leave --roles out"),
     ],
 )
 def test_a_wrong_mapping_is_one_clear_line(columns, roles, says):

@@ -25,7 +25,7 @@ from drift.records import PreferencePair, read_jsonl
 from drift.run import run_config
 from drift.rundir import RunDir, load_run
 from drift.statistics import Share
-from drift.store import Store, first_store
+from drift.store import Store, store_of
 from small_runs import STAGE, settings, write_chats
 
 IDS = torch.tensor([[5, 60, 7, 80, 9, 100, 11, 120]])
@@ -41,7 +41,7 @@ class AdapterRun:
 
     @property
     def store(self) -> Store:
-        store = first_store(load_run(self.run).store_folders)
+        store = store_of(load_run(self.run))
         assert store is not None
         return store
 

@@ -7,6 +7,8 @@ from zipfile import ZipFile
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from drift.cli import app
@@ -141,6 +143,31 @@ def test_each_model_has_a_folder_of_its_own():
         "runs/real-m.gguf-seed-2",
         "runs/real-m-seed-2",
     ]
+
+
+def test_models_whose_paths_end_alike_have_folders_of_their_own(tmp_path, monkeypatch):
+    """RUN/policy is where every run leaves its model."""
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        (tmp_path / name / "run/policy").mkdir(parents=True)
+    folders = [demo_real.default_folder(f"{name}/run/policy", 1).name for name in ("a", "b", f"{tmp_path}/a")]
+    assert folders[0] == folders[2] != folders[1]
+    assert all(folder.startswith("real-run--policy--") for folder in folders)
+
+
+def test_an_adapter_is_trained_as_one_and_keeps_its_settings(tiny_policy, tmp_path):
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(tiny_policy), LoraConfig(r=2, target_modules=["q_proj"])
+    )
+    model.save_pretrained(str(tmp_path / "adapter"))
+    full = demo_real.real_config(str(tiny_policy), 3, tmp_path / "full")
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append):
+        cfg = demo_real.real_config(str(tmp_path / "adapter"), 3, tmp_path / "run")
+    assert notes[1].startswith(f"training an adapter (LoRA): {tmp_path}/adapter is one")
+    assert cfg.policy.lora is None
+    for section in ("warm_start", "training"):
+        assert getattr(cfg, section).learning_rate == pytest.approx(5 * getattr(full, section).learning_rate)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the memory of the GPU counts")

@@ -14,7 +14,7 @@ from drift.gate.plan import GateSettings
 from drift.gate.run import run_gate
 from drift.gate.target import (
     HeldOutRequest,
-    Outcome,
+    RequestOutcome,
     complaints_of_truth,
     feedback_judge,
     judged_outcomes,
@@ -65,7 +65,7 @@ def test_judged_outcomes_and_what_is_skipped():
 
 def test_the_gain_is_the_win_rate_minus_one_half():
     """30 wins, 10 losses: a win rate of .75."""
-    outcomes = [Outcome(complaint(str(n)).request, str(n), float(n < 10), float(n >= 10)) for n in range(40)]
+    outcomes = [RequestOutcome(complaint(str(n)).request, str(n), float(n < 10), float(n >= 10)) for n in range(40)]
     sides = answers(**{str(n): "old" for n in range(40)}), answers(**{str(n): "new" for n in range(40)})
     result = target_result("judge", outcomes, {}, sides, 1, 5)
     assert (result.change, result.old, result.new, result.kind) == (0.25, 0.25, 0.75, "target")
@@ -73,9 +73,9 @@ def test_the_gain_is_the_win_rate_minus_one_half():
     assert [(item.old, item.new) for item in result.lost] == [("old", "new")] * 3
 
 
-def outcomes_of(wins: int, losses: int, ties: int) -> list[Outcome]:
+def outcomes_of(wins: int, losses: int, ties: int) -> list[RequestOutcome]:
     sides = [(0.0, 1.0)] * wins + [(1.0, 0.0)] * losses + [(0.5, 0.5)] * ties
-    return [Outcome(complaint(str(n)).request, str(n), *side) for n, side in enumerate(sides)]
+    return [RequestOutcome(complaint(str(n)).request, str(n), *side) for n, side in enumerate(sides)]
 
 
 @pytest.mark.parametrize(("wins", "losses", "ties"), [(2, 0, 0), (5, 0, 0), (5, 0, 195), (9, 1, 0), (10, 3, 50)])
@@ -158,7 +158,7 @@ def liked_and_disliked(path: Path) -> Store:
 
 
 def test_two_of_one_conversation_are_not_enough():
-    outcomes = [Outcome(complaint(name).request, "one chat", 0.0, 1.0) for name in "ab"]
+    outcomes = [RequestOutcome(complaint(name).request, "one chat", 0.0, 1.0) for name in "ab"]
     with pytest.raises(ConfigError, match=r"only 2 held-out requests could be compared.*--target none"):
         target_result("judge", outcomes, {}, ({}, {}), 1, 5)
 

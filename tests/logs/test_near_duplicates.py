@@ -7,7 +7,8 @@ import pytest
 from drift.errors import DataError
 from drift.logs.near_duplicates import find_near_duplicates, signature
 from drift.pairs.disliked import prompt_items
-from drift.pairs.others import follow_up_items, liked_items
+from drift.pairs.liked import liked_items
+from drift.pairs.unjudged import follow_up_items
 from drift.records import Conversation, Drop, FeedbackLabel, Message, PromptItem, Reason
 from drift.store import Store
 

@@ -116,3 +116,10 @@ def test_a_part_that_holds_nothing_leaves_nothing(tmp_path: Path, part):
     assert (ingest([log], store).unread, [m.content for c in store.conversations() for m in c.messages]) == (
         {}, ["What animal is this?", "A cat."],
     )  # fmt: skip
+
+
+def test_the_texts_of_an_assistants_thread_are_objects():
+    part = {"type": "text", "text": {"value": "Two.", "annotations": []}}
+    assert contents("assistant", [part]) == contents("user", [part]) == ["Two."]
+    cited = {"type": "text", "text": {"value": " and three.", "annotations": [{"type": "file_citation"}]}}
+    assert contents("assistant", [part, cited]) == ["Two. and three."]

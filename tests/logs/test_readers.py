@@ -137,18 +137,18 @@ def test_pictures_alone_keep_their_place_and_make_no_pair(tmp_path):
 
 def test_notes_of_quarantine_name_short_words_and_never_what_somebody_wrote(tmp_path):
     rows = [
-        {"messages": CHAT, "feedback": "my boss is awful"},
-        {"messages": CHAT, "feedback": "meh"},
+        {"messages": [{"role": "meh", "content": "x"}]},
         {"messages": [{"role": "my boss", "content": "x"}]},
         {"messages": [{"role": "x" * 31, "content": "x"}]},
         {"messages": [{"role": ["my boss"], "content": "x"}]},
     ]
-    stored(tmp_path, [{"messages": CHAT}, *rows])
+    feedback = [{"messages": CHAT, "feedback": text} for text in ("my boss is awful", "meh")]
+    stored(tmp_path, [{"messages": CHAT}, *rows, *feedback])
     details = [refused.detail for refused in Store(tmp_path / "store").quarantined()]
     assert not [detail for detail in details if "boss" in detail]
-    told = ["a text of 16 char", "'meh'", "a text of 7 characters", "a text of 31 characters", "a list of 1 entries"]
+    told = ["'meh'", "a text of 7 characters", "a text of 31 characters", "a list of 1 entries"]
     assert all(expected in detail for expected, detail in zip(told, details, strict=True))
-    assert ["thumbs_up" in detail or "chatgpt" in detail for detail in details] == [True] * 5
+    assert ["chatgpt" in detail for detail in details] == [True] * 4
 
 
 def test_two_people_who_begin_alike_have_two_chats(tmp_path):
@@ -319,7 +319,6 @@ def test_two_judged_replies_of_one_chat_stay_two(tmp_path):
         ({"prompt": CHAT[:2], "rejected": [CHAT[1]]}, Reason.ROLES_OUT_OF_ORDER),
         ({"prompt": CHAT[:1], "rejected": [CHAT[0]]}, Reason.ROLES_OUT_OF_ORDER),
         ({"prompt": CHAT[:1], "rejected": []}, Reason.NO_MESSAGES),
-        ({"messages": CHAT, "feedback": "meh"}, Reason.BAD_CONTENT),
         ({"messages": CHAT[:1], "feedback": "up"}, Reason.ROLES_OUT_OF_ORDER),
         ({"messages": []}, Reason.NO_MESSAGES),
         ({"messages": "hi"}, Reason.NO_MESSAGES),

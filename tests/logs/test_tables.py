@@ -159,10 +159,8 @@ def test_an_unknown_role_is_named_with_what_to_write(tmp_path):
     assert list(found) == ["y"]
     assert outcomes(summary) == {Reason.UNKNOWN_ROLE: 1}
     assert summary.unknown_roles == {"'Staff'": 2}
-    assert (
-        "t.jsonl:2: unknown role 'Staff': say what it is, for example --roles assistant=Staff; known: user, human"
-        in (summary.details[Reason.UNKNOWN_ROLE])
-    )
+    advice = "say who it is: --roles user=Staff or --roles assistant=Staff; known: user, human"
+    assert f"t.jsonl:2: unknown role 'Staff': {advice}" in summary.details[Reason.UNKNOWN_ROLE]
     (note,) = Store(tmp_path / "store").quarantined()
     assert (note.line, note.reason, Path(note.file).name) == (2, Reason.UNKNOWN_ROLE, "t.jsonl")
     _, private = read(tmp_path / "2", rows_of("x", [("Anna Maria Smith", "q")]), MESSAGES)

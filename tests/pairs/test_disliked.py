@@ -4,9 +4,9 @@ import pytest
 
 from drift.config import LabelSettings
 from drift.pairs.disliked import LabelReliability, label_noise, prompt_items
-from drift.pairs.others import follow_up_items
-from drift.pairs.search import _unseen
+from drift.pairs.find import _unseen
 from drift.pairs.stages import find_prompts, find_repairs, label_reliability
+from drift.pairs.unjudged import follow_up_items
 from drift.records import (
     ChatMessage,
     Conversation,

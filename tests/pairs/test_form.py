@@ -5,8 +5,7 @@ import random
 import pytest
 
 from drift.config import RecipeSettings
-from drift.pairs.form import in_one_form
-from drift.pairs.probe import MIN_PROMPTS, WARN_ABOVE, form_accuracy, gives_sides_away
+from drift.pairs.form import MIN_PROMPTS, WARN_ABOVE, form_accuracy, gives_sides_away, in_one_form
 from drift.pairs.stages import build_pairs, find_repairs
 from drift.progress import listening
 from drift.records import (

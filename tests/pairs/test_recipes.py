@@ -5,15 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drift.pairs.disliked import repair_pairs
-from drift.pairs.others import follow_up_items, liked_items, random_items
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
 from drift.records import (
     ChatMessage,
     Completion,
-    Conversation,
     Drop,
-    FeedbackLabel,
-    Message,
     PreferencePair,
     PromptItem,
     Reason,
@@ -140,58 +136,6 @@ def test_a_repair_of_a_reply_that_was_cut_goes_where_the_config_says_so():
     assert isinstance(next(repair_pairs([cut])), PreferencePair)
 
 
-def chat(number: int) -> tuple[Conversation, list[FeedbackLabel]]:
-    said = (("user", f"{number}+1?"), ("assistant", "3"), ("user", "thanks"), ("assistant", "yes"))
-    messages = tuple(Message(role, text) for role, text in said)
-    label = FeedbackLabel(f"c{number}", 1, 2, "SAT", "embedded", "1")
-    return Conversation(f"c{number}", "s", None, messages, "train"), [label]
-
-
-def test_liked_turns_are_prompts_with_what_was_liked():
-    (item,) = liked_items([chat(1)])
-    assert isinstance(item, PromptItem)
-    assert (item.prompt[-1].content, item.preferred, item.rejected) == ("1+1?", ChatMessage("assistant", "3"), None)
-
-
-def test_a_liked_reply_of_a_flagged_exchange_is_no_example():
-    conversation, labels = chat(1)
-    flagged = replace(conversation, tags={"toxic": "true"})
-    (dropped,) = liked_items([(flagged, labels)])
-    assert isinstance(dropped, Drop)
-    assert dropped.reason == Reason.TOXIC
-    (kept,) = liked_items([(flagged, labels)], include=frozenset({"toxic"}))
-    assert isinstance(kept, PromptItem)
-
-
-def test_what_a_user_who_was_wrong_says_teaches_nothing():
-    """The user contradicts a right reply, the assistant gives in, and the user likes that."""
-    conversation = talk("a", "2+2?", "4", "no, it is 5", "5", "thanks")
-    mistaken = FeedbackLabel("a", 1, 2, "DSAT", "judge", "1", subtype="user_mistaken")
-    labels = [mistaken, FeedbackLabel("a", 3, 4, "SAT", "judge", "1")]
-    (dropped,) = liked_items([(conversation, labels)])
-    assert isinstance(dropped, Drop)
-    assert dropped.reason == Reason.USER_MISTAKEN
-    followed = list(follow_up_items([(conversation, labels)]))
-    assert [row.reason if isinstance(row, Drop) else row.reply_index for row in followed] == [Reason.USER_MISTAKEN, 3]
-    believed = {"include": frozenset({"user_mistaken"})}
-    assert isinstance(next(liked_items([(conversation, labels)], **believed)), PromptItem)
-    assert all(isinstance(row, PromptItem) for row in follow_up_items([(conversation, labels)], **believed))
-    other = [replace(mistaken, subtype="wrong"), labels[1]]
-    assert isinstance(next(liked_items([(conversation, other)])), PromptItem)
-
-
-def test_random_turns_are_as_many_as_asked_and_the_same_each_time():
-    chats = [chat(number) for number in range(20)]
-    drawn = list(random_items(lambda: [chat for chat, _ in chats], 7, seed=1))
-    assert len(drawn) == 7
-    assert (
-        drawn
-        == list(random_items(lambda: [chat for chat, _ in chats], 7, seed=1))
-        != list(random_items(lambda: [chat for chat, _ in chats], 7, seed=2))
-    )
-    assert all(isinstance(item, PromptItem) and item.rejected and item.complaint is None for item in drawn)
-
-
 def test_best_of_takes_the_best_sample_and_keeps_the_fixed_rejected():
     samples = [replace(DONE, sample=n, text=text, token_ids=(n,)) for n, text in enumerate(("3", "4", "6"))]
     (pair,) = rows("best_of", *samples, scores=[0.1, 0.9, 0.2])
@@ -279,33 +223,3 @@ def test_a_follow_up_goes_with_the_logged_reply_or_with_the_fresh_one():
     assert reason_of("fresh_follow_up", replace(DONE, text=" ")) == Reason.EMPTY_CHOSEN
     cut = {"item": replace(ITEM, rejected_finish="length"), "drop_unfinished": True}
     assert reason_of("follow_up", **cut) == Reason.TRUNCATED
-
-
-def talk(name: str, *texts: str, user: str = "u", **more) -> Conversation:
-    roles = ("user", "assistant")
-    messages = tuple(Message(roles[i % 2], text) for i, text in enumerate(texts))
-    return Conversation(name, "test", name, messages, "train", user_key=user, **more)
-
-
-def test_every_reply_that_a_message_follows_is_an_item_or_a_named_drop():
-    chats = [
-        talk("a", "2+2?", "5", "no", "4", "thanks", "bye"),  # two followed replies; the last one is not
-        talk("b", "2+2?", "5", "no", user="w"),  # said before
-        talk("c", "3+3?", "5", "so?", user="w"),  # nearly repeats another
-        talk("d", "4+4?", "", "so?", user="w"),
-        talk("e", "5+5?", "5", "  "),  # an empty message says nothing
-        talk("f", "6+6?", "5", "so?"),  # the third of user u
-        talk("g", "7+7?", "5", "so?", user="v", tags={"toxic": "true"}),
-    ]
-    told = [(chat, []) for chat in chats]
-    found = list(follow_up_items(told, frozenset({"c"}), max_per_user=2))
-    items = [row for row in found if isinstance(row, PromptItem)]
-    assert [(item.rejected.content, item.complaint.content) for item in items] == [("5", "no"), ("4", "thanks")]
-    assert [row.reason for row in found if isinstance(row, Drop)] == [
-        Reason.DUPLICATE_PROMPT,
-        Reason.NEAR_DUPLICATE_CONVERSATION,
-        Reason.EMPTY_REJECTED,
-        Reason.USER_CAP,
-        Reason.TOXIC,
-    ]
-    assert len([row for row in follow_up_items(told, include=frozenset({"toxic"})) if isinstance(row, PromptItem)]) == 5

@@ -41,7 +41,7 @@ def test_measured_constants_are_those_of_the_files_that_they_name():
 
 def test_the_funnel_of_real_chats_is_the_readmes():
     text = (DOCS.parent / "README.md").read_text()
-    assert "On 586 real chats" in text
+    assert "586 real chats" in text
     assert "rows 1583, NEUTRAL 1319, DSAT 176, SAT 55" in text
     assert "prompts.jsonl             rows 125" in text
     assert "warm-start/pairs.jsonl         rows 8" in text

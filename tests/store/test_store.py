@@ -405,23 +405,3 @@ def test_counts(store):
         transaction.commit()
     assert store.counts() == StoreCounts(2, 6, 1, 1, {"train": 1, "test": 1}, {"SAT": 1, "DSAT": 1})
     assert store.size() == 2
-
-
-def test_the_store_of_a_run_is_named_where_its_folder_is_given(tmp_path):
-    inner = tmp_path / "run" / "store" / "abc"
-    Store(inner).add([chat("a")])
-    with pytest.raises(DataError, match=f"not a store, and not empty. It holds a store: --store {inner}"):
-        Store(tmp_path / "run" / "store")
-    (tmp_path / "run" / "manifest.json").write_text('{"stages": {}}')
-    with pytest.raises(DataError, match=f"is a run, not a store. Its store: --store {inner}"):
-        Store(tmp_path / "run")
-    stages = tmp_path / "run" / "base"
-    stages.mkdir()
-    (stages / "manifest.json").write_text('{"stages": {}}')
-    with pytest.raises(DataError, match=f"Its store: --store {inner}"):  # and not RUN/base, which sorts before it
-        Store(tmp_path / "run")
-    with pytest.raises(DataError, match=r"is a run, not a store\. Name its store: --store DIR"):
-        Store(stages)
-    (stages / "config.yaml").write_text(f"store: {inner}\n")  # a run whose config names a store somewhere else
-    with pytest.raises(DataError, match=f"is a run, not a store. Its store: --store {inner}"):
-        Store(stages)

@@ -32,7 +32,7 @@ from drift.bench.iteration_parts import (
     measure_sampling,
     measure_training,
 )
-from drift.bench.sample import Rows
+from drift.bench.sample import TokenRows
 from drift.config import PolicySettings, SamplingSettings
 from drift.engine import end_on_interrupt, end_with_parent, interrupts_wait
 from drift.errors import ConfigError, DataError, DriftError, PrerequisiteError
@@ -47,7 +47,7 @@ from drift.training.tokens import TokenPair
 PARTS = ("sampling", "reference", "training", "update")
 SIDES: tuple[SideName, SideName] = ("authors", "drift")
 
-Run = Callable[[Callable[[Any], Any], Any], Any]
+RunPart = Callable[[Callable[[Any], Any], Any], Any]
 """Runs a function of `iteration_parts` on its task."""
 
 
@@ -107,7 +107,7 @@ class IterationBench:
 class Round:
     """What one round measured: by side, the sampling and the training; and the pairs of the training."""
 
-    prompts: Rows
+    prompts: TokenRows
     sampled: dict[SideName, SampledReplies]
     pairs: list[TokenPair]
     trained: dict[SideName, TrainedPairs]
@@ -158,7 +158,7 @@ def bench_iteration(
     rounds: int,
     dtype: DType | None,
     seed: int,
-    run: Run = in_own_process,
+    run: RunPart = in_own_process,
 ) -> IterationBench:
     """Measure `rounds` iterations of `prompts` requests each. `dtype`: None means bfloat16 where the machine has it.
 
@@ -172,7 +172,8 @@ def bench_iteration(
         policy = load_policy(model, PolicySettings(dtype=dtype))
         if isinstance(policy.model, PeftModel):
             raise ConfigError(
-                f"--model {model}: an adapter; name a whole model, for example what `drift export` wrote."
+                f"--model {model}: an adapter, and the bench needs a whole model. For one that a run trained: "
+                "drift export RUN --merge --to DIR, then --model DIR/model"
             )
         source = resolve_source(model)
         if is_gguf(source):  # reading it takes longer than sampling from it, so it is unpacked once
@@ -189,7 +190,7 @@ def bench_iteration(
     return _figures(measured, weights, skipped, context, {"dtype": dtype, "model": Path(model).name}, seed)
 
 
-def _prompts(policy: Policy, count: int, rounds: int, sampling: SamplingSettings) -> tuple[Rows, int]:
+def _prompts(policy: Policy, count: int, rounds: int, sampling: SamplingSettings) -> tuple[TokenRows, int]:
     """Held-out requests as token ids, at least one for each round, and the number of those that are too long."""
     fitted = [fit_prompt(policy.facts, messages, sampling) for messages in heldout_prompts("validation", count)]
     rows = [(*prompt.ids, *prompt.given) for prompt in fitted if not isinstance(prompt, Reason)]
@@ -207,7 +208,9 @@ def _prompts(policy: Policy, count: int, rounds: int, sampling: SamplingSettings
     return rows, count - len(rows)
 
 
-def _measure(source: str, dtype: DType, prompts: Rows, sampling: SamplingSettings, seed: int, run: Run) -> Round:
+def _measure(
+    source: str, dtype: DType, prompts: TokenRows, sampling: SamplingSettings, seed: int, run: RunPart
+) -> Round:
     sampled: dict[SideName, SampledReplies] = {}
     trained: dict[SideName, TrainedPairs] = {}
     for side in SIDES:

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from drift.bench.sample import Rows, arrival_batches, generate_replies
-from drift.bench.sides import BATCH, Conditions, Ours, Rival, Side
+from drift.bench.sample import TokenRows, arrival_batches, generate_replies
+from drift.bench.sides import BATCH, Conditions, Ours, Rival, TimedSide
 from drift.config import PolicySettings, SamplingSettings
 from drift.policy.model import Policy, cpu_threads, load_policy
 from drift.policy.samplers.transformers import generate
@@ -32,7 +32,7 @@ class SamplingTask:
     side: SideName
     model: str
     dtype: DType
-    prompts: Rows
+    prompts: TokenRows
     sampling: SamplingSettings
     seed: int
 
@@ -42,7 +42,7 @@ class SampledReplies:
     """`seconds`: see `Clock`. `peak_flops`: of a large matrix product in this process, per second."""
 
     seconds: float
-    replies: Rows
+    replies: TokenRows
     peak_flops: float
 
 
@@ -113,7 +113,7 @@ def measure_sampling(task: SamplingTask) -> SampledReplies:
         return SampledReplies(clock.now() - begun, replies, peak_flops(task.dtype, clock))
 
 
-def _replies(side: SideName, policy: Policy, prompts: Rows, sampling: SamplingSettings, seed: int) -> Rows:
+def _replies(side: SideName, policy: Policy, prompts: TokenRows, sampling: SamplingSettings, seed: int) -> TokenRows:
     if side == "authors":
         return generate_replies(policy, arrival_batches(prompts), sampling, seed)
     keys = [f"bench iteration {seed}/{row}" for row in range(len(prompts))]
@@ -170,13 +170,13 @@ def _train_rival(
     return watch.seconds, training - watch.seconds, update, step_bytes
 
 
-def _first_step(side: Side, batches: Sequence[Sequence[TokenPair]]) -> None:
+def _first_step(side: TimedSide, batches: Sequence[Sequence[TokenPair]]) -> None:
     """The largest step, whose memory is the peak."""
     side.backward(max(batches, key=side.padded_tokens))
     side.model.zero_grad()
 
 
-def _steps(side: Side, batches: Sequence[Sequence[TokenPair]], clock: Clock) -> tuple[float, float]:
+def _steps(side: TimedSide, batches: Sequence[Sequence[TokenPair]], clock: Clock) -> tuple[float, float]:
     """Seconds of forward and backward, and of clipping and optimizer."""
     training = update = 0.0
     for batch in batches:

@@ -35,8 +35,8 @@ TEMPLATE = (
     "{% for message in messages %}{{ message.content }}<end>{% endfor %}{% if add_generation_prompt %}{% endif %}"
 )
 
-Rows = list[tuple[int, ...]]
-Sampler = Callable[[Policy, Rows, int], int]
+TokenRows = list[tuple[int, ...]]
+TimedSampler = Callable[[Policy, TokenRows, int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +128,14 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def _prompts(count: int, seed: int) -> Rows:
+def _prompts(count: int, seed: int) -> TokenRows:
     """In arrival order, independent of their lengths."""
     draw = torch.Generator().manual_seed(seed)
     lengths = torch.randint(*PROMPT_TOKENS, (count,), generator=draw).tolist()
     return [tuple(torch.randint(2, VOCABULARY, (length,), generator=draw).tolist()) for length in lengths]
 
 
-def _ours(policy: Policy, prompts: Rows, seed: int) -> int:
+def _ours(policy: Policy, prompts: TokenRows, seed: int) -> int:
     replies = [
         reply
         for rows in _plan(prompts)
@@ -144,36 +144,36 @@ def _ours(policy: Policy, prompts: Rows, seed: int) -> int:
     return sum(len(reply.token_ids or ()) for reply in replies)
 
 
-def _generate_arrival(policy: Policy, prompts: Rows, seed: int) -> int:
+def _generate_arrival(policy: Policy, prompts: TokenRows, seed: int) -> int:
     return _generate(policy, arrival_batches(prompts), seed)
 
 
-def _generate_same_batches(policy: Policy, prompts: Rows, seed: int) -> int:
+def _generate_same_batches(policy: Policy, prompts: TokenRows, seed: int) -> int:
     return _generate(policy, [[prompts[row] for row in rows] for rows in _plan(prompts)], seed)
 
 
-SAMPLERS: dict[str, Sampler] = {
+SAMPLERS: dict[str, TimedSampler] = {
     "generate_arrival_16": _generate_arrival,
     "drift": _ours,
     "generate_same_batches": _generate_same_batches,
 }
 
 
-def _plan(prompts: Rows) -> list[list[int]]:
+def _plan(prompts: TokenRows) -> list[list[int]]:
     return plan_batches([len(prompt) for prompt in prompts], [str(row) for row in range(len(prompts))], SAMPLING)
 
 
-def _generate(policy: Policy, batches: Iterable[Rows], seed: int) -> int:
+def _generate(policy: Policy, batches: Iterable[TokenRows], seed: int) -> int:
     return sum(map(len, generate_replies(policy, batches, SAMPLING, seed)))
 
 
-def generate_replies(policy: Policy, batches: Iterable[Rows], sampling: SamplingSettings, seed: int) -> Rows:
+def generate_replies(policy: Policy, batches: Iterable[TokenRows], sampling: SamplingSettings, seed: int) -> TokenRows:
     """The replies of transformers' own loop with these settings, as token ids up to the end token, in order."""
     torch.manual_seed(seed)
     ends = policy.stop_ids
     declared = policy.tokenizer.pad_token_id
     pad = declared if isinstance(declared, int) else min(ends)
-    replies: Rows = []
+    replies: TokenRows = []
     for batch in batches:
         width = max(map(len, batch))
         ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in batch])
@@ -197,6 +197,6 @@ def generate_replies(policy: Policy, batches: Iterable[Rows], sampling: Sampling
     return replies
 
 
-def arrival_batches(prompts: Rows) -> list[Rows]:
+def arrival_batches(prompts: TokenRows) -> list[TokenRows]:
     """Batches of ARRIVAL_BATCH in the order of arrival, as the authors' scripts sample."""
     return [prompts[start : start + ARRIVAL_BATCH] for start in range(0, len(prompts), ARRIVAL_BATCH)]

@@ -100,7 +100,7 @@ def with_lora(model: nn.Module, seed: int) -> nn.Module:
     return get_peft_model(model, adapter)  # pyright: ignore[reportReturnType, reportArgumentType]
 
 
-class Side:
+class TimedSide:
     """A trainer, run one step at a time. `padded_tokens`: what it computes for a batch, including padding."""
 
     trainer: Trainer
@@ -133,7 +133,7 @@ class Side:
         self.model.zero_grad()
 
 
-class Ours(Side):
+class Ours(TimedSide):
     def __init__(self, model: nn.Module, conditions: Conditions, seed: int, folder: Path):
         self.dtype = getattr(torch, conditions.dtype)
         settings = TrainingSettings(beta=BETA, rpo_alpha=0.0, optimizer="adamw_torch_fused", batch_size=BATCH)
@@ -168,7 +168,7 @@ class Ours(Side):
         return scored
 
 
-class Rival(Side):
+class Rival(TimedSide):
     """TRL's DPOTrainer with its own collator and its reference model (under an adapter: the bare base)."""
 
     def __init__(self, model: nn.Module, reference: nn.Module | None, conditions: Conditions, seed: int, folder: Path):

@@ -20,7 +20,7 @@ from unittest.mock import patch
 import torch
 
 from drift.bench import machine
-from drift.bench.sides import BATCH, Conditions, Ours, Rival, Shape, Side, make_model, make_pairs
+from drift.bench.sides import BATCH, Conditions, Ours, Rival, Shape, TimedSide, make_model, make_pairs
 from drift.errors import PrerequisiteError
 from drift.training.shared_prefix import choose_packing
 from drift.training.tokens import TokenPair
@@ -104,7 +104,7 @@ def bench_train(shape: Shape, conditions: Conditions, steps: int, seed: int) -> 
     )
 
 
-def timed(side: Side, pairs: Sequence[TokenPair], more: float = 0.0) -> tuple[float, float]:
+def timed(side: TimedSide, pairs: Sequence[TokenPair], more: float = 0.0) -> tuple[float, float]:
     """CPU seconds of a step (plus `more`), and of the update after it."""
     return cpu_seconds(side.backward, pairs) + more, cpu_seconds(side.update)
 
@@ -130,13 +130,13 @@ def compare(
     return abs(mine[0] - theirs[0]) / abs(theirs[0]), float((mine[1] - theirs[1]).norm() / theirs[1].norm())
 
 
-def _loss_and_gradient(side: Side, pairs: Sequence[TokenPair]) -> tuple[float, torch.Tensor]:
+def _loss_and_gradient(side: TimedSide, pairs: Sequence[TokenPair]) -> tuple[float, torch.Tensor]:
     loss = side.backward(pairs)
     gradient = torch.cat([p.grad.flatten() for p in side.model.parameters() if p.grad is not None])
     return loss, gradient
 
 
-def saved_bytes(side: Side, pairs: Sequence[TokenPair]) -> int:
+def saved_bytes(side: TimedSide, pairs: Sequence[TokenPair]) -> int:
     """Bytes that a step saves for its backward pass, each storage once, without parameters and casts of parameters."""
     parameters = {p.untyped_storage().data_ptr() for p in side.model.parameters()}
     shapes = {tuple(sorted(p.shape)) for p in side.model.parameters() if p.ndim == 2}

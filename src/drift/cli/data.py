@@ -30,7 +30,8 @@ def ingest(
     roles: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ROLE=WORD,...", help="With --map: the log's words for roles: user=customer,assistant=bot."
+            metavar="ROLE=WORD,...",
+            help="The log's words for roles: user=customer,assistant=bot (* is any other).",
         ),
     ] = None,
     redact: Annotated[
@@ -110,8 +111,8 @@ def pairs(
 
     Example: drift pairs logs/*.jsonl --store stores/mine --out prompts.jsonl
     """
+    from drift.logs.files.remote import local_twin
     from drift.pairs.stages import write_pairs
-    from drift.remote import local_twin
     from drift.run import pairs_from_logs
     from drift.store import Store
 

@@ -10,7 +10,7 @@ from drift.cli.console import console, progress, summary
 from drift.cli.options import JsonFlag
 from drift.cli.views import show_benchmark, show_exploration, show_gate
 
-Model = Annotated[
+ModelArgument = Annotated[
     str | None, typer.Argument(help="What to measure: a run, a model folder or id, URL#MODEL, or a file of replies.")
 ]
 JudgePrompt = Annotated[
@@ -35,7 +35,7 @@ def _refuse_of_a_model(context: typer.Context, existing: str) -> None:
 @app.command("alpaca-eval")
 def alpaca_eval(
     context: typer.Context,
-    model: Model = None,
+    model: ModelArgument = None,
     annotations: Annotated[
         Path | None, typer.Option(help="Measure these judged comparisons instead: JSON, JSON Lines or Parquet.")
     ] = None,
@@ -96,7 +96,7 @@ def alpaca_eval(
 @app.command()
 def wildbench(
     context: typer.Context,
-    model: Model = None,
+    model: ModelArgument = None,
     scores: Annotated[list[Path] | None, typer.Option(help="Measure these scores instead; may be repeated.")] = None,
     tags: Annotated[
         Path | None,

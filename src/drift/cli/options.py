@@ -110,7 +110,7 @@ def working_on(address: str | None, store: Path) -> Iterator[None]:
 
 def with_urls(result: Any, twin: Path, target: str) -> Any:
     """A summary whose paths are those of the uploaded files, where `twin` was uploaded to a URL."""
-    from drift.remote import is_remote
+    from drift.logs.files.remote import is_remote
 
     if not is_remote(target):
         return result

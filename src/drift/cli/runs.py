@@ -135,7 +135,7 @@ def export(
     Example: drift export runs/demo-seed-1 --to exported
     """
     from drift.delivery import Delivery, deliver
-    from drift.remote import local_twin
+    from drift.logs.files.remote import local_twin
 
     with progress("exporting"), local_twin(to, "--to") as folder:
         done = deliver(path, folder, Delivery(merge, gguf, converter, ollama, push, dry_run))

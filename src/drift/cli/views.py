@@ -130,8 +130,8 @@ def show_trace(traced: "Traced", as_json: bool) -> None:
             console.print(f"{name:13}{text}", soft_wrap=True, markup=False)
         console.print()
     for other in traced.generations:
-        said = f"{other.run} (generation {other.generation}): {len(other.pairs)} pairs, learned by "
-        console.print(f"{'chain':13}{said}{', '.join(other.policies) or 'none'}", soft_wrap=True, markup=False)
+        line = f"{other.run} (generation {other.generation}): {len(other.pairs)} pairs, learned by "
+        console.print(f"{'chain':13}{line}{', '.join(other.policies) or 'none'}", soft_wrap=True, markup=False)
     console.print(f"{'learned by':13}{', '.join(traced.policies) or 'no policy yet'}", soft_wrap=True, markup=False)
     if as_json:
         typer.echo(json_of(traced).decode())

@@ -21,8 +21,8 @@ def known_address(address: str | None) -> str | None:
             f"{address} is Ray's client, whose proxy process every result would pass through: run drift on a node of "
             "the cluster and give its HOST:PORT, for example 10.0.0.1:6379"
         )
-    found = _HOST_PORT.fullmatch(address)
-    if not found or not 0 < int(found.group(2)) <= _LAST_PORT:
+    match = _HOST_PORT.fullmatch(address)
+    if not match or not 0 < int(match.group(2)) <= _LAST_PORT:
         raise ValueError(
             f"{address!r} is no address of a cluster: allowed are `local` and HOST:PORT (a port is 1 to {_LAST_PORT})"
         )

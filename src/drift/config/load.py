@@ -132,11 +132,11 @@ def explain(error: ValidationError, kind: type[BaseModel] = Config) -> str:
         return f"{key}: missing." + (f" Set it, for example with --set {key}=VALUE." if kind is Config else "")
     if first["type"] != "extra_forbidden":
         return f"{where}{first['msg']}, not {first['input']!r}."
-    known = _fields_at(first["loc"][:-1], kind)
+    allowed = _fields_at(first["loc"][:-1], kind)
     name = str(first["loc"][-1])
     elsewhere = [f"{section}.{name}" for section in _sections_with(name, kind)]
-    near = elsewhere if len(elsewhere) == 1 else difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}."
+    near = elsewhere if len(elsewhere) == 1 else difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(allowed)}."
     return f"{key}: unknown setting; {hint}"
 
 

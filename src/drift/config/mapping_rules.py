@@ -18,6 +18,8 @@ OPTIONAL_KEYS = ("time", "model", "user", "rating", "comment", "language", "sess
 ALLOWED_KEYS = tuple(dict.fromkeys((*MESSAGE_KEYS, *EXCHANGE_KEYS, *OPTIONAL_KEYS, *OF_MESSAGES, *OF_EXCHANGES)))
 SKIP = "skip"
 """In place of a role: such messages are left out and counted."""
+ANY_OTHER = "*"
+"""In place of a word: every word that stands for no other role."""
 ALLOWED_ROLES = ("user", "assistant", "system", "tool", SKIP)
 _EXAMPLE = "conversation=COLUMN,role=COLUMN,content=COLUMN or request=COLUMN,reply=COLUMN"
 
@@ -85,10 +87,10 @@ def without_password(log: str) -> str:
     return scheme + slashes + login + re.sub(r"(&(?:ssl)?password=)[^&]*", r"\1***", rest)
 
 
-def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
+def nearest(name: str, allowed: tuple[str, ...] | list[str]) -> str:
     """What may have been meant instead of an unknown name, in words."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"the nearest right one is {near[0]!r}" if near else f"allowed: {', '.join(known)}"
+    near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    return f"the nearest right one is {near[0]!r}" if near else f"allowed: {', '.join(allowed)}"
 
 
 def _text(value: Any) -> str:

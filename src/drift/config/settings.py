@@ -47,7 +47,10 @@ SCORERS_OF_LOG_ODDS: tuple[ScorerName, ...] = ("feedback", "reward_model")
 
 
 class LoraSettings(Settings):
-    """Train a peft adapter instead of the weights. `quantize: 4bit` loads the base model in 4 bits (QLoRA)."""
+    """Train a peft adapter instead of the weights. `quantize: 4bit` loads the base model in 4 bits (QLoRA).
+
+    A `policy.model` that is an adapter is trained further as it is: these settings have to be its own, or be left out.
+    """
 
     r: PositiveInt = 16
     alpha: PositiveInt = 32
@@ -78,8 +81,8 @@ class IngestionSettings(Settings):
     `redact`: replace personal data with placeholders, except the kinds in `keep`. `persons`: a spaCy model that also
     finds people's names (extra `pii`). `require_consent`: fields of the log and the value each must have; other
     conversations are skipped and counted. `near_duplicates`: detect conversations that nearly repeat another one; only
-    the first of them gives pairs. `map`: the columns of a table, as `--map`; `roles`: the log's words for its roles, as
-    `--roles` (docs/tables.md).
+    the first of them gives pairs. `map`: the columns of a table, as `--map`; `roles`: the log's words for its roles,
+    with or without a `map`, as `--roles` (docs/tables.md).
     """
 
     redact: bool = True
@@ -94,8 +97,8 @@ class IngestionSettings(Settings):
 
     @model_validator(mode="after")
     def _maps_its_roles(self) -> "IngestionSettings":
-        if self.roles and "role" not in self.map:
-            raise ValueError("roles are read from a column: add --map role=COLUMN (in a config: ingestion.map)")
+        if self.roles and self.map and "role" not in self.map:
+            raise ValueError("a table of exchanges has no roles: leave --roles out (in a config: ingestion.roles)")
         return self
 
 

@@ -19,10 +19,10 @@ def find_converter(named: Path | None) -> Path:
         if not named.is_file():
             raise PrerequisiteError(f"--converter {named}: no such file. Name llama.cpp's {SCRIPT}. {_how()}")
         return named
-    found = shutil.which(SCRIPT)
-    if found is None:
+    on_path = shutil.which(SCRIPT)
+    if on_path is None:
         raise PrerequisiteError(f"--gguf needs llama.cpp's converter, and no {SCRIPT} is on the PATH. {_how()}")
-    return Path(found)
+    return Path(on_path)
 
 
 def convert(converter: Path, model: Path) -> Path:
@@ -36,10 +36,10 @@ def convert(converter: Path, model: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode or not _begins_as_gguf(out):
         out.unlink(missing_ok=True)
-        said = " ".join((done.stderr or done.stdout).split())[-_LAST_CHARACTERS:] or "it printed nothing"
+        printed = " ".join((done.stderr or done.stdout).split())[-_LAST_CHARACTERS:] or "it printed nothing"
         what = f"failed with status {done.returncode}" if done.returncode else "ended with 0 and wrote no GGUF file"
         raise PrerequisiteError(
-            f"{converter} {what}: ...{said} The rest of the export is in {model.parent}. "
+            f"{converter} {what}: ...{printed} The rest of the export is in {model.parent}. "
             f"To try again: {' '.join(command)}"
         )
     return out

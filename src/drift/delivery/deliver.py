@@ -11,7 +11,9 @@ from drift.delivery.card import write_card
 from drift.delivery.converter import GGUF, convert, find_converter
 from drift.delivery.facts import CardFacts, read_facts_of
 from drift.delivery.hub import check_repository, files_to_push, open_repository, push
-from drift.errors import ConfigError, PrerequisiteError
+from drift.errors import ConfigError
+from drift.generations import check_base
+from drift.policy.source import is_adapter
 from drift.progress import report_note
 from drift.report.export import check_target, export_run, finished_run
 from drift.rundir import RunView, layout
@@ -57,11 +59,10 @@ def deliver(run: Path, to: Path, wanted: Delivery = Delivery()) -> DeliverySumma
     view = finished_run(run)
     check_target(to)
     policy = run / layout.POLICY
-    adapter = (policy / "adapter_config.json").is_file()
+    adapter = is_adapter(policy)
     _check_options(wanted, adapter, policy)
     converter = find_converter(wanted.converter) if wanted.gguf else None
-    if adapter:
-        check_base(view, policy)
+    check_base(view, policy, may_come_later=True)
     facts = read_facts_of(view)
     _report(facts, wanted, adapter)
     if wanted.push and not wanted.dry_run:
@@ -86,19 +87,6 @@ def deliver(run: Path, to: Path, wanted: Delivery = Delivery()) -> DeliverySumma
         files=files_to_push(model) if wanted.push else None,
         pushed=push(wanted.push, model) if wanted.push and not wanted.dry_run else None,
     )
-
-
-def check_base(run: RunView, policy: Path) -> None:
-    """Raises PrerequisiteError if the base of an adapter is known to have other weights than in training."""
-    from drift.generations import fingerprint_of_model
-    from drift.policy.model import base_of_adapter  # loads torch, which a copy of whole weights does not need
-
-    base = base_of_adapter(policy)
-    if run.state.base not in (None, now := fingerprint_of_model(base)) and now is not None:
-        raise PrerequisiteError(
-            f"{policy}: this adapter was trained on {base}, whose files have changed since: on other weights it is "
-            "another model. Put the former files back."
-        )
 
 
 def _check_options(wanted: Delivery, adapter: bool, policy: Path) -> None:
@@ -133,7 +121,7 @@ def _merge(run: RunView, to: Path):
     whole = to / "merged"
     dtype = parse_config(run.settings, str(run.path / layout.CONFIG)).policy.dtype
     merged = merge_adapter(to / "model", whole, dtype)
-    check_base(run, run.path / layout.POLICY)  # a base from the Hub may have come only now, in another version
+    check_base(run, run.path / layout.POLICY, may_come_later=True)  # it may have come only now, in another version
     shutil.rmtree(to / "model")
     whole.rename(to / "model")
     shutil.rmtree(to / layout.BASE_MODEL.partition("/")[0], ignore_errors=True)

@@ -3,6 +3,7 @@
 Names that stand in logs (sources, tags, kinds of complaints) are shown only if they look like names: `shown_name`.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,13 @@ import yaml
 from drift.gate.results import GateResult
 from drift.lineage import forgotten_in
 from drift.logs.convert import is_consent
+from drift.policy.source import ADAPTER, is_adapter
 from drift.records import PreferencePair, read_jsonl
 from drift.report.contents import Contents, Phase, read_contents
 from drift.report.verdict import Measured, ReportVerdict, generations_compared, verdict_of
 from drift.rundir import RunView, layout
 from drift.rundir.chain import ancestors
-from drift.store import Store, first_store
+from drift.store import Store, store_of
 
 TOY = "embedded"
 """Names of policies that ship with drift begin with this word."""
@@ -109,7 +111,7 @@ class CardFacts:
 
 def read_facts_of(run: RunView) -> CardFacts:
     """Raises DataError naming file:line of what cannot be read."""
-    contents, store = read_contents(run.path), first_store(run.store_folders)
+    contents, store = read_contents(run.path), store_of(run)
     policy = _section(run.settings, "policy")
     lora, model = _section(policy, "lora"), str(policy.get("model", ""))
     record = next(stage for stage in run.stages if stage.name == layout.POLICY)
@@ -127,7 +129,7 @@ def read_facts_of(run: RunView) -> CardFacts:
         kept=run.kept or 0,
         recipe=shown_name(str(_section(run.settings, "recipe").get("name", "unknown"))),
         loss=shown_name(str(_section(run.settings, "training").get("loss", "unknown"))),
-        lora_rank=lora.get("r"),
+        lora_rank=_adapter_rank(run.path / layout.POLICY),
         in_4_bits=bool(lora.get("quantize")),
         dtype=str(policy.get("dtype", "float32")),
         redacted=bool(_section(run.settings, "ingestion").get("redact")),
@@ -147,6 +149,11 @@ def read_facts_of(run: RunView) -> CardFacts:
         code_version=record.code_version,
         packages=record.packages,
     )
+
+
+def _adapter_rank(policy: Path) -> int | None:
+    """By its own file: a run that starts from an adapter need not set policy.lora."""
+    return json.loads((policy / ADAPTER).read_text("utf-8")).get("r") if is_adapter(policy) else None
 
 
 def hub_id(model: str) -> str | None:

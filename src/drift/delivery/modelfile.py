@@ -153,8 +153,8 @@ def _between(text: str, *marks: str) -> list[str] | None:
     """The parts of a text before, between and behind its marks; None if they do not stand in it in this order."""
     parts = []
     for mark in marks:
-        before, found, text = text.partition(mark)
-        if not found:
+        before, separator, text = text.partition(mark)
+        if not separator:
             return None
         parts.append(before)
     return [*parts, text]

@@ -36,17 +36,17 @@ def find_object(text: str, fits: Callable[[dict[str, Any]], bool] = bool) -> Fou
     quoted object must not be read as its own answer. So nothing inside of another object counts, broken or not, and
     among several objects only those count that begin a line, or a code fence.
     """
-    found = [one for one in _objects(text) if fits(one.value)]
-    of_its_own = [one for one in found if one.begins_line]
+    objects = [one for one in _objects(text) if fits(one.value)]
+    of_its_own = [one for one in objects if one.begins_line]
     if of_its_own:
         return of_its_own[-1]
-    return found[0] if len(found) == 1 else None
+    return objects[0] if len(objects) == 1 else None
 
 
 def json_object(text: str, fits: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any] | None:
     """The value of `find_object`."""
-    found = find_object(text, fits)
-    return None if found is None else found.value
+    answer = find_object(text, fits)
+    return None if answer is None else answer.value
 
 
 def json_field(text: str, key: str) -> Any:
@@ -57,12 +57,12 @@ def json_field(text: str, key: str) -> Any:
     not: a judge that explains its verdict may quote what the judged text would like to be read. None if nothing is
     named so.
     """
-    answers = [found for found in _objects(text) if key in found.value]
+    answers = [one for one in _objects(text) if key in one.value]
     prose = text
-    for found in answers:
-        prose = prose.replace(found.source, "", 1)
+    for one in answers:
+        prose = prose.replace(one.source, "", 1)
     if answers:
-        own = [found for found in answers if found.begins_line] if prose.strip("` \n") else []
+        own = [one for one in answers if one.begins_line] if prose.strip("` \n") else []
         return (own or answers)[-1].value[key]
     values = re.findall(rf'"{re.escape(key)}"\s*:\s*"?([^",}}\n]*)', text)
     return values[-1] if values else None

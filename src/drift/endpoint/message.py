@@ -16,7 +16,7 @@ from drift.endpoint.thoughts import split_thoughts
 from drift.records import FunctionCall, ToolCall
 
 NoAnswer = Literal["cut_in_thoughts", "thoughts_only", "cut", "refused", "empty"]
-Unreadable = NoAnswer | Literal["wrong_form"]
+AnswerFault = NoAnswer | Literal["wrong_form"]
 NO_LOGPROBS = "no token probabilities"
 REASONS: dict[str, str] = {
     "cut_in_thoughts": "the token limit came in the middle of its thoughts",
@@ -110,7 +110,7 @@ class Choice:
         return "cut" if self.finish == "length" else "empty"
 
     @property
-    def unreadable(self) -> "Unreadable":
+    def unreadable(self) -> "AnswerFault":
         """Why an answer that was not in the form that was asked for, was not."""
         return self.no_answer or ("cut" if self.finish == "length" else "wrong_form")
 

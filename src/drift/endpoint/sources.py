@@ -39,14 +39,14 @@ def without_marks(text: str) -> str:
     return _END_OF_CITED.sub("", _CITED.sub("", plain)) if _CITED.search(plain) else plain
 
 
-def _instead_of_sources(found: re.Match[str]) -> str:
+def _instead_of_sources(match: re.Match[str]) -> str:
     """The names that marks show, else nothing; and the white space that the words beside them need."""
-    text, before, after = found.string, found["before"], found["after"]
-    if shown := " ".join(filter(None, map(_shown, _NAMED.finditer(found["marks"])))):
+    text, before, after = match.string, match["before"], match["after"]
+    if shown := " ".join(filter(None, map(_shown, _NAMED.finditer(match["marks"])))):
         return f"{before}{shown}{after}"
-    if text[found.start() - 1 : found.start()] in ("", "\n"):
+    if text[match.start() - 1 : match.start()] in ("", "\n"):
         return before
-    next_character = text[found.end() : found.end() + 1]
+    next_character = text[match.end() : match.end() + 1]
     return "" if next_character in ("", *"\r\n.,;:!?)") else before or after
 
 

@@ -107,15 +107,15 @@ class Dispatch:
                 ready, _ = self._ray.wait(list(self._started), num_returns=1, timeout=_POLL_SECONDS)
                 for task in ready:
                     number, since = self._started.pop(task)
-                    found = self._received(task, number, done)
+                    result = self._received(task, number, done)
                     if number in done:  # a second worker was faster
                         continue
-                    if found is None:
+                    if result is None:
                         self._waiting.appendleft(number)
                         continue
                     done.add(number)
                     self._seconds.append(time.monotonic() - since)
-                    yield number, found.unwrapped()
+                    yield number, result.unwrapped()
                 if not ready and not self._waiting:
                     self._hand_late_on()
         finally:
@@ -134,9 +134,9 @@ class Dispatch:
         errors, piece, died = self._ray.exceptions, self._pieces[number], True
         key = self._keys.pop(task)
         try:
-            found: Answer = self._ray.get(task)
+            result: Answer = self._ray.get(task)
             died = False
-            return found
+            return result
         except errors.RayTaskError as error:
             raise RuntimeError(f"{name_of(piece)}: {error}") from None
         except errors.RayError as error:

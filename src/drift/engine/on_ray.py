@@ -144,10 +144,10 @@ class OnRay:
 
     def _sight(self, task: Any, name: str) -> Sight:
         try:
-            found: Answer = self._ray.get(task)
+            result: Answer = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
             raise PrerequisiteError(f"node {name} cannot run DRIFT: {lines_of(error)[-1]}. {_ITS_RAY}") from None
-        return found.unwrapped()
+        return result.unwrapped()
 
 
 class _Models(Local):

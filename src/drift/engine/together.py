@@ -42,16 +42,16 @@ class Together:
 
         Raises PrerequisiteError if they do not.
         """
-        deadline, told = time.monotonic() + _WAIT_SECONDS, False
+        deadline, noted = time.monotonic() + _WAIT_SECONDS, False
         while len(alive := self._alive()) < self.count:
             if time.monotonic() > deadline:
                 raise PrerequisiteError(
                     f"cluster.nodes is {self.count}, but the cluster has {len(alive)}. Let more join (`ray start "
                     "--address HOST:PORT`) and run the same command again: finished training steps are kept."
                 )
-            if not told:
+            if not noted:
                 report_note(f"waiting for {self.count - len(alive)} more nodes, which training needs")
-                told = True
+                noted = True
             time.sleep(_POLL_SECONDS)
         most = sorted(alive, key=lambda machine: (-machine.gpus, machine.address))[: self.count]
         return sorted(most, key=lambda machine: machine.address)

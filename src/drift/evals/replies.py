@@ -153,8 +153,8 @@ def replies_of_policy(source: str, policy: Policy, requests: Sequence[EvalReques
     """As `make_replies`, of a policy that `source` names and that is loaded already."""
     loading = policy_settings(source, settings.dtype)
     sampling, seed = settings.sampling, settings.seed
-    told = (loading.thinking, loading.template_arguments)
-    made_with = (sampling.model_dump(), seed, *(() if told == ("off", {}) else told))
+    form = (loading.thinking, loading.template_arguments)
+    made_with = (sampling.model_dump(), seed, *(() if form == ("off", {}) else form))
     path = settings.folder / f"replies-{policy.policy_id}-{stable_hash(*made_with)[:8]}.jsonl"
     with DurableJsonl(path, Completion) as file:
         completions = {row.prompt_id: row for row in file.rows()}

@@ -57,7 +57,7 @@ def measure_liked(policy: AnyPolicy, liked: Sequence[PreferencePair], max_length
     """Likelihood per token, in [0, 1], of each liked reply (`chosen`), by prompt id, if it fits `max_length`."""
     replies: list[tuple[ChatMessage, Finish]] = [(row.chosen[0], _finish(row)) for row in liked]
     logps = reply_logps(policy, [row.prompt for row in liked], replies, max_length, [row.tools for row in liked])
-    return {row.prompt_id: _likelihood(found) for row, found in zip(liked, logps, strict=True) if found}
+    return {row.prompt_id: _likelihood(reply) for row, reply in zip(liked, logps, strict=True) if reply}
 
 
 def _finish(pair: PreferencePair) -> Finish:

@@ -19,7 +19,7 @@ from drift.policy.sampler import generate_replies
 from drift.policy.spread import AnyPolicy
 from drift.records import ChatMessage, LossName
 from drift.statistics import bootstrap_mean
-from drift.turns import words_of
+from drift.turns import LANGUAGE_CHARACTERS, words_of
 
 MAX_FALL = 0.1
 """Largest fall of the share of finished replies below the warm start's."""
@@ -49,9 +49,6 @@ OF_WARM_START = Remedies(
     "what the warm start learned from may teach length instead of quality. Read some of it (warm_start.on), or "
     "lower warm_start.learning_rate.",
 )
-
-MIN_CHARACTERS = 40
-"""The language of a shorter text is a guess."""
 
 
 def measure_replies(
@@ -182,7 +179,7 @@ def repetition(text: str) -> float:
 def _same_language(prompt: Sequence[ChatMessage], reply: str) -> bool | None:
     """Whether request and reply are in the same language; None if one is too short to tell."""
     request = next((message.content for message in reversed(prompt) if message.role == "user"), "")
-    if min(len(request), len(reply)) < MIN_CHARACTERS:
+    if min(len(request), len(reply)) < LANGUAGE_CHARACTERS:
         return None
     import py3langid  # half a second to load
 

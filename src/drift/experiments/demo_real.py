@@ -16,7 +16,9 @@ from drift.errors import ConfigError
 from drift.evaluation.results import read_evaluation
 from drift.experiments.packaged import local_model
 from drift.policy.model import computes_bfloat16, parameter_count
+from drift.policy.source import is_adapter
 from drift.progress import report_note
+from drift.records import stable_hash
 from drift.run import collect, learn, open_run
 from drift.rundir import OnStage, RunDir, layout, load_run
 from drift.sandbox.instructions.deployment import simulate_instructions, truth_of_instructions
@@ -69,7 +71,7 @@ both packaged models."""
 class RealDemoSummary:
     """What the demo prints and returns.
 
-    `truth`: the share of held-out requests that are answered right, at the temperature of the deployment, by the
+    `truth`: the share of held-out requests that are answered right, at the deployment's temperature and top-p 1, by the
     policy of each step; `final`: by the policy that the run kept. `run`, `report`: paths. `world`: the instructions
     world's hash.
     """
@@ -112,36 +114,48 @@ def run_real_demo(model: str | None, seed: int, out: Path | None, on_stage: OnSt
 def real_config(model: str, seed: int, folder: Path) -> Config:
     """demo_real.yaml for this model, in the type that the machine computes fastest.
 
-    It is trained as an adapter if the memory is too small for full training; a run that was interrupted goes on as it
-    began in `folder`. Notes say what was chosen. Raises PrerequisiteError if there is no such model.
+    It is trained as an adapter if it is one, or if the memory is too small for full training; an interrupted run
+    goes on as it began in `folder`. Notes say what was chosen. Raises PrerequisiteError if there is no such model.
     """
     dtype = "bfloat16" if computes_bfloat16() else "float32"
     report_note(f"computing in {dtype}: this machine {'has' if dtype == 'bfloat16' else 'lacks'} bfloat16 arithmetic")
     cfg = load_config(Path(__file__).with_name("demo_real.yaml"), (f"seed={seed}", f"policy.dtype={dtype}"))
-    needed = parameter_count(model) * BYTES_PER_PARAMETER + ACTIVATION_BYTES
-    free = free_memory()
-    begun_as_adapter = _begun_as_adapter(folder, model)
-    as_adapter = needed > free if begun_as_adapter is None else begun_as_adapter
-    why = f"full training needs about {needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free"
-    if begun_as_adapter is not None:
-        why += f", and the run in {folder} began so; to choose again, name another --out"
-    report_note(f"training {'an adapter (LoRA)' if as_adapter else 'all weights'}: {why}")
+    as_adapter = _as_adapter(model, folder)
     policy = cfg.policy.model_copy(update={"model": model})
     if as_adapter:
-        policy = policy.model_validate({**policy.model_dump(), "lora": {}})
+        # an adapter is trained further with the settings that it has
+        policy = policy if is_adapter(model) else policy.model_validate({**policy.model_dump(), "lora": {}})
         cfg = _at_adapter_rates(cfg)
     logs = (str(folder / layout.DEPLOYMENT_LOGS),)
     return cfg.model_copy(update={"policy": policy, "output": str(folder), "logs": logs})
+
+
+def _as_adapter(model: str, folder: Path) -> bool:
+    """Whether an adapter is trained, rather than all weights. A note says why."""
+    parameters = parameter_count(model)  # reports a missing model
+    if is_adapter(model):
+        report_note(f"training an adapter (LoRA): {model} is one; the weights of its base stay as they are")
+        return True
+    needed, free = parameters * BYTES_PER_PARAMETER + ACTIVATION_BYTES, free_memory()
+    begun = _begun_as_adapter(folder, model)
+    as_adapter = needed > free if begun is None else begun
+    why = f"full training needs about {needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free"
+    if begun is not None:
+        why += f", and the run in {folder} began so; to choose again, name another --out"
+    report_note(f"training {'an adapter (LoRA)' if as_adapter else 'all weights'}: {why}")
+    return as_adapter
 
 
 def default_folder(model: str | None, seed: int) -> Path:
     """Each model has a folder of its own: in another one's, it would replace twenty minutes of work."""
     if model is None or model.lower() == DEFAULT_MODEL:
         return Path(f"runs/real-seed-{seed}")
-    path = Path(model)
-    path = path.resolve() if path.exists() else path
+    path, whole_path = Path(model), []
+    if path.expanduser().exists():  # its last parts are often those of other models: X/run/policy
+        path = path.expanduser().resolve()
+        whole_path = [stable_hash(str(path))[:8]]
     owner_and_name = [part for part in path.parts if part != path.anchor][-2:]
-    return Path(f"runs/real-{'--'.join(owner_and_name)}-seed-{seed}")
+    return Path(f"runs/real-{'--'.join([*owner_and_name, *whole_path])}-seed-{seed}")
 
 
 def size_for(dtype: str) -> Size:

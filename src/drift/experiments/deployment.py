@@ -24,10 +24,10 @@ World = Literal["first", "long", "instructions"]
 def _users(named: object, build: ValidatorFunctionWrapHandler) -> UserSettings:
     """The users with the settings that are named. Raises ValueError for an unknown one, or for a wrong value."""
     if isinstance(named, Mapping):
-        known = [field.name for field in fields(UserSettings)]
-        unknown = sorted(set(map(str, named)) - set(known))
+        names = [field.name for field in fields(UserSettings)]
+        unknown = sorted(set(map(str, named)) - set(names))
         if unknown:
-            raise ValueError(f"no setting {unknown[0]!r} of the users; there are {', '.join(known)}")
+            raise ValueError(f"no setting {unknown[0]!r} of the users; there are {', '.join(names)}")
     try:
         return build(named)
     except ConfigError as error:  # of the users themselves, who know no arm

@@ -19,10 +19,11 @@ from drift.evals.exploration.results import ExplorationSummary
 from drift.evals.pairwise.heldout import heldout_requests
 from drift.evals.replies import assumed_text, policy_settings, policy_source
 from drift.experiments.simulation import sandbox_truth
+from drift.policy.chat.adapting import Messages
 from drift.policy.model import load_policy
 from drift.policy.sampler import generate_replies
 from drift.progress import report_note
-from drift.records import BatchScorer, ChatMessage, ReplyToScore, stable_hash
+from drift.records import BatchScorer, ReplyToScore, stable_hash
 from drift.report import write_report
 from drift.rundir import atomic_write, layout, load_run
 from drift.sandbox.world import world_hash
@@ -30,7 +31,6 @@ from drift.scoring.judges import JudgeScorer
 from drift.scoring.reward_model import RewardModelScorer
 from drift.scoring.scorers import TruthScorer
 
-Chat = tuple[ChatMessage, ...]
 REWARD_MODEL_MAX_TOKENS = 8192
 OWN_CONSTANTS = "the paper does not publish the constants of this analysis; this project chose its own"
 OWN_JUDGE = "the reward is a judge's preference over the logs' own reply, with this project's own judge prompt"
@@ -65,7 +65,7 @@ class ExploreSettings:
 class ExplorationPrompts:
     """The prompts, the scorer of their replies and, for a judge, the logs' own reply to each prompt."""
 
-    chats: tuple[Chat, ...]
+    chats: tuple[Messages, ...]
     against: tuple[str | None, ...]
     scorer: BatchScorer
 
@@ -212,7 +212,9 @@ def _check_world(run: str) -> None:
         )
 
 
-def _sample(source: str, chats: Sequence[Chat], settings: ExploreSettings, out: Path) -> list[tuple[str, ...] | None]:
+def _sample(
+    source: str, chats: Sequence[Messages], settings: ExploreSettings, out: Path
+) -> list[tuple[str, ...] | None]:
     """The replies to each prompt; None if the prompt is too long. `out` keeps them, so that a call resumes."""
     policy = load_policy(policy_source(source), policy_settings(source, settings.dtype))
     sampling = SamplingSettings(temperature=settings.temperature, top_p=1.0, max_new_tokens=settings.max_new_tokens)
@@ -225,7 +227,7 @@ def _sample(source: str, chats: Sequence[Chat], settings: ExploreSettings, out: 
 
 
 def _embeddings(
-    embedder: str, chats: Sequence[Chat], texts: Sequence[Sequence[Sequence[str]]], settings: ExploreSettings
+    embedder: str, chats: Sequence[Messages], texts: Sequence[Sequence[Sequence[str]]], settings: ExploreSettings
 ) -> np.ndarray:
     """float32 [methods, prompts, samples, dimensions]."""
     prompts = [chat for _ in texts for chat in chats for _ in range(settings.samples)]

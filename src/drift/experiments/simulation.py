@@ -19,7 +19,7 @@ from drift.sandbox.mistaken import contradict, with_mistaken_users
 from drift.sandbox.oracle import Oracle
 from drift.sandbox.world import heldout_tasks, world_hash
 
-Part = Literal["validation", "test"]
+MeasuredPart = Literal["validation", "test"]
 
 _HASHES = {"first": world_hash, "long": list_world_hash, "instructions": instructions_world_hash}
 
@@ -105,7 +105,7 @@ def simulate_side_by_side(
     return counts
 
 
-def sandbox_truth(part: Part, count: int, world: World = "first", users: UserSettings | None = None) -> Truth:
+def sandbox_truth(part: MeasuredPart, count: int, world: World = "first", users: UserSettings | None = None) -> Truth:
     """The first `count` held-out requests of a part, and the oracle that scores any reply to them.
 
     `users`: of the instructions world; the held-out requests are of the kinds that they ask for.

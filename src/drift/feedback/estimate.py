@@ -3,9 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from drift.statistics import Share, Stratum, estimate_strata
-
-Z = 1.959964
+from drift.statistics import Share, Stratum, Z, estimate_strata
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +47,19 @@ class Diagnosis:
     rejections: int
 
 
-def rogan_gladen(called: int, total: int, known: Diagnosis) -> Share | None:
+def rogan_gladen(called: int, total: int, diagnosis: Diagnosis) -> Share | None:
     """True prevalence behind `called` of `total` turns that the labeller calls DSAT (Rogan and Gladen 1978).
 
     (p + Sp - 1) / (Se + Sp - 1), with the interval of Lang and Reiczigel (2014), which carries the uncertainty of the
     labeller's sensitivity and specificity. None where these say nothing (their sum is not above 1, or one is unknown).
     """
-    if not total or not known.positives or not known.negatives:
+    if not total or not diagnosis.positives or not diagnosis.negatives:
         return None
-    if known.hits / known.positives + known.rejections / known.negatives <= 1:
+    if diagnosis.hits / diagnosis.positives + diagnosis.rejections / diagnosis.negatives <= 1:
         return None
-    point = _corrected(called / total, known.hits / known.positives, known.rejections / known.negatives)
-    n, n_se, n_sp = total + Z * Z, known.positives + 2, known.negatives + 2
-    p, se, sp = (called + Z * Z / 2) / n, (known.hits + 1) / n_se, (known.rejections + 1) / n_sp
+    point = _corrected(called / total, diagnosis.hits / diagnosis.positives, diagnosis.rejections / diagnosis.negatives)
+    n, n_se, n_sp = total + Z * Z, diagnosis.positives + 2, diagnosis.negatives + 2
+    p, se, sp = (called + Z * Z / 2) / n, (diagnosis.hits + 1) / n_se, (diagnosis.rejections + 1) / n_sp
     if se + sp <= 1:
         return None
     middle = _corrected(p, se, sp)

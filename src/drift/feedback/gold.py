@@ -13,8 +13,8 @@ from drift.records import Verdict
 from drift.store import Store
 from drift.turns import judged_reply
 
-Truth = Literal["DSAT", "SAT", "NEUTRAL"]
-GoldLabel = Literal[Truth, "DISPUTED"]
+GoldVerdict = Literal["DSAT", "SAT", "NEUTRAL"]
+GoldLabel = Literal[GoldVerdict, "DISPUTED"]
 """DISPUTED: the readers did not agree, so the row has no truth."""
 TruthByReply = dict[tuple[str, int], Verdict]
 """By conversation_id and reply_index."""

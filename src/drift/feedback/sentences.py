@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
+LONGEST_EVIDENCE = 1000  # characters
 _SPACE = re.compile(r"\s+")
 _PARAGRAPH = re.compile(r"(?:[^\n]++|\n(?![ \t]*\n))++")
 _QUOTED = re.compile(

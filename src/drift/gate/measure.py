@@ -34,19 +34,19 @@ def measure_rate(
     if not both:
         return None
     old, new = answers
-    found = [
+    problems_of = [
         (item, item.problems(old[item.request.item_id]), item.problems(new[item.request.item_id])) for item in both
     ]
-    right = Counter((not of_old, not of_new) for _, of_old, of_new in found)
+    right = Counter((not of_old, not of_new) for _, of_old, of_new in problems_of)
     counts = PairCounts(
         both=right[True, True], lost=right[True, False], gained=right[False, True], neither=right[False, False]
     )
-    in_old = Counter(problem for _, of_old, _ in found for problem in set(of_old))
-    in_new = Counter(problem for _, _, of_new in found for problem in set(of_new))
+    in_old = Counter(problem for _, of_old, _ in problems_of for problem in set(of_old))
+    in_new = Counter(problem for _, _, of_new in problems_of for problem in set(of_new))
     problems = {problem: (in_old[problem], in_new[problem]) for problem in sorted(in_old | in_new)}
-    lost = [(item, why) for item, of_old, why in found if not of_old and why]
-    changes = [float(not of_new) - float(not of_old) for _, of_old, of_new in found]
-    effect = design_effect(changes, [item.group or item.request.item_id for item, *_ in found])
+    lost = [(item, why) for item, of_old, why in problems_of if not of_old and why]
+    changes = [float(not of_new) - float(not of_old) for _, of_old, of_new in problems_of]
+    effect = design_effect(changes, [item.group or item.request.item_id for item, *_ in problems_of])
     result = rate_result(name, counts, margin, look, tests, effect)
     result = result.filled(problems=problems, lost=_shown(lost, answers))
     return with_skipped(result, {NO_ANSWER: len(items) - len(both)}, ASKS_AGAIN)

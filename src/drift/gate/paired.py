@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Verdict = Literal["pass", "fail", "blind", "undecided"]
+GateVerdict = Literal["pass", "fail", "blind", "undecided"]
 
 MOST_FURTHER = 1_000_000
 """More items than this would decide nothing that matters."""
@@ -175,7 +175,7 @@ def _below_zero(weights: NDArray[np.float64]) -> float:
     return normal.cdf(root) + normal.pdf(root) * (1 / root - 1 / (saddle * math.sqrt(float(slopes @ slopes))))
 
 
-def verdict_on(change: Change, margin: float, both_sides: bool) -> Verdict:
+def verdict_on(change: Change, margin: float, both_sides: bool) -> GateVerdict:
     """`both_sides`: a rise above the margin is as bad as a fall (the length of replies)."""
     if change.low > -margin and (not both_sides or change.high < margin):
         return "pass"

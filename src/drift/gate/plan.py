@@ -18,12 +18,12 @@ from drift.gate.guards.likelihood import OrdinaryReply, ordinary_replies
 from drift.gate.items import GateItem, draw_items, plain_request, was_trained
 from drift.gate.suites import MAX_NEW_TOKENS, read_suite
 from drift.gate.target import HeldOutRequest, complaints_of, complaints_of_truth, judge_estimate
-from drift.pairs.news import TrainedReply
+from drift.pairs.generation import TrainedReply
 from drift.records import PreferencePair, PromptItem, Truth, read_jsonl, stable_hash
 from drift.rundir import RunView, layout, load_run, run_of
 from drift.rundir.chain import ancestors
 from drift.scoring.judges import PairJudge, make_judge
-from drift.store import Store, first_store
+from drift.store import Store, store_of
 
 TARGET = "target"
 TARGETS = ("feedback", "oracle", "none")
@@ -108,22 +108,24 @@ class GatePlan:
         answers = sum(len(batch.items) for batch in self.batches.values()) + len(self.complaints)
         tokens = sum(len(batch.items) * batch.max_new_tokens for batch in self.batches.values())
         tokens += len(self.complaints) * settings.max_new_tokens
-        said = [f"guards: {', '.join(self.guards) or 'none'}"]
-        said.append(
+        lines = [f"guards: {', '.join(self.guards) or 'none'}"]
+        lines.append(
             f"target: {settings.target_by}" + (f" on {len(self.complaints)} requests" if self.complaints else "")
         )
-        said.append(
+        lines.append(
             f"each model: at most {answers:,} answers with {tokens:,} tokens; answers of an earlier call in "
             f"{settings.out} are not asked again" + (", a server's only before a verdict" if settings.served else "")
         )
-        said += [f"{source}: {self.estimate(source, settings).line()}" for source in settings.served]
-        said += [f"{name}: at most {settings.items:,} samples for each model, by inspect-ai" for name in self.inspected]
+        lines += [f"{source}: {self.estimate(source, settings).line()}" for source in settings.served]
+        lines += [
+            f"{name}: at most {settings.items:,} samples for each model, by inspect-ai" for name in self.inspected
+        ]
         if self.ordinary:
-            said.append(f"ordinary replies that both models read: {len(self.ordinary):,}")
+            lines.append(f"ordinary replies that both models read: {len(self.ordinary):,}")
         if self.judge is not None and self.complaints:
             estimate = judge_estimate(self.complaints, self.judge, assumed_text("answer", settings.max_new_tokens))
-            said += [f"judge: {estimate.line()}"] if estimate else []
-        return said
+            lines += [f"judge: {estimate.line()}"] if estimate else []
+        return lines
 
     def estimate(self, source: str, settings: GateSettings) -> CostEstimate:
         """The most that the answers of a server cost, if none is kept from an earlier call."""
@@ -192,11 +194,11 @@ def plan_gate(settings: GateSettings, truth: Truth | None) -> GatePlan:
 
 
 def _check(settings: GateSettings, suites: Mapping[str, Path]) -> None:
-    known = (*GUARDS, *suites, *(name for name in settings.suites if name.startswith(PREFIX)))
+    allowed = (*GUARDS, *suites, *(name for name in settings.suites if name.startswith(PREFIX)))
     for option, names in (("--without", settings.without), ("--margin", settings.margins)):
         for name in names:
-            if name not in known:
-                raise ConfigError(f"{option} {name}: no such guard. Allowed: {', '.join(known)}.")
+            if name not in allowed:
+                raise ConfigError(f"{option} {name}: no such guard. Allowed: {', '.join(allowed)}.")
     for name, margin in settings.margins.items():
         if not 0 < margin < math.inf:
             raise ConfigError(
@@ -255,10 +257,10 @@ def _store(settings: GateSettings) -> Store | None:
     if run is None:
         return Store(settings.store) if settings.store else None
     view = load_run(run)
-    found = settings.store or getattr(first_store(view.store_folders), "path", None)
+    path = settings.store or getattr(store_of(view), "path", None)
     evaluation = view.settings.get("evaluation")
     split = evaluation.get("split", "hash") if isinstance(evaluation, dict) else "hash"
-    return Store(found, split, view.state.read) if found else None
+    return Store(path, split, view.state.read) if path else None
 
 
 def _needed(store: Store | None, new: str, what: str, names: Sequence[str]) -> Store:
@@ -273,8 +275,11 @@ def _needed(store: Store | None, new: str, what: str, names: Sequence[str]) -> S
 def _gone(new: str) -> str:
     """If the model belongs to a run, that the run's store is not where it was; a relative path counts from here."""
     run = run_of(new)
-    folders = load_run(run).store_folders if run else []
-    return f"the store of {run} is not at {folders[0].absolute()}. Put it back, " if folders else ""
+    view = load_run(run) if run else None
+    if view is None or not view.store_folders:
+        return ""
+    where = Path(view.settings.get("store") or view.path / layout.STORE)
+    return f"the store of {run} is not at {where.absolute()}. Put it back, "
 
 
 def _complaints(settings: GateSettings, store: Store | None, truth: Truth | None) -> list[HeldOutRequest]:

@@ -7,9 +7,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from drift.errors import DataError, first_problem
-from drift.gate.paired import Verdict
+from drift.gate.paired import GateVerdict
 
-Kind = Literal["rate", "amount", "both sides", "target"]
+GuardKind = Literal["rate", "amount", "both sides", "target"]
 
 
 class _Record(BaseModel):
@@ -47,8 +47,8 @@ class GuardResult(_Record):
     """
 
     name: str
-    kind: Kind
-    verdict: Verdict
+    kind: GuardKind
+    verdict: GateVerdict
     items: int
     old: float | None
     new: float | None
@@ -80,7 +80,7 @@ class GateResult(_Record):
     against: str
     new_id: str
     against_id: str
-    verdict: Verdict
+    verdict: GateVerdict
     why: tuple[str, ...]
     target: GuardResult | None
     guards: tuple[GuardResult, ...]

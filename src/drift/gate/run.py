@@ -73,14 +73,14 @@ def _keep(result: GateResult, settings: GateSettings) -> None:
 
 def _answers(side: AskedModel, plan: GatePlan, settings: GateSettings) -> Mapping[str, Answers]:
     """One model's answers by guard; then its weights give way to the other model's."""
-    found = {
+    answers = {
         name: side.answers([item.request for item in batch.items], batch.max_new_tokens)
         for name, batch in plan.batches.items()
     }
     if plan.complaints:
-        found[TARGET] = side.answers([c.request for c in plan.complaints], settings.max_new_tokens)
+        answers[TARGET] = side.answers([c.request for c in plan.complaints], settings.max_new_tokens)
     side.release()
-    return found
+    return answers
 
 
 def _decide(

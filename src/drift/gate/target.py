@@ -36,7 +36,7 @@ class HeldOutRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RequestOutcome:
     """Of one request: how good OLD's and NEW's answers are (for a judge 0 or 1/2 or 1, and they sum up to 1)."""
 
     request: EvalRequest
@@ -71,7 +71,7 @@ def feedback_judge(old: str, store: Store, folder: Path, dtype: str, seed: int) 
 
 def judged_outcomes(
     complaints: Sequence[HeldOutRequest], old: Mapping[str, Completion], new: Mapping[str, Completion], judge: PairJudge
-) -> tuple[list[Outcome], dict[str, int]]:
+) -> tuple[list[RequestOutcome], dict[str, int]]:
     """Equal answers are a tie and are not judged. Second: the items that could not be compared, by reason."""
     skipped: dict[str, int] = {}
     pairs, outcomes = [], []
@@ -80,7 +80,7 @@ def judged_outcomes(
         if key not in old or key not in new:
             skipped["no answer"] = skipped.get("no answer", 0) + 1
         elif old[key].text == new[key].text:
-            outcomes.append(Outcome(item.request, item.conversation_id, TIE, TIE))
+            outcomes.append(RequestOutcome(item.request, item.conversation_id, TIE, TIE))
         else:
             pairs.append((item, _pair(item, old[key], new[key])))
     for (item, _), decided in zip(pairs, judge.decide([pair for _, pair in pairs]), strict=True):
@@ -88,7 +88,7 @@ def judged_outcomes(
             reason = f"unscored: {decided.unscored_reason}"
             skipped[reason] = skipped.get(reason, 0) + 1
         else:
-            outcomes.append(Outcome(item.request, item.conversation_id, 1 - decided.value, decided.value))
+            outcomes.append(RequestOutcome(item.request, item.conversation_id, 1 - decided.value, decided.value))
     return outcomes, skipped
 
 
@@ -109,7 +109,7 @@ def _pair(item: HeldOutRequest, old: Completion, new: Completion) -> ReplyPair:
 
 def true_outcomes(
     complaints: Sequence[HeldOutRequest], old: Mapping[str, Completion], new: Mapping[str, Completion], truth: Truth
-) -> tuple[list[Outcome], dict[str, int]]:
+) -> tuple[list[RequestOutcome], dict[str, int]]:
     """By the sandbox's truth. A prompt without an answer counts as an empty answer."""
 
     def score(item: HeldOutRequest, answers: Mapping[str, Completion]) -> float:
@@ -117,12 +117,12 @@ def true_outcomes(
         finish = answer.finish if answer else "stop"
         return truth.scorer.score(item.request.messages, answer.text if answer else "", finish)
 
-    return [Outcome(c.request, c.conversation_id, score(c, old), score(c, new)) for c in complaints], {}
+    return [RequestOutcome(c.request, c.conversation_id, score(c, old), score(c, new)) for c in complaints], {}
 
 
 def target_result(
     by: str,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[RequestOutcome],
     skipped: Mapping[str, int],
     answers: tuple[Mapping[str, Completion], Mapping[str, Completion]],
     look: int,
@@ -157,6 +157,6 @@ def target_result(
     return with_skipped(result.filled(lost=lost), skipped, "the same command tries them again, or name another judge")
 
 
-def _text(answers: Mapping[str, Completion], outcome: Outcome) -> str:
+def _text(answers: Mapping[str, Completion], outcome: RequestOutcome) -> str:
     answer = answers.get(outcome.request.item_id)
     return answer.text if answer else ""

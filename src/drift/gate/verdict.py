@@ -13,8 +13,8 @@ rate is spent over the looks: most of it on the first, half of the rest on each 
 
 from collections.abc import Mapping, Sequence
 
-from drift.gate.paired import Change, Levels, Verdict, further_items, rate_change, verdict_on
-from drift.gate.results import GuardResult, Kind, PairCounts
+from drift.gate.paired import Change, GateVerdict, Levels, further_items, rate_change, verdict_on
+from drift.gate.results import GuardKind, GuardResult, PairCounts
 
 ERROR_RATE = 0.025
 FIRST_LOOK = 0.8
@@ -33,7 +33,7 @@ def is_blind(right: int, items: int, margin: float, failing: float) -> bool:
     return worst.fail_high >= -margin
 
 
-def overall(results: Sequence[GuardResult]) -> Verdict:
+def overall(results: Sequence[GuardResult]) -> GateVerdict:
     """Fail if one fails, pass if all pass; a guard that is blind or undecided decides nothing."""
     verdicts = {result.verdict for result in results}
     if "fail" in verdicts:
@@ -79,7 +79,7 @@ Means = tuple[float | None, float | None]
 
 
 def amount_result(
-    name: str, kind: Kind, change: Change, margin: float, means: Means, look: int, tests: int
+    name: str, kind: GuardKind, change: Change, margin: float, means: Means, look: int, tests: int
 ) -> GuardResult:
     """A guard that measures an amount, or the target. `means`: as people read them."""
     verdict = verdict_on(change, margin, kind == "both sides")
@@ -88,10 +88,10 @@ def amount_result(
 
 def _result(
     name: str,
-    kind: Kind,
+    kind: GuardKind,
     change: Change,
     margin: float,
-    verdict: Verdict,
+    verdict: GateVerdict,
     means: Means,
     look_and_tests: tuple[int, int],
 ) -> GuardResult:
@@ -137,12 +137,12 @@ def explain(result: GuardResult) -> str:
         right = result.counts.both + result.counts.lost
         cause = "too few items to" if right == result.items else "this guard cannot"
         return f"{name}: OLD gets {right} of {result.items} right: {cause} see a loss"
-    said = f"{name}: change {change}, margin {margin}: {result.verdict}"
+    line = f"{name}: change {change}, margin {margin}: {result.verdict}"
     if result.note or result.verdict != "undecided":
-        return f"{said}; {result.note}" if result.note else said
+        return f"{line}; {result.note}" if result.note else line
     if result.further_items is None:
-        return f"{said}; no reasonable number of further items would decide"
-    return f"{said}; about {result.further_items:,} more items would decide"
+        return f"{line}; no reasonable number of further items would decide"
+    return f"{line}; about {result.further_items:,} more items would decide"
 
 
 def _amount(points: bool, value: float) -> str:

@@ -40,13 +40,14 @@ class Audits:
         groups: dict[str, list[JudgedReply]] = {}
         for reply in self._replies:
             groups.setdefault(reply.group, []).append(reply)
-        known = {group: self._of(replies, FEWEST_AUDITED) for group, replies in groups.items()}
-        return {group: errors for group, errors in known.items() if errors is not None}
+        by_group = {group: self._of(replies, FEWEST_AUDITED) for group, replies in groups.items()}
+        return {group: errors for group, errors in by_group.items() if errors is not None}
 
     def _of(self, replies: Sequence[JudgedReply], fewest: int = 1) -> LabellerErrors | None:
         if self._truth is not None:
-            known = _diagnosis(replies, self._truth)
-            return errors_by_truth(known) if min(known.positives, known.negatives) >= fewest else None
+            diagnosis = _diagnosis(replies, self._truth)
+            enough = min(diagnosis.positives, diagnosis.negatives) >= fewest
+            return errors_by_truth(diagnosis) if enough else None
         if not self._verdicts:
             return None
         called, others = audited(build_queue(map(_as_label, replies)), self._verdicts)

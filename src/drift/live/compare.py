@@ -6,7 +6,7 @@ import numpy as np
 
 from drift.live.correction import LabellerErrors, differ, difference_of_rates, true_difference, true_rate
 from drift.live.replies import JudgedReply, codes, observed
-from drift.live.results import Kind, ModelComparison, Moment, Tone
+from drift.live.results import ComparisonKind, ComparisonVerdict, ModelComparison, Moment
 from drift.live.sequence import Estimate, difference, rate, rates_within
 from drift.statistics import Share
 
@@ -36,7 +36,7 @@ def compare(
         true = _own_difference(replies, kind, seen, (own[names[0]], own[names[1]]), names[1])
     else:
         true = true_difference(seen, errors)
-    tone: Tone = "worse" if true.low > 0 else "better" if true.high < 0 else "unclear"
+    tone: ComparisonVerdict = "worse" if true.low > 0 else "better" if true.high < 0 else "unclear"
     base = true_rate(rate(observed(first)), own[names[0]] if is_own else errors).value
     return ModelComparison(
         model=names[1],
@@ -58,7 +58,7 @@ def compare(
 
 def _comparable(
     earlier: Sequence[JudgedReply], later: Sequence[JudgedReply]
-) -> tuple[list[JudgedReply], list[JudgedReply], Kind]:
+) -> tuple[list[JudgedReply], list[JudgedReply], ComparisonKind]:
     """The replies that are compared: those on days on which both models answered, or all of two periods."""
     common = {reply.day for reply in earlier} & {reply.day for reply in later} - {None}
     first, second = ([reply for reply in replies if reply.day in common] for replies in (earlier, later))
@@ -67,7 +67,9 @@ def _comparable(
     return list(earlier), list(later), "periods"
 
 
-def _differences(replies: list[JudgedReply], later: str, kind: Kind, ends: Sequence[int]) -> Iterator[Estimate]:
+def _differences(
+    replies: list[JudgedReply], later: str, kind: ComparisonKind, ends: Sequence[int]
+) -> Iterator[Estimate]:
     """The difference as it was seen after each of these numbers of replies. Both models must have answered by then."""
     periods, labels = _periods(replies, kind), observed(replies)
     is_later = np.array([reply.group == later for reply in replies])
@@ -77,13 +79,17 @@ def _differences(replies: list[JudgedReply], later: str, kind: Kind, ends: Seque
         yield seen
 
 
-def _periods(replies: list[JudgedReply], kind: Kind) -> np.ndarray:
+def _periods(replies: list[JudgedReply], kind: ComparisonKind) -> np.ndarray:
     """int64 [n]: the day; one period for all where two periods are compared."""
     return codes(reply.day if kind == "same period" else None for reply in replies)
 
 
 def _own_difference(
-    replies: list[JudgedReply], kind: Kind, seen: Estimate, own: tuple[LabellerErrors, LabellerErrors], later: str
+    replies: list[JudgedReply],
+    kind: ComparisonKind,
+    seen: Estimate,
+    own: tuple[LabellerErrors, LabellerErrors],
+    later: str,
 ) -> Share:
     """Each model's replies corrected by the audit of its own, within each day as the difference that was seen."""
     is_later = np.array([reply.group == later for reply in replies])
@@ -101,7 +107,9 @@ def _over_time(replies: list[JudgedReply], later: str, errors: LabellerErrors | 
         yield Moment(day=day, judged=end, difference=true_difference(seen, errors).rounded())
 
 
-def _words(names: tuple[str, str], kind: Kind, tone: Tone, true: Share, *, is_corrected: bool) -> str:
+def _words(
+    names: tuple[str, str], kind: ComparisonKind, tone: ComparisonVerdict, true: Share, *, is_corrected: bool
+) -> str:
     against, model = names
     rates = "the rate of dissatisfied users" if is_corrected else "the rate of replies labelled DSAT"
     size = f"{_points(true.value)} points [{_points(true.low)}, {_points(true.high)}]"
@@ -121,7 +129,12 @@ def _points(share: float) -> str:
 
 
 def _caveats(
-    replies: list[JudgedReply], names: tuple[str, str], kind: Kind, *, is_own: bool, reacted: Mapping[str, float]
+    replies: list[JudgedReply],
+    names: tuple[str, str],
+    kind: ComparisonKind,
+    *,
+    is_own: bool,
+    reacted: Mapping[str, float],
 ) -> Iterator[str]:
     if kind == "periods":
         has_times = any(reply.day for reply in replies)

@@ -56,14 +56,15 @@ class LabellerErrors:
         return sensitivity + specificity + 2 * both
 
 
-def errors_by_truth(known: Diagnosis) -> LabellerErrors | None:
+def errors_by_truth(diagnosis: Diagnosis) -> LabellerErrors | None:
     """From a random sample of turns with their truth. None if it is too small, or the labeller guesses."""
-    if not known.positives or not known.negatives:
+    if not diagnosis.positives or not diagnosis.negatives:
         return None
     rng = np.random.default_rng(0)
-    sensitivity = Stratum(known.positives, known.positives, known.hits).posterior(rng, POSTERIOR_DRAWS)
-    specificity = Stratum(known.negatives, known.negatives, known.rejections).posterior(rng, POSTERIOR_DRAWS)
-    return _errors("gold", known.positives + known.negatives, sensitivity, specificity)
+    sensitivity = Stratum(diagnosis.positives, diagnosis.positives, diagnosis.hits)
+    specificity = Stratum(diagnosis.negatives, diagnosis.negatives, diagnosis.rejections)
+    draws = sensitivity.posterior(rng, POSTERIOR_DRAWS), specificity.posterior(rng, POSTERIOR_DRAWS)
+    return _errors("gold", diagnosis.positives + diagnosis.negatives, *draws)
 
 
 def errors_by_label(called: Stratum, others: Stratum) -> LabellerErrors | None:

@@ -75,12 +75,12 @@ def read_judged(store: Store, by: str = "model", labeller: str | None = None) ->
     unnamed = f"(no {by})"
     judged = Judged([], defaultdict(Coverage), {}, unnamed)
     versions: dict[str, Counter[str]] = defaultdict(Counter)
-    known, joined, tags = 0, 0, set[str]()
+    total, joined, tags = 0, 0, set[str]()
 
     def counted() -> Iterator[FeedbackLabel]:
-        nonlocal known
+        nonlocal total
         for label in labels:
-            known += 1
+            total += 1
             versions[label.labeller][label.labeller_version] += 1
             yield label
 
@@ -92,7 +92,7 @@ def read_judged(store: Store, by: str = "model", labeller: str | None = None) ->
     for _ in stream:  # labels after the last conversation
         pass
     reactions = sum(coverage.unlabelled for coverage in judged.coverage.values())
-    _check_labels(store, known, joined, reactions, versions, labeller)
+    _check_labels(store, total, joined, reactions, versions, labeller)
     if set(judged.coverage) == {unnamed} and by not in ("model", "source"):
         there = ", ".join(sorted(tags)) or "none"
         raise DataError(
@@ -104,8 +104,8 @@ def read_judged(store: Store, by: str = "model", labeller: str | None = None) ->
             "compared. Name what tells deployments apart: --by model, source or another tag."
         )
     _check_mixture(judged, store)
-    if joined < known:
-        judged.left_out["labels_without_conversation"] = known - joined
+    if joined < total:
+        judged.left_out["labels_without_conversation"] = total - joined
     return judged
 
 
@@ -164,15 +164,15 @@ def _add(judged: Judged, conversation: Conversation, labels: list[FeedbackLabel]
 
 
 def _check_labels(
-    store: Store, known: int, joined: int, reactions: int, versions: dict[str, Counter[str]], labeller: str | None
+    store: Store, total: int, joined: int, reactions: int, versions: dict[str, Counter[str]], labeller: str | None
 ) -> None:
     """`reactions`: messages of users after a reply that have no label."""
-    if known and not joined:
+    if total and not joined:
         raise DataError(
-            f"{store.path}: this store has lost its conversations: none is left of {known} labels. Put its folder "
+            f"{store.path}: this store has lost its conversations: none is left of {total} labels. Put its folder "
             "conversations/ back, or ingest the logs again (the labels stay)."
         )
-    if not known:
+    if not total:
         store.require_conversations()
         if not reactions:
             raise DataError(

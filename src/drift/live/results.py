@@ -10,8 +10,8 @@ from drift.live.correction import LabellerErrors
 from drift.statistics import Share
 
 RESULT = "live.json"
-Tone = Literal["better", "worse", "unclear"]
-Kind = Literal["same period", "periods"]
+ComparisonVerdict = Literal["better", "worse", "unclear"]
+ComparisonKind = Literal["same period", "periods"]
 
 
 class _Result(BaseModel):
@@ -68,14 +68,14 @@ class ModelComparison(_Result):
 
     model: str
     against: str
-    kind: Kind
+    kind: ComparisonKind
     judged: tuple[int, int]
     left_out: tuple[int, int]
     days: int
     labelled: Share
     difference: Share
     relative: float | None
-    verdict: Tone
+    verdict: ComparisonVerdict
     words: str
     caveats: tuple[str, ...]
     own_errors: bool

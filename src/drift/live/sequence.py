@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from drift.statistics import Z
+
 ALPHA = 0.05
 PLANNED_REPLIES, PLANNED_RATE = 10_000, 0.15
 """The size of readout at which the intervals are tightest, set once and for all: a choice by the data would void them.
@@ -33,7 +35,6 @@ MIXTURE = PLANNED_REPLIES * PLANNED_RATE * (1 - PLANNED_RATE) / _BEST
 """k of a rate. The score of a difference has a quarter of its variance, and so has its k."""
 LEAST_VARIANCE = 1.0
 """V is taken to be at least this, as of about 8 replies: at the first looks all of them may have the same label."""
-Z = 1.959964
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,19 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from drift.logs.draft import ConversationDraft, Evidence, as_cut, is_cut, structured, text_of, tools_of
+from drift.logs.draft import (
+    ConversationDraft,
+    Evidence,
+    as_cut,
+    is_cut,
+    name_of,
+    structured,
+    text_of,
+    time_of,
+    tools_of,
+)
 from drift.logs.files.rows import LogRow, Reject, Unusable, encodable
+from drift.logs.traces.texts import SESSIONS, USERS, first_name
 from drift.logs.values import FINISHES
 from drift.records import Message, Reason
 
@@ -23,6 +34,18 @@ _MEDIA = {
 }
 _MESSAGES = ("messages", "conversations", "conversation")
 _BESIDE = frozenset((*_SYSTEM, *_TOOLS, *_MEDIA, *FINISHES))
+_WHO = {
+    "source_id": ("id", "_id"),
+    "chat_id": SESSIONS,
+    "user": ("user", *USERS),
+    "model": ("model", "model_name", "modelId"),
+    "language": ("language",),
+    "started_at": ("timestamp", "created_at", "createdAt", "created", "create_time"),
+}
+"""By the field of a draft, the usual names of what says whose chat a row holds."""
+WHO = tuple(name for names in _WHO.values() for name in names)
+"""The keys of `who`; those of `metadata` that it reads."""
+IN_METADATA = (*_WHO["chat_id"], *_WHO["user"], *_WHO["model"])
 _CONSENT = re.compile("consent|licen[cs]e|opt_?(?:in|out)|permission|allow_?train", re.IGNORECASE)
 
 
@@ -57,6 +80,20 @@ def many_per_row(rows: Iterable[LogRow | Reject], convert: Callable[[LogRow], It
             continue
         if not is_counted:
             yield Reject(row.at, Reason.NO_MESSAGES, "no conversation in this row")
+
+
+def who(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a draft that say whose chat a row holds: its id, the chat of which it may be a part, the user, the
+    model, the language and the time."""
+    found: dict[str, Any] = {}
+    for field, name in _who_names(tuple(row)):
+        if found.get(field) is None:
+            found[field] = (time_of if field == "started_at" else name_of)(row[name])
+    if isinstance(metadata := structured(row.get("metadata")), Mapping):
+        for field in ("chat_id", "user", "model"):
+            if found.get(field) is None:
+                found[field] = first_name(metadata, names=_WHO[field])
+    return found
 
 
 def with_beside(draft: ConversationDraft, *places: Any) -> ConversationDraft:
@@ -163,5 +200,11 @@ def is_consent(name: str) -> bool:
 
 
 @lru_cache(16)  # the rows of one log have few different sets of keys
+def _who_names(names: tuple[Any, ...]) -> list[tuple[str, str]]:
+    """Of the keys of a row: the fields that they may fill, the most usual name of each field first."""
+    return [(field, name) for field, usual in _WHO.items() for name in dict.fromkeys(usual) if name in names]
+
+
+@lru_cache(16)
 def _consent_names(names: tuple[Any, ...]) -> list[str]:
     return [name for name in names if isinstance(name, str) and is_consent(name)]

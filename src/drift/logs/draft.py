@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
-from drift.logs.entries import ROLES, as_cut, message_of, messages_in, messages_of, replies_of
+from drift.logs.entries import ROLES, RoleWords, as_cut, message_of, messages_in, messages_of, replies_of
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Unusable
 from drift.logs.parts import MEDIA_MARKS, call_of, text_of, tool_text, tools_of
-from drift.logs.values import is_cut, name_of, seconds_of, structured, time_of
+from drift.logs.values import has, has_any, is_cut, name_of, seconds_of, structured, time_of
 from drift.records import Conversation, Message, Rating, RatingKind, Reason, Split, stable_hash
 
 __all__ = [
-    "ROLES", "Call", "ConversationDraft", "Evidence", "as_cut", "call_of", "finish", "is_cut", "message_of",
-    "messages_in", "messages_of", "name_of", "numbered", "replies_of", "seconds_of", "split_of", "structured",
-    "text_of", "time_of", "tool_text", "tools_of",
+    "ROLES", "Call", "ConversationDraft", "Evidence", "RoleWords", "as_cut", "call_of", "finish", "has", "has_any",
+    "is_cut", "message_of", "messages_in", "messages_of", "name_of", "numbered", "replies_of", "seconds_of", "split_of",
+    "structured", "text_of", "time_of", "tool_text", "tools_of",
 ]  # fmt: skip
 """Readers import from here what they read entries and values with."""
 
@@ -53,7 +53,9 @@ class ConversationDraft:
     means the first reply. `family`: the source's name for all paths of one tree, or all chats of one session; they
     share a split. `root`: like `family` for the split only, as other users may share it. `rows`: how many rows of the
     file this accounts for; of several paths in one row, only the first counts it. `reply_ids`: the log's ids of replies
-    with their index, if judgements in other rows refer to them (see judgements.py).
+    with their index, if judgements in other rows refer to them (see judgements.py). `chat_id`: the log's id of a chat
+    of which several rows may hold different exchanges. It is the `source_id` if there is no other, but then only
+    together with the beginning the identity, and the `family`.
     """
 
     at: Place
@@ -73,6 +75,7 @@ class ConversationDraft:
     file: str = ""
     tools: str | None = None
     reply_ids: tuple[tuple[str, int], ...] = ()
+    chat_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +118,12 @@ def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]
         raise Unusable(Reason.TOO_LARGE, f"more than {MAX_ROW_BYTES} characters in one conversation")
     draft = _with_named_turns(draft) if rare and any(m.has_media or m.is_cut for m in rare) else draft
     conversation_id = _identity(draft, source)
-    family = None if draft.family is None else stable_hash(source, draft.family)
+    named = draft.chat_id if draft.family is None else draft.family
+    family = None if named is None else stable_hash(source, named)
     return Conversation(
         conversation_id=conversation_id,
         source=source,
-        source_id=draft.source_id,
+        source_id=draft.chat_id if draft.source_id is None else draft.source_id,
         messages=draft.messages,
         split=split_of(family or (conversation_id if draft.root is None else stable_hash(source, draft.root))),
         user_key=None if draft.user is None else user_key(draft.user),
@@ -152,7 +156,8 @@ def _identity(draft: ConversationDraft, source: str) -> str:
         if message.role != "system" or message.source_index is not None
     ]
     # Many chats begin alike: those of different users must not replace each other.
-    return stable_hash(source, beginning) if draft.user is None else stable_hash(source, draft.user, beginning)
+    names = [name for name in (draft.chat_id, draft.user) if name is not None]
+    return stable_hash(source, *names, beginning)
 
 
 def _with_named_turns(draft: ConversationDraft) -> ConversationDraft:

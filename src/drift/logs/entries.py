@@ -1,9 +1,10 @@
 """Read the entries of a log's list of messages: who speaks, what they say, the tools called and their answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from drift.config.mapping_rules import ANY_OTHER, SKIP
 from drift.logs.files.rows import Unusable, encodable, json_kind, short_form
 from drift.logs.markup import may_hold_markup, pieces_of_reply
 from drift.logs.parts import MEDIA_MARKS, Part, answer_pieces, call_of, calls_of, pieces_of, running, thought_text
@@ -33,6 +34,10 @@ ROLES: dict[str, Role] = {
     "tool_result": "tool",
     "ipython": "tool",
 }
+_SPEAKERS = {"role": ("content", "parts", "text"), "from": ("value",)}
+"""Where a message names who speaks, and what else it has then."""
+_LISTS = ("messages", "conversations", "conversation")  # tables hold these as JSON text
+_DEEPEST_LIST = 4  # objects and lists around a message
 _CALLING = ("function_call", "tool_call")  # messages that are a call, in the formats of ShareGPT and ms-swift
 _PLAIN_ROLES: dict[str, Role] = {name: role for name, role in ROLES.items() if role != "tool" and name not in _CALLING}
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts")
@@ -44,6 +49,59 @@ _ATTACHED = {
 _RARE = frozenset((
     "tool_calls", "function_call", "refusal", "audio", *_THOUGHTS, *_ATTACHED, *FINISHES
 ))  # fmt: skip
+
+
+class RoleWords:
+    """The words of a log for its roles, as `--roles` gives them."""
+
+    def __init__(self, roles: Mapping[str, Sequence[str]]) -> None:
+        self.words = {word.lower(): role for role, words in roles.items() for word in words}
+        self._others = self.words.pop(ANY_OTHER, None)
+        self._given = roles.keys()
+
+    def role_of(self, word: str) -> str | None:
+        """The role that a word of the log stands for, or SKIP; None if nothing says so."""
+        plain = word.strip().lower()
+        return self.words.get(plain) or ROLES.get(plain) or (self._others if plain else None)
+
+    def unknown(self, word: Any) -> str:
+        """A word that stands for no role, with what to write."""
+        short = short_form(word or None)
+        example = word if isinstance(word, str) and word and word in short else "WORD"
+        side = "user" if "assistant" in self._given else "assistant"
+        say = f"--roles user={example} or --roles assistant={example}"
+        if self._given:
+            say = f"add {side}={example} to --roles, or {side}={ANY_OTHER} for every other word"
+        return f"{short}: say who it is: {say}; known: {', '.join(dict.fromkeys((*self.words, *ROLES)))}"
+
+    def renamed(self, value: Any, skipped: Callable[[str], None], depth: int = _DEEPEST_LIST) -> Any:
+        """A row, or what is in it, in which the messages have the roles that their words stand for. `skipped` gets the
+        word of each message that is left out."""
+        if isinstance(value, dict):
+            return {
+                name: self.renamed(structured(inner) if name in _LISTS else inner, skipped, depth - 1)
+                if depth and isinstance(inner, dict | list | str)
+                else inner
+                for name, inner in value.items()
+            }
+        if not isinstance(value, list):
+            return value
+        kept = []
+        for entry in value:
+            key = next((key for key, texts in _SPEAKERS.items() if _says(entry, key, texts)), None)
+            role = None if key is None else self.role_of(entry[key])
+            if role == SKIP and key is not None:
+                skipped(entry[key])
+            elif key is not None and role is not None and role != ROLES.get(entry[key]):
+                kept.append({**entry, key: role})
+            else:
+                kept.append(self.renamed(entry, skipped, depth - 1) if depth and key is None else entry)
+        return kept
+
+
+def _says(entry: Any, key: str, texts: tuple[str, ...]) -> bool:
+    """Whether an entry of a list is a message whose speaker stands under `key`."""
+    return isinstance(entry, dict) and isinstance(entry.get(key), str) and any(text in entry for text in texts)
 
 
 def messages_of(entries: Any) -> tuple[Message, ...]:
@@ -98,7 +156,7 @@ def messages_in(entry: Any, index: int) -> list[Message]:
     name = _name_of_role(entry)
     role = (ROLES.get(name) or ROLES.get(name.lower())) if isinstance(name, str) else None
     if role is None:
-        raise Unusable(Reason.UNKNOWN_ROLE, f"message {index} has role {short_form(name)}; allowed: {', '.join(ROLES)}")
+        raise Unusable(Reason.UNKNOWN_ROLE, f"message {index} has role {RoleWords({}).unknown(name)}")
     content = entry["content"] if entry.get("content") is not None else entry.get("value")
     when, what = time_of(entry.get("timestamp")), f"message {index}"
     if isinstance(name, str) and name.lower() in _CALLING:
@@ -165,7 +223,9 @@ def as_cut(messages: Sequence[Message]) -> list[Message]:
 
 
 def _name_of_role(entry: Any) -> Any:
-    return (entry["role"] if "role" in entry else entry.get("from")) if isinstance(entry, Mapping) else None
+    return (
+        (entry["role"] if entry.get("role") is not None else entry.get("from")) if isinstance(entry, Mapping) else None
+    )
 
 
 def _pieces_of_reply(entry: Mapping[str, Any], content: Any, what: str) -> list[Part]:

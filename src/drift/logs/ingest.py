@@ -51,7 +51,15 @@ def _way_out(reasons: Set[Reason], formats: str) -> str:
         return "Ingest the judgements together with the chats that they are about."
     if formats == "batch" and reasons <= {Reason.NOT_A_CHAT, Reason.NO_USER_TURN}:
         return "Ingest the requests and the replies of a batch together."
-    return "Correct --map and --roles." if "table(" in formats else how_to_read()
+    if formats == "batch" and Reason.DUPLICATE_KEYS in reasons:
+        return "Ingest the requests and the replies of one batch together, and each batch by itself."
+    if "table(" in formats:
+        return "Correct --map and --roles."
+    if reasons == {Reason.UNKNOWN_ROLE}:
+        return "Say what the words for the roles mean: --roles user=WORD,assistant=WORD."
+    if reasons == {Reason.NO_CONVERSATION}:
+        return "Read the rows that were taken out."
+    return how_to_read()
 
 
 @dataclass(frozen=True, slots=True)

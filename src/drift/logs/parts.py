@@ -82,7 +82,8 @@ def unknown_types(parts: Iterable[Any]) -> Iterator[str]:
 
 def _type(part: Mapping[str, Any]) -> str:
     """The type of a part, or of Bedrock's, which have none, the key that says what they are (`cachePoint`)."""
-    return str(part.get("type", next(iter(part), None)))
+    kind = part.get("type")
+    return str(next((name for name in part if part[name] is not None), None) if kind is None else kind)
 
 
 def _is_unknown(part: Mapping[str, Any]) -> bool:
@@ -140,8 +141,9 @@ def _piece(part: Mapping[str, Any]) -> Part | None:
     if not isinstance(kind, str):
         return None
     if kind in _TEXTS or kind == "refusal":
-        text = part.get("refusal") if kind == "refusal" else part.get("text", part.get("content"))
-        is_cited = bool(part.get("citations") or part.get("annotations"))
+        text = part.get("refusal") if kind == "refusal" else _words_of(part)
+        inner = words if isinstance(words := part.get("text"), Mapping) else part
+        is_cited = bool(inner.get("citations") or inner.get("annotations"))
         return Part("text", encodable(text), is_cited=is_cited) if isinstance(text, str) else None
     if kind in _THOUGHTS:
         return Part("thought", thought_text(part) or "")
@@ -152,6 +154,12 @@ def _piece(part: Mapping[str, Any]) -> Part | None:
     if kind in _MEDIA:
         return Part("text", _mark(kind, part), has_media=True)
     return None
+
+
+def _words_of(part: Mapping[str, Any]) -> Any:
+    """The text of a part, which OpenTelemetry calls its content and OpenAI's Assistants put into an object."""
+    text = part["text"] if part.get("text") is not None else part.get("content")
+    return text.get("value") if isinstance(text, Mapping) else text
 
 
 def _mark(kind: str, part: Mapping[str, Any]) -> str:
@@ -255,11 +263,12 @@ def _schema(entry: Any) -> Mapping[str, Any] | None:
     if not isinstance(entry, Mapping):
         return None
     if isinstance(entry.get("function"), Mapping):
-        return entry if "type" in entry else {"type": "function", **entry}
+        return entry if entry.get("type") is not None else {**entry, "type": "function"}
     if not isinstance(entry.get("name"), str):
         return None
     function = {name: entry[name] for name in ("name", "description", "strict") if entry.get(name) is not None}
-    parameters = next((entry[key] for key in ("parameters", "input_schema", "inputSchema") if key in entry), None)
+    names = ("parameters", "input_schema", "inputSchema")
+    parameters = next((entry[key] for key in names if entry.get(key) is not None), None)
     return {"type": "function", "function": function if parameters is None else {**function, "parameters": parameters}}
 
 

@@ -1,16 +1,18 @@
 """Read log files as conversations: recognise the format, read rows, stitch calls, and account for every row."""
 
 import itertools
+import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from drift.errors import DataError
 from drift.logs.convert import is_consent, unread_beside
-from drift.logs.draft import ConversationDraft, Evidence, finish
+from drift.logs.draft import ConversationDraft, Evidence, RoleWords, finish
 from drift.logs.files.opening import Repair
 from drift.logs.files.rows import TOO_DEEP, LogRow, Reject, Unusable, short_form
 from drift.logs.files.sources import LogFile, NotALog, Source
@@ -21,6 +23,7 @@ from drift.logs.readers.tables.joiner import TableJoiner
 from drift.logs.readers.tables.table import Table
 from drift.logs.traces.gathering import Gatherer
 from drift.logs.traces.stitching import Stitched, Stitcher
+from drift.logs.traces.texts import SESSIONS
 from drift.logs.traces.threads import Threads
 from drift.logs.unread import BESIDE, Unread
 from drift.logs.values import PYTHON_LIST, is_python_list, seconds_of
@@ -51,7 +54,7 @@ class Reading:
     `formats`: by file. `skipped`: files that were not read, and why. `rows`: rows of the files. `merged`: calls that
     are part of a longer call; `merged_rows`: their rows. `accounted`: rows that became a conversation, a judgement or a
     `Reject`. `unread`: keys that held something and were not read. `unknown_roles`: of tables, words that stand for no
-    role.
+    role. `roles`: the words of these logs, for formats whose messages name roles; a table has its own.
     """
 
     formats: dict[str, str] = field(default_factory=dict)
@@ -62,6 +65,7 @@ class Reading:
     repaired: Counter[Repair] = field(default_factory=Counter)
     accounted: int = 0
     unknown_roles: Counter[str] = field(default_factory=Counter)
+    roles: RoleWords | None = None
     unread: Unread = field(default_factory=lambda: Unread(is_consent))
 
     def check(self) -> None:
@@ -106,6 +110,8 @@ def read_logs(
             name, reader = head.name, head.reader
             rows = _counted(itertools.chain(head.rows, rows), reading)
             rows = rows if reader.reads_deep else map(_shallow, rows)
+            if reading.roles is not None and not isinstance(form, Table):
+                rows = _with_roles(rows, reading.roles, reading)
             if reader.keys is not None:
                 beside = unread_beside if reader.keys.keys() >= BESIDE.keys() else None
                 rows = reading.unread.counted(rows, reader.keys, filter(None, (reader.unread_in, beside)))
@@ -129,6 +135,8 @@ def read_logs(
             reading.merged += joined.merged
             reading.merged_rows += joined.merged_rows
             yield from _finished(_judged(joined.outcomes, judgements), source_name or name, user_key, reading)
+            if isinstance(joiner, TableJoiner):
+                reading.repaired += joiner.repairs
         yield from _finished(judgements.outcomes(), "", user_key, reading)
         reading.check()
 
@@ -214,7 +222,8 @@ def recognise(name: str, rows: Iterator[LogRow | Reject]) -> Head:
         raise NotALog(f"{name}:{large.at.line}", f"no row can be read: {large.detail}", "Split this row.")
     if readable is None:
         raise NotALog(name, "no rows of JSON Lines, a JSON array, Parquet or CSV", "Leave the file out.")
-    why = f"unknown log format (this row has the keys {_keys_of(readable.value)})"
+    around = _how_to_take_out(readable.value) if len(first) == 1 else ""
+    why = f"unknown log format (this row has the keys {_keys_of(readable.value)}){around}"
     remedy = f"{how_to_read()} Or name the format: --format {'|'.join(READERS)}."
     raise NotALog(f"{name}:{readable.at.line}", why, remedy)
 
@@ -225,6 +234,28 @@ def how_to_read() -> str:
         "Map its columns: --map conversation=COLUMN,role=COLUMN,content=COLUMN (a message per row) or "
         f"--map request=COLUMN,reply=COLUMN (an exchange per row). Or write rows of the native format: {NATIVE_ROW}"
     )
+
+
+def _how_to_take_out(row: dict[str, Any]) -> str:
+    """What to do first with a file that is one object around its rows; "" if there is no list in it."""
+    lists = [(len(value), path, value[0]) for path, value in _lists_in(row)]
+    if not lists:
+        return ""
+    _, path, entry = max(lists, key=itemgetter(0))
+    if next(_lists_in(entry), None) or entry.keys() & {*SESSIONS}:  # chats, or messages that name theirs
+        return f"; if its rows are in {path}, take them out (jq -c '{path}[]' FILE > rows.jsonl) and read these"
+    taken = f"jq -c '{path}[] + {{chat: \"1\"}}' FILE > rows.jsonl"
+    return f"; if it is one chat with its messages in {path}, take them out ({taken}) and map these: conversation=chat"
+
+
+def _lists_in(row: dict[str, Any], path: str = "", depth: int = 3) -> Iterator[tuple[str, list[Any]]]:
+    """The lists of objects in an object, with their paths as jq has them."""
+    for name, value in row.items():
+        inner = f"{path}.{name}" if name.isidentifier() else f"{path or '.'}[{json.dumps(name)}]"
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            yield inner, value
+        elif isinstance(value, dict) and depth > 1:
+            yield from _lists_in(value, inner, depth - 1)
 
 
 def _keys_of(row: dict[str, Any]) -> str:
@@ -260,6 +291,19 @@ def _counted(rows: Iterable[LogRow | Reject], reading: Reading) -> Iterator[LogR
     for row in rows:
         reading.rows += 1
         yield row
+
+
+def _with_roles(rows: Iterable[LogRow | Reject], roles: RoleWords, reading: Reading) -> Iterator[LogRow | Reject]:
+    """The rows with the roles that their words stand for. Messages to skip are counted with what is unread."""
+
+    def skipped(word: str) -> None:
+        reading.unread.add(f"messages.role={word.lower()}")
+
+    for row in rows:
+        if isinstance(row, Reject) or row.is_deep:
+            yield row
+        else:
+            yield row._replace(value=roles.renamed(row.value, skipped))
 
 
 def _shallow(row: LogRow | Reject) -> LogRow | Reject:

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.draft import structured
+from drift.logs.convert import WHO
+from drift.logs.draft import name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject
 from drift.logs.parts import unknown_types
 from drift.logs.values import FINISHES
@@ -20,6 +21,8 @@ EACH = "*"
 PARTS: Keys = {}
 """The keys of `content`, a text or a list of parts: parts of an unknown type are counted by their type."""
 OTHERS = "(other keys)"
+_NAMES = frozenset(WHO)
+"""Keys of a row that hold a name or a time. A reader cannot know in which objects somebody writes these."""
 MOST_NAMES = 1000  # where ids are keys, their number has no limit
 _LONGEST_NAME = 60
 
@@ -83,6 +86,7 @@ class _Counter:
         self._unread = unread
         self._known = frozenset(known)
         self._has_parts = known.get("content") is PARTS
+        self._names = _NAMES.intersection(n for n, inner in known.items() if inner is None) if not prefix else ()
         # most messages have only these
         self._flat = frozenset(name for name, inner in known.items() if inner is None or inner is PARTS)
         self._prefix = prefix
@@ -93,7 +97,7 @@ class _Counter:
             if inner is not None and inner is not PARTS and name != EACH
         ]
         # by the keys of an object, because most rows of a log have the same
-        self._shapes: dict[tuple[Any, ...], tuple[list[str], list[tuple[str, _Counter]]]] = {}
+        self._shapes: dict[tuple[Any, ...], tuple[list[str], list[str], list[tuple[str, _Counter]]]] = {}
 
     def look(self, value: Any) -> None:
         if type(value) is dict:
@@ -113,10 +117,13 @@ class _Counter:
             for entry in value.values():
                 self._each.look(entry)
             return
-        unknown, inside = self._shapes.get(shape := tuple(value)) or self._of_shape(shape)
+        unknown, names, inside = self._shapes.get(shape := tuple(value)) or self._of_shape(shape)
         for name in unknown:
             inner = value[name]
             if inner is not None and inner != "" and inner != [] and inner != {}:
+                self._add(name)
+        for name in names:
+            if type(value[name]) in (dict, list) and value[name] and not _is_name(value[name]):
                 self._add(name)
         for name, counter in inside:
             if (inner := value[name]) is not None:
@@ -128,10 +135,16 @@ class _Counter:
     def _add(self, name: str) -> None:
         self._unread.add(self._prefix + (name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."))
 
-    def _of_shape(self, shape: tuple[Any, ...]) -> "tuple[list[str], list[tuple[str, _Counter]]]":
-        """Of the keys of an object: those that are not known, and those of which the objects inside have keys."""
+    def _of_shape(self, shape: tuple[Any, ...]) -> "tuple[list[str], list[str], list[tuple[str, _Counter]]]":
+        """Of the keys of an object: those that are not known, those that hold names, and those of which the objects
+        inside have keys."""
         unknown = self._unread.unknown(self._known, shape)
-        found = unknown, [(name, counter) for name, counter in self._inside if name in shape]
+        names = [name for name in shape if name in self._names]
+        found = unknown, names, [(name, counter) for name, counter in self._inside if name in shape]
         if len(self._shapes) < MOST_NAMES:
             self._shapes[shape] = found
         return found
+
+
+def _is_name(value: Any) -> bool:
+    return name_of(value) is not None or seconds_of(value) is not None

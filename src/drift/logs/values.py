@@ -1,7 +1,7 @@
 """Single values of a log: ids, times, JSON in a text, and why a reply ended."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -39,6 +39,14 @@ _FAILED = (
 _CUT = frozenset(reason.replace("_", "") for reason in (*_LIMITS, *_STOPPED, *_FILTERED, *_FAILED))
 """Reasons of replies that did not end by themselves: at a limit, because somebody or a filter stopped them, or because
 the model or its server failed. `refusal` is Anthropic's word for a filter. `other` may be anything, also an end."""
+_THING = (
+    "$oid", "$uuid", "$numberLong", "$numberInt", "$numberDecimal", "id", "_id", "uuid", "uid", "user_id", "email",
+    "name",
+)  # fmt: skip
+"""What names the thing that an object is: MongoDB's export writes ids and numbers as objects, and a row may hold the
+whole user or model. The most exact first."""
+_MOST_OBJECTS = 3  # one inside the other
+_MOMENT = ("$date", "$numberLong", "seconds", "_seconds")  # of MongoDB and Firestore
 _MAX_SECONDS = 1e11  # since 1970; a larger number is in milli-, micro- or nanoseconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND = (datetime(1, 1, 2, tzinfo=UTC) - _EPOCH).total_seconds()
@@ -47,6 +55,9 @@ _COUNTING = 8  # digits; a shorter number is no time
 _FIRST_COMPACT, _LAST_COMPACT = 19000101000000, 20991231235959
 _ISO_BEGINS = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.]*(?:Z|[+-][\d:]+)?)?$")
 _YEAR_FIRST = re.compile(r"^(\d{4})/(\d\d?)/(\d)")
+_MONTH_FIRST = re.compile(r"(\d\d?)/(\d\d?)/(\d{4}) (\d\d:\d\d:\d\d [+-]\d\d:\d\d)", re.ASCII)
+"""`7/26/2026 10:01:00 +00:00`, as .NET prints a time with its offset (exports of Microsoft 365). Without one nobody can
+tell whether the day or the month comes first."""
 _BEFORE_OFFSET = re.compile(r"(?<!\s)\s+(?=[+-]\d\d:?\d\d$)")
 _MAIL_DATE = re.compile(
     r"(?:[a-z]{3,9}, ?)?\d\d?[ -][a-z]{3}[ -]\d{2,4} \d\d?:\d\d(?::\d\d)?"
@@ -69,6 +80,17 @@ def structured(value: Any) -> Any:
     return value
 
 
+def has(row: Mapping[str, Any], *names: str) -> bool:
+    """Whether a row or an object holds something under each of these names. A null is nothing: tables and dumps of
+    objects give every row the keys of all."""
+    return all(row.get(name) is not None for name in names)
+
+
+def has_any(row: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether it holds something under one of these names."""
+    return any(row.get(name) is not None for name in names)
+
+
 def is_python_list(value: Any) -> bool:
     """Whether a text is a list of objects as Python prints it, which is no JSON: pandas writes lists so into CSV."""
     return isinstance(value, str) and _PYTHON_LIST.match(value) is not None and isinstance(structured(value), str)
@@ -81,6 +103,7 @@ def time_of(value: Any) -> str | None:
         return None
     if isinstance(value, datetime):
         return value.isoformat()
+    value = _inside(value, _MOMENT)
     if isinstance(value, str) and (_ISO_BEGINS.match(value) or (seconds := seconds_of(value)) is None):
         return name_of(value)
     seconds = seconds_of(value)
@@ -89,7 +112,7 @@ def time_of(value: Any) -> str | None:
 
 def seconds_of(value: Any) -> float | None:
     """Seconds since 1970, from ISO 8601, a date of HTTP or mail, or a number of seconds, milli-, micro- or nanoseconds,
-    also as text, or one like 20240501100000.
+    also as text, or one like 20240501100000; also inside an object of MongoDB or Firestore.
 
     None if it is none of these, or outside the years 1 to 9999.
     """
@@ -100,6 +123,8 @@ def seconds_of(value: Any) -> float | None:
         value = _date_in(text)
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, Mapping):
+        return seconds_of(_inside(value, _MOMENT))
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         return None
     if _FIRST_COMPACT <= value <= _LAST_COMPACT:  # as milliseconds, a time after the year 2570
@@ -114,6 +139,9 @@ def seconds_of(value: Any) -> float | None:
 def _date_in(text: str) -> datetime | None:
     with suppress(ValueError):
         return datetime.fromisoformat(text)
+    if match := _MONTH_FIRST.fullmatch(text):
+        month, day, year, rest = match.groups()
+        text = f"{year}-{month:0>2}-{day:0>2} {rest}"
     plain = _BEFORE_OFFSET.sub("", _YEAR_FIRST.sub(r"\1-\2-\3", text.removesuffix(" UTC")))
     with suppress(ValueError):
         return datetime.fromisoformat(plain)
@@ -123,7 +151,7 @@ def _date_in(text: str) -> datetime | None:
 
 
 def name_of(value: Any) -> str | None:
-    """An id or a name as a string; None if the log has none.
+    """An id or a name as a string, also that of an object; None if the log has none.
 
     Tables with gaps give whole numbers as floats. Floats beyond 2**53 cannot be ids: different ids became equal.
     """
@@ -135,7 +163,19 @@ def name_of(value: Any) -> str | None:
         return encodable(value.decode(errors="backslashreplace")) or None
     if isinstance(value, float) and abs(value) < 2**53:
         return str(int(value)) if value.is_integer() else str(value)
+    if isinstance(value, Mapping):
+        return name_of(_inside(value, _THING))
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _inside(value: Any, names: tuple[str, ...]) -> Any:
+    """What an object holds under the first of these names, also if that is an object again: `{"_id": {"$oid": ...}}`.
+    Not recursive: a row may be deep."""
+    for _ in range(_MOST_OBJECTS):
+        if not isinstance(value, Mapping):
+            return value
+        value = next((value[name] for name in names if value.get(name) not in (None, "")), None)
+    return None if isinstance(value, Mapping) else value
 
 
 def is_cut(place: Mapping[str, Any]) -> bool:

@@ -25,7 +25,7 @@ from drift.records import (
 from drift.store import Store
 from drift.turns import SIGNS, as_text, readable, request_index
 
-Labelled = Callable[[], Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]]
+LabelledAgain = Callable[[], Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]]
 
 LONGEST_RUN = 3
 """Words of the longest run that is looked up."""
@@ -65,10 +65,10 @@ class Defence:
         return stable_hash(self.settings.model_dump_json(), self.store.fingerprint())
 
     def of_prompts(
-        self, found: Iterator[PromptItem | Drop], again: Callable[[], Iterable[PromptItem | Drop]]
+        self, items: Iterator[PromptItem | Drop], again: Callable[[], Iterable[PromptItem | Drop]]
     ) -> Iterator[PromptItem | Drop]:
         """The items that pass. `again` finds the same items: they may not fit into memory."""
-        return without_contested(found, again(), self.store.labelled) if self.settings.drop_contested else found
+        return without_contested(items, again(), self.store.labelled) if self.settings.drop_contested else items
 
     def of_pairs(
         self, rows: Iterable[PreferencePair | Drop], items: Mapping[str, PromptItem]
@@ -95,7 +95,7 @@ def without_echoes(
     corrections = {pair.pair_id for pair in pairs if _is_correction(pair, items[pair.prompt_id])}
     echoes = {pair.pair_id: echoed_runs(pair, items[pair.prompt_id], pair.pair_id in corrections) for pair in pairs}
     own = own_runs(conversations(), {run for runs in echoes.values() for run in runs})
-    told = sum(bool(runs) for runs in echoes.values())
+    echoing = sum(bool(runs) for runs in echoes.values())
     cap = settings.max_per_echo
     taken: Counter[str] = Counter()
     for row in rows:
@@ -104,7 +104,7 @@ def without_echoes(
             yield row
         elif settings.drop_echoes and runs - own.known and row.pair_id not in corrections:
             yield Drop(f"{row.prompt_id}/{row.pair_id}", Reason.ECHOES_COMPLAINT)
-        elif cap is not None and any(taken[run] >= cap + int(OWN_RATIO * told * own.share(run)) for run in runs):
+        elif cap is not None and any(taken[run] >= cap + int(OWN_RATIO * echoing * own.share(run)) for run in runs):
             yield Drop(f"{row.prompt_id}/{row.pair_id}", Reason.ECHO_CAP)
         else:
             taken.update(runs)
@@ -126,8 +126,8 @@ def echoed_runs(pair: PreferencePair, item: PromptItem, is_correction: bool = Fa
         return frozenset()
     shown = item.prompt if item.rejected is None else (*item.prompt, item.rejected)
     written = set(_runs(as_text(pair.chosen[-1]), edges=is_correction))
-    told = pair.chosen if is_correction or item.complaint is None else (item.complaint,)
-    return frozenset(_among(written, told) - _among(written, shown))
+    sources = pair.chosen if is_correction or item.complaint is None else (item.complaint,)
+    return frozenset(_among(written, sources) - _among(written, shown))
 
 
 class OwnRuns:
@@ -137,8 +137,8 @@ class OwnRuns:
     def __init__(self, users_of: Mapping[str, Collection[int]], users: int) -> None:
         self._users_of, self._users = users_of, users
         common = min(MOST_USERS, max(COMMON_SHARE * users, FEWEST_USERS))
-        self.known = {run for run, told in users_of.items() if len(told) >= FEWEST_USERS}
-        self.common = {run for run, told in users_of.items() if len(told) >= common}
+        self.known = {run for run, readers in users_of.items() if len(readers) >= FEWEST_USERS}
+        self.common = {run for run, readers in users_of.items() if len(readers) >= common}
 
     def share(self, run: str) -> float:
         """The share of users to whom the model wrote the run by itself."""
@@ -154,17 +154,17 @@ def own_runs(conversations: Iterable[Conversation], runs: Collection[str]) -> Ow
     for conversation in conversations if wanted else ():
         user = users.setdefault(conversation.user_key or conversation.conversation_id, len(users))
         replies = [m for m in conversation.messages if m.role == "assistant"]
-        found = _among(wanted, replies)
-        if found:
-            found -= _among(found, [m for m in conversation.messages if m.role != "assistant"])
-        for run in found:
+        written = _among(wanted, replies)
+        if written:
+            written -= _among(written, [m for m in conversation.messages if m.role != "assistant"])
+        for run in written:
             if len(users_of[run]) < MOST_USERS:
                 users_of[run].add(user)
     return OwnRuns(users_of, len(users))
 
 
 def without_contested(
-    rows: Iterable[PromptItem | Drop], disliked: Iterable[PromptItem | Drop], labelled: Labelled
+    rows: Iterable[PromptItem | Drop], disliked: Iterable[PromptItem | Drop], labelled: LabelledAgain
 ) -> Iterator[PromptItem | Drop]:
     """The items without those whose disliked reply other users took for the same request without a complaint.
 
@@ -222,7 +222,7 @@ def _runs(text: str, edges: bool = False) -> Iterator[str]:
 
 def _among(wanted: Collection[str], messages: Iterable[ChatMessage]) -> set[str]:
     """Which of the runs the messages hold. A text of megabytes is read word by word: none of its runs is kept."""
-    found: set[str] = set()
+    held: set[str] = set()
     firsts = {run.split(" ", 1)[0] for run in wanted}
     for message in messages if wanted else ():
         words = [BEGIN, *(match[0] for match in _WORD.finditer(readable(as_text(message)))), END]
@@ -230,5 +230,5 @@ def _among(wanted: Collection[str], messages: Iterable[ChatMessage]) -> set[str]
             if word in firsts:
                 for end in range(start + 1, min(start + LONGEST_RUN, len(words)) + 1):
                     if (run := " ".join(words[start:end])) in wanted:
-                        found.add(run)
-    return found
+                        held.add(run)
+    return held

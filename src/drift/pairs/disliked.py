@@ -7,8 +7,8 @@ rejected = the disliked one. Repairs are the seeds of the warm start (DRIFT, alg
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
+from drift.pairs.candidates import Labelled, PromptCandidate, first_of_each, prompt_id_of
 from drift.pairs.form import says_the_same
 from drift.records import (
     ChatMessage,
@@ -34,7 +34,6 @@ from drift.turns import (
     spoken_after,
 )
 
-Item = TypeVar("Item")
 MAX_LABEL_NOISE = 0.49
 """Probability; at one half a pair would say nothing."""
 
@@ -57,7 +56,7 @@ class LabelReliability:
 
 
 def prompt_items(
-    labelled: Iterable[tuple[Conversation, Sequence[FeedbackLabel]]],
+    labelled: Labelled,
     min_p_dsat: float,
     reliability: LabelReliability = LabelReliability(),
     repeats: frozenset[str] = frozenset(),
@@ -71,24 +70,14 @@ def prompt_items(
     DEVIATION: the paper has no limit per user. With it, no single user can plant a behaviour in the policy.
     """
     items_of_user: Counter[str] = Counter()
-    found = candidates(labelled, min_p_dsat, reliability, repeats, lambda user: items_of_user[user] == max_per_user)
-    return first_of_each(found, max_per_user, items_of_user)
+    candidates = disliked_candidates(
+        labelled, min_p_dsat, reliability, repeats, lambda user: items_of_user[user] == max_per_user
+    )
+    return first_of_each(candidates, max_per_user, items_of_user)
 
 
-@dataclass(frozen=True, slots=True)
-class PromptCandidate(Generic[Item]):
-    """An item that counts unless an earlier one has the same `content` (a hash), or its user has too many. `reason`:
-    why there is no item."""
-
-    prompt_id: str
-    user: str
-    reason: Reason | None = None
-    content: int = 0
-    item: Item | None = None
-
-
-def candidates(
-    labelled: Iterable[tuple[Conversation, Sequence[FeedbackLabel]]],
+def disliked_candidates(
+    labelled: Labelled,
     min_p_dsat: float,
     reliability: LabelReliability,
     repeats: frozenset[str],
@@ -102,7 +91,7 @@ def candidates(
         for label in labels:
             if not is_disliked(label, min_p_dsat):
                 continue
-            prompt_id = _prompt_id(label)
+            prompt_id = prompt_id_of(label.conversation_id, label.reply_index)
             if is_full(user):
                 yield PromptCandidate(prompt_id, user, Reason.USER_CAP)
                 continue
@@ -115,34 +104,6 @@ def candidates(
             else:
                 content = int(stable_hash(item.prompt, item.rejected), 16)  # an int needs half the memory of the text
                 yield PromptCandidate(prompt_id, user, None, content, item)
-
-
-def first_of_each(
-    rows: Iterable[PromptCandidate[Item]], max_per_user: int | None, items_of_user: Counter[str] | None = None
-) -> Iterator[Item | Drop]:
-    """Reduce: drop what goes beyond a user's limit, and what repeats an earlier item. In the order of conversation ids,
-    since what is dropped for the limit does not count as earlier. `items_of_user`: counted here, so that `candidates`
-    knows who is full.
-    """
-    items_of_user = Counter() if items_of_user is None else items_of_user
-    seen: set[int] = set()
-    for row in rows:
-        if items_of_user[row.user] == max_per_user:
-            yield Drop(row.prompt_id, Reason.USER_CAP)
-        elif row.item is None:
-            assert row.reason is not None, "a candidate has an item or a reason"
-            yield Drop(row.prompt_id, row.reason)
-        elif row.content in seen:
-            yield Drop(row.prompt_id, Reason.DUPLICATE_PROMPT)
-        else:
-            seen.add(row.content)
-            items_of_user[row.user] += 1
-            yield row.item
-
-
-def lacks_old_turns(item: PromptItem) -> bool:
-    """True if the conversation is so long that only its newest turns are in the prompt."""
-    return len(item.prompt) < item.reply_index
 
 
 def label_noise(p_dsat: float | None, fresh_not_better: float = 0.0) -> float:
@@ -174,7 +135,7 @@ def _item(
     unfit = None if place is None else _unfit_revision(conversation, liked[place], reliability.include)
     revised = None if place is None or unfit else messages[place].chat()
     return PromptItem(
-        prompt_id=_prompt_id(label),
+        prompt_id=prompt_id_of(label.conversation_id, label.reply_index),
         conversation_id=conversation.conversation_id,
         reply_index=i,
         prompt=prompt,
@@ -190,10 +151,6 @@ def _item(
         corrected=correction is not None,
         no_repair=unfit,
     )
-
-
-def _prompt_id(label: FeedbackLabel) -> str:
-    return stable_hash(label.conversation_id, label.reply_index)
 
 
 def revision(messages: Sequence[Message], label: FeedbackLabel, liked: Container[int]) -> int | None:

@@ -16,14 +16,13 @@ import orjson
 
 from drift.disk import new_file
 from drift.engine import in_pieces
-from drift.pairs.disliked import PromptCandidate, first_of_each, lacks_old_turns
-from drift.pairs.finders import Finder
+from drift.pairs.candidates import Finder, PromptCandidate, first_of_each, lacks_old_turns
 from drift.records import Counts, Drop, Reason, Split, json_of, stable_hash
 from drift.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class FoundLine:
+class ItemLine:
     """A line of the file that a stage writes. `is_cut`: it is an item whose prompt lacks old turns. `request`: hash of
     its prompt."""
 
@@ -32,7 +31,7 @@ class FoundLine:
     request: int
 
 
-LineCandidate = PromptCandidate[FoundLine]
+LineCandidate = PromptCandidate[ItemLine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +100,14 @@ def _read(piece: RangePiece) -> Iterator[LineCandidate]:
             if reason is not None:
                 yield PromptCandidate(prompt_id, user, Reason(reason))
             else:
-                found = FoundLine(items.readline(), is_cut, request)
-                yield PromptCandidate(prompt_id, user, None, content, found)
+                item = ItemLine(items.readline(), is_cut, request)
+                yield PromptCandidate(prompt_id, user, None, content, item)
 
 
 def requests_in_pieces(finder: Finder, store: Store, split: Split) -> set[int]:
     """Hashes of the prompts of a split's candidates."""
-    with candidates_in_pieces(finder, store, [split]) as found:
-        return {row.item.request for row in found if row.item is not None}
+    with candidates_in_pieces(finder, store, [split]) as candidates:
+        return {row.item.request for row in candidates if row.item is not None}
 
 
 def write_in_pieces(
@@ -120,8 +119,8 @@ def write_in_pieces(
     count = cut = 0
     with out.open("wb") as lines:
         for finder in finders:
-            with candidates_in_pieces(finder, store, splits) as found:
-                for row in first_of_each(found, finder.max_per_user):
+            with candidates_in_pieces(finder, store, splits) as candidates:
+                for row in first_of_each(candidates, finder.max_per_user):
                     if isinstance(row, Drop) or row.request in trained:
                         reason = row.reason if isinstance(row, Drop) else Reason.SEEN_IN_TRAINING
                         drops[f"dropped.{reason}"] += 1

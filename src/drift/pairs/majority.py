@@ -19,12 +19,12 @@ from drift.turns import as_text
 def majorities(own: Iterable[Completion]) -> dict[str, str]:
     """By prompt: the hash of what more than half of the policy's own replies say. Prompts without a majority are left
     out; a reply that failed or was cut agrees with no other."""
-    said: dict[str, list[str]] = defaultdict(list)
+    replies: dict[str, list[str]] = defaultdict(list)
     for completion in own:
         content = _content(completion.message) if completion.finish == "stop" else f"unfinished {completion.sample}"
-        said[completion.prompt_id].append(content)
-    most = {prompt_id: Counter(texts).most_common(1)[0] for prompt_id, texts in said.items()}
-    return {prompt_id: text for prompt_id, (text, count) in most.items() if 2 * count > len(said[prompt_id])}
+        replies[completion.prompt_id].append(content)
+    most = {prompt_id: Counter(texts).most_common(1)[0] for prompt_id, texts in replies.items()}
+    return {prompt_id: text for prompt_id, (text, count) in most.items() if 2 * count > len(replies[prompt_id])}
 
 
 def believed(items: Iterable[PromptItem], majority: Mapping[str, str]) -> Iterator[PromptItem | Drop]:

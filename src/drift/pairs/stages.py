@@ -9,15 +9,21 @@ from drift.config import LabelSettings, RecipeSettings
 from drift.errors import DataError
 from drift.pairs.defence import Defence
 from drift.pairs.disliked import LabelReliability, repair_pairs
-from drift.pairs.finders import DislikedFinder, LikedFinder
-from drift.pairs.form import in_one_form
+from drift.pairs.find import (
+    DislikedFinder,
+    LikedFinder,
+    requests_in,
+    requests_of,
+    write_items,
+    write_rows,
+    write_unseen,
+)
+from drift.pairs.form import PROBED_WORDS, form_accuracy, gives_sides_away, in_one_form
+from drift.pairs.generation import Since, trained_replies
 from drift.pairs.majority import believed, majorities
-from drift.pairs.news import Since, trained_replies
-from drift.pairs.others import follow_up_items, random_items
-from drift.pairs.probe import WORDS, form_accuracy, gives_sides_away
 from drift.pairs.recipes import RECIPES, RecipeInputs, resize_to
 from drift.pairs.screening import screened
-from drift.pairs.search import requests_found, requests_of, write_found, write_rows, write_unseen
+from drift.pairs.unjudged import follow_up_items, random_items
 from drift.progress import report_note
 from drift.records import (
     Completion,
@@ -56,7 +62,7 @@ def find_prompts(
     defence: Defence | None = None,
 ) -> Counts:
     """Write the PromptItems of one split, or of all splits; with `since`, only the new ones and a share of the rest."""
-    return write_found(out, store, split, [_disliked(store, settings)], since, defence)
+    return write_items(out, store, split, [_disliked(store, settings)], since, defence)
 
 
 def _disliked(store: Store, settings: LabelSettings) -> DislikedFinder:
@@ -96,7 +102,7 @@ def find_heldout(
 
 def _liked_requests(store: Store, min_p_sat: float, settings: LabelSettings) -> set[int]:
     """Hashes of the requests of the training split that drew a liked reply, whoever asked."""
-    return requests_found(store, replace(_liked(min_p_sat, settings), max_per_user=None), "train")
+    return requests_in(store, replace(_liked(min_p_sat, settings), max_per_user=None), "train")
 
 
 def label_reliability(store: Store, settings: LabelSettings) -> LabelReliability:
@@ -139,7 +145,7 @@ def find_liked(
     out: Path, store: Store, split: Split, min_p_sat: float, settings: LabelSettings, since: Since | None = None
 ) -> Counts:
     """Write the PromptItems of one split whose reply was liked; `since` as in `find_prompts`."""
-    return write_found(out, store, split, [_liked(min_p_sat, settings)], since)
+    return write_items(out, store, split, [_liked(min_p_sat, settings)], since)
 
 
 def find_liked_replies(
@@ -153,7 +159,7 @@ def find_liked_replies(
 ) -> Counts:
     """Write the replies of one split that users liked as pairs without a rejected reply, for SFT; `since` as in
     `find_prompts`."""
-    return write_found(out, store, split, [_liked(min_p_sat, settings, thinking)], since)
+    return write_items(out, store, split, [_liked(min_p_sat, settings, thinking)], since)
 
 
 def find_heldout_liked(
@@ -184,7 +190,7 @@ def find_judged(
 ) -> Counts:
     """Write the PromptItems of one split whose reply was disliked, then those whose reply was liked; `since` as in
     `find_prompts`."""
-    return write_found(out, store, split, [_disliked(store, settings), _liked(min_p_sat, settings)], since, defence)
+    return write_items(out, store, split, [_disliked(store, settings), _liked(min_p_sat, settings)], since, defence)
 
 
 def find_follow_ups(
@@ -225,7 +231,7 @@ def build_pairs(
     """Write the recipe's pairs, built from the prompts, the policy's completions and their scores.
 
     `repeated`: of the rows, those that stand here again to reach `recipe.pairs`.
-    `form_accuracy`: how well a linear probe tells the sides apart by their first and last words (pairs/probe.py).
+    `form_accuracy`: how well a linear probe tells the sides apart by their first and last words (pairs/form.py).
     """
     inputs = RecipeInputs(
         items={item.prompt_id: item for item in read_jsonl(prompts, PromptItem)},
@@ -248,7 +254,7 @@ def _form(pairs: Path) -> Counts:
     accuracy = form_accuracy(rows)
     if accuracy is not None and gives_sides_away(accuracy, len({pair.prompt_id for pair in rows})):
         report_note(
-            f"{pairs.name}: a linear probe tells chosen from rejected by their first and last {WORDS} words in "
+            f"{pairs.name}: a linear probe tells chosen from rejected by their first and last {PROBED_WORDS} words in "
             f"{accuracy:.0%} of the replies. If that is a stock phrase or a layout, the policy learns it and little "
             "else: read some pairs"
         )

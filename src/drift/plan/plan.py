@@ -12,6 +12,7 @@ from drift.plan.costs import CONSTANTS, GB, Constant, Cost, ModelCosts
 from drift.plan.rows import Rows
 from drift.plan.stages import Planned, Stages
 from drift.plan.weights import count_weights
+from drift.policy.source import is_adapter
 from drift.progress import listening
 from drift.run import copy_labels, folder_of, store_for, with_date
 from drift.rundir import StageRecord, layout
@@ -71,7 +72,8 @@ def make_plan(cfg: Config, out: Path | None = None) -> RunPlan:
     kept = _kept_stages(cfg, folder, store)
     weights, how = count_weights(cfg.policy.model)
     bytes_per_weight = 2 if cfg.policy.dtype == "bfloat16" else 4
-    model = ModelCosts(weights, bytes_per_weight, cfg.policy.lora is not None, cfg.training.gradient_checkpointing)
+    as_adapter = cfg.policy.lora is not None or is_adapter(cfg.policy.model)
+    model = ModelCosts(weights, bytes_per_weight, as_adapter, cfg.training.gradient_checkpointing)
     rows = Rows.of(cfg, store, kept)
     planned = list(Stages(cfg, rows, model).planned())
     to_do = [one for one in planned if one.name not in kept]

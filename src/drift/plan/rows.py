@@ -43,7 +43,9 @@ class Rows:
         elif stored and cfg.logs:
             rows._assume(f"conversations: the {stored:,} stored ones; what the logs bring beyond them is not known yet")
         elif not stored:
-            rows._assume(f"conversations: {in_bytes(size)} of logs, which are not read yet, at {_told('log bytes')}")
+            rows._assume(
+                f"conversations: {in_bytes(size)} of logs, which are not read yet, at {_in_words('log bytes')}"
+            )
         if empty := [source.name for source in sources if not source.size]:
             rows._assume(f"{', '.join(empty)}: size not known, counted as no conversation")
         return rows
@@ -54,27 +56,27 @@ class Rows:
 
     def prompts(self) -> float:
         """Disliked replies to train on."""
-        found = self._kept(layout.PROMPTS)
-        return self._labelled(("DSAT",), "disliked replies") if found is None else found
+        kept = self._kept(layout.PROMPTS)
+        return self._labelled(("DSAT",), "disliked replies") if kept is None else kept
 
     def liked(self) -> float:
-        found = self._kept(layout.LIKED)
-        return self._labelled(("SAT",), "liked replies") if found is None else found
+        kept = self._kept(layout.LIKED)
+        return self._labelled(("SAT",), "liked replies") if kept is None else kept
 
     def held_out(self, name: str, of: float) -> float:
         """Of the other splits, in the proportion of the training split."""
-        found = self._kept(name)
-        return of * value("held out") if found is None else found
+        kept = self._kept(name)
+        return of * value("held out") if kept is None else kept
 
     def repairs(self) -> float:
-        found = self._kept(f"{layout.WARM_START}/{layout.PAIRS}")
-        if found is not None:
-            return found
-        self._assume(f"repairs: {_told('repairs')}")
+        kept = self._kept(f"{layout.WARM_START}/{layout.PAIRS}")
+        if kept is not None:
+            return kept
+        self._assume(f"repairs: {_in_words('repairs')}")
         return self.conversations * value("repairs")
 
     def followed(self) -> float:
-        self._assume(f"replies that a message follows: at most {_told('judged replies')}")
+        self._assume(f"replies that a message follows: at most {_in_words('judged replies')}")
         return self.conversations * value("judged replies") * TRAIN
 
     def for_recipe(self, cfg: Config) -> float:
@@ -106,7 +108,7 @@ class Rows:
             self._assume(f"{named}: {count:,} labels in the store, of which {TRAIN:.0%} are for training")
             return count * TRAIN
         for name in constants:
-            self._assume(f"{name}: {_told(name)}; yours may differ by a factor")
+            self._assume(f"{name}: {_in_words(name)}; yours may differ by a factor")
         return self.conversations * sum(map(value, constants))
 
     def _assume(self, text: str) -> None:
@@ -114,6 +116,6 @@ class Rows:
             self.assumptions.append(text)
 
 
-def _told(name: str) -> str:
+def _in_words(name: str) -> str:
     constant = CONSTANTS[name]
     return f"{constant.value:,.4g} {constant.unit} ({constant.source})"

@@ -111,9 +111,9 @@ class Stages:
         ranges = max(math.ceil(count / RANGE_CONVERSATIONS), 1)
         yield self._labels(count, ranges)
         yield Planned(layout.LABELS, count * value("judged replies"), "labels", data_cost("labels", 0))
-        for name, found, share in self._prompts():
+        for name, prompts, share in self._prompts():
             cost = data_cost("pairs", count * share)
-            yield Planned(name, found, "prompts", cost, pieces=ranges, piece="8,192 conversations")
+            yield Planned(name, prompts, "prompts", cost, pieces=ranges, piece="8,192 conversations")
 
     def _labels(self, count: float, ranges: int) -> Planned:
         labels = self.cfg.labels

@@ -71,8 +71,8 @@ def informed_messages(pair: PreferencePair) -> tuple[ChatMessage, ...]:
     The words are ours; that the follow-up stands at the end of the request and the reply is left out is as in the
     authors' code (arXiv 2603.12273; lasgroup/user_interactions). Raises DataError without a follow-up or a request.
     """
-    said = pair.follow_up.content if pair.follow_up else ""
-    shown = _behind_request(pair.prompt, _fenced("feedback", said), HINDSIGHT) if said else None
+    follow_up = pair.follow_up.content if pair.follow_up else ""
+    shown = _behind_request(pair.prompt, _fenced("feedback", follow_up), HINDSIGHT) if follow_up else None
     if shown is None:
         raise DataError(f"pair {pair.pair_id}: it has no follow_up, or no message of a user in its prompt.")
     return shown

@@ -58,11 +58,11 @@ def reply_logps(
     return scored
 
 
-Rows = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
+PromptedRows = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
 """The ids of prompts, each with those of a completion."""
 
 
-def logps_of_ids(policy: AnyPolicy, rows: Rows) -> list[ReplyLogps]:
+def logps_of_ids(policy: AnyPolicy, rows: PromptedRows) -> list[ReplyLogps]:
     """The log-probs of each completion's ids after its prompt's, in order. Every completion has at least one token."""
     batches = _batches({row: len(prompt) + len(completion) for row, (prompt, completion) in enumerate(rows)})
     pieces = [RowsPiece(f"batch {n} of log-probs", [rows[row] for row in batch]) for n, batch in enumerate(batches)]
@@ -79,7 +79,7 @@ class RowsPiece:
     """A batch."""
 
     name: str
-    rows: Rows
+    rows: PromptedRows
 
 
 def _batches(lengths: dict[int, int]) -> list[list[int]]:

@@ -218,9 +218,18 @@ def base_of_adapter(folder: Path) -> str:
     """The folder, file or hub id of the model that a peft adapter was trained on.
 
     The adapter names it by its path at training time. A run or export that has moved since still contains the base that
-    it unpacked, so the two folders above the adapter are searched. Raises PrerequisiteError if it is in neither.
+    it unpacked, so the two folders above the adapter are searched. Raises PrerequisiteError if it is in neither, or if
+    the adapter names no base.
     """
-    base = str(json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    try:
+        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    if not isinstance(base, str):
+        raise PrerequisiteError(
+            f"{folder / ADAPTER}: names no base model. Set base_model_name_or_path there to the folder or the Hugging "
+            "Face id of the model that the adapter was trained on."
+        )
     if not Path(base).is_absolute() or Path(base).exists():
         return base
     candidates = (parent / layout.BASE_MODEL for parent in folder.resolve().parents[:2])

@@ -34,6 +34,11 @@ def resolve_source(source: str | Path) -> str:
     return name
 
 
+def is_adapter(source: str | Path) -> bool:
+    """Whether this is a folder with a peft adapter, which has no weights without those of its base."""
+    return (Path(source).expanduser() / ADAPTER).is_file()
+
+
 def is_gguf(source: str | Path) -> bool:
     """Whether this is a GGUF file, by its name or by its first bytes: Ollama's files have no suffix."""
     path = Path(source)

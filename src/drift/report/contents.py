@@ -21,16 +21,16 @@ from drift.live.results import Readout, read_result
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
-from drift.report.measures import FEWEST, Assumption, Kind, assumptions, gamed, kinds
+from drift.report.measures import FEWEST, Assumption, ComplaintKind, assumptions, gamed, kinds
 from drift.rundir import RunView, layout, load_run
 from drift.rundir.chain import Link, ancestors, link_of, parent_folder
-from drift.store import first_store
+from drift.store import store_of
 from drift.turns import as_text
 
 EXAMPLES = 10
 SHOWN_STEPS = 8
 
-Place = tuple[str, int]
+ReplyPlace = tuple[str, int]
 """A judged reply: conversation_id, reply_index."""
 
 
@@ -51,7 +51,7 @@ class Labels:
 
     counts: tuple[LabelCounts, ...]
     subtypes: tuple[tuple[str, int], ...]
-    evidence: dict[Place, FeedbackLabel]
+    evidence: dict[ReplyPlace, FeedbackLabel]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Contents:
         return tuple(phase for phase in (*self.phases[:1], *liked, *self.phases[1:]) if phase.steps or phase.lengths)
 
     @property
-    def kinds(self) -> tuple[Kind, ...]:
+    def kinds(self) -> tuple[ComplaintKind, ...]:
         """The kinds of complaint, with preference accuracy before and after on held-out complaints of each kind."""
         if self.labels is None:
             return ()
@@ -233,7 +233,7 @@ def read_contents(path: Path) -> Contents:
             read_trial(file) for k in run.iterations if (file := run.file(f"{layout.guidance(k)}/{layout.GUIDANCE}"))
         ),
         exploration=read_exploration(explored) if (explored := run.file(layout.EXPLORATION)) else None,
-        live=read_result(store.path) if (store := first_store(run.store_folders)) else None,
+        live=read_result(store.path) if (store := store_of(run)) else None,
         gate=read_gate(gated) if (gated := run.file(layout.GATE)) else None,
         generation_0=_phase(run, layout.GENERATION_0, "base"),
         liked_start=_phase(run, layout.LIKED_START, "liked replies"),
@@ -265,13 +265,13 @@ def _examples(run: RunView) -> list[PromptItem]:
     return sorted(first.values(), key=lambda item: item.prompt_id)[:EXAMPLES]
 
 
-def _labels(run: RunView, examples: set[Place]) -> Labels | None:
+def _labels(run: RunView, examples: set[ReplyPlace]) -> Labels | None:
     path = run.file(layout.LABELS)
     if path is None:
         return None
     verdicts: Counter[tuple[str, str]] = Counter()
     subtypes: Counter[str] = Counter()
-    evidence: dict[Place, FeedbackLabel] = {}
+    evidence: dict[ReplyPlace, FeedbackLabel] = {}
     for label in read_jsonl(path, FeedbackLabel):
         verdicts[label.labeller, label.label] += 1
         if label.label == "DSAT":

@@ -178,13 +178,13 @@ def days_chart(title: str, days: Sequence[str], series: Sequence[Series], unit: 
     """Values by day, `points[i]` on `days[i]`, with their intervals as bands; days without a value are skipped."""
     with drawing(title) as (figure, axes):
         for line, colour in zip(series, SERIES, strict=False):
-            known = [(x, point) for x, point in enumerate(line.points) if point]
-            x = [place for place, _ in known]
-            lows = [point.value if point.low is None else point.low for _, point in known]
-            highs = [point.value if point.high is None else point.high for _, point in known]
+            drawn = [(x, point) for x, point in enumerate(line.points) if point]
+            x = [place for place, _ in drawn]
+            lows = [point.value if point.low is None else point.low for _, point in drawn]
+            highs = [point.value if point.high is None else point.high for _, point in drawn]
             axes.fill_between(x, lows, highs, color=colour, alpha=0.16, linewidth=0)
-            axes.plot(x, [p.value for _, p in known], "-o", ms=3.5, lw=1.8, color=colour, label=line.name)
-            if len(known) == 1:
+            axes.plot(x, [p.value for _, p in drawn], "-o", ms=3.5, lw=1.8, color=colour, label=line.name)
+            if len(drawn) == 1:
                 axes.plot([x[0], x[0]], [lows[0], highs[0]], "-", lw=1.6, alpha=0.55, color=colour)
             if lows and min(lows) < 0 < max(highs):
                 axes.axhline(0, color=INK, lw=1.0)

@@ -50,8 +50,8 @@ def draw(readout: Readout) -> LiveCharts:
 
 
 def _on_day(model: ModelReadout, day: str) -> ChartPoint | None:
-    found = next((part for part in model.days if part.name == day), None)
-    return found and _point(found.rate)
+    part = next((part for part in model.days if part.name == day), None)
+    return part and _point(part.rate)
 
 
 def _over_time(comparison: ModelComparison) -> Markup | None:

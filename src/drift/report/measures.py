@@ -9,7 +9,7 @@ from drift.records import FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.files import read_json
 from drift.rundir import RunView, layout
 from drift.statistics import Share, paired_difference
-from drift.store import ReviewedPreference, first_store
+from drift.store import ReviewedPreference, store_of
 
 FEWEST = 5  # held-out complaints, of one kind or of all: from fewer, no difference or accuracy is shown
 
@@ -32,7 +32,7 @@ class Assumption:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ComplaintKind:
     """One kind of complaint: how many, and preference accuracy before and after on the held-out ones.
 
     `gain`: the paired difference; None below FEWEST held-out ones.
@@ -111,7 +111,7 @@ def _assumption(run: RunView, k: int) -> Assumption:
 
 def _reviewed(run: RunView, pair_ids: set[str]) -> list[int]:
     """What reviewers decided on these pairs: 1 the chosen reply is better, -1 the rejected one, 0 a tie."""
-    store = first_store(run.store_folders)
+    store = store_of(run)
     preferences = store.reviews.all(ReviewedPreference, run=run.path.name) if store else ()
     signs = {"chosen": 1, "tie": 0, "rejected": -1}
     return [signs[p.winner] for p in preferences if p.winner and p.pair_id in pair_ids]
@@ -124,7 +124,7 @@ def _shares(signs: list[int]) -> tuple[float, float]:
 
 def kinds(
     run: RunView, subtypes: tuple[tuple[str, int], ...], before: Mapping[str, bool], after: Mapping[str, bool]
-) -> tuple[Kind, ...]:
+) -> tuple[ComplaintKind, ...]:
     """`subtypes`: kinds with their counts; `before`, `after`: was the policy right on each held-out prompt?"""
     kind_of = _kinds_held_out(run)
     groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -133,12 +133,12 @@ def kinds(
     return tuple(_kind(name, count, groups.get(name, [])) for name, count in subtypes)
 
 
-def _kind(name: str, count: int, moved: list[tuple[float, float]]) -> Kind:
+def _kind(name: str, count: int, moved: list[tuple[float, float]]) -> ComplaintKind:
     if not moved:
-        return Kind(name, count, 0)
+        return ComplaintKind(name, count, 0)
     before, after = zip(*moved, strict=True)
     gain = paired_difference(before, after) if len(moved) >= FEWEST else None
-    return Kind(name, count, len(moved), sum(before) / len(moved), sum(after) / len(moved), gain)
+    return ComplaintKind(name, count, len(moved), sum(before) / len(moved), sum(after) / len(moved), gain)
 
 
 def _kinds_held_out(run: RunView) -> dict[str, str]:

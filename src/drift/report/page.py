@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from drift.evals.exploration.regions import GRID, map_densities, top_region
+from drift.evals.exploration.regions import GRID, OUTLINED_TOP_PERCENT, map_densities, top_region
 from drift.evals.exploration.results import ExplorationSummary
 from drift.gate.verdict import amounts, explain
 from drift.report.contents import SHOWN_STEPS, Contents, Disliked, Phase, read_contents
@@ -16,9 +16,6 @@ from drift.report.live import LIVE_FILTERS, live_values
 from drift.report.verdict import generations_compared, verdict_of
 from drift.report.words import fill, temperature
 from drift.rundir import atomic_write, layout
-
-OUTLINED_TOP_PERCENT = 10
-"""q of the region R_q that is outlined on the map."""
 
 
 @dataclass(frozen=True, slots=True)

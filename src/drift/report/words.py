@@ -7,14 +7,12 @@ from functools import lru_cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from drift.records import ChatMessage
-from drift.turns import as_text
-
-LONGEST = 20_000  # characters of one message: a pasted log must not make the page unusable
+from drift.turns import LONGEST_SHOWN, as_text
 
 
 def fill(template: str, filters: dict[str, Callable[..., object]], **values: object) -> str:
     """Render the template with these values, and with these filters in addition to the ones below."""
-    return _environment(tuple(filters.items())).get_template(template).render(longest=LONGEST, **values)
+    return _environment(tuple(filters.items())).get_template(template).render(longest=LONGEST_SHOWN, **values)
 
 
 @lru_cache(maxsize=8)

@@ -18,7 +18,7 @@ from drift.store import Review, Store
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class AuditProgress:
     """`decided` and `total`: of the queue. `seconds_left`: None before a pace is known. `agreement`: with each other
     reviewer, on the replies that both decided."""
 
@@ -78,7 +78,7 @@ class Audit:
         """Take back the latest decision; its reply comes again."""
         return self.store.reviews.undo(Review, self.reviewer)
 
-    def progress(self) -> Progress:
+    def progress(self) -> AuditProgress:
         by_reviewer: dict[str, list[Review]] = defaultdict(list)
         for review in self.store.reviews.all(Review):
             by_reviewer[review.reviewer].append(review)
@@ -86,7 +86,7 @@ class Audit:
         mine = verdicts_of(own)
         agreements = {name: reviewer_agreement(mine, verdicts_of(theirs)) for name, theirs in by_reviewer.items()}
         in_queue, total = sum(item_key(label) in mine for label in self.queue.order), len(self.queue.order)
-        return Progress(
+        return AuditProgress(
             in_queue,
             total,
             seconds_left([review.decided_at for review in own], total - in_queue),

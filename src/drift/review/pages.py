@@ -17,7 +17,7 @@ from drift.review.comparison import BlindComparison, fresh_is_left
 from drift.review.estimate import ReviewerAgreement
 from drift.statistics import Share
 from drift.store import Review, ReviewedPreference
-from drift.turns import as_text
+from drift.turns import LONGEST_SHOWN, as_text
 
 LABELS, LABEL, DECIDED = "/", "/reply", "/decided"
 PAIRS, PAIR, DECIDED_PAIRS = "/compare", "/compare/pair", "/compare/decided"
@@ -297,7 +297,6 @@ def _share(share: Share | None) -> str:
 
 
 MESSAGES_BEFORE, MESSAGES_AFTER = 20, 4  # around the judged reply
-LONGEST = 20_000  # characters of one message: a pasted log must not make the page unusable
 
 
 def conversation_html(conversation: Conversation, label: FeedbackLabel, decided: bool) -> str:
@@ -354,6 +353,8 @@ def message_html(message: ChatMessage, evidence: str | None = None, kind: str = 
 
 def marked(text: str, evidence: str | None) -> str:
     """The text, escaped, with the evidence in <mark> if the text contains it."""
-    cut = text[:LONGEST] + (f" … ({len(text) - LONGEST} more characters)" if len(text) > LONGEST else "")
+    cut = text[:LONGEST_SHOWN] + (
+        f" … ({len(text) - LONGEST_SHOWN} more characters)" if len(text) > LONGEST_SHOWN else ""
+    )
     before, match, after = cut.partition(evidence) if evidence else (cut, "", "")
     return escape(before) + (f"<mark>{escape(match)}</mark>" if match else "") + escape(after)

@@ -56,13 +56,13 @@ def parent_folder(run: RunView) -> Path | None:
 
 def ancestors(run: RunView) -> list[RunView]:
     """The runs that this one builds on, the latest first, up to the first that is missing."""
-    found: list[RunView] = []
+    runs: list[RunView] = []
     seen = {run.path.resolve()}
     while (folder := parent_folder(run)) is not None and layout.is_run(folder) and folder.resolve() not in seen:
         run = load_run(folder)
         seen.add(folder.resolve())
-        found.append(run)
-    return found
+        runs.append(run)
+    return runs
 
 
 def descendants(run: RunView) -> list[RunView]:

@@ -32,7 +32,7 @@ from drift.statistics import Share, draw_units, share_of_draws
 from drift.store import Store
 from drift.turns import exclusion_reason, is_disliked, is_liked, liked_exclusion_reason, needs_media, prompt_of
 
-HELD_OUT = 5
+ONE_IN_HELD_OUT = 5
 """One in so many families of conversations is held out."""
 
 MIN_TURNS = 20
@@ -103,7 +103,7 @@ class JudgedTurn:
 
     @property
     def held_out(self) -> bool:
-        return int(stable_hash("feedback reward", self.group), 16) % HELD_OUT == 0
+        return int(stable_hash("feedback reward", self.group), 16) % ONE_IN_HELD_OUT == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,10 +70,10 @@ class RewardModelScorer:
         batches = _batches({row: len(tokens) for row, tokens in fitting.items()}, self._alone)
         pieces = [RewardPiece(f"batch {n} of rewards", [fitting[row] for row in b]) for n, b in enumerate(batches)]
         done = 0
-        for number, found in self._each(self._work, pieces):
-            for row, reward in zip(batches[number], found, strict=True):
+        for number, batch_rewards in self._each(self._work, pieces):
+            for row, reward in zip(batches[number], batch_rewards, strict=True):
                 rewards[row] = reward
-            done += len(found)
+            done += len(batch_rewards)
             report_progress(done, len(fitting))
         return rewards
 

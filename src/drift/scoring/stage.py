@@ -49,11 +49,11 @@ def score_replies(
         scorer = SCORERS[settings.name].make(
             ScorerInputs(settings, policy, policy_settings, max_length, truth, seed, partial_work(out), stack, reward)
         )
-        found = scorer.score_all([_to_score(items[c.prompt_id], c.message, c.finish) for c in written])
+        fresh_scores = scorer.score_all([_to_score(items[c.prompt_id], c.message, c.finish) for c in written])
         rejected = scorer.score_all(
             [_to_score(items[i], reply, items[i].rejected_finish) for i, reply in disliked.items()]
         )
-    score_of = {(c.prompt_id, c.sample): score for c, score in zip(written, found, strict=True)}
+    score_of = {(c.prompt_id, c.sample): score for c, score in zip(written, fresh_scores, strict=True)}
     scores = [score_of.get((c.prompt_id, c.sample)) for c in fresh]  # nothing is known of a reply that failed
     against = dict(zip(disliked, rejected, strict=True))
     reasons: dict[str, int] = {}
@@ -68,13 +68,13 @@ def score_replies(
     score_pairs = [(score, against.get(c.prompt_id)) for c, score in zip(fresh, scores, strict=True)]
     both = [(s, r) for s, r in score_pairs if s is not None and r is not None]
     wins = sum(s > r for s, r in both)
-    known = [score for score in scores if score is not None]
+    scored = [score for score in scores if score is not None]
     return {
-        "scored": len(known),
+        "scored": len(scored),
         "unscored": scores.count(None),
         **{f"judgements {reason}": count for reason, count in reasons.items()},
         **({"wins": round(wins / len(both), 4)} if both else {}),
-        **({"mean_score": round(sum(known) / len(known), 4)} if known else {}),
+        **({"mean_score": round(sum(scored) / len(scored), 4)} if scored else {}),
     }
 
 

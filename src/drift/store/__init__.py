@@ -5,7 +5,7 @@ from drift.store.merging import AddSummary, MergedRange, merge_range
 from drift.store.reviews import Review, ReviewedPreference, Reviews
 from drift.store.rows import IdRange, Quarantined, Repeat
 from drift.store.runs import ranges_for
-from drift.store.store import Store, StoreCounts, first_store
+from drift.store.store import Store, StoreCounts, store_of
 from drift.store.writer import PieceWriter, StoreWriter
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "Store",
     "StoreCounts",
     "StoreWriter",
-    "first_store",
     "merge_range",
     "ranges_for",
+    "store_of",
 ]

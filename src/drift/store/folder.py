@@ -7,7 +7,7 @@ ignored, and the next writer deletes it.
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -18,8 +18,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from drift.disk import FOLDER_LOCK, atomic_write, move_file, take_lock
 from drift.errors import DataError, disk_trouble, first_problem
+from drift.records import stable_hash
+from drift.rundir import layout
+from drift.rundir.manifest import former_state
+from drift.rundir.view import RunView
 
 _MANIFEST, _STAGING, _PIECES = "manifest.json", ".staging", ".pieces"
+_MOST_NAMED = 5  # stores in a message
 _UNFINISHED_MANIFESTS = f".{_MANIFEST}.*"  # temporary files of a killed `save`, also of earlier versions
 
 
@@ -33,6 +38,11 @@ class StoreManifest(BaseModel):
     salt: str
     conversations: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+
+    @property
+    def store_id(self) -> str:
+        """The same for a store that was moved, another one for every other store."""
+        return stable_hash("store", self.salt)
 
 
 class Folder:
@@ -52,16 +62,16 @@ class Folder:
         file = self.path / _MANIFEST
         if not file.exists():
             if self.path.exists() and not all(map(_is_leftover, self.path.iterdir())):
-                inside = [str(folder) for folder in stores_in(self.path)]
-                remedy = f"It holds a store: --store {inside[0]}" if inside else "Name another one: --store DIR"
+                inside = _stores_meant_by(self.path)
+                remedy = _named(inside, "It holds a store", "It holds stores") or "Name another one: --store DIR"
                 raise DataError(f"{self.path}: this folder is not a store, and not empty. {remedy}.")
             return StoreManifest(salt=secrets.token_hex(16))
         try:
             return StoreManifest.model_validate_json(file.read_bytes())
         except ValidationError as error:
             if not _has_salt(file):
-                inside = [*stores_in(self.path), *named_by_run(self.path)]
-                remedy = f"Its store: --store {inside[0]}" if inside else "Name its store: --store DIR"
+                inside = _stores_meant_by(self.path)
+                remedy = _named(inside, "Its store", "Its stores") or "Name its store: --store DIR"
                 raise DataError(f"{self.path}: this folder is a run, not a store. {remedy}.") from None
             raise DataError(
                 f"{file}: not a manifest that this version reads: {first_problem(error)}. Name another: --store DIR."
@@ -161,6 +171,42 @@ def named_by_run(folder: Path) -> list[Path]:
         return []
     store = named.get("store") if isinstance(named, dict) else None
     return [Path(store)] if store and is_store(Path(store)) else []
+
+
+def _stores_meant_by(folder: Path) -> list[Path]:
+    """What may be meant by RUN, RUN/store or a folder of stores: the store that the run has read, else all of them."""
+    above = folder.resolve().parent
+    run = above if folder.resolve().name == layout.STORE and layout.is_run(above) else folder
+    state, stores = former_state(run), stores_in(folder)
+    read = [store for store in stores if state and state.store_id == store_id_in(store)]
+    return named_by_run(run) or read or stores
+
+
+def _named(stores: Sequence[Path], one: str, several: str) -> str:
+    """For a message: which stores there are; empty if there are none."""
+    shown = ", ".join(f"--store {store}" for store in stores[:_MOST_NAMED])
+    more = f", and {len(stores) - _MOST_NAMED} more" if len(stores) > _MOST_NAMED else ""
+    return f"{one if len(stores) == 1 else several}: {shown}{more}" if stores else ""
+
+
+def folder_of_run_store(run: RunView) -> Path | None:
+    """Where the run's store is; None if it is gone. Other logs leave another store in the run's folder: of those, it is
+    the one that the run has read."""
+    stores = [folder for folder in run.store_folders if is_store(folder)]
+    if run.settings.get("store") or run.state.store_id is None:  # or a run of an earlier version
+        return next(iter(stores), None)
+    ids = {folder: store_id_in(folder) for folder in stores}
+    read = [folder for folder in stores if ids[folder] == run.state.store_id]
+    damaged = [folder for folder in stores if ids[folder] is None]  # opening it says what is wrong
+    return next(iter(read + damaged), None)
+
+
+def store_id_in(folder: Path) -> str | None:
+    """The id of the store in this folder; None if its manifest is damaged."""
+    try:
+        return StoreManifest.model_validate_json((folder / _MANIFEST).read_bytes()).store_id
+    except ValidationError:
+        return None
 
 
 def _has_salt(manifest: Path) -> bool:

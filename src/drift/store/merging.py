@@ -197,8 +197,8 @@ def _cut_turns(longer: Conversation, shorter: Conversation) -> dict[str, str]:
     """The tag that names the replies which either version calls cut, as the longer one numbers them. Of single calls,
     only the one that gave a reply says why it ended, and that may stand in yesterday's log."""
     places = [i for i in range(len(shorter.messages)) if shorter.finish_of(i) == "length"]
-    found = (_place_of(shorter.messages, place, longer.messages) for place in places)
-    moved = [str(longer.messages[place].source_index) for place in found if place is not None]
+    moves = (_place_of(shorter.messages, place, longer.messages) for place in places)
+    moved = [str(longer.messages[place].source_index) for place in moves if place is not None]
     own = longer.tags["cut_turns"].split(",") if "cut_turns" in longer.tags else []
     turns = sorted({*own, *moved}, key=lambda turn: (len(turn), turn))
     return {"cut_turns": ",".join(turns)} if turns else {}

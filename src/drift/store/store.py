@@ -23,7 +23,8 @@ from drift.records import (
     write_jsonl,
 )
 from drift.rundir.fingerprints import code_version
-from drift.store.folder import Folder, is_store
+from drift.rundir.view import RunView
+from drift.store.folder import Folder, folder_of_run_store
 from drift.store.forget import forget_in, withdraw_from
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
 from drift.store.queries import GROUPS_OF_USERS, NEWEST, UNKNOWN_LABELS, WINNERS, of_range, stream
@@ -129,9 +130,8 @@ class Store:
 
     def conversation(self, conversation_id: str) -> Conversation | None:
         """The conversation with this id; None if it is not stored."""
-        query = "SELECT * FROM read_parquet($files) WHERE conversation_id = $id"
-        rows = self._rows(query, self._folder.manifest().conversations, id=conversation_id)
-        return next(map(conversation_of, rows), None)
+        query, files = f"{_AS_INGESTED} WHERE conversation_id = $id", self._folder.manifest().conversations
+        return next(map(conversation_of, self._rows(query, files, id=conversation_id)), None)
 
     def by_source_id(self, source_id: str) -> Iterator[Conversation]:
         """Yield the conversations with this id in their log; several sources may use the same id."""
@@ -201,7 +201,7 @@ class Store:
 
     def store_id(self) -> str:
         """The same for a store that was moved, another one for every other store."""
-        return stable_hash("store", self._folder.manifest().salt)
+        return self._folder.manifest().store_id
 
     def counts(self) -> StoreCounts:
         """Count conversations, messages, ratings, labels and quarantined rows."""
@@ -394,6 +394,6 @@ class Store:
         return digest.hexdigest()[:16]
 
 
-def first_store(folders: Iterable[Path]) -> Store | None:
-    """The store in the first of the folders that holds one."""
-    return next((Store(folder) for folder in folders if is_store(folder)), None)
+def store_of(run: RunView) -> Store | None:
+    """The store that the run has read; None if it is gone."""
+    return Store(folder) if (folder := folder_of_run_store(run)) else None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from drift.config import TrainerSettings
 from drift.policy.padded import PaddedRows, padded_logps
 from drift.training.loss import NO_KL, LossScalars, PairLoss, PairTensors, preference_loss
-from drift.training.shared_prefix import Head, PackedRow, packed_logps
+from drift.training.shared_prefix import HeadChoice, PackedRow, packed_logps
 from drift.training.tokens import TokenPair
 
 
@@ -82,14 +82,14 @@ class StepCollator:
     """The pairs of one optimizer step to micro-batches of at most `micro_batch_tokens` tokens each, padding included.
 
     A pair that is longer by itself is a micro-batch. `shared`: packed rows, for a model that computes them exactly;
-    `head`: who computes the logits, see `Head`. `processes`: the number of processes that share the micro-batches; a
+    `head`: who computes the logits (`HeadChoice`). `processes`: the number of processes that share the micro-batches; a
     step has at least one micro-batch for each of them, if it has enough pairs. Only those of number `process` are made.
     """
 
     pad_token_id: int
     micro_batch_tokens: int
     shared: bool
-    head: Head = "model"
+    head: HeadChoice = "model"
     processes: int = 1
     process: int = 0
 
@@ -152,7 +152,7 @@ class StepCollator:
         )
 
     @property
-    def _silent(self) -> Head:
+    def _silent(self) -> HeadChoice:
         """The head of a pass without a gradient: there is no need to keep logits."""
         return "again" if self.head == "kept" else self.head
 
@@ -163,7 +163,7 @@ class StepCollator:
             ref_logps=torch.tensor([pair.ref_mismatched_logps for pair in pairs]),
         )
 
-    def _rows(self, pairs: Sequence[TokenPair], head: Head) -> PackedRow | PaddedRows:
+    def _rows(self, pairs: Sequence[TokenPair], head: HeadChoice) -> PackedRow | PaddedRows:
         if self.shared:
             return PackedRow.of(pairs, head)
         sequences = [(pair.prompt, reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]

@@ -150,8 +150,8 @@ def _of_training(
     reference = ReferenceLogps.open(Path(_input(run, record, inputs["reference"])), policy, tokens)
     sums = [_sums(logps) for logps in reference.logps(reference.policies[0], tokens)]
     report_note(f"{record.name}: {len(tokens)} pairs")
-    found = influences(policy, tokens, sums, behaviour, settings, left_out)
-    for pair, influence in zip(records, found, strict=True):
+    pair_influences = influences(policy, tokens, sums, behaviour, settings, left_out)
+    for pair, influence in zip(records, pair_influences, strict=True):
         yield PairInfluence(pair.pair_id, pair.conversation_id, pair.user_key, str(inputs["pairs"]), influence)
 
 

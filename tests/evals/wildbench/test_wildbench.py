@@ -74,6 +74,10 @@ def test_rewards_by_hand(tmp_path):
     counts = {"m": {"win_much": 2, "win": 1, "tie": 3, "lose": 3, "lose_much": 0, "total": 10}}
     one, two = write(tmp_path / "one.json", counts), write(tmp_path / "two.json", {"other": {"lose": 4}})
     rewards = read_rewards([one, two], None)
+    (tmp_path / "other").mkdir()
+    like_one = write(tmp_path / "other" / one.name, json.loads(one.read_text()))
+    with pytest.raises(DataError, match=rf"other/{one.name}: .*{one.name} has the name {one.stem} too\. Rename one"):
+        read_rewards([one, two, like_one], None)
     assert rewards["m"].by_reference == {"one": 10, "two": 0}
     assert rewards["m"].reward == 5
     assert rewards["other"].reward == -25

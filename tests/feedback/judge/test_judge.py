@@ -7,7 +7,7 @@ import pytest
 
 from drift.endpoint import Capabilities
 from drift.endpoint.fence import CLOSE, OPEN
-from drift.feedback.judge.window import MOST_CHARACTERS, MOST_TURNS, judged_turns, windows
+from drift.feedback.judge.window import MOST_CHARACTERS, MOST_TURNS, judging_turns, windows
 from drift.records import Conversation, Message
 
 PLAIN = Capabilities(many=False, logprobs=False, repeats=True, json_schema=False, json_mode=False, decisions=False)
@@ -108,7 +108,7 @@ def test_long_conversations_are_judged_in_stretches_and_every_turn_once():
     messages = tuple(Message(roles[i % 2], f"{i} " + "x" * (i * 37 % 5000)) for i in range(201))
     conversation = Conversation("c", "test", "c", messages, "train")
     parts = list(windows(conversation))
-    assert [turn for part in parts for turn in part.turns] == judged_turns(conversation)
+    assert [turn for part in parts for turn in part.turns] == judging_turns(conversation)
     for part in parts:
         assert len(part.turns) <= MOST_TURNS
         assert part.first <= part.turns[0] - 1

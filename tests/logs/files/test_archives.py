@@ -1,5 +1,7 @@
 """Zip archives, in which chat applications pack their exports: every log in them is read, other files are named."""
 
+import gzip
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -77,3 +79,23 @@ def test_a_damaged_archive_that_was_named_stops_the_command(tmp_path, content):
 def test_an_archive_without_logs_that_was_named_stops_the_command(tmp_path):
     with pytest.raises(DataError, match="no log in this zip archive"):
         find_logs([archive(tmp_path / "log.zip", picture_dot_png=b"x", table_dot_parquet=b"PAR1")])
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_archive_is_named_also_a_packed_one(tmp_path, mode):
+    """Its members would be read as lines, the first of each with the header of the archive before it."""
+    (tmp_path / "a.jsonl").write_bytes(orjson.dumps(ROW) + b"\n")
+    file = tmp_path / ("logs.jsonl.gz" if ":" in mode else "logs.jsonl")
+    with tarfile.open(file, mode) as out:
+        out.add(tmp_path / "a.jsonl", "a.jsonl")
+        out.add(tmp_path / "a.jsonl", "b.jsonl")
+    with pytest.raises(DataError, match=rf"a tar archive. Unpack it: tar -xf .*{file.name}"):
+        ingest([file], Store(tmp_path / "store"))
+
+
+@pytest.mark.parametrize(("inner", "what"), [(b"BZh91AY", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"PK\x03\x04", "zip")])
+def test_a_packed_file_inside_of_a_packed_one_is_named(tmp_path, inner, what):
+    file = tmp_path / "log.jsonl.gz"
+    file.write_bytes(gzip.compress(inner))
+    with pytest.raises(DataError, match=f"{what}.*Unpack it"):
+        ingest([file], Store(tmp_path / "store"))

@@ -30,14 +30,14 @@ import pytest
 from pyarrow.fs import FileSystem, S3FileSystem
 
 from command import drift
-from drift import remote
 from drift.config import Config
 from drift.engine import Local, using_engine
 from drift.errors import DataError, PrerequisiteError
+from drift.logs.files import remote
+from drift.logs.files.remote import is_remote, list_files, local_twin
 from drift.logs.files.sources import find_logs
 from drift.logs.ingest import ingest
 from drift.logs.ingestion import pieces
-from drift.remote import is_remote, list_files, local_twin
 from drift.run import store_for
 from drift.store import Store
 

@@ -206,3 +206,53 @@ def test_ten_thousand_turns_and_a_comb_of_regenerations(tmp_path, monkeypatch):
 def test_chats_that_cannot_be_used_are_named(tmp_path, broken, reason):
     summary, _ = read(tmp_path, [{**tree(), "chat": broken}])
     assert summary.quarantined == {reason: 1}
+
+
+def judged(reply: str = "moon eagle", **more) -> dict:
+    question = message("q", None, "user", "Sort: moon eagle", ["a"])
+    return chat(question, message("a", "q", "assistant", reply, model="m", **more))
+
+
+def test_a_reply_that_the_user_edited_is_the_models_and_the_edit_corrects_it(tmp_path):
+    edited = judged("eagle moon", originalContent="moon eagle", annotation={"rating": -1})
+    summary, (only,) = read(tmp_path, [edited])
+    assert only.messages[-1].content == "moon eagle"
+    assert only.ratings == (Rating(1, "thumb", -1.0), Rating(1, "correction", -1.0, preferred="eagle moon"))
+    assert not any("originalContent" in name for name in summary.unread)
+
+
+@pytest.mark.parametrize("original", ["moon eagle", " moon eagle\n", "", None])
+def test_without_a_change_nothing_was_corrected(tmp_path, original):
+    _, (only,) = read(tmp_path, [judged(originalContent=original)])
+    assert (only.messages[-1].content.strip(), only.ratings) == ("moon eagle", ())
+
+
+def test_the_thoughts_of_an_edited_reply_are_no_part_of_the_correction(tmp_path):
+    thought = '<details type="reasoning" done="true">\n<summary>Thought</summary>\n> hm\n</details>\n'
+    _, (only,) = read(tmp_path, [judged(thought + "eagle moon", originalContent=thought + "moon eagle")])
+    assert (only.messages[-1].content, only.messages[-1].reasoning) == ("moon eagle", "hm")
+    assert only.ratings == (Rating(1, "correction", -1.0, preferred="eagle moon"),)
+
+
+def items(*texts: str) -> list[dict]:
+    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    content = [{"type": "output_text", "text": text} for text in texts]
+    return [thought, {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": content}]
+
+
+def test_a_reply_in_items_is_read(tmp_path):
+    summary, (only,) = read(tmp_path, [judged("", output=items("moon eagle"), annotation={"rating": -1})])
+    reply = only.messages[-1]
+    assert (reply.content, reply.reasoning, only.ratings) == ("moon eagle", "hm", (Rating(1, "thumb", -1.0),))
+    assert not any("output" in name for name in summary.unread)
+
+
+def test_items_beside_the_text_are_counted_as_unread(tmp_path):
+    summary, (only,) = read(tmp_path, [judged("moon eagle", output=items("moon eagle"))])
+    assert (only.messages[-1].content, summary.unread["messages.output"]) == ("moon eagle", 1)
+
+
+@pytest.mark.parametrize("rating", [1, -1])
+def test_the_thumb_of_the_first_versions_stands_on_the_message(tmp_path, rating):
+    _, (only,) = read(tmp_path, [judged(rating=rating)])
+    assert only.ratings == (Rating(1, "thumb", float(rating)),)

@@ -12,7 +12,7 @@ from drift.policy.decode import Generated
 from drift.policy.model import read_facts
 from drift.policy.sampler import sample
 from drift.policy.samplers import BACKENDS
-from drift.policy.samplers.backend import Batch, Job, SamplingRequest
+from drift.policy.samplers.backend import Job, NumberedBatch, SamplingRequest
 from drift.policy.samplers.requests import FreshReplies
 from drift.policy.samplers.servers import plan_by_conversation
 from drift.records import BackendName, ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
@@ -35,7 +35,7 @@ class ParrotBackend:
     def plan(self, requests: Sequence[SamplingRequest]) -> list[list[int]]:
         return plan_by_conversation(requests)
 
-    def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
+    def run(self, batches: Sequence[NumberedBatch]) -> Iterator[tuple[int, list[Generated]]]:
         for number, requests in batches:
             yield number, [Generated(request.messages[-1].content, None, "stop") for request in requests]
 

@@ -21,7 +21,7 @@ import torch
 from drift.config import ClusterSettings, PolicySettings, TrainingSettings
 from drift.errors import ConfigError, DataError
 from drift.policy.model import load_policy
-from drift.progress import Progress, listening
+from drift.progress import ProgressListener, listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.training.reference import ReferenceSettings, measure_reference
 from drift.training.scale.host import free_port
@@ -79,7 +79,7 @@ def prepared(folder: Path, start: Path, count: int = 9) -> Path:
 
 
 def train_in(
-    folder: Path, start: Path, settings: TrainingSettings, on_progress: Progress = lambda *_: None
+    folder: Path, start: Path, settings: TrainingSettings, on_progress: ProgressListener = lambda *_: None
 ) -> list[str]:
     notes: list[str] = []
     pairs = folder.parent / "pairs.jsonl"

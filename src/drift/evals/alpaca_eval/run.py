@@ -99,8 +99,8 @@ def run_alpaca_eval(run: AlpacaRun, dry_run: bool, tell: Callable[[str], None]) 
         _write_annotations(annotations, rows, replies, judged, OFFICIAL_ANNOTATOR if official else judge_id)
         (result,) = summarise_annotations(annotations, run.reference).results
         own = () if run.template.official else ("the judge's prompt is this project's own",)
-        told = replace(result, not_comparable=(*own, *result.not_comparable))
-        return AlpacaRunSummary(cost, str(annotations), told, unscored_reasons(judged))
+        marked = replace(result, not_comparable=(*own, *result.not_comparable))
+        return AlpacaRunSummary(cost, str(annotations), marked, unscored_reasons(judged))
 
 
 def _write_annotations(

@@ -12,7 +12,7 @@ from drift.evals.exploration.regions import RegionShares, map_densities, rank_we
 from drift.evals.exploration.results import MethodResult
 from drift.progress import report_progress
 
-NEIGHBOURS, MIN_DISTANCE = 15, 0.1
+UMAP_NEIGHBOURS, MIN_DISTANCE = 15, 0.1
 
 
 def project(embeddings: np.ndarray, seed: int) -> np.ndarray:
@@ -21,7 +21,7 @@ def project(embeddings: np.ndarray, seed: int) -> np.ndarray:
         from umap import UMAP  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         raise PrerequisiteError("umap is missing: pip install 'drift-training[eval]'") from None
-    neighbours = min(NEIGHBOURS, len(embeddings) - 1)
+    neighbours = min(UMAP_NEIGHBOURS, len(embeddings) - 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # umap warns that a seed forces one thread: intended
         mapper = UMAP(n_neighbors=neighbours, min_dist=MIN_DISTANCE, metric="cosine", random_state=seed, n_jobs=1)

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from drift.evals.exploration.analyse import Exploration
-from drift.evals.exploration.regions import GRID, map_densities, top_region
+from drift.evals.exploration.regions import GRID, OUTLINED_TOP_PERCENT, map_densities, top_region
 from drift.records import Counts
 
-OUTLINED_TOP_PERCENT = 10
 STYLE: Any = {"svg.fonttype": "none", "font.size": 9}
 
 

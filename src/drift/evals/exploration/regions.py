@@ -17,6 +17,8 @@ from drift.statistics import PERCENTILES, Share, draw_units
 GRID = 200
 TOPS = (5, 10, 20)
 """q, in per cent."""
+OUTLINED_TOP_PERCENT = 10
+"""q of the region R_q that is outlined on the map."""
 NEIGHBOURS = 15
 RESAMPLES = 200
 

@@ -12,7 +12,7 @@ from drift.errors import DataError, first_problem
 from drift.evals.files import PublicRow, read_json, read_rows, read_text
 from drift.evals.wildbench.tasks import WEIGHTS, weighted_mean
 
-Outcome = Literal["win_much", "win", "tie", "lose", "lose_much"]
+PairOutcome = Literal["win_much", "win", "tie", "lose", "lose_much"]
 MARGIN = 500
 """K: a slight win of a reply that is longer by more than this many characters is a tie; -1: off."""
 
@@ -60,8 +60,12 @@ class Reward:
 def read_rewards(paths: Sequence[Path], reference_model: str | None, margin: int = MARGIN) -> dict[str, Reward]:
     """WB-Reward of every model in the files, one file per reference model; the mean over them.
 
-    A model that is not in a file gets 0 there, as on the leaderboard: it is that file's reference.
+    A model that is not in a file gets 0 there, as on the leaderboard: it is that file's reference. Raises DataError for
+    two files of one name, which stands for the reference model.
     """
+    for place, path in enumerate(paths):
+        if same := next((other for other in paths[:place] if other.stem == path.stem), None):
+            raise DataError(f"{path}: {same} has the name {path.stem} too. Rename one of the two.")
     files = {path.stem: _read_counts(path, reference_model, margin) for path in paths}
     names = dict.fromkeys(name for counts in files.values() for name in counts)
     return {name: reward({stem: counts.get(name) for stem, counts in files.items()}) for name in names}
@@ -72,13 +76,13 @@ def count(rows: Sequence[JudgedPair], model: str, margin: int = MARGIN) -> Model
     return _counts(outcome(row, model, margin) for row in rows)
 
 
-def _counts(outcomes: Iterable[Outcome | None]) -> ModelCounts:
+def _counts(outcomes: Iterable[PairOutcome | None]) -> ModelCounts:
     tally = Tally(outcomes)
     readable = {str(outcome): n for outcome, n in tally.items() if outcome}
     return ModelCounts.model_validate({"total": tally.total(), **readable})
 
 
-def outcome(row: JudgedPair, model: str, margin: int) -> Outcome | None:
+def outcome(row: JudgedPair, model: str, margin: int) -> PairOutcome | None:
     """What the judgement means for `model`; None if it cannot be read."""
     if row.winner == "tie":
         return "tie"
@@ -143,7 +147,7 @@ def _checked(path: Path, name: str, value: Any) -> ModelCounts:
 def _count(path: Path, rows: Sequence[JudgedPair], reference: str | None, margin: int) -> dict[str, ModelCounts]:
     if reference is None:
         raise DataError(f"{path}: holds single judgements. Name the reference model: --reference-model NAME.")
-    by_model: dict[str, list[Outcome | None]] = {}
+    by_model: dict[str, list[PairOutcome | None]] = {}
     for number, row in enumerate(rows, 1):
         others = [name for name in row.model_outputs if reference not in (name, name.split("/")[-1])]
         if len(row.model_outputs) != 2 or len(others) != 1:

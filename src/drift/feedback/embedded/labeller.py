@@ -21,14 +21,13 @@ from drift.feedback.embedded.look_alikes import look_alikes_version, without_loo
 from drift.feedback.embedded.model import LINEAR, VERDICTS, WEIGHTS, TurnScorer, load_model
 from drift.feedback.embedded.multilingual import LANGUAGES, foreign_version, language_of, load_foreign
 from drift.feedback.embedded.spell import HEAD, TAIL
-from drift.feedback.sentences import sentence_spans
+from drift.feedback.sentences import LONGEST_EVIDENCE, sentence_spans
 from drift.records import Conversation, FeedbackLabel, Verdict, stable_hash
 from drift.turns import as_text, judged_reply
 
 BATCH = 512  # turns
 DECISION = 0.5  # the least probability of a DSAT or SAT verdict
 SENTENCE_SCORES = (LINEAR.index("plain"), LINEAR.index("sat"))
-LONGEST_EVIDENCE = 1000  # characters
 _WORDS = re.compile(r"[^\W_]")
 
 
@@ -98,14 +97,14 @@ class EmbeddedLabeller:
         for i, chance in self._read_again(turns, verdicts, {*foreign}):
             chances[i], verdicts[i] = chance, _verdict(None, *chance)
         approvals = self._approvals(turns, verdicts, reasons) if self.phrases else {}
-        for i, found in approvals.items():
-            verdicts[i], reasons[i] = ("NEUTRAL", None) if found.mocks else ("SAT", None)
+        for i, each in approvals.items():
+            verdicts[i], reasons[i] = ("NEUTRAL", None) if each.mocks else ("SAT", None)
             p_dsat, p_sat = chances[i]
-            chances[i] = (p_dsat, min(p_sat, 1 - P_SAT)) if found.mocks else (min(p_dsat, 1 - P_SAT), max(p_sat, P_SAT))
+            chances[i] = (p_dsat, min(p_sat, 1 - P_SAT)) if each.mocks else (min(p_dsat, 1 - P_SAT), max(p_sat, P_SAT))
         findings = self._findings(verdicts, turns, batch, {*foreign})
-        for i, found in approvals.items():
-            if not found.mocks:
-                findings[i] = found.subtype, _sentence_at(turns[i].text, found.start)
+        for i, each in approvals.items():
+            if not each.mocks:
+                findings[i] = each.subtype, _sentence_at(turns[i].text, each.start)
         for i, (reaction, reason, (p_dsat, p_sat)) in enumerate(zip(reacting, reasons, chances.tolist(), strict=True)):
             subtype, evidence = findings.get(i, (None, None))
             yield FeedbackLabel(
@@ -142,23 +141,23 @@ class EmbeddedLabeller:
     ) -> dict[int, Approval]:
         """By the turn's index, what the grammar finds that the classifier did not. A turn that goes on after the
         approval counts only if the classifier sees no complaint in it, nor in the rest alone."""
-        found: dict[int, Approval] = {}
+        approvals: dict[int, Approval] = {}
         unsure: list[int] = []
         for i, turn in enumerate(turns):
-            said = approval(turn.text) if reasons[i] != "empty" else None
-            if said is None or (said.mocks and verdicts[i] != "SAT") or (not said.mocks and verdicts[i] == "SAT"):
+            parsed = approval(turn.text) if reasons[i] != "empty" else None
+            if parsed is None or (parsed.mocks and verdicts[i] != "SAT") or (not parsed.mocks and verdicts[i] == "SAT"):
                 continue
-            if said.mocks or not said.rest:
-                found[i] = said
+            if parsed.mocks or not parsed.rest:
+                approvals[i] = parsed
             elif verdicts[i] == "NEUTRAL":
-                found[i] = said
+                approvals[i] = parsed
                 unsure.append(i)
         if unsure:
-            rests = [turns[i]._replace(text=found[i].rest) for i in unsure]
+            rests = [turns[i]._replace(text=approvals[i].rest) for i in unsure]
             for i, p_dsat in zip(unsure, self.probabilities(rests)[:, 0].tolist(), strict=True):
                 if p_dsat >= DECISION:
-                    del found[i]
-        return found
+                    del approvals[i]
+        return approvals
 
     def _foreign(self, turns: Sequence[Turn], batch: Batch, reasons: Sequence[str | None]) -> list[int]:
         """The turns in one of the languages of the phrase books: those that do not pass as English, and those that pass
@@ -186,8 +185,8 @@ class EmbeddedLabeller:
         scores[owners[None, :] != np.asarray(columns)[:, None]] = -np.inf
         kinds = scores.argmax(axis=1).tolist()
         spans = self._evidence([turns[i].text for i in places], columns)
-        found = zip(places, kinds, spans, strict=True)
-        return {**abroad, **{i: (model.subtype_names[kind], span) for i, kind, span in found}}
+        rows = zip(places, kinds, spans, strict=True)
+        return {**abroad, **{i: (model.subtype_names[kind], span) for i, kind, span in rows}}
 
     def _evidence(self, texts: Sequence[str], columns: Sequence[int]) -> list[str]:
         """For each text the sentence that, scored alone, has the highest score for its verdict."""

@@ -13,11 +13,11 @@ from drift.endpoint import Choice
 from drift.endpoint.json_text import find_object, json_object
 from drift.feedback.judge.prompt import LABELS, SUBTYPES
 from drift.feedback.judge.rubric import HARDEST, Rubric
+from drift.feedback.sentences import LONGEST_EVIDENCE
 from drift.records import Verdict
 
 AbstainReason = Literal["unreadable", "missing", "evidence", "inconsistent", "refused"]
 EVEN_CHANCE = 0.5
-LONGEST_EVIDENCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +143,13 @@ def label_chances(choice: Choice, turns: Sequence[int]) -> list[dict[str, float]
     """
     if not choice.tokens or "".join(choice.written) != choice.text:
         return None
-    found = find_object(choice.answer, _has_turns)
-    start = choice.text.rfind(found.source) if found else 0
+    answer = find_object(choice.answer, _has_turns)
+    start = choice.text.rfind(answer.source) if answer else 0
     if start < 0:
         return None
     begins = list(accumulate(map(len, choice.written[:-1]), initial=0))
     shares: list[dict[str, float]] = []
-    for place in (start + place for place in _label_places(found.source if found else choice.text)):
+    for place in (start + place for place in _label_places(answer.source if answer else choice.text)):
         token = bisect_right(begins, place) - 1
         shares.append(_shares(choice, token, place - begins[token]))
     return shares if len(shares) == len(turns) and all(shares) else None

@@ -31,7 +31,7 @@ class Window:
         )
 
 
-def judged_turns(conversation: Conversation) -> list[int]:
+def judging_turns(conversation: Conversation) -> list[int]:
     """User turns that judge a reply and are not empty: there is nothing to ask a judge about an empty turn."""
     messages = conversation.messages
     return [
@@ -43,7 +43,7 @@ def judged_turns(conversation: Conversation) -> list[int]:
 
 def windows(conversation: Conversation, only: set[int] | None = None) -> Iterator[Window]:
     """Windows in order; every judged turn (if in `only`, when given) is in exactly one window."""
-    turns = [turn for turn in judged_turns(conversation) if only is None or turn in only]
+    turns = [turn for turn in judging_turns(conversation) if only is None or turn in only]
     if not turns:
         return
     sizes = [min(len(as_text(message)), LONGEST_MESSAGE) + 60 for message in conversation.messages]

@@ -92,8 +92,8 @@ def _design(items: Sequence[Item], turns: Sequence[Scored], with_server: bool) -
     return np.asarray(rows, dtype=np.float64)
 
 
-HELD_OUT = 3
-"""One conversation in HELD_OUT is held out, by hash."""
+ONE_IN_HELD_OUT = 3
+"""One in so many conversations is held out, by hash."""
 Places = list[tuple[str, int]]
 
 
@@ -160,7 +160,7 @@ def _chosen(
     """Places (conversation, user turn) by class, at most `per_class`, one per conversation and class; and all sizes."""
     by_class: dict[str, Places] = {"DSAT": [], "SAT": [], "NEUTRAL": []}
     for (name, reply), verdict in sorted(truth.items(), key=lambda entry: stable_hash("rubric", *entry[0])):
-        if verdict in by_class and name not in {known for known, _ in by_class[verdict]}:
+        if verdict in by_class and name not in {conversation for conversation, _ in by_class[verdict]}:
             by_class[verdict].append((name, reply + 1))
     sizes = {name: len(places) for name, places in by_class.items()}
     if min(sizes["DSAT"], sizes["SAT"]) < least:
@@ -226,7 +226,7 @@ def _items(letter: str, drafts: Sequence[RubricItemDraft]) -> tuple[Item, ...]:
 
 
 def _held_out(conversation_id: str) -> bool:
-    return int(stable_hash("rubric held out", conversation_id), 16) % HELD_OUT == 0
+    return int(stable_hash("rubric held out", conversation_id), 16) % ONE_IN_HELD_OUT == 0
 
 
 def _conversations(store: Store, chosen: dict[str, Places]) -> dict[str, Conversation]:

@@ -7,7 +7,7 @@ from typing import get_args
 
 from drift.errors import DataError
 from drift.feedback.estimate import rogan_gladen
-from drift.feedback.gold import Truth, TruthByReply, gold_truth, reviewed
+from drift.feedback.gold import GoldVerdict, TruthByReply, gold_truth, reviewed
 from drift.feedback.label import check_writable
 from drift.feedback.trust.agreement import Compared, compare, diagnosis
 from drift.feedback.trust.results import JudgedExample, TrustReport
@@ -66,7 +66,9 @@ def _compared(
 ) -> list[Compared]:
     left_out["not_labelled"] += sum(key not in labels for key in truth)
     return [
-        Compared(labels[key], verdict) for key, verdict in truth.items() if key in labels and verdict in get_args(Truth)
+        Compared(labels[key], verdict)
+        for key, verdict in truth.items()
+        if key in labels and verdict in get_args(GoldVerdict)
     ]
 
 

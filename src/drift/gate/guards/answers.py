@@ -43,8 +43,8 @@ def declines(text: str) -> bool:
 
 def says_something(text: str, least: int = 3) -> bool:
     """At least `least` words, and not the same word again and again."""
-    found = [word.lower() for word in words(text)]
-    return len(found) >= least and len(set(found)) >= min(len(found), least)
+    written = [word.lower() for word in words(text)]
+    return len(written) >= least and len(set(written)) >= min(len(written), least)
 
 
 def only_number(text: str) -> float | None:
@@ -71,7 +71,7 @@ def _committed(text: str, pattern: str) -> str | None:
         return marked[-1]
     pieces = sentences(cleaned)
     for piece in (cleaned, *pieces[:1], *pieces[-1:]):
-        found = list(dict.fromkeys(match.lower() for match in re.findall(pattern, piece, re.IGNORECASE)))
-        if len(found) == 1:
-            return found[0]
+        values = list(dict.fromkeys(match.lower() for match in re.findall(pattern, piece, re.IGNORECASE)))
+        if len(values) == 1:
+            return values[0]
     return None

@@ -16,9 +16,7 @@ from drift.records import Completion
 from drift.sandbox.instructions.book import asks, topics_of
 from drift.sandbox.instructions.constraints.text import bullets, numbered, sentences, words
 from drift.sandbox.instructions.truth import loops
-
-MIN_CHARACTERS = 40
-"""The language of a shorter text is a guess."""
+from drift.turns import LANGUAGE_CHARACTERS
 
 _THOUGHT = re.compile(r"</?(?:think|thinking|thought|reasoning|reflection)\b|<\|channel\|>|◁think▷", re.IGNORECASE)
 
@@ -39,22 +37,22 @@ def draw_form(rng: random.Random, number: int) -> DrawnItem:
 def form_problems(answer: Completion, language: str) -> tuple[str, ...]:
     """`language`: of the request (ISO 639-1)."""
     text = answer.text
-    found = {
+    problems = {
         "empty": not words(text),
         "cut at the limit": answer.finish == "length",
         "repeats itself": loops(text),
-        "another language": len(text) >= MIN_CHARACTERS and py3langid.classify(text)[0] != language,
+        "another language": len(text) >= LANGUAGE_CHARACTERS and py3langid.classify(text)[0] != language,
         "shows thoughts": bool(_THOUGHT.search(text)),
         "asks back": asks_back(text),
     }
-    return tuple(name for name, is_so in found.items() if is_so)
+    return tuple(name for name, is_so in problems.items() if is_so)
 
 
 def asks_back(text: str) -> bool:
     """Does it only ask, where it was asked to do something? All of its sentences but one at most are questions."""
-    found = sentences(text)
-    questions = sum(sentence.rstrip("\"'”’)*_ ").endswith(("?", "？")) for sentence in found)
-    return questions > 0 and len(found) - questions <= 1 and len(words(text)) < 60
+    parts = sentences(text)
+    questions = sum(sentence.rstrip("\"'”’)*_ ").endswith(("?", "？")) for sentence in parts)
+    return questions > 0 and len(parts) - questions <= 1 and len(words(text)) < 60
 
 
 def has_list(text: str) -> bool:

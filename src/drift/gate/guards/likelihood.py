@@ -22,7 +22,7 @@ from drift.records import ChatMessage, Finish, Reason, Split, stable_hash
 from drift.store import Store
 from drift.turns import prompt_of
 
-HELD_OUT: tuple[Split, ...] = ("test", "validation", "stop")
+UNTRAINED_SPLITS: tuple[Split, ...] = ("test", "validation", "stop")
 """Splits that no policy was trained on."""
 
 FEWEST = 20
@@ -59,13 +59,13 @@ class OrdinaryMeasure:
 def ordinary_replies(store: Store, count: int) -> list[OrdinaryReply]:
     """At most `count`, drawn by hash. Raises DataError if there are fewer than FEWEST."""
     store.require_conversations()
-    found = [reply for split in HELD_OUT for reply in _replies(store, split)]
-    if len(found) < FEWEST:
+    replies = [reply for split in UNTRAINED_SPLITS for reply in _replies(store, split)]
+    if len(replies) < FEWEST:
         raise DataError(
-            f"{store.path}: only {len(found)} held-out conversations without a complaint, and perplexity and kl need "
+            f"{store.path}: only {len(replies)} held-out conversations without a complaint, and perplexity and kl need "
             f"{FEWEST}. Ingest and label more logs, or leave these guards out: --without perplexity --without kl."
         )
-    return sorted(found, key=lambda reply: stable_hash("ordinary", reply.item_id))[:count]
+    return sorted(replies, key=lambda reply: stable_hash("ordinary", reply.item_id))[:count]
 
 
 def _replies(store: Store, split: Split) -> Iterator[OrdinaryReply]:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 
 from drift.errors import DataError
-from drift.remote import RemoteFile
+from drift.logs.files.remote import RemoteFile
 
 KINDS = (".json", ".jsonl", ".ndjson", ".parquet", ".csv", ".tsv")
 STDIN = Path("-")
@@ -29,6 +29,7 @@ CHUNK = 2**20
 _PACKED_CHUNK = 2**14  # the most that is lost of a zstd file that was cut off
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SQLITE = b"SQLite format 3\0"
+_TAR, _TAR_AT = b"ustar", 257
 _UNREADABLE = {b"PK\x03\x04": "a zip archive", b"BZh": "packed with bzip2", b"\xfd7zXZ": "packed with xz"}
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -50,6 +51,7 @@ class Repair(StrEnum):
     READ_AS_LATIN1 = "read_as_latin1"
     BYTES_REPLACED = "bytes_replaced"
     TIME_NOT_READ = "time_not_read"  # its conversation stands in the order of the rows, as one without a time
+    REPLY_FIRST = "reply_first"  # a chat of a table without times that begins with a reply and ends with a request
     SOURCES_REMOVED = "sources_removed"  # marks of sources in the replies of a conversation
     LENIENT_JSON = "lenient_json"  # half a surrogate pair, a raw control character, NaN
 
@@ -128,11 +130,7 @@ def open_log(path: AnyFile, member: str | None = None) -> Iterator[Opened]:
         start = _peek(file)
         if start.startswith(_SQLITE):
             raise DataError(f"{path}: an SQLite database. Name its table: sqlite:///{path}?table=NAME")
-        for mark, what in _UNREADABLE.items():
-            if start.startswith(mark):
-                if path.suffix.lower() in (".xlsx", ".ods"):
-                    raise DataError(f"{path}: a workbook of a spreadsheet program. Save the sheet as CSV UTF-8.")
-                raise DataError(f"{path}: {what}. Unpack it, or pack it with gzip or zstd.")
+        _check_readable(path, start)
         packed = (
             gzip.GzipFile(fileobj=file) if start.startswith(_GZIP) else _zstd(file) if start.startswith(_ZSTD) else None
         )
@@ -140,10 +138,23 @@ def open_log(path: AnyFile, member: str | None = None) -> Iterator[Opened]:
             opened._unpacked = _Unpacked(packed)
             opened.stream = io.BufferedReader(opened._unpacked, CHUNK)
         start = _peek(opened.stream)
+        _check_readable(path, start)
         if encoding := next((name for mark, name in _MARKS if start.startswith(mark)), None):
             opened.stream = io.BufferedReader(_Recoded(opened.stream, encoding), CHUNK)
             opened.recoded = True
         yield opened
+
+
+def _check_readable(path: AnyFile, start: bytes) -> None:
+    """Raises DataError for a container that is not read, by its first bytes: those of the file, or what it holds packed
+    (`logs.tar.gz`)."""
+    if start[_TAR_AT:].startswith(_TAR):
+        raise DataError(f"{path}: a tar archive. Unpack it: tar -xf {path}")
+    for mark, what in _UNREADABLE.items():
+        if start.startswith(mark):
+            if path.suffix.lower() in (".xlsx", ".ods"):
+                raise DataError(f"{path}: a workbook of a spreadsheet program. Save the sheet as CSV UTF-8.")
+            raise DataError(f"{path}: {what}. Unpack it, or pack it with gzip or zstd.")
 
 
 def _opened(path: AnyFile, member: str | None, open_files: contextlib.ExitStack) -> Opened:

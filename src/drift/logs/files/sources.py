@@ -22,8 +22,8 @@ from drift.logs.files.opening import (
     open_file,
     size_of,
 )
+from drift.logs.files.remote import RemoteFile, is_remote, list_files
 from drift.logs.files.rows import LogRow, Reject, read_rows
-from drift.remote import RemoteFile, is_remote, list_files
 
 ARCHIVE = ".zip"
 SUFFIXES = tuple(kind + packed for kind in KINDS for packed in ("", ".gz", ".zst"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drift.config import IngestionSettings
+from drift.logs.draft import RoleWords
 from drift.logs.files.opening import Repair
 from drift.logs.files.rows import Reject
 from drift.logs.files.sources import Source
@@ -147,7 +148,7 @@ class Ingestion:
         forgotten: Forgotten,
         on_progress: OnProgress | None = None,
     ) -> None:
-        self.reading = Reading()
+        self.reading = Reading(roles=RoleWords(settings.roles) if settings.roles else None)
         self.examples: list[Conversation] = []
         self.refused: set[str] = set()  # ids of conversations without consent: about 100 bytes each
         self._sources = sources

@@ -7,7 +7,7 @@ from typing import Any
 from drift.logs.draft import ConversationDraft
 from drift.logs.files.rows import LogRow, Reject
 from drift.logs.readers.apis import anthropic, batches, bedrock, gemini, openai_responses, openai_stored
-from drift.logs.readers.apps import chatbox, chatgpt, claude, dify, flowise, librechat, openwebui
+from drift.logs.readers.apps import chatbox, chatgpt, claude, deepseek, dify, flowise, librechat, openwebui
 from drift.logs.readers.datasets import drift_authors, lmarena, lmsys, oasst, ultrafeedback, wildchat, wildfeedback
 from drift.logs.readers.frameworks import ai_sdk, langchain
 from drift.logs.readers.tracing import braintrust, helicone, langfuse, langsmith, litellm, mlflow, otel, weave
@@ -47,10 +47,15 @@ READERS: dict[str, Format] = {
     "drift": Format(drift_authors.recognises, drift_authors.read, apart=True, keys=drift_authors.KEYS),
     "ultrafeedback": Format(ultrafeedback.recognises, ultrafeedback.read, apart=True, keys=ultrafeedback.KEYS),
     "wildchat": Format(wildchat.recognises, wildchat.read, apart=True, keys=wildchat.KEYS),
-    "openwebui": Format(openwebui.recognises, openwebui.read, apart=True, keys=openwebui.KEYS),
+    "openwebui": Format(
+        openwebui.recognises, openwebui.read, apart=True, keys=openwebui.KEYS, unread_in=openwebui.unread_in
+    ),
     "chatgpt": Format(chatgpt.recognises, chatgpt.read, judged_by=chatgpt.is_feedback, keys=chatgpt.KEYS),
     "claude": Format(claude.recognises, claude.read, apart=True, keys=claude.KEYS),
-    "dify": Format(dify.recognises, dify.read, group_of=dify.group_of, keys=dify.KEYS),
+    "deepseek": Format(
+        deepseek.recognises, deepseek.read, apart=True, keys=deepseek.KEYS, unread_in=deepseek.unread_in
+    ),
+    "dify": Format(dify.recognises, dify.read, group_of=dify.group_of, keys=dify.KEYS, unread_in=dify.unread_in),
     "flowise": Format(flowise.recognises, flowise.read, group_of=flowise.group_of, keys=flowise.KEYS),
     "librechat": Format(
         librechat.recognises, librechat.read, reads_deep=True, group_of=librechat.group_of, keys=librechat.KEYS
@@ -79,7 +84,7 @@ READERS: dict[str, Format] = {
     "langchain_table": Format(
         langchain.recognises_table, langchain.read_table, group_of=langchain.session_of, keys=langchain.TABLE_KEYS
     ),
-    "ai_sdk": Format(ai_sdk.recognises, ai_sdk.read, apart=True, keys=ai_sdk.KEYS),
+    "ai_sdk": Format(ai_sdk.recognises, ai_sdk.read, apart=True, keys=ai_sdk.KEYS, unread_in=ai_sdk.unread_in),
     "ai_sdk_table": Format(ai_sdk.recognises_table, ai_sdk.read_table, joined=ai_sdk.whole, keys=ai_sdk.TABLE_KEYS),
     "mlflow": Format(mlflow.recognises, mlflow.read, stitched=True, keys=mlflow.KEYS),
     "weave": Format(weave.recognises, weave.read, stitched=True, keys=weave.KEYS),

@@ -8,7 +8,7 @@ the fields that OpenAI's messages have for them; an answer of a tool becomes a m
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from drift.logs.draft import structured, tool_text
+from drift.logs.draft import has, has_any, structured, tool_text
 from drift.logs.parts import json_text
 
 _GEMINI = (
@@ -37,14 +37,14 @@ def is_bedrock(entry: Any) -> bool:
 
 def _untyped(parts: Sequence[Any], names: tuple[str, ...]) -> bool:
     first = next((part for part in parts if isinstance(part, Mapping)), None)
-    return first is not None and "type" not in first and any(name in first for name in names)
+    return first is not None and first.get("type") is None and has_any(first, names)
 
 
 def gemini_messages(contents: Any, role: str = "user") -> list[dict[str, Any]]:
     """The messages of `contents`: a list of messages, one message, or what the SDK takes for one (text, parts)."""
     contents = structured(contents)
     if isinstance(contents, list):
-        if contents and not any(isinstance(entry, Mapping) and "parts" in entry for entry in contents):
+        if contents and not any(isinstance(entry, Mapping) and entry.get("parts") is not None for entry in contents):
             return _gemini_message({"parts": contents}, role)
         return [message for entry in contents for message in _gemini_message(entry, role)]
     return _gemini_message(contents, role)
@@ -57,7 +57,7 @@ def _gemini_message(entry: Any, role: str) -> list[dict[str, Any]]:
         return []
     given = entry.get("role")
     role = _GEMINI_ROLES.get(given, given) if isinstance(given, str) and given else role
-    parts = structured(entry["parts"]) if "parts" in entry else [entry]
+    parts = structured(entry["parts"]) if entry.get("parts") is not None else [entry]
     parts = parts if isinstance(parts, list) else [parts]
     return _split(role, (_gemini_part(part) for part in parts), parts)
 
@@ -126,9 +126,9 @@ def _bedrock_part(part: Any) -> "_Part":
         inner = cited.get("content")
         texts = [entry.get("text") for entry in inner if isinstance(entry, Mapping)] if isinstance(inner, list) else []
         return "text", "".join(text for text in texts if isinstance(text, str))
-    if "cachePoint" in part:
+    if has(part, "cachePoint"):
         return "nothing", None
-    kind = next((name for name in ("image", "video", "audio", "document", "searchResult") if name in part), None)
+    kind = next((name for name in ("image", "video", "audio", "document", "searchResult") if has(part, name)), None)
     if kind is None:
         return "unknown", None
     return "media", "file" if kind in ("document", "searchResult") else kind

@@ -7,7 +7,7 @@ reason stands on the message, on its choice, on the response around it, or in th
 from collections.abc import Mapping
 from typing import Any
 
-from drift.logs.draft import is_cut, structured
+from drift.logs.draft import has, has_any, is_cut, structured
 
 _CHOICES = ("choices", "generations", "candidates", "results", "completions")
 _INSIDE = (
@@ -47,7 +47,7 @@ def _is_choice(entry: Any) -> bool:
     """Whether a list that begins so holds several answers, of which the first is read."""
     if isinstance(entry, list):
         return True
-    return isinstance(entry, Mapping) and "type" not in entry and ("message" in entry or "generation_info" in entry)
+    return isinstance(entry, Mapping) and not has(entry, "type") and has_any(entry, ("message", "generation_info"))
 
 
 def _is_incomplete(response: Mapping[str, Any]) -> bool:

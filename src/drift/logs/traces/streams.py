@@ -1,24 +1,209 @@
-"""A reply that a log keeps as the events of its stream, joined to one message in OpenAI's shape."""
+"""A reply that a log keeps as the events of its stream, joined to the response that the same call gives unstreamed.
 
+Events come as a list, as the text of server-sent events (`data: {...}`), as lines of JSON, or in `streamed_data`.
+"""
+
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from drift.logs.draft import structured
-from drift.logs.traces.endings import ended_early
+import orjson
 
-_DELTAS = ("delta", "message", "text", "generation", "outputText", "completion")
+from drift.logs.draft import has, structured
+from drift.logs.files.rows import Unusable
+from drift.logs.traces.endings import ended_early
+from drift.records import Reason
+
+_DELTAS = ("delta", "message", "text", "generation", "outputText", "completion", "response")
+_LINE = re.compile(r"\s*(?:(data|event|id|retry):(.*)|:.*)?\s*")
+_NEW_LINE = re.compile(r"\r\n|\r|\n")
+_ANTHROPIC = (
+    "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
+    "message_stop", "ping",
+)  # fmt: skip
+_BEDROCK = ("messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop")
+_ENDS = ("response.completed", "response.incomplete", "response.failed")
+_LOST_END = {"error": "the text ends within an event"}
+
+
+def unstreamed(value: Any) -> Any:
+    """The response that these events give, if the value is events of a stream of a known API; else the value.
+
+    A response of OpenAI, Anthropic or Gemini is in the shape of its API; of others, it is a message.
+    """
+    parsed = structured(value.decode(errors="replace") if isinstance(value, bytes) else value)
+    events = _events_in(parsed)
+    is_stream = bool(events) and (isinstance(parsed, Mapping) or any(map(_is_event, events)))
+    return joined_stream(events) or {} if events and is_stream else value
+
+
+def whole_reply(value: Any) -> Any:
+    """A reply, unstreamed. Raises Unusable for the text of a stream of an unknown API: that is no text of the model."""
+    reply = unstreamed(value)
+    if not isinstance(reply, str) or not (events := _sent_events(reply)):
+        return reply
+    if (message := joined_stream(events)) is None and not any(has(event, "error") for event in events):
+        raise Unusable(Reason.BAD_CONTENT, "the reply is a stream of server-sent events of an unknown API")
+    return message
 
 
 def joined_stream(events: Iterable[Any]) -> dict[str, Any] | None:
-    """One message out of the events of a stream, of the APIs of OpenAI, Anthropic, Bedrock or one that only streams
-    text; None if the events hold nothing."""
+    """One response out of the events of a stream, of the APIs of OpenAI, Anthropic, Google, Bedrock or one that only
+    streams text; None if the events hold nothing."""
+    known = [event for event in map(_event, events) if isinstance(event, Mapping)]
+    kinds = {event["type"] for event in known if isinstance(event.get("type"), str)}
+    if "message_start" in kinds:
+        return _anthropic(known)
+    if any(kind.startswith("response.") for kind in kinds):
+        return _response(known)
+    if any(isinstance(structured(event.get("candidates")), list) for event in known):
+        return _gemini(known)
+    message = _message(known)
+    opened = next((event for event in known if event.get("choices")), None)
+    if message is None or opened is None:
+        return message
+    about = {name: opened[name] for name in ("id", "created", "model", "system_fingerprint") if has(opened, name)}
+    return {**about, "object": "chat.completion", "choices": [{"index": 0, "message": message}]}
+
+
+def _events_in(value: Any) -> list[Mapping[str, Any]] | None:
+    """The events of a stream in any form; None if the value is none."""
+    if isinstance(value, Mapping):
+        return _events_in(structured(value["streamed_data"])) if value.get("streamed_data") else None
+    if isinstance(value, str):
+        return _sent_events(value) or _lines_of_json(value)
+    events = list(map(_event, value)) if isinstance(value, list) else []
+    return events if all(isinstance(event, Mapping) for event in events) else None
+
+
+def _event(value: Any) -> Any:
+    """An event of a list, which may be JSON text or a line as it was sent."""
+    return structured(value[5:].strip()) if isinstance(value, str) and value.startswith("data:") else structured(value)
+
+
+def _sent_events(text: str) -> list[Mapping[str, Any]]:
+    """The events in a text of server-sent events; [] if it is another text, also one with such lines in it."""
+    if not text.lstrip().startswith(("data:", "event:", "id:", "retry:", ":")):
+        return []
+    lines = [_LINE.fullmatch(line) for line in _NEW_LINE.split(text)]
+    if sum(bool(line and line[1]) for line in lines) < 2 or not all(lines[:-1]):
+        return []
+    events: list[Mapping[str, Any]] = []
+    begun = ""  # an event of several lines
+    for line in lines:
+        if line is None or line[1] != "data" or line[2].strip() == "[DONE]":
+            continue
+        event = structured((begun + line[2]).strip())
+        begun = "" if isinstance(event, Mapping) else begun + line[2]
+        events += [event] if isinstance(event, Mapping) else []
+    return [*events, _LOST_END] if events and (begun or lines[-1] is None) else events
+
+
+def _lines_of_json(text: str) -> list[Mapping[str, Any]] | None:
+    if not text.startswith("{") or "\n" not in text:
+        return None
+    try:
+        events = [orjson.loads(line) for line in text.splitlines() if line.strip()]
+    except orjson.JSONDecodeError:
+        return None
+    return events if all(isinstance(event, dict) for event in events) else None
+
+
+def _is_event(event: Mapping[str, Any]) -> bool:
+    """Whether an API sends this in a stream, and in no other place."""
+    kind, name = event.get("type"), event.get("object")
+    if isinstance(kind, str):
+        return kind.startswith("response.") or kind in _ANTHROPIC
+    choices = structured(event.get("choices"))
+    first = choices[0] if isinstance(choices, list) and choices else None
+    if isinstance(first, Mapping) and (has(first, "delta") or (name == "text_completion" and "text" in first)):
+        return True
+    is_ollama = isinstance(event.get("done"), bool) and (has(event, "message") or has(event, "response"))
+    is_gemini = isinstance(structured(event.get("candidates")), list)
+    is_bedrock = any(isinstance(event.get(outer), Mapping) for outer in _BEDROCK)
+    return is_ollama or is_gemini or is_bedrock or (isinstance(name, str) and name.endswith(".chunk"))
+
+
+def _has_failed(events: Iterable[Mapping[str, Any]]) -> bool:
+    return any(has(event, "error") or event.get("type") == "error" for event in events)
+
+
+def _anthropic(events: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The message out of blocks that start, and the deltas that go on with them."""
+    message: dict[str, Any] = {"type": "message", "role": "assistant"}
+    blocks: dict[Any, dict[str, Any]] = {}
+    for event in events:
+        inner = event.get("message")
+        if event.get("type") == "message_start" and isinstance(inner, Mapping):
+            message |= inner
+        index, block, delta = (event.get(key) for key in ("index", "content_block", "delta"))
+        if event.get("type") == "message_delta" and isinstance(delta, Mapping):
+            message |= {"stop_reason": delta.get("stop_reason")}
+        if isinstance(index, int) and isinstance(block, Mapping):
+            blocks[index] = dict(block)
+        elif isinstance(index, int) and isinstance(delta, Mapping) and index in blocks:
+            _add_to_block(blocks[index], delta)
+    for block in blocks.values():
+        if "partial_json" in block:
+            block["input"] = block.pop("partial_json") or {}
+    ending = {"stop_reason": "error"} if _has_failed(events) else {}
+    return {**message, **ending, "content": [blocks[index] for index in sorted(blocks)]}
+
+
+def _add_to_block(block: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    for key in ("text", "thinking", "partial_json"):
+        if isinstance(delta.get(key), str):
+            before = block.get(key)
+            block[key] = (before if isinstance(before, str) else "") + delta[key]
+    if isinstance(delta.get("citation"), Mapping):
+        cited = block.get("citations")
+        block["citations"] = [*(cited if isinstance(cited, list) else ()), delta["citation"]]
+
+
+def _response(events: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The response of OpenAI's Responses API, which its last event holds; of a stream that broke off, what came."""
+    held = [event for event in events if isinstance(event.get("response"), Mapping)]
+    last = next((event["response"] for event in reversed(held) if event.get("type") in _ENDS), None)
+    response = dict(last or (held[0]["response"] if held else {}))
+    items: dict[int, Any] = {}
+    texts: dict[int, str] = {}
+    for event in events:
+        place = event.get("output_index")
+        place = place if isinstance(place, int) else 0
+        if event.get("type") == "response.output_item.done" and isinstance(event.get("item"), Mapping):
+            items[place] = event["item"]
+        elif event.get("type") == "response.output_text.delta" and isinstance(event.get("delta"), str):
+            texts[place] = texts.get(place, "") + event["delta"]
+    begun = {place: {"type": "message", "role": "assistant", "content": text} for place, text in texts.items()}
+    items = begun | items
+    output = response.get("output") or [items[place] for place in sorted(items)]
+    ending = {"status": "failed"} if last is None and _has_failed(events) else {}
+    return {**response, "object": "response", "output": output, **ending}
+
+
+def _gemini(events: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The response with the parts of all chunks, of the first candidate."""
+    parts: list[Any] = []
+    whole: dict[str, Any] = {}
+    for event in events:
+        whole |= {name: value for name, value in event.items() if value is not None}
+        candidates = structured(event.get("candidates"))
+        first = candidates[0] if isinstance(candidates, list) and candidates else None
+        content = structured(first.get("content")) if isinstance(first, Mapping) else None
+        listed = content.get("parts") if isinstance(content, Mapping) else None
+        parts += listed if isinstance(listed, list) else []
+    candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}}
+    if any(map(ended_early, events)) or _has_failed(events):
+        candidate["finishReason"] = "MAX_TOKENS"
+    return {**whole, "candidates": [candidate]}
+
+
+def _message(events: list[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A message in OpenAI's shape out of what the events add; None if they add nothing."""
     texts: list[str] = []
     thoughts: list[str] = []
     calls: dict[Any, dict[str, Any]] = {}
-    events = list(map(structured, events))
     for event in events:
-        if not isinstance(event, Mapping):
-            continue
         for place, delta in _deltas(event):
             _take(place, delta, texts, thoughts, calls)
     if not (texts or thoughts or calls):
@@ -26,7 +211,7 @@ def joined_stream(events: Iterable[Any]) -> dict[str, Any] | None:
     message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts else None}
     if thoughts:
         message["reasoning_content"] = "".join(thoughts)
-    if ended_early(events):
+    if any(map(ended_early, events)) or _has_failed(events):
         message["finish_reason"] = "length"
     if calls:
         message["tool_calls"] = [{**call, "function": {**call["function"]}} for call in calls.values()]
@@ -44,11 +229,14 @@ def _deltas(event: Mapping[str, Any]) -> Iterable[tuple[Any, Any]]:
     elif event.get("type") == "content_block_delta":
         yield event.get("index"), event.get("delta")
     elif isinstance(choices := structured(event.get("choices")), list):
-        first = choices[0] if choices and isinstance(choices[0], Mapping) else {}
-        yield 0, next((first[name] for name in _DELTAS if first.get(name) is not None), None)
+        read = [choice for choice in choices if isinstance(choice, Mapping) and choice.get("index") in (None, 0)]
+        for choice in read[:1]:
+            yield 0, next((choice[name] for name in _DELTAS if choice.get(name) is not None), None)
     elif isinstance(outputs := structured(event.get("outputs")), list):
         yield 0, outputs[0] if outputs else None
-    elif "type" not in event:
+    elif isinstance(event.get("message"), Mapping) and isinstance(event.get("done"), bool):  # Ollama
+        yield 0, event["message"]
+    elif event.get("type") in (None, "completion"):
         yield 0, next((event[name] for name in _DELTAS[2:] if isinstance(event.get(name), str)), None)
 
 

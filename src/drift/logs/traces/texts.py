@@ -1,13 +1,16 @@
 """The request and the reply of one model call, in the many shapes in which tracing tools write them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from drift.logs.draft import (
+    ROLES,
     Call,
     ConversationDraft,
     as_cut,
+    has,
+    has_any,
     messages_of,
     name_of,
     replies_of,
@@ -27,7 +30,8 @@ from drift.logs.traces.clouds import (
     schemas,
 )
 from drift.logs.traces.endings import ended_early
-from drift.records import Reason
+from drift.logs.traces.streams import whole_reply
+from drift.records import Message, Reason
 
 _LANGCHAIN = {
     "HumanMessage": "user",
@@ -46,11 +50,33 @@ _TEXTS = (
     "content", "text", "question", "query", "prompt", "user_input", "user_message", "answer", "response", "completion",
     "result",
 )  # fmt: skip
+_LISTS = ("messages", "contents", "choices", "candidates", "generations", "output", "outputs")
+_IN_MESSAGES = (
+    "role", "from", "content", "message", "messages", "delta", "text", "type", "parts", "data", "kwargs",
+    "finish_reason",
+)  # fmt: skip
+_OF_REQUESTS = (
+    "model", "temperature", "max_tokens", "max_new_tokens", "top_p", "stop", "stream", "tools", "options", "parameters",
+    "system", "instructions",
+)  # fmt: skip
+_OF_REPLIES = (
+    "usage", "stop_reason", "finish_reason", "finishReason", "done", "response_metadata", "usage_metadata",
+    "llm_output", "additional_kwargs", "logprobs",
+)  # fmt: skip
+_OF_MESSAGES = frozenset((
+    "content", "role", "id", "type", "refusal", "tool_calls", "function_call", "annotations", "audio",
+    "reasoning_content", "reasoning", "example", "invalid_tool_calls", *_OF_REPLIES,
+))  # fmt: skip
+_PARTS = (
+    "text", "input_text", "output_text", "image", "image_url", "input_image", "audio", "input_audio", "video",
+    "video_url", "file", "input_file", "document", "thinking", "redacted_thinking", "tool_use", "tool_result",
+)  # fmt: skip
 SESSIONS = (
     "session_id", "sessionId", "conversation_id", "conversationId", "thread_id", "threadId", "chat_id", "chatId",
 )  # fmt: skip
 USERS = ("user_id", "userId", "user", "end_user", "endUser", "end_user_id", "customer_id")
 """Names under which people who log calls put the conversation and the user into metadata and labels."""
+_CALLS = ("tool_calls", "function_call")
 _MAX_DEPTH = 8  # of wrappers in wrappers
 
 
@@ -59,33 +85,34 @@ def call_draft(at: Place, request: Any, reply: Any, call: Call, endings: Any = (
 
     `endings`: a tuple of places besides the reply that may say why it ended.
     """
+    reply = whole_reply(reply)
+    if call.spare:  # what a function got and returned; a text of JSON holds its arguments
+        request, reply = structured(request), structured(reply)
     plain = plain_messages(request, "user")
-    history, replies = list(messages_of(plain)), plain_messages(reply, "assistant")
+    replies = plain_messages(reply, "assistant")
+    history = [*messages_of(plain), *reply_messages(replies, len(plain))]
     ended = bool(replies) and any(map(ended_early, (reply, *endings)))
-    if not replies and not call.spare and (text := _json_answer(reply)):
-        replies = [{"role": "assistant", "content": text}]
-    # OpenAI's Responses API returns several items, with searches between them. Elsewhere, several are choices.
-    items = [entry for entry in replies if entry.get("type") == "message"]
-    if any(entry.get("role") == "tool" for entry in replies):  # a tool that the model's server ran itself
-        history += [replace(message, source_index=len(plain)) for message in messages_of(replies)]
-    else:
-        history += replies_of(items if any("id" in entry for entry in items) else replies[:1], len(plain))
     if not history:
         raise Unusable(Reason.NO_MESSAGES, "no text in the request or the reply")
     history = as_cut(history) if ended else history
     return ConversationDraft(at=at, messages=tuple(history), call=call, **{"tools": _tools(request), **fields})
 
 
-def _json_answer(reply: Any) -> str | None:
-    """The reply as it stands, if it is a text of JSON that holds no messages: that is what the model answered.
+def reply_messages(plain: Sequence[dict[str, Any]], place: int) -> list[Message]:
+    """The messages of a reply at `place`, out of those of `plain_messages`; [] if the model failed. Raises Unusable."""
+    last = max((index for index, entry in enumerate(plain) if _role_of(entry) == "user"), default=-1)
+    # The states of agents repeat the chat before the reply; OpenAI's responses may repeat their instructions.
+    new = [entry for entry in plain[last + 1 :] if _role_of(entry) != "system"]
+    if any(entry.get("role") == "tool" for entry in new):  # a tool that the agent or the model's server ran itself
+        return [replace(message, source_index=place) for message in messages_of(new)]
+    # OpenAI's Responses API returns several items, with searches between them. Elsewhere, several are choices.
+    items = [entry for entry in new if entry.get("type") == "message"]
+    return replies_of(items if any("id" in entry for entry in items) else new[:1], place)
 
-    None for what an API wrote around a call that gave no answer.
-    """
-    if not isinstance(reply, str):
-        return None
-    value = structured(reply)
-    wrapped = isinstance(value, Mapping) and any(name in value for name in ("error", "candidates", *_WRAPPERS))
-    return None if value is reply or wrapped or not reply.strip() else reply
+
+def _role_of(entry: Mapping[str, Any]) -> str | None:
+    role = entry["role"] if has(entry, "role") else entry.get("from")
+    return ROLES.get(role.lower()) if isinstance(role, str) else None
 
 
 def tools_beside(*places: Any) -> dict[str, str]:
@@ -131,42 +158,95 @@ def as_spare(draft: ConversationDraft, spare: int, what: str) -> ConversationDra
 
 def plain_messages(value: Any, role: str, depth: int = 0) -> list[dict[str, Any]]:
     """Messages as `{role, content}`, from text, messages, choices, LangChain's objects, or JSON text of any of these.
+    Other JSON text is what a user or a model wrote.
 
     `role`: the default where none is given. Returns [] if there are no messages.
     """
-    value = structured(value)
     if value is None or depth > _MAX_DEPTH:
         return []
     if isinstance(value, str | bytes):
-        return [{"role": role, "content": value}] if value else []
+        parsed = structured(value)
+        if parsed is value or not is_of_api(parsed, role):
+            return [{"role": role, "content": value}] if value else []
+        value = parsed
     if isinstance(value, list):
         if value and isinstance(value[0], list):
             return plain_messages(value[0], role, depth + 1)
+        if _are_parts(value):
+            return [{"role": role, "content": value}]
         messages = [message for entry in value for message in _entry(entry, role, depth)]
         return _with_pictures(messages) if any(message.get("type") == _PICTURE for message in messages) else messages
     return _entry(value, role, depth)
 
 
+def is_of_api(value: Any, role: str) -> bool:
+    """Whether a value that was written as JSON text is a request to an API or its reply, as `role` says."""
+    if isinstance(value, list):
+        first = value[0] if value else None
+        entries = [structured(entry) for entry in (first if isinstance(first, list) else value)]
+        objects = [entry for entry in entries if isinstance(entry, Mapping)]
+        if not entries or len(objects) < len(entries):
+            return False
+        if role == "assistant" and any(_role_of(entry) == "user" for entry in objects):
+            return False  # a chat that the model wrote
+        return _are_parts(entries) or all(is_of_api(entry, role) for entry in objects)
+    if not isinstance(value, Mapping):
+        return False
+    kind = value.get("type")
+    if isinstance(kind, str) and has_any(value, ("content", "data", "id", "call_id", "summary")):
+        kind = kind.removesuffix("Chunk")
+        is_known = kind in _LANGCHAIN or kind.lower() in ROLES or kind == "message"
+        if is_known or _item(value, kind) is not None:
+            return True
+    if isinstance(value.get("role", value.get("from")), str) and has_any(value, (*_IN_MESSAGES[2:], "value", *_CALLS)):
+        return True
+    if value.get("error") or isinstance(value.get("kwargs"), Mapping) or ("content" in value and _is_message(value)):
+        return True
+    if any(name in value and _holds_messages(value[name]) for name in _WRAPPERS + _LISTS):
+        return True
+    about = _OF_REQUESTS if role == "user" else _OF_REPLIES
+    return has_any(value, (*_TEXTS, *_WRAPPERS)) and has_any(value, about)
+
+
+def _is_message(value: Mapping[str, Any]) -> bool:
+    return _OF_MESSAGES.issuperset(name for name in value if value[name] is not None)
+
+
+def _holds_messages(value: Any) -> bool:
+    """Whether this looks like messages or choices. An API that gave no answer leaves the list empty."""
+    value = structured(value)
+    first = value[0] if isinstance(value, list) and value else value
+    first = structured(first[0] if isinstance(first, list) and first else first)
+    return first in ([], {}) or (isinstance(first, Mapping) and has_any(first, _IN_MESSAGES))
+
+
+def _are_parts(value: Sequence[Any]) -> bool:
+    """Whether this is what one message holds: texts, and what stands beside them."""
+    return bool(value) and all(
+        isinstance(part, Mapping) and part.get("type") in _PARTS and not has(part, "role") for part in value
+    )
+
+
 def _entry(entry: Any, role: str, depth: int) -> list[dict[str, Any]]:
-    if type(entry) is dict and "content" in entry and type(entry.get("role")) is str and "parts" not in entry:
+    if type(entry) is dict and "content" in entry and type(entry.get("role")) is str and entry.get("parts") is None:
         return bedrock_messages(entry) if type(entry["content"]) is list and is_bedrock(entry) else [entry]
     if not isinstance(entry, Mapping):
         return plain_messages(entry, role, depth + 1)
-    if "contents" in entry:
+    if has(entry, "contents"):
         return gemini_request(entry)
-    if "candidates" in entry:
+    if has(entry, "candidates"):
         return gemini_reply(entry)
     if is_gemini(entry):
         return gemini_messages(entry, role)
-    if "choices" in entry or "generations" in entry:
-        chosen = structured(entry.get("choices", entry.get("generations")))
+    if has_any(entry, ("choices", "generations")):
+        chosen = structured(entry["choices"] if has(entry, "choices") else entry["generations"])
         return plain_messages(chosen[:1] if isinstance(chosen, list) else chosen, role, depth + 1)
     kind = entry.get("id")
     if isinstance(kind, list) and kind and isinstance(entry.get("kwargs"), Mapping):  # LangChain, serialised
         name = str(kind[-1]).removesuffix("Chunk")
         return [{**entry["kwargs"], "role": _LANGCHAIN.get(name, entry["kwargs"].get("type", role))}]
     if isinstance(entry.get("role"), str) or isinstance(entry.get("from"), str):
-        return [dict(entry)] if "parts" not in entry else _of_parts(entry)
+        return _of_parts(entry) if has(entry, "parts") else [dict(entry)]
     if isinstance(kind := entry.get("type"), str):
         if (item := _item(entry, kind)) is not None:
             return item

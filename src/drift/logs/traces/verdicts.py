@@ -1,12 +1,14 @@
-"""Read the judgement in a feedback row: a number, a word, or a corrected reply."""
+"""Read the judgement in a feedback row, or beside a reply: a number, a word, stars, or a corrected reply."""
 
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from drift.logs.draft import Evidence
-from drift.logs.files.rows import Place, Unusable, encodable, short_form
+from drift.logs.draft import Evidence, name_of, structured
+from drift.logs.files.rows import Place, Reject, Unusable, encodable, short_form
 from drift.logs.traces.texts import plain_messages
-from drift.records import RatingKind, Reason
+from drift.records import Rating, RatingKind, Reason
 
 WORDS = {
     **dict.fromkeys(("up", "thumbs_up", "thumbs-up", "positive", "good", "like", "liked", "correct", "pass"), 1.0),
@@ -16,6 +18,16 @@ WORDS = {
     **dict.fromkeys(("rejected", "wrong"), -1.0),
     **dict.fromkeys(("neutral", "skip", "unsure"), 0.0),
 }
+VERDICTS = ("user_feedback", "feedback", "user_rating", "rating", "thumb", "score")
+"""Names under which people put a judgement beside a reply: a word, a number, or an object of these."""
+JUDGED = frozenset(VERDICTS)
+INSIDE = ("thumb", "value", "rating", "score")
+"""Where such an object has the judgement, beside its `comment`."""
+MOST_STARS = 5.0
+_THUMBS = {"👍": "up", "👎": "down"}
+_SKIN = re.compile("[\ufe0f\U0001f3fb-\U0001f3ff]")
+_WRITTEN_STARS = re.compile(r"(\d(?:[.,]\d+)?)\s*(?:/\s*5|stars?|★|⭐)", re.IGNORECASE)
+_FILLED, _EMPTY = "★⭐", "☆"
 _HUGE = 1e300
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
@@ -69,7 +81,7 @@ def judgement(
     praise = not (dislike or parts & _NO_PRAISE)
     kind: RatingKind = "thumb" if parts & _OF_USERS else "score"
     for judged in (value, word):
-        spoken = judged.strip().lower() if isinstance(judged, str) else ""
+        spoken = _spoken(judged)
         if spoken in WORDS and (praise or spoken not in _YES_NO):
             return Evidence(at, ids, kind, WORDS[spoken], comment=remark)
         number = _number(judged)
@@ -83,6 +95,85 @@ def judgement(
             return Evidence(at, ids, kind, number, scale=name, comment=remark, stars=bool(parts & _STARS))
     problem = "neither a number nor a word for good or bad" if praise else "unknown whether high or low is good"
     raise Unusable(Reason.NO_VERDICT, f"{name} is {short_form(word if value is None else value)}: {problem}")
+
+
+def judgement_beside(at: Place, about: list[str | None], name: str, value: Any) -> Evidence | None:
+    """What stands beside a reply under one of VERDICTS, as evidence; None if nobody judged. Raises Unusable if it is
+    neither good nor bad."""
+    comment, value = None, structured(value)
+    if isinstance(value, Mapping):
+        comment = name_of(value.get("comment"))
+        value = next((value[key] for key in INSIDE if not is_unrated(value.get(key))), None)
+    if is_unrated(value) and comment is None:
+        return None
+    word, number = (value, None) if isinstance(value, str) else (None, value)
+    if (stars := stars_in(word)) is None:
+        return judgement(at, about, name, number, word, comment)
+    if not 1 < stars <= MOST_STARS:
+        raise Unusable(Reason.NO_VERDICT, f"{name} is {short_form(word)}: one star of five, or a like?")
+    return replace(judgement(at, about, name, stars, None, comment), value=value_of_stars(stars), scale=None)
+
+
+def judgements_beside(at: Place, place: Mapping[str, Any], reply_index: int) -> Iterator[Rating | Reject]:
+    """The judgements of a reply that an object holds: ratings, and those that say neither good nor bad."""
+    for name in () if JUDGED.isdisjoint(place) else VERDICTS:
+        try:
+            rating = _rating_beside(at, name, place.get(name), reply_index)
+        except Unusable as error:
+            yield Reject(at, error.reason, error.detail)
+        else:
+            yield from () if rating is None else (rating,)
+
+
+def _rating_beside(at: Place, name: str, value: Any, reply_index: int) -> Rating | None:
+    """One of these. No other row shows the scale of a number: only a thumb (1, -1) says by itself what it means, and of
+    what may be stars only -1."""
+    judged = judgement_beside(at, [], name, value)
+    if judged is None:
+        return None
+    is_thumb = judged.value in (1, -1) and judged.kind == "thumb" and not judged.stars
+    if judged.scale is not None and not is_thumb and not (judged.value == -1 and judged.stars):
+        detail = (
+            f"{name} is {judged.value:g}: unknown whether high or low is good; allowed: a thumb, a word, stars (4/5)"
+        )
+        raise Unusable(Reason.NO_VERDICT, detail)
+    return Rating(reply_index, judged.kind, judged.value, judged.comment)
+
+
+def is_unrated(value: Any) -> bool:
+    """Whether a place for a judgement is empty: null, NaN (an empty cell of pandas), an empty text or list, an object
+    that holds nothing else."""
+    if isinstance(value, Mapping):
+        return all(inner in (None, "", [], {}) for inner in value.values())
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or value == [] or value != value
+
+
+def verdict_of(word: Any) -> float | None:
+    """What a word, or a thumb as a sign, says: 1 for good, -1 for bad, 0 for neither. None for anything else."""
+    return WORDS.get(_spoken(word))
+
+
+def stars_in(text: Any) -> float | None:
+    """The number in `4/5`, `4 stars`, `★★★★☆`; None if a value is not written so."""
+    text = _SKIN.sub("", text).strip() if isinstance(text, str) else ""
+    if text and set(text) <= {*_FILLED, _EMPTY}:
+        return float(sum(text.count(sign) for sign in _FILLED))
+    match = _WRITTEN_STARS.fullmatch(text)
+    return float(match[1].replace(",", ".")) if match else None
+
+
+def value_of_stars(stars: float) -> float:
+    """1 to 5 stars between -1 and 1."""
+    return (stars - 3) / 2
+
+
+def _spoken(word: Any) -> str:
+    """A word as WORDS has it: `Thumbs Up`, a sign of any colour."""
+    text = _SKIN.sub("", word).strip().lower() if isinstance(word, str) else ""
+    text = _THUMBS.get(text, text)
+    return text if text in WORDS else re.sub(r"[\s-]+", "_", text)
 
 
 def _number(value: Any) -> float | None:

@@ -35,16 +35,16 @@ def read_completion(tokenizer: PreTrainedTokenizerBase, form: ReplyForm, ids: Se
     it."""
     raw = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
     raw = raw if isinstance(raw, str) else "".join(raw)
-    said = _plain(tokenizer, form.ending)  # text before the token that ends a turn is no part of the answer
-    said = said if said and raw.endswith(form.ending) else ""
+    ending = _plain(tokenizer, form.ending)  # text before the token that ends a turn is no part of the answer
+    ending = ending if ending and raw.endswith(form.ending) else ""
     reasoning, answer = _split(raw, form)
     calls = read_calls(answer.removesuffix(form.ending.strip()))
     if reasoning is None and not form.opening and not calls:
-        return ReadReply(decode(tokenizer, ids).removesuffix(said))
+        return ReadReply(decode(tokenizer, ids).removesuffix(ending))
     if calls:
-        answer, said = answer[: _call_start(answer)], ""
+        answer, ending = answer[: _call_start(answer)], ""
     thought = None if not reasoning else _plain(tokenizer, reasoning).strip()
-    return ReadReply(_plain(tokenizer, answer).removesuffix(said), thought, calls)
+    return ReadReply(_plain(tokenizer, answer).removesuffix(ending), thought, calls)
 
 
 def is_written_as(chat: ChatFormat, form: ReplyForm, reply: ChatMessage, ids: Sequence[int]) -> bool:

@@ -65,7 +65,7 @@ class ChatTemplate:
     def server_date(self) -> dict[str, str]:
         """The pinned date as an argument for a server's copy of this template; empty if the template takes none."""
         written = re.search(rf"{_CLOCK}\(\s*(['\"])(.+?)\1\s*\)", self.text)
-        names = words_of(self.text, "date_string|current_date")
+        names = names_in(self.text, "date_string|current_date")
         if self.date is None or written is None or not names:
             return {}
         return {names[0]: date.fromisoformat(self.date).strftime(written[2])}
@@ -199,6 +199,6 @@ def _replacements(day: date) -> Iterator[str]:
         yield f"|replace({directive!r}, {day.strftime(directive)!r})"
 
 
-def words_of(text: str, pattern: str) -> list[str]:
+def names_in(text: str, pattern: str) -> list[str]:
     """The names in a template that match `pattern`, each once, in order."""
     return list(dict.fromkeys(re.findall(rf"\b\w*(?:{pattern})\w*\b", text)))

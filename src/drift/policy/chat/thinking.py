@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drift.endpoint.thoughts import MARKS
-from drift.policy.chat.template import ChatTemplate, TemplateRefusal, words_of
+from drift.policy.chat.template import ChatTemplate, TemplateRefusal, names_in
 from drift.records import ChatMessage, Thinking
 
 _ASKED = (ChatMessage("user", "a"),)
@@ -28,7 +28,7 @@ def thinking_arguments(template: ChatTemplate, thinking: Thinking) -> dict[str, 
     is 0 for `off`, and otherwise what the template or the user says.
     """
     wanted: dict[str, Any] = {}
-    for name in words_of(template.text, "(?i:think|reason)"):
+    for name in names_in(template.text, "(?i:think|reason)"):
         if name in template.arguments:
             continue
         if _COUNTS_TOKENS.search(name):

@@ -25,11 +25,13 @@ class Generated:
     tool_calls: tuple[ToolCall, ...] = ()
 
 
-Run = Callable[[Sequence[int]], Iterator[tuple[int, list[Generated]]]]
+RunBatches = Callable[[Sequence[int]], Iterator[tuple[int, list[Generated]]]]
 """Batch numbers in; each with its completions out, as batches are done."""
 
 
-def make_durably(work: Path | None, plan: Sequence[Sequence[int]], keys: Sequence[str], run: Run) -> list[Generated]:
+def make_durably(
+    work: Path | None, plan: Sequence[Sequence[int]], keys: Sequence[str], run: RunBatches
+) -> list[Generated]:
     """A completion for each key, in order. `plan`: the rows of each batch, the same in a resumed run.
 
     Batches in the journal of the folder `work` are not run again; without `work`, there is no journal.

@@ -44,7 +44,7 @@ class Job:
     seed: int
 
 
-Batch = tuple[int, Sequence[SamplingRequest]]
+NumberedBatch = tuple[int, Sequence[SamplingRequest]]
 """A batch's number in the plan, and its requests."""
 
 
@@ -62,7 +62,7 @@ class Backend(Protocol):
         """Indices of `requests`, in batches; each index is in one batch."""
         ...
 
-    def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
+    def run(self, batches: Sequence[NumberedBatch]) -> Iterator[tuple[int, list[Generated]]]:
         """Yield each batch's number and its completions, in the order of its requests, as batches are done.
 
         A request that failed has a completion with finish `error`.

@@ -10,7 +10,7 @@ from drift.endpoint import Capabilities, ChatRequest, Endpoint, Unanswered, prob
 from drift.policy.chat import ChatFormat
 from drift.policy.decode import Generated
 from drift.policy.model import read_facts
-from drift.policy.samplers.backend import Batch, Job, SamplingRequest
+from drift.policy.samplers.backend import Job, NumberedBatch, SamplingRequest
 from drift.policy.samplers.servers import Replica, plan_by_conversation, request_seed, run_on
 from drift.progress import report_note
 from drift.records import ChatMessage, stable_hash
@@ -52,7 +52,7 @@ class EndpointBackend:
     def plan(self, requests: Sequence[SamplingRequest]) -> list[list[int]]:
         return plan_by_conversation(requests)
 
-    def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
+    def run(self, batches: Sequence[NumberedBatch]) -> Iterator[tuple[int, list[Generated]]]:
         return run_on([Replica(self.endpoint, self._ask)], batches)
 
     def _ask(self, request: SamplingRequest) -> ChatRequest:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from drift.endpoint import Endpoint, Reply, Unanswered
 from drift.endpoint.exchange import Request as HttpRequest
 from drift.policy.decode import Generated
-from drift.policy.samplers.backend import Batch, SamplingRequest
+from drift.policy.samplers.backend import NumberedBatch, SamplingRequest
 from drift.records import Finish
 
 BATCH_REQUESTS = 16
@@ -43,7 +43,7 @@ def request_seed(key: str) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
 
 
-def run_on(replicas: Sequence[Replica], batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
+def run_on(replicas: Sequence[Replica], batches: Sequence[NumberedBatch]) -> Iterator[tuple[int, list[Generated]]]:
     """Yield each batch's number and completions as batches are done. Batch i goes to replica i mod R.
 
     Raises what a replica raises, after the batches that were done before it.
@@ -67,7 +67,9 @@ def run_on(replicas: Sequence[Replica], batches: Sequence[Batch]) -> Iterator[tu
             stop.set()  # also when the caller stops early: the workers send nothing more, and the pool waits for them
 
 
-def _answer_batches(replica: Replica, batches: Sequence[Batch], results: queue.Queue, stop: threading.Event) -> None:
+def _answer_batches(
+    replica: Replica, batches: Sequence[NumberedBatch], results: queue.Queue, stop: threading.Event
+) -> None:
     """Send the requests of all batches in one stream, so that the server is busy between batches too."""
     stream = (replica.ask(request) for _, requests in batches for request in requests if not stop.is_set())
     answers = replica.endpoint.ask_many(stream)

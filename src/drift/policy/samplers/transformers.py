@@ -13,7 +13,7 @@ from pathlib import Path
 from drift.config import SamplingSettings
 from drift.policy.decode import Generated, decode_batch, make_durably, plan_batches
 from drift.policy.model import Policy
-from drift.policy.samplers.backend import Batch, Job, SamplingRequest
+from drift.policy.samplers.backend import Job, NumberedBatch, SamplingRequest
 from drift.policy.spread import AnyPolicy, each_on, policy_for_pieces
 
 
@@ -41,7 +41,7 @@ class LocalBackend:
         lengths = [len(request.ids) for request in requests]
         return plan_batches(lengths, [request.conversation_id for request in requests], self.sampling)
 
-    def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
+    def run(self, batches: Sequence[NumberedBatch]) -> Iterator[tuple[int, list[Generated]]]:
         prompts = [(number, [(request.ids, request.key) for request in requests]) for number, requests in batches]
         return decode_batches(self.policy, prompts, self.sampling)
 

@@ -13,7 +13,7 @@ from drift.endpoint import CompletionRequest
 from drift.engine import Engine
 from drift.policy.decode import Generated
 from drift.policy.model import read_facts, resolve_source
-from drift.policy.samplers.backend import Batch, Job, SamplingRequest
+from drift.policy.samplers.backend import Job, NumberedBatch, SamplingRequest
 from drift.policy.samplers.servers import Replica, plan_by_conversation, request_seed, run_on
 from drift.policy.samplers.vllm_server import Serving, VllmServer
 from drift.policy.samplers.vllm_workers import answer_piece, pieces_of
@@ -41,13 +41,15 @@ class VllmBackend:
     def plan(self, requests: Sequence[SamplingRequest]) -> list[list[int]]:
         return plan_by_conversation(requests)
 
-    def run(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
+    def run(self, batches: Sequence[NumberedBatch]) -> Iterator[tuple[int, list[Generated]]]:
         if not batches:
             return
         with engine_for_servers(self.job.sampling.vllm.gpus) as engine:
             yield from self._run_here(batches) if engine.workers == 1 else self._run_in_workers(engine, batches)
 
-    def _run_in_workers(self, engine: Engine, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
+    def _run_in_workers(
+        self, engine: Engine, batches: Sequence[NumberedBatch]
+    ) -> Iterator[tuple[int, list[Generated]]]:
         pieces = pieces_of(batches, engine.workers, self._ask)
         report_note(f"vllm: each replica has {engine.gpus} GPU{'s' if engine.gpus > 1 else ''} of the cluster")
         for place, replies in engine.each(partial(answer_piece, self._serving(engine.gpus)), pieces):
@@ -57,7 +59,7 @@ class VllmBackend:
         job = self.job
         return Serving(self.source, job.settings.dtype, self.facts.context_length, job.sampling, job.seed, gpus)
 
-    def _run_here(self, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Generated]]]:
+    def _run_here(self, batches: Sequence[NumberedBatch]) -> Iterator[tuple[int, list[Generated]]]:
         with ExitStack() as stack:
             gpus: list[int | None] = [*self.job.sampling.vllm.gpus] or [None]
             servers = [

@@ -12,7 +12,7 @@ from drift.endpoint import CompletionRequest, Endpoint
 from drift.engine import kept, let_go
 from drift.errors import PrerequisiteError
 from drift.policy.decode import Generated
-from drift.policy.samplers.backend import Batch, SamplingRequest
+from drift.policy.samplers.backend import NumberedBatch, SamplingRequest
 from drift.policy.samplers.servers import generated
 from drift.policy.samplers.vllm_server import IN_FLIGHT_REQUESTS, Serving, VllmServer
 
@@ -35,12 +35,12 @@ class ServerPiece:
 
 
 def pieces_of(
-    batches: Sequence[Batch], workers: int, ask: Callable[[SamplingRequest], CompletionRequest]
+    batches: Sequence[NumberedBatch], workers: int, ask: Callable[[SamplingRequest], CompletionRequest]
 ) -> list[ServerPiece]:
     """The batches in pieces that fill a server, cut between conversations: a server keeps the prefixes of its own."""
     total = sum(len(requests) for _, requests in batches)
     wanted = min(max(total // (PIECES_PER_WORKER * workers), IN_FLIGHT_REQUESTS), PIECE_REQUESTS)
-    groups: list[list[Batch]] = []
+    groups: list[list[NumberedBatch]] = []
     size, last = wanted, None
     for number, requests in batches:
         if size >= wanted and requests[0].conversation_id != last:

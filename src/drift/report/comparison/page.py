@@ -12,14 +12,12 @@ from drift.report.figures import ChartPoint, arm_chart, forest_chart
 from drift.report.words import fill
 from drift.rundir import atomic_write
 
-Tone = Literal["better", "worse", "unclear"]
-
 
 @dataclass(frozen=True, slots=True)
 class SignificanceVerdict:
     """A difference and what its interval shows. `tone`: of the first arm against the second, or of a gain against 0."""
 
-    tone: Tone
+    tone: Literal["better", "worse", "unclear"]
     difference: Three
 
 

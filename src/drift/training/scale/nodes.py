@@ -45,12 +45,12 @@ def train_on_nodes(
     launcher: str,
     command: list[str],
     folder: Path,
-    heard: Callable[[str], None],
+    on_line: Callable[[str], None],
     trouble: Callable[[], str | None],
 ) -> None:
     """Run `command` (a module and its arguments) in all processes of all nodes, until there is no more trouble.
 
-    `heard` gets the lines of the first process. `trouble` says why an attempt has no result, None if it has one, and
+    `on_line` gets the lines of the first process. `trouble` says why an attempt has no result, None if it has one, and
     raises what another attempt would not cure. Raises DriftError if processes or nodes were lost in every attempt.
     """
     own, why = arguments_of(launcher), ""
@@ -61,7 +61,7 @@ def train_on_nodes(
         first = machines[0].address
         output = folder / f"{attempt}-{OUTPUT}"
         output.unlink(missing_ok=True)  # of an earlier command
-        lines = _Lines(output, heard)
+        lines = _Lines(output, on_line)
         try:
             (port,) = nodes.run(machines[:1], free_port, [first])
             meet = ("--nnodes", f"{len(machines)}", "--master-addr", first, "--master-port", f"{port}")
@@ -77,10 +77,10 @@ def train_on_nodes(
             nodes.run(machines, run_part, parts, lines.forward)
         except (MachineLost, DriftError) as lost:
             why = str(lost)
-        told = trouble()
-        if told is None:
+        message = trouble()
+        if message is None:
             return
-        why = "; ".join(filter(None, (why, told)))
+        why = "; ".join(filter(None, (why, message)))
     raise DriftError(
         f"training on {nodes.count} nodes failed {nodes.retries} times (cluster.retries): {why}. Finished steps are "
         f"kept: run the same command again. What the processes wrote is in {folder}/*-processes.log."
@@ -99,8 +99,8 @@ def run_part(part: NodePart) -> None:
 class _Lines:
     """The lines of a file that grows, which may not be there yet."""
 
-    def __init__(self, path: Path, heard: Callable[[str], None]) -> None:
-        self._path, self._heard, self._read, self._rest = path, heard, 0, b""
+    def __init__(self, path: Path, on_line: Callable[[str], None]) -> None:
+        self._path, self._on_line, self._read, self._rest = path, on_line, 0, b""
 
     def forward(self) -> None:
         if not self._path.exists():
@@ -111,7 +111,7 @@ class _Lines:
         self._read += len(new)
         *lines, self._rest = (self._rest + new).split(b"\n")
         for line in lines:
-            self._heard(line.decode(errors="replace"))
+            self._on_line(line.decode(errors="replace"))
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ what each token sees, head.py how log-probs are computed, probe.py whether a mod
 """
 
 from drift.training.shared_prefix.attention import NAME as ATTENTION
-from drift.training.shared_prefix.head import Head
+from drift.training.shared_prefix.head import HeadChoice
 from drift.training.shared_prefix.layout import PackedRow, packed_logps
 from drift.training.shared_prefix.probe import Packing, base_model, choose_packing
 
-__all__ = ["ATTENTION", "Head", "PackedRow", "Packing", "base_model", "choose_packing", "packed_logps"]
+__all__ = ["ATTENTION", "HeadChoice", "PackedRow", "Packing", "base_model", "choose_packing", "packed_logps"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from drift.policy.padded import logit_slopes, logsumexp
 
-Head = Literal["model", "kept", "again"]
+HeadChoice = Literal["model", "kept", "again"]
 """Who computes the logits: the model's own head (`model`), or this module, which keeps them for the gradient (`kept`)
 or computes them again in the backward pass (`again`)."""
 
@@ -28,7 +28,7 @@ little memory, but then adding up the gradient of the weights takes as long as i
 
 
 def head_logps(
-    model: nn.Module, forward: Callable[[], Tensor], targets: Tensor, dtype: torch.dtype, head: Head
+    model: nn.Module, forward: Callable[[], Tensor], targets: Tensor, dtype: torch.dtype, head: HeadChoice
 ) -> Tensor:
     """Log-probs of the targets, float32 [T], nats, from the hidden states [1, T, H] that `forward` gives the head.
 

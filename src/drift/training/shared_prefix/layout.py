@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from drift.policy.padded import autocast, token_logps
-from drift.training.shared_prefix.head import Head, head_logps
+from drift.training.shared_prefix.head import HeadChoice, head_logps
 from drift.training.tokens import TokenPair
 
 
@@ -97,7 +97,7 @@ class PackedRow:
 
     input_ids, position_ids: int64 [1, N]. targets: int64 [T], the completion tokens. predicting: int64 [T], for each of
     them the index in the row that predicts it; the first tokens of C and R are both predicted by the last token of P.
-    `head`: who computes the logits, see `Head`.
+    `head`: who computes the logits, see `HeadChoice`.
     """
 
     input_ids: Tensor
@@ -105,10 +105,10 @@ class PackedRow:
     predicting: Tensor
     targets: Tensor
     layout: Layout
-    head: Head = "model"
+    head: HeadChoice = "model"
 
     @classmethod
-    def of(cls, pairs: Sequence[TokenPair], head: Head = "model") -> "PackedRow":
+    def of(cls, pairs: Sequence[TokenPair], head: HeadChoice = "model") -> "PackedRow":
         lengths = [len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs]
         spans = pairwise(accumulate(lengths, initial=0))
         segments = [

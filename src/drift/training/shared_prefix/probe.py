@@ -16,7 +16,7 @@ from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 from drift.policy.model import devices_of
 from drift.policy.padded import PaddedRows, padded_logps
 from drift.training.shared_prefix.attention import NAME, NAME_VARLEN, shared_prefix_attention, varlen_attention
-from drift.training.shared_prefix.head import Head
+from drift.training.shared_prefix.head import HeadChoice
 from drift.training.shared_prefix.layout import Layout, PackedRow, packed_logps
 from drift.training.tokens import TokenPair
 
@@ -41,7 +41,7 @@ class Packing:
     """
 
     shared: bool
-    head: Head
+    head: HeadChoice
     why: str
 
 
@@ -137,7 +137,7 @@ class _Probe:
         expected = [_alone(model, pair) for pair in _PAIRS]
         return cls(model, base, expected, _difference(expected, [_seeing_chosen(model, pair) for pair in _PAIRS]))
 
-    def objection(self, dtype: torch.dtype, head: Head = "model") -> str | None:
+    def objection(self, dtype: torch.dtype, head: HeadChoice = "model") -> str | None:
         """Why packed rows are wrong with the attention that the model has now; None: they are exact."""
         row = PackedRow.of(_PAIRS, head)
         layout = Layout(row.layout.segments, record=True)

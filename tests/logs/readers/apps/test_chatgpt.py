@@ -252,3 +252,27 @@ def test_five_megabytes_and_a_thousand_turns_are_read(read):
     assert len(big.only.messages[0].content) == 5_000_000
     deep = read(line(*((role, "x", {}) for _ in range(1000) for role in ("user", "assistant"))))
     assert len(deep.only.messages) == 2000
+
+
+PDF = {"id": "file-1", "name": "report.pdf", "mimeType": "application/pdf"}
+PHOTO = {"id": "file-2", "name": "a.png", "mime_type": "image/png"}
+POINTER = {"content_type": "image_asset_pointer", "asset_pointer": "sediment://file-2"}
+
+
+@pytest.mark.parametrize(
+    ("attachments", "parts", "text"),
+    [
+        ([PDF], ["Sum it up."], "Sum it up.\n[file]"),
+        ([PDF, PDF], [""], "[file]\n[file]"),
+        ([PDF, PHOTO], [POINTER, "Sum it up."], "[image]\nSum it up.\n[file]"),
+        ([PHOTO], ["Sum it up."], "Sum it up.\n[image]"),
+        ([{"name": "a.docx"}], ["Sum it up."], "Sum it up.\n[file]"),
+        ([], ["Sum it up."], "Sum it up."),
+        ("?", ["Sum it up."], "Sum it up."),
+    ],
+)
+def test_an_attached_file_leaves_a_mark(read, attachments, parts, text):
+    content = {"content_type": "multimodal_text", "parts": parts}
+    told = read(line(("user", content, {"metadata": {"attachments": attachments}}), ("assistant", "It is short.", {})))
+    assert told.texts() == [("user", text), ("assistant", "It is short.")]
+    assert ("media_turns" in told.only.tags) == ("[" in text)

@@ -3,6 +3,7 @@
 import pytest
 
 from chats import WRONG, A, B, Q
+from drift.logs.readers.apps.dify import unread_in
 from drift.records import Rating
 
 CHAT = [("user", Q), ("assistant", A), ("user", WRONG), ("assistant", B)]
@@ -127,3 +128,15 @@ def test_bad_rows_have_a_named_outcome(read, rows, reasons):
 
 def test_an_answer_that_failed_leaves_the_question(read):
     assert read({**FIRST, "answer": "", "status": "error"}).texts() == CHAT[:1]
+
+
+@pytest.mark.parametrize(("word", "value"), [("dislike", -1.0), ("like", 1.0), ("👎", -1.0), ("Thumbs Up", 1.0)])
+def test_feedback_as_a_word_where_tables_were_joined(read, word, value):
+    told = read({**FIRST, "feedback": word, "feedback_comment": "so"})
+    assert told.only.ratings == (Rating(1, "thumb", value, "so"),)
+
+
+def test_a_judgement_that_is_no_word_for_good_or_bad_is_unread():
+    unread = [name for feedback in ("meh", 5, None, "", {"rating": None}) for name in unread_in({"feedback": feedback})]
+    assert unread == ["feedback", "feedback"]
+    assert list(unread_in({"conversation_id": "d1", "messages": [{**FIRST, "rating": "meh"}]})) == ["messages.rating"]

@@ -2,6 +2,8 @@
 
 import pytest
 
+from drift.logs.readers.frameworks.ai_sdk import unread_in
+
 Q, A = "Name a red fruit.", "Cherry."
 
 
@@ -143,3 +145,18 @@ def test_what_is_no_chat_has_a_name(read, value, reason):
 )
 def test_a_row_of_no_chat_has_a_name(read, value, reason):
     assert read(value, format_name="ai_sdk_table").reasons == [reason]
+
+
+@pytest.mark.parametrize("place", ["metadata", "message"])
+def test_a_judgement_beside_or_in_the_metadata_of_a_reply_is_a_rating(read, place):
+    def judged(role, **feedback):
+        said = {"id": role, "role": role, "parts": [{"type": "text", "text": "x"}]}
+        return {**said, "metadata": feedback} if place == "metadata" else {**said, **feedback}
+
+    told = read({"id": "c", "messages": [judged("user"), judged("assistant", feedback="negative")]})
+    assert [(r.reply_index, r.kind, r.value) for r in told.only.ratings] == [(1, "thumb", -1.0)]
+    told = read({"id": "c", "messages": [judged("user"), judged("assistant", rating="meh")]})
+    assert (told.only.ratings, told.reasons) == ((), ["no_verdict"])
+    assert list(unread_in({"messages": [judged("user", feedback="up"), judged("assistant", feedback="up")]})) == [
+        "messages.feedback"
+    ]

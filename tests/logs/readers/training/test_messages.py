@@ -1,8 +1,10 @@
-"""The native format: what a message of the assistant may say about itself."""
+"""The native format: what a row and a message of the assistant may say about themselves."""
 
+import orjson
 import pytest
 
 from drift.errors import DataError
+from drift.records import Rating
 
 ASK, GO_ON = {"role": "user", "content": "Tell me of whales."}, {"role": "user", "content": "Go on."}
 
@@ -49,3 +51,63 @@ def test_tags_are_kept_by_name(read):
 @pytest.mark.parametrize("tags", [None, {}, [], ["beta"], "beta", 5, "{"])
 def test_tags_that_are_no_object_are_not_kept(read, tags):
     assert read({"id": "c", "messages": [ASK, reply()], "tags": tags}).only.tags == {}
+
+
+THUMBS = [
+    *((word, 1.0) for word in (1, "1", "like", "good", "👍", "Thumbs Up", {"rating": "up"}, True)),
+    *((word, -1.0) for word in (-1, "-1", "dislike", "👎🏽", "thumbs_down", {"value": -1}, False, '{"thumb": "down"}')),
+]
+UNRATED = [None, "", " ", {}, [], {"thumb": None}, {"thumb": "", "comment": ""}, {"thumb": None, "comment": None}]
+NO_VERDICTS = ["meh", 0, "0", 4, {"thumb": "so-so"}, {"comment": "why?"}, "1/5", [1]]
+
+
+@pytest.mark.parametrize("name", ["feedback", "user_feedback", "thumb"])
+@pytest.mark.parametrize(("feedback", "value"), THUMBS)
+def test_feedback_is_any_word_or_thumb(read, name, feedback, value):
+    judged = Rating(1, "thumb", value)
+    assert read({"messages": [ASK, reply()], name: feedback}).only.ratings == (judged,)
+    assert read({"messages": [ASK, reply(**{name: feedback})]}).only.ratings == (judged,)
+
+
+@pytest.mark.parametrize("feedback", UNRATED)
+def test_unrated_is_no_rating(read, feedback):
+    for row in ({"messages": [ASK, reply()], "feedback": feedback}, {"messages": [ASK, reply(feedback=feedback)]}):
+        told = read(row)
+        assert (told.only.ratings, told.reasons) == ((), [])
+    assert read({"messages": [ASK], "feedback": feedback}).reasons == []
+
+
+@pytest.mark.parametrize("feedback", NO_VERDICTS)
+def test_what_says_neither_good_nor_bad_costs_the_rating_and_not_the_chat(read, feedback):
+    told = read({"messages": [ASK, reply(feedback=feedback), GO_ON, reply()], "feedback": "up"})
+    assert told.only.ratings == (Rating(3, "thumb", 1.0),)
+    assert told.reasons == ["no_verdict"]
+
+
+JUDGED = [
+    ({"rating": "thumbs_down"}, ("score", -1.0)),
+    ({"rating": -1}, ("score", -1.0)),
+    ({"rating": "4/5"}, ("score", 0.5)),
+    ({"rating": "★★☆☆☆"}, ("score", -0.5)),
+    ({"user_rating": "👎"}, ("thumb", -1.0)),
+    ({"user_rating": -1}, ("thumb", -1.0)),
+    ({"score": False}, ("score", -1.0)),
+    ({"rating": 1}, None),  # a thumb, or one star
+    ({"score": 0.2}, None),
+    ({"score": -1}, None),  # perhaps of a reward model
+]
+
+
+@pytest.mark.parametrize(("judgement", "expected"), JUDGED)
+def test_a_judgement_beside_a_request_and_its_response_is_a_rating(read, judgement, expected):
+    told = read({"messages": [ASK], "response": "Whales are large.", **judgement})
+    assert [(r.reply_index, r.kind, r.value) for r in told.only.ratings] == ([(1, *expected)] if expected else [])
+    assert told.reasons == ([] if expected else ["no_verdict"])
+
+
+def test_feedback_in_a_table_is_text(read_files, tmp_path):
+    file = tmp_path / "log.csv"
+    messages = orjson.dumps([ASK, reply()]).decode().replace('"', '""')
+    file.write_text("".join(("id,messages,feedback\n", *(f'{n},"{messages}",{n}\n' for n in (-1, 1, "")))))
+    told = read_files(file)
+    assert [[rating.value for rating in one.ratings] for one in told.conversations] == [[-1.0], [1.0], []]

@@ -16,7 +16,7 @@ import orjson
 from drift.errors import DataError
 from drift.feedback.embedded.features import Turn
 from drift.feedback.embedded.labeller import reactions
-from drift.feedback.gold import Truth, read_gold
+from drift.feedback.gold import GoldVerdict, read_gold
 from drift.records import Conversation
 
 FOLDS = 5
@@ -28,7 +28,7 @@ class GoldTurn:
 
     conversation: str
     turn: Turn
-    truth: Truth
+    truth: GoldVerdict
 
     @property
     def fold(self) -> int:
@@ -66,7 +66,7 @@ def gold_turns(path: Path, conversations: Iterable[Conversation]) -> list[GoldTu
     return undisputed
 
 
-FOLDS, TEST_FOLD = 5, 0
+TEST_FOLD = 0
 MOVIE = re.compile(r"@?\d* ?<[^>]*>|@\d+")
 
 

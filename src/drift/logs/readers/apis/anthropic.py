@@ -28,19 +28,15 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
 
 
 def _is_message(response: Any) -> bool:
-    """True for a message of the API, or the events of its stream."""
-    if isinstance(response, list):
-        first = structured(response[0]) if response else None
-        return isinstance(first, Mapping) and first.get("type") == "message_start"
+    """True for a message of the API."""
     is_message = isinstance(response, Mapping) and response.get("type") == "message"
     return is_message and response.get("role") == "assistant" and isinstance(response.get("content"), list)
 
 
 def _calls(row: LogRow) -> Iterator[Outcome]:
-    request, response = sides(row.value)
+    request, message = sides(row.value)
     if request is None:
         raise Unusable(Reason.NO_MESSAGES, "a response without the messages of its request: log them too")
-    message = _assembled(response) if isinstance(response, list) else response
     if not isinstance(message, Mapping):
         raise Unusable(Reason.NO_MESSAGES, "no message of the Messages API in the response")
     started = first_time(row.value, request)
@@ -56,29 +52,3 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
         started_at=iso(started),
     )
     yield from with_verdicts(draft, row.value)
-
-
-def _assembled(events: list[Any]) -> dict[str, Any]:
-    """The message out of the events of its stream: blocks that start, and the deltas that go on with them."""
-    message: dict[str, Any] = {}
-    blocks: dict[Any, dict[str, Any]] = {}
-    for event in map(structured, events):
-        if not isinstance(event, Mapping):
-            continue
-        inner = event.get("message")
-        if event.get("type") == "message_start" and isinstance(inner, Mapping):
-            message = dict(inner)
-        index, block, delta = (event.get(key) for key in ("index", "content_block", "delta"))
-        if event.get("type") == "message_delta" and isinstance(delta, Mapping):
-            message |= {"stop_reason": delta.get("stop_reason")}
-        if isinstance(index, int) and isinstance(block, Mapping):
-            blocks[index] = dict(block)
-        elif isinstance(index, int) and isinstance(delta, Mapping) and index in blocks:
-            for key, target in (("text", "text"), ("thinking", "thinking"), ("partial_json", "partial_json")):
-                if isinstance(delta.get(key), str):
-                    before = blocks[index].get(target)
-                    blocks[index][target] = (before if isinstance(before, str) else "") + delta[key]
-    for block in blocks.values():
-        if "partial_json" in block:
-            block["input"] = block.pop("partial_json") or {}
-    return {**message, "content": [blocks[index] for index in sorted(blocks)]}

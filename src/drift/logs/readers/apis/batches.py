@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured, time_of
+from drift.logs.draft import Call, ConversationDraft, has, has_any, name_of, seconds_of, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.readers.apis.exchange import USER
 from drift.logs.traces.texts import call_draft, first_name
@@ -27,8 +27,8 @@ KEYS = keys(
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    is_request = ("body" in row and "url" in row) or isinstance(structured(row.get("params")), Mapping)
-    return "custom_id" in row and (is_request or _is_reply(row))
+    is_request = has(row, "body", "url") or isinstance(structured(row.get("params")), Mapping)
+    return has(row, "custom_id") and (is_request or _is_reply(row))
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
@@ -46,7 +46,8 @@ def complete(draft: ConversationDraft) -> None:
 
 def _is_reply(row: Mapping[str, Any]) -> bool:
     response, result = structured(row.get("response")), structured(row.get("result"))
-    return (isinstance(response, Mapping) and "body" in response) or "error" in row or isinstance(result, Mapping)
+    has_failed = "error" in row and not has_any(row, ("body", "params"))
+    return (isinstance(response, Mapping) and "body" in response) or has_failed or isinstance(result, Mapping)
 
 
 def _outcomes(row: LogRow) -> Iterator[Outcome]:

@@ -5,20 +5,20 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import Call, ConversationDraft, structured
+from drift.logs.draft import Call, ConversationDraft, has_any, structured
 from drift.logs.files.rows import Reject, Unusable
-from drift.logs.traces.verdicts import judgement
+from drift.logs.traces.streams import unstreamed
+from drift.logs.traces.verdicts import VERDICTS, is_unrated, judgement_beside
 from drift.logs.unread import keys
 from drift.records import stable_hash
 
 SESSION = ("conversation_id", "session_id", "thread_id", "chat_id")
 USER = ("user_id", "user", "end_user", "safety_identifier")
 _REQUESTS, _RESPONSES = ("request", "body", "params"), ("response", "completion")
-_VERDICTS = ("user_feedback", "feedback", "user_rating", "rating", "thumb", "score")
 _TIMES = ("created_at", "timestamp", "created", "start_time", "startTime", "time")
 
 EXCHANGE = {
-    **keys(" ".join((*SESSION, *USER, *_REQUESTS, *_RESPONSES, *_VERDICTS, *_TIMES))),
+    **keys(" ".join((*SESSION, *USER, *_REQUESTS, *_RESPONSES, *VERDICTS, *_TIMES))),
     **keys("id model messages input system tools instructions metadata"),
 }
 """The keys of a row that readers of exchanges know."""
@@ -26,15 +26,19 @@ EXCHANGE = {
 
 def is_litellm(row: Mapping[str, Any]) -> bool:
     """True for a payload of LiteLLM, which holds requests and responses of any API."""
-    return bool(row.keys() & {"call_type", "litellm_call_id", "model_parameters"})
+    return has_any(row, ("call_type", "litellm_call_id", "model_parameters"))
 
 
 def sides(row: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, Any]:
-    """The request and the response of a row. Each may be the row itself; a request holds `messages` or an `input`."""
+    """The request and the response of a row, out of the events of its stream if need be. Each may be the row itself; a
+    request holds `messages` or an `input`."""
     request = next((found for key in _REQUESTS if _is_request(found := structured(row.get(key)))), None)
     if request is None and _is_request(row):
         request = row
-    response = next((found for key in _RESPONSES if isinstance(found := structured(row.get(key)), dict | list)), None)
+    response = next(
+        (found for key in _RESPONSES if isinstance(found := structured(unstreamed(row.get(key))), dict | list)),
+        None,
+    )
     return request, row if response is None else response
 
 
@@ -49,7 +53,7 @@ def first_time(*places: Mapping[str, Any]) -> Any:
 
 def with_verdicts(draft: ConversationDraft, row: Mapping[str, Any]) -> Iterator[Outcome]:
     """Yield the call, and the judgements of its reply that stand beside it: a word, a number, or an object of these."""
-    given = [(key, row[key]) for key in _VERDICTS if row.get(key) is not None]
+    given = [(key, row[key]) for key in VERDICTS if not is_unrated(row.get(key))]
     if not given:
         yield draft
         return
@@ -59,12 +63,9 @@ def with_verdicts(draft: ConversationDraft, row: Mapping[str, Any]) -> Iterator[
     about = f"exchange {stable_hash([list(call.ids), call.session, said])}"
     yield replace(draft, call=replace(call, ids=(*call.ids, about)))
     for key, value in given:
-        value = structured(value)
-        comment = value.get("comment") if isinstance(value, Mapping) else None
-        inner = ("thumb", "value", "rating", "score")
-        said = next((value[name] for name in inner if name in value), None) if isinstance(value, Mapping) else value
-        is_word = isinstance(said, str)
         try:
-            yield judgement(draft.at, [about], key, None if is_word else said, said if is_word else None, comment)
+            evidence = judgement_beside(draft.at, [about], key, value)
         except Unusable as error:
             yield Reject(draft.at, error.reason, error.detail)
+        else:
+            yield from () if evidence is None else (evidence,)

@@ -12,6 +12,7 @@ from drift.logs.draft import Call, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.traces.clouds import gemini_messages, gemini_reply, gemini_request, is_gemini
 from drift.logs.traces.endings import ended_early
+from drift.logs.traces.streams import unstreamed
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso
 from drift.logs.unread import keys
 from drift.records import Reason
@@ -55,7 +56,7 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
     request = _request(value)
     if request is None:
         raise Unusable(Reason.NO_MESSAGES, "no contents with parts")
-    response = next((place for key in _RESPONSES if (place := structured(value.get(key)))), value)
+    response = next((place for key in _RESPONSES if (place := structured(unstreamed(value.get(key))))), value)
     chunks = [structured(chunk) for chunk in response] if isinstance(response, list) else [response]
     places = (value, request, structured(request.get("labels")), structured(value.get("metadata")))
     started = next((value[key] for key in _TIMES if value.get(key)), None)

@@ -1,7 +1,7 @@
 """OpenAI's stored completions: `chat.completion` objects with their request's messages.
 
 The messages are on the completion or on its `request`, as `messages` or `input`. The API returns them by a separate
-call; a completion without them cannot be used.
+call; a completion without them cannot be used. A streamed completion may be kept as its chunks.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +11,7 @@ from drift.logs.convert import Outcome, many_per_row, with_beside
 from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.readers.apis.exchange import EXCHANGE, SESSION, USER, is_litellm, with_verdicts
+from drift.logs.traces.streams import unstreamed
 from drift.logs.traces.texts import call_draft, first_name, iso, tools_beside
 from drift.logs.unread import keys
 from drift.records import Reason
@@ -30,7 +31,7 @@ def _completion(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The completion: the row itself, or its `response`."""
     if row.get("object") == "chat.completion" and "choices" in row:
         return row
-    response = structured(row.get("response"))
+    response = structured(unstreamed(row.get("response")))
     if not isinstance(response, Mapping) or is_litellm(row):
         return None
     if response.get("object") == "chat.completion" and "choices" in response:

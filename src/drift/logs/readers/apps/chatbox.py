@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import ConversationDraft, as_cut, is_cut, messages_of, name_of, structured
+from drift.logs.draft import ConversationDraft, as_cut, has, has_any, is_cut, messages_of, name_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.texts import first_name
 from drift.logs.trees import Node, connect, paths
@@ -56,7 +56,7 @@ def _is_session(row: Mapping[str, Any]) -> bool:
     if not isinstance(messages, list):
         return False
     entries = [entry for entry in messages if isinstance(entry, Mapping)]
-    return any("contentParts" in entry for entry in entries) or ("name" in row and bool(row.keys() & _MARKS))
+    return any(has(entry, "contentParts") for entry in entries) or (has(row, "name") and has_any(row, _MARKS))
 
 
 def _outcomes(row: LogRow) -> Iterator[Outcome]:

@@ -1,10 +1,12 @@
 """ChatGPT's export: conversations.json, a tree of nodes in `mapping`; and message_feedback.json, the thumbs.
 
 A node holds one message: text, thoughts, a call of a tool (its `recipient` is the tool), a tool's answer. Custom
-instructions, memories and other texts that the user did not see become system messages; empty nodes only hold the tree
-together. A reply that the app offered beside another one (`paragen_variants_info`) is no regeneration.
+instructions, memories and other texts that the user did not see become system messages; files that the user attached
+stand in the metadata; empty nodes only hold the tree together. A reply that the app offered beside another one
+(`paragen_variants_info`) is no regeneration.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,6 +16,7 @@ import orjson
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
+from drift.logs.readers.apps.deepseek import is_message as is_deepseek
 from drift.logs.traces.verdicts import judgement
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import EACH, keys
@@ -54,8 +57,10 @@ def _is_chat(row: Mapping[str, Any]) -> bool:
     nodes = structured(row.get("mapping"))
     if not isinstance(nodes, Mapping):
         return False
-    is_tree = any(isinstance(node, Mapping) and {"message", "parent"} <= node.keys() for node in nodes.values())
-    return is_tree or "current_node" in row
+    entries = [node for node in nodes.values() if isinstance(node, Mapping)]
+    if any(is_deepseek(node.get("message")) for node in entries):
+        return False
+    return any({"message", "parent"} <= node.keys() for node in entries) or "current_node" in row
 
 
 def _outcomes(row: LogRow) -> Iterator[Outcome]:
@@ -140,6 +145,8 @@ def _messages(
         entry |= {"name": author.get("name"), "tool_call_id": _call_above(nodes, parent)}
     elif role == "user" and (hidden or kind == "user_editable_context"):
         entry["role"] = "system"
+    elif role == "user":
+        parts += _attached(_mapping(message, "metadata").get("attachments"), parts)
     if not parts:
         return ()
     return tuple(replace(one, source_index=index) for one in messages_of([entry]))
@@ -203,6 +210,16 @@ def _of_list(parts: list[Any]) -> list[dict[str, str]]:
         elif part is not None:
             raise Unusable(Reason.BAD_CONTENT, f"a part of a message is {json_kind(part)}")
     return found
+
+
+def _attached(attachments: Any, parts: list[dict[str, str]]) -> list[dict[str, str]]:
+    """A mark for each attached file. Images that the model saw also stand among the parts."""
+    listed = structured(attachments)
+    files = [file for file in listed if isinstance(file, Mapping)] if isinstance(listed, list) else []
+    kinds = [str(file.get("mimeType", file.get("mime_type"))).partition("/")[0] for file in files]
+    wanted = Counter(kind if kind in _MEDIA.values() else "file" for kind in kinds)
+    wanted.subtract(part["type"] for part in parts if part["type"] in wanted)
+    return [{"type": kind} for kind, count in wanted.items() for _ in range(count)]
 
 
 def _text(text: str) -> dict[str, str]:

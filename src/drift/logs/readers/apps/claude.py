@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import ConversationDraft, as_cut, is_cut, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, as_cut, has, is_cut, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import keys
@@ -27,7 +27,7 @@ KEYS = keys("uuid account model created_at current_leaf_message_uuid", chat_mess
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return "chat_messages" in row
+    return has(row, "chat_messages") or ("chat_messages" in row and has(row, "uuid"))
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:

@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, Evidence, has, has_any, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.parts import json_text
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
+from drift.logs.traces.verdicts import is_unrated, verdict_of
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import keys
 from drift.records import Message, Rating, Reason, stable_hash
@@ -23,7 +24,8 @@ _MARKS = frozenset((
     "message_files", "feedback", "feedbacks", "inputs", "retriever_resources", "agent_thoughts", "from_source",
     "parent_message_id", "app_id", "created_at",
 ))  # fmt: skip
-_THUMBS = {"like": 1.0, "dislike": -1.0, "👍": 1.0, "👎": -1.0}
+_RATED = ("feedback_rating_raw", "feedback_rating", "rating", "feedback")
+"""Where an exchange has its thumb as a word. `feedback` is an object in the API, a word where tables were joined."""
 _QUESTIONS, _ANSWERS = ("query", "user_query"), ("answer", "ai_response")
 _IDS = ("id", "message_id")
 _CONVERSATIONS = ("conversation_id",)
@@ -62,22 +64,31 @@ def group_of(row: Mapping[str, Any]) -> str | None:
     return None if _is_thumb(row) or _inside(row) is not None else first_name(row, names=_CONVERSATIONS)
 
 
+def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
+    """A judgement of an answer that is no word for good or bad."""
+    for place in () if _is_thumb(row) else (row, *(_inside(row) or ())):
+        for name in _RATED if isinstance(place, Mapping) else ():
+            word = structured(place.get(name))
+            if not is_unrated(word) and not isinstance(word, Mapping) and verdict_of(word) is None:
+                yield name if place is row else f"messages.{name}"
+
+
 def _is_message(row: Mapping[str, Any]) -> bool:
-    if {"user_query", "ai_response"} <= row.keys():
+    if has(row, "user_query") and "ai_response" in row:
         return True
-    return {"query", "answer", "conversation_id"} <= row.keys() and bool(row.keys() & _MARKS)
+    return has(row, "query", "conversation_id") and "answer" in row and bool(row.keys() & _MARKS)
 
 
 def _is_thumb(row: Mapping[str, Any]) -> bool:
     """A row of the table of feedback, which has no texts."""
     has_ids = {"message_id", "conversation_id", "rating"} <= row.keys()
-    return has_ids and row["rating"] in ("like", "dislike") and not row.keys() & {"query", "user_query"}
+    return has_ids and row["rating"] in ("like", "dislike") and not has_any(row, ("query", "user_query"))
 
 
 def _inside(row: Mapping[str, Any]) -> list[Any] | None:
     """The messages of a whole conversation; None if the row is none."""
     messages = structured(row.get("messages"))
-    if not isinstance(messages, list) or "query" in row:
+    if not isinstance(messages, list) or has(row, "query"):
         return None
     is_dify = any(isinstance(entry, Mapping) and {"query", "answer"} <= entry.keys() for entry in messages)
     return messages if is_dify else None
@@ -87,7 +98,7 @@ def _alone(row: LogRow) -> Iterator[Outcome]:
     if _is_thumb(row.value):
         name = name_of(row.value["message_id"])
         yield Evidence(
-            row.at, (name,) if name else (), "thumb", _THUMBS[row.value["rating"]], comment=_remark(row.value)
+            row.at, (name,) if name else (), "thumb", verdict_of(row.value["rating"]) or 0.0, comment=_remark(row.value)
         )
         return
     entries = _inside(row.value)
@@ -207,16 +218,14 @@ def _ratings(entry: Mapping[str, Any]) -> Iterator[Rating]:
     """Thumbs of the user and of operators, and the answer that an operator wrote instead."""
     listed = structured(entry.get("feedbacks"))
     for feedback in (structured(entry.get("feedback")), *(listed if isinstance(listed, list) else ())):
-        rating = feedback.get("rating") if isinstance(feedback, Mapping) else None
-        if isinstance(feedback, Mapping) and isinstance(rating, str) and rating in _THUMBS:
+        value = verdict_of(feedback.get("rating")) if isinstance(feedback, Mapping) else None
+        if isinstance(feedback, Mapping) and value is not None:
             kind = "score" if feedback.get("from_source") == "admin" else "thumb"
-            yield Rating(0, kind, _THUMBS[rating], _remark(feedback))
-    for name in ("feedback_rating_raw", "feedback_rating", "rating"):
-        value = entry.get(name)
-        if isinstance(value, str) and value in _THUMBS:
-            kind = "score" if entry.get("feedback_source") in ("admin", "Admin Feedback") else "thumb"
-            yield Rating(0, kind, _THUMBS[value], _remark(entry))
-            break
+            yield Rating(0, kind, value, _remark(feedback))
+    value = next((value for name in _RATED if (value := verdict_of(entry.get(name))) is not None), None)
+    if value is not None:
+        kind = "score" if entry.get("feedback_source") in ("admin", "Admin Feedback") else "thumb"
+        yield Rating(0, kind, value, _remark(entry))
     note = structured(entry.get("annotation"))
     better = note.get("content", note.get("answer")) if isinstance(note, Mapping) else None
     if isinstance(better, str) and better.strip() and better != _first(entry, _ANSWERS):

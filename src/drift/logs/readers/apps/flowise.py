@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, numbered, structured, time_of
+from drift.logs.draft import ConversationDraft, Evidence, has_any, messages_of, name_of, numbered, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.parts import json_text
 from drift.logs.traces.gathering import gathered, in_time_order
@@ -52,7 +52,11 @@ def _is_thumb(row: Mapping[str, Any]) -> bool:
 
 def _is_chat(row: Mapping[str, Any]) -> bool:
     """A chat as the page exports it: `{id, source, sessionId, memoryType, email, messages}`."""
-    return isinstance(structured(row.get("messages")), list) and {"sessionId", "memoryType"} <= row.keys()
+    messages = structured(row.get("messages"))
+    if not isinstance(messages, list) or not {"sessionId", "memoryType"} <= row.keys():
+        return False
+    roles = [entry.get("role") for entry in messages if isinstance(entry, Mapping)]
+    return has_any(row, ("sessionId", "memoryType")) or any(isinstance(role, str) and role in _ROLES for role in roles)
 
 
 def _alone(row: LogRow) -> Iterator[Outcome]:

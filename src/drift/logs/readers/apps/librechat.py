@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import ConversationDraft, as_cut, is_cut, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, as_cut, has, is_cut, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
@@ -52,7 +52,7 @@ def group_of(row: Mapping[str, Any]) -> str | None:
 
 
 def _is_message(row: Mapping[str, Any]) -> bool:
-    return "isCreatedByUser" in row and bool(row.keys() & {"messageId", "text", "content"})
+    return has(row, "isCreatedByUser") and bool(row.keys() & {"messageId", "text", "content"})
 
 
 def _alone(row: LogRow) -> Iterator[Outcome]:
@@ -88,7 +88,7 @@ def _paths(at: Place, entries: list[Any], about: tuple[Any, ...]) -> Iterator[Ou
     for index, entry in enumerate(entries):
         if not isinstance(entry, Mapping):
             raise Unusable(Reason.NOT_AN_OBJECT, f"message {index} is {json_kind(entry)}")
-    entries = in_time_order(entries, _time)
+    entries = in_time_order(entries, lambda entry: entry.get("createdAt"))
     nodes = _nodes(entries)
     chat = first_name(*about, *entries, names=("conversationId",)) or next(iter(nodes), "")
     system = first_name(*about, names=("promptPrefix", "system", "instructions"))
@@ -105,13 +105,8 @@ def _paths(at: Place, entries: list[Any], about: tuple[Any, ...]) -> Iterator[Ou
             reply_ids=tuple((name, place + len(before)) for name, place in outcome.reply_ids),
             user=first_name(*about, *entries, names=("user", "userId")),
             model=outcome.model or first_name(*about, names=_MODELS),
-            started_at=next((time for entry in entries if (time := time_of(_time(entry)))), None),
+            started_at=next((time for entry in entries if (time := time_of(entry.get("createdAt")))), None),
         )
-
-
-def _time(entry: Mapping[str, Any]) -> Any:
-    time = entry.get("createdAt")
-    return time.get("$date") if isinstance(time, Mapping) else time
 
 
 def _nodes(entries: list[Mapping[str, Any]]) -> dict[str, Node]:
@@ -157,7 +152,7 @@ def _messages(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
             parts.append({"type": kind if kind in ("image", "audio", "video") else "file"})
     if not parts:
         return ()
-    messages = messages_of([{"role": role, "content": parts, "timestamp": _time(entry)}])
+    messages = messages_of([{"role": role, "content": parts, "timestamp": entry.get("createdAt")}])
     if is_cut(entry) or entry.get("unfinished") is True:
         messages = as_cut(messages)
     return tuple(replace(message, source_index=index) for message in messages)

@@ -1,7 +1,9 @@
 """Open WebUI: exported chats, and exported feedback with the chat as it was then.
 
 A chat is a tree of messages (see trees.py). Several replies to one message are regenerations of each other, unless
-several models were asked at once (their `modelIdx` differs; without `modelIdx`, the message names several models).
+several models were asked at once (their `modelIdx` differs; without `modelIdx`, the message names several models). A
+reply that the user has edited is the model's (`originalContent`); the edit is a correction of it. Newer versions keep a
+reply as items (`output`), with or without its text in `content`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,15 +11,28 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import ConversationDraft, message_of, messages_in, messages_of, name_of, structured, time_of
+from drift.logs.draft import (
+    ROLES,
+    ConversationDraft,
+    as_cut,
+    is_cut,
+    message_of,
+    messages_in,
+    messages_of,
+    name_of,
+    structured,
+    time_of,
+)
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.traces.texts import plain_messages, reply_messages
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import EACH, MESSAGE, keys
-from drift.records import Rating, Reason
+from drift.records import Message, Rating, Reason
 
 _MESSAGE = {
     **MESSAGE,
-    **keys("id parentId childrenIds model modelIdx models", annotation=keys("rating reason comment")),
+    **keys("id parentId childrenIds model modelIdx models originalContent output rating"),
+    **keys("", annotation=keys("rating reason comment")),
 }
 _HISTORY = keys("currentId timestamp", messages={EACH: _MESSAGE})
 _CHAT = keys("id chat_id user_id created_at", history=_HISTORY, chat=keys("id", history=_HISTORY))
@@ -82,20 +97,64 @@ def _nodes(messages: Mapping[str, Any], feedback: Mapping[str, Any]) -> dict[str
     """All messages by id. Only `parentId` makes the tree; `childrenIds` only gives the order."""
     nodes: dict[str, Node] = {}
     for index, (name, entry) in enumerate(messages.items()):
-        said = messages_in(entry, index) or [message_of(entry, index)]
+        said = _said(entry, index)
         parent = name_of(entry.get("parentId"))
         parent = parent if parent in messages else None
-        judged = feedback.get(name, structured(entry.get("annotation")))
-        rating = _thumb(judged) if isinstance(judged, Mapping) else None
         nodes[name] = Node(
             tuple(said),
             parent,
             name_of(entry.get("model")),
-            () if rating is None else (rating,),
+            tuple(_ratings(entry, feedback.get(name))),
             _seat(messages[parent] if parent else {}, entry),
         )
     connect(nodes, {name: entry.get("childrenIds") for name, entry in messages.items()})
     return nodes
+
+
+def _said(entry: Any, index: int) -> list[Message]:
+    """The messages of an entry: what the model wrote, before the user edited it. Raises Unusable."""
+    if not isinstance(entry, Mapping) or ROLES.get(str(entry.get("role")).lower()) != "assistant":
+        return messages_in(entry, index) or [message_of(entry, index)]
+    if _is_in_items(entry):
+        items = reply_messages(plain_messages(entry["output"], "assistant"), index)
+        items = [replace(message, timestamp=time_of(entry.get("timestamp"))) for message in items]
+        return (as_cut(items) if is_cut(entry) else items) or [message_of(entry, index)]
+    if (original := _text(entry, "originalContent")) is not None:
+        entry = {**entry, "content": original}
+    return messages_in(entry, index) or [message_of(entry, index)]
+
+
+def _is_in_items(entry: Mapping[str, Any]) -> bool:
+    """Whether the items of a reply hold its text, and nothing else does."""
+    return all(_text(entry, name) is None for name in ("content", "originalContent")) and bool(
+        structured(entry.get("output"))
+    )
+
+
+def _text(entry: Mapping[str, Any], name: str) -> str | None:
+    value = entry.get(name)
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
+    """The items of a reply whose text stands in `content` too."""
+    history = _history(row)
+    for entry in structured(history["messages"]).values() if history is not None else ():
+        if isinstance(entry, Mapping) and entry.get("output") and not _is_in_items(entry):
+            yield "messages.output"
+
+
+def _ratings(entry: Mapping[str, Any], feedback: Any) -> Iterator[Rating]:
+    """The thumb on a message (in the first versions, on the message itself), and what the user made of the reply."""
+    annotation = structured(entry.get("annotation"))
+    judged = feedback or {"rating": entry.get("rating"), **(annotation if isinstance(annotation, Mapping) else {})}
+    if isinstance(judged, Mapping) and (thumb := _thumb(judged)) is not None:
+        yield thumb
+    if _text(entry, "originalContent") and _text(entry, "content"):
+        both = (_said(entry, 0), messages_in(entry, 0))
+        original, edited = (said[-1].content.strip() if said else "" for said in both)
+        if edited and original != edited:  # thoughts stand in both, apart from the text
+            yield Rating(0, "correction", -1.0, preferred=edited)
 
 
 def _seat(request: Any, reply: Mapping[str, Any]) -> str | None:

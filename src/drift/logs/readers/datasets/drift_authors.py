@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, message_of, messages_of, name_of
+from drift.logs.draft import ConversationDraft, has, message_of, messages_of, name_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.unread import MESSAGE, keys
 from drift.records import Message, Rating, Reason, Role
@@ -19,8 +19,8 @@ KEYS = keys("id", prompt=MESSAGE, rejected=MESSAGE, user_preference=MESSAGE, cho
 
 def recognises(row: Mapping[str, Any]) -> bool:
     """TRL's preference files also have `prompt`, `rejected` and `chosen`, but no `user_preference`."""
-    is_judged = isinstance(row.get("prompt"), list) and "rejected" in row
-    return is_judged and ("user_preference" in row or "chosen" not in row)
+    is_judged = isinstance(row.get("prompt"), list) and has(row, "rejected")
+    return is_judged and (has(row, "user_preference") or not has(row, "chosen"))
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, has, has_any, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.traces.texts import first_name
 from drift.logs.unread import MESSAGE, keys
@@ -36,7 +36,7 @@ KEYS = keys(
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    is_pair = {"conversation_a", "conversation_b"} <= row.keys() or {"response_a", "response_b"} <= row.keys()
+    is_pair = has(row, "conversation_a", "conversation_b") or has(row, "response_a", "response_b")
     return (is_pair and bool(row.keys() & {"winner", "winner_model_a", "vote", "model_a"})) or _is_vote(row)
 
 
@@ -45,7 +45,7 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
 
 
 def _is_vote(row: Mapping[str, Any]) -> bool:
-    return "tstamp" in row and isinstance(row.get("type"), str) and bool(row.keys() & {"states", "state"})
+    return has(row, "tstamp") and isinstance(row.get("type"), str) and bool(row.keys() & {"states", "state"})
 
 
 def _sides(row: LogRow) -> Iterator[Outcome]:
@@ -99,12 +99,12 @@ def _verdicts(row: Mapping[str, Any]) -> tuple[float, float]:
 
 def _conversations(row: Mapping[str, Any]) -> Iterator[tuple[str, str | None, Any]]:
     """Each side with its model and its messages."""
-    if "response_a" in row or "response_b" in row:
+    if has_any(row, ("response_a", "response_b")):
         prompts = _listed(row.get("prompt"))
         for side in "ab":
             yield side, name_of(row.get(f"model_{side}")), _turns(prompts, _listed(row.get(f"response_{side}")))
         return
-    if "conversation_a" in row:
+    if has_any(row, ("conversation_a", "conversation_b")):
         for side in "ab":
             yield side, name_of(row.get(f"model_{side}")), row.get(f"conversation_{side}")
         return

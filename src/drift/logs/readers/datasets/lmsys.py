@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, messages_of, name_of
+from drift.logs.draft import ConversationDraft, has, messages_of, name_of
 from drift.logs.files.rows import LogRow, Reject
 from drift.logs.unread import BESIDE, MESSAGE, keys
 
@@ -12,7 +12,7 @@ KEYS = {**keys("conversation_id model language redacted", conversation=MESSAGE),
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return {"conversation_id", "conversation"} <= row.keys()
+    return has(row, "conversation_id", "conversation")
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:

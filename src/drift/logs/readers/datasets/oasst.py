@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import ConversationDraft, message_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, has, message_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.trees import Node, connect, paths
@@ -39,7 +39,7 @@ def group_of(row: Mapping[str, Any]) -> str | None:
 
 
 def _is_message(row: Mapping[str, Any]) -> bool:
-    return {"message_id", "text", "role"} <= row.keys() and bool({"parent_id", "message_tree_id"} & row.keys())
+    return has(row, "message_id", "role") and "text" in row and bool({"parent_id", "message_tree_id"} & row.keys())
 
 
 def _is_tree(row: Mapping[str, Any]) -> bool:

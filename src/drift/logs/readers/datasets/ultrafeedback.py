@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, name_of, text_of
+from drift.logs.draft import ConversationDraft, has, name_of, text_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.unread import MESSAGE, keys
 from drift.records import Message, Rating, Reason
@@ -26,7 +26,7 @@ KEYS = keys(
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return ("instruction" in row and "completions" in row) or ("score_rejected" in row and "prompt" in row)
+    return has(row, "instruction", "completions") or has(row, "score_rejected", "prompt")
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
@@ -51,12 +51,12 @@ def _draft(row: LogRow) -> ConversationDraft:
 
 
 def _request(row: Mapping[str, Any]) -> str:
-    return text_of(row.get("instruction", row.get("prompt")), "the request")
+    return text_of(row["instruction"] if has(row, "instruction") else row.get("prompt"), "the request")
 
 
 def _scored(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield the replies that have a score, with it."""
-    if "completions" in row:
+    if has(row, "completions"):
         completions = row["completions"]
         if not isinstance(completions, list) or not all(isinstance(entry, Mapping) for entry in completions):
             raise Unusable(Reason.BAD_CONTENT, "completions is not a list of objects")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, has, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject
 from drift.logs.unread import MESSAGE, keys
 
@@ -15,7 +15,7 @@ KEYS = keys(
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return "conversation_hash" in row
+    return has(row, "conversation_hash")
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:

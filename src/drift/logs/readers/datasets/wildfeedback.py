@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.draft import ConversationDraft, message_of, messages_of
+from drift.logs.draft import ConversationDraft, has, message_of, messages_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.readers.datasets.drift_authors import judged_draft
 from drift.logs.unread import MESSAGE, keys
@@ -30,8 +30,8 @@ KEYS = {
 
 def recognises(row: Mapping[str, Any]) -> bool:
     """Not wildfeedback.json: LLaMA-Factory's preference files look the same, and have another licence."""
-    annotated = _number(row) is not None and {"Role", "Content"} <= row.keys()
-    has_preference = "rejected" not in row and _preference(row) is not None
+    annotated = _number(row) is not None and has(row, "Role", "Content")
+    has_preference = not has(row, "rejected") and _preference(row) is not None
     return annotated or (has_preference and _history_key(row) is not None)
 
 

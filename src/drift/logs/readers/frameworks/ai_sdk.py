@@ -8,11 +8,12 @@ messages of their own. Messages with the role `data` belong to the application.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row, one_per_row
+from drift.logs.convert import Outcome, many_per_row, with_beside
 from drift.logs.draft import (
     Call,
     ConversationDraft,
     Evidence,
+    has,
     is_cut,
     messages_of,
     name_of,
@@ -22,9 +23,10 @@ from drift.logs.draft import (
 )
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.traces.texts import first_name
+from drift.logs.traces.verdicts import JUDGED, VERDICTS, is_unrated, judgements_beside
 from drift.logs.unread import keys
 from drift.logs.values import FINISHES
-from drift.records import Reason
+from drift.records import Rating, Reason
 
 _LISTS = ("messages", "uiMessages", "initialMessages")
 _CHAT = ("chatId", "chat_id")
@@ -36,8 +38,9 @@ _NAMES = ("toolName", "name")
 _ANSWERED = ("output-available", "output-error", "result")
 
 _MESSAGE = keys(
-    "id role parts content reasoning toolInvocations experimental_attachments attachments metadata"
-    f" {' '.join((*_TIMES, *FINISHES))}"
+    "id role parts content reasoning toolInvocations experimental_attachments attachments"
+    f" {' '.join((*_TIMES, *FINISHES, *VERDICTS))}",
+    metadata=keys(f"model modelId {' '.join((*_TIMES, *FINISHES, *VERDICTS))}"),
 )
 _OF_A_ROW = keys(f"id model modelId metadata {' '.join((*_CHAT, *_USER, *_TIMES))}")
 KEYS = {**_OF_A_ROW, **dict.fromkeys(_LISTS, _MESSAGE)}
@@ -51,11 +54,11 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 def recognises_table(row: Mapping[str, Any]) -> bool:
     in_chat = any(row.get(key) is not None for key in _CHAT)
-    return in_chat and ("isUpvoted" in row or _is_message({**row, "parts": structured(row.get("parts"))}))
+    return in_chat and (has(row, "isUpvoted") or _is_message({**row, "parts": structured(row.get("parts"))}))
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
-    return one_per_row(rows, _draft)
+    return many_per_row(rows, _chat)
 
 
 def read_table(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
@@ -79,27 +82,56 @@ def _is_message(entry: Any) -> bool:
     return typed or isinstance(entry.get("toolInvocations"), list)
 
 
-def _draft(row: LogRow) -> ConversationDraft:
+def _chat(row: LogRow) -> Iterator[Outcome]:
     entries = _entries(row.value)
     if not isinstance(entries, list) or not entries:
         raise Unusable(Reason.NO_MESSAGES, "an empty chat" if entries == [] else "no list of messages")
-    plain = [one for index, entry in enumerate(entries) for one in _plain(entry, index)]
+    plain: list[dict[str, Any]] = []
+    judging: dict[int, list[Mapping[str, Any]]] = {}  # by the place of the judged message in `plain`
+    for index, entry in enumerate(entries):
+        plain += _plain(entry, index)
+        judging[len(plain) - 1] = _judging(entry)
+    messages = messages_of(plain)
+    replies = {m.source_index: index for index, m in enumerate(messages) if m.role == "assistant"}
+    judged = [
+        one
+        for index, places in judging.items()
+        for place in (places if index in replies else ())
+        for one in judgements_beside(row.at, place, replies[index])
+    ]
     metadata = structured(row.value.get("metadata"))
     times = [entry["timestamp"] for entry in plain if entry.get("timestamp") is not None]
-    return ConversationDraft(
+    draft = ConversationDraft(
         at=row.at,
-        messages=messages_of(plain),
+        messages=messages,
+        ratings=tuple(one for one in judged if isinstance(one, Rating)),
         source_id=first_name(row.value, names=("id", *_CHAT)),
         user=first_name(row.value, metadata, names=_USER),
         model=first_name(row.value, metadata, *map(_metadata, reversed(entries)), names=("model", "modelId")),
         started_at=time_of(_when(row.value) or next(iter(times), None)),
     )
+    yield with_beside(draft, row.value)
+    yield from (one for one in judged if isinstance(one, Reject))
+
+
+def _judging(entry: Any) -> list[Mapping[str, Any]]:
+    """The objects that hold a judgement of a message: itself, or its metadata."""
+    places = (entry, _metadata(entry)) if isinstance(entry, Mapping) else ()
+    return [place for place in places if isinstance(place, Mapping) and not JUDGED.isdisjoint(place)]
+
+
+def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
+    """A judgement of what is no reply."""
+    entries = _entries(row)
+    for entry in entries if isinstance(entries, list) else ():
+        for place in _judging(entry) if isinstance(entry, Mapping) and entry.get("role") != "assistant" else ():
+            yield from (f"messages.{name}" for name in VERDICTS if not is_unrated(place.get(name)))
 
 
 def _row(row: LogRow) -> Iterator[Outcome]:
     """One message or one vote of a table."""
     value, chat = row.value, first_name(row.value, names=_CHAT)
-    if "isUpvoted" in value:
+    if "isUpvoted" in value and not has(value, "role"):
         is_up, about = value["isUpvoted"], first_name(value, names=("messageId", "message_id"))
         if not isinstance(is_up, bool) or about is None:
             raise Unusable(Reason.NO_VERDICT, f"a vote {short_form(is_up)} about {short_form(about)}")

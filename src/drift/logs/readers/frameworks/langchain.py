@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import Outcome, one_per_row
-from drift.logs.draft import ConversationDraft, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, has, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.traces.endings import ended_early
 from drift.logs.traces.gathering import gathered, in_time_order
@@ -86,7 +86,7 @@ def _is_message(entry: Any) -> bool:
         return True
     kind = entry.get("type")
     is_kind = isinstance(kind, str) and kind.removesuffix("Chunk") in _ROLES
-    return is_kind and "role" not in entry and ("content" in entry or isinstance(entry.get("data"), Mapping))
+    return is_kind and not has(entry, "role") and ("content" in entry or isinstance(entry.get("data"), Mapping))
 
 
 def _draft(row: LogRow) -> ConversationDraft:

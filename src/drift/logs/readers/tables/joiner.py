@@ -3,7 +3,7 @@
 The rows wait in an unnamed file. Of more than a batch of them, DuckDB holds four numbers each, finds the rows that
 belong together, and spills to disk beyond its memory limit. A conversation stands in the order of time if each of its
 rows has a time, else in the order of the rows. Rows of one time keep their order, reversed in a table that holds the
-newest first.
+newest first: that is a property of the table, because a chat of one exchange may have a single time.
 """
 
 import itertools
@@ -21,14 +21,18 @@ import pyarrow as pa
 
 from drift.disk import open_tables
 from drift.logs.draft import ConversationDraft, Evidence, numbered
+from drift.logs.files.opening import Repair
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Reject, encodable
-from drift.logs.readers.tables.table import TableRow
+from drift.logs.readers.tables.table import WRITTEN_STARS, TableRow
 from drift.logs.traces.stitching import MEMORY_LIMIT, Stitched
+from drift.logs.traces.verdicts import MOST_STARS, value_of_stars
+from drift.progress import report_note
 from drift.records import Message, Rating, Reason, ToolCall, stable_hash, tool_calls_of
 
 _ROWS_PER_BATCH = 20_000
-_MOST_STARS = 5.0
 _MAX_MESSAGES = 100_000  # of one conversation, as in trees
+_TURNS: dict[tuple[str | None, str | None], int] = {("user", "assistant"): 1, ("assistant", "user"): -1}
+"""Of neighbouring rows. A chat that is not reversed has more of the first."""
 
 _CONVERSATIONS = """
     SELECT conversation, number, place, size FROM (
@@ -57,6 +61,10 @@ class TableJoiner:
         self._count = itertools.count()
         self._place = 0
         self._scales: dict[str, _Scale] = {}
+        self._orders: dict[str, _Order] = {}
+        self._untimed = self._reversed = 0
+        self.repairs: Counter[Repair] = Counter()
+        """Chats that seem to stand the wrong way round, once all were joined."""
 
     def close(self) -> None:
         """Delete the temporary files."""
@@ -68,6 +76,7 @@ class TableJoiner:
     def add(self, row: TableRow, file: str) -> None:
         """Add a row of the table `file`."""
         number = next(self._count)
+        self._orders.setdefault(encodable(file), _Order()).add(row)
         if (rating := row.rating) is not None and rating.scale is not None:
             self._scales.setdefault(rating.scale, _Scale()).add(rating)
         size = self._texts.write(orjson.dumps((encodable(file), row), default=list, option=orjson.OPT_APPEND_NEWLINE))
@@ -112,6 +121,7 @@ class TableJoiner:
                 if not rows or (size <= MAX_ROW_BYTES and count <= _MAX_MESSAGES):
                     rows.append(self._load(row.place))
             yield from self._joined(rows, count)
+        self._note_reversed()
 
     def _load(self, place: int) -> tuple[TableRow, str]:
         self._texts.seek(place)
@@ -136,10 +146,31 @@ class TableJoiner:
             (row, file), (reason, detail) = bad, bad[0].problem or (Reason.BAD_CONTENT, "")
             yield Reject(row.at, reason, detail, rows=count, file=file)
         else:
-            ordered = _without_repeats(_in_order(rows))
+            ordered = _without_repeats(self._in_order(rows))
             ratings, rejects = self._ratings(ordered)
             yield replace(_draft([row for row, _ in ordered]), at=first.at, ratings=ratings, rows=count, file=file)
             yield from rejects
+
+    def _in_order(self, rows: list[tuple[TableRow, str]]) -> list[tuple[TableRow, str]]:
+        """By time, if every row has one; rows of one time, and without times, as their table goes."""
+        times = [row.order for row, _ in rows if row.order is not None]
+        is_timed = len(times) == len(rows)
+        later = sum(map(_step, times, times[1:])) if is_timed else 0
+        given = rows[::-1] if later < 0 or (later == 0 and self._orders[rows[0][1]].is_newest_first) else rows
+        ordered = sorted(given, key=lambda row: row[0].order or 0.0) if is_timed else given
+        if len(rows) > 1 and not (is_timed and len(set(times)) > 1):
+            self._untimed += 1
+            self._reversed += (_speaker(ordered[0][0]), _speaker(ordered[-1][0])) == ("assistant", "user")
+        return ordered
+
+    def _note_reversed(self) -> None:
+        """Where times do not tell the order, chats that begin with a reply and end with a request are suspicious."""
+        if self._reversed * 2 > self._untimed:
+            self.repairs[Repair.REPLY_FIRST] = self._reversed
+            report_note(
+                f"{self._reversed} of {self._untimed} chats, of which no times tell the order, begin with a reply and "
+                "end with a request. If the newest row is first, map the times (--map time=COLUMN) or sort the table."
+            )
 
     def _ratings(self, rows: Sequence[tuple[TableRow, str]]) -> tuple[tuple[Rating, ...], list[Reject]]:
         """The ratings of a conversation, and those that are about no reply or say neither good nor bad."""
@@ -175,7 +206,47 @@ class TableJoiner:
 
     def _value(self, rating: Evidence) -> float | None:
         """The rating between -1 and 1; None if its scale does not show which end is good."""
-        return rating.value if rating.scale is None else self._scales[rating.scale].judged(rating.value)
+        if rating.scale is None:
+            return rating.value
+        scale, written = self._scales[rating.scale], self._scales.get(WRITTEN_STARS)
+        beside_stars = written is not None and written is not scale and written.high > 1
+        return scale.judged(rating.value, beside_stars)
+
+
+class _Order:
+    """Which way the rows of one table go, from neighbouring rows: those of one conversation by their times, which the
+    roles must not contradict; if these times are all equal, the times of the table and the roles must both say it."""
+
+    def __init__(self) -> None:
+        self._within = self._across = self._turns = 0
+        self._last: tuple[str | None, float | None, str | None] | None = None
+
+    def add(self, row: TableRow) -> None:
+        speaker = _speaker(row)
+        if self._last is not None:
+            conversation, order, before = self._last
+            step = 0 if order is None or row.order is None else _step(order, row.order)
+            if conversation is not None and conversation == row.conversation:
+                self._within += step
+                self._turns += _TURNS.get((before, speaker), 0)
+            else:
+                self._across += step
+        self._last = row.conversation, row.order, speaker
+
+    @property
+    def is_newest_first(self) -> bool:
+        is_backward = self._within < 0 or (self._within == 0 and self._across < 0 and self._turns < 0)
+        return is_backward and self._turns <= 0
+
+
+def _step(before: float, after: float) -> int:
+    """1 if time goes on, -1 if it goes back."""
+    return (after > before) - (after < before)
+
+
+def _speaker(row: TableRow) -> str | None:
+    """The role of a row that is one message."""
+    return row.messages[0].role if len(row.messages) == 1 else None
 
 
 class _Scale:
@@ -189,24 +260,16 @@ class _Scale:
         self.low, self.high = min(self.low, rating.value), max(self.high, rating.value)
         self._stars |= rating.stars
 
-    def judged(self, value: float) -> float | None:
-        """A value of this scale between -1 and 1; None if the scale does not show which end is good."""
-        if self.low >= -1 and self.high <= 1:
+    def judged(self, value: float, beside_stars: bool) -> float | None:
+        """A value of this scale between -1 and 1; None if the scale does not show which end is good. `beside_stars`:
+        these are plain numbers of a column that also holds written stars."""
+        if self.low >= -1 and self.high <= 1 and (self.low < 0 or not beside_stars):
             if self._stars and self.low == 1:
                 return None  # only ones: a single star, or a thumb up
             return value * 2 - 1 if self.low >= 0 else value
-        are_stars = self.low >= 0 and self.high <= _MOST_STARS and (self._stars or (self.low >= 1 and self.high > 3))
-        return (value - 3) / 2 if are_stars and value >= 1 else None
-
-
-def _in_order(rows: list[tuple[TableRow, str]]) -> list[tuple[TableRow, str]]:
-    """By time, if every row has one."""
-    times = [row.order for row, _ in rows if row.order is not None]
-    if len(times) < len(rows):
-        return rows
-    later = sum((after > before) - (after < before) for before, after in itertools.pairwise(times))
-    given = rows if later >= 0 else rows[::-1]
-    return sorted(given, key=lambda row: row[0].order or 0.0)
+        have_stars = self._stars or beside_stars or (self.low >= 1 and self.high > 3)
+        are_stars = self.low >= 0 and self.high <= MOST_STARS and have_stars
+        return value_of_stars(value) if are_stars and value >= 1 else None
 
 
 def _without_repeats(rows: list[tuple[TableRow, str]]) -> list[tuple[TableRow, str]]:
@@ -239,7 +302,7 @@ def _draft(rows: Sequence[TableRow]) -> ConversationDraft:
         model=_first_of([*of_replies[::-1], *rows], "model"),
         language=_first_of(rows, "language"),
         started_at=_first_of(rows, "started_at"),
-        family=_first_of(rows, "session"),
+        chat_id=_first_of(rows, "session"),
         # rows that contradict each other about a consent give none
         tags={name: ", ".join(values) for name, values in tags.items()},
         identity_until=None,

@@ -17,8 +17,8 @@ from drift.config.mapping_rules import SKIP
 from drift.errors import DataError
 from drift.logs.convert import consent_tags
 from drift.logs.draft import (
-    ROLES,
     Evidence,
+    RoleWords,
     as_cut,
     is_cut,
     messages_of,
@@ -32,23 +32,18 @@ from drift.logs.files.rows import LogRow, Place, Reject, Unusable, short_form
 from drift.logs.files.sources import NotALog, Source
 from drift.logs.parts import are_known
 from drift.logs.traces.endings import ended_early
-from drift.logs.traces.texts import plain_messages
-from drift.logs.traces.verdicts import WORDS, judgement
+from drift.logs.traces.streams import whole_reply
+from drift.logs.traces.texts import is_of_api, plain_messages, reply_messages
+from drift.logs.traces.verdicts import judgement, stars_in
 from drift.logs.unread import Keys
 from drift.logs.values import FINISHES
 from drift.records import Message, Reason
 
-_STARS = re.compile(r"(\d(?:[.,]\d+)?)\s*(?:/\s*5|stars?|★|⭐)", re.IGNORECASE)
-_FILLED, _EMPTY = "★⭐", "☆"
-_SKIN = re.compile("[\ufe0f\U0001f3fb-\U0001f3ff]")
-_THUMBS = {"👍": "up", "👎": "down"}
+WRITTEN_STARS = "written stars"
+"""The scale of ratings that are written as stars (`4/5`): numbers in the same column may be thumbs."""
 _HEAD_ROWS = 200
 _FIRST_TIME = 1e8  # in seconds since 1970; smaller numbers count messages
 _MISSING = object()
-_PARTS = (
-    "text", "input_text", "image", "image_url", "input_image", "audio", "input_audio", "video", "video_url", "file",
-    "input_file",
-)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -81,7 +76,7 @@ class Table:
 
     def __init__(self, settings: IngestionSettings) -> None:
         self.columns = dict(settings.map)
-        self.roles = {value.lower(): role for role, values in settings.roles.items() for value in values}
+        self.roles = RoleWords(settings.roles)
         self.is_exchange = "request" in self.columns
         self.unknown_roles: Counter[str] = Counter()
         self.repairs: Counter[Repair] = Counter()
@@ -226,12 +221,12 @@ class Table:
         table_row = self._common(row, conversation)
         table_row.own_id = name_of(self._get(value, "id"))
         try:
-            history = _texts(request, "user")
+            history, reply = _texts(request), whole_reply(reply)
             if conversation is not None and len(history) > 1:
                 detail = f"the request holds {len(history)} messages: leave `conversation` out of --map"
                 raise Unusable(Reason.BAD_CONTENT, detail)
-            system = _texts(self._get(value, "system"), "system")
-            messages = messages_of([*system, *history, *_texts(reply, "assistant")])
+            before = [*_texts(self._get(value, "system"), "system"), *history]
+            messages = [*(messages_of(before) if before else ()), *_replies(reply, len(before))]
             is_short = is_cut(value) or (isinstance(structured(reply), Mapping) and ended_early(reply))
             table_row.messages = self._timed(as_cut(messages) if is_short else messages, table_row)
         except Unusable as error:
@@ -269,14 +264,10 @@ class Table:
     def _role(self, value: Any) -> str:
         """The role that a word of the log stands for, or SKIP. Raises Unusable."""
         word = str(value).lower() if isinstance(value, bool) else (name_of(value) or "").strip()
-        role = self.roles.get(word.lower()) or ROLES.get(word.lower())
+        role = self.roles.role_of(word)
         if role is None:
-            short = short_form(word or None)
-            self.unknown_roles[short] += 1
-            known = ", ".join(dict.fromkeys((*self.roles, *ROLES)))
-            example = word if word and word in short else "WORD"
-            detail = f"unknown role {short}: say what it is, for example --roles assistant={example}; known: {known}"
-            raise Unusable(Reason.UNKNOWN_ROLE, detail)
+            self.unknown_roles[short_form(word or None)] += 1
+            raise Unusable(Reason.UNKNOWN_ROLE, f"unknown role {self.roles.unknown(word)}")
         return role
 
     def _rating(self, row: LogRow) -> Evidence | None:
@@ -286,9 +277,13 @@ class Table:
         if value is None and correction is None:
             return None
         name = self.columns.get("rating", "correction")
-        value, are_stars = _plain_rating(value)
-        rating = judgement(row.at, [], name, value, None, comment, correction)
-        return replace(rating, stars=True) if are_stars and rating.scale is not None else rating
+        stars = stars_in(value)
+        rating = judgement(row.at, [], name, value if stars is None else stars, None, comment, correction)
+        if stars is None or rating.scale is None:
+            return rating
+        if stars < 1:
+            raise Unusable(Reason.NO_VERDICT, f"{name} is {short_form(value)}: no rating")
+        return replace(rating, scale=WRITTEN_STARS, stars=True)
 
 
 def _as_keys(tree: dict[str, Any]) -> dict[str, Any]:
@@ -321,41 +316,22 @@ def _content(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _texts(value: Any, role: str) -> list[dict[str, Any]]:
+def _texts(value: Any, role: str = "user") -> list[dict[str, Any]]:
     """The messages of a request or a reply: a text, or what an API was sent or gave back."""
     if value is None:
         return []
     parsed = structured(value)
-    if _are_parts(parsed):
-        return [{"role": role, "content": parsed}]
-    if isinstance(parsed, Mapping | list) and (not isinstance(value, str) or _is_of_api(parsed)):
+    if isinstance(parsed, Mapping | list) and (not isinstance(value, str) or is_of_api(parsed, role)):
         messages = plain_messages(parsed, role)
         if not messages:
             raise Unusable(Reason.BAD_CONTENT, f"the {role}'s column holds {short_form(value)} and no text")
-        return messages if role == "user" else messages[:1]
+        return messages
     return [{"role": role, "content": _content(value)}]
 
 
-def _are_parts(value: Any) -> bool:
-    """Whether this is what one message holds: texts, and images, sound or files beside them."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(part, Mapping) and part.get("type") in _PARTS and "role" not in part for part in value)
-    )
-
-
-def _is_of_api(value: Any) -> bool:
-    """Whether JSON text is what an API was sent or gave back. Other JSON may be what a user or a model wrote."""
-    if isinstance(value, Mapping):
-        return any(isinstance(value.get(key), list) for key in ("messages", "choices")) or _is_of_api([value])
-    return (
-        isinstance(value, list)
-        and value != []
-        and all(
-            isinstance(entry, Mapping) and isinstance(entry.get("role"), str) and "content" in entry for entry in value
-        )
-    )
+def _replies(value: Any, place: int) -> list[Message]:
+    messages = _texts(value, "assistant")
+    return reply_messages(messages, place) or list(messages_of(messages[:1])) if messages else []
 
 
 def _time(value: Any) -> tuple[float | None, str | None]:
@@ -368,18 +344,3 @@ def _time(value: Any) -> tuple[float | None, str | None]:
         return float(value), None
     order = seconds_of(value)
     return order, None if order is None else time_of(value)
-
-
-def _plain_rating(value: Any) -> tuple[Any, bool]:
-    """A rating as `judgement` reads it, and whether it is a number of stars."""
-    if not isinstance(value, str):
-        return value, False
-    text = _SKIN.sub("", value).strip()
-    if text in _THUMBS:
-        return _THUMBS[text], False
-    if text and set(text) <= {*_FILLED, _EMPTY}:
-        return float(sum(text.count(sign) for sign in _FILLED)), True
-    if match := _STARS.fullmatch(text):
-        return float(match.group(1).replace(",", ".")), True
-    word = re.sub(r"[\s-]+", "_", text.lower())
-    return (word if word in WORDS else text), False

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
+from drift.logs.draft import Call, ConversationDraft, has, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso, plain_messages, spare_draft
 from drift.logs.traces.verdicts import judgement
@@ -28,7 +28,7 @@ KEYS = keys(
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return "root_span_id" in row or ("span_attributes" in row and "input" in row)
+    return has(row, "root_span_id") or (has(row, "span_attributes") and "input" in row)
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:

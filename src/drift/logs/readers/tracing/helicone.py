@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import Call, seconds_of, structured
+from drift.logs.draft import Call, has_any, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
-from drift.logs.traces.streams import joined_stream
+from drift.logs.traces.streams import joined_stream, unstreamed
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso
 from drift.logs.traces.verdicts import judgement
 from drift.logs.unread import keys
@@ -25,7 +25,8 @@ KEYS = keys(
 
 def recognises(row: Mapping[str, Any]) -> bool:
     has_bodies = "request_body" in row and ("response_body" in row or "request_id" in row)
-    return has_bodies or ("request_id" in row and "signed_body_url" in row)
+    is_request = has_bodies or ("request_id" in row and "signed_body_url" in row)
+    return is_request and has_any(row, ("request_body", "response_body", "request_id"))
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
@@ -59,8 +60,7 @@ def _outcomes(row: LogRow) -> Iterator[Outcome]:
 
 def _reply(body: Any) -> Any:
     """The reply; a stream may be kept as its events."""
-    events = structured(body.get("streamed_data")) if isinstance(body, Mapping) else body
-    return joined_stream(events) if isinstance(events, list) else body
+    return joined_stream(body) if isinstance(body, list) else unstreamed(body)
 
 
 def _properties(row: Mapping[str, Any]) -> dict[str, Any]:

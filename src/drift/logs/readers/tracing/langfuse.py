@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
+from drift.logs.draft import Call, ConversationDraft, has, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.texts import call_draft, first_name, iso, spare_draft
 from drift.logs.traces.verdicts import judgement
@@ -50,7 +50,7 @@ KEYS = {**_OBSERVATION, **_SCORE, **_TRACE, **keys("", observations={**_OBSERVAT
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return _is_observation(row) or _is_score(row) or _is_trace(row) or _is_bare_trace(row)
+    return _is_observation(row) or _is_score(row) or _is_trace(row) or (has(row, "timestamp") and _is_bare_trace(row))
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
@@ -96,7 +96,7 @@ def _is_bare_trace(row: Mapping[str, Any]) -> bool:
     """True for a trace without its observations, as the API lists it, or as an export to blob storage or out of the
     user interface writes it."""
     keys = row.keys()
-    if "type" in keys or not {"timestamp", "input", "output"} <= keys:
+    if has(row, "type") or not {"timestamp", "input", "output"} <= keys:
         return False
     owner = keys & {"sessionId", "session_id"} and keys & {"userId", "user_id"}
     return bool(owner and "id" in keys and keys & _TRACE_KEYS) or bool(

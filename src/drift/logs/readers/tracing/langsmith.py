@@ -1,20 +1,23 @@
-"""LangSmith: exported runs and feedback. Runs of type `llm` are model calls; others are steps around them.
+"""LangSmith: exported runs and feedback. Runs of type `llm` are model calls; others are steps around them. A `chain`
+(an agent, a graph) is read if its trace has no model call in the logs, as if only the roots were exported.
 
 The `session_id` of a run is its project. The conversation is named in its metadata (`thread_id`, `session_id`,
 `conversation_id`), as for LangSmith's own threads.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import Call, name_of, seconds_of, structured
+from drift.logs.draft import Call, has, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
-from drift.logs.traces.texts import call_draft, first_name, iso, tools_beside
+from drift.logs.traces.texts import call_draft, first_name, iso, spare_draft, tools_beside
 from drift.logs.traces.verdicts import judgement
 from drift.logs.unread import keys
 from drift.records import Reason
 
+_AROUND = "chain"
 _THREAD = ("thread_id", "session_id", "conversation_id")
 _MODEL = ("ls_model_name", "model", "model_name")
 
@@ -25,7 +28,7 @@ KEYS = keys(
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return {"run_type", "inputs"} <= row.keys() or _is_feedback(row)
+    return (has(row, "run_type") and "inputs" in row) or _is_feedback(row)
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
@@ -33,7 +36,7 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
 
 
 def _is_feedback(row: Mapping[str, Any]) -> bool:
-    return {"run_id", "key"} <= row.keys() and bool(row.keys() & {"score", "value", "correction"})
+    return has(row, "run_id", "key") and bool(row.keys() & {"score", "value", "correction"})
 
 
 def _outcomes(row: LogRow) -> Iterator[Outcome]:
@@ -52,25 +55,27 @@ def _outcomes(row: LogRow) -> Iterator[Outcome]:
 
 
 def _run(at: Place, row: Mapping[str, Any]) -> Outcome:
-    if row.get("run_type") not in ("llm", "chat_model"):
-        return Reject(at, Reason.NOT_A_CHAT, f"a run of type {str(row.get('run_type'))[:40]}")
+    kind = row.get("run_type")
+    if kind not in ("llm", "chat_model", _AROUND):
+        return Reject(at, Reason.NOT_A_CHAT, f"a run of type {str(kind)[:40]}")
     extra = structured(row.get("extra"))
     places = (extra.get("metadata"), extra.get("invocation_params")) if isinstance(extra, Mapping) else ()
     session = first_name(*places[:1], row.get("metadata"), names=_THREAD)
     # Feedback usually judges the whole trace: it names the id of the first run.
     ids = [*_ids(row), *(f"run {part}" for part in _parents(row))]
-    return call_draft(
-        at,
-        row.get("inputs"),
-        row.get("outputs"),
-        Call(
-            session, tuple(dict.fromkeys(ids)), seconds_of(row.get("start_time")) or 0.0, name_of(row.get("trace_id"))
-        ),
+    is_root = name_of(row.get("parent_run_id")) is None and not _parents(row)
+    trace = name_of(row.get("trace_id")) or (name_of(row.get("id")) if is_root else None)
+    call = Call(session, tuple(dict.fromkeys(ids)), seconds_of(row.get("start_time")) or 0.0, trace)
+    fields: dict[str, Any] = dict(
         user=first_name(*places[:1], row.get("metadata"), names=("user_id", "user")),
         model=first_name(*places, names=_MODEL),
         started_at=iso(row.get("start_time")),
         **tools_beside(*places[1:], row.get("inputs")),
     )
+    texts = row.get("inputs"), row.get("outputs")
+    if kind == _AROUND:
+        return spare_draft(at, *texts, replace(call, spare=1 if is_root else 2), f"a run of type {kind}", **fields)
+    return call_draft(at, *texts, call, **fields)
 
 
 def _ids(row: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import Call, name_of, seconds_of, structured
+from drift.logs.draft import Call, has_any, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.traces.texts import call_draft, first_name, iso, tools_beside
 from drift.logs.unread import keys
@@ -27,7 +27,7 @@ KEYS = keys(
 
 def recognises(row: Mapping[str, Any]) -> bool:
     has_request = "messages" in row or "proxy_server_request" in row
-    return has_request and "response" in row and any(key in row for key in _LITELLM_KEYS)
+    return has_request and "response" in row and has_any(row, _LITELLM_KEYS)
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
@@ -48,7 +48,8 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
     session = first_name(*trusted, metadata, *of_caller, names=("session_id", "litellm_session_id"))
     ids = [name_of(value.get(key)) for key in ("id", "request_id", "litellm_call_id", "trace_id")]
     started = value.get("startTime")
-    request, reply = _request(value, requests), structured(value.get("response"))
+    request, reply = _request(value, requests), value.get("response")
+    reply = reply if structured(reply) else None  # where no text was stored, spend logs hold an empty object
     if not request and not reply:
         raise Unusable(Reason.NO_MESSAGES, _TEXTS_MISSING)
     draft = call_draft(

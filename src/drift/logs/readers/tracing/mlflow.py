@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from drift.logs.convert import Outcome, consent_tags, many_per_row
-from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
+from drift.logs.draft import Call, ConversationDraft, has_any, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso, spare_draft
 from drift.logs.traces.verdicts import judgement
@@ -39,8 +39,8 @@ KEYS = {**_ABOUT, **keys("trace", info=_ABOUT, data=keys("request response", spa
 def recognises(row: Mapping[str, Any]) -> bool:
     if isinstance(structured(row.get("info")), Mapping) and isinstance(structured(row.get("data")), Mapping):
         return bool(_spans(row)) or "spans" in structured(row["data"])
-    return bool({"trace_id", "request_id"} & row.keys()) and (
-        "trace_metadata" in row or "request_metadata" in row or _is_mlflow(_spans(row))
+    return has_any(row, ("trace_id", "request_id")) and (
+        has_any(row, ("trace_metadata", "request_metadata")) or _is_mlflow(_spans(row))
     )
 
 

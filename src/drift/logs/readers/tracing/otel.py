@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, consent_tags
-from drift.logs.draft import Call, ConversationDraft, seconds_of, structured, tools_of
+from drift.logs.draft import Call, ConversationDraft, has, seconds_of, structured, tools_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.otel import ai_sdk
 from drift.logs.traces.otel.attributes import indexed_messages, messages_in_events, schemas_in
@@ -60,7 +60,7 @@ def recognises_otel(row: Mapping[str, Any]) -> bool:
 
 
 def recognises_openinference(row: Mapping[str, Any]) -> bool:
-    if {"annotator_kind", "span_id"} <= row.keys():
+    if has(row, "annotator_kind", "span_id"):
         return True
     if any(group in row for group in ("resourceSpans", "resourceLogs")):
         return any(_is_openinference(span.attributes) for span in spans(row))
@@ -85,7 +85,7 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
 
 def _outcomes(row: LogRow, records: Records) -> Iterator[Outcome]:
     """Yield the outcomes of a row. A record that waits for others of its span yields nothing yet."""
-    if {"annotator_kind", "span_id"} <= row.value.keys():
+    if has(row.value, "annotator_kind", "span_id"):
         yield from _tried(row.at, lambda: _annotation(row))
         return
     is_single = not any(group in row.value for group in ("resourceSpans", "resourceLogs"))
@@ -165,7 +165,7 @@ def _around(at: Place, span: TraceSpan) -> Outcome:
     if not request:
         return Reject(at, Reason.NOT_A_CHAT, what)
     try:
-        draft = _draft(at, span, request, reply)
+        draft = _draft(at, span, structured(request), structured(reply))
     except Unusable:
         return Reject(at, Reason.NOT_A_CHAT, what)
     return as_spare(draft, spare, what)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import Call, name_of, seconds_of, structured
+from drift.logs.draft import Call, has, has_any, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso, spare_draft
 from drift.logs.traces.verdicts import judgement
@@ -48,7 +48,7 @@ def _is_call(row: Mapping[str, Any]) -> bool:
 
 
 def _is_feedback(row: Mapping[str, Any]) -> bool:
-    return {"feedback_type", "payload"} <= row.keys() and ("weave_ref" in row or "call_ref" in row)
+    return has(row, "feedback_type") and "payload" in row and has_any(row, ("weave_ref", "call_ref"))
 
 
 def _outcomes(row: LogRow) -> Iterator[Outcome]:

@@ -6,19 +6,19 @@ user's message may complain about the reply before it.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, messages_of, name_of, structured
+from drift.logs.convert import IN_METADATA, WHO, one_per_row, who
+from drift.logs.draft import ConversationDraft, has_any, messages_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable, short_form
 from drift.logs.unread import keys
 from drift.records import Reason
 
 _REQUESTS, _REPLIES = ("instruction", "query"), ("output", "response")
 
-KEYS = keys(f"id system history input {' '.join((*_REQUESTS, *_REPLIES))}")
+KEYS = keys(f"system history input {' '.join((*_REQUESTS, *_REPLIES, *WHO))}", metadata=keys(" ".join(IN_METADATA)))
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    is_preference = row.keys() & {"chosen", "rejected", "kto_tag", "label", "rejected_response", "completions"}
+    is_preference = has_any(row, ("chosen", "rejected", "kto_tag", "label", "rejected_response", "completions"))
     return has_request(row) and any(key in row for key in _REPLIES) and not is_preference
 
 
@@ -28,13 +28,11 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject
 
 def _draft(row: LogRow) -> ConversationDraft:
     messages = messages_of(entries_of(row.value, with_reply=True))
-    return ConversationDraft(
-        at=row.at, messages=messages, source_id=name_of(row.value.get("id")), identity_until=len(messages) - 1
-    )
+    return ConversationDraft(at=row.at, messages=messages, identity_until=len(messages) - 1, **who(row.value))
 
 
 def has_request(row: Mapping[str, Any]) -> bool:
-    return any(key in row for key in _REQUESTS)
+    return has_any(row, _REQUESTS)
 
 
 def entries_of(row: Mapping[str, Any], with_reply: bool) -> list[dict[str, Any]]:

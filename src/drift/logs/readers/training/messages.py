@@ -1,36 +1,41 @@
 """The native format, also that of OpenAI's fine-tuning files: `{messages: [{role, content}]}`.
 
-Optional on the row: `id`, `user`, `model`, `timestamp`, `language`, `system`, `tools` (schemas), `response` (the reply
-to the messages, a text or a message), `tags` (an object of texts, numbers and truth values, for `drift live --by`) and
-`feedback` (on the last reply; also as `user_feedback`); on a message of the assistant: `feedback`, `tool_calls`,
-`reasoning_content` and `finish_reason` (`length`: the reply was cut at a token limit; on the row it is about the last
-reply). Feedback is a thumb (1 or -1, "up" or "down", true or false), or an object with `thumb` (one of these) and
-`comment`.
+Optional on the row: `id`, `user`, `model`, `timestamp`, `language` (or other usual names of these, see `who`), the id
+of the chat that the row is a part of (`conversation_id`, `session_id`, ...), `system`, `tools` (schemas), `response`
+(the reply to the messages: a text, a message, or the events of its stream), `tags` (an object of texts, numbers and
+truth values, for `drift live --by`) and judgements of the last reply (`feedback`, `rating` and others of VERDICTS); on
+a message of the assistant: such judgements, `tool_calls`, `reasoning_content` and `finish_reason` (`length`: the reply
+was cut at a token limit; on the row it is about the last reply). A judgement is a thumb (1 or -1, true or false), a
+word ("up", "dislike", ...), stars (`4/5`), or an object with one of these (`thumb`, `rating`, ...) and a `comment`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, as_cut, messages_of, name_of, replies_of, structured, text_of, time_of
+from drift.logs.convert import IN_METADATA, WHO, Outcome, many_per_row, who, with_beside
+from drift.logs.draft import ConversationDraft, as_cut, messages_of, name_of, structured
 from drift.logs.entries import ROLES
-from drift.logs.files.rows import LogRow, Reject, Unusable, encodable, short_form
+from drift.logs.files.rows import LogRow, Reject, Unusable, encodable
 from drift.logs.traces.endings import ended_early
-from drift.logs.traces.texts import plain_messages
+from drift.logs.traces.streams import unstreamed, whole_reply
+from drift.logs.traces.texts import SESSIONS, plain_messages, reply_messages
+from drift.logs.traces.verdicts import INSIDE, JUDGED, VERDICTS, is_unrated, judgements_beside
 from drift.logs.unread import BESIDE, MESSAGE, keys
 from drift.records import Message, Rating, Reason
 
-_ABOUT_LAST = ("feedback", "user_feedback")
-_WORDS = {"up": 1.0, "thumbs_up": 1.0, "positive": 1.0, "down": -1.0, "thumbs_down": -1.0, "negative": -1.0}
+_FEEDBACK = ("feedback", "user_feedback")  # of a chat without a reply, these show that the row is broken
+_OTHERS = tuple(name for name in VERDICTS if name not in _FEEDBACK)
+_BESIDE_MESSAGES = frozenset(("tags", "response", *VERDICTS))
 
-_FEEDBACK = keys("thumb comment")
+_JUDGEMENT = dict.fromkeys(VERDICTS, keys(f"comment {' '.join(INSIDE)}"))
 KEYS = {
     **keys(
-        "id user model timestamp language tags",
-        messages={**MESSAGE, "feedback": _FEEDBACK},
+        f"tags {' '.join(WHO)}",
+        metadata=keys(" ".join(IN_METADATA)),
+        messages={**MESSAGE, **_JUDGEMENT},
         response={**MESSAGE, **keys("choices message")},
     ),
-    **dict.fromkeys(_ABOUT_LAST, _FEEDBACK),
+    **_JUDGEMENT,
     **BESIDE,
 }
 
@@ -53,57 +58,76 @@ def has_messages(row: Mapping[str, Any], key: str) -> bool:
     )
 
 
-def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:
-    return one_per_row(rows, _draft)
+def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
+    return many_per_row(rows, _outcomes)
 
 
 def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
-    """A `response` is read if it holds a reply and the messages end with a request; `tags`, if they are an object;
-    `feedback` on a message of the assistant."""
-    yield from _unread_in(row) if "tags" in row or "response" in row else ()
+    """A `response` is read if it holds a reply and the messages end with a request; `tags`, if they are an object; a
+    judgement, if it is one of a reply."""
     entries = structured(row.get("messages"))
-    for entry in entries if isinstance(entries, list) else ():
-        if type(entry) is dict and entry.get("feedback") is not None and _role_of(entry) != "assistant":
-            yield "messages.feedback"
+    listed = entries if isinstance(entries, list) else []
+    if not _BESIDE_MESSAGES.isdisjoint(row):
+        yield from _unread_beside(row, [entry for entry in listed if type(entry) is dict])
+    for entry in listed:
+        if type(entry) is dict and not JUDGED.isdisjoint(entry) and _role_of(entry) != "assistant":
+            yield from (f"messages.{name}" for name in VERDICTS if not is_unrated(entry.get(name)))
 
 
-def _unread_in(row: Mapping[str, Any]) -> Iterator[str]:
+def _unread_beside(row: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if (tags := row.get("tags")) and len(_tags(tags)) < (len(tags) if isinstance(tags, Mapping) else 1):
         yield "tags"
-    response = row.get("response")
-    if response is None or response in ("", [], {}):
-        return
-    entries = structured(row.get("messages"))
-    last = entries[-1] if isinstance(entries, list) and entries and isinstance(entries[-1], Mapping) else {}
-    if _role_of(last) not in ("user", "tool") or not plain_messages(response, "assistant"):
+    has_reply = _is_answered(row.get("response"), entries)
+    if not has_reply and row.get("response") not in (None, "", [], {}):
         yield "response"
+    if not has_reply and "assistant" not in map(_role_of, entries):
+        yield from (name for name in _OTHERS if not is_unrated(row.get(name)))
+
+
+def _is_answered(response: Any, entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a `response` is the reply to the messages."""
+    if response in (None, "", [], {}):
+        return False
+    asked = _role_of(entries[-1] if entries else {}) in ("user", "tool")
+    return asked and bool(plain_messages(unstreamed(response), "assistant"))
 
 
 def _role_of(entry: Mapping[str, Any]) -> str | None:
     return ROLES.get(str(entry.get("role", entry.get("from"))).lower())
 
 
-def _draft(row: LogRow) -> ConversationDraft:
+def _outcomes(row: LogRow) -> Iterator[Outcome]:
     value = row.value
     entries = structured(value.get("messages"))
-    messages = messages_of(entries)
-    about_last = value.get("feedback")
-    about_last = value.get("user_feedback") if about_last is None else about_last
-    is_judged = about_last is not None or [1 for entry in entries if "feedback" in entry]
-    if messages[-1].role in ("user", "tool") and (reply := plain_messages(value.get("response"), "assistant")):
-        replies = replies_of(reply[:1], len(entries))
-        messages += tuple(as_cut(replies) if ended_early(value.get("response")) else replies)
-    return ConversationDraft(
+    messages, about = messages_of(entries), who(value)
+    if about.get("source_id") is None and about.get("chat_id") is None:
+        _check_one_chat(entries)
+    if messages[-1].role in ("user", "tool") and (response := whole_reply(value.get("response"))):
+        replies = reply_messages(plain_messages(response, "assistant"), len(entries))
+        messages += tuple(as_cut(replies) if ended_early(response) else replies)
+    is_judged = not JUDGED.isdisjoint(value) or [1 for entry in entries if not JUDGED.isdisjoint(entry)]
+    judged = list(_ratings(row, entries, messages)) if is_judged else []
+    draft = ConversationDraft(
         at=row.at,
         messages=messages,
-        source_id=name_of(value.get("id")),
-        user=name_of(value.get("user")),
-        model=name_of(value.get("model")),
-        language=name_of(value.get("language")),
-        started_at=time_of(value.get("timestamp")),
-        ratings=tuple(_ratings(about_last, entries, messages)) if is_judged else (),
+        ratings=tuple(rating for rating in judged if isinstance(rating, Rating)),
         tags=_tags(value.get("tags")),
+        **about,
     )
+    yield with_beside(draft, value)
+    yield from (reject for reject in judged if isinstance(reject, Reject))
+
+
+def _check_one_chat(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Raises Unusable if the messages of a row that names no chat name several: an export of all messages."""
+    for name in SESSIONS:
+        chats = {chat for entry in entries if name in entry and (chat := name_of(entry[name]))}
+        if len(chats) > 1:
+            detail = (
+                f"messages of {len(chats)} chats ({name}) in one list: take them out (jq -c '.messages[]' FILE > "
+                f"rows.jsonl) and ingest rows.jsonl with --map conversation={name},role=role,content=content"
+            )
+            raise Unusable(Reason.NO_CONVERSATION, detail)
 
 
 def _tags(value: Any) -> dict[str, str]:
@@ -119,31 +143,14 @@ def _tags(value: Any) -> dict[str, str]:
     }
 
 
-def _ratings(about_last: Any, entries: Sequence[Any], messages: tuple[Message, ...]) -> Iterator[Rating]:
-    """The feedback of an entry is about the last of the replies in it: an entry may also hold calls of tools."""
+def _ratings(row: LogRow, entries: Sequence[Any], messages: tuple[Message, ...]) -> Iterator[Rating | Reject]:
+    """The judgements in a row, and those that say neither good nor bad. The judgement of an entry is about the last of
+    the replies in it: an entry may also hold calls of tools."""
     replies = {m.source_index: index for index, m in enumerate(messages) if m.role == "assistant"}
     for place, reply_index in replies.items():
         entry = entries[place] if place is not None and place < len(entries) else {}
-        if (feedback := entry.get("feedback")) is not None:
-            yield _thumb(feedback, reply_index)
-    if about_last is not None:
-        if not replies:
-            raise Unusable(Reason.ROLES_OUT_OF_ORDER, "feedback, but no reply before it")
-        yield _thumb(about_last, max(replies.values()))
-
-
-def _thumb(feedback: Any, reply_index: int) -> Rating:
-    comment = None
-    if isinstance(feedback, Mapping):
-        comment = feedback.get("comment")
-        comment = None if comment is None else text_of(comment, "the comment of the feedback")
-        if feedback.get("thumb") is None:
-            raise Unusable(Reason.BAD_CONTENT, "feedback without its `thumb`")
-        feedback = feedback["thumb"]
-    value = _WORDS.get(feedback.lower()) if isinstance(feedback, str) else None
-    if isinstance(feedback, bool | int | float) and (feedback in (1, -1) or feedback is False):
-        value = 1.0 if feedback == 1 else -1.0
-    if value is None:
-        allowed = f"1 or -1, true or false, {', '.join(_WORDS)}"
-        raise Unusable(Reason.BAD_CONTENT, f"feedback {short_form(feedback)} is not a thumb; allowed: {allowed}")
-    return Rating(reply_index, "thumb", value, comment)
+        yield from judgements_beside(row.at, entry, reply_index)
+    if not replies and not all(is_unrated(row.value.get(name)) for name in _FEEDBACK):
+        raise Unusable(Reason.ROLES_OUT_OF_ORDER, "feedback, but no reply before it")
+    if replies:
+        yield from judgements_beside(row.at, row.value, max(replies.values()))

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row, with_beside
-from drift.logs.draft import ConversationDraft, messages_of, name_of, numbered, structured, time_of
+from drift.logs.draft import ConversationDraft, has, has_any, messages_of, name_of, numbered, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, short_form
 from drift.logs.readers.training.alpaca import entries_of, has_request
 from drift.logs.unread import BESIDE, MESSAGE, keys
@@ -49,8 +49,7 @@ KEYS = {
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    keys = row.keys()
-    if keys & {"score_chosen", "user_preference", "user_preferences"}:
+    if has_any(row, ("score_chosen", "user_preference", "user_preferences")):
         return False
     if _sides(row) is not None:
         return True
@@ -63,22 +62,24 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
 
 def _sides(row: Mapping[str, Any]) -> tuple[str | None, str] | None:
     """The keys of the preferred and the rejected reply. The former is None if it is the last of `messages`."""
-    if "messages" in row and (beside := next((key for key in _REJECTED_BESIDE if row.get(key)), None)):
+    if has(row, "messages") and (beside := next((key for key in _REJECTED_BESIDE if row.get(key)), None)):
         return None, beside
-    return next((sides for sides in _SIDES if row.keys() >= set(sides)), None)
+    return next((sides for sides in _SIDES if has(row, *sides)), None)
 
 
 def _label_key(row: Mapping[str, Any]) -> str | None:
     """The key of the label of a reply. Other files also call a class of texts `label`."""
     key = next((key for key in _LABELS if row.get(key) is not None), None)
-    if key == "label" and not isinstance(row[key], bool) and not {"prompt", "completion"} <= row.keys():
+    if key == "label" and not isinstance(row[key], bool) and not has(row, "prompt", "completion"):
         return None
-    return key if has_request(row) or any(name in row for name in _HISTORIES) else None
+    return key if has_request(row) or has_any(row, _HISTORIES) else None
 
 
 def _drafts(row: LogRow) -> Iterator[Outcome]:
     value = row.value
     sides = _sides(value)
+    if sides is None and _label_key(value) is None:  # a row of this format in which a side is null
+        sides = next((sides for sides in _SIDES if value.keys() >= set(sides)), None)
     if sides is None:
         yield with_beside(_labelled(row.at, value), value)
         return
@@ -161,7 +162,7 @@ def _cut_before_reply(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...
 def _labelled(at: Place, row: Mapping[str, Any]) -> ConversationDraft:
     """The draft of a reply with a label."""
     messages = _request(row)
-    if "messages" not in row and "conversations" not in row:
+    if not has_any(row, ("messages", "conversations")):
         key = next((key for key in _COMPLETIONS if row.get(key) is not None), "completion")
         messages += _side(row.get(key), key)
     key = next((key for key in _LABELS if row.get(key) is not None), "label")

@@ -48,7 +48,8 @@ def attributes_of(row: Mapping[str, Any]) -> dict[str, Any]:
         plain = {str(pair["key"]): _value(pair.get("value")) for pair in _mappings(attributes) if "key" in pair}
     elif isinstance(attributes, Mapping):
         plain = {str(name): value for name, value in attributes.items()}
-    columns = {name.removeprefix("attributes."): value for name, value in row.items() if name.startswith("attributes.")}
+    found = ((name, value) for name, value in row.items() if name.startswith("attributes.") and value is not None)
+    columns = {name.removeprefix("attributes."): value for name, value in found}
     return {**plain, **columns}
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drift.config import GenerationSettings
+from drift.pairs.candidates import Labelled, prompt_id_of
 from drift.records import (
     ChatMessage,
-    Conversation,
     Drop,
     FeedbackLabel,
     PreferencePair,
@@ -26,8 +26,6 @@ from drift.records import (
     stable_hash,
 )
 from drift.store import Store
-
-Labelled = Iterable[tuple[Conversation, Sequence[FeedbackLabel]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +48,21 @@ def trained_replies(
 
     `prompts`, `pairs`: that generation's files; `before`: the same list of the one before it.
     """
-    known: set[str] = set()
+    listed: set[str] = set()
     for reply in read_jsonl(before, TrainedReply) if before else ():
-        known.add(reply.prompt_id)
+        listed.add(reply.prompt_id)
         yield reply
     items = {item.prompt_id: item for file in prompts for item in read_jsonl(file, PromptItem)}
     for pair in (pair for file in pairs for pair in read_jsonl(file, PreferencePair)):
-        if pair.prompt_id not in known:
-            known.add(pair.prompt_id)
+        if pair.prompt_id not in listed:
+            listed.add(pair.prompt_id)
             item = items.get(pair.prompt_id)
-            judged = judged_reply(item) if item else (pair.rejected or pair.chosen)[-1]
+            judged = logged_reply(item) if item else (pair.rejected or pair.chosen)[-1]
             content = stable_hash(pair.prompt, judged)
             yield TrainedReply(pair.prompt_id, pair.conversation_id, stable_hash(pair.prompt), content, generation)
 
 
-def judged_reply(item: PromptItem) -> ChatMessage | None:
+def logged_reply(item: PromptItem) -> ChatMessage | None:
     """The reply of the logs that the item is about: the disliked one, else the liked one."""
     return item.rejected or item.preferred
 
@@ -144,7 +142,7 @@ class News:
         return round(self.counts["new"] * share / (1.0 - share))
 
     def _new(self, row: PromptItem) -> PromptItem | Drop:
-        again = stable_hash(row.prompt, judged_reply(row)) in self._contents
+        again = stable_hash(row.prompt, logged_reply(row)) in self._contents
         if again and not self._deployed[row.conversation_id]:
             return Drop(row.prompt_id, Reason.TRAINED_EARLIER)
         self.counts["new"] += 1
@@ -169,4 +167,4 @@ class News:
         yield from labelled(upto=read)
 
     def _is_old(self, label: FeedbackLabel) -> bool:
-        return stable_hash(label.conversation_id, label.reply_index) in self._trained
+        return prompt_id_of(label.conversation_id, label.reply_index) in self._trained
