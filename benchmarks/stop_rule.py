@@ -2,7 +2,8 @@
 
     python benchmarks/stop_rule.py runs/stability/cells/*/* --json benchmarks/results/stop_rule.json
 
-Regret: the best true utility of a run's iterations less that of the policy which the rule would have kept.
+Regret: the best true utility of a run's iterations less that of the policy which the rule would have kept. The rule
+also reads how the held-out replies end, from the evaluations of the run.
 `mean_logps` is the former rule: stop at the first fall of the mean log-prob, whatever its size.
 """
 
@@ -15,15 +16,19 @@ import numpy as np
 from drift.config import PolicySettings
 from drift.evaluation.preference import measure_preference
 from drift.evaluation.results import read_evaluation
-from drift.evaluation.stopping import WATCHED, best_step, stops_at
+from drift.evaluation.stopping import WATCHED, first_problem_of_replies, step_kept, stops_at
 from drift.policy.model import load_policy
 from drift.records import PreferencePair, read_jsonl
 
 
+def steps_of(run: Path) -> list[Path]:
+    iterations = sorted(run.glob("iteration-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    return [run / "warm-start", *iterations]
+
+
 def measured(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Likelihood per token of each watched reply [steps, replies], mean log-prob [steps], true utility [steps]."""
-    iterations = sorted(run.glob("iteration-*"), key=lambda folder: int(folder.name.split("-")[1]))
-    steps = [run / "warm-start", *iterations]
+    steps = steps_of(run)
     pairs = [pair for pair in read_jsonl(run / "heldout/pairs.jsonl", PreferencePair) if pair.split == "stop"]
     found = [measure_preference(load_policy(step / "policy", PolicySettings()), pairs, 2048) for step in steps]
     each = [[pair.likelihood for pair in result.each] for result in found if result]
@@ -39,15 +44,18 @@ def kept_by_mean_logps(logps: np.ndarray) -> int:
 
 def row(run: Path) -> dict[str, object]:
     watched, logps, utility = measured(run)
-    stop = stops_at(watched, patience=1) if watched.shape[1] >= WATCHED["heldout_logps"].fewest else None
-    kept = best_step(watched if stop is None else watched[: stop + 1])
+    enough = watched if watched.shape[1] >= WATCHED["heldout_logps"].fewest else None
+    problem, _ = first_problem_of_replies([step / "evaluation.json" for step in steps_of(run)])
+    ends = [problem, None if enough is None else stops_at(enough, patience=1)]
+    kept = step_kept(problem, enough, patience=1)
+    kept = len(utility) - 1 if kept is None else kept  # without figures the rule never stops
     former = kept_by_mean_logps(logps)
     best = utility.max()
     return {
         "arm": run.parent.name,
         "run": run.name,
         "replies": watched.shape[1],
-        "stopped_after": stop,
+        "stopped_after": min((step for step in ends if step is not None), default=None),
         "kept": kept,
         "regret": round(float(best - utility[kept]), 4),
         "mean_logps_kept": former,

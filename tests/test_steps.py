@@ -1,12 +1,14 @@
 """The steps of the loop that depend on settings: runs that measure guidance and take what scores better."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from drift.cli.views import show_trace
 from drift.config import Config, RecipeSettings, parse_config
+from drift.errors import DataError
 from drift.evaluation.results import read_trial
 from drift.lineage import trace
 from drift.policy.model import source_of
@@ -14,11 +16,12 @@ from drift.policy.samplers.requests import FreshReplies
 from drift.policy.samplers.transformers import LocalBackend
 from drift.progress import listening
 from drift.records import ChatMessage, Completion, Counts, PreferencePair, PromptItem, read_jsonl, write_jsonl
-from drift.run import build_funnel, run_config
+from drift.run import build_funnel, collect, run_config
 from drift.rundir import OnStage, RunDir, load_run
 from drift.scoring.scorers import SCORERS, ScorerKind
-from drift.steps import choose_guidance
+from drift.steps import check_before_work, choose_guidance
 from drift.store import Store
+from small_runs import write_chats
 
 
 def item(number: int, complaint: str | None = "No.") -> PromptItem:
@@ -217,3 +220,27 @@ def test_what_the_trial_left_out_is_not_in_the_funnel(tmp_path):
     store = Store(tmp_path / "store")
     store.add([])
     assert build_funnel(store, load_run(tmp_path / "run")).drops == {"prompt_too_long": 2}
+
+
+def bare(number: int, comment: str | None) -> dict:
+    """A chat whose reply has a thumb down, and what the user wrote next, if anything."""
+    asked = {"role": "user", "content": f"Please add {number} and 2."}
+    rated = {"role": "assistant", "content": f"{number}2", "feedback": -1}
+    return {
+        "id": f"chat-{number}",
+        "messages": [asked, rated, *([{"role": "user", "content": comment}] if comment else [])],
+    }
+
+
+@pytest.mark.parametrize("comment", [None, "No, that is wrong, I asked for a sum."])
+def test_hindsight_needs_one_written_complaint_before_any_work(tmp_path, tiny_policy, comment):
+    logs = write_chats(tmp_path, [bare(n, comment if n % 4 == 0 else None) for n in range(40)])
+    recipe = {"name": "best_of", "samples": 2, "scorer": {"name": "hindsight"}}
+    cfg = settings(tiny_policy, recipe=recipe, logs=[str(logs)])
+    with RunDir.open(tmp_path / "run", "", cfg.seed) as run:
+        store = collect(cfg, run)
+        with nullcontext() if comment else pytest.raises(DataError) as refused:
+            check_before_work(cfg, run, store, None)
+    if refused:
+        assert "none of the" in (line := str(refused.value))
+        assert "has a written complaint. Set recipe.scorer.name to another scorer: self, feedback, " in line

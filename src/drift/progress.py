@@ -5,9 +5,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 ProgressListener = Callable[[int, int, int], None]
 """Units done, units in total, and the tokens generated or read so far (0: the stage counts no tokens)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """Units that were begun together and are not done yet: the unfinished replies of a batch. `work`: how many units'
+    worth of work is done on them. Most replies of a batch finish near its end, so the number of those that are done
+    says little about the time left."""
+
+    units: int = 0
+    work: float = 0.0
+
+
+NONE_UNDER_WAY = UnderWay()
 
 Note = Callable[[str], None]
 """One line for people about something that happened; the work goes on."""
@@ -17,10 +31,14 @@ HEARTBEAT_SECONDS = 60.0
 
 _on_progress: ContextVar[ProgressListener | None] = ContextVar("progress", default=None)
 _on_note: ContextVar[Note | None] = ContextVar("note", default=None)
+_on_under_way: ContextVar[Callable[[UnderWay], None] | None] = ContextVar("under_way", default=None)
 
 
-def report_progress(done: int, total: int, tokens: int = 0) -> None:
+def report_progress(done: int, total: int, tokens: int = 0, under_way: UnderWay = NONE_UNDER_WAY) -> None:
     """Called by stages; does nothing if nobody listens."""
+    on_under_way = _on_under_way.get()
+    if on_under_way is not None:
+        on_under_way(under_way)
     on_progress = _on_progress.get()
     if on_progress is not None:
         on_progress(done, total, tokens)
@@ -34,14 +52,19 @@ def report_note(text: str) -> None:
 
 
 @contextmanager
-def listening(on_progress: ProgressListener, on_note: Note | None = None) -> Iterator[None]:
-    """Receive the progress and the notes of everything that runs in this block."""
+def listening(
+    on_progress: ProgressListener, on_note: Note | None = None, on_under_way: Callable[[UnderWay], None] | None = None
+) -> Iterator[None]:
+    """Receive the progress and the notes of everything that runs in this block. `on_under_way`: called before each
+    progress, with what was begun and is not done."""
     progress_token, note_token = _on_progress.set(on_progress), _on_note.set(on_note)
+    under_way_token = _on_under_way.set(on_under_way)
     try:
         yield
     finally:
         _on_progress.reset(progress_token)
         _on_note.reset(note_token)
+        _on_under_way.reset(under_way_token)
 
 
 @contextmanager
@@ -87,8 +110,13 @@ class Heartbeat:
     def restart(self, name: str) -> None:
         self.name = name
         self.last = time.monotonic()
-        self._now = (0, 0, 0)
+        self._now, self._under_way = (0, 0, 0), NONE_UNDER_WAY
         self._first: tuple[float, int, int] | None = None
+
+    def begun(self, under_way: UnderWay) -> None:
+        """Called before each `beat`, with what the task has begun beside what it has done."""
+        with self._lock:
+            self._under_way = under_way
 
     def beat(self, done: int, total: int, tokens: int = 0) -> None:
         """Called with every progress of the task."""
@@ -105,6 +133,18 @@ class Heartbeat:
         since, _, before = self._first or (0.0, 0, 0)
         tokens = self._now[2] - before
         return f"{tokens / max(time.monotonic() - since, 1e-9):,.0f} tokens/s" if tokens > 0 else ""
+
+    @property
+    def time_left(self) -> str:
+        """How long the part that is under way still takes, in words; empty while nothing shows it."""
+        since, before, _ = self._first or (0.0, 0, 0)
+        done, total = self._now[0] - before, self._now[1] - before
+        work = done + self._under_way.work
+        # a reply may end long before its token limit: until half of what was begun is done, nothing shows when
+        if not self._now[1] or work <= 0 or work < (done + self._under_way.units) / 2:
+            return ""
+        seconds = max(time.monotonic() - since, 1e-9)
+        return f"about {(total - work) * seconds / work:,.0f} s left"
 
     def _repeat(self) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS / 6):
@@ -123,7 +163,7 @@ class Heartbeat:
             rate = f", {self.token_rate}" if self.token_rate else ""
             if per_second > 0 and total and not tokens:
                 rate = f", {_per_minute(per_second * 60)}"
-            left = f", about {(total - done) / per_second:,.0f} s left" if per_second > 0 and total else ""
+            left = f", {self.time_left}" if self.time_left else ""
             self._report(now - self._begun, f"{self.name}: {share}{rate}{left}")
 
 

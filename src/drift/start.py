@@ -6,7 +6,7 @@ from pathlib import Path
 from drift.config import Config, RecipeSettings, WarmStartSettings
 from drift.errors import NothingToTrainOn
 from drift.evaluation.evaluate import copy_evaluation, evaluate
-from drift.evaluation.replies import few_finish, what_worsened
+from drift.evaluation.replies import OF_WARM_START, few_finish, what_worsened
 from drift.evaluation.results import read_evaluation
 from drift.generations import Parent, fingerprint_of_model, noted_base, open_parent, since_parent
 from drift.pairs.defence import Defence
@@ -98,7 +98,8 @@ def begin(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         return Start(prompts, warm, held_out, same, learned=False)
     of_warm = evaluated(layout.WARM_START, warm)
     before, after = (read_evaluation(path).replies for path in (of_base, of_warm))
-    if before and after and (cause := what_worsened(before, after, since="base")):  # the stop rule starts from here
+    # the stop rule starts from here
+    if before and after and (cause := what_worsened(before, after, "base", OF_WARM_START)):
         report_note(f"Warning: after the warm start, {cause}")
     return Start(prompts, warm, held_out, of_warm, learned=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from drift.config import Config, RecipeSettings
 from drift.errors import NothingToTrainOn
 from drift.evaluation.guidance import both_ways, compare_guidance, in_words, pick_prompts, trial_scorer
+from drift.evaluation.replies import remedies_of
 from drift.evaluation.results import read_trial
 from drift.evaluation.stopping import keep_best, should_stop, unseen_replies
 from drift.evaluation.unlearned import find_unlearned
@@ -137,7 +138,7 @@ def fails_gate(cfg: Config, it: StageFolder, k: int, policy: Path, warm: Path | 
 
 def keep(cfg: Config, run: RunDir, policies: Sequence[Path | str], evaluations: Sequence[Path]) -> Path:
     """RUN/policy, the best of the warm start and the iterations; notes say why the run ended and which one that is."""
-    report_note(should_stop(evaluations, cfg.stop).why)
+    report_note(should_stop(evaluations, cfg.stop, remedies_of(cfg.recipe, cfg.training.loss)).why)
     if warning := unseen_replies(evaluations):
         report_note(warning)
     return run.stage(

@@ -269,6 +269,21 @@ def is_liked(label: FeedbackLabel, min_p_sat: float) -> bool:
     return label.label == "SAT" and (label.p_sat is None or label.p_sat >= min_p_sat)
 
 
+def complaint_of(conversation: Conversation, label: FeedbackLabel) -> ChatMessage | None:
+    """The comment that came with a rating, else what the user wrote next unless that does not explain a bare thumb."""
+    comments = (r.comment for r in conversation.ratings if r.reply_index == label.reply_index and r.comment)
+    comment = next(comments, None) if label.labeller == "rating" else None
+    if comment:
+        return ChatMessage("user", comment)
+    if label.user_index is None:
+        return None
+    turn = conversation.messages[label.user_index].chat()
+    kinds = {rating.kind for rating in conversation.ratings if rating.reply_index == label.reply_index}
+    thumbed = label.labeller == "rating" and "correction" not in kinds
+    bare = thumbed and (not label.evidence or label.evidence not in turn.content)
+    return None if bare else turn
+
+
 def exclusion_reason(conversation: Conversation, label: FeedbackLabel, include: frozenset[str]) -> Reason | None:
     """Why a complaint makes no pair, whatever the reply to it; None if nothing speaks against it."""
     if "toxic" not in include and is_toxic_complaint(conversation, label):

@@ -138,6 +138,12 @@ def test_requests_that_do_not_fit(tiny_policy):
         bench_iteration(str(tiny_policy), 2, 1000, 1, "float32", 0, in_this_process)
 
 
+def test_every_round_needs_a_request_that_fits(tiny_policy):
+    """Two of five requests fit: the last rounds would have none."""
+    with pytest.raises(DataError, match=r"^2 of 5 requests fit into .*, fewer than the 5 rounds; lower --max-new-tok"):
+        bench_iteration(str(tiny_policy), 1, 950, 5, "float32", 0, in_this_process)
+
+
 def test_an_adapter_is_refused(tiny_policy, tmp_path):
     from peft import LoraConfig, get_peft_model
 

@@ -9,7 +9,7 @@ import pytest
 from drift import progress
 from drift.cli import console as shown
 from drift.engine import in_pieces
-from drift.progress import report_progress
+from drift.progress import UnderWay, report_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,26 @@ def test_the_clock_is_that_of_the_command_and_each_part_has_a_rate_of_its_own(cl
     assert capsys.readouterr().err.splitlines() == [
         " 161.0 s  base/evaluation.json: 0 of 100",
         " 225.0 s  base/evaluation.json: 50 of 100, 33 tokens/s, about 120 s left",
+    ]
+
+
+def test_replies_that_are_not_finished_count_for_the_time_left(clock, capsys):
+    """A batch of 100 replies of up to 160 tokens, of which nearly all reach the limit: 7.5 s a token."""
+    with shown.watching_stages() as on_stage:
+        on_stage("iteration-1/evaluation.json", "running", {})
+        report_progress(0, 200)
+        for step, finished in ((16, 0), (40, 1), (80, 3), (120, 9), (160, 100), (240, 103)):
+            clock[0] = 1000.0 + step * 7.5
+            live = -finished % 100
+            tokens_of_batch = step % 160
+            report_progress(finished, 200, step * 90, UnderWay(live, live * tokens_of_batch / 160))
+    assert [line.partition("tokens/s")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "",  # one reply in a hundred is done, and the others may end soon or late
+        "",
+        ", about 1,730 s left",  # 1,800 s are right
+        ", about 1,430 s left",  # 1,500
+        ", about 1,200 s left",
+        ", about 576 s left",  # 600
     ]
 
 

@@ -4,8 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from drift.config import PolicySettings, SamplingSettings, StopSettings
-from drift.evaluation.replies import few_finish, measure_replies, repetition, reply_statistics, what_worsened
+from drift.config import RECIPE_RULES, PolicySettings, RecipeSettings, SamplingSettings, StopSettings, parse_config
+from drift.errors import ConfigError
+from drift.evaluation.replies import (
+    OF_WARM_START,
+    few_finish,
+    measure_replies,
+    remedies_of,
+    repetition,
+    reply_statistics,
+    what_worsened,
+)
 from drift.evaluation.results import Evaluation, ReplyMeasure, ReplyStatistics, write_result
 from drift.evaluation.stopping import keep_best, should_stop, unseen_replies
 from drift.policy.decode import Generated
@@ -73,11 +82,44 @@ def written(folder: Path, steps: list[ReplyStatistics]) -> tuple[Path, ...]:
 
 
 def test_a_warm_start_is_compared_with_the_base_and_its_own_settings_are_named():
-    cause = what_worsened(replies(95, 50), replies(40, 79), since="base")
+    cause = what_worsened(replies(95, 50), replies(40, 79), "base", OF_WARM_START)
     assert "only 40% of 100 held-out replies end within the token limit, against 95% at the base" in cause
     assert cause.endswith("Lower warm_start.learning_rate or warm_start.epochs, or raise sampling.max_new_tokens.")
-    longer = what_worsened(replies(95, 50), replies(95, 100), since="base")
+    longer = what_worsened(replies(95, 50), replies(95, 100), "base", OF_WARM_START)
     assert "50 at the base): what the warm start learned from may teach length" in longer
+
+
+@pytest.mark.parametrize("name", RECIPE_RULES)
+def test_the_advice_is_what_the_config_accepts_and_all_of_it(name, tmp_path):
+    rules = RECIPE_RULES[name]
+    scored = {"scorer": {"name": "self"}} if rules.ranks else {}
+    recipe = {"name": name, "samples": 2 if rules.ranks else 1, **scored}
+    tree = {"recipe": recipe, "training": {"loss": rules.loss or "sigmoid"}}
+
+    def accepts(changes: dict) -> bool:
+        try:
+            parse_config({key: {**tree[key], **changes.get(key, {})} for key in tree}, "test")
+        except ConfigError:
+            return False
+        return True
+
+    cfg = parse_config(tree, "test")
+    advice = remedies_of(cfg.recipe, cfg.training.loss)
+    assert ("anchored_hinge" in advice.unfinished) == accepts({"training": {"loss": "anchored_hinge"}})
+    matched = accepts({"recipe": {"match_length": True, "samples": 2}})
+    assert ("Set recipe.match_length: true with recipe.samples: 2" in advice.length) == matched
+    assert ("pairs" in advice.length) == rules.makes_pairs
+    paths = written(tmp_path, [replies(95, 50), replies(95, 100)])
+    assert should_stop(paths, StopSettings(), advice).why.endswith(f"{advice.length} The warm start is kept.")
+
+
+def test_no_advice_names_what_is_set_already():
+    set_already = {"samples": 3, "match_length": True}
+    advice = remedies_of(RecipeSettings.model_validate(set_already), "anchored_hinge")
+    assert advice.unfinished == "Lower training.learning_rate or raise sampling.max_new_tokens."
+    assert advice.length == "the pairs may teach length instead of quality. Lower training.learning_rate."
+    three = remedies_of(RecipeSettings(samples=3), "sigmoid").length
+    assert three.endswith("Set recipe.match_length: true, or lower training.learning_rate.")
 
 
 def test_most_replies_cut_before_any_training_are_said():

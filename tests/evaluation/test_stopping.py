@@ -6,8 +6,26 @@ import numpy as np
 import pytest
 
 from drift.config import PolicySettings, StopSettings
-from drift.evaluation.results import Evaluation, PairResult, PreferenceResult, read_evaluation, write_result
-from drift.evaluation.stopping import WATCHED, WatchRule, best_step, keep_best, should_stop, stops_at, watch
+from drift.evaluation.results import (
+    Evaluation,
+    PairResult,
+    PreferenceResult,
+    ReplyMeasure,
+    ReplyStatistics,
+    read_evaluation,
+    write_result,
+)
+from drift.evaluation.stopping import (
+    WATCHED,
+    WatchRule,
+    best_step,
+    first_problem_of_replies,
+    keep_best,
+    should_stop,
+    step_kept,
+    stops_at,
+    watch,
+)
 
 SIX = np.linspace(-0.05, 0.05, 6)
 """Six replies that differ; the standard error of a fall that is the same for all of them is zero."""
@@ -27,6 +45,15 @@ def evaluations(folder: Path, steps: Sequence[Sequence[float]]) -> list[Path]:
 
 def around(*means: float) -> list[list[float]]:
     return [[round(mean + x, 4) for x in SIX] for mean in means]
+
+
+def finished(share: float, count: int = 20) -> ReplyStatistics:
+    """So many of the replies end within the token limit."""
+    each = tuple(ReplyMeasure(prompt=i, finished=i < share * count, tokens=50, repetition=0.0) for i in range(count))
+    return ReplyStatistics(
+        prompts=count, finished=share, finished_low=share, finished_high=share, median_tokens=50, p90_tokens=50,
+        repetition=0.0, each=each,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -70,6 +97,38 @@ def test_a_wrong_reply_that_is_unlearned_does_not_stop_a_run():
     steps = np.stack([[*(others + 0.01 * k), np.exp(-3.0 - 3 * k)] for k in range(4)])
     assert (np.diff(np.log(steps).mean(axis=1)) < 0).all()
     assert stops_at(steps, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("means", "cut_after", "kept"),
+    [
+        ([0.5, 0.6, 0.55, 0.7], None, 1),  # ends after 2
+        ([0.5, 0.6, 0.55, 0.7], 1, 0),  # replies stop finishing before that
+        ([0.5, 0.6, 0.55, 0.7], 2, 1),
+        ([0.5, 0.6, 0.55, 0.7], 3, 1),  # the likelihoods have ended it already
+        ([0.5, 0.6, 0.65, 0.7], 3, 2),
+        ([0.5, 0.6, 0.65, 0.7], None, 3),
+    ],
+)
+def test_a_run_without_the_rule_shows_which_step_the_rule_would_have_kept(tmp_path, means, cut_after, kept):
+    """As the run that it ends: after each iteration it is asked, and what it keeps is copied."""
+    paths = evaluations(tmp_path, around(*means))
+    for step, path in enumerate(paths):
+        replies = finished(0.3 if cut_after is not None and step >= cut_after else 0.9)
+        write_result(path, read_evaluation(path).model_copy(update={"replies": replies}))
+    rule = StopSettings(patience=1)
+    assert step_kept(first_problem_of_replies(paths)[0], watch(paths, rule), patience=1) == kept
+    ran = next(k for k in range(1, len(paths)) if k == len(paths) - 1 or should_stop(paths[: k + 1], rule).stops)
+    policies = tuple(tmp_path / f"policy-{k}" for k in range(ran + 1))
+    for policy in policies:
+        policy.mkdir()
+    counts = keep_best(tmp_path / "kept", policies, tuple(paths[: ran + 1]), rule, PolicySettings())
+    assert counts == {"iteration": kept}
+
+
+def test_without_figures_nobody_can_say_which_step_the_rule_would_have_kept():
+    assert step_kept(None, None, patience=1) is None
+    assert step_kept(3, None, patience=1) == 2
 
 
 def test_the_same_replies_are_compared(tmp_path):

@@ -1,15 +1,23 @@
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
+from comparisons import SMALL, settings
 from drift.config import PolicySettings, Settings
 from drift.errors import ConfigError, DataError, NothingToTrainOn
-from drift.evaluation.results import Evaluation, SampleResult, write_result
+from drift.evaluation.results import (
+    Evaluation,
+    PairResult,
+    PreferenceResult,
+    ReplyMeasure,
+    ReplyStatistics,
+    SampleResult,
+    write_result,
+)
 from drift.experiments.compare import cell as cell_module
 from drift.experiments.compare.cell import (
     logs_run_of,
@@ -18,8 +26,9 @@ from drift.experiments.compare.cell import (
     store_of,
     truth_of_other_kinds,
 )
+from drift.experiments.compare.results import step_kept_by_stop_rule
 from drift.experiments.compare.run import Restriction, run_comparison, tune, with_rates
-from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, load_comparison, merge
+from drift.experiments.compare.settings import CompareSettings, arms_of, cells_of, merge
 from drift.experiments.compare.stages import measure_distance, with_other_kinds
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import load_policy, source_of
@@ -28,50 +37,6 @@ from drift.rundir.manifest import read_manifest
 from drift.sandbox.instructions.constraints import KINDS
 from drift.sandbox.instructions.users import UserSettings
 from drift.statistics import bootstrap_runs
-
-SMALL = {
-    "seeds": [1],
-    "bases": ["embedded"],
-    "workers": 1,
-    "rates": [1e-4, 2e-4],
-    "shared": {
-        "deployment": {"turns": 1500},
-        "iterations": 1,
-        "sampling": {"max_new_tokens": 32, "max_prompt_length": 512},
-        "warm_start": {"epochs": 1, "optimizer": "adamw_torch"},
-        "training": {"learning_rate": 1e-4, "optimizer": "adamw_torch", "batch_size": 8},
-        "recipe": {"pairs": 16},
-        "evaluation": {"temperatures": [1.0, 0.0], "max_prompts": 20},
-    },
-    "arms": {
-        "drift": {},
-        "spin": {"recipe": {"name": "spin"}},
-        "kto": {"recipe": {"name": "unpaired"}, "training": {"loss": "kto"}},
-        "best_of_two": {
-            "sampling": {"temperature": 1.0, "top_p": 1.0},  # two guided replies at 0.7 are the same for all 28 prompts
-            "recipe": {"name": "iter_dpo", "guided_share": 0.5, "samples": 2, "scorer": {"name": "oracle"}},
-        },
-    },
-    "differences": [["drift", "spin"]],
-}
-
-
-COMPARISONS = [
-    path for path in sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml")) if "\narms:" in path.read_text()
-]
-
-
-def settings(**changes) -> CompareSettings:
-    return CompareSettings.model_validate({"name": "test", **SMALL, **changes})
-
-
-def test_an_arm_changes_what_it_names_and_nothing_else():
-    drift, spin, *_ = arms_of(settings())
-    assert spin.cfg.recipe.name == "spin"
-    assert spin.cfg.recipe.pairs == drift.cfg.recipe.pairs == 16
-    assert spin.cfg.training == drift.cfg.training
-    assert drift.deployment.turns == 1500
-    assert drift.cfg.stop.rule == "none"  # a comparison shows whole curves
 
 
 def test_an_arm_that_ended_early_is_not_set_beside_the_others(tmp_path):
@@ -97,56 +62,6 @@ def test_an_arm_without_a_pair_says_what_became_of_the_replies(tmp_path, monkeyp
         cell_module.run_cell(cell, tmp_path)
 
 
-@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
-def test_every_shipped_comparison_loads(path):
-    shipped = load_comparison(path)
-    arms = arms_of(shipped)
-    assert len({arm.cfg.recipe.pairs for arm in arms}) == 1
-    assert not set(shipped.seeds) & set(shipped.tune_seeds)
-
-
-def test_merging_goes_key_by_key():
-    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}, "e": 5}) == {"a": {"b": 1, "c": 4}, "d": 3, "e": 5}
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"arms": {"a": {"trainig": {}}}}, "arm a: trainig: unknown setting; did you mean 'training'"),
-        ({"arms": {"a": {"deployment": {"turns": 0}}}}, "arm a: deployment.turns"),
-        ({"arms": {"a": {"recipe": {"name": "iter_dpo"}}}}, "arm a: recipe: iter_dpo ranks"),
-        ({"arms": {"a": {"training": {"loss": "kto"}}}}, "arm a: training.loss=kto learns from replies without a par"),
-        ({"differences": [["drift", "nobody"]]}, "no arm 'nobody'"),
-        ({"arms": {"a": {"deployment": None}}}, "arm a: deployment: Input should be a valid dictionary"),
-        ({"arms": {"a": {"deployment": {"turn": 1}}}}, "arm a: deployment.turn: unknown setting; did you mean 'turns'"),
-        ({"arms": {"a": {"deployment": {"noise": 0.1, "world": "instructions"}}}}, "arm a: deployment.noise: the inst"),
-        ({"arms": {"a": {"deployment": {"users": {"thanks": 1}}}}}, "arm a: deployment.users: only the instructions w"),
-        (
-            {"arms": {"a": {}, "b": {"evaluation": {"max_prompts": 9}}}},
-            "arm b: evaluation.max_prompts: 9, and arm a has 20",
-        ),
-        (
-            {"arms": {"a": {}, "b": {"evaluation": {"temperatures": [1]}}}},
-            "arm b: evaluation.temperatures: .* set it und",
-        ),
-        (
-            {"arms": {"a": {}, "b": {"deployment": {"world": "long"}}}},
-            "arm b: deployment.world: long, and arm a has fir",
-        ),
-        ({"arms": {"a": {"evaluation": {"temperatures": []}}}}, "shared: evaluation.temperatures: names none; set"),
-        (
-            {"arms": {"a": {"evaluation": {"temperatures": [-1]}}}},
-            "arm a: evaluation.temperatures.0: Input should be gr",
-        ),
-        ({"arms": {"a": {"seed": 3}}}, "arm a: seed: an arm cannot set it: set `seeds` at the top of the file"),
-        ({"arms": {"a": {"policy": {"model": "b"}}}}, "arm a: policy.model: an arm cannot set it: name the models in"),
-    ],
-)
-def test_a_wrong_arm_is_named(changes, told):
-    with pytest.raises(ConfigError, match=told):
-        arms_of(settings(**{"differences": [], **changes}))
-
-
 def test_cells_of_bases_with_a_dot_in_their_name_have_folders_of_their_own():
     cells = cells_of(arms_of(settings())[:1], (1,), ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.6B", "models/a.gguf"), "test")
     assert [cell.name for cell in cells] == ["Qwen2.5-0.5B-seed-1", "Qwen2.5-0.6B-seed-1", "a-seed-1"]
@@ -157,29 +72,6 @@ def test_bases_that_would_share_a_folder_are_refused():
         cells_of(arms_of(settings())[:1], (1,), ("runs/a/policy", "embedded", "runs/b/policy"), "test")
     with pytest.raises(ConfigError, match="embedded is named twice"):
         cells_of(arms_of(settings())[:1], (1,), ("embedded", "embedded"), "test")
-
-
-def test_a_missing_or_broken_config_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="no such config"):
-        load_comparison(tmp_path / "none.yaml")
-    (tmp_path / "a.yaml").write_text("seeds: [x]\narms: {a: {}}\n")
-    with pytest.raises(ConfigError, match=r"a\.yaml: seeds"):
-        load_comparison(tmp_path / "a.yaml")
-    for text, told in (
-        ("- 1\n", "a comparison is a mapping of keys to values, not a list"),
-        ("", "a comparison is a mapping of keys to values, not nothing"),
-        ("iterations: 2\narms: {a: {}}\n", "iterations: a setting of a run, which .* did you mean 'shared.iterations'"),
-        ("seed: [2]\narms: {a: {}}\n", "seed: a setting of a run"),
-        ("worker: 2\narms: {a: {}}\n", "worker: unknown setting; did you mean 'workers'"),
-        ("seeds: [1, 2, 1]\narms: {a: {}}\n", "seeds: 1 stands twice; keep one"),
-        ("seeds: [-1]\narms: {a: {}}\n", "seeds.0: Input should be greater than or equal to 0"),
-        ("arms: {a: {}, a: {iterations: 3}}\n", "the key 'a' stands twice in line 1"),
-        ("arms: {a@b: {}}\n", "arms: 'a@b' cannot name an arm"),
-        ("arms: {../b: {}}\n", "arms: '../b' cannot name an arm"),
-    ):
-        (tmp_path / "b.yaml").write_text(text)
-        with pytest.raises(ConfigError, match=rf"b\.yaml: .*{told}"):
-            load_comparison(tmp_path / "b.yaml")
 
 
 def test_tuning_never_uses_the_seeds_that_are_reported_on(tmp_path):
@@ -213,24 +105,6 @@ def test_arms_with_other_warm_starts_share_the_logs_alone(tmp_path):
     cells = {cell.arm: cell for cell in cells_of(arms_of(settings(arms=liked)), (1,), ("embedded",), "test")}
     assert shared_run_of(cells["liked"], tmp_path) != shared_run_of(cells["drift"], tmp_path)
     assert logs_run_of(cells["liked"], tmp_path) == logs_run_of(cells["drift"], tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("users", "told"),
-    [
-        ({"thank": 1}, "arm a: deployment.users: no setting 'thank' of the users; there are thanks, complaints"),
-        ({"thanks": 2}, "arm a: deployment.users: thanks: 2.0 is not a share; allowed: 0 to 1"),
-        ({"thanks": "lots"}, "arm a: deployment.users.thanks: Input should be a valid number"),
-        ({"thanks": None}, "arm a: deployment.users.thanks: Input should be a valid number"),
-        ({"kinds": ["rhymes"]}, "arm a: deployment.users: kinds: rhymes gives no requests; allowed: "),
-        ({"kinds": "one_line"}, "arm a: deployment.users.kinds: Input should be a valid tuple, not 'one_line'"),
-        ({"kinds": [1]}, "arm a: deployment.users.kinds.0: Input should be a valid string"),
-        (3, "arm a: deployment.users: "),
-    ],
-)
-def test_a_wrong_setting_of_the_users_is_named(users, told):
-    with pytest.raises(ConfigError, match=re.escape(told)):
-        arms_of(settings(arms={"a": {"deployment": {"world": "instructions", "users": users}}}))
 
 
 @pytest.mark.parametrize(
@@ -332,6 +206,26 @@ def test_a_cell_reads_the_store_of_the_logs_as_they_are_with_the_split_that_it_n
     assert (before.path.parent, after.path.parent) == (logs_run / "store",) * 2
     assert before.path != after.path
     assert after.split_by == "time"
+
+
+def test_the_step_that_the_stop_rule_would_have_kept_is_by_the_ends_of_replies_too(tmp_path):
+    (cell,) = cells_of(arms_of(settings())[:1], (1,), ("embedded",), "test")
+    for step, share in (("warm-start", 1.0), ("iteration-1", 0.5)):
+        each = tuple(ReplyMeasure(prompt=i, finished=i < share * 20, tokens=9, repetition=0) for i in range(20))
+        replies = ReplyStatistics(
+            prompts=20, finished=share, finished_low=share, finished_high=share, median_tokens=9, p90_tokens=9,
+            repetition=0.0, each=each,
+        )  # fmt: skip
+        folder = cell.folder(tmp_path) / step
+        folder.mkdir(parents=True)
+        stop = PreferenceResult(
+            accuracy=1, accuracy_low=1, accuracy_high=1, margin=0, logps_chosen=-1, pairs=6,
+            each=tuple(
+                PairResult(prompt_id=f"p{n}", right=True, margin=0, likelihood=0.7 - share / 5) for n in range(6)
+            ),
+        )  # fmt: skip
+        write_result(folder / "evaluation.json", Evaluation(replies=replies, stop=stop))
+    assert step_kept_by_stop_rule(cell, tmp_path) == 0  # by the likelihoods alone: 1
 
 
 def test_intervals_over_runs_and_prompts_cover_both():

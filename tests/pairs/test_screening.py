@@ -85,6 +85,7 @@ def test_a_sample_that_was_dropped_does_not_part_its_prompts_other_samples():
             {"match_length": True, "name": "best_of", "samples": 2, "scorer": {"name": "self"}},
             "it needs recipe drift or random_turns or rlhi",
         ),
+        ({"name": "random_turns", "scorer": {"name": "hindsight"}}, "recipe random_turns have none: set recipe.scorer"),
     ],
 )
 def test_what_cannot_work_is_refused(settings, message):

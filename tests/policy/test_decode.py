@@ -12,7 +12,7 @@ from drift.errors import DataError
 from drift.policy.decode import pick
 from drift.policy.model import load_policy
 from drift.policy.samplers.transformers import generate
-from drift.progress import listening
+from drift.progress import UnderWay, listening
 
 PROMPTS = [[1, 30 + n, *range(40, 41 + 3 * n)] for n in range(12)]
 KEYS = [f"key-{n}" for n in range(12)]
@@ -126,8 +126,9 @@ def test_no_prompts_no_completions(policy):
 def test_a_batch_says_how_far_it_is(policy):
     """Two batches: what is done never falls, and is known before the first of them is."""
     seen: list[tuple[int, int, int]] = []
+    begun: list[UnderWay] = []
     settings = settings_for(batch_tokens=12 * (max(map(len, PROMPTS)) + 64), max_new_tokens=64)
-    with listening(lambda *report: seen.append(report)):
+    with listening(lambda *report: seen.append(report), on_under_way=begun.append):
         replies = generate(policy, PROMPTS * 2, [f"key {n}" for n in range(2 * len(PROMPTS))], settings)
     done, totals, tokens = zip(*seen, strict=True)
     assert set(totals) == {2 * len(PROMPTS)}
@@ -136,3 +137,6 @@ def test_a_batch_says_how_far_it_is(policy):
     assert (done[0], done[-1]) == (0, 2 * len(PROMPTS))
     assert tokens[-1] == sum(len(reply.token_ids or ()) for reply in replies)
     assert len([report for report in seen if report[2] and report[0] < done[-1]]) > 2
+    assert begun[-1] == UnderWay()
+    in_batch = [(under_way.work, under_way.units) for under_way in begun if under_way.units]
+    assert [round(64 * work / units, 6) for work, units in in_batch] == [8, 16, 24, 32, 40, 48, 56, 64] * 2

@@ -179,7 +179,7 @@ def bench_iteration(
         if is_gguf(source):  # reading it takes longer than sampling from it, so it is unpacked once
             source = str(Path(folder) / "model")
             save_policy(policy, Path(source))
-        rows, skipped = _prompts(policy, prompts * rounds, sampling)
+        rows, skipped = _prompts(policy, prompts * rounds, rounds, sampling)
         weights, context = Weights.of(policy), policy.model.config.get_text_config().to_dict()
         del policy
         measured: list[Round] = []
@@ -190,14 +190,20 @@ def bench_iteration(
     return _figures(measured, weights, skipped, context, {"dtype": dtype, "model": Path(model).name}, seed)
 
 
-def _prompts(policy: Policy, count: int, sampling: SamplingSettings) -> tuple[TokenRows, int]:
-    """Held-out requests as token ids, and the number of those that are too long."""
+def _prompts(policy: Policy, count: int, rounds: int, sampling: SamplingSettings) -> tuple[TokenRows, int]:
+    """Held-out requests as token ids, at least one for each round, and the number of those that are too long."""
     fitted = [fit_prompt(policy.facts, messages, sampling) for messages in heldout_prompts("validation", count)]
     rows = [(*prompt.ids, *prompt.given) for prompt in fitted if not isinstance(prompt, Reason)]
     if not rows:
         raise DataError(
             f"none of {count} requests fits into the model's {policy.context_length} positions with "
             f"{sampling.max_new_tokens} tokens of reply; lower --max-new-tokens."
+        )
+    if len(rows) < rounds:
+        raise DataError(
+            f"{len(rows)} of {count} requests fit into the model's {policy.context_length} positions with "
+            f"{sampling.max_new_tokens} tokens of reply, fewer than the {rounds} rounds; lower --max-new-tokens or "
+            "--rounds, or raise --prompts."
         )
     return rows, count - len(rows)
 

@@ -17,7 +17,6 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -35,7 +34,7 @@ COLUMNS = (
     MofNCompleteColumn(),
     TextColumn("{task.fields[rate]}"),
     TimeElapsedColumn(),
-    TimeRemainingColumn(),
+    TextColumn("{task.fields[left]}"),
 )
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -95,7 +94,7 @@ def _print_heartbeat(seconds: float, line: str) -> None:
 def progress(description: str) -> Iterator[None]:
     """Draw a progress bar for the work inside the `with` block, if it takes longer than QUIET_SECONDS."""
     bar = Progress(*COLUMNS, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task(description, total=None, visible=True, rate="")
+    task = bar.add_task(description, total=None, visible=True, rate="", left="")
     started = time.monotonic()
     heartbeat = heartbeat_of(description)
 
@@ -105,13 +104,13 @@ def progress(description: str) -> Iterator[None]:
             bar.start()
         if done < bar.tasks[task].completed:  # the next part of the work: else the clock stands still at the last one's
             bar.reset(task)
-        bar.update(task, completed=done, total=total, rate=heartbeat.token_rate)
+        bar.update(task, completed=done, total=total, rate=heartbeat.token_rate, left=heartbeat.time_left)
+
+    def print_note(text: str) -> None:
+        console.print(f"{description}: {text}", soft_wrap=True, markup=False)
 
     try:
-        with (
-            heartbeat,
-            listening(draw, lambda text: console.print(f"{description}: {text}", soft_wrap=True, markup=False)),
-        ):
+        with heartbeat, listening(draw, print_note, heartbeat.begun):
             yield
     finally:
         if bar.live.is_started:  # to stop a bar that was never drawn prints an empty line
@@ -122,14 +121,14 @@ def progress(description: str) -> Iterator[None]:
 def watching_stages() -> "Iterator[OnStage]":
     """Print one line per stage (done, reused, or why it is redone), and on a terminal a bar for the current one."""
     bar = Progress(SpinnerColumn(), *COLUMNS, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("logs and labels", total=None, rate="")  # the work before the first stage
+    task = bar.add_task("logs and labels", total=None, rate="", left="")  # the work before the first stage
     started = time.monotonic()
     heartbeat = heartbeat_of("logs and labels")
 
     def on_stage(name: str, event: str, counts: Mapping[str, int | float | None]) -> None:
         if event == "running":
             heartbeat.restart(name)
-            bar.reset(task, description=name, total=None, rate="")
+            bar.reset(task, description=name, total=None, rate="", left="")
             return
         shown = {key: value for key, value in counts.items() if value or isinstance(value, float)}  # 0.0 is a result
         details = ", ".join(f"{key.replace('_', ' ')} {as_text(value)}" for key, value in shown.items())
@@ -138,10 +137,10 @@ def watching_stages() -> "Iterator[OnStage]":
 
     def draw(done: int, total: int, tokens: int) -> None:
         heartbeat.beat(done, total, tokens)
-        bar.update(task, completed=done, total=total, rate=heartbeat.token_rate)
+        bar.update(task, completed=done, total=total, rate=heartbeat.token_rate, left=heartbeat.time_left)
 
     def print_note(text: str) -> None:
         console.print(f"{time.monotonic() - started:6.1f} s  {text}", soft_wrap=True, markup=False, style="yellow")
 
-    with bar, heartbeat, listening(draw, print_note):
+    with bar, heartbeat, listening(draw, print_note, heartbeat.begun):
         yield on_stage

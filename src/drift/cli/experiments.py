@@ -64,7 +64,10 @@ def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, for example configs/compare.yaml.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the runs and results; default runs/NAME.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run only this arm; may be repeated.")] = None,
-    seeds: Annotated[list[int] | None, typer.Option("--seed", help="Run only this seed; may be repeated.")] = None,
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option("--seed", min=0, max=LARGEST_SEED, help="Run only this seed; may be repeated."),
+    ] = None,
     tune: Annotated[
         bool, typer.Option(help="Choose the learning rate of each arm on validation requests instead.")
     ] = False,

@@ -29,6 +29,12 @@ class RecipeRules(NamedTuple):
         return self.loss is None
 
     @property
+    def matches_length(self) -> bool:
+        """True if `match_length` can choose among the samples of a prompt: nothing else does, and a logged reply says
+        which length."""
+        return self.fixed_rejected and not self.ranks
+
+    @property
     def guides(self) -> bool:
         """True if there are complaints to show when the policy answers again."""
         return self.samples and self.prompts == "disliked"

@@ -204,9 +204,14 @@ class RecipeSettings(Settings):
     def _fits_the_recipe(self) -> "RecipeSettings":
         rules = self.rules
         fixed = " or ".join(name for name, other in RECIPE_RULES.items() if other.fixed_rejected)
-        unranked = " or ".join(name for name, other in RECIPE_RULES.items() if other.fixed_rejected and not other.ranks)
+        unranked = " or ".join(name for name, other in RECIPE_RULES.items() if other.matches_length)
         if (self.scorer or self.only_wins) and not rules.scored:
             raise ValueError(f"recipe {self.name} does not use scores: remove recipe.scorer and recipe.only_wins")
+        if self.scorer and self.scorer.name == "hindsight" and not rules.guides:
+            raise ValueError(
+                f"scorer hindsight reads the complaint about the logged reply, and the prompts of recipe {self.name} "
+                "have none: set recipe.scorer.name to another scorer"
+            )
         if self.guided_share == "auto" and not rules.guides:
             guided = " or ".join(name for name, other in RECIPE_RULES.items() if other.guides and not other.once)
             raise ValueError(
@@ -228,7 +233,7 @@ class RecipeSettings(Settings):
                 f"win_probability needs a scorer whose margin is the log-odds of a win, {fitting}; that of "
                 f"{self.scorer.name} has another unit: remove win_probability, or change recipe.scorer.name"
             )
-        if self.match_length and (self.samples < 2 or not rules.fixed_rejected or rules.ranks):
+        if self.match_length and (self.samples < 2 or not rules.matches_length):
             raise ValueError(
                 f"match_length chooses among the samples of a prompt: it needs recipe {unranked}, and recipe.samples "
                 "of 2 or more"

@@ -26,7 +26,7 @@ from drift.evals.served import folder_of_served, is_served, note_unanswered
 from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
 from drift.policy.samplers.transformers import LocalBackend
-from drift.progress import report_note, report_progress
+from drift.progress import part_of, report_note, report_progress
 from drift.records import ChatMessage, Completion, stable_hash
 from drift.rundir import layout, load_run, run_of
 
@@ -158,13 +158,17 @@ def replies_of_policy(source: str, policy: Policy, requests: Sequence[EvalReques
     path = settings.folder / f"replies-{policy.policy_id}-{stable_hash(*made_with)[:8]}.jsonl"
     with DurableJsonl(path, Completion) as file:
         completions = {row.prompt_id: row for row in file.rows()}
-        missing = [request for request in requests if _key(request) not in completions]
+        missing, tokens = [request for request in requests if _key(request) not in completions], 0
         for start in range(0, len(missing), CHUNK):
             chunk = missing[start : start + CHUNK]
-            for completion in _generated(policy, chunk, sampling, seed):
+            before = len(requests) - len(missing) + start
+            with part_of(len(requests), before, tokens) as tokens_so_far:
+                made = list(_generated(policy, chunk, sampling, seed))
+            tokens = tokens_so_far[0]
+            for completion in made:
                 file.append(completion)
                 completions[completion.prompt_id] = completion
-            report_progress(len(completions), len(requests))
+            report_progress(before + len(chunk), len(requests), tokens)
     return _replies(source, requests, completions)
 
 

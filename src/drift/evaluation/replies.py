@@ -7,17 +7,17 @@ stop rule compares the replies with the warm start's.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drift.config import SamplingSettings
+from drift.config import RecipeSettings, SamplingSettings
 from drift.evaluation.results import MAX_PROMPTS, ReplyMeasure, ReplyStatistics
 from drift.policy.decode import Generated
 from drift.policy.sampler import generate_replies
 from drift.policy.spread import AnyPolicy
-from drift.records import ChatMessage
+from drift.records import ChatMessage, LossName
 from drift.statistics import bootstrap_mean
 from drift.turns import LANGUAGE_CHARACTERS, words_of
 
@@ -36,19 +36,19 @@ FEW_FINISHED = 0.5
 RUN_OF_WORDS = 4
 """Words in a row that count as a repetition where they stand in the text again."""
 
-_REMEDIES = {
-    "warm start": (
-        "Lower training.learning_rate, use training.loss: anchored_hinge, or raise sampling.max_new_tokens.",
-        "the pairs may teach length instead of quality. Set recipe.match_length: true with recipe.samples: 2, or lower "
-        "training.learning_rate.",
-    ),
-    "base": (
-        "Lower warm_start.learning_rate or warm_start.epochs, or raise sampling.max_new_tokens.",
-        "what the warm start learned from may teach length instead of quality. Read some of it (warm_start.on), or "
-        "lower warm_start.learning_rate.",
-    ),
-}
-"""What to do where replies stop finishing, and where their length moves, by what they are compared with."""
+
+class Remedies(NamedTuple):
+    """What to do where replies stop finishing, and where their length moves."""
+
+    unfinished: str
+    length: str
+
+
+OF_WARM_START = Remedies(
+    "Lower warm_start.learning_rate or warm_start.epochs, or raise sampling.max_new_tokens.",
+    "what the warm start learned from may teach length instead of quality. Read some of it (warm_start.on), or "
+    "lower warm_start.learning_rate.",
+)
 
 
 def measure_replies(
@@ -102,6 +102,24 @@ def reply_statistics(
     )
 
 
+def remedies_of(recipe: RecipeSettings, loss: LossName) -> Remedies:
+    """What a config with this recipe and this `training.loss` accepts."""
+    makes_pairs = recipe.rules.makes_pairs
+    hinge = ", use training.loss: anchored_hinge, or" if makes_pairs and loss != "anchored_hinge" else " or"
+    rows = "pairs may teach" if makes_pairs else "replies that it learns from may teach"
+    matched = ""
+    if recipe.rules.matches_length and not recipe.match_length:
+        samples = " with recipe.samples: 2" if recipe.samples < 2 else ""
+        matched = f"Set recipe.match_length: true{samples}, or lower"
+    return Remedies(
+        f"Lower training.learning_rate{hinge} raise sampling.max_new_tokens.",
+        f"the {rows} length instead of quality. {matched or 'Lower'} training.learning_rate.",
+    )
+
+
+OF_DEFAULTS = remedies_of(RecipeSettings(), "sigmoid")
+
+
 def few_finish(start: ReplyStatistics | None, max_new_tokens: int) -> str:
     """A warning if most replies are cut before any training; empty if not, or with too few replies to tell."""
     if start is None or start.prompts < MIN_COMMON or start.finished >= FEW_FINISHED:
@@ -114,7 +132,10 @@ def few_finish(start: ReplyStatistics | None, max_new_tokens: int) -> str:
 
 
 def what_worsened(
-    start: ReplyStatistics, now: ReplyStatistics, since: Literal["warm start", "base"] = "warm start"
+    start: ReplyStatistics,
+    now: ReplyStatistics,
+    since: Literal["warm start", "base"] = "warm start",
+    remedies: Remedies = OF_DEFAULTS,
 ) -> str:
     """What became worse since `start` (the warm start's or the base's replies), in words; empty if nothing did.
 
@@ -130,7 +151,7 @@ def what_worsened(
         share_now, share_start = (np.mean([each[i].finished for i in common]) for each in (after, before))
         return (
             f"only {share_now:.0%} of {len(common)} held-out replies end within the token limit, against "
-            f"{share_start:.0%} at the {since}: the policy unlearns to end its replies. {_REMEDIES[since][0]}"
+            f"{share_start:.0%} at the {since}: the policy unlearns to end its replies. {remedies.unfinished}"
         )
     growth = np.log([(after[i].tokens + 1) / (before[i].tokens + 1) for i in common])
     direction = np.sign(growth.mean())
@@ -139,7 +160,7 @@ def what_worsened(
     longer = "longer" if growth.mean() > 0 else "shorter"
     return (
         f"held-out replies are {longer} by a factor of {np.exp(abs(growth.mean())):.2f} (median {now.median_tokens:g} "
-        f"tokens, {start.median_tokens:g} at the {since}): {_REMEDIES[since][1]}"
+        f"tokens, {start.median_tokens:g} at the {since}): {remedies.length}"
     )
 
 

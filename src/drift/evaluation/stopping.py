@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.config import PolicySettings, StopSettings
-from drift.evaluation.replies import MIN_COMMON, what_worsened
+from drift.evaluation.replies import MIN_COMMON, OF_DEFAULTS, Remedies, what_worsened
 from drift.evaluation.results import Evaluation, read_evaluation
 from drift.policy.model import load_policy, save_policy
 from drift.records import Counts
@@ -80,10 +80,13 @@ class StopVerdict:
     why: str
 
 
-def should_stop(evaluations: Sequence[Path], settings: StopSettings) -> StopVerdict:
-    """Apply the stop rule to the evaluations of the warm start and of every iteration so far."""
+def should_stop(evaluations: Sequence[Path], settings: StopSettings, remedies: Remedies = OF_DEFAULTS) -> StopVerdict:
+    """Apply the stop rule to the evaluations of the warm start and of every iteration so far.
+
+    `remedies`: what the line advises where replies worsen (replies.remedies_of).
+    """
     done = len(evaluations) - 1
-    problem, cause = first_problem_of_replies(evaluations)
+    problem, cause = first_problem_of_replies(evaluations, remedies)
     rule = WATCHED.get(settings.rule)
     if rule is None:
         why = f"{_ran(done)} (stop.rule: {settings.rule}); the last policy is kept."
@@ -131,14 +134,14 @@ def unseen_replies(evaluations: Sequence[Path]) -> str:
     )
 
 
-def first_problem_of_replies(evaluations: Sequence[Path]) -> tuple[int | None, str]:
+def first_problem_of_replies(evaluations: Sequence[Path], remedies: Remedies = OF_DEFAULTS) -> tuple[int | None, str]:
     """The first step whose replies are worse than the warm start's by more than the limits, and the cause in words.
 
     (None, "") if there is none.
     """
     start, *steps = (read_evaluation(path).replies for path in evaluations)
     for step, replies in enumerate(steps, 1):
-        if start and replies and (cause := what_worsened(start, replies)):
+        if start and replies and (cause := what_worsened(start, replies, remedies=remedies)):
             return step, cause
     return None, ""
 
@@ -175,6 +178,20 @@ def stops_at(watched: NDArray[np.float64], patience: int) -> int | None:
         if falls == patience:
             return step
     return None
+
+
+def step_kept(problem: int | None, watched: NDArray[np.float64] | None, patience: int) -> int | None:
+    """The step that the rule would have kept in a run that went on without it; None if it has no figures.
+
+    `problem`: as from `first_problem_of_replies`; `watched`: as from `watch`. Both are of all steps, and the rule would
+    have ended the run at whichever comes first.
+    """
+    if watched is None:
+        return None if problem is None else problem - 1
+    stop = stops_at(watched, patience)
+    if problem is not None and (stop is None or problem <= stop):
+        return best_step(watched[:problem])
+    return best_step(watched if stop is None else watched[: stop + 1])
 
 
 def best_step(watched: NDArray[np.float64]) -> int:

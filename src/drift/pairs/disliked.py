@@ -23,6 +23,7 @@ from drift.records import (
 )
 from drift.turns import (
     as_text,
+    complaint_of,
     exclusion_reason,
     is_broken,
     is_disliked,
@@ -140,7 +141,7 @@ def _item(
         prompt=prompt,
         split=conversation.split,
         rejected=messages[i].chat(),
-        complaint=_complaint(conversation, label),
+        complaint=complaint_of(conversation, label),
         preferred=correction or revised,
         user_key=conversation.user_key,
         p_dsat=label.p_dsat,
@@ -176,21 +177,6 @@ def _correction(conversation: Conversation, label: FeedbackLabel) -> ChatMessage
     """The reply that the user wrote as a correction; it takes precedence over a revision that they liked."""
     corrected = [r.preferred for r in conversation.ratings if r.reply_index == label.reply_index and r.preferred]
     return ChatMessage("assistant", corrected[-1]) if corrected and label.labeller in ("rating", "review") else None
-
-
-def _complaint(conversation: Conversation, label: FeedbackLabel) -> ChatMessage | None:
-    """The comment that came with a rating, else what the user wrote next unless that does not explain a bare thumb."""
-    comments = (r.comment for r in conversation.ratings if r.reply_index == label.reply_index and r.comment)
-    comment = next(comments, None) if label.labeller == "rating" else None
-    if comment:
-        return ChatMessage("user", comment)
-    if label.user_index is None:
-        return None
-    turn = conversation.messages[label.user_index].chat()
-    kinds = {rating.kind for rating in conversation.ratings if rating.reply_index == label.reply_index}
-    thumbed = label.labeller == "rating" and "correction" not in kinds
-    bare = thumbed and (not label.evidence or label.evidence not in turn.content)
-    return None if bare else turn
 
 
 def repair_pairs(items: Iterable[PromptItem], drop_unfinished: bool = False) -> Iterator[PreferencePair | Drop]:

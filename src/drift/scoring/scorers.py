@@ -11,7 +11,7 @@ from pathlib import Path
 
 from drift.config import PolicySettings, ScorerSettings
 from drift.endpoint import Endpoint, require_model
-from drift.errors import ConfigError
+from drift.errors import ConfigError, DataError
 from drift.policy.logps import reply_logps
 from drift.policy.spread import AnyPolicy, engine_for_models, policy_for_pieces
 from drift.records import BatchScorer, ChatMessage, Finish, ReplyToScore, Scorer, ScorerName, Truth, stable_hash
@@ -20,6 +20,7 @@ from drift.scoring.hindsight import HindsightScorer
 from drift.scoring.judges import JudgeScorer
 from drift.scoring.reward_model import RewardModelScorer, check_architecture, check_reward_model
 from drift.store import Store
+from drift.turns import complaint_of, exclusion_reason, is_disliked
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,26 @@ def _check_judged(settings: ScorerSettings, policy: str, store: Store, which: Ju
     check_judged(store, which)
 
 
+def _check_complaints(settings: ScorerSettings, policy: str, store: Store, which: JudgedTurnSettings) -> None:
+    """Raises DataError if no user wrote what they disliked: every reply would be unscored."""
+    disliked, include = 0, frozenset(which.include)
+    for conversation, labels in store.labelled("train"):
+        for label in labels:
+            if not is_disliked(label, which.min_p_dsat) or exclusion_reason(conversation, label, include):
+                continue
+            complaint = complaint_of(conversation, label)
+            if complaint and complaint.content:
+                return
+            disliked += 1
+    if disliked:
+        others = ", ".join(name for name, kind in SCORERS.items() if name != settings.name and not kind.needs_truth)
+        raise DataError(
+            f"{store.path}: recipe.scorer.name: hindsight reads what users wrote about the replies that they disliked, "
+            f"and none of the {disliked} disliked replies of the training split has a written complaint. Set "
+            f"recipe.scorer.name to another scorer: {others}."
+        )
+
+
 def _check_model(settings: ScorerSettings, *_: object) -> None:
     check_reward_model(str(settings.model))
 
@@ -156,7 +177,7 @@ class ScorerKind:
 
 SCORERS: dict[ScorerName, ScorerKind] = {
     "self": ScorerKind(_self, reads=True),
-    "hindsight": ScorerKind(_hindsight, reads=True),
+    "hindsight": ScorerKind(_hindsight, _check_complaints, reads=True),
     "feedback": ScorerKind(_feedback, _check_judged, reads=True),
     "reward_model": ScorerKind(_reward_model, _check_model, reads=True),
     "judge": ScorerKind(_judge, _check_server),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from drift.config import StopSettings
 from drift.evaluation.results import PairImprovement, read_evaluation
-from drift.evaluation.stopping import best_step, stops_at, watch
+from drift.evaluation.stopping import first_problem_of_replies, step_kept, watch
 from drift.experiments.compare.measures import against_base, coverage, forwards, sampled_tokens
 from drift.experiments.compare.settings import Cell
 from drift.experiments.compare.table import draw_curves, markdown
@@ -85,7 +85,7 @@ def _arm_result(cells: Sequence[Cell], scores: Mapping[str, list[NDArray[np.floa
         for cell in cells
         if cell.cfg.recipe.rules.makes_pairs  # replies without a partner beat nobody
     ]
-    kept_steps = [_step_kept_by_stop_rule(cell, folder) for cell in cells]
+    kept_steps = [step_kept_by_stop_rule(cell, folder) for cell in cells]
     # the stop rule's regret in a run: how much better than the step that it keeps the best step is
     regrets = [
         float(max(step[run].mean() for step in scores[hottest]) - scores[hottest][kept][run].mean())
@@ -133,14 +133,12 @@ def _mean_over_runs(by_run: list[list[float]]) -> tuple[float, ...]:
     return tuple(round(float(mean), 4) for mean in np.mean(by_run, axis=0)) if by_run else ()
 
 
-def _step_kept_by_stop_rule(cell: Cell, folder: Path) -> int | None:
+def step_kept_by_stop_rule(cell: Cell, folder: Path) -> int | None:
     """The step that the stop rule with patience 1 would have kept (0: the warm start), or None without its figures."""
     rule = "heldout_liked" if cell.deployment.world == "instructions" else "heldout_logps"
-    watched = watch([step / layout.EVALUATION for step in _steps(cell, folder)], StopSettings(rule=rule))
-    if watched is None:
-        return None
-    stop = stops_at(watched, patience=1)
-    return best_step(watched if stop is None else watched[: stop + 1])
+    evaluations = [step / layout.EVALUATION for step in _steps(cell, folder)]
+    problem, _ = first_problem_of_replies(evaluations)
+    return step_kept(problem, watch(evaluations, StopSettings(rule=rule)), patience=1)
 
 
 def _steps(cell: Cell, folder: Path) -> list[Path]:

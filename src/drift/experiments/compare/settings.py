@@ -150,24 +150,54 @@ def arms_of(settings: CompareSettings) -> list[Arm]:
 
 
 def _check_measured_alike(name: str, arms: Sequence[Arm]) -> None:
-    """Raises ConfigError if the arms would not answer the same held-out requests at the same temperatures: their
-    utilities are subtracted request by request, after hours of training."""
+    """Raises ConfigError if the arms would not answer the same held-out requests in the same way (their utilities are
+    subtracted request by request, after hours of training), or if the model that answers the simulated users would not
+    be the same: they would have other logs."""
     first = arms[0]
     for arm in arms:
-        measured = {
-            "evaluation.temperatures": (arm.cfg.evaluation.temperatures, first.cfg.evaluation.temperatures),
-            "evaluation.max_prompts": (arm.cfg.evaluation.max_prompts, first.cfg.evaluation.max_prompts),
-            "deployment.world": (arm.deployment.world, first.deployment.world),
-            "deployment.users (what they ask for)": (arm.deployment.users.mix, first.deployment.users.mix),
-        }
-        for key, (its, firsts) in measured.items():
-            if its != firsts:
+        for key, its in _measured_by(arm).items():
+            if its != (firsts := _measured_by(first)[key]):
                 raise ConfigError(
                     f"{name}: arm {arm.name}: {key}: {its}, and arm {first.name} has {firsts}; all arms answer the "
-                    "same held-out requests, so set it under `shared`."
+                    "same held-out requests in the same way, so set it under `shared`."
+                )
+        for key, its in _deployed_with(arm).items():
+            if its != (firsts := _deployed_with(first)[key]):
+                raise ConfigError(
+                    f"{name}: arm {arm.name}: {key}: {its}, and arm {first.name} has {firsts}; the model that answers "
+                    "the simulated users would be used in another way, and all arms learn from the same logs, so set "
+                    "it under `shared`."
                 )
     if not first.cfg.evaluation.temperatures:
         raise ConfigError(f"{name}: shared: evaluation.temperatures: names none; set for example [1.0, 0.0].")
+
+
+def _measured_by(arm: Arm) -> dict[str, object]:
+    """The settings that say which held-out requests an arm answers, and how, by key."""
+    evaluation, sampling, deployment = arm.cfg.evaluation, arm.cfg.sampling, arm.deployment
+    return {
+        "evaluation.temperatures": evaluation.temperatures,
+        "evaluation.samples": evaluation.samples,
+        "evaluation.max_prompts": evaluation.max_prompts,
+        "sampling.max_new_tokens": sampling.max_new_tokens,
+        "sampling.max_prompt_length": sampling.max_prompt_length,
+        "deployment.world": deployment.world,
+        "deployment.users (what they ask for)": deployment.users.mix,
+    }
+
+
+def _deployed_with(arm: Arm) -> dict[str, object]:
+    """The settings of a run that the simulated deployment uses too, by key; what `deployment` says may differ."""
+    policy = arm.cfg.policy
+    used: dict[str, object] = {
+        "policy.dtype": policy.dtype,
+        "policy.thinking": policy.thinking,
+        "policy.template_arguments": policy.template_arguments,
+        "policy.date": policy.date,
+        "policy.lora.quantize": policy.lora and policy.lora.quantize,
+    }
+    # in the other worlds, the deployment samples with top_p 1 (experiments/simulation.py)
+    return used | ({"sampling.top_p": arm.cfg.sampling.top_p} if arm.deployment.world == "instructions" else {})
 
 
 def cells_of(

@@ -159,7 +159,7 @@ def _compute(work: Work, cell: Cell, folder: Path, name: str) -> bool:
             computed = True
             heartbeat.restart(f"{name}, {stage}")
 
-    with heartbeat, listening(heartbeat.beat, lambda note: _send(name, note)):
+    with heartbeat, listening(heartbeat.beat, lambda note: _send(name, note), heartbeat.begun):
         work(cell, folder, on_stage)
     return computed
 

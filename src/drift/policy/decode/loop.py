@@ -19,7 +19,7 @@ from drift.policy.chat import decode
 from drift.policy.decode.cache import roomy_cache
 from drift.policy.decode.durable import Generated
 from drift.policy.model import Policy, memory_for
-from drift.progress import report_progress
+from drift.progress import UnderWay, report_progress
 from drift.records import Finish
 
 _TOP_CANDIDATES = (64, 1024)
@@ -115,7 +115,8 @@ def _decode(
         if left == 0:
             break
         if step % _STEPS_BETWEEN_REPORTS == _STEPS_BETWEEN_REPORTS - 1:
-            report_progress(len(tokens) - left, len(tokens), written)
+            begun = UnderWay(left, left * (step + 1) / sampling.max_new_tokens)
+            report_progress(len(tokens) - left, len(tokens), written, begun)
         ids, positions = token[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         if left < _SHRINK_BELOW_SHARE * len(live):
