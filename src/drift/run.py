@@ -13,15 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from drift.config import Config, IngestionSettings, dump_config, without_password
+from drift.config import Config, dump_config, without_password
 from drift.endpoint.cost import own_accounts
 from drift.engine import open_engine
 from drift.errors import ConfigError, DataError, NothingToTrainOn
 from drift.feedback.label import LabelSummary, check_writable, label_store
 from drift.feedback.stage import label_by
 from drift.logs.files.databases import is_url
-from drift.logs.ingest import IngestSummary, check_usable, ingest
-from drift.pairs.stages import PairsSummary, write_pairs
+from drift.logs.ingest import IngestSummary, as_before, check_usable, ingest, require_consent
+from drift.pairs.stages import PairsSummary, no_consent, write_pairs
 from drift.progress import report_progress
 from drift.records import Counts, ReadMark, Truth, stable_hash, write_jsonl
 from drift.remote import is_remote, list_files
@@ -120,6 +120,7 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth:
         return summary("finished before", read, f"{folder} is finished. To learn from what came since: --from {folder}")
     if cfg.logs:
         check_usable(ingest(cfg.logs, store, settings=cfg.ingestion, on_progress=report_progress))
+    require_consent(store, cfg.ingestion)
     read = sum(store.news(parent.read))
     since = f"since {parent.view.path} read {store.path}"
     if not read:
@@ -184,7 +185,14 @@ def collect(cfg: Config, run: RunDir) -> Store:
     store = store_for(cfg, run.path)
     if cfg.logs:
         check_usable(ingest(cfg.logs, store, settings=cfg.ingestion, on_progress=report_progress))
-    elif not store.size():
+    require_consent(store, cfg.ingestion)
+    if not store.size():
+        if hidden := store.without_consent():
+            required = ", ".join(f"{name}={value}" for name, value in store.privacy()["require_consent"].items())
+            raise DataError(
+                f"{store.path}: none of its {hidden} conversations has the required consent, {required}. Correct "
+                "ingestion.require_consent, or ingest logs with that consent."
+            )
         raise DataError(f"{store.path}: has no conversations. Set chat logs: --set logs='[PATH]'.")
     mark = read_mark(store, store.size())
     label_by(store, cfg.labels)
@@ -227,7 +235,8 @@ def _content(log: str, digests: Digests) -> str:
 
 
 def copy_labels(out: Path, store: Store) -> Counts:
-    """Copy the labels that this run uses, since the store may change later. Returns rows and verdicts."""
+    """Copy the labels that this run uses, since the store may change later. Returns rows, verdicts and conversations
+    without consent."""
     verdicts: dict[str, int] = {}
 
     def counted():
@@ -236,7 +245,7 @@ def copy_labels(out: Path, store: Store) -> Counts:
             yield label
 
     rows = write_jsonl(out, counted())
-    return {"rows": rows, **verdicts}
+    return {"rows": rows, **verdicts, **no_consent(store)}
 
 
 def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> RunSummary:
@@ -346,6 +355,7 @@ def pairs_from_logs(logs: Sequence[Path | str], store: Store, out: Path, min_p_d
     Raises DataError as `ingest` and `write_pairs` do, and, before anything is read, if `out` cannot be written.
     """
     check_writable("--out", out)
-    ingested = ingest(logs, store, settings=IngestionSettings(near_duplicates=True), on_progress=report_progress)
+    settings = as_before(store, near_duplicates=True)
+    ingested = ingest(logs, store, settings=settings, on_progress=report_progress)
     check_usable(ingested)
     return PairsFromLogs(ingested, label_store(store), write_pairs(store, out, min_p_dsat))

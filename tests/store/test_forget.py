@@ -4,11 +4,14 @@ from pathlib import Path
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
+from drift.cli import app
 from drift.config import IngestionSettings
 from drift.errors import DataError
 from drift.feedback.label import label_store
-from drift.logs.ingest import ingest
+from drift.logs.ingest import ingest, require_consent
+from drift.pairs.stages import write_pairs
 from drift.records import FeedbackLabel, Reason
 from drift.store import Quarantined, Review, Store
 
@@ -206,3 +209,32 @@ def test_labels_that_come_back_late_have_nothing_to_stand_on(store):
     store.forget(conversation="chat-0")
     store.add_labels([FeedbackLabel(ident, 1, 2, "DSAT", "judge", "1")])
     assert ident not in {conversation.conversation_id for conversation, _ in store.labelled()}
+
+
+def test_a_store_goes_on_requiring_consent(tmp_path, monkeypatch):
+    log, later, store = tmp_path / "log.jsonl", tmp_path / "later.jsonl", Store(tmp_path / "store")
+    for file, numbers in ((log, (0, 1, 2, 3)), (later, (4, 5))):
+        rows = [
+            {**row(number % 3, f"ann-{number}"), "id": f"chat-{number}", "consent": "no" if number % 2 else "yes"}
+            for number in numbers
+        ]
+        file.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    ingest([log], store)
+    label_store(store)
+    before, hashed = store.counts(), (store.content_hash(), store.label_hash())
+
+    require_consent(store, IngestionSettings(require_consent={"consent": "yes"}))  # of what is stored already
+    assert (store.size(), store.without_consent(), store.news(0)) == (2, 2, (2, 0))
+    assert {conversation.source_id for conversation in store.conversations()} == {"chat-0", "chat-2"}
+    counts = store.counts()
+    assert (counts.conversations, sum(counts.labels.values())) == (2, sum(before.labels.values()) // 2)
+    assert len(list(store.labels())) == sum(counts.labels.values())
+    assert sum(part.size() for part in map(store.within, store.id_ranges())) == 2
+    assert (store.content_hash(), store.label_hash()) != hashed
+    assert write_pairs(store, tmp_path / "prompts.jsonl", 0.5).prompt_counts["dropped.no_consent"] == 2
+
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(app, ["live", "--store", "store", "--logs", "later.jsonl"])
+    assert (store.size(), store.without_consent()) == (3, 2)  # what came without consent was not stored
+    assert store.forget(conversation="chat-1").conversations == 1  # what is not read can be removed
+    assert store.without_consent() == 1
