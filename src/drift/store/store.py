@@ -166,8 +166,7 @@ class Store:
     def without_consent(self) -> int:
         """How many stored conversations are not read, since they lack the required consent."""
         files = self._folder.paths(self._folder.manifest().conversations)
-        stored = sum(batch["n"][0].as_py() for batch in queries.stream(self.path, queries.COUNT, files, 1, {}))
-        return stored - self.size()
+        return sum(b["n"][0].as_py() for b in queries.stream(self.path, queries.COUNT, files, 1, {})) - self.size()
 
     def privacy(self) -> dict[str, Any]:
         """The settings of redaction and consent of the latest ingestion, for those that name none."""
