@@ -206,12 +206,6 @@ def collect(cfg: Config, run: RunDir) -> Store:
         check_usable(ingest(cfg.logs, store, settings=cfg.ingestion, on_progress=report_progress))
     require_consent(store, cfg.ingestion)
     if not store.size():
-        if hidden := store.without_consent():
-            required = ", ".join(f"{name}={value}" for name, value in store.privacy()["require_consent"].items())
-            raise DataError(
-                f"{store.path}: none of its {hidden} conversations has the required consent, {required}. Correct "
-                "ingestion.require_consent, or ingest logs with that consent."
-            )
         raise DataError(f"{store.path}: has no conversations. Set chat logs: --set logs='[PATH]'.")
     mark = read_mark(store, store.size())
     label_by(store, cfg.labels)

@@ -7,12 +7,14 @@ import pytest
 from typer.testing import CliRunner
 
 from drift.cli import app
-from drift.config import IngestionSettings
+from drift.config import Config, IngestionSettings
 from drift.errors import DataError
 from drift.feedback.label import label_store
 from drift.logs.ingest import ingest, require_consent
 from drift.pairs.stages import write_pairs
 from drift.records import FeedbackLabel, Reason
+from drift.run import collect
+from drift.rundir import RunDir, load_run
 from drift.store import Quarantined, Review, Store
 
 WORDS = ("zebra", "walrus", "okapi")
@@ -238,3 +240,16 @@ def test_a_store_goes_on_requiring_consent(tmp_path, monkeypatch):
     assert (store.size(), store.without_consent()) == (3, 2)  # what came without consent was not stored
     assert store.forget(conversation="chat-1").conversations == 1  # what is not read can be removed
     assert store.without_consent() == 1
+
+
+def test_a_run_over_a_full_store_learns_only_from_those_with_consent(tmp_path, log, store):
+    asked = {"store": str(store.path), "ingestion": {"require_consent": {"consent": "yes"}}}
+    with RunDir.open(tmp_path / "run", "name: x\n", 1) as run:
+        with pytest.raises(DataError, match=r"none of its 3 conversations has the required consent, consent=yes"):
+            collect(Config.model_validate(asked), run)
+        assert store.size() == 3  # a mistyped field hides nothing
+        log.write_bytes(orjson.dumps({**row(0, "ann"), "consent": "yes"}))
+        read = collect(Config.model_validate({**asked, "logs": [str(log)]}), run)
+    assert {conversation.source_id for conversation in read.conversations()} == {"chat-0"}
+    (labels,) = (stage for stage in load_run(tmp_path / "run").stages if stage.name == "data/labels.jsonl")
+    assert (labels.counts["rows"], labels.counts["dropped.no_consent"]) == (1, 2)

@@ -166,7 +166,7 @@ def live(
     store: StoreDir,
     logs: Annotated[
         list[str] | None,
-        typer.Option(help="Logs to ingest and label first, as the store is labelled; may be repeated."),
+        typer.Option(help="Logs to ingest and label first, redacted and labelled as the store is; may be repeated."),
     ] = None,
     by: Annotated[str, typer.Option(help="What tells deployments apart: model, source, or a tag.")] = "model",
     against: Annotated[

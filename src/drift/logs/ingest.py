@@ -17,6 +17,7 @@ from drift.logs.near_duplicates import find_near_duplicates
 from drift.logs.readers import READERS
 from drift.logs.readers.tables.table import Table
 from drift.logs.reading import OnProgress, how_to_read
+from drift.progress import report_note
 from drift.records import Conversation, Reason
 from drift.store import Store
 
@@ -144,15 +145,33 @@ def as_before(store: Store, **more: Any) -> IngestionSettings:
 
 
 def require_consent(store: Store, settings: IngestionSettings) -> None:
-    """Let only conversations with the settings' consent be read. Without any, what the store required holds."""
-    if settings.require_consent:
-        store.set_privacy({**store.privacy(), "require_consent": settings.require_consent})
+    """Let only conversations with the settings' consent be read. Without any, what the store required holds.
+
+    Raises DataError if the store has conversations and none with it; then the store requires what it did before.
+    """
+    before = store.privacy()
+    if not settings.require_consent or not store.path.exists():
+        return
+    store.set_privacy({**before, "require_consent": settings.require_consent})
+    if not store.size() and (hidden := store.without_consent()):
+        store.set_privacy(before)
+        raise DataError(
+            f"{store.path}: none of its {hidden} conversations has the required consent, "
+            f"{_named(settings.require_consent)}. Correct ingestion.require_consent, or ingest logs with that consent."
+        )
 
 
 def _with_consent(settings: IngestionSettings, store: Store) -> IngestionSettings:
     """A store that requires consent goes on requiring it, whoever fills it."""
-    required = settings.require_consent or store.privacy().get("require_consent", {})
+    required = store.privacy().get("require_consent")
+    if settings.require_consent or not required:
+        return settings
+    report_note(f"{store.path}: requires {_named(required)}, as an earlier command did; others are left out")
     return settings.model_copy(update={"require_consent": required})
+
+
+def _named(consent: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in consent.items())
 
 
 def _form(format_name: str | None, settings: IngestionSettings) -> str | Table | None:
