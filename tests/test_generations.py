@@ -86,6 +86,11 @@ def test_three_generations(chain):
     assert (second.did, second.generation, second.new_conversations) == ("trained", 2, 12)
     again = chain.after("1", "2", rows)
     assert (again.did, again.run) == ("finished before", second.run)  # not redone, though logs grew since
+    first = chain.run("1", rows[:16])
+    assert isinstance(first, GenerationSummary)
+    assert (first.did, first.message.rpartition(" ")[2]) == ("finished before", second.run)
+    with pytest.raises(ConfigError, match=r"runs/1: finished with other settings.*runs/2 continues from it"):
+        chain.run("1", rows[:16], seed=7)
     third = chain.after("2", "3", [complaint(0, more=1), *rows[1:]])
     assert (third.generation, third.new_conversations) == (3, 13)  # 12 came, and the first has grown
     runs = [load_run(chain.folder / "runs" / name) for name in "123"]

@@ -1,13 +1,19 @@
 """Runs and models that learned from what was forgotten since are marked, and so are those that start from them."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from drift.cli import app
+from drift.config import Config, dump_config
 from drift.evaluation.results import Evaluation, SampleResult, write_result
 from drift.lineage import ForgottenTraces, forgotten_in
 from drift.records import ChatMessage, Completion, Conversation, Message, PreferencePair, write_jsonl
+from drift.run import by_real_name
 from drift.rundir import RunDir, list_runs
+from drift.rundir.chain import ancestors, descendants, link_of
 from drift.scoring.feedback_reward import LearnedTurn
 from drift.store import Store
 
@@ -109,3 +115,35 @@ def test_a_reward_that_learned_from_it_is_marked_with_the_policies_that_it_chose
     marked = ("iteration-2/feedback-reward", "iteration-2/policy", "policy")
     files = ("iteration-2/feedback-reward/turns.jsonl",)
     assert forgotten_in(list_runs(tmp_path / "runs")) == {path: ForgottenTraces(0, marked, files)}
+
+
+def test_forget_names_every_run_at_any_depth_and_the_damaged_ones(tmp_path, store, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(Path("runs/team/1"), store.path, ("b",))
+    run(Path("runs/2"), store.path, ("a",), base="runs/team/1/policy")
+    Path("runs/latest").symlink_to("2")
+    run(Path("runs/3"), store.path, ("a",))
+    Path("runs/3/run.json").write_text("{")
+    answer = CliRunner().invoke(app, ["forget", "--store", "store", "--conversation", "b", "--runs", "rusn"])
+    assert "--runs rusn: no such folder; nothing was removed" in str(answer.exception)
+    assert len(list(store.conversations())) == 3
+    answer = CliRunner().invoke(app, ["forget", "--store", "store", "--conversation", "b", "--json"])
+    assert "runs/3/run.json: damaged" in str(answer.exception)
+    assert set(json.loads(answer.stdout)["runs"]) == {"runs/team/1", "runs/2"}
+    assert "rm -r runs/team/1 runs/2" in answer.stderr
+    assert len(list(store.conversations())) == 2
+
+
+def test_a_link_to_the_latest_run_loses_no_generation(tmp_path, store, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    latest = Path("runs/latest")
+    for name in "123":
+        cfg = Config.model_validate({"from": str(latest)} if latest.exists() else {})
+        with RunDir.open(Path("runs") / name, dump_config(by_real_name(cfg)), 1):
+            pass
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(name)
+    runs = list_runs(Path("runs"))
+    assert [link_of(each).base for each in runs][1:] == ["runs/1", "runs/2"]
+    assert [each.path.name for each in ancestors(runs[2])] == ["2", "1"]
+    assert [each.path.name for each in descendants(runs[0])] == ["2", "3"]

@@ -4,13 +4,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from drift.config import Config
+from drift.config import Config, dump_config
 from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.pairs.defence import Defence
 from drift.pairs.generation import Since
 from drift.pairs.stages import find_follow_ups, find_judged, find_liked, find_prompts, list_earlier
 from drift.policy.source import is_adapter
 from drift.rundir import RunDir, RunView, layout, load_run
+from drift.rundir.chain import descendants
 from drift.store import Store, store_of
 
 
@@ -110,6 +111,36 @@ def _check_same(view: RunView, section: str, name: str, value: str) -> None:
         raise ConfigError(
             f"{section}.{name}: {value}, but {view.path} has {before}, and all generations of a chain share it. "
             f"Set {section}.{name}={before}, or start a new chain without `from`."
+        )
+
+
+def is_finished(folder: Path, cfg: Config) -> bool:
+    """Whether this generation is done. It is not redone because its store grew: that is for the next one."""
+    view = _done(folder)
+    return view is not None and view.config_yaml == dump_config(cfg)
+
+
+def _done(folder: Path) -> RunView | None:
+    """The finished run in this folder. None also for a damaged one, which its own command mends."""
+    try:
+        view = load_run(folder) if layout.is_run(folder) else None
+    except DataError:
+        return None
+    return view if view is not None and view.state.state == "done" else None
+
+
+def latest_of(folder: Path) -> Path:
+    """The latest run beside this one that continues from it, else the folder itself."""
+    return next((run.path for run in reversed(descendants(load_run(folder)))), folder)
+
+
+def check_not_built_on(folder: Path) -> None:
+    """Raises ConfigError if a finished run would be done anew that others continue from: what they name as their base,
+    and what may be deployed, would be another policy."""
+    if _done(folder) and (latest := latest_of(folder)) != folder:
+        raise ConfigError(
+            f"{folder}: finished with other settings (or by another version), and {latest} continues from it. Name "
+            f"another folder with --out DIR, or learn from what came since with --from {latest}."
         )
 
 

@@ -13,23 +13,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from drift.config import Config, IngestionSettings, dump_config, without_password
+from drift.config import Config, dump_config, without_password
 from drift.endpoint.cost import own_accounts
 from drift.engine import open_engine
 from drift.errors import ConfigError, DataError, NothingToTrainOn
 from drift.feedback.label import LabelSummary, check_writable, label_store
 from drift.feedback.stage import label_by
+from drift.generations import (
+    check_not_built_on,
+    count_new_prompts,
+    is_finished,
+    latest_of,
+    open_parent,
+    open_store,
+)
 from drift.logs.files.databases import is_url
 from drift.logs.files.remote import is_remote, list_files
-from drift.logs.ingest import IngestSummary, check_usable, ingest
-from drift.pairs.stages import PairsSummary, write_pairs
+from drift.logs.ingest import IngestSummary, as_before, check_usable, ingest, require_consent
+from drift.pairs.stages import PairsSummary, no_consent, write_pairs
 from drift.progress import report_progress
 from drift.records import Counts, ReadMark, Truth, stable_hash, write_jsonl
 from drift.report import write_report
 from drift.report.contents import read_contents
 from drift.report.files import Funnel, FunnelStep, write_json
 from drift.report.verdict import verdict_of
-from drift.rundir import OnStage, RunDir, RunView, layout, load_run
+from drift.rundir import OnStage, RunDir, RunView, layout, load_run, real_folder
 from drift.rundir.fingerprints import Digests
 from drift.store import Store
 
@@ -73,13 +81,24 @@ def run_config(
     With `from`, a run that has nothing new to learn from leaves no folder, and one that is finished is not redone.
     `truth`: of a simulated world, for evaluation alone.
     """
+    cfg = by_real_name(cfg)
     folder = folder_of(cfg, out)
     with own_accounts(), open_engine(cfg.cluster, folder, *([Path(cfg.store)] if cfg.store else [])):
         if cfg.parent is not None:
             return _next_generation(cfg, folder, on_stage, truth)
+        if is_finished(folder, cfg) and latest_of(folder) != folder:
+            return _finished_before(folder, cfg.policy.model)
+        check_not_built_on(folder)
         _check_scale(cfg)
         with open_run(cfg, folder, on_stage) as run:
             return learn(cfg, run, collect(cfg, run), truth)
+
+
+def by_real_name(cfg: Config) -> Config:
+    """The config whose `from` names the run itself: a link such as runs/latest leads to another run tomorrow."""
+    if cfg.parent is None or not Path(cfg.parent).is_symlink():
+        return cfg
+    return cfg.model_copy(update={"parent": str(real_folder(Path(cfg.parent)))})
 
 
 def folder_of(cfg: Config, out: Path | None) -> Path:
@@ -96,8 +115,6 @@ def _check_scale(cfg: Config) -> None:
 
 
 def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth: Truth | None) -> GenerationSummary:
-    from drift.generations import count_new_prompts, open_parent, open_store
-
     started, parent = time.monotonic(), open_parent(cfg)
     assert parent is not None, "called for a config with `from`"
     if folder.resolve() == parent.view.path.resolve():
@@ -106,7 +123,7 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth:
     cfg = cfg.model_copy(update={"store": str(store.path)})  # so that every later command finds the chain's store
 
     def summary(did: Did, conversations: int, message: str, run: RunSummary | None = None) -> GenerationSummary:
-        at = folder if did == "finished before" else parent.view.path
+        at = parent.view.path
         paths = (str(at), str(at / layout.POLICY), str(at / layout.REPORT))
         done = run or RunSummary(*paths, {}, round(time.monotonic() - started, 1), {})
         return GenerationSummary(
@@ -115,11 +132,12 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth:
             new_conversations=conversations, message=message,
         )  # fmt: skip
 
-    if _is_finished(folder, cfg):
-        read = load_run(folder).state.read[-1].conversations
-        return summary("finished before", read, f"{folder} is finished. To learn from what came since: --from {folder}")
+    if is_finished(folder, cfg):
+        return _finished_before(folder, str(parent.view.path))
+    check_not_built_on(folder)
     if cfg.logs:
         check_usable(ingest(cfg.logs, store, settings=cfg.ingestion, on_progress=report_progress))
+    require_consent(store, cfg.ingestion)
     read = sum(store.news(parent.read))
     since = f"since {parent.view.path} read {store.path}"
     if not read:
@@ -134,12 +152,14 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth:
     return summary("trained", read, f"generation {generation} in {folder}", done)
 
 
-def _is_finished(folder: Path, cfg: Config) -> bool:
-    """Whether this generation is done. It is not redone because its store grew: that is for the next one."""
-    if not layout.is_run(folder):
-        return False
-    view = load_run(folder)
-    return view.state.state == "done" and view.config_yaml == dump_config(cfg)
+def _finished_before(folder: Path, started_from: str) -> GenerationSummary:
+    state = load_run(folder).state
+    return GenerationSummary(
+        run=str(folder), policy=str(folder / layout.POLICY), report=str(folder / layout.REPORT), counts={}, seconds=0.0,
+        measured={}, did="finished before", generation=state.generation, started_from=started_from,
+        new_conversations=state.read[-1].conversations if state.read else 0,
+        message=f"{folder} is finished. To learn from what came since: --from {latest_of(folder)}",
+    )  # fmt: skip
 
 
 @contextmanager
@@ -184,7 +204,8 @@ def collect(cfg: Config, run: RunDir) -> Store:
     store = store_for(cfg, run.path)
     if cfg.logs:
         check_usable(ingest(cfg.logs, store, settings=cfg.ingestion, on_progress=report_progress))
-    elif not store.size():
+    require_consent(store, cfg.ingestion)
+    if not store.size():
         raise DataError(f"{store.path}: has no conversations. Set chat logs: --set logs='[PATH]'.")
     mark = read_mark(store, store.size())
     label_by(store, cfg.labels)
@@ -227,7 +248,8 @@ def _content(log: str, digests: Digests) -> str:
 
 
 def copy_labels(out: Path, store: Store) -> Counts:
-    """Copy the labels that this run uses, since the store may change later. Returns rows and verdicts."""
+    """Copy the labels that this run uses, since the store may change later. Returns rows, verdicts and conversations
+    without consent."""
     verdicts: dict[str, int] = {}
 
     def counted():
@@ -236,7 +258,7 @@ def copy_labels(out: Path, store: Store) -> Counts:
             yield label
 
     rows = write_jsonl(out, counted())
-    return {"rows": rows, **verdicts}
+    return {"rows": rows, **verdicts, **no_consent(store)}
 
 
 def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) -> RunSummary:
@@ -346,6 +368,7 @@ def pairs_from_logs(logs: Sequence[Path | str], store: Store, out: Path, min_p_d
     Raises DataError as `ingest` and `write_pairs` do, and, before anything is read, if `out` cannot be written.
     """
     check_writable("--out", out)
-    ingested = ingest(logs, store, settings=IngestionSettings(near_duplicates=True), on_progress=report_progress)
+    settings = as_before(store, near_duplicates=True)
+    ingested = ingest(logs, store, settings=settings, on_progress=report_progress)
     check_usable(ingested)
     return PairsFromLogs(ingested, label_store(store), write_pairs(store, out, min_p_dsat))

@@ -1,6 +1,7 @@
 """`drift export` on a run that trained an adapter: the merged weights are the model of the adapter, the card has the
 figures of the run and no text of any conversation, and what cannot be exported is one line and leaves nothing."""
 
+import json
 import shutil
 import sys
 from dataclasses import dataclass, replace
@@ -122,6 +123,20 @@ def test_without_merge_the_adapter_stays_one(adapter_run, tmp_path):
     assert (tmp_path / "out/model/adapter_config.json").is_file()
     assert (done.largest_difference, done.gguf, done.modelfile, done.files, done.pushed) == (None,) * 5
     assert "library_name: peft" in Path(done.card).read_text()
+
+
+def test_the_card_names_the_adapter_that_was_trained(adapter_run, tmp_path):
+    """A later generation goes on training the adapter that it starts from, whatever its config says of LoRA."""
+    run = shutil.copytree(adapter_run.run, tmp_path / "run")
+    rank = json.loads((run / "policy/adapter_config.json").read_text())["r"]
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for lora in ({"r": 2 * rank, "alpha": 4 * rank}, None):
+        config["policy"]["lora"] = lora
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        assert read_facts_of(load_run(run)).lora_rank == rank
+    (run / "policy/adapter_config.json").write_text("{}")
+    with pytest.raises(DataError, match=r"adapter_config.json: not the settings of a LoRA adapter"):
+        read_facts_of(load_run(run))
 
 
 @pytest.mark.parametrize(

@@ -215,3 +215,16 @@ def test_bad_input_is_one_line(store, options, told, tmp_path):
     assert done.returncode == 1
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_nothing_of_a_removed_conversation_comes_back(visitor, store):
+    asked = Page(visitor.get("/").text)
+    gone = asked.hidden["conversation"]
+    store.forget(conversation=gone)
+    answer = visitor.post("/", verdict="DSAT", **asked.hidden)
+    assert answer.status == 410
+    assert "This conversation was removed" in answer.text
+    assert list(store.reviews.all(Review)) == []
+    assert Page(visitor.get("/").text).hidden["conversation"] != gone  # the next one is asked
+    store.reviews.add(Review("me", gone, 1, 2, "DSAT", evidence="a quote"))  # by a page of an earlier version
+    assert store.forget(conversation=gone).reviews == 1

@@ -99,3 +99,17 @@ def test_the_list_says_at_which_stage_and_where_a_run_is_that_is_not_finished(tm
 def written(out: Path) -> dict[str, int]:
     out.write_text("{}")
     return {"rows": 1}
+
+
+def test_each_run_is_listed_once_by_its_own_name(tmp_path: Path):
+    make(tmp_path / "a", 1)
+    make(tmp_path / "elsewhere" / "b", 1)
+    (tmp_path / "runs" / "team").mkdir(parents=True)
+    make(tmp_path / "runs" / "team" / "c", 1)
+    (tmp_path / "runs" / "latest").symlink_to("team/c")
+    (tmp_path / "runs" / "big").symlink_to(tmp_path / "elsewhere" / "b")
+    (tmp_path / "runs" / "round").symlink_to(tmp_path / "runs")  # a circle
+    by_name = {run.path for run in list_runs(tmp_path / "runs", nested=True)}
+    assert by_name == {tmp_path / "runs/team/c", tmp_path / "elsewhere/b"}
+    assert {run.path for run in list_runs(tmp_path / "runs")} == by_name  # the links lead there
+    assert [run.path for run in list_runs(tmp_path / "runs/latest", nested=True)] == [tmp_path / "runs/team/c"]

@@ -4,12 +4,17 @@ from pathlib import Path
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
-from drift.config import IngestionSettings
+from drift.cli import app
+from drift.config import Config, IngestionSettings
 from drift.errors import DataError
 from drift.feedback.label import label_store
-from drift.logs.ingest import ingest
+from drift.logs.ingest import ingest, require_consent
+from drift.pairs.stages import write_pairs
 from drift.records import FeedbackLabel, Reason
+from drift.run import collect
+from drift.rundir import RunDir, load_run
 from drift.store import Quarantined, Review, Store
 
 WORDS = ("zebra", "walrus", "okapi")
@@ -206,3 +211,45 @@ def test_labels_that_come_back_late_have_nothing_to_stand_on(store):
     store.forget(conversation="chat-0")
     store.add_labels([FeedbackLabel(ident, 1, 2, "DSAT", "judge", "1")])
     assert ident not in {conversation.conversation_id for conversation, _ in store.labelled()}
+
+
+def test_a_store_goes_on_requiring_consent(tmp_path, monkeypatch):
+    log, later, store = tmp_path / "log.jsonl", tmp_path / "later.jsonl", Store(tmp_path / "store")
+    for file, numbers in ((log, (0, 1, 2, 3)), (later, (4, 5))):
+        rows = [
+            {**row(number % 3, f"ann-{number}"), "id": f"chat-{number}", "consent": "no" if number % 2 else "yes"}
+            for number in numbers
+        ]
+        file.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    ingest([log], store)
+    label_store(store)
+    before, hashed = store.counts(), (store.content_hash(), store.label_hash())
+
+    require_consent(store, IngestionSettings(require_consent={"consent": "yes"}))  # of what is stored already
+    assert (store.size(), store.without_consent(), store.news(0)) == (2, 2, (2, 0))
+    assert {conversation.source_id for conversation in store.conversations()} == {"chat-0", "chat-2"}
+    counts = store.counts()
+    assert (counts.conversations, sum(counts.labels.values())) == (2, sum(before.labels.values()) // 2)
+    assert len(list(store.labels())) == sum(counts.labels.values())
+    assert sum(part.size() for part in map(store.within, store.id_ranges())) == 2
+    assert (store.content_hash(), store.label_hash()) != hashed
+    assert write_pairs(store, tmp_path / "prompts.jsonl", 0.5).prompt_counts["dropped.no_consent"] == 2
+
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(app, ["live", "--store", "store", "--logs", "later.jsonl"])
+    assert (store.size(), store.without_consent()) == (3, 2)  # what came without consent was not stored
+    assert store.forget(conversation="chat-1").conversations == 1  # what is not read can be removed
+    assert store.without_consent() == 1
+
+
+def test_a_run_over_a_full_store_learns_only_from_those_with_consent(tmp_path, log, store):
+    asked = {"store": str(store.path), "ingestion": {"require_consent": {"consent": "yes"}}}
+    with RunDir.open(tmp_path / "run", "name: x\n", 1) as run:
+        with pytest.raises(DataError, match=r"none of its 3 conversations has the required consent, consent=yes"):
+            collect(Config.model_validate(asked), run)
+        assert store.size() == 3  # a mistyped field hides nothing
+        log.write_bytes(orjson.dumps({**row(0, "ann"), "consent": "yes"}))
+        read = collect(Config.model_validate({**asked, "logs": [str(log)]}), run)
+    assert {conversation.source_id for conversation in read.conversations()} == {"chat-0"}
+    (labels,) = (stage for stage in load_run(tmp_path / "run").stages if stage.name == "data/labels.jsonl")
+    assert (labels.counts["rows"], labels.counts["dropped.no_consent"]) == (1, 2)

@@ -166,7 +166,7 @@ def live(
     store: StoreDir,
     logs: Annotated[
         list[str] | None,
-        typer.Option(help="Logs to ingest and label first, as the store is labelled; may be repeated."),
+        typer.Option(help="Logs to ingest and label first, redacted and labelled as the store is; may be repeated."),
     ] = None,
     by: Annotated[str, typer.Option(help="What tells deployments apart: model, source, or a tag.")] = "model",
     against: Annotated[
@@ -208,12 +208,12 @@ def _ingest_and_label(logs: list[str], store: "Store") -> None:
     from drift.cli.views import show_ingestion
     from drift.feedback.label import label_store
     from drift.feedback.stage import labeller_of
-    from drift.logs.ingest import check_usable, ingest
+    from drift.logs.ingest import as_before, check_usable, ingest
     from drift.progress import report_progress
 
     with progress("reading and labelling"):
         labeller = labeller_of(store)  # before anything is read: it may be that new labels cannot be compared
-        ingested = ingest(logs, store, on_progress=report_progress)
+        ingested = ingest(logs, store, settings=as_before(store), on_progress=report_progress)
         show_ingestion(ingested, as_json=False)
         check_usable(ingested)
         label_store(store, labeller=labeller)

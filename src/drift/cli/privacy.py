@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from drift.cli import options
 from drift.cli.console import console, progress, summary
 from drift.cli.options import JsonFlag, StoreDir
-from drift.errors import ConfigError
+from drift.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from drift.config import IngestionSettings
@@ -30,6 +31,7 @@ def audit_privacy(store: StoreDir, as_json: JsonFlag = False) -> None:
 
 
 def forget(
+    context: typer.Context,
     store: StoreDir,
     user: Annotated[
         str | None, typer.Option(help="Remove this user: the id in the log or the key in the store.")
@@ -47,16 +49,21 @@ def forget(
     from dataclasses import asdict
 
     from drift.lineage import forgotten_in
-    from drift.rundir.view import list_runs
+    from drift.rundir import read_runs
     from drift.store import Store
 
     if (user is None) == (conversation is None):
         raise typer.BadParameter("give --user ID or --conversation ID, and not both.")
+    if options.given(context, "root") and not root.is_dir():
+        raise ConfigError(f"--runs {root}: no such folder; nothing was removed. Name the folder that your runs are in.")
     opened = Store(store)
     forgotten = opened.forget(user=user, conversation=conversation)
     with progress("searching the runs"):
-        traces = {str(path): asdict(trace) for path, trace in forgotten_in(list_runs(root), opened).items()}
+        runs, damaged = read_runs(root, nested=True)
+        traces = {str(path): asdict(trace) for path, trace in forgotten_in(runs, opened).items()}
     summary({**asdict(forgotten), "runs": traces}, as_json)
+    if not root.is_dir():
+        console.print(f"{root}: no such folder. Runs elsewhere may hold it: --runs DIR", soft_wrap=True, markup=False)
     if traces:
         console.print(
             "These runs still hold it or learned from it. Remove them, and any store inside them: "
@@ -64,6 +71,8 @@ def forget(
             soft_wrap=True,
             markup=False,
         )
+    if damaged:
+        raise DataError(f"removed from {store}, but these runs may still hold it: {' '.join(map(str, damaged))}")
 
 
 def ingestion_settings(**given: Any) -> "IngestionSettings":

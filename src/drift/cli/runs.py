@@ -75,7 +75,7 @@ def runs(
     from drift.rundir.chain import link_of
     from drift.store import Store
 
-    views = list_runs(root, skip_damaged=True)
+    views = list_runs(root, skip_damaged=True, nested=True)
     if not views:
         console.print(f"{root}: no runs. Start one with `drift run CONFIG`, or name another --root.", soft_wrap=True)
     forgotten = {

@@ -3,7 +3,6 @@
 Names that stand in logs (sources, tags, kinds of complaints) are shown only if they look like names: `shown_name`.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import yaml
 
+from drift.errors import DataError
 from drift.gate.results import GateResult
 from drift.lineage import forgotten_in
 from drift.logs.convert import is_consent
-from drift.policy.source import ADAPTER, is_adapter
 from drift.records import PreferencePair, read_jsonl
 from drift.report.contents import Contents, Phase, read_contents
 from drift.report.verdict import Measured, ReportVerdict, generations_compared, verdict_of
@@ -129,7 +129,7 @@ def read_facts_of(run: RunView) -> CardFacts:
         kept=run.kept or 0,
         recipe=shown_name(str(_section(run.settings, "recipe").get("name", "unknown"))),
         loss=shown_name(str(_section(run.settings, "training").get("loss", "unknown"))),
-        lora_rank=_adapter_rank(run.path / layout.POLICY),
+        lora_rank=_lora_rank(run.path / layout.POLICY),
         in_4_bits=bool(lora.get("quantize")),
         dtype=str(policy.get("dtype", "float32")),
         redacted=bool(_section(run.settings, "ingestion").get("redact")),
@@ -149,11 +149,6 @@ def read_facts_of(run: RunView) -> CardFacts:
         code_version=record.code_version,
         packages=record.packages,
     )
-
-
-def _adapter_rank(policy: Path) -> int | None:
-    """By its own file: a run that starts from an adapter need not set policy.lora."""
-    return json.loads((policy / ADAPTER).read_text("utf-8")).get("r") if is_adapter(policy) else None
 
 
 def hub_id(model: str) -> str | None:
@@ -243,6 +238,19 @@ def _labels(contents: Contents) -> tuple[tuple[str, Mapping[str, int]], ...]:
         (row.labeller, {"DSAT": row.dsat, "SAT": row.sat, "NEUTRAL": row.neutral, "ABSTAIN": row.abstain})
         for row in contents.labels.counts
     )
+
+
+def _lora_rank(policy: Path) -> int | None:
+    """Of the adapter that was trained; None for whole weights. A run that starts from an adapter goes on training it,
+    whatever its own config says of LoRA."""
+    file = policy / "adapter_config.json"
+    if not file.is_file():
+        return None
+    try:
+        return int(orjson.loads(file.read_bytes())["r"])
+    except (ValueError, KeyError, TypeError) as error:
+        remedy = "Run the run's own command again."
+        raise DataError(f"{file}: not the settings of a LoRA adapter: {error!r}. {remedy}") from None
 
 
 def _trained_on(run: RunView) -> set[str]:

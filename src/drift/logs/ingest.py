@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from drift.config import IngestionSettings
 from drift.engine import current_engine, rare_collections
@@ -16,10 +17,13 @@ from drift.logs.near_duplicates import find_near_duplicates
 from drift.logs.readers import READERS
 from drift.logs.readers.tables.table import Table
 from drift.logs.reading import OnProgress, how_to_read
+from drift.progress import report_note
 from drift.records import Conversation, Reason
 from drift.store import Store
 
 DEFAULTS = IngestionSettings()
+PRIVACY = ("redact", "keep", "persons", "require_consent")
+"""The settings that the store remembers."""
 MOST_SKIPPED = 12
 """Skipped files that a message names."""
 
@@ -46,7 +50,7 @@ def check_usable(summary: IngestSummary) -> None:
 def _way_out(reasons: Set[Reason], formats: str) -> str:
     """What to do if nothing was usable: only logs that could not be read need other columns."""
     if reasons & {Reason.NO_CONSENT, Reason.FORGOTTEN}:
-        return "They were read, but --require-consent or an earlier `drift forget` keeps them out of the store."
+        return "They were read, but --require-consent (now or earlier) or `drift forget` keeps them out of the store."
     if reasons == {Reason.ORPHAN_FEEDBACK}:
         return "Ingest the judgements together with the chats that they are about."
     if formats == "batch" and reasons <= {Reason.NOT_A_CHAT, Reason.NO_USER_TURN}:
@@ -93,6 +97,7 @@ def ingest(
     Raises DataError if a file is missing, empty, damaged or in an unknown format. After an error or an interrupt the
     store is unchanged.
     """
+    settings = _with_consent(settings, store)
     form = _form(format, settings)
     found = find_logs(logs)
     if current_engine().workers > 1 and not any(one.name == str(STDIN) for one in found.sources):
@@ -102,6 +107,8 @@ def ingest(
     summary = replace(done.summary, skipped={**found.skipped, **done.summary.skipped})
     if settings.require_consent:
         summary = replace(summary, withdrawn=store.withdraw(done.refused))
+    if summary.accepted or summary.updated or summary.duplicate:  # else a mistyped requirement would hide the store
+        store.set_privacy(settings.model_dump(mode="json", include=set(PRIVACY), exclude_defaults=True))
     if not settings.near_duplicates or not store.size():
         return summary
     return replace(summary, near_duplicates=find_near_duplicates(store).near_duplicates)
@@ -120,6 +127,7 @@ def preview(
 
     Raises DataError as `ingest` does.
     """
+    settings = _with_consent(settings, store)
     form, found = _form(format, settings), find_logs(logs)
     ingestion = Ingestion(found.sources, form, source, settings, store.forgotten(), on_progress)
     with tempfile.TemporaryDirectory(prefix="drift-preview-") as scratch:
@@ -129,6 +137,41 @@ def preview(
             summary = ingestion.counts().summary(writer.outlook())
     summary = replace(summary, skipped={**found.skipped, **summary.skipped})
     return Preview(summary, ingestion.reading.formats, ingestion.examples)
+
+
+def as_before(store: Store, **more: Any) -> IngestionSettings:
+    """For a command without options of privacy: those of the store's latest ingestion."""
+    return IngestionSettings.model_validate({**store.privacy(), **more})
+
+
+def require_consent(store: Store, settings: IngestionSettings) -> None:
+    """Let only conversations with the settings' consent be read. Without any, what the store required holds.
+
+    Raises DataError if the store has conversations and none with it; then the store requires what it did before.
+    """
+    before = store.privacy()
+    if not settings.require_consent or not store.path.exists():
+        return
+    store.set_privacy({**before, "require_consent": settings.require_consent})
+    if not store.size() and (hidden := store.without_consent()):
+        store.set_privacy(before)
+        raise DataError(
+            f"{store.path}: none of its {hidden} conversations has the required consent, "
+            f"{_named(settings.require_consent)}. Correct ingestion.require_consent, or ingest logs with that consent."
+        )
+
+
+def _with_consent(settings: IngestionSettings, store: Store) -> IngestionSettings:
+    """A store that requires consent goes on requiring it, whoever fills it."""
+    required = store.privacy().get("require_consent")
+    if settings.require_consent or not required:
+        return settings
+    report_note(f"{store.path}: requires {_named(required)}, as an earlier command did; others are left out")
+    return settings.model_copy(update={"require_consent": required})
+
+
+def _named(consent: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in consent.items())
 
 
 def _form(format_name: str | None, settings: IngestionSettings) -> str | Table | None:

@@ -31,6 +31,7 @@ from drift.records import (
     Counts,
     PreferencePair,
     PromptItem,
+    Reason,
     Score,
     Split,
     Thinking,
@@ -294,4 +295,11 @@ def write_pairs(store: Store, out: Path, min_p_dsat: float) -> PairsSummary:
     out.parent.mkdir(parents=True, exist_ok=True)
     settings = LabelSettings(min_p_dsat=min_p_dsat)
     repairs = out.with_suffix(".repairs.jsonl")
-    return PairsSummary(str(out), find_prompts(out, store, settings, None), str(repairs), find_repairs(repairs, out))
+    prompts = {**find_prompts(out, store, settings, None), **no_consent(store)}
+    return PairsSummary(str(out), prompts, str(repairs), find_repairs(repairs, out))
+
+
+def no_consent(store: Store) -> Counts:
+    """The conversations that are not learned from since they lack the required consent, as a drop; {} if none."""
+    hidden = store.without_consent()
+    return {f"dropped.{Reason.NO_CONSENT}": hidden} if hidden else {}

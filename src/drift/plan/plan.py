@@ -14,7 +14,7 @@ from drift.plan.stages import Planned, Stages
 from drift.plan.weights import count_weights
 from drift.policy.source import is_adapter
 from drift.progress import listening
-from drift.run import copy_labels, folder_of, store_for, with_date
+from drift.run import by_real_name, copy_labels, folder_of, store_for, with_date
 from drift.rundir import StageRecord, layout
 from drift.rundir.replay import Replay, StageMissing
 from drift.store import Store
@@ -65,6 +65,7 @@ def make_plan(cfg: Config, out: Path | None = None) -> RunPlan:
 
     Raises a DriftError as the run would, for logs, a parent run or a model that are missing.
     """
+    cfg = by_real_name(cfg)
     folder = folder_of(cfg, out)
     store = _store(cfg, folder)
     if not cfg.logs and not (store and store.size()):

@@ -49,7 +49,13 @@ class Audit:
     def current(self) -> FeedbackLabel | None:
         """The next reply to decide on; None at the end of the queue."""
         decided = self._verdicts()
-        return next((label for label in self.queue.order if item_key(label) not in decided), None)
+        open_labels = (label for label in self.queue.order if item_key(label) not in decided)
+        return next((label for label in open_labels if not self.is_gone(label)), None)
+
+    def is_gone(self, label: FeedbackLabel) -> bool:
+        """Whether its conversation was removed since the review began: then nothing of it may come back."""
+        name = label.conversation_id
+        return self.store.forgotten().holds(name) or self.store.conversation(name) is None
 
     def label(self, conversation_id: str, reply_index: int) -> FeedbackLabel | None:
         """The label of a reply of the queue, or of one that was decided on; None for any other."""

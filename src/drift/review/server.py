@@ -111,6 +111,8 @@ class Site:
             label, verdict = self._label(form), form.get("verdict", "")
             if label is None or verdict not in VERDICTS:
                 return _unknown("reply or verdict", form)
+            if audit.is_gone(label):
+                return Response(410, f"This conversation was removed: nothing of it is kept. Go on at {at.LABELS}.")
             audit.decide(label, VERDICTS[verdict])
             return Response(303, to=at.LABELS + at.PLACE)
         if path == at.UNDO:

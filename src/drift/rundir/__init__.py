@@ -11,7 +11,7 @@ from drift.rundir.fingerprints import Fingerprinted, StageInput
 from drift.rundir.journal import Journal, partial_work
 from drift.rundir.manifest import RunState, StageRecord
 from drift.rundir.run import OnStage, RunDir, StageFolder
-from drift.rundir.view import RunView, list_runs, load_run, run_of
+from drift.rundir.view import RunView, list_runs, load_run, read_runs, real_folder, run_of
 
 __all__ = [
     "Fingerprinted",
@@ -27,5 +27,7 @@ __all__ = [
     "list_runs",
     "load_run",
     "partial_work",
+    "read_runs",
+    "real_folder",
     "run_of",
 ]

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from drift.errors import DataError
+from drift.progress import report_note
 from drift.rundir import layout
-from drift.rundir.view import RunView, list_runs, load_run
+from drift.rundir.view import RunView, list_runs, load_run, real_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +53,19 @@ def parent_folder(run: RunView) -> Path | None:
     if not isinstance(named, str):
         return None
     beside = run.path.parent / Path(named).name
-    return beside if layout.is_run(beside) and not layout.is_run(Path(named)) else Path(named)
+    return real_folder(beside if layout.is_run(beside) and not layout.is_run(Path(named)) else Path(named))
 
 
 def ancestors(run: RunView) -> list[RunView]:
-    """The runs that this one builds on, the latest first, up to the first that is missing."""
+    """The runs that this one builds on, the latest first, up to the first that is missing or damaged."""
     runs: list[RunView] = []
     seen = {run.path.resolve()}
     while (folder := parent_folder(run)) is not None and layout.is_run(folder) and folder.resolve() not in seen:
-        run = load_run(folder)
+        try:
+            run = load_run(folder)
+        except DataError as error:
+            report_note(f"left out, with all that it builds on: {error}")
+            break
         seen.add(folder.resolve())
         runs.append(run)
     return runs
@@ -68,7 +74,7 @@ def ancestors(run: RunView) -> list[RunView]:
 def descendants(run: RunView) -> list[RunView]:
     """The runs in the same folder that build on this one, the earliest generation first."""
     here = run.path.resolve()
-    others = [other for other in list_runs(run.path.parent) if other.path.resolve() != here]
+    others = [other for other in list_runs(run.path.parent, skip_damaged=True) if other.path.resolve() != here]
     built = [other for other in others if here in {above.path.resolve() for above in ancestors(other)}]
     return sorted(built, key=lambda other: other.state.generation)
 

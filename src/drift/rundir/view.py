@@ -110,18 +110,65 @@ def load_run(path: Path) -> RunView:
     )
 
 
-def list_runs(root: Path, skip_damaged: bool = False) -> list[RunView]:
+def list_runs(root: Path, skip_damaged: bool = False, nested: bool = False) -> list[RunView]:
     """The runs in `root`, oldest first; empty if the folder does not exist. Raises DataError for one that is damaged;
-    with `skip_damaged`, a note names it."""
-    runs = []
-    for state in root.glob(f"*/{STATE}"):
+    with `skip_damaged`, a note names it. `nested`: also those in folders of folders (`name: team/prod`)."""
+    runs, damaged = read_runs(root, nested)
+    for error in damaged:
+        if not skip_damaged:
+            raise error
+        report_note(f"left out: {error}")
+    return runs
+
+
+def read_runs(root: Path, nested: bool) -> tuple[list[RunView], list[DataError]]:
+    """The runs that `list_runs` lists, and what is wrong with the others."""
+    runs: list[RunView] = []
+    damaged: list[DataError] = []
+    for folder in _run_folders(root, nested):
         try:
-            runs.append(load_run(state.parent))
+            runs.append(load_run(folder))
         except DataError as error:
-            if not skip_damaged:
-                raise
-            report_note(f"left out: {error}")
-    return sorted(runs, key=lambda run: (run.state.started_at, run.path))
+            damaged.append(error)
+    return sorted(runs, key=lambda run: (run.state.started_at, run.path)), damaged
+
+
+def _run_folders(root: Path, nested: bool) -> list[Path]:
+    """Each run once, by its own name: a link such as runs/latest leads to another run tomorrow. With `nested`, also
+    `root` itself if it is a run, and the runs at any depth; there is none inside a run."""
+    if not nested:
+        return list({file.parent.resolve(): real_folder(file.parent) for file in root.glob(f"*/{STATE}")}.values())
+    runs: dict[Path, Path] = {}
+    seen: set[Path] = set()
+    to_search = [root] if root.is_dir() else []
+    while to_search:
+        folder = to_search.pop()
+        if folder.resolve() in seen:
+            continue
+        seen.add(folder.resolve())
+        if layout.is_run(folder):
+            runs[folder.resolve()] = real_folder(folder)
+        else:
+            to_search += _folders_in(folder)
+    return list(runs.values())
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """None for a folder that this user may not read; of the hidden ones only runs."""
+    try:
+        entries = [entry for entry in folder.iterdir() if entry.is_dir()]
+        return [entry for entry in entries if not entry.name.startswith(".") or layout.is_run(entry)]
+    except OSError as error:
+        report_note(f"left out: {folder}: {error.strerror}")
+        return []
+
+
+def real_folder(folder: Path) -> Path:
+    """The folder itself, also where `folder` is a link to it. Links above it stay as they are written."""
+    if not folder.is_symlink():
+        return folder
+    real, above = folder.resolve(), folder.parent.resolve()
+    return folder.parent / real.relative_to(above) if real.is_relative_to(above) else real
 
 
 def _stage_folders(path: Path) -> list[Path]:

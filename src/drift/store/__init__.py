@@ -2,10 +2,11 @@
 
 from drift.store.forgotten import ForgetSummary, Forgotten
 from drift.store.merging import AddSummary, MergedRange, merge_range
+from drift.store.queries import StoreCounts
 from drift.store.reviews import Review, ReviewedPreference, Reviews
 from drift.store.rows import IdRange, Quarantined, Repeat
 from drift.store.runs import ranges_for
-from drift.store.store import Store, StoreCounts, store_of
+from drift.store.store import Store, store_of
 from drift.store.writer import PieceWriter, StoreWriter
 
 __all__ = [

@@ -7,10 +7,10 @@ ignored, and the next writer deletes it.
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 import yaml
@@ -29,7 +29,11 @@ _UNFINISHED_MANIFESTS = f".{_MANIFEST}.*"  # temporary files of a killed `save`,
 
 
 class StoreManifest(BaseModel):
-    """STORE/manifest.json. `conversations`, `labels`: files, relative to the store. `generation` counts the writes."""
+    """STORE/manifest.json. `conversations`, `labels`: files, relative to the store. `generation` counts the writes.
+
+    `privacy`: of the latest ingestion, its settings of redaction and consent. Left out of the file if there are none,
+    so that earlier versions can read it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,6 +42,12 @@ class StoreManifest(BaseModel):
     salt: str
     conversations: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    privacy: dict[str, Any] = {}
+
+    @property
+    def consent(self) -> dict[str, str]:
+        """The tags that a conversation must have to be read, with their values."""
+        return self.privacy.get("require_consent", {})
 
     @property
     def store_id(self) -> str:
@@ -79,12 +89,22 @@ class Folder:
 
     def save(self, manifest: StoreManifest) -> None:
         """Commit: from here on the write counts. Then delete the Parquet files that no longer count."""
-        atomic_write(self.path / _MANIFEST, manifest.model_dump_json(indent=2).encode())
+        unset = None if manifest.privacy else {"privacy"}
+        atomic_write(self.path / _MANIFEST, manifest.model_dump_json(indent=2, exclude=unset).encode())
         for name in ("conversations", "labels"):
             for file in (self.path / name).glob("*.parquet"):
                 if f"{name}/{file.name}" not in (*manifest.conversations, *manifest.labels):
                     file.unlink()
         self.discard_pieces()  # of work on what the store was before
+
+    def set_privacy(self, privacy: dict[str, Any]) -> None:
+        if privacy != self.manifest().privacy:
+            with self.staging():
+                self.save(self.manifest().model_copy(update={"privacy": privacy}))
+
+    def paths(self, files: Iterable[str]) -> list[str]:
+        """The files of a manifest, as a query takes them."""
+        return [str(self.path / file) for file in files]
 
     def discard_pieces(self) -> None:
         """Delete what work that was killed has left to go on with."""

@@ -15,7 +15,7 @@ from drift.errors import DataError
 from drift.records import read_jsonl, stable_hash, write_jsonl
 from drift.store.folder import Folder
 from drift.store.forgotten import ForgetSummary, Tombstone, copy_without, read_forgotten
-from drift.store.reviews import Reviews
+from drift.store.reviews import Review, Reviews
 from drift.store.rows import Repeat, file_batches
 
 REPORT = "labels.html"  # of `drift label --report`: it quotes people, and the command can write it again
@@ -48,7 +48,9 @@ def forget_in(folder: Folder, user: str | None, conversation: str | None) -> For
         buried = forgotten.users | forgotten.conversations
         _bury(folder.forgotten, [Tombstone(*stone, _now()) for stone in stones if stone[1] not in buried])
         quarantined = _forget_notes(folder, staging, [name for name in (user, conversation) if name])
-        removed = _remove(folder, staging, ids)
+        reviews = Reviews(folder.path).all(Review)  # an open review page may have written one since
+        late = {review.conversation_id for review in reviews if forgotten.holds(review.conversation_id)}
+        removed = _remove(folder, staging, ids | late)
         return ForgetSummary(removed.conversations, removed.labels, removed.reviews, quarantined, known_before)
 
 

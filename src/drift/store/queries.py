@@ -1,11 +1,13 @@
 """Queries over the Parquet files of a store: the longer ones, how one is limited to a range of ids, and how it runs."""
 
 import atexit
+import itertools
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ import pyarrow as pa
 
 from drift.disk import open_tables
 from drift.errors import DataError, DriftError, disk_trouble
+from drift.store.rows import IdRange
 
 MEMORY_LIMIT = "400MB"
 _idle: "dict[tuple[int, str], list[duckdb.DuckDBPyConnection]]" = {}
 _SCAN = re.compile(r"read_parquet\(\$files[^)]*\)")
 
+AS_INGESTED = "SELECT * FROM read_parquet($files)"
+COUNT = "SELECT count(*) AS n FROM read_parquet($files)"
 # Window functions run over the narrow keys only: over complete rows they would exceed the memory limit.
 # A rating in the middle wins over no other verdict: in many logs 0 stands where nobody rated. An abstention is none.
 WINNERS = """
@@ -53,10 +58,40 @@ UNKNOWN_LABELS = """
     ) USING (written) ORDER BY written"""
 
 
-def of_range(query: str, end: str | None) -> str:
-    """The query over the rows of $files from $first_id on and, unless `end` is None, before $end_id."""
-    ids = "conversation_id >= $first_id" + ("" if end is None else " AND conversation_id < $end_id")
-    return _SCAN.sub(rf"(SELECT * FROM \g<0> WHERE {ids})", query)
+@dataclass(frozen=True, slots=True)
+class StoreCounts:
+    """The size of a store. `labels`: winning labels by verdict; `splits`: conversations by split."""
+
+    conversations: int = 0
+    messages: int = 0
+    ratings: int = 0
+    quarantined: int = 0
+    splits: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+
+
+def of_range(query: str, ids: IdRange, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The query over the rows of $files whose ids are in this range, and its parameters."""
+    first, end = ids
+    within = "conversation_id >= $first_id" + ("" if end is None else " AND conversation_id < $end_id")
+    bounds = {"first_id": first} if end is None else {"first_id": first, "end_id": end}
+    return _SCAN.sub(rf"(SELECT * FROM \g<0> WHERE {within})", query), {**values, **bounds}
+
+
+def with_consent(query: str, consent: Mapping[str, str], conversations: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The query over those rows of $files whose tags have these values, and its further parameters.
+
+    `conversations`: of files of labels, the files with the tags of what the labels are about; else none.
+    """
+    if not consent:
+        return query, {}
+    names = [(f"consent_{place}", f"consented_{place}") for place in range(len(consent))]
+    has_all = " AND ".join(f"list_contains(map_extract(tags, ${name}), ${value})" for name, value in names)
+    values: dict[str, Any] = dict(zip(itertools.chain(*names), itertools.chain(*consent.items()), strict=True))
+    if conversations:
+        ids = f"SELECT conversation_id FROM read_parquet($consenting) WHERE {has_all}"
+        has_all, values["consenting"] = f"conversation_id IN ({ids})", list(conversations)
+    return _SCAN.sub(rf"(SELECT * FROM \g<0> WHERE {has_all})", query), values
 
 
 def stream(

@@ -5,7 +5,6 @@ import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -24,10 +23,10 @@ from drift.records import (
 )
 from drift.rundir.fingerprints import code_version
 from drift.rundir.view import RunView
+from drift.store import queries
 from drift.store.folder import Folder, folder_of_run_store
 from drift.store.forget import forget_in, withdraw_from
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
-from drift.store.queries import GROUPS_OF_USERS, NEWEST, UNKNOWN_LABELS, WINNERS, of_range, stream
 from drift.store.reviews import Reviews
 from drift.store.rows import (
     ALL_IDS,
@@ -45,22 +44,9 @@ from drift.store.runs import id_ranges, ranges_for
 from drift.store.splits import borders_query, split_query
 from drift.store.writer import AddSummary, StoreWriter
 
-_AS_INGESTED = "SELECT * FROM read_parquet($files)"
 RANGE_CONVERSATIONS = 2**13  # conversations in a piece of work: a second or two of it
 _ROWS_PER_BATCH = 256  # rows that are Python objects at once
 _FIRST_REVIEW_NUMBER = 1 << 62  # labels are numbered in the order of writing: reviews come after all of them
-
-
-@dataclass(frozen=True, slots=True)
-class StoreCounts:
-    """The size of a store. `labels`: winning labels by verdict; `splits`: conversations by split."""
-
-    conversations: int = 0
-    messages: int = 0
-    ratings: int = 0
-    quarantined: int = 0
-    splits: dict[str, int] = field(default_factory=dict)
-    labels: dict[str, int] = field(default_factory=dict)
 
 
 class Store:
@@ -69,6 +55,7 @@ class Store:
     `split`: "hash" takes the splits of ingestion. "time" takes the earliest 80 % of the conversations for training, the
     next 5 % each for stopping and validation, and the latest 10 % for testing; without a time they are for training.
     `marks`: what earlier generations of a chain read; they keep their splits in time order.
+    Of a store with required consent, all that is read is what conversations with that consent hold.
     Raises DataError if `path` is a file, or a folder with other things in it.
     """
 
@@ -130,8 +117,10 @@ class Store:
 
     def conversation(self, conversation_id: str) -> Conversation | None:
         """The conversation with this id; None if it is not stored."""
-        query, files = f"{_AS_INGESTED} WHERE conversation_id = $id", self._folder.manifest().conversations
-        return next(map(conversation_of, self._rows(query, files, id=conversation_id)), None)
+        query = f"{queries.AS_INGESTED} WHERE conversation_id = $id"
+        return next(
+            map(conversation_of, self._rows(query, self._folder.manifest().conversations, id=conversation_id)), None
+        )
 
     def by_source_id(self, source_id: str) -> Iterator[Conversation]:
         """Yield the conversations with this id in their log; several sources may use the same id."""
@@ -145,13 +134,12 @@ class Store:
         `reviewed=False`: as if there were no reviews.
         """
         with self._label_files(reviewed) as files:
-            for row in self._rows(WINNERS, files):
-                yield label_of(row)
+            yield from map(label_of, self._rows(queries.WINNERS, files))
 
     def labels_by(self, labeller: LabelSource) -> Iterator[FeedbackLabel]:
         """Yield this labeller's newest label of each reply, winning or not, ordered by conversation and reply."""
         with self._label_files() as files:
-            yield from map(label_of, self._rows(NEWEST, files, labeller=labeller))
+            yield from map(label_of, self._rows(queries.NEWEST, files, labeller=labeller))
 
     def labelled(
         self,
@@ -175,8 +163,20 @@ class Store:
 
     def size(self) -> int:
         """The number of conversations. Reads less than any other query."""
-        query = "SELECT count(*) AS n FROM read_parquet($files)"
-        return sum(row["n"] for row in self._rows(query, self._folder.manifest().conversations))
+        return sum(row["n"] for row in self._rows(queries.COUNT, self._folder.manifest().conversations))
+
+    def without_consent(self) -> int:
+        """How many stored conversations are not read, since they lack the required consent."""
+        files = self._folder.paths(self._folder.manifest().conversations)
+        return sum(b["n"][0].as_py() for b in queries.stream(self.path, queries.COUNT, files, 1, {})) - self.size()
+
+    def privacy(self) -> dict[str, Any]:
+        """The settings of redaction and consent of the latest ingestion, for those that name none."""
+        return self._folder.manifest().privacy
+
+    def set_privacy(self, privacy: dict[str, Any]) -> None:
+        """Note them. From here on, only conversations with `require_consent` are read, whatever the store holds."""
+        self._folder.set_privacy(privacy)
 
     def news(self, after: int) -> tuple[int, int]:
         """How many conversations came after this number of `read_up_to`, and how many older ones changed since."""
@@ -203,7 +203,7 @@ class Store:
         """The same for a store that was moved, another one for every other store."""
         return self._folder.manifest().store_id
 
-    def counts(self) -> StoreCounts:
+    def counts(self) -> queries.StoreCounts:
         """Count conversations, messages, ratings, labels and quarantined rows."""
         manifest = self._folder.manifest()
         query, cuts = self._all()
@@ -211,8 +211,8 @@ class Store:
             sum(len(ratings))::BIGINT AS ratings FROM ({query}) GROUP BY split"""
         splits = list(self._rows(per_split, manifest.conversations, **cuts))
         with self._label_files() as files:
-            labels = list(self._rows(f"SELECT label, count(*) AS n FROM ({WINNERS}) GROUP BY label", files))
-        return StoreCounts(
+            labels = list(self._rows(f"SELECT label, count(*) AS n FROM ({queries.WINNERS}) GROUP BY label", files))
+        return queries.StoreCounts(
             conversations=sum(row["n"] for row in splits),
             messages=sum(row["messages"] for row in splits),
             ratings=sum(row["ratings"] for row in splits),
@@ -277,7 +277,7 @@ class Store:
     def label_hash(self, *, reviewed: bool = True) -> str:
         """Hash of the winning labels (16 hex digits). Labelling again with the same result does not change it."""
         with self._label_files(reviewed) as files:
-            return self._hash(f"SELECT content_hash FROM ({WINNERS})", files)
+            return self._hash(f"SELECT content_hash FROM ({queries.WINNERS})", files)
 
     def fingerprint(self) -> str:
         """Hash of everything that can be read through the store; a run compares it before it reuses a stage."""
@@ -289,7 +289,7 @@ class Store:
 
     def _user_hash(self) -> str:
         """Hash of which conversations belong to the same user. Independent of the store's salt."""
-        return self._hash(GROUPS_OF_USERS, self._folder.manifest().conversations)
+        return self._hash(queries.GROUPS_OF_USERS, self._folder.manifest().conversations)
 
     def add(self, conversations: Iterable[Conversation]) -> AddSummary:
         """Store conversations and merge versions of the same one (`merge_versions`). On an error, none is stored."""
@@ -316,7 +316,7 @@ class Store:
         write_labels(staged, labels, first)
         try:
             files = (*manifest.labels, str(staged.absolute()))
-            unknown = self._batches(UNKNOWN_LABELS, files, GROUP_LABELS, staged=[str(staged)], first=first)
+            unknown = self._batches(queries.UNKNOWN_LABELS, files, GROUP_LABELS, staged=[str(staged)], first=first)
             return write_label_rows(out, unknown)
         finally:
             staged.unlink()
@@ -347,7 +347,7 @@ class Store:
         """The query for all conversations with their splits, and its parameters."""
         files = self._folder.manifest().conversations
         if self.split_by == "hash" or not files:
-            return _AS_INGESTED, {}
+            return queries.AS_INGESTED, {}
         cuts = self.borders()
         if cuts is None and not self.marks:
             raise DataError(
@@ -383,9 +383,11 @@ class Store:
 
     def _batches(self, query: str, files: Iterable[str], size: int, **values: Any) -> Iterator[pa.RecordBatch]:
         if self.ids != ALL_IDS:
-            query, values = of_range(query, self.ids[1]), {**values, "first_id": self.ids[0]}
-            values |= {} if self.ids[1] is None else {"end_id": self.ids[1]}
-        yield from stream(self.path, query, [str(self.path / file) for file in files], size, values)
+            query, values = queries.of_range(query, self.ids, values)
+        manifest, names, paths = self._folder.manifest(), tuple(files), self._folder.paths
+        about = () if names == manifest.conversations else manifest.conversations
+        query, required = queries.with_consent(query, manifest.consent, paths(about))
+        yield from queries.stream(self.path, query, paths(names), size, values | required)
 
     def _hash(self, query: str, files: Iterable[str]) -> str:
         digest = hashlib.sha256()
