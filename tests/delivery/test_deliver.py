@@ -366,7 +366,7 @@ def test_the_gate_is_in_the_card_without_its_requests(adapter_run, facts, tmp_pa
     result = GateResult(
         new="/home/me/new", against="/home/me/old", new_id="1", against_id="2", verdict="fail", why=("a private line",),
         target=None, guards=(guard,), left_out=("refusal",), look=1, confidence=0.975, error_rate=0.025, seed=1,
-        items=200, seen_in_training=0,
+        items=200, seen_in_training=0, policy_hash=load_run(adapter_run.run).policy_hash,
     )  # fmt: skip
     run = shutil.copytree(adapter_run.run, tmp_path / "run")
     (run / "gate.json").write_text(result.model_dump_json())
@@ -376,6 +376,8 @@ def test_the_gate_is_in_the_card_without_its_requests(adapter_run, facts, tmp_pa
     assert "Left out: refusal." in card
     assert "private" not in card
     assert "/home" not in card
+    (run / "gate.json").write_text(result.model_copy(update={"policy_hash": "of another policy"}).model_dump_json())
+    assert "`drift gate` was not run" in render_card(read_facts_of(load_run(run)), True, None)
 
 
 def test_names_of_a_log_cannot_write_into_the_card(facts):

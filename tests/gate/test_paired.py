@@ -17,8 +17,10 @@ from drift.gate.paired import (
     tango_z,
     verdict_on,
 )
+from drift.gate.verdict import levels_of
 
 TWO_SIDED_95 = Levels(0.025, 0.025)
+LOOKS = levels_of(1, 5), levels_of(2, 5)
 
 
 def test_at_no_change_the_score_is_mcnemars():
@@ -39,27 +41,27 @@ def test_the_score_is_that_of_the_constrained_maximum_likelihood(lost: int, gain
 
 
 def test_the_bounds_are_where_the_score_is_two_standard_errors():
-    change = rate_change(lost=9, gained=2, items=80, margin=0.05, levels=TWO_SIDED_95)
+    change = rate_change(lost=9, gained=2, items=80, levels=TWO_SIDED_95)
     assert tango_z(9, 2, 80, change.low) == pytest.approx(1.95996, abs=1e-4)
     assert tango_z(9, 2, 80, change.high) == pytest.approx(-1.95996, abs=1e-4)
 
 
 def test_without_any_differing_item_the_bounds_are_not_zero():
     """z(d) = n |d| / sqrt(n |d| (1 - |d|)), so the bound is z^2 / (n + z^2): 3.8415 / 203.8415."""
-    change = rate_change(lost=0, gained=0, items=200, margin=0.05, levels=TWO_SIDED_95)
+    change = rate_change(lost=0, gained=0, items=200, levels=TWO_SIDED_95)
     assert change.low == pytest.approx(-3.8415 / 203.8415, abs=1e-5)
     assert change.high == pytest.approx(3.8415 / 203.8415, abs=1e-5)
 
 
 def test_gaining_and_losing_are_mirrors():
-    lost, gained = (rate_change(*pair, 80, 0.05, TWO_SIDED_95) for pair in ((9, 2), (2, 9)))
+    lost, gained = (rate_change(*pair, 80, TWO_SIDED_95) for pair in ((9, 2), (2, 9)))
     assert lost.value == pytest.approx(-7 / 80)
     assert (lost.low, lost.high) == (pytest.approx(-gained.high), pytest.approx(-gained.low))
 
 
 def test_no_items_cannot_be_compared():
     with pytest.raises(ValueError, match="no items"):
-        rate_change(0, 0, 0, 0.05, TWO_SIDED_95)
+        rate_change(0, 0, 0, TWO_SIDED_95)
     with pytest.raises(ValueError, match="fewer than two"):
         mean_change([1.0, 2.0], ["a", "a"], TWO_SIDED_95)
 
@@ -72,10 +74,10 @@ def test_the_mean_has_students_interval():
 
 
 def test_items_of_one_conversation_count_together():
-    """Two conversations with residuals -2 and +2 (sums of three items each): variance (4 + 4) * 2 / 36."""
+    """Two conversations with residuals -2 and +2 (sums of three items each): variance 16 / 36; t(1) = 12.706."""
     change = mean_change([0.0, 0.0, 1.0, 1.0, 2.0, 2.0], list("aaabbb"), TWO_SIDED_95)
     assert change.value == 1.0
-    assert change.per_item / change.items == pytest.approx((4 + 4) * 2 / 36)
+    assert change.high - change.value == pytest.approx(12.7062 * math.sqrt(16 / 36), abs=1e-3)
 
 
 def test_items_of_one_group_count_as_fewer():
@@ -86,7 +88,7 @@ def test_items_of_one_group_count_as_fewer():
     assert effect == pytest.approx(2 * (20 / 19) / (40 / 39))
     assert design_effect(changes, list(range(40))) == 1.0
     assert design_effect([0.0] * 40, pairs) == 1.0
-    half, of_pairs = rate_change(5, 5, 20, 0.05, TWO_SIDED_95), rate_change(10, 10, 40, 0.05, TWO_SIDED_95, 2.0)
+    half, of_pairs = rate_change(5, 5, 20, TWO_SIDED_95), rate_change(10, 10, 40, TWO_SIDED_95, 2.0)
     assert (of_pairs.low, of_pairs.high) == (pytest.approx(half.low), pytest.approx(half.high))
     assert of_pairs.items == 40
 
@@ -96,7 +98,7 @@ def test_of_two_values_the_bound_is_that_of_clopper_and_pearson(right: int, item
     """0 and 1, with no loss below 0: the lower bound of a share. The saddlepoint is exact to a few per cent of the
     level."""
     values = np.array([1.0] * right + [0.0] * (items - right))
-    low = bounded_low(values, np.ones(items, dtype=np.int64), 0.0, 0.02)
+    low = bounded_low(values, np.ones(items), 0.0, 0.02)
     exact = float(beta.ppf(0.02, right, items - right + 1)) if right else 0.0
     assert low == pytest.approx(exact, abs=3e-3)
     assert low <= exact + 1e-4
@@ -112,7 +114,9 @@ def test_with_many_items_the_bound_is_near_students():
 
 
 def some_change(value: float, low: float, high: float, fail_low: float, fail_high: float, items: int = 200) -> Change:
-    return Change(items, value, low, high, fail_low, fail_high, per_item=0.1)
+    return Change(
+        items, value, low, high, fail_low, fail_high, with_more=mean_change([0.0, 0.0], None, LOOKS[0]).with_more
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,15 +135,51 @@ def test_verdicts_at_a_margin_of_five_points(change: Change, both_sides: bool, v
     assert verdict_on(change, 0.05, both_sides) == verdict
 
 
-def test_how_many_more_items_would_decide():
-    """1.96^2 * 0.1 / 0.03^2 = 426.8: of these 200 are there."""
-    change = some_change(-0.02, -0.06, 0.02, -0.08, 0.04)
-    assert further_items(change, 0.05, False, TWO_SIDED_95) == 427 - 200
+def amounts_of(values: list[float], largest: float | None, look: int) -> Change:
+    return mean_change(values, None, LOOKS[look - 1], largest)
+
+
+@pytest.mark.parametrize(
+    ("values", "largest", "margin", "both_sides"),
+    [
+        ([0.0], 1.0, 0.15, True),  # lists: nothing changed
+        ([0.5, 0.0, -0.5, 0.5, 0.0], 0.5, 0.0, False),  # the target: two wins, one loss, two ties
+        ([0.2, -0.1, 0.1, 0.0], 6.0, 0.4, True),  # length
+        ([-0.1, 0.0, -0.2, 0.1], None, 0.1, False),  # perplexity
+    ],
+)
+def test_the_items_that_are_named_decide_at_the_next_look(
+    values: list[float], largest: float | None, margin: float, both_sides: bool
+):
+    """Half the items, or those of the first look alone, do not. Whoever adds them as they were gets a verdict."""
+    first = amounts_of(values * (20 // len(values)), largest, 1)
+    assert verdict_on(first, margin, both_sides) == "undecided"
+    further = further_items(first, margin, both_sides, LOOKS[1])
+    assert further is not None
+    times = -(-(first.items + further) // len(values))
+    assert verdict_on(amounts_of(values * times, largest, 2), margin, both_sides) == "pass"
+    assert verdict_on(amounts_of(values * (times // 2), largest, 2), margin, both_sides) == "undecided"
+
+
+def test_twenty_equal_answers_need_seventeen_more():
+    """At the second look Gaffke's bound of 37 answers without a change is below .15, and that of 36 is not."""
+    assert further_items(amounts_of([0.0] * 20, 1.0, 1), 0.15, True, LOOKS[1]) == 17
+
+
+def test_how_many_more_right_answers_would_decide():
+    change = rate_change(20, 12, 200, LOOKS[0])
+    further = further_items(change, 0.05, False, LOOKS[1])
+    assert further is not None
+    verdicts = [
+        verdict_on(rate_change(20 * n / 200, 12 * n / 200, n, LOOKS[1]), 0.05, False)
+        for n in (199 + further, 200 + further)
+    ]
+    assert verdicts == ["undecided", "pass"]
 
 
 def test_no_number_of_items_decides_at_the_margin_itself():
-    assert further_items(some_change(-0.05, -0.1, 0.0, -0.1, 0.0), 0.05, False, TWO_SIDED_95) is None
-    assert further_items(some_change(-0.0501, -0.1, 0.0, -0.1, 0.0), 0.05, False, TWO_SIDED_95) is None
+    assert further_items(rate_change(20, 10, 200, LOOKS[0]), 0.05, False, LOOKS[1]) is None
+    assert further_items(amounts_of([0.5, -0.5] * 50, 0.5, 1), 0.0, False, LOOKS[1]) is None
 
 
 def test_at_the_margin_a_loss_passes_as_rarely_as_stated():
@@ -147,5 +187,5 @@ def test_at_the_margin_a_loss_passes_as_rarely_as_stated():
     rng, passed = np.random.default_rng(0), 0
     for _ in range(500):
         lost, gained, _ = rng.multinomial(200, (0.15, 0.10, 0.75))
-        passed += verdict_on(rate_change(lost, gained, 200, 0.05, TWO_SIDED_95), 0.05, False) == "pass"
+        passed += verdict_on(rate_change(lost, gained, 200, TWO_SIDED_95), 0.05, False) == "pass"
     assert passed / 500 < 0.025 + 4 * math.sqrt(0.025 * 0.975 / 500)

@@ -39,6 +39,7 @@ def test_a_loss_near_the_margin_is_undecided_and_names_the_items_that_would_deci
     assert result.verdict == "undecided"
     assert result.further_items is not None
     assert explain(result).endswith(f"about {result.further_items:,} more items would decide")
+    assert explain(result.filled(further_items=1)).endswith("about 1 more item would decide")
 
 
 def test_an_old_model_that_is_almost_never_right_makes_a_guard_blind_and_not_passing():

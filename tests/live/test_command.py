@@ -63,10 +63,12 @@ def test_from_logs_to_an_alert(tmp_path: Path):
     assert kept.model_dump(mode="json") == result
 
 
-def test_a_better_later_model_is_no_alert(tmp_path: Path):
+def test_a_model_that_is_better_than_the_measure_is_no_alert(tmp_path: Path):
+    """Both began on one day. Without a measure either of them may be the new one, so the worse one alerts."""
     logs = log_file(tmp_path / "logs.jsonl", {"a": 8, "b": 1}, 400)
-    done = call("--store", tmp_path / "store", "--logs", logs, "--out", tmp_path / "page.html")
+    done = call("--store", tmp_path / "store", "--logs", logs, "--against", "a", "--out", tmp_path / "page.html")
     assert (done.exit_code, done.stdout) == (0, "")
+    assert call("--store", tmp_path / "store").exit_code == 3
     assert "users are less dissatisfied with b than with a" in done.stderr
     assert (tmp_path / "page.html").is_file()
 

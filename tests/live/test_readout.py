@@ -55,7 +55,7 @@ def test_the_better_model_is_found_and_the_worse_one_alerts(deployment: Deployme
     deployment.days("a", WEEK, 150, 60)
     deployment.days("b", WEEK, 150, 30)
     store = deployment.store()
-    forth, back = read_live(store), read_live(store, against="b")
+    forth, back = read_live(store, against="a"), read_live(store, against="b")
     (comparison,) = forth.comparisons
     assert (comparison.model, comparison.against, comparison.kind, comparison.days) == ("b", "a", "same period", 7)
     assert comparison.difference.value == pytest.approx(-0.2)
@@ -63,6 +63,26 @@ def test_the_better_model_is_found_and_the_worse_one_alerts(deployment: Deployme
     assert (comparison.verdict, forth.is_worse) == ("better", False)
     assert comparison.words.startswith("users are less dissatisfied with b than with a")
     assert (back.comparisons[0].verdict, back.is_worse) == ("worse", True)
+
+
+@pytest.mark.parametrize(("worse", "better"), [("candidate", "production"), ("v2-candidate", "v1-production")])
+def test_an_alert_does_not_depend_on_the_alphabet(deployment: Deployment, worse: str, better: str):
+    """Two arms of one test began on the same day; the worse one may be named before or after the other."""
+    deployment.days(worse, WEEK, 150, 60)
+    deployment.days(better, WEEK, 150, 30)
+    store = deployment.store()
+    assert read_live(store).is_worse
+    assert read_live(store, against=better).is_worse
+    assert not read_live(store, against=worse).is_worse  # the user named the one that the other is measured by
+
+
+def test_arms_without_a_time_alert_in_both_orders(deployment: Deployment):
+    for name, dsat in (("a", 400), ("b", 150)):
+        for number in range(1000):
+            deployment.chat(name, None, ["DSAT" if number < dsat else "NEUTRAL"])
+    readout = read_live(deployment.store())
+    assert [each.verdict for each in readout.comparisons] == ["better"]
+    assert readout.is_worse
 
 
 def test_looking_each_day_narrows_the_interval(deployment: Deployment):

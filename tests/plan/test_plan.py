@@ -16,6 +16,8 @@ from drift.plan.costs import ModelCosts
 from drift.plan.rows import Rows
 from drift.plan.stages import Stages
 from drift.plan.weights import count_weights
+from drift.records import Counts, ReadMark
+from drift.rundir import RunDir
 from drift.store import Store
 
 CHAT = [
@@ -105,6 +107,39 @@ def test_a_chain_replays_no_follow_ups():
     assert rows.for_recipe(replayed) == 2 * rows.prompts()
     followed = {"recipe": {"name": "follow_up"}, "training": {"loss": "self_distillation"}}
     assert rows.for_recipe(config(**{"from": "runs/before"}, generation={"replay": 0.5}, **followed)) == rows.followed()
+
+
+def test_a_generation_counts_what_came_since_the_run_before(tmp_path: Path):
+    """50 complaints were there, 10 came and were labelled, and the logs bring about one conversation more."""
+    store, run = Store(tmp_path / "store"), tmp_path / "runs/1"
+    for name, chats in (("first", range(50)), ("second", range(50, 60))):
+        rows = [{"id": str(n), "messages": [{**CHAT[0], "content": f"Sort {n} words"}, *CHAT[1:]]} for n in chats]
+        (tmp_path / name).with_suffix(".jsonl").write_text("\n".join(map(json.dumps, rows)))
+        ingest([tmp_path / f"{name}.jsonl"], store)
+        label_store(store)
+        if name == "first":
+            with RunDir.open(run, f"store: {store.path}\npolicy: {{model: someone/chat-7B-instruct}}\n", 1) as opened:
+                opened.pin_reading(1, store.store_id(), (ReadMark(store.read_up_to(), 50),))
+                opened.stage("policy", keep)
+    logs = tmp_path / "third.jsonl"
+    logs.write_text(json.dumps({"id": "new", "messages": CHAT}))
+    for named, read in (([], 0), ([str(logs)], 1)):
+        cfg = config(**{"from": str(run)}, logs=named, store=str(store.path), generation={"replay": 0.5})
+        plan = make_plan(cfg, tmp_path / "runs/2")
+        rows = {stage.name: stage.rows for stage in plan.stages}
+        news = 10 * 0.8 + read * 125 / 586
+        assert rows["data/prompts.jsonl"] == round(news)
+        assert rows["iteration-1..3/completions.jsonl"] == round(2 * news)  # half of them are replayed
+        assert rows["data/heldout.jsonl"] == round(news * 0.25 + 50 * 0.2)  # of the whole chain
+        assert rows["labels"] == 10 + read
+        (known,) = (text for text in plan.assumptions if text.startswith("conversations since"))
+        assert ("10 stored" in known, "about 1 in the logs" in known) == (True, bool(read))
+
+
+def keep(out: Path) -> Counts:
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    return {"iteration": 0}
 
 
 def test_servers_have_a_price_and_no_hours(log: Path, tmp_path: Path):

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from drift.gate.results import GateResult
+from drift.progress import listening
+from drift.records import Counts
 from drift.report.contents import read_contents
 from drift.report.files import FunnelStep
 from drift.report.verdict import verdict_of
-from drift.rundir import RunDir
+from drift.rundir import RunDir, load_run
+from gate_results import some_gate
 
 MakeRun = Callable[..., Path]
 
@@ -58,3 +62,24 @@ def test_files_of_another_config_are_not_reported(make_run: MakeRun):
         pass
     contents = read_contents(path)
     assert (contents.phases, contents.disliked, contents.labels, contents.model) == ((), (), None, None)
+
+
+def test_a_verdict_on_another_policy_is_left_out_and_a_note_says_so(make_run: MakeRun):
+    run = make_run(kept=1)
+    gate = some_gate().model_copy(update={"policy_hash": load_run(run).policy_hash})
+    (run / "gate.json").write_text(gate.model_dump_json())
+    assert isinstance(read_contents(make_run(kept=1)).gate, GateResult)  # the same command again, the same policy
+    with RunDir.open(run, "name: test\n", 42) as redone:
+        redone.stage("policy", another_policy)
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append):
+        assert read_contents(run).gate is None
+    assert notes == [
+        f"{run}/gate.json: left out, as it is not about the policy that the run has now. Run `drift gate` on it again"
+    ]
+
+
+def another_policy(out: Path) -> Counts:
+    out.mkdir()
+    (out / "model.safetensors").write_bytes(b"another")
+    return {"iteration": 1}

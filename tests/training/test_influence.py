@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from drift.pairs.news import TrainedReply
 from typer import BadParameter
 
 from drift.cli.runs import trace
@@ -12,6 +13,7 @@ from drift.config import LoraSettings, PolicySettings, TrainingSettings
 from drift.errors import DataError
 from drift.policy.adapter import with_adapter
 from drift.policy.model import load_policy
+from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
 from drift.rundir import RunDir, layout
 from drift.training.batch import StepCollator, loss_of, summed_logps
@@ -64,12 +66,14 @@ def test_influence_is_the_product_of_the_gradients(tiny_policy, loss):
         assert influence == pytest.approx(exact, rel=0.02, abs=2e-6)
 
 
-def made_run(folder, start, lora: LoraSettings | None = None) -> None:
-    """One iteration of training on PAIRS, as the loop stages it."""
+def made_run(folder, start, lora: LoraSettings | None = None, generation: int = 1, user: str | None = None) -> None:
+    """One iteration of training on PAIRS, as the loop stages it; `user`: on those of this user alone."""
     policy = PolicySettings(lora=lora)
-    with RunDir.open(folder, "{}", 1) as run:
+    config = "{}" if generation == 1 else f"from: {folder.parent / str(generation - 1)}\n"
+    with RunDir.open(folder, config, 1) as run:
+        run.pin_reading(generation, "a store", ())
         it = run.iteration(1)
-        pairs = it.stage(layout.PAIRS, written)
+        pairs = it.stage(layout.PAIRS, written, user=user)
         reference = it.stage(
             layout.REFERENCE, measure_reference, policies=(start,), pairs=pairs,
             settings=ReferenceSettings.of(SETTINGS, policy),
@@ -81,8 +85,9 @@ def made_run(folder, start, lora: LoraSettings | None = None) -> None:
         run.stage(layout.POLICY, kept, policy=it.path / layout.POLICY)
 
 
-def written(out) -> dict[str, int]:
-    return {"rows": write_jsonl(out, [*PAIRS, pair(99, "", "u99")])}
+def written(out, user: str | None) -> dict[str, int]:
+    rows = [pair for pair in PAIRS if user in (None, pair.user_key)]
+    return {"rows": write_jsonl(out, [*rows, pair(99, "", "u99")])}
 
 
 def kept(out, policy) -> dict[str, int]:
@@ -107,6 +112,30 @@ def test_the_user_who_planted_the_reply_comes_first(tiny_policy, tmp_path, capsy
     assert "dropped.empty chosen" in shown.err
     with pytest.raises(BadParameter, match="either an id, or --to"):
         trace(tmp_path / "run")
+
+
+def test_who_planted_it_in_an_earlier_generation_is_listed(tiny_policy, tmp_path):
+    """The liar's pairs were learned in generation 1, others in 2; where the first folder is gone, a count is left."""
+    made_run(tmp_path / "1", tiny_policy, user="liar")
+    made_run(tmp_path / "2", tmp_path / "1/iteration-1/policy", generation=2, user="u1")
+    write_jsonl(tmp_path / "asked.jsonl", ASKED)
+    traced = trace_behaviour(tmp_path / "2", tmp_path / "asked.jsonl")
+    assert {user.user: user.pairs for user in traced.users} == {"liar": 3, "u1": 1}
+    assert traced.users[0].user == "liar"
+    assert {pair.file for pair in traced.pairs} == {f"{tmp_path}/1/iteration-1/pairs.jsonl", "iteration-1/pairs.jsonl"}
+    assert traced.left_out == {"dropped.empty_chosen": 2}
+    (tmp_path / "1/iteration-1/reference.safetensors").unlink()
+    traced = trace_behaviour(tmp_path / "2", tmp_path / "asked.jsonl")
+    assert [user.user for user in traced.users] == ["u1"]
+    assert traced.left_out["generation 1"] == 4
+    notes: list[str] = []
+    (tmp_path / "1/run.json").unlink()
+    (tmp_path / "2/data").mkdir()
+    earlier = [TrainedReply(str(n), f"c{n}", "1a", "hash", generation) for n, generation in enumerate((1, 1, 1, 2))]
+    write_jsonl(tmp_path / "2/data/earlier.jsonl", earlier)
+    with listening(lambda *_: None, notes.append):
+        assert trace_behaviour(tmp_path / "2", tmp_path / "asked.jsonl").left_out["generation 1"] == 3
+    assert [note for note in notes if note.startswith("generation 1 is left out (3 pairs): its folder is missing")]
 
 
 def _order(traced):

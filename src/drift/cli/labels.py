@@ -159,7 +159,7 @@ def review(
 
 
 WORSE = 3
-"""Exit code of `drift live` for alerts: users are surely more dissatisfied with a later model."""
+"""Exit code of `drift live` for alerts: users are surely more dissatisfied with a model that is not an older one."""
 
 
 def live(
@@ -182,7 +182,8 @@ def live(
 ) -> None:
     """How often are users dissatisfied with each deployed model, and do two models differ? Look as often as you like.
 
-    Exit code 0: no later model is surely worse, 3: users are surely more dissatisfied with one (docs/production.md).
+    Exit code 3: users are surely more dissatisfied with a model than with an older one, or one that began on the same
+    day (docs/production.md), 0: with none.
 
     Example: drift live --store stores/mine --logs 'logs/today/*.jsonl'
     """

@@ -82,8 +82,8 @@ class _FileRow(PublicRow):
 def make_replies(
     source: str, requests: Sequence[EvalRequest], settings: ReplySettings, dry_run: bool = False
 ) -> Replies:
-    """A reply to each request. Replies of an earlier call with the same weights and settings are read from the folder;
-    those of a server as `one_evaluation` says.
+    """A reply to each request. Replies of an earlier call with the same policy (`Policy.answers_id`) and settings are
+    read from the folder; those of a server as `one_evaluation` says.
 
     A dry run samples nothing: each reply is assumed to have the maximum length.
     Raises PrerequisiteError, DataError or ConfigError if the source cannot be used.
@@ -151,11 +151,8 @@ def _from_policy(source: str, requests: Sequence[EvalRequest], settings: ReplySe
 
 def replies_of_policy(source: str, policy: Policy, requests: Sequence[EvalRequest], settings: ReplySettings) -> Replies:
     """As `make_replies`, of a policy that `source` names and that is loaded already."""
-    loading = policy_settings(source, settings.dtype)
     sampling, seed = settings.sampling, settings.seed
-    form = (loading.thinking, loading.template_arguments)
-    made_with = (sampling.model_dump(), seed, *(() if form == ("off", {}) else form))
-    path = settings.folder / f"replies-{policy.policy_id}-{stable_hash(*made_with)[:8]}.jsonl"
+    path = settings.folder / f"replies-{policy.answers_id}-{stable_hash(sampling.model_dump(), seed)[:8]}.jsonl"
     with DurableJsonl(path, Completion) as file:
         completions = {row.prompt_id: row for row in file.rows()}
         missing, tokens = [request for request in requests if _key(request) not in completions], 0

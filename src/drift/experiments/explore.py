@@ -1,7 +1,7 @@
 """`drift eval exploration`: several policies answer the same prompts. Which regions do their replies cover?"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,7 @@ def explore(
     or a reward that does not fit the prompts, DataError if fewer than two prompts are left.
     """
     methods = _methods(sources)
+    hashes = {run: load_run(Path(run)).policy_hash for run in filter(_is_run, sources)}  # before anything is sampled
     make_folder(out, "an exploration")
     prompts = _prompts(sources, settings, out)
     replies = [_sample(source, prompts.chats, settings, out) for source in methods.values()]
@@ -108,8 +109,8 @@ def explore(
     left_out = {"prompt_too_long": len(prompts.chats) - len(sampled), "unscored": len(sampled) - len(scored)}
     summary = _summary(samples, settings, embedder, left_out, out)
     atomic_write(out / layout.EXPLORATION, summary.json().encode())
-    for run in filter(_is_run, sources):
-        atomic_write(Path(run) / layout.EXPLORATION, summary.json().encode())
+    for run, policy_hash in hashes.items():
+        atomic_write(Path(run) / layout.EXPLORATION, replace(summary, policy_hash=policy_hash).json().encode())
         write_report(Path(run))
     return summary
 
@@ -220,7 +221,7 @@ def _sample(
     sampling = SamplingSettings(temperature=settings.temperature, top_p=1.0, max_new_tokens=settings.max_new_tokens)
     repeated = [chat for chat in chats for _ in range(settings.samples)]
     keys = [f"explore/{settings.seed}/{n}/{s}" for n in range(len(chats)) for s in range(settings.samples)]
-    folder = out / f"samples-{policy.policy_id}-{stable_hash(sampling.model_dump(), chats)[:8]}"
+    folder = out / f"samples-{policy.answers_id}-{stable_hash(sampling.model_dump(), chats)[:8]}"
     replies = generate_replies(policy, repeated, keys, sampling, folder)
     groups = [replies[i : i + settings.samples] for i in range(0, len(replies), settings.samples)]
     return [None if None in group else tuple(reply.text for reply in group if reply) for group in groups]

@@ -5,8 +5,9 @@ fails if it is shown to be below. So each guard asks one question, and both answ
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -30,7 +31,8 @@ class Levels:
 @dataclass(frozen=True, slots=True)
 class Change:
     """NEW minus OLD over `items`. `low`, `high`: the bounds at the level of passing; `fail_low`, `fail_high`: at that
-    of failing. `per_item`: the variance of one item's change at the margin, for planning."""
+    of failing. `with_more`: the change with so many times the items, if they go on in the same shares, at other levels:
+    for planning."""
 
     items: int
     value: float
@@ -38,10 +40,10 @@ class Change:
     high: float
     fail_low: float
     fail_high: float
-    per_item: float
+    with_more: "Callable[[float, Levels], Change]" = field(repr=False, compare=False)
 
 
-def rate_change(lost: int, gained: int, items: int, margin: float, levels: Levels, effect: float = 1.0) -> Change:
+def rate_change(lost: float, gained: float, items: float, levels: Levels, effect: float = 1.0) -> Change:
     """The change of a share of right answers. `lost`: items that OLD alone has right, `gained`: NEW alone.
 
     Bounds by Tango's score method for paired proportions (Statistics in Medicine 17, 1998), which keeps its level with
@@ -57,13 +59,13 @@ def rate_change(lost: int, gained: int, items: int, margin: float, levels: Level
         return _root(lambda change: tango_z(*counts, change) - side * z)
 
     return Change(
-        items=items,
+        items=round(items),
         value=(gained - lost) / items,
         low=bound(levels.passing, 1),
         high=bound(levels.passing, -1),
         fail_low=bound(levels.failing, 1),
         fail_high=bound(levels.failing, -1),
-        per_item=_score_variance(lost / items, gained / items, -margin) * effect,
+        with_more=lambda times, later: rate_change(lost * times, gained * times, items * times, later, effect),
     )
 
 
@@ -81,11 +83,25 @@ def design_effect(changes: Sequence[float], groups: Sequence[object]) -> float:
 
     The cluster-robust variance over the plain one; at least 1, and 1 if nothing changes.
     """
-    levels = Levels(0.025, 0.025)
     if len(set(groups)) < 2:
         return float(max(len(changes), 1))
-    alone, together = (mean_change(changes, each, levels).per_item for each in (None, groups))
+    alone, together = (_squares(*_grouped(changes, each)) for each in (None, groups))
     return max(together / alone, 1.0) if alone else 1.0
+
+
+def _grouped(
+    changes: Sequence[float], groups: Sequence[object] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The sum of the changes of each group, and its size; without groups each item is one."""
+    _, place = np.unique(np.asarray(range(len(changes)) if groups is None else groups), return_inverse=True)
+    values = np.asarray(changes, dtype=np.float64)
+    return np.bincount(place, values).astype(np.float64), np.bincount(place).astype(np.float64)
+
+
+def _squares(sums: NDArray[np.float64], sizes: NDArray[np.float64], times: float = 1.0) -> float:
+    """The cluster-robust variance of the sum of all changes, with each group `times` times."""
+    residuals, count = sums - sums.sum() / sizes.sum() * sizes, times * len(sums)
+    return times * float((residuals**2).sum()) * count / (count - 1)
 
 
 def _score_variance(lost: float, gained: float, change: float) -> float:
@@ -113,66 +129,75 @@ def mean_change(
     `largest`: the size that no single change exceeds, and the bounds are those of `bounded_low`. Without it they are
     Student's t, with the cluster-robust variance of a mean. Raises ValueError for fewer than two groups.
     """
-    values = np.asarray(changes, dtype=np.float64)
-    _, place = np.unique(np.asarray(range(len(values)) if groups is None else groups), return_inverse=True)
-    sums, sizes = np.bincount(place, values).astype(np.float64), np.bincount(place)
-    count = len(sums)
-    if count < 2:
+    sums, sizes = _grouped(changes, groups)
+    if len(sums) < 2:
         raise ValueError("fewer than two independent items")
-    mean = float(values.mean())
-    residuals = sums - mean * sizes
-    squares = float((residuals**2).sum()) * count / (count - 1)
-    if largest is None:
-        from scipy.stats import t as student  # slow to import
+    mean, worst = float(np.mean(changes)), None if largest is None else -max(largest, *map(abs, changes))
 
-        error = math.sqrt(squares) / len(values)
-        wide, wider = (error * float(student.ppf(1 - level, count - 1)) for level in (levels.passing, levels.failing))
-        bounds = (mean - wide, mean + wide, mean - wider, mean + wider)
-    else:
-        largest = max(largest, float(np.abs(values).max()))
-        squares += ((largest + abs(mean)) * float(sizes.mean())) ** 2  # one more item, which may be of the worst kind
-        both = [(level, sign) for level in (levels.passing, levels.failing) for sign in (1, -1)]
-        bounds = tuple(sign * bounded_low(sign * sums, sizes, -largest, level) for level, sign in both)
-    return Change(len(values), mean, *bounds, per_item=squares / len(values))
+    def of(times: float, levels: Levels) -> Change:
+        sides = [(level, side) for level in (levels.passing, levels.failing) for side in (1, -1)]
+        if worst is None:
+            bounds = [mean - side * _students_error(sums, sizes, times, level) for level, side in sides]
+        else:
+            bounds = [side * bounded_low(side * sums, sizes, worst, level, times) for level, side in sides]
+        return Change(round(times * len(changes)), mean, *bounds, with_more=of)
+
+    return of(1.0, levels)
 
 
-def bounded_low(sums: NDArray[np.float64], sizes: NDArray[np.int64], worst: float, level: float) -> float:
+def _students_error(sums: NDArray[np.float64], sizes: NDArray[np.float64], times: float, level: float) -> float:
+    """Half of the interval of the mean."""
+    from scipy.stats import t as student  # slow to import
+
+    return (
+        math.sqrt(_squares(sums, sizes, times))
+        / (times * float(sizes.sum()))
+        * float(student.ppf(1 - level, times * len(sums) - 1))
+    )
+
+
+def bounded_low(
+    sums: NDArray[np.float64], sizes: NDArray[np.float64], worst: float, level: float, times: float = 1.0
+) -> float:
     """The lower bound of a mean whose single values are never below `worst` (Gaffke 2005; Learned-Miller and Thomas
     2020): the quantile `level` of sum(D_i x_i), with one more value x_0 = `worst`, and D uniform on the simplex.
 
     What has not been seen may still be there: without any change in 20 items, at 2 %, it is -.18 and not 0, and 5 wins
     of 5 are no gain (the sign test says 3.1 %). For two values it is the bound of Clopper and Pearson, for wins and
-    losses around 0 the exact sign test. `sums`: float64 [n], of each group; `sizes`: int64 [n].
+    losses around 0 the exact sign test. `sums`: float64 [n], of each group; `sizes`: float64 [n]; `times`: how often
+    each group is there.
     """
     from scipy.optimize import brentq  # slow to import
 
     sums, sizes = np.append(sums, worst * sizes.mean()), np.append(sizes, sizes.mean())
+    counts = np.append(np.full(len(sums) - 1, times), 1.0)
     best = float((sums / sizes).max())
     if best <= worst:
         return worst
-    bound: Any = brentq(lambda mean: _below_zero(sums - mean * sizes) - level, worst, best, xtol=1e-9)
+    bound: Any = brentq(lambda mean: _below_zero(sums - mean * sizes, counts) - level, worst, best, xtol=1e-9)
     return float(bound)
 
 
-def _below_zero(weights: NDArray[np.float64]) -> float:
-    """P(sum(w_i E_i) <= 0) for independent exponential E, by the saddlepoint of its generating function -sum(log(1 -
-    s w_i)) (Lugannani and Rice 1980). The ratio of E_i to their sum is D_i."""
+def _below_zero(weights: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
+    """P(sum(w_i E_i) <= 0) for independent exponential E, each w_i as often as `counts` says (float64 [n]), by the
+    saddlepoint of its generating function -sum(log(1 - s w_i)) (Lugannani and Rice 1980). The ratio of E_i to their sum
+    is D_i."""
     if weights.max() <= 0 or weights.min() >= 0:
         return float(weights.max() <= 0)
     ends, saddle = (1 / float(weights.min()), 1 / float(weights.max())), 0.0
     for _ in range(200):  # Newton; where a step would leave the domain, half the way to its end
         slopes = weights / (1 - saddle * weights)
-        step = -float(slopes.sum()) / float(slopes @ slopes)
+        step = -float(counts @ slopes) / float(counts @ slopes**2)
         further = saddle + step
         saddle = further if ends[0] < further < ends[1] else (saddle + ends[further > 0]) / 2
         if abs(step) * float(np.abs(slopes).max()) < 1e-9:
             break
     slopes = weights / (1 - saddle * weights)
-    root = math.copysign(math.sqrt(max(2 * float(np.log1p(-saddle * weights).sum()), 0.0)), saddle)
+    root = math.copysign(math.sqrt(max(2 * float(counts @ np.log1p(-saddle * weights)), 0.0)), saddle)
     if abs(root) < 1e-4:  # the formula has a gap where the mean is
         return 0.5
     normal = NormalDist()
-    return normal.cdf(root) + normal.pdf(root) * (1 / root - 1 / (saddle * math.sqrt(float(slopes @ slopes))))
+    return normal.cdf(root) + normal.pdf(root) * (1 / root - 1 / (saddle * math.sqrt(float(counts @ slopes**2))))
 
 
 def verdict_on(change: Change, margin: float, both_sides: bool) -> GateVerdict:
@@ -185,16 +210,17 @@ def verdict_on(change: Change, margin: float, both_sides: bool) -> GateVerdict:
 
 
 def further_items(change: Change, margin: float, both_sides: bool, levels: Levels) -> int | None:
-    """How many more items would decide, if the change stays as measured; None if no reasonable number would.
+    """How many more items would decide at the next look, whose levels these are, if items go on changing in the same
+    shares; None if no reasonable number would."""
 
-    z^2 variance / distance^2, with the distance to the margin, at the levels of the next look.
-    """
-    edges = (-margin, margin) if both_sides else (-margin,)
-    distance = min((change.value - edge for edge in edges), key=abs)
-    inside = change.value > -margin and (not both_sides or change.value < margin)
-    z = NormalDist().inv_cdf(1 - (levels.passing if inside else levels.failing))
-    if distance == 0:
-        return None
-    needed = math.ceil(z * z * change.per_item / distance**2)
-    further = max(needed - change.items, 1)
-    return further if further <= MOST_FURTHER else None
+    def decides(further: int) -> bool:
+        later = change.with_more(1 + further / change.items, levels)
+        return verdict_on(later, margin, both_sides) != "undecided"
+
+    most = 1
+    while not decides(most):
+        most *= 2
+        if most > MOST_FURTHER:
+            return None
+    fewer = range(most // 2 + 1, most)
+    return fewer.start + bisect_left(fewer, True, key=decides)

@@ -74,6 +74,7 @@ class GateResult(_Record):
     `error_rate`: of passing wrongly and of failing wrongly, each, over all guards and looks. `left_out`: guards that
     the user left out. `seen_in_training`: items that were not asked because a model was trained on their request;
     None: the models are no runs, so it is not known. `why`: one line for each part of the verdict that is not a pass.
+    `policy_hash`: of the run that was tested as a whole (`RunView.policy_hash`); None: the new model is no run.
     """
 
     new: str
@@ -93,6 +94,7 @@ class GateResult(_Record):
     seen_in_training: int | None
     measured: tuple[dict[str, str], ...] = ()
     seconds: float = 0.0
+    policy_hash: str | None = None
 
     @property
     def interval(self) -> str:

@@ -22,7 +22,7 @@ from drift.progress import report_note
 from drift.records import Counts, Truth, stable_hash
 from drift.report import write_report
 from drift.report.gate import write_gate_page
-from drift.rundir import layout, partial_work, run_of
+from drift.rundir import layout, load_run, partial_work, run_of
 from drift.scoring.judges import PairJudge
 from drift.store import Store
 
@@ -41,7 +41,7 @@ def run_gate(
     """
     started = time.monotonic()
     old, new = AskedModel(settings.against, settings), AskedModel(settings.new, settings)  # reports a missing model
-    plan = plan_gate(settings, truth)
+    plan, policy_hash = plan_gate(settings, truth), _policy_hash(settings)
     for line in plan.lines(settings):
         tell(line)
     if dry_run:
@@ -54,11 +54,17 @@ def run_gate(
                 _feedback_judge(settings, plan, old)  # before the models are asked: it may be too poor to judge
             answers = _answers(old, plan, settings), _answers(new, plan, settings)
             result = _decide(settings, plan, (old, new), answers, truth)
-            result = result.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
+            seconds = round(time.monotonic() - started, 1)
+            result = result.model_copy(update={"seconds": seconds, "policy_hash": policy_hash})
             _keep(result, settings)
             return result
     finally:
         os.close(lock)
+
+
+def _policy_hash(settings: GateSettings) -> str | None:
+    """Before anything is asked: the run may train another policy while its present one is measured."""
+    return load_run(Path(settings.new)).policy_hash if layout.is_run(Path(settings.new)) else None
 
 
 def _keep(result: GateResult, settings: GateSettings) -> None:

@@ -47,12 +47,12 @@ class AskedModel:
 
     @cached_property
     def identity(self) -> str:
-        """The id of its weights; of a server, its address and the name of the model."""
-        return self.source if self.is_served else self.policy.policy_id
+        """The id of all that its answers depend on; of a server, its address and the name of the model."""
+        return self.source if self.is_served else self.policy.answers_id
 
     @property
     def folder(self) -> Path:
-        """Where what inspect-ai measures of it is kept: another model, or other weights, have another one."""
+        """Where what inspect-ai measures of it is kept: another model, or another template, has another one."""
         out = self._settings.out
         return folder_of_served(self.source, out) if self.is_served else out / f"policy-{self.identity}"
 

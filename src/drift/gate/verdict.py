@@ -29,7 +29,7 @@ def levels_of(look: int, tests: int) -> Levels:
 
 def is_blind(right: int, items: int, margin: float, failing: float) -> bool:
     """OLD has so few right that the guard would not fail even if NEW had none right: it cannot see a loss."""
-    worst = rate_change(right, 0, items, margin, Levels(failing, failing))
+    worst = rate_change(right, 0, items, Levels(failing, failing))
     return worst.fail_high >= -margin
 
 
@@ -47,7 +47,7 @@ def rate_result(
     """A guard whose answers are right or not; `effect` as in `rate_change`. Raises ValueError for no items."""
     levels = levels_of(look, tests)
     items = counts.items
-    change = rate_change(counts.lost, counts.gained, items, margin, levels, effect)
+    change = rate_change(counts.lost, counts.gained, items, levels, effect)
     right = counts.both + counts.lost
     verdict = verdict_on(change, margin, both_sides=False)
     if verdict != "fail" and is_blind(right, items, margin, levels.failing):
@@ -142,7 +142,8 @@ def explain(result: GuardResult) -> str:
         return f"{line}; {result.note}" if result.note else line
     if result.further_items is None:
         return f"{line}; no reasonable number of further items would decide"
-    return f"{line}; about {result.further_items:,} more items would decide"
+    items = "item" if result.further_items == 1 else "items"
+    return f"{line}; about {result.further_items:,} more {items} would decide"
 
 
 def _amount(points: bool, value: float) -> str:

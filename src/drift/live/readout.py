@@ -51,6 +51,7 @@ def read_live(
         labellers=dict(Counter(reply.labeller for reply in judged.replies).most_common()),
         left_out={name: count for name, count in (judged.left_out | audits.left_out).items() if count},
         notes=(*_notes(judged, models, errors, labeller), *_not_compared(judged, models, against)),
+        reference=against,
     )
 
 

@@ -84,7 +84,7 @@ class ModelComparison(_Result):
 
 class Readout(_Result):
     """`labellers`: judged replies by who labelled them; `left_out`: what could not be counted, by reason; `notes`: what
-    a reader must know, a sentence each."""
+    a reader must know, a sentence each. `reference`: the model that all are compared with, if the user named one."""
 
     store: str
     by: str
@@ -94,17 +94,26 @@ class Readout(_Result):
     labellers: dict[str, int]
     left_out: dict[str, int]
     notes: tuple[str, ...]
+    reference: str | None = None
 
     @property
     def is_worse(self) -> bool:
         """Are users surely more dissatisfied with a model than with one that did not begin after it? What an older
-        model does worse than its successor is no reason for an alert."""
+        model does worse than its successor is no reason for an alert, and neither is what the reference does worse.
+
+        Of two models that began on one day, or whose age is not known, either may be the worse one: which of them a
+        comparison names first says nothing.
+        """
         began = {model.name: model.first_day for model in self.models if model.first_day}
 
         def is_older(model: str, against: str) -> bool:
             return model in began and against in began and began[model] < began[against]
 
-        return any(each.verdict == "worse" and not is_older(each.model, each.against) for each in self.comparisons)
+        def alerts(each: ModelComparison) -> bool:
+            worse, other = (each.model, each.against) if each.verdict == "worse" else (each.against, each.model)
+            return each.verdict != "unclear" and worse != self.reference and not is_older(worse, other)
+
+        return any(map(alerts, self.comparisons))
 
 
 def read_result(store: Path) -> Readout | None:

@@ -1,14 +1,16 @@
 """How many rows each step of a run gets: what is known, and what is assumed as long as it is not."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from drift.config import Config
-from drift.generations import open_parent, open_store
+from drift.generations import Parent, open_parent, open_store
 from drift.logs.files.sources import find_logs
 from drift.logs.ingestion.pieces import unpacked_bytes
 from drift.plan.costs import CONSTANTS, in_bytes, value
+from drift.records import Verdict
 from drift.rundir import StageRecord, layout
 from drift.store import Store
 
@@ -18,7 +20,9 @@ TRAIN = 0.8  # share of the training split
 @dataclass(slots=True)
 class Rows:
     """`log_bytes`: unpacked; `log_files`: files, zip members and databases. `conversations`: those that the run learns
-    from; `stored`: of the store as it is. `labels`: of the store, by verdict. `assumptions`: in sentences."""
+    from; `stored`: of the store as it is. `labels`: of the store, by verdict; in a chain, of what came since the run
+    before, and `older` those of what came before. `unlabelled`: of `conversations`, those that nobody has labelled yet;
+    None: all of them, unless there are labels. `assumptions`: in sentences."""
 
     log_bytes: float
     log_files: int
@@ -26,6 +30,8 @@ class Rows:
     stored: int
     labels: dict[str, int]
     kept: Mapping[str, StageRecord]
+    older: Mapping[str, int] = field(default_factory=dict)
+    unlabelled: float | None = None
     assumptions: list[str] = field(default_factory=list)
 
     @classmethod
@@ -37,9 +43,7 @@ class Rows:
         new = math.ceil(size / value("log bytes"))
         rows = cls(size, len(sources), stored or new, stored, store.counts().labels if store and stored else {}, kept)
         if parent := open_parent(cfg):
-            came = sum(open_store(cfg, parent).news(parent.read))
-            rows.conversations = came + new
-            rows._assume(f"conversations since {parent.view.path}: {came:,} stored, and at most {new:,} in the logs")
+            rows._count_news(open_store(cfg, parent), parent, new)
         elif stored and cfg.logs:
             rows._assume(f"conversations: the {stored:,} stored ones; what the logs bring beyond them is not known yet")
         elif not stored:
@@ -49,6 +53,16 @@ class Rows:
         if empty := [source.name for source in sources if not source.size]:
             rows._assume(f"{', '.join(empty)}: size not known, counted as no conversation")
         return rows
+
+    def _count_news(self, store: Store, parent: Parent, in_logs: int) -> None:
+        """What a generation learns from: what came since `parent`, and about `in_logs` conversations of the logs."""
+        came, since, whole = sum(store.news(parent.read)), Counter[str](), Counter(self.labels)
+        if came:
+            since.update(label.label for _, each in store.labelled(after=parent.read) for label in each)
+        self.conversations, self.unlabelled = came + in_logs, in_logs + (0 if since else came)
+        self.labels, self.older = dict(since), whole - since
+        logs = f", and about {in_logs:,} in the logs, at {_in_words('log bytes')}, if none of them is stored yet"
+        self._assume(f"conversations since {parent.view.path}: {came:,} stored{logs if in_logs else ''}")
 
     def judged(self) -> float:
         """Replies that the store's labels judge, without abstentions and neutral ones."""
@@ -63,10 +77,10 @@ class Rows:
         kept = self._kept(layout.LIKED)
         return self._labelled(("SAT",), "liked replies") if kept is None else kept
 
-    def held_out(self, name: str, of: float) -> float:
-        """Of the other splits, in the proportion of the training split."""
+    def held_out(self, name: str, of: float, verdict: Verdict) -> float:
+        """Of the other splits, in the proportion of the training split; in a chain also what was held out before."""
         kept = self._kept(name)
-        return of * value("held out") if kept is None else kept
+        return of * value("held out") + self.older.get(verdict, 0) * (1 - TRAIN) if kept is None else kept
 
     def repairs(self) -> float:
         kept = self._kept(f"{layout.WARM_START}/{layout.PAIRS}")
@@ -102,14 +116,15 @@ class Rows:
         return None if record is None else float(record.counts.get("rows") or 0)
 
     def _labelled(self, verdicts: tuple[str, ...], *constants: str) -> float:
+        count, unlabelled = sum(self.labels.get(verdict, 0) for verdict in verdicts), self.unlabelled
+        if unlabelled is None:
+            unlabelled = 0 if self.labels else self.conversations
         if self.labels:
-            count = sum(self.labels.get(verdict, 0) for verdict in verdicts)
             named = " and ".join(verdicts)
             self._assume(f"{named}: {count:,} labels in the store, of which {TRAIN:.0%} are for training")
-            return count * TRAIN
-        for name in constants:
+        for name in constants if unlabelled else ():
             self._assume(f"{name}: {_in_words(name)}; yours may differ by a factor")
-        return self.conversations * sum(map(value, constants))
+        return count * TRAIN + unlabelled * sum(map(value, constants))
 
     def _assume(self, text: str) -> None:
         if text not in self.assumptions:

@@ -128,8 +128,8 @@ class Stages:
         """Files of prompts, their rows, and the share of the store that is read for them."""
         rows, prompts, kind = self.rows, self.rows.prompts(), self.cfg.recipe.rules.prompts
         yield layout.PROMPTS, prompts, TRAIN
-        yield layout.HELDOUT, rows.held_out(layout.HELDOUT, prompts), 1 - TRAIN
-        yield layout.HELDOUT_LIKED, rows.held_out(layout.HELDOUT_LIKED, rows.liked()), 1 - TRAIN
+        yield layout.HELDOUT, rows.held_out(layout.HELDOUT, prompts, "DSAT"), 1 - TRAIN
+        yield layout.HELDOUT_LIKED, rows.held_out(layout.HELDOUT_LIKED, rows.liked(), "SAT"), 1 - TRAIN
         if kind != "disliked":
             yield layout.PROMPT_FILES[kind], rows.for_recipe(self.cfg), TRAIN
 
@@ -145,7 +145,7 @@ class Stages:
         if cfg.warm_start.on != "liked":
             pair = self.lengths.pair
             yield from self._trained(layout.WARM_START, rows.repairs(), "pairs", pair, cfg.warm_start, trained)
-        held_out = rows.held_out(layout.HELDOUT, rows.prompts())
+        held_out = rows.held_out(layout.HELDOUT, rows.prompts(), "DSAT")
         guided = self.lengths.guided(RecipeSettings().guidance)  # for every recipe
         yield self._sampling(f"{layout.HELDOUT_REPLIES}/{layout.COMPLETIONS}", held_out, guided)
         yield self._pairs(f"{layout.HELDOUT_REPLIES}/{layout.PAIRS}", held_out)
@@ -173,7 +173,7 @@ class Stages:
         pairs = float(cfg.recipe.pairs or (prompts if rules.ranks else replies or prompts))
         length = self.lengths.pair if rules.makes_pairs else self.lengths.one
         yield from self._trained(folder, pairs, "pairs" if rules.makes_pairs else "replies", length, cfg.training, True)
-        held_out = self.rows.held_out(layout.HELDOUT, self.rows.prompts())
+        held_out = self.rows.held_out(layout.HELDOUT, self.rows.prompts(), "DSAT")
         yield self._evaluation(f"{folder}/{layout.EVALUATION}", held_out)
         if cfg.stop.rule == "gate":
             yield Planned(f"{folder}/{layout.GATE}", 0, "items", note="`drift gate` is not in this plan")
@@ -241,7 +241,8 @@ class Stages:
         return ModelCosts(count_weights(scorer.model)[0]) if scorer.model else self.model
 
     def _feedback_reward(self, name: str, scorer: ScorerSettings) -> Planned:
-        rows, settings = self.rows.judged(), scorer.feedback
+        settings = scorer.feedback  # it learns from all labels of the store
+        rows = self.rows.judged() + TRAIN * sum(self.rows.older.get(verdict, 0) for verdict in ("DSAT", "SAT"))
         tokens = rows * self.lengths.one * settings.epochs
         steps = math.ceil(rows / settings.batch_size) * settings.epochs
         cost = self._scoring_model(scorer).training(tokens, 0)
@@ -252,7 +253,7 @@ class Stages:
         """Log-probs of held-out pairs of two splits and of liked replies, and replies to some of these prompts."""
         settings, lengths = self.cfg.evaluation, self.lengths
         pairs = min(2.0 * settings.max_prompts, held_out)
-        liked = min(float(settings.max_prompts), self.rows.held_out(layout.HELDOUT_LIKED, self.rows.liked()))
+        liked = min(float(settings.max_prompts), self.rows.held_out(layout.HELDOUT_LIKED, self.rows.liked(), "SAT"))
         replies = min(float(MAX_PROMPTS), pairs) + min(float(SHOWN_PROMPTS), pairs)
         forward = pairs * lengths.pair + liked * lengths.one
         tokens = forward + replies * lengths.one

@@ -8,7 +8,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from datetime import datetime
+from functools import cached_property, lru_cache
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
@@ -36,11 +37,14 @@ from drift.policy.gguf import config_of_gguf, load_gguf
 from drift.policy.multimodal import auto_class, processor_files, template_of
 from drift.policy.source import ADAPTER, is_gguf, no_model, resolve_source
 from drift.progress import report_note
-from drift.records import Counts
+from drift.records import Counts, stable_hash
 from drift.rundir import layout
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, SafetensorError, HFValidationError)
 """What transformers, peft and the hub raise for a model that is missing or damaged."""
+
+_NOT_ASKED = ("_name_or_path", "transformers_version", "dtype")
+"""Of a config: where the weights lie, who wrote them, and their type, which is part of `policy_id`."""
 
 EVERY_GPU = "every GPU"
 """A device: all GPUs that the process sees, each with a share of the layers. One GPU or none is as no device named."""
@@ -87,6 +91,16 @@ class Policy:
     @property
     def facts(self) -> PolicyFacts:
         return PolicyFacts(self.chat, self.context_length, self.stop_ids, self.policy_id)
+
+    @cached_property
+    def answers_id(self) -> str:
+        """16 hex digits for all that its answers depend on: the weights, their config, and how this run reads and shows
+        a chat. Two policies with the same weights and other templates are two models to a user."""
+        chat, config = self.chat, json.loads(self.model.config.to_json_string())
+        template = chat.for_sampling.template
+        day = chat.date or datetime.now().date().isoformat() if template.reads_clock else None
+        shown = (chat.thinking, template.arguments, day, tokenizer_id(self.tokenizer), sorted(self.stop_ids))
+        return stable_hash(self.policy_id, {name: config[name] for name in config if name not in _NOT_ASKED}, *shown)
 
     @property
     def stop_ids(self) -> frozenset[int]:

@@ -2,9 +2,10 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from drift.evals.exploration.results import ExplorationSummary, read_exploration
 from drift.evaluation.results import (
@@ -18,6 +19,7 @@ from drift.evaluation.results import (
 )
 from drift.gate.results import GateResult, read_gate
 from drift.live.results import Readout, read_result
+from drift.progress import report_note
 from drift.records import ChatMessage, FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.examples import Group, choose
 from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
@@ -29,6 +31,8 @@ from drift.turns import as_text
 
 EXAMPLES = 10
 SHOWN_STEPS = 8
+
+Measurement = TypeVar("Measurement", GateResult, ExplorationSummary)
 
 ReplyPlace = tuple[str, int]
 """A judged reply: conversation_id, reply_index."""
@@ -232,9 +236,9 @@ def read_contents(path: Path) -> Contents:
         guidance=tuple(
             read_trial(file) for k in run.iterations if (file := run.file(f"{layout.guidance(k)}/{layout.GUIDANCE}"))
         ),
-        exploration=read_exploration(explored) if (explored := run.file(layout.EXPLORATION)) else None,
+        exploration=_of_policy(run, layout.EXPLORATION, read_exploration, "drift eval exploration"),
         live=read_result(store.path) if (store := store_of(run)) else None,
-        gate=read_gate(gated) if (gated := run.file(layout.GATE)) else None,
+        gate=_of_policy(run, layout.GATE, read_gate, "drift gate"),
         generation_0=_phase(run, layout.GENERATION_0, "base"),
         liked_start=_phase(run, layout.LIKED_START, "liked replies"),
     )
@@ -243,6 +247,16 @@ def read_contents(path: Path) -> Contents:
 def _optional(run: RunView, name: str, model):
     path = run.file(name)
     return read_json(path, model) if path else None
+
+
+def _of_policy(run: RunView, name: str, read: Callable[[Path], Measurement], command: str) -> Measurement | None:
+    """What `command` measured of RUN/policy; None if the run has another policy by now, and a note says so."""
+    path = run.file(name)
+    measured = read(path) if path else None
+    if measured is None or measured.policy_hash == run.policy_hash:
+        return measured
+    report_note(f"{path}: left out, as it is not about the policy that the run has now. Run `{command}` on it again")
+    return None
 
 
 def _model(run: RunView) -> Path | None:

@@ -9,6 +9,7 @@ import yaml
 from drift.disk import is_locked
 from drift.errors import DataError
 from drift.progress import report_note
+from drift.records import stable_hash
 from drift.rundir import layout
 from drift.rundir.layout import CONFIG, LOCK, MANIFEST, STATE
 from drift.rundir.manifest import RunState, StageRecord, read_manifest, read_state
@@ -48,6 +49,13 @@ class RunView:
         counts = next((stage.counts for stage in self.stages if stage.name == layout.POLICY), {})
         iteration = counts.get("iteration")
         return None if iteration is None else int(iteration)
+
+    @property
+    def policy_hash(self) -> str | None:
+        """Of the files of RUN/policy: a measurement of the policy that it names is one of this policy. None without a
+        policy, or while the latest command has not reached it."""
+        record = next((stage for stage in self.stages if stage.name == layout.POLICY), None)
+        return None if record is None else stable_hash(sorted(record.outputs.items()))
 
     @property
     def pair_files(self) -> list[str]:

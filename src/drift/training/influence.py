@@ -7,8 +7,9 @@ along g, so two forward passes over all pairs give them for all weights (of the 
 <grad L, g> = (L(w + e g) - L(w - e g)) / 2e. The optimizer's scaling of gradients is left out, as in TracIn.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from drift.config import PolicySettings, Settings, TrainerSettings, TrainingSettings, WarmStartSettings
-from drift.errors import DataError
+from drift.errors import DataError, DriftError
 from drift.policy.adapter import with_adapter
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import Policy, load_policy
@@ -24,6 +25,7 @@ from drift.policy.padded import PaddedRows, pad_id, padded_logps
 from drift.progress import report_note
 from drift.records import ChatMessage, PreferencePair, Reason, read_jsonl
 from drift.rundir import layout
+from drift.rundir.chain import ancestors
 from drift.rundir.manifest import StageRecord
 from drift.rundir.view import RunView, load_run
 from drift.training.batch import loss_of
@@ -81,7 +83,7 @@ class UserInfluence:
 @dataclass(frozen=True, slots=True)
 class BehaviourTrace:
     """Users and pairs, the most influential first. `left_out`: rows of the behaviour, and pairs, that could not be
-    read as tokens."""
+    read as tokens; and pairs of earlier generations (`generation N`) whose files are gone."""
 
     run: str
     rows: int
@@ -90,18 +92,36 @@ class BehaviourTrace:
     left_out: dict[str, int] = field(default_factory=dict)
 
 
-def trace_behaviour(run_path: Path, behaviour: Path) -> BehaviourTrace:
-    """Trace the replies in the file `behaviour` to the pairs that RUN/policy was trained on.
+@dataclass(frozen=True, slots=True)
+class _TrainedReply:
+    """Of a row of data/earlier.jsonl (`pairs.news.TrainedReply`), what is counted here."""
 
-    Raises DataError for a file without replies, a run that has not trained, or one whose policies are gone.
+    generation: int
+
+
+def trace_behaviour(run_path: Path, behaviour: Path) -> BehaviourTrace:
+    """Trace the replies in the file `behaviour` to the pairs that RUN/policy was trained on, in this run and in those
+    that it builds on.
+
+    Raises DataError for a file without replies, a run that has not trained, or one whose policies are gone. What is
+    gone of an earlier run leaves out its pairs, and a note says so.
     """
     rows = read_behaviour(behaviour)
     run = load_run(run_path)
-    trainings = [record for file in run.learned_from if (record := _training(run, file)) is not None]
-    if not trainings:
+    before = ancestors(run)
+    trainings = [(each, file) for each in (*reversed(before), run) for file in each.learned_from]
+    if not trainings or (run.kept is None and not run.learned_from):
         raise DataError(f"{run_path}: no policy was trained here yet. Finish the run, then trace it.")
-    left_out: dict[str, int] = {}
-    pairs = [pair for record in trainings for pair in _of_training(run, record, rows, left_out)]
+    left_out = _of_missing_runs(run, before)
+    pairs: list[PairInfluence] = []
+    for each, file in trainings:
+        try:
+            pairs += _of_training(each, file, rows, left_out)
+        except DriftError as error:
+            if each is run:
+                raise
+            _leave_out(left_out, each.state.generation, _rows_of(each, file), f"{each.path}/{file}: {error}")
+    pairs = [replace(pair, file=pair.file.removeprefix(f"{run.path}/")) for pair in pairs]
     pairs.sort(key=lambda pair: -pair.influence)
     return BehaviourTrace(str(run.path), len(rows), by_user(pairs), tuple(pairs), left_out)
 
@@ -131,14 +151,32 @@ def by_user(pairs: Sequence[PairInfluence]) -> tuple[UserInfluence, ...]:
     return tuple(sorted(users, key=lambda user: -user.influence))
 
 
-def _training(run: RunView, pairs_file: str) -> StageRecord | None:
-    folder = pairs_file.rpartition("/")[0]
-    return next((stage for stage in run.stages if stage.name == f"{folder}/{layout.POLICY}"), None)
+def _of_missing_runs(run: RunView, before: Sequence[RunView]) -> dict[str, int]:
+    """How many replies each earlier generation was trained on whose folder is gone."""
+    left_out: dict[str, int] = {}
+    there, earlier = {each.state.generation for each in before}, run.file(layout.EARLIER)
+    trained = Counter(reply.generation for reply in read_jsonl(earlier, _TrainedReply)) if earlier else Counter[int]()
+    for generation in sorted(set(range(1, run.state.generation)) - there):
+        why = "its folder is missing. Put it back where the config of the next one names it (from)"
+        _leave_out(left_out, generation, trained[generation], why)
+    return left_out
+
+
+def _leave_out(left_out: dict[str, int], generation: int, pairs: int, why: str) -> None:
+    name = f"generation {generation}"
+    report_note(f"{name} is left out ({pairs} pairs): {why}")
+    left_out[name] = left_out.get(name, 0) + pairs
+
+
+def _rows_of(run: RunView, pairs_file: str) -> int:
+    return next(int(stage.counts.get("rows") or 0) for stage in run.stages if stage.name == pairs_file)
 
 
 def _of_training(
-    run: RunView, record: StageRecord, behaviour: Sequence[Behaviour], left_out: dict[str, int]
-) -> Iterator[PairInfluence]:
+    run: RunView, pairs_file: str, behaviour: Sequence[Behaviour], left_out: dict[str, int]
+) -> list[PairInfluence]:
+    name = f"{pairs_file.rpartition('/')[0]}/{layout.POLICY}"
+    record = next(stage for stage in run.stages if stage.name == name)
     inputs = {name: given.value for name, given in record.inputs.items()}
     settings = _settings(inputs["settings"])
     start = _input(run, record, inputs["start"])
@@ -149,10 +187,12 @@ def _of_training(
     records, tokens = _tokenised(policy, list(read_jsonl(Path(file), PreferencePair)), settings, left_out)
     reference = ReferenceLogps.open(Path(_input(run, record, inputs["reference"])), policy, tokens)
     sums = [_sums(logps) for logps in reference.logps(reference.policies[0], tokens)]
-    report_note(f"{record.name}: {len(tokens)} pairs")
+    report_note(f"{run.path}/{record.name}: {len(tokens)} pairs")
     pair_influences = influences(policy, tokens, sums, behaviour, settings, left_out)
-    for pair, influence in zip(records, pair_influences, strict=True):
-        yield PairInfluence(pair.pair_id, pair.conversation_id, pair.user_key, str(inputs["pairs"]), influence)
+    return [
+        PairInfluence(pair.pair_id, pair.conversation_id, pair.user_key, f"{run.path}/{inputs['pairs']}", influence)
+        for pair, influence in zip(records, pair_influences, strict=True)
+    ]
 
 
 def influences(

@@ -34,7 +34,8 @@ class MethodResult:
 class ExplorationSummary:
     """The definition is this project's own (docs/evaluation.md): shares are comparable within one call only.
 
-    `points`: by method, each reply's place on the first seed's map and its weight, (x, y, weight).
+    `points`: by method, each reply's place on the first seed's map and its weight, (x, y, weight). `policy_hash`: in a
+    run's own copy, of the policy that the run had then (`RunView.policy_hash`).
     """
 
     methods: dict[str, MethodResult]
@@ -48,13 +49,15 @@ class ExplorationSummary:
     left_out_by: dict[str, int] = field(default_factory=dict)
     not_comparable: tuple[str, ...] = ()
     points: dict[str, tuple[tuple[float, float, float], ...]] = field(default_factory=dict)
+    policy_hash: str | None = None
 
     def json(self) -> str:
         return orjson.dumps(asdict(self), option=orjson.OPT_NON_STR_KEYS).decode()
 
     def headline(self) -> dict[str, Any]:
-        """Everything but the tables and the map."""
-        return {name: value for name, value in asdict(self).items() if name not in ("methods", "points")}
+        """Everything but the tables, the map and the hash."""
+        left_out = ("methods", "points", "policy_hash")
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 def read_exploration(path: Path) -> ExplorationSummary:

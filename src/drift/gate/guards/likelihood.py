@@ -98,7 +98,7 @@ def measure_ordinary(
     Measures are kept in `folder`: the same models are not asked twice.
     """
     same = tokenizer_id(old.tokenizer) == tokenizer_id(new.tokenizer)
-    path = folder / f"ordinary-{old.policy_id}-{new.policy_id}-{max_length}.jsonl"
+    path = folder / f"ordinary-{old.answers_id}-{new.answers_id}-{max_length}.jsonl"
     with DurableJsonl(path, OrdinaryMeasure) as file:
         measured: dict[str, OrdinaryMeasure | None] = {row.item_id: row for row in file.rows()}
         for number, reply in enumerate(replies, 1):
