@@ -78,6 +78,17 @@ def test_it_is_exported_measured_and_built_on(first, start, tmp_path):
     assert states[0].adapter not in (None, states[0].base)
 
 
+def test_an_adapter_on_the_whole_weights_of_an_earlier_generation_is_built_on(start, tmp_path):
+    run_config(config(tmp_path, start, policy={"model": str(start / "base")}), tmp_path / "1")
+    lora = {"model": str(start / "base"), "lora": {"r": 4, "alpha": 8}}
+    run_config(config(tmp_path, start, chats=60, policy=lora, **{"from": str(tmp_path / "1")}), tmp_path / "2")
+    check_adapters(str(tmp_path / "2"))
+    weights = tmp_path / "1/policy/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    with pytest.raises(PrerequisiteError, match=r"2/policy: this adapter was trained on .*1/policy, whose files have"):
+        check_adapters(str(tmp_path / "2"))
+
+
 def test_another_base_beneath_it_is_refused(first, start, changed_base, tmp_path):
     for check in (
         lambda: deliver(first, tmp_path / "out"),

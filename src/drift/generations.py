@@ -10,7 +10,7 @@ from drift.pairs.defence import Defence
 from drift.pairs.generation import Since
 from drift.pairs.stages import find_follow_ups, find_judged, find_liked, find_prompts, list_earlier
 from drift.policy.source import is_adapter
-from drift.rundir import RunDir, RunView, layout, load_run
+from drift.rundir import RunDir, RunView, layout, load_run, run_of
 from drift.rundir.chain import descendants
 from drift.store import Store, store_of
 
@@ -121,12 +121,12 @@ def is_finished(folder: Path, cfg: Config) -> bool:
 
 
 def _done(folder: Path) -> RunView | None:
-    """The finished run in this folder. None also for a damaged one, which its own command mends."""
+    """The finished run in this folder. None also for one that is damaged or without its policy."""
     try:
         view = load_run(folder) if layout.is_run(folder) else None
     except DataError:
         return None
-    return view if view is not None and view.state.state == "done" else None
+    return view if view is not None and view.state.state == "done" and view.file(layout.POLICY) else None
 
 
 def latest_of(folder: Path) -> Path:
@@ -160,7 +160,10 @@ def check_base(view: RunView, policy: Path, may_come_later: bool = False) -> Non
     from drift.policy.model import base_of_adapter  # loads torch, which a command with nothing to do need not
 
     base = base_of_adapter(policy)
-    before, now = noted_base(view), fingerprint_of_model(base)
+    # a run of an earlier version did not note that it stands on the whole weights of another run
+    unknown = view.state.beneath is None and run_of(str(base)) is not None
+    before = None if unknown else view.state.beneath or noted_base(view)
+    now = fingerprint_of_model(base)
     if before in (None, now) or (now is None and may_come_later):
         return
     if now is None:

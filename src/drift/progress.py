@@ -111,7 +111,7 @@ class Heartbeat:
         self.name = name
         self.last = time.monotonic()
         self._now, self._under_way = (0, 0, 0), NONE_UNDER_WAY
-        self._first: tuple[float, int, int] | None = None
+        self._first: tuple[float, int, int, float] | None = None
 
     def begun(self, under_way: UnderWay) -> None:
         """Called before each `beat`, with what the task has begun beside what it has done."""
@@ -123,28 +123,29 @@ class Heartbeat:
         with self._lock:
             # what an earlier command did says nothing about how fast this one is, nor does the part before this one
             if self._first is None or done < self._now[0] or total != self._now[1]:
-                self._first = (time.monotonic(), done, tokens)
+                self._first = (time.monotonic(), done, tokens, self._under_way.work)
             self._now = (done, total, tokens)
         self._report_if_due()
 
     @property
     def token_rate(self) -> str:
         """Tokens per second in the part that is under way, in words; empty if it has counted none."""
-        since, _, before = self._first or (0.0, 0, 0)
+        since, _, before, _ = self._first or (0.0, 0, 0, 0.0)
         tokens = self._now[2] - before
         return f"{tokens / max(time.monotonic() - since, 1e-9):,.0f} tokens/s" if tokens > 0 else ""
 
     @property
     def time_left(self) -> str:
         """How long the part that is under way still takes, in words; empty while nothing shows it."""
-        since, before, _ = self._first or (0.0, 0, 0)
+        since, before, _, begun_before = self._first or (0.0, 0, 0, 0.0)
         done, total = self._now[0] - before, self._now[1] - before
-        work = done + self._under_way.work
+        whole = done + self._under_way.work
+        timed = whole - begun_before  # the clock began at the first report, when some of it was done
         # a reply may end long before its token limit: until half of what was begun is done, nothing shows when
-        if not self._now[1] or work <= 0 or work < (done + self._under_way.units) / 2:
+        if not self._now[1] or timed <= 0 or whole < (done + self._under_way.units) / 2:
             return ""
         seconds = max(time.monotonic() - since, 1e-9)
-        return f"about {(total - work) * seconds / work:,.0f} s left"
+        return f"about {(total - whole) * seconds / timed:,.0f} s left"
 
     def _repeat(self) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS / 6):
@@ -157,7 +158,7 @@ class Heartbeat:
                 return
             self.last = now
             done, total, tokens = self._now
-            since, before, _ = self._first or (now, 0, 0)
+            since, before, _, _ = self._first or (now, 0, 0, 0.0)
             per_second = (done - before) / max(now - since, 1e-9)
             share = f"{done} of {total}" if total else f"{done} done" if done else "working"
             rate = f", {self.token_rate}" if self.token_rate else ""

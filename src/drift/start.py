@@ -148,7 +148,9 @@ def _pin_base(run: RunDir, base: Path | str, parent: Parent | None) -> None:
     before = (noted_base(parent.view), parent.view.state.adapter) if parent else (None, None)
     if any(then and is_now and then != is_now for then, is_now in zip(before, now, strict=True)):
         report_note(f"{base}: its files changed since the chain began; the base in the report is what they are now")
-    run.pin(base=before[0] or now[0], adapter=before[1] or now[1])
+    start = parent.policy if parent else base  # whole weights of an earlier generation may be what an adapter stands on
+    beneath = base_of_adapter(Path(start)) if is_adapter(start) else start
+    run.pin(base=before[0] or now[0], adapter=before[1] or now[1], beneath=fingerprint_of_model(beneath, run))
 
 
 def base_model(cfg: Config, run: RunDir) -> Path | str:

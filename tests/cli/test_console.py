@@ -92,6 +92,17 @@ def test_replies_that_are_not_finished_count_for_the_time_left(clock, capsys):
     ]
 
 
+def test_what_was_done_before_the_first_report_makes_no_stage_faster(clock, capsys):
+    """A batch of 64 replies of 48 tokens, 10 s a token, reported first after 8."""
+    with shown.watching_stages() as on_stage:
+        on_stage("iteration-1/completions.jsonl", "running", {})
+        for step in (8, 24, 32, 40):
+            clock[0] = 1000.0 + step * 10
+            report_progress(0, 64, step * 64, UnderWay(64, 64 * step / 48))
+    left = [line.partition("tokens/s")[2] for line in capsys.readouterr().err.splitlines()]
+    assert left == ["", ", about 240 s left", ", about 160 s left", ", about 80 s left"]
+
+
 def test_the_clock_of_a_bar_goes_on_in_the_next_part(monkeypatch):
     terminal = io.StringIO()
     monkeypatch.setattr(shown, "QUIET_SECONDS", 0.0)

@@ -165,7 +165,7 @@ def test_an_adapter_is_trained_as_one_and_keeps_its_settings(tiny_policy, tmp_pa
     with listening(lambda *_: None, notes.append):
         cfg = demo_real.real_config(str(tmp_path / "adapter"), 3, tmp_path / "run")
     assert notes[1].startswith(f"training an adapter (LoRA): {tmp_path}/adapter is one")
-    assert cfg.policy.lora is None
+    assert (cfg.policy.lora.r, cfg.policy.lora.alpha, cfg.policy.lora.target_modules) == (2, 8, ["q_proj"])
     for section in ("warm_start", "training"):
         assert getattr(cfg, section).learning_rate == pytest.approx(5 * getattr(full, section).learning_rate)
 

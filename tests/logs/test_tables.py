@@ -421,7 +421,16 @@ def test_a_correction_beside_stars_says_nothing_about_their_scale(tmp_path):
     assert (found["y"].ratings, outcomes(summary)) == ((Rating(1, "score", 1.0),), {})
 
 
-@pytest.mark.parametrize("reply", ["[]", "[1, 2]", '[{"type": "car"}]', '{"a": 1}', '{"answer": "4"}'])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "[]", "[1, 2]", '[{"type": "car"}]', '{"a": 1}', '{"answer": "4"}',
+        '{"from": "Berlin", "to": "Rome", "type": "train"}', '{"error": "City not found", "code": 4}',
+        '{"role": "Data engineer", "text": "x"}', '{"output": {"type": "car", "price": 3}}', '{"content": "a"}',
+        '[{"task": 1, "done": false, "message": "buy milk"}]', '[{"candidates": ["Ann"], "office": "mayor"}]',
+        '[{"type": "ping"}, {"type": "pong"}]',
+    ],
+)  # fmt: skip
 def test_a_reply_that_is_json_is_a_text(tmp_path, reply):
     chat = [("user", "As JSON, please."), ("assistant", reply)]
     found, _ = read(tmp_path, rows_of("x", chat), MESSAGES)

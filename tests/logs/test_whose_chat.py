@@ -32,7 +32,7 @@ def shared(chat):
 
 OBJECTS = [
     {"id": {"$oid": "c{}"}, "user": {"id": "u{}"}, "timestamp": {"$date": "2024-05-01T10:00:00Z"}},
-    {"_id": {"$oid": "c{}"}, "user_id": {"$uuid": "u{}"}, "createdAt": {"$date": {"$numberLong": f"{TEN}000"}}},
+    {"session_id": {"$oid": "c{}"}, "user_id": {"$uuid": "u{}"}, "createdAt": {"$date": {"$numberLong": f"{TEN}000"}}},
     {"conversation_id": "c{}", "user_id": "u{}", "created_at": "2024-05-01T10:00:00Z"},
     {"metadata": {"chatId": "c{}", "userId": "u{}"}, "timestamp": {"seconds": TEN, "nanoseconds": 0}},
 ]
@@ -62,6 +62,13 @@ def test_rows_of_one_chat_are_its_versions_or_its_exchanges(tmp_path):
     own = [{"id": n, "session_id": "s", "messages": chat} for n, chat in enumerate(CHATS)]
     found, _ = stored(tmp_path / "2", own)
     assert (sorted(one.source_id or "" for one in found), len({one.split for one in found})) == (["0", "1", "2"], 1)
+
+
+def test_the_key_of_a_database_row_is_no_chat(tmp_path):
+    """One document of MongoDB for each call: the second one goes on with the first one's chat."""
+    rows = [{"_id": str(length), "messages": CHATS[0][:length]} for length in (2, 4)]
+    found, summary = stored(tmp_path, rows)
+    assert (len(found), summary.unread) == (1, {"_id": 2})
 
 
 def test_chats_of_a_table_in_different_sessions_stay_apart(tmp_path):

@@ -5,12 +5,12 @@ import json
 
 import pytest
 import torch
-from drift.pairs.news import TrainedReply
 from typer import BadParameter
 
 from drift.cli.runs import trace
 from drift.config import LoraSettings, PolicySettings, TrainingSettings
 from drift.errors import DataError
+from drift.pairs.generation import TrainedReply
 from drift.policy.adapter import with_adapter
 from drift.policy.model import load_policy
 from drift.progress import listening

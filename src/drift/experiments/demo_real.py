@@ -4,6 +4,7 @@ The world is the sandbox's instructions world: a program checks whether a reply 
 `drift demo`, only the measurement knows that truth.
 """
 
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -123,8 +124,8 @@ def real_config(model: str, seed: int, folder: Path) -> Config:
     as_adapter = _as_adapter(model, folder)
     policy = cfg.policy.model_copy(update={"model": model})
     if as_adapter:
-        # an adapter is trained further with the settings that it has
-        policy = policy if is_adapter(model) else policy.model_validate({**policy.model_dump(), "lora": {}})
+        lora = _lora_of(Path(model)) if is_adapter(model) else {}
+        policy = policy.model_validate({**policy.model_dump(), "lora": lora})
         cfg = _at_adapter_rates(cfg)
     logs = (str(folder / layout.DEPLOYMENT_LOGS),)
     return cfg.model_copy(update={"policy": policy, "output": str(folder), "logs": logs})
@@ -144,6 +145,14 @@ def _as_adapter(model: str, folder: Path) -> bool:
         why += f", and the run in {folder} began so; to choose again, name another --out"
     report_note(f"training {'an adapter (LoRA)' if as_adapter else 'all weights'}: {why}")
     return as_adapter
+
+
+def _lora_of(adapter: Path) -> dict[str, object] | None:
+    """The settings of an adapter, which is trained further with them; None if its layers are a pattern."""
+    its = json.loads((adapter.expanduser() / "adapter_config.json").read_text("utf-8"))
+    if not isinstance(its.get("target_modules"), list):
+        return None
+    return {"r": its["r"], "alpha": its["lora_alpha"], "target_modules": its["target_modules"]}
 
 
 def default_folder(model: str | None, seed: int) -> Path:

@@ -47,18 +47,19 @@ class AskedModel:
 
     @cached_property
     def identity(self) -> str:
-        """The id of all that its answers depend on; of a server, its address and the name of the model."""
-        return self.source if self.is_served else self.policy.answers_id
+        """Which model it is; of a server, its address and the name of the model. The same on every day, also for a
+        template that shows the date: looks are counted by it."""
+        return self.source if self.is_served else self.policy.model_id
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """Where what inspect-ai measures of it is kept: another model, or another template, has another one."""
         out = self._settings.out
-        return folder_of_served(self.source, out) if self.is_served else out / f"policy-{self.identity}"
+        return folder_of_served(self.source, out) if self.is_served else out / f"policy-{self.policy.answers_id}"
 
     def release(self) -> None:
         """Give the memory back until the weights are needed again; their id stays known."""
-        _ = self.identity
+        _ = self.identity, self.folder
         self.__dict__.pop("policy", None)
 
     def answers(self, requests: Sequence[EvalRequest], max_new_tokens: int) -> Mapping[str, Completion]:

@@ -101,10 +101,10 @@ class Readout(_Result):
         """Are users surely more dissatisfied with a model than with one that did not begin after it? What an older
         model does worse than its successor is no reason for an alert, and neither is what the reference does worse.
 
-        Of two models that began on one day, or whose age is not known, either may be the worse one: which of them a
-        comparison names first says nothing.
+        Of two models that began on one day, the one that ended earlier is the older one. If they also ended on one day,
+        or if their age is not known, either may be the worse one: which of them a comparison names first says nothing.
         """
-        began = {model.name: model.first_day for model in self.models if model.first_day}
+        began = {model.name: (model.first_day, model.last_day) for model in self.models if model.first_day}
 
         def is_older(model: str, against: str) -> bool:
             return model in began and against in began and began[model] < began[against]

@@ -35,7 +35,7 @@ _MEDIA = {
 _MESSAGES = ("messages", "conversations", "conversation")
 _BESIDE = frozenset((*_SYSTEM, *_TOOLS, *_MEDIA, *FINISHES))
 _WHO = {
-    "source_id": ("id", "_id"),
+    "source_id": ("id",),
     "chat_id": SESSIONS,
     "user": ("user", *USERS),
     "model": ("model", "model_name", "modelId"),

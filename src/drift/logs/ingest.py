@@ -109,6 +109,11 @@ def ingest(
         summary = replace(summary, withdrawn=store.withdraw(done.refused))
     if summary.accepted or summary.updated or summary.duplicate:  # else a mistyped requirement would hide the store
         store.set_privacy(settings.model_dump(mode="json", include=set(PRIVACY), exclude_defaults=True))
+        if settings.require_consent and (hidden := store.without_consent()):
+            report_note(
+                f"{store.path}: {hidden} stored conversations lack {_named(settings.require_consent)}: from now on no "
+                "command reads them. Keep logs without that consent in a store of their own."
+            )
     if not settings.near_duplicates or not store.size():
         return summary
     return replace(summary, near_duplicates=find_near_duplicates(store).near_duplicates)

@@ -94,11 +94,18 @@ class Policy:
 
     @cached_property
     def answers_id(self) -> str:
-        """16 hex digits for all that its answers depend on: the weights, their config, and how this run reads and shows
-        a chat. Two policies with the same weights and other templates are two models to a user."""
+        """16 hex digits for all that its answers depend on: `model_id`, and today's date if the template shows that."""
+        if self.chat.date or not self.chat.for_sampling.template.reads_clock:
+            return self.model_id
+        return stable_hash(self.model_id, datetime.now().date().isoformat())
+
+    @cached_property
+    def model_id(self) -> str:
+        """16 hex digits for the weights, their config, and how this run reads and shows a chat. Two policies with the
+        same weights and other templates are two models to a user."""
         chat, config = self.chat, json.loads(self.model.config.to_json_string())
         template = chat.for_sampling.template
-        day = chat.date or datetime.now().date().isoformat() if template.reads_clock else None
+        day = chat.date if template.reads_clock else None
         shown = (chat.thinking, template.arguments, day, tokenizer_id(self.tokenizer), sorted(self.stop_ids))
         return stable_hash(self.policy_id, {name: config[name] for name in config if name not in _NOT_ASKED}, *shown)
 

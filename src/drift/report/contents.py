@@ -255,7 +255,11 @@ def _of_policy(run: RunView, name: str, read: Callable[[Path], Measurement], com
     measured = read(path) if path else None
     if measured is None or measured.policy_hash == run.policy_hash:
         return measured
-    report_note(f"{path}: left out, as it is not about the policy that the run has now. Run `{command}` on it again")
+    if measured.policy_hash is None:
+        why = "an earlier version wrote it and did not note which policy it is about"
+    else:
+        why = "it is not about the policy that the run has now"
+    report_note(f"{path}: left out, as {why}. Run `{command}` on it again")
     return None
 
 

@@ -61,8 +61,8 @@ class RunState:
     `generation`: 1 for a run that starts from a model, N + 1 for one that starts from generation N. `store_id`: of the
     store that it reads. `read`: how far each generation has read it, the run itself last; empty for runs of earlier
     versions. `base`: hash of the model that the chain started from; if that is an adapter, of its base, and `adapter`
-    is the hash of the adapter. `verdict`: the first line of the report. `where`: the host of the latest command, and
-    the cluster that it uses.
+    is the hash of the adapter. `beneath`: hash of what an adapter of this run stands on. `verdict`: the first line of
+    the report. `where`: the host of the latest command, and the cluster that it uses.
     """
 
     state: Literal["running", "interrupted", "failed", "done"]
@@ -81,6 +81,7 @@ class RunState:
     read: tuple[ReadMark, ...] = ()
     base: str | None = None
     adapter: str | None = None
+    beneath: str | None = None
     verdict: str | None = None
     where: str | None = None
 

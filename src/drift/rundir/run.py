@@ -168,12 +168,13 @@ class RunDir:
         date: str | None = None,
         base: str | None = None,
         adapter: str | None = None,
+        beneath: str | None = None,
         verdict: str | None = None,
         where: str | None = None,
     ) -> None:
         """Record what later commands need of this one; run.json's fields of these names (`RunState`)."""
         pinned = {"label_hash": label_hash, "threads": threads, "date": date, "base": base, "verdict": verdict}
-        pinned |= {"adapter": adapter, "where": where}
+        pinned |= {"adapter": adapter, "beneath": beneath, "where": where}
         self._update(**{name: value for name, value in pinned.items() if value is not None})
 
     def pin_reading(self, generation: int, store_id: str, read: tuple[ReadMark, ...]) -> None:

@@ -94,7 +94,7 @@ class BehaviourTrace:
 
 @dataclass(frozen=True, slots=True)
 class _TrainedReply:
-    """Of a row of data/earlier.jsonl (`pairs.news.TrainedReply`), what is counted here."""
+    """Of a row of data/earlier.jsonl (`pairs.generation.TrainedReply`), what is counted here."""
 
     generation: int
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import orjson
 
-from drift.logs.draft import has, structured
+from drift.logs.draft import has, has_any, structured
 from drift.logs.files.rows import Unusable
 from drift.logs.traces.endings import ended_early
 from drift.records import Reason
 
 _DELTAS = ("delta", "message", "text", "generation", "outputText", "completion", "response")
-_LINE = re.compile(r"\s*(?:(data|event|id|retry):(.*)|:.*)?\s*")
+_LINE = re.compile(r"[ \t]*(?:(data|event|id|retry):(.*)|:.*)?")
 _NEW_LINE = re.compile(r"\r\n|\r|\n")
 _ANTHROPIC = (
     "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
@@ -85,7 +85,7 @@ def _sent_events(text: str) -> list[Mapping[str, Any]]:
     """The events in a text of server-sent events; [] if it is another text, also one with such lines in it."""
     if not text.lstrip().startswith(("data:", "event:", "id:", "retry:", ":")):
         return []
-    lines = [_LINE.fullmatch(line) for line in _NEW_LINE.split(text)]
+    lines = [_LINE.fullmatch(line.rstrip()) for line in _NEW_LINE.split(text)]
     if sum(bool(line and line[1]) for line in lines) < 2 or not all(lines[:-1]):
         return []
     events: list[Mapping[str, Any]] = []
@@ -113,13 +113,18 @@ def _is_event(event: Mapping[str, Any]) -> bool:
     """Whether an API sends this in a stream, and in no other place."""
     kind, name = event.get("type"), event.get("object")
     if isinstance(kind, str):
-        return kind.startswith("response.") or kind in _ANTHROPIC
+        return kind.startswith("response.") or (
+            kind in _ANTHROPIC and has_any(event, ("message", "delta", "content_block"))
+        )
     choices = structured(event.get("choices"))
     first = choices[0] if isinstance(choices, list) and choices else None
     if isinstance(first, Mapping) and (has(first, "delta") or (name == "text_completion" and "text" in first)):
         return True
-    is_ollama = isinstance(event.get("done"), bool) and (has(event, "message") or has(event, "response"))
-    is_gemini = isinstance(structured(event.get("candidates")), list)
+    is_ollama = isinstance(event.get("done"), bool) and (
+        isinstance(event.get("message"), Mapping) or isinstance(event.get("response"), str)
+    )
+    candidates = structured(event.get("candidates"))
+    is_gemini = isinstance(candidates, list) and any(isinstance(one, Mapping) for one in candidates)
     is_bedrock = any(isinstance(event.get(outer), Mapping) for outer in _BEDROCK)
     return is_ollama or is_gemini or is_bedrock or (isinstance(name, str) and name.endswith(".chunk"))
 

@@ -67,7 +67,7 @@ _OF_MESSAGES = frozenset((
     "content", "role", "id", "type", "refusal", "tool_calls", "function_call", "annotations", "audio",
     "reasoning_content", "reasoning", "example", "invalid_tool_calls", *_OF_REPLIES,
 ))  # fmt: skip
-_PARTS = (
+PARTS = (
     "text", "input_text", "output_text", "image", "image_url", "input_image", "audio", "input_audio", "video",
     "video_url", "file", "input_file", "document", "thinking", "redacted_thinking", "tool_use", "tool_result",
 )  # fmt: skip
@@ -223,7 +223,7 @@ def _holds_messages(value: Any) -> bool:
 def _are_parts(value: Sequence[Any]) -> bool:
     """Whether this is what one message holds: texts, and what stands beside them."""
     return bool(value) and all(
-        isinstance(part, Mapping) and part.get("type") in _PARTS and not has(part, "role") for part in value
+        isinstance(part, Mapping) and part.get("type") in PARTS and not has(part, "role") for part in value
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.draft import Evidence, name_of, structured
+from drift.logs.draft import Evidence, name_of, structured, text_of
 from drift.logs.files.rows import Place, Reject, Unusable, encodable, short_form
 from drift.logs.traces.texts import plain_messages
 from drift.records import Rating, RatingKind, Reason
@@ -102,7 +102,8 @@ def judgement_beside(at: Place, about: list[str | None], name: str, value: Any) 
     neither good nor bad."""
     comment, value = None, structured(value)
     if isinstance(value, Mapping):
-        comment = name_of(value.get("comment"))
+        given = value.get("comment")
+        comment = (text_of(given, "the comment") or None) if isinstance(given, list) else name_of(given)
         value = next((value[key] for key in INSIDE if not is_unrated(value.get(key))), None)
     if is_unrated(value) and comment is None:
         return None

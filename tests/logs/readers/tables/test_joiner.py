@@ -54,6 +54,14 @@ def test_chats_listed_with_the_newest_first_that_are_written_forward_stay_so(tmp
     assert read(tmp_path, rows, TIMED)[0] == {"z": ORDER, "y": ["q1", "a1"], "x": ["q1", "a1"]}
 
 
+def test_chats_that_the_bot_opens_stay_so_where_the_newest_stands_first(tmp_path):
+    """Each message has the time of its chat, and one chat ends with a request."""
+    chats = {"z": ["a0", "q1", "a1"], "y": ["a0", "q1", "a1", "q2"], "x": ["a0", "q1", "a1"]}
+    rows = [row for (name, texts), day in zip(chats.items(), "321", strict=True)
+            for row in chat(name, [f"2024-05-0{day}T10:00:00"] * len(texts), texts)]  # fmt: skip
+    assert read(tmp_path, rows, TIMED)[0] == chats
+
+
 def test_one_chat_with_a_clock_that_went_back_does_not_turn_the_others(tmp_path):
     slipped = ["2024-05-01T10:00:01", "2024-05-01T10:00:00", "2024-05-01T10:00:00", "2024-05-01T10:00:00"]
     found, _, _ = read(tmp_path, [*chat("x", slipped), *chat("y", SAME), *chat("z", SAME)], TIMED)

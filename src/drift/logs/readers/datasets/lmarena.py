@@ -36,7 +36,10 @@ KEYS = keys(
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    is_pair = has(row, "conversation_a", "conversation_b") or has(row, "response_a", "response_b")
+    is_pair = any(
+        first in row and second in row and has_any(row, (first, second))
+        for first, second in (("conversation_a", "conversation_b"), ("response_a", "response_b"))
+    )
     return (is_pair and bool(row.keys() & {"winner", "winner_model_a", "vote", "model_a"})) or _is_vote(row)
 
 

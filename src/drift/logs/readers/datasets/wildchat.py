@@ -15,7 +15,7 @@ KEYS = keys(
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
-    return has(row, "conversation_hash")
+    return has(row, "conversation_hash") or ("conversation_hash" in row and has(row, "conversation"))
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[ConversationDraft | Reject]:

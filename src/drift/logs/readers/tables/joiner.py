@@ -215,10 +215,11 @@ class TableJoiner:
 
 class _Order:
     """Which way the rows of one table go, from neighbouring rows: those of one conversation by their times, which the
-    roles must not contradict; if these times are all equal, the times of the table and the roles must both say it."""
+    roles must not contradict; if these times are all equal, the times of the table and the roles must both say it, and
+    more conversations must seem to end with a request than with a reply: assistants may greet first."""
 
     def __init__(self) -> None:
-        self._within = self._across = self._turns = 0
+        self._within = self._across = self._turns = self._ends = 0
         self._last: tuple[str | None, float | None, str | None] | None = None
 
     def add(self, row: TableRow) -> None:
@@ -231,11 +232,14 @@ class _Order:
                 self._turns += _TURNS.get((before, speaker), 0)
             else:
                 self._across += step
+                self._ends += {"user": 1, "assistant": -1}.get(before or "", 0)
         self._last = row.conversation, row.order, speaker
 
     @property
     def is_newest_first(self) -> bool:
-        is_backward = self._within < 0 or (self._within == 0 and self._across < 0 and self._turns < 0)
+        is_backward = self._within < 0 or (
+            self._within == 0 and self._across < 0 and self._turns < 0 and self._ends > 0
+        )
         return is_backward and self._turns <= 0
 
 

@@ -33,7 +33,7 @@ from drift.logs.files.sources import NotALog, Source
 from drift.logs.parts import are_known
 from drift.logs.traces.endings import ended_early
 from drift.logs.traces.streams import whole_reply
-from drift.logs.traces.texts import is_of_api, plain_messages, reply_messages
+from drift.logs.traces.texts import PARTS, is_of_api, plain_messages, reply_messages
 from drift.logs.traces.verdicts import judgement, stars_in
 from drift.logs.unread import Keys
 from drift.logs.values import FINISHES
@@ -321,12 +321,28 @@ def _texts(value: Any, role: str = "user") -> list[dict[str, Any]]:
     if value is None:
         return []
     parsed = structured(value)
-    if isinstance(parsed, Mapping | list) and (not isinstance(value, str) or is_of_api(parsed, role)):
+    if isinstance(parsed, Mapping | list) and (
+        not isinstance(value, str) or (_is_enveloped(parsed) and is_of_api(parsed, role))
+    ):
         messages = plain_messages(parsed, role)
         if not messages:
             raise Unusable(Reason.BAD_CONTENT, f"the {role}'s column holds {short_form(value)} and no text")
         return messages
     return [{"role": role, "content": _content(value)}]
+
+
+def _is_enveloped(value: Any) -> bool:
+    """Whether JSON text has the outer shape of a request or a response: nothing says that an API wrote this column."""
+    if isinstance(value, list):
+        return bool(value) and all(
+            isinstance(one, Mapping) and (_is_enveloped(one) or one.get("type") in PARTS) for one in value
+        )
+    if isinstance(value.get("role"), str) and "content" in value:
+        return True
+    listed = [value.get(name) for name in ("messages", "contents", "choices", "candidates")]
+    return value.get("object") == "response" or any(
+        isinstance(one, list) and all(isinstance(entry, Mapping) for entry in one) for one in listed
+    )
 
 
 def _replies(value: Any, place: int) -> list[Message]:
