@@ -17,6 +17,7 @@ from pathlib import Path
 from drift.config import Config, load_config
 from drift.errors import DataError, DriftError
 from drift.evaluation.results import Evaluation, UtilityResult, read_evaluation
+from drift.evaluation.utility import HeldOutReplies, measure_utility
 from drift.experiments.simulation import sandbox_truth
 from drift.policy.model import load_policy
 from drift.policy.sampler import generate_replies
@@ -90,19 +91,16 @@ def _begins_with(truth: Truth, evaluation: Evaluation) -> bool:
 
 
 def _scores(cfg: Config, args: argparse.Namespace, step: str, truth: Truth, first: int) -> list[float]:
-    folder = args.run / step / "policy"
-    source = folder if folder.exists() else args.run / layout.LIKED_START / "policy"
+    folder = args.run / step / layout.POLICY
+    source = folder if folder.exists() else args.run / layout.LIKED_START / layout.POLICY
     if step == layout.BASE:
         source = cfg.policy.model
     policy = load_policy(source, cfg.policy)
     sampling = cfg.sampling.model_copy(update={"temperature": cfg.evaluation.temperatures[0], "top_p": 1.0})
     keys = [f"utility {cfg.seed} {row}" for row in range(first, args.requests)]
-    prompts: Sequence = truth.prompts[first:]
+    prompts = truth.prompts[first:]
     replies = generate_replies(policy, prompts, keys, sampling, args.out / step)
-    return [
-        truth.scorer.score(prompt, "" if reply is None else reply.text, "stop" if reply is None else reply.finish)
-        for prompt, reply in zip(prompts, replies, strict=True)
-    ]
+    return list(measure_utility(prompts, HeldOutReplies(sampling.temperature, 1, tuple(replies)), truth).scores)
 
 
 def _compared(before: Sequence[float], after: Sequence[float]) -> dict:

@@ -16,7 +16,7 @@ from drift.errors import ConfigError, PrerequisiteError
 from drift.generations import check_adapters, open_parent
 from drift.plan import make_plan
 from drift.policy.adapter import check_adapter
-from drift.policy.model import base_of_adapter
+from drift.policy.source import base_of_adapter
 from drift.progress import listening
 from drift.run import run_config
 from drift.rundir import load_run

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from drift.cli import app
 from drift.config import Config, dump_config, parse_config
 from drift.errors import ConfigError, DataError, PrerequisiteError
-from drift.generations import Parent, open_parent
+from drift.generations import Parent, open_parent, successor_of
 from drift.lineage import forgotten_in, trace
 from drift.records import Conversation, Counts, Message, PreferencePair, PromptItem, ReadMark, read_jsonl
 from drift.report.contents import read_contents
@@ -183,6 +183,11 @@ def keep(out: Path) -> Counts:
     return {"iteration": 0}
 
 
+def no_pairs(out: Path) -> Counts:
+    out.touch()
+    return {"rows": 0}
+
+
 def opened(parent: Path, **changes) -> Parent | None:
     return open_parent(parse_config({"from": str(parent), **changes}, "test"))
 
@@ -332,3 +337,13 @@ def test_the_chain_among_the_runs(parent, tmp_path):
     assert [run.path for run in ancestors(load_run(both / "2"))] == [both / "1"]
     shutil.rmtree(both / "1")
     assert (ancestors(load_run(both / "2")), link_of(load_run(both / "2")).base) == ([], f"{parent} (missing)")
+
+
+def test_a_generation_that_learned_nothing_yet_does_not_hold_the_one_before(parent, tmp_path):
+    """One that failed at its start would lock the run that it names, and could not be named itself."""
+    changed = parse_config({"seed": 7}, "test")
+    with RunDir.open(tmp_path / "runs/2", f"from: {parent}\n", 1) as run:
+        assert successor_of(parent, changed) is None
+        run.folder("iteration-1").stage("pairs.jsonl", no_pairs)
+    with pytest.raises(ConfigError, match=r"runs/1: finished with other settings.*runs/2 continues from it"):
+        successor_of(parent, changed)

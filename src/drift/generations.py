@@ -9,7 +9,7 @@ from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.pairs.defence import Defence
 from drift.pairs.generation import Since
 from drift.pairs.stages import find_follow_ups, find_judged, find_liked, find_prompts, list_earlier
-from drift.policy.source import is_adapter
+from drift.policy.source import base_of_adapter, is_adapter
 from drift.rundir import RunDir, RunView, layout, load_run, run_of
 from drift.rundir.chain import descendants
 from drift.store import Store, store_of
@@ -129,19 +129,20 @@ def _done(folder: Path) -> RunView | None:
     return view if view is not None and view.state.state == "done" and view.file(layout.POLICY) else None
 
 
-def latest_of(folder: Path) -> Path:
-    """The latest run beside this one that continues from it, else the folder itself."""
-    return next((run.path for run in reversed(descendants(load_run(folder)))), folder)
+def successor_of(folder: Path, cfg: Config) -> Path | None:
+    """The latest run beside this finished one that continues from it and has learned something; None if there is none.
 
-
-def check_not_built_on(folder: Path) -> None:
-    """Raises ConfigError if a finished run would be done anew that others continue from: what they name as their base,
-    and what may be deployed, would be another policy."""
-    if _done(folder) and (latest := latest_of(folder)) != folder:
+    Raises ConfigError if `cfg` would do this run anew: what its successors name as their base, and what may be
+    deployed, would be another policy.
+    """
+    view = _done(folder)
+    built = [run.path for run in descendants(view) if run.pair_files] if view is not None else []
+    if built and not is_finished(folder, cfg):
         raise ConfigError(
-            f"{folder}: finished with other settings (or by another version), and {latest} continues from it. Name "
-            f"another folder with --out DIR, or learn from what came since with --from {latest}."
+            f"{folder}: finished with other settings (or by another version), and {built[-1]} continues from it. Name "
+            f"another folder with --out DIR, or learn from what came since with --from {built[-1]}."
         )
+    return built[-1] if built else None
 
 
 def check_adapters(*sources: str) -> None:
@@ -157,13 +158,11 @@ def check_base(view: RunView, policy: Path, may_come_later: bool = False) -> Non
     """
     if not is_adapter(policy):
         return
-    from drift.policy.model import base_of_adapter  # loads torch, which a command with nothing to do need not
-
     base = base_of_adapter(policy)
+    before, now, run_beneath = view.state.beneath, fingerprint_of_model(base), run_of(base)
     # a run of an earlier version did not note that it stands on the whole weights of another run
-    unknown = view.state.beneath is None and run_of(str(base)) is not None
-    before = None if unknown else view.state.beneath or noted_base(view)
-    now = fingerprint_of_model(base)
+    if before is None and (run_beneath is None or run_beneath.resolve() == view.path.resolve()):
+        before = noted_base(view)
     if before in (None, now) or (now is None and may_come_later):
         return
     if now is None:

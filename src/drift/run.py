@@ -19,14 +19,7 @@ from drift.engine import open_engine
 from drift.errors import ConfigError, DataError, NothingToTrainOn
 from drift.feedback.label import LabelSummary, check_writable, label_store
 from drift.feedback.stage import label_by
-from drift.generations import (
-    check_not_built_on,
-    count_new_prompts,
-    is_finished,
-    latest_of,
-    open_parent,
-    open_store,
-)
+from drift.generations import count_new_prompts, is_finished, open_parent, open_store, successor_of
 from drift.logs.files.databases import is_url
 from drift.logs.files.remote import is_remote, list_files
 from drift.logs.ingest import IngestSummary, as_before, check_usable, ingest, require_consent
@@ -86,9 +79,8 @@ def run_config(
     with own_accounts(), open_engine(cfg.cluster, folder, *([Path(cfg.store)] if cfg.store else [])):
         if cfg.parent is not None:
             return _next_generation(cfg, folder, on_stage, truth)
-        if is_finished(folder, cfg) and latest_of(folder) != folder:
-            return _finished_before(folder, cfg.policy.model)
-        check_not_built_on(folder)
+        if latest := successor_of(folder, cfg):
+            return _finished_before(folder, cfg.policy.model, latest)
         _check_scale(cfg)
         with open_run(cfg, folder, on_stage) as run:
             return learn(cfg, run, collect(cfg, run), truth)
@@ -132,9 +124,9 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth:
             new_conversations=conversations, message=message,
         )  # fmt: skip
 
+    latest = successor_of(folder, cfg)
     if is_finished(folder, cfg):
-        return _finished_before(folder, str(parent.view.path))
-    check_not_built_on(folder)
+        return _finished_before(folder, str(parent.view.path), latest or folder)
     if cfg.logs:
         check_usable(ingest(cfg.logs, store, settings=cfg.ingestion, on_progress=report_progress))
     require_consent(store, cfg.ingestion)
@@ -152,13 +144,13 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth:
     return summary("trained", read, f"generation {generation} in {folder}", done)
 
 
-def _finished_before(folder: Path, started_from: str) -> GenerationSummary:
+def _finished_before(folder: Path, started_from: str, latest: Path) -> GenerationSummary:
     state = load_run(folder).state
     return GenerationSummary(
         run=str(folder), policy=str(folder / layout.POLICY), report=str(folder / layout.REPORT), counts={}, seconds=0.0,
         measured={}, did="finished before", generation=state.generation, started_from=started_from,
         new_conversations=state.read[-1].conversations if state.read else 0,
-        message=f"{folder} is finished. To learn from what came since: --from {latest_of(folder)}",
+        message=f"{folder} is finished. To learn from what came since: --from {latest}",
     )  # fmt: skip
 
 

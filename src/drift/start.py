@@ -25,10 +25,10 @@ from drift.pairs.stages import (
     find_repairs,
 )
 from drift.policy.adapter import check_adapter, training_weights
-from drift.policy.model import base_of_adapter, source_of, unpack
+from drift.policy.model import source_of, unpack
 from drift.policy.sampler import sample
 from drift.policy.samplers.requests import FreshReplies
-from drift.policy.source import is_adapter, is_gguf
+from drift.policy.source import base_of_adapter, is_adapter, is_gguf
 from drift.progress import report_note
 from drift.records import Truth
 from drift.rundir import RunDir, StageFolder, layout

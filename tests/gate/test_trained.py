@@ -8,8 +8,7 @@ import pytest
 from drift.errors import ConfigError, DataError
 from drift.gate.guards import GUARDS
 from drift.gate.plan import GateSettings, plan_gate, trained_requests
-from drift.pairs.generation import TrainedReply
-from drift.records import ChatMessage, Counts, PreferencePair, PromptItem, stable_hash, write_jsonl
+from drift.records import ChatMessage, Counts, PreferencePair, PromptItem, TrainedReply, stable_hash, write_jsonl
 from drift.rundir import RunDir, layout, run_of
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from drift.config import DefenceSettings, GenerationSettings, LabelSettings
 from drift.pairs.defence import Defence
-from drift.pairs.generation import Since, TrainedReply
+from drift.pairs.generation import Since
 from drift.pairs.stages import find_follow_ups, find_heldout, find_liked, find_prompts, find_random, list_earlier
 from drift.records import (
     ChatMessage,
@@ -21,6 +21,7 @@ from drift.records import (
     PreferencePair,
     PromptItem,
     Split,
+    TrainedReply,
     Verdict,
     read_jsonl,
     stable_hash,

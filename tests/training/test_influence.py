@@ -10,11 +10,10 @@ from typer import BadParameter
 from drift.cli.runs import trace
 from drift.config import LoraSettings, PolicySettings, TrainingSettings
 from drift.errors import DataError
-from drift.pairs.generation import TrainedReply
 from drift.policy.adapter import with_adapter
 from drift.policy.model import load_policy
 from drift.progress import listening
-from drift.records import ChatMessage, PreferencePair, write_jsonl
+from drift.records import ChatMessage, PreferencePair, TrainedReply, write_jsonl
 from drift.rundir import RunDir, layout
 from drift.training.batch import StepCollator, loss_of, summed_logps
 from drift.training.influence import Behaviour, PairInfluence, by_user, influences, read_behaviour, trace_behaviour

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import yaml
 
 from drift.errors import DataError
 from drift.gate.results import GateResult
 from drift.lineage import forgotten_in
 from drift.logs.convert import is_consent
+from drift.policy.source import ADAPTER, adapter_settings, is_adapter
 from drift.records import PreferencePair, read_jsonl
 from drift.report.contents import Contents, Phase, read_contents
 from drift.report.verdict import Measured, ReportVerdict, generations_compared, verdict_of
@@ -243,14 +243,13 @@ def _labels(contents: Contents) -> tuple[tuple[str, Mapping[str, int]], ...]:
 def _lora_rank(policy: Path) -> int | None:
     """Of the adapter that was trained; None for whole weights. A run that starts from an adapter goes on training it,
     whatever its own config says of LoRA."""
-    file = policy / "adapter_config.json"
-    if not file.is_file():
+    if not is_adapter(policy):
         return None
-    try:
-        return int(orjson.loads(file.read_bytes())["r"])
-    except (ValueError, KeyError, TypeError) as error:
+    rank = adapter_settings(policy).get("r")
+    if not isinstance(rank, int):
         remedy = "Run the run's own command again."
-        raise DataError(f"{file}: not the settings of a LoRA adapter: {error!r}. {remedy}") from None
+        raise DataError(f"{policy / ADAPTER}: not the settings of a LoRA adapter: r is {rank!r}. {remedy}")
+    return rank
 
 
 def _trained_on(run: RunView) -> set[str]:

@@ -4,11 +4,11 @@ The world is the sandbox's instructions world: a program checks whether a reply 
 `drift demo`, only the measurement knows that truth.
 """
 
-import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +17,7 @@ from drift.errors import ConfigError
 from drift.evaluation.results import read_evaluation
 from drift.experiments.packaged import local_model
 from drift.policy.model import computes_bfloat16, parameter_count
-from drift.policy.source import is_adapter
+from drift.policy.source import adapter_settings, is_adapter
 from drift.progress import report_note
 from drift.records import stable_hash
 from drift.run import collect, learn, open_run
@@ -147,12 +147,11 @@ def _as_adapter(model: str, folder: Path) -> bool:
     return as_adapter
 
 
-def _lora_of(adapter: Path) -> dict[str, object] | None:
-    """The settings of an adapter, which is trained further with them; None if its layers are a pattern."""
-    its = json.loads((adapter.expanduser() / "adapter_config.json").read_text("utf-8"))
-    if not isinstance(its.get("target_modules"), list):
-        return None
-    return {"r": its["r"], "alpha": its["lora_alpha"], "target_modules": its["target_modules"]}
+def _lora_of(adapter: Path) -> dict[str, Any] | None:
+    """The settings of an adapter, which is trained further with them; None if its layers are not listed."""
+    its = adapter_settings(adapter)
+    lora = {"r": its.get("r"), "alpha": its.get("lora_alpha"), "target_modules": its.get("target_modules")}
+    return lora if isinstance(lora["target_modules"], list) else None
 
 
 def default_folder(model: str | None, seed: int) -> Path:

@@ -18,8 +18,7 @@ from drift.gate.guards.likelihood import OrdinaryReply, ordinary_replies
 from drift.gate.items import GateItem, draw_items, plain_request, was_trained
 from drift.gate.suites import MAX_NEW_TOKENS, read_suite
 from drift.gate.target import HeldOutRequest, complaints_of, complaints_of_truth, judge_estimate
-from drift.pairs.generation import TrainedReply
-from drift.records import PreferencePair, PromptItem, Truth, read_jsonl, stable_hash
+from drift.records import PreferencePair, PromptItem, TrainedReply, Truth, read_jsonl, stable_hash
 from drift.rundir import RunView, layout, load_run, run_of
 from drift.rundir.chain import ancestors
 from drift.scoring.judges import PairJudge, make_judge

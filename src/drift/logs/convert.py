@@ -85,15 +85,15 @@ def many_per_row(rows: Iterable[LogRow | Reject], convert: Callable[[LogRow], It
 def who(row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a draft that say whose chat a row holds: its id, the chat of which it may be a part, the user, the
     model, the language and the time."""
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for field, name in _who_names(tuple(row)):
-        if found.get(field) is None:
-            found[field] = (time_of if field == "started_at" else name_of)(row[name])
+        if fields.get(field) is None:
+            fields[field] = (time_of if field == "started_at" else name_of)(row[name])
     if isinstance(metadata := structured(row.get("metadata")), Mapping):
         for field in ("chat_id", "user", "model"):
-            if found.get(field) is None:
-                found[field] = first_name(metadata, names=_WHO[field])
-    return found
+            if fields.get(field) is None:
+                fields[field] = first_name(metadata, names=_WHO[field])
+    return fields
 
 
 def with_beside(draft: ConversationDraft, *places: Any) -> ConversationDraft:

@@ -6,7 +6,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from drift.policy.source import ADAPTER, is_gguf, resolve_source
+from drift.policy.source import adapter_settings, is_adapter, is_gguf, resolve_source
 
 _IN_A_NAME = re.compile(r"(?<![\dxX.])(\d+(?:\.\d+)?)([bBmM])(?![a-zA-Z])")
 _UNITS = {"b": 1e9, "m": 1e6}
@@ -24,8 +24,8 @@ def count_weights(model: str) -> tuple[float | None, str]:
         return _of_gguf(folder), "counted in its file"
     if not folder.is_dir():
         folder = _downloaded(source) or folder
-    if (folder / ADAPTER).is_file():
-        base = json.loads((folder / ADAPTER).read_bytes()).get("base_model_name_or_path")
+    if is_adapter(folder):
+        base = adapter_settings(folder).get("base_model_name_or_path")
         return count_weights(str(base)) if base else (None, "the adapter names no base")
     if files := sorted(folder.glob("*.safetensors")):
         return float(sum(map(_of_safetensors, files))), "counted in its files"

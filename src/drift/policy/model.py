@@ -35,10 +35,9 @@ from drift.policy.chat import ChatFormat, TemplateReport, check_template, end_of
 from drift.policy.checks import check_template_tokens, check_tokens, check_weights
 from drift.policy.gguf import config_of_gguf, load_gguf
 from drift.policy.multimodal import auto_class, processor_files, template_of
-from drift.policy.source import ADAPTER, is_gguf, no_model, resolve_source
+from drift.policy.source import base_of_adapter, is_adapter, is_gguf, no_model, resolve_source
 from drift.progress import report_note
 from drift.records import Counts, stable_hash
-from drift.rundir import layout
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, SafetensorError, HFValidationError)
 """What transformers, peft and the hub raise for a model that is missing or damaged."""
@@ -178,7 +177,7 @@ def read_config(source: str | Path) -> PreTrainedConfig:
     _be_quiet()
     resolved = resolve_source(source)
     with _no_model_of(source):
-        base = base_of_adapter(Path(resolved)) if (Path(resolved) / ADAPTER).is_file() else resolved
+        base = base_of_adapter(Path(resolved)) if is_adapter(resolved) else resolved
         return (
             config_of_gguf(Path(base)) if is_gguf(base) else AutoConfig.from_pretrained(base, trust_remote_code=False)
         )
@@ -235,34 +234,6 @@ def unpack(out: Path, source: Path, dtype: Literal["float32", "bfloat16"]) -> Co
     return {"parameters": policy.model.num_parameters()}
 
 
-def base_of_adapter(folder: Path) -> str:
-    """The folder, file or hub id of the model that a peft adapter was trained on.
-
-    The adapter names it by its path at training time. A run or export that has moved since still contains the base that
-    it unpacked, so the two folders above the adapter are searched. Raises PrerequisiteError if it is in neither, or if
-    the adapter names no base.
-    """
-    try:
-        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
-        base = None
-    if not isinstance(base, str):
-        raise PrerequisiteError(
-            f"{folder / ADAPTER}: names no base model. Set base_model_name_or_path there to the folder or the Hugging "
-            "Face id of the model that the adapter was trained on."
-        )
-    if not Path(base).is_absolute() or Path(base).exists():
-        return base
-    candidates = (parent / layout.BASE_MODEL for parent in folder.resolve().parents[:2])
-    moved = next((candidate for candidate in candidates if candidate.is_dir()), None)
-    if moved is None:
-        raise PrerequisiteError(
-            f"{folder}: the adapter's base model {base} is gone. Put it there again, or set base_model_name_or_path in "
-            f"{folder / ADAPTER} to where it is now."
-        )
-    return str(moved)
-
-
 def save_policy(policy: Policy, out: Path) -> None:
     """Write a folder that transformers loads: the model, or a peft adapter that names its base, and the tokenizer."""
     policy.model.save_pretrained(str(out))
@@ -302,8 +273,8 @@ def devices_of(model: torch.nn.Module) -> set[object]:
 
 
 def _load_model(source: str, settings: PolicySettings, device: str | None) -> PreTrainedModel | PeftModel:
-    is_adapter = (Path(source) / ADAPTER).is_file()
-    base = base_of_adapter(Path(source)) if is_adapter else source
+    has_adapter = is_adapter(source)
+    base = base_of_adapter(Path(source)) if has_adapter else source
     dtype = getattr(torch, settings.dtype)
     if is_gguf(base):
         _refuse_4_bits(base, settings)
@@ -317,7 +288,7 @@ def _load_model(source: str, settings: PolicySettings, device: str | None) -> Pr
         model, report = loaded
         if missing := sorted(report["missing_keys"]):  # transformers would train on random numbers in their place
             raise ValueError(f"it has no weights for {len(missing)} of the model's tensors, such as {missing[0]}")
-    return PeftModel.from_pretrained(model, source, is_trainable=True) if is_adapter else model
+    return PeftModel.from_pretrained(model, source, is_trainable=True) if has_adapter else model
 
 
 def _refuse_4_bits(file: str, settings: PolicySettings) -> None:

@@ -1,8 +1,11 @@
-"""What a policy's name means: a folder, a GGUF file or a hub id. Nothing here loads torch."""
+"""What a policy's name means: a folder, an adapter, a GGUF file or a hub id. Nothing here loads torch."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from drift.errors import PrerequisiteError
+from drift.rundir import layout
 
 ADAPTER = "adapter_config.json"
 SUFFIX, MAGIC = ".gguf", b"GGUF"
@@ -37,6 +40,44 @@ def resolve_source(source: str | Path) -> str:
 def is_adapter(source: str | Path) -> bool:
     """Whether this is a folder with a peft adapter, which has no weights without those of its base."""
     return (Path(source).expanduser() / ADAPTER).is_file()
+
+
+def adapter_settings(folder: Path) -> dict[str, Any]:
+    """What a peft adapter's file says of it: its base, and of LoRA `r`, `lora_alpha` and `target_modules`.
+
+    Raises PrerequisiteError if it cannot be read.
+    """
+    file = folder.expanduser() / ADAPTER
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PrerequisiteError(f"{file}: cannot be read ({error}). Train or download the adapter again.") from None
+    return settings if isinstance(settings, dict) else {}
+
+
+def base_of_adapter(folder: Path) -> str:
+    """The folder, file or hub id of the model that a peft adapter was trained on.
+
+    The adapter names it by its path at training time. A run or export that has moved since still contains the base that
+    it unpacked, so the two folders above the adapter are searched. Raises PrerequisiteError if it is in neither, or if
+    the adapter names no base.
+    """
+    base = adapter_settings(folder).get("base_model_name_or_path")
+    if not isinstance(base, str):
+        raise PrerequisiteError(
+            f"{folder / ADAPTER}: names no base model. Set base_model_name_or_path there to the folder or the Hugging "
+            "Face id of the model that the adapter was trained on."
+        )
+    if not Path(base).is_absolute() or Path(base).exists():
+        return base
+    candidates = (parent / layout.BASE_MODEL for parent in folder.resolve().parents[:2])
+    moved = next((candidate for candidate in candidates if candidate.is_dir()), None)
+    if moved is None:
+        raise PrerequisiteError(
+            f"{folder}: the adapter's base model {base} is gone. Put it there again, or set base_model_name_or_path in "
+            f"{folder / ADAPTER} to where it is now."
+        )
+    return str(moved)
 
 
 def is_gguf(source: str | Path) -> bool:

@@ -58,6 +58,7 @@ from drift.records.pairs import (
     PreferencePair,
     PromptItem,
     Score,
+    TrainedReply,
 )
 from drift.records.protocols import (
     BatchScorer,
@@ -109,6 +110,7 @@ __all__ = [
     "Split",
     "Thinking",
     "ToolCall",
+    "TrainedReply",
     "Truth",
     "Unfinished",
     "Verdict",

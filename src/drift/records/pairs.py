@@ -146,3 +146,16 @@ class Drop:
 
     row_id: str
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedReply:
+    """A judged reply that a generation was trained on. `request`: hash of its prompt; `content`: of the prompt with the
+    reply of the logs, the disliked one, else the liked one. No text: what is forgotten in the store is not kept here.
+    """
+
+    prompt_id: str
+    conversation_id: str
+    request: str
+    content: str
+    generation: int

@@ -117,10 +117,8 @@ class Store:
 
     def conversation(self, conversation_id: str) -> Conversation | None:
         """The conversation with this id; None if it is not stored."""
-        query = f"{queries.AS_INGESTED} WHERE conversation_id = $id"
-        return next(
-            map(conversation_of, self._rows(query, self._folder.manifest().conversations, id=conversation_id)), None
-        )
+        query, files = f"{queries.AS_INGESTED} WHERE conversation_id = $id", self._folder.manifest().conversations
+        return next(map(conversation_of, self._rows(query, files, id=conversation_id)), None)
 
     def by_source_id(self, source_id: str) -> Iterator[Conversation]:
         """Yield the conversations with this id in their log; several sources may use the same id."""

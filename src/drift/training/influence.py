@@ -23,7 +23,7 @@ from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import Policy, load_policy
 from drift.policy.padded import PaddedRows, pad_id, padded_logps
 from drift.progress import report_note
-from drift.records import ChatMessage, PreferencePair, Reason, read_jsonl
+from drift.records import ChatMessage, PreferencePair, Reason, TrainedReply, read_jsonl
 from drift.rundir import layout
 from drift.rundir.chain import ancestors
 from drift.rundir.manifest import StageRecord
@@ -92,13 +92,6 @@ class BehaviourTrace:
     left_out: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _TrainedReply:
-    """Of a row of data/earlier.jsonl (`pairs.generation.TrainedReply`), what is counted here."""
-
-    generation: int
-
-
 def trace_behaviour(run_path: Path, behaviour: Path) -> BehaviourTrace:
     """Trace the replies in the file `behaviour` to the pairs that RUN/policy was trained on, in this run and in those
     that it builds on.
@@ -155,7 +148,7 @@ def _of_missing_runs(run: RunView, before: Sequence[RunView]) -> dict[str, int]:
     """How many replies each earlier generation was trained on whose folder is gone."""
     left_out: dict[str, int] = {}
     there, earlier = {each.state.generation for each in before}, run.file(layout.EARLIER)
-    trained = Counter(reply.generation for reply in read_jsonl(earlier, _TrainedReply)) if earlier else Counter[int]()
+    trained = Counter(reply.generation for reply in read_jsonl(earlier, TrainedReply)) if earlier else Counter[int]()
     for generation in sorted(set(range(1, run.state.generation)) - there):
         why = "its folder is missing. Put it back where the config of the next one names it (from)"
         _leave_out(left_out, generation, trained[generation], why)

@@ -13,10 +13,11 @@ import pytest
 from drift.config import PolicySettings, SamplingSettings, VllmSettings, parse_config
 from drift.errors import ConfigError, PrerequisiteError
 from drift.policy.chat import decode
-from drift.policy.model import ADAPTER, load_policy
+from drift.policy.model import load_policy
 from drift.policy.sampler import sample
 from drift.policy.samplers.requests import FreshReplies
 from drift.policy.samplers.vllm_server import Serving, VllmServer
+from drift.policy.source import ADAPTER
 from drift.progress import listening
 from drift.records import ChatMessage, Completion, PromptItem, read_jsonl, write_jsonl
 

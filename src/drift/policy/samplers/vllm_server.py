@@ -1,7 +1,6 @@
 """One vLLM server: a process that lives as long as a `with` block, and never longer than this process."""
 
 import ctypes
-import json
 import os
 import shlex
 import signal
@@ -19,7 +18,7 @@ from typing import Self
 from drift.config import LORA_RANKS, EndpointSettings, SamplingSettings
 from drift.endpoint import Endpoint
 from drift.errors import PrerequisiteError
-from drift.policy.model import ADAPTER, base_of_adapter
+from drift.policy.source import adapter_settings, base_of_adapter, is_adapter
 
 SERVED_NAME = "policy"
 IN_FLIGHT_REQUESTS = 128
@@ -157,10 +156,9 @@ def _weights(source: str) -> list[str]:
 
     Raises PrerequisiteError for an adapter whose rank vLLM does not serve.
     """
-    adapter = Path(source) / ADAPTER
-    if not adapter.is_file():
+    if not is_adapter(source):
         return ["--model", source, "--served-model-name", SERVED_NAME]
-    config = json.loads(adapter.read_text(encoding="utf-8"))
+    config = adapter_settings(Path(source))
     base = ["--model", base_of_adapter(Path(source)), "--tokenizer", source]
     rank = str(_room_for(max(config["r"], *config.get("rank_pattern", {}).values(), 1), source))
     return [*base, "--enable-lora", "--max-lora-rank", rank, "--lora-modules", f"{SERVED_NAME}={source}"]

@@ -77,9 +77,9 @@ def _nodes(entries: Mapping[str, Any]) -> dict[str, Node]:
     turns = _turns(entries, parents)
     for index, (name, entry) in enumerate(entries.items()):
         message = entry.get("message")
-        said = _messages(message, turns[name], index) if isinstance(message, Mapping) else ()
+        messages = _messages(message, turns[name], index) if isinstance(message, Mapping) else ()
         model = name_of(message.get("model")) if isinstance(message, Mapping) else None
-        nodes[name] = Node(said, parents[name], model)
+        nodes[name] = Node(messages, parents[name], model)
     connect(nodes, {name: entry.get("children") for name, entry in entries.items()})
     return nodes
 
