@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from drift.errors import DataError
+from drift.policy.source import ADAPTER
 from drift.progress import report_note
 from drift.records import PreferencePair, json_of, read_jsonl, write_jsonl
 from drift.report.page import write_report
@@ -116,7 +117,7 @@ def _trl_message(message: dict[str, Any]) -> dict[str, Any]:
 
 def _add_base(run: RunView, to: Path) -> None:
     """Copy the base of an adapter that only the run has, and name the copy in the adapter."""
-    adapter = to / "model" / "adapter_config.json"
+    adapter = to / "model" / ADAPTER
     base = run.file(layout.BASE_MODEL)
     if not adapter.is_file() or base is None:
         return
