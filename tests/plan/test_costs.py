@@ -1,12 +1,18 @@
 """The constants are those of the measurements, and the costs those of a calculation by hand."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from drift.config import load_config
+from drift.pairs.stages import find_prompts
 from drift.plan import CONSTANTS, cost_table
 from drift.plan.costs import ModelCosts, data_cost, in_bytes
+from drift.records import PromptItem, read_jsonl
+from drift.run import collect
+from drift.rundir import RunDir, load_run
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -41,10 +47,24 @@ def test_measured_constants_are_those_of_the_files_that_they_name():
 
 def test_the_funnel_of_real_chats_is_the_readmes():
     text = (DOCS.parent / "README.md").read_text()
-    assert "586 real chats" in text
-    assert "rows 1583, NEUTRAL 1319, DSAT 176, SAT 55" in text
-    assert "prompts.jsonl             rows 125" in text
+    assert "581 real chats" in text
+    assert "rows 1583, NEUTRAL 1320, DSAT 174, SAT 56" in text
+    assert "prompts.jsonl             rows 124" in text
     assert "warm-start/pairs.jsonl         rows 8" in text
+
+
+def test_the_funnel_in_the_readme_is_what_a_run_prints_today(test_data, tmp_path):
+    cfg = load_config(DOCS.parent / "configs/real_logs.yaml")
+    cfg = cfg.model_copy(update={"logs": (str(test_data / "logs" / "sharegpt_real.json"),)})
+    with RunDir.open(tmp_path / "run", "name: real\n", cfg.seed) as run:
+        store = collect(cfg, run)
+        prompts = run.stage("data/prompts.jsonl", find_prompts, store=store, settings=cfg.labels, split="train")
+        counts = {stage.name: stage.counts for stage in load_run(run.path).stages}
+    assert sum(1 for _ in read_jsonl(prompts, PromptItem)) == 124
+    text = (DOCS.parent / "README.md").read_text()
+    for name, of_stage in counts.items():
+        (shown,) = re.findall(rf"^{name} +(.*)$", text, re.MULTILINE)
+        assert [int(number) for number in re.findall(r"\d+", shown)] == list(of_stage.values()), shown
 
 
 def test_a_million_conversations_cost_what_was_measured():

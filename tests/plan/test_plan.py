@@ -53,10 +53,10 @@ def test_rows_tokens_and_hours_before_anything_is_known(log: Path, tmp_path: Pat
     assert (plan.weights, not any(stage.kept for stage in plan.stages)) == (7e9, True)
     assert (stages["ingestion"].rows, stages["ingestion"].pieces) == (10_000, 2)  # pieces of 32 MiB
     assert stages["ingestion"].core_hours == pytest.approx(2.014833 / 3600)
-    assert stages["data/prompts.jsonl"].rows == 2133  # 125 of 586
+    assert stages["data/prompts.jsonl"].rows == 2134  # 124 of 581
     sampled = stages["iteration-1..3/completions.jsonl"]
-    assert (sampled.rows, sampled.stages) == (2133, 3)
-    replies = 3 * 10_000 * 125 / 586
+    assert (sampled.rows, sampled.stages) == (2134, 3)
+    replies = 3 * 10_000 * 124 / 581
     assert sampled.tokens == pytest.approx(replies * (500 + 200), abs=1)  # the assumed lengths exceed the limits
     assert sampled.tokens_at_most == pytest.approx(replies * 700, abs=1)
     hours = replies * (200 / 8000 + 500 * 2 * 7e9 / 395.6e12) / 3600
@@ -64,7 +64,7 @@ def test_rows_tokens_and_hours_before_anything_is_known(log: Path, tmp_path: Pat
     training = stages["iteration-1..3/policy"]
     assert (training.pieces, training.piece) == (534, "step of 4 pairs")
     assert training.tokens == pytest.approx(replies * (500 + 2 * 200), abs=1)
-    assert any("586 real chats" in text for text in plan.assumptions)
+    assert any("581 real chats" in text for text in plan.assumptions)
     assert not (tmp_path / "run").exists()
 
 
@@ -78,7 +78,7 @@ def test_a_labelled_store_is_counted_and_not_guessed(log: Path, tmp_path: Path):
     assert stages["labels"].rows == 50
     assert stages["data/prompts.jsonl"].rows == 40  # 50 thumbs down, of which 80 % are for training
     assert "DSAT: 50 labels in the store, of which 80% are for training" in plan.assumptions
-    assert not any("586" in text for text in plan.assumptions if text.startswith("disliked"))
+    assert not any("581" in text for text in plan.assumptions if text.startswith("disliked"))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_generation_counts_what_came_since_the_run_before(tmp_path: Path):
         cfg = config(**{"from": str(run)}, logs=named, store=str(store.path), generation={"replay": 0.5})
         plan = make_plan(cfg, tmp_path / "runs/2")
         rows = {stage.name: stage.rows for stage in plan.stages}
-        news = 10 * 0.8 + read * 125 / 586
+        news = 10 * 0.8 + read * 124 / 581
         assert rows["data/prompts.jsonl"] == round(news)
         assert rows["iteration-1..3/completions.jsonl"] == round(2 * news)  # half of them are replayed
         assert rows["data/heldout.jsonl"] == round(news * 0.25 + 50 * 0.2)  # of the whole chain
@@ -148,7 +148,7 @@ def test_servers_have_a_price_and_no_hours(log: Path, tmp_path: Path):
     sampling = {"max_new_tokens": 200, "max_prompt_length": 500, "backend": "endpoint", "endpoint": server}
     plan = make_plan(config(logs=[str(log)], sampling=sampling), tmp_path / "run")
     sampled = next(stage for stage in plan.stages if stage.name.endswith("3/completions.jsonl"))
-    replies = 3 * math.ceil(log.stat().st_size / 4035.1) * 125 / 586
+    replies = 3 * math.ceil(log.stat().st_size / 4035.1) * 124 / 581
     assert sampled.price == pytest.approx(replies * (500 * 1.0 + 200 * 10.0) / 1e6)
     assert (sampled.gpu_hours, sampled.note) == (0, "requests to http://localhost:1/v1")
 

@@ -9,7 +9,7 @@ from drift.cli.console import progress, summary
 from drift.cli.options import LARGEST_SEED, JsonFlag
 from drift.cli.views import show_iteration
 
-app = typer.Typer(help="Measure the figures that the README quotes.", no_args_is_help=True)
+app = typer.Typer(help="Measure the figures that the docs quote.", no_args_is_help=True)
 
 
 @app.command()
@@ -123,4 +123,4 @@ def ingest_(
 
 @app.callback()
 def bench() -> None:
-    """Measure the figures that the README quotes, one command per benchmark."""
+    """Measure the figures that the docs quote, one command per benchmark."""

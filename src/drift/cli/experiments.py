@@ -69,12 +69,18 @@ def compare(
         typer.Option("--seed", min=0, max=LARGEST_SEED, help="Run only this seed; may be repeated."),
     ] = None,
     tune: Annotated[
-        bool, typer.Option(help="Choose the learning rate of each arm on validation requests instead.")
+        bool,
+        typer.Option(
+            help="Choose the learning rate of each arm on validation requests; then write it into the arm."
+        ),
     ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at the same time, one CPU thread each.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare recipes on the same simulated logs by their true utility. The same command again resumes.
+
+    Every setting of CONFIG: docs/settings.md. On your own logs, run each recipe with `drift run` and compare the runs
+    with `drift eval pairwise`.
 
     Example: drift compare configs/compare.yaml --only drift_guided --only spin
     """

@@ -23,7 +23,7 @@ _TRAFFIC = "measured: benchmarks/storage_traffic.py, benchmarks/results/storage_
 _CPU_TRAIN = "measured on one core with AMX, 42.5 M weights: drift bench train, benchmarks/results/train_installed.json"
 _CPU_SAMPLE = "measured on one core, 42.5 M weights: drift bench sample, benchmarks/results/sample.json"
 _GPU = "assumed, not measured here: 40 % of an H100's 989 TFLOP/s (bfloat16)"
-_REAL = "measured: drift run configs/real_logs.yaml on 586 real chats (README)"
+_REAL = "measured: drift run configs/real_logs.yaml on 581 real chats (README)"
 _LENGTH = "assumed: a common length of replies in chat logs"
 
 CORE_SECONDS = "core-seconds per conversation"
@@ -51,10 +51,10 @@ CONSTANTS = {
     "GPU: training": Constant(0.4 * 989e12 / 6, SPEED, _GPU),
     "GPU: sampling, 7B": Constant(7e9 * 8000, SPEED, "assumed, not measured here: 8,000 tokens/s per H100"),
     "GPU: sampling, 70B": Constant(70e9 * 700, SPEED, "assumed, not measured here: 700 tokens/s per H100"),
-    "disliked replies": Constant(125 / 586, "prompts per conversation", _REAL),
-    "repairs": Constant(8 / 586, "pairs per conversation", _REAL),
-    "liked replies": Constant(55 / 586, "replies per conversation", _REAL),
-    "judged replies": Constant(1583 / 586, "replies per conversation", _REAL),
+    "disliked replies": Constant(124 / 581, "prompts per conversation", _REAL),
+    "repairs": Constant(8 / 581, "pairs per conversation", _REAL),
+    "liked replies": Constant(56 / 581, "replies per conversation", _REAL),
+    "judged replies": Constant(1583 / 581, "replies per conversation", _REAL),
     "held out": Constant(0.2 / 0.8, "rows per row of the training split", "the splits of ingestion: 80 % train"),
     "prompt": Constant(700, "tokens", _LENGTH),
     "complaint": Constant(200, "tokens of the complaint and its frame", _LENGTH),
