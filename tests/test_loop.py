@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from drift.config import Config, parse_config
 from drift.errors import DataError, PrerequisiteError
@@ -16,9 +17,10 @@ from drift.plan.costs import ModelCosts
 from drift.plan.rows import Rows
 from drift.plan.stages import Stages
 from drift.progress import listening
-from drift.records import PreferencePair, read_jsonl
+from drift.records import Completion, PreferencePair, read_jsonl
 from drift.run import RunSummary, run_config
 from drift.rundir import load_run
+from drift.training.reference import ABOUT
 from small_runs import STAGE, settings, write_logs
 from stopping import run_until
 
@@ -136,6 +138,24 @@ def test_the_same_command_reuses_everything_and_another_setting_all_that_does_no
     assert {"iteration-1/scores.jsonl", "iteration-1/pairs.jsonl", "iteration-1/policy"} <= done
     assert "iteration-1/completions.jsonl" not in done
     assert "iteration-1/completions.jsonl" in redone("iteration-1/completions.jsonl", recipe={"samples": 2})
+
+
+def reference_and_sampler(run: Path, k: int) -> tuple[str, str]:
+    """The policies of iteration `k`: whose log-probs the loss is relative to, and who answered the prompts."""
+    with safe_open(run / f"iteration-{k}/reference.safetensors", "pt") as file:
+        reference = json.loads(file.metadata()[ABOUT])["policies"].split()[0]
+    (sampler,) = {reply.policy_id for reply in read_jsonl(run / f"iteration-{k}/completions.jsonl", Completion)}
+    return reference, sampler
+
+
+def test_the_reference_is_the_policy_at_the_iterations_start_or_the_warm_start(tmp_path, two_iterations, tiny_policy):
+    (first, starts_first), (second, starts_second) = (reference_and_sampler(two_iterations.path, k) for k in (1, 2))
+    assert (first, second) == (starts_first, starts_second)
+    assert first != second
+    shutil.copytree(two_iterations.path, tmp_path / "run")
+    cfg = settings(two_iterations.logs, tiny_policy, training={**STAGE, "reference": "warm_start"})
+    run_until(cfg, tmp_path / "run", "iteration-2/reference.safetensors")
+    assert [reference_and_sampler(tmp_path / "run", k)[0] for k in (1, 2)] == [first, first]
 
 
 def test_logs_in_which_nobody_complains_stop_with_the_funnel(tmp_path, tiny_policy):

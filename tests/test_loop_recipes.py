@@ -149,6 +149,7 @@ def test_kto_learns_from_every_judged_reply_and_samples_nothing(tmp_path, logs, 
     view = load_run(run)
     steps = {step.name: step.count for step in build_funnel(Store(next(iter(view.store_folders))), view).steps}
     assert steps["pairs of iteration 1"] == len(first)
+    assert "replies sampled in iteration 1" not in steps
     show_trace(trace(run, disliked[0].pair_id), as_json=False)
     shown = capsys.readouterr().err
     assert "rejected" in shown

@@ -27,8 +27,8 @@ of date.
 
 OF_COMPARISONS = """# Every setting of a comparison
 
-A config of `drift compare`. Its `shared` holds the settings above and the simulated `deployment`; an arm changes some of
-them. An example is `configs/compare.yaml`.
+A config of `drift compare`. Its `shared` holds the settings above and the simulated `deployment`; an arm changes some
+of them. An example is `configs/compare.yaml`.
 """
 
 

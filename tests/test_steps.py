@@ -51,6 +51,24 @@ def settings(policy: Path, **changes) -> Config:
     return parse_config({**tree, **changes}, "test")
 
 
+@pytest.mark.parametrize(
+    ("training", "iterations", "warns"),
+    [
+        ({"loss": "anchored"}, 2, True),
+        ({"loss": "anchored_hinge"}, 2, True),
+        ({"loss": "anchored", "reference": "warm_start"}, 2, False),
+        ({"loss": "anchored"}, 1, False),
+        ({"loss": "sigmoid"}, 2, False),
+    ],
+)
+def test_an_anchored_loss_whose_anchor_moves_is_warned_of(tmp_path, tiny_policy, training, iterations, warns):
+    cfg = settings(tiny_policy, recipe={}, training=training, iterations=iterations)
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append), RunDir.open(tmp_path / "run", "", cfg.seed) as run:
+        check_before_work(cfg, run, Store(tmp_path / "store"), None)
+    assert [note.endswith("Set training.reference: warm_start") for note in notes] == [True] * warns
+
+
 def chosen(cfg: Config, folder: Path, on_stage: OnStage | None = None, k: int = 1) -> RecipeSettings:
     """What the loop does before iteration `k`, on thirty complaints."""
     write_jsonl(folder.with_suffix(".jsonl"), [item(n) for n in range(30)])
@@ -205,6 +223,7 @@ def test_a_run_uses_it_and_reports_it(tmp_path, tiny_policy, adds_up, monkeypatc
     assert "Does the model answer better when it sees the complaint?" in page
     assert "<tr><td>1</td><td>rewrite</td><td>hindsight</td>" in page
     assert done.counts["pairs of iteration 1"] == len(fresh)
+    assert done.counts["replies sampled in iteration 1"] >= len(fresh)
 
 
 def test_what_the_trial_left_out_is_not_in_the_funnel(tmp_path):

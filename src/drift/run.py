@@ -323,8 +323,10 @@ def build_funnel(store: Store, run: RunView) -> Funnel:
         k = layout.iteration_of(stage.name)
         if k is not None and stage.name.endswith(f"/{layout.PAIRS}"):
             name = f"pairs of iteration {k}"
+        if k is not None and stage.name.endswith(f"/{layout.COMPLETIONS}"):
+            name = f"replies sampled in iteration {k}"
         if name:
-            count = int(stage.counts.get("rows") or stage.counts.get("pairs") or 0)
+            count = next((int(n) for key in ("rows", "pairs", "completions") if (n := stage.counts.get(key))), 0)
             steps.append(FunnelStep(name=name, count=count, note=_news_in(stage.counts)))
     return Funnel(steps=tuple(steps), drops=dict(drops))
 

@@ -27,10 +27,16 @@ from drift.store import Store
 
 
 def check_before_work(cfg: Config, run: RunDir, store: Store, truth: Truth | None) -> None:
-    """Raises DriftError if the recipe's scorer lacks what it needs.
+    """Raises DriftError if the recipe's scorer lacks what it needs. A note says where the loss needs another reference.
 
-    Only before the first replies: later the scores may all be on disk, and the scorer's server gone.
+    A scorer is asked only before the first replies: later the scores may all be on disk, and its server gone.
     """
+    loss = cfg.training.loss
+    if loss in ("anchored", "anchored_hinge") and cfg.iterations > 1 and cfg.training.reference == "iteration":
+        report_note(
+            f"Warning: with training.reference: iteration, training.loss: {loss} sets its targets anew in every "
+            "iteration, so the disliked replies are pushed down without end. Set training.reference: warm_start"
+        )
     if cfg.recipe.scorer and not (run.iteration(1).path / layout.COMPLETIONS).exists():
         judged = JudgedTurnSettings.of(cfg.labels, cfg.warm_start)
         check_scorer(cfg.recipe.scorer, cfg.policy.model, store, judged, truth)

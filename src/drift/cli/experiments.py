@@ -70,9 +70,7 @@ def compare(
     ] = None,
     tune: Annotated[
         bool,
-        typer.Option(
-            help="Choose the learning rate of each arm on validation requests; then write it into the arm."
-        ),
+        typer.Option(help="Choose the learning rate of each arm on validation requests; then write it into the arm."),
     ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at the same time, one CPU thread each.")] = None,
     as_json: JsonFlag = False,

@@ -105,7 +105,9 @@ def reply_statistics(
 def remedies_of(recipe: RecipeSettings, loss: LossName) -> Remedies:
     """What a config with this recipe and this `training.loss` accepts."""
     makes_pairs = recipe.rules.makes_pairs
-    hinge = ", use training.loss: anchored_hinge, or" if makes_pairs and loss != "anchored_hinge" else " or"
+    hinge = " or"
+    if makes_pairs and loss != "anchored_hinge":
+        hinge = ", use training.loss: anchored_hinge with training.reference: warm_start, or"
     rows = "pairs may teach" if makes_pairs else "replies that it learns from may teach"
     matched = ""
     if recipe.rules.matches_length and not recipe.match_length:
