@@ -57,6 +57,23 @@ def test_both_sides_train_on_the_same_pairs(tiny_policy, small_products):
     assert found.ratio_spread[0] <= found.ratio <= found.ratio_spread[1]
 
 
+def test_a_history_of_other_requests_precedes_each_one(tiny_policy, small_products):
+    asked: list[list[tuple[int, ...]]] = []
+
+    def run(work, task):
+        asked.append(list(getattr(task, "prompts", [])))
+        return work(task)
+
+    for history in (0, 300):
+        bench_iteration(str(tiny_policy), 3, 2, 1, "float32", 0, run, history=history)
+    (first, second, third), after = asked[0], asked[4]
+    assert [row[300:] for row in after] == [first, second, third]
+    assert after[0][:300] == (second + third + first + second)[:300]
+    assert after[1][:300] == (third + first + second + third)[:300]
+    with pytest.raises(DataError, match=r"of reply after 1020 tokens of history; lower --max-new-tokens or --history"):
+        bench_iteration(str(tiny_policy), 3, 8, 1, "float32", 0, run, history=1020)
+
+
 def test_greedy_replies_are_the_same_on_both_sides(tiny_policy):
     policy = load_policy(tiny_policy, PolicySettings(dtype="float32"))
     prompts = [tuple(range(3, 3 + length)) for length in (9, 4, 17)]

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import util
+from itertools import chain, cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -159,8 +160,10 @@ def bench_iteration(
     dtype: DType | None,
     seed: int,
     run: RunPart = in_own_process,
+    history: int = 0,
 ) -> IterationBench:
     """Measure `rounds` iterations of `prompts` requests each. `dtype`: None means bfloat16 where the machine has it.
+    `history`: so many tokens of other requests precede each one, as the turns before it do in a long chat.
 
     Raises PrerequisiteError without TRL or without the model, ConfigError for an adapter, DataError if no request fits.
     """
@@ -179,7 +182,7 @@ def bench_iteration(
         if is_gguf(source):  # reading it takes longer than sampling from it, so it is unpacked once
             source = str(Path(folder) / "model")
             save_policy(policy, Path(source))
-        rows, skipped = _prompts(policy, prompts * rounds, rounds, sampling)
+        rows, skipped = _prompts(policy, prompts * rounds, rounds, sampling, history)
         weights, context = Weights.of(policy), policy.model.config.get_text_config().to_dict()
         del policy
         measured: list[Round] = []
@@ -187,25 +190,38 @@ def bench_iteration(
             part = rows[number::rounds]
             measured.append(_measure(source, dtype, part, sampling, seed + number, run))
             report_progress(number + 1, rounds)
-    return _figures(measured, weights, skipped, context, {"dtype": dtype, "model": Path(model).name}, seed)
+    conditions = {"dtype": dtype, "model": Path(model).name, "history": history}
+    return _figures(measured, weights, skipped, context, conditions, seed)
 
 
-def _prompts(policy: Policy, count: int, rounds: int, sampling: SamplingSettings) -> tuple[TokenRows, int]:
+def _prompts(
+    policy: Policy, count: int, rounds: int, sampling: SamplingSettings, history: int
+) -> tuple[TokenRows, int]:
     """Held-out requests as token ids, at least one for each round, and the number of those that are too long."""
     fitted = [fit_prompt(policy.facts, messages, sampling) for messages in heldout_prompts("validation", count)]
     rows = [(*prompt.ids, *prompt.given) for prompt in fitted if not isinstance(prompt, Reason)]
+    rows = [(*before, *row) for before, row in zip(_before(rows, history), rows, strict=True)]
+    rows = [row for row in rows if len(row) + sampling.max_new_tokens <= policy.context_length]
+    after = f" after {history} tokens of history" if history else ""
+    lower = f"lower --max-new-tokens{' or --history' if history else ''}"
     if not rows:
         raise DataError(
             f"none of {count} requests fits into the model's {policy.context_length} positions with "
-            f"{sampling.max_new_tokens} tokens of reply; lower --max-new-tokens."
+            f"{sampling.max_new_tokens} tokens of reply{after}; {lower}."
         )
     if len(rows) < rounds:
         raise DataError(
             f"{len(rows)} of {count} requests fit into the model's {policy.context_length} positions with "
-            f"{sampling.max_new_tokens} tokens of reply, fewer than the {rounds} rounds; lower --max-new-tokens or "
+            f"{sampling.max_new_tokens} tokens of reply{after}, fewer than the {rounds} rounds; {lower} or "
             "--rounds, or raise --prompts."
         )
     return rows, count - len(rows)
+
+
+def _before(rows: TokenRows, length: int) -> list[tuple[int, ...]]:
+    """For each row so many tokens of the rows that follow it, from the first one again after the last."""
+    rotated = [(*rows[i:], *rows[:i]) for i in range(1, len(rows) + 1)]
+    return [tuple(islice(chain.from_iterable(cycle(others)), length)) for others in rotated]
 
 
 def _measure(

@@ -87,6 +87,9 @@ def iteration(
     model: Annotated[str, typer.Option(help="A folder that transformers loads, a GGUF file or a Hugging Face id.")],
     prompts: Annotated[int, typer.Option(min=1, help="Requests per round; each gets one reply per side.")] = 32,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens per generated reply.")] = 96,
+    history: Annotated[
+        int, typer.Option(min=0, help="Tokens of earlier chat before each request; 400 makes sequences of about 512.")
+    ] = 0,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; each measures both sides on new requests.")] = 1,
     dtype: Annotated[
         Literal["bfloat16", "float32"] | None,
@@ -102,7 +105,7 @@ def iteration(
     from drift.bench.iteration import bench_iteration
 
     with progress("iteration"):
-        result = bench_iteration(model, prompts, max_new_tokens, rounds, dtype, seed)
+        result = bench_iteration(model, prompts, max_new_tokens, rounds, dtype, seed, history=history)
     show_iteration(result, as_json)
 
 
