@@ -307,10 +307,11 @@ STEPS = {
 def build_funnel(store: Store, run: RunView) -> Funnel:
     """Count the rows after each step, and the dropped rows by reason, from the store and the manifests."""
     counts = store.counts()
+    judged = _listed({**counts.labels, "outdated reviews": counts.outdated_reviews})
     steps = [
         FunnelStep(name="conversations", count=counts.conversations, note=f"{counts.quarantined} rows quarantined"),
         FunnelStep(name="messages", count=counts.messages),
-        FunnelStep(name="judged replies", count=sum(counts.labels.values()), note=_listed(counts.labels)),
+        FunnelStep(name="judged replies", count=sum(counts.labels.values()), note=judged),
     ]
     drops: Counter[str] = Counter()
     for stage in run.stages:

@@ -332,7 +332,10 @@ def test_reviews_correct_a_difference(deployment: Deployment):
     for label in (*queue.disliked[:60], *queue.others[:60]):
         verdict = "DSAT" if truth[label.conversation_id] else "SAT"
         store.reviews.add(Review("ann", label.conversation_id, label.reply_index, label.user_index, verdict))
+    changed = queue.others[60]
+    store.reviews.add(Review("ann", changed.conversation_id, changed.reply_index, 2, "SAT", shown="of other words"))
     readout = read_live(store)
+    assert readout.left_out == {"outdated_reviews": 1}
     (comparison,) = readout.comparisons
     assert readout.errors is not None
     assert (readout.errors.source, readout.errors.audited) == ("reviews", 120)

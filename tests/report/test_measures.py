@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from drift.records import PreferencePair, read_jsonl, write_jsonl
+from drift.records import ChatMessage, PreferencePair, read_jsonl, write_jsonl
 from drift.report.measures import FEWEST, Assumption, assumptions, gamed, kinds
 from drift.rundir import load_run
-from drift.store import ReviewedPreference, Store
+from drift.store import ReviewedPreference, Store, shown_pair
 
 MakeRun = Callable[..., Path]
 
@@ -45,6 +45,19 @@ def test_people_come_before_a_scorer_and_the_truth_before_both(make_run: MakeRun
         store.reviews.add(ReviewedPreference("ann", run.name, pair.pair_id, winner))
     (people,) = assumptions(load_run(run))
     assert (people.source, people.p_imp, people.pairs) == ("people, blind", 1.0, 2)
+
+    redone = [replace(pair, chosen=(ChatMessage("assistant", "made again"),)) for pair in pairs]
+    for pair in pairs[:2]:
+        store.reviews.add(ReviewedPreference("ann", run.name, pair.pair_id, "chosen", shown_pair(pair)))
+    write_jsonl(run / "iteration-1/pairs.jsonl", [pairs[0], *redone[1:]])
+    (one,) = assumptions(load_run(run))
+    assert (one.source, one.p_imp, one.pairs) == ("people, blind (verdicts on other texts, left out: 1)", 1.0, 1)
+    write_jsonl(run / "iteration-1/pairs.jsonl", redone)
+    (nobody,) = assumptions(load_run(run))
+    assert (nobody.source, nobody.p_imp) == (
+        "assumed: these pairs were not judged (verdicts on other texts, left out: 2)",
+        None,
+    )
 
     (run / "iteration-1/improvement.json").write_text(
         '{"better": 0.8, "worse": 0.1, "equal": 0.1, "gap": 0.3, "pairs": 50}'

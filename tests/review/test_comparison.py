@@ -46,6 +46,24 @@ def test_nobody_sees_the_decisions_of_others_or_of_other_runs(comparison, tmp_pa
     assert comparison.improvement().p_imp is None
 
 
+def test_decisions_on_other_texts_under_the_same_ids_do_not_count(comparison, tmp_path):
+    for side in ("left", "right", "tie"):
+        comparison.decide(comparison.current(), side)
+    file = tmp_path / "run/iteration-10/pairs.jsonl"
+    again = [replace(pair, chosen=(ChatMessage("assistant", "fresher"),)) for pair in comparison.pairs]
+    write_jsonl(file, [again[0], comparison.pairs[1], *again[2:]])  # one of the three is the same as before
+    redone = BlindComparison(tmp_path / "run", Reviews(tmp_path), "ann")
+    so_far = redone.improvement()
+    assert (so_far.decided, so_far.total, so_far.others) == (1, 8, 2)
+    assert [preference.pair_id for preference in redone.decisions()] == [redone.pairs[1].pair_id]
+    assert redone.current() == redone.pairs[0]
+    redone.decide(redone.pairs[0], "tie")
+    assert redone.improvement().p_imp.value in (0.25, 0.75)  # one decided side and a tie
+
+    assert (redone.undo().winner, redone.undo().pair_id, redone.undo()) == ("tie", redone.pairs[1].pair_id, None)
+    assert comparison.improvement().decided == 2  # those of the run as it was are still there
+
+
 def test_a_run_without_pairs_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no pairs of an iteration"):
         BlindComparison(tmp_path, Reviews(tmp_path), "ann")

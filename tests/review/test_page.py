@@ -43,7 +43,7 @@ def test_ten_turns_by_keyboard_survive_a_reload_and_nothing_leaves_the_machine(c
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert json.loads(out.splitlines()[-1]) == {"store": str(store.path), "reviews": 10, "by_you": 10}
+    assert json.loads(out.splitlines()[-1]) == {"store": str(store.path), "reviews": 10, "by_you": 10, "outdated": 0}
     counted = [label.labeller for label in Store(store.path).labels()]
     assert counted.count("review") == 9  # the one that was passed over keeps its own label
 

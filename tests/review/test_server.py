@@ -2,12 +2,14 @@
 
 import re
 import socket
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
 import pytest
 
 from command import drift
+from drift.records import Message
 from drift.store import Review, ReviewedPreference, Store
 
 
@@ -228,3 +230,30 @@ def test_nothing_of_a_removed_conversation_comes_back(visitor, store):
     assert Page(visitor.get("/").text).hidden["conversation"] != gone  # the next one is asked
     store.reviews.add(Review("me", gone, 1, 2, "DSAT", evidence="a quote"))  # by a page of an earlier version
     assert store.forget(conversation=gone).reviews == 1
+
+
+def test_a_decision_on_words_that_changed_is_asked_again(visitor, store):
+    decide(visitor, "DSAT")
+    (made,) = Store(store.path).reviews.all(Review)
+    asked = Page(visitor.get("/").text).hidden
+    for name in (made.conversation_id, asked["conversation"]):
+        old = store.conversation(name)
+        texts = (
+            ("user", "Sort: b a"),
+            ("assistant", "a b"),
+            ("user", "Great, thanks!"),
+            ("assistant", "You're welcome"),
+        )
+        store.add([replace(old, messages=tuple(Message(role, text) for role, text in texts))])
+    late = visitor.post("/", verdict="DSAT", **asked)  # the page was loaded before
+    assert (late.status, "has changed since it was shown" in late.text) == (409, True)
+
+    page = Page(visitor.get("/").text)
+    assert page.hidden["conversation"] == made.conversation_id
+    assert "decisions on words that have changed since, which do not count: 1" in page.words
+    assert "DSAT It does not count: what it judged has changed since." in Page(visitor.get("/decided").text).words
+    assert [label for label in store.labels() if label.conversation_id == made.conversation_id] == []
+    assert visitor.get(f"/reply?conversation={made.conversation_id}&reply=1").status == 400
+    decide(visitor, "SAT")
+    (label,) = (label for label in store.labels() if label.conversation_id == made.conversation_id)
+    assert (label.label, label.labeller, store.outdated_reviews()) == ("SAT", "review", 0)

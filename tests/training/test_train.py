@@ -1,14 +1,17 @@
 """The training stage: files in, a policy folder and metrics out."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from drift.config import LoraSettings, PolicySettings, TrainingSettings
-from drift.errors import DataError
+from drift.errors import DataError, DriftError
 from drift.policy.model import load_policy
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, write_jsonl
@@ -76,10 +79,44 @@ def test_another_reference_than_the_start(tiny_policy, pairs, tmp_path):
     first = tmp_path / "1" / "policy"
     second = tmp_path / "2" / "policy"
     train_on(first, tiny_policy, tiny_policy, pairs, SETTINGS, PolicySettings(), 1)
-    train_on(second, first, tiny_policy, pairs, SETTINGS, PolicySettings(), 1)
+    of_the_warm_start = SETTINGS.model_copy(update={"reference": "warm_start"})
+    train_on(second, first, tiny_policy, pairs, of_the_warm_start, PolicySettings(), 1)
     assert metrics(second.parent)[0]["rewards/margins"] > 0.5  # counted from the old reference
     train_on(second, first, first, pairs, SETTINGS, PolicySettings(), 1)
     assert metrics(second.parent)[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_log_probs_of_other_weights_are_refused(tiny_policy, pairs, tmp_path):
+    first, out, file = tmp_path / "1" / "policy", tmp_path / "2" / "policy", tmp_path / "2" / "reference.safetensors"
+    train_on(first, tiny_policy, tiny_policy, pairs, SETTINGS, PolicySettings(), 1)
+    ids = [load_policy(source, PolicySettings()).policy_id for source in (tiny_policy, first)]
+    differ = rf"2/reference\.safetensors: .* match the weights \(they are of {ids[0]}, expected {ids[1]}\)\. Delete it"
+    with pytest.raises(DataError, match=differ):
+        train_on(out, first, tiny_policy, pairs, SETTINGS, PolicySettings(), 1)
+    with pytest.raises(DataError, match=differ):  # with the tokens of the first attempt still in the work folder
+        train(out, first, file, pairs, SETTINGS, PolicySettings(), 1)
+    assert not out.exists()
+
+    # with the diagnostics, what is measured as the iteration's start is the start too, whatever the reference is
+    settings = SETTINGS.model_copy(update={"reference": "warm_start", "diagnostics": True})
+    for start_in_file, passes in ((first, True), (tiny_policy, False)):
+        policies = (tiny_policy, start_in_file, tiny_policy)
+        measure_reference(file, policies, pairs, ReferenceSettings.of(settings, PolicySettings()))
+        with nullcontext() if passes else pytest.raises(DataError, match="do not match the weights"):
+            train(out, first, file, pairs, settings, PolicySettings(), 1)
+
+
+def test_a_reference_file_with_a_number_off_is_not_at_ln_2(tiny_policy, pairs, tmp_path):
+    out, file = tmp_path / "run" / "policy", tmp_path / "run" / "reference.safetensors"
+    train_on(out, tiny_policy, tiny_policy, pairs, SETTINGS, PolicySettings(), 1)
+    tensors = load_file(file)
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    (name,) = (name for name in tensors if name.endswith("/chosen"))
+    tensors[name][0] += 0.01
+    save_file(tensors, file, metadata)
+    with pytest.raises(DriftError, match=r"training step 0: a pair's sigmoid term is off ln 2 by 0\.0005"):
+        train(out, tiny_policy, file, pairs, SETTINGS.model_copy(update={"batch_size": 10}), PolicySettings(), 1)
 
 
 def test_an_adapter_is_trained_saved_and_trained_on(tiny_policy, pairs, tmp_path):

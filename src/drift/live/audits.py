@@ -11,7 +11,7 @@ from drift.records import FeedbackLabel, LabelSource
 from drift.review.estimate import audited, verdicts_of
 from drift.review.queue import build_queue
 from drift.statistics import Stratum
-from drift.store import Review, Store
+from drift.store import Store
 
 FEWEST_AUDITED = 20
 """Audited turns with the truth DSAT, and without, from which a model gets errors of its own."""
@@ -29,7 +29,9 @@ class Audits:
             places = {(reply.conversation_id, reply.reply_index) for reply in replies}
             left_out["not_judged"] = sum(place not in places for place in self._truth)
             self.left_out = {f"gold_rows_{name}": count for name, count in left_out.items()}
-        self._verdicts = {} if gold is not None else verdicts_of(store.reviews.all(Review))
+        self._verdicts = {} if gold is not None else verdicts_of(store.decisions())
+        if gold is None:
+            self.left_out = {"outdated_reviews": store.outdated_reviews()}
 
     def errors(self) -> LabellerErrors | None:
         """None if nobody audited the labels, or too few of them, or if they are no better than chance."""

@@ -9,7 +9,7 @@ from drift.records import FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.files import read_json
 from drift.rundir import RunView, layout
 from drift.statistics import Share, paired_difference
-from drift.store import ReviewedPreference, store_of
+from drift.store import ReviewedPreference, shown_pair, store_of
 
 FEWEST = 5  # held-out complaints, of one kind or of all: from fewer, no difference or accuracy is shown
 
@@ -94,27 +94,34 @@ def _assumption(run: RunView, k: int) -> Assumption:
         improvement = read_json(truth, PairImprovement)
         return Assumption(k, "the world's truth", improvement.better, improvement.worse, improvement.pairs)
     rows = list(read_jsonl(pairs, PreferencePair)) if pairs else []
-    reviewed = _reviewed(run, {row.pair_id for row in rows})
+    reviewed, others = _reviewed(run, rows)
+    # a run that is made again has other texts under the same ids, and so has another run of this name
+    left_out = f" (verdicts on other texts, left out: {others})" if others else ""
     if reviewed:
-        return Assumption(k, "people, blind", *_shares(reviewed), len(reviewed))
+        return Assumption(k, f"people, blind{left_out}", *_shares(reviewed), len(reviewed))
     margins = [row.margin for row in rows if row.margin is not None]
     if margins:
         source = next(row.margin_source for row in rows if row.margin is not None)
         if (run.settings.get("recipe") or {}).get("only_wins"):
             return Assumption(
-                k, f"assumed: scorer {source} kept the pairs that it prefers, and nobody else judged them"
+                k, f"assumed: scorer {source} kept the pairs that it prefers, and nobody else judged them{left_out}"
             )
         shares = _shares([(m > 0) - (m < 0) for m in margins])
-        return Assumption(k, f"scorer {source}", *shares, len(margins), by_scorer=True)
-    return Assumption(k, "assumed: these pairs were not judged" if rows else "no pair was made")
+        return Assumption(k, f"scorer {source}{left_out}", *shares, len(margins), by_scorer=True)
+    return Assumption(k, f"assumed: these pairs were not judged{left_out}" if rows else "no pair was made")
 
 
-def _reviewed(run: RunView, pair_ids: set[str]) -> list[int]:
-    """What reviewers decided on these pairs: 1 the chosen reply is better, -1 the rejected one, 0 a tie."""
+def _reviewed(run: RunView, pairs: Sequence[PreferencePair]) -> tuple[list[int], int]:
+    """What reviewers decided on these pairs: 1 the chosen reply is better, -1 the rejected one, 0 a tie; and how many
+    decided on other texts under the same ids."""
     store = store_of(run)
-    preferences = store.reviews.all(ReviewedPreference, run=run.path.name) if store else ()
+    preferences = list(store.reviews.all(ReviewedPreference, run=run.path.name)) if store else []
+    judged = {preference.pair_id for preference in preferences}
+    shown = {pair.pair_id: shown_pair(pair) for pair in pairs if pair.pair_id in judged}
+    verdicts = [preference for preference in preferences if preference.winner and preference.pair_id in shown]
+    valid = [verdict for verdict in verdicts if verdict.is_about(shown[verdict.pair_id])]
     signs = {"chosen": 1, "tie": 0, "rejected": -1}
-    return [signs[p.winner] for p in preferences if p.winner and p.pair_id in pair_ids]
+    return [signs[verdict.winner] for verdict in valid if verdict.winner], len(verdicts) - len(valid)
 
 
 def _shares(signs: list[int]) -> tuple[float, float]:

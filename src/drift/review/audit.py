@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from drift.records import FeedbackLabel, Verdict
+from drift.records import Conversation, FeedbackLabel, Verdict
 from drift.review.estimate import (
     Quality,
     ReviewerAgreement,
@@ -14,19 +14,21 @@ from drift.review.estimate import (
     verdicts_of,
 )
 from drift.review.queue import Queue, build_queue, item_key
-from drift.store import Review, Store
+from drift.store import Review, Store, shown_turn
 
 
 @dataclass(frozen=True, slots=True)
 class AuditProgress:
     """`decided` and `total`: of the queue. `seconds_left`: None before a pace is known. `agreement`: with each other
-    reviewer, on the replies that both decided."""
+    reviewer, on the replies that both decided. `outdated`: this reviewer's decisions on words that have changed since;
+    their replies are asked again."""
 
     decided: int
     total: int
     seconds_left: float | None
     quality: Quality
     agreement: dict[str, ReviewerAgreement]
+    outdated: int
 
 
 class Audit:
@@ -65,8 +67,13 @@ class Audit:
         """This reviewer's decisions, the latest first."""
         return list(self.store.reviews.all(Review, self.reviewer))[::-1]
 
-    def decide(self, label: FeedbackLabel, verdict: Verdict | None) -> None:
-        """Durable on return. If the reviewer agrees with the label, its subtype and evidence stay."""
+    def valid_decisions(self) -> list[Review]:
+        """Those on words that have not changed since, the latest first."""
+        return [review for review in self.store.decisions() if review.reviewer == self.reviewer][::-1]
+
+    def decide(self, label: FeedbackLabel, verdict: Verdict | None, shown: str) -> None:
+        """Durable on return. If the reviewer agrees with the label, its subtype and evidence stay. `shown`: the words
+        that they read, as `shown_of` has them."""
         agreed = verdict == label.label
         self.store.reviews.add(
             Review(
@@ -77,16 +84,20 @@ class Audit:
                 verdict,
                 label.subtype if agreed else None,
                 label.evidence if agreed else None,
+                shown,
             )
         )
 
     def undo(self) -> Review | None:
         """Take back the latest decision; its reply comes again."""
-        return self.store.reviews.undo(Review, self.reviewer)
+        last = next(iter(self.decisions()), None)
+        if last is not None:
+            self.store.reviews.remove(last)
+        return last
 
     def progress(self) -> AuditProgress:
         by_reviewer: dict[str, list[Review]] = defaultdict(list)
-        for review in self.store.reviews.all(Review):
+        for review in self.store.decisions():
             by_reviewer[review.reviewer].append(review)
         own = by_reviewer.pop(self.reviewer, [])
         mine = verdicts_of(own)
@@ -98,7 +109,13 @@ class Audit:
             seconds_left([review.decided_at for review in own], total - in_queue),
             estimate_quality(self.queue, mine),
             {name: agreement for name, agreement in agreements.items() if agreement is not None},
+            len(self.decisions()) - len(own),
         )
 
     def _verdicts(self) -> dict[tuple[str, int], str | None]:
-        return verdicts_of(self.store.reviews.all(Review, self.reviewer))
+        return verdicts_of(self.valid_decisions())
+
+
+def shown_of(conversation: Conversation | None, label: FeedbackLabel) -> str:
+    """What a decision on the label is about; empty if the conversation is gone."""
+    return shown_turn(conversation, label.reply_index, label.user_index) if conversation else ""

@@ -5,6 +5,7 @@ it is high.)
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,7 @@ from drift.records import PreferencePair, read_jsonl
 from drift.review.estimate import seconds_left
 from drift.rundir import layout
 from drift.statistics import Share, posterior_share
-from drift.store import ReviewedPreference, Reviews
+from drift.store import ReviewedPreference, Reviews, shown_pair
 
 Side = Literal["left", "right", "tie"]
 
@@ -22,12 +23,14 @@ Side = Literal["left", "right", "tie"]
 @dataclass(frozen=True, slots=True)
 class AuditedImprovement:
     """`p_imp`: share of decided pairs in which the fresh reply won (a tie counts half); None without one.
-    `seconds_left`: None before a pace is known."""
+    `seconds_left`: None before a pace is known. `others`: this reviewer's decisions under the run's name on pairs that
+    are not these: of an earlier iteration, of the run before it was made again, of another run of this name."""
 
     p_imp: Share | None
     decided: int
     total: int
     seconds_left: float | None
+    others: int
 
 
 class BlindComparison:
@@ -51,6 +54,7 @@ class BlindComparison:
                 "review --store DIR` audits the labels that it learns from."
             )
         self.pairs = sorted(pairs, key=lambda pair: _digest("order", pair.pair_id))
+        self._shown = {pair.pair_id: shown_pair(pair) for pair in pairs}
 
     def current(self) -> PreferencePair | None:
         decided = {preference.pair_id for preference in self._mine()}
@@ -60,27 +64,37 @@ class BlindComparison:
         return next((pair for pair in self.pairs if pair.pair_id == pair_id), None)
 
     def decisions(self) -> list[ReviewedPreference]:
-        """This reviewer's decisions on the run's pairs, the latest first."""
+        """This reviewer's decisions on these pairs, the latest first."""
         return self._mine()[::-1]
 
     def decide(self, pair: PreferencePair, side: Side | None) -> None:
         """Durable on return. None: skipped."""
         fresh: Side = "left" if fresh_is_left(pair) else "right"
         winner = None if side is None else "tie" if side == "tie" else "chosen" if side == fresh else "rejected"
-        self._reviews.add(ReviewedPreference(self.reviewer, self.run, pair.pair_id, winner))
+        self._reviews.add(ReviewedPreference(self.reviewer, self.run, pair.pair_id, winner, self._shown[pair.pair_id]))
 
     def undo(self) -> ReviewedPreference | None:
-        return self._reviews.undo(ReviewedPreference, self.reviewer, self.run)
+        last = next(iter(self.decisions()), None)
+        if last is not None:
+            self._reviews.remove(last)
+        return last
 
     def improvement(self) -> AuditedImprovement:
         mine = self._mine()
         winners = [preference.winner for preference in mine]
         points = [{"chosen": 1.0, "rejected": 0.0, "tie": 0.5}[winner] for winner in winners if winner]
-        left = seconds_left([preference.decided_at for preference in mine], max(0, len(self.pairs) - len(winners)))
-        return AuditedImprovement(posterior_share(sum(points), len(points)), len(winners), len(self.pairs), left)
+        left = seconds_left([preference.decided_at for preference in mine], len(self.pairs) - len(winners))
+        others = sum(1 for _ in self._under_this_name()) - len(mine)
+        return AuditedImprovement(posterior_share(sum(points), len(points)), len(mine), len(self.pairs), left, others)
 
     def _mine(self) -> list[ReviewedPreference]:
-        return list(self._reviews.all(ReviewedPreference, self.reviewer, self.run))
+        shown = self._shown
+        return [
+            each for each in self._under_this_name() if each.pair_id in shown and each.is_about(shown[each.pair_id])
+        ]
+
+    def _under_this_name(self) -> Iterator[ReviewedPreference]:
+        return self._reviews.all(ReviewedPreference, self.reviewer, self.run)
 
 
 def fresh_is_left(pair: PreferencePair) -> bool:

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from drift.records import ChatMessage, Conversation, FeedbackLabel, PreferencePair
-from drift.review.audit import Audit
+from drift.review.audit import Audit, shown_of
 from drift.review.comparison import BlindComparison, fresh_is_left
 from drift.review.estimate import ReviewerAgreement
 from drift.statistics import Share
@@ -156,8 +156,15 @@ class Pages:
                 f"recall {_share(progress.quality.recall)}",
                 f"random replies decided: {progress.quality.sampled}",
                 *(_agreement(name, agreement) for name, agreement in sorted(progress.agreement.items())),
+                *_do_not_count(progress.outdated, "words that have changed since"),
             ],
-            hidden={"conversation": label.conversation_id, "reply": label.reply_index} if label else {},
+            hidden={
+                "conversation": label.conversation_id,
+                "reply": label.reply_index,
+                "shown": shown_of(conversation, label),
+            }
+            if label
+            else {},
             actions=[_pressed(action, verdict) for action in VERDICTS] if label else (),
         )
         return self._page("decide.html.jinja", nonce, view, LABELS if not review else LABEL)
@@ -186,7 +193,7 @@ class Pages:
 
     def _audited(self, page: int | None = None, **view) -> View:
         """`page`: of the list of all decisions; None: the latest few."""
-        decisions, progress = self.audit.decisions(), self.audit.progress()
+        decisions, valid, progress = self.audit.decisions(), self.audit.valid_decisions(), self.audit.progress()
         shown, number, pages = _slice(decisions, page)
         return View(
             decided=progress.decided,
@@ -195,7 +202,7 @@ class Pages:
             address=LABELS,
             list_address=DECIDED,
             undo_address=UNDO,
-            latest=[self._decided_label(review) for review in shown],
+            latest=[self._decided_label(review, review in valid) for review in shown],
             all_decisions=len(decisions),
             page=number,
             pages=pages,
@@ -215,13 +222,18 @@ class Pages:
             undo_address=UNDO_PAIR,
             latest=[self._decided_pair(preference) for preference in shown],
             all_decisions=len(decisions),
-            measured=[f"the fresh reply wins {_share(so_far.p_imp)}"],
+            measured=[
+                f"the fresh reply wins {_share(so_far.p_imp)}",
+                *_do_not_count(so_far.others, "other pairs of this run or another run of its name"),
+            ],
             page=number,
             pages=pages,
             **view,
         )
 
-    def _decided_label(self, review: Review) -> Decided:
+    def _decided_label(self, review: Review, is_valid: bool = True) -> Decided:
+        if not is_valid:
+            return Decided(review.label or "Skipped", "It does not count: what it judged has changed since.", "", "")
         label = self.audit.label(review.conversation_id, review.reply_index)
         conversation = self.audit.store.conversation(review.conversation_id)
         guess, excerpt, address = "Its label is no longer in the store.", "", ""
@@ -234,11 +246,10 @@ class Pages:
         return Decided(review.label or "Skipped", guess, excerpt, address)
 
     def _decided_pair(self, preference: ReviewedPreference) -> Decided:
-        pair = self.comparison.pair(preference.pair_id) if self.comparison else None
+        assert self.comparison is not None
+        pair = next(pair for pair in self.comparison.pairs if pair.pair_id == preference.pair_id)
         names = {"chosen": "The fresh reply", "rejected": "The disliked reply", "tie": "Tie"}
         verdict = names.get(preference.winner or "", "Skipped")
-        if pair is None:
-            return Decided(verdict, "A pair of an earlier iteration.", "", "")
         fresh = "1" if fresh_is_left(pair) else "2"
         request = next((message for message in reversed(pair.prompt) if message.role == "user"), pair.prompt[-1])
         address = f"{PAIR}?{urlencode({'pair': pair.pair_id})}"
@@ -290,6 +301,10 @@ def _excerpt(text: str) -> str:
 def _agreement(name: str, agreement: ReviewerAgreement) -> str:
     kappa = "undefined" if agreement.kappa is None else f"{agreement.kappa:.2f}"
     return f"kappa with {name}: {kappa} on {agreement.replies} replies"
+
+
+def _do_not_count(decisions: int, why: str) -> list[str]:
+    return [f"decisions on {why}, which do not count: {decisions}"] if decisions else []
 
 
 def _share(share: Share | None) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from drift.errors import DriftError, PrerequisiteError
 from drift.records import FeedbackLabel, Verdict
 from drift.review import pages as at
-from drift.review.audit import Audit
+from drift.review.audit import Audit, shown_of
 from drift.review.comparison import BlindComparison, Side
 from drift.review.pages import Pages
 from drift.store import Review, Store
@@ -36,11 +36,13 @@ Fields = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class ReviewSummary:
-    """`reviews`: decisions on labels in the store; `by_you`: those of this reviewer."""
+    """`reviews`: decisions on labels in the store; `by_you`: those of this reviewer; `outdated`: those on words that
+    have changed since, which do not count."""
 
     store: str
     reviews: int
     by_you: int
+    outdated: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def serve(
         str(store.path),
         sum(1 for _ in store.reviews.all(Review)),
         sum(1 for _ in store.reviews.all(Review, reviewer)),
+        store.outdated_reviews(),
     )
 
 
@@ -93,7 +96,7 @@ class Site:
         if path == at.LABEL:
             label = self._label(query)
             place = (label.conversation_id, label.reply_index) if label else None
-            review = next((r for r in audit.decisions() if (r.conversation_id, r.reply_index) == place), None)
+            review = next((r for r in audit.valid_decisions() if (r.conversation_id, r.reply_index) == place), None)
             return Response(200, pages.label(nonce, label, review)) if review else _unknown("decision", query)
         if comparison is not None and path == at.PAIRS:
             return Response(200, pages.pair(nonce, comparison.current()))
@@ -113,7 +116,10 @@ class Site:
                 return _unknown("reply or verdict", form)
             if audit.is_gone(label):
                 return Response(410, f"This conversation was removed: nothing of it is kept. Go on at {at.LABELS}.")
-            audit.decide(label, VERDICTS[verdict])
+            shown = shown_of(audit.store.conversation(label.conversation_id), label)
+            if form.get("shown", shown) != shown:
+                return Response(409, f"This conversation has changed since it was shown. Go on at {at.LABELS}.")
+            audit.decide(label, VERDICTS[verdict], shown)
             return Response(303, to=at.LABELS + at.PLACE)
         if path == at.UNDO:
             audit.undo()

@@ -3,7 +3,7 @@
 from drift.store.forgotten import ForgetSummary, Forgotten
 from drift.store.merging import AddSummary, MergedRange, merge_range
 from drift.store.queries import StoreCounts
-from drift.store.reviews import Review, ReviewedPreference, Reviews
+from drift.store.reviews import Review, ReviewedPreference, Reviews, shown_pair, shown_turn
 from drift.store.rows import IdRange, Quarantined, Repeat
 from drift.store.runs import ranges_for
 from drift.store.store import Store, store_of
@@ -26,5 +26,7 @@ __all__ = [
     "StoreWriter",
     "merge_range",
     "ranges_for",
+    "shown_pair",
+    "shown_turn",
     "store_of",
 ]

@@ -60,7 +60,8 @@ UNKNOWN_LABELS = """
 
 @dataclass(frozen=True, slots=True)
 class StoreCounts:
-    """The size of a store. `labels`: winning labels by verdict; `splits`: conversations by split."""
+    """The size of a store. `labels`: winning labels by verdict; `splits`: conversations by split. `outdated_reviews`:
+    of words that have changed since, so they are no labels."""
 
     conversations: int = 0
     messages: int = 0
@@ -68,6 +69,7 @@ class StoreCounts:
     quarantined: int = 0
     splits: dict[str, int] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
+    outdated_reviews: int = 0
 
 
 def of_range(query: str, ids: IdRange, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

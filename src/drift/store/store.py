@@ -5,6 +5,7 @@ import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -27,7 +28,7 @@ from drift.store import queries
 from drift.store.folder import Folder, folder_of_run_store
 from drift.store.forget import forget_in, withdraw_from
 from drift.store.forgotten import ForgetSummary, Forgotten, read_forgotten
-from drift.store.reviews import Reviews
+from drift.store.reviews import PresentWords, Review, Reviews, labels_of, with_labels
 from drift.store.rows import (
     ALL_IDS,
     GROUP_LABELS,
@@ -46,7 +47,6 @@ from drift.store.writer import AddSummary, StoreWriter
 
 RANGE_CONVERSATIONS = 2**13  # conversations in a piece of work: a second or two of it
 _ROWS_PER_BATCH = 256  # rows that are Python objects at once
-_FIRST_REVIEW_NUMBER = 1 << 62  # labels are numbered in the order of writing: reviews come after all of them
 
 
 class Store:
@@ -66,6 +66,7 @@ class Store:
         self.ids: IdRange = ALL_IDS
         self._borders: tuple[float, ...] | None = None
         self.reviews = Reviews(path)
+        self._words = PresentWords(partial(self._where, "conversation_id IN (SELECT unnest($ids))"))
         self._folder = Folder(path)
 
     def within(self, ids: IdRange) -> "Store":
@@ -89,7 +90,7 @@ class Store:
         They are kept when the work is killed, until the store or `plan` changes. Without an error they are deleted.
         """
         repeats = self._folder.repeats.stat().st_mtime_ns if self._folder.repeats.exists() else 0
-        state = (self._folder.manifest(), list(self.reviews.labels()), repeats, self.split_by, self.marks)
+        state = (self._folder.manifest(), labels_of(self.decisions()), repeats, self.split_by, self.marks)
         return self._folder.working(name, stable_hash(*plan, state, code_version()))
 
     def conversations(
@@ -117,13 +118,19 @@ class Store:
 
     def conversation(self, conversation_id: str) -> Conversation | None:
         """The conversation with this id; None if it is not stored."""
-        query, files = f"{queries.AS_INGESTED} WHERE conversation_id = $id", self._folder.manifest().conversations
-        return next(map(conversation_of, self._rows(query, files, id=conversation_id)), None)
+        return next(self._where("conversation_id = $id", id=conversation_id), None)
 
     def by_source_id(self, source_id: str) -> Iterator[Conversation]:
         """Yield the conversations with this id in their log; several sources may use the same id."""
-        query = "SELECT * FROM read_parquet($files) WHERE source_id = $id"
-        return map(conversation_of, self._rows(query, self._folder.manifest().conversations, id=source_id))
+        return self._where("source_id = $id", id=source_id)
+
+    def decisions(self) -> list[Review]:
+        """What people decided on replies, in that order, without decisions on other words than are stored now."""
+        return self._words.still_judged(list(self.reviews.all(Review)), self._folder.manifest().conversations)
+
+    def outdated_reviews(self) -> int:
+        """How many decisions of people do not count, since the words that they judged have changed."""
+        return sum(1 for _ in self.reviews.all(Review)) - len(self.decisions())
 
     def labels(self, *, reviewed: bool = True) -> Iterator[FeedbackLabel]:
         """Yield the winning label of each judged reply, ordered by conversation and reply.
@@ -217,6 +224,7 @@ class Store:
             quarantined=sum(1 for _ in self.quarantined()),
             splits={row["split"]: row["n"] for row in splits},
             labels={row["label"]: row["n"] for row in labels},
+            outdated_reviews=self.outdated_reviews(),
         )
 
     def quarantined(self) -> Iterator[Quarantined]:
@@ -282,12 +290,9 @@ class Store:
         repeats = sorted(self.repeated())
         by_time = ["split by time", *self.marks] if self.split_by == "time" else []
         # The labels beneath the reviews are read too: comparing both shows how reliable the labels are.
-        beneath = [self.label_hash(reviewed=False)] if any(self.reviews.labels()) else []
-        return stable_hash(self.content_hash(), self.label_hash(), self._user_hash(), *beneath, *repeats, *by_time)
-
-    def _user_hash(self) -> str:
-        """Hash of which conversations belong to the same user. Independent of the store's salt."""
-        return self._hash(queries.GROUPS_OF_USERS, self._folder.manifest().conversations)
+        beneath = [self.label_hash(reviewed=False)] if labels_of(self.decisions()) else []
+        users = self._hash(queries.GROUPS_OF_USERS, self._folder.manifest().conversations)  # whatever the store's salt
+        return stable_hash(self.content_hash(), self.label_hash(), users, *beneath, *repeats, *by_time)
 
     def add(self, conversations: Iterable[Conversation]) -> AddSummary:
         """Store conversations and merge versions of the same one (`merge_versions`). On an error, none is stored."""
@@ -361,18 +366,13 @@ class Store:
         numbered = bool(files) and has_numbers(self.path / files[0])
         return f"coalesce({column}, 0)" if numbered else "0"
 
-    @contextmanager
-    def _label_files(self, reviewed: bool = True) -> Iterator[tuple[str, ...]]:
+    def _where(self, condition: str, **values: Any) -> Iterator[Conversation]:
+        query = f"{queries.AS_INGESTED} WHERE {condition}"
+        return map(conversation_of, self._rows(query, self._folder.manifest().conversations, **values))
+
+    def _label_files(self, reviewed: bool = True) -> AbstractContextManager[tuple[str, ...]]:
         """The store's label files and, written to a temporary file, the reviews."""
-        files = self._folder.manifest().labels
-        labels = list(self.reviews.labels()) if reviewed else []
-        if not labels:
-            yield files
-            return
-        with tempfile.TemporaryDirectory(prefix="drift-reviews-") as folder:
-            extra = Path(folder) / "reviews.parquet"
-            write_labels(extra, labels, _FIRST_REVIEW_NUMBER)
-            yield (*files, str(extra))
+        return with_labels(self._folder.manifest().labels, labels_of(self.decisions()) if reviewed else [])
 
     def _rows(self, query: str, files: Iterable[str], **values: Any) -> Iterator[dict[str, Any]]:
         """Stream the rows of a query over Parquet files of this store."""

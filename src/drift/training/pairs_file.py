@@ -98,7 +98,7 @@ def prepare_pairs(
     """The pairs of the file `path` with their log-probs in `reference`, as files in `folder`; all processes call it.
 
     Raises NothingToTrainOn if no pair is left, DataError if the loss cannot learn from the pairs, or if the reference
-    is of other weights, tokenizer or pairs.
+    is of another tokenizer or other pairs. Whose weights it is of is the caller's to check (`policies`).
     """
     if PartialState().is_main_process:
         hashes = (_sha256(path), _sha256(reference), policy.policy_id, code_version())

@@ -199,12 +199,16 @@ class ReferenceLogps:
         """The open file. Raises DataError if it has no log-probs of these weights."""
         file: Any = safe_open(self.path, "pt")
         if f"{policy_id}/chosen" not in file.keys():  # noqa: SIM118, it is not a dict
-            measured = ", ".join(self.policies)
-            raise DataError(
-                f"{self.path}: the reference log-probs do not match the weights (they are of {measured}, "
-                f"expected {policy_id}). {_REMEDY}"
-            )
+            raise other_weights(self.path, self.policies, policy_id)
         return file
+
+
+def other_weights(path: Path, policies: Sequence[str], policy_id: str) -> DataError:
+    """The error of a file that has the log-probs of `policies` where those of `policy_id` are needed."""
+    return DataError(
+        f"{path}: the reference log-probs do not match the weights (they are of {', '.join(policies)}, "
+        f"expected {policy_id}). {_REMEDY}"
+    )
 
 
 _Sums = tuple[float, float, float]

@@ -21,7 +21,7 @@ import torch
 from accelerate import PartialState
 from transformers.integrations.integration_utils import TensorBoardCallback
 
-from drift.config import PolicySettings, TrainerSettings
+from drift.config import PolicySettings, TrainerSettings, TrainingSettings
 from drift.policy.adapter import training_weights, with_adapter
 from drift.policy.model import identified, load_policy, save_policy, warn_if_emulated
 from drift.policy.padded import pad_id
@@ -31,7 +31,8 @@ from drift.rundir import layout, partial_work
 from drift.training.batch import StepCollator
 from drift.training.checkpoint import Checkpoints, KeepCheckpoints, read_rows, training_plan
 from drift.training.diagnostics import overshot, unmoved
-from drift.training.pairs_file import prepare_pairs
+from drift.training.pairs_file import PreparedPairs, prepare_pairs
+from drift.training.reference import other_weights
 from drift.training.scale.launch import RankTask, train_by, without_loop_settings
 from drift.training.scale.prerequisites import check_scale
 from drift.training.scale.sharded import ShardedTrainer, reshard, save_gathered, shard
@@ -59,9 +60,10 @@ def train(
     pairs, DriftError if the loss is not finite, memory runs out or the first step is not at ln 2.
     """
     check_scale(policy_settings, settings)
+    own_reference = not (isinstance(settings, TrainingSettings) and settings.reference == "warm_start")
     settings = without_loop_settings(settings)
     if settings.launch is None:
-        return train_in_process(out, start, reference, pairs, settings, policy_settings, seed)
+        return train_in_process(out, start, reference, pairs, settings, policy_settings, seed, own_reference)
     task = RankTask(
         out=out,
         start=str(start),
@@ -70,6 +72,7 @@ def train(
         settings=settings,
         policy_settings=policy_settings,
         seed=seed,
+        own_reference=own_reference,
         threads=torch.get_num_threads(),
     )
     return train_by(settings.launch, task)
@@ -83,8 +86,12 @@ def train_in_process(
     settings: TrainerSettings,
     policy_settings: PolicySettings,
     seed: int,
+    own_reference: bool,
 ) -> dict[str, int | float]:
-    """The training itself, or this process's share of it: under a launcher, only the first process writes."""
+    """The training itself, or this process's share of it: under a launcher, only the first process writes.
+
+    `own_reference`: `start` is the reference too; False: `training.reference` is warm_start.
+    """
     process, processes = PartialState().process_index, PartialState().num_processes
     is_first = process == 0
     sharded = settings.shard and processes > 1
@@ -92,6 +99,7 @@ def train_in_process(
     # a sharded model stays on the CPU until each process takes its share of the weights
     start_policy = load_policy(start, training_weights(policy_settings), "cpu" if sharded else None)
     prepared = prepare_pairs(partial_work(out), start_policy, pairs, reference, settings, policy_settings)
+    _check_weights(reference, prepared, start_policy.policy_id, own_reference, settings.diagnostics)
     tokens, counts = prepared.pairs, prepared.counts
     settings = balanced(settings, tokens)
 
@@ -139,6 +147,19 @@ def train_in_process(
     if warning := overshot(trainer.rows, settings):
         report_note(warning)
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
+
+
+def _check_weights(
+    reference: Path, prepared: PreparedPairs, start: str, own_reference: bool, diagnostics: bool
+) -> None:
+    """Raises DataError if the log-probs that stand for the starting policy are of other weights than `start`, its id.
+
+    A model of a hub may change under its name, and then nothing else notices. The reference's stand first; with
+    `diagnostics`, those of the iteration's start stand second, whatever the reference is.
+    """
+    places = [0] * own_reference + [1] * (diagnostics and len(prepared.policies) > 1)
+    if any(prepared.policies[place] != start for place in places):
+        raise other_weights(reference, prepared.policies, start)
 
 
 @torch.no_grad()

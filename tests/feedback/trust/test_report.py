@@ -52,13 +52,15 @@ GOLD = [
 
 def test_gold_and_reviews_are_compared_with_and_the_rest_is_counted(store, tmp_path):
     Reviews(store.path).add(Review("me", "4", 1, 2, "NEUTRAL"))
+    Reviews(store.path).add(Review("me", "2", 1, 2, "DSAT", shown="of words that changed"))
     told = label_report(store, gold_file(tmp_path, *GOLD))
     assert told.labels == {"NEUTRAL": 2, "DSAT": 1, "SAT": 1}  # the review counts
     assert told.labellers == {"embedded": 3, "review": 1}
     assert told.compared["gold"].turns == 2
     assert told.compared["gold"].confusion["DSAT"] == {"DSAT": 1}
     assert told.compared["reviews"].confusion["NEUTRAL"] == {"DSAT": 1}  # what the labeller had said
-    assert told.left_out == {"disputed": 1, "not_in_store": 1, "not_after_a_reply": 1, "not_labelled": 0}
+    left_out = {"disputed": 1, "not_in_store": 1, "not_after_a_reply": 1, "not_labelled": 0}
+    assert told.left_out == left_out | {"outdated_reviews": 1}
     (wrong,) = told.mistakes
     assert (wrong.conversation_id, wrong.truth) == ("4", "NEUTRAL")
 

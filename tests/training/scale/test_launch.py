@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from drift.config import LoraSettings, PolicySettings, TrainingSettings
-from drift.errors import DriftError, PrerequisiteError
+from drift.errors import DataError, DriftError, PrerequisiteError
 from drift.policy.model import load_policy
 from drift.progress import listening
 from drift.records import ChatMessage, PreferencePair, read_jsonl, write_jsonl
@@ -105,6 +105,19 @@ def test_what_goes_wrong_in_a_process_is_told_as_if_it_were_one(tiny_policy, pai
     launched = SETTINGS.model_copy(update={"launch": TORCHRUN, "learning_rate": 1e30, "batch_size": 1})
     with pytest.raises(DriftError, match=r"training step \d: the loss is nan"):
         train_in(tmp_path / "run", tiny_policy, pairs, launched)
+
+
+@pytest.mark.slow
+def test_processes_take_log_probs_of_other_weights_only_from_a_warm_start(tiny_policy, pairs, tmp_path):
+    trained = train_in(tmp_path / "one", tiny_policy, pairs, SETTINGS)
+    assert len(trained) == 5
+    start, file = tmp_path / "one" / "policy", tmp_path / "one" / "reference.safetensors"
+    launched = SETTINGS.model_copy(update={"launch": TORCHRUN, "diagnostics": False})
+    with pytest.raises(DataError, match="reference log-probs do not match the weights"):
+        train(tmp_path / "two" / "policy", start, file, pairs, launched, WHOLE, 1)
+    of_the_warm_start = launched.model_copy(update={"reference": "warm_start"})
+    counts = train(tmp_path / "two" / "policy", start, file, pairs, of_the_warm_start, WHOLE, 1)
+    assert counts["steps"] == 3
 
 
 def test_a_launcher_that_is_not_there(tiny_policy, pairs, tmp_path):

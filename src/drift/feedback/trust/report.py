@@ -41,6 +41,8 @@ def label_report(store: Store, gold: Path | None = None) -> TrustReport:
         gold_labels, left_out = gold_truth(store, gold)
     machine = {(label.conversation_id, label.reply_index): label for label in store.labels(reviewed=False)}
     reviews = reviewed(store)
+    if outdated := store.outdated_reviews():
+        left_out["outdated_reviews"] = outdated
     sources = {"reviews": reviews, "gold": gold_labels}
     rows = {name: _compared(machine, truth, left_out) for name, truth in sources.items() if truth}
     judged = [label for label in machine.values() if label.label != "ABSTAIN"]

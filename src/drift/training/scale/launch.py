@@ -39,6 +39,7 @@ class RankTask(BaseModel):
     settings: TrainerSettings
     policy_settings: PolicySettings
     seed: int
+    own_reference: bool
     threads: int
 
     @property

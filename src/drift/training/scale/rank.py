@@ -27,7 +27,14 @@ def main(path: Path) -> int:
         is_first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
         with listening(_send_progress, _send_note) if is_first else listening(_ignore_progress):
             counts = train_in_process(
-                task.out, task.start, task.reference, task.pairs, task.settings, task.policy_settings, task.seed
+                task.out,
+                task.start,
+                task.reference,
+                task.pairs,
+                task.settings,
+                task.policy_settings,
+                task.seed,
+                task.own_reference,
             )
     except Exception as error:
         kind = type(error).__name__ if isinstance(error, DriftError) else ""
