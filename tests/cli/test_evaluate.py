@@ -29,6 +29,23 @@ def test_wildbench_of_scores(tmp_path):
     assert models["one"]["elo"] > models["two"]["elo"]
 
 
+def test_wildbench_prints_what_has_no_score(tmp_path, serve, said):
+    chat = [{"role": "user", "content": "task"}]
+    tasks, replies = tmp_path / "tasks.jsonl", tmp_path / "replies.jsonl"
+    rows = [{"id": f"t{i}", "conversation_input": chat, "primary_tag": "Math"} for i in range(3)]
+    tasks.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    replies.write_text("".join(json.dumps({"id": f"t{i}", "output": f"reply {i}"}) + "\n" for i in range(2)))
+
+    def judge(path, body, number):
+        return said.chat("who knows" if "reply 1" in body["messages"][-1]["content"] else '{"score": 8}')
+
+    judge_url = f"{serve(judge).url}#judge"
+    done = drift("eval", "wildbench", replies, "--judge", judge_url, "--data", tasks, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    printed = " ".join((done.stdout + done.stderr).split())
+    assert "unscored reasons unreadable: wrong_form 1, no reply 1" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

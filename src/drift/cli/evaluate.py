@@ -224,7 +224,7 @@ def pairwise(
     contest = PairwiseRun(model, against, sampling, out, dtype, seed, of_models)
     if requests == "all" and store is None:
         raise typer.BadParameter("--requests all needs --store DIR: a run keeps its disliked requests alone.")
-    heldout = heldout_requests(model, store, requests, max_prompts)
+    heldout = heldout_requests((model, against), store, requests, max_prompts)
     with progress("comparing"):
         result = run_contest(contest, heldout, pair_judge, dry_run, console.print)
     summary(result.plain(), as_json)

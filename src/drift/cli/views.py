@@ -199,6 +199,8 @@ def show_benchmark(results: Mapping[str, Any], as_json: bool) -> None:
         summary({key: value for key, value in scores.items() if key not in ("model", "not_comparable")}, False)
         if reasons := scores.get("not_comparable", ()):
             console.print(f"[yellow]not leaderboard-comparable[/yellow]: {'; '.join(reasons)}", soft_wrap=True)
+    if "models" in results and (unscored := results.get("unscored_reasons")):
+        summary({"unscored_reasons": unscored}, False)
     if as_json:
         typer.echo(orjson.dumps(results, default=str).decode())
 

@@ -27,10 +27,13 @@ from drift.policy.model import Policy, load_policy
 from drift.policy.sampler import generate_replies
 from drift.policy.samplers.transformers import LocalBackend
 from drift.progress import part_of, report_note, report_progress
-from drift.records import ChatMessage, Completion, stable_hash
+from drift.records import ChatMessage, Completion, Judgement, stable_hash
 from drift.rundir import layout, load_run, run_of
+from drift.scoring.ask import unscored_reasons
 
 FILES = (".json", ".jsonl", ".parquet")
+NO_REPLY = "no reply"
+"""The reason why an item has no grade if there is nothing to grade."""
 CHUNK = 32
 """Replies of a local policy per durable write: a killed command loses at most these."""
 
@@ -108,6 +111,11 @@ def assumed_text(source: str, max_new_tokens: int) -> str:
 def sampling_at(temperature: float, max_new_tokens: int) -> SamplingSettings:
     """Sampling for a benchmark: greedy at temperature 0, else from the full distribution."""
     return SamplingSettings(temperature=temperature, top_p=1.0, max_new_tokens=max_new_tokens, max_prompt_length=32768)
+
+
+def ungraded_reasons(judged: Sequence[Judgement], without_reply: int) -> dict[str, int]:
+    """How many items have no grade, by reason. `without_reply`: those that nobody was asked about."""
+    return unscored_reasons(judged) | ({NO_REPLY: without_reply} if without_reply else {})
 
 
 def policy_source(source: str) -> str:

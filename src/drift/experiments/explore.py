@@ -191,7 +191,7 @@ def _prompts(sources: Sequence[str], settings: ExploreSettings, out: Path) -> Ex
         scorer = TruthScorer(truth.scorer, 0.0, settings.seed)
         return ExplorationPrompts(truth.prompts, (None,) * len(truth.prompts), scorer)
     judge = JudgeScorer(endpoint_settings(settings.reward, settings.pricing), out) if settings.by_judge else None
-    items = heldout_requests(sources[0], settings.store, "all", settings.prompts).items
+    items = heldout_requests(sources, settings.store, "all", settings.prompts).items
     requests = [item.request for item in items if judge is None or item.request.logged is not None]
     chats = tuple(request.messages for request in requests)
     if judge is not None:

@@ -9,7 +9,7 @@ from drift.config import PolicySettings
 from drift.endpoint.cost import BYTES_PER_TOKEN, CostEstimate, cost_of
 from drift.endpoint.options import UNPRICED, JudgePricing, endpoint_settings
 from drift.errors import ConfigError, DataError
-from drift.evals.pairwise.heldout import from_run, from_store
+from drift.evals.pairwise.heldout import from_run, from_store, stores_for
 from drift.evals.replies import assumed_text
 from drift.evals.served import is_served
 from drift.gate.guards import GUARDS, OF_FORM, OF_STORE
@@ -172,7 +172,8 @@ def plan_gate(settings: GateSettings, truth: Truth | None) -> GatePlan:
     guards = tuple(name for name in (*GUARDS, *suites, *inspected) if name not in settings.without)
     trained = trained_requests((settings.new, settings.against), settings.earlier)
     batches, seen = _batches(settings, guards, suites, trained or ())
-    store = _store(settings)
+    stores = _stores(settings)
+    store = next(iter(stores), None)
     ordinary: tuple[OrdinaryReply, ...] = ()
     if any(name in guards for name in OF_STORE):
         needed = _needed(store, settings.new, "perplexity and kl", OF_STORE)
@@ -180,7 +181,7 @@ def plan_gate(settings: GateSettings, truth: Truth | None) -> GatePlan:
     judge = None
     if settings.judge or settings.reward_model:
         judge = make_judge(settings.judge, settings.reward_model, settings.out, settings.dtype, settings.pricing)
-    complaints = tuple(_complaints(settings, store, truth))
+    complaints = tuple(_complaints(settings, stores, truth))
     plan = GatePlan(guards, batches, complaints, ordinary, store, None if trained is None else seen, judge)
     limit = settings.side_pricing.max_cost
     costs = [plan.estimate(source, settings).cost or 0.0 for source in settings.served]
@@ -250,16 +251,11 @@ def _batches(
     return batches, seen
 
 
-def _store(settings: GateSettings) -> Store | None:
-    """The store that the user names, else that of NEW's run; with the splits of the run. None if neither is there."""
+def _stores(settings: GateSettings) -> list[Store]:
+    """The store that the user names, else that of NEW's run; with the splits of the runs. Empty if it is not there."""
     run = run_of(settings.new)
-    if run is None:
-        return Store(settings.store) if settings.store else None
-    view = load_run(run)
-    path = settings.store or getattr(store_of(view), "path", None)
-    evaluation = view.settings.get("evaluation")
-    split = evaluation.get("split", "hash") if isinstance(evaluation, dict) else "hash"
-    return Store(path, split, view.state.read) if path else None
+    path = settings.store or (getattr(store_of(load_run(run)), "path", None) if run else None)
+    return stores_for((settings.new, settings.against), path) if path else []
 
 
 def _needed(store: Store | None, new: str, what: str, names: Sequence[str]) -> Store:
@@ -281,7 +277,7 @@ def _gone(new: str) -> str:
     return f"the store of {run} is not at {where.absolute()}. Put it back, "
 
 
-def _complaints(settings: GateSettings, store: Store | None, truth: Truth | None) -> list[HeldOutRequest]:
+def _complaints(settings: GateSettings, stores: Sequence[Store], truth: Truth | None) -> list[HeldOutRequest]:
     if settings.target_by == "none":
         return []
     if settings.target_by == "oracle":
@@ -290,13 +286,13 @@ def _complaints(settings: GateSettings, store: Store | None, truth: Truth | None
         return complaints_of_truth(truth)
     run = run_of(settings.new)
     remedy = "Or leave the target out: --target none."
-    if settings.target_by == "feedback" and store is None:
+    if settings.target_by == "feedback" and not stores:
         raise ConfigError(f"--target feedback learns from a store's labels: name it with --store DIR. {remedy}")
     try:
         if run is not None and settings.store is None:
             return complaints_of(from_run(run, settings.max_prompts))
-        if store is not None:
-            return complaints_of(from_store(store, "disliked", settings.max_prompts))
+        if stores:
+            return complaints_of(from_store(stores[0], "disliked", settings.max_prompts, others=stores[1:]))
     except DataError as error:
         raise DataError(f"{error} {remedy}") from None
     raise ConfigError(f"the target needs held-out complaints: name a store with --store DIR. {remedy}")

@@ -10,6 +10,7 @@ from drift.config import EndpointSettings
 from drift.endpoint import Reply, Usage
 from drift.endpoint.message import Candidate, Choice
 from drift.errors import DataError, PrerequisiteError
+from drift.evals.alpaca_eval.annotations import read_annotations
 from drift.evals.alpaca_eval.judge import OWN_TEMPLATE, ask_which, is_switched, read_prompt, read_token
 from drift.evals.alpaca_eval.run import FILE, REPOSITORY, AlpacaRun, run_alpaca_eval
 from drift.evals.files import Template, locate_dataset
@@ -119,3 +120,25 @@ def test_from_replies_to_figures(tmp_path, serve, said):
     assert len(json.loads((tmp_path / "out" / "annotations.json").read_text())) == 6
     run_alpaca_eval(run, False, lambda line: None)
     assert len(server.chats()) == 5
+
+
+def test_an_instruction_without_a_reply_is_counted_and_has_no_output(tmp_path, serve, said):
+    """An empty output would enter length control as a reply of 0 characters."""
+    data, outputs = tmp_path / "baseline.json", tmp_path / "outputs.jsonl"
+    rows = [{"generator": "g", "instruction": f"question {i}", "output": f"BASE {i}"} for i in range(4)]
+    data.write_text(json.dumps(rows))
+    made = [{"instruction": f"question {i}", "output": ["", "OUTPUT", "OUTPUT"][i]} for i in range(3)]
+    outputs.write_text("".join(json.dumps(row) + "\n" for row in made))
+    top = [{"token": "m", "logprob": math.log(0.6)}, {"token": "M", "logprob": math.log(0.2)}]
+    server = serve(lambda path, body, number: said.chat("m", logprobs={"content": [{**top[0], "top_logprobs": top}]}))
+    settings = EndpointSettings(base_url=server.url, model="small", retries=0)
+    run = AlpacaRun(str(outputs), settings, OWN, sampling_at(0.0, 16), tmp_path / "out", data)
+    done = run_alpaca_eval(run, False, lambda line: None)
+    assert done.result is not None
+    assert (done.result.n_total, done.result.n_unscored, done.unscored_reasons) == (3, 1, {"no reply": 1})
+    written = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert [row["output_2"] for row in written] == ["", "OUTPUT", "OUTPUT", None]
+    (annotations,) = read_annotations(tmp_path / "out" / "annotations.json")
+    assert annotations.length_differences is not None
+    assert annotations.length_differences[:3].tolist() == [6, 0, 0]
+    assert math.isnan(annotations.length_differences[3])

@@ -75,6 +75,23 @@ def test_unscored_rows_are_predicted_but_not_fitted():
     assert fitted == pytest.approx(0, abs=1e-12)  # logit = theta + gamma d, the length is gone
 
 
+def test_a_reply_that_never_came_has_no_length(tmp_path):
+    """It is in no spread of lengths; the other rows are fitted as if it were not there."""
+    wins, lengths = RNG.uniform(size=60), RNG.normal(size=60) * 300
+    rows = [{"preference": 1 + w, "len_1": 1000, "len_2": 1000 - d} for w, d in zip(wins, lengths, strict=True)]
+    lost = {"preference": None, "output_1": "x" * 9000, "output_2": None}
+    (annotations,) = read_annotations(write(tmp_path / "a.jsonl", [*rows[:-1], lost]))
+    assert annotations.length_differences is not None
+    assert np.isnan(annotations.length_differences).nonzero()[0].tolist() == [59]
+    difficulty = np.array(list(REFERENCE.difficulty.values()))
+    predicted = controlled_winrates(annotations.preferences - 1, annotations.length_differences, difficulty, REFERENCE)
+    others = controlled_winrates(wins[:-1], lengths[:-1], difficulty[:-1], REFERENCE)
+    assert predicted[:-1] == pytest.approx(others, abs=1e-12)
+    assert 0 < predicted[-1] < 1
+    (scored_without,) = read_annotations(write(tmp_path / "b.jsonl", [*rows[:-1], lost | {"preference": 1.5}]))
+    assert scored_without.length_differences is None
+
+
 def test_no_deprecated_call():
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)

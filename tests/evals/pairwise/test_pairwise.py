@@ -102,9 +102,11 @@ def test_held_out_requests(store):
     assert disliked.seen_in_training == 1  # the third request stands in training too
     assert {i.request.logged for i in from_store(store, "all", 10).items} == {"logged 0", "logged 1"}
     with pytest.raises(ConfigError, match="--store"):
-        heldout_requests("nothing", None, "all", 3)
+        heldout_requests(["nothing"], None, "all", 3)
+    trained_alone = Store(store.path.with_name("train"))
+    trained_alone.add(store.conversations("train"))
     with pytest.raises(DataError, match="that training has not seen") as refused:
-        from_store(store, "all", 10, "validation")
+        heldout_requests(["nothing"], trained_alone.path, "all", 3)
     assert "--requests" not in str(refused.value)
 
 
@@ -112,7 +114,7 @@ def test_only_this_command_advises_its_own_option(store):
     """`drift gate` reads held-out requests too, and has no --requests."""
     store.add_labels([FeedbackLabel("c0", 1, 2, "SAT", "judge", "1")])
     with pytest.raises(DataError, match=r"take every answered request: --requests all\."):
-        heldout_requests("nothing", store.path, "disliked", 3)
+        heldout_requests(["nothing"], store.path, "disliked", 3)
     with pytest.raises(DataError) as refused:
         plan_gate(
             GateSettings("a", "b", store.path / "out", store.path, judge="http://x#y", without=tuple(GUARDS)), None

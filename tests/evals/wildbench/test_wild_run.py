@@ -121,7 +121,8 @@ def test_injections_stay_in_the_fence_of_both_own_prompts(injections, read_fence
 
 
 def test_reward_of_a_judge_is_the_mean_over_references(tmp_path, serve, said):
-    """Against one: much better, and a slight win that is longer by over K. Against two: worse, and unreadable."""
+    """Against one: much better, and a slight win that is longer by over K. Against two: worse, and unreadable, which
+    is neither a tie nor a low score."""
     data = tmp_path / "tasks.jsonl"
     chat = [{"role": "user", "content": "task"}]
     rows = [{"id": f"t{i}", "conversation_input": chat, "primary_tag": "Math"} for i in range(2)]
@@ -151,8 +152,9 @@ def test_reward_of_a_judge_is_the_mean_over_references(tmp_path, serve, said):
     assert done.result is not None
     (result,) = done.result.results.values()
     (found,) = done.result.rewards.values()
-    assert found.by_reference == {"one": pytest.approx(100 * (1 + 0) / 2), "two": pytest.approx(100 * (-0.5 + 0) / 2)}
-    assert result.reward == found.reward == pytest.approx((50 - 25) / 2)
+    assert found.by_reference == {"one": pytest.approx(100 * (1 + 0) / 2), "two": pytest.approx(100 * -0.5)}
+    assert result.reward == found.reward == pytest.approx((50 - 50) / 2)
+    assert done.unscored_reasons == {"against two: unreadable: wrong_form": 2}
     assert any("against one, two, asked in both orders" in reason for reason in result.not_comparable)
     public = [path for path in (tmp_path / "out").glob("pairwise-*.jsonl") if '"weak"' in path.read_text()]
     assert read_rewards(public, "one")["ours"].reward == pytest.approx(50)  # the file is in the public shape
@@ -160,6 +162,48 @@ def test_reward_of_a_judge_is_the_mean_over_references(tmp_path, serve, said):
     assert len(server.chats()) == 2 + 8
     with pytest.raises(ConfigError, match="is the evaluated model itself"):
         run_wildbench(replace(run, against=(sources[0],)), True, lambda line: None)
+
+
+def replies_of(folder, name: str, count: int) -> str:
+    path = folder / f"{name}.jsonl"
+    rows = ({"id": f"t{i}", "output": f"{name} {i}", "generator": name} for i in range(count))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_what_a_server_refused_to_judge_lowers_no_reward(tmp_path, serve, said):
+    """Ten tasks, of which the other model answers eight; the server answers about two of them. Ours is much better."""
+    data = tmp_path / "tasks.jsonl"
+    chat = [{"role": "user", "content": "task"}]
+    rows = [{"id": f"t{i}", "conversation_input": chat, "primary_tag": "Math"} for i in range(10)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answered = ["ours 0", "ours 1"]
+
+    def judge(path, body, number):
+        text = body["messages"][-1]["content"]
+        if "<reply_b>" not in text:
+            return said.chat('{"score": 8}')
+        if not any(reply in text for reply in answered):
+            return said("too long", 400)
+        return said.chat(json.dumps({"choice": "A++" if text.index("ours") < text.index("other") else "B++"}))
+
+    settings = EndpointSettings(base_url=serve(judge).url, model="small", retries=0)
+    ours, other = replies_of(tmp_path, "ours", 9), replies_of(tmp_path, "other", 8)
+    run = WildRun(ours, settings, OWN, sampling_at(0.0, 16), tmp_path / "out", data, against=(other,))
+    done = run_wildbench(run, False, lambda line: None)
+    assert done.result is not None
+    (result,) = done.result.results.values()
+    assert (result.reward, result.n_total, result.n_unscored) == (100, 9, 1)
+    reasons = dict(done.unscored_reasons)
+    assert (reasons.pop("no reply"), reasons.pop("against other: no reply")) == (1, 2 * 2)
+    ((reason, count),) = reasons.items()
+    assert reason.startswith("against other: no answer: ")
+    assert count == 2 * 6
+    (public,) = (tmp_path / "out").glob("pairwise-*.jsonl")
+    assert read_rewards([public], "other")["ours"].reward == 100
+    answered.clear()
+    with pytest.raises(DataError, match=r"--against other: small compared no reply with it: 16 no answer: .*, 4 no re"):
+        run_wildbench(replace(run, folder=tmp_path / "none"), False, lambda line: None)
 
 
 def test_from_replies_to_figures(tmp_path, serve, said):

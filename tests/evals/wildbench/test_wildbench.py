@@ -22,7 +22,7 @@ def write(path: Path, value: object) -> Path:
     return path
 
 
-def model(name: str, *replies: tuple[float, int]) -> ModelScores:
+def model(name: str, *replies: tuple[float, int | None]) -> ModelScores:
     rows = tuple(ScoredReply(str(i), score, length, length == 0) for i, (score, length) in enumerate(replies))
     return ModelScores(name, name, "file", rows, 0)
 
@@ -109,6 +109,30 @@ def test_votes_and_elo_by_hand():
     elo = rate([a, b])
     assert elo["a"].mean + elo["b"].mean == pytest.approx(2000)
     assert elo["a"].low <= elo["a"].mean <= elo["a"].high
+
+
+def test_elo_of_unequal_ratings_by_hand():
+    """The second win counts less: 4 * (1 - 1 / (1 + 10 ** (-4 / 400)))."""
+    twice = Votes(np.array([0, 0]), np.array([1, 1]), np.array([1.0, 1.0]))
+    ratings = play(twice, 2)
+    assert ratings.shape == (128, 2)
+    assert ratings[0].tolist() == pytest.approx([1003.9769755, 996.0230245], abs=1e-6)
+
+
+def test_a_length_that_is_not_known_makes_no_vote_a_tie(tmp_path):
+    """It is no length of 0, from which every long reply differs by more than the margin."""
+    assert cast_votes([model("a", (9, 2000)), model("b", (2, None))]).result.tolist() == [1]
+    assert cast_votes([model("a", (2, None)), model("b", (9, 2000))]).result.tolist() == [0]
+    tasks = [{"session_id": str(i), "score": 9, "model_output": "x" * 2000} for i in range(3)]
+    a = write(tmp_path / "a.jsonl", tasks)
+    b = write(tmp_path / "b.jsonl", [{"session_id": str(i), "score": 2} for i in range(3)])
+    results = summarise_scores([a, b], None, []).results
+    assert (results["a"].elo or 0) > 1000 > (results["b"].elo or 0)
+    for result in results.values():
+        assert "Elo: no vote on 3 replies of b is a tie by length: the file has no lengths of them" in (
+            result.not_comparable
+        )
+    assert not any("by length" in reason for reason in summarise_scores([b], None, []).results["b"].not_comparable)
 
 
 @given(st.lists(st.tuples(st.integers(1, 10), st.integers(1, 10)), min_size=1, max_size=20))

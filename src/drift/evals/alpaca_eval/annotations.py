@@ -34,7 +34,8 @@ class ModelAnnotations:
     """One model against one baseline, a row per instruction.
 
     `preferences`: float64 [N], NaN where unscored; `length_differences`: float64 [N], characters of the baseline minus
-    those of the model, None if the file holds no lengths; `positions`: the instruction's row in the reference files.
+    those of the model, NaN where an unscored row has no length, None if a scored row has none; `positions`: the
+    instruction's row in the reference files.
     """
 
     model: str
@@ -83,7 +84,13 @@ def _positions(rows: Sequence[Annotation]) -> tuple[int, ...]:
 
 def _length_differences(rows: Sequence[Annotation]) -> np.ndarray | None:
     differences = [_length_difference(row) for row in rows]
-    return None if None in differences else np.array(differences, dtype=np.float64)
+    if any(known is None and not _is_unscored(row) for row, known in zip(rows, differences, strict=True)):
+        return None
+    return np.array(differences, dtype=np.float64)  # None becomes NaN
+
+
+def _is_unscored(row: Annotation) -> bool:
+    return row.preference is None or math.isnan(row.preference)
 
 
 def _length_difference(row: Annotation) -> float | None:

@@ -102,9 +102,10 @@ def controlled_winrates(
     """p(model beats baseline) of every instruction at equal length, float64 [N].
 
     `wins`: float64 [N] in [0, 1], NaN where unscored (left out of the fit, predicted all the same);
-    `length_differences` in characters and `difficulty`, both float64 [N].
+    `length_differences` in characters (NaN where there is no reply) and `difficulty`, both float64 [N].
     """
-    spread = length_differences.std(ddof=1)  # not centred, as in the original
+    with_reply = length_differences[~np.isnan(length_differences)]
+    spread = with_reply.std(ddof=1) if len(with_reply) > 1 else 0.0  # not centred, as in the original
     lengths = np.tanh(length_differences / spread) if spread > 0 else np.zeros_like(length_differences)
     own = np.column_stack([lengths, difficulty, np.ones_like(lengths)])
     scored = ~np.isnan(wins)

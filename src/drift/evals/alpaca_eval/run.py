@@ -22,11 +22,11 @@ from drift.evals.alpaca_eval.judge import (
 )
 from drift.evals.alpaca_eval.metrics import OFFICIAL_ANNOTATOR, AlpacaEvalResult, summarise_annotations
 from drift.evals.files import PublicRow, Template, locate_dataset, read_rows
-from drift.evals.replies import EvalRequest, Replies, ReplySettings, make_replies
+from drift.evals.replies import EvalRequest, Replies, ReplySettings, make_replies, ungraded_reasons
 from drift.evals.served import one_evaluation
 from drift.records import ChatMessage, Judgement, stable_hash
 from drift.rundir import atomic_write
-from drift.scoring.ask import JUDGEMENTS, ask_all, estimate, judge_name, require_within, unscored_reasons
+from drift.scoring.ask import JUDGEMENTS, ask_all, estimate, judge_name, require_within
 
 REPOSITORY, FILE = "tatsu-lab/alpaca_eval", "alpaca_eval_gpt4_baseline.json"
 
@@ -100,13 +100,15 @@ def run_alpaca_eval(run: AlpacaRun, dry_run: bool, tell: Callable[[str], None]) 
         (result,) = summarise_annotations(annotations, run.reference).results
         own = () if run.template.official else ("the judge's prompt is this project's own",)
         marked = replace(result, not_comparable=(*own, *result.not_comparable))
-        return AlpacaRunSummary(cost, str(annotations), marked, unscored_reasons(judged))
+        without_reply = sum(replies.text(request.item_id) is None for request in requests)
+        return AlpacaRunSummary(cost, str(annotations), marked, ungraded_reasons(judged, without_reply))
 
 
 def _write_annotations(
     path: Path, rows: Sequence[Instruction], replies: Replies, judged: Sequence[Judgement], annotator: str
 ) -> None:
-    """One row per instruction: an unscored one has no preference, identical replies have 1.5."""
+    """One row per instruction: an unscored one has no preference (and without a reply no output), identical replies
+    have 1.5."""
     baselines = {row.generator for row in rows}
     if len(baselines) != 1:
         raise DataError(
@@ -128,7 +130,7 @@ def _write_annotations(
             "generator_1": row.generator,
             "output_1": row.output,
             "generator_2": replies.name,
-            "output_2": replies.text(_id(row)) or "",
+            "output_2": replies.text(_id(row)),
             "preference": preference(row),
             "annotator": annotator,
         }

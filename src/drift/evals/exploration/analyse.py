@@ -12,7 +12,7 @@ from drift.evals.exploration.regions import RegionShares, map_densities, rank_we
 from drift.evals.exploration.results import MethodResult
 from drift.progress import report_progress
 
-UMAP_NEIGHBOURS, MIN_DISTANCE = 15, 0.1
+UMAP_NEIGHBOURS, MIN_DISTANCE, METRIC = 15, 0.1, "cosine"
 
 
 def project(embeddings: np.ndarray, seed: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def project(embeddings: np.ndarray, seed: int) -> np.ndarray:
     neighbours = min(UMAP_NEIGHBOURS, len(embeddings) - 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # umap warns that a seed forces one thread: intended
-        mapper = UMAP(n_neighbors=neighbours, min_dist=MIN_DISTANCE, metric="cosine", random_state=seed, n_jobs=1)
+        mapper = UMAP(n_neighbors=neighbours, min_dist=MIN_DISTANCE, metric=METRIC, random_state=seed, n_jobs=1)
         return np.asarray(mapper.fit_transform(embeddings), dtype=np.float64)
 
 

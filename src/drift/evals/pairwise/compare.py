@@ -11,12 +11,11 @@ from drift.endpoint.cost import CostEstimate
 from drift.endpoint.options import UNPRICED, JudgePricing
 from drift.evals.pairwise.heldout import HeldOut, HeldOutSet
 from drift.evals.pairwise.verdicts import PairVerdict, PairwiseResult, summarise
-from drift.evals.replies import Replies, ReplySettings, make_replies
+from drift.evals.replies import NO_REPLY, Replies, ReplySettings, make_replies
 from drift.evals.served import one_evaluation
 from drift.records import write_jsonl
 from drift.scoring.judges import PairJudge, ReplyPair, by_item
 
-NO_REPLY = "no reply"
 IDENTICAL = 0.5
 """The preference between identical replies: the judge is not asked."""
 

@@ -1,18 +1,20 @@
 """The user's held-out requests: those of the test split, each with the reply in the logs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from drift.errors import ConfigError, DataError
 from drift.evals.replies import EvalRequest
-from drift.records import ChatMessage, FeedbackLabel, PromptItem, Reason, Split, read_jsonl, stable_hash
-from drift.rundir import layout, load_run
+from drift.records import ChatMessage, FeedbackLabel, PromptItem, ReadMark, Reason, read_jsonl, stable_hash
+from drift.rundir import RunView, layout, load_run, run_of
 from drift.store import Store
 from drift.turns import prompt_of
 
 UNLABELLED = "unlabelled"
+OTHER_STORE = "Name another store with --store DIR."
+OTHER_REQUESTS = "Or take every answered request: --requests all."
 Which = Literal["disliked", "all"]
 
 
@@ -34,35 +36,59 @@ class HeldOutSet:
     source: str
 
 
-def heldout_requests(model: str, store: Path | None, which: str, limit: int) -> HeldOutSet:
-    """From the store's test split; without a store, from the run that `model` names.
-
-    Raises ConfigError if there is neither, or if `which` is unknown.
+def heldout_requests(models: Sequence[str], store: Path | None, which: str, limit: int) -> HeldOutSet:
+    """From the store's test split, as the run of the first model that belongs to one splits it; without a store, from
+    the run that the first model is. Raises ConfigError if there is neither, or if `which` is unknown.
     """
     if which not in ("disliked", "all"):
         raise ConfigError(f"--requests {which}: allowed: disliked, all.")
     if store is not None:
-        if which == "all":
-            return from_store(Store(store), "all", limit)
-        return from_store(Store(store), "disliked", limit, remedy="Or take every answered request: --requests all.")
-    if not layout.is_run(Path(model)):
-        raise ConfigError(f"{model}: not a run, so it has no requests of its own. Name a store with --store DIR.")
-    return from_run(Path(model), limit)
+        first, *others = stores_for(models, store)
+        return from_store(first, which, limit, OTHER_REQUESTS if which == "disliked" else OTHER_STORE, others)
+    if not layout.is_run(Path(models[0])):
+        raise ConfigError(f"{models[0]}: not a run, so it has no requests of its own. Name a store with --store DIR.")
+    return from_run(Path(models[0]), limit)
+
+
+def stores_for(models: Sequence[str], path: Path) -> list[Store]:
+    """The store as the first run among the models splits it, so that nothing that it was trained on is held out; then
+    as others do that were trained on other parts of it. Without a run: with the splits of ingestion."""
+    runs = [load_run(run) for model in models if (run := run_of(model))]
+    first, *others = [_split_as(run, path) for run in runs] or [Store(path)]
+    return [first, *(other for other in others if not _shares_splits(other, first))]
+
+
+def _split_as(run: RunView, path: Path) -> Store:
+    evaluation = run.settings.get("evaluation")
+    if not isinstance(evaluation, dict) or evaluation.get("split") != "time":
+        return Store(path)
+    marks = run.state.read
+    if run.state.store_id not in (None, Store(path).store_id()):  # the numbers of its writes say nothing here
+        cuts = next((mark.cuts for mark in reversed(marks) if mark.cuts), None)
+        marks = (ReadMark(None, 0, cuts),) if cuts else ()
+    return Store(path, "time", marks)
+
+
+def _shares_splits(store: Store, other: Store) -> bool:
+    """By hash, or in one chain, where `other` is of the same or of a later generation."""
+    is_earlier = store.marks == other.marks[: len(store.marks)]
+    return store.split_by == other.split_by and (is_earlier or store.split_by == "hash")
 
 
 def from_store(
-    store: Store, which: Which, limit: int, split: Split = "test", remedy: str = "Name another store with --store DIR."
+    store: Store, which: Which, limit: int, remedy: str = OTHER_STORE, others: Sequence[Store] = ()
 ) -> HeldOutSet:
-    """Requests whose reply was disliked, or all that were answered. Raises DataError if there is none; `remedy`: what
-    the command can do about it."""
+    """Requests of the test split whose reply was disliked, or all that were answered. Raises DataError if there is
+    none. `remedy`: what the command can do about it; `others`: the same store as other runs split it: what these were
+    trained on is left out too."""
     store.require_conversations()
-    trained = {stable_hash(messages) for messages in _training_prompts(store)}
-    candidates = list(_answered(store, which, split))
+    trained = {stable_hash(messages) for each in (store, *others) for messages in _training_prompts(each)}
+    candidates = list(_answered(store, which))
     unseen = [item for item in candidates if stable_hash(item.request.messages) not in trained]
     if not unseen:
         missing = "disliked reply" if which == "disliked" else "answered request"
         raise DataError(
-            f"{store.path}: the {split} split holds no {missing} that training has not seen. Label the store with "
+            f"{store.path}: the test split holds no {missing} that training has not seen. Label the store with "
             f"`drift label`. {remedy}"
         )
     return HeldOutSet(_drawn(unseen, limit), len(candidates) - len(unseen), str(store.path))
@@ -98,8 +124,8 @@ def _training_prompts(store: Store) -> Iterator[tuple[ChatMessage, ...]]:
                 yield tuple(m.chat() for m in conversation.messages[:i])
 
 
-def _answered(store: Store, which: Which, split: Split) -> Iterator[HeldOut]:
-    for conversation, labels in store.labelled(split):
+def _answered(store: Store, which: Which) -> Iterator[HeldOut]:
+    for conversation, labels in store.labelled("test"):
         disliked = {label.reply_index: label.subtype or "disliked" for label in labels if label.label == "DSAT"}
         for i, message in enumerate(conversation.messages):
             if message.role != "assistant" or (which == "disliked" and i not in disliked):

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from drift.evals.wildbench.scores import ModelScores
+from drift.evals.wildbench.scores import ModelScores, ScoredReply
 from drift.statistics import PERCENTILES
 
 SCORE_MARGIN = 2
@@ -47,7 +47,7 @@ def cast_votes(models: Sequence[ModelScores]) -> Votes:
     """One vote per task and pair of models that both have a reply that is neither empty nor truncated."""
     replies = [{r.session_id: r for r in model.replies if not r.skipped} for model in models]
     votes = [
-        (a, b, _result(of_a.score - of_b.score, (of_a.length or 0) - (of_b.length or 0)))
+        (a, b, _result(of_a.score - of_b.score, _characters(of_a, of_b)))
         for a, b in combinations(range(len(models)), 2)
         for session_id, of_a in replies[a].items()
         if (of_b := replies[b].get(session_id)) is not None
@@ -69,6 +69,11 @@ def play(votes: Votes, models: int) -> np.ndarray:
         ratings[rows, first] += change
         ratings[rows, second] -= change
     return ratings
+
+
+def _characters(first: ScoredReply, second: ScoredReply) -> int:
+    """The difference of the lengths; 0 if one of them is not known: then no length makes the vote a tie."""
+    return 0 if first.length is None or second.length is None else first.length - second.length
 
 
 def _result(points: float, characters: int) -> float:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from drift.config import EndpointSettings, SamplingSettings
+from drift.endpoint import why_unreadable
 from drift.endpoint.cost import CostEstimate, total_estimate
 from drift.endpoint.options import UNPRICED, JudgePricing
+from drift.errors import DataError
 from drift.evals.files import Template, locate_dataset, read_rows
-from drift.evals.replies import EvalRequest, Replies, ReplySettings, make_replies
+from drift.evals.replies import EvalRequest, Replies, ReplySettings, make_replies, ungraded_reasons
 from drift.evals.served import one_evaluation
 from drift.evals.wildbench.judge import (
     MAX_TOKENS,
@@ -24,15 +26,7 @@ from drift.evals.wildbench.summarise import UNKNOWN_JUDGE, WildBenchSummary, sum
 from drift.evals.wildbench.tasks import TagRow
 from drift.evals.wildbench.versus import PROMPT, Versus, ask_better, judged_pair, read_choice
 from drift.records import ChatMessage, Judgement, stable_hash, write_jsonl
-from drift.scoring.ask import (
-    JUDGEMENTS,
-    JudgeQuestion,
-    ask_all,
-    estimate,
-    judge_name,
-    require_within,
-    unscored_reasons,
-)
+from drift.scoring.ask import JUDGEMENTS, JudgeQuestion, ask_all, estimate, judge_name, require_within
 
 REPOSITORY, FILE = "allenai/WildBench", "v2/test-00000-of-00001.parquet"
 
@@ -61,11 +55,13 @@ class WildRun:
 
 @dataclass(frozen=True, slots=True)
 class RewardQuestions:
-    """The judge's questions about one reference model."""
+    """The judge's questions about one reference model. `without_reply`: how many are not asked, because one of the two
+    models has no reply."""
 
     versus: Versus
     questions: tuple[JudgeQuestion, ...]
     judge_id: str
+    without_reply: int
 
     @classmethod
     def of(cls, versus: Versus, tasks: Sequence[WildBenchTask], judge: EndpointSettings) -> "RewardQuestions":
@@ -75,12 +71,23 @@ class RewardQuestions:
             if (texts := versus.texts(task.keys[0])) is not None
             for question in ask_better(task.keys[0], task.conversation_input, task.checklist, texts)
         )
-        return cls(versus, questions, judge_name(judge, PROMPT, (TEMPERATURE, MAX_TOKENS)))
+        without_reply = 2 * len(tasks) - len(questions)  # both orders of each task
+        return cls(versus, questions, judge_name(judge, PROMPT, (TEMPERATURE, MAX_TOKENS)), without_reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """The verdicts against one reference model, and what has none, by reason."""
+
+    reference: str
+    counts: ModelCounts
+    unscored_reasons: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class WildRunSummary:
-    """`result`: None in a dry run. `scores`: the file, in the public format."""
+    """`result`: None in a dry run. `scores`: the file, in the public format. `unscored_reasons`: of the scores; those
+    of WB-Reward begin with the name of the reference model."""
 
     estimate: CostEstimate
     scores: str
@@ -123,19 +130,36 @@ def run_wildbench(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> W
         judged = ask_all(questions, judge_id, run.judge, run.folder, read_score)
         _write_scores(scores, tasks, replies, judged)
         summary = _with_judge(run, summarise_scores([scores], data, []))
-        rewarded = _rewarded(run, summary, contests) if contests else summary
-        return WildRunSummary(cost, str(scores), rewarded, unscored_reasons(judged))
+        reasons = ungraded_reasons(judged, len(tasks) - len(questions))
+        if contests:
+            decided = [_judge_contest(run, contest) for contest in contests]
+            summary = _rewarded(summary, decided)
+            reasons |= {
+                f"against {contest.reference}: {reason}": count
+                for contest in decided
+                for reason, count in contest.unscored_reasons.items()
+            }
+        return WildRunSummary(cost, str(scores), summary, reasons)
 
 
-def _rewarded(run: WildRun, summary: WildBenchSummary, contests: Sequence[RewardQuestions]) -> WildBenchSummary:
-    """Add WB-Reward: the mean over the references. Writes each reference's judgements in the public format."""
-    counts: dict[str, ModelCounts] = {}
-    for contest in contests:
-        versus = contest.versus
-        judged = ask_all(contest.questions, contest.judge_id, run.judge, run.folder, read_choice)
-        rows = [judged_pair(judgement, versus) for judgement in judged]
-        write_jsonl(run.folder / f"pairwise-{stable_hash(versus.reference.name)}.jsonl", (r.model_dump() for r in rows))
-        counts[versus.reference.name] = count(rows, versus.model.name, run.margin)
+def _judge_contest(run: WildRun, questions: RewardQuestions) -> Contest:
+    """Writes the judgements with a verdict in the public format. Raises DataError if there is none, which is no tie."""
+    versus, name = questions.versus, questions.versus.reference.name
+    judged = ask_all(questions.questions, questions.judge_id, run.judge, run.folder, read_choice)
+    rows = [row for judgement in judged if (row := judged_pair(judgement, versus)) is not None]
+    reasons = ungraded_reasons(judged, questions.without_reply)
+    if not rows:
+        raise DataError(
+            f"--against {name}: {run.judge.model} compared no reply with it: {why_unreadable(reasons)}. Run the "
+            "command again when the server answers (what was judged is kept), or leave this --against out."
+        )
+    write_jsonl(run.folder / f"pairwise-{stable_hash(name)}.jsonl", (row.model_dump() for row in rows))
+    return Contest(name, count(rows, versus.model.name, run.margin), reasons)
+
+
+def _rewarded(summary: WildBenchSummary, contests: Sequence[Contest]) -> WildBenchSummary:
+    """Add WB-Reward: the mean over the references."""
+    counts = {contest.reference: contest.counts for contest in contests}
     ((name, result),) = summary.results.items()
     wb_reward = reward(counts)
     difference = f"WB-Reward: against {', '.join(counts)}, asked in both orders in this project's own words"

@@ -76,6 +76,11 @@ class ModelScores:
         lengths = [reply.length for reply in self.replies if not reply.skipped and reply.length is not None]
         return float(np.mean(lengths)) if lengths else None
 
+    @property
+    def without_length(self) -> int:
+        """Replies that are neither empty nor cut off, of which the file has neither the text nor the length."""
+        return sum(reply.length is None and not reply.skipped for reply in self.replies)
+
 
 def read_scores(paths: Sequence[Path]) -> list[ModelScores]:
     """The models of all files. Raises DataError for an invalid row, a model without scores, or a duplicate name."""

@@ -1,11 +1,11 @@
 """`drift eval wildbench --scores`: WB-Score, task score, WB-Reward and WB-Elo from files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from drift.evals.wildbench.elo import SHUFFLES, Elo, rate
+from drift.evals.wildbench.elo import SHUFFLES, rate
 from drift.evals.wildbench.reward import MARGIN, Reward, read_rewards
 from drift.evals.wildbench.scores import TASKS, ModelScores, read_scores
 from drift.evals.wildbench.tasks import Tags, TaskScores, read_tags, score_tasks
@@ -60,12 +60,28 @@ def summarise_scores(
     models = read_scores(scores)
     groups = read_tags(tags) if tags else None
     rewards = read_rewards(pairwise, reference_model, margin) if pairwise else {}
-    elo = rate(models) if len(models) > 1 else {}
-    results = {model.name: _result(model, groups, _reward_of(model, rewards), elo.get(model.name)) for model in models}
-    return WildBenchSummary(results, rewards)
+    results = {model.name: _result(model, groups, _reward_of(model, rewards)) for model in models}
+    return WildBenchSummary(_with_elo(results, models) if len(models) > 1 else results, rewards)
 
 
-def _result(model: ModelScores, tags: Tags | None, reward: Reward | None, elo: Elo | None) -> WildBenchResult:
+def _with_elo(results: Mapping[str, WildBenchResult], models: Sequence[ModelScores]) -> dict[str, WildBenchResult]:
+    differences = [f"Elo: {SHUFFLES} shuffles among the given models alone, all from the same start"]
+    if unknown := {model.name: model.without_length for model in models if model.without_length}:
+        replies = ", ".join(f"{count} replies of {name}" for name, count in unknown.items())
+        differences.append(f"Elo: no vote on {replies} is a tie by length: the file has no lengths of them")
+    return {
+        name: replace(
+            results[name],
+            elo=elo.mean,
+            elo_low=elo.low,
+            elo_high=elo.high,
+            not_comparable=(*results[name].not_comparable, *differences),
+        )
+        for name, elo in rate(models).items()
+    }
+
+
+def _result(model: ModelScores, tags: Tags | None, reward: Reward | None) -> WildBenchResult:
     tasks = score_tasks(model, tags) if tags is not None else None
     return WildBenchResult(
         model=model.full_name,
@@ -79,10 +95,7 @@ def _result(model: ModelScores, tags: Tags | None, reward: Reward | None, elo: E
         n_untagged=tasks.untagged if tasks else None,
         reward=reward.reward if reward else None,
         task_macro_reward=reward.task_macro_reward if reward else None,
-        elo=elo.mean if elo else None,
-        elo_low=elo.low if elo else None,
-        elo_high=elo.high if elo else None,
-        not_comparable=_not_comparable(model, tasks, elo),
+        not_comparable=_not_comparable(model, tasks),
     )
 
 
@@ -90,12 +103,11 @@ def _reward_of(model: ModelScores, rewards: Mapping[str, Reward]) -> Reward | No
     return rewards.get(model.name) or rewards.get(model.full_name.split("/")[-1])
 
 
-def _not_comparable(model: ModelScores, tasks: TaskScores | None, elo: Elo | None) -> tuple[str, ...]:
+def _not_comparable(model: ModelScores, tasks: TaskScores | None) -> tuple[str, ...]:
     rows = len(model.replies) + model.unscored
     checks = (
         (True, UNKNOWN_JUDGE),
         (rows != TASKS, f"{rows} tasks, not {TASKS}"),
         (tasks is not None and bool(tasks.missing), f"no task of {', '.join(tasks.missing) if tasks else ''}"),
-        (elo is not None, f"Elo: {SHUFFLES} shuffles among the given models alone, all from the same start"),
     )
     return tuple(reason for holds, reason in checks if holds)

@@ -90,12 +90,12 @@ def read_choice(question: JudgeQuestion, reply: Reply) -> Grade:
     return Grade(preference=1 - for_second if question.order == "ba" else for_second)
 
 
-def judged_pair(judgement: Judgement, versus: Versus) -> JudgedPair:
-    """In the public format; an unscored judgement has no winner."""
-    texts = versus.texts(judgement.item_id) or ("", "")
+def judged_pair(judgement: Judgement, versus: Versus) -> JudgedPair | None:
+    """In the public format; None for a judgement without a verdict."""
+    texts = versus.texts(judgement.item_id)
+    if judgement.preference is None or texts is None:
+        return None
     outputs = dict(zip((versus.reference.name, versus.model.name), texts, strict=True))
-    if judgement.preference is None:
-        return JudgedPair(model_outputs=outputs)
     if judgement.preference == PREFERENCES["A=B"]:
         return JudgedPair(winner="tie", model_outputs=outputs)
     winner = versus.model.name if judgement.preference > PREFERENCES["A=B"] else versus.reference.name
