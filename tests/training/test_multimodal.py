@@ -189,6 +189,18 @@ def test_facts_and_replies(checkpoint):
         assert reply.token_ids == tuple(expected.tolist())
 
 
+def test_a_reply_is_the_same_in_a_batch_that_others_leave_and_beside_another_sample(checkpoint):
+    policy = load_policy(checkpoint, PolicySettings())
+    prompts = [*((10 + n, 11, 12 + n) for n in range(7)), (10, 11, 12)]
+    keys = [str(n) for n in range(8)]
+    settings = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=300)
+    together = generate(policy, prompts, keys, settings)
+    assert len({len(reply.token_ids or ()) for reply in together}) > 2
+    shortest = sorted(range(8), key=lambda row: len(together[row].token_ids or ()))[:3]
+    for row in shortest:
+        assert generate(policy, [prompts[row]], [keys[row]], settings) == [together[row]]
+
+
 def test_packed_rows_are_exact_or_refused(checkpoint):
     packing = choose_packing(load_policy(checkpoint, PolicySettings()).model)
     recurrent = checkpoint.name == "Qwen3_5"

@@ -1,11 +1,17 @@
-"""Is a checkpoint that was loaded usable? Each check raises PrerequisiteError of one line that says what to do."""
+"""Is a checkpoint that was loaded usable, and up to which length?
+
+Each check raises PrerequisiteError of one line that says what to do.
+"""
+
+from functools import lru_cache
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from drift.errors import PrerequisiteError
 from drift.policy.chat import ChatFormat, encode_prompt, end_of_turn
+from drift.progress import report_note
 from drift.records import ChatMessage, Reason
 
 
@@ -49,3 +55,36 @@ def check_template_tokens(model: PreTrainedModel | PeftModel, chat: ChatFormat, 
             f"{source}: its chat template writes {token!r} (token {max(used)}), and the model has rows for {rows}: the "
             "token was added to the tokenizer alone. Use the tokenizer that the model was trained with."
         )
+
+
+def positions(config: PreTrainedConfig) -> int:
+    """The number of positions that are used, in tokens: the length of the longest row. A million if the model's config
+    sets no limit.
+
+    Longrope (arXiv 2402.13753) has two sets of frequencies, and the longest row of a batch chooses the one for all of
+    its rows. So with longrope no row is longer than its original length. (Dynamic NTK, the other rotary embedding that
+    depends on the longest row, does so beyond `max_position_embeddings` only.)
+    """
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [kind for kind in (rope, *rope.values()) if isinstance(kind, dict)]  # of all layers, or of each type
+    original = [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]
+    return int(min([_declared_positions(config), *original]))
+
+
+def report_positions(config: PreTrainedConfig) -> None:
+    """A note, if fewer positions are used than the config declares."""
+    if positions(config) < _declared_positions(config):
+        _report_unused(positions(config), _declared_positions(config))
+
+
+def _declared_positions(config: PreTrainedConfig) -> int:
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1_000_000)
+
+
+@lru_cache(maxsize=32)
+def _report_unused(used: int, declared: int) -> None:
+    """Once for each such model in each process."""
+    report_note(
+        f"only the first {used} of the model's {declared} positions are used: a longer row would change the longrope "
+        "frequencies of every row in its batch. What does not fit is shortened, cut or dropped, and counted"
+    )

@@ -32,7 +32,7 @@ from transformers import (
 from drift.config import PolicySettings
 from drift.errors import DriftError, PrerequisiteError
 from drift.policy.chat import ChatFormat, TemplateReport, check_template, end_of_turn
-from drift.policy.checks import check_template_tokens, check_tokens, check_weights
+from drift.policy.checks import check_template_tokens, check_tokens, check_weights, positions, report_positions
 from drift.policy.gguf import config_of_gguf, load_gguf
 from drift.policy.multimodal import auto_class, processor_files, template_of
 from drift.policy.source import base_of_adapter, is_adapter, is_gguf, no_model, resolve_source
@@ -53,8 +53,8 @@ EVERY_GPU = "every GPU"
 class PolicyFacts:
     """What prompts and replies depend on besides the weights, wherever the policy runs.
 
-    `context_length`: the number of positions that the model supports, in tokens. `stop_ids`: every token that ends a
-    reply. `policy_id`: the id of the weights (`weights_id`).
+    `context_length`: the length of its longest row, in tokens (`positions`). `stop_ids`: every token that ends a reply.
+    `policy_id`: the id of the weights (`weights_id`).
     """
 
     chat: ChatFormat
@@ -115,11 +115,6 @@ class Policy:
         return frozenset(token for token in ends if isinstance(token, int))
 
 
-def positions(config: PreTrainedConfig) -> int:
-    """The number of positions that the model supports, in tokens; a million if its config sets no limit."""
-    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1_000_000)
-
-
 def source_of(name: str) -> Path | str:
     """A policy's name as a stage's input: a folder or file, hashed by content, or a hub id, hashed by name."""
     source = resolve_source(name)
@@ -157,6 +152,7 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
     _report_template(check_template(chat, str(source)))
     check_template_tokens(model, chat, str(source))
     check_weights(model, str(source))
+    report_positions(model.config)
     place(model, device)
     warn_if_emulated(settings.dtype, model.device.type)
     return identified(model.eval(), chat, processor)

@@ -22,7 +22,8 @@ from drift.config import PolicySettings
 from drift.engine import Engine, Local
 from drift.errors import PrerequisiteError
 from drift.policy.chat import ChatFormat, encode_conversation
-from drift.policy.model import EVERY_GPU, cpu_threads, over_gpus, place, positions, read_config, weights_id
+from drift.policy.checks import positions, report_positions
+from drift.policy.model import EVERY_GPU, cpu_threads, over_gpus, place, read_config, weights_id
 from drift.policy.spread import check_same_weights
 from drift.progress import report_progress
 from drift.records import Reason, ReplyToScore
@@ -48,6 +49,7 @@ class RewardModelScorer:
         tokenizer = check_reward_model(source)
         self.chat = ChatFormat.of(tokenizer, form) if form else ChatFormat(tokenizer)
         model = _load(source, dtype)
+        report_positions(model.config)
         self.max_length = min(max_length, positions(model.config))
         self._alone = model.config.get_text_config().pad_token_id is None
         engine = engine or Local()

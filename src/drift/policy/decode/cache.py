@@ -1,12 +1,20 @@
-"""The key-value cache: its buffers grow in steps, while transformers' own cache is copied for every new token.
+"""What a model keeps of the rows of a batch from one token to the next: keys and values, or the states of layers that
+are no attention.
 
-Those copies took three quarters of a decoding step (48 rows, 200 tokens, one thread). Only transformers' plain growing
-layers are replaced; other kinds, such as sliding windows, stay as they are.
+Transformers' own key-value cache is copied for every new token, which took three quarters of a decoding step (48 rows,
+200 tokens, one thread). Here its buffers grow in steps. Only the plain growing layers are replaced; other kinds, such
+as sliding windows and recurrent layers, stay as they are.
 """
 
+import inspect
+from typing import Any
+
+import torch
 from torch import Tensor
-from transformers import DynamicCache, PretrainedConfig
-from transformers.cache_utils import DynamicLayer
+from transformers import DynamicCache, PreTrainedConfig
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from drift.errors import PrerequisiteError
 
 GROWTH_TOKENS = 64
 """Tokens by which a layer's buffers grow."""
@@ -37,10 +45,11 @@ class RoomyLayer(DynamicLayer):
     def get_seq_length(self) -> int:
         return self._length if self.is_initialized else 0
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        self._key_buffer = _select(self._key_buffer, indices, self._length)
-        self._value_buffer = _select(self._value_buffer, indices, self._length)
-        self._show(self._length)
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        if self.is_initialized:  # not, if the model shares the keys and values of another layer
+            self._key_buffer = _select(self._key_buffer, beam_idx, self._length)
+            self._value_buffer = _select(self._value_buffer, beam_idx, self._length)
+            self._show(self._length)
 
     def _show(self, length: int) -> tuple[Tensor, Tensor]:
         keys, values = self._key_buffer[:, :, :length], self._value_buffer[:, :, :length]
@@ -48,11 +57,76 @@ class RoomyLayer(DynamicLayer):
         return keys, values
 
 
-def roomy_cache(config: PretrainedConfig) -> DynamicCache:
+class CachedRows:
+    """A batch of rows that grow by a token at a time. The logits of the next token are [B, V]."""
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._argument = _cache_argument(model)
+        self._cache = roomy_cache(model.config)
+
+    @property
+    def of_plain_attention(self) -> bool:
+        """All that the model keeps are keys and values, of every token or of a window."""
+        kinds = {type(layer) for layer in self._cache.layers}
+        return self._argument == "past_key_values" and kinds <= {RoomyLayer, DynamicSlidingWindowLayer}
+
+    def start(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The logits after left-padded prompts. ids, mask: int64 [B, L]."""
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        logits = self._logits(ids, mask, positions)
+        self._mask, self._positions = mask, positions[:, -1:]
+        return logits
+
+    def append(self, tokens: Tensor) -> Tensor:
+        """The logits after one more token of each row. tokens: int64 [B]."""
+        self._positions = self._positions + 1
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
+        return self._logits(tokens[:, None], self._mask, self._positions)
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows. int64, each any number of times.
+
+        By transformers' method for the beams of a search: of its methods, only this one exists for every kind of layer.
+        """
+        self._cache.reorder_cache(rows)  # pyright: ignore[reportArgumentType]
+        self._mask, self._positions = self._mask[rows], self._positions[rows]
+
+    def _logits(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        takes_mask = self._argument == "past_key_values" or ids.shape[1] > 1
+        return self._model(
+            input_ids=ids,
+            attention_mask=mask if takes_mask else None,  # Mamba's is of the tokens that it reads now: never padding
+            position_ids=positions,
+            use_cache=True,
+            logits_to_keep=1,
+            **{self._argument: self._cache},
+        ).logits[:, -1]
+
+
+def roomy_cache(config: PreTrainedConfig) -> DynamicCache:
     """An empty cache for this model."""
     cache = DynamicCache(config=config)
     cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def _cache_argument(model: Any) -> str:
+    """The name of the cache in the model's forward pass. Other names pass as well, and do nothing: every token would
+    follow the one before it alone."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    parameters = inspect.signature(type(base).forward).parameters
+    for name in ("past_key_values", "cache_params"):
+        if name in parameters:
+            return name
+    raise not_decoded(model, f"{type(base).__name__} takes no cache")
+
+
+def not_decoded(model: Any, why: str) -> PrerequisiteError:
+    return PrerequisiteError(
+        f"models of type {model.config.model_type} can be trained, and not sampled by this process: {why}. "
+        "Set sampling.backend to vllm or endpoint, or policy.model to another model."
+    )
 
 
 def _roomier(held: Tensor, new: Tensor, room: int) -> Tensor:

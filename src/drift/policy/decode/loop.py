@@ -16,8 +16,9 @@ from torch import Tensor
 from drift.config import SamplingSettings
 from drift.errors import DataError
 from drift.policy.chat import decode
-from drift.policy.decode.cache import roomy_cache
+from drift.policy.decode.cache import CachedRows
 from drift.policy.decode.durable import Generated
+from drift.policy.decode.exact import check_decoding
 from drift.policy.model import Policy, memory_for
 from drift.progress import UnderWay, report_progress
 from drift.records import Finish
@@ -52,6 +53,7 @@ def decode_batch(
         f"set sampling.batch_tokens below {len(prompts) * (longest + sampling.max_new_tokens)}, or for a batch of one "
         "lower sampling.max_prompt_length or sampling.max_new_tokens",
     ):
+        check_decoding(policy.model)
         decoded = _decode(policy, prompts, torch.from_numpy(draws).to(policy.device), sampling, stops)
     for ids in decoded:
         finish = "stop" if ids and ids[-1] in stops else "length"
@@ -86,27 +88,18 @@ def _decode(
     policy: Policy, prompts: Sequence[Sequence[int]], draws: Tensor, sampling: SamplingSettings, stops: frozenset[int]
 ) -> list[list[int]]:
     """The token ids of each row, up to and including its first stop token. draws: float64 [B, T] in [0, 1)."""
-    model = policy.model.eval()
+    cached = CachedRows(policy.model.eval())
     ends = torch.tensor(sorted(stops), device=policy.device)
     tokens = torch.full(draws.shape, -1, device=policy.device)
     live = torch.arange(len(tokens), device=policy.device)  # the row of `tokens` that each row below belongs to
     done = torch.zeros_like(live, dtype=torch.bool)
-    cache = roomy_cache(model.config)
     ids, mask, rows = _pad(prompts, policy.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    logits = cached.start(ids, mask)
+    if len(ids) < len(live):  # one row per prompt until here, one per sample from here on
+        cached.select(rows)
+        logits = logits[rows]
     left, written = len(live), 0
     for step in range(sampling.max_new_tokens):
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        if step == 0 and len(mask) < len(live):  # one row per prompt until here, one per sample from here on
-            cache.batch_select_indices(rows)
-            logits, mask, positions = logits[rows], mask[rows], positions[rows]
         token = pick(logits, draws[live, step], sampling.temperature, sampling.top_p)
         tokens[live, step] = token
         done = done | torch.isin(token, ends)
@@ -117,12 +110,13 @@ def _decode(
         if step % _STEPS_BETWEEN_REPORTS == _STEPS_BETWEEN_REPORTS - 1:
             begun = UnderWay(left, left * (step + 1) / sampling.max_new_tokens)
             report_progress(len(tokens) - left, len(tokens), written, begun)
-        ids, positions = token[:, None], positions[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        if step + 1 == sampling.max_new_tokens:
+            break
         if left < _SHRINK_BELOW_SHARE * len(live):
             keep = (~done).nonzero().flatten()
-            cache.batch_select_indices(keep)
-            ids, positions, mask, live, done = ids[keep], positions[keep], mask[keep], live[keep], done[keep]
+            cached.select(keep)
+            token, live, done = token[keep], live[keep], done[keep]
+        logits = cached.append(token)
     return [_until_stop(row, stops) for row in tokens.tolist()]
 
 
