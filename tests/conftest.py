@@ -212,7 +212,8 @@ def write_gguf(tiny_policy):
     gguf = pytest.importorskip("gguf", reason="GGUF files need pip install gguf")
     from safetensors.numpy import load_file
 
-    vocabulary = json.loads((tiny_policy / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    from gguf_models import add_tokenizer
+
     weights = load_file(tiny_policy / "model.safetensors")
 
     def write(
@@ -227,15 +228,7 @@ def write_gguf(tiny_policy):
         writer.add_head_count_kv(2)
         writer.add_layer_norm_rms_eps(1e-6)
         writer.add_rope_freq_base(10000.0)
-        writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre("qwen2")
-        # transformers needs a merge: one of bytes that no text has, in place of the token of another such byte
-        writer.add_token_list(["ÀÁ" if token == "ÿ" else token for token in vocabulary])
-        writer.add_token_merges(["À Á"])
-        writer.add_token_types([3 if token.startswith("<|") else 1 for token in vocabulary])
-        writer.add_eos_token_id(vocabulary["<|im_end|>"])
-        writer.add_pad_token_id(vocabulary["<|pad|>"])
-        writer.add_chat_template(CHAT_TEMPLATE)
+        add_tokenizer(writer, tiny_policy)
         for name, value in fields.items():
             writer.add_uint32(name.replace("__", "."), value)
         kind = gguf.GGMLQuantizationType[quantization]
