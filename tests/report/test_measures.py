@@ -51,13 +51,10 @@ def test_people_come_before_a_scorer_and_the_truth_before_both(make_run: MakeRun
         store.reviews.add(ReviewedPreference("ann", run.name, pair.pair_id, "chosen", shown_pair(pair)))
     write_jsonl(run / "iteration-1/pairs.jsonl", [pairs[0], *redone[1:]])
     (one,) = assumptions(load_run(run))
-    assert (one.source, one.p_imp, one.pairs) == ("people, blind (verdicts on other texts, left out: 1)", 1.0, 1)
+    assert (one.source, one.p_imp, one.pairs, one.left_out) == ("people, blind", 1.0, 1, 1)
     write_jsonl(run / "iteration-1/pairs.jsonl", redone)
     (nobody,) = assumptions(load_run(run))
-    assert (nobody.source, nobody.p_imp) == (
-        "assumed: these pairs were not judged (verdicts on other texts, left out: 2)",
-        None,
-    )
+    assert (nobody.source, nobody.p_imp, nobody.left_out) == ("assumed: these pairs were not judged", None, 2)
 
     (run / "iteration-1/improvement.json").write_text(
         '{"better": 0.8, "worse": 0.1, "equal": 0.1, "gap": 0.3, "pairs": 50}'

@@ -1,4 +1,4 @@
-"""Benchmarks whose figures the README quotes: one file per `drift bench` command."""
+"""Benchmarks whose figures the docs quote: one file per `drift bench` command."""
 
 import os
 import platform

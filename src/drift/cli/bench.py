@@ -1,4 +1,4 @@
-"""`drift bench`: measure the figures that the README quotes."""
+"""`drift bench`: measure the figures that the docs quote."""
 
 from pathlib import Path
 from typing import Annotated, Literal

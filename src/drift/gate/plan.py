@@ -177,7 +177,7 @@ def plan_gate(settings: GateSettings, truth: Truth | None) -> GatePlan:
     ordinary: tuple[OrdinaryReply, ...] = ()
     if any(name in guards for name in OF_STORE):
         needed = _needed(store, settings.new, "perplexity and kl", OF_STORE)
-        ordinary = tuple(ordinary_replies(needed, settings.items))
+        ordinary = tuple(ordinary_replies(needed, settings.items, stores[1:]))
     judge = None
     if settings.judge or settings.reward_model:
         judge = make_judge(settings.judge, settings.reward_model, settings.out, settings.dtype, settings.pricing)
@@ -290,7 +290,7 @@ def _complaints(settings: GateSettings, stores: Sequence[Store], truth: Truth | 
         raise ConfigError(f"--target feedback learns from a store's labels: name it with --store DIR. {remedy}")
     try:
         if run is not None and settings.store is None:
-            return complaints_of(from_run(run, settings.max_prompts))
+            return complaints_of(from_run(run, settings.max_prompts, stores[1:]))
         if stores:
             return complaints_of(from_store(stores[0], "disliked", settings.max_prompts, others=stores[1:]))
     except DataError as error:

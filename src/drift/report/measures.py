@@ -19,7 +19,8 @@ class Assumption:
     """How often the chosen reply of an iteration really beat the rejected one (DRIFT theorem 1: p_imp).
 
     `source`: who judged, or why `p_imp` is None: nobody did, the method assumes it. `by_scorer`: the recipe's scorer
-    did, neither the truth nor people. `mean_score`: of all fresh replies, by that scorer.
+    did, neither the truth nor people. `mean_score`: of all fresh replies, by that scorer. `left_out`: people's verdicts
+    on other texts under the ids of these pairs; a run that is made again has some, and so has another run of its name.
     """
 
     iteration: int
@@ -29,6 +30,7 @@ class Assumption:
     pairs: int = 0
     by_scorer: bool = False
     mean_score: float | None = None
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +96,21 @@ def _assumption(run: RunView, k: int) -> Assumption:
         improvement = read_json(truth, PairImprovement)
         return Assumption(k, "the world's truth", improvement.better, improvement.worse, improvement.pairs)
     rows = list(read_jsonl(pairs, PreferencePair)) if pairs else []
-    reviewed, others = _reviewed(run, rows)
-    # a run that is made again has other texts under the same ids, and so has another run of this name
-    left_out = f" (verdicts on other texts, left out: {others})" if others else ""
-    if reviewed:
-        return Assumption(k, f"people, blind{left_out}", *_shares(reviewed), len(reviewed))
+    reviewed, left_out = _reviewed(run, rows)
     margins = [row.margin for row in rows if row.margin is not None]
-    if margins:
+    if reviewed:
+        found = Assumption(k, "people, blind", *_shares(reviewed), len(reviewed))
+    elif margins:
         source = next(row.margin_source for row in rows if row.margin is not None)
-        if (run.settings.get("recipe") or {}).get("only_wins"):
-            return Assumption(
-                k, f"assumed: scorer {source} kept the pairs that it prefers, and nobody else judged them{left_out}"
-            )
         shares = _shares([(m > 0) - (m < 0) for m in margins])
-        return Assumption(k, f"scorer {source}{left_out}", *shares, len(margins), by_scorer=True)
-    return Assumption(k, f"assumed: these pairs were not judged{left_out}" if rows else "no pair was made")
+        found = Assumption(k, f"scorer {source}", *shares, len(margins), by_scorer=True)
+        if (run.settings.get("recipe") or {}).get("only_wins"):
+            found = Assumption(
+                k, f"assumed: scorer {source} kept the pairs that it prefers, and nobody else judged them"
+            )
+    else:
+        found = Assumption(k, "assumed: these pairs were not judged" if rows else "no pair was made")
+    return replace(found, left_out=left_out)
 
 
 def _reviewed(run: RunView, pairs: Sequence[PreferencePair]) -> tuple[list[int], int]:

@@ -23,8 +23,8 @@ Side = Literal["left", "right", "tie"]
 @dataclass(frozen=True, slots=True)
 class AuditedImprovement:
     """`p_imp`: share of decided pairs in which the fresh reply won (a tie counts half); None without one.
-    `seconds_left`: None before a pace is known. `others`: this reviewer's decisions under the run's name on pairs that
-    are not these: of an earlier iteration, of the run before it was made again, of another run of this name."""
+    `seconds_left`: None before a pace is known. `others`: this reviewer's decisions on other texts under the ids of
+    these pairs: of the run before it was made again, or of another run of this name."""
 
     p_imp: Share | None
     decided: int
@@ -84,7 +84,7 @@ class BlindComparison:
         winners = [preference.winner for preference in mine]
         points = [{"chosen": 1.0, "rejected": 0.0, "tie": 0.5}[winner] for winner in winners if winner]
         left = seconds_left([preference.decided_at for preference in mine], len(self.pairs) - len(winners))
-        others = sum(1 for _ in self._under_this_name()) - len(mine)
+        others = sum(decision.pair_id in self._shown for decision in self._under_this_name()) - len(mine)
         return AuditedImprovement(posterior_share(sum(points), len(points)), len(mine), len(self.pairs), left, others)
 
     def _mine(self) -> list[ReviewedPreference]:

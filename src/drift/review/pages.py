@@ -224,7 +224,7 @@ class Pages:
             all_decisions=len(decisions),
             measured=[
                 f"the fresh reply wins {_share(so_far.p_imp)}",
-                *_do_not_count(so_far.others, "other pairs of this run or another run of its name"),
+                *_do_not_count(so_far.others, "other texts of these pairs, of an earlier or another run of this name"),
             ],
             page=number,
             pages=pages,

@@ -64,8 +64,8 @@ def _split_as(run: RunView, path: Path) -> Store:
         return Store(path)
     marks = run.state.read
     if run.state.store_id not in (None, Store(path).store_id()):  # the numbers of its writes say nothing here
-        cuts = next((mark.cuts for mark in reversed(marks) if mark.cuts), None)
-        marks = (ReadMark(None, 0, cuts),) if cuts else ()
+        cuts = [mark.cuts for mark in marks if mark.cuts]  # the latest ones: older logs may have come later
+        marks = (ReadMark(None, 0, tuple(map(max, *cuts)) if len(cuts) > 1 else cuts[0]),) if cuts else ()
     return Store(path, "time", marks)
 
 
@@ -87,15 +87,19 @@ def from_store(
     unseen = [item for item in candidates if stable_hash(item.request.messages) not in trained]
     if not unseen:
         missing = "disliked reply" if which == "disliked" else "answered request"
-        raise DataError(
-            f"{store.path}: the test split holds no {missing} that training has not seen. Label the store with "
-            f"`drift label`. {remedy}"
-        )
+        why = "Label the store with `drift label`."
+        if store.split_by == "time":
+            why = (
+                "The run holds out the latest conversations: none without a time, and of another store none before the "
+                "end of its training. If that is not why, label the store with `drift label`."
+            )
+        raise DataError(f"{store.path}: the test split holds no {missing} that training has not seen. {why} {remedy}")
     return HeldOutSet(_drawn(unseen, limit), len(candidates) - len(unseen), str(store.path))
 
 
-def from_run(run: Path, limit: int) -> HeldOutSet:
-    """The requests that the run held out for testing. Raises DataError if it has none."""
+def from_run(run: Path, limit: int, others: Sequence[Store] = ()) -> HeldOutSet:
+    """The requests that the run held out for testing. Raises DataError if it has none. `others`: its store as other
+    runs split it: conversations that these were trained on are left out."""
     view = load_run(run)
     heldout, labels = view.file(layout.HELDOUT), view.file(layout.LABELS)
     rows = read_jsonl(labels, FeedbackLabel) if labels else iter(())
@@ -106,9 +110,11 @@ def from_run(run: Path, limit: int) -> HeldOutSet:
         for item in items
         if item.split == "test"
     ]
-    if not tested:
+    trained = {conversation.conversation_id for other in others for conversation in other.conversations("train")}
+    unseen = [item for item in tested if item.conversation_id not in trained]
+    if not unseen:
         raise DataError(f"{run}: holds no held-out request of the test split. Name a store with --store DIR.")
-    return HeldOutSet(_drawn(tested, limit), 0, str(run))
+    return HeldOutSet(_drawn(unseen, limit), len(tested) - len(unseen), str(run))
 
 
 def _from_item(item: PromptItem, subtype: str | None) -> HeldOut:

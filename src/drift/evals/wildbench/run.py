@@ -120,6 +120,10 @@ def run_wildbench(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> W
             if (text := replies.text(task.keys[0])) is not None
         ]
         contests = [RewardQuestions.of(Versus(reference, replies), tasks, run.judge) for reference in references]
+        for contest in contests:
+            if not contest.questions:
+                name = contest.versus.reference.name
+                raise DataError(f"--against {name}: no task has a reply of both models. Name other replies.")
         sets = [(questions, judge_id), *((contest.questions, contest.judge_id) for contest in contests)]
         cost = total_estimate([estimate(asked, judge, run.judge, run.folder / JUDGEMENTS) for asked, judge in sets])
         tell(cost.line())
@@ -151,7 +155,8 @@ def _judge_contest(run: WildRun, questions: RewardQuestions) -> Contest:
     if not rows:
         raise DataError(
             f"--against {name}: {run.judge.model} compared no reply with it: {why_unreadable(reasons)}. Run the "
-            "command again when the server answers (what was judged is kept), or leave this --against out."
+            "command again when the server answers (what was judged is kept), or leave this --against out. The scores "
+            f"of the replies are in {run.folder / 'scores.jsonl'}: drift eval wildbench --scores FILE."
         )
     write_jsonl(run.folder / f"pairwise-{stable_hash(name)}.jsonl", (row.model_dump() for row in rows))
     return Contest(name, count(rows, versus.model.name, run.margin), reasons)

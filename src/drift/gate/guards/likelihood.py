@@ -56,10 +56,13 @@ class OrdinaryMeasure:
     kl: float | None
 
 
-def ordinary_replies(store: Store, count: int) -> list[OrdinaryReply]:
-    """At most `count`, drawn by hash. Raises DataError if there are fewer than FEWEST."""
+def ordinary_replies(store: Store, count: int, others: Sequence[Store] = ()) -> list[OrdinaryReply]:
+    """At most `count`, drawn by hash. `others`: the same store as other runs split it: what these were trained on is
+    left out too. Raises DataError if there are fewer than FEWEST."""
     store.require_conversations()
-    replies = [reply for split in UNTRAINED_SPLITS for reply in _replies(store, split)]
+    trained = {conversation.conversation_id for other in others for conversation in other.conversations("train")}
+    held_out = (reply for split in UNTRAINED_SPLITS for reply in _replies(store, split))
+    replies = [reply for reply in held_out if reply.conversation_id not in trained]
     if len(replies) < FEWEST:
         raise DataError(
             f"{store.path}: only {len(replies)} held-out conversations without a complaint, and perplexity and kl need "
