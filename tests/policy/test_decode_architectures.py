@@ -77,10 +77,12 @@ def test_a_model_that_is_not_decoded_exactly_is_one_error(settings, byte_tokeniz
         for weight in model.parameters():
             if weight.dim() > 1:
                 weight.normal_(std=0.2)
+    dtypes = [torch.float32, *([torch.bfloat16] if why == "log-probs" else [])]
     error = rf"^models of type {model.config.model_type} can be trained, and not sampled by .*{why}.*sampling\.backend"
-    for _ in range(2):  # and at every attempt
-        with pytest.raises(PrerequisiteError, match=error):
-            decode_batch(policy_of(model, byte_tokenizer, ()), [(13, 14), (15,)], ["a", "b"], SAMPLING)
+    for dtype in dtypes:
+        for _ in range(2):  # and at every attempt
+            with pytest.raises(PrerequisiteError, match=error):
+                decode_batch(policy_of(model.to(dtype), byte_tokenizer, ()), [(13, 14), (15,)], ["a", "b"], SAMPLING)
 
 
 def test_an_adapter_on_a_recurrent_model_is_decoded(byte_tokenizer):

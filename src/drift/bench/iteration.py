@@ -201,7 +201,10 @@ def _prompts(
     fitted = [fit_prompt(policy.facts, messages, sampling) for messages in heldout_prompts("validation", count)]
     rows = [(*prompt.ids, *prompt.given) for prompt in fitted if not isinstance(prompt, Reason)]
     rows = [(*before, *row) for before, row in zip(_before(rows, history), rows, strict=True)]
+    fitting = len(rows)
     rows = [row for row in rows if len(row) + sampling.max_new_tokens <= policy.context_length]
+    if len(rows) < fitting:
+        report_note(f"{fitting - len(rows)} requests do not fit after {history} tokens of history")
     after = f" after {history} tokens of history" if history else ""
     lower = f"lower --max-new-tokens{' or --history' if history else ''}"
     if not rows:

@@ -203,11 +203,11 @@ class ReferenceLogps:
         return file
 
 
-def other_weights(path: Path, policies: Sequence[str], policy_id: str) -> DataError:
+def other_weights(path: Path, policies: Sequence[str], policy_id: str, remedy: str | None = None) -> DataError:
     """The error of a file that has the log-probs of `policies` where those of `policy_id` are needed."""
     return DataError(
         f"{path}: the reference log-probs do not match the weights (they are of {', '.join(policies)}, "
-        f"expected {policy_id}). {_REMEDY}"
+        f"expected {policy_id}). {remedy or _REMEDY}"
     )
 
 

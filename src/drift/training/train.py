@@ -149,6 +149,13 @@ def train_in_process(
     return {"pairs": len(tokens), **counts, "shared_prefix": int(packing.shared), **_headline(trainer)}
 
 
+_MOVED = (
+    "If policy.model has changed under its name, what was sampled and measured with it is of the old weights too: "
+    "begin a new run folder (--out), or name the folder of the old weights. Else delete the file and run the command "
+    "again."
+)
+
+
 def _check_weights(
     reference: Path, prepared: PreparedPairs, start: str, own_reference: bool, diagnostics: bool
 ) -> None:
@@ -159,7 +166,7 @@ def _check_weights(
     """
     places = [0] * own_reference + [1] * (diagnostics and len(prepared.policies) > 1)
     if any(prepared.policies[place] != start for place in places):
-        raise other_weights(reference, prepared.policies, start)
+        raise other_weights(reference, prepared.policies, start, _MOVED)
 
 
 @torch.no_grad()

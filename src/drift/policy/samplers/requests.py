@@ -8,6 +8,7 @@ from dataclasses import replace
 from pydantic import Field, PositiveInt
 
 from drift.config import RecipeSettings, SamplingSettings, Settings
+from drift.errors import ConfigError
 from drift.policy.chat import EncodedPrompt, encode_prompt
 from drift.policy.guided import guided_messages, guided_turns
 from drift.policy.model import PolicyFacts
@@ -76,8 +77,14 @@ def fit_prompt(
     tools: str | None = None,
     give_opening: bool = True,
 ) -> EncodedPrompt | Reason:
-    """The prompt's ids with room left for the reply in the model's context."""
+    """The prompt's ids with room left for the reply in the model's context. Raises ConfigError if the reply may take
+    all of it."""
     room = facts.context_length - sampling.max_new_tokens
+    if room < 1:
+        raise ConfigError(
+            f"sampling.max_new_tokens: {sampling.max_new_tokens}: the model uses {facts.context_length} positions, so "
+            "no prompt has room before such a reply. Lower it (in a command, --max-new-tokens)."
+        )
     limit = min(sampling.max_prompt_length, room)
     return encode_prompt(facts.chat, messages, limit, keep_turns, tools, give_opening)
 
