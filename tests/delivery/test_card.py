@@ -56,10 +56,7 @@ def test_simulated_users_are_called_so(tmp_path):
     simulated = {
         "the world's truth is known": facts_of(tmp_path / "a", known),
         "a simulated deployment wrote the chats": facts_of(tmp_path / "b", nothing, deployed=True),
-        "its logs were given to another run": facts_of(
-            tmp_path / "c", nothing, f"logs: [{tmp_path}/b/deployment/logs]"
-        ),
-        "a run builds on one of these": facts_of(tmp_path / "d", nothing, f"from: {tmp_path}/a"),
+        "another run has its logs": facts_of(tmp_path / "c", nothing, f"logs: [{tmp_path}/b/deployment/logs]"),
     }
     for why, facts in simulated.items():
         card = render_card(facts, False, None)
@@ -67,6 +64,11 @@ def test_simulated_users_are_called_so(tmp_path):
         assert "**The users were simulated.**" in card
         assert "toy" not in card
         assert "simulated-users" in metadata(facts, False)["tags"]
+    later = facts_of(tmp_path / "d", nothing, f"from: {tmp_path}/a")  # on chats of its own
+    card = render_card(later, False, None)
+    assert "**The users of an earlier generation were simulated.**" in card
+    assert SIMULATED not in card
+    assert "simulated-users" in metadata(later, False)["tags"]
 
 
 def test_users_of_whom_no_simulation_is_known_are_those_of_the_logs(tmp_path):

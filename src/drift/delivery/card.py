@@ -38,7 +38,8 @@ def render_card(facts: CardFacts, is_adapter: bool, merged: "Merged | None") -> 
 
 def metadata(facts: CardFacts, is_adapter: bool) -> dict[str, Any]:
     """The card's header (huggingface.co/docs/hub/model-cards). What is not known is left out, the licence too."""
-    kinds = [name for name, is_one in (("toy", facts.is_toy), ("simulated-users", facts.simulated)) if is_one]
+    simulated = facts.simulated or facts.simulated_before
+    kinds = [name for name, is_one in (("toy", facts.is_toy), ("simulated-users", simulated)) if is_one]
     fields = {
         "license": facts.licence,
         "library_name": "peft" if is_adapter else "transformers",

@@ -78,7 +78,8 @@ class CardFacts:
     """`base`: the model as it is shown; `hub_base`: its id on the Hub, if it has one. `settings`: those that can be
     public. `drops`: rows by reason. `pairs`: that the policy learned from, by stage.
 
-    `is_toy`: the base ships with drift. `simulated`: programs played the users, whatever the base is.
+    `is_toy`: the base ships with drift. `simulated`: programs played the users, whatever the base is;
+    `simulated_before`: those of an earlier generation.
     `preference_says_nothing`: why preference accuracy is not shown; None if it is, or was not measured.
     `origins`, `withdrawn`: None if the store is gone.
     """
@@ -89,6 +90,7 @@ class CardFacts:
     licence: str | None
     is_toy: bool
     simulated: bool
+    simulated_before: bool
     generation: int
     kept: int
     recipe: str
@@ -132,6 +134,7 @@ def read_facts_of(run: RunView) -> CardFacts:
         licence=_licence_of(model),
         is_toy=model.startswith(TOY),
         simulated=_has_simulated_users(run),
+        simulated_before=any(map(_has_simulated_users, ancestors(run))),
         generation=run.state.generation,
         kept=run.kept or 0,
         recipe=shown_name(str(_section(run.settings, "recipe").get("name", "unknown"))),
@@ -223,16 +226,12 @@ def _public(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _has_simulated_users(run: RunView) -> bool:
-    """In the run or one that it builds on: a simulated deployment wrote the chats, or the true utility is known."""
-    for each in (run, *ancestors(run)):
-        evaluation = each.file(f"{layout.BASE}/{layout.EVALUATION}")
-        if evaluation is not None and read_evaluation(evaluation).utility:
-            return True
-        # the logs of a demo can be given to another run, which has no such stage
-        folders = {each.path, *(above for log in each.settings.get("logs") or () for above in Path(str(log)).parents)}
-        if any((folder / layout.DEPLOYMENT_TRUTH).is_file() for folder in folders):
-            return True
-    return False
+    """A simulated deployment wrote the chats, here or in the run whose logs these are; or the true utility is known."""
+    evaluation = run.file(f"{layout.BASE}/{layout.EVALUATION}")
+    if run.file(layout.DEPLOYMENT_TRUTH) or (evaluation and read_evaluation(evaluation).utility):
+        return True
+    folders = {above for log in run.settings.get("logs") or () for above in Path(str(log)).parents}
+    return any(layout.is_run(folder) and (folder / layout.DEPLOYMENT_TRUTH).is_file() for folder in folders)
 
 
 def _measurements(contents: Contents) -> Iterator[Measurement]:
