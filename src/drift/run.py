@@ -24,10 +24,10 @@ from drift.logs.files.databases import is_url
 from drift.logs.files.remote import is_remote, list_files
 from drift.logs.ingest import IngestSummary, as_before, check_usable, ingest, require_consent
 from drift.pairs.stages import PairsSummary, no_consent, write_pairs
-from drift.progress import report_progress
+from drift.progress import report_note, report_progress
 from drift.records import Counts, ReadMark, Truth, stable_hash, write_jsonl
 from drift.report import write_report
-from drift.report.contents import read_contents
+from drift.report.contents import Contents, read_contents
 from drift.report.files import Funnel, FunnelStep, write_json
 from drift.report.verdict import verdict_of
 from drift.rundir import OnStage, RunDir, RunView, layout, load_run, real_folder
@@ -37,11 +37,14 @@ from drift.store import Store
 OF_REPLIES = ("finished", "median_tokens", "p90_tokens", "repetition", "same_language")
 """What an evaluation says of held-out replies. A list of runs has it of the base too: no loss measures it."""
 
+OF_PREFERENCE = ("preference_accuracy", "length_accuracy")
+
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
     """`counts`: the funnel's steps, by name. `measured`: what the evaluations of the `base` and of the `kept` policy
-    found, by name: preference accuracy, how held-out replies end, their length, repetition and language, ..."""
+    found, by name: preference accuracy (unless it says nothing), how held-out replies end, their length, repetition and
+    language, ..."""
 
     run: str
     policy: str
@@ -270,24 +273,35 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         raise DataError(f"{error}{remedy} The funnel: {funnel_line(build_funnel(store, load_run(run.path)))}") from None
     funnel = build_funnel(store, load_run(run.path))
     write_json(run.path / layout.FUNNEL, funnel)
-    measured = _measured(load_run(run.path))
+    contents = read_contents(run.path)
+    measured = _measured(contents)
     run.headline(
         **measured["kept"],
         **{f"base_{name}": measured["base"][name] for name in OF_REPLIES if name in measured["base"]},
     )
     run.finish()
     report = write_report(run.path)
-    run.pin(verdict=verdict_of(read_contents(run.path)).title)
+    run.pin(verdict=verdict_of(contents).title)
     counts = {step.name: step.count for step in funnel.steps}
     return RunSummary(str(run.path), str(policy), str(report), counts, round(time.monotonic() - started, 1), measured)
 
 
-def _measured(run: RunView) -> dict[str, dict[str, float]]:
-    """The figures of the `base` (in a chain, of the policy that training started from) and of the `kept` policy."""
+def _measured(contents: Contents) -> dict[str, dict[str, float]]:
+    """The figures of the `base` (in a chain, of the policy that training started from) and of the `kept` policy.
+
+    Those of preference accuracy are left out where they say nothing, as in the report; a note says why.
+    """
+    run, why = contents.run, contents.preference_says_nothing
+    if why:
+        report_note(f"preference accuracy is not shown, because it says nothing here: {why}")
     counts = {stage.name: stage.counts for stage in run.stages}
     folders = {"base": layout.BASE, "kept": layout.iteration(run.kept) if run.kept else layout.WARM_START}
     return {
-        name: {key: value for key, value in counts[f"{folder}/{layout.EVALUATION}"].items() if value is not None}
+        name: {
+            key: value
+            for key, value in counts[f"{folder}/{layout.EVALUATION}"].items()
+            if value is not None and not (why and key in OF_PREFERENCE)
+        }
         for name, folder in folders.items()
     }
 

@@ -251,3 +251,31 @@ def test_an_accuracy_that_length_explains_is_not_quoted(tmp_path: Path):
     assert "length alone tells the fresh reply from the disliked one in 98 % of the held-out pairs" in words
     assert "0.960" not in words.rsplit("Settings and versions", 1)[0]  # what stages counted is listed there
     assert "No complaint is held out" not in words
+
+
+def write_preference(out: Path, accuracy: float, length: float) -> Counts:
+    preference = PreferenceResult(
+        accuracy=accuracy, accuracy_low=accuracy - 0.02, accuracy_high=1.0, margin=5.0, logps_chosen=-3.0, pairs=50,
+        length_accuracy=length,
+    )  # fmt: skip
+    write_result(out, Evaluation(preference=preference))
+    return {}
+
+
+def keep(out: Path, iteration: int) -> Counts:
+    out.mkdir()
+    (out / "model.safetensors").write_bytes(b"kept")
+    return {"iteration": iteration}
+
+
+@pytest.mark.parametrize(("accuracies", "quoted"), [((0.80, 0.99), False), ((0.99, 0.80), True)])
+def test_whether_length_explains_is_asked_of_the_kept_policy(tmp_path: Path, accuracies: tuple, quoted: bool):
+    """Iteration 1 is kept, of two; length reaches .8."""
+    with RunDir.open(tmp_path / "run", "name: test\n", 42) as run:
+        run.stage("base/evaluation.json", write_preference, 0.7, 0.8)
+        for k, accuracy in enumerate(accuracies, 1):
+            run.iteration(k).stage("evaluation.json", write_preference, accuracy, 0.8)
+        run.stage("policy", keep, 1)
+    words = " ".join(Page(write_report(tmp_path / "run")).text.split())
+    assert ("Preference accuracy is not shown, because it says nothing here: length alone" in words) is not quoted
+    assert (f"iteration 1 {accuracies[0]:.3f} {accuracies[0] - 0.02:.3f} to" in words) is quoted

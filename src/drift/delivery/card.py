@@ -38,13 +38,15 @@ def render_card(facts: CardFacts, is_adapter: bool, merged: "Merged | None") -> 
 
 def metadata(facts: CardFacts, is_adapter: bool) -> dict[str, Any]:
     """The card's header (huggingface.co/docs/hub/model-cards). What is not known is left out, the licence too."""
+    simulated = facts.simulated or facts.simulated_before
+    kinds = [name for name, is_one in (("toy", facts.is_toy), ("simulated-users", simulated)) if is_one]
     fields = {
         "license": facts.licence,
         "library_name": "peft" if is_adapter else "transformers",
         "pipeline_tag": "text-generation",
         "base_model": facts.hub_base,
         "base_model_relation": ("adapter" if is_adapter else "finetune") if facts.hub_base else None,
-        "tags": ["drift", "preference-optimization", "user-feedback", *(["toy"] if facts.is_toy else [])],
+        "tags": ["drift", "preference-optimization", "user-feedback", *kinds],
     }
     return {name: value for name, value in fields.items() if value is not None}
 

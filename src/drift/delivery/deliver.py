@@ -107,6 +107,8 @@ def _report(facts: CardFacts, wanted: Delivery, adapter: bool) -> None:
         report_note("--merge: the policy is no adapter; its weights are whole already")
     if facts.is_toy:
         report_note(f"{facts.base} is a toy: it knows only the simulated world. The export shows the path, no product")
+    elif facts.simulated:
+        report_note("the users of this run were simulated, as the card says: none of its figures is about real users")
     if facts.withdrawn and facts.withdrawn.in_policy:
         report_note(
             f"this policy learned from {facts.withdrawn.pairs} pairs of conversations that were forgotten since; the "

@@ -13,12 +13,13 @@ from typing import Any
 import yaml
 
 from drift.errors import DataError
+from drift.evaluation.results import read_evaluation
 from drift.gate.results import GateResult
 from drift.lineage import forgotten_in
 from drift.logs.convert import is_consent
 from drift.policy.source import ADAPTER, adapter_settings, is_adapter
 from drift.records import PreferencePair, read_jsonl
-from drift.report.contents import Contents, Phase, read_contents
+from drift.report.contents import Contents, read_contents
 from drift.report.verdict import Measured, ReportVerdict, generations_compared, verdict_of
 from drift.rundir import RunView, layout
 from drift.rundir.chain import ancestors
@@ -64,7 +65,8 @@ class Withdrawn:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One policy of the run: preference accuracy on held-out complaints, and the true utility, where measured."""
+    """One policy of the run: preference accuracy on held-out complaints, where it says something, and the true utility,
+    where it is known."""
 
     name: str
     preference: tuple[float, float, float, int] | None
@@ -76,6 +78,9 @@ class CardFacts:
     """`base`: the model as it is shown; `hub_base`: its id on the Hub, if it has one. `settings`: those that can be
     public. `drops`: rows by reason. `pairs`: that the policy learned from, by stage.
 
+    `is_toy`: the base ships with drift. `simulated`: programs played the users, whatever the base is;
+    `simulated_before`: those of an earlier generation.
+    `preference_says_nothing`: why preference accuracy is not shown; None if it is, or was not measured.
     `origins`, `withdrawn`: None if the store is gone.
     """
 
@@ -84,6 +89,8 @@ class CardFacts:
     hub_base: str | None
     licence: str | None
     is_toy: bool
+    simulated: bool
+    simulated_before: bool
     generation: int
     kept: int
     recipe: str
@@ -97,6 +104,7 @@ class CardFacts:
     compared: tuple[Measured, ...]
     gate: GateResult | None
     measurements: tuple[Measurement, ...]
+    preference_says_nothing: str | None
     steps: tuple[tuple[str, int], ...]
     drops: tuple[tuple[str, int], ...]
     pairs: tuple[tuple[str, int], ...]
@@ -125,6 +133,8 @@ def read_facts_of(run: RunView) -> CardFacts:
         hub_base=hub_id(model),
         licence=_licence_of(model),
         is_toy=model.startswith(TOY),
+        simulated=_has_simulated_users(run),
+        simulated_before=any(map(_has_simulated_users, ancestors(run))),
         generation=run.state.generation,
         kept=run.kept or 0,
         recipe=shown_name(str(_section(run.settings, "recipe").get("name", "unknown"))),
@@ -137,7 +147,8 @@ def read_facts_of(run: RunView) -> CardFacts:
         verdict=verdict_of(contents),
         compared=generations_compared(contents),
         gate=contents.gate,
-        measurements=tuple(map(_measurement, contents.phases)),
+        measurements=tuple(_measurements(contents)),
+        preference_says_nothing=contents.preference_says_nothing,
         steps=tuple((shown_name(step.name), step.count) for step in contents.funnel.steps) if contents.funnel else (),
         drops=tuple((shown_name(why), n) for why, n in contents.funnel.drops.items()) if contents.funnel else (),
         pairs=tuple(_pair_counts(run)),
@@ -214,15 +225,25 @@ def _public(settings: Mapping[str, Any]) -> dict[str, Any]:
     return public
 
 
-def _measurement(phase: Phase) -> Measurement:
-    preference, utility = phase.evaluation.preference, next(iter(phase.evaluation.utility), None)
-    return Measurement(
-        phase.name,
-        None
-        if preference is None
-        else (preference.accuracy, preference.accuracy_low, preference.accuracy_high, preference.pairs),
-        None if utility is None else (utility.mean, utility.low, utility.high, utility.prompts, utility.temperature),
-    )
+def _has_simulated_users(run: RunView) -> bool:
+    """A simulated deployment wrote the chats, here or in the run whose logs these are; or the true utility is known."""
+    evaluation = run.file(f"{layout.BASE}/{layout.EVALUATION}")
+    if run.file(layout.DEPLOYMENT_TRUTH) or (evaluation and read_evaluation(evaluation).utility):
+        return True
+    folders = {above for log in run.settings.get("logs") or () for above in Path(str(log)).parents}
+    return any(layout.is_run(folder) and (folder / layout.DEPLOYMENT_TRUTH).is_file() for folder in folders)
+
+
+def _measurements(contents: Contents) -> Iterator[Measurement]:
+    for phase in contents.phases:
+        preference, utility = phase.evaluation.preference, next(iter(phase.evaluation.utility), None)
+        if contents.preference_says_nothing:
+            preference = None
+        yield Measurement(
+            phase.name,
+            preference and (preference.accuracy, preference.accuracy_low, preference.accuracy_high, preference.pairs),
+            utility and (utility.mean, utility.low, utility.high, utility.prompts, utility.temperature),
+        )
 
 
 def _pair_counts(run: RunView) -> Iterator[tuple[str, int]]:

@@ -159,16 +159,19 @@ class Contents:
 
     @property
     def preference_says_nothing(self) -> str | None:
-        """Why preference accuracy is not shown, as the end of a sentence; None if it is shown or was not measured."""
-        measured = [phase.evaluation.preference for phase in self.phases if phase.evaluation.preference]
-        if not measured:
+        """Why preference accuracy is not shown, as the end of a sentence; None if it is shown or was not measured.
+
+        Of the policy whose figure would be quoted: the kept one, not that of the last iteration.
+        """
+        quoted = self.kept_of([phase for phase in self.phases if phase.evaluation.preference])
+        result = quoted.evaluation.preference if quoted else None
+        if result is None:
             return None
-        last = measured[-1]
-        if last.pairs < FEWEST:
-            return f"only {last.pairs} {'pair is' if last.pairs == 1 else 'pairs are'} held out"
-        if last.length_explains and last.length_accuracy is not None:
+        if result.pairs < FEWEST:
+            return f"only {result.pairs} {'pair is' if result.pairs == 1 else 'pairs are'} held out"
+        if result.length_explains and result.length_accuracy is not None:
             return (
-                f"length alone tells the fresh reply from the disliked one in {100 * last.length_accuracy:.0f} % of "
+                f"length alone tells the fresh reply from the disliked one in {100 * result.length_accuracy:.0f} % of "
                 "the held-out pairs, and the policy hardly more often"
             )
         return None
@@ -212,10 +215,14 @@ class Contents:
         before, after = (phase.evaluation.samples for phase in self.compared)
         return choose(before, after)
 
+    def kept_of(self, phases: list[Phase]) -> Phase | None:
+        """The kept one of these, else the last."""
+        return next((phase for phase in phases if phase.name == self.kept), phases[-1] if phases else None)
+
     def ends(self, phases: list[Phase]) -> tuple[Phase, Phase] | None:
         """The first of these and the kept one (else the last). None if they are the same phase."""
-        kept = [phase for phase in phases if phase.name == self.kept] or phases[-1:]
-        return (phases[0], kept[0]) if kept and kept[0] != phases[0] else None
+        kept = self.kept_of(phases)
+        return (phases[0], kept) if kept is not None and kept != phases[0] else None
 
 
 def read_contents(path: Path) -> Contents:
