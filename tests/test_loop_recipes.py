@@ -16,6 +16,7 @@ from drift.pairs.recipes import RECIPES, RecipeInputs
 from drift.pairs.recipes.recipe import fresh_against
 from drift.policy.model import load_policy, source_of
 from drift.policy.sampler import generate_replies
+from drift.policy.source import is_adapter
 from drift.progress import listening
 from drift.records import ChatMessage, Completion, Drop, PreferencePair, PromptItem, read_jsonl
 from drift.run import build_funnel, run_config
@@ -104,7 +105,8 @@ def test_logs_without_dislikes_end_with_the_warm_start_if_it_learned(tmp_path, t
     assert kept.read_bytes() == trained.read_bytes() != (tiny_policy / weights).read_bytes()
 
 
-def test_a_reward_from_the_stores_labels_ranks_the_samples(tmp_path, tiny_policy):
+@pytest.mark.parametrize("lora", [None, {"r": 4, "alpha": 8}])
+def test_a_reward_from_the_stores_labels_ranks_the_samples(tmp_path, tiny_policy, lora):
     """Users like `yes` and dislike `nah`: the reward is trained once, kept, and scores every sample."""
     path = tmp_path / "logs.jsonl"
     rows = [
@@ -117,8 +119,10 @@ def test_a_reward_from_the_stores_labels_ranks_the_samples(tmp_path, tiny_policy
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     scorer = {"name": "feedback", "feedback": {"epochs": 6, "learning_rate": 3e-3}}
     recipe = {"name": "best_of", "samples": 2, "guided_share": 0.0, "scorer": scorer}
-    run_until(settings(path, tiny_policy, recipe=recipe), tmp_path / "run", "iteration-2/pairs.jsonl")
+    cfg = settings(path, tiny_policy, recipe=recipe, policy={"model": str(tiny_policy), "lora": lora})
+    run_until(cfg, tmp_path / "run", "iteration-2/pairs.jsonl")
     view = load_run(tmp_path / "run")
+    assert is_adapter(tmp_path / "run/iteration-1/feedback-reward") is (lora is not None)
     trained = [stage for stage in view.stages if stage.name.endswith("feedback-reward")]
     assert [stage.name for stage in trained] == ["iteration-1/feedback-reward"]
     assert trained[0].counts["auroc"] > 0.9

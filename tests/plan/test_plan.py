@@ -101,6 +101,20 @@ def test_prompts_are_as_long_as_what_the_recipe_shows(recipe: dict, fresh: float
     assert tokens.get("guidance-1/completions.jsonl") == (tried and pytest.approx(tried + 300))
 
 
+@pytest.mark.parametrize(("lora", "factor"), [({}, 4 / 6), (None, 1.0)])
+@pytest.mark.parametrize("own_model", [None, "someone/other-3B"])
+def test_a_feedback_reward_costs_what_is_trained_of_it(lora: dict | None, factor: float, own_model: str | None):
+    """An adapter as the policy's, also on a model of its own; it never computes forward twice."""
+    recipe = {"name": "best_of", "samples": 2, "scorer": {"name": "feedback", "model": own_model}}
+    cfg = config(recipe=recipe, policy={"model": "someone/chat-7B", "lora": lora})
+    model = ModelCosts(7e9, lora=lora is not None, checkpointing=True)
+    stages = Stages(cfg, Rows(0, 0, 1000, stored=1000, labels={}, kept={}), model).planned()
+    reward = next(stage for stage in stages if stage.name == "iteration-1/feedback-reward")
+    whole = ModelCosts(3e9 if own_model else 7e9).training(reward.tokens, 0)
+    assert reward.cost.gpu_hours == pytest.approx((whole.gpu_hours or 0) * factor)
+    assert (reward.cost.written == 0) is (lora is not None)
+
+
 def test_a_chain_replays_no_follow_ups():
     rows = Rows(0, 0, conversations=100, stored=100, labels={"DSAT": 40}, kept={})
     replayed = config(**{"from": "runs/before"}, generation={"replay": 0.5})

@@ -29,6 +29,7 @@ from drift.records import (
     write_jsonl,
 )
 from drift.scoring import score_replies
+from drift.scoring.classifier import check_architecture
 from drift.scoring.feedback_reward import (
     JudgedTurn,
     JudgedTurnSettings,
@@ -43,7 +44,7 @@ from drift.scoring.feedback_reward import (
     unknown_within,
 )
 from drift.scoring.hindsight import HindsightScorer
-from drift.scoring.reward_model import RewardModelScorer, check_architecture
+from drift.scoring.reward_model import RewardModelScorer
 from drift.store import Store
 
 SETTINGS = FeedbackRewardSettings(epochs=6, learning_rate=3e-3)

@@ -120,7 +120,8 @@ class ScorerSettings(Settings):
     `self`: the policy's mean log-prob per token. `reward_model`: the sequence classifier that `model` names.
     `hindsight`: how little the reply invites the complaint that was made, under the policy, in nats per token.
     `feedback`: a classifier on the weights of `model` (default: the policy) that learns from the store's labels; two
-    scores differ by the log-odds that the one reply is the liked one.
+    scores differ by the log-odds that the one reply is the liked one. All of it is trained, or, with `policy.lora`, an
+    adapter and its head.
     `judge`: the model behind `endpoint` compares each reply with the disliked one, in both orders.
     `oracle`, `noisy_oracle`: the sandbox's true utility, without and with normal noise (standard deviation `noise`);
     for experiments.

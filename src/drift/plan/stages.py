@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from drift.config import (
     GUIDED_SHARE,
@@ -19,6 +19,7 @@ from drift.logs.near_duplicates import BANDS
 from drift.plan.costs import NOTHING, Cost, ModelCosts, data_cost, pair_tokens, value
 from drift.plan.rows import TRAIN, Rows
 from drift.plan.weights import count_weights
+from drift.policy.source import is_adapter
 from drift.records import Guidance
 from drift.rundir import layout
 from drift.store.store import RANGE_CONVERSATIONS
@@ -245,7 +246,9 @@ class Stages:
         rows = self.rows.judged() + TRAIN * sum(self.rows.older.get(verdict, 0) for verdict in ("DSAT", "SAT"))
         tokens = rows * self.lengths.one * settings.epochs
         steps = math.ceil(rows / settings.batch_size) * settings.epochs
-        cost = self._scoring_model(scorer).training(tokens, 0)
+        lora = self.cfg.policy.lora is not None or is_adapter(scorer.model or self.cfg.policy.model)
+        model = replace(self._scoring_model(scorer), lora=lora, checkpointing=False)  # it never computes forward twice
+        cost = model.training(tokens, 0)
         at_most = rows * self.cfg.evaluation.max_length * settings.epochs
         return Planned(name, rows, "replies", cost, tokens, at_most, steps, f"step of {settings.batch_size} replies")
 

@@ -1,7 +1,8 @@
 """Feedback reward: a classifier that learns from the store's own labels which replies users like.
 
 It is the policy with a head of one output, trained on liked (1) and disliked (0) replies with the log-loss: the
-sigmoid of a score is the probability that users like the reply. Every fifth family of conversations is held out, and
+sigmoid of a score is the probability that users like the reply. Where the policy is trained as an adapter, the reward
+is one too (scoring/classifier.py). Every fifth family of conversations is held out, and
 the reward is measured on their replies. A reward that is no better than chance, or than the length of a reply, is
 refused.
 """
@@ -11,23 +12,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from drift.config import FeedbackRewardSettings, LabelSettings, PolicySettings, Settings, WarmStartSettings
 from drift.errors import DataError
 from drift.policy.chat import encode_conversation
-from drift.policy.model import Policy, load_policy
 from drift.policy.padded import autocast
 from drift.progress import report_note, report_progress
 from drift.records import ChatMessage, Conversation, Counts, FeedbackLabel, Reason, stable_hash, write_jsonl
 from drift.rundir import layout
+from drift.scoring.classifier import classifier_of, head_in, load_start
 from drift.statistics import Share, draw_units, share_of_draws
 from drift.store import Store
 from drift.turns import exclusion_reason, is_disliked, is_liked, liked_exclusion_reason, needs_media, prompt_of
@@ -125,13 +125,15 @@ def fit_feedback_reward(
     seed: int,
     which: JudgedTurnSettings,
 ) -> Counts:
-    """Write the folder of a sequence classifier with one output, quality.json, and the replies that it learned from.
+    """Write the folder of a sequence classifier with one output, or of an adapter that makes one of the policy's base,
+    and quality.json, and the replies that it learned from.
 
-    Returns the figures of quality.json, and the number of turns that it learned from and of those left out by reason.
+    Returns the figures of quality.json, the number of weights that were trained, and the number of turns that it
+    learned from and of those left out by reason.
     `start`: the policy whose weights it begins with. `max_length`: of a conversation with its reply, in tokens.
     Raises DataError if there are too few turns, or if the reward is useless.
     """
-    policy = load_policy(start, policy_settings)
+    policy = load_start(start, policy_settings)
     max_length = min(max_length, policy.context_length)
     left_out: Counter[str] = Counter()
     turns = list(judged_turns(store, which, left_out))
@@ -142,18 +144,27 @@ def fit_feedback_reward(
     learned = [pair for pair in fitting if not pair[0].held_out]
     held = [pair for pair in fitting if pair[0].held_out]
     _check_enough(store, [turn for turn, _ in fitting], left_out)
-    model = classifier_of(policy, seed)
+    model = classifier_of(policy, policy_settings, seed)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    report_note(f"the feedback reward trains {trained:,} of its {model.num_parameters():,} weights")
     _train(model, learned, settings, policy_settings, seed)
+    head_in(model, model.dtype)
     quality = quality_of([turn for turn, _ in held], _scores(model, [row for _, row in held]))
     _check_useful(quality)
     if warning := unknown_within(quality):
         report_note(warning)
-    model.save_pretrained(out)
+    model.save_pretrained(str(out))
     policy.tokenizer.save_pretrained(out)
     write_jsonl(out / layout.TURNS, (LearnedTurn(*turn.place, turn.liked) for turn, _ in learned))
     (out / QUALITY).write_text(quality.model_dump_json(indent=2) + "\n", encoding="utf-8")
     figures = {name: value for name, value in quality.model_dump().items() if value is not None}
-    return {"learned": len(learned), "too_long": len(shown) - len(fitting), **left_out, **figures}
+    return {
+        "learned": len(learned),
+        "trained_weights": trained,
+        "too_long": len(shown) - len(fitting),
+        **left_out,
+        **figures,
+    }
 
 
 def judged_turns(store: Store, which: JudgedTurnSettings, left_out: Counter[str]) -> Iterator[JudgedTurn]:
@@ -207,18 +218,6 @@ def _turn(
     reply = conversation.messages[label.reply_index].chat()
     place = conversation.conversation_id, label.reply_index
     return JudgedTurn(prompt, reply, conversation.tools, label.label == "SAT", group, place)
-
-
-def classifier_of(policy: Policy, seed: int) -> PreTrainedModel:
-    """The policy's weights with a new head of one output, in float32 on the policy's device."""
-    torch.manual_seed(seed)
-    whole = policy.model.merge_and_unload() if isinstance(policy.model, PeftModel) else policy.model
-    with TemporaryDirectory(prefix="drift-reward-") as folder:
-        whole.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
-        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=torch.float32)
-    model.config.pad_token_id = policy.tokenizer.pad_token_id or 0
-    torch.nn.Module.to(model, policy.device)
-    return model
 
 
 def quality_of(turns: Sequence[JudgedTurn], scores: NDArray[np.float64]) -> RewardQuality:
@@ -296,7 +295,7 @@ def _check_useful(quality: RewardQuality) -> None:
             f"recipe.scorer.name: feedback: the reward tells liked from disliked replies with an AUROC of "
             f"{quality.auroc:.2f} on {quality.turns} held-out turns; at least {MIN_AUROC:.2f} is needed, and more than "
             f"what length alone reaches ({quality.length:.2f}). Label more chats, raise "
-            "recipe.scorer.feedback.epochs, or choose another scorer."
+            "recipe.scorer.feedback.epochs or .learning_rate, or choose another scorer."
         )
 
 
@@ -313,14 +312,19 @@ def unknown_within(quality: RewardQuality) -> str:
 
 
 def _train(
-    model: PreTrainedModel, rows: _Encoded, settings: FeedbackRewardSettings, policy: PolicySettings, seed: int
+    model: PreTrainedModel | PeftModel,
+    rows: _Encoded,
+    settings: FeedbackRewardSettings,
+    policy: PolicySettings,
+    seed: int,
 ) -> None:
-    """Fit all weights with the log-loss, in batches of similar length, in an order that the seed draws.
+    """Fit what can be trained with the log-loss, in batches of similar length, in an order that the seed draws.
 
     A batch passes in parts of at most MICRO_BATCH_TOKENS padded tokens, whose gradients add up to the batch's.
     """
     dtype = getattr(torch, policy.dtype)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
     rng = random.Random(f"feedback reward {seed}")
     batches = [batch for _ in range(settings.epochs) for batch in _shuffled(rows, settings.batch_size, rng)]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - step / max(len(batches), 1))
@@ -333,7 +337,7 @@ def _train(
                 logits = model(input_ids=inputs.to(model.device), attention_mask=mask.to(model.device)).logits[:, 0]
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), truth)
             (loss * (len(part) / len(batch))).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
@@ -364,7 +368,7 @@ def _padded(rows: Sequence[tuple[int, ...]], pad: int) -> tuple[torch.Tensor, to
 
 
 @torch.inference_mode()
-def _scores(model: PreTrainedModel, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
+def _scores(model: PreTrainedModel | PeftModel, rows: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
     """One row at a time: no padding can change a score. float64 [n]"""
     scores = []
     for ids in rows:

@@ -1,4 +1,5 @@
-"""A Hugging Face sequence classifier with one output: the reward of a conversation that ends in the reply.
+"""A Hugging Face sequence classifier with one output, or an adapter that makes one: the reward of a conversation that
+ends in the reply.
 
 With an engine that has room for several models, each of its workers loads the classifier once.
 """
@@ -7,8 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 
 import torch
+from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -16,17 +20,18 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from drift.config import PolicySettings
 from drift.engine import Engine, Local
 from drift.errors import PrerequisiteError
 from drift.policy.chat import ChatFormat, encode_conversation
 from drift.policy.checks import positions, report_positions
-from drift.policy.model import EVERY_GPU, cpu_threads, over_gpus, place, read_config, weights_id
+from drift.policy.model import EVERY_GPU, cpu_threads, over_gpus, place, weights_id
+from drift.policy.source import is_adapter
 from drift.policy.spread import check_same_weights
 from drift.progress import report_progress
 from drift.records import Reason, ReplyToScore
+from drift.scoring.classifier import load_adapted, outputs_of_adapter
 
 TOKENS_PER_BATCH = 16384
 
@@ -35,7 +40,7 @@ class RewardModelScorer:
     """Raises PrerequisiteError unless `source` is a sequence classifier with one output and a chat template.
 
     `form`: whose template arguments, date and thinking mode the chats are written in, as where it learned from a
-    policy's chats; None: as the template has it.
+    policy's chats; None: as the template has it. An adapter that learned on a base in 4 bits reads it so again.
     """
 
     def __init__(
@@ -48,7 +53,7 @@ class RewardModelScorer:
     ) -> None:
         tokenizer = check_reward_model(source)
         self.chat = ChatFormat.of(tokenizer, form) if form else ChatFormat(tokenizer)
-        model = _load(source, dtype)
+        model = _load(source, dtype, in_4_bits=bool(form and form.lora and form.lora.quantize))
         report_positions(model.config)
         self.max_length = min(max_length, positions(model.config))
         self._alone = model.config.get_text_config().pad_token_id is None
@@ -88,24 +93,17 @@ def check_reward_model(source: str) -> PreTrainedTokenizerBase:
     """Its tokenizer, without loading the weights. Raises PrerequisiteError as RewardModelScorer."""
     with _loading(source):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        outputs = AutoConfig.from_pretrained(source, trust_remote_code=False).num_labels
+        outputs = (
+            outputs_of_adapter(Path(source).expanduser())
+            if is_adapter(source)
+            else AutoConfig.from_pretrained(source, trust_remote_code=False).num_labels
+        )
     if outputs != 1 or not tokenizer.chat_template:
         raise PrerequisiteError(
             f"{source}: has {outputs} outputs and {'a' if tokenizer.chat_template else 'no'} chat template; a reward "
             "model needs one output and a template. Set recipe.scorer.model (or --reward-model) to another one."
         )
     return tokenizer
-
-
-def check_architecture(source: str) -> None:
-    """Raises PrerequisiteError if transformers has no sequence classifier for this kind of model."""
-    config = read_config(source)
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise PrerequisiteError(
-            f"{source}: recipe.scorer.name: feedback needs a sequence classifier, and transformers has none for "
-            f"{config.model_type}. Set recipe.scorer.model to a model of another kind (llama, qwen3 ...), or choose "
-            "another scorer."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ class RewardPiece:
 
 
 @torch.inference_mode()
-def _rewards(model: PreTrainedModel, piece: RewardPiece) -> list[float]:
+def _rewards(model: PreTrainedModel | PeftModel, piece: RewardPiece) -> list[float]:
     inputs = torch.tensor(piece.rows, device=model.device)
     return model(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits[:, 0].float().tolist()
 
@@ -138,7 +136,7 @@ def _rewards_in_worker(spread: SpreadReward, piece: RewardPiece) -> list[float]:
 
 
 @lru_cache(maxsize=1)
-def _loaded(spread: SpreadReward) -> PreTrainedModel:
+def _loaded(spread: SpreadReward) -> PreTrainedModel | PeftModel:
     """In a worker. Raises PrerequisiteError if it has other weights under this name, or none."""
     model = _load(spread.source, spread.dtype, EVERY_GPU)
     place(model, EVERY_GPU)
@@ -146,7 +144,10 @@ def _loaded(spread: SpreadReward) -> PreTrainedModel:
     return model.eval()
 
 
-def _load(source: str, dtype: str, device: str | None = None) -> PreTrainedModel:
+def _load(source: str, dtype: str, device: str | None = None, in_4_bits: bool = False) -> PreTrainedModel | PeftModel:
+    if is_adapter(source):
+        with _loading(source):
+            return load_adapted(Path(source).expanduser(), dtype, in_4_bits, device)
     placed = over_gpus(device)
     with _loading(source):
         return AutoModelForSequenceClassification.from_pretrained(
@@ -159,7 +160,7 @@ def _loading(source: str) -> Iterator[None]:
     """Raises PrerequisiteError if what is loaded in the block is missing or damaged."""
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise PrerequisiteError(
             f"{source}: cannot be loaded as a reward model ({' '.join(str(error).split())[:200]}). Give "
             "recipe.scorer.model (or --reward-model) the folder or id of a sequence classifier."

@@ -15,10 +15,11 @@ from drift.errors import ConfigError, DataError
 from drift.policy.logps import reply_logps
 from drift.policy.spread import AnyPolicy, engine_for_models, policy_for_pieces
 from drift.records import BatchScorer, ChatMessage, Finish, ReplyToScore, Scorer, ScorerName, Truth, stable_hash
+from drift.scoring.classifier import check_architecture
 from drift.scoring.feedback_reward import JudgedTurnSettings, check_judged
 from drift.scoring.hindsight import HindsightScorer
 from drift.scoring.judges import JudgeScorer
-from drift.scoring.reward_model import RewardModelScorer, check_architecture, check_reward_model
+from drift.scoring.reward_model import RewardModelScorer, check_reward_model
 from drift.store import Store
 from drift.turns import complaint_of, exclusion_reason, is_disliked
 
