@@ -273,7 +273,11 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         raise DataError(f"{error}{remedy} The funnel: {funnel_line(build_funnel(store, load_run(run.path)))}") from None
     funnel = build_funnel(store, load_run(run.path))
     write_json(run.path / layout.FUNNEL, funnel)
-    contents = read_contents(run.path)
+    try:
+        contents = read_contents(run.path)
+    except DataError:  # of a file beside the run, such as the store's live.json: the run itself is whole
+        run.finish()
+        raise
     measured = _measured(contents)
     run.headline(
         **measured["kept"],

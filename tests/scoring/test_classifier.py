@@ -93,6 +93,21 @@ def test_the_adapter_and_the_head_are_trained_and_kept_and_nothing_else(fitted, 
     assert not (out / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize(("named", "rate"), [(None, 1.5e-4), (1e-3, 1e-3)])
+def test_an_adapter_has_five_times_the_rate(adapter, store, tmp_path, monkeypatch, named, rate):
+    rates: list[float] = []
+    begin = torch.optim.AdamW.__init__
+
+    def note(self, weights, lr, **more):
+        rates.append(lr)
+        begin(self, weights, lr=1e-2, **more)
+
+    monkeypatch.setattr(torch.optim.AdamW, "__init__", note)
+    settings = FeedbackRewardSettings(epochs=4, learning_rate=named)
+    fit_feedback_reward(tmp_path / "reward", store, adapter, settings, LORA, 500, 1, WHICH)
+    assert rates == [pytest.approx(rate)]
+
+
 def test_it_begins_as_the_policy(adapter):
     policy: Any = load_policy(adapter, LORA)
     with torch.inference_mode():
@@ -102,6 +117,22 @@ def test_it_begins_as_the_policy(adapter):
     assert torch.equal(wanted, found)
     trained = {name for name, weight in classifier.named_parameters() if weight.requires_grad}
     assert all("lora_" in name or name.endswith("score.modules_to_save.default.weight") for name in trained)
+
+
+def test_a_head_of_several_parts_is_made_whole_or_refused(tiny_policy):
+    chat = load_policy(tiny_policy, PolicySettings()).chat
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    config = transformers.ModernBertDecoderConfig(vocab_size=259, **tokens, **sizes)
+    for settings in (PolicySettings(), LORA):
+        policy = identified(transformers.AutoModelForCausalLM.from_config(config), chat)
+        if settings is LORA:
+            with pytest.raises(PrerequisiteError, match="as an adapter, because its head has several parts"):
+                classifier_of(policy, settings, 1)
+        else:
+            whole: Any = classifier_of(policy, settings, 1)
+            assert not any(weight.is_meta for weight in whole.parameters())
+            assert 0 < whole.classifier.weight.std() < 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

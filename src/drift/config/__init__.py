@@ -9,6 +9,7 @@ from drift.config.mapping_rules import without_password
 from drift.config.recipe_rules import RECIPE_RULES, RecipeRules
 from drift.config.section import Seed, Settings
 from drift.config.settings import (
+    ADAPTER_RATE,
     FEWEST_GUIDANCE_PROMPTS,
     GUIDED_SHARE,
     LORA_RANKS,
@@ -34,6 +35,7 @@ from drift.config.training import (
 )
 
 __all__ = [
+    "ADAPTER_RATE",
     "FEWEST_GUIDANCE_PROMPTS",
     "GUIDED_SHARE",
     "LORA_RANKS",

@@ -230,8 +230,12 @@ def _has_simulated_users(run: RunView) -> bool:
     evaluation = run.file(f"{layout.BASE}/{layout.EVALUATION}")
     if run.file(layout.DEPLOYMENT_TRUTH) or (evaluation and read_evaluation(evaluation).utility):
         return True
-    folders = {above for log in run.settings.get("logs") or () for above in Path(str(log)).parents}
-    return any(layout.is_run(folder) and (folder / layout.DEPLOYMENT_TRUTH).is_file() for folder in folders)
+    logs = [Path(str(log)) for log in run.settings.get("logs") or ()]
+    folders = {above for log in logs for above in log.parents if above != Path()}
+    try:
+        return any(layout.is_run(folder) and (folder / layout.DEPLOYMENT_TRUTH).is_file() for folder in folders)
+    except OSError:  # a folder that may not be entered, perhaps of another machine
+        return False
 
 
 def _measurements(contents: Contents) -> Iterator[Measurement]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from drift.config import Config, load_config
+from drift.config import ADAPTER_RATE, Config, load_config
 from drift.errors import ConfigError
 from drift.evaluation.results import read_evaluation
 from drift.experiments.packaged import local_model
@@ -55,10 +55,6 @@ USERS = UserSettings(
 )  # fmt: skip
 """One constraint, of the kinds that SmolLM2-135M got right now and then in 700 validation requests: with all kinds and
 up to three at once, so small a model is hardly ever right, and there is nothing to like."""
-
-ADAPTER_RATE = 5
-"""The learning rates of an adapter over those of full training. Measured for SFT alone: 5e-4 on Qwen2.5-Coder-0.5B
-(results/real_qwen)."""
 
 BYTES_PER_PARAMETER = 20
 """Of full training with AdamW: float32 weights, gradients and two moments, and weights and gradients in bfloat16."""

@@ -44,6 +44,8 @@ def classifier_of(policy: Policy, settings: PolicySettings, seed: int) -> PreTra
         return _with_head(model, pad_id(policy))
     adapter, weights = copy.deepcopy(model.peft_config["default"]), get_peft_model_state_dict(model)
     classifier = _with_head(model.unload(), pad_id(policy))  # pyright: ignore[reportArgumentType]
+    if sum(any(True for _ in head.parameters()) for head in heads_of(classifier)) > 1:  # peft would save one of them
+        raise _no_adapted(classifier)
     adapter.base_model_name_or_path = classifier.name_or_path
     adapter.task_type = "SEQ_CLS"  # for which peft also trains and saves the head
     adapted: Any = get_peft_model(classifier, adapter)
@@ -76,13 +78,13 @@ def head_in(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
     It is trained in float32, as the adapter is: in bfloat16, most of its updates would be rounded away.
     """
     if isinstance(model, PeftModel):
-        classifier = model.get_base_model()
-        classifier.get_submodule(head_of(classifier)).to(dtype)  # pyright: ignore[reportArgumentType]
+        for head in heads_of(model.get_base_model()):
+            head.to(dtype)
 
 
-def head_of(classifier: PreTrainedModel) -> str:
-    """The name of the head: the part that is not the language model."""
-    return next(name for name, _ in classifier.named_children() if name != classifier.base_model_prefix)
+def heads_of(classifier: nn.Module) -> list[nn.Module]:
+    """The parts that are not the language model. Most classifiers have one; ModernBERT's has two."""
+    return [part for name, part in classifier.named_children() if name != classifier.base_model_prefix]
 
 
 def _with_head(model: PreTrainedModel, pad_token_id: int) -> PreTrainedModel:
@@ -91,9 +93,9 @@ def _with_head(model: PreTrainedModel, pad_token_id: int) -> PreTrainedModel:
     setattr(classifier, classifier.base_model_prefix, model.base_model)
     classifier.name_or_path = model.name_or_path  # an adapter notes it as its base
     setattr(classifier, _IN_4_BITS, getattr(model, _IN_4_BITS, False))  # peft asks for it
-    head = classifier.get_submodule(head_of(classifier)).to_empty(device=model.device).float()
-    for part in head.modules():
-        classifier._init_weights(part)
+    for head in heads_of(classifier):
+        for part in head.to_empty(device=model.device).float().modules():
+            classifier._init_weights(part)
     return classifier
 
 
@@ -121,6 +123,14 @@ def check_architecture(source: str) -> None:
     with torch.device("meta"):
         model = auto_class(config).from_config(config, trust_remote_code=False)
     _empty_classifier(source, config, type(model.base_model))
+
+
+def _no_adapted(classifier: PreTrainedModel) -> PrerequisiteError:
+    return PrerequisiteError(
+        f"{classifier.name_or_path}: recipe.scorer.name: feedback cannot train a {type(classifier).__name__} as an "
+        "adapter, because its head has several parts. Set recipe.scorer.model to a model of another kind (llama, qwen3 "
+        "...), or choose another scorer."
+    )
 
 
 def _no_classifier(source: str, config: PreTrainedConfig) -> PrerequisiteError:

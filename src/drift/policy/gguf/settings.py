@@ -66,6 +66,8 @@ def complete_config(config: PreTrainedConfig, file: Path, header: Header) -> Pre
     if getattr(config, "is_heterogeneous", False):  # Gemma 4, of which transformers reads a part of the file's settings
         raise unusable(file, f"the layers of a {type(config).__name__} differ, and transformers reads one size for all")
     left = dict(header.settings)
+    if config.model_type == "gemma3_text" and {"rope.global.freq_base", "rope.local.freq_base"} & left.keys():
+        left.pop("final_logit_softcapping", None)  # Ollama, which names the bases so, writes 30; Gemma 3 has none
     defaults = type(config)()
     for name, candidates in _NAMES.items():
         _set(config, left, name, next((field for field in candidates if hasattr(defaults, field)), None))
