@@ -89,7 +89,7 @@ def heads_of(classifier: nn.Module) -> list[nn.Module]:
 
 def _with_head(model: PreTrainedModel, pad_token_id: int) -> PreTrainedModel:
     """A classifier with the layers of this causal language model, and with a head of one output at random."""
-    classifier = _empty_classifier(model.name_or_path, model.config, type(model.base_model), pad_token_id)
+    classifier = _empty_classifier(str(model.name_or_path), model.config, type(model.base_model), pad_token_id)
     setattr(classifier, classifier.base_model_prefix, model.base_model)
     classifier.name_or_path = model.name_or_path  # an adapter notes it as its base
     setattr(classifier, _IN_4_BITS, getattr(model, _IN_4_BITS, False))  # peft asks for it
