@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-from drift.config import PolicySettings
+from drift.config import ADAPTER_RATE, PolicySettings
 from drift.errors import PrerequisiteError
 from drift.policy.adapter import training_weights, with_adapter
 from drift.policy.model import Policy, load_policy, over_gpus, read_config
@@ -52,6 +52,11 @@ def classifier_of(policy: Policy, settings: PolicySettings, seed: int) -> PreTra
     new = get_peft_model_state_dict(adapted)  # an adapter may also have changed the policy's head, which is gone
     set_peft_model_state_dict(adapted, new | {name: weights[name] for name in new.keys() & weights.keys()})
     return adapted
+
+
+def usual_rate(model: PreTrainedModel | PeftModel) -> float:
+    """The learning rate, if the settings name none."""
+    return 3e-5 * (ADAPTER_RATE if isinstance(model, PeftModel) else 1)
 
 
 def load_adapted(folder: Path, dtype: str, in_4_bits: bool, device: str | None) -> PeftModel:

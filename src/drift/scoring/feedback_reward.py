@@ -20,21 +20,14 @@ from peft import PeftModel
 from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedModel
 
-from drift.config import (
-    ADAPTER_RATE,
-    FeedbackRewardSettings,
-    LabelSettings,
-    PolicySettings,
-    Settings,
-    WarmStartSettings,
-)
+from drift.config import FeedbackRewardSettings, LabelSettings, PolicySettings, Settings, WarmStartSettings
 from drift.errors import DataError
 from drift.policy.chat import encode_conversation
 from drift.policy.padded import autocast
 from drift.progress import report_note, report_progress
 from drift.records import ChatMessage, Conversation, Counts, FeedbackLabel, Reason, stable_hash, write_jsonl
 from drift.rundir import layout
-from drift.scoring.classifier import classifier_of, head_in, load_start
+from drift.scoring.classifier import classifier_of, head_in, load_start, usual_rate
 from drift.statistics import Share, draw_units, share_of_draws
 from drift.store import Store
 from drift.turns import exclusion_reason, is_disliked, is_liked, liked_exclusion_reason, needs_media, prompt_of
@@ -47,9 +40,6 @@ MIN_TURNS = 20
 
 MIN_AUROC = 0.6
 """Below it, on held-out turns, the reward is refused."""
-
-RATE = 3e-5
-"""The learning rate of a whole reward, if the settings name none."""
 
 MICRO_BATCH_TOKENS = 2048
 """Of a forward and backward pass, with padding: the memory of a training does not grow with long replies."""
@@ -334,8 +324,7 @@ def _train(
     """
     dtype = getattr(torch, policy.dtype)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    rate = settings.learning_rate or RATE * (ADAPTER_RATE if isinstance(model, PeftModel) else 1)
-    optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate or usual_rate(model), weight_decay=0.0)
     rng = random.Random(f"feedback reward {seed}")
     batches = [batch for _ in range(settings.epochs) for batch in _shuffled(rows, settings.batch_size, rng)]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - step / max(len(batches), 1))
