@@ -105,7 +105,7 @@ def test_logs_without_dislikes_end_with_the_warm_start_if_it_learned(tmp_path, t
     assert kept.read_bytes() == trained.read_bytes() != (tiny_policy / weights).read_bytes()
 
 
-@pytest.mark.parametrize("lora", [None, {"r": 4, "alpha": 8}])
+@pytest.mark.parametrize("lora", [pytest.param(None, marks=pytest.mark.slow), {"r": 4, "alpha": 8}])
 def test_a_reward_from_the_stores_labels_ranks_the_samples(tmp_path, tiny_policy, lora):
     """Users like `yes` and dislike `nah`: the reward is trained once, kept, and scores every sample."""
     path = tmp_path / "logs.jsonl"

@@ -255,7 +255,10 @@ def logps(model, ids: torch.Tensor) -> torch.Tensor:
         return model(ids).logits.log_softmax(-1)
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = {"scale of Gemma 2 27B"}  # 46 layers, by which it is known
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in SLOW)) for case in CASES])
 def test_the_policy_computes_what_the_model_of_the_file_did(case, tiny_policy, tmp_path):
     architecture, name, values, fields, tensors = CASES[case]
     tokens = read_config(tiny_policy).vocab_size
