@@ -189,32 +189,6 @@ CASES = {
         },
         {},
     ),
-    "Gemma 3 as Ollama writes it, with a softcap that it does not have": (
-        "gemma3",
-        "Gemma3",
-        {
-            "num_hidden_layers": 6,
-            "head_dim": 32,
-            "query_pre_attn_scalar": 32,
-            "sliding_window": 8,
-            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
-            "rope_parameters": {
-                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
-                "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
-            },
-        },
-        {
-            **GEMMA,
-            "block_count": 6,
-            "rope.global.freq_base": 1e6,
-            "rope.local.freq_base": 500.0,
-            "final_logit_softcapping": 30.0,
-            "rope.scaling.type": "linear",
-            "rope.scaling.factor": 8.0,
-            "attention.sliding_window_pattern": [True, True, False] * 2,
-        },
-        {},
-    ),
     "experts": (
         "qwen2moe",
         "Qwen2Moe",
@@ -248,6 +222,14 @@ def tiny_model(name: str, tokens: int, values: dict) -> transformers.PreTrainedM
             if weight.ndim == 1:
                 weight += 0.2 * torch.randn_like(weight)
     return model
+
+
+_, _, GEMMA_3, AS_CONVERTED, _ = CASES["Gemma 3 of 4B and more"]
+AS_OLLAMA_WRITES = {
+    {"rope.freq_base": "rope.global.freq_base", "rope.freq_base_swa": "rope.local.freq_base"}.get(name, name): value
+    for name, value in AS_CONVERTED.items()
+} | {"final_logit_softcapping": 30.0}  # which the model does not have
+CASES["Gemma 3 as Ollama writes it"] = ("gemma3", "Gemma3", GEMMA_3, AS_OLLAMA_WRITES, {})
 
 
 def logps(model, ids: torch.Tensor) -> torch.Tensor:

@@ -110,11 +110,17 @@ def from_run(run: Path, limit: int, others: Sequence[Store] = ()) -> HeldOutSet:
         for item in items
         if item.split == "test"
     ]
-    trained = {conversation.conversation_id for other in others for conversation in other.conversations("train")}
+    trained = trained_in(others)
     unseen = [item for item in tested if item.conversation_id not in trained]
     if not unseen:
-        raise DataError(f"{run}: holds no held-out request of the test split. Name a store with --store DIR.")
+        which = " that the other model was not trained on" if tested else ""
+        raise DataError(f"{run}: holds no held-out request of the test split{which}. Name a store with --store DIR.")
     return HeldOutSet(_drawn(unseen, limit), len(tested) - len(unseen), str(run))
+
+
+def trained_in(stores: Sequence[Store]) -> set[str]:
+    """The ids of the conversations of their training splits."""
+    return {conversation.conversation_id for store in stores for conversation in store.conversations("train")}
 
 
 def _from_item(item: PromptItem, subtype: str | None) -> HeldOut:

@@ -14,6 +14,7 @@ import torch
 
 from drift.disk import DurableJsonl
 from drift.errors import DataError
+from drift.evals.pairwise.heldout import trained_in
 from drift.policy.chat import encode_completion, encode_prompt
 from drift.policy.model import Policy, tokenizer_id
 from drift.policy.padded import PaddedRows
@@ -60,7 +61,7 @@ def ordinary_replies(store: Store, count: int, others: Sequence[Store] = ()) -> 
     """At most `count`, drawn by hash. `others`: the same store as other runs split it: what these were trained on is
     left out too. Raises DataError if there are fewer than FEWEST."""
     store.require_conversations()
-    trained = {conversation.conversation_id for other in others for conversation in other.conversations("train")}
+    trained = trained_in(others)
     held_out = (reply for split in UNTRAINED_SPLITS for reply in _replies(store, split))
     replies = [reply for reply in held_out if reply.conversation_id not in trained]
     if len(replies) < FEWEST:
