@@ -1,10 +1,12 @@
 """The model card claims no more than the report: who the users were, and no preference accuracy that says nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from drift.delivery.card import metadata, render_card
+from drift.config import RECIPE_RULES
+from drift.delivery.card import LESSONS, metadata, render_card
 from drift.delivery.facts import CardFacts, read_facts_of
 from drift.evaluation.results import Evaluation, PreferenceResult, UtilityResult, write_result
 from drift.records import Counts
@@ -42,7 +44,8 @@ def write_chats(out: Path) -> Counts:
 
 
 def facts_of(folder: Path, evaluation: Evaluation, config: str = "", deployed: bool = False) -> CardFacts:
-    with RunDir.open(folder, f"name: test\npolicy: {{model: org/base}}\n{config}", 42) as run:
+    recipe = "" if "recipe:" in config else "recipe: {name: drift}\n"
+    with RunDir.open(folder, f"name: test\npolicy: {{model: org/base}}\n{recipe}{config}", 42) as run:
         if deployed:
             run.stage("deployment", write_chats)
         run.stage("base/evaluation.json", write_evaluation, evaluation)
@@ -75,7 +78,8 @@ def test_users_of_whom_no_simulation_is_known_are_those_of_the_logs(tmp_path):
     """Also if the base is one that ships with drift: it can learn from anyone's chats."""
     for folder, config in (("real", ""), ("toy", "policy: {model: embedded}\n")):
         (tmp_path / folder).mkdir()
-        with RunDir.open(tmp_path / folder / "run", f"name: test\nlogs: [{tmp_path}/chats.jsonl]\n{config}", 42) as run:
+        named = "name: test\nrecipe: {name: drift}\n"
+        with RunDir.open(tmp_path / folder / "run", f"{named}logs: [{tmp_path}/chats.jsonl]\n{config}", 42) as run:
             run.stage("policy", keep)
         facts = read_facts_of(load_run(tmp_path / folder / "run"))
         card = render_card(facts, False, None)
@@ -107,3 +111,41 @@ def test_a_preference_accuracy_that_says_something_is_quoted(tmp_path):
     assert "| iteration 1 | 0.900 [0.880, 1.000], 50 pairs | not known |" in card
     assert "not that users prefer the model.\n" in card
     assert "says nothing" not in card
+
+
+@pytest.mark.parametrize("recipe", RECIPE_RULES)
+def test_what_it_learned_from_is_that_of_its_recipe(tmp_path, recipe):
+    card = render_card(facts_of(tmp_path / "run", Evaluation(), f"recipe: {{name: {recipe}}}\n"), False, None)
+    uses = RECIPE_RULES[recipe]
+    first, how = card.split("# test")[1][:300], card.split("## How it was trained")[1].split("##")[0]
+    assert ("disliked" in first) is (uses.prompts in ("disliked", "judged"))
+    assert (" liked" in first) is (uses.prompts in ("liked", "judged") or recipe == "logs")
+    assert ("preference pair" in how) is uses.makes_pairs
+    assert recipe in LESSONS
+
+
+def test_a_loss_that_uses_one_side_says_so(tmp_path):
+    for loss, expected in (("sft", True), ("dpo", False)):
+        facts = facts_of(tmp_path / loss, Evaluation(), f"training: {{loss: {loss}}}\n")
+        assert ("learns from the chosen side alone" in render_card(facts, False, None)) is expected
+
+
+def test_what_came_before_the_iterations_is_named(tmp_path):
+    kept = facts_of(tmp_path / "run", Evaluation())
+    for facts, expected in (
+        (
+            replace(kept, pairs=(("liked start", 188), ("iteration 1", 160))),
+            "1 iteration of training on replies that the",
+        ),
+        (
+            replace(kept, kept=0, pairs=(("liked start", 188),)),
+            "training that comes before the first iteration; no iter",
+        ),
+    ):
+        card = render_card(facts, False, None)
+        assert expected in card
+        assert "it was trained on 188 liked replies, by supervised training.\n" in card
+        assert ("The iterations that were not kept: recipe" in card) is (not facts.kept)
+    card = render_card(replace(kept, kept=0, pairs=()), False, None)
+    assert "base, unchanged: nothing that was trained was kept" in card
+    assert "Before the first iteration" not in card

@@ -12,7 +12,7 @@ from drift.evals.pairwise.heldout import heldout_requests
 from drift.experiments.explore import ExploreSettings, estimate_exploration
 from drift.gate.guards import GUARDS
 from drift.gate.plan import GateSettings, plan_gate
-from drift.records import ChatMessage, Conversation, FeedbackLabel, Message
+from drift.records import ChatMessage, Conversation, FeedbackLabel, Message, PromptItem, write_jsonl
 from drift.run import read_mark
 from drift.rundir import RunDir, layout, load_run
 from drift.store import Store
@@ -70,6 +70,20 @@ def test_what_either_of_two_runs_was_trained_on_is_left_out(tmp_path, store):
     run, hashed = make_run(tmp_path / "run", store, "time"), make_run(tmp_path / "hashed", store, "hash")
     assert days_asked(store, run, hashed) == days_asked(store, hashed, run) == {20}
     assert heldout_requests([str(hashed), str(run)], store.path, "all", 100).seen_in_training == 4
+
+
+def test_a_runs_own_requests_leave_out_what_the_other_run_was_trained_on(tmp_path, store):
+    """Without --store: of the days that the first run held out, the other was trained on all but one."""
+    run, hashed = make_run(tmp_path / "run", store, "time"), make_run(tmp_path / "hashed", store, "hash")
+    (run / "data").mkdir()
+    write_jsonl(
+        run / layout.HELDOUT,
+        (PromptItem(f"p{n}", f"c{n}", 1, (ChatMessage("user", f"day {n}"),), "test") for n in (18, 19, 20)),
+    )
+    alone, both = (heldout_requests([str(run), other], None, "disliked", 100) for other in ("logs", str(hashed)))
+    assert days_in(item.request.messages for item in alone.items) == {18, 19, 20}
+    assert days_in(item.request.messages for item in both.items) == {20}
+    assert both.seen_in_training == 2
 
 
 def test_generations_of_a_chain_share_what_is_held_out(tmp_path, store):

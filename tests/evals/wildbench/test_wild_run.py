@@ -162,6 +162,11 @@ def test_reward_of_a_judge_is_the_mean_over_references(tmp_path, serve, said):
     assert len(server.chats()) == 2 + 8
     with pytest.raises(ConfigError, match="is the evaluated model itself"):
         run_wildbench(replace(run, against=(sources[0],)), True, lambda line: None)
+    (tmp_path / "copy.jsonl").write_text((tmp_path / "two.jsonl").read_text())
+    with pytest.raises(
+        ConfigError, match=r"two.jsonl, --against .*copy.jsonl: both are replies of 'two'. Name each ref"
+    ):
+        run_wildbench(replace(run, against=(*sources[1:], str(tmp_path / "copy.jsonl"))), True, lambda line: None)
 
 
 def replies_of(folder, name: str, count: int) -> str:

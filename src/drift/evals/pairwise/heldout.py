@@ -9,7 +9,7 @@ from drift.errors import ConfigError, DataError
 from drift.evals.replies import EvalRequest
 from drift.records import ChatMessage, FeedbackLabel, PromptItem, ReadMark, Reason, read_jsonl, stable_hash
 from drift.rundir import RunView, layout, load_run, run_of
-from drift.store import Store
+from drift.store import Store, store_of
 from drift.turns import prompt_of
 
 UNLABELLED = "unlabelled"
@@ -38,16 +38,19 @@ class HeldOutSet:
 
 def heldout_requests(models: Sequence[str], store: Path | None, which: str, limit: int) -> HeldOutSet:
     """From the store's test split, as the run of the first model that belongs to one splits it; without a store, from
-    the run that the first model is. Raises ConfigError if there is neither, or if `which` is unknown.
+    the run that the first model is. What another of the models was trained on is left out, as far as the store tells.
+    Raises ConfigError if there is neither, or if `which` is unknown.
     """
     if which not in ("disliked", "all"):
         raise ConfigError(f"--requests {which}: allowed: disliked, all.")
     if store is not None:
         first, *others = stores_for(models, store)
         return from_store(first, which, limit, OTHER_REQUESTS if which == "disliked" else OTHER_STORE, others)
-    if not layout.is_run(Path(models[0])):
-        raise ConfigError(f"{models[0]}: not a run, so it has no requests of its own. Name a store with --store DIR.")
-    return from_run(Path(models[0]), limit)
+    run = Path(models[0])
+    if not layout.is_run(run):
+        raise ConfigError(f"{run}: not a run, so it has no requests of its own. Name a store with --store DIR.")
+    own = store_of(load_run(run))
+    return from_run(run, limit, stores_for(models, own.path)[1:] if own else ())
 
 
 def stores_for(models: Sequence[str], path: Path) -> list[Store]:

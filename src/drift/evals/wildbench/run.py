@@ -10,7 +10,7 @@ from drift.config import EndpointSettings, SamplingSettings
 from drift.endpoint import why_unreadable
 from drift.endpoint.cost import CostEstimate, total_estimate
 from drift.endpoint.options import UNPRICED, JudgePricing
-from drift.errors import DataError
+from drift.errors import ConfigError, DataError
 from drift.evals.files import Template, locate_dataset, read_rows
 from drift.evals.replies import EvalRequest, Replies, ReplySettings, make_replies, ungraded_reasons
 from drift.evals.served import one_evaluation
@@ -113,6 +113,7 @@ def run_wildbench(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> W
         settings = ReplySettings(run.sampling, run.folder, run.dtype, pricing=run.pricing)
         replies = make_replies(run.model, requests, settings, dry_run)
         references = [make_replies(reference, requests, settings, dry_run) for reference in run.against]
+        _require_distinct(run.against, references)
         judge_id = judge_name(run.judge, run.template.text, (TEMPERATURE, MAX_TOKENS))
         questions = [
             ask_score(task.keys[0], task.conversation_input, task.checklist, text, run.template)
@@ -144,6 +145,18 @@ def run_wildbench(run: WildRun, dry_run: bool, tell: Callable[[str], None]) -> W
                 for reason, count in contest.unscored_reasons.items()
             }
         return WildRunSummary(cost, str(scores), summary, reasons)
+
+
+def _require_distinct(sources: Sequence[str], references: Sequence[Replies]) -> None:
+    """WB-Reward is counted by the name of the reference, so two of one name would be counted as one."""
+    by_name: dict[str, str] = {}
+    for source, replies in zip(sources, references, strict=True):
+        if (other := by_name.get(replies.name)) is not None:
+            raise ConfigError(
+                f"--against {other}, --against {source}: both are replies of {replies.name!r}. Name each reference "
+                "model once; in a file of replies, `generator` is the name."
+            )
+        by_name[replies.name] = source
 
 
 def _judge_contest(run: WildRun, questions: RewardQuestions) -> Contest:
