@@ -88,9 +88,10 @@ def test_few_wins_are_no_gain_if_chance_gives_them_too_often(wins, losses, ties)
 
 @pytest.mark.parametrize("ties", [0.0, 0.5])
 def test_equal_models_pass_as_rarely_as_stated_with_any_number_of_requests(ties):
-    """Exactly, over all ways that the requests can end. Two requests passed in a quarter of them by Student's t."""
-    for requests in (2, 3, 5, 8, 12, 20):
-        ends = [(won, lost) for won in range(requests + 1) for lost in range(requests + 1 - won)]
+    """Exactly, over all ways that the requests can end. Two requests passed in a quarter of them by Student's t.
+    Without more wins than losses there is no gain."""
+    for requests in (2, 3, 5, 9):
+        ends = [(won, lost) for won in range(requests + 1) for lost in range(min(won, requests + 1 - won))]
         likely = {
             (won, lost, requests - won - lost): float(
                 multinomial.pmf((won, lost, requests - won - lost), requests, ((1 - ties) / 2, (1 - ties) / 2, ties))

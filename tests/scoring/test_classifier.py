@@ -51,7 +51,7 @@ def all_better(scorer: RewardModelScorer) -> bool:
     return all((good or 0.0) > (bad or 0.0) for good, bad in zip(scores[::2], scores[1::2], strict=True))
 
 
-def fit(out: Path, store: Store, start: Path, policy: PolicySettings = LORA, epochs: int = 6) -> dict:
+def fit(out: Path, store: Store, start: Path, policy: PolicySettings = LORA, epochs: int = 4) -> dict:
     settings = FeedbackRewardSettings(epochs=epochs, learning_rate=1e-2)
     return dict(fit_feedback_reward(out, store, start, settings, policy, 500, 1, WHICH))
 
@@ -138,7 +138,7 @@ def test_a_head_of_several_parts_is_made_whole_or_refused(tiny_policy):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_it_scores_as_it_was_measured(adapter, store, tmp_path, dtype):
     policy = LORA.model_copy(update={"dtype": dtype})
-    counts = fit(tmp_path / "reward", store, adapter, policy)
+    counts = fit(tmp_path / "reward", store, adapter, policy, epochs=3)
     scorer = RewardModelScorer(str(tmp_path / "reward"), dtype, 500, form=policy)
     assert all_better(scorer)
     held = [turn for turn in judged_turns(store, WHICH, Counter()) if turn.held_out]
@@ -171,18 +171,18 @@ def test_the_same_seed_gives_the_same_adapter(adapter, store, fitted, tmp_path):
 
 
 def test_a_whole_model_gets_a_new_adapter_where_the_policy_has_one(tiny_policy, store, tmp_path):
-    counts = fit(tmp_path / "reward", store, tiny_policy, epochs=8)
+    counts = fit(tmp_path / "reward", store, tiny_policy, epochs=4)
     settings = json.loads((tmp_path / "reward/adapter_config.json").read_text())
     assert (settings["r"], settings["task_type"]) == (4, "SEQ_CLS")
     assert settings["base_model_name_or_path"] == str(tiny_policy)
-    whole = fit(tmp_path / "whole", store, tiny_policy, PolicySettings())
+    whole = fit(tmp_path / "whole", store, tiny_policy, PolicySettings(), epochs=2)
     assert whole["trained_weights"] > 3 * counts["trained_weights"]
     assert not (tmp_path / "whole/adapter_config.json").exists()
 
 
 def test_an_adapter_on_a_gguf_file_is_read_as_it_was_trained(store, tmp_path, write_gguf):
     file = write_gguf(tmp_path / "base.gguf")
-    fit(tmp_path / "reward", store, file, epochs=8)
+    fit(tmp_path / "reward", store, file, epochs=4)
     assert all_better(RewardModelScorer(str(tmp_path / "reward"), "float32", 500))
 
 

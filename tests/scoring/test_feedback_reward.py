@@ -105,16 +105,16 @@ def test_it_learns_what_users_like_and_scores_both_replies(tmp_path, tiny_policy
 
 
 def test_the_same_seed_gives_the_same_reward(tmp_path, tiny_policy):
-    store = filled(tmp_path)
+    store, settings = filled(tmp_path), SETTINGS.model_copy(update={"epochs": 2})
     weights = []
     for name in ("one", "two"):
-        fit_feedback_reward(tmp_path / name, store, tiny_policy, SETTINGS, PolicySettings(), 500, 1, which())
+        fit_feedback_reward(tmp_path / name, store, tiny_policy, settings, PolicySettings(), 500, 1, which())
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
 
 
 def test_a_batch_in_parts_gives_the_same_reward(tmp_path, tiny_policy, monkeypatch):
-    store, settings = filled(tmp_path), SETTINGS.model_copy(update={"epochs": 2})
+    store, settings = filled(tmp_path), SETTINGS.model_copy(update={"epochs": 1})
     for name, tokens in (("whole", 10**6), ("row by row", 1)):
         monkeypatch.setattr("drift.scoring.feedback_reward.MICRO_BATCH_TOKENS", tokens)
         (tmp_path / name).mkdir()
