@@ -48,7 +48,10 @@ def test_run_folders_add_settings_drops_and_versions(tmp_path: Path):
     html, words = read_page(folder)
     assert "arm recipe.name ours drift theirs spin worst spin" in words
     assert "ours 16 2 chosen is rejected 12" in words  # 2 runs of 2 iterations with 3 each
-    assert "Dropped before the first iteration, over all runs: abuse 4" in words
+    assert (
+        "Dropped before the first iteration, over all runs of the first arm (another warm start or other logs" in words
+    )
+    assert "drop other rows): abuse 4" in words
     assert "prompt too long" not in words
     assert "iterations: 2" in words
     assert "seed: 1" not in html

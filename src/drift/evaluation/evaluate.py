@@ -42,7 +42,8 @@ def evaluate(
     """Measure a policy on what is held out and, where `truth` is known, its true utility.
 
     `held_out`: the file of pairs, and that of replies that users liked. The pairs' test split gives the reported
-    preference accuracy; the stop rule reads their stop split, or the liked replies.
+    preference accuracy, which chooses nothing. The stop rule reads the likelihoods of the stop split, or those of the
+    liked replies of both splits, and whether fresh replies to the requests of both end and how long they are.
     """
     pairs, liked = (list(read_jsonl(path, PreferencePair)) for path in held_out)
     test, stop = ([p for p in pairs if p.split == split][: settings.max_prompts] for split in ("test", "stop"))

@@ -1,5 +1,5 @@
-"""`drift compare`: runs every arm on the same logs with the same labels, number of pairs and updates, on many seeds and
-bases. `--tune` first chooses each arm's learning rate.
+"""`drift compare`: runs every arm on the same logs with the same labels, number of pairs and updates, unless its own
+settings say otherwise, on many seeds and bases. `--tune` first chooses each arm's learning rate.
 """
 
 import time

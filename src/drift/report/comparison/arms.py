@@ -31,7 +31,8 @@ class ArmFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`shared`: the settings that all arms share, as YAML; `drops`: rows by reason, before the first iteration."""
+    """`shared`: the settings that all arms share, as YAML; `drops`: rows by reason, before the first
+    iteration, summed over the runs of the first arm."""
 
     arms: dict[str, ArmFacts]
     shared: str | None = None

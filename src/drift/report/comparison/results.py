@@ -20,9 +20,9 @@ class ArmResult(Result):
     `final_by_run`: `utility` after the last iteration, by run: its spread is that of the seeds.
     `p_imp`, `worse`: shares of pairs whose chosen is truly better or worse, per iteration, mean over runs; empty for an
     arm without pairs.
-    `pairs`, `updates`: per iteration and run. `stops_at`: the iteration that the stop rule would have kept, per run:
-    `heldout_liked` in the instructions world, else `heldout_logps`. `regret`: how much better the best iteration is
-    than the kept one, mean and largest over runs.
+    `pairs`, `updates`: per iteration, of the first run. `stops_at`: the iteration that the stop rule would have kept,
+    per run: `heldout_liked` in the instructions world, else `heldout_logps`. `regret`: how much better the best
+    iteration is than the kept one, mean and largest over runs.
     `warm_start_over_base`, `over_base`: utility of the warm start, and after the last iteration, minus the base
     policy's, at every temperature. `coverage`: per iteration, the share of prompts with a fresh reply that is truly
     better than the disliked one: the ceiling of any ranking. The cost of a run, means over runs:
