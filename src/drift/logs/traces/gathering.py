@@ -16,21 +16,25 @@ from drift.logs.convert import Outcome, many_per_row, with_consent
 from drift.logs.draft import ConversationDraft, seconds_of
 from drift.logs.files.opening import json_value
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
+from drift.logs.traces.repeats import RowKey, first_of_each, repeated
 from drift.logs.traces.stitching import Stitched
-from drift.records import Reason
+from drift.records import Reason, stable_hash
 
 Entry = TypeVar("Entry")
 GroupOf = Callable[[Mapping[str, Any]], str | None]
 """The conversation that a row belongs to; None for a row that is a conversation, or a judgement, by itself."""
+IdOf = Callable[[Mapping[str, Any]], str | None]
+"""The log's id of a row's message. Of rows with one id the latest counts."""
 Read = Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
 
 
 class Gatherer:
     """Takes the rows of one format from all files, and gives them back conversation by conversation."""
 
-    def __init__(self, group_of: GroupOf, read: Read, folder: Path | None = None) -> None:
+    def __init__(self, group_of: GroupOf, id_of: IdOf | None, read: Read, folder: Path | None = None) -> None:
         """`read`: the reader's own function; it gets the rows of one conversation at a time."""
         self._group_of = group_of
+        self._id_of = id_of or (lambda row: None)
         self._read = read
         self._texts: BinaryIO = tempfile.TemporaryFile(dir=folder)  # type: ignore[assignment]  # noqa: SIM115
         self._places: dict[str, list[int]] = {}
@@ -61,10 +65,28 @@ class Gatherer:
 
     def _outcomes(self) -> Iterator[ConversationDraft | Reject]:
         for places in self._places.values():
-            group = [self._load(place) for place in places]
+            group, repeats = self._once([self._load(place) for place in places])
             files = {row.at: file for row, file in reversed(group)}
             for outcome in self._read([row for row, _ in group]):
                 yield replace(outcome, file=files.get(outcome.at, group[0][1]))
+            yield from repeats
+
+    def _once(self, group: list[tuple[LogRow, str]]) -> tuple[list[tuple[LogRow, str]], list[Reject]]:
+        """The rows of a conversation without repeats, each with what its latest version says; and the repeats."""
+        if len(group) == 1:
+            return group, []
+        keys = [RowKey(file, self._id_of(row.value), stable_hash(row.value)) for row, file in group]
+        kept: dict[int, tuple[LogRow, str]] = {}
+        repeats: list[Reject] = []
+        for (row, file), first in zip(group, first_of_each(keys), strict=True):
+            if first in kept:
+                before, of = kept[first]
+                says = {name: value for name, value in row.value.items() if value not in (None, "", [], {})}
+                kept[first] = before._replace(value={**before.value, **says}), of
+                repeats.append(repeated(row.at, file))
+            else:
+                kept[first] = row, file
+        return list(kept.values()), repeats
 
     def _load(self, place: int) -> tuple[LogRow, str]:
         self._texts.seek(place)

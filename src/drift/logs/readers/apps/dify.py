@@ -64,6 +64,12 @@ def group_of(row: Mapping[str, Any]) -> str | None:
     return None if _is_thumb(row) or _inside(row) is not None else first_name(row, names=_CONVERSATIONS)
 
 
+def id_of(row: Mapping[str, Any]) -> str | None:
+    """With the whole row: rows of one message that differ are its judgements, one each."""
+    name = first_name(row, names=_IDS)
+    return name and stable_hash(name, row)
+
+
 def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
     """A judgement of an answer that is no word for good or bad."""
     for place in () if _is_thumb(row) else (row, *(_inside(row) or ())):

@@ -51,6 +51,10 @@ def group_of(row: Mapping[str, Any]) -> str | None:
     return first_name(row, names=("conversationId",)) if _is_message(row) else None
 
 
+def id_of(row: Mapping[str, Any]) -> str | None:
+    return name_of(row.get("messageId"))
+
+
 def _is_message(row: Mapping[str, Any]) -> bool:
     return has(row, "isCreatedByUser") and bool(row.keys() & {"messageId", "text", "content"})
 

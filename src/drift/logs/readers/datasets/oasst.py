@@ -38,6 +38,10 @@ def group_of(row: Mapping[str, Any]) -> str | None:
     return None if _is_tree(row) else name_of(row.get("message_tree_id"))
 
 
+def id_of(row: Mapping[str, Any]) -> str | None:
+    return name_of(row.get("message_id"))
+
+
 def _is_message(row: Mapping[str, Any]) -> bool:
     return has(row, "message_id", "role") and "text" in row and bool({"parent_id", "message_tree_id"} & row.keys())
 

@@ -152,7 +152,7 @@ def _row(row: LogRow) -> Iterator[Outcome]:
         user=first_name(value, names=_USER),
         model=first_name(value, _metadata(value), names=("model", "modelId")),
         started_at=time_of(when),
-        call=Call(chat, started=seconds_of(when) or 0.0),
+        call=Call(chat, (name,) if name else (), started=seconds_of(when) or 0.0),
         reply_ids=((name, len(messages) - 1),) if name and has_reply else (),
     )
 
