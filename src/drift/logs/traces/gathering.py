@@ -5,18 +5,18 @@ in an unnamed file; in memory there are only their places.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import orjson
 
-from drift.logs.convert import Outcome, many_per_row, with_consent
-from drift.logs.draft import ConversationDraft, seconds_of
+from drift.logs.convert import Outcome, consent_tags, many_per_row
+from drift.logs.draft import ConversationDraft, seconds_of, tags_of_all
 from drift.logs.files.opening import json_value
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
-from drift.logs.traces.repeats import RowKey, first_of_each, repeated
 from drift.logs.traces.stitching import Stitched
 from drift.records import Reason, stable_hash
 
@@ -26,6 +26,46 @@ GroupOf = Callable[[Mapping[str, Any]], str | None]
 IdOf = Callable[[Mapping[str, Any]], str | None]
 """The log's id of a row's message. Of rows with one id the latest counts."""
 Read = Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
+
+
+class RowKey(NamedTuple):
+    """What tells whether two rows of one conversation are the same: logs may hold dumps of each night, and pages that
+    overlap. `name`: the log's id of the message; `content`: a hash of what the row holds, with its time; `is_timed`:
+    whether it has one."""
+
+    file: str
+    name: str | None
+    content: str
+    is_timed: bool = False
+
+
+def first_of_each(rows: Sequence[RowKey]) -> list[int]:
+    """For each row the place of the first one that is the same: its own place if it repeats none.
+
+    Rows of one id are the same. Without ids, those with the same time and content are, of which one file may hold
+    several. Without times a user may have written the same again: there, a row is the same only if all rows before it
+    in its file are the same too, as in two dumps of one chat.
+    """
+    first: dict[tuple[str, str, int], int] = {}
+    times: Counter[tuple[str, str]] = Counter()
+    so_far: dict[str, str] = {}
+    places: list[int] = []
+    for place, row in enumerate(rows):
+        if row.name is not None:
+            key = "name", row.name, 0
+        elif row.is_timed:
+            times[row.file, row.content] += 1
+            key = "timed", row.content, times[row.file, row.content]
+        else:
+            so_far[row.file] = stable_hash(so_far.get(row.file), row.content)
+            key = "begins", so_far[row.file], 0
+        places.append(first.setdefault(key, place))
+    return places
+
+
+def repeated(at: Place, file: str) -> Reject:
+    """The outcome of a row that repeats another one."""
+    return Reject(at, Reason.REPEATED_ROW, "another row holds the same message of this conversation", file=file)
 
 
 class Gatherer:
@@ -135,14 +175,13 @@ def _of_group(rows: list[LogRow], convert: Convert) -> Iterator[Outcome]:
     except Unusable as error:
         yield Reject(rows[0].at, error.reason, error.detail, rows=len(rows))
         return
+    tags = tags_of_all(consent_tags(row.value) for row in rows)
     left = len(rows) - sum(outcome.rows for outcome in outcomes if isinstance(outcome, Reject))
     if outcomes and all(isinstance(outcome, Reject) for outcome in outcomes):
         outcomes[0], left = replace(outcomes[0], rows=outcomes[0].rows + left), 0
     for outcome in outcomes:
         if isinstance(outcome, ConversationDraft):
-            for row in rows:
-                outcome = with_consent(outcome, row)
-            yield replace(outcome, rows=left)
+            yield replace(outcome, rows=left, tags={**tags, **outcome.tags})
             left = 0
         else:
             yield outcome

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from drift.logs.draft import Call, ConversationDraft, numbered
+from drift.logs.draft import Call, ConversationDraft, numbered, tags_of_all
 from drift.logs.files.rows import MAX_ROW_BYTES, Reject, Unusable
-from drift.logs.traces.repeats import RowKey, first_of_each, repeated
+from drift.logs.traces.gathering import RowKey, first_of_each, repeated
 from drift.logs.traces.spool import Spool
 from drift.logs.traces.stitching import Stitched
 from drift.records import Message, Rating, Reason, stable_hash
@@ -120,10 +120,14 @@ def join_parts(parts: Sequence[ConversationDraft]) -> ConversationDraft:
         ids += [(name, place + len(messages)) for name, place in part.reply_ids]
         ratings += [replace(rating, reply_index=rating.reply_index + len(messages)) for rating in part.ratings]
         messages += part.messages
-    tags = {name: value for part in reversed(parts) for name, value in part.tags.items()}
     known: dict[str, Any] = {
         name: next((value for part in parts if (value := getattr(part, name)) is not None), None)
         for name in ("source_id", "user", "model", "language", "started_at", "family", "tools")
     }
-    known |= {"messages": numbered(messages), "ratings": tuple(ratings), "reply_ids": tuple(ids), "tags": tags}
+    known |= {
+        "messages": numbered(messages),
+        "ratings": tuple(ratings),
+        "reply_ids": tuple(ids),
+        "tags": tags_of_all(part.tags for part in parts),
+    }
     return replace(parts[0], **known)

@@ -20,11 +20,11 @@ import orjson
 import pyarrow as pa
 
 from drift.disk import open_tables
-from drift.logs.draft import ConversationDraft, Evidence, numbered
+from drift.logs.draft import ConversationDraft, Evidence, numbered, tags_of_all
 from drift.logs.files.opening import Repair
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Reject, encodable
 from drift.logs.readers.tables.table import WRITTEN_STARS, TableRow
-from drift.logs.traces.repeats import RowKey, first_of_each, repeated
+from drift.logs.traces.gathering import RowKey, first_of_each, repeated
 from drift.logs.traces.stitching import MEMORY_LIMIT, Stitched
 from drift.logs.traces.verdicts import MOST_STARS, value_of_stars
 from drift.progress import report_note
@@ -327,10 +327,6 @@ def _draft(rows: Sequence[TableRow]) -> ConversationDraft:
     messages = [message for row in rows for message in row.messages]
     of_users = [row for row in rows if row.messages and row.messages[0].role in ("user", "system")]
     of_replies = [row for row in rows if row.messages and row.messages[-1].role == "assistant"]
-    tags: dict[str, Counter[str]] = {}
-    for row in rows:
-        for name, value in row.tags.items():
-            tags.setdefault(name, Counter())[value] += 1
     return ConversationDraft(
         at=first.at,
         messages=numbered(messages),
@@ -340,8 +336,7 @@ def _draft(rows: Sequence[TableRow]) -> ConversationDraft:
         language=_first_of(rows, "language"),
         started_at=_first_of(rows, "started_at"),
         chat_id=_first_of(rows, "session"),
-        # rows that contradict each other about a consent give none
-        tags={name: ", ".join(values) for name, values in tags.items()},
+        tags=tags_of_all(row.tags for row in rows),
         identity_until=None,
     )
 
