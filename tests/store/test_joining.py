@@ -9,7 +9,7 @@ import pytest
 
 from chats import WRONG, A, B, Q
 from drift.feedback.label import label_store
-from drift.logs.ingest import IngestSummary
+from drift.logs.ingest import IngestSummary, ingest
 from drift.records import Conversation, Rating
 from drift.store import Store
 from ingested_in_pieces import both
@@ -126,6 +126,23 @@ def test_a_window_without_times_goes_on_from_the_messages_that_both_days_have(da
     rows = rows_of(langchain)
     (stored,), outcomes = days(rows[:4], rows[2:], rows[2:6])
     assert (texts(stored), outcomes) == (LONG, [{"accepted": 1}, {"updated": 1}, {"duplicate": 1}])
+
+
+def test_days_that_overlap_are_joined_though_their_placeholders_count_anew(tmp_path):
+    chat = [
+        ("user", "I am ann@example.com."),
+        ("assistant", "Hello!"),
+        ("user", "Write to bob@example.com."),
+        *CHAT[1:],
+    ]
+    rows, store = rows_of(flowise, chat), Store(tmp_path / "store")
+    logs = [tmp_path / f"{number}.jsonl" for number in range(2)]
+    for path, day in zip(logs, (rows[:4], rows[2:]), strict=True):
+        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in day))
+        ingest([path], store)
+    (stored,) = store.conversations()
+    assert [text for _, text in texts(stored)][:3] == ["I am <EMAIL_1>.", "Hello!", "Write to <EMAIL_2>."]
+    assert texts(stored)[3:] == CHAT[1:]
 
 
 def test_a_corrected_message_makes_a_version_not_a_part(days):

@@ -30,7 +30,7 @@ MOST_SKIPPED = 12
 NOT_JOINED = (
     "{store}: {count} conversations hold other messages than the stored ones of their ids, and nothing tells how they "
     "go together: the stored ones stay (not_joined). Parts of conversations: give all files in one command, to a new "
-    "store. Other conversations with the same ids: --source NAME."
+    "store. Other conversations: their ids must differ (--source NAME for another log)."
 )
 
 

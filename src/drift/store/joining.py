@@ -4,17 +4,20 @@ Parts are joined if their order is no guess: the later one goes on in time where
 the messages with which that ends. The paths of a tree are not: which of them a later message follows is not stored.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import repeat
 from operator import attrgetter
+from typing import get_args
 
 from drift.endpoint.sources import may_cite, without_marks
-from drift.records import Conversation, Message, Rating, RatingKind
+from drift.records import Conversation, Message, PersonalData, Rating, RatingKind
 
 _OF_TURNS = ("media_turns", "cut_turns", "toxic_turns")
 """Tags that name messages by their place in the log."""
+_PLACEHOLDER = re.compile(rf"<({'|'.join(kind.upper() for kind in get_args(PersonalData))})_[0-9]{{1,9}}>")
 _SURE = 2
 """Messages that two parts without times must have in common: one may be said twice."""
 
@@ -54,13 +57,19 @@ def text_of(message: Message) -> tuple[object, ...]:
     return message.role, text, message.tool_calls
 
 
+def _compared(message: Message) -> tuple[object, ...]:
+    """As `text_of`, without the numbers of placeholders: they count anew in each part."""
+    role, text, calls = text_of(message)
+    return role, _PLACEHOLDER.sub(r"<\1>", str(text)), calls
+
+
 class _Part:
     """A conversation with the texts and the times of its messages. A message without a time has that of the one before
     it; if the first has none, or one cannot be read, all have the same."""
 
     def __init__(self, whole: Conversation) -> None:
         self.whole = whole
-        self.texts = list(map(text_of, whole.messages))
+        self.texts = list(map(_compared, whole.messages))
         self.times: list[float] = []
         for message in whole.messages:
             time = _seconds(message.timestamp) if message.timestamp else next(reversed(self.times), None)

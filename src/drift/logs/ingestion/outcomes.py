@@ -42,7 +42,6 @@ class IngestSummary:
     accepted: int = 0
     updated: int = 0
     duplicate: int = 0
-    not_joined: int = 0
     filtered: int = 0
     quarantined: dict[Reason, int] = field(default_factory=dict)
     filtered_by: dict[Reason, int] = field(default_factory=dict)
@@ -50,6 +49,7 @@ class IngestSummary:
     redacted: dict[PersonalData, int] = field(default_factory=dict)
     withdrawn: int | None = None
     near_duplicates: int | None = None
+    not_joined: int = 0
     rows: int = field(default=0, compare=False)
     formats: dict[str, int] = field(default_factory=dict, compare=False)
     unread: dict[str, int] = field(default_factory=dict, compare=False)
