@@ -37,8 +37,9 @@ def show_ingestion(ingested: "IngestSummary", as_json: bool) -> None:
     """Print the counts, and the skipped files and first refused rows by name. --json has all of them."""
     fields = dataclasses.asdict(ingested)
     skipped, details, unread = (fields.pop(name) for name in ("skipped", "details", "unread"))
-    if not fields["unknown_roles"]:
-        del fields["unknown_roles"]
+    for name in ("not_joined", "unknown_roles"):
+        if not fields[name]:
+            del fields[name]
     fields["unread"] = dict(list(unread.items())[:UNREAD_KEYS])
     if len(unread) > UNREAD_KEYS:
         fields["unread"] |= {f"and {len(unread) - UNREAD_KEYS} more keys": sum(list(unread.values())[UNREAD_KEYS:])}
@@ -72,6 +73,7 @@ def _show_sum(ingested: "IngestSummary") -> None:
         "accepted": ingested.accepted,
         "updated": ingested.updated,
         "duplicate": ingested.duplicate,
+        **({"not joined": ingested.not_joined} if ingested.not_joined else {}),
         "filtered": ingested.filtered,
         "quarantined": sum(ingested.quarantined.values()),
     }

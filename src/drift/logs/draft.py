@@ -5,20 +5,20 @@ often cut): merging them would lose `source_index`, and a reply without a reques
 A conversation without a user's message is refused.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from drift.logs.entries import ROLES, RoleWords, as_cut, message_of, messages_in, messages_of, replies_of
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Unusable
 from drift.logs.parts import MEDIA_MARKS, call_of, text_of, tool_text, tools_of
-from drift.logs.values import has, has_any, is_cut, name_of, seconds_of, structured, time_of
+from drift.logs.values import has, has_any, is_cut, name_of, seconds_of, structured, time_of, truth_of
 from drift.records import Conversation, Message, Rating, RatingKind, Reason, Split, stable_hash
 
 __all__ = [
     "ROLES", "Call", "ConversationDraft", "Evidence", "RoleWords", "as_cut", "call_of", "finish", "has", "has_any",
     "is_cut", "message_of", "messages_in", "messages_of", "name_of", "numbered", "replies_of", "seconds_of", "split_of",
-    "structured", "text_of", "time_of", "tool_text", "tools_of",
+    "structured", "tags_of_all", "text_of", "time_of", "tool_text", "tools_of", "truth_of",
 ]  # fmt: skip
 """Readers import from here what they read entries and values with."""
 
@@ -105,6 +105,16 @@ def numbered(messages: Iterable[Message]) -> tuple[Message, ...]:
         message if message.source_index is None and message.role == "system" else replace(message, source_index=place)
         for place, message in enumerate(messages)
     )
+
+
+def tags_of_all(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """The tags of the rows of one conversation. Rows that contradict each other about a consent give none: all their
+    values, which is not the one that is required."""
+    values: dict[str, dict[str, None]] = {}
+    for of_row in tags:
+        for name, value in of_row.items():
+            values.setdefault(name, {})[value] = None
+    return {name: ", ".join(of_name) for name, of_name in values.items()}
 
 
 def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]) -> Conversation:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from drift.config.mapping_rules import ANY_OTHER, SKIP
 from drift.logs.files.rows import Unusable, encodable, json_kind, short_form
 from drift.logs.markup import may_hold_markup, pieces_of_reply
 from drift.logs.parts import MEDIA_MARKS, Part, answer_pieces, call_of, calls_of, pieces_of, running, thought_text
-from drift.logs.values import FINISHES, PYTHON_LIST, is_cut, is_python_list, name_of, structured, time_of
+from drift.logs.values import FINISHES, PYTHON_LIST, is_cut, is_python_list, name_of, seconds_of, structured, time_of
 from drift.records import Message, Reason, Role, ToolCall
 
 ROLES: dict[str, Role] = {
@@ -107,7 +108,8 @@ def _says(entry: Any, key: str, texts: tuple[str, ...]) -> bool:
 def messages_of(entries: Any) -> tuple[Message, ...]:
     """Read a log's list of messages, as `{role, content}` or `{from, value}`, with their tool calls and thoughts.
 
-    Raises Unusable if it is not a list of such messages.
+    They are in the order of the list, or in that of time if the newest stands first. Raises Unusable if it is not a
+    list of such messages.
     """
     entries = structured(entries)
     if is_python_list(entries):
@@ -116,7 +118,9 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
         what = "an empty list of messages" if entries == [] else "no list of messages"
         raise Unusable(Reason.NO_MESSAGES, "not a list of messages" if entries else what)
     messages: list[Message] = []
-    for index, entry in enumerate(entries):
+    places = range(len(entries))
+    for index in reversed(places) if _is_newest_first(entries) else places:
+        entry = entries[index]
         if (plain := _plain_message(entry, index)) is not None:
             messages.append(plain)
             continue
@@ -125,6 +129,21 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
     if not messages:
         raise Unusable(Reason.NO_MESSAGES, "a list of messages that say nothing")
     return tuple(messages)
+
+
+def _is_newest_first(entries: Sequence[Any]) -> bool:
+    """Whether every message has a time and is older than the one before it; a reply may have the time of the request
+    that stands after it. Of a request and a reply alone, the reply must stand first: clocks differ."""
+    if len(entries) < 2 or not all(isinstance(entry, Mapping) and entry.get("timestamp") for entry in entries):
+        return False
+    roles = [ROLES.get(str(_name_of_role(entry)).lower()) for entry in entries]
+    falls = 0
+    for place, (before, after) in enumerate(pairwise(seconds_of(entry["timestamp"]) for entry in entries)):
+        is_answer = roles[place : place + 2] == ["assistant", "user"]
+        if before is None or after is None or before < after or (before == after and not is_answer):
+            return False
+        falls += before > after
+    return falls > 1 or (falls == 1 and roles[0] == "assistant")
 
 
 def _plain_message(entry: Any, index: int) -> Message | None:

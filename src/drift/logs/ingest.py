@@ -1,4 +1,5 @@
-"""Ingest chat logs into a store. Every row ends as accepted, updated, duplicate, filtered or quarantined."""
+"""Ingest chat logs into a store. Every row ends as accepted, updated, duplicate, not_joined, filtered or
+quarantined."""
 
 import tempfile
 from collections.abc import Sequence, Set
@@ -26,11 +27,16 @@ PRIVACY = ("redact", "keep", "persons", "require_consent")
 """The settings that the store remembers."""
 MOST_SKIPPED = 12
 """Skipped files that a message names."""
+NOT_JOINED = (
+    "{store}: {count} conversations hold other messages than the stored ones of their ids, and nothing tells how they "
+    "go together: the stored ones stay (not_joined). Parts of conversations: give all files in one command, to a new "
+    "store. Other conversations: their ids must differ (--source NAME for another log)."
+)
 
 
 def check_usable(summary: IngestSummary) -> None:
     """Raises DataError, with what became of the rows, if they held no conversation that is stored now."""
-    if summary.accepted or summary.updated or summary.duplicate:
+    if _is_usable(summary):
         return
     outcomes = {**summary.quarantined, **summary.filtered_by}
     parts = [
@@ -45,6 +51,10 @@ def check_usable(summary: IngestSummary) -> None:
     raise DataError(
         f"nothing usable in these logs: {read}{'; '.join(parts) or 'no rows'}. {_way_out(outcomes.keys(), formats)}"
     )
+
+
+def _is_usable(summary: IngestSummary) -> bool:
+    return bool(summary.accepted or summary.updated or summary.duplicate or summary.not_joined)
 
 
 def _way_out(reasons: Set[Reason], formats: str) -> str:
@@ -107,13 +117,15 @@ def ingest(
     summary = replace(done.summary, skipped={**found.skipped, **done.summary.skipped})
     if settings.require_consent:
         summary = replace(summary, withdrawn=store.withdraw(done.refused))
-    if summary.accepted or summary.updated or summary.duplicate:  # else a mistyped requirement would hide the store
+    if _is_usable(summary):  # else a mistyped requirement would hide the store
         store.set_privacy(settings.model_dump(mode="json", include=set(PRIVACY), exclude_defaults=True))
         if settings.require_consent and (hidden := store.without_consent()):
             report_note(
                 f"{store.path}: {hidden} stored conversations lack {_named(settings.require_consent)}: from now on no "
                 "command reads them. Keep logs without that consent in a store of their own."
             )
+    if summary.not_joined:
+        report_note(NOT_JOINED.format(store=store.path, count=summary.not_joined))
     if not settings.near_duplicates or not store.size():
         return summary
     return replace(summary, near_duplicates=find_near_duplicates(store).near_duplicates)

@@ -47,11 +47,11 @@ class Judgements:
 
     def rated(self, draft: ConversationDraft) -> ConversationDraft:
         """The draft with the judgements about its replies."""
-        ratings = [
+        ratings = dict.fromkeys(  # a judgement may stand in several files
             Rating(place, evidence.kind, evidence.value, evidence.comment, evidence.preferred)
             for name, place in (draft.reply_ids if self._about else ())
             for evidence in self._used_for(name)
-        ]
+        )
         return replace(draft, ratings=(*draft.ratings, *ratings)) if ratings else draft
 
     def _used_for(self, name: str) -> list[Evidence]:

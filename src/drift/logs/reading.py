@@ -29,7 +29,7 @@ from drift.logs.unread import BESIDE, Unread
 from drift.logs.values import PYTHON_LIST, is_python_list, seconds_of
 from drift.records import Conversation, Reason
 
-FILTERED = frozenset({Reason.NOT_A_CHAT, Reason.JOINED_AS_EVIDENCE, Reason.NO_VERDICT})
+FILTERED = frozenset({Reason.NOT_A_CHAT, Reason.JOINED_AS_EVIDENCE, Reason.NO_VERDICT, Reason.REPEATED_ROW})
 """Reasons of rows that are not errors, but not conversations either."""
 NATIVE_ROW = '{"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "5"}]}'
 _MAX_HEAD_ROWS = 200  # rows that are read to recognise a format
@@ -315,7 +315,7 @@ def _joiner(form: str | Table | None, reader: Format, spill: Path | None) -> Joi
     if isinstance(form, Table):
         return TableJoiner(spill)
     if reader.group_of:
-        return Gatherer(reader.group_of, reader.read, spill)
+        return Gatherer(reader.group_of, reader.id_of, reader.read, spill)
     return Threads(reader.joined, spill) if reader.joined else Stitcher(spill)
 
 

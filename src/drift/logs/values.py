@@ -39,6 +39,10 @@ _FAILED = (
 _CUT = frozenset(reason.replace("_", "") for reason in (*_LIMITS, *_STOPPED, *_FILTERED, *_FAILED))
 """Reasons of replies that did not end by themselves: at a limit, because somebody or a filter stopped them, or because
 the model or its server failed. `refusal` is Anthropic's word for a filter. `other` may be anything, also an end."""
+_TRUTHS: dict[Any, bool] = {
+    **dict.fromkeys((1, "1", "1.0", "true", "t", "yes", "y"), True),
+    **dict.fromkeys((0, "0", "0.0", "false", "f", "no", "n"), False),
+}
 _THING = (
     "$oid", "$uuid", "$numberLong", "$numberInt", "$numberDecimal", "id", "_id", "uuid", "uid", "user_id", "email",
     "name",
@@ -176,6 +180,13 @@ def _inside(value: Any, names: tuple[str, ...]) -> Any:
             return value
         value = next((value[name] for name in names if value.get(name) not in (None, "")), None)
     return None if isinstance(value, Mapping) else value
+
+
+def truth_of(value: Any) -> bool | None:
+    """What a log holds as true or false: CSV has it as text, SQLite as a number. None if it is neither."""
+    if isinstance(value, str):
+        return _TRUTHS.get(value.strip().lower())
+    return _TRUTHS.get(value) if isinstance(value, bool | int | float) else None
 
 
 def is_cut(place: Mapping[str, Any]) -> bool:

@@ -73,6 +73,7 @@ class Reason(StrEnum):
     NOT_A_CHAT = "not_a_chat"
     JOINED_AS_EVIDENCE = "joined_as_evidence"
     NO_VERDICT = "no_verdict"
+    REPEATED_ROW = "repeated_row"
     # a conversation of a log, filtered
     NO_CONSENT = "no_consent"
     FORGOTTEN = "forgotten"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from drift.endpoint.sources import may_cite, without_marks
 from drift.records import Conversation, Message, Rating, RatingKind
+from drift.store.joining import are_apart, join_parts, text_of
 from drift.store.rows import (
     ALL_IDS,
     NUMBERS,
@@ -34,11 +34,13 @@ _FILLED_IN = ("user_key", "model", "language", "started_at", "family", "tools")
 
 @dataclass(frozen=True, slots=True)
 class AddSummary:
-    """What became of the added conversations. `updated`: it changed a stored one; `duplicate`: it changed nothing."""
+    """What became of the added conversations. `updated`: it changed a stored one; `duplicate`: it changed nothing;
+    `not_joined`: it holds other messages than the stored one of its id, whose order nothing tells, and was left out."""
 
     accepted: int = 0
     updated: int = 0
     duplicate: int = 0
+    not_joined: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,8 @@ class Merge:
         # Versions that contradict each other change nothing when all of them are added once more.
         updates = 0 if not is_new and versions.compared == versions.initial else versions.updates
         self.tally["updated"] += updates
-        self.tally["duplicate"] += versions.added - updates
+        self.tally["duplicate"] += versions.added - versions.not_joined - updates
+        self.tally["not_joined"] += versions.not_joined
         if versions.rewritten and updates and not is_new:
             self.rewritten.add(name)
         return versions.winner, updates
@@ -141,7 +144,7 @@ class _Versions:
     def __init__(self, place: int, compared: list[str | None]) -> None:
         self.winner: int | Conversation = place
         self.compared = self.initial = compared
-        self.added = self.updates = 0
+        self.added = self.updates = self.not_joined = 0
         self.rewritten = False
 
     def add(self, place: int, compared: list[str | None], rows: pa.Table) -> None:
@@ -150,8 +153,13 @@ class _Versions:
         if compared == self.compared:
             return
         old, new = _conversation(rows, self.winner), _conversation(rows, place)
-        both = merge_versions(old, new)
-        self.rewritten |= any(_text(now) != _text(then) for now, then in zip(both.messages, old.messages, strict=False))
+        both = join_parts(old, new)
+        if both is None and are_apart(old, new):
+            self.not_joined += 1
+            return
+        both = both or merge_versions(old, new)
+        kept = zip(both.messages, old.messages, strict=False)
+        self.rewritten |= any(text_of(now) != text_of(then) for now, then in kept)
         self.rewritten |= any(rating.kind == "regeneration" and rating not in both.ratings for rating in old.ratings)
         of_both = [content_hash(both), both.user_key, both.family]
         if of_both != self.compared:
@@ -207,15 +215,7 @@ def _cut_turns(longer: Conversation, shorter: Conversation) -> dict[str, str]:
 def _place_of(messages: Sequence[Message], place: int, others: Sequence[Message]) -> int | None:
     """The place of a message among others: the same place, or the first with the same text; None if none has."""
     candidates = (place, *range(len(others)))
-    return next((p for p in candidates if p < len(others) and _text(others[p]) == _text(messages[place])), None)
-
-
-def _text(message: Message) -> tuple[object, ...]:
-    """The part of a message that labels judge. Its time and source_index may differ from export to export, and a
-    store may still hold the marks of sources that are taken out of what comes."""
-    text = message.content
-    text = without_marks(text) if message.role == "assistant" and may_cite(text) else text
-    return message.role, text, message.tool_calls
+    return next((p for p in candidates if p < len(others) and text_of(others[p]) == text_of(messages[place])), None)
 
 
 def _conversation(rows: pa.Table, place: int | Conversation) -> Conversation:

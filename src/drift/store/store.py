@@ -295,7 +295,7 @@ class Store:
         return stable_hash(self.content_hash(), self.label_hash(), users, *beneath, *repeats, *by_time)
 
     def add(self, conversations: Iterable[Conversation]) -> AddSummary:
-        """Store conversations and merge versions of the same one (`merge_versions`). On an error, none is stored."""
+        """Store conversations; versions and parts of the same one are merged. On an error, none is stored."""
         with self.writer() as writer:
             for conversation in conversations:
                 writer.add(conversation)

@@ -3,6 +3,7 @@
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -74,7 +75,7 @@ class StoreWriter:
     def commit_ranges(self, files: Sequence[Path], ranges: Sequence[MergedRange]) -> AddSummary:
         """As `commit`, of conversations that other processes merged range by range (`merge_range`) into `files`."""
         for merged in ranges:
-            self._merge.tally.update(accepted=merged.accepted, updated=merged.updated, duplicate=merged.duplicate)
+            self._merge.tally.update({one.name: getattr(merged, one.name) for one in fields(AddSummary)})
             self._merge.rewritten.update(merged.rewritten)
         return self._commit(files)
 

@@ -1,4 +1,5 @@
-"""What becomes of the rows of logs: each one ends as accepted, updated, duplicate, filtered or quarantined."""
+"""What becomes of the rows of logs: each one ends as accepted, updated, duplicate, not joined, filtered or
+quarantined."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,16 +26,16 @@ class IngestSummary:
     """What became of the conversations, model calls and judgements in the logs. `rows`: the rows of the files.
 
     One row can hold several conversations (the paths of a tree), and several rows one (utterances). A call that is part
-    of a longer one is a duplicate. `filtered_by`: the filtered ones by reason. `repaired`: rows that were repaired to
-    be read; they are also counted under their outcome. `formats`: number of files by format. `redacted`: values that
-    became placeholders, by kind. `withdrawn`: removed from the store because the last version that was read refuses the
-    required consent; None if no consent is required. `near_duplicates`: conversations of the whole store that are
-    noted as repeats; None if this was not checked. `unread`: keys that held something and were not read, the most
-    frequent first. `unknown_roles`: of tables, words that stand for no role. `tools`: of the conversations that were
-    not filtered, the calls of tools and what is odd about them (`turns.tool_traffic`). `media`: messages with an image,
-    a file or sound, of which a mark is left. `cut_replies`: those that did not end by themselves, as the log says.
-    `skipped`: files of folders that are no logs, and why. `details`: where each reason was met first, and what was
-    wrong there.
+    of a longer one is a duplicate. `not_joined`: as in AddSummary. `filtered_by`: the filtered ones by reason.
+    `repaired`: rows that were repaired to be read; they are also counted under their outcome. `formats`: number of
+    files by format. `redacted`: values that became placeholders, by kind. `withdrawn`: removed from the store because
+    the last version that was read refuses the required consent; None if no consent is required. `near_duplicates`:
+    conversations of the whole store that are noted as repeats; None if this was not checked. `unread`: keys that held
+    something and were not read, the most frequent first. `unknown_roles`: of tables, words that stand for no role.
+    `tools`: of the conversations that were not filtered, the calls of tools and what is odd about them
+    (`turns.tool_traffic`). `media`: messages with an image, a file or sound, of which a mark is left. `cut_replies`:
+    those that did not end by themselves, as the log says. `skipped`: files of folders that are no logs, and why.
+    `details`: where each reason was met first, and what was wrong there.
     """
 
     read: int = 0
@@ -48,6 +49,7 @@ class IngestSummary:
     redacted: dict[PersonalData, int] = field(default_factory=dict)
     withdrawn: int | None = None
     near_duplicates: int | None = None
+    not_joined: int = 0
     rows: int = field(default=0, compare=False)
     formats: dict[str, int] = field(default_factory=dict, compare=False)
     unread: dict[str, int] = field(default_factory=dict, compare=False)
@@ -62,7 +64,7 @@ class IngestSummary:
     def adds_up(self) -> bool:
         """True if every item that was read has exactly one outcome."""
         return self.read == sum(
-            (self.accepted, self.updated, self.duplicate, self.filtered, *self.quarantined.values())
+            (self.accepted, self.updated, self.duplicate, self.not_joined, self.filtered, *self.quarantined.values())
         )
 
 
@@ -114,6 +116,7 @@ class ReadCounts:
             accepted=added.accepted,
             updated=added.updated,
             duplicate=added.duplicate + self.merged,
+            not_joined=added.not_joined,
             filtered=sum(self.filtered.values()),
             quarantined=self.quarantined,
             filtered_by=self.filtered,

@@ -20,12 +20,12 @@ class Format:
     """How to recognise and read one format. `plain`: a shape so common that it counts only if no other format
     recognises the rows. `stitched`: the rows are single model calls and judgements of calls. `joined`: the rows are
     parts of conversations, see traces/threads.py; raises Unusable if a conversation is not complete. `group_of`: the
-    rows are single messages or exchanges, and this tells the conversation of each, see traces/gathering.py.
-    `judged_by`: rows, perhaps of other files, that judge replies of these chats, see judgements.py. `keys`: those that
-    it reads; None: keys that it does not read are not counted. `unread_in`: those that it does not read in this row,
-    though it knows them. `reads_deep`: nothing recursive goes into its trees. `apart`: what a row becomes depends on no
-    other row of any file, so that several processes may read the logs. `by_file`: rows wait for others of their file,
-    so that one process reads a file."""
+    rows are single messages or exchanges, and this tells the conversation of each, see traces/gathering.py; `id_of`:
+    the id of such a row's message. `judged_by`: rows, perhaps of other files, that judge replies of these chats, see
+    judgements.py. `keys`: those that it reads; None: keys that it does not read are not counted. `unread_in`: those
+    that it does not read in this row, though it knows them. `reads_deep`: nothing recursive goes into its trees.
+    `apart`: what a row becomes depends on no other row of any file, so that several processes may read the logs.
+    `by_file`: rows wait for others of their file, so that one process reads a file."""
 
     recognises: Callable[[Mapping[str, Any]], bool]
     read: Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
@@ -37,6 +37,7 @@ class Format:
     by_file: bool = False
     joined: Callable[[ConversationDraft], None] | None = None
     group_of: Callable[[Mapping[str, Any]], str | None] | None = None
+    id_of: Callable[[Mapping[str, Any]], str | None] | None = None
     judged_by: Callable[[Mapping[str, Any]], bool] | None = None
     keys: Keys | None = None
     unread_in: Callable[[Mapping[str, Any]], Iterable[str]] | None = None
@@ -55,13 +56,24 @@ READERS: dict[str, Format] = {
     "deepseek": Format(
         deepseek.recognises, deepseek.read, apart=True, keys=deepseek.KEYS, unread_in=deepseek.unread_in
     ),
-    "dify": Format(dify.recognises, dify.read, group_of=dify.group_of, keys=dify.KEYS, unread_in=dify.unread_in),
-    "flowise": Format(flowise.recognises, flowise.read, group_of=flowise.group_of, keys=flowise.KEYS),
+    "dify": Format(
+        dify.recognises, dify.read, group_of=dify.group_of, id_of=dify.id_of, keys=dify.KEYS, unread_in=dify.unread_in
+    ),
+    "flowise": Format(
+        flowise.recognises, flowise.read, group_of=flowise.group_of, id_of=flowise.id_of, keys=flowise.KEYS
+    ),
     "librechat": Format(
-        librechat.recognises, librechat.read, reads_deep=True, group_of=librechat.group_of, keys=librechat.KEYS
+        librechat.recognises,
+        librechat.read,
+        reads_deep=True,
+        group_of=librechat.group_of,
+        id_of=librechat.id_of,
+        keys=librechat.KEYS,
     ),
     "chatbox": Format(chatbox.recognises, chatbox.read, apart=True, keys=chatbox.KEYS),
-    "oasst": Format(oasst.recognises, oasst.read, reads_deep=True, group_of=oasst.group_of, keys=oasst.KEYS),
+    "oasst": Format(
+        oasst.recognises, oasst.read, reads_deep=True, group_of=oasst.group_of, id_of=oasst.id_of, keys=oasst.KEYS
+    ),
     "lmarena": Format(lmarena.recognises, lmarena.read, apart=True, keys=lmarena.KEYS),
     "preference": Format(preference.recognises, preference.read, apart=True, keys=preference.KEYS),
     "alpaca": Format(alpaca.recognises, alpaca.read, apart=True, keys=alpaca.KEYS),
@@ -82,7 +94,11 @@ READERS: dict[str, Format] = {
     "batch": Format(batches.recognises, batches.read, joined=batches.complete, keys=batches.KEYS),
     "langchain": Format(langchain.recognises, langchain.read, apart=True, keys=langchain.KEYS),
     "langchain_table": Format(
-        langchain.recognises_table, langchain.read_table, group_of=langchain.session_of, keys=langchain.TABLE_KEYS
+        langchain.recognises_table,
+        langchain.read_table,
+        group_of=langchain.session_of,
+        id_of=langchain.id_of,
+        keys=langchain.TABLE_KEYS,
     ),
     "ai_sdk": Format(ai_sdk.recognises, ai_sdk.read, apart=True, keys=ai_sdk.KEYS, unread_in=ai_sdk.unread_in),
     "ai_sdk_table": Format(ai_sdk.recognises_table, ai_sdk.read_table, joined=ai_sdk.whole, keys=ai_sdk.TABLE_KEYS),

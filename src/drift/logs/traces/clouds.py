@@ -8,7 +8,7 @@ the fields that OpenAI's messages have for them; an answer of a tool becomes a m
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from drift.logs.draft import has, has_any, structured, tool_text
+from drift.logs.draft import has, has_any, structured, tool_text, truth_of
 from drift.logs.parts import json_text
 
 _GEMINI = (
@@ -68,7 +68,7 @@ def _gemini_part(part: Any) -> "_Part":
     if not isinstance(part, Mapping):
         return "unknown", None
     if isinstance(text := part.get("text"), str):
-        return ("thought" if part.get("thought") is True else "text"), text
+        return ("thought" if truth_of(part.get("thought")) else "text"), text
     call = _either(part, "functionCall", "function_call")
     if isinstance(call, Mapping):
         return "call", (call.get("id"), call.get("name"), call.get("args"))

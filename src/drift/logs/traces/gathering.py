@@ -5,32 +5,76 @@ in an unnamed file; in memory there are only their places.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import orjson
 
-from drift.logs.convert import Outcome, many_per_row, with_consent
-from drift.logs.draft import ConversationDraft, seconds_of
+from drift.logs.convert import Outcome, consent_tags, many_per_row
+from drift.logs.draft import ConversationDraft, seconds_of, tags_of_all
 from drift.logs.files.opening import json_value
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.stitching import Stitched
-from drift.records import Reason
+from drift.records import Reason, stable_hash
 
 Entry = TypeVar("Entry")
 GroupOf = Callable[[Mapping[str, Any]], str | None]
 """The conversation that a row belongs to; None for a row that is a conversation, or a judgement, by itself."""
+IdOf = Callable[[Mapping[str, Any]], str | None]
+"""The log's id of a row's message. Of rows with one id the latest counts."""
 Read = Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
+
+
+class RowKey(NamedTuple):
+    """What tells whether two rows of one conversation are the same: logs may hold dumps of each night, and pages that
+    overlap. `name`: the log's id of the message; `content`: a hash of what the row holds, with its time; `is_timed`:
+    whether it has one."""
+
+    file: str
+    name: str | None
+    content: str
+    is_timed: bool = False
+
+
+def first_of_each(rows: Sequence[RowKey]) -> list[int]:
+    """For each row the place of the first one that is the same: its own place if it repeats none.
+
+    Rows of one id are the same. Without ids, those with the same time and content are, of which one file may hold
+    several. Without times a user may have written the same again: there, a row is the same only if all rows before it
+    in its file are the same too, as in two dumps of one chat.
+    """
+    first: dict[tuple[str, str, int], int] = {}
+    times: Counter[tuple[str, str]] = Counter()
+    so_far: dict[str, str] = {}
+    places: list[int] = []
+    for place, row in enumerate(rows):
+        if row.name is not None:
+            key = "name", row.name, 0
+        elif row.is_timed:
+            times[row.file, row.content] += 1
+            key = "timed", row.content, times[row.file, row.content]
+        else:
+            so_far[row.file] = stable_hash(so_far.get(row.file), row.content)
+            key = "begins", so_far[row.file], 0
+        places.append(first.setdefault(key, place))
+    return places
+
+
+def repeated(at: Place, file: str) -> Reject:
+    """The outcome of a row that repeats another one."""
+    return Reject(at, Reason.REPEATED_ROW, "another row holds the same message of this conversation", file=file)
 
 
 class Gatherer:
     """Takes the rows of one format from all files, and gives them back conversation by conversation."""
 
-    def __init__(self, group_of: GroupOf, read: Read, folder: Path | None = None) -> None:
+    def __init__(self, group_of: GroupOf, id_of: IdOf | None, read: Read, folder: Path | None = None) -> None:
         """`read`: the reader's own function; it gets the rows of one conversation at a time."""
         self._group_of = group_of
+        self._id_of = id_of or (lambda row: None)
         self._read = read
         self._texts: BinaryIO = tempfile.TemporaryFile(dir=folder)  # type: ignore[assignment]  # noqa: SIM115
         self._places: dict[str, list[int]] = {}
@@ -61,10 +105,28 @@ class Gatherer:
 
     def _outcomes(self) -> Iterator[ConversationDraft | Reject]:
         for places in self._places.values():
-            group = [self._load(place) for place in places]
+            group, repeats = self._once([self._load(place) for place in places])
             files = {row.at: file for row, file in reversed(group)}
             for outcome in self._read([row for row, _ in group]):
                 yield replace(outcome, file=files.get(outcome.at, group[0][1]))
+            yield from repeats
+
+    def _once(self, group: list[tuple[LogRow, str]]) -> tuple[list[tuple[LogRow, str]], list[Reject]]:
+        """The rows of a conversation without repeats, each with what its latest version says; and the repeats."""
+        if len(group) == 1:
+            return group, []
+        keys = [RowKey(file, self._id_of(row.value), stable_hash(row.value)) for row, file in group]
+        kept: dict[int, tuple[LogRow, str]] = {}
+        repeats: list[Reject] = []
+        for (row, file), first in zip(group, first_of_each(keys), strict=True):
+            if first in kept:
+                before, of = kept[first]
+                says = {name: value for name, value in row.value.items() if value not in (None, "", [], {})}
+                kept[first] = before._replace(value={**before.value, **says}), of
+                repeats.append(repeated(row.at, file))
+            else:
+                kept[first] = row, file
+        return list(kept.values()), repeats
 
     def _load(self, place: int) -> tuple[LogRow, str]:
         self._texts.seek(place)
@@ -113,14 +175,13 @@ def _of_group(rows: list[LogRow], convert: Convert) -> Iterator[Outcome]:
     except Unusable as error:
         yield Reject(rows[0].at, error.reason, error.detail, rows=len(rows))
         return
+    tags = tags_of_all(consent_tags(row.value) for row in rows)
     left = len(rows) - sum(outcome.rows for outcome in outcomes if isinstance(outcome, Reject))
     if outcomes and all(isinstance(outcome, Reject) for outcome in outcomes):
         outcomes[0], left = replace(outcomes[0], rows=outcomes[0].rows + left), 0
     for outcome in outcomes:
         if isinstance(outcome, ConversationDraft):
-            for row in rows:
-                outcome = with_consent(outcome, row)
-            yield replace(outcome, rows=left)
+            yield replace(outcome, rows=left, tags={**tags, **outcome.tags})
             left = 0
         else:
             yield outcome

@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 
 from drift.disk import open_tables
-from drift.logs.draft import Call, ConversationDraft, Evidence, numbered, time_of
+from drift.logs.draft import Call, ConversationDraft, Evidence, numbered, tags_of_all, time_of
 from drift.logs.files.rows import Place, Reject, short_form
 from drift.logs.traces.chains import Chains, HashedReply, Said, hashed, root_of, say
 from drift.logs.traces.queries import CONVERSATIONS, LINKS, SPARES, STITCH, TABLES
@@ -259,7 +259,7 @@ def join_calls(first: ConversationDraft, others: Sequence[ConversationDraft]) ->
         ratings += [replace(r, reply_index=len(messages) + spoken.index(r.reply_index)) for r in draft.ratings]
         messages += [draft.messages[index] for index in spoken]
     rows = sum(draft.rows for draft in (first, *others))
-    tags = {name: value for draft in (*others[::-1], first) for name, value in draft.tags.items()}
+    tags = tags_of_all(draft.tags for draft in (first, *others))
     return replace(first, messages=numbered(messages), ratings=tuple(ratings), rows=rows, tags=tags)
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from drift.logs.draft import ConversationDraft, numbered
+from drift.logs.draft import Call, ConversationDraft, numbered, tags_of_all
 from drift.logs.files.rows import MAX_ROW_BYTES, Reject, Unusable
+from drift.logs.traces.gathering import RowKey, first_of_each, repeated
 from drift.logs.traces.spool import Spool
 from drift.logs.traces.stitching import Stitched
 from drift.records import Message, Rating, Reason, stable_hash
@@ -56,14 +57,28 @@ class Threads:
         starts = np.flatnonzero(np.diff(names[order], prepend=names[order][:1] + np.uint64(1)))
         groups = np.split(order, starts[1:]) if len(order) else []
         for rows in sorted(groups, key=lambda rows: rows[0]):
-            yield self._joined(self._in_order(rows))
+            yield from self._joined(self._in_order(rows))
 
     def _in_order(self, rows: np.ndarray) -> list[int]:
         started = np.frombuffer(self._started, dtype=np.float64)[rows]
         has_times = bool((started > 0).all())
         return [int(row) for row in (rows[np.argsort(started, kind="stable")] if has_times else rows)]
 
-    def _joined(self, rows: Sequence[int]) -> ConversationDraft | Reject:
+    def _joined(self, rows: Sequence[int]) -> Iterator[ConversationDraft | Reject]:
+        """One conversation, and the rows that repeat others of it."""
+        if len(rows) == 1:
+            yield self._of_parts(rows)
+            return
+        keys = [_key(*self._texts.draft(self._places[row])) for row in rows]
+        kept: dict[int, int] = {}  # by the first of the rows that are the same: the latest of them
+        for row, first in zip(rows, first_of_each(keys), strict=True):
+            if first in kept:
+                draft, file = self._texts.draft(self._places[min(row, kept[first])])
+                yield repeated(draft.at, file)
+            kept[first] = max(row, kept.get(first, row))
+        yield self._of_parts(list(kept.values()))
+
+    def _of_parts(self, rows: Sequence[int]) -> ConversationDraft | Reject:
         """One conversation. It keeps the fields of its first part, and takes from later ones what that has not."""
         first, file = self._texts.draft(self._places[rows[0]])
         parts, messages, characters, count = [first], 0, 0, 0
@@ -89,6 +104,13 @@ class Threads:
         return draft
 
 
+def _key(part: ConversationDraft, file: str) -> RowKey:
+    """Parts of a batch have no id; their kind stands for their time."""
+    call = part.call or Call()
+    content = stable_hash(part.messages, call.started, call.trace)
+    return RowKey(file, next(iter(call.ids), None), content, is_timed=call.started > 0)
+
+
 def join_parts(parts: Sequence[ConversationDraft]) -> ConversationDraft:
     """One draft from the parts of a conversation, in their order."""
     messages: list[Message] = []
@@ -98,10 +120,14 @@ def join_parts(parts: Sequence[ConversationDraft]) -> ConversationDraft:
         ids += [(name, place + len(messages)) for name, place in part.reply_ids]
         ratings += [replace(rating, reply_index=rating.reply_index + len(messages)) for rating in part.ratings]
         messages += part.messages
-    tags = {name: value for part in reversed(parts) for name, value in part.tags.items()}
     known: dict[str, Any] = {
         name: next((value for part in parts if (value := getattr(part, name)) is not None), None)
         for name in ("source_id", "user", "model", "language", "started_at", "family", "tools")
     }
-    known |= {"messages": numbered(messages), "ratings": tuple(ratings), "reply_ids": tuple(ids), "tags": tags}
+    known |= {
+        "messages": numbered(messages),
+        "ratings": tuple(ratings),
+        "reply_ids": tuple(ids),
+        "tags": tags_of_all(part.tags for part in parts),
+    }
     return replace(parts[0], **known)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import Call, seconds_of, structured
+from drift.logs.draft import Call, seconds_of, structured, truth_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.traces.clouds import gemini_messages, gemini_reply, gemini_request, is_gemini
 from drift.logs.traces.endings import ended_early
@@ -135,5 +135,5 @@ def _chunk(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"role": chunk.get("role"), "parts": [chunk]}
     return {
         "role": chunk.get("role"),
-        "parts": [{"text": chunk.get("text"), "thought": chunk.get("isThought") is True}],
+        "parts": [{"text": chunk.get("text"), "thought": truth_of(chunk.get("isThought"))}],
     }

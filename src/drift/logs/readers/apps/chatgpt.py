@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, structured, time_of, truth_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.readers.apps.deepseek import is_message as is_deepseek
 from drift.logs.traces.verdicts import judgement
@@ -120,7 +120,7 @@ def _messages(
         raise Unusable(Reason.BAD_CONTENT, f"the content of node {index} is {json_kind(content)}")
     content = content or {}
     kind, role = content.get("content_type"), author.get("role", message.get("role"))
-    hidden = _mapping(message, "metadata").get("is_visually_hidden_from_conversation") is True
+    hidden = truth_of(_mapping(message, "metadata").get("is_visually_hidden_from_conversation"))
     parts = _parts(content)
     recipient = message.get("recipient")
     entry: dict[str, Any] = {"role": role, "content": parts, "timestamp": message.get("create_time")}

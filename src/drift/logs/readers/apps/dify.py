@@ -64,6 +64,12 @@ def group_of(row: Mapping[str, Any]) -> str | None:
     return None if _is_thumb(row) or _inside(row) is not None else first_name(row, names=_CONVERSATIONS)
 
 
+def id_of(row: Mapping[str, Any]) -> str | None:
+    """With the whole row: rows of one message that differ are its judgements, one each."""
+    name = first_name(row, names=_IDS)
+    return name and stable_hash(name, row)
+
+
 def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
     """A judgement of an answer that is no word for good or bad."""
     for place in () if _is_thumb(row) else (row, *(_inside(row) or ())):
@@ -128,9 +134,16 @@ def _paths(rows: list[LogRow], chat: str | None, shared: tuple[Any, ...]) -> Ite
     started = next((time for row in rows if (time := time_of(_first(row.value, _TIMES)))), None)
     for outcome in paths(rows[0].at, nodes, last, chat or next(iter(nodes), "")):
         if isinstance(outcome, ConversationDraft):
-            yield replace(outcome, user=user, model=outcome.model or model, started_at=started)
+            # without parents the rows are no tree, but a conversation that rows of a later log may continue
+            family = outcome.family if any(_has_parent(row.value) for row in rows) else None
+            yield replace(outcome, user=user, model=outcome.model or model, started_at=started, family=family)
         else:
             yield outcome
+
+
+def _has_parent(entry: Mapping[str, Any]) -> bool:
+    """Whether a row names the message before it; Dify writes zeros for none."""
+    return bool((name_of(entry.get("parent_message_id")) or "").strip("0-"))
 
 
 def _nodes(rows: list[LogRow]) -> dict[str, Node]:

@@ -41,6 +41,10 @@ def group_of(row: Mapping[str, Any]) -> str | None:
     return None if _is_thumb(row) or _is_chat(row) else first_name(row, names=_CHATS)
 
 
+def id_of(row: Mapping[str, Any]) -> str | None:
+    return name_of(row.get("id"))
+
+
 def _is_message(row: Mapping[str, Any]) -> bool:
     role = row.get("role")
     return isinstance(role, str) and role in _ROLES and bool({"chatId", "chatflowid", "sessionId"} & row.keys())

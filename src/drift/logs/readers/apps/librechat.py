@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import ConversationDraft, as_cut, has, is_cut, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, as_cut, has, is_cut, messages_of, name_of, structured, time_of, truth_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
@@ -49,6 +49,10 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
 def group_of(row: Mapping[str, Any]) -> str | None:
     """The conversation of a message of the database; None for an export."""
     return first_name(row, names=("conversationId",)) if _is_message(row) else None
+
+
+def id_of(row: Mapping[str, Any]) -> str | None:
+    return name_of(row.get("messageId"))
 
 
 def _is_message(row: Mapping[str, Any]) -> bool:
@@ -128,14 +132,14 @@ def _nodes(entries: list[Mapping[str, Any]]) -> dict[str, Node]:
 
 
 def _model(entry: Mapping[str, Any]) -> str | None:
-    return None if entry.get("isCreatedByUser") is True else first_name(entry, names=("model", "sender"))
+    return None if truth_of(entry.get("isCreatedByUser")) else first_name(entry, names=("model", "sender"))
 
 
 def _messages(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
     """The messages of one entry; none if the model failed. Raises Unusable."""
-    if entry.get("error") is True:
+    if truth_of(entry.get("error")):
         return ()
-    role = "user" if entry.get("isCreatedByUser") is True else "assistant"
+    role = "user" if truth_of(entry.get("isCreatedByUser")) else "assistant"
     parts: list[dict[str, Any]] = []
     content = structured(entry.get("content"))
     for part in content if isinstance(content, list) else ():
@@ -153,7 +157,7 @@ def _messages(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
     if not parts:
         return ()
     messages = messages_of([{"role": role, "content": parts, "timestamp": entry.get("createdAt")}])
-    if is_cut(entry) or entry.get("unfinished") is True:
+    if is_cut(entry) or truth_of(entry.get("unfinished")):
         messages = as_cut(messages)
     return tuple(replace(message, source_index=index) for message in messages)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import ConversationDraft, has, has_any, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, has, has_any, messages_of, name_of, structured, time_of, truth_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.traces.texts import first_name
 from drift.logs.unread import MESSAGE, keys
@@ -87,9 +87,7 @@ def _verdicts(row: Mapping[str, Any]) -> tuple[float, float]:
     """The judgement of each side; 0 for none. Raises Unusable if the vote is an unknown word."""
     columns = [row.get(f"winner_{name}") for name in ("model_a", "model_b", "tie")]
     if any(column is not None for column in columns):
-        chosen = [
-            name for name, column in zip(("model_a", "model_b", "tie"), columns, strict=True) if column in (1, "1")
-        ]
+        chosen = [name for name, column in zip(("model_a", "model_b", "tie"), columns, strict=True) if truth_of(column)]
         return _VOTES[chosen[0]] if chosen else (0.0, 0.0)
     vote = next((row[key] for key in ("winner", "vote") if row.get(key) is not None), row.get("type"))
     if vote is None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, has, messages_of, name_of
+from drift.logs.draft import ConversationDraft, has, messages_of, name_of, truth_of
 from drift.logs.files.rows import LogRow, Reject
 from drift.logs.unread import BESIDE, MESSAGE, keys
 
@@ -26,5 +26,5 @@ def _draft(row: LogRow) -> ConversationDraft:
         source_id=name_of(row.value.get("conversation_id")),
         model=name_of(row.value.get("model")),
         language=name_of(row.value.get("language")),
-        tags={"redacted": "true"} if row.value.get("redacted") is True else {},
+        tags={"redacted": "true"} if truth_of(row.value.get("redacted")) else {},
     )

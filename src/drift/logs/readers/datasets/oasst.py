@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import ConversationDraft, has, message_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, has, message_of, name_of, structured, time_of, truth_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.trees import Node, connect, paths
@@ -36,6 +36,10 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
 
 def group_of(row: Mapping[str, Any]) -> str | None:
     return None if _is_tree(row) else name_of(row.get("message_tree_id"))
+
+
+def id_of(row: Mapping[str, Any]) -> str | None:
+    return name_of(row.get("message_id"))
 
 
 def _is_message(row: Mapping[str, Any]) -> bool:
@@ -78,7 +82,7 @@ def _flat(prompt: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _paths(at: Place, entries: Sequence[Mapping[str, Any]], tree: str | None) -> Iterator[Outcome]:
-    nodes = _nodes([entry for entry in entries if entry.get("deleted") is not True])
+    nodes = _nodes([entry for entry in entries if not truth_of(entry.get("deleted"))])
     language = next((name for entry in entries if (name := name_of(entry.get("lang")))), None)
     started = next((time for entry in entries if (time := time_of(entry.get("created_date")))), None)
     root = next((entry for entry in entries if entry.get("parent_id") is None), {})

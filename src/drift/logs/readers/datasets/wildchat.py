@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drift.logs.convert import one_per_row
-from drift.logs.draft import ConversationDraft, has, messages_of, name_of, structured, time_of
+from drift.logs.draft import ConversationDraft, has, messages_of, name_of, structured, time_of, truth_of
 from drift.logs.files.rows import LogRow, Reject
 from drift.logs.unread import MESSAGE, keys
 
@@ -33,13 +33,13 @@ def _draft(row: LogRow) -> ConversationDraft:
         model=name_of(row.value.get("model")),
         language=name_of(row.value.get("language")),
         started_at=time_of(row.value.get("timestamp")),
-        tags={flag: "true" for flag in ("toxic", "redacted") if row.value.get(flag) is True} | _toxic_turns(turns),
+        tags={flag: "true" for flag in ("toxic", "redacted") if truth_of(row.value.get(flag))} | _toxic_turns(turns),
     )
 
 
 def _toxic_turns(turns: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The places of the messages that moderation flagged, if the log flags single messages."""
-    flagged = [str(place) for place, turn in enumerate(turns) if turn.get("toxic") is True]
+    flagged = [str(place) for place, turn in enumerate(turns) if truth_of(turn.get("toxic"))]
     return {"toxic_turns": ",".join(flagged)} if flagged else {}
 
 

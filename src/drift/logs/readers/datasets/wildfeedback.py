@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.draft import ConversationDraft, has, message_of, messages_of
+from drift.logs.draft import ConversationDraft, has, message_of, messages_of, truth_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.readers.datasets.drift_authors import judged_draft
 from drift.logs.unread import MESSAGE, keys
@@ -100,7 +100,7 @@ class _Dialogue:
         message = message_of({"role": row.get("Role"), "content": row.get("Content")}, index)
         follows_reply = bool(self._messages) and self._messages[-1].role == "assistant"
         self._messages.append(message)
-        satisfied, dissatisfied = _yes(row.get("Satisfaction")), _yes(row.get("Disatisfaction"))
+        satisfied, dissatisfied = (bool(truth_of(row.get(name))) for name in ("Satisfaction", "Disatisfaction"))
         if message.role == "user" and follows_reply and satisfied != dissatisfied:
             comment = _justification(row, satisfied)
             self._ratings.append(Rating(index - 1, "score", 1.0 if satisfied else -1.0, comment))
@@ -139,7 +139,3 @@ def _justification(row: Mapping[str, Any], satisfied: bool) -> str | None:
     stems = ("Satisfaction",) if satisfied else ("Disatisfaction", "Dissatisfaction")
     texts = (row.get(f"{stem}-Justificiation") for stem in stems)
     return next((text for text in texts if isinstance(text, str) and text), None)
-
-
-def _yes(value: Any) -> bool:
-    return value is True or (isinstance(value, str) and value.lower() in ("true", "yes"))

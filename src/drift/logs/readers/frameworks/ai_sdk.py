@@ -20,6 +20,7 @@ from drift.logs.draft import (
     seconds_of,
     structured,
     time_of,
+    truth_of,
 )
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.traces.texts import first_name
@@ -132,9 +133,9 @@ def _row(row: LogRow) -> Iterator[Outcome]:
     """One message or one vote of a table."""
     value, chat = row.value, first_name(row.value, names=_CHAT)
     if "isUpvoted" in value and not has(value, "role"):
-        is_up, about = value["isUpvoted"], first_name(value, names=("messageId", "message_id"))
-        if not isinstance(is_up, bool) or about is None:
-            raise Unusable(Reason.NO_VERDICT, f"a vote {short_form(is_up)} about {short_form(about)}")
+        is_up, about = truth_of(value["isUpvoted"]), first_name(value, names=("messageId", "message_id"))
+        if is_up is None or about is None:
+            raise Unusable(Reason.NO_VERDICT, f"a vote {short_form(value['isUpvoted'])} about {short_form(about)}")
         yield Evidence(row.at, (about,), "thumb", 1.0 if is_up else -1.0)
         return
     if chat is None:
@@ -152,7 +153,7 @@ def _row(row: LogRow) -> Iterator[Outcome]:
         user=first_name(value, names=_USER),
         model=first_name(value, _metadata(value), names=("model", "modelId")),
         started_at=time_of(when),
-        call=Call(chat, started=seconds_of(when) or 0.0),
+        call=Call(chat, (name,) if name else (), started=seconds_of(when) or 0.0),
         reply_ids=((name, len(messages) - 1),) if name and has_reply else (),
     )
 

@@ -16,7 +16,7 @@ from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
 from drift.logs.traces.threads import join_parts
 from drift.logs.unread import PARTS, keys
-from drift.records import Reason
+from drift.records import Reason, stable_hash
 
 _ROLES = {
     **dict.fromkeys(("human", "HumanMessage"), "user"),
@@ -64,6 +64,12 @@ def read_table(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
 
 def session_of(row: Mapping[str, Any]) -> str | None:
     return first_name(row, names=_THREAD)
+
+
+def id_of(row: Mapping[str, Any]) -> str | None:
+    """The number of a row with its message: several tables may count from 1."""
+    name = first_name(row, names=("id", "_id"))
+    return name and stable_hash(name, row.get("message"), row.get("History"), row.get("data"))
 
 
 def _entries(row: Mapping[str, Any], depth: int = 0) -> Any:

@@ -20,10 +20,11 @@ import orjson
 import pyarrow as pa
 
 from drift.disk import open_tables
-from drift.logs.draft import ConversationDraft, Evidence, numbered
+from drift.logs.draft import ConversationDraft, Evidence, numbered, tags_of_all
 from drift.logs.files.opening import Repair
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Reject, encodable
 from drift.logs.readers.tables.table import WRITTEN_STARS, TableRow
+from drift.logs.traces.gathering import RowKey, first_of_each, repeated
 from drift.logs.traces.stitching import MEMORY_LIMIT, Stitched
 from drift.logs.traces.verdicts import MOST_STARS, value_of_stars
 from drift.progress import report_note
@@ -31,6 +32,7 @@ from drift.records import Message, Rating, Reason, ToolCall, stable_hash, tool_c
 
 _ROWS_PER_BATCH = 20_000
 _MAX_MESSAGES = 100_000  # of one conversation, as in trees
+_DAY = 86_400  # seconds
 _TURNS: dict[tuple[str | None, str | None], int] = {("user", "assistant"): 1, ("assistant", "user"): -1}
 """Of neighbouring rows. A chat that is not reversed has more of the first."""
 
@@ -146,10 +148,13 @@ class TableJoiner:
             (row, file), (reason, detail) = bad, bad[0].problem or (Reason.BAD_CONTENT, "")
             yield Reject(row.at, reason, detail, rows=count, file=file)
         else:
-            ordered = _without_repeats(self._in_order(rows))
+            kept, repeats = _once(rows)
+            ordered = _with_one_system(self._in_order(kept))
             ratings, rejects = self._ratings(ordered)
-            yield replace(_draft([row for row, _ in ordered]), at=first.at, ratings=ratings, rows=count, file=file)
+            draft = _draft([row for row, _ in ordered])
+            yield replace(draft, at=first.at, ratings=ratings, rows=count - len(repeats), file=file)
             yield from rejects
+            yield from repeats
 
     def _in_order(self, rows: list[tuple[TableRow, str]]) -> list[tuple[TableRow, str]]:
         """By time, if every row has one; rows of one time, and without times, as their table goes."""
@@ -276,7 +281,35 @@ class _Scale:
         return value_of_stars(value) if are_stars and value >= 1 else None
 
 
-def _without_repeats(rows: list[tuple[TableRow, str]]) -> list[tuple[TableRow, str]]:
+def _once(rows: list[tuple[TableRow, str]]) -> tuple[list[tuple[TableRow, str]], list[Reject]]:
+    """The rows of a conversation without those that repeat another one, and these. The latest says how the message is
+    rated and what its tags are."""
+    if len(rows) == 1:
+        return rows, []
+    keys = [
+        RowKey(file, None, stable_hash(row.own_id, row.order, row.messages), bool(row.own_id) or _has_hour(row))
+        for row, file in rows
+    ]
+    kept: dict[int, tuple[TableRow, str]] = {}
+    repeats: list[Reject] = []
+    for (row, file), first in zip(rows, first_of_each(keys), strict=True):
+        if first not in kept:
+            kept[first] = row, file
+            continue
+        repeats.append(repeated(row.at, file))
+        before = kept[first][0]
+        before.tags |= row.tags
+        if row.rating is not None:
+            before.rating, before.rated = row.rating, row.rated
+    return list(kept.values()), repeats
+
+
+def _has_hour(row: TableRow) -> bool:
+    """Whether a row has a time that tells it from others: the day alone does not."""
+    return row.order is not None and row.order % _DAY != 0
+
+
+def _with_one_system(rows: list[tuple[TableRow, str]]) -> list[tuple[TableRow, str]]:
     """Each exchange may repeat the system message of the conversation: it stands there once."""
     first = rows[0][0].messages
     system = first[0].content if first and first[0].role == "system" else None
@@ -294,10 +327,6 @@ def _draft(rows: Sequence[TableRow]) -> ConversationDraft:
     messages = [message for row in rows for message in row.messages]
     of_users = [row for row in rows if row.messages and row.messages[0].role in ("user", "system")]
     of_replies = [row for row in rows if row.messages and row.messages[-1].role == "assistant"]
-    tags: dict[str, Counter[str]] = {}
-    for row in rows:
-        for name, value in row.tags.items():
-            tags.setdefault(name, Counter())[value] += 1
     return ConversationDraft(
         at=first.at,
         messages=numbered(messages),
@@ -307,8 +336,7 @@ def _draft(rows: Sequence[TableRow]) -> ConversationDraft:
         language=_first_of(rows, "language"),
         started_at=_first_of(rows, "started_at"),
         chat_id=_first_of(rows, "session"),
-        # rows that contradict each other about a consent give none
-        tags={name: ", ".join(values) for name, values in tags.items()},
+        tags=tags_of_all(row.tags for row in rows),
         identity_until=None,
     )
 

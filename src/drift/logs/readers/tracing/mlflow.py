@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from drift.logs.convert import Outcome, consent_tags, many_per_row
-from drift.logs.draft import Call, ConversationDraft, has_any, name_of, seconds_of, structured
+from drift.logs.draft import Call, ConversationDraft, has_any, name_of, seconds_of, structured, tags_of_all
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso, spare_draft
 from drift.logs.traces.verdicts import judgement
@@ -159,7 +159,7 @@ def _about(span: Mapping[str, Any], trace: Mapping[str, Any], model: str | None)
         "user": first_name(*places, _attributes(span), names=_USER),
         "model": model,
         "started_at": iso(_started(trace)),
-        "tags": {name: tag for place in places for name, tag in consent_tags(place).items()},
+        "tags": tags_of_all(map(consent_tags, places)),
     }
 
 

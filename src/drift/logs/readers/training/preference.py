@@ -18,7 +18,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row, with_beside
-from drift.logs.draft import ConversationDraft, has, has_any, messages_of, name_of, numbered, structured, time_of
+from drift.logs.draft import (
+    ConversationDraft,
+    has,
+    has_any,
+    messages_of,
+    name_of,
+    numbered,
+    structured,
+    time_of,
+    truth_of,
+)
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, short_form
 from drift.logs.readers.training.alpaca import entries_of, has_request
 from drift.logs.unread import BESIDE, MESSAGE, keys
@@ -38,7 +48,7 @@ _LABELS = ("label", "kto_tag")
 _HISTORIES = ("messages", "conversations", "conversation", "prompt", "question", "context")
 _COMPLETIONS = ("completion", "response", "output", "answer")
 _SPEAKERS = re.compile(r"\s*\n\n(Human|Assistant):\s?")
-_WORDS = {"true": 1.0, "false": -1.0, "1": 1.0, "0": -1.0, "1.0": 1.0, "0.0": -1.0}
+_TRUE_FALSE = ("true", "false", "t", "f")
 
 _MESSAGES = (*itertools.chain(*_SIDES), *_REJECTED_BESIDE, *_HISTORIES, *_COMPLETIONS)
 KEYS = {
@@ -53,7 +63,7 @@ def recognises(row: Mapping[str, Any]) -> bool:
         return False
     if _sides(row) is not None:
         return True
-    return _label_key(row) is not None and isinstance(row[_label_key(row) or ""], bool | int)
+    return _label_key(row) is not None and _is_label(row[_label_key(row) or ""])
 
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
@@ -70,9 +80,15 @@ def _sides(row: Mapping[str, Any]) -> tuple[str | None, str] | None:
 def _label_key(row: Mapping[str, Any]) -> str | None:
     """The key of the label of a reply. Other files also call a class of texts `label`."""
     key = next((key for key in _LABELS if row.get(key) is not None), None)
-    if key == "label" and not isinstance(row[key], bool) and not has(row, "prompt", "completion"):
+    is_truth = key is not None and str(row[key]).lower() in _TRUE_FALSE
+    if key == "label" and not is_truth and not has(row, "prompt", "completion"):
         return None
     return key if has_request(row) or has_any(row, _HISTORIES) else None
+
+
+def _is_label(value: Any) -> bool:
+    """Also a number that is no label: the row is refused by its name then."""
+    return isinstance(value, int) or truth_of(value) is not None
 
 
 def _drafts(row: LogRow) -> Iterator[Outcome]:
@@ -167,15 +183,15 @@ def _labelled(at: Place, row: Mapping[str, Any]) -> ConversationDraft:
         messages += _side(row.get(key), key)
     key = next((key for key in _LABELS if row.get(key) is not None), "label")
     label = row.get(key)
-    value = _WORDS.get(str(label).lower()) if isinstance(label, str | bool | int | float) else None
+    is_liked = truth_of(label)
     if label is None:
         raise Unusable(Reason.BAD_CONTENT, "neither a rejected reply nor a label (true, false, 1, 0)")
-    if value is None:
+    if is_liked is None:
         raise Unusable(Reason.BAD_CONTENT, f"{key} {short_form(label)} is not a label; allowed: true, false, 1, 0")
     places = [index for index, message in enumerate(messages) if message.role == "assistant"]
     if not places:
         raise Unusable(Reason.ROLES_OUT_OF_ORDER, f"a {key}, but no reply before it")
-    return _draft(at, row, messages, Rating(places[-1], "thumb", value))
+    return _draft(at, row, messages, Rating(places[-1], "thumb", 1.0 if is_liked else -1.0))
 
 
 def _draft(at: Place, row: Mapping[str, Any], messages: tuple[Message, ...], rating: Rating) -> ConversationDraft:
