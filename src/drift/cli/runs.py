@@ -124,7 +124,7 @@ def export(
         typer.Option(metavar="OWNER/NAME", help="Push model/ to the Hugging Face Hub; a new one is private."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the files that --push would send; send none.")
+        bool, typer.Option("--dry-run", help="Print the files that --push would send and delete; change nothing there.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:

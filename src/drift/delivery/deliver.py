@@ -10,8 +10,8 @@ from drift.config import parse_config
 from drift.delivery.card import write_card
 from drift.delivery.converter import GGUF, convert, find_converter
 from drift.delivery.facts import CardFacts, read_facts_of
-from drift.delivery.hub import check_repository, files_to_push, open_repository, push
-from drift.errors import ConfigError
+from drift.delivery.hub import check_repository, files_to_delete, files_to_push, open_repository, push
+from drift.errors import ConfigError, DriftError
 from drift.generations import check_base
 from drift.policy.source import is_adapter
 from drift.progress import report_note
@@ -35,7 +35,8 @@ class Delivery:
 @dataclass(frozen=True, slots=True)
 class DeliverySummary:
     """`rows`: pairs in `pairs`. `largest_difference`: of a logit, between the adapter and the merged weights. `files`:
-    those that were pushed, or would be, with their bytes."""
+    those that were pushed, or would be, with their bytes. `deleted`: those that the repository had and `model` has not;
+    None if the Hub could not be asked."""
 
     model: str
     pairs: str
@@ -46,6 +47,7 @@ class DeliverySummary:
     gguf: str | None = None
     modelfile: str | None = None
     files: Mapping[str, int] | None = None
+    deleted: tuple[str, ...] | None = None
     pushed: str | None = None
 
 
@@ -75,6 +77,7 @@ def deliver(run: Path, to: Path, wanted: Delivery = Delivery()) -> DeliverySumma
         if wanted.ollama:
             _write_modelfile(view, model, GGUF if converter else None)
     gguf = convert(converter, model) if converter else None
+    deleted = _leftovers(wanted, model)
     return DeliverySummary(
         exported.model,
         exported.pairs,
@@ -85,7 +88,8 @@ def deliver(run: Path, to: Path, wanted: Delivery = Delivery()) -> DeliverySumma
         gguf=None if gguf is None else str(gguf),
         modelfile=str(model / "Modelfile") if wanted.ollama else None,
         files=files_to_push(model) if wanted.push else None,
-        pushed=push(wanted.push, model) if wanted.push and not wanted.dry_run else None,
+        deleted=deleted,
+        pushed=push(wanted.push, model, deleted or ()) if wanted.push and not wanted.dry_run else None,
     )
 
 
@@ -140,6 +144,23 @@ def _write_modelfile(run: RunView, model: Path, gguf: str | None) -> None:
             f"{model / 'Modelfile'} has no TEMPLATE: this chat template cannot be written as one of Ollama, which "
             "takes its own that resembles it"
         )
+
+
+def _leftovers(wanted: Delivery, model: Path) -> tuple[str, ...] | None:
+    """What the push deletes from the repository, named in a note. A dry run goes on without the Hub."""
+    if wanted.push is None:
+        return None
+    try:
+        files = files_to_delete(wanted.push, model)
+    except DriftError as error:
+        if not wanted.dry_run:
+            raise
+        report_note(f"which files the push would delete there is not known: {error}")
+        return None
+    if files:
+        verb = "would delete" if wanted.dry_run else "deletes"
+        report_note(f"--push {wanted.push} {verb} what model/ does not have: {', '.join(files)}")
+    return files
 
 
 @contextmanager
