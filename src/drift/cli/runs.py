@@ -137,7 +137,7 @@ def export(
     from drift.delivery import Delivery, deliver
     from drift.logs.files.remote import local_twin
 
-    with progress("exporting"), local_twin(to, "--to") as folder:
+    with progress("exporting"), local_twin(to, "--to", keep_on_error=True) as folder:
         done = deliver(path, folder, Delivery(merge, gguf, converter, ollama, push, dry_run))
     summary(with_urls(done, folder, to), as_json)
 

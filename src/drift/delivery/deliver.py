@@ -13,7 +13,7 @@ from drift.delivery.facts import CardFacts, read_facts_of
 from drift.delivery.hub import check_repository, files_to_delete, files_to_push, open_repository, push
 from drift.errors import ConfigError, DriftError
 from drift.generations import check_base
-from drift.policy.source import is_adapter
+from drift.policy.source import ADAPTER, adapter_settings, is_adapter
 from drift.progress import report_note
 from drift.report.export import check_target, export_run, finished_run
 from drift.rundir import RunView, layout
@@ -66,7 +66,7 @@ def deliver(run: Path, to: Path, wanted: Delivery = Delivery()) -> DeliverySumma
     converter = find_converter(wanted.converter) if wanted.gguf else None
     check_base(view, policy, may_come_later=True)
     facts = read_facts_of(view)
-    _report(facts, wanted, adapter)
+    _report(facts, wanted, policy if adapter else None)
     if wanted.push and not wanted.dry_run:
         open_repository(wanted.push)
     model = to / "model"
@@ -103,12 +103,28 @@ def _check_options(wanted: Delivery, adapter: bool, policy: Path) -> None:
         raise ConfigError(f"{option} needs a whole model, and {policy} is a LoRA adapter. Add --merge.")
     if wanted.push:
         check_repository(wanted.push)
+    if wanted.push and adapter and not wanted.merge and (base := _base_on_this_machine(policy)):
+        raise ConfigError(
+            f"--push {wanted.push}: {policy} is a LoRA adapter on {base}, a path of this machine: nobody else could "
+            "load it. Add --merge."
+        )
 
 
-def _report(facts: CardFacts, wanted: Delivery, adapter: bool) -> None:
+def _base_on_this_machine(policy: Path) -> str | None:
+    """The path of the adapter's base; None if the base is named by its id on the Hub."""
+    base = adapter_settings(policy).get("base_model_name_or_path")
+    return base if isinstance(base, str) and Path(base).is_absolute() else None
+
+
+def _report(facts: CardFacts, wanted: Delivery, adapter: Path | None) -> None:
     """What whoever delivers this model should know."""
-    if wanted.merge and not adapter:
+    if wanted.merge and adapter is None:
         report_note("--merge: the policy is no adapter; its weights are whole already")
+    elif adapter and not wanted.merge and _base_on_this_machine(adapter):
+        report_note(
+            "model/ is an adapter that names its base by a path of this machine: elsewhere set base_model_name_or_path "
+            f"in model/{ADAPTER}, or export with --merge"
+        )
     if facts.is_toy:
         report_note(f"{facts.base} is a toy: it knows only the simulated world. The export shows the path, no product")
     elif facts.simulated:
