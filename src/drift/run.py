@@ -31,6 +31,7 @@ from drift.report.contents import Contents, read_contents
 from drift.report.files import Funnel, FunnelStep, write_json
 from drift.report.verdict import verdict_of
 from drift.rundir import OnStage, RunDir, RunView, layout, load_run, pin_finished, real_folder
+from drift.rundir.chain import note_child
 from drift.rundir.fingerprints import Digests
 from drift.store import Store
 
@@ -143,6 +144,7 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth:
     if not count_new_prompts(cfg, store, parent):
         return summary("nothing new", read, f"{read} conversations came or changed {since}, none to train on")
     with open_run(cfg, folder, on_stage) as run:
+        note_child(parent.view, folder)
         done = learn(cfg, run, pin_store(run, store, mark, generation), truth)
     return summary("trained", read, f"generation {generation} in {folder}", done)
 
