@@ -1,13 +1,23 @@
 """What is gathered from a run folder, and what is left alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from drift.gate.results import GateResult
 from drift.progress import listening
-from drift.records import ChatMessage, Conversation, Counts, Message, PromptItem, write_jsonl
+from drift.records import (
+    ChatMessage,
+    Conversation,
+    Counts,
+    Message,
+    PreferencePair,
+    PromptItem,
+    read_jsonl,
+    write_jsonl,
+)
 from drift.report import write_report
 from drift.report.contents import read_contents
 from drift.report.files import FunnelStep
@@ -51,14 +61,18 @@ def test_the_headline_and_the_samples_are_those_of_the_kept_policy(
     assert contents.examples[0].comparisons[0].after.utility == utility
 
 
-def test_what_was_forgotten_since_is_not_shown(make_run: MakeRun, tmp_path: Path):
+@pytest.mark.parametrize("disliked", [True, False])
+def test_what_was_forgotten_since_is_not_shown(make_run: MakeRun, tmp_path: Path, disliked: bool):
     """Neither as a disliked reply nor among the answers to held-out requests."""
     store = Store(tmp_path / "store")
     talk = (Message("user", "Name the capital of Peru as JSON."), Message("assistant", "It is Lima."))
     store.add([Conversation(name, "test", name, talk, "train") for name in ("c1", "held out")])
     run = make_run(config=f"store: {store.path}\n")
     prompt = (ChatMessage("user", talk[0].content),)
-    write_jsonl(run / "data/heldout.jsonl", [PromptItem("p2", "held out", 1, prompt, "test")])
+    liked = next(read_jsonl(run / "iteration-1/pairs.jsonl", PreferencePair))
+    write_jsonl(run / "data/heldout.jsonl", [PromptItem("p2", "held out" if disliked else "d", 1, prompt, "test")])
+    liked = replace(liked, rejected=(), conversation_id="e" if disliked else "held out", prompt=prompt)
+    write_jsonl(run / "data/heldout_liked.jsonl", [liked])
     page = write_report(run).read_text("utf-8")
     assert "I said JSON" in page
     assert "Lima 0.55" in page

@@ -300,9 +300,10 @@ def _examples(run: RunView, forgotten: Forgotten) -> list[PromptItem]:
 
 
 def _forgotten_prompts(run: RunView, forgotten: Forgotten) -> frozenset[tuple[ChatMessage, ...]]:
-    files = [file for name in (layout.HELDOUT, layout.HELDOUT_LIKED) if (file := run.file(name))]
-    rows = (item for file in files if forgotten.conversations for item in read_jsonl(file, PromptItem))
-    return frozenset(item.prompt for item in rows if forgotten.holds(item.conversation_id))
+    kinds = {layout.HELDOUT: PromptItem, layout.HELDOUT_LIKED: PreferencePair} if forgotten.conversations else {}
+    files = [(file, kind) for name, kind in kinds.items() if (file := run.file(name))]
+    rows = (row for file, kind in files for row in read_jsonl(file, kind))
+    return frozenset(row.prompt for row in rows if forgotten.holds(row.conversation_id))
 
 
 def _labels(run: RunView, examples: set[ReplyPlace]) -> Labels | None:
