@@ -164,6 +164,36 @@ def test_three_generations(chain):
     assert link_of(load_run(runs[1].path)).base == f"{runs[0].path} (missing)"
 
 
+@pytest.mark.slow
+def test_a_generation_whose_report_is_missing_gets_it_from_the_same_command(chain, monkeypatch):
+    """It was killed, or a file that the report reads was damaged, when it was done. Nothing is trained again."""
+    chain.run("1", [complaint(n) for n in range(12)])
+    rows, run, damaged = [complaint(n) for n in range(24)], chain.folder / "runs/2", chain.folder / "store/live.json"
+    damaged.write_text("{")
+    with pytest.raises(DataError, match=r"live\.json"):
+        chain.after("1", "2", rows)
+    policy = (run / "policy/model.safetensors").stat()
+    with pytest.raises(DataError, match=r"live\.json"):
+        chain.after("1", "2", rows)
+    damaged.unlink()
+
+    def kill(_: Path) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("drift.run.write_report", kill)
+        with pytest.raises(KeyboardInterrupt):
+            chain.after("1", "2", rows)
+    assert (load_run(run).state.state, (run / "report.html").exists()) == ("done", False)
+    again = chain.after("1", "2", [*rows, complaint(24)])
+    state = load_run(run).state
+    assert (again.did, state.generation, len(state.read)) == ("finished before", 2, 2)
+    assert state.verdict
+    assert state.verdict in Path(again.report).read_text("utf-8")
+    assert "base_finished" in state.headline
+    assert (run / "policy/model.safetensors").stat() == policy
+
+
 @pytest.fixture
 def parent(tmp_path) -> Path:
     """A finished run of the first generation, as far as the next one looks at it, and its store with two chats."""
@@ -286,6 +316,20 @@ def test_a_run_of_an_earlier_version_has_read_nothing_that_is_known(parent):
     assert (found.generation, found.read) == (1, 0)
     link = link_of(found.view)
     assert (link.generation, link.base, link.conversations, link.verdict) == (1, "embedded", None, None)
+
+
+def test_a_finished_generation_without_a_report_gets_it(parent, tmp_path):
+    cfg = parse_config({"store": str(tmp_path / "store"), "from": str(parent)}, "test")
+    with RunDir.open(tmp_path / "runs/2", dump_config(cfg), 1) as run:
+        run.pin_reading(2, "s", (ReadMark(1, 2), ReadMark(1, 2)))
+        run.stage("policy", keep)
+        run.pin(verdict="No clear change")
+    for _ in range(2):
+        done = run_config(cfg, tmp_path / "runs/2")
+        assert isinstance(done, GenerationSummary)
+        assert (done.did, done.generation) == ("finished before", 2)
+        assert "<html" in Path(done.report).read_text("utf-8")
+        assert load_run(tmp_path / "runs/2").state.verdict == "No clear change"
 
 
 def test_a_run_does_not_start_from_itself(parent):

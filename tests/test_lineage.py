@@ -1,6 +1,7 @@
 """Runs and models that learned from what was forgotten since are marked, and so are those that start from them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,14 @@ from typer.testing import CliRunner
 
 from drift.cli import app
 from drift.config import Config, dump_config
+from drift.errors import ConfigError
 from drift.evaluation.results import Evaluation, SampleResult, write_result
+from drift.generations import successor_of
 from drift.lineage import ForgottenTraces, forgotten_in
 from drift.records import ChatMessage, Completion, Conversation, Message, PreferencePair, write_jsonl
 from drift.run import by_real_name
-from drift.rundir import RunDir, list_runs
-from drift.rundir.chain import ancestors, descendants, link_of
+from drift.rundir import RunDir, list_runs, load_run
+from drift.rundir.chain import ancestors, descendants, link_of, note_child
 from drift.scoring.feedback_reward import LearnedTurn
 from drift.store import Store
 
@@ -147,3 +150,25 @@ def test_a_link_to_the_latest_run_loses_no_generation(tmp_path, store, monkeypat
     assert [link_of(each).base for each in runs][1:] == ["runs/1", "runs/2"]
     assert [each.path.name for each in ancestors(runs[2])] == ["2", "1"]
     assert [each.path.name for each in descendants(runs[0])] == ["2", "3"]
+
+
+def test_a_generation_in_another_folder_is_noted_in_the_one_before(tmp_path, store, monkeypatch):
+    """Nothing else would keep the run that it starts from, and `drift trace` would not show it."""
+    monkeypatch.chdir(tmp_path)
+    places = [Path(place) for place in ("runs/1", "elsewhere/2", "elsewhere/3", "third/4", "runs/5")]
+    for before, place in zip([None, *places], places, strict=False):
+        config = f"store: {store.path}\n" + (f"from: {before}\n" if before else "")
+        with RunDir.open(place, config, 1) as made:
+            made.pin_reading(places.index(place) + 1, "s", ())
+            for _ in range(2 if before else 0):  # the command that resumes it notes it once
+                note_child(load_run(Path(str(before))), place)
+            made.iteration(1).stage("policy", policy, made.iteration(1).stage("pairs.jsonl", pairs, "a"))
+            made.stage("policy", policy, made.path / "iteration-1" / "pairs.jsonl")
+    assert [each.path.name for each in descendants(load_run(places[0]))] == ["2", "3", "4", "5"]
+    assert [each.path.name for each in descendants(load_run(places[2]))] == ["4", "5"]
+    assert len((places[0] / "children.jsonl").read_text().splitlines()) == 1
+    assert not (places[1] / "children.jsonl").exists()  # the next one is in the same folder
+    with pytest.raises(ConfigError, match=r"runs/1: finished with other settings.*runs/5 continues from it"):
+        successor_of(places[0], Config.model_validate({"seed": 7}))
+    shutil.rmtree(places[1])  # gone, or moved: nothing leads on from it
+    assert [each.path.name for each in descendants(load_run(places[0]))] == []

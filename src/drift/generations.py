@@ -130,7 +130,7 @@ def _done(folder: Path) -> RunView | None:
 
 
 def successor_of(folder: Path, cfg: Config) -> Path | None:
-    """The latest run beside this finished one that continues from it and has learned something; None if there is none.
+    """The latest run that continues from this finished one and has learned something; None if there is none.
 
     Raises ConfigError if `cfg` would do this run anew: what its successors name as their base, and what may be
     deployed, would be another policy.

@@ -30,7 +30,8 @@ from drift.report import write_report
 from drift.report.contents import Contents, read_contents
 from drift.report.files import Funnel, FunnelStep, write_json
 from drift.report.verdict import verdict_of
-from drift.rundir import OnStage, RunDir, RunView, layout, load_run, real_folder
+from drift.rundir import OnStage, RunDir, RunView, layout, load_run, pin_finished, real_folder
+from drift.rundir.chain import note_child
 from drift.rundir.fingerprints import Digests
 from drift.store import Store
 
@@ -143,16 +144,22 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth:
     if not count_new_prompts(cfg, store, parent):
         return summary("nothing new", read, f"{read} conversations came or changed {since}, none to train on")
     with open_run(cfg, folder, on_stage) as run:
+        note_child(parent.view, folder)
         done = learn(cfg, run, pin_store(run, store, mark, generation), truth)
     return summary("trained", read, f"generation {generation} in {folder}", done)
 
 
 def _finished_before(folder: Path, started_from: str, latest: Path) -> GenerationSummary:
-    state = load_run(folder).state
+    run = load_run(folder)
+    if run.file(layout.REPORT) is None:  # killed after it was marked as done, or its report failed then
+        if run.state.verdict is None:
+            contents = read_contents(folder)
+            pin_finished(folder, headline=_headline(_measured(contents)), verdict=verdict_of(contents).title)
+        write_report(folder)
     return GenerationSummary(
         run=str(folder), policy=str(folder / layout.POLICY), report=str(folder / layout.REPORT), counts={}, seconds=0.0,
-        measured={}, did="finished before", generation=state.generation, started_from=started_from,
-        new_conversations=state.read[-1].conversations if state.read else 0,
+        measured={}, did="finished before", generation=run.state.generation, started_from=started_from,
+        new_conversations=run.state.read[-1].conversations if run.state.read else 0,
         message=f"{folder} is finished. To learn from what came since: --from {latest}",
     )  # fmt: skip
 
@@ -273,19 +280,17 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         raise DataError(f"{error}{remedy} The funnel: {funnel_line(build_funnel(store, load_run(run.path)))}") from None
     funnel = build_funnel(store, load_run(run.path))
     write_json(run.path / layout.FUNNEL, funnel)
+    (run.path / layout.REPORT).unlink(missing_ok=True)  # of an earlier state: a run that is done without one gets it
     try:
         contents = read_contents(run.path)
     except DataError:  # of a file beside the run, such as the store's live.json: the run itself is whole
         run.finish()
         raise
     measured = _measured(contents)
-    run.headline(
-        **measured["kept"],
-        **{f"base_{name}": measured["base"][name] for name in OF_REPLIES if name in measured["base"]},
-    )
+    run.headline(**_headline(measured))
+    run.pin(verdict=verdict_of(contents).title)
     run.finish()
     report = write_report(run.path)
-    run.pin(verdict=verdict_of(contents).title)
     counts = {step.name: step.count for step in funnel.steps}
     return RunSummary(str(run.path), str(policy), str(report), counts, round(time.monotonic() - started, 1), measured)
 
@@ -308,6 +313,11 @@ def _measured(contents: Contents) -> dict[str, dict[str, float]]:
         }
         for name, folder in folders.items()
     }
+
+
+def _headline(measured: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    base = measured["base"]
+    return {**measured["kept"], **{f"base_{name}": base[name] for name in OF_REPLIES if name in base}}
 
 
 STEPS = {

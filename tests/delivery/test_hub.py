@@ -11,6 +11,7 @@ import pytest
 
 from drift.delivery import Delivery, deliver, hub
 from drift.errors import DriftError, PrerequisiteError
+from drift.progress import listening
 from drift.rundir import RunDir
 
 
@@ -50,16 +51,23 @@ class Handler(BaseHTTPRequestHandler):
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     self.server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                elif line["key"] == "deletedFile":
+                    del self.server.files[line["value"]["path"]]
             self.answer({"commitUrl": f"{self.server.url}/me/model/commit/1", "commitOid": "1", "hookOutput": ""})
+        elif self.command == "GET" and self.server.created:
+            self.answer({"id": "me/model", "siblings": [{"rfilename": path} for path in self.server.files]})
+        elif self.command == "GET":
+            self.answer({"error": "Repository not found"}, 404, {"x-error-code": "RepoNotFound"})
         else:
             self.answer({}, 200)
 
     do_GET = do_POST
 
-    def answer(self, what: dict, status: int = 200) -> None:
+    def answer(self, what: dict, status: int = 200, headers: dict[str, str] | None = None) -> None:
         content = json.dumps(what).encode()
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        for name, value in {"content-type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -109,13 +117,46 @@ def test_an_export_is_pushed_as_one_commit_or_listed(small_hub, tmp_path):
     with RunDir.open(tmp_path / "run", "name: x\n", seed=1) as run:
         run.stage("policy", write_policy)
     listed = deliver(tmp_path / "run", tmp_path / "dry", Delivery(push="me/model", dry_run=True))
-    assert (listed.pushed, small_hub.requests) == (None, [])
+    assert (listed.pushed, listed.deleted) == (None, ())  # there is no such repository
+    assert {method for method, *_ in small_hub.requests} == {"GET"}
     done = deliver(tmp_path / "run", tmp_path / "out", Delivery(push="me/model"))
     assert done.pushed == f"{small_hub.url}/me/model/commit/1"
     assert small_hub.files == {
         name: (tmp_path / "out/model" / name).read_bytes() for name in ("README.md", "config.json")
     }
     assert listed.files == done.files == {name: len(content) for name, content in small_hub.files.items()}
+
+
+def test_a_push_leaves_nothing_of_an_earlier_one(small_hub, tmp_path):
+    """An adapter beside whole weights: transformers would put it on top of them."""
+    earlier = ("adapter_config.json", "adapter_model.safetensors", "Modelfile", "old/model.gguf")
+    small_hub.created = {"name": "model"}
+    small_hub.files = dict.fromkeys((*earlier, "README.md", ".gitattributes"), b"earlier")
+    with RunDir.open(tmp_path / "run", "name: x\n", seed=1) as run:
+        run.stage("policy", write_policy)
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append):
+        listed = deliver(tmp_path / "run", tmp_path / "dry", Delivery(push="me/model", dry_run=True))
+    assert listed.deleted == tuple(sorted(earlier))
+    named = "Modelfile, adapter_config.json, adapter_model.safetensors, old/model.gguf"
+    assert f"--push me/model would delete what model/ does not have: {named}" in notes
+    assert "Modelfile" in small_hub.files
+    done = deliver(tmp_path / "run", tmp_path / "out", Delivery(push="me/model"))
+    assert done.deleted == listed.deleted
+    assert small_hub.files.keys() == {"README.md", "config.json", ".gitattributes"}
+    assert small_hub.files["README.md"] == (tmp_path / "out/model/README.md").read_bytes()
+
+
+def test_a_dry_run_needs_no_hub(small_hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    with RunDir.open(tmp_path / "run", "name: x\n", seed=1) as run:
+        run.stage("policy", write_policy)
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append):
+        listed = deliver(tmp_path / "run", tmp_path / "out", Delivery(push="me/model", dry_run=True))
+    assert listed.files is not None
+    assert (set(listed.files), listed.deleted) == ({"README.md", "config.json"}, None)
+    assert any("would delete there is not known: --push me/model: the Hub cannot be reached" in note for note in notes)
 
 
 def test_a_dry_run_lists_the_same_files(model):
@@ -127,7 +168,7 @@ def test_what_the_hub_refuses_is_one_line_with_the_remedy(small_hub, model):
     with pytest.raises(DriftError, match=r"--push me/model: the Hub refused it .*hf auth login\. Nothing was exported"):
         hub.open_repository("me/model")
     with pytest.raises(
-        DriftError, match=r"The export is complete in .*out\. To push it again: hf upload me/model .*model \."
+        DriftError, match=r"The export is complete in .*out\. To push it: hf upload me/model .*model \. --delete '\*'"
     ) as error:
         hub.push("me/model", model)
     assert "\n" not in str(error.value)

@@ -115,6 +115,16 @@ def test_a_lost_node_is_named_and_is_no_try():
     assert len(notes) == 3
 
 
+def test_a_piece_that_always_loses_its_node_does_not_blame_its_process():
+    stand_in = StandIn(b=[NodeDiedError("gone.\nlong story")] * 10)
+    says = r"^piece b: 10 nodes were lost under it, the last one with: gone, on node host-\d\. Finished pieces"
+    with pytest.raises(DriftError, match=says) as error:
+        done(stand_in)
+    assert "died" not in str(error.value)
+    results, notes = done(StandIn(b=[NodeDiedError("gone")] * 9))
+    assert (results[1], len(notes)) == ("B", 9)
+
+
 def test_a_piece_is_done_again_also_where_nobody_knows_its_node():
     results, notes = done(WithoutBoard(b=[NodeDiedError("gone"), RayError("worker died")]))
     assert results == {0: "A", 1: "B", 2: "C"}

@@ -1,17 +1,29 @@
 """What is gathered from a run folder, and what is left alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from drift.gate.results import GateResult
 from drift.progress import listening
-from drift.records import Counts
+from drift.records import (
+    ChatMessage,
+    Conversation,
+    Counts,
+    Message,
+    PreferencePair,
+    PromptItem,
+    read_jsonl,
+    write_jsonl,
+)
+from drift.report import write_report
 from drift.report.contents import read_contents
 from drift.report.files import FunnelStep
 from drift.report.verdict import verdict_of
 from drift.rundir import RunDir, load_run
+from drift.store import Store
 from gate_results import some_gate
 
 MakeRun = Callable[..., Path]
@@ -47,6 +59,31 @@ def test_the_headline_and_the_samples_are_those_of_the_kept_policy(
     assert measured
     assert (measured.last.name, measured.after.value) == (name, utility)
     assert contents.examples[0].comparisons[0].after.utility == utility
+
+
+@pytest.mark.parametrize("disliked", [True, False])
+def test_what_was_forgotten_since_is_not_shown(make_run: MakeRun, tmp_path: Path, disliked: bool):
+    """Neither as a disliked reply nor among the answers to held-out requests."""
+    store = Store(tmp_path / "store")
+    talk = (Message("user", "Name the capital of Peru as JSON."), Message("assistant", "It is Lima."))
+    store.add([Conversation(name, "test", name, talk, "train") for name in ("c1", "held out")])
+    run = make_run(config=f"store: {store.path}\n")
+    prompt = (ChatMessage("user", talk[0].content),)
+    liked = next(read_jsonl(run / "iteration-1/pairs.jsonl", PreferencePair))
+    write_jsonl(run / "data/heldout.jsonl", [PromptItem("p2", "held out" if disliked else "d", 1, prompt, "test")])
+    liked = replace(liked, rejected=(), conversation_id="e" if disliked else "held out", prompt=prompt)
+    write_jsonl(run / "data/heldout_liked.jsonl", [liked])
+    page = write_report(run).read_text("utf-8")
+    assert "I said JSON" in page
+    assert "Lima 0.55" in page
+    store.forget(conversation="c1")
+    contents = read_contents(run)
+    assert (contents.disliked, len(contents.examples)) == ((), 1)
+    store.forget(conversation="held out")
+    assert read_contents(run).examples == ()
+    page = write_report(run).read_text("utf-8")
+    assert "I said JSON" not in page
+    assert "Lima 0.55" not in page
 
 
 def test_the_kept_policy_comes_before_the_latest(make_run: MakeRun):

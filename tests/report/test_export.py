@@ -6,9 +6,18 @@ import pytest
 
 from drift.errors import DataError
 from drift.progress import listening
-from drift.records import ChatMessage, FunctionCall, PreferencePair, ToolCall, write_jsonl
+from drift.records import (
+    ChatMessage,
+    Conversation,
+    FunctionCall,
+    Message,
+    PreferencePair,
+    ToolCall,
+    write_jsonl,
+)
 from drift.report.export import export_run, trl_row, trl_unpaired_row
 from drift.rundir import RunDir
+from drift.store import Store
 
 PAIR = PreferencePair(
     "p", "q", "c", 1, "drift", 1, "abc", (ChatMessage("user", "hi"),), (ChatMessage("assistant", "yes"),),
@@ -113,3 +122,26 @@ def test_replies_without_a_partner_have_trls_unpaired_shape(tmp_path):
         ("yes", True),
         ("no", False),
     ]
+
+
+def test_what_was_forgotten_is_not_written_again(tmp_path):
+    """Rows of a forgotten conversation are left out and counted, of iterations that were not kept too."""
+    store = Store(tmp_path / "store")
+    talk = (Message("user", "hi"), Message("assistant", "no"))
+    store.add([Conversation(name, "test", name, talk, "train") for name in ("c", "d")])
+    rows = [PAIR, replace(PAIR, conversation_id="d", rejected_finish="length"), replace(PAIR, rejected=())]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    with RunDir.open(tmp_path / "run", f"store: {store.path}\n", seed=1) as run:
+        for k in (1, 2):
+            run.iteration(k).stage("pairs.jsonl", copy_rows, rows=tmp_path / "rows.jsonl")
+        run.stage("policy", write_policy)
+    assert export_run(tmp_path / "run", tmp_path / "before").rows == 6
+    store.forget(conversation="c")
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append):
+        assert export_run(tmp_path / "run", tmp_path / "out").rows == 2
+    assert notes[0] == "4 rows of conversations that were forgotten since are left out"
+    assert notes[1].startswith("2 of 2 rows have a reply that was cut")
+    written = [json.loads(line) for line in (tmp_path / "out/pairs.jsonl").read_text().splitlines()]
+    assert [row["conversation_id"] for row in written] == ["d", "d"]
+    assert not (tmp_path / "out/unpaired.jsonl").exists()

@@ -124,7 +124,7 @@ def export(
         typer.Option(metavar="OWNER/NAME", help="Push model/ to the Hugging Face Hub; a new one is private."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the files that --push would send; send none.")
+        bool, typer.Option("--dry-run", help="Print the files that --push would send and delete; change nothing there.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -137,7 +137,7 @@ def export(
     from drift.delivery import Delivery, deliver
     from drift.logs.files.remote import local_twin
 
-    with progress("exporting"), local_twin(to, "--to") as folder:
+    with progress("exporting"), local_twin(to, "--to", keep_on_error=True) as folder:
         done = deliver(path, folder, Delivery(merge, gguf, converter, ollama, push, dry_run))
     summary(with_urls(done, folder, to), as_json)
 

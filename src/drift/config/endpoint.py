@@ -33,10 +33,10 @@ class EndpointSettings(Settings):
     """An OpenAI-compatible server.
 
     `api_key_env`: name of the environment variable that holds the key; null sends no key. `max_concurrency`: maximum
-    requests in flight. `timeout`: seconds per attempt. `retries`: further attempts after the first one fails. Prices
-    are per million tokens, in any currency. `max_cost`, in that currency, limits what one command pays this server: a
-    request whose cost could exceed it is not sent (docs/endpoint.md). `max_tokens`: the least token limit of a judge's
-    answer, thoughts included; null: what the answer alone needs.
+    requests in flight. `timeout`: seconds of silence that end an attempt (docs/endpoint.md). `retries`: further
+    attempts after the first one fails. Prices are per million tokens, in any currency. `max_cost`, in that currency,
+    limits what one command pays this server: a request whose cost could exceed it is not sent (docs/endpoint.md).
+    `max_tokens`: the least token limit of a judge's answer, thoughts included; null: what the answer alone needs.
     """
 
     base_url: Annotated[str, AfterValidator(server_address)]

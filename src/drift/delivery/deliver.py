@@ -10,10 +10,10 @@ from drift.config import parse_config
 from drift.delivery.card import write_card
 from drift.delivery.converter import GGUF, convert, find_converter
 from drift.delivery.facts import CardFacts, read_facts_of
-from drift.delivery.hub import check_repository, files_to_push, open_repository, push
-from drift.errors import ConfigError
+from drift.delivery.hub import check_repository, files_to_delete, files_to_push, open_repository, push
+from drift.errors import ConfigError, DriftError
 from drift.generations import check_base
-from drift.policy.source import is_adapter
+from drift.policy.source import ADAPTER, adapter_settings, is_adapter
 from drift.progress import report_note
 from drift.report.export import check_target, export_run, finished_run
 from drift.rundir import RunView, layout
@@ -35,7 +35,8 @@ class Delivery:
 @dataclass(frozen=True, slots=True)
 class DeliverySummary:
     """`rows`: pairs in `pairs`. `largest_difference`: of a logit, between the adapter and the merged weights. `files`:
-    those that were pushed, or would be, with their bytes."""
+    those that were pushed, or would be, with their bytes. `deleted`: those that the repository had and `model` has not;
+    None if the Hub could not be asked."""
 
     model: str
     pairs: str
@@ -46,6 +47,7 @@ class DeliverySummary:
     gguf: str | None = None
     modelfile: str | None = None
     files: Mapping[str, int] | None = None
+    deleted: tuple[str, ...] | None = None
     pushed: str | None = None
 
 
@@ -64,7 +66,7 @@ def deliver(run: Path, to: Path, wanted: Delivery = Delivery()) -> DeliverySumma
     converter = find_converter(wanted.converter) if wanted.gguf else None
     check_base(view, policy, may_come_later=True)
     facts = read_facts_of(view)
-    _report(facts, wanted, adapter)
+    _report(facts, wanted, policy if adapter else None)
     if wanted.push and not wanted.dry_run:
         open_repository(wanted.push)
     model = to / "model"
@@ -75,6 +77,7 @@ def deliver(run: Path, to: Path, wanted: Delivery = Delivery()) -> DeliverySumma
         if wanted.ollama:
             _write_modelfile(view, model, GGUF if converter else None)
     gguf = convert(converter, model) if converter else None
+    deleted = _leftovers(wanted, model)
     return DeliverySummary(
         exported.model,
         exported.pairs,
@@ -85,7 +88,8 @@ def deliver(run: Path, to: Path, wanted: Delivery = Delivery()) -> DeliverySumma
         gguf=None if gguf is None else str(gguf),
         modelfile=str(model / "Modelfile") if wanted.ollama else None,
         files=files_to_push(model) if wanted.push else None,
-        pushed=push(wanted.push, model) if wanted.push and not wanted.dry_run else None,
+        deleted=deleted,
+        pushed=push(wanted.push, model, deleted or ()) if wanted.push and not wanted.dry_run else None,
     )
 
 
@@ -99,12 +103,28 @@ def _check_options(wanted: Delivery, adapter: bool, policy: Path) -> None:
         raise ConfigError(f"{option} needs a whole model, and {policy} is a LoRA adapter. Add --merge.")
     if wanted.push:
         check_repository(wanted.push)
+    if wanted.push and adapter and not wanted.merge and (base := _base_on_this_machine(policy)):
+        raise ConfigError(
+            f"--push {wanted.push}: {policy} is a LoRA adapter on {base}, a path of this machine: nobody else could "
+            "load it. Add --merge."
+        )
 
 
-def _report(facts: CardFacts, wanted: Delivery, adapter: bool) -> None:
+def _base_on_this_machine(policy: Path) -> str | None:
+    """The path of the adapter's base; None if the base is named by its id on the Hub."""
+    base = adapter_settings(policy).get("base_model_name_or_path")
+    return base if isinstance(base, str) and Path(base).is_absolute() else None
+
+
+def _report(facts: CardFacts, wanted: Delivery, adapter: Path | None) -> None:
     """What whoever delivers this model should know."""
-    if wanted.merge and not adapter:
+    if wanted.merge and adapter is None:
         report_note("--merge: the policy is no adapter; its weights are whole already")
+    elif adapter and not wanted.merge and _base_on_this_machine(adapter):
+        report_note(
+            "model/ is an adapter that names its base by a path of this machine: elsewhere set base_model_name_or_path "
+            f"in model/{ADAPTER}, or export with --merge"
+        )
     if facts.is_toy:
         report_note(f"{facts.base} is a toy: it knows only the simulated world. The export shows the path, no product")
     elif facts.simulated:
@@ -140,6 +160,23 @@ def _write_modelfile(run: RunView, model: Path, gguf: str | None) -> None:
             f"{model / 'Modelfile'} has no TEMPLATE: this chat template cannot be written as one of Ollama, which "
             "takes its own that resembles it"
         )
+
+
+def _leftovers(wanted: Delivery, model: Path) -> tuple[str, ...] | None:
+    """What the push deletes from the repository, named in a note. A dry run goes on without the Hub."""
+    if wanted.push is None:
+        return None
+    try:
+        files = files_to_delete(wanted.push, model)
+    except DriftError as error:
+        if not wanted.dry_run:
+            raise
+        report_note(f"which files the push would delete there is not known: {error}")
+        return None
+    if files:
+        verb = "would delete" if wanted.dry_run else "deletes"
+        report_note(f"--push {wanted.push} {verb} what model/ does not have: {', '.join(files)}")
+    return files
 
 
 @contextmanager

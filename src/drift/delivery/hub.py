@@ -1,11 +1,12 @@
 """Push a model folder to the Hugging Face Hub. Nothing but this folder: pairs and report quote conversations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from drift.disk import files_under
 from drift.errors import ConfigError, DriftError, PrerequisiteError
+from drift.progress import report_note
 
 
 def files_to_push(model: Path) -> Mapping[str, int]:
@@ -37,16 +38,40 @@ def open_repository(name: str) -> str:
         return str(HfApi().create_repo(name, private=True, exist_ok=True))
 
 
-def push(name: str, model: Path) -> str:
-    """Upload every file of the model folder in one commit; returns its address."""
-    from huggingface_hub import CommitOperationAdd, HfApi
+def files_to_delete(name: str, model: Path) -> tuple[str, ...]:
+    """The repository's files that the model folder does not have: of an earlier push, or of somebody else.
+
+    With them, others would load another model: transformers puts an adapter that lies beside whole weights on top of
+    them. Empty, with a note, if the Hub shows no such repository. `.gitattributes` belongs to the Hub.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    with _hub_errors(name, _again(name, model)):
+        try:
+            there = {file.rfilename for file in HfApi().model_info(name).siblings or ()}
+        except RepositoryNotFoundError:
+            report_note(f"--push {name}: the Hub shows this login no such repository. A push would make a new one")
+            return ()
+    return tuple(sorted(there - files_to_push(model).keys() - {".gitattributes"}))
+
+
+def push(name: str, model: Path, deleted: Sequence[str] = ()) -> str:
+    """Upload every file of the model folder and delete the files in `deleted`, in one commit; returns its address."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    added = [CommitOperationAdd(path_in_repo=file, path_or_fileobj=model / file) for file in files_to_push(model)]
-    again = f"The export is complete in {model.parent}. To push it again: hf upload {name} {model} ."
-    with _hub_errors(name, again):
-        return HfApi().create_commit(name, added, commit_message="Model exported by drift").commit_url
+    changes = [
+        *(CommitOperationAdd(path_in_repo=file, path_or_fileobj=model / file) for file in files_to_push(model)),
+        *(CommitOperationDelete(path_in_repo=file) for file in deleted),
+    ]
+    with _hub_errors(name, _again(name, model)):
+        return HfApi().create_commit(name, changes, commit_message="Model exported by drift").commit_url
+
+
+def _again(name: str, model: Path) -> str:
+    return f"The export is complete in {model.parent}. To push it: hf upload {name} {model} . --delete '*'"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from contextlib import suppress
 from statistics import median
 from typing import Any, Protocol
 
-from drift.engine.engine import Answer, answer, killed, name_of
+from drift.engine.engine import Answer, answer, killed, lost_nodes, name_of
 from drift.engine.processes import END_SECONDS, one_thread
 from drift.errors import PrerequisiteError
 from drift.progress import report_note
@@ -144,13 +144,14 @@ class Dispatch:
                 return None
             node = self._node(key)
             if _lost_its_node(errors, error):
-                counts, most = self._lost, _LOST_NODES
-                report_note(f"{f'node {node}' if node else 'a node'} was lost: {name_of(piece)} is done again")
+                counts, most, too_often = self._lost, _LOST_NODES, lost_nodes
             else:
-                counts, most = self._tries, self._retries
+                counts, most, too_often = self._tries, self._retries, killed
             counts[number] += 1
             if counts[number] == most:
-                raise killed(piece, most, lines_of(error)[0] + (f", on node {node}" if node else "")) from None
+                raise too_often(piece, most, lines_of(error)[0] + (f", on node {node}" if node else "")) from None
+            if counts is self._lost:
+                report_note(f"{f'node {node}' if node else 'a node'} was lost: {name_of(piece)} is done again")
         finally:
             self._hands.ended(task, died)
         return None

@@ -178,6 +178,15 @@ def killed(piece: object, tries: int, why: str) -> DriftError:
     )
 
 
+def lost_nodes(piece: object, times: int, why: str) -> DriftError:
+    """The error of a piece whose node was lost too often."""
+    return DriftError(
+        f"{name_of(piece)}: {times} nodes were lost under it, the last one with: {why}. Finished pieces are kept: run "
+        "the same command again when the nodes stay, for example not on spot machines. If only this piece loses its "
+        "nodes, they have too little memory for it."
+    )
+
+
 def name_of(piece: object) -> str:
     """A piece as messages name it: its own `name`, also behind a number, else its text."""
     if isinstance(piece, tuple):

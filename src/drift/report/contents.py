@@ -26,7 +26,7 @@ from drift.report.files import Funnel, LabelQuality, TrainingStep, read_json
 from drift.report.measures import FEWEST, Assumption, ComplaintKind, assumptions, gamed, kinds
 from drift.rundir import RunView, layout, load_run
 from drift.rundir.chain import Link, ancestors, link_of, parent_folder
-from drift.store import store_of
+from drift.store import Forgotten, store_of
 from drift.turns import as_text
 
 EXAMPLES = 10
@@ -118,6 +118,8 @@ class Contents:
     """In a chain: the model that its first run started from, on the same held-out prompts as the phases."""
     liked_start: Phase | None = None
     """The training on liked replies (warm_start.on), which comes before the repairs and is not evaluated by itself."""
+    forgotten_prompts: frozenset[tuple[ChatMessage, ...]] = frozenset()
+    """Held-out requests of conversations that were forgotten since: they are not shown."""
 
     @property
     def trainings(self) -> tuple[Phase, ...]:
@@ -212,7 +214,10 @@ class Contents:
         """Requests that both compared policies answered, selected by a fixed rule."""
         if self.compared is None:
             return ()
-        before, after = (phase.evaluation.samples for phase in self.compared)
+        before, after = (
+            [sample for sample in phase.evaluation.samples if sample.prompt not in self.forgotten_prompts]
+            for phase in self.compared
+        )
         return choose(before, after)
 
     def kept_of(self, phases: list[Phase]) -> Phase | None:
@@ -228,7 +233,9 @@ class Contents:
 def read_contents(path: Path) -> Contents:
     """Raises DataError if `path` is not a run, or naming file:line of what cannot be read."""
     run = load_run(path)
-    items = _examples(run)
+    store = store_of(run)
+    forgotten = store.forgotten() if store else Forgotten("")
+    items = _examples(run, forgotten)
     labels = _labels(run, {(item.conversation_id, item.reply_index) for item in items})
     evidence = labels.evidence if labels else {}
     return Contents(
@@ -244,10 +251,11 @@ def read_contents(path: Path) -> Contents:
             read_trial(file) for k in run.iterations if (file := run.file(f"{layout.guidance(k)}/{layout.GUIDANCE}"))
         ),
         exploration=_of_policy(run, layout.EXPLORATION, read_exploration, "drift eval exploration"),
-        live=read_result(store.path) if (store := store_of(run)) else None,
+        live=read_result(store.path) if store else None,
         gate=_of_policy(run, layout.GATE, read_gate, "drift gate"),
         generation_0=_phase(run, layout.GENERATION_0, "base"),
         liked_start=_phase(run, layout.LIKED_START, "liked replies"),
+        forgotten_prompts=_forgotten_prompts(run, forgotten),
     )
 
 
@@ -280,14 +288,22 @@ def _model(run: RunView) -> Path | None:
     return next((path for path in map(run.file, folders) if path), None)
 
 
-def _examples(run: RunView) -> list[PromptItem]:
+def _examples(run: RunView, forgotten: Forgotten) -> list[PromptItem]:
     """Disliked replies sorted by id, one per conversation. Ids are hashes, so the selection is random."""
     path = run.file(layout.PROMPTS)
     if path is None:
         return []
-    disliked = (item for item in read_jsonl(path, PromptItem) if item.rejected and item.complaint)
+    present = (item for item in read_jsonl(path, PromptItem) if not forgotten.holds(item.conversation_id))
+    disliked = (item for item in present if item.rejected and item.complaint)
     first = {item.conversation_id: item for item in sorted(disliked, key=lambda item: item.prompt_id, reverse=True)}
     return sorted(first.values(), key=lambda item: item.prompt_id)[:EXAMPLES]
+
+
+def _forgotten_prompts(run: RunView, forgotten: Forgotten) -> frozenset[tuple[ChatMessage, ...]]:
+    kinds = {layout.HELDOUT: PromptItem, layout.HELDOUT_LIKED: PreferencePair} if forgotten.conversations else {}
+    files = [(file, kind) for name, kind in kinds.items() if (file := run.file(name))]
+    rows = (row for file, kind in files for row in read_jsonl(file, kind))
+    return frozenset(row.prompt for row in rows if forgotten.holds(row.conversation_id))
 
 
 def _labels(run: RunView, examples: set[ReplyPlace]) -> Labels | None:

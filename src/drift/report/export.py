@@ -16,6 +16,7 @@ from drift.progress import report_note
 from drift.records import PreferencePair, json_of, read_jsonl, write_jsonl
 from drift.report.page import write_report
 from drift.rundir import RunView, layout, load_run
+from drift.store import store_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,8 @@ class ExportSummary:
 def export_run(run: Path, to: Path) -> ExportSummary:
     """Write `to`/model (loads with transformers), `to`/pairs.jsonl (TRL's conversational preference format, those of
     the warm start and of all iterations; see `trl_row`) and `to`/report.html. Replies without a partner go to
-    `to`/unpaired.jsonl, in TRL's unpaired preference format. An adapter on a base that the run unpacked from a GGUF
-    file gets it in `to`/base.
+    `to`/unpaired.jsonl, in TRL's unpaired preference format. Rows of conversations that the run's store has forgotten
+    are left out, with a note. An adapter on a base that the run unpacked from a GGUF file gets it in `to`/base.
 
     Raises DataError as `finished_run` and `check_target` do.
     """
@@ -39,18 +40,30 @@ def export_run(run: Path, to: Path) -> ExportSummary:
     to.mkdir(parents=True, exist_ok=True)
     shutil.copytree(view.path / layout.POLICY, to / "model")
     _add_base(view, to)
+    rows = _write_pairs(view, to)
+    return ExportSummary(str(to / "model"), str(to / "pairs.jsonl"), rows, str(write_report(run, to / "report.html")))
+
+
+def _write_pairs(view: RunView, to: Path) -> int:
+    """Write the rows of the warm start and of all iterations; returns how many. Notes count those that are left out,
+    as their conversations were forgotten, and those that were cut."""
     files = [
         view.file(f"{layout.LIKED_START}/{layout.PAIRS}"),
         view.file(f"{layout.WARM_START}/{layout.PAIRS}"),
         *(view.file(f"{layout.iteration(k)}/{layout.PAIRS}") for k in view.iterations),
     ]
     pairs = (pair for file in files if file for pair in read_jsonl(file, PreferencePair))
+    store = store_of(view)
+    forgotten = store.forgotten() if store else None
     alone: list[PreferencePair] = []
-    cut = 0
+    cut = left_out = 0
 
     def paired() -> Iterator[PreferencePair]:
-        nonlocal cut
+        nonlocal cut, left_out
         for pair in pairs:
+            if forgotten and forgotten.holds(pair.conversation_id):
+                left_out += 1
+                continue
             cut += not pair.is_finished
             if pair.is_paired:
                 yield pair
@@ -60,12 +73,14 @@ def export_run(run: Path, to: Path) -> ExportSummary:
     rows = write_jsonl(to / "pairs.jsonl", map(trl_row, paired()))
     if alone:
         rows += write_jsonl(to / "unpaired.jsonl", map(trl_unpaired_row, alone))
+    if left_out:
+        report_note(f"{left_out} rows of conversations that were forgotten since are left out")
     if cut:
         report_note(
             f"{cut} of {rows} rows have a reply that was cut at a limit (`finish` or `rejected_finish` is length). "
             "A trainer that ends every reply with the end token would teach it to end there: leave these rows out"
         )
-    return ExportSummary(str(to / "model"), str(to / "pairs.jsonl"), rows, str(write_report(run, to / "report.html")))
+    return rows
 
 
 def finished_run(run: Path) -> RunView:

@@ -10,7 +10,7 @@ from drift.disk import atomic_write
 from drift.rundir.fingerprints import Fingerprinted, StageInput
 from drift.rundir.journal import Journal, partial_work
 from drift.rundir.manifest import RunState, StageRecord
-from drift.rundir.run import OnStage, RunDir, StageFolder
+from drift.rundir.run import OnStage, RunDir, StageFolder, pin_finished
 from drift.rundir.view import RunView, list_runs, load_run, read_runs, real_folder, run_of
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "list_runs",
     "load_run",
     "partial_work",
+    "pin_finished",
     "read_runs",
     "real_folder",
     "run_of",

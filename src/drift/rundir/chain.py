@@ -1,14 +1,19 @@
 """Chains of runs: each generation starts from the policy of the one before (`from` in its config).
 
-A run names only the one before it. Whoever comes after is found among the runs in the same folder.
+A run names the one before it. Whoever comes after is found among the runs in the same folder; a run in another folder
+is noted in the one that it starts from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
+from drift.disk import atomic_write
 from drift.errors import DataError
 from drift.progress import report_note
+from drift.records import json_of, read_jsonl
 from drift.rundir import layout
 from drift.rundir.view import RunView, list_runs, load_run, real_folder
 
@@ -72,11 +77,54 @@ def ancestors(run: RunView) -> list[RunView]:
 
 
 def descendants(run: RunView) -> list[RunView]:
-    """The runs in the same folder that build on this one, the earliest generation first."""
+    """The runs that build on this one, in its folder or noted as elsewhere, the earliest generation first."""
     here = run.path.resolve()
-    others = [other for other in list_runs(run.path.parent, skip_damaged=True) if other.path.resolve() != here]
-    built = [other for other in others if here in {above.path.resolve() for above in ancestors(other)}]
-    return sorted(built, key=lambda other: other.state.generation)
+    built: dict[Path, RunView] = {}
+    waiting, listed = [run], set[Path]()
+    while waiting:
+        at = waiting.pop()
+        folder = at.path.resolve().parent
+        near = [] if folder in listed else list_runs(at.path.parent, skip_damaged=True)
+        listed.add(folder)
+        for other in (*near, *_elsewhere(at)):
+            place = other.path.resolve()
+            if place not in (here, *built) and here in {above.path.resolve() for above in ancestors(other)}:
+                built[place] = other
+                waiting.append(other)
+    return sorted(built.values(), key=lambda other: other.state.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A row of children.jsonl: the absolute path of a run that starts from this one."""
+
+    run: str
+
+
+def note_child(parent: RunView, child: Path) -> None:
+    """Note in the parent a run that starts from it in another folder, where `descendants` would not look."""
+    file, row = parent.path / layout.CHILDREN, Child(str(child.resolve()))
+    rows = list(read_jsonl(file, Child)) if file.exists() else []
+    if parent.path.resolve().parent == child.resolve().parent or row in rows:
+        return
+    try:
+        atomic_write(file, b"".join(json_of(each, orjson.OPT_APPEND_NEWLINE) for each in (*rows, row)))
+    except OSError as error:
+        report_note(
+            f"{file}: cannot be written ({error.strerror}), so nothing keeps `drift run` from doing {parent.path} anew "
+            f"with other settings, and `drift trace` there does not show {child}"
+        )
+
+
+def _elsewhere(run: RunView) -> Iterator[RunView]:
+    """The noted runs that are still there."""
+    file = run.path / layout.CHILDREN
+    for row in read_jsonl(file, Child) if file.exists() else ():
+        if layout.is_run(folder := Path(row.run)):
+            try:
+                yield load_run(folder)
+            except DataError as error:
+                report_note(f"left out: {error}")
 
 
 def with_ancestors(runs: Sequence[RunView]) -> list[RunView]:

@@ -1,6 +1,7 @@
 """Every file and folder of a run, named once.
 
     RUN/config.yaml  run.json  lock  report.html  exploration.json
+        children.jsonl               the runs in other folders that start from this one
         store/                       the run's own store, where the config names none
         deployment/                  `drift demo`, `drift compare`: the simulated chat logs and their truth
         data/                        labels and their quality, prompts (disliked, liked, judged or random), held-out
@@ -29,6 +30,7 @@ CONFIG = "config.yaml"
 STATE = "run.json"
 MANIFEST = "manifest.json"
 LOCK = "lock"
+CHILDREN = "children.jsonl"
 WORK = ".work"
 REPORT = "report.html"
 EXPLORATION = "exploration.json"

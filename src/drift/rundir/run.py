@@ -42,7 +42,7 @@ from drift.rundir.fingerprints import (
 )
 from drift.rundir.journal import forget_outputs, outputs_in
 from drift.rundir.layout import CONFIG, LOCK, MANIFEST, STATE, WORK
-from drift.rundir.manifest import RunState, StageRecord, former_state, read_manifest, why_redone, write_json
+from drift.rundir.manifest import RunState, StageRecord, former_state, read_manifest, read_state, why_redone, write_json
 
 REPLACED = "replaced"  # in .work: the former outputs, until the new ones are in place
 
@@ -292,6 +292,15 @@ class StageFolder:
     def stage(self, name: str, fn: StageFunction[Inputs], /, *args: Inputs.args, **kwargs: Inputs.kwargs) -> Path:
         """As `RunDir.stage`, in this folder."""
         return self.run.stage(f"{self.name}/{name}", fn, *args, **kwargs)
+
+
+def pin_finished(path: Path, **changes: Any) -> None:
+    """Record what was not known yet when this run finished; its other fields stay, which `RunDir.open` begins anew."""
+    lock = take_lock(path / LOCK, "--out DIR")
+    try:
+        write_json(path / STATE, replace(read_state(path), **changes))
+    finally:
+        os.close(lock)
 
 
 def _prepare(path: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
+from drift.disk import files_under
 from drift.errors import DataError, DriftError, PrerequisiteError
 
 if TYPE_CHECKING:
@@ -174,33 +175,59 @@ def _rule(token: str) -> str:
 
 
 @contextmanager
-def local_twin(target: str, option: str) -> Iterator[Path]:
+def local_twin(target: str, option: str, *, keep_on_error: bool = False) -> Iterator[Path]:
     """Yield a path to write a file or folder to. For a URL it is a temporary one, uploaded at the end of the block if
     that succeeds; whether the storage can be written is tried before.
 
-    `option`: how the user names the target. Raises DataError if a folder of this URL is already there.
+    `option`: how the user names the target. `keep_on_error`: what is there when a DriftError ends the block is worth
+    keeping, and is uploaded too. Raises DataError if the URL is a folder with something in it.
     """
     if not is_remote(target):
         yield Path(target)
         return
+    target = target.rstrip("/")
+    with _in_one_line(f"{option} {target}"):
+        _check_target(target, option)
+    with tempfile.TemporaryDirectory(prefix="drift-upload-") as folder:
+        twin = Path(folder) / PurePosixPath(target).name
+        try:
+            yield twin
+        except DriftError as error:
+            text = str(error).replace(str(twin), target)
+            if keep_on_error and files_under(Path(folder)):
+                _upload(Path(folder), target, option)
+                text += f" A command that names {target} needs a copy of it on this machine, and its path."
+            error.args = (text,)
+            raise
+        _upload(Path(folder), target, option)
+
+
+def _check_target(target: str, option: str) -> None:
+    """Raises what the storage raises if it cannot be written, and DataError for a folder with something in it."""
+    from pyarrow.fs import FileSelector, FileType
+
+    files, path = _storage(target)
+    (there,) = files.get_file_info([path])
+    if there.type == FileType.Directory and files.get_file_info(FileSelector(path)):
+        raise DataError(f"{option} {target}: there is a folder with something in it. Name another: {option} URL.")
+    probe = f"{path}.{uuid.uuid4().hex}"
+    with files.open_output_stream(probe) as empty:
+        empty.write(b"drift tries whether it can write here")
+    files.delete_file(probe)
+
+
+def _upload(folder: Path, target: str, option: str) -> None:
+    """Every file of the folder to beside the target: the target itself is one of them, or the folder above them."""
     from pyarrow.fs import LocalFileSystem, copy_files
 
     files, path = _storage(target)
+    beside = path.rpartition("/")[0]
     with _in_one_line(f"{option} {target}"):
-        probe = f"{path.rstrip('/')}.{uuid.uuid4().hex}"
-        with files.open_output_stream(probe) as empty:
-            empty.write(b"drift tries whether it can write here")
-        files.delete_file(probe)
-    with tempfile.TemporaryDirectory(prefix="drift-upload-") as folder:
-        twin = Path(folder) / PurePosixPath(path.rstrip("/")).name
-        yield twin
-        with _in_one_line(f"{option} {target}"):
-            for file in sorted(Path(folder).rglob("*")):
-                if file.is_file():
-                    place = f"{path.rstrip('/').rpartition('/')[0]}/{file.relative_to(folder).as_posix()}"
-                    if len(file.relative_to(folder).parts) > 1:
-                        files.create_dir(place.rpartition("/")[0], recursive=True)
-                    copy_files(str(file), place, source_filesystem=LocalFileSystem(), destination_filesystem=files)
+        for file in files_under(folder):
+            name = file.relative_to(folder).as_posix()
+            if "/" in name:
+                files.create_dir(f"{beside}/{name}".rpartition("/")[0], recursive=True)
+            copy_files(str(file), f"{beside}/{name}", source_filesystem=LocalFileSystem(), destination_filesystem=files)
 
 
 def _storage(url: str) -> "tuple[FileSystem, str]":
