@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from drift.config import LabelSettings
+from drift.feedback.label import labels_from_ratings
 from drift.pairs.disliked import LabelReliability, label_noise, prompt_items
 from drift.pairs.find import _unseen
 from drift.pairs.stages import find_prompts, find_repairs, label_reliability
@@ -109,6 +110,25 @@ def test_a_thumb_without_a_message_complains_with_its_comment():
     (item,) = prompt_items([(chat, [thumb])], 0.5)
     assert isinstance(item, PromptItem)
     assert item.complaint == ChatMessage("user", "rude")
+
+
+@pytest.mark.parametrize(
+    ("ratings", "complaint"),
+    [
+        ([Rating(1, "score", 1.0, "The answer is correct and polite."), Rating(1, "thumb", -1.0)], None),
+        ([Rating(1, "score", -1.0, "Off topic."), Rating(1, "thumb", -1.0)], None),  # an annotator's words
+        ([Rating(1, "thumb", 1.0, "Great!"), Rating(1, "thumb", -1.0)], None),
+        ([Rating(1, "thumb", -1.0, "rude"), Rating(1, "thumb", -1.0, "rude, and wrong")], "rude, and wrong"),
+        ([Rating(1, "thumb", -1.0, "rude"), Rating(1, "correction", -1.0, preferred="hello")], "rude"),
+        ([Rating(3, "thumb", -1.0, "of another reply"), Rating(1, "thumb", -1.0)], None),
+    ],
+)
+def test_only_the_users_own_dislike_brings_a_complaint(ratings, complaint):
+    chat = conversation("hi", "go away", "ok", "bye", ratings=tuple(ratings))
+    counts = [rated for rated in labels_from_ratings(chat) if rated.reply_index == 1 and rated.labeller == "rating"][-1]
+    (item,) = prompt_items([(chat, [counts])], 0.5)
+    assert isinstance(item, PromptItem)
+    assert item.complaint == (complaint and ChatMessage("user", complaint))
 
 
 def test_noise_is_half_the_chance_that_nobody_complained():
