@@ -6,6 +6,7 @@ from drift.config import LabelSettings
 from drift.feedback.label import labels_from_ratings
 from drift.pairs.disliked import LabelReliability, label_noise, prompt_items
 from drift.pairs.find import _unseen
+from drift.pairs.liked import liked_items
 from drift.pairs.stages import find_prompts, find_repairs, label_reliability
 from drift.pairs.unjudged import follow_up_items
 from drift.records import (
@@ -102,6 +103,17 @@ def test_no_user_gives_more_than_the_cap_and_unknown_users_are_not_one():
     assert [row.conversation_id for row in rows if isinstance(row, PromptItem)] == ["0", "1", "3", "4", "5", "6"]
     assert [row.reason for row in rows if isinstance(row, Drop)] == [Reason.USER_CAP]
     assert len([row for row in prompt_items(told, 0.5) if isinstance(row, PromptItem)]) == len(users)
+
+
+def test_the_paths_of_one_chat_share_the_cap_of_its_unknown_user():
+    paths = [replace(conversation(f"q{n}", "bad", "no", name=str(n)), user_key=None, family="tree") for n in range(4)]
+    others = [replace(path, conversation_id=path.conversation_id + "x", family=None) for path in paths]
+    for chats, within in ((paths, 2), (others, 4)):
+        disliked = [(one, [label(1, "DSAT", name=one.conversation_id)]) for one in chats]
+        liked = [(one, [label(1, "SAT", name=one.conversation_id)]) for one in chats]
+        followed = follow_up_items([(one, []) for one in chats], max_per_user=2)
+        for rows in (prompt_items(disliked, 0.5, max_per_user=2), liked_items(liked, max_per_user=2), followed):
+            assert sum(isinstance(row, PromptItem) for row in rows) == within
 
 
 def test_a_thumb_without_a_message_complains_with_its_comment():
