@@ -16,6 +16,7 @@ from drift.logs.draft import (
     ConversationDraft,
     as_cut,
     is_cut,
+    last_reply,
     message_of,
     messages_in,
     messages_of,
@@ -152,7 +153,8 @@ def _ratings(entry: Mapping[str, Any], feedback: Any) -> Iterator[Rating]:
         yield thumb
     if _text(entry, "originalContent") and _text(entry, "content"):
         both = (_said(entry, 0), messages_in(entry, 0))
-        original, edited = (said[-1].content.strip() if said else "" for said in both)
+        replies = ((said, last_reply(said)) for said in both)
+        original, edited = ("" if place is None else said[place].content.strip() for said, place in replies)
         if edited and original != edited:  # thoughts stand in both, apart from the text
             yield Rating(0, "correction", -1.0, preferred=edited)
 

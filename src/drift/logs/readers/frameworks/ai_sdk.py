@@ -15,6 +15,7 @@ from drift.logs.draft import (
     Evidence,
     has,
     is_cut,
+    last_reply,
     messages_of,
     name_of,
     seconds_of,
@@ -87,17 +88,19 @@ def _chat(row: LogRow) -> Iterator[Outcome]:
     if not isinstance(entries, list) or not entries:
         raise Unusable(Reason.NO_MESSAGES, "an empty chat" if entries == [] else "no list of messages")
     plain: list[dict[str, Any]] = []
-    judging: dict[int, list[Mapping[str, Any]]] = {}  # by the place of the judged message in `plain`
+    judging: list[tuple[range, list[Mapping[str, Any]]]] = []  # with the places in `plain` of what is judged
     for index, entry in enumerate(entries):
+        begin = len(plain)
         plain += _plain(entry, index)
-        judging[len(plain) - 1] = _judging(entry)
+        judging.append((range(begin, len(plain)), _judging(entry)))
     messages = messages_of(plain)
     replies = {m.source_index: index for index, m in enumerate(messages) if m.role == "assistant"}
     judged = [
         one
-        for index, places in judging.items()
-        for place in (places if index in replies else ())
-        for one in judgements_beside(row.at, place, replies[index])
+        for places, judgements in judging
+        for reply in [replies[place] for place in places if place in replies][-1:]
+        for place in judgements
+        for one in judgements_beside(row.at, place, reply)
     ]
     metadata = structured(row.value.get("metadata"))
     times = [entry["timestamp"] for entry in plain if entry.get("timestamp") is not None]
@@ -144,7 +147,7 @@ def _row(row: LogRow) -> Iterator[Outcome]:
         raise Unusable(Reason.NOT_A_CHAT, "a message of the application")
     messages = messages_of(plain)
     name, when = name_of(value.get("id")), _when(value)
-    has_reply = bool(messages) and messages[-1].role == "assistant"
+    reply = last_reply(messages)
     yield ConversationDraft(
         at=row.at,
         messages=messages,
@@ -153,7 +156,7 @@ def _row(row: LogRow) -> Iterator[Outcome]:
         model=first_name(value, _metadata(value), names=("model", "modelId")),
         started_at=time_of(when),
         call=Call(chat, started=seconds_of(when) or 0.0),
-        reply_ids=((name, len(messages) - 1),) if name and has_reply else (),
+        reply_ids=((name, reply),) if name and reply is not None else (),
     )
 
 
