@@ -5,6 +5,7 @@ A message of the assistant holds its steps: each with thoughts, text, calls of t
 messages of their own. Messages with the role `data` belong to the application.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from drift.logs.draft import (
     time_of,
 )
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
+from drift.logs.parts import unknown_types
 from drift.logs.traces.texts import first_name
 from drift.logs.traces.verdicts import JUDGED, VERDICTS, is_unrated, judgements_beside
 from drift.logs.unread import keys
@@ -35,6 +37,11 @@ _USER = ("userId", "user_id", "resourceId")
 _TIMES = ("createdAt", "created_at", "timestamp")
 _TEXTS, _THOUGHTS = ("text",), ("reasoning",)
 _MEDIA = ("file", "image", "source-document")
+_UNSEEN = re.compile(
+    r"source.*|data-(?:(?:.*[-_])?(?:usage|delta|title|status|progress|metadata|id|kind|clear|finish|suggestion)"
+    r"|.*(?:Usage|Delta|Title|Status|Progress|Metadata|Id|Kind)|appendMessage)"
+)
+"""Sources, and what the chatbot template and its like write about a message: no user sees these parts."""
 _NAMES = ("toolName", "name")
 _ANSWERED = ("output-available", "output-error", "result")
 
@@ -124,11 +131,29 @@ def _judging(entry: Any) -> list[Mapping[str, Any]]:
 
 
 def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
-    """A judgement of what is no reply."""
+    """A judgement of what is no reply, and parts that no text, call or mark of media is made of."""
     entries = _entries(row)
+    for entry in entries if isinstance(entries, list) else ():
+        yield from (f"messages.parts.{kind}" for kind in (_unread_parts(entry) if isinstance(entry, Mapping) else ()))
     for entry in entries if isinstance(entries, list) else ():
         for place in _judging(entry) if isinstance(entry, Mapping) and entry.get("role") != "assistant" else ():
             yield from (f"messages.{name}" for name in VERDICTS if not is_unrated(place.get(name)))
+
+
+def unread_in_row(row: Mapping[str, Any]) -> Iterator[str]:
+    """The parts of a table's message that no text, call or mark of media is made of."""
+    yield from (f"parts.{kind}" for kind in _unread_parts(row))
+
+
+def _unread_parts(entry: Mapping[str, Any]) -> Iterator[str]:
+    parts = structured(entry.get("parts"))
+    return unknown_types(part for part in (parts if isinstance(parts, list) else ()) if not _is_known(part))
+
+
+def _is_known(part: Any) -> bool:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    is_tool = isinstance(kind, str) and (kind in ("dynamic-tool", "step-start") or kind.startswith("tool-"))
+    return is_tool or kind in (*_TEXTS, *_THOUGHTS, *_MEDIA)
 
 
 def _row(row: LogRow) -> Iterator[Outcome]:
@@ -229,13 +254,15 @@ class _Steps:
             self._tool(part, kind.removeprefix("tool-"))
         elif kind == "step-start":
             self._close()
-        elif kind in _TEXTS or kind in _THOUGHTS or kind in _MEDIA:
+        elif kind in _MEDIA or (not _is_known(part) and not _UNSEEN.fullmatch(kind) and any(unknown_types([part]))):
+            if self._results:
+                self._close()
+            self._content.append({"type": _media(part)})
+        elif kind in _TEXTS or kind in _THOUGHTS:
             if self._results:
                 self._close()
             text = next((part[key] for key in ("text", "reasoning", "content") if isinstance(part.get(key), str)), None)
-            if kind in _MEDIA:
-                self._content.append({"type": _media(part)})
-            elif text is not None and kind in _THOUGHTS:
+            if text is not None and kind in _THOUGHTS:
                 self._thoughts.append(text)
             elif text is not None:
                 self._content.append({"type": "text", "text": text})
