@@ -52,7 +52,8 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
 
 
 def _is_feedback(row: Mapping[str, Any]) -> bool:
-    return {"meta", "data"} <= row.keys() and isinstance(row["data"], Mapping) and "rating" in row["data"]
+    data = structured(row["data"]) if {"meta", "data"} <= row.keys() else None
+    return isinstance(data, Mapping) and "rating" in data
 
 
 def _history(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -75,7 +76,7 @@ def _outcomes(row: LogRow) -> Iterator[Outcome]:
     if about is None or chat is None or history is None or about not in structured(history["messages"]):
         raise Unusable(Reason.ORPHAN_FEEDBACK, "feedback without its chat: export the snapshot too")
     owner = {"user_id": row.value.get("user_id"), "id": meta.get("chat_id")}
-    yield from _paths(row.at, {**owner, **chat}, {about: row.value["data"]})
+    yield from _paths(row.at, {**owner, **chat}, {about: structured(row.value["data"])})
 
 
 def _paths(at: Place, row: Mapping[str, Any], feedback: Mapping[str, Any]) -> Iterator[Outcome]:
