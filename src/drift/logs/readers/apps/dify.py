@@ -18,7 +18,7 @@ from drift.logs.traces.texts import first_name
 from drift.logs.traces.verdicts import is_unrated, verdict_of
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import keys
-from drift.records import Message, Rating, Reason, stable_hash
+from drift.records import Message, Rating, RatingKind, Reason, stable_hash
 
 _MARKS = frozenset((
     "message_files", "feedback", "feedbacks", "inputs", "retriever_resources", "agent_thoughts", "from_source",
@@ -48,7 +48,7 @@ _MESSAGE = keys(
     model_config={},
 )
 _CONVERSATION = keys(f"id conversation_id created_at {' '.join((*_USERS, *_MODELS))}", model_config={})
-KEYS = {**_MESSAGE, **_CONVERSATION, **keys("", messages=_MESSAGE, conversation=_CONVERSATION)}
+KEYS = {**_MESSAGE, **_CONVERSATION, **keys("from_source", messages=_MESSAGE, conversation=_CONVERSATION)}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
@@ -96,10 +96,9 @@ def _inside(row: Mapping[str, Any]) -> list[Any] | None:
 
 def _alone(row: LogRow) -> Iterator[Outcome]:
     if _is_thumb(row.value):
-        name = name_of(row.value["message_id"])
-        yield Evidence(
-            row.at, (name,) if name else (), "thumb", verdict_of(row.value["rating"]) or 0.0, comment=_remark(row.value)
-        )
+        name, value = name_of(row.value["message_id"]), verdict_of(row.value["rating"]) or 0.0
+        kind = _kind(row.value.get("from_source"))
+        yield Evidence(row.at, (name,) if name else (), kind, value, comment=_remark(row.value))
         return
     entries = _inside(row.value)
     if entries is None:
@@ -220,16 +219,19 @@ def _ratings(entry: Mapping[str, Any]) -> Iterator[Rating]:
     for feedback in (structured(entry.get("feedback")), *(listed if isinstance(listed, list) else ())):
         value = verdict_of(feedback.get("rating")) if isinstance(feedback, Mapping) else None
         if isinstance(feedback, Mapping) and value is not None:
-            kind = "score" if feedback.get("from_source") == "admin" else "thumb"
-            yield Rating(0, kind, value, _remark(feedback))
+            yield Rating(0, _kind(feedback.get("from_source")), value, _remark(feedback))
     value = next((value for name in _RATED if (value := verdict_of(entry.get(name))) is not None), None)
     if value is not None:
-        kind = "score" if entry.get("feedback_source") in ("admin", "Admin Feedback") else "thumb"
-        yield Rating(0, kind, value, _remark(entry))
+        yield Rating(0, _kind(entry.get("feedback_source")), value, _remark(entry))
     note = structured(entry.get("annotation"))
     better = note.get("content", note.get("answer")) if isinstance(note, Mapping) else None
     if isinstance(better, str) and better.strip() and better != _first(entry, _ANSWERS):
         yield Rating(0, "correction", -1.0, preferred=better)
+
+
+def _kind(source: Any) -> RatingKind:
+    """Thumbs are of users: what an operator says is a score."""
+    return "score" if source in ("admin", "Admin Feedback") else "thumb"
 
 
 def _remark(feedback: Mapping[str, Any]) -> str | None:

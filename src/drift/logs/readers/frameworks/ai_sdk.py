@@ -254,10 +254,6 @@ class _Steps:
             self._tool(part, kind.removeprefix("tool-"))
         elif kind == "step-start":
             self._close()
-        elif kind in _MEDIA or (not _is_known(part) and not _UNSEEN.fullmatch(kind) and any(unknown_types([part]))):
-            if self._results:
-                self._close()
-            self._content.append({"type": _media(part)})
         elif kind in _TEXTS or kind in _THOUGHTS:
             if self._results:
                 self._close()
@@ -266,6 +262,10 @@ class _Steps:
                 self._thoughts.append(text)
             elif text is not None:
                 self._content.append({"type": "text", "text": text})
+        elif kind in _MEDIA or (not _is_known(part) and not _UNSEEN.fullmatch(kind) and any(unknown_types([part]))):
+            if self._results:
+                self._close()
+            self._content.append({"type": _media(part)})
 
     def _tool(self, part: Mapping[str, Any], name: str) -> None:
         tool = first_name(part, names=_NAMES) or name
