@@ -26,6 +26,8 @@ _MARKS = frozenset((
 ))  # fmt: skip
 _RATED = ("feedback_rating_raw", "feedback_rating", "rating", "feedback")
 """Where an exchange has its thumb as a word. `feedback` is an object in the API, a word where tables were joined."""
+_BEFORE = "00000000-0000-0000-0000-000000000000"
+"""The parent of what came through the API: in Dify it stands for the message before; a new thread has no parent."""
 _QUESTIONS, _ANSWERS = ("query", "user_query"), ("answer", "ai_response")
 _IDS = ("id", "message_id")
 _CONVERSATIONS = ("conversation_id",)
@@ -145,7 +147,8 @@ def _nodes(rows: list[LogRow]) -> dict[str, Node]:
             nodes[name] = replace(nodes[name], ratings=tuple(dict.fromkeys((*nodes[name].ratings, *_ratings(entry)))))
             continue
         above = name_of(entry.get("parent_message_id"))
-        parent = before if not is_tree else above if above in names else None
+        follows = above == _BEFORE or not is_tree
+        parent = before if follows else above if above in names else None
         request = _question(entry, index)
         question = f"{parent or ''}?{stable_hash(request[-1].content)}" if request and is_tree else f"{name}?"
         if question not in nodes:
