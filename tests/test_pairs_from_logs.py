@@ -31,6 +31,24 @@ def test_logs_become_pairs_without_repeats(tmp_path):
     assert list(read_jsonl(out, PromptItem)) == [item]
 
 
+def grown(number: int) -> list[dict]:
+    """A chat as an application logs it that writes all of it under a new id each time; the user complains last."""
+    turns = [" ".join(f"w{place}-{word}-{number}" for word in range(20)) for place in range(14)]
+    turns[-2:] = ["No, that is wrong.", "Sorry."]
+    said = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(turns)]
+    return [{"id": f"c{number}-{length}", "messages": said[:length]} for length in (12, 14)]
+
+
+def test_a_chat_that_is_logged_as_it_grows_keeps_its_complaint(tmp_path):
+    log, out, store = tmp_path / "log.jsonl", tmp_path / "prompts.jsonl", Store(tmp_path / "store")
+    log.write_bytes(b"\n".join(orjson.dumps(row) for number in range(8) for row in grown(number)))
+    done = pairs_from_logs([log], store, out, 0.5)
+    assert done.pairs.prompt_counts["rows"] == done.labelled.labels["DSAT"] == 8
+    split = {chat.source_id: chat.split for chat in store.conversations()}
+    torn = sum(split[f"c{number}-12"] != split[f"c{number}-14"] for number in range(8))
+    assert done.ingested.near_duplicates == torn > 0
+
+
 def test_an_output_that_cannot_be_written_is_told_first(tmp_path):
     with pytest.raises(DataError, match="--out"):
         pairs_from_logs([tmp_path / "none.jsonl"], Store(tmp_path / "store"), tmp_path, 0.5)

@@ -52,6 +52,7 @@ def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
         roles = ("user", "assistant", "user")
         messages = [{"role": role, "content": text} for role, text in zip(roles, turns, strict=True)]
         rows.append({"id": f"c-{number}", "user": "loud" if number % 2 else f"user-{number}", "messages": messages})
+    rows += [{**row, "id": f"{row['id']}-more", "messages": row["messages"][:2]} for row in rows[:8]]  # before it grew
     with (folder / "log.jsonl").open("ab") as out:
         out.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
     ingest([folder / "log.jsonl"], Store(folder / "store"))

@@ -270,16 +270,22 @@ def is_liked(label: FeedbackLabel, min_p_sat: float) -> bool:
 
 
 def complaint_of(conversation: Conversation, label: FeedbackLabel) -> ChatMessage | None:
-    """The comment that came with a rating, else what the user wrote next unless that does not explain a bare thumb."""
-    comments = (r.comment for r in conversation.ratings if r.reply_index == label.reply_index and r.comment)
-    comment = next(comments, None) if label.labeller == "rating" else None
-    if comment:
-        return ChatMessage("user", comment)
+    """The comment of the user's own dislike, else what they wrote next unless that does not explain a bare thumb.
+
+    The comment of a rating that praises the reply is no complaint, and neither is an annotator's.
+    """
+    dislikes = [
+        rating
+        for rating in conversation.ratings
+        if rating.reply_index == label.reply_index and rating.kind != "score" and rating.value < 0
+    ]
+    comments = [rating.comment for rating in dislikes if rating.comment]
+    if comments and label.labeller == "rating":
+        return ChatMessage("user", comments[-1])
     if label.user_index is None:
         return None
     turn = conversation.messages[label.user_index].chat()
-    kinds = {rating.kind for rating in conversation.ratings if rating.reply_index == label.reply_index}
-    thumbed = label.labeller == "rating" and "correction" not in kinds
+    thumbed = label.labeller == "rating" and all(rating.kind != "correction" for rating in dislikes)
     bare = thumbed and (not label.evidence or label.evidence not in turn.content)
     return None if bare else turn
 

@@ -9,7 +9,7 @@ from drift.logs.near_duplicates import find_near_duplicates, signature
 from drift.pairs.disliked import prompt_items
 from drift.pairs.liked import liked_items
 from drift.pairs.unjudged import follow_up_items
-from drift.records import Conversation, Drop, FeedbackLabel, Message, PromptItem, Reason
+from drift.records import Conversation, Drop, FeedbackLabel, Message, PromptItem, Reason, Split
 from drift.store import Store
 
 WORDS = [f"w{number}" for number in range(400)]
@@ -97,6 +97,47 @@ def test_a_repeat_is_counted_as_one_whatever_else_speaks_against_its_reply():
         (row,) = rows
         assert isinstance(row, Drop)
         assert row.reason == Reason.NEAR_DUPLICATE_CONVERSATION
+
+
+def path(name: str, *texts: str, family: str | None = None, split: Split = "train") -> Conversation:
+    roles = ("user", "assistant")
+    messages = tuple(Message(roles[place % 2], text) for place, text in enumerate(texts))
+    return Conversation(name, "test", None, messages, split, family=family)
+
+
+def repeated(store: Store) -> set[tuple[str, str]]:
+    find_near_duplicates(store)
+    return {(repeat.conversation_id, repeat.of) for repeat in store.repeats()}
+
+
+TURNS = [" ".join(random.Random(turn).choices(WORDS, k=40)) for turn in range(20)]
+
+
+def test_paths_of_one_chat_repeat_each_other_never_and_other_chats_as_ever(store):
+    last = [*TURNS[:-1], "Sorry, it is 5."]
+    store.add(
+        [
+            path("a", *TURNS, family="f"),
+            path("b", *last, family="g"),  # another chat with nearly the same texts
+            path("c", *last, family="f"),
+            path("d", "Well: " + TURNS[0], *TURNS[1:], family="f"),  # another chat of the session: it begins anew
+            path("e", *last),
+        ]
+    )
+    assert repeated(store) == {("b", "a"), ("d", "a"), ("e", "a")}
+
+
+def test_a_chat_that_was_logged_as_it_grew_repeats_nothing(store):
+    store.add(
+        [
+            path("a", *TURNS[:18]),
+            path("b", *TURNS[:16]),
+            path("c", *TURNS),
+            path("d", *TURNS),  # the same once more
+            path("e", *TURNS[:18], split="test"),  # a turn less must not bring a chat of the training split back
+        ]
+    )
+    assert repeated(store) == {("d", "c"), ("e", "c")}
 
 
 def test_short_and_empty_conversations_have_a_signature_too(store):

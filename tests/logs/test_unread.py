@@ -202,3 +202,66 @@ def test_a_reader_declares_the_keys_that_it_reads(name):
 def test_tags_that_are_not_kept_are_unread(tmp_path, tags, found):
     messages = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
     assert unread(tmp_path, {"messages": messages, "tags": tags}) == found
+
+
+CHART = {"data-chart": 1, "data-grid": 1, "source-url": 1, "data-usage": 1, "data-chatId": 1}
+SDK_PARTS = [{"type": "text", "text": "See:"}, *({"type": kind, "data": {"x": 1}, "url": "u"} for kind in CHART)]
+TYPED = [{"type": "text", "text": "See:"}, {"type": "chart", "x": 1}]
+BARE = [{"text": "See:"}, {"chart": {"x": 1}}, {"toolCall": {"x": 1}}, {"thoughtSignature": "s"}]
+REPLY = {"type": "message", "role": "assistant", "content": TYPED}
+PARTS = {  # a row, the reply, what is unread
+    "ai_sdk": (
+        {"id": "c", "messages": [{"role": "user", "parts": SDK_PARTS[:1]}, {"role": "assistant", "parts": SDK_PARTS}]},
+        "See:\n[file]\n[file]",
+        {f"messages.parts.{kind}": 1 for kind in CHART},
+    ),
+    "ai_sdk, a chart alone": (
+        {"messages": [{"role": "user", "parts": SDK_PARTS[:1]}, {"role": "assistant", "parts": SDK_PARTS[1:2]}]},
+        "[file]",
+        {"messages.parts.data-chart": 1},
+    ),
+    "ai_sdk_table": (
+        {"id": "m", "chatId": "c", "role": "assistant", "parts": SDK_PARTS[:2]},
+        "See:\n[file]",
+        {"parts.data-chart": 1},
+    ),
+    "gemini": (
+        {
+            "contents": [{"role": "user", "parts": BARE[:2]}],
+            "response": {"candidates": [{"content": {"role": "model", "parts": BARE}}]},
+        },
+        "See:\n[file]",
+        {
+            "contents.parts.chart": 1,
+            **{f"candidates.content.parts.{kind}": 1 for kind in ("chart", "toolCall", "thoughtSignature")},
+        },
+    ),
+    "bedrock": (
+        {
+            "messages": [{"role": "user", "content": BARE[:2]}],
+            "output": {"message": {"role": "assistant", "content": BARE[:2]}},
+        },
+        "See:\n[file]",
+        {"messages.content.chart": 1, "output.message.content.chart": 1},
+    ),
+    "claude": (
+        {"uuid": "c", "chat_messages": [{"sender": "human", "text": "q"}, {"sender": "assistant", "content": TYPED}]},
+        "See:\n[file]",
+        {"chat_messages.content.chart": 1},
+    ),
+    "anthropic": (
+        {"request": {"messages": [{"role": "user", "content": TYPED}]}, "response": REPLY},
+        "See:\n[file]",
+        {"messages.content.chart": 1, "response.content.chart": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_of_an_unknown_kind_leaves_a_mark_and_is_counted(tmp_path, name):
+    row, reply, found = PARTS[name]
+    asked = {"id": "q", "chatId": "c", "role": "user", "parts": SDK_PARTS[:1]}
+    assert unread(tmp_path, *([asked] if "chatId" in row else []), row) == found
+    (chat,) = Store(tmp_path / "store").conversations()
+    assert chat.messages[-1].content == reply
+    assert chat.has_media(len(chat.messages) - 1)

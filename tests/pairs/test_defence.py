@@ -164,6 +164,21 @@ def test_a_reply_that_others_took_without_a_complaint_is_contested():
     assert reasons(without_contested([other], [other], lambda: accepting)) == [None]
 
 
+def test_the_paths_of_one_chat_are_one_user():
+    """A user of whom the log names nothing asked on in three other ways, after the reply that they complained about."""
+    paths = [
+        (replace(chat(f"c{n}", "capital?", "arlo", text, user=None), family="tree"), [])
+        for n, text in enumerate(("no", "and of France?", "and of Spain?", "and of Chile?"))
+    ]
+    own = replace(item("c0", "capital?", "arlo", "no"), user_key=None)
+    assert reasons(without_contested([own], [own], lambda: paths)) == [None]
+    others = [(chat(f"d{n}", "capital?", "arlo", "ok", user=None), []) for n in range(3)]
+    assert reasons(without_contested([own], [own], lambda: [*paths, *others])) == [Reason.CONTESTED]
+    words = [replace(chat(f"e{n}", "hi", "acme cola", user=None), family="tree") for n in range(3)]
+    assert own_runs(words, {"acme"}).known == set()
+    assert own_runs([replace(one, family=None) for one in words], {"acme"}).known == {"acme"}
+
+
 def store_of(folder: Path, chats: list[Conversation], disliked: set[str]) -> Store:
     store = Store(folder)
     store.add(chats)

@@ -3,8 +3,10 @@ from dataclasses import replace
 import pytest
 
 from drift.config import LabelSettings
+from drift.feedback.label import labels_from_ratings
 from drift.pairs.disliked import LabelReliability, label_noise, prompt_items
 from drift.pairs.find import _unseen
+from drift.pairs.liked import liked_items
 from drift.pairs.stages import find_prompts, find_repairs, label_reliability
 from drift.pairs.unjudged import follow_up_items
 from drift.records import (
@@ -103,12 +105,42 @@ def test_no_user_gives_more_than_the_cap_and_unknown_users_are_not_one():
     assert len([row for row in prompt_items(told, 0.5) if isinstance(row, PromptItem)]) == len(users)
 
 
+def test_the_paths_of_one_chat_share_the_cap_of_its_unknown_user():
+    paths = [replace(conversation(f"q{n}", "bad", "no", name=str(n)), user_key=None, family="tree") for n in range(4)]
+    others = [replace(path, conversation_id=path.conversation_id + "x", family=None) for path in paths]
+    for chats, within in ((paths, 2), (others, 4)):
+        disliked = [(one, [label(1, "DSAT", name=one.conversation_id)]) for one in chats]
+        liked = [(one, [label(1, "SAT", name=one.conversation_id)]) for one in chats]
+        followed = follow_up_items([(one, []) for one in chats], max_per_user=2)
+        for rows in (prompt_items(disliked, 0.5, max_per_user=2), liked_items(liked, max_per_user=2), followed):
+            assert sum(isinstance(row, PromptItem) for row in rows) == within
+
+
 def test_a_thumb_without_a_message_complains_with_its_comment():
     chat = conversation("hi", "go away", ratings=(Rating(1, "thumb", -1.0, "rude"),))
     thumb = replace(label(1, "DSAT", p=None, user=None), labeller="rating")
     (item,) = prompt_items([(chat, [thumb])], 0.5)
     assert isinstance(item, PromptItem)
     assert item.complaint == ChatMessage("user", "rude")
+
+
+@pytest.mark.parametrize(
+    ("ratings", "complaint"),
+    [
+        ([Rating(1, "score", 1.0, "The answer is correct and polite."), Rating(1, "thumb", -1.0)], None),
+        ([Rating(1, "score", -1.0, "Off topic."), Rating(1, "thumb", -1.0)], None),  # an annotator's words
+        ([Rating(1, "thumb", 1.0, "Great!"), Rating(1, "thumb", -1.0)], None),
+        ([Rating(1, "thumb", -1.0, "rude"), Rating(1, "thumb", -1.0, "rude, and wrong")], "rude, and wrong"),
+        ([Rating(1, "thumb", -1.0, "rude"), Rating(1, "correction", -1.0, preferred="hello")], "rude"),
+        ([Rating(3, "thumb", -1.0, "of another reply"), Rating(1, "thumb", -1.0)], None),
+    ],
+)
+def test_only_the_users_own_dislike_brings_a_complaint(ratings, complaint):
+    chat = conversation("hi", "go away", "ok", "bye", ratings=tuple(ratings))
+    counts = [rated for rated in labels_from_ratings(chat) if rated.reply_index == 1 and rated.labeller == "rating"][-1]
+    (item,) = prompt_items([(chat, [counts])], 0.5)
+    assert isinstance(item, PromptItem)
+    assert item.complaint == (complaint and ChatMessage("user", complaint))
 
 
 def test_noise_is_half_the_chance_that_nobody_complained():

@@ -84,7 +84,7 @@ class IngestionSettings(Settings):
     `redact`: replace personal data with placeholders, except the kinds in `keep`. `persons`: a spaCy model that also
     finds people's names (extra `pii`). `require_consent`: fields of the log and the value each must have; other
     conversations are skipped and counted. `near_duplicates`: detect conversations that nearly repeat another one; only
-    the first of them gives pairs. `map`: the columns of a table, as `--map`; `roles`: the log's words for its roles,
+    the longest of them gives pairs. `map`: the columns of a table, as `--map`; `roles`: the log's words for its roles,
     with or without a `map`, as `--roles` (docs/tables.md).
     """
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
-from drift.logs.entries import ROLES, RoleWords, as_cut, message_of, messages_in, messages_of, replies_of
+from drift.logs.entries import ROLES, RoleWords, as_cut, last_reply, message_of, messages_in, messages_of, replies_of
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Unusable
 from drift.logs.parts import MEDIA_MARKS, call_of, text_of, tool_text, tools_of
 from drift.logs.values import has, has_any, is_cut, name_of, seconds_of, structured, time_of, truth_of
@@ -17,8 +17,8 @@ from drift.records import Conversation, Message, Rating, RatingKind, Reason, Spl
 
 __all__ = [
     "ROLES", "Call", "ConversationDraft", "Evidence", "RoleWords", "as_cut", "call_of", "finish", "has", "has_any",
-    "is_cut", "message_of", "messages_in", "messages_of", "name_of", "numbered", "replies_of", "seconds_of", "split_of",
-    "structured", "tags_of_all", "text_of", "time_of", "tool_text", "tools_of", "truth_of",
+    "is_cut", "last_reply", "message_of", "messages_in", "messages_of", "name_of", "numbered", "replies_of",
+    "seconds_of", "split_of", "structured", "tags_of_all", "text_of", "time_of", "tool_text", "tools_of", "truth_of",
 ]  # fmt: skip
 """Readers import from here what they read entries and values with."""
 

@@ -241,6 +241,15 @@ def as_cut(messages: Sequence[Message]) -> list[Message]:
     return [*before, replace(last, is_cut=True)] if last and last.role == "assistant" else list(messages)
 
 
+def last_reply(messages: Sequence[Message]) -> int | None:
+    """The place of the last reply, if the user has said nothing after it. Answers of tools may follow it: a turn that
+    shows an image or a chart ends with one, and a judgement of the turn is about the reply that called for it."""
+    for place in reversed(range(len(messages))):
+        if messages[place].role in ("user", "assistant"):
+            return place if messages[place].role == "assistant" else None
+    return None
+
+
 def _name_of_role(entry: Any) -> Any:
     return (
         (entry["role"] if entry.get("role") is not None else entry.get("from")) if isinstance(entry, Mapping) else None

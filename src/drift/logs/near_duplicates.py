@@ -1,12 +1,15 @@
-"""Find conversations that nearly repeat an earlier one: MinHash signatures on disk, compared band by band.
+"""Find conversations that nearly repeat another one: MinHash signatures on disk, compared band by band.
 
-Nothing is removed: the store notes which conversation repeats which, and the pairs drop the repeats by name.
+Nothing is removed: the store notes which conversation repeats which, and the pairs drop the repeats by name. Paths of
+one chat repeat none of each other: each holds turns that the others lack, and equal turns make one pair anyhow.
 """
 
+import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,7 +21,7 @@ from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
 
 from drift.disk import new_file
 from drift.engine import current_engine, in_pieces, rare_collections
-from drift.records import Conversation
+from drift.records import Conversation, stable_hash
 from drift.store import Repeat, Store
 from drift.turns import as_text, readable
 
@@ -27,14 +30,25 @@ MIN_SHARED = 0.8  # share of word runs that two conversations have in common, es
 _SEED = 42
 _SPACELESS = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]")
 """Thai, Japanese and Chinese write words without spaces between them: there each character counts as one."""
-_SIGNED = np.dtype([("id", "S64"), ("signature", np.uint32, PERMUTATIONS)])
+_SIGNED = np.dtype(
+    [
+        ("id", "S64"),
+        ("signature", np.uint32, PERMUTATIONS),
+        ("chat", np.uint64),
+        ("messages", np.int64),
+        ("start", np.int64),
+    ]
+)
+"""`chat`: the same for the paths of one tree. `start`: where the hashes of its beginnings stand in their file."""
 _SIGNATURES_PER_BATCH = 16_384
 _RUNS_PER_BATCH = 65_536
+_HASH_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicates:
-    """`near_duplicates`: how many of all `conversations` nearly repeat an earlier one (in the order of ids)."""
+    """`near_duplicates`: how many of all `conversations` nearly repeat another one, that with the most messages (of
+    equally long ones, the first by id)."""
 
     conversations: int
     near_duplicates: int
@@ -42,17 +56,17 @@ class NearDuplicates:
 
 @rare_collections()
 def find_near_duplicates(store: Store) -> NearDuplicates:
-    """Note in the store which conversations repeat which. Memory: about 40 bytes per conversation.
+    """Note in the store which conversations repeat which. Memory: about 50 bytes per conversation.
 
     Raises DataError if the store is empty.
     """
     store.require_conversations()
     if current_engine().workers > 1:
         return _find_in_pieces(store)
-    with store.scratch() as file:
-        signed = _Signed(file)
+    with store.scratch() as rows, store.scratch() as beginnings:
+        signed = _Signed(rows, beginnings)
         for conversation in store.conversations():
-            signed.add(conversation.conversation_id, signature(conversation))
+            signed.add(conversation)
         first = _first_alike(signed)
         repeats = np.flatnonzero(first != np.arange(len(first)))
         store.note_repeats(_repeats(signed, first, repeats))
@@ -81,20 +95,16 @@ def _find_in_pieces(store: Store) -> NearDuplicates:
     ranges = [store.within(ids) for ids in store.id_ranges()]
     with store.pieces("near-duplicates", len(ranges)) as folder:
         sign = partial(sign_range, folder)
-        done = in_pieces(sign, list(enumerate(ranges)), SignedRange, folder / "sign", len(ranges))
-        with new_file(folder / "signatures") as path, path.open("wb") as out:
-            for number in range(len(ranges)):
-                with (folder / f"{number:05d}.signed").open("rb") as part:
-                    shutil.copyfileobj(part, out)
+        in_pieces(sign, list(enumerate(ranges)), SignedRange, folder / "sign", len(ranges))
+        _join(folder, len(ranges))
         in_pieces(partial(compare_band, folder), range(BANDS), ComparedBand, folder / "compare", len(ranges))
-        with (folder / "signatures").open("rb") as file:
-            signed = _Signed(file, sum(piece.count for piece in done))
+        with _opened(folder) as signed:
             first = np.arange(len(signed))
             for band in range(BANDS):
                 places, leaders = np.load(folder / f"band-{band}.npy")
                 unsettled = first[places] == places
                 first[places[unsettled]] = leaders[unsettled]
-            first = _to_the_first(first)
+            first = _settled(signed, first)
             repeats = np.flatnonzero(first != np.arange(len(first)))
             found = list(_repeats(signed, first, repeats))
     store.note_repeats(found)
@@ -104,19 +114,47 @@ def _find_in_pieces(store: Store) -> NearDuplicates:
 def sign_range(folder: Path, piece: tuple[int, Store]) -> SignedRange:
     """Map: write the signatures of one range of conversations."""
     number, store = piece
-    with new_file(folder / f"{number:05d}.signed") as path, path.open("wb") as file:
-        signed = _Signed(file)
+    with (
+        new_file(folder / f"{number:05d}.signed") as signed_path,
+        new_file(folder / f"{number:05d}.beginnings") as beginnings_path,
+        signed_path.open("wb") as rows,
+        beginnings_path.open("wb") as beginnings,
+    ):
+        signed = _Signed(rows, beginnings)
         for conversation in store.conversations():
-            signed.add(conversation.conversation_id, signature(conversation))
-        file.flush()
+            signed.add(conversation)
+        rows.flush()
+        beginnings.flush()
         return SignedRange(len(signed))
 
 
-def compare_band(folder: Path, band: int) -> ComparedBand:
-    """Reduce: in one band, find the conversations that are like the first one with the same key; write both places."""
+def _join(folder: Path, ranges: int) -> None:
+    """Make one file of the ranges' signatures, and one of their beginnings."""
+    with (
+        new_file(folder / "signatures") as signed_path,
+        new_file(folder / "beginnings") as beginnings_path,
+        signed_path.open("wb") as rows,
+        beginnings_path.open("wb") as beginnings,
+    ):
+        for number in range(ranges):
+            part = np.fromfile(folder / f"{number:05d}.signed", _SIGNED)
+            part["start"] += beginnings.tell() // _HASH_BYTES
+            rows.write(part.tobytes())
+            with (folder / f"{number:05d}.beginnings").open("rb") as file:
+                shutil.copyfileobj(file, beginnings)
+
+
+@contextmanager
+def _opened(folder: Path) -> "Iterator[_Signed]":
+    """The signatures of all ranges."""
     path = folder / "signatures"
-    with path.open("rb") as file:
-        signed = _Signed(file, path.stat().st_size // _SIGNED.itemsize)
+    with path.open("rb") as rows, (folder / "beginnings").open("rb") as beginnings:
+        yield _Signed(rows, beginnings, path.stat().st_size // _SIGNED.itemsize)
+
+
+def compare_band(folder: Path, band: int) -> ComparedBand:
+    """Reduce: in one band, find what is like the longest conversation with the same key; write both places."""
+    with _opened(folder) as signed:
         found = list(_alike_in_band(signed, band, np.arange(len(signed))))
     pairs = np.concatenate([*found, np.empty((2, 0), np.int64)], axis=1)
     with new_file(folder / f"band-{band}.npy") as out, out.open("wb") as handle:
@@ -125,20 +163,49 @@ def compare_band(folder: Path, band: int) -> ComparedBand:
 
 
 class _Signed:
-    """Ids and signatures in a file, in the order in which they were added. The file is not memory-mapped: mapped pages
-    count as memory."""
+    """Ids and signatures in a file, in the order in which they were added, and hashes of all beginnings in another one.
+    The files are not memory-mapped: mapped pages count as memory."""
 
-    def __init__(self, file: IO[bytes], length: int = 0) -> None:
-        """`length`: how many the file holds already."""
-        self._file = file
+    def __init__(self, rows: IO[bytes], beginnings: IO[bytes], length: int = 0) -> None:
+        """`length`: how many rows the file holds already."""
+        self._rows_file, self._beginnings = rows, beginnings
         self._length = length
+        self._hashes = 0
 
     def __len__(self) -> int:
         return self._length
 
-    def add(self, name: str, signed: np.ndarray) -> None:
-        self._file.write(np.array((name.encode(), signed), _SIGNED).tobytes())
+    def add(self, conversation: Conversation) -> None:
+        hashes = beginnings_of(conversation)
+        messages, name = conversation.messages, conversation.conversation_id
+        asked = next((place for place, message in enumerate(messages) if message.role == "user"), -1) + 1
+        chat = int(stable_hash(name if conversation.family is None else (conversation.family, hashes[asked].hex())), 16)
+        row = (name.encode(), signature(conversation), chat, len(messages), self._hashes)
+        self._rows_file.write(np.array(row, _SIGNED).tobytes())
+        self._beginnings.write(b"".join(hashes))
         self._length += 1
+        self._hashes += len(hashes)
+
+    def lengths(self) -> np.ndarray:
+        """How many messages each conversation has; int32 [n]."""
+        return np.concatenate(
+            [block["messages"].astype(np.int32) for block in self.blocks()] or [np.empty(0, np.int32)]
+        )
+
+    def of_one_chat(self, places: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Are two conversations each paths of one tree (the same family, up to the first request), or does one continue
+        the other; bool [n]. An application may log the growing history of a chat under a new id each time."""
+        rows, other_rows = self.rows(places), self.rows(others)
+        shared = np.minimum(rows["messages"], other_rows["messages"])
+        continues = [
+            self._beginning(start) == self._beginning(other)
+            for start, other in zip(rows["start"] + shared, other_rows["start"] + shared, strict=True)
+        ]
+        grown = rows["messages"] != other_rows["messages"]
+        return (rows["chat"] == other_rows["chat"]) | grown & np.array(continues, bool)
+
+    def _beginning(self, place: int) -> bytes:
+        return _read_at(self._beginnings, int(place) * _HASH_BYTES, _HASH_BYTES)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield all rows, _SIGNATURES_PER_BATCH at a time."""
@@ -149,9 +216,25 @@ class _Signed:
         return np.concatenate([self._read(place, 1) for place in places.tolist()] or [np.empty(0, _SIGNED)])
 
     def _read(self, begin: int, count: int) -> np.ndarray:
-        if self._file.writable():
-            self._file.flush()
-        return np.frombuffer(os.pread(self._file.fileno(), count * _SIGNED.itemsize, begin * _SIGNED.itemsize), _SIGNED)
+        size = _SIGNED.itemsize
+        return np.frombuffer(_read_at(self._rows_file, begin * size, count * size), _SIGNED)
+
+
+def _read_at(file: IO[bytes], begin: int, size: int) -> bytes:
+    if file.writable():
+        file.flush()
+    return os.pread(file.fileno(), size, begin)
+
+
+def beginnings_of(conversation: Conversation) -> list[bytes]:
+    """Hashes of its first 0, 1, 2, ... messages. Those of another split differ: a chat of the training split may not
+    come back, with a turn more or less, in a held-out one."""
+    running = hashlib.blake2b(conversation.split.encode(), digest_size=_HASH_BYTES)
+    hashes = [running.digest()]
+    for message in conversation.messages:
+        running.update(f"{message.role}\0{as_text(message)}\0".encode())
+        hashes.append(running.digest())
+    return hashes
 
 
 def signature(conversation: Conversation) -> np.ndarray:
@@ -171,32 +254,38 @@ def signature(conversation: Conversation) -> np.ndarray:
 
 
 def _first_alike(signed: _Signed) -> np.ndarray:
-    """For each conversation the place of the first one that it nearly repeats, or its own; int64 [n]."""
+    """For each conversation the place of the longest one that it nearly repeats, or its own; int64 [n]."""
     first = np.arange(len(signed))
     for band in range(BANDS):
         for places, leaders in _alike_in_band(signed, band, first):
             first[places] = leaders
-    return _to_the_first(first)
+    return _settled(signed, first)
 
 
 def _alike_in_band(signed: _Signed, band: int, first: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield places, and those of the first conversation with the same key in this band, where both are alike; int64
-    [2, n]. Places that have another one in `first` are left out."""
+    """Yield places, and those of the longest conversation with the same key in this band, where both are alike and of
+    different chats; int64 [2, n]. Places that have another one in `first` are left out."""
     rows = PERMUTATIONS // BANDS
     keys = _band_keys(signed, slice(band * rows, (band + 1) * rows))
-    order = np.argsort(keys, kind="stable")
+    order = np.lexsort((-signed.lengths(), keys))  # stable: equally long ones in the order of ids
     starts = np.r_[True, keys[order][1:] != keys[order][:-1]]
     leaders = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
     unsettled = (order != leaders) & (first[order] == order)
     for batch in np.array_split(np.flatnonzero(unsettled), max(unsettled.sum() // _SIGNATURES_PER_BATCH, 1)):
         alike = _alike(signed, order[batch], leaders[batch]) >= MIN_SHARED
-        yield np.stack((order[batch][alike], leaders[batch][alike]))
+        pairs = np.stack((order[batch][alike], leaders[batch][alike]))
+        yield pairs[:, ~signed.of_one_chat(*pairs)]
 
 
-def _to_the_first(first: np.ndarray) -> np.ndarray:
-    """Each place's first one, where `first` may name one that has an earlier one itself."""
+def _settled(signed: _Signed, first: np.ndarray) -> np.ndarray:
+    """Each place's first one, where `first` may name one that repeats another one itself; its own, if that one is of
+    the same chat."""
     while (first[first] != first).any():
         first = first[first]
+    repeats = np.flatnonzero(first != np.arange(len(first)))
+    for batch in np.array_split(repeats, max(len(repeats) // _SIGNATURES_PER_BATCH, 1)):
+        own = batch[signed.of_one_chat(batch, first[batch])]
+        first[own] = own
     return first
 
 

@@ -8,7 +8,7 @@ older path. A turn of the assistant may be several nodes (thoughts, calls, answe
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from drift.logs.draft import ConversationDraft
+from drift.logs.draft import ConversationDraft, last_reply
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Reject, Unusable, short_form
 from drift.records import Message, Rating, Reason
 
@@ -19,7 +19,8 @@ _MAX_MESSAGES = 100_000  # in all paths of a chat together: a tree can have as m
 class Node:
     """A message of a tree, or several; without any it only holds its children together.
 
-    `ratings`: of its last reply, whatever their `reply_index`. `seat`: which of several models that were asked at once
+    `ratings`: of its last reply (or, if it is the answer of a tool, of that which called it), whatever their
+    `reply_index`. `seat`: which of several models that were asked at once
     wrote it; None if the log does not show which of their replies is later. `children`: in the order of time.
     """
 
@@ -182,12 +183,15 @@ def _draft(at: Place, path: list[tuple[str, Node, bool]]) -> ConversationDraft:
     for name, node, is_disliked in path:
         unwanted = unwanted or is_disliked
         messages += node.messages
-        place = len(messages) - 1
-        if node.messages and node.messages[-1].role == "assistant":
+        if (
+            node.messages
+            and node.messages[-1].role in ("assistant", "tool")
+            and (place := last_reply(messages)) is not None
+        ):
             models += [node.model] if node.model else []
             ratings += [replace(rating, reply_index=place) for rating in node.ratings]
             ids.append((name, place))
-    if unwanted and (place := _last_reply(messages)) is not None:
+    if unwanted and (place := last_reply(messages)) is not None:
         ratings.append(Rating(place, "regeneration", -1.0))
     merged, places = join_thoughts(messages)
     ratings = [replace(rating, reply_index=places[rating.reply_index]) for rating in ratings]
@@ -198,14 +202,6 @@ def _draft(at: Place, path: list[tuple[str, Node, bool]]) -> ConversationDraft:
         model=models[-1] if models else None,
         reply_ids=tuple((name, places[place]) for name, place in ids),
     )
-
-
-def _last_reply(messages: list[Message]) -> int | None:
-    """The place of the last reply, if the user has said nothing after it."""
-    for place in reversed(range(len(messages))):
-        if messages[place].role in ("user", "assistant"):
-            return place if messages[place].role == "assistant" else None
-    return None
 
 
 def join_thoughts(messages: list[Message]) -> tuple[list[Message], list[int]]:

@@ -152,7 +152,7 @@ def own_runs(conversations: Iterable[Conversation], runs: Collection[str]) -> Ow
     users_of: dict[str, set[int]] = {run: set() for run in wanted}
     users: dict[str, int] = {}
     for conversation in conversations if wanted else ():
-        user = users.setdefault(conversation.user_key or conversation.conversation_id, len(users))
+        user = users.setdefault(conversation.writer, len(users))
         replies = [m for m in conversation.messages if m.role == "assistant"]
         written = _among(wanted, replies)
         if written:
@@ -170,10 +170,18 @@ def without_contested(
 
     `disliked`: the same items as `rows`, to know which replies to look for. `labelled`: all conversations.
     """
-    asked = {key for item in disliked if isinstance(item, PromptItem) and (key := _exchange(item)) is not None}
+    asked: set[int] = set()
+    writers: dict[str, str] = {}  # of the items that name no user
+    for item in disliked:
+        if isinstance(item, PromptItem) and (key := _exchange(item)) is not None:
+            asked.add(key)
+            if item.user_key is None:
+                writers[item.conversation_id] = item.conversation_id
     took: dict[int, tuple[set[str], set[str]]] = {key: (set(), set()) for key in asked}
     for conversation, labels in labelled() if asked else ():
-        user = conversation.user_key or conversation.conversation_id
+        user = conversation.writer
+        if conversation.conversation_id in writers:
+            writers[conversation.conversation_id] = user
         complained = {label.reply_index for label in labels if label.label == "DSAT"}
         for i, message in enumerate(conversation.messages):
             if message.role == "assistant" and (request := request_index(conversation.messages, i)) is not None:
@@ -183,12 +191,15 @@ def without_contested(
                     sides[i in complained].add(user)
     for row in rows:
         key = _exchange(row) if isinstance(row, PromptItem) else None
-        yield row if key is None or isinstance(row, Drop) else _uncontested(row, *took[key])
+        if key is None or isinstance(row, Drop):
+            yield row
+        else:
+            user = row.user_key or writers.get(row.conversation_id, row.conversation_id)
+            yield _uncontested(row, user, *took[key])
 
 
-def _uncontested(item: PromptItem, accepted: set[str], complained: set[str]) -> PromptItem | Drop:
-    own = {item.user_key or item.conversation_id}
-    others, complaints = len(accepted - own), len(complained - own)
+def _uncontested(item: PromptItem, user: str, accepted: set[str], complained: set[str]) -> PromptItem | Drop:
+    others, complaints = len(accepted - {user}), len(complained - {user})
     if others >= ACCEPTED_BY and others >= ACCEPTED_RATIO * complaints:
         return Drop(item.prompt_id, Reason.CONTESTED)
     return item

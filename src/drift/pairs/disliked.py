@@ -65,7 +65,7 @@ def prompt_items(
     """One item or one named drop for each DSAT label of at least `min_p_dsat`.
 
     `repeats`: conversations that nearly repeat another one; they give no items. `max_per_user`: maximum items per user;
-    the first by conversation id (a hash) are kept. Where the log names no user, a conversation counts as one.
+    the first by conversation id (a hash) are kept. Where the log names no user, a chat counts as one.
 
     DEVIATION: the paper has no limit per user. With it, no single user can plant a behaviour in the policy.
     """
@@ -87,7 +87,7 @@ def disliked_candidates(
     building them would take minutes."""
     for conversation, labels in labelled:
         liked = {label.reply_index: label for label in labels if label.label == "SAT"}
-        user = conversation.user_key or conversation.conversation_id
+        user = conversation.writer
         for label in labels:
             if not is_disliked(label, min_p_dsat):
                 continue

@@ -28,7 +28,7 @@ def liked_candidates(
 ) -> Iterator[PromptCandidate[PromptItem]]:
     """Map: what depends on one conversation alone."""
     for conversation, labels in labelled:
-        user = conversation.user_key or conversation.conversation_id
+        user = conversation.writer
         for label in labels:
             if not is_liked(label, min_p_sat):
                 continue

@@ -30,7 +30,7 @@ def follow_up_candidates(
         turn = judging_turn(conversation.messages, i)
         if turn is None or not conversation.messages[turn].content.strip():
             continue
-        user = conversation.user_key or conversation.conversation_id
+        user = conversation.writer
         prompt_id = prompt_id_of(conversation.conversation_id, i)
         if conversation.conversation_id in repeats:
             yield PromptCandidate(prompt_id, user, Reason.NEAR_DUPLICATE_CONVERSATION)

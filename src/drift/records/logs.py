@@ -52,6 +52,11 @@ class Conversation:
     family: str | None = None
     tools: str | None = None
 
+    @property
+    def writer(self) -> str:
+        """Who counts as one user: where the log names none, a chat with all its paths, or a session."""
+        return self.user_key or self.family or self.conversation_id
+
     def is_toxic(self, *places: int) -> bool:
         """Did the log's own moderation flag one of these messages (or, where it names none, the conversation)?"""
         if "toxic_turns" not in self.tags:

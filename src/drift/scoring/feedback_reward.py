@@ -175,7 +175,7 @@ def judged_turns(store: Store, which: JudgedTurnSettings, left_out: Counter[str]
     of_user: Counter[tuple[str, bool]] = Counter()  # likes and dislikes each have a limit, as pairs and SFT have
     seen: set[str] = set()
     for conversation, labels in store.labelled("train"):
-        user = conversation.user_key or conversation.conversation_id
+        user = conversation.writer
         group = conversation.family or conversation.conversation_id
         for label in labels:
             if not is_liked(label, which.min_p_sat) and not is_disliked(label, which.min_p_dsat):

@@ -1,5 +1,8 @@
 """Open WebUI's trees: paths, growth, regenerations, feedback, and trees that are none."""
 
+import csv
+import json
+import sqlite3
 from pathlib import Path
 
 import orjson
@@ -154,6 +157,23 @@ def test_exported_feedback_brings_its_chat_along_and_joins_the_chat_itself(tmp_p
     summary, (long, _) = read(tmp_path, [plain, feedback(-1)])
     assert long.ratings[-1] == Rating(3, "thumb", -1.0, "Not accurate")
     assert (summary.rows, summary.accepted, summary.updated, summary.duplicate) == (2, 2, 1, 1)
+
+
+def test_feedback_is_read_as_its_table_has_it(tmp_path):
+    """The database keeps objects as JSON text, in which a table exported as CSV has them too."""
+    row = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in feedback(-1).items()}
+    with sqlite3.connect(tmp_path / "webui.db") as connection:
+        connection.execute(f"CREATE TABLE feedback ({', '.join(row)})")
+        connection.execute(f"INSERT INTO feedback VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+    with (tmp_path / "feedback.csv").open("w", encoding="utf-8", newline="") as out:
+        table = csv.DictWriter(out, list(row))
+        table.writeheader()
+        table.writerow(row)
+    for number, log in enumerate((f"sqlite:///{tmp_path}/webui.db?table=feedback", tmp_path / "feedback.csv")):
+        store = Store(tmp_path / str(number))
+        assert ingest([log], store).formats == {"openwebui": 1}
+        ratings = [rating for chat in store.conversations() for rating in chat.ratings if rating.reply_index == 3]
+        assert ratings == [Rating(3, "thumb", -1.0, "Not accurate")]
 
 
 @pytest.mark.parametrize("row", [feedback(1, about="gone"), feedback(1, snapshot=None), feedback(1, meta={})])

@@ -61,3 +61,41 @@ def test_a_score_in_a_persons_words_is_not_quoted():
     with pytest.raises(Unusable) as refusal:
         judgement(Place(1), [], "note", "write to ann@example.com", None, None)
     assert refusal.value.detail == "note is a text of 24 characters: neither a number nor a word for good or bad"
+
+
+CHAT = [{"role": "user", "content": "2+2?"}], {"role": "assistant", "content": "5"}
+RUN = {"id": "r", "run_type": "llm", "inputs": {"messages": CHAT[0]}, "outputs": {"choices": [{"message": CHAT[1]}]}}
+FEEDBACK = {"run_id": "r", "key": "user_satisfaction", "score": 0}
+SPAN = {
+    "context": {"span_id": "s", "trace_id": "t"},
+    "name": "chat",
+    "attributes": {
+        "openinference.span.kind": "LLM",
+        "llm.input_messages": [{"message.role": "user", "message.content": "2+2?"}],
+        "llm.output_messages": [{"message.role": "assistant", "message.content": "5"}],
+    },
+}
+NOTE = {"span_id": "s", "name": "user feedback", "result": {"label": "thumbs-down"}}
+DIFY = {"id": "m", "conversation_id": "c", "query": "2+2?", "answer": "5", "inputs": {}, "created_at": 1716212345}
+LIKE = {"id": "f", "conversation_id": "c", "message_id": "m", "rating": "dislike"}
+
+
+@pytest.mark.parametrize(
+    ("call", "judged", "kind"),
+    [
+        (RUN, {**FEEDBACK, "feedback_source": {"type": "api"}}, "thumb"),
+        (RUN, FEEDBACK, "thumb"),
+        (RUN, {**FEEDBACK, "feedback_source": {"type": "model", "metadata": {}}}, "score"),
+        (RUN, {**FEEDBACK, "feedback_source": '{"type": "auto_eval"}'}, "score"),
+        (RUN, {**FEEDBACK, "feedback_source": {"type": "app"}}, "score"),
+        (SPAN, {**NOTE, "annotator_kind": "HUMAN"}, "thumb"),
+        (SPAN, {**NOTE, "annotator_kind": "LLM"}, "score"),
+        (SPAN, {**NOTE, "annotator_kind": "CODE"}, "score"),
+        (DIFY, {**LIKE, "from_source": "user"}, "thumb"),
+        (DIFY, {**LIKE, "from_source": "admin"}, "score"),
+    ],
+)
+def test_what_is_no_users_judgement_is_a_score_whatever_its_name(read, call, judged, kind):
+    done = read(call, judged)
+    assert [(rating.kind, rating.value) for rating in done.only.ratings] == [(kind, -1.0)]
+    assert done.reasons == [Reason.JOINED_AS_EVIDENCE]

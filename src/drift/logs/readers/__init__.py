@@ -90,7 +90,9 @@ READERS: dict[str, Format] = {
         keys=openai_responses.KEYS,
         unread_in=openai_responses.unread_in,
     ),
-    "anthropic": Format(anthropic.recognises, anthropic.read, stitched=True, keys=anthropic.KEYS),
+    "anthropic": Format(
+        anthropic.recognises, anthropic.read, stitched=True, keys=anthropic.KEYS, unread_in=anthropic.unread_in
+    ),
     "batch": Format(batches.recognises, batches.read, joined=batches.complete, keys=batches.KEYS),
     "langchain": Format(langchain.recognises, langchain.read, apart=True, keys=langchain.KEYS),
     "langchain_table": Format(
@@ -101,13 +103,19 @@ READERS: dict[str, Format] = {
         keys=langchain.TABLE_KEYS,
     ),
     "ai_sdk": Format(ai_sdk.recognises, ai_sdk.read, apart=True, keys=ai_sdk.KEYS, unread_in=ai_sdk.unread_in),
-    "ai_sdk_table": Format(ai_sdk.recognises_table, ai_sdk.read_table, joined=ai_sdk.whole, keys=ai_sdk.TABLE_KEYS),
+    "ai_sdk_table": Format(
+        ai_sdk.recognises_table,
+        ai_sdk.read_table,
+        joined=ai_sdk.whole,
+        keys=ai_sdk.TABLE_KEYS,
+        unread_in=ai_sdk.unread_in_row,
+    ),
     "mlflow": Format(mlflow.recognises, mlflow.read, stitched=True, keys=mlflow.KEYS),
     "weave": Format(weave.recognises, weave.read, stitched=True, keys=weave.KEYS),
     "braintrust": Format(braintrust.recognises, braintrust.read, stitched=True, keys=braintrust.KEYS),
     "helicone": Format(helicone.recognises, helicone.read, stitched=True, keys=helicone.KEYS),
-    "gemini": Format(gemini.recognises, gemini.read, stitched=True, keys=gemini.KEYS),
-    "bedrock": Format(bedrock.recognises, bedrock.read, stitched=True, keys=bedrock.KEYS),
+    "gemini": Format(gemini.recognises, gemini.read, stitched=True, keys=gemini.KEYS, unread_in=gemini.unread_in),
+    "bedrock": Format(bedrock.recognises, bedrock.read, stitched=True, keys=bedrock.KEYS, unread_in=bedrock.unread_in),
     "lmsys": Format(lmsys.recognises, lmsys.read, plain=True, apart=True, keys=lmsys.KEYS),
     "sharegpt": Format(sharegpt.recognises, sharegpt.read, plain=True, apart=True, keys=sharegpt.KEYS),
     "messages": Format(

@@ -5,11 +5,12 @@ case (Python). Text is kept as parts, so that an image leaves its mark between t
 the fields that OpenAI's messages have for them; an answer of a tool becomes a message of its own.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from drift.logs.draft import has, has_any, structured, tool_text, truth_of
-from drift.logs.parts import json_text
+from drift.logs.parts import json_text, unknown_types
 
 _GEMINI = (
     "text", "functionCall", "function_call", "functionResponse", "function_response", "inlineData", "inline_data",
@@ -20,6 +21,8 @@ _BEDROCK = (
     "citationsContent", "searchResult", "cachePoint",
 )  # fmt: skip
 _GEMINI_ROLES = {"model": "assistant", "user": "user", "function": "tool", "tool": "tool", "system": "system"}
+_UNSEEN = re.compile(r"thought.*|.*[cC]all|.*[rR]esponse|.*[rR]esult|video_?[mM]etadata")
+"""Parts that no user sees: signatures of thoughts, calls of a provider's own tools and their results."""
 _CODE = "code_execution"  # the name of Gemini's own tool
 
 
@@ -148,6 +151,20 @@ _Part = tuple[str, Any]
 media (its kind), nothing (to be left out), unknown."""
 
 
+def unread_parts(entries: Any, name: str) -> Iterator[str]:
+    """What the parts are called of which no text, call or mark of media is made. `name`: that of an entry's list of
+    parts, `parts` (Gemini) or `content` (Bedrock; Anthropic, whose parts have a type)."""
+    entries = structured(entries)
+    for entry in entries if isinstance(entries, list) else [entries]:
+        listed = structured(entry.get(name)) if isinstance(entry, Mapping) else None
+        parts = listed if isinstance(listed, list) else []
+        if name == "parts":
+            parts = [part for part in parts if _gemini_part(part)[0] == "unknown"]
+        elif is_bedrock(entry):
+            parts = [part for part in parts if _bedrock_part(part)[0] == "unknown"]
+        yield from unknown_types(parts)
+
+
 def _split(role: Any, read: Iterator[_Part], parts: Sequence[Any]) -> list[dict[str, Any]]:
     """The messages of one entry: the answers of tools in it are messages of their own, in the order of the parts."""
     kinds = list(read)
@@ -155,14 +172,16 @@ def _split(role: Any, read: Iterator[_Part], parts: Sequence[Any]) -> list[dict[
         return [{"role": role, "content": list(parts)}]  # refused by name when it is read
     messages: list[dict[str, Any]] = []
     open_message: dict[str, Any] | None = None
-    for kind, value in kinds:
+    for (kind, value), part in zip(kinds, parts, strict=True):
         if kind == "answer":
             name, tool, result = value
             answer = {"role": "tool", "content": tool_text("" if result is None else result)}
             messages.append({**answer, **_set(tool_call_id=name, name=tool)})
             open_message = None
             continue
-        if kind in ("unknown", "nothing"):
+        if kind == "unknown" and _is_seen(part):
+            kind, value = "media", "file"
+        elif kind in ("unknown", "nothing"):
             continue
         if open_message is None:
             open_message = {"role": role, "content": []}
@@ -172,6 +191,11 @@ def _split(role: Any, read: Iterator[_Part], parts: Sequence[Any]) -> list[dict[
         if message["content"] == []:
             message["content"] = None if "tool_calls" in message or "reasoning_content" in message else ""
     return messages or [{"role": role, "content": ""}]
+
+
+def _is_seen(part: Any) -> bool:
+    """Whether a part of an unknown kind holds something that the user may have seen."""
+    return any(not _UNSEEN.fullmatch(kind) for kind in unknown_types([part]))
 
 
 def _add(message: dict[str, Any], kind: str, value: Any) -> None:

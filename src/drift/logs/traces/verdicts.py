@@ -97,6 +97,11 @@ def judgement(
     raise Unusable(Reason.NO_VERDICT, f"{name} is {short_form(word if value is None else value)}: {problem}")
 
 
+def as_score(judged: Evidence) -> Evidence:
+    """What an annotator or a model judged: a score even if its name sounds like a user's thumb."""
+    return replace(judged, kind="score") if judged.kind == "thumb" else judged
+
+
 def judgement_beside(at: Place, about: list[str | None], name: str, value: Any) -> Evidence | None:
     """What stands beside a reply under one of VERDICTS, as evidence; None if nobody judged. Raises Unusable if it is
     neither good nor bad."""

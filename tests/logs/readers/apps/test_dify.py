@@ -140,3 +140,19 @@ def test_a_judgement_that_is_no_word_for_good_or_bad_is_unread():
     unread = [name for feedback in ("meh", 5, None, "", {"rating": None}) for name in unread_in({"feedback": feedback})]
     assert unread == ["feedback", "feedback"]
     assert list(unread_in({"conversation_id": "d1", "messages": [{**FIRST, "rating": "meh"}]})) == ["messages.rating"]
+
+
+def test_a_parent_of_zeros_is_the_message_before(read):
+    """Dify's API writes it for each message; its page then names a parent, and none for a first message asked anew."""
+    nil = "00000000-0000-0000-0000-000000000000"
+    sent = [
+        message("m1", Q, "5", 0, parent_message_id=nil),
+        message("m2", WRONG, "6", 5, parent_message_id=nil),
+        message("m3", WRONG, B, 9, parent_message_id="m2"),
+        message("m4", Q, A, 12, parent_message_id=None),
+    ]
+    done = read(*sent)
+    assert sorted([text for _, text in done.texts(place)] for place in range(len(done.conversations))) == sorted(
+        [[Q, "5", WRONG, "6", WRONG, B], [Q, A]]
+    )
+    assert read(*sent[:2]).texts() == [("user", Q), ("assistant", "5"), ("user", WRONG), ("assistant", "6")]

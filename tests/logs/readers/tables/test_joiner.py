@@ -1,5 +1,6 @@
 """Rows of tables joined: which way a table goes, and stars beside thumbs in one column."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,15 @@ def test_written_stars_are_no_thumbs(tmp_path, values, expected):
     found = {one.source_id: [rating.value for rating in one.ratings] for one in store.conversations()}
     assert [found[str(n)] for n in range(len(values))] == [[] if value is None else [value] for value in expected]
     assert summary.filtered == expected.count(None)
+
+
+def test_a_rating_of_a_reply_that_ends_with_a_tools_answer_is_not_about_the_reply_before(tmp_path):
+    call = {"id": "k", "type": "function", "function": {"name": "chart", "arguments": "{}"}}
+    charted = [{"role": "assistant", "content": "Here:", "tool_calls": [call]}, {"role": "tool", "content": "drawn"}]
+    rows = [{"c": "1", "q": "hi", "a": "hello"}, {"c": "1", "q": "A chart?", "a": charted, "r": "thumbs_down"}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    store = Store(tmp_path / "store")
+    columns = {"conversation": "c", "request": "q", "reply": "a", "rating": "r"}
+    ingest([tmp_path / "t.jsonl"], store, settings=IngestionSettings(map=columns))
+    (one,) = store.conversations()
+    assert [one.messages[rating.reply_index].content for rating in one.ratings] == ["Here:"]

@@ -11,6 +11,7 @@ from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.readers.apis.exchange import EXCHANGE, SESSION, USER, first_time, is_litellm, sides, with_verdicts
+from drift.logs.traces.clouds import unread_parts
 from drift.logs.traces.texts import call_draft, first_name, iso
 from drift.logs.unread import keys
 from drift.records import Reason
@@ -25,6 +26,14 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
     return many_per_row(rows, _calls)
+
+
+def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
+    """Parts of an unknown type, of the messages of the request and of the reply."""
+    request, message = sides(row)
+    messages = None if request is None else request.get("messages")
+    for name, entries in (("messages", messages), ("response", message)):
+        yield from (f"{name}.content.{kind}" for kind in unread_parts(entries, "content"))
 
 
 def _is_message(response: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
-from drift.logs.traces.clouds import is_bedrock
+from drift.logs.traces.clouds import is_bedrock, unread_parts
 from drift.logs.traces.streams import joined_stream
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso
 from drift.logs.unread import keys
@@ -41,6 +41,23 @@ def recognises(row: Mapping[str, Any]) -> bool:
 
 def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
     return many_per_row(rows, _calls)
+
+
+def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
+    """Parts of an unknown kind, of the messages of a request and of the reply. InvokeModel has those of Anthropic."""
+    log = _log(row)
+    if log is None:
+        request, reply = _converse(row) or {}, structured(row.get("response")) or {"output": row.get("output")}
+    else:
+        request, reply = _body(log, "input", "inputBodyJson"), _body(log, "output", "outputBodyJson")
+    output = structured(reply.get("output")) if isinstance(reply, Mapping) else None
+    sides = {
+        "messages": request.get("messages") if isinstance(request, Mapping) else None,
+        "output.message": output.get("message") if isinstance(output, Mapping) else None,
+        "response": reply if isinstance(reply, Mapping) and "content" in reply else None,
+    }
+    for name, entries in sides.items():
+        yield from (f"{name}.content.{kind}" for kind in unread_parts(entries, "content"))
 
 
 def _log(row: Mapping[str, Any]) -> Mapping[str, Any] | None:

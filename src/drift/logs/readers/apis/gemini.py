@@ -10,7 +10,7 @@ from typing import Any
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, seconds_of, structured, truth_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
-from drift.logs.traces.clouds import gemini_messages, gemini_reply, gemini_request, is_gemini
+from drift.logs.traces.clouds import gemini_messages, gemini_reply, gemini_request, is_gemini, unread_parts
 from drift.logs.traces.endings import ended_early
 from drift.logs.traces.streams import unstreamed
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso
@@ -78,6 +78,18 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
         started_at=iso(started),
         endings=(response,),
     )
+
+
+def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
+    """Parts of an unknown kind, of the request and of the reply."""
+    request = _request(row) or {}
+    yield from (f"contents.parts.{kind}" for kind in unread_parts(request.get("contents"), "parts"))
+    response = next((place for key in _RESPONSES if (place := structured(unstreamed(row.get(key))))), row)
+    for chunk in response if isinstance(response, list) else [response]:
+        candidates = structured(chunk.get("candidates")) if isinstance(chunk, Mapping) else None
+        for candidate in candidates[:1] if isinstance(candidates, list) else ():
+            content = candidate.get("content") if isinstance(candidate, Mapping) else None
+            yield from (f"candidates.content.parts.{kind}" for kind in unread_parts(content, "parts"))
 
 
 def _model(row: Mapping[str, Any], request: Mapping[str, Any], chunks: list[Any]) -> str | None:

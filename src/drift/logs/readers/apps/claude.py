@@ -13,7 +13,7 @@ from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import ConversationDraft, as_cut, has, is_cut, messages_of, name_of, structured, time_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.trees import Node, connect, paths
-from drift.logs.unread import keys
+from drift.logs.unread import PARTS, keys
 from drift.logs.values import FINISHES
 from drift.records import Message, Reason
 
@@ -21,7 +21,8 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".heic", ".bmp", ".svg")
 _NO_CONTENT = ("token_budget", "flag")
 
 _MESSAGE = keys(
-    f"uuid parent_message_uuid sender role content text created_at attachments files files_v2 {' '.join(FINISHES)}"
+    f"uuid parent_message_uuid sender role content text created_at attachments files files_v2 {' '.join(FINISHES)}",
+    content=PARTS,
 )
 KEYS = keys("uuid account model created_at current_leaf_message_uuid", chat_messages=_MESSAGE)
 

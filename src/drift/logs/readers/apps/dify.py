@@ -18,7 +18,7 @@ from drift.logs.traces.texts import first_name
 from drift.logs.traces.verdicts import is_unrated, verdict_of
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import keys
-from drift.records import Message, Rating, Reason, stable_hash
+from drift.records import Message, Rating, RatingKind, Reason, stable_hash
 
 _MARKS = frozenset((
     "message_files", "feedback", "feedbacks", "inputs", "retriever_resources", "agent_thoughts", "from_source",
@@ -26,6 +26,8 @@ _MARKS = frozenset((
 ))  # fmt: skip
 _RATED = ("feedback_rating_raw", "feedback_rating", "rating", "feedback")
 """Where an exchange has its thumb as a word. `feedback` is an object in the API, a word where tables were joined."""
+_BEFORE = "00000000-0000-0000-0000-000000000000"
+"""The parent of what came through the API: in Dify it stands for the message before; a new thread has no parent."""
 _QUESTIONS, _ANSWERS = ("query", "user_query"), ("answer", "ai_response")
 _IDS = ("id", "message_id")
 _CONVERSATIONS = ("conversation_id",)
@@ -48,7 +50,7 @@ _MESSAGE = keys(
     model_config={},
 )
 _CONVERSATION = keys(f"id conversation_id created_at {' '.join((*_USERS, *_MODELS))}", model_config={})
-KEYS = {**_MESSAGE, **_CONVERSATION, **keys("", messages=_MESSAGE, conversation=_CONVERSATION)}
+KEYS = {**_MESSAGE, **_CONVERSATION, **keys("from_source", messages=_MESSAGE, conversation=_CONVERSATION)}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
@@ -102,10 +104,9 @@ def _inside(row: Mapping[str, Any]) -> list[Any] | None:
 
 def _alone(row: LogRow) -> Iterator[Outcome]:
     if _is_thumb(row.value):
-        name = name_of(row.value["message_id"])
-        yield Evidence(
-            row.at, (name,) if name else (), "thumb", verdict_of(row.value["rating"]) or 0.0, comment=_remark(row.value)
-        )
+        name, value = name_of(row.value["message_id"]), verdict_of(row.value["rating"]) or 0.0
+        kind = _kind(row.value.get("from_source"))
+        yield Evidence(row.at, (name,) if name else (), kind, value, comment=_remark(row.value))
         return
     entries = _inside(row.value)
     if entries is None:
@@ -159,7 +160,8 @@ def _nodes(rows: list[LogRow]) -> dict[str, Node]:
             nodes[name] = replace(nodes[name], ratings=tuple(dict.fromkeys((*nodes[name].ratings, *_ratings(entry)))))
             continue
         above = name_of(entry.get("parent_message_id"))
-        parent = before if not is_tree else above if above in names else None
+        follows = above == _BEFORE or not is_tree
+        parent = before if follows else above if above in names else None
         request = _question(entry, index)
         question = f"{parent or ''}?{stable_hash(request[-1].content)}" if request and is_tree else f"{name}?"
         if question not in nodes:
@@ -233,16 +235,19 @@ def _ratings(entry: Mapping[str, Any]) -> Iterator[Rating]:
     for feedback in (structured(entry.get("feedback")), *(listed if isinstance(listed, list) else ())):
         value = verdict_of(feedback.get("rating")) if isinstance(feedback, Mapping) else None
         if isinstance(feedback, Mapping) and value is not None:
-            kind = "score" if feedback.get("from_source") == "admin" else "thumb"
-            yield Rating(0, kind, value, _remark(feedback))
+            yield Rating(0, _kind(feedback.get("from_source")), value, _remark(feedback))
     value = next((value for name in _RATED if (value := verdict_of(entry.get(name))) is not None), None)
     if value is not None:
-        kind = "score" if entry.get("feedback_source") in ("admin", "Admin Feedback") else "thumb"
-        yield Rating(0, kind, value, _remark(entry))
+        yield Rating(0, _kind(entry.get("feedback_source")), value, _remark(entry))
     note = structured(entry.get("annotation"))
     better = note.get("content", note.get("answer")) if isinstance(note, Mapping) else None
     if isinstance(better, str) and better.strip() and better != _first(entry, _ANSWERS):
         yield Rating(0, "correction", -1.0, preferred=better)
+
+
+def _kind(source: Any) -> RatingKind:
+    """Thumbs are of users: what an operator says is a score."""
+    return "score" if source in ("admin", "Admin Feedback") else "thumb"
 
 
 def _remark(feedback: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drift.logs.convert import Outcome
-from drift.logs.draft import ConversationDraft, Evidence, has_any, messages_of, name_of, numbered, structured, time_of
+from drift.logs.draft import (
+    ConversationDraft,
+    Evidence,
+    has_any,
+    last_reply,
+    messages_of,
+    name_of,
+    numbered,
+    structured,
+    time_of,
+)
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.parts import json_text
 from drift.logs.traces.gathering import gathered, in_time_order
@@ -85,12 +95,12 @@ def _draft(rows: list[LogRow], about: Mapping[str, Any]) -> ConversationDraft:
     names: list[tuple[str, int]] = []
     entries = [_mapping(row.value, index) for index, row in enumerate(rows)]
     for entry in entries:
-        spoken = _entries(entry)
-        messages += messages_of(spoken) if spoken else ()
-        place = len(messages) - 1
-        if spoken and messages[place].role == "assistant":
+        spoken = messages_of(own) if (own := _entries(entry)) else ()
+        if (reply := last_reply(spoken)) is not None:
+            place = len(messages) + reply
             names += [(name, place)] if (name := name_of(entry.get("id"))) else []
             ratings += _ratings(entry, place)
+        messages += spoken
     if not messages:
         raise Unusable(Reason.NO_MESSAGES, "no text in these messages")
     return ConversationDraft(

@@ -16,6 +16,7 @@ from drift.logs.draft import (
     ConversationDraft,
     as_cut,
     is_cut,
+    last_reply,
     message_of,
     messages_in,
     messages_of,
@@ -51,7 +52,8 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
 
 
 def _is_feedback(row: Mapping[str, Any]) -> bool:
-    return {"meta", "data"} <= row.keys() and isinstance(row["data"], Mapping) and "rating" in row["data"]
+    data = structured(row["data"]) if {"meta", "data"} <= row.keys() else None
+    return isinstance(data, Mapping) and "rating" in data
 
 
 def _history(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -74,7 +76,7 @@ def _outcomes(row: LogRow) -> Iterator[Outcome]:
     if about is None or chat is None or history is None or about not in structured(history["messages"]):
         raise Unusable(Reason.ORPHAN_FEEDBACK, "feedback without its chat: export the snapshot too")
     owner = {"user_id": row.value.get("user_id"), "id": meta.get("chat_id")}
-    yield from _paths(row.at, {**owner, **chat}, {about: row.value["data"]})
+    yield from _paths(row.at, {**owner, **chat}, {about: structured(row.value["data"])})
 
 
 def _paths(at: Place, row: Mapping[str, Any], feedback: Mapping[str, Any]) -> Iterator[Outcome]:
@@ -152,7 +154,8 @@ def _ratings(entry: Mapping[str, Any], feedback: Any) -> Iterator[Rating]:
         yield thumb
     if _text(entry, "originalContent") and _text(entry, "content"):
         both = (_said(entry, 0), messages_in(entry, 0))
-        original, edited = (said[-1].content.strip() if said else "" for said in both)
+        replies = ((said, last_reply(said)) for said in both)
+        original, edited = ("" if place is None else said[place].content.strip() for said, place in replies)
         if edited and original != edited:  # thoughts stand in both, apart from the text
             yield Rating(0, "correction", -1.0, preferred=edited)
 

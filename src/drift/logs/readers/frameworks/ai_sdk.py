@@ -5,6 +5,7 @@ A message of the assistant holds its steps: each with thoughts, text, calls of t
 messages of their own. Messages with the role `data` belong to the application.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from drift.logs.draft import (
     Evidence,
     has,
     is_cut,
+    last_reply,
     messages_of,
     name_of,
     seconds_of,
@@ -23,6 +25,7 @@ from drift.logs.draft import (
     truth_of,
 )
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
+from drift.logs.parts import unknown_types
 from drift.logs.traces.texts import first_name
 from drift.logs.traces.verdicts import JUDGED, VERDICTS, is_unrated, judgements_beside
 from drift.logs.unread import keys
@@ -35,6 +38,11 @@ _USER = ("userId", "user_id", "resourceId")
 _TIMES = ("createdAt", "created_at", "timestamp")
 _TEXTS, _THOUGHTS = ("text",), ("reasoning",)
 _MEDIA = ("file", "image", "source-document")
+_UNSEEN = re.compile(
+    r"source.*|data-(?:(?:.*[-_])?(?:usage|delta|title|status|progress|metadata|id|kind|clear|finish|suggestion)"
+    r"|.*(?:Usage|Delta|Title|Status|Progress|Metadata|Id|Kind)|appendMessage)"
+)
+"""Sources, and what the chatbot template and its like write about a message: no user sees these parts."""
 _NAMES = ("toolName", "name")
 _ANSWERED = ("output-available", "output-error", "result")
 
@@ -88,17 +96,19 @@ def _chat(row: LogRow) -> Iterator[Outcome]:
     if not isinstance(entries, list) or not entries:
         raise Unusable(Reason.NO_MESSAGES, "an empty chat" if entries == [] else "no list of messages")
     plain: list[dict[str, Any]] = []
-    judging: dict[int, list[Mapping[str, Any]]] = {}  # by the place of the judged message in `plain`
+    judging: list[tuple[range, list[Mapping[str, Any]]]] = []  # with the places in `plain` of what is judged
     for index, entry in enumerate(entries):
+        begin = len(plain)
         plain += _plain(entry, index)
-        judging[len(plain) - 1] = _judging(entry)
+        judging.append((range(begin, len(plain)), _judging(entry)))
     messages = messages_of(plain)
     replies = {m.source_index: index for index, m in enumerate(messages) if m.role == "assistant"}
     judged = [
         one
-        for index, places in judging.items()
-        for place in (places if index in replies else ())
-        for one in judgements_beside(row.at, place, replies[index])
+        for places, judgements in judging
+        for reply in [replies[place] for place in places if place in replies][-1:]
+        for place in judgements
+        for one in judgements_beside(row.at, place, reply)
     ]
     metadata = structured(row.value.get("metadata"))
     times = [entry["timestamp"] for entry in plain if entry.get("timestamp") is not None]
@@ -122,11 +132,29 @@ def _judging(entry: Any) -> list[Mapping[str, Any]]:
 
 
 def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
-    """A judgement of what is no reply."""
+    """A judgement of what is no reply, and parts that no text, call or mark of media is made of."""
     entries = _entries(row)
+    for entry in entries if isinstance(entries, list) else ():
+        yield from (f"messages.parts.{kind}" for kind in (_unread_parts(entry) if isinstance(entry, Mapping) else ()))
     for entry in entries if isinstance(entries, list) else ():
         for place in _judging(entry) if isinstance(entry, Mapping) and entry.get("role") != "assistant" else ():
             yield from (f"messages.{name}" for name in VERDICTS if not is_unrated(place.get(name)))
+
+
+def unread_in_row(row: Mapping[str, Any]) -> Iterator[str]:
+    """The parts of a table's message that no text, call or mark of media is made of."""
+    yield from (f"parts.{kind}" for kind in _unread_parts(row))
+
+
+def _unread_parts(entry: Mapping[str, Any]) -> Iterator[str]:
+    parts = structured(entry.get("parts"))
+    return unknown_types(part for part in (parts if isinstance(parts, list) else ()) if not _is_known(part))
+
+
+def _is_known(part: Any) -> bool:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    is_tool = isinstance(kind, str) and (kind in ("dynamic-tool", "step-start") or kind.startswith("tool-"))
+    return is_tool or kind in (*_TEXTS, *_THOUGHTS, *_MEDIA)
 
 
 def _row(row: LogRow) -> Iterator[Outcome]:
@@ -145,7 +173,7 @@ def _row(row: LogRow) -> Iterator[Outcome]:
         raise Unusable(Reason.NOT_A_CHAT, "a message of the application")
     messages = messages_of(plain)
     name, when = name_of(value.get("id")), _when(value)
-    has_reply = bool(messages) and messages[-1].role == "assistant"
+    reply = last_reply(messages)
     yield ConversationDraft(
         at=row.at,
         messages=messages,
@@ -154,7 +182,7 @@ def _row(row: LogRow) -> Iterator[Outcome]:
         model=first_name(value, _metadata(value), names=("model", "modelId")),
         started_at=time_of(when),
         call=Call(chat, (name,) if name else (), started=seconds_of(when) or 0.0),
-        reply_ids=((name, len(messages) - 1),) if name and has_reply else (),
+        reply_ids=((name, reply),) if name and reply is not None else (),
     )
 
 
@@ -227,16 +255,18 @@ class _Steps:
             self._tool(part, kind.removeprefix("tool-"))
         elif kind == "step-start":
             self._close()
-        elif kind in _TEXTS or kind in _THOUGHTS or kind in _MEDIA:
+        elif kind in _TEXTS or kind in _THOUGHTS:
             if self._results:
                 self._close()
             text = next((part[key] for key in ("text", "reasoning", "content") if isinstance(part.get(key), str)), None)
-            if kind in _MEDIA:
-                self._content.append({"type": _media(part)})
-            elif text is not None and kind in _THOUGHTS:
+            if text is not None and kind in _THOUGHTS:
                 self._thoughts.append(text)
             elif text is not None:
                 self._content.append({"type": "text", "text": text})
+        elif kind in _MEDIA or (not _is_known(part) and not _UNSEEN.fullmatch(kind) and any(unknown_types([part]))):
+            if self._results:
+                self._close()
+            self._content.append({"type": _media(part)})
 
     def _tool(self, part: Mapping[str, Any], name: str) -> None:
         tool = first_name(part, names=_NAMES) or name

@@ -20,7 +20,7 @@ import orjson
 import pyarrow as pa
 
 from drift.disk import open_tables
-from drift.logs.draft import ConversationDraft, Evidence, numbered, tags_of_all
+from drift.logs.draft import ConversationDraft, Evidence, last_reply, numbered, tags_of_all
 from drift.logs.files.opening import Repair
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Reject, encodable
 from drift.logs.readers.tables.table import WRITTEN_STARS, TableRow
@@ -326,7 +326,7 @@ def _draft(rows: Sequence[TableRow]) -> ConversationDraft:
     first = rows[0]
     messages = [message for row in rows for message in row.messages]
     of_users = [row for row in rows if row.messages and row.messages[0].role in ("user", "system")]
-    of_replies = [row for row in rows if row.messages and row.messages[-1].role == "assistant"]
+    of_replies = [row for row in rows if last_reply(row.messages) is not None]
     return ConversationDraft(
         at=first.at,
         messages=numbered(messages),

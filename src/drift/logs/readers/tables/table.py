@@ -21,6 +21,7 @@ from drift.logs.draft import (
     RoleWords,
     as_cut,
     is_cut,
+    last_reply,
     messages_of,
     name_of,
     seconds_of,
@@ -232,8 +233,7 @@ class Table:
         except Unusable as error:
             table_row.problem = (error.reason, error.detail)
         else:
-            is_reply = reply is not None and table_row.messages and table_row.messages[-1].role == "assistant"
-            table_row.rated = len(table_row.messages) - 1 if is_reply else None
+            table_row.rated = None if reply is None else last_reply(table_row.messages)
         return table_row
 
     def _common(self, row: LogRow, conversation: str | None) -> TableRow:

@@ -13,7 +13,7 @@ from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, ConversationDraft, has, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.texts import call_draft, first_name, iso, spare_draft
-from drift.logs.traces.verdicts import judgement
+from drift.logs.traces.verdicts import as_score, judgement
 from drift.logs.unread import keys
 from drift.records import Reason
 
@@ -196,8 +196,7 @@ def _score(at: Place, row: Mapping[str, Any]) -> Outcome:
         return judgement(at, about, name, None, None, row.get("comment"), word or row.get("value"))
     value = bool(row["value"]) if kind == "BOOLEAN" and row.get("value") in (0, 1) else row.get("value")
     evidence = judgement(at, about, name, None if kind in ("CATEGORICAL", "TEXT") else value, word, row.get("comment"))
-    # An annotation made in Langfuse, or by a model, is a score even if its name sounds like a user's thumb.
-    return replace(evidence, kind="score") if row.get("source") in ("ANNOTATION", "EVAL") else evidence
+    return as_score(evidence) if row.get("source") in ("ANNOTATION", "EVAL") else evidence
 
 
 def _get(row: Mapping[str, Any], *names: str) -> Any:

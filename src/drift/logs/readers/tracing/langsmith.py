@@ -13,17 +13,18 @@ from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, has, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.texts import call_draft, first_name, iso, spare_draft, tools_beside
-from drift.logs.traces.verdicts import judgement
+from drift.logs.traces.verdicts import as_score, judgement
 from drift.logs.unread import keys
 from drift.records import Reason
 
 _AROUND = "chain"
 _THREAD = ("thread_id", "session_id", "conversation_id")
 _MODEL = ("ls_model_name", "model", "model_name")
+_NOT_OF_USERS = ("model", "auto_eval", "app")  # an annotator's who works in LangSmith is of its `app`
 
 KEYS = keys(
     "run_type inputs outputs extra metadata id trace_id parent_run_id parent_run_ids start_time feedback"
-    " run_id key score value comment correction"
+    " run_id key score value comment correction feedback_source feedback_source_type"
 )
 
 
@@ -91,4 +92,7 @@ def _feedback(at: Place, row: Mapping[str, Any]) -> Outcome:
     about = [f"run {name}" if (name := name_of(row.get(key))) else None for key in ("run_id", "trace_id")]
     value, score = row.get("value"), row.get("score")
     correction = structured(row.get("correction"))
-    return judgement(at, about, str(row.get("key")), score, value, row.get("comment"), correction)
+    judged = judgement(at, about, str(row.get("key")), score, value, row.get("comment"), correction)
+    source = structured(row.get("feedback_source"))
+    kind = source.get("type") if isinstance(source, Mapping) else row.get("feedback_source_type")
+    return as_score(judged) if kind in _NOT_OF_USERS else judged

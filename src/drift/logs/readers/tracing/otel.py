@@ -20,7 +20,7 @@ from drift.logs.traces.otel.attributes import indexed_messages, messages_in_even
 from drift.logs.traces.otel.records import CHOICE, MESSAGE, CallRecords, Records, choice_index
 from drift.logs.traces.otel.spans import STARTED, TraceSpan, attributes_of, spans
 from drift.logs.traces.texts import SESSIONS, USERS, as_spare, call_draft, first_name, iso, plain_messages
-from drift.logs.traces.verdicts import judgement
+from drift.logs.traces.verdicts import as_score, judgement
 from drift.logs.unread import keys
 from drift.records import Reason
 
@@ -290,7 +290,8 @@ def _annotation(row: LogRow) -> Outcome:
     result = result if isinstance(result, Mapping) else {k.removeprefix("result."): v for k, v in row.value.items()}
     about: list[str | None] = [f"span {row.value['span_id']}"]
     name = str(row.value.get("name", row.value.get("annotation_name")))
-    return judgement(row.at, about, name, result.get("score"), result.get("label"), result.get("explanation"))
+    judged = judgement(row.at, about, name, result.get("score"), result.get("label"), result.get("explanation"))
+    return judged if str(row.value["annotator_kind"]).upper() == "HUMAN" else as_score(judged)
 
 
 def _is_openinference(attributes: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import Call, has, has_any, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso, spare_draft
-from drift.logs.traces.verdicts import judgement
+from drift.logs.traces.verdicts import as_score, judgement
 from drift.logs.unread import keys
 from drift.records import Reason
 
@@ -135,7 +135,7 @@ def _feedback(at: Place, entries: list[Mapping[str, Any]], about: list[str | Non
     value = payload.get("value", payload.get("output"))
     value = value.get("passed", value.get("score")) if isinstance(value, Mapping) else value
     evidence = judgement(at, about, name, value, value, payload.get("note") or remark)
-    return replace(evidence, kind="score") if kind.startswith("wandb.") else evidence
+    return as_score(evidence) if kind.startswith("wandb.") else evidence
 
 
 def _note(entry: Mapping[str, Any]) -> str | None:
