@@ -15,7 +15,7 @@ from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.parts import json_text
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
-from drift.logs.traces.verdicts import is_unrated, verdict_of
+from drift.logs.traces.verdicts import dated, is_unrated, verdict_of
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import keys
 from drift.records import Message, Rating, Reason, stable_hash
@@ -48,7 +48,7 @@ _MESSAGE = keys(
     model_config={},
 )
 _CONVERSATION = keys(f"id conversation_id created_at {' '.join((*_USERS, *_MODELS))}", model_config={})
-KEYS = {**_MESSAGE, **_CONVERSATION, **keys("", messages=_MESSAGE, conversation=_CONVERSATION)}
+KEYS = {**_MESSAGE, **_CONVERSATION, **keys("updated_at", messages=_MESSAGE, conversation=_CONVERSATION)}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
@@ -97,9 +97,8 @@ def _inside(row: Mapping[str, Any]) -> list[Any] | None:
 def _alone(row: LogRow) -> Iterator[Outcome]:
     if _is_thumb(row.value):
         name = name_of(row.value["message_id"])
-        yield Evidence(
-            row.at, (name,) if name else (), "thumb", verdict_of(row.value["rating"]) or 0.0, comment=_remark(row.value)
-        )
+        value, about = verdict_of(row.value["rating"]) or 0.0, (name,) if name else ()
+        yield dated(Evidence(row.at, about, "thumb", value, comment=_remark(row.value)), row.value)
         return
     entries = _inside(row.value)
     if entries is None:

@@ -23,7 +23,7 @@ from drift.logs.draft import (
 )
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.traces.texts import first_name
-from drift.logs.traces.verdicts import JUDGED, VERDICTS, is_unrated, judgements_beside
+from drift.logs.traces.verdicts import JUDGED, VERDICTS, dated, is_unrated, judgements_beside
 from drift.logs.unread import keys
 from drift.logs.values import FINISHES
 from drift.records import Rating, Reason
@@ -135,7 +135,7 @@ def _row(row: LogRow) -> Iterator[Outcome]:
         is_up, about = value["isUpvoted"], first_name(value, names=("messageId", "message_id"))
         if not isinstance(is_up, bool) or about is None:
             raise Unusable(Reason.NO_VERDICT, f"a vote {short_form(is_up)} about {short_form(about)}")
-        yield Evidence(row.at, (about,), "thumb", 1.0 if is_up else -1.0)
+        yield dated(Evidence(row.at, (about,), "thumb", 1.0 if is_up else -1.0), value)
         return
     if chat is None:
         raise Unusable(Reason.NO_MESSAGES, f"a message without a chat; it is named by {', '.join(_CHAT)}")
