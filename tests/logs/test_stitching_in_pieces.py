@@ -5,6 +5,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -250,7 +251,7 @@ def any_item(draw: random.Random, number: int, named: float) -> ConversationDraf
     if draw.random() < 0.2:
         about = tuple(draw.sample(ids, draw.randint(0, 2)))
         value, scale = draw.choice([0.0, 0.5, 1.0, 5.0, -1.0]), draw.choice([None, "quality", "stars"])
-        return Evidence(at, about, "score", value, scale, stars=scale == "stars")
+        return Evidence(at, about, "score", value, scale, stars=scale == "stars", when=float(draw.randint(0, 2)))
     messages = [Message("system", draw.choice(["Be kind.", "Write a title"]))] if draw.random() < 0.3 else []
     for turn in range(draw.randint(0, 5)):
         turns: list[Role] = ["user", "assistant"]
@@ -261,13 +262,25 @@ def any_item(draw: random.Random, number: int, named: float) -> ConversationDraf
     call = Call(
         session=name_of(draw, named, ["s1", "s2", "t1", f"s{number}"]),
         ids=tuple(draw.sample(ids, draw.randint(0, 2))),
-        started=float(draw.randint(0, 5)),
+        started=float(draw.randint(0 if draw.random() < 0.1 else 1, 9)),
         trace=name_of(draw, named, ["t1", "t2", "s1", f"t{number}"]),
         spare=draw.choice([0, 0, 0, 0, 1, 2]),
         after=name_of(draw, 0.25, ["i1", "i2", f"i{draw.randint(0, number + 1)}"]),
     )
     person = name_of(draw, named, ["u1", "u2", f"u{number}", ""])
-    return ConversationDraft(at, tuple(messages) or (Message("user", "x"),), user=person, call=call)
+    tags = {"consent": draw.choice(["yes", "no"])} if draw.random() < 0.1 else {}
+    if call.spare and call.trace and draw.random() < 0.3:  # names for the calls of its trace, and no text
+        messages = []
+    elif not messages:
+        messages = [Message("user", "x")]
+    return ConversationDraft(at, tuple(messages), user=person, call=call, tags=tags)
+
+
+def in_window(draw: random.Random, item: ConversationDraft, above: ConversationDraft) -> ConversationDraft:
+    """A call that holds only the last messages of another."""
+    call = replace(item.call or Call(), session=above.call and above.call.session)
+    said = Message("user", draw.choice(["a", "b"])), Message("assistant", draw.choice(["a", "b"]))
+    return replace(item, messages=(*above.messages[-draw.randint(1, 4) :], *said), user=above.user, call=call)
 
 
 def outcomes_of(spool: Spool, items: dict[int, Any], places: Sequence[int], ranges: Sequence[Any]) -> list[Any]:
@@ -292,7 +305,13 @@ def check_any_items(seed: int, buckets: int) -> None:
     draw = random.Random(seed)
     named = draw.choice([0, 0.1, 0.3, 0.5, 0.8])
     spool = Kept(None)
-    listed = [any_item(draw, number, named) for number in range(draw.randint(1, 30))]
+    listed: list[ConversationDraft | Evidence] = []
+    for number in range(draw.randint(1, 30)):
+        item = any_item(draw, number, named)
+        calls = [one for one in listed if isinstance(one, ConversationDraft) and one.messages]
+        if isinstance(item, ConversationDraft) and calls and draw.random() < 0.3:
+            item = in_window(draw, item, draw.choice(calls))
+        listed.append(item)
     items = {spool.write(item, "log"): item for item in listed}
     places = np.array(list(items))
     ties = [ties_of(item) for item in items.values()]

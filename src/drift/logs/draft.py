@@ -34,7 +34,8 @@ class Call:
 
     `after`: the id of the call before it, if the record leaves out its history. `spare`: above 0 for a record around
     model calls (a whole trace is 1, a step in it 2). It is used only if its trace has no model call in the logs, and of
-    several in one trace only the first with the lowest number.
+    several in one trace only the first with the lowest number. Its session, its user and its tags are also those of the
+    calls of its trace that name none; it has no messages if it is read for these alone.
     """
 
     session: str | None = None
@@ -84,7 +85,8 @@ class Evidence:
 
     `value` is the log's. `scale` names the score: which values are good shows only from all values of that score.
     Without a scale, the sign of `value` is the judgement. `stars`: the score's name speaks of stars or the like, so
-    that 1 is the lowest value.
+    that 1 is the lowest value. `when`: the time of the judgement, in seconds since 1970, 0 if the log has none. Of two
+    of one kind about one reply the later one counts, else the one that stands later in the logs.
     """
 
     at: Place
@@ -96,6 +98,7 @@ class Evidence:
     preferred: str | None = None
     rows: int = 1
     stars: bool = False
+    when: float = 0.0
 
 
 def numbered(messages: Iterable[Message]) -> tuple[Message, ...]:

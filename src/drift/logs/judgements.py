@@ -47,11 +47,16 @@ class Judgements:
 
     def rated(self, draft: ConversationDraft) -> ConversationDraft:
         """The draft with the judgements about its replies."""
-        ratings = dict.fromkeys(  # a judgement may stand in several files
-            Rating(place, evidence.kind, evidence.value, evidence.comment, evidence.preferred)
+        judged = (
+            (place, evidence)
             for name, place in (draft.reply_ids if self._about else ())
             for evidence in self._used_for(name)
         )
+        ratings = [
+            Rating(place, evidence.kind, evidence.value, evidence.comment, evidence.preferred)
+            for place, evidence in sorted(judged, key=lambda one: one[1].when)
+        ]
+        ratings = list(reversed(dict.fromkeys(reversed(ratings))))  # one judgement may stand in several files
         return replace(draft, ratings=(*draft.ratings, *ratings)) if ratings else draft
 
     def _used_for(self, name: str) -> list[Evidence]:

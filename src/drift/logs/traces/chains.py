@@ -1,17 +1,26 @@
-"""Calls that leave out their history and name the call before them instead (`Call.after`): which goes on from which.
+"""Calls that leave out their history, or the older part of it: which goes on from which.
 
-A call is known by its place in the file of texts. What calls have said is a chain of hashes (`Said`), so that each call
-is read once, however long its chain is.
+Some name the call before them instead (`Call.after`, `Chains`). A call is known by its place in the file of texts. What
+calls have said is a chain of hashes (`Said`), so that each call is read once, however long its chain is.
+
+Others hold only the last messages of their chat, a window (`parts_of`). Such a call begins in the middle of what was
+said, so its hashes have nothing in common with those of the calls before it. Its `head`, the messages before the first
+reply that a call gave under this beginning, ends what an earlier call of the session said. What it adds is joined to
+that: each call that none goes on from ends one conversation.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drift.endpoint.sources import may_cite, without_marks
 from drift.logs.draft import Call, ConversationDraft
 from drift.logs.traces.spool import Texts
 from drift.records import Message
@@ -71,7 +80,7 @@ def say(said: Said, messages: Iterable[tuple[int, Message]]) -> Said:
     for position, message in messages:
         if message.role == "system":
             continue
-        text = message.content.strip()
+        text = compared(message)
         spoken += 1
         if message.tool_calls and not text:
             answered = False
@@ -90,6 +99,13 @@ def say(said: Said, messages: Iterable[tuple[int, Message]]) -> Said:
             passed.append(waiting)
         waiting, asked, users = node, text, users + 1
     return Said(root, node, named, parent, waiting, tuple(passed), asked, users, answers, spoken, answered, last)
+
+
+def compared(message: Message) -> str:
+    """The text of a message that is compared: a reply's without marks of sources, because many applications take these
+    out of the history that they send."""
+    text = message.content
+    return (without_marks(text) if message.role == "assistant" and may_cite(text) else text).strip()
 
 
 def hashed(before: int, *parts: str) -> int:
@@ -239,3 +255,92 @@ def root_of(user: str | None, session: str | None) -> int:
 
 def _spoken(messages: Iterable[Message]) -> Iterator[Message]:
     return (message for message in messages if message.role != "system")
+
+
+class WindowPart(NamedTuple):
+    """A call as a part of a conversation, with its messages from `start` on, and before `until` if it is not the last.
+    `leaf`: the place of the conversation's last call; `step`: the order of the parts. `is_branch`: an older call goes
+    on from the same one, and the conversation of that has the identity of the calls before it."""
+
+    leaf: int
+    step: int
+    call: int
+    start: int
+    until: int | None
+    is_branch: bool
+
+
+class _Window(NamedTuple):
+    """What a call has said: a hash of each message that is compared. `end`: of the messages up to the last of these."""
+
+    call: int
+    place: int
+    texts: "array[int]"
+    end: int
+
+
+class _GoesOn(NamedTuple):
+    above: _Window
+    start: int
+    is_branch: bool
+
+
+def parts_of(
+    calls: Iterable[tuple[int, int, int]], draft_at: Callable[[int], ConversationDraft]
+) -> Iterator[WindowPart]:
+    """The conversations of one session that are joined from several calls, part by part. `calls`, in the order of time:
+    number, place, and how many messages a head may have."""
+    ends: defaultdict[int, list[_Window]] = defaultdict(list)  # by the last text
+    links: dict[int, _GoesOn] = {}
+    listed: list[_Window] = []
+    went_on: set[int] = set()
+    for call, place, head in calls:
+        messages = draft_at(place).messages
+        places = [index for index, message in enumerate(messages) if _is_compared(message)]
+        texts = array("q", [hashed(0, messages[index].role, compared(messages[index])) for index in places])
+        for size in _sizes(messages, places, head):
+            above = next((one for one in reversed(ends[texts[size - 1]]) if one.texts[-size:] == texts[:size]), None)
+            if above is not None:
+                links[call] = _GoesOn(above, places[size - 1] + 1, above.call in went_on)
+                went_on.add(above.call)
+                break
+        if places:
+            listed.append(said := _Window(call, place, texts, places[-1] + 1))
+            ends[texts[-1]].append(said)
+    for leaf in listed:
+        if leaf.call in links and leaf.call not in went_on:
+            yield from _parts_up_to(leaf, links)
+
+
+def part_of(draft: ConversationDraft, start: int, until: int | None) -> ConversationDraft:
+    """The draft of a part. Only the last one counts its rows: the others are calls that are part of a later one."""
+    inside = range(len(draft.messages))[start:until]
+    ratings = (replace(r, reply_index=r.reply_index - start) for r in draft.ratings if r.reply_index in inside)
+    rows = draft.rows if until is None else 0
+    return replace(draft, messages=draft.messages[start:until], ratings=tuple(ratings), rows=rows)
+
+
+def _is_compared(message: Message) -> bool:
+    return message.role in ("user", "assistant") and bool(compared(message) or not message.tool_calls)
+
+
+def _sizes(messages: tuple[Message, ...], places: list[int], head: int) -> Iterator[int]:
+    """How many of the compared messages the head may have, the most first: the last request in it may have been new,
+    and one request alone shows no chat."""
+    size = bisect_left(places, head)
+    while size:
+        is_reply = messages[places[size - 1]].role == "assistant"
+        if is_reply or size > 1:
+            yield size
+        if is_reply:
+            return
+        size -= 1
+
+
+def _parts_up_to(leaf: _Window, links: dict[int, _GoesOn]) -> Iterator[WindowPart]:
+    """The parts of the conversation that a call ends, the last one first."""
+    said, until, step = leaf, None, 0
+    while link := links.get(said.call):
+        yield WindowPart(leaf.place, step, said.call, link.start, until, link.is_branch)
+        said, until, step = link.above, link.above.end, step - 1
+    yield WindowPart(leaf.place, step, said.call, 0, until, False)

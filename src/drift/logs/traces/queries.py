@@ -4,35 +4,62 @@
 # `calls`: `tip` is the last message; `named` the same with the answers of tools, for identities; `answered`: it ends
 # with a reply; `place`: in the file of texts; `row_count`: rows of the log; `request`: the message before the last
 # reply; `turn`: the last request and reply alone; `messages`: how many are compared; `spoken`: how many are no system
-# message.
-# `nodes`: the replies of each call, with the message (`request`) and the reply (`parent`) before them; `known`: session
-# or user show that equal messages are of one chat; `cut`: the reply did not end by itself. `passed`: requests that the
-# user went on from without a reply. `chained`: calls that leave out their history, with the name of the call `above`.
+# message; `within`: its trace, also where `trace` is 0 because the session is named alike.
+# `nodes`: the replies of each call, with the message (`request`) and the reply (`parent`) before them; `given`: by
+# this call, which does not only repeat it; `known`: session or user show that equal messages are of one chat; `cut`:
+# the reply did not end by itself. `passed`: requests that the user went on from without a reply. `chained`: calls that
+# leave out their history, with the name of the call `above`.
+# `spares`: records around calls; those without texts stand only for what they name for the calls of their trace.
+# `parts`: of conversations whose later calls hold only its last messages (see chains.py).
 # `elsewhere`: the ranges of scores in judgements that another Stitcher has.
 TABLES = {
     "calls": {
         "call": "BIGINT", "tip": "BIGINT", "named": "BIGINT", "answered": "BOOLEAN", "started": "DOUBLE",
         "place": "BIGINT", "row_count": "BIGINT", "session": "BIGINT", "system": "BIGINT", "trace": "BIGINT",
-        "request": "BIGINT", "turn": "BIGINT", "messages": "BIGINT", "spoken": "BIGINT",
+        "within": "BIGINT", "request": "BIGINT", "turn": "BIGINT", "messages": "BIGINT", "spoken": "BIGINT",
         "has_user": "BOOLEAN", "has_model": "BOOLEAN",
     },
     "nodes": {
         "call": "BIGINT", "position": "BIGINT", "node": "BIGINT", "named": "BIGINT", "request": "BIGINT",
-        "parent": "BIGINT", "last": "BOOLEAN", "known": "BOOLEAN", "started": "DOUBLE", "cut": "BOOLEAN",
+        "parent": "BIGINT", "last": "BOOLEAN", "given": "BOOLEAN", "known": "BOOLEAN", "started": "DOUBLE",
+        "cut": "BOOLEAN",
     },
-    "passed": {"node": "BIGINT"},
+    "passed": {"call": "BIGINT", "node": "BIGINT"},
     "spares": {
         "call": "BIGINT", "trace": "BIGINT", "session": "BIGINT", "spare": "INTEGER", "started": "DOUBLE",
-        "place": "BIGINT",
+        "place": "BIGINT", "has_texts": "BOOLEAN", "has_session": "BOOLEAN", "has_user": "BOOLEAN",
+        "has_tags": "BOOLEAN",
     },
     "chained": {"call": "BIGINT", "place": "BIGINT", "above": "BIGINT", "session": "BIGINT", "author": "BIGINT"},
     "ids": {"call": "BIGINT", "id": "BIGINT"},
     "evidence": {
         "evidence": "BIGINT", "rank": "BIGINT", "id": "BIGINT", "scale": "BIGINT", "stars": "BOOLEAN",
-        "value": "DOUBLE", "place": "BIGINT",
+        "value": "DOUBLE", "given_at": "DOUBLE", "place": "BIGINT",
     },
     "elsewhere": {"scale": "BIGINT", "low": "DOUBLE", "high": "DOUBLE", "stars": "BOOLEAN"},
+    "parts": {
+        "leaf": "BIGINT", "step": "DOUBLE", "call": "BIGINT", "start": "BIGINT", "until": "BIGINT",
+        "is_branch": "BOOLEAN",
+    },
 }  # fmt: skip
+TRACES = """
+    -- what the records around the calls of a trace name: the places of the outermost that do
+    CREATE TABLE traces AS
+        SELECT trace AS within, arg_min(place, (spare, started, call)) FILTER (has_session) AS session,
+            arg_min(place, (spare, started, call)) FILTER (has_user) AS user,
+            arg_min(place, (spare, started, call)) FILTER (has_tags) AS tags
+        FROM spares WHERE has_session OR has_user OR has_tags GROUP BY trace;
+    -- the names that calls get from there, because they leave them out
+    CREATE TABLE names AS
+        SELECT * FROM (
+            SELECT call, place, CASE WHEN calls.session = 0 THEN traces.session END AS session,
+                CASE WHEN NOT has_user THEN traces.user END AS user
+            FROM calls JOIN traces USING (within))
+        WHERE session IS NOT NULL OR user IS NOT NULL;
+    -- these calls are added again, with the names
+    DELETE FROM calls WHERE call IN (SELECT call FROM names);
+    DELETE FROM nodes WHERE call IN (SELECT call FROM names);
+    DELETE FROM passed WHERE call IN (SELECT call FROM names);"""
 LINKS = """
     SELECT call, place, coalesce(named.above_place, -1) AS above, session, author
     FROM chained LEFT JOIN (
@@ -47,17 +74,21 @@ SPARES = """
         SELECT arg_min(call, (spare, started, call)) AS call
         FROM spares ANTI JOIN (SELECT DISTINCT trace FROM calls) USING (trace)
             ANTI JOIN (SELECT DISTINCT session FROM calls) USING (session)
-        GROUP BY trace;"""
+        WHERE has_texts GROUP BY trace;
+    INSERT INTO names
+        SELECT call, place, CASE WHEN NOT has_session THEN traces.session END,
+            CASE WHEN NOT has_user THEN traces.user END
+        FROM needed JOIN spares USING (call) JOIN traces ON trace = within;"""
 STITCH = """
     -- a span around other spans of its trace repeats their last request and reply, without the history
     CREATE TABLE turns AS
         SELECT turn, arg_max(tip, (messages, -call)) AS tip FROM calls WHERE turn <> 0
         GROUP BY turn HAVING min(messages) = 2 AND max(messages) > 2;
     UPDATE calls SET tip = turns.tip FROM turns WHERE calls.turn = turns.turn AND messages = 2;
-    -- each reply once, with the first call that gave it
+    -- each reply once, with the first call that gave it, if one did
     CREATE TABLE replies AS
         SELECT node, any_value(request) AS request, any_value(parent) AS parent, any_value(known) AS known,
-            min(started) AS started, min(call) AS call, coalesce(min(call) FILTER (last), min(call)) AS giver
+            min(started) AS started, min(call) AS call, min(call) FILTER (given) AS giver
         FROM nodes GROUP BY node;
     -- rank 1 is the first reply after its parent
     CREATE TABLE ranks AS
@@ -79,7 +110,8 @@ STITCH = """
         GROUP BY session, system
         HAVING count(DISTINCT request) > 1 AND min(messages) = 2 AND max(messages) = 2;
     -- replies that were asked for again: same request, same system message, but another trace. Words like "continue"
-    -- are no second request where the history stands elsewhere
+    -- are no second request where the history stands elsewhere. A reply that no call gave is another one as its
+    -- application wrote it into a history (shortened, say)
     CREATE TABLE regenerated AS
         SELECT node FROM (
             SELECT node, known, session, system, row_number() OVER asked AS age,
@@ -117,9 +149,10 @@ STITCH = """
         WHERE sample = 1 OR trace = 0;
     -- the calls of a session that name its user and its model, for those that do not
     CREATE TABLE session_names AS
-        SELECT session, arg_min(place, (started, call)) FILTER (has_user) AS user,
-            arg_max(place, (started, call)) FILTER (has_model) AS model
-        FROM calls WHERE session <> 0 GROUP BY session HAVING NOT (bool_and(has_user) AND bool_and(has_model));
+        SELECT calls.session, arg_min(coalesce(names.user, calls.place), (started, call)) FILTER (has_user) AS user,
+            arg_max(calls.place, (started, call)) FILTER (has_model) AS model
+        FROM calls LEFT JOIN names USING (call) WHERE calls.session <> 0
+        GROUP BY calls.session HAVING NOT (bool_and(has_user) AND bool_and(has_model));
     -- the range of each score; whether it shows which values are good
     CREATE TABLE scales AS
         SELECT scale, min(low) AS low, max(high) AS high,
@@ -134,27 +167,52 @@ STITCH = """
         FROM evidence JOIN ids USING (id) JOIN calls USING (call) WHERE answered GROUP BY evidence;
     -- every judgement, with its reply (or none) and its scale
     CREATE TABLE judged AS
-        SELECT DISTINCT evidence, place, value, node, coalesce(low, -1) AS low, coalesce(high, 1) AS high,
+        SELECT DISTINCT evidence, place, value, given_at, node, coalesce(low, -1) AS low, coalesce(high, 1) AS high,
             coalesce(is_clear, true) AS is_clear
         FROM evidence LEFT JOIN scales USING (scale) LEFT JOIN targets USING (evidence);"""
+WINDOWS = """
+    -- sessions in which a call begins with replies that no call gave under this beginning: `head`, how many messages
+    -- stand before the first that one gave
+    SELECT session, call, place, head FROM (
+        SELECT session, call, place, started, CASE WHEN first < given THEN given ELSE 0 END AS head,
+            max(head) OVER of_session > 0 AND count(*) OVER of_session > 1 AND min(started) OVER of_session > 0
+                AS has_any
+        FROM calls JOIN (
+            SELECT call, min(position) AS first,
+                coalesce(min(position) FILTER (giver IS NOT NULL), 2147483647) AS given
+            FROM nodes SEMI JOIN kept USING (call) JOIN replies USING (node) GROUP BY call) USING (call)
+            ANTI JOIN bare_calls USING (call)
+        WHERE session <> 0 WINDOW of_session AS (PARTITION BY session))
+    WHERE has_any ORDER BY session, started, call"""
+MEMBERS = """
+    DELETE FROM kept WHERE call IN (SELECT call FROM parts WHERE until IS NOT NULL);
+    -- the calls of each conversation, in order
+    CREATE TABLE members AS
+        SELECT call, coalesce(leader, calls.place) AS together, coalesce(bare_calls.started, 0) AS step, 0 AS start,
+            NULL AS until, false AS is_branch
+        FROM kept JOIN calls USING (call) LEFT JOIN bare_calls USING (call) ANTI JOIN parts USING (call)
+        UNION ALL SELECT call, leaf, step, start, until, is_branch FROM parts;"""
 CONVERSATIONS = """
-    SELECT calls.place AS place, coalesce(any_value(bare_calls.leader), calls.place) AS together,
+    SELECT calls.place AS place, together, any_value(members.start) AS start, any_value(members.until) AS until,
+        any_value(is_branch) AS is_branch,
         coalesce(arg_max(nodes.named, position) FILTER (rank > 1 OR first), any_value(calls.named)) AS identity,
         coalesce(arg_min(nodes.named, position), any_value(calls.named)) AS root,
         min(ranks.started) AS started,
         list(DISTINCT position) FILTER (regenerated.node IS NOT NULL) AS regenerated,
         list(DISTINCT position) FILTER (cut_replies.node IS NOT NULL) AS cut,
-        list({position: position, place: judged.place, low: low, high: high} ORDER BY position, judged.place)
+        list({position: position, place: judged.place, low: low, high: high} ORDER BY position, given_at, judged.place)
             FILTER (judged.place IS NOT NULL) AS judged,
-        any_value(session_names.user) FILTER (NOT has_user) AS user,
-        any_value(session_names.model) FILTER (NOT has_model) AS model
-    FROM kept JOIN calls USING (call) LEFT JOIN session_names USING (session)
+        coalesce(any_value(names.user), any_value(session_names.user) FILTER (NOT has_user)) AS user,
+        any_value(session_names.model) FILTER (NOT has_model) AS model,
+        any_value(names.session) AS session, any_value(traces.tags) AS tags
+    FROM members JOIN calls USING (call) LEFT JOIN session_names ON session_names.session = calls.session
+        LEFT JOIN names USING (call) LEFT JOIN traces ON traces.within = calls.within
         LEFT JOIN (
-            SELECT *, position = min(position) OVER (PARTITION BY call) AS first FROM nodes SEMI JOIN kept USING (call)
+            SELECT *, position = min(position) OVER (PARTITION BY call) AS first
+            FROM nodes SEMI JOIN members USING (call)
         ) AS nodes USING (call)
         LEFT JOIN ranks ON nodes.node = ranks.node
         LEFT JOIN regenerated ON nodes.node = regenerated.node
         LEFT JOIN cut_replies ON nodes.node = cut_replies.node
         LEFT JOIN judged ON judged.node = nodes.node AND is_clear
-        LEFT JOIN bare_calls ON bare_calls.call = calls.call
-    GROUP BY calls.call, calls.place ORDER BY together, any_value(bare_calls.started), calls.place"""
+    GROUP BY calls.call, calls.place, together, step ORDER BY together, step, calls.place"""

@@ -7,8 +7,11 @@ user, else over all logs, by a hash of what user and assistant have said up to e
 without a text and tool results are not compared: the first often hold the date, the others may be missing in the next
 call.
 
-A record around model calls (`Call.spare`) is used only if its trace has no model call in the logs. A call that leaves
-out its history (`Call.after`) gets it from the calls before it; all waits until these are known (see chains.py).
+A record around model calls (`Call.spare`) is used only if its trace has no model call in the logs. Else the calls of
+its trace have the session, the user and the consent from there that they leave out (`_give_names`): tools often write
+them once, on the root. A call that leaves out its history (`Call.after`) gets it from the calls before it; all waits
+until these are known. One that holds only the last messages of its session is joined to the call that said them (see
+chains.py).
 
 The texts wait in an unnamed file; DuckDB holds only numbers and spills to disk beyond its memory limit.
 """
@@ -16,7 +19,7 @@ The texts wait in an unnamed file; DuckDB holds only numbers and spills to disk 
 import itertools
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
@@ -28,8 +31,8 @@ import pyarrow as pa
 from drift.disk import open_tables
 from drift.logs.draft import Call, ConversationDraft, Evidence, numbered, tags_of_all, time_of
 from drift.logs.files.rows import Place, Reject, short_form
-from drift.logs.traces.chains import Chains, HashedReply, Said, hashed, root_of, say
-from drift.logs.traces.queries import CONVERSATIONS, LINKS, SPARES, STITCH, TABLES
+from drift.logs.traces.chains import Chains, HashedReply, Said, compared, hashed, part_of, parts_of, root_of, say
+from drift.logs.traces.queries import CONVERSATIONS, LINKS, MEMBERS, SPARES, STITCH, TABLES, TRACES, WINDOWS
 from drift.logs.traces.spool import Spool, Texts
 from drift.logs.traces.ties import scale_of
 from drift.records import Rating, Reason
@@ -94,14 +97,16 @@ class Stitcher:
         if isinstance(item, Evidence):
             scale = 0 if item.scale is None else scale_of(item.scale)
             for rank, name in enumerate(item.about or ("",)):
-                self._insert("evidence", (number, rank, hashed(0, name), scale, item.stars, item.value, place))
+                judged = scale, item.stars, item.value, item.when, place
+                self._insert("evidence", (number, rank, hashed(0, name), *judged))
             return
         call = item.call or Call()
         for name in call.ids:
             self._insert("ids", (number, hashed(0, name)))
         if call.spare and call.trace:
             names = hashed(0, call.trace), hashed(0, "session", call.trace)
-            self._insert("spares", (number, *names, call.spare, call.started, place))
+            has = bool(item.messages), bool(call.session), item.user is not None, bool(item.tags)
+            self._insert("spares", (number, *names, call.spare, call.started, place, *has))
             return
         if call.after:
             roots = root_of(None, call.session) if call.session else 0, root_of(item.user, None) if item.user else 0
@@ -119,23 +124,25 @@ class Stitcher:
         """Insert the hashes of a call: one per message, each over everything before it (see the module docstring)."""
         call, root = draft.call or Call(), said.root
         for waiting in said.passed:
-            self._insert("passed", (waiting,))
+            self._insert("passed", (number, waiting))
         tip, session = said.node if said.node != root else said.named, root if call.session else 0
-        trace = hashed(0, call.trace) if call.trace and call.trace != call.session else 0
+        within = hashed(0, call.trace) if call.trace else 0
+        trace = within if call.trace != call.session else 0
         last = said.last if said.answered else None
         request, messages = (last.request, said.users + said.answers) if last else (tip, 0)
-        reply = draft.messages[-1].content.strip()
+        reply = compared(draft.messages[-1])
         turn = hashed(root, str(trace), said.asked, reply) if trace and said.users and last else 0
         system = _task(tuple([message.content for message in draft.messages if message.role == "system"]))
-        row = (number, tip, said.named, said.answered, call.started, place, draft.rows, session, system, trace)
+        row = (number, tip, said.named, said.answered, call.started, place, draft.rows, session, system, trace, within)
         has = draft.user is not None, draft.model is not None
         self._insert("calls", (*row, request, turn, messages, said.spoken, *has))
         for reply in replies:
             # Many chats begin with the same words: without a session, only a reply after a history shows the same chat.
             known = bool(call.session) or (bool(draft.user) and reply.parent != root)
             hashes = reply.node, reply.named, reply.request, reply.parent
-            row = (number, reply.position, *hashes, reply.node == tip, known, call.started, reply.is_cut)
-            self._insert("nodes", row)
+            is_last = reply.node == tip
+            flags = is_last, is_last and said.answered, known
+            self._insert("nodes", (number, reply.position, *hashes, *flags, call.started, reply.is_cut))
 
     def widen(self, scale: int, low: float, high: float, stars: bool) -> None:
         """Take the range of a score (its hash) from judgements that this Stitcher does not get."""
@@ -145,15 +152,30 @@ class Stitcher:
         """Stitch everything that was added."""
         for name in TABLES:
             self._flush(name)
+        self._give_names()
         self._add_chained()
         self._add_spares()
         self._tables.execute(STITCH)
+        self._join_windows()
         count = "SELECT count(*), coalesce(sum(row_count), 0)::BIGINT FROM calls ANTI JOIN kept USING (call)"
         merged, rows = self._tables.execute(count).fetchone() or (0, 0)
         (joins,) = self._tables.execute("SELECT count(*) - count(DISTINCT leader) FROM bare_calls").fetchone() or (0,)
         return Stitched(
             itertools.chain(self._conversations(), self._judgements(), self._unused()), merged + joins, rows
         )
+
+    def _give_names(self) -> None:
+        """Give the calls the names that they leave out and that the records around them have, and hash them anew."""
+        self._tables.execute(TRACES)
+        self._add_again("SELECT * FROM names ORDER BY place")
+
+    def _add_again(self, query: str) -> None:
+        """Add the drafts at the places of the rows, with the names that the rows have places of."""
+        for row in self._rows(query):
+            draft, _ = self._texts.draft(row["place"])
+            self._add_call(row["call"], self._named(draft, row), row["place"])
+        for name in TABLES:
+            self._flush(name)
 
     def _add_chained(self) -> None:
         """Add the calls that leave out their history, each after the call before it."""
@@ -167,11 +189,22 @@ class Stitcher:
     def _add_spares(self) -> None:
         """Add the records around calls that stand for their trace, because it has no call."""
         self._tables.execute(SPARES)
-        for row in self._rows("SELECT call, place FROM spares JOIN needed USING (call) ORDER BY place"):
-            draft, _ = self._texts.draft(row["place"])
-            self._add_call(row["call"], draft, row["place"])
-        for name in TABLES:
-            self._flush(name)
+        self._add_again("""
+            SELECT call, spares.place, names.session, names.user
+            FROM spares JOIN needed USING (call) LEFT JOIN names USING (call) ORDER BY spares.place""")
+
+    def _join_windows(self) -> None:
+        """Join the calls of a session that hold only its last messages to the calls before them."""
+        for _, rows in itertools.groupby(self._rows(WINDOWS), key=itemgetter("session")):
+            calls = ((row["call"], row["place"], row["head"]) for row in rows)
+            for part in parts_of(calls, lambda place: self._draft_at(place)[0]):
+                self._insert("parts", part)
+        self._flush("parts")
+        self._tables.execute(MEMBERS)
+
+    def _draft_at(self, place: int) -> tuple[ConversationDraft, str]:
+        """The call at a place, with its history, and its log."""
+        return (self._chains if place in self._chains else self._texts).draft(place)
 
     def _unused(self) -> Iterator[Reject]:
         for row in self._rows("SELECT place FROM spares ANTI JOIN needed USING (call) ORDER BY place"):
@@ -181,33 +214,49 @@ class Stitcher:
 
     def _conversations(self) -> Iterator[ConversationDraft]:
         for together, rows in itertools.groupby(self._rows(CONVERSATIONS), key=itemgetter("together")):
-            first, *others = self._drafts(rows)
+            parts = list(rows)
+            first, *others = drafts = list(self._drafts(parts))
             self.order = (0, together)
-            yield join_calls(first, others) if others else first
+            branch = max((place for place, part in enumerate(parts) if part["is_branch"]), default=0)
+            yield replace(join_calls(first, others), source_id=drafts[branch].source_id) if others else first
 
     def _drafts(self, rows: Iterable[dict[str, Any]]) -> Iterator[ConversationDraft]:
         for row in rows:
-            draft, file = (self._chains if row["place"] in self._chains else self._texts).draft(row["place"])
-            names = {name: self._texts.load(row[name])[0][name] for name in ("user", "model") if row[name] is not None}
-            draft = replace(draft, **names) if names else draft
-            ratings = [Rating(position, "regeneration", -1.0) for position in sorted(row["regenerated"] or ())]
+            draft, file = self._draft_at(row["place"])
+            draft, start, until = self._named(draft, row), row["start"], row["until"]
+            regenerated = set(row["regenerated"] or ()) - {None if until is None else until - 1}
+            ratings = [Rating(position, "regeneration", -1.0) for position in sorted(regenerated)]
             ratings += [self._rating(judged) for judged in row["judged"] or ()]
             cut = set(row["cut"] or ())
             session = draft.call.session if draft.call else None
             identity, root = (f"{row[name] & (2**64 - 1):016x}" for name in ("identity", "root"))
-            yield replace(
+            draft = replace(
                 draft,
                 source_id=f"{session}/{identity}" if session else identity,
                 family=session or (root if draft.user else None),
                 root=root,
                 started_at=time_of(row["started"]) if row["started"] else draft.started_at,
-                ratings=(*draft.ratings, *dict.fromkeys(ratings)),
+                ratings=(*draft.ratings, *tuple(dict.fromkeys(reversed(ratings)))[::-1]),  # of equal ones the last
                 messages=tuple(replace(m, is_cut=True) if i in cut else m for i, m in enumerate(draft.messages))
                 if cut
                 else draft.messages,
                 call=None,
                 file=file,
             )
+            yield part_of(draft, start, until) if start or until else draft
+
+    def _named(self, draft: ConversationDraft, row: Mapping[str, Any]) -> ConversationDraft:
+        """The draft with the names of other records whose places the row has."""
+        names = ("session", "user", "model", "tags")
+        named = {name: self._texts.load(row[name])[0] for name in names if row.get(name) is not None}
+        if not named:
+            return draft
+        fields: dict[str, Any] = {name: named[name][name] for name in ("user", "model") if name in named}
+        if "session" in named:
+            fields["call"] = replace(draft.call or Call(), session=named["session"]["call"]["session"])
+        if "tags" in named:
+            fields["tags"] = {**named["tags"]["tags"], **draft.tags}
+        return replace(draft, **fields)
 
     def _judgements(self) -> Iterator[Reject]:
         """Yield what became of each judgement: each is one row."""

@@ -78,6 +78,7 @@ USERS = ("user_id", "userId", "user", "end_user", "endUser", "end_user_id", "cus
 """Names under which people who log calls put the conversation and the user into metadata and labels."""
 _CALLS = ("tool_calls", "function_call")
 _MAX_DEPTH = 8  # of wrappers in wrappers
+_A_STEP = 9  # `Call.spare` of tools, searches and the like: the records around them come first
 
 
 def call_draft(at: Place, request: Any, reply: Any, call: Call, endings: Any = (), **fields: Any) -> ConversationDraft:
@@ -90,12 +91,35 @@ def call_draft(at: Place, request: Any, reply: Any, call: Call, endings: Any = (
         request, reply = structured(request), structured(reply)
     plain = plain_messages(request, "user")
     replies = plain_messages(reply, "assistant")
-    history = [*messages_of(plain), *reply_messages(replies, len(plain))]
+    history, said = list(messages_of(plain)), reply_messages(replies, len(plain))
+    history = _with_prefill(history, said) if _goes_on(reply) else [*history, *said]
     ended = bool(replies) and any(map(ended_early, (reply, *endings)))
     if not history:
         raise Unusable(Reason.NO_MESSAGES, "no text in the request or the reply")
     history = as_cut(history) if ended else history
     return ConversationDraft(at=at, messages=tuple(history), call=call, **{"tools": _tools(request), **fields})
+
+
+def _goes_on(reply: Any) -> bool:
+    """Whether this is a reply of Anthropic or Bedrock, whose models go on from a request that ends with a part of the
+    reply. Others answer with a message of its own."""
+    reply = structured(reply)
+    if not isinstance(reply, Mapping):
+        return False
+    output = structured(reply.get("output"))
+    is_converse = isinstance(output, Mapping) and isinstance(output.get("message"), Mapping)
+    return is_converse or (reply.get("type") == "message" and isinstance(reply.get("content"), list))
+
+
+def _with_prefill(history: list[Message], said: list[Message]) -> list[Message]:
+    """The messages of a call, in which the beginning of the reply that the request holds is one text with the rest."""
+    if not history or not said or history[-1].role != "assistant" or said[0].role != "assistant":
+        return [*history, *said]
+    begun, rest = history[-1], said[0]
+    if begun.tool_calls or not begun.content:
+        return [*history, *said]
+    whole = replace(rest, content=begun.content + rest.content, reasoning=begun.reasoning or rest.reasoning)
+    return [*history[:-1], whole, *said[1:]]
 
 
 def reply_messages(plain: Sequence[dict[str, Any]], place: int) -> list[Message]:
@@ -137,23 +161,33 @@ def _tools(request: Any) -> str | None:
 def spare_draft(
     at: Place, request: Any, reply: Any, call: Call, what: str, **fields: Any
 ) -> ConversationDraft | Reject:
-    """The draft of a record around model calls, if it holds a request and a reply; else a Reject that names `what`."""
+    """The draft of a record around model calls, if it holds a request and a reply; else what it names, see
+    `beside_calls`."""
     listed = structured(reply)
     if isinstance(listed, list) and not any(isinstance(entry, Mapping) for entry in listed):  # what a search found, say
-        return Reject(at, Reason.NOT_A_CHAT, what)
+        return beside_calls(at, call, what, **fields)
     try:
         draft = call_draft(at, request, reply, call, **fields)
     except Unusable:
-        return Reject(at, Reason.NOT_A_CHAT, what)
+        return beside_calls(at, call, what, **fields)
     return as_spare(draft, call.spare, what)
 
 
 def as_spare(draft: ConversationDraft, spare: int, what: str) -> ConversationDraft | Reject:
-    """The draft as one of a record around model calls, if it holds a request and a reply; else a Reject."""
+    """The draft as one of a record around model calls, if it holds a request and a reply; else what it names."""
     roles = [message.role for message in draft.messages]
+    call = replace(draft.call or Call(), spare=spare)
     if "user" not in roles or "assistant" not in roles:
-        return Reject(draft.at, Reason.NOT_A_CHAT, what)
-    return replace(draft, call=replace(draft.call or Call(), spare=spare))
+        return beside_calls(draft.at, call, what, user=draft.user, tags=draft.tags)
+    return replace(draft, call=call)
+
+
+def beside_calls(at: Place, call: Call, what: str, **fields: Any) -> ConversationDraft | Reject:
+    """What a record that is no chat names for the calls of its trace, as a draft without messages: session, user,
+    consent (`tags`). A Reject that names `what` if it names none."""
+    if call.trace and (call.session or fields.get("user") or fields.get("tags")):
+        return ConversationDraft(at=at, messages=(), call=replace(call, spare=call.spare or _A_STEP), **fields)
+    return Reject(at, Reason.NOT_A_CHAT, what)
 
 
 def plain_messages(value: Any, role: str, depth: int = 0) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ Stitcher compares follows from these ties alone, so that several of them stitch 
 - calls without a session, of one user or of nobody, if they begin with the same message (the hash of a message covers
   those before it). Of these, too: those that begin with a reply, because they go on from those without any message to
   compare; and those of one trace, because the span around others repeats only the last request;
-- a spare record, and the calls of its trace; the trace may be named as a session is;
+- a spare record, and the calls of its trace; the trace may be named as a session is. The calls may get its session, or
+  its user, whose calls may begin with any message: it asks for all of them;
 - a judgement, and the calls that it is about; a call that leaves out its history, and the call before it. Such a call
   of nobody begins as the calls before it do, and only if there are none (`beginnings`) as it does itself. What such a
   call of a user begins with is not known here: it asks for all calls of the user. So do calls without a message to
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.logs.draft import Call, ConversationDraft, Evidence
-from drift.logs.traces.chains import hashed, root_of
+from drift.logs.traces.chains import compared, hashed, root_of
 
 Numbers = NDArray[np.int64]
 
@@ -47,7 +48,10 @@ def ties_of(item: ConversationDraft | Evidence) -> Ties:
     asks, has = [root] if call.session else [], ids
     if call.spare and call.trace:
         asks, has = [*asks, *ids, _trace(call.trace), root_of(None, call.trace)], []
+        asks += [_all_of(root)] if item.user and not call.session else []
         after = None
+        if not item.messages:
+            return Ties(asks, has)
     elif call.after:
         after = _id(call.after)
         asks += [after, _trace(call.trace)] if call.trace else [after]
@@ -70,7 +74,7 @@ def ties_of(item: ConversationDraft | Evidence) -> Ties:
 def _beginning(draft: ConversationDraft, root: int) -> tuple[int, bool]:
     """The hash of the first message that is compared; whether it is a reply."""
     for message in draft.messages:
-        text = message.content.strip()
+        text = compared(message)
         if message.role not in ("system", "tool") and (text or not message.tool_calls):
             return hashed(root, message.role, text), message.role == "assistant"
     return _bare(root), False

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.draft import Evidence, name_of, structured, text_of
+from drift.logs.draft import Evidence, name_of, seconds_of, structured, text_of
 from drift.logs.files.rows import Place, Reject, Unusable, encodable, short_form
 from drift.logs.traces.texts import plain_messages
 from drift.records import Rating, RatingKind, Reason
@@ -23,6 +23,11 @@ VERDICTS = ("user_feedback", "feedback", "user_rating", "rating", "thumb", "scor
 JUDGED = frozenset(VERDICTS)
 INSIDE = ("thumb", "value", "rating", "score")
 """Where such an object has the judgement, beside its `comment`."""
+TIMES = (
+    "updated_at", "updatedAt", "modified_at", "last_update_time", "last_update_time_ms", "timestamp", "created_at",
+    "createdAt", "createdDate", "create_time", "create_time_ms",
+)  # fmt: skip
+"""Where a row of a judgement has its time: first that of the last change."""
 MOST_STARS = 5.0
 _THUMBS = {"👍": "up", "👎": "down"}
 _SKIN = re.compile("[\ufe0f\U0001f3fb-\U0001f3ff]")
@@ -100,6 +105,11 @@ def judgement(
 def as_score(judged: Evidence) -> Evidence:
     """What an annotator or a model judged: a score even if its name sounds like a user's thumb."""
     return replace(judged, kind="score") if judged.kind == "thumb" else judged
+
+
+def dated(evidence: Evidence, row: Mapping[str, Any]) -> Evidence:
+    """The judgement with the time that its row has."""
+    return replace(evidence, when=next(filter(None, (seconds_of(row.get(name)) for name in TIMES)), 0.0))
 
 
 def judgement_beside(at: Place, about: list[str | None], name: str, value: Any) -> Evidence | None:

@@ -17,7 +17,7 @@ from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import ConversationDraft, Evidence, messages_of, name_of, structured, time_of, truth_of
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.readers.apps.deepseek import is_message as is_deepseek
-from drift.logs.traces.verdicts import judgement
+from drift.logs.traces.verdicts import dated, judgement
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import EACH, keys
 from drift.records import Message, Reason
@@ -88,7 +88,7 @@ def _feedback(row: LogRow) -> Evidence:
     words = [*(tags if isinstance(tags, list) else ()), remark]
     comment = ": ".join(word for word in words if isinstance(word, str) and word.strip())
     word = "thumbs_up" if "up" in value["rating"].lower() else "thumbs_down"
-    return judgement(row.at, about, "user_feedback", None, word, comment)
+    return dated(judgement(row.at, about, "user_feedback", None, word, comment), value)
 
 
 def _nodes(entries: Mapping[str, Any]) -> dict[str, Node]:

@@ -15,7 +15,7 @@ from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.parts import json_text
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
-from drift.logs.traces.verdicts import is_unrated, verdict_of
+from drift.logs.traces.verdicts import dated, is_unrated, verdict_of
 from drift.logs.trees import Node, connect, paths
 from drift.logs.unread import keys
 from drift.records import Message, Rating, RatingKind, Reason, stable_hash
@@ -50,7 +50,7 @@ _MESSAGE = keys(
     model_config={},
 )
 _CONVERSATION = keys(f"id conversation_id created_at {' '.join((*_USERS, *_MODELS))}", model_config={})
-KEYS = {**_MESSAGE, **_CONVERSATION, **keys("from_source", messages=_MESSAGE, conversation=_CONVERSATION)}
+KEYS = {**_MESSAGE, **_CONVERSATION, **keys("from_source updated_at", messages=_MESSAGE, conversation=_CONVERSATION)}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
@@ -105,8 +105,8 @@ def _inside(row: Mapping[str, Any]) -> list[Any] | None:
 def _alone(row: LogRow) -> Iterator[Outcome]:
     if _is_thumb(row.value):
         name, value = name_of(row.value["message_id"]), verdict_of(row.value["rating"]) or 0.0
-        kind = _kind(row.value.get("from_source"))
-        yield Evidence(row.at, (name,) if name else (), kind, value, comment=_remark(row.value))
+        kind, about = _kind(row.value.get("from_source")), (name,) if name else ()
+        yield dated(Evidence(row.at, about, kind, value, comment=_remark(row.value)), row.value)
         return
     entries = _inside(row.value)
     if entries is None:

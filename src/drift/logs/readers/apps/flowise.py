@@ -22,6 +22,7 @@ from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_for
 from drift.logs.parts import json_text
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
+from drift.logs.traces.verdicts import dated
 from drift.logs.unread import keys
 from drift.records import Message, Rating, Reason
 
@@ -77,7 +78,8 @@ def _alone(row: LogRow) -> Iterator[Outcome]:
     value = row.value
     if _is_thumb(value):
         name = name_of(value["messageId"])
-        yield Evidence(row.at, (name,) if name else (), "thumb", _THUMBS[value["rating"]], comment=_remark(value))
+        about, verdict = (name,) if name else (), _THUMBS[value["rating"]]
+        yield dated(Evidence(row.at, about, "thumb", verdict, comment=_remark(value)), value)
         return
     entries = structured(value.get("messages"))
     if not isinstance(entries, list) or not entries:

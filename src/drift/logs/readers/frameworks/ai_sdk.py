@@ -27,7 +27,7 @@ from drift.logs.draft import (
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.parts import unknown_types
 from drift.logs.traces.texts import first_name
-from drift.logs.traces.verdicts import JUDGED, VERDICTS, is_unrated, judgements_beside
+from drift.logs.traces.verdicts import JUDGED, VERDICTS, dated, is_unrated, judgements_beside
 from drift.logs.unread import keys
 from drift.logs.values import FINISHES
 from drift.records import Rating, Reason
@@ -164,7 +164,7 @@ def _row(row: LogRow) -> Iterator[Outcome]:
         is_up, about = truth_of(value["isUpvoted"]), first_name(value, names=("messageId", "message_id"))
         if is_up is None or about is None:
             raise Unusable(Reason.NO_VERDICT, f"a vote {short_form(value['isUpvoted'])} about {short_form(about)}")
-        yield Evidence(row.at, (about,), "thumb", 1.0 if is_up else -1.0)
+        yield dated(Evidence(row.at, (about,), "thumb", 1.0 if is_up else -1.0), value)
         return
     if chat is None:
         raise Unusable(Reason.NO_MESSAGES, f"a message without a chat; it is named by {', '.join(_CHAT)}")

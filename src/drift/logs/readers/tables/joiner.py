@@ -206,7 +206,9 @@ class TableJoiner:
                 detail = f"ratings from {scale.low:g} to {scale.high:g}: unknown whether high or low is good"
                 rejects.append(Reject(rating.at, Reason.NO_VERDICT, detail, rows=0, file=file))
             else:
-                ratings[Rating(place, rating.kind, value, rating.comment, rating.preferred)] = None
+                judged = Rating(place, rating.kind, value, rating.comment, rating.preferred)
+                ratings.pop(judged, None)  # of equal ones the last
+                ratings[judged] = None
         return tuple(ratings), rejects
 
     def _value(self, rating: Evidence) -> float | None:

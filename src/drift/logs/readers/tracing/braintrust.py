@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row
+from drift.logs.convert import Outcome, consent_tags, many_per_row
 from drift.logs.draft import Call, ConversationDraft, has, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso, plain_messages, spare_draft
@@ -49,14 +49,16 @@ def _outcomes(row: LogRow) -> Iterator[Outcome]:
         if score is not None:
             yield from _judged(row.at, about, str(name), score, comment)
     expected = structured(value.get("expected"))
-    if expected and is_root and isinstance(outcome, ConversationDraft) and not _is_said(expected, outcome):
+    if expected and is_root and _texts_differ(expected, outcome):
         yield from _judged(row.at, about, "expected", None, comment, expected)
 
 
-def _is_said(expected: Any, draft: ConversationDraft) -> bool:
-    """Whether the reply is what was expected: then nothing was corrected."""
+def _texts_differ(expected: Any, outcome: ConversationDraft | Reject) -> bool:
+    """Whether the reply is not what was expected: else nothing was corrected."""
+    if isinstance(outcome, Reject) or not outcome.messages:
+        return False
     wanted = plain_messages(expected, "assistant")
-    return bool(wanted) and wanted[-1].get("content") == draft.messages[-1].content
+    return not wanted or wanted[-1].get("content") != outcome.messages[-1].content
 
 
 def _judged(
@@ -98,4 +100,5 @@ def _call(at: Place, row: Mapping[str, Any]) -> ConversationDraft | Reject:
     if kind == "llm":
         return call_draft(at, *texts, call, endings=(metadata,), **fields)
     what = f"a span of type {str(kind)[:40]}"
-    return spare_draft(at, *texts, replace(call, spare=2 if parents else 1), what, **fields)
+    spare = replace(call, spare=2 if parents else 1)
+    return spare_draft(at, *texts, spare, what, tags=consent_tags(row), **fields)

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row
+from drift.logs.convert import Outcome, consent_tags, many_per_row
 from drift.logs.draft import Call, ConversationDraft, has, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
-from drift.logs.traces.texts import call_draft, first_name, iso, spare_draft
-from drift.logs.traces.verdicts import as_score, judgement
+from drift.logs.traces.texts import beside_calls, call_draft, first_name, iso, spare_draft
+from drift.logs.traces.verdicts import TIMES, as_score, dated, judgement
 from drift.logs.unread import keys
 from drift.records import Reason
 
@@ -43,7 +43,7 @@ _OBSERVATION = keys(
 )
 _SCORE = keys(
     "name dataType data_type value stringValue string_value comment source observationId observation_id traceId"
-    " trace_id sessionId session_id"
+    f" trace_id sessionId session_id {' '.join(TIMES)}"
 )
 _TRACE = keys(f"id timestamp input output metadata {' '.join((*_SESSION, *_USER, *_MODEL))}", scores=_SCORE)
 KEYS = {**_OBSERVATION, **_SCORE, **_TRACE, **keys("", observations={**_OBSERVATION, **_SCORE}, trace=_TRACE)}
@@ -154,13 +154,12 @@ def _texts_of_trace(at: Place, row: Mapping[str, Any]) -> Outcome:
         user=first_name(row, metadata, names=_USER),
         model=first_name(row, metadata, names=_MODEL),
         started_at=iso(row.get("timestamp")),
+        tags=consent_tags(row),
     )
 
 
 def _observation(at: Place, row: Mapping[str, Any], trace: Mapping[str, Any]) -> Outcome:
     kind = row.get("type")
-    if kind not in ("GENERATION", *_AROUND):
-        return Reject(at, Reason.NOT_A_CHAT, f"an observation of type {str(kind)[:40]}")
     metadata = structured(row.get("metadata"))
     session = first_name(row, trace, metadata, names=_SESSION)
     ids = {
@@ -176,11 +175,12 @@ def _observation(at: Place, row: Mapping[str, Any], trace: Mapping[str, Any]) ->
         "model": first_name(row, names=_MODEL),
         "started_at": iso(started),
     }
+    what, tags = f"an observation of type {str(kind)[:40]}", consent_tags(row)
+    if kind not in ("GENERATION", *_AROUND):
+        return beside_calls(at, call, what, user=about["user"], tags=tags)
     if kind != "GENERATION":
         inner = _get(row, "parentObservationId", "parent_observation_id") is not None
-        return spare_draft(
-            at, *texts, replace(call, spare=3 if inner else 2), f"an observation of type {kind}", **about
-        )
+        return spare_draft(at, *texts, replace(call, spare=3 if inner else 2), what, tags=tags, **about)
     if not any(texts) and (trace.get("input") or trace.get("output")):
         return Reject(at, Reason.NOT_A_CHAT, "a model call without texts, in a trace that has texts")
     return call_draft(at, *texts, call, endings=(metadata,), **about)
@@ -193,9 +193,10 @@ def _score(at: Place, row: Mapping[str, Any]) -> Outcome:
     kind, name = _kind(row, "dataType", "data_type"), str(row.get("name"))
     word = _get(row, "stringValue", "string_value")
     if kind == "CORRECTION":
-        return judgement(at, about, name, None, None, row.get("comment"), word or row.get("value"))
+        return dated(judgement(at, about, name, None, None, row.get("comment"), word or row.get("value")), row)
     value = bool(row["value"]) if kind == "BOOLEAN" and row.get("value") in (0, 1) else row.get("value")
     evidence = judgement(at, about, name, None if kind in ("CATEGORICAL", "TEXT") else value, word, row.get("comment"))
+    evidence = dated(evidence, row)
     return as_score(evidence) if row.get("source") in ("ANNOTATION", "EVAL") else evidence
 
 

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row
+from drift.logs.convert import Outcome, consent_tags, many_per_row
 from drift.logs.draft import Call, has, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
-from drift.logs.traces.texts import call_draft, first_name, iso, spare_draft, tools_beside
-from drift.logs.traces.verdicts import as_score, judgement
+from drift.logs.traces.texts import beside_calls, call_draft, first_name, iso, spare_draft, tools_beside
+from drift.logs.traces.verdicts import TIMES, as_score, dated, judgement
 from drift.logs.unread import keys
-from drift.records import Reason
 
 _AROUND = "chain"
 _THREAD = ("thread_id", "session_id", "conversation_id")
@@ -24,7 +23,7 @@ _NOT_OF_USERS = ("model", "auto_eval", "app")  # an annotator's who works in Lan
 
 KEYS = keys(
     "run_type inputs outputs extra metadata id trace_id parent_run_id parent_run_ids start_time feedback"
-    " run_id key score value comment correction feedback_source feedback_source_type"
+    f" run_id key score value comment correction feedback_source feedback_source_type {' '.join(TIMES)}"
 )
 
 
@@ -57,8 +56,6 @@ def _outcomes(row: LogRow) -> Iterator[Outcome]:
 
 def _run(at: Place, row: Mapping[str, Any]) -> Outcome:
     kind = row.get("run_type")
-    if kind not in ("llm", "chat_model", _AROUND):
-        return Reject(at, Reason.NOT_A_CHAT, f"a run of type {str(kind)[:40]}")
     extra = structured(row.get("extra"))
     places = (extra.get("metadata"), extra.get("invocation_params")) if isinstance(extra, Mapping) else ()
     session = first_name(*places[:1], row.get("metadata"), names=_THREAD)
@@ -67,15 +64,20 @@ def _run(at: Place, row: Mapping[str, Any]) -> Outcome:
     is_root = name_of(row.get("parent_run_id")) is None and not _parents(row)
     trace = name_of(row.get("trace_id")) or (name_of(row.get("id")) if is_root else None)
     call = Call(session, tuple(dict.fromkeys(ids)), seconds_of(row.get("start_time")) or 0.0, trace)
+    user = first_name(*places[:1], row.get("metadata"), names=("user_id", "user"))
+    if kind not in ("llm", "chat_model", _AROUND):
+        what = f"a run of type {str(kind)[:40]}"
+        return beside_calls(at, call, what, user=user, tags=consent_tags(row))
     fields: dict[str, Any] = dict(
-        user=first_name(*places[:1], row.get("metadata"), names=("user_id", "user")),
+        user=user,
         model=first_name(*places, names=_MODEL),
         started_at=iso(row.get("start_time")),
         **tools_beside(*places[1:], row.get("inputs")),
     )
     texts = row.get("inputs"), row.get("outputs")
     if kind == _AROUND:
-        return spare_draft(at, *texts, replace(call, spare=1 if is_root else 2), f"a run of type {kind}", **fields)
+        spare = replace(call, spare=1 if is_root else 2)
+        return spare_draft(at, *texts, spare, f"a run of type {kind}", tags=consent_tags(row), **fields)
     return call_draft(at, *texts, call, **fields)
 
 
@@ -92,7 +94,7 @@ def _feedback(at: Place, row: Mapping[str, Any]) -> Outcome:
     about = [f"run {name}" if (name := name_of(row.get(key))) else None for key in ("run_id", "trace_id")]
     value, score = row.get("value"), row.get("score")
     correction = structured(row.get("correction"))
-    judged = judgement(at, about, str(row.get("key")), score, value, row.get("comment"), correction)
+    judged = dated(judgement(at, about, str(row.get("key")), score, value, row.get("comment"), correction), row)
     source = structured(row.get("feedback_source"))
     kind = source.get("type") if isinstance(source, Mapping) else row.get("feedback_source_type")
     return as_score(judged) if kind in _NOT_OF_USERS else judged

@@ -14,7 +14,7 @@ from drift.logs.convert import Outcome, consent_tags, many_per_row
 from drift.logs.draft import Call, ConversationDraft, has_any, name_of, seconds_of, structured, tags_of_all
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso, spare_draft
-from drift.logs.traces.verdicts import judgement
+from drift.logs.traces.verdicts import TIMES, dated, judgement
 from drift.logs.unread import keys
 from drift.records import Reason
 
@@ -31,7 +31,9 @@ _SPAN = keys(
 _ABOUT = keys(
     "trace_id request_id client_request_id request_time timestamp_ms timestamp trace_metadata request_metadata tags"
     " request response",
-    assessments=keys("assessment_name name rationale value valid span_id source feedback expectation"),
+    assessments=keys(
+        f"assessment_name name rationale value valid span_id source feedback expectation {' '.join(TIMES)}"
+    ),
 )
 KEYS = {**_ABOUT, **keys("trace", info=_ABOUT, data=keys("request response", spans=_SPAN), spans=_SPAN)}
 
@@ -202,9 +204,9 @@ def _assessment(at: Place, entry: Mapping[str, Any], trace: str | None) -> Outco
         if title.lower() not in _CORRECTIONS:
             raise Unusable(Reason.NO_VERDICT, "an expectation that is not a reply")
         inner = structured(value.get("value")) if isinstance(value, Mapping) else value
-        return judgement(at, about, title, None, None, remark, inner)
+        return dated(judgement(at, about, title, None, None, remark, inner), entry)
     value = feedback.get("value") if isinstance(feedback, Mapping) else entry.get("value")
-    evidence = judgement(at, about, title, value, value, remark)
+    evidence = dated(judgement(at, about, title, value, value, remark), entry)
     source = structured(entry.get("source"))
     by = source.get("source_type") if isinstance(source, Mapping) else None
     # What a model or a program judged is a score, even if its name sounds like a user's thumb.

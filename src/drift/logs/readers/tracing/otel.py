@@ -19,8 +19,8 @@ from drift.logs.traces.otel import ai_sdk
 from drift.logs.traces.otel.attributes import indexed_messages, messages_in_events, schemas_in
 from drift.logs.traces.otel.records import CHOICE, MESSAGE, CallRecords, Records, choice_index
 from drift.logs.traces.otel.spans import STARTED, TraceSpan, attributes_of, spans
-from drift.logs.traces.texts import SESSIONS, USERS, as_spare, call_draft, first_name, iso, plain_messages
-from drift.logs.traces.verdicts import as_score, judgement
+from drift.logs.traces.texts import SESSIONS, USERS, as_spare, beside_calls, call_draft, first_name, iso, plain_messages
+from drift.logs.traces.verdicts import TIMES, as_score, dated, judgement
 from drift.logs.unread import keys
 from drift.records import Reason
 
@@ -47,7 +47,9 @@ _GROUPS = {
     "resourceSpans": keys("", scopeSpans=keys("", spans=_SPAN)),
     "resourceLogs": keys("", scopeLogs=keys("", logRecords=_SPAN)),
 }
-_ANNOTATION = keys("span_id annotator_kind annotation_name result result.score result.label result.explanation")
+_ANNOTATION = keys(
+    f"span_id annotator_kind annotation_name result result.score result.label result.explanation {' '.join(TIMES)}"
+)
 KEYS = {**_SPAN, **_ANNOTATION, **_GROUPS, **keys("llm")}
 """Of a span. Its attributes are whatever an application notes: those are not counted."""
 
@@ -140,7 +142,7 @@ def _call(at: Place, span: TraceSpan) -> Outcome:
         return _evaluation(at, span)
     kind = span.attributes.get("openinference.span.kind")
     if isinstance(kind, str) and kind.upper() != "LLM":
-        return Reject(at, Reason.NOT_A_CHAT, f"a span of kind {kind[:40]}")
+        return _beside_calls(at, span, f"a span of kind {kind[:40]}")
     request, reply = _texts(span)
     if not request and not reply:
         if _is_model_call(span):
@@ -163,12 +165,17 @@ def _around(at: Place, span: TraceSpan) -> Outcome:
     if not request:
         request, reply = ai_sdk.run_texts(span.attributes)
     if not request:
-        return Reject(at, Reason.NOT_A_CHAT, what)
+        return _beside_calls(at, span, what)
     try:
         draft = _draft(at, span, structured(request), structured(reply))
     except Unusable:
-        return Reject(at, Reason.NOT_A_CHAT, what)
+        return _beside_calls(at, span, what)
     return as_spare(draft, spare, what)
+
+
+def _beside_calls(at: Place, span: TraceSpan, what: str) -> Outcome:
+    user, tags = first_name(span.attributes, names=_USER), consent_tags(span.attributes)
+    return beside_calls(at, _call_of(span), what, user=user, tags=tags)
 
 
 def _is_model_call(span: TraceSpan) -> bool:
@@ -182,18 +189,11 @@ def _is_model_call(span: TraceSpan) -> bool:
 
 def _draft(at: Place, span: TraceSpan, request: Any, reply: Any) -> ConversationDraft:
     attributes = span.attributes
-    session = first_name(attributes, names=_SESSION)
-    ids = {
-        "span": span.span,
-        "trace": span.trace,
-        "response": first_name(attributes, names=("gen_ai.response.id", "ai.response.id")),
-    }
-    names = tuple(f"{kind} {name}" for kind, name in ids.items() if name)
     draft = call_draft(
         at,
         request,
         reply,
-        Call(session, names, seconds_of(span.started) or 0.0, span.trace),
+        _call_of(span),
         user=first_name(attributes, names=_USER),
         model=first_name(attributes, names=_MODEL),
         started_at=iso(span.started),
@@ -204,6 +204,17 @@ def _draft(at: Place, span: TraceSpan, request: Any, reply: Any) -> Conversation
         tags=consent_tags(attributes),
         tools=draft.tools or tools_of(schemas_in(attributes) or ai_sdk.schemas(attributes)),
     )
+
+
+def _call_of(span: TraceSpan) -> Call:
+    ids = {
+        "span": span.span,
+        "trace": span.trace,
+        "response": first_name(span.attributes, names=("gen_ai.response.id", "ai.response.id")),
+    }
+    names = tuple(f"{kind} {name}" for kind, name in ids.items() if name)
+    session = first_name(span.attributes, names=_SESSION)
+    return Call(session, names, seconds_of(span.started) or 0.0, span.trace)
 
 
 def _texts(span: TraceSpan) -> tuple[Any, Any]:
@@ -281,7 +292,8 @@ def _evaluation(at: Place, span: TraceSpan) -> Outcome:
     about = [f"span {span.span}" if span.span else None, *about, f"trace {span.trace}" if span.trace else None]
     name = str(fields.get("gen_ai.evaluation.name"))
     score, label = (fields.get(f"gen_ai.evaluation.score.{part}") for part in ("value", "label"))
-    return judgement(at, about, name, score, label, fields.get("gen_ai.evaluation.explanation"))
+    evidence = judgement(at, about, name, score, label, fields.get("gen_ai.evaluation.explanation"))
+    return replace(evidence, when=seconds_of(span.started) or 0.0)
 
 
 def _annotation(row: LogRow) -> Outcome:
@@ -290,7 +302,8 @@ def _annotation(row: LogRow) -> Outcome:
     result = result if isinstance(result, Mapping) else {k.removeprefix("result."): v for k, v in row.value.items()}
     about: list[str | None] = [f"span {row.value['span_id']}"]
     name = str(row.value.get("name", row.value.get("annotation_name")))
-    judged = judgement(row.at, about, name, result.get("score"), result.get("label"), result.get("explanation"))
+    score, label, remark = (result.get(part) for part in ("score", "label", "explanation"))
+    judged = dated(judgement(row.at, about, name, score, label, remark), row.value)
     return judged if str(row.value["annotator_kind"]).upper() == "HUMAN" else as_score(judged)
 
 

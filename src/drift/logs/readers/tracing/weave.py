@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row
+from drift.logs.convert import Outcome, consent_tags, many_per_row
 from drift.logs.draft import Call, has, has_any, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso, spare_draft
-from drift.logs.traces.verdicts import as_score, judgement
+from drift.logs.traces.verdicts import TIMES, as_score, dated, judgement
 from drift.logs.unread import keys
 from drift.records import Reason
 
@@ -26,10 +26,10 @@ _UP = ("👍", "❤", "🎉", "😀", "😄", "🚀", "🔥", "👏", "💯", "�
 _DOWN = ("👎", "😡", "😠", "😞", "😢", "😭", "💩", "❌", "🤮", "😕", "🙁", "☹", "😤", "🤬")
 _SKIN = "".join(chr(code) for code in (*range(0x1F3FB, 0x1F400), 0xFE0F))
 
-_FEEDBACK = keys("feedback_type payload")
+_FEEDBACK = keys(f"feedback_type payload {' '.join(TIMES)}")
 KEYS = keys(
     "id op_name trace_id parent_id started_at inputs output attributes payload feedback_type weave_ref call_ref"
-    f" {' '.join(SESSIONS)}",
+    f" {' '.join((*SESSIONS, *TIMES))}",
     feedback=_FEEDBACK,
     summary=keys("", weave=keys("", feedback=_FEEDBACK)),
 )
@@ -94,7 +94,8 @@ def _call(at: Place, row: Mapping[str, Any]) -> Outcome:
     name = str(row.get("op_name"))
     if not _asks_a_model(name, inputs):
         what = f"a call of {name.rpartition('/')[2].partition(':')[0][:40]}"
-        return spare_draft(at, inputs, output, replace(call, spare=2 if parent else 1), what, **about)
+        spare = replace(call, spare=2 if parent else 1)
+        return spare_draft(at, inputs, output, spare, what, tags=consent_tags(row), **about)
     return call_draft(at, inputs, output, call, **about)
 
 
@@ -128,13 +129,13 @@ def _feedback(at: Place, entries: list[Mapping[str, Any]], about: list[str | Non
         word = _word(payload)
         if word is None:
             raise Unusable(Reason.NO_VERDICT, "a reaction that is neither good nor bad")
-        return judgement(at, about, "reaction of a user", None, word, remark)
+        return dated(judgement(at, about, "reaction of a user", None, word, remark), judged)
     if _is_note(judged):
         raise Unusable(Reason.NO_VERDICT, "a note without a verdict")
     name = kind.removeprefix("wandb.annotation.").removeprefix("wandb.runnable.")
     value = payload.get("value", payload.get("output"))
     value = value.get("passed", value.get("score")) if isinstance(value, Mapping) else value
-    evidence = judgement(at, about, name, value, value, payload.get("note") or remark)
+    evidence = dated(judgement(at, about, name, value, value, payload.get("note") or remark), judged)
     return as_score(evidence) if kind.startswith("wandb.") else evidence
 
 

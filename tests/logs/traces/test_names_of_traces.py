@@ -1,0 +1,152 @@
+"""Session, user and consent that stand once for a trace, on its root, not on its model calls."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from chats import bot, user
+from drift.config import IngestionSettings
+from drift.errors import DriftError
+from drift.feedback.label import label_store
+from drift.logs.ingest import IngestSummary, ingest
+from drift.store import Store
+
+TURNS = [("2+2?", "5"), ("No, that is wrong", "4"), ("thanks", "You are welcome.")]
+
+
+def langfuse(has_texts: bool = True, **about: Any) -> list[list[dict[str, Any]]]:
+    """The two files of an export: observations, and traces with what is said about all of them."""
+    calls, traces = [], []
+    for n, (asked, reply) in enumerate(TURNS):
+        at = f"2024-05-01T10:0{n}:00Z"
+        call = {"id": f"g{n}", "type": "GENERATION", "traceId": f"t{n}", "startTime": at}
+        calls.append({**call, "input": [user(asked)], "output": bot(reply)})
+        texts = {"input": asked, "output": reply} if has_texts else {"input": None, "output": None}
+        traces.append(
+            {"id": f"t{n}", "timestamp": at, "name": "chat", "sessionId": None, "userId": None} | texts | about
+        )
+    return [calls, traces]
+
+
+def braintrust() -> list[list[dict[str, Any]]]:
+    rows = []
+    for n, (asked, reply) in enumerate(TURNS):
+        span = {"root_span_id": f"r{n}", "created": f"2024-05-01T10:0{n}:00Z"}
+        root = {"span_id": f"r{n}", "input": {"form": 1}, "expected": "four", "span_attributes": {"type": "task"}}
+        call = {"span_id": f"c{n}", "span_parents": [f"r{n}"], "span_attributes": {"type": "llm"}, "metadata": {}}
+        rows += [{**span, **root, "metadata": {"session_id": "s", "user_id": "bob"}}]
+        rows += [{**span, **call, "input": [user(asked)], "output": bot(reply)}]
+    return [rows]
+
+
+def langsmith() -> list[list[dict[str, Any]]]:
+    rows = []
+    for n, (asked, reply) in enumerate(TURNS):
+        run = {"trace_id": f"r{n}", "start_time": f"2024-05-01T10:0{n}:00"}
+        metadata = {"metadata": {"thread_id": "s", "user_id": "bob"}}
+        rows += [{**run, "id": f"r{n}", "run_type": "chain", "inputs": {}, "outputs": {}, "extra": metadata}]
+        texts = {"inputs": {"messages": [user(asked)]}, "outputs": {"choices": [{"message": bot(reply)}]}}
+        rows += [{**run, **texts, "id": f"c{n}", "parent_run_id": f"r{n}", "run_type": "llm", "extra": {}}]
+    return [rows]
+
+
+def otel() -> list[list[dict[str, Any]]]:
+    """The user stands on the span of the server, the session on that of the agent."""
+    rows = []
+    for n, (asked, reply) in enumerate(TURNS):
+        at, trace = f"2024-05-01T10:0{n}:00Z", {"trace_id": f"t{n}"}
+        for name, about in (("POST /chat", {"user.id": "bob"}), ("agent", {"gen_ai.conversation.id": "s"})):
+            context = {**trace, "span_id": f"{name}{n}"}
+            rows.append({"name": name, "context": context, "start_time": at, "attributes": about})
+        texts = {
+            f"gen_ai.{side}.messages": orjson.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}])
+            for side, role, text in (("input", "user", asked), ("output", "assistant", reply))
+        }
+        attributes = {key: value.decode() for key, value in texts.items()}
+        rows.append(
+            {"name": "chat", "context": {**trace, "span_id": f"c{n}"}, "start_time": at, "attributes": attributes}
+        )
+    return [rows]
+
+
+def read(tmp_path: Path, files: list[list[dict[str, Any]]], **options: Any) -> tuple[Store, IngestSummary]:
+    store = Store(tmp_path / "store")
+    logs = [tmp_path / f"{n}.jsonl" for n in range(len(files))]
+    for log, rows in zip(logs, files, strict=True):
+        log.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    summary = ingest(logs, store, settings=IngestionSettings(near_duplicates=False, **options))
+    assert summary.adds_up
+    return store, summary
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+@pytest.mark.parametrize(
+    "files",
+    [
+        langfuse(sessionId="s", userId="bob"),
+        langfuse(has_texts=False, sessionId="s", userId="bob"),
+        braintrust(),
+        langsmith(),
+        otel(),
+    ],
+    ids=["langfuse", "langfuse without texts", "braintrust", "langsmith", "otel"],
+)
+def test_calls_have_the_session_and_the_user_of_their_trace(tmp_path: Path, files: Any, is_reversed: bool):
+    files = [rows[::-1] for rows in files[::-1]] if is_reversed else files
+    store, summary = read(tmp_path, files)
+    (chat,) = store.conversations()
+    assert [message.content for message in chat.messages] == [text for turn in TURNS for text in turn]
+    assert (chat.source_id or "").startswith("s/")
+    assert (summary.accepted, summary.duplicate) == (1, 2)
+    assert label_store(store).labels == {"DSAT": 1, "SAT": 1}
+    store.forget(user="bob")
+    assert store.size() == 0
+
+
+def test_names_of_a_call_itself_stay(tmp_path: Path):
+    calls, traces = langfuse(sessionId="s", userId="bob")
+    calls[0] |= {"userId": "ann"}
+    calls[1] |= {"sessionId": "other", "userId": "ann"}
+    store, _ = read(tmp_path, [calls, traces])
+    assert sorted(len(c.messages) for c in store.conversations()) == [2, 4]
+    store.forget(user="ann")
+    assert store.size() == 0
+    with pytest.raises(DriftError, match="bob"):
+        store.forget(user="bob")
+
+
+def test_a_user_of_the_trace_alone_joins_what_a_history_shows(tmp_path: Path):
+    """A regeneration is seen too: without a user or a session, equal words may be two people's."""
+    calls, traces = langfuse(userId="bob")
+    history = [user("hi"), bot("hello"), user("2+2?")]
+    for call, reply in zip(calls, ("5", "4", "four"), strict=True):
+        call |= {"input": history, "output": bot(reply)}
+    calls[2] |= {"input": [*history, bot("4"), user("thanks")]}
+    store, _ = read(tmp_path, [calls, traces])
+    ratings = {chat.messages[-1].content: [r.kind for r in chat.ratings] for chat in store.conversations()}
+    assert ratings == {"5": ["regeneration"], "four": []}
+
+
+@pytest.mark.parametrize("has_texts", [True, False])
+def test_calls_have_the_consent_of_their_trace(tmp_path: Path, has_texts: bool):
+    files = langfuse(has_texts, metadata={"consent": "no"})
+    files[0][0]["metadata"] = {"consent": "yes"}
+    store, summary = read(tmp_path, files, require_consent={"consent": "yes"})
+    assert [chat.tags["consent"] for chat in store.conversations()] == ["yes"]
+    assert summary.filtered_by["no_consent"] == 2
+
+
+def test_a_trace_without_calls_that_can_be_read_has_the_names_of_its_other_records(tmp_path: Path):
+    inner = {
+        "id": "o",
+        "type": "SPAN",
+        "traceId": "t0",
+        "parentObservationId": "p",
+        "startTime": "2024-05-01T10:00:00Z",
+    }
+    trace = langfuse(has_texts=False, sessionId="s", userId="bob")[1][0]
+    store, _ = read(tmp_path, [[{**inner, "input": "2+2?", "output": "4"}, trace]])
+    (chat,) = store.conversations()
+    assert ((chat.source_id or "")[:2], chat.user_key is None) == ("s/", False)
