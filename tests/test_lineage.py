@@ -170,5 +170,10 @@ def test_a_generation_in_another_folder_is_noted_in_the_one_before(tmp_path, sto
     assert not (places[1] / "children.jsonl").exists()  # the next one is in the same folder
     with pytest.raises(ConfigError, match=r"runs/1: finished with other settings.*runs/5 continues from it"):
         successor_of(places[0], Config.model_validate({"seed": 7}))
+    monkeypatch.chdir(tmp_path / "third")  # `from` is relative to another folder
+    assert next(each.path.name for each in descendants(load_run(tmp_path / places[0]))) == "2"
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(places[0], "copy")  # nobody continued from the copy
+    assert descendants(load_run(Path("copy"))) == []
     shutil.rmtree(places[1])  # gone, or moved: nothing leads on from it
     assert [each.path.name for each in descendants(load_run(places[0]))] == []

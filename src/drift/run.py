@@ -16,7 +16,7 @@ from typing import Literal
 from drift.config import Config, dump_config, without_password
 from drift.endpoint.cost import own_accounts
 from drift.engine import open_engine
-from drift.errors import ConfigError, DataError, NothingToTrainOn
+from drift.errors import ConfigError, DataError, DriftError, NothingToTrainOn
 from drift.feedback.label import LabelSummary, check_writable, label_store
 from drift.feedback.stage import label_by
 from drift.generations import count_new_prompts, is_finished, open_parent, open_store, successor_of
@@ -151,11 +151,14 @@ def _next_generation(cfg: Config, folder: Path, on_stage: OnStage | None, truth:
 
 def _finished_before(folder: Path, started_from: str, latest: Path) -> GenerationSummary:
     run = load_run(folder)
-    if run.file(layout.REPORT) is None:  # killed after it was marked as done, or its report failed then
+    try:  # it was killed after it was marked as done, or its report failed then
         if run.state.verdict is None:
             contents = read_contents(folder)
             pin_finished(folder, headline=_headline(_measured(contents)), verdict=verdict_of(contents).title)
-        write_report(folder)
+        if run.file(layout.REPORT) is None:
+            write_report(folder)
+    except (DriftError, OSError) as error:
+        report_note(f"{folder}: its report cannot be written: {error}")
     return GenerationSummary(
         run=str(folder), policy=str(folder / layout.POLICY), report=str(folder / layout.REPORT), counts={}, seconds=0.0,
         measured={}, did="finished before", generation=run.state.generation, started_from=started_from,
@@ -280,7 +283,6 @@ def learn(cfg: Config, run: RunDir, store: Store, truth: Truth | None = None) ->
         raise DataError(f"{error}{remedy} The funnel: {funnel_line(build_funnel(store, load_run(run.path)))}") from None
     funnel = build_funnel(store, load_run(run.path))
     write_json(run.path / layout.FUNNEL, funnel)
-    (run.path / layout.REPORT).unlink(missing_ok=True)  # of an earlier state: a run that is done without one gets it
     try:
         contents = read_contents(run.path)
     except DataError:  # of a file beside the run, such as the store's live.json: the run itself is whole
@@ -308,7 +310,7 @@ def _measured(contents: Contents) -> dict[str, dict[str, float]]:
     return {
         name: {
             key: value
-            for key, value in counts[f"{folder}/{layout.EVALUATION}"].items()
+            for key, value in counts.get(f"{folder}/{layout.EVALUATION}", {}).items()
             if value is not None and not (why and key in OF_PREFERENCE)
         }
         for name, folder in folders.items()

@@ -129,21 +129,22 @@ def test_an_export_is_pushed_as_one_commit_or_listed(small_hub, tmp_path):
 
 def test_a_push_leaves_nothing_of_an_earlier_one(small_hub, tmp_path):
     """An adapter beside whole weights: transformers would put it on top of them."""
-    earlier = ("adapter_config.json", "adapter_model.safetensors", "Modelfile", "old/model.gguf")
+    earlier = ("Modelfile", "adapter_config.json", "adapter_model.safetensors", "model.gguf", "tokenizer.json")
+    users = ("LICENSE", "images/logo.png", "model-Q4_K_M.gguf", "old/model.safetensors")  # nothing of a model's own
     small_hub.created = {"name": "model"}
-    small_hub.files = dict.fromkeys((*earlier, "README.md", ".gitattributes"), b"earlier")
+    small_hub.files = dict.fromkeys((*earlier, *users, "README.md", ".gitattributes"), b"earlier")
     with RunDir.open(tmp_path / "run", "name: x\n", seed=1) as run:
         run.stage("policy", write_policy)
     notes: list[str] = []
     with listening(lambda *_: None, notes.append):
         listed = deliver(tmp_path / "run", tmp_path / "dry", Delivery(push="me/model", dry_run=True))
-    assert listed.deleted == tuple(sorted(earlier))
-    named = "Modelfile, adapter_config.json, adapter_model.safetensors, old/model.gguf"
-    assert f"--push me/model would delete what model/ does not have: {named}" in notes
+    assert listed.deleted == earlier
+    assert f"--push me/model would delete what model/ does not have: {', '.join(earlier)}" in notes
+    assert f"--push me/model leaves what is no part of a model: {', '.join(users)}" in notes
     assert "Modelfile" in small_hub.files
     done = deliver(tmp_path / "run", tmp_path / "out", Delivery(push="me/model"))
     assert done.deleted == listed.deleted
-    assert small_hub.files.keys() == {"README.md", "config.json", ".gitattributes"}
+    assert small_hub.files.keys() == {"README.md", "config.json", ".gitattributes", *users}
     assert small_hub.files["README.md"] == (tmp_path / "out/model/README.md").read_bytes()
 
 
@@ -168,9 +169,10 @@ def test_what_the_hub_refuses_is_one_line_with_the_remedy(small_hub, model):
     with pytest.raises(DriftError, match=r"--push me/model: the Hub refused it .*hf auth login\. Nothing was exported"):
         hub.open_repository("me/model")
     with pytest.raises(
-        DriftError, match=r"The export is complete in .*out\. To push it: hf upload me/model .*model \. --delete '\*'"
+        DriftError,
+        match=r"The export is complete in .*out\. To push it: hf upload me/model .*model \. --delete 'a\.bin'",
     ) as error:
-        hub.push("me/model", model)
+        hub.push("me/model", model, ("a.bin",))
     assert "\n" not in str(error.value)
 
 

@@ -145,3 +145,13 @@ def test_what_was_forgotten_is_not_written_again(tmp_path):
     written = [json.loads(line) for line in (tmp_path / "out/pairs.jsonl").read_text().splitlines()]
     assert [row["conversation_id"] for row in written] == ["d", "d"]
     assert not (tmp_path / "out/unpaired.jsonl").exists()
+
+
+def test_a_store_that_is_gone_is_named_because_it_knows_what_was_forgotten(tmp_path):
+    with RunDir.open(tmp_path / "run", f"store: {tmp_path / 'gone'}\n", seed=1) as run:
+        run.pin_reading(1, "s", ())
+        run.stage("policy", write_policy)
+    notes: list[str] = []
+    with listening(lambda *_: None, notes.append):
+        export_run(tmp_path / "run", tmp_path / "out")
+    assert any("nobody knows what was forgotten since: nothing is left out" in note for note in notes)

@@ -2,11 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 from drift.disk import files_under
 from drift.errors import ConfigError, DriftError, PrerequisiteError
 from drift.progress import report_note
+
+_SECONDS = 10.0  # for an answer of the Hub; a proxy may take a request and never answer
+
+_OF_A_MODEL = (
+    "adapter_*", "*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "config.json",
+    "generation_config.json", "*token*", "vocab*", "merges.txt", "chat_template*", "Modelfile", "model.gguf",
+)  # fmt: skip
+"""What drift writes into a model folder, and what programs load beside it without being asked."""
 
 
 def files_to_push(model: Path) -> Mapping[str, int]:
@@ -39,21 +48,28 @@ def open_repository(name: str) -> str:
 
 
 def files_to_delete(name: str, model: Path) -> tuple[str, ...]:
-    """The repository's files that the model folder does not have: of an earlier push, or of somebody else.
+    """The files of another model in the repository's root, which the model folder does not have.
 
     With them, others would load another model: transformers puts an adapter that lies beside whole weights on top of
-    them. Empty, with a note, if the Hub shows no such repository. `.gitattributes` belongs to the Hub.
+    them. Whatever else is there (a licence, pictures, other quantizations) stays; a note names it. Empty, with a note,
+    if the Hub shows no such repository.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
 
     with _hub_errors(name, _again(name, model)):
         try:
-            there = {file.rfilename for file in HfApi().model_info(name).siblings or ()}
-        except RepositoryNotFoundError:
+            there = {file.rfilename for file in HfApi().model_info(name, timeout=_SECONDS).siblings or ()}
+        except RepositoryNotFoundError as error:
+            if error.response is not None and error.response.status_code == 401:
+                raise  # without a login the Hub shows no private repository, whether there is one or not
             report_note(f"--push {name}: the Hub shows this login no such repository. A push would make a new one")
             return ()
-    return tuple(sorted(there - files_to_push(model).keys() - {".gitattributes"}))
+    extra = there - files_to_push(model).keys() - {".gitattributes"}
+    deleted = {file for file in extra if "/" not in file and any(fnmatch(file, of) for of in _OF_A_MODEL)}
+    if kept := sorted(extra - deleted):
+        report_note(f"--push {name} leaves what is no part of a model: {', '.join(kept)}")
+    return tuple(sorted(deleted))
 
 
 def push(name: str, model: Path, deleted: Sequence[str] = ()) -> str:
@@ -66,12 +82,13 @@ def push(name: str, model: Path, deleted: Sequence[str] = ()) -> str:
         *(CommitOperationAdd(path_in_repo=file, path_or_fileobj=model / file) for file in files_to_push(model)),
         *(CommitOperationDelete(path_in_repo=file) for file in deleted),
     ]
-    with _hub_errors(name, _again(name, model)):
+    with _hub_errors(name, _again(name, model, deleted)):
         return HfApi().create_commit(name, changes, commit_message="Model exported by drift").commit_url
 
 
-def _again(name: str, model: Path) -> str:
-    return f"The export is complete in {model.parent}. To push it: hf upload {name} {model} . --delete '*'"
+def _again(name: str, model: Path, deleted: Sequence[str] = ()) -> str:
+    without = "".join(f" --delete '{file}'" for file in deleted)
+    return f"The export is complete in {model.parent}. To push it: hf upload {name} {model} .{without}"
 
 
 @contextmanager

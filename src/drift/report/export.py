@@ -55,6 +55,10 @@ def _write_pairs(view: RunView, to: Path) -> int:
     pairs = (pair for file in files if file for pair in read_jsonl(file, PreferencePair))
     store = store_of(view)
     forgotten = store.forgotten() if store else None
+    if view.state.store_id and (store is None or store.store_id() != view.state.store_id):
+        report_note(
+            "the store that this run read is not there, so nobody knows what was forgotten since: nothing is left out"
+        )
     alone: list[PreferencePair] = []
     cut = left_out = 0
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import orjson
 
-from drift.disk import atomic_write
 from drift.errors import DataError
 from drift.progress import report_note
 from drift.records import json_of, read_jsonl
@@ -86,9 +85,11 @@ def descendants(run: RunView) -> list[RunView]:
         folder = at.path.resolve().parent
         near = [] if folder in listed else list_runs(at.path.parent, skip_damaged=True)
         listed.add(folder)
-        for other in (*near, *_elsewhere(at)):
+        for other, is_noted in (*((each, False) for each in near), *_elsewhere(at)):
             place = other.path.resolve()
-            if place not in (here, *built) and here in {above.path.resolve() for above in ancestors(other)}:
+            if place in (here, *built):
+                continue
+            if is_noted or here in {above.path.resolve() for above in ancestors(other)}:
                 built[place] = other
                 waiting.append(other)
     return sorted(built.values(), key=lambda other: other.state.generation)
@@ -96,19 +97,23 @@ def descendants(run: RunView) -> list[RunView]:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A row of children.jsonl: the absolute path of a run that starts from this one."""
+    """A row of children.jsonl: the absolute path of a run that starts from the run `of`, which is this one unless the
+    folder was copied."""
 
     run: str
+    of: str
 
 
 def note_child(parent: RunView, child: Path) -> None:
     """Note in the parent a run that starts from it in another folder, where `descendants` would not look."""
-    file, row = parent.path / layout.CHILDREN, Child(str(child.resolve()))
-    rows = list(read_jsonl(file, Child)) if file.exists() else []
-    if parent.path.resolve().parent == child.resolve().parent or row in rows:
+    here, place = parent.path.resolve(), child.resolve()
+    if here.parent == place.parent:
         return
+    file, row = parent.path / layout.CHILDREN, Child(str(place), str(here))
     try:
-        atomic_write(file, b"".join(json_of(each, orjson.OPT_APPEND_NEWLINE) for each in (*rows, row)))
+        if not file.exists() or row not in read_jsonl(file, Child):
+            with file.open("ab") as end:  # several children may begin at once
+                end.write(json_of(row, orjson.OPT_APPEND_NEWLINE))
     except OSError as error:
         report_note(
             f"{file}: cannot be written ({error.strerror}), so nothing keeps `drift run` from doing {parent.path} anew "
@@ -116,13 +121,14 @@ def note_child(parent: RunView, child: Path) -> None:
         )
 
 
-def _elsewhere(run: RunView) -> Iterator[RunView]:
-    """The noted runs that are still there."""
-    file = run.path / layout.CHILDREN
+def _elsewhere(run: RunView) -> Iterator[tuple[RunView, bool]]:
+    """The noted runs that are still there, and whether they were noted for this run: their own `from` may be relative
+    to another working folder."""
+    file, here = run.path / layout.CHILDREN, str(run.path.resolve())
     for row in read_jsonl(file, Child) if file.exists() else ():
         if layout.is_run(folder := Path(row.run)):
             try:
-                yield load_run(folder)
+                yield load_run(folder), row.of == here
             except DataError as error:
                 report_note(f"left out: {error}")
 

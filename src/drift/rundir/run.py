@@ -117,6 +117,7 @@ class RunDir:
         if recorded:
             report_note(f"{name}: {why_redone(recorded, fn, described, key)}")
         self._update(stage=name)
+        (self.path / layout.REPORT).unlink(missing_ok=True)  # of an earlier state
         self._notify(name, "running", {})
         started_at, clock = _now(), time.monotonic()
         work = self._work_folder(name, key)
