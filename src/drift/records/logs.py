@@ -52,6 +52,16 @@ class Conversation:
     family: str | None = None
     tools: str | None = None
 
+    @property
+    def chat(self) -> str:
+        """One id for what continues one chat: the family if there is one."""
+        return self.family or self.conversation_id
+
+    @property
+    def user(self) -> str:
+        """Who wrote it, as far as the log names anybody: one user's requests and tastes are alike."""
+        return self.user_key or self.chat
+
     def is_toxic(self, *places: int) -> bool:
         """Did the log's own moderation flag one of these messages (or, where it names none, the conversation)?"""
         if "toxic_turns" not in self.tags:

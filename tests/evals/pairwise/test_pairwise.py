@@ -22,9 +22,8 @@ from drift.store import Store
 
 
 def verdict(preference: float | None, difference: int = 0, number: int = 0, subtype: str = "wrong") -> PairVerdict:
-    return PairVerdict(
-        str(number), str(number), subtype, preference, difference, None if preference is not None else "odd"
-    )
+    unscored = None if preference is not None else "odd"
+    return PairVerdict(str(number), *[str(number)] * 3, subtype, preference, difference, unscored)
 
 
 def test_unscored_is_neither_a_tie_nor_a_loss():
@@ -41,12 +40,23 @@ def test_by_subtype():
     assert {name: row.win_rate for name, row in result.subtypes.items()} == {"style": 0, "wrong": 100}
 
 
-def test_conversations_are_drawn_whole():
-    """Ten items of one conversation are one draw: so a draw can hold either conversation alone."""
-    verdicts = [PairVerdict(str(i), "long", "x", 1.0, 0) for i in range(10)] + [PairVerdict("z", "short", "x", 0.0, 0)]
-    result = summarise(verdicts)
-    assert (result.low, result.high) == (0, 100)
+def test_users_are_drawn_whole():
+    """Ten chats of one user are one draw: so a draw can hold either user alone."""
+    verdicts = [PairVerdict(str(i), f"c{i}", "busy", f"c{i}", "x", 1.0, 0) for i in range(10)]
+    result = summarise([*verdicts, PairVerdict("z", "z", "other", "z", "x", 0.0, 0)])
+    assert (result.low, result.high, result.units) == (0, 100, 2)
     assert result.win_rate == pytest.approx(1000 / 11)
+
+
+def test_of_one_user_the_chats_are_drawn():
+    """Else there would be nothing to draw from, and an interval without width."""
+    verdicts = [PairVerdict(str(i), f"c{i}", "me", f"c{i // 2}", "x", float(i < 10), 0) for i in range(20)]
+    result = summarise(verdicts)
+    assert (result.win_rate, result.units) == (50, 10)
+    assert result.low is not None
+    assert result.high is not None
+    assert result.low < 30
+    assert result.high > 70
 
 
 def test_length_control_takes_out_what_length_explains():
