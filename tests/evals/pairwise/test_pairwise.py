@@ -147,6 +147,31 @@ def test_two_servers_that_give_their_models_the_same_name(store, tmp_path, serve
         assert (len(ours.chats()), len(theirs.chats())) == (2 * rounds, 2 * rounds)
 
 
+@pytest.mark.parametrize(("refusal", "asked_again"), [(400, 2), (None, 1)])
+def test_what_a_server_refuses_does_not_keep_its_other_replies_for_good(
+    store, tmp_path, serve, said, refusal, asked_again, monkeypatch
+):
+    """A refusal comes again: the comparison is finished, and the next one asks for all. What is no answer (no JSON)
+    may still come: the next one asks for this alone."""
+    monkeypatch.setattr("drift.endpoint.client.pause_before", lambda attempt: 0.005 * attempt)
+
+    def reply(path, body, number):
+        if body["messages"][-1]["content"] == "request 1":
+            return said({"error": {"message": "no"}}, refusal) if refusal else said("no JSON")
+        return said.chat("fresh")
+
+    ours = serve(reply)
+    judge = EndpointJudge(EndpointSettings(base_url=judged_by(serve, said, "fresh").url, model="judge"), tmp_path)
+    contest = PairwiseRun(f"{ours.url}#m", "logs", sampling_at(0.0, 8), tmp_path / "out")
+    asked = []
+    for _ in range(2):
+        done = run_contest(contest, from_store(store, "all", 10), judge, False, lambda _: None)
+        assert done.result is not None
+        assert done.result.unscored_reasons == {"no reply": 1}
+        asked.append(sum(body["messages"][-1]["content"] == "request 0" for body in ours.chats()))
+    assert asked == [1, asked_again]
+
+
 def judged_by(serve, said, prefers):
     """A judge that likes the reply holding `prefers`; "second" likes what is shown second, "odd" says nothing."""
 
