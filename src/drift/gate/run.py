@@ -160,8 +160,9 @@ def _goes_on(settings: GateSettings) -> bool:
     """Whether this goes on with an undecided gate of the same models, and is not a new gate of what the same servers
     serve now. Also with the same items: to ask for their answers anew would be another chance of a wrong verdict."""
     before = _before(settings)
-    same = before is not None and (before.against, before.new) == (settings.against, settings.new)
-    return same and before.verdict == "undecided"
+    if before is None or before.verdict != "undecided":
+        return False
+    return (before.against, before.new) == (settings.against, settings.new)
 
 
 def _guards(
