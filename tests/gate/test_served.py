@@ -7,9 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from drift.cli import app
+from drift.endpoint.options import JudgePricing
 from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.gate.guards import GUARDS
-from drift.gate.plan import GateSettings, plan_gate
+from drift.gate.plan import GatePlan, GateSettings, plan_gate
 from drift.gate.results import GateResult
 from drift.gate.run import run_gate
 
@@ -192,6 +193,18 @@ def test_the_models_key_is_not_the_judges(tmp_path, serve, said, sums, monkeypat
     beside = GateSettings(model, model, tmp_path, judge="http://127.0.0.1:1/v1#j", model_key_env="MODEL_KEY")
     assert beside.side_pricing.api_key_env == "MODEL_KEY"
     assert beside.pricing.api_key_env is None
+
+
+def test_what_has_no_limit_says_so_before_it_is_asked(tmp_path):
+    """Beside a judge the prices and --max-cost are the judge's; inspect-ai asks by itself."""
+    model, pricing = "http://127.0.0.1:1/v1#m", JudgePricing(None, 1.0, 1.0, 5.0)
+    plan = GatePlan(("inspect_evals/ifeval",), {}, (), (), None, None, None)
+    for judge in (None, "http://127.0.0.1:1/v1#j"):
+        lines = plan.lines(GateSettings(model, model, tmp_path, judge=judge, pricing=pricing))
+        (of_model,) = (line for line in lines if line.startswith(model))
+        assert of_model.endswith("not limited: prices and --max-cost are the judge's") == bool(judge)
+        assert ("cost about 0.00" in of_model) == (judge is None)
+        assert lines[-1].endswith("by inspect-ai, not limited by --max-cost")
 
 
 def test_a_feedback_reward_cannot_start_from_a_server(tmp_path):

@@ -117,9 +117,12 @@ class GatePlan:
             f"each model: at most {answers:,} answers with {tokens:,} tokens; answers of an earlier call in "
             f"{settings.out} are not asked again" + (", a server's only before a verdict" if settings.served else "")
         )
-        lines += [f"{source}: {self.estimate(source, settings).line()}" for source in settings.served]
+        beside = "; not limited: prices and --max-cost are the judge's" if settings.judge else ""
+        lines += [f"{source}: {self.estimate(source, settings).line()}{beside}" for source in settings.served]
+        unlimited = ", not limited by --max-cost" if settings.served else ""
         lines += [
-            f"{name}: at most {settings.items:,} samples for each model, by inspect-ai" for name in self.inspected
+            f"{name}: at most {settings.items:,} samples for each model, by inspect-ai{unlimited}"
+            for name in self.inspected
         ]
         if self.ordinary:
             lines.append(f"ordinary replies that both models read: {len(self.ordinary):,}{_whose(self.ordinary)}")
