@@ -8,7 +8,9 @@ Two parts:
    single guard (where failing is most likely to be wrong). `false_pass`: two equal policies (the target is no gain),
    and one that is better on the target, worse by exactly the margin on one guard, and equal on the others, so that
    nothing else can stop it. An undecided verdict is looked at again with twice the items, as a user does who adds items
-   until there is a verdict. The worst scenario counts.
+   until there is a verdict. In three more scenarios the requests are of users who come back (of 100 users the first has
+   a fifth of them; or five users in all), who differ in what they like, or in how much worse the new policy is for
+   them. The worst scenario counts.
 2. Four policies, harmed by the project's own trainer on wrong pairs (loss sft): one refuses, one flatters, one rambles,
    one forgets arithmetic. `harmed_caught`: those that the gate fails, by the guard that has to notice it. They start
    from one of the tiny models that ship with drift, which first learned short, right answers to items that the gate
@@ -21,6 +23,7 @@ import math
 import random
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -61,31 +64,69 @@ LARGEST: Mapping[str, float] = {"length": math.log(1000), "lists": 1.0}
 """No single change is larger: an answer of 1,000 characters instead of an empty one; a list or none."""
 
 TARGET_ITEMS = 150
+TASTE = 0.35
+"""How much more or less often than in half of the cases a user who comes back prefers NEW."""
+USER_DEVIATION = 0.2
+"""Of what `perplexity` changes by for a user who comes back, on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`harmed`: the guard that loses exactly its margin; None: none does. `gain`: of the target, twice. `exact`: the
+    other guards see equal answers, so that they pass for sure. `users`: how many there are who come back; 0: every
+    request is of another user."""
+
+    harmed: str | None
+    gain: float
+    exact: bool = True
+    users: int = 0
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "equal policies": Scenario(None, 0.0, exact=False),
+    **{f"{name} at its margin": Scenario(name, 0.3) for name in (*RATES, *AMOUNTS)},
+    "users who come back, no gain": Scenario(None, 0.0, users=100),
+    "five users, no gain": Scenario(None, 0.0, users=5),
+    "users who come back, perplexity at its margin": Scenario("perplexity", 0.3, users=100),
+}
 
 
 def simulate(repeats: int, seed: int, items: int = 200) -> dict[str, dict[str, float]]:
     """By scenario: how often the gate passes and fails."""
-    scenarios: dict[str, tuple[str | None, float]] = {"equal policies": (None, 0.0)}
-    scenarios |= {f"{name} at its margin": (name, 0.3) for name in (*RATES, *AMOUNTS)}
     rng, outcome = np.random.default_rng(seed), {}
-    for scenario, (harmed, gain) in scenarios.items():
-        verdicts = [_two_looks(rng, harmed, gain, items) for _ in range(repeats)]
-        outcome[scenario] = {name: verdicts.count(name) / repeats for name in ("pass", "fail", "undecided")}
+    for name, scenario in SCENARIOS.items():
+        verdicts = [_two_looks(rng, scenario, items) for _ in range(repeats)]
+        outcome[name] = {verdict: verdicts.count(verdict) / repeats for verdict in ("pass", "fail", "undecided")}
     return outcome
 
 
-def _two_looks(rng: np.random.Generator, harmed: str | None, gain: float, items: int) -> GateVerdict:
+def _two_looks(rng: np.random.Generator, scenario: Scenario, items: int) -> GateVerdict:
     """The verdict; an undecided one is looked at once more, with the same items and as many new ones."""
-    drawn = {name: np.zeros(2 * items) for name in (*RATES, *AMOUNTS)}  # equal answers: these guards pass for sure
-    for name in drawn if harmed is None else [harmed]:
-        drawn[name] = _draw(rng, name, 2 * items, name == harmed)
-    target = rng.choice((-0.5, 0.0, 0.5), 2 * TARGET_ITEMS, p=_preferences(gain))
+    drawn = {name: np.zeros(2 * items) for name in (*RATES, *AMOUNTS)}
+    for name in [scenario.harmed] if scenario.exact else drawn:
+        if name:
+            drawn[name] = _draw(rng, name, 2 * items, name == scenario.harmed)
+    target = rng.choice((-0.5, 0.0, 0.5), 2 * TARGET_ITEMS, p=_preferences(scenario.gain))
+    users = None
+    if scenario.users:
+        users = _users(rng, scenario.users, 2 * max(items, TARGET_ITEMS))
+        drawn["perplexity"] += rng.normal(0, USER_DEVIATION, scenario.users)[users[: 2 * items]] * bool(scenario.harmed)
+        if not scenario.gain:
+            likes = 0.5 + rng.choice((-TASTE, TASTE), scenario.users)
+            target = np.where(rng.random(2 * TARGET_ITEMS) < likes[users[: 2 * TARGET_ITEMS]], 0.5, -0.5)
     verdict: GateVerdict = "undecided"
     for look in (1, 2):
-        verdict = overall(_results(drawn, target, look, items))
+        verdict = overall(_results(drawn, target, users, look, items))
         if verdict != "undecided":
             break
     return verdict
+
+
+def _users(rng: np.random.Generator, users: int, items: int) -> np.ndarray:
+    """Whose each item is: the first user has twice as many as the second, three times as many as the third, and so on.
+    int64 [items]."""
+    shares = 1 / np.arange(1, users + 1)
+    return rng.choice(users, items, p=shares / shares.sum())
 
 
 def _preferences(gain: float) -> tuple[float, float, float]:
@@ -107,19 +148,17 @@ def _draw(rng: np.random.Generator, name: str, count: int, harmed: bool) -> np.n
     return rng.normal(-loss, deviation, count)
 
 
-def _results(drawn: Mapping[str, np.ndarray], target: np.ndarray, look: int, items: int) -> list[GuardResult]:
+def _results(
+    drawn: Mapping[str, np.ndarray], target: np.ndarray, users: np.ndarray | None, look: int, items: int
+) -> list[GuardResult]:
     tests = len(drawn) + 1
-    results = [
-        amount_result(
-            "judge",
-            "target",
-            mean_change(list(target[: look * TARGET_ITEMS]), None, levels_of(look, tests), 0.5),
-            0.0,
-            (None, None),
-            look,
-            tests,
-        )
-    ]
+
+    def of_users(count: int) -> list[int] | None:
+        return None if users is None else list(users[:count])
+
+    compared = look * TARGET_ITEMS
+    gain = mean_change(list(target[:compared]), of_users(compared), levels_of(look, tests), 0.5)
+    results = [amount_result("judge", "target", gain, 0.0, (None, None), look, tests)]
     for name, changes in drawn.items():
         seen, margin = changes[: look * items], GUARDS[name].margin
         if name in RATES:
@@ -128,7 +167,8 @@ def _results(drawn: Mapping[str, np.ndarray], target: np.ndarray, look: int, ite
             counts = PairCounts(both=both, lost=lost, gained=gained, neither=len(seen) - both - lost - gained)
             results.append(rate_result(name, counts, margin, look, tests))
         else:
-            change = mean_change(list(seen), None, levels_of(look, tests), LARGEST.get(name))
+            whose = of_users(len(seen)) if name == "perplexity" else None
+            change = mean_change(list(seen), whose, levels_of(look, tests), LARGEST.get(name))
             results.append(amount_result(name, AMOUNTS[name][0], change, margin, (None, None), look, tests))
     return results
 

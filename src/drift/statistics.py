@@ -6,6 +6,7 @@ figure can be computed again digit by digit.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,7 +36,24 @@ def share_of_draws(value: float, draws: NDArray[np.float64]) -> Share:
     return Share(float(value), float(low), float(high))
 
 
-# Bootstrap: resample the units that were drawn at random (prompts, conversations, runs), never single rows of one unit.
+class OfUser(Protocol):
+    """Something that a user wrote in a chat: see `Conversation.user` and `Conversation.chat`."""
+
+    @property
+    def user(self) -> str: ...
+
+    @property
+    def chat(self) -> str: ...
+
+
+def units_of(rows: Sequence[OfUser]) -> list[str]:
+    """Of each row the unit that was drawn at random: its user, because one user's rows are alike. If a single user
+    wrote all, the chat: what they show is then true of this user alone."""
+    users = [row.user for row in rows]
+    return users if len(set(users)) > 1 else [row.chat for row in rows]
+
+
+# Bootstrap: resample the units that were drawn at random (prompts, users, runs), never single rows of one unit.
 
 
 def draw_units(units: int, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.int64]:

@@ -48,6 +48,7 @@ def store(tmp_path) -> Store:
 def test_only_held_out_conversations_without_a_complaint(store):
     """30 of the test split, less the one with a complaint; the empty reply is none."""
     found = ordinary_replies(store, 200)
+    assert all(reply.user == reply.chat == reply.conversation_id for reply in found)  # the log names nobody
     assert {reply.conversation_id for reply in found} == {f"c{n:03}" for n in range(3, 60, 2)}
     assert [reply.item_id for reply in ordinary_replies(store, 5)] == [reply.item_id for reply in found[:5]]
 
@@ -104,11 +105,25 @@ def test_a_reply_that_does_not_fit_is_counted(tiny_policy, tmp_path, store):
     assert measure_of_store("perplexity", replies, {}, 0.1, 1, 2) is None
 
 
+def reply_of(name: str, user: str) -> OrdinaryReply:
+    asked, reply = (ChatMessage("user", "a"),), ChatMessage("assistant", "b")
+    return OrdinaryReply(name, name, user, name, asked, reply, "stop", None)
+
+
+@pytest.mark.parametrize("name", ["perplexity", "kl"])
+def test_a_user_counts_once_in_the_guards_of_the_store(name):
+    """A busy user's 90 replies lose a nat per token, those of 30 others nothing: -1/31, and not -3/4."""
+    replies = [reply_of(f"b{n}", "busy") for n in range(90)] + [reply_of(f"o{n}", f"u{n}") for n in range(30)]
+    lost = {reply.item_id: float(reply.user == "busy") for reply in replies}
+    measures = {i: OrdinaryMeasure(i, -10.0, -10.0 - 10 * loss, 10, loss) for i, loss in lost.items()}
+    result = measure_of_store(name, replies, measures, 0.2, 1, 2)
+    assert result is not None
+    assert (result.change, result.items, result.verdict) == (pytest.approx(-1 / 31), 120, "pass")
+
+
 def test_the_guards_of_the_store_by_hand():
     """Two replies of 10 tokens, log-probs -10 and -20 of OLD, -12 and -24 of NEW: .2 and .4 nats per token."""
-    replies = [
-        OrdinaryReply(c, c, (ChatMessage("user", "a"),), ChatMessage("assistant", "b"), "stop", None) for c in "xyz"
-    ]
+    replies = [reply_of(c, c) for c in "xyz"]
     measures = {
         "x": OrdinaryMeasure("x", -10.0, -12.0, 10, 0.1),
         "y": OrdinaryMeasure("y", -20.0, -24.0, 10, 0.3),

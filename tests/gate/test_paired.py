@@ -73,11 +73,30 @@ def test_the_mean_has_students_interval():
     assert change.high - change.value == pytest.approx(4.30265 / math.sqrt(3), abs=1e-4)
 
 
-def test_items_of_one_conversation_count_together():
-    """Two conversations with residuals -2 and +2 (sums of three items each): variance 16 / 36; t(1) = 12.706."""
-    change = mean_change([0.0, 0.0, 1.0, 1.0, 2.0, 2.0], list("aaabbb"), TWO_SIDED_95)
-    assert change.value == 1.0
-    assert change.high - change.value == pytest.approx(12.7062 * math.sqrt(16 / 36), abs=1e-3)
+def test_a_user_counts_once():
+    """Two users with means 1/3 and 5/3: standard error 2/3; t(1) = 12.706. More items of the second alike are nothing
+    new."""
+    for times in (1, 9):
+        changes, users = [0.0, 0.0, 1.0, *[1.0, 2.0, 2.0] * times], [*"aaa", *"bbb" * times]
+        change = mean_change(changes, users, TWO_SIDED_95)
+        assert (change.value, change.items) == (pytest.approx(1.0), len(users))
+        assert change.high - change.value == pytest.approx(12.7062 * 2 / 3, abs=1e-3)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 200, [5] * 40, [10] * 20, [1] * 95 + [40] * 5, [1, 2, 5, 20, 100]])
+@pytest.mark.parametrize("largest", [0.5, None])
+def test_users_who_come_back_pass_a_loss_as_rarely_as_stated(sizes: list[int], largest: float | None):
+    """500 repeats. Each user prefers OLD or NEW in 85 %, as many the one as the other (the change is 0), or has a
+    change of his own around exactly the margin: passes in 2 % + 4 sigma."""
+    rng, passed, users = np.random.default_rng(0), 0, np.repeat(np.arange(len(sizes)), sizes)
+    for _ in range(500):
+        if largest:
+            tastes = rng.choice((0.15, 0.85), len(sizes))
+            changes = np.where(rng.random(len(users)) < tastes[users], 0.5, -0.5)
+        else:
+            changes = rng.normal(0, 0.2, len(sizes))[users] + rng.normal(0, 0.3, len(users))
+        passed += verdict_on(mean_change(list(changes), list(users), LOOKS[0], largest), 0.0, False) == "pass"
+    assert passed / 500 < 0.02 + 4 * math.sqrt(0.02 * 0.98 / 500)
 
 
 def test_items_of_one_group_count_as_fewer():
@@ -98,7 +117,7 @@ def test_of_two_values_the_bound_is_that_of_clopper_and_pearson(right: int, item
     """0 and 1, with no loss below 0: the lower bound of a share. The saddlepoint is exact to a few per cent of the
     level."""
     values = np.array([1.0] * right + [0.0] * (items - right))
-    low = bounded_low(values, np.ones(items), 0.0, 0.02)
+    low = bounded_low(values, 0.0, 0.02)
     exact = float(beta.ppf(0.02, right, items - right + 1)) if right else 0.0
     assert low == pytest.approx(exact, abs=3e-3)
     assert low <= exact + 1e-4

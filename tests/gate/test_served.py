@@ -7,9 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from drift.cli import app
+from drift.endpoint.options import JudgePricing
 from drift.errors import ConfigError, DataError, PrerequisiteError
 from drift.gate.guards import GUARDS
-from drift.gate.plan import GateSettings, plan_gate
+from drift.gate.plan import GatePlan, GateSettings, plan_gate
 from drift.gate.results import GateResult
 from drift.gate.run import run_gate
 
@@ -84,6 +85,28 @@ def test_an_interrupted_gate_asks_only_for_what_is_missing(tmp_path, serve, said
     assert len(server.chats()) - before < SUMS
 
 
+def test_an_interrupted_gate_keeps_answers_also_beside_one_that_failed(tmp_path, serve, said, sums, monkeypatch):
+    """OLD gives no answer to one request, then NEW's server stops: OLD's other answers are not asked again."""
+    monkeypatch.setattr("drift.endpoint.client.pause_before", lambda attempt: 0.005 * attempt)
+    stops = {"is": True}
+
+    def garbled(path, body, number):
+        question = int(body["messages"][-1]["content"].split()[2])
+        return said("no JSON") if question == 0 and stops["is"] else said.chat(str(question + 1))
+
+    def stopping(path, body, number):
+        question = int(body["messages"][-1]["content"].split()[2])
+        missing = {"error": {"message": "the model m does not exist"}}
+        return said(missing, 404) if stops["is"] else said.chat(str(question + 1))
+
+    old, new = serve(garbled), serve(stopping)
+    ask = (tmp_path / "out", f"{new.url}#m", f"{old.url}#m", sums)
+    with pytest.raises(PrerequisiteError, match="does not exist"):
+        gate(*ask)
+    before, stops["is"] = len(old.chats()), False
+    assert (gate(*ask).verdict, len(old.chats()) - before) == ("pass", 1)
+
+
 def test_what_a_server_left_open_is_asked_again_and_nothing_else(tmp_path, serve, said, right, sums):
     """A tenth of NEW's answers are refused once: undecided, and the same command needs only these."""
     refused = {"are": True}
@@ -100,6 +123,46 @@ def test_what_a_server_left_open_is_asked_again_and_nothing_else(tmp_path, serve
     before, refused["are"] = len(server.chats()), False
     assert gate(*ask).verdict == "pass"
     assert (len(right.chats()), len(server.chats()) - before) == (SUMS, SUMS // 10)
+
+
+def test_after_a_verdict_with_a_refused_item_the_same_command_asks_again(tmp_path, serve, said, right, sums):
+    """One item of 40 is refused every time, which may be missing; the verdict ends the gate all the same."""
+    texts = {"new": "ok"}
+
+    def deployed(path, body, number):
+        question = int(body["messages"][-1]["content"].split()[2])
+        if question == 0:
+            return said({"error": {"message": "this prompt is refused"}}, 400)
+        return said.chat(str(question + 1) if texts["new"] == "ok" else "1000")
+
+    server = serve(deployed)
+    ask = (tmp_path / "out", f"{server.url}#m", f"{right.url}#m", sums)
+    assert gate(*ask).verdict == "pass"
+    texts["new"] = "broken"
+    assert (gate(*ask).verdict, len(right.chats())) == ("fail", 2 * SUMS)
+
+
+def test_the_same_items_after_an_undecided_verdict_are_not_drawn_anew(tmp_path, serve, said, right, sums):
+    """NEW answers otherwise each time it is asked: each time would be a chance to pass at the first look's rate."""
+
+    def noisy(path, body, number):
+        question = int(body["messages"][-1]["content"].split()[2])
+        return said.chat(str(question + 1) if number > SUMS or question % 6 else "1000")
+
+    server = serve(noisy)
+    ask = (tmp_path / "out", f"{server.url}#m", f"{right.url}#m", sums)
+    results = [gate(*ask, temperature=1.0) for _ in range(3)]
+    assert [(result.verdict, result.look, result.guards[0].new) for result in results] == [("undecided", 1, 0.825)] * 3
+    assert len(server.chats()) == SUMS
+
+
+def test_another_pair_of_models_is_another_gate(tmp_path, right, serve, said, sums):
+    """What a server answered in an undecided gate is asked again where it stands against another model."""
+    model, other = f"{right.url}#m", serve(lambda path, body, number: said.chat("1000"))
+    few = write_sums(sums, 10)
+    assert gate(tmp_path / "out", model, model, few).verdict == "undecided"
+    gate(tmp_path / "out", model, f"{other.url}#m", few)
+    assert len(right.chats()) == 20
 
 
 def test_more_items_after_an_undecided_verdict_ask_only_for_the_new_ones(tmp_path, right, sums):
@@ -130,6 +193,18 @@ def test_the_models_key_is_not_the_judges(tmp_path, serve, said, sums, monkeypat
     beside = GateSettings(model, model, tmp_path, judge="http://127.0.0.1:1/v1#j", model_key_env="MODEL_KEY")
     assert beside.side_pricing.api_key_env == "MODEL_KEY"
     assert beside.pricing.api_key_env is None
+
+
+def test_what_has_no_limit_says_so_before_it_is_asked(tmp_path):
+    """Beside a judge the prices and --max-cost are the judge's; inspect-ai asks by itself."""
+    model, pricing = "http://127.0.0.1:1/v1#m", JudgePricing(None, 1.0, 1.0, 5.0)
+    plan = GatePlan(("inspect_evals/ifeval",), {}, (), (), None, None, None)
+    for judge in (None, "http://127.0.0.1:1/v1#j"):
+        lines = plan.lines(GateSettings(model, model, tmp_path, judge=judge, pricing=pricing))
+        (of_model,) = (line for line in lines if line.startswith(model))
+        assert of_model.endswith("not limited: prices and --max-cost are the judge's") == bool(judge)
+        assert ("cost about 0.00" in of_model) == (judge is None)
+        assert lines[-1].endswith("by inspect-ai, not limited by --max-cost")
 
 
 def test_a_feedback_reward_cannot_start_from_a_server(tmp_path):

@@ -8,12 +8,12 @@ from scipy.stats import binomtest, multinomial
 
 from drift.config import PolicySettings
 from drift.errors import ConfigError
+from drift.evals.pairwise.heldout import HeldOut
 from drift.evals.replies import EvalRequest
 from drift.gate.guards import GUARDS
 from drift.gate.plan import GateSettings
 from drift.gate.run import run_gate
 from drift.gate.target import (
-    HeldOutRequest,
     RequestOutcome,
     complaints_of_truth,
     feedback_judge,
@@ -32,8 +32,9 @@ def answers(**texts: str) -> dict[str, Completion]:
     return {name: Completion(name, 0, 0, False, text, "stop", 0, "p", "t") for name, text in texts.items()}
 
 
-def complaint(name: str) -> HeldOutRequest:
-    return HeldOutRequest(EvalRequest(name, (ChatMessage("user", f"request {name}"),)), f"chat of {name}")
+def complaint(name: str, user: str = "", chat: str = "") -> HeldOut:
+    request, own = EvalRequest(name, (ChatMessage("user", f"request {name}"),)), f"chat of {name}"
+    return HeldOut(request, own, "wrong", user or own, chat or own)
 
 
 class ShorterIsBetter:
@@ -59,13 +60,14 @@ def test_judged_outcomes_and_what_is_skipped():
     old = answers(a="long answer", b="short", c="same", d="x", e="x")
     new = answers(a="short", b="long answer", c="same", d="what?")
     outcomes, skipped = judged_outcomes(items, old, new, ShorterIsBetter())
-    assert {o.request.item_id: (o.old, o.new) for o in outcomes} == {"a": (0, 1), "b": (1, 0), "c": (0.5, 0.5)}
+    values = {outcome.complaint.request.item_id: (outcome.old, outcome.new) for outcome in outcomes}
+    assert values == {"a": (0, 1), "b": (1, 0), "c": (0.5, 0.5)}
     assert skipped == {"no answer": 1, "unscored: odd": 1}
 
 
 def test_the_gain_is_the_win_rate_minus_one_half():
     """30 wins, 10 losses: a win rate of .75."""
-    outcomes = [RequestOutcome(complaint(str(n)).request, str(n), float(n < 10), float(n >= 10)) for n in range(40)]
+    outcomes = [RequestOutcome(complaint(str(n)), float(n < 10), float(n >= 10)) for n in range(40)]
     sides = answers(**{str(n): "old" for n in range(40)}), answers(**{str(n): "new" for n in range(40)})
     result = target_result("judge", outcomes, {}, sides, 1, 5)
     assert (result.change, result.old, result.new, result.kind) == (0.25, 0.25, 0.75, "target")
@@ -75,7 +77,7 @@ def test_the_gain_is_the_win_rate_minus_one_half():
 
 def outcomes_of(wins: int, losses: int, ties: int) -> list[RequestOutcome]:
     sides = [(0.0, 1.0)] * wins + [(1.0, 0.0)] * losses + [(0.5, 0.5)] * ties
-    return [RequestOutcome(complaint(str(n)).request, str(n), *side) for n, side in enumerate(sides)]
+    return [RequestOutcome(complaint(str(n)), *side) for n, side in enumerate(sides)]
 
 
 @pytest.mark.parametrize(("wins", "losses", "ties"), [(2, 0, 0), (5, 0, 0), (5, 0, 195), (9, 1, 0), (10, 3, 50)])
@@ -104,6 +106,38 @@ def test_equal_models_pass_as_rarely_as_stated_with_any_number_of_requests(ties)
             if chance and target_result("judge", outcomes_of(*end), {}, ({}, {}), 1, 5).verdict == "pass"
         )
         assert passing <= 0.02
+
+
+def outcomes_of_users(wins: dict[str, tuple[int, int]]) -> list[RequestOutcome]:
+    """By user: how many requests NEW wins, of how many; each in a chat of its own."""
+    return [
+        RequestOutcome(complaint(f"{user} {n}", user), float(n >= won), float(n < won))
+        for user, (won, asked) in wins.items()
+        for n in range(asked)
+    ]
+
+
+def test_few_users_decide_nothing_however_much_they_ask():
+    """Five users who all prefer NEW are as little a gain as five wins; six are one."""
+    verdicts = [
+        target_result("judge", outcomes_of_users({f"u{n}": (40, 40) for n in range(users)}), {}, ({}, {}), 1, 5).verdict
+        for users in (2, 5, 6)
+    ]
+    assert verdicts == ["undecided", "undecided", "pass"]
+
+
+def test_a_busy_user_counts_once():
+    """One user of 60 requests likes NEW, twenty with one request each do not: 1 of 21 users, and not 60 of 80."""
+    users = {"busy": (60, 60)} | {f"u{n}": (0, 1) for n in range(20)}
+    result = target_result("judge", outcomes_of_users(users), {}, ({}, {}), 1, 5)
+    assert (result.new, result.old, result.items) == (pytest.approx(1 / 21), pytest.approx(20 / 21), 80)
+    assert (result.verdict, result.change) == ("fail", pytest.approx(1 / 21 - 0.5))
+
+
+def test_of_one_user_the_chats_count():
+    """A personal log: the verdict is about this user."""
+    result = target_result("judge", outcomes_of_users({"me": (30, 40)}), {}, ({}, {}), 1, 5)
+    assert (result.change, result.verdict) == (0.25, "pass")
 
 
 def test_half_of_the_answers_do_not_pass():
@@ -159,7 +193,7 @@ def liked_and_disliked(path: Path) -> Store:
 
 
 def test_two_of_one_conversation_are_not_enough():
-    outcomes = [RequestOutcome(complaint(name).request, "one chat", 0.0, 1.0) for name in "ab"]
+    outcomes = [RequestOutcome(complaint(name, "me", "one chat"), 0.0, 1.0) for name in "ab"]
     with pytest.raises(ConfigError, match=r"only 2 held-out requests could be compared.*--target none"):
         target_result("judge", outcomes, {}, ({}, {}), 1, 5)
 

@@ -214,21 +214,6 @@ def test_labels_of_two_versions_are_not_compared(deployment: Deployment):
         read_live(deployment.store())
 
 
-def test_two_labellers_on_different_models_are_not_compared(deployment: Deployment):
-    deployment.days("a", WEEK, 10, 2)
-    deployment.days("b", WEEK, 10, 2)
-    store = deployment.store()
-    judged = [label for label in deployment.labels if label.conversation_id < "c00070"]
-    store.add_labels(replace(label, labeller="judge") for label in judged)
-    with pytest.raises(DataError, match=r"the labeller judge labelled replies of a and none of b.*--labeller embedded"):
-        read_live(store)
-    assert read_live(store, labeller="embedded").labellers == {"embedded": 140}
-    with pytest.raises(ConfigError, match="--labeller oracle: allowed: embedded, judge, rating, source"):
-        read_live(store, labeller="oracle")
-    with pytest.raises(DataError, match="holds no label by rating"):
-        read_live(store, labeller="rating")
-
-
 def test_a_store_that_lost_its_conversations(deployment: Deployment):
     deployment.chat("a", "2026-03-01", ["DSAT", "SAT"])
     deployment.chat("b", "2026-03-01", ["SAT"])

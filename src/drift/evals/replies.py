@@ -206,7 +206,7 @@ def _from_endpoint(source: str, requests: Sequence[EvalRequest], settings: Reply
         for r in requests
     ]
     completions: dict[str, Completion] = {}
-    folder = folder_of_served(source, settings.folder)
+    folder, may_come = folder_of_served(source, settings.folder), False
     with Endpoint(server, cache=folder / ANSWERS) as endpoint:
         for request, outcome in zip(requests, endpoint.ask_many(chat_requests), strict=True):
             if isinstance(outcome, Reply):
@@ -215,8 +215,10 @@ def _from_endpoint(source: str, requests: Sequence[EvalRequest], settings: Reply
                 completions[_key(request)] = Completion(
                     _key(request), 0, 0, False, answer, finish, settings.seed, server.model, "endpoint"
                 )
+            else:  # a refusal is an answer of a kind: asked again, it comes again
+                may_come = may_come or outcome.problem != "refused"
             report_progress(len(completions), len(requests))
-    if len(completions) < len({_key(request) for request in requests}):
+    if may_come:
         note_unanswered(folder)
     return _replies(server.model, requests, completions)
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from drift.disk import make_folder
@@ -11,7 +12,14 @@ from drift.endpoint.options import endpoint_settings
 from drift.progress import report_note
 from drift.records import stable_hash
 
-FINISHED, UNANSWERED = "finished", "unanswered"
+FINISHED, UNANSWERED, UNDECIDED = "finished", "unanswered", "undecided"
+
+
+@dataclass(slots=True)
+class ServedEvaluation:
+    """`decided`: of one that ends with a verdict, whether it came to one. None: it ends when all is answered."""
+
+    decided: bool | None = None
 
 
 def is_served(source: str) -> bool:
@@ -26,32 +34,34 @@ def folder_of_served(source: str, folder: Path) -> Path:
 
 
 @contextmanager
-def one_evaluation(folder: Path, sources: Iterable[str], *, further: bool = False) -> Iterator[None]:
+def one_evaluation(folder: Path, sources: Iterable[str], *, goes_on: bool = True) -> Iterator[ServedEvaluation]:
     """While it runs, each server's answers are kept in `folder`, so that an interrupted evaluation resumes.
 
     Those of a finished evaluation are deleted at the start of the next one: the same address may serve another model by
-    now, and nothing that a server says would show it. `further`: this one goes on with the same models and more items,
-    so it uses them. So does one that asks again for what had no answer (`note_unanswered`).
+    now, and nothing that a server says would show it. Used again are those of one that left a request unanswered
+    (`note_unanswered`), and those of one without a verdict yet, if this one `goes_on` with it.
     """
     make_folder(folder, "an evaluation")
     folders = {folder_of_served(source, folder): source for source in sources if is_served(source)}
     for path, source in folders.items():
         job = _job(path)
-        if job == UNANSWERED or (job == FINISHED and further):
+        if job == UNANSWERED or (job == UNDECIDED and goes_on):
             report_note(
                 f"{source}: its earlier answers are used again. If another model runs there now, name a new --out"
             )
-        elif job == FINISHED:
+        elif job is not None:
             shutil.rmtree(path)
         _mark(path, None)
-    yield
-    if UNANSWERED not in map(_job, folders):
-        for path in folders:
-            _mark(path, FINISHED)
+    evaluation = ServedEvaluation()
+    yield evaluation
+    if evaluation.decided is None and UNANSWERED in map(_job, folders):
+        return
+    for path in folders:
+        _mark(path, UNDECIDED if evaluation.decided is False else FINISHED)
 
 
 def note_unanswered(path: Path) -> None:
-    """The server whose answers are in `path` left a request without one, so the evaluation is not finished with it."""
+    """The server whose answers are in `path` left a request without one that it may still give."""
     _mark(path, UNANSWERED)
 
 

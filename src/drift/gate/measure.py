@@ -8,10 +8,11 @@ from drift.gate.guards import GUARDS
 from drift.gate.guards.form import has_list, log_length
 from drift.gate.guards.likelihood import OrdinaryMeasure, OrdinaryReply
 from drift.gate.items import GateItem
-from drift.gate.paired import design_effect, mean_change
+from drift.gate.paired import design_effect, group_mean, mean_change
 from drift.gate.results import GuardResult, LostItem, PairCounts
 from drift.gate.verdict import ASKS_AGAIN, amount_result, levels_of, rate_result, with_skipped
 from drift.records import ChatMessage, Completion, stable_hash
+from drift.statistics import units_of
 
 SHOWN_LOST = 5
 """Requests that NEW lost which the page shows, drawn by hash."""
@@ -97,15 +98,17 @@ def measure_of_store(
     look: int,
     tests: int,
 ) -> GuardResult | None:
-    """`perplexity` or `kl`. None if fewer than two replies could be measured."""
+    """`perplexity` or `kl`. None if fewer than two replies (of two users or chats) could be measured."""
     rows = [(reply, row) for reply in replies if (row := measures.get(reply.item_id)) is not None]
     unread = sum(row is None for row in measures.values())
     if name == "kl":
         rows = [(reply, row) for reply, row in rows if row.kl is not None]
-    if len({reply.conversation_id for reply, _ in rows}) < 2:
+    units = units_of([reply for reply, _ in rows])
+    if len(set(units)) < 2:
         return None
     if name == "kl":
-        changes, means = [-(row.kl or 0.0) for _, row in rows], (0.0, sum(row.kl or 0.0 for _, row in rows) / len(rows))
+        changes = [-(row.kl or 0.0) for _, row in rows]
+        means = 0.0, -group_mean(changes, units)
     else:
         changes = [(row.new_logp - row.old_logp) / row.tokens for _, row in rows]
         tokens = sum(row.tokens for _, row in rows)
@@ -113,7 +116,7 @@ def measure_of_store(
             math.exp(-sum(row.old_logp for _, row in rows) / tokens),
             math.exp(min(-sum(row.new_logp for _, row in rows) / tokens, 700.0)),
         )
-    change = mean_change(changes, [reply.conversation_id for reply, _ in rows], levels_of(look, tests))
+    change = mean_change(changes, units, levels_of(look, tests))
     result = amount_result(name, "amount", change, margin, means, look, tests)
     remedy = f"name a store with shorter replies (--store DIR), or leave it out: --without {name}"
     return with_skipped(result, {"too long, or not shown by the template, for NEW alone": unread}, remedy)

@@ -98,10 +98,10 @@ def _grouped(
     return np.bincount(place, values).astype(np.float64), np.bincount(place).astype(np.float64)
 
 
-def _squares(sums: NDArray[np.float64], sizes: NDArray[np.float64], times: float = 1.0) -> float:
-    """The cluster-robust variance of the sum of all changes, with each group `times` times."""
-    residuals, count = sums - sums.sum() / sizes.sum() * sizes, times * len(sums)
-    return times * float((residuals**2).sum()) * count / (count - 1)
+def _squares(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
+    """The cluster-robust variance of the sum of all changes."""
+    residuals = sums - sums.sum() / sizes.sum() * sizes
+    return float((residuals**2).sum()) * len(sums) / (len(sums) - 1)
 
 
 def _score_variance(lost: float, gained: float, change: float) -> float:
@@ -124,57 +124,63 @@ def _root(falling: Callable[[float], float]) -> float:
 def mean_change(
     changes: Sequence[float], groups: Sequence[object] | None, levels: Levels, largest: float | None = None
 ) -> Change:
-    """The mean of single changes. Items of one group (a conversation) depend on each other and count together.
+    """The mean over groups of the mean of their changes. The items of one group (a user) are alike, so a group counts
+    once, however many items it has: a mean over items would rest on the few largest groups, and its bounds err more
+    often than stated.
 
     `largest`: the size that no single change exceeds, and the bounds are those of `bounded_low`. Without it they are
-    Student's t, with the cluster-robust variance of a mean. Raises ValueError for fewer than two groups.
+    Student's t. Raises ValueError for fewer than two groups.
     """
-    sums, sizes = _grouped(changes, groups)
-    if len(sums) < 2:
+    values = _group_means(changes, groups)
+    if len(values) < 2:
         raise ValueError("fewer than two independent items")
-    mean, worst = float(np.mean(changes)), None if largest is None else -max(largest, *map(abs, changes))
+    mean, worst = float(values.mean()), None if largest is None else -max(largest, *map(abs, changes))
 
     def of(times: float, levels: Levels) -> Change:
         sides = [(level, side) for level in (levels.passing, levels.failing) for side in (1, -1)]
         if worst is None:
-            bounds = [mean - side * _students_error(sums, sizes, times, level) for level, side in sides]
+            bounds = [mean - side * _students_error(values, times, level) for level, side in sides]
         else:
-            bounds = [side * bounded_low(side * sums, sizes, worst, level, times) for level, side in sides]
+            bounds = [side * bounded_low(side * values, worst, level, times) for level, side in sides]
         return Change(round(times * len(changes)), mean, *bounds, with_more=of)
 
     return of(1.0, levels)
 
 
-def _students_error(sums: NDArray[np.float64], sizes: NDArray[np.float64], times: float, level: float) -> float:
-    """Half of the interval of the mean."""
+def group_mean(values: Sequence[float], groups: Sequence[object]) -> float:
+    """The mean in which each group counts once."""
+    return float(_group_means(values, groups).mean())
+
+
+def _group_means(values: Sequence[float], groups: Sequence[object] | None) -> NDArray[np.float64]:
+    sums, sizes = _grouped(values, groups)
+    return sums / sizes
+
+
+def _students_error(values: NDArray[np.float64], times: float, level: float) -> float:
+    """Half of the interval of the mean, with each value `times` times."""
     from scipy.stats import t as student  # slow to import
 
-    return (
-        math.sqrt(_squares(sums, sizes, times))
-        / (times * float(sizes.sum()))
-        * float(student.ppf(1 - level, times * len(sums) - 1))
-    )
+    count = times * len(values)
+    return math.sqrt(float(values.var()) / (count - 1)) * float(student.ppf(1 - level, count - 1))
 
 
-def bounded_low(
-    sums: NDArray[np.float64], sizes: NDArray[np.float64], worst: float, level: float, times: float = 1.0
-) -> float:
+def bounded_low(values: NDArray[np.float64], worst: float, level: float, times: float = 1.0) -> float:
     """The lower bound of a mean whose single values are never below `worst` (Gaffke 2005; Learned-Miller and Thomas
     2020): the quantile `level` of sum(D_i x_i), with one more value x_0 = `worst`, and D uniform on the simplex.
 
     What has not been seen may still be there: without any change in 20 items, at 2 %, it is -.18 and not 0, and 5 wins
     of 5 are no gain (the sign test says 3.1 %). For two values it is the bound of Clopper and Pearson, for wins and
-    losses around 0 the exact sign test. `sums`: float64 [n], of each group; `sizes`: float64 [n]; `times`: how often
-    each group is there.
+    losses around 0 the exact sign test. `values`: float64 [n]; `times`: how often each is there.
     """
     from scipy.optimize import brentq  # slow to import
 
-    sums, sizes = np.append(sums, worst * sizes.mean()), np.append(sizes, sizes.mean())
-    counts = np.append(np.full(len(sums) - 1, times), 1.0)
-    best = float((sums / sizes).max())
+    counts = np.append(np.full(len(values), times), 1.0)
+    values = np.append(values, worst)
+    best = float(values.max())
     if best <= worst:
         return worst
-    bound: Any = brentq(lambda mean: _below_zero(sums - mean * sizes, counts) - level, worst, best, xtol=1e-9)
+    bound: Any = brentq(lambda mean: _below_zero(values - mean, counts) - level, worst, best, xtol=1e-9)
     return float(bound)
 
 

@@ -9,7 +9,7 @@ from drift.config import PolicySettings
 from drift.endpoint.cost import BYTES_PER_TOKEN, CostEstimate, cost_of
 from drift.endpoint.options import UNPRICED, JudgePricing, endpoint_settings
 from drift.errors import ConfigError, DataError
-from drift.evals.pairwise.heldout import from_run, from_store, stores_for
+from drift.evals.pairwise.heldout import HeldOut, from_run, from_store, stores_for
 from drift.evals.replies import assumed_text
 from drift.evals.served import is_served
 from drift.gate.guards import GUARDS, OF_FORM, OF_STORE
@@ -17,11 +17,12 @@ from drift.gate.guards.inspect_suite import PREFIX, check_installed
 from drift.gate.guards.likelihood import OrdinaryReply, ordinary_replies
 from drift.gate.items import GateItem, draw_items, plain_request, was_trained
 from drift.gate.suites import MAX_NEW_TOKENS, read_suite
-from drift.gate.target import HeldOutRequest, complaints_of, complaints_of_truth, judge_estimate
+from drift.gate.target import complaints_of_truth, judge_estimate
 from drift.records import PreferencePair, PromptItem, TrainedReply, Truth, read_jsonl, stable_hash
 from drift.rundir import RunView, layout, load_run, run_of
 from drift.rundir.chain import ancestors
 from drift.scoring.judges import PairJudge, make_judge
+from drift.statistics import OfUser
 from drift.store import Store, store_of
 
 TARGET = "target"
@@ -96,7 +97,7 @@ class GatePlan:
 
     guards: tuple[str, ...]
     batches: Mapping[str, Questions]
-    complaints: tuple[HeldOutRequest, ...]
+    complaints: tuple[HeldOut, ...]
     ordinary: tuple[OrdinaryReply, ...]
     store: Store | None
     seen: int | None
@@ -109,18 +110,22 @@ class GatePlan:
         tokens += len(self.complaints) * settings.max_new_tokens
         lines = [f"guards: {', '.join(self.guards) or 'none'}"]
         lines.append(
-            f"target: {settings.target_by}" + (f" on {len(self.complaints)} requests" if self.complaints else "")
+            f"target: {settings.target_by}"
+            + (f" on {len(self.complaints)} requests{_whose(self.complaints)}" if self.complaints else "")
         )
         lines.append(
             f"each model: at most {answers:,} answers with {tokens:,} tokens; answers of an earlier call in "
             f"{settings.out} are not asked again" + (", a server's only before a verdict" if settings.served else "")
         )
-        lines += [f"{source}: {self.estimate(source, settings).line()}" for source in settings.served]
+        beside = "; not limited: prices and --max-cost are the judge's" if settings.judge else ""
+        lines += [f"{source}: {self.estimate(source, settings).line()}{beside}" for source in settings.served]
+        unlimited = ", not limited by --max-cost" if settings.served else ""
         lines += [
-            f"{name}: at most {settings.items:,} samples for each model, by inspect-ai" for name in self.inspected
+            f"{name}: at most {settings.items:,} samples for each model, by inspect-ai{unlimited}"
+            for name in self.inspected
         ]
         if self.ordinary:
-            lines.append(f"ordinary replies that both models read: {len(self.ordinary):,}")
+            lines.append(f"ordinary replies that both models read: {len(self.ordinary):,}{_whose(self.ordinary)}")
         if self.judge is not None and self.complaints:
             estimate = judge_estimate(self.complaints, self.judge, assumed_text("answer", settings.max_new_tokens))
             lines += [f"judge: {estimate.line()}"] if estimate else []
@@ -157,6 +162,16 @@ class GatePlan:
     def inspected(self) -> tuple[str, ...]:
         """The suites that inspect-ai runs."""
         return tuple(name for name in self.guards if name.startswith(PREFIX))
+
+
+def _whose(rows: Sequence[OfUser]) -> str:
+    """Of how many users, or chats if the log names no user; nothing if each row is of another one."""
+    users, named = len({row.user for row in rows}), any(row.user != row.chat for row in rows)
+    if users == len(rows):
+        return ""
+    if named and users == 1:
+        return ", all of one user: what they show holds for this user alone"
+    return f" of {users:,} {'users' if named else 'chats'}, each of which counts once"
 
 
 def plan_gate(settings: GateSettings, truth: Truth | None) -> GatePlan:
@@ -277,7 +292,7 @@ def _gone(new: str) -> str:
     return f"the store of {run} is not at {where.absolute()}. Put it back, "
 
 
-def _complaints(settings: GateSettings, stores: Sequence[Store], truth: Truth | None) -> list[HeldOutRequest]:
+def _complaints(settings: GateSettings, stores: Sequence[Store], truth: Truth | None) -> Sequence[HeldOut]:
     if settings.target_by == "none":
         return []
     if settings.target_by == "oracle":
@@ -290,9 +305,9 @@ def _complaints(settings: GateSettings, stores: Sequence[Store], truth: Truth | 
         raise ConfigError(f"--target feedback learns from a store's labels: name it with --store DIR. {remedy}")
     try:
         if run is not None and settings.store is None:
-            return complaints_of(from_run(run, settings.max_prompts, stores[1:]))
+            return from_run(run, settings.max_prompts, stores[1:]).items
         if stores:
-            return complaints_of(from_store(stores[0], "disliked", settings.max_prompts, others=stores[1:]))
+            return from_store(stores[0], "disliked", settings.max_prompts, others=stores[1:]).items
     except DataError as error:
         raise DataError(f"{error} {remedy}") from None
     raise ConfigError(f"the target needs held-out complaints: name a store with --store DIR. {remedy}")

@@ -49,13 +49,14 @@ def run_gate(
     make_folder(settings.out, "a gate")
     lock = take_lock(settings.out, "--out DIR")
     try:
-        with one_evaluation(settings.out, settings.served, further=_goes_on(settings, plan)):
+        with one_evaluation(settings.out, settings.served, goes_on=_goes_on(settings)) as evaluation:
             if plan.complaints and settings.target_by == "feedback":
                 _feedback_judge(settings, plan, old)  # before the models are asked: it may be too poor to judge
             answers = _answers(old, plan, settings), _answers(new, plan, settings)
             result = _decide(settings, plan, (old, new), answers, truth)
             seconds = round(time.monotonic() - started, 1)
             result = result.model_copy(update={"seconds": seconds, "policy_hash": policy_hash})
+            evaluation.decided = result.verdict != "undecided"  # a verdict ends it, also with a few requests unanswered
             _keep(result, settings)
             return result
     finally:
@@ -155,12 +156,13 @@ def _number_of(parts: dict[str, str], looks: Looks) -> int | None:
     return next((number for number, look in enumerate(looks, 1) if parts.items() <= look.items()), None)
 
 
-def _goes_on(settings: GateSettings, plan: GatePlan) -> bool:
-    """Whether this is a further look after an undecided one, and not a new gate of what the same servers serve now."""
+def _goes_on(settings: GateSettings) -> bool:
+    """Whether this goes on with an undecided gate of the same models, and is not a new gate of what the same servers
+    serve now. Also with the same items: to ask for their answers anew would be another chance of a wrong verdict."""
     before = _before(settings)
-    if before is None or (before.against, before.new) != (settings.against, settings.new):
+    if before is None or before.verdict != "undecided":
         return False
-    return before.verdict == "undecided" and _number_of(plan.measured(settings), before.measured) is None
+    return (before.against, before.new) == (settings.against, settings.new)
 
 
 def _guards(

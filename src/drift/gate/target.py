@@ -11,14 +11,15 @@ from pathlib import Path
 from drift.config import FeedbackRewardSettings, LabelSettings, WarmStartSettings
 from drift.endpoint.cost import CostEstimate
 from drift.errors import ConfigError
-from drift.evals.pairwise.heldout import HeldOutSet
+from drift.evals.pairwise.heldout import UNLABELLED, HeldOut
 from drift.evals.replies import EvalRequest, policy_settings, policy_source
-from drift.gate.paired import mean_change
+from drift.gate.paired import group_mean, mean_change
 from drift.gate.results import GuardResult, LostItem
 from drift.gate.verdict import amount_result, levels_of, with_skipped
 from drift.records import Completion, Truth, stable_hash
 from drift.scoring.feedback_reward import QUALITY, JudgedTurnSettings, fit_feedback_reward
 from drift.scoring.judges import PairJudge, ReplyPair, RewardJudge
+from drift.statistics import units_of
 from drift.store import Store
 
 MAX_LENGTH = 8192
@@ -28,31 +29,19 @@ TIE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOutRequest:
-    """A held-out request whose logged reply was disliked."""
-
-    request: EvalRequest
-    conversation_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class RequestOutcome:
     """Of one request: how good OLD's and NEW's answers are (for a judge 0 or 1/2 or 1, and they sum up to 1)."""
 
-    request: EvalRequest
-    conversation_id: str
+    complaint: HeldOut
     old: float
     new: float
 
 
-def complaints_of(heldout: HeldOutSet) -> list[HeldOutRequest]:
-    return [HeldOutRequest(item.request, item.conversation_id) for item in heldout.items]
-
-
-def complaints_of_truth(truth: Truth) -> list[HeldOutRequest]:
+def complaints_of_truth(truth: Truth) -> list[HeldOut]:
     """The sandbox's held-out requests; each is a conversation of its own."""
     ids = [stable_hash("truth", prompt) for prompt in truth.prompts]
-    return [HeldOutRequest(EvalRequest(i, prompt), i) for i, prompt in zip(ids, truth.prompts, strict=True)]
+    requests = map(EvalRequest, ids, truth.prompts)
+    return [HeldOut(request, i, UNLABELLED, user=i, chat=i) for i, request in zip(ids, requests, strict=True)]
 
 
 def feedback_judge(old: str, store: Store, folder: Path, dtype: str, seed: int) -> RewardJudge:
@@ -70,7 +59,7 @@ def feedback_judge(old: str, store: Store, folder: Path, dtype: str, seed: int) 
 
 
 def judged_outcomes(
-    complaints: Sequence[HeldOutRequest], old: Mapping[str, Completion], new: Mapping[str, Completion], judge: PairJudge
+    complaints: Sequence[HeldOut], old: Mapping[str, Completion], new: Mapping[str, Completion], judge: PairJudge
 ) -> tuple[list[RequestOutcome], dict[str, int]]:
     """Equal answers are a tie and are not judged. Second: the items that could not be compared, by reason."""
     skipped: dict[str, int] = {}
@@ -80,7 +69,7 @@ def judged_outcomes(
         if key not in old or key not in new:
             skipped["no answer"] = skipped.get("no answer", 0) + 1
         elif old[key].text == new[key].text:
-            outcomes.append(RequestOutcome(item.request, item.conversation_id, TIE, TIE))
+            outcomes.append(RequestOutcome(item, TIE, TIE))
         else:
             pairs.append((item, _pair(item, old[key], new[key])))
     for (item, _), decided in zip(pairs, judge.decide([pair for _, pair in pairs]), strict=True):
@@ -88,11 +77,11 @@ def judged_outcomes(
             reason = f"unscored: {decided.unscored_reason}"
             skipped[reason] = skipped.get(reason, 0) + 1
         else:
-            outcomes.append(RequestOutcome(item.request, item.conversation_id, 1 - decided.value, decided.value))
+            outcomes.append(RequestOutcome(item, 1 - decided.value, decided.value))
     return outcomes, skipped
 
 
-def judge_estimate(complaints: Sequence[HeldOutRequest], judge: PairJudge, longest: str) -> CostEstimate | None:
+def judge_estimate(complaints: Sequence[HeldOut], judge: PairJudge, longest: str) -> CostEstimate | None:
     """The most that the judge costs: all answers differ and are as long as `longest`. None for a local model."""
     assumed = [
         ReplyPair(c.request.item_id, c.conversation_id, c.request.messages, f"1 {longest}", f"2 {longest}")
@@ -101,23 +90,23 @@ def judge_estimate(complaints: Sequence[HeldOutRequest], judge: PairJudge, longe
     return judge.estimate(assumed)
 
 
-def _pair(item: HeldOutRequest, old: Completion, new: Completion) -> ReplyPair:
+def _pair(item: HeldOut, old: Completion, new: Completion) -> ReplyPair:
     request = item.request
     finishes = (old.finish, new.finish)
     return ReplyPair(request.item_id, item.conversation_id, request.messages, old.text, new.text, finishes)
 
 
 def true_outcomes(
-    complaints: Sequence[HeldOutRequest], old: Mapping[str, Completion], new: Mapping[str, Completion], truth: Truth
+    complaints: Sequence[HeldOut], old: Mapping[str, Completion], new: Mapping[str, Completion], truth: Truth
 ) -> tuple[list[RequestOutcome], dict[str, int]]:
     """By the sandbox's truth. A prompt without an answer counts as an empty answer."""
 
-    def score(item: HeldOutRequest, answers: Mapping[str, Completion]) -> float:
+    def score(item: HeldOut, answers: Mapping[str, Completion]) -> float:
         answer = answers.get(item.request.item_id)
         finish = answer.finish if answer else "stop"
         return truth.scorer.score(item.request.messages, answer.text if answer else "", finish)
 
-    return [RequestOutcome(c.request, c.conversation_id, score(c, old), score(c, new)) for c in complaints], {}
+    return [RequestOutcome(c, score(c, old), score(c, new)) for c in complaints], {}
 
 
 def target_result(
@@ -132,8 +121,8 @@ def target_result(
 
     Raises ConfigError if fewer than two conversations could be compared.
     """
-    groups = [outcome.conversation_id for outcome in outcomes]
-    if len(set(groups)) < 2:
+    units = units_of([outcome.complaint for outcome in outcomes])
+    if len(set(units)) < 2:
         raise ConfigError(
             f"target {by}: only {len(outcomes)} held-out requests could be compared ({dict(skipped) or 'no others'}). "
             "Name a store with more labelled conversations (--store), or leave the target out: --target none."
@@ -141,12 +130,13 @@ def target_result(
     by_truth = by == "oracle"
     scale = 1.0 if by_truth else 0.5
     gains = [scale * (outcome.new - outcome.old) for outcome in outcomes]
-    change = mean_change(gains, groups, levels_of(look, tests), largest=scale)
-    means = [sum(getattr(o, side) for o in outcomes) / len(outcomes) for side in ("old", "new")]
-    worse = sorted((o for o in outcomes if o.new < o.old), key=lambda o: stable_hash("lost", o.request.item_id))
+    change = mean_change(gains, units, levels_of(look, tests), largest=scale)
+    means = [group_mean([getattr(outcome, side) for outcome in outcomes], units) for side in ("old", "new")]
+    worse = [outcome for outcome in outcomes if outcome.new < outcome.old]
+    worse.sort(key=lambda outcome: stable_hash("lost", outcome.complaint.request.item_id))
     lost = tuple(
         LostItem(
-            request=outcome.request.messages[-1].content,
+            request=outcome.complaint.request.messages[-1].content,
             old=_text(answers[0], outcome),
             new=_text(answers[1], outcome),
             why="worse answer",
@@ -158,5 +148,5 @@ def target_result(
 
 
 def _text(answers: Mapping[str, Completion], outcome: RequestOutcome) -> str:
-    answer = answers.get(outcome.request.item_id)
+    answer = answers.get(outcome.complaint.request.item_id)
     return answer.text if answer else ""

@@ -1,9 +1,10 @@
 """Out of a store: every reply that a user's next message judges, with the model that gave it and the label it got."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import permutations
 from typing import get_args
 
 import numpy as np
@@ -19,6 +20,11 @@ MOST_GROUPS = 40
 """Values of --by that can be compared: more are ids, not deployments."""
 FEWEST_JUDGED = 30
 """From so many judged replies on, a model of which a labeller labelled none, but some of another, is an error."""
+MOST_APART = {"judge": 0.5, "rating": 0.1, "source": 0.1}
+"""The shares of two models' replies that a labeller labelled may be so far apart. The judge of a cascade sees what may
+be dissatisfied, which one model has more of than another."""
+STANDARD_ERRORS = 3
+"""By so many more the shares have to be apart: chance does not look like two ways of labelling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ def read_judged(store: Store, by: str = "model", labeller: str | None = None) ->
     `by`: what tells deployments apart: `model`, `source` or a tag. `labeller`: read this one's labels alone; else a
     rating counts before a judge, a judge before the embedded labeller. Reviews are no labels here, they audit them.
     Raises DataError if the store lost its conversations or has no labels, if no conversation has the tag, or if labels
-    of two versions of a labeller, or of two labellers on different models, would be compared; ConfigError for a
+    of two versions of a labeller, or models that different labellers labelled, would be compared; ConfigError for a
     labeller that does not exist.
     """
     labels = _labels(store, labeller)
@@ -193,19 +199,32 @@ def _check_labels(
 
 
 def _check_mixture(judged: Judged, store: Store) -> None:
-    """Two labellers are fine if both labelled every model: a cascade does that."""
+    """Several labellers are fine if each labelled about the same share of every model."""
     used: dict[str, Counter[str]] = defaultdict(Counter)
     for reply in judged.replies:
         used[reply.group][reply.labeller] += 1
-    for name in ("judge", "source"):
-        some = [group for group, counts in used.items() if counts[name]]
-        none = [group for group, counts in used.items() if not counts[name] and counts.total() >= FEWEST_JUDGED]
-        if some and none:
+    for name, most in MOST_APART.items():
+        if groups := _apart(used, name, most):
+            parts = (f"{used[group][name]} of {used[group].total()} replies of {group}" for group in groups)
             raise DataError(
-                f"{store.path}: the labeller {name} labelled replies of {some[0]} and none of {none[0]}: a difference "
-                f"between them could be one between labellers. Read one labeller's labels: --labeller embedded (or "
-                f"label all alike first: drift label)."
+                f"{store.path}: the labels are of the labeller {name} for {' and '.join(parts)}: a difference between "
+                "these models could be one between labellers. Read one labeller's labels: --labeller embedded (or "
+                "label all alike first: drift label)."
             )
+
+
+def _apart(used: Mapping[str, Counter[str]], name: str, most: float) -> tuple[str, str] | None:
+    """Two models of which the labeller labelled much more of the first; None if it labelled all about alike."""
+    some = [group for group, counts in used.items() if counts[name]]
+    none = [group for group, counts in used.items() if not counts[name] and counts.total() >= FEWEST_JUDGED]
+    if some and none and name != "rating":  # a model may be without a thumb by chance
+        return some[0], none[0]
+    shares = {group: (counts[name] + 1) / (counts.total() + 2) for group, counts in used.items()}
+    for many, few in permutations(shares, 2):
+        error = sum(shares[group] * (1 - shares[group]) / (used[group].total() + 2) for group in (many, few)) ** 0.5
+        if shares[many] - shares[few] - STANDARD_ERRORS * error > most:
+            return many, few
+    return None
 
 
 def observed(replies: list[JudgedReply]) -> Observed:

@@ -112,4 +112,5 @@ def item_of_turn(conversation: Conversation, i: int, liked: bool) -> PromptItem 
         user_key=conversation.user_key,
         rejected_finish="stop" if liked else finish,
         tools=conversation.tools,
+        family=conversation.family,
     )

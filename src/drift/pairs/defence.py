@@ -170,36 +170,23 @@ def without_contested(
 
     `disliked`: the same items as `rows`, to know which replies to look for. `labelled`: all conversations.
     """
-    asked: set[int] = set()
-    writers: dict[str, str] = {}  # of the items that name no user
-    for item in disliked:
-        if isinstance(item, PromptItem) and (key := _exchange(item)) is not None:
-            asked.add(key)
-            if item.user_key is None:
-                writers[item.conversation_id] = item.conversation_id
+    asked = {key for item in disliked if isinstance(item, PromptItem) and (key := _exchange(item)) is not None}
     took: dict[int, tuple[set[str], set[str]]] = {key: (set(), set()) for key in asked}
     for conversation, labels in labelled() if asked else ():
-        user = conversation.writer
-        if conversation.conversation_id in writers:
-            writers[conversation.conversation_id] = user
         complained = {label.reply_index for label in labels if label.label == "DSAT"}
         for i, message in enumerate(conversation.messages):
             if message.role == "assistant" and (request := request_index(conversation.messages, i)) is not None:
                 key = _key(conversation.messages[request].content, as_text(message))
                 sides = took.get(key)
                 if sides is not None and len(sides[i in complained]) < MOST_USERS:
-                    sides[i in complained].add(user)
+                    sides[i in complained].add(conversation.writer)
     for row in rows:
         key = _exchange(row) if isinstance(row, PromptItem) else None
-        if key is None or isinstance(row, Drop):
-            yield row
-        else:
-            user = row.user_key or writers.get(row.conversation_id, row.conversation_id)
-            yield _uncontested(row, user, *took[key])
+        yield row if key is None or isinstance(row, Drop) else _uncontested(row, *took[key])
 
 
-def _uncontested(item: PromptItem, user: str, accepted: set[str], complained: set[str]) -> PromptItem | Drop:
-    others, complaints = len(accepted - {user}), len(complained - {user})
+def _uncontested(item: PromptItem, accepted: set[str], complained: set[str]) -> PromptItem | Drop:
+    others, complaints = len(accepted - {item.writer}), len(complained - {item.writer})
     if others >= ACCEPTED_BY and others >= ACCEPTED_RATIO * complaints:
         return Drop(item.prompt_id, Reason.CONTESTED)
     return item

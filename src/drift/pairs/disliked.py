@@ -150,6 +150,7 @@ def _item(
         tools=conversation.tools,
         corrected=correction is not None,
         no_repair=unfit,
+        family=conversation.family,
     )
 
 

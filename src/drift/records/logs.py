@@ -53,9 +53,14 @@ class Conversation:
     tools: str | None = None
 
     @property
+    def chat(self) -> str:
+        """One id for what continues one chat: the family if there is one."""
+        return self.family or self.conversation_id
+
+    @property
     def writer(self) -> str:
         """Who counts as one user: where the log names none, a chat with all its paths, or a session."""
-        return self.user_key or self.family or self.conversation_id
+        return self.user_key or self.chat
 
     def is_toxic(self, *places: int) -> bool:
         """Did the log's own moderation flag one of these messages (or, where it names none, the conversation)?"""

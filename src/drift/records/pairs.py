@@ -15,7 +15,7 @@ class PromptItem:
     message follows, and `complaint` is that message. `preferred`: the reply that the user liked, also as the repair of
     `rejected`; `corrected`: the user wrote it. `no_repair`: why the next reply, though liked, is no example of a good
     one. `noise`: the probability that a fresh reply is not better. `weight`: of the pair's loss. `rejected_finish`:
-    `length` if the log says that the reply was cut at a limit.
+    `length` if the log says that the reply was cut at a limit. `user_key`, `family`: of the conversation.
     """
 
     prompt_id: str
@@ -34,6 +34,17 @@ class PromptItem:
     rejected_finish: Finish = "stop"
     corrected: bool = False
     no_repair: Reason | None = None
+    family: str | None = None
+
+    @property
+    def chat(self) -> str:
+        """As `Conversation.chat`."""
+        return self.family or self.conversation_id
+
+    @property
+    def writer(self) -> str:
+        """As `Conversation.writer`."""
+        return self.user_key or self.chat
 
 
 @dataclass(frozen=True, slots=True)

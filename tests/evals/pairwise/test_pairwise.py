@@ -22,9 +22,8 @@ from drift.store import Store
 
 
 def verdict(preference: float | None, difference: int = 0, number: int = 0, subtype: str = "wrong") -> PairVerdict:
-    return PairVerdict(
-        str(number), str(number), subtype, preference, difference, None if preference is not None else "odd"
-    )
+    unscored = None if preference is not None else "odd"
+    return PairVerdict(str(number), *[str(number)] * 3, subtype, preference, difference, unscored)
 
 
 def test_unscored_is_neither_a_tie_nor_a_loss():
@@ -41,12 +40,23 @@ def test_by_subtype():
     assert {name: row.win_rate for name, row in result.subtypes.items()} == {"style": 0, "wrong": 100}
 
 
-def test_conversations_are_drawn_whole():
-    """Ten items of one conversation are one draw: so a draw can hold either conversation alone."""
-    verdicts = [PairVerdict(str(i), "long", "x", 1.0, 0) for i in range(10)] + [PairVerdict("z", "short", "x", 0.0, 0)]
-    result = summarise(verdicts)
-    assert (result.low, result.high) == (0, 100)
+def test_users_are_drawn_whole():
+    """Ten chats of one user are one draw: so a draw can hold either user alone."""
+    verdicts = [PairVerdict(str(i), f"c{i}", "busy", f"c{i}", "x", 1.0, 0) for i in range(10)]
+    result = summarise([*verdicts, PairVerdict("z", "z", "other", "z", "x", 0.0, 0)])
+    assert (result.low, result.high, result.units) == (0, 100, 2)
     assert result.win_rate == pytest.approx(1000 / 11)
+
+
+def test_of_one_user_the_chats_are_drawn():
+    """Else there would be nothing to draw from, and an interval without width."""
+    verdicts = [PairVerdict(str(i), f"c{i}", "me", f"c{i // 2}", "x", float(i < 10), 0) for i in range(20)]
+    result = summarise(verdicts)
+    assert (result.win_rate, result.units) == (50, 10)
+    assert result.low is not None
+    assert result.high is not None
+    assert result.low < 30
+    assert result.high > 70
 
 
 def test_length_control_takes_out_what_length_explains():
@@ -135,6 +145,31 @@ def test_two_servers_that_give_their_models_the_same_name(store, tmp_path, serve
         assert done.result is not None
         assert (done.result.win_rate, done.identical) == (100, 0)
         assert (len(ours.chats()), len(theirs.chats())) == (2 * rounds, 2 * rounds)
+
+
+@pytest.mark.parametrize(("refusal", "asked_again"), [(400, 2), (None, 1)])
+def test_what_a_server_refuses_does_not_keep_its_other_replies_for_good(
+    store, tmp_path, serve, said, refusal, asked_again, monkeypatch
+):
+    """A refusal comes again: the comparison is finished, and the next one asks for all. What is no answer (no JSON)
+    may still come: the next one asks for this alone."""
+    monkeypatch.setattr("drift.endpoint.client.pause_before", lambda attempt: 0.005 * attempt)
+
+    def reply(path, body, number):
+        if body["messages"][-1]["content"] == "request 1":
+            return said({"error": {"message": "no"}}, refusal) if refusal else said("no JSON")
+        return said.chat("fresh")
+
+    ours = serve(reply)
+    judge = EndpointJudge(EndpointSettings(base_url=judged_by(serve, said, "fresh").url, model="judge"), tmp_path)
+    contest = PairwiseRun(f"{ours.url}#m", "logs", sampling_at(0.0, 8), tmp_path / "out")
+    asked = []
+    for _ in range(2):
+        done = run_contest(contest, from_store(store, "all", 10), judge, False, lambda _: None)
+        assert done.result is not None
+        assert done.result.unscored_reasons == {"no reply": 1}
+        asked.append(sum(body["messages"][-1]["content"] == "request 0" for body in ours.chats()))
+    assert asked == [1, asked_again]
 
 
 def judged_by(serve, said, prefers):

@@ -12,6 +12,7 @@ from drift.evals.pairwise.heldout import heldout_requests
 from drift.experiments.explore import ExploreSettings, estimate_exploration
 from drift.gate.guards import GUARDS
 from drift.gate.plan import GateSettings, plan_gate
+from drift.pairs.candidates import item_of_turn
 from drift.records import ChatMessage, Conversation, FeedbackLabel, Message, PromptItem, write_jsonl
 from drift.run import read_mark
 from drift.rundir import RunDir, layout, load_run
@@ -84,6 +85,38 @@ def test_a_runs_own_requests_leave_out_what_the_other_run_was_trained_on(tmp_pat
     assert days_in(item.request.messages for item in alone.items) == {18, 19, 20}
     assert days_in(item.request.messages for item in both.items) == {20}
     assert both.seen_in_training == 2
+
+
+def test_whose_a_request_is_comes_with_it(tmp_path):
+    """Of a store and of a run alike: the user, else what continues one chat, else the conversation."""
+    kept = [
+        ("a", "u", "f", "u", "f"),
+        ("b", None, "f", "f", "f"),
+        ("c", None, None, "c", "c"),
+        ("d", "u", None, "u", "d"),
+    ]
+    store = Store(tmp_path / "store")
+    messages = (Message("user", "request"), Message("assistant", "logged"), Message("user", "No, wrong."))
+    chats = [
+        Conversation(name, "s", None, (Message("user", name), *messages[1:]), "test", user_key=user, family=family)
+        for name, user, family, *_ in kept
+    ]
+    store.add(chats)
+    store.add_labels(FeedbackLabel(name, 1, 2, "DSAT", "embedded", "1") for name, *_ in kept)
+    run = make_run(tmp_path / "run", store, "hash")
+    (run / "data").mkdir()
+    candidates = (item_of_turn(chat, 1, liked=False) for chat in chats)
+    write_jsonl(run / layout.HELDOUT, candidates)
+    for source in (store.path, None):
+        items = heldout_requests([str(run), "logs"], source, "disliked", 100).items
+        assert {(item.conversation_id, item.user, item.chat) for item in items} == {
+            (name, user, chat) for name, _, _, user, chat in kept
+        }
+    ordinary = GateSettings(
+        "embedded", "embedded", tmp_path / "out", store.path, judge=JUDGE, without=(*GUARDS,), max_prompts=100
+    )
+    lines = plan_gate(ordinary, None).lines(ordinary)
+    assert "target: judge on 4 requests of 3 users, each of which counts once" in lines
 
 
 def test_generations_of_a_chain_share_what_is_held_out(tmp_path, store):

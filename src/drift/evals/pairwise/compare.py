@@ -102,12 +102,14 @@ def _verdicts(
         key = item.request.item_id
         first_text, second_text = first.text(key), second.text(key)
         if first_text is None or second_text is None:
-            yield PairVerdict(key, item.conversation_id, item.subtype, None, 0, NO_REPLY)
+            yield PairVerdict(key, item.conversation_id, item.user, item.chat, item.subtype, None, 0, NO_REPLY)
             continue
         decision = decided.get(key)  # None: identical replies
         yield PairVerdict(
             item_id=key,
             conversation_id=item.conversation_id,
+            user=item.user,
+            chat=item.chat,
             subtype=item.subtype,
             preference=decision.value if decision else IDENTICAL,
             length_difference=len(first_text) - len(second_text),

@@ -20,11 +20,14 @@ Which = Literal["disliked", "all"]
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """`subtype`: what the user disliked about the logged reply, by its label."""
+    """`subtype`: what the user disliked about the logged reply, by its label. `user`, `chat`: whose request it is, as
+    `Conversation` says."""
 
     request: EvalRequest
     conversation_id: str
     subtype: str
+    user: str
+    chat: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ def trained_in(stores: Sequence[Store]) -> set[str]:
 def _from_item(item: PromptItem, subtype: str | None) -> HeldOut:
     logged = item.rejected.content if item.rejected else None
     request = EvalRequest(item.prompt_id, item.prompt, logged, item.tools)
-    return HeldOut(request, item.conversation_id, subtype or UNLABELLED)
+    return HeldOut(request, item.conversation_id, subtype or UNLABELLED, item.writer, item.chat)
 
 
 def _training_prompts(store: Store) -> Iterator[tuple[ChatMessage, ...]]:
@@ -150,7 +153,8 @@ def _answered(store: Store, which: Which) -> Iterator[HeldOut]:
                 request = EvalRequest(
                     stable_hash(conversation.conversation_id, i), prompt, message.content, conversation.tools
                 )
-                yield HeldOut(request, conversation.conversation_id, disliked.get(i, UNLABELLED))
+                subtype = disliked.get(i, UNLABELLED)
+                yield HeldOut(request, conversation.conversation_id, subtype, conversation.writer, conversation.chat)
 
 
 def _drawn(items: Iterable[HeldOut], limit: int) -> tuple[HeldOut, ...]:

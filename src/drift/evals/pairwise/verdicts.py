@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drift.evals.alpaca_eval.length_control import Training, fit
-from drift.statistics import bootstrap_ratio
+from drift.statistics import bootstrap_ratio, units_of
 
 TIE = 0.05
 """A mean preference this near to 1/2 is a tie. Two orders that contradict each other give exactly 1/2."""
@@ -23,6 +23,8 @@ class PairVerdict:
 
     item_id: str
     conversation_id: str
+    user: str
+    chat: str
     subtype: str
     preference: float | None
     length_difference: int
@@ -40,7 +42,7 @@ class SubtypeResult:
 
 @dataclass(frozen=True, slots=True)
 class PairwiseResult:
-    """Rates in per cent; a tie is half a win. `low`, `high`: 95 % bootstrap interval over conversations.
+    """Rates in per cent; a tie is half a win. `low`, `high`: 95 % bootstrap interval over `units` users (`units_of`).
 
     `position_bias`: how much more the reply shown second is preferred (0: no bias; None: judged in one order only).
     """
@@ -55,6 +57,7 @@ class PairwiseResult:
     unscored: int
     unscored_reasons: dict[str, int]
     scored: int
+    units: int
     mean_length_difference: float | None
     position_bias: float | None
     subtypes: dict[str, SubtypeResult]
@@ -79,6 +82,7 @@ def summarise(verdicts: Sequence[PairVerdict]) -> PairwiseResult:
         unscored=len(reasons),
         unscored_reasons={reason: reasons.count(reason) for reason in sorted(set(reasons))},
         scored=len(scored),
+        units=len(set(units_of(scored))),
         mean_length_difference=float(np.mean([v.length_difference for v in scored])) if scored else None,
         position_bias=float(np.mean(biases)) if biases else None,
         subtypes={name: _rate([v for v in scored if v.subtype == name]) for name in sorted(subtypes)},
@@ -91,12 +95,13 @@ def _preferences(scored: Sequence[PairVerdict]) -> np.ndarray:
 
 
 def _rate(scored: Sequence[PairVerdict]) -> SubtypeResult:
-    """The mean preference of at least one item; conversations are resampled, because their items depend on each other.
+    """The mean preference of at least one item; users are resampled, because the items of one are alike.
 
-    Conversations count in their order of appearance, which fixes the draws.
+    Users count in their order of appearance, which fixes the draws.
     """
-    number = {name: i for i, name in enumerate(dict.fromkeys(verdict.conversation_id for verdict in scored))}
-    groups = [number[verdict.conversation_id] for verdict in scored]
+    units = units_of(scored)
+    number = {name: i for i, name in enumerate(dict.fromkeys(units))}
+    groups = [number[unit] for unit in units]
     share = bootstrap_ratio(_preferences(scored), np.ones(len(scored)), groups)
     if share is None:
         raise ValueError("no scored item")

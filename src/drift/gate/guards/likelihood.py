@@ -35,10 +35,12 @@ POSITIONS = 256
 
 @dataclass(frozen=True, slots=True)
 class OrdinaryReply:
-    """A logged reply, one of each conversation."""
+    """A logged reply, one of each conversation. `user`, `chat`: whose it is, as `Conversation` says."""
 
     item_id: str
     conversation_id: str
+    user: str
+    chat: str
     prompt: tuple[ChatMessage, ...]
     reply: ChatMessage
     finish: Finish
@@ -86,7 +88,8 @@ def _replies(store: Store, split: Split) -> Iterator[OrdinaryReply]:
             i, prompt, reply = min(usable, key=lambda row: stable_hash(conversation.conversation_id, row[0]))
             item_id = stable_hash(conversation.conversation_id, i)
             finish = conversation.finish_of(i)
-            yield OrdinaryReply(item_id, conversation.conversation_id, prompt, reply, finish, conversation.tools)
+            ids = conversation.conversation_id, conversation.writer, conversation.chat
+            yield OrdinaryReply(item_id, *ids, prompt, reply, finish, conversation.tools)
 
 
 Encoded = tuple[tuple[int, ...], tuple[int, ...]]
