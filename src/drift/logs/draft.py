@@ -56,7 +56,8 @@ class ConversationDraft:
     file this accounts for; of several paths in one row, only the first counts it. `reply_ids`: the log's ids of replies
     with their index, if judgements in other rows refer to them (see judgements.py). `chat_id`: the log's id of a chat
     of which several rows may hold different exchanges. It is the `source_id` if there is no other, but then only
-    together with the beginning the identity, and the `family`.
+    together with the beginning the identity, and the `family`. `of_rows`: each of several rows holds a message or an
+    exchange of it, so that this may be a part of the chat; a row with a whole chat never is.
     """
 
     at: Place
@@ -77,6 +78,7 @@ class ConversationDraft:
     tools: str | None = None
     reply_ids: tuple[tuple[str, int], ...] = ()
     chat_id: str | None = None
+    of_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]
         tags=draft.tags,
         family=family,
         tools=draft.tools,
+        of_rows=draft.of_rows,
     )
 
 

@@ -35,7 +35,8 @@ class Conversation:
 
     `family`: what the paths of one tree, or the conversations of one session, have in common: one id for all.
 
-    `tools`: the schemas of the tools that the assistant could call, as a JSON list.
+    `tools`: the schemas of the tools that the assistant could call, as a JSON list. `of_rows`: its messages came in
+    rows of their own, so that one ingestion may hold a part of it.
     """
 
     conversation_id: str
@@ -51,6 +52,7 @@ class Conversation:
     tags: dict[str, str] = field(default_factory=dict)
     family: str | None = None
     tools: str | None = None
+    of_rows: bool = False
 
     @property
     def writer(self) -> str:

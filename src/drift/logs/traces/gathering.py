@@ -108,7 +108,8 @@ class Gatherer:
             group, repeats = self._once([self._load(place) for place in places])
             files = {row.at: file for row, file in reversed(group)}
             for outcome in self._read([row for row, _ in group]):
-                yield replace(outcome, file=files.get(outcome.at, group[0][1]))
+                of_rows = {"of_rows": True} if isinstance(outcome, ConversationDraft) else {}
+                yield replace(outcome, file=files.get(outcome.at, group[0][1]), **of_rows)
             yield from repeats
 
     def _once(self, group: list[tuple[LogRow, str]]) -> tuple[list[tuple[LogRow, str]], list[Reject]]:

@@ -96,7 +96,8 @@ class Threads:
             return Reject(at, Reason.DUPLICATE_KEYS, detail, rows=count, file=file)
         if messages > _MAX_MESSAGES or characters > MAX_ROW_BYTES:
             return Reject(at, Reason.TOO_LARGE, f"{messages} messages in one conversation", rows=count, file=file)
-        draft = replace(join_parts(parts), rows=count, file=file, call=None)
+        # The request of a batch holds a whole chat.
+        draft = replace(join_parts(parts), rows=count, file=file, call=None, of_rows=not kinds)
         try:
             self._check(draft)
         except Unusable as error:
