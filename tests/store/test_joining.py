@@ -237,3 +237,11 @@ def test_days_are_joined_in_a_store_of_an_earlier_version(tmp_path):
     assert [texts(one) for one in store.conversations()] == [LONG[:4]]
     assert counts(add(store, tmp_path / "2", rows[4:])[1]) == {"updated": 1}
     assert [texts(one) for one in store.conversations()] == [LONG]
+
+
+def test_of_the_times_of_a_consent_the_first_is_kept(days):
+    rows = [{**row, "consent": "yes", "consent_at": row["createdDate"]} for row in rows_of(flowise)]
+    (stored,), _ = days(rows[:4], rows[4:6], rows[6:])
+    assert stored.tags == {"consent": "yes", "consent_at": rows[0]["createdDate"]}
+    refused = [{**row, "consent": "no"} for row in rows[4:]]
+    assert days(rows[:4], refused)[0][0].tags["consent"] == "yes, no"

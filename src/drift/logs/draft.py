@@ -13,7 +13,7 @@ from drift.logs.entries import ROLES, RoleWords, as_cut, last_reply, message_of,
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Unusable
 from drift.logs.parts import MEDIA_MARKS, call_of, text_of, tool_text, tools_of
 from drift.logs.values import has, has_any, is_cut, name_of, seconds_of, structured, time_of, truth_of
-from drift.records import Conversation, Message, Rating, RatingKind, Reason, Split, stable_hash
+from drift.records import Conversation, Message, Rating, RatingKind, Reason, Split, stable_hash, tag_of_all
 
 __all__ = [
     "ROLES", "Call", "ConversationDraft", "Evidence", "RoleWords", "as_cut", "call_of", "finish", "has", "has_any",
@@ -119,7 +119,7 @@ def tags_of_all(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
     for of_row in tags:
         for name, value in of_row.items():
             values.setdefault(name, {})[value] = None
-    return {name: ", ".join(of_name) for name, of_name in values.items()}
+    return {name: tag_of_all(of_name) for name, of_name in values.items()}
 
 
 def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]) -> Conversation:

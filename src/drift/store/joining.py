@@ -14,7 +14,7 @@ from operator import attrgetter, eq
 from typing import get_args
 
 from drift.endpoint.sources import may_cite, without_marks
-from drift.records import Conversation, Message, PersonalData, Rating, RatingKind
+from drift.records import Conversation, Message, PersonalData, Rating, RatingKind, tag_of_all
 
 _OF_TURNS = ("media_turns", "cut_turns", "toxic_turns")
 """Tags that name messages by their place in the log."""
@@ -166,5 +166,6 @@ def _tags(first: dict[str, str], then: dict[str, str], move: int) -> dict[str, s
     for name in dict.fromkeys((*first, *moved)):
         sign = "," if name in _OF_TURNS else ", "
         values = dict.fromkeys(value for part in (first, moved) for value in part.get(name, "").split(sign) if value)
-        tags[name] = sign.join(sorted(values, key=lambda turn: (len(turn), turn)) if name in _OF_TURNS else values)
+        is_places = name in _OF_TURNS
+        tags[name] = ",".join(sorted(values, key=lambda turn: (len(turn), turn))) if is_places else tag_of_all(values)
     return tags
