@@ -57,6 +57,26 @@ def test_what_a_user_writes_again_stays_where_no_time_tells_the_rows_apart(tmp_p
     assert (texts(dumps), repeats(summary)) == (chat, 6)
 
 
+def test_files_that_begin_alike_are_parts_if_none_is_the_beginning_of_the_other(tmp_path):
+    """Each day of the chat begins with the same greeting."""
+    hello = [("user", "hi"), ("assistant", "Hello")]
+    days = [[{"chat": "c", "who": role, "text": text} for role, text in hello + part] for part in (CHAT[:2], CHAT[2:])]
+    (parts,), summary = read(tmp_path, *days, columns=MAP, name="parts")
+    assert (texts(parts), repeats(summary)) == ([*hello, *CHAT[:2], *hello, *CHAT[2:]], 0)
+    (dumps,), summary = read(tmp_path, days[0], days[1], days[1][:3], days[0], columns=MAP, name="dumps")
+    assert (dumps.messages, repeats(summary)) == (parts.messages, 7)
+
+
+@pytest.mark.parametrize("more", [{"id": "c"}, {"id": "ann", "user_id": "ann"}])
+def test_the_id_of_the_chat_or_of_its_user_is_no_id_of_a_row(tmp_path, more):
+    chat = [("user", Q), ("assistant", "Sure?"), ("user", "yes"), ("assistant", "Really?"), ("user", "yes")]
+    rows = [{**langchain(place, role, text), **more} for place, (role, text) in enumerate(chat)]
+    (once,), summary = read(tmp_path, rows)
+    assert (texts(once), repeats(summary)) == (chat, 0)
+    (twice,), summary = read(tmp_path, rows[:2], rows, name="twice")
+    assert (texts(twice), repeats(summary)) == (chat, 2)
+
+
 def test_a_batch_that_is_given_twice(tmp_path):
     request = {"custom_id": "1", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": Q}]}}
     body = {"choices": [{"message": {"role": "assistant", "content": A}}]}

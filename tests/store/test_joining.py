@@ -5,9 +5,11 @@ from itertools import count
 from typing import Any
 
 import orjson
+import pyarrow.parquet as pq
 import pytest
 
 from chats import WRONG, A, B, Q
+from drift.config import IngestionSettings
 from drift.feedback.label import label_store
 from drift.logs.ingest import IngestSummary, ingest
 from drift.records import Conversation, Rating
@@ -160,3 +162,86 @@ def test_the_same_in_pieces(tmp_path):
         path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in day))
     stores = both(tmp_path, *[[path] for path in logs])
     assert [texts(one)[:5] for one in stores[1].conversations()] == [LONG[:5]]
+
+
+def native(*chat: tuple[str, str], hour: int | None = None, **more: Any) -> list[dict[str, Any]]:
+    """A row that holds a whole chat; all messages have times if there is an hour."""
+    times = ({} if hour is None else {"timestamp": f"2024-05-01T{hour:02}:{n:02}:00Z"} for n in count())
+    messages = [{"role": role, "content": text, **time} for (role, text), time in zip(chat, times, strict=False)]
+    return [{"id": "1", "messages": messages, **more}]
+
+
+RICE = [("user", "How do I cook rice?"), ("assistant", "Boil it.")]
+EDITED = [("user", "How do I boil rice?"), *CHAT[1:]]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "outcome", "expected"),
+    [
+        (native(*RICE, hour=8), native(*CHAT[2:], hour=9), "duplicate", RICE),  # an id that is used again
+        (native(*CHAT[:2], hour=8), native(*EDITED, hour=9), "updated", EDITED),
+        (native(*CHAT[:2]), native(*RICE, *CHAT), "updated", [*RICE, *CHAT]),  # both are edited
+        (
+            native(("system", "Monday"), *CHAT[:2], hour=8),
+            native(("system", "Tuesday"), *CHAT, hour=9),
+            "updated",
+            [("system", "Tuesday"), *CHAT],
+        ),
+    ],
+    ids=["id again", "stamped anew", "no times", "system message"],
+)
+def test_a_row_with_a_whole_chat_is_never_a_part(days, first, then, outcome, expected):
+    (stored,), outcomes = days(first, then)
+    assert (texts(stored), outcomes, stored.tags) == (expected, [{"accepted": 1}, {outcome: 1}], {})
+    (stored,), outcomes = days([*first, *then])
+    assert texts(stored) == expected
+
+
+def test_an_exchange_with_an_id_of_its_own_is_never_a_part(days):
+    columns = {"request": "q", "reply": "a", "id": "id", "time": "at"}
+    rows = [
+        {"id": "1", "q": request, "a": reply, "at": f"2024-05-01T{hour:02}:00:00Z"}
+        for hour, (request, reply) in enumerate([(Q, A), (WRONG, B)], 8)
+    ]
+    (stored,), outcomes = days(rows[:1], rows[1:], columns=columns)
+    assert (texts(stored), outcomes) == (CHAT[:2], [{"accepted": 1}, {"duplicate": 1}])
+
+
+@pytest.mark.parametrize("row", [native, flowise])
+def test_a_grown_log_that_is_redacted_now_replaces_the_clear_text(tmp_path, row):
+    chat = [("user", "I am ann@example.com"), ("assistant", "Hi ann@example.com"), *CHAT[2:]]
+    store = Store(tmp_path / "store")
+    for until, redact in ((2, False), (4, True)):
+        rows = native(*chat[:until]) if row is native else rows_of(flowise, chat[:until])
+        log = tmp_path / f"{until}.jsonl"
+        log.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+        summary = ingest([log], store, settings=IngestionSettings(redact=redact))
+    assert counts(summary) == {"updated": 1}
+    (stored,) = store.conversations()
+    assert texts(stored) == [("user", "I am <EMAIL_1>"), ("assistant", "Hi <EMAIL_1>"), *CHAT[2:]]
+
+
+@pytest.mark.parametrize("row", [langchain, librechat])
+def test_a_day_that_begins_with_a_greeting_as_another_does_not_replace_it(days, row):
+    first = [("user", "hi"), ("assistant", "Hello"), *CHAT[:2]]
+    then = [("user", "hi"), ("assistant", "Hello again"), *CHAT[2:], ("user", "Bye."), ("assistant", "Bye!")]
+    (stored,), outcomes = days(rows_of(row, first), rows_of(row, then, 4))
+    assert (texts(stored), outcomes) == (first, [{"accepted": 1}, {"not_joined": 1}])
+
+
+def test_days_are_joined_in_a_store_of_an_earlier_version(tmp_path):
+    rows, store = rows_of(flowise), Store(tmp_path / "store")
+    add(store, tmp_path / "1", rows[:4])
+    for file in (tmp_path / "store" / "conversations").glob("*.parquet"):
+        pq.write_table(pq.read_table(file).drop_columns(["of_rows"]), file)
+    assert [texts(one) for one in store.conversations()] == [LONG[:4]]
+    assert counts(add(store, tmp_path / "2", rows[4:])[1]) == {"updated": 1}
+    assert [texts(one) for one in store.conversations()] == [LONG]
+
+
+def test_of_the_times_of_a_consent_the_first_is_kept(days):
+    rows = [{**row, "consent": "yes", "consent_at": row["createdDate"]} for row in rows_of(flowise)]
+    (stored,), _ = days(rows[:4], rows[4:6], rows[6:])
+    assert stored.tags == {"consent": "yes", "consent_at": rows[0]["createdDate"]}
+    refused = [{**row, "consent": "no"} for row in rows[4:]]
+    assert days(rows[:4], refused)[0][0].tags["consent"] == "yes, no"

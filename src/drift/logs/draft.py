@@ -13,7 +13,7 @@ from drift.logs.entries import ROLES, RoleWords, as_cut, last_reply, message_of,
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Unusable
 from drift.logs.parts import MEDIA_MARKS, call_of, text_of, tool_text, tools_of
 from drift.logs.values import has, has_any, is_cut, name_of, seconds_of, structured, time_of, truth_of
-from drift.records import Conversation, Message, Rating, RatingKind, Reason, Split, stable_hash
+from drift.records import Conversation, Message, Rating, RatingKind, Reason, Split, stable_hash, tag_of_all
 
 __all__ = [
     "ROLES", "Call", "ConversationDraft", "Evidence", "RoleWords", "as_cut", "call_of", "finish", "has", "has_any",
@@ -56,7 +56,8 @@ class ConversationDraft:
     file this accounts for; of several paths in one row, only the first counts it. `reply_ids`: the log's ids of replies
     with their index, if judgements in other rows refer to them (see judgements.py). `chat_id`: the log's id of a chat
     of which several rows may hold different exchanges. It is the `source_id` if there is no other, but then only
-    together with the beginning the identity, and the `family`.
+    together with the beginning the identity, and the `family`. `of_rows`: each of several rows holds a message or an
+    exchange of it, so that this may be a part of the chat; a row with a whole chat never is.
     """
 
     at: Place
@@ -77,6 +78,7 @@ class ConversationDraft:
     tools: str | None = None
     reply_ids: tuple[tuple[str, int], ...] = ()
     chat_id: str | None = None
+    of_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def tags_of_all(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
     for of_row in tags:
         for name, value in of_row.items():
             values.setdefault(name, {})[value] = None
-    return {name: ", ".join(of_name) for name, of_name in values.items()}
+    return {name: tag_of_all(of_name) for name, of_name in values.items()}
 
 
 def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]) -> Conversation:
@@ -147,6 +149,7 @@ def finish(draft: ConversationDraft, source: str, user_key: Callable[[str], str]
         tags=draft.tags,
         family=family,
         tools=draft.tools,
+        of_rows=draft.of_rows,
     )
 
 

@@ -133,7 +133,8 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
 
 def _is_newest_first(entries: Sequence[Any]) -> bool:
     """Whether every message has a time and is older than the one before it; a reply may have the time of the request
-    that stands after it. Of a request and a reply alone, the reply must stand first: clocks differ."""
+    that stands after it. Two messages tell nothing: clocks differ, and
+    a chat may begin with a greeting."""
     if len(entries) < 2 or not all(isinstance(entry, Mapping) and entry.get("timestamp") for entry in entries):
         return False
     roles = [ROLES.get(str(_name_of_role(entry)).lower()) for entry in entries]
@@ -143,7 +144,7 @@ def _is_newest_first(entries: Sequence[Any]) -> bool:
         if before is None or after is None or before < after or (before == after and not is_answer):
             return False
         falls += before > after
-    return falls > 1 or (falls == 1 and roles[0] == "assistant")
+    return falls > 1 or (falls == 1 and len(entries) > 2 and roles[0] == "assistant")
 
 
 def _plain_message(entry: Any, index: int) -> Message | None:

@@ -20,6 +20,7 @@ from drift.records.logs import (
     FeedbackLabel,
     Rating,
     ReadMark,
+    tag_of_all,
 )
 from drift.records.messages import (
     MESSAGE_EXTRAS,
@@ -117,6 +118,7 @@ __all__ = [
     "json_of",
     "read_jsonl",
     "stable_hash",
+    "tag_of_all",
     "tool_calls_of",
     "write_jsonl",
     "write_kept",

@@ -1,5 +1,6 @@
 """What logs hold: conversations, their explicit ratings, and the labels of what users said about replies."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import get_args
@@ -8,6 +9,14 @@ from drift.records.messages import Message
 from drift.records.names import Finish, LabelSource, RatingKind, Split, Verdict
 
 _RATING_KINDS: tuple[RatingKind, ...] = get_args(RatingKind)
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def tag_of_all(values: Iterable[str]) -> str:
+    """One tag from those of several rows: all their values, but the first of times, which differ without contradicting
+    each other."""
+    listed = list(dict.fromkeys(values))
+    return listed[0] if listed and all(map(_DAY.match, listed)) else ", ".join(listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,8 @@ class Conversation:
 
     `family`: what the paths of one tree, or the conversations of one session, have in common: one id for all.
 
-    `tools`: the schemas of the tools that the assistant could call, as a JSON list.
+    `tools`: the schemas of the tools that the assistant could call, as a JSON list. `of_rows`: its messages came in
+    rows of their own, so that one ingestion may hold a part of it.
     """
 
     conversation_id: str
@@ -51,6 +61,7 @@ class Conversation:
     tags: dict[str, str] = field(default_factory=dict)
     family: str | None = None
     tools: str | None = None
+    of_rows: bool = False
 
     @property
     def chat(self) -> str:

@@ -5,15 +5,16 @@ the messages with which that ends. The paths of a tree are not: which of them a 
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import repeat
-from operator import attrgetter
+from itertools import islice, repeat
+from operator import attrgetter, eq
 from typing import get_args
 
 from drift.endpoint.sources import may_cite, without_marks
-from drift.records import Conversation, Message, PersonalData, Rating, RatingKind
+from drift.records import Conversation, Message, PersonalData, Rating, RatingKind, tag_of_all
 
 _OF_TURNS = ("media_turns", "cut_turns", "toxic_turns")
 """Tags that name messages by their place in the log."""
@@ -41,12 +42,22 @@ def join_parts(old: Conversation, new: Conversation) -> Conversation | None:
 
 
 def are_apart(old: Conversation, new: Conversation) -> bool:
-    """Whether two versions hold other messages, so that neither can stand for the other: neither has the first
-    message of the other, and less than half of the shorter one is in both."""
+    """Whether two versions hold other messages, so that neither can stand for the other: neither has the first two
+    messages of the other, less than half of the shorter one is in both, and no time is that of one message of each (the
+    texts of a version may differ: they may be redacted now)."""
     spoken = [[text_of(m) for m in one.messages if m.role != "system"] for one in (old, new)]
-    if not all(spoken) or spoken[0][0] in spoken[1] or spoken[1][0] in spoken[0]:
+    if not all(spoken) or _begins_in(*spoken) or _begins_in(*reversed(spoken)):
+        return False
+    times = [Counter(m.timestamp for m in one.messages if m.timestamp) for one in (old, new)]
+    if any(times[1][time] == number == 1 for time, number in times[0].items()):
         return False
     return len({*spoken[0]} & {*spoken[1]}) * 2 < min(map(len, spoken))
+
+
+def _begins_in(one: Sequence[object], other: Sequence[object]) -> bool:
+    """Whether the first two messages of `one` stand in `other`: many a day begins with "hi"."""
+    begins = one[:2]
+    return any(other[place : place + len(begins)] == begins for place in range(len(other)))
 
 
 def text_of(message: Message) -> tuple[object, ...]:
@@ -95,7 +106,7 @@ def _meeting(first: _Part, then: _Part) -> tuple[int, int] | None:
     one = list(zip(first.texts, first.times if is_timed else repeat(0.0), strict=False))
     other = list(zip(then.texts, then.times if is_timed else repeat(0.0), strict=False))[skip:]
     places = range(1, len(one) + 1)
-    start = next(place for place in places if all(a == b for a, b in zip(one[place:], other, strict=False)))
+    start = next(place for place in places if all(map(eq, islice(one, place, None), other)))
     both = min(len(one) - start, len(other))
     if not other or (not is_timed and both < _SURE):
         return None
@@ -155,5 +166,6 @@ def _tags(first: dict[str, str], then: dict[str, str], move: int) -> dict[str, s
     for name in dict.fromkeys((*first, *moved)):
         sign = "," if name in _OF_TURNS else ", "
         values = dict.fromkeys(value for part in (first, moved) for value in part.get(name, "").split(sign) if value)
-        tags[name] = sign.join(sorted(values, key=lambda turn: (len(turn), turn)) if name in _OF_TURNS else values)
+        is_places = name in _OF_TURNS
+        tags[name] = ",".join(sorted(values, key=lambda turn: (len(turn), turn))) if is_places else tag_of_all(values)
     return tags

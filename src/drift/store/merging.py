@@ -153,8 +153,9 @@ class _Versions:
         if compared == self.compared:
             return
         old, new = _conversation(rows, self.winner), _conversation(rows, place)
-        both = join_parts(old, new)
-        if both is None and are_apart(old, new):
+        are_parts = old.of_rows and new.of_rows
+        both = join_parts(old, new) if are_parts else None
+        if are_parts and both is None and are_apart(old, new):
             self.not_joined += 1
             return
         both = both or merge_versions(old, new)

@@ -74,6 +74,7 @@ CONVERSATION = pa.schema(
         "tags": pa.map_(pa.string(), pa.string()),
         "family": pa.string(),
         "tools": pa.string(),
+        "of_rows": pa.bool_(),  # null: stored before it was noted
         "content_hash": pa.string(),
         # the numbers of the writes that brought the conversation and its latest change; null: before they were noted
         "first_ingested": pa.int64(),
@@ -122,8 +123,8 @@ class Repeat:
 
 
 def conversation_of(row: dict[str, Any]) -> Conversation:
-    """The record of a row; takes the row's dictionary apart. Files of earlier versions have no extras, no tools and no
-    numbers."""
+    """The record of a row; takes the row's dictionary apart. Files of earlier versions have no extras, no tools, no
+    `of_rows` and no numbers."""
     del row["content_hash"]
     for name in NUMBERS:
         row.pop(name, None)
@@ -134,6 +135,7 @@ def conversation_of(row: dict[str, Any]) -> Conversation:
     )
     row["ratings"] = tuple(Rating(**rating) for rating in row["ratings"])
     row["tags"] = dict(row["tags"])
+    row["of_rows"] = row.get("of_rows") is not False  # what comes later under its id decides
     return Conversation(**row)
 
 
@@ -166,7 +168,8 @@ def conversation_batch(conversations: Sequence[Conversation]) -> pa.RecordBatch:
 
 
 def content_hash(conversation: Conversation) -> str:
-    """Hash of all but the user: user keys hold the store's salt, and equal logs must hash alike in every store."""
+    """Hash of all but the user and `of_rows`: user keys hold the store's salt, and equal logs must hash alike in every
+    store."""
     messages = conversation.messages
     rare = [message.extras() for message in messages] if _with_extras(messages) else ()
     return stable_hash(
@@ -294,7 +297,7 @@ def file_batches(
     path: Path, columns: Sequence[str] = CONVERSATION.names, ids: IdRange = ALL_IDS
 ) -> Iterator[pa.RecordBatch]:
     """Yield the conversations of one file, in one range of ids. What files of earlier versions do not have (`family`,
-    `tools`, the `extras` of messages, the numbers of ingestions) is null."""
+    `tools`, `of_rows`, the `extras` of messages, the numbers of ingestions) is null."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
         groups = [group for group in range(file.num_row_groups) if _may_hold(file.metadata.row_group(group), ids)]
         present = [name for name in columns if name in file.schema_arrow.names]

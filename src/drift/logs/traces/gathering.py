@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import eq
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
@@ -43,11 +44,12 @@ def first_of_each(rows: Sequence[RowKey]) -> list[int]:
     """For each row the place of the first one that is the same: its own place if it repeats none.
 
     Rows of one id are the same. Without ids, those with the same time and content are, of which one file may hold
-    several. Without times a user may have written the same again: there, a row is the same only if all rows before it
-    in its file are the same too, as in two dumps of one chat.
+    several. Without times a user may have written the same again: there, rows are the same only in two dumps of one
+    chat, of which one file holds the beginning of the other and no more.
     """
     first: dict[tuple[str, str, int], int] = {}
     times: Counter[tuple[str, str]] = Counter()
+    dumps = _dumps(rows)
     so_far: dict[str, str] = {}
     places: list[int] = []
     for place, row in enumerate(rows):
@@ -58,9 +60,27 @@ def first_of_each(rows: Sequence[RowKey]) -> list[int]:
             key = "timed", row.content, times[row.file, row.content]
         else:
             so_far[row.file] = stable_hash(so_far.get(row.file), row.content)
-            key = "begins", so_far[row.file], 0
+            key = "begins", so_far[row.file], dumps[row.file]
         places.append(first.setdefault(key, place))
     return places
+
+
+def _dumps(rows: Sequence[RowKey]) -> dict[str, int]:
+    """A number for the chat that each file is a dump of, by its rows without ids and times."""
+    contents: dict[str, list[str]] = {}
+    for row in rows:
+        if row.name is None and not row.is_timed:
+            contents.setdefault(row.file, []).append(row.content)
+    chats: list[list[str]] = []
+    numbers: dict[str, int] = {}
+    for file, listed in contents.items():
+        alike = (n for n, chat in enumerate(chats) if all(map(eq, chat, listed)))  # up to the end of the shorter one
+        numbers[file] = next(alike, len(chats))
+        if numbers[file] == len(chats):
+            chats.append(listed)
+        elif len(listed) > len(chats[numbers[file]]):
+            chats[numbers[file]] = listed
+    return numbers
 
 
 def repeated(at: Place, file: str) -> Reject:
@@ -108,7 +128,8 @@ class Gatherer:
             group, repeats = self._once([self._load(place) for place in places])
             files = {row.at: file for row, file in reversed(group)}
             for outcome in self._read([row for row, _ in group]):
-                yield replace(outcome, file=files.get(outcome.at, group[0][1]))
+                of_rows = {"of_rows": True} if isinstance(outcome, ConversationDraft) else {}
+                yield replace(outcome, file=files.get(outcome.at, group[0][1]), **of_rows)
             yield from repeats
 
     def _once(self, group: list[tuple[LogRow, str]]) -> tuple[list[tuple[LogRow, str]], list[Reject]]:

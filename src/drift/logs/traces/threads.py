@@ -1,7 +1,7 @@
 """Join rows that hold parts of conversations: one message each, or a request and, in another file, its reply.
 
 The parts of one conversation have one `Call.session`; a kind of part that `Call.trace` names occurs once in it. They
-are in the order of `Call.started` if all of them have one, else in that of the rows. The texts wait on disk; 24 bytes
+are in the order of `Call.started` if all of them have one, else in that of the rows. The texts wait on disk; 44 bytes
 for each row are kept in memory.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from drift.logs.draft import Call, ConversationDraft, numbered, tags_of_all
+from drift.logs.draft import ConversationDraft, numbered, tags_of_all
 from drift.logs.files.rows import MAX_ROW_BYTES, Reject, Unusable
 from drift.logs.traces.gathering import RowKey, first_of_each, repeated
 from drift.logs.traces.spool import Spool
@@ -34,6 +34,9 @@ class Threads:
         self._check = check
         self._texts = Spool(folder)
         self._threads, self._started, self._places = array("Q"), array("d"), array("q")
+        # What tells whether two rows are the same: hashes (0: no id), and the number of the file.
+        self._names, self._contents, self._file_of = array("Q"), array("Q"), array("I")
+        self._files: dict[str, int] = {}
 
     def close(self) -> None:
         """Delete the temporary file."""
@@ -46,6 +49,11 @@ class Threads:
         self._threads.append(int(stable_hash(item.call.session), 16))
         self._started.append(item.call.started)
         self._places.append(self._texts.write(item, file))
+        name = next(iter(item.call.ids), None)
+        self._names.append(0 if name is None else int(stable_hash(name), 16))
+        # Parts of a batch have no id; their kind stands for their time.
+        self._contents.append(int(stable_hash(item.messages, item.call.started, item.call.trace), 16))
+        self._file_of.append(self._files.setdefault(file, len(self._files)))
 
     def finish(self) -> Stitched:
         """Join everything that was added; conversations are in the order of their first rows."""
@@ -69,7 +77,7 @@ class Threads:
         if len(rows) == 1:
             yield self._of_parts(rows)
             return
-        keys = [_key(*self._texts.draft(self._places[row])) for row in rows]
+        keys = [self._key(row) for row in rows]
         kept: dict[int, int] = {}  # by the first of the rows that are the same: the latest of them
         for row, first in zip(rows, first_of_each(keys), strict=True):
             if first in kept:
@@ -77,6 +85,11 @@ class Threads:
                 yield repeated(draft.at, file)
             kept[first] = max(row, kept.get(first, row))
         yield self._of_parts(list(kept.values()))
+
+    def _key(self, row: int) -> RowKey:
+        name = self._names[row]
+        content = str(self._contents[row])
+        return RowKey(str(self._file_of[row]), str(name) if name else None, content, self._started[row] > 0)
 
     def _of_parts(self, rows: Sequence[int]) -> ConversationDraft | Reject:
         """One conversation. It keeps the fields of its first part, and takes from later ones what that has not."""
@@ -96,19 +109,13 @@ class Threads:
             return Reject(at, Reason.DUPLICATE_KEYS, detail, rows=count, file=file)
         if messages > _MAX_MESSAGES or characters > MAX_ROW_BYTES:
             return Reject(at, Reason.TOO_LARGE, f"{messages} messages in one conversation", rows=count, file=file)
-        draft = replace(join_parts(parts), rows=count, file=file, call=None)
+        # The request of a batch holds a whole chat.
+        draft = replace(join_parts(parts), rows=count, file=file, call=None, of_rows=not kinds)
         try:
             self._check(draft)
         except Unusable as error:
             return Reject(at, error.reason, error.detail, rows=count, file=file)
         return draft
-
-
-def _key(part: ConversationDraft, file: str) -> RowKey:
-    """Parts of a batch have no id; their kind stands for their time."""
-    call = part.call or Call()
-    content = stable_hash(part.messages, call.started, call.trace)
-    return RowKey(file, next(iter(call.ids), None), content, is_timed=call.started > 0)
 
 
 def join_parts(parts: Sequence[ConversationDraft]) -> ConversationDraft:

@@ -67,9 +67,11 @@ def session_of(row: Mapping[str, Any]) -> str | None:
 
 
 def id_of(row: Mapping[str, Any]) -> str | None:
-    """The number of a row with its message: several tables may count from 1."""
+    """The number of a row with its message: several tables may count from 1. The chat's or the user's is no row's."""
     name = first_name(row, names=("id", "_id"))
-    return name and stable_hash(name, row.get("message"), row.get("History"), row.get("data"))
+    if name is None or name in (session_of(row), first_name(row, names=_USER)):
+        return None
+    return stable_hash(name, row.get("message"), row.get("History"), row.get("data"))
 
 
 def _entries(row: Mapping[str, Any], depth: int = 0) -> Any:

@@ -340,6 +340,7 @@ def _draft(rows: Sequence[TableRow]) -> ConversationDraft:
         chat_id=_first_of(rows, "session"),
         tags=tags_of_all(row.tags for row in rows),
         identity_until=None,
+        of_rows=first.conversation is not None,
     )
 
 
