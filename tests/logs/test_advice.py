@@ -42,9 +42,10 @@ def test_without_a_list_of_objects_nothing_is_to_be_taken_out(tmp_path, row):
 
 
 def test_two_batches_of_equal_names_are_not_to_be_mapped(tmp_path):
-    row = {"custom_id": "request-1", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": CHAT[:1]}}
+    row = {"custom_id": "request-1", "method": "POST", "url": "/v1/chat/completions"}
     for name in ("a", "b"):
-        (tmp_path / f"{name}.jsonl").write_bytes(orjson.dumps(row))
+        body = {"messages": [{"role": "user", "content": f"another request in {name}"}]}
+        (tmp_path / f"{name}.jsonl").write_bytes(orjson.dumps({**row, "body": body}))
     summary = ingest([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], Store(tmp_path / "store"))
     with pytest.raises(DataError, match=r"each batch by itself\.$") as refused:
         check_usable(summary)

@@ -212,7 +212,7 @@ REPLY = {"type": "message", "role": "assistant", "content": TYPED}
 PARTS = {  # a row, the reply, what is unread
     "ai_sdk": (
         {"id": "c", "messages": [{"role": "user", "parts": SDK_PARTS[:1]}, {"role": "assistant", "parts": SDK_PARTS}]},
-        "See:\n[file]\n[file]",
+        "See:",
         {f"messages.parts.{kind}": 1 for kind in CHART},
     ),
     "ai_sdk, a chart alone": (
@@ -222,7 +222,7 @@ PARTS = {  # a row, the reply, what is unread
     ),
     "ai_sdk_table": (
         {"id": "m", "chatId": "c", "role": "assistant", "parts": SDK_PARTS[:2]},
-        "See:\n[file]",
+        "See:",
         {"parts.data-chart": 1},
     ),
     "gemini": (
@@ -264,4 +264,4 @@ def test_a_part_of_an_unknown_kind_leaves_a_mark_and_is_counted(tmp_path, name):
     assert unread(tmp_path, *([asked] if "chatId" in row else []), row) == found
     (chat,) = Store(tmp_path / "store").conversations()
     assert chat.messages[-1].content == reply
-    assert chat.has_media(len(chat.messages) - 1)
+    assert chat.has_media(len(chat.messages) - 1) == ("[file]" in reply)

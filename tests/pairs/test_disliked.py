@@ -106,9 +106,11 @@ def test_no_user_gives_more_than_the_cap_and_unknown_users_are_not_one():
 
 
 def test_the_paths_of_one_chat_share_the_cap_of_its_unknown_user():
-    paths = [replace(conversation(f"q{n}", "bad", "no", name=str(n)), user_key=None, family="tree") for n in range(4)]
-    others = [replace(path, conversation_id=path.conversation_id + "x", family=None) for path in paths]
-    for chats, within in ((paths, 2), (others, 4)):
+    """A session, which many people may share, is no user."""
+    paths = [replace(conversation("q", f"bad {n}", "no", name=f"{n}"), user_key=None, family="tree") for n in range(4)]
+    alone = [replace(path, family=None) for path in paths]
+    session = [replace(path, messages=conversation(f"q{n}", "bad", "no").messages) for n, path in enumerate(paths)]
+    for chats, within in ((paths, 2), (alone, 4), (session, 4)):
         disliked = [(one, [label(1, "DSAT", name=one.conversation_id)]) for one in chats]
         liked = [(one, [label(1, "SAT", name=one.conversation_id)]) for one in chats]
         followed = follow_up_items([(one, []) for one in chats], max_per_user=2)

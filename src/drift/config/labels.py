@@ -29,8 +29,8 @@ class LabelSettings(Settings):
     labeller reads: `english`, or `all`, which adds twelve languages; it abstains from the rest. `rubric`: a rubric
     file; null uses the one that ships. `include`: kinds of complaints that give pairs only if they are named here.
     `fresh_not_better`: share of fresh replies that are not better than the disliked reply, as measured in `drift
-    review`; it adds to the noise of each pair. `max_per_user`: maximum training prompts per user (per chat or
-    session, if the log names no user). 100 bounds a flood; against a user who plants a behaviour set 3
+    review`; it adds to the noise of each pair. `max_per_user`: maximum training prompts per user (per chat, if
+    the log names no user). 100 bounds a flood; against a user who plants a behaviour set 3
     (docs/poisoning.md), and null if many people share one user id.
     """
 

@@ -1,7 +1,8 @@
 """Find conversations that nearly repeat another one: MinHash signatures on disk, compared band by band.
 
 Nothing is removed: the store notes which conversation repeats which, and the pairs drop the repeats by name. Paths of
-one chat repeat none of each other: each holds turns that the others lack, and equal turns make one pair anyhow.
+one chat repeat none of each other: each holds turns that the others lack, and turns with the same reply that several of
+them hold make one pair.
 """
 
 import hashlib
@@ -192,17 +193,14 @@ class _Signed:
             [block["messages"].astype(np.int32) for block in self.blocks()] or [np.empty(0, np.int32)]
         )
 
-    def of_one_chat(self, places: np.ndarray, others: np.ndarray) -> np.ndarray:
+    def of_one_chat(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Are two conversations each paths of one tree (the same family, up to the first request), or does one continue
         the other; bool [n]. An application may log the growing history of a chat under a new id each time."""
-        rows, other_rows = self.rows(places), self.rows(others)
-        shared = np.minimum(rows["messages"], other_rows["messages"])
-        continues = [
-            self._beginning(start) == self._beginning(other)
-            for start, other in zip(rows["start"] + shared, other_rows["start"] + shared, strict=True)
-        ]
-        grown = rows["messages"] != other_rows["messages"]
-        return (rows["chat"] == other_rows["chat"]) | grown & np.array(continues, bool)
+        same = rows["chat"] == others["chat"]
+        shared = np.minimum(rows["messages"], others["messages"])
+        for i in np.flatnonzero(~same & (rows["messages"] != others["messages"])):
+            same[i] = self._beginning(rows["start"][i] + shared[i]) == self._beginning(others["start"][i] + shared[i])
+        return same
 
     def _beginning(self, place: int) -> bytes:
         return _read_at(self._beginnings, int(place) * _HASH_BYTES, _HASH_BYTES)
@@ -272,9 +270,10 @@ def _alike_in_band(signed: _Signed, band: int, first: np.ndarray) -> Iterator[np
     leaders = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
     unsettled = (order != leaders) & (first[order] == order)
     for batch in np.array_split(np.flatnonzero(unsettled), max(unsettled.sum() // _SIGNATURES_PER_BATCH, 1)):
-        alike = _alike(signed, order[batch], leaders[batch]) >= MIN_SHARED
+        rows, others = signed.rows(order[batch]), signed.rows(leaders[batch])
+        alike = (rows["signature"] == others["signature"]).mean(axis=1) >= MIN_SHARED
         pairs = np.stack((order[batch][alike], leaders[batch][alike]))
-        yield pairs[:, ~signed.of_one_chat(*pairs)]
+        yield pairs[:, ~signed.of_one_chat(rows[alike], others[alike])]
 
 
 def _settled(signed: _Signed, first: np.ndarray) -> np.ndarray:
@@ -284,7 +283,7 @@ def _settled(signed: _Signed, first: np.ndarray) -> np.ndarray:
         first = first[first]
     repeats = np.flatnonzero(first != np.arange(len(first)))
     for batch in np.array_split(repeats, max(len(repeats) // _SIGNATURES_PER_BATCH, 1)):
-        own = batch[signed.of_one_chat(batch, first[batch])]
+        own = batch[signed.of_one_chat(signed.rows(batch), signed.rows(first[batch]))]
         first[own] = own
     return first
 
@@ -303,15 +302,10 @@ def _band_keys(signed: _Signed, columns: slice) -> np.ndarray:
     return keys
 
 
-def _alike(signed: _Signed, places: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The share of equal entries in the signatures of two conversations each; float64 [n]."""
-    return (signed.rows(places)["signature"] == signed.rows(others)["signature"]).mean(axis=1)
-
-
 def _repeats(signed: _Signed, first: np.ndarray, repeats: np.ndarray) -> Iterator[Repeat]:
     for begin in range(0, len(repeats), _SIGNATURES_PER_BATCH):
         batch = repeats[begin : begin + _SIGNATURES_PER_BATCH]
-        names, firsts = signed.rows(batch)["id"].tolist(), signed.rows(first[batch])["id"].tolist()
-        shares = _alike(signed, batch, first[batch]).tolist()
-        for name, of, alike in zip(names, firsts, shares, strict=True):
+        rows, firsts = signed.rows(batch), signed.rows(first[batch])
+        shares = (rows["signature"] == firsts["signature"]).mean(axis=1).tolist()
+        for name, of, alike in zip(rows["id"].tolist(), firsts["id"].tolist(), shares, strict=True):
             yield Repeat(name.decode(), of.decode(), round(alike, 3))

@@ -1,11 +1,12 @@
 """What logs hold: conversations, their explicit ratings, and the labels of what users said about replies."""
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import get_args
 
-from drift.records.messages import Message
+from drift.records.messages import ChatMessage, Message
 from drift.records.names import Finish, LabelSource, RatingKind, Split, Verdict
 
 _RATING_KINDS: tuple[RatingKind, ...] = get_args(RatingKind)
@@ -36,6 +37,17 @@ class Rating:
     def rank(self) -> tuple[int, int]:
         """Ratings stand in this order, and of one reply's the last counts."""
         return self.reply_index, _RATING_KINDS.index(self.kind)
+
+
+def writer_of(
+    user_key: str | None, family: str | None, conversation_id: str, messages: Iterable[Message | ChatMessage]
+) -> str:
+    """Paths of one tree have the same family and begin with the same request. The family alone may be a session, whose
+    id many people can share (the name of an application, a channel)."""
+    if user_key or family is None:
+        return user_key or conversation_id
+    asked = next((message.content for message in messages if message.role == "user"), "")
+    return hashlib.sha256(f"{family}\0{asked}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +82,8 @@ class Conversation:
 
     @property
     def writer(self) -> str:
-        """Who counts as one user: where the log names none, a chat with all its paths, or a session."""
-        return self.user_key or self.chat
+        """Who counts as one user: where the log names none, a chat with all its paths."""
+        return writer_of(self.user_key, self.family, self.conversation_id, self.messages)
 
     def is_toxic(self, *places: int) -> bool:
         """Did the log's own moderation flag one of these messages (or, where it names none, the conversation)?"""

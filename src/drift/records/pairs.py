@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from drift.records.logs import writer_of
 from drift.records.messages import ChatMessage, ToolCall
 from drift.records.names import Finish, Guidance, Reason, Split
 
@@ -44,7 +45,7 @@ class PromptItem:
     @property
     def writer(self) -> str:
         """As `Conversation.writer`."""
-        return self.user_key or self.chat
+        return writer_of(self.user_key, self.family, self.conversation_id, self.prompt)
 
 
 @dataclass(frozen=True, slots=True)

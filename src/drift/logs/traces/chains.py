@@ -10,11 +10,13 @@ that: each call that none goes on from ends one conversation.
 """
 
 import hashlib
+import itertools
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -286,30 +288,43 @@ class _GoesOn(NamedTuple):
 
 
 def parts_of(
-    calls: Iterable[tuple[int, int, int]], draft_at: Callable[[int], ConversationDraft]
+    calls: Iterable[tuple[int, int, int, float]], draft_at: Callable[[int], ConversationDraft]
 ) -> Iterator[WindowPart]:
     """The conversations of one session that are joined from several calls, part by part. `calls`, in the order of time:
-    number, place, and how many messages a head may have."""
+    number, place, how many messages a head may have, and when. Of calls at one time any may be the one before."""
     ends: defaultdict[int, list[_Window]] = defaultdict(list)  # by the last text
     links: dict[int, _GoesOn] = {}
     listed: list[_Window] = []
     went_on: set[int] = set()
-    for call, place, head in calls:
-        messages = draft_at(place).messages
-        places = [index for index, message in enumerate(messages) if _is_compared(message)]
-        texts = array("q", [hashed(0, messages[index].role, compared(messages[index])) for index in places])
-        for size in _sizes(messages, places, head):
-            above = next((one for one in reversed(ends[texts[size - 1]]) if one.texts[-size:] == texts[:size]), None)
-            if above is not None:
-                links[call] = _GoesOn(above, places[size - 1] + 1, above.call in went_on)
-                went_on.add(above.call)
-                break
-        if places:
-            listed.append(said := _Window(call, place, texts, places[-1] + 1))
-            ends[texts[-1]].append(said)
+    for _, at_once in itertools.groupby(calls, key=itemgetter(3)):
+        heads: list[tuple[_Window, list[int]]] = []
+        for call, place, head, _ in at_once:
+            messages = draft_at(place).messages
+            places = [index for index, message in enumerate(messages) if _is_compared(message)]
+            if places:
+                texts = array("q", [hashed(0, messages[i].role, compared(messages[i])) for i in places])
+                listed.append(said := _Window(call, place, texts, places[-1] + 1))
+                ends[texts[-1]].append(said)
+                heads.append((said, [(size, places[size - 1] + 1) for size in _sizes(messages, places, head)]))
+        for said, sizes in heads:
+            for size, start in sizes:
+                head_texts = said.texts[:size]
+                ending = (one for one in reversed(ends[head_texts[-1]]) if one.texts[-size:] == head_texts)
+                above = next((one for one in ending if not _leads_to(one, said, links)), None)
+                if above is not None:
+                    links[said.call] = _GoesOn(above, start, above.call in went_on)
+                    went_on.add(above.call)
+                    break
     for leaf in listed:
         if leaf.call in links and leaf.call not in went_on:
             yield from _parts_up_to(leaf, links)
+
+
+def _leads_to(one: _Window, other: _Window, links: dict[int, _GoesOn]) -> bool:
+    """Whether `one` is `other` or goes on from it."""
+    while one.call != other.call and one.call in links:
+        one = links[one.call].above
+    return one.call == other.call
 
 
 def part_of(draft: ConversationDraft, start: int, until: int | None) -> ConversationDraft:

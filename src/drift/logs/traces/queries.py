@@ -28,7 +28,7 @@ TABLES = {
     "spares": {
         "call": "BIGINT", "trace": "BIGINT", "session": "BIGINT", "spare": "INTEGER", "started": "DOUBLE",
         "place": "BIGINT", "has_texts": "BOOLEAN", "has_session": "BOOLEAN", "has_user": "BOOLEAN",
-        "has_tags": "BOOLEAN",
+        "has_tags": "BOOLEAN", "names": "BIGINT", "author": "BIGINT", "consent": "BIGINT",
     },
     "chained": {"call": "BIGINT", "place": "BIGINT", "above": "BIGINT", "session": "BIGINT", "author": "BIGINT"},
     "ids": {"call": "BIGINT", "id": "BIGINT"},
@@ -45,9 +45,13 @@ TABLES = {
 TRACES = """
     -- what the records around the calls of a trace name: the places of the outermost that do
     CREATE TABLE traces AS
-        SELECT trace AS within, arg_min(place, (spare, started, call)) FILTER (has_session) AS session,
-            arg_min(place, (spare, started, call)) FILTER (has_user) AS user,
-            arg_min(place, (spare, started, call)) FILTER (has_tags) AS tags
+        SELECT trace AS within,
+            CASE WHEN count(DISTINCT names) FILTER (has_session) = 1
+                THEN arg_min(place, (spare, started, call)) FILTER (has_session) END AS session,
+            CASE WHEN count(DISTINCT author) FILTER (has_user) = 1
+                THEN arg_min(place, (spare, started, call)) FILTER (has_user) END AS user,
+            CASE WHEN count(DISTINCT consent) FILTER (has_tags) = 1
+                THEN arg_min(place, (spare, started, call)) FILTER (has_tags) END AS tags
         FROM spares WHERE has_session OR has_user OR has_tags GROUP BY trace;
     -- the names that calls get from there, because they leave them out
     CREATE TABLE names AS
@@ -106,9 +110,12 @@ STITCH = """
     -- tasks of a session whose calls hold one request and one reply each: the application keeps the history elsewhere.
     -- Calls of one request alone show no chat
     CREATE TABLE bare_tasks AS
-        SELECT session, system, min(started) > 0 AS has_times FROM kept JOIN calls USING (call) WHERE session <> 0
-        GROUP BY session, system
-        HAVING count(DISTINCT request) > 1 AND min(messages) = 2 AND max(messages) = 2;
+        SELECT session, system, min(started) > 0 AS has_times FROM kept JOIN calls USING (call)
+            LEFT JOIN (SELECT call, session IS NOT NULL AS is_given FROM names) USING (call)
+        WHERE session <> 0 GROUP BY session, system
+        HAVING count(DISTINCT request) > 1 AND min(messages) = 2 AND max(messages) = 2
+            AND count(DISTINCT (trace, request)) FILTER (is_given AND trace <> 0)
+                <= count(DISTINCT trace) FILTER (is_given AND trace <> 0);
     -- replies that were asked for again: same request, same system message, but another trace. Words like "continue"
     -- are no second request where the history stands elsewhere. A reply that no call gave is another one as its
     -- application wrote it into a history (shortened, say)
@@ -173,8 +180,8 @@ STITCH = """
 WINDOWS = """
     -- sessions in which a call begins with replies that no call gave under this beginning: `head`, how many messages
     -- stand before the first that one gave
-    SELECT session, call, place, head FROM (
-        SELECT session, call, place, started, CASE WHEN first < given THEN given ELSE 0 END AS head,
+    SELECT session, call, place, head, started FROM (
+        SELECT session, call, place, started, tip, CASE WHEN first < given THEN given ELSE 0 END AS head,
             max(head) OVER of_session > 0 AND count(*) OVER of_session > 1 AND min(started) OVER of_session > 0
                 AS has_any
         FROM calls JOIN (
@@ -183,7 +190,7 @@ WINDOWS = """
             FROM nodes SEMI JOIN kept USING (call) JOIN replies USING (node) GROUP BY call) USING (call)
             ANTI JOIN bare_calls USING (call)
         WHERE session <> 0 WINDOW of_session AS (PARTITION BY session))
-    WHERE has_any ORDER BY session, started, call"""
+    WHERE has_any ORDER BY session, started, tip, call"""
 MEMBERS = """
     DELETE FROM kept WHERE call IN (SELECT call FROM parts WHERE until IS NOT NULL);
     -- the calls of each conversation, in order

@@ -106,7 +106,9 @@ class Stitcher:
         if call.spare and call.trace:
             names = hashed(0, call.trace), hashed(0, "session", call.trace)
             has = bool(item.messages), bool(call.session), item.user is not None, bool(item.tags)
-            self._insert("spares", (number, *names, call.spare, call.started, place, *has))
+            consent = [part for pair in sorted(item.tags.items()) for part in pair]
+            said = hashed(0, call.session or ""), hashed(0, item.user or ""), hashed(0, *consent)
+            self._insert("spares", (number, *names, call.spare, call.started, place, *has, *said))
             return
         if call.after:
             roots = root_of(None, call.session) if call.session else 0, root_of(item.user, None) if item.user else 0
@@ -196,7 +198,7 @@ class Stitcher:
     def _join_windows(self) -> None:
         """Join the calls of a session that hold only its last messages to the calls before them."""
         for _, rows in itertools.groupby(self._rows(WINDOWS), key=itemgetter("session")):
-            calls = ((row["call"], row["place"], row["head"]) for row in rows)
+            calls = ((row["call"], row["place"], row["head"], row["started"]) for row in rows)
             for part in parts_of(calls, lambda place: self._draft_at(place)[0]):
                 self._insert("parts", part)
         self._flush("parts")
@@ -255,7 +257,7 @@ class Stitcher:
         if "session" in named:
             fields["call"] = replace(draft.call or Call(), session=named["session"]["call"]["session"])
         if "tags" in named:
-            fields["tags"] = {**named["tags"]["tags"], **draft.tags}
+            fields["tags"] = tags_of_all((draft.tags, named["tags"]["tags"]))
         return replace(draft, **fields)
 
     def _judgements(self) -> Iterator[Reject]:

@@ -118,8 +118,22 @@ def _with_prefill(history: list[Message], said: list[Message]) -> list[Message]:
     begun, rest = history[-1], said[0]
     if begun.tool_calls or not begun.content:
         return [*history, *said]
-    whole = replace(rest, content=begun.content + rest.content, reasoning=begun.reasoning or rest.reasoning)
+    joined = begun.content + rest.content
+    content = rest.content if _holds(rest.content, begun.content, joined) else joined
+    whole = replace(rest, content=content, reasoning=begun.reasoning or rest.reasoning)
     return [*history[:-1], whole, *said[1:]]
+
+
+def _is_json(text: str) -> bool:
+    return not isinstance(structured(text), str)
+
+
+def _holds(reply: str, begun: str, joined: str) -> bool:
+    """Whether a log has put the beginning back into the reply. Of a single character, such as a bracket, that shows
+    only where the reply is JSON without it."""
+    if not reply.startswith(begun):
+        return False
+    return len(begun) > 1 or (_is_json(reply) and not _is_json(joined))
 
 
 def reply_messages(plain: Sequence[dict[str, Any]], place: int) -> list[Message]:

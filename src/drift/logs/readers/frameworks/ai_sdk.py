@@ -157,6 +157,12 @@ def _is_known(part: Any) -> bool:
     return is_tool or kind in (*_TEXTS, *_THOUGHTS, *_MEDIA)
 
 
+def _is_beside(kind: str) -> bool:
+    """Whether a part of this kind stands beside the text: what an application calls data is mostly for its own use (its
+    sources, times, suggestions). A message of nothing else shows it to the user."""
+    return kind.startswith("data-") or _UNSEEN.fullmatch(kind) is not None
+
+
 def _row(row: LogRow) -> Iterator[Outcome]:
     """One message or one vote of a table."""
     value, chat = row.value, first_name(row.value, names=_CHAT)
@@ -245,6 +251,7 @@ class _Steps:
         self._thoughts: list[str] = []
         self._calls: list[dict[str, Any]] = []
         self._results: list[dict[str, Any]] = []
+        self._has_data = False
 
     def take(self, part: Mapping[str, Any]) -> None:
         kind = part.get("type")
@@ -263,10 +270,12 @@ class _Steps:
                 self._thoughts.append(text)
             elif text is not None:
                 self._content.append({"type": "text", "text": text})
-        elif kind in _MEDIA or (not _is_known(part) and not _UNSEEN.fullmatch(kind) and any(unknown_types([part]))):
+        elif kind in _MEDIA or (not _is_known(part) and not _is_beside(kind) and any(unknown_types([part]))):
             if self._results:
                 self._close()
             self._content.append({"type": _media(part)})
+        elif kind.startswith("data-") and not _UNSEEN.fullmatch(kind):
+            self._has_data = True
 
     def _tool(self, part: Mapping[str, Any], name: str) -> None:
         tool = first_name(part, names=_NAMES) or name
@@ -294,7 +303,7 @@ class _Steps:
     def messages(self) -> list[dict[str, Any]]:
         """The messages; an empty one if there were no parts, so that the turn keeps its place."""
         self._close()
-        return self._done or [{**self._base, "content": ""}]
+        return self._done or [{**self._base, "content": [{"type": "file"}] if self._has_data else ""}]
 
 
 def _media(part: Mapping[str, Any]) -> str:

@@ -91,8 +91,10 @@ def _call(at: Place, row: Mapping[str, Any]) -> ConversationDraft | Reject:
         seconds_of(started) or 0.0,
         root,
     )
+    if is_step := bool(parents) and kind in ("tool", "function", "score", "scorer"):  # its metadata may be of anything
+        call = replace(call, session=None)
     fields = {
-        "user": first_name(metadata, row, names=USERS),
+        "user": None if is_step else first_name(metadata, row, names=USERS),
         "model": first_name(metadata, row.get("output"), names=_MODEL),
         "started_at": iso(started),
     }

@@ -183,7 +183,7 @@ def _observation(at: Place, row: Mapping[str, Any], trace: Mapping[str, Any]) ->
         return spare_draft(at, *texts, replace(call, spare=3 if inner else 2), what, tags=tags, **about)
     if not any(texts) and (trace.get("input") or trace.get("output")):
         return Reject(at, Reason.NOT_A_CHAT, "a model call without texts, in a trace that has texts")
-    return call_draft(at, *texts, call, endings=(metadata,), **about)
+    return call_draft(at, *texts, call, endings=(metadata,), tags=tags, **about)
 
 
 def _score(at: Place, row: Mapping[str, Any]) -> Outcome:

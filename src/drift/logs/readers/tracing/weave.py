@@ -80,14 +80,19 @@ def _call(at: Place, row: Mapping[str, Any]) -> Outcome:
     # Feedback about a function around the call names the function's call.
     names = (f"{'trace' if kind == 'trace' else 'call'} {name}" for kind, name in ids.items() if name)
     started = row.get("started_at")
+    op = str(row.get("op_name"))
+    is_call = _asks_a_model(op, inputs)
+    # What a step is given may be about anything (a channel to write to, say), and `user` may be the request.
+    told = inputs if is_call or parent is None else None
+    users = USERS if is_call else [name for name in USERS if name.lower().endswith("id")]
     call = Call(
-        first_name(row, attributes, inputs, names=SESSIONS),
+        first_name(row, attributes, told, names=SESSIONS),
         tuple(dict.fromkeys(names)),
         seconds_of(started) or 0.0,
         trace,
     )
     about = {
-        "user": first_name(attributes, inputs, names=USERS),
+        "user": first_name(attributes, names=USERS) or first_name(told, names=users),
         "model": first_name(structured(output), inputs, names=("model", "modelVersion", "model_name")),
         "started_at": iso(started),
     }
