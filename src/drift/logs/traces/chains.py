@@ -297,7 +297,7 @@ def parts_of(
     listed: list[_Window] = []
     went_on: set[int] = set()
     for _, at_once in itertools.groupby(calls, key=itemgetter(3)):
-        heads: list[tuple[_Window, list[int]]] = []
+        heads: list[tuple[_Window, list[tuple[int, int]]]] = []
         for call, place, head, _ in at_once:
             messages = draft_at(place).messages
             places = [index for index, message in enumerate(messages) if _is_compared(message)]

@@ -2,12 +2,16 @@
 
 A reply that reached the limit of tokens, or that somebody or a filter stopped, has no end that a model could learn. The
 reason stands on the message, on its choice, on the response around it, or in the last event of a stream.
+
+And how a reply began: of some models the request holds the first words of the reply (a prefill).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from drift.logs.draft import has, has_any, is_cut, structured
+from drift.records import Message
 
 _CHOICES = ("choices", "generations", "candidates", "results", "completions")
 _INSIDE = (
@@ -59,3 +63,39 @@ def _is_incomplete(response: Mapping[str, Any]) -> bool:
 def _is_gemini_number(candidate: Any) -> bool:
     names = ("finishReason", "finish_reason")
     return isinstance(candidate, Mapping) and any(candidate.get(name) in _GEMINI_REASONS for name in names)
+
+
+def goes_on(reply: Any) -> bool:
+    """Whether this is a reply of Anthropic or Bedrock, whose models go on from a request that ends with a part of the
+    reply. Others answer with a message of its own."""
+    reply = structured(reply)
+    if not isinstance(reply, Mapping):
+        return False
+    output = structured(reply.get("output"))
+    is_converse = isinstance(output, Mapping) and isinstance(output.get("message"), Mapping)
+    return is_converse or (reply.get("type") == "message" and isinstance(reply.get("content"), list))
+
+
+def with_prefill(history: Sequence[Message], said: Sequence[Message]) -> list[Message]:
+    """The messages of a call, in which the beginning of the reply that the request holds is one text with the rest."""
+    if not history or not said or history[-1].role != "assistant" or said[0].role != "assistant":
+        return [*history, *said]
+    begun, rest = history[-1], said[0]
+    if begun.tool_calls or not begun.content:
+        return [*history, *said]
+    joined = begun.content + rest.content
+    content = rest.content if _holds(rest.content, begun.content, joined) else joined
+    whole = replace(rest, content=content, reasoning=begun.reasoning or rest.reasoning)
+    return [*history[:-1], whole, *said[1:]]
+
+
+def _is_json(text: str) -> bool:
+    return not isinstance(structured(text), str)
+
+
+def _holds(reply: str, begun: str, joined: str) -> bool:
+    """Whether a log has put the beginning back into the reply. Of a single character, such as a bracket, that shows
+    only where the reply is JSON without it."""
+    if not reply.startswith(begun):
+        return False
+    return len(begun) > 1 or (_is_json(reply) and not _is_json(joined))

@@ -29,7 +29,7 @@ from drift.logs.traces.clouds import (
     is_gemini,
     schemas,
 )
-from drift.logs.traces.endings import ended_early
+from drift.logs.traces.endings import ended_early, goes_on, with_prefill
 from drift.logs.traces.streams import whole_reply
 from drift.records import Message, Reason
 
@@ -92,48 +92,12 @@ def call_draft(at: Place, request: Any, reply: Any, call: Call, endings: Any = (
     plain = plain_messages(request, "user")
     replies = plain_messages(reply, "assistant")
     history, said = list(messages_of(plain)), reply_messages(replies, len(plain))
-    history = _with_prefill(history, said) if _goes_on(reply) else [*history, *said]
+    history = with_prefill(history, said) if goes_on(reply) else [*history, *said]
     ended = bool(replies) and any(map(ended_early, (reply, *endings)))
     if not history:
         raise Unusable(Reason.NO_MESSAGES, "no text in the request or the reply")
     history = as_cut(history) if ended else history
     return ConversationDraft(at=at, messages=tuple(history), call=call, **{"tools": _tools(request), **fields})
-
-
-def _goes_on(reply: Any) -> bool:
-    """Whether this is a reply of Anthropic or Bedrock, whose models go on from a request that ends with a part of the
-    reply. Others answer with a message of its own."""
-    reply = structured(reply)
-    if not isinstance(reply, Mapping):
-        return False
-    output = structured(reply.get("output"))
-    is_converse = isinstance(output, Mapping) and isinstance(output.get("message"), Mapping)
-    return is_converse or (reply.get("type") == "message" and isinstance(reply.get("content"), list))
-
-
-def _with_prefill(history: list[Message], said: list[Message]) -> list[Message]:
-    """The messages of a call, in which the beginning of the reply that the request holds is one text with the rest."""
-    if not history or not said or history[-1].role != "assistant" or said[0].role != "assistant":
-        return [*history, *said]
-    begun, rest = history[-1], said[0]
-    if begun.tool_calls or not begun.content:
-        return [*history, *said]
-    joined = begun.content + rest.content
-    content = rest.content if _holds(rest.content, begun.content, joined) else joined
-    whole = replace(rest, content=content, reasoning=begun.reasoning or rest.reasoning)
-    return [*history[:-1], whole, *said[1:]]
-
-
-def _is_json(text: str) -> bool:
-    return not isinstance(structured(text), str)
-
-
-def _holds(reply: str, begun: str, joined: str) -> bool:
-    """Whether a log has put the beginning back into the reply. Of a single character, such as a bracket, that shows
-    only where the reply is JSON without it."""
-    if not reply.startswith(begun):
-        return False
-    return len(begun) > 1 or (_is_json(reply) and not _is_json(joined))
 
 
 def reply_messages(plain: Sequence[dict[str, Any]], place: int) -> list[Message]:

@@ -84,7 +84,7 @@ def _call(at: Place, row: Mapping[str, Any]) -> Outcome:
     is_call = _asks_a_model(op, inputs)
     # What a step is given may be about anything (a channel to write to, say), and `user` may be the request.
     told = inputs if is_call or parent is None else None
-    users = USERS if is_call else [name for name in USERS if name.lower().endswith("id")]
+    users = USERS if is_call else tuple(name for name in USERS if name.lower().endswith("id"))
     call = Call(
         first_name(row, attributes, told, names=SESSIONS),
         tuple(dict.fromkeys(names)),
