@@ -228,6 +228,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow  # two processes load torch
 def test_an_interrupted_benchmark_prints_no_traceback_of_its_process(tmp_path):
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
