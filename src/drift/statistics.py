@@ -37,7 +37,7 @@ def share_of_draws(value: float, draws: NDArray[np.float64]) -> Share:
 
 
 class OfUser(Protocol):
-    """Something that a user wrote in a chat: `user_key` of the conversation, else its chat (`Conversation.chat`)."""
+    """Something that a user wrote in a chat: see `Conversation.user` and `Conversation.chat`."""
 
     @property
     def user(self) -> str: ...

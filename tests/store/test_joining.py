@@ -7,8 +7,10 @@ from typing import Any
 import orjson
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from chats import WRONG, A, B, Q
+from drift.cli import app
 from drift.config import IngestionSettings
 from drift.feedback.label import label_store
 from drift.logs.ingest import IngestSummary, ingest
@@ -122,6 +124,16 @@ def test_messages_whose_order_nothing_tells_are_counted_and_left_out(days, first
     (stored,), outcomes = days(first, then, then, columns=columns)
     assert texts(stored) == CHAT[:2]
     assert outcomes == [{"accepted": 1}, {"not_joined": 1}, {"not_joined": 1}]
+
+
+def test_logs_of_which_nothing_could_be_joined_are_an_error(tmp_path):
+    store = Store(tmp_path / "store")
+    add(store, tmp_path / "day-1", rows_of(langchain, CHAT[:2]))
+    (tmp_path / "day-2.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows_of(langchain, LONG[2:], 2))))
+    done = CliRunner().invoke(app, ["ingest", str(tmp_path / "day-2.jsonl"), "--store", str(store.path)])
+    assert done.exit_code == 1
+    assert str(done.exception).startswith("nothing usable in these logs: ")
+    assert "1 not_joined. They hold other messages than the stored conversations of their ids" in str(done.exception)
 
 
 def test_a_window_without_times_goes_on_from_the_messages_that_both_days_have(days):

@@ -12,8 +12,9 @@ from drift.progress import report_note
 _SECONDS = 10.0  # for an answer of the Hub; a proxy may take a request and never answer
 
 _OF_A_MODEL = (
-    "adapter_*", "*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "config.json",
-    "generation_config.json", "*token*", "vocab*", "merges.txt", "chat_template*", "Modelfile", "model.gguf",
+    "adapter_*", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json",
+    "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt", "chat_template*", "Modelfile", "model.gguf",
 )  # fmt: skip
 """What drift writes into a model folder, and what programs load beside it without being asked."""
 

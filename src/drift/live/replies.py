@@ -157,7 +157,7 @@ def _add(judged: Judged, conversation: Conversation, labels: list[FeedbackLabel]
                     conversation_id=conversation.conversation_id,
                     reply_index=label.reply_index,
                     group=group,
-                    user=conversation.user_key or conversation.chat,
+                    user=conversation.user,
                     second=second,
                     day=None if second is None else datetime.fromtimestamp(second, UTC).date().isoformat(),
                     language=conversation.language or "unknown",

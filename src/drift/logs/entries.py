@@ -133,18 +133,21 @@ def messages_of(entries: Any) -> tuple[Message, ...]:
 
 def _is_newest_first(entries: Sequence[Any]) -> bool:
     """Whether every message has a time and is older than the one before it; a reply may have the time of the request
-    that stands after it. Two messages tell nothing: clocks differ, and
-    a chat may begin with a greeting."""
+    that stands after it. Two messages tell nothing: clocks differ, and a chat may begin with a greeting."""
     if len(entries) < 2 or not all(isinstance(entry, Mapping) and entry.get("timestamp") for entry in entries):
         return False
-    roles = [ROLES.get(str(_name_of_role(entry)).lower()) for entry in entries]
     falls = 0
     for place, (before, after) in enumerate(pairwise(seconds_of(entry["timestamp"]) for entry in entries)):
-        is_answer = roles[place : place + 2] == ["assistant", "user"]
-        if before is None or after is None or before < after or (before == after and not is_answer):
+        if before is None or after is None or before < after:
+            return False
+        if before == after and [_role_of(entry) for entry in entries[place : place + 2]] != ["assistant", "user"]:
             return False
         falls += before > after
-    return falls > 1 or (falls == 1 and len(entries) > 2 and roles[0] == "assistant")
+    return falls > 1 or (falls == 1 and len(entries) > 2 and _role_of(entries[0]) == "assistant")
+
+
+def _role_of(entry: Any) -> Role | None:
+    return ROLES.get(str(_name_of_role(entry)).lower())
 
 
 def _plain_message(entry: Any, index: int) -> Message | None:

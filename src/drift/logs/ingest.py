@@ -28,9 +28,9 @@ PRIVACY = ("redact", "keep", "persons", "require_consent")
 MOST_SKIPPED = 12
 """Skipped files that a message names."""
 NOT_JOINED = (
-    "{store}: {count} conversations hold other messages than the stored ones of their ids, and nothing tells how they "
-    "go together: the stored ones stay (not_joined). Parts of conversations: give all files in one command, to a new "
-    "store. Other conversations: their ids must differ (--source NAME for another log)."
+    "They hold other messages than the stored conversations of their ids, and nothing tells how they go together: the "
+    "stored ones stay. Parts of conversations: give all files in one command, to a new store. Other conversations: "
+    "their ids must differ (--source NAME for another log)."
 )
 
 
@@ -43,18 +43,18 @@ def check_usable(summary: IngestSummary) -> None:
         f"{count} {reason}" + (f" ({summary.details[reason]})" if summary.details.get(reason) else "")
         for reason, count in sorted(outcomes.items(), key=lambda item: -item[1])
     ]
+    parts += [f"{summary.not_joined} not_joined"] if summary.not_joined else []
     parts += [f"{file} skipped ({why})" for file, why in list(summary.skipped.items())[:MOST_SKIPPED]]
     if len(summary.skipped) > MOST_SKIPPED:
         parts.append(f"{len(summary.skipped) - MOST_SKIPPED} more files skipped")
     formats = ", ".join(summary.formats)
     read = f"{summary.rows} row{'s' * (summary.rows != 1)} read as {formats}: " if formats else ""
-    raise DataError(
-        f"nothing usable in these logs: {read}{'; '.join(parts) or 'no rows'}. {_way_out(outcomes.keys(), formats)}"
-    )
+    remedy = NOT_JOINED if summary.not_joined else _way_out(outcomes.keys(), formats)
+    raise DataError(f"nothing usable in these logs: {read}{'; '.join(parts) or 'no rows'}. {remedy}")
 
 
 def _is_usable(summary: IngestSummary) -> bool:
-    return bool(summary.accepted or summary.updated or summary.duplicate or summary.not_joined)
+    return bool(summary.accepted or summary.updated or summary.duplicate)
 
 
 def _way_out(reasons: Set[Reason], formats: str) -> str:
@@ -124,8 +124,8 @@ def ingest(
                 f"{store.path}: {hidden} stored conversations lack {_named(settings.require_consent)}: from now on no "
                 "command reads them. Keep logs without that consent in a store of their own."
             )
-    if summary.not_joined:
-        report_note(NOT_JOINED.format(store=store.path, count=summary.not_joined))
+    if summary.not_joined and _is_usable(summary):  # else check_usable says it
+        report_note(f"{store.path}: {summary.not_joined} conversations are not_joined. {NOT_JOINED}")
     if not settings.near_duplicates or not store.size():
         return summary
     return replace(summary, near_duplicates=find_near_duplicates(store).near_duplicates)

@@ -20,8 +20,8 @@ class Node:
     """A message of a tree, or several; without any it only holds its children together.
 
     `ratings`: of its last reply (or, if it is the answer of a tool, of that which called it), whatever their
-    `reply_index`. `seat`: which of several models that were asked at once
-    wrote it; None if the log does not show which of their replies is later. `children`: in the order of time.
+    `reply_index`. `seat`: which of several models that were asked at once wrote it; None if the log does not show which
+    of their replies is later. `children`: in the order of time.
     """
 
     messages: tuple[Message, ...]

@@ -81,8 +81,15 @@ class Conversation:
         return self.family or self.conversation_id
 
     @property
+    def user(self) -> str:
+        """Whose rows are alike, for intervals: where the log names no user, the chat or session. In doubt the units are
+        too few and the intervals too wide."""
+        return self.user_key or self.chat
+
+    @property
     def writer(self) -> str:
-        """Who counts as one user: where the log names none, a chat with all its paths."""
+        """Who counts as one user for a limit: where the log names none, a chat with all its paths. Many people may
+        share a session, and a limit for one would drop their prompts."""
         return writer_of(self.user_key, self.family, self.conversation_id, self.messages)
 
     def is_toxic(self, *places: int) -> bool:

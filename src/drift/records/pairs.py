@@ -43,6 +43,11 @@ class PromptItem:
         return self.family or self.conversation_id
 
     @property
+    def user(self) -> str:
+        """As `Conversation.user`."""
+        return self.user_key or self.chat
+
+    @property
     def writer(self) -> str:
         """As `Conversation.writer`."""
         return writer_of(self.user_key, self.family, self.conversation_id, self.prompt)

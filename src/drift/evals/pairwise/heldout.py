@@ -132,7 +132,7 @@ def trained_in(stores: Sequence[Store]) -> set[str]:
 def _from_item(item: PromptItem, subtype: str | None) -> HeldOut:
     logged = item.rejected.content if item.rejected else None
     request = EvalRequest(item.prompt_id, item.prompt, logged, item.tools)
-    return HeldOut(request, item.conversation_id, subtype or UNLABELLED, item.user_key or item.chat, item.chat)
+    return HeldOut(request, item.conversation_id, subtype or UNLABELLED, item.user, item.chat)
 
 
 def _training_prompts(store: Store) -> Iterator[tuple[ChatMessage, ...]]:
@@ -153,14 +153,8 @@ def _answered(store: Store, which: Which) -> Iterator[HeldOut]:
                 request = EvalRequest(
                     stable_hash(conversation.conversation_id, i), prompt, message.content, conversation.tools
                 )
-                subtype = disliked.get(i, UNLABELLED)
-                yield HeldOut(
-                    request,
-                    conversation.conversation_id,
-                    subtype,
-                    conversation.user_key or conversation.chat,
-                    conversation.chat,
-                )
+                ids = conversation.conversation_id, disliked.get(i, UNLABELLED), conversation.user, conversation.chat
+                yield HeldOut(request, *ids)
 
 
 def _drawn(items: Iterable[HeldOut], limit: int) -> tuple[HeldOut, ...]:

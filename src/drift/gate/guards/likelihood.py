@@ -88,7 +88,7 @@ def _replies(store: Store, split: Split) -> Iterator[OrdinaryReply]:
             i, prompt, reply = min(usable, key=lambda row: stable_hash(conversation.conversation_id, row[0]))
             item_id = stable_hash(conversation.conversation_id, i)
             finish = conversation.finish_of(i)
-            ids = conversation.conversation_id, conversation.user_key or conversation.chat, conversation.chat
+            ids = conversation.conversation_id, conversation.user, conversation.chat
             yield OrdinaryReply(item_id, *ids, prompt, reply, finish, conversation.tools)
 
 

@@ -31,8 +31,8 @@ Read = Callable[[Iterable[LogRow | Reject]], Iterator[Any]]
 
 class RowKey(NamedTuple):
     """What tells whether two rows of one conversation are the same: logs may hold dumps of each night, and pages that
-    overlap. `name`: the log's id of the message; `content`: a hash of what the row holds, with its time; `is_timed`:
-    whether it has one."""
+    overlap. `name`: the log's id of the message; `content`: a hash of what the row holds, with its time, which
+    only rows without a name need; `is_timed`: whether it has one."""
 
     file: str
     name: str | None
@@ -136,7 +136,11 @@ class Gatherer:
         """The rows of a conversation without repeats, each with what its latest version says; and the repeats."""
         if len(group) == 1:
             return group, []
-        keys = [RowKey(file, self._id_of(row.value), stable_hash(row.value)) for row, file in group]
+        names = [self._id_of(row.value) for row, _ in group]
+        keys = [
+            RowKey(file, name, stable_hash(row.value) if name is None else "")
+            for (row, file), name in zip(group, names, strict=True)
+        ]
         kept: dict[int, tuple[LogRow, str]] = {}
         repeats: list[Reject] = []
         for (row, file), first in zip(group, first_of_each(keys), strict=True):

@@ -43,7 +43,7 @@ TABLES = {
     },
 }  # fmt: skip
 TRACES = """
-    -- what the records around the calls of a trace name: the places of the outermost that do
+    -- what the records around the calls of a trace name: the place of one that does, if all that do name the same
     CREATE TABLE traces AS
         SELECT trace AS within,
             CASE WHEN count(DISTINCT names) FILTER (has_session) = 1

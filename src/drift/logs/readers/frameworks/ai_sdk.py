@@ -135,9 +135,10 @@ def unread_in(row: Mapping[str, Any]) -> Iterator[str]:
     """A judgement of what is no reply, and parts that no text, call or mark of media is made of."""
     entries = _entries(row)
     for entry in entries if isinstance(entries, list) else ():
-        yield from (f"messages.parts.{kind}" for kind in (_unread_parts(entry) if isinstance(entry, Mapping) else ()))
-    for entry in entries if isinstance(entries, list) else ():
-        for place in _judging(entry) if isinstance(entry, Mapping) and entry.get("role") != "assistant" else ():
+        if not isinstance(entry, Mapping):
+            continue
+        yield from (f"messages.parts.{kind}" for kind in _unread_parts(entry))
+        for place in _judging(entry) if entry.get("role") != "assistant" else ():
             yield from (f"messages.{name}" for name in VERDICTS if not is_unrated(place.get(name)))
 
 

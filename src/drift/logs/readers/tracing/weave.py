@@ -78,10 +78,10 @@ def _call(at: Place, row: Mapping[str, Any]) -> Outcome:
     trace, parent = name_of(row.get("trace_id")), name_of(row.get("parent_id"))
     ids = {"call": name_of(row.get("id")), "parent": parent, "trace": trace}
     # Feedback about a function around the call names the function's call.
-    names = (f"{'trace' if kind == 'trace' else 'call'} {name}" for kind, name in ids.items() if name)
+    names = (f"{'trace' if kind == 'trace' else 'call'} {one}" for kind, one in ids.items() if one)
     started = row.get("started_at")
-    op = str(row.get("op_name"))
-    is_call = _asks_a_model(op, inputs)
+    name = str(row.get("op_name"))
+    is_call = _asks_a_model(name, inputs)
     # What a step is given may be about anything (a channel to write to, say), and `user` may be the request.
     told = inputs if is_call or parent is None else None
     users = USERS if is_call else tuple(name for name in USERS if name.lower().endswith("id"))
@@ -96,8 +96,7 @@ def _call(at: Place, row: Mapping[str, Any]) -> Outcome:
         "model": first_name(structured(output), inputs, names=("model", "modelVersion", "model_name")),
         "started_at": iso(started),
     }
-    name = str(row.get("op_name"))
-    if not _asks_a_model(name, inputs):
+    if not is_call:
         what = f"a call of {name.rpartition('/')[2].partition(':')[0][:40]}"
         spare = replace(call, spare=2 if parent else 1)
         return spare_draft(at, inputs, output, spare, what, tags=consent_tags(row), **about)
