@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from drift.config import PolicySettings, SamplingSettings
 from drift.errors import DataError
-from drift.policy.decode import pick
+from drift.policy.decode import loop, pick
 from drift.policy.model import load_policy
 from drift.policy.samplers.transformers import generate
 from drift.progress import UnderWay, listening
@@ -44,6 +44,36 @@ def test_a_completion_does_not_depend_on_its_batch(policy, batch_tokens):
     )
     assert rows == [expected[n] for n in order]
     assert len({reply.token_ids for reply in expected}) == len(expected)
+
+
+@pytest.mark.parametrize("pass_tokens", [0, 20, 10_000])
+def test_prompts_of_similar_length_are_computed_together(policy, monkeypatch, pass_tokens):
+    monkeypatch.setitem(loop._PASS_TOKENS, "cpu", 10_000)
+    expected = generate(policy, PROMPTS, KEYS, settings_for())
+    monkeypatch.setitem(loop._PASS_TOKENS, "cpu", pass_tokens)
+    shapes = []
+    handle = policy.model.register_forward_pre_hook(
+        lambda _, __, inputs: shapes.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    try:
+        rows = generate(policy, [*PROMPTS, PROMPTS[3]], [*KEYS, KEYS[3]], settings_for())
+    finally:
+        handle.remove()
+    assert rows == [*expected, expected[3]]
+    prompts = [shape for shape in shapes if shape[1] > 1]
+    by_pass_tokens = {0: [(1, 3 + 3 * n) for n in range(11, -1, -1)], 10_000: [(12, 36)]}
+    by_pass_tokens[20] = [(3, 36), (3, 27), (3, 18), (3, 9)]
+    assert prompts == by_pass_tokens[pass_tokens]
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=30), pass_tokens=st.integers(0, 200))
+def test_groups_of_prompts_have_no_more_padding_than_a_pass_is_worth(lengths, pass_tokens):
+    prompts = [(0,) * length for length in sorted(lengths, reverse=True)]
+    groups = loop.split_by_length(prompts, pass_tokens)
+    assert [prompt for group in groups for prompt in group] == prompts
+    for group in groups:
+        saved = [(len(group[0]) - len(prompt)) * (len(group) - row) for row, prompt in enumerate(group)]
+        assert max(saved) <= pass_tokens
 
 
 def test_another_key_is_another_completion(policy):

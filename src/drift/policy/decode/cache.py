@@ -7,9 +7,11 @@ as sliding windows and recurrent layers, stay as they are.
 """
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -21,7 +23,7 @@ GROWTH_TOKENS = 64
 
 
 class RoomyLayer(DynamicLayer):
-    """Keys and values [B, heads, length, width] are views of buffers with room for more."""
+    """Keys and values [B, heads, length, width] are views of buffers with room for more, which holds zeros."""
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
@@ -51,6 +53,21 @@ class RoomyLayer(DynamicLayer):
             self._value_buffer = _select(self._value_buffer, beam_idx, self._length)
             self._show(self._length)
 
+    def take_rows(self, parts: Sequence["RoomyLayer"]) -> None:
+        """Hold the rows of these layers, one after another, with zeros before those that are shorter.
+
+        The layers give up their memory. The model masks the padding, but it must be finite: 0 times NaN is NaN.
+        """
+        if not parts[0].is_initialized:  # the model shares the keys and values of another layer
+            return
+        self.lazy_initialization(parts[0].keys, parts[0].values)
+        length = max(part.get_seq_length() for part in parts)
+        self._key_buffer = _joined([part.keys for part in parts], length)
+        self._value_buffer = _joined([part.values for part in parts], length)
+        self._show(length)
+        for part in parts:
+            del part.keys, part.values, part._key_buffer, part._value_buffer
+
     def _show(self, length: int) -> tuple[Tensor, Tensor]:
         keys, values = self._key_buffer[:, :, :length], self._value_buffer[:, :, :length]
         self._length, self.keys, self.values = length, keys, values
@@ -70,6 +87,23 @@ class CachedRows:
         """All that the model keeps are keys and values, of every token or of a window."""
         kinds = {type(layer) for layer in self._cache.layers}
         return self._argument == "past_key_values" and kinds <= {RoomyLayer, DynamicSlidingWindowLayer}
+
+    @property
+    def can_be_joined(self) -> bool:
+        """All that the model keeps are keys and values of every token."""
+        return self.of_plain_attention and all(type(layer) is RoomyLayer for layer in self._cache.layers)
+
+    @classmethod
+    def join(cls, parts: Sequence["CachedRows"]) -> "CachedRows":
+        """The rows of all parts, one after another. Each part must have been started, and is of no use any more."""
+        joined = cls(parts[0]._model)
+        for layer, *of_parts in zip(joined._cache.layers, *(part._cache.layers for part in parts), strict=True):
+            assert isinstance(layer, RoomyLayer), "can_be_joined says so"
+            layer.take_rows(of_parts)  # pyright: ignore[reportArgumentType]
+        width = max(part._mask.shape[1] for part in parts)
+        joined._mask = torch.cat([F.pad(part._mask, (width - part._mask.shape[1], 0)) for part in parts])
+        joined._positions = torch.cat([part._positions for part in parts])
+        return joined
 
     def start(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The logits after left-padded prompts. ids, mask: int64 [B, L]."""
@@ -133,11 +167,25 @@ def _roomier(held: Tensor, new: Tensor, room: int) -> Tensor:
     batch, heads, _, width = new.shape
     buffer = new.new_empty((batch, heads, room, width))
     buffer[:, :, : held.shape[-2]] = held
+    buffer[:, :, held.shape[-2] :] = 0
+    return buffer
+
+
+def _joined(parts: Sequence[Tensor], length: int) -> Tensor:
+    """Rows [b, heads, l, width] of each part in one buffer with room, right-aligned at `length`."""
+    _, heads, _, width = parts[0].shape
+    buffer = parts[0].new_empty((sum(map(len, parts)), heads, length + GROWTH_TOKENS, width))
+    first = 0
+    for part in parts:
+        rows, start = buffer[first : first + len(part)], length - part.shape[2]
+        rows[:, :, :start], rows[:, :, start:length], rows[:, :, length:] = 0, part, 0
+        first += len(part)
     return buffer
 
 
 def _select(buffer: Tensor, rows: Tensor, length: int) -> Tensor:
-    """The rows in a new buffer; what is beyond `length` is unused and not copied."""
+    """The rows in a new buffer."""
     selected = buffer.new_empty((len(rows), *buffer.shape[1:]))
     selected[:, :, :length] = buffer[rows.to(buffer.device), :, :length]  # a layer may be on another GPU than the ids
+    selected[:, :, length:] = 0
     return selected

@@ -16,6 +16,7 @@ from torch import Tensor
 from drift.config import SamplingSettings
 from drift.errors import DataError
 from drift.policy.chat import decode
+from drift.policy.decode.attention import attention_of_one_token
 from drift.policy.decode.cache import CachedRows
 from drift.policy.decode.durable import Generated
 from drift.policy.decode.exact import check_decoding
@@ -26,6 +27,9 @@ from drift.records import Finish
 _TOP_CANDIDATES = (64, 1024)
 """Numbers of most likely tokens that are tried in turn, because they nearly always hold the nucleus. Only rows whose
 nucleus is larger are sorted in full: for a vocabulary of 49,152 tokens that takes milliseconds a row."""
+
+_PASS_TOKENS = {"cpu": 128, "cuda": 2048}
+"""Tokens of padding for which one more pass through the model is worth it when the prompts are computed."""
 
 _SHRINK_BELOW_SHARE = 0.9
 """Finished rows are removed from the batch once fewer than this share of its rows is live."""
@@ -54,7 +58,8 @@ def decode_batch(
         "lower sampling.max_prompt_length or sampling.max_new_tokens",
     ):
         check_decoding(policy.model)
-        decoded = _decode(policy, prompts, torch.from_numpy(draws).to(policy.device), sampling, stops)
+        with attention_of_one_token(policy.model):
+            decoded = _decode(policy, prompts, torch.from_numpy(draws).to(policy.device), sampling, stops)
     for ids in decoded:
         finish = "stop" if ids and ids[-1] in stops else "length"
         completions.append(Generated(decode(policy.tokenizer, ids), tuple(ids), finish))
@@ -88,14 +93,12 @@ def _decode(
     policy: Policy, prompts: Sequence[Sequence[int]], draws: Tensor, sampling: SamplingSettings, stops: frozenset[int]
 ) -> list[list[int]]:
     """The token ids of each row, up to and including its first stop token. draws: float64 [B, T] in [0, 1)."""
-    cached = CachedRows(policy.model.eval())
     ends = torch.tensor(sorted(stops), device=policy.device)
     tokens = torch.full(draws.shape, -1, device=policy.device)
     live = torch.arange(len(tokens), device=policy.device)  # the row of `tokens` that each row below belongs to
     done = torch.zeros_like(live, dtype=torch.bool)
-    ids, mask, rows = _pad(prompts, policy.device)
-    logits = cached.start(ids, mask)
-    if len(ids) < len(live):  # one row per prompt until here, one per sample from here on
+    cached, logits, rows = _start(policy, prompts)
+    if rows is not None:  # one row per prompt until here, one per sample from here on
         cached.select(rows)
         logits = logits[rows]
     left, written = len(live), 0
@@ -120,18 +123,45 @@ def _decode(
     return [_until_stop(row, stops) for row in tokens.tolist()]
 
 
-def _pad(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The D distinct prompts, left-padded: ids and mask, int64 [D, L]; and each prompt's index in them, int64 [B]."""
-    different: dict[tuple[int, ...], int] = {}
-    rows = [different.setdefault(tuple(prompt), len(different)) for prompt in prompts]
-    width = max(map(len, different))
-    ids = np.zeros((len(different), width), dtype=np.int64)
+def _start(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[CachedRows, Tensor, Tensor | None]:
+    """Compute every prompt once: its rows, their logits [D, V], and the row of each prompt (int64 [B]; None: the same).
+
+    Prompts of similar length are computed together, so that there is little padding.
+    """
+    model, device = policy.model.eval(), policy.device
+    different = list(dict.fromkeys(map(tuple, prompts)))
+    alone = CachedRows(model)
+    if not alone.can_be_joined:
+        groups = [different]
+    else:
+        different.sort(key=len, reverse=True)
+        groups = split_by_length(different, _PASS_TOKENS.get(device.type, _PASS_TOKENS["cuda"]))
+    parts = [alone, *(CachedRows(model) for _ in groups[1:])]
+    logits = torch.cat([part.start(*_pad(group, device)) for part, group in zip(parts, groups, strict=True)])
+    row_of = {prompt: row for row, prompt in enumerate(different)}
+    rows = [row_of[tuple(prompt)] for prompt in prompts]
+    same = rows == list(range(len(different)))
+    return CachedRows.join(parts) if parts[1:] else alone, logits, None if same else torch.tensor(rows, device=device)
+
+
+def split_by_length(prompts: Sequence[tuple[int, ...]], pass_tokens: int) -> list[Sequence[tuple[int, ...]]]:
+    """Groups of prompts, longest first, split wherever that saves more than `pass_tokens` tokens of padding."""
+    longest, count = len(prompts[0]), len(prompts)
+    saved, place = max(((longest - len(prompt)) * (count - row), row) for row, prompt in enumerate(prompts))
+    if saved <= pass_tokens:
+        return [prompts]
+    return [*split_by_length(prompts[:place], pass_tokens), *split_by_length(prompts[place:], pass_tokens)]
+
+
+def _pad(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Left-padded prompts: ids and mask, int64 [D, L]."""
+    width = max(map(len, prompts))
+    ids = np.zeros((len(prompts), width), dtype=np.int64)
     mask = np.zeros_like(ids)
-    for prompt, row in different.items():
+    for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :] = prompt
         mask[row, width - len(prompt) :] = 1
-    arrays = (ids, mask, np.asarray(rows, dtype=np.int64))
-    return tuple(torch.from_numpy(array).to(device) for array in arrays)  # pyright: ignore[reportReturnType]
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
 def _until_stop(row: list[int], stops: frozenset[int]) -> list[int]:
