@@ -185,6 +185,20 @@ def test_a_killed_process_is_one_line():
         iteration.in_own_process(end_the_process, sampled_task())
 
 
+def pages_of(task):
+    import os
+
+    return os.environ["THP_MEM_ALLOC_ENABLE"]
+
+
+@pytest.mark.slow
+def test_only_our_side_gets_the_large_pages_that_drift_asks_for():
+    before = os.environ["THP_MEM_ALLOC_ENABLE"]
+    assert iteration.in_own_process(pages_of, sampled_task()) == before == "1"
+    assert iteration.in_own_process(pages_of, replace(sampled_task(), side="authors")) == "0"
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == before
+
+
 def sampled_task():
     return iteration_parts.SamplingTask("drift", "none", "float32", [], SamplingSettings(), 0)
 

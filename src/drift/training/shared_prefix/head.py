@@ -23,8 +23,9 @@ HeadChoice = Literal["model", "kept", "again"]
 or computes them again in the backward pass (`again`)."""
 
 CHUNK_ROWS = {"cpu": 256, "cuda": 1024}
-"""Rows of hidden states whose float32 logits are computed at once; of bfloat16 logits, twice as many. Few rows need
-little memory, but then adding up the gradient of the weights takes as long as its products."""
+"""About how many rows of hidden states have their float32 logits computed at once (two thirds to one and a half times
+this); of bfloat16 logits, twice as many. Few rows need little memory, but then adding up the gradient of the weights
+takes as long as its products; so the last chunk is as long as the others."""
 
 
 def head_logps(
@@ -65,35 +66,36 @@ class _HeadLogps(torch.autograd.Function):
     ) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
             states = hidden.to(dtype)
-            logits = torch.empty(len(states), len(weight), dtype=dtype, device=states.device) if keep else None
             matrix, shift = weight.to(dtype), None if bias is None else bias.to(dtype)
-            logsums, scores = [], []
+            logsums, scores, logits = [], [], []
             for rows in _chunks(states):
                 chunk = F.linear(states[rows], matrix, shift)
                 logsums.append(logsumexp(chunk))
                 scores.append(chunk.gather(-1, targets[rows, None]).squeeze(-1).float())
-                if logits is not None:
-                    logits[rows] = chunk
+                if keep:
+                    logits.append(chunk)
         sums = torch.cat(logsums)
-        ctx.save_for_backward(states, weight, bias, targets, sums, logits)
+        ctx.save_for_backward(states, weight, bias, targets, sums, matrix if keep else None, *logits)
         ctx.hidden_dtype = hidden.dtype
         return torch.cat(scores) - sums
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        states, weight, bias, targets, sums, logits = ctx.saved_tensors
+        states, weight, bias, targets, sums, matrix, *logits = ctx.saved_tensors
         of_states = torch.empty(states.shape, device=states.device) if ctx.needs_input_grad[0] else None
-        of_weight = torch.zeros(weight.shape, device=weight.device) if ctx.needs_input_grad[1] else None
+        of_weight: Tensor | None = None
         of_bias = torch.zeros(len(weight), device=weight.device) if ctx.needs_input_grad[2] else None
         with torch.autocast(states.device.type, enabled=False):
-            matrix, shift = weight.to(states.dtype), None if bias is None else bias.to(states.dtype)
-            for rows in _chunks(states):
-                chunk = F.linear(states[rows], matrix, shift) if logits is None else logits[rows]
+            matrix = weight.to(states.dtype) if matrix is None else matrix
+            shift = None if bias is None else bias.to(states.dtype)
+            for place, rows in enumerate(_chunks(states)):
+                chunk = logits[place] if logits else F.linear(states[rows], matrix, shift)
                 slopes = logit_slopes(chunk, sums[rows], targets[rows], gradients[0][rows], torch.empty_like(chunk))
                 if of_states is not None:
                     of_states[rows] = _product(slopes, matrix)
-                if of_weight is not None:
-                    of_weight += _product(slopes.T, states[rows])
+                if ctx.needs_input_grad[1]:
+                    part = _product(slopes.T, states[rows])
+                    of_weight = part.float() if of_weight is None else of_weight.add_(part)
                 if of_bias is not None:
                     of_bias += slopes.sum(0, dtype=torch.float32)
         return (
@@ -112,5 +114,6 @@ def _product(slopes: Tensor, other: Tensor) -> Tensor:
 
 
 def _chunks(states: Tensor) -> Iterator[slice]:
-    size = CHUNK_ROWS.get(states.device.type, CHUNK_ROWS["cuda"]) * 4 // states.element_size()
+    about = CHUNK_ROWS.get(states.device.type, CHUNK_ROWS["cuda"]) * 4 // states.element_size()
+    size = -(-len(states) // max(1, round(len(states) / about)))
     return (slice(start, start + size) for start in range(0, len(states), size))
