@@ -5,7 +5,7 @@ Evaluation uses it, and training where packed rows (a prompt computed once for i
 Shapes: B rows of L tokens, T completion tokens in all rows together, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -93,7 +93,11 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 
 def logsumexp(logits: Tensor) -> Tensor:
     """log sum exp of each row: float32 [T], from logits [T, V] of any float type."""
-    return torch.cat([chunk.float().logsumexp(-1) for chunk in logits.split(_rows(logits))])
+    sums = torch.empty(len(logits), device=logits.device)
+    for rows, chunk in _in_float32(logits):
+        peak = chunk.amax(-1)
+        sums[rows] = chunk.sub_(peak[:, None]).exp_().sum(-1).log_().add_(peak)
+    return sums
 
 
 def logit_slopes(
@@ -104,10 +108,9 @@ def logit_slopes(
     d log p_t / d z_j = 1[j = t] - p_j.
     """
     slopes = torch.empty(logits.shape, device=logits.device) if out is None else out
-    for start in range(0, len(logits), _rows(logits)):
-        rows = slice(start, start + _rows(logits))
+    for rows, chunk in _in_float32(logits):
         scale = gradient[rows, None]
-        chunk = (logits[rows].float() - logsums[rows, None]).exp_().mul_(-scale)
+        chunk.sub_(logsums[rows, None]).exp_().mul_(-scale)
         slopes[rows] = chunk.scatter_add_(-1, targets[rows, None], scale)
     return slopes
 
@@ -125,6 +128,18 @@ class _TokenLogps(torch.autograd.Function):
     def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None]:
         logits, targets, logsums = ctx.saved_tensors
         return logit_slopes(logits, logsums, targets, gradients[0], torch.empty_like(logits)), None
+
+
+def _in_float32(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Chunks of rows, each with a copy of its logits that replaces the one before.
+
+    On a CPU, new memory for each would take longer than the arithmetic.
+    """
+    size = _rows(logits)
+    buffer = torch.empty(min(size, len(logits)), logits.shape[-1], device=logits.device)
+    for start in range(0, len(logits), size):
+        chunk = logits[start : start + size]
+        yield slice(start, start + size), buffer[: len(chunk)].copy_(chunk)
 
 
 def _rows(logits: Tensor) -> int:
