@@ -1,4 +1,4 @@
-"""Attention of one new token in bfloat16 on a CPU: against plain attention in float64, and where it is not used."""
+"""Attention while sampling in bfloat16 on a CPU: against plain attention in float64, and where it is not used."""
 
 import pytest
 import torch
@@ -6,7 +6,8 @@ from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from drift.config import PolicySettings, SamplingSettings
-from drift.policy.decode.attention import NAME, attention_of_one_token, decoding_attention
+from drift.policy.decode import attention
+from drift.policy.decode.attention import NAME, attention_of_buffers, decoding_attention
 from drift.policy.decode.cache import RoomyLayer
 from drift.policy.model import load_policy
 from drift.policy.samplers.transformers import generate
@@ -35,19 +36,46 @@ def queries(count: int = 1, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor
     return torch.randn(BATCH, KEY_HEADS * Heads.num_key_value_groups, count, WIDTH).to(dtype)
 
 
-@pytest.mark.parametrize("scaling", [None, 0.5])
-@pytest.mark.parametrize("additive", [False, True])
-def test_it_is_plain_attention(additive, scaling):
-    torch.manual_seed(0)
-    layer, query, mask = cached(), queries(), padded()
-    added = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
-    found, _ = decoding_attention(Heads(), query, layer.keys, layer.values, added if additive else mask, 0.0, scaling)
+def plain(query, layer, seen, scaling) -> torch.Tensor:
+    """float64 [B, Q, H, D]."""
     keys, values = (states.double().repeat_interleave(3, dim=1) for states in (layer.keys, layer.values))
     scores = query.double() @ keys.transpose(2, 3) * (WIDTH**-0.5 if scaling is None else scaling)
-    right = ((scores + added).softmax(-1) @ values).transpose(1, 2)
+    return (scores.masked_fill(~seen, -torch.inf).softmax(-1) @ values).transpose(1, 2)
+
+
+@pytest.mark.parametrize("scaling", [None, 0.5])
+def test_one_token_attends_as_in_float64(scaling):
+    torch.manual_seed(0)
+    layer, query = cached(), queries()
+    found, _ = decoding_attention(Heads(), query, layer.keys, layer.values, padded(), 0.0, scaling)
+    right = plain(query, layer, padded(), scaling)
     assert found.shape == right.shape
     assert found.dtype == torch.bfloat16
     assert (found.double() - right).norm() / right.norm() < 8e-3  # two roundings to bfloat16
+    unmasked, _ = decoding_attention(Heads(), query, layer.keys, layer.values, None, 0.0, scaling)
+    right = plain(query, layer, torch.ones(1, 1, 1, LENGTH, dtype=torch.bool), scaling)
+    assert (unmasked.double() - right).norm() / right.norm() < 8e-3
+
+
+@pytest.mark.parametrize("seen", ["causal", "causal, no mask", "window", "padding", "both ways"])
+@pytest.mark.parametrize("block", [7, 96])
+def test_a_prompt_attends_as_in_float64(monkeypatch, block, seen):
+    monkeypatch.setattr(attention, "_BLOCK_QUERIES", block)
+    torch.manual_seed(0)
+    layer, query = cached(), queries(LENGTH)
+    causal = torch.ones(1, 1, LENGTH, LENGTH, dtype=torch.bool).tril()
+    mask = {
+        "causal": causal.expand(BATCH, -1, -1, -1),
+        "causal, no mask": None,
+        "window": causal & ~causal.tril(-9),
+        "padding": causal & padded(),
+        "both ways": padded().expand(-1, -1, LENGTH, -1),
+    }[seen]
+    found, _ = decoding_attention(Heads(), query, layer.keys, layer.values, mask)
+    right = plain(query, layer, causal if mask is None else mask, None)
+    read = right.isfinite()  # padding sees nothing
+    assert found.isfinite().all()
+    assert (found.double() - right)[read].norm() / right[read].norm() < 4e-3
 
 
 def test_the_room_of_the_buffers_has_no_weight_after_any_change_of_the_rows():
@@ -66,15 +94,15 @@ def test_the_room_of_the_buffers_has_no_weight_after_any_change_of_the_rows():
         assert (found.float() - right.float()).norm() / right.float().norm() < 8e-3
 
 
-@pytest.mark.parametrize("why", ["a prompt", "no mask", "not a buffer", "float32", "a bias"])
+@pytest.mark.parametrize("why", ["an additive mask", "a mask by heads", "not a buffer", "float32", "a bias"])
 def test_all_else_is_left_to_transformers(why):
     torch.manual_seed(0)
     layer, query, mask, more = cached(), queries(), padded(), {}
     keys, values = layer.keys, layer.values
-    if why == "a prompt":
-        query, mask = queries(4), mask.expand(-1, 1, 4, -1)
-    elif why == "no mask":
-        mask = None
+    if why == "an additive mask":
+        mask = torch.zeros(mask.shape).bfloat16().masked_fill(~mask, -torch.inf)
+    elif why == "a mask by heads":
+        mask = mask.repeat(1, 6, 1, 1)
     elif why == "not a buffer":
         keys, values = keys[:, :, 1:], values[:, :, 1:]
         mask = mask[..., 1:]
@@ -96,6 +124,6 @@ def test_a_model_has_it_while_it_samples_in_bfloat16(tiny_policy, dtype, name):
     assert len(replies) == len(PROMPTS)
     assert seen == {name}
     assert policy.model.config._attn_implementation == "sdpa"
-    with pytest.raises(RuntimeError, match="in between"), attention_of_one_token(policy.model):
+    with pytest.raises(RuntimeError, match="in between"), attention_of_buffers(policy.model):
         raise RuntimeError("in between")
     assert policy.model.config._attn_implementation == "sdpa"

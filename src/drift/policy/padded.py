@@ -6,6 +6,7 @@ Shapes: B rows of L tokens, T completion tokens in all rows together, V vocabula
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
@@ -89,6 +90,20 @@ def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+@contextmanager
+def products_of_bfloat16() -> Iterator[None]:
+    """Within it, oneDNN rounds the factors of float32 matrix products to bfloat16, and sums and returns float32.
+
+    Where a processor has instructions for it, that is more than twice as fast; elsewhere nothing is rounded.
+    """
+    matmul = torch.backends.mkldnn.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
 
 
 def logsumexp(logits: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""Attention of one new token in bfloat16 on a CPU, over the whole buffers of the cache.
+"""Attention while sampling in bfloat16 on a CPU, over the whole buffers of the cache.
 
-Torch's CPU kernel takes about twice as long as the two matrix products that it is made of. Those want contiguous
-memory, so they also read the buffers' unused room, which holds zeros and gets no weight. Everything else (the prompts,
-other types, masks and layers) is left to transformers' `sdpa`.
+Torch's CPU kernel takes two to five times as long as the two matrix products that it is made of. Those want contiguous
+memory, so they also read the buffers' unused room, which holds zeros and gets no weight. Other types, masks and layers
+are left to transformers' `sdpa`.
 
-Shapes: B rows, H query heads, K key and value heads, G = H / K, L tokens, `room` >= L, D width of a head.
+Shapes: B rows, H query heads, K key and value heads, Q new tokens, L tokens, `room` >= L, D width of a head.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,19 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from drift.policy.padded import products_of_bfloat16
+
 NAME = "drift_decoding"
 
-_CHANGES = {"softcap", "s_aux", "position_bias", "cache"}
+_CHANGES = ("softcap", "s_aux", "position_bias", "cache")
 """Arguments with which attention is more than a softmax over masked scores."""
+
+_BLOCK_QUERIES, _BLOCK_SCORES = 96, 2**24
+"""At most so many queries and scores of all heads at once: 64 MiB in float32."""
 
 
 @contextmanager
-def attention_of_one_token(model: nn.Module) -> Iterator[None]:
+def attention_of_buffers(model: nn.Module) -> Iterator[None]:
     """Within it, a model that computes `sdpa` in bfloat16 on a CPU uses this attention."""
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # pyright: ignore
     if not _takes_it(base):
@@ -59,30 +64,55 @@ def decoding_attention(
     scaling: float | None = None,
     **more: Any,
 ) -> tuple[Tensor, None]:
-    """As transformers calls it: query [B, H, 1, D], key and value [B, K, L, D]; returns [B, 1, H, D]."""
-    buffers = _buffer_of(key), _buffer_of(value)
-    plain = (
-        query.shape[2] == 1
-        and query.dtype == key.dtype == value.dtype == torch.bfloat16
-        and attention_mask is not None
-        and attention_mask.shape[1:] == (1, 1, key.shape[2])
-        and not any(more.get(name) is not None for name in _CHANGES)
-    )
-    if not plain or buffers[0] is None or buffers[1] is None:
+    """As transformers calls it: query [B, H, Q, D], key and value [B, K, L, D]; returns [B, Q, H, D]."""
+    keys, values, seen = _buffer_of(key), _buffer_of(value), _seen(module, query, key, attention_mask)
+    small = query.dtype == key.dtype == value.dtype == torch.bfloat16
+    plain = small and all(more.get(name) is None for name in _CHANGES)
+    if not plain or keys is None or values is None or seen is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **more)
-    assert attention_mask is not None
-    (batch, heads, _, width), (_, key_heads, length, _) = query.shape, key.shape
-    keys, values = (buffer.flatten(0, 1) for buffer in buffers)  # [B K, room, D]
-    scores = query.reshape(batch * key_heads, -1, width) @ keys.transpose(1, 2)
-    scores = scores.view(batch, key_heads, -1, keys.shape[1])[..., :length].float()
-    scores *= width**-0.5 if scaling is None else scaling
-    if attention_mask.dtype == torch.bool:
-        scores.masked_fill_(~attention_mask, -torch.inf)
-    else:
-        scores += attention_mask
-    shares = query.new_zeros(batch * key_heads, heads // key_heads, keys.shape[1])
-    shares.view(batch, key_heads, -1, keys.shape[1])[..., :length] = scores.softmax(-1)
-    return (shares @ values).view(batch, 1, heads, -1), None
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if query.shape[2] == 1:  # a float32 copy of the keys would take longer than the product
+        return _attend(query, keys, values, seen, scaling), None
+    (batch, heads, count, _), length = query.shape, key.shape[2]
+    attended = query.new_empty(batch, count, heads, value.shape[-1])
+    keys, size = key.float(), min(_BLOCK_QUERIES, max(1, _BLOCK_SCORES // (batch * heads * length)))
+    with products_of_bfloat16():
+        for first in range(0, count, size):
+            block = slice(first, first + size)
+            last = length - count + min(first + size, count)
+            if bool(seen[:, :, block, last:].any()):  # not causal
+                last = length
+            attended[:, block] = _attend(
+                query[:, :, block], keys[:, :, :last], value[:, :, :last], seen[:, :, block, :last], scaling
+            )
+    return attended, None
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor, scaling: float) -> Tensor:
+    """[B, Q, H, D] from query [B, H, Q, D], keys and values [B, K, room, D], and what is seen: bool [B or 1, 1, Q, L].
+
+    The type of the keys is that of the scores, before softmax.
+    """
+    (batch, heads, count, _), (_, key_heads, room, _), length = query.shape, keys.shape, seen.shape[-1]
+    grouped = query.to(keys.dtype).reshape(batch * key_heads, -1, query.shape[-1])
+    scores = torch.baddbmm(keys.new_empty(()), grouped, keys.flatten(0, 1).transpose(1, 2), beta=0, alpha=scaling)
+    scores = scores.view(batch, heads, count, room)[..., :length].float()
+    # not -inf: padding sees nothing, and NaN there would reach the rows that give it no weight
+    scores.masked_fill_(~seen, torch.finfo(torch.float32).min)
+    shares = values.new_zeros(batch, heads, count, room)
+    shares[..., :length] = scores.softmax(-1)
+    attended = shares.view(batch * key_heads, -1, room) @ values.flatten(0, 1)
+    return attended.view(batch, heads, count, -1).transpose(1, 2)
+
+
+def _seen(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor | None:
+    """Which keys each query sees, the same for all heads: bool [B or 1, 1, Q, L]; None: it is not known here."""
+    count, length = query.shape[2], key.shape[2]
+    if mask is not None:
+        return mask if mask.dtype == torch.bool and mask.shape[1:] == (1, count, length) else None
+    if count == 1 or (count == length and getattr(module, "is_causal", True)):
+        return torch.ones(1, 1, count, length, dtype=torch.bool).tril_(length - count)
+    return None
 
 
 def _buffer_of(states: Tensor) -> Tensor | None:

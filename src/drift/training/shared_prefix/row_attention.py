@@ -9,13 +9,13 @@ queries and L keys.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from drift.policy.padded import products_of_bfloat16
 from drift.training.shared_prefix.layout import Layout
 
 _BLOCK = 96
@@ -114,20 +114,6 @@ class RowAttention(torch.autograd.Function):
                 part.add_to(of_key, part_keys)
                 part.add_to(of_value, part_values)
         return of_query, of_key[None].to(key.dtype), of_value[None].to(value.dtype), None, None, None
-
-
-@contextmanager
-def products_of_bfloat16() -> Iterator[None]:
-    """Within it, oneDNN rounds the factors of float32 matrix products to bfloat16, and sums and returns float32.
-
-    Where a processor has instructions for it, that is more than twice as fast; elsewhere nothing is rounded.
-    """
-    matmul = torch.backends.mkldnn.matmul
-    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before
 
 
 def _scores(queries: Tensor, keys: Tensor, scaling: float) -> Tensor:
