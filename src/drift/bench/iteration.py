@@ -9,9 +9,10 @@ on one thread, the sides in turn.
 import multiprocessing
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import util
 from itertools import chain, cycle, islice
@@ -139,9 +140,7 @@ def in_own_process(work: Callable[[Any], Any], task: Any) -> Any:
     The authors' side gets torch's own allocations: the pages that `drift` asks for are ours.
     """
     context = multiprocessing.get_context("spawn")
-    pages = os.environ["THP_MEM_ALLOC_ENABLE"]
-    os.environ["THP_MEM_ALLOC_ENABLE"] = pages if task.side == "drift" else "0"
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_begin) as pool:
+    with _pages_of(task.side), ProcessPoolExecutor(1, mp_context=context, initializer=_begin) as pool:
         try:
             with interrupts_wait():
                 measured = pool.submit(work, task)
@@ -151,8 +150,17 @@ def in_own_process(work: Callable[[Any], Any], task: Any) -> Any:
                 f"the process of {work.__name__} ({task.side}) was killed, probably for lack of memory; "
                 "take a smaller --model, fewer --prompts or fewer --max-new-tokens."
             ) from None
-        finally:
-            os.environ["THP_MEM_ALLOC_ENABLE"] = pages
+
+
+@contextmanager
+def _pages_of(side: SideName) -> Iterator[None]:
+    """A process that starts within it allocates memory as that side does."""
+    ours = os.environ["THP_MEM_ALLOC_ENABLE"]  # `drift` sets it
+    os.environ["THP_MEM_ALLOC_ENABLE"] = ours if side == "drift" else "0"
+    try:
+        yield
+    finally:
+        os.environ["THP_MEM_ALLOC_ENABLE"] = ours
 
 
 def _begin() -> None:

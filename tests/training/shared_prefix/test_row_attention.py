@@ -26,16 +26,18 @@ def plain(query: Tensor, key: Tensor, value: Tensor, segments: list[Segment], wi
     return torch.cat(parts, dim=2).transpose(1, 2)
 
 
+@pytest.mark.parametrize("size", [1, 4])  # times 4: some scores are above 50
 @pytest.mark.parametrize("window", [None, 3, 40, 500])
-@pytest.mark.parametrize(("heads", "key_heads"), [(6, 2), (4, 4)])
-def test_outputs_and_gradients_are_those_of_plain_attention(heads, key_heads, window):
+@pytest.mark.parametrize(("heads", "key_heads", "of_values"), [(6, 2, 16), (4, 4, 8)])
+def test_outputs_and_gradients_are_those_of_plain_attention(heads, key_heads, of_values, window, size):
     torch.manual_seed(0)
     length, width = PAIRS[-1].end, 16
-    shapes = [(1, count, length, width) for count in (heads, key_heads, key_heads)]
-    small = [torch.randn(shape).bfloat16().requires_grad_() for shape in shapes]
+    shapes = [(1, heads, length, width), (1, key_heads, length, width), (1, key_heads, length, of_values)]
+    small = [(size * torch.randn(shape)).bfloat16().requires_grad_() for shape in shapes]
     exact = [states.detach().double().requires_grad_() for states in small]
-    slopes = torch.randn(1, length, heads, width).bfloat16()
-    found, _ = shared_prefix_attention(nn.Module(), *small, None, SCALE, window, Layout(PAIRS))
+    slopes = torch.randn(1, length, heads, of_values).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):  # as in training
+        found, _ = shared_prefix_attention(nn.Module(), *small, None, SCALE, window, Layout(PAIRS))
     truth = plain(*exact, PAIRS, window)
     found.backward(slopes)
     truth.backward(slopes.double())

@@ -1,7 +1,7 @@
-"""Attention while sampling in bfloat16 on a CPU, over the whole buffers of the cache.
+"""Attention while sampling in bfloat16 on a CPU: plain matrix products, with scores in float32.
 
-Torch's CPU kernel takes two to five times as long as the two matrix products that it is made of. Those want contiguous
-memory, so they also read the buffers' unused room, which holds zeros and gets no weight. Other types, masks and layers
+Torch's CPU kernel takes two to five times as long as they do. Products want contiguous memory, so for one new token
+they read the whole buffers of the cache: the unused room holds zeros and gets no weight. Other types, masks and layers
 are left to transformers' `sdpa`.
 
 Shapes: B rows, H query heads, K key and value heads, Q new tokens, L tokens, `room` >= L, D width of a head.
@@ -17,37 +17,40 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from drift.policy.decode.cache import CachedRows
 from drift.policy.padded import products_of_bfloat16
 
 NAME = "drift_decoding"
 
-_CHANGES = ("softcap", "s_aux", "position_bias", "cache")
-"""Arguments with which attention is more than a softmax over masked scores."""
+_CHANGES = ("softcap", "s_aux", "position_bias", "cache", "is_causal")
+"""Arguments with which attention is more than a softmax over masked scores, or another mask."""
 
 _BLOCK_QUERIES, _BLOCK_SCORES = 96, 2**24
 """At most so many queries and scores of all heads at once: 64 MiB in float32."""
 
 
 @contextmanager
-def attention_of_buffers(model: nn.Module) -> Iterator[None]:
+def attention_of_products(model: nn.Module) -> Iterator[None]:
     """Within it, a model that computes `sdpa` in bfloat16 on a CPU uses this attention."""
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # pyright: ignore
     if not _takes_it(base):
         yield
         return
-    base.set_attn_implementation(NAME)
     try:
+        base.set_attn_implementation(NAME)
         yield
     finally:
         base.set_attn_implementation("sdpa")
 
 
 def _takes_it(base: Any) -> bool:
+    """Models with another cache may also choose what they see by the name of their attention, as DeepSeek V3.2 does."""
     return (
         isinstance(base, PreTrainedModel)
         and base.dtype == torch.bfloat16
         and base.device.type == "cpu"
         and base._supports_attention_backend
+        and CachedRows(base).of_plain_attention
         and all(
             part.config._attn_implementation == "sdpa" for part in base.modules() if isinstance(part, PreTrainedModel)
         )
@@ -65,38 +68,40 @@ def decoding_attention(
     **more: Any,
 ) -> tuple[Tensor, None]:
     """As transformers calls it: query [B, H, Q, D], key and value [B, K, L, D]; returns [B, Q, H, D]."""
-    keys, values, seen = _buffer_of(key), _buffer_of(value), _seen(module, query, key, attention_mask)
+    seen = _seen(module, query, key, attention_mask)
     small = query.dtype == key.dtype == value.dtype == torch.bfloat16
-    plain = small and all(more.get(name) is None for name in _CHANGES)
-    if not plain or keys is None or values is None or seen is None:
+    if seen is None or not small or dropout or any(more.get(name) is not None for name in _CHANGES):
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **more)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if query.shape[2] == 1:  # a float32 copy of the keys would take longer than the product
-        return _attend(query, keys, values, seen, scaling), None
     (batch, heads, count, _), length = query.shape, key.shape[2]
+    keys, values = _buffers(key, value) if count == 1 else (key, value)
+    long_keys = keys.float()
     attended = query.new_empty(batch, count, heads, value.shape[-1])
-    keys, size = key.float(), min(_BLOCK_QUERIES, max(1, _BLOCK_SCORES // (batch * heads * length)))
+    size = min(_BLOCK_QUERIES, max(1, _BLOCK_SCORES // (batch * heads * length)))
     with products_of_bfloat16():
         for first in range(0, count, size):
             block = slice(first, first + size)
             last = length - count + min(first + size, count)
             if bool(seen[:, :, block, last:].any()):  # not causal
                 last = length
+            upto = keys.shape[2] if last == length else last
             attended[:, block] = _attend(
-                query[:, :, block], keys[:, :, :last], value[:, :, :last], seen[:, :, block, :last], scaling
+                query[:, :, block], long_keys[:, :, :upto], values[:, :, :upto], seen[:, :, block, :last], scaling
             )
     return attended, None
 
 
-def _attend(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor, scaling: float) -> Tensor:
-    """[B, Q, H, D] from query [B, H, Q, D], keys and values [B, K, room, D], and what is seen: bool [B or 1, 1, Q, L].
+def _attend(query: Tensor, long_keys: Tensor, values: Tensor, seen: Tensor, scaling: float) -> Tensor:
+    """[B, Q, H, D] from query [B, H, Q, D], keys (float32) and values [B, K, room, D], and what is seen: bool
+    [B or 1, 1, Q, L].
 
-    The type of the keys is that of the scores, before softmax.
+    Scores are float32: those of Qwen2.5-Coder-0.5B go up to 1456, which bfloat16 rounds by 4.
     """
-    (batch, heads, count, _), (_, key_heads, room, _), length = query.shape, keys.shape, seen.shape[-1]
-    grouped = query.to(keys.dtype).reshape(batch * key_heads, -1, query.shape[-1])
-    scores = torch.baddbmm(keys.new_empty(()), grouped, keys.flatten(0, 1).transpose(1, 2), beta=0, alpha=scaling)
-    scores = scores.view(batch, heads, count, room)[..., :length].float()
+    (batch, heads, count, _), (_, key_heads, room, _), length = query.shape, long_keys.shape, seen.shape[-1]
+    grouped = query.float().reshape(batch * key_heads, -1, query.shape[-1])
+    keys = long_keys.flatten(0, 1).transpose(1, 2)
+    scores = torch.baddbmm(grouped.new_empty(()), grouped, keys, beta=0, alpha=scaling)
+    scores = scores.view(batch, heads, count, room)[..., :length]
     # not -inf: padding sees nothing, and NaN there would reach the rows that give it no weight
     scores.masked_fill_(~seen, torch.finfo(torch.float32).min)
     shares = values.new_zeros(batch, heads, count, room)
@@ -115,8 +120,16 @@ def _seen(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None) ->
     return None
 
 
+def _buffers(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The whole buffers [B, K, room, D], of which key and value [B, K, L, D] are the first L tokens; else these."""
+    keys, values = _buffer_of(key), _buffer_of(value)
+    if keys is None or values is None or keys.shape[2] != values.shape[2]:
+        return key, value
+    return keys, values
+
+
 def _buffer_of(states: Tensor) -> Tensor | None:
-    """The whole buffer [B, K, room, D], of which `states` [B, K, L, D] are the first L tokens; None: they are not."""
+    """The whole buffer; None: `states` are not the beginning of one."""
     batch, heads, _, width = states.shape
     room = states.stride(1) // width
     whole = (heads * room * width, room * width, width, 1)

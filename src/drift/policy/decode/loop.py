@@ -16,7 +16,7 @@ from torch import Tensor
 from drift.config import SamplingSettings
 from drift.errors import DataError
 from drift.policy.chat import decode
-from drift.policy.decode.attention import attention_of_buffers
+from drift.policy.decode.attention import attention_of_products
 from drift.policy.decode.cache import CachedRows
 from drift.policy.decode.durable import Generated
 from drift.policy.decode.exact import check_decoding
@@ -58,7 +58,7 @@ def decode_batch(
         "lower sampling.max_prompt_length or sampling.max_new_tokens",
     ):
         check_decoding(policy.model)
-        with attention_of_buffers(policy.model):
+        with attention_of_products(policy.model):
             decoded = _decode(policy, prompts, torch.from_numpy(draws).to(policy.device), sampling, stops)
     for ids in decoded:
         finish = "stop" if ids and ids[-1] in stops else "length"

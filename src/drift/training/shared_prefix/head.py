@@ -23,9 +23,9 @@ HeadChoice = Literal["model", "kept", "again"]
 or computes them again in the backward pass (`again`)."""
 
 CHUNK_ROWS = {"cpu": 256, "cuda": 1024}
-"""About how many rows of hidden states have their float32 logits computed at once (two thirds to one and a half times
-this); of bfloat16 logits, twice as many. Few rows need little memory, but then adding up the gradient of the weights
-takes as long as its products; so the last chunk is as long as the others."""
+"""About how many rows of hidden states have their float32 logits computed at once, at most one and a half times this;
+of bfloat16 logits, twice as many. Few rows need little memory, but then adding up the gradient of the weights takes as
+long as its products; so the last chunk is as long as the others."""
 
 
 def head_logps(
@@ -75,7 +75,8 @@ class _HeadLogps(torch.autograd.Function):
                 if keep:
                     logits.append(chunk)
         sums = torch.cat(logsums)
-        ctx.save_for_backward(states, weight, bias, targets, sums, matrix if keep else None, *logits)
+        kept = matrix if keep and not states.is_cuda else None  # on a CPU, new memory for it takes longer than the cast
+        ctx.save_for_backward(states, weight, bias, targets, sums, kept, *logits)
         ctx.hidden_dtype = hidden.dtype
         return torch.cat(scores) - sums
 

@@ -1,8 +1,9 @@
-"""Attention over a packed row in bfloat16 on a CPU: torch's kernel forward, plain matrix products backward.
+"""Attention over a packed row in bfloat16 on a CPU: plain matrix products, forward and backward.
 
-For pairs of a few hundred tokens the backward pass of torch's CPU kernel takes longer than the products that it is made
-of, and autograd adds up a row of zeros for every slice of queries, keys and values. Here scores, probabilities and all
-sums are float32, computed again from the bfloat16 inputs; so only the inputs are kept.
+For pairs of a few hundred tokens torch's CPU kernel takes longer than the products that it is made of, and autograd
+adds up a row of zeros for every slice of queries, keys and values. Here scores, shares (the softmax of scores), their
+slopes and all sums are float32; shares and slopes are rounded to bfloat16 as factors of a product. The backward pass
+computes them again, so only the inputs are kept.
 
 Shapes: N tokens in the row, H query heads, K key and value heads, G = H / K, D width of a head; a part of a pair has Q
 queries and L keys.
@@ -76,8 +77,8 @@ class RowAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float, window: int | None
     ) -> Tensor:
-        attended = torch.empty_like(query)
-        with products_of_bfloat16():
+        attended = query.new_empty(*query.shape[:3], value.shape[-1])
+        with torch.autocast("cpu", enabled=False), products_of_bfloat16():
             for part in _parts(layout):
                 keys, values = part.gather(key).float(), part.gather(value)
                 for rows, first, last in part.blocks():
@@ -85,30 +86,28 @@ class RowAttention(torch.autograd.Function):
                     scores = _scores(_grouped(query[0, :, rows], len(keys)), keys[:, :seen], scaling)
                     shares = part.hide(scores, first, last, window).softmax(-1).to(value.dtype)
                     attended[0, :, rows] = (shares @ values[:, :seen]).view(query.shape[1], last - first, -1)
-        ctx.save_for_backward(query, key, value, attended)
+        ctx.save_for_backward(query, key, value)
         ctx.row = layout, scaling, window
         return attended
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, attended = ctx.saved_tensors
+        query, key, value = ctx.saved_tensors
         layout, scaling, window = ctx.row
         of_query = torch.empty_like(query)
         of_key, of_value = (torch.zeros(states.shape[1:]) for states in (key, value))
-        with products_of_bfloat16():
+        with torch.autocast("cpu", enabled=False), products_of_bfloat16():
             for part in _parts(layout):
                 keys, values = part.gather(key).float(), part.gather(value).float()
                 part_keys, part_values = torch.zeros_like(keys), torch.zeros_like(values)
                 for rows, first, last in part.blocks():
                     seen = part.before + last
-                    queries, slopes, outputs = (
-                        _grouped(states[0, :, rows], len(keys)) for states in (query, gradients[0], attended)
-                    )
+                    queries, slopes = (_grouped(states[0, :, rows], len(keys)) for states in (query, gradients[0]))
                     scores = _scores(queries, keys[:, :seen], scaling)
                     shares = part.hide(scores, first, last, window).softmax(-1)
                     part_values[:, :seen].baddbmm_(shares.transpose(1, 2), slopes)
                     of_scores = slopes @ values[:, :seen].transpose(1, 2)
-                    of_scores.sub_((slopes * outputs).sum(-1, keepdim=True)).mul_(shares).mul_(scaling)
+                    of_scores.sub_((of_scores * shares).sum(-1, keepdim=True)).mul_(shares).mul_(scaling)
                     of_query[0, :, rows] = (of_scores @ keys[:, :seen]).view(query.shape[1], last - first, -1)
                     part_keys[:, :seen].baddbmm_(of_scores.transpose(1, 2), queries)
                 part.add_to(of_key, part_keys)
