@@ -83,15 +83,15 @@ def test_too_few_ordinary_replies_name_the_way_out(tmp_path):
         ordinary_replies(few, 200)
 
 
-@pytest.mark.parametrize(("users", "whose"), [(19, "19 users"), (20, None), (1, None)])
+@pytest.mark.parametrize(("users", "whose"), [(5, "5 users"), (6, None), (1, None)])
 def test_planning_counts_the_users_that_the_guards_count(tmp_path, users, whose):
-    """60 conversations of 19 users are 19, those of 20 users 20; of a single user they are 60."""
+    """60 conversations of 5 users count as 5, those of 6 users as 6, and those of a single user as 60."""
     filled = Store(tmp_path / "filled")
     filled.add([replace(chat(number, "test"), user_key=f"u{number % users}") for number in range(60)])
     if whose is None:
         assert len(ordinary_replies(filled, 200)) == 60
     else:
-        with pytest.raises(DataError, match=rf"only 60 held-out .*, of {whose}, .* need those of 20 users or chats"):
+        with pytest.raises(DataError, match=rf"only 60 held-out .*, of {whose}, .* need 20, of 6 users or chats"):
             ordinary_replies(filled, 200)
 
 
