@@ -53,6 +53,18 @@ def units_of(rows: Sequence[OfUser]) -> list[str]:
     return users if len(set(users)) > 1 else [row.chat for row in rows]
 
 
+def unit_name(rows: Sequence[OfUser]) -> str:
+    """What `units_of` tells apart: `user`, or `chat` if a single user wrote all or the log names nobody."""
+    is_named = any(row.user != row.chat for row in rows)
+    return "user" if is_named and len({row.user for row in rows}) > 1 else "chat"
+
+
+def units_in_words(rows: Sequence[OfUser]) -> str:
+    """For a message: "12 users" or "1 chat"."""
+    units = len(set(units_of(rows)))
+    return f"{units:,} {unit_name(rows)}{'' if units == 1 else 's'}"
+
+
 # Bootstrap: resample the units that were drawn at random (prompts, users, runs), never single rows of one unit.
 
 

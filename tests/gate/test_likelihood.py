@@ -1,6 +1,7 @@
 """Ordinary conversations: which replies are taken, and how far a policy moved on them; by hand."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,37 @@ def test_too_few_ordinary_replies_name_the_way_out(tmp_path):
     few.add([chat(number, "test") for number in range(7)])
     with pytest.raises(DataError, match=r"only 7 held-out conversations without a complaint.*--without perplexity"):
         ordinary_replies(few, 200)
+
+
+@pytest.mark.parametrize(("users", "whose"), [(5, "5 users"), (6, None), (1, None)])
+def test_planning_counts_the_users_that_the_guards_count(tmp_path, users, whose):
+    """60 conversations of 5 users count as 5, those of 6 users as 6, and those of a single user as 60."""
+    filled = Store(tmp_path / "filled")
+    filled.add([replace(chat(number, "test"), user_key=f"u{number % users}") for number in range(60)])
+    if whose is None:
+        assert len(ordinary_replies(filled, 200)) == 60
+    else:
+        with pytest.raises(DataError, match=rf"only 60 held-out .*, of {whose}, .* need 20, of 6 users or chats"):
+            ordinary_replies(filled, 200)
+
+
+@pytest.mark.parametrize("name", ["perplexity", "kl"])
+def test_replies_of_one_chat_ask_for_more_users_or_chats(name):
+    replies = [replace(reply_of(f"r{n}", "me"), chat="one chat") for n in range(60)]
+    measures = {reply.item_id: OrdinaryMeasure(reply.item_id, -9.0, -9.0, 3, 0.0) for reply in replies}
+    with pytest.raises(DataError, match=rf"guard {name}: .*\(60\) are of 1 chat, .* more users or chats.*--without"):
+        measure_of_store(name, replies, measures, 0.1, 1, 2)
+
+
+def test_the_perplexities_are_means_over_users_as_their_change_is():
+    """OLD says all at 2 nats per token. Three users lose .6 on one reply each, a fourth gains .1 on each of 57: their
+    mean loss is (3 * .6 - .1) / 4 = .425 nats, where that of the 60 equally long replies is a gain of .065."""
+    replies = [reply_of(f"r{n}", f"u{min(n, 3)}") for n in range(60)]
+    measures = {f"r{n}": OrdinaryMeasure(f"r{n}", -20.0, -26.0 if n < 3 else -19.0, 10, None) for n in range(60)}
+    result = measure_of_store("perplexity", replies, measures, 0.1, 1, 2)
+    assert result is not None
+    assert result.change == pytest.approx(-0.425)
+    assert (result.old, result.new) == (pytest.approx(math.exp(2.0)), pytest.approx(math.exp(2.425)))
 
 
 def test_equal_policies_have_not_moved_and_nothing_is_measured_twice(tiny_policy, tmp_path, store):

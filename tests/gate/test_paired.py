@@ -11,7 +11,7 @@ from drift.gate.paired import (
     Levels,
     bounded_low,
     design_effect,
-    further_items,
+    further_units,
     mean_change,
     rate_change,
     tango_z,
@@ -173,7 +173,7 @@ def test_the_items_that_are_named_decide_at_the_next_look(
     """Half the items, or those of the first look alone, do not. Whoever adds them as they were gets a verdict."""
     first = amounts_of(values * (20 // len(values)), largest, 1)
     assert verdict_on(first, margin, both_sides) == "undecided"
-    further = further_items(first, margin, both_sides, LOOKS[1])
+    further = further_units(first, margin, both_sides, LOOKS[1])
     assert further is not None
     times = -(-(first.items + further) // len(values))
     assert verdict_on(amounts_of(values * times, largest, 2), margin, both_sides) == "pass"
@@ -182,12 +182,12 @@ def test_the_items_that_are_named_decide_at_the_next_look(
 
 def test_twenty_equal_answers_need_seventeen_more():
     """At the second look Gaffke's bound of 37 answers without a change is below .15, and that of 36 is not."""
-    assert further_items(amounts_of([0.0] * 20, 1.0, 1), 0.15, True, LOOKS[1]) == 17
+    assert further_units(amounts_of([0.0] * 20, 1.0, 1), 0.15, True, LOOKS[1]) == 17
 
 
 def test_how_many_more_right_answers_would_decide():
     change = rate_change(20, 12, 200, LOOKS[0])
-    further = further_items(change, 0.05, False, LOOKS[1])
+    further = further_units(change, 0.05, False, LOOKS[1])
     assert further is not None
     verdicts = [
         verdict_on(rate_change(20 * n / 200, 12 * n / 200, n, LOOKS[1]), 0.05, False)
@@ -197,8 +197,8 @@ def test_how_many_more_right_answers_would_decide():
 
 
 def test_no_number_of_items_decides_at_the_margin_itself():
-    assert further_items(rate_change(20, 10, 200, LOOKS[0]), 0.05, False, LOOKS[1]) is None
-    assert further_items(amounts_of([0.5, -0.5] * 50, 0.5, 1), 0.0, False, LOOKS[1]) is None
+    assert further_units(rate_change(20, 10, 200, LOOKS[0]), 0.05, False, LOOKS[1]) is None
+    assert further_units(amounts_of([0.5, -0.5] * 50, 0.5, 1), 0.0, False, LOOKS[1]) is None
 
 
 def test_at_the_margin_a_loss_passes_as_rarely_as_stated():

@@ -194,8 +194,25 @@ def liked_and_disliked(path: Path) -> Store:
 
 def test_two_of_one_conversation_are_not_enough():
     outcomes = [RequestOutcome(complaint(name, "me", "one chat"), 0.0, 1.0) for name in "ab"]
-    with pytest.raises(ConfigError, match=r"only 2 held-out requests could be compared.*--target none"):
+    with pytest.raises(ConfigError, match=r"could be compared \(2; left out: none\) are of 1 chat, .*--target none"):
         target_result("judge", outcomes, {}, ({}, {}), 1, 5)
+
+
+def test_two_users_name_the_further_users_that_would_decide():
+    """A user with 40 wins of 40, and one with a win and a loss: gains of .5 and 0, whatever else these two ask. Each of
+    the further users brings 21 requests, as the two do on average."""
+    result = target_result("judge", outcomes_of_users({"busy": (40, 40), "new": (1, 2)}), {}, ({}, {}), 1, 5)
+    assert (result.verdict, result.unit) == ("undecided", "user")
+    further = result.further_units
+    assert further is not None
+    assert result.further_items == 21 * further
+    assert explain(result).endswith(f"about {further} more users would decide, if each brings as many items as now")
+    busier = {"busy": (4000, 4000), "new": (100, 200)}
+    assert target_result("judge", outcomes_of_users(busier), {}, ({}, {}), 2, 5).verdict == "undecided"
+    as_many = -(-(2 + further) // 2)
+    for pairs, verdict in ((as_many, "pass"), (as_many - 1, "undecided")):
+        users = {f"{name}{n}": won for n in range(pairs) for name, won in (("busy", (40, 40)), ("new", (1, 2)))}
+        assert target_result("judge", outcomes_of_users(users), {}, ({}, {}), 2, 5).verdict == verdict
 
 
 def test_the_truth_scores_every_answer_and_a_missing_one_as_empty():

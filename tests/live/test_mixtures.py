@@ -1,11 +1,13 @@
 """Labels of several labellers: models that were not labelled alike are not compared."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from drift.errors import ConfigError, DataError
 from drift.live.readout import read_live
+from drift.live.replies import _apart
 from drift.records import LabelSource
 from drift.store import Store
 from live_stores import Deployment, days
@@ -67,6 +69,25 @@ def test_a_model_with_few_replies_is_no_other_way_of_labelling(deployment: Deplo
     store = deployment.store()
     store.add_labels(replace(label, labeller="rating", label="SAT") for label in deployment.labels[-2:])
     assert read_live(store).labellers == {"embedded": 70, "rating": 2}
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "apart"),
+    [
+        ((3, 1000), (0, 40), False),  # .12 are expected, and none is there in (1000/1040)^3 = 89 %
+        ((1, 1), (0, 40), False),  # the one label is a's in 1/41
+        ((60, 1000), (0, 40), False),  # none in about .94^40 = 8 %
+        ((400, 1000), (0, 40), True),  # none in about .6^40
+        ((2, 2), (0, 40), False),  # both are a's in 1/861, more than 1/1000
+        ((3, 3), (0, 40), True),  # all three are in 1/12341
+    ],
+)
+def test_a_model_without_a_label_by_chance_was_labelled_alike(of_a, of_b, apart):
+    used = {
+        group: Counter({"judge": labelled, "embedded": replies - labelled})
+        for group, (labelled, replies) in (("a", of_a), ("b", of_b))
+    }
+    assert _apart(used, "judge", 0.5) == (("a", "b") if apart else None)
 
 
 def test_two_labellers_on_different_models_are_not_compared(deployment: Deployment):

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from drift.errors import DataError
 from drift.gate.guards import GUARDS
 from drift.gate.guards.form import has_list, log_length
 from drift.gate.guards.likelihood import OrdinaryMeasure, OrdinaryReply
@@ -12,7 +13,7 @@ from drift.gate.paired import design_effect, group_mean, mean_change
 from drift.gate.results import GuardResult, LostItem, PairCounts
 from drift.gate.verdict import ASKS_AGAIN, amount_result, levels_of, rate_result, with_skipped
 from drift.records import ChatMessage, Completion, stable_hash
-from drift.statistics import units_of
+from drift.statistics import unit_name, units_in_words, units_of
 
 SHOWN_LOST = 5
 """Requests that NEW lost which the page shows, drawn by hash."""
@@ -21,6 +22,9 @@ Answers = Mapping[str, Completion]
 """A model's answers by item id."""
 
 NO_ANSWER = "no answer"
+
+MOST_NATS = 700.0
+"""Per token, of a perplexity that is shown: exp of more is no float."""
 
 
 def measure_rate(
@@ -98,26 +102,32 @@ def measure_of_store(
     look: int,
     tests: int,
 ) -> GuardResult | None:
-    """`perplexity` or `kl`. None if fewer than two replies (of two users or chats) could be measured."""
+    """`perplexity` or `kl`. None if no reply could be measured. Raises DataError if only those of one unit were."""
     rows = [(reply, row) for reply in replies if (row := measures.get(reply.item_id)) is not None]
     unread = sum(row is None for row in measures.values())
     if name == "kl":
         rows = [(reply, row) for reply, row in rows if row.kl is not None]
     units = units_of([reply for reply, _ in rows])
-    if len(set(units)) < 2:
+    if not rows:
         return None
+    if len(set(units)) < 2:
+        raise DataError(
+            f"guard {name}: the ordinary replies that could be compared ({len(rows)}) are of "
+            f"{units_in_words([reply for reply, _ in rows])}, which counts once, and it takes more users or chats. "
+            f"Ingest logs of more, or leave it out: --without {name}."
+        )
     if name == "kl":
         changes = [-(row.kl or 0.0) for _, row in rows]
         means = 0.0, -group_mean(changes, units)
     else:
         changes = [(row.new_logp - row.old_logp) / row.tokens for _, row in rows]
-        tokens = sum(row.tokens for _, row in rows)
-        means = (
-            math.exp(-sum(row.old_logp for _, row in rows) / tokens),
-            math.exp(min(-sum(row.new_logp for _, row in rows) / tokens, 700.0)),
-        )
+        # Weighted as the change is: a mean over tokens could rise while the mean over users falls.
+        of_old = group_mean([-row.old_logp / row.tokens for _, row in rows], units)
+        of_new = group_mean([-row.new_logp / row.tokens for _, row in rows], units)
+        means = math.exp(min(of_old, MOST_NATS)), math.exp(min(of_new, MOST_NATS))
     change = mean_change(changes, units, levels_of(look, tests))
-    result = amount_result(name, "amount", change, margin, means, look, tests)
+    unit = unit_name([reply for reply, _ in rows])
+    result = amount_result(name, "amount", change, margin, means, look, tests, unit)
     remedy = f"name a store with shorter replies (--store DIR), or leave it out: --without {name}"
     return with_skipped(result, {"too long, or not shown by the template, for NEW alone": unread}, remedy)
 

@@ -1,4 +1,4 @@
-"""What two models' outcomes on the same items show: the change, its interval, and how many more items would decide.
+"""What two models' outcomes on the same items show: the change, its interval, and how many more would decide.
 
 A change is NEW minus OLD. It is held against a margin: a guard passes if the change is shown to be above -margin, and
 fails if it is shown to be below. So each guard asks one question, and both answers carry a stated error rate.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 GateVerdict = Literal["pass", "fail", "blind", "undecided"]
 
 MOST_FURTHER = 1_000_000
-"""More items than this would decide nothing that matters."""
+"""More items, or groups of them, than this would decide nothing that matters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Levels:
 class Change:
     """NEW minus OLD over `items`. `low`, `high`: the bounds at the level of passing; `fail_low`, `fail_high`: at that
     of failing. `with_more`: the change with so many times the items, if they go on in the same shares, at other levels:
-    for planning."""
+    for planning. `units`: the independent groups (users) of these items; None: each item counts for itself."""
 
     items: int
     value: float
@@ -41,6 +41,7 @@ class Change:
     fail_low: float
     fail_high: float
     with_more: "Callable[[float, Levels], Change]" = field(repr=False, compare=False)
+    units: int | None = None
 
 
 def rate_change(lost: float, gained: float, items: float, levels: Levels, effect: float = 1.0) -> Change:
@@ -142,7 +143,8 @@ def mean_change(
             bounds = [mean - side * _students_error(values, times, level) for level, side in sides]
         else:
             bounds = [side * bounded_low(side * values, worst, level, times) for level, side in sides]
-        return Change(round(times * len(changes)), mean, *bounds, with_more=of)
+        units = None if len(values) == len(changes) else round(times * len(values))
+        return Change(round(times * len(changes)), mean, *bounds, with_more=of, units=units)
 
     return of(1.0, levels)
 
@@ -215,12 +217,16 @@ def verdict_on(change: Change, margin: float, both_sides: bool) -> GateVerdict:
     return "undecided"
 
 
-def further_items(change: Change, margin: float, both_sides: bool, levels: Levels) -> int | None:
-    """How many more items would decide at the next look, whose levels these are, if items go on changing in the same
-    shares; None if no reasonable number would."""
+def further_units(change: Change, margin: float, both_sides: bool, levels: Levels) -> int | None:
+    """How many more items, or more of the groups that they come in, would decide at the next look, whose levels these
+    are, if they go on changing in the same shares; None if no reasonable number would.
+
+    Further items of the same groups would decide nothing: a further group brings as many items as one has now.
+    """
+    now = change.units or change.items
 
     def decides(further: int) -> bool:
-        later = change.with_more(1 + further / change.items, levels)
+        later = change.with_more(1 + further / now, levels)
         return verdict_on(later, margin, both_sides) != "undecided"
 
     most = 1

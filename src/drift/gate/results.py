@@ -42,8 +42,10 @@ class GuardResult(_Record):
     """One guard, or the target. `old`, `new`: the models' means; `change`: new minus old with the bounds `low`, `high`.
 
     `kind`: a `rate` and an `amount` must not fall by the margin, `both sides` must not rise by it either, the `target`
-    must rise. `further_items`: how many more would decide. `skipped`: items that could not be compared, by reason.
-    `problems`: what is wrong with answers, counted for OLD and NEW. `note`: what a reader has to know.
+    must rise. `further_items`: how many more would decide; `further_units`: the users, say, that have to bring
+    them, because more items of the same users decide nothing; None if each item counts for itself. `unit`: what counts
+    once: an item, a user, a chat, a sample. `skipped`: items that could not be compared, by reason. `problems`:
+    what is wrong with answers, counted for OLD and NEW. `note`: what a reader has to know.
     """
 
     name: str
@@ -57,6 +59,8 @@ class GuardResult(_Record):
     high: float
     margin: float
     further_items: int | None = None
+    further_units: int | None = None
+    unit: str = "item"
     counts: PairCounts | None = None
     skipped: dict[str, int] = {}
     problems: dict[str, tuple[int, int]] = {}

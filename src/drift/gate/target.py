@@ -19,7 +19,7 @@ from drift.gate.verdict import amount_result, levels_of, with_skipped
 from drift.records import Completion, Truth, stable_hash
 from drift.scoring.feedback_reward import QUALITY, JudgedTurnSettings, fit_feedback_reward
 from drift.scoring.judges import PairJudge, ReplyPair, RewardJudge
-from drift.statistics import units_of
+from drift.statistics import unit_name, units_in_words, units_of
 from drift.store import Store
 
 MAX_LENGTH = 8192
@@ -119,13 +119,16 @@ def target_result(
 ) -> GuardResult:
     """The gain: mean of NEW minus OLD, halved for a judge, so that it is the win rate minus 1/2.
 
-    Raises ConfigError if fewer than two conversations could be compared.
+    Raises ConfigError if requests of fewer than two users (of one user: chats) could be compared.
     """
-    units = units_of([outcome.complaint for outcome in outcomes])
+    compared = [outcome.complaint for outcome in outcomes]
+    units = units_of(compared)
     if len(set(units)) < 2:
         raise ConfigError(
-            f"target {by}: only {len(outcomes)} held-out requests could be compared ({dict(skipped) or 'no others'}). "
-            "Name a store with more labelled conversations (--store), or leave the target out: --target none."
+            f"target {by}: the held-out requests that could be compared ({len(outcomes)}; left out: "
+            f"{dict(skipped) or 'none'}) are of {units_in_words(compared)}, and it takes 2 users or chats at least: "
+            "each counts once. Name a store with labelled conversations of more users or chats (--store), or leave "
+            "the target out: --target none."
         )
     by_truth = by == "oracle"
     scale = 1.0 if by_truth else 0.5
@@ -143,7 +146,7 @@ def target_result(
         )
         for outcome in worse[:3]
     )
-    result = amount_result(by, "target", change, 0.0, (means[0], means[1]), look, tests)
+    result = amount_result(by, "target", change, 0.0, (means[0], means[1]), look, tests, unit_name(compared))
     return with_skipped(result.filled(lost=lost), skipped, "the same command tries them again, or name another judge")
 
 

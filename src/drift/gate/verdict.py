@@ -13,7 +13,7 @@ rate is spent over the looks: most of it on the first, half of the rest on each 
 
 from collections.abc import Mapping, Sequence
 
-from drift.gate.paired import Change, GateVerdict, Levels, further_items, rate_change, verdict_on
+from drift.gate.paired import Change, GateVerdict, Levels, further_units, rate_change, verdict_on
 from drift.gate.results import GuardKind, GuardResult, PairCounts
 
 ERROR_RATE = 0.025
@@ -79,11 +79,17 @@ Means = tuple[float | None, float | None]
 
 
 def amount_result(
-    name: str, kind: GuardKind, change: Change, margin: float, means: Means, look: int, tests: int
+    name: str, kind: GuardKind, change: Change, margin: float, means: Means, look: int, tests: int, unit: str = "item"
 ) -> GuardResult:
-    """A guard that measures an amount, or the target. `means`: as people read them."""
+    """A guard that measures an amount, or the target. `means`: as people read them. `unit`: what the groups of the
+    change are, such as users."""
     verdict = verdict_on(change, margin, kind == "both sides")
-    return _result(name, kind, change, margin, verdict, means, (look, tests))
+    result = _result(name, kind, change, margin, verdict, means, (look, tests))
+    if change.units is None:
+        return result
+    further = result.further_items
+    items = None if further is None else round(further * change.items / change.units)
+    return result.filled(unit=unit, further_units=further, further_items=items)
 
 
 def _result(
@@ -108,7 +114,7 @@ def _result(
         low=change.low,
         high=change.high,
         margin=margin,
-        further_items=further_items(change, margin, kind == "both sides", later) if verdict == "undecided" else None,
+        further_items=further_units(change, margin, kind == "both sides", later) if verdict == "undecided" else None,
     )
 
 
@@ -141,9 +147,10 @@ def explain(result: GuardResult) -> str:
     if result.note or result.verdict != "undecided":
         return f"{line}; {result.note}" if result.note else line
     if result.further_items is None:
-        return f"{line}; no reasonable number of further items would decide"
-    items = "item" if result.further_items == 1 else "items"
-    return f"{line}; about {result.further_items:,} more {items} would decide"
+        return f"{line}; no reasonable number of further {result.unit}s would decide"
+    further = result.further_items if result.further_units is None else result.further_units
+    line = f"{line}; about {further:,} more {result.unit}{'' if further == 1 else 's'} would decide"
+    return line if result.further_units is None else f"{line}, if each brings as many items as now"
 
 
 def _amount(points: bool, value: float) -> str:

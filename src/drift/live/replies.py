@@ -1,10 +1,11 @@
 """Out of a store: every reply that a user's next message judges, with the model that gave it and the label it got."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import permutations
+from itertools import permutations, product
 from typing import get_args
 
 import numpy as np
@@ -19,7 +20,10 @@ from drift.turns import judged_reply, spoken_after
 MOST_GROUPS = 40
 """Values of --by that can be compared: more are ids, not deployments."""
 FEWEST_JUDGED = 30
-"""From so many judged replies on, a model of which a labeller labelled none, but some of another, is an error."""
+"""From so many judged replies on, a model of which a labeller labelled none, but some of another, may be an error."""
+MOST_BY_CHANCE = 0.001
+"""It is one if a model without a label is less likely than this, over all pairs of models together, where the labeller
+labels all alike."""
 MOST_APART = {"judge": 0.5, "rating": 0.1, "source": 0.1}
 """The shares of two models' replies that a labeller labelled may be so far apart. The judge of a cascade sees what may
 be dissatisfied, which one model has more of than another."""
@@ -214,17 +218,31 @@ def _check_mixture(judged: Judged, store: Store) -> None:
 
 
 def _apart(used: Mapping[str, Counter[str]], name: str, most: float) -> tuple[str, str] | None:
-    """Two models of which the labeller labelled much more of the first; None if it labelled all about alike."""
+    """Two models of which the labeller labelled much more of the first; None if it labelled all about alike.
+
+    Much more: none of the second, which chance gives in fewer than MOST_BY_CHANCE; or shares that are surely farther
+    apart than `most`. For thumbs the shares alone count: those of one model may be a few users' who like to give them.
+    """
     some = [group for group, counts in used.items() if counts[name]]
     none = [group for group, counts in used.items() if not counts[name] and counts.total() >= FEWEST_JUDGED]
-    if some and none and name != "rating":  # a model may be without a thumb by chance
-        return some[0], none[0]
+    if name != "rating":
+        likely = MOST_BY_CHANCE / max(len(some) * len(none), 1)
+        for many, few in product(some, none):
+            if _none_by_chance(used[many][name], used[many].total(), used[few].total()) < likely:
+                return many, few
     shares = {group: (counts[name] + 1) / (counts.total() + 2) for group, counts in used.items()}
     for many, few in permutations(shares, 2):
         error = sum(shares[group] * (1 - shares[group]) / (used[group].total() + 2) for group in (many, few)) ** 0.5
         if shares[many] - shares[few] - STANDARD_ERRORS * error > most:
             return many, few
     return None
+
+
+def _none_by_chance(labelled: int, replies: int, others: int) -> float:
+    """The chance that all `labelled` replies are among one model's `replies` and none among the other's `others`, if
+    each is as likely to be labelled: hypergeometric, C(replies, labelled) / C(replies + others, labelled)."""
+    log, total = math.lgamma, replies + others
+    return math.exp(log(replies + 1) - log(replies - labelled + 1) + log(total - labelled + 1) - log(total + 1))
 
 
 def observed(replies: list[JudgedReply]) -> Observed:

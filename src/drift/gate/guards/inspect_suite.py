@@ -95,7 +95,8 @@ def measure_scores(name: str, scores: Sequence[Scores], margin: float, look: int
     widest = max(1.0, max(map(max, values)) - min(map(min, values)))
     changes = [after - before for before, after in zip(*values, strict=True)]
     change = mean_change(changes, samples, levels_of(look, tests), widest)
-    result = amount_result(name, "amount", change, margin, (fmean(values[0]), fmean(values[1])), look, tests)
+    means = fmean(values[0]), fmean(values[1])
+    result = amount_result(name, "amount", change, margin, means, look, tests, unit="sample")
     either = old.keys() | new.keys()
     skipped = {
         "scored for one model alone": len(either) - len(common),

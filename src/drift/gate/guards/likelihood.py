@@ -20,14 +20,16 @@ from drift.policy.model import Policy, tokenizer_id
 from drift.policy.padded import PaddedRows
 from drift.progress import report_note, report_progress
 from drift.records import ChatMessage, Finish, Reason, Split, stable_hash
+from drift.statistics import units_in_words, units_of
 from drift.store import Store
 from drift.turns import prompt_of
 
 UNTRAINED_SPLITS: tuple[Split, ...] = ("test", "validation", "stop")
 """Splits that no policy was trained on."""
 
-FEWEST = 20
-"""With fewer ordinary replies the guard says nothing."""
+FEWEST, FEWEST_UNITS = 20, 6
+"""With fewer ordinary replies, or replies of fewer users (of one user: chats), each of which counts once, the guard says
+nothing: five users decide nothing."""
 
 POSITIONS = 256
 """Token positions whose full distributions are in memory at once."""
@@ -61,15 +63,18 @@ class OrdinaryMeasure:
 
 def ordinary_replies(store: Store, count: int, others: Sequence[Store] = ()) -> list[OrdinaryReply]:
     """At most `count`, drawn by hash. `others`: the same store as other runs split it: what these were trained on is
-    left out too. Raises DataError if there are fewer than FEWEST."""
+    left out too. Raises DataError if there are too few of them, or of the users or chats that the guards count."""
     store.require_conversations()
     trained = trained_in(others)
     held_out = (reply for split in UNTRAINED_SPLITS for reply in _replies(store, split))
     replies = [reply for reply in held_out if reply.conversation_id not in trained]
-    if len(replies) < FEWEST:
+    units = len(set(units_of(replies)))
+    if len(replies) < FEWEST or units < FEWEST_UNITS:
+        whose = "" if units == len(replies) else f", of {units_in_words(replies)}"
         raise DataError(
-            f"{store.path}: only {len(replies)} held-out conversations without a complaint, and perplexity and kl need "
-            f"{FEWEST}. Ingest and label more logs, or leave these guards out: --without perplexity --without kl."
+            f"{store.path}: only {len(replies)} held-out conversations without a complaint{whose}, and perplexity and "
+            f"kl need {FEWEST}, of {FEWEST_UNITS} users or chats. Ingest and label more logs, or leave these guards out: "
+            "--without perplexity --without kl."
         )
     return sorted(replies, key=lambda reply: stable_hash("ordinary", reply.item_id))[:count]
 
