@@ -28,8 +28,8 @@ UNTRAINED_SPLITS: tuple[Split, ...] = ("test", "validation", "stop")
 """Splits that no policy was trained on."""
 
 FEWEST, FEWEST_UNITS = 20, 6
-"""With fewer ordinary replies, or replies of fewer users (of one user: chats), each of which counts once, the guard says
-nothing: five users decide nothing."""
+"""With fewer ordinary replies, or replies of fewer users (of one user: chats), the guard says nothing: each user counts
+once, and five decide nothing."""
 
 POSITIONS = 256
 """Token positions whose full distributions are in memory at once."""
@@ -73,8 +73,8 @@ def ordinary_replies(store: Store, count: int, others: Sequence[Store] = ()) -> 
         whose = "" if units == len(replies) else f", of {units_in_words(replies)}"
         raise DataError(
             f"{store.path}: only {len(replies)} held-out conversations without a complaint{whose}, and perplexity and "
-            f"kl need {FEWEST}, of {FEWEST_UNITS} users or chats. Ingest and label more logs, or leave these guards out: "
-            "--without perplexity --without kl."
+            f"kl need {FEWEST}, of {FEWEST_UNITS} users or chats. Ingest and label more logs, or leave these guards "
+            "out: --without perplexity --without kl."
         )
     return sorted(replies, key=lambda reply: stable_hash("ordinary", reply.item_id))[:count]
 
