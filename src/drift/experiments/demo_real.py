@@ -38,8 +38,8 @@ class Size:
 
 FULL_SIZE, SMALL_SIZE = Size(replies=1000, requests=150), Size(replies=250, requests=100)
 """The small one is for processors without bfloat16 arithmetic, where sampling takes 2.8 times and training 3.5 times as
-long (`drift bench iteration`, benchmarks/results/iteration_amx.json and iteration_float32.json, two machines). With either,
-SmolLM2-135M needs less than 25 minutes on two quiet cores."""
+long (`drift bench iteration`, benchmarks/results/iteration_amx.json and iteration_float32.json, two machines). With
+either, SmolLM2-135M needs less than 25 minutes on two quiet cores."""
 
 DEFAULT_MODEL = "smollm2-135m"
 
