@@ -98,7 +98,7 @@ def products_of_bfloat16() -> Iterator[None]:
 
     Where a processor has instructions for it, that is more than twice as fast; elsewhere nothing is rounded.
     """
-    matmul = torch.backends.mkldnn.matmul
+    matmul = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]
     before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
     try:
         yield

@@ -72,7 +72,7 @@ def decoding_attention(
     small = query.dtype == key.dtype == value.dtype == torch.bfloat16
     if seen is None or not small or dropout or any(more.get(name) is not None for name in _CHANGES):
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **more)
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     (batch, heads, count, _), length = query.shape, key.shape[2]
     keys, values = _buffers(key, value) if count == 1 else (key, value)
     long_keys = keys.float()
@@ -86,7 +86,7 @@ def decoding_attention(
                 last = length
             upto = keys.shape[2] if last == length else last
             attended[:, block] = _attend(
-                query[:, :, block], long_keys[:, :, :upto], values[:, :, :upto], seen[:, :, block, :last], scaling
+                query[:, :, block], long_keys[:, :, :upto], values[:, :, :upto], seen[:, :, block, :last], scale
             )
     return attended, None
 

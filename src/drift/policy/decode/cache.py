@@ -60,11 +60,11 @@ class RoomyLayer(DynamicLayer):
         """
         if not parts[0].is_initialized:  # the model shares the keys and values of another layer
             return
-        self.lazy_initialization(parts[0].keys, parts[0].values)
-        length = max(part.get_seq_length() for part in parts)
-        self._key_buffer = _joined([part.keys for part in parts], length)
-        self._value_buffer = _joined([part.values for part in parts], length)
-        self._show(length)
+        self.lazy_initialization(parts[0]._key_buffer, parts[0]._value_buffer)
+        lengths = [part.get_seq_length() for part in parts]
+        self._key_buffer = _joined([part._key_buffer for part in parts], lengths)
+        self._value_buffer = _joined([part._value_buffer for part in parts], lengths)
+        self._show(max(lengths))
         for part in parts:
             del part.keys, part.values, part._key_buffer, part._value_buffer
 
@@ -171,14 +171,15 @@ def _roomier(held: Tensor, new: Tensor, room: int) -> Tensor:
     return buffer
 
 
-def _joined(parts: Sequence[Tensor], length: int) -> Tensor:
-    """Rows [b, heads, l, width] of each part in one buffer with room, right-aligned at `length`."""
+def _joined(parts: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
+    """The first tokens (their number: `lengths`) of each buffer's rows in one buffer with room, right-aligned."""
     _, heads, _, width = parts[0].shape
-    buffer = parts[0].new_empty((sum(map(len, parts)), heads, length + GROWTH_TOKENS, width))
-    first = 0
-    for part in parts:
-        rows, start = buffer[first : first + len(part)], length - part.shape[2]
-        rows[:, :, :start], rows[:, :, start:length], rows[:, :, length:] = 0, part, 0
+    longest, first = max(lengths), 0
+    buffer = parts[0].new_empty((sum(map(len, parts)), heads, longest + GROWTH_TOKENS, width))
+    for part, length in zip(parts, lengths, strict=True):
+        rows = buffer[first : first + len(part)]
+        rows[:, :, : longest - length], rows[:, :, longest:] = 0, 0
+        rows[:, :, longest - length : longest] = part[:, :, :length]
         first += len(part)
     return buffer
 
