@@ -106,6 +106,11 @@ def products_of_bfloat16() -> Iterator[None]:
         matmul.fp32_precision = before
 
 
+def scaled_scores(queries: Tensor, keys: Tensor, scaling: float) -> Tensor:
+    """`scaling` x queries [N, Q, D] times keys [N, L, D]: [N, Q, L], in one product."""
+    return torch.baddbmm(queries.new_empty(()), queries, keys.transpose(1, 2), beta=0, alpha=scaling)
+
+
 def logsumexp(logits: Tensor) -> Tensor:
     """log sum exp of each row: float32 [T], from logits [T, V] of any float type."""
     sums = torch.empty(len(logits), device=logits.device)

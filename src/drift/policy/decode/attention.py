@@ -1,6 +1,6 @@
 """Attention while sampling in bfloat16 on a CPU: plain matrix products, with scores in float32.
 
-Torch's CPU kernel takes two to five times as long as they do. Products want contiguous memory, so for one new token
+Torch's CPU kernel takes longer than they do. Products want contiguous memory, so for one new token
 they read the whole buffers of the cache: the unused room holds zeros and gets no weight. Other types, masks and layers
 are left to transformers' `sdpa`.
 
@@ -18,7 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from drift.policy.decode.cache import CachedRows
-from drift.policy.padded import products_of_bfloat16
+from drift.policy.padded import products_of_bfloat16, scaled_scores
 
 NAME = "drift_decoding"
 
@@ -95,13 +95,11 @@ def _attend(query: Tensor, long_keys: Tensor, values: Tensor, seen: Tensor, scal
     """[B, Q, H, D] from query [B, H, Q, D], keys (float32) and values [B, K, room, D], and what is seen: bool
     [B or 1, 1, Q, L].
 
-    Scores are float32: those of Qwen2.5-Coder-0.5B go up to 1456, which bfloat16 rounds by 4.
+    Scores are float32: bfloat16 would round those above 1,000, which Qwen2.5 has, by up to 4.
     """
     (batch, heads, count, _), (_, key_heads, room, _), length = query.shape, long_keys.shape, seen.shape[-1]
     grouped = query.float().reshape(batch * key_heads, -1, query.shape[-1])
-    keys = long_keys.flatten(0, 1).transpose(1, 2)
-    scores = torch.baddbmm(grouped.new_empty(()), grouped, keys, beta=0, alpha=scaling)
-    scores = scores.view(batch, heads, count, room)[..., :length]
+    scores = scaled_scores(grouped, long_keys.flatten(0, 1), scaling).view(batch, heads, count, room)[..., :length]
     # not -inf: padding sees nothing, and NaN there would reach the rows that give it no weight
     scores.masked_fill_(~seen, torch.finfo(torch.float32).min)
     shares = values.new_zeros(batch, heads, count, room)

@@ -95,12 +95,8 @@ def _decode(
     """The token ids of each row, up to and including its first stop token. draws: float64 [B, T] in [0, 1)."""
     ends = torch.tensor(sorted(stops), device=policy.device)
     tokens = torch.full(draws.shape, -1, device=policy.device)
-    live = torch.arange(len(tokens), device=policy.device)  # the row of `tokens` that each row below belongs to
+    cached, logits, live = _start(policy, prompts)  # `live`: the row of `tokens` that each row below belongs to
     done = torch.zeros_like(live, dtype=torch.bool)
-    cached, logits, rows = _start(policy, prompts)
-    if rows is not None:  # one row per prompt until here, one per sample from here on
-        cached.select(rows)
-        logits = logits[rows]
     left, written = len(live), 0
     for step in range(sampling.max_new_tokens):
         token = pick(logits, draws[live, step], sampling.temperature, sampling.top_p)
@@ -123,25 +119,27 @@ def _decode(
     return [_until_stop(row, stops) for row in tokens.tolist()]
 
 
-def _start(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[CachedRows, Tensor, Tensor | None]:
-    """Compute every prompt once: its rows, their logits [D, V], and the row of each prompt (int64 [B]; None: the same).
+def _start(policy: Policy, prompts: Sequence[Sequence[int]]) -> tuple[CachedRows, Tensor, Tensor]:
+    """A row for each prompt, its logits [B, V], and the prompt's place (int64 [B]): longer prompts come first.
 
-    Prompts of similar length are computed together, so that there is little padding.
+    Every different prompt is computed once, together with others of similar length, so that there is little padding.
     """
     model, device = policy.model.eval(), policy.device
-    different = list(dict.fromkeys(map(tuple, prompts)))
-    alone = CachedRows(model)
-    if not alone.can_be_joined:
-        groups = [different]
-    else:
-        different.sort(key=len, reverse=True)
-        groups = split_by_length(different, _PASS_TOKENS.get(device.type, _PASS_TOKENS["cuda"]))
-    parts = [alone, *(CachedRows(model) for _ in groups[1:])]
+    different = sorted(dict.fromkeys(map(tuple, prompts)), key=len, reverse=True)
+    cached = CachedRows(model)
+    pass_tokens = _PASS_TOKENS.get(device.type, _PASS_TOKENS["cuda"])
+    groups = split_by_length(different, pass_tokens) if cached.can_be_joined else [different]
+    parts = [cached, *(CachedRows(model) for _ in groups[1:])]
     logits = torch.cat([part.start(*_pad(group, device)) for part, group in zip(parts, groups, strict=True)])
+    cached = CachedRows.join(parts) if len(parts) > 1 else cached
     row_of = {prompt: row for row, prompt in enumerate(different)}
     rows = [row_of[tuple(prompt)] for prompt in prompts]
-    same = rows == list(range(len(different)))
-    return CachedRows.join(parts) if parts[1:] else alone, logits, None if same else torch.tensor(rows, device=device)
+    places = sorted(range(len(rows)), key=rows.__getitem__)
+    if len(different) < len(prompts):  # one row per prompt until here, one per sample from here on
+        of_samples = torch.tensor([rows[place] for place in places], device=device)
+        cached.select(of_samples)
+        logits = logits[of_samples]
+    return cached, logits, torch.tensor(places, device=device)
 
 
 def split_by_length(prompts: Sequence[tuple[int, ...]], pass_tokens: int) -> list[Sequence[tuple[int, ...]]]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drift.policy.padded import products_of_bfloat16
+from drift.policy.padded import products_of_bfloat16, scaled_scores
 from drift.training.shared_prefix.layout import Layout
 
 _BLOCK = 96
@@ -83,7 +83,7 @@ class RowAttention(torch.autograd.Function):
                 keys, values = part.gather(key).float(), part.gather(value)
                 for rows, first, last in part.blocks():
                     seen = part.before + last
-                    scores = _scores(_grouped(query[0, :, rows], len(keys)), keys[:, :seen], scaling)
+                    scores = scaled_scores(_grouped(query[0, :, rows], len(keys)), keys[:, :seen], scaling)
                     shares = part.hide(scores, first, last, window).softmax(-1).to(value.dtype)
                     attended[0, :, rows] = (shares @ values[:, :seen]).view(query.shape[1], last - first, -1)
         ctx.save_for_backward(query, key, value)
@@ -103,7 +103,7 @@ class RowAttention(torch.autograd.Function):
                 for rows, first, last in part.blocks():
                     seen = part.before + last
                     queries, slopes = (_grouped(states[0, :, rows], len(keys)) for states in (query, gradients[0]))
-                    scores = _scores(queries, keys[:, :seen], scaling)
+                    scores = scaled_scores(queries, keys[:, :seen], scaling)
                     shares = part.hide(scores, first, last, window).softmax(-1)
                     part_values[:, :seen].baddbmm_(shares.transpose(1, 2), slopes)
                     of_scores = slopes @ values[:, :seen].transpose(1, 2)
@@ -113,10 +113,6 @@ class RowAttention(torch.autograd.Function):
                 part.add_to(of_key, part_keys)
                 part.add_to(of_value, part_values)
         return of_query, of_key[None].to(key.dtype), of_value[None].to(value.dtype), None, None, None
-
-
-def _scores(queries: Tensor, keys: Tensor, scaling: float) -> Tensor:
-    return torch.baddbmm(queries.new_empty(()), queries, keys.transpose(1, 2), beta=0, alpha=scaling)
 
 
 def _grouped(states: Tensor, key_heads: int) -> Tensor:
