@@ -33,7 +33,7 @@ class EndpointSettings(Settings):
     """An OpenAI-compatible server.
 
     `api_key_env`: name of the environment variable that holds the key; null sends no key. `max_concurrency`: maximum
-    requests in flight. `timeout`: seconds of silence that end an attempt (docs/endpoint.md). `retries`: further
+    requests in flight. `timeout`: seconds for an attempt, from its start to the end of the answer. `retries`: further
     attempts after the first one fails. Prices are per million tokens, in any currency. `max_cost`, in that currency,
     limits what one command pays this server: a request whose cost could exceed it is not sent (docs/endpoint.md).
     `max_tokens`: the least token limit of a judge's answer, thoughts included; null: what the answer alone needs.

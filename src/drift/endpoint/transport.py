@@ -1,9 +1,12 @@
 """One attempt of one request over HTTP. Nothing is retried here: the caller sees every failure."""
 
+import asyncio
+import threading
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -17,6 +20,8 @@ LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 CONNECT_SECONDS = 10.0
 SHORTEST_SECRET = 8
 """Characters. A shorter key (EMPTY, token) protects nothing, and may be a part of the server's own words."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,11 @@ class Failure:
 class Transport:
     """A pool of connections to one server. Raises ConfigError if no request can go to `base_url`.
 
-    `url`: for people, without a password. Nothing that a failure or an error says contains the key.
+    `timeout`: seconds for a whole attempt. `url`: for people, without a password. Nothing that a failure or an error
+    says contains the key.
+
+    Requests run in an event loop with a thread of its own: a socket's own timeout begins anew with every byte, and only
+    a task can be cancelled wherever it waits.
     """
 
     def __init__(self, base_url: str, api_key: str | None, timeout: float, connections: int) -> None:
@@ -50,49 +59,65 @@ class Transport:
             raise ConfigError(f"base_url {self.url!r}: {error}. Write it as http://HOST:PORT/v1.") from None
         self._secret = api_key if api_key and len(api_key) >= SHORTEST_SECRET else ""
         self._timeout = timeout
-        self._client = httpx2.Client(
+        self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx2.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout), pool=None),
+            timeout=httpx2.Timeout(None, connect=min(CONNECT_SECONDS, timeout)),
             limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
             verify=parts.scheme == "https",  # no certificates to load for plain http
             trust_env=parts.hostname not in LOOPBACK,
         )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint-transport", daemon=True)
+        self._thread.start()
 
     def post(self, path: str, body: dict[str, Any]) -> bytes | Failure:
         """The body of a successful response. Raises PrerequisiteError if every other request would fail too."""
-        return self._send("POST", path, orjson.dumps(body))
+        return self._wait(self._send("POST", path, orjson.dumps(body)))
 
     def get(self, path: str) -> bytes | Failure:
-        return self._send("GET", path, None)
+        return self._wait(self._send("GET", path, None))
 
     def close(self) -> None:
-        self._client.close()
+        """Ends what is still under way, too."""
+        if self._thread.is_alive():
+            self._wait(self._end())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
-    def _send(self, method: str, path: str, content: bytes | None) -> bytes | Failure:
+    def _wait(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _end(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._client.aclose()
+
+    async def _send(self, method: str, path: str, content: bytes | None) -> bytes | Failure:
         import httpx2
 
-        headers = {"Content-Type": "application/json"} if content else {}
-        deadline = time.monotonic() + self._timeout
+        url, headers = f"{self._address}/{path}", {"Content-Type": "application/json"} if content else {}
         try:
-            with self._client.stream(method, f"{self._address}/{path}", content=content, headers=headers) as response:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._client.stream(method, url, content=content, headers=headers) as response,
+            ):
                 answer = bytearray()
-                for part in response.iter_bytes():
+                async for part in response.aiter_bytes():
                     answer += part
                     if len(answer) > LARGEST_ANSWER:
                         return Failure(
                             "garbage", f"the answer is larger than {LARGEST_ANSWER} bytes", retry=False, billed=True
-                        )
-                    if time.monotonic() > deadline:
-                        return Failure(
-                            "timeout", f"the answer was not complete after {self._timeout:g} s", retry=True, billed=True
                         )
             if response.is_success:
                 return bytes(answer)
             return self._refusal(response.status_code, response.headers, bytes(answer), asked=content is not None)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, UnicodeError) as error:  # UnicodeError: no name of a host
             return Failure("connection", self.without_key(str(error)) or "no connection", retry=True, absent=True)
-        except httpx2.TimeoutException:
-            return Failure("timeout", f"no answer within {self._timeout:g} s", retry=True, billed=True)
+        except TimeoutError:
+            return Failure("timeout", f"no complete answer within {self._timeout:g} s", retry=True, billed=True)
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             detail = self.without_key(str(error)) or type(error).__name__
             return Failure("connection", detail, retry=True, billed=True)
