@@ -64,6 +64,14 @@ def test_without_a_change_few_samples_do_not_pass():
         assert (result.verdict, round(result.low, 2)) == ("undecided", -0.18)
 
 
+def test_the_means_are_those_of_the_samples_as_the_change_is():
+    """Sample a has four epochs and b one: over epochs OLD would have .8 and NEW 1, beside a change of .5."""
+    old = {"a/1": 1.0, "a/2": 1.0, "a/3": 1.0, "a/4": 1.0, "b/1": 0.0, "b/2": None, "b/3": None, "b/4": None}
+    result = measure_scores("ifeval", (old, dict.fromkeys(old, 1.0)), 0.05, 1, 2)
+    assert result is not None
+    assert (result.items, result.old, result.new, result.change) == (5, 0.5, 1.0, 0.5)
+
+
 def test_other_weights_have_another_folder_of_logs(tmp_path, tiny_policy):
     """The scores of a former model in the same --out are not those of the next one."""
     other = tmp_path / "other"

@@ -6,7 +6,6 @@ the first value of its first scorer, as a number: C and True are 1, I and False 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from drift.endpoint.client import api_key
@@ -14,7 +13,7 @@ from drift.endpoint.options import JudgePricing, endpoint_settings
 from drift.errors import DataError, PrerequisiteError
 from drift.evals.replies import policy_source
 from drift.evals.served import is_served
-from drift.gate.paired import mean_change
+from drift.gate.paired import group_mean, mean_change
 from drift.gate.results import GuardResult
 from drift.gate.verdict import amount_result, levels_of, with_skipped
 
@@ -95,7 +94,7 @@ def measure_scores(name: str, scores: Sequence[Scores], margin: float, look: int
     widest = max(1.0, max(map(max, values)) - min(map(min, values)))
     changes = [after - before for before, after in zip(*values, strict=True)]
     change = mean_change(changes, samples, levels_of(look, tests), widest)
-    means = fmean(values[0]), fmean(values[1])
+    means = group_mean(values[0], samples), group_mean(values[1], samples)  # weighted as the change is
     result = amount_result(name, "amount", change, margin, means, look, tests, unit="sample")
     either = old.keys() | new.keys()
     skipped = {
