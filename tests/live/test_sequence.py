@@ -8,12 +8,12 @@ import pytest
 from drift.live.sequence import MIXTURE, Observed, boundary, difference, rate, rate_now, rates_within
 
 
-def observed(dsat, user=None, conversation=None) -> Observed:
+def observed(dsat, user=None, chat=None) -> Observed:
     alone = np.arange(len(dsat))
     return Observed(
         np.array(dsat, dtype=float),
         alone if user is None else np.array(user),
-        alone if conversation is None else np.array(conversation),
+        alone if chat is None else np.array(chat),
     )
 
 
@@ -40,7 +40,7 @@ def test_what_a_user_says_twice_counts_once():
 
 
 def test_one_user_alone_is_no_certainty():
-    """The scores of a single user cancel; then the conversations tell how uncertain the rate is."""
+    """The scores of a single user cancel; then the chats tell how uncertain the rate is."""
     dsat = [1, 0] * 50
     assert rate(observed(dsat, user=[0] * 100)).radius == pytest.approx(rate(observed(dsat)).radius)
 
@@ -69,7 +69,7 @@ def test_the_difference_is_that_of_least_squares_with_a_constant_for_each_day():
     residuals = dsat - design @ fitted
     sums = np.array([(design * residuals[:, None])[user == each].sum(axis=0) for each in range(60)])
     robust = (inverse @ sums.T @ sums @ inverse)[0, 0] * n / (n - 6)
-    seen = difference(observed(dsat, user=user, conversation=user), later, day)
+    seen = difference(observed(dsat, user=user, chat=user), later, day)
     assert seen is not None
     assert seen.value == pytest.approx(fitted[0])
     assert seen.radius / seen.factor == pytest.approx(math.sqrt(robust))

@@ -14,6 +14,7 @@ from drift.errors import ConfigError, DataError
 from drift.live.sequence import Observed
 from drift.logs.values import seconds_of
 from drift.records import Conversation, FeedbackLabel, LabelSource
+from drift.statistics import units_of
 from drift.store import Store
 from drift.turns import judged_reply, spoken_after
 
@@ -39,6 +40,7 @@ class JudgedReply:
     reply_index: int
     group: str
     user: str
+    chat: str
     second: float | None
     day: str | None
     language: str
@@ -162,6 +164,7 @@ def _add(judged: Judged, conversation: Conversation, labels: list[FeedbackLabel]
                     reply_index=label.reply_index,
                     group=group,
                     user=conversation.user,
+                    chat=conversation.chat,
                     second=second,
                     day=None if second is None else datetime.fromtimestamp(second, UTC).date().isoformat(),
                     language=conversation.language or "unknown",
@@ -202,14 +205,34 @@ def _check_labels(
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """The judged replies of one model by user, and those of each labeller by user."""
+
+    replies: Counter[str] = field(default_factory=Counter)
+    by: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def share(self, labeller: str) -> tuple[float, float]:
+        """The share of the replies that are this labeller's, with its variance: as of so many equally busy users, of
+        each of whom all replies are or none (Kish). With one more of either kind, so that few say little."""
+        sizes = np.array(list(self.replies.values()), dtype=float)
+        users = float(sizes.sum() ** 2 / (sizes @ sizes))
+        share = (self.by[labeller].total() / self.replies.total() * users + 1) / (users + 2)
+        return share, share * (1 - share) / (users + 2)
+
+
 def _check_mixture(judged: Judged, store: Store) -> None:
     """Several labellers are fine if each labelled about the same share of every model."""
-    used: dict[str, Counter[str]] = defaultdict(Counter)
-    for reply in judged.replies:
-        used[reply.group][reply.labeller] += 1
+    used: dict[str, Labelling] = defaultdict(Labelling)
+    for reply, user in zip(judged.replies, units_of(judged.replies), strict=True):
+        used[reply.group].replies[user] += 1
+        used[reply.group].by[reply.labeller][user] += 1
     for name, most in MOST_APART.items():
         if groups := _apart(used, name, most):
-            parts = (f"{used[group][name]} of {used[group].total()} replies of {group}" for group in groups)
+            parts = (
+                f"{used[group].by[name].total()} of {used[group].replies.total()} replies of {group}"
+                for group in groups
+            )
             raise DataError(
                 f"{store.path}: the labels are of the labeller {name} for {' and '.join(parts)}: a difference between "
                 "these models could be one between labellers. Read one labeller's labels: --labeller embedded (or "
@@ -217,37 +240,48 @@ def _check_mixture(judged: Judged, store: Store) -> None:
             )
 
 
-def _apart(used: Mapping[str, Counter[str]], name: str, most: float) -> tuple[str, str] | None:
+def _apart(used: Mapping[str, Labelling], name: str, most: float) -> tuple[str, str] | None:
     """Two models of which the labeller labelled much more of the first; None if it labelled all about alike.
 
     Much more: none of the second, which chance gives in fewer than MOST_BY_CHANCE; or shares that are surely farther
     apart than `most`. For thumbs the shares alone count: those of one model may be a few users' who like to give them.
     """
-    some = [group for group, counts in used.items() if counts[name]]
-    none = [group for group, counts in used.items() if not counts[name] and counts.total() >= FEWEST_JUDGED]
+    some = [group for group, labelled in used.items() if labelled.by[name]]
+    none = [group for group in used if group not in some and used[group].replies.total() >= FEWEST_JUDGED]
     if name != "rating":
         likely = MOST_BY_CHANCE / max(len(some) * len(none), 1)
         for many, few in product(some, none):
-            if _none_by_chance(used[many][name], used[many].total(), used[few].total()) < likely:
+            if _none_by_chance(used[many], used[few], name) < likely:
                 return many, few
-    shares = {group: (counts[name] + 1) / (counts.total() + 2) for group, counts in used.items()}
+    shares = {group: labelled.share(name) for group, labelled in used.items()}
     for many, few in permutations(shares, 2):
-        error = sum(shares[group] * (1 - shares[group]) / (used[group].total() + 2) for group in (many, few)) ** 0.5
-        if shares[many] - shares[few] - STANDARD_ERRORS * error > most:
+        error = math.sqrt(shares[many][1] + shares[few][1])
+        if shares[many][0] - shares[few][0] - STANDARD_ERRORS * error > most:
             return many, few
     return None
 
 
-def _none_by_chance(labelled: int, replies: int, others: int) -> float:
-    """The chance that all `labelled` replies are among one model's `replies` and none among the other's `others`, if
-    each is as likely to be labelled: hypergeometric, C(replies, labelled) / C(replies + others, labelled)."""
-    log, total = math.lgamma, replies + others
-    return math.exp(log(replies + 1) - log(replies - labelled + 1) + log(total - labelled + 1) - log(total + 1))
+def _none_by_chance(many: Labelling, few: Labelling, labeller: str) -> float:
+    """The chance that all users with a reply of this labeller are among one model's and none among the other's.
+
+    A user counts once: what is labelled of one user's replies is alike. If all of them are labelled or none, every user
+    is as likely; if each is by itself, a user with more replies is likelier. The larger of the two chances counts.
+    """
+    users = len(many.by[labeller])
+    sizes = (len(many.replies), len(few.replies)), (many.replies.total(), few.replies.total())
+    return max(_all_among(users, of_many, of_few) for of_many, of_few in sizes)
+
+
+def _all_among(drawn: int, size: int, others: int) -> float:
+    """The chance that all that are drawn out of size + others are among the first `size`: hypergeometric,
+    C(size, drawn) / C(size + others, drawn)."""
+    log, total = math.lgamma, size + others
+    return math.exp(log(size + 1) - log(size - drawn + 1) + log(total - drawn + 1) - log(total + 1))
 
 
 def observed(replies: list[JudgedReply]) -> Observed:
     dsat = np.fromiter((reply.is_dsat for reply in replies), float, len(replies))
-    return Observed(dsat, codes(reply.user for reply in replies), codes(reply.conversation_id for reply in replies))
+    return Observed(dsat, codes(reply.user for reply in replies), codes(reply.chat for reply in replies))
 
 
 def codes(names: Iterable[str | None]) -> np.ndarray:

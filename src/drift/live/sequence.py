@@ -48,23 +48,23 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Labels of n judged replies. `dsat`: float [n], 1 or 0; `user`, `conversation`: int [n], codes from 0."""
+    """Labels of n judged replies. `dsat`: float [n], 1 or 0; `user`, `chat`: int [n], codes from 0."""
 
     dsat: NDArray[np.float64]
     user: NDArray[np.int64]
-    conversation: NDArray[np.int64]
+    chat: NDArray[np.int64]
 
     def until(self, end: int) -> "Observed":
         """The first `end` replies."""
-        return Observed(self.dsat[:end], self.user[:end], self.conversation[:end])
+        return Observed(self.dsat[:end], self.user[:end], self.chat[:end])
 
     def variance(self, scores: NDArray[np.float64]) -> float:
-        """Sum of squares of the clusters' score sums: by users, or by conversations where that is more.
+        """Sum of squares of the clusters' score sums: by users, or by chats where that is more.
 
         With few users the sums nearly cancel (with a single one they do), which must not look like certainty.
         """
-        by_user, by_conversation = (np.bincount(codes, scores) for codes in (self.user, self.conversation))
-        return float(max(by_user @ by_user, by_conversation @ by_conversation))
+        by_user, by_chat = (np.bincount(codes, scores) for codes in (self.user, self.chat))
+        return float(max(by_user @ by_user, by_chat @ by_chat))
 
 
 def boundary(variance: float, mixture: float, alpha: float = ALPHA) -> float:
