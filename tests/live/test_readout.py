@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from drift.errors import ConfigError, DataError
+from drift.errors import DataError
 from drift.live.readout import read_live
 from drift.records import Conversation, FeedbackLabel, Message
 from drift.review.queue import build_queue
@@ -113,42 +113,6 @@ def test_a_canary_is_compared_on_its_own_days_alone(deployment: Deployment):
     (comparison,) = read_live(deployment.store()).comparisons
     assert (comparison.kind, comparison.judged, comparison.left_out) == ("same period", (450, 50), (500, 0))
     assert comparison.difference.value == pytest.approx(0.0)
-
-
-def test_models_are_compared_with_the_one_before(deployment: Deployment):
-    for model, first in (("one", 1), ("two", 3), ("three", 5)):
-        deployment.days(model, days(first, first + 2), 20, 5)
-    store = deployment.store()
-    assert [(c.against, c.model) for c in read_live(store).comparisons] == [("one", "two"), ("two", "three")]
-    assert [(c.against, c.model) for c in read_live(store, against="one").comparisons] == [
-        ("one", "two"),
-        ("one", "three"),
-    ]
-    with pytest.raises(ConfigError, match=r"--against four: no such model .* there are: one, two, three"):
-        read_live(store, against="four")
-
-
-def test_only_a_model_that_did_not_begin_earlier_alerts(deployment: Deployment):
-    """Compared with the newest one, the old model is worse: that is why it was replaced."""
-    deployment.days("old", WEEK, 150, 60)
-    deployment.days("new", WEEK[1:], 150, 15)
-    store = deployment.store()
-    readout = read_live(store, against="new")
-    assert [(c.model, c.verdict) for c in readout.comparisons] == [("old", "worse")]
-    assert not readout.is_worse
-
-
-def test_a_model_without_a_judged_reply_is_named_as_compared_with_none(deployment: Deployment):
-    deployment.days("a", WEEK, 20, 5)
-    deployment.days("b", WEEK, 20, 5)
-    deployment.chat("silent", "2026-03-03", ["ABSTAIN"])
-    store = deployment.store()
-    against = read_live(store, against="silent")
-    assert against.comparisons == ()
-    assert "--against silent: silent has no judged reply (of 1), so nothing is compared with it." in against.notes
-    usual = read_live(store)
-    assert [(c.against, c.model) for c in usual.comparisons] == [("a", "b")]
-    assert "silent has no judged reply (of 1), so it is not compared." in usual.notes
 
 
 def test_a_few_busy_users_cannot_speak_for_others(deployment: Deployment):

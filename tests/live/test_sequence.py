@@ -75,6 +75,17 @@ def test_the_difference_is_that_of_least_squares_with_a_constant_for_each_day():
     assert seen.radius / seen.factor == pytest.approx(math.sqrt(robust))
 
 
+def test_one_of_three_differences_may_err_a_third_as_often():
+    """Each score is half of a residual of a rate of 1/4 or 3/4, so V = 200/198 x 200 x 3/16 / 4. The weight is 50."""
+    dsat, later = np.array([1, 0, 0, 0, 1, 1, 1, 0] * 25), np.array([*[False] * 4, *[True] * 4] * 25)
+    variance = 200 / 198 * 200 * 3 / 16 / 4
+    for alpha in (0.05, 0.05 / 3):
+        seen = difference(observed(dsat), later, np.zeros(200, dtype=int), alpha)
+        assert seen is not None
+        assert seen.value == 0.5
+        assert seen.radius == pytest.approx(boundary(variance, MIXTURE / 4, alpha) / 50)
+
+
 def test_neither_bad_days_nor_a_growing_share_look_like_a_difference():
     """Both models: 1 in 10 on the first day, 4 in 10 on the second; the later one answers mostly on the second."""
     blocks = [(False, 0, 200, 20), (True, 0, 20, 2), (False, 1, 20, 8), (True, 1, 200, 80)]

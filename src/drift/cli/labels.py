@@ -171,7 +171,9 @@ def live(
     by: Annotated[str, typer.Option(help="What tells deployments apart: model, source, or a tag.")] = "model",
     against: Annotated[
         str | None,
-        typer.Option(help="Compare every model with this one; default: each with the model that began before it."),
+        typer.Option(
+            help="Compare every model with this one; default: with those that ran beside it, else with the one before."
+        ),
     ] = None,
     gold: options.Gold = None,
     labeller: Annotated[

@@ -23,15 +23,16 @@ def compare(
     errors: LabellerErrors | None,
     by_group: Mapping[str, LabellerErrors],
     reacted: Mapping[str, float],
+    alpha: float,
 ) -> ModelComparison:
     """Both hold a reply. `by_group`: errors on each model's own replies, where they are known; `reacted`: after which
-    share of the replies of each model users went on."""
+    share of the replies of each model users went on; `alpha`: how often the interval may miss the difference."""
     names = earlier[0].group, later[0].group
     first, second, kind = _comparable(earlier, later)
     replies = sorted([*first, *second], key=lambda reply: reply.second or 0.0)
     own = {name: by_group[name] for name in names if name in by_group}
     is_own = len(own) == 2 and differ(own[names[0]], own[names[1]])
-    seen = next(_differences(replies, names[1], kind, [len(replies)]))
+    seen = next(_differences(replies, names[1], kind, [len(replies)], alpha))
     if is_own:
         true = _own_difference(replies, kind, seen, (own[names[0]], own[names[1]]), names[1])
     else:
@@ -52,8 +53,13 @@ def compare(
         words=_words(names, kind, tone, true, is_corrected=is_own or errors is not None),
         caveats=tuple(_caveats(replies, names, kind, is_own=is_own, reacted=reacted)),
         own_errors=is_own,
-        over_time=() if is_own or kind == "periods" else tuple(_over_time(replies, names[1], errors)),
+        over_time=() if is_own or kind == "periods" else tuple(_over_time(replies, names[1], errors, alpha)),
     )
+
+
+def ran_together(earlier: Sequence[JudgedReply], later: Sequence[JudgedReply]) -> bool:
+    """Did two models answer in the same period? Without any time they may have."""
+    return _comparable(earlier, later)[2] == "same period" or not any(reply.day for reply in (*earlier, *later))
 
 
 def _comparable(
@@ -68,13 +74,13 @@ def _comparable(
 
 
 def _differences(
-    replies: list[JudgedReply], later: str, kind: ComparisonKind, ends: Sequence[int]
+    replies: list[JudgedReply], later: str, kind: ComparisonKind, ends: Sequence[int], alpha: float
 ) -> Iterator[Estimate]:
     """The difference as it was seen after each of these numbers of replies. Both models must have answered by then."""
     periods, labels = _periods(replies, kind), observed(replies)
     is_later = np.array([reply.group == later for reply in replies])
     for end in ends:
-        seen = difference(labels.until(end), is_later[:end], periods[:end])
+        seen = difference(labels.until(end), is_later[:end], periods[:end], alpha)
         assert seen is not None, "both models answered in the first of the periods"
         yield seen
 
@@ -98,11 +104,11 @@ def _own_difference(
     return difference_of_rates(rates, seen.factor, own)
 
 
-def _over_time(replies: list[JudgedReply], later: str, errors: LabellerErrors | None) -> Iterator[Moment]:
+def _over_time(replies: list[JudgedReply], later: str, errors: LabellerErrors | None, alpha: float) -> Iterator[Moment]:
     """`replies`: in the order of time. Each look reads what was known at the end of its day, and no more."""
     ends = {reply.day or "": place + 1 for place, reply in enumerate(replies)}
     for (day, end), seen in zip(
-        ends.items(), _differences(replies, later, "same period", list(ends.values())), strict=True
+        ends.items(), _differences(replies, later, "same period", list(ends.values()), alpha), strict=True
     ):
         yield Moment(day=day, judged=end, difference=true_difference(seen, errors).rounded())
 

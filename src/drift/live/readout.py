@@ -2,16 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from drift.errors import ConfigError
 from drift.live.audits import Audits
-from drift.live.compare import compare
+from drift.live.compare import compare, ran_together
 from drift.live.correction import LabellerErrors, true_rate
 from drift.live.replies import Coverage, Judged, JudgedReply, observed, read_judged
 from drift.live.results import ModelReadout, PartRate, Readout
-from drift.live.sequence import rate, rate_now
+from drift.live.sequence import ALPHA, rate, rate_now
 from drift.statistics import Share
 from drift.store import Store
 
@@ -29,8 +28,9 @@ def read_live(
 ) -> Readout:
     """How often users are dissatisfied with each model of a store, and whether models differ.
 
-    Each model is compared with the one that began before it, or with `against`. `gold`: rows that audit the labels;
-    else the reviews do. Raises what `read_judged` and `gold_truth` raise, ConfigError if `against` is not there.
+    Each model is compared with those that it ran beside, or if there are none with the one that began before it; or
+    all with `against`. `gold`: rows that audit the labels; else the reviews do. Raises what `read_judged` and
+    `gold_truth` raise, ConfigError if `against` is not there.
     """
     judged = read_judged(store, by, labeller)
     groups = _in_order(judged)
@@ -40,18 +40,24 @@ def read_live(
     errors, by_group = audits.errors(), audits.errors_by_group()
     models = tuple(_model(name, groups[name], judged.coverage[name], errors) for name in groups)
     named = [name for name in groups if name != judged.unnamed and groups[name]]
-    pairs = list(pairwise(named)) if against is None else _pairs(named, against)
+    pairs = _pairs({name: groups[name] for name in named}, against)
+    alpha = ALPHA / max(len(pairs), 1)  # Bonferroni: whoever compares more models has more chances of an error
     reacted = {model.name: _reacted(model) for model in models}
     return Readout(
         store=str(store.path),
         by=by,
         models=models,
-        comparisons=tuple(compare(groups[a], groups[b], errors, by_group, reacted) for a, b in pairs),
+        comparisons=tuple(compare(groups[a], groups[b], errors, by_group, reacted, alpha) for a, b in pairs),
         errors=errors and _rounded(errors),
         labellers=dict(Counter(reply.labeller for reply in judged.replies).most_common()),
         left_out={name: count for name, count in (judged.left_out | audits.left_out).items() if count},
-        notes=(*_notes(judged, models, errors, labeller), *_not_compared(judged, models, against)),
+        notes=(
+            *_notes(judged, models, errors, labeller),
+            *_not_compared(judged, models, against),
+            *_together(len(pairs), len(named), alpha),
+        ),
         reference=against,
+        confidence=1 - alpha,
     )
 
 
@@ -72,8 +78,31 @@ def _in_order(judged: Judged) -> dict[str, list[JudgedReply]]:
 DAY = 86_400
 
 
-def _pairs(named: Sequence[str], against: str) -> list[tuple[str, str]]:
-    return [(against, name) for name in named if name != against and against in named]
+def _pairs(groups: Mapping[str, list[JudgedReply]], against: str | None) -> list[tuple[str, str]]:
+    """Which models are compared, the one that began first first. Of several that ran side by side, nothing says which
+    one the others are measured by: then all of them are compared with each other."""
+    named = list(groups)
+    if against is not None:
+        return [(against, name) for name in named if name != against and against in named]
+    pairs: list[tuple[str, str]] = []
+    for place, name in enumerate(named):
+        beside = [other for other in named[:place] if ran_together(groups[other], groups[name])]
+        pairs += [(other, name) for other in beside or named[place - 1 : place]]
+    return pairs
+
+
+def _together(comparisons: int, models: int, alpha: float) -> Iterator[str]:
+    """What several comparisons cost, and how to make fewer."""
+    if comparisons > 1:
+        yield (
+            f"{comparisons} comparisons: the interval of each is one of {100 * (1 - alpha):.2f} %, so that all of them "
+            "hold together with 95 % (Bonferroni)."
+        )
+    if comparisons >= models > 0:
+        yield (
+            "several models ran side by side, and each is compared with each: to compare all with one of them alone, "
+            "in narrower intervals, name it: --against MODEL."
+        )
 
 
 def _model(name: str, replies: list[JudgedReply], coverage: Coverage, errors: LabellerErrors | None) -> ModelReadout:

@@ -84,7 +84,8 @@ class ModelComparison(_Result):
 
 class Readout(_Result):
     """`labellers`: judged replies by who labelled them; `left_out`: what could not be counted, by reason; `notes`: what
-    a reader must know, a sentence each. `reference`: the model that all are compared with, if the user named one."""
+    a reader must know, a sentence each. `reference`: the model that all are compared with, if the user named one.
+    `confidence`: of the interval of each comparison; those of all comparisons hold together with 95 %."""
 
     store: str
     by: str
@@ -95,6 +96,7 @@ class Readout(_Result):
     left_out: dict[str, int]
     notes: tuple[str, ...]
     reference: str | None = None
+    confidence: float = 0.95
 
     @property
     def is_worse(self) -> bool:

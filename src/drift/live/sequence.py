@@ -86,8 +86,10 @@ def rate_now(observed: Observed) -> Estimate:
     return Estimate(centre, Z * math.sqrt(variance + Z * Z / 4) / (size + Z * Z), Z)
 
 
-def difference(observed: Observed, later: NDArray[np.bool_], period: NDArray[np.int64]) -> Estimate | None:
-    """The rate of one model minus the rate of another, within each period (a day), always valid.
+def difference(
+    observed: Observed, later: NDArray[np.bool_], period: NDArray[np.int64], alpha: float = ALPHA
+) -> Estimate | None:
+    """The rate of one model minus the rate of another, within each period (a day), always valid at 1 - `alpha`.
 
     `later`: bool [n], whose reply it is; `period`: int [n], codes from 0. It is the coefficient of `later` in a least
     squares fit with a constant for every period: the mean of the daily differences, weighted by n1 n2 / (n1 + n2)
@@ -105,7 +107,7 @@ def difference(observed: Observed, later: NDArray[np.bool_], period: NDArray[np.
     scores = contrast * (observed.dsat - daily - value * contrast)
     replies, constants = int(size[shared].sum()), int(shared.sum()) + 1
     spent = replies / max(replies - constants, 1)  # the fitted constants make residuals smaller than errors
-    return _estimate(value, spent * observed.variance(scores), weight, MIXTURE / 4)
+    return _estimate(value, spent * observed.variance(scores), weight, MIXTURE / 4, alpha)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ def rates_within(
     return RatesWithin(means[0], means[1], max(spent * observed.variance(scores), least))
 
 
-def _estimate(value: float, variance: float, weight: float, mixture: float) -> Estimate:
+def _estimate(value: float, variance: float, weight: float, mixture: float, alpha: float = ALPHA) -> Estimate:
     variance = max(variance, LEAST_VARIANCE)
-    reach = boundary(variance, mixture)
+    reach = boundary(variance, mixture, alpha)
     return Estimate(value, reach / weight, reach / math.sqrt(variance))
