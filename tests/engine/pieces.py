@@ -1,6 +1,7 @@
 """Pieces of work for the engines' tests: functions of a module, as worker processes need them."""
 
 import errno
+import multiprocessing
 import os
 import signal
 import time
@@ -46,6 +47,13 @@ def die(number: int) -> Square:
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return square(number)
+
+
+def die_with_a_lock(number: int) -> Square:
+    """As a process that is killed while tqdm, in it, holds the lock that it makes for all processes."""
+    lock = multiprocessing.RLock()
+    with lock:
+        return die(number)
 
 
 def kill_driver(_: int) -> Square:

@@ -81,6 +81,22 @@ def test_a_piece_that_always_kills_its_process_is_named():
             next(results)
 
 
+def test_a_killed_process_says_nothing_beside_the_error():
+    """What it leaves behind is removed without a word."""
+    code = (
+        "import sys\nfrom drift.engine import Processes\nfrom drift.errors import DriftError\n"
+        "from engine import pieces\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        list(Processes(1, retries=1).each(pieces.die_with_a_lock, [1]))\n"
+        "    except DriftError as error:\n"
+        "        print(str(error).split('(')[0], file=sys.stderr)\n"
+    )
+    path = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    assert (done.returncode, done.stderr.decode()) == (0, "piece 1: its process died 1 times \n")
+
+
 def test_no_worker_outlives_a_killed_driver(tmp_path: Path):
     """It ends at once, also in the middle of a piece."""
     code = (

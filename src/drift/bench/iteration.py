@@ -6,7 +6,6 @@ reply to the same request is rejected (what is better does not matter for time).
 on one thread, the sides in turn.
 """
 
-import multiprocessing
 import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +36,7 @@ from drift.bench.iteration_parts import (
 )
 from drift.bench.sample import TokenRows
 from drift.config import PolicySettings, SamplingSettings
-from drift.engine import end_on_interrupt, end_with_parent, interrupts_wait
+from drift.engine import end_on_interrupt, end_with_parent, interrupts_wait, spawn_context
 from drift.errors import ConfigError, DataError, DriftError, PrerequisiteError
 from drift.policy.model import Policy, computes_bfloat16, load_policy, resolve_source, save_policy
 from drift.policy.samplers.requests import fit_prompt
@@ -139,7 +138,7 @@ def in_own_process(work: Callable[[Any], Any], task: Any) -> Any:
 
     The authors' side gets torch's own allocations: the pages that `drift` asks for are ours.
     """
-    context = multiprocessing.get_context("spawn")
+    context = spawn_context()
     with _pages_of(task.side), ProcessPoolExecutor(1, mp_context=context, initializer=_begin) as pool:
         try:
             with interrupts_wait():

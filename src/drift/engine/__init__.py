@@ -4,7 +4,7 @@ from drift.engine.engine import Engine, Local, current_engine, in_pieces, using_
 from drift.engine.kept import kept, let_go
 from drift.engine.memory import rare_collections
 from drift.engine.open import open_engine
-from drift.engine.processes import Processes, end_on_interrupt, end_with_parent, interrupts_wait
+from drift.engine.processes import Processes, end_on_interrupt, end_with_parent, interrupts_wait, spawn_context
 from drift.engine.together import MachineLost, Together
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "let_go",
     "open_engine",
     "rare_collections",
+    "spawn_context",
     "using_engine",
 ]

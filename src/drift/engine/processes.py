@@ -8,7 +8,9 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 
 from drift.engine.engine import Answer, Engine, Local, Piece, Result, answer, killed
@@ -16,7 +18,6 @@ from drift.engine.kept import let_go
 from drift.errors import PrerequisiteError
 from drift.progress import report_note
 
-_SPAWN = multiprocessing.get_context("spawn")  # a fork copies locks of threads (pyarrow, DuckDB) that nobody frees
 END_SECONDS = 90.0
 """For a worker to end what it keeps: a vLLM server gets 30 s to end by itself."""
 
@@ -118,8 +119,9 @@ class _Worker:
 
     def __init__(self, gpu: str | None) -> None:
         self.gpu = gpu
-        self.pipe, theirs = _SPAWN.Pipe()
-        self._process: BaseProcess = _SPAWN.Process(target=_serve, args=(theirs, gpu), daemon=True)
+        spawn = spawn_context()
+        self.pipe, theirs = spawn.Pipe()
+        self._process: BaseProcess = spawn.Process(target=_serve, args=(theirs, gpu), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -167,6 +169,24 @@ def _serve(pipe: Connection, gpu: str | None) -> None:
             pipe.send_bytes(pickle.dumps(answer(work, piece)))  # `send` passes tensors as handles of shared memory
     let_go()
     pipe.close()
+
+
+def spawn_context() -> SpawnContext:
+    """How worker processes start: a fork copies locks of threads (pyarrow, DuckDB) that nobody frees.
+
+    What a killed worker leaves (a semaphore of tqdm, say) is removed at the end by multiprocessing's resource tracker,
+    a process that warns of it. The command has said what happened, so the tracker is kept quiet.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker:UserWarning")))
+    try:
+        resource_tracker.ensure_running()  # it reads them when it starts
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+    return multiprocessing.get_context("spawn")
 
 
 @contextmanager

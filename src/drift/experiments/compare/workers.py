@@ -19,7 +19,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
-from drift.engine import end_on_interrupt, end_with_parent, interrupts_wait
+from drift.engine import end_on_interrupt, end_with_parent, interrupts_wait, spawn_context
 from drift.errors import DriftError
 from drift.experiments.compare.settings import Cell
 from drift.progress import Heartbeat, listening, report_note, report_progress
@@ -79,7 +79,7 @@ class Workers:
 
 @contextmanager
 def workers(count: int) -> Iterator[Workers]:
-    context = multiprocessing.get_context("spawn")
+    context = spawn_context()
     lines: Queue = context.Queue()
     lines.cancel_join_thread()  # a worker that is killed while it writes keeps the lock for which our last line waits
     # a worker that is killed while it writes may leave half a line: this thread alone would wait for the rest
