@@ -4,7 +4,7 @@ import pytest
 
 from drift.evals.replies import EvalRequest
 from drift.gate.items import GateItem
-from drift.gate.measure import default_margin, measure_of_form
+from drift.gate.measure import default_margin, measure_of_form, measure_rate
 from drift.gate.paired import mean_change
 from drift.gate.results import GateResult, PairCounts, read_gate
 from drift.gate.verdict import ERROR_RATE, amount_result, explain, is_blind, levels_of, overall, rate_result
@@ -58,6 +58,23 @@ def test_blindness_ends_where_losing_everything_would_fail():
         all_lost = rate_result("arithmetic", counts(0, right, 0, 200 - right), 0.05, 1, 10)
         assert (all_lost.verdict == "fail") is fails
     assert 0.05 * 200 < most < 0.10 * 200  # more than the margin, and less than twice the margin
+
+
+@pytest.mark.parametrize(("right", "verdict"), [(range(24), "blind"), (range(0, 96, 4), "pass")])
+def test_a_few_wishes_in_many_wordings_are_few_items(right: range, verdict: str):
+    """200 items are four wordings of each of 50 wishes, and OLD has 24 right: all wordings of six wishes, whose loss
+    could not be shown, or one wording of 24."""
+    items = [
+        GateItem(EvalRequest(str(n), ()), lambda answer: () if answer.text == "right" else ("wrong",), str(n // 4))
+        for n in range(200)
+    ]
+    texts = {str(n): "right" if n in right else "wrong" for n in range(200)}
+    said = {name: Completion(name, 0, 0, False, text, "stop", 0, "p", "t") for name, text in texts.items()}
+    wrong = {name: Completion(name, 0, 0, False, "wrong", "stop", 0, "p", "t") for name in texts}
+    same, lost = (measure_rate("refusal", items, (said, new), 0.05, 1, 10) for new in (said, wrong))
+    assert same is not None
+    assert lost is not None
+    assert (same.verdict, lost.verdict == "fail") == (verdict, verdict == "pass")
 
 
 def test_answers_of_one_length_need_many_items_and_all_answers():

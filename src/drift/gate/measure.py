@@ -51,8 +51,10 @@ def measure_rate(
     problems = {problem: (in_old[problem], in_new[problem]) for problem in sorted(in_old | in_new)}
     lost = [(item, why) for item, of_old, why in problems_of if not of_old and why]
     changes = [float(not of_new) - float(not of_old) for _, of_old, of_new in problems_of]
-    effect = design_effect(changes, [item.group or item.request.item_id for item, *_ in problems_of])
-    result = rate_result(name, counts, margin, look, tests, effect)
+    worst = [-float(not of_old) for _, of_old, _ in problems_of]
+    groups = [item.group or item.request.item_id for item, *_ in problems_of]
+    effects = design_effect(changes, groups), design_effect(worst, groups)
+    result = rate_result(name, counts, margin, look, tests, *effects)
     result = result.filled(problems=problems, lost=_shown(lost, answers))
     return with_skipped(result, {NO_ANSWER: len(items) - len(both)}, ASKS_AGAIN)
 

@@ -27,9 +27,10 @@ def levels_of(look: int, tests: int) -> Levels:
     return Levels(ERROR_RATE * share, ERROR_RATE * share / tests)
 
 
-def is_blind(right: int, items: int, margin: float, failing: float) -> bool:
-    """OLD has so few right that the guard would not fail even if NEW had none right: it cannot see a loss."""
-    worst = rate_change(right, 0, items, Levels(failing, failing))
+def is_blind(right: int, items: int, margin: float, failing: float, effect: float = 1.0) -> bool:
+    """OLD has so few right that the guard would not fail even if NEW had none right: it cannot see a loss. `effect`: of
+    these losses, as in `rate_change`."""
+    worst = rate_change(right, 0, items, Levels(failing, failing), effect)
     return worst.fail_high >= -margin
 
 
@@ -42,15 +43,16 @@ def overall(results: Sequence[GuardResult]) -> GateVerdict:
 
 
 def rate_result(
-    name: str, counts: PairCounts, margin: float, look: int, tests: int, effect: float = 1.0
+    name: str, counts: PairCounts, margin: float, look: int, tests: int, effect: float = 1.0, worst_effect: float = 1.0
 ) -> GuardResult:
-    """A guard whose answers are right or not; `effect` as in `rate_change`. Raises ValueError for no items."""
+    """A guard whose answers are right or not; `effect` as in `rate_change`, `worst_effect`: if NEW had none right.
+    Raises ValueError for no items."""
     levels = levels_of(look, tests)
     items = counts.items
     change = rate_change(counts.lost, counts.gained, items, levels, effect)
     right = counts.both + counts.lost
     verdict = verdict_on(change, margin, both_sides=False)
-    if verdict != "fail" and is_blind(right, items, margin, levels.failing):
+    if verdict != "fail" and is_blind(right, items, margin, levels.failing, worst_effect):
         verdict = "blind"
     means = right / items, (counts.both + counts.gained) / items
     return _result(name, "rate", change, margin, verdict, means, (look, tests)).filled(counts=counts)
