@@ -36,17 +36,16 @@ def test_of_several_arms_each_is_compared_with_each_or_all_with_the_control(depl
         ("cand-1", "control", "better"),
         ("cand-2", "control", "unclear"),
     ]
-    assert readout.confidence == pytest.approx(1 - 0.05 / 3)
-    assert (
-        "3 comparisons: the interval of each is one of 98.33 %, so that all of them hold together" in readout.notes[-2]
-    )
+    assert [c.confidence for c in readout.comparisons] == pytest.approx([1 - 0.05 / 3] * 3)
+    begun = "that began on 2026-03-01" if period == WEEK else "without a time"
+    assert f"3 comparisons of models {begun}: the interval of each is one of 98.33 %, so " in readout.notes[-2]
     assert "--against MODEL" in readout.notes[-1]
     measured = read_live(store, against="control")
     assert [(c.against, c.model, c.verdict) for c in measured.comparisons] == [
         ("control", "cand-1", "worse"),
         ("control", "cand-2", "unclear"),
     ]
-    assert "2 comparisons: the interval of each is one of 97.50 %" in measured.notes[-1]
+    assert f"2 comparisons of models {begun}: the interval of each is one of 97.50 %" in measured.notes[-1]
 
 
 def test_more_candidates_are_more_chances_of_an_error(deployment: Deployment):
@@ -58,9 +57,27 @@ def test_more_candidates_are_more_chances_of_an_error(deployment: Deployment):
         deployment.days(f"other-{number}", WEEK, 100, 12)
     deployment.path = deployment.path.with_name("more")
     among = read_live(deployment.store(), against="control")
-    assert (alone.comparisons[0].verdict, alone.is_worse, alone.confidence) == ("worse", True, 0.95)
-    assert (among.comparisons[0].verdict, among.is_worse, among.confidence) == ("unclear", False, 0.9875)
+    assert (alone.comparisons[0].verdict, alone.is_worse, alone.comparisons[0].confidence) == ("worse", True, 0.95)
+    assert (among.comparisons[0].verdict, among.is_worse, among.comparisons[0].confidence) == ("unclear", False, 0.9875)
     assert among.comparisons[0].difference.value == alone.comparisons[0].difference.value
+
+
+def test_a_model_that_comes_later_makes_no_interval_wider(deployment: Deployment):
+    """One candidate a week beside the old model: each is a test of its own."""
+    deployment.days("old", days(1, 21), 20, 4)
+    deployment.days("week-1", days(2, 7), 20, 5)
+    before = read_live(deployment.store())
+    for first in (8, 15):
+        deployment.days(f"week-{first}", days(first, first + 6), 20, 5)
+    deployment.path = deployment.path.with_name("more")
+    after = read_live(deployment.store())
+    assert [(c.against, c.model, c.confidence) for c in after.comparisons] == [
+        ("old", "week-1", 0.95),
+        ("old", "week-8", 0.95),
+        ("old", "week-15", 0.95),
+    ]
+    assert after.comparisons[0] == before.comparisons[0]
+    assert not any("comparisons of models" in note or "--against MODEL" in note for note in after.notes)
 
 
 def test_only_a_model_that_did_not_begin_earlier_alerts(deployment: Deployment):

@@ -54,6 +54,7 @@ def compare(
         caveats=tuple(_caveats(replies, names, kind, is_own=is_own, reacted=reacted)),
         own_errors=is_own,
         over_time=() if is_own or kind == "periods" else tuple(_over_time(replies, names[1], errors, alpha)),
+        confidence=1 - alpha,
     )
 
 

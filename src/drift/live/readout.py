@@ -41,23 +41,27 @@ def read_live(
     models = tuple(_model(name, groups[name], judged.coverage[name], errors) for name in groups)
     named = [name for name in groups if name != judged.unnamed and groups[name]]
     pairs = _pairs({name: groups[name] for name in named}, against)
-    alpha = ALPHA / max(len(pairs), 1)  # Bonferroni: whoever compares more models has more chances of an error
+    began = [_began(groups[later]) for _, later in pairs]
+    alphas = [ALPHA / began.count(day) for day in began]  # Bonferroni, for the arms of one test
     reacted = {model.name: _reacted(model) for model in models}
     return Readout(
         store=str(store.path),
         by=by,
         models=models,
-        comparisons=tuple(compare(groups[a], groups[b], errors, by_group, reacted, alpha) for a, b in pairs),
+        comparisons=tuple(
+            compare(groups[a], groups[b], errors, by_group, reacted, alpha)
+            for (a, b), alpha in zip(pairs, alphas, strict=True)
+        ),
         errors=errors and _rounded(errors),
         labellers=dict(Counter(reply.labeller for reply in judged.replies).most_common()),
         left_out={name: count for name, count in (judged.left_out | audits.left_out).items() if count},
         notes=(
             *_notes(judged, models, errors, labeller),
             *_not_compared(judged, models, against),
-            *_together(len(pairs), len(named), alpha),
+            *_together(began),
+            *_each_with_each(pairs),
         ),
         reference=against,
-        confidence=1 - alpha,
     )
 
 
@@ -91,14 +95,27 @@ def _pairs(groups: Mapping[str, list[JudgedReply]], against: str | None) -> list
     return pairs
 
 
-def _together(comparisons: int, models: int, alpha: float) -> Iterator[str]:
-    """What several comparisons cost, and how to make fewer."""
-    if comparisons > 1:
-        yield (
-            f"{comparisons} comparisons: the interval of each is one of {100 * (1 - alpha):.2f} %, so that all of them "
-            "hold together with 95 % (Bonferroni)."
-        )
-    if comparisons >= models > 0:
+def _began(replies: Sequence[JudgedReply]) -> str:
+    return min(reply.day or "" for reply in replies)
+
+
+def _together(began: Sequence[str]) -> Iterator[str]:
+    """What several comparisons of models that began on one day cost; `began`: that day, of each comparison's later
+    model."""
+    for day, comparisons in sorted(Counter(began).items()):
+        if comparisons > 1:
+            models = f"models that began on {day}" if day else "models without a time"
+            confidence = 100 * (1 - ALPHA / comparisons)
+            yield (
+                f"{comparisons} comparisons of {models}: the interval of each is one of {confidence:.2f} %, so that "
+                "all of them hold together with 95 % (Bonferroni)."
+            )
+
+
+def _each_with_each(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """How to make fewer comparisons."""
+    firsts, laters = ({pair[side] for pair in pairs} for side in (0, 1))
+    if len(pairs) > len(laters) and len(firsts) > 1:
         yield (
             "several models ran side by side, and each is compared with each: to compare all with one of them alone, "
             "in narrower intervals, name it: --against MODEL."

@@ -64,7 +64,8 @@ class ModelComparison(_Result):
     """The rate of `model` minus that of `against`, the earlier one. `difference`: corrected if the labeller's errors
     are known; `labelled`: as the labels say. `judged`: replies of `against` and of `model` that count; `left_out`:
     those on days on which the other one did not answer. `own_errors`: each model is corrected by the audit of its own
-    replies. `over_time`: the same at the end of each day."""
+    replies. `over_time`: the same at the end of each day. `confidence`: of the intervals; those of all comparisons with
+    models that began on one day hold together with 95 %."""
 
     model: str
     against: str
@@ -80,12 +81,12 @@ class ModelComparison(_Result):
     caveats: tuple[str, ...]
     own_errors: bool
     over_time: tuple[Moment, ...]
+    confidence: float = 0.95
 
 
 class Readout(_Result):
     """`labellers`: judged replies by who labelled them; `left_out`: what could not be counted, by reason; `notes`: what
-    a reader must know, a sentence each. `reference`: the model that all are compared with, if the user named one.
-    `confidence`: of the interval of each comparison; those of all comparisons hold together with 95 %."""
+    a reader must know, a sentence each. `reference`: the model that all are compared with, if the user named one."""
 
     store: str
     by: str
@@ -96,7 +97,6 @@ class Readout(_Result):
     left_out: dict[str, int]
     notes: tuple[str, ...]
     reference: str | None = None
-    confidence: float = 0.95
 
     @property
     def is_worse(self) -> bool:
