@@ -17,7 +17,14 @@ def tag_of_all(values: Iterable[str]) -> str:
     """One tag from those of several rows: all their values, but the first of times, which differ without contradicting
     each other."""
     listed = list(dict.fromkeys(values))
-    return listed[0] if listed and all(map(_DAY.match, listed)) else ", ".join(listed)
+    if len(listed) == 1 or (listed and all(map(is_moment, listed))):
+        return listed[0]
+    return ", ".join(dict.fromkeys(part for value in listed for part in value.split(", ")))
+
+
+def is_moment(tag: str) -> bool:
+    """Whether a tag is a time."""
+    return _DAY.match(tag) is not None
 
 
 @dataclass(frozen=True, slots=True)

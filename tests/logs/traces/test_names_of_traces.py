@@ -138,6 +138,15 @@ def test_calls_have_the_consent_of_their_trace(tmp_path: Path, has_texts: bool):
     assert summary.filtered_by["no_consent"] == 3  # of which one says yes, in a trace that says no
 
 
+def test_records_around_a_call_that_contradict_each_other_give_no_consent(tmp_path: Path):
+    calls, traces = langfuse(has_texts=False, sessionId="s", metadata={"consent": "yes"})
+    step = {"id": "step", "type": "SPAN", "traceId": "t0", "startTime": "2024-05-01T10:00:00Z"}
+    store, summary = read(
+        tmp_path, [calls, [*traces, {**step, "metadata": {"consent": "no"}}]], require_consent={"consent": "yes"}
+    )
+    assert (store.size(), summary.filtered_by["no_consent"]) == (0, 1)  # the chat of three traces
+
+
 def test_a_trace_without_calls_that_can_be_read_has_the_names_of_its_other_records(tmp_path: Path):
     inner = {
         "id": "o",

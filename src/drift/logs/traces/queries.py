@@ -10,6 +10,7 @@
 # the reply did not end by itself. `passed`: requests that the user went on from without a reply. `chained`: calls that
 # leave out their history, with the name of the call `above`.
 # `spares`: records around calls; those without texts stand only for what they name for the calls of their trace.
+# `tags`: what calls and records around calls (`is_around`) say about consents; `value` is 0 for a time.
 # `parts`: of conversations whose later calls hold only its last messages (see chains.py).
 # `elsewhere`: the ranges of scores in judgements that another Stitcher has.
 TABLES = {
@@ -28,7 +29,11 @@ TABLES = {
     "spares": {
         "call": "BIGINT", "trace": "BIGINT", "session": "BIGINT", "spare": "INTEGER", "started": "DOUBLE",
         "place": "BIGINT", "has_texts": "BOOLEAN", "has_session": "BOOLEAN", "has_user": "BOOLEAN",
-        "has_tags": "BOOLEAN", "names": "BIGINT", "author": "BIGINT", "consent": "BIGINT",
+        "names": "BIGINT", "author": "BIGINT",
+    },
+    "tags": {
+        "call": "BIGINT", "trace": "BIGINT", "is_around": "BOOLEAN", "name": "BIGINT", "value": "BIGINT",
+        "place": "BIGINT",
     },
     "chained": {"call": "BIGINT", "place": "BIGINT", "above": "BIGINT", "session": "BIGINT", "author": "BIGINT"},
     "ids": {"call": "BIGINT", "id": "BIGINT"},
@@ -49,10 +54,8 @@ TRACES = """
             CASE WHEN count(DISTINCT names) FILTER (has_session) = 1
                 THEN arg_min(place, (spare, started, call)) FILTER (has_session) END AS session,
             CASE WHEN count(DISTINCT author) FILTER (has_user) = 1
-                THEN arg_min(place, (spare, started, call)) FILTER (has_user) END AS user,
-            CASE WHEN count(DISTINCT consent) FILTER (has_tags) = 1
-                THEN arg_min(place, (spare, started, call)) FILTER (has_tags) END AS tags
-        FROM spares WHERE has_session OR has_user OR has_tags GROUP BY trace;
+                THEN arg_min(place, (spare, started, call)) FILTER (has_user) END AS user
+        FROM spares WHERE has_session OR has_user GROUP BY trace;
     -- the names that calls get from there, because they leave them out
     CREATE TABLE names AS
         SELECT * FROM (
@@ -199,6 +202,43 @@ MEMBERS = """
             NULL AS until, false AS is_branch
         FROM kept JOIN calls USING (call) LEFT JOIN bare_calls USING (call) ANTI JOIN parts USING (call)
         UNION ALL SELECT call, leaf, step, start, until, is_branch FROM parts;"""
+CONSENTS = """
+    -- what is said about a consent in each trace. Two values contradict each other, so a third adds nothing (here and
+    -- below: else many values of many calls would be compared with each other)
+    CREATE TABLE of_traces AS
+        SELECT trace, is_around, name, value, min(place) AS place FROM tags
+        WHERE trace <> 0 GROUP BY trace, is_around, name, value
+        QUALIFY row_number() OVER (PARTITION BY trace, is_around, name ORDER BY min(place)) <= 2;
+    -- by each call: itself, by the records around it, and (`gives`: false) by the other calls of its trace, which may
+    -- be another user's: these can refuse, but not consent
+    CREATE TABLE of_calls AS
+        SELECT call, name, value, place, true AS gives FROM tags WHERE NOT is_around
+        UNION ALL SELECT call, name, value, of_traces.place, is_around FROM calls JOIN of_traces
+            ON of_traces.trace = within;
+    -- by the calls that end with each message
+    CREATE TABLE of_tips AS
+        SELECT tip, gives, name, value, min(of_calls.place) AS place FROM of_calls JOIN calls USING (call)
+        GROUP BY tip, gives, name, value
+        QUALIFY row_number() OVER (PARTITION BY tip, gives, name ORDER BY min(of_calls.place)) <= 2;
+    -- in each conversation: by its call, and by the calls that are part of it. Where neither session nor user shows
+    -- that these are of the same people, they can refuse, but not consent
+    CREATE TABLE said AS
+        SELECT call, name, value, place, gives FROM of_calls SEMI JOIN members USING (call)
+        UNION ALL SELECT heard.call, name, value, of_tips.place, gives AND (session <> 0 OR has_user)
+        FROM (
+            SELECT call, tip FROM calls UNION SELECT call, node FROM nodes UNION SELECT call, request FROM nodes
+            UNION SELECT call, node FROM passed) AS heard
+            JOIN of_tips USING (tip) SEMI JOIN members USING (call) JOIN calls ON calls.call = heard.call;
+    -- what other records add to what the call of a conversation says itself: their places, with the names
+    CREATE TABLE consents AS
+        SELECT call, list({place: place, names: names} ORDER BY place) AS tags FROM (
+            SELECT call, place, list(DISTINCT name) AS names FROM (
+                SELECT call, name, value, min(said.place) AS place
+                FROM said SEMI JOIN (SELECT call, name FROM said WHERE gives) USING (call, name)
+                    ANTI JOIN (SELECT call, name, value FROM tags WHERE NOT is_around) USING (call, name, value)
+                GROUP BY call, name, value)
+            GROUP BY call, place)
+        GROUP BY call;"""
 CONVERSATIONS = """
     SELECT calls.place AS place, together, any_value(members.start) AS start, any_value(members.until) AS until,
         any_value(is_branch) AS is_branch,
@@ -211,9 +251,9 @@ CONVERSATIONS = """
             FILTER (judged.place IS NOT NULL) AS judged,
         coalesce(any_value(names.user), any_value(session_names.user) FILTER (NOT has_user)) AS user,
         any_value(session_names.model) FILTER (NOT has_model) AS model,
-        any_value(names.session) AS session, any_value(traces.tags) AS tags
+        any_value(names.session) AS session, any_value(consents.tags) AS tags
     FROM members JOIN calls USING (call) LEFT JOIN session_names ON session_names.session = calls.session
-        LEFT JOIN names USING (call) LEFT JOIN traces ON traces.within = calls.within
+        LEFT JOIN names USING (call) LEFT JOIN consents USING (call)
         LEFT JOIN (
             SELECT *, position = min(position) OVER (PARTITION BY call) AS first
             FROM nodes SEMI JOIN members USING (call)

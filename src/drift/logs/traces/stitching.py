@@ -8,10 +8,11 @@ without a text and tool results are not compared: the first often hold the date,
 call.
 
 A record around model calls (`Call.spare`) is used only if its trace has no model call in the logs. Else the calls of
-its trace have the session, the user and the consent from there that they leave out (`_give_names`): tools often write
-them once, on the root. A call that leaves out its history (`Call.after`) gets it from the calls before it; all waits
-until these are known. One that holds only the last messages of its session is joined to the call that said them (see
-chains.py).
+its trace have the session and the user from there that they leave out (`_give_names`): tools often write them once, on
+the root. A conversation has what all calls in it, and their traces, say about a consent: a refusal anywhere is one.
+
+A call that leaves out its history (`Call.after`) gets it from the calls before it; all waits until these are known. One
+that holds only the last messages of its session is joined to the call that said them (see chains.py).
 
 The texts wait in an unnamed file; DuckDB holds only numbers and spills to disk beyond its memory limit.
 """
@@ -32,10 +33,10 @@ from drift.disk import open_tables
 from drift.logs.draft import Call, ConversationDraft, Evidence, numbered, tags_of_all, time_of
 from drift.logs.files.rows import Place, Reject, short_form
 from drift.logs.traces.chains import Chains, HashedReply, Said, compared, hashed, part_of, parts_of, root_of, say
-from drift.logs.traces.queries import CONVERSATIONS, LINKS, MEMBERS, SPARES, STITCH, TABLES, TRACES, WINDOWS
+from drift.logs.traces.queries import CONSENTS, CONVERSATIONS, LINKS, MEMBERS, SPARES, STITCH, TABLES, TRACES, WINDOWS
 from drift.logs.traces.spool import Spool, Texts
 from drift.logs.traces.ties import scale_of
-from drift.records import Rating, Reason
+from drift.records import Rating, Reason, is_moment
 
 MEMORY_LIMIT = "200MB"
 _CALLS_PER_BATCH = 20_000
@@ -103,11 +104,15 @@ class Stitcher:
         call = item.call or Call()
         for name in call.ids:
             self._insert("ids", (number, hashed(0, name)))
+        for name, value in item.tags.items():
+            trace = hashed(0, call.trace) if call.trace else 0
+            is_around = bool(call.spare and call.trace)
+            said = hashed(0, name), 0 if is_moment(value) else hashed(0, value)
+            self._insert("tags", (number, trace, is_around, *said, place))
         if call.spare and call.trace:
             names = hashed(0, call.trace), hashed(0, "session", call.trace)
-            has = bool(item.messages), bool(call.session), item.user is not None, bool(item.tags)
-            consent = [part for pair in sorted(item.tags.items()) for part in pair]
-            said = hashed(0, call.session or ""), hashed(0, item.user or ""), hashed(0, *consent)
+            has = bool(item.messages), bool(call.session), item.user is not None
+            said = hashed(0, call.session or ""), hashed(0, item.user or "")
             self._insert("spares", (number, *names, call.spare, call.started, place, *has, *said))
             return
         if call.after:
@@ -203,6 +208,7 @@ class Stitcher:
                 self._insert("parts", part)
         self._flush("parts")
         self._tables.execute(MEMBERS)
+        self._tables.execute(CONSENTS)
 
     def _draft_at(self, place: int) -> tuple[ConversationDraft, str]:
         """The call at a place, with its history, and its log."""
@@ -225,7 +231,7 @@ class Stitcher:
     def _drafts(self, rows: Iterable[dict[str, Any]]) -> Iterator[ConversationDraft]:
         for row in rows:
             draft, file = self._draft_at(row["place"])
-            draft, start, until = self._named(draft, row), row["start"], row["until"]
+            draft, start, until = self._consenting(self._named(draft, row), row["tags"]), row["start"], row["until"]
             regenerated = set(row["regenerated"] or ()) - {None if until is None else until - 1}
             ratings = [Rating(position, "regeneration", -1.0) for position in sorted(regenerated)]
             ratings += [self._rating(judged) for judged in row["judged"] or ()]
@@ -249,16 +255,20 @@ class Stitcher:
 
     def _named(self, draft: ConversationDraft, row: Mapping[str, Any]) -> ConversationDraft:
         """The draft with the names of other records whose places the row has."""
-        names = ("session", "user", "model", "tags")
+        names = ("session", "user", "model")
         named = {name: self._texts.load(row[name])[0] for name in names if row.get(name) is not None}
         if not named:
             return draft
         fields: dict[str, Any] = {name: named[name][name] for name in ("user", "model") if name in named}
         if "session" in named:
             fields["call"] = replace(draft.call or Call(), session=named["session"]["call"]["session"])
-        if "tags" in named:
-            fields["tags"] = tags_of_all((draft.tags, named["tags"]["tags"]))
         return replace(draft, **fields)
+
+    def _consenting(self, draft: ConversationDraft, others: Sequence[Mapping[str, Any]] | None) -> ConversationDraft:
+        """The draft with what other records say about the same consents. `others`: their places, and of which names."""
+        said = ((other["names"], self._texts.load(other["place"])[0]["tags"]) for other in others or ())
+        named = [{name: tag for name, tag in tags.items() if hashed(0, name) in names} for names, tags in said]
+        return replace(draft, tags=tags_of_all((draft.tags, *named))) if named else draft
 
     def _judgements(self) -> Iterator[Reject]:
         """Yield what became of each judgement: each is one row."""

@@ -9,6 +9,7 @@ Stitcher compares follows from these ties alone, so that several of them stitch 
   compare; and those of one trace, because the span around others repeats only the last request;
 - a spare record, and the calls of its trace; the trace may be named as a session is. The calls may get its session, or
   its user, whose calls may begin with any message: it asks for all of them;
+- the calls of a trace that say something about a consent: one that refuses does so for the others;
 - a judgement, and the calls that it is about; a call that leaves out its history, and the call before it. Such a call
   of nobody begins as the calls before it do, and only if there are none (`beginnings`) as it does itself. What such a
   call of a user begins with is not known here: it asks for all calls of the user. So do calls without a message to
@@ -57,6 +58,8 @@ def ties_of(item: ConversationDraft | Evidence) -> Ties:
         asks += [after, _trace(call.trace)] if call.trace else [after]
     else:
         after, has = None, [*ids, _trace(call.trace)] if call.trace else ids
+    if item.tags and call.trace:
+        asks = [*asks, _trace(call.trace)]
     if call.session:
         return Ties(asks, has, after)
     begun, by_reply = _beginning(item, root)
