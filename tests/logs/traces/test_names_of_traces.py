@@ -8,7 +8,6 @@ import pytest
 
 from chats import bot, user
 from drift.config import IngestionSettings
-from drift.errors import DriftError
 from drift.feedback.label import label_store
 from drift.logs.ingest import IngestSummary, ingest
 from drift.store import Store
@@ -110,11 +109,38 @@ def test_names_of_a_call_itself_stay(tmp_path: Path):
     calls[0] |= {"userId": "ann"}
     calls[1] |= {"sessionId": "other", "userId": "ann"}
     store, _ = read(tmp_path, [calls, traces])
-    assert sorted(len(c.messages) for c in store.conversations()) == [2, 4]
+    assert [len(c.messages) for c in store.conversations()] == [2, 2, 2]
     store.forget(user="ann")
+    (chat,) = store.conversations()
+    assert [message.content for message in chat.messages] == list(TURNS[2])
+    store.forget(user="bob")
     assert store.size() == 0
-    with pytest.raises(DriftError, match="bob"):
-        store.forget(user="bob")
+
+
+def test_users_of_one_session_have_chats_of_their_own(tmp_path: Path):
+    """The session is a channel, and each call holds one request and one reply."""
+    calls, _ = langfuse()
+    calls = [{**call, "sessionId": "channel"} for call in calls]
+    other = [{**call, "id": f"b{n}", "traceId": f"b{n}", "output": bot(f"bob's {n}")} for n, call in enumerate(calls)]
+    rows = [{**call, "userId": "ann"} for call in calls] + [{**call, "userId": "bob"} for call in other]
+    store, _ = read(tmp_path, [rows])
+    assert sorted([m.content for m in chat.messages] for chat in store.conversations()) == [
+        [text for turn in TURNS for text in turn],
+        [text for n, (asked, _) in enumerate(TURNS) for text in (asked, f"bob's {n}")],
+    ]
+    assert [chat.ratings for chat in store.conversations()] == [(), ()]  # bob did not ask again for ann's reply
+    store.forget(user="bob")
+    assert "bob's 0" not in str(list(store.conversations()))
+    assert store.size() == 1
+
+
+def test_a_session_of_several_users_names_none_for_the_others(tmp_path: Path):
+    calls, _ = langfuse()
+    for call, who in zip(calls, ("ann", "bob", None), strict=True):
+        call |= {"sessionId": "channel", "userId": who}
+    store, _ = read(tmp_path, [calls])
+    keys = {chat.messages[0].content: chat.user_key for chat in store.conversations()}
+    assert (len(set(keys.values())), keys["thanks"]) == (3, None)
 
 
 def test_a_user_of_the_trace_alone_joins_what_a_history_shows(tmp_path: Path):

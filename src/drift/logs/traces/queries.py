@@ -4,7 +4,8 @@
 # `calls`: `tip` is the last message; `named` the same with the answers of tools, for identities; `answered`: it ends
 # with a reply; `place`: in the file of texts; `row_count`: rows of the log; `request`: the message before the last
 # reply; `turn`: the last request and reply alone; `messages`: how many are compared; `spoken`: how many are no system
-# message; `within`: its trace, also where `trace` is 0 because the session is named alike.
+# message; `within`: its trace, also where `trace` is 0 because the session is named alike; `author`: its user; `whose`:
+# the same, but 0 where no other call of its session names another user.
 # `nodes`: the replies of each call, with the message (`request`) and the reply (`parent`) before them; `given`: by
 # this call, which does not only repeat it; `known`: session or user show that equal messages are of one chat; `cut`:
 # the reply did not end by itself. `passed`: requests that the user went on from without a reply. `chained`: calls that
@@ -18,7 +19,7 @@ TABLES = {
         "call": "BIGINT", "tip": "BIGINT", "named": "BIGINT", "answered": "BOOLEAN", "started": "DOUBLE",
         "place": "BIGINT", "row_count": "BIGINT", "session": "BIGINT", "system": "BIGINT", "trace": "BIGINT",
         "within": "BIGINT", "request": "BIGINT", "turn": "BIGINT", "messages": "BIGINT", "spoken": "BIGINT",
-        "has_user": "BOOLEAN", "has_model": "BOOLEAN",
+        "author": "BIGINT", "has_model": "BOOLEAN", "whose": "BIGINT",
     },
     "nodes": {
         "call": "BIGINT", "position": "BIGINT", "node": "BIGINT", "named": "BIGINT", "request": "BIGINT",
@@ -60,7 +61,7 @@ TRACES = """
     CREATE TABLE names AS
         SELECT * FROM (
             SELECT call, place, CASE WHEN calls.session = 0 THEN traces.session END AS session,
-                CASE WHEN NOT has_user THEN traces.user END AS user
+                CASE WHEN author = 0 THEN traces.user END AS user
             FROM calls JOIN traces USING (within))
         WHERE session IS NOT NULL OR user IS NOT NULL;
     -- these calls are added again, with the names
@@ -87,6 +88,10 @@ SPARES = """
             CASE WHEN NOT has_user THEN traces.user END
         FROM needed JOIN spares USING (call) JOIN traces ON trace = within;"""
 STITCH = """
+    -- sessions of several users (a channel, the name of an application): one of them is not in the chats of another
+    CREATE TABLE shared AS
+        SELECT session FROM calls WHERE session <> 0 AND author <> 0 GROUP BY session HAVING count(DISTINCT author) > 1;
+    UPDATE calls SET whose = author WHERE session IN (SELECT session FROM shared);
     -- a span around other spans of its trace repeats their last request and reply, without the history
     CREATE TABLE turns AS
         SELECT turn, arg_max(tip, (messages, -call)) AS tip FROM calls WHERE turn <> 0
@@ -126,9 +131,10 @@ STITCH = """
         SELECT node FROM (
             SELECT node, known, session, system, row_number() OVER asked AS age,
                 CASE WHEN trace = 0 THEN 1 ELSE row_number() OVER in_trace END AS age_in_trace
-            FROM replies JOIN (SELECT call AS giver, session, system, trace FROM calls) USING (giver)
-            WINDOW asked AS (PARTITION BY request, system ORDER BY replies.started DESC, replies.call DESC),
-                in_trace AS (PARTITION BY request, system, trace ORDER BY replies.started DESC, replies.call DESC))
+            FROM replies JOIN (SELECT call AS giver, session, system, trace, whose FROM calls) USING (giver)
+            WINDOW asked AS (PARTITION BY request, system, whose ORDER BY replies.started DESC, replies.call DESC),
+                in_trace AS (
+                    PARTITION BY request, system, whose, trace ORDER BY replies.started DESC, replies.call DESC))
             ANTI JOIN bare_tasks USING (session, system)
         WHERE known AND age > age_in_trace AND node NOT IN (SELECT parent FROM replies);
     -- how many calls a session has under each system message, and whether one of them holds a history
@@ -151,18 +157,19 @@ STITCH = """
         WHERE is_side_task;
     -- the other calls with one request and one reply each, which are one chat
     CREATE TABLE bare_calls AS
-        SELECT call, min(place) OVER (PARTITION BY session, system) AS leader, started FROM (
+        SELECT call, min(place) OVER (PARTITION BY session, system, whose) AS leader, started FROM (
             SELECT *, row_number() OVER (PARTITION BY session, system, request, trace ORDER BY started, call) AS sample
             FROM kept JOIN calls USING (call)
                 JOIN bare_tasks USING (session, system) ANTI JOIN side_tasks USING (session, system)
             WHERE has_times)
         WHERE sample = 1 OR trace = 0;
-    -- the calls of a session that name its user and its model, for those that do not
+    -- the calls of a session that name its user (if all name the same) and its model, for those that do not
     CREATE TABLE session_names AS
-        SELECT calls.session, arg_min(coalesce(names.user, calls.place), (started, call)) FILTER (has_user) AS user,
+        SELECT calls.session, CASE WHEN count(DISTINCT author) FILTER (author <> 0) = 1
+                THEN arg_min(coalesce(names.user, calls.place), (started, call)) FILTER (author <> 0) END AS user,
             arg_max(calls.place, (started, call)) FILTER (has_model) AS model
         FROM calls LEFT JOIN names USING (call) WHERE calls.session <> 0
-        GROUP BY calls.session HAVING NOT (bool_and(has_user) AND bool_and(has_model));
+        GROUP BY calls.session HAVING NOT (bool_and(author <> 0) AND bool_and(has_model));
     -- the range of each score; whether it shows which values are good
     CREATE TABLE scales AS
         SELECT scale, min(low) AS low, max(high) AS high,
@@ -182,9 +189,14 @@ STITCH = """
         FROM evidence LEFT JOIN scales USING (scale) LEFT JOIN targets USING (evidence);"""
 WINDOWS = """
     -- sessions in which a call begins with replies that no call gave under this beginning: `head`, how many messages
-    -- stand before the first that one gave
-    SELECT session, call, place, head, started FROM (
-        SELECT session, call, place, started, tip, CASE WHEN first < given THEN given ELSE 0 END AS head,
+    -- stand before the first that one gave. `is_one`: the session, or its user, shows that the calls are of one chat;
+    -- not if several chats begin in a session that names no user, or if others name theirs
+    SELECT session, call, place, head, started, whose,
+        author <> 0 OR (session NOT IN (SELECT session FROM shared) AND session NOT IN (
+            SELECT session FROM replies JOIN calls ON giver = calls.call WHERE parent = session
+            GROUP BY session, system HAVING count(DISTINCT replies.request) > 1)) AS is_one
+    FROM (
+        SELECT session, call, place, started, tip, author, whose, CASE WHEN first < given THEN given ELSE 0 END AS head,
             max(head) OVER of_session > 0 AND count(*) OVER of_session > 1 AND min(started) OVER of_session > 0
                 AS has_any
         FROM calls JOIN (
@@ -224,7 +236,8 @@ CONSENTS = """
     -- that these are of the same people, they can refuse, but not consent
     CREATE TABLE said AS
         SELECT call, name, value, place, gives FROM of_calls SEMI JOIN members USING (call)
-        UNION ALL SELECT heard.call, name, value, of_tips.place, gives AND (session <> 0 OR has_user)
+        UNION ALL SELECT heard.call, name, value, of_tips.place, gives AND (session <> 0 OR author <> 0)
+                AND session NOT IN (SELECT session FROM shared)
         FROM (
             SELECT call, tip FROM calls UNION SELECT call, node FROM nodes UNION SELECT call, request FROM nodes
             UNION SELECT call, node FROM passed) AS heard
@@ -249,7 +262,7 @@ CONVERSATIONS = """
         list(DISTINCT position) FILTER (cut_replies.node IS NOT NULL) AS cut,
         list({position: position, place: judged.place, low: low, high: high} ORDER BY position, given_at, judged.place)
             FILTER (judged.place IS NOT NULL) AS judged,
-        coalesce(any_value(names.user), any_value(session_names.user) FILTER (NOT has_user)) AS user,
+        coalesce(any_value(names.user), any_value(session_names.user) FILTER (author = 0)) AS user,
         any_value(session_names.model) FILTER (NOT has_model) AS model,
         any_value(names.session) AS session, any_value(consents.tags) AS tags
     FROM members JOIN calls USING (call) LEFT JOIN session_names ON session_names.session = calls.session

@@ -32,7 +32,18 @@ import pyarrow as pa
 from drift.disk import open_tables
 from drift.logs.draft import Call, ConversationDraft, Evidence, numbered, tags_of_all, time_of
 from drift.logs.files.rows import Place, Reject, short_form
-from drift.logs.traces.chains import Chains, HashedReply, Said, compared, hashed, part_of, parts_of, root_of, say
+from drift.logs.traces.chains import (
+    Chains,
+    HashedReply,
+    Said,
+    WindowCall,
+    compared,
+    hashed,
+    part_of,
+    parts_of,
+    root_of,
+    say,
+)
 from drift.logs.traces.queries import CONSENTS, CONVERSATIONS, LINKS, MEMBERS, SPARES, STITCH, TABLES, TRACES, WINDOWS
 from drift.logs.traces.spool import Spool, Texts
 from drift.logs.traces.ties import scale_of
@@ -141,8 +152,8 @@ class Stitcher:
         turn = hashed(root, str(trace), said.asked, reply) if trace and said.users and last else 0
         system = _task(tuple([message.content for message in draft.messages if message.role == "system"]))
         row = (number, tip, said.named, said.answered, call.started, place, draft.rows, session, system, trace, within)
-        has = draft.user is not None, draft.model is not None
-        self._insert("calls", (*row, request, turn, messages, said.spoken, *has))
+        author = hashed(0, draft.user) if draft.user is not None else 0
+        self._insert("calls", (*row, request, turn, messages, said.spoken, author, draft.model is not None, 0))
         for reply in replies:
             # Many chats begin with the same words: without a session, only a reply after a history shows the same chat.
             known = bool(call.session) or (bool(draft.user) and reply.parent != root)
@@ -203,7 +214,7 @@ class Stitcher:
     def _join_windows(self) -> None:
         """Join the calls of a session that hold only its last messages to the calls before them."""
         for _, rows in itertools.groupby(self._rows(WINDOWS), key=itemgetter("session")):
-            calls = ((row["call"], row["place"], row["head"], row["started"]) for row in rows)
+            calls = (WindowCall(*map(row.__getitem__, WindowCall._fields)) for row in rows)
             for part in parts_of(calls, lambda place: self._draft_at(place)[0]):
                 self._insert("parts", part)
         self._flush("parts")
