@@ -75,8 +75,9 @@ def read_table(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
     return many_per_row(rows, _row)
 
 
-def whole(draft: ConversationDraft) -> None:
+def whole(draft: ConversationDraft) -> ConversationDraft:
     """A table holds all messages of a chat, so that there is nothing to check."""
+    return draft
 
 
 def _entries(row: Mapping[str, Any]) -> Any:
