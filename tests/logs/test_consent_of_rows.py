@@ -105,6 +105,14 @@ def test_calls_of_nobody_can_refuse_but_not_consent_for_the_call_that_goes_on(tm
     assert accepted(tmp_path / "of one user", *rows) == 1
 
 
+def test_a_call_that_has_its_session_from_its_first_exchanges_can_be_refused_but_not_consented_for(tmp_path):
+    said = ["What is the capital of Italy? Be short.", "It is Rome. Do you want to know more about Rome?"]
+    said += ["Yes: since when?", "Since 1871, when the government moved there.", "Thanks"]
+    for number, (of_first, of_then, stored) in enumerate([("no", "yes", 0), ("yes", None, 0), (None, "yes", 1)]):
+        rows = call("a", said[:3], said[3], of_first, sessionId="s"), call("b", said, "You are welcome.", of_then)
+        assert accepted(tmp_path / str(number), *rows) == stored
+
+
 def test_a_call_beside_the_chat_can_refuse_but_not_consent_for_its_trace(tmp_path):
     for number, (beside, chat, stored) in enumerate([("no", "yes", 0), ("yes", None, 1), (None, "yes", 1)]):
         rows = call("a", ["Is it safe? 2+2?"], "yes", beside), call("b", ["2+2?"], "4", chat, traceId="a")

@@ -189,6 +189,15 @@ def test_a_call_of_another_session_refuses_for_its_trace(tmp_path: Path):
     assert (store.size(), len(buckets) > 2) == (7, True)
 
 
+def test_calls_without_names_get_those_of_calls_with_the_same_first_exchanges(tmp_path: Path):
+    calls = [call for n in range(9) for call in chat(f"s{n}", sessionId=f"{n}", userId=f"user {n}")]
+    rows = [{**call, "sessionId": None, "userId": None} if call["id"][-1] == "2" else call for call in calls]
+    random.Random(5).shuffle(rows)
+    store, buckets, _ = ingested(tmp_path, [write(tmp_path / "log.jsonl", rows)])
+    assert (store.size(), len(buckets) > 2) == (9, True)
+    assert {len(chat.messages) for chat in store.conversations()} == {6}
+
+
 def test_a_command_that_was_killed_while_it_stitched_goes_on(tmp_path: Path):
     log = write(tmp_path / "log.jsonl", [call for n in range(8) for call in chat(f"s{n}", sessionId=f"s{n}")])
 

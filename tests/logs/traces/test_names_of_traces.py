@@ -173,6 +173,64 @@ def test_records_around_a_call_that_contradict_each_other_give_no_consent(tmp_pa
     assert (store.size(), summary.filtered_by["no_consent"]) == (0, 1)  # the chat of three traces
 
 
+LONG = [
+    ("What is two and two? Explain it as you would to a child.", "It is five, because two and two make five."),
+    ("No, that is wrong", "You are right: it is four."),
+    ("thanks", "You are welcome."),
+]
+
+
+def histories(names: list[dict[str, Any]], turns: list[tuple[str, str]] = LONG) -> list[dict[str, Any]]:
+    """Calls with the whole history before each reply."""
+    rows, said = [], []
+    for n, ((asked, reply), about) in enumerate(zip(turns, names, strict=True)):
+        said.append(user(asked))
+        call = {"id": f"h{n}", "type": "GENERATION", "traceId": f"h{n}", "startTime": f"2024-05-01T10:0{n}:00Z"}
+        rows.append({**call, "input": list(said), "output": bot(reply), **about})
+        said.append(bot(reply))
+    return rows
+
+
+SESSION, USER, NOBODY = {"sessionId": "s", "userId": "bob"}, {"userId": "bob"}, {}
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+@pytest.mark.parametrize(
+    "names",
+    [[SESSION, SESSION, NOBODY], [SESSION, NOBODY, SESSION], [SESSION, USER, SESSION], [USER, USER, NOBODY]],
+    ids=["last call", "middle call", "without a session", "user alone"],
+)
+def test_a_chat_whose_calls_are_named_in_part_is_one(tmp_path: Path, names: list[dict[str, Any]], is_reversed: bool):
+    rows = histories(names)
+    store, summary = read(tmp_path, [rows[::-1] if is_reversed else rows])
+    (chat,) = store.conversations()
+    assert [message.content for message in chat.messages] == [text for turn in LONG for text in turn]
+    assert (summary.duplicate, label_store(store).labels) == (2, {"DSAT": 1, "SAT": 1})
+    store.forget(user="bob")
+    assert store.size() == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "turns", "others"),
+    [
+        ([SESSION, SESSION, NOBODY], TURNS, []),
+        ([SESSION, SESSION, NOBODY], LONG, [{"sessionId": "another"}]),
+        ([USER, USER, NOBODY], LONG, [{"userId": "ann"}]),
+        ([SESSION, SESSION, {"sessionId": "another"}], LONG, []),
+    ],
+    ids=["short texts", "two sessions", "two users", "other session"],
+)
+def test_calls_that_may_be_of_another_chat_get_no_names(tmp_path: Path, names: Any, turns: Any, others: Any):
+    """Two people may begin with the same words, and get the same replies: then these show nothing."""
+    rows = [histories([{}, about], turns[:2])[1] for about in others]
+    rows = [{**row, "id": f"o{n}", "traceId": f"o{n}"} for n, row in enumerate(rows)]
+    store, _ = read(tmp_path, [histories(names, turns) + rows])
+    (last,) = [chat for chat in store.conversations() if chat.messages[-1].content == turns[2][1]]
+    assert not (last.source_id or "").startswith("s/")
+    assert last.user_key is None
+    assert store.size() == 2 + len(others)
+
+
 def test_a_trace_without_calls_that_can_be_read_has_the_names_of_its_other_records(tmp_path: Path):
     inner = {
         "id": "o",

@@ -29,7 +29,7 @@ from drift.logs.traces.spool import Texts
 from drift.records import Message
 
 NO_CALL = -1
-_ENOUGH = 100
+ENOUGH = 100
 """Bytes of text that two calls must have in common to be of one chat, where nothing else shows it: a greeting, or
 thanks, with the reply to it has fewer."""
 
@@ -358,7 +358,7 @@ def _is_compared(message: Message) -> bool:
 
 def _says_enough(messages: tuple[Message, ...], places: list[int]) -> bool:
     """Whether the messages at these places say enough to show that they are of one chat."""
-    return sum(len(compared(messages[place]).encode()) for place in places) >= _ENOUGH
+    return sum(len(compared(messages[place]).encode()) for place in places) >= ENOUGH
 
 
 def _sizes(messages: tuple[Message, ...], places: list[int], head: int) -> Iterator[int]:

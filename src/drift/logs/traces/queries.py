@@ -12,6 +12,7 @@
 # leave out their history, with the name of the call `above`.
 # `spares`: records around calls; those without texts stand only for what they name for the calls of their trace.
 # `tags`: what calls and records around calls (`is_around`) say about consents; `value` is 0 for a time.
+# `openings`: calls by their first two exchanges.
 # `parts`: of conversations whose later calls hold only its last messages (see chains.py).
 # `elsewhere`: the ranges of scores in judgements that another Stitcher has.
 TABLES = {
@@ -43,6 +44,7 @@ TABLES = {
         "value": "DOUBLE", "given_at": "DOUBLE", "place": "BIGINT",
     },
     "elsewhere": {"scale": "BIGINT", "low": "DOUBLE", "high": "DOUBLE", "stars": "BOOLEAN"},
+    "openings": {"call": "BIGINT", "opening": "BIGINT"},
     "parts": {
         "leaf": "BIGINT", "step": "DOUBLE", "call": "BIGINT", "start": "BIGINT", "until": "BIGINT",
         "is_branch": "BOOLEAN",
@@ -68,6 +70,22 @@ TRACES = """
     DELETE FROM calls WHERE call IN (SELECT call FROM names);
     DELETE FROM nodes WHERE call IN (SELECT call FROM names);
     DELETE FROM passed WHERE call IN (SELECT call FROM names);"""
+OPENINGS = """
+    -- what the calls with one opening name, if all that do name the same: places of calls, or of records around them
+    CREATE TABLE homes AS
+        SELECT opening, min(coalesce(names.session, calls.place)) FILTER (calls.session <> 0) AS session,
+            min(coalesce(names.user, calls.place)) FILTER (author <> 0) AS user
+        FROM openings JOIN calls USING (call) LEFT JOIN names USING (call) GROUP BY opening
+        HAVING count(DISTINCT calls.session) FILTER (calls.session <> 0) <= 1
+            AND count(DISTINCT author) FILTER (author <> 0) <= 1;
+    CREATE TABLE adopted AS
+        SELECT DISTINCT call, place, homes.session AS session, CASE WHEN author = 0 THEN homes.user END AS user
+        FROM calls JOIN openings USING (call) JOIN homes USING (opening) ANTI JOIN names USING (call)
+        WHERE calls.session = 0 AND (homes.session IS NOT NULL OR (author = 0 AND homes.user IS NOT NULL));
+    INSERT INTO names SELECT * FROM adopted;
+    DELETE FROM calls WHERE call IN (SELECT call FROM adopted);
+    DELETE FROM nodes WHERE call IN (SELECT call FROM adopted);
+    DELETE FROM passed WHERE call IN (SELECT call FROM adopted);"""
 LINKS = """
     SELECT call, place, coalesce(named.above_place, -1) AS above, session, author
     FROM chained LEFT JOIN (
@@ -237,7 +255,7 @@ CONSENTS = """
     CREATE TABLE said AS
         SELECT call, name, value, place, gives FROM of_calls SEMI JOIN members USING (call)
         UNION ALL SELECT heard.call, name, value, of_tips.place, gives AND (session <> 0 OR author <> 0)
-                AND session NOT IN (SELECT session FROM shared)
+                AND session NOT IN (SELECT session FROM shared) AND heard.call NOT IN (SELECT call FROM adopted)
         FROM (
             SELECT call, tip FROM calls UNION SELECT call, node FROM nodes UNION SELECT call, request FROM nodes
             UNION SELECT call, node FROM passed) AS heard

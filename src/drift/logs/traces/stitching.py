@@ -9,7 +9,9 @@ call.
 
 A record around model calls (`Call.spare`) is used only if its trace has no model call in the logs. Else the calls of
 its trace have the session and the user from there that they leave out (`_give_names`): tools often write them once, on
-the root. A conversation has what all calls in it, and their traces, say about a consent: a refusal anywhere is one.
+the root. A call that still has no session gets the names of the calls with the same first two exchanges, if these name
+no more than one session and one user. A conversation has what all calls in it, and their traces, say about a consent: a
+refusal anywhere is one.
 
 A call that leaves out its history (`Call.after`) gets it from the calls before it; all waits until these are known. One
 that holds only the last messages of its session is joined to the call that said them (see chains.py).
@@ -44,9 +46,20 @@ from drift.logs.traces.chains import (
     root_of,
     say,
 )
-from drift.logs.traces.queries import CONSENTS, CONVERSATIONS, LINKS, MEMBERS, SPARES, STITCH, TABLES, TRACES, WINDOWS
+from drift.logs.traces.queries import (
+    CONSENTS,
+    CONVERSATIONS,
+    LINKS,
+    MEMBERS,
+    OPENINGS,
+    SPARES,
+    STITCH,
+    TABLES,
+    TRACES,
+    WINDOWS,
+)
 from drift.logs.traces.spool import Spool, Texts
-from drift.logs.traces.ties import scale_of
+from drift.logs.traces.ties import opening_of, scale_of
 from drift.records import Rating, Reason, is_moment
 
 MEMORY_LIMIT = "200MB"
@@ -133,6 +146,8 @@ class Stitcher:
         self._add_call(number, item, place)
 
     def _add_call(self, number: int, draft: ConversationDraft, place: int) -> None:
+        if (opening := opening_of(draft.messages)) is not None:
+            self._insert("openings", (number, opening))
         said = say(Said.nothing(root_of(draft.user, draft.call and draft.call.session)), enumerate(draft.messages))
         self._insert_call(number, draft, place, said, said.replies())
 
@@ -183,9 +198,12 @@ class Stitcher:
         )
 
     def _give_names(self) -> None:
-        """Give the calls the names that they leave out and that the records around them have, and hash them anew."""
+        """Give the calls the names that they leave out and that the records around them have, or calls with the same
+        opening; and hash them anew."""
         self._tables.execute(TRACES)
         self._add_again("SELECT * FROM names ORDER BY place")
+        self._tables.execute(OPENINGS)
+        self._add_again("SELECT * FROM adopted ORDER BY place")
 
     def _add_again(self, query: str) -> None:
         """Add the drafts at the places of the rows, with the names that the rows have places of."""
