@@ -209,6 +209,7 @@ def test_a_table_whose_rows_name_no_conversation_says_so_and_not_that_a_column_i
 
 
 EMPTY = {"role": "assistant", "content": [{"type": "redacted_thinking", "data": "x"}]}
+BLANK = {"role": "assistant", "content": ""}
 MORE = {"role": "user", "content": "more"}
 DIFY = {"conversation_id": "c", "message_files": []}
 FLOWISE = {"chatId": "c", "id": "1", "role": "userMessage", "content": "q"}
@@ -223,6 +224,9 @@ WILDFEEDBACK = {"UtterranceId": 0, "Role": "User", "Content": "q", "Satisfaction
     [
         [{"messages": [QUESTION, {**EMPTY, "feedback": "down"}, MORE, ANSWER]}],
         [{"messages": [QUESTION, EMPTY], "rating": "down"}],
+        [{"messages": [QUESTION, EMPTY], "feedback": "down"}],
+        [{"messages": [QUESTION, {**BLANK, "feedback": "down"}, MORE, ANSWER]}],
+        [{"messages": [QUESTION, ANSWER, MORE, BLANK], "feedback": "down"}],
         [{"messages": [QUESTION, ANSWER, MORE, EMPTY], "feedback": "down"}],
         [{"messages": [QUESTION, ANSWER, MORE], "response": "", "feedback": "down"}],
         [
@@ -250,7 +254,8 @@ WILDFEEDBACK = {"UtterranceId": 0, "Role": "User", "Content": "q", "Satisfaction
         [WILDFEEDBACK, {"UtterranceId": 1, "Role": "Agent", "Content": "a"}],
     ],
     ids=[
-        "messages, on the message", "messages, one empty reply", "messages, the last one empty", "messages, response",
+        "messages, on the message", "messages, one empty reply", "messages, feedback",
+        "messages, on a blank", "messages, the last one blank", "messages, the last one empty", "messages, response",
         "dify", "flowise", "librechat", "librechat, error", "openwebui, on a request", "ai_sdk", "wildfeedback",
     ],
 )  # fmt: skip
@@ -266,6 +271,12 @@ def test_a_vote_for_a_side_without_a_reply_is_counted(tmp_path):
     named, _, chats = outcome(tmp_path, orjson.dumps({**sides, "winner": "model_b"}))
     assert named == {"accepted": 2, Reason.ORPHAN_FEEDBACK: 1}
     assert sorted([rating.value for rating in chat.ratings] for chat in chats) == [[], [1.0]]
+
+
+@pytest.mark.parametrize("nothing", [EMPTY, BLANK], ids=["empty", "blank"])
+def test_a_judgement_of_a_reply_that_ends_with_an_empty_message_stays(tmp_path, nothing):
+    named, _, (chat,) = outcome(tmp_path, line(messages=[QUESTION, ANSWER, nothing], feedback="down"))
+    assert (named, [rating.reply_index for rating in chat.ratings]) == ({"accepted": 1}, [1])
 
 
 def test_a_judgement_of_the_reply_before_an_open_request_stays(tmp_path):

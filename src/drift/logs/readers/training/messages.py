@@ -148,18 +148,23 @@ def _ratings(row: LogRow, entries: Sequence[Any], messages: tuple[Message, ...])
     """The judgements in a row, those that say neither good nor bad, and those of nothing. The judgement of an entry is
     about the last of the replies in it: an entry may also hold calls of tools. That of a row is about the last reply,
     but not where its `response` says that none came, or its last entry is a reply that says nothing."""
-    replies = {m.source_index: index for index, m in enumerate(messages) if m.role == "assistant"}
+    replies = {m.source_index: index for index, m in enumerate(messages) if m.role == "assistant" and not _is_empty(m)}
     for place, entry in enumerate(entries):
         if _role_of(entry) == "assistant":
             judged = judgements_beside(row.at, entry, replies.get(place, 0))
             yield from judged if place in replies else (no_reply(row.at) for _ in judged)
-    if not replies and not all(is_unrated(row.value.get(name)) for name in _FEEDBACK):
-        raise Unusable(Reason.ROLES_OUT_OF_ORDER, "feedback, but no reply before it")
     empty = [place for place, entry in enumerate(entries) if _role_of(entry) == "assistant" and place not in replies]
-    says_nothing = max(empty, default=-1) > (messages[-1].source_index or 0)
-    is_unanswered = last_reply(messages) is None and (says_nothing or row.value.get("response") is not None)
+    if not replies and not empty and not all(is_unrated(row.value.get(name)) for name in _FEEDBACK):
+        raise Unusable(Reason.ROLES_OUT_OF_ORDER, "feedback, but no reply before it")
+    says_nothing = max(empty, default=-1) >= (messages[-1].source_index or 0)
+    has_none = last_reply([m for m in messages if m.role != "assistant" or not _is_empty(m)]) is None
+    is_unanswered = has_none and (says_nothing or row.value.get("response") is not None)
     judged = judgements_beside(row.at, row.value, max(replies.values(), default=0))
     if is_unanswered:
         yield from (no_reply(row.at) for _ in judged)
     elif replies:
         yield from judged
+
+
+def _is_empty(reply: Message) -> bool:
+    return not reply.content.strip() and not reply.tool_calls
