@@ -408,3 +408,10 @@ def test_counts(store):
         transaction.commit()
     assert store.counts() == StoreCounts(2, 6, 1, 1, {"train": 1, "test": 1}, {"SAT": 1, "DSAT": 1})
     assert store.size() == 2
+
+
+def test_a_conversation_whose_versions_contradict_each_other_about_being_toxic_is_toxic(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    for version in (rated("a", 4, toxic="true"), rated("a", 2, toxic="false")):
+        store.add([version])
+    assert [chat.is_toxic(1) for chat in store.conversations()] == [True]

@@ -102,7 +102,7 @@ class Conversation:
     def is_toxic(self, *places: int) -> bool:
         """Did the log's own moderation flag one of these messages (or, where it names none, the conversation)?"""
         if "toxic_turns" not in self.tags:
-            return self.tags.get("toxic") == "true"
+            return "true" in self.tags.get("toxic", "").split(", ")  # rows or versions may contradict each other
         return self._is_flagged("toxic_turns", places)
 
     def has_media(self, *places: int) -> bool:
