@@ -119,6 +119,20 @@ def test_a_call_beside_the_chat_can_refuse_but_not_consent_for_its_trace(tmp_pat
         assert accepted(tmp_path / str(number), *rows) == stored
 
 
+@pytest.mark.parametrize("size", [1, 3], ids=["threads", "windows"])
+@pytest.mark.parametrize(("beside", "stored"), [("no", 0), ("yes", 1), (None, 1)])
+def test_a_trace_refuses_for_a_joined_chat_also_where_its_own_call_says_nothing(tmp_path, size, beside, stored):
+    rows = calls(size, sessionId="c")
+    for row in rows[:-1]:
+        row["consent"] = "yes"
+    other = call("x", ["Is it safe?"], "yes", beside, traceId=rows[-1]["traceId"], sessionId="checks")
+    store = Store(tmp_path / "store")
+    (tmp_path / "log.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in [*rows, other]))
+    ingest([tmp_path / "log.jsonl"], store, settings=IngestionSettings(require_consent={"consent": "yes"}))
+    chats = [chat for chat in store.conversations() if len(chat.messages) > 2]
+    assert len(chats) == stored
+
+
 def test_a_branch_is_not_refused_by_another(tmp_path):
     rows = [call("a", ["2+2?"], "5", None, userId="ann")]
     rows += [call(name, ["2+2?", "5", name], "4", name, userId="ann") for name in ("yes", "no")]

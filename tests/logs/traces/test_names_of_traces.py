@@ -143,6 +143,15 @@ def test_a_session_of_several_users_names_none_for_the_others(tmp_path: Path):
     assert (len(set(keys.values())), keys["thanks"]) == (3, None)
 
 
+@pytest.mark.parametrize(("first", "second"), [("bob", None), ("bob", "bob"), (None, "bob")])
+def test_a_chat_named_in_part_has_its_own_user_where_its_session_has_others(tmp_path: Path, first: Any, second: Any):
+    rows = [{**row, "sessionId": "channel"} for row in histories([{"userId": first}, {"userId": second}, {}])]
+    other = {**rows[0], "id": "o", "traceId": "o", "input": [user("Hi")], "output": bot("Hello!"), "userId": "ann"}
+    store, _ = read(tmp_path, [[*rows, other]])
+    store.forget(user="bob")
+    assert [chat.messages[0].content for chat in store.conversations()] == ["Hi"]
+
+
 def test_a_user_of_the_trace_alone_joins_what_a_history_shows(tmp_path: Path):
     """A regeneration is seen too: without a user or a session, equal words may be two people's."""
     calls, traces = langfuse(userId="bob")
@@ -206,6 +215,17 @@ def test_a_chat_whose_calls_are_named_in_part_is_one(tmp_path: Path, names: list
     (chat,) = store.conversations()
     assert [message.content for message in chat.messages] == [text for turn in LONG for text in turn]
     assert (summary.duplicate, label_store(store).labels) == (2, {"DSAT": 1, "SAT": 1})
+    store.forget(user="bob")
+    assert store.size() == 0
+
+
+def test_a_chat_named_in_part_whose_traces_name_the_user_is_one(tmp_path: Path):
+    rows = histories([{"sessionId": "s"}, {"sessionId": "s"}, {}])
+    span = {"type": "SPAN", "startTime": "2024-05-01T10:00:00Z", "userId": "bob"}
+    spans = [{**span, "id": f"s{n}", "traceId": f"h{n}"} for n in range(3)]
+    store, _ = read(tmp_path, [rows, spans])
+    (chat,) = store.conversations()
+    assert (len(chat.messages), (chat.source_id or "")[:2]) == (6, "s/")
     store.forget(user="bob")
     assert store.size() == 0
 

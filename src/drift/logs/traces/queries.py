@@ -79,9 +79,11 @@ OPENINGS = """
         HAVING count(DISTINCT calls.session) FILTER (calls.session <> 0) <= 1
             AND count(DISTINCT author) FILTER (author <> 0) <= 1;
     CREATE TABLE adopted AS
-        SELECT DISTINCT call, place, homes.session AS session, CASE WHEN author = 0 THEN homes.user END AS user
-        FROM calls JOIN openings USING (call) JOIN homes USING (opening) ANTI JOIN names USING (call)
+        SELECT DISTINCT call, calls.place AS place, homes.session AS session,
+            CASE WHEN author = 0 THEN homes.user ELSE names.user END AS user
+        FROM calls JOIN openings USING (call) JOIN homes USING (opening) LEFT JOIN names USING (call)
         WHERE calls.session = 0 AND (homes.session IS NOT NULL OR (author = 0 AND homes.user IS NOT NULL));
+    DELETE FROM names WHERE call IN (SELECT call FROM adopted);
     INSERT INTO names SELECT * FROM adopted;
     DELETE FROM calls WHERE call IN (SELECT call FROM adopted);
     DELETE FROM nodes WHERE call IN (SELECT call FROM adopted);
@@ -231,7 +233,20 @@ MEMBERS = """
         SELECT call, coalesce(leader, calls.place) AS together, coalesce(bare_calls.started, 0) AS step, 0 AS start,
             NULL AS until, false AS is_branch
         FROM kept JOIN calls USING (call) LEFT JOIN bare_calls USING (call) ANTI JOIN parts USING (call)
-        UNION ALL SELECT call, leaf, step, start, until, is_branch FROM parts;"""
+        UNION ALL SELECT call, leaf, step, start, until, is_branch FROM parts;
+    -- the messages that these hold: calls that end with one of them are part of the conversation
+    CREATE VIEW heard AS
+        SELECT call, tip FROM calls SEMI JOIN members USING (call)
+        UNION SELECT call, node FROM nodes SEMI JOIN members USING (call)
+        UNION SELECT call, request FROM nodes SEMI JOIN members USING (call)
+        UNION SELECT call, node FROM passed SEMI JOIN members USING (call);
+    -- in a session of several users, that of the calls that are part of one without a user, if all that name one name
+    -- the same
+    CREATE TABLE chat_users AS
+        SELECT heard.call, arg_min(coalesce(names.user, calls.place), (started, calls.call)) AS user
+        FROM heard JOIN calls USING (tip) LEFT JOIN names ON names.call = calls.call
+        WHERE author <> 0 AND heard.call IN (SELECT call FROM calls SEMI JOIN shared USING (session) WHERE author = 0)
+        GROUP BY heard.call HAVING count(DISTINCT author) = 1;"""
 CONSENTS = """
     -- what is said about a consent in each trace. Two values contradict each other, so a third adds nothing (here and
     -- below: else many values of many calls would be compared with each other)
@@ -256,20 +271,20 @@ CONSENTS = """
         SELECT call, name, value, place, gives FROM of_calls SEMI JOIN members USING (call)
         UNION ALL SELECT heard.call, name, value, of_tips.place, gives AND (session <> 0 OR author <> 0)
                 AND session NOT IN (SELECT session FROM shared) AND heard.call NOT IN (SELECT call FROM adopted)
-        FROM (
-            SELECT call, tip FROM calls UNION SELECT call, node FROM nodes UNION SELECT call, request FROM nodes
-            UNION SELECT call, node FROM passed) AS heard
-            JOIN of_tips USING (tip) SEMI JOIN members USING (call) JOIN calls ON calls.call = heard.call;
-    -- what other records add to what the call of a conversation says itself: their places, with the names
+        FROM heard JOIN of_tips USING (tip) JOIN calls ON calls.call = heard.call;
+    -- what other records add to what a call of a conversation says itself: their places, with the names. A consent that
+    -- nothing in the conversation gives is none without a refusal, too
     CREATE TABLE consents AS
-        SELECT call, list({place: place, names: names} ORDER BY place) AS tags FROM (
-            SELECT call, place, list(DISTINCT name) AS names FROM (
-                SELECT call, name, value, min(said.place) AS place
-                FROM said SEMI JOIN (SELECT call, name FROM said WHERE gives) USING (call, name)
+        WITH told AS (
+            SELECT together, said.* FROM said JOIN (SELECT DISTINCT call, together FROM members) USING (call))
+        SELECT call, together, list({place: place, names: names} ORDER BY place) AS tags FROM (
+            SELECT call, together, place, list(DISTINCT name) AS names FROM (
+                SELECT call, together, name, value, min(told.place) AS place
+                FROM told SEMI JOIN (SELECT together, name FROM told WHERE gives) USING (together, name)
                     ANTI JOIN (SELECT call, name, value FROM tags WHERE NOT is_around) USING (call, name, value)
-                GROUP BY call, name, value)
-            GROUP BY call, place)
-        GROUP BY call;"""
+                GROUP BY call, together, name, value)
+            GROUP BY call, together, place)
+        GROUP BY call, together;"""
 CONVERSATIONS = """
     SELECT calls.place AS place, together, any_value(members.start) AS start, any_value(members.until) AS until,
         any_value(is_branch) AS is_branch,
@@ -280,11 +295,12 @@ CONVERSATIONS = """
         list(DISTINCT position) FILTER (cut_replies.node IS NOT NULL) AS cut,
         list({position: position, place: judged.place, low: low, high: high} ORDER BY position, given_at, judged.place)
             FILTER (judged.place IS NOT NULL) AS judged,
-        coalesce(any_value(names.user), any_value(session_names.user) FILTER (author = 0)) AS user,
+        coalesce(any_value(names.user), any_value(session_names.user) FILTER (author = 0), any_value(chat_users.user))
+            AS user,
         any_value(session_names.model) FILTER (NOT has_model) AS model,
         any_value(names.session) AS session, any_value(consents.tags) AS tags
     FROM members JOIN calls USING (call) LEFT JOIN session_names ON session_names.session = calls.session
-        LEFT JOIN names USING (call) LEFT JOIN consents USING (call)
+        LEFT JOIN names USING (call) LEFT JOIN chat_users USING (call) LEFT JOIN consents USING (call, together)
         LEFT JOIN (
             SELECT *, position = min(position) OVER (PARTITION BY call) AS first
             FROM nodes SEMI JOIN members USING (call)
