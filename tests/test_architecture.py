@@ -224,7 +224,7 @@ def test_the_name_of_a_type_has_one_meaning():
     assert in_several_files((name, path) for name, path in names if not name.startswith("_")) == OWN_TYPES
 
 
-OWN_TYPES = {"Answer", "Check", "Part", "Request"}
+OWN_TYPES = {"Answer", "Part", "Request"}
 
 
 def test_a_constant_has_one_home():

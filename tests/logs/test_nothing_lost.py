@@ -206,3 +206,79 @@ def test_a_table_whose_rows_name_no_conversation_says_so_and_not_that_a_column_i
     (detail,) = summary.details.values()
     assert f"{log}:2" in str(detail)
     assert "'thread'" in str(detail)
+
+
+EMPTY = {"role": "assistant", "content": [{"type": "redacted_thinking", "data": "x"}]}
+BLANK = {"role": "assistant", "content": ""}
+MORE = {"role": "user", "content": "more"}
+DIFY = {"conversation_id": "c", "message_files": []}
+FLOWISE = {"chatId": "c", "id": "1", "role": "userMessage", "content": "q"}
+LIBRECHAT = {"conversationId": "c", "messageId": "1", "isCreatedByUser": True, "text": "q"}
+LIBRECHAT_REPLY = {**LIBRECHAT, "messageId": "2", "parentMessageId": "1", "isCreatedByUser": False}
+OPENWEBUI = {"id": "1", "parentId": None, "childrenIds": [], "role": "user", "content": "q"}
+WILDFEEDBACK = {"UtterranceId": 0, "Role": "User", "Content": "q", "Satisfaction": False, "Disatisfaction": True}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"messages": [QUESTION, {**EMPTY, "feedback": "down"}, MORE, ANSWER]}],
+        [{"messages": [QUESTION, EMPTY], "rating": "down"}],
+        [{"messages": [QUESTION, EMPTY], "feedback": "down"}],
+        [{"messages": [QUESTION, {**BLANK, "feedback": "down"}, MORE, ANSWER]}],
+        [{"messages": [QUESTION, ANSWER, MORE, BLANK], "feedback": "down"}],
+        [{"messages": [QUESTION, ANSWER, MORE, EMPTY], "feedback": "down"}],
+        [{"messages": [QUESTION, ANSWER, MORE], "response": "", "feedback": "down"}],
+        [
+            {**DIFY, "id": "1", "query": "q", "answer": "", "feedback": {"rating": "dislike"}},
+            {**DIFY, "id": "2", "query": "more", "answer": "a"},
+        ],
+        [FLOWISE, {**FLOWISE, "id": "2", "role": "apiMessage", "content": "", "feedback": {"rating": "THUMBS_DOWN"}}],
+        [LIBRECHAT, {**LIBRECHAT_REPLY, "text": "", "feedback": {"rating": "thumbsDown"}}],
+        [LIBRECHAT, {**LIBRECHAT_REPLY, "text": "Failed.", "error": True, "feedback": {"rating": "thumbsDown"}}],
+        [{"id": "c", "chat": {"history": {"messages": {"1": {**OPENWEBUI, "annotation": {"rating": -1}}}}}}],
+        [
+            {
+                "id": "c",
+                "messages": [
+                    {"role": "user", "parts": [{"type": "text", "text": "q"}]},
+                    {
+                        "role": "assistant",
+                        "parts": [{"type": "reasoning", "text": "?"}],
+                        "metadata": {"feedback": "down"},
+                    },
+                    {"role": "assistant", "parts": [{"type": "text", "text": "a"}]},
+                ],
+            }
+        ],
+        [WILDFEEDBACK, {"UtterranceId": 1, "Role": "Agent", "Content": "a"}],
+    ],
+    ids=[
+        "messages, on the message", "messages, one empty reply", "messages, feedback",
+        "messages, on a blank", "messages, the last one blank", "messages, the last one empty", "messages, response",
+        "dify", "flowise", "librechat", "librechat, error", "openwebui, on a request", "ai_sdk", "wildfeedback",
+    ],
+)  # fmt: skip
+def test_a_judgement_of_no_reply_or_an_empty_one_is_counted(tmp_path, rows):
+    named, summary, (chat,) = outcome(tmp_path, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    assert named == {"accepted": 1, Reason.ORPHAN_FEEDBACK: 1}
+    assert summary.details[Reason.ORPHAN_FEEDBACK].endswith("a rating beside a message that holds no reply")
+    assert chat.ratings == ()
+
+
+def test_a_vote_for_a_side_without_a_reply_is_counted(tmp_path):
+    sides = {"conversation_a": [QUESTION], "conversation_b": [QUESTION, ANSWER], "model_a": "x", "model_b": "y"}
+    named, _, chats = outcome(tmp_path, orjson.dumps({**sides, "winner": "model_b"}))
+    assert named == {"accepted": 2, Reason.ORPHAN_FEEDBACK: 1}
+    assert sorted([rating.value for rating in chat.ratings] for chat in chats) == [[], [1.0]]
+
+
+@pytest.mark.parametrize("nothing", [EMPTY, BLANK], ids=["empty", "blank"])
+def test_a_judgement_of_a_reply_that_ends_with_an_empty_message_stays(tmp_path, nothing):
+    named, _, (chat,) = outcome(tmp_path, line(messages=[QUESTION, ANSWER, nothing], feedback="down"))
+    assert (named, [rating.reply_index for rating in chat.ratings]) == ({"accepted": 1}, [1])
+
+
+def test_a_judgement_of_the_reply_before_an_open_request_stays(tmp_path):
+    named, _, (chat,) = outcome(tmp_path, line(messages=[QUESTION, ANSWER, MORE], response=None, feedback="down"))
+    assert (named, [rating.reply_index for rating in chat.ratings]) == ({"accepted": 1}, [1])

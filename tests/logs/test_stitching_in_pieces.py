@@ -177,6 +177,27 @@ def test_consent_is_asked_of_stitched_calls(tmp_path: Path):
     assert (store.size(), len(buckets) > 2) == (6, True)
 
 
+def test_a_call_of_another_session_refuses_for_its_trace(tmp_path: Path):
+    """Nothing but the trace ties the two calls to each other."""
+    calls = [call for n in range(9) for call in chat(f"s{n}", 2, sessionId=f"{n}", consent="yes")]
+    beside = [generation(f"b{n}", f"t-s{n}-0", [user("Safe?")], "no", sessionId=f"b{n}", consent="no") for n in (2, 5)]
+    store, buckets, _ = ingested(
+        tmp_path,
+        [write(tmp_path / "log.jsonl", [*calls, *beside])],
+        settings=IngestionSettings(require_consent={"consent": "yes"}, near_duplicates=False),
+    )
+    assert (store.size(), len(buckets) > 2) == (7, True)
+
+
+def test_calls_without_names_get_those_of_calls_with_the_same_first_exchanges(tmp_path: Path):
+    calls = [call for n in range(9) for call in chat(f"s{n}", sessionId=f"{n}", userId=f"user {n}")]
+    rows = [{**call, "sessionId": None, "userId": None} if call["id"][-1] == "2" else call for call in calls]
+    random.Random(5).shuffle(rows)
+    store, buckets, _ = ingested(tmp_path, [write(tmp_path / "log.jsonl", rows)])
+    assert (store.size(), len(buckets) > 2) == (9, True)
+    assert {len(chat.messages) for chat in store.conversations()} == {6}
+
+
 def test_a_command_that_was_killed_while_it_stitched_goes_on(tmp_path: Path):
     log = write(tmp_path / "log.jsonl", [call for n in range(8) for call in chat(f"s{n}", sessionId=f"s{n}")])
 

@@ -33,7 +33,7 @@ def test_keys_that_held_something_are_counted_and_the_others_are_not(tmp_path):
             "metadata": {"app": "x", "no": None},
         },
         {"messages": [QUESTION, ANSWER], "licence": "MIT", "metadata": {"opt_out": False}},
-        {"messages": orjson.dumps([{**QUESTION, "mood": "ok"}, ANSWER]).decode()},
+        {"messages": orjson.dumps([{**QUESTION, "mood": "ok"}, {**ANSWER, "consent": "no"}]).decode()},
     ]
     found = unread(tmp_path, *rows)
     assert found == {
@@ -44,6 +44,7 @@ def test_keys_that_held_something_are_counted_and_the_others_are_not(tmp_path):
         "messages.feedback.stars": 1,
         "metadata.app": 1,
         "messages.mood": 1,
+        "messages.consent": 1,
     }
     assert next(iter(found)) == "verdict"  # the most frequent first
     log = tmp_path / "log.jsonl"

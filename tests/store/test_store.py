@@ -125,7 +125,10 @@ def rated(name: str, length: int, *ratings: Rating, **tags: str) -> Conversation
         ([rated("a", 2, SCORE, LOW), rated("a", 2, UP)], rated("a", 2, SCORE, LOW, UP), (1, 1, 0)),
         # Consent that was given, and withdrawn
         ([rated("a", 2, consent="yes"), rated("a", 2, consent="no")], rated("a", 2, consent="no"), (1, 1, 0)),
-        ([rated("a", 4, consent="no"), rated("a", 2, consent="yes")], rated("a", 4, consent="no"), (1, 0, 1)),
+        ([rated("a", 2, consent="no"), rated("a", 4, consent="yes")], rated("a", 4, consent="yes"), (1, 1, 0)),
+        ([rated("a", 4, consent="yes"), rated("a", 2, consent="no")], rated("a", 4, consent="yes, no"), (1, 1, 0)),
+        ([rated("a", 4, consent="no"), rated("a", 2, consent="yes")], rated("a", 4, consent="no, yes"), (1, 1, 0)),
+        ([rated("a", 4, consent="no"), rated("a", 2)], rated("a", 4, consent="no"), (1, 0, 1)),
         # Which replies were cut: each call says it of its own reply
         ([rated("a", 2, cut_turns="1"), rated("a", 4, cut_turns="3")], rated("a", 4, cut_turns="1,3"), (1, 1, 0)),
         ([rated("a", 4, cut_turns="3"), rated("a", 2, cut_turns="1")], rated("a", 4, cut_turns="1,3"), (1, 1, 0)),
@@ -405,3 +408,10 @@ def test_counts(store):
         transaction.commit()
     assert store.counts() == StoreCounts(2, 6, 1, 1, {"train": 1, "test": 1}, {"SAT": 1, "DSAT": 1})
     assert store.size() == 2
+
+
+def test_a_conversation_whose_versions_contradict_each_other_about_being_toxic_is_toxic(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    for version in (rated("a", 4, toxic="true"), rated("a", 2, toxic="false")):
+        store.add([version])
+    assert [chat.is_toxic(1) for chat in store.conversations()] == [True]

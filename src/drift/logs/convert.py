@@ -13,6 +13,7 @@ from drift.logs.draft import (
     is_cut,
     name_of,
     structured,
+    tags_of_all,
     text_of,
     time_of,
     tools_of,
@@ -175,17 +176,22 @@ def _with_media(draft: ConversationDraft, place: Mapping[str, Any]) -> Conversat
 def with_consent(outcome: Any, row: LogRow) -> Any:
     """A draft with the consent and licence fields of its row as tags; other outcomes unchanged."""
     tags = consent_tags(row.value) if type(outcome) is ConversationDraft else None
-    return replace(outcome, tags={**tags, **outcome.tags}) if tags else outcome
+    return replace(outcome, tags=tags_of_all((tags, outcome.tags))) if tags else outcome
 
 
 def consent_tags(row: Mapping[str, Any]) -> dict[str, str]:
-    """The consent and licence fields of a row or of its `metadata`: strings, numbers and truth values."""
-    tags: dict[str, str] = {}
-    for place in (row, _metadata(row)) if "metadata" in row or "extra" in row else (row,):
-        for name in _consent_names(tuple(place)):
-            if isinstance(value := place[name], str | bool | int | float):
-                tags[encodable(name)] = encodable(value) if isinstance(value, str) else str(value).lower()
-    return tags
+    """The consent and licence fields of a row and of its `metadata`: strings, numbers and truth values."""
+    if "metadata" in row or "extra" in row:
+        return tags_of_all((_consents_in(row), _consents_in(_metadata(row))))
+    return _consents_in(row)
+
+
+def _consents_in(place: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        encodable(name): encodable(value) if isinstance(value, str) else str(value).lower()
+        for name in _consent_names(tuple(place))
+        if isinstance(value := place[name], str | bool | int | float)
+    }
 
 
 def _metadata(row: Mapping[str, Any]) -> Mapping[str, Any]:

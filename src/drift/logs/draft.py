@@ -57,7 +57,8 @@ class ConversationDraft:
     with their index, if judgements in other rows refer to them (see judgements.py). `chat_id`: the log's id of a chat
     of which several rows may hold different exchanges. It is the `source_id` if there is no other, but then only
     together with the beginning the identity, and the `family`. `of_rows`: each of several rows holds a message or an
-    exchange of it, so that this may be a part of the chat; a row with a whole chat never is.
+    exchange of it, so that this may be a part of the chat; a row with a whole chat never is. `prefill`: of a request
+    whose reply is in another row, the index of its last message if the reply begins with that.
     """
 
     at: Place
@@ -79,6 +80,7 @@ class ConversationDraft:
     reply_ids: tuple[tuple[str, int], ...] = ()
     chat_id: str | None = None
     of_rows: bool = False
+    prefill: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

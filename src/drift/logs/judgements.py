@@ -12,7 +12,7 @@ from typing import Any
 
 from drift.errors import DataError
 from drift.logs.draft import ConversationDraft, Evidence
-from drift.logs.files.rows import LogRow, Reject, short_form
+from drift.logs.files.rows import LogRow, Place, Reject, short_form
 from drift.logs.files.sources import LogFile, Source, ZipMember
 from drift.records import Rating, Reason
 
@@ -29,6 +29,11 @@ def holds_judgements(source: Source, is_judgement: Callable[[Mapping[str, Any]],
     except DataError:  # it is refused when it is read
         return False
     return first is not None and is_judgement(first.value)
+
+
+def no_reply(at: Place) -> Reject:
+    """What becomes of a judgement beside a message that is no reply, or an empty one. The chat's rows count its row."""
+    return Reject(at, Reason.ORPHAN_FEEDBACK, "a rating beside a message that holds no reply", rows=0)
 
 
 class Judgements:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from drift.logs.draft import ConversationDraft, last_reply
 from drift.logs.files.rows import MAX_ROW_BYTES, Place, Reject, Unusable, short_form
+from drift.logs.judgements import no_reply
 from drift.records import Message, Rating, Reason
 
 _MAX_MESSAGES = 100_000  # in all paths of a chat together: a tree can have as many paths as messages
@@ -31,6 +32,11 @@ class Node:
     seat: str | None = ""
     children: list[str] = field(default_factory=list)
 
+    @property
+    def is_reply(self) -> bool:
+        """Whether it ends with a reply, or with the answer of a tool that one called."""
+        return bool(self.messages) and self.messages[-1].role in ("assistant", "tool")
+
 
 def connect(nodes: Mapping[str, Node], listed: Mapping[str, object]) -> None:
     """Fill in the children. Only `parent` makes the tree; `listed` (ids of children by node) only gives their order."""
@@ -47,7 +53,8 @@ def connect(nodes: Mapping[str, Node], listed: Mapping[str, object]) -> None:
 
 
 def paths(at: Place, nodes: Mapping[str, Node], current: str | None, chat: str) -> Iterator[ConversationDraft | Reject]:
-    """Yield the draft of each path of the chat with the id `chat`, and what became of messages outside of all paths.
+    """Yield the draft of each path of the chat with the id `chat`, and what became of judgements of no reply and
+    of messages outside of all paths.
 
     `current`: the message at which the user was last. Raises Unusable if there are no messages.
     """
@@ -64,6 +71,9 @@ def paths(at: Place, nodes: Mapping[str, Node], current: str | None, chat: str) 
         branch = next((name for name in reversed(path) if tree.leaves_older_path(name)), None)
         draft = _draft(at, [(name, nodes[name], name in disliked) for name in path])
         yield replace(draft, source_id=chat if branch is None else f"{chat}/{branch}", family=chat)
+    for node in nodes.values():
+        if not node.is_reply:
+            yield from (no_reply(at) for _ in node.ratings)
     if left_out:
         yield Reject(at, Reason.TOO_LARGE, f"{left_out} more paths of a tree of {len(nodes)} messages")
     if lost := tree.lost():
@@ -183,11 +193,7 @@ def _draft(at: Place, path: list[tuple[str, Node, bool]]) -> ConversationDraft:
     for name, node, is_disliked in path:
         unwanted = unwanted or is_disliked
         messages += node.messages
-        if (
-            node.messages
-            and node.messages[-1].role in ("assistant", "tool")
-            and (place := last_reply(messages)) is not None
-        ):
+        if node.is_reply and (place := last_reply(messages)) is not None:
             models += [node.model] if node.model else []
             ratings += [replace(rating, reply_index=place) for rating in node.ratings]
             ids.append((name, place))

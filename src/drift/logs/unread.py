@@ -48,7 +48,7 @@ BESIDE = keys(
 
 class Unread:
     """Counts the keys that held something and were not read, over all files. `is_known`: keys that are read in every
-    format, wherever they stand."""
+    format, wherever they stand but on a message."""
 
     def __init__(self, is_known: Callable[[str], bool]) -> None:
         self.counts: Counter[str] = Counter()
@@ -74,9 +74,10 @@ class Unread:
         """Count a key; beyond MOST_NAMES different ones, as OTHERS."""
         self.counts[name if name in self.counts or len(self.counts) < MOST_NAMES else OTHERS] += 1
 
-    def unknown(self, known: frozenset[str], names: Iterable[Any]) -> list[str]:
-        """The names that are not known."""
-        return [name for name in names if name not in known and not (isinstance(name, str) and self._is_known(name))]
+    def unknown(self, known: frozenset[str], names: Iterable[Any], are_of_rows: bool) -> list[str]:
+        """The names that are not known. `are_of_rows`: not those of a message, where nothing reads a consent."""
+        others = [name for name in names if name not in known]
+        return [name for name in others if not (are_of_rows and isinstance(name, str) and self._is_known(name))]
 
 
 class _Counter:
@@ -138,7 +139,7 @@ class _Counter:
     def _of_shape(self, shape: tuple[Any, ...]) -> "tuple[list[str], list[str], list[tuple[str, _Counter]]]":
         """Of the keys of an object: those that are not known, those that hold names, and those of which the objects
         inside have keys."""
-        unknown = self._unread.unknown(self._known, shape)
+        unknown = self._unread.unknown(self._known, shape, are_of_rows=not (self._has_parts and self._prefix))
         names = [name for name in shape if name in self._names]
         found = unknown, names, [(name, counter) for name, counter in self._inside if name in shape]
         if len(self._shapes) < MOST_NAMES:

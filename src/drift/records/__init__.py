@@ -20,6 +20,7 @@ from drift.records.logs import (
     FeedbackLabel,
     Rating,
     ReadMark,
+    is_moment,
     tag_of_all,
 )
 from drift.records.messages import (
@@ -115,6 +116,7 @@ __all__ = [
     "Truth",
     "Unfinished",
     "Verdict",
+    "is_moment",
     "json_of",
     "read_jsonl",
     "stable_hash",

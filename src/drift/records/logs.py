@@ -17,7 +17,14 @@ def tag_of_all(values: Iterable[str]) -> str:
     """One tag from those of several rows: all their values, but the first of times, which differ without contradicting
     each other."""
     listed = list(dict.fromkeys(values))
-    return listed[0] if listed and all(map(_DAY.match, listed)) else ", ".join(listed)
+    if len(listed) == 1 or (listed and all(map(is_moment, listed))):
+        return listed[0]
+    return ", ".join(dict.fromkeys(part for value in listed for part in value.split(", ")))
+
+
+def is_moment(tag: str) -> bool:
+    """Whether a tag is a time."""
+    return _DAY.match(tag) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +102,7 @@ class Conversation:
     def is_toxic(self, *places: int) -> bool:
         """Did the log's own moderation flag one of these messages (or, where it names none, the conversation)?"""
         if "toxic_turns" not in self.tags:
-            return self.tags.get("toxic") == "true"
+            return "true" in self.tags.get("toxic", "").split(", ")  # rows or versions may contradict each other
         return self._is_flagged("toxic_turns", places)
 
     def has_media(self, *places: int) -> bool:

@@ -162,10 +162,15 @@ def _tags(first: dict[str, str], then: dict[str, str], move: int) -> dict[str, s
     for name in _OF_TURNS:
         if name in then:
             moved[name] = ",".join(str(int(turn) + move) for turn in then[name].split(",") if turn.isdecimal())
+    return tags_of_both(first, moved)
+
+
+def tags_of_both(first: dict[str, str], then: dict[str, str]) -> dict[str, str]:
+    """The tags of two conversations that number their messages alike, with all values of both."""
     tags: dict[str, str] = {}
-    for name in dict.fromkeys((*first, *moved)):
+    for name in dict.fromkeys((*first, *then)):
         sign = "," if name in _OF_TURNS else ", "
-        values = dict.fromkeys(value for part in (first, moved) for value in part.get(name, "").split(sign) if value)
+        values = dict.fromkeys(value for part in (first, then) for value in part.get(name, "").split(sign) if value)
         is_places = name in _OF_TURNS
         tags[name] = ",".join(sorted(values, key=lambda turn: (len(turn), turn))) if is_places else tag_of_all(values)
     return tags

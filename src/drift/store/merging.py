@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from drift.records import Conversation, Message, Rating, RatingKind
-from drift.store.joining import are_apart, join_parts, text_of
+from drift.store.joining import are_apart, join_parts, tags_of_both, text_of
 from drift.store.rows import (
     ALL_IDS,
     NUMBERS,
@@ -179,7 +179,8 @@ def merge_versions(old: Conversation, new: Conversation) -> Conversation:
     """The longer version's messages (at equal length the older's) with the ratings and tags of both.
 
     Where both rate the same reply or set the same tag (consent, for example), the longer version wins, at equal length
-    the newer. What a version leaves out is not deleted: exports are often incomplete. But a regeneration is no
+    the newer. But a tag that a shorter, newer version contradicts has the values of both, so that a consent which was
+    taken back is none. What a version leaves out is not deleted: exports are often incomplete. But a regeneration is no
     judgement that somebody gave: it is read out of what the user did up to an export, and they may go back to the reply
     later. So only the longer (newer) version's count.
     """
@@ -197,7 +198,11 @@ def merge_versions(old: Conversation, new: Conversation) -> Conversation:
     ratings = sorted(itertools.chain.from_iterable(by_reply.values()), key=attrgetter("rank"))
     shorter = old if longer is new else new
     rest = {name: getattr(shorter, name) for name in _FILLED_IN if getattr(longer, name) is None}
-    tags = {name: tag for name, tag in {**weaker.tags, **stronger.tags}.items() if name != "cut_turns"}
+    tags = {**weaker.tags, **stronger.tags}
+    if stronger is old:
+        places = {name: tag for name, tag in tags.items() if name.endswith("_turns")}
+        tags = {**tags_of_both(old.tags, new.tags), **places}
+    tags = {name: tag for name, tag in tags.items() if name != "cut_turns"}
     tags |= _cut_turns(longer, shorter)
     return replace(longer, ratings=tuple(ratings), tags=tags, **rest)
 

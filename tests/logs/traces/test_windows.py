@@ -132,3 +132,36 @@ def test_a_new_chat_that_begins_as_another_ends_is_not_joined(tmp_path: Path):
 def test_without_a_session_or_without_times_nothing_is_joined(tmp_path: Path, fields: dict[str, Any]):
     store, _ = read(tmp_path, windows(5, **fields))
     assert max(len(c.messages) for c in store.conversations()) == 6
+
+
+HELLO = "Hello! How can I help you?"
+CAPITAL = "Rome is the capital of Italy, and has been since 1871, when the government moved there from Florence."
+
+
+def begun_as_another_ends(reply: str, **second: Any) -> list[dict[str, Any]]:
+    """Two chats of which the second begins with what the first one ends with. Its first call is not logged."""
+    first = [generation("a", [user("one?")], bot("1"), 1)]
+    first += [generation("b", [user("one?"), bot("1"), user("hi")], bot(reply), 2)]
+    return [*first, generation("c", [user("hi"), bot(reply), user("bye")], bot("bye!"), 3, **second)]
+
+
+@pytest.mark.parametrize("reply", [HELLO, CAPITAL], ids=["greeting", "long"])
+def test_calls_of_two_users_in_one_session_are_not_joined(tmp_path: Path, reply: str):
+    store, _ = read(tmp_path, begun_as_another_ends(reply, userId="bob"))
+    chats = sorted((texts(c) for c in store.conversations()), reverse=True)
+    assert chats == [["one?", "1", "hi", reply], ["hi", reply, "bye", "bye!"]]
+    (tmp_path / "one user").mkdir()
+    store, _ = read(tmp_path / "one user", begun_as_another_ends(reply))
+    assert [texts(c) for c in store.conversations()] == [["one?", "1", "hi", reply, "bye", "bye!"]]
+
+
+@pytest.mark.parametrize(("reply", "joined"), [(HELLO, False), (CAPITAL, True)], ids=["greeting", "long"])
+def test_in_a_session_of_several_chats_without_users_a_greeting_joins_nothing(tmp_path: Path, reply: str, joined: bool):
+    rows = [{**row, "userId": None} for row in begun_as_another_ends(reply)]
+    another = generation("other", [user("four?")], bot("4"), 1, userId=None)
+    store, _ = read(tmp_path, [*rows, another])
+    (chat,) = [texts(c) for c in store.conversations() if "bye" in texts(c)]
+    assert chat == [*(["one?", "1"] if joined else []), "hi", reply, "bye", "bye!"]
+    (tmp_path / "one chat").mkdir()
+    store, _ = read(tmp_path / "one chat", rows)
+    assert [texts(c) for c in store.conversations()] == [["one?", "1", "hi", reply, "bye", "bye!"]]

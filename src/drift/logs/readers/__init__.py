@@ -19,7 +19,7 @@ from drift.logs.unread import Keys
 class Format:
     """How to recognise and read one format. `plain`: a shape so common that it counts only if no other format
     recognises the rows. `stitched`: the rows are single model calls and judgements of calls. `joined`: the rows are
-    parts of conversations, see traces/threads.py; raises Unusable if a conversation is not complete. `group_of`: the
+    parts of conversations, see traces/threads.py; completes one, or raises Unusable if it cannot. `group_of`: the
     rows are single messages or exchanges, and this tells the conversation of each, see traces/gathering.py; `id_of`:
     the id of such a row's message. `judged_by`: rows, perhaps of other files, that judge replies of these chats, see
     judgements.py. `keys`: those that it reads; None: keys that it does not read are not counted. `unread_in`: those
@@ -35,7 +35,7 @@ class Format:
     reads_deep: bool = False
     stitched: bool = False
     by_file: bool = False
-    joined: Callable[[ConversationDraft], None] | None = None
+    joined: Callable[[ConversationDraft], ConversationDraft] | None = None
     group_of: Callable[[Mapping[str, Any]], str | None] | None = None
     id_of: Callable[[Mapping[str, Any]], str | None] | None = None
     judged_by: Callable[[Mapping[str, Any]], bool] | None = None

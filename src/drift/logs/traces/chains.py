@@ -5,8 +5,9 @@ calls have said is a chain of hashes (`Said`), so that each call is read once, h
 
 Others hold only the last messages of their chat, a window (`parts_of`). Such a call begins in the middle of what was
 said, so its hashes have nothing in common with those of the calls before it. Its `head`, the messages before the first
-reply that a call gave under this beginning, ends what an earlier call of the session said. What it adds is joined to
-that: each call that none goes on from ends one conversation.
+reply that a call gave under this beginning, ends what an earlier call of the session and the user said. What it adds is
+joined to that: each call that none goes on from ends one conversation. Where neither the session nor the user shows
+that both are of one chat, "hi" and "Hello! How can I help you?" do not either: the texts must be longer.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,9 @@ from drift.logs.traces.spool import Texts
 from drift.records import Message
 
 NO_CALL = -1
+ENOUGH = 100
+"""Bytes of text that two calls must have in common to be of one chat, where nothing else shows it: a greeting, or
+thanks, with the reply to it has fewer."""
 
 
 class HashedReply(NamedTuple):
@@ -259,6 +263,18 @@ def _spoken(messages: Iterable[Message]) -> Iterator[Message]:
     return (message for message in messages if message.role != "system")
 
 
+class WindowCall(NamedTuple):
+    """A call of a session that may hold only its last messages. `head`: how many messages a head may have; `whose`: the
+    user, if the session has several, else 0; `is_one`: all calls of the session and this user are of one chat."""
+
+    call: int
+    place: int
+    head: int
+    started: float
+    whose: int
+    is_one: bool
+
+
 class WindowPart(NamedTuple):
     """A call as a part of a conversation, with its messages from `start` on, and before `until` if it is not the last.
     `leaf`: the place of the conversation's last call; `step`: the order of the parts. `is_branch`: an older call goes
@@ -275,6 +291,7 @@ class WindowPart(NamedTuple):
 class _Window(NamedTuple):
     """What a call has said: a hash of each message that is compared. `end`: of the messages up to the last of these."""
 
+    whose: int
     call: int
     place: int
     texts: "array[int]"
@@ -287,29 +304,29 @@ class _GoesOn(NamedTuple):
     is_branch: bool
 
 
-def parts_of(
-    calls: Iterable[tuple[int, int, int, float]], draft_at: Callable[[int], ConversationDraft]
-) -> Iterator[WindowPart]:
-    """The conversations of one session that are joined from several calls, part by part. `calls`, in the order of time:
-    number, place, how many messages a head may have, and when. Of calls at one time any may be the one before."""
-    ends: defaultdict[int, list[_Window]] = defaultdict(list)  # by the last text
+def parts_of(calls: Iterable[WindowCall], draft_at: Callable[[int], ConversationDraft]) -> Iterator[WindowPart]:
+    """The conversations of one session that are joined from several calls, part by part. `calls` are in the order of
+    time. Of calls at one time any may be the one before."""
+    ends: defaultdict[tuple[int, int], list[_Window]] = defaultdict(list)  # by the user and the last text
     links: dict[int, _GoesOn] = {}
     listed: list[_Window] = []
     went_on: set[int] = set()
-    for _, at_once in itertools.groupby(calls, key=itemgetter(3)):
+    for _, at_once in itertools.groupby(calls, key=attrgetter("started")):
         heads: list[tuple[_Window, list[tuple[int, int]]]] = []
-        for call, place, head, _ in at_once:
+        for call, place, head, _, whose, is_one in at_once:
             messages = draft_at(place).messages
             places = [index for index, message in enumerate(messages) if _is_compared(message)]
             if places:
                 texts = array("q", [hashed(0, messages[i].role, compared(messages[i])) for i in places])
-                listed.append(said := _Window(call, place, texts, places[-1] + 1))
-                ends[texts[-1]].append(said)
-                heads.append((said, [(size, places[size - 1] + 1) for size in _sizes(messages, places, head)]))
+                listed.append(said := _Window(whose, call, place, texts, places[-1] + 1))
+                ends[whose, texts[-1]].append(said)
+                sizes = _sizes(messages, places, head)
+                enough = (size for size in sizes if is_one or _says_enough(messages, places[:size]))
+                heads.append((said, [(size, places[size - 1] + 1) for size in enough]))
         for said, sizes in heads:
             for size, start in sizes:
                 head_texts = said.texts[:size]
-                ending = (one for one in reversed(ends[head_texts[-1]]) if one.texts[-size:] == head_texts)
+                ending = (one for one in reversed(ends[said.whose, head_texts[-1]]) if one.texts[-size:] == head_texts)
                 above = next((one for one in ending if not _leads_to(one, said, links)), None)
                 if above is not None:
                     links[said.call] = _GoesOn(above, start, above.call in went_on)
@@ -337,6 +354,11 @@ def part_of(draft: ConversationDraft, start: int, until: int | None) -> Conversa
 
 def _is_compared(message: Message) -> bool:
     return message.role in ("user", "assistant") and bool(compared(message) or not message.tool_calls)
+
+
+def _says_enough(messages: tuple[Message, ...], places: list[int]) -> bool:
+    """Whether the messages at these places say enough to show that they are of one chat."""
+    return sum(len(compared(messages[place]).encode()) for place in places) >= ENOUGH
 
 
 def _sizes(messages: tuple[Message, ...], places: list[int], head: int) -> Iterator[int]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.draft import has, has_any, is_cut, structured
+from drift.logs.draft import has, has_any, is_cut, structured, truth_of
 from drift.records import Message
 
 _CHOICES = ("choices", "generations", "candidates", "results", "completions")
@@ -63,6 +63,15 @@ def _is_incomplete(response: Mapping[str, Any]) -> bool:
 def _is_gemini_number(candidate: Any) -> bool:
     names = ("finishReason", "finish_reason")
     return isinstance(candidate, Mapping) and any(candidate.get(name) in _GEMINI_REASONS for name in names)
+
+
+def asks_to_go_on(last: Any, *settings: Any) -> bool:
+    """Whether a request asks the model to go on from its last message: in its settings (vLLM, SGLang) or on the
+    message (`prefix` of DeepSeek, Mistral and LiteLLM, `partial` of Kimi and Qwen)."""
+    places = [place for place in map(structured, settings) if isinstance(place, Mapping)]
+    if any(truth_of(place.get("continue_final_message")) for place in places):
+        return True
+    return isinstance(last, Mapping) and any(truth_of(last.get(name)) for name in ("prefix", "partial"))
 
 
 def goes_on(reply: Any) -> bool:

@@ -206,7 +206,7 @@ def _of_group(rows: list[LogRow], convert: Convert) -> Iterator[Outcome]:
         outcomes[0], left = replace(outcomes[0], rows=outcomes[0].rows + left), 0
     for outcome in outcomes:
         if isinstance(outcome, ConversationDraft):
-            yield replace(outcome, rows=left, tags={**tags, **outcome.tags})
+            yield replace(outcome, rows=left, tags=tags_of_all((tags, outcome.tags)))
             left = 0
         else:
             yield outcome

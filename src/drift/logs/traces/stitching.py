@@ -8,10 +8,13 @@ without a text and tool results are not compared: the first often hold the date,
 call.
 
 A record around model calls (`Call.spare`) is used only if its trace has no model call in the logs. Else the calls of
-its trace have the session, the user and the consent from there that they leave out (`_give_names`): tools often write
-them once, on the root. A call that leaves out its history (`Call.after`) gets it from the calls before it; all waits
-until these are known. One that holds only the last messages of its session is joined to the call that said them (see
-chains.py).
+its trace have the session and the user from there that they leave out (`_give_names`): tools often write them once, on
+the root. A call that still has no session gets the names of the calls with the same first two exchanges, if these name
+no more than one session and one user. A conversation has what all calls in it, and their traces, say about a consent: a
+refusal anywhere is one.
+
+A call that leaves out its history (`Call.after`) gets it from the calls before it; all waits until these are known. One
+that holds only the last messages of its session is joined to the call that said them (see chains.py).
 
 The texts wait in an unnamed file; DuckDB holds only numbers and spills to disk beyond its memory limit.
 """
@@ -31,11 +34,33 @@ import pyarrow as pa
 from drift.disk import open_tables
 from drift.logs.draft import Call, ConversationDraft, Evidence, numbered, tags_of_all, time_of
 from drift.logs.files.rows import Place, Reject, short_form
-from drift.logs.traces.chains import Chains, HashedReply, Said, compared, hashed, part_of, parts_of, root_of, say
-from drift.logs.traces.queries import CONVERSATIONS, LINKS, MEMBERS, SPARES, STITCH, TABLES, TRACES, WINDOWS
+from drift.logs.traces.chains import (
+    Chains,
+    HashedReply,
+    Said,
+    WindowCall,
+    compared,
+    hashed,
+    part_of,
+    parts_of,
+    root_of,
+    say,
+)
+from drift.logs.traces.queries import (
+    CONSENTS,
+    CONVERSATIONS,
+    LINKS,
+    MEMBERS,
+    OPENINGS,
+    SPARES,
+    STITCH,
+    TABLES,
+    TRACES,
+    WINDOWS,
+)
 from drift.logs.traces.spool import Spool, Texts
-from drift.logs.traces.ties import scale_of
-from drift.records import Rating, Reason
+from drift.logs.traces.ties import opening_of, scale_of
+from drift.records import Rating, Reason, is_moment
 
 MEMORY_LIMIT = "200MB"
 _CALLS_PER_BATCH = 20_000
@@ -103,11 +128,15 @@ class Stitcher:
         call = item.call or Call()
         for name in call.ids:
             self._insert("ids", (number, hashed(0, name)))
+        for name, value in item.tags.items():
+            trace = hashed(0, call.trace) if call.trace else 0
+            is_around = bool(call.spare and call.trace)
+            said = hashed(0, name), 0 if is_moment(value) else hashed(0, value)
+            self._insert("tags", (number, trace, is_around, *said, place))
         if call.spare and call.trace:
             names = hashed(0, call.trace), hashed(0, "session", call.trace)
-            has = bool(item.messages), bool(call.session), item.user is not None, bool(item.tags)
-            consent = [part for pair in sorted(item.tags.items()) for part in pair]
-            said = hashed(0, call.session or ""), hashed(0, item.user or ""), hashed(0, *consent)
+            has = bool(item.messages), bool(call.session), item.user is not None
+            said = hashed(0, call.session or ""), hashed(0, item.user or "")
             self._insert("spares", (number, *names, call.spare, call.started, place, *has, *said))
             return
         if call.after:
@@ -117,6 +146,8 @@ class Stitcher:
         self._add_call(number, item, place)
 
     def _add_call(self, number: int, draft: ConversationDraft, place: int) -> None:
+        if (opening := opening_of(draft.messages)) is not None:
+            self._insert("openings", (number, opening))
         said = say(Said.nothing(root_of(draft.user, draft.call and draft.call.session)), enumerate(draft.messages))
         self._insert_call(number, draft, place, said, said.replies())
 
@@ -136,8 +167,8 @@ class Stitcher:
         turn = hashed(root, str(trace), said.asked, reply) if trace and said.users and last else 0
         system = _task(tuple([message.content for message in draft.messages if message.role == "system"]))
         row = (number, tip, said.named, said.answered, call.started, place, draft.rows, session, system, trace, within)
-        has = draft.user is not None, draft.model is not None
-        self._insert("calls", (*row, request, turn, messages, said.spoken, *has))
+        author = hashed(0, draft.user) if draft.user is not None else 0
+        self._insert("calls", (*row, request, turn, messages, said.spoken, author, draft.model is not None, 0))
         for reply in replies:
             # Many chats begin with the same words: without a session, only a reply after a history shows the same chat.
             known = bool(call.session) or (bool(draft.user) and reply.parent != root)
@@ -167,9 +198,12 @@ class Stitcher:
         )
 
     def _give_names(self) -> None:
-        """Give the calls the names that they leave out and that the records around them have, and hash them anew."""
+        """Give the calls the names that they leave out and that the records around them have, or calls with the same
+        opening; and hash them anew."""
         self._tables.execute(TRACES)
         self._add_again("SELECT * FROM names ORDER BY place")
+        self._tables.execute(OPENINGS)
+        self._add_again("SELECT * FROM adopted ORDER BY place")
 
     def _add_again(self, query: str) -> None:
         """Add the drafts at the places of the rows, with the names that the rows have places of."""
@@ -198,11 +232,12 @@ class Stitcher:
     def _join_windows(self) -> None:
         """Join the calls of a session that hold only its last messages to the calls before them."""
         for _, rows in itertools.groupby(self._rows(WINDOWS), key=itemgetter("session")):
-            calls = ((row["call"], row["place"], row["head"], row["started"]) for row in rows)
+            calls = (WindowCall(*map(row.__getitem__, WindowCall._fields)) for row in rows)
             for part in parts_of(calls, lambda place: self._draft_at(place)[0]):
                 self._insert("parts", part)
         self._flush("parts")
         self._tables.execute(MEMBERS)
+        self._tables.execute(CONSENTS)
 
     def _draft_at(self, place: int) -> tuple[ConversationDraft, str]:
         """The call at a place, with its history, and its log."""
@@ -225,7 +260,7 @@ class Stitcher:
     def _drafts(self, rows: Iterable[dict[str, Any]]) -> Iterator[ConversationDraft]:
         for row in rows:
             draft, file = self._draft_at(row["place"])
-            draft, start, until = self._named(draft, row), row["start"], row["until"]
+            draft, start, until = self._consenting(self._named(draft, row), row["tags"]), row["start"], row["until"]
             regenerated = set(row["regenerated"] or ()) - {None if until is None else until - 1}
             ratings = [Rating(position, "regeneration", -1.0) for position in sorted(regenerated)]
             ratings += [self._rating(judged) for judged in row["judged"] or ()]
@@ -249,16 +284,20 @@ class Stitcher:
 
     def _named(self, draft: ConversationDraft, row: Mapping[str, Any]) -> ConversationDraft:
         """The draft with the names of other records whose places the row has."""
-        names = ("session", "user", "model", "tags")
+        names = ("session", "user", "model")
         named = {name: self._texts.load(row[name])[0] for name in names if row.get(name) is not None}
         if not named:
             return draft
         fields: dict[str, Any] = {name: named[name][name] for name in ("user", "model") if name in named}
         if "session" in named:
             fields["call"] = replace(draft.call or Call(), session=named["session"]["call"]["session"])
-        if "tags" in named:
-            fields["tags"] = tags_of_all((draft.tags, named["tags"]["tags"]))
         return replace(draft, **fields)
+
+    def _consenting(self, draft: ConversationDraft, others: Sequence[Mapping[str, Any]] | None) -> ConversationDraft:
+        """The draft with what other records say about the same consents. `others`: their places, and of which names."""
+        said = ((other["names"], self._texts.load(other["place"])[0]["tags"]) for other in others or ())
+        named = [{name: tag for name, tag in tags.items() if hashed(0, name) in names} for names, tags in said]
+        return replace(draft, tags=tags_of_all((draft.tags, *named))) if named else draft
 
     def _judgements(self) -> Iterator[Reject]:
         """Yield what became of each judgement: each is one row."""

@@ -29,7 +29,7 @@ from drift.logs.traces.clouds import (
     is_gemini,
     schemas,
 )
-from drift.logs.traces.endings import ended_early, goes_on, with_prefill
+from drift.logs.traces.endings import asks_to_go_on, ended_early, goes_on, with_prefill
 from drift.logs.traces.streams import whole_reply
 from drift.records import Message, Reason
 
@@ -81,10 +81,13 @@ _MAX_DEPTH = 8  # of wrappers in wrappers
 _A_STEP = 9  # `Call.spare` of tools, searches and the like: the records around them come first
 
 
-def call_draft(at: Place, request: Any, reply: Any, call: Call, endings: Any = (), **fields: Any) -> ConversationDraft:
+def call_draft(
+    at: Place, request: Any, reply: Any, call: Call, endings: Any = (), settings: Any = (), **fields: Any
+) -> ConversationDraft:
     """The draft of one model call. A call that failed has no reply. Raises Unusable if there is no readable text.
 
-    `endings`: a tuple of places besides the reply that may say why it ended.
+    `endings`: a tuple of places besides the reply that may say why it ended; `settings`: of places besides the request
+    that may hold its settings.
     """
     reply = whole_reply(reply)
     if call.spare:  # what a function got and returned; a text of JSON holds its arguments
@@ -92,7 +95,8 @@ def call_draft(at: Place, request: Any, reply: Any, call: Call, endings: Any = (
     plain = plain_messages(request, "user")
     replies = plain_messages(reply, "assistant")
     history, said = list(messages_of(plain)), reply_messages(replies, len(plain))
-    history = with_prefill(history, said) if goes_on(reply) else [*history, *said]
+    is_begun = goes_on(reply) or asks_to_go_on(plain[-1] if plain else None, request, *settings)
+    history = with_prefill(history, said) if is_begun else [*history, *said]
     ended = bool(replies) and any(map(ended_early, (reply, *endings)))
     if not history:
         raise Unusable(Reason.NO_MESSAGES, "no text in the request or the reply")

@@ -23,15 +23,15 @@ from drift.records import Message, Rating, Reason, stable_hash
 
 _MAX_MESSAGES = 100_000  # of one conversation
 
-Check = Callable[[ConversationDraft], None]
-"""Raises Unusable if a joined conversation is not complete."""
+Complete = Callable[[ConversationDraft], ConversationDraft]
+"""Completes a joined conversation. Raises Unusable if a part is missing."""
 
 
 class Threads:
     """Takes the rows of one format, in any order and from any number of files, and joins them."""
 
-    def __init__(self, check: Check, folder: Path | None = None) -> None:
-        self._check = check
+    def __init__(self, complete: Complete, folder: Path | None = None) -> None:
+        self._complete = complete
         self._texts = Spool(folder)
         self._threads, self._started, self._places = array("Q"), array("d"), array("q")
         # What tells whether two rows are the same: hashes (0: no id), and the number of the file.
@@ -112,10 +112,9 @@ class Threads:
         # The request of a batch holds a whole chat.
         draft = replace(join_parts(parts), rows=count, file=file, call=None, of_rows=not kinds)
         try:
-            self._check(draft)
+            return self._complete(draft)
         except Unusable as error:
             return Reject(at, error.reason, error.detail, rows=count, file=file)
-        return draft
 
 
 def join_parts(parts: Sequence[ConversationDraft]) -> ConversationDraft:

@@ -7,8 +7,10 @@ Stitcher compares follows from these ties alone, so that several of them stitch 
 - calls without a session, of one user or of nobody, if they begin with the same message (the hash of a message covers
   those before it). Of these, too: those that begin with a reply, because they go on from those without any message to
   compare; and those of one trace, because the span around others repeats only the last request;
+- a call without a session, and those of any session or user with the same opening: it may get their names;
 - a spare record, and the calls of its trace; the trace may be named as a session is. The calls may get its session, or
   its user, whose calls may begin with any message: it asks for all of them;
+- the calls of a trace that say something about a consent: one that refuses does so for the others;
 - a judgement, and the calls that it is about; a call that leaves out its history, and the call before it. Such a call
   of nobody begins as the calls before it do, and only if there are none (`beginnings`) as it does itself. What such a
   call of a user begins with is not known here: it asks for all calls of the user. So do calls without a message to
@@ -24,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.logs.draft import Call, ConversationDraft, Evidence
-from drift.logs.traces.chains import compared, hashed, root_of
+from drift.logs.traces.chains import ENOUGH, compared, hashed, root_of
+from drift.records import Message
 
 Numbers = NDArray[np.int64]
 
@@ -57,6 +60,10 @@ def ties_of(item: ConversationDraft | Evidence) -> Ties:
         asks += [after, _trace(call.trace)] if call.trace else [after]
     else:
         after, has = None, [*ids, _trace(call.trace)] if call.trace else ids
+    if item.tags and call.trace:
+        asks = [*asks, _trace(call.trace)]
+    if after is None and not call.spare and (opening := opening_of(item.messages)) is not None:
+        asks, has = (asks, [*has, opening]) if call.session else ([*asks, opening], has)
     if call.session:
         return Ties(asks, has, after)
     begun, by_reply = _beginning(item, root)
@@ -69,6 +76,22 @@ def ties_of(item: ConversationDraft | Evidence) -> Ties:
     if call.trace:
         asks.append(hashed(root, "trace", call.trace))
     return Ties([*asks, begun], has, None, _all_of(root) if is_bare else None)
+
+
+def opening_of(messages: Iterable[Message]) -> int | None:
+    """The hash of the first two exchanges, whatever the session and the user are; None if there are fewer, or if they
+    say so little that two chats may begin with them."""
+    said: list[str] = []
+    exchanges, is_asked = 0, False
+    for message in messages:
+        text = compared(message)
+        if message.role in ("user", "assistant") and (text or not message.tool_calls):
+            said += [message.role, text]
+            exchanges += message.role == "assistant" and is_asked
+            is_asked = message.role == "user"
+        if exchanges == 2:
+            return hashed(0, "opening", *said) if sum(len(text.encode()) for text in said[1::2]) >= ENOUGH else None
+    return None
 
 
 def _beginning(draft: ConversationDraft, root: int) -> tuple[int, bool]:

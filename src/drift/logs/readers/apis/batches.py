@@ -4,12 +4,14 @@ Ingest both files together: without its request, a reply is no conversation.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, many_per_row
-from drift.logs.draft import Call, ConversationDraft, has, has_any, name_of, seconds_of, structured, time_of
+from drift.logs.draft import Call, ConversationDraft, has, has_any, name_of, numbered, seconds_of, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.readers.apis.exchange import USER
+from drift.logs.traces.endings import asks_to_go_on, with_prefill
 from drift.logs.traces.texts import call_draft, first_name
 from drift.logs.unread import keys
 from drift.records import Reason
@@ -19,7 +21,9 @@ _REQUEST, _REPLY = 1.0, 2.0  # their order
 
 KEYS = keys(
     "id custom_id method url error",
-    body=keys("model messages input system instructions tools user metadata max_tokens temperature"),
+    body=keys(
+        "model messages input system instructions tools user metadata max_tokens temperature continue_final_message"
+    ),
     params=keys("model messages system tools metadata max_tokens temperature"),
     response=keys("status_code request_id body"),
     result=keys("type message error"),
@@ -35,13 +39,20 @@ def read(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
     return many_per_row(rows, _outcomes)
 
 
-def complete(draft: ConversationDraft) -> None:
-    """Raises Unusable for a request without its reply, and for a reply without its request."""
+def complete(draft: ConversationDraft) -> ConversationDraft:
+    """The draft, with a reply that the request begins as one message. Raises Unusable for a request without its reply,
+    and for a reply without its request."""
     roles = [message.role for message in draft.messages]
     if "user" not in roles:
         raise Unusable(Reason.NO_USER_TURN, "a reply without its request: ingest the file of the requests with it")
     if roles[-1] != "assistant":
         raise Unusable(Reason.NOT_A_CHAT, "a request without its reply: ingest the file of the replies with it")
+    if draft.prefill is None:
+        return draft
+    request, reply = draft.messages[: draft.prefill + 1], draft.messages[draft.prefill + 1 :]
+    if not reply:
+        raise Unusable(Reason.NOT_A_CHAT, "a request without its reply: ingest the file of the replies with it")
+    return replace(draft, messages=numbered(with_prefill(request, reply)))
 
 
 def _is_reply(row: Mapping[str, Any]) -> bool:
@@ -65,8 +76,8 @@ def _request(at: Place, row: Mapping[str, Any], name: str) -> Outcome:
     body = structured(row.get("body", row.get("params")))
     if not isinstance(body, Mapping):
         raise Unusable(Reason.NO_MESSAGES, "a request without a body")
-    metadata = structured(body.get("metadata"))
-    return call_draft(
+    metadata, messages = structured(body.get("metadata")), structured(body.get("messages"))
+    draft = call_draft(
         at,
         body,
         None,
@@ -74,6 +85,10 @@ def _request(at: Place, row: Mapping[str, Any], name: str) -> Outcome:
         user=first_name(body, metadata, names=USER),
         model=name_of(body.get("model")),
     )
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    is_begun = has(row, "params") or asks_to_go_on(last, body)  # Anthropic's models always go on from a reply
+    is_begun = is_begun and draft.messages[-1].role == "assistant"
+    return replace(draft, prefill=len(draft.messages) - 1) if is_begun else draft
 
 
 def _reply(at: Place, row: Mapping[str, Any], name: str) -> Outcome:

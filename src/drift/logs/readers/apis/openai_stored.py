@@ -16,7 +16,7 @@ from drift.logs.traces.texts import call_draft, first_name, iso, tools_beside
 from drift.logs.unread import keys
 from drift.records import Reason
 
-KEYS = {**keys("object id created choices input_messages"), **EXCHANGE}
+KEYS = {**keys("object id created choices input_messages continue_final_message"), **EXCHANGE}
 
 
 def recognises(row: Mapping[str, Any]) -> bool:
@@ -69,6 +69,7 @@ def _call(at: Place, row: Mapping[str, Any], completion: Mapping[str, Any]) -> C
         user=first_name(*places, *metadata, names=USER),
         model=name_of(completion.get("model")),
         started_at=iso(completion.get("created")),
+        settings=places,
         **tools_beside(*places, completion),
     )
     return with_beside(draft, *places)

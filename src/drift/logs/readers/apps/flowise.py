@@ -19,6 +19,7 @@ from drift.logs.draft import (
     time_of,
 )
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
+from drift.logs.judgements import no_reply
 from drift.logs.parts import json_text
 from drift.logs.traces.gathering import gathered, in_time_order
 from drift.logs.traces.texts import first_name
@@ -84,28 +85,31 @@ def _alone(row: LogRow) -> Iterator[Outcome]:
     entries = structured(value.get("messages"))
     if not isinstance(entries, list) or not entries:
         raise Unusable(Reason.NO_MESSAGES, "a message without a chatId" if "role" in value else "an empty chat")
-    yield _draft([LogRow(row.at, entry) for entry in entries], value)
+    yield from _draft([LogRow(row.at, entry) for entry in entries], value)
 
 
 def _conversation(rows: list[LogRow]) -> Iterator[Outcome]:
-    yield _draft(in_time_order(rows, lambda row: row.value.get("createdDate")), rows[0].value)
+    yield from _draft(in_time_order(rows, lambda row: row.value.get("createdDate")), rows[0].value)
 
 
-def _draft(rows: list[LogRow], about: Mapping[str, Any]) -> ConversationDraft:
+def _draft(rows: list[LogRow], about: Mapping[str, Any]) -> Iterator[Outcome]:
     messages: list[Message] = []
     ratings: list[Rating] = []
     names: list[tuple[str, int]] = []
+    unused: list[Reject] = []
     entries = [_mapping(row.value, index) for index, row in enumerate(rows)]
-    for entry in entries:
+    for row, entry in zip(rows, entries, strict=True):
         spoken = messages_of(own) if (own := _entries(entry)) else ()
         if (reply := last_reply(spoken)) is not None:
             place = len(messages) + reply
             names += [(name, place)] if (name := name_of(entry.get("id"))) else []
             ratings += _ratings(entry, place)
+        else:
+            unused += [no_reply(row.at) for _ in _ratings(entry, 0)]
         messages += spoken
     if not messages:
         raise Unusable(Reason.NO_MESSAGES, "no text in these messages")
-    return ConversationDraft(
+    yield ConversationDraft(
         at=rows[0].at,
         messages=numbered(messages),
         source_id=first_name(about, *entries, names=_CHATS),
@@ -114,6 +118,7 @@ def _draft(rows: list[LogRow], about: Mapping[str, Any]) -> ConversationDraft:
         ratings=tuple(ratings),
         reply_ids=tuple(names),
     )
+    yield from unused
 
 
 def _mapping(entry: Any, index: int) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from drift.logs.convert import Outcome, many_per_row
 from drift.logs.draft import ConversationDraft, has, has_any, messages_of, name_of, structured, time_of, truth_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
+from drift.logs.judgements import no_reply
 from drift.logs.traces.texts import first_name
 from drift.logs.unread import MESSAGE, keys
 from drift.records import Rating, Reason, stable_hash
@@ -74,13 +75,16 @@ def _sides(row: LogRow) -> Iterator[Outcome]:
         family=family,
         root=name,
     )
+    unused: list[Reject] = []
     for (side, model, entries), verdict in zip(sides, verdicts, strict=False):
         messages = messages_of(entries)
         replies = [place for place, message in enumerate(messages) if message.role == "assistant"]
         ratings = (Rating(replies[-1], "thumb", verdict),) if replies and verdict else ()
+        unused += [] if replies or not verdict else [no_reply(row.at)]
         source_id = None if family is None else f"{family}/{side}"
         last = len(messages) - 1  # the two sides begin alike
         yield replace(about, messages=messages, ratings=ratings, model=model, source_id=source_id, identity_until=last)
+    yield from unused
 
 
 def _verdicts(row: Mapping[str, Any]) -> tuple[float, float]:

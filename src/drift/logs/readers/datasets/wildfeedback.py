@@ -13,6 +13,7 @@ from typing import Any
 
 from drift.logs.draft import ConversationDraft, has, message_of, messages_of, truth_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
+from drift.logs.judgements import no_reply
 from drift.logs.readers.datasets.drift_authors import judged_draft
 from drift.logs.unread import MESSAGE, keys
 from drift.records import Message, Rating, Reason
@@ -54,6 +55,7 @@ class _Dialogue:
         self._start: LogRow | None = None
         self._messages: list[Message] = []
         self._ratings: list[Rating] = []
+        self._unused: list[Reject] = []  # judgements of no reply
         self._refused: Reject | None = None  # also counts all utterances up to the next conversation
 
     def take(self, row: LogRow) -> Iterator[ConversationDraft | Reject]:
@@ -67,7 +69,7 @@ class _Dialogue:
             self._refuse(row, Reason.ROLES_OUT_OF_ORDER, f"utterance {number!r:.40} does not follow the one before it")
             return
         try:
-            self._append(row.value, len(self._messages))
+            self._append(row, len(self._messages))
         except Unusable as error:
             yield from self._close_draft()
             self._refuse(row, error.reason, error.detail)
@@ -79,7 +81,7 @@ class _Dialogue:
             yield self._refused
         self._refused = None
 
-    def _close_draft(self) -> Iterator[ConversationDraft]:
+    def _close_draft(self) -> Iterator[ConversationDraft | Reject]:
         if self._start is not None and self._messages:
             yield ConversationDraft(
                 at=self._start.at,
@@ -88,7 +90,8 @@ class _Dialogue:
                 tags=dict(_TAGS),
                 rows=len(self._messages),
             )
-        self._start, self._messages, self._ratings = None, [], []
+        yield from self._unused
+        self._start, self._messages, self._ratings, self._unused = None, [], [], []
 
     def _refuse(self, row: LogRow, reason: Reason, detail: str) -> None:
         if self._refused is None:
@@ -96,12 +99,15 @@ class _Dialogue:
         else:
             self._refused = replace(self._refused, rows=self._refused.rows + 1)
 
-    def _append(self, row: Mapping[str, Any], index: int) -> None:
+    def _append(self, at_row: LogRow, index: int) -> None:
+        row = at_row.value
         message = message_of({"role": row.get("Role"), "content": row.get("Content")}, index)
         follows_reply = bool(self._messages) and self._messages[-1].role == "assistant"
         self._messages.append(message)
         satisfied, dissatisfied = (bool(truth_of(row.get(name))) for name in ("Satisfaction", "Disatisfaction"))
-        if message.role == "user" and follows_reply and satisfied != dissatisfied:
+        if message.role == "user" and satisfied != dissatisfied and not follows_reply:
+            self._unused.append(no_reply(at_row.at))
+        elif message.role == "user" and satisfied != dissatisfied:
             comment = _justification(row, satisfied)
             self._ratings.append(Rating(index - 1, "score", 1.0 if satisfied else -1.0, comment))
 

@@ -25,6 +25,7 @@ from drift.logs.draft import (
     truth_of,
 )
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
+from drift.logs.judgements import no_reply
 from drift.logs.parts import unknown_types
 from drift.logs.traces.texts import first_name
 from drift.logs.traces.verdicts import JUDGED, VERDICTS, dated, is_unrated, judgements_beside
@@ -74,8 +75,9 @@ def read_table(rows: Iterable[LogRow | Reject]) -> Iterator[Outcome]:
     return many_per_row(rows, _row)
 
 
-def whole(draft: ConversationDraft) -> None:
+def whole(draft: ConversationDraft) -> ConversationDraft:
     """A table holds all messages of a chat, so that there is nothing to check."""
+    return draft
 
 
 def _entries(row: Mapping[str, Any]) -> Any:
@@ -100,16 +102,15 @@ def _chat(row: LogRow) -> Iterator[Outcome]:
     for index, entry in enumerate(entries):
         begin = len(plain)
         plain += _plain(entry, index)
-        judging.append((range(begin, len(plain)), _judging(entry)))
+        if entry.get("role") == "assistant":
+            judging.append((range(begin, len(plain)), _judging(entry)))
     messages = messages_of(plain)
     replies = {m.source_index: index for index, m in enumerate(messages) if m.role == "assistant"}
-    judged = [
-        one
-        for places, judgements in judging
-        for reply in [replies[place] for place in places if place in replies][-1:]
-        for place in judgements
-        for one in judgements_beside(row.at, place, reply)
-    ]
+    judged: list[Rating | Reject] = []
+    for places, judgements in judging:
+        reply = next((replies[place] for place in reversed(places) if place in replies), None)
+        found = [one for place in judgements for one in judgements_beside(row.at, place, reply or 0)]
+        judged += found if reply is not None else [no_reply(row.at) for _ in found]
     metadata = structured(row.value.get("metadata"))
     times = [entry["timestamp"] for entry in plain if entry.get("timestamp") is not None]
     draft = ConversationDraft(

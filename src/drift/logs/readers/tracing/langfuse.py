@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, consent_tags, many_per_row
-from drift.logs.draft import Call, ConversationDraft, has, name_of, seconds_of, structured
+from drift.logs.draft import Call, ConversationDraft, has, name_of, seconds_of, structured, tags_of_all
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.texts import beside_calls, call_draft, first_name, iso, spare_draft
 from drift.logs.traces.verdicts import TIMES, as_score, dated, judgement
@@ -175,7 +175,7 @@ def _observation(at: Place, row: Mapping[str, Any], trace: Mapping[str, Any]) ->
         "model": first_name(row, names=_MODEL),
         "started_at": iso(started),
     }
-    what, tags = f"an observation of type {str(kind)[:40]}", consent_tags(row)
+    what, tags = f"an observation of type {str(kind)[:40]}", tags_of_all(map(consent_tags, (row, trace)))
     if kind not in ("GENERATION", *_AROUND):
         return beside_calls(at, call, what, user=about["user"], tags=tags)
     if kind != "GENERATION":

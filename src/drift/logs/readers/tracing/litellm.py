@@ -50,6 +50,8 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
     started = value.get("startTime")
     request, reply = _request(value, requests), value.get("response")
     reply = reply if structured(reply) else None  # where no text was stored, spend logs hold an empty object
+    parameters = structured(value.get("model_parameters"))
+    extra = parameters.get("extra_body") if isinstance(parameters, Mapping) else None
     if not request and not reply:
         raise Unusable(Reason.NO_MESSAGES, _TEXTS_MISSING)
     draft = call_draft(
@@ -60,6 +62,7 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
         user=first_name(value, metadata, value.get("model_parameters"), names=_USER),
         model=name_of(value.get("model")),
         started_at=iso(started),
+        settings=(parameters, extra, *requests),
         **tools_beside(value.get("model_parameters"), *requests),
     )
     if any(message.content == _REDACTED for message in draft.messages):

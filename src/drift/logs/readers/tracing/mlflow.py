@@ -98,16 +98,18 @@ def _outcomes(row: LogRow) -> Iterator[Outcome]:
     trace = _trace(row.value)
     name = first_name(trace, names=("trace_id", "request_id", "client_request_id"))
     spans = _spans(row.value)
+    tags = tags_of_all(map(consent_tags, (*_places(trace), *map(_attributes, spans))))
     has_call = False
     for span in (span for span in spans if _kind(span) in _CALLS):
         try:
-            draft = _call(row.at, span, trace, name)
-            has_call = has_call or isinstance(draft, ConversationDraft)
+            draft = replace(_call(row.at, span, trace, name), tags=tags)
+            has_call = True
             yield draft
         except Unusable as error:
             yield Reject(row.at, error.reason, error.detail)
     if not has_call:
-        yield _around(row.at, row.value, spans, trace, name)
+        around = _around(row.at, row.value, spans, trace, name)
+        yield replace(around, tags=tags) if isinstance(around, ConversationDraft) else around
     yield from _assessments(row.at, trace, name)
 
 
@@ -150,19 +152,18 @@ def _named(span: Mapping[str, Any], trace: Mapping[str, Any], name: str | None) 
     own = first_name(span, context, names=("span_id",))
     ids = (f"span {own}" if own else None, f"trace {name}" if name else None)
     started = _first(span, ("start_time", "start_time_ns", "start_time_unix_nano")) or _started(trace)
-    places = [_pairs(trace.get(key)) for key in ("trace_metadata", "request_metadata", "tags")]
-    session = first_name(*places, _attributes(span), names=_SESSION)
+    session = first_name(*_places(trace), _attributes(span), names=_SESSION)
     return Call(session, tuple(filter(None, ids)), seconds_of(started) or 0.0, name)
 
 
 def _about(span: Mapping[str, Any], trace: Mapping[str, Any], model: str | None) -> dict[str, Any]:
-    places = [_pairs(trace.get(key)) for key in ("trace_metadata", "request_metadata", "tags")]
-    return {
-        "user": first_name(*places, _attributes(span), names=_USER),
-        "model": model,
-        "started_at": iso(_started(trace)),
-        "tags": tags_of_all(map(consent_tags, places)),
-    }
+    user = first_name(*_places(trace), _attributes(span), names=_USER)
+    return {"user": user, "model": model, "started_at": iso(_started(trace))}
+
+
+def _places(trace: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Where a trace says what holds for all of its spans."""
+    return [_pairs(trace.get(key)) for key in ("trace_metadata", "request_metadata", "tags")]
 
 
 def _started(trace: Mapping[str, Any]) -> Any:

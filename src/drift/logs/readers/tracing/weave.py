@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from drift.logs.convert import Outcome, consent_tags, many_per_row
-from drift.logs.draft import Call, has, has_any, name_of, seconds_of, structured
+from drift.logs.draft import Call, has, has_any, name_of, seconds_of, structured, tags_of_all
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable, json_kind
 from drift.logs.traces.texts import SESSIONS, USERS, call_draft, first_name, iso, spare_draft
 from drift.logs.traces.verdicts import TIMES, as_score, dated, judgement
@@ -95,11 +95,12 @@ def _call(at: Place, row: Mapping[str, Any]) -> Outcome:
         "user": first_name(attributes, names=USERS) or first_name(told, names=users),
         "model": first_name(structured(output), inputs, names=("model", "modelVersion", "model_name")),
         "started_at": iso(started),
+        "tags": tags_of_all(map(consent_tags, (row, attributes if isinstance(attributes, Mapping) else {}))),
     }
     if not is_call:
         what = f"a call of {name.rpartition('/')[2].partition(':')[0][:40]}"
         spare = replace(call, spare=2 if parent else 1)
-        return spare_draft(at, inputs, output, spare, what, tags=consent_tags(row), **about)
+        return spare_draft(at, inputs, output, spare, what, **about)
     return call_draft(at, inputs, output, call, **about)
 
 

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drift.logs.convert import IN_METADATA, WHO, Outcome, many_per_row, who, with_beside
-from drift.logs.draft import ConversationDraft, as_cut, messages_of, name_of, structured
+from drift.logs.draft import ConversationDraft, as_cut, last_reply, messages_of, name_of, structured
 from drift.logs.entries import ROLES
 from drift.logs.files.rows import LogRow, Reject, Unusable, encodable
+from drift.logs.judgements import no_reply
 from drift.logs.traces.endings import ended_early
 from drift.logs.traces.streams import unstreamed, whole_reply
 from drift.logs.traces.texts import SESSIONS, plain_messages, reply_messages
@@ -144,13 +145,26 @@ def _tags(value: Any) -> dict[str, str]:
 
 
 def _ratings(row: LogRow, entries: Sequence[Any], messages: tuple[Message, ...]) -> Iterator[Rating | Reject]:
-    """The judgements in a row, and those that say neither good nor bad. The judgement of an entry is about the last of
-    the replies in it: an entry may also hold calls of tools."""
-    replies = {m.source_index: index for index, m in enumerate(messages) if m.role == "assistant"}
-    for place, reply_index in replies.items():
-        entry = entries[place] if place is not None and place < len(entries) else {}
-        yield from judgements_beside(row.at, entry, reply_index)
-    if not replies and not all(is_unrated(row.value.get(name)) for name in _FEEDBACK):
+    """The judgements in a row, those that say neither good nor bad, and those of nothing. The judgement of an entry is
+    about the last of the replies in it: an entry may also hold calls of tools. That of a row is about the last reply,
+    but not where its `response` says that none came, or its last entry is a reply that says nothing."""
+    replies = {m.source_index: index for index, m in enumerate(messages) if m.role == "assistant" and not _is_empty(m)}
+    for place, entry in enumerate(entries):
+        if _role_of(entry) == "assistant":
+            judged = judgements_beside(row.at, entry, replies.get(place, 0))
+            yield from judged if place in replies else (no_reply(row.at) for _ in judged)
+    empty = [place for place, entry in enumerate(entries) if _role_of(entry) == "assistant" and place not in replies]
+    if not replies and not empty and not all(is_unrated(row.value.get(name)) for name in _FEEDBACK):
         raise Unusable(Reason.ROLES_OUT_OF_ORDER, "feedback, but no reply before it")
-    if replies:
-        yield from judgements_beside(row.at, row.value, max(replies.values()))
+    says_nothing = max(empty, default=-1) >= (messages[-1].source_index or 0)
+    has_none = last_reply([m for m in messages if m.role != "assistant" or not _is_empty(m)]) is None
+    is_unanswered = has_none and (says_nothing or row.value.get("response") is not None)
+    judged = judgements_beside(row.at, row.value, max(replies.values(), default=0))
+    if is_unanswered:
+        yield from (no_reply(row.at) for _ in judged)
+    elif replies:
+        yield from judged
+
+
+def _is_empty(reply: Message) -> bool:
+    return not reply.content.strip() and not reply.tool_calls
