@@ -18,6 +18,7 @@ from drift.records.jsonl import (
 from drift.records.logs import (
     Conversation,
     FeedbackLabel,
+    OfConversation,
     Rating,
     ReadMark,
     tag_of_all,
@@ -93,6 +94,7 @@ __all__ = [
     "LossName",
     "MarginUnit",
     "Message",
+    "OfConversation",
     "PersonalData",
     "PreferencePair",
     "PromptItem",
